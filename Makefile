@@ -1,0 +1,48 @@
+# Every target makes the environment it needs; only Python 3.11+, make and a package registry are presumed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROTO_VENV := .venv-proto
+INSTALLED := $(VENV)/.installed
+PROTO_INSTALLED := $(PROTO_VENV)/.installed
+PROTOS := $(wildcard proto/ps_protocol/v1/*.proto)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check proto test-compose clean
+
+help:  ## Lists the targets.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(PROTO_INSTALLED): tools/proto-requirements.txt
+	$(PYTHON) -m venv $(PROTO_VENV)
+	$(PROTO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+demo: $(INSTALLED)  ## Trains a digit classifier with 3 workers on 2 ps tasks.
+	$(BIN)/shardscope up --ps 2 --workers 3 -- python examples/digits.py
+
+test: $(INSTALLED)  ## Runs every test but those that need a container engine.
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED) $(PROTO_INSTALLED)  ## Lint, types, layers, generated code, fast tests.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PROTO_VENV)/bin/python tools/generate_protocol.py --check
+	$(BIN)/python -m pytest tests/unit tests/contract
+
+proto: $(PROTO_INSTALLED)  ## Generates the code of the contract anew.
+	$(PROTO_VENV)/bin/python tools/generate_protocol.py
+
+test-compose: $(INSTALLED)  ## Runs the compose cluster on a real container engine.
+	$(BIN)/python -m pytest -m compose tests/compose
+
+clean:  ## Removes the environments and what tools leave behind.
+	rm -rf $(VENV) $(PROTO_VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,239 @@
+"""The errors that Shardscope raises, on both sides of the wire.
+
+    ShardscopeError
+    ├── UnknownError
+    ├── CancelledError
+    ├── InvalidArgumentError
+    │   ├── ShapeMismatchError      (also a ValueError)
+    │   └── DTypeMismatchError      (also a TypeError)
+    ├── DeadlineExceededError       (also a TimeoutError)
+    ├── NotFoundError
+    ├── AlreadyExistsError
+    ├── PermissionDeniedError
+    ├── UnauthenticatedError
+    ├── ResourceExhaustedError      retryable
+    ├── FailedPreconditionError
+    │   └── StateLostError
+    ├── AbortedError                retryable
+    ├── OutOfRangeError
+    ├── UnimplementedError
+    ├── InternalError
+    └── UnavailableError            retryable
+
+Each says what happened, to which variable, on which task, and what to do. Errors of
+Python's own kind (``ValueError``, ``TypeError``, ``RuntimeError``) are raised where
+TensorFlow 1 raises those: for a misuse that is found locally, before anything is sent.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import ClassVar
+
+
+class ErrorCode(enum.IntEnum):
+    """The codes of ``errors.proto``; the numbers are the contract's."""
+
+    UNKNOWN = 1
+    CANCELLED = 2
+    INVALID_ARGUMENT = 3
+    SHAPE_MISMATCH = 4
+    DTYPE_MISMATCH = 5
+    DEADLINE_EXCEEDED = 6
+    NOT_FOUND = 7
+    ALREADY_EXISTS = 8
+    PERMISSION_DENIED = 9
+    UNAUTHENTICATED = 10
+    RESOURCE_EXHAUSTED = 11
+    FAILED_PRECONDITION = 12
+    ABORTED = 13
+    OUT_OF_RANGE = 14
+    UNIMPLEMENTED = 15
+    INTERNAL = 16
+    UNAVAILABLE = 17
+    STATE_LOST = 18
+
+
+class ShardscopeError(Exception):
+    """Base of every error that a ps or a client reports.
+
+    Attributes:
+        code: The error's code in the contract.
+        message: What happened and what to do, without the task.
+        variable: Full name of the variable concerned, or "".
+        task: The task that found the error, as "ps:0", or "".
+        retryable: Whether the same request may succeed if sent again unchanged.
+        retry_after_s: With a retryable error, seconds to wait first; 0 leaves it to the client.
+    """
+
+    code: ClassVar[ErrorCode] = ErrorCode.UNKNOWN
+    retryable_by_default: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        variable: str = "",
+        task: str = "",
+        retryable: bool | None = None,
+        retry_after_s: float = 0.0,
+    ):
+        super().__init__(message)
+        self.message = message
+        self.variable = variable
+        self.task = task
+        self.retryable = self.retryable_by_default if retryable is None else retryable
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return f"[{self.task}] {self.message}" if self.task else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.message, self.variable, self.task, self.retryable, self.retry_after_s)
+
+
+def _rebuild(
+    error_type: type[ShardscopeError],
+    message: str,
+    variable: str,
+    task: str,
+    retryable: bool,
+    retry_after_s: float,
+) -> ShardscopeError:
+    return error_type(message, variable=variable, task=task, retryable=retryable, retry_after_s=retry_after_s)
+
+
+class UnknownError(ShardscopeError):
+    """An error of a kind that this version does not know."""
+
+
+class CancelledError(ShardscopeError):
+    """The call was given up by its caller."""
+
+    code = ErrorCode.CANCELLED
+
+
+class InvalidArgumentError(ShardscopeError):
+    """The request can never succeed as it is."""
+
+    code = ErrorCode.INVALID_ARGUMENT
+
+
+class ShapeMismatchError(InvalidArgumentError, ValueError):
+    """A tensor or a declaration has another shape than the variable."""
+
+    code = ErrorCode.SHAPE_MISMATCH
+
+
+class DTypeMismatchError(InvalidArgumentError, TypeError):
+    """A tensor or a declaration has another dtype than the variable."""
+
+    code = ErrorCode.DTYPE_MISMATCH
+
+
+class DeadlineExceededError(ShardscopeError, TimeoutError):
+    """Time ran out. An update may or may not have been applied; a retry counts it once."""
+
+    code = ErrorCode.DEADLINE_EXCEEDED
+
+
+class NotFoundError(ShardscopeError):
+    """No variable, task or service of that name."""
+
+    code = ErrorCode.NOT_FOUND
+
+
+class AlreadyExistsError(ShardscopeError):
+    """The name is taken."""
+
+    code = ErrorCode.ALREADY_EXISTS
+
+
+class PermissionDeniedError(ShardscopeError):
+    """The caller is known but may not do this."""
+
+    code = ErrorCode.PERMISSION_DENIED
+
+
+class UnauthenticatedError(ShardscopeError):
+    """The caller has not shown who it is."""
+
+    code = ErrorCode.UNAUTHENTICATED
+
+
+class ResourceExhaustedError(ShardscopeError):
+    """A limit was reached: memory, a queue, a message size."""
+
+    code = ErrorCode.RESOURCE_EXHAUSTED
+    retryable_by_default = True
+
+
+class FailedPreconditionError(ShardscopeError):
+    """Something must be done first, such as initialising the variable."""
+
+    code = ErrorCode.FAILED_PRECONDITION
+
+
+class StateLostError(FailedPreconditionError):
+    """The ps was started anew and no longer has the variables it held."""
+
+    code = ErrorCode.STATE_LOST
+
+
+class AbortedError(ShardscopeError):
+    """The operation lost a race and may be tried again."""
+
+    code = ErrorCode.ABORTED
+    retryable_by_default = True
+
+
+class OutOfRangeError(ShardscopeError):
+    """A position or a count lies beyond its limit."""
+
+    code = ErrorCode.OUT_OF_RANGE
+
+
+class UnimplementedError(ShardscopeError):
+    """The other side does not offer this."""
+
+    code = ErrorCode.UNIMPLEMENTED
+
+
+class InternalError(ShardscopeError):
+    """A defect of Shardscope itself."""
+
+    code = ErrorCode.INTERNAL
+
+
+class UnavailableError(ShardscopeError):
+    """The task cannot be reached, or is draining."""
+
+    code = ErrorCode.UNAVAILABLE
+    retryable_by_default = True
+
+
+def _tree(root: type[ShardscopeError]) -> list[type[ShardscopeError]]:
+    return [root, *(found for child in root.__subclasses__() for found in _tree(child))]
+
+
+ERROR_TYPES: dict[ErrorCode, type[ShardscopeError]] = {
+    error_type.code: error_type for error_type in _tree(ShardscopeError) if error_type is not ShardscopeError
+}
+"""The class that stands for each code; every code has one."""
+
+
+def error_for(
+    code: int,
+    message: str,
+    *,
+    variable: str = "",
+    task: str = "",
+    retryable: bool | None = None,
+    retry_after_s: float = 0.0,
+) -> ShardscopeError:
+    """Returns (does not raise) the error of a code; of a code that is not known, an ``UnknownError``."""
+    try:
+        error_type = ERROR_TYPES[ErrorCode(code)]
+    except ValueError:
+        error_type = UnknownError
+    return error_type(message, variable=variable, task=task, retryable=retryable, retry_after_s=retry_after_s)

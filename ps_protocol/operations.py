@@ -1,0 +1,212 @@
+"""What a client asks of a ps and what it is answered, as plain Python values.
+
+These types are the contract of ``batch.proto`` without its encoding: the store, the in-process
+transport and the client's upper layers use them, and only the transports at the edge turn them into
+a protobuf header with tensor buffers beside it (``message_codec``).
+
+Arrays in a batch belong to the caller, who leaves them alone until the exchange has returned; arrays in
+a reply belong to the receiver.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+
+from ps_protocol.errors import ShardscopeError
+from ps_protocol.initializer_spec import InitializerSpec
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionSlice:
+    """Where a part of a partitioned variable lies in the whole.
+
+    Attributes:
+        full_name: Name of the whole.
+        full_shape: Its shape.
+        offset: Index of the part's first element along each dimension of the whole.
+    """
+
+    full_name: str
+    full_shape: tuple[int, ...]
+    offset: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VariableSpec:
+    """What is fixed about a variable when its name is first declared.
+
+    Attributes:
+        name: Full name, scopes included, without ":0".
+        dtype: NumPy or ml-dtypes type, in native byte order.
+        shape: All sizes known.
+        slice: Place in the whole, of a part of a partitioned variable.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    slice: PartitionSlice | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of a value, computed without overflow."""
+        size = self.dtype.itemsize
+        for length in self.shape:
+            size *= length
+        return size
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.dtype.name}{list(self.shape)})"
+
+
+class UpdateRule(enum.IntEnum):
+    """How a whole value is updated; numbers of ``Update.Rule``."""
+
+    ASSIGN = 1
+    ASSIGN_ADD = 2
+    ASSIGN_SUB = 3
+
+
+class ScatterRule(enum.IntEnum):
+    """How rows are updated; numbers of ``Scatter.Rule``."""
+
+    UPDATE = 1
+    ADD = 2
+    SUB = 3
+    MUL = 4
+    DIV = 5
+    MIN = 6
+    MAX = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Declare:
+    """Get-or-create; with an initializer, also initialises a variable that has no value yet."""
+
+    spec: VariableSpec
+    initializer: InitializerSpec | None = None
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+
+@dataclass(frozen=True, slots=True)
+class Initialize:
+    """Gives a declared variable its initial value; keeps an existing one unless ``overwrite``."""
+
+    name: str
+    initializer: InitializerSpec
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The whole value, of one version."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Replaces, adds to or subtracts from the whole value.
+
+    Attributes:
+        value: The variable's dtype and shape; or, to add or subtract, a 0-d array of that dtype.
+    """
+
+    name: str
+    rule: UpdateRule
+    value: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """Updates rows.
+
+    Attributes:
+        indices: int32 or int64, any shape; rows may repeat.
+        updates: The variable's dtype, shape ``[*indices.shape, *variable.shape[1:]]``, or 0-d.
+    """
+
+    name: str
+    rule: ScatterRule
+    indices: Array
+    updates: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """Rows of the value, shape ``[*indices.shape, *variable.shape[1:]]``; indices are int32 or int64."""
+
+    name: str
+    indices: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Describe:
+    """Spec, version and state, without the value."""
+
+    name: str
+
+
+Operation: TypeAlias = Declare | Initialize | Read | Update | Scatter | Gather | Describe
+
+_READ_ONLY = (Read, Gather, Describe)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Operations for one ps task, carried out in order; see ``batch.proto`` for the guarantees.
+
+    Attributes:
+        client: Incarnation of the client.
+        store: Incarnation of the store that the client means.
+        sequence: Number of a mutating batch, from 1 upwards; 0 for one that only reads.
+    """
+
+    client: UUID
+    store: UUID
+    sequence: int
+    operations: tuple[Operation, ...]
+
+    @property
+    def mutates(self) -> bool:
+        """Whether any operation may change a variable, so that the batch must be applied only once."""
+        return not all(isinstance(operation, _READ_ONLY) for operation in self.operations)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an operation that succeeded is answered.
+
+    Attributes:
+        version: Updates applied to the variable since it was initialised.
+        initialized: Whether it has a value.
+        tensor: Of read and gather, the result.
+        spec: Of declare and describe, what is recorded.
+    """
+
+    version: int
+    initialized: bool
+    tensor: Array | None = None
+    spec: VariableSpec | None = None
+
+
+Reply: TypeAlias = Result | ShardscopeError
+"""The answer to one operation; an error is a value here, since the others of its batch still count."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReply:
+    """One reply for each operation of a batch, in its order."""
+
+    replies: tuple[Reply, ...]
