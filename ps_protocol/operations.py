@@ -11,7 +11,7 @@ a reply belong to the receiver.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.errors import ShardscopeError
-from ps_protocol.initializer_spec import InitializerSpec
+from ps_protocol.initializer_spec import InitializerSpec, Value
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -163,6 +163,23 @@ Operation: TypeAlias = Declare | Initialize | Read | Update | Scatter | Gather |
 _READ_ONLY = (Read, Gather, Describe)
 
 
+def tensors_of(operation: Operation) -> tuple[Array, ...]:
+    """The tensors that an operation carries, in the order in which they travel."""
+    match operation:
+        case Update(value=value):
+            return (value,)
+        case Scatter(indices=indices, updates=updates):
+            return (indices, updates)
+        case Gather(indices=indices):
+            return (indices,)
+        case Declare(initializer=InitializerSpec(kind=Value(array=array))):
+            return (array,)
+        case Initialize(initializer=InitializerSpec(kind=Value(array=array))):
+            return (array,)
+        case _:
+            return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Operations for one ps task, carried out in order; see ``batch.proto`` for the guarantees.
@@ -171,12 +188,15 @@ class Batch:
         client: Incarnation of the client.
         store: Incarnation of the store that the client means.
         sequence: Number of a mutating batch, from 1 upwards; 0 for one that only reads.
+        expected_reply_bytes: Size of the tensors that the reply will hold, where the client knows the
+            specs; None if it does not. Guides a transport's choice of path and is not sent.
     """
 
     client: UUID
     store: UUID
     sequence: int
     operations: tuple[Operation, ...]
+    expected_reply_bytes: int | None = field(default=None, compare=False)
 
     @property
     def mutates(self) -> bool:

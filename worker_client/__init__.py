@@ -1,0 +1,113 @@
+"""The library that workers import: TensorFlow 1's variables over a cluster of ps tasks, with NumPy values.
+
+import worker_client as ss
+
+with ss.connect() as client, ss.variable_scope("layer"):
+weights = ss.get_variable("weights", [784, 10])
+weights.assign_add(0.1 * gradient(weights.read_value()))
+"""
+
+from ps_protocol import errors
+from ps_protocol.cluster_spec import ClusterSpec, TfConfig
+from ps_protocol.task_id import TaskId
+from worker_client import initializers
+from worker_client.client import Client, connect
+from worker_client.default_client import get_default_client
+from worker_client.default_graph import get_default_graph, reset_default_graph
+from worker_client.device import DeviceSpec
+from worker_client.eager import assign_add_all, assign_all, read_all
+from worker_client.graph import Graph
+from worker_client.graph_keys import GraphKeys
+from worker_client.graph_scopes import colocate_with, device, name_scope
+from worker_client.initializers import (
+    constant_initializer,
+    glorot_normal_initializer,
+    glorot_uniform_initializer,
+    he_normal,
+    he_uniform,
+    identity_initializer,
+    lecun_normal,
+    lecun_uniform,
+    ones_initializer,
+    orthogonal_initializer,
+    random_normal_initializer,
+    random_uniform_initializer,
+    truncated_normal_initializer,
+    uniform_unit_scaling_initializer,
+    variance_scaling_initializer,
+    zeros_initializer,
+)
+from worker_client.partitioned_variable import PartitionedVariable
+from worker_client.partitioners import (
+    fixed_size_partitioner,
+    min_max_variable_partitioner,
+    variable_axis_size_partitioner,
+)
+from worker_client.placement import replica_device_setter
+from worker_client.placement_strategies import (
+    GreedyLoadBalancingStrategy,
+    HashStrategy,
+    RandomStrategy,
+    RoundRobinStrategy,
+    byte_size_load_fn,
+)
+from worker_client.scope import AUTO_REUSE, VariableScope
+from worker_client.values import IndexedSlices
+from worker_client.variable import Variable
+from worker_client.variable_scope import get_local_variable, get_variable, get_variable_scope, variable_scope
+
+__all__ = [
+    "AUTO_REUSE",
+    "Client",
+    "ClusterSpec",
+    "DeviceSpec",
+    "Graph",
+    "GraphKeys",
+    "GreedyLoadBalancingStrategy",
+    "HashStrategy",
+    "IndexedSlices",
+    "PartitionedVariable",
+    "RandomStrategy",
+    "RoundRobinStrategy",
+    "TaskId",
+    "TfConfig",
+    "Variable",
+    "VariableScope",
+    "assign_add_all",
+    "assign_all",
+    "byte_size_load_fn",
+    "colocate_with",
+    "connect",
+    "constant_initializer",
+    "device",
+    "errors",
+    "fixed_size_partitioner",
+    "get_default_client",
+    "get_default_graph",
+    "get_local_variable",
+    "get_variable",
+    "get_variable_scope",
+    "glorot_normal_initializer",
+    "glorot_uniform_initializer",
+    "he_normal",
+    "he_uniform",
+    "identity_initializer",
+    "initializers",
+    "lecun_normal",
+    "lecun_uniform",
+    "min_max_variable_partitioner",
+    "name_scope",
+    "ones_initializer",
+    "orthogonal_initializer",
+    "random_normal_initializer",
+    "random_uniform_initializer",
+    "read_all",
+    "replica_device_setter",
+    "reset_default_graph",
+    "truncated_normal_initializer",
+    "uniform_unit_scaling_initializer",
+    "variable_axis_size_partitioner",
+    "variable_scope",
+    "variance_scaling_initializer",
+    "zeros_initializer",
+]

@@ -78,9 +78,10 @@ class DataServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Exchange(self, request, context):
-        """One batch whose tensors are small, in one message each way. A reply whose
-        tensors are too large for one message is refused with RESOURCE_EXHAUSTED before
-        anything was applied; ExchangeStream carries it.
+        """One batch whose tensors are small, in one message each way. If the reply's
+        tensors are too large for one message the answer is RESOURCE_EXHAUSTED; the same
+        batch sent again, unchanged, on ExchangeStream brings the reply, and what it
+        mutates is not applied a second time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,9 +41,10 @@ class DataStub:
         ps_protocol.v1.data_pb2.ExchangeRequest,
         ps_protocol.v1.data_pb2.ExchangeReply,
     ]
-    """One batch whose tensors are small, in one message each way. A reply whose
-    tensors are too large for one message is refused with RESOURCE_EXHAUSTED before
-    anything was applied; ExchangeStream carries it.
+    """One batch whose tensors are small, in one message each way. If the reply's
+    tensors are too large for one message the answer is RESOURCE_EXHAUSTED; the same
+    batch sent again, unchanged, on ExchangeStream brings the reply, and what it
+    mutates is not applied a second time.
     """
 
     ExchangeStream: grpc.StreamStreamMultiCallable[
@@ -80,9 +81,10 @@ class DataAsyncStub:
         ps_protocol.v1.data_pb2.ExchangeRequest,
         ps_protocol.v1.data_pb2.ExchangeReply,
     ]
-    """One batch whose tensors are small, in one message each way. A reply whose
-    tensors are too large for one message is refused with RESOURCE_EXHAUSTED before
-    anything was applied; ExchangeStream carries it.
+    """One batch whose tensors are small, in one message each way. If the reply's
+    tensors are too large for one message the answer is RESOURCE_EXHAUSTED; the same
+    batch sent again, unchanged, on ExchangeStream brings the reply, and what it
+    mutates is not applied a second time.
     """
 
     ExchangeStream: grpc.aio.StreamStreamMultiCallable[
@@ -125,9 +127,10 @@ class DataServicer(metaclass=abc.ABCMeta):
         request: ps_protocol.v1.data_pb2.ExchangeRequest,
         context: _ServicerContext,
     ) -> typing.Union[ps_protocol.v1.data_pb2.ExchangeReply, collections.abc.Awaitable[ps_protocol.v1.data_pb2.ExchangeReply]]:
-        """One batch whose tensors are small, in one message each way. A reply whose
-        tensors are too large for one message is refused with RESOURCE_EXHAUSTED before
-        anything was applied; ExchangeStream carries it.
+        """One batch whose tensors are small, in one message each way. If the reply's
+        tensors are too large for one message the answer is RESOURCE_EXHAUSTED; the same
+        batch sent again, unchanged, on ExchangeStream brings the reply, and what it
+        mutates is not applied a second time.
         """
 
     @abc.abstractmethod

@@ -1,0 +1,125 @@
+"""Asks the ps tasks of a running cluster, again and again, how it is doing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Self
+
+from ps_cluster.ps_queries import Connect
+from ps_protocol.cluster_spec import PS_JOB, ClusterSpec
+from ps_protocol.errors import ShardscopeError
+from ps_protocol.ps_service import Member, PsService, Status
+from ps_protocol.task_id import TaskId
+
+POLL_INTERVAL_S: Final = 1.0
+
+_CALL_TIMEOUT_S: Final = 2.0
+_LAST_POLL_TIMEOUT_S: Final = 3.0
+_RATE_SAMPLES: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSnapshot:
+    """What the ps tasks last said.
+
+    Attributes:
+        statuses: By ps index, None for one that has not answered the last question.
+        members: The workers that have joined, by name.
+        steps_per_s: By worker, over the last few seconds, once it can be said.
+    """
+
+    statuses: Mapping[int, Status | None] = field(default_factory=dict)
+    members: Mapping[str, Member] = field(default_factory=dict)
+    steps_per_s: Mapping[str, float] = field(default_factory=dict)
+
+
+class StepRates:
+    """Steps per second of each worker, from the last few reports. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._samples: dict[str, deque[tuple[float, int]]] = {}
+
+    def add(self, task: str, step: int, now_s: float) -> float | None:
+        """Takes a report and returns the rate; None as long as there is only one, or nothing has moved."""
+        samples = self._samples.setdefault(task, deque(maxlen=_RATE_SAMPLES))
+        if samples and step < samples[-1][1]:  # the worker has started anew
+            samples.clear()
+        samples.append((now_s, step))
+        first_s, first_step = samples[0]
+        if step == first_step or now_s <= first_s:
+            return None
+        return (step - first_step) / (now_s - first_s)
+
+
+class ClusterWatcher:
+    """Polls in a thread of its own, from ``start`` to ``close``. Thread-safe.
+
+    Args:
+        cluster_spec: Where the ps tasks are.
+        connect: Makes the client of one; closed at the end.
+    """
+
+    def __init__(self, cluster_spec: ClusterSpec, connect: Connect):
+        self._services = {
+            index: connect(address, TaskId(PS_JOB, index)) for index, address in enumerate(cluster_spec.ps_addresses())
+        }
+        self._lock = threading.Lock()  # guards: _snapshot
+        self._snapshot = ClusterSnapshot()
+        self._rates = StepRates()
+        self._finish = threading.Event()
+        self._thread = threading.Thread(target=self._poll_until_finished, name="cluster watcher", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.finish()
+
+    @property
+    def snapshot(self) -> ClusterSnapshot:
+        """What the ps tasks last said."""
+        with self._lock:
+            return self._snapshot
+
+    def finish(self) -> None:
+        """Asks a last time and stops; returns when the answers are there, or after a few seconds."""
+        self._finish.set()
+        self._thread.join(_LAST_POLL_TIMEOUT_S)
+
+    def _poll_until_finished(self) -> None:
+        try:
+            is_last = False
+            while not is_last:
+                is_last = self._finish.is_set()
+                snapshot = self._poll()
+                with self._lock:
+                    self._snapshot = snapshot
+                self._finish.wait(POLL_INTERVAL_S)
+        finally:
+            for service in self._services.values():
+                service.close()
+
+    def _poll(self) -> ClusterSnapshot:
+        statuses = {index: _status_of(service) for index, service in self._services.items()}
+        try:
+            members = {member.task: member for member in self._services[0].list_members(timeout_s=_CALL_TIMEOUT_S)}
+        except ShardscopeError:
+            members = dict(self.snapshot.members)  # ps 0 has just been counted as one that does not answer
+        now_s = time.monotonic()
+        rates = {task: self._rates.add(task, member.step, now_s) for task, member in members.items()}
+        return ClusterSnapshot(statuses, members, {task: rate for task, rate in rates.items() if rate is not None})
+
+
+def _status_of(service: PsService) -> Status | None:
+    try:
+        return service.status(timeout_s=_CALL_TIMEOUT_S)
+    except ShardscopeError:
+        return None

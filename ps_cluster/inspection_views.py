@@ -1,0 +1,166 @@
+"""What ``shardscope ls`` prints, as tables for people and as JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ps_cluster.ps_queries import Answer
+from ps_cluster.task_table import format_size
+from ps_protocol.ps_service import Member, Status, VariableInfo
+from ps_protocol.task_id import TaskId
+
+_UNBOUNDED_WIDTH: Final = 10_000
+
+
+def variable_records(answers: Sequence[Answer[list[VariableInfo]]]) -> list[dict[str, Any]]:
+    """One JSON object for each variable, by name."""
+    records = [
+        {
+            "name": info.spec.name,
+            "shape": list(info.spec.shape),
+            "dtype": info.spec.dtype.name,
+            "bytes": info.size_bytes,
+            "task": str(answer.task),
+            "version": info.version,
+            "initialized": info.initialized,
+            "slice": None
+            if info.spec.slice is None
+            else {
+                "full_name": info.spec.slice.full_name,
+                "full_shape": list(info.spec.slice.full_shape),
+                "offset": list(info.spec.slice.offset),
+            },
+        }
+        for answer in answers
+        for info in answer.value or ()
+    ]
+    return sorted(records, key=lambda record: str(record["name"]))
+
+
+def variable_table(records: Sequence[dict[str, Any]]) -> Table:
+    """The same as a table."""
+    table = _table("name", "shape", "dtype", ">bytes", "task", ">version", "initialized")
+    for record in records:
+        table.add_row(
+            Text(record["name"]),
+            Text(str(record["shape"])),
+            record["dtype"],
+            f"{record['bytes']:,}",
+            record["task"],
+            f"{record['version']:,}",
+            "yes" if record["initialized"] else Text("no", style="yellow"),
+        )
+    return table
+
+
+def ps_records(answers: Sequence[Answer[Status]]) -> list[dict[str, Any]]:
+    """One JSON object for each ps task that has answered."""
+    return [
+        {
+            "task": str(answer.task),
+            "address": answer.address,
+            "state": status.state.name.lower(),
+            "store": str(status.store),
+            "uptime_s": round(status.uptime_s, 3),
+            "variables": status.num_variables,
+            "variable_bytes": status.variable_bytes,
+            "memory_limit_bytes": status.memory_limit_bytes,
+            "clients": status.num_clients,
+            "batches": status.batches,
+            "operations": status.operations,
+            "duplicate_batches": status.duplicate_batches,
+            "bytes_received": status.bytes_received,
+            "bytes_sent": status.bytes_sent,
+        }
+        for answer in answers
+        if (status := answer.value) is not None
+    ]
+
+
+def ps_table(records: Sequence[dict[str, Any]]) -> Table:
+    """The same as a table."""
+    table = _table(
+        "task", "address", "state", ">up", ">variables", ">held", ">clients", ">operations", ">received", ">sent"
+    )
+    for record in records:
+        table.add_row(
+            record["task"],
+            record["address"],
+            record["state"],
+            _duration(record["uptime_s"]),
+            f"{record['variables']:,}",
+            format_size(record["variable_bytes"]),
+            f"{record['clients']:,}",
+            f"{record['operations']:,}",
+            format_size(record["bytes_received"]),
+            format_size(record["bytes_sent"]),
+        )
+    return table
+
+
+def member_records(members: Sequence[Member]) -> list[dict[str, Any]]:
+    """One JSON object for each task that has joined; times are seconds since the epoch."""
+    return [
+        {
+            "task": member.task,
+            "state": member.state.name.lower(),
+            "host": member.host,
+            "pid": member.pid,
+            "incarnation": str(member.incarnation),
+            "joined_at_s": member.joined_at_s,
+            "last_seen_s": member.last_seen_s,
+            "step": member.step,
+        }
+        for member in sorted(members, key=lambda member: TaskId.parse(member.task))
+    ]
+
+
+def member_table(records: Sequence[dict[str, Any]], now_s: float) -> Table:
+    """The same as a table, with times as how long before ``now_s`` (seconds since the epoch)."""
+    table = _table("task", "state", "host", ">pid", ">steps", ">joined", ">last seen")
+    for record in records:
+        table.add_row(
+            record["task"],
+            record["state"],
+            record["host"],
+            str(record["pid"]),
+            f"{record['step']:,}",
+            f"{_duration(now_s - record['joined_at_s'])} ago",
+            f"{_duration(now_s - record['last_seen_s'])} ago",
+        )
+    return table
+
+
+def print_table(table: Table) -> None:
+    """Prints a table to standard output: to the width of a terminal, else each row on one line whatever its length."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_UNBOUNDED_WIDTH)
+    console.print(table)
+
+
+def _table(*headings: str) -> Table:
+    """A table with the given headings; ">" marks a column of numbers."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for index, heading in enumerate(headings):
+        table.add_column(
+            heading.removeprefix(">"),
+            justify="right" if heading.startswith(">") else "left",
+            no_wrap=index > 0,
+            overflow="fold",
+        )
+    return table
+
+
+def _duration(seconds: float) -> str:
+    whole = max(0, round(seconds))
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 2 * 3600:
+        return f"{whole // 60} min"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

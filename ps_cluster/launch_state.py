@@ -1,0 +1,198 @@
+"""What a launch does when something happens to it: plain decisions, without processes, clock or terminal.
+
+    RUNNING ──all workers ended──▶ ENDING_PS ──all ps ended──▶ OVER
+       │                              ▲
+       └─signal, ps died, fail-fast─▶ ENDING_WORKERS ──all workers ended─┘
+
+Workers are ended before the ps tasks, so that what they send while they end still finds a ps. Every phase of
+ending is bounded: whoever has not ended when its time is up is killed.
+"""
+
+from __future__ import annotations
+
+import enum
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from ps_cluster.ps_process import describe_exit, signal_name
+from ps_protocol.cluster_spec import PS_JOB, WORKER_JOB
+from ps_protocol.task_id import TaskId
+
+END_GRACE_S: Final = 15.0
+EXIT_FAILED: Final = 1
+_SIGNAL_EXIT_BASE: Final = 128
+
+
+class Phase(enum.Enum):
+    """How far a launch has come."""
+
+    STARTING_PS = enum.auto()
+    RUNNING = enum.auto()
+    ENDING_WORKERS = enum.auto()
+    ENDING_PS = enum.auto()
+    OVER = enum.auto()
+
+
+class Action(enum.Enum):
+    """What the launcher is to do."""
+
+    START_WORKERS = enum.auto()
+    END_WORKERS = enum.auto()
+    END_PS = enum.auto()
+    KILL = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Something to tell the user.
+
+    Attributes:
+        text: One line, or more if a task's last lines belong to it.
+        is_failure: Whether it is about something that went wrong.
+    """
+
+    text: str
+    is_failure: bool = False
+
+
+Decision = Action | Report
+
+
+@dataclass(slots=True)
+class LaunchState:
+    """The state of a launch; each method takes an event and returns what to do about it. Not thread-safe.
+
+    Attributes:
+        num_ps: Number of ps tasks.
+        num_workers: Number of workers.
+        fail_fast: Whether the first worker that fails ends the others.
+        phase: How far the launch has come.
+        exit_code: What the launcher returns in the end: the exit code of the first worker that failed, 128 + n if
+            signal n ended it; 1 if a ps died; 128 + n if the launcher itself was ended by signal n; else 0.
+    """
+
+    num_ps: int
+    num_workers: int
+    fail_fast: bool = False
+    phase: Phase = Phase.STARTING_PS
+    exit_code: int = 0
+    _running: set[TaskId] = field(default_factory=set)
+    _early_exits: list[tuple[TaskId, int, str]] = field(default_factory=list)
+    _kill_at_s: float | None = None
+    _signals: int = 0
+
+    def __post_init__(self) -> None:
+        self._running = {TaskId(PS_JOB, index) for index in range(self.num_ps)}
+
+    def ps_ready(self, now_s: float) -> list[Decision]:
+        """All ps tasks listen."""
+        if self.phase is not Phase.STARTING_PS:
+            return [Action.END_PS]  # they were told to end before they were there to hear it
+        self.phase = Phase.RUNNING
+        if self._early_exits:
+            return [
+                *(each for early in self._early_exits for each in self._ps_exited(*early, now_s)),
+                *self._advance(now_s),
+            ]
+        self._running |= {TaskId(WORKER_JOB, index) for index in range(self.num_workers)}
+        return [Action.START_WORKERS]
+
+    def start_failed(self, message: str, not_started: Iterable[TaskId], now_s: float) -> list[Decision]:
+        """Processes could not be started; ``message`` says which and why."""
+        self._running -= set(not_started)
+        if self.phase not in {Phase.STARTING_PS, Phase.RUNNING}:
+            return self._advance(now_s)
+        self.exit_code = EXIT_FAILED
+        return [Report(message, is_failure=True), *self._end(now_s), *self._advance(now_s)]
+
+    def task_exited(self, task: TaskId, returncode: int, last_lines: str, now_s: float) -> list[Decision]:
+        """A process has ended, with -n if signal n ended it."""
+        self._running.discard(task)
+        decisions = (
+            self._worker_exited(task, returncode, now_s)
+            if task.job == WORKER_JOB
+            else self._ps_exited(task, returncode, last_lines, now_s)
+        )
+        return [*decisions, *self._advance(now_s)]
+
+    def interrupted(self, signum: int, now_s: float) -> list[Decision]:
+        """The launcher was asked to end; asked again, it kills."""
+        self._signals += 1
+        if self._signals > 1:
+            return [Report(f"{signal_name(signum)} again: killing what still runs"), Action.KILL]
+        self.exit_code = _SIGNAL_EXIT_BASE + signum
+        hint = "; once more kills at once" if signum == signal.SIGINT else ""
+        return [Report(f"{signal_name(signum)}: ending all tasks{hint}"), *self._end(now_s), *self._advance(now_s)]
+
+    def output_lost(self, now_s: float) -> list[Decision]:
+        """Nobody reads the launcher's output any more."""
+        self.exit_code = self.exit_code or _SIGNAL_EXIT_BASE + signal.SIGPIPE
+        return [*self._end(now_s), *self._advance(now_s)]
+
+    def tick(self, now_s: float) -> list[Decision]:
+        """Time has passed."""
+        if self._kill_at_s is None or now_s < self._kill_at_s:
+            return []
+        self._kill_at_s = None
+        names = ", ".join(map(str, sorted(self._running)))
+        return [
+            Report(f"{names}: still there {END_GRACE_S:.0f} s after SIGTERM; killing", is_failure=True),
+            Action.KILL,
+        ]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every task has ended."""
+        return self.phase is Phase.OVER
+
+    def _worker_exited(self, task: TaskId, returncode: int, now_s: float) -> list[Decision]:
+        if self.phase is not Phase.RUNNING or returncode == 0:
+            return []
+        self.exit_code = self.exit_code or _exit_code(returncode)
+        failure = f"{task} failed with {describe_exit(returncode)}"
+        if not self._workers_run:
+            return [Report(failure, is_failure=True)]
+        if not self.fail_fast:
+            return [Report(f"{failure}; the others go on", is_failure=True)]
+        return [Report(f"{failure}; ending the others (--fail-fast)", is_failure=True), *self._end(now_s)]
+
+    def _ps_exited(self, task: TaskId, returncode: int, last_lines: str, now_s: float) -> list[Decision]:
+        if self.phase is Phase.STARTING_PS:
+            self._early_exits.append((task, returncode, last_lines))  # mostly the start fails then, and says so
+        if self.phase is not Phase.RUNNING:
+            return []
+        if returncode == 0:
+            return [Report(f"{task} was shut down while workers were running")]
+        self.exit_code = EXIT_FAILED
+        text = (
+            f"{task} died with {describe_exit(returncode)} and its variables are lost; ending all tasks; {last_lines}"
+        )
+        return [Report(text, is_failure=True), *self._end(now_s)]
+
+    @property
+    def _workers_run(self) -> bool:
+        return any(task.job == WORKER_JOB for task in self._running)
+
+    def _end(self, now_s: float) -> list[Decision]:
+        if self.phase not in {Phase.STARTING_PS, Phase.RUNNING}:
+            return []
+        self.phase = Phase.ENDING_WORKERS
+        self._kill_at_s = now_s + END_GRACE_S
+        return [Action.END_WORKERS]
+
+    def _advance(self, now_s: float) -> list[Decision]:
+        decisions: list[Decision] = []
+        if self.phase in {Phase.RUNNING, Phase.ENDING_WORKERS} and not self._workers_run:
+            self.phase = Phase.ENDING_PS
+            self._kill_at_s = now_s + END_GRACE_S
+            decisions.append(Action.END_PS)
+        if self.phase is Phase.ENDING_PS and not self._running:
+            self.phase = Phase.OVER
+            self._kill_at_s = None
+        return decisions
+
+
+def _exit_code(returncode: int) -> int:
+    return returncode if returncode >= 0 else _SIGNAL_EXIT_BASE - returncode

@@ -1,0 +1,271 @@
+"""Runs ps tasks and workers on this machine until the workers are done: ``shardscope up``."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import queue
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Final, TypeAlias
+
+from rich.console import Console
+
+from ps_cluster.cluster_watcher import ClusterSnapshot, ClusterWatcher
+from ps_cluster.launch_state import Action, Decision, LaunchState, Report
+from ps_cluster.line_splitter import OutputLine
+from ps_cluster.live_table import LiveTable
+from ps_cluster.local_cluster import LocalCluster
+from ps_cluster.processes import ChildProcess
+from ps_cluster.ps_process import ClusterStartError, describe_exit, last_lines
+from ps_cluster.ps_queries import Connect
+from ps_cluster.task_environment import task_environment
+from ps_cluster.task_logs import TaskLogs
+from ps_cluster.task_table import DONE, RUNNING, STARTING, TaskRow, task_row
+from ps_protocol.cluster_spec import PS_JOB, WORKER_JOB, ClusterSpec, TfConfig
+from ps_protocol.task_id import TaskId
+
+# Readable, and rare, among the workers' lines; an argument of the user's comes later and wins.
+PS_LOG_ARGUMENTS: Final = ("--log-format", "console", "--log-level", "warning")
+
+_TICK_S: Final = 0.25
+_STARTER_TIMEOUT_S: Final = 30.0
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_Event: TypeAlias = Callable[[float], list[Decision]]
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchOptions:
+    """What to launch.
+
+    Attributes:
+        num_ps: Number of ps tasks.
+        num_workers: Number of workers.
+        command: Program and arguments of every worker.
+        ps_arguments: More arguments for every ps.
+        log_dir: Where each task's output is kept in a file of its own, if anywhere.
+        show_table: Whether to show the table of tasks, or a summary at intervals if there is no terminal.
+        fail_fast: Whether the first worker that fails ends the others.
+    """
+
+    num_ps: int
+    num_workers: int
+    command: tuple[str, ...]
+    ps_arguments: tuple[str, ...] = ()
+    log_dir: Path | None = None
+    show_table: bool = True
+    fail_fast: bool = False
+
+    @property
+    def tasks(self) -> list[TaskId]:
+        """All tasks, ps first."""
+        return [
+            *(TaskId(PS_JOB, index) for index in range(self.num_ps)),
+            *(TaskId(WORKER_JOB, index) for index in range(self.num_workers)),
+        ]
+
+    def check(self) -> None:
+        """Finds out what can be found out before anything is started.
+
+        Raises:
+            ValueError: There is nothing to launch, or the command is no program that can be run.
+        """
+        if self.num_ps < 1 or self.num_workers < 1:
+            raise ValueError("a launch needs at least one ps and one worker")
+        if not self.command:
+            raise ValueError("no command for the workers; give it after --, as in: -- python train.py")
+        path = task_environment(TfConfig(), os.environ)["PATH"]
+        if shutil.which(self.command[0], path=path) is None:
+            raise ValueError(f"{self.command[0]!r}, the workers' command, is not a program that can be run")
+
+
+class Launcher:
+    """One launch: carries out what ``LaunchState`` decides. To be used once, in the main thread.
+
+    Args:
+        options: What to launch.
+        console: Where the tasks' output and the table go.
+        errors: Where failures go if ``console`` is no terminal.
+        connect: Makes the client of a ps, for the table's figures.
+    """
+
+    def __init__(self, options: LaunchOptions, *, console: Console, errors: Console, connect: Connect):
+        self._options = options
+        self._connect = connect
+        self._state = LaunchState(options.num_ps, options.num_workers, fail_fast=options.fail_fast)
+        # Reentrant, so that a signal handler may put; an event for each task and each signal is all it ever holds.
+        self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._workers: dict[TaskId, ChildProcess] = {}
+        self._progress: dict[TaskId, str] = {}  # a task's entry is written only by the thread that reads its output
+        self._exit_codes: dict[TaskId, int] = {}  # as above, by the thread that waits for it
+        self._watcher: ClusterWatcher | None = None
+        self._resources = contextlib.ExitStack()
+        self._table = LiveTable(
+            console,
+            errors,
+            options.tasks,
+            show_table=options.show_table,
+            on_output_lost=lambda: self._events.put(self._state.output_lost),
+        )
+        self._logs = TaskLogs(options.log_dir, options.tasks, on_failure=self._table.report)
+        self._cluster = LocalCluster(
+            options.num_ps,
+            options.num_workers,
+            ps_arguments=(*PS_LOG_ARGUMENTS, *options.ps_arguments),
+            log=lambda task, text: self._show(TaskId.parse(task), text),
+            on_ps_exit=lambda index, process: self._post_exit(TaskId(PS_JOB, index), process),
+        )
+
+    def run(self) -> int:
+        """Launches, waits for the end, leaves no process behind, and returns the exit code.
+
+        Raises:
+            OSError: The log files cannot be made.
+        """
+        with self._resources:
+            self._resources.enter_context(self._logs)
+            self._resources.enter_context(self._table)
+            self._resources.enter_context(_signals_go_to(self._post_signal))
+            starter = threading.Thread(target=self._start_ps, name="start of ps", daemon=True)
+            self._resources.callback(starter.join, _STARTER_TIMEOUT_S)
+            self._resources.callback(self._cluster.close)
+            starter.start()
+            while not self._state.is_over:
+                self._carry_out(self._next_decisions())
+                self._table.update(self._rows())
+        return self._state.exit_code
+
+    def _next_decisions(self) -> list[Decision]:
+        try:
+            event = self._events.get(timeout=_TICK_S)
+        except queue.Empty:
+            event = self._state.tick
+        return event(time.monotonic())
+
+    def _carry_out(self, decisions: list[Decision]) -> None:
+        for decision in decisions:
+            match decision:
+                case Report(text, is_failure):
+                    self._table.report(text, is_failure=is_failure)
+                case Action.START_WORKERS:
+                    self._start_workers()
+                case Action.END_WORKERS:
+                    self._signal_workers(signal.SIGTERM)
+                case Action.END_PS:
+                    if self._watcher is not None:
+                        self._watcher.finish()  # the last figures can only be had while the ps tasks are there
+                    self._cluster.signal_all_ps(signal.SIGTERM)
+                case Action.KILL:
+                    self._signal_workers(signal.SIGKILL)
+                    self._cluster.signal_all_ps(signal.SIGKILL)
+
+    # -- starting -----------------------------------------------------------------------------
+
+    def _start_ps(self) -> None:
+        try:
+            self._cluster.start()
+        except (ClusterStartError, OSError, RuntimeError) as error:
+            all_ps = [task for task in self._options.tasks if task.job == PS_JOB]
+            self._events.put(functools.partial(self._state.start_failed, str(error), all_ps))
+        else:
+            self._events.put(self._state.ps_ready)
+
+    def _start_workers(self) -> None:
+        spec = self._cluster.cluster_spec
+        self._watcher = self._resources.enter_context(ClusterWatcher(spec, self._connect))
+        self._table.report(
+            f"{_count(self._options.num_ps, 'ps task')}, {_count(self._options.num_workers, 'worker')}; "
+            f"to look inside: shardscope ls --cluster {ClusterSpec({PS_JOB: spec.ps_addresses()}).to_flag()}"
+        )
+        waiting = [task for task in self._options.tasks if task.job == WORKER_JOB]
+        while waiting:
+            try:
+                self._start_worker(waiting[0])
+            except OSError as error:
+                message = f"cannot run {self._options.command[0]!r} as {waiting[0]}: {error.strerror or error}"
+                self._events.put(functools.partial(self._state.start_failed, message, tuple(waiting)))
+                return
+            del waiting[0]
+
+    def _start_worker(self, task: TaskId) -> None:
+        self._workers[task] = self._cluster.start_worker(
+            task.index,
+            self._options.command,
+            on_line=functools.partial(self._show_line, task),
+            on_exit=functools.partial(self._post_exit, task),
+        )
+
+    def _signal_workers(self, signum: signal.Signals) -> None:
+        for worker in self._workers.values():
+            worker.send_signal(signum)
+
+    # -- what other threads and signal handlers call -----------------------------------------
+
+    def _post_exit(self, task: TaskId, process: ChildProcess) -> None:
+        returncode = process.returncode
+        if returncode is not None:
+            self._exit_codes[task] = returncode
+            self._events.put(functools.partial(self._state.task_exited, task, returncode, last_lines(process)))
+
+    def _post_signal(self, signum: int) -> None:
+        self._events.put(functools.partial(self._state.interrupted, signum))
+
+    def _show_line(self, task: TaskId, line: OutputLine) -> None:
+        if line.transient:
+            self._progress[task] = line.text
+        else:
+            self._progress.pop(task, None)
+            self._show(task, line.text)
+
+    def _show(self, task: TaskId, text: str) -> None:
+        self._logs.write(task, text)
+        self._table.line(task, text)
+
+    # -- the table ----------------------------------------------------------------------------
+
+    def _rows(self) -> list[TaskRow]:
+        snapshot = ClusterSnapshot() if self._watcher is None else self._watcher.snapshot
+        return [
+            task_row(task, *self._process_state(task), self._progress.get(task, ""), snapshot)
+            for task in self._options.tasks
+        ]
+
+    def _process_state(self, task: TaskId) -> tuple[str, int | None]:
+        if task.job == WORKER_JOB:
+            worker = self._workers.get(task)
+            return (STARTING, None) if worker is None else (_state_of(worker.returncode), worker.pid)
+        if self._watcher is None:  # made when all ps tasks listen
+            exit_code = self._exit_codes.get(task)
+            return (STARTING if exit_code is None else _state_of(exit_code)), None
+        return _state_of(self._cluster.ps_exit_code(task.index)), self._cluster.ps_pid(task.index)
+
+
+@contextlib.contextmanager
+def _signals_go_to(handler: Callable[[int], None]) -> Iterator[None]:
+    def handle(signum: int, _frame: FrameType | None) -> None:
+        handler(signum)
+
+    previous = {signum: signal.signal(signum, handle) for signum in _SIGNALS}
+    try:
+        yield
+    finally:
+        for signum, old_handler in previous.items():
+            signal.signal(signum, old_handler)
+
+
+def _state_of(returncode: int | None) -> str:
+    if returncode is None:
+        return RUNNING
+    return DONE if returncode == 0 else describe_exit(returncode)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

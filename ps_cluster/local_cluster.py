@@ -1,0 +1,259 @@
+"""A cluster of real ps processes on this machine, for tests, notebooks and ``shardscope up``."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from ps_cluster.processes import ChildProcess, OnExit, OnLine, ProcessSupervisor, end_all
+from ps_cluster.ps_process import LogSink, PsProcess
+from ps_cluster.reserved_ports import LOOPBACK, ReservedPorts
+from ps_cluster.task_environment import task_environment
+from ps_protocol.cluster_spec import PS_JOB, WORKER_JOB, ClusterSpec, TfConfig
+from ps_protocol.task_id import TaskId
+
+# A ps gives what it has accepted 10 s unless told otherwise.
+STOP_GRACE_S: Final = 15.0
+_KILL_TIMEOUT_S: Final = 10.0
+
+
+class LocalCluster:
+    """Ps processes on the loopback interface, at ports that were free.
+
+        with LocalCluster(num_ps=2) as cluster, worker_client.connect(cluster.cluster_spec) as client:
+            ...
+
+    Leaving the block ends every process, in good order if it can. If the program that made the cluster dies,
+    even by SIGKILL, its processes and all that these have started are ended too. Every ps keeps its port while the
+    cluster lasts, so it comes back to the same address. Thread-safe.
+
+    Args:
+        num_ps: Number of ps tasks.
+        num_workers: Number of worker tasks that the cluster spec names. None is started: that is for the
+            caller, in this process or by ``start_worker``.
+        ps_arguments: More arguments for each ``python -m ps_server``.
+        env: More environment for the processes, on top of this one's.
+        start_timeout_s: How long the ps tasks may take until they listen.
+        log: Takes what the ps processes print, as (task, line), from several threads. It must not raise.
+        on_ps_exit: Called with the index and the process of a ps that has ended, whatever the reason, by a thread of
+            its own. It must not raise.
+
+    Raises:
+        ValueError: A number of tasks makes no sense.
+    """
+
+    def __init__(
+        self,
+        num_ps: int = 2,
+        num_workers: int = 0,
+        *,
+        ps_arguments: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        start_timeout_s: float = 30.0,
+        log: LogSink | None = None,
+        on_ps_exit: Callable[[int, ChildProcess], None] | None = None,
+    ):
+        if num_ps < 1:
+            raise ValueError(f"num_ps is {num_ps}; a cluster needs at least one ps task to hold its variables.")
+        if num_workers < 0:
+            raise ValueError(f"num_workers is {num_workers}; it cannot be negative.")
+        self._num_ps = num_ps
+        self._num_workers = num_workers
+        self._ps_arguments = tuple(ps_arguments)
+        self._env = dict(env or {})
+        self._start_timeout_s = start_timeout_s
+        self._log = log
+        self._on_ps_exit = on_ps_exit
+        self._lock = threading.Lock()  # guards: _spec, _supervisor, _ports, _ps, _workers
+        self._spec: ClusterSpec | None = None
+        self._supervisor: ProcessSupervisor | None = None
+        self._ports: ReservedPorts | None = None
+        self._ps: list[PsProcess] = []
+        self._workers: list[ChildProcess] = []
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Starts the ps processes and returns when all of them listen.
+
+        Raises:
+            ClusterStartError: One has ended or is not ready in time; all of them are ended then.
+            RuntimeError: The cluster has been started before.
+        """
+        try:
+            self._start_processes()
+            deadline_s = time.monotonic() + self._start_timeout_s
+            for ps in list(self._ps):
+                ps.wait_ready(max(0.0, deadline_s - time.monotonic()))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Ends the workers, then the ps processes, and gives the ports back. Repeated calls do nothing."""
+        with self._lock:
+            supervisor, self._supervisor = self._supervisor, None
+            ports, self._ports = self._ports, None
+            processes = [ps.process for ps in self._ps]
+            workers = list(self._workers)
+        try:
+            end_all(workers, STOP_GRACE_S)
+            end_all(processes, STOP_GRACE_S)
+        finally:
+            if supervisor is not None:
+                supervisor.close()
+            if ports is not None:
+                ports.close()
+
+    @property
+    def cluster_spec(self) -> ClusterSpec:
+        """Addresses of all tasks; RuntimeError before the start."""
+        if self._spec is None:
+            raise RuntimeError("The cluster has not been started: use it as `with LocalCluster(...) as cluster:`.")
+        return self._spec
+
+    def tf_config(self, job: str, index: int) -> str:
+        """Text of ``TF_CONFIG`` for one task; ValueError if the cluster has no such task."""
+        return self._tf_config(TaskId(job, index)).to_json()
+
+    def task_environment(self, job: str, index: int) -> dict[str, str]:
+        """All of the environment that a process of the cluster gets; ValueError if there is no such task."""
+        return task_environment(self._tf_config(TaskId(job, index)), {**os.environ, **self._env})
+
+    def start_worker(
+        self,
+        index: int,
+        arguments: Sequence[str],
+        *,
+        on_line: OnLine | None = None,
+        on_exit: OnExit | None = None,
+    ) -> ChildProcess:
+        """Starts a program as a worker task; it is ended with the cluster at the latest.
+
+        Args:
+            index: Index of the worker.
+            arguments: Program and arguments; ``python`` is the interpreter that runs this.
+            on_line: Takes its output and standard error, line by line. Must not raise.
+            on_exit: Called when it has ended. Must not raise.
+
+        Raises:
+            OSError: There is no such program, or it cannot be run.
+            ValueError: The cluster has no such worker.
+            RuntimeError: The cluster is not running.
+        """
+        environment = self.task_environment(WORKER_JOB, index)
+        with self._lock:
+            worker = self._running_supervisor().start(
+                str(TaskId(WORKER_JOB, index)), arguments, environment=environment, on_stdout=on_line, on_exit=on_exit
+            )
+            self._workers = [*(each for each in self._workers if each.returncode is None), worker]
+        return worker
+
+    def ps_pid(self, index: int) -> int:
+        """Process id of a ps."""
+        return self._ps_process(index).process.pid
+
+    def ps_exit_code(self, index: int) -> int | None:
+        """Exit code of a ps, -n if signal n ended it, None while it runs."""
+        return self._ps_process(index).process.returncode
+
+    def ps_log(self, index: int) -> list[str]:
+        """The last lines that a ps has printed since it was last started."""
+        return self._ps_process(index).process.tail
+
+    def signal_ps(self, index: int, signum: signal.Signals) -> None:
+        """Sends a signal to a ps, such as SIGSTOP and SIGCONT, and does not wait."""
+        self._ps_process(index).process.send_signal(signum)
+
+    def signal_all_ps(self, signum: signal.Signals) -> None:
+        """Sends a signal to every ps that has been started, and does not wait."""
+        with self._lock:
+            processes = [ps.process for ps in self._ps]
+        for process in processes:
+            process.send_signal(signum)
+
+    def kill_ps(self, index: int) -> None:
+        """Kills a ps with SIGKILL; it is gone when this returns."""
+        process = self._ps_process(index).process
+        process.send_signal(signal.SIGKILL)
+        if process.wait(_KILL_TIMEOUT_S) is None:
+            raise RuntimeError(
+                f"ps:{index} (process {process.pid}) is still there {_KILL_TIMEOUT_S:.0f} s after SIGKILL"
+            )
+
+    def stop_ps(self, index: int, *, grace_s: float = STOP_GRACE_S) -> int | None:
+        """Ends a ps in good order with SIGTERM, with SIGKILL after ``grace_s``; returns its exit code."""
+        return self._ps_process(index).process.end(grace_s)
+
+    def restart_ps(self, index: int) -> None:
+        """Starts a ps anew at its old address and returns when it listens; one that still runs is stopped first.
+
+        Raises:
+            ClusterStartError: It has ended or is not ready in time.
+            RuntimeError: The cluster is not running.
+        """
+        self.stop_ps(index)
+        with self._lock:
+            ps = self._ps[index] = self._start_ps(self._running_supervisor(), index)
+        ps.wait_ready(self._start_timeout_s)
+
+    def wait(self, timeout_s: float) -> list[int | None]:
+        """Waits until every ps has ended, as after ``shutdown``; returns their exit codes, None for one that runs."""
+        deadline_s = time.monotonic() + timeout_s
+        with self._lock:
+            processes = [ps.process for ps in self._ps]
+        return [process.wait(max(0.0, deadline_s - time.monotonic())) for process in processes]
+
+    def _start_processes(self) -> None:
+        with self._lock:
+            if self._spec is not None:
+                raise RuntimeError("The cluster has been started before; make a new one.")
+            self._ports = ReservedPorts(self._num_ps + self._num_workers)
+            addresses = [f"{LOOPBACK}:{port}" for port in self._ports.ports]
+            jobs = {PS_JOB: addresses[: self._num_ps], WORKER_JOB: addresses[self._num_ps :]}
+            self._spec = ClusterSpec({job: tasks for job, tasks in jobs.items() if tasks})
+            self._supervisor = ProcessSupervisor()
+            for index in range(self._num_ps):
+                self._ps.append(self._start_ps(self._supervisor, index))
+
+    def _start_ps(self, supervisor: ProcessSupervisor, index: int) -> PsProcess:
+        address = self.cluster_spec.task_address(PS_JOB, index)
+        host, _, port = address.rpartition(":")
+        # All that the environment could say otherwise; what the caller wants comes last and wins.
+        place = ("--cluster", self.cluster_spec.to_flag(), "--task-index", str(index), "--bind", host, "--port", port)
+        return PsProcess(
+            supervisor,
+            TaskId(PS_JOB, index),
+            address,
+            [*place, *self._ps_arguments],
+            environment=self.task_environment(PS_JOB, index),
+            log=self._log,
+            on_exit=None if self._on_ps_exit is None else functools.partial(self._on_ps_exit, index),
+        )
+
+    def _running_supervisor(self) -> ProcessSupervisor:
+        if self._supervisor is None:
+            raise RuntimeError("The cluster is not running: use it inside `with LocalCluster(...) as cluster:`.")
+        return self._supervisor
+
+    def _ps_process(self, index: int) -> PsProcess:
+        self.cluster_spec.task_address(PS_JOB, index)  # says which tasks there are, if not this one
+        with self._lock:
+            return self._ps[index]
+
+    def _tf_config(self, task: TaskId) -> TfConfig:
+        self.cluster_spec.task_address(task.job, task.index)
+        return TfConfig(cluster=self.cluster_spec, task=task)

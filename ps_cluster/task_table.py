@@ -1,0 +1,171 @@
+"""What is shown of a running cluster: one row for each task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rich.table import Table
+from rich.text import Text
+
+from ps_cluster.cluster_watcher import ClusterSnapshot
+from ps_protocol.cluster_spec import PS_JOB
+from ps_protocol.ps_service import ServingState
+from ps_protocol.task_id import TaskId
+
+STARTING: Final = "starting"
+RUNNING: Final = "running"
+DONE: Final = "done"
+UNREACHABLE: Final = "no answer"
+DRAINING: Final = "draining"
+
+_STATE_STYLES: Final = {STARTING: "dim", RUNNING: "green", DONE: "dim green", UNREACHABLE: "yellow", DRAINING: "yellow"}
+_WIDE_COLUMNS: Final = 100
+_STATE_COLUMNS: Final = 11
+_NUMBER_COLUMNS: Final = 7
+_MIN_PROGRESS_COLUMNS: Final = 8
+_GAP: Final = 2
+_SIZE_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """One task; what does not apply to it, or is not known, is None.
+
+    Attributes:
+        task: Its name.
+        state: Of its process, or what its ps says of itself.
+        pid: Of its process.
+        step: Training steps done.
+        steps_per_s: Over the last few seconds.
+        num_variables: Held by this ps.
+        variable_bytes: Their bytes.
+        bytes_received: By this ps, since its start.
+        bytes_sent: The same.
+        progress: The last state of a progress bar that it has printed.
+    """
+
+    task: TaskId
+    state: str
+    pid: int | None = None
+    step: int | None = None
+    steps_per_s: float | None = None
+    num_variables: int | None = None
+    variable_bytes: int | None = None
+    bytes_received: int | None = None
+    bytes_sent: int | None = None
+    progress: str = ""
+
+    @property
+    def is_ps(self) -> bool:
+        """Whether it holds variables."""
+        return self.task.job == PS_JOB
+
+
+def task_row(task: TaskId, state: str, pid: int | None, progress: str, snapshot: ClusterSnapshot) -> TaskRow:
+    """Joins what the launcher knows of a task with what the ps tasks say."""
+    is_running = state == RUNNING
+    if task.job != PS_JOB:
+        member = snapshot.members.get(str(task))
+        return TaskRow(
+            task,
+            state,
+            pid,
+            step=member.step if member else None,
+            steps_per_s=snapshot.steps_per_s.get(str(task)) if is_running else None,
+            progress=progress if is_running else "",
+        )
+    status = snapshot.statuses.get(task.index)
+    if status is None:
+        silent = is_running and task.index in snapshot.statuses
+        return TaskRow(task, UNREACHABLE if silent else state, pid)
+    draining = is_running and status.state is not ServingState.SERVING
+    return TaskRow(
+        task,
+        DRAINING if draining else state,
+        pid,
+        num_variables=status.num_variables,
+        variable_bytes=status.variable_bytes,
+        bytes_received=status.bytes_received,
+        bytes_sent=status.bytes_sent,
+    )
+
+
+def render_table(rows: Sequence[TaskRow], width: int) -> Table:
+    """Lays the rows out for a terminal of ``width`` columns; a narrow one is spared what matters less."""
+    numbers: dict[str, Callable[[TaskRow], str]] = {
+        "pid": lambda row: _number(row.pid, grouped=False),
+        "steps": lambda row: _number(row.step),
+        "steps/s": lambda row: "" if row.steps_per_s is None else f"{row.steps_per_s:,.1f}",
+        "variables": lambda row: _number(row.num_variables),
+        "held": lambda row: _size(row.variable_bytes),
+        "received": lambda row: _size(row.bytes_received),
+        "sent": lambda row: _size(row.bytes_sent),
+    }
+    if width < _WIDE_COLUMNS:
+        for heading in ("pid", "variables", "held"):
+            del numbers[heading]
+    columns: dict[str, list[str]] = {
+        "task": [str(row.task) for row in rows],
+        "state": [row.state.ljust(_STATE_COLUMNS) for row in rows],
+        **{heading: [cell(row).rjust(_NUMBER_COLUMNS) for row in rows] for heading, cell in numbers.items()},
+    }
+    left = width - sum(max(len(text) for text in (heading, *cells)) + _GAP for heading, cells in columns.items())
+    has_progress = left >= _MIN_PROGRESS_COLUMNS and any(row.progress for row in rows)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, _GAP, 0, 0))
+    for heading in columns:
+        table.add_column(heading, no_wrap=True, justify="right" if heading in numbers else "left")
+    if has_progress:
+        table.add_column("progress", no_wrap=True, overflow="ellipsis", max_width=left)
+    for row, task, state, *cells in zip(rows, *columns.values(), strict=True):
+        table.add_row(
+            Text(task, style=task_style(row.task)),
+            Text(state, style=_STATE_STYLES.get(row.state, "bold red")),
+            *cells,
+            *([Text(row.progress.strip())] if has_progress else []),
+        )
+    return table
+
+
+def summary_line(rows: Sequence[TaskRow]) -> str:
+    """Says the same in one line, for output that is not a terminal."""
+    return "; ".join(_summary(row) for row in rows)
+
+
+def _summary(row: TaskRow) -> str:
+    if row.is_ps:
+        facts = [] if row.bytes_received is None else [f"received {_size(row.bytes_received)}"]
+        facts += [] if row.bytes_sent is None else [f"sent {_size(row.bytes_sent)}"]
+    else:
+        facts = [] if row.step is None else [f"{row.step:,} steps"]
+        facts += [row.progress] if row.progress else []
+    return f"{row.task} {', '.join([row.state, *facts])}"
+
+
+def task_style(task: TaskId) -> str:
+    """Colour in which a task is shown everywhere."""
+    palette = (
+        ("magenta", "bright_magenta") if task.job == PS_JOB else ("cyan", "yellow", "green", "blue", "bright_cyan")
+    )
+    return palette[task.index % len(palette)]
+
+
+def format_size(size_bytes: int) -> str:
+    """Writes a number of bytes for people, as "1.5 MiB"."""
+    size = float(size_bytes)
+    for unit in _SIZE_UNITS:
+        if size < 1024 or unit == _SIZE_UNITS[-1]:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
+        size /= 1024
+    raise AssertionError("the last unit takes every size")
+
+
+def _size(size_bytes: int | None) -> str:
+    return "" if size_bytes is None else format_size(size_bytes)
+
+
+def _number(number: int | None, *, grouped: bool = True) -> str:
+    if number is None:
+        return ""
+    return f"{number:,}" if grouped else str(number)

@@ -1,0 +1,83 @@
+"""Settings of gRPC channels and servers that both sides must agree on, each with its reason."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+Options: TypeAlias = list[tuple[str, str | int]]
+"""What ``grpc.insecure_channel``, ``grpc.secure_channel`` and ``grpc.server`` take as ``options``."""
+
+CHUNK_SIZE_BYTES = 512 * 1024
+"""Most bytes of one data frame on a stream; the size at which large tensors pass fastest lies around it."""
+
+UNARY_LIMIT_BYTES = 1024 * 1024
+"""Most bytes of tensors, together, that go in one message; more go on a stream."""
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+"""Most bytes of one message: far above ``UNARY_LIMIT_BYTES``, so that a header that declares a hundred thousand
+variables, or a listing of them, still fits; low enough that no peer can make this process take gigabytes."""
+
+KEEPALIVE_INTERVAL_S = 10
+"""Seconds without traffic after which the other side is asked whether it is still there."""
+
+KEEPALIVE_TIMEOUT_S = 10
+"""Seconds to wait for the answer; so a peer whose machine is gone is noticed in about 20 seconds."""
+
+INITIAL_RECONNECT_BACKOFF_S = 0.1
+MAX_RECONNECT_BACKOFF_S = 1.0
+"""Longest pause between two attempts to connect. gRPC's own two minutes are made for services with thousands of
+clients; here a ps that starts late, or anew, is to be found quickly."""
+
+CONNECT_TIMEOUT_S = 5.0
+"""Longest an attempt to connect may take before the next one starts."""
+
+_MAX_METADATA_BYTES = 64 * 1024
+
+
+def client_options() -> Options:
+    """Returns the options of a channel to a ps task."""
+    return [
+        *_common_options(),
+        # Retries are the client's own: they know what may be repeated, and count against its deadline.
+        ("grpc.enable_retries", 0),
+        # Two channels to one address have two connections, so that a bulk transfer on one does not hold up the other,
+        # and closing one does not disturb it.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.initial_reconnect_backoff_ms", _milliseconds(INITIAL_RECONNECT_BACKOFF_S)),
+        ("grpc.max_reconnect_backoff_ms", _milliseconds(MAX_RECONNECT_BACKOFF_S)),
+        ("grpc.min_reconnect_backoff_ms", _milliseconds(CONNECT_TIMEOUT_S)),
+        # Tasks of a cluster talk to each other directly; a proxy set up for the way out would only lose them.
+        ("grpc.enable_http_proxy", 0),
+    ]
+
+
+def server_options() -> Options:
+    """Returns the options of a ps task's server."""
+    return [
+        *_common_options(),
+        # By default a second server binds the same port without a word, and takes half of the calls.
+        ("grpc.so_reuseport", 0),
+        # A server that is pinged more often than it allows (by default every 5 minutes) hangs up with
+        # GOAWAY "too_many_pings". Half the interval of the clients leaves room for late and early ones.
+        ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(KEEPALIVE_INTERVAL_S / 2)),
+    ]
+
+
+def _common_options() -> Options:
+    return [
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        # Errors travel in the trailers; with the default of 8 KiB a long one would arrive as RESOURCE_EXHAUSTED.
+        ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+        # A peer that vanished without a word (power, network) would otherwise be waited for until TCP gives up.
+        ("grpc.keepalive_time_ms", _milliseconds(KEEPALIVE_INTERVAL_S)),
+        ("grpc.keepalive_timeout_ms", _milliseconds(KEEPALIVE_TIMEOUT_S)),
+        # Also while no call is running: between two steps of a training nothing else would notice.
+        ("grpc.keepalive_permit_without_calls", 1),
+        # By default only two pings are sent without data between them.
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,323 @@
+"""Which tasks make up a cluster and where they listen, and how a process learns its own place (``TF_CONFIG``).
+
+``ClusterSpec`` answers as TensorFlow's ``train.ClusterSpec`` does, and also refuses addresses that cannot be
+dialled, since a typing error is better found before the first connection than after a minute of waiting.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from ps_protocol.task_id import TaskId, check_address, check_job, checked_index
+
+__all__ = ["PS_JOB", "WORKER_JOB", "ClusterSpec", "ClusterSpecLike", "TaskId", "TfConfig"]
+
+ClusterSpecLike: TypeAlias = "ClusterSpec | Mapping[str, Sequence[str] | Mapping[int, str] | Mapping[str, str]]"
+"""What a ``ClusterSpec`` is made from: jobs, each a list of addresses or a mapping from task index to address."""
+
+PS_JOB = "ps"
+WORKER_JOB = "worker"
+
+_CHIEF_JOBS = ("chief", "master")
+_TF_CONFIG = "TF_CONFIG"
+_GIVE_A_CLUSTER = (
+    "Give it as ClusterSpec({'ps': ['host:2222'], 'worker': [...]}), as --cluster 'ps=host:2222;worker=...', "
+    'or in the environment: TF_CONFIG=\'{"cluster": {"ps": ["host:2222"], "worker": [...]}, '
+    '"task": {"type": "worker", "index": 0}}\'.'
+)
+
+
+class ClusterSpec:
+    """The jobs of a cluster, the tasks of each, and the address of each task; immutable.
+
+    Args:
+        cluster: Mapping from job to its tasks' addresses, each job as a list or as a mapping from index to
+            address (for jobs with gaps; indices may be strings, as JSON has them); or another ``ClusterSpec``.
+
+    Raises:
+        TypeError: ``cluster``, or one of its jobs, is of another type.
+        ValueError: A job name, an index or an address is malformed, or two tasks have the same address.
+    """
+
+    __slots__ = ("_tasks",)
+
+    def __init__(self, cluster: ClusterSpecLike):
+        self._tasks: dict[str, dict[int, str]]
+        if isinstance(cluster, ClusterSpec):
+            self._tasks = cluster._tasks
+        elif isinstance(cluster, Mapping):
+            self._tasks = {check_job(job): _indexed_tasks(job, tasks) for job, tasks in cluster.items()}
+            _check_addresses(self._tasks)
+        else:
+            raise TypeError(
+                f"A cluster spec is made from a mapping of jobs to addresses, not from {cluster!r}. {_GIVE_A_CLUSTER}"
+            )
+
+    @classmethod
+    def parse(cls, flag: str) -> ClusterSpec:
+        """Reads the form of the command line, ``"ps=host:2222,host:2223;worker=host:2224"``.
+
+        A job with gaps writes the index before the address: ``"worker=1@host:2222,3@host:2223"``.
+
+        Raises:
+            ValueError: The text is malformed, or what it says is not a cluster.
+        """
+        jobs: dict[str, list[str] | dict[str, str]] = {}
+        for part in filter(None, (part.strip() for part in flag.split(";"))):
+            job, equals, addresses = (piece.strip() for piece in part.partition("="))
+            if not equals:
+                raise ValueError(f"{part!r} in the cluster {flag!r} has no '='. Write it as 'ps=host:2222,host:2223'.")
+            if job in jobs:
+                raise ValueError(f"The cluster {flag!r} gives the job {job!r} twice. List all its addresses in one.")
+            jobs[job] = _parse_job(job, addresses)
+        return cls(jobs)
+
+    def to_flag(self) -> str:
+        """Returns the form of the command line, which ``parse`` reads back."""
+        return ";".join(f"{job}={_format_job(tasks)}" for job, tasks in self._tasks.items())
+
+    @property
+    def jobs(self) -> list[str]:
+        """Names of the jobs, in the order in which they were given."""
+        return list(self._tasks)
+
+    def as_dict(self) -> dict[str, list[str] | dict[int, str]]:
+        """Returns each job as a list of addresses, or as a dict by index if it has gaps or no task at all."""
+        return {
+            job: [tasks[index] for index in sorted(tasks)]
+            if tasks and _is_dense(tasks)
+            else dict(sorted(tasks.items()))
+            for job, tasks in self._tasks.items()
+        }
+
+    def num_tasks(self, job_name: str) -> int:
+        """Returns how many tasks a job has; ValueError if there is no such job."""
+        return len(self._job(job_name))
+
+    def task_indices(self, job_name: str) -> list[int]:
+        """Returns the indices of a job's tasks in ascending order; ValueError if there is no such job."""
+        return sorted(self._job(job_name))
+
+    def job_tasks(self, job_name: str) -> list[str | None]:
+        """Returns a job's addresses by index, None where there is no task of that index.
+
+        Raises:
+            ValueError: There is no such job, or it has no tasks.
+        """
+        tasks = self._job(job_name)
+        if not tasks:
+            raise ValueError(f"The job {job_name!r} has no tasks. {_GIVE_A_CLUSTER}")
+        return [tasks.get(index) for index in range(max(tasks) + 1)]
+
+    def task_address(self, job_name: str, task_index: int) -> str:
+        """Returns the address of one task, as "host:port"; ValueError if there is no such task."""
+        tasks = self._job(job_name)
+        try:
+            return tasks[task_index]
+        except KeyError:
+            known = ", ".join(map(str, sorted(tasks))) or "none"
+            raise ValueError(
+                f"There is no task {job_name}:{task_index} in the cluster; tasks of {job_name!r}: {known}."
+            ) from None
+
+    def require_ps(self) -> None:
+        """Makes sure that there are ps tasks, numbered 0, 1, 2, ... without gaps.
+
+        Raises:
+            ValueError: There are none, or an index is missing (task 0 keeps the directory of the others).
+        """
+        tasks = self._tasks.get(PS_JOB)
+        if not tasks:
+            found = ", ".join(f"{job} ({len(job_tasks)})" for job, job_tasks in self._tasks.items()) or "none"
+            raise ValueError(
+                f"The cluster has no ps tasks to hold variables; jobs and their tasks: {found}. {_GIVE_A_CLUSTER}"
+            )
+        if not _is_dense(tasks):
+            missing = next(index for index in range(len(tasks)) if index not in tasks)
+            raise ValueError(
+                f"The cluster has no task ps:{missing}, but has {', '.join(f'ps:{index}' for index in sorted(tasks))}. "
+                "Number the ps tasks 0, 1, 2, ... without gaps."
+            )
+
+    def ps_addresses(self) -> list[str]:
+        """Returns the addresses of the ps tasks by index; raises as ``require_ps`` does."""
+        self.require_ps()
+        tasks = self._tasks[PS_JOB]
+        return [tasks[index] for index in range(len(tasks))]
+
+    def __bool__(self) -> bool:
+        return bool(self._tasks)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ClusterSpec):
+            return NotImplemented
+        return self._tasks == other._tasks
+
+    def __hash__(self) -> int:
+        return hash(frozenset((job, frozenset(tasks.items())) for job, tasks in self._tasks.items()))
+
+    def __repr__(self) -> str:
+        return f"ClusterSpec({self.as_dict()!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return ClusterSpec, (self._tasks,)
+
+    def _job(self, job_name: str) -> dict[int, str]:
+        try:
+            return self._tasks[job_name]
+        except KeyError:
+            known = ", ".join(map(repr, self._tasks)) or "none"
+            raise ValueError(f"There is no job {job_name!r} in the cluster; jobs: {known}.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class TfConfig:
+    """What the environment variable ``TF_CONFIG`` tells a process.
+
+    Its form is TensorFlow's: ``{"cluster": {job: addresses}, "task": {"type": job, "index": i}, "environment": e}``,
+    where every part may be missing and others (such as "rpc_layer") are ignored.
+
+    Attributes:
+        cluster: The cluster; empty if not given.
+        task: The task that this process is; None if not given. It need not be in the cluster, as evaluators are not.
+        environment: A word such as "cloud"; "" if not given.
+    """
+
+    cluster: ClusterSpec = field(default_factory=lambda: ClusterSpec({}))
+    task: TaskId | None = None
+    environment: str = ""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> TfConfig:
+        """Reads ``TF_CONFIG`` of an environment; unset or blank, it tells nothing.
+
+        Raises:
+            ValueError: It is malformed.
+        """
+        text = environ.get(_TF_CONFIG, "")
+        return cls.from_json(text) if text.strip() else cls()
+
+    @classmethod
+    def from_json(cls, text: str) -> TfConfig:
+        """Reads the text of ``TF_CONFIG``.
+
+        Raises:
+            ValueError: It is not JSON, or a part has the wrong type; the message names the part.
+        """
+        try:
+            config = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"{_TF_CONFIG} is not valid JSON ({error}). Check its quotes and commas; it should look like "
+                '{"cluster": {"ps": ["host:2222"], "worker": ["host:2223"]}, "task": {"type": "worker", "index": 0}}.'
+            ) from error
+        config = _json_object(config, "the whole")
+        environment = config.get("environment")
+        if environment is not None and not isinstance(environment, str):
+            raise ValueError(f"{_TF_CONFIG}: 'environment' should be a string such as 'cloud', not {environment!r}.")
+        return cls(_cluster_from_json(config.get("cluster")), _task_from_json(config.get("task")), environment or "")
+
+    def to_json(self) -> str:
+        """Returns the text for ``TF_CONFIG``, without the parts that are empty; ``from_json`` reads it back."""
+        config: dict[str, object] = {}
+        if self.cluster:
+            config["cluster"] = self.cluster.as_dict()
+        if self.task is not None:
+            config["task"] = {"type": self.task.job, "index": self.task.index}
+        if self.environment:
+            config["environment"] = self.environment
+        return json.dumps(config)
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process does what one worker does for all: chief 0 (or master 0), else worker 0.
+
+        A process that is told no task is on its own, and so its own chief.
+        """
+        if self.task is None:
+            return True
+        has_chief_job = any(job in _CHIEF_JOBS for job in self.cluster.jobs)
+        chief_jobs = _CHIEF_JOBS if has_chief_job else (*_CHIEF_JOBS, WORKER_JOB)
+        return self.task.index == 0 and self.task.job in chief_jobs
+
+
+def _cluster_from_json(cluster: object) -> ClusterSpec:
+    jobs = {} if cluster is None else _json_object(cluster, "'cluster'")
+    try:
+        return ClusterSpec(jobs)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{_TF_CONFIG}: in 'cluster': {error}") from error
+
+
+def _task_from_json(task: object) -> TaskId | None:
+    fields = {} if task is None else _json_object(task, "'task'")
+    job, index = fields.get("type"), fields.get("index")
+    if job is None and index is None:
+        return None
+    try:
+        return TaskId(job, index)  # type: ignore[arg-type]  # it checks what it is given, and says what is wrong
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f'{_TF_CONFIG}: in \'task\': {error} Write it as "task": {{"type": "worker", "index": 0}}.'
+        ) from error
+
+
+def _json_object(value: object, part: str) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    raise ValueError(f"{_TF_CONFIG}: {part} should be a JSON object {{...}}, not {value!r}.")
+
+
+def _indexed_tasks(job: str, tasks: object) -> dict[int, str]:
+    if isinstance(tasks, Mapping):
+        indexed = {checked_index(index, job): address for index, address in tasks.items()}
+        if len(indexed) != len(tasks):
+            raise ValueError(f"The job {job!r} gives one task index twice: {list(tasks)}.")
+        return indexed
+    if isinstance(tasks, Sequence) and not isinstance(tasks, (str, bytes)):
+        return dict(enumerate(tasks))
+    raise TypeError(
+        f"The tasks of the job {job!r} are a list of addresses or a mapping from task index to address, not {tasks!r}."
+    )
+
+
+def _check_addresses(jobs: dict[str, dict[int, str]]) -> None:
+    owners: dict[str, str] = {}
+    for job, tasks in jobs.items():
+        for index, address in tasks.items():
+            task = f"{job}:{index}"
+            check_address(address, task)
+            owner = owners.setdefault(address.lower(), task)
+            if owner != task:
+                raise ValueError(
+                    f"The tasks {owner} and {task} have the same address {address!r}. Give each its own port."
+                )
+
+
+def _is_dense(tasks: Mapping[int, str]) -> bool:
+    return not tasks or max(tasks) + 1 == len(tasks)
+
+
+def _format_job(tasks: Mapping[int, str]) -> str:
+    if _is_dense(tasks):
+        return ",".join(tasks[index] for index in sorted(tasks))
+    return ",".join(f"{index}@{tasks[index]}" for index in sorted(tasks))
+
+
+def _parse_job(job: str, text: str) -> list[str] | dict[str, str]:
+    entries = [entry.strip() for entry in text.split(",")] if text else []
+    if not any("@" in entry for entry in entries):
+        return entries
+    tasks: dict[str, str] = {}
+    for entry in entries:
+        index, at, address = entry.partition("@")
+        if not at:
+            raise ValueError(f"{entry!r} of the job {job!r} has no task index; write every task as '1@host:2222'.")
+        if index in tasks:
+            raise ValueError(f"The job {job!r} gives the task index {index} twice.")
+        tasks[index] = address
+    return tasks

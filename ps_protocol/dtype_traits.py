@@ -1,0 +1,77 @@
+"""What a dtype can hold, for NumPy's own types and those of ml-dtypes alike."""
+
+from __future__ import annotations
+
+import enum
+import re
+from functools import lru_cache
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from ps_protocol.errors import InvalidArgumentError
+
+
+class DTypeCategory(enum.IntEnum):
+    """Kinds of elements; a number of one kind can stand for one of a later kind."""
+
+    BOOL = 1
+    INTEGER = 2
+    FLOAT = 3
+    COMPLEX = 4
+    BYTES = 5
+
+
+_CATEGORY_OF_NUMPY_KIND = {
+    "b": DTypeCategory.BOOL,
+    "i": DTypeCategory.INTEGER,
+    "u": DTypeCategory.INTEGER,
+    "f": DTypeCategory.FLOAT,
+    "c": DTypeCategory.COMPLEX,
+    "S": DTypeCategory.BYTES,
+}
+_CATEGORY_OF_ML_DTYPES_WORD = {
+    "bfloat": DTypeCategory.FLOAT,
+    "float": DTypeCategory.FLOAT,
+    "int": DTypeCategory.INTEGER,
+    "uint": DTypeCategory.INTEGER,
+    "complex": DTypeCategory.COMPLEX,
+    "bcomplex": DTypeCategory.COMPLEX,
+}
+_AFTER_FIRST_WORD = re.compile(r"[^a-z].*")
+
+
+def is_ml_dtype(dtype: np.dtype[Any]) -> bool:
+    """Whether ml-dtypes, not NumPy, defines the type."""
+    return dtype.type.__module__ == "ml_dtypes"
+
+
+@lru_cache(maxsize=256)
+def dtype_category(dtype: np.dtype[Any]) -> DTypeCategory:
+    """Returns the kind of a dtype's elements.
+
+    Raises:
+        InvalidArgumentError: It holds neither numbers nor truth values nor bytes.
+    """
+    if is_ml_dtype(dtype):  # to NumPy most of these are opaque: kind "V"
+        category = _CATEGORY_OF_ML_DTYPES_WORD.get(_AFTER_FIRST_WORD.sub("", dtype.name))
+    else:
+        category = _CATEGORY_OF_NUMPY_KIND.get(dtype.kind)
+    if category is None:
+        raise InvalidArgumentError(f"a variable cannot hold {dtype}; use numbers, truth values or bytes")
+    return category
+
+
+@lru_cache(maxsize=256)
+def integer_limits(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """Returns the least and the greatest element of an integer dtype."""
+    limits = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]  # ml-dtypes has no types for it
+    return int(limits.min), int(limits.max)
+
+
+@lru_cache(maxsize=256)
+def float_limits(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Returns the least and the greatest finite element of a float dtype; infinities if a double cannot hold them."""
+    limits = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]  # ml-dtypes has no types for it
+    return float(limits.min), float(limits.max)

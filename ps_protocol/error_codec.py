@@ -1,0 +1,41 @@
+"""Errors as messages of the contract, and back."""
+
+from __future__ import annotations
+
+import math
+
+from ps_protocol.errors import ShardscopeError, error_for
+from ps_protocol.v1 import errors_pb2
+
+
+def encode_error(error: ShardscopeError) -> errors_pb2.Error:
+    """Returns the message that stands for an error; works for every error, also one with unprintable text in it."""
+    return errors_pb2.Error(
+        code=errors_pb2.ErrorCode.ValueType(error.code),
+        message=_utf8(error.message),
+        variable=_utf8(error.variable),
+        task=_utf8(error.task),
+        retryable=error.retryable,
+        retry_after_s=error.retry_after_s,
+    )
+
+
+def decode_error(message: errors_pb2.Error) -> ShardscopeError:
+    """Returns (does not raise) the error that a message stands for; never fails.
+
+    A code that this version does not know becomes an ``UnknownError``, a pause that is no pause becomes 0.
+    """
+    pause_s = message.retry_after_s
+    return error_for(
+        message.code,
+        message.message,
+        variable=message.variable,
+        task=message.task,
+        retryable=message.retryable,
+        retry_after_s=pause_s if math.isfinite(pause_s) and pause_s > 0 else 0.0,
+    )
+
+
+def _utf8(text: str) -> str:
+    # The text of an operating system's error may hold surrogates, which protobuf refuses.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

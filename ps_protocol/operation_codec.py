@@ -1,0 +1,157 @@
+"""Operations as messages of the contract, and back: one pair of functions for each kind.
+
+What is decoded comes from another process: whatever is malformed in it is an ``InvalidArgumentError`` that says what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ps_protocol import tensor_codec
+from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.operations import (
+    Declare,
+    Describe,
+    Gather,
+    Initialize,
+    Operation,
+    Read,
+    Scatter,
+    ScatterRule,
+    Update,
+    UpdateRule,
+)
+from ps_protocol.spec_codec import (
+    TakeTensor,
+    decode_enum,
+    decode_initializer,
+    decode_spec,
+    encode_initializer_into,
+    encode_spec_into,
+)
+from ps_protocol.v1 import batch_pb2
+
+_UPDATE_RULES = {int(rule): rule for rule in UpdateRule}
+_SCATTER_RULES = {int(rule): rule for rule in ScatterRule}
+
+
+def encode_operation_into(message: batch_pb2.Operation, operation: Operation, buffers: list[memoryview]) -> None:
+    """Fills an empty message, as an element of another message is, and appends the bytes of the operation's tensors.
+
+    Raises:
+        InvalidArgumentError: A tensor or the variable has a dtype that cannot be sent.
+    """
+    message.name = operation.name
+    try:
+        _ENCODERS[type(operation)](message, operation, buffers)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"{operation.name}: {error.message}", variable=operation.name) from error
+
+
+def decode_operation(message: batch_pb2.Operation, take: TakeTensor) -> Operation:
+    """Returns the operation that a message holds; ``take`` gives it its tensors.
+
+    Raises:
+        InvalidArgumentError: The message is malformed; the error names the variable.
+    """
+    name, kind = message.name, message.WhichOneof("kind")
+    if not name:
+        raise InvalidArgumentError("an operation lacks the name of its variable")
+    if kind is None:
+        raise InvalidArgumentError(
+            f"{name}: the operation lacks its kind, or has one that this version does not know", variable=name
+        )
+    try:
+        return _DECODERS[kind](name, getattr(message, kind), take)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"{name}: in {kind}, {error.message}", variable=name) from error
+
+
+def _encode_declare(message: batch_pb2.Operation, operation: Declare, buffers: list[memoryview]) -> None:
+    encode_spec_into(message.declare.spec, operation.spec)
+    if operation.initializer is not None:
+        encode_initializer_into(message.declare.initializer, operation.initializer, buffers)
+
+
+def _decode_declare(name: str, message: batch_pb2.Declare, take: TakeTensor) -> Declare:
+    spec = decode_spec(message.spec)
+    if spec.name != name:
+        raise InvalidArgumentError(f"the spec names another variable, {spec.name!r}")
+    initializer = decode_initializer(message.initializer, take) if message.HasField("initializer") else None
+    return Declare(spec, initializer)
+
+
+def _encode_initialize(message: batch_pb2.Operation, operation: Initialize, buffers: list[memoryview]) -> None:
+    message.initialize.overwrite = operation.overwrite
+    encode_initializer_into(message.initialize.initializer, operation.initializer, buffers)
+
+
+def _decode_initialize(name: str, message: batch_pb2.Initialize, take: TakeTensor) -> Initialize:
+    return Initialize(name, decode_initializer(message.initializer, take), message.overwrite)
+
+
+def _encode_read(message: batch_pb2.Operation, _operation: Read, _buffers: list[memoryview]) -> None:
+    message.read.SetInParent()
+
+
+def _decode_read(name: str, _message: batch_pb2.Read, _take: TakeTensor) -> Read:
+    return Read(name)
+
+
+def _encode_update(message: batch_pb2.Operation, operation: Update, buffers: list[memoryview]) -> None:
+    update = message.update
+    update.rule = batch_pb2.Update.Rule.ValueType(operation.rule)
+    buffers.append(tensor_codec.encode_into(update.value, operation.value))
+
+
+def _decode_update(name: str, message: batch_pb2.Update, take: TakeTensor) -> Update:
+    return Update(name, decode_enum(_UPDATE_RULES, message.rule, "rule"), take(message.value))
+
+
+def _encode_scatter(message: batch_pb2.Operation, operation: Scatter, buffers: list[memoryview]) -> None:
+    scatter = message.scatter
+    scatter.rule = batch_pb2.Scatter.Rule.ValueType(operation.rule)
+    buffers.append(tensor_codec.encode_into(scatter.indices, operation.indices))
+    buffers.append(tensor_codec.encode_into(scatter.updates, operation.updates))
+
+
+def _decode_scatter(name: str, message: batch_pb2.Scatter, take: TakeTensor) -> Scatter:
+    rule = decode_enum(_SCATTER_RULES, message.rule, "rule")
+    return Scatter(name, rule, indices=take(message.indices), updates=take(message.updates))
+
+
+def _encode_gather(message: batch_pb2.Operation, operation: Gather, buffers: list[memoryview]) -> None:
+    buffers.append(tensor_codec.encode_into(message.gather.indices, operation.indices))
+
+
+def _decode_gather(name: str, message: batch_pb2.Gather, take: TakeTensor) -> Gather:
+    return Gather(name, take(message.indices))
+
+
+def _encode_describe(message: batch_pb2.Operation, _operation: Describe, _buffers: list[memoryview]) -> None:
+    message.describe.SetInParent()
+
+
+def _decode_describe(name: str, _message: batch_pb2.Describe, _take: TakeTensor) -> Describe:
+    return Describe(name)
+
+
+_ENCODERS: dict[type[Operation], Callable[[batch_pb2.Operation, Any, list[memoryview]], None]] = {
+    Declare: _encode_declare,
+    Initialize: _encode_initialize,
+    Read: _encode_read,
+    Update: _encode_update,
+    Scatter: _encode_scatter,
+    Gather: _encode_gather,
+    Describe: _encode_describe,
+}
+_DECODERS: dict[str, Callable[[str, Any, TakeTensor], Operation]] = {
+    "declare": _decode_declare,
+    "initialize": _decode_initialize,
+    "read": _decode_read,
+    "update": _decode_update,
+    "scatter": _decode_scatter,
+    "gather": _decode_gather,
+    "describe": _decode_describe,
+}

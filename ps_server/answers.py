@@ -1,0 +1,63 @@
+"""What the ledger keeps of the answer to a batch, so that it can be given again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final, TypeAlias
+
+from ps_protocol.errors import ShardscopeError, error_for
+from ps_protocol.operations import BatchReply, Reply
+
+
+class Forgotten:
+    """Stands for an answer that was given up to save memory."""
+
+
+FORGOTTEN: Final = Forgotten()
+
+Answer: TypeAlias = BatchReply | ShardscopeError | Forgotten
+"""The reply to a batch, or the error that ended it, or that it is not known any more."""
+
+
+def kept_answer(reply: BatchReply) -> Answer:
+    """Returns what to remember of a reply."""
+    try:
+        return keepsake(reply)
+    except MemoryError:
+        return FORGOTTEN
+
+
+def keepsake(reply: BatchReply) -> BatchReply:
+    """Returns a reply that shares nothing changeable with ``reply``, whose arrays and errors are its receiver's."""
+    for each in reply.replies:
+        if isinstance(each, ShardscopeError) or each.tensor is not None:
+            return BatchReply(tuple([_kept(each) for each in reply.replies]))
+    return reply
+
+
+def without_frames(error: ShardscopeError) -> ShardscopeError:
+    """Returns the error anew, without its traceback, which keeps the arrays alive that its frames name."""
+    return error_for(
+        error.code,
+        error.message,
+        variable=error.variable,
+        task=error.task,
+        retryable=error.retryable,
+        retry_after_s=error.retry_after_s,
+    )
+
+
+def tensor_bytes(answer: Answer) -> int:
+    """Returns the bytes of the tensors in an answer."""
+    size_bytes = 0
+    if isinstance(answer, BatchReply):
+        for reply in answer.replies:
+            if not isinstance(reply, ShardscopeError) and reply.tensor is not None:
+                size_bytes += reply.tensor.nbytes
+    return size_bytes
+
+
+def _kept(reply: Reply) -> Reply:
+    if isinstance(reply, ShardscopeError):
+        return without_frames(reply)
+    return reply if reply.tensor is None else replace(reply, tensor=reply.tensor.copy())

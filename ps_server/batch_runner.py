@@ -1,0 +1,127 @@
+"""Carries out the operations of a batch on the store, each with a reply of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+from ps_protocol.errors import DeadlineExceededError, InternalError, ResourceExhaustedError, ShardscopeError
+from ps_protocol.operations import (
+    BatchReply,
+    Declare,
+    Describe,
+    Gather,
+    Initialize,
+    Operation,
+    Read,
+    Reply,
+    Result,
+    Scatter,
+    Update,
+    VariableSpec,
+)
+from ps_server.variable_store import VariableStore
+
+_LOG = logging.getLogger(__name__)
+
+
+class BatchRunner:
+    """Turns operations into calls of the store, and what those raise into replies. Thread-safe.
+
+    Args:
+        store: Holds the variables.
+        task: Name of the ps task, as "ps:0", for the errors.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, store: VariableStore, *, task: str, clock: Callable[[], float]):
+        self._store = store
+        self._task = task
+        self._clock = clock
+        self._handlers: Mapping[type[Operation], Callable[[Any], Result]] = {
+            Read: store.read,
+            Update: store.update,
+            Scatter: store.scatter,
+            Gather: store.gather,
+            Describe: store.describe,
+        }
+        self._waiting_handlers: Mapping[type[Operation], Callable[[Any, float], Result]] = {
+            Declare: store.declare,
+            Initialize: store.initialize,
+        }
+
+    def run(self, operations: Sequence[Operation], deadline_s: float) -> BatchReply:
+        """Carries out operations one after the other; never raises an ``Exception``."""
+        return BatchReply(tuple([self._reply(operation, deadline_s) for operation in operations]))
+
+    def wait_for_initializations(self, operations: Sequence[Operation], deadline_s: float) -> None:
+        """Waits while other clients initialise variables that these operations would initialise.
+
+        Done before a batch is numbered as applied, since running out of time here can simply be tried again.
+
+        Raises:
+            DeadlineExceededError: Another client was still at it when time ran out.
+        """
+        if not self._store.is_initializing:
+            return
+        for operation in operations:
+            if isinstance(operation, Declare | Initialize):
+                remaining_s = deadline_s - self._clock()
+                if not self._store.wait_while_initializing(operation.name, remaining_s):
+                    raise DeadlineExceededError(
+                        f"another client was still initialising variable {operation.name} when time ran out; try again",
+                        variable=operation.name,
+                    )
+
+    def reply_size_bytes(self, operations: Sequence[Operation]) -> int:
+        """Bytes of the tensors in the reply to these operations; those that will fail count as nothing."""
+        size_bytes = 0
+        declared: dict[str, VariableSpec] = {}
+        for operation in operations:
+            if isinstance(operation, Declare):
+                declared[operation.name] = operation.spec
+            elif isinstance(operation, Read | Gather):
+                spec = self._store.spec_of(operation.name) or declared.get(operation.name)
+                if spec is not None:
+                    size_bytes += _result_size_bytes(operation, spec)
+        return size_bytes
+
+    def _reply(self, operation: Operation, deadline_s: float) -> Reply:
+        try:
+            handler = self._handlers.get(type(operation))
+            if handler is not None:
+                return handler(operation)
+            return self._waiting_handlers[type(operation)](operation, deadline_s - self._clock())
+        except ShardscopeError as error:
+            error.task = self._task
+            return error.with_traceback(None)  # or it would keep the arrays alive that the frames name
+        except MemoryError:
+            return ResourceExhaustedError(
+                f"there is no memory for this operation on variable {operation.name}; nothing was changed: partition "
+                f"the variable, or update fewer rows at a time",
+                variable=operation.name,
+                task=self._task,
+                retryable=False,
+            )
+        except Exception:  # noqa: BLE001 - the other operations of the batch still count
+            return self._defect(operation)
+
+    def _defect(self, operation: Operation) -> InternalError:
+        error_id, kind = uuid4().hex[:8], type(operation).__name__.lower()
+        _LOG.exception("error %s: %s of variable %s failed", error_id, kind, operation.name)
+        return InternalError(
+            f"{kind} of variable {operation.name} failed inside the ps; its log has the details under error {error_id}",
+            variable=operation.name,
+            task=self._task,
+        )
+
+
+def _result_size_bytes(operation: Read | Gather, spec: VariableSpec) -> int:
+    if isinstance(operation, Read) or not spec.shape:
+        return spec.size_bytes
+    row_bytes = spec.dtype.itemsize
+    for length in spec.shape[1:]:
+        row_bytes *= length
+    return operation.indices.size * row_bytes

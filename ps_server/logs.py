@@ -1,0 +1,74 @@
+"""What a ps process says while it runs: on standard error, for people or for machines."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+
+class LogFormat(enum.StrEnum):
+    """How log lines look."""
+
+    AUTO = "auto"
+    CONSOLE = "console"
+    JSON = "json"
+
+
+def configure_logs(*, level: str, log_format: LogFormat, task: str, stream: TextIO | None = None) -> None:
+    """Sends everything that is logged in this process to one stream, a line each.
+
+    Args:
+        level: Name of the lowest level that is shown, as "info".
+        log_format: Auto is console on a terminal and JSON elsewhere.
+        task: The task that speaks, as "ps:0".
+        stream: Standard error by default.
+    """
+    stream = sys.stderr if stream is None else stream
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_common_processors(task),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_common_processors(task),
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_renderers(log_format, stream),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+def _common_processors(task: str) -> list[Processor]:
+    def add_task(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        event["task"] = task
+        return event
+
+    return [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        add_task,
+    ]
+
+
+def _renderers(log_format: LogFormat, stream: TextIO) -> Sequence[Processor]:
+    if log_format is LogFormat.CONSOLE or (log_format is LogFormat.AUTO and stream.isatty()):
+        return [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

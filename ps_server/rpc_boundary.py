@@ -1,0 +1,69 @@
+"""Where typed code ends and a gRPC call begins: deadlines in, errors out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+from uuid import uuid4
+
+import grpc
+
+from ps_protocol import status
+from ps_protocol.errors import InternalError, ResourceExhaustedError, ShardscopeError
+
+_LOG = logging.getLogger(__name__)
+
+WITHOUT_DEADLINE_S: Final = 60.0
+"""How long a call may wait whose client gave it no deadline."""
+
+_Request = TypeVar("_Request")
+_Reply = TypeVar("_Reply")
+
+
+def timeout_s(context: grpc.ServicerContext) -> float:
+    """Seconds that a call may still take."""
+    remaining_s = context.time_remaining()
+    return WITHOUT_DEADLINE_S if remaining_s is None else remaining_s
+
+
+@contextmanager
+def errors_as_status(context: grpc.ServicerContext, task: str) -> Iterator[None]:
+    """Ends the call with the status of whatever is raised inside.
+
+    An error that is no ``ShardscopeError`` is a defect: its traceback goes to the log under a number that the client
+    is told. A stream that the client has left raises ``grpc.RpcError``, which gRPC itself expects back.
+
+    Args:
+        context: Of the call.
+        task: The ps task, as "ps:0", for errors that do not name one.
+    """
+    try:
+        yield
+    except grpc.RpcError:
+        raise
+    except ShardscopeError as error:
+        error.task = error.task or task
+        status.abort(context, error)
+    except MemoryError:
+        status.abort(
+            context,
+            ResourceExhaustedError("there is not enough memory for this call; try again later", task=task),
+        )
+    except Exception as defect:  # noqa: BLE001 - nothing stands above that could handle it
+        status.abort(context, _internal_error(defect, task))
+
+
+def unary(
+    call: Callable[[_Request, float], _Reply], request: _Request, context: grpc.ServicerContext, task: str
+) -> _Reply:
+    """Carries out a unary call, given the request and the seconds it may take."""
+    with errors_as_status(context, task):
+        return call(request, timeout_s(context))
+
+
+def _internal_error(defect: Exception, task: str) -> InternalError:
+    error_id = uuid4().hex[:8]
+    _LOG.error("error %s in a call", error_id, exc_info=defect)
+    return InternalError(f"the call failed inside the ps; its log has the details under error {error_id}", task=task)

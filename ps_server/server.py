@@ -1,0 +1,211 @@
+"""The life of a ps process: listen, say so, serve, drain, end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from ps_protocol.channel_options import server_options
+from ps_protocol.errors import DeadlineExceededError
+from ps_protocol.v1 import (
+    control_pb2,
+    control_pb2_grpc,
+    data_pb2,
+    data_pb2_grpc,
+    directory_pb2,
+    directory_pb2_grpc,
+    inspection_pb2,
+    inspection_pb2_grpc,
+    membership_pb2,
+    membership_pb2_grpc,
+)
+from ps_server.logs import configure_logs
+from ps_server.options import DEFAULT_MAX_CONCURRENT, DEFAULT_STAGING_LIMIT_BYTES, ServerOptions
+from ps_server.parameter_server import ParameterServer
+from ps_server.servicer import ControlServicer, DirectoryServicer, InspectionServicer, MembershipServicer
+from ps_server.transport.grpc_data import DataServicer
+
+SERVICE_NAMES: Final = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (data_pb2, "Data"),
+        (directory_pb2, "Directory"),
+        (membership_pb2, "Membership"),
+        (inspection_pb2, "Inspection"),
+        (control_pb2, "Control"),
+    )
+)
+"""Full names of the services that every ps task offers."""
+
+_LAST_WORDS_S: Final = 1.0
+"""Seconds given to replies that are on their way when the batches are done or out of time."""
+
+_LOG = structlog.stdlib.get_logger(__name__)
+
+
+class BindError(RuntimeError):
+    """The address cannot be listened on; the message says what to do."""
+
+
+class PsServer:
+    """A gRPC server around one core. Started once, stopped once.
+
+    Args:
+        core: Does the work.
+        host: Address to listen on; IPv6 in brackets.
+        port: Port to listen on; 0 for any free one.
+        max_concurrent: Calls carried out at the same time; as many again may wait, further ones are refused with
+            RESOURCE_EXHAUSTED.
+        staging_limit_bytes: The most that tensors on their way in or out may take; 0 for no limit.
+    """
+
+    def __init__(
+        self,
+        core: ParameterServer,
+        *,
+        host: str,
+        port: int,
+        max_concurrent: int = DEFAULT_MAX_CONCURRENT,
+        staging_limit_bytes: int = DEFAULT_STAGING_LIMIT_BYTES,
+    ):
+        self._core = core
+        self._address = f"{host}:{port}"
+        self._executor = ThreadPoolExecutor(max_concurrent, thread_name_prefix="rpc")
+        self._server = grpc.server(self._executor, options=server_options(), maximum_concurrent_rpcs=2 * max_concurrent)
+        self.data = DataServicer(core, staging_limit_bytes=staging_limit_bytes)
+        self._health = health.HealthServicer()
+        self._add_services()
+
+    def start(self) -> int:
+        """Listens and serves; returns the port.
+
+        Raises:
+            BindError: The address is taken, not this machine's, or not allowed.
+        """
+        try:
+            port = self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            self._executor.shutdown()
+            raise BindError(
+                f"{self._core.task} cannot listen on {self._address}: the port is in use, or the address is not one of "
+                f"this machine's. End the process that has it (`ss -ltnp` shows it), or choose another with --port and "
+                f"--bind"
+            ) from error
+        self._server.start()
+        self._core.when_draining(self._health.enter_graceful_shutdown)
+        return port
+
+    def stop(self, reason: str, *, timeout_s: float) -> bool:
+        """Drains and ends; returns whether every batch that was accepted was finished in time."""
+        deadline_s = time.monotonic() + timeout_s
+        drained = True
+        try:
+            self._core.drain(reason, timeout_s=timeout_s)
+        except DeadlineExceededError as error:
+            drained = False
+            _LOG.error("batches were cut off", reason=error.message)
+        grace_s = max(_LAST_WORDS_S, deadline_s - time.monotonic()) if drained else _LAST_WORDS_S
+        self._server.stop(grace_s).wait(grace_s + _LAST_WORDS_S)
+        # Calls that were cut off may still be computing; they are not waited for.
+        self._executor.shutdown(wait=drained, cancel_futures=True)
+        return drained
+
+    def _add_services(self) -> None:
+        core, server = self._core, self._server
+        data_pb2_grpc.add_DataServicer_to_server(self.data, server)
+        directory_pb2_grpc.add_DirectoryServicer_to_server(DirectoryServicer(core), server)
+        membership_pb2_grpc.add_MembershipServicer_to_server(MembershipServicer(core), server)
+        inspection_pb2_grpc.add_InspectionServicer_to_server(InspectionServicer(core), server)
+        control_pb2_grpc.add_ControlServicer_to_server(ControlServicer(core), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        for name in SERVICE_NAMES:
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        reflection.enable_server_reflection((*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+
+
+def run(options: ServerOptions) -> int:
+    """Runs a ps task until a signal or a Shutdown call ends it; returns the exit code."""
+    configure_logs(level=options.log_level, log_format=options.log_format, task=options.task)
+    signals = _signal_pipe()
+    core = ParameterServer(
+        cluster_spec=options.cluster_spec,
+        task_index=options.task_index,
+        job_seed=options.job_seed,
+        memory_limit_bytes=options.memory_limit_bytes,
+    )
+    server = PsServer(
+        core,
+        host=options.host,
+        port=options.port,
+        max_concurrent=options.max_concurrent,
+        staging_limit_bytes=options.staging_limit_bytes,
+    )
+    try:
+        port = server.start()
+    except BindError as error:
+        _LOG.error("cannot start", reason=str(error))
+        return 1
+    threading.Thread(target=_obey_signals, args=(signals, core), name="signals", daemon=True).start()
+    _announce(core, f"{options.advertised_host}:{port}", port)
+    core.shutdown_requested.wait()  # as long as the process lives
+    _LOG.info("draining", timeout_s=options.drain_timeout_s)
+    drained = server.stop("the process is ending", timeout_s=options.drain_timeout_s)
+    _LOG.info("stopped", drained=drained)
+    if not drained:
+        os._exit(1)  # the interpreter would wait for the threads of the calls that were cut off
+    return 0
+
+
+def _announce(core: ParameterServer, address: str, port: int) -> None:
+    """Tells whoever has started the process, in one line on standard output, that it listens."""
+    line = {
+        "event": "listening",
+        "task": core.task,
+        "address": address,
+        "port": port,
+        "pid": os.getpid(),
+        "store": str(core.store_incarnation),
+    }
+    try:
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        _LOG.warning("nobody reads standard output", reason=str(error))
+    _LOG.info("listening", address=address, store=str(core.store_incarnation))
+
+
+def _signal_pipe() -> int:
+    """Has the signals that end the process written to a pipe; returns where to read their numbers, a byte each.
+
+    The interpreter's own handlers would run between any two steps of the main thread, which may hold a lock just
+    then; a thread that reads a pipe may take its time. A signal that whoever started the process has set to be
+    ignored, as ``nohup`` and shells do, stays so.
+    """
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, lambda _signum, _frame: None)
+    return read_end
+
+
+def _obey_signals(pipe: int, core: ParameterServer) -> None:
+    """Ends the process in good order at the first signal, and at once at the second."""
+    name = signal.Signals(os.read(pipe, 1)[0]).name
+    _LOG.info("received signal", signal=name)
+    core.shutdown(f"it received {name}", timeout_s=0)
+    second = signal.Signals(os.read(pipe, 1)[0])
+    _LOG.warning("received a second signal, ending at once", signal=second.name)
+    os._exit(128 + second)

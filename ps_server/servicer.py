@@ -1,0 +1,152 @@
+"""The gRPC services that move no tensors: decode, call the core, encode, nothing else."""
+
+from __future__ import annotations
+
+import grpc
+
+from ps_protocol import message_codec
+from ps_protocol.v1 import (
+    control_pb2,
+    control_pb2_grpc,
+    directory_pb2,
+    directory_pb2_grpc,
+    inspection_pb2,
+    inspection_pb2_grpc,
+    membership_pb2,
+    membership_pb2_grpc,
+)
+from ps_server.parameter_server import ParameterServer
+from ps_server.rpc_boundary import unary
+
+
+class DirectoryServicer(directory_pb2_grpc.DirectoryServicer):
+    """``Directory`` of ``directory.proto``."""
+
+    def __init__(self, core: ParameterServer):
+        self._core = core
+
+    def Place(  # noqa: N802 - the name is the contract's
+        self, request: directory_pb2.PlaceRequest, context: grpc.ServicerContext
+    ) -> directory_pb2.PlaceReply:
+        return unary(self._place, request, context, self._core.task)
+
+    def ListPlacements(  # noqa: N802 - the name is the contract's
+        self, request: directory_pb2.ListPlacementsRequest, context: grpc.ServicerContext
+    ) -> directory_pb2.ListPlacementsReply:
+        return unary(self._list_placements, request, context, self._core.task)
+
+    def _place(self, request: directory_pb2.PlaceRequest, timeout_s: float) -> directory_pb2.PlaceReply:
+        proposals = [message_codec.decode_proposal(each) for each in request.proposals]
+        placements = self._core.place(proposals, timeout_s=timeout_s)
+        return directory_pb2.PlaceReply(placements=[message_codec.encode_placement(each) for each in placements])
+
+    def _list_placements(
+        self, _request: directory_pb2.ListPlacementsRequest, timeout_s: float
+    ) -> directory_pb2.ListPlacementsReply:
+        placements = self._core.list_placements(timeout_s=timeout_s)
+        return directory_pb2.ListPlacementsReply(
+            placements=[message_codec.encode_placement(each) for each in placements]
+        )
+
+
+class MembershipServicer(membership_pb2_grpc.MembershipServicer):
+    """``Membership`` of ``membership.proto``."""
+
+    def __init__(self, core: ParameterServer):
+        self._core = core
+
+    def Join(  # noqa: N802 - the name is the contract's
+        self, request: membership_pb2.JoinRequest, context: grpc.ServicerContext
+    ) -> membership_pb2.JoinReply:
+        return unary(self._join, request, context, self._core.task)
+
+    def Leave(  # noqa: N802 - the name is the contract's
+        self, request: membership_pb2.LeaveRequest, context: grpc.ServicerContext
+    ) -> membership_pb2.LeaveReply:
+        return unary(self._leave, request, context, self._core.task)
+
+    def ReportProgress(  # noqa: N802 - the name is the contract's
+        self, request: membership_pb2.ReportProgressRequest, context: grpc.ServicerContext
+    ) -> membership_pb2.ReportProgressReply:
+        return unary(self._report_progress, request, context, self._core.task)
+
+    def ListMembers(  # noqa: N802 - the name is the contract's
+        self, request: membership_pb2.ListMembersRequest, context: grpc.ServicerContext
+    ) -> membership_pb2.ListMembersReply:
+        return unary(self._list_members, request, context, self._core.task)
+
+    def _join(self, request: membership_pb2.JoinRequest, timeout_s: float) -> membership_pb2.JoinReply:
+        incarnation = message_codec.decode_uuid(request.incarnation, "incarnation")
+        self._core.join(request.task, incarnation, request.host, request.pid, timeout_s=timeout_s)
+        return membership_pb2.JoinReply()
+
+    def _leave(self, request: membership_pb2.LeaveRequest, timeout_s: float) -> membership_pb2.LeaveReply:
+        incarnation = message_codec.decode_uuid(request.incarnation, "incarnation")
+        self._core.leave(request.task, incarnation, timeout_s=timeout_s)
+        return membership_pb2.LeaveReply()
+
+    def _report_progress(
+        self, request: membership_pb2.ReportProgressRequest, timeout_s: float
+    ) -> membership_pb2.ReportProgressReply:
+        incarnation = message_codec.decode_uuid(request.incarnation, "incarnation")
+        self._core.report_progress(request.task, incarnation, request.step, timeout_s=timeout_s)
+        return membership_pb2.ReportProgressReply()
+
+    def _list_members(
+        self, _request: membership_pb2.ListMembersRequest, timeout_s: float
+    ) -> membership_pb2.ListMembersReply:
+        members = self._core.list_members(timeout_s=timeout_s)
+        return membership_pb2.ListMembersReply(members=[message_codec.encode_member(each) for each in members])
+
+
+class InspectionServicer(inspection_pb2_grpc.InspectionServicer):
+    """``Inspection`` of ``inspection.proto``."""
+
+    def __init__(self, core: ParameterServer):
+        self._core = core
+
+    def ListVariables(  # noqa: N802 - the name is the contract's
+        self, request: inspection_pb2.ListVariablesRequest, context: grpc.ServicerContext
+    ) -> inspection_pb2.ListVariablesReply:
+        return unary(self._list_variables, request, context, self._core.task)
+
+    def GetStatus(  # noqa: N802 - the name is the contract's
+        self, request: inspection_pb2.GetStatusRequest, context: grpc.ServicerContext
+    ) -> inspection_pb2.GetStatusReply:
+        return unary(self._get_status, request, context, self._core.task)
+
+    def _list_variables(
+        self, _request: inspection_pb2.ListVariablesRequest, timeout_s: float
+    ) -> inspection_pb2.ListVariablesReply:
+        variables = self._core.list_variables(timeout_s=timeout_s)
+        return inspection_pb2.ListVariablesReply(
+            variables=[message_codec.encode_variable_info(each) for each in variables]
+        )
+
+    def _get_status(self, _request: inspection_pb2.GetStatusRequest, timeout_s: float) -> inspection_pb2.GetStatusReply:
+        return message_codec.encode_status(self._core.status(timeout_s=timeout_s))
+
+
+class ControlServicer(control_pb2_grpc.ControlServicer):
+    """``Control`` of ``control.proto``."""
+
+    def __init__(self, core: ParameterServer):
+        self._core = core
+
+    def Drain(  # noqa: N802 - the name is the contract's
+        self, request: control_pb2.DrainRequest, context: grpc.ServicerContext
+    ) -> control_pb2.DrainReply:
+        return unary(self._drain, request, context, self._core.task)
+
+    def Shutdown(  # noqa: N802 - the name is the contract's
+        self, request: control_pb2.ShutdownRequest, context: grpc.ServicerContext
+    ) -> control_pb2.ShutdownReply:
+        return unary(self._shutdown, request, context, self._core.task)
+
+    def _drain(self, request: control_pb2.DrainRequest, timeout_s: float) -> control_pb2.DrainReply:
+        self._core.drain(request.reason, timeout_s=timeout_s)
+        return control_pb2.DrainReply()
+
+    def _shutdown(self, request: control_pb2.ShutdownRequest, timeout_s: float) -> control_pb2.ShutdownReply:
+        self._core.shutdown(request.reason, timeout_s=timeout_s)
+        return control_pb2.ShutdownReply()

@@ -1,0 +1,78 @@
+"""What a variable's spec must be like, and when two of them agree. Pure; for the store and the directory."""
+
+from __future__ import annotations
+
+from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError
+from ps_protocol.operations import VariableSpec
+from ps_protocol.tensor_codec import dtype_name, parse_layout
+
+MAX_NAME_LENGTH = 4096
+
+
+def check_spec(spec: VariableSpec) -> None:
+    """Makes sure that a variable can be made to a spec, whoever sent it.
+
+    Raises:
+        InvalidArgumentError: The name is empty or too long, the dtype cannot be held, the shape is impossible, or
+            the slice does not lie in the whole.
+    """
+    if not spec.name or len(spec.name) > MAX_NAME_LENGTH:
+        raise InvalidArgumentError(
+            f"the name of a variable has {len(spec.name)} characters; it needs between 1 and {MAX_NAME_LENGTH}"
+        )
+    try:
+        parse_layout(dtype_name(spec.dtype), spec.shape)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(
+            f"there can be no variable {spec.name}: {error.message}", variable=spec.name
+        ) from error
+    if not spec.dtype.isnative:
+        raise InvalidArgumentError(
+            f"variable {spec.name} cannot have a dtype in foreign byte order; use {spec.dtype.newbyteorder('=')}",
+            variable=spec.name,
+        )
+    _check_slice(spec)
+
+
+def check_agreement(recorded: VariableSpec, proposed: VariableSpec) -> None:
+    """Makes sure that a later declaration agrees with the first.
+
+    Raises:
+        DTypeMismatchError: The dtypes differ.
+        ShapeMismatchError: The shapes or the places in the whole differ.
+    """
+    if recorded is proposed:
+        return
+    if recorded.dtype != proposed.dtype:
+        raise DTypeMismatchError(_differ(recorded, proposed), variable=recorded.name)
+    if recorded.shape != proposed.shape or recorded.slice != proposed.slice:
+        raise ShapeMismatchError(_differ(recorded, proposed), variable=recorded.name)
+
+
+def describe_spec(spec: VariableSpec) -> str:
+    """A spec for messages, with its place in the whole: "float32[2, 3], part at [2, 0] of w [4, 3]"."""
+    layout = f"{spec.dtype.name}{list(spec.shape)}"
+    if spec.slice is None:
+        return layout
+    return f"{layout}, part at {list(spec.slice.offset)} of {spec.slice.full_name} {list(spec.slice.full_shape)}"
+
+
+def _check_slice(spec: VariableSpec) -> None:
+    part = spec.slice
+    if part is None:
+        return
+    fits = len(part.full_shape) == len(part.offset) == len(spec.shape) and all(
+        0 <= start <= whole - length
+        for start, length, whole in zip(part.offset, spec.shape, part.full_shape, strict=True)
+    )
+    if not fits:
+        raise InvalidArgumentError(
+            f"variable {spec.name} is said to be {describe_spec(spec)}, but does not lie in it", variable=spec.name
+        )
+
+
+def _differ(recorded: VariableSpec, proposed: VariableSpec) -> str:
+    return (
+        f"variable {recorded.name} already exists as {describe_spec(recorded)}, but is declared here as "
+        f"{describe_spec(proposed)}; declare it alike everywhere, or give it another name"
+    )

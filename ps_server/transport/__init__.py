@@ -1,0 +1,1 @@
+"""The ways by which batches reach the core."""

@@ -1,0 +1,376 @@
+"""Remembers which mutating batches were applied and what they were answered, so that one sent twice counts once.
+
+Each client (one incarnation of a process) numbers its mutating batches 1, 2, 3, ...; the ledger lets them through one
+at a time, in the order of their numbers, and never twice:
+
+- a number above all before it is new: it is applied when those that came before it are done;
+- one that is being applied or remembered is a duplicate: it gets the first one's answer, when there is one;
+- one below the newest that was not seen has been overtaken (the client gave it up and went on): it is refused;
+- one from before the window of remembered answers is refused too. In no case is it applied.
+
+What is remembered is bounded: answers per client, bytes of tensors in answers over all clients, clients, and the
+incarnations of those that have gone. Which answer is given up is chosen so that a client that waits for the answer to
+its newest batch gets it as long as possible; giving up an answer never makes a batch apply twice.
+
+Locks, in the order in which they may be taken: the table lock, then one client's lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from ps_protocol.errors import (
+    DeadlineExceededError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+    ShardscopeError,
+)
+from ps_protocol.operations import BatchReply
+from ps_server.answers import FORGOTTEN, Answer, Forgotten, keepsake, kept_answer, tensor_bytes, without_frames
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerLimits:
+    """What the ledger may remember.
+
+    Attributes:
+        answers_per_client: Newest answers kept for each client.
+        tensor_bytes: Bytes of tensors in remembered answers, over all clients; the newest answer of the client that
+            was served last is kept even if it alone is larger.
+        clients: Clients known at a time.
+        idle_after_s: Seconds without a batch after which a client may be forgotten to make room for another.
+        departed: Incarnations of clients gone that are remembered, so that they cannot start anew.
+        waiting_per_client: Batches of one client that may wait for their turn.
+    """
+
+    answers_per_client: int = 128
+    tensor_bytes: int = 256 * 1024**2
+    clients: int = 10_000
+    idle_after_s: float = 900.0
+    departed: int = 65_536
+    waiting_per_client: int = 32
+
+
+class _Client:
+    """What is known of one client."""
+
+    __slots__ = (
+        "answers",
+        "changed",
+        "executing",
+        "forgotten_up_to",
+        "gone",
+        "last_active_s",
+        "lock",
+        "newest",
+        "recalling",
+        "task",
+        "tensor_bytes",
+        "waiting",
+    )
+
+    def __init__(self, task: str, now_s: float):
+        self.task = task
+        self.last_active_s = now_s  # a plain number: written without the lock
+        # guards: all below
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
+        self.answers: OrderedDict[int, Answer] = OrderedDict()  # by sequence, ascending
+        self.newest = 0  # highest sequence that has been let through
+        self.executing = 0  # the sequence being applied, 0 if none
+        self.waiting: list[int] = []  # sequences whose turn has not come; few
+        self.recalling = 0  # callers of recall that wait
+        self.forgotten_up_to = 0  # answers up to here have left the window
+        self.tensor_bytes = 0  # of the answers
+        self.gone = False
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self.executing or self.waiting)
+
+
+class UpdateLedger:
+    """Applies each mutating batch once. Thread-safe.
+
+    Args:
+        limits: What may be remembered.
+    """
+
+    def __init__(self, limits: LedgerLimits | None = None):
+        self._limits = LedgerLimits() if limits is None else limits
+        # guards: _clients, _departed, _tensor_bytes, _num_duplicates. A single look-up of a client is atomic and done
+        # without it.
+        self._table_lock = threading.Lock()
+        self._clients: dict[UUID, _Client] = {}
+        self._departed: OrderedDict[UUID, str] = OrderedDict()
+        self._tensor_bytes = 0
+        self._num_duplicates = 0
+
+    # -- clients ------------------------------------------------------------------------------
+
+    def hello(self, client: UUID, task: str, now_s: float) -> None:
+        """Makes a client known; one that is known already keeps its numbers and answers.
+
+        Raises:
+            FailedPreconditionError: This incarnation has said goodbye or was forgotten: its numbers are not known any
+                more, so that it cannot be taken up again safely.
+            ResourceExhaustedError: Too many clients are active.
+        """
+        with self._table_lock:
+            known = self._clients.get(client)
+            if known is not None:
+                known.task, known.last_active_s = task, now_s
+                return
+            if client in self._departed:
+                raise self._unknown(client)
+            if len(self._clients) >= self._limits.clients:
+                self._forget_idle_client(now_s)
+            self._clients[client] = _Client(task, now_s)
+
+    def goodbye(self, client: UUID) -> None:
+        """Forgets a client for good; batches of it that wait for their turn are refused. Safe to repeat."""
+        with self._table_lock:
+            if client in self._clients:
+                self._remove(client, "has said goodbye")
+
+    def check_known(self, client: UUID, now_s: float) -> None:
+        """Makes sure that a client has said hello, and notes that it is active; FailedPreconditionError if not."""
+        self._find(client).last_active_s = now_s
+
+    @property
+    def num_clients(self) -> int:
+        return len(self._clients)
+
+    @property
+    def num_duplicates(self) -> int:
+        """How many batches were answered from memory."""
+        return self._num_duplicates
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Bytes of the tensors in the answers remembered."""
+        return self._tensor_bytes
+
+    # -- batches ------------------------------------------------------------------------------
+
+    def apply_once(
+        self, client: UUID, sequence: int, apply: Callable[[], BatchReply], *, timeout_s: float, now_s: float
+    ) -> BatchReply:
+        """Returns what ``apply`` returned for this number, now or the first time.
+
+        Args:
+            client: Who numbered the batch.
+            sequence: Its number, from 1.
+            apply: Applies the batch. What it raises is remembered as the answer, since part may have been applied.
+            timeout_s: How long to wait for the batches before this one, or for the first of its kind.
+            now_s: The time, on the clock of ``hello``.
+
+        Raises:
+            FailedPreconditionError: The client is unknown, or the number was overtaken or forgotten; not applied now.
+            ResourceExhaustedError: Too many batches of the client wait for their turn; not applied.
+            DeadlineExceededError: Time ran out waiting; not applied by this call.
+            InvalidArgumentError: The number is not positive.
+        """
+        if sequence < 1:
+            raise InvalidArgumentError(f"a batch that changes variables has the sequence {sequence}; number from 1")
+        record = self._find(client)
+        record.last_active_s = now_s
+        with record.lock:
+            if record.executing or record.waiting or record.gone or sequence <= record.newest:
+                answer = self._await_turn(client, record, sequence, timeout_s)
+            else:
+                answer = None
+                record.executing = record.newest = sequence
+        if answer is not None:
+            return self._answer_again(answer, client, sequence)
+        return self._apply(record, sequence, apply)
+
+    def recall(self, client: UUID, sequence: int, *, timeout_s: float) -> BatchReply | None:
+        """Returns the answer to a batch that was let through before, waiting for it if need be; None for a new one.
+
+        Raises:
+            FailedPreconditionError: The client is unknown, or the answer was forgotten.
+            DeadlineExceededError: Time ran out waiting.
+        """
+        record = self._find(client)
+        with record.lock:
+            record.recalling += 1
+            try:
+                in_time = record.changed.wait_for(lambda: record.executing != sequence, timeout_s)
+            finally:
+                record.recalling -= 1
+            answer = record.answers.get(sequence)
+        if not in_time:
+            raise _still_applying(sequence, timeout_s)
+        return None if answer is None else self._answer_again(answer, client, sequence)
+
+    def _await_turn(self, client: UUID, record: _Client, sequence: int, timeout_s: float) -> Answer | None:
+        """With the client's lock held: waits until a number is answered, or may be applied (None)."""
+        if sequence not in record.answers and len(record.waiting) >= self._limits.waiting_per_client:
+            raise ResourceExhaustedError(
+                f"{len(record.waiting)} batches of this client ({record.task}) wait for their turn already; send fewer "
+                f"at a time",
+                retry_after_s=0.1,
+            )
+        record.waiting.append(sequence)
+        try:
+            in_time = record.changed.wait_for(lambda: record.gone or _is_decided(record, sequence), timeout_s)
+            if not in_time:
+                raise _still_applying(record.executing or min(record.waiting), timeout_s)
+            answer = record.answers.get(sequence)
+            if answer is None:
+                self._check_new(client, record, sequence)
+                record.executing = record.newest = sequence
+            return answer
+        finally:
+            record.waiting.remove(sequence)
+            if record.waiting:
+                record.changed.notify_all()
+
+    def _check_new(self, client: UUID, record: _Client, sequence: int) -> None:
+        if record.gone:
+            raise self._unknown(client)
+        if sequence <= record.forgotten_up_to:
+            raise FailedPreconditionError(
+                f"batch {sequence} of this client ({record.task}) is older than the last "
+                f"{self._limits.answers_per_client} answers that are remembered; it was answered long ago or given up, "
+                f"and is not applied now"
+            )
+        if sequence <= record.newest:
+            raise FailedPreconditionError(
+                f"batch {sequence} of this client ({record.task}) was overtaken by batch {record.newest}; it was not "
+                f"applied and will not be: send its operations in a new batch if they are still meant"
+            )
+
+    def _apply(self, record: _Client, sequence: int, apply: Callable[[], BatchReply]) -> BatchReply:
+        answer: Answer | None = None
+        try:
+            reply = apply()
+            answer = kept_answer(reply)
+        except ShardscopeError as error:
+            answer = without_frames(error)
+            raise
+        finally:
+            self._remember(record, sequence, _interrupted(sequence) if answer is None else answer)
+        return reply
+
+    def _remember(self, record: _Client, sequence: int, answer: Answer) -> None:
+        with record.lock:
+            bytes_before = record.tensor_bytes
+            record.answers[sequence] = answer
+            record.tensor_bytes += tensor_bytes(answer)
+            if len(record.answers) > self._limits.answers_per_client:
+                record.forgotten_up_to, dropped = record.answers.popitem(last=False)
+                if record.tensor_bytes:
+                    record.tensor_bytes -= tensor_bytes(dropped)
+            record.executing = 0
+            # One that is gone has been counted off already.
+            added_bytes = 0 if record.gone else record.tensor_bytes - bytes_before
+            if record.waiting or record.recalling:
+                record.changed.notify_all()
+        if added_bytes:
+            with self._table_lock:
+                self._tensor_bytes += added_bytes
+                self._shed_tensors(record)
+
+    def _shed_tensors(self, newest: _Client) -> None:
+        """With the table lock held: gives up answers with tensors, of the clients idle longest first."""
+        for record in sorted(self._clients.values(), key=lambda each: each.last_active_s):
+            if self._tensor_bytes <= self._limits.tensor_bytes:
+                return
+            if record.tensor_bytes:
+                with record.lock:
+                    self._tensor_bytes -= _give_up_tensors(record, keep_newest=record is newest)
+
+    def _answer_again(self, answer: Answer, client: UUID, sequence: int) -> BatchReply:
+        if isinstance(answer, Forgotten):
+            raise FailedPreconditionError(
+                f"batch {sequence} of the client {client} was applied, but the tensors of its answer are no longer "
+                f"remembered; read the variables again"
+            )
+        with self._table_lock:
+            self._num_duplicates += 1
+        if isinstance(answer, ShardscopeError):
+            raise without_frames(answer)
+        return keepsake(answer)
+
+    # -- comings and goings -------------------------------------------------------------------
+
+    def _find(self, client: UUID) -> _Client:
+        record = self._clients.get(client)
+        if record is None:
+            raise self._unknown(client)
+        return record
+
+    def _unknown(self, client: UUID) -> FailedPreconditionError:
+        reason = self._departed.get(client)
+        if reason is None:
+            return FailedPreconditionError(
+                f"the client {client} has not said hello here; connect again before sending batches"
+            )
+        return FailedPreconditionError(
+            f"the client {client} {reason} and is not known any more; connect anew, as a new client"
+        )
+
+    def _forget_idle_client(self, now_s: float) -> None:
+        """With the table lock held."""
+        for client, record in sorted(self._clients.items(), key=lambda item: item[1].last_active_s):
+            if now_s - record.last_active_s < self._limits.idle_after_s:
+                break
+            if not record.is_busy:
+                self._remove(client, f"was idle for {now_s - record.last_active_s:.0f} s")
+                return
+        raise ResourceExhaustedError(
+            f"{len(self._clients)} clients are connected, as many as may be, and none has been idle for "
+            f"{self._limits.idle_after_s:.0f} s; end some, or try again later",
+            retry_after_s=1.0,
+        )
+
+    def _remove(self, client: UUID, reason: str) -> None:
+        """With the table lock held."""
+        record = self._clients.pop(client)
+        with record.lock:
+            record.gone = True
+            self._tensor_bytes -= record.tensor_bytes
+            record.changed.notify_all()
+        self._departed[client] = reason
+        if len(self._departed) > self._limits.departed:
+            self._departed.popitem(last=False)
+
+
+def _is_decided(record: _Client, sequence: int) -> bool:
+    """Whether a number is answered, or to be refused, or next in turn."""
+    if sequence <= record.newest:
+        return sequence != record.executing
+    return not record.executing and sequence == min(record.waiting)
+
+
+def _interrupted(sequence: int) -> FailedPreconditionError:
+    """The answer to a batch that ended without one, as by KeyboardInterrupt: it may have been applied in part."""
+    return FailedPreconditionError(
+        f"batch {sequence} was interrupted while it was applied; read the variables to see what it changed"
+    )
+
+
+def _still_applying(sequence: int, timeout_s: float) -> DeadlineExceededError:
+    return DeadlineExceededError(
+        f"batch {sequence} of the same client was still being applied after {timeout_s:.1f} s; send this one again"
+    )
+
+
+def _give_up_tensors(record: _Client, *, keep_newest: bool) -> int:
+    """Returns the bytes given up."""
+    given_up = 0
+    for sequence, answer in record.answers.items():
+        if size_bytes := tensor_bytes(answer):
+            if keep_newest and sequence == next(reversed(record.answers)):
+                break
+            record.answers[sequence] = FORGOTTEN
+            given_up += size_bytes
+    record.tensor_bytes -= given_up
+    return given_up

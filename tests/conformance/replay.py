@@ -1,0 +1,42 @@
+"""Replays recorded programs against this implementation and compares the traces."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from itertools import zip_longest
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tests.conformance import names_only
+
+REFERENCE = Path(__file__).parent / "reference"
+TRACES = REFERENCE / "traces"
+
+
+def _module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+scope_programs = _module(REFERENCE / "scope_programs.py")
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    """Returns the programs of a file with their recorded traces."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def first_difference(record: dict[str, Any]) -> str:
+    """Runs one program; returns where its trace first differs from the recorded one, "" if nowhere."""
+    trace = scope_programs.Interpreter(names_only).run(record["program"])
+    missing = ["missing"]
+    for index, (reference, event) in enumerate(zip_longest(record["trace"], trace, fillvalue=missing)):
+        if not scope_programs.same_event(reference, event):
+            return f"seed {record['seed']}, event {index}: expected {reference}, got {event}"
+    return ""

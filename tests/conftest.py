@@ -1,0 +1,88 @@
+"""What every test gets: polling with a deadline, and a check that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+import pytest
+
+_LEAK_TIMEOUT_S = 10.0
+_POLL_INTERVAL_S = 0.01
+_MAX_LEAKED_DESCRIPTORS = 64
+
+
+class Eventually(Protocol):
+    """Polls until a condition holds."""
+
+    def __call__(self, condition: Callable[[], Any], *, timeout_s: float = 30.0, message: str = "") -> Any:
+        """Returns the first true value of ``condition``; fails the test when time runs out."""
+        ...
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Eventually:
+    """Waits for a condition: ``eventually(lambda: queue.empty(), message="the queue is drained")``."""
+
+    def poll(condition: Callable[[], Any], *, timeout_s: float = 30.0, message: str = "") -> Any:
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            value = condition()
+            if value:
+                return value
+            if time.monotonic() > deadline_s:
+                pytest.fail(f"{message or 'the condition'}: not within {timeout_s:g} s; last value: {value!r}")
+            time.sleep(_POLL_INTERVAL_S)
+
+    return poll
+
+
+@pytest.fixture(autouse=True)
+def _no_leaks() -> Iterator[None]:
+    """Fails a test that leaves a child process or a thread; gRPC's own threads get a moment to end."""
+    threads_before = threading.active_count()
+    children_before = len(_children())
+    yield
+    deadline_s = time.monotonic() + _LEAK_TIMEOUT_S
+    while threading.active_count() > threads_before or len(_children()) > children_before:
+        if time.monotonic() > deadline_s:
+            threads = [thread.name for thread in threading.enumerate()]
+            pytest.fail(f"left behind: of the threads {threads} or the child processes {_children()}")
+        gc.collect()  # the threads of an executor that nobody holds any more end then
+        time.sleep(_POLL_INTERVAL_S)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_descriptor_leaks() -> Iterator[None]:
+    """Fails the session if it ends with many more open files and sockets than it began with."""
+    before = _open_descriptors()
+    yield
+    gc.collect()
+    after = _open_descriptors()
+    if len(after) > len(before) + _MAX_LEAKED_DESCRIPTORS:
+        pytest.fail(f"{len(after) - len(before)} descriptors were left open: {sorted(after)}")
+
+
+def _children() -> list[psutil.Process]:
+    try:
+        # Asks the kernel whether there is any child at all, which is a thousand times faster than to look for them.
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return []
+    return psutil.Process().children()
+
+
+def _open_descriptors() -> list[str]:
+    descriptors = []
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            descriptors.append(str(link.readlink()))
+        except FileNotFoundError:  # it was the one that lists the directory
+            continue
+    return descriptors

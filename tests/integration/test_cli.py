@@ -1,0 +1,249 @@
+"""The commands that look at a cluster and end it, against real ps processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from uuid import UUID, uuid4
+
+import numpy as np
+import pytest
+
+from ps_cluster import LocalCluster
+from ps_cluster.line_splitter import OutputLine
+from ps_cluster.processes import ProcessSupervisor
+from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.operations import Batch, Declare, VariableSpec
+from ps_protocol.ps_service import Proposal
+from tests.conftest import Eventually
+from worker_client.transport import grpc
+
+pytestmark = pytest.mark.integration
+
+TIMEOUT_S = 50.0
+WORKER = UUID(int=7)
+
+WEIGHTS = VariableSpec("dense/weights", np.dtype(np.float32), (64, 32))
+BIASES = VariableSpec("dense/biases", np.dtype(np.float64), (32,))
+
+
+def shardscope(*arguments: str, tf_config: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+    return subprocess.run(
+        [sys.executable, "-m", "ps_cluster", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        env=environment if tf_config is None else {**environment, "TF_CONFIG": tf_config},
+    )
+
+
+def declare(cluster: LocalCluster, ps_task: int, declaration: Declare) -> None:
+    """Puts a variable on a ps, through the directory."""
+    addresses = cluster.cluster_spec.ps_addresses()
+    with closing(grpc.connect(addresses[0], task="ps:0")) as directory:
+        directory.place([Proposal(declaration.spec, ps_task)], timeout_s=TIMEOUT_S)
+    with closing(grpc.connect(addresses[ps_task], task=f"ps:{ps_task}")) as ps:
+        client = uuid4()
+        store = ps.hello(client, "worker:0", timeout_s=TIMEOUT_S).store
+        ps.exchange(Batch(client, store, 1, (declaration,)), timeout_s=TIMEOUT_S)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    """Two ps tasks that hold a variable each, and a worker that has come as far as step 1,234."""
+    with LocalCluster(num_ps=2, num_workers=1) as cluster:
+        declare(cluster, 0, Declare(WEIGHTS, InitializerSpec(Constant(1.0))))
+        declare(cluster, 1, Declare(BIASES))
+        with closing(grpc.connect(cluster.cluster_spec.ps_addresses()[0], task="ps:0")) as ps:
+            ps.join("worker:0", WORKER, "somehost", 4321, timeout_s=TIMEOUT_S)
+            ps.report_progress("worker:0", WORKER, 1234, timeout_s=TIMEOUT_S)
+        yield cluster
+
+
+@pytest.fixture
+def nowhere() -> Iterator[str]:
+    """An address at which nothing listens, and which nobody else is given meanwhile."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{holder.getsockname()[1]}"
+
+
+def test_ls_lists_the_variables_of_all_ps_tasks(cluster: LocalCluster) -> None:
+    done = shardscope("ls", "--cluster", cluster.cluster_spec.to_flag())
+    assert done.returncode == 0, done.stderr
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["name", "shape", "dtype", "bytes", "task", "version", "initialized"],
+        ["dense/biases", "[32]", "float64", "256", "ps:1", "0", "no"],
+        ["dense/weights", "[64,", "32]", "float32", "8,192", "ps:0", "0", "yes"],
+    ]
+
+
+def test_ls_reads_tf_config_and_writes_json(cluster: LocalCluster) -> None:
+    done = shardscope("ls", "--json", tf_config=cluster.tf_config("worker", 0))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[1] == {
+        "name": "dense/weights",
+        "shape": [64, 32],
+        "dtype": "float32",
+        "bytes": 8192,
+        "task": "ps:0",
+        "version": 0,
+        "initialized": True,
+        "slice": None,
+    }
+
+
+def test_ls_lists_tasks(cluster: LocalCluster) -> None:
+    arguments = ("ls", "--tasks", "--cluster", cluster.cluster_spec.to_flag())
+    done = shardscope(*arguments)
+    assert done.returncode == 0, done.stderr
+    for address in cluster.cluster_spec.ps_addresses():
+        assert re.search(rf"ps:\d +{address} +serving", done.stdout)
+    assert re.search(r"worker:0 +active +somehost +4321 +1,234", done.stdout)
+    tasks = json.loads(shardscope(*arguments, "--json").stdout)
+    assert [(each["task"], each["variables"]) for each in tasks["ps"]] == [("ps:0", 1), ("ps:1", 1)]
+    assert [(each["task"], each["step"], each["incarnation"]) for each in tasks["members"]] == [
+        ("worker:0", 1234, str(WORKER))
+    ]
+
+
+def test_ls_shows_what_it_can_reach_and_says_what_it_cannot(cluster: LocalCluster, nowhere: str) -> None:
+    spec = f"ps={cluster.cluster_spec.ps_addresses()[0]},{nowhere}"
+    for arguments in ((), ("--tasks",)):
+        done = shardscope("ls", "--cluster", spec, *arguments)
+        assert done.returncode == 1
+        assert "dense/weights" in done.stdout or "serving" in done.stdout
+        [error] = done.stderr.splitlines()
+        assert error.startswith("shardscope: [ps:1]")
+        assert nowhere in error
+        assert "cannot be reached" in error
+
+
+def test_ls_of_a_ps_that_does_not_answer_is_bounded(eventually: Eventually) -> None:
+    with LocalCluster(num_ps=1) as cluster:
+        cluster.signal_ps(0, signal.SIGSTOP)
+        try:
+            done = shardscope("ls", "--cluster", cluster.cluster_spec.to_flag(), "--timeout", "0.5")
+        finally:
+            cluster.signal_ps(0, signal.SIGCONT)
+    assert done.returncode == 1
+    [error] = done.stderr.splitlines()
+    assert "[ps:0]" in error
+    assert "did not answer in time" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "tf_config", "message"),
+    [
+        ([], None, "no ps tasks"),
+        ([], '{"cluster": ', "TF_CONFIG is not valid JSON"),
+        (["--cluster", "ps"], None, "no '='"),
+        (["--cluster", "ps=host"], None, "has no port"),
+        (["--cluster", "worker=host:1"], None, "no ps tasks"),
+    ],
+)
+@pytest.mark.parametrize("command", ["ls", "shutdown"])
+def test_a_cluster_that_makes_no_sense(command: str, arguments: list[str], tf_config: str | None, message: str) -> None:
+    done = shardscope(command, *arguments, tf_config=tf_config)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    [error] = done.stderr.splitlines()
+    assert error.startswith("shardscope: ")
+    assert message in error
+
+
+def test_shutdown_ends_every_ps_in_good_order() -> None:
+    with LocalCluster(num_ps=2) as cluster:
+        done = shardscope("shutdown", "--cluster", cluster.cluster_spec.to_flag())
+        assert done.returncode == 0, done.stderr
+        assert [line.split()[0] for line in done.stdout.splitlines()] == ["ps:0", "ps:1"]
+        assert cluster.wait(TIMEOUT_S) == [0, 0]
+
+
+def test_shutdown_says_which_ps_it_could_not_reach_and_ends_the_others(nowhere: str) -> None:
+    with LocalCluster(num_ps=1) as cluster:
+        done = shardscope("shutdown", "--cluster", f"ps={cluster.cluster_spec.ps_addresses()[0]},{nowhere}")
+        assert done.returncode == 1
+        assert done.stdout.startswith("ps:0 ")
+        assert "[ps:1]" in done.stderr
+        assert cluster.wait(TIMEOUT_S) == [0]
+
+
+def test_health(cluster: LocalCluster, nowhere: str) -> None:
+    address = cluster.cluster_spec.ps_addresses()[1]
+    done = shardscope("health", address)
+    assert (done.returncode, done.stdout) == (0, f"{address} is SERVING\n")
+    done = shardscope("health", nowhere)
+    assert done.returncode == 1
+    [error] = done.stderr.splitlines()
+    assert nowhere in error
+    assert "cannot be reached" in error
+
+
+def test_health_of_what_does_not_answer_is_bounded() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        done = shardscope("health", f"127.0.0.1:{silent.getsockname()[1]}", "--timeout", "0.5")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_health_of_what_is_no_address() -> None:
+    done = shardscope("health", "localhost")
+    assert done.returncode == 2
+    assert "has no port" in done.stderr
+
+
+def test_ps_runs_a_ps_in_the_foreground(eventually: Eventually, nowhere: str) -> None:
+    supervisor, output = ProcessSupervisor(), list[OutputLine]()
+    try:
+        process = supervisor.start(
+            "ps",
+            [
+                sys.executable,
+                "-m",
+                "ps_cluster",
+                "ps",
+                "--cluster",
+                f"ps={nowhere}",
+                "--task-index",
+                "0",
+                "--port",
+                "0",
+            ],
+            environment=os.environ,
+            on_stdout=output.append,
+            on_stderr=lambda _: None,
+        )
+        eventually(lambda: output, message="the ps listens")
+        message = json.loads(output[0].text)
+        assert message["task"] == "ps:0"
+        assert message["pid"] == process.pid
+        assert shardscope("health", f"127.0.0.1:{message['port']}").returncode == 0
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT_S) == 0
+    finally:
+        supervisor.close()
+
+
+def test_ps_has_the_help_of_the_ps_process() -> None:
+    done = shardscope("ps", "--help")
+    assert done.returncode == 0
+    assert "--task-index" in done.stdout
+
+
+def test_the_command_lists_what_it_can_do() -> None:
+    done = shardscope("--help")
+    assert done.returncode == 0
+    for command in ("up", "ps", "ls", "shutdown", "health"):
+        assert f"  {command} " in done.stdout

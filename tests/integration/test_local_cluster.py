@@ -1,0 +1,233 @@
+"""Clusters of real ps processes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ps_cluster import ClusterStartError, LocalCluster
+from ps_cluster.health_probe import check_health
+from ps_cluster.processes import ProcessSupervisor
+from tests.conftest import Eventually
+
+pytestmark = pytest.mark.integration
+
+TIMEOUT_S = 40.0
+
+
+def addresses(cluster: LocalCluster) -> list[str]:
+    return cluster.cluster_spec.ps_addresses()
+
+
+def assert_serving(cluster: LocalCluster, index: int) -> None:
+    assert check_health(addresses(cluster)[index], timeout_s=TIMEOUT_S) == "SERVING"
+
+
+def is_gone(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_ps_tasks_serve_inside_the_block_and_are_gone_after_it() -> None:
+    with LocalCluster(num_ps=2) as cluster:
+        assert_serving(cluster, 0)
+        assert_serving(cluster, 1)
+        processes = [psutil.Process(cluster.ps_pid(index)) for index in range(2)]
+    assert all(is_gone(process) for process in processes)
+    assert [cluster.ps_exit_code(index) for index in range(2)] == [0, 0]
+
+
+def test_every_task_has_an_address_of_its_own_on_the_loopback_interface() -> None:
+    with LocalCluster(num_ps=1, num_workers=3) as one, LocalCluster(num_ps=1) as other:
+        assert one.cluster_spec.num_tasks("ps") == 1
+        assert one.cluster_spec.num_tasks("worker") == 3
+        assert other.cluster_spec.jobs == ["ps"]
+        taken = [
+            *addresses(one),
+            *(one.cluster_spec.task_address("worker", index) for index in range(3)),
+            *addresses(other),
+        ]
+        assert len(set(taken)) == 5
+        assert all(address.startswith("127.0.0.1:") for address in taken)
+
+
+def test_tf_config_says_who_a_task_is() -> None:
+    with LocalCluster(num_ps=1, num_workers=1) as cluster:
+        config = json.loads(cluster.tf_config("worker", 0))
+        assert config["task"] == {"type": "worker", "index": 0}
+        assert config["cluster"] == cluster.cluster_spec.as_dict()
+        with pytest.raises(ValueError, match="worker:1"):
+            cluster.tf_config("worker", 1)
+
+
+def test_a_killed_ps_comes_back_to_its_address_as_a_new_process() -> None:
+    with LocalCluster(num_ps=2) as cluster:
+        before, old_pid = addresses(cluster), cluster.ps_pid(1)
+        cluster.kill_ps(1)
+        assert cluster.ps_exit_code(1) == -signal.SIGKILL
+        assert_serving(cluster, 0)
+        cluster.restart_ps(1)
+        assert addresses(cluster) == before
+        assert cluster.ps_pid(1) != old_pid
+        assert cluster.ps_exit_code(1) is None
+        assert_serving(cluster, 1)
+
+
+def test_a_running_ps_can_be_restarted_again_and_again() -> None:
+    with LocalCluster(num_ps=1) as cluster:
+        for _ in range(3):
+            cluster.restart_ps(0)
+            assert_serving(cluster, 0)
+
+
+def test_a_stopped_ps_ends_in_good_order() -> None:
+    with LocalCluster(num_ps=1) as cluster:
+        assert cluster.stop_ps(0) == 0
+        assert cluster.ps_exit_code(0) == 0
+        assert cluster.wait(TIMEOUT_S) == [0]
+
+
+def test_wait_gives_none_for_a_ps_that_runs() -> None:
+    with LocalCluster(num_ps=2) as cluster:
+        cluster.stop_ps(0)
+        assert cluster.wait(0.01) == [0, None]
+
+
+def test_nobody_else_is_given_the_port_of_a_ps_that_is_down() -> None:
+    with LocalCluster(num_ps=1) as cluster:
+        host, _, port = addresses(cluster)[0].rpartition(":")
+        cluster.kill_ps(0)
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind((host, int(port)))
+
+
+def test_ps_output_can_be_followed_and_looked_up() -> None:
+    lines: list[tuple[str, str]] = []
+    with LocalCluster(num_ps=2, log=lambda task, line: lines.append((task, line))) as cluster:
+        assert cluster.stop_ps(1) == 0
+        assert cluster.ps_log(1)
+    assert {task for task, _ in lines} == {"ps:0", "ps:1"}
+    assert not any('"pid"' in line for _, line in lines), "the line for programs is not for people"
+
+
+def test_a_ps_that_cannot_start_is_an_error_with_its_last_lines() -> None:
+    cluster = LocalCluster(num_ps=2, ps_arguments=["--no-such-option"])
+    with pytest.raises(ClusterStartError, match=r"(?s)ps:0 at 127\.0\.0\.1:\d+ ended with exit code 2.*no-such-option"):
+        cluster.start()
+    assert all(code is not None for code in (cluster.ps_exit_code(0), cluster.ps_exit_code(1)))
+
+
+def test_a_ps_that_is_not_ready_in_time_is_an_error_and_nothing_is_left() -> None:
+    cluster = LocalCluster(num_ps=1, start_timeout_s=0.0)
+    with pytest.raises(ClusterStartError, match=r"ps:0 at .* was not ready after 0 s"):
+        cluster.start()
+    assert cluster.ps_exit_code(0) is not None
+
+
+def test_a_ps_that_cannot_come_back_is_an_error() -> None:
+    with LocalCluster(num_ps=1) as cluster:
+        cluster.kill_ps(0)
+        host, _, port = addresses(cluster)[0].rpartition(":")
+        with socket.socket() as intruder:
+            intruder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            intruder.bind((host, int(port)))
+            intruder.listen()
+            with pytest.raises(ClusterStartError, match=r"ps:0 at .* ended with exit code"):
+                cluster.restart_ps(0)
+        cluster.restart_ps(0)
+        assert_serving(cluster, 0)
+
+
+def test_a_cluster_outlives_the_thread_that_started_it() -> None:
+    cluster = LocalCluster(num_ps=1)
+    thread = threading.Thread(target=cluster.start)
+    thread.start()
+    thread.join(TIMEOUT_S)
+    try:
+        assert_serving(cluster, 0)
+    finally:
+        cluster.close()
+
+
+def test_workers_get_their_place_and_are_ended_with_the_cluster(eventually: Eventually) -> None:
+    code = "import os, time; print(os.environ['TF_CONFIG'], os.environ['MARK'], flush=True); time.sleep(600)"
+    with LocalCluster(num_ps=1, num_workers=2, env={"MARK": "x"}) as cluster:
+        workers = [cluster.start_worker(index, ["python", "-c", code]) for index in range(2)]
+        for index, worker in enumerate(workers):
+            eventually(functools.partial(getattr, worker, "tail"), message="the worker has said who it is")
+            assert worker.tail == [f"{cluster.tf_config('worker', index)} x"]
+        with pytest.raises(ValueError, match="worker:2"):
+            cluster.start_worker(2, ["true"])
+    assert [worker.returncode for worker in workers] == [-signal.SIGTERM] * 2
+    with pytest.raises(RuntimeError, match="not running"):
+        cluster.start_worker(0, ["true"])
+
+
+def test_a_stopped_ps_can_be_signalled_and_ends_with_the_cluster(eventually: Eventually) -> None:
+    with LocalCluster(num_ps=1) as cluster:
+        process = psutil.Process(cluster.ps_pid(0))
+        cluster.signal_ps(0, signal.SIGSTOP)
+        eventually(lambda: process.status() == psutil.STATUS_STOPPED, message="the ps is stopped")
+        cluster.signal_ps(0, signal.SIGCONT)
+        assert_serving(cluster, 0)
+
+
+@pytest.mark.parametrize(("num_ps", "num_workers"), [(0, 1), (-1, 0), (1, -1)])
+def test_a_number_of_tasks_that_makes_no_sense(num_ps: int, num_workers: int) -> None:
+    with pytest.raises(ValueError, match="num_"):
+        LocalCluster(num_ps, num_workers)
+
+
+def test_before_the_start_there_is_no_cluster_and_after_the_end_none_again() -> None:
+    cluster = LocalCluster(num_ps=1)
+    with pytest.raises(RuntimeError, match="has not been started"):
+        _ = cluster.cluster_spec
+    with cluster:
+        with pytest.raises(ValueError, match="ps:1"):
+            cluster.ps_pid(1)
+        with pytest.raises(RuntimeError, match="started before"):
+            cluster.start()
+    with pytest.raises(RuntimeError, match="not running"):
+        cluster.restart_ps(0)
+
+
+NOTEBOOK = """
+import time
+from ps_cluster import LocalCluster
+cluster = LocalCluster(num_ps=2, num_workers=1)
+cluster.start()
+cluster.start_worker(0, ["python", "-c", "import time; time.sleep(600)"])
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_is_left_when_the_program_is_killed(
+    tmp_path: Path, eventually: Eventually, signum: signal.Signals
+) -> None:
+    script = tmp_path / "notebook.py"
+    script.write_text(NOTEBOOK)
+    supervisor = ProcessSupervisor()
+    try:
+        program = supervisor.start("program", [sys.executable, str(script)], environment=os.environ)
+        eventually(lambda: program.tail, timeout_s=TIMEOUT_S, message="the cluster is up")
+        children = psutil.Process(program.pid).children(recursive=True)
+        assert len(children) == 4, "guard, two ps tasks, a worker"
+        os.kill(program.pid, signum)
+        assert program.wait(TIMEOUT_S) == -signum
+        for child in children:
+            eventually(functools.partial(is_gone, child), message=f"{child} has ended")
+    finally:
+        supervisor.close()

@@ -1,0 +1,118 @@
+"""The code in README.md and in the documentation does what they say.
+
+Python blocks are run as they stand. What a block prints must be what its comments ``# prints ...`` say, line by line.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+import worker_client
+from ps_cluster import LocalCluster
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [
+    *sorted(path for path in ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+
+_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
+_PRINTS = re.compile(r"# prints (.*)$", re.MULTILINE)
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+
+
+@dataclass(frozen=True)
+class Section:
+    """The Python blocks under one heading, which are run one after the other."""
+
+    document: str
+    heading: str
+    code: str  # with an empty line for every line that is no code, so that tracebacks show the document's lines
+
+    def run(self, names: dict[str, Any]) -> None:
+        exec(compile(self.code, str(ROOT / self.document), "exec"), names)
+
+    @property
+    def expected_output(self) -> list[str]:
+        return _PRINTS.findall(self.code)
+
+
+def sections_of(document: str) -> list[Section]:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    starts = [(0, "start"), *((match.start(), match[1]) for match in _HEADING.finditer(text))]
+    ends = [*(start for start, _ in starts[1:]), len(text)]
+    sections = []
+    for (start, heading), end in zip(starts, ends, strict=True):
+        lines: list[str] = []
+        for block in _BLOCK.finditer(text, start, end):
+            lines += [""] * (text.count("\n", 0, block.start(1)) - len(lines)) + block[1].splitlines()
+        if lines:
+            sections.append(Section(document, heading, "\n".join(lines)))
+    return sections
+
+
+def named(sections: list[Section]) -> list[Any]:
+    return [pytest.param(section, id=section.heading.replace(" ", "-").lower()) for section in sections]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(num_ps=2, num_workers=3) as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize("section", named(sections_of("README.md")))
+def test_readme_runs_by_itself(section: Section, capsys: pytest.CaptureFixture[str]) -> None:
+    section.run({})
+    assert capsys.readouterr().out.splitlines() == section.expected_output
+
+
+@pytest.mark.parametrize("section", named(sections_of("docs/guide.md")))
+def test_guide_runs_with_an_open_connection(
+    section: Section, cluster: LocalCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_CONFIG", cluster.tf_config("worker", 0))
+    with worker_client.connect(cluster.cluster_spec) as client:
+        section.run({"np": np, "ss": worker_client, "client": client, "cluster_spec": cluster.cluster_spec})
+    assert capsys.readouterr().out.splitlines() == section.expected_output
+
+
+@pytest.mark.parametrize("section", named(sections_of("docs/operations.md")))
+def test_operations_runs_by_itself(section: Section, capsys: pytest.CaptureFixture[str]) -> None:
+    section.run({})
+    assert capsys.readouterr().out.splitlines() == section.expected_output
+
+
+def test_operations_describes_every_option_of_the_ps() -> None:
+    text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    table = text.split("## Options of a ps task", 1)[1].split("\n## ", 1)[0]
+    described = set(re.findall(r"^\| `(--[a-z-]+)", table, re.MULTILINE))
+    shown = subprocess.run(
+        [sys.executable, "-m", "ps_server", "--help"], capture_output=True, text=True, check=True, timeout=50
+    ).stdout
+    assert described == set(re.findall(r"(--[a-z-]+)", shown.split("options:", 1)[1])) - {"--help"}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files(document: Path) -> None:
+    links = _LINK.findall(document.read_text(encoding="utf-8"))
+    local = [link.partition("#")[0] for link in links if not link.startswith(("http://", "https://", "#"))]
+    assert [link for link in local if not (document.parent / link).exists()] == []
+
+
+def test_the_picture_is_well_formed() -> None:
+    picture = ElementTree.parse(ROOT / "docs/architecture.svg").getroot()
+    assert picture.tag == "{http://www.w3.org/2000/svg}svg"

@@ -1,0 +1,367 @@
+"""``shardscope up``, with real ps processes and small workers."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ps_cluster.processes import ChildProcess, ProcessSupervisor
+from tests.conftest import Eventually
+
+pytestmark = pytest.mark.integration
+
+TIMEOUT_S = 50.0
+VERBOSE_PS = "--ps-arg --log-level --ps-arg info"
+
+# Says who it is, does what it is told to do, and sleeps if there is nothing more to do.
+WORKER = """
+import json, os, signal, subprocess, sys, time
+task = json.loads(os.environ["TF_CONFIG"])["task"]
+print(f"this is {task['type']} {task['index']}", flush=True)
+for action in sys.argv[1:]:
+    who, _, action = action.partition(":")
+    if who not in ("all", str(task["index"])):
+        continue
+    if action.startswith("exit"):
+        sys.exit(int(action.removeprefix("exit")))
+    elif action == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif action == "ignore":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    elif action == "spawn":
+        child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        print(f"spawned {child.pid}", flush=True)
+    else:
+        print(action, flush=True)
+time.sleep(600)
+"""
+
+
+class Launch:
+    """A running ``shardscope up`` and what it has printed so far."""
+
+    def __init__(self, supervisor: ProcessSupervisor, arguments: list[str], environment: dict[str, str]):
+        self.output: list[str] = []
+        self.errors: list[str] = []
+        self.process: ChildProcess = supervisor.start(
+            "shardscope up",
+            [sys.executable, "-m", "ps_cluster", "up", *arguments],
+            environment={**os.environ, **environment},
+            on_stdout=lambda line: self.output.append(line.text),
+            on_stderr=lambda line: self.errors.append(line.text),
+        )
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.output)
+
+    def wait(self) -> int:
+        returncode = self.process.wait(TIMEOUT_S)
+        assert returncode is not None, f"still runs:\n{self.text}\n{self.errors}"
+        return returncode
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def ps_process(self, index: int) -> psutil.Process:
+        [process] = [
+            each
+            for each in self.descendants()
+            if "ps_server" in (line := each.cmdline()) and line[line.index("--task-index") + 1] == str(index)
+        ]
+        return process
+
+
+Up = Callable[..., Launch]
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    """Starts ``shardscope up OPTIONS -- python worker.py ACTIONS``."""
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    supervisor = ProcessSupervisor()
+
+    def launch(*actions: str, options: str = "--ps 1 --workers 2", env: dict[str, str] | None = None) -> Launch:
+        return Launch(supervisor, [*options.split(), "--", "python", str(script), *actions], env or {})
+
+    yield launch
+    supervisor.close()
+
+
+def is_gone(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_for_workers(launch: Launch, eventually: Eventually, number: int = 2) -> None:
+    eventually(lambda: launch.text.count("this is worker") == number, timeout_s=TIMEOUT_S, message="the workers are up")
+
+
+def assert_all_gone(processes: list[psutil.Process], eventually: Eventually) -> None:
+    assert processes
+    for process in processes:
+        eventually(functools.partial(is_gone, process), message=f"{process} has ended")
+
+
+def test_workers_run_against_ps_tasks_and_their_output_has_their_name(up: Up) -> None:
+    launch = up("0:hello", "all:exit0", options="--ps 2 --workers 3")
+    assert launch.wait() == 0, launch.text
+    for index in range(3):
+        assert f"worker:{index}   | this is worker {index}" in launch.output
+    assert "worker:0   | hello" in launch.output
+    assert "worker:1   | hello" not in launch.output
+    assert launch.errors == []
+    for task in ("ps:0", "ps:1", "worker:0", "worker:1", "worker:2"):
+        assert f"{task} done" in launch.output[-1]
+
+
+def test_output_of_the_ps_tasks_is_shown_without_the_line_for_programs(up: Up) -> None:
+    launch = up("all:exit0", options=f"--ps 2 --workers 1 {VERBOSE_PS}")
+    assert launch.wait() == 0
+    for index in range(2):
+        lines = [line for line in launch.output if line.startswith(f"ps:{index} ")]
+        assert lines
+        assert not any(line.partition("| ")[2].startswith("{") for line in lines), lines
+
+
+def test_the_spec_that_is_printed_finds_the_cluster(up: Up, eventually: Eventually) -> None:
+    launch = up(options="--ps 2 --workers 2")
+    wait_for_workers(launch, eventually)
+    [command] = re.findall(r"shardscope ls --cluster (\S+)", launch.text)
+    done = subprocess.run(
+        [sys.executable, "-m", "ps_cluster", "ls", "--tasks", "--json", "--cluster", command],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=True,
+    )
+    assert [each["task"] for each in json.loads(done.stdout)["ps"]] == ["ps:0", "ps:1"]
+
+
+def test_python_is_the_interpreter_of_the_launcher(up: Up, tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text("import sys, ps_protocol; print(sys.executable)")
+    launch = up(options="--ps 1 --workers 1", env={"PATH": "/usr/bin:/bin"})
+    assert launch.wait() == 0, launch.text
+    assert f"worker:0   | {sys.executable}" in launch.output
+
+
+def test_the_others_go_on_when_a_worker_fails_and_its_exit_code_is_returned(up: Up, eventually: Eventually) -> None:
+    launch = up("1:exit3", "0:still here")
+    eventually(lambda: any("worker:1 failed with exit code 3" in line for line in launch.errors), timeout_s=TIMEOUT_S)
+    eventually(lambda: "worker:0   | still here" in launch.output, message="the other worker goes on")
+    [other] = [each for each in launch.descendants() if any("worker.py" in part for part in each.cmdline())]
+    other.kill()
+    assert launch.wait() == 3
+
+
+def test_a_worker_killed_by_a_signal_counts_as_128_and_its_number(up: Up) -> None:
+    launch = up("0:die", "all:exit0")
+    assert launch.wait() == 128 + signal.SIGKILL
+    assert any("worker:0 failed with signal SIGKILL" in line for line in launch.errors)
+
+
+def test_fail_fast_ends_the_others(up: Up) -> None:
+    launch = up("1:exit3", options="--ps 1 --workers 2 --fail-fast")
+    assert launch.wait() == 3
+    assert any("worker:1 failed with exit code 3" in line for line in launch.errors)
+
+
+def test_a_ps_that_dies_is_reported_with_its_last_lines_and_ends_everything(up: Up, eventually: Eventually) -> None:
+    launch = up(options=f"--ps 2 --workers 2 {VERBOSE_PS}")
+    wait_for_workers(launch, eventually)
+    processes = launch.descendants()
+    launch.ps_process(1).kill()
+    assert launch.wait() == 1
+    errors = "\n".join(launch.errors)
+    assert "ps:1 died with signal SIGKILL" in errors
+    assert "its last lines:" in errors
+    assert "listening" in errors
+    assert_all_gone(processes, eventually)
+
+
+def test_a_ps_that_cannot_start_is_reported_and_no_worker_is_started(up: Up) -> None:
+    launch = up(options="--ps 2 --workers 2 --ps-arg --no-such-option")
+    assert launch.wait() == 1
+    assert "no-such-option" in "\n".join(launch.errors)
+    assert "this is worker" not in launch.text
+
+
+def test_ctrl_c_ends_everything(up: Up, eventually: Eventually) -> None:
+    launch = up("0:spawn", options="--ps 2 --workers 2")
+    wait_for_workers(launch, eventually)
+    spawned = eventually(lambda: re.search(r"spawned (\d+)", launch.text), message="the grandchild")
+    processes = [*launch.descendants(), psutil.Process(int(spawned[1]))]
+    launch.process.send_signal(signal.SIGINT)
+    assert launch.wait() == 130
+    assert_all_gone(processes, eventually)
+
+
+def test_ctrl_c_while_the_ps_tasks_start(up: Up, eventually: Eventually) -> None:
+    launch = up(options="--ps 2 --workers 2")
+    processes = eventually(
+        lambda: [each for each in launch.descendants() if "ps_server" in each.cmdline()], message="a ps is started"
+    )
+    launch.process.send_signal(signal.SIGINT)
+    assert launch.wait() == 130
+    assert "this is worker" not in launch.text
+    assert_all_gone(processes, eventually)
+
+
+def test_a_second_ctrl_c_kills_what_does_not_want_to_end(up: Up, eventually: Eventually) -> None:
+    launch = up("all:ignore", "all:ready")
+    eventually(lambda: launch.text.count("| ready") == 2, timeout_s=TIMEOUT_S, message="the workers ignore SIGTERM")
+    processes = launch.descendants()
+    launch.process.send_signal(signal.SIGINT)
+    eventually(lambda: "SIGINT: ending all tasks" in launch.text, message="the first Ctrl-C")
+    launch.process.send_signal(signal.SIGINT)
+    assert launch.wait() == 130
+    assert "SIGINT again" in launch.text
+    assert_all_gone(processes, eventually)
+
+
+def test_sigterm_ends_everything(up: Up, eventually: Eventually) -> None:
+    launch = up()
+    wait_for_workers(launch, eventually)
+    processes = launch.descendants()
+    launch.process.send_signal(signal.SIGTERM)
+    assert launch.wait() == 143
+    assert_all_gone(processes, eventually)
+
+
+def test_nothing_is_left_when_the_launcher_is_killed(up: Up, eventually: Eventually) -> None:
+    launch = up("0:spawn", "all:ignore", "all:ready", options="--ps 2 --workers 2")
+    eventually(lambda: launch.text.count("| ready") == 2, timeout_s=TIMEOUT_S, message="the workers are up")
+    spawned = re.search(r"spawned (\d+)", launch.text)
+    assert spawned
+    processes = {*launch.descendants(), psutil.Process(int(spawned[1]))}
+    assert len(processes) == 6, "guard, two ps tasks, two workers, what one of them has started"
+    launch.process.send_signal(signal.SIGKILL)
+    assert launch.wait() == -signal.SIGKILL
+    assert_all_gone(list(processes), eventually)
+
+
+def test_a_reader_that_goes_away_ends_everything(tmp_path: Path, eventually: Eventually) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text("import time\nwhile True: print('line', flush=True); time.sleep(0.01)")
+    command = [sys.executable, "-m", "ps_cluster", "up", "--", "python", str(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as launcher:
+        assert launcher.stdout is not None
+        assert launcher.stdout.readline()
+        processes = psutil.Process(launcher.pid).children(recursive=True)
+        launcher.stdout.close()
+        assert launcher.wait(TIMEOUT_S) == 128 + signal.SIGPIPE
+    assert_all_gone(processes, eventually)
+
+
+def test_output_that_does_not_fit_the_locale_is_shown_all_the_same(up: Up) -> None:
+    locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": ""}
+    launch = up("0:\N{EURO SIGN}", "all:exit0", env=locale)
+    assert launch.wait() == 0, launch.errors
+    assert r"worker:0   | \u20ac" in launch.output
+
+
+def test_each_task_has_a_log_file_if_wanted(up: Up, tmp_path: Path) -> None:
+    launch = up("all:exit0", options=f"--ps 1 --workers 2 {VERBOSE_PS} --log-dir {tmp_path / 'logs'}")
+    assert launch.wait() == 0
+    assert (tmp_path / "logs" / "worker-1.log").read_text() == "this is worker 1\n"
+    assert (tmp_path / "logs" / "ps-0.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--", "no-such-program"], "'no-such-program'"),
+        (["--ps", "0", "--", "true"], "--ps"),
+        (["--workers", "0", "--", "true"], "--workers"),
+        ([], "COMMAND"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense_starts_nothing(arguments: list[str], message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ps_cluster", "up", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert done.stdout == ""
+
+
+class Terminal:
+    """A terminal of 120 columns and 40 rows, and all that was written to it."""
+
+    def __init__(self) -> None:
+        self._leader, self.follower = os.openpty()
+        fcntl.ioctl(self.follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+        self.data = b""
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.data.decode())
+
+    def close(self) -> None:
+        os.close(self.follower)
+        self._reader.join(TIMEOUT_S)
+        os.close(self._leader)
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # how the end of a terminal is told
+            while data := os.read(self._leader, 4096):
+                self.data += data
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    terminal = Terminal()
+    yield terminal
+    terminal.close()
+
+
+def test_on_a_terminal_there_is_a_table_below_the_output(tmp_path: Path, terminal: Terminal) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    command = [sys.executable, "-m", "ps_cluster", "up", "--ps", "2", "--workers", "2"]
+    environment = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "COLUMNS", "LINES"}}
+    done = subprocess.run(
+        [*command, "--", "python", str(script), "0:hello", "1:exit3", "all:exit0"],
+        stdout=terminal.follower,
+        stderr=terminal.follower,
+        timeout=TIMEOUT_S,
+        check=False,
+        env={**environment, "TERM": "xterm-256color"},
+    )
+    assert done.returncode == 3
+    assert b"\x1b[36mworker:0" in terminal.data
+    assert "worker:0   | hello" in terminal.text
+    assert "shardscope | worker:1 failed with exit code 3" in terminal.text
+    table = terminal.text[terminal.text.rindex("task ") :].splitlines()
+    assert table[0].split() == ["task", "state", "pid", "steps", "steps/s", "variables", "held", "received", "sent"]
+    assert [line.split()[:2] for line in table[1:5]] == [
+        ["ps:0", "done"],
+        ["ps:1", "done"],
+        ["worker:0", "done"],
+        ["worker:1", "exit"],
+    ]

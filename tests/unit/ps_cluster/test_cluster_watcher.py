@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+
+from ps_cluster.cluster_watcher import ClusterWatcher, StepRates
+from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.errors import UnavailableError
+from ps_protocol.ps_service import PsService
+from ps_protocol.task_id import TaskId
+from tests.conftest import Eventually
+from tests.unit.ps_cluster.fakes import FakePs, member, status_of
+
+SPEC = ClusterSpec({"ps": ["a:1", "b:2"], "worker": ["c:3"]})
+
+
+class Tasks:
+    """Two ps tasks, and what connects to them."""
+
+    def __init__(self) -> None:
+        self.by_index = [FakePs(members=[member("worker:0", step=5)]), FakePs(status=status_of("ps:1"))]
+
+    def connect(self, address: str, task: TaskId) -> PsService:
+        assert SPEC.task_address(task.job, task.index) == address
+        return self.by_index[task.index].service
+
+
+def test_it_gathers_what_every_ps_says(eventually: Eventually) -> None:
+    tasks = Tasks()
+    with ClusterWatcher(SPEC, tasks.connect) as watcher:
+        eventually(lambda: watcher.snapshot.statuses, message="a first answer")
+        snapshot = watcher.snapshot
+    assert [status and status.task for status in snapshot.statuses.values()] == ["ps:0", "ps:1"]
+    assert snapshot.members["worker:0"].step == 5
+    assert all(each.is_closed for each in tasks.by_index)
+
+
+def test_it_asks_a_last_time_before_it_stops(eventually: Eventually) -> None:
+    tasks = Tasks()
+    with ClusterWatcher(SPEC, tasks.connect) as watcher:
+        eventually(lambda: watcher.snapshot.statuses, message="a first answer")
+        tasks.by_index[0].members = [member("worker:0", step=900)]
+        watcher.finish()
+        assert watcher.snapshot.members["worker:0"].step == 900
+
+
+def test_a_ps_that_does_not_answer_is_none_and_the_others_go_on() -> None:
+    tasks = Tasks()
+    tasks.by_index[1].error = UnavailableError("gone")
+    with ClusterWatcher(SPEC, tasks.connect) as watcher:
+        watcher.finish()
+        assert watcher.snapshot.statuses[1] is None
+        assert watcher.snapshot.statuses[0] is not None
+
+
+def test_members_stay_known_when_ps_0_stops_answering(eventually: Eventually) -> None:
+    tasks = Tasks()
+    with ClusterWatcher(SPEC, tasks.connect) as watcher:
+        eventually(lambda: watcher.snapshot.members, message="a first answer")
+        tasks.by_index[0].error = UnavailableError("gone")
+        watcher.finish()
+        assert watcher.snapshot.statuses[0] is None
+        assert "worker:0" in watcher.snapshot.members
+
+
+def test_steps_per_second_is_over_the_last_reports() -> None:
+    rates = StepRates()
+    assert rates.add("worker:0", 0, 10.0) is None
+    assert rates.add("worker:0", 50, 11.0) == pytest.approx(50)
+    assert rates.add("worker:0", 50, 12.0) == pytest.approx(25)
+    for second in range(13, 19):
+        rate = rates.add("worker:0", 50, float(second))
+    assert rate is None
+
+
+def test_workers_have_their_own_rates_and_may_start_anew() -> None:
+    rates = StepRates()
+    rates.add("worker:0", 1000, 10.0)
+    assert rates.add("worker:1", 5, 11.0) is None
+    assert rates.add("worker:0", 0, 11.0) is None
+    assert rates.add("worker:0", 30, 12.0) == pytest.approx(30)

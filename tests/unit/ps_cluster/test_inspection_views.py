@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from rich.table import Table
+
+from ps_cluster.inspection_views import (
+    member_records,
+    member_table,
+    print_table,
+    ps_records,
+    ps_table,
+    variable_records,
+    variable_table,
+)
+from ps_cluster.ps_queries import Answer
+from ps_protocol.errors import UnavailableError
+from ps_protocol.operations import PartitionSlice
+from ps_protocol.ps_service import VariableInfo
+from ps_protocol.task_id import TaskId
+from tests.unit.ps_cluster.fakes import member, status_of, variable
+
+PS_0, PS_1 = TaskId("ps", 0), TaskId("ps", 1)
+
+
+def printed(table: Table, capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
+    print_table(table)
+    return [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+def answers() -> list[Answer[list[VariableInfo]]]:
+    return [
+        Answer(PS_0, "a:1", value=[variable("dense/weights", (64, 32)), variable("z", ())]),
+        Answer(PS_1, "b:2", value=[variable("dense/biases", (32,), initialized=False)]),
+        Answer(TaskId("ps", 2), "c:3", error=UnavailableError("gone")),
+    ]
+
+
+def test_variables_are_listed_by_name_whatever_their_task(capsys: pytest.CaptureFixture[str]) -> None:
+    records = variable_records(answers())
+    assert [record["name"] for record in records] == ["dense/biases", "dense/weights", "z"]
+    assert records[1] == {
+        "name": "dense/weights",
+        "shape": [64, 32],
+        "dtype": "float32",
+        "bytes": 8192,
+        "task": "ps:0",
+        "version": 5,
+        "initialized": True,
+        "slice": None,
+    }
+    assert printed(variable_table(records), capsys) == [
+        ["name", "shape", "dtype", "bytes", "task", "version", "initialized"],
+        ["dense/biases", "[32]", "float32", "128", "ps:1", "5", "no"],
+        ["dense/weights", "[64,", "32]", "float32", "8,192", "ps:0", "5", "yes"],
+        ["z", "[]", "float32", "4", "ps:0", "5", "yes"],
+    ]
+
+
+def test_a_part_says_where_it_belongs() -> None:
+    whole = variable("table/part_1", (10, 4))
+    spec = dataclasses.replace(whole.spec, slice=PartitionSlice("table", (20, 4), (10, 0)))
+    [record] = variable_records([Answer(PS_0, "a:1", value=[dataclasses.replace(whole, spec=spec)])])
+    assert record["slice"] == {"full_name": "table", "full_shape": [20, 4], "offset": [10, 0]}
+
+
+def test_a_long_name_is_not_cut_where_a_program_may_read_it(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "/".join(["a_rather_long_scope_name"] * 20)
+    rows = printed(variable_table(variable_records([Answer(PS_0, "a:1", value=[variable(name, (1,))])])), capsys)
+    assert rows[1][0] == name
+
+
+def test_ps_tasks_that_have_answered_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    records = ps_records(
+        [
+            Answer(PS_0, "a:1", value=status_of("ps:0", bytes_received=1 << 20)),
+            Answer(PS_1, "b:2", error=UnavailableError("gone")),
+        ]
+    )
+    assert [(record["task"], record["address"], record["state"]) for record in records] == [("ps:0", "a:1", "serving")]
+    _, cells = printed(ps_table(records), capsys)
+    assert cells == ["ps:0", "a:1", "serving", "12", "s", "4", "2.0", "KiB", "3", "11", "1.0", "MiB", "1.0", "KiB"]
+
+
+def test_members_are_listed_by_number_with_how_long_ago(capsys: pytest.CaptureFixture[str]) -> None:
+    records = member_records([member("worker:10", step=1500), member("worker:2")])
+    assert [record["task"] for record in records] == ["worker:2", "worker:10"]
+    _, first, cells = printed(member_table(records, now_s=1000.0 + 3 * 3600), capsys)
+    assert first[0] == "worker:2"
+    assert " ".join(cells) == "worker:10 active host 77 1,500 3 h 0 min ago 2 h 59 min ago"

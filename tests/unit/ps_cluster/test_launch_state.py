@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from ps_cluster.launch_state import END_GRACE_S, Action, Decision, LaunchState, Report
+from ps_protocol.task_id import TaskId
+
+NOW_S = 1000.0
+PS_0, PS_1 = TaskId("ps", 0), TaskId("ps", 1)
+WORKER_0, WORKER_1 = TaskId("worker", 0), TaskId("worker", 1)
+
+
+def running(*, fail_fast: bool = False) -> LaunchState:
+    state = LaunchState(num_ps=2, num_workers=2, fail_fast=fail_fast)
+    assert state.ps_ready(NOW_S) == [Action.START_WORKERS]
+    return state
+
+
+def actions(decisions: list[Decision]) -> list[Action]:
+    return [decision for decision in decisions if isinstance(decision, Action)]
+
+
+def text(decisions: list[Decision]) -> str:
+    return "\n".join(decision.text for decision in decisions if isinstance(decision, Report))
+
+
+def exited(state: LaunchState, task: TaskId, returncode: int = 0, last_lines: str = "") -> list[Decision]:
+    return state.task_exited(task, returncode, last_lines, NOW_S)
+
+
+def finish(state: LaunchState) -> int:
+    for task in (WORKER_0, WORKER_1, PS_0, PS_1):
+        exited(state, task)
+    assert state.is_over
+    return state.exit_code
+
+
+def test_ps_tasks_are_ended_when_the_last_worker_is_done() -> None:
+    state = running()
+    assert exited(state, WORKER_1) == []
+    assert exited(state, WORKER_0) == [Action.END_PS]
+    assert exited(state, PS_0) == []
+    assert not state.is_over
+    assert exited(state, PS_1) == []
+    assert state.is_over
+    assert state.exit_code == 0
+
+
+def test_other_workers_go_on_when_one_fails_and_its_exit_code_counts() -> None:
+    state = running()
+    decisions = exited(state, WORKER_1, 3)
+    assert actions(decisions) == []
+    assert "worker:1 failed with exit code 3; the others go on" in text(decisions)
+    assert actions(exited(state, WORKER_0, 4)) == [Action.END_PS]
+    assert finish(state) == 3
+
+
+def test_a_worker_ended_by_a_signal_counts_as_128_and_the_signal() -> None:
+    state = running()
+    assert "worker:0 failed with signal SIGKILL" in text(exited(state, WORKER_0, -signal.SIGKILL))
+    assert finish(state) == 128 + 9
+
+
+def test_fail_fast_ends_the_others_and_keeps_the_exit_code() -> None:
+    state = running(fail_fast=True)
+    decisions = exited(state, WORKER_1, 3)
+    assert actions(decisions) == [Action.END_WORKERS]
+    assert "worker:1 failed with exit code 3" in text(decisions)
+    decisions = exited(state, WORKER_0, -signal.SIGTERM)
+    assert text(decisions) == ""
+    assert actions(decisions) == [Action.END_PS]
+    assert finish(state) == 3
+
+
+def test_a_ps_that_dies_ends_everything_and_is_reported_with_its_last_lines() -> None:
+    state = running()
+    decisions = exited(state, PS_1, -signal.SIGKILL, "its last lines:\n    out of memory")
+    assert actions(decisions) == [Action.END_WORKERS]
+    assert "ps:1 died with signal SIGKILL" in text(decisions)
+    assert "out of memory" in text(decisions)
+    assert finish(state) == 1
+
+
+def test_a_ps_that_was_shut_down_is_reported_and_the_workers_go_on() -> None:
+    state = running()
+    decisions = exited(state, PS_0)
+    assert actions(decisions) == []
+    assert "ps:0 was shut down" in text(decisions)
+    assert finish(state) == 0
+
+
+def test_an_interrupt_ends_workers_then_ps_tasks() -> None:
+    state = running()
+    decisions = state.interrupted(signal.SIGINT, NOW_S)
+    assert actions(decisions) == [Action.END_WORKERS]
+    assert "SIGINT" in text(decisions)
+    assert exited(state, WORKER_0, -15) == []
+    assert exited(state, WORKER_1, -15) == [Action.END_PS]
+    assert finish(state) == 130
+
+
+def test_a_second_interrupt_kills() -> None:
+    state = running()
+    state.interrupted(signal.SIGINT, NOW_S)
+    assert actions(state.interrupted(signal.SIGINT, NOW_S)) == [Action.KILL]
+    assert finish(state) == 130
+
+
+@pytest.mark.parametrize(("signum", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_other_signals_end_it_too(signum: int, exit_code: int) -> None:
+    state = running()
+    assert actions(state.interrupted(signum, NOW_S)) == [Action.END_WORKERS]
+    assert finish(state) == exit_code
+
+
+def test_who_does_not_end_in_time_is_named_and_killed_once() -> None:
+    state = running()
+    state.interrupted(signal.SIGINT, NOW_S)
+    exited(state, WORKER_0, -15)
+    assert state.tick(NOW_S + END_GRACE_S - 0.1) == []
+    decisions = state.tick(NOW_S + END_GRACE_S)
+    assert actions(decisions) == [Action.KILL]
+    assert "worker:1" in text(decisions)
+    assert "worker:0" not in text(decisions)
+    assert state.tick(NOW_S + END_GRACE_S + 1) == []
+
+
+def test_ps_tasks_have_their_own_time_to_end() -> None:
+    state = running()
+    exited(state, WORKER_0)
+    state.task_exited(WORKER_1, 0, "", NOW_S + 100)
+    assert state.tick(NOW_S + 100 + END_GRACE_S - 0.1) == []
+    assert actions(state.tick(NOW_S + 100 + END_GRACE_S)) == [Action.KILL]
+
+
+def test_nothing_is_killed_while_the_workers_run() -> None:
+    assert running().tick(NOW_S + 1_000_000) == []
+
+
+def test_a_ps_that_cannot_be_started_is_the_end() -> None:
+    state = LaunchState(num_ps=2, num_workers=2)
+    assert exited(state, PS_1, 3) == []
+    decisions = state.start_failed("ps:1 ended before it was ready", [PS_0, PS_1], NOW_S)
+    assert "ps:1 ended before it was ready" in text(decisions)
+    assert state.is_over
+    assert state.exit_code == 1
+
+
+def test_a_worker_that_cannot_be_started_ends_those_that_were() -> None:
+    state = running()
+    decisions = state.start_failed("cannot run worker:1", [WORKER_1], NOW_S)
+    assert actions(decisions) == [Action.END_WORKERS]
+    assert actions(exited(state, WORKER_0, -15)) == [Action.END_PS]
+    assert finish(state) == 1
+
+
+def test_a_ps_that_dies_between_ready_and_the_workers_start_is_not_missed() -> None:
+    state = LaunchState(num_ps=2, num_workers=2)
+    assert exited(state, PS_0, -9, "lines") == []
+    decisions = state.ps_ready(NOW_S)
+    assert Action.START_WORKERS not in decisions
+    assert Action.END_PS in decisions
+    assert "ps:0 died" in text(decisions)
+    exited(state, PS_1)
+    assert state.is_over
+    assert state.exit_code == 1
+
+
+def test_ps_tasks_that_get_ready_after_an_interrupt_are_ended() -> None:
+    state = LaunchState(num_ps=2, num_workers=2)
+    assert Action.END_PS in state.interrupted(signal.SIGINT, NOW_S)
+    assert state.ps_ready(NOW_S) == [Action.END_PS]
+    exited(state, PS_0)
+    exited(state, PS_1)
+    assert state.is_over
+    assert state.exit_code == 130
+
+
+def test_a_start_that_fails_because_of_an_interrupt_is_no_failure() -> None:
+    state = LaunchState(num_ps=2, num_workers=2)
+    state.interrupted(signal.SIGINT, NOW_S)
+    assert state.start_failed("ps:0 ended", [PS_0, PS_1], NOW_S) == []
+    assert state.is_over
+    assert state.exit_code == 130
+
+
+def test_output_that_nobody_reads_ends_everything_like_a_broken_pipe() -> None:
+    state = running()
+    assert actions(state.output_lost(NOW_S)) == [Action.END_WORKERS]
+    assert finish(state) == 141
+
+
+def test_what_comes_after_the_end_has_begun_does_not_begin_it_again() -> None:
+    state = running()
+    state.interrupted(signal.SIGINT, NOW_S)
+    for decisions in (
+        exited(state, PS_0, -9),
+        exited(state, WORKER_0, 3),
+        state.output_lost(NOW_S),
+        state.start_failed("too late", [], NOW_S),
+    ):
+        assert decisions == []

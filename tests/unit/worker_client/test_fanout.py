@@ -1,0 +1,121 @@
+"""Fan-out over ps tasks: one exchange each, results in the caller's order, errors after all have answered."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import cast
+from uuid import uuid4
+
+import numpy as np
+import pytest
+
+from ps_protocol.cluster_spec import TaskId
+from ps_protocol.errors import NotFoundError
+from ps_protocol.operations import Batch, BatchReply, Read, Reply, Result, Update, UpdateRule
+from ps_protocol.ps_service import PsService
+from tests.unit.worker_client.fakes import ScriptedService
+from worker_client.fanout import Fanout, Routed
+from worker_client.ps_handle import PsHandle, Settings
+from worker_client.retry import Deadline
+
+
+def echo(batch: Batch) -> BatchReply:
+    """Answers with the number at the end of each name as the version."""
+    replies: list[Reply] = []
+    for operation in batch.operations:
+        number = int(operation.name.removeprefix("v"))
+        replies.append(NotFoundError(f"no {operation.name}") if number >= 90 else Result(number, True))
+    return BatchReply(tuple(replies))
+
+
+@pytest.fixture
+def services() -> list[ScriptedService]:
+    return [ScriptedService(f"ps:{index}", echo) for index in range(3)]
+
+
+@pytest.fixture
+def fanout(services: list[ScriptedService]) -> Iterator[Fanout]:
+    handles = [
+        PsHandle(
+            cast(PsService, service),
+            task=TaskId("ps", index),
+            address=f"h:{index}",
+            client=uuid4(),
+            client_task="worker:0",
+            settings=Settings(operation_timeout_s=10),
+        )
+        for index, service in enumerate(services)
+    ]
+    for handle in handles:
+        handle.connect(Deadline(5))
+    local, *others = handles[2], *handles[:2]
+    yield Fanout(others, lambda: local)
+    for handle in handles:
+        handle.close()
+
+
+def add(number: int) -> Update:
+    return Update(f"v{number}", UpdateRule.ASSIGN_ADD, np.float32(1).reshape(()))
+
+
+def test_one_exchange_for_each_task_and_results_in_order(fanout: Fanout, services: list[ScriptedService]) -> None:
+    tasks = [0, 1, None, 1, 0, None]
+    results = fanout.run_all([Routed(task, add(number)) for number, task in enumerate(tasks)])
+    assert [result.version for result in results] == list(range(6))
+    assert [len(service.batches) for service in services] == [1, 1, 1]
+    assert [operation.name for operation in services[1].batches[0].operations] == ["v1", "v3"]
+
+
+def test_all_tasks_are_asked_at_once(fanout: Fanout, services: list[ScriptedService]) -> None:
+    together = threading.Barrier(2, timeout=10)  # breaks unless both exchanges are under way at one time
+
+    def answer(batch: Batch) -> BatchReply:
+        together.wait()
+        return echo(batch)
+
+    for service in services[:2]:
+        service.answer = answer
+    assert len(fanout.run_all([Routed(0, add(0)), Routed(1, add(1))])) == 2
+
+
+def test_the_expected_reply_is_the_sum_over_the_task(fanout: Fanout, services: list[ScriptedService]) -> None:
+    fanout.run_all([Routed(0, Read("v1"), 100), Routed(0, Read("v2"), 20), Routed(1, Read("v3"), 3)])
+    assert [service.batches[0].expected_reply_bytes for service in services[:2]] == [120, 3]
+
+
+@pytest.mark.parametrize("tasks", [[0, 0, 0], [0, 1, 0]])
+def test_an_error_is_raised_when_all_else_is_done(
+    fanout: Fanout, services: list[ScriptedService], tasks: list[int]
+) -> None:
+    numbers = [1, 91, 2]
+    with pytest.raises(NotFoundError, match="no v91"):
+        fanout.run_all([Routed(task, add(number)) for task, number in zip(tasks, numbers, strict=True)])
+    assert sum(len(batch.operations) for service in services for batch in service.batches) == 3
+
+
+def test_nothing_to_do_is_no_exchange(fanout: Fanout, services: list[ScriptedService]) -> None:
+    assert fanout.run_all([]) == []
+    assert all(service.batches == [] for service in services)
+
+
+def test_later_returns_before_the_ps_answers(fanout: Fanout, services: list[ScriptedService]) -> None:
+    go_on = threading.Event()
+
+    def answer(batch: Batch) -> BatchReply:
+        assert go_on.wait(10)
+        return echo(batch)
+
+    services[0].answer = answer
+    future = fanout.run_all_later([Routed(0, add(4))])
+    assert not future.done()
+    go_on.set()
+    assert [result.version for result in future.result(10)] == [4]
+
+
+def test_single_operations_raise_their_error(fanout: Fanout) -> None:
+    assert fanout.run(1, add(5), expected_reply_bytes=0).version == 5
+    with pytest.raises(NotFoundError):
+        fanout.run(1, add(95), expected_reply_bytes=0)
+    with pytest.raises(NotFoundError):
+        fanout.run_later(None, add(95)).result(10)

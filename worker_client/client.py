@@ -1,0 +1,300 @@
+"""A worker's connection to a cluster: its ps tasks and its own table of names."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Literal, Self, overload
+from uuid import uuid4
+
+import numpy.typing as npt
+
+from ps_protocol.cluster_spec import ClusterSpec, ClusterSpecLike, TfConfig
+from ps_protocol.errors import ShardscopeError
+from ps_protocol.operations import Array, Read, UpdateRule
+from ps_protocol.ps_service import PsService
+from ps_protocol.task_id import TaskId
+from worker_client import default_client
+from worker_client.fanout import Fanout, Routed
+from worker_client.futures import mapped
+from worker_client.graph import Graph
+from worker_client.placement_strategies import PsStrategy, RoundRobinStrategy
+from worker_client.ps_handle import PsHandle, Settings
+from worker_client.retry import Deadline
+from worker_client.transport import grpc as grpc_transport
+from worker_client.transport import in_process
+from worker_client.variable import Variable
+from worker_client.variable_factory import VariableFactory
+
+_LOG = logging.getLogger(__name__)
+
+_REPORT_EVERY_S = 0.5
+_REPORT_TIMEOUT_S = 1.0
+
+
+def connect(
+    cluster_spec: ClusterSpecLike | None = None,
+    job_name: str = "worker",
+    task_index: int = 0,
+    *,
+    ps_strategy: PsStrategy | None = None,
+    initialize: bool = True,
+    operation_timeout_s: float = 60.0,
+    connect_timeout_s: float = 60.0,
+) -> Client:
+    """Connects this process to a cluster, waiting for ps tasks that have not started yet.
+
+    Args:
+        cluster_spec: The cluster; without it everything is taken from the environment's ``TF_CONFIG``.
+        job_name: This process's job.
+        task_index: Its number in the job; worker 0 is the chief.
+        ps_strategy: Chooses a ps task for variables that no ``device`` scope places: round robin by default.
+        initialize: Whether a variable is initialised when it is declared. If not, it stays uninitialised until
+            ``variable.initialize()``.
+        operation_timeout_s: Bound on each operation, retries included, in seconds.
+        connect_timeout_s: Bound on waiting for the ps tasks, in seconds.
+
+    Returns:
+        The connection, which from now on the module-level functions use. Close it, or use it in a ``with`` statement.
+
+    Raises:
+        ValueError: The cluster spec or TF_CONFIG is not usable, or has no such task.
+        UnavailableError: A ps did not answer in time.
+    """
+    if cluster_spec is None:
+        config = TfConfig.from_env()
+        spec = config.cluster
+        task = config.task or TaskId(job_name, task_index)
+    else:
+        spec, task = ClusterSpec(cluster_spec), TaskId(job_name, task_index)
+    addresses = spec.ps_addresses()
+    if task.job in spec.jobs:
+        spec.task_address(task.job, task.index)
+    return Client(
+        spec,
+        task,
+        services=[
+            (address, grpc_transport.connect(address, task=f"ps:{index}")) for index, address in enumerate(addresses)
+        ],
+        settings=Settings(operation_timeout_s=operation_timeout_s, connect_timeout_s=connect_timeout_s),
+        ps_strategy=ps_strategy or RoundRobinStrategy(len(addresses)),
+        initialize=initialize,
+    )
+
+
+class Client:
+    """One process's connection to a cluster. Made by ``connect``. Thread-safe.
+
+    As a context manager it is the default connection inside and is closed at the end.
+
+    Args:
+        cluster_spec: The cluster.
+        task: Which task this process is.
+        services: Address and service of each ps task, in order; owned.
+        settings: Bounds on waiting.
+        ps_strategy: Chooses a ps task for variables that no ``device`` scope places.
+        initialize: Whether declaring a variable initialises it.
+
+    Attributes:
+        cluster_spec: The cluster.
+        task: Which task this process is.
+        incarnation: Identity of this connection, never used again.
+        graph: This connection's names, scopes and collections.
+    """
+
+    def __init__(
+        self,
+        cluster_spec: ClusterSpec,
+        task: TaskId,
+        *,
+        services: Sequence[tuple[str, PsService]],
+        settings: Settings,
+        ps_strategy: PsStrategy,
+        initialize: bool,
+    ):
+        self.cluster_spec = cluster_spec
+        self.task = task
+        self.incarnation = uuid4()
+        self._settings = settings
+        self._handles = [
+            self._handle(TaskId("ps", index), address, service) for index, (address, service) in enumerate(services)
+        ]
+        self._local_lock = threading.Lock()  # guards: _local
+        self._local: PsHandle | None = None
+        self._fanout = Fanout(self._handles, self._local_handle)
+        self._report_lock = threading.Lock()  # guards: _reported_s, _step
+        self._reported_s = -_REPORT_EVERY_S
+        self._step = 0
+        self._entered: list[contextlib.ExitStack] = []
+        try:
+            deadline = Deadline(settings.connect_timeout_s)
+            welcomes = [handle.connect(deadline) for handle in self._handles]
+            self._join()
+        except BaseException:
+            self._close_handles()
+            raise
+        self.graph = Graph(
+            variable_factory=VariableFactory(
+                self._fanout,
+                cluster_spec=cluster_spec,
+                task=task,
+                job_seed=welcomes[0].job_seed,
+                ps_strategy=ps_strategy,
+                initialize=initialize,
+            )
+        )
+        default_client.opened(self)
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this is the process that does what must be done once: worker 0, or the only "chief" or "master"."""
+        return self.task.job in ("chief", "master") or (self.task.index == 0 and not self._has_chief_job)
+
+    @property
+    def _has_chief_job(self) -> bool:
+        return any(job in self.cluster_spec.jobs for job in ("chief", "master"))
+
+    @property
+    def num_workers(self) -> int:
+        """Tasks of the worker job, 0 if the cluster spec names none."""
+        return self.cluster_spec.num_tasks("worker") if "worker" in self.cluster_spec.jobs else 0
+
+    def as_default(self) -> contextlib.AbstractContextManager[Client]:
+        """Makes this the connection that the module-level functions use, on this thread, inside the block."""
+        return default_client.as_default(self)
+
+    # -- many variables at once ---------------------------------------------------------------
+
+    def read_all(self, variables: Iterable[Variable]) -> list[Array]:
+        """Returns the values of many variables: one exchange for each ps task, all tasks at once.
+
+        Each value is of one version of its variable; the variables are not read at one instant.
+
+        Raises:
+            FailedPreconditionError: One of them has not been initialised.
+        """
+        routed = [
+            Routed(variable.ps_task, Read(variable.spec.name), variable.spec.size_bytes) for variable in variables
+        ]
+        return [result.tensor for result in self._fanout.run_all(routed) if result.tensor is not None]
+
+    @overload
+    def assign_add_all(
+        self, pairs: Iterable[tuple[Variable, npt.ArrayLike]], *, wait: Literal[True] = True
+    ) -> None: ...
+    @overload
+    def assign_add_all(
+        self, pairs: Iterable[tuple[Variable, npt.ArrayLike]], *, wait: Literal[False]
+    ) -> Future[None]: ...
+    def assign_add_all(
+        self, pairs: Iterable[tuple[Variable, npt.ArrayLike]], *, wait: bool = True
+    ) -> Future[None] | None:
+        """Adds to many variables: one exchange for each ps task, all tasks at once.
+
+        All deltas are checked before any is sent. Each addition is atomic, all together are not.
+
+        Args:
+            pairs: Variables and their deltas, as for ``Variable.assign_add``.
+            wait: Whether to wait until all are applied. If not, the deltas are copied and a future is returned.
+        """
+        return self._update_all(UpdateRule.ASSIGN_ADD, pairs, wait)
+
+    def assign_all(self, pairs: Iterable[tuple[Variable, npt.ArrayLike]]) -> None:
+        """Replaces the values of many variables; otherwise as ``assign_add_all``."""
+        self._update_all(UpdateRule.ASSIGN, pairs, wait=True)
+
+    def _update_all(
+        self, rule: UpdateRule, pairs: Iterable[tuple[Variable, npt.ArrayLike]], wait: bool
+    ) -> Future[None] | None:
+        routed = [Routed(variable.ps_task, variable.update(rule, value, copy=not wait)) for variable, value in pairs]
+        if not wait:
+            return mapped(self._fanout.run_all_later(routed), lambda _: None)
+        self._fanout.run_all(routed)
+        return None
+
+    # -- taking part --------------------------------------------------------------------------
+
+    def report_step(self, step: int) -> None:
+        """Tells the cluster how many training steps this task has done, for those who watch.
+
+        Cheap enough for every step: most calls only remember the number. Never fails.
+        """
+        with self._report_lock:
+            self._step = step
+            now_s = time.monotonic()
+            if now_s - self._reported_s < _REPORT_EVERY_S:
+                return
+            self._reported_s = now_s
+        self._send_report()
+
+    def _send_report(self) -> None:
+        try:
+            self._handles[0].service.report_progress(
+                str(self.task), self.incarnation, self._step, timeout_s=_REPORT_TIMEOUT_S
+            )
+        except ShardscopeError as error:
+            _LOG.debug("progress not reported: %s", error)
+
+    def _join(self) -> None:
+        host, pid = socket.gethostname(), os.getpid()
+        self._handles[0].call(
+            lambda service, timeout_s: service.join(str(self.task), self.incarnation, host, pid, timeout_s=timeout_s),
+            what="to let this task join",
+        )
+
+    def _leave(self) -> None:
+        if self._step:
+            self._send_report()
+        try:
+            self._handles[0].service.leave(str(self.task), self.incarnation, timeout_s=_REPORT_TIMEOUT_S)
+        except ShardscopeError as error:
+            _LOG.debug("leave not reported: %s", error)
+
+    def _handle(self, task: TaskId, address: str, service: PsService) -> PsHandle:
+        return PsHandle(
+            service,
+            task=task,
+            address=address,
+            client=self.incarnation,
+            client_task=str(self.task),
+            settings=self._settings,
+        )
+
+    def _local_handle(self) -> PsHandle:
+        """The store of variables that live in this process, made when the first of them is."""
+        with self._local_lock:
+            if self._local is None:
+                service = in_process.private_store(job_seed=self._handles[0].welcome.job_seed)
+                self._local = self._handle(TaskId("ps", 0), "this process", service)
+                self._local.connect(Deadline(self._settings.connect_timeout_s))
+            return self._local
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Sends what is queued and ends the connection. The variables stay on their ps tasks. May be repeated."""
+        if default_client.closed(self):
+            self._leave()
+            self._close_handles()
+
+    def _close_handles(self) -> None:
+        for handle in [*self._handles, *([self._local] if self._local else [])]:
+            handle.close()
+
+    def __enter__(self) -> Self:
+        self._entered.append(contextlib.ExitStack())
+        self._entered[-1].enter_context(self.as_default())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entered.pop().close()
+        self.close()

@@ -1,0 +1,72 @@
+"""Which connection the module-level functions use.
+
+The innermost ``with client:`` or ``with client.as_default():`` of this thread; outside of any, the connection that was
+opened last and is still open, so that threads started by a program with one connection find it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ps_protocol.errors import FailedPreconditionError
+
+if TYPE_CHECKING:
+    from worker_client.client import Client
+
+
+class _Stack(threading.local):
+    def __init__(self) -> None:
+        self.clients: list[Client] = []
+
+
+_stack = _Stack()
+_open_lock = threading.Lock()  # guards: _open
+_open: list[Client] = []
+
+
+def opened(client: Client) -> None:
+    """Remembers a connection as the one opened last."""
+    with _open_lock:
+        _open.append(client)
+
+
+def closed(client: Client) -> bool:
+    """Forgets a connection; returns False if it was forgotten before."""
+    with _open_lock:
+        if client not in _open:
+            return False
+        _open.remove(client)
+        return True
+
+
+@contextmanager
+def as_default(client: Client) -> Iterator[Client]:
+    """Makes a connection the default of this thread inside the block."""
+    _stack.clients.append(client)
+    try:
+        yield client
+    finally:
+        _stack.clients.remove(client)
+
+
+def find_default_client() -> Client | None:
+    """The default connection, or None if there is none."""
+    if _stack.clients:
+        return _stack.clients[-1]
+    with _open_lock:
+        return _open[-1] if _open else None
+
+
+def get_default_client() -> Client:
+    """The default connection.
+
+    Raises:
+        FailedPreconditionError: No connection is open.
+    """
+    client = find_default_client()
+    if client is None:
+        raise FailedPreconditionError("not connected to a cluster; call worker_client.connect() first")
+    return client

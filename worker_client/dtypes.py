@@ -1,0 +1,161 @@
+"""TensorFlow 1's dtypes on top of NumPy's.
+
+Inside, a dtype is always a ``numpy.dtype``: it compares, hashes and travels, and ``as_dtype`` makes one of whatever a
+user gives. That alone cannot serve code written for TensorFlow 1, which asks a dtype for ``base_dtype``,
+``is_floating`` or ``as_numpy_dtype``; ``numpy.dtype`` has none of these, takes no attributes and cannot be subclassed.
+So users are handed a ``DType``, a thin face on the NumPy dtype that equals it and hashes like it, and that NumPy takes
+wherever it takes a dtype: ``v.dtype == np.float32``, ``np.zeros(3, v.dtype)`` and ``v.dtype.base_dtype`` all work.
+
+TensorFlow's strings have no length, the bytes of NumPy and of the contract have one. ``string`` is bytes of a length
+still to be said; ``as_dtype("S16")`` says it.
+"""
+
+from __future__ import annotations
+
+import builtins
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from ps_protocol.dtype_traits import DTypeCategory, dtype_category
+from ps_protocol.errors import InvalidArgumentError
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class DType:
+    """The type of a variable's elements, with TensorFlow 1's attributes. Immutable.
+
+    Equal to, and in dictionaries the same key as, the NumPy dtype it stands for; also equal to whatever ``as_dtype``
+    makes the same of, such as ``np.float32`` or ``"float32"``.
+
+    Attributes:
+        dtype: The NumPy dtype, in native byte order; NumPy itself looks for it under this name.
+    """
+
+    dtype: np.dtype[Any]
+
+    @property
+    def __numpy_dtype__(self) -> np.dtype[Any]:
+        return self.dtype
+
+    @property
+    def name(self) -> str:
+        """NumPy's name, as "float32"; of bytes "string", or "S16" if their length is known."""
+        if self._category is not DTypeCategory.BYTES:
+            return self.dtype.name
+        return f"S{self.size}" if self.size else "string"
+
+    @property
+    def base_dtype(self) -> DType:
+        """The type without what only some variables have: of bytes of any length ``string``, else the type itself."""
+        return string if self._category is DTypeCategory.BYTES else self
+
+    @property
+    def as_numpy_dtype(self) -> type[np.generic]:
+        """The NumPy scalar type."""
+        return self.dtype.type
+
+    @property
+    def size(self) -> int:
+        """Bytes of one element; 0 for ``string``, whose length is not known."""
+        return self.dtype.itemsize
+
+    @property
+    def is_bool(self) -> builtins.bool:
+        """Whether it is the type of truth values."""
+        return self._category is DTypeCategory.BOOL
+
+    @property
+    def is_integer(self) -> builtins.bool:
+        """Whether it holds integers, signed or not."""
+        return self._category is DTypeCategory.INTEGER
+
+    @property
+    def is_unsigned(self) -> builtins.bool:
+        """Whether it holds unsigned integers."""
+        return self.is_integer and self.dtype.name.startswith("u")
+
+    @property
+    def is_floating(self) -> builtins.bool:
+        """Whether it holds real floating-point numbers, those of ml-dtypes included."""
+        return self._category is DTypeCategory.FLOAT
+
+    @property
+    def is_complex(self) -> builtins.bool:
+        """Whether it holds complex numbers."""
+        return self._category is DTypeCategory.COMPLEX
+
+    @property
+    def _category(self) -> DTypeCategory:
+        return dtype_category(self.dtype)
+
+    def __eq__(self, other: object) -> builtins.bool:
+        try:
+            return self.dtype == as_dtype(other)
+        except TypeError:
+            return False
+
+    def __hash__(self) -> int:
+        return hash(self.dtype)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def as_dtype(value: object) -> np.dtype[Any]:
+    """Returns the NumPy dtype that ``value`` means, in native byte order.
+
+    Takes a ``DType``, whatever NumPy takes, and names of TensorFlow or ml-dtypes. As in TensorFlow 1, Python's
+    ``float`` and the name "float" mean float32; ``str``, ``bytes`` and "string" mean bytes.
+
+    Raises:
+        TypeError: It means no dtype, or one that a variable cannot hold.
+    """
+    if isinstance(value, DType):
+        return value.dtype
+    if isinstance(value, str | type) and value in _MEANINGS:
+        return _MEANINGS[value]
+    if value is None:  # to NumPy it means float64
+        raise TypeError("None is not a dtype; name one, such as float32")
+    try:
+        dtype = np.dtype(_ml_dtype(value) or value)  # type: ignore[call-overload]  # that is the question
+        dtype_category(dtype)
+    except (TypeError, ValueError, InvalidArgumentError) as error:
+        raise TypeError(
+            f"{value!r} is not a dtype that a variable can hold; use a name such as 'float32', a NumPy type or a DType"
+        ) from error
+    native: np.dtype[Any] = dtype.newbyteorder("=")
+    return native
+
+
+def _ml_dtype(value: object) -> object:
+    return getattr(ml_dtypes, value, None) if isinstance(value, str) else None
+
+
+float16 = half = DType(np.dtype(np.float16))
+bfloat16 = DType(np.dtype(ml_dtypes.bfloat16))
+float32 = DType(np.dtype(np.float32))
+float64 = double = DType(np.dtype(np.float64))
+int8 = DType(np.dtype(np.int8))
+int16 = DType(np.dtype(np.int16))
+int32 = DType(np.dtype(np.int32))
+int64 = DType(np.dtype(np.int64))
+uint8 = DType(np.dtype(np.uint8))
+uint16 = DType(np.dtype(np.uint16))
+uint32 = DType(np.dtype(np.uint32))
+uint64 = DType(np.dtype(np.uint64))
+complex64 = DType(np.dtype(np.complex64))
+complex128 = DType(np.dtype(np.complex128))
+bool = DType(np.dtype(np.bool_))  # noqa: A001 - TensorFlow's name
+string = DType(np.dtype(np.bytes_))
+
+_MEANINGS: dict[str | type, np.dtype[Any]] = {
+    float: float32.dtype,
+    "float": float32.dtype,
+    str: string.dtype,
+    bytes: string.dtype,
+    "string": string.dtype,
+    "str": string.dtype,
+}

@@ -1,0 +1,112 @@
+"""Carries operations to the ps tasks that hold their variables: one exchange for each task, all tasks at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from ps_protocol.errors import ShardscopeError
+from ps_protocol.operations import Operation, Reply, Result
+from worker_client.futures import gathered, mapped
+from worker_client.ps_handle import PsHandle
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """An operation and where it goes.
+
+    Attributes:
+        ps_task: Index of the ps task, or None for the store of this worker itself.
+        operation: What to do there.
+        expected_reply_bytes: Size of the tensor that it will be answered with.
+    """
+
+    ps_task: int | None
+    operation: Operation
+    expected_reply_bytes: int = 0
+
+
+class Fanout:
+    """Implements ``variable.OperationRunner``. Thread-safe.
+
+    Args:
+        handles: One for each ps task, in the order of the tasks.
+        local: Gives the handle of the store for variables that live in this worker.
+    """
+
+    def __init__(self, handles: Sequence[PsHandle], local: Callable[[], PsHandle]):
+        self._handles = handles
+        self._local = local
+
+    def handle(self, ps_task: int | None) -> PsHandle:
+        """The handle of one ps task, or with None of this worker's own store."""
+        return self._local() if ps_task is None else self._handles[ps_task]
+
+    def run(self, ps_task: int | None, operation: Operation, *, expected_reply_bytes: int) -> Result:
+        (reply,) = self.handle(ps_task).exchange((operation,), expected_reply_bytes=expected_reply_bytes)
+        return succeeded(reply)
+
+    def run_later(self, ps_task: int | None, operation: Operation) -> Future[Result]:
+        return mapped(
+            self.handle(ps_task).submit((operation,), expected_reply_bytes=0), lambda replies: succeeded(replies[0])
+        )
+
+    def run_all(self, routed: Sequence[Routed]) -> list[Result]:
+        """Carries out operations on any tasks and waits for all of them.
+
+        Returns:
+            One result for each, in the order given.
+
+        Raises:
+            ShardscopeError: An operation or a whole task failed. The other operations have been carried out all the
+                same.
+        """
+        groups = list(_by_task(routed).items())
+        if len(groups) != 1:
+            return self._submit_all(routed, groups).result()
+        ps_task, _ = groups[0]  # spares the usual case of one task the change of threads
+        replies = self.handle(ps_task).exchange(
+            [each.operation for each in routed],
+            expected_reply_bytes=sum(each.expected_reply_bytes for each in routed),
+        )
+        return [succeeded(reply) for reply in replies]
+
+    def run_all_later(self, routed: Sequence[Routed]) -> Future[list[Result]]:
+        """The same behind what was queued before, without waiting."""
+        return self._submit_all(routed, list(_by_task(routed).items()))
+
+    def _submit_all(
+        self, routed: Sequence[Routed], groups: Sequence[tuple[int | None, list[int]]]
+    ) -> Future[list[Result]]:
+        futures = [
+            self.handle(ps_task).submit(
+                [routed[position].operation for position in positions],
+                expected_reply_bytes=sum(routed[position].expected_reply_bytes for position in positions),
+            )
+            for ps_task, positions in groups
+        ]
+
+        def in_order(replies: list[tuple[Reply, ...]]) -> list[Result]:
+            by_position = {
+                position: reply
+                for (_, positions), answered in zip(groups, replies, strict=True)
+                for position, reply in zip(positions, answered, strict=True)
+            }
+            return [succeeded(by_position[position]) for position in range(len(routed))]
+
+        return mapped(gathered(futures), in_order)
+
+
+def succeeded(reply: Reply) -> Result:
+    """Returns the result, or raises the error that the reply is."""
+    if isinstance(reply, ShardscopeError):
+        raise reply
+    return reply
+
+
+def _by_task(routed: Sequence[Routed]) -> dict[int | None, list[int]]:
+    positions: dict[int | None, list[int]] = {}
+    for position, each in enumerate(routed):
+        positions.setdefault(each.ps_task, []).append(position)
+    return positions

@@ -1,0 +1,51 @@
+"""Small combinations of ``concurrent.futures.Future``."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
+
+_T = TypeVar("_T")
+_U = TypeVar("_U")
+
+
+def mapped(future: Future[_T], function: Callable[[_T], _U]) -> Future[_U]:
+    """Returns a future of ``function(result)``; an error of either is its error."""
+    outcome: Future[_U] = Future()
+
+    def finish(done: Future[_T]) -> None:
+        try:
+            outcome.set_result(function(done.result()))
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the outcome
+            outcome.set_exception(error)
+
+    future.add_done_callback(finish)
+    return outcome
+
+
+def gathered(futures: Sequence[Future[_T]]) -> Future[list[_T]]:
+    """Returns a future of all results, done when the last one is; the first future that failed gives its error."""
+    outcome: Future[list[_T]] = Future()
+    if not futures:
+        outcome.set_result([])
+        return outcome
+    lock = threading.Lock()  # guards: missing
+    missing = len(futures)
+
+    def finish(_: Future[_T]) -> None:
+        nonlocal missing
+        with lock:
+            missing -= 1
+            if missing:
+                return
+        error = next((failed for each in futures if (failed := each.exception()) is not None), None)
+        if error is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result([each.result() for each in futures])
+
+    for future in futures:
+        future.add_done_callback(finish)
+    return outcome

@@ -1,0 +1,276 @@
+"""A graph: what a connection, or a program of lazy operations, has named so far.
+
+It gives out names, knows the open scopes of each thread, and keeps the operations, the collections and the table of
+variables. It moves no values: what a variable is, the graph's variable factory decides.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeAlias
+
+from worker_client import default_graph
+from worker_client.device import DeviceLike
+from worker_client.graph_collections import Collections
+from worker_client.name_scopes import NameScopes
+from worker_client.naming import check_operation_name
+from worker_client.operation import Operation, OperationTable, OutputSpec, Tensor, operation_of
+from worker_client.placement_scopes import PlacementScopes
+from worker_client.scope_store import ScopeStore
+from worker_client.variable_definition import VariableFactory
+from worker_client.variable_table import VariableTable
+
+VariableCreator: TypeAlias = Callable[..., Any]
+"""Makes a variable, usually by calling its first argument, the next creator, with changed keyword arguments."""
+
+
+class _ThreadState(threading.local):
+    """The scopes that one thread has open in one graph."""
+
+    def __init__(self) -> None:
+        self.scopes = ScopeStore()
+        self.creators: tuple[tuple[int, VariableCreator], ...] = ()
+        self.placement: PlacementScopes | None = None
+
+
+class Graph:
+    """Names, scopes, operations, collections and variables. Thread-safe.
+
+    Name scopes, variable scopes and variable creator scopes belong to the thread that opens them, and a new thread
+    starts at the root. Device and colocation scopes of a deferred graph are shared by all threads, as in TensorFlow 1;
+    ``switch_to_thread_local`` separates them. In a graph that is not deferred they are separate from the start.
+
+    Args:
+        variable_factory: Makes the variables; without one the graph cannot have any.
+        deferred: Whether operations only describe what a session will do. By default they do if there is no factory.
+
+    Attributes:
+        variable_factory: As given.
+        deferred: Whether this is a graph of lazy operations; if not, everything happens at once.
+        container_name: Of the innermost ``container`` statement.
+        collections: Named lists of what was made.
+        variables: The table in which ``get_variable`` finds variables again.
+    """
+
+    def __init__(self, variable_factory: VariableFactory | None = None, *, deferred: bool | None = None):
+        self.variable_factory = variable_factory
+        self.deferred = variable_factory is None if deferred is None else deferred
+        self.container_name = ""
+        self.collections = Collections()
+        self.variables = VariableTable(self)
+        self._names = NameScopes()
+        self._operations = OperationTable()
+        self._finalized = False
+        self._shared_placement = PlacementScopes()
+        self._shares_placement = self.deferred
+        self._thread = _ThreadState()
+
+    def emptied(self) -> Graph:
+        """Returns a new, empty graph that makes variables in the same way."""
+        return Graph(self.variable_factory, deferred=self.deferred)
+
+    def as_default(self) -> AbstractContextManager[Graph]:
+        """Makes this the graph that the module-level functions use, on this thread, inside the block."""
+        return default_graph.as_default(self)
+
+    # -- names --------------------------------------------------------------------------------
+
+    def unique_name(self, name: str, mark_as_used: bool = True) -> str:
+        """Returns the full name of ``name`` in the current name scope, numbered if it was given out before.
+
+        Args:
+            name: Name within the current name scope.
+            mark_as_used: Whether it counts as given out from now on.
+        """
+        return self._names.unique(name, mark_as_used=mark_as_used)
+
+    def get_name_scope(self) -> str:
+        """Returns the current name scope, without a slash at its end; "" at the root."""
+        return self._names.current
+
+    def name_scope(self, name: str | bytes | None) -> AbstractContextManager[str]:
+        """Opens a name scope: what is made inside has its name as a prefix.
+
+        Args:
+            name: A name, which is made unique; with a slash at its end, a full name that is entered exactly as it is;
+                None or "" for the root.
+
+        Returns:
+            A context manager that gives the full name of the scope with a slash at its end, "" at the root.
+
+        Raises:
+            ValueError: On entering, if the name is not valid.
+        """
+        return self._names.open(name)
+
+    @property
+    def scopes(self) -> ScopeStore:
+        """This thread's variable scopes."""
+        return self._thread.scopes
+
+    # -- operations ---------------------------------------------------------------------------
+
+    def create_op(
+        self,
+        op_type: str,
+        inputs: Sequence[Tensor] = (),
+        outputs: Sequence[OutputSpec] = (),
+        *,
+        name: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Operation:
+        """Names and places an operation. It computes nothing.
+
+        Args:
+            op_type: What it does, such as "Add".
+            inputs: What it reads.
+            outputs: What it makes.
+            name: Name within the current name scope, made unique; with a slash at its end, the full name as it is.
+                ``op_type`` if not given.
+            attributes: What else its type needs to know.
+
+        Raises:
+            RuntimeError: The graph is finalized.
+            ValueError: The name is not valid, or an exact name is taken.
+        """
+        self._require_not_finalized()
+        name = name or op_type
+        full_name = name[:-1] if name.endswith("/") else self.unique_name(name)
+        check_operation_name(full_name)
+        operation = Operation(self, op_type, full_name, inputs=inputs, outputs=outputs, attributes=attributes)
+        self._placement.place(operation)
+        self._operations.add(operation)
+        return operation
+
+    def get_operations(self) -> list[Operation]:
+        """Returns all operations in the order in which they were made."""
+        return self._operations.all()
+
+    def get_operation_by_name(self, name: str) -> Operation:
+        """Returns an operation by its full name; KeyError if there is none."""
+        return self._operations.operation(name)
+
+    def get_tensor_by_name(self, name: str) -> Tensor:
+        """Returns a tensor by its name, such as "scope/add:0".
+
+        Raises:
+            ValueError: The name is not of that form.
+            KeyError: There is no such operation, or it has no such output.
+        """
+        return self._operations.tensor(name)
+
+    def finalize(self) -> None:
+        """Allows no more operations and no more members of collections."""
+        self._finalized = True
+
+    @property
+    def finalized(self) -> bool:
+        """Whether ``finalize`` was called."""
+        return self._finalized
+
+    def _require_not_finalized(self) -> None:
+        if self._finalized:
+            raise RuntimeError("the graph is finalized: nothing can be added to it any more")
+
+    # -- places -------------------------------------------------------------------------------
+
+    def device(self, device_name_or_function: DeviceLike) -> AbstractContextManager[None]:
+        """Places what is made inside the block.
+
+        Args:
+            device_name_or_function: A device such as "/job:ps/task:1", which fills in what inner scopes leave open; a
+                function of the operation that returns such a string; or None, to ignore the scopes around.
+
+        Raises:
+            ValueError: On entering, if the device is malformed.
+            RuntimeError: On leaving, if a device scope that was opened inside is still open.
+        """
+        return self._placement.device(device_name_or_function)
+
+    def colocate_with(self, op: Any, ignore_existing: bool = False) -> AbstractContextManager[None]:
+        """Places what is made inside the block where ``op`` is, whatever the device scopes around it say.
+
+        Args:
+            op: An operation, a tensor or a variable.
+            ignore_existing: Whether to forget the colocation scopes around; with it ``op`` may be None.
+        """
+        leader = None if op is None else operation_of(op)
+        return self._placement.colocate_with(leader, ignore_existing=ignore_existing)
+
+    @contextmanager
+    def container(self, container_name: str) -> Iterator[str]:
+        """Notes a container, a name for a group of state, on the variables made inside the block."""
+        outer, self.container_name = self.container_name, container_name
+        try:
+            yield container_name
+        finally:
+            self.container_name = outer
+
+    def switch_to_thread_local(self) -> None:
+        """Gives each thread device and colocation scopes of its own; it starts with those that are open now."""
+        self._shares_placement = False
+
+    @property
+    def _placement(self) -> PlacementScopes:
+        if self._shares_placement:
+            return self._shared_placement
+        if self._thread.placement is None:
+            self._thread.placement = PlacementScopes(self._shared_placement)
+        return self._thread.placement
+
+    # -- variables ----------------------------------------------------------------------------
+
+    @property
+    def variable_creators(self) -> list[VariableCreator]:
+        """The creators of this thread's ``variable_creator_scope`` statements, the one that is called last first."""
+        return [creator for _, creator in self._thread.creators]
+
+    @contextmanager
+    def variable_creator_scope(self, variable_creator: VariableCreator, priority: int = 100) -> Iterator[None]:
+        """Makes variables through a creator inside the block.
+
+        Args:
+            variable_creator: Called with the next creator and keyword arguments only, as in ``Variable(...)``.
+            priority: Of creators on one thread those with a higher priority are called first; of equals the inner one.
+
+        Raises:
+            RuntimeError: A creator scope that was opened inside is still open at the end.
+        """
+        outer = self._thread.creators
+        inner = tuple(sorted([*outer, (priority, variable_creator)], key=lambda creator: creator[0]))
+        self._thread.creators = inner
+        try:
+            yield
+        finally:
+            if self._thread.creators is not inner:
+                raise RuntimeError("a variable creator scope is left while another one is innermost")
+            self._thread.creators = outer
+
+    # -- collections --------------------------------------------------------------------------
+
+    def add_to_collection(self, name: str, value: Any) -> None:
+        """Adds a value to a collection."""
+        self.add_to_collections(name, value)
+
+    def add_to_collections(self, names: str | Iterable[str], value: Any) -> None:
+        """Adds a value to several collections, to each of them once."""
+        self._require_not_finalized()
+        self.collections.add(names, value)
+
+    def get_collection(self, name: str, scope: str | None = None) -> list[Any]:
+        """Returns a new list of the members of a collection; see ``graph_collections.get_collection``."""
+        return self.collections.get(name, scope)
+
+    def get_collection_ref(self, name: str) -> list[Any]:
+        """Returns the list of a collection itself."""
+        return self.collections.reference(name)
+
+    def get_all_collection_keys(self) -> list[str]:
+        """Returns the keys of all collections."""
+        return self.collections.keys()
+
+    def clear_collection(self, name: str) -> None:
+        """Removes all members of a collection."""
+        self.collections.clear(name)

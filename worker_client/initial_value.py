@@ -1,0 +1,123 @@
+"""What a new variable starts with: an initializer that the ps carries out, or a value that is computed here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ps_protocol.initializer_spec import Value
+from ps_protocol.operations import Array, PartitionSlice, VariableSpec
+from worker_client.initial_arrays import array_value, called_value
+from worker_client.initializers import initializer_spec
+from worker_client.operation import OutputSpec, Tensor
+from worker_client.tensor_shape import TensorShape
+
+if TYPE_CHECKING:
+    from worker_client.graph import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class BoundInitializer:
+    """An initializer together with all that its value depends on but the name; called, it returns the value.
+
+    Attributes:
+        initializer: An ``Initializer``, or a function of shape and dtype.
+        dtype: Of the variable.
+        shape: Of the variable, or of the part of a partitioned one.
+        slice: Place of the part in the whole.
+    """
+
+    initializer: Any
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    slice: PartitionSlice | None = None
+
+    def spec(self, name: str) -> VariableSpec:
+        """Returns what is fixed about the variable, given its name."""
+        return VariableSpec(name, self.dtype, self.shape, self.slice)
+
+    def __call__(self) -> Array:
+        return called_value(self.initializer, self.spec(""))
+
+
+@dataclass(frozen=True, slots=True)
+class InitialValue:
+    """What a variable starts with, and what follows about the variable.
+
+    Attributes:
+        initializer: An initializer that the ps can carry out by itself, or the value: an array, or a lazy tensor.
+        dtype: Of the variable.
+        shape: Of the variable.
+    """
+
+    initializer: Any
+    dtype: np.dtype[Any]
+    shape: TensorShape
+
+
+def initial_value(given: object, name: str, dtype: np.dtype[Any] | None) -> InitialValue:
+    """Settles what a variable starts with; functions that users gave are called, initializers of ours are not.
+
+    Args:
+        given: A ``BoundInitializer``, a function without arguments, a lazy tensor, or whatever NumPy makes an array of.
+        name: Full name of the variable, for errors.
+        dtype: Of the variable; None to take the value's.
+
+    Raises:
+        ValueError: The initializer does not suit the variable.
+        TypeError: The value is not of the variable's kind of elements.
+    """
+    if isinstance(given, BoundInitializer):
+        kind = initializer_spec(given.initializer, given.spec(name), job_seed=0).kind
+        initializer = kind.array if isinstance(kind, Value) else given.initializer
+        return InitialValue(initializer, given.dtype, TensorShape(given.shape))
+    value = tensor_value(given() if callable(given) else given, name, dtype)
+    return InitialValue(value, value.dtype, TensorShape(value.shape))
+
+
+def tensor_value(value: object, name: str, dtype: np.dtype[Any] | None = None) -> Tensor | Array:
+    """Returns a value as an array, or a lazy tensor as it is.
+
+    Without a dtype Python's numbers become int32 or float32 where they fit, as in TensorFlow; what has a dtype of its
+    own keeps it.
+
+    Raises:
+        DTypeMismatchError: The value is not of the kind of elements that ``dtype`` holds.
+        ValueError: A lazy tensor has another dtype.
+    """
+    if isinstance(value, Tensor):
+        if dtype is not None and value.dtype != dtype:
+            raise ValueError(
+                f"the initial value of variable {name} is {value.dtype.name}, but dtype={dtype.name} is asked for; "
+                f"leave out dtype, or cast the value"
+            )
+        return value
+    array = np.asarray(value)
+    if dtype is None:
+        dtype = array.dtype if hasattr(value, "dtype") else _python_dtype(array)
+    return array_value(array, VariableSpec(name, dtype, array.shape))
+
+
+def check_initializer_dtype(name: str, initializer: object, dtype: np.dtype[Any], graph: Graph) -> None:
+    """Makes sure that a constant initializer has the dtype that was asked for; ValueError if not."""
+    value = tensor_value(initializer, name)
+    if graph.deferred and not isinstance(value, Tensor):
+        graph.create_op("Const", outputs=[OutputSpec(value.dtype, TensorShape(value.shape))])  # it takes a name
+    if value.dtype != dtype:
+        raise ValueError(
+            f"the initializer of variable {name} is {value.dtype.name}, but dtype={dtype.name} is asked for; "
+            f"leave out dtype, or convert the initializer"
+        )
+
+
+def _python_dtype(array: Array) -> np.dtype[Any]:
+    """The dtype of an array that was made from Python's own numbers and strings."""
+    if array.dtype == np.float64:
+        return np.dtype(np.float32)
+    if array.dtype == np.int64 and np.array_equal(array.astype(np.int32), array):
+        return np.dtype(np.int32)
+    if array.dtype.kind == "U":
+        return np.char.encode(array, "utf-8").dtype
+    return array.dtype

@@ -1,0 +1,422 @@
+"""TensorFlow 1's initializers, and whatever else users give as one, described for the ps.
+
+An initializer of this module describes itself (``spec``), and the ps computes the value from the variable's full name
+and the job's seed; a ``seed`` of its own takes the place of the job's. Everything else (arrays, numbers, functions,
+subclasses with a ``__call__`` of their own) is computed in the worker and sent as a value. Called directly, as
+``he_normal()([3, 3, 8, 16])``, an initializer returns an array: the same one each time with a seed, another one each
+time without.
+
+Signatures and formulas are TensorFlow 1's (``init_ops.py``). The names with a capital are the classes, those that
+TensorFlow 1 offers at its top level are aliases at the end.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+import ps_protocol.initializer_spec as kinds
+from ps_protocol.operations import Array, VariableSpec
+from ps_protocol.variable_layout import full_shape, subject
+from worker_client.dtypes import DType, as_dtype, float32
+from worker_client.initial_arrays import called_value, part_value, repeated_value
+from worker_client.initializer_base import DescribedInitializer, Initializer
+from worker_client.partitioners import PartitionInfo, Shape
+
+
+class Zeros(DescribedInitializer):
+    """Zeros; False, or empty bytes."""
+
+    def __init__(self, dtype: npt.DTypeLike = float32):
+        self.dtype = DType(as_dtype(dtype))
+
+    def describe(self, _variable: VariableSpec, /) -> kinds.Constant:
+        return kinds.Constant(0.0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"dtype": self.dtype.name}
+
+
+class Ones(DescribedInitializer):
+    """Ones, or True."""
+
+    def __init__(self, dtype: npt.DTypeLike = float32):
+        self.dtype = DType(as_dtype(dtype))
+
+    def describe(self, _variable: VariableSpec, /) -> kinds.Constant:
+        return kinds.Constant(1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"dtype": self.dtype.name}
+
+
+class Constant(DescribedInitializer):
+    """A number everywhere, or the elements of a list in C order, the last one repeated to the end.
+
+    Of a partitioned variable the list fills the whole, not each part.
+
+    Args:
+        value: A number, bytes, or a list or array of them.
+        dtype: Used if a call names none.
+        verify_shape: Whether ``value`` must have the shape of the variable.
+
+    Raises:
+        TypeError: The value is none of these.
+    """
+
+    def __init__(self, value: npt.ArrayLike = 0, dtype: npt.DTypeLike = float32, verify_shape: bool = False):
+        if not (np.isscalar(value) or isinstance(value, list | tuple | np.ndarray)):
+            raise TypeError(f"the value of a constant must be a number, bytes, a list or an array, not {type(value)}")
+        self.value = value
+        self.dtype = DType(as_dtype(dtype))
+        self._verify_shape = verify_shape
+
+    def __call__(
+        self,
+        shape: Shape,
+        dtype: npt.DTypeLike | None = None,
+        partition_info: PartitionInfo | None = None,
+        verify_shape: bool | None = None,
+    ) -> Array:
+        if verify_shape is None or verify_shape == self._verify_shape:
+            return super().__call__(shape, dtype, partition_info)
+        return Constant(self.value, self.dtype, verify_shape)(shape, dtype, partition_info)
+
+    def describe(self, variable: VariableSpec, /) -> kinds.Constant | kinds.Value:
+        if self._verify_shape and np.shape(self.value) != full_shape(variable):
+            raise TypeError(
+                f"{subject(variable)}: the constant has shape {list(np.shape(self.value))}, expected is "
+                f"{list(full_shape(variable))}"
+            )
+        number = _double(self.value)
+        if number is not None:
+            return kinds.Constant(number)
+        return kinds.Value(repeated_value(self.value, variable))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"value": self.value, "dtype": self.dtype.name}
+
+
+class RandomUniform(DescribedInitializer):
+    """Uniform in [minval, maxval).
+
+    Args:
+        minval: Least value.
+        maxval: Upper bound; 1 for floats, to be given for integers.
+        seed: Taken instead of the job's.
+        dtype: Used if a call names none.
+    """
+
+    def __init__(
+        self,
+        minval: float = 0.0,
+        maxval: float | None = None,
+        seed: int | None = None,
+        dtype: npt.DTypeLike = float32,
+    ):
+        self.minval = minval
+        self.maxval = maxval
+        self.seed = seed
+        self.dtype = DType(as_dtype(dtype))
+
+    def describe(self, variable: VariableSpec, /) -> kinds.RandomUniform:
+        if self.maxval is None and DType(variable.dtype).is_integer:
+            raise ValueError(f"{subject(variable)}: random_uniform of integers needs a maxval")
+        minval, maxval = _double(self.minval), _double(1.0 if self.maxval is None else self.maxval)
+        if minval is None or maxval is None:
+            raise ValueError(
+                f"{subject(variable)}: the bounds {self.minval} and {self.maxval} must be numbers that a double holds "
+                f"exactly; take rounder ones, such as 2**63 for the upper"
+            )
+        return kinds.RandomUniform(minval, maxval)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"minval": self.minval, "maxval": self.maxval, "seed": self.seed, "dtype": self.dtype.name}
+
+
+class RandomNormal(DescribedInitializer):
+    """Normal.
+
+    Args:
+        mean: Mean.
+        stddev: Standard deviation.
+        seed: Taken instead of the job's.
+        dtype: Used if a call names none; must be a float type.
+    """
+
+    def __init__(
+        self,
+        mean: float = 0.0,
+        stddev: float = 1.0,
+        seed: int | None = None,
+        dtype: npt.DTypeLike = float32,
+    ):
+        self.mean = mean
+        self.stddev = stddev
+        self.seed = seed
+        self.dtype = _float_dtype(dtype)
+
+    def describe(self, _variable: VariableSpec, /) -> kinds.RandomNormal | kinds.TruncatedNormal:
+        return kinds.RandomNormal(float(self.mean), float(self.stddev))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"mean": self.mean, "stddev": self.stddev, "seed": self.seed, "dtype": self.dtype.name}
+
+
+class TruncatedNormal(RandomNormal):
+    """Normal, drawn again beyond two standard deviations from the mean; arguments as for ``RandomNormal``."""
+
+    def describe(self, _variable: VariableSpec, /) -> kinds.TruncatedNormal:
+        return kinds.TruncatedNormal(float(self.mean), float(self.stddev))
+
+
+class UniformUnitScaling(DescribedInitializer):
+    """Uniform so that the variance of inputs is kept: within sqrt(3 / inputs) times ``factor`` (arXiv:1412.6558).
+
+    Args:
+        factor: About 1.43 before a ReLU, 1.15 before a tanh.
+        seed: Taken instead of the job's.
+        dtype: Used if a call names none; must be a float type.
+    """
+
+    def __init__(self, factor: float = 1.0, seed: int | None = None, dtype: npt.DTypeLike = float32):
+        self.factor = factor
+        self.seed = seed
+        self.dtype = _float_dtype(dtype)
+
+    def describe(self, variable: VariableSpec, /) -> kinds.RandomUniform | kinds.Constant:
+        inputs = max(1, math.prod(full_shape(variable)[:-1]))
+        limit = abs(math.sqrt(3 / inputs) * self.factor)
+        return kinds.RandomUniform(-limit, limit) if limit else kinds.Constant(0.0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"factor": self.factor, "seed": self.seed, "dtype": self.dtype.name}
+
+
+class VarianceScaling(DescribedInitializer):
+    """Random with the variance ``scale / n``, n being the number of inputs, of outputs, or their average.
+
+    Args:
+        scale: Positive factor.
+        mode: "fan_in", "fan_out" or "fan_avg".
+        distribution: "truncated_normal" (also called "normal"), "untruncated_normal" or "uniform".
+        seed: Taken instead of the job's.
+        dtype: Used if a call names none; must be a float type.
+
+    Raises:
+        ValueError: An argument is none of these.
+    """
+
+    _MODES: ClassVar = {
+        "fan_in": kinds.FanMode.FAN_IN,
+        "fan_out": kinds.FanMode.FAN_OUT,
+        "fan_avg": kinds.FanMode.FAN_AVG,
+    }
+    _DISTRIBUTIONS: ClassVar = {
+        "uniform": kinds.Distribution.UNIFORM,
+        "normal": kinds.Distribution.TRUNCATED_NORMAL,
+        "truncated_normal": kinds.Distribution.TRUNCATED_NORMAL,
+        "untruncated_normal": kinds.Distribution.UNTRUNCATED_NORMAL,
+    }
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        mode: str = "fan_in",
+        distribution: str = "truncated_normal",
+        seed: int | None = None,
+        dtype: npt.DTypeLike = float32,
+    ):
+        if scale <= 0:
+            raise ValueError(f"scale is {scale}; it must be positive")
+        if mode not in self._MODES:
+            raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(self._MODES)}")
+        if distribution.lower() not in self._DISTRIBUTIONS:
+            raise ValueError(f"distribution is {distribution!r}; it must be one of {', '.join(self._DISTRIBUTIONS)}")
+        self.scale = scale
+        self.mode = mode
+        self.distribution = distribution.lower()
+        self.seed = seed
+        self.dtype = _float_dtype(dtype)
+
+    def describe(self, _variable: VariableSpec, /) -> kinds.VarianceScaling:
+        return kinds.VarianceScaling(float(self.scale), self._MODES[self.mode], self._DISTRIBUTIONS[self.distribution])
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "scale": self.scale,
+            "mode": self.mode,
+            "distribution": self.distribution,
+            "seed": self.seed,
+            "dtype": self.dtype.name,
+        }
+
+
+class _NamedScaling(VarianceScaling):
+    """A variance scaling with a name of its own."""
+
+    _ARGUMENTS: ClassVar[tuple[float, str, str]]
+
+    def __init__(self, seed: int | None = None, dtype: npt.DTypeLike = float32):
+        super().__init__(*self._ARGUMENTS, seed=seed, dtype=dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"seed": self.seed, "dtype": self.dtype.name}
+
+
+class GlorotUniform(_NamedScaling):
+    """Uniform within sqrt(6 / (inputs + outputs)), also called Xavier; TensorFlow 1's default for floats."""
+
+    _ARGUMENTS = (1.0, "fan_avg", "uniform")
+
+
+class GlorotNormal(_NamedScaling):
+    """Truncated normal of variance 2 / (inputs + outputs), also called Xavier."""
+
+    _ARGUMENTS = (1.0, "fan_avg", "truncated_normal")
+
+
+class HeUniform(_NamedScaling):
+    """Uniform within sqrt(6 / inputs), for layers before a ReLU."""
+
+    _ARGUMENTS = (2.0, "fan_in", "uniform")
+
+
+class HeNormal(_NamedScaling):
+    """Truncated normal of variance 2 / inputs, for layers before a ReLU."""
+
+    _ARGUMENTS = (2.0, "fan_in", "truncated_normal")
+
+
+class LecunUniform(_NamedScaling):
+    """Uniform within sqrt(3 / inputs)."""
+
+    _ARGUMENTS = (1.0, "fan_in", "uniform")
+
+
+class LecunNormal(_NamedScaling):
+    """Truncated normal of variance 1 / inputs."""
+
+    _ARGUMENTS = (1.0, "fan_in", "truncated_normal")
+
+
+class Orthogonal(DescribedInitializer):
+    """Orthogonal rows or columns, whichever are fewer; all dimensions but the last count as rows.
+
+    Args:
+        gain: Factor.
+        seed: Taken instead of the job's.
+        dtype: Used if a call names none; must be a float type.
+    """
+
+    def __init__(self, gain: float = 1.0, seed: int | None = None, dtype: npt.DTypeLike = float32):
+        self.gain = gain
+        self.seed = seed
+        self.dtype = _float_dtype(dtype)
+
+    def describe(self, _variable: VariableSpec, /) -> kinds.Orthogonal:
+        return kinds.Orthogonal(float(self.gain))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"gain": self.gain, "seed": self.seed, "dtype": self.dtype.name}
+
+
+class Identity(DescribedInitializer):
+    """Ones on the main diagonal of a matrix, which need not be square.
+
+    Args:
+        gain: Factor.
+        dtype: Used if a call names none; must be a float type.
+    """
+
+    def __init__(self, gain: float = 1.0, dtype: npt.DTypeLike = float32):
+        self.gain = gain
+        self.dtype = _float_dtype(dtype)
+
+    def describe(self, _variable: VariableSpec, /) -> kinds.Identity:
+        return kinds.Identity(float(self.gain))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"gain": self.gain, "dtype": self.dtype.name}
+
+
+def default_initializer(dtype: npt.DTypeLike, name: str = "") -> Initializer:
+    """Returns what a variable without an initializer gets: Glorot's for floats, zeros for integers, bool and bytes.
+
+    Args:
+        dtype: Of the variable.
+        name: Full name of the variable, for the error.
+
+    Raises:
+        ValueError: There is none for the dtype.
+    """
+    element = DType(as_dtype(dtype))
+    if element.is_floating:
+        return GlorotUniform()
+    if element.is_complex:
+        raise ValueError(f"variable {name} of {element.name} needs an initializer; there is none by default")
+    return Zeros()
+
+
+def initializer_spec(initializer: object, spec: VariableSpec, job_seed: int) -> kinds.InitializerSpec:
+    """Returns what the ps needs in order to make a variable's initial value.
+
+    Args:
+        initializer: An ``Initializer`` or a class of them, which is called without arguments first; a function of
+            ``(shape, dtype=...)``, also ``partition_info=...``; a number, list or array of the whole's shape; or None
+            for the default.
+        spec: The variable, or a part of a partitioned one, which gets its part of an array.
+        job_seed: Seed of the cluster's job; counts unless the initializer has one.
+
+    Raises:
+        ValueError: The initializer does not suit the variable; ShapeMismatchError is one.
+        TypeError: Its value is not of the variable's kind of elements; DTypeMismatchError is one.
+    """
+    if initializer is None:
+        initializer = default_initializer(spec.dtype, spec.name)
+    if isinstance(initializer, type):
+        initializer = initializer()
+    if isinstance(initializer, Initializer):
+        return initializer.spec(spec, job_seed)
+    if callable(initializer):
+        return kinds.InitializerSpec(kinds.Value(called_value(initializer, spec)))
+    return kinds.InitializerSpec(kinds.Value(part_value(initializer, spec)))
+
+
+def _float_dtype(dtype: npt.DTypeLike) -> DType:
+    element = DType(as_dtype(dtype))
+    if not element.is_floating:
+        raise ValueError(f"dtype is {element.name}; this initializer makes floats only")
+    return element
+
+
+def _double(value: object) -> float | None:
+    """Returns a real number as a float, or None if that would change it or it is something else."""
+    if not isinstance(value, bool | int | float | np.bool_ | np.integer | np.floating):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if number == value or math.isnan(number) else None
+
+
+zeros_initializer = Zeros
+ones_initializer = Ones
+constant_initializer = Constant
+random_uniform_initializer = RandomUniform
+random_normal_initializer = RandomNormal
+truncated_normal_initializer = TruncatedNormal
+uniform_unit_scaling_initializer = UniformUnitScaling
+variance_scaling_initializer = VarianceScaling
+glorot_uniform_initializer = GlorotUniform
+glorot_normal_initializer = GlorotNormal
+orthogonal_initializer = Orthogonal
+identity_initializer = identity = Identity
+he_uniform = HeUniform
+he_normal = HeNormal
+lecun_uniform = LecunUniform
+lecun_normal = LecunNormal

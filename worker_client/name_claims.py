@@ -1,0 +1,50 @@
+"""Lets one thread at a time create what has a name, while the others wait for the outcome."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ps_protocol.errors import DeadlineExceededError
+
+_WAIT_S = 300.0  # above what declaring a variable on a ps may take, with its retries
+
+
+class NameClaims:
+    """The names that are being created. Thread-safe.
+
+    Args:
+        wait_s: Bound on waiting for another thread, in seconds.
+    """
+
+    def __init__(self, wait_s: float = _WAIT_S) -> None:
+        self._wait_s = wait_s
+        self._changed = threading.Condition()  # guards: _threads
+        self._threads: dict[str, int] = {}
+
+    @contextmanager
+    def hold(self, name: str) -> Iterator[None]:
+        """Claims a name inside the block, after any other thread that has; a thread may claim a name twice.
+
+        Raises:
+            DeadlineExceededError: Another thread has not finished in time.
+        """
+        this_thread = threading.get_ident()
+        with self._changed:
+            is_outer = self._threads.get(name) != this_thread
+            if is_outer:
+                if not self._changed.wait_for(lambda: name not in self._threads, self._wait_s):
+                    raise DeadlineExceededError(
+                        f"variable {name}: waited {self._wait_s:g} s for another thread that is creating it; "
+                        f"see whether its initializer waits for this thread",
+                        variable=name,
+                    )
+                self._threads[name] = this_thread
+        try:
+            yield
+        finally:
+            if is_outer:
+                with self._changed:
+                    del self._threads[name]
+                    self._changed.notify_all()

@@ -1,0 +1,222 @@
+"""Operations and tensors of a graph as far as names and places go: what they are called, made of and put on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from worker_client.tensor_shape import ShapeLike, TensorShape
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from worker_client.graph import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDef:
+    """A view of an operation with TensorFlow's words for its parts, for placement functions that ask in those.
+
+    Attributes:
+        name: Full name.
+        op: The operation's type, such as "VariableV2".
+        device: Where it is.
+        input: Names of what it reads.
+        attr: Its attributes.
+    """
+
+    name: str
+    op: str
+    device: str
+    input: tuple[str, ...]
+    attr: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """What is known about an output before the operation runs.
+
+    Attributes:
+        dtype: NumPy or ml-dtypes type.
+        shape: As far as it is known.
+    """
+
+    dtype: np.dtype[Any]
+    shape: TensorShape = field(default_factory=TensorShape)
+
+
+class Operation:
+    """A named operation of a graph. Made by ``Graph.create_op``.
+
+    Attributes:
+        graph: The graph it belongs to.
+        type: What it does, such as "VariableV2" or "Add".
+        name: Full name, unique in the graph.
+        inputs: The tensors that it reads.
+        outputs: The tensors that it makes.
+        device: Where it runs, as "/job:ps/task:1"; "" if that is left open.
+        attributes: What else its type needs to know.
+    """
+
+    __slots__ = ("_colocation_groups", "attributes", "device", "graph", "inputs", "name", "outputs", "type")
+
+    def __init__(
+        self,
+        graph: Graph,
+        op_type: str,
+        name: str,
+        *,
+        inputs: Sequence[Tensor] = (),
+        outputs: Sequence[OutputSpec] = (),
+        attributes: Mapping[str, Any] | None = None,
+    ):
+        self.graph = graph
+        self.type = op_type
+        self.name = name
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(Tensor(self, index, output) for index, output in enumerate(outputs))
+        self.device = ""
+        self.attributes = dict(attributes or {})
+        self._colocation_groups: tuple[str, ...] = ()
+
+    @property
+    def op(self) -> Operation:
+        """Itself, so that operations and tensors can be asked alike."""
+        return self
+
+    @property
+    def node_def(self) -> NodeDef:
+        """The operation in TensorFlow's words, as it is now."""
+        return NodeDef(
+            self.name, self.type, self.device, tuple(tensor.name for tensor in self.inputs), dict(self.attributes)
+        )
+
+    def values(self) -> tuple[Tensor, ...]:
+        """Returns the outputs."""
+        return self.outputs
+
+    def get_attr(self, name: str) -> Any:
+        """Returns an attribute; ValueError if there is none of that name."""
+        try:
+            return self.attributes[name]
+        except KeyError:
+            known = ", ".join(sorted(self.attributes)) or "none"
+            raise ValueError(f"operation {self.name} has no attribute {name!r}; it has: {known}") from None
+
+    def colocation_groups(self) -> list[bytes]:
+        """Returns what it must stay with, as TensorFlow writes it: ``loc:@`` and the name of an operation."""
+        return [group.encode() for group in self._colocation_groups or (f"loc:@{self.name}",)]
+
+    def join_colocation_groups(self, leaders: Sequence[Operation]) -> None:
+        """Makes it stay with other operations, the nearest first, and takes the first device that one of them has."""
+        groups = {group for leader in leaders for group in leader._colocation_groups or (f"loc:@{leader.name}",)}
+        self._colocation_groups = tuple(sorted(groups))
+        self.device = next((leader.device for leader in leaders if leader.device), self.device)
+
+    def __repr__(self) -> str:
+        return f"<Operation {self.name!r} type={self.type}>"
+
+
+class Tensor:
+    """One output of an operation.
+
+    Args:
+        op: The operation.
+        value_index: Which of its outputs.
+        spec: What is known about it.
+    """
+
+    __slots__ = ("_shape", "dtype", "op", "value_index")
+
+    def __init__(self, op: Operation, value_index: int, spec: OutputSpec):
+        self.op = op
+        self.value_index = value_index
+        self.dtype = spec.dtype
+        self._shape = spec.shape
+
+    @property
+    def name(self) -> str:
+        """Name of the operation and number of the output, as "scope/add:0"."""
+        return f"{self.op.name}:{self.value_index}"
+
+    @property
+    def graph(self) -> Graph:
+        return self.op.graph
+
+    @property
+    def device(self) -> str:
+        return self.op.device
+
+    @property
+    def shape(self) -> TensorShape:
+        return self._shape
+
+    def get_shape(self) -> TensorShape:
+        """Returns the shape."""
+        return self._shape
+
+    def set_shape(self, shape: ShapeLike) -> None:
+        """Adds to what is known about the shape; ValueError if it contradicts."""
+        self._shape = self._shape.merge_with(shape)
+
+    def __repr__(self) -> str:
+        return f"<Tensor {self.name!r} shape={self._shape} dtype={self.dtype.name}>"
+
+
+def operation_of(value: Any) -> Operation:
+    """Returns the operation behind an operation, a tensor or a variable.
+
+    Raises:
+        TypeError: There is none.
+    """
+    operation = getattr(value, "op", None)
+    if not isinstance(operation, Operation):
+        raise TypeError(f"{value!r} is neither an operation, nor a tensor, nor a variable")
+    return operation
+
+
+class OperationTable:
+    """The operations of a graph by full name, in the order in which they were made. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards: _operations
+        self._operations: dict[str, Operation] = {}
+
+    def add(self, operation: Operation) -> None:
+        """Keeps an operation; ValueError if its name is taken."""
+        with self._lock:
+            if self._operations.setdefault(operation.name, operation) is not operation:
+                raise ValueError(
+                    f"the graph already has an operation {operation.name!r}; a name with a slash at its end is taken "
+                    f"exactly as it is, one without is numbered"
+                )
+
+    def all(self) -> list[Operation]:
+        """Returns the operations."""
+        with self._lock:
+            return list(self._operations.values())
+
+    def operation(self, name: str) -> Operation:
+        """Returns the operation of a full name; KeyError if there is none."""
+        with self._lock:
+            found = self._operations.get(name)
+        if found is None:
+            raise KeyError(f"the graph has no operation {name!r}")
+        return found
+
+    def tensor(self, name: str) -> Tensor:
+        """Returns the tensor of a name such as "scope/add:0".
+
+        Raises:
+            ValueError: The name is not of that form.
+            KeyError: There is no such operation, or it has no such output.
+        """
+        operation_name, colon, index = name.rpartition(":")
+        if not colon or not index.isdecimal():
+            raise ValueError(f"{name!r} is not the name of a tensor; write the operation and the output, as 'add:0'")
+        outputs = self.operation(operation_name).outputs
+        if int(index) >= len(outputs):
+            raise KeyError(f"operation {operation_name!r} has no output {index}; it has {len(outputs)}")
+        return outputs[int(index)]

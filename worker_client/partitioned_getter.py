@@ -1,0 +1,147 @@
+"""The rules of ``get_variable`` for variables that are cut into parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ps_protocol.operations import PartitionSlice, VariableSpec
+from worker_client.dtypes import DType
+from worker_client.getter_request import GetterRequest
+from worker_client.initial_arrays import part_value
+from worker_client.initializers import default_initializer
+from worker_client.partitioned_variable import PartitionedVariable
+from worker_client.partitioners import partitions_of, parts
+from worker_client.tensor_shape import TensorShape
+
+if TYPE_CHECKING:
+    from worker_client.variable_table import VariableTable
+
+
+def get_partitioned(table: VariableTable, request: GetterRequest) -> PartitionedVariable:
+    """Gets or creates a partitioned variable.
+
+    Args:
+        table: Where it is looked for and kept.
+        request: What is asked for; without a partitioner the variable must exist.
+
+    Raises:
+        ValueError: It exists and may not, or the other way round; it exists whole; shape, dtype or parts differ from
+            those it has; or the partitioner's answer does not fit the shape.
+    """
+    name = request.name
+    if name in table:
+        raise ValueError(
+            f"variable {name} already exists whole, but a partitioner is given; leave the partitioner out "
+            f"(a scope may have set it), or use another name"
+        )
+    partitions = _partitions(request)
+    found = table.find_partitioned(name)
+    if found is None:
+        if request.reuse is True:
+            raise ValueError(
+                f"partitioned variable {name} does not exist, or was not made with get_variable(), but reuse=True asks "
+                f"for one that does; create it first, or use reuse=AUTO_REUSE"
+            )
+        with table.claims.hold(name):
+            found = table.find_partitioned(name)
+            if found is None:
+                return _create(table, request, partitions or [])
+    return _shared(found, request, partitions)
+
+
+def _partitions(request: GetterRequest) -> list[int] | None:
+    if request.partitioner is None:
+        return None
+    if request.shape.ndims is None:
+        raise ValueError(f"variable {request.name} is to be partitioned and needs a shape")
+    return partitions_of(request.partitioner, request.shape, DType(request.dtype), request.name)
+
+
+def _shared(found: PartitionedVariable, request: GetterRequest, partitions: Sequence[int] | None) -> PartitionedVariable:
+    name = request.name
+    if request.reuse is False:
+        raise ValueError(
+            f"partitioned variable {name} already exists ({found.dtype.name} {found.shape}); to share it, enter its scope "
+            f"with reuse=True or reuse=AUTO_REUSE"
+        )
+    if not request.shape.is_compatible_with(found.shape):
+        raise ValueError(
+            f"cannot share partitioned variable {name}: shape {request.shape} is asked for, but it has {found.shape}"
+        )
+    if request.dtype != found.dtype:
+        raise ValueError(
+            f"cannot share partitioned variable {name}: dtype {request.dtype.name} is asked for, but it has "
+            f"{found.dtype.name}"
+        )
+    if partitions is not None and list(partitions) != found.partitions:
+        raise ValueError(
+            f"cannot share partitioned variable {name}: parts {list(partitions)} are asked for, but it has "
+            f"{found.partitions}"
+        )
+    return found
+
+
+def _create(table: VariableTable, request: GetterRequest, partitions: Sequence[int]) -> PartitionedVariable:
+    name, full_shape = request.name, request.shape.as_tuple()
+    places = list(parts(full_shape, partitions))
+    _check_found_parts(table, name, len(places))
+    made: list[Any] = []
+    with _all_or_none(table) as created:
+        for index, (offset, shape) in enumerate(places):
+            part_name = f"{name}/part_{index}"
+            if part_name not in table:
+                created.append(part_name)
+            made.append(table.get_whole(_part_request(table, request, part_name, offset, shape)))
+    whole = PartitionedVariable(name, request.shape, request.dtype, made, list(partitions))
+    table.keep_partitioned(name, whole)
+    return whole
+
+
+def _check_found_parts(table: VariableTable, name: str, number: int) -> None:
+    """Makes sure that variables which exist under the names of parts, if any, are all the parts and no more."""
+    if f"{name}/part_0" not in table:
+        return
+    if f"{name}/part_{number - 1}" not in table:
+        raise ValueError(
+            f"variable {name} is to have {number} parts, but only some exist: {name}/part_0 already exists, "
+            f"{name}/part_{number - 1} does not exist"
+        )
+    if f"{name}/part_{number}" in table:
+        raise ValueError(
+            f"variable {name} is to have {number} parts, but more exist: {name}/part_{number} already exists"
+        )
+
+
+@contextmanager
+def _all_or_none(table: VariableTable) -> Iterator[list[str]]:
+    """Takes the parts back out of the table if not all of them could be made."""
+    created: list[str] = []
+    try:
+        yield created
+    except BaseException:
+        for part_name in created:
+            if part_name in table:
+                table.forget(part_name)
+        raise
+
+
+def _part_request(
+    table: VariableTable, request: GetterRequest, part_name: str, offset: tuple[int, ...], shape: tuple[int, ...]
+) -> GetterRequest:
+    """Returns the request for one part, for which a constant initializer is cut."""
+    place = PartitionSlice(request.name, request.shape.as_tuple(), offset)
+    with table.graph.name_scope(f"{part_name}/PartitionedInitializer"):
+        initializer = request.initializer
+        if initializer is None:
+            initializer = default_initializer(request.dtype, request.name)
+        if callable(initializer):
+            known_shape = TensorShape(shape)
+        else:
+            initializer = part_value(initializer, VariableSpec(part_name, request.dtype, shape, place))
+            known_shape = TensorShape(None)
+    return replace(
+        request, name=part_name, shape=known_shape, initializer=initializer, partitioner=None, slice=place
+    )

@@ -1,0 +1,247 @@
+"""How a large variable is cut into parts, each a variable of its own on a ps task of its own.
+
+A partitioner is called with the keywords ``shape`` and ``dtype`` and returns the number of parts along each dimension,
+as ``[2, 1]``. At most one dimension may be cut. The outcomes are TensorFlow 1's (``partitioned_variables.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
+
+from worker_client.dtypes import as_dtype, string
+
+Shape: TypeAlias = Sequence[int]
+Partitioner: TypeAlias = Callable[..., Sequence[int]]
+
+DEFAULT_MIN_SLICE_SIZE_BYTES = 256 << 10
+DEFAULT_BYTES_PER_STRING_ELEMENT = 16
+
+
+def fixed_size_partitioner(num_shards: int, axis: int = 0) -> Partitioner:
+    """Returns a partitioner that makes ``num_shards`` parts, or one of each index if there are fewer.
+
+    Args:
+        num_shards: Number of parts.
+        axis: Dimension to cut.
+    """
+
+    def partitioner(shape: Shape, **_: object) -> list[int]:
+        return _along(axis, shape, min(num_shards, _length(shape, axis)))
+
+    return partitioner
+
+
+def variable_axis_size_partitioner(
+    max_shard_bytes: int,
+    axis: int = 0,
+    bytes_per_string_element: int = DEFAULT_BYTES_PER_STRING_ELEMENT,
+    max_shards: int | None = None,
+) -> Partitioner:
+    """Returns a partitioner that makes as few parts as keep each below a size, or as many as there are indices.
+
+    Args:
+        max_shard_bytes: The most bytes of a part.
+        axis: Dimension to cut.
+        bytes_per_string_element: Taken for the size of a string whose length is not known.
+        max_shards: The most parts, even if they are larger then; None or 0 sets no limit.
+
+    Raises:
+        ValueError: A size is not positive.
+    """
+    if max_shard_bytes < 1 or bytes_per_string_element < 1:
+        raise ValueError(
+            f"max_shard_bytes ({max_shard_bytes}) and bytes_per_string_element ({bytes_per_string_element}) "
+            f"must be positive"
+        )
+    if max_shards is not None and max_shards < 0:
+        raise ValueError(f"max_shards ({max_shards}) must be positive")
+
+    def partitioner(shape: Shape, dtype: object) -> list[int]:
+        length = _length(shape, axis)
+        slice_bytes = _size_bytes(shape, dtype, bytes_per_string_element) // max(1, length)
+        slices_per_shard = max(1, int(max_shard_bytes // slice_bytes)) if slice_bytes else max(1, length)
+        shards = _ceil_divide(length, slices_per_shard)
+        return _along(axis, shape, min(max_shards, shards) if max_shards else shards)
+
+    return partitioner
+
+
+def min_max_variable_partitioner(
+    max_partitions: int = 1,
+    axis: int = 0,
+    min_slice_size: int = DEFAULT_MIN_SLICE_SIZE_BYTES,
+    bytes_per_string_element: int = DEFAULT_BYTES_PER_STRING_ELEMENT,
+) -> Partitioner:
+    """Returns a partitioner that makes as many parts as are not smaller than a size, up to a number.
+
+    Args:
+        max_partitions: The most parts.
+        axis: Dimension to cut.
+        min_slice_size: The least bytes of a part.
+        bytes_per_string_element: Taken for the size of a string whose length is not known.
+
+    Raises:
+        ValueError: A size is not positive.
+    """
+    if min_slice_size < 1 or bytes_per_string_element < 1:
+        raise ValueError(
+            f"min_slice_size ({min_slice_size}) and bytes_per_string_element ({bytes_per_string_element}) "
+            f"must be positive"
+        )
+
+    def partitioner(shape: Shape, dtype: object) -> list[int]:
+        length = _length(shape, axis)
+        shards = _ceil_divide(_size_bytes(shape, dtype, bytes_per_string_element), min_slice_size)
+        return _along(axis, shape, max(1, min(length, max_partitions, shards)))
+
+    return partitioner
+
+
+def partitions_of(partitioner: Partitioner, shape: Sequence[int | None], dtype: object, name: str) -> list[int]:
+    """Asks a partitioner and checks its answer.
+
+    Args:
+        partitioner: Called with the keywords ``shape`` and ``dtype``.
+        shape: Of the whole.
+        dtype: Of the whole, as the partitioner is to see it.
+        name: Full name of the whole, for errors.
+
+    Returns:
+        The number of parts along each dimension.
+
+    Raises:
+        ValueError: The shape is not fully known or has no dimension, or the answer does not fit it.
+    """
+    known = [size for size in shape if size is not None]
+    if len(known) < len(shape):
+        raise ValueError(f"variable {name} is to be partitioned, but its shape {list(shape)} is not fully known")
+    if not known:
+        raise ValueError(f"variable {name} is to be partitioned, but it is a scalar; it needs a dimension")
+    partitions = partitioner(shape=known, dtype=dtype)
+    if not isinstance(partitions, Sequence) or isinstance(partitions, str):
+        raise ValueError(f"the partitioner of variable {name} returned {partitions!r}; it must return a list")  # noqa: TRY004 - TensorFlow's type
+    if len(partitions) != len(known):
+        raise ValueError(
+            f"the partitioner of variable {name} returned {list(partitions)}, which has not one number for each "
+            f"dimension of {known}"
+        )
+    if any(number < 1 for number in partitions):
+        raise ValueError(f"the partitioner of variable {name} returned {list(partitions)}; no number may be below 1")
+    if sum(number > 1 for number in partitions) > 1:
+        raise ValueError(
+            f"the partitioner of variable {name} returned {list(partitions)} for {known}; only one dimension may be cut"
+        )
+    return [int(number) for number in partitions]
+
+
+def parts(shape: Shape, partitions: Sequence[int]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Yields the offset and the shape of each part; the first ``size % number`` ones are longer by one.
+
+    Args:
+        shape: Of the whole.
+        partitions: What ``partitions_of`` returned for it.
+
+    Raises:
+        ValueError: There are more parts than indices.
+    """
+    axis = next((axis for axis, number in enumerate(partitions) if number > 1), 0)
+    number, length = partitions[axis], shape[axis]
+    if number > max(1, length):
+        raise ValueError(f"a dimension of size {length} of {list(shape)} cannot be cut into {number} parts")
+    start = 0
+    for index in range(number):
+        size = length // number + (index < length % number)
+        offset = tuple(start if dimension == axis else 0 for dimension in range(len(shape)))
+        yield offset, (*shape[:axis], size, *shape[axis + 1 :])
+        start += size
+
+
+class PartitionInfo:
+    """Tells an initializer which part of a partitioned variable it is asked for. Immutable.
+
+    Args:
+        full_shape: Shape of the whole.
+        var_offset: Index of the part's first element along each dimension of the whole.
+
+    Raises:
+        TypeError: One of them is not a sequence.
+        ValueError: The offset does not lie in the whole.
+    """
+
+    def __init__(self, full_shape: Shape, var_offset: Shape):
+        _check_is_sequence(full_shape, "full_shape")
+        _check_is_sequence(var_offset, "var_offset")
+        if len(var_offset) != len(full_shape):
+            raise ValueError(f"var_offset {var_offset} and full_shape {full_shape} must have the same length")
+        if any(not 0 <= offset < size for offset, size in zip(var_offset, full_shape, strict=True)):
+            raise ValueError(f"var_offset {var_offset} does not lie in full_shape {full_shape}")
+        self._full_shape = full_shape
+        self._var_offset = var_offset
+
+    @property
+    def full_shape(self) -> Shape:
+        """Shape of the whole."""
+        return self._full_shape
+
+    @property
+    def var_offset(self) -> Shape:
+        """Index of the part's first element along each dimension of the whole."""
+        return self._var_offset
+
+    def single_offset(self, shape: Shape) -> int:
+        """Returns where a part of this shape begins along the dimension that is cut; 0 if none is.
+
+        Raises:
+            TypeError: As ``single_slice_dim``.
+            ValueError: As ``single_slice_dim``.
+        """
+        axis = self.single_slice_dim(shape)
+        return 0 if axis is None else self._var_offset[axis]
+
+    def single_slice_dim(self, shape: Shape) -> int | None:
+        """Returns the dimension along which a part of this shape is cut, None if it is the whole.
+
+        Raises:
+            TypeError: The shape is not a sequence.
+            ValueError: The part does not fit into the whole, or is cut along several dimensions.
+        """
+        _check_is_sequence(shape, "shape")
+        if len(shape) != len(self._full_shape):
+            raise ValueError(f"shape {shape} and full_shape {self._full_shape} must have the same length")
+        sizes = list(zip(self._var_offset, shape, self._full_shape, strict=True))
+        if any(offset + size > full for offset, size, full in sizes):
+            raise ValueError(f"a part {shape} at {self._var_offset} exceeds full_shape {self._full_shape}")
+        axes = [axis for axis, (_, size, full) in enumerate(sizes) if size != full]
+        if len(axes) > 1:
+            raise ValueError(f"a part {shape} of full_shape {self._full_shape} is cut along dimensions {axes}, not one")
+        return axes[0] if axes else None
+
+
+def _check_is_sequence(value: object, what: str) -> None:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError(f"{what} must be a sequence such as a list, not {type(value).__name__}")
+
+
+def _length(shape: Shape, axis: int) -> int:
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"cannot cut along axis {axis}: the shape is only {list(shape)}")
+    return shape[axis]
+
+
+def _along(axis: int, shape: Shape, number: int) -> list[int]:
+    partitions = [1] * len(shape)
+    partitions[axis] = number
+    return partitions
+
+
+def _size_bytes(shape: Shape, dtype: object, bytes_per_string_element: int) -> int:
+    element = as_dtype(dtype)
+    size = bytes_per_string_element if element == string.dtype else element.itemsize
+    for length in shape:
+        size *= length
+    return size
+
+
+def _ceil_divide(numerator: int, denominator: int) -> int:
+    return -(-numerator // denominator)

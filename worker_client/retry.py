@@ -1,0 +1,112 @@
+"""Bounded waiting: deadlines, and the pauses between the tries of a call that may be repeated."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from ps_protocol.errors import DeadlineExceededError, ShardscopeError
+
+_T = TypeVar("_T")
+
+
+class Deadline:
+    """A moment by which something must be done.
+
+    Args:
+        timeout_s: Seconds from now.
+        clock: Monotonic seconds.
+    """
+
+    __slots__ = ("_clock", "_end_s", "timeout_s")
+
+    def __init__(self, timeout_s: float, clock: Callable[[], float] = time.monotonic):
+        self.timeout_s = timeout_s
+        self._clock = clock
+        self._end_s = clock() + timeout_s
+
+    def remaining_s(self) -> float:
+        """Seconds left, never negative."""
+        return max(0.0, self._end_s - self._clock())
+
+    def elapsed_s(self) -> float:
+        """Seconds since the deadline was set."""
+        return self._clock() - self._end_s + self.timeout_s
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Exponential backoff with full jitter, so that clients that failed together do not return together.
+
+    The pause after failure ``n`` is uniform in ``[0, min(max_backoff_s, initial_backoff_s * 2**(n-1))]``, but never
+    shorter than what the error asks for (M. Brooker, "Exponential Backoff And Jitter", 2015).
+
+    Attributes:
+        initial_backoff_s: Longest pause after the first failure.
+        max_backoff_s: Longest pause after any.
+        attempt_timeout_s: What one try may take, besides the time for its bytes.
+        bytes_per_s: The slowest rate that a large tensor is given time for.
+        random: Source of the jitter.
+        sleep: Waits for that many seconds.
+        clock: Monotonic seconds.
+    """
+
+    initial_backoff_s: float = 0.05
+    max_backoff_s: float = 2.0
+    attempt_timeout_s: float = 20.0
+    bytes_per_s: float = 10e6
+    random: random.Random = field(default_factory=random.Random)
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+
+    def backoff_s(self, failures: int, error: ShardscopeError) -> float:
+        """Seconds to wait after the given number of failures (1 or more)."""
+        ceiling = min(self.max_backoff_s, self.initial_backoff_s * 2 ** min(failures - 1, 16))
+        return max(error.retry_after_s, self.random.uniform(0, ceiling))
+
+    def call(
+        self,
+        attempt: Callable[[float], _T],
+        *,
+        timeout_s: float,
+        what: str,
+        size_bytes: int = 0,
+        on_failure: Callable[[ShardscopeError, Deadline], None] | None = None,
+    ) -> _T:
+        """Tries until it succeeds, fails for good or runs out of time.
+
+        Args:
+            attempt: Is given the seconds it may take. Must be safe to repeat.
+            timeout_s: Bound on all tries and pauses together, in seconds.
+            what: What is being waited for, for the error: "ps:1 at host:port to apply an update".
+            size_bytes: Bytes that move, either way.
+            on_failure: Told of each failure that will be tried again.
+
+        Raises:
+            DeadlineExceededError: Time ran out; its cause is the last failure.
+            ShardscopeError: The first failure that is not worth repeating.
+        """
+        deadline = Deadline(timeout_s, self.clock)
+        failures = 0
+        while True:
+            try:
+                return attempt(min(deadline.remaining_s(), self.attempt_timeout_s + size_bytes / self.bytes_per_s))
+            except ShardscopeError as error:
+                # A try that ran out of its own time may have lost only its reply: that is worth another.
+                if not (error.retryable or isinstance(error, DeadlineExceededError)):
+                    raise
+                failures += 1
+                pause_s = self.backoff_s(failures, error)
+                if pause_s >= deadline.remaining_s():
+                    raise DeadlineExceededError(
+                        f"gave up after {failures} tries in {deadline.elapsed_s():.1f} s waiting for {what}; "
+                        f"last failure: {error.message}",
+                        variable=error.variable,
+                        task=error.task,
+                    ) from error
+                if on_failure is not None:
+                    on_failure(error, deadline)
+                self.sleep(pause_s)

@@ -1,0 +1,21 @@
+"""Where one thread stands in the variable scopes of one graph."""
+
+from __future__ import annotations
+
+from worker_client.scope import VariableScope
+from worker_client.scope_counters import ScopeCounters
+
+
+class ScopeStore:
+    """The current scope of a thread, and how often it has entered which. Every thread starts at the root.
+
+    Attributes:
+        current: The innermost open scope.
+        counters: Entries by full scope name.
+    """
+
+    __slots__ = ("counters", "current")
+
+    def __init__(self) -> None:
+        self.current = VariableScope(reuse=False)
+        self.counters = ScopeCounters()

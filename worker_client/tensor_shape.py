@@ -1,0 +1,148 @@
+"""Shapes that need not be fully known, as those of lazy tensors and of variables not yet created."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Iterator
+from typing import Any, SupportsIndex, TypeAlias
+
+ShapeLike: TypeAlias = "TensorShape | Iterable[SupportsIndex | None] | SupportsIndex | None"
+"""What a shape is made from: its sizes (None: unknown), one size, or None for a shape of unknown rank."""
+
+
+class TensorShape(tuple[int | None, ...]):
+    """The sizes of a tensor's dimensions, None where unknown; immutable.
+
+    A shape of known rank is a tuple, so that it compares with tuples and goes wherever NumPy takes a shape. One of
+    unknown rank (``TensorShape(None)``) has no length and cannot be iterated; it equals only its like.
+
+    Args:
+        dims: The sizes, or another shape; a number stands for a shape of that one size; None for unknown rank.
+
+    Raises:
+        TypeError: A size is neither an integer nor None.
+        ValueError: A size is negative.
+    """
+
+    _has_rank: bool
+
+    def __new__(cls, dims: ShapeLike = None) -> TensorShape:
+        if type(dims) is cls:
+            return dims
+        shape = super().__new__(cls, () if dims is None else _sizes(dims))
+        shape._has_rank = dims is not None
+        return shape
+
+    @property
+    def ndims(self) -> int | None:
+        """Number of dimensions, None if unknown."""
+        return tuple.__len__(self) if self._has_rank else None
+
+    rank = ndims
+
+    @property
+    def dims(self) -> list[int | None] | None:
+        """The sizes as a list, None if the rank is unknown."""
+        return self.as_list() if self._has_rank else None
+
+    def as_list(self) -> list[int | None]:
+        """Returns the sizes as a list; ValueError if the rank is unknown."""
+        return list(self)
+
+    def is_fully_defined(self) -> bool:
+        """Whether rank and sizes are all known."""
+        return self._has_rank and None not in tuple(self)
+
+    def as_tuple(self) -> tuple[int, ...]:
+        """Returns the sizes of a fully defined shape as a plain tuple; ValueError if it is not fully defined."""
+        if not self.is_fully_defined():
+            raise ValueError(f"the shape {self} is not fully defined")
+        return tuple(size for size in self if size is not None)
+
+    def num_elements(self) -> int | None:
+        """Number of elements, None if not fully defined."""
+        if not self.is_fully_defined():
+            return None
+        product = 1
+        for size in self.as_tuple():
+            product *= size
+        return product
+
+    def is_compatible_with(self, other: ShapeLike) -> bool:
+        """Whether one tensor could have both shapes."""
+        other = TensorShape(other)
+        if not self._has_rank or not other._has_rank:
+            return True
+        return len(self) == len(other) and all(
+            one is None or two is None or one == two for one, two in zip(self, other, strict=True)
+        )
+
+    def merge_with(self, other: ShapeLike) -> TensorShape:
+        """Returns the shape that knows what either does; ValueError if they contradict each other."""
+        other = TensorShape(other)
+        if not self.is_compatible_with(other):
+            raise ValueError(f"the shapes {self} and {other} are not compatible")
+        if not self._has_rank or not other._has_rank:
+            return self if self._has_rank else other
+        return TensorShape(two if one is None else one for one, two in zip(self, other, strict=True))
+
+    def __len__(self) -> int:
+        self._require_rank()
+        return super().__len__()
+
+    def __iter__(self) -> Iterator[int | None]:
+        self._require_rank()
+        return super().__iter__()
+
+    def __getitem__(self, key: Any) -> Any:
+        self._require_rank()
+        found = super().__getitem__(key)
+        return TensorShape(found) if isinstance(key, slice) else found
+
+    def __bool__(self) -> bool:
+        return self._has_rank
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, TensorShape) and self._has_rank != other._has_rank:
+            return False
+        if not self._has_rank:
+            return isinstance(other, TensorShape)
+        return super().__eq__(tuple(other)) if isinstance(other, tuple | list) else NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return super().__hash__() if self._has_rank else hash(TensorShape)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return TensorShape, (tuple(self) if self._has_rank else None,)
+
+    def __str__(self) -> str:
+        return f"[{', '.join('?' if size is None else str(size) for size in self)}]" if self._has_rank else "<unknown>"
+
+    def __repr__(self) -> str:
+        return f"TensorShape({self.dims})"
+
+    def _require_rank(self) -> None:
+        if not self._has_rank:
+            raise ValueError("the rank of the shape is not known")
+
+
+def _sizes(dims: Iterable[SupportsIndex | None] | SupportsIndex) -> Iterator[int | None]:
+    if isinstance(dims, str):
+        raise TypeError(f"a shape is made from integers, not from the string {dims!r}")
+    if not isinstance(dims, Iterable):
+        dims = (dims,)
+    for size in dims:
+        yield None if size is None else _size(size)
+
+
+def _size(size: SupportsIndex) -> int:
+    try:
+        number = operator.index(size)
+    except TypeError:
+        raise TypeError(f"a size in a shape should be an integer or None, not {size!r}") from None
+    if number < 0:
+        raise ValueError(f"a size in a shape should not be negative, as {number} is")
+    return number

@@ -1,0 +1,251 @@
+"""Makes variables: names and places them, hands their definitions to the graph's factory, collects the results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy.typing as npt
+
+from ps_protocol.errors import FailedPreconditionError
+from ps_protocol.operations import PartitionSlice
+from worker_client.default_graph import get_default_graph
+from worker_client.dtypes import as_dtype
+from worker_client.graph_keys import GraphKeys
+from worker_client.initial_value import BoundInitializer, InitialValue, initial_value
+from worker_client.initializers import Initializer
+from worker_client.operation import OutputSpec
+from worker_client.tensor_shape import ShapeLike, TensorShape
+from worker_client.variable_definition import (
+    Constraint,
+    Regularizer,
+    VariableAggregation,
+    VariableDefinition,
+    VariableSynchronization,
+)
+
+if TYPE_CHECKING:
+    from worker_client.graph import Graph, VariableCreator
+
+_VARIABLE_OP = "VariableV2"
+_IGNORED_KEYWORDS = frozenset({"variable_def", "expected_shape", "import_scope", "use_resource"})
+
+_Mode = TypeVar("_Mode", VariableSynchronization, VariableAggregation)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What ``get_variable`` knows about a variable and ``Variable`` does not.
+
+    Attributes:
+        key: Full name under which it will be found again.
+        slice: Place in the whole, of a part.
+        regularizer: Makes its loss.
+    """
+
+    key: str | None = None
+    slice: PartitionSlice | None = None
+    regularizer: Regularizer | None = None
+
+
+def new_variable(
+    initial_value: Any = None,
+    trainable: bool | None = None,
+    collections: Iterable[str] | None = None,
+    validate_shape: bool = True,
+    caching_device: Any = None,
+    name: str | None = None,
+    variable_def: Any = None,
+    dtype: npt.DTypeLike | None = None,
+    expected_shape: ShapeLike = None,
+    import_scope: str | None = None,
+    constraint: Constraint | None = None,
+    use_resource: bool | None = None,
+    synchronization: VariableSynchronization = VariableSynchronization.AUTO,
+    aggregation: VariableAggregation = VariableAggregation.NONE,
+    shape: ShapeLike = None,
+) -> Any:
+    """Makes a variable of the default graph that is named by the name scope and not found by ``get_variable``.
+
+    Args:
+        initial_value: Its first value, from which follow its dtype and shape, or a function without arguments that
+            returns that.
+        trainable: Whether optimizers are meant to update it; they are unless ``synchronization`` is ``ON_READ``.
+        collections: The collections it goes into, instead of ``GraphKeys.GLOBAL_VARIABLES``.
+        validate_shape: Whether values assigned later must have the shape.
+        caching_device: Where a local copy is kept, if one is asked for.
+        name: Name within the name scope, made unique; "Variable" if not given.
+        variable_def: Not supported; there is no protocol buffer of a variable here.
+        dtype: Converts the initial value.
+        expected_shape: Ignored, as in TensorFlow.
+        import_scope: Ignored, as it belongs to ``variable_def``.
+        constraint: Applied to the value after an optimizer has updated it.
+        use_resource: Ignored; all variables here are TensorFlow's "resource" kind.
+        synchronization: See ``VariableSynchronization``.
+        aggregation: See ``VariableAggregation``.
+        shape: Must agree with the initial value's if given.
+
+    Returns:
+        What the graph's factory makes: a ``Variable``.
+
+    Raises:
+        ValueError: An argument or the name is not valid, or the initial value is missing.
+        TypeError: The initial value is not of the dtype's kind of elements.
+        FailedPreconditionError: There is no connection, and so nowhere to keep a variable.
+    """
+    if variable_def is not None:
+        raise ValueError("variable_def is not supported; give initial_value")
+    return create_variable(
+        get_default_graph(),
+        Origin(),
+        initial_value=initial_value,
+        trainable=trainable,
+        collections=collections,
+        validate_shape=validate_shape,
+        caching_device=caching_device,
+        name=name,
+        variable_def=variable_def,
+        dtype=dtype,
+        expected_shape=expected_shape,
+        import_scope=import_scope,
+        constraint=constraint,
+        use_resource=use_resource,
+        synchronization=synchronization,
+        aggregation=aggregation,
+        shape=shape,
+    )
+
+
+def create_variable(graph: Graph, origin: Origin, **keywords: Any) -> Any:
+    """Makes a variable through the creators of the open ``variable_creator_scope`` statements.
+
+    Args:
+        graph: Where it belongs.
+        origin: What creators do not see.
+        **keywords: The arguments of ``new_variable``.
+    """
+    creator: VariableCreator = partial(_create, graph, origin)
+    for outer in graph.variable_creators:
+        creator = partial(outer, creator)
+    return creator(**keywords)
+
+
+def checked_mode(mode: Any, kind: type[_Mode], name: str | None) -> _Mode:
+    """Returns a synchronization or aggregation, also if given as its number; ValueError if it is none."""
+    if isinstance(mode, kind):
+        return mode
+    try:
+        return kind(mode)
+    except ValueError:
+        allowed = ", ".join(member.name for member in kind)
+        raise ValueError(f"variable {name}: {mode!r} is no {kind.__name__}; use one of {allowed}") from None
+
+
+def _create(
+    graph: Graph,
+    origin: Origin,
+    *,
+    initial_value: Any = None,
+    trainable: bool | None = None,
+    collections: Iterable[str] | None = None,
+    validate_shape: bool = True,
+    caching_device: Any = None,
+    name: str | None = None,
+    dtype: npt.DTypeLike | None = None,
+    constraint: Constraint | None = None,
+    synchronization: VariableSynchronization = VariableSynchronization.AUTO,
+    aggregation: VariableAggregation = VariableAggregation.NONE,
+    shape: ShapeLike = None,
+    **ignored: Any,
+) -> Any:
+    """Makes a variable itself; the last of the creators.
+
+    The order is TensorFlow's, and its failures use up what they do there: a name is used once it has been found valid,
+    a placement strategy is asked once there is an initial value.
+    """
+    unknown = ignored.keys() - _IGNORED_KEYWORDS
+    if unknown:
+        raise TypeError(f"variable {name}: a variable creator passed unknown keywords: {', '.join(sorted(unknown))}")
+    if graph.variable_factory is None:
+        raise FailedPreconditionError(
+            f"variable {name or 'Variable'} has no place to live: not connected to a cluster; "
+            f"call worker_client.connect() first"
+        )
+    synchronization = checked_mode(synchronization, VariableSynchronization, name)
+    aggregation = checked_mode(aggregation, VariableAggregation, name)
+    if trainable is None:
+        trainable = synchronization is not VariableSynchronization.ON_READ
+    keys = _collection_keys(collections, trainable, name)
+    if initial_value is None:
+        raise ValueError(f"variable {name or 'Variable'} needs an initial value; give initial_value")
+    if constraint is not None and not callable(constraint):
+        raise ValueError(f"the constraint of variable {name} should be a function, not {constraint!r}")
+    with graph.name_scope("Variable" if name is None else name) as name_scope:
+        initial = _initial_value(graph, initial_value, name_scope, dtype)
+        op = graph.create_op(
+            _VARIABLE_OP,
+            outputs=[OutputSpec(initial.dtype, initial.shape)],
+            name=name_scope,
+            attributes={"container": graph.container_name},
+        )
+        definition = VariableDefinition(
+            name=op.name,
+            key=origin.key,
+            dtype=initial.dtype,
+            shape=_full_shape(op.name, initial.shape, shape),
+            initializer=initial.initializer,
+            trainable=trainable,
+            collections=keys,
+            device=op.device,
+            slice=origin.slice,
+            constraint=constraint,
+            regularizer=origin.regularizer,
+            caching_device=caching_device,
+            validate_shape=validate_shape,
+            synchronization=synchronization,
+            aggregation=aggregation,
+            name_scope=name_scope,
+            op=op,
+            graph=graph,
+        )
+        variable = graph.variable_factory(definition)
+    graph.add_to_collections(keys, variable)
+    return variable
+
+
+def _initial_value(
+    graph: Graph, given: Any, name_scope: str, dtype: npt.DTypeLike | None
+) -> InitialValue:
+    name = name_scope.rstrip("/") or _VARIABLE_OP
+    wanted = None if dtype is None else as_dtype(dtype)
+    if not callable(given) or (isinstance(given, BoundInitializer) and isinstance(given.initializer, Initializer)):
+        return initial_value(given, name, wanted)
+    with graph.name_scope("Initializer"), _unplaced(graph):
+        return initial_value(given, name, wanted)
+
+
+def _unplaced(graph: Graph) -> AbstractContextManager[None]:
+    """No device scope counts for the operations of an initializer, which stay with a variable that is yet to be made."""
+    return graph.device(None)
+
+
+def _collection_keys(collections: Iterable[str] | None, trainable: bool, name: str | None) -> tuple[str, ...]:
+    if collections is None:
+        collections = (GraphKeys.GLOBAL_VARIABLES,)
+    if not isinstance(collections, list | tuple | set):
+        raise ValueError(f"the collections of variable {name} should be a list of keys, not {collections!r}")  # noqa: TRY004
+    keys = dict.fromkeys(collections)
+    if trainable:
+        keys.setdefault(GraphKeys.TRAINABLE_VARIABLES)
+    return tuple(keys)
+
+
+def _full_shape(name: str, shape: TensorShape, wanted: ShapeLike) -> tuple[int, ...]:
+    if not shape.is_fully_defined():
+        raise ValueError(f"the initial value of variable {name} has the shape {shape}; all sizes must be known")
+    if not shape.is_compatible_with(wanted):
+        raise ValueError(f"the initial value of variable {name} has the shape {shape}, but {wanted} is asked for")
+    return shape.as_tuple()

@@ -1,0 +1,116 @@
+"""What scopes, naming and placement have settled about a variable, before anything makes it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from ps_protocol.operations import PartitionSlice
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from worker_client.graph import Graph
+    from worker_client.operation import Operation
+
+
+class VariableSynchronization(enum.Enum):
+    """When the copies of a variable are brought together; only the difference of ``ON_READ`` has an effect here.
+
+    With ``ON_READ`` a variable is not trainable unless that is asked for.
+    """
+
+    AUTO = 0
+    NONE = 1
+    ON_WRITE = 2
+    ON_READ = 3
+
+
+class VariableAggregation(enum.Enum):
+    """How the values of copies are combined; kept for code that asks."""
+
+    NONE = 0
+    SUM = 1
+    MEAN = 2
+    ONLY_FIRST_REPLICA = 3
+
+
+Regularizer: TypeAlias = Callable[[Any], Any]
+"""Makes a loss of a variable, or None for none."""
+
+Constraint: TypeAlias = Callable[[Any], Any]
+"""Makes the value that a variable may have of the one that an optimizer has given it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariableDefinition:
+    """A variable that is about to be made.
+
+    Attributes:
+        name: Full name, unique in the graph, without ":0".
+        key: Full name under which ``get_variable`` finds it again, which differs from ``name`` where an operation had
+            taken that; None if it does not find it.
+        dtype: Type of the value.
+        shape: Shape of the value, all sizes known.
+        initializer: One of the initializers of this library, of which the ps makes the value, or the value itself.
+        trainable: Whether optimizers are meant to update it.
+        collections: Keys of the collections that it goes into.
+        device: Where it is meant to be, as "/job:ps/task:1"; "" if no scope says so.
+        slice: Place in the whole, of a part of a partitioned variable.
+        constraint: Applied to the value after an optimizer has updated it.
+        regularizer: Makes its loss.
+        caching_device: Where a local copy is kept, if one is asked for.
+        validate_shape: Whether an assigned value must have the shape.
+        synchronization: When copies are brought together.
+        aggregation: How they are.
+        name_scope: The name scope of what belongs to the variable: its name and a slash.
+        op: The operation that stands for it in the graph.
+        graph: The graph it belongs to.
+    """
+
+    name: str
+    key: str | None
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    initializer: Any
+    trainable: bool
+    collections: tuple[str, ...]
+    device: str
+    slice: PartitionSlice | None
+    constraint: Constraint | None
+    regularizer: Regularizer | None
+    caching_device: Any
+    validate_shape: bool
+    synchronization: VariableSynchronization
+    aggregation: VariableAggregation
+    name_scope: str
+    op: Operation
+    graph: Graph
+
+
+class NamedVariable(Protocol):
+    """What naming needs of a variable once it is made."""
+
+    @property
+    def name(self) -> str:
+        """Full name with ":0"."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int | None, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    @property
+    def op(self) -> Operation: ...
+
+
+VariableFactory: TypeAlias = Callable[[VariableDefinition], Any]
+"""Makes the variable that a definition describes: what kind it is, is for the owner of the graph to say.
+
+It is called with the variable's name scope open, on the thread that asked for the variable and without any lock. If it
+raises, the graph keeps no variable of that name, but the name stays used.
+"""
