@@ -36,20 +36,22 @@ def load_digits() -> tuple[Array, Array, Array, Array]:
     return images[HELD_OUT:], digits[HELD_OUT:], images[:HELD_OUT], digits[:HELD_OUT]
 
 
-def build_model(num_hidden: int) -> list[ss.Variable]:
-    """Names the parameters; on whichever worker comes first they are created, on the others found."""
-    with ss.variable_scope("digits", reuse=ss.AUTO_REUSE):
-        with ss.variable_scope("hidden"):
-            hidden = [
-                ss.get_variable("weights", [64, num_hidden]),
-                ss.get_variable("biases", [num_hidden], initializer=ss.zeros_initializer()),
-            ]
-        with ss.variable_scope("softmax"):
-            softmax = [
-                ss.get_variable("weights", [num_hidden, 10]),
-                ss.get_variable("biases", [10], initializer=ss.zeros_initializer()),
-            ]
-    return hidden + softmax
+def dense_layer(name: str, num_inputs: int, num_outputs: int, num_parts: int) -> list[Any]:
+    """Names the parameters of a layer; the weights are cut into parts, one for each ps task."""
+    with ss.variable_scope(name):
+        return [
+            ss.get_variable("weights", [num_inputs, num_outputs], partitioner=ss.fixed_size_partitioner(num_parts)),
+            ss.get_variable("biases", [num_outputs], initializer=ss.zeros_initializer()),
+        ]
+
+
+def build_model(client: ss.Client, num_hidden: int) -> list[Any]:
+    """Names all parameters. On whichever worker comes first they are created, on the others found."""
+    num_ps = client.cluster_spec.num_tasks("ps")
+    least_loaded = ss.GreedyLoadBalancingStrategy(num_ps, ss.byte_size_load_fn)
+    placer = ss.replica_device_setter(cluster=client.cluster_spec, ps_strategy=least_loaded)
+    with ss.device(placer), ss.variable_scope("digits"):
+        return [*dense_layer("hidden", 64, num_hidden, num_ps), *dense_layer("softmax", num_hidden, 10, num_ps)]
 
 
 def forward(parameters: Sequence[Array], images: Array) -> tuple[Array, Array]:
@@ -83,7 +85,7 @@ def train(client: ss.Client, arguments: argparse.Namespace) -> float:
     mine = slice(client.task.index, None, num_workers)
     images, digits = images[mine], digits[mine]
 
-    variables = build_model(arguments.hidden)
+    variables = build_model(client, arguments.hidden)
     global_step = ss.get_variable("global_step", [], dtype=np.int64, initializer=ss.zeros_initializer())
     random = np.random.default_rng(client.task.index)
     steps = arguments.epochs * max(1, len(images) // arguments.batch)
@@ -109,7 +111,9 @@ def train(client: ss.Client, arguments: argparse.Namespace) -> float:
 def main() -> int:
     """Returns the exit code: 1 if the model has not become as good as asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=40, help="passes over this worker's images (default: %(default)s)")
+    parser.add_argument(
+        "--epochs", type=int, default=40, help="passes over this worker's images (default: %(default)s)"
+    )
     parser.add_argument("--batch", type=int, default=32, help="images in a step (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=0.1, help="learning rate (default: %(default)s)")
     parser.add_argument("--hidden", type=int, default=64, help="hidden units (default: %(default)s)")

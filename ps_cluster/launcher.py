@@ -180,20 +180,20 @@ class Launcher:
 
     def _start_workers(self) -> None:
         spec = self._cluster.cluster_spec
-        self._watcher = self._resources.enter_context(ClusterWatcher(spec, self._connect))
         self._table.report(
             f"{_count(self._options.num_ps, 'ps task')}, {_count(self._options.num_workers, 'worker')}; "
             f"to look inside: shardscope ls --cluster {ClusterSpec({PS_JOB: spec.ps_addresses()}).to_flag()}"
         )
         waiting = [task for task in self._options.tasks if task.job == WORKER_JOB]
-        while waiting:
-            try:
+        try:
+            while waiting:
                 self._start_worker(waiting[0])
-            except OSError as error:
-                message = f"cannot run {self._options.command[0]!r} as {waiting[0]}: {error.strerror or error}"
-                self._events.put(functools.partial(self._state.start_failed, message, tuple(waiting)))
-                return
-            del waiting[0]
+                del waiting[0]
+        except OSError as error:
+            message = f"cannot run {self._options.command[0]!r} as {waiting[0]}: {error.strerror or error}"
+            self._events.put(functools.partial(self._state.start_failed, message, tuple(waiting)))
+        # Last, since processes are better started before there are gRPC channels.
+        self._watcher = self._resources.enter_context(ClusterWatcher(spec, self._connect))
 
     def _start_worker(self, task: TaskId) -> None:
         self._workers[task] = self._cluster.start_worker(

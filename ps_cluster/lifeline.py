@@ -6,6 +6,8 @@ other end only the launcher holds: when the kernel closes that end, be it after 
 for the marker in ``/proc/*/environ`` and ends whoever carries it. Nothing has to be reported to the
 guard, so there is no moment at which a process just started could be missed.
 
+A process that is given an empty environment, or another user's rights, is out of reach.
+
 ``PR_SET_PDEATHSIG`` would not do: it fires when the *thread* that started a child ends, and it reaches
 children only, not what they start.
 

@@ -79,6 +79,7 @@ class LiveTable:
         """Shows all that is pending and the last table, and gives the terminal back."""
         self._pending.put(None)
         self._thread.join(_CLOSE_TIMEOUT_S)
+        self._lost.set()  # a late line has nowhere to go
 
     def line(self, task: TaskId, text: str) -> None:
         """Shows a line that a task has printed; waits while too many are waiting."""

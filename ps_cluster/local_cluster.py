@@ -70,12 +70,13 @@ class LocalCluster:
         self._start_timeout_s = start_timeout_s
         self._log = log
         self._on_ps_exit = on_ps_exit
-        self._lock = threading.Lock()  # guards: _spec, _supervisor, _ports, _ps, _workers
+        self._lock = threading.Lock()  # guards: _spec, _supervisor, _ports, _ps, _workers, _closed
         self._spec: ClusterSpec | None = None
         self._supervisor: ProcessSupervisor | None = None
         self._ports: ReservedPorts | None = None
         self._ps: list[PsProcess] = []
         self._workers: list[ChildProcess] = []
+        self._closed = False
 
     def __enter__(self) -> Self:
         self.start()
@@ -105,6 +106,7 @@ class LocalCluster:
     def close(self) -> None:
         """Ends the workers, then the ps processes, and gives the ports back. Repeated calls do nothing."""
         with self._lock:
+            self._closed = True
             supervisor, self._supervisor = self._supervisor, None
             ports, self._ports = self._ports, None
             processes = [ps.process for ps in self._ps]
@@ -219,8 +221,8 @@ class LocalCluster:
 
     def _start_processes(self) -> None:
         with self._lock:
-            if self._spec is not None:
-                raise RuntimeError("The cluster has been started before; make a new one.")
+            if self._spec is not None or self._closed:
+                raise RuntimeError("The cluster has been started or closed before; make a new one.")
             self._ports = ReservedPorts(self._num_ps + self._num_workers)
             addresses = [f"{LOOPBACK}:{port}" for port in self._ports.ports]
             jobs = {PS_JOB: addresses[: self._num_ps], WORKER_JOB: addresses[self._num_ps :]}

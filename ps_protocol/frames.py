@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ps_protocol import tensor_codec
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
+from ps_protocol.tensor_codec import TensorLayout, allocate
 
 
 def cut(buffers: Iterable[memoryview], chunk_size_bytes: int) -> Iterator[bytes]:
@@ -38,11 +38,11 @@ class Assembler:
         layouts: The tensors that the header announces, already checked; they are allocated here.
     """
 
-    def __init__(self, layouts: Sequence[tensor_codec.TensorLayout]):
+    def __init__(self, layouts: Sequence[TensorLayout]):
         self.arrays: list[Array] = []
         self.buffers: list[memoryview] = []
         for layout in layouts:
-            array, buffer = tensor_codec.allocate(layout)
+            array, buffer = allocate(layout)
             self.arrays.append(array)
             self.buffers.append(buffer)
         self.missing_bytes = sum(layout.size_bytes for layout in layouts)

@@ -87,14 +87,13 @@ def standard_normal(words: Words) -> Doubles:
 
 
 def truncated_standard_normal(words: Words) -> Doubles:
-    """Returns standard normal numbers given that they lie within [-2, 2]. Overwrites ``words``.
+    """Returns standard normal numbers given that they lie within (-2, 2). Overwrites ``words``.
 
     The distribution is that of drawing again whatever lies outside, without the drawing.
     """
     centred = _centred_probability(words)
     centred *= _PROBABILITY_WITHIN_TWO
-    numbers = _normal_quantile(centred)
-    return np.clip(numbers, -2.0, 2.0, out=numbers)
+    return _normal_quantile(centred)
 
 
 _PROBABILITY_WITHIN_TWO = 0.9544997361036416  # erf(sqrt(2))

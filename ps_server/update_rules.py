@@ -50,7 +50,7 @@ _SCATTER_UFUNCS: dict[ScatterRule, np.ufunc] = {
 
 
 class _Quiet(threading.local):
-    """Runs NumPy functions without floating-point warnings, at a third of the cost of ``np.errstate``.
+    """Runs NumPy functions without floating-point warnings, at a fraction of the cost of ``np.errstate``.
 
     NumPy keeps its error state in a context variable, so that a context in which the warnings were once turned off
     does for every call. A context cannot be entered by two threads at a time: each has its own.
@@ -172,7 +172,7 @@ class ScatterPlan:
             divide_rows(result, self.updates, self.repeats, self.repeat_updates)
             return
         ufunc = _SCATTER_UFUNCS[self.rule]
-        ufunc(result, self.updates, result)
+        ufunc(result, self.updates, out=result)
         if self.repeats.size:
             ufunc.at(result, self.repeats, self.repeat_updates)
 

@@ -14,8 +14,6 @@ from types import TracebackType
 from typing import Literal, Self, overload
 from uuid import uuid4
 
-import numpy.typing as npt
-
 from ps_protocol.cluster_spec import ClusterSpec, ClusterSpecLike, TfConfig
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Array, Read, UpdateRule
@@ -30,8 +28,9 @@ from worker_client.ps_handle import PsHandle, Settings
 from worker_client.retry import Deadline
 from worker_client.transport import grpc as grpc_transport
 from worker_client.transport import in_process
-from worker_client.variable import Variable
+from worker_client.variable import tensor_of
 from worker_client.variable_factory import VariableFactory
+from worker_client.variable_parts import AnyVariable, Pair, assembled, parts_of, pieces_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -172,30 +171,26 @@ class Client:
 
     # -- many variables at once ---------------------------------------------------------------
 
-    def read_all(self, variables: Iterable[Variable]) -> list[Array]:
+    def read_all(self, variables: Iterable[AnyVariable]) -> list[Array]:
         """Returns the values of many variables: one exchange for each ps task, all tasks at once.
 
-        Each value is of one version of its variable; the variables are not read at one instant.
+        Each value is of one version of its variable (of a partitioned variable, of each of its parts); the variables
+        are not read at one instant.
 
         Raises:
             FailedPreconditionError: One of them has not been initialised.
         """
-        routed = [
-            Routed(variable.ps_task, Read(variable.spec.name), variable.spec.size_bytes) for variable in variables
-        ]
-        return [result.tensor for result in self._fanout.run_all(routed) if result.tensor is not None]
+        whole = list(variables)
+        parts = [part for variable in whole for part in parts_of(variable)]
+        routed = [Routed(part.ps_task, Read(part.spec.name), part.spec.size_bytes) for part in parts]
+        values = iter([tensor_of(result) for result in self._fanout.run_all(routed)])
+        return [assembled(variable, [next(values) for _ in parts_of(variable)]) for variable in whole]
 
     @overload
-    def assign_add_all(
-        self, pairs: Iterable[tuple[Variable, npt.ArrayLike]], *, wait: Literal[True] = True
-    ) -> None: ...
+    def assign_add_all(self, pairs: Iterable[Pair], *, wait: Literal[True] = True) -> None: ...
     @overload
-    def assign_add_all(
-        self, pairs: Iterable[tuple[Variable, npt.ArrayLike]], *, wait: Literal[False]
-    ) -> Future[None]: ...
-    def assign_add_all(
-        self, pairs: Iterable[tuple[Variable, npt.ArrayLike]], *, wait: bool = True
-    ) -> Future[None] | None:
+    def assign_add_all(self, pairs: Iterable[Pair], *, wait: Literal[False]) -> Future[None]: ...
+    def assign_add_all(self, pairs: Iterable[Pair], *, wait: bool = True) -> Future[None] | None:
         """Adds to many variables: one exchange for each ps task, all tasks at once.
 
         All deltas are checked before any is sent. Each addition is atomic, all together are not.
@@ -206,14 +201,16 @@ class Client:
         """
         return self._update_all(UpdateRule.ASSIGN_ADD, pairs, wait)
 
-    def assign_all(self, pairs: Iterable[tuple[Variable, npt.ArrayLike]]) -> None:
+    def assign_all(self, pairs: Iterable[Pair]) -> None:
         """Replaces the values of many variables; otherwise as ``assign_add_all``."""
         self._update_all(UpdateRule.ASSIGN, pairs, wait=True)
 
-    def _update_all(
-        self, rule: UpdateRule, pairs: Iterable[tuple[Variable, npt.ArrayLike]], wait: bool
-    ) -> Future[None] | None:
-        routed = [Routed(variable.ps_task, variable.update(rule, value, copy=not wait)) for variable, value in pairs]
+    def _update_all(self, rule: UpdateRule, pairs: Iterable[Pair], wait: bool) -> Future[None] | None:
+        routed = [
+            Routed(part.ps_task, part.update(rule, piece, copy=not wait))
+            for variable, value in pairs
+            for part, piece in zip(parts_of(variable), pieces_of(variable, value), strict=True)
+        ]
         if not wait:
             return mapped(self._fanout.run_all_later(routed), lambda _: None)
         self._fanout.run_all(routed)

@@ -6,23 +6,21 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Literal, overload
 
-import numpy.typing as npt
-
 from ps_protocol.operations import Array
 from worker_client.default_client import get_default_client
-from worker_client.variable import Variable
+from worker_client.variable_parts import AnyVariable, Pair
 
 
-def read_all(variables: Iterable[Variable]) -> list[Array]:
+def read_all(variables: Iterable[AnyVariable]) -> list[Array]:
     """``Client.read_all`` of the default connection."""
     return get_default_client().read_all(variables)
 
 
 @overload
-def assign_add_all(pairs: Iterable[tuple[Variable, npt.ArrayLike]], *, wait: Literal[True] = True) -> None: ...
+def assign_add_all(pairs: Iterable[Pair], *, wait: Literal[True] = True) -> None: ...
 @overload
-def assign_add_all(pairs: Iterable[tuple[Variable, npt.ArrayLike]], *, wait: Literal[False]) -> Future[None]: ...
-def assign_add_all(pairs: Iterable[tuple[Variable, npt.ArrayLike]], *, wait: bool = True) -> Future[None] | None:
+def assign_add_all(pairs: Iterable[Pair], *, wait: Literal[False]) -> Future[None]: ...
+def assign_add_all(pairs: Iterable[Pair], *, wait: bool = True) -> Future[None] | None:
     """``Client.assign_add_all`` of the default connection."""
     client = get_default_client()
     if wait:
@@ -31,6 +29,6 @@ def assign_add_all(pairs: Iterable[tuple[Variable, npt.ArrayLike]], *, wait: boo
     return client.assign_add_all(pairs, wait=False)
 
 
-def assign_all(pairs: Iterable[tuple[Variable, npt.ArrayLike]]) -> None:
+def assign_all(pairs: Iterable[Pair]) -> None:
     """``Client.assign_all`` of the default connection."""
     get_default_client().assign_all(pairs)

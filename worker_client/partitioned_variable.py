@@ -126,9 +126,14 @@ class PartitionedVariable:
         return self._apply(lambda part, value: part.assign_sub(value, **options), value)
 
     def _apply(self, update: Callable[[Any, Any], Any], value: Any) -> list[Any]:
-        return [update(part, piece) for part, piece in zip(self._parts, self._pieces(value), strict=True)]
+        return [update(part, piece) for part, piece in zip(self._parts, self.pieces(value), strict=True)]
 
-    def _pieces(self, value: Any) -> Sequence[Any]:
+    def pieces(self, value: Any) -> Sequence[Any]:
+        """Returns what of a value, given as for ``assign``, belongs to each part.
+
+        Raises:
+            ValueError: The value has another shape.
+        """
         if isinstance(value, PartitionedVariable):
             value = value.as_tensor()
         if isinstance(value, list):

@@ -69,7 +69,7 @@ class Template:
         unique_name: str | None = None,
         custom_getter: Getter | None = None,
     ):
-        if name is None:
+        if not name:
             raise ValueError("a template needs a name")
         self._name = name
         self._func = func

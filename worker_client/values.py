@@ -52,13 +52,15 @@ def convert(value: npt.ArrayLike, spec: VariableSpec, *, copy: bool = False) -> 
     array = value if isinstance(value, np.ndarray) else np.asarray(value)
     if array.dtype == spec.dtype:
         return array.copy() if copy else array
-    if not keeps_kind(array.dtype, spec.dtype):
+    is_python = not isinstance(value, np.ndarray | np.generic)
+    # A Python integer has no sign of its own: whether it fits is checked below.
+    if not keeps_kind(array.dtype, spec.dtype) and not (is_python and array.dtype.kind + spec.dtype.kind == "iu"):
         raise DTypeMismatchError(
             f"variable {spec.name} holds {spec.dtype.name}, the value is {array.dtype.name}; "
             f"convert it first if that is meant",
             variable=spec.name,
         )
-    if isinstance(value, np.ndarray | np.generic):
+    if not is_python:
         return array.astype(spec.dtype)
     try:
         return np.asarray(value, dtype=spec.dtype)

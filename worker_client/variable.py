@@ -125,7 +125,7 @@ class Variable(NDArrayOperatorsMixin):
         Raises:
             FailedPreconditionError: It has not been initialised.
         """
-        return _tensor(self._run(Read(self.spec.name), expected_reply_bytes=self.spec.size_bytes))
+        return tensor_of(self._run(Read(self.spec.name), expected_reply_bytes=self.spec.size_bytes))
 
     def numpy(self) -> Array:
         """The same as ``read_value()``."""
@@ -145,7 +145,7 @@ class Variable(NDArrayOperatorsMixin):
         """
         rows = row_indices(indices, self.spec)
         row_bytes = self.spec.size_bytes // max(1, self.shape[0]) if self.shape else 0
-        return _tensor(self._run(Gather(self.spec.name, rows), expected_reply_bytes=rows.size * row_bytes))
+        return tensor_of(self._run(Gather(self.spec.name, rows), expected_reply_bytes=rows.size * row_bytes))
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False:
@@ -358,7 +358,8 @@ class Variable(NDArrayOperatorsMixin):
         return self._runner.run(self.ps_task, operation, expected_reply_bytes=expected_reply_bytes)
 
 
-def _tensor(result: Result) -> Array:
+def tensor_of(result: Result) -> Array:
+    """Returns the tensor that a read or gather was answered with."""
     if result.tensor is None:
         raise InternalError("the reply to a read holds no tensor")
     return result.tensor

@@ -16,7 +16,7 @@ PS_TASKS = ("ps0", "ps1")
 WORKERS = ("worker0", "worker1", "worker2")
 TRAINED = 0.95
 UP_TIMEOUT = 300.0
-LONG_TRAINING = {"EPOCHS": "400"}
+LONG_TRAINING = {"EPOCHS": "120"}
 """Long enough for a worker to be killed in the middle of it."""
 
 

@@ -20,6 +20,7 @@ import pytest
 import worker_client as ss
 from ps_cluster import LocalCluster
 from ps_protocol.operations import Batch, BatchReply
+from worker_client.placement_strategies import PsStrategy
 from worker_client.transport import grpc as grpc_transport
 from worker_client.transport.grpc import GrpcPsService
 
@@ -82,8 +83,12 @@ def test_ten_orders_of_creation_give_ten_variables(cluster: LocalCluster) -> Non
 
     def create(seed: int) -> dict[str, str]:
         order = random.Random(seed).sample(names, len(names))
-        strategy = [ss.RoundRobinStrategy(2), ss.GreedyLoadBalancingStrategy(2, ss.byte_size_load_fn), ss.HashStrategy(2)]
-        with ss.connect(cluster.cluster_spec, ps_strategy=strategy[seed % 3]), ss.variable_scope("orders"):
+        strategies: list[PsStrategy] = [
+            ss.RoundRobinStrategy(2),
+            ss.GreedyLoadBalancingStrategy(2, ss.byte_size_load_fn),
+            ss.HashStrategy(2),
+        ]
+        with ss.connect(cluster.cluster_spec, ps_strategy=strategies[seed % 3]), ss.variable_scope("orders"):
             together.wait()
             return {name: ss.get_variable(name, [int(name[1:]) + 1]).device for name in order}
 
@@ -158,6 +163,21 @@ def status_of(cluster: LocalCluster, task: int) -> Any:
         return service.status(timeout_s=10)
     finally:
         service.close()
+
+
+def test_partitioned_variables_move_with_the_others(client: ss.Client, cluster: LocalCluster) -> None:
+    with ss.variable_scope("moved", initializer=ss.zeros_initializer()):
+        whole = ss.get_variable("whole", [2])
+        parted = ss.get_variable("parted", [5, 2], partitioner=ss.fixed_size_partitioner(2))
+    batches = [status_of(cluster, task).batches for task in range(2)]
+    ss.assign_add_all([(parted, np.arange(10).reshape(5, 2)), (whole, [1, 2])])
+    read_parted, read_whole = ss.read_all([parted, whole])
+    assert read_parted.tolist() == np.arange(10).reshape(5, 2).tolist()
+    assert read_whole.tolist() == [1, 2]
+    assert [status_of(cluster, task).batches - batches[task] for task in range(2)] == [2, 2]
+    with pytest.raises(ValueError, match=r"moved/parted.*\[4, 2\]"):
+        ss.assign_add_all([(whole, [1, 2]), (parted, np.ones((4, 2)))])
+    assert whole.numpy().tolist() == [1, 2]
 
 
 def test_updates_that_are_not_waited_for_are_seen_by_the_next_read(client: ss.Client) -> None:

@@ -133,6 +133,27 @@ def test_workers_run_against_ps_tasks_and_their_output_has_their_name(up: Up) ->
         assert f"{task} done" in launch.output[-1]
 
 
+PROGRESS = """
+import os, uuid
+from ps_protocol.cluster_spec import TfConfig
+from worker_client.transport import grpc
+config, incarnation = TfConfig.from_env(), uuid.uuid4()
+ps = grpc.connect(config.cluster.ps_addresses()[0], task="ps:0")
+ps.join(str(config.task), incarnation, "localhost", os.getpid(), timeout_s=30)
+ps.report_progress(str(config.task), incarnation, 1200, timeout_s=30)
+ps.close()
+"""
+
+
+def test_the_steps_of_the_workers_are_shown(up: Up, tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text(PROGRESS)
+    launch = up(options="--ps 2 --workers 2")
+    assert launch.wait() == 0, launch.text
+    for index in range(2):
+        assert f"worker:{index} done, 1,200 steps" in launch.output[-1]
+        assert re.search(rf"ps:{index} done, received [\d.]+ \w+, sent", launch.output[-1])
+
+
 def test_output_of_the_ps_tasks_is_shown_without_the_line_for_programs(up: Up) -> None:
     launch = up("all:exit0", options=f"--ps 2 --workers 1 {VERBOSE_PS}")
     assert launch.wait() == 0

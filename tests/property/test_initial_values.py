@@ -80,7 +80,7 @@ def test_parts_of_identities_are_parts_of_the_whole(dtype: str, cut: list[Cut]) 
 @given(
     st.sampled_from(FLOATS),
     st.floats(-100.0, 100.0),
-    st.floats(0.001, 100.0),
+    st.floats(0.01, 100.0),
     seeds,
 )
 def test_uniform_values_lie_in_their_range(dtype: str, minval: float, span: float, seed: int) -> None:

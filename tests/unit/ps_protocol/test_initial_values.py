@@ -94,6 +94,11 @@ class TestContract:
         expected = [1.3769287290957761, -0.41095450075553525, -0.7164184460859243]
         assert initial_value(spec, InitializerSpec(RandomNormal(0, 1), 42)).tolist() == expected
 
+    def test_types_of_ml_dtypes_are_rounded_by_way_of_float32(self) -> None:
+        a_little_more_than_half_way = 1.0 + 2.0**-8 + 2.0**-40  # between 1 and the next bfloat16; half way in float32
+        value = made(RandomNormal(a_little_more_than_half_way, 0.0), dtype=ml_dtypes.bfloat16)
+        assert value.astype(np.float64).tolist() == [[1.0, 1.0], [1.0, 1.0]]
+
     @pytest.mark.parametrize("kind", RANDOM_KINDS)
     def test_names_and_seeds_make_a_difference(self, kind: InitializerKind) -> None:
         values = [

@@ -56,7 +56,7 @@ def fanout(services: list[ScriptedService]) -> Iterator[Fanout]:
 
 
 def add(number: int) -> Update:
-    return Update(f"v{number}", UpdateRule.ASSIGN_ADD, np.float32(1).reshape(()))
+    return Update(f"v{number}", UpdateRule.ASSIGN_ADD, np.array(1, np.float32))
 
 
 def test_one_exchange_for_each_task_and_results_in_order(fanout: Fanout, services: list[ScriptedService]) -> None:

@@ -21,13 +21,13 @@ from ps_protocol.errors import (
     StateLostError,
     UnavailableError,
 )
-from ps_protocol.operations import Batch, BatchReply, Read, Update, UpdateRule
+from ps_protocol.operations import Batch, BatchReply, Operation, Read, Update, UpdateRule
 from ps_protocol.ps_service import PsService
 from tests.unit.worker_client.fakes import STORE, ScriptedService, succeed
 from worker_client.ps_handle import PsHandle, Settings
 from worker_client.retry import Deadline, RetryPolicy
 
-ADD = Update("v", UpdateRule.ASSIGN_ADD, np.float32(1).reshape(()))
+ADD = Update("v", UpdateRule.ASSIGN_ADD, np.array(1, np.float32))
 READ = Read("v")
 CLIENT = uuid4()
 
@@ -99,7 +99,8 @@ def test_a_ps_of_another_index_is_refused(handle: PsHandle, service: ScriptedSer
 
 def test_only_mutating_batches_are_numbered(handle: PsHandle, service: ScriptedService) -> None:
     connected(handle)
-    for operations in ([ADD], [READ], [ADD, READ]):
+    batches: list[list[Operation]] = [[ADD], [READ], [ADD, READ]]
+    for operations in batches:
         handle.exchange(operations)
     assert [batch.sequence for batch in service.batches] == [1, 0, 2]
     assert {(batch.client, batch.store) for batch in service.batches} == {(CLIENT, STORE)}
@@ -194,9 +195,12 @@ def test_a_full_queue_refuses_with_the_limit(service: ScriptedService) -> None:
     service.answer = answer
     handle = connected(make_handle(service, operation_timeout_s=0.01, max_pending_batches=1))
     accepted: list[Any] = []
+
+    def submit_four() -> None:
+        accepted.extend(handle.submit([ADD]) for _ in range(4))
+
     with pytest.raises(ResourceExhaustedError, match=r"1 batches have been waiting for ps:0 at h:1"):
-        for _ in range(4):
-            accepted.append(handle.submit([ADD]))
+        submit_four()
     blocked.set()
     for future in accepted:
         future.result(10)

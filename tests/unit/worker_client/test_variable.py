@@ -19,9 +19,7 @@ from ps_protocol.operations import (
     Operation,
     Read,
     Result,
-    Scatter,
     ScatterRule,
-    Update,
     UpdateRule,
     VariableSpec,
 )
@@ -203,7 +201,7 @@ def test_changing_it_in_place_is_refused_with_the_remedy(variable: Variable, run
 
 def test_it_is_a_key_and_not_iterated(variable: Variable, runner: RecordingRunner) -> None:
     other = make(runner, "float32")
-    assert variable == variable  # noqa: PLR0124 - identity is the point
+    assert variable == variable
     assert variable != other
     assert {variable: 1}[variable] == 1
     with pytest.raises(TypeError, match="not iterable"):
