@@ -150,7 +150,7 @@ def _list_variables(spec: ClusterSpec, as_json: bool, timeout_s: float) -> bool:
     records = variable_records(answers)
     if as_json:
         _print_json(records)
-    else:
+    elif _any_answered(answers):
         print_table(variable_table(records))
     return _all_answered(answers)
 
@@ -165,11 +165,11 @@ def _list_tasks(spec: ClusterSpec, as_json: bool, timeout_s: float) -> bool:
     of_ps, of_members = ps_records(answers), member_records(members.value or [])
     if as_json:
         _print_json({"ps": of_ps, "members": of_members})
-    else:
+    elif _any_answered(answers):
         print_table(ps_table(of_ps))
         typer.echo()
         print_table(member_table(of_members, time.time()))
-    return _all_answered(answers) and members.error is None
+    return _all_answered(answers if answers[0].error is not None else [*answers, members])
 
 
 def _cluster_spec(flag: str | None) -> ClusterSpec:
@@ -198,6 +198,10 @@ def _all_answered(answers: Sequence[Answer[Any]]) -> bool:
     for failure in failures:
         _print_error(failure)
     return not failures
+
+
+def _any_answered(answers: Sequence[Answer[Any]]) -> bool:
+    return any(answer.error is None for answer in answers)
 
 
 def _print_json(value: object) -> None:

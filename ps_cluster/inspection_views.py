@@ -139,9 +139,14 @@ def member_table(records: Sequence[dict[str, Any]], now_s: float) -> Table:
 def print_table(table: Table) -> None:
     """Prints a table to standard output: to the width of a terminal, else each row on one line whatever its length."""
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_UNBOUNDED_WIDTH)
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    wide = Console(highlight=False, width=_UNBOUNDED_WIDTH)
+    with wide.capture() as capture:
+        wide.print(table)
+    for line in capture.get().splitlines():
+        console.file.write(f"{line.rstrip()}\n")
 
 
 def _table(*headings: str) -> Table:

@@ -253,7 +253,9 @@ def _signals_go_to(handler: Callable[[int], None]) -> Iterator[None]:
     def handle(signum: int, _frame: FrameType | None) -> None:
         handler(signum)
 
-    previous = {signum: signal.signal(signum, handle) for signum in _SIGNALS}
+    hangup_is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # by nohup, so as to outlive the terminal
+    signals = [signum for signum in _SIGNALS if not (signum is signal.SIGHUP and hangup_is_ignored)]
+    previous = {signum: signal.signal(signum, handle) for signum in signals}
     try:
         yield
     finally:

@@ -40,8 +40,8 @@ class LedgerLimits:
 
     Attributes:
         answers_per_client: Newest answers kept for each client.
-        tensor_bytes: Bytes of tensors in remembered answers, over all clients; the newest answer of the client that
-            was served last is kept even if it alone is larger.
+        tensor_bytes: Bytes of tensors in remembered answers, over all clients; the newest answer that has tensors is
+            kept even if it alone is larger.
         clients: Clients known at a time.
         idle_after_s: Seconds without a batch after which a client may be forgotten to make room for another.
         departed: Incarnations of clients gone that are remembered, so that they cannot start anew.

@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,9 +65,9 @@ def _no_descriptor_leaks() -> Iterator[None]:
     before = _open_descriptors()
     yield
     gc.collect()
-    after = _open_descriptors()
-    if len(after) > len(before) + _MAX_LEAKED_DESCRIPTORS:
-        pytest.fail(f"{len(after) - len(before)} descriptors were left open: {sorted(after)}")
+    left = Counter(_open_descriptors()) - Counter(before)
+    if left.total() > _MAX_LEAKED_DESCRIPTORS:
+        pytest.fail(f"{left.total()} descriptors were left open, of these most: {left.most_common(10)}")
 
 
 def _children() -> list[psutil.Process]:

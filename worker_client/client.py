@@ -20,6 +20,7 @@ from ps_protocol.operations import Array, Read, UpdateRule
 from ps_protocol.ps_service import PsService
 from ps_protocol.task_id import TaskId
 from worker_client import default_client
+from worker_client.declaration import Declarer
 from worker_client.fanout import Fanout, Routed
 from worker_client.futures import mapped
 from worker_client.graph import Graph
@@ -106,6 +107,9 @@ class Client:
         task: Which task this process is.
         incarnation: Identity of this connection, never used again.
         graph: This connection's names, scopes and collections.
+        fanout: The way to the ps tasks.
+        declarer: Declares variables on them.
+        job_seed: Seed from which initial values follow.
     """
 
     def __init__(
@@ -127,7 +131,7 @@ class Client:
         ]
         self._local_lock = threading.Lock()  # guards: _local
         self._local: PsHandle | None = None
-        self._fanout = Fanout(self._handles, self._local_handle)
+        self.fanout = Fanout(self._handles, self._local_handle)
         self._report_lock = threading.Lock()  # guards: _reported_s, _step
         self._reported_s = -_REPORT_EVERY_S
         self._step = 0
@@ -139,16 +143,9 @@ class Client:
         except BaseException:
             self._close_handles()
             raise
-        self.graph = Graph(
-            variable_factory=VariableFactory(
-                self._fanout,
-                cluster_spec=cluster_spec,
-                task=task,
-                job_seed=welcomes[0].job_seed,
-                ps_strategy=ps_strategy,
-                initialize=initialize,
-            )
-        )
+        self.job_seed = welcomes[0].job_seed
+        self.declarer = Declarer(self.fanout, cluster_spec=cluster_spec, task=task, ps_strategy=ps_strategy)
+        self.graph = Graph(VariableFactory(self.fanout, self.declarer, job_seed=self.job_seed, initialize=initialize))
         default_client.opened(self)
 
     @property
@@ -183,7 +180,7 @@ class Client:
         whole = list(variables)
         parts = [part for variable in whole for part in parts_of(variable)]
         routed = [Routed(part.ps_task, Read(part.spec.name), part.spec.size_bytes) for part in parts]
-        values = iter([tensor_of(result) for result in self._fanout.run_all(routed)])
+        values = iter([tensor_of(result) for result in self.fanout.run_all(routed)])
         return [assembled(variable, [next(values) for _ in parts_of(variable)]) for variable in whole]
 
     @overload
@@ -212,8 +209,8 @@ class Client:
             for part, piece in zip(parts_of(variable), pieces_of(variable, value), strict=True)
         ]
         if not wait:
-            return mapped(self._fanout.run_all_later(routed), lambda _: None)
-        self._fanout.run_all(routed)
+            return mapped(self.fanout.run_all_later(routed), lambda _: None)
+        self.fanout.run_all(routed)
         return None
 
     # -- taking part --------------------------------------------------------------------------

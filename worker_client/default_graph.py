@@ -44,7 +44,9 @@ def reset_default_graph() -> None:
         RuntimeError: This thread is inside ``graph.as_default()``, so that another graph is the default.
     """
     if _stack.graphs:
-        raise RuntimeError("reset_default_graph() inside graph.as_default() would have no effect; leave the block first")
+        raise RuntimeError(
+            "reset_default_graph() inside graph.as_default() would have no effect; leave the block first"
+        )
     client = find_default_client()
     if client:
         client.graph = client.graph.emptied()

@@ -28,7 +28,8 @@ class DeviceFields(NamedTuple):
 
     def merged_with(self, stronger: DeviceFields) -> DeviceFields:
         """Returns these fields, each replaced by that of ``stronger`` where it says something."""
-        return DeviceFields(*(own if other is None else other for own, other in zip(self, stronger, strict=True)))
+        said = {name: value for name, value in stronger._asdict().items() if value is not None}
+        return self._replace(**said)
 
     def to_string(self) -> str:
         """Returns the canonical string; "" if nothing is said."""

@@ -52,15 +52,14 @@ class Fanout:
             self.handle(ps_task).submit((operation,), expected_reply_bytes=0), lambda replies: succeeded(replies[0])
         )
 
-    def run_all(self, routed: Sequence[Routed]) -> list[Result]:
+    def exchange_all(self, routed: Sequence[Routed]) -> list[Reply]:
         """Carries out operations on any tasks and waits for all of them.
 
         Returns:
-            One result for each, in the order given.
+            One reply for each, in the order given; an error of one operation is a reply.
 
         Raises:
-            ShardscopeError: An operation or a whole task failed. The other operations have been carried out all the
-                same.
+            ShardscopeError: A whole task has failed. What was for other tasks has been carried out all the same.
         """
         groups = list(_by_task(routed).items())
         if len(groups) != 1:
@@ -70,15 +69,24 @@ class Fanout:
             [each.operation for each in routed],
             expected_reply_bytes=sum(each.expected_reply_bytes for each in routed),
         )
-        return [succeeded(reply) for reply in replies]
+        return list(replies)
+
+    def run_all(self, routed: Sequence[Routed]) -> list[Result]:
+        """The same where all operations have to succeed.
+
+        Raises:
+            ShardscopeError: Also the first error of an operation. The others have been carried out all the same.
+        """
+        return [succeeded(reply) for reply in self.exchange_all(routed)]
 
     def run_all_later(self, routed: Sequence[Routed]) -> Future[list[Result]]:
-        """The same behind what was queued before, without waiting."""
-        return self._submit_all(routed, list(_by_task(routed).items()))
+        """The same as ``run_all``, behind what was queued before and without waiting."""
+        replies = self._submit_all(routed, list(_by_task(routed).items()))
+        return mapped(replies, lambda done: [succeeded(reply) for reply in done])
 
     def _submit_all(
         self, routed: Sequence[Routed], groups: Sequence[tuple[int | None, list[int]]]
-    ) -> Future[list[Result]]:
+    ) -> Future[list[Reply]]:
         futures = [
             self.handle(ps_task).submit(
                 [routed[position].operation for position in positions],
@@ -87,13 +95,13 @@ class Fanout:
             for ps_task, positions in groups
         ]
 
-        def in_order(replies: list[tuple[Reply, ...]]) -> list[Result]:
+        def in_order(answers: list[tuple[Reply, ...]]) -> list[Reply]:
             by_position = {
                 position: reply
-                for (_, positions), answered in zip(groups, replies, strict=True)
+                for (_, positions), answered in zip(groups, answers, strict=True)
                 for position, reply in zip(positions, answered, strict=True)
             }
-            return [succeeded(by_position[position]) for position in range(len(routed))]
+            return [by_position[position] for position in range(len(routed))]
 
         return mapped(gathered(futures), in_order)
 

@@ -31,7 +31,7 @@ class GetterRequest:
         initializer: As given, None for the default.
         regularizer: Makes its loss.
         reuse: Whether it must exist (True), must not (False), or may.
-        trainable: Whether optimizers are meant to update it.
+        trainable: Whether optimizers are meant to update it, None for the default.
         collections: The collections it goes into, None for the standard ones.
         caching_device: Where a local copy is kept.
         partitioner: Says into how many parts to cut it; None for one whole.
@@ -48,7 +48,7 @@ class GetterRequest:
     initializer: Initializer
     regularizer: Regularizer | None
     reuse: Reuse
-    trainable: bool
+    trainable: bool | None
     collections: Any
     caching_device: Any
     partitioner: Partitioner | None

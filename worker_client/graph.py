@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias
 
 from worker_client import default_graph
+from worker_client.computation import Computation
 from worker_client.device import DeviceLike
 from worker_client.graph_collections import Collections
 from worker_client.name_scopes import NameScopes
@@ -32,6 +33,7 @@ class _ThreadState(threading.local):
     def __init__(self) -> None:
         self.scopes = ScopeStore()
         self.creators: tuple[tuple[int, VariableCreator], ...] = ()
+        self.control_inputs: tuple[Operation, ...] = ()
         self.placement: PlacementScopes | None = None
 
 
@@ -60,7 +62,7 @@ class Graph:
         self.container_name = ""
         self.collections = Collections()
         self.variables = VariableTable(self)
-        self._names = NameScopes()
+        self._names = NameScopes(forgets_unused=not self.deferred)
         self._operations = OperationTable()
         self._finalized = False
         self._shared_placement = PlacementScopes()
@@ -120,6 +122,7 @@ class Graph:
         *,
         name: str | None = None,
         attributes: Mapping[str, Any] | None = None,
+        computation: Computation | None = None,
     ) -> Operation:
         """Names and places an operation. It computes nothing.
 
@@ -130,19 +133,52 @@ class Graph:
             name: Name within the current name scope, made unique; with a slash at its end, the full name as it is.
                 ``op_type`` if not given.
             attributes: What else its type needs to know.
+            computation: How it gets its output when a session runs it.
 
         Raises:
             RuntimeError: The graph is finalized.
             ValueError: The name is not valid, or an exact name is taken.
         """
         self._require_not_finalized()
+        self._names.mark_current_as_used()
         name = name or op_type
         full_name = name[:-1] if name.endswith("/") else self.unique_name(name)
         check_operation_name(full_name)
-        operation = Operation(self, op_type, full_name, inputs=inputs, outputs=outputs, attributes=attributes)
-        self._placement.place(operation)
+        operation = Operation(
+            self,
+            op_type,
+            full_name,
+            inputs=inputs,
+            outputs=outputs,
+            attributes=attributes,
+            computation=computation,
+            control_inputs=self._thread.control_inputs,
+        )
         self._operations.add(operation)
+        self._placement.place(operation)
         return operation
+
+    @contextmanager
+    def control_dependencies(self, control_inputs: Iterable[Any] | None) -> Iterator[None]:
+        """Makes what is built inside the block, on this thread, run after other operations.
+
+        Args:
+            control_inputs: Operations, tensors or variables, in addition to those of the blocks around; None to forget
+                those instead.
+
+        Raises:
+            ValueError: One belongs to another graph.
+        """
+        outer = self._thread.control_inputs
+        added = tuple(operation_of(each) for each in control_inputs or ())
+        for operation in added:
+            if operation.graph is not self:
+                raise ValueError(f"{operation.name} belongs to another graph and cannot be waited for in this one")
+        self._thread.control_inputs = () if control_inputs is None else tuple(dict.fromkeys([*outer, *added]))
+        try:
+            yield
+        finally:
+            self._thread.control_inputs = outer
 
     def get_operations(self) -> list[Operation]:
         """Returns all operations in the order in which they were made."""

@@ -15,8 +15,8 @@ from worker_client.graph import VariableCreator
 class name_scope:  # noqa: N801 - TensorFlow's name, used like a function
     """Prefixes the names of the operations and of the ``Variable``s made inside the block.
 
-    Gives the full name of the scope with a slash at its end, "" at the root. It is a new scope on every entry. Variables
-    of ``get_variable`` are not affected; ``variable_scope`` names those.
+    Gives the full name of the scope with a slash at its end, "" at the root. It is a new scope on every entry. It does
+    not affect the variables of ``get_variable``; ``variable_scope`` names those.
 
     Args:
         name: A name, which is made unique; with a slash at its end, a full name that is entered exactly as it is; None

@@ -86,11 +86,10 @@ def repeated_value(value: object, variable: VariableSpec) -> Array:
 
 
 def called_value(initializer: Callable[..., Any], variable: VariableSpec) -> Array:
-    """Returns what a function makes of a variable's shape and dtype.
+    """Returns what a function makes of a variable's shape and dtype, as an array of both.
 
     Args:
-        initializer: Called with the shape, as a list, and the keyword ``dtype``; also with the keyword
-            ``partition_info`` if it has a parameter of that name, which of a whole variable is None.
+        initializer: As for ``call_initializer``.
         variable: The variable, or a part of a partitioned one.
 
     Raises:
@@ -99,17 +98,31 @@ def called_value(initializer: Callable[..., Any], variable: VariableSpec) -> Arr
         ValueError: As ``array_value``.
         Exception: Whatever the function raises, with a note that names the variable.
     """
+    result = call_initializer(initializer, variable)
+    _check_shape(np.shape(result), variable.shape, variable)
+    return array_value(result, variable)
+
+
+def call_initializer(initializer: Callable[..., Any], variable: VariableSpec) -> Any:
+    """Returns what a function makes of a variable's shape and dtype, whatever it is.
+
+    Args:
+        initializer: Called with the shape, as a list, and the keyword ``dtype``; also with the keyword
+            ``partition_info`` if it has a parameter of that name, which of a whole variable is None.
+        variable: The variable, or a part of a partitioned one.
+
+    Raises:
+        Exception: Whatever the function raises, with a note that names the variable.
+    """
     keywords: dict[str, Any] = {"dtype": DType(variable.dtype)}
     if _takes_partition_info(initializer):
         place = variable.slice
         keywords["partition_info"] = place and PartitionInfo(list(place.full_shape), list(place.offset))
     try:
-        result = initializer(list(variable.shape), **keywords)
+        return initializer(list(variable.shape), **keywords)
     except Exception as error:
         error.add_note(f"while computing the initial value of {subject(variable)}")
         raise
-    _check_shape(np.shape(result), variable.shape, variable)
-    return array_value(result, variable)
 
 
 def _takes_partition_info(initializer: Callable[..., Any]) -> bool:

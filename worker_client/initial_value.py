@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from ps_protocol.initializer_spec import Value
+from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
-from worker_client.initial_arrays import array_value, called_value
+from worker_client.dtypes import DType, as_dtype
+from worker_client.initial_arrays import array_value, call_initializer
+from worker_client.initializer_base import DescribedInitializer, Initializer
 from worker_client.initializers import initializer_spec
 from worker_client.operation import OutputSpec, Tensor
+from worker_client.partitioners import PartitionInfo, Shape
 from worker_client.tensor_shape import TensorShape
 
 if TYPE_CHECKING:
@@ -34,12 +38,40 @@ class BoundInitializer:
     shape: tuple[int, ...]
     slice: PartitionSlice | None = None
 
+    @property
+    def is_described(self) -> bool:
+        """Whether it is one of this library's, which tell the ps what to do instead of making the value here."""
+        return isinstance(self.initializer, DescribedInitializer)
+
     def spec(self, name: str) -> VariableSpec:
         """Returns what is fixed about the variable, given its name."""
         return VariableSpec(name, self.dtype, self.shape, self.slice)
 
-    def __call__(self) -> Array:
-        return called_value(self.initializer, self.spec(""))
+    def __call__(self) -> Any:
+        return call_initializer(self.initializer, self.spec(""))
+
+
+class ComputedValue(Initializer):
+    """A value that was computed when its variable was defined.
+
+    Args:
+        value: Of the variable's own shape, which of a part is the part's.
+    """
+
+    def __init__(self, value: Array):
+        self.value = value
+        self.dtype = DType(value.dtype)
+
+    def __call__(
+        self,
+        shape: Shape,
+        dtype: npt.DTypeLike | None = None,
+        partition_info: PartitionInfo | None = None,  # noqa: ARG002 - the value is that of the part
+    ) -> Array:
+        return self.value.astype(self.value.dtype if dtype is None else as_dtype(dtype)).reshape(shape)
+
+    def spec(self, variable: VariableSpec, job_seed: int) -> InitializerSpec:  # noqa: ARG002 - nothing depends on it
+        return InitializerSpec(Value(self.value), job_seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +79,12 @@ class InitialValue:
     """What a variable starts with, and what follows about the variable.
 
     Attributes:
-        initializer: An initializer that the ps can carry out by itself, or the value: an array, or a lazy tensor.
+        initializer: An ``Initializer``, or a lazy tensor.
         dtype: Of the variable.
         shape: Of the variable.
     """
 
-    initializer: Any
+    initializer: Initializer | Tensor
     dtype: np.dtype[Any]
     shape: TensorShape
 
@@ -68,13 +100,20 @@ def initial_value(given: object, name: str, dtype: np.dtype[Any] | None) -> Init
     Raises:
         ValueError: The initializer does not suit the variable.
         TypeError: The value is not of the variable's kind of elements.
+        Exception: Whatever a user's function raises.
     """
     if isinstance(given, BoundInitializer):
-        kind = initializer_spec(given.initializer, given.spec(name), job_seed=0).kind
-        initializer = kind.array if isinstance(kind, Value) else given.initializer
-        return InitialValue(initializer, given.dtype, TensorShape(given.shape))
-    value = tensor_value(given() if callable(given) else given, name, dtype)
-    return InitialValue(value, value.dtype, TensorShape(value.shape))
+        spec = given.spec(name)
+        if given.is_described:
+            kind = initializer_spec(given.initializer, spec, job_seed=0).kind  # raises now what it would raise later
+            initializer = ComputedValue(kind.array) if isinstance(kind, Value) else given.initializer
+            return InitialValue(initializer, given.dtype, TensorShape(given.shape))
+        value = tensor_value(call_initializer(given.initializer, spec), name, given.dtype)
+    else:
+        value = tensor_value(given() if callable(given) else given, name, dtype)
+    return InitialValue(
+        value if isinstance(value, Tensor) else ComputedValue(value), value.dtype, TensorShape(value.shape)
+    )
 
 
 def tensor_value(value: object, name: str, dtype: np.dtype[Any] | None = None) -> Tensor | Array:
@@ -97,6 +136,8 @@ def tensor_value(value: object, name: str, dtype: np.dtype[Any] | None = None) -
     array = np.asarray(value)
     if dtype is None:
         dtype = array.dtype if hasattr(value, "dtype") else _python_dtype(array)
+    elif hasattr(value, "dtype"):
+        array = _losslessly_cast(array, dtype)
     return array_value(array, VariableSpec(name, dtype, array.shape))
 
 
@@ -110,6 +151,15 @@ def check_initializer_dtype(name: str, initializer: object, dtype: np.dtype[Any]
             f"the initializer of variable {name} is {value.dtype.name}, but dtype={dtype.name} is asked for; "
             f"leave out dtype, or convert the initializer"
         )
+
+
+def _losslessly_cast(array: Array, dtype: np.dtype[Any]) -> Array:
+    """Returns an array in another kind of numbers if no element changes, as the floats of ``np.zeros`` to integers."""
+    if array.dtype == dtype or array.dtype.kind not in "biuf" or dtype.kind not in "biuf":
+        return array
+    with np.errstate(invalid="ignore"):
+        cast = array.astype(dtype)
+    return cast if np.array_equal(cast, array) else array
 
 
 def _python_dtype(array: Array) -> np.dtype[Any]:

@@ -1,6 +1,6 @@
-"""Which names are valid, and which are still free.
+r"""Which names are valid, and which are still free.
 
-The rules are TensorFlow's. A name is made of letters, digits and ``_ . \\ / > -``; at the root, where it begins the
+The rules are TensorFlow's. A name is made of letters, digits and ``_ . \ / > -``; at the root, where it begins the
 name of an operation, the first character is a letter, a digit or a dot. Names that differ only in case count as the
 same, so that they stay apart where they become files.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Iterable
 
 _ROOT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 _NESTED_NAME = re.compile(r"[A-Za-z0-9_.\\/>-]*")
@@ -70,6 +71,12 @@ class NameTable:
             if mark_as_used:
                 self._next_number[key] = number + 1
             return unique_name
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Makes names, and their numbered forms, free again; ``names`` are as ``unique`` returned them."""
+        with self._lock:
+            for name in names:
+                self._next_number.pop(name.lower(), None)
 
     def _is_numbered(self, key: str) -> bool:
         """Whether ``key`` is a numbered name that was given out for its base."""

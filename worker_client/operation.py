@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from worker_client.lazy_array import LazyArray
 from worker_client.tensor_shape import ShapeLike, TensorShape
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from worker_client.computation import Computation
     from worker_client.graph import Graph
+    from worker_client.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,22 @@ class Operation:
         outputs: The tensors that it makes.
         device: Where it runs, as "/job:ps/task:1"; "" if that is left open.
         attributes: What else its type needs to know.
+        computation: How it gets its output when a session runs it; None if it only names something.
+        control_inputs: What must have run before it.
     """
 
-    __slots__ = ("_colocation_groups", "attributes", "device", "graph", "inputs", "name", "outputs", "type")
+    __slots__ = (
+        "_colocation_groups",
+        "attributes",
+        "computation",
+        "control_inputs",
+        "device",
+        "graph",
+        "inputs",
+        "name",
+        "outputs",
+        "type",
+    )
 
     def __init__(
         self,
@@ -71,6 +87,8 @@ class Operation:
         inputs: Sequence[Tensor] = (),
         outputs: Sequence[OutputSpec] = (),
         attributes: Mapping[str, Any] | None = None,
+        computation: Computation | None = None,
+        control_inputs: Sequence[Operation] = (),
     ):
         self.graph = graph
         self.type = op_type
@@ -79,6 +97,8 @@ class Operation:
         self.outputs = tuple(Tensor(self, index, output) for index, output in enumerate(outputs))
         self.device = ""
         self.attributes = dict(attributes or {})
+        self.computation = computation
+        self.control_inputs = tuple(control_inputs)
         self._colocation_groups: tuple[str, ...] = ()
 
     @property
@@ -92,6 +112,16 @@ class Operation:
         return NodeDef(
             self.name, self.type, self.device, tuple(tensor.name for tensor in self.inputs), dict(self.attributes)
         )
+
+    def add_control_inputs(self, operations: Sequence[Operation]) -> None:
+        """Makes it wait for more operations."""
+        self.control_inputs += tuple(each for each in operations if each not in self.control_inputs)
+
+    def run(self, feed_dict: Mapping[Any, Any] | None = None, session: Session | None = None) -> None:
+        """Runs it in a session, by default the default one; see ``Session.run``."""
+        from worker_client.session import session_for  # sessions run operations, so that they import this module
+
+        session_for(self.graph, session, self.name).run(self, feed_dict)
 
     def values(self) -> tuple[Tensor, ...]:
         """Returns the outputs."""
@@ -119,8 +149,8 @@ class Operation:
         return f"<Operation {self.name!r} type={self.type}>"
 
 
-class Tensor:
-    """One output of an operation.
+class Tensor(LazyArray):
+    """One output of an operation. In arithmetic and NumPy functions it makes further operations.
 
     Args:
         op: The operation.
@@ -160,6 +190,15 @@ class Tensor:
     def set_shape(self, shape: ShapeLike) -> None:
         """Adds to what is known about the shape; ValueError if it contradicts."""
         self._shape = self._shape.merge_with(shape)
+
+    def as_graph_tensor(self) -> Tensor:
+        return self
+
+    def eval(self, feed_dict: Mapping[Any, Any] | None = None, session: Session | None = None) -> Any:
+        """Computes it in a session, by default the default one; see ``Session.run``."""
+        from worker_client.session import session_for  # sessions run operations, so that they import this module
+
+        return session_for(self.graph, session, self.name).run(self, feed_dict)
 
     def __repr__(self) -> str:
         return f"<Tensor {self.name!r} shape={self._shape} dtype={self.dtype.name}>"

@@ -60,12 +60,14 @@ def _partitions(request: GetterRequest) -> list[int] | None:
     return partitions_of(request.partitioner, request.shape, DType(request.dtype), request.name)
 
 
-def _shared(found: PartitionedVariable, request: GetterRequest, partitions: Sequence[int] | None) -> PartitionedVariable:
+def _shared(
+    found: PartitionedVariable, request: GetterRequest, partitions: Sequence[int] | None
+) -> PartitionedVariable:
     name = request.name
     if request.reuse is False:
         raise ValueError(
-            f"partitioned variable {name} already exists ({found.dtype.name} {found.shape}); to share it, enter its scope "
-            f"with reuse=True or reuse=AUTO_REUSE"
+            f"partitioned variable {name} already exists ({found.dtype.name} {found.shape}); to share it, enter its "
+            f"scope with reuse=True or reuse=AUTO_REUSE"
         )
     if not request.shape.is_compatible_with(found.shape):
         raise ValueError(
@@ -142,6 +144,4 @@ def _part_request(
         else:
             initializer = part_value(initializer, VariableSpec(part_name, request.dtype, shape, place))
             known_shape = TensorShape(None)
-    return replace(
-        request, name=part_name, shape=known_shape, initializer=initializer, partitioner=None, slice=place
-    )
+    return replace(request, name=part_name, shape=known_shape, initializer=initializer, partitioner=None, slice=place)

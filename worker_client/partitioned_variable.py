@@ -58,7 +58,9 @@ class PartitionedVariable:
                 f"dimension of {self._shape}"
             )
         if sorted(self.partitions)[:-1] != [1] * (len(self.partitions) - 1):
-            raise ValueError(f"variable {self._name} is cut along several dimensions: {self.partitions}; only one may be")
+            raise ValueError(
+                f"variable {self._name} is cut along several dimensions: {self.partitions}; only one may be"
+            )
         if max(self.partitions) != len(self._parts):
             raise ValueError(f"variable {self._name} has {len(self._parts)} parts for the partitions {self.partitions}")
 
@@ -106,7 +108,8 @@ class PartitionedVariable:
         """Replaces the value of the whole.
 
         Args:
-            value: An array of the shape of the whole, another partitioned variable, or a list with a value for each part.
+            value: An array of the shape of the whole, another partitioned variable, or a list with one value for each
+                part.
             **options: Passed on to the ``assign`` of each part.
 
         Returns:
@@ -139,8 +142,8 @@ class PartitionedVariable:
         if isinstance(value, list):
             if len(value) != len(self._parts):
                 raise ValueError(
-                    f"partitioned variable {self._name} has {len(self._parts)} parts, the list has {len(value)} values; "
-                    f"give the value of the whole as an array"
+                    f"partitioned variable {self._name} has {len(self._parts)} parts, the list has {len(value)} values;"
+                    f" give the value of the whole as an array"
                 )
             return value
         if np.shape(value) != self._shape:

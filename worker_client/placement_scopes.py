@@ -16,7 +16,10 @@ class _DeviceScope(NamedTuple):
 
 
 class PlacementScopes:
-    """The scopes that place what is created now, innermost first. Not thread-safe: see ``Graph.switch_to_thread_local``.
+    """The scopes that place what is created now, innermost first. Not thread-safe.
+
+    A deferred graph shares one between its threads all the same, as TensorFlow does; there scopes that threads open at
+    the same time must not overlap, or see ``Graph.switch_to_thread_local``.
 
     Device functions are asked from the inside out, each seeing what the ones before it have chosen, up to the first
     ``device(None)``. An operation that is colocated goes where its leader is, whatever they say.

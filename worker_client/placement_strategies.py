@@ -38,7 +38,7 @@ class RoundRobinStrategy:
         self._lock = threading.Lock()  # guards: _next_task
         self._next_task = 0
 
-    def __call__(self, op: Operation) -> int:
+    def __call__(self, op: Operation) -> int:  # noqa: ARG002 - all count alike
         with self._lock:
             task = self._next_task
             self._next_task = (task + 1) % self._num_tasks
@@ -70,7 +70,7 @@ class GreedyLoadBalancingStrategy:
 
 
 class RandomStrategy:
-    """A task drawn from the variable's name and a seed, so that it does not depend on the order of creation. Thread-safe.
+    """A task drawn from the variable's name and a seed, whatever the order of creation. Thread-safe.
 
     Args:
         num_tasks: Number of ps tasks.

@@ -110,9 +110,7 @@ class ScopeByObject:
     """
 
     def __init__(self, entered: VariableScope, reuse: Reuse, constraint: Constraint | None, defaults: ScopeDefaults):
-        self._scope = entered.prolonged(
-            entered.name, entered.original_name_scope, reuse or entered.reuse, constraint
-        )
+        self._scope = entered.prolonged(entered.name, entered.original_name_scope, reuse or entered.reuse, constraint)
         defaults.apply_to(self._scope)
         self._open: list[tuple[VariableScope, Snapshot]] = []
 
@@ -131,8 +129,8 @@ class ScopeByObject:
 def _require_innermost(scope: VariableScope, store: ScopeStore) -> None:
     if store.current is not scope:
         raise RuntimeError(
-            f"variable scope {scope.name!r} is left while {store.current.name!r} is the current one; leave scopes in the "
-            f"reverse order, on the thread that has entered them"
+            f"variable scope {scope.name!r} is left while {store.current.name!r} is the current one; leave scopes in "
+            f"the reverse order, on the thread that has entered them"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy.typing as npt
@@ -224,7 +224,7 @@ class VariableScope:
         regularizer: Regularizer | None = None,
         reuse: Reuse = None,
         trainable: bool | None = None,
-        collections: list[str] | None = None,
+        collections: Iterable[str] | None = None,
         caching_device: Any = None,
         partitioner: Partitioner | None = None,
         validate_shape: bool = True,

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from worker_client.default_graph import get_default_graph
+from worker_client.dtypes import float32
 from worker_client.graph_keys import GraphKeys
 from worker_client.pure_scope import ScopeByName, ScopeDefaults
 from worker_client.scope import Getter, VariableScope
@@ -82,7 +83,8 @@ class Template:
         """Enters and leaves the scope at once, without a name scope."""
         store = get_default_graph().scopes
         name = self._unique_name or store.counters.unique(store.current.name, self._name)
-        way = ScopeByName(name, name, None, None, ScopeDefaults(custom_getter=self._custom_getter))
+        defaults = ScopeDefaults(custom_getter=self._custom_getter, dtype=float32)  # as TensorFlow, not the scope's
+        way = ScopeByName(name, name, None, None, defaults)
         scope = way.enter(store)
         way.leave(store)
         return scope
@@ -120,7 +122,9 @@ class Template:
                     f"{', '.join(variable.name for variable in added)}; get them with get_variable(), not Variable()"
                 )
             if len(graph.get_collection_ref(GraphKeys.GLOBAL_VARIABLES)) != global_before:
-                _LOG.info("template %r made variables after its first call; not trainable, as counters may be", self._name)
+                _LOG.info(
+                    "template %r made variables after its first call; not trainable, as counters may be", self._name
+                )
         self._has_variables = True
         return result
 

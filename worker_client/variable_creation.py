@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy.typing as npt
 
-from ps_protocol.errors import FailedPreconditionError
+from ps_protocol.errors import FailedPreconditionError, ShapeMismatchError
 from ps_protocol.operations import PartitionSlice
 from worker_client.default_graph import get_default_graph
 from worker_client.dtypes import as_dtype
 from worker_client.graph_keys import GraphKeys
-from worker_client.initial_value import BoundInitializer, InitialValue, initial_value
-from worker_client.initializers import Initializer
+from worker_client.initial_value import BoundInitializer, ComputedValue, InitialValue, initial_value
 from worker_client.operation import OutputSpec
 from worker_client.tensor_shape import ShapeLike, TensorShape
 from worker_client.variable_definition import (
@@ -164,7 +162,7 @@ def _create(
     """Makes a variable itself; the last of the creators.
 
     The order is TensorFlow's, and its failures use up what they do there: a name is used once it has been found valid,
-    a placement strategy is asked once there is an initial value.
+    a placement strategy is asked once there is an initial value, even if that turns out to have the wrong shape.
     """
     unknown = ignored.keys() - _IGNORED_KEYWORDS
     if unknown:
@@ -212,24 +210,29 @@ def _create(
             graph=graph,
         )
         variable = graph.variable_factory(definition)
+        if not graph.deferred:
+            op.device = variable.device  # where the cluster has put it, for others to be colocated with
     graph.add_to_collections(keys, variable)
     return variable
 
 
-def _initial_value(
-    graph: Graph, given: Any, name_scope: str, dtype: npt.DTypeLike | None
-) -> InitialValue:
+def _initial_value(graph: Graph, given: Any, name_scope: str, dtype: npt.DTypeLike | None) -> InitialValue:
     name = name_scope.rstrip("/") or _VARIABLE_OP
     wanted = None if dtype is None else as_dtype(dtype)
-    if not callable(given) or (isinstance(given, BoundInitializer) and isinstance(given.initializer, Initializer)):
+    if isinstance(given, BoundInitializer) and given.is_described:
         return initial_value(given, name, wanted)
-    with graph.name_scope("Initializer"), _unplaced(graph):
-        return initial_value(given, name, wanted)
+    if not callable(given):
+        return _with_operation(graph, initial_value(given, name, wanted))
+    # No device scope counts for what an initializer makes: it stays with the variable, which is yet to be placed.
+    with graph.name_scope("Initializer"), graph.device(None):
+        return _with_operation(graph, initial_value(given, name, wanted))
 
 
-def _unplaced(graph: Graph) -> AbstractContextManager[None]:
-    """No device scope counts for the operations of an initializer, which stay with a variable that is yet to be made."""
-    return graph.device(None)
+def _with_operation(graph: Graph, initial: InitialValue) -> InitialValue:
+    """In a deferred graph a value is an operation too, which has a name and a place."""
+    if graph.deferred and isinstance(initial.initializer, ComputedValue):
+        graph.create_op("Const", outputs=[OutputSpec(initial.dtype, initial.shape)], name="initial_value")
+    return initial
 
 
 def _collection_keys(collections: Iterable[str] | None, trainable: bool, name: str | None) -> tuple[str, ...]:
@@ -247,5 +250,7 @@ def _full_shape(name: str, shape: TensorShape, wanted: ShapeLike) -> tuple[int, 
     if not shape.is_fully_defined():
         raise ValueError(f"the initial value of variable {name} has the shape {shape}; all sizes must be known")
     if not shape.is_compatible_with(wanted):
-        raise ValueError(f"the initial value of variable {name} has the shape {shape}, but {wanted} is asked for")
+        raise ShapeMismatchError(
+            f"variable {name}: its initial value has shape {shape}, expected is {TensorShape(wanted)}", variable=name
+        )
     return shape.as_tuple()

@@ -1,7 +1,7 @@
 """Variable scopes: entering them, and getting variables in them.
 
-The semantics are TensorFlow 1's. The traces in ``tests/conformance`` hold what TensorFlow does, and the page beside them
-the points that are easily taken wrong.
+The semantics are TensorFlow 1's. The traces in ``tests/conformance`` hold what TensorFlow does, and the page beside
+them the points that are easily taken wrong.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class variable_scope:  # noqa: N801 - TensorFlow's name, used like a function
 
     Raises:
         TypeError: There is neither ``name_or_scope`` nor ``default_name``, or an argument has the wrong type.
-        ValueError: ``reuse`` is none of the above, or is given without ``name_or_scope``; or on entering, if the name is
-            not valid.
+        ValueError: ``reuse`` is none of the above, or is given without ``name_or_scope``; or on entering, if the name
+            is not valid.
         RuntimeError: On leaving, if a scope that was entered inside is still the current one.
     """
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class TableEntry(NamedTuple):
-    """A variable that ``get_variable`` has made, what sharing it requires to be the same, and its loss if it has one."""
+    """A variable that ``get_variable`` has made, what sharing it requires to be the same, and its loss, if any."""
 
     variable: Any
     shape: TensorShape

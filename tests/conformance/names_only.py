@@ -7,13 +7,12 @@ devices, collections, comes from ``worker_client``; only the variables and the f
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from worker_client import graph
-from worker_client.default_graph import get_default_graph
+from worker_client.default_graph import get_default_graph, graph_of
 from worker_client.dtypes import DType, as_dtype, float32, float64, int32
 from worker_client.graph_collections import get_collection
 from worker_client.graph_scopes import colocate_with, device, name_scope
@@ -136,7 +135,7 @@ def reduce_sum(x: NamedVariable, name: str = "Sum") -> Tensor:
 
 
 def _operation(op_type: str, inputs: list[Tensor], output: OutputSpec, name: str) -> Tensor:
-    return get_default_graph().create_op(op_type, inputs, [output], name=name).outputs[0]
+    return graph_of(inputs).create_op(op_type, inputs, [output], name=name).outputs[0]
 
 
 def _like(tensor: Tensor) -> OutputSpec:

@@ -128,6 +128,13 @@ def test_ls_shows_what_it_can_reach_and_says_what_it_cannot(cluster: LocalCluste
         assert "cannot be reached" in error
 
 
+def test_ls_of_a_cluster_that_is_not_there_shows_nothing(nowhere: str) -> None:
+    for arguments in ((), ("--tasks",)):
+        done = shardscope("ls", "--cluster", f"ps={nowhere}", *arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert all("[ps:0]" in line and nowhere in line for line in done.stderr.splitlines())
+
+
 def test_ls_of_a_ps_that_does_not_answer_is_bounded(eventually: Eventually) -> None:
     with LocalCluster(num_ps=1) as cluster:
         cluster.signal_ps(0, signal.SIGSTOP)

@@ -243,7 +243,6 @@ def test_ctrl_c_while_the_ps_tasks_start(up: Up, eventually: Eventually) -> None
     )
     launch.process.send_signal(signal.SIGINT)
     assert launch.wait() == 130
-    assert "this is worker" not in launch.text
     assert_all_gone(processes, eventually)
 
 
@@ -266,6 +265,21 @@ def test_sigterm_ends_everything(up: Up, eventually: Eventually) -> None:
     launch.process.send_signal(signal.SIGTERM)
     assert launch.wait() == 143
     assert_all_gone(processes, eventually)
+
+
+@pytest.mark.parametrize(("inherited", "exit_code"), [(signal.SIG_DFL, 129), (signal.SIG_IGN, 143)])
+def test_a_hangup_ends_everything_unless_nohup_wants_it_ignored(
+    up: Up, eventually: Eventually, inherited: signal.Handlers, exit_code: int
+) -> None:
+    previous = signal.signal(signal.SIGHUP, inherited)
+    try:
+        launch = up()
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+    wait_for_workers(launch, eventually)
+    launch.process.send_signal(signal.SIGHUP)
+    launch.process.send_signal(signal.SIGTERM)
+    assert launch.wait() == exit_code
 
 
 def test_nothing_is_left_when_the_launcher_is_killed(up: Up, eventually: Eventually) -> None:

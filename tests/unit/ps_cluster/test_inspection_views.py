@@ -71,6 +71,12 @@ def test_a_long_name_is_not_cut_where_a_program_may_read_it(capsys: pytest.Captu
     assert rows[1][0] == name
 
 
+def test_what_a_program_may_read_has_no_blanks_at_the_end_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(variable_table(variable_records(answers())))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [line.rstrip() for line in lines]
+
+
 def test_ps_tasks_that_have_answered_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     records = ps_records(
         [

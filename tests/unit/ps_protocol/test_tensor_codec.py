@@ -152,6 +152,11 @@ def test_refuses_what_has_no_portable_bytes(array: Array, remedy: str) -> None:
     assert str(array.dtype) in caught.value.message
 
 
+@pytest.mark.parametrize("scalar", [np.int32, np.int64, np.uint64])
+def test_two_c_types_of_one_name_become_the_usual_one(scalar: type[np.generic]) -> None:
+    assert tensor_codec.parse_dtype(scalar.__name__).type is scalar
+
+
 def test_refuses_bytes_of_no_length() -> None:
     with pytest.raises(InvalidArgumentError, match="give them a length"):
         tensor_codec.dtype_name(np.dtype("S0"))

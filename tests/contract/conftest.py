@@ -1,0 +1,110 @@
+"""The services that the contract suite runs on: the core itself, and the core behind loopback gRPC."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID, uuid4
+
+import pytest
+
+from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.operations import Batch, BatchReply, Operation, Reply, Result
+from ps_protocol.ps_service import PsService
+from ps_server.parameter_server import ParameterServer
+from ps_server.server import PsServer
+from worker_client.transport import grpc
+
+TIMEOUT_S: Final = 30.0
+"""Bound on calls that should take milliseconds."""
+
+CLUSTER: Final = ClusterSpec({"ps": ["ps0.example:2222", "ps1.example:2222"], "worker": ["worker0.example:2222"]})
+MEMORY_LIMIT_BYTES: Final = 256 * 1024**2
+JOB_SEED: Final = 11
+
+TRANSPORTS: Final = ("core", "grpc")
+
+
+@dataclass
+class Conversation:
+    """A client that has said hello and numbers its batches."""
+
+    service: PsService
+    client: UUID = field(default_factory=uuid4)
+    task: str = "worker:0"
+    sequence: int = 0
+
+    def __post_init__(self) -> None:
+        self.welcome = self.service.hello(self.client, self.task, timeout_s=TIMEOUT_S)
+
+    def batch(self, *operations: Operation, sequence: int | None = None) -> Batch:
+        """The next batch of this client; one that changes nothing has no number."""
+        batch = Batch(self.client, self.welcome.store, 0, operations)
+        if sequence is None:
+            self.sequence += batch.mutates
+            sequence = self.sequence if batch.mutates else 0
+        return Batch(self.client, self.welcome.store, sequence, operations)
+
+    def send(self, batch: Batch) -> BatchReply:
+        return self.service.exchange(batch, timeout_s=TIMEOUT_S)
+
+    def replies(self, *operations: Operation) -> tuple[Reply, ...]:
+        """Sends operations as one batch."""
+        return self.send(self.batch(*operations)).replies
+
+    def run(self, operation: Operation) -> Result:
+        """Sends one operation, and raises its error."""
+        (reply,) = self.replies(operation)
+        if isinstance(reply, Result):
+            return reply
+        raise reply
+
+
+class Task:
+    """One ps task, as many clients as a test likes, all over one transport."""
+
+    def __init__(self, transport: str, task_index: int, resources: contextlib.ExitStack):
+        self.transport = transport
+        self.core = ParameterServer(
+            cluster_spec=CLUSTER, task_index=task_index, job_seed=JOB_SEED, memory_limit_bytes=MEMORY_LIMIT_BYTES
+        )
+        self._resources = resources
+        self._address = ""
+        if transport == "grpc":
+            server = PsServer(self.core, host="127.0.0.1", port=0, max_concurrent=16)
+            self._address = f"127.0.0.1:{server.start()}"
+            resources.callback(server.stop, "the test is over", timeout_s=TIMEOUT_S)
+
+    def service(self) -> PsService:
+        """A way to the task of its own."""
+        if self.transport == "core":
+            return self.core
+        service = grpc.connect(self._address, task=self.core.task)
+        self._resources.callback(service.close)
+        return service
+
+    def conversation(self, task: str = "worker:0") -> Conversation:
+        """A new client."""
+        return Conversation(self.service(), task=task)
+
+
+@pytest.fixture(params=TRANSPORTS)
+def ps(request: pytest.FixtureRequest) -> Iterator[Task]:
+    """Ps task 0 of a cluster of two."""
+    with contextlib.ExitStack() as resources:
+        yield Task(request.param, 0, resources)
+
+
+@pytest.fixture(params=TRANSPORTS)
+def second_ps(request: pytest.FixtureRequest) -> Iterator[Task]:
+    """Ps task 1 of a cluster of two."""
+    with contextlib.ExitStack() as resources:
+        yield Task(request.param, 1, resources)
+
+
+@pytest.fixture
+def talk(ps: Task) -> Conversation:
+    """A client of ps task 0."""
+    return ps.conversation()

@@ -1,0 +1,179 @@
+"""What every transport does with the directory, the members, inspection and control."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID, uuid4
+
+import numpy as np
+import pytest
+
+from ps_protocol.errors import (
+    AbortedError,
+    DTypeMismatchError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    ShapeMismatchError,
+    UnavailableError,
+)
+from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.operations import Declare, PartitionSlice, Read, Result, Update, UpdateRule, VariableSpec
+from ps_protocol.ps_service import MemberState, Placement, Proposal, PsService, ServingState, VariableInfo
+from tests.contract.conftest import JOB_SEED, MEMORY_LIMIT_BYTES, TIMEOUT_S, Conversation, Task
+
+W = VariableSpec("scope/w", np.dtype(np.float32), (4, 3))
+V = VariableSpec("scope/v", np.dtype(np.int64), ())
+PART = VariableSpec("scope/t/part_0", np.dtype(np.float32), (2, 3), PartitionSlice("scope/t", (4, 3), (0, 0)))
+ONES = InitializerSpec(Constant(1.0))
+FIRST, SECOND = UUID(int=1), UUID(int=2)
+
+
+def test_hello_tells_task_store_and_seed(ps: Task, second_ps: Task) -> None:
+    first = ps.service().hello(uuid4(), "worker:0", timeout_s=TIMEOUT_S)
+    second = second_ps.service().hello(uuid4(), "worker:0", timeout_s=TIMEOUT_S)
+    assert (first.task, first.store, first.job_seed) == ("ps:0", ps.core.store_incarnation, JOB_SEED)
+    assert (second.task, second.store) == ("ps:1", second_ps.core.store_incarnation)
+
+
+# -- directory ----------------------------------------------------------------------------------
+
+
+def test_the_first_proposal_for_a_name_is_recorded(ps: Task) -> None:
+    one, other = ps.service(), ps.service()
+    assert one.place([Proposal(W, 1), Proposal(PART, 0)], timeout_s=TIMEOUT_S) == [Placement(W, 1), Placement(PART, 0)]
+    assert other.place([Proposal(V, 0), Proposal(W, 0)], timeout_s=TIMEOUT_S) == [Placement(V, 0), Placement(W, 1)]
+    assert one.list_placements(timeout_s=TIMEOUT_S) == [Placement(PART, 0), Placement(V, 0), Placement(W, 1)]
+
+
+def test_a_proposal_that_differs_is_refused_alone(ps: Task) -> None:
+    service = ps.service()
+    service.place([Proposal(W, 1)], timeout_s=TIMEOUT_S)
+    shape, dtype, task, good = service.place(
+        [
+            Proposal(VariableSpec("scope/w", W.dtype, (9, 9)), 1),
+            Proposal(VariableSpec("scope/w", np.dtype(np.int8), W.shape), 1),
+            Proposal(VariableSpec("scope/x", W.dtype, W.shape), 2),
+            Proposal(V, 0),
+        ],
+        timeout_s=TIMEOUT_S,
+    )
+    assert isinstance(shape, ShapeMismatchError)
+    assert all(part in shape.message for part in ("scope/w", "[4, 3]", "[9, 9]"))
+    assert isinstance(dtype, DTypeMismatchError)
+    assert isinstance(task, InvalidArgumentError)
+    assert task.variable == "scope/x"
+    assert good == Placement(V, 0)
+
+
+# -- members ------------------------------------------------------------------------------------
+
+
+def test_tasks_join_report_and_leave(ps: Task) -> None:
+    service = ps.service()
+    service.join("worker:1", FIRST, "host-a", 41, timeout_s=TIMEOUT_S)
+    service.join("worker:0", SECOND, "host-b", 42, timeout_s=TIMEOUT_S)
+    service.report_progress("worker:1", FIRST, 7, timeout_s=TIMEOUT_S)
+    service.leave("worker:0", SECOND, timeout_s=TIMEOUT_S)
+    zero, one = service.list_members(timeout_s=TIMEOUT_S)
+    assert (zero.task, zero.incarnation, zero.host, zero.pid) == ("worker:0", SECOND, "host-b", 42)
+    assert (zero.state, zero.step) == (MemberState.LEFT, 0)
+    assert (one.task, one.state, one.step) == ("worker:1", MemberState.ACTIVE, 7)
+    assert 1e9 < one.joined_at_s <= one.last_seen_s
+
+
+def test_a_new_incarnation_takes_the_place_of_the_old(ps: Task) -> None:
+    service = ps.service()
+    service.join("worker:0", FIRST, "host-a", 41, timeout_s=TIMEOUT_S)
+    service.join("worker:0", SECOND, "host-b", 42, timeout_s=TIMEOUT_S)
+    with pytest.raises(AbortedError, match="worker:0") as error:
+        service.report_progress("worker:0", FIRST, 1, timeout_s=TIMEOUT_S)
+    assert not error.value.retryable
+    service.leave("worker:0", FIRST, timeout_s=TIMEOUT_S)
+    (member,) = service.list_members(timeout_s=TIMEOUT_S)
+    assert (member.incarnation, member.state) == (SECOND, MemberState.ACTIVE)
+
+
+def test_a_task_that_is_none_is_refused(ps: Task) -> None:
+    with pytest.raises(InvalidArgumentError, match="'somebody'"):
+        ps.service().join("somebody", FIRST, "host", 1, timeout_s=TIMEOUT_S)
+
+
+OF_TASK_0: list[Callable[[PsService], object]] = [
+    lambda service: service.place([Proposal(W, 0)], timeout_s=TIMEOUT_S),
+    lambda service: service.list_placements(timeout_s=TIMEOUT_S),
+    lambda service: service.join("worker:0", FIRST, "host", 1, timeout_s=TIMEOUT_S),
+    lambda service: service.leave("worker:0", FIRST, timeout_s=TIMEOUT_S),
+    lambda service: service.report_progress("worker:0", FIRST, 1, timeout_s=TIMEOUT_S),
+    lambda service: service.list_members(timeout_s=TIMEOUT_S),
+]
+
+
+@pytest.mark.parametrize("call", OF_TASK_0)
+def test_another_task_says_whom_to_ask(second_ps: Task, call: Callable[[PsService], object]) -> None:
+    with pytest.raises(FailedPreconditionError, match=r"ps:0 at ps0\.example:2222") as error:
+        call(second_ps.service())
+    assert error.value.task == "ps:1"
+
+
+# -- inspection ---------------------------------------------------------------------------------
+
+
+def test_variables_are_listed_by_name(talk: Conversation) -> None:
+    talk.run(Declare(W, ONES))
+    talk.run(Declare(V))
+    talk.run(Declare(PART))
+    talk.run(Update("scope/w", UpdateRule.ASSIGN_ADD, np.array(1, np.float32)))
+    assert talk.service.list_variables(timeout_s=TIMEOUT_S) == [
+        VariableInfo(PART, 0, False, 24),
+        VariableInfo(V, 0, False, 8),
+        VariableInfo(W, 1, True, 48),
+    ]
+
+
+def test_status_tells_what_the_task_holds_and_has_done(talk: Conversation, ps: Task) -> None:
+    talk.run(Declare(W, ONES))
+    talk.replies(Read("scope/w"), Read("scope/w"))
+    status = talk.service.status(timeout_s=TIMEOUT_S)
+    assert (status.task, status.state, status.store) == ("ps:0", ServingState.SERVING, ps.core.store_incarnation)
+    assert status.uptime_s > 0
+    assert (status.num_variables, status.variable_bytes, status.memory_limit_bytes) == (1, 48, MEMORY_LIMIT_BYTES)
+    assert (status.num_clients, status.batches, status.operations, status.duplicate_batches) == (1, 2, 3, 0)
+
+
+# -- control ------------------------------------------------------------------------------------
+
+
+def test_a_drained_task_refuses_batches_and_can_be_inspected(talk: Conversation) -> None:
+    talk.run(Declare(W, ONES))
+    talk.service.drain("an upgrade", timeout_s=TIMEOUT_S)
+    for operation in (Read("scope/w"), Update("scope/w", UpdateRule.ASSIGN_ADD, np.array(1, np.float32))):
+        with pytest.raises(UnavailableError, match="an upgrade") as error:
+            talk.run(operation)
+        assert error.value.retryable
+    with pytest.raises(UnavailableError):
+        talk.service.hello(uuid4(), "worker:1", timeout_s=TIMEOUT_S)
+    status = talk.service.status(timeout_s=TIMEOUT_S)
+    assert status.state is ServingState.STOPPED
+    assert talk.service.list_variables(timeout_s=TIMEOUT_S) == [VariableInfo(W, 0, True, 48)]
+    talk.service.drain("again", timeout_s=TIMEOUT_S)
+
+
+def test_a_drained_task_still_answers_what_it_has_applied(talk: Conversation) -> None:
+    talk.run(Declare(W, ONES))
+    batch = talk.batch(Update("scope/w", UpdateRule.ASSIGN_ADD, np.array(1, np.float32)))
+    assert talk.send(batch).replies == (Result(1, True),)
+    talk.service.drain("an upgrade", timeout_s=TIMEOUT_S)
+    assert talk.send(batch).replies == (Result(1, True),)
+
+
+def test_shutdown_stops_accepting_and_asks_for_the_end(talk: Conversation, ps: Task) -> None:
+    talk.service.shutdown("the job is done", timeout_s=TIMEOUT_S)
+    assert ps.core.shutdown_requested.is_set()
+    with pytest.raises(UnavailableError, match="the job is done"):
+        talk.run(Declare(W, ONES))
+
+
+def test_closing_one_way_leaves_the_task_alone(ps: Task) -> None:
+    service = ps.service()
+    service.close()
+    ps.conversation().run(Declare(W, ONES))

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from ps_server.logs import LogFormat, configure_logs
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _root_logger_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def lines_of(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_writes_json_with_task_and_fields() -> None:
+    stream = io.StringIO()
+    configure_logs(level="info", log_format=LogFormat.AUTO, task="ps:1", stream=stream)
+    structlog.stdlib.get_logger("some.module").info("listening", port=5)
+    (line,) = lines_of(stream)
+    assert line["timestamp"].endswith("Z")
+    del line["timestamp"]
+    assert line == {"event": "listening", "port": 5, "task": "ps:1", "level": "info", "logger": "some.module"}
+
+
+def test_takes_what_other_modules_log_with_its_traceback() -> None:
+    stream = io.StringIO()
+    configure_logs(level="info", log_format=LogFormat.JSON, task="ps:0", stream=stream)
+    try:
+        int("no good")
+    except ValueError:
+        logging.getLogger("other").exception("error %s", "ab12")
+    (line,) = lines_of(stream)
+    assert (line["event"], line["task"], line["level"], line["logger"]) == ("error ab12", "ps:0", "error", "other")
+    assert "ValueError: invalid literal" in line["exception"]
+
+
+def test_leaves_out_what_is_below_the_level() -> None:
+    stream = io.StringIO()
+    configure_logs(level="warning", log_format=LogFormat.JSON, task="ps:0", stream=stream)
+    structlog.stdlib.get_logger("a").info("no")
+    logging.getLogger("b").info("no")
+    structlog.stdlib.get_logger("a").warning("yes")
+    assert [line["event"] for line in lines_of(stream)] == ["yes"]
+
+
+@pytest.mark.parametrize(("log_format", "stream"), [(LogFormat.AUTO, Terminal()), (LogFormat.CONSOLE, io.StringIO())])
+def test_writes_for_people_on_a_terminal(log_format: LogFormat, stream: io.StringIO) -> None:
+    configure_logs(level="info", log_format=log_format, task="ps:0", stream=stream)
+    structlog.stdlib.get_logger("a").info("listening", port=5)
+    assert "listening" in stream.getvalue()
+    assert not stream.getvalue().startswith("{")
+    assert ("\x1b[" in stream.getvalue()) == stream.isatty()

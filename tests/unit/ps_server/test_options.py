@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import pytest
+
+from ps_protocol.cluster_spec import ClusterSpec
+from ps_server.logs import LogFormat
+from ps_server.options import ServerOptions, UsageError, parse_options
+
+CLUSTER = "ps=host0:2222,host1:2223;worker=w:1"
+TASK_1 = ["--cluster", CLUSTER, "--task-index", "1"]
+TF_CONFIG = '{"cluster": {"ps": ["a:1", "b:2"], "worker": ["w:3"]}, "task": {"type": "%s", "index": %d}}'
+
+
+def parse(*arguments: str, **environ: str) -> ServerOptions:
+    return parse_options(arguments, environ)
+
+
+def test_the_command_line_is_enough() -> None:
+    assert parse(*TASK_1) == ServerOptions(
+        cluster_spec=ClusterSpec.parse(CLUSTER), task_index=1, host="host1", port=2223
+    )
+
+
+def test_all_can_be_said() -> None:
+    options = parse(
+        *TASK_1,
+        *("--port", "0", "--bind", "0.0.0.0", "--memory-limit", "4G", "--staging-limit", "512M", "--job-seed", "-7"),
+        *("--drain-timeout", "2.5", "--max-concurrent", "8", "--log-level", "DEBUG", "--log-format", "console"),
+    )
+    assert options == ServerOptions(
+        cluster_spec=ClusterSpec.parse(CLUSTER),
+        task_index=1,
+        host="0.0.0.0",
+        port=0,
+        memory_limit_bytes=4 * 1024**3,
+        staging_limit_bytes=512 * 1024**2,
+        job_seed=-7,
+        drain_timeout_s=2.5,
+        max_concurrent=8,
+        log_level="debug",
+        log_format=LogFormat.CONSOLE,
+    )
+    assert (options.task, options.advertised_host) == ("ps:1", "host1")
+
+
+def test_tf_config_is_enough() -> None:
+    options = parse(TF_CONFIG=TF_CONFIG % ("ps", 1))
+    assert (options.task_index, options.host, options.port) == (1, "b", 2)
+
+
+def test_the_command_line_wins_over_tf_config() -> None:
+    options = parse(*TASK_1, TF_CONFIG=TF_CONFIG % ("ps", 0))
+    assert (options.task_index, options.host) == (1, "host1")
+    assert parse("--task-index", "0", TF_CONFIG=TF_CONFIG % ("worker", 0)).host == "a"
+
+
+def test_the_environment_stands_in_for_the_command_line() -> None:
+    environ = {"SHARDSCOPE_CLUSTER": CLUSTER, "SHARDSCOPE_TASK_INDEX": "1", "SHARDSCOPE_BIND": "::"}
+    options = parse_options(["--port", "7"], {**environ, "SHARDSCOPE_PORT": "9", "SHARDSCOPE_MEMORY_LIMIT": ""})
+    assert (options.task_index, options.host, options.port, options.memory_limit_bytes) == (1, "[::]", 7, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [("0", 0), ("123", 123), ("1K", 1024), ("2 MiB", 2 * 1024**2), ("1.5g", 3 * 1024**3 // 2), ("1TB", 1024**4)],
+)
+def test_sizes(text: str, size_bytes: int) -> None:
+    assert parse(*TASK_1, "--memory-limit", text).memory_limit_bytes == size_bytes
+
+
+@pytest.mark.parametrize(("text", "host"), [("::1", "[::1]"), ("[::1]", "[::1]"), (" 10.0.0.1 ", "10.0.0.1")])
+def test_addresses_to_listen_on(text: str, host: str) -> None:
+    assert parse(*TASK_1, "--bind", text).host == host
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([], ["no ps tasks", "--cluster", "TF_CONFIG"]),
+        (["--cluster", CLUSTER], ["Which ps task", "--task-index 0", "TF_CONFIG"]),
+        (["--cluster", "worker=a:1", "--task-index", "0"], ["no ps tasks", "worker (1)"]),
+        (["--cluster", CLUSTER, "--task-index", "5"], ["ps:5", "0, 1"]),
+        (["--cluster", "ps=nohost", "--task-index", "0"], ["'nohost'", "no port", "host:2222"]),
+        (["--cluster", "ps", "--task-index", "0"], ["'ps'", "'='"]),
+        ([*TASK_1, "--port", "70000"], ["--port", "70000", "0..65535"]),
+        ([*TASK_1, "--port", "x"], ["--port", "'x'"]),
+        ([*TASK_1, "--bind", "a:1"], ["--bind", "'a:1'", "--port"]),
+        ([*TASK_1, "--bind", "a b"], ["--bind", "'a b'"]),
+        ([*TASK_1, "--memory-limit", "lots"], ["--memory-limit", "'lots'", "4G"]),
+        ([*TASK_1, "--memory-limit", "-1"], ["--memory-limit"]),
+        ([*TASK_1, "--job-seed", "9" * 19], ["--job-seed", "64 bits"]),
+        ([*TASK_1, "--drain-timeout", "soon"], ["--drain-timeout", "'soon'"]),
+        ([*TASK_1, "--max-concurrent", "0"], ["--max-concurrent", "at least 1"]),
+        ([*TASK_1, "--log-level", "loud"], ["--log-level", "'loud'", "debug"]),
+        ([*TASK_1, "--no-such-option"], ["--no-such-option"]),
+        ([*TASK_1, "stray"], ["stray"]),
+    ],
+)
+def test_bad_options_are_told_in_one_line(arguments: list[str], parts: list[str]) -> None:
+    with pytest.raises(UsageError) as refused:
+        parse(*arguments)
+    message = str(refused.value)
+    assert "\n" not in message
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(
+    ("tf_config", "parts"),
+    [
+        (TF_CONFIG % ("worker", 0), ["TF_CONFIG", "worker:0", "only a ps", "--task-index"]),
+        (TF_CONFIG % ("ps", 9), ["ps:9"]),
+        ("{not json", ["TF_CONFIG", "JSON"]),
+        ('{"cluster": {"ps": ["a:1"]}}', ["Which ps task"]),
+    ],
+)
+def test_a_bad_tf_config_is_told_in_one_line(tf_config: str, parts: list[str]) -> None:
+    with pytest.raises(UsageError) as refused:
+        parse(TF_CONFIG=tf_config)
+    message = str(refused.value)
+    assert "\n" not in message
+    assert all(part in message for part in parts), message
+
+
+def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse("--help")
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    for option in ("--cluster", "--task-index", "--port", "--bind", "--memory-limit", "--job-seed", "--drain-timeout"):
+        assert option in shown

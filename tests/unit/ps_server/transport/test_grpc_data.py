@@ -1,0 +1,325 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import cast
+from uuid import UUID
+
+import grpc
+import numpy as np
+import pytest
+
+from ps_protocol import message_codec
+from ps_protocol.channel_options import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
+from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+    ShardscopeError,
+)
+from ps_protocol.frames import Assembler, cut
+from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.operations import (
+    Batch,
+    BatchReply,
+    Declare,
+    Describe,
+    Operation,
+    Read,
+    Result,
+    Update,
+    UpdateRule,
+    VariableSpec,
+)
+from ps_protocol.v1 import batch_pb2, data_pb2
+from ps_server.parameter_server import ParameterServer
+from ps_server.transport.grpc_data import DataServicer
+
+CLIENT = UUID(int=7)
+SPEC = VariableSpec("w", np.dtype(np.float32), (1_000_000,))
+ONES = InitializerSpec(Constant(1.0))
+DELTA = np.arange(1_000_000, dtype=np.float32)
+
+
+class Aborted(Exception):  # noqa: N818 - what abort raises is no error of ours
+    def __init__(self, error: ShardscopeError):
+        super().__init__(error)
+        self.error = error
+
+
+class Context:
+    def __init__(self, remaining_s: float | None = 30.0):
+        self.remaining_s = remaining_s
+
+    def time_remaining(self) -> float | None:
+        return self.remaining_s
+
+
+class Conversation:
+    """A client that speaks frames."""
+
+    def __init__(self, staging_limit_bytes: int = 0):
+        self.core = ParameterServer(cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0)
+        self.servicer = DataServicer(self.core, staging_limit_bytes=staging_limit_bytes)
+        self.core.hello(CLIENT, "worker:0", timeout_s=0)
+        self.sequence = 0
+        self.core.exchange(self.batch(Declare(SPEC, ONES)), timeout_s=30)
+
+    def batch(self, *operations: Operation) -> Batch:
+        batch = Batch(CLIENT, self.core.store_incarnation, 0, operations)
+        if not batch.mutates:
+            return batch
+        self.sequence += 1
+        return Batch(CLIENT, self.core.store_incarnation, self.sequence, operations)
+
+    def stream(
+        self, frames: Iterable[data_pb2.RequestFrame], context: Context | None = None
+    ) -> Iterator[data_pb2.ReplyFrame]:
+        return self.servicer.ExchangeStream(iter(frames), cast(grpc.ServicerContext, context or Context()))
+
+    def refusal(self, frames: Iterable[data_pb2.RequestFrame], context: Context | None = None) -> ShardscopeError:
+        with pytest.raises(Aborted) as aborted:
+            list(self.stream(frames, context))
+        assert self.servicer.staged_bytes == 0
+        return aborted.value.error
+
+    def exchange(self, batch: Batch) -> BatchReply:
+        header, buffers = message_codec.encode_batch(batch)
+        request = data_pb2.ExchangeRequest(header=header, buffers=[bytes(each) for each in buffers])
+        reply = self.servicer.Exchange(request, cast(grpc.ServicerContext, Context()))
+        return message_codec.decode_reply(reply.header, reply.buffers)
+
+    @property
+    def version(self) -> int:
+        return self.core.list_variables(timeout_s=0)[0].version
+
+
+@pytest.fixture
+def conversation(monkeypatch: pytest.MonkeyPatch) -> Conversation:
+    def abort(_context: object, error: ShardscopeError) -> None:
+        raise Aborted(error)
+
+    monkeypatch.setattr("ps_protocol.status.abort", abort)
+    return Conversation()
+
+
+def frames_of(batch: Batch, chunk_size_bytes: int = CHUNK_SIZE_BYTES) -> list[data_pb2.RequestFrame]:
+    header, buffers = message_codec.encode_batch(batch)
+    return [
+        data_pb2.RequestFrame(header=header),
+        *(data_pb2.RequestFrame(data=chunk) for chunk in cut(buffers, chunk_size_bytes)),
+    ]
+
+
+def replies_in(frames: Iterable[data_pb2.ReplyFrame]) -> list[BatchReply]:
+    replies: list[BatchReply] = []
+    remaining = iter(frames)
+    for first in remaining:
+        assembler = Assembler(message_codec.reply_layouts(first.header))
+        while assembler.missing_bytes:
+            assembler.feed(next(remaining).data)
+        replies.append(message_codec.decode_reply(first.header, assembler.buffers))
+    return replies
+
+
+def add(value: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = DELTA) -> Update:
+    return Update("w", UpdateRule.ASSIGN_ADD, value)
+
+
+# -- streams ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk_size_bytes", [100_003, CHUNK_SIZE_BYTES, 10_000_000])
+def test_large_tensors_pass_in_both_directions(conversation: Conversation, chunk_size_bytes: int) -> None:
+    frames = frames_of(conversation.batch(add(), Read("w")), chunk_size_bytes)
+    (reply,) = replies_in(conversation.stream(frames))
+    updated, read = reply.replies
+    assert updated == Result(1, True)
+    assert isinstance(read, Result)
+    assert read.tensor is not None
+    np.testing.assert_array_equal(read.tensor, DELTA + 1)
+    assert conversation.servicer.staged_bytes == 0
+
+
+def test_replies_come_in_bounded_chunks(conversation: Conversation) -> None:
+    first, *rest = conversation.stream(frames_of(conversation.batch(Read("w"))))
+    assert first.WhichOneof("frame") == "header"
+    assert [len(frame.data) for frame in rest[:-1]] == [CHUNK_SIZE_BYTES] * (len(rest) - 1)
+    assert sum(len(frame.data) for frame in rest) == SPEC.size_bytes
+
+
+def test_one_stream_carries_batch_after_batch(conversation: Conversation) -> None:
+    batches = [conversation.batch(add()), conversation.batch(Describe("w")), conversation.batch(add())]
+    frames = [frame for batch in batches for frame in frames_of(batch)]
+    versions = [reply.replies[0].version for reply in replies_in(conversation.stream(frames)) if reply.replies]  # type: ignore[union-attr]  # an error has none, and fails the test
+    assert versions == [1, 1, 2]
+
+
+def test_the_reply_comes_before_the_next_batch_is_read(conversation: Conversation) -> None:
+    read: list[int] = []
+
+    def frames() -> Iterator[data_pb2.RequestFrame]:
+        for number in range(2):
+            read.append(number)
+            yield from frames_of(conversation.batch(Describe("w")))
+
+    stream = conversation.stream(frames())
+    next(stream)
+    assert read == [0]
+    next(stream)
+    assert read == [0, 1]
+
+
+def test_bytes_are_counted(conversation: Conversation) -> None:
+    list(conversation.stream(frames_of(conversation.batch(add(), Read("w")))))
+    conversation.exchange(conversation.batch(add(np.array(1, np.float32))))
+    status = conversation.core.status(timeout_s=0)
+    assert (status.bytes_received, status.bytes_sent) == (SPEC.size_bytes + 4, SPEC.size_bytes)
+
+
+def test_an_error_of_an_operation_is_a_reply(conversation: Conversation) -> None:
+    (reply,) = replies_in(conversation.stream(frames_of(conversation.batch(Read("v"), Describe("w")))))
+    assert isinstance(reply.replies[0], ShardscopeError)
+    assert isinstance(reply.replies[1], Result)
+
+
+def test_an_error_of_a_batch_ends_the_stream(conversation: Conversation) -> None:
+    frames = frames_of(Batch(UUID(int=8), conversation.core.store_incarnation, 1, (add(),)))
+    assert isinstance(conversation.refusal(frames), FailedPreconditionError)
+
+
+# -- bad streams --------------------------------------------------------------------------------
+
+
+def test_a_stream_that_ends_inside_a_batch_has_changed_nothing(conversation: Conversation) -> None:
+    frames = frames_of(conversation.batch(add()))
+    error = conversation.refusal(frames[:-1])
+    assert isinstance(error, InvalidArgumentError)
+    assert "nothing was applied" in error.message
+    assert conversation.version == 0
+
+
+def test_a_client_that_breaks_off_has_changed_nothing(conversation: Conversation) -> None:
+    def frames() -> Iterator[data_pb2.RequestFrame]:
+        yield from frames_of(conversation.batch(add()))[:-1]
+        raise grpc.RpcError
+
+    with pytest.raises(grpc.RpcError):
+        list(conversation.stream(frames()))
+    assert conversation.version == 0
+    assert conversation.servicer.staged_bytes == 0
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda frames: [*frames[:-1], data_pb2.RequestFrame(data=frames[-1].data + b"x")],
+        lambda frames: [*frames, data_pb2.RequestFrame(data=b"x")],
+        lambda frames: [frames[0], data_pb2.RequestFrame(data=b""), *frames[1:]],
+        lambda frames: [frames[0], frames[0], *frames[1:]],
+        lambda frames: frames[1:],
+        lambda frames: [data_pb2.RequestFrame(), *frames],
+        lambda frames: [frames[0], data_pb2.RequestFrame(), *frames[1:]],
+    ],
+    ids=["longer frame", "one more frame", "empty frame", "header twice", "no header", "nothing", "nothing inside"],
+)
+def test_frames_that_do_not_fit_the_header_are_refused(conversation: Conversation, spoil: object) -> None:
+    frames = frames_of(conversation.batch(add()))
+    assert callable(spoil)
+    assert isinstance(conversation.refusal(spoil(frames)), InvalidArgumentError)
+
+
+def test_a_bad_header_is_refused_before_anything_is_read(conversation: Conversation) -> None:
+    header, _ = message_codec.encode_batch(conversation.batch(add()))
+    header.operations[0].update.value.shape[0] = -5
+
+    def frames() -> Iterator[data_pb2.RequestFrame]:
+        yield data_pb2.RequestFrame(header=header)
+        raise AssertionError("read on")
+
+    assert isinstance(conversation.refusal(frames()), InvalidArgumentError)
+
+
+def test_a_stream_without_deadline_is_refused(conversation: Conversation) -> None:
+    error = conversation.refusal(frames_of(conversation.batch(add())), Context(None))
+    assert isinstance(error, InvalidArgumentError)
+    assert "deadline" in error.message
+
+
+# -- staging ------------------------------------------------------------------------------------
+
+
+def test_a_request_beyond_the_staging_limit_is_refused_unread(conversation: Conversation) -> None:
+    small = Conversation(staging_limit_bytes=1_000_000)
+    header, _ = message_codec.encode_batch(small.batch(add()))
+
+    def frames() -> Iterator[data_pb2.RequestFrame]:
+        yield data_pb2.RequestFrame(header=header)
+        raise AssertionError("read on")
+
+    error = small.refusal(frames())
+    assert isinstance(error, ResourceExhaustedError)
+    assert not error.retryable
+    assert small.version == 0
+
+
+def test_a_reply_beyond_the_staging_limit_is_refused_before_anything_is_applied(conversation: Conversation) -> None:
+    small = Conversation(staging_limit_bytes=1_000_000)
+    error = small.refusal(frames_of(small.batch(add(np.array(1, np.float32)), Read("w"))))
+    assert isinstance(error, ResourceExhaustedError)
+    assert small.version == 0
+
+
+def test_a_reply_that_is_not_read_keeps_its_room_and_no_more(conversation: Conversation) -> None:
+    small = Conversation(staging_limit_bytes=3 * SPEC.size_bytes // 2)
+    unread = small.stream(frames_of(small.batch(Read("w"))))
+    next(unread)
+    assert small.servicer.staged_bytes == SPEC.size_bytes
+    with pytest.raises(Aborted) as aborted:
+        list(small.stream(frames_of(small.batch(Read("w")))))
+    assert isinstance(aborted.value.error, ResourceExhaustedError)
+    assert aborted.value.error.retryable
+    assert small.exchange(small.batch(add(np.array(1, np.float32)))).replies == (Result(1, True),)
+    unread.close()  # type: ignore[attr-defined]  # it is a generator
+    assert small.servicer.staged_bytes == 0
+    assert len(replies_in(small.stream(frames_of(small.batch(Read("w")))))) == 1
+
+
+# -- one message --------------------------------------------------------------------------------
+
+
+def test_a_reply_too_large_for_one_message_is_refused_before_anything_is_applied(conversation: Conversation) -> None:
+    assert SPEC.size_bytes > UNARY_LIMIT_BYTES
+    with pytest.raises(Aborted) as aborted:
+        conversation.exchange(conversation.batch(add(np.array(1, np.float32)), Read("w")))
+    assert isinstance(aborted.value.error, ResourceExhaustedError)
+    assert "ExchangeStream" in aborted.value.error.message
+    assert not aborted.value.error.retryable
+    assert conversation.version == 0
+
+
+def test_a_message_with_too_few_buffers_is_refused(conversation: Conversation) -> None:
+    header, _ = message_codec.encode_batch(conversation.batch(add()))
+    with pytest.raises(Aborted) as aborted:
+        conversation.servicer.Exchange(data_pb2.ExchangeRequest(header=header), cast(grpc.ServicerContext, Context()))
+    assert isinstance(aborted.value.error, InvalidArgumentError)
+
+
+def test_hello_checks_version_and_incarnation(conversation: Conversation) -> None:
+    for request, error in (
+        (
+            data_pb2.HelloRequest(client_incarnation=CLIENT.bytes, task="w:0", protocol_version=2),
+            FailedPreconditionError,
+        ),
+        (data_pb2.HelloRequest(client_incarnation=b"short", task="w:0", protocol_version=1), InvalidArgumentError),
+    ):
+        with pytest.raises(Aborted) as aborted:
+            conversation.servicer.Hello(request, cast(grpc.ServicerContext, Context()))
+        assert isinstance(aborted.value.error, error)
+
+
+def test_an_empty_batch_is_answered_empty(conversation: Conversation) -> None:
+    header = batch_pb2.BatchRequest(
+        client_incarnation=CLIENT.bytes, store_incarnation=conversation.core.store_incarnation.bytes
+    )
+    assert replies_in(conversation.stream([data_pb2.RequestFrame(header=header)])) == [BatchReply(())]

@@ -1,0 +1,84 @@
+"""Variables that hold their value in the test process, for tests of naming, reuse and placement."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ps_protocol.initial_values import initial_value
+from ps_protocol.operations import Array, VariableSpec
+from worker_client.dtypes import DType
+from worker_client.graph import Graph
+from worker_client.initializer_base import Initializer
+from worker_client.operation import Operation
+from worker_client.variable_definition import VariableDefinition
+
+
+class FakeVariable:
+    """A variable with a value of its own. ``device`` is where a cluster would have put it.
+
+    Attributes:
+        definition: What naming has settled.
+        array: The present value.
+    """
+
+    def __init__(self, definition: VariableDefinition):
+        self.definition = definition
+        self.device = definition.device or "/job:ps/task:7"
+        self.op: Operation = definition.op
+        self.graph: Graph = definition.graph
+        initializer = definition.initializer
+        assert isinstance(initializer, Initializer)
+        spec = VariableSpec(definition.name, definition.dtype, definition.shape, definition.slice)
+        self.array = initial_value(spec, initializer.spec(spec, 7)).copy()
+
+    @property
+    def name(self) -> str:
+        return f"{self.definition.name}:0"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.definition.shape
+
+    @property
+    def dtype(self) -> DType:
+        return DType(self.definition.dtype)
+
+    def read_value(self) -> Array:
+        return self.array.copy()
+
+    def assign(self, value: npt.ArrayLike) -> FakeVariable:
+        self.array[...] = value
+        return self
+
+    def assign_add(self, value: npt.ArrayLike) -> FakeVariable:
+        self.array += np.asarray(value)
+        return self
+
+    def assign_sub(self, value: npt.ArrayLike) -> FakeVariable:
+        self.array -= np.asarray(value)
+        return self
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        return np.array(self.array, dtype=dtype)
+
+
+def eager_graph() -> Graph:
+    """A graph in which everything happens at once, as that of a connection."""
+    return Graph(FakeVariable)
+
+
+def deferred_graph() -> Graph:
+    """A graph as TensorFlow's, whose operations wait for a session."""
+    return Graph(FakeVariable, deferred=True)
+
+
+def refusing_graph(error: Exception) -> Graph:
+    """A graph whose cluster refuses every variable."""
+
+    def refuse(_: VariableDefinition) -> Any:
+        raise error
+
+    return Graph(refuse)

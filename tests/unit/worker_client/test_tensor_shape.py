@@ -1,0 +1,116 @@
+"""Shapes, known, half known and unknown."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from worker_client.tensor_shape import TensorShape
+
+UNKNOWN = TensorShape(None)
+
+
+@pytest.mark.parametrize(
+    ("given", "sizes"),
+    [([2, 3], [2, 3]), ((2, None), [2, None]), (4, [4]), ([], []), ([np.int64(5)], [5]), (TensorShape([1]), [1])],
+)
+def test_what_a_shape_is_made_from(given: Any, sizes: list[int | None]) -> None:
+    shape = TensorShape(given)
+    assert shape.as_list() == sizes
+    assert (shape.ndims, shape.rank, shape.dims) == (len(sizes), len(sizes), sizes)
+
+
+@pytest.mark.parametrize("given", ["ab", [2.5], ["2"], 1.0, [[2]]])
+def test_sizes_that_are_no_integers_are_a_type_error(given: Any) -> None:
+    with pytest.raises(TypeError, match="integer"):
+        TensorShape(given)
+
+
+def test_a_negative_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="-1"):
+        TensorShape([-1])
+
+
+def test_a_known_shape_is_a_tuple() -> None:
+    shape = TensorShape([2, 3])
+    assert shape == (2, 3)
+    assert shape == [2, 3]
+    assert shape != (2, 4)
+    assert hash(shape) == hash((2, 3))
+    assert np.zeros(shape).shape == (2, 3)
+    assert (len(shape), shape[1], list(shape)) == (2, 3, [2, 3])
+    assert shape[:1] == TensorShape([2])
+    assert isinstance(shape[:1], TensorShape)
+
+
+def test_an_unknown_shape_has_no_rank() -> None:
+    assert (UNKNOWN.ndims, UNKNOWN.dims, UNKNOWN.num_elements()) == (None, None, None)
+    assert not UNKNOWN
+    for ask in (len, list, TensorShape.as_list, TensorShape.as_tuple, lambda shape: shape[0]):
+        with pytest.raises(ValueError, match=r"rank|fully defined"):
+            ask(UNKNOWN)
+
+
+def test_an_unknown_shape_equals_only_its_like() -> None:
+    assert TensorShape(None) == UNKNOWN
+    assert hash(TensorShape(None)) == hash(UNKNOWN)
+    assert UNKNOWN != ()
+    assert UNKNOWN != TensorShape([])
+    assert TensorShape([]) != UNKNOWN
+    assert TensorShape([])
+
+
+def test_number_of_elements() -> None:
+    assert TensorShape([2, 3]).num_elements() == 6
+    assert TensorShape([]).num_elements() == 1
+    assert TensorShape([2**40, 2**40]).num_elements() == 2**80
+    assert TensorShape([2, None]).num_elements() is None
+
+
+def test_as_tuple_needs_all_sizes() -> None:
+    assert TensorShape([2, 3]).as_tuple() == (2, 3)
+    with pytest.raises(ValueError, match=r"\[2, \?\]"):
+        TensorShape([2, None]).as_tuple()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "merged"),
+    [
+        ([2, 3], [2, 3], (2, 3)),
+        ([2, None], [None, 3], (2, 3)),
+        ([2, None], [2, None], (2, None)),
+        ([2], None, (2,)),
+        (None, [2], (2,)),
+        ([2], [3], None),
+        ([2], [2, 2], None),
+        ([], [1], None),
+    ],
+)
+def test_shapes_that_one_tensor_can_have(one: Any, other: Any, merged: tuple[int | None, ...] | None) -> None:
+    assert TensorShape(one).is_compatible_with(other) == (merged is not None)
+    if merged is not None:
+        assert TensorShape(one).merge_with(other) == merged
+    else:
+        with pytest.raises(ValueError, match="not compatible"):
+            TensorShape(one).merge_with(other)
+
+
+def test_two_unknown_shapes_merge_to_an_unknown_one() -> None:
+    assert UNKNOWN.merge_with(None) == UNKNOWN
+
+
+@pytest.mark.parametrize("shape", [UNKNOWN, TensorShape([2, None])])
+def test_copies_are_equal(shape: TensorShape) -> None:
+    assert copy.deepcopy(shape) == shape
+    assert pickle.loads(pickle.dumps(shape)) == shape
+
+
+def test_how_it_is_written() -> None:
+    assert str(TensorShape([2, None])) == "[2, ?]"
+    assert str(UNKNOWN) == "<unknown>"
+    assert repr(TensorShape([2, None])) == "TensorShape([2, None])"
+    assert repr(UNKNOWN) == "TensorShape(None)"

@@ -1,0 +1,66 @@
+"""How an operation of a graph gets its output when a session runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from ps_protocol.errors import InternalError, ShardscopeError
+from ps_protocol.operations import Array, Operation, Reply
+
+if TYPE_CHECKING:
+    from worker_client.graph_variable import GraphVariable
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Computes the output from the values of the inputs, in this process.
+
+    Attributes:
+        function: Is given the inputs' values in their order, and must not change them.
+    """
+
+    function: Callable[..., Array]
+
+
+@dataclass(frozen=True, slots=True)
+class SeededKernel:
+    """The same where the output depends on the job's seed as well.
+
+    Attributes:
+        function: Is given the seed and then the inputs' values.
+    """
+
+    function: Callable[..., Array]
+
+
+def value_read(reply: Reply, inputs: Sequence[Array]) -> Array:
+    """The output of what reads: the tensor of the reply; raises the error that the reply is."""
+    del inputs
+    if isinstance(reply, ShardscopeError):
+        raise reply
+    if reply.tensor is None:
+        raise InternalError("the reply to a read holds no tensor")
+    return reply.tensor
+
+
+@dataclass(frozen=True, slots=True)
+class VariableAccess:
+    """Reads or updates a variable on its ps task.
+
+    Attributes:
+        variable: Which one.
+        request: Makes the operation for the ps from the job's seed and the inputs' values.
+        mutates: Whether it changes the variable. If its output is asked for, the value is read back in the same batch.
+        output: Makes the output from the ps's reply (of what mutates: from the reply to that read) and the inputs'
+            values; raises if the reply is an error that it does not expect.
+    """
+
+    variable: GraphVariable
+    request: Callable[..., Operation]
+    mutates: bool = False
+    output: Callable[[Reply, Sequence[Array]], Array] = value_read
+
+
+Computation: TypeAlias = Kernel | SeededKernel | VariableAccess

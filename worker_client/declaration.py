@@ -1,0 +1,128 @@
+"""Declares variables on the cluster: proposes tasks, asks the directory, declares on the recorded tasks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.errors import InvalidArgumentError, ShardscopeError
+from ps_protocol.initializer_spec import InitializerSpec
+from ps_protocol.operations import Declare, VariableSpec
+from ps_protocol.ps_service import Placement, Proposal
+from ps_protocol.task_id import TaskId
+from worker_client.device import DeviceSpec
+from worker_client.fanout import Fanout, Routed
+from worker_client.operation import Operation
+from worker_client.placement_strategies import PsStrategy
+
+_LOG = logging.getLogger(__name__)
+
+MAX_BATCH = 4096
+"""Variables that are declared in one exchange; bounds the size of a message's header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A variable to be declared.
+
+    Attributes:
+        spec: What is fixed about it.
+        op: What stands for it in the graph, with the device that scopes have given it.
+        initializer: Its initial value, None to leave it uninitialised.
+    """
+
+    spec: VariableSpec
+    op: Operation
+    initializer: InitializerSpec | None
+
+
+class Declarer:
+    """Declares variables for one connection. Thread-safe if the strategy is.
+
+    Args:
+        fanout: The way to the ps tasks.
+        cluster_spec: The cluster.
+        task: This process's task.
+        ps_strategy: Proposes a ps task for a variable that no device scope has placed.
+    """
+
+    def __init__(self, fanout: Fanout, *, cluster_spec: ClusterSpec, task: TaskId, ps_strategy: PsStrategy):
+        self._fanout = fanout
+        self._num_ps = cluster_spec.num_tasks("ps")
+        self._task = task
+        self._ps_strategy = ps_strategy
+
+    def declare(self, declarations: Sequence[Declaration]) -> list[int | None]:
+        """Declares variables, or finds those that other workers have declared: one exchange with each task for all.
+
+        Returns:
+            For each the ps task that holds it, None for this process.
+
+        Raises:
+            ShapeMismatchError: Another worker has declared the name with another shape.
+            DTypeMismatchError: Or with another dtype.
+            InvalidArgumentError: A variable is placed on a device that is not of this cluster.
+            ShardscopeError: The cluster has refused one; others may have been declared.
+        """
+        tasks: list[int | None] = []
+        for start in range(0, len(declarations), MAX_BATCH):
+            tasks += self._declare(declarations[start : start + MAX_BATCH])
+        return tasks
+
+    def _declare(self, declarations: Sequence[Declaration]) -> list[int | None]:
+        proposed = [self._proposed_task(each) for each in declarations]
+        proposals = [
+            Proposal(each.spec, task) for each, task in zip(declarations, proposed, strict=True) if task is not None
+        ]
+        recorded = iter(self._recorded_tasks(proposals))
+        tasks = [None if task is None else next(recorded) for task in proposed]
+        self._fanout.run_all(
+            [Routed(task, Declare(each.spec, each.initializer)) for each, task in zip(declarations, tasks, strict=True)]
+        )
+        return tasks
+
+    def _proposed_task(self, declaration: Declaration) -> int | None:
+        """The ps task that device scopes or the strategy ask for; None for this very process."""
+        name, device = declaration.spec.name, DeviceSpec.from_string(declaration.op.device)
+        if device.job is not None and device.job != "ps":
+            self._check_own(name, device)
+            return None
+        ps_task = self._ps_strategy(declaration.op) if device.task is None else device.task
+        if not 0 <= ps_task < self._num_ps:
+            raise InvalidArgumentError(
+                f"variable {name} is placed on ps task {ps_task}, but the cluster has {self._num_ps} ps tasks, "
+                f"numbered from 0; correct its device or the strategy",
+                variable=name,
+            )
+        return ps_task
+
+    def _check_own(self, name: str, device: DeviceSpec) -> None:
+        if device.job != self._task.job or device.task not in (None, self._task.index):
+            raise InvalidArgumentError(
+                f"variable {name} is placed on {device.to_string()}, but shared variables live on ps tasks and local "
+                f"ones on the worker itself, which is {self._task}; place it on /job:ps",
+                variable=name,
+            )
+        _LOG.warning(
+            "variable %s is placed on this worker, %s: other workers do not see it, and it ends with this process",
+            name,
+            self._task,
+        )
+
+    def _recorded_tasks(self, proposals: Sequence[Proposal]) -> list[int]:
+        if not proposals:
+            return []
+        directory = self._fanout.handle(0)
+        placements = directory.call(
+            lambda service, timeout_s: service.place(proposals, timeout_s=timeout_s),
+            what=f"to say where {len(proposals)} variables are, {proposals[0].spec.name} the first",
+        )
+        return [_checked(placement).ps_task for placement in placements]
+
+
+def _checked(placement: Placement | ShardscopeError) -> Placement:
+    if isinstance(placement, ShardscopeError):
+        raise placement
+    return placement

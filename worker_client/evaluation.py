@@ -1,0 +1,144 @@
+"""Runs operations of a graph: what is needed, in an order that their inputs and control inputs allow.
+
+What can be computed here is computed at once. Accesses to variables are gathered until nothing else can go on, and then
+made together: all reads that are ready, one exchange for each ps task, and when there are none, all updates that are
+ready. So a step that reads its variables, computes and updates them makes one exchange of each kind with each task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ps_protocol.errors import InvalidArgumentError, ShardscopeError
+from ps_protocol.operations import Array, Read
+from worker_client.computation import Kernel, SeededKernel, VariableAccess
+from worker_client.fanout import Routed
+from worker_client.operation import Operation, Tensor
+from worker_client.variable_runtime import VariableRuntime
+
+
+@dataclass(slots=True)
+class _Access:
+    operation: Operation
+    access: VariableAccess
+    inputs: list[Array]
+    reads_back: bool
+
+
+class Evaluation:
+    """One run: holds the values of all tensors that have been computed in it. Used once, by one thread.
+
+    Args:
+        runtime: Where the variables live.
+        feeds: Values that are given instead of computed.
+    """
+
+    def __init__(self, runtime: VariableRuntime, feeds: Mapping[Tensor, Array]):
+        self._runtime = runtime
+        self._values: dict[Tensor, Array] = dict(feeds)
+
+    def run(self, operations: Iterable[Operation], tensors: Sequence[Tensor]) -> list[Array]:
+        """Runs operations and returns the values of tensors.
+
+        Raises:
+            InvalidArgumentError: A placeholder is not fed, or operations wait for each other in a circle.
+            ShardscopeError: What the first access to a variable that failed was answered. Other updates that were ready
+                at the same time have been made; nothing that comes after.
+        """
+        wanted = [tensor.op for tensor in tensors if tensor not in self._values]
+        order = self._ordered([*operations, *wanted])
+        self._runtime.place(
+            dict.fromkeys(each.computation.variable for each in order if isinstance(each.computation, VariableAccess))
+        )
+        consumed = {tensor for each in order for tensor in each.inputs}.union(tensors)
+        done: set[Operation] = set()
+        while order:
+            accesses = self._compute(order, done, consumed)
+            reads = [each for each in accesses if not each.access.mutates]
+            self._make(reads or accesses)
+            done.update(each.operation for each in reads or accesses)
+            order = [operation for operation in order if operation not in done]
+        return [self._values[tensor] for tensor in tensors]
+
+    def _ordered(self, targets: Iterable[Operation]) -> list[Operation]:
+        """Returns the targets and all they need, each behind what it needs itself."""
+        finished: dict[Operation, bool] = {}  # False while what the operation needs is being looked at
+        order: list[Operation] = []
+        stack = [(target, False) for target in targets]
+        while stack:
+            operation, is_ready = stack.pop()
+            if is_ready:
+                finished[operation] = True
+                order.append(operation)
+            elif operation not in finished:
+                finished[operation] = False
+                stack.append((operation, True))
+                needs = list(self._needs(operation))
+                circular = next((each for each in needs if finished.get(each) is False), None)
+                if circular is not None:
+                    raise InvalidArgumentError(
+                        f"operations {operation.name} and {circular.name} wait for each other, through inputs or control "
+                        f"inputs; take one of the control inputs out"
+                    )
+                stack.extend((each, False) for each in needs)
+        return order
+
+    def _needs(self, operation: Operation) -> Iterable[Operation]:
+        yield from (tensor.op for tensor in operation.inputs if tensor not in self._values)
+        yield from operation.control_inputs
+
+    def _compute(self, order: Iterable[Operation], done: set[Operation], consumed: set[Tensor]) -> list[_Access]:
+        """Computes what can be computed here; returns the accesses to variables that are ready."""
+        ready = []
+        for operation in order:
+            if any(each not in done for each in self._needs(operation)):
+                continue
+            inputs = [self._values[tensor] for tensor in operation.inputs]
+            computation = operation.computation
+            if isinstance(computation, VariableAccess):
+                reads_back = computation.mutates and not consumed.isdisjoint(operation.outputs)
+                ready.append(_Access(operation, computation, inputs, reads_back))
+                continue
+            if isinstance(computation, Kernel):
+                self._values[operation.outputs[0]] = computation.function(*inputs)
+            elif isinstance(computation, SeededKernel):
+                self._values[operation.outputs[0]] = computation.function(self._runtime.job_seed, *inputs)
+            elif operation.outputs and operation.outputs[0] not in self._values:
+                raise _not_computable(operation)
+            done.add(operation)
+        return ready
+
+    def _make(self, accesses: Sequence[_Access]) -> None:
+        """Makes accesses to variables together and keeps their outputs; raises the first error after all are made."""
+        routed = []
+        for each in accesses:
+            variable, task = each.access.variable, self._runtime.route(each.access.variable)
+            size_bytes = variable.spec.size_bytes
+            routed.append(
+                Routed(
+                    task,
+                    each.access.request(self._runtime.job_seed, *each.inputs),
+                    0 if each.access.mutates else size_bytes,
+                )
+            )
+            if each.reads_back:
+                routed.append(Routed(task, Read(variable.spec.name), size_bytes))
+        replies = iter(self._runtime.exchange(routed))
+        for each in accesses:
+            reply = next(replies)
+            if each.reads_back:
+                outcome = next(replies)
+                reply = reply if isinstance(reply, ShardscopeError) else outcome
+            if each.operation.outputs and not (each.access.mutates and not each.reads_back):
+                self._values[each.operation.outputs[0]] = each.access.output(reply, each.inputs)
+            elif isinstance(reply, ShardscopeError):
+                raise reply
+
+
+def _not_computable(operation: Operation) -> InvalidArgumentError:
+    if operation.type == "Placeholder":
+        return InvalidArgumentError(
+            f"placeholder {operation.name} has no value; give it one in feed_dict, as {{{operation.name}: value}}"
+        )
+    return InvalidArgumentError(f"operation {operation.name} ({operation.type}) only names something and has no value")

@@ -1,0 +1,102 @@
+"""What a session is asked for: a nested structure of tensors, variables, operations and names of those."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ps_protocol.operations import Array
+from worker_client.graph import Graph
+from worker_client.lazy_call import tensor_or_none
+from worker_client.operation import Operation, Tensor
+
+
+class Fetches:
+    """A structure of fetches, taken apart.
+
+    Args:
+        graph: The graph that they must belong to.
+        structure: What the user asked for.
+
+    Raises:
+        ValueError: Something is not of the graph, or no operation has the name.
+        TypeError: Something is nothing that can be run.
+
+    Attributes:
+        operations: What is only to be run.
+        tensors: What is to be computed.
+    """
+
+    def __init__(self, graph: Graph, structure: Any):
+        self._graph = graph
+        self.operations: list[Operation] = []
+        self.tensors: list[Tensor] = []
+        self._template = self._taken_apart(structure)
+
+    def structured(self, values: Sequence[Array]) -> Any:
+        """Returns values, in the order of ``tensors``, in the structure of what was asked for; scalars as scalars."""
+        return _put_together(self._template, iter(values))
+
+    def _taken_apart(self, fetch: Any) -> Any:
+        if isinstance(fetch, list | tuple):
+            return _rebuilt(fetch, [self._taken_apart(each) for each in fetch])
+        if isinstance(fetch, dict):
+            return {key: self._taken_apart(each) for key, each in fetch.items()}
+        found = element_of_graph(self._graph, fetch, "fetched")
+        if isinstance(found, Operation):
+            self.operations.append(found)
+            return _OPERATION
+        self.tensors.append(found)
+        return _TENSOR
+
+
+_OPERATION, _TENSOR = object(), object()
+
+
+def _put_together(template: Any, values: Iterator[Array]) -> Any:
+    if template is _OPERATION:
+        return None
+    if template is _TENSOR:
+        return next(values)[()]
+    if isinstance(template, dict):
+        return {key: _put_together(each, values) for key, each in template.items()}
+    return _rebuilt(template, [_put_together(each, values) for each in template])
+
+
+def _rebuilt(like: Any, elements: list[Any]) -> Any:
+    if hasattr(like, "_fields"):
+        return type(like)(*elements)
+    return type(like)(elements)
+
+
+def element_of_graph(graph: Graph, element: Any, verb: str) -> Operation | Tensor:
+    """Returns the operation or tensor that is meant.
+
+    Args:
+        graph: The graph that it must belong to.
+        element: A tensor, operation, variable, or a name.
+        verb: What is done with it, for errors.
+
+    Raises:
+        ValueError: It belongs to another graph, or nothing has the name.
+        TypeError: It is none of those.
+    """
+    if isinstance(element, str):
+        try:
+            return graph.get_tensor_by_name(element) if ":" in element else graph.get_operation_by_name(element)
+        except KeyError as error:
+            raise ValueError(f"{element!r} cannot be {verb}: {error.args[0]}") from error
+    found = element if isinstance(element, Operation) else tensor_or_none(element)
+    if found is None:
+        raise TypeError(f"{element!r} cannot be {verb}: it is a {type(element).__name__}, not a tensor or an operation")
+    if found.graph is not graph:
+        raise ValueError(f"{found.name} cannot be {verb}: it belongs to another graph than the session")
+    return found
+
+
+def tensor_of_graph(graph: Graph, element: Any, verb: str) -> Tensor:
+    """The same where only a tensor will do."""
+    found = element_of_graph(graph, element, verb)
+    if isinstance(found, Operation):
+        raise TypeError(f"operation {found.name} cannot be {verb}; name one of its tensors, such as {found.name}:0")
+    return found

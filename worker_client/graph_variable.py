@@ -1,0 +1,308 @@
+"""A variable of a deferred graph, as in TensorFlow 1: reading and updating it makes operations that a session runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ps_protocol import operations
+from ps_protocol.errors import DTypeMismatchError, FailedPreconditionError, ShapeMismatchError, ShardscopeError
+from ps_protocol.initial_values import initial_value
+from ps_protocol.initializer_spec import InitializerSpec, Value
+from ps_protocol.operations import Array, Describe, Initialize, Read, Reply, Update, UpdateRule, VariableSpec
+from worker_client.computation import SeededKernel, VariableAccess, value_read
+from worker_client.dtypes import DType
+from worker_client.initializers import initializer_spec
+from worker_client.lazy_array import LazyArray
+from worker_client.lazy_call import tensor_or_none
+from worker_client.operation import Operation, OutputSpec, Tensor
+from worker_client.tensor_shape import ShapeLike, TensorShape
+from worker_client.values import convert
+
+if TYPE_CHECKING:
+    from worker_client.graph import Graph
+    from worker_client.session import Session
+    from worker_client.variable_definition import (
+        Constraint,
+        VariableAggregation,
+        VariableDefinition,
+        VariableSynchronization,
+    )
+
+_BOOL = OutputSpec(np.dtype(bool), TensorShape([]))
+
+
+class GraphVariable(LazyArray):
+    """A variable in a deferred graph. Made by ``get_variable`` and ``Variable`` where a ``Graph`` is the default.
+
+    In arithmetic it stands for its value. It is declared on the cluster when a session first needs it, and has no value
+    until its initializer, or another assignment, has been run.
+
+    Args:
+        definition: What scopes, naming and placement have settled. The variable's name scope is open.
+    """
+
+    def __init__(self, definition: VariableDefinition):
+        self.definition = definition
+        self.spec = VariableSpec(definition.name, definition.dtype, definition.shape, definition.slice)
+        self._output = OutputSpec(definition.dtype, TensorShape(definition.shape))
+        self._initial_value: Tensor | None = tensor_or_none(definition.initializer)
+        definition.op.computation = VariableAccess(self, self._read_request)
+        self._initializer = self._initializer_op()
+        with definition.graph.colocate_with(definition.op):
+            self._snapshot = self._read("read", "Identity")
+
+    # -- facts --------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Full name with ":0"."""
+        return f"{self.spec.name}:0"
+
+    @property
+    def dtype(self) -> DType:
+        return DType(self.spec.dtype)
+
+    @property
+    def shape(self) -> TensorShape:
+        return TensorShape(self.spec.shape)
+
+    def get_shape(self) -> TensorShape:
+        """Returns the shape."""
+        return self.shape
+
+    def set_shape(self, shape: ShapeLike) -> None:
+        """Makes sure that the shape is as given; ValueError if it is not."""
+        self.shape.merge_with(shape)
+
+    @property
+    def op(self) -> Operation:
+        return self.definition.op
+
+    @property
+    def graph(self) -> Graph:
+        return self.definition.graph
+
+    @property
+    def device(self) -> str:
+        """Where it is meant to be; the cluster's directory has the last word."""
+        return self.definition.op.device
+
+    @property
+    def trainable(self) -> bool:
+        return self.definition.trainable
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """Applied to the value after an optimizer has updated it."""
+        return self.definition.constraint
+
+    @property
+    def synchronization(self) -> VariableSynchronization:
+        return self.definition.synchronization
+
+    @property
+    def aggregation(self) -> VariableAggregation:
+        return self.definition.aggregation
+
+    def ref(self) -> GraphVariable:
+        """Returns itself, which can be a key as it is."""
+        return self
+
+    experimental_ref = ref
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def as_graph_tensor(self) -> Tensor:
+        return self._snapshot
+
+    def value(self) -> Tensor:
+        """Returns the value as the run begins that reads it: the same tensor at each call."""
+        return self._snapshot
+
+    def read_value(self) -> Tensor:
+        """Returns the value at the time that control dependencies say: a new operation at each call."""
+        return self._read("read", "Identity")
+
+    def sparse_read(self, indices: Any, name: str | None = None) -> Tensor:
+        """Returns rows of the value; ``indices`` are integers of any shape."""
+        from worker_client.state_ops import gather_rows  # which works on variables of this class
+
+        return gather_rows(self, indices, name or "GatherV2")
+
+    def gather_nd(self, indices: Any, name: str | None = None) -> Tensor:
+        """Returns elements or slices of the value; the last dimension of ``indices`` says which."""
+        from worker_client.array_ops import gather_nd
+
+        return gather_nd(self, indices, name)
+
+    def eval(self, session: Session | None = None) -> Any:
+        """Returns the current value, read in a session, by default the default one."""
+        return self._snapshot.eval(session=session)
+
+    # -- initialising -------------------------------------------------------------------------
+
+    @property
+    def initializer(self) -> Operation:
+        """The operation that gives it its initial value."""
+        return self._initializer
+
+    @property
+    def initial_value(self) -> Tensor:
+        """The value that the initializer gives it."""
+        if self._initial_value is None:
+            graph = self.graph
+            with graph.as_default(), graph.control_dependencies(None), graph.name_scope(self.definition.name_scope):
+                op = graph.create_op(
+                    "InitialValue",
+                    outputs=[self._output],
+                    name="initial_value",
+                    computation=SeededKernel(
+                        lambda job_seed: initial_value(self.spec, self.initializer_spec(job_seed))
+                    ),
+                )
+            self._initial_value = op.outputs[0]
+        return self._initial_value
+
+    def initialized_value(self) -> Tensor:
+        """Returns the value, or while it has none its initial value: for the initializers of other variables."""
+
+        def value_or_initial(reply: Reply, inputs: Sequence[Array]) -> Array:
+            return inputs[0] if isinstance(reply, FailedPreconditionError) else value_read(reply, inputs)
+
+        return self._read("cond/Merge", "Merge", [self.initial_value], value_or_initial)
+
+    def is_initialized(self, name: str | None = None) -> Tensor:
+        """Returns whether it has a value."""
+
+        def has_value(reply: Reply, inputs: Sequence[Array]) -> Array:
+            del inputs
+            if isinstance(reply, ShardscopeError):
+                raise reply
+            return np.array(reply.initialized)
+
+        access = VariableAccess(self, lambda _: Describe(self.spec.name), output=has_value)
+        return self.graph.create_op(
+            "IsVariableInitialized", [], [_BOOL], name=name or "IsVariableInitialized", computation=access
+        ).outputs[0]
+
+    def initializer_spec(self, job_seed: int) -> InitializerSpec:
+        """Returns how the ps is to make the initial value; not for a variable whose initial value is a lazy tensor."""
+        return initializer_spec(self.definition.initializer, self.spec, job_seed)
+
+    # -- updating -----------------------------------------------------------------------------
+
+    def assign(self, value: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Any:
+        """Replaces the value each time that a session runs it.
+
+        Args:
+            value: A tensor or an array of the variable's shape and dtype.
+            use_locking: Ignored; updates are always atomic.
+            name: Name of the operation.
+            read_value: Whether to return the new value as a tensor, or else the operation.
+
+        Raises:
+            ValueError: The shapes differ.
+            TypeError: The dtypes differ.
+        """
+        del use_locking
+        return self._update(UpdateRule.ASSIGN, "Assign", value, name, read_value)
+
+    def assign_add(
+        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Any:
+        """Adds ``delta`` each time that a session runs it; otherwise as ``assign``."""
+        del use_locking
+        return self._update(UpdateRule.ASSIGN_ADD, "AssignAdd", delta, name, read_value)
+
+    def assign_sub(
+        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Any:
+        """Subtracts ``delta`` each time that a session runs it; otherwise as ``assign``."""
+        del use_locking
+        return self._update(UpdateRule.ASSIGN_SUB, "AssignSub", delta, name, read_value)
+
+    def load(self, value: Any, session: Session | None = None) -> None:
+        """Replaces the value at once, in a session, by default the default one. Adds nothing to the graph."""
+        from worker_client.session import session_for
+
+        array = self._checked(convert(value, self.spec))
+        session_for(self.graph, session, self.name).request(self, Update(self.spec.name, UpdateRule.ASSIGN, array))
+
+    def _update(self, rule: UpdateRule, op_type: str, value: Any, name: str | None, read_value: bool) -> Any:
+        inputs, array_of = self.operand(value)
+
+        def request(_: int, *values: Array) -> operations.Operation:
+            return Update(self.spec.name, rule, array_of(*values))
+
+        op = self.mutating_op(op_type, inputs, request, name)
+        return op.outputs[0] if read_value else op
+
+    def operand(self, value: Any) -> tuple[list[Tensor], Callable[..., Array]]:
+        """Returns the inputs of an operation for a value of this variable, and what makes the value of theirs.
+
+        Raises:
+            ShapeMismatchError: The value cannot have the variable's shape.
+            DTypeMismatchError: It has another dtype.
+        """
+        tensor = tensor_or_none(value)
+        if tensor is None:
+            array = self._checked(convert(value, self.spec, copy=True))
+            return [], lambda: array
+        if tensor.dtype != self.spec.dtype:
+            raise DTypeMismatchError(
+                f"variable {self.spec.name} holds {self.spec.dtype.name}, {tensor.name} is {tensor.dtype.name}; cast it",
+                variable=self.spec.name,
+            )
+        if not tensor.shape.is_compatible_with(self.spec.shape):
+            raise self._other_shape(tensor.shape)
+        return [tensor], lambda value: value
+
+    def _checked(self, array: Array) -> Array:
+        if array.shape != self.spec.shape:
+            raise self._other_shape(TensorShape(array.shape))
+        return array
+
+    def _other_shape(self, shape: TensorShape) -> ShapeMismatchError:
+        return ShapeMismatchError(
+            f"variable {self.spec.name} has the shape {list(self.spec.shape)}, the value {shape}",
+            variable=self.spec.name,
+        )
+
+    # -- operations ---------------------------------------------------------------------------
+
+    def mutating_op(
+        self, op_type: str, inputs: Sequence[Tensor], request: Callable[..., operations.Operation], name: str | None
+    ) -> Operation:
+        """Adds an operation that updates the variable; its output is the value afterwards."""
+        access = VariableAccess(self, request, mutates=True)
+        with self.graph.colocate_with(self.op):
+            return self.graph.create_op(op_type, inputs, [self._output], name=name or op_type, computation=access)
+
+    def _read(
+        self,
+        name: str,
+        op_type: str,
+        inputs: Sequence[Tensor] = (),
+        output: Callable[[Reply, Sequence[Array]], Array] = value_read,
+    ) -> Tensor:
+        access = VariableAccess(self, self._read_request, output=output)
+        return self.graph.create_op(op_type, inputs, [self._output], name=name, computation=access).outputs[0]
+
+    def _read_request(self, job_seed: int, *inputs: Array) -> Read:
+        del job_seed, inputs
+        return Read(self.spec.name)
+
+    def _initializer_op(self) -> Operation:
+        inputs = [] if self._initial_value is None else [self._initial_value]
+
+        def request(job_seed: int, *values: Array) -> operations.Operation:
+            spec = InitializerSpec(Value(values[0])) if values else self.initializer_spec(job_seed)
+            return Initialize(self.spec.name, spec, overwrite=True)
+
+        return self.mutating_op("Assign", inputs, request, "Assign")
+
+    def __repr__(self) -> str:
+        return f"<Variable {self.name!r} shape={self.shape} dtype={self.spec.dtype.name}>"

@@ -1,0 +1,193 @@
+"""Sessions: run a graph's operations on the cluster, or without one on a store of their own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from ps_protocol.operations import Array
+from ps_protocol.operations import Operation as PsOperation
+from worker_client.client import Client
+from worker_client.default_client import find_default_client
+from worker_client.default_graph import get_default_graph
+from worker_client.evaluation import Evaluation
+from worker_client.fanout import Routed, succeeded
+from worker_client.fetches import Fetches, tensor_of_graph
+from worker_client.graph import Graph
+from worker_client.graph_variable import GraphVariable
+from worker_client.operation import Tensor
+from worker_client.variable_runtime import ClusterRuntime, PrivateRuntime, VariableRuntime
+
+
+class Session:
+    """Runs operations of one graph. Thread-safe.
+
+    Without a client its variables live in a store of its own, in this process, and end with it. With one they live on
+    the cluster's ps tasks, shared with everyone who uses their names.
+
+    Args:
+        target: A connection; by default the connection that is the default, or none if there is none. "" stands for
+            the default as well.
+        graph: The graph to run; by default the default graph.
+        config: Ignored; accepted for code that gives one.
+
+    Raises:
+        TypeError: ``target`` is neither a connection nor "".
+    """
+
+    def __init__(self, target: Client | str | None = None, graph: Graph | None = None, config: Any = None):
+        del config
+        if target is not None and target != "" and not isinstance(target, Client):
+            raise TypeError(f"the target of a session is a connection, as connect() returns, not {target!r}")
+        client = target if isinstance(target, Client) else find_default_client()
+        self._graph = graph or get_default_graph()
+        self._runtime: VariableRuntime = PrivateRuntime() if client is None else ClusterRuntime(client)
+        self._closed = False
+        self._entered: list[ExitStack] = []
+
+    @property
+    def graph(self) -> Graph:
+        return self._graph
+
+    def run(self, fetches: Any, feed_dict: Mapping[Any, Any] | None = None, options: Any = None) -> Any:
+        """Runs what is asked for, everything that it needs included, each operation once.
+
+        All reads of variables that do not wait for an update are made in one exchange with each ps task, all updates
+        that do not wait for each other in another.
+
+        Args:
+            fetches: A tensor, a variable, an operation, a name of one, or a nested list, tuple or dict of those.
+            feed_dict: Values to use instead of computing those tensors.
+            options: Ignored.
+
+        Returns:
+            Values in the structure of ``fetches``; None for an operation.
+
+        Raises:
+            RuntimeError: The session is closed.
+            ValueError: A fetch or feed is not of this graph, or a fed value does not have the tensor's shape.
+            TypeError: A fetch or feed is nothing that can be run or fed, or a fed value is of another kind.
+            FailedPreconditionError: A variable that is read has not been initialised.
+            InvalidArgumentError: A placeholder is not fed, or a value does not fit.
+        """
+        del options
+        if self._closed:
+            raise RuntimeError("the session is closed; make a new one")
+        wanted = Fetches(self._graph, fetches)
+        feeds = dict(self._fed(key, value) for key, value in (feed_dict or {}).items())
+        values = Evaluation(self._runtime, feeds).run(wanted.operations, wanted.tensors)
+        return wanted.structured(values)
+
+    def request(self, variable: GraphVariable, operation: PsOperation) -> None:
+        """Carries out one operation on a variable, outside the graph; raises its error."""
+        if self._closed:
+            raise RuntimeError("the session is closed; make a new one")
+        self._runtime.place([variable])
+        (reply,) = self._runtime.exchange([Routed(self._runtime.route(variable), operation)])
+        succeeded(reply)
+
+    def make_callable(self, fetches: Any, feed_list: Sequence[Any] | None = None) -> Any:
+        """Returns a function that runs ``fetches`` with its arguments as values for ``feed_list``."""
+        keys = list(feed_list or ())
+
+        def call(*values: Any) -> Any:
+            if len(values) != len(keys):
+                raise TypeError(f"{len(keys)} values are to be fed, {len(values)} are given")
+            return self.run(fetches, dict(zip(keys, values, strict=True)))
+
+        return call
+
+    def as_default(self) -> AbstractContextManager[Session]:
+        """Makes this the session that ``eval()`` and ``run()`` of tensors and operations use inside the block."""
+        return _as_default(self)
+
+    def close(self) -> None:
+        """Ends the session. A store of its own ends with it; a connection stays open. May be repeated."""
+        if not self._closed:
+            self._closed = True
+            self._runtime.close()
+
+    def __enter__(self) -> Self:
+        self._entered.append(ExitStack())
+        self._entered[-1].enter_context(self._graph.as_default())
+        self._entered[-1].enter_context(self.as_default())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entered.pop().close()
+        self.close()
+
+    def _fed(self, key: Any, value: Any) -> tuple[Tensor, Array]:
+        tensor = tensor_of_graph(self._graph, key, "fed")
+        if isinstance(value, Tensor):
+            raise TypeError(f"the value fed to {tensor.name} is a lazy tensor; run that first and feed its value")
+        array = np.asarray(value)
+        if array.dtype != tensor.dtype:
+            if not np.can_cast(array.dtype, tensor.dtype, "same_kind"):
+                raise TypeError(f"the value fed to {tensor.name} is {array.dtype.name}, needed is {tensor.dtype.name}")
+            array = array.astype(tensor.dtype)
+        if not tensor.shape.is_compatible_with(array.shape):
+            raise ValueError(
+                f"cannot feed a value of shape {list(array.shape)} to {tensor.name}, which has shape {tensor.shape}"
+            )
+        return tensor, array
+
+
+class InteractiveSession(Session):
+    """A session that is the default one, with its graph, from its making until it is closed."""
+
+    def __init__(self, target: Client | str | None = None, graph: Graph | None = None, config: Any = None):
+        super().__init__(target, graph, config)
+        self._default = ExitStack()
+        if graph is not None:
+            self._default.enter_context(graph.as_default())
+        self._default.enter_context(self.as_default())
+
+    def close(self) -> None:
+        self._default.close()
+        super().close()
+
+
+class _Stack(threading.local):
+    def __init__(self) -> None:
+        self.sessions: list[Session] = []
+
+
+_stack = _Stack()
+
+
+@contextmanager
+def _as_default(session: Session) -> Iterator[Session]:
+    _stack.sessions.append(session)
+    try:
+        yield session
+    finally:
+        _stack.sessions.remove(session)
+
+
+def get_default_session() -> Session | None:
+    """Returns the innermost session that is the default on this thread, or None."""
+    return _stack.sessions[-1] if _stack.sessions else None
+
+
+def session_for(graph: Graph, session: Session | None, what: str) -> Session:
+    """Returns the session given, or the default one.
+
+    Raises:
+        ValueError: There is none, or it runs another graph.
+    """
+    found = session or get_default_session()
+    if found is None:
+        raise ValueError(f"no session to evaluate {what} in; give one, or use `with session.as_default():`")
+    if found.graph is not graph:
+        raise ValueError(
+            f"{what} belongs to another graph than the session; make the session with graph=... of that one"
+        )
+    return found

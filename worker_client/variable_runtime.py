@@ -1,0 +1,113 @@
+"""Where the variables of a graph live while a session runs it: on the cluster, or in a store of the session's own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+from uuid import uuid4
+
+from ps_protocol.operations import Declare, Reply
+from ps_protocol.task_id import TaskId
+from worker_client.client import Client
+from worker_client.declaration import Declaration
+from worker_client.fanout import Fanout, Routed
+from worker_client.graph_variable import GraphVariable
+from worker_client.ps_handle import PsHandle, Settings
+from worker_client.retry import Deadline
+from worker_client.transport import in_process
+
+
+class VariableRuntime(Protocol):
+    """What a session needs of the place where variables live. Thread-safe."""
+
+    @property
+    def job_seed(self) -> int:
+        """Seed from which initial values follow."""
+        ...
+
+    def place(self, variables: Iterable[GraphVariable]) -> None:
+        """Declares those variables that are not declared yet, all together; they stay uninitialised."""
+        ...
+
+    def route(self, variable: GraphVariable) -> int | None:
+        """Returns the ps task of a placed variable, None for this process's own store."""
+        ...
+
+    def exchange(self, routed: Sequence[Routed]) -> list[Reply]:
+        """Carries out operations, one exchange for each ps task, and returns all replies; an error is a reply."""
+        ...
+
+    def close(self) -> None:
+        """Gives back what is the session's own."""
+        ...
+
+
+class ClusterRuntime:
+    """The ps tasks of a connection, which stays open.
+
+    Args:
+        client: The connection.
+    """
+
+    def __init__(self, client: Client):
+        self._client = client
+        self._lock = threading.Lock()  # guards: _tasks; held while variables are declared, so that each is only once
+        self._tasks: dict[GraphVariable, int | None] = {}
+
+    @property
+    def job_seed(self) -> int:
+        return self._client.job_seed
+
+    def place(self, variables: Iterable[GraphVariable]) -> None:
+        with self._lock:
+            new = [variable for variable in variables if variable not in self._tasks]
+            if new:
+                tasks = self._client.declarer.declare([Declaration(each.spec, each.op, None) for each in new])
+                self._tasks.update(zip(new, tasks, strict=True))
+
+    def route(self, variable: GraphVariable) -> int | None:
+        return self._tasks[variable]
+
+    def exchange(self, routed: Sequence[Routed]) -> list[Reply]:
+        return self._client.fanout.exchange_all(routed)
+
+    def close(self) -> None:
+        pass
+
+
+class PrivateRuntime:
+    """A store in this process that belongs to one session and ends with it."""
+
+    job_seed = 0
+
+    def __init__(self) -> None:
+        handle = PsHandle(
+            in_process.private_store(),
+            task=TaskId("ps", 0),
+            address="this process",
+            client=uuid4(),
+            client_task="worker:0",
+            settings=Settings(),
+        )
+        handle.connect(Deadline(Settings().connect_timeout_s))
+        self._handle = handle
+        self._fanout = Fanout([], lambda: handle)
+        self._lock = threading.Lock()  # guards: _declared; held while variables are declared
+        self._declared: set[GraphVariable] = set()
+
+    def place(self, variables: Iterable[GraphVariable]) -> None:
+        with self._lock:
+            new = [variable for variable in variables if variable not in self._declared]
+            if new:
+                self._fanout.run_all([Routed(None, Declare(variable.spec)) for variable in new])
+                self._declared.update(new)
+
+    def route(self, variable: GraphVariable) -> None:
+        del variable
+
+    def exchange(self, routed: Sequence[Routed]) -> list[Reply]:
+        return self._fanout.exchange_all(routed)
+
+    def close(self) -> None:
+        self._handle.close()
