@@ -119,8 +119,12 @@ def main() -> int:
     parser.add_argument("--hidden", type=int, default=64, help="hidden units (default: %(default)s)")
     parser.add_argument("--min-accuracy", type=float, default=0.0, help="fail below it (default: %(default)s)")
     arguments = parser.parse_args()
-    with ss.connect() as client:
-        result = train(client, arguments)
+    try:
+        with ss.connect() as client:
+            result = train(client, arguments)
+    except ss.errors.ShardscopeError as error:
+        print(f"training has failed: {error}", file=sys.stderr)
+        return 1
     if result < arguments.min_accuracy:
         print(f"the held-out accuracy is below {arguments.min_accuracy}", file=sys.stderr)
         return 1

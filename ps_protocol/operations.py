@@ -11,6 +11,7 @@ a reply belong to the receiver.
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -178,6 +179,17 @@ def tensors_of(operation: Operation) -> tuple[Array, ...]:
             return (array,)
         case _:
             return ()
+
+
+def reply_bytes(operation: Operation, spec: VariableSpec) -> int:
+    """Size of the tensor that an operation on a variable of that spec is answered with."""
+    match operation:
+        case Read():
+            return spec.size_bytes
+        case Gather(indices=indices) if spec.shape:
+            return indices.size * math.prod(spec.shape[1:]) * spec.dtype.itemsize
+        case _:
+            return 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from ps_protocol.operations import (
     Scatter,
     Update,
     VariableSpec,
+    reply_bytes,
 )
 from ps_server.variable_store import VariableStore
 
@@ -85,7 +86,7 @@ class BatchRunner:
             elif isinstance(operation, Read | Gather):
                 spec = self._store.spec_of(operation.name) or declared.get(operation.name)
                 if spec is not None:
-                    size_bytes += _result_size_bytes(operation, spec)
+                    size_bytes += reply_bytes(operation, spec)
         return size_bytes
 
     def _reply(self, operation: Operation, deadline_s: float) -> Reply:
@@ -116,12 +117,3 @@ class BatchRunner:
             variable=operation.name,
             task=self._task,
         )
-
-
-def _result_size_bytes(operation: Read | Gather, spec: VariableSpec) -> int:
-    if isinstance(operation, Read) or not spec.shape:
-        return spec.size_bytes
-    row_bytes = spec.dtype.itemsize
-    for length in spec.shape[1:]:
-        row_bytes *= length
-    return operation.indices.size * row_bytes

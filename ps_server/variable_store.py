@@ -263,10 +263,10 @@ class VariableStore:
             ShapeMismatchError, DTypeMismatchError, InvalidArgumentError: The operands do not fit; nothing changed.
         """
         variable = self._find(operation.name)
+        if variable.value is None:
+            raise _uninitialized(variable.spec)
         plan = plan_scatter(variable.spec, operation.rule, operation.indices, operation.updates)
         with variable.lock:
-            if variable.value is None:
-                raise _uninitialized(variable.spec)
             plan.apply(variable.value)
             variable.version += 1
             return Result(variable.version, True)

@@ -12,17 +12,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ps_protocol.errors import FailedPreconditionError
+from worker_client.default_stack import STACK, Default
 
 if TYPE_CHECKING:
     from worker_client.client import Client
 
-
-class _Stack(threading.local):
-    def __init__(self) -> None:
-        self.clients: list[Client] = []
-
-
-_stack = _Stack()
 _open_lock = threading.Lock()  # guards: _open
 _open: list[Client] = []
 
@@ -44,18 +38,23 @@ def closed(client: Client) -> bool:
 
 @contextmanager
 def as_default(client: Client) -> Iterator[Client]:
-    """Makes a connection the default of this thread inside the block."""
-    _stack.clients.append(client)
+    """Makes a connection, and with it its graph, the default of this thread inside the block."""
+    entry = Default(client=client)
+    STACK.push(entry)
     try:
         yield client
     finally:
-        _stack.clients.remove(client)
+        STACK.pop(entry)
 
 
 def find_default_client() -> Client | None:
     """The default connection, or None if there is none."""
-    if _stack.clients:
-        return _stack.clients[-1]
+    innermost = next((entry.client for entry in STACK if entry.client is not None), None)
+    return innermost or find_newest_client()
+
+
+def find_newest_client() -> Client | None:
+    """The connection that was opened last and is still open, or None if there is none."""
     with _open_lock:
         return _open[-1] if _open else None
 

@@ -1,53 +1,61 @@
 """Which graph the module-level functions use.
 
-The innermost ``with graph.as_default():`` of this thread; outside of any, the graph of the default connection; without
-a connection, one graph that belongs to the process.
+The innermost ``with graph.as_default():``, ``with client:`` or ``with client.as_default():`` of this thread. Outside of
+any:
+
+- in a program that has imported ``worker_client.compat.v1``, one deferred graph that belongs to the process, since code
+  for TensorFlow 1 builds its graph at the top level of a module, whether or not it has connected before;
+- in any other, the graph of the connection that was opened last, in which everything happens at once;
+- without a connection, again the process's deferred graph.
+
+So code that connects in a ``with`` statement means the same whether some other module imports the names of TensorFlow 1
+or not.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from worker_client.default_client import find_default_client
+from worker_client.default_client import find_newest_client
+from worker_client.default_stack import STACK, Default
 
 if TYPE_CHECKING:
+    from worker_client.client import Client
     from worker_client.graph import Graph
 
+_TF1_NAMES: Final = "worker_client.compat.v1"
 
-class _Stack(threading.local):
-    def __init__(self) -> None:
-        self.graphs: list[Graph] = []
-
-
-_stack = _Stack()
 _process_lock = threading.Lock()  # guards: _process_graphs
 _process_graphs: list[Graph] = []  # none until it is needed, then one
 
 
 def get_default_graph() -> Graph:
     """Returns the graph that this thread builds in now."""
-    if _stack.graphs:
-        return _stack.graphs[-1]
-    client = find_default_client()
+    innermost = STACK.innermost
+    if innermost is not None:
+        return innermost.graph
+    client = _client_outside_of_blocks()
     return client.graph if client else _process_graph()
 
 
 def reset_default_graph() -> None:
-    """Starts the default graph anew, empty: that of the default connection, or else that of the process.
+    """Starts the default graph anew, empty: that of the default connection, or that of the process.
 
     Variables that were made stay on their ps tasks; only the names in this process are forgotten.
 
     Raises:
         RuntimeError: This thread is inside ``graph.as_default()``, so that another graph is the default.
     """
-    if _stack.graphs:
+    innermost = STACK.innermost
+    if innermost is not None and innermost.client is None:
         raise RuntimeError(
             "reset_default_graph() inside graph.as_default() would have no effect; leave the block first"
         )
-    client = find_default_client()
+    client = innermost.client if innermost else _client_outside_of_blocks()
     if client:
         client.graph = client.graph.emptied()
         return
@@ -60,16 +68,17 @@ def as_default(graph: Graph) -> Iterator[Graph]:
     """Makes a graph the default of this thread inside the block.
 
     Raises:
-        RuntimeError: Another graph, made the default inside, still is at the end.
+        RuntimeError: Another graph or connection, made the default inside, still is at the end.
     """
-    graphs = _stack.graphs
-    graphs.append(graph)
+    entry = Default(own_graph=graph)
+    STACK.push(entry)
     try:
         yield graph
     finally:
-        if graphs[-1] is not graph:
+        is_innermost = STACK.innermost is entry
+        STACK.pop(entry)
+        if not is_innermost:
             raise RuntimeError("graph.as_default() is left while another graph is innermost; leave in reverse order")
-        graphs.pop()
 
 
 def graph_of(values: Iterable[Any]) -> Graph:
@@ -87,6 +96,10 @@ def graph_of(values: Iterable[Any]) -> Graph:
             raise ValueError(f"{value!r} belongs to another graph than the values before it; make them in one graph")
         found = graph
     return found or get_default_graph()
+
+
+def _client_outside_of_blocks() -> Client | None:
+    return None if _TF1_NAMES in sys.modules else find_newest_client()
 
 
 def _process_graph() -> Graph:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
-from ps_protocol.operations import Array, Read
+from ps_protocol.operations import Array, Read, reply_bytes
 from worker_client.computation import Kernel, SeededKernel, VariableAccess
 from worker_client.fanout import Routed
 from worker_client.operation import Operation, Tensor
@@ -78,8 +78,8 @@ class Evaluation:
                 circular = next((each for each in needs if finished.get(each) is False), None)
                 if circular is not None:
                     raise InvalidArgumentError(
-                        f"operations {operation.name} and {circular.name} wait for each other, through inputs or control "
-                        f"inputs; take one of the control inputs out"
+                        f"operations {operation.name} and {circular.name} wait for each other, through inputs or "
+                        f"control inputs; take one of the control inputs out"
                     )
                 stack.extend((each, False) for each in needs)
         return order
@@ -113,17 +113,11 @@ class Evaluation:
         """Makes accesses to variables together and keeps their outputs; raises the first error after all are made."""
         routed = []
         for each in accesses:
-            variable, task = each.access.variable, self._runtime.route(each.access.variable)
-            size_bytes = variable.spec.size_bytes
-            routed.append(
-                Routed(
-                    task,
-                    each.access.request(self._runtime.job_seed, *each.inputs),
-                    0 if each.access.mutates else size_bytes,
-                )
-            )
+            spec, task = each.access.variable.spec, self._runtime.route(each.access.variable)
+            request = each.access.request(self._runtime.job_seed, *each.inputs)
+            routed.append(Routed(task, request, reply_bytes(request, spec)))
             if each.reads_back:
-                routed.append(Routed(task, Read(variable.spec.name), size_bytes))
+                routed.append(Routed(task, Read(spec.name), spec.size_bytes))
         replies = iter(self._runtime.exchange(routed))
         for each in accesses:
             reply = next(replies)

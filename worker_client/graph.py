@@ -1,7 +1,8 @@
 """A graph: what a connection, or a program of lazy operations, has named so far.
 
 It gives out names, knows the open scopes of each thread, and keeps the operations, the collections and the table of
-variables. It moves no values: what a variable is, the graph's variable factory decides.
+variables. It moves no values: what a variable is, the graph's variable factory decides. By default variables are lazy,
+as everything else in a graph that is not a connection's.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from worker_client import default_graph
 from worker_client.computation import Computation
 from worker_client.device import DeviceLike
 from worker_client.graph_collections import Collections
+from worker_client.graph_variable import GraphVariable
 from worker_client.name_scopes import NameScopes
 from worker_client.naming import check_operation_name
 from worker_client.operation import Operation, OperationTable, OutputSpec, Tensor, operation_of
@@ -45,11 +47,11 @@ class Graph:
     ``switch_to_thread_local`` separates them. In a graph that is not deferred they are separate from the start.
 
     Args:
-        variable_factory: Makes the variables; without one the graph cannot have any.
-        deferred: Whether operations only describe what a session will do. By default they do if there is no factory.
+        variable_factory: Makes the variables; by default they are ``GraphVariable``s.
+        deferred: Whether operations only describe what a session will do. By default they do if no factory is given.
 
     Attributes:
-        variable_factory: As given.
+        variable_factory: Makes the variables.
         deferred: Whether this is a graph of lazy operations; if not, everything happens at once.
         container_name: Of the innermost ``container`` statement.
         collections: Named lists of what was made.
@@ -57,7 +59,7 @@ class Graph:
     """
 
     def __init__(self, variable_factory: VariableFactory | None = None, *, deferred: bool | None = None):
-        self.variable_factory = variable_factory
+        self.variable_factory: VariableFactory = variable_factory or GraphVariable
         self.deferred = variable_factory is None if deferred is None else deferred
         self.container_name = ""
         self.collections = Collections()

@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 from uuid import UUID
 
@@ -48,7 +48,7 @@ class Settings:
 
     operation_timeout_s: float = 60.0
     connect_timeout_s: float = 60.0
-    retry: RetryPolicy = RetryPolicy()
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
     max_pending_batches: int = 1024
 
 
@@ -88,8 +88,8 @@ class PsHandle:
         self._client_task = client_task
         self._settings = settings
         self._welcome: Welcome | None = None
-        # guards: the order of mutating batches on their way, _sequence. Held while one is exchanged (that is its purpose);
-        # no other lock is taken under it but _queue_lock, which is never held over I/O.
+        # guards: the order of mutating batches on their way, _sequence. Held while one is exchanged, which is its
+        # purpose; no other lock is taken under it but _queue_lock, which is never held over I/O.
         self._order_lock = threading.Lock()
         self._sequence = 0
         # guards: _pending_count, _sender, _closed
@@ -260,14 +260,26 @@ class PsHandle:
             self._closed = True
             sender = self._sender
         if sender is not None:
-            self._queue.put(None, timeout=self._settings.operation_timeout_s)
-            sender.join(self._settings.operation_timeout_s)
+            self._end_sender(sender)
         if self._welcome is not None:
             try:
                 self.service.goodbye(self._client, timeout_s=_HELLO_ATTEMPT_S)
             except ShardscopeError as error:
                 _LOG.debug("no goodbye to %s at %s: %s", self.task, self.address, error)
         self.service.close()
+
+    def _end_sender(self, sender: threading.Thread) -> None:
+        timeout_s = self._settings.operation_timeout_s
+        try:
+            self._queue.put(None, timeout=timeout_s)
+        except queue.Full:
+            _LOG.warning(
+                "%s at %s took none of the updates queued for it in %.0f s", self.task, self.address, timeout_s
+            )
+            return
+        sender.join(timeout_s)
+        if sender.is_alive():
+            _LOG.warning("updates for %s at %s are still on their way after %.0f s", self.task, self.address, timeout_s)
 
     def _check_open(self) -> None:
         if self._closed:

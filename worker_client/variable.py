@@ -24,6 +24,7 @@ from ps_protocol.operations import (
     Update,
     UpdateRule,
     VariableSpec,
+    reply_bytes,
 )
 from worker_client.futures import mapped
 from worker_client.values import IndexedSlices, convert, row_indices
@@ -125,7 +126,7 @@ class Variable(NDArrayOperatorsMixin):
         Raises:
             FailedPreconditionError: It has not been initialised.
         """
-        return tensor_of(self._run(Read(self.spec.name), expected_reply_bytes=self.spec.size_bytes))
+        return tensor_of(self._run(Read(self.spec.name)))
 
     def numpy(self) -> Array:
         """The same as ``read_value()``."""
@@ -144,8 +145,7 @@ class Variable(NDArrayOperatorsMixin):
             InvalidArgumentError: An index is out of range.
         """
         rows = row_indices(indices, self.spec)
-        row_bytes = self.spec.size_bytes // max(1, self.shape[0]) if self.shape else 0
-        return tensor_of(self._run(Gather(self.spec.name, rows), expected_reply_bytes=rows.size * row_bytes))
+        return tensor_of(self._run(Gather(self.spec.name, rows)))
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False:
@@ -354,8 +354,9 @@ class Variable(NDArrayOperatorsMixin):
             return self
         return mapped(self._runner.run_later(self.ps_task, operation), lambda _: self)
 
-    def _run(self, operation: Operation, expected_reply_bytes: int = 0) -> Result:
-        return self._runner.run(self.ps_task, operation, expected_reply_bytes=expected_reply_bytes)
+    def _run(self, operation: Operation) -> Result:
+        expected_bytes = reply_bytes(operation, self.spec)
+        return self._runner.run(self.ps_task, operation, expected_reply_bytes=expected_bytes)
 
 
 def tensor_of(result: Result) -> Array:

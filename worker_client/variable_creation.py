@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy.typing as npt
 
-from ps_protocol.errors import FailedPreconditionError, ShapeMismatchError
+from ps_protocol.errors import ShapeMismatchError
 from ps_protocol.operations import PartitionSlice
 from worker_client.default_graph import get_default_graph
 from worker_client.dtypes import as_dtype
@@ -92,7 +92,6 @@ def new_variable(
     Raises:
         ValueError: An argument or the name is not valid, or the initial value is missing.
         TypeError: The initial value is not of the dtype's kind of elements.
-        FailedPreconditionError: There is no connection, and so nowhere to keep a variable.
     """
     if variable_def is not None:
         raise ValueError("variable_def is not supported; give initial_value")
@@ -167,11 +166,6 @@ def _create(
     unknown = ignored.keys() - _IGNORED_KEYWORDS
     if unknown:
         raise TypeError(f"variable {name}: a variable creator passed unknown keywords: {', '.join(sorted(unknown))}")
-    if graph.variable_factory is None:
-        raise FailedPreconditionError(
-            f"variable {name or 'Variable'} has no place to live: not connected to a cluster; "
-            f"call worker_client.connect() first"
-        )
     synchronization = checked_mode(synchronization, VariableSynchronization, name)
     aggregation = checked_mode(aggregation, VariableAggregation, name)
     if trainable is None:

@@ -249,7 +249,6 @@ def get_variable(
         ValueError: The variable exists and must not, or does not exist and must; it exists with another shape, dtype or
             partition; or an argument or the name is not valid.
         TypeError: The initial value is not of the dtype's kind of elements.
-        FailedPreconditionError: There is no connection, and so nowhere to keep a variable.
     """
     graph = get_default_graph()
     return graph.scopes.current.get_variable(

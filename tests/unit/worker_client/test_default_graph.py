@@ -1,0 +1,123 @@
+"""Which graph the module-level functions use."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from tests.unit.worker_client.naming_fakes import deferred_graph, eager_graph
+from worker_client import default_client
+from worker_client.client import Client
+from worker_client.default_graph import get_default_graph, graph_of, reset_default_graph
+from worker_client.graph import Graph
+from worker_client.graph_scopes import name_scope
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    connected = cast(Client, SimpleNamespace(graph=eager_graph()))
+    with default_client.as_default(connected):
+        yield connected
+
+
+@pytest.fixture(autouse=True)
+def _fresh_process_graph() -> Iterator[None]:
+    yield
+    reset_default_graph()
+
+
+def test_without_a_connection_the_process_has_one_graph() -> None:
+    graph = get_default_graph()
+    assert graph is get_default_graph()
+    reset_default_graph()
+    assert get_default_graph() is not graph
+
+
+def test_all_threads_share_the_graph_of_the_process() -> None:
+    seen: list[Graph] = []
+    thread = threading.Thread(target=lambda: seen.append(get_default_graph()))
+    thread.start()
+    thread.join()
+    assert seen == [get_default_graph()]
+
+
+def test_the_graph_of_the_connection_comes_before_that_of_the_process(client: Client) -> None:
+    assert get_default_graph() is client.graph
+
+
+def test_the_innermost_graph_comes_first(client: Client) -> None:
+    outer, inner = deferred_graph(), deferred_graph()
+    with outer.as_default() as entered:
+        assert entered is outer
+        with inner.as_default():
+            assert get_default_graph() is inner
+        assert get_default_graph() is outer
+    assert get_default_graph() is client.graph
+
+
+def test_graphs_left_out_of_order_are_an_error() -> None:
+    outer, inner = deferred_graph().as_default(), deferred_graph().as_default()
+    outer.__enter__()
+    inner.__enter__()
+    with pytest.raises(RuntimeError, match="reverse order"):
+        outer.__exit__(None, None, None)
+    inner.__exit__(None, None, None)
+
+
+def test_resetting_empties_the_graph_of_the_connection(client: Client) -> None:
+    before = client.graph
+    before.create_op("Add")
+    reset_default_graph()
+    assert client.graph is get_default_graph() is not before
+    assert client.graph.variable_factory is before.variable_factory
+    assert client.graph.get_operations() == []
+
+
+def test_resetting_inside_another_graph_is_an_error() -> None:
+    with deferred_graph().as_default(), pytest.raises(RuntimeError, match="leave the block"):
+        reset_default_graph()
+
+
+def test_values_say_which_graph_is_meant() -> None:
+    graph, other = deferred_graph(), deferred_graph()
+    operation = graph.create_op("Add")
+    assert graph_of([1.0, operation]) is graph
+    assert graph_of([1.0]) is get_default_graph()
+    with pytest.raises(ValueError, match="another graph"):
+        graph_of([operation, other.create_op("Add")])
+
+
+def test_a_name_scope_opens_in_the_graph_of_its_values() -> None:
+    graph = deferred_graph()
+    operation = graph.create_op("Add")
+    with deferred_graph().as_default(), name_scope("a", values=[operation]) as scope:
+        assert scope == "a/"
+        assert get_default_graph() is graph
+        assert graph.get_name_scope() == "a"
+    assert graph.get_name_scope() == ""
+
+
+def test_a_name_scope_takes_the_default_name_and_needs_one_of_both() -> None:
+    with deferred_graph().as_default():
+        with name_scope(None, "d", []) as scope:
+            assert scope == "d/"
+        with name_scope("n", "d") as scope:
+            assert scope == "n/"
+        with pytest.raises(ValueError, match="needs a name"), name_scope(None, values=[]):
+            pass
+    with pytest.raises(TypeError, match="default_name"):
+        name_scope(None, cast(str, ["values", "in the wrong place"]))
+
+
+def test_a_name_scope_can_be_entered_again() -> None:
+    with deferred_graph().as_default():
+        scope = name_scope("a")
+        assert scope.name == "a"
+        with scope as first, scope as inner:
+            assert (first, inner) == ("a/", "a/a/")
+        with scope as second:
+            assert second == "a_1/"
