@@ -11,6 +11,7 @@ from typing import Any
 from ps_protocol import tensor_codec
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import (
+    CountUpTo,
     Declare,
     Describe,
     Gather,
@@ -114,11 +115,24 @@ def _encode_scatter(message: batch_pb2.Operation, operation: Scatter, buffers: l
     scatter.rule = batch_pb2.Scatter.Rule.ValueType(operation.rule)
     buffers.append(tensor_codec.encode_into(scatter.indices, operation.indices))
     buffers.append(tensor_codec.encode_into(scatter.updates, operation.updates))
+    scatter.index_depth = operation.index_depth
 
 
 def _decode_scatter(name: str, message: batch_pb2.Scatter, take: TakeTensor) -> Scatter:
     rule = decode_enum(_SCATTER_RULES, message.rule, "rule")
-    return Scatter(name, rule, indices=take(message.indices), updates=take(message.updates))
+    indices, updates = take(message.indices), take(message.updates)
+    return Scatter(name, rule, indices, updates, message.index_depth or 1)
+
+
+def _encode_count_up_to(message: batch_pb2.Operation, operation: CountUpTo, _buffers: list[memoryview]) -> None:
+    if not -(2**63) <= operation.limit < 2**63:
+        raise InvalidArgumentError(f"the limit {operation.limit} to count to has more than 64 bits")
+    message.count_up_to.limit = operation.limit
+    message.count_up_to.SetInParent()
+
+
+def _decode_count_up_to(name: str, message: batch_pb2.CountUpTo, _take: TakeTensor) -> CountUpTo:
+    return CountUpTo(name, message.limit)
 
 
 def _encode_gather(message: batch_pb2.Operation, operation: Gather, buffers: list[memoryview]) -> None:
@@ -143,6 +157,7 @@ _ENCODERS: dict[type[Operation], Callable[[batch_pb2.Operation, Any, list[memory
     Read: _encode_read,
     Update: _encode_update,
     Scatter: _encode_scatter,
+    CountUpTo: _encode_count_up_to,
     Gather: _encode_gather,
     Describe: _encode_describe,
 }
@@ -152,6 +167,7 @@ _DECODERS: dict[str, Callable[[str, Any, TakeTensor], Operation]] = {
     "read": _decode_read,
     "update": _decode_update,
     "scatter": _decode_scatter,
+    "count_up_to": _decode_count_up_to,
     "gather": _decode_gather,
     "describe": _decode_describe,
 }

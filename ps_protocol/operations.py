@@ -135,13 +135,23 @@ class Scatter:
 
     Attributes:
         indices: int32 or int64, any shape; rows may repeat.
-        updates: The variable's dtype, shape ``[*indices.shape, *variable.shape[1:]]``, or 0-d.
+        updates: The variable's dtype, shape ``[*indices.shape, *variable.shape[index_depth:]]``, or 0-d.
+        index_depth: How many of the first dimensions, taken as one in C order, an index counts through.
     """
 
     name: str
     rule: ScatterRule
     indices: Array
     updates: Array
+    index_depth: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CountUpTo:
+    """Adds one to an integer scalar that is less than ``limit``; answered with the value before."""
+
+    name: str
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +169,7 @@ class Describe:
     name: str
 
 
-Operation: TypeAlias = Declare | Initialize | Read | Update | Scatter | Gather | Describe
+Operation: TypeAlias = Declare | Initialize | Read | Update | Scatter | CountUpTo | Gather | Describe
 
 _READ_ONLY = (Read, Gather, Describe)
 
@@ -184,7 +194,7 @@ def tensors_of(operation: Operation) -> tuple[Array, ...]:
 def reply_bytes(operation: Operation, spec: VariableSpec) -> int:
     """Size of the tensor that an operation on a variable of that spec is answered with."""
     match operation:
-        case Read():
+        case Read() | CountUpTo():
             return spec.size_bytes
         case Gather(indices=indices) if spec.shape:
             return indices.size * math.prod(spec.shape[1:]) * spec.dtype.itemsize
@@ -223,7 +233,7 @@ class Result:
     Attributes:
         version: Updates applied to the variable since it was initialised.
         initialized: Whether it has a value.
-        tensor: Of read and gather, the result.
+        tensor: Of read, gather and count up to, the result.
         spec: Of declare and describe, what is recorded.
     """
 

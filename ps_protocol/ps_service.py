@@ -127,8 +127,14 @@ class PsService(Transport, Protocol):
         """Ends it; the ps forgets the client's sequence numbers."""
         ...
 
-    def place(self, proposals: Sequence[Proposal], *, timeout_s: float) -> list[Placement | ShardscopeError]:
-        """Records the first proposal for each name and returns what is recorded (ps task 0 only)."""
+    def place(
+        self, proposals: Sequence[Proposal], *, store: UUID | None = None, timeout_s: float
+    ) -> list[Placement | ShardscopeError]:
+        """Records the first proposal for each name and returns what is recorded (ps task 0 only).
+
+        With ``store``, the incarnation that was told in ``Welcome``, a directory that was lost since is recognised:
+        StateLostError.
+        """
         ...
 
     def list_placements(self, *, timeout_s: float) -> list[Placement]:

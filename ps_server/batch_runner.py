@@ -10,6 +10,7 @@ from uuid import uuid4
 from ps_protocol.errors import DeadlineExceededError, InternalError, ResourceExhaustedError, ShardscopeError
 from ps_protocol.operations import (
     BatchReply,
+    CountUpTo,
     Declare,
     Describe,
     Gather,
@@ -45,6 +46,7 @@ class BatchRunner:
             Read: store.read,
             Update: store.update,
             Scatter: store.scatter,
+            CountUpTo: store.count_up_to,
             Gather: store.gather,
             Describe: store.describe,
         }
@@ -83,7 +85,7 @@ class BatchRunner:
         for operation in operations:
             if isinstance(operation, Declare):
                 declared[operation.name] = operation.spec
-            elif isinstance(operation, Read | Gather):
+            elif isinstance(operation, Read | Gather | CountUpTo):
                 spec = self._store.spec_of(operation.name) or declared.get(operation.name)
                 if spec is not None:
                     size_bytes += reply_bytes(operation, spec)

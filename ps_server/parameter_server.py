@@ -159,9 +159,9 @@ class ParameterServer:
             raise self._admission.refusal()
         return reply
 
-    def _state_lost(self, meant: UUID) -> StateLostError:
+    def _state_lost(self, meant: UUID | None) -> StateLostError:
         return StateLostError(
-            f"the batch is meant for the store {meant}, but this ps holds the store {self.store_incarnation}: it was "
+            f"the call is meant for the store {meant}, but this ps holds the store {self.store_incarnation}: it was "
             f"started anew and no longer has the variables of before. Connect anew, and restore a checkpoint or "
             f"initialise again"
         )
@@ -177,9 +177,13 @@ class ParameterServer:
         self,
         proposals: Sequence[Proposal],
         *,
+        store: UUID | None = None,
         timeout_s: float,  # noqa: ARG002 - it does not wait
     ) -> list[Placement | ShardscopeError]:
-        return self._kept_by_first_ps(self._directory, "the directory").place(proposals)
+        directory = self._kept_by_first_ps(self._directory, "the directory")
+        if store not in (None, self.store_incarnation):
+            raise self._state_lost(store)
+        return directory.place(proposals)
 
     @_naming_the_task
     def list_placements(self, *, timeout_s: float) -> list[Placement]:  # noqa: ARG002 - it does not wait

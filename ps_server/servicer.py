@@ -37,7 +37,8 @@ class DirectoryServicer(directory_pb2_grpc.DirectoryServicer):
 
     def _place(self, request: directory_pb2.PlaceRequest, timeout_s: float) -> directory_pb2.PlaceReply:
         proposals = [message_codec.decode_proposal(each) for each in request.proposals]
-        placements = self._core.place(proposals, timeout_s=timeout_s)
+        store = message_codec.decode_uuid(request.store_incarnation, "store") if request.store_incarnation else None
+        placements = self._core.place(proposals, store=store, timeout_s=timeout_s)
         return directory_pb2.PlaceReply(placements=[message_codec.encode_placement(each) for each in placements])
 
     def _list_placements(

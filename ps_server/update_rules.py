@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import math
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from ps_protocol.dtype_traits import DTypeCategory, dtype_category
-from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError
+from ps_protocol.dtype_traits import DTypeCategory, dtype_category, integer_limits
+from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, OutOfRangeError, ShapeMismatchError
 from ps_protocol.operations import Array, ScatterRule, UpdateRule, VariableSpec
 from ps_server.integer_division import divide_rows
 
@@ -95,7 +96,62 @@ def apply_update(value: Array, rule: UpdateRule, operand: Array) -> None:
         _quiet.run(_UPDATE_UFUNCS[rule], value, operand, value)
 
 
+# -- counting -----------------------------------------------------------------------------------
+
+
+def check_count(spec: VariableSpec, limit: int) -> None:
+    """Makes sure that ``count_up_to`` can do its work.
+
+    Raises:
+        DTypeMismatchError: The variable does not hold integers.
+        ShapeMismatchError: It is not a scalar.
+        InvalidArgumentError: It cannot hold the limit, and so would wrap around before.
+    """
+    if dtype_category(spec.dtype) is not DTypeCategory.INTEGER:
+        raise DTypeMismatchError(f"variable {spec} cannot count: it holds no integers", variable=spec.name)
+    if spec.shape:
+        raise ShapeMismatchError(f"variable {spec} cannot count: it is not a scalar", variable=spec.name)
+    least, greatest = integer_limits(spec.dtype)
+    if not least <= limit <= greatest:
+        raise InvalidArgumentError(
+            f"variable {spec} cannot count up to {limit}; give a limit in [{least}, {greatest}]", variable=spec.name
+        )
+
+
+def count_up_to(spec: VariableSpec, value: Array, limit: int) -> Array:
+    """Adds one to ``value``, of shape ``[]``, in place; returns a new array with the value before.
+
+    Raises:
+        OutOfRangeError: The value has reached the limit.
+    """
+    before = value.copy()
+    if int(before) >= limit:
+        raise OutOfRangeError(
+            f"variable {spec} is {int(before)} and has reached the limit {limit} of count_up_to; nothing was changed",
+            variable=spec.name,
+        )
+    value[...] = int(before) + 1
+    return before
+
+
 # -- rows ---------------------------------------------------------------------------------------
+
+
+def in_rows(spec: VariableSpec, index_depth: int) -> VariableSpec:
+    """Returns the spec of a variable as it looks with its first ``index_depth`` dimensions taken as one.
+
+    Raises:
+        InvalidArgumentError: It has fewer dimensions.
+    """
+    if index_depth == 1:
+        return spec
+    if not 1 <= index_depth <= len(spec.shape):
+        raise InvalidArgumentError(
+            f"variable {spec} has {len(spec.shape)} dimensions; rows cannot be counted through {index_depth} of them",
+            variable=spec.name,
+        )
+    shape = (math.prod(spec.shape[:index_depth]), *spec.shape[index_depth:])
+    return replace(spec, shape=shape, slice=None)
 
 
 def checked_rows(spec: VariableSpec, indices: Array) -> _Rows:

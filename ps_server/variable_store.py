@@ -30,6 +30,7 @@ from ps_protocol.initial_values import initial_value
 from ps_protocol.initializer_spec import InitializerSpec
 from ps_protocol.operations import (
     Array,
+    CountUpTo,
     Declare,
     Describe,
     Gather,
@@ -45,7 +46,16 @@ from ps_protocol.ps_service import VariableInfo
 from ps_server.byte_budget import ByteBudget, readable_bytes
 from ps_server.name_gates import NameGates
 from ps_server.spec_checks import check_agreement, check_spec
-from ps_server.update_rules import apply_update, check_update, checked_rows, gather_into, plan_scatter
+from ps_server.update_rules import (
+    apply_update,
+    check_count,
+    check_update,
+    checked_rows,
+    count_up_to,
+    gather_into,
+    in_rows,
+    plan_scatter,
+)
 
 InitialValue = Callable[[VariableSpec, InitializerSpec], Array]
 
@@ -265,11 +275,32 @@ class VariableStore:
         variable = self._find(operation.name)
         if variable.value is None:
             raise _uninitialized(variable.spec)
-        plan = plan_scatter(variable.spec, operation.rule, operation.indices, operation.updates)
+        rows = in_rows(variable.spec, operation.index_depth)
+        plan = plan_scatter(rows, operation.rule, operation.indices, operation.updates)
         with variable.lock:
-            plan.apply(variable.value)
+            plan.apply(variable.value.reshape(rows.shape))  # a view: values are in C order
             variable.version += 1
             return Result(variable.version, True)
+
+    # -- counting -----------------------------------------------------------------------------
+
+    def count_up_to(self, operation: CountUpTo) -> Result:
+        """Adds one to an integer that is less than a limit; the result holds the value before.
+
+        Raises:
+            NotFoundError: There is no such variable.
+            FailedPreconditionError: It has not been initialised.
+            OutOfRangeError: It has reached the limit; nothing changed.
+            ShapeMismatchError, DTypeMismatchError, InvalidArgumentError: It cannot count to that limit.
+        """
+        variable = self._find(operation.name)
+        if variable.value is None:
+            raise _uninitialized(variable.spec)
+        check_count(variable.spec, operation.limit)
+        with variable.lock:
+            before = count_up_to(variable.spec, variable.value, operation.limit)
+            variable.version += 1
+            return Result(variable.version, True, before)
 
     # -- looking ------------------------------------------------------------------------------
 

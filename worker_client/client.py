@@ -105,6 +105,7 @@ class Client:
     Attributes:
         cluster_spec: The cluster.
         task: Which task this process is.
+        settings: Bounds on waiting.
         incarnation: Identity of this connection, never used again.
         graph: This connection's names, scopes and collections.
         fanout: The way to the ps tasks.
@@ -125,7 +126,7 @@ class Client:
         self.cluster_spec = cluster_spec
         self.task = task
         self.incarnation = uuid4()
-        self._settings = settings
+        self.settings = settings
         self._handles = [
             self._handle(TaskId("ps", index), address, service) for index, (address, service) in enumerate(services)
         ]
@@ -258,7 +259,7 @@ class Client:
             address=address,
             client=self.incarnation,
             client_task=str(self.task),
-            settings=self._settings,
+            settings=self.settings,
         )
 
     def _local_handle(self) -> PsHandle:
@@ -267,7 +268,7 @@ class Client:
             if self._local is None:
                 service = in_process.private_store(job_seed=self._handles[0].welcome.job_seed)
                 self._local = self._handle(TaskId("ps", 0), "this process", service)
-                self._local.connect(Deadline(self._settings.connect_timeout_s))
+                self._local.connect(Deadline(self.settings.connect_timeout_s))
             return self._local
 
     # -- the end ------------------------------------------------------------------------------

@@ -53,13 +53,18 @@ class VariableAccess:
         variable: Which one.
         request: Makes the operation for the ps from the job's seed and the inputs' values.
         mutates: Whether it changes the variable. If its output is asked for, the value is read back in the same batch.
-        output: Makes the output from the ps's reply (of what mutates: from the reply to that read) and the inputs'
-            values; raises if the reply is an error that it does not expect.
+        answered: Of what mutates: whether the ps's answer itself holds the output, so that nothing is read back.
+        needs_value: Whether the variable must have a value. Where another task gives variables their first one, the
+            run waits for that.
+        output: Makes the output from the ps's reply (or where the value is read back, from the reply to that) and the
+            inputs' values; raises if the reply is an error that it does not expect.
     """
 
     variable: GraphVariable
     request: Callable[..., Operation]
     mutates: bool = False
+    answered: bool = False
+    needs_value: bool = True
     output: Callable[[Reply, Sequence[Array]], Array] = value_read
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,11 +32,13 @@ class Declaration:
         spec: What is fixed about it.
         op: What stands for it in the graph, with the device that scopes have given it.
         initializer: Its initial value, None to leave it uninitialised.
+        is_local: Whether it belongs to this process, wherever device scopes would have it.
     """
 
     spec: VariableSpec
     op: Operation
     initializer: InitializerSpec | None
+    is_local: bool = False
 
 
 class Declarer:
@@ -53,6 +56,8 @@ class Declarer:
         self._num_ps = cluster_spec.num_tasks("ps")
         self._task = task
         self._ps_strategy = ps_strategy
+        self._lock = threading.Lock()  # guards: _warned
+        self._warned: set[str] = set()
 
     def declare(self, declarations: Sequence[Declaration]) -> list[int | None]:
         """Declares variables, or finds those that other workers have declared: one exchange with each task for all.
@@ -85,9 +90,13 @@ class Declarer:
 
     def _proposed_task(self, declaration: Declaration) -> int | None:
         """The ps task that device scopes or the strategy ask for; None for this very process."""
-        name, device = declaration.spec.name, DeviceSpec.from_string(declaration.op.device)
+        if declaration.is_local:
+            return None
+        spec, device = declaration.spec, DeviceSpec.from_string(declaration.op.device)
+        name = spec.name
         if device.job is not None and device.job != "ps":
             self._check_own(name, device)
+            self._warn_of_cost(spec)
             return None
         ps_task = self._ps_strategy(declaration.op) if device.task is None else device.task
         if not 0 <= ps_task < self._num_ps:
@@ -105,10 +114,18 @@ class Declarer:
                 f"ones on the worker itself, which is {self._task}; place it on /job:ps",
                 variable=name,
             )
+
+    def _warn_of_cost(self, spec: VariableSpec) -> None:
+        with self._lock:
+            if spec.name in self._warned:
+                return
+            self._warned.add(spec.name)
         _LOG.warning(
-            "variable %s is placed on this worker, %s: other workers do not see it, and it ends with this process",
-            name,
+            "variable %s is placed on this worker, %s: every worker has a copy of its own that no other one trains, it "
+            "takes %d bytes of this process and ends with it; place it on /job:ps to share it",
+            spec.name,
             self._task,
+            spec.size_bytes,
         )
 
     def _recorded_tasks(self, proposals: Sequence[Proposal]) -> list[int]:
@@ -116,7 +133,7 @@ class Declarer:
             return []
         directory = self._fanout.handle(0)
         placements = directory.call(
-            lambda service, timeout_s: service.place(proposals, timeout_s=timeout_s),
+            lambda service, timeout_s: service.place(proposals, store=directory.welcome.store, timeout_s=timeout_s),
             what=f"to say where {len(proposals)} variables are, {proposals[0].spec.name} the first",
         )
         return [_checked(placement).ps_task for placement in placements]

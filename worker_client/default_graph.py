@@ -26,6 +26,7 @@ from worker_client.default_stack import STACK, Default
 if TYPE_CHECKING:
     from worker_client.client import Client
     from worker_client.graph import Graph
+    from worker_client.placement_scopes import DeviceScopes
 
 _TF1_NAMES: Final = "worker_client.compat.v1"
 
@@ -70,15 +71,25 @@ def as_default(graph: Graph) -> Iterator[Graph]:
     Raises:
         RuntimeError: Another graph or connection, made the default inside, still is at the end.
     """
-    entry = Default(own_graph=graph)
+    entry = Default(own_graph=graph, devices=graph.device_scopes)
     STACK.push(entry)
     try:
         yield graph
     finally:
-        is_innermost = STACK.innermost is entry
+        innermost = STACK.innermost
+        is_innermost = innermost is not None and innermost.own_graph is graph
         STACK.pop(entry)
         if not is_innermost:
             raise RuntimeError("graph.as_default() is left while another graph is innermost; leave in reverse order")
+
+
+def entered_devices() -> DeviceScopes | None:
+    """Returns the device scopes that counted when this thread made the present default graph the default.
+
+    None outside of all blocks, and directly in that of a connection.
+    """
+    innermost = STACK.innermost
+    return innermost.devices if innermost else None
 
 
 def graph_of(values: Iterable[Any]) -> Graph:

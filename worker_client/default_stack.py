@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from worker_client.client import Client
     from worker_client.graph import Graph
+    from worker_client.placement_scopes import DeviceScopes
 
 
 class Default(NamedTuple):
@@ -20,10 +21,12 @@ class Default(NamedTuple):
     Attributes:
         client: The connection.
         own_graph: The graph, if it is not the connection's.
+        devices: The device scopes that counted in the graph at that moment, if it was a graph that was entered.
     """
 
     client: Client | None = None
     own_graph: Graph | None = None
+    devices: DeviceScopes | None = None
 
     @property
     def graph(self) -> Graph:

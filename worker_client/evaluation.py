@@ -25,6 +25,13 @@ class _Access:
     inputs: list[Array]
     reads_back: bool
 
+    @property
+    def has_output(self) -> bool:
+        """Whether a value comes back for the operation's output."""
+        return bool(self.operation.outputs) and (
+            self.reads_back or self.access.answered or not self.access.mutates
+        )
+
 
 class Evaluation:
     """One run: holds the values of all tensors that have been computed in it. Used once, by one thread.
@@ -97,17 +104,30 @@ class Evaluation:
             inputs = [self._values[tensor] for tensor in operation.inputs]
             computation = operation.computation
             if isinstance(computation, VariableAccess):
-                reads_back = computation.mutates and not consumed.isdisjoint(operation.outputs)
+                is_consumed = not consumed.isdisjoint(operation.outputs)
+                reads_back = computation.mutates and not computation.answered and is_consumed
                 ready.append(_Access(operation, computation, inputs, reads_back))
                 continue
-            if isinstance(computation, Kernel):
-                self._values[operation.outputs[0]] = computation.function(*inputs)
-            elif isinstance(computation, SeededKernel):
-                self._values[operation.outputs[0]] = computation.function(self._runtime.job_seed, *inputs)
-            elif operation.outputs and operation.outputs[0] not in self._values:
-                raise _not_computable(operation)
+            if operation.outputs and operation.outputs[0] not in self._values:  # or it is fed
+                self._values[operation.outputs[0]] = self._computed(operation, inputs)
             done.add(operation)
         return ready
+
+    def _computed(self, operation: Operation, inputs: Sequence[Array]) -> Array:
+        computation = operation.computation
+        try:
+            if isinstance(computation, Kernel):
+                return computation.function(*inputs)
+            if isinstance(computation, SeededKernel):
+                return computation.function(self._runtime.job_seed, *inputs)
+        except ShardscopeError:
+            raise
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            described = ", ".join(f"{value.dtype.name}{list(value.shape)}" for value in inputs)
+            raise InvalidArgumentError(
+                f"operation {operation.name} ({operation.type}) cannot be computed from {described or 'nothing'}: {error}"
+            ) from error
+        raise _not_computable(operation)
 
     def _make(self, accesses: Sequence[_Access]) -> None:
         """Makes accesses to variables together and keeps their outputs; raises the first error after all are made."""
@@ -115,16 +135,17 @@ class Evaluation:
         for each in accesses:
             spec, task = each.access.variable.spec, self._runtime.route(each.access.variable)
             request = each.access.request(self._runtime.job_seed, *each.inputs)
-            routed.append(Routed(task, request, reply_bytes(request, spec)))
+            needs_value = each.access.needs_value
+            routed.append(Routed(task, request, reply_bytes(request, spec), needs_value))
             if each.reads_back:
-                routed.append(Routed(task, Read(spec.name), spec.size_bytes))
+                routed.append(Routed(task, Read(spec.name), spec.size_bytes, needs_value))
         replies = iter(self._runtime.exchange(routed))
         for each in accesses:
             reply = next(replies)
             if each.reads_back:
                 outcome = next(replies)
                 reply = reply if isinstance(reply, ShardscopeError) else outcome
-            if each.operation.outputs and not (each.access.mutates and not each.reads_back):
+            if each.has_output:
                 self._values[each.operation.outputs[0]] = each.access.output(reply, each.inputs)
             elif isinstance(reply, ShardscopeError):
                 raise reply

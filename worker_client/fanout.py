@@ -20,11 +20,13 @@ class Routed:
         ps_task: Index of the ps task, or None for the store of this worker itself.
         operation: What to do there.
         expected_reply_bytes: Size of the tensor that it will be answered with.
+        needs_value: Whether a session waits for the variable's first value if it is refused for lack of one.
     """
 
     ps_task: int | None
     operation: Operation
     expected_reply_bytes: int = 0
+    needs_value: bool = False
 
 
 class Fanout:

@@ -20,7 +20,7 @@ from worker_client.graph_variable import GraphVariable
 from worker_client.name_scopes import NameScopes
 from worker_client.naming import check_operation_name
 from worker_client.operation import Operation, OperationTable, OutputSpec, Tensor, operation_of
-from worker_client.placement_scopes import PlacementScopes
+from worker_client.placement_scopes import DeviceScopes, PlacementScopes
 from worker_client.scope_store import ScopeStore
 from worker_client.variable_definition import VariableFactory
 from worker_client.variable_table import VariableTable
@@ -236,6 +236,20 @@ class Graph:
         """
         leader = None if op is None else operation_of(op)
         return self._placement.colocate_with(leader, ignore_existing=ignore_existing)
+
+    @property
+    def device_scopes(self) -> DeviceScopes:
+        """The device scopes that count for what is made now."""
+        return self._placement.devices
+
+    def places_of_a_variable(self) -> AbstractContextManager[None]:
+        """Places what is made inside the block as the operation of a variable, which TensorFlow lifts out of scopes.
+
+        Where ``colocate_with`` has hidden all device scopes, those count that did when the graph was last made the
+        default one, by ``as_default()`` or by entering a variable scope. The variable still goes where its leader is,
+        but takes its turn with a placement strategy.
+        """
+        return self._placement.unless_open(default_graph.entered_devices())
 
     @contextmanager
     def container(self, container_name: str) -> Iterator[str]:

@@ -47,7 +47,7 @@ class name_scope:  # noqa: N801 - TensorFlow's name, used like a function
             raise ValueError("a name scope with values needs a name; give name or default_name")
         with ExitStack() as stack:
             graph = graph_of(self._values or ())
-            if graph is not get_default_graph():
+            if self._values:
                 stack.enter_context(graph.as_default())
             scope = stack.enter_context(graph.name_scope(self._name))
             self._open.append(stack.pop_all())

@@ -47,10 +47,13 @@ class LazyArray(NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         from worker_client.lazy_call import lazy_call  # which makes tensors, of this very class
+        from worker_client.operands import of_one_dtype
 
-        if "out" in kwargs:
+        if "out" in kwargs or method == "at":
             raise TypeError(f"a lazy tensor cannot be changed in place by {ufunc.__name__}; assign to a variable")
         name = _OPERATOR_NAMES.get(ufunc.__name__, ufunc.__name__)
+        if method in ("__call__", "outer") and _wants_one_dtype(ufunc):
+            inputs = tuple(of_one_dtype(name, inputs))
         function = ufunc if method == "__call__" else getattr(ufunc, method)
         return lazy_call(function, inputs, kwargs, op_type=name)
 
@@ -68,7 +71,7 @@ class LazyArray(NDArrayOperatorsMixin):
     def __getitem__(self, key: Any) -> Tensor:
         from worker_client.lazy_call import lazy_call
 
-        return lazy_call(lambda value, at: value[at], [self, key], op_type="strided_slice")
+        return lazy_call(_item, [self, key], op_type="strided_slice", is_view=True)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         raise TypeError(f"{self!r} has no value before a session runs it; use Session.run or eval()")
@@ -86,3 +89,12 @@ class LazyArray(NDArrayOperatorsMixin):
 
     def __hash__(self) -> int:
         return id(self)
+
+
+def _wants_one_dtype(ufunc: np.ufunc) -> bool:
+    """Whether a ufunc takes several operands and is meant for operands of one dtype, as ``ldexp`` is not."""
+    return ufunc.nin > 1 and any(len(set(loop.partition("->")[0])) == 1 for loop in ufunc.types)
+
+
+def _item(array: Any, key: Any) -> Any:
+    return array[key]

@@ -1,13 +1,12 @@
 """Turns a call of a NumPy function on lazy tensors into an operation that makes the call when a session runs it.
 
-Which function, is for the caller: any NumPy function that takes arrays and returns one can be deferred. What its result
-will look like is found out by calling it on stand-ins, arrays of the arguments' dtypes and shapes that take no memory.
+Which function, is for the caller: any NumPy function that takes arrays and returns one can be deferred.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,14 +14,8 @@ from ps_protocol.operations import Array
 from worker_client.computation import Kernel
 from worker_client.default_graph import graph_of
 from worker_client.operation import OutputSpec, Tensor
-from worker_client.tensor_shape import TensorShape
-
-_UNKNOWN_SIZES: Final = (1021, 1031)
-"""Stand for an unknown size: what comes out different for the two is unknown in the result as well."""
-
-_MAX_TRIAL_ELEMENTS: Final = 1 << 20
-_SHRUNK_SIZE: Final = 16
-"""Tensors with more elements are shrunk, and then only the result's dtype is found out."""
+from worker_client.partitioned_variable import PartitionedVariable
+from worker_client.shape_inference import MAX_KEPT_SIZE, inferred
 
 
 def lazy_call(
@@ -33,16 +26,20 @@ def lazy_call(
     op_type: str,
     name: str | None = None,
     output: OutputSpec | None = None,
+    is_view: bool = False,
 ) -> Tensor:
     """Adds an operation that calls a function.
 
     Args:
-        function: Returns one array; must not change its arguments.
-        arguments: Its arguments; tensors, variables, and lists of them are replaced by their values when it runs.
+        function: Returns one array; must not change its arguments. Whatever else its result depends on must be among
+            the arguments.
+        arguments: Its arguments; tensors, variables, and lists and slices of them are replaced by their values when it
+            runs. Arrays are copied now.
         keywords: Its keyword arguments, likewise.
         op_type: What the operation is called, such as "AddV2".
         name: Name within the name scope; ``op_type`` if not given.
         output: What the result will look like, if the caller knows; otherwise it is found out.
+        is_view: Whether the function only looks at its arguments in another way, whatever their size.
 
     Returns:
         The operation's output.
@@ -51,18 +48,108 @@ def lazy_call(
         ValueError: The shapes do not fit each other, or the tensors belong to different graphs.
         TypeError: The function does not take such dtypes.
     """
-    inputs: list[Tensor] = []
-    template = _template(list(arguments), inputs), _template(dict(keywords or {}), inputs)
+    return _added(_Call(function, arguments, keywords or {}, op_type), name, output, is_view=is_view)
 
-    def kernel(*values: Array) -> Array:
-        positional, named = _filled(template[0], values), _filled(template[1], values)
+
+def call(
+    function: Callable[..., Any],
+    arguments: Sequence[Any],
+    keywords: Mapping[str, Any] | None = None,
+    *,
+    op_type: str,
+    name: str | None = None,
+    output: OutputSpec | None = None,
+    is_view: bool = False,
+) -> Any:
+    """Does what ``lazy_call`` does, or the call itself, at once, where neither arguments nor default graph are lazy.
+
+    Returns:
+        The operation's output, or the function's result: an array, or a NumPy scalar.
+    """
+    deferred = _Call(function, arguments, keywords or {}, op_type)
+    if not deferred.inputs and not graph_of(()).deferred:
+        return deferred()[()]
+    return _added(deferred, name, output, is_view=is_view)
+
+
+def tensor_or_none(value: Any) -> Tensor | None:
+    """Returns a lazy tensor, that of a lazy variable included, or None for anything else.
+
+    The tensor of a partitioned variable, its parts put together, is a new one each time.
+    """
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, PartitionedVariable):
+        # Others would be read by ``as_tensor``.
+        return tensor_or_none(value.as_tensor()) if hasattr(next(iter(value)), "as_graph_tensor") else None
+    as_tensor = getattr(value, "as_graph_tensor", None)
+    return as_tensor() if as_tensor is not None else None
+
+
+def is_lazy(value: Any) -> bool:
+    """Whether ``tensor_or_none`` would return a tensor. Makes no operation."""
+    if isinstance(value, PartitionedVariable):
+        value = next(iter(value))
+    return isinstance(value, Tensor) or hasattr(value, "as_graph_tensor")
+
+
+class _Call:
+    """A function and its arguments, with slots where the values of tensors belong.
+
+    Attributes:
+        op_type: What the operation is called.
+        inputs: The tensors.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any], op_type: str
+    ):
+        self.op_type = op_type
+        self.inputs: list[Tensor] = []
+        self._function = function
+        self._positional = [self._template(each) for each in arguments]
+        self._named = {key: self._template(each) for key, each in keywords.items()}
+
+    def __call__(self, *values: Array) -> Array:
+        positional, named = _filled(self._positional, values), _filled(self._named, values)
         with np.errstate(all="ignore"):  # as TensorFlow's kernels: no warnings, but infinities and nan
-            return np.asarray(function(*positional, **named))
+            result = self._function(*positional, **named)
+        if isinstance(result, list | tuple):
+            raise TypeError(f"{self.op_type} returns several arrays, an operation returns one")
+        return np.asarray(result)
 
-    graph = graph_of(inputs)
+    def freeze(self) -> None:
+        """Makes it independent of arrays that belong to others."""
+        self._positional, self._named = _frozen(self._positional), _frozen(self._named)
+
+    @property
+    def may_shrink(self) -> bool:
+        """Whether no constant argument would mean something else for smaller arrays."""
+        return all(size <= MAX_KEPT_SIZE for size in _constants([self._positional, self._named]))
+
+    def _template(self, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return type(value)([self._template(each) for each in value]) if _is_plain(value) else value
+        if isinstance(value, dict):
+            return {key: self._template(each) for key, each in value.items()}
+        if isinstance(value, slice):
+            return slice(*(self._template(bound) for bound in (value.start, value.stop, value.step)))
+        tensor = tensor_or_none(value)
+        if tensor is None:
+            return value
+        self.inputs.append(tensor)
+        return _Slot(len(self.inputs) - 1)
+
+
+def _added(deferred: _Call, name: str | None, output: OutputSpec | None, *, is_view: bool) -> Tensor:
+    graph = graph_of(deferred.inputs)
+    deferred.freeze()
     if output is None:
-        output = _inferred(kernel, inputs, op_type)
-    return graph.create_op(op_type, inputs, [output], name=name, computation=Kernel(kernel)).outputs[0]
+        output = inferred(
+            deferred, deferred.inputs, deferred.op_type, may_shrink=deferred.may_shrink, is_view=is_view
+        )
+    op = graph.create_op(deferred.op_type, deferred.inputs, [output], name=name, computation=Kernel(deferred))
+    return op.outputs[0]
 
 
 class _Slot:
@@ -74,29 +161,21 @@ class _Slot:
         self.position = position
 
 
-def _template(value: Any, inputs: list[Tensor]) -> Any:
-    """Returns the arguments with slots instead of tensors, which are added to ``inputs``."""
-    if isinstance(value, list | tuple):
-        return type(value)([_template(each, inputs) for each in value]) if _is_plain(value) else value
-    if isinstance(value, dict):
-        return {key: _template(each, inputs) for key, each in value.items()}
-    tensor = tensor_or_none(value)
-    if tensor is None:
-        return value
-    inputs.append(tensor)
-    return _Slot(len(inputs) - 1)
-
-
-def tensor_or_none(value: Any) -> Tensor | None:
-    """Returns a lazy tensor, that of a lazy variable included, or None for anything else."""
-    if isinstance(value, Tensor):
-        return value
-    as_tensor = getattr(value, "as_graph_tensor", None)
-    return as_tensor() if as_tensor is not None else None
-
-
 def _is_plain(value: Sequence[Any]) -> bool:
     return type(value) in (list, tuple)
+
+
+def _frozen(template: Any) -> Any:
+    """Returns the template with arrays that nobody can change: the same ones, or copies that nobody else has."""
+    if isinstance(template, list | tuple) and _is_plain(template):
+        return type(template)([_frozen(each) for each in template])
+    if isinstance(template, dict):
+        return {key: _frozen(each) for key, each in template.items()}
+    if not isinstance(template, np.ndarray) or (template.base is None and not template.flags.writeable):
+        return template
+    copy = template.copy()
+    copy.flags.writeable = False
+    return copy
 
 
 def _filled(template: Any, values: Sequence[Array]) -> Any:
@@ -106,39 +185,24 @@ def _filled(template: Any, values: Sequence[Array]) -> Any:
         return type(template)([_filled(each, values) for each in template])
     if isinstance(template, dict):
         return {key: _filled(each, values) for key, each in template.items()}
+    if isinstance(template, slice):
+        return slice(*(_filled(bound, values) for bound in (template.start, template.stop, template.step)))
     return template
 
 
-# -- what the result will look like -----------------------------------------------------------------
-
-
-def _inferred(kernel: Callable[..., Array], inputs: Sequence[Tensor], op_type: str) -> OutputSpec:
-    """Calls the kernel on stand-ins. What fails for fully known shapes would fail in a session as well."""
-    known = all(tensor.shape.is_fully_defined() for tensor in inputs)
-    large = sum(tensor.shape.num_elements() or 0 for tensor in inputs) > _MAX_TRIAL_ELEMENTS
-    if known and not large:
-        try:
-            result = _trial(kernel, inputs)
-        except (ValueError, IndexError) as error:
-            described = ", ".join(f"{tensor.name} {tensor.shape}" for tensor in inputs)
-            raise ValueError(f"{op_type} does not fit the shapes of {described}: {error}") from error
-        return OutputSpec(result.dtype, TensorShape(result.shape))
-    try:
-        one, other = (_trial(kernel, inputs, unknown=size, shrink=large) for size in _UNKNOWN_SIZES)
-    except (ValueError, IndexError):  # sizes have to agree in a way that stand-ins do not
-        return OutputSpec(np.result_type(*(tensor.dtype for tensor in inputs)))
-    if large or one.ndim != other.ndim or any(tensor.shape.ndims is None for tensor in inputs):
-        return OutputSpec(one.dtype)
-    sizes = zip(one.shape, other.shape, strict=True)
-    return OutputSpec(one.dtype, TensorShape(size if size == changed else None for size, changed in sizes))
-
-
-def _trial(kernel: Callable[..., Array], inputs: Sequence[Tensor], *, unknown: int = 0, shrink: bool = False) -> Array:
-    """Calls the kernel on arrays of ones (zeros of integers, which may be indices) without memory of their own."""
-    stand_ins = []
-    for tensor in inputs:
-        sizes = () if tensor.shape.ndims is None else tuple(tensor.shape)
-        shape = [unknown if size is None else min(size, _SHRUNK_SIZE) if shrink else size for size in sizes]
-        element = np.zeros((), tensor.dtype) if tensor.dtype.kind in "iu" else np.ones((), tensor.dtype)
-        stand_ins.append(np.broadcast_to(element, shape))
-    return kernel(*stand_ins)
+def _constants(template: Any) -> Iterator[int]:
+    """The magnitudes of all integers and the sizes of all arrays in some arguments."""
+    if isinstance(template, dict):
+        template = list(template.values())
+    if isinstance(template, slice):
+        template = [template.start, template.stop, template.step]
+    if isinstance(template, list | tuple):
+        yield len(template)
+        for each in template:
+            yield from _constants(each)
+    elif isinstance(template, np.ndarray):
+        yield from template.shape
+        if template.dtype.kind in "iu" and template.size:
+            yield int(np.abs(template.astype(object)).max())
+    elif isinstance(template, int | np.integer):
+        yield abs(int(template))

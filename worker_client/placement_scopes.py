@@ -15,6 +15,19 @@ class _DeviceScope(NamedTuple):
     outer: _DeviceScope | None
 
 
+class DeviceScopes:
+    """The device scopes that are open one inside the other; ``colocate_with`` begins anew with none.
+
+    Attributes:
+        innermost: The scope that is asked first, None if none is open.
+    """
+
+    __slots__ = ("innermost",)
+
+    def __init__(self, innermost: _DeviceScope | None = None):
+        self.innermost = innermost
+
+
 class PlacementScopes:
     """The scopes that place what is created now, innermost first. Not thread-safe.
 
@@ -23,10 +36,13 @@ class PlacementScopes:
 
     Device functions are asked from the inside out, each seeing what the ones before it have chosen, up to the first
     ``device(None)``. An operation that is colocated goes where its leader is, whatever they say.
+
+    Attributes:
+        devices: The device scopes that count now.
     """
 
     def __init__(self, like: PlacementScopes | None = None) -> None:
-        self._device: _DeviceScope | None = like._device if like else None
+        self.devices = DeviceScopes(like.devices.innermost if like else None)
         self._leaders: tuple[Operation, ...] = like._leaders if like else ()
 
     @contextmanager
@@ -36,16 +52,16 @@ class PlacementScopes:
         Raises:
             RuntimeError: Another device scope, opened inside, is still open at the end.
         """
-        outer = self._device
-        scope = self._device = _DeviceScope(device_function(device), outer)
+        outer = self.devices.innermost
+        scope = self.devices.innermost = _DeviceScope(device_function(device), outer)
         try:
             yield
         finally:
-            if self._device is not scope:
+            if self.devices.innermost is not scope:
                 raise RuntimeError(
                     f"device scope {device!r} is left while another one is innermost; leave scopes in the reverse order"
                 )
-            self._device = outer
+            self.devices.innermost = outer
 
     @contextmanager
     def colocate_with(self, leader: Operation | None, *, ignore_existing: bool) -> Iterator[None]:
@@ -57,17 +73,28 @@ class PlacementScopes:
         """
         if leader is None and not ignore_existing:
             raise ValueError("colocate_with(None) needs ignore_existing=True, to leave the colocation around it")
-        device, leaders = self._device, self._leaders
-        self._device = None
+        devices, leaders = self.devices, self._leaders
+        self.devices = DeviceScopes()
         self._leaders = ((leader,) if leader else ()) + (() if ignore_existing else leaders)
         try:
             yield
         finally:
-            self._device, self._leaders = device, leaders
+            self.devices, self._leaders = devices, leaders
+
+    @contextmanager
+    def unless_open(self, devices: DeviceScopes | None) -> Iterator[None]:
+        """Makes other device scopes count inside the block if none of the present ones is open."""
+        present = self.devices
+        if present.innermost is None and devices is not None:
+            self.devices = devices
+        try:
+            yield
+        finally:
+            self.devices = present
 
     def place(self, operation: Operation) -> None:
         """Sets the device of an operation that is being created; errors of device functions are passed on."""
-        scope = self._device
+        scope = self.devices.innermost
         while scope is not None and scope.function is not None:
             operation.device = _device_string(scope.function(operation), scope.function)
             scope = scope.outer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -17,10 +17,12 @@ from worker_client.default_client import find_default_client
 from worker_client.default_graph import get_default_graph
 from worker_client.evaluation import Evaluation
 from worker_client.fanout import Routed, succeeded
-from worker_client.fetches import Fetches, tensor_of_graph
+from worker_client.fetches import Fetches, element_of_graph, tensor_of_graph
 from worker_client.graph import Graph
+from worker_client.graph_keys import GraphKeys
 from worker_client.graph_variable import GraphVariable
 from worker_client.operation import Tensor
+from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.variable_runtime import ClusterRuntime, PrivateRuntime, VariableRuntime
 
 
@@ -76,8 +78,7 @@ class Session:
             InvalidArgumentError: A placeholder is not fed, or a value does not fit.
         """
         del options
-        if self._closed:
-            raise RuntimeError("the session is closed; make a new one")
+        self._check_open()
         wanted = Fetches(self._graph, fetches)
         feeds = dict(self._fed(key, value) for key, value in (feed_dict or {}).items())
         values = Evaluation(self._runtime, feeds).run(wanted.operations, wanted.tensors)
@@ -85,11 +86,33 @@ class Session:
 
     def request(self, variable: GraphVariable, operation: PsOperation) -> None:
         """Carries out one operation on a variable, outside the graph; raises its error."""
-        if self._closed:
-            raise RuntimeError("the session is closed; make a new one")
+        self._check_open()
         self._runtime.place([variable])
         (reply,) = self._runtime.exchange([Routed(self._runtime.route(variable), operation)])
         succeeded(reply)
+
+    def wait_until_initialized(self, variables: Iterable[Any] | None = None, timeout_s: float | None = None) -> None:
+        """Waits until variables have values, as those have that another task initialises.
+
+        ``run`` does so by itself on every task but the chief. This is for those who want to wait at one place, or for
+        another time.
+
+        Args:
+            variables: Variables of this graph, partitioned ones included; by default all global ones.
+            timeout_s: Bound on waiting, in seconds; by default the connection's ``connect_timeout_s``.
+
+        Raises:
+            FailedPreconditionError: One of them still had no value when time ran out.
+            RuntimeError: The session is closed.
+        """
+        self._check_open()
+        if variables is None:
+            variables = self._graph.get_collection(GraphKeys.GLOBAL_VARIABLES)
+        found = [part for each in variables for part in (each if isinstance(each, PartitionedVariable) else [each])]
+        for variable in found:
+            element_of_graph(self._graph, variable, "waited for")
+        self._runtime.place(found)
+        self._runtime.wait_until_initialized(found, timeout_s)
 
     def make_callable(self, fetches: Any, feed_list: Sequence[Any] | None = None) -> Any:
         """Returns a function that runs ``fetches`` with its arguments as values for ``feed_list``."""
@@ -123,6 +146,10 @@ class Session:
     ) -> None:
         self._entered.pop().close()
         self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the session is closed; make a new one")
 
     def _fed(self, key: Any, value: Any) -> tuple[Tensor, Array]:
         tensor = tensor_of_graph(self._graph, key, "fed")

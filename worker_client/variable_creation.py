@@ -175,11 +175,12 @@ def _create(
         raise ValueError(f"variable {name or 'Variable'} needs an initial value; give initial_value")
     if constraint is not None and not callable(constraint):
         raise ValueError(f"the constraint of variable {name} should be a function, not {constraint!r}")
-    with graph.name_scope("Variable" if name is None else name) as name_scope:
+    with graph.places_of_a_variable(), graph.name_scope("Variable" if name is None else name) as name_scope:
         initial = _initial_value(graph, initial_value, name_scope, dtype)
+        wanted = TensorShape(shape)
         op = graph.create_op(
             _VARIABLE_OP,
-            outputs=[OutputSpec(initial.dtype, initial.shape)],
+            outputs=[OutputSpec(initial.dtype, wanted if wanted.is_fully_defined() else initial.shape)],
             name=name_scope,
             attributes={"container": graph.container_name},
         )
@@ -187,7 +188,7 @@ def _create(
             name=op.name,
             key=origin.key,
             dtype=initial.dtype,
-            shape=_full_shape(op.name, initial.shape, shape),
+            shape=_full_shape(op.name, initial.shape, wanted),
             initializer=initial.initializer,
             trainable=trainable,
             collections=keys,
@@ -240,11 +241,11 @@ def _collection_keys(collections: Iterable[str] | None, trainable: bool, name: s
     return tuple(keys)
 
 
-def _full_shape(name: str, shape: TensorShape, wanted: ShapeLike) -> tuple[int, ...]:
+def _full_shape(name: str, shape: TensorShape, wanted: TensorShape) -> tuple[int, ...]:
     if not shape.is_fully_defined():
         raise ValueError(f"the initial value of variable {name} has the shape {shape}; all sizes must be known")
     if not shape.is_compatible_with(wanted):
         raise ShapeMismatchError(
-            f"variable {name}: its initial value has shape {shape}, expected is {TensorShape(wanted)}", variable=name
+            f"variable {name}: its initial value has shape {shape}, expected is {wanted}", variable=name
         )
     return shape.as_tuple()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ps_protocol.operations import PartitionSlice
+from worker_client.graph_keys import GraphKeys
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,6 +89,11 @@ class VariableDefinition:
     name_scope: str
     op: Operation
     graph: Graph
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it lives in this process, being in ``LOCAL_VARIABLES``, even where a device scope names a ps task."""
+        return GraphKeys.LOCAL_VARIABLES in self.collections
 
 
 class NamedVariable(Protocol):

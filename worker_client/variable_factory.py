@@ -34,7 +34,7 @@ class VariableFactory:
         """
         spec = VariableSpec(definition.name, definition.dtype, definition.shape, definition.slice)
         initializer = initializer_spec(definition.initializer, spec, self._job_seed)
-        declaration = Declaration(spec, definition.op, initializer if self._initialize else None)
+        declaration = Declaration(spec, definition.op, initializer if self._initialize else None, definition.is_local)
         (ps_task,) = self._declarer.declare([declaration])
         return Variable(
             definition,

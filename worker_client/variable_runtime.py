@@ -13,6 +13,7 @@ from worker_client.client import Client
 from worker_client.declaration import Declaration
 from worker_client.fanout import Fanout, Routed
 from worker_client.graph_variable import GraphVariable
+from worker_client.initialization_wait import InitializationWait
 from worker_client.ps_handle import PsHandle, Settings
 from worker_client.retry import Deadline
 from worker_client.transport import in_process
@@ -38,6 +39,10 @@ class VariableRuntime(Protocol):
         """Carries out operations, one exchange for each ps task, and returns all replies; an error is a reply."""
         ...
 
+    def wait_until_initialized(self, variables: Iterable[GraphVariable], timeout_s: float | None) -> None:
+        """Waits until placed variables have values; FailedPreconditionError if time runs out."""
+        ...
+
     def close(self) -> None:
         """Gives back what is the session's own."""
         ...
@@ -46,12 +51,17 @@ class VariableRuntime(Protocol):
 class ClusterRuntime:
     """The ps tasks of a connection, which stays open.
 
+    On any task but the chief, an operation that needs a value waits until the variable has one, as long as the
+    connection would wait for a ps task. The chief does not wait: nobody else would initialise its variables.
+
     Args:
         client: The connection.
     """
 
     def __init__(self, client: Client):
         self._client = client
+        settings = client.settings
+        self._wait = InitializationWait(client.fanout, retry=settings.retry, timeout_s=settings.connect_timeout_s)
         self._lock = threading.Lock()  # guards: _tasks; held while variables are declared, so that each is only once
         self._tasks: dict[GraphVariable, int | None] = {}
 
@@ -63,14 +73,19 @@ class ClusterRuntime:
         with self._lock:
             new = [variable for variable in variables if variable not in self._tasks]
             if new:
-                tasks = self._client.declarer.declare([Declaration(each.spec, each.op, None) for each in new])
+                tasks = self._client.declarer.declare(
+                    [Declaration(each.spec, each.op, None, each.definition.is_local) for each in new]
+                )
                 self._tasks.update(zip(new, tasks, strict=True))
 
     def route(self, variable: GraphVariable) -> int | None:
         return self._tasks[variable]
 
     def exchange(self, routed: Sequence[Routed]) -> list[Reply]:
-        return self._client.fanout.exchange_all(routed)
+        return self._client.fanout.exchange_all(routed) if self._client.is_chief else self._wait.exchange(routed)
+
+    def wait_until_initialized(self, variables: Iterable[GraphVariable], timeout_s: float | None) -> None:
+        self._wait.wait({each.spec.name: self._tasks[each] for each in variables}, timeout_s)
 
     def close(self) -> None:
         pass
@@ -82,17 +97,19 @@ class PrivateRuntime:
     job_seed = 0
 
     def __init__(self) -> None:
+        settings = Settings()
         handle = PsHandle(
             in_process.private_store(),
             task=TaskId("ps", 0),
             address="this process",
             client=uuid4(),
             client_task="worker:0",
-            settings=Settings(),
+            settings=settings,
         )
-        handle.connect(Deadline(Settings().connect_timeout_s))
+        handle.connect(Deadline(settings.connect_timeout_s))
         self._handle = handle
         self._fanout = Fanout([], lambda: handle)
+        self._wait = InitializationWait(self._fanout, retry=settings.retry, timeout_s=settings.connect_timeout_s)
         self._lock = threading.Lock()  # guards: _declared; held while variables are declared
         self._declared: set[GraphVariable] = set()
 
@@ -108,6 +125,9 @@ class PrivateRuntime:
 
     def exchange(self, routed: Sequence[Routed]) -> list[Reply]:
         return self._fanout.exchange_all(routed)
+
+    def wait_until_initialized(self, variables: Iterable[GraphVariable], timeout_s: float | None) -> None:
+        self._wait.wait(dict.fromkeys(each.spec.name for each in variables), timeout_s)
 
     def close(self) -> None:
         self._handle.close()

@@ -115,8 +115,7 @@ class variable_scope:  # noqa: N801 - TensorFlow's name, used like a function
 
     def __enter__(self) -> VariableScope:
         with ExitStack() as opened:
-            if self._graph is not get_default_graph():
-                opened.enter_context(self._graph.as_default())
+            opened.enter_context(self._graph.as_default())
             scope = self._enter(opened)
             self._open.append(opened.pop_all())
         return scope

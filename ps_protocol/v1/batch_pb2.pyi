@@ -87,6 +87,7 @@ class Operation(google.protobuf.message.Message):
     SCATTER_FIELD_NUMBER: builtins.int
     GATHER_FIELD_NUMBER: builtins.int
     DESCRIBE_FIELD_NUMBER: builtins.int
+    COUNT_UP_TO_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Full name of the variable, for every kind; for declare it is repeated here."""
     @property
@@ -103,6 +104,8 @@ class Operation(google.protobuf.message.Message):
     def gather(self) -> global___Gather: ...
     @property
     def describe(self) -> global___Describe: ...
+    @property
+    def count_up_to(self) -> global___CountUpTo: ...
     def __init__(
         self,
         *,
@@ -114,10 +117,11 @@ class Operation(google.protobuf.message.Message):
         scatter: global___Scatter | None = ...,
         gather: global___Gather | None = ...,
         describe: global___Describe | None = ...,
+        count_up_to: global___CountUpTo | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "read", b"read", "scatter", b"scatter", "update", b"update"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "name", b"name", "read", b"read", "scatter", b"scatter", "update", b"update"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["declare", "initialize", "read", "update", "scatter", "gather", "describe"] | None: ...
+    def HasField(self, field_name: typing.Literal["count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "read", b"read", "scatter", b"scatter", "update", b"update"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "name", b"name", "read", b"read", "scatter", b"scatter", "update", b"update"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["declare", "initialize", "read", "update", "scatter", "gather", "describe", "count_up_to"] | None: ...
 
 global___Operation = Operation
 
@@ -235,6 +239,10 @@ class Scatter(google.protobuf.message.Message):
     repeated rows count as often as they occur (with update, the last one stays).
     updates has the shape indices.shape + variable.shape[1:], or is a scalar. An
     index outside [0, rows) refuses the operation whole.
+
+    With an index depth d above 1 the first d dimensions count as one, in C order:
+    of a variable [2, 3, 4] with depth 2, row 5 is [1, 2, :] and updates has the
+    shape indices.shape + [4].
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -267,7 +275,10 @@ class Scatter(google.protobuf.message.Message):
     RULE_FIELD_NUMBER: builtins.int
     INDICES_FIELD_NUMBER: builtins.int
     UPDATES_FIELD_NUMBER: builtins.int
+    INDEX_DEPTH_FIELD_NUMBER: builtins.int
     rule: global___Scatter.Rule.ValueType
+    index_depth: builtins.int
+    """How many of the first dimensions a row index counts through; 0 stands for 1."""
     @property
     def indices(self) -> ps_protocol.v1.tensor_pb2.TensorHeader:
         """int32 or int64, of any shape."""
@@ -280,9 +291,10 @@ class Scatter(google.protobuf.message.Message):
         rule: global___Scatter.Rule.ValueType = ...,
         indices: ps_protocol.v1.tensor_pb2.TensorHeader | None = ...,
         updates: ps_protocol.v1.tensor_pb2.TensorHeader | None = ...,
+        index_depth: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["indices", b"indices", "updates", b"updates"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["indices", b"indices", "rule", b"rule", "updates", b"updates"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["index_depth", b"index_depth", "indices", b"indices", "rule", b"rule", "updates", b"updates"]) -> None: ...
 
 global___Scatter = Scatter
 
@@ -304,6 +316,26 @@ class Gather(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["indices", b"indices"]) -> None: ...
 
 global___Gather = Gather
+
+@typing.final
+class CountUpTo(google.protobuf.message.Message):
+    """Adds one to an integer variable of shape [] if that is less than the limit, and
+    is answered with the value before. OUT_OF_RANGE if it has reached the limit,
+    which must be a value that the variable's dtype can hold.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: builtins.int
+    limit: builtins.int
+    def __init__(
+        self,
+        *,
+        limit: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["limit", b"limit"]) -> None: ...
+
+global___CountUpTo = CountUpTo
 
 @typing.final
 class Describe(google.protobuf.message.Message):
@@ -353,7 +385,7 @@ class OperationReply(google.protobuf.message.Message):
 
     @property
     def tensor(self) -> ps_protocol.v1.tensor_pb2.TensorHeader:
-        """Of read and gather: the result, in the next buffer."""
+        """Of read, gather and count_up_to: the result, in the next buffer."""
 
     @property
     def spec(self) -> ps_protocol.v1.variable_pb2.VariableSpec:

@@ -26,7 +26,7 @@ from ps_protocol.v1 import errors_pb2 as ps__protocol_dot_v1_dot_errors__pb2
 from ps_protocol.v1 import variable_pb2 as ps__protocol_dot_v1_dot_variable__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eps_protocol/v1/directory.proto\x12\x0eps_protocol.v1\x1a\x1bps_protocol/v1/errors.proto\x1a\x1dps_protocol/v1/variable.proto\"G\n\x08Proposal\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.ps_protocol.v1.VariableSpec\x12\x0f\n\x07ps_task\x18\x02 \x01(\r\"n\n\tPlacement\x12$\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x15.ps_protocol.v1.Error\x12*\n\x04spec\x18\x02 \x01(\x0b\x32\x1c.ps_protocol.v1.VariableSpec\x12\x0f\n\x07ps_task\x18\x03 \x01(\r\";\n\x0cPlaceRequest\x12+\n\tproposals\x18\x01 \x03(\x0b\x32\x18.ps_protocol.v1.Proposal\";\n\nPlaceReply\x12-\n\nplacements\x18\x01 \x03(\x0b\x32\x19.ps_protocol.v1.Placement\"\x17\n\x15ListPlacementsRequest\"D\n\x13ListPlacementsReply\x12-\n\nplacements\x18\x01 \x03(\x0b\x32\x19.ps_protocol.v1.Placement2\xac\x01\n\tDirectory\x12\x41\n\x05Place\x12\x1c.ps_protocol.v1.PlaceRequest\x1a\x1a.ps_protocol.v1.PlaceReply\x12\\\n\x0eListPlacements\x12%.ps_protocol.v1.ListPlacementsRequest\x1a#.ps_protocol.v1.ListPlacementsReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eps_protocol/v1/directory.proto\x12\x0eps_protocol.v1\x1a\x1bps_protocol/v1/errors.proto\x1a\x1dps_protocol/v1/variable.proto\"G\n\x08Proposal\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.ps_protocol.v1.VariableSpec\x12\x0f\n\x07ps_task\x18\x02 \x01(\r\"n\n\tPlacement\x12$\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x15.ps_protocol.v1.Error\x12*\n\x04spec\x18\x02 \x01(\x0b\x32\x1c.ps_protocol.v1.VariableSpec\x12\x0f\n\x07ps_task\x18\x03 \x01(\r\"V\n\x0cPlaceRequest\x12+\n\tproposals\x18\x01 \x03(\x0b\x32\x18.ps_protocol.v1.Proposal\x12\x19\n\x11store_incarnation\x18\x02 \x01(\x0c\";\n\nPlaceReply\x12-\n\nplacements\x18\x01 \x03(\x0b\x32\x19.ps_protocol.v1.Placement\"\x17\n\x15ListPlacementsRequest\"D\n\x13ListPlacementsReply\x12-\n\nplacements\x18\x01 \x03(\x0b\x32\x19.ps_protocol.v1.Placement2\xac\x01\n\tDirectory\x12\x41\n\x05Place\x12\x1c.ps_protocol.v1.PlaceRequest\x1a\x1a.ps_protocol.v1.PlaceReply\x12\\\n\x0eListPlacements\x12%.ps_protocol.v1.ListPlacementsRequest\x1a#.ps_protocol.v1.ListPlacementsReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,13 +38,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PLACEMENT']._serialized_start=183
   _globals['_PLACEMENT']._serialized_end=293
   _globals['_PLACEREQUEST']._serialized_start=295
-  _globals['_PLACEREQUEST']._serialized_end=354
-  _globals['_PLACEREPLY']._serialized_start=356
-  _globals['_PLACEREPLY']._serialized_end=415
-  _globals['_LISTPLACEMENTSREQUEST']._serialized_start=417
-  _globals['_LISTPLACEMENTSREQUEST']._serialized_end=440
-  _globals['_LISTPLACEMENTSREPLY']._serialized_start=442
-  _globals['_LISTPLACEMENTSREPLY']._serialized_end=510
-  _globals['_DIRECTORY']._serialized_start=513
-  _globals['_DIRECTORY']._serialized_end=685
+  _globals['_PLACEREQUEST']._serialized_end=381
+  _globals['_PLACEREPLY']._serialized_start=383
+  _globals['_PLACEREPLY']._serialized_end=442
+  _globals['_LISTPLACEMENTSREQUEST']._serialized_start=444
+  _globals['_LISTPLACEMENTSREQUEST']._serialized_end=467
+  _globals['_LISTPLACEMENTSREPLY']._serialized_start=469
+  _globals['_LISTPLACEMENTSREPLY']._serialized_end=537
+  _globals['_DIRECTORY']._serialized_start=540
+  _globals['_DIRECTORY']._serialized_end=712
 # @@protoc_insertion_point(module_scope)

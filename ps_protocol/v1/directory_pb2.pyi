@@ -66,14 +66,21 @@ class PlaceRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     PROPOSALS_FIELD_NUMBER: builtins.int
+    STORE_INCARNATION_FIELD_NUMBER: builtins.int
+    store_incarnation: builtins.bytes
+    """The store of ps task 0 that the client said Hello to. A ps that has another, and
+    with it an empty directory, answers STATE_LOST, or the names would be placed a
+    second time. Empty: whichever there is.
+    """
     @property
     def proposals(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Proposal]: ...
     def __init__(
         self,
         *,
         proposals: collections.abc.Iterable[global___Proposal] | None = ...,
+        store_incarnation: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["proposals", b"proposals"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["proposals", b"proposals", "store_incarnation", b"store_incarnation"]) -> None: ...
 
 global___PlaceRequest = PlaceRequest
 

@@ -245,6 +245,16 @@ def test_a_ps_that_comes_back_without_its_state_is_recognised() -> None:
         assert float(on_first.assign_add(1.0)) == 1
 
 
+def test_a_directory_that_was_lost_is_recognised_before_a_name_is_placed_twice() -> None:
+    with LocalCluster(num_ps=2) as cluster, ss.connect(cluster.cluster_spec, ps_strategy=lambda op: 1):
+        kept = ss.get_variable("kept", [], initializer=ss.zeros_initializer())
+        cluster.kill_ps(0)
+        cluster.restart_ps(0)
+        with pytest.raises(ss.errors.StateLostError, match="ps:0"):
+            ss.get_variable("new", [], initializer=ss.zeros_initializer())
+        assert float(kept.assign_add(1.0)) == 1
+
+
 # -- waiting --------------------------------------------------------------------------------------
 
 

@@ -115,8 +115,13 @@ class GrpcPsService:
 
     # -- directory and membership -------------------------------------------------------------
 
-    def place(self, proposals: Sequence[Proposal], *, timeout_s: float) -> list[Placement | ShardscopeError]:
-        request = directory_pb2.PlaceRequest(proposals=[message_codec.encode_proposal(each) for each in proposals])
+    def place(
+        self, proposals: Sequence[Proposal], *, store: UUID | None = None, timeout_s: float
+    ) -> list[Placement | ShardscopeError]:
+        request = directory_pb2.PlaceRequest(
+            proposals=[message_codec.encode_proposal(each) for each in proposals],
+            store_incarnation=store.bytes if store else b"",
+        )
         reply = self._call(self._directory.Place, request, timeout_s)
         return [message_codec.decode_placement(each) for each in reply.placements]
 

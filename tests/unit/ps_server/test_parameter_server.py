@@ -9,6 +9,7 @@ import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import (
+    DeadlineExceededError,
     FailedPreconditionError,
     InvalidArgumentError,
     ShardscopeError,
@@ -139,6 +140,29 @@ def test_any_timeout_can_be_given() -> None:
     for timeout_s in (float("inf"), 1e12, 0.0, -1.0):
         core.exchange(Batch(CLIENT, core.store_incarnation, 0, (Describe("w"),)), timeout_s=timeout_s)
     core.drain("the end", timeout_s=float("inf"))
+
+
+def test_a_declaration_that_waited_in_vain_for_another_client_can_be_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    allowed: list[bool] = []
+
+    def held(spec: VariableSpec, _initializer: InitializerSpec) -> Array:
+        wait_until(lambda: bool(allowed))
+        return np.ones(spec.shape, spec.dtype)
+
+    core, other = parameter_server(), UUID(int=8)
+    core.hello(other, "worker:1", timeout_s=0)
+    monkeypatch.setattr(core._store, "_compute_initial_value", held)
+    batch = Batch(other, core.store_incarnation, 1, (Declare(SPEC, InitializerSpec(Constant(1.0))),))
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(declare, core)
+        wait_until(lambda: core._store.is_initializing)
+        with pytest.raises(DeadlineExceededError, match="variable w"):
+            core.exchange(batch, timeout_s=0.001)
+        allowed.append(True)
+        first.result(PATIENCE_S)
+    assert core.exchange(batch, timeout_s=PATIENCE_S).replies == (Result(0, True, None, SPEC),)
 
 
 def test_a_client_that_said_goodbye_is_refused() -> None:

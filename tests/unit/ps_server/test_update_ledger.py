@@ -238,6 +238,16 @@ def test_a_waiting_batch_sent_twice_is_applied_once() -> None:
     assert applied == [2]
 
 
+def test_duplicates_that_wait_do_not_hold_up_the_next_batch() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        holding = Holding(ledger_with(CLIENT), pool)
+        following = holding.send_and_wait_until_queued(2, lambda: answer(2))
+        duplicates = [holding.send_and_wait_until_queued(1, must_not_be_applied) for _ in range(6)]
+        holding.release()
+        assert [duplicate.result(PATIENCE_S) for duplicate in duplicates] == [answer(101)] * 6
+        assert following.result(PATIENCE_S) == answer(2)
+
+
 def test_a_batch_that_gave_up_waiting_was_not_applied_and_can_come_again() -> None:
     with ThreadPoolExecutor(1) as pool:
         holding = Holding(ledger_with(CLIENT), pool)
@@ -456,6 +466,16 @@ def test_goodbye_refuses_batches_that_wait_and_lets_the_running_one_finish() -> 
             waiting.result(PATIENCE_S)
         holding.release()
         assert holding.future.result(PATIENCE_S) == answer(101)
+
+
+def test_an_answer_that_comes_after_goodbye_is_not_counted() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        holding = Holding(ledger_with(CLIENT), pool)
+        holding.batch.reply = large_answer(1, 50)
+        holding.ledger.goodbye(CLIENT)
+        holding.release()
+        assert tensor_of(holding.future.result(PATIENCE_S)).size == 50
+    assert holding.ledger.tensor_bytes == 0
 
 
 def test_a_full_ledger_forgets_the_client_idle_longest() -> None:

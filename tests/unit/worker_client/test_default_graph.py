@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import cast
 
 import pytest
@@ -66,6 +68,73 @@ def test_graphs_left_out_of_order_are_an_error() -> None:
     with pytest.raises(RuntimeError, match="reverse order"):
         outer.__exit__(None, None, None)
     inner.__exit__(None, None, None)
+
+
+def test_of_a_graph_and_a_connection_the_inner_one_comes_first(client: Client) -> None:
+    graph = deferred_graph()
+    with graph.as_default(), default_client.as_default(client):
+        assert get_default_graph() is client.graph
+        with graph.as_default():
+            assert get_default_graph() is graph
+            assert default_client.get_default_client() is client
+        assert get_default_graph() is client.graph
+
+
+def test_a_connection_entered_twice_is_left_from_the_inside_out(client: Client) -> None:
+    other = cast(Client, SimpleNamespace(graph=eager_graph()))
+    with default_client.as_default(other):
+        with default_client.as_default(client):
+            pass
+        assert default_client.get_default_client() is other
+    assert default_client.get_default_client() is client
+
+
+@pytest.fixture
+def opened_client() -> Iterator[Client]:
+    """A connection that is open, but in no ``with`` statement."""
+    connected = cast(Client, SimpleNamespace(graph=eager_graph()))
+    default_client.opened(connected)
+    yield connected
+    default_client.closed(connected)
+
+
+def test_outside_of_blocks_the_newest_connection_counts(
+    opened_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "worker_client.compat.v1", raising=False)
+    assert get_default_graph() is opened_client.graph
+    before = opened_client.graph
+    reset_default_graph()
+    assert get_default_graph() is opened_client.graph is not before
+
+
+def test_outside_of_blocks_programs_with_tensorflows_names_build_in_the_graph_of_the_process(
+    opened_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "worker_client.compat.v1", ModuleType("v1"))
+    graph = get_default_graph()
+    assert graph is not opened_client.graph
+    assert graph.deferred
+    reset_default_graph()
+    assert get_default_graph() is not graph
+    assert default_client.find_default_client() is opened_client
+    with default_client.as_default(opened_client):
+        assert get_default_graph() is opened_client.graph
+
+
+def test_importing_tensorflows_names_is_what_counts() -> None:
+    program = (
+        "from types import SimpleNamespace\n"
+        "from worker_client import default_client, get_default_graph\n"
+        "from worker_client.graph import Graph\n"
+        "client = SimpleNamespace(graph=Graph(deferred=False))\n"
+        "default_client.opened(client)\n"
+        "assert get_default_graph() is client.graph\n"
+        "import worker_client.compat.v1 as tf\n"
+        "assert tf.get_default_graph() is get_default_graph() is not client.graph\n"
+        "assert isinstance(tf.get_variable('v', [1]), tf.Variable)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=50)
 
 
 def test_resetting_empties_the_graph_of_the_connection(client: Client) -> None:

@@ -271,15 +271,15 @@ def test_a_reply_beyond_the_staging_limit_is_refused_before_anything_is_applied(
 
 
 def test_a_reply_that_is_not_read_keeps_its_room_and_no_more(conversation: Conversation) -> None:
-    small = Conversation(staging_limit_bytes=3 * SPEC.size_bytes // 2)
-    unread = small.stream(frames_of(small.batch(Read("w"))))
+    small = Conversation(staging_limit_bytes=9 * SPEC.size_bytes // 4)
+    unread = small.stream(frames_of(small.batch(add(), Read("w"))))
     next(unread)
     assert small.servicer.staged_bytes == SPEC.size_bytes
     with pytest.raises(Aborted) as aborted:
-        list(small.stream(frames_of(small.batch(Read("w")))))
+        list(small.stream(frames_of(small.batch(add(), Read("w")))))
     assert isinstance(aborted.value.error, ResourceExhaustedError)
     assert aborted.value.error.retryable
-    assert small.exchange(small.batch(add(np.array(1, np.float32)))).replies == (Result(1, True),)
+    assert small.exchange(small.batch(add(np.array(1, np.float32)))).replies == (Result(2, True),)
     unread.close()  # type: ignore[attr-defined]  # it is a generator
     assert small.servicer.staged_bytes == 0
     assert len(replies_in(small.stream(frames_of(small.batch(Read("w")))))) == 1

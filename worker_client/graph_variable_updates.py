@@ -1,0 +1,352 @@
+"""How a lazy variable is updated: each method adds an operation, which applies again each time that a session runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ps_protocol import operations
+from ps_protocol.dtype_traits import DTypeCategory, dtype_category
+from ps_protocol.errors import DTypeMismatchError, ShapeMismatchError
+from ps_protocol.operations import Array, CountUpTo, Scatter, ScatterRule, Update, UpdateRule, VariableSpec
+from worker_client import row_updates
+from worker_client.computation import VariableAccess
+from worker_client.lazy_call import tensor_or_none
+from worker_client.operation import Operation, OutputSpec, Tensor
+from worker_client.tensor_shape import TensorShape
+from worker_client.values import IndexedSlices, convert, row_indices
+
+if TYPE_CHECKING:
+    from worker_client.graph import Graph
+
+
+class GraphVariableUpdates:
+    """The updates of a ``GraphVariable``. All are atomic, so that ``use_locking`` has no effect.
+
+    What they return is the value afterwards, as a tensor. It is read back only if something asks for it, and then
+    behind the update, so that updates of other workers may be in it.
+    """
+
+    __slots__ = ()
+
+    spec: VariableSpec
+
+    @property
+    def op(self) -> Operation:
+        """The operation that stands for the variable."""
+        raise NotImplementedError
+
+    @property
+    def graph(self) -> Graph:
+        """The graph that it belongs to."""
+        raise NotImplementedError
+
+    # -- whole values -------------------------------------------------------------------------
+
+    def assign(self, value: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Any:
+        """Replaces the value each time that a session runs it.
+
+        Args:
+            value: A tensor or an array of the variable's shape and dtype.
+            use_locking: Ignored; updates are always atomic.
+            name: Name of the operation.
+            read_value: Whether to return the new value as a tensor, or else the operation.
+
+        Raises:
+            ShapeMismatchError: The shapes differ; it is a ValueError.
+            DTypeMismatchError: The dtypes differ; it is a TypeError.
+        """
+        del use_locking
+        return self._update(UpdateRule.ASSIGN, "Assign", value, name, read_value)
+
+    def assign_add(
+        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Any:
+        """Adds ``delta`` each time that a session runs it; otherwise as ``assign``."""
+        del use_locking
+        return self._update(UpdateRule.ASSIGN_ADD, "AssignAdd", delta, name, read_value)
+
+    def assign_sub(
+        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Any:
+        """Subtracts ``delta`` each time that a session runs it; otherwise as ``assign``."""
+        del use_locking
+        return self._update(UpdateRule.ASSIGN_SUB, "AssignSub", delta, name, read_value)
+
+    def count_up_to(self, limit: int, name: str | None = None) -> Tensor:
+        """Adds one to an integer scalar each time that a session runs it, in one step on the ps.
+
+        Running it raises ``OutOfRangeError`` once the limit is reached, and then changes nothing.
+
+        Args:
+            limit: What it counts up to.
+            name: Name of the operation.
+
+        Returns:
+            The value before, so that of all workers together each gets a number of its own.
+
+        Raises:
+            DTypeMismatchError: The variable does not hold integers.
+            ShapeMismatchError: It is not a scalar.
+        """
+        check_counts(self.spec)
+        request = CountUpTo(self.spec.name, int(limit))
+        return self.mutating_op("CountUpTo", [], lambda _: request, name, answered=True).outputs[0]
+
+    def _update(self, rule: UpdateRule, op_type: str, value: Any, name: str | None, read_value: bool) -> Any:
+        inputs, array_of = self.operand(value)
+
+        def request(_: int, *values: Array) -> operations.Operation:
+            return Update(self.spec.name, rule, array_of(*values))
+
+        op = self.mutating_op(op_type, inputs, request, name)
+        return op.outputs[0] if read_value else op
+
+    # -- rows ---------------------------------------------------------------------------------
+
+    def scatter_update(self, sparse_delta: IndexedSlices, use_locking: bool = False, name: str | None = None) -> Tensor:
+        """Replaces rows each time that a session runs it; of a row given twice the last one stays.
+
+        Args:
+            sparse_delta: Row numbers, and the rows to put there; arrays or tensors.
+            use_locking: Ignored; updates are always atomic.
+            name: Name of the operation.
+
+        Raises:
+            TypeError: ``sparse_delta`` is not ``IndexedSlices``, or the dtypes differ.
+            ValueError: The shapes do not fit.
+        """
+        del use_locking
+        return self._scatter_slices(ScatterRule.UPDATE, sparse_delta, name)
+
+    def scatter_add(self, sparse_delta: IndexedSlices, use_locking: bool = False, name: str | None = None) -> Tensor:
+        """Adds to rows; a row given twice counts twice. Otherwise as ``scatter_update``."""
+        del use_locking
+        return self._scatter_slices(ScatterRule.ADD, sparse_delta, name)
+
+    def scatter_sub(self, sparse_delta: IndexedSlices, use_locking: bool = False, name: str | None = None) -> Tensor:
+        """Subtracts from rows; a row given twice counts twice. Otherwise as ``scatter_update``."""
+        del use_locking
+        return self._scatter_slices(ScatterRule.SUB, sparse_delta, name)
+
+    def scatter_mul(self, sparse_delta: IndexedSlices, use_locking: bool = False, name: str | None = None) -> Tensor:
+        """Multiplies rows; a row given twice counts twice. Otherwise as ``scatter_update``."""
+        del use_locking
+        return self._scatter_slices(ScatterRule.MUL, sparse_delta, name)
+
+    def scatter_div(self, sparse_delta: IndexedSlices, use_locking: bool = False, name: str | None = None) -> Tensor:
+        """Divides rows, integers towards zero; a row given twice counts twice. Otherwise as ``scatter_update``."""
+        del use_locking
+        return self._scatter_slices(ScatterRule.DIV, sparse_delta, name)
+
+    def scatter_min(self, sparse_delta: IndexedSlices, use_locking: bool = False, name: str | None = None) -> Tensor:
+        """Lowers rows to the values given where those are less. Otherwise as ``scatter_update``."""
+        del use_locking
+        return self._scatter_slices(ScatterRule.MIN, sparse_delta, name)
+
+    def scatter_max(self, sparse_delta: IndexedSlices, use_locking: bool = False, name: str | None = None) -> Tensor:
+        """Raises rows to the values given where those are more. Otherwise as ``scatter_update``."""
+        del use_locking
+        return self._scatter_slices(ScatterRule.MAX, sparse_delta, name)
+
+    def batch_scatter_update(
+        self, sparse_delta: IndexedSlices, use_locking: bool = False, name: str | None = None
+    ) -> Tensor:
+        """Replaces rows within each element of a batch; see ``row_updates.batch_scatter_update``.
+
+        The arguments and errors are those of ``scatter_update``.
+        """
+        del use_locking
+        rows, updates = self._rows(_slices(sparse_delta).indices), self._updates(sparse_delta.values)
+        row_updates.check_batch(self.spec, _shape(rows), _shape(updates))
+        return self._scatter(
+            "ScatterNdUpdate",
+            rows,
+            updates,
+            name or "batch_scatter_update",
+            lambda rows, updates: row_updates.batch_scatter_update(self.spec, rows, updates),
+        )
+
+    def scatter(self, rule: ScatterRule, indices: Any, updates: Any, name: str | None = None) -> Tensor:
+        """Updates rows by any rule.
+
+        Args:
+            rule: What to do with each row and its update.
+            indices: Row numbers of any shape, an array or a tensor.
+            updates: Shape ``[*indices.shape, *shape[1:]]``, or a scalar.
+            name: Name of the operation; by default that of TensorFlow, as "ScatterAdd".
+        """
+        rows, values = self._rows(indices), self._updates(updates)
+        row_updates.check_shapes(self.spec, _shape(rows), _shape(values), depth=1)
+        return self._scatter(
+            f"Scatter{rule.name.title()}",
+            rows,
+            values,
+            name,
+            lambda rows, values: row_updates.scatter(self.spec, rule, rows, values),
+        )
+
+    # -- slices and elements ------------------------------------------------------------------
+
+    def scatter_nd_update(self, indices: Any, updates: Any, name: str | None = None) -> Tensor:
+        """Replaces slices or elements each time that a session runs it.
+
+        Args:
+            indices: Shape ``[..., depth]``: each names a slice by its place in the first ``depth`` dimensions.
+            updates: Shape ``[*indices.shape[:-1], *shape[depth:]]``, or a scalar.
+            name: Name of the operation.
+
+        Raises:
+            TypeError: The dtypes differ.
+            ValueError: The shapes do not fit.
+        """
+        return self.scatter_nd(ScatterRule.UPDATE, indices, updates, name)
+
+    def scatter_nd_add(self, indices: Any, updates: Any, name: str | None = None) -> Tensor:
+        """Adds to slices or elements; one given twice counts twice. Otherwise as ``scatter_nd_update``."""
+        return self.scatter_nd(ScatterRule.ADD, indices, updates, name)
+
+    def scatter_nd_sub(self, indices: Any, updates: Any, name: str | None = None) -> Tensor:
+        """Subtracts from slices or elements; one given twice counts twice. Otherwise as ``scatter_nd_update``."""
+        return self.scatter_nd(ScatterRule.SUB, indices, updates, name)
+
+    def scatter_nd(self, rule: ScatterRule, indices: Any, updates: Any, name: str | None = None) -> Tensor:
+        """Updates slices or elements by any rule; otherwise as ``scatter_nd_update``."""
+        places, values = self._rows(indices), self._updates(updates)
+        depth = row_updates.index_depth(self.spec, _shape(places))
+        row_updates.check_shapes(self.spec, _shape(places)[:-1], _shape(values), depth)
+        return self._scatter(
+            f"ScatterNd{rule.name.title()}",
+            places,
+            values,
+            name,
+            lambda places, values: row_updates.scatter_nd(self.spec, rule, places, values),
+        )
+
+    def _scatter_slices(self, rule: ScatterRule, sparse_delta: IndexedSlices, name: str | None) -> Tensor:
+        slices = _slices(sparse_delta)
+        return self.scatter(rule, slices.indices, slices.values, name)
+
+    def _scatter(
+        self,
+        op_type: str,
+        indices: Tensor | Array,
+        updates: Tensor | Array,
+        name: str | None,
+        operation: Callable[[Array, Array], Scatter],
+    ) -> Tensor:
+        def request(_: int, *values: Array) -> operations.Operation:
+            given = iter(values)
+            return operation(_filled(indices, given), _filled(updates, given))
+
+        inputs = [each for each in (indices, updates) if isinstance(each, Tensor)]
+        return self.mutating_op(op_type, inputs, request, name).outputs[0]
+
+    def _rows(self, indices: Any) -> Tensor | Array:
+        tensor = tensor_or_none(indices)
+        if tensor is None:
+            return row_indices(indices, self.spec, copy=True)
+        if tensor.dtype.kind not in "iu":
+            raise DTypeMismatchError(
+                f"indices of variable {self.spec.name}, {tensor.name}, are {tensor.dtype.name}; integers are needed",
+                variable=self.spec.name,
+            )
+        return tensor
+
+    def _updates(self, updates: Any) -> Tensor | Array:
+        tensor = tensor_or_none(updates)
+        if tensor is None:
+            return convert(updates, self.spec, copy=True)
+        self._check_dtype(tensor)
+        return tensor
+
+    # -- operations ---------------------------------------------------------------------------
+
+    def operand(self, value: Any) -> tuple[list[Tensor], Callable[..., Array]]:
+        """Returns the inputs of an operation for a value of this variable, and what makes the value of theirs.
+
+        Raises:
+            ShapeMismatchError: The value cannot have the variable's shape.
+            DTypeMismatchError: It has another dtype.
+        """
+        tensor = tensor_or_none(value)
+        if tensor is None:
+            array = self.checked(convert(value, self.spec, copy=True))
+            return [], lambda: array
+        self._check_dtype(tensor)
+        if not tensor.shape.is_compatible_with(self.spec.shape):
+            raise self._other_shape(tensor.shape)
+        return [tensor], lambda value: value
+
+    def checked(self, array: Array) -> Array:
+        """Returns an array that has the variable's shape; ShapeMismatchError if it has not."""
+        if array.shape != self.spec.shape:
+            raise self._other_shape(TensorShape(array.shape))
+        return array
+
+    def mutating_op(
+        self,
+        op_type: str,
+        inputs: Sequence[Tensor],
+        request: Callable[..., operations.Operation],
+        name: str | None,
+        *,
+        answered: bool = False,
+    ) -> Operation:
+        """Adds an operation that updates the variable.
+
+        Args:
+            op_type: What it is called.
+            inputs: What it reads.
+            request: Makes the operation for the ps from the job's seed and the inputs' values.
+            name: Name within the name scope; ``op_type`` if not given.
+            answered: Whether the ps's answer is the output; if not, the value afterwards is.
+        """
+        access = VariableAccess(self.as_variable(), request, mutates=True, answered=answered)
+        output = OutputSpec(self.spec.dtype, TensorShape(self.spec.shape))
+        with self.graph.colocate_with(self.op):
+            return self.graph.create_op(op_type, inputs, [output], name=name or op_type, computation=access)
+
+    def _check_dtype(self, tensor: Tensor) -> None:
+        if tensor.dtype != self.spec.dtype:
+            raise DTypeMismatchError(
+                f"variable {self.spec.name} holds {self.spec.dtype.name}, {tensor.name} is {tensor.dtype.name}; cast it",
+                variable=self.spec.name,
+            )
+
+    def _other_shape(self, shape: TensorShape) -> ShapeMismatchError:
+        return ShapeMismatchError(
+            f"variable {self.spec.name} has the shape {list(self.spec.shape)}, the value {shape}",
+            variable=self.spec.name,
+        )
+
+
+def check_counts(spec: VariableSpec) -> None:
+    """Makes sure that a variable can count up.
+
+    Raises:
+        DTypeMismatchError: It does not hold integers.
+        ShapeMismatchError: It is not a scalar.
+    """
+    if dtype_category(spec.dtype) is not DTypeCategory.INTEGER:
+        raise DTypeMismatchError(
+            f"variable {spec} cannot count up: it does not hold integers", variable=spec.name
+        )
+    if spec.shape:
+        raise ShapeMismatchError(f"variable {spec} cannot count up: it is not a scalar", variable=spec.name)
+
+
+def _slices(sparse_delta: Any) -> IndexedSlices:
+    if not isinstance(sparse_delta, IndexedSlices):
+        raise TypeError(f"sparse_delta should be IndexedSlices, of indices and values, not {sparse_delta!r}")
+    return sparse_delta
+
+
+def _shape(value: Tensor | Array) -> TensorShape:
+    return value.shape if isinstance(value, Tensor) else TensorShape(np.shape(value))
+
+
+def _filled(argument: Tensor | Array, values: Iterator[Array]) -> Array:
+    return next(values) if isinstance(argument, Tensor) else argument

@@ -1,0 +1,100 @@
+"""The operands of an operation that wants all of one dtype, brought to it as TensorFlow does.
+
+Tensors and variables keep theirs and must agree. Numbers and arrays take the dtype of the tensors, if that keeps their
+kind: 0.5 becomes a float64 beside a float64 tensor, and is refused beside an integer one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ps_protocol.dtype_traits import dtype_category
+from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.operations import Array
+from worker_client.dtypes import as_dtype, string
+from worker_client.initial_value import tensor_value
+from worker_client.lazy_call import tensor_or_none
+from worker_client.operation import Tensor
+
+
+def of_one_dtype(operation: str, values: Sequence[Any]) -> list[Any]:
+    """Returns values of one dtype: lazy ones as tensors, the others as arrays.
+
+    Args:
+        operation: What they are for, for errors.
+        values: Tensors, variables, arrays, numbers, lists of numbers.
+
+    Raises:
+        TypeError: Tensors differ in dtype, or a constant is of another kind.
+    """
+    operands = [_operand(value) for value in values]
+    leader = next((each for each in operands if isinstance(each, Tensor)), None)
+    if leader is None:
+        leader = next((each for each in operands if hasattr(each, "dtype")), None)
+    if leader is None:
+        leader = tensor_value(operands[0], operation)
+    return [
+        each if isinstance(each, Tensor) else _constant(operation, each, leader)
+        for each in (_checked(operation, each, leader) for each in operands)
+    ]
+
+
+def constant_array(value: Any, dtype: Any, what: str) -> Array:
+    """Returns a value as a new array; without a dtype Python's numbers become float32 or int32, as in TensorFlow.
+
+    Raises:
+        TypeError: The value is of another kind of elements, or a lazy tensor.
+        ValueError: An element is out of the dtype's range.
+    """
+    if tensor_or_none(value) is not None:
+        raise TypeError(f"{what} needs a value that is known now, not the lazy {value!r}")
+    wanted = None if dtype is None else as_dtype(dtype)
+    if wanted is not None and wanted == string.dtype:  # of whatever length
+        wanted = np.asarray(value, dtype=np.bytes_).dtype
+    try:
+        array = tensor_value(value, what, wanted)
+    except InvalidArgumentError as error:
+        raise TypeError(f"{what}: {value!r} is not {'a constant' if wanted is None else wanted.name}") from error
+    return np.asarray(array)
+
+
+def _operand(value: Any) -> Any:
+    tensor = tensor_or_none(value)
+    if tensor is not None:
+        return tensor
+    return np.asarray(value) if hasattr(value, "__array__") else value
+
+
+def _checked(operation: str, value: Any, leader: Tensor | Array) -> Any:
+    if isinstance(value, Tensor) and value.dtype != leader.dtype:
+        raise TypeError(f"{operation} needs operands of one dtype: {_named(leader)} and {_named(value)}; cast one")
+    return value
+
+
+def _constant(operation: str, value: Any, leader: Tensor | Array) -> Array:
+    array: Array = np.asarray(value)
+    if array.dtype == leader.dtype:
+        return array
+    if array.size and not _keeps_kind(array.dtype, leader.dtype):
+        raise TypeError(
+            f"{operation} needs operands of one dtype: {_named(leader)} and {value!r} ({array.dtype.name}); cast one"
+        )
+    try:
+        return np.asarray(value, dtype=leader.dtype)
+    except OverflowError as error:
+        raise TypeError(f"{operation}: {value!r} does not fit into the dtype of {_named(leader)}") from error
+
+
+def _keeps_kind(source: np.dtype[Any], target: np.dtype[Any]) -> bool:
+    if source.kind in "US" or target.kind in "US":
+        return source.kind in "US" and target.kind in "US"
+    return dtype_category(source) <= dtype_category(target)
+
+
+def _named(value: Tensor | Array) -> str:
+    if isinstance(value, Tensor):
+        return f"{value.name} ({value.dtype.name})"
+    return f"a constant ({value.dtype.name})"

@@ -1,0 +1,147 @@
+"""Updates of rows and of single elements, from the index forms of TensorFlow to the one that the ps carries out.
+
+A ps scatters rows, which are slices along the first dimensions taken as one. So an update of elements at indices of
+any depth is one operation, atomic like all others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
+from ps_protocol.operations import Array, Scatter, ScatterRule, VariableSpec
+from worker_client.tensor_shape import TensorShape
+from worker_client.values import convert, row_indices
+
+
+def scatter(spec: VariableSpec, rule: ScatterRule, indices: Any, updates: Any) -> Scatter:
+    """Returns the operation that updates rows.
+
+    Args:
+        spec: Of the variable.
+        rule: What to do with each row and its update.
+        indices: Row numbers, of any shape.
+        updates: Shape ``[*indices.shape, *spec.shape[1:]]``, or a scalar.
+
+    Raises:
+        DTypeMismatchError: ``indices`` are no integers, or ``updates`` of another kind of numbers.
+        ShapeMismatchError: ``updates`` do not fit.
+    """
+    rows, values = row_indices(indices, spec), convert(updates, spec)
+    check_shapes(spec, TensorShape(rows.shape), TensorShape(values.shape), depth=1)
+    return Scatter(spec.name, rule, rows, values)
+
+
+def scatter_nd(spec: VariableSpec, rule: ScatterRule, indices: Any, updates: Any) -> Scatter:
+    """Returns the operation that updates slices or single elements.
+
+    Args:
+        spec: Of the variable.
+        rule: What to do with each slice and its update.
+        indices: Shape ``[..., depth]``: each names a slice by its place in the first ``depth`` dimensions.
+        updates: Shape ``[*indices.shape[:-1], *spec.shape[depth:]]``, or a scalar.
+
+    Raises:
+        InvalidArgumentError: An index is outside of the variable.
+        DTypeMismatchError: As ``scatter``.
+        ShapeMismatchError: ``indices`` or ``updates`` do not fit.
+    """
+    places, values = row_indices(indices, spec), convert(updates, spec)
+    depth = index_depth(spec, TensorShape(places.shape))
+    check_shapes(spec, TensorShape(places.shape[:-1]), TensorShape(values.shape), depth)
+    return Scatter(spec.name, rule, _flat_rows(spec, places), values, depth)
+
+
+def batch_scatter_update(spec: VariableSpec, indices: Any, updates: Any) -> Scatter:
+    """Returns the operation that replaces rows within each element of a batch.
+
+    Args:
+        spec: Of the variable, ``[*batch, rows, ...]``.
+        indices: Shape ``[*batch, n]``: row numbers within the variable at the same place of the batch.
+        updates: Shape ``[*batch, n, ...]``.
+
+    Raises:
+        InvalidArgumentError: An index is outside of the variable.
+        DTypeMismatchError: As ``scatter``.
+        ShapeMismatchError: ``indices`` or ``updates`` do not fit.
+    """
+    rows, values = row_indices(indices, spec), convert(updates, spec)
+    check_batch(spec, TensorShape(rows.shape), TensorShape(values.shape))
+    places = np.stack([*np.indices(rows.shape)[:-1], rows], axis=-1)
+    return Scatter(spec.name, ScatterRule.UPDATE, _flat_rows(spec, places), values, places.shape[-1])
+
+
+# -- checks, also before the values are known ------------------------------------------------------
+
+
+def check_shapes(spec: VariableSpec, places: TensorShape, updates: TensorShape, depth: int) -> None:
+    """Makes sure, as far as shapes are known, that there is an update for each place.
+
+    Args:
+        spec: Of the variable.
+        places: Shape of what is updated, in slices.
+        updates: Shape of the updates.
+        depth: Number of dimensions that a place is counted through.
+
+    Raises:
+        ShapeMismatchError: There is not, or the variable has too few dimensions.
+    """
+    if depth > len(spec.shape):
+        raise ShapeMismatchError(
+            f"variable {spec} has {len(spec.shape)} dimensions, {depth} are needed to find its rows", variable=spec.name
+        )
+    if places.ndims is None or updates.ndims == 0:
+        return
+    expected = TensorShape([*places, *spec.shape[depth:]])
+    if not updates.is_compatible_with(expected):
+        raise ShapeMismatchError(
+            f"variable {spec}: the updates have the shape {updates}, needed is {expected} or a scalar",
+            variable=spec.name,
+        )
+
+
+def index_depth(spec: VariableSpec, indices: TensorShape) -> int:
+    """Returns how many dimensions the indices of ``scatter_nd`` count through.
+
+    Raises:
+        ShapeMismatchError: The last dimension of ``indices`` is not known, or not between 1 and the variable's rank.
+    """
+    depth = indices[-1] if indices.ndims else None
+    if depth is None or not 1 <= depth <= len(spec.shape):
+        raise ShapeMismatchError(
+            f"variable {spec}: the indices have the shape {indices}; their last dimension has to be known, and between "
+            f"1 and {len(spec.shape)}",
+            variable=spec.name,
+        )
+    return int(depth)
+
+
+def check_batch(spec: VariableSpec, indices: TensorShape, updates: TensorShape) -> None:
+    """Makes sure of what ``batch_scatter_update`` needs, as far as shapes are known; ShapeMismatchError if not."""
+    if not indices.ndims:
+        raise ShapeMismatchError(
+            f"variable {spec}: the indices have the shape {indices}; at least one dimension is needed",
+            variable=spec.name,
+        )
+    check_shapes(spec, indices, updates, indices.ndims)
+    batch = TensorShape(list(indices)[:-1])
+    if not batch.is_compatible_with(spec.shape[: batch.ndims]):
+        raise ShapeMismatchError(
+            f"variable {spec}: the indices are for a batch {batch}, which its first dimensions are not",
+            variable=spec.name,
+        )
+
+
+def _flat_rows(spec: VariableSpec, places: Array) -> Array:
+    """Row numbers, in C order over the first dimensions, of places ``[..., depth]``."""
+    sizes = np.array(spec.shape[: places.shape[-1]], np.int64)
+    outside = ((places < 0) | (places >= sizes)).any(axis=-1)
+    if outside.any():
+        raise InvalidArgumentError(
+            f"index {places[outside][0].tolist()} is outside of variable {spec}; nothing was changed",
+            variable=spec.name,
+        )
+    strides = np.append(np.cumprod(sizes[:0:-1])[::-1], 1)
+    return np.asarray(places.astype(np.int64) @ strides)
