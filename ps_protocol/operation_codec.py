@@ -137,10 +137,11 @@ def _decode_count_up_to(name: str, message: batch_pb2.CountUpTo, _take: TakeTens
 
 def _encode_gather(message: batch_pb2.Operation, operation: Gather, buffers: list[memoryview]) -> None:
     buffers.append(tensor_codec.encode_into(message.gather.indices, operation.indices))
+    message.gather.index_depth = operation.index_depth
 
 
 def _decode_gather(name: str, message: batch_pb2.Gather, take: TakeTensor) -> Gather:
-    return Gather(name, take(message.indices))
+    return Gather(name, take(message.indices), message.index_depth or 1)
 
 
 def _encode_describe(message: batch_pb2.Operation, _operation: Describe, _buffers: list[memoryview]) -> None:

@@ -156,10 +156,16 @@ class CountUpTo:
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """Rows of the value, shape ``[*indices.shape, *variable.shape[1:]]``; indices are int32 or int64."""
+    """Rows of the value.
+
+    Attributes:
+        indices: int32 or int64, any shape; the result is ``[*indices.shape, *variable.shape[index_depth:]]``.
+        index_depth: How many of the first dimensions, taken as one in C order, an index counts through.
+    """
 
     name: str
     indices: Array
+    index_depth: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +202,8 @@ def reply_bytes(operation: Operation, spec: VariableSpec) -> int:
     match operation:
         case Read() | CountUpTo():
             return spec.size_bytes
-        case Gather(indices=indices) if spec.shape:
-            return indices.size * math.prod(spec.shape[1:]) * spec.dtype.itemsize
+        case Gather(indices=indices, index_depth=depth) if spec.shape:
+            return indices.size * math.prod(spec.shape[depth:]) * spec.dtype.itemsize
         case _:
             return 0
 

@@ -145,7 +145,14 @@ class Client:
             self._close_handles()
             raise
         self.job_seed = welcomes[0].job_seed
-        self.declarer = Declarer(self.fanout, cluster_spec=cluster_spec, task=task, ps_strategy=ps_strategy)
+        self.declarer = Declarer(
+            self.fanout,
+            cluster_spec=cluster_spec,
+            task=task,
+            ps_strategy=ps_strategy,
+            retry=settings.retry,
+            timeout_s=settings.operation_timeout_s,
+        )
         self.graph = Graph(VariableFactory(self.fanout, self.declarer, job_seed=self.job_seed, initialize=initialize))
         default_client.opened(self)
 

@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """Computes the output from the values of the inputs, in this process.
+    """Computes the outputs from the values of the inputs, in this process.
 
     Attributes:
-        function: Is given the inputs' values in their order, and must not change them.
+        function: Is given the inputs' values in their order, and must not change them. Returns the output, or of
+            several a tuple.
     """
 
-    function: Callable[..., Array]
+    function: Callable[..., Array | tuple[Array, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class SeededKernel:
-    """The same where the output depends on the job's seed as well.
+    """The same where there is one output and the output depends on the job's seed as well.
 
     Attributes:
         function: Is given the seed and then the inputs' values.

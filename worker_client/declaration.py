@@ -17,6 +17,7 @@ from worker_client.device import DeviceSpec
 from worker_client.fanout import Fanout, Routed
 from worker_client.operation import Operation
 from worker_client.placement_strategies import PsStrategy
+from worker_client.retry import RetryPolicy
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,10 +50,23 @@ class Declarer:
         cluster_spec: The cluster.
         task: This process's task.
         ps_strategy: Proposes a ps task for a variable that no device scope has placed.
+        retry: Pauses between tries, while another client is initialising the same variables.
+        timeout_s: Bound on those tries, in seconds.
     """
 
-    def __init__(self, fanout: Fanout, *, cluster_spec: ClusterSpec, task: TaskId, ps_strategy: PsStrategy):
+    def __init__(
+        self,
+        fanout: Fanout,
+        *,
+        cluster_spec: ClusterSpec,
+        task: TaskId,
+        ps_strategy: PsStrategy,
+        retry: RetryPolicy,
+        timeout_s: float,
+    ):
         self._fanout = fanout
+        self._retry = retry
+        self._timeout_s = timeout_s
         self._num_ps = cluster_spec.num_tasks("ps")
         self._task = task
         self._ps_strategy = ps_strategy
@@ -83,8 +97,13 @@ class Declarer:
         ]
         recorded = iter(self._recorded_tasks(proposals))
         tasks = [None if task is None else next(recorded) for task in proposed]
-        self._fanout.run_all(
-            [Routed(task, Declare(each.spec, each.initializer)) for each, task in zip(declarations, tasks, strict=True)]
+        routed = [
+            Routed(task, Declare(each.spec, each.initializer)) for each, task in zip(declarations, tasks, strict=True)
+        ]
+        self._retry.call(
+            lambda _: self._fanout.run_all(routed),
+            timeout_s=self._timeout_s,
+            what=f"other clients to initialise some of {len(routed)} variables, {declarations[0].spec.name} the first",
         )
         return tasks
 

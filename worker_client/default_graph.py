@@ -71,16 +71,26 @@ def as_default(graph: Graph) -> Iterator[Graph]:
     Raises:
         RuntimeError: Another graph or connection, made the default inside, still is at the end.
     """
-    entry = Default(own_graph=graph, devices=graph.device_scopes)
-    STACK.push(entry)
+    entry = enter(graph)
     try:
         yield graph
     finally:
-        innermost = STACK.innermost
-        is_innermost = innermost is not None and innermost.own_graph is graph
-        STACK.pop(entry)
-        if not is_innermost:
-            raise RuntimeError("graph.as_default() is left while another graph is innermost; leave in reverse order")
+        leave(entry)
+
+
+def enter(graph: Graph) -> Default:
+    """Makes a graph the default of this thread until what is returned is given to ``leave``."""
+    entry = Default(None, graph, graph.device_scopes)
+    STACK.push(entry)
+    return entry
+
+
+def leave(entry: Default) -> None:
+    """Undoes one ``enter``; RuntimeError if another graph or connection is the innermost default."""
+    innermost = STACK.innermost
+    STACK.pop(entry)
+    if innermost is None or innermost.own_graph is not entry.own_graph:
+        raise RuntimeError("graph.as_default() is left while another graph is innermost; leave in reverse order")
 
 
 def entered_devices() -> DeviceScopes | None:

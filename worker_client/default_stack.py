@@ -59,6 +59,9 @@ class DefaultStack(threading.local):
 
     def pop(self, entry: Default) -> None:
         """Leaves the innermost block that is ``entry``'s, which need not be the innermost of all."""
+        if self._entries[-1] is entry:
+            self._entries.pop()
+            return
         position = next(index for index in reversed(range(len(self._entries))) if self._entries[index] is entry)
         del self._entries[position]
 

@@ -28,9 +28,7 @@ class _Access:
     @property
     def has_output(self) -> bool:
         """Whether a value comes back for the operation's output."""
-        return bool(self.operation.outputs) and (
-            self.reads_back or self.access.answered or not self.access.mutates
-        )
+        return bool(self.operation.outputs) and (self.reads_back or self.access.answered or not self.access.mutates)
 
 
 class Evaluation:
@@ -108,18 +106,20 @@ class Evaluation:
                 reads_back = computation.mutates and not computation.answered and is_consumed
                 ready.append(_Access(operation, computation, inputs, reads_back))
                 continue
-            if operation.outputs and operation.outputs[0] not in self._values:  # or it is fed
-                self._values[operation.outputs[0]] = self._computed(operation, inputs)
+            if any(output not in self._values for output in operation.outputs):  # or all are fed
+                for output, value in zip(operation.outputs, self._computed(operation, inputs), strict=True):
+                    self._values.setdefault(output, value)
             done.add(operation)
         return ready
 
-    def _computed(self, operation: Operation, inputs: Sequence[Array]) -> Array:
+    def _computed(self, operation: Operation, inputs: Sequence[Array]) -> tuple[Array, ...]:
         computation = operation.computation
         try:
             if isinstance(computation, Kernel):
-                return computation.function(*inputs)
+                values = computation.function(*inputs)
+                return values if isinstance(values, tuple) else (values,)
             if isinstance(computation, SeededKernel):
-                return computation.function(self._runtime.job_seed, *inputs)
+                return (computation.function(self._runtime.job_seed, *inputs),)
         except ShardscopeError:
             raise
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:

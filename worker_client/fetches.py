@@ -57,10 +57,15 @@ def _put_together(template: Any, values: Iterator[Array]) -> Any:
     if template is _OPERATION:
         return None
     if template is _TENSOR:
-        return next(values)[()]
+        return _owned(next(values))[()]
     if isinstance(template, dict):
         return {key: _put_together(each, values) for key, each in template.items()}
     return _rebuilt(template, [_put_together(each, values) for each in template])
+
+
+def _owned(value: Array) -> Array:
+    """Returns a value that its receiver may change: that of a constant is the graph's own, and read-only."""
+    return value if value.flags.writeable else value.copy()
 
 
 def _rebuilt(like: Any, elements: list[Any]) -> Any:

@@ -17,7 +17,7 @@ from worker_client.computation import Computation
 from worker_client.device import DeviceLike
 from worker_client.graph_collections import Collections
 from worker_client.graph_variable import GraphVariable
-from worker_client.name_scopes import NameScopes
+from worker_client.name_scopes import NameScopes, OpenNameScope
 from worker_client.naming import check_operation_name
 from worker_client.operation import Operation, OperationTable, OutputSpec, Tensor, operation_of
 from worker_client.placement_scopes import DeviceScopes, PlacementScopes
@@ -94,7 +94,7 @@ class Graph:
         """Returns the current name scope, without a slash at its end; "" at the root."""
         return self._names.current
 
-    def name_scope(self, name: str | bytes | None) -> AbstractContextManager[str]:
+    def name_scope(self, name: str | bytes | None) -> OpenNameScope:
         """Opens a name scope: what is made inside has its name as a prefix.
 
         Args:

@@ -14,10 +14,13 @@ from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.operations import Array, Describe, Initialize, Read, Reply, Update, UpdateRule, VariableSpec
 from worker_client.computation import SeededKernel, VariableAccess, value_read
 from worker_client.dtypes import DType
+from worker_client.graph_variable_updates import GraphVariableUpdates
 from worker_client.initializers import initializer_spec
 from worker_client.lazy_array import LazyArray
 from worker_client.lazy_call import tensor_or_none
 from worker_client.operation import Operation, OutputSpec, Tensor
+from worker_client.safe_initial_value import with_initialized_values
+from worker_client.save_slice_info import SaveSliceInfo
 from worker_client.tensor_shape import ShapeLike, TensorShape
 from worker_client.values import convert
 
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 _BOOL = OutputSpec(np.dtype(bool), TensorShape([]))
 
 
-class GraphVariable(LazyArray):
+class GraphVariable(GraphVariableUpdates, LazyArray):
     """A variable in a deferred graph. Made by ``get_variable`` and ``Variable`` where a ``Graph`` is the default.
 
     In arithmetic it stands for its value. It is declared on the cluster when a session first needs it, and has no value
@@ -44,15 +47,17 @@ class GraphVariable(LazyArray):
         definition: What scopes, naming and placement have settled. The variable's name scope is open.
     """
 
+    SaveSliceInfo = SaveSliceInfo
+
     def __init__(self, definition: VariableDefinition):
         self.definition = definition
         self.spec = VariableSpec(definition.name, definition.dtype, definition.shape, definition.slice)
         self._output = OutputSpec(definition.dtype, TensorShape(definition.shape))
         self._initial_value: Tensor | None = tensor_or_none(definition.initializer)
         definition.op.computation = VariableAccess(self, self._read_request)
+        self._safe_initial_value = self._initial_value and with_initialized_values(self._initial_value, definition.op)
         self._initializer = self._initializer_op()
-        with definition.graph.colocate_with(definition.op):
-            self._snapshot = self._read("read", "Identity")
+        self._snapshot = self._snapshot_op()
 
     # -- facts --------------------------------------------------------------------------------
 
@@ -113,13 +118,21 @@ class GraphVariable(LazyArray):
 
     experimental_ref = ref
 
+    def _get_save_slice_info(self) -> SaveSliceInfo | None:
+        """Returns where it lies in the whole, of a part; otherwise None."""
+        return SaveSliceInfo.of(self.spec)
+
     # -- reading ------------------------------------------------------------------------------
 
     def as_graph_tensor(self) -> Tensor:
         return self._snapshot
 
     def value(self) -> Tensor:
-        """Returns the value as the run begins that reads it: the same tensor at each call."""
+        """Returns the value as the run begins that reads it: the same tensor at each call.
+
+        A run reads it once, however many operations use it; with a ``caching_device`` it is named as being there.
+        Nothing is kept from one run to the next, so that a run never works on a stale value.
+        """
         return self._snapshot
 
     def read_value(self) -> Tensor:
@@ -172,7 +185,8 @@ class GraphVariable(LazyArray):
         def value_or_initial(reply: Reply, inputs: Sequence[Array]) -> Array:
             return inputs[0] if isinstance(reply, FailedPreconditionError) else value_read(reply, inputs)
 
-        return self._read("cond/Merge", "Merge", [self.initial_value], value_or_initial)
+        initial_value = self._safe_initial_value or self.initial_value
+        return self._read("cond/Merge", "Merge", [initial_value], value_or_initial, needs_value=False)
 
     def is_initialized(self, name: str | None = None) -> Tensor:
         """Returns whether it has a value."""
@@ -192,92 +206,25 @@ class GraphVariable(LazyArray):
         """Returns how the ps is to make the initial value; not for a variable whose initial value is a lazy tensor."""
         return initializer_spec(self.definition.initializer, self.spec, job_seed)
 
-    # -- updating -----------------------------------------------------------------------------
-
-    def assign(self, value: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Any:
-        """Replaces the value each time that a session runs it.
-
-        Args:
-            value: A tensor or an array of the variable's shape and dtype.
-            use_locking: Ignored; updates are always atomic.
-            name: Name of the operation.
-            read_value: Whether to return the new value as a tensor, or else the operation.
-
-        Raises:
-            ValueError: The shapes differ.
-            TypeError: The dtypes differ.
-        """
-        del use_locking
-        return self._update(UpdateRule.ASSIGN, "Assign", value, name, read_value)
-
-    def assign_add(
-        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
-    ) -> Any:
-        """Adds ``delta`` each time that a session runs it; otherwise as ``assign``."""
-        del use_locking
-        return self._update(UpdateRule.ASSIGN_ADD, "AssignAdd", delta, name, read_value)
-
-    def assign_sub(
-        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
-    ) -> Any:
-        """Subtracts ``delta`` each time that a session runs it; otherwise as ``assign``."""
-        del use_locking
-        return self._update(UpdateRule.ASSIGN_SUB, "AssignSub", delta, name, read_value)
-
     def load(self, value: Any, session: Session | None = None) -> None:
         """Replaces the value at once, in a session, by default the default one. Adds nothing to the graph."""
         from worker_client.session import session_for
 
-        array = self._checked(convert(value, self.spec))
+        array = self.checked(convert(value, self.spec))
         session_for(self.graph, session, self.name).request(self, Update(self.spec.name, UpdateRule.ASSIGN, array))
-
-    def _update(self, rule: UpdateRule, op_type: str, value: Any, name: str | None, read_value: bool) -> Any:
-        inputs, array_of = self.operand(value)
-
-        def request(_: int, *values: Array) -> operations.Operation:
-            return Update(self.spec.name, rule, array_of(*values))
-
-        op = self.mutating_op(op_type, inputs, request, name)
-        return op.outputs[0] if read_value else op
-
-    def operand(self, value: Any) -> tuple[list[Tensor], Callable[..., Array]]:
-        """Returns the inputs of an operation for a value of this variable, and what makes the value of theirs.
-
-        Raises:
-            ShapeMismatchError: The value cannot have the variable's shape.
-            DTypeMismatchError: It has another dtype.
-        """
-        tensor = tensor_or_none(value)
-        if tensor is None:
-            array = self._checked(convert(value, self.spec, copy=True))
-            return [], lambda: array
-        if tensor.dtype != self.spec.dtype:
-            raise DTypeMismatchError(
-                f"variable {self.spec.name} holds {self.spec.dtype.name}, {tensor.name} is {tensor.dtype.name}; cast it",
-                variable=self.spec.name,
-            )
-        if not tensor.shape.is_compatible_with(self.spec.shape):
-            raise self._other_shape(tensor.shape)
-        return [tensor], lambda value: value
-
-    def _checked(self, array: Array) -> Array:
-        if array.shape != self.spec.shape:
-            raise self._other_shape(TensorShape(array.shape))
-        return array
-
-    def _other_shape(self, shape: TensorShape) -> ShapeMismatchError:
-        return ShapeMismatchError(
-            f"variable {self.spec.name} has the shape {list(self.spec.shape)}, the value {shape}",
-            variable=self.spec.name,
-        )
 
     # -- operations ---------------------------------------------------------------------------
 
     def mutating_op(
-        self, op_type: str, inputs: Sequence[Tensor], request: Callable[..., operations.Operation], name: str | None
+        self,
+        op_type: str,
+        inputs: Sequence[Tensor],
+        request: Callable[..., operations.Operation],
+        name: str | None,
+        *,
+        answered: bool = False,
     ) -> Operation:
-        """Adds an operation that updates the variable; its output is the value afterwards."""
-        access = VariableAccess(self, request, mutates=True)
+        access = VariableAccess(self, request, mutates=True, answered=answered)
         with self.graph.colocate_with(self.op):
             return self.graph.create_op(op_type, inputs, [self._output], name=name or op_type, computation=access)
 
@@ -287,16 +234,23 @@ class GraphVariable(LazyArray):
         op_type: str,
         inputs: Sequence[Tensor] = (),
         output: Callable[[Reply, Sequence[Array]], Array] = value_read,
+        *,
+        needs_value: bool = True,
     ) -> Tensor:
-        access = VariableAccess(self, self._read_request, output=output)
+        access = VariableAccess(self, self._read_request, needs_value=needs_value, output=output)
         return self.graph.create_op(op_type, inputs, [self._output], name=name, computation=access).outputs[0]
+
+    def _snapshot_op(self) -> Tensor:
+        graph, caching_device = self.graph, self.definition.caching_device
+        with graph.colocate_with(self.op) if caching_device is None else graph.device(caching_device):
+            return self._read("read", "Identity")
 
     def _read_request(self, job_seed: int, *inputs: Array) -> Read:
         del job_seed, inputs
         return Read(self.spec.name)
 
     def _initializer_op(self) -> Operation:
-        inputs = [] if self._initial_value is None else [self._initial_value]
+        inputs = [] if self._safe_initial_value is None else [self._safe_initial_value]
 
         def request(job_seed: int, *values: Array) -> operations.Operation:
             spec = InitializerSpec(Value(values[0])) if values else self.initializer_spec(job_seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,14 +12,10 @@ from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import DTypeMismatchError, ShapeMismatchError
 from ps_protocol.operations import Array, CountUpTo, Scatter, ScatterRule, Update, UpdateRule, VariableSpec
 from worker_client import row_updates
-from worker_client.computation import VariableAccess
 from worker_client.lazy_call import tensor_or_none
-from worker_client.operation import Operation, OutputSpec, Tensor
+from worker_client.operation import Operation, Tensor
 from worker_client.tensor_shape import TensorShape
 from worker_client.values import IndexedSlices, convert, row_indices
-
-if TYPE_CHECKING:
-    from worker_client.graph import Graph
 
 
 class GraphVariableUpdates:
@@ -32,16 +28,6 @@ class GraphVariableUpdates:
     __slots__ = ()
 
     spec: VariableSpec
-
-    @property
-    def op(self) -> Operation:
-        """The operation that stands for the variable."""
-        raise NotImplementedError
-
-    @property
-    def graph(self) -> Graph:
-        """The graph that it belongs to."""
-        raise NotImplementedError
 
     # -- whole values -------------------------------------------------------------------------
 
@@ -75,14 +61,13 @@ class GraphVariableUpdates:
         del use_locking
         return self._update(UpdateRule.ASSIGN_SUB, "AssignSub", delta, name, read_value)
 
-    def count_up_to(self, limit: int, name: str | None = None) -> Tensor:
+    def count_up_to(self, limit: int) -> Tensor:
         """Adds one to an integer scalar each time that a session runs it, in one step on the ps.
 
         Running it raises ``OutOfRangeError`` once the limit is reached, and then changes nothing.
 
         Args:
             limit: What it counts up to.
-            name: Name of the operation.
 
         Returns:
             The value before, so that of all workers together each gets a number of its own.
@@ -91,6 +76,10 @@ class GraphVariableUpdates:
             DTypeMismatchError: The variable does not hold integers.
             ShapeMismatchError: It is not a scalar.
         """
+        return self.counted(limit)
+
+    def counted(self, limit: int, name: str | None = None) -> Tensor:
+        """The same with a name for the operation."""
         check_counts(self.spec)
         request = CountUpTo(self.spec.name, int(limit))
         return self.mutating_op("CountUpTo", [], lambda _: request, name, answered=True).outputs[0]
@@ -304,10 +293,7 @@ class GraphVariableUpdates:
             name: Name within the name scope; ``op_type`` if not given.
             answered: Whether the ps's answer is the output; if not, the value afterwards is.
         """
-        access = VariableAccess(self.as_variable(), request, mutates=True, answered=answered)
-        output = OutputSpec(self.spec.dtype, TensorShape(self.spec.shape))
-        with self.graph.colocate_with(self.op):
-            return self.graph.create_op(op_type, inputs, [output], name=name or op_type, computation=access)
+        raise NotImplementedError
 
     def _check_dtype(self, tensor: Tensor) -> None:
         if tensor.dtype != self.spec.dtype:
@@ -331,9 +317,7 @@ def check_counts(spec: VariableSpec) -> None:
         ShapeMismatchError: It is not a scalar.
     """
     if dtype_category(spec.dtype) is not DTypeCategory.INTEGER:
-        raise DTypeMismatchError(
-            f"variable {spec} cannot count up: it does not hold integers", variable=spec.name
-        )
+        raise DTypeMismatchError(f"variable {spec} cannot count up: it does not hold integers", variable=spec.name)
     if spec.shape:
         raise ShapeMismatchError(f"variable {spec} cannot count up: it is not a scalar", variable=spec.name)
 

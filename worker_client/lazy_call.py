@@ -145,9 +145,7 @@ def _added(deferred: _Call, name: str | None, output: OutputSpec | None, *, is_v
     graph = graph_of(deferred.inputs)
     deferred.freeze()
     if output is None:
-        output = inferred(
-            deferred, deferred.inputs, deferred.op_type, may_shrink=deferred.may_shrink, is_view=is_view
-        )
+        output = inferred(deferred, deferred.inputs, deferred.op_type, may_shrink=deferred.may_shrink, is_view=is_view)
     op = graph.create_op(deferred.op_type, deferred.inputs, [output], name=name, computation=Kernel(deferred))
     return op.outputs[0]
 

@@ -14,8 +14,7 @@ import numpy as np
 from ps_protocol.operations import Array
 from worker_client.array_ops import constant, convert_to_tensor, identity, rank
 from worker_client.array_ops import range as range_
-from worker_client.graph_scopes import name_scope
-from worker_client.lazy_call import call, is_lazy
+from worker_client.lazy_call import call
 from worker_client.operands import of_one_dtype
 from worker_client.operation import Tensor
 

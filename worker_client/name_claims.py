@@ -30,21 +30,30 @@ class NameClaims:
         Raises:
             DeadlineExceededError: Another thread has not finished in time.
         """
-        this_thread = threading.get_ident()
-        with self._changed:
-            is_outer = self._threads.get(name) != this_thread
-            if is_outer:
-                if not self._changed.wait_for(lambda: name not in self._threads, self._wait_s):
-                    raise DeadlineExceededError(
-                        f"variable {name}: waited {self._wait_s:g} s for another thread that is creating it; "
-                        f"see whether its initializer waits for this thread",
-                        variable=name,
-                    )
-                self._threads[name] = this_thread
+        is_outer = self._claim(name)
         try:
             yield
         finally:
             if is_outer:
-                with self._changed:
-                    del self._threads[name]
-                    self._changed.notify_all()
+                self._release(name)
+
+    def _claim(self, name: str) -> bool:
+        """Returns whether the claim is new, rather than one inside another of this thread."""
+        this_thread = threading.get_ident()
+        with self._changed:
+            holder = self._threads.get(name)
+            if holder == this_thread:
+                return False
+            if holder is not None and not self._changed.wait_for(lambda: name not in self._threads, self._wait_s):
+                raise DeadlineExceededError(
+                    f"variable {name}: waited {self._wait_s:g} s for another thread that is creating it; "
+                    f"see whether its initializer waits for this thread",
+                    variable=name,
+                )
+            self._threads[name] = this_thread
+            return True
+
+    def _release(self, name: str) -> None:
+        with self._changed:
+            del self._threads[name]
+            self._changed.notify_all()

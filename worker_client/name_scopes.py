@@ -108,4 +108,8 @@ class OpenNameScope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Goes back to the scope before the last entry that has not been left."""
         self._scopes._leave(self._outer.pop())

@@ -16,7 +16,7 @@ from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
 from worker_client.dtypes import as_dtype, string
 from worker_client.initial_value import tensor_value
-from worker_client.lazy_call import tensor_or_none
+from worker_client.lazy_call import is_lazy, lazy_call, tensor_or_none
 from worker_client.operation import Tensor
 
 
@@ -30,7 +30,7 @@ def of_one_dtype(operation: str, values: Sequence[Any]) -> list[Any]:
     Raises:
         TypeError: Tensors differ in dtype, or a constant is of another kind.
     """
-    operands = [_operand(value) for value in values]
+    operands = [_operand(operation, value) for value in values]
     leader = next((each for each in operands if isinstance(each, Tensor)), None)
     if leader is None:
         leader = next((each for each in operands if hasattr(each, "dtype")), None)
@@ -61,10 +61,12 @@ def constant_array(value: Any, dtype: Any, what: str) -> Array:
     return np.asarray(array)
 
 
-def _operand(value: Any) -> Any:
+def _operand(operation: str, value: Any) -> Any:
     tensor = tensor_or_none(value)
     if tensor is not None:
         return tensor
+    if isinstance(value, list | tuple) and any(is_lazy(each) for each in value):
+        return lazy_call(np.stack, [of_one_dtype(operation, value)], op_type="Pack", name="packed")
     return np.asarray(value) if hasattr(value, "__array__") else value
 
 

@@ -85,8 +85,10 @@ class PlacementScopes:
     def unless_open(self, devices: DeviceScopes | None) -> Iterator[None]:
         """Makes other device scopes count inside the block if none of the present ones is open."""
         present = self.devices
-        if present.innermost is None and devices is not None:
-            self.devices = devices
+        if devices is None or present.innermost is not None:
+            yield
+            return
+        self.devices = devices
         try:
             yield
         finally:

@@ -100,7 +100,7 @@ class VariableScope:
         self._partitioner = partitioner
         self._custom_getter = custom_getter
         self._name_scope = name_scope
-        self._dtype = as_dtype(dtype)
+        self._dtype = DType(as_dtype(dtype))
         self._use_resource = use_resource
         self._constraint = constraint
 
@@ -156,7 +156,7 @@ class VariableScope:
 
     @property
     def dtype(self) -> DType:
-        return DType(self._dtype)
+        return self._dtype
 
     @property
     def use_resource(self) -> bool | None:
@@ -192,7 +192,7 @@ class VariableScope:
 
     def set_dtype(self, dtype: npt.DTypeLike) -> None:
         """Sets the default dtype."""
-        self._dtype = as_dtype(dtype)
+        self._dtype = DType(as_dtype(dtype))
 
     def set_use_resource(self, use_resource: bool | None) -> None:
         """Sets what ``use_resource`` tells."""
@@ -241,9 +241,9 @@ class VariableScope:
         full_name = f"{self._name}/{name}" if self._name else name
         with var_store.graph.name_scope(None):
             if dtype is not None:
-                dtype = as_dtype(dtype)
+                dtype = DType(as_dtype(dtype))
                 if initializer is not None and not callable(initializer):
-                    check_initializer_dtype(full_name, initializer, dtype, var_store.graph)
+                    check_initializer_dtype(full_name, initializer, dtype.dtype, var_store.graph)
             return var_store.get_variable(
                 full_name,
                 shape=shape,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator
-from typing import Any, SupportsIndex, TypeAlias
+from typing import Any, SupportsIndex, TypeAlias, cast
 
 ShapeLike: TypeAlias = "TensorShape | Iterable[SupportsIndex | None] | SupportsIndex | None"
 """What a shape is made from: its sizes (None: unknown), one size, or None for a shape of unknown rank."""
@@ -25,12 +25,15 @@ class TensorShape(tuple[int | None, ...]):
     """
 
     _has_rank: bool
+    _is_fully_defined: bool
 
     def __new__(cls, dims: ShapeLike = None) -> TensorShape:
         if type(dims) is cls:
             return dims
-        shape = super().__new__(cls, () if dims is None else _sizes(dims))
+        sizes = [] if dims is None else _sizes(dims)
+        shape = super().__new__(cls, sizes)
         shape._has_rank = dims is not None
+        shape._is_fully_defined = dims is not None and None not in sizes
         return shape
 
     @property
@@ -51,13 +54,13 @@ class TensorShape(tuple[int | None, ...]):
 
     def is_fully_defined(self) -> bool:
         """Whether rank and sizes are all known."""
-        return self._has_rank and None not in tuple(self)
+        return self._is_fully_defined
 
     def as_tuple(self) -> tuple[int, ...]:
         """Returns the sizes of a fully defined shape as a plain tuple; ValueError if it is not fully defined."""
-        if not self.is_fully_defined():
+        if not self._is_fully_defined:
             raise ValueError(f"the shape {self} is not fully defined")
-        return tuple(size for size in self if size is not None)
+        return tuple(cast("Iterator[int]", tuple.__iter__(self)))
 
     def num_elements(self) -> int | None:
         """Number of elements, None if not fully defined."""
@@ -73,6 +76,8 @@ class TensorShape(tuple[int | None, ...]):
         other = TensorShape(other)
         if not self._has_rank or not other._has_rank:
             return True
+        if self._is_fully_defined and other._is_fully_defined:
+            return tuple.__eq__(self, other)
         return len(self) == len(other) and all(
             one is None or two is None or one == two for one, two in zip(self, other, strict=True)
         )
@@ -129,13 +134,12 @@ class TensorShape(tuple[int | None, ...]):
             raise ValueError("the rank of the shape is not known")
 
 
-def _sizes(dims: Iterable[SupportsIndex | None] | SupportsIndex) -> Iterator[int | None]:
+def _sizes(dims: Iterable[SupportsIndex | None] | SupportsIndex) -> list[int | None]:
     if isinstance(dims, str):
         raise TypeError(f"a shape is made from integers, not from the string {dims!r}")
     if not isinstance(dims, Iterable):
         dims = (dims,)
-    for size in dims:
-        yield None if size is None else _size(size)
+    return [None if size is None else _size(size) for size in dims]
 
 
 def _size(size: SupportsIndex) -> int:

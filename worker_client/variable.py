@@ -111,12 +111,12 @@ class Variable(NDArrayOperatorsMixin):
     @property
     def version(self) -> int:
         """Updates applied since it was initialised, asked of the ps now."""
-        return self._run(Describe(self.spec.name)).version
+        return self.run(Describe(self.spec.name)).version
 
     @property
     def initialized(self) -> bool:
         """Whether it has a value, asked of the ps now."""
-        return self._run(Describe(self.spec.name)).initialized
+        return self.run(Describe(self.spec.name)).initialized
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -126,7 +126,7 @@ class Variable(NDArrayOperatorsMixin):
         Raises:
             FailedPreconditionError: It has not been initialised.
         """
-        return tensor_of(self._run(Read(self.spec.name)))
+        return tensor_of(self.run(Read(self.spec.name)))
 
     def numpy(self) -> Array:
         """The same as ``read_value()``."""
@@ -145,7 +145,7 @@ class Variable(NDArrayOperatorsMixin):
             InvalidArgumentError: An index is out of range.
         """
         rows = row_indices(indices, self.spec)
-        return tensor_of(self._run(Gather(self.spec.name, rows)))
+        return tensor_of(self.run(Gather(self.spec.name, rows)))
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False:
@@ -194,8 +194,12 @@ class Variable(NDArrayOperatorsMixin):
 
     def initialize(self, *, overwrite: bool = False) -> Variable:
         """Gives it its initial value again (``overwrite``), or only if it has none."""
-        self._run(Initialize(self.spec.name, self._initializer, overwrite))
+        self.run(self.initialization(overwrite=overwrite))
         return self
+
+    def initialization(self, *, overwrite: bool) -> Initialize:
+        """Returns the operation of ``initialize`` that a batch carries."""
+        return Initialize(self.spec.name, self._initializer, overwrite)
 
     @overload
     def assign(self, value: npt.ArrayLike, *, wait: Literal[True] = True) -> Variable: ...
@@ -350,11 +354,12 @@ class Variable(NDArrayOperatorsMixin):
 
     def _apply(self, operation: Update | Scatter, wait: bool) -> Variable | Future[Variable]:
         if wait:
-            self._run(operation)
+            self.run(operation)
             return self
         return mapped(self._runner.run_later(self.ps_task, operation), lambda _: self)
 
-    def _run(self, operation: Operation) -> Result:
+    def run(self, operation: Operation) -> Result:
+        """Carries out an operation on this variable and waits; raises its error."""
         expected_bytes = reply_bytes(operation, self.spec)
         return self._runner.run(self.ps_task, operation, expected_reply_bytes=expected_bytes)
 

@@ -175,7 +175,11 @@ def _create(
         raise ValueError(f"variable {name or 'Variable'} needs an initial value; give initial_value")
     if constraint is not None and not callable(constraint):
         raise ValueError(f"the constraint of variable {name} should be a function, not {constraint!r}")
-    with graph.places_of_a_variable(), graph.name_scope("Variable" if name is None else name) as name_scope:
+    with (
+        graph.control_dependencies(None),  # whatever is open: it can be initialised and read without waiting for that
+        graph.places_of_a_variable(),
+        graph.name_scope("Variable" if name is None else name) as name_scope,
+    ):
         initial = _initial_value(graph, initial_value, name_scope, dtype)
         wanted = TensorShape(shape)
         op = graph.create_op(

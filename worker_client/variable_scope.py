@@ -7,14 +7,16 @@ them the points that are easily taken wrong.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
 import numpy.typing as npt
 
+from worker_client import default_graph
 from worker_client.default_graph import get_default_graph, graph_of
+from worker_client.default_stack import Default
 from worker_client.graph_keys import GraphKeys
+from worker_client.name_scopes import OpenNameScope
 from worker_client.pure_scope import NO_DEFAULTS, PureScope, ScopeByName, ScopeByObject, ScopeDefaults
 from worker_client.scope import (
     AUTO_REUSE,
@@ -111,32 +113,42 @@ class variable_scope:  # noqa: N801 - TensorFlow's name, used like a function
         self._defaults = NO_DEFAULTS if all(default is None for default in defaults) else defaults
         self._graph = graph_of(values or ())
         self._way: tuple[str | None, PureScope] | None = None  # once it has been entered
-        self._open: list[ExitStack] = []
+        self._open: list[tuple[Default, OpenNameScope | None]] = []
 
     def __enter__(self) -> VariableScope:
-        with ExitStack() as opened:
-            opened.enter_context(self._graph.as_default())
-            scope = self._enter(opened)
-            self._open.append(opened.pop_all())
+        graph = self._graph
+        entry = default_graph.enter(graph)
+        name_scope: OpenNameScope | None = None
+        try:
+            name, pure_scope = self._way or (self._name_scope(), None)
+            full_name = ""
+            if name is not None:
+                opened = graph.name_scope(name)
+                full_name = opened.__enter__()
+                name_scope = opened
+            if pure_scope is None:
+                pure_scope = self._pure_scope(full_name)
+            scope = pure_scope.enter(graph.scopes)
+        except BaseException:
+            if name_scope is not None:
+                name_scope.leave()
+            default_graph.leave(entry)
+            raise
+        self._way = name, pure_scope
+        self._open.append((entry, name_scope))
         return scope
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open.pop().__exit__(kind, error, trace)
-
-    def _enter(self, opened: ExitStack) -> VariableScope:
-        name_scope, pure_scope = self._way or (self._name_scope(), None)
-        full_name_scope = ""
-        if name_scope is not None:
-            full_name_scope = opened.enter_context(self._graph.name_scope(name_scope))
-        if pure_scope is None:
-            pure_scope = self._pure_scope(full_name_scope)
-        store = self._graph.scopes
-        scope = pure_scope.enter(store)
-        opened.callback(pure_scope.leave, store)
-        self._way = name_scope, pure_scope
-        return scope
+        entry, name_scope = self._open.pop()
+        try:
+            if self._way is not None:
+                self._way[1].leave(self._graph.scopes)
+        finally:
+            if name_scope is not None:
+                name_scope.leave()
+            default_graph.leave(entry)
 
     def _name_scope(self) -> str | None:
         """The name scope to open, None to open none."""

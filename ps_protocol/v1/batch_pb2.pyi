@@ -240,7 +240,8 @@ class Scatter(google.protobuf.message.Message):
     updates has the shape indices.shape + variable.shape[1:], or is a scalar. An
     index outside [0, rows) refuses the operation whole.
 
-    With an index depth d above 1 the first d dimensions count as one, in C order:
+    With an index depth d above 1 the first d dimensions count as one, in C order;
+    so in gather:
     of a variable [2, 3, 4] with depth 2, row 5 is [1, 2, :] and updates has the
     shape indices.shape + [4].
     """
@@ -300,20 +301,26 @@ global___Scatter = Scatter
 
 @typing.final
 class Gather(google.protobuf.message.Message):
-    """Rows of the variable: the result has the shape indices.shape + variable.shape[1:]."""
+    """Rows of the variable: the result has the shape indices.shape + variable.shape[1:],
+    or with an index depth d as for scatter indices.shape + variable.shape[d:].
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     INDICES_FIELD_NUMBER: builtins.int
+    INDEX_DEPTH_FIELD_NUMBER: builtins.int
+    index_depth: builtins.int
+    """As in scatter."""
     @property
     def indices(self) -> ps_protocol.v1.tensor_pb2.TensorHeader: ...
     def __init__(
         self,
         *,
         indices: ps_protocol.v1.tensor_pb2.TensorHeader | None = ...,
+        index_depth: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["indices", b"indices"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["indices", b"indices"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["index_depth", b"index_depth", "indices", b"indices"]) -> None: ...
 
 global___Gather = Gather
 

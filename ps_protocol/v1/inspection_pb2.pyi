@@ -126,7 +126,7 @@ class GetStatusReply(google.protobuf.message.Message):
     uptime_s: builtins.float
     num_variables: builtins.int
     variable_bytes: builtins.int
-    """Bytes of the values held, and the most that may be held (0: no limit)."""
+    """Bytes of the variables declared, and the most that may be declared (0: no limit)."""
     memory_limit_bytes: builtins.int
     num_clients: builtins.int
     batches: builtins.int

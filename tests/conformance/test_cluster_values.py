@@ -48,8 +48,7 @@ def on_this_cluster(statement: Any) -> Any:
     """Returns a statement that spreads variables over no more ps tasks than there are."""
     if isinstance(statement, dict):
         return {
-            key: min(value, NUM_PS) if key == "ps_tasks" else on_this_cluster(value)
-            for key, value in statement.items()
+            key: min(value, NUM_PS) if key == "ps_tasks" else on_this_cluster(value) for key, value in statement.items()
         }
     return [on_this_cluster(each) for each in statement] if isinstance(statement, list) else statement
 

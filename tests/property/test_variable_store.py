@@ -17,6 +17,7 @@ from ps_protocol.initializer_spec import Constant, InitializerSpec, Value
 from ps_protocol.operations import (
     Array,
     Batch,
+    CountUpTo,
     Declare,
     Describe,
     Gather,
@@ -74,7 +75,7 @@ def initializers(draw: Any) -> InitializerSpec:
 def operations(draw: Any) -> Operation:
     """Operations of which many fit and some do not."""
     name, shape, dtype = draw(NAMES), draw(SHAPES), draw(DTYPES)
-    match draw(st.integers(0, 7)):
+    match draw(st.integers(0, 8)):
         case 0 | 1:
             return Declare(VariableSpec(name, dtype, shape), draw(st.none() | initializers()))
         case 2:
@@ -88,6 +89,8 @@ def operations(draw: Any) -> Operation:
             return Scatter(name, draw(st.sampled_from(ScatterRule)), indices, arrays(draw, updates_shape, dtype))
         case 6:
             return Gather(name, np.array(draw(st.lists(st.integers(-1, 3), max_size=4)), np.int32))
+        case 7:
+            return CountUpTo(name, draw(st.sampled_from([0, 3, 127, 128])))
         case _:
             return Read(name) if draw(st.booleans()) else Describe(name)
 
@@ -111,11 +114,13 @@ class Model:
                 return self.initialize(variable, operation)
             case Update():
                 return self.update(variable, operation)
-        if variable.value is None or (not variable.spec.shape and not isinstance(operation, Read)):
+        if variable.value is None:
             raise Refused
         match operation:
             case Read():
                 return Result(variable.version, True, variable.value.copy())
+            case CountUpTo(limit=limit):
+                return self.count(variable, variable.value, limit)
             case Gather(indices=indices):
                 self.check_rows(variable, indices)
                 return Result(variable.version, True, variable.value[indices])
@@ -155,6 +160,13 @@ class Model:
             variable.value = variable.value + (sign * value).astype(value.dtype)
         variable.version += 1
         return Result(variable.version, True)
+
+    def count(self, variable: ModelVariable, value: Array, limit: int) -> Result:
+        if variable.spec.shape or limit > np.iinfo(value.dtype).max or int(value) >= limit:
+            raise Refused
+        variable.value = value + value.dtype.type(1)
+        variable.version += 1
+        return Result(variable.version, True, value)
 
     def scatter(self, variable: ModelVariable, value: Array, operation: Scatter) -> Result:
         indices, updates = operation.indices, operation.updates
@@ -203,7 +215,7 @@ class Model:
 
     @staticmethod
     def check_rows(variable: ModelVariable, indices: Array) -> None:
-        if indices.size and (indices.min() < 0 or indices.max() >= variable.spec.shape[0]):
+        if not variable.spec.shape or (indices.size and (indices.min() < 0 or indices.max() >= variable.spec.shape[0])):
             raise Refused
 
 

@@ -394,6 +394,7 @@ def test_scopes_left_out_of_order_are_an_error() -> None:
     with pytest.raises(RuntimeError, match="'a' is left while 'a/b'"):
         outer.__exit__(None, None, None)
     assert get_variable_scope().name == "a/b"
+    inner.__exit__(None, None, None)
 
 
 def test_leaving_through_an_error_goes_back() -> None:

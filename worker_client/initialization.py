@@ -1,0 +1,179 @@
+"""Giving variables their initial values, and finding out which have one.
+
+In a deferred graph these make operations, as in TensorFlow 1: run by a session, an initialiser gives its variables
+their initial values whether or not they have one, in one exchange for each ps task.
+
+On the variables of a connection's own graph they act at once. There, where every worker that runs the program would
+act, an initialiser leaves a variable that has a value as it is; ``Variable.initialize(overwrite=True)`` does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from ps_protocol.errors import FailedPreconditionError
+from ps_protocol.operations import Array, Describe
+from worker_client.computation import Kernel
+from worker_client.default_client import get_default_client
+from worker_client.default_graph import get_default_graph
+from worker_client.fanout import Routed
+from worker_client.graph import Graph
+from worker_client.graph_collections import global_variables, local_variables
+from worker_client.graph_variable import GraphVariable
+from worker_client.operation import Operation, OutputSpec, Tensor
+from worker_client.partitioned_variable import PartitionedVariable
+from worker_client.state_ops import is_variable_initialized
+from worker_client.tensor_shape import TensorShape
+from worker_client.variable import Variable
+
+__all__ = [
+    "assert_variables_initialized",
+    "global_variables_initializer",
+    "initialize_all_variables",
+    "is_variable_initialized",
+    "local_variables_initializer",
+    "report_uninitialized_variables",
+    "variables_initializer",
+]
+
+
+def global_variables_initializer() -> Operation | None:
+    """``variables_initializer`` of all variables that the cluster shares."""
+    return variables_initializer(global_variables())
+
+
+def local_variables_initializer() -> Operation | None:
+    """``variables_initializer`` of all variables that belong to this worker."""
+    return variables_initializer(local_variables())
+
+
+def initialize_all_variables() -> Operation | None:
+    """The older name of ``global_variables_initializer``."""
+    return global_variables_initializer()
+
+
+def variables_initializer(var_list: Iterable[Any], name: str = "init") -> Operation | None:
+    """Initialises variables together.
+
+    Args:
+        var_list: The variables, partitioned ones included, all deferred or all not.
+        name: Name of the operation.
+
+    Returns:
+        The operation that does it when a session runs it. Of variables that are not deferred None: it is done, for
+        those that had no value.
+
+    Raises:
+        TypeError: Something is no variable, or of both kinds.
+        ShardscopeError: At once: one could not be initialised; others may have been.
+    """
+    graph, lazy, eager = _sorted_out(var_list)
+    if eager or not graph.deferred:
+        routed = [Routed(each.ps_task, each.initialization(overwrite=False)) for each in eager]
+        if routed:
+            get_default_client().fanout.run_all(routed)
+        return None
+    with graph.control_dependencies([each.initializer for each in lazy]):
+        return graph.create_op("NoOp", name=name)
+
+
+def report_uninitialized_variables(
+    var_list: Iterable[Any] | None = None, name: str = "report_uninitialized_variables"
+) -> Any:
+    """Returns the names of those variables that have no value.
+
+    Args:
+        var_list: The variables; by default all global and local ones.
+        name: Name scope of the operations.
+
+    Returns:
+        Full names without ":0", as bytes: a tensor or an array ``[n]``. The tensor asks anew each time that a session
+        runs it, and never waits.
+
+    Raises:
+        TypeError: Something is no variable, or of both kinds.
+    """
+    graph, lazy, eager = _sorted_out(_all_variables() if var_list is None else var_list)
+    names = np.array([each.spec.name.encode() for each in (*lazy, *eager)], np.bytes_)
+    if eager or not graph.deferred:
+        return names[~_are_initialized(eager)]
+    with graph.name_scope(name):
+        states = [each.is_initialized() for each in lazy]
+        output = OutputSpec(names.dtype, TensorShape([None]))
+        kernel = Kernel(lambda *states: names[~np.array(states, bool)])
+        return graph.create_op("GatherV2", states, [output], name="boolean_mask/GatherV2", computation=kernel).outputs[
+            0
+        ]
+
+
+def assert_variables_initialized(var_list: Iterable[Any] | None = None) -> Any:
+    """Makes sure that variables have values.
+
+    Args:
+        var_list: The variables; by default all global and local ones.
+
+    Returns:
+        A tensor that raises ``FailedPreconditionError`` when a session runs it, naming those that have none, and
+        otherwise is their ranks, ``[n]``. None if there are no variables, or if they are not deferred.
+
+    Raises:
+        TypeError: Something is no variable, or of both kinds.
+        FailedPreconditionError: At once: a variable that is not deferred has no value.
+    """
+    graph, lazy, eager = _sorted_out(_all_variables() if var_list is None else var_list)
+    if eager:
+        _check_initialized([each.spec.name for each in eager], _are_initialized(eager))
+        return None
+    if not lazy:
+        return None
+    names = [each.spec.name for each in lazy]
+    ranks = np.array([len(each.spec.shape) for each in lazy], np.int32)
+
+    def checked(*states: Array) -> Array:
+        _check_initialized(names, np.array(states, bool))
+        return ranks.copy()
+
+    states = [each.is_initialized() for each in lazy]
+    output = OutputSpec(ranks.dtype, TensorShape(ranks.shape))
+    return graph.create_op("Pack", states, [output], name="stack", computation=Kernel(checked)).outputs[0]
+
+
+def _all_variables() -> list[Any]:
+    return [*global_variables(), *local_variables()]
+
+
+def _sorted_out(variables: Iterable[Any]) -> tuple[Graph, list[GraphVariable], list[Variable]]:
+    """Returns the graph of variables, and the lazy and the eager ones; of partitioned ones the parts."""
+    lazy: list[GraphVariable] = []
+    eager: list[Variable] = []
+    for whole in variables:
+        for each in whole if isinstance(whole, PartitionedVariable) else (whole,):
+            if isinstance(each, GraphVariable):
+                lazy.append(each)
+            elif isinstance(each, Variable):
+                eager.append(each)
+            else:
+                raise TypeError(f"{each!r} is a {type(each).__name__}, not a variable")
+    if lazy and eager:
+        raise TypeError(
+            f"{lazy[0].name} belongs to a deferred graph and {eager[0].name} does not; initialise them separately"
+        )
+    graph = next((each.graph for each in (*lazy, *eager)), get_default_graph())
+    return graph, lazy, eager
+
+
+def _are_initialized(variables: Sequence[Variable]) -> Array:
+    routed = [Routed(each.ps_task, Describe(each.spec.name)) for each in variables]
+    results = get_default_client().fanout.run_all(routed) if routed else []
+    return np.array([each.initialized for each in results], bool)
+
+
+def _check_initialized(names: Sequence[str], states: Array) -> None:
+    missing = [name for name, is_initialized in zip(names, states, strict=True) if not is_initialized]
+    if missing:
+        raise FailedPreconditionError(
+            f"not initialised: {', '.join(missing)}; run global_variables_initializer() first", variable=missing[0]
+        )
