@@ -254,13 +254,14 @@ class VariableStore:
             InvalidArgumentError: An index is out of range or not an integer.
         """
         variable, indices = self._find(operation.name), operation.indices
-        rows = checked_rows(variable.spec, indices)
+        spec = in_rows(variable.spec, operation.index_depth)
+        rows = checked_rows(spec, indices)
         if variable.value is None:
             raise _uninitialized(variable.spec)
-        row_shape = variable.spec.shape[1:]
-        tensor = _prepared_array((rows.size, *row_shape), variable.spec.dtype)
+        row_shape = spec.shape[1:]
+        tensor = _prepared_array((rows.size, *row_shape), spec.dtype)
         with variable.lock:
-            gather_into(variable.value, rows, tensor)
+            gather_into(variable.value.reshape(spec.shape), rows, tensor)
             version = variable.version
         return Result(version, True, tensor.reshape(*indices.shape, *row_shape))
 

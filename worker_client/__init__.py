@@ -12,6 +12,7 @@ from ps_protocol.cluster_spec import ClusterSpec, TfConfig
 from ps_protocol.task_id import TaskId
 from worker_client import initializers
 from worker_client.client import Client, connect
+from worker_client.control_flow import control_dependencies
 from worker_client.default_client import get_default_client
 from worker_client.default_graph import get_default_graph, reset_default_graph
 from worker_client.device import DeviceSpec
@@ -19,6 +20,12 @@ from worker_client.eager import assign_add_all, assign_all, read_all
 from worker_client.graph import Graph
 from worker_client.graph_keys import GraphKeys
 from worker_client.graph_scopes import colocate_with, device, name_scope
+from worker_client.initialization import (
+    global_variables_initializer,
+    local_variables_initializer,
+    report_uninitialized_variables,
+    variables_initializer,
+)
 from worker_client.initializers import (
     constant_initializer,
     glorot_normal_initializer,
@@ -52,6 +59,7 @@ from worker_client.placement_strategies import (
     byte_size_load_fn,
 )
 from worker_client.scope import AUTO_REUSE, VariableScope
+from worker_client.session import InteractiveSession, Session
 from worker_client.values import IndexedSlices
 from worker_client.variable import Variable
 from worker_client.variable_scope import get_local_variable, get_variable, get_variable_scope, variable_scope
@@ -66,9 +74,11 @@ __all__ = [
     "GreedyLoadBalancingStrategy",
     "HashStrategy",
     "IndexedSlices",
+    "InteractiveSession",
     "PartitionedVariable",
     "RandomStrategy",
     "RoundRobinStrategy",
+    "Session",
     "TaskId",
     "TfConfig",
     "Variable",
@@ -79,6 +89,7 @@ __all__ = [
     "colocate_with",
     "connect",
     "constant_initializer",
+    "control_dependencies",
     "device",
     "errors",
     "fixed_size_partitioner",
@@ -87,6 +98,7 @@ __all__ = [
     "get_local_variable",
     "get_variable",
     "get_variable_scope",
+    "global_variables_initializer",
     "glorot_normal_initializer",
     "glorot_uniform_initializer",
     "he_normal",
@@ -95,6 +107,7 @@ __all__ = [
     "initializers",
     "lecun_normal",
     "lecun_uniform",
+    "local_variables_initializer",
     "min_max_variable_partitioner",
     "name_scope",
     "ones_initializer",
@@ -103,11 +116,13 @@ __all__ = [
     "random_uniform_initializer",
     "read_all",
     "replica_device_setter",
+    "report_uninitialized_variables",
     "reset_default_graph",
     "truncated_normal_initializer",
     "uniform_unit_scaling_initializer",
     "variable_axis_size_partitioner",
     "variable_scope",
+    "variables_initializer",
     "variance_scaling_initializer",
     "zeros_initializer",
 ]

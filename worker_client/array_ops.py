@@ -1,302 +1,377 @@
-"""TensorFlow 1's functions that make tensors.
-
-In a deferred graph they make named operations; otherwise they return NumPy arrays at once.
-"""
+"""TensorFlow 1's functions that change the shape, order or dtype of tensors, put them together or take from them."""
 
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ps_protocol.operations import Array
-from worker_client.default_graph import get_default_graph, graph_of
-from worker_client.dtypes import as_dtype, float32, int32, string
-from worker_client.lazy_call import call, is_lazy, lazy_call, tensor_or_none
-from worker_client.operands import constant_array, of_one_dtype
+from worker_client.computation import Kernel
+from worker_client.constant_ops import identity, shape_argument, shape_of
+from worker_client.default_graph import graph_of
+from worker_client.dtypes import as_dtype, int64
+from worker_client.graph_scopes import name_scope
+from worker_client.graph_variable import GraphVariable
+from worker_client.lazy_call import call, is_lazy
+from worker_client.operands import of_one_dtype
 from worker_client.operation import OutputSpec, Tensor
-from worker_client.tensor_shape import ShapeLike, TensorShape
+from worker_client.shape_inference import inferred
+from worker_client.tensor_shape import TensorShape
+from worker_client.variable import Variable
 
 
-def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Const", verify_shape: bool = False) -> Any:
-    """Returns a tensor of a value that is known now.
-
-    Args:
-        value: A number, an array or a nested list; it is copied.
-        dtype: Without one, Python's numbers become float32 or int32 where they fit; what has a dtype keeps it.
-        shape: Without one, that of the value. Of a value with fewer elements the last one is repeated.
-        name: Of the operation.
-        verify_shape: Whether the value must have the shape already.
-
-    Raises:
-        TypeError: The value is of another kind than ``dtype``, is a lazy tensor, or does not have the shape that is to
-            be verified.
-        ValueError: It has more elements than ``shape``, or none to repeat.
-    """
-    array = constant_array(value, dtype, name)
-    if shape is not None:
-        array = _of_shape(array, TensorShape(shape).as_tuple(), name, verify_shape)
-    return call(_itself, [array], op_type="Const", name=name, output=_spec(array.dtype, array.shape))
+def cast(x: Any, dtype: Any, name: str | None = None) -> Any:
+    """Returns the elements as another type; a tensor that has it already is returned itself."""
+    wanted = as_dtype(dtype)
+    if isinstance(x, Tensor) and x.dtype == wanted:
+        return x
+    (operand,) = of_one_dtype("Cast", [x])
+    if operand.dtype == wanted:
+        if isinstance(operand, Tensor):
+            with name_scope(name, "Cast", [operand]):  # which takes the name, as in TensorFlow
+                return operand
+        return operand
+    return call(_cast, [operand, wanted], op_type="Cast", name=name)
 
 
-def _of_shape(array: Array, shape: tuple[int, ...], name: str, verify_shape: bool) -> Array:
-    if array.shape == shape:
-        return array
-    if verify_shape:
-        raise TypeError(f"constant {name}: the value has the shape {list(array.shape)}, expected is {list(shape)}")
-    needed = TensorShape(shape).num_elements() or 0
-    if array.size > needed or (needed and not array.size):
-        raise ValueError(f"constant {name}: {array.size} elements cannot fill the shape {list(shape)}")
-    missing = needed - array.size
-    flat = array.reshape(-1)
-    return np.concatenate([flat, np.repeat(flat[-1:], missing)]).reshape(shape)
+def _cast(array: Array, dtype: np.dtype[Any]) -> Array:
+    return (array.real if array.dtype.kind == "c" and dtype.kind != "c" else array).astype(dtype)
 
 
-def placeholder(dtype: Any, shape: ShapeLike = None, name: str | None = None) -> Tensor:
-    """Returns a tensor that has no value but the one that ``feed_dict`` gives it.
-
-    Args:
-        dtype: Of the values.
-        shape: Of the values, None where any size will do; by default any shape.
-        name: "Placeholder" if not given.
-
-    Raises:
-        RuntimeError: The default graph is not a deferred one.
-    """
-    graph = get_default_graph()
-    if not graph.deferred:
-        raise RuntimeError("a placeholder needs a graph that a session runs: use `with Graph().as_default():`")
-    return graph.create_op("Placeholder", outputs=[_spec(as_dtype(dtype), shape)], name=name).outputs[0]
-
-
-def placeholder_with_default(input: Any, shape: ShapeLike, name: str | None = None) -> Tensor:  # noqa: A002 - TensorFlow's name
-    """Returns a tensor that has the value of ``input`` unless ``feed_dict`` gives it another of the shape."""
-    (operand,) = of_one_dtype("PlaceholderWithDefault", [input])
-    if not TensorShape(shape).is_compatible_with(operand.shape):
-        raise ValueError(f"placeholder {name or ''}: its default has the shape {list(operand.shape)}, not {shape}")
-    output = _spec(operand.dtype, shape)
-    return lazy_call(_itself, [operand], op_type="PlaceholderWithDefault", name=name, output=output)
-
-
-def convert_to_tensor(
-    value: Any, dtype: Any = None, name: str | None = None, preferred_dtype: Any = None, dtype_hint: Any = None
-) -> Any:
-    """Returns the tensor that a value stands for: of a variable the one that reads it, of anything else a constant.
-
-    Args:
-        value: A tensor, a variable, an array, a number, or a list of those.
-        dtype: What it must have.
-        name: Of a constant; "Const" if not given.
-        preferred_dtype: Of a constant, if it can have it.
-        dtype_hint: Newer name of ``preferred_dtype``.
-
-    Raises:
-        ValueError: A tensor has another dtype.
-        TypeError: A constant cannot have the dtype.
-    """
-    if isinstance(value, list | tuple) and any(is_lazy(each) for each in value):
-        value = lazy_call(np.stack, [of_one_dtype("Pack", value)], op_type="Pack", name=name or "packed")
-    tensor = tensor_or_none(value)
-    if tensor is not None:
-        if dtype is not None and tensor.dtype != as_dtype(dtype):
-            raise ValueError(
-                f"tensor {tensor.name} is {tensor.dtype.name}, asked for is {as_dtype(dtype).name}; cast it"
-            )
-        return tensor
-    hint = dtype_hint if preferred_dtype is None else preferred_dtype
-    if dtype is None and hint is not None:
-        try:
-            return constant(value, hint, name=name or "Const")
-        except (TypeError, ValueError):  # it was only a hint
-            pass
-    return constant(value, dtype, name=name or "Const")
-
-
-def identity(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
-    """Returns a tensor of the same value, of a variable the present one."""
-    return call(_itself, of_one_dtype("Identity", [input]), op_type="Identity", name=name, is_view=True)
-
-
-def zeros(shape: Any, dtype: Any = float32, name: str | None = None) -> Any:
-    """Returns a tensor of zeros (of strings, empty ones); ``shape`` may be a tensor."""
-    return _filled(shape, _zero(as_dtype(dtype)), name or "zeros")
-
-
-def ones(shape: Any, dtype: Any = float32, name: str | None = None) -> Any:
-    """Returns a tensor of ones; ``shape`` may be a tensor."""
-    return _filled(shape, np.ones((), as_dtype(dtype)), name or "ones")
-
-
-def fill(dims: Any, value: Any, name: str | None = None) -> Any:
-    """Returns a tensor of the shape ``dims`` in which every element is ``value``; both may be tensors."""
-    (element,) = of_one_dtype("Fill", [value])
-    if len(element.shape):
-        raise ValueError(f"fill needs one element to fill with, not the shape {list(element.shape)}")
-    return _filled(dims, element, name or "Fill")
-
-
-def _filled(shape: Any, element: Any, name: str) -> Any:
+def reshape(tensor: Any, shape: Any, name: str | None = None) -> Any:
+    """Returns the elements in another shape; -1 for one size stands for what is left."""
+    (operand,) = of_one_dtype("Reshape", [tensor])
     known = shape_of(shape)
-    return call(_full, [shape_argument(shape), element], op_type="Fill", name=name, output=_spec(element.dtype, known))
+    argument = shape_argument(shape)
+    is_given = not isinstance(argument, Tensor) and not any(is_lazy(each) for each in argument)
+    finds_out = is_given and TensorShape(operand.shape).is_fully_defined()
+    output = None if finds_out else OutputSpec(operand.dtype, known)
+    return call(_reshaped, [operand, argument], op_type="Reshape", name=name, output=output, is_view=True)
 
 
-def _full(shape: Any, element: Array) -> Array:
-    return np.full(_sizes(shape), element, np.asarray(element).dtype)
+def _reshaped(array: Array, shape: Any) -> Array:
+    return np.reshape(array, _integers(shape))
 
 
-def zeros_like(tensor: Any, dtype: Any = None, name: str | None = None, optimize: bool = True) -> Any:
-    """Returns zeros in the shape of a tensor, and in its dtype if no other is given."""
-    del optimize
-    return _like(tensor, dtype, name or "zeros_like", "ZerosLike", is_one=False)
+def transpose(a: Any, perm: Any = None, name: str = "transpose", conjugate: bool = False) -> Any:
+    """Returns the dimensions in another order, by default the reverse one."""
+    (operand,) = of_one_dtype("Transpose", [a])
+    return call(_transposed, [operand, perm, conjugate], op_type="Transpose", name=name or "transpose", is_view=True)
 
 
-def ones_like(tensor: Any, dtype: Any = None, name: str | None = None, optimize: bool = True) -> Any:
-    """Returns ones in the shape of a tensor, and in its dtype if no other is given."""
-    del optimize
-    return _like(tensor, dtype, name or "ones_like", "OnesLike", is_one=True)
+def _transposed(array: Array, perm: Any, conjugate: bool) -> Array:
+    turned = np.transpose(array, None if perm is None else _integers(perm))
+    return np.conj(turned) if conjugate else turned
 
 
-def _like(tensor: Any, dtype: Any, name: str, op_type: str, *, is_one: bool) -> Any:
-    (operand,) = of_one_dtype(op_type, [tensor])
-    wanted = operand.dtype if dtype is None else as_dtype(dtype)
-    element = np.ones((), wanted) if is_one else _zero(wanted)
-    return call(_full_like, [operand, element], op_type=op_type, name=name)
+def expand_dims(input: Any, axis: Any = None, name: str | None = None, dim: Any = None) -> Any:  # noqa: A002 - TensorFlow's name
+    """Returns the tensor with one more dimension, of size 1, before the one at ``axis`` (older name: ``dim``)."""
+    at = _one_of("expand_dims", axis=axis, dim=dim)
+    if at is None:
+        raise ValueError("expand_dims needs axis, where the new dimension is to be")
+    (operand,) = of_one_dtype("ExpandDims", [input])
+    return call(_expanded, [operand, at], op_type="ExpandDims", name=name, is_view=True)
 
 
-def _full_like(array: Array, element: Array) -> Array:
-    return np.full(array.shape, element, element.dtype)
+def _expanded(array: Array, axis: Any) -> Array:
+    return np.expand_dims(array, int(axis))
 
 
-def range(  # noqa: A001 - TensorFlow's name
-    start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: str = "range"
-) -> Any:
-    """Returns the numbers from ``start``, or with one argument from 0, up to but without ``limit``."""
-    if limit is None:
-        start, limit = 0, start
-    bounds = of_one_dtype("Range", [start, limit, delta]) if dtype is None else [start, limit, delta]
-    wanted = bounds[0].dtype if dtype is None else as_dtype(dtype)
-    if dtype is None and not any(is_lazy(each) for each in bounds):
-        bounds = [start, limit, delta]
-        wanted = np.result_type(*(constant_array(each, None, "Range") for each in bounds))
-    output = _spec(wanted, [None]) if any(is_lazy(each) for each in bounds) else None
-    return call(_arange, [*bounds, wanted], op_type="Range", name=name, output=output)
+def squeeze(input: Any, axis: Any = None, name: str | None = None, squeeze_dims: Any = None) -> Any:  # noqa: A002 - TensorFlow's name
+    """Returns the tensor without its dimensions of size 1, or without those at ``axis`` (older: ``squeeze_dims``)."""
+    dims = _one_of("squeeze", axis=axis, squeeze_dims=squeeze_dims)
+    (operand,) = of_one_dtype("Squeeze", [input])
+    # Unknown sizes might turn out to be 1.
+    is_known = TensorShape(operand.shape).is_fully_defined() or dims is not None
+    output = None if is_known else OutputSpec(operand.dtype)
+    return call(_squeezed, [operand, dims], op_type="Squeeze", name=name, output=output, is_view=True)
 
 
-def _arange(start: Any, limit: Any, delta: Any, dtype: np.dtype[Any]) -> Array:
-    return np.arange(start, limit, delta).astype(dtype)
+def _squeezed(array: Array, dims: Any) -> Array:
+    return np.squeeze(array, axis=_integers(dims) if np.size(dims) and dims is not None else None)
 
 
-def one_hot(
-    indices: Any,
-    depth: Any,
-    on_value: Any = None,
-    off_value: Any = None,
-    axis: int | None = None,
-    dtype: Any = None,
-    name: str | None = None,
-) -> Any:
-    """Returns a tensor with one more dimension, in which only the element at each index is ``on_value``.
+def concat(values: Any, axis: Any, name: str = "concat") -> Any:
+    """Returns tensors one behind the other along a dimension that exists."""
+    if not isinstance(values, list | tuple):
+        values = [values]
+    if len(values) == 1:
+        return identity(values[0], name=name)
+    return call(_concatenated, [of_one_dtype("ConcatV2", values), axis], op_type="ConcatV2", name=name)
+
+
+def _concatenated(values: Sequence[Array], axis: Any) -> Array:
+    return np.concatenate(values, axis=int(axis))
+
+
+def stack(values: Any, axis: int = 0, name: str = "stack") -> Any:
+    """Returns tensors of one shape beside each other along a new dimension."""
+    return call(np.stack, [of_one_dtype("Pack", values), axis], op_type="Pack", name=name)
+
+
+def unstack(value: Any, num: int | None = None, axis: int = 0, name: str = "unstack") -> list[Any]:
+    """Returns the tensors that lie beside each other along a dimension, without that dimension.
 
     Args:
-        indices: Integers; where one is not in ``[0, depth)``, all elements are ``off_value``.
-        depth: Size of the new dimension.
-        on_value: 1 if not given.
-        off_value: 0 if not given.
-        axis: Where the new dimension is; by default the last.
-        dtype: By default that of the values, or float32.
-        name: "one_hot" if not given.
+        value: The tensor.
+        num: How many there are; needed only where the size of the dimension is not known.
+        axis: The dimension.
+        name: Of the operation.
+
+    Raises:
+        ValueError: The number is not known, or is another one.
     """
-    given = [each for each in (on_value, off_value) if each is not None]
-    wanted = (
-        as_dtype(dtype) if dtype is not None else of_one_dtype("OneHot", given)[0].dtype if given else float32.dtype
+    (operand,) = of_one_dtype("Unpack", [value])
+    number = _size_along("unstack", operand, axis) if num is None else num
+    return _several(_unstacked, "Unpack", name, [operand, number, axis], number)
+
+
+def _unstacked(array: Array, number: int, axis: int) -> tuple[Array, ...]:
+    if array.shape[axis] != number:
+        raise ValueError(f"dimension {axis} of {list(array.shape)} does not have the size {number}")
+    return tuple(np.moveaxis(array, axis, 0))
+
+
+def split(value: Any, num_or_size_splits: Any, axis: int = 0, num: int | None = None, name: str = "split") -> list[Any]:
+    """Returns a tensor cut into parts along a dimension.
+
+    Args:
+        value: The tensor.
+        num_or_size_splits: How many parts of the same size, or a list of their sizes, one of which may be -1.
+        axis: The dimension.
+        num: Ignored, since the list has a length.
+        name: Of the operation.
+
+    Raises:
+        ValueError: The dimension cannot be cut so.
+    """
+    del num
+    (operand,) = of_one_dtype("Split", [value])
+    sizes = num_or_size_splits if np.ndim(num_or_size_splits) == 0 else [int(each) for each in num_or_size_splits]
+    number = int(sizes) if isinstance(sizes, int | np.integer) else len(sizes)
+    return _several(_split, "Split" if number == sizes else "SplitV", name, [operand, sizes, axis], number)
+
+
+def _split(array: Array, sizes: Any, axis: int) -> tuple[Array, ...]:
+    if not isinstance(sizes, list):
+        return tuple(np.split(array, sizes, axis=axis))
+    length = array.shape[axis]
+    rest = length - sum(each for each in sizes if each != -1)
+    pieces = [rest if each == -1 else each for each in sizes]
+    if rest < 0 or sizes.count(-1) > 1 or sum(pieces) != length:
+        raise ValueError(f"dimension {axis} of {list(array.shape)} cannot be cut into the sizes {sizes}")
+    return tuple(np.split(array, np.cumsum(pieces)[:-1], axis=axis))
+
+
+def _several(
+    function: Callable[..., tuple[Array, ...]], op_type: str, name: str, arguments: list[Any], number: int
+) -> list[Any]:
+    """Calls a function with several results; deferred, they are the outputs of one operation."""
+    operand, constants = arguments[0], arguments[1:]
+    graph = graph_of([operand])
+    if not graph.deferred:
+        return list(function(*arguments))
+    tensor = identity(operand) if not isinstance(operand, Tensor) else operand
+    specs = [_output_of(function, tensor, constants, index, op_type) for index in builtins.range(number)]
+    kernel = Kernel(lambda value: function(value, *constants))
+    return list(graph.create_op(op_type, [tensor], specs, name=name, computation=kernel).outputs)
+
+
+def _output_of(
+    function: Callable[..., tuple[Array, ...]], tensor: Tensor, constants: list[Any], index: int, op_type: str
+) -> OutputSpec:
+    return inferred(
+        lambda value: function(value, *constants)[index],
+        [OutputSpec(tensor.dtype, tensor.shape)],
+        description=f"{op_type} of {tensor.name} ({tensor.dtype.name}{tensor.shape}) with {constants}",
+        may_shrink=False,
+        is_view=True,
     )
-    on, off = (1 if on_value is None else on_value), (0 if off_value is None else off_value)
-    (rows,) = of_one_dtype("OneHot", [indices])
+
+
+def tile(input: Any, multiples: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
+    """Returns the tensor repeated along each dimension as often as ``multiples`` says."""
+    (operand,) = of_one_dtype("Tile", [input])
     output = None
-    if is_lazy(depth):
-        rank_known = TensorShape(rows.shape).ndims
-        output = _spec(wanted, None if rank_known is None else [None] * (rank_known + 1))
-    arguments = [rows, depth, on, off, -1 if axis is None else axis, wanted]
-    return call(_one_hot, arguments, op_type="OneHot", name=name or "one_hot", output=output)
+    if is_lazy(multiples):
+        ndims = TensorShape(operand.shape).ndims
+        output = OutputSpec(operand.dtype, TensorShape(None if ndims is None else [None] * ndims))
+    return call(_tiled, [operand, multiples], op_type="Tile", name=name, output=output)
 
 
-def _one_hot(indices: Array, depth: Any, on: Any, off: Any, axis: int, dtype: np.dtype[Any]) -> Array:
-    is_on = indices[..., np.newaxis] == np.arange(int(depth))
-    return np.moveaxis(np.where(is_on, np.asarray(on, dtype), np.asarray(off, dtype)), -1, axis)
+def _tiled(array: Array, multiples: Any) -> Array:
+    times = _integers(multiples)
+    if len(times) != array.ndim:
+        raise ValueError(f"{len(times)} multiples for the {array.ndim} dimensions of {list(array.shape)}")
+    return np.tile(array, times)
 
 
-def shape(input: Any, name: str | None = None, out_type: Any = int32) -> Any:  # noqa: A002 - TensorFlow's name
-    """Returns the shape of a tensor, as a tensor."""
-    return _fact(np.shape, "Shape", input, name, out_type)
+def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Any:
+    """Returns elements of ``x`` where the condition holds and of ``y`` elsewhere; without both, where it holds.
+
+    Args:
+        condition: Truth values of the shape of ``x``; or one for each row of ``x``.
+        x: Of the same shape and dtype as ``y``.
+        y: See there.
+        name: "Select" if not given; without ``x`` and ``y`` "Where".
+
+    Returns:
+        Elements; without ``x`` and ``y`` the places, as an int64 tensor of shape ``[number, rank]``.
+
+    Raises:
+        ValueError: Only one of ``x`` and ``y`` is given, or the shapes do not fit.
+    """
+    (test,) = of_one_dtype("Where", [condition])
+    if x is None and y is None:
+        places = OutputSpec(int64.dtype, TensorShape([None, TensorShape(test.shape).ndims]))
+        return call(np.argwhere, [test], op_type="Where", name=name, output=places)
+    if x is None or y is None:
+        raise ValueError("where needs both x and y, or neither")
+    return call(_selected, [test, *of_one_dtype("Select", [x, y])], op_type="Select", name=name)
 
 
-def size(input: Any, name: str | None = None, out_type: Any = int32) -> Any:  # noqa: A002 - TensorFlow's name
-    """Returns the number of elements of a tensor, as a tensor."""
-    return _fact(np.size, "Size", input, name, out_type)
+def _selected(condition: Array, x: Array, y: Array) -> Array:
+    if condition.ndim == 1 and x.ndim > 1:
+        condition = condition.reshape(-1, *[1] * (x.ndim - 1))
+    return np.where(condition, x, y)
 
 
-def rank(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
-    """Returns the number of dimensions of a tensor, as a tensor."""
-    return _fact(np.ndim, "Rank", input, name, int32)
+def slice(input_: Any, begin: Any, size: Any, name: str | None = None) -> Any:  # noqa: A001 - TensorFlow's name
+    """Returns a box of elements: from ``begin`` on, ``size`` of them along each dimension, with -1 all that follow."""
+    (operand,) = of_one_dtype("Slice", [input_])
+    output = None
+    if is_lazy(begin) or is_lazy(size):
+        ndims = TensorShape(operand.shape).ndims
+        output = OutputSpec(operand.dtype, TensorShape(None if ndims is None else [None] * ndims))
+    return call(_box, [operand, begin, size], op_type="Slice", name=name, output=output, is_view=True)
 
 
-def _fact(function: Any, op_type: str, value: Any, name: str | None, dtype: Any) -> Any:
+def _box(array: Array, begin: Any, size: Any) -> Array:
+    starts, sizes = _integers(begin), _integers(size)
+    if not len(starts) == len(sizes) == array.ndim:
+        raise ValueError(f"begin {starts} and size {sizes} need one number for each dimension of {list(array.shape)}")
+    ends = [length if size == -1 else at + size for at, size, length in zip(starts, sizes, array.shape, strict=True)]
+    if any(not 0 <= at <= end <= length for at, end, length in zip(starts, ends, array.shape, strict=True)):
+        raise ValueError(f"begin {starts} and size {sizes} exceed the shape {list(array.shape)}")
+    return array[tuple(builtins.slice(at, end) for at, end in zip(starts, ends, strict=True))]
+
+
+def gather(
+    params: Any,
+    indices: Any,
+    validate_indices: bool | None = None,
+    name: str | None = None,
+    axis: Any = None,
+) -> Any:
+    """Returns rows, or what else lies along a dimension, at some indices.
+
+    Of a variable only the rows asked for leave the ps task, if the dimension is the first one.
+
+    Args:
+        params: Where to take from; shape ``[..., n, ...]``.
+        indices: Integers of any shape, each in ``[0, n)``.
+        validate_indices: Ignored; they always are.
+        name: "GatherV2" if not given.
+        axis: The dimension, by default the first.
+
+    Returns:
+        A tensor in whose shape that of ``indices`` stands instead of the dimension.
+
+    Raises:
+        InvalidArgumentError: When a session runs it: an index is out of range. Of an array that is an IndexError.
+    """
+    del validate_indices
+    axis = 0 if axis is None else axis
+    if not is_lazy(axis) and int(axis) == 0:
+        if isinstance(params, GraphVariable):
+            return params.sparse_read(indices, name)
+        if isinstance(params, Variable) and not is_lazy(indices):
+            return params.gather(indices)
+    (operand,), (places,) = of_one_dtype("GatherV2", [params]), of_one_dtype("GatherV2", [indices])
+    return call(_taken, [operand, places, axis], op_type="GatherV2", name=name)
+
+
+def _taken(array: Array, indices: Array, axis: Any) -> Array:
+    _check_indices(indices, array.shape[int(axis)], array)
+    return np.take(array, indices, axis=int(axis))
+
+
+def gather_nd(params: Any, indices: Any, name: str | None = None) -> Any:
+    """Returns elements or boxes of a tensor; ``[..., k]`` indices each say where in its first k dimensions."""
+    if isinstance(params, GraphVariable):
+        return params.gather_nd(indices, name)
+    (operand,), (places,) = of_one_dtype("GatherNd", [params]), of_one_dtype("GatherNd", [indices])
+    return call(_taken_nd, [operand, places], op_type="GatherNd", name=name)
+
+
+def _taken_nd(array: Array, indices: Array) -> Array:
+    depth = indices.shape[-1]
+    if depth > array.ndim:
+        raise ValueError(f"indices of length {depth} for the {array.ndim} dimensions of {list(array.shape)}")
+    for dimension in builtins.range(depth):
+        _check_indices(indices[..., dimension], array.shape[dimension], array)
+    boxes: Array = array[tuple(np.moveaxis(indices, -1, 0))]
+    return boxes
+
+
+def _check_indices(indices: Array, length: int, array: Array) -> None:
+    wrong = indices[(indices < 0) | (indices >= length)]
+    if wrong.size:
+        raise IndexError(f"index {wrong[0]} is not in [0, {length}), in the shape {list(array.shape)}")
+
+
+def argmax(
+    input: Any,  # noqa: A002 - TensorFlow's name
+    axis: Any = None,
+    name: str | None = None,
+    dimension: Any = None,
+    output_type: Any = int64,
+) -> Any:
+    """Returns where along a dimension, by default the first, the greatest element is."""
+    return _extreme(np.argmax, "ArgMax", input, _one_of("argmax", axis=axis, dimension=dimension), name, output_type)
+
+
+def argmin(
+    input: Any,  # noqa: A002 - TensorFlow's name
+    axis: Any = None,
+    name: str | None = None,
+    dimension: Any = None,
+    output_type: Any = int64,
+) -> Any:
+    """Returns where along a dimension, by default the first, the least element is."""
+    return _extreme(np.argmin, "ArgMin", input, _one_of("argmin", axis=axis, dimension=dimension), name, output_type)
+
+
+def _extreme(
+    function: Callable[..., Any], op_type: str, value: Any, axis: Any, name: str | None, output_type: Any
+) -> Any:
     (operand,) = of_one_dtype(op_type, [value])
-    known = TensorShape(operand.shape)
-    output = _spec(as_dtype(dtype), [known.ndims] if op_type == "Shape" else [])
-    if isinstance(operand, Tensor) and known.ndims is None and op_type == "Shape":
-        output = _spec(as_dtype(dtype), [None])
-    if known.is_fully_defined():
-        fact = np.asarray(function(np.broadcast_to(np.zeros(()), known.as_tuple())), as_dtype(dtype))
-        with graph_of([operand]).as_default():
-            return call(_itself, [fact], op_type="Const", name=name or op_type, output=output)
-    return call(_fact_of, [operand, function, as_dtype(dtype)], op_type=op_type, name=name, output=output)
+    arguments = [operand, 0 if axis is None else axis, function, as_dtype(output_type)]
+    return call(_place_of, arguments, op_type=op_type, name=name)
 
 
-def _fact_of(array: Array, function: Any, dtype: np.dtype[Any]) -> Array:
-    return np.asarray(function(array), dtype)
+def _place_of(array: Array, axis: Any, function: Callable[..., Any], dtype: np.dtype[Any]) -> Array:
+    return np.asarray(function(array, axis=int(axis)), dtype)
 
 
-# -- shapes given as arguments ----------------------------------------------------------------------
+def _one_of(function: str, **names: Any) -> Any:
+    """Returns the value of an argument that has a newer and an older name."""
+    given = [value for value in names.values() if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"{function}: {' and '.join(names)} mean the same; give one of them")
+    return given[0] if given else None
 
 
-def shape_argument(given: Any) -> Any:
-    """Returns a shape as an argument of an operation: a tensor, or a list of sizes and tensors."""
-    tensor = tensor_or_none(given)
-    if tensor is not None:
-        return tensor
-    if isinstance(given, np.ndarray | np.generic | int):
-        return [int(each) for each in np.ravel(given)]
-    return [each if is_lazy(each) else int(each) for each in given]
+def _size_along(function: str, operand: Tensor | Array, axis: int) -> int:
+    shape = TensorShape(operand.shape)
+    size: int | None = None if shape.ndims is None else shape[axis]
+    if size is None:
+        raise ValueError(f"{function}: the size of dimension {axis} is not known in {shape}; give num")
+    return size
 
 
-def shape_of(given: Any) -> TensorShape:
-    """Returns what is known of a shape that is given as an argument; -1 stands for an unknown size."""
-    argument = shape_argument(given)
-    if isinstance(argument, Tensor):
-        return TensorShape([None] * length if (length := _length(argument)) is not None else None)
-    return TensorShape(None if is_lazy(each) or each == -1 else each for each in argument)
-
-
-def _length(tensor: Tensor) -> int | None:
-    if tensor.shape.ndims != 1:
-        return 1 if tensor.shape.ndims == 0 else None
-    length: int | None = tensor.shape[0]
-    return length
-
-
-def _sizes(shape: Any) -> builtins.tuple[int, ...]:
-    return tuple(int(each) for each in np.ravel(shape))
-
-
-def _spec(dtype: np.dtype[Any], shape: ShapeLike) -> OutputSpec:
-    return OutputSpec(dtype, TensorShape(shape))
-
-
-def _zero(dtype: np.dtype[Any]) -> Array:
-    return np.zeros((), np.dtype("S1") if dtype == string.dtype else dtype)
-
-
-def _itself(value: Any) -> Any:
-    return value
+def _integers(values: Any) -> tuple[int, ...]:
+    return tuple(int(each) for each in np.ravel(values))

@@ -14,9 +14,11 @@ from types import TracebackType
 from typing import Literal, Self, overload
 from uuid import uuid4
 
+import numpy.typing as npt
+
 from ps_protocol.cluster_spec import ClusterSpec, ClusterSpecLike, TfConfig
 from ps_protocol.errors import ShardscopeError
-from ps_protocol.operations import Array, Read, UpdateRule
+from ps_protocol.operations import Array, Gather, Read, UpdateRule, reply_bytes
 from ps_protocol.ps_service import PsService
 from ps_protocol.task_id import TaskId
 from worker_client import default_client
@@ -29,7 +31,8 @@ from worker_client.ps_handle import PsHandle, Settings
 from worker_client.retry import Deadline
 from worker_client.transport import grpc as grpc_transport
 from worker_client.transport import in_process
-from worker_client.variable import tensor_of
+from worker_client.values import row_indices
+from worker_client.variable import Variable, tensor_of
 from worker_client.variable_factory import VariableFactory
 from worker_client.variable_parts import AnyVariable, Pair, assembled, parts_of, pieces_of
 
@@ -190,6 +193,19 @@ class Client:
         routed = [Routed(part.ps_task, Read(part.spec.name), part.spec.size_bytes) for part in parts]
         values = iter([tensor_of(result) for result in self.fanout.run_all(routed)])
         return [assembled(variable, [next(values) for _ in parts_of(variable)]) for variable in whole]
+
+    def gather_all(self, pairs: Iterable[tuple[Variable, npt.ArrayLike]]) -> list[Array]:
+        """Returns rows of many variables, given with their indices as for ``Variable.gather``.
+
+        It makes one exchange for each ps task, all tasks at once; otherwise as ``read_all``.
+
+        Raises:
+            InvalidArgumentError: An index is out of range.
+            DTypeMismatchError: Indices are not integers.
+        """
+        gathers = [(variable, Gather(variable.spec.name, row_indices(rows, variable.spec))) for variable, rows in pairs]
+        routed = [Routed(variable.ps_task, each, reply_bytes(each, variable.spec)) for variable, each in gathers]
+        return [tensor_of(result) for result in self.fanout.run_all(routed)]
 
     @overload
     def assign_add_all(self, pairs: Iterable[Pair], *, wait: Literal[True] = True) -> None: ...

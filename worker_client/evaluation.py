@@ -61,7 +61,8 @@ class Evaluation:
         while order:
             accesses = self._compute(order, done, consumed)
             reads = [each for each in accesses if not each.access.mutates]
-            self._make(reads or accesses)
+            if accesses:
+                self._make(reads or accesses)
             done.update(each.operation for each in reads or accesses)
             order = [operation for operation in order if operation not in done]
         return [self._values[tensor] for tensor in tensors]
@@ -123,9 +124,9 @@ class Evaluation:
         except ShardscopeError:
             raise
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            described = ", ".join(f"{value.dtype.name}{list(value.shape)}" for value in inputs)
+            given = ", ".join(f"{value.dtype.name}{list(value.shape)}" for value in inputs) or "nothing"
             raise InvalidArgumentError(
-                f"operation {operation.name} ({operation.type}) cannot be computed from {described or 'nothing'}: {error}"
+                f"operation {operation.name} ({operation.type}) cannot be computed from {given}: {error}"
             ) from error
         raise _not_computable(operation)
 

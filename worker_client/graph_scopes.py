@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
+from worker_client import default_graph
 from worker_client.default_graph import get_default_graph, graph_of
+from worker_client.default_stack import Default
 from worker_client.device import DeviceLike
 from worker_client.graph import VariableCreator
+from worker_client.name_scopes import OpenNameScope
 
 
 class name_scope:  # noqa: N801 - TensorFlow's name, used like a function
@@ -35,7 +38,7 @@ class name_scope:  # noqa: N801 - TensorFlow's name, used like a function
             raise TypeError(f"default_name should be a string, not {default_name!r}; values come after it")
         self._name = default_name if name is None else name
         self._values = None if values is None else list(values)
-        self._open: list[ExitStack] = []
+        self._open: list[tuple[OpenNameScope, Default | None]] = []
 
     @property
     def name(self) -> str | None:
@@ -45,18 +48,19 @@ class name_scope:  # noqa: N801 - TensorFlow's name, used like a function
     def __enter__(self) -> str:
         if self._name is None and self._values is not None:
             raise ValueError("a name scope with values needs a name; give name or default_name")
-        with ExitStack() as stack:
-            graph = graph_of(self._values or ())
-            if self._values:
-                stack.enter_context(graph.as_default())
-            scope = stack.enter_context(graph.name_scope(self._name))
-            self._open.append(stack.pop_all())
-        return scope
+        graph = graph_of(self._values or ())
+        scope = graph.name_scope(self._name)
+        full_name = scope.__enter__()
+        self._open.append((scope, default_graph.enter(graph) if self._values else None))
+        return full_name
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open.pop().__exit__(kind, error, trace)
+        scope, entry = self._open.pop()
+        scope.leave()
+        if entry is not None:
+            default_graph.leave(entry)
 
 
 def device(device_name_or_function: DeviceLike) -> AbstractContextManager[None]:

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ps_protocol import operations
-from ps_protocol.errors import DTypeMismatchError, FailedPreconditionError, ShapeMismatchError, ShardscopeError
+from ps_protocol.errors import FailedPreconditionError, ShardscopeError
 from ps_protocol.initial_values import initial_value
 from ps_protocol.initializer_spec import InitializerSpec, Value
-from ps_protocol.operations import Array, Describe, Initialize, Read, Reply, Update, UpdateRule, VariableSpec
+from ps_protocol.operations import Array, Describe, Gather, Initialize, Read, Reply, Update, UpdateRule, VariableSpec
+from worker_client import row_operations, save_slice_info
 from worker_client.computation import SeededKernel, VariableAccess, value_read
 from worker_client.dtypes import DType
-from worker_client.graph_variable_updates import GraphVariableUpdates
+from worker_client.graph_variable_updates import GraphVariableUpdates, filled, shape_of
 from worker_client.initializers import initializer_spec
 from worker_client.lazy_array import LazyArray
 from worker_client.lazy_call import tensor_or_none
 from worker_client.operation import Operation, OutputSpec, Tensor
 from worker_client.safe_initial_value import with_initialized_values
-from worker_client.save_slice_info import SaveSliceInfo
 from worker_client.tensor_shape import ShapeLike, TensorShape
 from worker_client.values import convert
 
@@ -47,7 +47,7 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
         definition: What scopes, naming and placement have settled. The variable's name scope is open.
     """
 
-    SaveSliceInfo = SaveSliceInfo
+    SaveSliceInfo = save_slice_info.SaveSliceInfo
 
     def __init__(self, definition: VariableDefinition):
         self.definition = definition
@@ -55,7 +55,9 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
         self._output = OutputSpec(definition.dtype, TensorShape(definition.shape))
         self._initial_value: Tensor | None = tensor_or_none(definition.initializer)
         definition.op.computation = VariableAccess(self, self._read_request)
-        self._safe_initial_value = self._initial_value and with_initialized_values(self._initial_value, definition.op)
+        self._safe_initial_value: Tensor | None = None
+        if self._initial_value is not None:
+            self._safe_initial_value = with_initialized_values(self._initial_value, definition.op)
         self._initializer = self._initializer_op()
         self._snapshot = self._snapshot_op()
 
@@ -118,9 +120,9 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
 
     experimental_ref = ref
 
-    def _get_save_slice_info(self) -> SaveSliceInfo | None:
+    def _get_save_slice_info(self) -> save_slice_info.SaveSliceInfo | None:
         """Returns where it lies in the whole, of a part; otherwise None."""
-        return SaveSliceInfo.of(self.spec)
+        return save_slice_info.SaveSliceInfo.of(self.spec)
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -140,16 +142,35 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
         return self._read("read", "Identity")
 
     def sparse_read(self, indices: Any, name: str | None = None) -> Tensor:
-        """Returns rows of the value; ``indices`` are integers of any shape."""
-        from worker_client.state_ops import gather_rows  # which works on variables of this class
+        """Returns rows of the value, of which only those leave the ps; ``indices`` are integers of any shape.
 
-        return gather_rows(self, indices, name or "GatherV2")
+        Raises:
+            DTypeMismatchError: The indices are no integers.
+            ShapeMismatchError: The variable is a scalar.
+        """
+        rows = self.rows_operand(indices)
+        row_operations.check_shapes(self.spec, TensorShape(), TensorShape(), depth=1)
+        shape = row_operations.with_row_shape(shape_of(rows), self.spec.shape[1:])
+        return self._gather("GatherV2", rows, shape, name, lambda rows: row_operations.gather(self.spec, rows))
 
     def gather_nd(self, indices: Any, name: str | None = None) -> Tensor:
-        """Returns elements or slices of the value; the last dimension of ``indices`` says which."""
-        from worker_client.array_ops import gather_nd
+        """Returns slices or elements of the value, of which only those leave the ps.
 
-        return gather_nd(self, indices, name)
+        Args:
+            indices: Shape ``[..., depth]``: each names a slice by its place in the first ``depth`` dimensions.
+            name: Name of the operation.
+
+        Returns:
+            A tensor ``[*indices.shape[:-1], *shape[depth:]]``.
+
+        Raises:
+            DTypeMismatchError: The indices are no integers.
+            ShapeMismatchError: Their last dimension is not known, or not between 1 and the variable's rank.
+        """
+        places = self.rows_operand(indices)
+        depth = row_operations.index_depth(self.spec, shape_of(places))
+        shape = row_operations.with_row_shape(shape_of(places)[:-1], self.spec.shape[depth:])
+        return self._gather("GatherNd", places, shape, name, lambda places: row_operations.gather_nd(self.spec, places))
 
     def eval(self, session: Session | None = None) -> Any:
         """Returns the current value, read in a session, by default the default one."""
@@ -185,7 +206,7 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
         def value_or_initial(reply: Reply, inputs: Sequence[Array]) -> Array:
             return inputs[0] if isinstance(reply, FailedPreconditionError) else value_read(reply, inputs)
 
-        initial_value = self._safe_initial_value or self.initial_value
+        initial_value = self.initial_value if self._safe_initial_value is None else self._safe_initial_value
         return self._read("cond/Merge", "Merge", [initial_value], value_or_initial, needs_value=False)
 
     def is_initialized(self, name: str | None = None) -> Tensor:
@@ -227,6 +248,23 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
         access = VariableAccess(self, request, mutates=True, answered=answered)
         with self.graph.colocate_with(self.op):
             return self.graph.create_op(op_type, inputs, [self._output], name=name or op_type, computation=access)
+
+    def _gather(
+        self,
+        op_type: str,
+        indices: Tensor | Array,
+        shape: TensorShape,
+        name: str | None,
+        operation: Callable[[Array], Gather],
+    ) -> Tensor:
+        def request(_: int, *values: Array) -> Gather:
+            return operation(filled(indices, iter(values)))
+
+        inputs = [indices] if isinstance(indices, Tensor) else []
+        access = VariableAccess(self, request)
+        with self.graph.colocate_with(self.op):
+            output = OutputSpec(self.spec.dtype, shape)
+            return self.graph.create_op(op_type, inputs, [output], name=name, computation=access).outputs[0]
 
     def _read(
         self,

@@ -1,4 +1,4 @@
-"""How a lazy variable is updated: each method adds an operation, which applies again each time that a session runs it."""
+"""How a lazy variable is updated: each method adds an operation, which applies again each time that it is run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ps_protocol import operations
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import DTypeMismatchError, ShapeMismatchError
 from ps_protocol.operations import Array, CountUpTo, Scatter, ScatterRule, Update, UpdateRule, VariableSpec
-from worker_client import row_updates
+from worker_client import row_operations
 from worker_client.lazy_call import tensor_or_none
 from worker_client.operation import Operation, Tensor
 from worker_client.tensor_shape import TensorShape
@@ -143,19 +143,19 @@ class GraphVariableUpdates:
     def batch_scatter_update(
         self, sparse_delta: IndexedSlices, use_locking: bool = False, name: str | None = None
     ) -> Tensor:
-        """Replaces rows within each element of a batch; see ``row_updates.batch_scatter_update``.
+        """Replaces rows within each element of a batch; see ``row_operations.batch_scatter_update``.
 
         The arguments and errors are those of ``scatter_update``.
         """
         del use_locking
-        rows, updates = self._rows(_slices(sparse_delta).indices), self._updates(sparse_delta.values)
-        row_updates.check_batch(self.spec, _shape(rows), _shape(updates))
+        rows, updates = self.rows_operand(_slices(sparse_delta).indices), self.updates_operand(sparse_delta.values)
+        row_operations.check_batch(self.spec, shape_of(rows), shape_of(updates))
         return self._scatter(
             "ScatterNdUpdate",
             rows,
             updates,
             name or "batch_scatter_update",
-            lambda rows, updates: row_updates.batch_scatter_update(self.spec, rows, updates),
+            lambda rows, updates: row_operations.batch_scatter_update(self.spec, rows, updates),
         )
 
     def scatter(self, rule: ScatterRule, indices: Any, updates: Any, name: str | None = None) -> Tensor:
@@ -167,14 +167,14 @@ class GraphVariableUpdates:
             updates: Shape ``[*indices.shape, *shape[1:]]``, or a scalar.
             name: Name of the operation; by default that of TensorFlow, as "ScatterAdd".
         """
-        rows, values = self._rows(indices), self._updates(updates)
-        row_updates.check_shapes(self.spec, _shape(rows), _shape(values), depth=1)
+        rows, values = self.rows_operand(indices), self.updates_operand(updates)
+        row_operations.check_shapes(self.spec, shape_of(rows), shape_of(values), depth=1)
         return self._scatter(
             f"Scatter{rule.name.title()}",
             rows,
             values,
             name,
-            lambda rows, values: row_updates.scatter(self.spec, rule, rows, values),
+            lambda rows, values: row_operations.scatter(self.spec, rule, rows, values),
         )
 
     # -- slices and elements ------------------------------------------------------------------
@@ -203,15 +203,15 @@ class GraphVariableUpdates:
 
     def scatter_nd(self, rule: ScatterRule, indices: Any, updates: Any, name: str | None = None) -> Tensor:
         """Updates slices or elements by any rule; otherwise as ``scatter_nd_update``."""
-        places, values = self._rows(indices), self._updates(updates)
-        depth = row_updates.index_depth(self.spec, _shape(places))
-        row_updates.check_shapes(self.spec, _shape(places)[:-1], _shape(values), depth)
+        places, values = self.rows_operand(indices), self.updates_operand(updates)
+        depth = row_operations.index_depth(self.spec, shape_of(places))
+        row_operations.check_shapes(self.spec, shape_of(places)[:-1], shape_of(values), depth)
         return self._scatter(
             f"ScatterNd{rule.name.title()}",
             places,
             values,
             name,
-            lambda places, values: row_updates.scatter_nd(self.spec, rule, places, values),
+            lambda places, values: row_operations.scatter_nd(self.spec, rule, places, values),
         )
 
     def _scatter_slices(self, rule: ScatterRule, sparse_delta: IndexedSlices, name: str | None) -> Tensor:
@@ -228,12 +228,13 @@ class GraphVariableUpdates:
     ) -> Tensor:
         def request(_: int, *values: Array) -> operations.Operation:
             given = iter(values)
-            return operation(_filled(indices, given), _filled(updates, given))
+            return operation(filled(indices, given), filled(updates, given))
 
         inputs = [each for each in (indices, updates) if isinstance(each, Tensor)]
         return self.mutating_op(op_type, inputs, request, name).outputs[0]
 
-    def _rows(self, indices: Any) -> Tensor | Array:
+    def rows_operand(self, indices: Any) -> Tensor | Array:
+        """Returns row numbers as a tensor or an array of integers; DTypeMismatchError if they are none."""
         tensor = tensor_or_none(indices)
         if tensor is None:
             return row_indices(indices, self.spec, copy=True)
@@ -244,7 +245,8 @@ class GraphVariableUpdates:
             )
         return tensor
 
-    def _updates(self, updates: Any) -> Tensor | Array:
+    def updates_operand(self, updates: Any) -> Tensor | Array:
+        """Returns values as a tensor or an array of the variable's dtype; DTypeMismatchError if they have another."""
         tensor = tensor_or_none(updates)
         if tensor is None:
             return convert(updates, self.spec, copy=True)
@@ -298,7 +300,8 @@ class GraphVariableUpdates:
     def _check_dtype(self, tensor: Tensor) -> None:
         if tensor.dtype != self.spec.dtype:
             raise DTypeMismatchError(
-                f"variable {self.spec.name} holds {self.spec.dtype.name}, {tensor.name} is {tensor.dtype.name}; cast it",
+                f"variable {self.spec.name} holds {self.spec.dtype.name}, {tensor.name} is {tensor.dtype.name}; "
+                f"cast it",
                 variable=self.spec.name,
             )
 
@@ -328,9 +331,11 @@ def _slices(sparse_delta: Any) -> IndexedSlices:
     return sparse_delta
 
 
-def _shape(value: Tensor | Array) -> TensorShape:
+def shape_of(value: Tensor | Array) -> TensorShape:
+    """Returns the shape, as far as it is known, of an argument of an operation."""
     return value.shape if isinstance(value, Tensor) else TensorShape(np.shape(value))
 
 
-def _filled(argument: Tensor | Array, values: Iterator[Array]) -> Array:
+def filled(argument: Tensor | Array, values: Iterator[Array]) -> Array:
+    """Returns the value of an argument of an operation, given those of its lazy ones in their order."""
     return next(values) if isinstance(argument, Tensor) else argument

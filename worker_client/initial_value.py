@@ -31,12 +31,14 @@ class BoundInitializer:
         dtype: Of the variable.
         shape: Of the variable, or of the part of a partitioned one.
         slice: Place of the part in the whole.
+        is_default: Whether it was chosen to suit the variable, so that it need not be checked.
     """
 
     initializer: Any
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     slice: PartitionSlice | None = None
+    is_default: bool = False
 
     @property
     def is_described(self) -> bool:
@@ -103,6 +105,8 @@ def initial_value(given: object, name: str, dtype: np.dtype[Any] | None) -> Init
         Exception: Whatever a user's function raises.
     """
     if isinstance(given, BoundInitializer):
+        if given.is_default:
+            return InitialValue(given.initializer, given.dtype, TensorShape(given.shape))
         spec = given.spec(name)
         if given.is_described:
             kind = initializer_spec(given.initializer, spec, job_seed=0).kind  # raises now what it would raise later

@@ -10,7 +10,7 @@ act, an initialiser leaves a variable that has a value as it is; ``Variable.init
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +18,12 @@ from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.operations import Array, Describe
 from worker_client.computation import Kernel
 from worker_client.default_client import get_default_client
-from worker_client.default_graph import get_default_graph
+from worker_client.default_graph import graph_of
 from worker_client.fanout import Routed
 from worker_client.graph import Graph
 from worker_client.graph_collections import global_variables, local_variables
 from worker_client.graph_variable import GraphVariable
-from worker_client.operation import Operation, OutputSpec, Tensor
+from worker_client.operation import Operation, OutputSpec
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.state_ops import is_variable_initialized
 from worker_client.tensor_shape import TensorShape
@@ -97,7 +97,7 @@ def report_uninitialized_variables(
         TypeError: Something is no variable, or of both kinds.
     """
     graph, lazy, eager = _sorted_out(_all_variables() if var_list is None else var_list)
-    names = np.array([each.spec.name.encode() for each in (*lazy, *eager)], np.bytes_)
+    names = np.array([each.spec.name.encode() for each in lazy or eager], np.bytes_)
     if eager or not graph.deferred:
         return names[~_are_initialized(eager)]
     with graph.name_scope(name):
@@ -161,8 +161,7 @@ def _sorted_out(variables: Iterable[Any]) -> tuple[Graph, list[GraphVariable], l
         raise TypeError(
             f"{lazy[0].name} belongs to a deferred graph and {eager[0].name} does not; initialise them separately"
         )
-    graph = next((each.graph for each in (*lazy, *eager)), get_default_graph())
-    return graph, lazy, eager
+    return graph_of(lazy or eager), lazy, eager
 
 
 def _are_initialized(variables: Sequence[Variable]) -> Array:

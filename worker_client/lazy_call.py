@@ -16,6 +16,7 @@ from worker_client.default_graph import graph_of
 from worker_client.operation import OutputSpec, Tensor
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.shape_inference import MAX_KEPT_SIZE, inferred
+from worker_client.tensor_shape import TensorShape
 
 
 def lazy_call(
@@ -96,6 +97,9 @@ def is_lazy(value: Any) -> bool:
 class _Call:
     """A function and its arguments, with slots where the values of tensors belong.
 
+    Arrays of numbers that cannot be sizes or indices have slots as well, so that shape inference treats them, and
+    whatever size they have, like tensors.
+
     Attributes:
         op_type: What the operation is called.
         inputs: The tensors.
@@ -106,12 +110,17 @@ class _Call:
     ):
         self.op_type = op_type
         self.inputs: list[Tensor] = []
+        self._arrays: list[Array] = []
         self._function = function
         self._positional = [self._template(each) for each in arguments]
         self._named = {key: self._template(each) for key, each in keywords.items()}
 
     def __call__(self, *values: Array) -> Array:
-        positional, named = _filled(self._positional, values), _filled(self._named, values)
+        return self.applied(values, self._arrays)
+
+    def applied(self, values: Sequence[Array], arrays: Sequence[Array]) -> Array:
+        """Makes the call with values for the tensors and for the arrays among its arguments."""
+        positional, named = _filled(self._positional, values, arrays), _filled(self._named, values, arrays)
         with np.errstate(all="ignore"):  # as TensorFlow's kernels: no warnings, but infinities and nan
             result = self._function(*positional, **named)
         if isinstance(result, list | tuple):
@@ -121,6 +130,22 @@ class _Call:
     def freeze(self) -> None:
         """Makes it independent of arrays that belong to others."""
         self._positional, self._named = _frozen(self._positional), _frozen(self._named)
+        self._arrays = [_frozen(array) for array in self._arrays]
+
+    def output(self, *, is_view: bool) -> OutputSpec:
+        """Returns what is known about the result."""
+        arrays = [OutputSpec(array.dtype, TensorShape(array.shape)) for array in self._arrays]
+        specs = [OutputSpec(tensor.dtype, tensor.shape) for tensor in self.inputs]
+        named = [f"{tensor.name} ({tensor.dtype.name}{tensor.shape})" for tensor in self.inputs]
+        named += [f"a constant ({array.dtype.name}{array.shape})" for array in arrays]
+        number = len(specs)
+        return inferred(
+            lambda *values: self.applied(values[:number], values[number:]),
+            [*specs, *arrays],
+            description=f"{self.op_type} of {' and '.join(named) or 'constants'}",
+            may_shrink=self.may_shrink,
+            is_view=is_view,
+        )
 
     @property
     def may_shrink(self) -> bool:
@@ -134,6 +159,9 @@ class _Call:
             return {key: self._template(each) for key, each in value.items()}
         if isinstance(value, slice):
             return slice(*(self._template(bound) for bound in (value.start, value.stop, value.step)))
+        if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind not in "biu":
+            self._arrays.append(value)
+            return _ArraySlot(len(self._arrays) - 1)
         tensor = tensor_or_none(value)
         if tensor is None:
             return value
@@ -145,7 +173,7 @@ def _added(deferred: _Call, name: str | None, output: OutputSpec | None, *, is_v
     graph = graph_of(deferred.inputs)
     deferred.freeze()
     if output is None:
-        output = inferred(deferred, deferred.inputs, deferred.op_type, may_shrink=deferred.may_shrink, is_view=is_view)
+        output = deferred.output(is_view=is_view)
     op = graph.create_op(deferred.op_type, deferred.inputs, [output], name=name, computation=Kernel(deferred))
     return op.outputs[0]
 
@@ -157,6 +185,12 @@ class _Slot:
 
     def __init__(self, position: int):
         self.position = position
+
+
+class _ArraySlot(_Slot):
+    """Where an array belongs that is not a tensor's."""
+
+    __slots__ = ()
 
 
 def _is_plain(value: Sequence[Any]) -> bool:
@@ -176,15 +210,15 @@ def _frozen(template: Any) -> Any:
     return copy
 
 
-def _filled(template: Any, values: Sequence[Array]) -> Any:
+def _filled(template: Any, values: Sequence[Array], arrays: Sequence[Array]) -> Any:
     if isinstance(template, _Slot):
-        return values[template.position]
+        return (arrays if isinstance(template, _ArraySlot) else values)[template.position]
     if isinstance(template, list | tuple) and _is_plain(template):
-        return type(template)([_filled(each, values) for each in template])
+        return type(template)([_filled(each, values, arrays) for each in template])
     if isinstance(template, dict):
-        return {key: _filled(each, values) for key, each in template.items()}
+        return {key: _filled(each, values, arrays) for key, each in template.items()}
     if isinstance(template, slice):
-        return slice(*(_filled(bound, values) for bound in (template.start, template.stop, template.step)))
+        return slice(*(_filled(bound, values, arrays) for bound in (template.start, template.stop, template.step)))
     return template
 
 
@@ -201,6 +235,6 @@ def _constants(template: Any) -> Iterator[int]:
     elif isinstance(template, np.ndarray):
         yield from template.shape
         if template.dtype.kind in "iu" and template.size:
-            yield int(np.abs(template.astype(object)).max())
+            yield max(abs(int(template.min())), abs(int(template.max())))
     elif isinstance(template, int | np.integer):
         yield abs(int(template))

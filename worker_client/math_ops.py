@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ps_protocol.operations import Array
-from worker_client.array_ops import constant, convert_to_tensor, identity, rank
-from worker_client.array_ops import range as range_
+from worker_client.constant_ops import constant, convert_to_tensor, identity, rank
+from worker_client.constant_ops import range as range_
 from worker_client.lazy_call import call
 from worker_client.operands import of_one_dtype
 from worker_client.operation import Tensor

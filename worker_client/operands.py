@@ -31,15 +31,20 @@ def of_one_dtype(operation: str, values: Sequence[Any]) -> list[Any]:
         TypeError: Tensors differ in dtype, or a constant is of another kind.
     """
     operands = [_operand(operation, value) for value in values]
-    leader = next((each for each in operands if isinstance(each, Tensor)), None)
-    if leader is None:
-        leader = next((each for each in operands if hasattr(each, "dtype")), None)
-    if leader is None:
-        leader = tensor_value(operands[0], operation)
+    leader = _leader(operation, operands)
     return [
         each if isinstance(each, Tensor) else _constant(operation, each, leader)
         for each in (_checked(operation, each, leader) for each in operands)
     ]
+
+
+def _leader(operation: str, operands: Sequence[Any]) -> Tensor | Array:
+    """Returns the operand whose dtype the others must have: a tensor, else an array, else the first."""
+    for kind in (Tensor, np.ndarray):
+        for each in operands:
+            if isinstance(each, kind):
+                return each
+    return tensor_value(operands[0], operation)
 
 
 def constant_array(value: Any, dtype: Any, what: str) -> Array:

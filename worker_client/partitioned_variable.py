@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ps_protocol.operations import Array
 from worker_client.dtypes import DType, as_dtype
+from worker_client.operation import OutputSpec
 from worker_client.tensor_shape import ShapeLike, TensorShape
 
 
@@ -95,21 +96,45 @@ class PartitionedVariable:
         return len(self._parts)
 
     def as_tensor(self) -> Any:
-        """Returns the value of the whole: the parts read one by one and put together."""
+        """Returns the value of the whole: the parts read one by one and put together; in a deferred graph a tensor."""
+        if self._is_lazy:
+            return self._lazy_value()
         values = [part.read_value() for part in self._parts]
         return values[0] if len(values) == 1 else np.concatenate(values, axis=self._axis)
+
+    @property
+    def _is_lazy(self) -> bool:
+        return hasattr(self._parts[0], "as_graph_tensor")
+
+    def _lazy_value(self) -> Any:
+        from worker_client.lazy_call import lazy_call  # which knows partitioned variables
+
+        graph, whole = self._parts[0].graph, OutputSpec(self._dtype, self._shape)
+        value = self._parts[0].value()
+        with graph.control_dependencies(None):
+            if len(self._parts) > 1:
+                with graph.name_scope(f"{self._name}/ConcatPartitions/"):
+                    values, along = [part.value() for part in self._parts], {"axis": self._axis}
+                    value = lazy_call(np.concatenate, [values], along, op_type="ConcatV2", name="concat", output=whole)
+            with graph.name_scope(None):
+                return lazy_call(_itself, [value], op_type="Identity", name=self._name, output=whole)
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False:
             raise ValueError(f"{self._name} lives on the ps tasks: an array of it is always a copy")
         return np.asarray(self.as_tensor(), dtype=dtype)
 
-    def assign(self, value: Any, **options: Any) -> list[Any]:
+    def assign(
+        self, value: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True, **options: Any
+    ) -> list[Any]:
         """Replaces the value of the whole.
 
         Args:
-            value: An array of the shape of the whole, another partitioned variable, or a list with one value for each
-                part.
+            value: An array or a tensor of the shape of the whole, another partitioned variable, or a list with one
+                value for each part.
+            use_locking: Ignored; the update of each part is atomic.
+            name: Name of the operations, in a deferred graph.
+            read_value: Whether to return tensors, or else operations, in a deferred graph.
             **options: Passed on to the ``assign`` of each part.
 
         Returns:
@@ -118,18 +143,30 @@ class PartitionedVariable:
         Raises:
             ValueError: The value has another shape; nothing has changed.
         """
-        return self._apply(lambda part, value: part.assign(value, **options), value)
+        del use_locking
+        return self._apply("assign", value, name, read_value, options)
 
-    def assign_add(self, value: Any, **options: Any) -> list[Any]:
+    def assign_add(
+        self, value: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True, **options: Any
+    ) -> list[Any]:
         """Adds to the whole; otherwise as ``assign``."""
-        return self._apply(lambda part, value: part.assign_add(value, **options), value)
+        del use_locking
+        return self._apply("assign_add", value, name, read_value, options)
 
-    def assign_sub(self, value: Any, **options: Any) -> list[Any]:
+    def assign_sub(
+        self, value: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True, **options: Any
+    ) -> list[Any]:
         """Subtracts from the whole; otherwise as ``assign``."""
-        return self._apply(lambda part, value: part.assign_sub(value, **options), value)
+        del use_locking
+        return self._apply("assign_sub", value, name, read_value, options)
 
-    def _apply(self, update: Callable[[Any, Any], Any], value: Any) -> list[Any]:
-        return [update(part, piece) for part, piece in zip(self._parts, self.pieces(value), strict=True)]
+    def _apply(
+        self, method: str, value: Any, name: str | None, read_value: bool, options: Mapping[str, Any]
+    ) -> list[Any]:
+        if self._is_lazy:
+            options = {"name": name, "read_value": read_value, **options}
+        pieces = self.pieces(value)
+        return [getattr(part, method)(piece, **options) for part, piece in zip(self._parts, pieces, strict=True)]
 
     def pieces(self, value: Any) -> Sequence[Any]:
         """Returns what of a value, given as for ``assign``, belongs to each part.
@@ -138,20 +175,51 @@ class PartitionedVariable:
             ValueError: The value has another shape.
         """
         if isinstance(value, PartitionedVariable):
+            if [part.shape for part in value] == [part.shape for part in self._parts]:
+                return [part.value() if value._is_lazy else part.read_value() for part in value]
             value = value.as_tensor()
         if isinstance(value, list):
-            if len(value) != len(self._parts):
-                raise ValueError(
-                    f"partitioned variable {self._name} has {len(self._parts)} parts, the list has {len(value)} values;"
-                    f" give the value of the whole as an array"
-                )
+            self._check_list(value)
             return value
-        if np.shape(value) != self._shape:
+        shape = _shape_of(value)
+        if not shape.is_compatible_with(self._shape):
+            raise ValueError(f"partitioned variable {self._name} has the shape {self._shape}, the value has {shape}")
+        ends = np.cumsum([part.shape[self._axis] for part in self._parts])
+        if not hasattr(value, "as_graph_tensor"):
+            return np.split(np.asarray(value), ends[:-1], axis=self._axis)
+        return [self._lazy_piece(value, part, int(end)) for part, end in zip(self._parts, ends, strict=True)]
+
+    def _check_list(self, values: list[Any]) -> None:
+        if len(values) != len(self._parts):
             raise ValueError(
-                f"partitioned variable {self._name} has the shape {self._shape}, the value has {list(np.shape(value))}"
+                f"partitioned variable {self._name} has {len(self._parts)} parts, the list has {len(values)} values;"
+                f" give the value of the whole as an array"
             )
-        ends = np.cumsum([part.shape[self._axis] for part in self._parts[:-1]])
-        return np.split(np.asarray(value), ends, axis=self._axis)
+        for part, value in zip(self._parts, values, strict=True):
+            shape = _shape_of(value)
+            if shape.ndims != 0 and not shape.is_compatible_with(part.shape):
+                raise ValueError(f"{part.name} has the shape {list(part.shape)}, the value for it has {shape}")
+
+    def _lazy_piece(self, value: Any, part: Any, end: int) -> Any:
+        from worker_client.lazy_call import lazy_call
+
+        axis, start = self._axis, end - part.shape[self._axis]
+
+        def piece(whole: Array) -> Array:
+            if whole.shape != self._shape:
+                raise ValueError(f"partitioned variable {self._name} has the shape {self._shape}")
+            return np.take(whole, range(start, end), axis=axis)
+
+        output = OutputSpec(value.dtype, TensorShape(part.shape))
+        return lazy_call(piece, [value], op_type="SplitV", name="split", output=output)
 
     def __repr__(self) -> str:
         return f"<PartitionedVariable {self._name!r} shape={self._shape} dtype={self._dtype.name} parts={len(self)}>"
+
+
+def _shape_of(value: Any) -> TensorShape:
+    return TensorShape(value.shape if hasattr(value, "as_graph_tensor") else np.shape(value))
+
+
+def _itself(value: Array) -> Array:
+    return value

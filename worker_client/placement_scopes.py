@@ -42,7 +42,7 @@ class PlacementScopes:
     """
 
     def __init__(self, like: PlacementScopes | None = None) -> None:
-        self.devices = DeviceScopes(like.devices.innermost if like else None)
+        self.devices: DeviceScopes = DeviceScopes(like.devices.innermost if like else None)
         self._leaders: tuple[Operation, ...] = like._leaders if like else ()
 
     @contextmanager

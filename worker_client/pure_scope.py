@@ -24,6 +24,19 @@ class ScopeDefaults(NamedTuple):
     dtype: Any = None
     use_resource: bool | None = None
 
+    @property
+    def are_none(self) -> bool:
+        """Whether nothing is set; by identity, since an array does not compare with None."""
+        return (
+            self.initializer is None
+            and self.regularizer is None
+            and self.caching_device is None
+            and self.partitioner is None
+            and self.custom_getter is None
+            and self.dtype is None
+            and self.use_resource is None
+        )
+
     def apply_to(self, scope: VariableScope) -> None:
         """Sets them on a scope that has what it inherits."""
         if self.initializer is not None:

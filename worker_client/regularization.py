@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from ps_protocol.operations import Array
 from worker_client.graph_keys import GraphKeys
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
     from worker_client.graph import Graph
 
 
-class RegularizationLoss:
+class RegularizationLoss(NDArrayOperatorsMixin):
     """The regularization loss of a variable outside of a deferred graph: computed, from the present value, when asked.
 
-    Called, or taken for an array, it gives the loss; 0 if the regularizer makes none.
+    Called, in arithmetic or taken for an array, it gives the loss; 0 if the regularizer makes none.
 
     Attributes:
         variable: The variable.
@@ -39,6 +40,10 @@ class RegularizationLoss:
         if copy is False:
             raise ValueError(f"the loss {self.name} is computed anew each time: an array of it is always a copy")
         return np.array(self(), dtype=dtype)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        arrays = [each() if isinstance(each, RegularizationLoss) else each for each in inputs]
+        return getattr(ufunc, method)(*arrays, **kwargs)
 
     def __float__(self) -> float:
         return float(self())

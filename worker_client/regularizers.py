@@ -10,7 +10,7 @@ import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from worker_client.array_ops import constant
+from worker_client.constant_ops import constant
 from worker_client.dtypes import as_dtype
 from worker_client.graph_collections import add_to_collection, get_collection
 from worker_client.graph_keys import GraphKeys
@@ -118,7 +118,9 @@ def _scaled(scale: Any, scope: str | None, default_name: str, loss: Callable[[An
 
 def _check_scale(scale: Any, what: str) -> None:
     if isinstance(scale, numbers.Integral):
-        raise ValueError(f"the scale of {what} should be a floating-point number, not the integer {scale!r}")
+        raise ValueError(  # noqa: TRY004 - as TensorFlow
+            f"the scale of {what} should be a floating-point number, not the integer {scale!r}"
+        )
     if _is_number(scale) and not scale >= 0:
         raise ValueError(f"the scale of {what} should not be less than 0, as {scale!r} is")
 

@@ -50,9 +50,7 @@ class ScopeCounters:
 
     def count(self, name: str) -> int:
         """Returns how often the scope was entered since the counts above it were last cleared."""
-        node: _Node | None = self._root
-        for part in name.split("/"):
-            node = node.below.get(part) if node else None
+        node = self._find(name)
         return node.count if node else 0
 
     def increment(self, name: str) -> None:
@@ -61,7 +59,9 @@ class ScopeCounters:
 
     def clear_below(self, name: str) -> None:
         """Forgets the entries of scopes inside this one."""
-        self._own_node(name).below = {}
+        node = self._find(name)
+        if node is not None and node.below:
+            self._own_node(name).below = {}
 
     def snapshot(self) -> Snapshot:
         """Returns a copy of all counts."""
@@ -84,13 +84,26 @@ class ScopeCounters:
             node.free_number += 1
         return f"{default_name}_{node.free_number}"
 
-    def _own_node(self, name: str) -> _Node:
-        """The node of a name, made if missing, with all above it free to be changed."""
-        node = self._root = self._owned(self._root)
+    def _find(self, name: str) -> _Node | None:
+        node = self._root
         for part in name.split("/"):
             below = node.below.get(part)
-            node.below[part] = node = _Node(self._owner) if below is None else self._owned(below)
+            if below is None:
+                return None
+            node = below
         return node
 
-    def _owned(self, node: _Node) -> _Node:
-        return node if node.owner == self._owner else node.copy(self._owner)
+    def _own_node(self, name: str) -> _Node:
+        """The node of a name, made if missing, with all above it free to be changed."""
+        owner = self._owner
+        if self._root.owner != owner:
+            self._root = self._root.copy(owner)
+        node = self._root
+        for part in name.split("/"):
+            below = node.below.get(part)
+            if below is None:
+                below = node.below[part] = _Node(owner)
+            elif below.owner != owner:
+                below = node.below[part] = below.copy(owner)
+            node = below
+        return node

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -56,7 +56,13 @@ class Session:
     def graph(self) -> Graph:
         return self._graph
 
-    def run(self, fetches: Any, feed_dict: Mapping[Any, Any] | None = None, options: Any = None) -> Any:
+    def run(
+        self,
+        fetches: Any,
+        feed_dict: Mapping[Any, Any] | None = None,
+        options: Any = None,
+        run_metadata: Any = None,
+    ) -> Any:
         """Runs what is asked for, everything that it needs included, each operation once.
 
         All reads of variables that do not wait for an update are made in one exchange with each ps task, all updates
@@ -66,6 +72,7 @@ class Session:
             fetches: A tensor, a variable, an operation, a name of one, or a nested list, tuple or dict of those.
             feed_dict: Values to use instead of computing those tensors.
             options: Ignored.
+            run_metadata: Ignored.
 
         Returns:
             Values in the structure of ``fetches``; None for an operation.
@@ -77,7 +84,7 @@ class Session:
             FailedPreconditionError: A variable that is read has not been initialised.
             InvalidArgumentError: A placeholder is not fed, or a value does not fit.
         """
-        del options
+        del options, run_metadata
         self._check_open()
         wanted = Fetches(self._graph, fetches)
         feeds = dict(self._fed(key, value) for key, value in (feed_dict or {}).items())
@@ -114,11 +121,22 @@ class Session:
         self._runtime.place(found)
         self._runtime.wait_until_initialized(found, timeout_s)
 
-    def make_callable(self, fetches: Any, feed_list: Sequence[Any] | None = None) -> Any:
-        """Returns a function that runs ``fetches`` with its arguments as values for ``feed_list``."""
-        keys = list(feed_list or ())
+    def make_callable(
+        self, fetches: Any, feed_list: Sequence[Any] | None = None, accept_options: bool = False
+    ) -> Callable[..., Any]:
+        """Returns a function that runs ``fetches`` with its arguments as values for ``feed_list``.
 
-        def call(*values: Any) -> Any:
+        Args:
+            fetches: As for ``run``.
+            feed_list: Tensors to be fed.
+            accept_options: Whether the function takes ``options`` and ``run_metadata`` as well, and ignores them.
+        """
+        keys = list(feed_list or ())
+        known = {"options", "run_metadata"} if accept_options else set()
+
+        def call(*values: Any, **options: Any) -> Any:
+            if not options.keys() <= known:
+                raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(options.keys() - known))}")
             if len(values) != len(keys):
                 raise TypeError(f"{len(keys)} values are to be fed, {len(values)} are given")
             return self.run(fetches, dict(zip(keys, values, strict=True)))

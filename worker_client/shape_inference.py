@@ -16,7 +16,7 @@ import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
-from worker_client.operation import OutputSpec, Tensor
+from worker_client.operation import OutputSpec
 from worker_client.tensor_shape import TensorShape
 
 MAX_KEPT_SIZE: Final = 16
@@ -56,14 +56,19 @@ class _Trial:
 
 
 def inferred(
-    function: Callable[..., Array], inputs: Sequence[Tensor], op_type: str, *, may_shrink: bool, is_view: bool = False
+    function: Callable[..., Array],
+    inputs: Sequence[OutputSpec],
+    *,
+    description: str,
+    may_shrink: bool,
+    is_view: bool = False,
 ) -> OutputSpec:
     """Returns what is known about a result.
 
     Args:
         function: Called on stand-ins for the inputs.
-        inputs: Its arguments.
-        op_type: What the operation is called, for errors.
+        inputs: What is known about its arguments.
+        description: The operation and its arguments, for errors.
         may_shrink: Whether the function treats large sizes like small ones: it holds no constants beyond
             ``MAX_KEPT_SIZE`` that would mean something else for smaller arrays.
         is_view: Whether the function only looks at its arguments in another way, so that their size is no matter.
@@ -81,26 +86,26 @@ def inferred(
         except _MISFITS as error:
             failure = failure or error
         except (TypeError, ArithmeticError) as error:
-            raise TypeError(f"{op_type} cannot be applied to {_described(inputs)}: {error}") from error
+            raise TypeError(f"{description}: the dtypes do not fit: {error}") from error
         else:
             return _merged(first, second, trial, inputs)
-    if failure is not None and all(tensor.shape.is_fully_defined() for tensor in inputs):
-        raise ValueError(f"{op_type} does not fit {_described(inputs)}: {failure}") from failure
+    if failure is not None and all(spec.shape.is_fully_defined() for spec in inputs):
+        raise ValueError(f"{description}: the shapes do not fit: {failure}") from failure
     return OutputSpec(_dtype(function, inputs))
 
 
-def _dtype(function: Callable[..., Array], inputs: Sequence[Tensor]) -> np.dtype[Any]:
+def _dtype(function: Callable[..., Array], inputs: Sequence[OutputSpec]) -> np.dtype[Any]:
     """Returns the dtype of a result of which nothing else is known."""
-    ones: _Sizes = {size: 1 for tensor in inputs if tensor.shape.ndims is not None for size in tensor.shape}
+    ones: _Sizes = {size: 1 for spec in inputs if spec.shape.ndims is not None for size in spec.shape}
     try:
         return function(*_stand_ins(inputs, ones, 0)).dtype
     except _MISFITS:
-        return np.result_type(*(tensor.dtype for tensor in inputs))
+        return np.result_type(*(spec.dtype for spec in inputs))
 
 
-def _trials(inputs: Sequence[Tensor], *, may_shrink: bool, is_view: bool) -> Iterator[_Trial]:
+def _trials(inputs: Sequence[OutputSpec], *, may_shrink: bool, is_view: bool) -> Iterator[_Trial]:
     """The trials to make until one succeeds."""
-    shapes = [() if tensor.shape.ndims is None else tuple(tensor.shape) for tensor in inputs]
+    shapes = [() if spec.shape.ndims is None else tuple(spec.shape) for spec in inputs]
     known = sorted({size for shape in shapes for size in shape if size is not None})
     shrunk: tuple[dict[int | None, int], ...] = ({}, {})
     large: list[int | None] = [size for size in known if size > MAX_KEPT_SIZE]
@@ -117,11 +122,12 @@ def _trials(inputs: Sequence[Tensor], *, may_shrink: bool, is_view: bool) -> Ite
         yield _Trial((exact[0], exact[1]))
     if any(None in shape for shape in shapes) and (is_affordable or can_shrink):
         base = exact if is_affordable else shrunk
-        for size in known:  # an unknown size may have to be one of the others
-            yield _Trial(({**base[0], None: base[0][size]}, {**base[1], None: base[1][size]}), is_faithful=False)
+        for size in [*known, 1]:  # an unknown size may have to be one of the others
+            first, second = ({**sizes, None: sizes.get(size, 1)} for sizes in base)
+            yield _Trial((first, second), is_faithful=False)
 
 
-def _results(function: Callable[..., Array], inputs: Sequence[Tensor], trial: _Trial) -> tuple[Array, Array]:
+def _results(function: Callable[..., Array], inputs: Sequence[OutputSpec], trial: _Trial) -> tuple[Array, Array]:
     first = function(*_stand_ins(inputs, trial.sizes[0], 0))
     try:
         return first, function(*_stand_ins(inputs, trial.sizes[1], 1))
@@ -129,22 +135,18 @@ def _results(function: Callable[..., Array], inputs: Sequence[Tensor], trial: _T
         return first, function(*_stand_ins(inputs, trial.sizes[1], 0))
 
 
-def _stand_ins(inputs: Sequence[Tensor], sizes: _Sizes, integer: int) -> list[Array]:
+def _stand_ins(inputs: Sequence[OutputSpec], sizes: _Sizes, integer: int) -> list[Array]:
     """Arrays without memory of their own, of integers (which may be indices) ``integer``, of others the opposite."""
     stand_ins = []
-    for tensor in inputs:
-        shape = () if tensor.shape.ndims is None else tuple(sizes[size] for size in tensor.shape)
-        element = integer if tensor.dtype.kind in "iu" else 1 - integer
-        stand_ins.append(np.broadcast_to(np.full((), element, tensor.dtype), shape))
+    for spec in inputs:
+        shape = () if spec.shape.ndims is None else tuple(sizes[size] for size in spec.shape)
+        element = integer if spec.dtype.kind in "iu" else 1 - integer
+        stand_ins.append(np.broadcast_to(np.full((), element, spec.dtype), shape))
     return stand_ins
 
 
-def _merged(first: Array, second: Array, trial: _Trial, inputs: Sequence[Tensor]) -> OutputSpec:
-    if first.ndim != second.ndim or any(tensor.shape.ndims is None for tensor in inputs):
+def _merged(first: Array, second: Array, trial: _Trial, inputs: Sequence[OutputSpec]) -> OutputSpec:
+    if first.ndim != second.ndim or any(spec.shape.ndims is None for spec in inputs):
         return OutputSpec(first.dtype)
     sizes = zip(first.shape, second.shape, strict=True)
     return OutputSpec(first.dtype, TensorShape(trial.size(*pair) for pair in sizes))
-
-
-def _described(inputs: Sequence[Tensor]) -> str:
-    return " and ".join(f"{tensor.name} ({tensor.dtype.name}{tensor.shape})" for tensor in inputs) or "its constants"

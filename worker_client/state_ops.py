@@ -8,19 +8,13 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-import numpy as np
-
-from ps_protocol.operations import Array, CountUpTo, Gather, ScatterRule
-from worker_client import row_updates
-from worker_client.computation import VariableAccess
+from ps_protocol.operations import CountUpTo, ScatterRule
+from worker_client import row_operations
 from worker_client.graph_variable import GraphVariable
 from worker_client.graph_variable_updates import check_counts
-from worker_client.lazy_call import tensor_or_none
-from worker_client.operation import OutputSpec, Tensor
+from worker_client.operation import Tensor
 from worker_client.partitioned_variable import PartitionedVariable
-from worker_client.tensor_shape import TensorShape
-from worker_client.values import row_indices
-from worker_client.variable import Variable
+from worker_client.variable import Variable, tensor_of
 
 AnyVariable: TypeAlias = GraphVariable | Variable
 
@@ -89,11 +83,11 @@ def count_up_to(ref: AnyVariable, limit: int, name: str | None = None) -> Any:
         ValueError: It is not a scalar.
         OutOfRangeError: At once, or when a session runs it: the limit is reached.
     """
-    if isinstance(_variable(ref), GraphVariable):
-        return ref.counted(limit, name)
-    check_counts(ref.spec)
-    before = ref.run(CountUpTo(ref.spec.name, int(limit))).tensor
-    return None if before is None else before[()]
+    variable = _variable(ref)
+    if isinstance(variable, GraphVariable):
+        return variable.counted(limit, name)
+    check_counts(variable.spec)
+    return tensor_of(variable.run(CountUpTo(variable.spec.name, int(limit))))[()]
 
 
 def is_variable_initialized(variable: AnyVariable) -> Any:
@@ -121,24 +115,8 @@ def gather_rows(variable: AnyVariable, indices: Any, name: str | None = None) ->
         ValueError: It is a scalar.
         InvalidArgumentError: At once, or when a session runs it: an index is out of range.
     """
-    variable = _variable(variable)
-    spec = variable.spec
-    row_updates.check_shapes(spec, TensorShape(), TensorShape(), depth=1)
-    if isinstance(variable, Variable):
-        return variable.gather(indices)
-    tensor = tensor_or_none(indices)
-    rows = None if tensor is not None else row_indices(indices, spec, copy=True)
-    shape = tensor.shape if tensor is not None else TensorShape(np.shape(rows))
-
-    def request(_: int, *values: Array) -> Gather:
-        return Gather(spec.name, row_indices(values[0] if rows is None else rows, spec))
-
-    output = OutputSpec(spec.dtype, TensorShape() if shape.ndims is None else TensorShape([*shape, *spec.shape[1:]]))
-    access = VariableAccess(variable, request)
-    inputs = [] if tensor is None else [tensor]
-    with variable.graph.colocate_with(variable.op):
-        op = variable.graph.create_op("GatherV2", inputs, [output], name=name, computation=access)
-    return op.outputs[0]
+    found = _variable(variable)
+    return found.gather(indices) if isinstance(found, Variable) else found.sparse_read(indices, name)
 
 
 def scatter_update(
@@ -280,7 +258,7 @@ def _scatter(ref: AnyVariable, rule: ScatterRule, indices: Any, updates: Any, na
     variable = _variable(ref)
     if isinstance(variable, GraphVariable):
         return variable.scatter(rule, indices, updates, name)
-    variable.run(row_updates.scatter(variable.spec, rule, indices, updates))
+    variable.run(row_operations.scatter(variable.spec, rule, indices, updates))
     return variable
 
 
@@ -288,5 +266,5 @@ def _scatter_nd(ref: AnyVariable, rule: ScatterRule, indices: Any, updates: Any,
     variable = _variable(ref)
     if isinstance(variable, GraphVariable):
         return variable.scatter_nd(rule, indices, updates, name)
-    variable.run(row_updates.scatter_nd(variable.spec, rule, indices, updates))
+    variable.run(row_operations.scatter_nd(variable.spec, rule, indices, updates))
     return variable

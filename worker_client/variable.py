@@ -358,6 +358,10 @@ class Variable(NDArrayOperatorsMixin):
             return self
         return mapped(self._runner.run_later(self.ps_task, operation), lambda _: self)
 
+    def is_run_by(self, runner: OperationRunner) -> bool:
+        """Whether it is this runner that carries out its operations, so that it can do so together with others."""
+        return self._runner is runner
+
     def run(self, operation: Operation) -> Result:
         """Carries out an operation on this variable and waits; raises its error."""
         expected_bytes = reply_bytes(operation, self.spec)

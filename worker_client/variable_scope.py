@@ -110,8 +110,8 @@ class variable_scope:  # noqa: N801 - TensorFlow's name, used like a function
         defaults = ScopeDefaults(
             initializer, regularizer, caching_device, partitioner, custom_getter, dtype, use_resource
         )
-        self._defaults = NO_DEFAULTS if all(default is None for default in defaults) else defaults
-        self._graph = graph_of(values or ())
+        self._defaults = NO_DEFAULTS if defaults.are_none else defaults
+        self._graph = graph_of(values) if values else get_default_graph()
         self._way: tuple[str | None, PureScope] | None = None  # once it has been entered
         self._open: list[tuple[Default, OpenNameScope | None]] = []
 

@@ -258,7 +258,8 @@ def _initial_value(request: GetterRequest) -> tuple[Any, np.dtype[Any] | None]:
         return initializer, None
     if request.shape.is_fully_defined():
         shape = request.shape.as_tuple()
-        return BoundInitializer(initializer, request.dtype, shape, request.slice), request.dtype
+        is_default = request.initializer is None
+        return BoundInitializer(initializer, request.dtype, shape, request.slice, is_default), request.dtype
     if _needs_no_arguments(initializer):
         return initializer, None
     raise ValueError(

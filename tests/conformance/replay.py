@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tests.conformance import names_only
+import worker_client.compat.v1 as tf
 
 REFERENCE = Path(__file__).parent / "reference"
 TRACES = REFERENCE / "traces"
@@ -34,7 +34,7 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 def first_difference(record: dict[str, Any]) -> str:
     """Runs one program; returns where its trace first differs from the recorded one, "" if nowhere."""
-    trace = scope_programs.Interpreter(names_only).run(record["program"])
+    trace = scope_programs.Interpreter(tf).run(record["program"])
     missing = ["missing"]
     for index, (reference, event) in enumerate(zip_longest(record["trace"], trace, fillvalue=missing)):
         if not scope_programs.same_event(reference, event):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ps_protocol.cluster_spec import ClusterSpec
+import worker_client.compat.v1 as tf
 
 CASES: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "reference" / "traces" / "clusters.json").read_text(encoding="utf-8")
@@ -19,10 +19,10 @@ ANSWERS = [
 ]
 QUESTIONS: dict[str, Callable[..., object]] = {
     "jobs": lambda spec: sorted(spec.jobs),
-    "as_dict": ClusterSpec.as_dict,
-    "num_tasks": ClusterSpec.num_tasks,
-    "task_indices": ClusterSpec.task_indices,
-    "job_tasks": ClusterSpec.job_tasks,
+    "as_dict": tf.train.ClusterSpec.as_dict,
+    "num_tasks": tf.train.ClusterSpec.num_tasks,
+    "task_indices": tf.train.ClusterSpec.task_indices,
+    "job_tasks": tf.train.ClusterSpec.job_tasks,
     "task_address": lambda spec, job, index: spec.task_address(job, int(index)),
 }
 
@@ -30,7 +30,7 @@ QUESTIONS: dict[str, Callable[..., object]] = {
 def answer_of(given: Any, question: str) -> dict[str, Any]:
     method, *arguments = question.split(":")
     try:
-        result = QUESTIONS[method](ClusterSpec(given), *arguments)
+        result = QUESTIONS[method](tf.train.ClusterSpec(given), *arguments)
     except Exception as error:  # noqa: BLE001 - whatever it raises is the answer
         return {"error": type(error).__name__}
     return {"result": json.loads(json.dumps(result))}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.conformance import names_only, replay
-from worker_client.device import DeviceSpec
+import worker_client.compat.v1 as tf
+from tests.conformance import replay
 
 CASES: list[dict[str, Any]] = json.loads((replay.TRACES / "devices.json").read_text(encoding="utf-8"))
 
@@ -16,9 +16,9 @@ CASES: list[dict[str, Any]] = json.loads((replay.TRACES / "devices.json").read_t
 def outcome(case: dict[str, Any]) -> dict[str, Any]:
     try:
         if "parse" in case:
-            return {"result": DeviceSpec.from_string(case["parse"]).to_string()}
-        with names_only.Graph().as_default(), names_only.device(case["outer"]), names_only.device(case["inner"]):
-            return {"result": names_only.constant(1.0).device}
+            return {"result": tf.DeviceSpec.from_string(case["parse"]).to_string()}
+        with tf.Graph().as_default(), tf.device(case["outer"]), tf.device(case["inner"]):
+            return {"result": tf.constant(1.0).device}
     except Exception as error:  # noqa: BLE001 - whatever it raises is the outcome
         return {"error": type(error).__name__}
 

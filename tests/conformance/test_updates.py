@@ -1,4 +1,4 @@
-"""Updates have TensorFlow's results: a replay of the recorded ones on the store."""
+"""Updates have TensorFlow's results: a replay of the recorded ones on the store, and by a session."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import worker_client.compat.v1 as tf
 from ps_protocol import errors
 from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.operations import (
@@ -49,6 +50,16 @@ def run(store: VariableStore, case: dict[str, Any]) -> Result:
     return store.update(Update(NAME, UpdateRule[method.upper()], value))
 
 
+def operation_of(variable: Any, case: dict[str, Any]) -> Any:
+    method = case["method"]
+    if method == "gather":
+        return tf.gather(variable, case["indices"])
+    value = np.array(case["value"], case["dtype"])
+    if method.startswith("scatter_"):
+        return getattr(tf, method)(variable, case["indices"], value)
+    return getattr(variable, method)(value)
+
+
 def value_of(store: VariableStore) -> Array:
     tensor = store.read(Read(NAME)).tensor
     assert tensor is not None
@@ -70,5 +81,22 @@ def test_updates_as_tensorflow_does(case: dict[str, Any]) -> None:
         return
     result = run(store, case)
     actual = value_of(store) if result.tensor is None else result.tensor
+    assert actual.dtype == initial.dtype
+    np.testing.assert_array_equal(actual, np.array(case["result"], case["dtype"]))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['method']}-{case['dtype']}")
+def test_updates_by_a_session_as_tensorflow_does(case: dict[str, Any]) -> None:
+    initial = np.array(case["initial"], case["dtype"])
+    with tf.Graph().as_default(), tf.variable_scope("scope"), tf.Session() as session:
+        variable = tf.get_variable("w", initializer=initial)
+        operation = operation_of(variable, case)
+        session.run(variable.initializer)
+        if "error" in case:
+            with pytest.raises(getattr(tf.errors, case["error"]), match=NAME):
+                session.run(operation)
+            np.testing.assert_array_equal(session.run(variable), initial)
+            return
+        actual = session.run(operation)
     assert actual.dtype == initial.dtype
     np.testing.assert_array_equal(actual, np.array(case["result"], case["dtype"]))

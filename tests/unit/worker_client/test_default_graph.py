@@ -98,9 +98,7 @@ def opened_client() -> Iterator[Client]:
     default_client.closed(connected)
 
 
-def test_outside_of_blocks_the_newest_connection_counts(
-    opened_client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_outside_of_blocks_the_newest_connection_counts(opened_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "worker_client.compat.v1", raising=False)
     assert get_default_graph() is opened_client.graph
     before = opened_client.graph

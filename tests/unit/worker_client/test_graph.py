@@ -66,7 +66,7 @@ def test_a_tensor_knows_where_it_comes_from() -> None:
     with graph.device("/cpu:0"):
         tensor = graph.create_op("Const", outputs=[FLOAT], name="c").outputs[0]
     assert (tensor.name, tensor.graph, tensor.device) == ("c:0", graph, "/device:CPU:0")
-    assert (tensor.shape, tensor.get_shape(), tensor.dtype) == ((2,), (2,), np.float32)
+    assert (tensor.shape, tensor.get_shape(), tensor.dtype.name) == ((2,), (2,), "float32")
     assert operation_of(tensor) is tensor.op
     assert operation_of(tensor.op) is tensor.op
 

@@ -154,8 +154,8 @@ def test_a_creator_can_compute_the_initial_value() -> None:
         return next_creator(**keywords)
 
     with variable_creator_scope(creator):
-        get_variable("v", [2], initializer=lambda shape, dtype: np.ones(shape, dtype))
-    assert values[0].tolist() == [1.0, 1.0]
+        get_variable("v", [2], initializer=lambda shape, dtype: np.full(shape, 2, dtype))
+    assert values[0].tolist() == [2.0, 2.0]
 
 
 def test_what_creators_pass_on_is_checked() -> None:

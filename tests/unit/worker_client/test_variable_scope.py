@@ -190,7 +190,7 @@ def test_defaults_are_inherited_and_overridden() -> None:
         assert get_variable("w", [1], initializer=three).dtype == np.float64
         with variable_scope("b", initializer=three) as inner:
             assert get_variable("v", [1]).array.tolist() == [3.0]
-            assert (inner.initializer, inner.dtype) == (three, np.float64)
+            assert (inner.initializer, inner.dtype.name) == (three, "float64")
         assert outer.initializer is four
 
 
@@ -215,7 +215,7 @@ def test_every_default_can_be_set_and_asked_for() -> None:
     scope.set_use_resource(True)
     with variable_scope(scope) as entered:
         assert (entered.initializer, entered.regularizer, entered.caching_device) == (1, regularizer, "/cpu:0")
-        assert (entered.partitioner, entered.custom_getter, entered.dtype) == (partitioner, getter, np.int32)
+        assert (entered.partitioner, entered.custom_getter, entered.dtype.name) == (partitioner, getter, "int32")
         assert entered.use_resource is True
 
 

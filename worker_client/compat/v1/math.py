@@ -1,5 +1,6 @@
 """``tf.math``: arithmetic, comparisons and reductions, which are at the top as well."""
 
+from worker_client.array_ops import argmax, argmin
 from worker_client.math_ops import (
     abs,  # noqa: A004 - TensorFlow's name
     add,
@@ -37,7 +38,6 @@ from worker_client.math_ops import (
     subtract,
     tanh,
 )
-from worker_client.shape_ops import argmax, argmin
 
 __all__ = [
     "abs",

@@ -1,7 +1,7 @@
-"""Updates of rows and of single elements, from the index forms of TensorFlow to the one that the ps carries out.
+"""Reads and updates of rows and elements, from the index forms of TensorFlow to the one that the ps carries out.
 
-A ps scatters rows, which are slices along the first dimensions taken as one. So an update of elements at indices of
-any depth is one operation, atomic like all others.
+A ps gathers and scatters rows, which are slices along the first dimensions taken as one. So whatever the depth of the
+indices, it is one operation, atomic like all others.
 """
 
 from __future__ import annotations
@@ -11,9 +11,39 @@ from typing import Any
 import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
-from ps_protocol.operations import Array, Scatter, ScatterRule, VariableSpec
+from ps_protocol.operations import Array, Gather, Scatter, ScatterRule, VariableSpec
 from worker_client.tensor_shape import TensorShape
 from worker_client.values import convert, row_indices
+
+
+def gather(spec: VariableSpec, indices: Any) -> Gather:
+    """Returns the operation that reads rows.
+
+    Args:
+        spec: Of the variable.
+        indices: Row numbers, of any shape.
+
+    Raises:
+        DTypeMismatchError: ``indices`` are no integers.
+    """
+    return Gather(spec.name, row_indices(indices, spec))
+
+
+def gather_nd(spec: VariableSpec, indices: Any) -> Gather:
+    """Returns the operation that reads slices or single elements.
+
+    Args:
+        spec: Of the variable.
+        indices: Shape ``[..., depth]``: each names a slice by its place in the first ``depth`` dimensions.
+
+    Raises:
+        InvalidArgumentError: An index is outside of the variable.
+        DTypeMismatchError: ``indices`` are no integers.
+        ShapeMismatchError: Their last dimension does not fit the variable.
+    """
+    places = row_indices(indices, spec)
+    depth = index_depth(spec, TensorShape(places.shape))
+    return Gather(spec.name, _flat_rows(spec, places), depth)
 
 
 def scatter(spec: VariableSpec, rule: ScatterRule, indices: Any, updates: Any) -> Scatter:
@@ -132,6 +162,11 @@ def check_batch(spec: VariableSpec, indices: TensorShape, updates: TensorShape) 
             f"variable {spec}: the indices are for a batch {batch}, which its first dimensions are not",
             variable=spec.name,
         )
+
+
+def with_row_shape(places: TensorShape, row: tuple[int, ...]) -> TensorShape:
+    """Returns the shape of rows: that of the places they are at, as far as known, and that of one row."""
+    return TensorShape() if places.ndims is None else TensorShape([*places, *row])
 
 
 def _flat_rows(spec: VariableSpec, places: Array) -> Array:

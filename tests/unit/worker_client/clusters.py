@@ -1,0 +1,54 @@
+"""A cluster inside the test: real ps tasks, called directly, and as many workers as a test likes."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.task_id import TaskId
+from ps_server.parameter_server import ParameterServer
+from worker_client.client import Client
+from worker_client.placement_strategies import RoundRobinStrategy
+from worker_client.ps_handle import Settings
+
+SPEC = ClusterSpec({"ps": ["ps0.example:1", "ps1.example:1"], "worker": ["w0.example:1", "w1.example:1"]})
+TIMEOUT_S = 30.0
+
+
+class InProcessCluster:
+    """Two ps tasks. As a context manager it closes the workers' connections at the end.
+
+    Attributes:
+        tasks: The ps tasks.
+    """
+
+    def __init__(self) -> None:
+        self.tasks = [ParameterServer(cluster_spec=SPEC, task_index=index, job_seed=3) for index in range(2)]
+        self._clients = ExitStack()
+
+    def client(self, task_index: int = 0, *, settings: Settings | None = None, initialize: bool = True) -> Client:
+        """A connection of a worker; worker 0 is the chief."""
+        client = Client(
+            SPEC,
+            TaskId("worker", task_index),
+            services=[(f"ps{index}.example:1", task) for index, task in enumerate(self.tasks)],
+            settings=settings or Settings(),
+            ps_strategy=RoundRobinStrategy(2),
+            initialize=initialize,
+        )
+        self._clients.callback(client.close)
+        return client
+
+    def batches(self) -> list[int]:
+        """How many batches each ps task has answered."""
+        return [task.status(timeout_s=TIMEOUT_S).batches for task in self.tasks]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._clients.close()

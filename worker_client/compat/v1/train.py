@@ -1,0 +1,14 @@
+"""``tf.train``: what of it concerns variables and clusters."""
+
+from ps_protocol.cluster_spec import ClusterSpec
+from worker_client.global_step import create_global_step, get_global_step, get_or_create_global_step, global_step
+from worker_client.placement import replica_device_setter
+
+__all__ = [
+    "ClusterSpec",
+    "create_global_step",
+    "get_global_step",
+    "get_or_create_global_step",
+    "global_step",
+    "replica_device_setter",
+]
