@@ -1,7 +1,7 @@
 """How fast variables are named, declared and run: ``python -m benchmarks.variable_model [--json FILE]``.
 
-A cluster of two ps processes on this machine and this process as the worker. Times are medians; on a shared machine only
-the ratios say much.
+A cluster of two ps processes on this machine and this process as the worker. On a shared machine only the ratios say
+much.
 """
 
 from __future__ import annotations

@@ -15,15 +15,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category, float_limits, integer_limits, is_ml_dtype
-from ps_protocol.errors import DTypeMismatchError, ResourceExhaustedError, ShapeMismatchError
-from ps_protocol.initializer_spec import Constant, Identity, InitializerSpec, Orthogonal, RandomNormal, Value
-from ps_protocol.operations import Array, VariableSpec
+from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ResourceExhaustedError, ShapeMismatchError
+from ps_protocol.initializer_spec import (
+    Constant,
+    Identity,
+    InitializerKind,
+    InitializerSpec,
+    Orthogonal,
+    RandomNormal,
+    Value,
+)
+from ps_protocol.operations import Array, PartitionSlice, VariableSpec
 from ps_protocol.random_draws import Draw, check_finite, check_float_dtype, check_reach, is_integral, random_draw
 from ps_protocol.random_stream import Words, WordStream
 from ps_protocol.variable_layout import Stretch, check_layout, cuts, full_name, full_shape, invalid, stretches, subject
@@ -64,7 +73,23 @@ def initial_value(spec: VariableSpec, initializer: InitializerSpec) -> Array:
 
 def check_initializer(spec: VariableSpec, initializer: InitializerSpec) -> None:
     """Raises what ``initial_value`` would raise, memory aside, without computing anything."""
-    _recipe(spec, initializer)
+    place = None if spec.slice is None else replace(spec.slice, full_name="")
+    if isinstance(initializer.kind, Value) or not _suits(spec.dtype, spec.shape, place, initializer.kind):
+        _recipe(spec, initializer)
+
+
+@lru_cache(maxsize=1024)
+def _suits(dtype: np.dtype[Any], shape: tuple[int, ...], place: PartitionSlice | None, kind: InitializerKind) -> bool:
+    """Whether variables of a dtype and shape can have a kind of value, whatever their names and seeds.
+
+    Models have many variables alike, and each is checked when it is built and when it is initialised. Kinds that are
+    equal, as those of the constants 0.0 and -0.0, suit the same variables.
+    """
+    try:
+        _recipe(VariableSpec("", dtype, shape, place), InitializerSpec(kind))
+    except InvalidArgumentError:
+        return False
+    return True
 
 
 def _recipe(spec: VariableSpec, initializer: InitializerSpec) -> _Recipe:

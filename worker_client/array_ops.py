@@ -242,11 +242,23 @@ def _selected(condition: Array, x: Array, y: Array) -> Array:
 def slice(input_: Any, begin: Any, size: Any, name: str | None = None) -> Any:  # noqa: A001 - TensorFlow's name
     """Returns a box of elements: from ``begin`` on, ``size`` of them along each dimension, with -1 all that follow."""
     (operand,) = of_one_dtype("Slice", [input_])
+    shape = TensorShape(operand.shape)
     output = None
     if is_lazy(begin) or is_lazy(size):
-        ndims = TensorShape(operand.shape).ndims
-        output = OutputSpec(operand.dtype, TensorShape(None if ndims is None else [None] * ndims))
+        output = OutputSpec(operand.dtype, TensorShape(None if shape.ndims is None else [None] * shape.ndims))
+    elif not shape.is_fully_defined():
+        sizes = [
+            _left(shape, axis, at) if each == -1 else each
+            for axis, (at, each) in enumerate(zip(_integers(begin), _integers(size), strict=True))
+        ]
+        output = OutputSpec(operand.dtype, TensorShape(sizes))
     return call(_box, [operand, begin, size], op_type="Slice", name=name, output=output, is_view=True)
+
+
+def _left(shape: TensorShape, axis: int, at: int) -> int | None:
+    """Returns how many elements follow along a dimension, None if that is not known."""
+    size = shape[axis] if shape.ndims is not None else None
+    return None if size is None else size - at
 
 
 def _box(array: Array, begin: Any, size: Any) -> Array:
@@ -291,7 +303,18 @@ def gather(
         if isinstance(params, Variable) and not is_lazy(indices):
             return params.gather(indices)
     (operand,), (places,) = of_one_dtype("GatherV2", [params]), of_one_dtype("GatherV2", [indices])
-    return call(_taken, [operand, places, axis], op_type="GatherV2", name=name)
+    output = None if is_lazy(axis) else _gathered_output(operand, places, int(axis))
+    return call(_taken, [operand, places, axis], op_type="GatherV2", name=name, output=output)
+
+
+def _gathered_output(operand: Tensor | Array, indices: Tensor | Array, axis: int) -> OutputSpec:
+    shape, inner = TensorShape(operand.shape), TensorShape(indices.shape)
+    if shape.ndims is None or inner.ndims is None:
+        return OutputSpec(operand.dtype)
+    if not -shape.ndims <= axis < shape.ndims:
+        raise ValueError(f"gather: there is no dimension {axis} in the shape {shape}")
+    axis %= shape.ndims
+    return OutputSpec(operand.dtype, TensorShape([*shape[:axis], *inner, *shape[axis + 1 :]]))
 
 
 def _taken(array: Array, indices: Array, axis: Any) -> Array:
@@ -304,7 +327,16 @@ def gather_nd(params: Any, indices: Any, name: str | None = None) -> Any:
     if isinstance(params, GraphVariable):
         return params.gather_nd(indices, name)
     (operand,), (places,) = of_one_dtype("GatherNd", [params]), of_one_dtype("GatherNd", [indices])
-    return call(_taken_nd, [operand, places], op_type="GatherNd", name=name)
+    shape, inner = TensorShape(operand.shape), TensorShape(places.shape)
+    depth = inner[-1] if inner.ndims else None
+    known = None if shape.ndims is None or depth is None else [*inner[:-1], *shape[depth:]]
+    return call(
+        _taken_nd,
+        [operand, places],
+        op_type="GatherNd",
+        name=name,
+        output=OutputSpec(operand.dtype, TensorShape(known)),
+    )
 
 
 def _taken_nd(array: Array, indices: Array) -> Array:

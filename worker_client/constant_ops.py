@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ps_protocol.dtype_traits import dtype_category
 from ps_protocol.operations import Array
 from worker_client.default_graph import get_default_graph, graph_of
 from worker_client.dtypes import as_dtype, float32, int32, string
@@ -174,11 +175,12 @@ def range(  # noqa: A001 - TensorFlow's name
     """Returns the numbers from ``start``, or with one argument from 0, up to but without ``limit``."""
     if limit is None:
         start, limit = 0, start
-    bounds = of_one_dtype("Range", [start, limit, delta]) if dtype is None else [start, limit, delta]
-    wanted = bounds[0].dtype if dtype is None else as_dtype(dtype)
-    if dtype is None and not any(is_lazy(each) for each in bounds):
-        bounds = [start, limit, delta]
-        wanted = np.result_type(*(constant_array(each, None, "Range") for each in bounds))
+    bounds = [start, limit, delta]
+    if any(is_lazy(each) for each in bounds):
+        bounds = of_one_dtype("Range", bounds)
+    dtypes = [each.dtype if isinstance(each, Tensor) else constant_array(each, None, "Range").dtype for each in bounds]
+    widest = max(dtypes, key=lambda dtype: (dtype_category(dtype), dtype.itemsize))
+    wanted = widest if dtype is None else as_dtype(dtype)
     output = _spec(wanted, [None]) if any(is_lazy(each) for each in bounds) else None
     return call(_arange, [*bounds, wanted], op_type="Range", name=name, output=output)
 

@@ -131,7 +131,7 @@ class DeviceSpec:
 
     @classmethod
     def _of(cls, fields: DeviceFields) -> DeviceSpec:
-        spec = cls()
+        spec = cls.__new__(cls)  # the fields have been checked
         spec._fields = fields
         return spec
 

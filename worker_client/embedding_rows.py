@@ -82,7 +82,8 @@ def clipped(rows: Array, row_ndims: int, max_norm: float) -> Array:
     wide = rows.astype(np.result_type(rows.dtype, np.float32))
     axes = tuple(range(-row_ndims, 0))
     norms = np.sqrt(np.sum(np.square(wide), axis=axes, keepdims=True))
-    return (wide * (max_norm / np.maximum(norms, max_norm))).astype(rows.dtype)
+    result: Array = (wide * (max_norm / np.maximum(norms, max_norm))).astype(rows.dtype)
+    return result
 
 
 def combined(rows: Array, unique: Array, ids: Array, places: Array, weights: Array | None, combiner: str) -> Array:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from ps_protocol.operations import Array
 from worker_client.graph import Graph
 from worker_client.lazy_call import tensor_or_none
 from worker_client.operation import Operation, Tensor
+from worker_client.partitioned_variable import PartitionedVariable
 
 
 class Fetches:
@@ -40,6 +44,8 @@ class Fetches:
     def _taken_apart(self, fetch: Any) -> Any:
         if isinstance(fetch, list | tuple):
             return _rebuilt(fetch, [self._taken_apart(each) for each in fetch])
+        if isinstance(fetch, PartitionedVariable):  # whose tensor would be a new operation at each run
+            return _Whole([self._taken_apart(part) for part in fetch], fetch.axis)
         if isinstance(fetch, dict):
             return {key: self._taken_apart(each) for key, each in fetch.items()}
         found = element_of_graph(self._graph, fetch, "fetched")
@@ -53,11 +59,21 @@ class Fetches:
 _OPERATION, _TENSOR = object(), object()
 
 
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """Stands for a partitioned variable."""
+
+    parts: list[Any]
+    axis: int
+
+
 def _put_together(template: Any, values: Iterator[Array]) -> Any:
     if template is _OPERATION:
         return None
     if template is _TENSOR:
         return _owned(next(values))[()]
+    if isinstance(template, _Whole):
+        return np.concatenate([_put_together(part, values) for part in template.parts], axis=template.axis)
     if isinstance(template, dict):
         return {key: _put_together(each, values) for key, each in template.items()}
     return _rebuilt(template, [_put_together(each, values) for each in template])

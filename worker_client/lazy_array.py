@@ -69,9 +69,9 @@ class LazyArray(NDArrayOperatorsMixin):
         return lazy_call(func, args, kwargs, op_type=func.__name__)
 
     def __getitem__(self, key: Any) -> Tensor:
-        from worker_client.lazy_call import lazy_call
+        from worker_client.indexing import item
 
-        return lazy_call(_item, [self, key], op_type="strided_slice", is_view=True)
+        return item(self.as_graph_tensor(), key)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         raise TypeError(f"{self!r} has no value before a session runs it; use Session.run or eval()")
@@ -94,7 +94,3 @@ class LazyArray(NDArrayOperatorsMixin):
 def _wants_one_dtype(ufunc: np.ufunc) -> bool:
     """Whether a ufunc takes several operands and is meant for operands of one dtype, as ``ldexp`` is not."""
     return ufunc.nin > 1 and any(len(set(loop.partition("->")[0])) == 1 for loop in ufunc.types)
-
-
-def _item(array: Any, key: Any) -> Any:
-    return array[key]

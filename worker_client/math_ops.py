@@ -383,11 +383,12 @@ def _product(array: Array, *, axis: Any, keepdims: bool) -> Any:
 
 
 def _mean(array: Array, *, axis: Any, keepdims: bool) -> Any:
-    if array.dtype.kind not in "iu":
-        return np.mean(array, axis=axis, keepdims=keepdims, dtype=array.dtype)
-    total = np.sum(array, axis=axis, keepdims=keepdims)
-    count = array.size // max(1, total.size)
-    return (np.sign(total) * (np.abs(total) // max(1, count))).astype(array.dtype)
+    if array.dtype.kind in "iu":
+        total = np.sum(array, axis=axis, keepdims=keepdims)
+        count = array.size // max(1, total.size)
+        return (np.sign(total) * (np.abs(total) // max(1, count))).astype(array.dtype)
+    total = np.sum(array, axis=axis, keepdims=keepdims, dtype=np.result_type(array.dtype, np.float32))
+    return np.divide(total, array.size / max(1, total.size)).astype(array.dtype)  # of nothing nan, without a warning
 
 
 def l2_loss(t: Any, name: str | None = None) -> Any:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 _ROOT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 _NESTED_NAME = re.compile(r"[A-Za-z0-9_.\\/>-]*")
-_NUMBERED_NAME = re.compile(r"(.*)_(0|[1-9][0-9]*)", re.DOTALL)
+_NUMBER = re.compile(r"[1-9][0-9]*")
 
 _CHARACTERS = r"use only letters, digits and _ . \ / > -"
 _FIRST_CHARACTER = "begin it with a letter, a digit or a dot"
@@ -80,5 +80,6 @@ class NameTable:
 
     def _is_numbered(self, key: str) -> bool:
         """Whether ``key`` is a numbered name that was given out for its base."""
-        found = _NUMBERED_NAME.fullmatch(key)
-        return found is not None and 0 < int(found[2]) < self._next_number.get(found[1], 0)
+        base, underscore, number = key.rpartition("_")
+        next_number = self._next_number.get(base, 0) if underscore else 0
+        return next_number > 1 and _NUMBER.fullmatch(number) is not None and int(number) < next_number

@@ -94,9 +94,9 @@ class Operation:
         self.type = op_type
         self.name = name
         self.inputs = tuple(inputs)
-        self.outputs = tuple(Tensor(self, index, output) for index, output in enumerate(outputs))
+        self.outputs = tuple([Tensor(self, index, output) for index, output in enumerate(outputs)])
         self.device = ""
-        self.attributes = dict(attributes or {})
+        self.attributes = dict(attributes) if attributes else {}
         self.computation = computation
         self.control_inputs = tuple(control_inputs)
         self._colocation_groups: tuple[str, ...] = ()
@@ -141,9 +141,14 @@ class Operation:
 
     def join_colocation_groups(self, leaders: Sequence[Operation]) -> None:
         """Makes it stay with other operations, the nearest first, and takes the first device that one of them has."""
-        groups = {group for leader in leaders for group in leader._colocation_groups or (f"loc:@{leader.name}",)}
+        groups = set()
+        for leader in leaders:
+            groups.update(leader._colocation_groups or (f"loc:@{leader.name}",))
         self._colocation_groups = tuple(sorted(groups))
-        self.device = next((leader.device for leader in leaders if leader.device), self.device)
+        for leader in leaders:
+            if leader.device:
+                self.device = leader.device
+                break
 
     def __repr__(self) -> str:
         return f"<Operation {self.name!r} type={self.type}>"

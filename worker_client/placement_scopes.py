@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import TracebackType
 from typing import NamedTuple
 
 from worker_client.device import DeviceFunction, DeviceLike, DeviceSpec, device_function
 from worker_client.operation import Operation
+
+_UNCHANGED = nullcontext()
 
 
 class _DeviceScope(NamedTuple):
@@ -63,8 +66,7 @@ class PlacementScopes:
                 )
             self.devices.innermost = outer
 
-    @contextmanager
-    def colocate_with(self, leader: Operation | None, *, ignore_existing: bool) -> Iterator[None]:
+    def colocate_with(self, leader: Operation | None, *, ignore_existing: bool) -> AbstractContextManager[None]:
         """Opens a scope whose operations go where ``leader`` is; device scopes around it have no say.
 
         Args:
@@ -73,22 +75,17 @@ class PlacementScopes:
         """
         if leader is None and not ignore_existing:
             raise ValueError("colocate_with(None) needs ignore_existing=True, to leave the colocation around it")
-        devices, leaders = self.devices, self._leaders
-        self.devices = DeviceScopes()
-        self._leaders = ((leader,) if leader else ()) + (() if ignore_existing else leaders)
-        try:
-            yield
-        finally:
-            self.devices, self._leaders = devices, leaders
+        return _Colocation(self, leader, ignore_existing=ignore_existing)
+
+    def unless_open(self, devices: DeviceScopes | None) -> AbstractContextManager[None]:
+        """Makes other device scopes count inside the block if none of the present ones is open."""
+        if devices is None or devices is self.devices or self.devices.innermost is not None:
+            return _UNCHANGED
+        return self._instead(devices)
 
     @contextmanager
-    def unless_open(self, devices: DeviceScopes | None) -> Iterator[None]:
-        """Makes other device scopes count inside the block if none of the present ones is open."""
-        present = self.devices
-        if devices is None or present.innermost is not None:
-            yield
-            return
-        self.devices = devices
+    def _instead(self, devices: DeviceScopes) -> Iterator[None]:
+        present, self.devices = self.devices, devices
         try:
             yield
         finally:
@@ -102,6 +99,32 @@ class PlacementScopes:
             scope = scope.outer
         if self._leaders:
             operation.join_colocation_groups(self._leaders)
+
+
+class _Colocation:
+    """An open ``colocate_with``; a class, since every variable opens two and a generator would take longer."""
+
+    __slots__ = ("_ignore_existing", "_leader", "_outer", "_scopes")
+
+    _outer: tuple[DeviceScopes, tuple[Operation, ...]]
+
+    def __init__(self, scopes: PlacementScopes, leader: Operation | None, *, ignore_existing: bool):
+        self._scopes = scopes
+        self._leader = leader
+        self._ignore_existing = ignore_existing
+
+    def __enter__(self) -> None:
+        scopes = self._scopes
+        self._outer = scopes.devices, scopes._leaders
+        scopes.devices = DeviceScopes()
+        scopes._leaders = (() if self._leader is None else (self._leader,)) + (
+            () if self._ignore_existing else scopes._leaders
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._scopes.devices, self._scopes._leaders = self._outer
 
 
 def _device_string(device: object, function: DeviceFunction) -> str:

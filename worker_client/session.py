@@ -40,6 +40,7 @@ class Session:
 
     Raises:
         TypeError: ``target`` is neither a connection nor "".
+        ValueError: The graph is a connection's own, in which everything happens at once.
     """
 
     def __init__(self, target: Client | str | None = None, graph: Graph | None = None, config: Any = None):
@@ -48,6 +49,11 @@ class Session:
             raise TypeError(f"the target of a session is a connection, as connect() returns, not {target!r}")
         client = target if isinstance(target, Client) else find_default_client()
         self._graph = graph or get_default_graph()
+        if not self._graph.deferred:
+            raise ValueError(
+                "the default graph here is a connection's own, in which everything happens at once and no session is "
+                "needed; build in `with Graph().as_default():` and make the session there, or give it graph=..."
+            )
         self._runtime: VariableRuntime = PrivateRuntime() if client is None else ClusterRuntime(client)
         self._closed = False
         self._entered: list[ExitStack] = []

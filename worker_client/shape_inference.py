@@ -35,24 +35,22 @@ _MISFITS: Final = (ValueError, IndexError, InvalidArgumentError)
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """How the sizes of the inputs are replaced.
+    """How the sizes of the inputs are replaced, in the first call and in the second.
 
     Attributes:
-        sizes: The replacement of each size, in the first and in the second call.
+        first: The replacement of each size; of None, where a size is unknown.
+        second: Another one.
         is_faithful: Whether what is learned about sizes holds for the tensors themselves, not only about the rank.
     """
 
-    sizes: tuple[_Sizes, _Sizes]
+    first: _Sizes
+    second: _Sizes
     is_faithful: bool = True
 
-    def size(self, first: int, second: int) -> int | None:
-        """Returns the size in the result that came out as ``first`` in one call and as ``second`` in the other."""
-        if not self.is_faithful:
-            return None
-        for size, number in self.sizes[0].items():
-            if (number, self.sizes[1][size]) == (first, second):
-                return size
-        return first if first == second else None
+    @property
+    def has_unknown(self) -> bool:
+        """Whether 1, too, should be tried for unknown sizes."""
+        return self.is_faithful and None in self.first
 
 
 def inferred(
@@ -80,7 +78,7 @@ def inferred(
     failure: Exception | None = None
     for trial in _trials(inputs, may_shrink=may_shrink, is_view=is_view):
         try:
-            first, second = _results(function, inputs, trial)
+            results = _results(function, inputs, trial)
         except np.linalg.LinAlgError:  # stand-ins are singular, the values may not be
             break
         except _MISFITS as error:
@@ -88,7 +86,7 @@ def inferred(
         except (TypeError, ArithmeticError) as error:
             raise TypeError(f"{description}: the dtypes do not fit: {error}") from error
         else:
-            return _merged(first, second, trial, inputs)
+            return _merged(results, inputs)
     if failure is not None and all(spec.shape.is_fully_defined() for spec in inputs):
         raise ValueError(f"{description}: the shapes do not fit: {failure}") from failure
     return OutputSpec(_dtype(function, inputs))
@@ -107,32 +105,42 @@ def _trials(inputs: Sequence[OutputSpec], *, may_shrink: bool, is_view: bool) ->
     """The trials to make until one succeeds."""
     shapes = [() if spec.shape.ndims is None else tuple(spec.shape) for spec in inputs]
     known = sorted({size for shape in shapes for size in shape if size is not None})
-    shrunk: tuple[dict[int | None, int], ...] = ({}, {})
-    large: list[int | None] = [size for size in known if size > MAX_KEPT_SIZE]
-    can_shrink = may_shrink and len(large) < len(_PRIMES[0])
-    for sizes, primes in zip(shrunk, _PRIMES, strict=True):
-        sizes.update({size: size for size in known})
-        sizes.update(zip([None, *large], primes, strict=False))
-    exact = tuple({None: unknown, **{size: size for size in known}} for unknown in _UNKNOWN_SIZES)
+    large = [size for size in known if size > MAX_KEPT_SIZE]
+    unknown = [None] if any(None in shape for shape in shapes) else []
+    kept: dict[int | None, int] = {size: size for size in known}
+    exact: list[_Sizes] = [{**kept, **dict.fromkeys(unknown, size)} for size in _UNKNOWN_SIZES]
+    shrunk: list[_Sizes] = [{**kept, **dict(zip([*large, *unknown], primes, strict=False))} for primes in _PRIMES]
     elements = sum(math.prod(exact[1][size] for size in shape) for shape in shapes)
+    can_shrink = may_shrink and len(large) < len(_PRIMES[0])
     if elements > _FEW_ELEMENTS and can_shrink and not is_view:
-        yield _Trial((shrunk[0], shrunk[1]))
+        yield _Trial(shrunk[0], shrunk[1])
     is_affordable = is_view or elements <= _MANY_ELEMENTS
     if is_affordable:
-        yield _Trial((exact[0], exact[1]))
-    if any(None in shape for shape in shapes) and (is_affordable or can_shrink):
+        yield _Trial(exact[0], exact[1])
+    if unknown and (is_affordable or can_shrink):
         base = exact if is_affordable else shrunk
         for size in [*known, 1]:  # an unknown size may have to be one of the others
             first, second = ({**sizes, None: sizes.get(size, 1)} for sizes in base)
-            yield _Trial((first, second), is_faithful=False)
+            yield _Trial(first, second, is_faithful=False)
 
 
-def _results(function: Callable[..., Array], inputs: Sequence[OutputSpec], trial: _Trial) -> tuple[Array, Array]:
-    first = function(*_stand_ins(inputs, trial.sizes[0], 0))
+_Result: TypeAlias = tuple[Array, _Sizes | None]
+"""What a call returned, and the sizes that it was made with, None if the result says nothing about sizes."""
+
+
+def _results(function: Callable[..., Array], inputs: Sequence[OutputSpec], trial: _Trial) -> list[_Result]:
+    results: list[_Result] = [(function(*_stand_ins(inputs, trial.first, 0)), trial.first)]
     try:
-        return first, function(*_stand_ins(inputs, trial.sizes[1], 1))
+        results.append((function(*_stand_ins(inputs, trial.second, 1)), trial.second))
     except _MISFITS:  # a one is no index where there is only one row
-        return first, function(*_stand_ins(inputs, trial.sizes[1], 0))
+        results.append((function(*_stand_ins(inputs, trial.second, 0)), trial.second))
+    if trial.has_unknown:  # where there is only one row, much is different: indices do not fit, dimensions go away
+        sizes = {**trial.first, None: 1}
+        try:
+            results.append((function(*_stand_ins(inputs, sizes, 0)), sizes))
+        except _MISFITS:
+            results.append((results[0][0], None))
+    return results if trial.is_faithful else [(result, None) for result, _ in results]
 
 
 def _stand_ins(inputs: Sequence[OutputSpec], sizes: _Sizes, integer: int) -> list[Array]:
@@ -145,8 +153,23 @@ def _stand_ins(inputs: Sequence[OutputSpec], sizes: _Sizes, integer: int) -> lis
     return stand_ins
 
 
-def _merged(first: Array, second: Array, trial: _Trial, inputs: Sequence[OutputSpec]) -> OutputSpec:
-    if first.ndim != second.ndim or any(spec.shape.ndims is None for spec in inputs):
+def _merged(results: Sequence[_Result], inputs: Sequence[OutputSpec]) -> OutputSpec:
+    """Returns what all results agree about."""
+    first = results[0][0]
+    if any(result.ndim != first.ndim for result, _ in results) or any(spec.shape.ndims is None for spec in inputs):
         return OutputSpec(first.dtype)
-    sizes = zip(first.shape, second.shape, strict=True)
-    return OutputSpec(first.dtype, TensorShape(trial.size(*pair) for pair in sizes))
+    return OutputSpec(first.dtype, TensorShape(_size(results, axis) for axis in range(first.ndim)))
+
+
+def _size(results: Sequence[_Result], axis: int) -> int | None:
+    """Returns a size that all results show, as what it was replaced by in each or as it is; None if there is none."""
+    found: list[tuple[int, _Sizes]] = []
+    for result, sizes in results:
+        if sizes is None:
+            return None
+        found.append((result.shape[axis], sizes))
+    for size in found[0][1]:
+        if size is not None and all(shown == sizes[size] for shown, sizes in found):
+            return size
+    constant = found[0][0]
+    return constant if all(shown == constant for shown, _ in found) else None

@@ -135,11 +135,13 @@ class TensorShape(tuple[int | None, ...]):
 
 
 def _sizes(dims: Iterable[SupportsIndex | None] | SupportsIndex) -> list[int | None]:
-    if isinstance(dims, str):
-        raise TypeError(f"a shape is made from integers, not from the string {dims!r}")
-    if not isinstance(dims, Iterable):
-        dims = (dims,)
-    return [None if size is None else _size(size) for size in dims]
+    if type(dims) is not tuple and type(dims) is not list:
+        if isinstance(dims, str):
+            raise TypeError(f"a shape is made from integers, not from the string {dims!r}")
+        if not isinstance(dims, Iterable):
+            dims = (dims,)
+    # Nearly all shapes are made of Python's own integers.
+    return [size if type(size) is int and size >= 0 else None if size is None else _size(size) for size in dims]
 
 
 def _size(size: SupportsIndex) -> int:

@@ -297,7 +297,7 @@ def test_a_collection_of_ones_own() -> None:
 def test_an_update_is_built_before_the_initialisation_and_run_after(session: tf.Session) -> None:
     v = tf.get_variable("v", shape=(), initializer=tf.zeros_initializer())
     assignment = v.assign_add(1)
-    tf.global_variables_initializer().run()
+    session.run(tf.global_variables_initializer())
     assert session.run(assignment) == 1
     assignment.op.run()
     assert v.eval() == 2

@@ -17,6 +17,7 @@ from ps_protocol.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
+    OutOfRangeError,
     ResourceExhaustedError,
     ShapeMismatchError,
     ShardscopeError,
@@ -40,6 +41,7 @@ from ps_protocol.initializer_spec import (
 from ps_protocol.operations import (
     Array,
     Batch,
+    CountUpTo,
     Declare,
     Describe,
     Gather,
@@ -201,6 +203,38 @@ def test_scatters_and_gathers(talk: Conversation, rule: ScatterRule, expected: l
     gathered = talk.run(Gather("scope/w", np.array([[2], [0]]))).tensor
     assert gathered is not None
     np.testing.assert_array_equal(gathered, floats(expected)[[[2], [0]]])
+
+
+def test_scatters_and_gathers_elements(talk: Conversation) -> None:
+    talk.run(Declare(spec(shape=(2, 3)), ONES))
+    elements = np.array([5, 0, 5])
+    assert talk.run(Scatter("scope/w", ScatterRule.ADD, elements, floats([1, 2, 3]), index_depth=2)) == Result(1, True)
+    assert value_of(talk).tolist() == [[3, 1, 1], [1, 1, 5]]
+    gathered = talk.run(Gather("scope/w", elements, index_depth=2)).tensor
+    assert gathered is not None
+    assert gathered.tolist() == [5, 3, 5]
+    with pytest.raises(InvalidArgumentError, match=r"scope/w .*2 dimensions"):
+        talk.run(Gather("scope/w", elements, index_depth=3))
+
+
+def test_counts_up_to_a_limit(talk: Conversation) -> None:
+    talk.run(Declare(spec(shape=(), dtype=np.int64), InitializerSpec(Constant(0.0))))
+    for number in range(2):
+        counted = talk.run(CountUpTo("scope/w", 2))
+        assert counted.version == number + 1
+        assert counted.tensor == number
+    with pytest.raises(OutOfRangeError, match=r"scope/w .*limit 2") as error:
+        talk.run(CountUpTo("scope/w", 2))
+    assert (error.value.variable, error.value.task, error.value.retryable) == ("scope/w", "ps:0", False)
+    assert value_of(talk) == 2
+
+
+def test_a_count_that_is_sent_again_counts_once_and_has_the_same_answer(talk: Conversation) -> None:
+    talk.run(Declare(spec(shape=(), dtype=np.int64), InitializerSpec(Constant(0.0))))
+    batch = talk.batch(CountUpTo("scope/w", 5))
+    answers = [talk.send(batch).replies[0] for _ in range(2)]
+    assert [isinstance(answer, Result) and answer.tensor == 0 for answer in answers] == [True, True]
+    assert value_of(talk) == 1
 
 
 # -- refusals -----------------------------------------------------------------------------------

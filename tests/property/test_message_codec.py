@@ -27,6 +27,7 @@ from ps_protocol.operations import (
     Array,
     Batch,
     BatchReply,
+    CountUpTo,
     Declare,
     Describe,
     Gather,
@@ -75,13 +76,15 @@ KINDS: st.SearchStrategy[InitializerKind] = st.one_of(
     st.builds(Value, arrays()),
 )
 INITIALIZERS = st.builds(InitializerSpec, KINDS, st.integers(-(2**63), 2**63 - 1))
+DEPTHS = st.integers(1, 2**32 - 1)
 OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
     st.builds(Declare, specs(), st.none() | INITIALIZERS),
     st.builds(Initialize, NAMES, INITIALIZERS, st.booleans()),
     st.builds(Read, NAMES),
     st.builds(Update, NAMES, st.sampled_from(UpdateRule), arrays()),
-    st.builds(Scatter, NAMES, st.sampled_from(ScatterRule), arrays(), arrays()),
-    st.builds(Gather, NAMES, arrays()),
+    st.builds(Scatter, NAMES, st.sampled_from(ScatterRule), arrays(), arrays(), DEPTHS),
+    st.builds(CountUpTo, NAMES, st.integers(-(2**63), 2**63 - 1)),
+    st.builds(Gather, NAMES, arrays(), DEPTHS),
     st.builds(Describe, NAMES),
 )
 

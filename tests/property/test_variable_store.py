@@ -44,6 +44,7 @@ NAMES = st.sampled_from(["a", "b", "c"])
 SHAPES = st.sampled_from([(), (3,), (2, 2), (0, 2)])
 DTYPES = st.sampled_from([np.dtype(np.int8), np.dtype(np.int32)])
 SMALL = st.integers(-5, 5)
+DEPTHS = st.sampled_from([1, 1, 1, 2, 3])
 
 
 @dataclass
@@ -84,11 +85,12 @@ def operations(draw: Any) -> Operation:
             scalar = draw(st.booleans())
             return Update(name, draw(st.sampled_from(UpdateRule)), arrays(draw, () if scalar else shape, dtype))
         case 5:
-            indices = np.array(draw(st.lists(st.integers(-1, 3), max_size=4)), np.int64)
-            updates_shape = () if draw(st.booleans()) else (indices.size, *shape[1:])
-            return Scatter(name, draw(st.sampled_from(ScatterRule)), indices, arrays(draw, updates_shape, dtype))
+            indices, depth = np.array(draw(st.lists(st.integers(-1, 3), max_size=4)), np.int64), draw(DEPTHS)
+            updates_shape = () if draw(st.booleans()) else (indices.size, *shape[depth:])
+            updates = arrays(draw, updates_shape, dtype)
+            return Scatter(name, draw(st.sampled_from(ScatterRule)), indices, updates, depth)
         case 6:
-            return Gather(name, np.array(draw(st.lists(st.integers(-1, 3), max_size=4)), np.int32))
+            return Gather(name, np.array(draw(st.lists(st.integers(-1, 3), max_size=4)), np.int32), draw(DEPTHS))
         case 7:
             return CountUpTo(name, draw(st.sampled_from([0, 3, 127, 128])))
         case _:
@@ -122,10 +124,11 @@ class Model:
             case CountUpTo(limit=limit):
                 return self.count(variable, variable.value, limit)
             case Gather(indices=indices):
-                self.check_rows(variable, indices)
-                return Result(variable.version, True, variable.value[indices])
+                rows = self.in_rows(variable.value, operation.index_depth)
+                self.check_rows(rows, indices)
+                return Result(variable.version, True, rows[indices])
             case Scatter():
-                return self.scatter(variable, variable.value, operation)
+                return self.scatter(variable, self.in_rows(variable.value, operation.index_depth), operation)
 
     def declare(self, operation: Declare) -> Result:
         variable = self.variables.get(operation.name)
@@ -170,8 +173,8 @@ class Model:
 
     def scatter(self, variable: ModelVariable, value: Array, operation: Scatter) -> Result:
         indices, updates = operation.indices, operation.updates
-        self.check_rows(variable, indices)
-        expected = (*indices.shape, *variable.spec.shape[1:])
+        self.check_rows(value, indices)
+        expected = (*indices.shape, *value.shape[1:])
         if updates.dtype != variable.spec.dtype or (updates.shape and updates.shape != expected):
             raise Refused
         divides = operation.rule is ScatterRule.DIV
@@ -181,9 +184,15 @@ class Model:
         result = value.copy()
         for row, change in zip(indices, updates, strict=True):
             result[row] = self.changed_row(operation.rule, result[row].astype(np.int64), change.astype(np.int64))
-        variable.value = result
+        variable.value = result.reshape(variable.spec.shape)
         variable.version += 1
         return Result(variable.version, True)
+
+    @staticmethod
+    def in_rows(value: Array, index_depth: int) -> Array:
+        if index_depth > value.ndim:
+            raise Refused
+        return value.reshape(int(np.prod(value.shape[:index_depth])), *value.shape[index_depth:])
 
     @staticmethod
     def changed_row(rule: ScatterRule, row: Array, change: Array) -> Array:
@@ -214,8 +223,8 @@ class Model:
         return initializer.kind.array.copy()
 
     @staticmethod
-    def check_rows(variable: ModelVariable, indices: Array) -> None:
-        if not variable.spec.shape or (indices.size and (indices.min() < 0 or indices.max() >= variable.spec.shape[0])):
+    def check_rows(rows: Array, indices: Array) -> None:
+        if indices.size and (indices.min() < 0 or indices.max() >= len(rows)):
             raise Refused
 
 

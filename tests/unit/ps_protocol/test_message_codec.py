@@ -38,6 +38,7 @@ from ps_protocol.initializer_spec import (
 from ps_protocol.operations import (
     Batch,
     BatchReply,
+    CountUpTo,
     Declare,
     Describe,
     Gather,
@@ -88,6 +89,9 @@ OPERATIONS: list[Operation] = [
     Initialize("w", InitializerSpec(Constant(0.0))),
     Initialize("w", InitializerSpec(Constant(1.0), -(2**63)), overwrite=True),
     Read("w"),
+    CountUpTo("w", 0),
+    CountUpTo("w", -(2**63)),
+    CountUpTo("w", 2**63 - 1),
     Describe("w"),
 ]
 
@@ -121,14 +125,33 @@ class TestOperations:
     @pytest.mark.parametrize("rule", ScatterRule)
     def test_scatter(self, rule: ScatterRule) -> None:
         decoded = there_and_back(Scatter("w", rule, ROWS, FLOATS[:, None]))
-        assert (decoded.name, decoded.rule) == ("w", rule)
+        assert (decoded.name, decoded.rule, decoded.index_depth) == ("w", rule, 1)
         np.testing.assert_array_equal(decoded.indices, ROWS)
         np.testing.assert_array_equal(decoded.updates, FLOATS[:, None])
 
     def test_gather(self) -> None:
         decoded = there_and_back(Gather("w", ROWS))
-        assert decoded.name == "w"
+        assert (decoded.name, decoded.index_depth) == ("w", 1)
         np.testing.assert_array_equal(decoded.indices, ROWS)
+
+    def test_index_depth(self) -> None:
+        assert there_and_back(Gather("w", ROWS, 3)).index_depth == 3
+        assert there_and_back(Scatter("w", ScatterRule.ADD, ROWS, FLOATS, 2)).index_depth == 2
+
+    def test_an_index_depth_that_is_not_given_is_1(self) -> None:
+        batch = batch_of(Gather("w", ROWS), Scatter("w", ScatterRule.ADD, ROWS, FLOATS))
+        request, buffers = message_codec.encode_batch(batch)
+        request.operations[0].gather.ClearField("index_depth")
+        request.operations[1].scatter.ClearField("index_depth")
+        gather, scatter = message_codec.decode_batch(request, buffers).operations
+        assert isinstance(gather, Gather)
+        assert isinstance(scatter, Scatter)
+        assert gather.index_depth == scatter.index_depth == 1
+
+    @pytest.mark.parametrize("limit", [2**63, -(2**63) - 1])
+    def test_a_limit_beyond_64_bits_cannot_be_sent(self, limit: int) -> None:
+        with pytest.raises(InvalidArgumentError, match=r"^w: the limit .* has more than 64 bits"):
+            encoded(CountUpTo("w", limit))
 
     def test_declare_with_a_value(self) -> None:
         decoded = there_and_back(Declare(SPEC, InitializerSpec(Value(FLOATS), 7)))
@@ -259,6 +282,7 @@ MALFORMED = {
     "scatter without indices": (one(f"scatter {{ rule: RULE_ADD updates {{ {FLOAT} }} }}"), "lacks the dtype"),
     "scatter without updates": (one(f"scatter {{ rule: RULE_ADD indices {{ {FLOAT} }} }}"), "lacks the dtype"),
     "gather without indices": (one("gather {}", 0), "lacks the dtype"),
+    "count without a sequence": (one("count_up_to { limit: 3 }", 0), "sequence 0"),
 }
 
 

@@ -17,6 +17,7 @@ from ps_protocol.errors import (
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import (
     Array,
+    CountUpTo,
     Declare,
     Describe,
     Gather,
@@ -118,6 +119,7 @@ def test_a_defect_is_logged_under_a_number_that_the_client_is_told(
         ([Gather("w", np.zeros((2, 2), np.int32))], 32),
         ([Read("missing"), Gather("missing", np.zeros(9, np.int32))], 0),
         ([Declare(VariableSpec("v", np.dtype(np.int64), (5,))), Read("v")], 40),
+        ([Declare(VariableSpec("s", np.dtype(np.int64), ())), CountUpTo("s", 3)], 8),
         ([Declare(VariableSpec("s", np.dtype(np.int64), ())), Gather("s", np.zeros(9, np.int32))], 0),
     ],
 )

@@ -7,11 +7,20 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from ps_protocol.dtype_traits import float_limits
-from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError
+from ps_protocol.dtype_traits import float_limits, integer_limits
+from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, OutOfRangeError, ShapeMismatchError
 from ps_protocol.operations import Array, ScatterRule, UpdateRule, VariableSpec
 from ps_server import update_rules
-from ps_server.update_rules import apply_update, check_update, checked_rows, gather_into, plan_scatter
+from ps_server.update_rules import (
+    apply_update,
+    check_count,
+    check_update,
+    checked_rows,
+    count_up_to,
+    gather_into,
+    in_rows,
+    plan_scatter,
+)
 
 NUMBERS: list[Any] = [
     np.int8,
@@ -355,3 +364,41 @@ def test_gathers_nothing_from_a_variable_without_rows() -> None:
     gather_into(value, checked_rows(spec_of(value), np.array([], np.int64)), out)
     with pytest.raises(InvalidArgumentError, match=r"row 0 .*\[0, 0\)"):
         checked_rows(spec_of(value), np.array([0]))
+
+
+# -- counting -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint8, np.uint64, ml_dtypes.int4, ml_dtypes.uint4])
+def test_counts_in_every_integer_dtype_up_to_its_greatest_value(dtype: Any) -> None:
+    _, greatest = integer_limits(np.dtype(dtype))
+    value = np.array(greatest - 2, np.dtype(dtype))
+    spec = spec_of(value)
+    check_count(spec, greatest)
+    assert [int(count_up_to(spec, value, greatest)) for _ in range(2)] == [greatest - 2, greatest - 1]
+    with pytest.raises(OutOfRangeError, match=rf"scope/w .* is {greatest} and has reached the limit {greatest}"):
+        count_up_to(spec, value, greatest)
+    assert int(value) == greatest
+    with pytest.raises(InvalidArgumentError, match=rf"scope/w .* cannot count up to {greatest + 1}"):
+        check_count(spec, greatest + 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.bool_, "S3", np.complex64, ml_dtypes.bfloat16])
+def test_only_integers_count(dtype: Any) -> None:
+    with pytest.raises(DTypeMismatchError, match=r"scope/w .*holds no integers"):
+        check_count(VariableSpec("scope/w", np.dtype(dtype), ()), 3)
+
+
+@pytest.mark.parametrize("shape", [(1,), (2, 2), (0,)])
+def test_only_scalars_count(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeMismatchError, match=r"scope/w .*not a scalar"):
+        check_count(VariableSpec("scope/w", np.dtype(np.int32), shape), 3)
+
+
+def test_several_dimensions_as_one() -> None:
+    spec = VariableSpec("scope/w", np.dtype(np.int32), (2, 3, 4))
+    assert [in_rows(spec, depth).shape for depth in (1, 2, 3)] == [(2, 3, 4), (6, 4), (24,)]
+    assert in_rows(spec, 1) is spec
+    for depth in (0, -1, 4):
+        with pytest.raises(InvalidArgumentError, match=r"scope/w .* has 3 dimensions"):
+            in_rows(spec, depth)

@@ -16,12 +16,14 @@ from ps_protocol.errors import (
     InternalError,
     InvalidArgumentError,
     NotFoundError,
+    OutOfRangeError,
     ResourceExhaustedError,
     ShapeMismatchError,
 )
 from ps_protocol.initializer_spec import Constant, InitializerSpec, Orthogonal, RandomUniform, Value
 from ps_protocol.operations import (
     Array,
+    CountUpTo,
     Declare,
     Describe,
     Gather,
@@ -356,6 +358,66 @@ def test_holds_any_dtype_and_shape(dtype: Any, shape: tuple[int, ...]) -> None:
         gathered = store.gather(Gather("w", rows)).tensor
         assert gathered is not None
         np.testing.assert_array_equal(gathered, given[rows])
+
+
+def test_counts_up_to_the_limit_and_no_further() -> None:
+    store = declared(VariableStore(), spec(dtype=np.int64), initializer=InitializerSpec(Constant(5.0)))
+    first = store.count_up_to(CountUpTo("w", 7))
+    second = store.count_up_to(CountUpTo("w", 7))
+    assert (first.version, second.version) == (1, 2)
+    assert [first.tensor, second.tensor] == [5, 6]
+    with pytest.raises(OutOfRangeError, match=r"variable w \(int64\[\]\) is 7 .*limit 7") as error:
+        store.count_up_to(CountUpTo("w", 7))
+    assert error.value.variable == "w"
+    assert value_of(store) == 7
+    assert store.describe(Describe("w")).version == 2
+    assert second.tensor is not None
+    second.tensor[...] = 99
+    assert value_of(store) == 7, "the answer is the receiver's own"
+
+
+def test_counting_needs_a_value() -> None:
+    store = declared(VariableStore(), spec(dtype=np.int64), initializer=None)
+    with pytest.raises(FailedPreconditionError, match="not been initialised"):
+        store.count_up_to(CountUpTo("w", 7))
+    with pytest.raises(NotFoundError):
+        store.count_up_to(CountUpTo("v", 7))
+
+
+def test_of_many_that_count_at_once_each_gets_a_number_of_its_own() -> None:
+    store = declared(VariableStore(), spec(dtype=np.int32), initializer=InitializerSpec(Constant(0.0)))
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: store.count_up_to(CountUpTo("w", 500)), range(500)))
+    assert sorted(int(each.tensor) for each in results if each.tensor is not None) == list(range(500))
+    with pytest.raises(OutOfRangeError):
+        store.count_up_to(CountUpTo("w", 500))
+
+
+def test_rows_are_counted_through_several_dimensions() -> None:
+    store = declared(VariableStore(), spec(shape=(2, 3, 4)))
+    rows = np.array([5, 0, 5])
+    store.scatter(Scatter("w", ScatterRule.ADD, rows, array(np.ones((3, 4))), index_depth=2))
+    store.scatter(Scatter("w", ScatterRule.UPDATE, np.array([[23]]), array(9), index_depth=3))
+    expected = np.ones((2, 3, 4))
+    expected[1, 2] += 2
+    expected[0, 0] += 1
+    expected[1, 2, 3] = 9
+    np.testing.assert_array_equal(value_of(store), expected)
+    gathered = store.gather(Gather("w", np.array([[5], [0]]), index_depth=2)).tensor
+    np.testing.assert_array_equal(gathered, expected.reshape(6, 4)[[[5], [0]]])
+    elements = store.gather(Gather("w", np.array([23, 0]), index_depth=3)).tensor
+    np.testing.assert_array_equal(elements, [9, 2])
+
+
+@pytest.mark.parametrize("index_depth", [0, 3, 4_000_000_000])
+def test_rows_of_a_depth_that_there_is_not_are_refused(index_depth: int) -> None:
+    store = declared(VariableStore(), spec(shape=(2, 3)))
+    with pytest.raises(InvalidArgumentError, match=r"variable w .* has 2 dimensions"):
+        store.gather(Gather("w", np.array([0]), index_depth))
+    with pytest.raises(InvalidArgumentError, match=r"variable w .* has 2 dimensions"):
+        store.scatter(Scatter("w", ScatterRule.ADD, np.array([0]), array(1), index_depth))
+    with pytest.raises(InvalidArgumentError, match=r"row 6 .*outside \[0, 6\)"):
+        store.gather(Gather("w", np.array([6]), 2))
 
 
 def test_gathers_with_the_version() -> None:

@@ -285,7 +285,7 @@ def test_an_operation_that_waits_for_itself_is_a_circle(runtime: RecordingRuntim
 def test_a_read_that_fails_stops_the_updates_behind_it(runtime: RecordingRuntime) -> None:
     a, b = initialized(runtime, 1, 2)
     empty = new_variable(np.float32(0), name="empty")
-    with pytest.raises(FailedPreconditionError, match="variable empty .*not been initialised"):
+    with pytest.raises(FailedPreconditionError, match=r"variable empty .*not been initialised"):
         run(runtime, a.assign_add(1).op, b.assign(empty.value()).op)
     assert runtime.kinds == [["Read"]]
     assert run(runtime, a, b) == [1, 2]
@@ -318,7 +318,7 @@ def test_what_has_no_value_says_so(runtime: RecordingRuntime, graph: Graph) -> N
     spec = OutputSpec(np.dtype(np.float32))
     with pytest.raises(InvalidArgumentError, match="placeholder x has no value; give it one in feed_dict"):
         run(runtime, graph.create_op("Placeholder", [], [spec], name="x").outputs[0] + 1)
-    with pytest.raises(InvalidArgumentError, match="operation named .*only names something"):
+    with pytest.raises(InvalidArgumentError, match=r"operation named .*only names something"):
         run(runtime, graph.create_op("Strange", [], [spec], name="named").outputs[0])
 
 

@@ -61,7 +61,8 @@ def test_names_and_facts(graph: Graph) -> None:
         v = get_variable("v", [3, 2], trainable=False, constraint=abs)
     assert isinstance(v, GraphVariable)
     assert (v.name, v.op.name, v.op.type, v.graph) == ("scope/v:0", "scope/v", "VariableV2", graph)
-    assert (v.shape, v.get_shape(), v.dtype, v.trainable, v.constraint) == ((3, 2), (3, 2), np.float32, False, abs)
+    assert v.shape == v.get_shape() == (3, 2)
+    assert (v.dtype.name, v.trainable, v.constraint) == ("float32", False, abs)
     assert (v.initializer.name, v.value().name) == ("scope/v/Assign", "scope/v/read:0")
     assert v.initial_value.name == "scope/v/initial_value:0"
     assert repr(v) == "<Variable 'scope/v:0' shape=[3, 2] dtype=float32>"
@@ -196,7 +197,7 @@ def test_scatter_division_and_scalars(session: Session) -> None:
 
 def test_a_scatter_out_of_range_changes_nothing(session: Session) -> None:
     v = table(session)
-    with pytest.raises(InvalidArgumentError, match="row 3 .*table"):
+    with pytest.raises(InvalidArgumentError, match=r"row 3 .*table"):
         session.run(v.scatter_add(IndexedSlices([[1, 1], [1, 1]], [0, 3])))
     assert values(session, v)[0] == [0, 1]
 
@@ -272,14 +273,15 @@ def test_lazy_values_that_cannot_fit_are_refused_too(session: Session) -> None:
 
 def test_only_indexed_slices_are_sparse(session: Session) -> None:
     with pytest.raises(TypeError, match="sparse_delta should be IndexedSlices"):
-        table(session).scatter_add([0])
+        table(session).scatter_add([0])  # type: ignore[arg-type]  # that is what is tested
 
 
 def test_a_scalar_has_no_rows() -> None:
     v = new_variable(np.float32(1), name="scalar")
-    for build in (lambda: v.sparse_read([0]), lambda: v.scatter_add(IndexedSlices([1], [0]))):
-        with pytest.raises(ShapeMismatchError, match="variable scalar .*0 dimensions"):
-            build()
+    with pytest.raises(ShapeMismatchError, match=r"variable scalar .*0 dimensions"):
+        v.sparse_read([0])
+    with pytest.raises(ShapeMismatchError, match=r"variable scalar .*0 dimensions"):
+        v.scatter_add(IndexedSlices([1], [0]))
 
 
 def test_constants_are_taken_when_the_operation_is_built(session: Session) -> None:
@@ -310,7 +312,7 @@ def test_a_count_that_fails_is_an_error_though_nobody_wants_the_number(session: 
 
 
 def test_only_integer_scalars_count(session: Session) -> None:
-    with pytest.raises(ShapeMismatchError, match="variable row .*not a scalar"):
+    with pytest.raises(ShapeMismatchError, match=r"variable row .*not a scalar"):
         new_variable(np.zeros(3, np.int32), name="row").count_up_to(3)
 
 
@@ -343,7 +345,7 @@ def test_the_initial_value_is_that_of_the_initializer(session: Session) -> None:
 def test_reading_an_uninitialised_variable_is_an_error(session: Session) -> None:
     v = get_variable("scope/v", [2])
     for fetch in (v, v.value(), v.assign_add([1, 1]), v.sparse_read([0]), v + 1):
-        with pytest.raises(FailedPreconditionError, match="variable scope/v .*not been initialised"):
+        with pytest.raises(FailedPreconditionError, match=r"variable scope/v .*not been initialised"):
             session.run(fetch)
     assert session.run(v.is_initialized()) == np.False_
     session.run(v.initializer)
@@ -440,7 +442,7 @@ def test_a_partitioned_variable_takes_tensors_lists_and_its_like(session: Sessio
     assert values(session, whole) == [[0, 2], [4, 6], [8, 10]]
     session.run(whole.assign_add(other))
     assert values(session, whole) == [[0, 3], [6, 9], [12, 15]]
-    first, second = other
+    first = next(iter(other))
     session.run(whole.assign([first, np.zeros((1, 2))]))
     assert values(session, whole) == [[0, 1], [2, 3], [0, 0]]
 

@@ -95,7 +95,7 @@ class TestRefusals:
             np.add.at(tensor, [0], 1)
 
     def test_a_value_before_a_session_runs(self, session: Session) -> None:
-        tensor = placeholder(np.float32, [])
+        tensor: Any = placeholder(np.float32, [])
         for use in (bool, np.asarray, float):
             with pytest.raises(TypeError):
                 use(tensor)

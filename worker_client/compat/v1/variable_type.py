@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABCMeta
 from typing import Any
 
 from worker_client.graph_variable import GraphVariable
@@ -10,8 +11,8 @@ from worker_client.variable import Variable as EagerVariable
 from worker_client.variable_creation import new_variable
 
 
-class _VariableType(type):
-    """The type of ``Variable``, of which all variables are instances whoever made them."""
+class _VariableType(ABCMeta):
+    """The type of ``Variable``; counts all variables as its instances, whoever has made them."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         if cls is Variable:
@@ -20,10 +21,13 @@ class _VariableType(type):
 
 
 class Variable(GraphVariable, metaclass=_VariableType):
-    """Called, makes a variable, see ``variable_creation.new_variable``; every variable is an instance of it."""
+    """Called, makes a variable of the default graph; see ``worker_client.variable_creation.new_variable``.
+
+    Every variable is an instance of it, one of ``get_variable`` as well, and one of a connection's own graph.
+    """
 
     __signature__ = inspect.signature(new_variable)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Returns what the default graph makes of a variable, which no scope and no creator can know beforehand."""
+        """Returns what the default graph's factory makes, whose type need not be this one."""
         return new_variable(*args, **kwargs)
