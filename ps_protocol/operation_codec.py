@@ -92,12 +92,16 @@ def _decode_initialize(name: str, message: batch_pb2.Initialize, take: TakeTenso
     return Initialize(name, decode_initializer(message.initializer, take), message.overwrite)
 
 
-def _encode_read(message: batch_pb2.Operation, _operation: Read, _buffers: list[memoryview]) -> None:
+def _encode_read(message: batch_pb2.Operation, operation: Read, _buffers: list[memoryview]) -> None:
     message.read.SetInParent()
+    if operation.unless_version is not None:
+        if not 0 <= operation.unless_version < 2**64:
+            raise InvalidArgumentError(f"{operation.unless_version} is no version")
+        message.read.unless_version = operation.unless_version
 
 
-def _decode_read(name: str, _message: batch_pb2.Read, _take: TakeTensor) -> Read:
-    return Read(name)
+def _decode_read(name: str, message: batch_pb2.Read, _take: TakeTensor) -> Read:
+    return Read(name, message.unless_version if message.HasField("unless_version") else None)
 
 
 def _encode_update(message: batch_pb2.Operation, operation: Update, buffers: list[memoryview]) -> None:

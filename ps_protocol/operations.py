@@ -111,9 +111,14 @@ class Initialize:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """The whole value, of one version."""
+    """The whole value, of one version.
+
+    Attributes:
+        unless_version: If the variable still has this version, the result holds it and no tensor.
+    """
 
     name: str
+    unless_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +203,10 @@ def tensors_of(operation: Operation) -> tuple[Array, ...]:
 
 
 def reply_bytes(operation: Operation, spec: VariableSpec) -> int:
-    """Size of the tensor that an operation on a variable of that spec is answered with."""
+    """Size of the tensor that an operation on a variable of that spec is answered with.
+
+    At most: of a read with ``unless_version`` it is not known before whether there will be a tensor.
+    """
     match operation:
         case Read() | CountUpTo():
             return spec.size_bytes
@@ -216,7 +224,7 @@ class Batch:
         client: Incarnation of the client.
         store: Incarnation of the store that the client means.
         sequence: Number of a mutating batch, from 1 upwards; 0 for one that only reads.
-        expected_reply_bytes: Size of the tensors that the reply will hold, where the client knows the
+        expected_reply_bytes: Size of the tensors that the reply will hold at most, where the client knows the
             specs; None if it does not. Guides a transport's choice of path and is not sent.
     """
 
@@ -239,7 +247,8 @@ class Result:
     Attributes:
         version: Updates applied to the variable since it was initialised.
         initialized: Whether it has a value.
-        tensor: Of read, gather and count up to, the result.
+        tensor: Of read, gather and count up to, the result; None for a read that was to be answered only if the
+            variable has another version.
         spec: Of declare and describe, what is recorded.
     """
 

@@ -79,7 +79,7 @@ class BatchRunner:
                     )
 
     def reply_size_bytes(self, operations: Sequence[Operation]) -> int:
-        """Bytes of the tensors in the reply to these operations; those that will fail count as nothing."""
+        """Most bytes of the tensors in the reply to these operations; those that will fail count as nothing."""
         size_bytes = 0
         declared: dict[str, VariableSpec] = {}
         for operation in operations:

@@ -203,13 +203,17 @@ class VariableStore:
     # -- whole values -------------------------------------------------------------------------
 
     def read(self, operation: Read) -> Result:
-        """The whole value, of one version.
+        """The whole value, of one version; only the version, if that is still the one named in ``unless_version``.
 
         Raises:
             NotFoundError: There is no such variable.
             FailedPreconditionError: It has not been initialised.
         """
         variable = self._find(operation.name)
+        if operation.unless_version is not None:
+            with variable.lock:
+                if variable.version == operation.unless_version and variable.value is not None:
+                    return Result(variable.version, True)
         if variable.size_bytes <= _SMALL_BYTES:
             with variable.lock:
                 if variable.value is None:

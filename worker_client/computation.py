@@ -46,9 +46,9 @@ def value_read(reply: Reply, inputs: Sequence[Array]) -> Array:
     return reply.tensor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # not frozen, which takes three times as long to make: every variable has three
 class VariableAccess:
-    """Reads or updates a variable on its ps task.
+    """Reads or updates a variable on its ps task. Not changed once it is made.
 
     Attributes:
         variable: Which one.
@@ -57,6 +57,7 @@ class VariableAccess:
         answered: Of what mutates: whether the ps's answer itself holds the output, so that nothing is read back.
         needs_value: Whether the variable must have a value. Where another task gives variables their first one, the
             run waits for that.
+        cached: Of what reads the whole value: whether the session keeps a copy, which is used while it is current.
         output: Makes the output from the ps's reply (or where the value is read back, from the reply to that) and the
             inputs' values; raises if the reply is an error that it does not expect.
     """
@@ -66,6 +67,7 @@ class VariableAccess:
     mutates: bool = False
     answered: bool = False
     needs_value: bool = True
+    cached: bool = False
     output: Callable[[Reply, Sequence[Array]], Array] = value_read
 
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.operations import Array, Read, reply_bytes
+from ps_protocol.operations import Operation as PsOperation
 from worker_client.computation import Kernel, SeededKernel, VariableAccess
 from worker_client.fanout import Routed
 from worker_client.operation import Operation, Tensor
+from worker_client.value_cache import CachedValue
 from worker_client.variable_runtime import VariableRuntime
 
 
@@ -24,6 +26,7 @@ class _Access:
     access: VariableAccess
     inputs: list[Array]
     reads_back: bool
+    cached: CachedValue | None = None
 
     @property
     def has_output(self) -> bool:
@@ -135,7 +138,7 @@ class Evaluation:
         routed = []
         for each in accesses:
             spec, task = each.access.variable.spec, self._runtime.route(each.access.variable)
-            request = each.access.request(self._runtime.job_seed, *each.inputs)
+            request = self._request(each)
             needs_value = each.access.needs_value
             routed.append(Routed(task, request, reply_bytes(request, spec), needs_value))
             if each.reads_back:
@@ -143,6 +146,8 @@ class Evaluation:
         replies = iter(self._runtime.exchange(routed))
         for each in accesses:
             reply = next(replies)
+            if each.access.cached:
+                reply = self._runtime.value_cache.refreshed(each.access.variable, each.cached, reply)
             if each.reads_back:
                 outcome = next(replies)
                 reply = reply if isinstance(reply, ShardscopeError) else outcome
@@ -150,6 +155,13 @@ class Evaluation:
                 self._values[each.operation.outputs[0]] = each.access.output(reply, each.inputs)
             elif isinstance(reply, ShardscopeError):
                 raise reply
+
+    def _request(self, each: _Access) -> PsOperation:
+        if each.access.cached:
+            each.cached = self._runtime.value_cache.find(each.access.variable)
+            if each.cached is not None:
+                return Read(each.access.variable.spec.name, each.cached.version)
+        return each.access.request(self._runtime.job_seed, *each.inputs)
 
 
 def _not_computable(operation: Operation) -> InvalidArgumentError:

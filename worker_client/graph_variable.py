@@ -132,13 +132,17 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
     def value(self) -> Tensor:
         """Returns the value as the run begins that reads it: the same tensor at each call.
 
-        A run reads it once, however many operations use it; with a ``caching_device`` it is named as being there.
-        Nothing is kept from one run to the next, so that a run never works on a stale value.
+        A run reads it once, however many operations use it. With a ``caching_device`` it is named as being there, and
+        each session keeps a copy: a run asks the ps whether the variable has changed since, and only then is the value
+        sent again, so that a run never works on a stale value. What a run returns is its receiver's, not that copy.
         """
         return self._snapshot
 
     def read_value(self) -> Tensor:
-        """Returns the value at the time that control dependencies say: a new operation at each call."""
+        """Returns the value at the time that control dependencies say: a new operation at each call.
+
+        It comes from the ps also where there is a ``caching_device``.
+        """
         return self._read("read", "Identity")
 
     def sparse_read(self, indices: Any, name: str | None = None) -> Tensor:
@@ -274,14 +278,15 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
         output: Callable[[Reply, Sequence[Array]], Array] = value_read,
         *,
         needs_value: bool = True,
+        cached: bool = False,
     ) -> Tensor:
-        access = VariableAccess(self, self._read_request, needs_value=needs_value, output=output)
+        access = VariableAccess(self, self._read_request, needs_value=needs_value, cached=cached, output=output)
         return self.graph.create_op(op_type, inputs, [self._output], name=name, computation=access).outputs[0]
 
     def _snapshot_op(self) -> Tensor:
         graph, caching_device = self.graph, self.definition.caching_device
         with graph.colocate_with(self.op) if caching_device is None else graph.device(caching_device):
-            return self._read("read", "Identity")
+            return self._read("read", "Identity", cached=caching_device is not None)
 
     def _read_request(self, job_seed: int, *inputs: Array) -> Read:
         del job_seed, inputs

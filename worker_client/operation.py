@@ -141,7 +141,7 @@ class Operation:
 
     def join_colocation_groups(self, leaders: Sequence[Operation]) -> None:
         """Makes it stay with other operations, the nearest first, and takes the first device that one of them has."""
-        groups = set()
+        groups: set[str] = set()
         for leader in leaders:
             groups.update(leader._colocation_groups or (f"loc:@{leader.name}",))
         self._colocation_groups = tuple(sorted(groups))

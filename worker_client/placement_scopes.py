@@ -106,16 +106,15 @@ class _Colocation:
 
     __slots__ = ("_ignore_existing", "_leader", "_outer", "_scopes")
 
-    _outer: tuple[DeviceScopes, tuple[Operation, ...]]
-
     def __init__(self, scopes: PlacementScopes, leader: Operation | None, *, ignore_existing: bool):
+        self._outer: list[tuple[DeviceScopes, tuple[Operation, ...]]] = []  # one for each entry not yet left
         self._scopes = scopes
         self._leader = leader
         self._ignore_existing = ignore_existing
 
     def __enter__(self) -> None:
         scopes = self._scopes
-        self._outer = scopes.devices, scopes._leaders
+        self._outer.append((scopes.devices, scopes._leaders))
         scopes.devices = DeviceScopes()
         scopes._leaders = (() if self._leader is None else (self._leader,)) + (
             () if self._ignore_existing else scopes._leaders
@@ -124,7 +123,7 @@ class _Colocation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._scopes.devices, self._scopes._leaders = self._outer
+        self._scopes.devices, self._scopes._leaders = self._outer.pop()
 
 
 def _device_string(device: object, function: DeviceFunction) -> str:

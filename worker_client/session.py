@@ -23,6 +23,7 @@ from worker_client.graph_keys import GraphKeys
 from worker_client.graph_variable import GraphVariable
 from worker_client.operation import Tensor
 from worker_client.partitioned_variable import PartitionedVariable
+from worker_client.values import keeps_kind
 from worker_client.variable_runtime import ClusterRuntime, PrivateRuntime, VariableRuntime
 
 
@@ -181,7 +182,7 @@ class Session:
             raise TypeError(f"the value fed to {tensor.name} is a lazy tensor; run that first and feed its value")
         array = np.asarray(value)
         if array.dtype != tensor.dtype:
-            if not np.can_cast(array.dtype, tensor.dtype, "same_kind"):
+            if array.size and not keeps_kind(array.dtype, tensor.dtype):  # NumPy makes floats of an empty list
                 raise TypeError(f"the value fed to {tensor.name} is {array.dtype.name}, needed is {tensor.dtype.name}")
             array = array.astype(tensor.dtype)
         if not tensor.shape.is_compatible_with(array.shape):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator
-from typing import Any, SupportsIndex, TypeAlias, cast
+from functools import lru_cache
+from typing import Any, Self, SupportsIndex, TypeAlias, cast
 
 ShapeLike: TypeAlias = "TensorShape | Iterable[SupportsIndex | None] | SupportsIndex | None"
 """What a shape is made from: its sizes (None: unknown), one size, or None for a shape of unknown rank."""
@@ -30,10 +31,18 @@ class TensorShape(tuple[int | None, ...]):
     def __new__(cls, dims: ShapeLike = None) -> TensorShape:
         if type(dims) is cls:
             return dims
-        sizes = [] if dims is None else _sizes(dims)
-        shape = super().__new__(cls, sizes)
-        shape._has_rank = dims is not None
-        shape._is_fully_defined = dims is not None and None not in sizes
+        return cls._of(None if dims is None else _sizes(dims))
+
+    @classmethod
+    @lru_cache(maxsize=4096)
+    def _of(cls, sizes: tuple[int | None, ...] | None) -> Self:
+        """Returns the shape of checked sizes, None for unknown rank.
+
+        A shape never changes, so that the tensors of a graph, most of which have one of a few shapes, can share it.
+        """
+        shape = super().__new__(cls, sizes or ())
+        shape._has_rank = sizes is not None
+        shape._is_fully_defined = sizes is not None and None not in sizes
         return shape
 
     @property
@@ -134,19 +143,19 @@ class TensorShape(tuple[int | None, ...]):
             raise ValueError("the rank of the shape is not known")
 
 
-def _sizes(dims: Iterable[SupportsIndex | None] | SupportsIndex) -> list[int | None]:
+def _sizes(dims: Iterable[SupportsIndex | None] | SupportsIndex) -> tuple[int | None, ...]:
     if type(dims) is not tuple and type(dims) is not list:
         if isinstance(dims, str):
             raise TypeError(f"a shape is made from integers, not from the string {dims!r}")
         if not isinstance(dims, Iterable):
             dims = (dims,)
     # Nearly all shapes are made of Python's own integers.
-    return [size if type(size) is int and size >= 0 else None if size is None else _size(size) for size in dims]
+    return tuple([size if type(size) is int and size >= 0 else None if size is None else _size(size) for size in dims])
 
 
 def _size(size: SupportsIndex) -> int:
     try:
-        number = operator.index(size)
+        number = int(operator.index(size))  # the index of True is True
     except TypeError:
         raise TypeError(f"a size in a shape should be an integer or None, not {size!r}") from None
     if number < 0:

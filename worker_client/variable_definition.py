@@ -45,9 +45,9 @@ Constraint: TypeAlias = Callable[[Any], Any]
 """Makes the value that a variable may have of the one that an optimizer has given it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)  # not frozen, which takes three times as long to make with all these
 class VariableDefinition:
-    """A variable that is about to be made.
+    """A variable that is about to be made. Not changed once it is.
 
     Attributes:
         name: Full name, unique in the graph, without ":0".

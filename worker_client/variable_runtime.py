@@ -17,6 +17,7 @@ from worker_client.initialization_wait import InitializationWait
 from worker_client.ps_handle import PsHandle, Settings
 from worker_client.retry import Deadline
 from worker_client.transport import in_process
+from worker_client.value_cache import ValueCache
 
 
 class VariableRuntime(Protocol):
@@ -25,6 +26,11 @@ class VariableRuntime(Protocol):
     @property
     def job_seed(self) -> int:
         """Seed from which initial values follow."""
+        ...
+
+    @property
+    def value_cache(self) -> ValueCache:
+        """The session's copies of the variables that have a caching device."""
         ...
 
     def place(self, variables: Iterable[GraphVariable]) -> None:
@@ -56,9 +62,13 @@ class ClusterRuntime:
 
     Args:
         client: The connection.
+
+    Attributes:
+        value_cache: The session's copies of the variables that have a caching device.
     """
 
     def __init__(self, client: Client):
+        self.value_cache = ValueCache()
         self._client = client
         settings = client.settings
         self._wait = InitializationWait(client.fanout, retry=settings.retry, timeout_s=settings.connect_timeout_s)
@@ -88,15 +98,20 @@ class ClusterRuntime:
         self._wait.wait({each.spec.name: self._tasks[each] for each in variables}, timeout_s)
 
     def close(self) -> None:
-        pass
+        self.value_cache.clear()
 
 
 class PrivateRuntime:
-    """A store in this process that belongs to one session and ends with it."""
+    """A store in this process that belongs to one session and ends with it.
+
+    Attributes:
+        value_cache: The session's copies of the variables that have a caching device.
+    """
 
     job_seed = 0
 
     def __init__(self) -> None:
+        self.value_cache = ValueCache()
         settings = Settings()
         handle = PsHandle(
             in_process.private_store(),
@@ -130,4 +145,5 @@ class PrivateRuntime:
         self._wait.wait(dict.fromkeys(each.spec.name for each in variables), timeout_s)
 
     def close(self) -> None:
+        self.value_cache.clear()
         self._handle.close()

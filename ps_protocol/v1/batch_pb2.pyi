@@ -184,9 +184,21 @@ class Read(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    UNLESS_VERSION_FIELD_NUMBER: builtins.int
+    unless_version: builtins.int
+    """If the variable still has this version the reply holds the version and no
+    tensor: whoever kept the value of that version still has the current one. A
+    version stands for one value within one store, so a copy is good for the
+    store_incarnation that it was read from.
+    """
     def __init__(
         self,
+        *,
+        unless_version: builtins.int | None = ...,
     ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_unless_version", b"_unless_version", "unless_version", b"unless_version"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_unless_version", b"_unless_version", "unless_version", b"unless_version"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_unless_version", b"_unless_version"]) -> typing.Literal["unless_version"] | None: ...
 
 global___Read = Read
 
@@ -392,7 +404,9 @@ class OperationReply(google.protobuf.message.Message):
 
     @property
     def tensor(self) -> ps_protocol.v1.tensor_pb2.TensorHeader:
-        """Of read, gather and count_up_to: the result, in the next buffer."""
+        """Of read, gather and count_up_to: the result, in the next buffer. Absent for a
+        read whose unless_version is the variable's version.
+        """
 
     @property
     def spec(self) -> ps_protocol.v1.variable_pb2.VariableSpec:

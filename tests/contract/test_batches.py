@@ -101,6 +101,37 @@ def test_declares_updates_and_reads(talk: Conversation) -> None:
     assert talk.run(Describe("scope/w")) == Result(2, True, None, spec())
 
 
+def test_a_read_holds_no_tensor_while_the_version_is_the_one_known(talk: Conversation) -> None:
+    talk.run(Declare(spec(), ONES))
+    assert talk.run(Read("scope/w", unless_version=0)) == Result(0, True)
+    assert talk.run(Read("scope/w", unless_version=1)).tensor is not None
+    talk.run(Update("scope/w", UpdateRule.ASSIGN_ADD, floats(1)))
+    changed = talk.run(Read("scope/w", unless_version=0))
+    assert changed.version == 1
+    assert changed.tensor is not None
+    assert (changed.tensor == 2).all()
+    assert talk.run(Read("scope/w", unless_version=1)) == Result(1, True)
+
+
+def test_a_known_version_does_not_stand_in_for_a_value(talk: Conversation) -> None:
+    talk.run(Declare(spec()))
+    with pytest.raises(FailedPreconditionError, match=r"scope/w.*not been initialised"):
+        talk.run(Read("scope/w", unless_version=0))
+
+
+def test_reads_with_and_without_a_tensor_go_in_one_batch(talk: Conversation) -> None:
+    for name in ("a", "b", "c"):
+        talk.run(Declare(spec(name, (2,)), ONES))
+    talk.run(Update("b", UpdateRule.ASSIGN, floats([3, 4])))
+    first, second, third = talk.replies(Read("a", 0), Read("b", 0), Read("c"))
+    assert first == Result(0, True)
+    assert isinstance(second, Result)
+    assert isinstance(third, Result)
+    assert second.tensor is not None
+    assert third.tensor is not None
+    assert (second.tensor.tolist(), third.tensor.tolist()) == ([3, 4], [1, 1])
+
+
 def test_a_reply_is_the_receivers_to_change(talk: Conversation) -> None:
     talk.run(Declare(spec(), ONES))
     value_of(talk)[:] = 7

@@ -80,7 +80,7 @@ DEPTHS = st.integers(1, 2**32 - 1)
 OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
     st.builds(Declare, specs(), st.none() | INITIALIZERS),
     st.builds(Initialize, NAMES, INITIALIZERS, st.booleans()),
-    st.builds(Read, NAMES),
+    st.builds(Read, NAMES, st.none() | st.integers(0, 2**64 - 1)),
     st.builds(Update, NAMES, st.sampled_from(UpdateRule), arrays()),
     st.builds(Scatter, NAMES, st.sampled_from(ScatterRule), arrays(), arrays(), DEPTHS),
     st.builds(CountUpTo, NAMES, st.integers(-(2**63), 2**63 - 1)),

@@ -94,7 +94,7 @@ def operations(draw: Any) -> Operation:
         case 7:
             return CountUpTo(name, draw(st.sampled_from([0, 3, 127, 128])))
         case _:
-            return Read(name) if draw(st.booleans()) else Describe(name)
+            return Read(name, draw(st.none() | st.integers(0, 3))) if draw(st.booleans()) else Describe(name)
 
 
 class Model:
@@ -119,8 +119,8 @@ class Model:
         if variable.value is None:
             raise Refused
         match operation:
-            case Read():
-                return Result(variable.version, True, variable.value.copy())
+            case Read(unless_version=known):
+                return Result(variable.version, True, None if known == variable.version else variable.value.copy())
             case CountUpTo(limit=limit):
                 return self.count(variable, variable.value, limit)
             case Gather(indices=indices):

@@ -334,3 +334,21 @@ def test_lack_of_memory_is_an_error_that_names_the_variable() -> None:
     with pytest.raises(ResourceExhaustedError, match=r"variable conv1/weights .*no memory") as caught:
         made(RandomNormal(0.0, 1.0), (2**58,))
     assert not caught.value.retryable
+
+
+def test_an_error_names_each_variable_it_is_raised_for() -> None:
+    for name in ("first", "second"):
+        spec = VariableSpec(name, np.dtype(np.int32), (2,))
+        with pytest.raises(InvalidArgumentError, match=name) as caught:
+            check_initializer(spec, InitializerSpec(Constant(0.25)))
+        assert caught.value.variable == name
+
+
+def test_parts_are_checked_where_they_lie() -> None:
+    initializer = InitializerSpec(Constant(1.0))
+    inside, outside = (
+        VariableSpec("part", np.dtype(np.float32), (2,), PartitionSlice("whole", (4,), (offset,))) for offset in (2, 3)
+    )
+    check_initializer(inside, initializer)
+    with pytest.raises(InvalidArgumentError, match="does not lie in its whole"):
+        check_initializer(outside, initializer)

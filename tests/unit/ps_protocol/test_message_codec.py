@@ -89,6 +89,8 @@ OPERATIONS: list[Operation] = [
     Initialize("w", InitializerSpec(Constant(0.0))),
     Initialize("w", InitializerSpec(Constant(1.0), -(2**63)), overwrite=True),
     Read("w"),
+    Read("w", 0),
+    Read("w", 2**64 - 1),
     CountUpTo("w", 0),
     CountUpTo("w", -(2**63)),
     CountUpTo("w", 2**63 - 1),
@@ -152,6 +154,11 @@ class TestOperations:
     def test_a_limit_beyond_64_bits_cannot_be_sent(self, limit: int) -> None:
         with pytest.raises(InvalidArgumentError, match=r"^w: the limit .* has more than 64 bits"):
             encoded(CountUpTo("w", limit))
+
+    @pytest.mark.parametrize("version", [-1, 2**64])
+    def test_what_is_no_version_cannot_be_sent(self, version: int) -> None:
+        with pytest.raises(InvalidArgumentError, match=rf"^w: {version} is no version"):
+            encoded(Read("w", version))
 
     def test_declare_with_a_value(self) -> None:
         decoded = there_and_back(Declare(SPEC, InitializerSpec(Value(FLOATS), 7)))

@@ -116,6 +116,7 @@ def test_a_defect_is_logged_under_a_number_that_the_client_is_told(
         ([], 0),
         ([ADD, Describe("w")], 0),
         ([Read("w"), Read("w")], 48),
+        ([Read("w", unless_version=0)], 24),  # at most
         ([Gather("w", np.zeros((2, 2), np.int32))], 32),
         ([Read("missing"), Gather("missing", np.zeros(9, np.int32))], 0),
         ([Declare(VariableSpec("v", np.dtype(np.int64), (5,))), Read("v")], 40),

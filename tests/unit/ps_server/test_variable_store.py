@@ -316,6 +316,26 @@ def test_every_update_counts_one_version() -> None:
     assert value_of(store).tolist() == [1, 10]
 
 
+@pytest.mark.parametrize("size", [3, 100_000])
+def test_a_read_copies_nothing_while_the_version_is_the_one_known(size: int) -> None:
+    store = declared(VariableStore(), spec(shape=(size,)))
+    assert store.read(Read("w", unless_version=0)) == Result(0, True)
+    add(store, 1)
+    changed = store.read(Read("w", unless_version=0))
+    assert changed.version == 1
+    assert changed.tensor is not None
+    assert (changed.tensor == 2).all()
+    assert store.read(Read("w", unless_version=1)) == Result(1, True)
+
+
+def test_a_known_version_does_not_stand_in_for_a_value() -> None:
+    store = declared(VariableStore(), spec(), initializer=None)
+    with pytest.raises(FailedPreconditionError, match="has not been initialised"):
+        store.read(Read("w", unless_version=0))
+    with pytest.raises(NotFoundError):
+        store.read(Read("missing", unless_version=0))
+
+
 def test_a_refused_update_changes_neither_value_nor_version() -> None:
     store = declared(VariableStore(), spec(shape=(2,)))
     refused: list[Callable[[], object]] = [

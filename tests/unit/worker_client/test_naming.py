@@ -70,6 +70,14 @@ def test_a_numbered_name_that_was_given_out_is_taken() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["_1", "x_01", "x_0", "x_1_", "1"])
+def test_what_only_looks_like_a_numbered_name_is_free(name: str) -> None:
+    table = NameTable()
+    for given in ("x", "x", ""):
+        table.unique(given)
+    assert table.unique(name) == name
+
+
 def test_a_name_can_be_looked_up_without_taking_it() -> None:
     table = NameTable()
     table.unique("v")

@@ -113,3 +113,14 @@ def test_how_it_is_written() -> None:
     assert str(UNKNOWN) == "<unknown>"
     assert repr(TensorShape([2, None])) == "TensorShape([2, None])"
     assert repr(UNKNOWN) == "TensorShape(None)"
+
+
+def test_a_shape_made_of_truth_values_is_one_of_integers() -> None:
+    assert str(TensorShape([True, 7919])) == "[1, 7919]"
+    assert str(TensorShape([1, 7919])) == "[1, 7919]"
+
+
+def test_what_was_found_valid_does_not_make_valid_what_is_equal_to_it() -> None:
+    TensorShape([3])
+    with pytest.raises(TypeError, match="integer"):
+        TensorShape([3.0])  # type: ignore[list-item]  # what is refused

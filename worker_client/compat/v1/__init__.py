@@ -23,13 +23,14 @@ from worker_client.array_ops import (
     unstack,
     where,
 )
-from worker_client.compat.v1 import contrib, errors, initializers, losses, math, nn, train
+from worker_client.compat.v1 import contrib, dtypes, errors, initializers, losses, math, nn, train
 from worker_client.compat.v1.behavior import (
     disable_resource_variables,
     disable_v2_behavior,
     enable_resource_variables,
     resource_variables_enabled,
 )
+from worker_client.compat.v1.dtypes import as_dtype
 from worker_client.compat.v1.variable_type import Variable
 from worker_client.constant_ops import (
     constant,
@@ -218,6 +219,7 @@ __all__ = [
     "all_variables",
     "argmax",
     "argmin",
+    "as_dtype",
     "assert_variables_initialized",
     "assign",
     "assign_add",
@@ -242,6 +244,7 @@ __all__ = [
     "disable_v2_behavior",
     "divide",
     "double",
+    "dtypes",
     "enable_resource_variables",
     "equal",
     "errors",

@@ -97,8 +97,17 @@ def test_the_modules_have_what_they_export(module: ModuleType) -> None:
     assert all(hasattr(module, name) for name in exported)
 
 
-def test_arithmetic_is_the_same_at_the_top_and_in_math() -> None:
-    assert all(getattr(tf, name) is getattr(tf.math, name) for name in tf.math.__all__)
+@pytest.mark.parametrize("module", [tf.math, tf.dtypes], ids=["math", "dtypes"])
+def test_some_names_are_the_same_at_the_top_and_in_their_module(module: ModuleType) -> None:
+    names: list[str] = module.__all__
+    assert all(getattr(tf, name) is getattr(module, name) for name in names)
+
+
+def test_dtypes_have_tensorflows_attributes() -> None:
+    assert (tf.as_dtype(np.int64).is_integer, tf.as_dtype(float)) == (True, tf.float32)
+    assert isinstance(tf.as_dtype("bfloat16"), tf.DType)
+    with pytest.raises(TypeError):
+        tf.as_dtype(None)
 
 
 def test_initializers_are_the_same_at_the_top_and_in_their_module() -> None:

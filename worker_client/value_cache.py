@@ -1,0 +1,66 @@
+"""What a session keeps of the variables that have a caching device: the last value read, to be read anew when stale.
+
+Each run still asks the ps, but names the version that it has a copy of; the value itself travels only if the variable
+has changed since. So a run never works on a stale value.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ps_protocol.operations import Array, Reply, Result
+
+if TYPE_CHECKING:
+    from worker_client.graph_variable import GraphVariable
+
+
+@dataclass(frozen=True, slots=True)
+class CachedValue:
+    """A value of one version.
+
+    Attributes:
+        value: Read-only; shared by all runs that use it.
+        version: Of the variable when it was read.
+    """
+
+    value: Array
+    version: int
+
+
+class ValueCache:
+    """The copies of one session, at most one for each variable. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards: _values
+        self._values: dict[GraphVariable, CachedValue] = {}
+
+    def find(self, variable: GraphVariable) -> CachedValue | None:
+        """Returns the copy of a variable, None if there is none."""
+        with self._lock:
+            return self._values.get(variable)
+
+    def refreshed(self, variable: GraphVariable, cached: CachedValue | None, reply: Reply) -> Reply:
+        """Returns the reply to a read with a tensor in it, which is read-only: its own, or that of the copy.
+
+        Args:
+            variable: What was read.
+            cached: The copy whose version the read named, and which another run may have replaced since.
+            reply: To that read; its tensor becomes the copy.
+        """
+        if not isinstance(reply, Result):
+            return reply
+        if reply.tensor is None:
+            return reply if cached is None else Result(reply.version, reply.initialized, cached.value)
+        reply.tensor.flags.writeable = False
+        with self._lock:
+            newest = self._values.get(variable)
+            if newest is None or newest.version < reply.version:  # a reply to another run may have overtaken this one
+                self._values[variable] = CachedValue(reply.tensor, reply.version)
+        return reply
+
+    def clear(self) -> None:
+        """Drops all copies."""
+        with self._lock:
+            self._values.clear()
