@@ -27,7 +27,7 @@ demo: $(INSTALLED)  ## Trains a digit classifier with 3 workers on 2 ps tasks.
 	$(BIN)/shardscope up --ps 2 --workers 3 -- python examples/digits.py
 
 test: $(INSTALLED)  ## Runs every test but those that need a container engine.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: $(INSTALLED) $(PROTO_INSTALLED)  ## Lint, types, layers, generated code, fast tests.
 	$(BIN)/ruff check .

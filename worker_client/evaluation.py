@@ -160,7 +160,7 @@ class Evaluation:
         if each.access.cached:
             each.cached = self._runtime.value_cache.find(each.access.variable)
             if each.cached is not None:
-                return Read(each.access.variable.spec.name, each.cached.version)
+                return Read(each.access.variable.spec.name, unless_version=each.cached.version)
         return each.access.request(self._runtime.job_seed, *each.inputs)
 
 
