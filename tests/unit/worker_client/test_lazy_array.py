@@ -86,6 +86,27 @@ class TestDtypes:
         np.testing.assert_array_equal(session.run(np.add(constant([1.0, 1.0]), [one, two])), [2, 3])
 
 
+class TestAugmentedAssignment:
+    @pytest.mark.parametrize(
+        ("statement", "expected"),
+        [
+            ("x += 1", 8),
+            ("x -= 1", 6),
+            ("x *= 2", 14),
+            ("x /= 2", 3.5),
+            ("x //= 2", 3),
+            ("x %= 4", 3),
+            ("x **= 2", 49),
+        ],
+    )
+    def test_gives_the_name_to_a_new_tensor(self, session: Session, statement: str, expected: float) -> None:
+        tensor = constant(7.0)
+        names = {"x": tensor}
+        exec(statement, names)
+        assert names["x"] is not tensor
+        assert session.run([tensor, names["x"]]) == [7, expected]
+
+
 class TestRefusals:
     def test_changing_in_place(self, session: Session) -> None:
         tensor = constant([1.0])
