@@ -14,6 +14,7 @@ from ps_protocol.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
     ShapeMismatchError,
+    StateLostError,
     UnavailableError,
 )
 from ps_protocol.initializer_spec import Constant, InitializerSpec
@@ -43,6 +44,15 @@ def test_the_first_proposal_for_a_name_is_recorded(ps: Task) -> None:
     assert one.place([Proposal(W, 1), Proposal(PART, 0)], timeout_s=TIMEOUT_S) == [Placement(W, 1), Placement(PART, 0)]
     assert other.place([Proposal(V, 0), Proposal(W, 0)], timeout_s=TIMEOUT_S) == [Placement(V, 0), Placement(W, 1)]
     assert one.list_placements(timeout_s=TIMEOUT_S) == [Placement(PART, 0), Placement(V, 0), Placement(W, 1)]
+
+
+def test_a_proposal_meant_for_a_lost_directory_is_refused_and_records_nothing(ps: Task) -> None:
+    service = ps.service()
+    with pytest.raises(StateLostError, match="started anew"):
+        service.place([Proposal(W, 1)], store=uuid4(), timeout_s=TIMEOUT_S)
+    assert service.list_placements(timeout_s=TIMEOUT_S) == []
+    meant = ps.core.store_incarnation
+    assert service.place([Proposal(W, 1)], store=meant, timeout_s=TIMEOUT_S) == [Placement(W, 1)]
 
 
 def test_a_proposal_that_differs_is_refused_alone(ps: Task) -> None:
