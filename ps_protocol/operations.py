@@ -76,6 +76,15 @@ class UpdateRule(enum.IntEnum):
     ASSIGN_SUB = 3
 
 
+class WireDType(enum.IntEnum):
+    """The form in which the elements of a float tensor travel; numbers of ``WireDType`` in ``tensor.proto``."""
+
+    EXACT = 0
+    BFLOAT16 = 1
+    FLOAT16 = 2
+    INT8 = 3
+
+
 class ScatterRule(enum.IntEnum):
     """How rows are updated; numbers of ``Scatter.Rule``."""
 
@@ -115,10 +124,15 @@ class Read:
 
     Attributes:
         unless_version: If the variable still has this version, the result holds it and no tensor.
+        wire: The form in which the tensor travels, where it does.
+        out: Where to put the tensor, which then is the one in the result: C-contiguous, writable, of the variable's
+            dtype and shape. What it holds after a failure is not defined. Not sent.
     """
 
     name: str
     unless_version: int | None = None
+    wire: WireDType = WireDType.EXACT
+    out: Array | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +141,13 @@ class Update:
 
     Attributes:
         value: The variable's dtype and shape; or, to add or subtract, a 0-d array of that dtype.
+        wire: The form in which ``value`` travels, where it does.
     """
 
     name: str
     rule: UpdateRule
     value: Array
+    wire: WireDType = WireDType.EXACT
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +158,7 @@ class Scatter:
         indices: int32 or int64, any shape; rows may repeat.
         updates: The variable's dtype, shape ``[*indices.shape, *variable.shape[index_depth:]]``, or 0-d.
         index_depth: How many of the first dimensions, taken as one in C order, an index counts through.
+        wire: The form in which ``updates`` travel, where they do.
     """
 
     name: str
@@ -149,6 +166,7 @@ class Scatter:
     indices: Array
     updates: Array
     index_depth: int = 1
+    wire: WireDType = WireDType.EXACT
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +184,15 @@ class Gather:
     Attributes:
         indices: int32 or int64, any shape; the result is ``[*indices.shape, *variable.shape[index_depth:]]``.
         index_depth: How many of the first dimensions, taken as one in C order, an index counts through.
+        wire: The form in which the rows travel, where they do.
+        out: Where to put the rows, as for ``Read``.
     """
 
     name: str
     indices: Array
     index_depth: int = 1
+    wire: WireDType = WireDType.EXACT
+    out: Array | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,28 @@ from ps_protocol.operations import Batch, BatchReply, VariableSpec
 PROTOCOL_VERSION = 1
 
 
+class FastPathKind(enum.IntEnum):
+    """Numbers of ``FastPath.Kind``."""
+
+    TCP = 1
+    UNIX = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FastPath:
+    """A way to exchange batches with a ps that is faster than its gRPC service; ``FastPath`` in ``data.proto``.
+
+    Attributes:
+        kind: TCP, or a Unix socket in Linux's abstract namespace.
+        address: "host:port", where an empty host is that of the gRPC address; or the name of the Unix socket.
+        shared_memory: Whether tensors may travel in shared memory.
+    """
+
+    kind: FastPathKind
+    address: str
+    shared_memory: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Welcome:
     """A ps's answer to hello.
@@ -27,11 +49,15 @@ class Welcome:
         task: The ps's own name, as "ps:0".
         store: Incarnation of its store, to be sent with every batch.
         job_seed: Seed from which initial values follow; that of ps task 0 counts.
+        fast_paths: Other ways to exchange batches, best first.
+        ticket: Admits one connection on one of them, soon; empty if there are none.
     """
 
     task: str
     store: UUID
     job_seed: int
+    fast_paths: tuple[FastPath, ...] = ()
+    ticket: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +139,32 @@ class Transport(Protocol):
 
     def exchange(self, batch: Batch, *, timeout_s: float) -> BatchReply:
         """Has a batch carried out; an error of one operation is a reply, one of the whole batch is raised."""
+        ...
+
+
+class PendingExchange(Protocol):
+    """A batch that was sent and whose reply has not been taken yet."""
+
+    def finish(self) -> BatchReply:
+        """Waits for the reply; called once, in the order in which the batches were sent."""
+        ...
+
+
+class PipelinedTransport(Transport, Protocol):
+    """A transport that can have several batches of one client on their way, which are carried out in order.
+
+    One thread at a time uses ``begin`` and ``finish``. After an error of either, every batch that was begun and not
+    finished may or may not have been applied, and none can be finished any more: the caller exchanges each again,
+    unchanged and in order.
+    """
+
+    def begin(self, batch: Batch, *, timeout_s: float) -> PendingExchange | None:
+        """Sends a batch; None if it cannot be pipelined and nothing was sent: finish those begun, then exchange it.
+
+        Args:
+            batch: Its ``expected_reply_bytes`` must be known and small, or None is returned.
+            timeout_s: Bound on sending it and, counted from now, on its reply.
+        """
         ...
 
 

@@ -9,6 +9,8 @@ from ps_protocol.error_codec import decode_error, encode_error
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
 from ps_protocol.ps_service import (
     PROTOCOL_VERSION,
+    FastPath,
+    FastPathKind,
     Member,
     MemberState,
     Placement,
@@ -21,6 +23,7 @@ from ps_protocol.ps_service import (
 from ps_protocol.spec_codec import decode_enum, decode_spec, decode_uuid, encode_spec
 from ps_protocol.v1 import data_pb2, directory_pb2, inspection_pb2, membership_pb2
 
+_FAST_PATH_KINDS = {int(kind): kind for kind in FastPathKind}
 _MEMBER_STATES = {int(state): state for state in MemberState}
 _SERVING_STATES = {int(state): state for state in ServingState}
 
@@ -45,6 +48,13 @@ def encode_welcome(welcome: Welcome) -> data_pb2.HelloReply:
         store_incarnation=welcome.store.bytes,
         protocol_version=PROTOCOL_VERSION,
         job_seed=welcome.job_seed,
+        fast_paths=[
+            data_pb2.FastPath(
+                kind=data_pb2.FastPath.Kind.ValueType(path.kind), address=path.address, shared_memory=path.shared_memory
+            )
+            for path in welcome.fast_paths
+        ],
+        ticket=welcome.ticket,
     )
 
 
@@ -56,7 +66,18 @@ def decode_welcome(message: data_pb2.HelloReply) -> Welcome:
         InvalidArgumentError: It is malformed.
     """
     check_protocol_version(message.protocol_version, message.task or "the ps")
-    return Welcome(message.task, decode_uuid(message.store_incarnation, "store incarnation"), message.job_seed)
+    return Welcome(
+        message.task,
+        decode_uuid(message.store_incarnation, "store incarnation"),
+        message.job_seed,
+        # A kind that a later version added is one that this client cannot use.
+        tuple(
+            FastPath(_FAST_PATH_KINDS[path.kind], path.address, path.shared_memory)
+            for path in message.fast_paths
+            if path.kind in _FAST_PATH_KINDS
+        ),
+        message.ticket,
+    )
 
 
 def encode_proposal(proposal: Proposal) -> directory_pb2.Proposal:

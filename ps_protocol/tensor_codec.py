@@ -173,7 +173,7 @@ def encode_into(header: TensorHeader, array: Array) -> memoryview:
         array = array.astype(dtype.newbyteorder("="), order="C")
     elif not array.flags.c_contiguous:
         array = np.ascontiguousarray(array)
-    return _bytes_of(array)
+    return bytes_of(array)
 
 
 def decode(header: TensorHeader, buffer: Buffer) -> Array:
@@ -204,10 +204,11 @@ def allocate(layout: TensorLayout) -> tuple[Array, memoryview]:
             "partition the variable over more ps tasks",
             retryable=False,
         ) from error
-    return array, _bytes_of(array)
+    return array, bytes_of(array)
 
 
-def _bytes_of(array: Array) -> memoryview:
+def bytes_of(array: Array) -> memoryview:
+    """Returns the bytes of an array as they lie in memory; it must be in C order and native byte order."""
     if not array.size:
         return _EMPTY
     if array.dtype.type in _CASTABLE:

@@ -106,8 +106,22 @@ class ParameterServer:
 
     # -- batches ------------------------------------------------------------------------------
 
-    def exchange(self, batch: Batch, *, timeout_s: float) -> BatchReply:
+    def exchange(
+        self,
+        batch: Batch,
+        *,
+        timeout_s: float,
+        lend_values: bool = False,  # noqa: ARG002 - a permission
+        take_operands: bool = False,  # noqa: ARG002 - a permission
+    ) -> BatchReply:
         """Carries out a batch; an error of one operation is its reply.
+
+        Args:
+            batch: What to do.
+            timeout_s: Bound on waiting for other work.
+            lend_values: Whether tensors in the reply may be read-only views of the values themselves. They never
+                change; but as long as one is held, an update of its variable needs memory for a second value.
+            take_operands: Whether arrays in the batch may be kept as values: nobody else writes to them any more.
 
         Raises:
             StateLostError: The batch is meant for another store.

@@ -185,19 +185,23 @@ class Read(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     UNLESS_VERSION_FIELD_NUMBER: builtins.int
+    WIRE_FIELD_NUMBER: builtins.int
     unless_version: builtins.int
     """If the variable still has this version the reply holds the version and no
     tensor: whoever kept the value of that version still has the current one. A
     version stands for one value within one store, so a copy is good for the
     store_incarnation that it was read from.
     """
+    wire: ps_protocol.v1.tensor_pb2.WireDType.ValueType
+    """The form in which the reply's tensor is to travel."""
     def __init__(
         self,
         *,
         unless_version: builtins.int | None = ...,
+        wire: ps_protocol.v1.tensor_pb2.WireDType.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_unless_version", b"_unless_version", "unless_version", b"unless_version"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_unless_version", b"_unless_version", "unless_version", b"unless_version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_unless_version", b"_unless_version", "unless_version", b"unless_version", "wire", b"wire"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_unless_version", b"_unless_version"]) -> typing.Literal["unless_version"] | None: ...
 
 global___Read = Read
@@ -321,8 +325,11 @@ class Gather(google.protobuf.message.Message):
 
     INDICES_FIELD_NUMBER: builtins.int
     INDEX_DEPTH_FIELD_NUMBER: builtins.int
+    WIRE_FIELD_NUMBER: builtins.int
     index_depth: builtins.int
     """As in scatter."""
+    wire: ps_protocol.v1.tensor_pb2.WireDType.ValueType
+    """The form in which the reply's tensor is to travel."""
     @property
     def indices(self) -> ps_protocol.v1.tensor_pb2.TensorHeader: ...
     def __init__(
@@ -330,9 +337,10 @@ class Gather(google.protobuf.message.Message):
         *,
         indices: ps_protocol.v1.tensor_pb2.TensorHeader | None = ...,
         index_depth: builtins.int = ...,
+        wire: ps_protocol.v1.tensor_pb2.WireDType.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["indices", b"indices"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["index_depth", b"index_depth", "indices", b"indices"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["index_depth", b"index_depth", "indices", b"indices", "wire", b"wire"]) -> None: ...
 
 global___Gather = Gather
 

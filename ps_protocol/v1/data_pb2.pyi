@@ -7,9 +7,16 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import ps_protocol.v1.batch_pb2
+import sys
 import typing
+
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
@@ -46,11 +53,23 @@ class HelloReply(google.protobuf.message.Message):
     STORE_INCARNATION_FIELD_NUMBER: builtins.int
     PROTOCOL_VERSION_FIELD_NUMBER: builtins.int
     JOB_SEED_FIELD_NUMBER: builtins.int
+    FAST_PATHS_FIELD_NUMBER: builtins.int
+    TICKET_FIELD_NUMBER: builtins.int
     task: builtins.str
     store_incarnation: builtins.bytes
     protocol_version: builtins.int
     job_seed: builtins.int
     """Seed of the job, from which initial values follow; the one of ps task 0 counts."""
+    ticket: builtins.bytes
+    """Admits one connection on one of the fast paths, within a minute from now. Each
+    Hello brings a new one.
+    """
+    @property
+    def fast_paths(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FastPath]:
+        """Faster ways than this service to exchange batches with this task, best first;
+        a client that can use none of them goes on with Exchange and ExchangeStream.
+        """
+
     def __init__(
         self,
         *,
@@ -58,10 +77,59 @@ class HelloReply(google.protobuf.message.Message):
         store_incarnation: builtins.bytes = ...,
         protocol_version: builtins.int = ...,
         job_seed: builtins.int = ...,
+        fast_paths: collections.abc.Iterable[global___FastPath] | None = ...,
+        ticket: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["job_seed", b"job_seed", "protocol_version", b"protocol_version", "store_incarnation", b"store_incarnation", "task", b"task"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["fast_paths", b"fast_paths", "job_seed", b"job_seed", "protocol_version", b"protocol_version", "store_incarnation", b"store_incarnation", "task", b"task", "ticket", b"ticket"]) -> None: ...
 
 global___HelloReply = HelloReply
+
+@typing.final
+class FastPath(google.protobuf.message.Message):
+    """A socket on which batches are exchanged as docs/socket-protocol.md says."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Kind:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _KindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[FastPath._Kind.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: FastPath._Kind.ValueType  # 0
+        KIND_TCP: FastPath._Kind.ValueType  # 1
+        """"host:port"; with an empty host, that under which the client called Hello."""
+        KIND_UNIX: FastPath._Kind.ValueType  # 2
+        """Name of a Unix socket in Linux's abstract namespace, without the leading zero
+        byte; reachable only from the same host.
+        """
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
+    KIND_UNSPECIFIED: FastPath.Kind.ValueType  # 0
+    KIND_TCP: FastPath.Kind.ValueType  # 1
+    """"host:port"; with an empty host, that under which the client called Hello."""
+    KIND_UNIX: FastPath.Kind.ValueType  # 2
+    """Name of a Unix socket in Linux's abstract namespace, without the leading zero
+    byte; reachable only from the same host.
+    """
+
+    KIND_FIELD_NUMBER: builtins.int
+    ADDRESS_FIELD_NUMBER: builtins.int
+    SHARED_MEMORY_FIELD_NUMBER: builtins.int
+    kind: global___FastPath.Kind.ValueType
+    address: builtins.str
+    shared_memory: builtins.bool
+    """Whether tensors may travel in memory shared with this task (KIND_UNIX only)."""
+    def __init__(
+        self,
+        *,
+        kind: global___FastPath.Kind.ValueType = ...,
+        address: builtins.str = ...,
+        shared_memory: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "kind", b"kind", "shared_memory", b"shared_memory"]) -> None: ...
+
+global___FastPath = FastPath
 
 @typing.final
 class GoodbyeRequest(google.protobuf.message.Message):

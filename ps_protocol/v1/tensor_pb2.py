@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bps_protocol/v1/tensor.proto\x12\x0eps_protocol.v1\",\n\x0cTensorHeader\x12\r\n\x05\x64type\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bps_protocol/v1/tensor.proto\x12\x0eps_protocol.v1\"U\n\x0cTensorHeader\x12\r\n\x05\x64type\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\'\n\x04wire\x18\x03 \x01(\x0e\x32\x19.ps_protocol.v1.WireDType*g\n\tWireDType\x12\x14\n\x10WIRE_DTYPE_EXACT\x10\x00\x12\x17\n\x13WIRE_DTYPE_BFLOAT16\x10\x01\x12\x16\n\x12WIRE_DTYPE_FLOAT16\x10\x02\x12\x13\n\x0fWIRE_DTYPE_INT8\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ps_protocol.v1.tensor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_WIREDTYPE']._serialized_start=134
+  _globals['_WIREDTYPE']._serialized_end=237
   _globals['_TENSORHEADER']._serialized_start=47
-  _globals['_TENSORHEADER']._serialized_end=91
+  _globals['_TENSORHEADER']._serialized_end=132
 # @@protoc_insertion_point(module_scope)

@@ -7,10 +7,53 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _WireDType:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _WireDTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_WireDType.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    WIRE_DTYPE_EXACT: _WireDType.ValueType  # 0
+    """The elements themselves, as dtype says."""
+    WIRE_DTYPE_BFLOAT16: _WireDType.ValueType  # 1
+    """Each element rounded to the nearest bfloat16, ties to even."""
+    WIRE_DTYPE_FLOAT16: _WireDType.ValueType  # 2
+    """Each element rounded to the nearest float16, ties to even."""
+    WIRE_DTYPE_INT8: _WireDType.ValueType  # 3
+    """Blocks of 256 elements in C order, the last one possibly shorter. First one
+    float32 scale for each block, then one int8 for each element: the element is
+    its int8 times the scale of its block.
+    """
+
+class WireDType(_WireDType, metaclass=_WireDTypeEnumTypeWrapper):
+    """The form in which the elements of a tensor travel. All but EXACT lose precision
+    and are only used where a client asks for them.
+    """
+
+WIRE_DTYPE_EXACT: WireDType.ValueType  # 0
+"""The elements themselves, as dtype says."""
+WIRE_DTYPE_BFLOAT16: WireDType.ValueType  # 1
+"""Each element rounded to the nearest bfloat16, ties to even."""
+WIRE_DTYPE_FLOAT16: WireDType.ValueType  # 2
+"""Each element rounded to the nearest float16, ties to even."""
+WIRE_DTYPE_INT8: WireDType.ValueType  # 3
+"""Blocks of 256 elements in C order, the last one possibly shorter. First one
+float32 scale for each block, then one int8 for each element: the element is
+its int8 times the scale of its block.
+"""
+global___WireDType = WireDType
 
 @typing.final
 class TensorHeader(google.protobuf.message.Message):
@@ -30,9 +73,14 @@ class TensorHeader(google.protobuf.message.Message):
 
     DTYPE_FIELD_NUMBER: builtins.int
     SHAPE_FIELD_NUMBER: builtins.int
+    WIRE_FIELD_NUMBER: builtins.int
     dtype: builtins.str
     """NumPy's name of the type: "float32", "int64", "bool", "complex128", "S16"
     (fixed-width bytes), or an ml-dtypes name such as "bfloat16".
+    """
+    wire: global___WireDType.ValueType
+    """How the elements are written in the buffer. With any but EXACT the tensor is
+    float32 or float64, and the buffer has the size that belongs to that form.
     """
     @property
     def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
@@ -43,7 +91,8 @@ class TensorHeader(google.protobuf.message.Message):
         *,
         dtype: builtins.str = ...,
         shape: collections.abc.Iterable[builtins.int] | None = ...,
+        wire: global___WireDType.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dtype", b"dtype", "shape", b"shape"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dtype", b"dtype", "shape", b"shape", "wire", b"wire"]) -> None: ...
 
 global___TensorHeader = TensorHeader

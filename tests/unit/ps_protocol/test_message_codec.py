@@ -55,6 +55,8 @@ from ps_protocol.operations import (
 )
 from ps_protocol.ps_service import (
     PROTOCOL_VERSION,
+    FastPath,
+    FastPathKind,
     Member,
     MemberState,
     Placement,
@@ -417,6 +419,17 @@ class TestServiceMessages:
         message.store_incarnation = b""
         with pytest.raises(InvalidArgumentError, match="store incarnation has 0 bytes"):
             message_codec.decode_welcome(message)
+
+    def test_welcome_offers_fast_paths(self) -> None:
+        tcp, unix = FastPath(FastPathKind.TCP, ":2223"), FastPath(FastPathKind.UNIX, "shardscope-1", shared_memory=True)
+        welcome = Welcome("ps:0", STORE, 7, (unix, tcp), b"ticket")
+        message = message_codec.encode_welcome(welcome)
+        assert message_codec.decode_welcome(message) == welcome
+
+    def test_a_fast_path_of_a_later_version_is_left_out(self) -> None:
+        message = message_codec.encode_welcome(Welcome("ps:0", STORE, 7, (FastPath(FastPathKind.TCP, ":2223"),)))
+        message.fast_paths.add(kind=data_pb2.FastPath.Kind.ValueType(99), address="new")
+        assert message_codec.decode_welcome(message).fast_paths == (FastPath(FastPathKind.TCP, ":2223"),)
 
     @pytest.mark.parametrize("version", [0, PROTOCOL_VERSION + 1])
     def test_welcome_in_another_version(self, version: int) -> None:
