@@ -8,7 +8,7 @@ PROTO_INSTALLED := $(PROTO_VENV)/.installed
 PROTOS := $(wildcard proto/ps_protocol/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check proto test-compose clean
+.PHONY: help demo test check bench proto test-compose fuzz soak clean
 
 help:  ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,11 +37,21 @@ check: $(INSTALLED) $(PROTO_INSTALLED)  ## Lint, types, layers, generated code, 
 	$(PROTO_VENV)/bin/python tools/generate_protocol.py --check
 	$(BIN)/python -m pytest tests/unit tests/contract
 
+bench: $(INSTALLED)  ## Measures all transports against the limits of this machine.
+	$(BIN)/python -m benchmarks
+
 proto: $(PROTO_INSTALLED)  ## Generates the code of the contract anew.
 	$(PROTO_VENV)/bin/python tools/generate_protocol.py
 
 test-compose: $(INSTALLED)  ## Runs the compose cluster on a real container engine.
 	$(BIN)/python -m pytest -m compose tests/compose
+
+fuzz: $(INSTALLED)  ## Fuzzes what a ps reads from a socket, for FUZZ_SECONDS (60).
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz.fuzz_socket_frames -max_total_time=$(or $(FUZZ_SECONDS),60)
+
+soak: $(INSTALLED)  ## Kills ps tasks under load for minutes and compares the sums, as SOAK_OPTIONS say.
+	$(BIN)/python -m tests.chaos.soak --kills 60 --updates 100000 --timeout 3600 $(SOAK_OPTIONS)
 
 clean:  ## Removes the environments and what tools leave behind.
 	rm -rf $(VENV) $(PROTO_VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,1 +1,4 @@
-"""Measurements of Shardscope; each module is run by itself, as ``python -m benchmarks.variable_model``."""
+"""Measurements of Shardscope: ``python -m benchmarks`` compares it with others, each other module measures one thing.
+
+``docs/performance.md`` lists the commands and says how they measure.
+"""

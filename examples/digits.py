@@ -88,6 +88,7 @@ def train(client: ss.Client, arguments: argparse.Namespace) -> float:
     variables = build_model(client, arguments.hidden)
     global_step = ss.get_variable("global_step", [], dtype=np.int64, initializer=ss.zeros_initializer())
     random = np.random.default_rng(client.task.index)
+    pulled = client.mirror(variables)
     steps = arguments.epochs * max(1, len(images) // arguments.batch)
 
     console = Console()
@@ -95,7 +96,8 @@ def train(client: ss.Client, arguments: argparse.Namespace) -> float:
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         for step in progress.track(range(1, steps + 1)):
             rows = random.choice(len(images), arguments.batch, replace=False)
-            parameters = ss.read_all(variables)
+            pulled.pull()
+            parameters = pulled.values
             steps_down = [-arguments.rate * g for g in gradients(parameters, images[rows], digits[rows])]
             ss.assign_add_all(zip([*variables, global_step], [*steps_down, 1], strict=True))
             client.report_step(step)
@@ -103,7 +105,8 @@ def train(client: ss.Client, arguments: argparse.Namespace) -> float:
                 part = accuracy(parameters, images, digits)
                 print(f"step {step:>5} of {steps}  training accuracy {part:.3f}", flush=True)
 
-    result = accuracy(ss.read_all(variables), held_out_images, held_out_digits)
+    pulled.pull()
+    result = accuracy(pulled.values, held_out_images, held_out_digits)
     print(f"held-out accuracy {result:.3f} after {int(global_step)} steps of all workers", flush=True)
     return result
 

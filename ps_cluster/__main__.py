@@ -63,6 +63,26 @@ def up(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="End everything when a worker fails; else the others go on.")
     ] = False,
+    transport: Annotated[
+        str | None,
+        typer.Option("--transport", metavar="NAME", help="How batches travel: auto, grpc, socket, tcp, unix or shm."),
+    ] = None,
+    durability: Annotated[
+        str,
+        typer.Option(
+            "--durability",
+            metavar="MODE",
+            help="What ps tasks keep: none, snapshot or journal; with journal, one that dies is started again.",
+        ),
+    ] = "none",
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", metavar="DIR", help="Where they keep it; else it is removed at the end."),
+    ] = None,
+    ps_grace: Annotated[
+        float | None,
+        typer.Option("--ps-grace", min=0, metavar="SECONDS", help="How long workers wait for a ps that is away (60)."),
+    ] = None,
 ) -> None:
     """Runs ps tasks and workers on this machine until the workers are done.
 
@@ -81,6 +101,10 @@ def up(
         log_dir=log_dir,
         show_table=not no_table,
         fail_fast=fail_fast,
+        transport=transport,
+        durability=durability,
+        data_dir=data_dir,
+        ps_grace_s=ps_grace,
     )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

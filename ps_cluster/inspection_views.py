@@ -11,10 +11,12 @@ from rich.text import Text
 
 from ps_cluster.ps_queries import Answer
 from ps_cluster.task_table import format_size
+from ps_protocol.cluster_spec import PS_JOB
 from ps_protocol.ps_service import Member, Status, VariableInfo
 from ps_protocol.task_id import TaskId
 
 _UNBOUNDED_WIDTH: Final = 10_000
+_MEMBER_STYLES: Final = {"active": "green", "late": "yellow", "dead": "bold red", "left": "dim"}
 
 
 def variable_records(answers: Sequence[Answer[list[VariableInfo]]]) -> list[dict[str, Any]]:
@@ -114,6 +116,7 @@ def member_records(members: Sequence[Member]) -> list[dict[str, Any]]:
             "incarnation": str(member.incarnation),
             "joined_at_s": member.joined_at_s,
             "last_seen_s": member.last_seen_s,
+            "lease_s": member.lease_s,
             "step": member.step,
         }
         for member in sorted(members, key=lambda member: TaskId.parse(member.task))
@@ -122,14 +125,15 @@ def member_records(members: Sequence[Member]) -> list[dict[str, Any]]:
 
 def member_table(records: Sequence[dict[str, Any]], now_s: float) -> Table:
     """The same as a table, with times as how long before ``now_s`` (seconds since the epoch)."""
-    table = _table("task", "state", "host", ">pid", ">steps", ">joined", ">last seen")
+    table = _table("task", "state", "host", ">pid", ">steps", ">since", ">last seen")
     for record in records:
+        has_steps = record["step"] or TaskId.parse(record["task"]).job != PS_JOB
         table.add_row(
             record["task"],
-            record["state"],
-            record["host"],
+            Text(record["state"], style=_MEMBER_STYLES.get(record["state"], "")),
+            Text(record["host"]),
             str(record["pid"]),
-            f"{record['step']:,}",
+            f"{record['step']:,}" if has_steps else "",
             f"{_duration(now_s - record['joined_at_s'])} ago",
             f"{_duration(now_s - record['last_seen_s'])} ago",
         )

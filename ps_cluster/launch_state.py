@@ -22,6 +22,9 @@ from ps_protocol.task_id import TaskId
 
 END_GRACE_S: Final = 15.0
 EXIT_FAILED: Final = 1
+MAX_PS_RESTARTS: Final = 5
+"""How often one ps is started again within ``PS_RESTART_WINDOW_S``; one that dies more often will go on dying."""
+PS_RESTART_WINDOW_S: Final = 60.0
 _SIGNAL_EXIT_BASE: Final = 128
 
 
@@ -57,7 +60,18 @@ class Report:
     is_failure: bool = False
 
 
-Decision = Action | Report
+@dataclass(frozen=True, slots=True)
+class RestartPs:
+    """A ps that has died is to be started again, with the state that it has kept.
+
+    Attributes:
+        task: Which.
+    """
+
+    task: TaskId
+
+
+Decision = Action | Report | RestartPs
 
 
 @dataclass(slots=True)
@@ -68,6 +82,7 @@ class LaunchState:
         num_ps: Number of ps tasks.
         num_workers: Number of workers.
         fail_fast: Whether the first worker that fails ends the others.
+        restarts_ps: Whether a ps that dies is started again, since it has kept its state.
         phase: How far the launch has come.
         exit_code: What the launcher returns in the end: the exit code of the first worker that failed, 128 + n if
             signal n ended it; 1 if a ps died; 128 + n if the launcher itself was ended by signal n; else 0.
@@ -76,10 +91,12 @@ class LaunchState:
     num_ps: int
     num_workers: int
     fail_fast: bool = False
+    restarts_ps: bool = False
     phase: Phase = Phase.STARTING_PS
     exit_code: int = 0
     _running: set[TaskId] = field(default_factory=set)
     _early_exits: list[tuple[TaskId, int, str]] = field(default_factory=list)
+    _restarts_s: dict[TaskId, list[float]] = field(default_factory=dict)
     _kill_at_s: float | None = None
     _signals: int = 0
 
@@ -107,6 +124,18 @@ class LaunchState:
         self.exit_code = EXIT_FAILED
         return [Report(message, is_failure=True), *self._end(now_s), *self._advance(now_s)]
 
+    def ps_restarted(self, task: TaskId, now_s: float) -> list[Decision]:
+        """A ps that was started again listens."""
+        if self.phase in {Phase.RUNNING, Phase.ENDING_WORKERS}:
+            return [Report(f"{task} is back with its variables")]
+        return [Action.END_PS, *self._advance(now_s)]  # it came too late to hear that the others were told to end
+
+    def ps_restart_failed(self, task: TaskId, message: str, is_running: bool, now_s: float) -> list[Decision]:
+        """A ps could not be started again, or it runs but is not ready; ``message`` says which and why."""
+        if not is_running:
+            self._running.discard(task)
+        return [*self._give_up(message, now_s), *self._advance(now_s)]
+
     def task_exited(self, task: TaskId, returncode: int, last_lines: str, now_s: float) -> list[Decision]:
         """A process has ended, with -n if signal n ended it."""
         self._running.discard(task)
@@ -115,6 +144,8 @@ class LaunchState:
             if task.job == WORKER_JOB
             else self._ps_exited(task, returncode, last_lines, now_s)
         )
+        if RestartPs(task) in decisions:
+            self._running.add(task)
         return [*decisions, *self._advance(now_s)]
 
     def interrupted(self, signum: int, now_s: float) -> list[Decision]:
@@ -165,10 +196,23 @@ class LaunchState:
             return []
         if returncode == 0:
             return [Report(f"{task} was shut down while workers were running")]
+        died = f"{task} died with {describe_exit(returncode)}"
+        if not self.restarts_ps:
+            return self._give_up(f"{died} and its variables are lost; ending all tasks; {last_lines}", now_s)
+        recent = [each for each in self._restarts_s.get(task, []) if now_s - each < PS_RESTART_WINDOW_S]
+        if len(recent) >= MAX_PS_RESTARTS:
+            window = f"{len(recent)} restarts in {PS_RESTART_WINDOW_S:.0f} s"
+            return self._give_up(
+                f"{died} after {window}; giving up and ending all tasks, its state is kept; {last_lines}", now_s
+            )
+        self._restarts_s[task] = [*recent, now_s]
+        attempt = f"{len(recent) + 1} of {MAX_PS_RESTARTS} in {PS_RESTART_WINDOW_S:.0f} s"
+        return [Report(f"{died}; starting it again ({attempt}), the workers wait", is_failure=True), RestartPs(task)]
+
+    def _give_up(self, text: str, now_s: float) -> list[Decision]:
+        if self.phase is not Phase.RUNNING:
+            return []
         self.exit_code = EXIT_FAILED
-        text = (
-            f"{task} died with {describe_exit(returncode)} and its variables are lost; ending all tasks; {last_lines}"
-        )
         return [Report(text, is_failure=True), *self._end(now_s)]
 
     @property

@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 from rich.console import Console
 
 from ps_cluster.cluster_watcher import ClusterSnapshot, ClusterWatcher
-from ps_cluster.launch_state import Action, Decision, LaunchState, Report
+from ps_cluster.launch_state import Action, Decision, LaunchState, Report, RestartPs
 from ps_cluster.line_splitter import OutputLine
 from ps_cluster.live_table import LiveTable
 from ps_cluster.local_cluster import LocalCluster
@@ -31,9 +31,14 @@ from ps_cluster.task_logs import TaskLogs
 from ps_cluster.task_table import DONE, RUNNING, STARTING, TaskRow, task_row
 from ps_protocol.cluster_spec import PS_JOB, WORKER_JOB, ClusterSpec, TfConfig
 from ps_protocol.task_id import TaskId
+from worker_client.client import PS_GRACE_VARIABLE
+from worker_client.transport.selection import ENVIRONMENT_VARIABLE, transport_choice
 
 # Readable, and rare, among the workers' lines; an argument of the user's comes later and wins.
 PS_LOG_ARGUMENTS: Final = ("--log-format", "console", "--log-level", "warning")
+
+JOURNAL: Final = "journal"
+"""The durability with which a ps that is started again has lost nothing that was acknowledged."""
 
 _TICK_S: Final = 0.25
 _STARTER_TIMEOUT_S: Final = 30.0
@@ -54,6 +59,12 @@ class LaunchOptions:
         log_dir: Where each task's output is kept in a file of its own, if anywhere.
         show_table: Whether to show the table of tasks, or a summary at intervals if there is no terminal.
         fail_fast: Whether the first worker that fails ends the others.
+        transport: How the workers' batches reach the ps tasks, as in ``worker_client.connect``; None leaves it to the
+            environment.
+        durability: What the ps tasks keep beyond their processes: "none", "snapshot" or "journal". With the last one, a
+            ps that dies is started again.
+        data_dir: Where they keep it; without, in a directory that is removed at the end.
+        ps_grace_s: How long the workers wait for a ps that has died; None leaves it to the environment.
     """
 
     num_ps: int
@@ -63,6 +74,10 @@ class LaunchOptions:
     log_dir: Path | None = None
     show_table: bool = True
     fail_fast: bool = False
+    transport: str | None = None
+    durability: str = "none"
+    data_dir: Path | None = None
+    ps_grace_s: float | None = None
 
     @property
     def tasks(self) -> list[TaskId]:
@@ -72,12 +87,23 @@ class LaunchOptions:
             *(TaskId(WORKER_JOB, index) for index in range(self.num_workers)),
         ]
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the processes are told by it, on top of this one's own."""
+        said = {
+            ENVIRONMENT_VARIABLE: self.transport,
+            PS_GRACE_VARIABLE: None if self.ps_grace_s is None else f"{self.ps_grace_s:g}",
+        }
+        return {name: value for name, value in said.items() if value is not None}
+
     def check(self) -> None:
         """Finds out what can be found out before anything is started.
 
         Raises:
-            ValueError: There is nothing to launch, or the command is no program that can be run.
+            ValueError: There is nothing to launch, the command is no program that can be run, or there is no such
+                transport.
         """
+        transport_choice(self.transport)
         if self.num_ps < 1 or self.num_workers < 1:
             raise ValueError("a launch needs at least one ps and one worker")
         if not self.command:
@@ -100,7 +126,12 @@ class Launcher:
     def __init__(self, options: LaunchOptions, *, console: Console, errors: Console, connect: Connect):
         self._options = options
         self._connect = connect
-        self._state = LaunchState(options.num_ps, options.num_workers, fail_fast=options.fail_fast)
+        self._state = LaunchState(
+            options.num_ps,
+            options.num_workers,
+            fail_fast=options.fail_fast,
+            restarts_ps=options.durability == JOURNAL,
+        )
         # Reentrant, so that a signal handler may put; an event for each task and each signal is all it ever holds.
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._workers: dict[TaskId, ChildProcess] = {}
@@ -119,6 +150,9 @@ class Launcher:
         self._cluster = LocalCluster(
             options.num_ps,
             options.num_workers,
+            env=options.environment,
+            durability=options.durability,
+            data_dir=options.data_dir,
             ps_arguments=(*PS_LOG_ARGUMENTS, *options.ps_arguments),
             log=lambda task, text: self._show(TaskId.parse(task), text),
             on_ps_exit=lambda index, process: self._post_exit(TaskId(PS_JOB, index), process),
@@ -155,6 +189,10 @@ class Launcher:
             match decision:
                 case Report(text, is_failure):
                     self._table.report(text, is_failure=is_failure)
+                case RestartPs(task):
+                    threading.Thread(
+                        target=self._restart_ps, args=(task,), name=f"restart of {task}", daemon=True
+                    ).start()
                 case Action.START_WORKERS:
                     self._start_workers()
                 case Action.END_WORKERS:
@@ -177,6 +215,17 @@ class Launcher:
             self._events.put(functools.partial(self._state.start_failed, str(error), all_ps))
         else:
             self._events.put(self._state.ps_ready)
+
+    def _restart_ps(self, task: TaskId) -> None:
+        try:
+            self._cluster.restart_ps(task.index)
+        except (ClusterStartError, OSError, RuntimeError) as error:
+            # One that has ended again is told of by its exit.
+            is_running = isinstance(error, ClusterStartError)
+            if not is_running or self._cluster.ps_exit_code(task.index) is None:
+                self._events.put(functools.partial(self._state.ps_restart_failed, task, str(error), is_running))
+        else:
+            self._events.put(functools.partial(self._state.ps_restarted, task))
 
     def _start_workers(self) -> None:
         spec = self._cluster.cluster_spec

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
+from pathlib import Path
+from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
 from ps_cluster.processes import ChildProcess, OnExit, OnLine, ProcessSupervisor, end_all
@@ -38,6 +41,9 @@ class LocalCluster:
         num_workers: Number of worker tasks that the cluster spec names. None is started: that is for the
             caller, in this process or by ``start_worker``.
         ps_arguments: More arguments for each ``python -m ps_server``.
+        durability: What the ps tasks keep beyond their processes: "none", "snapshot" or "journal". With the latter
+            two, a ps that was killed has its variables again after ``restart_ps``.
+        data_dir: Where they keep it; by default in a directory that is removed when the cluster is closed.
         env: More environment for the processes, on top of this one's.
         start_timeout_s: How long the ps tasks may take until they listen.
         log: Takes what the ps processes print, as (task, line), from several threads. It must not raise.
@@ -54,6 +60,8 @@ class LocalCluster:
         num_workers: int = 0,
         *,
         ps_arguments: Sequence[str] = (),
+        durability: str = "none",
+        data_dir: str | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
         start_timeout_s: float = 30.0,
         log: LogSink | None = None,
@@ -65,12 +73,17 @@ class LocalCluster:
             raise ValueError(f"num_workers is {num_workers}; it cannot be negative.")
         self._num_ps = num_ps
         self._num_workers = num_workers
+        if durability == "none" and data_dir is not None:
+            raise ValueError(f"data_dir is {data_dir}, but with durability 'none' nothing is kept; say 'journal'.")
         self._ps_arguments = tuple(ps_arguments)
+        self._durability = durability
+        self._data_dir = None if data_dir is None else Path(data_dir)
+        self._own_data_dir: Path | None = None
         self._env = dict(env or {})
         self._start_timeout_s = start_timeout_s
         self._log = log
         self._on_ps_exit = on_ps_exit
-        self._lock = threading.Lock()  # guards: _spec, _supervisor, _ports, _ps, _workers, _closed
+        self._lock = threading.Lock()  # guards: _spec, _supervisor, _ports, _ps, _workers, _closed, _own_data_dir
         self._spec: ClusterSpec | None = None
         self._supervisor: ProcessSupervisor | None = None
         self._ports: ReservedPorts | None = None
@@ -109,6 +122,7 @@ class LocalCluster:
             self._closed = True
             supervisor, self._supervisor = self._supervisor, None
             ports, self._ports = self._ports, None
+            own_data_dir, self._own_data_dir = self._own_data_dir, None
             processes = [ps.process for ps in self._ps]
             workers = list(self._workers)
         try:
@@ -119,6 +133,8 @@ class LocalCluster:
                 supervisor.close()
             if ports is not None:
                 ports.close()
+            if own_data_dir is not None:
+                shutil.rmtree(own_data_dir, ignore_errors=True)
 
     @property
     def cluster_spec(self) -> ClusterSpec:
@@ -164,6 +180,15 @@ class LocalCluster:
             self._workers = [*(each for each in self._workers if each.returncode is None), worker]
         return worker
 
+    @property
+    def data_dir(self) -> Path | None:
+        """Where the ps tasks keep their state; None if they do not, or before the start."""
+        return self._own_data_dir if self._data_dir is None else self._data_dir
+
+    def ps_address(self, index: int) -> str:
+        """Where a ps says that it listens, which may be another address than the cluster spec's after a restart."""
+        return self._ps_process(index).address
+
     def ps_pid(self, index: int) -> int:
         """Process id of a ps."""
         return self._ps_process(index).process.pid
@@ -200,8 +225,15 @@ class LocalCluster:
         """Ends a ps in good order with SIGTERM, with SIGKILL after ``grace_s``; returns its exit code."""
         return self._ps_process(index).process.end(grace_s)
 
-    def restart_ps(self, index: int) -> None:
+    def restart_ps(
+        self, index: int, *, arguments: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> None:
         """Starts a ps anew at its old address and returns when it listens; one that still runs is stopped first.
+
+        Args:
+            index: Which.
+            arguments: More arguments for it, this time; ``("--port", "0")`` starts it at another address.
+            env: More environment for it, this time.
 
         Raises:
             ClusterStartError: It has ended or is not ready in time.
@@ -209,7 +241,7 @@ class LocalCluster:
         """
         self.stop_ps(index)
         with self._lock:
-            ps = self._ps[index] = self._start_ps(self._running_supervisor(), index)
+            ps = self._ps[index] = self._start_ps(self._running_supervisor(), index, arguments, env or {})
         ps.wait_ready(self._start_timeout_s)
 
     def wait(self, timeout_s: float) -> list[int | None]:
@@ -227,11 +259,19 @@ class LocalCluster:
             addresses = [f"{LOOPBACK}:{port}" for port in self._ports.ports]
             jobs = {PS_JOB: addresses[: self._num_ps], WORKER_JOB: addresses[self._num_ps :]}
             self._spec = ClusterSpec({job: tasks for job, tasks in jobs.items() if tasks})
+            if self._durability != "none" and self._data_dir is None:
+                self._own_data_dir = Path(tempfile.mkdtemp(prefix="shardscope-"))
             self._supervisor = ProcessSupervisor()
             for index in range(self._num_ps):
                 self._ps.append(self._start_ps(self._supervisor, index))
 
-    def _start_ps(self, supervisor: ProcessSupervisor, index: int) -> PsProcess:
+    def _start_ps(
+        self,
+        supervisor: ProcessSupervisor,
+        index: int,
+        arguments: Sequence[str] = (),
+        env: Mapping[str, str] = MappingProxyType({}),
+    ) -> PsProcess:
         address = self.cluster_spec.task_address(PS_JOB, index)
         host, _, port = address.rpartition(":")
         # All that the environment could say otherwise; what the caller wants comes last and wins.
@@ -240,11 +280,16 @@ class LocalCluster:
             supervisor,
             TaskId(PS_JOB, index),
             address,
-            [*place, *self._ps_arguments],
-            environment=self.task_environment(PS_JOB, index),
+            [*place, *self._state_arguments(), *self._ps_arguments, *arguments],
+            environment={**self.task_environment(PS_JOB, index), **env},
             log=self._log,
             on_exit=None if self._on_ps_exit is None else functools.partial(self._on_ps_exit, index),
         )
+
+    def _state_arguments(self) -> list[str]:
+        if self._durability == "none":
+            return []
+        return ["--durability", self._durability, "--data-dir", str(self.data_dir)]
 
     def _running_supervisor(self) -> ProcessSupervisor:
         if self._supervisor is None:

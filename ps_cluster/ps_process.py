@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from ps_cluster.line_splitter import OutputLine
 from ps_cluster.processes import ChildProcess, ProcessSupervisor
@@ -63,6 +63,11 @@ class PsProcess:
             on_exit=self._on_exit,
         )
 
+    @property
+    def address(self) -> str:
+        """Where it says that it listens; until then where it was told to."""
+        return self._address
+
     def wait_ready(self, timeout_s: float) -> None:
         """Waits until the ps listens.
 
@@ -80,7 +85,9 @@ class PsProcess:
         raise ClusterStartError(f"{self._task} at {self._address} {what}; {last_lines(self.process)}")
 
     def _on_stdout(self, line: OutputLine) -> None:
-        if _says_listening(line.text):
+        listening = _listening(line.text)
+        if listening is not None:
+            self._address = str(listening.get("address", self._address))
             self._is_ready.set()
             self._settled.set()
         else:
@@ -98,7 +105,7 @@ class PsProcess:
 
 def last_lines(process: ChildProcess) -> str:
     """The end of what a process has printed for people, indented, as the end of a message."""
-    lines = [line for line in process.tail if not _says_listening(line)][-REPORTED_LINES:]
+    lines = [line for line in process.tail if _listening(line) is None][-REPORTED_LINES:]
     return "\n".join(["its last lines:", *(f"    {line}" for line in lines)]) if lines else "it printed nothing"
 
 
@@ -119,11 +126,12 @@ def signal_name(signum: int) -> str:
         return str(signum)
 
 
-def _says_listening(text: str) -> bool:
+def _listening(text: str) -> dict[str, Any] | None:
+    """What a ps says when it listens; None if a line is something else."""
     if not text.startswith("{"):
-        return False
+        return None
     try:
         message = json.loads(text)
     except ValueError:
-        return False
-    return isinstance(message, dict) and message.get("event") == "listening"
+        return None
+    return message if isinstance(message, dict) and message.get("event") == "listening" else None

@@ -7,10 +7,10 @@ from typing import TypeAlias
 Options: TypeAlias = list[tuple[str, str | int]]
 """What ``grpc.insecure_channel``, ``grpc.secure_channel`` and ``grpc.server`` take as ``options``."""
 
-CHUNK_SIZE_BYTES = 512 * 1024
+CHUNK_SIZE_BYTES = 1024 * 1024
 """Most bytes of one data frame on a stream; the size at which large tensors pass fastest lies around it."""
 
-UNARY_LIMIT_BYTES = 1024 * 1024
+UNARY_LIMIT_BYTES = 2 * 1024 * 1024
 """Most bytes of tensors, together, that go in one message; more go on a stream."""
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -38,6 +38,8 @@ def client_options() -> Options:
     """Returns the options of a channel to a ps task."""
     return [
         *_common_options(),
+        # A reply that comes as a stream is received by the thread that waits for it, without another one in between.
+        ("SingleThreadedUnaryStream", 1),
         # Retries are the client's own: they know what may be repeated, and count against its deadline.
         ("grpc.enable_retries", 0),
         # Two channels to one address have two connections, so that a bulk transfer on one does not hold up the other,

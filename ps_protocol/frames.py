@@ -1,4 +1,4 @@
-"""Cuts tensor buffers into the data frames of a stream, and puts them together again.
+"""Cuts tensor buffers into the chunks of a stream, and puts them together again.
 
 Both ends of ``ExchangeStream`` use it. Data frames hold the buffers of a message end to end, cut anywhere; what
 they add up to is known from the message's header before the first one arrives.
@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.operations import Array
-from ps_protocol.tensor_codec import TensorLayout, allocate
 
 
-def cut(buffers: Iterable[memoryview], chunk_size_bytes: int) -> Iterator[bytes]:
-    """Yields the buffers as chunks of at most ``chunk_size_bytes``; small neighbours share a chunk."""
+def pieces(buffers: Iterable[memoryview], chunk_size_bytes: int) -> Iterator[list[memoryview]]:
+    """Yields chunks of at most ``chunk_size_bytes`` as views of the buffers; small neighbours share a chunk."""
     parts: list[memoryview] = []
     room = chunk_size_bytes
     for buffer in buffers:
@@ -25,32 +23,27 @@ def cut(buffers: Iterable[memoryview], chunk_size_bytes: int) -> Iterator[bytes]
             start += len(part)
             room -= len(part)
             if not room:
-                yield b"".join(parts)
+                yield parts
                 parts, room = [], chunk_size_bytes
     if parts:
-        yield b"".join(parts)
+        yield parts
 
 
 class Assembler:
-    """Fills newly allocated tensors from data frames in the order of their arrival.
+    """Fills memory with the content of data frames, in the order of their arrival.
 
     Args:
-        layouts: The tensors that the header announces, already checked; they are allocated here.
+        targets: Where the tensors that the header announces are to be put, each of its tensor's size.
     """
 
-    def __init__(self, layouts: Sequence[TensorLayout]):
-        self.arrays: list[Array] = []
-        self.buffers: list[memoryview] = []
-        for layout in layouts:
-            array, buffer = allocate(layout)
-            self.arrays.append(array)
-            self.buffers.append(buffer)
-        self.missing_bytes = sum(layout.size_bytes for layout in layouts)
+    def __init__(self, targets: Sequence[memoryview]):
+        self.missing_bytes = sum(map(len, targets))
+        self._targets = targets
         self._current = 0
         self._position = 0
 
-    def feed(self, data: bytes) -> None:
-        """Takes one data frame.
+    def feed(self, data: memoryview) -> None:
+        """Takes the content of one data frame.
 
         Raises:
             InvalidArgumentError: It is empty, or holds more than the header announced.
@@ -62,13 +55,12 @@ class Assembler:
                 f"the stream holds {len(data) - self.missing_bytes} bytes more than the tensor headers announce"
             )
         self.missing_bytes -= len(data)
-        view = memoryview(data)
-        while view:
-            target = self.buffers[self._current]
-            taken = min(len(view), len(target) - self._position)
-            target[self._position : self._position + taken] = view[:taken]
+        while data:
+            target = self._targets[self._current]
+            taken = min(len(data), len(target) - self._position)
+            target[self._position : self._position + taken] = data[:taken]
             self._position += taken
-            view = view[taken:]
+            data = data[taken:]
             if self._position == len(target):
                 self._current += 1
                 self._position = 0

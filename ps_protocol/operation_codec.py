@@ -22,6 +22,7 @@ from ps_protocol.operations import (
     ScatterRule,
     Update,
     UpdateRule,
+    WireDType,
 )
 from ps_protocol.spec_codec import (
     TakeTensor,
@@ -31,8 +32,10 @@ from ps_protocol.spec_codec import (
     encode_initializer_into,
     encode_spec_into,
 )
-from ps_protocol.v1 import batch_pb2
+from ps_protocol.tensor_codec import parse_wire
+from ps_protocol.v1 import batch_pb2, tensor_pb2
 
+_EXACT = WireDType.EXACT
 _UPDATE_RULES = {int(rule): rule for rule in UpdateRule}
 _SCATTER_RULES = {int(rule): rule for rule in ScatterRule}
 
@@ -98,34 +101,38 @@ def _encode_read(message: batch_pb2.Operation, operation: Read, _buffers: list[m
         if not 0 <= operation.unless_version < 2**64:
             raise InvalidArgumentError(f"{operation.unless_version} is no version")
         message.read.unless_version = operation.unless_version
+    if operation.wire is not _EXACT:
+        message.read.wire = tensor_pb2.WireDType.ValueType(operation.wire)
 
 
 def _decode_read(name: str, message: batch_pb2.Read, _take: TakeTensor) -> Read:
-    return Read(name, message.unless_version if message.HasField("unless_version") else None)
+    unless_version = message.unless_version if message.HasField("unless_version") else None
+    return Read(name, unless_version, parse_wire(message.wire))
 
 
 def _encode_update(message: batch_pb2.Operation, operation: Update, buffers: list[memoryview]) -> None:
     update = message.update
     update.rule = batch_pb2.Update.Rule.ValueType(operation.rule)
-    buffers.append(tensor_codec.encode_into(update.value, operation.value))
+    buffers.append(tensor_codec.encode_into(update.value, operation.value, operation.wire, operation.encoded))
 
 
 def _decode_update(name: str, message: batch_pb2.Update, take: TakeTensor) -> Update:
-    return Update(name, decode_enum(_UPDATE_RULES, message.rule, "rule"), take(message.value))
+    rule, value = decode_enum(_UPDATE_RULES, message.rule, "rule"), take(message.value)
+    return Update(name, rule, value, parse_wire(message.value.wire))
 
 
 def _encode_scatter(message: batch_pb2.Operation, operation: Scatter, buffers: list[memoryview]) -> None:
     scatter = message.scatter
     scatter.rule = batch_pb2.Scatter.Rule.ValueType(operation.rule)
     buffers.append(tensor_codec.encode_into(scatter.indices, operation.indices))
-    buffers.append(tensor_codec.encode_into(scatter.updates, operation.updates))
+    buffers.append(tensor_codec.encode_into(scatter.updates, operation.updates, operation.wire))
     scatter.index_depth = operation.index_depth
 
 
 def _decode_scatter(name: str, message: batch_pb2.Scatter, take: TakeTensor) -> Scatter:
     rule = decode_enum(_SCATTER_RULES, message.rule, "rule")
     indices, updates = take(message.indices), take(message.updates)
-    return Scatter(name, rule, indices, updates, message.index_depth or 1)
+    return Scatter(name, rule, indices, updates, message.index_depth or 1, parse_wire(message.updates.wire))
 
 
 def _encode_count_up_to(message: batch_pb2.Operation, operation: CountUpTo, _buffers: list[memoryview]) -> None:
@@ -142,10 +149,12 @@ def _decode_count_up_to(name: str, message: batch_pb2.CountUpTo, _take: TakeTens
 def _encode_gather(message: batch_pb2.Operation, operation: Gather, buffers: list[memoryview]) -> None:
     buffers.append(tensor_codec.encode_into(message.gather.indices, operation.indices))
     message.gather.index_depth = operation.index_depth
+    if operation.wire is not _EXACT:
+        message.gather.wire = tensor_pb2.WireDType.ValueType(operation.wire)
 
 
 def _decode_gather(name: str, message: batch_pb2.Gather, take: TakeTensor) -> Gather:
-    return Gather(name, take(message.indices), message.index_depth or 1)
+    return Gather(name, take(message.indices), message.index_depth or 1, parse_wire(message.wire))
 
 
 def _encode_describe(message: batch_pb2.Operation, _operation: Describe, _buffers: list[memoryview]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -127,12 +128,15 @@ class Read:
         wire: The form in which the tensor travels, where it does.
         out: Where to put the tensor, which then is the one in the result: C-contiguous, writable, of the variable's
             dtype and shape. What it holds after a failure is not defined. Not sent.
+        view: Whether the tensor in the result may be memory that is not the receiver's own, and then read-only. Not
+            sent.
     """
 
     name: str
     unless_version: int | None = None
     wire: WireDType = WireDType.EXACT
     out: Array | None = field(default=None, compare=False, repr=False)
+    view: bool = field(default=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +146,14 @@ class Update:
     Attributes:
         value: The variable's dtype and shape; or, to add or subtract, a 0-d array of that dtype.
         wire: The form in which ``value`` travels, where it does.
+        encoded: The bytes of ``value`` in a lossy form, where they are known already, so that they need not be made.
     """
 
     name: str
     rule: UpdateRule
     value: Array
     wire: WireDType = WireDType.EXACT
+    encoded: npt.NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +210,12 @@ class Describe:
 
 Operation: TypeAlias = Declare | Initialize | Read | Update | Scatter | CountUpTo | Gather | Describe
 
-_READ_ONLY = (Read, Gather, Describe)
+_READ_ONLY = frozenset({Read, Gather, Describe})
+
+
+def mutates(operations: Iterable[Operation]) -> bool:
+    """Whether any of the operations may change a variable."""
+    return not _READ_ONLY.issuperset(map(type, operations))
 
 
 def tensors_of(operation: Operation) -> tuple[Array, ...]:
@@ -259,7 +270,7 @@ class Batch:
     @property
     def mutates(self) -> bool:
         """Whether any operation may change a variable, so that the batch must be applied only once."""
-        return not all(isinstance(operation, _READ_ONLY) for operation in self.operations)
+        return mutates(self.operations)
 
 
 @dataclass(frozen=True, slots=True)

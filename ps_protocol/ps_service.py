@@ -10,11 +10,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError
-from ps_protocol.operations import Batch, BatchReply, VariableSpec
+from ps_protocol.operations import Array, Batch, BatchReply, VariableSpec
 
 PROTOCOL_VERSION = 1
 
@@ -81,11 +81,18 @@ class MemberState(enum.IntEnum):
 
     ACTIVE = 1
     LEFT = 2
+    DEAD = 3
+    """Its lease has run out."""
+    LATE = 4
+    """Its lease still runs, but a heartbeat is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A task that has joined the cluster; times are seconds since the epoch."""
+    """A task that has joined the cluster; times are seconds since the epoch.
+
+    ``lease_s`` is how long it may be silent before it counts as dead, 0 for ever.
+    """
 
     task: str
     incarnation: UUID
@@ -95,6 +102,24 @@ class Member:
     joined_at_s: float
     last_seen_s: float
     step: int
+    lease_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PsAddress:
+    """Where one ps task is; ``PsAddress`` in ``membership.proto``.
+
+    Attributes:
+        task: As "ps:1".
+        address: "host:port" of its gRPC service.
+        incarnation: Of the process.
+        epoch: Of the ps task's role; an address of a higher one takes the place of a lower one's.
+    """
+
+    task: str
+    address: str
+    incarnation: UUID
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +140,28 @@ class ServingState(enum.IntEnum):
     STOPPED = 3
 
 
+class DurabilityMode(enum.IntEnum):
+    """What of a task's state survives its process; numbers of ``DurabilityStatus.Mode``."""
+
+    NONE = 0
+    SNAPSHOT = 1
+    JOURNAL = 2
+
+
+@dataclass(frozen=True, slots=True)
+class DurabilityStatus:
+    """How much of a task's state would survive its process; ``DurabilityStatus`` in ``inspection.proto``."""
+
+    mode: DurabilityMode
+    last_position: int
+    committed_position: int
+    snapshot_position: int = 0
+    snapshot_bytes: int = 0
+    snapshot_taken_at_s: float = 0.0
+    journal_bytes: int = 0
+    obstacle: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """A ps task as inspection shows it; counters run since the start of the process."""
@@ -132,6 +179,7 @@ class Status:
     duplicate_batches: int
     bytes_received: int
     bytes_sent: int
+    durability: DurabilityStatus | None = None
 
 
 class Transport(Protocol):
@@ -168,6 +216,18 @@ class PipelinedTransport(Transport, Protocol):
         ...
 
 
+@runtime_checkable
+class BufferSource(Protocol):
+    """A transport that has memory which it need not copy tensors from to send them."""
+
+    def new_buffer(self, size_bytes: int, *, timeout_s: float) -> Array | None:
+        """Returns a uint8 array to write tensors to, or None if there is no such memory now.
+
+        It is given back when neither the array nor a view of it is left.
+        """
+        ...
+
+
 class PsService(Transport, Protocol):
     """All that one ps task offers."""
 
@@ -193,8 +253,52 @@ class PsService(Transport, Protocol):
         """All that is recorded, by name (ps task 0 only)."""
         ...
 
-    def join(self, task: str, incarnation: UUID, host: str, pid: int, *, timeout_s: float) -> None:
-        """Announces a task (ps task 0 only)."""
+    def join(
+        self,
+        task: str,
+        incarnation: UUID,
+        host: str,
+        pid: int,
+        *,
+        lease_s: float = 0.0,
+        age_s: float = 0.0,
+        timeout_s: float,
+    ) -> None:
+        """Announces a task (ps task 0 only).
+
+        Args:
+            task: As "worker:1".
+            incarnation: Of its process or connection.
+            host: Where it runs.
+            pid: Of its process.
+            lease_s: How long it may be silent before it counts as dead, in seconds; 0 for ever.
+            age_s: Seconds since it began to take part, if it joins again.
+            timeout_s: Bound on the call.
+        """
+        ...
+
+    def heartbeat(self, task: str, incarnation: UUID, step: int | None = None, *, timeout_s: float) -> None:
+        """Renews the lease of a task, and reports its training steps if given (ps task 0 only).
+
+        Raises:
+            FailedPreconditionError: The task has not joined, as far as this ps knows: it is to join again.
+            AbortedError: A newer incarnation of the task has joined; not retryable.
+        """
+        ...
+
+    def announce(
+        self, address: PsAddress, host: str, pid: int, *, lease_s: float = 0.0, age_s: float = 0.0, timeout_s: float
+    ) -> list[PsAddress]:
+        """Says where a ps task is, which to ps task 0 is its join and its heartbeat too; returns ``list_addresses``.
+
+        Raises:
+            AbortedError: Another process has announced itself as this ps task since, or for a newer epoch; not
+                retryable.
+        """
+        ...
+
+    def list_addresses(self, *, timeout_s: float) -> list[PsAddress]:
+        """Where ps tasks have last announced themselves, by name."""
         ...
 
     def leave(self, task: str, incarnation: UUID, *, timeout_s: float) -> None:

@@ -1,14 +1,20 @@
-"""Where the tensors of a reply are to be put, for transports that receive straight into the caller's arrays."""
+"""Where the tensors of a reply are to be put, for transports that receive straight into the caller's arrays.
+
+A transport receives into ``reply_buffers`` and then calls ``message_codec.decode_reply`` with the operations, which
+turns tensors in a lossy form into numbers, in the caller's arrays where there are such.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, repeat
 
 from ps_protocol import tensor_codec
-from ps_protocol.errors import InternalError
-from ps_protocol.operations import Array, Gather, Operation, Read
+from ps_protocol.operations import Array, Gather, Operation, Read, WireDType
 from ps_protocol.tensor_codec import TensorLayout
 from ps_protocol.v1 import batch_pb2
+
+_READS = (Read, Gather)  # not a union, which is made anew for each check
 
 
 def reply_targets(header: batch_pb2.BatchReply, operations: Sequence[Operation]) -> list[Array | None]:
@@ -19,9 +25,40 @@ def reply_targets(header: batch_pb2.BatchReply, operations: Sequence[Operation])
         operations: Of the batch that it answers.
     """
     return [
-        operation.out if isinstance(operation, Read | Gather) else None
+        operation.out if isinstance(operation, _READS) else None
         for message, operation in zip(header.replies, operations, strict=False)
         if message.HasField("tensor")
+    ]
+
+
+def has_targets(operations: Sequence[Operation]) -> bool:
+    """Whether any of the operations has an array for its tensor."""
+    return any(isinstance(operation, _READS) and operation.out is not None for operation in operations)
+
+
+def reply_buffers(
+    header: batch_pb2.BatchReply, layouts: Sequence[TensorLayout], operations: Sequence[Operation]
+) -> list[memoryview]:
+    """Returns the memory to receive a reply's tensors into, in their order; each has the size of its layout.
+
+    An exact tensor for which the caller has given an array goes straight there, any other into new memory.
+
+    Args:
+        header: Of the reply, as received.
+        layouts: What ``message_codec.reply_layouts`` says of the header.
+        operations: Of the batch that it answers.
+
+    Raises:
+        InternalError: An array does not fit its tensor.
+        ResourceExhaustedError: There is no memory for a tensor.
+    """
+    if not has_targets(operations):
+        return [tensor_codec.allocate(layout)[1] for layout in layouts]
+    return [
+        tensor_codec.allocate(layout)[1]
+        if target is None or layout.wire is not WireDType.EXACT
+        else target_bytes(target, layout)
+        for layout, target in zip(layouts, chain(reply_targets(header, operations), repeat(None)), strict=False)
     ]
 
 
@@ -31,10 +68,5 @@ def target_bytes(target: Array, layout: TensorLayout) -> memoryview:
     Raises:
         InternalError: It does not fit the tensor; whoever made the operation has not checked it.
     """
-    if target.dtype != layout.dtype or target.shape != layout.shape:
-        raise InternalError(
-            f"the reply holds {layout.dtype}{list(layout.shape)}, but `out` is {target.dtype}{list(target.shape)}"
-        )
-    if not (target.flags.c_contiguous and target.flags.writeable):
-        raise InternalError("`out` is not a writable array in C order")
+    tensor_codec.check_target(target, layout.dtype, layout.shape)
     return tensor_codec.bytes_of(target)

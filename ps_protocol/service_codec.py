@@ -9,12 +9,15 @@ from ps_protocol.error_codec import decode_error, encode_error
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
 from ps_protocol.ps_service import (
     PROTOCOL_VERSION,
+    DurabilityMode,
+    DurabilityStatus,
     FastPath,
     FastPathKind,
     Member,
     MemberState,
     Placement,
     Proposal,
+    PsAddress,
     ServingState,
     Status,
     VariableInfo,
@@ -25,6 +28,7 @@ from ps_protocol.v1 import data_pb2, directory_pb2, inspection_pb2, membership_p
 
 _FAST_PATH_KINDS = {int(kind): kind for kind in FastPathKind}
 _MEMBER_STATES = {int(state): state for state in MemberState}
+_DURABILITY_MODES = {int(mode): mode for mode in DurabilityMode}
 _SERVING_STATES = {int(state): state for state in ServingState}
 
 
@@ -115,6 +119,7 @@ def encode_member(member: Member) -> membership_pb2.Member:
         joined_at_s=member.joined_at_s,
         last_seen_s=member.last_seen_s,
         step=member.step,
+        lease_s=member.lease_s,
     )
 
 
@@ -129,6 +134,21 @@ def decode_member(message: membership_pb2.Member) -> Member:
         joined_at_s=message.joined_at_s,
         last_seen_s=message.last_seen_s,
         step=message.step,
+        lease_s=message.lease_s,
+    )
+
+
+def encode_ps_address(address: PsAddress) -> membership_pb2.PsAddress:
+    """Returns where a ps task is as a message."""
+    return membership_pb2.PsAddress(
+        task=address.task, address=address.address, incarnation=address.incarnation.bytes, epoch=address.epoch
+    )
+
+
+def decode_ps_address(message: membership_pb2.PsAddress) -> PsAddress:
+    """Returns where a message says that a ps task is; InvalidArgumentError if it is malformed."""
+    return PsAddress(
+        message.task, message.address, decode_uuid(message.incarnation, "incarnation of a ps task"), message.epoch
     )
 
 
@@ -160,6 +180,7 @@ def encode_status(status: Status) -> inspection_pb2.GetStatusReply:
         duplicate_batches=status.duplicate_batches,
         bytes_received=status.bytes_received,
         bytes_sent=status.bytes_sent,
+        durability=None if status.durability is None else _encode_durability(status.durability),
     )
 
 
@@ -179,4 +200,31 @@ def decode_status(message: inspection_pb2.GetStatusReply) -> Status:
         duplicate_batches=message.duplicate_batches,
         bytes_received=message.bytes_received,
         bytes_sent=message.bytes_sent,
+        durability=_decode_durability(message.durability) if message.HasField("durability") else None,
+    )
+
+
+def _encode_durability(status: DurabilityStatus) -> inspection_pb2.DurabilityStatus:
+    return inspection_pb2.DurabilityStatus(
+        mode=inspection_pb2.DurabilityStatus.Mode.ValueType(status.mode),
+        last_position=status.last_position,
+        committed_position=status.committed_position,
+        snapshot_position=status.snapshot_position,
+        snapshot_bytes=status.snapshot_bytes,
+        snapshot_taken_at_s=status.snapshot_taken_at_s,
+        journal_bytes=status.journal_bytes,
+        obstacle=status.obstacle,
+    )
+
+
+def _decode_durability(message: inspection_pb2.DurabilityStatus) -> DurabilityStatus:
+    return DurabilityStatus(
+        mode=decode_enum(_DURABILITY_MODES, message.mode, "durability of a ps task"),
+        last_position=message.last_position,
+        committed_position=message.committed_position,
+        snapshot_position=message.snapshot_position,
+        snapshot_bytes=message.snapshot_bytes,
+        snapshot_taken_at_s=message.snapshot_taken_at_s,
+        journal_bytes=message.journal_bytes,
+        obstacle=message.obstacle,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -53,6 +54,12 @@ def decode_uuid(data: bytes, what: str) -> UUID:
     """Returns the UUID of 16 bytes; ``what`` says whose, for the error."""
     if len(data) != 16:
         raise InvalidArgumentError(f"the {what} has {len(data)} bytes; it is a UUID and has 16")
+    return _uuid(data)
+
+
+@lru_cache(maxsize=4096)
+def _uuid(data: bytes) -> UUID:
+    # Every batch brings the same few: its client's and its store's.
     return UUID(bytes=data)
 
 

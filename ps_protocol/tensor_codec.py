@@ -3,6 +3,9 @@
 The form is that of ``tensor.proto``: C order, little-endian, no padding. A header is data from another process:
 everything it says is checked before any memory is taken for it, and its dtype is looked up in a fixed table, never
 given to NumPy to interpret. All functions are safe to call from many threads.
+
+A tensor in a lossy form (``WireDType``) is turned into new memory on both sides: of its layout, the size in bytes is
+that of the form, the dtype and the shape are those of the array that it stands for.
 """
 
 from __future__ import annotations
@@ -18,9 +21,11 @@ from typing import Any, TypeAlias
 import ml_dtypes
 import numpy as np
 
-from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError
-from ps_protocol.operations import Array
+from ps_protocol import wire_dtypes
+from ps_protocol.errors import InternalError, InvalidArgumentError, ResourceExhaustedError
+from ps_protocol.operations import Array, WireDType
 from ps_protocol.v1.tensor_pb2 import TensorHeader
+from ps_protocol.v1.tensor_pb2 import WireDType as TensorWireDType
 
 if sys.byteorder != "little":  # pragma: no cover - needs another machine
     raise ImportError("shardscope sends the bytes of arrays as they lie in memory, and so needs a little-endian host")
@@ -90,6 +95,8 @@ _DTYPE_OF_NAME: dict[str, np.dtype[Any]] = {name: np.dtype(scalar) for scalar, n
 # memoryview.cast knows only these; they are also the common ones.
 _CASTABLE = frozenset(np.dtype(char).type for char in "?bBhHiIlLqQefd")
 _BYTE = np.dtype(np.uint8)
+_EXACT = WireDType.EXACT
+_WIRE_DTYPES = {int(wire): wire for wire in WireDType}
 _EMPTY = memoryview(b"")
 
 
@@ -100,12 +107,19 @@ class TensorLayout:
     Attributes:
         dtype: In native byte order.
         shape: No size negative, at most ``MAX_DIMENSIONS`` of them.
-        size_bytes: At most ``MAX_SIZE_BYTES``; whether so much may be taken is for the caller to decide.
+        size_bytes: Of the buffer. At most ``MAX_SIZE_BYTES``; whether so much may be taken is for the caller to decide.
+        wire: The form of the elements in the buffer.
     """
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     size_bytes: int
+    wire: WireDType = WireDType.EXACT
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes that decoding takes besides the buffer: none for an exact tensor, which is a view of it."""
+        return 0 if self.wire is WireDType.EXACT else math.prod(self.shape) * self.dtype.itemsize
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
@@ -142,47 +156,86 @@ def parse_header(header: TensorHeader) -> TensorLayout:
     """Returns what a header says; takes no memory for it.
 
     Raises:
-        InvalidArgumentError: The dtype is unknown, there are too many dimensions, one is negative, or the size in
-            bytes is beyond ``MAX_SIZE_BYTES``.
+        InvalidArgumentError: The dtype is unknown, there are too many dimensions, one is negative, the size in bytes
+            is beyond ``MAX_SIZE_BYTES``, or the wire form is unknown or not one for the dtype.
     """
-    return TensorLayout(*_checked(header.dtype, header.shape))
+    dtype, shape, size_bytes = _checked(header.dtype, header.shape)
+    if header.wire:
+        wire = _lossy_form(header.wire, dtype)
+        return TensorLayout(dtype, shape, wire_dtypes.encoded_bytes(wire, math.prod(shape)), wire)
+    return TensorLayout(dtype, shape, size_bytes)
 
 
-def encode(array: Array) -> tuple[TensorHeader, memoryview]:
+def parse_wire(number: int) -> WireDType:
+    """Returns the wire form that the contract gives a number; InvalidArgumentError if there is none."""
+    wire = _WIRE_DTYPES.get(number)
+    if wire is None:
+        known = ", ".join(f"{each.name.lower()} ({each})" for each in WireDType)
+        raise InvalidArgumentError(f"the wire dtype {number} is unknown; known are {known}")
+    return wire
+
+
+def encode(array: Array, wire: WireDType = WireDType.EXACT) -> tuple[TensorHeader, memoryview]:
     """Returns the header and the bytes of an array.
 
     The bytes are those of the array itself, which has to stay as it is until they are sent, unless it is not
-    contiguous in C order or not little-endian: then they are a copy's.
+    contiguous in C order or not little-endian, or the form is a lossy one: then they are a copy's.
 
     Args:
         array: Any shape, with a dtype that ``dtype_name`` accepts.
+        wire: The form of the elements in the bytes.
 
     Raises:
-        InvalidArgumentError: The dtype is not one that can be sent.
+        InvalidArgumentError: The dtype is not one that can be sent, or not in that form.
     """
     header = TensorHeader()
-    return header, encode_into(header, array)
+    return header, encode_into(header, array, wire)
 
 
-def encode_into(header: TensorHeader, array: Array) -> memoryview:
-    """Fills an empty header, as a field of a message is, and returns the bytes; otherwise like ``encode``."""
+def encode_into(
+    header: TensorHeader, array: Array, wire: WireDType = WireDType.EXACT, encoded: Array | None = None
+) -> memoryview:
+    """Fills an empty header, as a field of a message is, and returns the bytes; otherwise like ``encode``.
+
+    With ``encoded``, the bytes of the array in its lossy form, it is those that are returned.
+    """
     dtype = array.dtype
     header.dtype = dtype_name(dtype)
     header.shape.extend(array.shape)
-    if not dtype.isnative:
-        array = array.astype(dtype.newbyteorder("="), order="C")
+    if wire is not _EXACT:
+        if encoded is None:
+            encoded = wire_dtypes.encode(wire, array)
+        header.wire = TensorWireDType.ValueType(wire)
+        return encoded.data
+    return contiguous_bytes(array)
+
+
+def contiguous_bytes(array: Array) -> memoryview:
+    """Returns the bytes of an array as they travel: its own, or a copy's if it is not in C order and native."""
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="), order="C")
     elif not array.flags.c_contiguous:
         array = np.ascontiguousarray(array)
     return bytes_of(array)
 
 
-def decode(header: TensorHeader, buffer: Buffer) -> Array:
-    """Returns the tensor as a view of ``buffer``, which may be written to if the buffer may.
+def decode(header: TensorHeader, buffer: Buffer, out: Array | None = None) -> Array:
+    """Returns the tensor: a view of ``buffer``, which may be written to if the buffer may, or of a lossy form an array.
+
+    Args:
+        header: As received.
+        buffer: The tensor's bytes.
+        out: Where to put a tensor in a lossy form, writable and in C order; else it is a new array.
 
     Raises:
-        InvalidArgumentError: The header is malformed, or the buffer has not exactly the size that it says.
+        InvalidArgumentError: The header is malformed, the buffer has not exactly the size that it says, or holds what
+            its form does not allow.
+        InternalError: ``out`` is not such an array.
+        ResourceExhaustedError: There is no memory for a new array.
     """
     dtype, shape, size_bytes = _checked(header.dtype, header.shape)
+    if header.wire:
+        return _decode_lossy(TensorLayout(dtype, shape, size_bytes, _lossy_form(header.wire, dtype)), buffer, out)
     if len(buffer) != size_bytes:
         raise InvalidArgumentError(
             f"a tensor {dtype}{list(shape)} has {size_bytes} bytes, but its buffer has {len(buffer)}"
@@ -190,21 +243,47 @@ def decode(header: TensorHeader, buffer: Buffer) -> Array:
     return np.ndarray(shape, dtype, buffer)
 
 
+def decode_at(header: TensorHeader, data: memoryview, start: int) -> tuple[Array, int]:
+    """Returns the tensor whose bytes begin at ``start`` in ``data``, as ``decode`` does, and where they end.
+
+    Raises:
+        InvalidArgumentError: The header is malformed, its bytes go beyond the end, or are not what its form allows.
+        ResourceExhaustedError: There is no memory for a new array.
+    """
+    dtype, shape, size_bytes = _checked(header.dtype, header.shape)
+    if header.wire:
+        size_bytes = parse_header(header).size_bytes
+    end = start + size_bytes
+    if end > len(data):
+        raise InvalidArgumentError(
+            f"the tensors of the message have at least {end} bytes, but {len(data)} are beside it"
+        )
+    if header.wire:
+        return decode(header, data[start:end]), end
+    return np.ndarray(shape, dtype, data, start), end
+
+
 def allocate(layout: TensorLayout) -> tuple[Array, memoryview]:
-    """Returns a new array, not yet filled, and its bytes to write to.
+    """Returns a new array, not yet filled, and its bytes to write to; of a lossy form, one of uint8 for the bytes only.
 
     Raises:
         ResourceExhaustedError: There is not so much memory; not retryable, since the tensor will not shrink.
     """
-    try:
-        array = np.empty(layout.shape, layout.dtype)
-    except MemoryError as error:
-        raise ResourceExhaustedError(
-            f"there is no memory for a tensor of {layout.size_bytes} bytes ({layout.dtype}{list(layout.shape)}); "
-            "partition the variable over more ps tasks",
-            retryable=False,
-        ) from error
+    is_exact = layout.wire is _EXACT
+    array = _empty(layout.shape, layout.dtype) if is_exact else _empty((layout.size_bytes,), _BYTE)
     return array, bytes_of(array)
+
+
+def check_target(target: Array, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Makes sure that a tensor can be put into an array that was given for it.
+
+    Raises:
+        InternalError: It cannot; whoever made the operation has not checked it.
+    """
+    if target.dtype != dtype or target.shape != shape:
+        raise InternalError(f"the reply holds {dtype}{list(shape)}, but `out` is {target.dtype}{list(target.shape)}")
+    if not (target.flags.c_contiguous and target.flags.writeable):
+        raise InternalError("`out` is not a writable array in C order")
 
 
 def bytes_of(array: Array) -> memoryview:
@@ -214,6 +293,34 @@ def bytes_of(array: Array) -> memoryview:
     if array.dtype.type in _CASTABLE:
         return array.data.cast("B")
     return np.asarray(array).reshape(-1).view(_BYTE).data
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    try:
+        return np.empty(shape, dtype)
+    except MemoryError as error:
+        raise ResourceExhaustedError(
+            f"there is no memory for a tensor of {math.prod(shape) * dtype.itemsize} bytes ({dtype}{list(shape)}); "
+            "partition the variable over more ps tasks",
+            retryable=False,
+        ) from error
+
+
+def _lossy_form(number: int, dtype: np.dtype[Any]) -> WireDType:
+    wire = parse_wire(number)
+    wire_dtypes.check_dtype(wire, dtype)
+    return wire
+
+
+def _decode_lossy(layout: TensorLayout, buffer: Buffer, out: Array | None) -> Array:
+    # The size of the buffer first: a header of a few bytes must not make us take memory for what it claims.
+    wire_dtypes.check_size(layout.wire, layout.dtype, layout.shape, len(buffer))
+    if out is None:
+        out = _empty(layout.shape, layout.dtype)
+    else:
+        check_target(out, layout.dtype, layout.shape)
+    wire_dtypes.decode_into(layout.wire, buffer, out)
+    return out
 
 
 def _checked(name: str, shape: Sequence[int]) -> tuple[np.dtype[Any], tuple[int, ...], int]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 from uuid import uuid4
 
 from ps_protocol.errors import DeadlineExceededError, InternalError, ResourceExhaustedError, ShardscopeError
@@ -24,6 +23,7 @@ from ps_protocol.operations import (
     VariableSpec,
     reply_bytes,
 )
+from ps_server.taken_operands import share_memory
 from ps_server.variable_store import VariableStore
 
 _LOG = logging.getLogger(__name__)
@@ -40,24 +40,30 @@ class BatchRunner:
 
     def __init__(self, store: VariableStore, *, task: str, clock: Callable[[], float]):
         self._store = store
-        self._task = task
+        self.task = task
         self._clock = clock
-        self._handlers: Mapping[type[Operation], Callable[[Any], Result]] = {
-            Read: store.read,
-            Update: store.update,
-            Scatter: store.scatter,
-            CountUpTo: store.count_up_to,
-            Gather: store.gather,
-            Describe: store.describe,
-        }
-        self._waiting_handlers: Mapping[type[Operation], Callable[[Any, float], Result]] = {
-            Declare: store.declare,
-            Initialize: store.initialize,
-        }
 
-    def run(self, operations: Sequence[Operation], deadline_s: float) -> BatchReply:
-        """Carries out operations one after the other; never raises an ``Exception``."""
-        return BatchReply(tuple([self._reply(operation, deadline_s) for operation in operations]))
+    def run(
+        self,
+        operations: Sequence[Operation],
+        deadline_s: float,
+        *,
+        lend_values: bool = False,
+        take_operands: bool = False,
+    ) -> BatchReply:
+        """Carries out operations one after the other; never raises an ``Exception``.
+
+        Args:
+            operations: What to do.
+            deadline_s: When to stop waiting for other work.
+            lend_values: Whether tensors in the reply may be views of the values, as ``VariableStore.read`` has it.
+            take_operands: Whether arrays in the operations may be kept, as ``VariableStore.update`` has it; those that
+                share memory with one another are not.
+        """
+        if take_operands and len(operations) > 1:
+            take_operands = not share_memory(operations)
+        replies = [self._reply(operation, deadline_s, lend_values, take_operands) for operation in operations]
+        return BatchReply(tuple(replies))
 
     def wait_for_initializations(self, operations: Sequence[Operation], deadline_s: float) -> None:
         """Waits while other clients initialise variables that these operations would initialise.
@@ -91,25 +97,48 @@ class BatchRunner:
                     size_bytes += reply_bytes(operation, spec)
         return size_bytes
 
-    def _reply(self, operation: Operation, deadline_s: float) -> Reply:
+    def _reply(self, operation: Operation, deadline_s: float, lend: bool, take: bool) -> Reply:
         try:
-            handler = self._handlers.get(type(operation))
-            if handler is not None:
-                return handler(operation)
-            return self._waiting_handlers[type(operation)](operation, deadline_s - self._clock())
+            # The two commonest first, and here: of a small operation, calls are most of the cost.
+            if isinstance(operation, Update):
+                return self._store.update(operation, take=take)
+            if isinstance(operation, Read):
+                return self._store.read(operation, lend=lend)
+            return self._carry_out(operation, deadline_s, take)
         except ShardscopeError as error:
-            error.task = self._task
+            error.task = self.task
             return error.with_traceback(None)  # or it would keep the arrays alive that the frames name
         except MemoryError:
             return ResourceExhaustedError(
                 f"there is no memory for this operation on variable {operation.name}; nothing was changed: partition "
                 f"the variable, or update fewer rows at a time",
                 variable=operation.name,
-                task=self._task,
+                task=self.task,
                 retryable=False,
             )
         except Exception:  # noqa: BLE001 - the other operations of the batch still count
             return self._defect(operation)
+
+    def _carry_out(
+        self,
+        operation: Gather | Scatter | CountUpTo | Describe | Declare | Initialize,
+        deadline_s: float,
+        take: bool,
+    ) -> Result:
+        store = self._store
+        match operation:
+            case Gather():
+                return store.gather(operation)
+            case Scatter():
+                return store.scatter(operation)
+            case CountUpTo():
+                return store.count_up_to(operation)
+            case Describe():
+                return store.describe(operation)
+            case Declare():
+                return store.declare(operation, deadline_s - self._clock(), take=take)
+            case Initialize():
+                return store.initialize(operation, deadline_s - self._clock(), take=take)
 
     def _defect(self, operation: Operation) -> InternalError:
         error_id, kind = uuid4().hex[:8], type(operation).__name__.lower()
@@ -117,5 +146,5 @@ class BatchRunner:
         return InternalError(
             f"{kind} of variable {operation.name} failed inside the ps; its log has the details under error {error_id}",
             variable=operation.name,
-            task=self._task,
+            task=self.task,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +29,13 @@ class Directory:
 
     Args:
         num_ps: Number of ps tasks in the cluster.
+
+    Attributes:
+        note: Told of new placements, with the lock held, so that the calls come in the order of the recording.
     """
 
     def __init__(self, num_ps: int):
+        self.note: Callable[[Sequence[Placement]], None] | None = None
         self._num_ps = num_ps
         # guards: _placements, _wholes; no other lock is taken under it
         self._lock = threading.Lock()
@@ -46,7 +50,22 @@ class Directory:
         another part of the same variable).
         """
         with self._lock:
-            return [self._place_or_error(proposal) for proposal in proposals]
+            before = len(self._placements)
+            answers = [self._place_or_error(proposal) for proposal in proposals]
+            if self.note is not None and len(self._placements) > before:
+                self.note(list(self._placements.values())[before:])
+            return answers
+
+    def restore(self, placements: Sequence[Placement]) -> None:
+        """Records what was recorded before, in its order."""
+        with self._lock:
+            for placement in placements:
+                self._record(placement)
+
+    def in_order(self) -> tuple[Placement, ...]:
+        """All that is recorded, in the order in which it was."""
+        with self._lock:
+            return tuple(self._placements.values())
 
     def list_placements(self) -> list[Placement]:
         """All that is recorded, by name."""
@@ -73,10 +92,15 @@ class Directory:
                 variable=spec.name,
             )
         self._check_whole(spec)
-        placement = self._placements[spec.name] = Placement(spec, proposal.ps_task)
+        placement = Placement(spec, proposal.ps_task)
+        self._record(placement)
+        return placement
+
+    def _record(self, placement: Placement) -> None:
+        spec = placement.spec
+        self._placements[spec.name] = placement
         if spec.slice is not None:
             self._wholes.setdefault(spec.slice.full_name, _Whole(spec.dtype, spec.slice.full_shape, spec))
-        return placement
 
     def _check_whole(self, spec: VariableSpec) -> None:
         """Makes sure that a new variable agrees with the other parts of the same whole."""

@@ -1,9 +1,9 @@
-"""Who takes part in the cluster, and how far each has come. Kept by ps task 0."""
+"""Who takes part in the cluster, how far each has come, and who has not been heard of. Kept by ps task 0."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
@@ -15,64 +15,138 @@ from ps_protocol.errors import (
 )
 from ps_protocol.ps_service import Member, MemberState
 from ps_protocol.task_id import TaskId
+from ps_server.leases import LeaseState, check_lease, lease_state
 
 MAX_HOST_LENGTH: Final = 255
 
+_STATES: Final = {
+    LeaseState.ALIVE: MemberState.ACTIVE,
+    LeaseState.LATE: MemberState.LATE,
+    LeaseState.DEAD: MemberState.DEAD,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A member that has died, or has come back.
+
+    Attributes:
+        member: Who; its state says which of both.
+        silent_s: Seconds for which it had not been heard of.
+    """
+
+    member: Member
+    silent_s: float
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One task. ``member.state`` is ACTIVE or LEFT; whether it is dead follows from the lease.
+
+    Attributes:
+        member: Its newest incarnation.
+        heard_s: When it was last heard of, on the clock of the leases.
+        told_dead: Whether ``changes`` has told of its death.
+    """
+
+    member: Member
+    heard_s: float
+    told_dead: bool = False
+
+    def shown(self, clock_s: float) -> Member:
+        if self.member.state is not MemberState.ACTIVE:
+            return self.member
+        return replace(self.member, state=_STATES[lease_state(clock_s, self.heard_s, self.member.lease_s)])
+
 
 class Membership:
-    """The tasks that have joined, each with its newest incarnation. Thread-safe; times are seconds since the epoch.
+    """The tasks that have joined, each with its newest incarnation. Thread-safe.
+
+    Methods are given the time twice: ``now_s`` in seconds since the epoch, which is what is shown, and ``clock_s`` on a
+    clock that never goes back, by which leases are judged. Without the latter, ``now_s`` is taken for both.
 
     Args:
-        max_members: The most tasks remembered; of those that have left, the longest gone makes room.
+        max_members: The most tasks remembered; of those that have left or are dead, the one not heard of for longest
+            makes room.
     """
 
     def __init__(self, max_members: int = 10_000):
         self._max_members = max_members
-        # guards: _members; no other lock is taken under it
+        # guards: _entries; no other lock is taken under it
         self._lock = threading.Lock()
-        self._members: dict[TaskId, Member] = {}
+        self._entries: dict[TaskId, _Entry] = {}
 
-    def join(self, task: str, incarnation: UUID, host: str, pid: int, now_s: float) -> None:
+    def join(
+        self,
+        task: str,
+        incarnation: UUID,
+        host: str,
+        pid: int,
+        now_s: float,
+        *,
+        clock_s: float | None = None,
+        lease_s: float = 0.0,
+        age_s: float = 0.0,
+    ) -> None:
         """Records a task; a new incarnation takes the place of the old, the same one again changes only its host.
 
         Raises:
-            InvalidArgumentError: The task is not written as "worker:1", or the host's name is too long.
+            InvalidArgumentError: The task is not written as "worker:1", the host's name is too long, or the lease is
+                not possible.
             ResourceExhaustedError: There are too many members, and none has left.
         """
         task_id = _parse(task)
+        clock_s = now_s if clock_s is None else clock_s
         if len(host) > MAX_HOST_LENGTH:
             raise InvalidArgumentError(
                 f"the host's name of {task} has {len(host)} characters; at most 255 are possible"
             )
+        check_lease(lease_s)
         with self._lock:
-            known = self._members.get(task_id)
-            if known is not None and known.incarnation == incarnation:
-                self._members[task_id] = replace(known, host=host, pid=pid, state=MemberState.ACTIVE, last_seen_s=now_s)
+            entry = self._entries.get(task_id)
+            if entry is not None and entry.member.incarnation == incarnation:
+                entry.member = replace(
+                    entry.member, host=host, pid=pid, state=MemberState.ACTIVE, last_seen_s=now_s, lease_s=lease_s
+                )
+                entry.heard_s = clock_s
                 return
-            if known is None and len(self._members) >= self._max_members:
-                self._make_room()
-            self._members[task_id] = Member(task, incarnation, host, pid, MemberState.ACTIVE, now_s, now_s, 0)
+            if entry is None and len(self._entries) >= self._max_members:
+                self._make_room(clock_s)
+            joined_at_s = now_s - max(0.0, age_s)
+            member = Member(task, incarnation, host, pid, MemberState.ACTIVE, joined_at_s, now_s, 0, lease_s)
+            self._entries[task_id] = _Entry(member, clock_s, entry is not None and entry.told_dead)
 
     def leave(self, task: str, incarnation: UUID, now_s: float) -> None:
         """Records that a task has ended in good order; ignored of an incarnation that is not the newest."""
-        task_id = _parse(task)
         with self._lock:
-            known = self._members.get(task_id)
-            if known is not None and known.incarnation == incarnation:
-                self._members[task_id] = replace(known, state=MemberState.LEFT, last_seen_s=now_s)
+            entry = self._entries.get(_parse(task))
+            if entry is not None and entry.member.incarnation == incarnation:
+                entry.member = replace(entry.member, state=MemberState.LEFT, last_seen_s=now_s)
+                entry.told_dead = False
 
-    def report_progress(self, task: str, incarnation: UUID, step: int, now_s: float) -> None:
-        """Records how many training steps a task has done; of one that has left, the report came late and is ignored.
+    def heartbeat(
+        self, task: str, incarnation: UUID, now_s: float, *, clock_s: float | None = None, step: int | None = None
+    ) -> None:
+        """Renews a task's lease; of one that has left, the heartbeat came late and is ignored.
+
+        Args:
+            task: Which.
+            incarnation: Of its process or connection.
+            now_s: The time.
+            clock_s: The time by which leases are judged.
+            step: Training steps that it has done; without, the last report stands.
 
         Raises:
             FailedPreconditionError: The task has not joined.
             AbortedError: A newer incarnation of the task has joined; not retryable.
         """
-        task_id = _parse(task)
         with self._lock:
-            known = self._members.get(task_id)
-            if known is None:
-                raise FailedPreconditionError(f"{task} has not joined the cluster; join before reporting progress")
+            entry = self._entries.get(_parse(task))
+            if entry is None:
+                raise FailedPreconditionError(
+                    f"{task} has not joined the cluster, as far as is known here; it is to join, then to go on"
+                )
+            known = entry.member
             if known.incarnation != incarnation:
                 raise AbortedError(
                     f"another process (pid {known.pid} on {known.host}) has joined as {task} since; end this one, or "
@@ -80,22 +154,52 @@ class Membership:
                     retryable=False,
                 )
             if known.state is MemberState.ACTIVE:
-                self._members[task_id] = replace(known, step=step, last_seen_s=now_s)
+                entry.member = replace(known, step=known.step if step is None else step, last_seen_s=now_s)
+                entry.heard_s = now_s if clock_s is None else clock_s
 
-    def list_members(self) -> list[Member]:
-        """All members, by job and index."""
+    def report_progress(
+        self, task: str, incarnation: UUID, step: int, now_s: float, *, clock_s: float | None = None
+    ) -> None:
+        """Records how many training steps a task has done, which renews its lease too; raises as ``heartbeat``."""
+        self.heartbeat(task, incarnation, now_s, clock_s=clock_s, step=step)
+
+    def list_members(self, clock_s: float = 0.0) -> list[Member]:
+        """All members, by job and index; their states at a moment on the clock of the leases."""
         with self._lock:
-            return [self._members[task_id] for task_id in sorted(self._members)]
+            return [self._entries[task_id].shown(clock_s) for task_id in sorted(self._entries)]
 
-    def _make_room(self) -> None:
+    def changes(self, clock_s: float) -> list[Change]:
+        """Those that have died, or have come back, since this was last called; each is told once."""
+        with self._lock:
+            return [
+                Change(member, clock_s - entry.heard_s)
+                for task_id in sorted(self._entries)
+                if (member := _change(entry := self._entries[task_id], clock_s)) is not None
+            ]
+
+    def _make_room(self, clock_s: float) -> None:
         """With the lock held."""
-        gone = [task_id for task_id, member in self._members.items() if member.state is MemberState.LEFT]
+        gone: list[tuple[float, TaskId]] = [
+            (entry.heard_s, task_id)
+            for task_id, entry in self._entries.items()
+            if entry.shown(clock_s).state in (MemberState.LEFT, MemberState.DEAD)
+        ]
         if not gone:
             raise ResourceExhaustedError(
-                f"{len(self._members)} tasks have joined, as many as may be, and none has left; end some first",
+                f"{len(self._entries)} tasks have joined, as many as may be, and none has left; end some first",
                 retryable=False,
             )
-        del self._members[min(gone, key=lambda task_id: self._members[task_id].last_seen_s)]
+        del self._entries[min(gone)[1]]
+
+
+def _change(entry: _Entry, clock_s: float) -> Member | None:
+    """The member if it has died or come back since the last call."""
+    member = entry.shown(clock_s)
+    is_dead = member.state is MemberState.DEAD
+    if is_dead == entry.told_dead:
+        return None
+    entry.told_dead = is_dead
+    return member
 
 
 def _parse(task: str) -> TaskId:

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import enum
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Final, NoReturn
 
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TaskId, TfConfig
+from ps_protocol.ps_service import DurabilityMode
+from ps_protocol.task_id import check_address
+from ps_server.leases import DEFAULT_LEASE_S
 from ps_server.logs import LogFormat
 
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _UNITS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
 DEFAULT_STAGING_LIMIT_BYTES: Final = 4 * 1024**3
+DEFAULT_SHARED_MEMORY_LIMIT_BYTES: Final = 4 * 1024**3
 DEFAULT_MAX_CONCURRENT: Final = 64
+DEFAULT_SNAPSHOT_INTERVAL_S: Final = 60.0
+
+
+class Transport(enum.StrEnum):
+    """Ways for batches that a ps offers."""
+
+    GRPC = "grpc"
+    SOCKET = "socket"
+    SHM = "shm"
+
+
+DEFAULT_TRANSPORTS: Final = frozenset(Transport)
+_DURABILITY_MODES: Final = {mode.name.lower(): mode for mode in DurabilityMode}
 
 _HOW_TO_SAY: Final = "--cluster 'ps=host:2222,host:2223;worker=host:2224' --task-index 0"
 
@@ -38,8 +57,17 @@ class ServerOptions:
         memory_limit_bytes: The most that values may take; 0 for no limit.
         staging_limit_bytes: The most that tensors on their way may take; 0 for no limit.
         job_seed: Seed from which initial values follow.
+        advertise: "host" or "host:port" under which the other tasks are to reach this one; empty for the cluster's
+            host and the port that is listened on.
+        lease_s: Seconds for which it may be silent before the others take it for dead; 0 for ever.
         drain_timeout_s: Seconds that accepted batches are given when the process is told to end.
         max_concurrent: Calls that are carried out at the same time.
+        transports: Ways for batches; gRPC always is one.
+        socket_port: TCP port of the socket transport; 0 for any free one.
+        shared_memory_limit_bytes: The most memory that is shared with clients on this host; 0 for none.
+        durability: What of the state survives the process.
+        data_dir: Where the state of this and other ps tasks is kept; None if it is not.
+        snapshot_interval_s: Seconds between two snapshots, where they are taken at intervals.
         log_level: Lowest level that is logged.
         log_format: How log lines look.
     """
@@ -51,8 +79,16 @@ class ServerOptions:
     memory_limit_bytes: int = 0
     staging_limit_bytes: int = DEFAULT_STAGING_LIMIT_BYTES
     job_seed: int = 0
+    advertise: str = ""
+    lease_s: float = DEFAULT_LEASE_S
     drain_timeout_s: float = 10.0
     max_concurrent: int = DEFAULT_MAX_CONCURRENT
+    transports: frozenset[Transport] = DEFAULT_TRANSPORTS
+    socket_port: int = 0
+    shared_memory_limit_bytes: int = DEFAULT_SHARED_MEMORY_LIMIT_BYTES
+    durability: DurabilityMode = DurabilityMode.NONE
+    data_dir: Path | None = None
+    snapshot_interval_s: float = DEFAULT_SNAPSHOT_INTERVAL_S
     log_level: str = "info"
     log_format: LogFormat = LogFormat.AUTO
 
@@ -63,7 +99,12 @@ class ServerOptions:
     @property
     def advertised_host(self) -> str:
         """Host under which the other tasks know this one."""
-        return self.cluster_spec.task_address(PS_JOB, self.task_index).rpartition(":")[0]
+        spec_host = self.cluster_spec.task_address(PS_JOB, self.task_index).rpartition(":")[0]
+        return _host_and_port(self.advertise)[0] or spec_host
+
+    def advertised_address(self, port: int) -> str:
+        """Where the other tasks are to reach this one, as "host:port", given the port that it listens on."""
+        return f"{self.advertised_host}:{_host_and_port(self.advertise)[1] or port}"
 
 
 def parse_options(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> ServerOptions:
@@ -82,6 +123,7 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
         host, _, port = cluster_spec.task_address(PS_JOB, task_index).rpartition(":")
     except (TypeError, ValueError) as error:
         raise UsageError(_one_line(error)) from error
+    durability = _DURABILITY_MODES[given.durability]
     return ServerOptions(
         cluster_spec=cluster_spec,
         task_index=task_index,
@@ -90,8 +132,16 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
         memory_limit_bytes=given.memory_limit,
         staging_limit_bytes=given.staging_limit,
         job_seed=given.job_seed,
+        advertise=given.advertise,
+        lease_s=given.lease,
         drain_timeout_s=given.drain_timeout,
         max_concurrent=given.max_concurrent,
+        transports=given.transports,
+        socket_port=given.socket_port,
+        shared_memory_limit_bytes=given.shared_memory_limit,
+        durability=durability,
+        data_dir=_data_dir(given.data_dir, durability),
+        snapshot_interval_s=given.snapshot_interval,
         log_level=given.log_level,
         log_format=LogFormat(given.log_format),
     )
@@ -130,6 +180,20 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     add("--job-seed", "0", type=_seed, metavar="N", help="seed of all initial values (default: %(default)s)")
     add(
+        "--advertise",
+        "",
+        type=_advertised,
+        metavar="HOST[:PORT]",
+        help="where the other tasks are to find this one (default: the cluster's host, and the port listened on)",
+    )
+    add(
+        "--lease",
+        f"{DEFAULT_LEASE_S:g}",
+        type=_seconds,
+        metavar="SECONDS",
+        help="silence after which the others take this task for dead; 0 for never (default: %(default)s)",
+    )
+    add(
         "--drain-timeout",
         "10",
         type=_seconds,
@@ -142,6 +206,49 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         type=_positive_number,
         metavar="N",
         help="calls carried out at the same time (default: %(default)s)",
+    )
+    add(
+        "--transports",
+        ",".join(Transport),
+        type=_transports,
+        metavar="LIST",
+        help="ways for batches to offer, of grpc, socket and shm; grpc always is (default: %(default)s)",
+    )
+    add(
+        "--socket-port",
+        "0",
+        type=_port,
+        metavar="PORT",
+        help="TCP port of the socket transport; 0 for any free one (default: %(default)s)",
+    )
+    add(
+        "--shared-memory-limit",
+        str(DEFAULT_SHARED_MEMORY_LIMIT_BYTES),
+        type=_size_bytes,
+        metavar="SIZE",
+        help="most memory to share with clients on this host, half of it with one; 0 for none (default: 4G)",
+    )
+    add(
+        "--durability",
+        "none",
+        type=str.lower,
+        choices=list(_DURABILITY_MODES),
+        help="what survives the process: nothing, the last snapshot, or every update that was acknowledged "
+        "(default: %(default)s)",
+    )
+    add(
+        "--data-dir",
+        None,
+        type=_directory,
+        metavar="DIR",
+        help="where the state is kept; each ps task has a part of it",
+    )
+    add(
+        "--snapshot-interval",
+        f"{DEFAULT_SNAPSHOT_INTERVAL_S:g}",
+        type=_interval,
+        metavar="SECONDS",
+        help="time between snapshots with --durability snapshot (default: %(default)s)",
     )
     add("--log-level", "info", type=str.lower, choices=_LEVELS, help="(default: %(default)s)")
     add(
@@ -166,6 +273,20 @@ def _task_index(given: int | None, configured: TaskId | None) -> int:
     return configured.index
 
 
+def _data_dir(given: Path | None, durability: DurabilityMode) -> Path | None:
+    if durability is DurabilityMode.NONE:
+        if given is not None:
+            raise UsageError(
+                f"--data-dir {given} was given, but with --durability none nothing is kept there. Give --durability "
+                f"journal or snapshot, or leave --data-dir away."
+            )
+    elif given is None:
+        raise UsageError(
+            f"--durability {durability.name.lower()} needs a place for the state. Give it as in --data-dir /var/lib/ps."
+        )
+    return given
+
+
 def _whole_number(text: str) -> int:
     if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
@@ -186,6 +307,17 @@ def _port(text: str) -> int:
     return number
 
 
+def _transports(text: str) -> frozenset[Transport]:
+    names = [name.strip().lower() for name in text.split(",")]
+    unknown = [name for name in names if name not in set(Transport)]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(Transport)}")
+    chosen = {Transport(name) for name in names} | {Transport.GRPC}
+    if Transport.SHM in chosen and Transport.SOCKET not in chosen:
+        raise argparse.ArgumentTypeError("shm needs socket, over which the memory is shared")
+    return frozenset(chosen)
+
+
 def _seed(text: str) -> int:
     if not re.fullmatch(r"-?\d{1,19}", text, re.ASCII) or not -(2**63) <= int(text) < 2**63:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 64 bits")
@@ -198,11 +330,42 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
+def _interval(text: str) -> float:
+    seconds = _seconds(text)
+    if not seconds:
+        raise argparse.ArgumentTypeError("it must be longer than 0 seconds")
+    return seconds
+
+
+def _directory(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; give the path of a directory")
+    return Path(text)
+
+
 def _size_bytes(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size; write bytes, or as in 512M or 4G")
     return int(Decimal(match[1]) * _UNITS[match[2].upper()])
+
+
+def _advertised(text: str) -> str:
+    host, port = _host_and_port(text.strip())
+    if host:
+        try:
+            check_address(f"{host}:{port or 1}", "this task")
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is no host, or host:port ({error})") from error
+    return text.strip()
+
+
+def _host_and_port(address: str) -> tuple[str, str]:
+    """Divides "host", "host:port" or "[::1]:port"; what is missing is empty."""
+    if address.endswith("]"):
+        return address, ""
+    host, colon, port = address.rpartition(":")
+    return (host, port) if colon else (port, "")
 
 
 def _bind_host(text: str) -> str:

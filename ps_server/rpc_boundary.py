@@ -52,7 +52,7 @@ def errors_as_status(context: grpc.ServicerContext, task: str) -> Iterator[None]
             ResourceExhaustedError("there is not enough memory for this call; try again later", task=task),
         )
     except Exception as defect:  # noqa: BLE001 - nothing stands above that could handle it
-        status.abort(context, _internal_error(defect, task))
+        status.abort(context, internal_error(defect, task))
 
 
 def unary(
@@ -63,7 +63,8 @@ def unary(
         return call(request, timeout_s(context))
 
 
-def _internal_error(defect: Exception, task: str) -> InternalError:
+def internal_error(defect: Exception, task: str) -> InternalError:
+    """Logs a defect and returns the error that a client is told instead, with the number under which it is logged."""
     error_id = uuid4().hex[:8]
     _LOG.error("error %s in a call", error_id, exc_info=defect)
     return InternalError(f"the call failed inside the ps; its log has the details under error {error_id}", task=task)

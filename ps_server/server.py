@@ -8,21 +8,25 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
+from uuid import uuid4
 
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from ps_protocol import fault_points
 from ps_protocol.channel_options import server_options
 from ps_protocol.errors import DeadlineExceededError
+from ps_protocol.ps_service import PsAddress
+from ps_protocol.segment_mapping import IS_SUPPORTED as HAS_SEGMENTS
 from ps_protocol.v1 import (
     control_pb2,
     control_pb2_grpc,
     data_pb2,
-    data_pb2_grpc,
     directory_pb2,
     directory_pb2_grpc,
     inspection_pb2,
@@ -30,11 +34,26 @@ from ps_protocol.v1 import (
     membership_pb2,
     membership_pb2_grpc,
 )
+from ps_server.byte_budget import ByteBudget
+from ps_server.compiled_row_kernels import compile_when_used
+from ps_server.durable_start import CannotStartError, open_core
+from ps_server.heartbeats import PsHeartbeats
 from ps_server.logs import configure_logs
-from ps_server.options import DEFAULT_MAX_CONCURRENT, DEFAULT_STAGING_LIMIT_BYTES, ServerOptions
+from ps_server.options import (
+    DEFAULT_MAX_CONCURRENT,
+    DEFAULT_SHARED_MEMORY_LIMIT_BYTES,
+    DEFAULT_STAGING_LIMIT_BYTES,
+    DEFAULT_TRANSPORTS,
+    ServerOptions,
+    Transport,
+)
 from ps_server.parameter_server import ParameterServer
 from ps_server.servicer import ControlServicer, DirectoryServicer, InspectionServicer, MembershipServicer
+from ps_server.transport.buffer_pool import BufferPool
 from ps_server.transport.grpc_data import DataServicer
+from ps_server.transport.peers import peers_of
+from ps_server.transport.segments import SegmentRegistry
+from ps_server.transport.socket_listener import SocketListener, SocketSettings
 
 SERVICE_NAMES: Final = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
@@ -48,7 +67,13 @@ SERVICE_NAMES: Final = tuple(
 )
 """Full names of the services that every ps task offers."""
 
+_POOLED_BYTES: Final = 256 * 1024**2
+"""Most bytes of used buffers that are kept for the next batches."""
+
 _LAST_WORDS_S: Final = 1.0
+_SWITCH_INTERVAL_S: Final = 0.0005
+"""How soon a thread that moves a large tensor lets one with a small request run. At the interpreter's 5 ms,
+``benchmarks.fairness`` shows a longer p99 over gRPC, and no more throughput."""
 """Seconds given to replies that are on their way when the batches are done or out of time."""
 
 _LOG = structlog.stdlib.get_logger(__name__)
@@ -68,6 +93,9 @@ class PsServer:
         max_concurrent: Calls carried out at the same time; as many again may wait, further ones are refused with
             RESOURCE_EXHAUSTED.
         staging_limit_bytes: The most that tensors on their way in or out may take; 0 for no limit.
+        transports: Ways for batches besides gRPC.
+        socket_port: TCP port of the socket transport; 0 for any free one.
+        shared_memory_limit_bytes: The most memory that is shared with clients on this host; 0 for none.
     """
 
     def __init__(
@@ -78,12 +106,28 @@ class PsServer:
         port: int,
         max_concurrent: int = DEFAULT_MAX_CONCURRENT,
         staging_limit_bytes: int = DEFAULT_STAGING_LIMIT_BYTES,
+        transports: Collection[Transport] = DEFAULT_TRANSPORTS,
+        socket_port: int = 0,
+        shared_memory_limit_bytes: int = DEFAULT_SHARED_MEMORY_LIMIT_BYTES,
     ):
         self._core = core
         self._address = f"{host}:{port}"
         self._executor = ThreadPoolExecutor(max_concurrent, thread_name_prefix="rpc")
         self._server = grpc.server(self._executor, options=server_options(), maximum_concurrent_rpcs=2 * max_concurrent)
-        self.data = DataServicer(core, staging_limit_bytes=staging_limit_bytes)
+        self.staging = ByteBudget(staging_limit_bytes)
+        buffers = BufferPool(_POOLED_BYTES)
+        self.segments: SegmentRegistry | None = None
+        if Transport.SHM in transports and shared_memory_limit_bytes and HAS_SEGMENTS:
+            self.segments = SegmentRegistry(shared_memory_limit_bytes)
+        self.sockets: SocketListener | None = None
+        if Transport.SOCKET in transports:
+            settings = SocketSettings(host=host, port=socket_port, max_threads=max_concurrent)
+            self.sockets = SocketListener(
+                core, settings, staging=self.staging, buffers=buffers, segments=self.segments
+            )
+        self.data = DataServicer(
+            core, staging=self.staging, buffers=buffers, offer=self.sockets.welcome if self.sockets else None
+        )
         self._health = health.HealthServicer()
         self._add_services()
 
@@ -102,6 +146,8 @@ class PsServer:
                 f"this machine's. End the process that has it (`ss -ltnp` shows it), or choose another with --port and "
                 f"--bind"
             ) from error
+        if self.sockets is not None:
+            self._start_sockets(self.sockets)
         self._server.start()
         self._core.when_draining(self._health.enter_graceful_shutdown)
         return port
@@ -116,14 +162,29 @@ class PsServer:
             drained = False
             _LOG.error("batches were cut off", reason=error.message)
         grace_s = max(_LAST_WORDS_S, deadline_s - time.monotonic()) if drained else _LAST_WORDS_S
-        self._server.stop(grace_s).wait(grace_s + _LAST_WORDS_S)
+        ending = self._server.stop(grace_s)
+        if self.sockets is not None:
+            self.sockets.stop(grace_s)
+        ending.wait(grace_s + _LAST_WORDS_S)
         # Calls that were cut off may still be computing; they are not waited for.
         self._executor.shutdown(wait=drained, cancel_futures=True)
         return drained
 
+    def _start_sockets(self, sockets: SocketListener) -> None:
+        try:
+            sockets.start()
+        except OSError as error:
+            self._server.stop(None)
+            self._executor.shutdown()
+            raise BindError(
+                f"{self._core.task} cannot listen on {sockets.address} for its socket transport ({error}): end the "
+                f"process that has the port (`ss -ltnp` shows it), choose another with --socket-port, or do without "
+                f"with --transports grpc"
+            ) from error
+
     def _add_services(self) -> None:
         core, server = self._core, self._server
-        data_pb2_grpc.add_DataServicer_to_server(self.data, server)
+        self.data.add_to(server)
         directory_pb2_grpc.add_DirectoryServicer_to_server(DirectoryServicer(core), server)
         membership_pb2_grpc.add_MembershipServicer_to_server(MembershipServicer(core), server)
         inspection_pb2_grpc.add_InspectionServicer_to_server(InspectionServicer(core), server)
@@ -137,37 +198,56 @@ class PsServer:
 def run(options: ServerOptions) -> int:
     """Runs a ps task until a signal or a Shutdown call ends it; returns the exit code."""
     configure_logs(level=options.log_level, log_format=options.log_format, task=options.task)
+    fault_points.install_from_environment()
+    compile_when_used()
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    try:
+        core, durable = open_core(options)
+    except CannotStartError as error:
+        _LOG.error("cannot start", reason=str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT  # while the state was being brought back, which can be done again
     signals = _signal_pipe()
-    core = ParameterServer(
-        cluster_spec=options.cluster_spec,
-        task_index=options.task_index,
-        job_seed=options.job_seed,
-        memory_limit_bytes=options.memory_limit_bytes,
-    )
     server = PsServer(
         core,
         host=options.host,
         port=options.port,
         max_concurrent=options.max_concurrent,
         staging_limit_bytes=options.staging_limit_bytes,
+        transports=options.transports,
+        socket_port=options.socket_port,
+        shared_memory_limit_bytes=options.shared_memory_limit_bytes,
     )
     try:
         port = server.start()
     except BindError as error:
         _LOG.error("cannot start", reason=str(error))
+        if durable is not None:
+            durable.close(drained=True, timeout_s=options.drain_timeout_s)
         return 1
     threading.Thread(target=_obey_signals, args=(signals, core), name="signals", daemon=True).start()
-    _announce(core, f"{options.advertised_host}:{port}", port)
+    address = options.advertised_address(port)
+    _announce(core, address, port, durability=options.durability.name.lower())
+    heartbeats = PsHeartbeats(
+        core,
+        PsAddress(core.task, address, uuid4()),
+        peers_of(core.task, options.cluster_spec.ps_addresses()),
+        lease_s=options.lease_s,
+    )
+    heartbeats.start()
     core.shutdown_requested.wait()  # as long as the process lives
     _LOG.info("draining", timeout_s=options.drain_timeout_s)
+    heartbeats.stop()
     drained = server.stop("the process is ending", timeout_s=options.drain_timeout_s)
-    _LOG.info("stopped", drained=drained)
-    if not drained:
+    kept = durable is None or durable.close(drained=drained, timeout_s=options.drain_timeout_s)
+    _LOG.info("stopped", drained=drained, kept=kept)
+    if not (drained and kept):
         os._exit(1)  # the interpreter would wait for the threads of the calls that were cut off
     return 0
 
 
-def _announce(core: ParameterServer, address: str, port: int) -> None:
+def _announce(core: ParameterServer, address: str, port: int, *, durability: str) -> None:
     """Tells whoever has started the process, in one line on standard output, that it listens."""
     line = {
         "event": "listening",
@@ -176,6 +256,7 @@ def _announce(core: ParameterServer, address: str, port: int) -> None:
         "port": port,
         "pid": os.getpid(),
         "store": str(core.store_incarnation),
+        "durability": durability,
     }
     try:
         sys.stdout.write(json.dumps(line) + "\n")

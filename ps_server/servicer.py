@@ -76,9 +76,32 @@ class MembershipServicer(membership_pb2_grpc.MembershipServicer):
     ) -> membership_pb2.ListMembersReply:
         return unary(self._list_members, request, context, self._core.task)
 
+    def Heartbeat(  # noqa: N802 - the name is the contract's
+        self, request: membership_pb2.HeartbeatRequest, context: grpc.ServicerContext
+    ) -> membership_pb2.HeartbeatReply:
+        return unary(self._heartbeat, request, context, self._core.task)
+
+    def Announce(  # noqa: N802 - the name is the contract's
+        self, request: membership_pb2.AnnounceRequest, context: grpc.ServicerContext
+    ) -> membership_pb2.AnnounceReply:
+        return unary(self._announce, request, context, self._core.task)
+
+    def ListAddresses(  # noqa: N802 - the name is the contract's
+        self, request: membership_pb2.ListAddressesRequest, context: grpc.ServicerContext
+    ) -> membership_pb2.ListAddressesReply:
+        return unary(self._list_addresses, request, context, self._core.task)
+
     def _join(self, request: membership_pb2.JoinRequest, timeout_s: float) -> membership_pb2.JoinReply:
         incarnation = message_codec.decode_uuid(request.incarnation, "incarnation")
-        self._core.join(request.task, incarnation, request.host, request.pid, timeout_s=timeout_s)
+        self._core.join(
+            request.task,
+            incarnation,
+            request.host,
+            request.pid,
+            lease_s=request.lease_s,
+            age_s=request.age_s,
+            timeout_s=timeout_s,
+        )
         return membership_pb2.JoinReply()
 
     def _leave(self, request: membership_pb2.LeaveRequest, timeout_s: float) -> membership_pb2.LeaveReply:
@@ -98,6 +121,31 @@ class MembershipServicer(membership_pb2_grpc.MembershipServicer):
     ) -> membership_pb2.ListMembersReply:
         members = self._core.list_members(timeout_s=timeout_s)
         return membership_pb2.ListMembersReply(members=[message_codec.encode_member(each) for each in members])
+
+    def _heartbeat(self, request: membership_pb2.HeartbeatRequest, timeout_s: float) -> membership_pb2.HeartbeatReply:
+        incarnation = message_codec.decode_uuid(request.incarnation, "incarnation")
+        step = request.step if request.HasField("step") else None
+        self._core.heartbeat(request.task, incarnation, step, timeout_s=timeout_s)
+        return membership_pb2.HeartbeatReply()
+
+    def _announce(self, request: membership_pb2.AnnounceRequest, timeout_s: float) -> membership_pb2.AnnounceReply:
+        addresses = self._core.announce(
+            message_codec.decode_ps_address(request.address),
+            request.host,
+            request.pid,
+            lease_s=request.lease_s,
+            age_s=request.age_s,
+            timeout_s=timeout_s,
+        )
+        return membership_pb2.AnnounceReply(addresses=[message_codec.encode_ps_address(each) for each in addresses])
+
+    def _list_addresses(
+        self, _request: membership_pb2.ListAddressesRequest, timeout_s: float
+    ) -> membership_pb2.ListAddressesReply:
+        addresses = self._core.list_addresses(timeout_s=timeout_s)
+        return membership_pb2.ListAddressesReply(
+            addresses=[message_codec.encode_ps_address(each) for each in addresses]
+        )
 
 
 class InspectionServicer(inspection_pb2_grpc.InspectionServicer):

@@ -32,6 +32,10 @@ from ps_protocol.errors import (
 )
 from ps_protocol.operations import BatchReply
 from ps_server.answers import FORGOTTEN, Answer, Forgotten, keepsake, kept_answer, tensor_bytes, without_frames
+from ps_server.state_image import ClientImage
+
+GOODBYE = "has said goodbye"
+"""Why a client is gone that has ended in good order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +117,8 @@ class UpdateLedger:
 
     # -- clients ------------------------------------------------------------------------------
 
-    def hello(self, client: UUID, task: str, now_s: float) -> None:
-        """Makes a client known; one that is known already keeps its numbers and answers.
+    def hello(self, client: UUID, task: str, now_s: float) -> bool:
+        """Makes a client known; one that is known already keeps its numbers and answers. Returns whether it is new.
 
         Raises:
             FailedPreconditionError: This incarnation has said goodbye or was forgotten: its numbers are not known any
@@ -125,18 +129,25 @@ class UpdateLedger:
             known = self._clients.get(client)
             if known is not None:
                 known.task, known.last_active_s = task, now_s
-                return
+                return False
             if client in self._departed:
                 raise self._unknown(client)
             if len(self._clients) >= self._limits.clients:
                 self._forget_idle_client(now_s)
             self._clients[client] = _Client(task, now_s)
+            return True
 
-    def goodbye(self, client: UUID) -> None:
-        """Forgets a client for good; batches of it that wait for their turn are refused. Safe to repeat."""
+    def goodbye(self, client: UUID) -> bool:
+        """Forgets a client for good; batches of it that wait for their turn are refused. Safe to repeat.
+
+        Returns:
+            Whether it was known.
+        """
         with self._table_lock:
-            if client in self._clients:
-                self._remove(client, "has said goodbye")
+            if client not in self._clients:
+                return False
+            self._remove(client, GOODBYE)
+            return True
 
     def check_known(self, client: UUID, now_s: float) -> None:
         """Makes sure that a client has said hello, and notes that it is active; FailedPreconditionError if not."""
@@ -298,6 +309,47 @@ class UpdateLedger:
         if isinstance(answer, ShardscopeError):
             raise without_frames(answer)
         return keepsake(answer)
+
+    # -- images -------------------------------------------------------------------------------
+
+    def images(self) -> tuple[ClientImage, ...]:
+        """What is remembered of each client; called while no batch is being applied."""
+        with self._table_lock:
+            return tuple(
+                ClientImage(client, record.task, record.newest, record.forgotten_up_to, tuple(record.answers.items()))
+                for client, record in self._clients.items()
+            )
+
+    def departures(self) -> tuple[tuple[UUID, str], ...]:
+        """The clients that have gone and why, oldest first."""
+        with self._table_lock:
+            return tuple(self._departed.items())
+
+    def restore_client(self, image: ClientImage, now_s: float) -> None:
+        """Makes a client known as an image has it; before anybody else uses the ledger, as the other restorations."""
+        record = self._clients[image.client] = _Client(image.task, now_s)
+        record.newest, record.forgotten_up_to = image.newest, image.forgotten_up_to
+        record.answers.update(image.answers)
+        record.tensor_bytes = sum(tensor_bytes(answer) for _, answer in image.answers)
+        self._tensor_bytes += record.tensor_bytes
+
+    def restore_answer(self, client: UUID, sequence: int, reply: BatchReply) -> None:
+        """Remembers the answer to a batch that was applied before a restart.
+
+        Raises:
+            FailedPreconditionError: The client is not known.
+        """
+        record = self._find(client)
+        record.newest = max(record.newest, sequence)
+        self._remember(record, sequence, kept_answer(reply))
+
+    def restore_departure(self, client: UUID, reason: str) -> None:
+        """Forgets a client, known or not, for good."""
+        with self._table_lock:
+            if client in self._clients:
+                self._remove(client, reason)
+            else:
+                self._departed[client] = reason
 
     # -- comings and goings -------------------------------------------------------------------
 

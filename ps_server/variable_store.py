@@ -4,30 +4,32 @@ Locks, in the order in which they may be taken:
 
 1. the gate of a name, while a variable is made or its initial value computed, so that neither is done twice at once;
 2. the table lock, for a look into or a change of the table only, or one variable's lock, for one NumPy call on its
-   value. These two are never held together, and two variables' locks are never held together.
+   value. These two are never held together, and two variables' locks only by ``DurableStore.locked``.
 
 What takes time is done outside the variable's lock: operands are checked and prepared before it is taken, and the
 array that a value is read into is made, its pages included, beforehand. So whoever updates a variable waits for one
 memcpy of each reader ahead of it, never for a network, an allocation or a page fault.
+
+A large value may also be lent: the reader gets a view of it, at once, and as long as anybody holds that view, updates
+are computed into another array that then takes the place of the value. A value that nobody holds is updated in place.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from ps_protocol.errors import (
     AbortedError,
-    FailedPreconditionError,
     InternalError,
     NotFoundError,
     ResourceExhaustedError,
 )
-from ps_protocol.initial_values import initial_value
-from ps_protocol.initializer_spec import InitializerSpec
+from ps_protocol.initial_values import check_initializer, initial_value
+from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.operations import (
     Array,
     CountUpTo,
@@ -45,70 +47,59 @@ from ps_protocol.operations import (
 from ps_protocol.ps_service import VariableInfo
 from ps_server.byte_budget import ByteBudget, readable_bytes
 from ps_server.name_gates import NameGates
-from ps_server.spec_checks import check_agreement, check_spec
-from ps_server.update_rules import (
-    apply_update,
-    check_count,
-    check_update,
-    checked_rows,
-    count_up_to,
-    gather_into,
-    in_rows,
-    plan_scatter,
-)
+from ps_server.row_rules import checked_rows, gather_into, in_rows, plan_scatter
+from ps_server.spare_arrays import SMALL_BYTES, SpareArrays, prepared_array
+from ps_server.spec_checks import check_agreement, check_out, check_spec
+from ps_server.stored_variable import StoredVariable, uninitialized
+from ps_server.taken_operands import can_become_value
+from ps_server.update_rules import apply_update, check_count, check_update, count_up_to
 
 InitialValue = Callable[[VariableSpec, InitializerSpec], Array]
 
-_PAGE_BYTES: Final = 4096
-_SMALL_BYTES: Final = 32 * 1024
-"""Up to here an array comes from memory that the allocator has at hand, and is copied faster than prepared."""
+DEFAULT_SPARE_LIMIT_BYTES: Final = 128 * 1024**2
 
-
-class _Variable:
-    __slots__ = ("lock", "size_bytes", "spec", "value", "version")
-
-    def __init__(self, spec: VariableSpec, value: Array | None):
-        self.spec = spec
-        self.size_bytes = spec.size_bytes
-        # guards: version, value and its elements. Whether `value` is None may be asked without it: once it is not, it
-        # stays so.
-        self.lock = threading.Lock()
-        self.value = value
-        self.version = 0
-
-    def result(self, *, with_spec: bool) -> Result:
-        with self.lock:
-            return Result(self.version, self.value is not None, None, self.spec if with_spec else None)
+_ASSIGN: Final = UpdateRule.ASSIGN  # to look a member up takes as long as a call
 
 
 class VariableStore:
     """The variables of one ps task. Thread-safe.
 
-    Arrays in operations stay the caller's: they are copied or used up before a method returns. Arrays in results are
-    new and the caller's own.
+    Arrays in operations stay the caller's: they are copied or used up before a method returns, unless it may take them
+    and is told so. Arrays in results are new and the caller's own, or the one that the operation names as ``out``,
+    unless the method may lend values and is told so.
 
     Args:
         memory_limit_bytes: The most that the values may take together; 0 for no limit. A value is counted from its
-            declaration on, so that a variable that could be declared can be initialised.
+            declaration on, so that a variable that could be declared can be initialised. What borrowers keep alive
+            is not counted.
+        spare_limit_bytes: The most that values that were replaced while they were lent take to be used again.
         compute_initial_value: Makes initial values: a new array each time, of the spec's dtype and shape, in C order.
     """
 
-    def __init__(self, *, memory_limit_bytes: int = 0, compute_initial_value: InitialValue = initial_value):
+    def __init__(
+        self,
+        *,
+        memory_limit_bytes: int = 0,
+        spare_limit_bytes: int = DEFAULT_SPARE_LIMIT_BYTES,
+        compute_initial_value: InitialValue = initial_value,
+    ):
         self._memory = ByteBudget(memory_limit_bytes)
+        self._spares = SpareArrays(spare_limit_bytes)
         self._compute_initial_value = compute_initial_value
         self._gates = NameGates()
         # guards: _variables. A single look-up is atomic and done without it; entries are never removed.
         self._table_lock = threading.Lock()
-        self._variables: dict[str, _Variable] = {}
+        self._variables: dict[str, StoredVariable] = {}
 
     # -- declaring and initialising -----------------------------------------------------------
 
-    def declare(self, operation: Declare, timeout_s: float) -> Result:
+    def declare(self, operation: Declare, timeout_s: float, *, take: bool = False) -> Result:
         """Gets or creates a variable, and with an initializer makes sure that it has a value.
 
         Args:
             operation: What to declare.
             timeout_s: How long to wait for another client that is initialising it at this moment.
+            take: Whether an array that is the initial value may be kept as the value: nobody else uses it any more.
 
         Raises:
             ShapeMismatchError, DTypeMismatchError: It exists with another spec.
@@ -124,14 +115,16 @@ class VariableStore:
                 self._check_entered(entered, spec.name, timeout_s)
                 variable = self._variables.get(spec.name)
                 if variable is None:
-                    return self._create(spec, operation.initializer).result(with_spec=True)
+                    return self._create(spec, operation.initializer, take=take).result(with_spec=True)
         check_agreement(variable.spec, spec)
         if operation.initializer is not None:
-            self._initialize(variable, operation.initializer, timeout_s, overwrite=False)
+            self._initialize(variable, operation.initializer, timeout_s, overwrite=False, take=take)
         return variable.result(with_spec=True)
 
-    def initialize(self, operation: Initialize, timeout_s: float) -> Result:
+    def initialize(self, operation: Initialize, timeout_s: float, *, take: bool = False) -> Result:
         """Gives a variable its initial value; one that has a value keeps it, unless it is to be overwritten.
+
+        Arguments are those of ``declare``.
 
         Raises:
             NotFoundError: There is no such variable.
@@ -139,7 +132,7 @@ class VariableStore:
             AbortedError: Another client was still initialising it when time ran out.
         """
         variable = self._find(operation.name)
-        self._initialize(variable, operation.initializer, timeout_s, overwrite=operation.overwrite)
+        self._initialize(variable, operation.initializer, timeout_s, overwrite=operation.overwrite, take=take)
         return variable.result(with_spec=False)
 
     @property
@@ -152,23 +145,30 @@ class VariableStore:
         with self._gates.entered(name, timeout_s) as entered:
             return entered
 
-    def _create(self, spec: VariableSpec, initializer: InitializerSpec | None) -> _Variable:
+    def _create(self, spec: VariableSpec, initializer: InitializerSpec | None, *, take: bool) -> StoredVariable:
         # Called with the gate held, and with the value made before the variable is shown: a declaration that fails
         # leaves nothing behind, and two that come at once are not counted twice.
         if not self._memory.try_take(spec.size_bytes):
             raise self._out_of_memory(spec)
         try:
-            value = None if initializer is None else self._initial_value(spec, initializer)
+            value = None if initializer is None else self._initial_value(spec, initializer, take=take)
         except BaseException:
             self._memory.give_back(spec.size_bytes)
             raise
-        variable = _Variable(spec, value)
-        with self._table_lock:
-            self._variables[spec.name] = variable
+        variable = StoredVariable(spec, value)
+        self._publish(variable, initializer)
         return variable
 
+    def _publish(self, variable: StoredVariable, initializer: InitializerSpec | None) -> None:  # noqa: ARG002 - for those that note it
+        """Shows a variable to all, with the gate of its name held."""
+        with self._table_lock:
+            self._variables[variable.spec.name] = variable
+
+    def _note_first_value(self, variable: StoredVariable, initializer: InitializerSpec) -> None:
+        """Called with the variable's lock held when it has got the value that an initializer gives."""
+
     def _initialize(
-        self, variable: _Variable, initializer: InitializerSpec, timeout_s: float, *, overwrite: bool
+        self, variable: StoredVariable, initializer: InitializerSpec, timeout_s: float, *, overwrite: bool, take: bool
     ) -> None:
         if variable.value is not None and not overwrite:
             return
@@ -176,15 +176,23 @@ class VariableStore:
             self._check_entered(entered, variable.spec.name, timeout_s)
             if variable.value is not None and not overwrite:
                 return
-            value = self._initial_value(variable.spec, initializer)
+            value = self._initial_value(variable.spec, initializer, take=take)
+            replaced = None  # freed after the lock is released: to give memory back to the system takes time
             with variable.lock:
                 if variable.value is None:
                     variable.value = value
+                    self._note_first_value(variable, initializer)
                 elif overwrite:
-                    variable.value = value
+                    replaced = variable.replace(value)
                     variable.version += 1
+            del replaced
 
-    def _initial_value(self, spec: VariableSpec, initializer: InitializerSpec) -> Array:
+    def _initial_value(self, spec: VariableSpec, initializer: InitializerSpec, *, take: bool) -> Array:
+        kind = initializer.kind
+        if take and spec.size_bytes > SMALL_BYTES and isinstance(kind, Value) and kind.array.dtype == spec.dtype:
+            check_initializer(spec, initializer)
+            if can_become_value(kind.array):
+                return kind.array
         value = self._compute_initial_value(spec, initializer)
         if value.dtype != spec.dtype or value.shape != spec.shape:
             raise InternalError(
@@ -202,32 +210,46 @@ class VariableStore:
 
     # -- whole values -------------------------------------------------------------------------
 
-    def read(self, operation: Read) -> Result:
+    def read(self, operation: Read, *, lend: bool = False) -> Result:
         """The whole value, of one version; only the version, if that is still the one named in ``unless_version``.
+
+        Args:
+            operation: What to read, and perhaps where to put it.
+            lend: Whether the tensor may be a read-only view of the value itself, if that is large. It never changes;
+                but as long as anybody holds it, updates of the variable need memory for a second value.
 
         Raises:
             NotFoundError: There is no such variable.
             FailedPreconditionError: It has not been initialised.
+            DTypeMismatchError, ShapeMismatchError, InvalidArgumentError: The tensor cannot be put into ``out``.
         """
-        variable = self._find(operation.name)
+        variable, out = self._find(operation.name), operation.out
         if operation.unless_version is not None:
             with variable.lock:
                 if variable.version == operation.unless_version and variable.value is not None:
                     return Result(variable.version, True)
-        if variable.size_bytes <= _SMALL_BYTES:
+        if out is not None:
+            check_out(variable.spec, variable.spec.shape, out)
+        elif variable.size_bytes <= SMALL_BYTES:
             with variable.lock:
-                if variable.value is None:
-                    raise _uninitialized(variable.spec)
-                return Result(variable.version, True, variable.value.copy())
+                return Result(variable.version, True, variable.initialized_value().copy())
+        elif lend:
+            with variable.lock:
+                return Result(variable.version, True, variable.lend())
         if variable.value is None:
-            raise _uninitialized(variable.spec)
-        tensor = _prepared_array(variable.spec.shape, variable.spec.dtype)
+            raise uninitialized(variable.spec)
+        tensor = prepared_array(variable.spec.shape, variable.spec.dtype) if out is None else out
         with variable.lock:
             np.copyto(tensor, variable.value)
             return Result(variable.version, True, tensor)
 
-    def update(self, operation: Update) -> Result:
+    def update(self, operation: Update, *, take: bool = False) -> Result:
         """Assigns, adds or subtracts.
+
+        Args:
+            operation: What to do.
+            take: Whether the operand may be kept as the value: nobody else uses it any more, and no other operation
+                names its memory.
 
         Raises:
             NotFoundError: There is no such variable.
@@ -236,16 +258,44 @@ class VariableStore:
         """
         variable, rule, operand = self._find(operation.name), operation.rule, operation.value
         check_update(variable.spec, rule, operand)
-        first_value = _owned_copy(operand) if variable.value is None and rule is UpdateRule.ASSIGN else None
+        if rule is _ASSIGN:
+            if take and variable.size_bytes > SMALL_BYTES and can_become_value(operand):
+                return self._put(variable, operand)
+            if variable.value is None:
+                return self._put(variable, np.array(operand, order="C"))
         with variable.lock:
-            if variable.value is not None:
-                apply_update(variable.value, rule, operand)
-            elif first_value is not None:
-                variable.value = first_value
+            value = variable.value
+            if value is None:
+                raise uninitialized(variable.spec)
+            if not variable.is_lent:
+                apply_update(value, rule, operand)
+                return variable.updated()
+        return self._update_beside(variable, rule, operand)
+
+    @staticmethod
+    def _put(variable: StoredVariable, value: Array) -> Result:
+        replaced = None  # freed after the lock is released: to give memory back to the system takes time
+        with variable.lock:
+            if variable.value is None:
+                variable.value = value
             else:
-                raise _uninitialized(variable.spec)
-            variable.version += 1
-            return Result(variable.version, True)
+                replaced = variable.replace(value)
+            result = variable.updated()
+        del replaced
+        return result
+
+    def _update_beside(self, variable: StoredVariable, rule: UpdateRule, operand: Array) -> Result:
+        """Updates a value that was lent a moment ago, and leaves it as it is for its borrowers."""
+        result = self._spares.take(variable.spec)
+        if rule is _ASSIGN:
+            np.copyto(result, operand)
+        with variable.lock:
+            if rule is not _ASSIGN:
+                apply_update(variable.initialized_value(), rule, operand, out=result)
+            replaced = variable.replace(result)
+            reply = variable.updated()
+        self._spares.keep(replaced)
+        return reply
 
     # -- rows ---------------------------------------------------------------------------------
 
@@ -256,18 +306,21 @@ class VariableStore:
             NotFoundError: There is no such variable.
             FailedPreconditionError: It has not been initialised.
             InvalidArgumentError: An index is out of range or not an integer.
+            DTypeMismatchError, ShapeMismatchError, InvalidArgumentError: The rows cannot be put into ``out``.
         """
         variable, indices = self._find(operation.name), operation.indices
         spec = in_rows(variable.spec, operation.index_depth)
         rows = checked_rows(spec, indices)
         if variable.value is None:
-            raise _uninitialized(variable.spec)
-        row_shape = spec.shape[1:]
-        tensor = _prepared_array((rows.size, *row_shape), spec.dtype)
+            raise uninitialized(variable.spec)
+        shape, out = (*indices.shape, *spec.shape[1:]), operation.out
+        if out is None:
+            out = prepared_array(shape, spec.dtype)
+        else:
+            check_out(variable.spec, shape, out)
         with variable.lock:
-            gather_into(variable.value.reshape(spec.shape), rows, tensor)
-            version = variable.version
-        return Result(version, True, tensor.reshape(*indices.shape, *row_shape))
+            gather_into(variable.value.reshape(spec.shape), rows, out.reshape(rows.size, *spec.shape[1:]))
+            return Result(variable.version, True, out)
 
     def scatter(self, operation: Scatter) -> Result:
         """Updates rows.
@@ -279,13 +332,21 @@ class VariableStore:
         """
         variable = self._find(operation.name)
         if variable.value is None:
-            raise _uninitialized(variable.spec)
+            raise uninitialized(variable.spec)
         rows = in_rows(variable.spec, operation.index_depth)
         plan = plan_scatter(rows, operation.rule, operation.indices, operation.updates)
         with variable.lock:
-            plan.apply(variable.value.reshape(rows.shape))  # a view: values are in C order
-            variable.version += 1
-            return Result(variable.version, True)
+            if not variable.is_lent:
+                plan.apply(variable.value.reshape(rows.shape))  # a view: values are in C order
+                return variable.updated()
+        result = self._spares.take(variable.spec)
+        with variable.lock:
+            np.copyto(result, variable.value)
+            plan.apply(result.reshape(rows.shape))
+            replaced = variable.replace(result)
+            reply = variable.updated()
+        self._spares.keep(replaced)
+        return reply
 
     # -- counting -----------------------------------------------------------------------------
 
@@ -300,7 +361,7 @@ class VariableStore:
         """
         variable = self._find(operation.name)
         if variable.value is None:
-            raise _uninitialized(variable.spec)
+            raise uninitialized(variable.spec)
         check_count(variable.spec, operation.limit)
         with variable.lock:
             before = count_up_to(variable.spec, variable.value, operation.limit)
@@ -338,10 +399,15 @@ class VariableStore:
         return self._memory.used_bytes
 
     @property
+    def spare_bytes(self) -> int:
+        """Bytes of replaced values that are kept to be used again."""
+        return self._spares.used_bytes
+
+    @property
     def memory_limit_bytes(self) -> int:
         return self._memory.limit_bytes
 
-    def _find(self, name: str) -> _Variable:
+    def _find(self, name: str) -> StoredVariable:
         variable = self._variables.get(name)
         if variable is None:
             raise NotFoundError(
@@ -357,21 +423,3 @@ class VariableStore:
             variable=spec.name,
             retryable=False,
         )
-
-
-def _uninitialized(spec: VariableSpec) -> FailedPreconditionError:
-    return FailedPreconditionError(
-        f"variable {spec} has not been initialised; run its initializer or assign to it first", variable=spec.name
-    )
-
-
-def _owned_copy(array: Array) -> Array:
-    return np.array(array, order="C", copy=True)
-
-
-def _prepared_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """A new array whose memory is there: the kernel gives large ones page by page when they are first written to."""
-    array = np.empty(shape, dtype)
-    if array.nbytes > _SMALL_BYTES:
-        array.reshape(-1).view(np.uint8)[::_PAGE_BYTES] = 0
-    return array

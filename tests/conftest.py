@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import threading
@@ -46,6 +47,12 @@ def eventually() -> Eventually:
 
 @pytest.fixture(autouse=True)
 def _no_leaks() -> Iterator[None]:
+    with no_leaks():
+        yield
+
+
+@contextlib.contextmanager
+def no_leaks() -> Iterator[None]:
     """Fails a test that leaves a child process or a thread; gRPC's own threads get a moment to end."""
     threads_before = threading.active_count()
     children_before = len(_children())

@@ -16,7 +16,7 @@ from worker_client.control_flow import control_dependencies
 from worker_client.default_client import get_default_client
 from worker_client.default_graph import get_default_graph, reset_default_graph
 from worker_client.device import DeviceSpec
-from worker_client.eager import assign_add_all, assign_all, read_all
+from worker_client.eager import assign_add_all, assign_all, mirror, read_all
 from worker_client.graph import Graph
 from worker_client.graph_keys import GraphKeys
 from worker_client.graph_scopes import colocate_with, device, name_scope
@@ -44,6 +44,7 @@ from worker_client.initializers import (
     variance_scaling_initializer,
     zeros_initializer,
 )
+from worker_client.mirror import Mirror
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.partitioners import (
     fixed_size_partitioner,
@@ -63,6 +64,7 @@ from worker_client.session import InteractiveSession, Session
 from worker_client.values import IndexedSlices
 from worker_client.variable import Variable
 from worker_client.variable_scope import get_local_variable, get_variable, get_variable_scope, variable_scope
+from worker_client.versioned_value import Version, VersionedValue
 
 __all__ = [
     "AUTO_REUSE",
@@ -75,6 +77,7 @@ __all__ = [
     "HashStrategy",
     "IndexedSlices",
     "InteractiveSession",
+    "Mirror",
     "PartitionedVariable",
     "RandomStrategy",
     "RoundRobinStrategy",
@@ -83,6 +86,8 @@ __all__ = [
     "TfConfig",
     "Variable",
     "VariableScope",
+    "Version",
+    "VersionedValue",
     "assign_add_all",
     "assign_all",
     "byte_size_load_fn",
@@ -109,6 +114,7 @@ __all__ = [
     "lecun_uniform",
     "local_variables_initializer",
     "min_max_variable_partitioner",
+    "mirror",
     "name_scope",
     "ones_initializer",
     "orthogonal_initializer",

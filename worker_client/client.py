@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
 import threading
@@ -16,28 +17,51 @@ from uuid import uuid4
 
 import numpy.typing as npt
 
+from ps_protocol import fault_points
 from ps_protocol.cluster_spec import ClusterSpec, ClusterSpecLike, TfConfig
-from ps_protocol.errors import ShardscopeError
-from ps_protocol.operations import Array, Gather, Read, UpdateRule, reply_bytes
+from ps_protocol.errors import InvalidArgumentError, ShardscopeError
+from ps_protocol.operations import Array, UpdateRule, reply_bytes
 from ps_protocol.ps_service import PsService
 from ps_protocol.task_id import TaskId
-from worker_client import default_client
+from worker_client import default_client, part_reads, pushes
+from worker_client.address_lookup import AddressLookup
 from worker_client.declaration import Declarer
 from worker_client.fanout import Fanout, Routed
-from worker_client.futures import mapped
 from worker_client.graph import Graph
+from worker_client.heartbeat import Heartbeat
+from worker_client.mirror import Mirror
+from worker_client.out_arrays import check_disjoint, received
+from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.placement_strategies import PsStrategy, RoundRobinStrategy
-from worker_client.ps_handle import PsHandle, Settings
+from worker_client.ps_handle import PsHandle, Reconnect, Settings
+from worker_client.push_buffers import push_buffer
 from worker_client.retry import Deadline
-from worker_client.transport import grpc as grpc_transport
 from worker_client.transport import in_process
-from worker_client.values import row_indices
-from worker_client.variable import Variable, tensor_of
+from worker_client.transport.selection import connect_service, transport_choice
+from worker_client.variable import Variable
 from worker_client.variable_factory import VariableFactory
-from worker_client.variable_parts import AnyVariable, Pair, assembled, parts_of, pieces_of
+from worker_client.variable_parts import (
+    AnyVariable,
+    AnyVersion,
+    AnyVersionedValue,
+    Pair,
+    new_array,
+    of_one_part,
+    part_versions,
+    parts_of,
+    pieces_of,
+    spec_of,
+    whole_read,
+)
+from worker_client.wire_names import WireDTypeName
 
 _LOG = logging.getLogger(__name__)
 
+PS_GRACE_VARIABLE = "SHARDSCOPE_PS_GRACE"
+LEASE_VARIABLE = "SHARDSCOPE_LEASE"
+
+_DEFAULT_PS_GRACE_S = 60.0
+_DEFAULT_LEASE_S = 10.0
 _REPORT_EVERY_S = 0.5
 _REPORT_TIMEOUT_S = 1.0
 
@@ -51,6 +75,9 @@ def connect(
     initialize: bool = True,
     operation_timeout_s: float = 60.0,
     connect_timeout_s: float = 60.0,
+    transport: str | None = None,
+    ps_grace_s: float | None = None,
+    lease_s: float | None = None,
 ) -> Client:
     """Connects this process to a cluster, waiting for ps tasks that have not started yet.
 
@@ -61,16 +88,27 @@ def connect(
         ps_strategy: Chooses a ps task for variables that no ``device`` scope places: round robin by default.
         initialize: Whether a variable is initialised when it is declared. If not, it stays uninitialised until
             ``variable.initialize()``.
-        operation_timeout_s: Bound on each operation, retries included, in seconds.
+        operation_timeout_s: Bound on each operation, retries included, as long as its ps is there, in seconds.
         connect_timeout_s: Bound on waiting for the ps tasks, in seconds.
+        transport: How batches reach the ps tasks: "auto" for the fastest way that each offers and that can be reached,
+            "grpc", "socket" ("tcp" or "unix"), or "shm"; by default what ``SHARDSCOPE_TRANSPORT`` says, or "auto".
+        ps_grace_s: How long operations wait for a ps that has died or cannot be reached, in seconds, if that is more
+            than ``operation_timeout_s``. When it is back with its state, here or at another address, they go on where
+            they were. By default what ``SHARDSCOPE_PS_GRACE`` says, or 60.
+        lease_s: How long this process may be silent before the cluster takes it for dead, in seconds; a thread tells
+            it three times as often that it lives. 0 for ever, without a thread. By default what ``SHARDSCOPE_LEASE``
+            says, or 10.
 
     Returns:
         The connection, which from now on the module-level functions use. Close it, or use it in a ``with`` statement.
 
     Raises:
-        ValueError: The cluster spec or TF_CONFIG is not usable, or has no such task.
-        UnavailableError: A ps did not answer in time.
+        ValueError: The cluster spec or TF_CONFIG is not usable, or has no such task; there is no such transport; or a
+            number of seconds is none.
+        UnavailableError: A ps did not answer in time, or not over the transport asked for.
     """
+    fault_points.install_from_environment()
+    choice = transport_choice(transport)
     if cluster_spec is None:
         config = TfConfig.from_env()
         spec = config.cluster
@@ -83,13 +121,32 @@ def connect(
     return Client(
         spec,
         task,
-        services=[
-            (address, grpc_transport.connect(address, task=f"ps:{index}")) for index, address in enumerate(addresses)
-        ],
-        settings=Settings(operation_timeout_s=operation_timeout_s, connect_timeout_s=connect_timeout_s),
+        services=[(each, connect_service(each, f"ps:{index}", choice)) for index, each in enumerate(addresses)],
+        settings=Settings(
+            operation_timeout_s=operation_timeout_s,
+            connect_timeout_s=connect_timeout_s,
+            ps_grace_s=_seconds("ps_grace_s", ps_grace_s, PS_GRACE_VARIABLE, _DEFAULT_PS_GRACE_S),
+            lease_s=_seconds("lease_s", lease_s, LEASE_VARIABLE, _DEFAULT_LEASE_S),
+        ),
         ps_strategy=ps_strategy or RoundRobinStrategy(len(addresses)),
         initialize=initialize,
+        reconnect=lambda address, ps_task: connect_service(address, str(ps_task), choice),
     )
+
+
+def _seconds(name: str, given: float | None, variable: str, default: float) -> float:
+    """A setting: as given, else from the environment; ValueError if it is no number of seconds."""
+    source: str = name
+    value: float | str | None = given
+    if value is None:
+        source, value = variable, os.environ.get(variable) or default
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{source} is {value!r}; it should be a number of seconds from 0.")
+    return seconds
 
 
 class Client:
@@ -104,6 +161,7 @@ class Client:
         settings: Bounds on waiting.
         ps_strategy: Chooses a ps task for variables that no ``device`` scope places.
         initialize: Whether declaring a variable initialises it.
+        reconnect: Makes the way to a ps task that has moved; None if none will.
 
     Attributes:
         cluster_spec: The cluster.
@@ -125,11 +183,14 @@ class Client:
         settings: Settings,
         ps_strategy: PsStrategy,
         initialize: bool,
+        reconnect: Reconnect | None = None,
     ):
         self.cluster_spec = cluster_spec
         self.task = task
         self.incarnation = uuid4()
         self.settings = settings
+        self._reconnect = reconnect
+        self._addresses = AddressLookup(lambda: [handle.service for handle in self._handles])
         self._handles = [
             self._handle(TaskId("ps", index), address, service) for index, (address, service) in enumerate(services)
         ]
@@ -140,10 +201,19 @@ class Client:
         self._reported_s = -_REPORT_EVERY_S
         self._step = 0
         self._entered: list[contextlib.ExitStack] = []
+        self._heartbeat = Heartbeat(
+            self._handles[0],
+            task=str(task),
+            incarnation=self.incarnation,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            lease_s=settings.lease_s,
+        )
         try:
             deadline = Deadline(settings.connect_timeout_s)
             welcomes = [handle.connect(deadline) for handle in self._handles]
-            self._join()
+            self._handles[0].call(self._heartbeat.join, what="to let this task join")
+            self._heartbeat.start()
         except BaseException:
             self._close_handles()
             raise
@@ -179,39 +249,120 @@ class Client:
 
     # -- many variables at once ---------------------------------------------------------------
 
-    def read_all(self, variables: Iterable[AnyVariable]) -> list[Array]:
+    def read_all(
+        self,
+        variables: Iterable[AnyVariable],
+        *,
+        out: Sequence[Array] | None = None,
+        wire_dtype: WireDTypeName | None = None,
+        copy: bool = True,
+    ) -> list[Array]:
         """Returns the values of many variables: one exchange for each ps task, all tasks at once.
 
         Each value is of one version of its variable (of a partitioned variable, of each of its parts); the variables
         are not read at one instant.
 
+        Args:
+            variables: What to read.
+            out: One array for each variable, of which each is as in ``Variable.read_value`` and no two overlap in
+                memory. The parts of a variable that is cut along its first dimension are read straight into their
+                places. After an error the content of all is undefined.
+            wire_dtype: The form in which the values travel, as in ``Variable.read_value``.
+            copy: If not, the arrays are read-only, as in ``Variable.read_value``. Over shared memory the memory of all
+                values that one ps task has sent is in use as long as one of them is held.
+
+        Returns:
+            One array for each variable: those of ``out``, or new ones.
+
+        Raises:
+            FailedPreconditionError: One of them has not been initialised.
+            InvalidArgumentError: An array does not fit its variable, there are not as many as variables, or two
+                overlap.
+        """
+        whole = list(variables)
+        reads = [whole_read(*each, wire_dtype, view=not copy) for each in _with_outs(whole, out)]
+        return part_reads.read(self.fanout, reads)
+
+    def read_all_if_newer(
+        self,
+        variables: Iterable[AnyVariable],
+        versions: Iterable[AnyVersion | None],
+        *,
+        out: Sequence[Array] | None = None,
+        wire_dtype: WireDTypeName | None = None,
+    ) -> list[AnyVersionedValue | None]:
+        """Reads those of many variables that have changed, otherwise as ``read_all``.
+
+        Args:
+            variables: What to read.
+            versions: For each the version known, as for its ``read_if_newer``.
+            out: As in ``read_all``. The arrays of variables that have not changed are left as they are.
+            wire_dtype: As in ``read_all``.
+
+        Returns:
+            For each variable the value and its version, or None if the version is still the one known.
+        """
+        whole, known = list(variables), list(versions)
+        if len(known) != len(whole):
+            raise InvalidArgumentError(
+                f"there are {len(whole)} variables, but {len(known)} versions; give one for each"
+            )
+        reads = [whole_read(*each, wire_dtype) for each in _with_outs(whole, out)]
+        parts = [part_versions(*each) for each in zip(whole, known, strict=True)]
+        newer = part_reads.read_if_newer(self.fanout, reads, parts)
+        return [
+            each if each is None or isinstance(variable, PartitionedVariable) else of_one_part(each)
+            for variable, each in zip(whole, newer, strict=True)
+        ]
+
+    def mirror(self, variables: Iterable[AnyVariable]) -> Mirror:
+        """Returns copies of many variables, read now, whose ``pull`` reads anew in place what has changed.
+
         Raises:
             FailedPreconditionError: One of them has not been initialised.
         """
-        whole = list(variables)
-        parts = [part for variable in whole for part in parts_of(variable)]
-        routed = [Routed(part.ps_task, Read(part.spec.name), part.spec.size_bytes) for part in parts]
-        values = iter([tensor_of(result) for result in self.fanout.run_all(routed)])
-        return [assembled(variable, [next(values) for _ in parts_of(variable)]) for variable in whole]
+        mirror = Mirror(self.fanout, list(variables))
+        mirror.pull()
+        return mirror
 
-    def gather_all(self, pairs: Iterable[tuple[Variable, npt.ArrayLike]]) -> list[Array]:
+    def gather_all(
+        self,
+        pairs: Iterable[tuple[Variable, npt.ArrayLike]],
+        *,
+        out: Sequence[Array] | None = None,
+        wire_dtype: WireDTypeName | None = None,
+    ) -> list[Array]:
         """Returns rows of many variables, given with their indices as for ``Variable.gather``.
 
         It makes one exchange for each ps task, all tasks at once; otherwise as ``read_all``.
 
         Raises:
-            InvalidArgumentError: An index is out of range.
+            InvalidArgumentError: An index is out of range, or an array of ``out`` does not fit.
             DTypeMismatchError: Indices are not integers.
         """
-        gathers = [(variable, Gather(variable.spec.name, row_indices(rows, variable.spec))) for variable, rows in pairs]
-        routed = [Routed(variable.ps_task, each, reply_bytes(each, variable.spec)) for variable, each in gathers]
-        return [tensor_of(result) for result in self.fanout.run_all(routed)]
+        asked = list(pairs)
+        outs = [each for _, each in _with_outs([variable for variable, _ in asked], out)]
+        gathers = [
+            variable.gathering(rows, out=each, wire_dtype=wire_dtype)
+            for (variable, rows), each in zip(asked, outs, strict=True)
+        ]
+        routed = [
+            Routed(variable.ps_task, gather, reply_bytes(gather, variable.spec))
+            for (variable, _), gather in zip(asked, gathers, strict=True)
+        ]
+        return [received(result, each) for result, each in zip(self.fanout.run_all(routed), outs, strict=True)]
 
     @overload
-    def assign_add_all(self, pairs: Iterable[Pair], *, wait: Literal[True] = True) -> None: ...
+    def assign_add_all(
+        self, pairs: Iterable[Pair], *, wait: Literal[True] = True, wire_dtype: WireDTypeName | None = None
+    ) -> None: ...
     @overload
-    def assign_add_all(self, pairs: Iterable[Pair], *, wait: Literal[False]) -> Future[None]: ...
-    def assign_add_all(self, pairs: Iterable[Pair], *, wait: bool = True) -> Future[None] | None:
+    def assign_add_all(
+        self, pairs: Iterable[Pair], *, wait: Literal[False], wire_dtype: WireDTypeName | None = None
+    ) -> Future[None]: ...
+    def assign_add_all(
+        self, pairs: Iterable[Pair], *, wait: bool = True, wire_dtype: WireDTypeName | None = None
+    ) -> Future[None] | None:
         """Adds to many variables: one exchange for each ps task, all tasks at once.
 
         All deltas are checked before any is sent. Each addition is atomic, all together are not.
@@ -219,23 +370,39 @@ class Client:
         Args:
             pairs: Variables and their deltas, as for ``Variable.assign_add``.
             wait: Whether to wait until all are applied. If not, the deltas are copied and a future is returned.
+            wire_dtype: The form in which the deltas travel, as in ``Variable.assign_add``.
         """
-        return self._update_all(UpdateRule.ASSIGN_ADD, pairs, wait)
+        return self._update_all(UpdateRule.ASSIGN_ADD, pairs, wait, wire_dtype)
 
-    def assign_all(self, pairs: Iterable[Pair]) -> None:
+    def assign_all(self, pairs: Iterable[Pair], *, wire_dtype: WireDTypeName | None = None) -> None:
         """Replaces the values of many variables; otherwise as ``assign_add_all``."""
-        self._update_all(UpdateRule.ASSIGN, pairs, wait=True)
+        self._update_all(UpdateRule.ASSIGN, pairs, True, wire_dtype)
 
-    def _update_all(self, rule: UpdateRule, pairs: Iterable[Pair], wait: bool) -> Future[None] | None:
-        routed = [
-            Routed(part.ps_task, part.update(rule, piece, copy=not wait))
+    def _update_all(
+        self, rule: UpdateRule, pairs: Iterable[Pair], wait: bool, wire_dtype: WireDTypeName | None
+    ) -> Future[None] | None:
+        updates = [
+            (part, part.update(rule, piece, copy=not wait, wire_dtype=wire_dtype))
             for variable, value in pairs
             for part, piece in zip(parts_of(variable), pieces_of(variable, value), strict=True)
         ]
+        routed = pushes.prepared(updates)
         if not wait:
-            return mapped(self.fanout.run_all_later(routed), lambda _: None)
-        self.fanout.run_all(routed)
+            return pushes.run_all_later(self.fanout, routed)
+        pushes.run_all(self.fanout, routed)
         return None
+
+    def push_buffers(self, variables: Iterable[AnyVariable]) -> list[Array]:
+        """Returns an array to compute updates in for each variable, as ``Variable.push_buffer``.
+
+        That of a variable of several parts is an ordinary array: no memory is shared with several ps tasks.
+        """
+        whole = list(variables)
+        parts = [parts_of(variable) for variable in whole]
+        return [
+            push_buffer(each[0]) if len(each) == 1 else new_array(variable)
+            for variable, each in zip(whole, parts, strict=True)
+        ]
 
     # -- taking part --------------------------------------------------------------------------
 
@@ -245,7 +412,7 @@ class Client:
         Cheap enough for every step: most calls only remember the number. Never fails.
         """
         with self._report_lock:
-            self._step = step
+            self._step = self._heartbeat.step = step
             now_s = time.monotonic()
             if now_s - self._reported_s < _REPORT_EVERY_S:
                 return
@@ -259,13 +426,6 @@ class Client:
             )
         except ShardscopeError as error:
             _LOG.debug("progress not reported: %s", error)
-
-    def _join(self) -> None:
-        host, pid = socket.gethostname(), os.getpid()
-        self._handles[0].call(
-            lambda service, timeout_s: service.join(str(self.task), self.incarnation, host, pid, timeout_s=timeout_s),
-            what="to let this task join",
-        )
 
     def _leave(self) -> None:
         if self._step:
@@ -283,6 +443,8 @@ class Client:
             client=self.incarnation,
             client_task=str(self.task),
             settings=self.settings,
+            locate=self._addresses.find,
+            reconnect=self._reconnect,
         )
 
     def _local_handle(self) -> PsHandle:
@@ -299,6 +461,7 @@ class Client:
     def close(self) -> None:
         """Sends what is queued and ends the connection. The variables stay on their ps tasks. May be repeated."""
         if default_client.closed(self):
+            self._heartbeat.stop()
             self._leave()
             self._close_handles()
 
@@ -316,3 +479,18 @@ class Client:
     ) -> None:
         self._entered.pop().close()
         self.close()
+
+
+def _with_outs(
+    variables: Sequence[AnyVariable], outs: Sequence[Array] | None
+) -> list[tuple[AnyVariable, Array | None]]:
+    """Pairs variables with the arrays to read them into; InvalidArgumentError if those are not usable together."""
+    if outs is None:
+        return [(variable, None) for variable in variables]
+    if len(outs) != len(variables):
+        raise InvalidArgumentError(
+            f"there are {len(variables)} variables, but {len(outs)} arrays in `out`; give one each"
+        )
+    pairs: list[tuple[AnyVariable, Array | None]] = list(zip(variables, outs, strict=True))
+    check_disjoint(outs, [spec_of(variable).name for variable in variables])
+    return pairs

@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Literal, overload
 
 from ps_protocol.operations import Array
 from worker_client.default_client import get_default_client
+from worker_client.mirror import Mirror
 from worker_client.variable_parts import AnyVariable, Pair
+from worker_client.wire_names import WireDTypeName
 
 
-def read_all(variables: Iterable[AnyVariable]) -> list[Array]:
+def read_all(
+    variables: Iterable[AnyVariable],
+    *,
+    out: Sequence[Array] | None = None,
+    wire_dtype: WireDTypeName | None = None,
+    copy: bool = True,
+) -> list[Array]:
     """``Client.read_all`` of the default connection."""
-    return get_default_client().read_all(variables)
+    return get_default_client().read_all(variables, out=out, wire_dtype=wire_dtype, copy=copy)
 
 
 @overload
-def assign_add_all(pairs: Iterable[Pair], *, wait: Literal[True] = True) -> None: ...
+def assign_add_all(
+    pairs: Iterable[Pair], *, wait: Literal[True] = True, wire_dtype: WireDTypeName | None = None
+) -> None: ...
 @overload
-def assign_add_all(pairs: Iterable[Pair], *, wait: Literal[False]) -> Future[None]: ...
-def assign_add_all(pairs: Iterable[Pair], *, wait: bool = True) -> Future[None] | None:
+def assign_add_all(
+    pairs: Iterable[Pair], *, wait: Literal[False], wire_dtype: WireDTypeName | None = None
+) -> Future[None]: ...
+def assign_add_all(
+    pairs: Iterable[Pair], *, wait: bool = True, wire_dtype: WireDTypeName | None = None
+) -> Future[None] | None:
     """``Client.assign_add_all`` of the default connection."""
     client = get_default_client()
     if wait:
-        client.assign_add_all(pairs)
+        client.assign_add_all(pairs, wire_dtype=wire_dtype)
         return None
-    return client.assign_add_all(pairs, wait=False)
+    return client.assign_add_all(pairs, wait=False, wire_dtype=wire_dtype)
 
 
-def assign_all(pairs: Iterable[Pair]) -> None:
+def assign_all(pairs: Iterable[Pair], *, wire_dtype: WireDTypeName | None = None) -> None:
     """``Client.assign_all`` of the default connection."""
-    get_default_client().assign_all(pairs)
+    get_default_client().assign_all(pairs, wire_dtype=wire_dtype)
+
+
+def mirror(variables: Iterable[AnyVariable]) -> Mirror:
+    """``Client.mirror`` of the default connection."""
+    return get_default_client().mirror(variables)

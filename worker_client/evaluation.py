@@ -16,8 +16,8 @@ from ps_protocol.operations import Operation as PsOperation
 from worker_client.computation import Kernel, SeededKernel, VariableAccess
 from worker_client.fanout import Routed
 from worker_client.operation import Operation, Tensor
-from worker_client.value_cache import CachedValue
 from worker_client.variable_runtime import VariableRuntime
+from worker_client.versioned_value import VersionedValue
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class _Access:
     access: VariableAccess
     inputs: list[Array]
     reads_back: bool
-    cached: CachedValue | None = None
+    cached: VersionedValue[int] | None = None
 
     @property
     def has_output(self) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError
-from ps_protocol.operations import Operation, Reply, Result
+from ps_protocol.operations import Array, Operation, Reply, Result
 from worker_client.futures import gathered, mapped
 from worker_client.ps_handle import PsHandle
 
@@ -45,6 +46,14 @@ class Fanout:
         """The handle of one ps task, or with None of this worker's own store."""
         return self._local() if ps_task is None else self._handles[ps_task]
 
+    def store(self, ps_task: int | None) -> UUID:
+        """The incarnation of the store that a ps task was told to have when it was said hello to."""
+        return self.handle(ps_task).welcome.store
+
+    def new_buffer(self, ps_task: int | None, size_bytes: int) -> Array | None:
+        """Memory that is shared with a ps task, as a uint8 array, or None if there is none."""
+        return self.handle(ps_task).new_buffer(size_bytes)
+
     def run(self, ps_task: int | None, operation: Operation, *, expected_reply_bytes: int) -> Result:
         (reply,) = self.handle(ps_task).exchange((operation,), expected_reply_bytes=expected_reply_bytes)
         return succeeded(reply)
@@ -73,6 +82,10 @@ class Fanout:
         )
         return list(replies)
 
+    def exchange_all_later(self, routed: Sequence[Routed]) -> Future[list[Reply]]:
+        """The same behind what was queued before and without waiting."""
+        return self._submit_all(routed, list(_by_task(routed).items()))
+
     def run_all(self, routed: Sequence[Routed]) -> list[Result]:
         """The same where all operations have to succeed.
 
@@ -83,8 +96,7 @@ class Fanout:
 
     def run_all_later(self, routed: Sequence[Routed]) -> Future[list[Result]]:
         """The same as ``run_all``, behind what was queued before and without waiting."""
-        replies = self._submit_all(routed, list(_by_task(routed).items()))
-        return mapped(replies, lambda done: [succeeded(reply) for reply in done])
+        return mapped(self.exchange_all_later(routed), lambda done: [succeeded(reply) for reply in done])
 
     def _submit_all(
         self, routed: Sequence[Routed], groups: Sequence[tuple[int | None, list[int]]]

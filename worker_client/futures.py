@@ -11,9 +11,16 @@ _T = TypeVar("_T")
 _U = TypeVar("_U")
 
 
+def begun() -> Future[_T]:
+    """Returns a future that cannot be cancelled: what it stands for may be on its way, and will be told of."""
+    future: Future[_T] = Future()
+    future.set_running_or_notify_cancel()
+    return future
+
+
 def mapped(future: Future[_T], function: Callable[[_T], _U]) -> Future[_U]:
-    """Returns a future of ``function(result)``; an error of either is its error."""
-    outcome: Future[_U] = Future()
+    """Returns a future of ``function(result)``; an error of either is its error. It cannot be cancelled."""
+    outcome: Future[_U] = begun()
 
     def finish(done: Future[_T]) -> None:
         try:
@@ -26,8 +33,11 @@ def mapped(future: Future[_T], function: Callable[[_T], _U]) -> Future[_U]:
 
 
 def gathered(futures: Sequence[Future[_T]]) -> Future[list[_T]]:
-    """Returns a future of all results, done when the last one is; the first future that failed gives its error."""
-    outcome: Future[list[_T]] = Future()
+    """Returns a future of all results, done when the last one is; the first future that failed gives its error.
+
+    It cannot be cancelled.
+    """
+    outcome: Future[list[_T]] = begun()
     if not futures:
         outcome.set_result([])
         return outcome

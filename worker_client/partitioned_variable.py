@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
-from ps_protocol.operations import Array
+from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.operations import Array, VariableSpec
+from worker_client import part_reads
 from worker_client.dtypes import DType, as_dtype
 from worker_client.operation import OutputSpec
 from worker_client.tensor_shape import ShapeLike, TensorShape
+from worker_client.variable_wire import VariableWire
+from worker_client.versioned_value import VersionedValue
+from worker_client.wire_names import WireDTypeName
 
 
 class PartitionedVariable:
@@ -95,12 +100,113 @@ class PartitionedVariable:
         """Number of parts."""
         return len(self._parts)
 
-    def as_tensor(self) -> Any:
-        """Returns the value of the whole: the parts read one by one and put together; in a deferred graph a tensor."""
-        if self._is_lazy:
-            return self._lazy_value()
-        values = [part.read_value() for part in self._parts]
-        return values[0] if len(values) == 1 else np.concatenate(values, axis=self._axis)
+    def as_tensor(self, *, out: Array | None = None, wire_dtype: WireDTypeName | None = None) -> Any:
+        """Returns the value of the whole, in a deferred graph a tensor of it.
+
+        All parts are read at once, with one exchange for each ps task.
+
+        Args:
+            out: Where to put the value, as in ``Variable.read_value``. The parts of a variable that is cut along its
+                first dimension are read straight into their places in it.
+            wire_dtype: The form in which it travels, as in ``Variable.read_value``.
+
+        Raises:
+            FailedPreconditionError: A part has not been initialised.
+            InvalidArgumentError: ``out`` is no writable array of its dtype and shape, or ``wire_dtype`` no form for it,
+                or one of both was given in a deferred graph.
+        """
+        if not self._is_lazy:
+            (value,) = part_reads.read(self._parts[0].runner, [self.whole_read(out, wire_dtype)])
+            return value
+        if out is not None or wire_dtype is not None:
+            raise InvalidArgumentError(
+                f"variable {self._name} belongs to a deferred graph: its tensor gets a value in Session.run, "
+                f"which takes no `out` and no `wire_dtype`",
+                variable=self._name,
+            )
+        return self._lazy_value()
+
+    def read_if_newer(
+        self,
+        version: Sequence[SupportsIndex] | None,
+        *,
+        out: Array | None = None,
+        wire_dtype: WireDTypeName | None = None,
+    ) -> VersionedValue[part_reads.PartVersions] | None:
+        """Returns the value of the whole unless all parts still have the versions that the caller has already.
+
+        Args:
+            version: One for each part, from an earlier call; None reads always.
+            out: Where to put the value, which is the whole also if only some parts have changed. Left as it is if none
+                has.
+            wire_dtype: The form in which it travels, as in ``Variable.read_value``.
+
+        Returns:
+            The value and the versions of the parts, or None.
+
+        Raises:
+            FailedPreconditionError: A part has not been initialised.
+            InvalidArgumentError: ``version`` does not hold one version for each part, or ``out`` does not fit.
+        """
+        read = self.whole_read(out, wire_dtype)
+        (newer,) = part_reads.read_if_newer(self._parts[0].runner, [read], [self.part_versions(version)])
+        return newer
+
+    def part_versions(self, version: Sequence[SupportsIndex] | None) -> Sequence[SupportsIndex | None]:
+        """Returns a version for each part, given as for ``read_if_newer``; InvalidArgumentError if there is not."""
+        if version is None:
+            return [None] * len(self._parts)
+        if not isinstance(version, Sequence) or len(version) != len(self._parts):
+            raise InvalidArgumentError(
+                f"variable {self._name} has {len(self._parts)} parts, and a version for each, not {version!r}; "
+                f"give the version of a value that was read, or None to read always",
+                variable=self._name,
+            )
+        return version
+
+    @property
+    def push_dtype(self) -> WireDTypeName:
+        """The form in which updates of its parts travel, as ``Variable.push_dtype``; setting it sets that of each."""
+        return self._eager_part().push_dtype
+
+    @push_dtype.setter
+    def push_dtype(self, name: WireDTypeName | None) -> None:
+        self._eager_part()
+        for part in self._parts:
+            part.push_dtype = name
+
+    @property
+    def pull_dtype(self) -> WireDTypeName:
+        """The form in which its parts travel when they are read; otherwise as ``push_dtype``."""
+        return self._eager_part().pull_dtype
+
+    @pull_dtype.setter
+    def pull_dtype(self, name: WireDTypeName | None) -> None:
+        self._eager_part()
+        for part in self._parts:
+            part.pull_dtype = name
+
+    def _eager_part(self) -> VariableWire:
+        part = self._parts[0]
+        if not isinstance(part, VariableWire):
+            raise InvalidArgumentError(
+                f"variable {self._name} belongs to a deferred graph, where all tensors travel exactly",
+                variable=self._name,
+            )
+        return part
+
+    @property
+    def whole_spec(self) -> VariableSpec:
+        """Name, dtype and shape of the whole."""
+        return VariableSpec(self._name, self._dtype, self._shape.as_tuple())
+
+    def whole_read(
+        self, out: Array | None = None, wire_dtype: WireDTypeName | None = None, *, view: bool = False
+    ) -> part_reads.WholeRead:
+        """Returns the read of the whole into ``out``, or into a new array; checks ``out``."""
+        return part_reads.WholeRead(
+            self.whole_spec, self._parts, axis=self._axis, out=out, wire_dtype=wire_dtype, view=view
+        )
 
     @property
     def _is_lazy(self) -> bool:

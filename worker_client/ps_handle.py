@@ -1,31 +1,38 @@
 """One ps task as a client sees it: in order, exactly once, with bounded waits.
 
 The handle stamps each mutating batch with (client incarnation, sequence), so that a batch whose reply was lost is
-sent again, unchanged, without counting twice. Mutating batches leave one at a time and in the order in which they
-were submitted; batches that only read may overlap with each other but never overtake an update submitted before.
+sent again, unchanged, without counting twice. Mutating batches leave one after the other, in the order in which they
+were submitted; batches that only read may overlap with each other but never overtake an update submitted before. Those
+that were queued are sent without waiting for each reply, as far as the transport can do that (``batch_sender``).
+
+A ps that goes away is waited for (``ps_presence``), where it was or where the other ps tasks say that it is now. When
+it is back, what was on its way is sent again, unchanged and in order.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 from uuid import UUID
 
 from ps_protocol.cluster_spec import TaskId
 from ps_protocol.errors import (
+    CancelledError,
     DeadlineExceededError,
     FailedPreconditionError,
     ResourceExhaustedError,
     ShardscopeError,
     UnavailableError,
 )
-from ps_protocol.operations import Batch, Operation, Reply, tensors_of
-from ps_protocol.ps_service import PsService, Welcome
+from ps_protocol.operations import Array, Batch, Operation, Reply, mutates
+from ps_protocol.ps_service import BufferSource, PendingExchange, PsService, Welcome
+from worker_client.batch_sender import BatchSender, Begin, WindowLimits
+from worker_client.pending_queue import Pending, PendingQueue, sent_bytes
+from worker_client.ps_presence import OperationTime, PsPresence
 from worker_client.retry import Deadline, RetryPolicy
 
 _LOG = logging.getLogger(__name__)
@@ -33,6 +40,14 @@ _T = TypeVar("_T")
 
 _HELLO_ATTEMPT_S = 2.0
 _REPORT_EVERY_S = 2.0
+_MAX_CANDIDATES = 3
+_MAX_LEFT = 4
+
+Locate: TypeAlias = Callable[[TaskId, str], Sequence[str]]
+"""Given a ps task and the address at which it does not answer, returns others where it may be, best first."""
+
+Reconnect: TypeAlias = Callable[[str, TaskId], PsService]
+"""Returns a way to a ps task at an address; nothing is sent yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +55,25 @@ class Settings:
     """How long a client waits.
 
     Attributes:
-        operation_timeout_s: Bound on one operation, retries included.
+        operation_timeout_s: Bound on one operation, retries included, as long as its ps is there.
         connect_timeout_s: Bound on waiting for a ps that has not started yet.
+        ps_grace_s: How long operations wait for a ps that has gone away, if that is more.
+        lease_s: How long this client may be silent before the cluster takes it for dead; 0 for ever.
         retry: Pauses between tries.
-        max_pending_batches: Batches that may wait to be sent to one ps task; submitting more waits for room.
+        max_pending_batches: Batches that may be queued for one ps task or on their way; submitting more waits for
+            room.
+        max_pending_bytes: Bytes of tensors in them; a batch that is larger waits until it is alone.
+        window: How many of them are sent before the replies of earlier ones are in, where the transport can do that.
     """
 
     operation_timeout_s: float = 60.0
     connect_timeout_s: float = 60.0
+    ps_grace_s: float = 60.0
+    lease_s: float = 10.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     max_pending_batches: int = 1024
-
-
-@dataclass(slots=True)
-class _Pending:
-    operations: tuple[Operation, ...]
-    expected_reply_bytes: int | None
-    future: Future[tuple[Reply, ...]]
+    max_pending_bytes: int = 256 * 1024**2
+    window: WindowLimits = field(default_factory=WindowLimits)
 
 
 class PsHandle:
@@ -69,6 +86,8 @@ class PsHandle:
         client: Incarnation of the client.
         client_task: The client's own task, as "worker:1".
         settings: Bounds on waiting.
+        locate: Finds other addresses of the ps; None if it is to stay where it is.
+        reconnect: Makes the way to one of them.
     """
 
     def __init__(
@@ -80,6 +99,8 @@ class PsHandle:
         client: UUID,
         client_task: str,
         settings: Settings,
+        locate: Locate | None = None,
+        reconnect: Reconnect | None = None,
     ):
         self.service = service
         self.task = task
@@ -87,17 +108,25 @@ class PsHandle:
         self._client = client
         self._client_task = client_task
         self._settings = settings
+        self._locate = locate
+        self._reconnect = reconnect
+        self._left: list[PsService] = []  # ways to addresses that the ps has left; changed under the presence's lock
+        self._presence = PsPresence(
+            task=str(task),
+            where=lambda: self.address,
+            patience_s=max(settings.operation_timeout_s, settings.ps_grace_s),
+            say_hello=self._say_hello_again,
+            clock=settings.retry.clock,
+        )
         self._welcome: Welcome | None = None
-        # guards: the order of mutating batches on their way, _sequence. Held while one is exchanged, which is its
-        # purpose; no other lock is taken under it but _queue_lock, which is never held over I/O.
+        # guards: the order of mutating batches on their way, _sequence. Held while they are exchanged, which is its
+        # purpose. Only the sender waits for it, for at most one direct exchange; whoever finds it taken queues up
+        # behind. No other lock is taken under it but the queue's, which is never held over I/O.
         self._order_lock = threading.Lock()
         self._sequence = 0
-        # guards: _pending_count, _sender, _closed
-        self._queue_lock = threading.Lock()
-        self._queue: queue.Queue[_Pending | None] = queue.Queue(settings.max_pending_batches)
-        self._pending_count = 0
+        self._queue = PendingQueue(settings.max_pending_batches, settings.max_pending_bytes)
+        self._sender_lock = threading.Lock()  # guards: the start of _sender
         self._sender: threading.Thread | None = None
-        self._closed = False
 
     # -- conversation -------------------------------------------------------------------------
 
@@ -144,6 +173,50 @@ class PsHandle:
             )
         return self._welcome
 
+    def look(self) -> None:
+        """Finds out whether the ps is where it was, and if not goes where it is; does not wait for one that is away."""
+        if self._welcome is not None:
+            self._presence.look()
+
+    def _say_hello_again(self) -> None:
+        """Says hello where the ps was, else where it is now; that its store may be another one each batch will tell.
+
+        Raises:
+            UnavailableError: It does not answer at any address that is known; retryable.
+            ShardscopeError: It will not talk to this client any more.
+        """
+        try:
+            return self._greet(self.service, self.address)
+        except ShardscopeError as error:
+            if not self._settings.retry.is_worth_repeating(error):
+                raise
+            failure = error
+        for address in self._other_addresses():
+            service = self._reconnect(address, self.task) if self._reconnect else self.service
+            try:
+                self._greet(service, address)
+            except ShardscopeError as error:
+                _LOG.debug("%s is not at %s: %s", self.task, address, error.message)
+                service.close()
+                continue
+            _LOG.warning("%s has moved from %s to %s", self.task, self.address, address)
+            self._left.append(self.service)  # others may be waiting for answers on it
+            if len(self._left) > _MAX_LEFT:
+                self._left.pop(0).close()
+            self.service, self.address = service, address
+            return None
+        raise failure
+
+    def _greet(self, service: PsService, address: str) -> None:
+        welcome = service.hello(self._client, self._client_task, timeout_s=_HELLO_ATTEMPT_S)
+        if welcome.task != str(self.task):
+            raise UnavailableError(f"the process at {address} is {welcome.task} now", task=str(self.task))
+
+    def _other_addresses(self) -> Sequence[str]:
+        if self._locate is None or self._reconnect is None:
+            return ()
+        return self._locate(self.task, self.address)[:_MAX_CANDIDATES]
+
     @property
     def welcome(self) -> Welcome:
         """What the ps answered to hello."""
@@ -161,83 +234,149 @@ class PsHandle:
         """Has operations carried out and waits for the replies; an operation's error is a reply.
 
         Raises:
-            DeadlineExceededError: No answer within the operation timeout; updates may or may not have been applied.
+            DeadlineExceededError: No answer within the operation timeout, or the ps was away for longer than its grace;
+                updates may or may not have been applied.
             StateLostError: The ps has been started anew without its variables.
             ShardscopeError: The batch was refused as a whole; nothing was applied.
         """
-        with self._queue_lock:
-            self._check_open()
-            overtakes = self._pending_count > 0
-        if overtakes:
-            return self.submit(operations, expected_reply_bytes=expected_reply_bytes).result()
-        return self._exchange_now(tuple(operations), expected_reply_bytes)
+        if self._queue.is_closed:
+            raise self._closed()
+        operations = tuple(operations)
+        if not self._queue.num_unfinished:  # nothing is overtaken
+            if not mutates(operations):
+                return self._attempt(self._batch(operations, expected_reply_bytes, sequence=0))
+            if self._order_lock.acquire(blocking=False):
+                try:
+                    return self._attempt(self._numbered(operations, expected_reply_bytes))
+                finally:
+                    self._order_lock.release()
+        if threading.current_thread() is self._sender:
+            raise FailedPreconditionError(
+                "a callback of a future runs on the thread that sends, and may not wait for it; use wait=False there",
+                task=str(self.task),
+            )
+        return self.submit(operations, expected_reply_bytes=expected_reply_bytes).result()
 
     def submit(
         self, operations: Sequence[Operation], *, expected_reply_bytes: int | None = None
     ) -> Future[tuple[Reply, ...]]:
         """Queues operations behind those submitted before; the future gives what ``exchange`` would.
 
-        The arrays in the operations must stay unchanged until the future is done. Waits while too many batches are
-        queued.
+        The arrays in the operations must stay unchanged until the future is done. Waits while too many batches, or too
+        many bytes, are queued.
 
         Raises:
             ResourceExhaustedError: The queue stayed full for the operation timeout.
         """
-        pending = _Pending(tuple(operations), expected_reply_bytes, Future())
-        with self._queue_lock:
-            self._check_open()
-            self._pending_count += 1
-            if self._sender is None:
-                self._sender = threading.Thread(target=self._send_queued, name=f"shardscope-{self.task}", daemon=True)
-                self._sender.start()
-        try:
-            self._queue.put(pending, timeout=self._settings.operation_timeout_s)
-        except queue.Full:
-            with self._queue_lock:
-                self._pending_count -= 1
-            raise ResourceExhaustedError(
-                f"{self._settings.max_pending_batches} batches have been waiting for {self.task} at {self.address} for "
-                f"{self._settings.operation_timeout_s:.0f} s; it is too slow for their rate",
-                task=str(self.task),
-            ) from None
-        return pending.future
-
-    def _send_queued(self) -> None:
-        while (pending := self._queue.get()) is not None:
-            try:
-                outcome: tuple[Reply, ...] | BaseException = self._exchange_now(
-                    pending.operations, pending.expected_reply_bytes
-                )
-            except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
-                outcome = error
-            # Counted off before the future is done: whoever has waited for it may send directly again.
-            with self._queue_lock:
-                self._pending_count -= 1
-            if isinstance(outcome, BaseException):
-                pending.future.set_exception(outcome)
-            else:
-                pending.future.set_result(outcome)
-
-    def _exchange_now(self, operations: tuple[Operation, ...], expected_reply_bytes: int | None) -> tuple[Reply, ...]:
-        batch = Batch(self._client, self.welcome.store, 0, operations, expected_reply_bytes)
-        if not batch.mutates:
-            return self._attempt(batch)
-        with self._order_lock:
-            self._sequence += 1
-            return self._attempt(
-                Batch(self._client, self.welcome.store, self._sequence, operations, expected_reply_bytes)
-            )
-
-    def _attempt(self, batch: Batch) -> tuple[Reply, ...]:
-        sent_bytes = sum(tensor.nbytes for operation in batch.operations for tensor in tensors_of(operation))
-        return self._settings.retry.call(
-            lambda attempt_s: self.service.exchange(batch, timeout_s=attempt_s).replies,
-            timeout_s=self._settings.operation_timeout_s,
-            what=f"{self.task} at {self.address} to answer a batch of {len(batch.operations)} operations",
-            size_bytes=sent_bytes + (batch.expected_reply_bytes or 0),
+        pending = Pending(tuple(operations), expected_reply_bytes)
+        self._ensure_sender()
+        waited = Deadline(0.0, self._settings.retry.clock)
+        is_in = self._queue.put(pending, timeout_s=self._settings.operation_timeout_s)
+        if not is_in and self._presence.is_away:
+            is_in = self._queue.put(pending, timeout_s=self._presence.remaining_s)
+        if is_in:
+            return pending.future
+        if self._queue.is_closed:
+            raise self._closed()
+        raise ResourceExhaustedError(
+            f"{self._queue.num_unfinished} batches have been waiting for {self.task} at {self.address} for "
+            f"{waited.elapsed_s():.0f} s, which leaves no room for {pending.size_bytes} bytes more; it "
+            f"is too slow for their rate: wait for some of the futures, or send less",
+            task=str(self.task),
         )
 
+    def _ensure_sender(self) -> None:
+        if self._sender is None:
+            with self._sender_lock:
+                if self._sender is None and not self._queue.is_closed:
+                    self._sender = threading.Thread(
+                        target=self._new_sender().run, name=f"shardscope-{self.task}", daemon=True
+                    )
+                    self._sender.start()
+
+    def _new_sender(self) -> BatchSender:
+        return BatchSender(
+            self._queue,
+            number=lambda parcel: self._numbered(parcel.operations, parcel.expected_reply_bytes),
+            attempt=self._attempt,
+            begin=self._begin if hasattr(self.service, "begin") else None,
+            order_lock=self._order_lock,
+            limits=self._settings.window,
+            retry=self._settings.retry,
+            timeout_s=self._settings.operation_timeout_s,
+        )
+
+    def _begin(self, batch: Batch, *, timeout_s: float) -> PendingExchange | None:
+        self._presence.require()
+        begin: Begin | None = getattr(self.service, "begin", None)
+        return None if begin is None else begin(batch, timeout_s=timeout_s)
+
+    def _numbered(self, operations: tuple[Operation, ...], expected_reply_bytes: int | None) -> Batch:
+        """Makes a batch, with the next number if it mutates; for that the order lock is held."""
+        if not mutates(operations):
+            return self._batch(operations, expected_reply_bytes, sequence=0)
+        self._sequence += 1
+        return self._batch(operations, expected_reply_bytes, sequence=self._sequence)
+
+    def _batch(self, operations: tuple[Operation, ...], expected_reply_bytes: int | None, *, sequence: int) -> Batch:
+        return Batch(self._client, self.welcome.store, sequence, operations, expected_reply_bytes)
+
+    def _attempt(
+        self, batch: Batch, *, timeout_s: float | None = None, failure: ShardscopeError | None = None
+    ) -> tuple[Reply, ...]:
+        """Exchanges a batch, with retries; ``failure`` is how a first try that was made already has ended."""
+        return self._waiting(
+            lambda attempt_s: self.service.exchange(batch, timeout_s=attempt_s).replies,
+            timeout_s=self._settings.operation_timeout_s if timeout_s is None else timeout_s,
+            what=lambda: f"{self.task} at {self.address} to answer a batch of {len(batch.operations)} operations",
+            size_bytes=sent_bytes(batch.operations) + (batch.expected_reply_bytes or 0),
+            failure=failure,
+        )
+
+    def _waiting(
+        self,
+        attempt: Callable[[float], _T],
+        *,
+        timeout_s: float,
+        what: Callable[[], str],
+        size_bytes: int = 0,
+        failure: ShardscopeError | None = None,
+    ) -> _T:
+        """Tries with retries, and waits for a ps that is away: ``RetryPolicy.call``."""
+
+        def attempt_there(attempt_s: float) -> _T:
+            self._presence.require()
+            return attempt(attempt_s)
+
+        retry = self._settings.retry
+        try:
+            return retry.call(
+                attempt_there,
+                timeout_s=timeout_s,
+                what=what,
+                size_bytes=size_bytes,
+                failure=failure,
+                extend=OperationTime(self._presence, self._settings.operation_timeout_s).extend,
+            )
+        except DeadlineExceededError as error:
+            if not self._presence.is_away:
+                raise
+            raise DeadlineExceededError(
+                f"{self.task} at {self.address} has been away for {self._presence.away_s:.0f} s, and is not waited for "
+                f"any longer than {self._presence.patience_s:.0f} s (ps_grace_s). Start it again, with the --data-dir "
+                f"that it had; what was not acknowledged may or may not have been applied ({error.message})",
+                variable=error.variable,
+                task=str(self.task),
+            ) from error
+
     # -- everything else ----------------------------------------------------------------------
+
+    def new_buffer(self, size_bytes: int) -> Array | None:
+        """Memory that is shared with the ps, as a uint8 array, or None if there is none; see ``BufferSource``."""
+        service = self.service
+        if not isinstance(service, BufferSource):
+            return None
+        return service.new_buffer(size_bytes, timeout_s=self._settings.operation_timeout_s)
 
     def call(self, method: Callable[[PsService, float], _T], *, what: str) -> _T:
         """Calls a method of the service that is safe to repeat, with the same bounds as an operation.
@@ -246,43 +385,52 @@ class PsHandle:
             method: Is given the service and the seconds it may take.
             what: What is being waited for, in words.
         """
-        return self._settings.retry.call(
+        return self._waiting(
             lambda attempt_s: method(self.service, attempt_s),
             timeout_s=self._settings.operation_timeout_s,
-            what=f"{self.task} at {self.address} {what}",
+            what=lambda: f"{self.task} at {self.address} {what}",
         )
 
     def close(self) -> None:
         """Sends what is queued, says goodbye and closes the service. A ps that is gone is no error."""
-        with self._queue_lock:
-            if self._closed:
-                return
-            self._closed = True
+        if not self._queue.close():
+            return
+        with self._sender_lock:
             sender = self._sender
         if sender is not None:
-            self._end_sender(sender)
+            self._end(sender)
         if self._welcome is not None:
             try:
                 self.service.goodbye(self._client, timeout_s=_HELLO_ATTEMPT_S)
             except ShardscopeError as error:
                 _LOG.debug("no goodbye to %s at %s: %s", self.task, self.address, error)
-        self.service.close()
+        for service in [self.service, *self._left]:
+            service.close()
 
-    def _end_sender(self, sender: threading.Thread) -> None:
-        timeout_s = self._settings.operation_timeout_s
-        try:
-            self._queue.put(None, timeout=timeout_s)
-        except queue.Full:
-            _LOG.warning(
-                "%s at %s took none of the updates queued for it in %.0f s", self.task, self.address, timeout_s
-            )
+    def _end(self, sender: threading.Thread) -> None:
+        """Waits until all that is queued has been sent: for the operation timeout, or as long as the ps is away."""
+        waited = Deadline(0.0, self._settings.retry.clock)
+        sender.join(self._settings.operation_timeout_s)
+        if sender.is_alive() and self._presence.is_away:
+            sender.join(self._presence.remaining_s)
+        if not sender.is_alive():
             return
-        sender.join(timeout_s)
-        if sender.is_alive():
-            _LOG.warning("updates for %s at %s are still on their way after %.0f s", self.task, self.address, timeout_s)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise FailedPreconditionError(
-                f"the connection to {self.task} is closed; connect again", task=str(self.task)
+        abandoned = self._queue.abandon()
+        _LOG.warning(
+            "updates for %s at %s are still on their way after %.0f s; %d batches queued behind them are given up",
+            self.task,
+            self.address,
+            waited.elapsed_s(),
+            len(abandoned),
+        )
+        for pending in abandoned:
+            pending.future.set_exception(
+                CancelledError(
+                    f"the connection was closed before {self.task} at {self.address} took this batch; nothing of it "
+                    f"was applied",
+                    task=str(self.task),
+                )
             )
+
+    def _closed(self) -> FailedPreconditionError:
+        return FailedPreconditionError(f"the connection to {self.task} is closed; connect again", task=str(self.task))

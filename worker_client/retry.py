@@ -36,6 +36,12 @@ class Deadline:
         """Seconds since the deadline was set."""
         return self._clock() - self._end_s + self.timeout_s
 
+    def end_in(self, seconds: float) -> None:
+        """Moves the end; ``elapsed_s`` still counts from the beginning."""
+        end_s = self._clock() + seconds
+        self.timeout_s += end_s - self._end_s
+        self._end_s = end_s
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -67,46 +73,68 @@ class RetryPolicy:
         ceiling = min(self.max_backoff_s, self.initial_backoff_s * 2 ** min(failures - 1, 16))
         return max(error.retry_after_s, self.random.uniform(0, ceiling))
 
+    def attempt_s(self, size_bytes: int) -> float:
+        """Seconds that one try may take in which that many bytes move, either way."""
+        return self.attempt_timeout_s + size_bytes / self.bytes_per_s
+
+    @staticmethod
+    def is_worth_repeating(error: ShardscopeError) -> bool:
+        """Whether the same call may succeed if made again."""
+        # A try that ran out of its own time may have lost only its reply.
+        return error.retryable or isinstance(error, DeadlineExceededError)
+
     def call(
         self,
         attempt: Callable[[float], _T],
         *,
         timeout_s: float,
-        what: str,
+        what: str | Callable[[], str],
         size_bytes: int = 0,
+        failure: ShardscopeError | None = None,
         on_failure: Callable[[ShardscopeError, Deadline], None] | None = None,
+        extend: Callable[[ShardscopeError, Deadline], bool] | None = None,
     ) -> _T:
         """Tries until it succeeds, fails for good or runs out of time.
 
         Args:
             attempt: Is given the seconds it may take. Must be safe to repeat.
             timeout_s: Bound on all tries and pauses together, in seconds.
-            what: What is being waited for, for the error: "ps:1 at host:port to apply an update".
+            what: What is being waited for, or says so, for the error: "ps:1 at host:port to apply an update".
             size_bytes: Bytes that move, either way.
+            failure: How a first try has ended that was made already.
             on_failure: Told of each failure that will be tried again.
+            extend: Told of each failure that is worth repeating, before it is seen whether there is time for another
+                try; may move the end, and says whether the pauses are to be short again. What it raises ends the call.
 
         Raises:
             DeadlineExceededError: Time ran out; its cause is the last failure.
             ShardscopeError: The first failure that is not worth repeating.
         """
         deadline = Deadline(timeout_s, self.clock)
-        failures = 0
+        attempt_s = self.attempt_s(size_bytes)
+        tries = failures = 0
         while True:
             try:
-                return attempt(min(deadline.remaining_s(), self.attempt_timeout_s + size_bytes / self.bytes_per_s))
+                if failure is None:
+                    return attempt(min(deadline.remaining_s() if tries else timeout_s, attempt_s))
             except ShardscopeError as error:
-                # A try that ran out of its own time may have lost only its reply: that is worth another.
-                if not (error.retryable or isinstance(error, DeadlineExceededError)):
+                if not self.is_worth_repeating(error):
                     raise
-                failures += 1
-                pause_s = self.backoff_s(failures, error)
-                if pause_s >= deadline.remaining_s():
-                    raise DeadlineExceededError(
-                        f"gave up after {failures} tries in {deadline.elapsed_s():.1f} s waiting for {what}; "
-                        f"last failure: {error.message}",
-                        variable=error.variable,
-                        task=error.task,
-                    ) from error
-                if on_failure is not None:
-                    on_failure(error, deadline)
-                self.sleep(pause_s)
+                failure = error
+            tries += 1
+            failures += 1
+            if extend is not None and extend(failure, deadline):
+                failures = 1
+            pause_s = self.backoff_s(failures, failure)
+            if pause_s >= deadline.remaining_s():
+                waited_for = what if isinstance(what, str) else what()
+                raise DeadlineExceededError(
+                    f"gave up after {tries} tries in {deadline.elapsed_s():.1f} s waiting for {waited_for}; "
+                    f"last failure: {failure.message}",
+                    variable=failure.variable,
+                    task=failure.task,
+                ) from failure
+            if on_failure is not None:
+                on_failure(failure, deadline)
+            failure = None
+            self.sleep(pause_s)

@@ -13,8 +13,9 @@ from worker_client import row_operations
 from worker_client.graph_variable import GraphVariable
 from worker_client.graph_variable_updates import check_counts
 from worker_client.operation import Tensor
+from worker_client.out_arrays import tensor_of
 from worker_client.partitioned_variable import PartitionedVariable
-from worker_client.variable import Variable, tensor_of
+from worker_client.variable import Variable
 
 AnyVariable: TypeAlias = GraphVariable | Variable
 

@@ -7,41 +7,28 @@ has changed since. So a run never works on a stale value.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ps_protocol.operations import Array, Reply, Result
+from ps_protocol.operations import Reply, Result
+from worker_client.versioned_value import VersionedValue
 
 if TYPE_CHECKING:
     from worker_client.graph_variable import GraphVariable
 
 
-@dataclass(frozen=True, slots=True)
-class CachedValue:
-    """A value of one version.
-
-    Attributes:
-        value: Read-only; shared by all runs that use it.
-        version: Of the variable when it was read.
-    """
-
-    value: Array
-    version: int
-
-
 class ValueCache:
-    """The copies of one session, at most one for each variable. Thread-safe."""
+    """The copies of one session, at most one for each variable; read-only, and shared by all runs. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards: _values
-        self._values: dict[GraphVariable, CachedValue] = {}
+        self._values: dict[GraphVariable, VersionedValue[int]] = {}
 
-    def find(self, variable: GraphVariable) -> CachedValue | None:
+    def find(self, variable: GraphVariable) -> VersionedValue[int] | None:
         """Returns the copy of a variable, None if there is none."""
         with self._lock:
             return self._values.get(variable)
 
-    def refreshed(self, variable: GraphVariable, cached: CachedValue | None, reply: Reply) -> Reply:
+    def refreshed(self, variable: GraphVariable, cached: VersionedValue[int] | None, reply: Reply) -> Reply:
         """Returns the reply to a read with a tensor in it, which is read-only: its own, or that of the copy.
 
         Args:
@@ -57,7 +44,7 @@ class ValueCache:
         with self._lock:
             newest = self._values.get(variable)
             if newest is None or newest.version < reply.version:  # a reply to another run may have overtaken this one
-                self._values[variable] = CachedValue(reply.tensor, reply.version)
+                self._values[variable] = VersionedValue(reply.tensor, reply.version)
         return reply
 
     def clear(self) -> None:

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from ps_protocol.errors import InternalError, InvalidArgumentError, ShapeMismatchError
 from ps_protocol.initializer_spec import InitializerSpec
-from ps_protocol.operations import (
-    Array,
-    Describe,
-    Gather,
-    Initialize,
-    Operation,
-    Read,
-    Result,
-    Scatter,
-    ScatterRule,
-    Update,
-    UpdateRule,
-    VariableSpec,
-    reply_bytes,
-)
-from worker_client.futures import mapped
-from worker_client.values import IndexedSlices, convert, row_indices
+from ps_protocol.operations import Array, Describe, Initialize, VariableSpec
+from worker_client.variable_base import OperationRunner
+from worker_client.variable_reads import VariableReads
+from worker_client.variable_updates import VariableUpdates
 
 if TYPE_CHECKING:
     from worker_client.graph import Graph
@@ -35,23 +20,7 @@ if TYPE_CHECKING:
     from worker_client.variable_definition import VariableDefinition
 
 
-Rows: TypeAlias = npt.ArrayLike | IndexedSlices
-Updates: TypeAlias = npt.ArrayLike | None
-
-
-class OperationRunner(Protocol):
-    """What a variable needs of the client that made it."""
-
-    def run(self, ps_task: int | None, operation: Operation, *, expected_reply_bytes: int) -> Result:
-        """Carries out one operation on the ps task (None: this worker's own store) and waits; raises its error."""
-        ...
-
-    def run_later(self, ps_task: int | None, operation: Operation) -> Future[Result]:
-        """Queues one operation behind those before it."""
-        ...
-
-
-class Variable(NDArrayOperatorsMixin):
+class Variable(VariableReads, VariableUpdates, NDArrayOperatorsMixin):
     """A variable that lives on a ps task. Made by ``get_variable``. Thread-safe.
 
     Operations happen at once and return NumPy arrays; in arithmetic and NumPy functions it stands for its current
@@ -74,12 +43,10 @@ class Variable(NDArrayOperatorsMixin):
         ps_task: int | None,
         device: str,
     ):
+        super().__init__(spec, runner=runner, ps_task=ps_task)
         self.definition = definition
-        self.spec = spec
-        self.ps_task = ps_task
         self.device = device
         self._initializer = initializer
-        self._runner = runner
 
     @property
     def name(self) -> str:
@@ -118,34 +85,7 @@ class Variable(NDArrayOperatorsMixin):
         """Whether it has a value, asked of the ps now."""
         return self.run(Describe(self.spec.name)).initialized
 
-    # -- reading ------------------------------------------------------------------------------
-
-    def read_value(self) -> Array:
-        """Returns the current value: a new array, the caller's own, of one version.
-
-        Raises:
-            FailedPreconditionError: It has not been initialised.
-        """
-        return tensor_of(self.run(Read(self.spec.name)))
-
-    def numpy(self) -> Array:
-        """The same as ``read_value()``."""
-        return self.read_value()
-
-    def gather(self, indices: npt.ArrayLike) -> Array:
-        """Returns rows of the current value.
-
-        Args:
-            indices: Integers of any shape, each in ``[0, shape[0])``.
-
-        Returns:
-            A new array ``[*indices.shape, *shape[1:]]``.
-
-        Raises:
-            InvalidArgumentError: An index is out of range.
-        """
-        rows = row_indices(indices, self.spec)
-        return tensor_of(self.run(Gather(self.spec.name, rows)))
+    # -- in place of its value ----------------------------------------------------------------
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False:
@@ -190,7 +130,7 @@ class Variable(NDArrayOperatorsMixin):
     def __repr__(self) -> str:
         return f"<Variable {self.name!r} shape={self.shape} dtype={self.dtype.name} device={self.device!r}>"
 
-    # -- updating -----------------------------------------------------------------------------
+    # -- its initial value --------------------------------------------------------------------
 
     def initialize(self, *, overwrite: bool = False) -> Variable:
         """Gives it its initial value again (``overwrite``), or only if it has none."""
@@ -200,176 +140,3 @@ class Variable(NDArrayOperatorsMixin):
     def initialization(self, *, overwrite: bool) -> Initialize:
         """Returns the operation of ``initialize`` that a batch carries."""
         return Initialize(self.spec.name, self._initializer, overwrite)
-
-    @overload
-    def assign(self, value: npt.ArrayLike, *, wait: Literal[True] = True) -> Variable: ...
-    @overload
-    def assign(self, value: npt.ArrayLike, *, wait: Literal[False]) -> Future[Variable]: ...
-    def assign(self, value: npt.ArrayLike, *, wait: bool = True) -> Variable | Future[Variable]:
-        """Replaces the value; also initialises.
-
-        Args:
-            value: Of the variable's shape; numbers are converted to its dtype if that keeps their kind
-                (float64 to float32, but not float to int).
-            wait: Whether to wait until the ps has applied it. If not, ``value`` is copied and a future is returned.
-
-        Returns:
-            The variable itself, or a future of it.
-
-        Raises:
-            ShapeMismatchError: The shape differs.
-            DTypeMismatchError: The conversion would change the kind of number.
-        """
-        return self._update(UpdateRule.ASSIGN, value, wait)
-
-    @overload
-    def assign_add(self, delta: npt.ArrayLike, *, wait: Literal[True] = True) -> Variable: ...
-    @overload
-    def assign_add(self, delta: npt.ArrayLike, *, wait: Literal[False]) -> Future[Variable]: ...
-    def assign_add(self, delta: npt.ArrayLike, *, wait: bool = True) -> Variable | Future[Variable]:
-        """Adds ``delta``, a scalar or of the variable's shape. Counts exactly once; otherwise as ``assign``."""
-        return self._update(UpdateRule.ASSIGN_ADD, delta, wait)
-
-    @overload
-    def assign_sub(self, delta: npt.ArrayLike, *, wait: Literal[True] = True) -> Variable: ...
-    @overload
-    def assign_sub(self, delta: npt.ArrayLike, *, wait: Literal[False]) -> Future[Variable]: ...
-    def assign_sub(self, delta: npt.ArrayLike, *, wait: bool = True) -> Variable | Future[Variable]:
-        """Subtracts ``delta``; otherwise as ``assign_add``."""
-        return self._update(UpdateRule.ASSIGN_SUB, delta, wait)
-
-    @overload
-    def scatter_update(self, indices: Rows, updates: Updates = None, *, wait: Literal[True] = True) -> Variable: ...
-    @overload
-    def scatter_update(self, indices: Rows, updates: Updates = None, *, wait: Literal[False]) -> Future[Variable]: ...
-    def scatter_update(
-        self, indices: Rows, updates: Updates = None, *, wait: bool = True
-    ) -> Variable | Future[Variable]:
-        """Replaces rows; of a row given twice the last one stays.
-
-        Args:
-            indices: Integers of any shape, each in ``[0, shape[0])``; or ``IndexedSlices``, without ``updates``.
-            updates: Shape ``[*indices.shape, *shape[1:]]``, or a scalar.
-            wait: As in ``assign``.
-
-        Returns:
-            The variable itself, or a future of it.
-
-        Raises:
-            InvalidArgumentError: An index is out of range; nothing has changed.
-            ShapeMismatchError: ``updates`` does not fit ``indices``.
-            DTypeMismatchError: The conversion would change the kind of number.
-        """
-        return self._scatter(ScatterRule.UPDATE, indices, updates, wait)
-
-    @overload
-    def scatter_add(self, indices: Rows, updates: Updates = None, *, wait: Literal[True] = True) -> Variable: ...
-    @overload
-    def scatter_add(self, indices: Rows, updates: Updates = None, *, wait: Literal[False]) -> Future[Variable]: ...
-    def scatter_add(self, indices: Rows, updates: Updates = None, *, wait: bool = True) -> Variable | Future[Variable]:
-        """Adds to rows; a row given twice counts twice. As ``scatter_update``."""
-        return self._scatter(ScatterRule.ADD, indices, updates, wait)
-
-    @overload
-    def scatter_sub(self, indices: Rows, updates: Updates = None, *, wait: Literal[True] = True) -> Variable: ...
-    @overload
-    def scatter_sub(self, indices: Rows, updates: Updates = None, *, wait: Literal[False]) -> Future[Variable]: ...
-    def scatter_sub(self, indices: Rows, updates: Updates = None, *, wait: bool = True) -> Variable | Future[Variable]:
-        """Subtracts from rows; a row given twice counts twice. As ``scatter_update``."""
-        return self._scatter(ScatterRule.SUB, indices, updates, wait)
-
-    @overload
-    def scatter_mul(self, indices: Rows, updates: Updates = None, *, wait: Literal[True] = True) -> Variable: ...
-    @overload
-    def scatter_mul(self, indices: Rows, updates: Updates = None, *, wait: Literal[False]) -> Future[Variable]: ...
-    def scatter_mul(self, indices: Rows, updates: Updates = None, *, wait: bool = True) -> Variable | Future[Variable]:
-        """Multiplies rows; a row given twice is multiplied twice. As ``scatter_update``."""
-        return self._scatter(ScatterRule.MUL, indices, updates, wait)
-
-    @overload
-    def scatter_div(self, indices: Rows, updates: Updates = None, *, wait: Literal[True] = True) -> Variable: ...
-    @overload
-    def scatter_div(self, indices: Rows, updates: Updates = None, *, wait: Literal[False]) -> Future[Variable]: ...
-    def scatter_div(self, indices: Rows, updates: Updates = None, *, wait: bool = True) -> Variable | Future[Variable]:
-        """Divides rows; a row given twice is divided twice. Integers divide towards zero. As ``scatter_update``."""
-        return self._scatter(ScatterRule.DIV, indices, updates, wait)
-
-    @overload
-    def scatter_min(self, indices: Rows, updates: Updates = None, *, wait: Literal[True] = True) -> Variable: ...
-    @overload
-    def scatter_min(self, indices: Rows, updates: Updates = None, *, wait: Literal[False]) -> Future[Variable]: ...
-    def scatter_min(self, indices: Rows, updates: Updates = None, *, wait: bool = True) -> Variable | Future[Variable]:
-        """Lowers rows to ``updates`` where that is less. As ``scatter_update``."""
-        return self._scatter(ScatterRule.MIN, indices, updates, wait)
-
-    @overload
-    def scatter_max(self, indices: Rows, updates: Updates = None, *, wait: Literal[True] = True) -> Variable: ...
-    @overload
-    def scatter_max(self, indices: Rows, updates: Updates = None, *, wait: Literal[False]) -> Future[Variable]: ...
-    def scatter_max(self, indices: Rows, updates: Updates = None, *, wait: bool = True) -> Variable | Future[Variable]:
-        """Raises rows to ``updates`` where that is more. As ``scatter_update``."""
-        return self._scatter(ScatterRule.MAX, indices, updates, wait)
-
-    # -- down to the ps -----------------------------------------------------------------------
-
-    def update(self, rule: UpdateRule, value: npt.ArrayLike, *, copy: bool) -> Update:
-        """Returns the operation that a batch carries, checked against the spec.
-
-        Args:
-            rule: What to do with the value.
-            value: As in ``assign`` and ``assign_add``.
-            copy: Whether the operation must outlive the caller's hold on ``value``.
-        """
-        array = convert(value, self.spec, copy=copy)
-        is_delta = rule is not UpdateRule.ASSIGN
-        if array.shape != self.shape and not (is_delta and array.shape == ()):
-            raise ShapeMismatchError(
-                f"{rule.name.lower()} of variable {self.spec.name}: the value has shape {list(array.shape)}, "
-                f"the variable {list(self.shape)}",
-                variable=self.spec.name,
-            )
-        return Update(self.spec.name, rule, array)
-
-    def _update(self, rule: UpdateRule, value: npt.ArrayLike, wait: bool) -> Variable | Future[Variable]:
-        return self._apply(self.update(rule, value, copy=not wait), wait)
-
-    def _scatter(self, rule: ScatterRule, indices: Rows, updates: Updates, wait: bool) -> Variable | Future[Variable]:
-        if isinstance(indices, IndexedSlices):
-            if updates is not None:
-                raise InvalidArgumentError(
-                    f"variable {self.spec.name}: IndexedSlices hold their updates; give no second argument"
-                )
-            slices = indices
-            indices, updates = slices.indices, slices.values
-        elif updates is None:
-            raise InvalidArgumentError(f"variable {self.spec.name}: the updates of the rows are missing")
-        rows, values = row_indices(indices, self.spec, copy=not wait), convert(updates, self.spec, copy=not wait)
-        if values.shape not in ((), (*rows.shape, *self.shape[1:])):
-            raise ShapeMismatchError(
-                f"scatter_{rule.name.lower()} of variable {self.spec.name}: updates have shape {list(values.shape)}, "
-                f"needed is {[*rows.shape, *self.shape[1:]]} for indices {list(rows.shape)}, or a scalar",
-                variable=self.spec.name,
-            )
-        return self._apply(Scatter(self.spec.name, rule, rows, values), wait)
-
-    def _apply(self, operation: Update | Scatter, wait: bool) -> Variable | Future[Variable]:
-        if wait:
-            self.run(operation)
-            return self
-        return mapped(self._runner.run_later(self.ps_task, operation), lambda _: self)
-
-    def is_run_by(self, runner: OperationRunner) -> bool:
-        """Whether it is this runner that carries out its operations, so that it can do so together with others."""
-        return self._runner is runner
-
-    def run(self, operation: Operation) -> Result:
-        """Carries out an operation on this variable and waits; raises its error."""
-        expected_bytes = reply_bytes(operation, self.spec)
-        return self._runner.run(self.ps_task, operation, expected_reply_bytes=expected_bytes)
-
-
-def tensor_of(result: Result) -> Array:
-    """Returns the tensor that a read or gather was answered with."""
-    if result.tensor is None:
-        raise InternalError("the reply to a read holds no tensor")
-    return result.tensor

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ps_protocol.operations import Array
+from ps_protocol.operations import Array, VariableSpec
+from worker_client.part_reads import PartVersions, WholeRead
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.variable import Variable
+from worker_client.versioned_value import Version, VersionedValue
+from worker_client.wire_names import WireDTypeName
 
 AnyVariable: TypeAlias = Variable | PartitionedVariable
 Pair: TypeAlias = tuple[AnyVariable, npt.ArrayLike]
+AnyVersion: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
+AnyVersionedValue: TypeAlias = VersionedValue[Version] | VersionedValue[PartVersions]
 
 
 def parts_of(variable: AnyVariable) -> list[Variable]:
@@ -26,8 +31,35 @@ def pieces_of(variable: AnyVariable, value: npt.ArrayLike) -> Sequence[npt.Array
     return variable.pieces(value) if isinstance(variable, PartitionedVariable) else [value]
 
 
-def assembled(variable: AnyVariable, values: Sequence[Array]) -> Array:
-    """Returns the value of the whole, given those of its parts."""
-    if len(values) == 1:
-        return values[0]
-    return np.concatenate(values, axis=variable.axis if isinstance(variable, PartitionedVariable) else 0)
+def spec_of(variable: AnyVariable) -> VariableSpec:
+    """Returns name, dtype and shape of the whole."""
+    return variable.whole_spec if isinstance(variable, PartitionedVariable) else variable.spec
+
+
+def new_array(variable: AnyVariable) -> Array:
+    """Returns an array that the value of the whole fits into, of undefined content."""
+    spec = spec_of(variable)
+    return np.empty(spec.shape, spec.dtype)
+
+
+def whole_read(
+    variable: AnyVariable, out: Array | None = None, wire_dtype: WireDTypeName | None = None, *, view: bool = False
+) -> WholeRead:
+    """Returns the read of the whole into ``out``, or into a new array; checks ``out``."""
+    if isinstance(variable, PartitionedVariable):
+        return variable.whole_read(out, wire_dtype, view=view)
+    return WholeRead(variable.spec, [variable], out=out, wire_dtype=wire_dtype, view=view)
+
+
+def part_versions(variable: AnyVariable, version: AnyVersion | None) -> Sequence[SupportsIndex | None]:
+    """Returns the version known of each part; InvalidArgumentError if there is not one for each."""
+    if isinstance(variable, PartitionedVariable):
+        if isinstance(version, SupportsIndex):
+            version = (version,)  # which is right for a variable of one part
+        return variable.part_versions(version)
+    return [version]  # type: ignore[list-item] # a sequence is refused by unless_version, which checks each
+
+
+def of_one_part(newer: VersionedValue[PartVersions]) -> VersionedValue[Version]:
+    """Returns what was read of a variable that is not cut, with its one version."""
+    return VersionedValue(newer.value, newer.version[0])

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from ps_protocol.v1 import variable_pb2 as ps__protocol_dot_v1_dot_variable__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fps_protocol/v1/inspection.proto\x12\x0eps_protocol.v1\x1a\x1dps_protocol/v1/variable.proto\"\x16\n\x14ListVariablesRequest\"t\n\x0cVariableInfo\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.ps_protocol.v1.VariableSpec\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x13\n\x0binitialized\x18\x03 \x01(\x08\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\"E\n\x12ListVariablesReply\x12/\n\tvariables\x18\x01 \x03(\x0b\x32\x1c.ps_protocol.v1.VariableInfo\"\x12\n\x10GetStatusRequest\"\xa6\x03\n\x0eGetStatusReply\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x33\n\x05state\x18\x02 \x01(\x0e\x32$.ps_protocol.v1.GetStatusReply.State\x12\x19\n\x11store_incarnation\x18\x03 \x01(\x0c\x12\x10\n\x08uptime_s\x18\x04 \x01(\x01\x12\x15\n\rnum_variables\x18\x05 \x01(\x04\x12\x16\n\x0evariable_bytes\x18\x06 \x01(\x04\x12\x1a\n\x12memory_limit_bytes\x18\x07 \x01(\x04\x12\x13\n\x0bnum_clients\x18\x08 \x01(\x04\x12\x0f\n\x07\x62\x61tches\x18\t \x01(\x04\x12\x12\n\noperations\x18\n \x01(\x04\x12\x19\n\x11\x64uplicate_batches\x18\x0b \x01(\x04\x12\x16\n\x0e\x62ytes_received\x18\x0c \x01(\x04\x12\x12\n\nbytes_sent\x18\r \x01(\x04\"X\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_SERVING\x10\x01\x12\x12\n\x0eSTATE_DRAINING\x10\x02\x12\x11\n\rSTATE_STOPPED\x10\x03\x32\xb6\x01\n\nInspection\x12Y\n\rListVariables\x12$.ps_protocol.v1.ListVariablesRequest\x1a\".ps_protocol.v1.ListVariablesReply\x12M\n\tGetStatus\x12 .ps_protocol.v1.GetStatusRequest\x1a\x1e.ps_protocol.v1.GetStatusReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fps_protocol/v1/inspection.proto\x12\x0eps_protocol.v1\x1a\x1dps_protocol/v1/variable.proto\"\x16\n\x14ListVariablesRequest\"t\n\x0cVariableInfo\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.ps_protocol.v1.VariableSpec\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x13\n\x0binitialized\x18\x03 \x01(\x08\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\"E\n\x12ListVariablesReply\x12/\n\tvariables\x18\x01 \x03(\x0b\x32\x1c.ps_protocol.v1.VariableInfo\"\x12\n\x10GetStatusRequest\"\xaf\x02\n\x10\x44urabilityStatus\x12\x33\n\x04mode\x18\x01 \x01(\x0e\x32%.ps_protocol.v1.DurabilityStatus.Mode\x12\x15\n\rlast_position\x18\x02 \x01(\x04\x12\x1a\n\x12\x63ommitted_position\x18\x03 \x01(\x04\x12\x19\n\x11snapshot_position\x18\x04 \x01(\x04\x12\x16\n\x0esnapshot_bytes\x18\x05 \x01(\x04\x12\x1b\n\x13snapshot_taken_at_s\x18\x06 \x01(\x01\x12\x15\n\rjournal_bytes\x18\x07 \x01(\x04\x12\x10\n\x08obstacle\x18\x08 \x01(\t\":\n\x04Mode\x12\r\n\tMODE_NONE\x10\x00\x12\x11\n\rMODE_SNAPSHOT\x10\x01\x12\x10\n\x0cMODE_JOURNAL\x10\x02\"\xdc\x03\n\x0eGetStatusReply\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x33\n\x05state\x18\x02 \x01(\x0e\x32$.ps_protocol.v1.GetStatusReply.State\x12\x19\n\x11store_incarnation\x18\x03 \x01(\x0c\x12\x10\n\x08uptime_s\x18\x04 \x01(\x01\x12\x15\n\rnum_variables\x18\x05 \x01(\x04\x12\x16\n\x0evariable_bytes\x18\x06 \x01(\x04\x12\x1a\n\x12memory_limit_bytes\x18\x07 \x01(\x04\x12\x13\n\x0bnum_clients\x18\x08 \x01(\x04\x12\x0f\n\x07\x62\x61tches\x18\t \x01(\x04\x12\x12\n\noperations\x18\n \x01(\x04\x12\x19\n\x11\x64uplicate_batches\x18\x0b \x01(\x04\x12\x16\n\x0e\x62ytes_received\x18\x0c \x01(\x04\x12\x12\n\nbytes_sent\x18\r \x01(\x04\x12\x34\n\ndurability\x18\x0e \x01(\x0b\x32 .ps_protocol.v1.DurabilityStatus\"X\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_SERVING\x10\x01\x12\x12\n\x0eSTATE_DRAINING\x10\x02\x12\x11\n\rSTATE_STOPPED\x10\x03\x32\xb6\x01\n\nInspection\x12Y\n\rListVariables\x12$.ps_protocol.v1.ListVariablesRequest\x1a\".ps_protocol.v1.ListVariablesReply\x12M\n\tGetStatus\x12 .ps_protocol.v1.GetStatusRequest\x1a\x1e.ps_protocol.v1.GetStatusReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,10 +40,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTVARIABLESREPLY']._serialized_end=293
   _globals['_GETSTATUSREQUEST']._serialized_start=295
   _globals['_GETSTATUSREQUEST']._serialized_end=313
-  _globals['_GETSTATUSREPLY']._serialized_start=316
-  _globals['_GETSTATUSREPLY']._serialized_end=738
-  _globals['_GETSTATUSREPLY_STATE']._serialized_start=650
-  _globals['_GETSTATUSREPLY_STATE']._serialized_end=738
-  _globals['_INSPECTION']._serialized_start=741
-  _globals['_INSPECTION']._serialized_end=923
+  _globals['_DURABILITYSTATUS']._serialized_start=316
+  _globals['_DURABILITYSTATUS']._serialized_end=619
+  _globals['_DURABILITYSTATUS_MODE']._serialized_start=561
+  _globals['_DURABILITYSTATUS_MODE']._serialized_end=619
+  _globals['_GETSTATUSREPLY']._serialized_start=622
+  _globals['_GETSTATUSREPLY']._serialized_end=1098
+  _globals['_GETSTATUSREPLY_STATE']._serialized_start=1010
+  _globals['_GETSTATUSREPLY_STATE']._serialized_end=1098
+  _globals['_INSPECTION']._serialized_start=1101
+  _globals['_INSPECTION']._serialized_end=1283
 # @@protoc_insertion_point(module_scope)

@@ -85,6 +85,73 @@ class GetStatusRequest(google.protobuf.message.Message):
 global___GetStatusRequest = GetStatusRequest
 
 @typing.final
+class DurabilityStatus(google.protobuf.message.Message):
+    """How much of a task's state would survive its process."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Mode:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _ModeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[DurabilityStatus._Mode.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        MODE_NONE: DurabilityStatus._Mode.ValueType  # 0
+        """Nothing; such a task has no status of this kind."""
+        MODE_SNAPSHOT: DurabilityStatus._Mode.ValueType  # 1
+        """The last snapshot."""
+        MODE_JOURNAL: DurabilityStatus._Mode.ValueType  # 2
+        """Every update that was acknowledged."""
+
+    class Mode(_Mode, metaclass=_ModeEnumTypeWrapper): ...
+    MODE_NONE: DurabilityStatus.Mode.ValueType  # 0
+    """Nothing; such a task has no status of this kind."""
+    MODE_SNAPSHOT: DurabilityStatus.Mode.ValueType  # 1
+    """The last snapshot."""
+    MODE_JOURNAL: DurabilityStatus.Mode.ValueType  # 2
+    """Every update that was acknowledged."""
+
+    MODE_FIELD_NUMBER: builtins.int
+    LAST_POSITION_FIELD_NUMBER: builtins.int
+    COMMITTED_POSITION_FIELD_NUMBER: builtins.int
+    SNAPSHOT_POSITION_FIELD_NUMBER: builtins.int
+    SNAPSHOT_BYTES_FIELD_NUMBER: builtins.int
+    SNAPSHOT_TAKEN_AT_S_FIELD_NUMBER: builtins.int
+    JOURNAL_BYTES_FIELD_NUMBER: builtins.int
+    OBSTACLE_FIELD_NUMBER: builtins.int
+    mode: global___DurabilityStatus.Mode.ValueType
+    last_position: builtins.int
+    """Changes are counted from 1: the newest, and the newest that is where the mode
+    and the replication say that it must be before it is acknowledged.
+    """
+    committed_position: builtins.int
+    snapshot_position: builtins.int
+    """The newest snapshot: the last change that is in it, its size, and when it was
+    taken in seconds since the epoch; 0 if there is none.
+    """
+    snapshot_bytes: builtins.int
+    snapshot_taken_at_s: builtins.float
+    journal_bytes: builtins.int
+    """0 without a journal."""
+    obstacle: builtins.str
+    """For a person: why nothing is acknowledged, or no snapshot taken, just now."""
+    def __init__(
+        self,
+        *,
+        mode: global___DurabilityStatus.Mode.ValueType = ...,
+        last_position: builtins.int = ...,
+        committed_position: builtins.int = ...,
+        snapshot_position: builtins.int = ...,
+        snapshot_bytes: builtins.int = ...,
+        snapshot_taken_at_s: builtins.float = ...,
+        journal_bytes: builtins.int = ...,
+        obstacle: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["committed_position", b"committed_position", "journal_bytes", b"journal_bytes", "last_position", b"last_position", "mode", b"mode", "obstacle", b"obstacle", "snapshot_bytes", b"snapshot_bytes", "snapshot_position", b"snapshot_position", "snapshot_taken_at_s", b"snapshot_taken_at_s"]) -> None: ...
+
+global___DurabilityStatus = DurabilityStatus
+
+@typing.final
 class GetStatusReply(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -120,6 +187,7 @@ class GetStatusReply(google.protobuf.message.Message):
     DUPLICATE_BATCHES_FIELD_NUMBER: builtins.int
     BYTES_RECEIVED_FIELD_NUMBER: builtins.int
     BYTES_SENT_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
     task: builtins.str
     state: global___GetStatusReply.State.ValueType
     store_incarnation: builtins.bytes
@@ -136,6 +204,10 @@ class GetStatusReply(google.protobuf.message.Message):
     """Batches answered from memory because they had been applied before."""
     bytes_received: builtins.int
     bytes_sent: builtins.int
+    @property
+    def durability(self) -> global___DurabilityStatus:
+        """Absent from a task that keeps nothing."""
+
     def __init__(
         self,
         *,
@@ -152,7 +224,9 @@ class GetStatusReply(google.protobuf.message.Message):
         duplicate_batches: builtins.int = ...,
         bytes_received: builtins.int = ...,
         bytes_sent: builtins.int = ...,
+        durability: global___DurabilityStatus | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["batches", b"batches", "bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "duplicate_batches", b"duplicate_batches", "memory_limit_bytes", b"memory_limit_bytes", "num_clients", b"num_clients", "num_variables", b"num_variables", "operations", b"operations", "state", b"state", "store_incarnation", b"store_incarnation", "task", b"task", "uptime_s", b"uptime_s", "variable_bytes", b"variable_bytes"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["durability", b"durability"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["batches", b"batches", "bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "duplicate_batches", b"duplicate_batches", "durability", b"durability", "memory_limit_bytes", b"memory_limit_bytes", "num_clients", b"num_clients", "num_variables", b"num_variables", "operations", b"operations", "state", b"state", "store_incarnation", b"store_incarnation", "task", b"task", "uptime_s", b"uptime_s", "variable_bytes", b"variable_bytes"]) -> None: ...
 
 global___GetStatusReply = GetStatusReply

@@ -27,11 +27,17 @@ class JoinRequest(google.protobuf.message.Message):
     INCARNATION_FIELD_NUMBER: builtins.int
     HOST_FIELD_NUMBER: builtins.int
     PID_FIELD_NUMBER: builtins.int
+    LEASE_S_FIELD_NUMBER: builtins.int
+    AGE_S_FIELD_NUMBER: builtins.int
     task: builtins.str
     """As "worker:1"."""
     incarnation: builtins.bytes
     host: builtins.str
     pid: builtins.int
+    lease_s: builtins.float
+    """How long the task may be silent before it counts as dead, in seconds; 0 for ever."""
+    age_s: builtins.float
+    """Seconds since this incarnation began to take part, more than 0 if it joins again."""
     def __init__(
         self,
         *,
@@ -39,8 +45,10 @@ class JoinRequest(google.protobuf.message.Message):
         incarnation: builtins.bytes = ...,
         host: builtins.str = ...,
         pid: builtins.int = ...,
+        lease_s: builtins.float = ...,
+        age_s: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["host", b"host", "incarnation", b"incarnation", "pid", b"pid", "task", b"task"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["age_s", b"age_s", "host", b"host", "incarnation", b"incarnation", "lease_s", b"lease_s", "pid", b"pid", "task", b"task"]) -> None: ...
 
 global___JoinRequest = JoinRequest
 
@@ -115,6 +123,40 @@ class ReportProgressReply(google.protobuf.message.Message):
 global___ReportProgressReply = ReportProgressReply
 
 @typing.final
+class HeartbeatRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: builtins.int
+    INCARNATION_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    task: builtins.str
+    incarnation: builtins.bytes
+    step: builtins.int
+    """As in ReportProgressRequest; absent, the last report stands."""
+    def __init__(
+        self,
+        *,
+        task: builtins.str = ...,
+        incarnation: builtins.bytes = ...,
+        step: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_step", b"_step", "step", b"step"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_step", b"_step", "incarnation", b"incarnation", "step", b"step", "task", b"task"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_step", b"_step"]) -> typing.Literal["step"] | None: ...
+
+global___HeartbeatRequest = HeartbeatRequest
+
+@typing.final
+class HeartbeatReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___HeartbeatReply = HeartbeatReply
+
+@typing.final
 class ListMembersRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -137,11 +179,19 @@ class Member(google.protobuf.message.Message):
         STATE_UNSPECIFIED: Member._State.ValueType  # 0
         STATE_ACTIVE: Member._State.ValueType  # 1
         STATE_LEFT: Member._State.ValueType  # 2
+        STATE_DEAD: Member._State.ValueType  # 3
+        """Its lease has run out."""
+        STATE_LATE: Member._State.ValueType  # 4
+        """Its lease still runs, but a heartbeat is missing."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper): ...
     STATE_UNSPECIFIED: Member.State.ValueType  # 0
     STATE_ACTIVE: Member.State.ValueType  # 1
     STATE_LEFT: Member.State.ValueType  # 2
+    STATE_DEAD: Member.State.ValueType  # 3
+    """Its lease has run out."""
+    STATE_LATE: Member.State.ValueType  # 4
+    """Its lease still runs, but a heartbeat is missing."""
 
     TASK_FIELD_NUMBER: builtins.int
     INCARNATION_FIELD_NUMBER: builtins.int
@@ -151,6 +201,7 @@ class Member(google.protobuf.message.Message):
     JOINED_AT_S_FIELD_NUMBER: builtins.int
     LAST_SEEN_S_FIELD_NUMBER: builtins.int
     STEP_FIELD_NUMBER: builtins.int
+    LEASE_S_FIELD_NUMBER: builtins.int
     task: builtins.str
     incarnation: builtins.bytes
     host: builtins.str
@@ -160,6 +211,8 @@ class Member(google.protobuf.message.Message):
     """Seconds since the epoch, by the clock of ps task 0."""
     last_seen_s: builtins.float
     step: builtins.int
+    lease_s: builtins.float
+    """As in JoinRequest."""
     def __init__(
         self,
         *,
@@ -171,8 +224,9 @@ class Member(google.protobuf.message.Message):
         joined_at_s: builtins.float = ...,
         last_seen_s: builtins.float = ...,
         step: builtins.int = ...,
+        lease_s: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["host", b"host", "incarnation", b"incarnation", "joined_at_s", b"joined_at_s", "last_seen_s", b"last_seen_s", "pid", b"pid", "state", b"state", "step", b"step", "task", b"task"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["host", b"host", "incarnation", b"incarnation", "joined_at_s", b"joined_at_s", "last_seen_s", b"last_seen_s", "lease_s", b"lease_s", "pid", b"pid", "state", b"state", "step", b"step", "task", b"task"]) -> None: ...
 
 global___Member = Member
 
@@ -191,3 +245,107 @@ class ListMembersReply(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["members", b"members"]) -> None: ...
 
 global___ListMembersReply = ListMembersReply
+
+@typing.final
+class PsAddress(google.protobuf.message.Message):
+    """Where one ps task is."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: builtins.int
+    ADDRESS_FIELD_NUMBER: builtins.int
+    INCARNATION_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
+    task: builtins.str
+    """As "ps:1"."""
+    address: builtins.str
+    """As "host:port", of its gRPC service."""
+    incarnation: builtins.bytes
+    """Of the process: one process lifetime. Of two with the same epoch, the one that announced itself later counts."""
+    epoch: builtins.int
+    """Of the ps task's role: an address of a higher epoch always takes the place of a lower one's."""
+    def __init__(
+        self,
+        *,
+        task: builtins.str = ...,
+        address: builtins.str = ...,
+        incarnation: builtins.bytes = ...,
+        epoch: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "epoch", b"epoch", "incarnation", b"incarnation", "task", b"task"]) -> None: ...
+
+global___PsAddress = PsAddress
+
+@typing.final
+class AnnounceRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: builtins.int
+    HOST_FIELD_NUMBER: builtins.int
+    PID_FIELD_NUMBER: builtins.int
+    LEASE_S_FIELD_NUMBER: builtins.int
+    AGE_S_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    pid: builtins.int
+    lease_s: builtins.float
+    """As in JoinRequest."""
+    age_s: builtins.float
+    @property
+    def address(self) -> global___PsAddress: ...
+    def __init__(
+        self,
+        *,
+        address: global___PsAddress | None = ...,
+        host: builtins.str = ...,
+        pid: builtins.int = ...,
+        lease_s: builtins.float = ...,
+        age_s: builtins.float = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["address", b"address"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "age_s", b"age_s", "host", b"host", "lease_s", b"lease_s", "pid", b"pid"]) -> None: ...
+
+global___AnnounceRequest = AnnounceRequest
+
+@typing.final
+class AnnounceReply(google.protobuf.message.Message):
+    """What the ps that was told knows itself, so that one that comes back learns what has moved meanwhile."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ADDRESSES_FIELD_NUMBER: builtins.int
+    @property
+    def addresses(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PsAddress]: ...
+    def __init__(
+        self,
+        *,
+        addresses: collections.abc.Iterable[global___PsAddress] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["addresses", b"addresses"]) -> None: ...
+
+global___AnnounceReply = AnnounceReply
+
+@typing.final
+class ListAddressesRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___ListAddressesRequest = ListAddressesRequest
+
+@typing.final
+class ListAddressesReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ADDRESSES_FIELD_NUMBER: builtins.int
+    @property
+    def addresses(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PsAddress]: ...
+    def __init__(
+        self,
+        *,
+        addresses: collections.abc.Iterable[global___PsAddress] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["addresses", b"addresses"]) -> None: ...
+
+global___ListAddressesReply = ListAddressesReply

@@ -26,7 +26,13 @@ if _version_not_supported:
 
 
 class MembershipStub(object):
-    """Who takes part in the cluster. Ps task 0 keeps it, like the directory.
+    """Who takes part in the cluster, and where its ps tasks are. Ps task 0 keeps the members, like the directory; every ps
+    task keeps addresses.
+
+    A task holds its place by a lease: as long as ps task 0 has heard of it within `lease_s`, it is alive. A task whose
+    lease has run out is dead for everybody who asks; if it is heard of again, it is alive again. Leases are judged by the
+    monotonic clock of ps task 0 alone, so that clocks need not agree. Members are not kept on disk: after a restart of ps
+    task 0 each heartbeat is refused with FAILED_PRECONDITION ("has not joined") until its task has joined again.
     """
 
     def __init__(self, channel):
@@ -50,15 +56,36 @@ class MembershipStub(object):
                 request_serializer=ps__protocol_dot_v1_dot_membership__pb2.ReportProgressRequest.SerializeToString,
                 response_deserializer=ps__protocol_dot_v1_dot_membership__pb2.ReportProgressReply.FromString,
                 _registered_method=True)
+        self.Heartbeat = channel.unary_unary(
+                '/ps_protocol.v1.Membership/Heartbeat',
+                request_serializer=ps__protocol_dot_v1_dot_membership__pb2.HeartbeatRequest.SerializeToString,
+                response_deserializer=ps__protocol_dot_v1_dot_membership__pb2.HeartbeatReply.FromString,
+                _registered_method=True)
         self.ListMembers = channel.unary_unary(
                 '/ps_protocol.v1.Membership/ListMembers',
                 request_serializer=ps__protocol_dot_v1_dot_membership__pb2.ListMembersRequest.SerializeToString,
                 response_deserializer=ps__protocol_dot_v1_dot_membership__pb2.ListMembersReply.FromString,
                 _registered_method=True)
+        self.Announce = channel.unary_unary(
+                '/ps_protocol.v1.Membership/Announce',
+                request_serializer=ps__protocol_dot_v1_dot_membership__pb2.AnnounceRequest.SerializeToString,
+                response_deserializer=ps__protocol_dot_v1_dot_membership__pb2.AnnounceReply.FromString,
+                _registered_method=True)
+        self.ListAddresses = channel.unary_unary(
+                '/ps_protocol.v1.Membership/ListAddresses',
+                request_serializer=ps__protocol_dot_v1_dot_membership__pb2.ListAddressesRequest.SerializeToString,
+                response_deserializer=ps__protocol_dot_v1_dot_membership__pb2.ListAddressesReply.FromString,
+                _registered_method=True)
 
 
 class MembershipServicer(object):
-    """Who takes part in the cluster. Ps task 0 keeps it, like the directory.
+    """Who takes part in the cluster, and where its ps tasks are. Ps task 0 keeps the members, like the directory; every ps
+    task keeps addresses.
+
+    A task holds its place by a lease: as long as ps task 0 has heard of it within `lease_s`, it is alive. A task whose
+    lease has run out is dead for everybody who asks; if it is heard of again, it is alive again. Leases are judged by the
+    monotonic clock of ps task 0 alone, so that clocks need not agree. Members are not kept on disk: after a restart of ps
+    task 0 each heartbeat is refused with FAILED_PRECONDITION ("has not joined") until its task has joined again.
     """
 
     def Join(self, request, context):
@@ -82,8 +109,33 @@ class MembershipServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Heartbeat(self, request, context):
+        """Renews the lease of a task that has joined. FAILED_PRECONDITION if it has not: join again, then go on. ABORTED, not
+        retryable, if a newer incarnation of the task has joined: this one is to stop.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListMembers(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Announce(self, request, context):
+        """A ps task says where it can be reached: at its start to every other ps task, and again with every heartbeat. Ps
+        task 0 takes it as the ps's join and heartbeat too. ABORTED, not retryable, if the address of a newer epoch, or of an
+        incarnation that came later, is known: two processes claim to be the same ps task.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAddresses(self, request, context):
+        """Where ps tasks were last said to be, answered by every ps task: for a client that gets no answer at the address
+        that it knows. Those that have never announced themselves are left out.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -106,10 +158,25 @@ def add_MembershipServicer_to_server(servicer, server):
                     request_deserializer=ps__protocol_dot_v1_dot_membership__pb2.ReportProgressRequest.FromString,
                     response_serializer=ps__protocol_dot_v1_dot_membership__pb2.ReportProgressReply.SerializeToString,
             ),
+            'Heartbeat': grpc.unary_unary_rpc_method_handler(
+                    servicer.Heartbeat,
+                    request_deserializer=ps__protocol_dot_v1_dot_membership__pb2.HeartbeatRequest.FromString,
+                    response_serializer=ps__protocol_dot_v1_dot_membership__pb2.HeartbeatReply.SerializeToString,
+            ),
             'ListMembers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMembers,
                     request_deserializer=ps__protocol_dot_v1_dot_membership__pb2.ListMembersRequest.FromString,
                     response_serializer=ps__protocol_dot_v1_dot_membership__pb2.ListMembersReply.SerializeToString,
+            ),
+            'Announce': grpc.unary_unary_rpc_method_handler(
+                    servicer.Announce,
+                    request_deserializer=ps__protocol_dot_v1_dot_membership__pb2.AnnounceRequest.FromString,
+                    response_serializer=ps__protocol_dot_v1_dot_membership__pb2.AnnounceReply.SerializeToString,
+            ),
+            'ListAddresses': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAddresses,
+                    request_deserializer=ps__protocol_dot_v1_dot_membership__pb2.ListAddressesRequest.FromString,
+                    response_serializer=ps__protocol_dot_v1_dot_membership__pb2.ListAddressesReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -120,7 +187,13 @@ def add_MembershipServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Membership(object):
-    """Who takes part in the cluster. Ps task 0 keeps it, like the directory.
+    """Who takes part in the cluster, and where its ps tasks are. Ps task 0 keeps the members, like the directory; every ps
+    task keeps addresses.
+
+    A task holds its place by a lease: as long as ps task 0 has heard of it within `lease_s`, it is alive. A task whose
+    lease has run out is dead for everybody who asks; if it is heard of again, it is alive again. Leases are judged by the
+    monotonic clock of ps task 0 alone, so that clocks need not agree. Members are not kept on disk: after a restart of ps
+    task 0 each heartbeat is refused with FAILED_PRECONDITION ("has not joined") until its task has joined again.
     """
 
     @staticmethod
@@ -205,6 +278,33 @@ class Membership(object):
             _registered_method=True)
 
     @staticmethod
+    def Heartbeat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ps_protocol.v1.Membership/Heartbeat',
+            ps__protocol_dot_v1_dot_membership__pb2.HeartbeatRequest.SerializeToString,
+            ps__protocol_dot_v1_dot_membership__pb2.HeartbeatReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListMembers(request,
             target,
             options=(),
@@ -221,6 +321,60 @@ class Membership(object):
             '/ps_protocol.v1.Membership/ListMembers',
             ps__protocol_dot_v1_dot_membership__pb2.ListMembersRequest.SerializeToString,
             ps__protocol_dot_v1_dot_membership__pb2.ListMembersReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Announce(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ps_protocol.v1.Membership/Announce',
+            ps__protocol_dot_v1_dot_membership__pb2.AnnounceRequest.SerializeToString,
+            ps__protocol_dot_v1_dot_membership__pb2.AnnounceReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAddresses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ps_protocol.v1.Membership/ListAddresses',
+            ps__protocol_dot_v1_dot_membership__pb2.ListAddressesRequest.SerializeToString,
+            ps__protocol_dot_v1_dot_membership__pb2.ListAddressesReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -18,7 +18,14 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class MembershipStub:
-    """Who takes part in the cluster. Ps task 0 keeps it, like the directory."""
+    """Who takes part in the cluster, and where its ps tasks are. Ps task 0 keeps the members, like the directory; every ps
+    task keeps addresses.
+
+    A task holds its place by a lease: as long as ps task 0 has heard of it within `lease_s`, it is alive. A task whose
+    lease has run out is dead for everybody who asks; if it is heard of again, it is alive again. Leases are judged by the
+    monotonic clock of ps task 0 alone, so that clocks need not agree. Members are not kept on disk: after a restart of ps
+    task 0 each heartbeat is refused with FAILED_PRECONDITION ("has not joined") until its task has joined again.
+    """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
     Join: grpc.UnaryUnaryMultiCallable[
@@ -39,13 +46,45 @@ class MembershipStub:
     ]
     """How far a task has come; of several reports the last one counts."""
 
+    Heartbeat: grpc.UnaryUnaryMultiCallable[
+        ps_protocol.v1.membership_pb2.HeartbeatRequest,
+        ps_protocol.v1.membership_pb2.HeartbeatReply,
+    ]
+    """Renews the lease of a task that has joined. FAILED_PRECONDITION if it has not: join again, then go on. ABORTED, not
+    retryable, if a newer incarnation of the task has joined: this one is to stop.
+    """
+
     ListMembers: grpc.UnaryUnaryMultiCallable[
         ps_protocol.v1.membership_pb2.ListMembersRequest,
         ps_protocol.v1.membership_pb2.ListMembersReply,
     ]
 
+    Announce: grpc.UnaryUnaryMultiCallable[
+        ps_protocol.v1.membership_pb2.AnnounceRequest,
+        ps_protocol.v1.membership_pb2.AnnounceReply,
+    ]
+    """A ps task says where it can be reached: at its start to every other ps task, and again with every heartbeat. Ps
+    task 0 takes it as the ps's join and heartbeat too. ABORTED, not retryable, if the address of a newer epoch, or of an
+    incarnation that came later, is known: two processes claim to be the same ps task.
+    """
+
+    ListAddresses: grpc.UnaryUnaryMultiCallable[
+        ps_protocol.v1.membership_pb2.ListAddressesRequest,
+        ps_protocol.v1.membership_pb2.ListAddressesReply,
+    ]
+    """Where ps tasks were last said to be, answered by every ps task: for a client that gets no answer at the address
+    that it knows. Those that have never announced themselves are left out.
+    """
+
 class MembershipAsyncStub:
-    """Who takes part in the cluster. Ps task 0 keeps it, like the directory."""
+    """Who takes part in the cluster, and where its ps tasks are. Ps task 0 keeps the members, like the directory; every ps
+    task keeps addresses.
+
+    A task holds its place by a lease: as long as ps task 0 has heard of it within `lease_s`, it is alive. A task whose
+    lease has run out is dead for everybody who asks; if it is heard of again, it is alive again. Leases are judged by the
+    monotonic clock of ps task 0 alone, so that clocks need not agree. Members are not kept on disk: after a restart of ps
+    task 0 each heartbeat is refused with FAILED_PRECONDITION ("has not joined") until its task has joined again.
+    """
 
     Join: grpc.aio.UnaryUnaryMultiCallable[
         ps_protocol.v1.membership_pb2.JoinRequest,
@@ -65,13 +104,45 @@ class MembershipAsyncStub:
     ]
     """How far a task has come; of several reports the last one counts."""
 
+    Heartbeat: grpc.aio.UnaryUnaryMultiCallable[
+        ps_protocol.v1.membership_pb2.HeartbeatRequest,
+        ps_protocol.v1.membership_pb2.HeartbeatReply,
+    ]
+    """Renews the lease of a task that has joined. FAILED_PRECONDITION if it has not: join again, then go on. ABORTED, not
+    retryable, if a newer incarnation of the task has joined: this one is to stop.
+    """
+
     ListMembers: grpc.aio.UnaryUnaryMultiCallable[
         ps_protocol.v1.membership_pb2.ListMembersRequest,
         ps_protocol.v1.membership_pb2.ListMembersReply,
     ]
 
+    Announce: grpc.aio.UnaryUnaryMultiCallable[
+        ps_protocol.v1.membership_pb2.AnnounceRequest,
+        ps_protocol.v1.membership_pb2.AnnounceReply,
+    ]
+    """A ps task says where it can be reached: at its start to every other ps task, and again with every heartbeat. Ps
+    task 0 takes it as the ps's join and heartbeat too. ABORTED, not retryable, if the address of a newer epoch, or of an
+    incarnation that came later, is known: two processes claim to be the same ps task.
+    """
+
+    ListAddresses: grpc.aio.UnaryUnaryMultiCallable[
+        ps_protocol.v1.membership_pb2.ListAddressesRequest,
+        ps_protocol.v1.membership_pb2.ListAddressesReply,
+    ]
+    """Where ps tasks were last said to be, answered by every ps task: for a client that gets no answer at the address
+    that it knows. Those that have never announced themselves are left out.
+    """
+
 class MembershipServicer(metaclass=abc.ABCMeta):
-    """Who takes part in the cluster. Ps task 0 keeps it, like the directory."""
+    """Who takes part in the cluster, and where its ps tasks are. Ps task 0 keeps the members, like the directory; every ps
+    task keeps addresses.
+
+    A task holds its place by a lease: as long as ps task 0 has heard of it within `lease_s`, it is alive. A task whose
+    lease has run out is dead for everybody who asks; if it is heard of again, it is alive again. Leases are judged by the
+    monotonic clock of ps task 0 alone, so that clocks need not agree. Members are not kept on disk: after a restart of ps
+    task 0 each heartbeat is refused with FAILED_PRECONDITION ("has not joined") until its task has joined again.
+    """
 
     @abc.abstractmethod
     def Join(
@@ -98,10 +169,41 @@ class MembershipServicer(metaclass=abc.ABCMeta):
         """How far a task has come; of several reports the last one counts."""
 
     @abc.abstractmethod
+    def Heartbeat(
+        self,
+        request: ps_protocol.v1.membership_pb2.HeartbeatRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[ps_protocol.v1.membership_pb2.HeartbeatReply, collections.abc.Awaitable[ps_protocol.v1.membership_pb2.HeartbeatReply]]:
+        """Renews the lease of a task that has joined. FAILED_PRECONDITION if it has not: join again, then go on. ABORTED, not
+        retryable, if a newer incarnation of the task has joined: this one is to stop.
+        """
+
+    @abc.abstractmethod
     def ListMembers(
         self,
         request: ps_protocol.v1.membership_pb2.ListMembersRequest,
         context: _ServicerContext,
     ) -> typing.Union[ps_protocol.v1.membership_pb2.ListMembersReply, collections.abc.Awaitable[ps_protocol.v1.membership_pb2.ListMembersReply]]: ...
+
+    @abc.abstractmethod
+    def Announce(
+        self,
+        request: ps_protocol.v1.membership_pb2.AnnounceRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[ps_protocol.v1.membership_pb2.AnnounceReply, collections.abc.Awaitable[ps_protocol.v1.membership_pb2.AnnounceReply]]:
+        """A ps task says where it can be reached: at its start to every other ps task, and again with every heartbeat. Ps
+        task 0 takes it as the ps's join and heartbeat too. ABORTED, not retryable, if the address of a newer epoch, or of an
+        incarnation that came later, is known: two processes claim to be the same ps task.
+        """
+
+    @abc.abstractmethod
+    def ListAddresses(
+        self,
+        request: ps_protocol.v1.membership_pb2.ListAddressesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[ps_protocol.v1.membership_pb2.ListAddressesReply, collections.abc.Awaitable[ps_protocol.v1.membership_pb2.ListAddressesReply]]:
+        """Where ps tasks were last said to be, answered by every ps task: for a client that gets no answer at the address
+        that it knows. Those that have never announced themselves are left out.
+        """
 
 def add_MembershipServicer_to_server(servicer: MembershipServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

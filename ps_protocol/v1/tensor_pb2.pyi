@@ -34,7 +34,8 @@ class _WireDTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     WIRE_DTYPE_INT8: _WireDType.ValueType  # 3
     """Blocks of 256 elements in C order, the last one possibly shorter. First one
     float32 scale for each block, then one int8 for each element: the element is
-    its int8 times the scale of its block.
+    its int8 times the scale of its block. A scale is finite and not negative, or
+    NaN for a block that holds a NaN or an infinity.
     """
 
 class WireDType(_WireDType, metaclass=_WireDTypeEnumTypeWrapper):
@@ -51,7 +52,8 @@ WIRE_DTYPE_FLOAT16: WireDType.ValueType  # 2
 WIRE_DTYPE_INT8: WireDType.ValueType  # 3
 """Blocks of 256 elements in C order, the last one possibly shorter. First one
 float32 scale for each block, then one int8 for each element: the element is
-its int8 times the scale of its block.
+its int8 times the scale of its block. A scale is finite and not negative, or
+NaN for a block that holds a NaN or an infinity.
 """
 global___WireDType = WireDType
 

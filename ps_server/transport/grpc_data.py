@@ -2,41 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+from uuid import UUID
 
 import grpc
+import numpy as np
+import numpy.typing as npt
 
 from ps_protocol import message_codec
+from ps_protocol.allocator import keep_freed_chunks
 from ps_protocol.channel_options import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
+from ps_protocol.chunk_frames import REQUESTS, data_frame, exchange_message, header_frame
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError
-from ps_protocol.frames import Assembler, cut
+from ps_protocol.frames import Assembler, pieces
 from ps_protocol.operations import Batch, BatchReply
-from ps_protocol.v1 import batch_pb2, data_pb2, data_pb2_grpc
+from ps_protocol.ps_service import Welcome
+from ps_protocol.v1 import batch_pb2, data_pb2
 from ps_server.byte_budget import ByteBudget, readable_bytes
 from ps_server.parameter_server import ParameterServer
 from ps_server.rpc_boundary import errors_as_status, timeout_s, unary
+from ps_server.transport import grpc_faults
+from ps_server.transport.buffer_pool import POOLED_FROM_BYTES, BufferPool
 from ps_server.transport.staging import StagingRoom
 
+_SERVICE_NAME: Final = data_pb2.DESCRIPTOR.services_by_name["Data"].full_name
 
-class DataServicer(data_pb2_grpc.DataServicer):
+
+class DataServicer:
     """Hands batches to the core. Thread-safe.
 
     A batch is staged whole before the core sees it, so that a client that breaks off has changed nothing. The bytes
     staged, of requests and replies over all streams, are bounded.
 
+    The two methods that carry tensors take and give messages as bytes (``ps_protocol.chunk_frames``).
+
     Args:
         core: Carries the batches out.
-        staging_limit_bytes: The most that may be staged.
+        staging: Room for tensors on their way, shared with the other transports.
+        buffers: Used buffers for large tensors, shared as well.
+        offer: Adds to the answer to a client's hello what other transports offer it.
     """
 
-    def __init__(self, core: ParameterServer, *, staging_limit_bytes: int):
+    def __init__(
+        self,
+        core: ParameterServer,
+        *,
+        staging: ByteBudget,
+        buffers: BufferPool,
+        offer: Callable[[Welcome, UUID], Welcome] | None = None,
+    ):
         self._core = core
-        self._staging = ByteBudget(staging_limit_bytes)
+        self._offer = offer
+        self._staging = staging
+        self._buffers = buffers
 
     @property
     def staged_bytes(self) -> int:
         """Bytes of batches on their way."""
         return self._staging.used_bytes
+
+    def add_to(self, server: grpc.Server) -> None:
+        """Has a server offer the service."""
+        keep_freed_chunks()
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "Hello": grpc.unary_unary_rpc_method_handler(
+                self.Hello,
+                request_deserializer=data_pb2.HelloRequest.FromString,
+                response_serializer=data_pb2.HelloReply.SerializeToString,
+            ),
+            "Goodbye": grpc.unary_unary_rpc_method_handler(
+                self.Goodbye,
+                request_deserializer=data_pb2.GoodbyeRequest.FromString,
+                response_serializer=data_pb2.GoodbyeReply.SerializeToString,
+            ),
+            "Exchange": grpc.unary_unary_rpc_method_handler(self.Exchange),
+            "ExchangeStream": grpc.stream_stream_rpc_method_handler(self.ExchangeStream),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE_NAME, handlers),))
 
     def Hello(  # noqa: N802 - the name is the contract's
         self, request: data_pb2.HelloRequest, context: grpc.ServicerContext
@@ -48,14 +91,14 @@ class DataServicer(data_pb2_grpc.DataServicer):
     ) -> data_pb2.GoodbyeReply:
         return unary(self._goodbye, request, context, self._core.task)
 
-    def Exchange(  # noqa: N802 - the name is the contract's
-        self, request: data_pb2.ExchangeRequest, context: grpc.ServicerContext
-    ) -> data_pb2.ExchangeReply:
+    def Exchange(self, request: bytes, context: grpc.ServicerContext) -> bytes:  # noqa: N802 - the name is the contract's
+        """Carries out an ``ExchangeRequest``; returns the ``ExchangeReply``."""
         return unary(self._exchange, request, context, self._core.task)
 
     def ExchangeStream(  # noqa: N802 - the name is the contract's
-        self, request_iterator: Iterator[data_pb2.RequestFrame], context: grpc.ServicerContext
-    ) -> Iterator[data_pb2.ReplyFrame]:
+        self, request_iterator: Iterator[bytes], context: grpc.ServicerContext
+    ) -> Iterator[bytes]:
+        """Carries out the batches in ``RequestFrame``s; yields ``ReplyFrame``s."""
         with errors_as_status(context, self._core.task):
             if context.time_remaining() is None:
                 raise InvalidArgumentError(
@@ -67,15 +110,17 @@ class DataServicer(data_pb2_grpc.DataServicer):
     def _hello(self, request: data_pb2.HelloRequest, timeout_s: float) -> data_pb2.HelloReply:
         message_codec.check_protocol_version(request.protocol_version, request.task or "the client")
         client = message_codec.decode_uuid(request.client_incarnation, "client incarnation")
-        return message_codec.encode_welcome(self._core.hello(client, request.task, timeout_s=timeout_s))
+        welcome = self._core.hello(client, request.task, timeout_s=timeout_s)
+        return message_codec.encode_welcome(welcome if self._offer is None else self._offer(welcome, client))
 
     def _goodbye(self, request: data_pb2.GoodbyeRequest, timeout_s: float) -> data_pb2.GoodbyeReply:
         client = message_codec.decode_uuid(request.client_incarnation, "client incarnation")
         self._core.goodbye(client, timeout_s=timeout_s)
         return data_pb2.GoodbyeReply()
 
-    def _exchange(self, request: data_pb2.ExchangeRequest, timeout_s: float) -> data_pb2.ExchangeReply:
-        batch = message_codec.decode_batch(request.header, request.buffers)
+    def _exchange(self, request: bytes, timeout_s: float) -> bytes:
+        header, buffers = REQUESTS.message(request)
+        batch = message_codec.decode_batch(header, buffers)
         reply_bytes = self._core.reply_size_bytes(batch.operations)
         if reply_bytes > UNARY_LIMIT_BYTES:
             raise ResourceExhaustedError(
@@ -83,65 +128,99 @@ class DataServicer(data_pb2_grpc.DataServicer):
                 f"{readable_bytes(UNARY_LIMIT_BYTES)} of one message; send the batch on ExchangeStream",
                 retryable=False,
             )
-        header, buffers = message_codec.encode_reply(self._core.exchange(batch, timeout_s=timeout_s))
-        reply = data_pb2.ExchangeReply(header=header, buffers=[bytes(buffer) for buffer in buffers])
-        self._core.count_bytes(received=sum(map(len, request.buffers)), sent=sum(map(len, buffers)))
+        reply = self._have_carried_out(batch, timeout_s, take_operands=False)
+        reply_header, reply_buffers = message_codec.encode_reply(reply, batch.operations)
+        self._core.count_bytes(received=sum(map(len, buffers)), sent=sum(map(len, reply_buffers)))
+        (message,) = grpc_faults.sent(iter([exchange_message(reply_header, reply_buffers)]))
+        return message
+
+    def _have_carried_out(self, batch: Batch, timeout_s: float, *, take_operands: bool) -> BatchReply:
+        for _ in range(grpc_faults.times_received()):
+            reply = self._core.exchange(batch, timeout_s=timeout_s, lend_values=True, take_operands=take_operands)
         return reply
 
-    def _answer(
-        self, first: data_pb2.RequestFrame, rest: Iterator[data_pb2.RequestFrame], context: grpc.ServicerContext
-    ) -> Iterator[data_pb2.ReplyFrame]:
+    def _answer(self, first: bytes, rest: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         """Takes in one batch and yields its reply, with room for both."""
         with StagingRoom(self._staging) as room:
-            batch, received_bytes = _received_batch(first, rest, room)
-            room.take(self._core.reply_size_bytes(batch.operations), "the reply's tensors")
-            reply = self._core.exchange(batch, timeout_s=timeout_s(context))
-            del batch
-            room.give_back(received_bytes)
-            self._core.count_bytes(received=received_bytes, sent=0)
-            yield from self._reply_frames(reply)
+            pooled: list[npt.NDArray[np.uint8]] = []
+            try:
+                header, buffers = self._carry_out(first, rest, context, room, pooled)
+            finally:
+                # The views made of them are gone with the call above; what the store has kept of them, it keeps.
+                self._buffers.give_back(pooled)
+            yield from grpc_faults.sent(self._reply_frames(header, buffers))
 
-    def _reply_frames(self, reply: BatchReply) -> Iterator[data_pb2.ReplyFrame]:
-        header, buffers = message_codec.encode_reply(reply)
-        yield data_pb2.ReplyFrame(header=header)
-        for chunk in cut(buffers, CHUNK_SIZE_BYTES):
-            yield data_pb2.ReplyFrame(data=chunk)
-            self._core.count_bytes(received=0, sent=len(chunk))
+    def _reply_frames(self, header: batch_pb2.BatchReply, buffers: list[memoryview]) -> Iterator[bytes]:
+        yield header_frame(header)
+        for parts in pieces(buffers, CHUNK_SIZE_BYTES):
+            yield data_frame(parts)
+            self._core.count_bytes(received=0, sent=sum(map(len, parts)))
+
+    def _carry_out(
+        self,
+        first: bytes,
+        rest: Iterator[bytes],
+        context: grpc.ServicerContext,
+        room: StagingRoom,
+        pooled: list[npt.NDArray[np.uint8]],
+    ) -> tuple[batch_pb2.BatchReply, list[memoryview]]:
+        """Receives a batch and has it carried out; returns the reply, for which it leaves room taken.
+
+        Args:
+            first: The frame that it begins with.
+            rest: The frames after that.
+            context: Of the call.
+            room: Gives room for the tensors of request and reply.
+            pooled: Is told of the pool's buffers that were used.
+
+        Raises:
+            InvalidArgumentError: The frames are not what the header announces.
+            ResourceExhaustedError: There is no room for the tensors.
+        """
+        header = _header_in(first)
+        layouts = message_codec.request_layouts(header)
+        received_bytes = sum(layout.size_bytes for layout in layouts)
+        staged_bytes = received_bytes + sum(layout.decoded_bytes for layout in layouts)
+        room.take(staged_bytes, "the batch's tensors")
+        targets = [self._new_buffer(layout.size_bytes, pooled) for layout in layouts]
+        _receive(rest, Assembler(targets))
+        batch = message_codec.decode_batch(header, targets)
+        room.take(self._core.reply_size_bytes(batch.operations), "the reply's tensors")
+        reply = self._have_carried_out(batch, timeout_s(context), take_operands=True)
+        room.give_back(staged_bytes)
+        self._core.count_bytes(received=received_bytes, sent=0)
+        return message_codec.encode_reply(reply, batch.operations)
+
+    def _new_buffer(self, size_bytes: int, pooled: list[npt.NDArray[np.uint8]]) -> memoryview:
+        if size_bytes < POOLED_FROM_BYTES:
+            return np.empty(size_bytes, np.uint8).data
+        buffer = self._buffers.take(size_bytes)
+        pooled.append(buffer)
+        return buffer.data[:size_bytes]
 
 
-def _received_batch(
-    first: data_pb2.RequestFrame, rest: Iterator[data_pb2.RequestFrame], room: StagingRoom
-) -> tuple[Batch, int]:
-    """Reads the data frames that belong to a header; returns the batch and the bytes of its tensors.
-
-    Raises:
-        InvalidArgumentError: The frames are not what the header announces.
-        ResourceExhaustedError: There is no room for the tensors.
-    """
-    header = _header_of(first)
-    layouts = message_codec.request_layouts(header)
-    size_bytes = sum(layout.size_bytes for layout in layouts)
-    room.take(size_bytes, "the batch's tensors")
-    assembler = Assembler(layouts)
-    while assembler.missing_bytes:
-        frame = next(rest, None)
-        if frame is None:
-            raise InvalidArgumentError(
-                f"the stream ended {assembler.missing_bytes} bytes before the end of its batch; nothing was applied"
-            )
-        if frame.WhichOneof("frame") != "data":
-            raise InvalidArgumentError(
-                f"a frame that is not data came {assembler.missing_bytes} bytes before the end of a batch; nothing was "
-                f"applied"
-            )
-        assembler.feed(frame.data)
-    return message_codec.decode_batch(header, assembler.buffers), size_bytes
-
-
-def _header_of(frame: data_pb2.RequestFrame) -> batch_pb2.BatchRequest:
-    if frame.WhichOneof("frame") != "header":
+def _header_in(frame: bytes) -> batch_pb2.BatchRequest:
+    header = REQUESTS.header(frame)
+    if header is None:
         raise InvalidArgumentError(
             "a batch on a stream begins with its header, but another frame came: the header is missing, or the batch "
             "before it was longer than its own header announced"
         )
-    return frame.header
+    return header
+
+
+def _receive(frames: Iterator[bytes], assembler: Assembler) -> None:
+    """Reads the data frames that belong to a header."""
+    while assembler.missing_bytes:
+        frame = next(frames, None)
+        if frame is None:
+            raise InvalidArgumentError(
+                f"the stream ended {assembler.missing_bytes} bytes before the end of its batch; nothing was applied"
+            )
+        data = REQUESTS.data(frame)
+        if data is None:
+            raise InvalidArgumentError(
+                f"a frame that is not data came {assembler.missing_bytes} bytes before the end of a batch; nothing was "
+                f"applied"
+            )
+        assembler.feed(data)

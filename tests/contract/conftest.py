@@ -1,4 +1,4 @@
-"""The services that the contract suite runs on: the core itself, and the core behind loopback gRPC."""
+"""The services that the contract suite runs on: the core itself, and the core behind every transport over loopback."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from ps_protocol.operations import Batch, BatchReply, Operation, Reply, Result
 from ps_protocol.ps_service import PsService
 from ps_server.parameter_server import ParameterServer
 from ps_server.server import PsServer
-from worker_client.transport import grpc
+from ps_server.transport import shared_batches
+from worker_client.transport import shared_exchange
+from worker_client.transport.selection import TransportChoice, connect_service
 
 TIMEOUT_S: Final = 30.0
 """Bound on calls that should take milliseconds."""
@@ -24,7 +26,10 @@ CLUSTER: Final = ClusterSpec({"ps": ["ps0.example:2222", "ps1.example:2222"], "w
 MEMORY_LIMIT_BYTES: Final = 256 * 1024**2
 JOB_SEED: Final = 11
 
-TRANSPORTS: Final = ("core", "grpc")
+REPLY_ROOM_BYTES: Final = 8 * 1024**2
+"""Room that is offered for replies in shared memory; larger ones come over the socket."""
+
+TRANSPORTS: Final = ("core", "grpc", "tcp", "unix", "shm")
 
 
 @dataclass
@@ -35,17 +40,18 @@ class Conversation:
     client: UUID = field(default_factory=uuid4)
     task: str = "worker:0"
     sequence: int = 0
+    expected_reply_bytes: int | None = None
 
     def __post_init__(self) -> None:
         self.welcome = self.service.hello(self.client, self.task, timeout_s=TIMEOUT_S)
 
     def batch(self, *operations: Operation, sequence: int | None = None) -> Batch:
         """The next batch of this client; one that changes nothing has no number."""
-        batch = Batch(self.client, self.welcome.store, 0, operations)
+        batch = Batch(self.client, self.welcome.store, 0, operations, self.expected_reply_bytes)
         if sequence is None:
             self.sequence += batch.mutates
             sequence = self.sequence if batch.mutates else 0
-        return Batch(self.client, self.welcome.store, sequence, operations)
+        return Batch(self.client, self.welcome.store, sequence, operations, self.expected_reply_bytes)
 
     def send(self, batch: Batch) -> BatchReply:
         return self.service.exchange(batch, timeout_s=TIMEOUT_S)
@@ -72,7 +78,9 @@ class Task:
         )
         self._resources = resources
         self._address = ""
-        if transport == "grpc":
+        if transport == "shm":
+            resources.enter_context(_nothing_inline())
+        if transport != "core":
             server = PsServer(self.core, host="127.0.0.1", port=0, max_concurrent=16)
             self._address = f"127.0.0.1:{server.start()}"
             resources.callback(server.stop, "the test is over", timeout_s=TIMEOUT_S)
@@ -81,13 +89,24 @@ class Task:
         """A way to the task of its own."""
         if self.transport == "core":
             return self.core
-        service = grpc.connect(self._address, task=self.core.task)
+        service = connect_service(self._address, self.core.task, TransportChoice(self.transport))
         self._resources.callback(service.close)
         return service
 
     def conversation(self, task: str = "worker:0") -> Conversation:
         """A new client."""
-        return Conversation(self.service(), task=task)
+        return Conversation(
+            self.service(), task=task, expected_reply_bytes=REPLY_ROOM_BYTES if self.transport == "shm" else None
+        )
+
+
+@contextlib.contextmanager
+def _nothing_inline() -> Iterator[None]:
+    """Has tensors of every size travel in shared memory, where there is such."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (shared_exchange, shared_batches):
+            patch.setattr(module, "INLINE_LIMIT_BYTES", 1)
+        yield
 
 
 @pytest.fixture(params=TRANSPORTS)

@@ -425,7 +425,8 @@ def test_a_client_is_known_from_hello_to_goodbye(talk: Conversation) -> None:
     stranger = Batch(uuid4(), talk.welcome.store, 0, (Describe("scope/w"),))
     with pytest.raises(FailedPreconditionError, match="has not said hello"):
         talk.send(stranger)
-    assert talk.service.hello(talk.client, "worker:0", timeout_s=TIMEOUT_S) == talk.welcome
+    again = talk.service.hello(talk.client, "worker:0", timeout_s=TIMEOUT_S)
+    assert (again.task, again.store, again.job_seed) == ("ps:0", talk.welcome.store, talk.welcome.job_seed)
     talk.run(Declare(spec(), ONES))
     talk.service.goodbye(talk.client, timeout_s=TIMEOUT_S)
     for operation in (Describe("scope/w"), Declare(spec(), ONES)):

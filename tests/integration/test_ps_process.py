@@ -154,6 +154,7 @@ def test_says_in_one_line_that_it_listens_and_logs_to_standard_error(ps: PsProce
         "port": ps.ready["port"],
         "pid": ps.process.pid,
         "store": str(welcome.store),
+        "durability": "none",
     }
     ps.process.send_signal(signal.SIGTERM)
     assert ps.wait() == 0
@@ -224,6 +225,15 @@ def test_a_port_in_use_is_said_so_and_its_owner_goes_on(start_ps: StartPs, ps: P
     assert "--port" in log
     assert "Traceback" not in log
     assert ps.health() == SERVING
+
+
+def test_a_socket_port_held_by_another_program_is_said_so(start_ps: StartPs) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as holder:
+        started = start_ps(*CLUSTER, "--port", "0", "--socket-port", str(holder.getsockname()[1]))
+        assert started.wait() == 1
+    log = started._log.read_text(encoding="utf-8")
+    assert "--socket-port" in log
+    assert "Traceback" not in log
 
 
 def test_a_port_held_by_another_program_is_said_so(start_ps: StartPs) -> None:

@@ -185,6 +185,20 @@ def test_python_is_the_interpreter_of_the_launcher(up: Up, tmp_path: Path) -> No
     assert f"worker:0   | {sys.executable}" in launch.output
 
 
+@pytest.mark.parametrize("transport", ["grpc", "unix"])
+def test_the_transport_of_the_workers_is_that_of_the_launch(up: Up, tmp_path: Path, transport: str) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "import worker_client as ss\n"
+        "with ss.connect() as client:\n"
+        "    service = client.fanout.handle(0).service\n"
+        "    print(getattr(service, 'uses_sockets', False))\n"
+    )
+    launch = up(options=f"--ps 1 --workers 1 --transport {transport}")
+    assert launch.wait() == 0, launch.text
+    assert f"worker:0   | {transport == 'unix'}" in launch.output
+
+
 def test_the_others_go_on_when_a_worker_fails_and_its_exit_code_is_returned(up: Up, eventually: Eventually) -> None:
     launch = up("1:exit3", "0:still here")
     eventually(lambda: any("worker:1 failed with exit code 3" in line for line in launch.errors), timeout_s=TIMEOUT_S)
@@ -327,6 +341,7 @@ def test_each_task_has_a_log_file_if_wanted(up: Up, tmp_path: Path) -> None:
         (["--", "no-such-program"], "'no-such-program'"),
         (["--ps", "0", "--", "true"], "--ps"),
         (["--workers", "0", "--", "true"], "--workers"),
+        (["--transport", "pigeon", "--", "true"], "transport is 'pigeon'"),
         ([], "COMMAND"),
     ],
 )

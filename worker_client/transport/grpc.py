@@ -7,16 +7,30 @@ cut into chunks, since a large message in one piece takes several times as long.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from itertools import zip_longest
+from typing import Any, Final, NoReturn, TypeVar
 from uuid import UUID
 
 import grpc
 
-from ps_protocol import channel_options, message_codec, status
-from ps_protocol.errors import InternalError, ShardscopeError
-from ps_protocol.frames import Assembler, cut
-from ps_protocol.operations import Batch, BatchReply, Gather, Read
-from ps_protocol.ps_service import PROTOCOL_VERSION, Member, Placement, Proposal, Status, VariableInfo, Welcome
+from ps_protocol import channel_options, fault_points, message_codec, status
+from ps_protocol.allocator import keep_freed_chunks
+from ps_protocol.chunk_frames import REPLIES, data_frame, exchange_message, header_frame
+from ps_protocol.errors import InternalError, ShardscopeError, UnavailableError
+from ps_protocol.fault_points import Action, fault_point
+from ps_protocol.frames import Assembler, pieces
+from ps_protocol.operations import Batch, BatchReply, Gather, Operation, Read
+from ps_protocol.ps_service import (
+    PROTOCOL_VERSION,
+    Member,
+    Placement,
+    Proposal,
+    PsAddress,
+    Status,
+    VariableInfo,
+    Welcome,
+)
+from ps_protocol.reply_targets import has_targets, reply_buffers, reply_targets
 from ps_protocol.v1 import (
     batch_pb2,
     control_pb2,
@@ -33,6 +47,11 @@ from ps_protocol.v1 import (
 
 _Reply = TypeVar("_Reply")
 
+_SERVICE: Final = data_pb2.DESCRIPTOR.services_by_name["Data"].full_name
+_EXCHANGE: Final = f"/{_SERVICE}/Exchange"
+_EXCHANGE_STREAM: Final = f"/{_SERVICE}/ExchangeStream"
+_NOTHING: Final = memoryview(b"")
+
 
 def connect(address: str, *, task: str) -> GrpcPsService:
     """Opens a channel; nothing is sent yet, and the ps need not be there.
@@ -41,6 +60,7 @@ def connect(address: str, *, task: str) -> GrpcPsService:
         address: "host:port" of the ps.
         task: Its name, as "ps:0", for the errors.
     """
+    keep_freed_chunks()
     channel = grpc.insecure_channel(address, options=channel_options.client_options())
     return GrpcPsService(channel, address=address, task=task)
 
@@ -59,6 +79,11 @@ class GrpcPsService:
         self._address = address
         self._task = task
         self._data = data_pb2_grpc.DataStub(channel)
+        # The same methods as those of the stub, with messages as bytes. A batch without tensors is one frame: then the
+        # caller's own thread receives the reply, and no other is needed.
+        self._exchange_message: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_EXCHANGE)
+        self._exchange_stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(_EXCHANGE_STREAM)
+        self._exchange_reading: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(_EXCHANGE_STREAM)
         self._directory = directory_pb2_grpc.DirectoryStub(channel)
         self._membership = membership_pb2_grpc.MembershipStub(channel)
         self._inspection = inspection_pb2_grpc.InspectionStub(channel)
@@ -75,43 +100,54 @@ class GrpcPsService:
 
     def exchange(self, batch: Batch, *, timeout_s: float) -> BatchReply:
         header, buffers = message_codec.encode_batch(batch)
-        request_bytes = sum(len(buffer) for buffer in buffers)
-        if max(request_bytes, _expected_reply_bytes(batch)) <= channel_options.UNARY_LIMIT_BYTES:
-            request = data_pb2.ExchangeRequest(header=header, buffers=[bytes(buffer) for buffer in buffers])
-            reply = self._call(self._data.Exchange, request, timeout_s)
-            # The buffers of a message are read-only; what a caller reads is its own to change.
-            return message_codec.decode_reply(reply.header, [bytearray(buffer) for buffer in reply.buffers])
-        return self._exchange_stream(header, buffers, timeout_s)
-
-    def _exchange_stream(
-        self, header: batch_pb2.BatchRequest, buffers: Sequence[memoryview], timeout_s: float
-    ) -> BatchReply:
-        def frames() -> Iterator[data_pb2.RequestFrame]:
-            yield data_pb2.RequestFrame(header=header)
-            for chunk in cut(buffers, channel_options.CHUNK_SIZE_BYTES):
-                yield data_pb2.RequestFrame(data=chunk)
-
+        request_bytes = sum(map(len, buffers))
+        fault = fault_point("request.send")
+        if fault is not None:
+            self._send_less(header, buffers, fault, timeout_s)
         try:
-            replies = self._data.ExchangeStream(frames(), timeout=timeout_s)
+            if max(request_bytes, _expected_reply_bytes(batch)) <= channel_options.UNARY_LIMIT_BYTES:
+                reply = self._exchange_message(exchange_message(header, buffers), timeout=timeout_s)
+                return _decoded_message(reply, batch.operations)
+            if request_bytes:
+                frames = self._exchange_stream(_request_frames(header, buffers), timeout=timeout_s)
+            else:
+                frames = self._exchange_reading(header_frame(header), timeout=timeout_s)
             try:
-                return self._receive(replies)
+                return self._receive(frames, batch.operations)
             finally:
-                replies.cancel()  # without effect on a stream that has ended
+                frames.cancel()  # without effect on a stream that has ended
         except grpc.RpcError as error:
             raise status.from_rpc_error(error, task=self._task, address=self._address) from error
 
-    def _receive(self, frames: Iterator[data_pb2.ReplyFrame]) -> BatchReply:
+    def _send_less(
+        self, header: batch_pb2.BatchRequest, buffers: Sequence[memoryview], fault: Action, timeout_s: float
+    ) -> NoReturn:
+        """Sends nothing of a batch, or half of its frames, as a test wants it."""
+        if fault is Action.CUT:
+            frames = list(_request_frames(header, buffers))
+
+            def half() -> Iterator[bytes]:
+                yield from frames[: len(frames) // 2]
+                call.cancel()  # asked for one more frame, gRPC has sent those
+
+            call = self._exchange_stream(half(), timeout=timeout_s)
+            call.code()  # waits for the end
+        raise UnavailableError(str(fault_points.lost("request.send", fault)), task=self._task)
+
+    def _receive(self, frames: Iterator[bytes], operations: Sequence[Operation]) -> BatchReply:
         first = next(frames, None)
-        if first is None or first.WhichOneof("frame") != "header":
+        header = None if first is None else REPLIES.header(first)
+        if header is None:
             raise InternalError("the ps ended the stream without a reply", task=self._task, retryable=True)
-        assembler = Assembler(message_codec.reply_layouts(first.header))
+        buffers = reply_buffers(header, message_codec.reply_layouts(header), operations)
+        assembler = Assembler(buffers)
         for frame in frames:
-            assembler.feed(frame.data)
+            assembler.feed(REPLIES.data(frame) or _NOTHING)
         if assembler.missing_bytes:
             raise InternalError(
                 f"the ps ended its reply {assembler.missing_bytes} bytes early", task=self._task, retryable=True
             )
-        return message_codec.decode_reply(first.header, assembler.buffers)
+        return message_codec.decode_reply(header, buffers, operations)
 
     # -- directory and membership -------------------------------------------------------------
 
@@ -130,8 +166,20 @@ class GrpcPsService:
         placements = [message_codec.decode_placement(each) for each in reply.placements]
         return [each for each in placements if isinstance(each, Placement)]
 
-    def join(self, task: str, incarnation: UUID, host: str, pid: int, *, timeout_s: float) -> None:
-        request = membership_pb2.JoinRequest(task=task, incarnation=incarnation.bytes, host=host, pid=pid)
+    def join(
+        self,
+        task: str,
+        incarnation: UUID,
+        host: str,
+        pid: int,
+        *,
+        lease_s: float = 0.0,
+        age_s: float = 0.0,
+        timeout_s: float,
+    ) -> None:
+        request = membership_pb2.JoinRequest(
+            task=task, incarnation=incarnation.bytes, host=host, pid=pid, lease_s=lease_s, age_s=age_s
+        )
         self._call(self._membership.Join, request, timeout_s)
 
     def leave(self, task: str, incarnation: UUID, *, timeout_s: float) -> None:
@@ -145,6 +193,23 @@ class GrpcPsService:
     def list_members(self, *, timeout_s: float) -> list[Member]:
         reply = self._call(self._membership.ListMembers, membership_pb2.ListMembersRequest(), timeout_s)
         return [message_codec.decode_member(each) for each in reply.members]
+
+    def heartbeat(self, task: str, incarnation: UUID, step: int | None = None, *, timeout_s: float) -> None:
+        request = membership_pb2.HeartbeatRequest(task=task, incarnation=incarnation.bytes, step=step)
+        self._call(self._membership.Heartbeat, request, timeout_s)
+
+    def announce(
+        self, address: PsAddress, host: str, pid: int, *, lease_s: float = 0.0, age_s: float = 0.0, timeout_s: float
+    ) -> list[PsAddress]:
+        request = membership_pb2.AnnounceRequest(
+            address=message_codec.encode_ps_address(address), host=host, pid=pid, lease_s=lease_s, age_s=age_s
+        )
+        reply = self._call(self._membership.Announce, request, timeout_s)
+        return [message_codec.decode_ps_address(each) for each in reply.addresses]
+
+    def list_addresses(self, *, timeout_s: float) -> list[PsAddress]:
+        reply = self._call(self._membership.ListAddresses, membership_pb2.ListAddressesRequest(), timeout_s)
+        return [message_codec.decode_ps_address(each) for each in reply.addresses]
 
     # -- inspection and control ---------------------------------------------------------------
 
@@ -178,3 +243,21 @@ def _expected_reply_bytes(batch: Batch) -> float:
         return batch.expected_reply_bytes
     returns_tensors = any(isinstance(operation, (Read, Gather)) for operation in batch.operations)
     return float("inf") if returns_tensors else 0
+
+
+def _request_frames(header: batch_pb2.BatchRequest, buffers: Sequence[memoryview]) -> Iterator[bytes]:
+    """Yields a batch; gRPC asks for each frame when the one before it is on its way, so that few are in memory."""
+    yield header_frame(header)
+    for parts in pieces(buffers, channel_options.CHUNK_SIZE_BYTES):
+        yield data_frame(parts)
+
+
+def _decoded_message(message: bytes, operations: Sequence[Operation]) -> BatchReply:
+    header, buffers = REPLIES.message(message)
+    if not buffers:
+        return message_codec.decode_reply(header, buffers)
+    # What came in the message is read-only. A caller's own array gets a copy of it anyway; what else the caller reads
+    # is to be changed at will, and needs memory of its own.
+    targets = reply_targets(header, operations) if has_targets(operations) else [None] * len(buffers)
+    own = [bytearray(buffer) if target is None else buffer for buffer, target in zip_longest(buffers, targets)]
+    return message_codec.decode_reply(header, own, operations)

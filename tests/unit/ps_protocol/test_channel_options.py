@@ -6,6 +6,7 @@ from concurrent import futures
 from uuid import UUID
 
 import grpc
+import grpc.experimental
 import numpy as np
 import pytest
 
@@ -72,6 +73,10 @@ def test_a_late_ps_is_found_quickly() -> None:
 
 def test_grpc_retries_nothing_by_itself() -> None:
     assert CLIENT["grpc.enable_retries"] == 0
+
+
+def test_the_thread_that_waits_for_a_stream_receives_it_itself() -> None:
+    assert CLIENT[grpc.experimental.ChannelOptions.SingleThreadedUnaryStream] == 1
 
 
 def test_channels_share_no_connection() -> None:

@@ -14,7 +14,7 @@ from ps_protocol.errors import (
     NotFoundError,
     ResourceExhaustedError,
 )
-from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.initializer_spec import Constant, InitializerSpec, Value
 from ps_protocol.operations import (
     Array,
     CountUpTo,
@@ -105,6 +105,57 @@ def test_a_defect_is_logged_under_a_number_that_the_client_is_told(
     (record,) = caplog.records
     assert record.exc_info is not None
     assert record.message.split()[1].strip(":") in first.message
+
+
+# -- permissions --------------------------------------------------------------------------------
+
+LARGE = VariableSpec("large", np.dtype(np.float32), (100_000,))
+OTHER = VariableSpec("other", LARGE.dtype, LARGE.shape)
+
+
+def lent(store: VariableStore, name: str) -> Array:
+    tensor = store.read(Read(name), lend=True).tensor
+    assert tensor is not None
+    return tensor
+
+
+def test_values_are_lent_and_operands_taken_with_leave_alone() -> None:
+    store = VariableStore()
+    operand: Array = np.ones(LARGE.shape, LARGE.dtype)
+    operations: list[Operation] = [Declare(LARGE), Update("large", UpdateRule.ASSIGN, operand), Read("large")]
+    for may in (False, True):
+        result = runner_of(store).run(operations, PATIENCE_S, lend_values=may, take_operands=may).replies[2]
+        assert isinstance(result, Result)
+        assert result.tensor is not None
+        assert result.tensor.flags.writeable != may
+        assert np.shares_memory(result.tensor, operand) == may
+
+
+def test_initial_values_are_taken_with_leave() -> None:
+    store = VariableStore()
+    declared, overwritten = np.zeros(LARGE.shape, LARGE.dtype), np.ones(LARGE.shape, LARGE.dtype)
+    declare = Declare(LARGE, InitializerSpec(Value(declared)))
+    runner_of(store).run([declare], PATIENCE_S, take_operands=True)
+    assert np.shares_memory(lent(store, "large"), declared)
+    overwrite = Initialize("large", InitializerSpec(Value(overwritten)), overwrite=True)
+    runner_of(store).run([overwrite], PATIENCE_S, take_operands=True)
+    assert np.shares_memory(lent(store, "large"), overwritten)
+
+
+def test_an_operand_that_two_operations_name_is_not_taken() -> None:
+    store = VariableStore()
+    operand: Array = np.ones(LARGE.shape, LARGE.dtype)
+    operations: list[Operation] = [
+        Declare(LARGE),
+        Declare(OTHER),
+        Update("large", UpdateRule.ASSIGN, operand),
+        Update("other", UpdateRule.ASSIGN, operand.view()),
+    ]
+    replies = runner_of(store).run(operations, PATIENCE_S, take_operands=True).replies
+    assert all(isinstance(each, Result) for each in replies)
+    values = lent(store, "large"), lent(store, "other")
+    assert not np.shares_memory(*values)
+    assert not any(np.shares_memory(each, operand) for each in values)
 
 
 # -- how large a reply will be ------------------------------------------------------------------

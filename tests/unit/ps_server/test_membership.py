@@ -105,3 +105,108 @@ def test_members_are_bounded_and_those_gone_longest_make_room() -> None:
     members.leave("worker:1", SECOND, 11.0)
     members.join("worker:3", FIRST, "host", 1, 12.0)
     assert [each.task for each in members.list_members()] == ["worker:0", "worker:1", "worker:3"]
+
+
+# -- leases ---------------------------------------------------------------------------------------
+
+LEASE_S = 9.0
+
+
+def leased(task: str = "worker:0", *, clock_s: float = 0.0, incarnation: UUID = FIRST) -> Membership:
+    members = Membership()
+    members.join(task, incarnation, "host", 1, 1000.0, clock_s=clock_s, lease_s=LEASE_S)
+    return members
+
+
+def state_at(members: Membership, clock_s: float) -> MemberState:
+    (member,) = members.list_members(clock_s)
+    return member.state
+
+
+def test_a_member_that_keeps_silent_is_late_and_then_dead() -> None:
+    members = leased()
+    assert [state_at(members, at) for at in (0, 6, 7, 9, 10)] == [
+        MemberState.ACTIVE,
+        MemberState.ACTIVE,
+        MemberState.LATE,
+        MemberState.LATE,
+        MemberState.DEAD,
+    ]
+
+
+def test_a_heartbeat_renews_the_lease_and_keeps_the_progress() -> None:
+    members = leased()
+    members.heartbeat("worker:0", FIRST, 1005.0, clock_s=5.0, step=7)
+    members.heartbeat("worker:0", FIRST, 1010.0, clock_s=10.0)
+    assert state_at(members, 19.0) is MemberState.LATE
+    (member,) = members.list_members(10.0)
+    assert (member.step, member.last_seen_s, member.joined_at_s, member.lease_s) == (7, 1010.0, 1000.0, LEASE_S)
+
+
+def test_progress_renews_the_lease_too() -> None:
+    members = leased()
+    members.report_progress("worker:0", FIRST, 3, 1008.0, clock_s=8.0)
+    assert state_at(members, 10.0) is MemberState.ACTIVE
+
+
+def test_leases_are_judged_by_their_own_clock() -> None:
+    members = leased()
+    members.heartbeat("worker:0", FIRST, 999_999.0, clock_s=1.0)  # somebody has set the clock
+    members.heartbeat("worker:0", FIRST, 5.0, clock_s=2.0)
+    assert state_at(members, 3.0) is MemberState.ACTIVE
+    assert members.changes(3.0) == []
+
+
+def test_a_death_is_told_once_and_a_return_once() -> None:
+    members = leased()
+    assert members.changes(9.0) == []
+    (dead,) = members.changes(10.0)
+    assert (dead.member.task, dead.member.state, dead.silent_s) == ("worker:0", MemberState.DEAD, 10.0)
+    assert members.changes(11.0) == []
+    members.heartbeat("worker:0", FIRST, 1012.0, clock_s=12.0)
+    (back,) = members.changes(12.0)
+    assert (back.member.task, back.member.state) == ("worker:0", MemberState.ACTIVE)
+    assert members.changes(13.0) == []
+
+
+def test_a_new_incarnation_of_a_dead_task_is_its_return() -> None:
+    members = leased()
+    members.changes(10.0)
+    members.join("worker:0", SECOND, "other", 2, 1011.0, clock_s=11.0, lease_s=LEASE_S)
+    assert [change.member.incarnation for change in members.changes(11.0)] == [SECOND]
+    with pytest.raises(AbortedError, match="another process"):
+        members.heartbeat("worker:0", FIRST, 1012.0, clock_s=12.0)
+
+
+def test_one_that_has_left_does_not_die() -> None:
+    members = leased()
+    members.leave("worker:0", FIRST, 1001.0)
+    members.heartbeat("worker:0", FIRST, 1002.0, clock_s=2.0)  # it was on its way
+    assert state_at(members, 100.0) is MemberState.LEFT
+    assert members.changes(100.0) == []
+
+
+def test_a_heartbeat_of_somebody_unknown_asks_it_to_join() -> None:
+    with pytest.raises(FailedPreconditionError, match="has not joined"):
+        Membership().heartbeat("worker:0", FIRST, 0.0)
+
+
+def test_one_that_joins_again_after_the_list_was_lost_keeps_its_age() -> None:
+    members = Membership()
+    members.join("worker:0", FIRST, "host", 1, 1000.0, lease_s=LEASE_S, age_s=400.0)
+    assert only(members).joined_at_s == 600.0
+
+
+def test_the_dead_make_room() -> None:
+    members = Membership(max_members=2)
+    members.join("worker:0", FIRST, "host", 1, 0.0, lease_s=LEASE_S)
+    members.join("worker:1", FIRST, "host", 1, 5.0)
+    with pytest.raises(ResourceExhaustedError):
+        members.join("worker:2", FIRST, "host", 1, 5.0)
+    members.join("worker:2", FIRST, "host", 1, 20.0)
+    assert [each.task for each in members.list_members()] == ["worker:1", "worker:2"]
+
+
+def test_a_lease_that_cannot_be_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="lease"):
+        Membership().join("worker:0", FIRST, "host", 1, 0.0, lease_s=float("inf"))

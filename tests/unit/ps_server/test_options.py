@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.ps_service import DurabilityMode
 from ps_server.logs import LogFormat
-from ps_server.options import ServerOptions, UsageError, parse_options
+from ps_server.options import ServerOptions, Transport, UsageError, parse_options
 
 CLUSTER = "ps=host0:2222,host1:2223;worker=w:1"
 TASK_1 = ["--cluster", CLUSTER, "--task-index", "1"]
@@ -24,8 +27,10 @@ def test_the_command_line_is_enough() -> None:
 def test_all_can_be_said() -> None:
     options = parse(
         *TASK_1,
+        *("--durability", "Journal", "--data-dir", "state", "--snapshot-interval", "0.5"),
         *("--port", "0", "--bind", "0.0.0.0", "--memory-limit", "4G", "--staging-limit", "512M", "--job-seed", "-7"),
         *("--drain-timeout", "2.5", "--max-concurrent", "8", "--log-level", "DEBUG", "--log-format", "console"),
+        *("--shared-memory-limit", "1G", "--transports", "socket", "--socket-port", "7000"),
     )
     assert options == ServerOptions(
         cluster_spec=ClusterSpec.parse(CLUSTER),
@@ -34,9 +39,15 @@ def test_all_can_be_said() -> None:
         port=0,
         memory_limit_bytes=4 * 1024**3,
         staging_limit_bytes=512 * 1024**2,
+        shared_memory_limit_bytes=1024**3,
+        durability=DurabilityMode.JOURNAL,
+        data_dir=Path("state"),
+        snapshot_interval_s=0.5,
         job_seed=-7,
         drain_timeout_s=2.5,
         max_concurrent=8,
+        transports=frozenset({Transport.GRPC, Transport.SOCKET}),
+        socket_port=7000,
         log_level="debug",
         log_format=LogFormat.CONSOLE,
     )
@@ -90,8 +101,17 @@ def test_addresses_to_listen_on(text: str, host: str) -> None:
         ([*TASK_1, "--memory-limit", "-1"], ["--memory-limit"]),
         ([*TASK_1, "--job-seed", "9" * 19], ["--job-seed", "64 bits"]),
         ([*TASK_1, "--drain-timeout", "soon"], ["--drain-timeout", "'soon'"]),
+        ([*TASK_1, "--transports", "socket,pigeon"], ["--transports", "'pigeon'", "grpc, socket, shm"]),
+        ([*TASK_1, "--transports", "shm"], ["--transports", "needs socket"]),
+        ([*TASK_1, "--socket-port", "70000"], ["--socket-port", "0..65535"]),
         ([*TASK_1, "--max-concurrent", "0"], ["--max-concurrent", "at least 1"]),
         ([*TASK_1, "--log-level", "loud"], ["--log-level", "'loud'", "debug"]),
+        ([*TASK_1, "--durability", "raid"], ["--durability", "'raid'", "journal"]),
+        ([*TASK_1, "--durability", "journal"], ["--durability journal", "--data-dir"]),
+        ([*TASK_1, "--durability", "snapshot"], ["--durability snapshot", "--data-dir"]),
+        ([*TASK_1, "--data-dir", "state"], ["--data-dir state", "--durability none", "journal"]),
+        ([*TASK_1, "--durability", "journal", "--data-dir", " "], ["--data-dir", "empty"]),
+        ([*TASK_1, "--snapshot-interval", "0"], ["--snapshot-interval", "longer than 0"]),
         ([*TASK_1, "--no-such-option"], ["--no-such-option"]),
         ([*TASK_1, "stray"], ["stray"]),
     ],

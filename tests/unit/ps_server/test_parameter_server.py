@@ -99,6 +99,38 @@ def test_a_batch_sent_again_counts_once() -> None:
     assert core.status(timeout_s=0).duplicate_batches == 1
 
 
+@pytest.mark.parametrize("may", [False, True])
+def test_values_are_lent_and_operands_taken_only_where_the_caller_permits_it(may: bool) -> None:
+    core = parameter_server()
+    operand: Array = np.ones(100_000, np.float32)
+    assign = Update("large", UpdateRule.ASSIGN, operand)
+    mutation = Batch(
+        CLIENT, core.store_incarnation, 1, (Declare(VariableSpec("large", operand.dtype, operand.shape)), assign)
+    )
+    core.exchange(mutation, timeout_s=PATIENCE_S, take_operands=may)
+    read = Batch(CLIENT, core.store_incarnation, 0, (Read("large"),))
+    (reply,) = core.exchange(read, timeout_s=PATIENCE_S, lend_values=True).replies
+    assert isinstance(reply, Result)
+    assert reply.tensor is not None
+    assert not reply.tensor.flags.writeable
+    assert np.shares_memory(reply.tensor, operand) == may
+    (reply,) = core.exchange(read, timeout_s=PATIENCE_S).replies
+    assert isinstance(reply, Result)
+    assert reply.tensor is not None
+    assert reply.tensor.flags.writeable
+
+
+def test_what_a_mutating_batch_was_lent_is_remembered_as_a_copy() -> None:
+    core = parameter_server()
+    large = VariableSpec("large", np.dtype(np.float32), (100_000,))
+    declare = Declare(large, InitializerSpec(Constant(1.0)))
+    add = Update("large", UpdateRule.ASSIGN_ADD, np.array(1, np.float32))
+    batch = Batch(CLIENT, core.store_incarnation, 1, (declare, Read("large"), add))
+    replies = [core.exchange(batch, timeout_s=PATIENCE_S, lend_values=True).replies[1] for _ in range(2)]
+    assert all(isinstance(each, Result) and each.tensor is not None and (each.tensor == 1).all() for each in replies)
+    assert core.status(timeout_s=0).duplicate_batches == 1
+
+
 def test_a_batch_for_another_store_is_recognised() -> None:
     core = parameter_server()
     declare(core)

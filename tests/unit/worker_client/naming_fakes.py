@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.initial_values import initial_value
-from ps_protocol.operations import Array, VariableSpec
+from ps_protocol.operations import Array, Result, VariableSpec, WireDType
 from worker_client.dtypes import DType
+from worker_client.fanout import Routed
 from worker_client.graph import Graph
 from worker_client.initializer_base import Initializer
 from worker_client.operation import Operation
@@ -31,8 +34,10 @@ class FakeVariable:
         self.graph: Graph = definition.graph
         initializer = definition.initializer
         assert isinstance(initializer, Initializer)
-        spec = VariableSpec(definition.name, definition.dtype, definition.shape, definition.slice)
-        self.array = initial_value(spec, initializer.spec(spec, 7)).copy()
+        self.ps_task = None
+        self.spec = VariableSpec(definition.name, definition.dtype, definition.shape, definition.slice)
+        self.array = initial_value(self.spec, initializer.spec(self.spec, 7)).copy()
+        values_of(self.graph)[self.spec.name] = self.array
 
     @property
     def name(self) -> str:
@@ -49,6 +54,14 @@ class FakeVariable:
     def read_value(self) -> Array:
         return self.array.copy()
 
+    def pull_wire(self, name: str | None) -> WireDType:
+        assert name is None
+        return WireDType.EXACT
+
+    @property
+    def runner(self) -> FakeRunner:
+        return FakeRunner(values_of(self.graph))
+
     def assign(self, value: npt.ArrayLike) -> FakeVariable:
         self.array[...] = value
         return self
@@ -63,6 +76,24 @@ class FakeVariable:
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         return np.array(self.array, dtype=dtype)
+
+
+class FakeRunner:
+    """Answers reads with the present values."""
+
+    def __init__(self, values: Mapping[str, Array]):
+        self._values = values
+
+    def run_all(self, routed: Sequence[Routed]) -> list[Result]:
+        return [Result(0, True, self._values[each.operation.name].copy()) for each in routed]
+
+
+_VALUES: weakref.WeakKeyDictionary[Graph, dict[str, Array]] = weakref.WeakKeyDictionary()
+
+
+def values_of(graph: Graph) -> dict[str, Array]:
+    """The present values of a graph's variables, by full name."""
+    return _VALUES.setdefault(graph, {})
 
 
 def eager_graph() -> Graph:

@@ -55,3 +55,12 @@ def test_gathered_is_done_only_when_all_are_and_tells_the_first_error() -> None:
 
 def test_gathered_of_nothing_is_done() -> None:
     assert gathered([]).result(0) == []
+
+
+def test_what_may_be_on_its_way_cannot_be_cancelled() -> None:
+    source: Future[int] = Future()
+    single, together = mapped(source, lambda value: value + 1), gathered([source])
+    assert not single.cancel()
+    assert not together.cancel()
+    source.set_result(1)
+    assert (single.result(0), together.result(0)) == (2, [1])

@@ -14,6 +14,7 @@ import pytest
 
 from ps_protocol.cluster_spec import TaskId
 from ps_protocol.errors import (
+    CancelledError,
     DeadlineExceededError,
     FailedPreconditionError,
     InvalidArgumentError,
@@ -206,6 +207,50 @@ def test_a_full_queue_refuses_with_the_limit(service: ScriptedService) -> None:
         future.result(10)
     assert 1 <= len(accepted) < 4
     handle.close()
+
+
+def test_bytes_that_wait_are_bounded(service: ScriptedService) -> None:
+    blocked = threading.Event()
+
+    def answer(batch: Batch) -> BatchReply:
+        assert blocked.wait(10)
+        return succeed(batch)
+
+    service.answer = answer
+    handle = connected(make_handle(service, operation_timeout_s=0.01, max_pending_bytes=100))
+    large = Update("v", UpdateRule.ASSIGN_ADD, np.zeros(15, np.float32))
+    accepted = [handle.submit([large])]
+    with pytest.raises(ResourceExhaustedError, match=r"ps:0 at h:1 .* no room for 60 bytes more.*send less"):
+        handle.submit([large])
+    accepted.append(handle.submit([ADD]))
+    blocked.set()
+    for future in accepted:
+        future.result(10)
+    handle.close()
+
+
+def test_what_close_cannot_send_in_time_is_told_that_it_was_not_sent(
+    service: ScriptedService, caplog: pytest.LogCaptureFixture
+) -> None:
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def answer(batch: Batch) -> BatchReply:
+        arrived.set()
+        assert go_on.wait(10)
+        return succeed(batch)
+
+    service.answer = answer
+    handle = connected(make_handle(service, operation_timeout_s=0.01))
+    on_its_way, queued = handle.submit([ADD]), handle.submit([ADD])
+    assert arrived.wait(10)
+    with caplog.at_level(logging.WARNING):
+        handle.close()
+    assert "1 batches queued behind them are given up" in caplog.text
+    with pytest.raises(CancelledError, match="nothing of it was applied"):
+        queued.result(10)
+    go_on.set()
+    assert on_its_way.result(10)
+    assert len(service.batches) == 1
 
 
 def test_close_sends_what_is_queued_and_says_goodbye(handle: PsHandle, service: ScriptedService) -> None:

@@ -6,7 +6,13 @@ import random
 
 import pytest
 
-from ps_protocol.errors import DeadlineExceededError, InvalidArgumentError, ResourceExhaustedError, UnavailableError
+from ps_protocol.errors import (
+    DeadlineExceededError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+    ShardscopeError,
+    UnavailableError,
+)
 from worker_client.retry import Deadline, RetryPolicy
 
 
@@ -99,3 +105,29 @@ def test_a_try_gets_time_for_its_bytes_but_not_beyond_the_deadline(
     given: list[float] = []
     policy(clock).call(given.append, timeout_s=60, what="it", size_bytes=size_bytes)
     assert given == [seconds]
+
+
+def test_a_try_that_was_made_already_counts_as_the_first(clock: Clock) -> None:
+    tries: list[float] = []
+    first = UnavailableError("cut", retry_after_s=3)
+    told: list[str] = []
+    policy(clock).call(
+        tries.append, timeout_s=60, what="it", failure=first, on_failure=lambda error, _: told.append(error.message)
+    )
+    assert (len(tries), clock.pauses, told) == (1, [3], ["cut"])
+    with pytest.raises(DeadlineExceededError, match=r"after 1 tries in 0\.0 s waiting for the ps; last failure: cut"):
+        policy(clock).call(tries.append, timeout_s=2, what=lambda: "the ps", failure=first)
+    assert len(tries) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "is_worth_it"),
+    [
+        (UnavailableError("x"), True),
+        (DeadlineExceededError("x"), True),
+        (UnavailableError("x", retryable=False), False),
+        (InvalidArgumentError("x"), False),
+    ],
+)
+def test_what_is_worth_repeating(error: ShardscopeError, is_worth_it: bool) -> None:
+    assert RetryPolicy.is_worth_repeating(error) is is_worth_it

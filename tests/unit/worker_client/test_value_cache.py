@@ -17,10 +17,11 @@ from worker_client.graph import Graph
 from worker_client.initializers import zeros_initializer
 from worker_client.partitioners import fixed_size_partitioner
 from worker_client.session import Session
-from worker_client.value_cache import CachedValue, ValueCache
+from worker_client.value_cache import ValueCache
 from worker_client.variable_creation import new_variable
 from worker_client.variable_runtime import ClusterRuntime, PrivateRuntime
 from worker_client.variable_scope import get_variable, variable_scope
+from worker_client.versioned_value import VersionedValue
 
 
 @pytest.fixture(autouse=True)
@@ -229,7 +230,7 @@ def test_a_reply_that_was_overtaken_does_not_replace_a_newer_copy() -> None:
 
 def test_a_reply_without_a_tensor_stands_for_the_copy_it_was_asked_about() -> None:
     v, cache = cached_variable(), ValueCache()
-    asked = CachedValue(floats(4), 4)
+    asked = VersionedValue(floats(4), 4)
     cache.refreshed(v, None, Result(5, True, floats(5)))
     reply = cache.refreshed(v, asked, Result(4, True))
     assert isinstance(reply, Result)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any, cast
+from uuid import UUID, uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +25,13 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
+from worker_client.fanout import Routed
 from worker_client.values import IndexedSlices
 from worker_client.variable import Variable
 from worker_client.variable_definition import VariableDefinition
+from worker_client.versioned_value import Version
 
+STORE = uuid4()
 VALUE = np.arange(6, dtype=np.float32).reshape(3, 2)
 
 
@@ -42,7 +47,7 @@ class RecordingRunner:
         assert ps_task == 1
         self.operations.append(operation)
         self.expected.append(expected_reply_bytes)
-        tensor = VALUE.copy() if isinstance(operation, Read) else None
+        tensor = VALUE.copy() if isinstance(operation, Read) and operation.unless_version != 5 else None
         if isinstance(operation, Gather):
             tensor = VALUE[operation.indices]
         return Result(5, True, tensor)
@@ -51,6 +56,18 @@ class RecordingRunner:
         self.operations.append(operation)
         self.later.append(Future())
         return self.later[-1]
+
+    def run_all(self, routed: Sequence[Routed]) -> list[Result]:
+        return [
+            self.run(each.ps_task, each.operation, expected_reply_bytes=each.expected_reply_bytes) for each in routed
+        ]
+
+    def new_buffer(self, ps_task: int | None, size_bytes: int) -> None:
+        return None
+
+    def store(self, ps_task: int | None) -> UUID:
+        assert ps_task == 1
+        return STORE
 
 
 @pytest.fixture
@@ -207,3 +224,38 @@ def test_it_is_a_key_and_not_iterated(variable: Variable, runner: RecordingRunne
     with pytest.raises(TypeError, match="not iterable"):
         iter(variable)
     assert runner.operations == []
+
+
+def test_the_array_to_read_into_goes_along_if_a_transport_can_fill_it(
+    variable: Variable, runner: RecordingRunner
+) -> None:
+    out, other_order = np.empty((3, 2), np.float32), np.empty((2, 3), np.float32).T
+    for given in (out, other_order):
+        assert variable.read_value(out=given) is given
+        np.testing.assert_array_equal(given, VALUE)
+        assert variable.gather([1, 0, 2], out=given) is given
+        np.testing.assert_array_equal(given, VALUE[[1, 0, 2]])
+    assert [each.out is out for each in runner.operations] == [True, True, False, False]
+    assert [each.out for each in runner.operations[2:]] == [None, None]
+
+
+@pytest.mark.parametrize("out", [np.empty((3, 2)), np.empty((2, 2), np.float32), [[0.0, 0.0]] * 3])
+def test_an_array_that_does_not_fit_is_not_sent(variable: Variable, runner: RecordingRunner, out: Any) -> None:
+    for read in (variable.read_value, variable.numpy):
+        with pytest.raises(InvalidArgumentError, match="scope/v"):
+            read(out=out)
+    with pytest.raises(InvalidArgumentError, match="scope/v"):
+        variable.gather([0, 1, 2], out=out)
+    with pytest.raises(InvalidArgumentError, match="scope/v"):
+        variable.read_if_newer(None, out=out)
+    assert runner.operations == []
+
+
+def test_a_read_names_the_version_that_the_caller_has(variable: Variable, runner: RecordingRunner) -> None:
+    newest = variable.read_if_newer(None)
+    assert newest is not None
+    assert (newest.version, newest.version.store) == (5, STORE)
+    assert variable.read_if_newer(newest.version) is None
+    assert variable.read_if_newer(4) is not None
+    assert variable.read_if_newer(Version(5, uuid4())) is not None  # of a store that is gone
+    assert [each.unless_version for each in runner.operations] == [None, 5, 4, None]

@@ -17,7 +17,7 @@ from ps_protocol.errors import (
     ResourceExhaustedError,
     ShardscopeError,
 )
-from ps_protocol.frames import Assembler, cut
+from ps_protocol.frames import Assembler, pieces
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import (
     Batch,
@@ -32,13 +32,16 @@ from ps_protocol.operations import (
     VariableSpec,
 )
 from ps_protocol.v1 import batch_pb2, data_pb2
+from ps_server.byte_budget import ByteBudget
 from ps_server.parameter_server import ParameterServer
+from ps_server.transport.buffer_pool import BufferPool
 from ps_server.transport.grpc_data import DataServicer
 
 CLIENT = UUID(int=7)
 SPEC = VariableSpec("w", np.dtype(np.float32), (1_000_000,))
 ONES = InitializerSpec(Constant(1.0))
 DELTA = np.arange(1_000_000, dtype=np.float32)
+DELTA_SPEC = (DELTA.dtype, DELTA.shape)
 
 
 class Aborted(Exception):  # noqa: N818 - what abort raises is no error of ours
@@ -60,7 +63,8 @@ class Conversation:
 
     def __init__(self, staging_limit_bytes: int = 0):
         self.core = ParameterServer(cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0)
-        self.servicer = DataServicer(self.core, staging_limit_bytes=staging_limit_bytes)
+        self.buffers = BufferPool(2**30)
+        self.servicer = DataServicer(self.core, staging=ByteBudget(staging_limit_bytes), buffers=self.buffers)
         self.core.hello(CLIENT, "worker:0", timeout_s=0)
         self.sequence = 0
         self.core.exchange(self.batch(Declare(SPEC, ONES)), timeout_s=30)
@@ -75,7 +79,14 @@ class Conversation:
     def stream(
         self, frames: Iterable[data_pb2.RequestFrame], context: Context | None = None
     ) -> Iterator[data_pb2.ReplyFrame]:
-        return self.servicer.ExchangeStream(iter(frames), cast(grpc.ServicerContext, context or Context()))
+        """What the servicer answers; frames are those of the generated classes, as any gRPC client has them."""
+        requests = (frame.SerializeToString() for frame in frames)
+        replies = self.servicer.ExchangeStream(requests, cast(grpc.ServicerContext, context or Context()))
+        try:
+            for reply in replies:
+                yield data_pb2.ReplyFrame.FromString(reply)
+        finally:
+            replies.close()  # type: ignore[attr-defined]  # it is a generator
 
     def refusal(self, frames: Iterable[data_pb2.RequestFrame], context: Context | None = None) -> ShardscopeError:
         with pytest.raises(Aborted) as aborted:
@@ -86,7 +97,8 @@ class Conversation:
     def exchange(self, batch: Batch) -> BatchReply:
         header, buffers = message_codec.encode_batch(batch)
         request = data_pb2.ExchangeRequest(header=header, buffers=[bytes(each) for each in buffers])
-        reply = self.servicer.Exchange(request, cast(grpc.ServicerContext, Context()))
+        answer = self.servicer.Exchange(request.SerializeToString(), cast(grpc.ServicerContext, Context()))
+        reply = data_pb2.ExchangeReply.FromString(answer)
         return message_codec.decode_reply(reply.header, reply.buffers)
 
     @property
@@ -107,7 +119,7 @@ def frames_of(batch: Batch, chunk_size_bytes: int = CHUNK_SIZE_BYTES) -> list[da
     header, buffers = message_codec.encode_batch(batch)
     return [
         data_pb2.RequestFrame(header=header),
-        *(data_pb2.RequestFrame(data=chunk) for chunk in cut(buffers, chunk_size_bytes)),
+        *(data_pb2.RequestFrame(data=b"".join(parts)) for parts in pieces(buffers, chunk_size_bytes)),
     ]
 
 
@@ -115,10 +127,11 @@ def replies_in(frames: Iterable[data_pb2.ReplyFrame]) -> list[BatchReply]:
     replies: list[BatchReply] = []
     remaining = iter(frames)
     for first in remaining:
-        assembler = Assembler(message_codec.reply_layouts(first.header))
+        buffers = [memoryview(bytearray(each.size_bytes)) for each in message_codec.reply_layouts(first.header)]
+        assembler = Assembler(buffers)
         while assembler.missing_bytes:
-            assembler.feed(next(remaining).data)
-        replies.append(message_codec.decode_reply(first.header, assembler.buffers))
+            assembler.feed(memoryview(next(remaining).data))
+        replies.append(message_codec.decode_reply(first.header, buffers))
     return replies
 
 
@@ -285,6 +298,36 @@ def test_a_reply_that_is_not_read_keeps_its_room_and_no_more(conversation: Conve
     assert len(replies_in(small.stream(frames_of(small.batch(Read("w")))))) == 1
 
 
+def test_used_buffers_serve_the_next_batch(conversation: Conversation) -> None:
+    list(conversation.stream(frames_of(conversation.batch(add()))))
+    idle_bytes = conversation.buffers.idle_bytes
+    assert idle_bytes >= DELTA.nbytes
+    list(conversation.stream(frames_of(conversation.batch(add(-DELTA)))))
+    assert conversation.buffers.idle_bytes == idle_bytes
+    (read,) = conversation.core.exchange(conversation.batch(Read("w")), timeout_s=30).replies
+    assert isinstance(read, Result)
+    assert read.tensor is not None
+    np.testing.assert_array_equal(read.tensor, np.ones_like(DELTA))
+
+
+def test_a_buffer_that_became_a_value_is_not_used_again(conversation: Conversation) -> None:
+    conversation.core.exchange(conversation.batch(Declare(VariableSpec("v", *DELTA_SPEC), ONES)), timeout_s=30)
+    list(conversation.stream(frames_of(conversation.batch(Update("w", UpdateRule.ASSIGN, DELTA)))))
+    list(conversation.stream(frames_of(conversation.batch(Update("v", UpdateRule.ASSIGN_ADD, -DELTA)))))
+    (reply,) = replies_in(conversation.stream(frames_of(conversation.batch(Read("w"), Read("v")))))
+    for answer, value in zip(reply.replies, (DELTA, 1 - DELTA), strict=True):
+        assert isinstance(answer, Result)
+        assert answer.tensor is not None
+        np.testing.assert_array_equal(answer.tensor, value)
+
+
+def test_buffers_of_a_batch_that_is_broken_off_are_not_kept_by_it(conversation: Conversation) -> None:
+    conversation.refusal(frames_of(conversation.batch(add()))[:-1])
+    list(conversation.stream(frames_of(conversation.batch(add()))))
+    assert conversation.buffers.idle_bytes < 3 * DELTA.nbytes
+    assert conversation.version == 1
+
+
 # -- one message --------------------------------------------------------------------------------
 
 
@@ -301,7 +344,9 @@ def test_a_reply_too_large_for_one_message_is_refused_before_anything_is_applied
 def test_a_message_with_too_few_buffers_is_refused(conversation: Conversation) -> None:
     header, _ = message_codec.encode_batch(conversation.batch(add()))
     with pytest.raises(Aborted) as aborted:
-        conversation.servicer.Exchange(data_pb2.ExchangeRequest(header=header), cast(grpc.ServicerContext, Context()))
+        conversation.servicer.Exchange(
+            data_pb2.ExchangeRequest(header=header).SerializeToString(), cast(grpc.ServicerContext, Context())
+        )
     assert isinstance(aborted.value.error, InvalidArgumentError)
 
 

@@ -1,0 +1,162 @@
+"""The messages that carry tensors over gRPC, written and read by hand: protobuf on the wire, without its copies.
+
+``RequestFrame``, ``ReplyFrame``, ``ExchangeRequest`` and ``ExchangeReply`` of ``data.proto`` have the same two fields:
+1 is a header, which is a message, and 2 is bytes. In protobuf's encoding
+(https://protobuf.dev/programming-guides/encoding/) both are a tag, a length as a varint, and the content. So a chunk is
+written by joining its tag, its length and the memory of the tensors, once, and read as a view of what gRPC has
+received; the generated classes would copy it twice more on each side.
+
+Only the form that everybody writes is read by hand. Whatever else protobuf allows (unknown fields, fields repeated,
+missing or in another order) goes through the generated classes, which say what it means. All functions are safe to call
+from many threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Generic, TypeVar
+
+from google.protobuf.message import DecodeError
+
+from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.v1 import batch_pb2, data_pb2
+
+_HEADER_TAG: Final = 1 << 3 | 2  # field 1, length-delimited
+_BYTES_TAG: Final = 2 << 3 | 2  # field 2, length-delimited
+_MAX_LENGTH_BYTES: Final = 5  # of a varint below 2**35; no message is as long as that
+
+_Header = TypeVar("_Header", batch_pb2.BatchRequest, batch_pb2.BatchReply)
+
+
+def header_frame(header: batch_pb2.BatchRequest | batch_pb2.BatchReply) -> bytes:
+    """Returns the frame that holds a header."""
+    content = header.SerializeToString()
+    return _prefix(_HEADER_TAG, len(content)) + content
+
+
+def data_frame(parts: Sequence[memoryview]) -> bytes:
+    """Returns the frame that holds the bytes of ``parts``, end to end."""
+    return b"".join((_prefix(_BYTES_TAG, sum(map(len, parts))), *parts))
+
+
+def exchange_message(header: batch_pb2.BatchRequest | batch_pb2.BatchReply, buffers: Sequence[memoryview]) -> bytes:
+    """Returns the message that holds a header and all of its buffers."""
+    content = header.SerializeToString()
+    parts: list[bytes | memoryview] = [_prefix(_HEADER_TAG, len(content)), content]
+    for buffer in buffers:
+        parts.append(_prefix(_BYTES_TAG, len(buffer)))
+        parts.append(buffer)
+    return b"".join(parts)
+
+
+class FrameReader(Generic[_Header]):
+    """Reads the frames of one direction of a stream, and the messages of the same direction.
+
+    Args:
+        frame_type: ``RequestFrame`` or ``ReplyFrame``.
+        message_type: ``ExchangeRequest`` or ``ExchangeReply``.
+        header_type: Of the header in both.
+    """
+
+    def __init__(self, frame_type: type[Any], message_type: type[Any], header_type: type[_Header]):
+        self._frame_type = frame_type
+        self._message_type = message_type
+        self._header_type: type[Any] = header_type
+
+    def header(self, frame: bytes) -> _Header | None:
+        """Returns the header that a frame holds; None if it holds something else.
+
+        Raises:
+            InvalidArgumentError: It is no frame.
+        """
+        content = _only_field(frame, _HEADER_TAG)
+        if content is not None:
+            parsed: _Header = self._parsed(self._header_type, content)
+            return parsed
+        general = self._parsed(self._frame_type, frame)
+        header: _Header = general.header
+        return header if general.WhichOneof("frame") == "header" else None
+
+    def data(self, frame: bytes) -> memoryview | None:
+        """Returns the bytes that a data frame holds, mostly a view of it; None if it holds something else.
+
+        Raises:
+            InvalidArgumentError: It is no frame.
+        """
+        content = _only_field(frame, _BYTES_TAG)
+        if content is not None:
+            return content
+        general = self._parsed(self._frame_type, frame)
+        return memoryview(general.data) if general.WhichOneof("frame") == "data" else None
+
+    def message(self, message: bytes) -> tuple[_Header, list[memoryview]]:
+        """Returns header and buffers of a whole exchange in one message; the buffers mostly are views of it.
+
+        Raises:
+            InvalidArgumentError: It is no such message.
+        """
+        fields = _fields(message)
+        if fields and fields[0][0] == _HEADER_TAG and all(tag == _BYTES_TAG for tag, _ in fields[1:]):
+            return self._parsed(self._header_type, fields[0][1]), [content for _, content in fields[1:]]
+        general = self._parsed(self._message_type, message)
+        return general.header, [memoryview(buffer) for buffer in general.buffers]
+
+    @staticmethod
+    def _parsed(message_type: type[Any], data: bytes | memoryview) -> Any:
+        try:
+            return message_type.FromString(data)
+        except DecodeError as error:
+            raise InvalidArgumentError(
+                f"{len(data)} bytes were received that are no {message_type.__name__} of the contract: {error}"
+            ) from error
+
+
+REQUESTS: Final = FrameReader(data_pb2.RequestFrame, data_pb2.ExchangeRequest, batch_pb2.BatchRequest)
+REPLIES: Final = FrameReader(data_pb2.ReplyFrame, data_pb2.ExchangeReply, batch_pb2.BatchReply)
+
+
+def _prefix(tag: int, length: int) -> bytes:
+    prefix = bytearray((tag,))
+    while length > 0x7F:
+        prefix.append(length & 0x7F | 0x80)
+        length >>= 7
+    prefix.append(length)
+    return bytes(prefix)
+
+
+def _only_field(message: bytes, tag: int) -> memoryview | None:
+    """Returns the content of a message that is one length-delimited field with that tag; None if it is not."""
+    if not message or message[0] != tag:
+        return None
+    start, end = _content(message, 1)
+    return memoryview(message)[start:] if end == len(message) else None
+
+
+def _fields(message: bytes) -> list[tuple[int, memoryview]] | None:
+    """Returns tags and contents of a message of length-delimited fields numbered below 16; None if it is not one."""
+    view = memoryview(message)
+    fields: list[tuple[int, memoryview]] = []
+    position = 0
+    while position < len(message):
+        tag = message[position]
+        if tag not in (_HEADER_TAG, _BYTES_TAG):
+            return None
+        start, position = _content(message, position + 1)
+        if not start <= position <= len(message):
+            return None
+        fields.append((tag, view[start:position]))
+    return fields
+
+
+def _content(message: bytes, position: int) -> tuple[int, int]:
+    """Returns where the content begins and ends whose length is written at ``position``; an end of -1 if none is."""
+    length = 0
+    for shift in range(_MAX_LENGTH_BYTES):
+        if position + shift >= len(message):
+            break
+        byte = message[position + shift]
+        length |= (byte & 0x7F) << 7 * shift
+        if byte < 0x80:
+            start = position + shift + 1
+            return start, start + length
+    return position, -1

@@ -1,0 +1,219 @@
+"""Named places in the code where tests make things go wrong. Without a plan, which is the rule, they do nothing.
+
+A plan names places and what happens there: ``SHARDSCOPE_FAULTS="reply.send=drop@3; journal.commit=crash@5-5"``. Each
+entry is ``place=action[:seconds][@first[-last]]``, counted in passes of this process through the place, from 1; without
+a count every pass counts. What has fired is written to ``SHARDSCOPE_FAULT_LOG``, one JSON line each, so that a test can
+make sure that its fault was there.
+
+A delay and a crash may happen anywhere, a failure where the disk is written to. The places, and what else they can do:
+
+    request.send            client   drop: a batch is not sent; cut: half of it is, and the connection ends
+    request.received        ps       drop: a batch is not looked at, and its connection ends; duplicate: it is carried
+                                     out twice, and answered with what the second time gave
+    batch.before_log        ps       a batch is applied in memory, but not in the log
+    batch.after_log         ps       it is in the log, but nobody waits for that yet
+    journal.before_commit   ps       its record is written, but not safe
+    journal.after_commit    ps       its record is safe, but nobody knows
+    batch.before_reply      ps       it is safe, and is about to be answered
+    reply.send              ps       drop: a reply is not sent, and the connection ends; cut: half of it is
+    journal.new_file, journal.drop, snapshot.before_rename, snapshot.after_rename, snapshot.before_drop
+                            ps       a crash there leaves files that the next start has to make sense of
+
+``batch.*`` and ``journal.*`` are passed by tasks whose state survives their process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import json
+import logging
+import os
+import re
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_LOG = logging.getLogger(__name__)
+_ENTRY: Final = re.compile(r"([a-z_.]+)=([a-z]+)(?::(\d+(?:\.\d+)?))?(?:@(\d+)(?:-(\d+))?)?", re.ASCII)
+
+PLAN_VARIABLE: Final = "SHARDSCOPE_FAULTS"
+LOG_VARIABLE: Final = "SHARDSCOPE_FAULT_LOG"
+
+
+class Action(enum.StrEnum):
+    """What happens. The place itself carries out the first three, since only it knows how."""
+
+    DROP = "drop"
+    DUPLICATE = "duplicate"
+    CUT = "cut"
+    DELAY = "delay"
+    CRASH = "crash"
+    FAIL = "fail"
+
+
+class InjectedFaultError(OSError):
+    """What ``Action.FAIL`` raises, or who waits for what was lost: an error of the system, as the place would meet it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One entry of a plan.
+
+    Attributes:
+        place: Name of the fault point.
+        action: What happens there.
+        first: First pass that is hit, from 1.
+        last: Last one.
+        seconds: How long a delay is.
+    """
+
+    place: str
+    action: Action
+    first: int = 1
+    last: int = 2**63
+    seconds: float = 0.0
+
+    def is_due(self, place: str, number: int) -> bool:
+        """Whether it hits that pass through that place."""
+        return place == self.place and self.first <= number <= self.last
+
+
+class FaultPlan:
+    """Faults, and how often each place was passed. Thread-safe.
+
+    Args:
+        faults: What is to go wrong.
+        log_path: Where to write what has fired; empty for nowhere.
+    """
+
+    def __init__(self, faults: tuple[Fault, ...], log_path: str = ""):
+        self.faults = faults
+        self._log_path = log_path
+        self._lock = threading.Lock()  # guards: _passes, _fired
+        self._passes: Counter[str] = Counter()
+        self._fired: Counter[str] = Counter()
+
+    def fired(self, place: str) -> int:
+        """How often a fault was injected at a place."""
+        with self._lock:
+            return self._fired[place]
+
+    def reached(self, place: str) -> Action | None:
+        """Counts a pass; carries out what is due, or returns it for the place to carry out."""
+        with self._lock:
+            self._passes[place] += 1
+            number = self._passes[place]
+            due = next((each for each in self.faults if each.is_due(place, number)), None)
+            if due is None:
+                return None
+            self._fired[place] += 1
+        self._write_down(due, number)
+        match due.action:
+            case Action.DELAY:
+                time.sleep(due.seconds)
+            case Action.CRASH:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case Action.FAIL:
+                raise InjectedFaultError(f"a fault was injected at {place}")
+            case _:
+                return due.action
+        return None
+
+    def _write_down(self, fault: Fault, number: int) -> None:
+        _LOG.warning("fault injected at %s: %s", fault.place, fault.action)
+        if self._log_path:
+            line = json.dumps({"pid": os.getpid(), "place": fault.place, "action": fault.action, "pass": number})
+            with Path(self._log_path).open("a", encoding="utf-8") as log:
+                log.write(line + "\n")
+
+
+def parse_plan(text: str, log_path: str = "") -> FaultPlan:
+    """Reads a plan as the environment gives it.
+
+    Raises:
+        ValueError: It is malformed.
+    """
+    faults = []
+    for entry in filter(None, (each.strip() for each in text.split(";"))):
+        match = _ENTRY.fullmatch(entry)
+        if match is None or match[2] not in [str(action) for action in Action]:
+            actions = ", ".join(str(action) for action in Action)
+            raise ValueError(f"{entry!r} in {PLAN_VARIABLE} is not place=action[:seconds][@first[-last]] ({actions})")
+        place, action, seconds, first, last = match.groups()
+        faults.append(
+            Fault(
+                place,
+                Action(action),
+                int(first or 1),
+                int(last or first or 2**63),
+                float(seconds or 0),
+            )
+        )
+    return FaultPlan(tuple(faults), log_path)
+
+
+_plan: FaultPlan | None = None
+
+
+def fault_point(place: str) -> Action | None:
+    """Marks a place where a test may make something go wrong.
+
+    Returns:
+        What the place is to do wrong, or None: nearly always.
+
+    Raises:
+        InjectedFaultError: The plan says that the place fails.
+    """
+    return None if _plan is None else _plan.reached(place)
+
+
+def times_received(place: str) -> int:
+    """Marks a place where something has arrived; returns how often it counts as having done so: once, if not twice.
+
+    Raises:
+        InjectedFaultError: It was lost on its way.
+    """
+    match fault_point(place):
+        case None:
+            return 1
+        case Action.DUPLICATE:
+            return 2
+        case action:
+            raise lost(place, action)
+
+
+def lost(place: str, action: Action) -> InjectedFaultError:
+    """Returns (does not raise) what befalls who waits for something that a test has lost or cut."""
+    return InjectedFaultError(f"a fault was injected at {place}: {action}")
+
+
+def install_from_environment(environ: Mapping[str, str] = os.environ) -> None:
+    """Takes the plan of this process from the environment, and says so loudly, since it is only for tests.
+
+    A plan that is in force stays so, with its counts.
+
+    Raises:
+        ValueError: The plan is malformed.
+    """
+    global _plan  # noqa: PLW0603 - one plan for the process, set once at its start
+    text = environ.get(PLAN_VARIABLE, "")
+    if text and _plan is None:
+        _plan = parse_plan(text, environ.get(LOG_VARIABLE, ""))
+        _LOG.warning("faults will be injected on purpose, as %s says: %s", PLAN_VARIABLE, text)
+
+
+@contextlib.contextmanager
+def installed(plan: FaultPlan) -> Iterator[FaultPlan]:
+    """Has a plan in force inside the block, in all threads of this process; for tests."""
+    global _plan  # noqa: PLW0603 - as above
+    before, _plan = _plan, plan
+    try:
+        yield plan
+    finally:
+        _plan = before

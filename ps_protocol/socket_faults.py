@@ -1,0 +1,29 @@
+"""What tests make go wrong when a frame of the socket transport is about to be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ps_protocol.fault_points import Action, fault_point, lost
+from ps_protocol.socket_stream import Part, SocketStream
+
+
+def before_send(place: str, stream: SocketStream, parts: Sequence[Part], size_bytes: int) -> None:
+    """Marks a place where a frame is sent; without a plan of faults it does nothing.
+
+    Args:
+        place: Name of the fault point.
+        stream: Where the frame is to go.
+        parts: The frame.
+        size_bytes: Of all parts together.
+
+    Raises:
+        InjectedFaultError: The frame has been lost, or its first half sent; the connection is of no use any more.
+    """
+    action = fault_point(place)
+    if action is None:
+        return
+    if action is Action.CUT:
+        half = b"".join(parts)[: size_bytes // 2]
+        stream.send([half], len(half))
+    raise lost(place, action)

@@ -1,0 +1,282 @@
+"""The order of everything that changes a ps task, and the wait until it is safe.
+
+Whoever changes the state appends a record while it still holds the locks of what it changed, so that positions are the
+order of effects; then, holding nothing, it waits until the record is committed, that is, until every sink (the journal
+on disk, the backup task) has it. One thread hands the records to the sinks, all that have gathered at once: so one
+fsync serves every client that waits (group commit; J. Gray and A. Reuter, "Transaction Processing", 1993, 9.4.7).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError, UnavailableError
+from ps_server.records import LoggedRecord, Record
+
+_LOG = logging.getLogger(__name__)
+_RETRY_PAUSE_S: Final = 0.5
+
+
+class SinkUnavailableError(Exception):
+    """A sink cannot take records now and may later (the disk is full, the backup is away); the message says why."""
+
+
+class RecordSink(Protocol):
+    """A place where records are safe."""
+
+    @property
+    def name(self) -> str:
+        """What it is, for messages: "the journal in DIR"."""
+        ...
+
+    def write(self, records: Sequence[LoggedRecord]) -> None:
+        """Returns when all records are safe; they come in order, without gaps, never from two threads at once.
+
+        Raises:
+            SinkUnavailableError: None of them is kept; the same records will be offered again.
+        """
+        ...
+
+    def close(self) -> None:
+        """Gives back what it holds; no write follows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CommitLimits:
+    """What may wait to be committed.
+
+    Attributes:
+        queued_bytes: Bytes of records; a single larger one is let in when nothing else waits.
+        group_bytes: Bytes that are handed to the sinks at a time, unless one record is larger.
+    """
+
+    queued_bytes: int = 256 * 1024**2
+    group_bytes: int = 32 * 1024**2
+
+
+class Reservation:
+    """Room for one record, taken before anything is applied, so that what was applied can always be appended."""
+
+    __slots__ = ("_log", "size_bytes")
+
+    def __init__(self, log: CommitLog, size_bytes: int):
+        self._log: CommitLog | None = log
+        self.size_bytes = size_bytes
+
+    def append(self, record: Record) -> int:
+        """Appends the record and returns its position; quick, and called with the locks of what changed held."""
+        if self._log is None:
+            raise RuntimeError("this reservation has been used or given back")
+        log, self._log = self._log, None
+        return log._append(record, self.size_bytes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._log is not None:
+            self._log._give_back(self.size_bytes)
+            self._log = None
+
+
+@dataclass(slots=True)
+class _Queued:
+    logged: LoggedRecord
+    size_bytes: int
+
+
+class CommitLog:
+    """Numbers records and has them committed. Thread-safe.
+
+    Args:
+        sinks: Where records must be before they count as committed; with none they are committed at once. Owned.
+        last_position: Position of the newest record that is committed already.
+        limits: What may wait.
+        on_fatal: Called, from the thread that commits, with an error after which no sink can be trusted; it is meant to
+            end the process.
+    """
+
+    def __init__(
+        self,
+        sinks: Sequence[RecordSink],
+        *,
+        last_position: int = 0,
+        limits: CommitLimits | None = None,
+        on_fatal: Callable[[BaseException], None],
+    ):
+        self._sinks = tuple(sinks)
+        self._limits = CommitLimits() if limits is None else limits
+        self._on_fatal = on_fatal
+        # guards: all below; no other lock is taken under it. Locks of variables may be held when it is taken.
+        self._lock = threading.Lock()
+        self._arrived = threading.Condition(self._lock)
+        self._committed = threading.Condition(self._lock)
+        self._queue: deque[_Queued] = deque()
+        self._reserved_bytes = 0  # of records queued, being written or still to come
+        self._last_position = last_position
+        self._committed_position = last_position
+        self._obstacle = ""  # why nothing is being committed, if so
+        self._closing = False
+        self._writer = threading.Thread(target=self._write_groups, name="commit", daemon=True)
+        if self._sinks:
+            self._writer.start()
+
+    @property
+    def last_position(self) -> int:
+        """Position of the newest record appended."""
+        return self._last_position
+
+    @property
+    def committed_position(self) -> int:
+        """Position up to which everything is safe."""
+        return self._committed_position
+
+    @property
+    def obstacle(self) -> str:
+        """Why nothing is being committed just now; empty if it is."""
+        return self._obstacle
+
+    def reserve(self, size_bytes: int, timeout_s: float) -> Reservation:
+        """Waits for room for a record; called before anything is applied and with no lock held.
+
+        Raises:
+            ResourceExhaustedError: There was none in time; retryable.
+            UnavailableError: The task is ending.
+        """
+        with self._lock:
+            if self._sinks:
+                roomy = self._committed.wait_for(lambda: self._closing or self._has_room(size_bytes), timeout_s)
+                if self._closing:
+                    raise UnavailableError("the task is ending and takes no more updates; try again later")
+                if not roomy:
+                    raise self._no_room(timeout_s)
+            self._reserved_bytes += size_bytes
+        return Reservation(self, size_bytes)
+
+    def append(self, record: Record, size_bytes: int) -> int:
+        """Appends a record that nothing was reserved for; otherwise as ``Reservation.append``.
+
+        For records whose number follows from what was let in already, such as the declarations of a batch.
+        """
+        with self._lock:
+            self._reserved_bytes += size_bytes
+        return self._append(record, size_bytes)
+
+    def wait_committed(self, position: int, timeout_s: float) -> None:
+        """Waits until everything up to a position is safe; called with no lock held.
+
+        Raises:
+            DeadlineExceededError: It was not in time. It may still become so: what was applied is not lost by this.
+        """
+        if self._committed_position >= position:
+            return
+        with self._lock:
+            if not self._committed.wait_for(lambda: self._committed_position >= position, timeout_s):
+                raise DeadlineExceededError(
+                    f"the update is applied, but after {timeout_s:.1f} s it is not yet on {self._sink_names()}"
+                    f"{': ' + self._obstacle if self._obstacle else ''}; ask again for the answer"
+                )
+
+    def close(self, timeout_s: float) -> bool:
+        """Commits what was appended and ends; returns whether all of it was committed in time."""
+        with self._lock:
+            self._closing = True
+            self._arrived.notify_all()
+            self._committed.notify_all()
+        if self._sinks:
+            self._writer.join(timeout_s)
+            if self._writer.is_alive():
+                return False
+        for sink in self._sinks:
+            sink.close()
+        return True
+
+    # -- appending ----------------------------------------------------------------------------
+
+    def _append(self, record: Record, size_bytes: int) -> int:
+        with self._lock:
+            self._last_position += 1
+            position = self._last_position
+            if self._sinks:
+                self._queue.append(_Queued(LoggedRecord(position, record), size_bytes))
+                self._arrived.notify()
+            else:
+                self._committed_position = position
+                self._reserved_bytes -= size_bytes
+        return position
+
+    def _give_back(self, size_bytes: int) -> None:
+        with self._lock:
+            self._reserved_bytes -= size_bytes
+            self._committed.notify_all()
+
+    def _has_room(self, size_bytes: int) -> bool:
+        return not self._reserved_bytes or self._reserved_bytes + size_bytes <= self._limits.queued_bytes
+
+    def _no_room(self, timeout_s: float) -> ResourceExhaustedError:
+        why = self._obstacle or "it is slower than the updates come"
+        return ResourceExhaustedError(
+            f"{self._reserved_bytes} bytes of updates wait to be written to {self._sink_names()}, and there was no "
+            f"room for another in {timeout_s:.1f} s: {why}; nothing was applied",
+            retry_after_s=0.25,
+        )
+
+    def _sink_names(self) -> str:
+        return " and ".join(sink.name for sink in self._sinks)
+
+    # -- committing ---------------------------------------------------------------------------
+
+    def _write_groups(self) -> None:
+        try:
+            while group := self._next_group():
+                records = [queued.logged for queued in group]
+                for sink in self._sinks:
+                    self._write(sink, records)
+                with self._lock:
+                    self._committed_position = records[-1].position
+                    self._reserved_bytes -= sum(queued.size_bytes for queued in group)
+                    self._committed.notify_all()
+                del group, records  # or the last group's arrays would stay until the next
+        except BaseException as error:  # noqa: BLE001 - whatever it is, nothing can be promised any more
+            self._on_fatal(error)
+
+    def _next_group(self) -> list[_Queued]:
+        """Waits for records; an empty list ends the thread."""
+        group: list[_Queued] = []
+        with self._lock:
+            self._arrived.wait_for(lambda: self._queue or self._closing)
+            room = self._limits.group_bytes
+            while self._queue and (not group or self._queue[0].size_bytes <= room):
+                queued = self._queue.popleft()
+                room -= queued.size_bytes
+                group.append(queued)
+        return group
+
+    def _write(self, sink: RecordSink, records: Sequence[LoggedRecord]) -> None:
+        while True:
+            try:
+                sink.write(records)
+            except SinkUnavailableError as error:
+                self._report(f"{sink.name} takes no records: {error}")
+                with self._lock:
+                    # Also when closing: who waits is told in time, and the process ends by its own deadline.
+                    self._arrived.wait(_RETRY_PAUSE_S)
+                continue
+            if self._obstacle:
+                _LOG.warning("%s takes records again", sink.name)
+                self._obstacle = ""
+            return
+
+    def _report(self, obstacle: str) -> None:
+        if obstacle != self._obstacle:
+            _LOG.error("%s; updates wait", obstacle)
+            self._obstacle = obstacle

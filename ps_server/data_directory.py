@@ -1,0 +1,250 @@
+"""The directory of one task whose state survives its process: whose it is, in which form, and that nobody else uses it.
+
+DIR/ps-0/lock           held with flock(2) for the life of the process, so that even SIGKILL frees it
+DIR/ps-0/format.json    version of the form, task, number of ps tasks, incarnation of the store
+DIR/ps-0/journal-*      (``journal``)
+DIR/ps-0/snapshots/     (``snapshot_files``)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import platform
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final, Self
+from uuid import UUID, uuid4
+
+from ps_protocol.task_id import TaskId
+from ps_server.synced_files import replace_file, sync_directory
+
+_LOG = logging.getLogger(__name__)
+
+FORMAT_VERSION: Final = 1
+"""Of the directory as a whole; goes up when an older version could misread it."""
+
+_FORMAT_FILE: Final = "format.json"
+_LOCK_FILE: Final = "lock"
+_NETWORK_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre"})
+
+
+class DataDirectoryError(Exception):
+    """What is in a data directory cannot be used; the message says which file, why and what to do."""
+
+
+class DirectoryInUseError(DataDirectoryError):
+    """Another process holds the directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    format: int
+    task: str
+    ps_tasks: int
+    store_incarnation: str
+
+
+class DataDirectory:
+    """One task's directory, held until ``close`` or the end of the process. One thread at a time.
+
+    Made by ``open``.
+    """
+
+    def __init__(self, path: Path, lock: int, form: _Format, *, is_new: bool):
+        self._path = path
+        self._lock = lock
+        self._form = form
+        self._is_new = is_new
+
+    @classmethod
+    def open(cls, root: Path, *, task: TaskId, num_ps: int) -> DataDirectory:
+        """Takes a task's directory below ``root``, or makes it.
+
+        Args:
+            root: What the operator has given; tasks of one cluster may share it.
+            task: Whose it is.
+            num_ps: Ps tasks of the cluster; variables are placed by it, so that it must not change.
+
+        Raises:
+            DirectoryInUseError: Another process holds it.
+            DataDirectoryError: It is another task's or another cluster's, was written by a newer version, is damaged,
+                or cannot be written to.
+        """
+        path = root / f"{task.job}-{task.index}"
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = _locked(path)
+        except OSError as error:
+            raise DataDirectoryError(
+                f"the data directory {path} cannot be used: {error.strerror or error}; {task} needs a directory of a "
+                "local disk that it may write to"
+            ) from error
+        try:
+            return cls._opened(path, lock, task, num_ps)
+        except OSError as error:
+            os.close(lock)
+            raise DataDirectoryError(f"the data directory {path} cannot be used: {error.strerror or error}") from error
+        except BaseException:
+            os.close(lock)
+            raise
+
+    @classmethod
+    def _opened(cls, path: Path, lock: int, task: TaskId, num_ps: int) -> DataDirectory:
+        _warn_of_network(path)
+        content = _content(path)
+        is_new = content is None
+        if content is None:
+            form = _Format(FORMAT_VERSION, str(task), num_ps, str(uuid4()))
+            _write(path, form)
+            sync_directory(path.parent)
+        else:
+            form = _parsed(path, content)
+            _check_owner(path, form, task, num_ps)
+        return cls(path, lock, form, is_new=is_new)
+
+    @property
+    def path(self) -> Path:
+        """Where the task's files are."""
+        return self._path
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there was nothing before."""
+        return self._is_new
+
+    @property
+    def store_incarnation(self) -> UUID:
+        """Of the store whose state is here."""
+        return UUID(self._form.store_incarnation)
+
+    def renew_store_incarnation(self) -> UUID:
+        """Draws a new incarnation, since the state that will be served lacks acknowledged updates; it is on disk then.
+
+        Raises:
+            OSError: It could not be written; the old one stays.
+        """
+        form = replace(self._form, store_incarnation=str(uuid4()))
+        _write(self._path, form)
+        self._form = form
+        return self.store_incarnation
+
+    def close(self) -> None:
+        """Lets go of the directory."""
+        if self._lock >= 0:
+            lock, self._lock = self._lock, -1
+            os.close(lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+def _locked(path: Path) -> int:
+    """Returns a descriptor that holds the lock."""
+    lock = os.open(path / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(lock, 256, 0).decode("utf-8", "replace").strip() or "another process"
+            raise DirectoryInUseError(
+                f"the data directory {path} is held by {holder}; end that process first, or give this task another "
+                "directory"
+            ) from error
+        except OSError as error:
+            if error.errno in {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}:
+                raise DataDirectoryError(
+                    f"the file system of {path} has no locks ({error.strerror}), so that two tasks could destroy each "
+                    "other's state; use a local disk"
+                ) from error
+            raise
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"the process {os.getpid()} on {platform.node()}\n".encode(), 0)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _content(path: Path) -> bytes | None:
+    """Returns what is in the format file; None if the directory has nothing of a task in it."""
+    with contextlib.suppress(FileNotFoundError):
+        return (path / _FORMAT_FILE).read_bytes()
+    others = sorted(each.name for each in path.iterdir() if each.name != _LOCK_FILE and not each.name.startswith("."))
+    if others:
+        raise DataDirectoryError(
+            f"{path} holds {', '.join(others[:5])}, but no {_FORMAT_FILE}: it is no data directory, or it is damaged; "
+            "put the file back, or give the task an empty directory"
+        )
+    return None
+
+
+def _parsed(path: Path, content: bytes) -> _Format:
+    try:
+        fields = json.loads(content)
+        version = fields["format"]
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise DataDirectoryError(
+                f"{path} was written by a newer version of Shardscope (format {version}; this one knows "
+                f"{FORMAT_VERSION}); use that version"
+            )
+        form = _Format(int(version), fields["task"], int(fields["ps_tasks"]), fields["store_incarnation"])
+        TaskId.parse(form.task)
+        UUID(form.store_incarnation)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataDirectoryError(
+            f"{path / _FORMAT_FILE} is damaged ({error}); put back a copy of it, or give the task an empty directory"
+        ) from error
+    return form
+
+
+def _check_owner(path: Path, form: _Format, task: TaskId, num_ps: int) -> None:
+    if form.task != str(task):
+        raise DataDirectoryError(
+            f"{path} holds the state of {form.task}, but this is {task}; start it with the directory that was its own"
+        )
+    if form.ps_tasks != num_ps:
+        raise DataDirectoryError(
+            f"{path} belongs to a cluster of {form.ps_tasks} ps tasks, but this one has {num_ps}; its variables are "
+            f"spread over those. Start {form.ps_tasks} ps tasks, or use an empty directory"
+        )
+
+
+def _write(path: Path, form: _Format) -> None:
+    replace_file(path / _FORMAT_FILE, (json.dumps(asdict(form), indent=2) + "\n").encode())
+
+
+def _warn_of_network(path: Path) -> None:
+    kind = _file_system(path)
+    if kind in _NETWORK_FILE_SYSTEMS:
+        _LOG.warning(
+            "the data directory %s is on a network file system (%s), whose locks and syncs may not keep what they "
+            "promise when a host or the network fails; use a local disk",
+            path,
+            kind,
+        )
+
+
+def _file_system(path: Path) -> str:
+    """Returns the kind of the file system that a path is on, as /proc/self/mountinfo calls it; empty if not known."""
+    resolved, best, kind = path.resolve(), -1, ""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        fields = left.split()
+        if len(fields) > 4 and right:
+            point = Path(fields[4].replace("\\040", " "))
+            # Of several mounts on one point, the last hides the others.
+            if len(point.parts) >= best and resolved.is_relative_to(point):
+                best, kind = len(point.parts), right.split()[0]
+    return kind

@@ -1,0 +1,160 @@
+"""Carries out the batches of a task whose state survives its process: each mutating batch is one record.
+
+A batch locks all its variables, in the order of their names, before its first operation, and appends its record before
+it lets go of any (strict two-phase locking; P. Bernstein, V. Hadzilacos and N. Goodman, "Concurrency Control and
+Recovery in Database Systems", 1987, 3.2). So records are in the order of effects, a batch is in the journal whole or
+not at all, and carrying out the records again makes the same state. Nobody is shown what a crash could still take back:
+an answer leaves when everything that it depends on is committed.
+
+Declarations come first, whatever their place in the batch. They are safe to repeat, and so each is a record of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from uuid import UUID
+
+from ps_protocol.errors import ShardscopeError
+from ps_protocol.fault_points import fault_point
+from ps_protocol.operations import (
+    Array,
+    BatchReply,
+    CountUpTo,
+    Declare,
+    Describe,
+    Initialize,
+    Operation,
+    Reply,
+    Scatter,
+    Update,
+    UpdateRule,
+    tensors_of,
+)
+from ps_server.answers import keepsake
+from ps_server.batch_runner import BatchRunner
+from ps_server.commit_log import CommitLog, Reservation
+from ps_server.durable_store import DurableStore
+from ps_server.records import AppliedBatch
+
+_RECORD_BYTES = 512
+"""What a record takes beside its tensors, roughly, so that records without tensors are bounded as well."""
+
+_OPERATION_BYTES = 128
+
+_SMALL_OPERAND_BYTES = 64 * 1024
+
+
+class DurableBatches:
+    """Runs batches under the rules above. Thread-safe.
+
+    Args:
+        store: Holds the variables; its declarations are appended to the log by itself.
+        runner: Carries out single operations.
+        log: Where records go.
+        task: Name of the ps task, as "ps:0", for the errors.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, store: DurableStore, runner: BatchRunner, log: CommitLog, *, task: str, clock: Callable[[], float]
+    ):
+        self._store = store
+        self._runner = runner
+        self._log = log
+        self._task = task
+        self._clock = clock
+
+    def reserve(self, operations: Sequence[Operation], deadline_s: float) -> Reservation:
+        """Waits for room in the log; called before ``apply`` and outside the ledger, since it may be tried again.
+
+        Raises:
+            ResourceExhaustedError: There was none in time.
+        """
+        size_bytes = _RECORD_BYTES + _OPERATION_BYTES * len(operations)
+        size_bytes += sum(tensor.nbytes for operation in operations for tensor in tensors_of(operation))
+        return self._log.reserve(size_bytes, deadline_s - self._clock())
+
+    def apply(
+        self, client: UUID, sequence: int, operations: Sequence[Operation], deadline_s: float, room: Reservation
+    ) -> tuple[BatchReply, int]:
+        """Carries out a mutating batch; returns the reply and the position of its record, not committed yet."""
+        steps = [self._settled(operation, deadline_s) for operation in operations]
+        remaining = [step for step in steps if not isinstance(step, _Settled)]
+        with self._store.locked({operation.name for operation in remaining}) as variables:
+            answers = iter(self._runner.run(remaining, deadline_s).replies)
+            reply = BatchReply(tuple([step.reply if isinstance(step, _Settled) else next(answers) for step in steps]))
+            logged = tuple([_logged(operation, step) for operation, step in zip(operations, steps, strict=True)])
+            fault_point("batch.before_log")
+            position = room.append(AppliedBatch(client, sequence, logged, keepsake(reply)))
+            fault_point("batch.after_log")
+            for variable in variables:
+                variable.position = position
+        return reply, position
+
+    def read(self, operations: Sequence[Operation], deadline_s: float, *, lend_values: bool) -> BatchReply:
+        """Carries out a batch that changes nothing; returns when what it saw is committed.
+
+        Raises:
+            DeadlineExceededError: It was not in time.
+        """
+        reply = self._runner.run(operations, deadline_s, lend_values=lend_values)
+        position = self._store.newest_position({operation.name for operation in operations})
+        self._log.wait_committed(position, deadline_s - self._clock())
+        return reply
+
+    def _settled(self, operation: Operation, deadline_s: float) -> Operation | _Settled:
+        """Carries out a declaration; any other operation is returned, an initialisation anew as the assignment it is.
+
+        The initial value is so computed before any lock is taken, and the gate of a name never waited for under one.
+        """
+        if isinstance(operation, Initialize) and operation.overwrite:
+            if self._store.is_initialized(operation.name):
+                return self._assignment(operation)
+            operation = replace(operation, overwrite=False)
+        if isinstance(operation, Declare | Initialize):
+            return _Settled(self._runner.run([operation], deadline_s).replies[0])
+        missing = self._store.missing(operation.name)
+        if missing is None:
+            return operation
+        # Looked for once, here: a variable that came into being between this and the locks would not be locked.
+        missing.task = self._task
+        return _Settled(missing)
+
+    def _assignment(self, operation: Initialize) -> Operation | _Settled:
+        try:
+            value = self._store.first_value(operation)
+        except ShardscopeError as error:
+            error.task = self._task
+            return _Settled(error.with_traceback(None))
+        return Update(operation.name, UpdateRule.ASSIGN, value)
+
+
+class _Settled:
+    """The reply to an operation that has been carried out."""
+
+    __slots__ = ("reply",)
+
+    def __init__(self, reply: Reply):
+        self.reply = reply
+
+
+def _logged(operation: Operation, step: Operation | _Settled) -> Operation:
+    """Returns what of an operation has to be carried out again: a look at the variable stands for one that has not."""
+    match step:
+        case Update(value=value):
+            return replace(step, value=_lasting(value), encoded=None)
+        case Scatter(indices=indices, updates=updates):
+            return replace(step, indices=_lasting(indices), updates=_lasting(updates))
+        case CountUpTo():
+            return step
+        case _:
+            return Describe(operation.name)
+
+
+def _lasting(operand: Array) -> Array:
+    """Returns an operand that stays as it is when the batch's time has run out and its sender is told so.
+
+    Transports read small operands into memory that they use again at once; large ones have memory of their own.
+    """
+    return operand.copy() if operand.nbytes <= _SMALL_OPERAND_BYTES else operand

@@ -1,0 +1,138 @@
+"""A ps task whose state survives its process: from the data directory to serving, and back in good order."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ps_protocol.errors import ShardscopeError
+from ps_protocol.ps_service import DurabilityMode, DurabilityStatus
+from ps_server.commit_log import CommitLog, RecordSink
+from ps_server.parameter_server import ParameterServer
+from ps_server.recovery import Recovered, StateOnDisk
+from ps_server.snapshotter import AtIntervals, SnapshotPolicy, Snapshotter, WhenJournalIsLarge
+
+_LOG = logging.getLogger(__name__)
+
+_SNAPSHOT_TIMEOUT_S: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class DurableSettings:
+    """How a task's state is kept.
+
+    Attributes:
+        mode: Not ``NONE``.
+        data_dir: Where; each task has a directory of its own in it.
+        snapshot_interval_s: Seconds between two snapshots in the mode ``SNAPSHOT``.
+    """
+
+    mode: DurabilityMode
+    data_dir: Path
+    snapshot_interval_s: float
+
+
+class DurableTask:
+    """Keeps the state of a core on disk while it serves.
+
+    Made from a core that is still empty; the state has been brought back, and is kept from here on, when it is there.
+
+    Args:
+        core: Made with ``durable=True`` and the incarnation of ``state``.
+        state: Opened for this task. Owned from here on, also if this raises.
+        settings: How to keep it.
+        on_fatal: Called by another thread with an error after which nothing can be promised; ends the process.
+        more_sinks: Where records must be as well before they count as committed.
+        clock: Monotonic seconds.
+
+    Raises:
+        CorruptSnapshotError, CorruptJournalError, ReplayError: The state is damaged.
+        ResourceExhaustedError: The variables are beyond the memory limit.
+        OSError: The disk fails.
+    """
+
+    def __init__(
+        self,
+        core: ParameterServer,
+        state: StateOnDisk,
+        settings: DurableSettings,
+        *,
+        on_fatal: Callable[[BaseException], None],
+        more_sinks: Sequence[RecordSink] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        if core.durability is None:
+            raise ValueError("the core was not made to be durable")
+        self._state = state
+        self._mode = settings.mode
+        self._clock = clock
+        try:
+            self.recovered: Final[Recovered] = state.bring_back(core.durability, clock)
+        except BaseException:
+            state.close(ended_at=None)
+            raise
+        has_journal = settings.mode is DurabilityMode.JOURNAL
+        sinks = ((state.journal,) if has_journal else ()) + tuple(more_sinks)
+        self.log: Final = CommitLog(sinks, last_position=self.recovered.position, on_fatal=on_fatal)
+        core.durability.start(self.log)
+        policy: SnapshotPolicy = AtIntervals(settings.snapshot_interval_s)
+        if has_journal:
+            policy = WhenJournalIsLarge(state.journal, lambda: core.variable_bytes)
+        self.snapshotter: Final = Snapshotter(
+            core.durability.take_image,
+            state.files,
+            self.log,
+            policy,
+            last=self.recovered.snapshot,
+            journal=state.journal,
+            clock=clock,
+        )
+        core.state_lacks = self.recovered.lacks
+        core.durability_status = self.status
+        self.snapshotter.start()
+
+    def status(self) -> DurabilityStatus:
+        """How much would survive at this moment."""
+        last = self.snapshotter.last
+        return DurabilityStatus(
+            mode=self._mode,
+            last_position=self.log.last_position,
+            committed_position=self.log.committed_position,
+            snapshot_position=last.position if last else 0,
+            snapshot_bytes=last.size_bytes if last else 0,
+            snapshot_taken_at_s=last.taken_at_s if last else 0.0,
+            journal_bytes=self._state.journal.size_bytes if self._mode is DurabilityMode.JOURNAL else 0,
+            obstacle=self.log.obstacle or self.snapshotter.obstacle,
+        )
+
+    def close(self, *, drained: bool, timeout_s: float) -> bool:
+        """Ends keeping the state, which nobody changes any more; returns whether all that was acknowledged is on disk.
+
+        Args:
+            drained: Whether every batch that was accepted has been answered, so that nothing will be added.
+            timeout_s: Bound on waiting until the records there are have been written. A snapshot takes as long as it
+                takes.
+        """
+        deadline_s = self._clock() + timeout_s
+        is_kept = self.snapshotter.stop(_SNAPSHOT_TIMEOUT_S)
+        if self._mode is DurabilityMode.SNAPSHOT:
+            is_kept = is_kept and self._takes_last_snapshot()
+        is_kept = self.log.close(max(0.0, deadline_s - self._clock())) and is_kept
+        try:
+            self._state.close(ended_at=self.log.last_position if drained and is_kept else None)
+        except OSError as error:
+            _LOG.error("that the task has ended in good order could not be noted: %s", error)
+            return False
+        return is_kept
+
+    def _takes_last_snapshot(self) -> bool:
+        try:
+            self.snapshotter.snapshot()
+        except (OSError, ShardscopeError) as error:
+            _LOG.error("the last snapshot could not be taken, and updates since the one before are lost: %s", error)
+            return False
+        return True

@@ -1,0 +1,153 @@
+"""The thread of a ps process that tells the other ps tasks where it is, and on ps task 0 watches the leases."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from ps_protocol.cluster_spec import PS_JOB
+from ps_protocol.errors import AbortedError, ShardscopeError
+from ps_protocol.ps_service import MemberState, PsAddress
+from ps_protocol.task_id import TaskId
+from ps_server.leases import DEFAULT_LEASE_S, HEARTBEATS_PER_LEASE
+from ps_server.membership import Change
+from ps_server.parameter_server import ParameterServer
+
+_LOG = logging.getLogger(__name__)
+
+FIRST_PS: Final = str(TaskId(PS_JOB, 0))
+
+_WATCH_EVERY_S: Final = 0.25
+_CALL_TIMEOUT_S: Final = 1.0
+_STOP_TIMEOUT_S: Final = 5.0
+
+
+class PeerCalls(Protocol):
+    """``transport.peers.Peers``."""
+
+    def moved(self, address: PsAddress) -> None: ...
+
+    def announce(
+        self, address: PsAddress, host: str, pid: int, *, lease_s: float, age_s: float, timeout_s: float
+    ) -> tuple[list[PsAddress], list[ShardscopeError]]: ...
+
+    def leave(self, first_ps: str, address: PsAddress, *, timeout_s: float) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class PsHeartbeats:
+    """Announces a ps task at once and then three times in each lease, from ``start`` to ``stop``.
+
+    Args:
+        core: The ps task.
+        address: Where it is; its incarnation is that of the process.
+        peers: The other ps tasks; owned, and used by the thread alone.
+        lease_s: How long it may be silent before it counts as dead, in seconds; 0 for ever.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        core: ParameterServer,
+        address: PsAddress,
+        peers: PeerCalls,
+        *,
+        lease_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._core = core
+        self._address = address
+        self._peers = peers
+        self._lease_s = lease_s
+        self._clock = clock
+        self._started_s = clock()
+        self._host = socket.gethostname()
+        self._was_refused = False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Tells ps task 0 of the end, and waits for the thread for a few seconds."""
+        self._ended.set()
+        self._thread.join(_STOP_TIMEOUT_S)
+
+    def announce(self) -> None:
+        """Announces the ps task once, and takes over what the others know."""
+        age_s = self._clock() - self._started_s
+        try:
+            own = self._core.announce(
+                self._address, self._host, os.getpid(), lease_s=self._lease_s, age_s=age_s, timeout_s=_CALL_TIMEOUT_S
+            )
+        except AbortedError as error:  # another one has told this very process that it is this task now
+            return self._report([error])
+        for known in own:
+            self._peers.moved(known)
+        learned, failures = self._peers.announce(
+            self._address, self._host, os.getpid(), lease_s=self._lease_s, age_s=age_s, timeout_s=self._call_timeout_s
+        )
+        for each in learned:
+            if each.task != self._address.task:
+                self._learn(each)
+        return self._report(failures)
+
+    def watch(self) -> None:
+        """Names in the log, once each, the members that have died or come back."""
+        for change in self._core.member_changes():
+            _LOG.warning(describe(change))
+
+    @property
+    def _call_timeout_s(self) -> float:
+        return min(_CALL_TIMEOUT_S, self._interval_s)
+
+    @property
+    def _interval_s(self) -> float:
+        return (self._lease_s or DEFAULT_LEASE_S) / HEARTBEATS_PER_LEASE
+
+    def _learn(self, address: PsAddress) -> None:
+        try:
+            self._core.learn_address(address)
+        except ShardscopeError as error:
+            _LOG.debug("an address that cannot be: %s", error.message)
+
+    def _report(self, failures: list[ShardscopeError]) -> None:
+        for error in failures:
+            if isinstance(error, AbortedError) and not self._was_refused:
+                self._was_refused = True
+                _LOG.error("another process is this ps task: %s", error.message)
+            _LOG.debug("not announced: %s", error)
+
+    def _run(self) -> None:
+        try:
+            next_s = self._clock()
+            while not self._ended.is_set():
+                try:
+                    if self._clock() >= next_s:
+                        next_s = self._clock() + self._interval_s
+                        self.announce()
+                    self.watch()
+                except Exception:  # noqa: BLE001 - without heartbeats a ps that serves would count as dead
+                    _LOG.exception("a heartbeat of %s has failed; the next one comes", self._address.task)
+                self._ended.wait(min(_WATCH_EVERY_S, self._interval_s))
+            self._peers.leave(FIRST_PS, self._address, timeout_s=self._call_timeout_s)
+        finally:
+            self._peers.close()
+
+
+def describe(change: Change) -> str:
+    """What the log says of a member that has died or come back."""
+    member = change.member
+    steps = "" if TaskId.parse(member.task).job == PS_JOB else f", {member.step:,} steps"
+    who = f"{member.task} (pid {member.pid} on {member.host}{steps})"
+    if member.state is MemberState.DEAD:
+        return f"{who} is dead: not heard of for {change.silent_s:.1f} s, longer than its lease of {member.lease_s:g} s"
+    return f"{who} is back"

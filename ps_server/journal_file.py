@@ -1,0 +1,158 @@
+"""One file of the journal being written: records in an SQLite database, large ones in a plain file beside it.
+
+The tensor file is forced out before the row that refers to it is committed. So a row tells that its records are whole;
+SQLite, whose log is checksummed, cuts a row that was not committed; and whatever does not match its checksum has been
+damaged since.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from ps_protocol.fault_points import fault_point
+from ps_server import synced_files
+from ps_server.commit_log import SinkUnavailableError
+from ps_server.journal_frames import Row, lay_out
+from ps_server.records import LoggedRecord
+
+SUFFIXES: Final = (".sqlite", ".sqlite-wal", ".sqlite-shm", ".tensors")
+"""Of the files that one journal file consists of; without the first, the others mean nothing."""
+
+PAGE_BYTES: Final = 8192
+LOG_BYTES: Final = 4 * 1024**2
+"""Of SQLite's write-ahead log when it is carried over into the database and used again from its beginning."""
+
+_APPLICATION_ID: Final = 0x53485244  # "SHRD", for file(1)
+_INSERT: Final = "INSERT INTO commits (first, last, frames) VALUES (?, ?, ?)"
+_VECTOR_BUFFERS: Final = 512  # handed to one pwritev; the system takes at most 1024
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class JournalFile:
+    """A journal file that is written to. One thread at a time.
+
+    Args:
+        path: Of the database, as ``create`` has made it.
+    """
+
+    def __init__(self, path: Path):
+        self._tensors = os.open(path.with_suffix(".tensors"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self._tensor_bytes = os.fstat(self._tensors).st_size
+            self._database = _connect(path)
+        except BaseException:
+            os.close(self._tensors)
+            raise
+
+    @classmethod
+    def create(cls, path: Path) -> JournalFile:
+        """Makes a journal file, which appears under its name when it is complete; replaces one without records.
+
+        Raises:
+            SinkUnavailableError: The disk is full.
+        """
+        fresh = path.with_name(f".{path.stem}.new{path.suffix}")
+        with _full_disk_may_pass():
+            for suffix in SUFFIXES:
+                fresh.with_suffix(suffix).unlink(missing_ok=True)
+                path.with_suffix(suffix).unlink(missing_ok=True)
+            with contextlib.closing(_connect(fresh)) as database:
+                database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                database.execute("CREATE TABLE commits (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, frames BLOB)")
+            fault_point("journal.file_made")
+            fresh.rename(path)
+            fault_point("journal.file_named")
+            created = cls(path)
+            try:
+                created._database.execute("PRAGMA user_version = 1")  # so that the log is there when names are synced
+                synced_files.sync_directory(path.parent)
+            except BaseException:
+                created.close()
+                raise
+        return created
+
+    def append(self, records: Sequence[LoggedRecord]) -> None:
+        """Commits records; they are on disk when this returns.
+
+        Raises:
+            SinkUnavailableError: The disk is full; none of the records is kept.
+            OSError: Of the tensor file; nothing can be said of what is on disk.
+            sqlite3.Error: The same of the database.
+        """
+        layout = lay_out(records, self._tensor_bytes)
+        with _full_disk_may_pass():
+            try:
+                if layout.outside:
+                    _write_at(self._tensors, layout.outside, self._tensor_bytes)
+                    os.fdatasync(self._tensors)
+                fault_point("journal.before_commit")
+                self._insert(layout.rows)
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                os.ftruncate(self._tensors, self._tensor_bytes)  # gives back room that others may need
+                raise
+        self._tensor_bytes = layout.end
+
+    def close(self) -> None:
+        """Gives back descriptors; SQLite carries its log over into the database."""
+        os.close(self._tensors)
+        self._database.close()
+
+    def _insert(self, rows: Sequence[Row]) -> None:
+        values = [(row.first, row.last, row.frames) for row in rows]
+        if len(values) == 1:
+            # A statement of its own is a transaction of its own: one call, for which the GIL is let go once.
+            self._database.execute(_INSERT, values[0])
+            return
+        self._database.execute("BEGIN IMMEDIATE")
+        self._database.executemany(_INSERT, values)
+        self._database.execute("COMMIT")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Whoever has the journal file sees to it that one thread is in here at a time.
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")  # the directory is ours: no shared memory, no locks to take
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute(f"PRAGMA wal_autocheckpoint = {LOG_BYTES // PAGE_BYTES}")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _write_at(descriptor: int, buffers: Sequence[memoryview], offset: int) -> None:
+    waiting = [buffer for buffer in reversed(buffers) if len(buffer)]
+    while waiting:
+        written = os.pwritev(descriptor, waiting[: -_VECTOR_BUFFERS - 1 : -1], offset)
+        offset += written
+        while written:
+            buffer = waiting.pop()
+            if len(buffer) > written:
+                waiting.append(buffer[written:])
+                break
+            written -= len(buffer)
+
+
+@contextlib.contextmanager
+def _full_disk_may_pass() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
+            raise
+        raise SinkUnavailableError("the disk is full; free some of it") from error
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise SinkUnavailableError(f"{error.strerror}; free some of the disk, or raise the quota") from error

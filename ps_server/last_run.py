@@ -1,0 +1,58 @@
+"""What is known of the last run of a task whose state survives its process: how it was kept, and how the run ended.
+
+From that follows whether the state on disk is all that clients were told, or lacks updates that were acknowledged.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ps_protocol.ps_service import DurabilityMode
+from ps_server.synced_files import replace_file
+
+_LOG = logging.getLogger(__name__)
+_FILE: Final = "last_run.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """One run, from its beginning on.
+
+    Attributes:
+        mode: How the state was kept.
+        ended_at: Position of the last record, if the run ended in good order with all of the state on disk; else None.
+    """
+
+    mode: DurabilityMode
+    ended_at: int | None = None
+
+    def lacks_nothing(self, position: int) -> bool:
+        """Whether a state on disk that reaches up to ``position`` has all that the run acknowledged."""
+        return self.mode is DurabilityMode.JOURNAL or self.ended_at == position
+
+
+def read_last_run(directory: Path) -> LastRun | None:
+    """Returns what is noted of the last run; None if nothing is, or nothing that can be read."""
+    try:
+        content = json.loads((directory / _FILE).read_bytes())
+        ended_at = content["ended_at"]
+        return LastRun(DurabilityMode[content["mode"].upper()], None if ended_at is None else int(ended_at))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _LOG.warning("%s cannot be read (%s); the last run counts as one that was cut off", directory / _FILE, error)
+        return None
+
+
+def write_last_run(directory: Path, run: LastRun) -> None:
+    """Notes a run; it is on disk then.
+
+    Raises:
+        OSError: It could not be written; what was noted before stays.
+    """
+    content = {"mode": run.mode.name.lower(), "ended_at": run.ended_at}
+    replace_file(directory / _FILE, (json.dumps(content) + "\n").encode("ascii"))

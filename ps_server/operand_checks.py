@@ -1,0 +1,62 @@
+"""Errors about operands that do not fit a variable, in the same words for whole values and for rows."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Final, NoReturn
+
+import numpy as np
+
+from ps_protocol.dtype_traits import DTypeCategory, dtype_category
+from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError
+from ps_protocol.operations import Array, VariableSpec
+
+NUMBERS: Final = frozenset({DTypeCategory.INTEGER, DTypeCategory.FLOAT, DTypeCategory.COMPLEX})
+ORDERED: Final = frozenset({DTypeCategory.INTEGER, DTypeCategory.FLOAT})
+
+_PLURALS: Final = {
+    DTypeCategory.BOOL: "truth values",
+    DTypeCategory.INTEGER: "integers",
+    DTypeCategory.FLOAT: "floats",
+    DTypeCategory.COMPLEX: "complex numbers",
+    DTypeCategory.BYTES: "bytes",
+}
+
+
+@functools.cache
+def is_number(dtype: np.dtype[Any]) -> bool:
+    """Whether elements of this dtype can be added."""
+    return dtype_category(dtype) in NUMBERS
+
+
+def not_computable(spec: VariableSpec, operation: str) -> InvalidArgumentError:
+    """The error for arithmetic on what is no number, or for an order among complex numbers."""
+    return InvalidArgumentError(
+        f"variable {spec} holds {_PLURALS[dtype_category(spec.dtype)]}, for which there is no {operation}; "
+        f"use assign or scatter_update",
+        variable=spec.name,
+    )
+
+
+def refuse_operand(spec: VariableSpec, operation: str, operand: Array, expected: tuple[int, ...]) -> NoReturn:
+    """Says how an operand differs from what the operation needs.
+
+    Raises:
+        DTypeMismatchError: The operand has another dtype than the variable.
+        ShapeMismatchError: It has the dtype, but not the expected shape.
+    """
+    if operand.dtype != spec.dtype:
+        raise DTypeMismatchError(
+            f"variable {spec} is {dtype_label(spec.dtype)}, the value to {operation} is {dtype_label(operand.dtype)}; "
+            f"convert it first, e.g. with astype",
+            variable=spec.name,
+        )
+    raise ShapeMismatchError(
+        f"the value to {operation} has the shape {list(operand.shape)}; variable {spec} needs {list(expected)}",
+        variable=spec.name,
+    )
+
+
+def dtype_label(dtype: np.dtype[Any]) -> str:
+    """The dtype's name as messages give it."""
+    return dtype.name if dtype.isnative else f"{dtype.name} in foreign byte order"

@@ -1,0 +1,179 @@
+"""Brings the state of a ps task back from its data directory: the newest snapshot, then the records after it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from ps_protocol.ps_service import DurabilityMode
+from ps_protocol.task_id import TaskId
+from ps_server.data_directory import DataDirectory
+from ps_server.durability import Durability
+from ps_server.journal import Journal
+from ps_server.last_run import LastRun, read_last_run, write_last_run
+from ps_server.replay import ReplayError
+from ps_server.snapshot_files import SnapshotFiles, SnapshotInfo
+
+_LOG = logging.getLogger(__name__)
+
+_SNAPSHOTS: Final = "snapshots"
+_SHOW_EVERY_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was brought back.
+
+    Attributes:
+        position: Of the newest record in the state.
+        snapshot: Where the state was taken from; None if from nothing.
+        num_replayed: Records carried out again.
+        duration_s: How long it all took.
+        lacks: If updates that were acknowledged are missing: what there is, for those who miss them. Else empty.
+    """
+
+    position: int
+    snapshot: SnapshotInfo | None
+    num_replayed: int
+    duration_s: float
+    lacks: str
+
+
+class StateOnDisk:
+    """The state of one task on disk, opened and not yet brought back. Owns the directory and the journal.
+
+    Made by ``open``. One thread.
+
+    Attributes:
+        directory: Held until ``close``.
+        files: The snapshots.
+        journal: Ends with the newest record there is, of a snapshot or its own.
+        is_complete: Whether the state has every update that was acknowledged, so that its clients can go on.
+    """
+
+    def __init__(
+        self,
+        directory: DataDirectory,
+        files: SnapshotFiles,
+        journal: Journal,
+        *,
+        mode: DurabilityMode,
+        snapshot_position: int,
+        is_complete: bool,
+    ):
+        self.directory = directory
+        self.files = files
+        self.journal = journal
+        self.is_complete = is_complete
+        self._mode = mode
+        self._snapshot_position = snapshot_position
+
+    @classmethod
+    def open(cls, root: Path, *, task: TaskId, num_ps: int, mode: DurabilityMode) -> StateOnDisk:
+        """Takes the task's directory, and decides whose state is in it.
+
+        A state that may lack acknowledged updates gets a new incarnation, before anything can be served from it, so
+        that clients who know of those updates are told.
+
+        Args:
+            root: The data directory that the operator has given.
+            task: Whose state to bring back.
+            num_ps: Number of ps tasks in the cluster.
+            mode: How the state is to be kept from here on.
+
+        Raises:
+            DataDirectoryError: The directory cannot be used, or another process does.
+            CorruptJournalError: Records are missing.
+            OSError: The disk fails, or is full.
+        """
+        with ExitStack() as opened:
+            directory = opened.enter_context(DataDirectory.open(root, task=task, num_ps=num_ps))
+            files = SnapshotFiles(directory.path / _SNAPSHOTS)
+            files.remove_incomplete()
+            snapshot_position = max(files.positions(), default=0)
+            journal = Journal.open(directory.path, after=snapshot_position)
+            opened.callback(journal.close)
+            is_complete = _is_complete(directory, journal)
+            if not is_complete:
+                directory.renew_store_incarnation()
+            write_last_run(directory.path, LastRun(mode))
+            opened.pop_all()
+        return cls(directory, files, journal, mode=mode, snapshot_position=snapshot_position, is_complete=is_complete)
+
+    @property
+    def store_incarnation(self) -> UUID:
+        """Of the state."""
+        return self.directory.store_incarnation
+
+    def bring_back(self, durability: Durability, clock: Callable[[], float] = time.monotonic) -> Recovered:
+        """Puts the state into an empty core.
+
+        Raises:
+            CorruptSnapshotError, CorruptJournalError, ReplayError: It is damaged; the core must not serve.
+            ResourceExhaustedError: The variables are beyond the memory limit.
+            OSError: The disk fails.
+        """
+        began_s = shown_s = clock()
+        info = None
+        if self._snapshot_position:
+            image, info = self.files.read(self._snapshot_position)
+            durability.restore(image)
+            del image  # whose arrays are the store's
+        num_replayed = 0
+        for record in self.journal.replay(self._snapshot_position):
+            durability.replay(record)
+            num_replayed += 1
+            if clock() - shown_s > _SHOW_EVERY_S:
+                shown_s = clock()
+                _LOG.info("carrying out records again: at %d of %d", record.position, self.journal.last_position)
+        if durability.replayed_position != self.journal.last_position:
+            raise ReplayError(
+                f"{self.journal.name} ends with record {self.journal.last_position}, but only those up to "
+                f"{durability.replayed_position} could be read"
+            )
+        self.files.drop_before(self._snapshot_position)
+        position = self.journal.last_position
+        lacks = "" if self.is_complete else _origin(position, info)
+        return Recovered(position, info, num_replayed, clock() - began_s, lacks)
+
+    def close(self, *, ended_at: int | None) -> None:
+        """Gives all back.
+
+        Args:
+            ended_at: Position of the last record if all of the state is on disk and nothing will be added; else None.
+
+        Raises:
+            OSError: The good end could not be noted; it counts as none.
+        """
+        try:
+            self.journal.close()
+            if ended_at is not None:
+                write_last_run(self.directory.path, LastRun(self._mode, ended_at))
+        finally:
+            self.directory.close()
+
+
+def _is_complete(directory: DataDirectory, journal: Journal) -> bool:
+    """Whether the state on disk has every update that was acknowledged."""
+    if directory.is_new:
+        return True
+    run = read_last_run(directory.path)
+    if run is None or (run.mode is DurabilityMode.JOURNAL and run.ended_at is None and journal.was_absent):
+        return False
+    return run.lacks_nothing(journal.last_position)
+
+
+def _origin(recovered_position: int, snapshot: SnapshotInfo | None) -> str:
+    if recovered_position > (snapshot.position if snapshot else 0):
+        return f"it has its state up to record {recovered_position}, and what came after is lost"
+    if snapshot is None:
+        return "it had no snapshot yet, and all is lost"
+    taken_at = datetime.fromtimestamp(snapshot.taken_at_s, UTC)
+    return f"it has the state of its snapshot of {taken_at:%Y-%m-%d %H:%M:%S} UTC, and what came after is lost"

@@ -1,0 +1,104 @@
+"""Carries out records again, on the state that those before them made: after a restart, and on a backup task."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ps_protocol.errors import ShardscopeError
+from ps_protocol.operations import Describe, Operation, Reply, Result
+from ps_server.batch_runner import BatchRunner
+from ps_server.directory import Directory
+from ps_server.durable_store import DurableStore
+from ps_server.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed
+from ps_server.state_image import ClientImage
+from ps_server.update_ledger import UpdateLedger
+
+_FAR_AWAY_S: Final = 1e9  # nobody else is at work, so that nothing is waited for
+
+
+class ReplayError(Exception):
+    """A record does not fit the state that the records before it made; the message names its position."""
+
+
+class Replay:
+    """Applies records in order. One thread at a time, while nobody else changes the state.
+
+    Args:
+        store: Restored from an image, or empty.
+        runner: Carries out operations on it.
+        ledger: Likewise restored.
+        directory: Likewise; None on tasks that keep none.
+        now_s: The time, for the ledger.
+        position: Position of the newest record whose effect is in all of them.
+    """
+
+    def __init__(
+        self,
+        store: DurableStore,
+        runner: BatchRunner,
+        ledger: UpdateLedger,
+        directory: Directory | None,
+        *,
+        now_s: float,
+        position: int = 0,
+    ):
+        self._now_s = now_s
+        self._store = store
+        self._runner = runner
+        self._ledger = ledger
+        self._directory = directory
+        self.position = position
+
+    def apply(self, logged: LoggedRecord) -> None:
+        """Carries out the next record.
+
+        Raises:
+            ReplayError: It is not the next one, or does not do what it did the first time.
+        """
+        if logged.position != self.position + 1:
+            raise ReplayError(
+                f"record {logged.position} was found where {self.position + 1} should be: records between are missing"
+            )
+        record = logged.record
+        match record:
+            case AppliedBatch():
+                self._apply_batch(logged.position, record)
+            case Declared():
+                self._check(logged.position, record.operation, self._run(record.operation))
+                self._store.set_position(record.operation.name, logged.position)
+            case Placed():
+                self._place(logged.position, record)
+            case ClientJoined():
+                self._ledger.restore_client(ClientImage(record.client, record.task, 0, 0, ()), self._now_s)
+            case ClientLeft():
+                self._ledger.restore_departure(record.client, record.reason)
+        self.position = logged.position
+
+    def _apply_batch(self, position: int, record: AppliedBatch) -> None:
+        for operation, recorded in zip(record.operations, record.reply.replies, strict=True):
+            # What was refused has changed nothing, and what is only described here was carried out by other records.
+            if isinstance(recorded, Result) and not isinstance(operation, Describe):
+                reply = self._run(operation)
+                self._check(position, operation, reply)
+                if isinstance(reply, Result) and reply.version != recorded.version:
+                    raise ReplayError(
+                        f"record {position} took variable {operation.name} to version {recorded.version}, but takes it "
+                        f"to {reply.version} now"
+                    )
+                self._store.set_position(operation.name, position)
+        self._ledger.restore_answer(record.client, record.sequence, record.reply)
+
+    def _run(self, operation: Operation) -> Reply:
+        return self._runner.run([operation], _FAR_AWAY_S).replies[0]
+
+    @staticmethod
+    def _check(position: int, operation: Operation, reply: Reply) -> None:
+        if isinstance(reply, ShardscopeError):
+            raise ReplayError(
+                f"record {position} cannot be carried out again on variable {operation.name}: {reply.message}"
+            ) from reply
+
+    def _place(self, position: int, record: Placed) -> None:
+        if self._directory is None:
+            raise ReplayError(f"record {position} is of the directory, which this task does not keep")
+        self._directory.restore(record.placements)

@@ -1,0 +1,88 @@
+"""Where values lie in a safetensors file, and its header.
+
+The format: eight bytes with the size of the header as a little-endian integer, the header as JSON, then the tensors in
+C order, little-endian, without gaps (https://github.com/huggingface/safetensors, "Format"). It is written here and not
+by its library, which wants all tensors as bytes in memory at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from ps_protocol.operations import VariableSpec
+from ps_protocol.tensor_codec import dtype_name
+
+_ALIGNMENT: Final = 8
+_METADATA_KEY: Final = "__metadata__"
+_NAME_OF_DTYPE: Final = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint64": "U64",
+    "uint32": "U32",
+    "uint16": "U16",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ValuesLayout:
+    """A safetensors file that is to be written.
+
+    Attributes:
+        header: Its first bytes, up to the first tensor.
+        order: Of each tensor in the file, in turn, its index among the specs.
+        offsets: Where the tensor of each spec begins, counted from the beginning of the file.
+        size_bytes: Of the file.
+    """
+
+    header: bytes
+    order: tuple[int, ...]
+    offsets: tuple[int, ...]
+    size_bytes: int
+
+
+def values_layout(specs: Sequence[VariableSpec], metadata: dict[str, str]) -> ValuesLayout:
+    """Lays out a tensor for each spec; those with larger elements come first, so that each is aligned to its own.
+
+    A dtype that the format does not have is put down as the bytes of its elements, uint8 of shape [size in bytes].
+    """
+    order = sorted(range(len(specs)), key=lambda index: (-_alignment(specs[index].dtype), specs[index].name))
+    entries: dict[str, Any] = {_METADATA_KEY: metadata}
+    starts = [0] * len(specs)
+    end = 0
+    for index in order:
+        spec = specs[index]
+        starts[index], end = end, end + spec.size_bytes
+        name = _NAME_OF_DTYPE.get(dtype_name(spec.dtype))
+        entries[tensor_key(spec.name)] = {
+            "dtype": name or "U8",
+            "shape": list(spec.shape) if name else [spec.size_bytes],
+            "data_offsets": [starts[index], end],
+        }
+    text = json.dumps(entries, separators=(",", ":")).encode("ascii")
+    text += b" " * (-len(text) % _ALIGNMENT)
+    header = len(text).to_bytes(8, "little") + text
+    return ValuesLayout(header, tuple(order), tuple(len(header) + start for start in starts), len(header) + end)
+
+
+def tensor_key(name: str) -> str:
+    """Name of a variable's tensor in the file: its own, but for the one that the format keeps to itself."""
+    return name + "_" if name.startswith(_METADATA_KEY) else name
+
+
+def _alignment(dtype: np.dtype[Any]) -> int:
+    return dtype.itemsize if dtype_name(dtype) in _NAME_OF_DTYPE else 1

@@ -1,0 +1,163 @@
+"""The manifest of a snapshot: what is in its files and the checksums that show whether it still is."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.operations import PartitionSlice, VariableSpec
+from ps_protocol.tensor_codec import dtype_name, parse_layout
+
+FORMAT_VERSION: Final = 1
+
+
+class ManifestError(ValueError):
+    """The bytes are no manifest that this version can read; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredValue:
+    """One variable.
+
+    Attributes:
+        spec: What is fixed about it.
+        version: Updates applied to it.
+        initialized: Whether it has a value.
+        offset: Where in the file of values its bytes begin; 0 without a value.
+        crc32: Of its bytes.
+    """
+
+    spec: VariableSpec
+    version: int
+    initialized: bool
+    offset: int
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileSummary:
+    """One file, or its beginning: size in bytes and CRC-32."""
+
+    size_bytes: int
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A snapshot.
+
+    Attributes:
+        position: Newest record whose effect is in it.
+        taken_at_s: When, in seconds since the epoch.
+        variables: In the order of the image.
+        values_bytes: Size of the file of values.
+        values_header: The beginning of that file, before the first value.
+        ledger: The file of the ledger.
+    """
+
+    position: int
+    taken_at_s: float
+    variables: tuple[StoredValue, ...]
+    values_bytes: int
+    values_header: FileSummary
+    ledger: FileSummary
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Returns the file's bytes: JSON, always the same for the same manifest."""
+    content = {
+        "format_version": FORMAT_VERSION,
+        "position": manifest.position,
+        "taken_at_s": manifest.taken_at_s,
+        "values": {"size_bytes": manifest.values_bytes, "header": _encode_summary(manifest.values_header)},
+        "ledger": _encode_summary(manifest.ledger),
+        "variables": [_encode_variable(each) for each in manifest.variables],
+    }
+    return _with_checksum(content)
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """Returns the manifest that the file's bytes hold.
+
+    Raises:
+        ManifestError: They were changed, or come from a later version.
+    """
+    try:
+        document = json.loads(data)
+        content = document["content"]
+        version = content["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ManifestError(f"it is not what was written ({error})") from error
+    if _with_checksum(content) != data:
+        raise ManifestError("its checksum does not fit what it says")
+    if version != FORMAT_VERSION:
+        raise ManifestError(
+            f"it has the format {version}, but this version reads {FORMAT_VERSION}: run the version that wrote it"
+        )
+    try:
+        return _decode_content(content)
+    except (ValueError, KeyError, TypeError, InvalidArgumentError) as error:
+        raise ManifestError(f"an entry cannot be understood ({error})") from error
+
+
+def _with_checksum(content: dict[str, Any]) -> bytes:
+    text = json.dumps(content, indent=1)
+    document = {"crc32": zlib.crc32(text.encode("ascii")), "content": content}
+    return (json.dumps(document, indent=1) + "\n").encode("ascii")
+
+
+def _encode_summary(summary: FileSummary) -> dict[str, int]:
+    return {"size_bytes": summary.size_bytes, "crc32": summary.crc32}
+
+
+def _encode_variable(variable: StoredValue) -> dict[str, Any]:
+    spec = variable.spec
+    return {
+        "name": spec.name,
+        "dtype": dtype_name(spec.dtype),
+        "shape": list(spec.shape),
+        "slice": None if spec.slice is None else _encode_slice(spec.slice),
+        "version": variable.version,
+        "initialized": variable.initialized,
+        "offset": variable.offset,
+        "crc32": variable.crc32,
+    }
+
+
+def _encode_slice(part: PartitionSlice) -> dict[str, Any]:
+    return {"full_name": part.full_name, "full_shape": list(part.full_shape), "offset": list(part.offset)}
+
+
+def _decode_content(content: dict[str, Any]) -> Manifest:
+    return Manifest(
+        position=content["position"],
+        taken_at_s=content["taken_at_s"],
+        variables=tuple([_decode_variable(each) for each in content["variables"]]),
+        values_bytes=content["values"]["size_bytes"],
+        values_header=FileSummary(**content["values"]["header"]),
+        ledger=FileSummary(**content["ledger"]),
+    )
+
+
+def _decode_variable(content: dict[str, Any]) -> StoredValue:
+    layout = parse_layout(content["dtype"], content["shape"])
+    part = content["slice"]
+    return StoredValue(
+        spec=VariableSpec(
+            content["name"],
+            layout.dtype,
+            layout.shape,
+            None if part is None else _decode_slice(part),
+        ),
+        version=content["version"],
+        initialized=content["initialized"],
+        offset=content["offset"],
+        crc32=content["crc32"],
+    )
+
+
+def _decode_slice(content: dict[str, Any]) -> PartitionSlice:
+    return PartitionSlice(content["full_name"], tuple(content["full_shape"]), tuple(content["offset"]))

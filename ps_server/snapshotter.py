@@ -1,0 +1,223 @@
+"""Takes a snapshot of a ps task now and then, beside its work, and lets go of the records that it makes superfluous."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from ps_protocol.errors import ShardscopeError
+from ps_protocol.fault_points import fault_point
+from ps_server.snapshot_files import SnapshotFiles, SnapshotInfo
+from ps_server.state_image import StateImage
+
+_LOG = logging.getLogger(__name__)
+
+LEAST_JOURNAL_BYTES: Final = 256 * 1024**2
+"""A journal that is smaller than this is not worth a snapshot, however little the variables take."""
+
+_CUT_TIMEOUT_S: Final = 30.0
+_COMMIT_TIMEOUT_S: Final = 60.0
+
+
+class SnapshottedLog(Protocol):
+    """What the snapshotter needs of ``CommitLog``."""
+
+    @property
+    def last_position(self) -> int:
+        """Position of the newest record."""
+        ...
+
+    def wait_committed(self, position: int, timeout_s: float) -> None:
+        """Waits until all records up to it are safe; DeadlineExceededError if they are not in time."""
+        ...
+
+
+class TrimmedJournal(Protocol):
+    """What the snapshotter needs of ``Journal``. Called by another thread than the one that writes records."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes on disk."""
+        ...
+
+    def start_new_file(self, position: int) -> None:
+        """Has the records after a position written to another file, so that those before can be dropped."""
+        ...
+
+    def drop_before(self, position: int) -> None:
+        """Drops files that hold no record after ``position``."""
+        ...
+
+
+class SnapshotPolicy(Protocol):
+    """Says when a snapshot is due."""
+
+    def is_due(self, since_last_s: float) -> bool:
+        """Whether one should be taken, so many seconds after the last one or the start."""
+        ...
+
+
+class AtIntervals:
+    """A snapshot every so many seconds."""
+
+    def __init__(self, interval_s: float):
+        self._interval_s = interval_s
+
+    def is_due(self, since_last_s: float) -> bool:
+        return since_last_s >= self._interval_s
+
+
+class WhenJournalIsLarge:
+    """A snapshot when the journal takes more than the variables do, so that their sum bounds the disk.
+
+    Args:
+        journal: The journal.
+        variable_bytes: Returns what the variables take.
+        least_bytes: Size up to which a journal is left alone.
+    """
+
+    def __init__(
+        self, journal: TrimmedJournal, variable_bytes: Callable[[], int], least_bytes: int = LEAST_JOURNAL_BYTES
+    ):
+        self._journal = journal
+        self._variable_bytes = variable_bytes
+        self._least_bytes = least_bytes
+
+    def is_due(self, since_last_s: float) -> bool:  # noqa: ARG002 - time plays no part in it
+        return self._journal.size_bytes > max(self._least_bytes, self._variable_bytes())
+
+
+class Snapshotter:
+    """Takes snapshots on a thread of its own. Thread-safe.
+
+    A snapshot that fails (the disk is full, say) changes nothing: it is told in the log and in ``obstacle``, the one
+    before stays, and another is tried a while later.
+
+    Args:
+        take_image: Returns the state as of now, waiting so many seconds at most.
+        files: Where snapshots are.
+        log: Numbers the records.
+        policy: When one is due.
+        last: The one that the task was started from; None if from nothing.
+        journal: Where the records are; None if nowhere.
+        poll_s: Seconds between two looks at whether one is due.
+        retry_s: Seconds after a failure until the next try.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        take_image: Callable[[float], StateImage],
+        files: SnapshotFiles,
+        log: SnapshottedLog,
+        policy: SnapshotPolicy,
+        *,
+        last: SnapshotInfo | None = None,
+        journal: TrimmedJournal | None = None,
+        poll_s: float = 0.5,
+        retry_s: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._take_image = take_image
+        self._files = files
+        self._log = log
+        self._policy = policy
+        self._journal = journal
+        self._poll_s = poll_s
+        self._retry_s = retry_s
+        self._clock = clock
+        self._taking = threading.Lock()  # guards: the files; held while one snapshot is taken
+        self._last = last
+        self._last_try_s = clock()
+        self._obstacle = ""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
+
+    @property
+    def last(self) -> SnapshotInfo | None:
+        """The newest snapshot that is on disk."""
+        return self._last
+
+    @property
+    def obstacle(self) -> str:
+        """Why the last try failed; empty if it did not."""
+        return self._obstacle
+
+    def start(self) -> None:
+        """Begins to take snapshots when they are due."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Takes no more of itself; returns whether one that was being written was finished in time."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def snapshot(self) -> SnapshotInfo | None:
+        """Takes a snapshot now; returns it, or the last one if nothing has changed since (None: there is nothing).
+
+        Raises:
+            OSError: It could not be written.
+            DeadlineExceededError: Changes that had begun did not end in time, or their records are not yet safe.
+        """
+        with self._taking:
+            try:
+                self._take()
+            except Exception as error:
+                self._obstacle = f"no snapshot could be taken: {error}"
+                raise
+            finally:
+                self._last_try_s = self._clock()
+            self._obstacle = ""
+            return self._last
+
+    def _take(self) -> None:
+        if self._log.last_position == (self._last.position if self._last else 0):
+            return
+        began_s = self._clock()
+        # Not through a variable, which would keep the lent values until all are written.
+        info = self._files.write(self._cut(), self._wait_committed)
+        self._last = info
+        _LOG.info(
+            "took a snapshot of record %d: %d bytes in %.2f s", info.position, info.size_bytes, self._clock() - began_s
+        )
+        fault_point("snapshot.before_drop")
+        self._files.drop_before(info.position)
+        if self._journal is not None:
+            self._journal.drop_before(info.position)
+
+    def _cut(self) -> StateImage:
+        image = self._take_image(_CUT_TIMEOUT_S)
+        if self._journal is not None:
+            self._journal.start_new_file(image.position)
+        return image
+
+    def _wait_committed(self, position: int) -> None:
+        # A snapshot must not know of updates that the journal or the backup may yet lose.
+        self._log.wait_committed(position, _COMMIT_TIMEOUT_S)
+
+    def _run(self) -> None:
+        pause_s = self._poll_s
+        while not self._stopping.wait(pause_s):
+            pause_s = self._poll_s
+            if self._policy.is_due(self._clock() - self._last_try_s):
+                pause_s = self._poll_s if self._succeeds() else self._retry_s
+
+    def _succeeds(self) -> bool:
+        before = self._obstacle
+        try:
+            self.snapshot()
+        except (OSError, ShardscopeError):
+            if self._obstacle != before:
+                _LOG.warning("%s; updates go on, it is tried again every %.0f s", self._obstacle, self._retry_s)
+            return False
+        except Exception:  # noqa: BLE001 - the task must not end for it, and the state of before is on disk still
+            _LOG.exception("a snapshot failed; it is tried again every %.0f s", self._retry_s)
+            return False
+        if before:
+            _LOG.warning("snapshots can be taken again")
+        return True

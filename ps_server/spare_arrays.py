@@ -1,0 +1,82 @@
+"""Arrays that were values and will be again, since to take fresh memory costs more than to fill it."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from ps_protocol.operations import Array, VariableSpec
+from ps_server.lent_arrays import LendableArray
+
+_PAGE_BYTES: Final = 4096
+SMALL_BYTES: Final = 32 * 1024
+"""Up to here an array comes from memory that the allocator has at hand, and is copied faster than prepared or lent."""
+
+_Kind: TypeAlias = tuple[np.dtype[Any], tuple[int, ...]]
+
+
+def prepared_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Returns a new array whose memory is there: the kernel gives large ones page by page when first written to."""
+    array = np.empty(shape, dtype)
+    if array.nbytes > SMALL_BYTES:
+        array.reshape(-1).view(np.uint8)[::_PAGE_BYTES] = 0
+    return array
+
+
+class SpareArrays:
+    """Keeps replaced values for later ones of the same dtype and shape, within a limit. Thread-safe.
+
+    A spare may still be lent; it is given out again only when it no longer is. The oldest kinds give way to new ones.
+
+    Args:
+        limit_bytes: The most that spares take together.
+    """
+
+    def __init__(self, limit_bytes: int):
+        self._limit_bytes = limit_bytes
+        # guards: all below; no other lock is taken under it
+        self._lock = threading.Lock()
+        self._spares: OrderedDict[_Kind, list[LendableArray]] = OrderedDict()
+        self._used_bytes = 0
+
+    @property
+    def used_bytes(self) -> int:
+        return self._used_bytes
+
+    def take(self, spec: VariableSpec) -> Array:
+        """Returns an array of a variable's dtype and shape for the caller to fill, its memory at hand.
+
+        Raises:
+            MemoryError: There is no spare, and no memory for a new one.
+        """
+        kind = (spec.dtype, spec.shape)
+        with self._lock:
+            for position, spare in enumerate(self._spares.get(kind, ())):
+                if not spare.is_lent:
+                    return self._remove(kind, position).array
+        return prepared_array(spec.shape, spec.dtype)
+
+    def keep(self, spare: LendableArray) -> None:
+        """Keeps an array that nobody but its borrowers uses any more, if it fits the limit."""
+        if spare.array.nbytes > self._limit_bytes:
+            return
+        kind = (spare.array.dtype, spare.array.shape)
+        given_up = []  # freed after the lock is released: to give memory back to the system takes time
+        with self._lock:
+            self._spares.setdefault(kind, []).append(spare)
+            self._spares.move_to_end(kind)
+            self._used_bytes += spare.array.nbytes
+            while self._used_bytes > self._limit_bytes:
+                given_up.append(self._remove(next(iter(self._spares)), 0))
+
+    def _remove(self, kind: _Kind, position: int) -> LendableArray:
+        """With the lock held."""
+        spares = self._spares[kind]
+        spare = spares.pop(position)
+        if not spares:
+            del self._spares[kind]
+        self._used_bytes -= spare.array.nbytes
+        return spare

@@ -1,0 +1,66 @@
+"""All that a ps task must know to go on after a restart, as of one position in the order of its records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from ps_protocol.operations import Array, VariableSpec
+from ps_protocol.ps_service import Placement
+from ps_server.answers import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class VariableImage:
+    """One variable.
+
+    Attributes:
+        spec: What is fixed about it.
+        value: None if it has not been initialised. Read-only: a lent value, which no update changes.
+        version: Updates applied since it was initialised.
+    """
+
+    spec: VariableSpec
+    value: Array | None
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientImage:
+    """What the ledger remembers of one client.
+
+    Attributes:
+        client: Its incarnation.
+        task: Its task, as "worker:1".
+        newest: Highest sequence that was applied.
+        forgotten_up_to: Answers up to here are no longer remembered.
+        answers: The remembered ones, by sequence, ascending.
+    """
+
+    client: UUID
+    task: str
+    newest: int
+    forgotten_up_to: int
+    answers: tuple[tuple[int, Answer], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StateImage:
+    """One ps task.
+
+    Attributes:
+        position: Newest record whose effect is in it; the effects of all up to it are, of none after it.
+        variables: By name.
+        clients: Those that the ledger knows.
+        departed: Clients that have gone and may not come back, and why; oldest first.
+        placements: What the directory has recorded, in that order; of ps task 0 only.
+    """
+
+    position: int
+    variables: tuple[VariableImage, ...]
+    clients: tuple[ClientImage, ...]
+    departed: tuple[tuple[UUID, str], ...] = ()
+    placements: tuple[Placement, ...] = ()
+
+
+EMPTY_STATE = StateImage(0, (), ())

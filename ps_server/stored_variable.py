@@ -1,0 +1,75 @@
+"""One variable as the store holds it."""
+
+from __future__ import annotations
+
+import threading
+
+from ps_protocol.errors import FailedPreconditionError
+from ps_protocol.operations import Array, Result, VariableSpec
+from ps_server.lent_arrays import LendableArray
+
+
+class StoredVariable:
+    """A spec, a value and its version. Its users take the lock.
+
+    Args:
+        spec: Fixed from here on.
+        value: The initial value, in C order and the variable's own; None for none yet.
+    """
+
+    __slots__ = ("_lendable", "lock", "position", "size_bytes", "spec", "value", "version")
+
+    def __init__(self, spec: VariableSpec, value: Array | None):
+        self.spec = spec
+        self.size_bytes = spec.size_bytes
+        # guards: version, value and its elements, what of it is lent, and position. Whether `value` is None may be
+        # asked without it: once it is not, it stays so. Re-entrant, since a batch may hold it around its operations.
+        self.lock = threading.RLock()
+        self.value = value
+        self.version = 0
+        self.position = 0  # of the newest record that is about it, on a task that keeps records
+        self._lendable: LendableArray | None = None
+
+    # -- with the lock held -------------------------------------------------------------------
+
+    def lend(self) -> Array:
+        """Returns a read-only view of the value, which must be there and not empty."""
+        if self._lendable is None:
+            self._lendable = LendableArray(self.initialized_value())
+        return self._lendable.lend()
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether somebody holds a view of the value, so that its elements must stay as they are."""
+        return self._lendable is not None and self._lendable.is_lent
+
+    def replace(self, value: Array) -> LendableArray:
+        """Puts another array in the place of the value, which must be there; returns that, which may be lent."""
+        before = self._lendable or LendableArray(self.initialized_value())
+        self.value = value
+        self._lendable = None
+        return before
+
+    def initialized_value(self) -> Array:
+        """Returns the value; FailedPreconditionError if there is none."""
+        if self.value is None:
+            raise uninitialized(self.spec)
+        return self.value
+
+    def updated(self) -> Result:
+        """Counts an update; returns the result of one."""
+        self.version += 1
+        return Result(self.version, True)
+
+    # -- without it ---------------------------------------------------------------------------
+
+    def result(self, *, with_spec: bool) -> Result:
+        """Version and state."""
+        with self.lock:
+            return Result(self.version, self.value is not None, None, self.spec if with_spec else None)
+
+
+def uninitialized(spec: VariableSpec) -> FailedPreconditionError:
+    return FailedPreconditionError(
+        f"variable {spec} has not been initialised; run its initializer or assign to it first", variable=spec.name
+    )

@@ -1,0 +1,125 @@
+"""Files that are on disk when their writer says so: written in pieces, checksummed on the way, forced out.
+
+What is written reaches the disk a piece at a time, not all at the end: a file system such as ext4 makes an fsync of one
+file wait for data of others that it has put off, and the journal's must stay short.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from ps_protocol.tensor_codec import Buffer
+
+PIECE_BYTES: Final = 4 * 1024**2
+"""What is checksummed, and then written or read, at a time: the second finds it in the processor's cache."""
+
+_UNSYNCED_BYTES: Final = 32 * 1024**2
+_BUFFER_BYTES: Final = 1024**2
+
+
+class SyncedWriter:
+    """Writes a new file from its beginning to its end. One thread.
+
+    Args:
+        path: Of the file, which must not exist.
+        size_bytes: What it will have; the room is taken now, so that a full disk is known before anything is written.
+
+    Raises:
+        OSError: There is no room, or the file cannot be made.
+    """
+
+    def __init__(self, path: Path, size_bytes: int = 0):
+        self._raw = io.FileIO(path, "xb")
+        self._file = io.BufferedWriter(self._raw, _BUFFER_BYTES)
+        self._unsynced_bytes = 0
+        try:
+            if size_bytes:
+                os.posix_fallocate(self._file.fileno(), 0, size_bytes)
+        except BaseException:
+            self._raw.close()
+            raise
+
+    def write(self, data: Buffer, crc: int = 0) -> int:
+        """Appends bytes; returns their CRC-32, going on from the one given."""
+        view = memoryview(data)
+        for start in range(0, len(view), PIECE_BYTES):
+            piece = view[start : start + PIECE_BYTES]
+            crc = zlib.crc32(piece, crc)
+            self._file.write(piece)
+            self._unsynced_bytes += len(piece)
+            if self._unsynced_bytes >= _UNSYNCED_BYTES:
+                self._force_out()
+        return crc
+
+    def close(self) -> None:
+        """Returns when all is on disk."""
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        finally:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._raw.close()  # what is still buffered is not to be kept, and perhaps cannot be
+
+    def _force_out(self) -> None:
+        self._file.flush()
+        os.fdatasync(self._file.fileno())
+        self._unsynced_bytes = 0
+
+
+def read_into(descriptor: int, target: memoryview, offset: int, crc: int = 0) -> int:
+    """Fills ``target`` from a place in a file; returns the CRC-32 of what was read, going on from the one given.
+
+    Safe from many threads.
+
+    Raises:
+        EOFError: The file ends before.
+        OSError: It cannot be read.
+    """
+    for start in range(0, len(target), PIECE_BYTES):
+        piece = target[start : start + PIECE_BYTES]
+        done = 0
+        while done < len(piece):
+            count = os.preadv(descriptor, [piece[done:]], offset + start + done)
+            if not count:
+                raise EOFError(f"the file ends at byte {offset + start + done}")
+            done += count
+        crc = zlib.crc32(piece, crc)
+    return crc
+
+
+def sync_directory(path: Path) -> None:
+    """Returns when the names in a directory are on disk, as they are now."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Puts a small file in the place of another, or of none, whole or not at all.
+
+    Raises:
+        OSError: It cannot be written; the one before is still there.
+    """
+    fresh = path.with_name(f".{path.name}.tmp")
+    fresh.unlink(missing_ok=True)
+    with SyncedWriter(fresh) as writer:
+        writer.write(content)
+    fresh.replace(path)
+    sync_directory(path.parent)

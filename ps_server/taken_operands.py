@@ -1,0 +1,45 @@
+"""Operands that may be kept as values, instead of a copy of them, when their sender has no more use for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from ps_protocol.operations import Array, Operation, tensors_of
+
+_SLACK_BYTES: Final = 64 * 1024
+"""How much more memory than its own an operand may keep alive: a header beside it, or the rest of a page."""
+
+
+def can_become_value(operand: Array) -> bool:
+    """Whether an array is laid out as a value is, and keeps no more memory alive than one.
+
+    Its memory must belong to Python: an array's own, or a bytearray's. What was mapped may be written to by others.
+    """
+    flags = operand.flags
+    if type(operand) is not np.ndarray or not (flags.c_contiguous and flags.writeable and flags.aligned):
+        return False
+    owner = _owner(operand)
+    if isinstance(owner, np.ndarray):
+        return owner.flags.owndata and owner.nbytes <= operand.nbytes + _SLACK_BYTES
+    return isinstance(owner, bytearray) and len(owner) <= operand.nbytes + _SLACK_BYTES
+
+
+def share_memory(operations: Sequence[Operation]) -> bool:
+    """Whether two of the tensors that operations carry come from the same memory: no two variables may share it."""
+    owners = [id(_owner(tensor)) for operation in operations for tensor in tensors_of(operation)]
+    return len(set(owners)) < len(owners)
+
+
+def _owner(array: Array) -> object:
+    """Returns the object at the end of the chain of views."""
+    owner: object = array
+    while True:
+        if isinstance(owner, np.ndarray) and owner.base is not None:
+            owner = owner.base
+        elif isinstance(owner, memoryview):
+            owner = owner.obj
+        else:
+            return owner

@@ -1,0 +1,74 @@
+"""Large buffers that have been used before, so that the next batch does not pay for their pages again.
+
+A fresh buffer of 100 MB costs more in page faults than the copy into it.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+POOLED_FROM_BYTES: Final = 256 * 1024
+"""Smaller buffers come from memory that the allocator has at hand."""
+
+_GRANULE_BYTES: Final = 64 * 1024
+_REFERENCES_OF_THE_LAST_HOLDER: Final = 3  # the list, the loop's variable and getrefcount's argument
+
+
+class BufferPool:
+    """Keeps buffers that are given back, up to a limit; the ones used last are used next. Thread-safe.
+
+    Args:
+        limit_bytes: The most that idle buffers may take together.
+    """
+
+    def __init__(self, limit_bytes: int):
+        self._limit_bytes = limit_bytes
+        # guards: _idle, _idle_bytes; no other lock is taken under it
+        self._lock = threading.Lock()
+        self._idle: list[npt.NDArray[np.uint8]] = []  # the one given back last is at the end
+        self._idle_bytes = 0
+
+    @property
+    def idle_bytes(self) -> int:
+        """Bytes of the buffers that wait to be used."""
+        return self._idle_bytes
+
+    def take(self, size_bytes: int) -> npt.NDArray[np.uint8]:
+        """Returns a buffer of at least that size, its content undefined.
+
+        Raises:
+            MemoryError: There is none.
+        """
+        capacity = -(-size_bytes // _GRANULE_BYTES) * _GRANULE_BYTES
+        with self._lock:
+            for position in range(len(self._idle) - 1, -1, -1):
+                if self._idle[position].size == capacity:
+                    self._idle_bytes -= capacity
+                    return self._idle.pop(position)
+            # What is kept for others makes way, so that the new buffer does not come on top of it.
+            self._shed(self._limit_bytes - capacity)
+        return np.empty(capacity, np.uint8)
+
+    def give_back(self, buffers: list[npt.NDArray[np.uint8]]) -> None:
+        """Takes back those buffers that nobody else holds, and empties the list.
+
+        Whether somebody does is known from the count of references: a tensor that the store has kept as a value is a
+        view of its buffer, and so counts. The caller must have dropped its own views.
+        """
+        free = [each for each in buffers if sys.getrefcount(each) <= _REFERENCES_OF_THE_LAST_HOLDER]
+        buffers.clear()
+        with self._lock:
+            for buffer in free:
+                self._idle.append(buffer)
+                self._idle_bytes += buffer.size
+            self._shed(self._limit_bytes)
+
+    def _shed(self, limit_bytes: int) -> None:
+        """With the lock held: drops the buffers that were used longest ago until the rest fit."""
+        while self._idle and self._idle_bytes > limit_bytes:
+            self._idle_bytes -= self._idle.pop(0).size

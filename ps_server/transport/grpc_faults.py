@@ -1,0 +1,40 @@
+"""What tests make go wrong with batches over gRPC; without a plan of faults nothing does.
+
+A call that a fault ends has the status that gRPC itself gives to one whose connection broke.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ps_protocol import fault_points
+from ps_protocol.errors import UnavailableError
+from ps_protocol.fault_points import Action, InjectedFaultError, fault_point
+
+
+def times_received() -> int:
+    """How often a batch that has come counts as having done so.
+
+    Raises:
+        UnavailableError: It counts as lost on its way.
+    """
+    try:
+        return fault_points.times_received("request.received")
+    except InjectedFaultError as fault:
+        raise UnavailableError(str(fault)) from fault
+
+
+def sent(frames: Iterator[bytes]) -> Iterator[bytes]:
+    """Returns the frames of a reply as far as they are sent.
+
+    Raises:
+        UnavailableError: None is sent, or no more.
+    """
+    action = fault_point("reply.send")
+    return frames if action is None else _cut(list(frames), action)
+
+
+def _cut(frames: list[bytes], action: Action) -> Iterator[bytes]:
+    if action is Action.CUT:
+        yield from frames[: (len(frames) + 1) // 2]
+    raise UnavailableError(str(fault_points.lost("reply.send", action)))

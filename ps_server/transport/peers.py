@@ -1,0 +1,95 @@
+"""A ps task's calls to the other ps tasks: it tells them where it is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import grpc
+
+from ps_protocol import channel_options, service_codec, status
+from ps_protocol.cluster_spec import PS_JOB
+from ps_protocol.errors import ShardscopeError
+from ps_protocol.ps_service import PsAddress
+from ps_protocol.task_id import TaskId
+from ps_protocol.v1 import membership_pb2, membership_pb2_grpc
+
+_LOG = logging.getLogger(__name__)
+
+
+class Peers:
+    """The other ps tasks of the cluster. To be used by one thread.
+
+    Args:
+        addresses: Where each of them is, by its name, as the cluster spec says.
+    """
+
+    def __init__(self, addresses: dict[str, str]):
+        self._addresses = dict(addresses)
+        self._channels: dict[str, grpc.Channel] = {}
+
+    def moved(self, address: PsAddress) -> None:
+        """Is told where a ps task is; without effect for one that is no peer."""
+        if self._addresses.get(address.task, address.address) != address.address:
+            self._addresses[address.task] = address.address
+            self._close(address.task)
+
+    def announce(
+        self, address: PsAddress, host: str, pid: int, *, lease_s: float, age_s: float, timeout_s: float
+    ) -> tuple[list[PsAddress], list[ShardscopeError]]:
+        """Tells all at once where this task is.
+
+        Returns:
+            What they know of ps tasks, and why those failed that have not answered.
+        """
+        request = membership_pb2.AnnounceRequest(
+            address=service_codec.encode_ps_address(address), host=host, pid=pid, lease_s=lease_s, age_s=age_s
+        )
+        calls = [
+            (task, membership_pb2_grpc.MembershipStub(self._channel(task)).Announce.future(request, timeout=timeout_s))
+            for task in self._addresses
+        ]
+        learned: list[PsAddress] = []
+        failures: list[ShardscopeError] = []
+        for task, call in calls:
+            try:
+                learned += [service_codec.decode_ps_address(each) for each in call.result().addresses]
+            except grpc.RpcError as error:
+                failures.append(status.from_rpc_error(error, task=task, address=self._addresses[task]))
+            except ShardscopeError as error:
+                failures.append(error)
+        return learned, failures
+
+    def leave(self, first_ps: str, address: PsAddress, *, timeout_s: float) -> None:
+        """Tells ps task 0, if it is a peer, that this task has ended in good order; a ps 0 that is gone is no error."""
+        if first_ps not in self._addresses:
+            return
+        request = membership_pb2.LeaveRequest(task=address.task, incarnation=address.incarnation.bytes)
+        try:
+            membership_pb2_grpc.MembershipStub(self._channel(first_ps)).Leave(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            _LOG.debug("%s was not told of the end: %s", first_ps, error)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        for task in list(self._channels):
+            self._close(task)
+
+    def _channel(self, task: str) -> grpc.Channel:
+        channel = self._channels.get(task)
+        if channel is None:
+            channel = self._channels[task] = grpc.insecure_channel(
+                self._addresses[task], options=channel_options.client_options()
+            )
+        return channel
+
+    def _close(self, task: str) -> None:
+        channel = self._channels.pop(task, None)
+        if channel is not None:
+            channel.close()
+
+
+def peers_of(task: str, addresses: Sequence[str]) -> Peers:
+    """Returns the other ps tasks, given the addresses of all in the order of the tasks."""
+    names = [str(TaskId(PS_JOB, index)) for index in range(len(addresses))]
+    return Peers({name: address for name, address in zip(names, addresses, strict=True) if name != task})

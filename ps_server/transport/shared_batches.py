@@ -1,0 +1,203 @@
+"""Batches whose tensors lie in shared memory, for one connection of the socket transport.
+
+The client may write to that memory at any time. So the ps looks at nothing in it twice: what is checked before it is
+used (indices, integer divisors, initial values) is copied out first. Floating-point operands are used where they lie;
+a client that changes them meanwhile spoils its own update and nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+import numpy as np
+
+from ps_protocol import message_codec
+from ps_protocol.dtype_traits import DTypeCategory, dtype_category
+from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.initializer_spec import InitializerSpec, Value
+from ps_protocol.large_copies import copy_bytes
+from ps_protocol.operations import Array, Batch, Declare, Gather, Initialize, Operation, Scatter, Update, tensors_of
+from ps_protocol.segments import INLINE_LIMIT_BYTES, Region, encode_regions, packed_offsets
+from ps_protocol.socket_frames import FrameKind, encode_prefix
+from ps_protocol.tensor_codec import TensorLayout
+from ps_protocol.v1 import batch_pb2
+from ps_server.transport.segments import SegmentRegistry
+from ps_server.transport.staging import StagingRoom
+
+_USED_IN_PLACE: Final = (DTypeCategory.FLOAT, DTypeCategory.COMPLEX)
+_NOTHING: Final = memoryview(b"")
+
+
+class SharedBatches:
+    """What one connection needs to take and answer batches in shared memory. Used by one thread at a time.
+
+    Args:
+        registry: Holds the segments of all clients.
+        client: The one at the other end.
+    """
+
+    def __init__(self, registry: SegmentRegistry, client: UUID):
+        self._registry = registry
+        self._client = client
+        self._grant = registry.grant(client)
+
+    def answer_segment_request(self, sock: socket.socket, asked: Region) -> None:
+        """Makes a segment and sends it, or takes one back and says so.
+
+        Args:
+            sock: A Unix socket in blocking mode, with a bound on sending.
+            asked: Segment 0 and a size to make one, or a segment's number and no size to give it back.
+
+        Raises:
+            ResourceExhaustedError: There is no memory to share.
+            InvalidArgumentError: It asks for something else.
+            OSError: The connection is broken; no segment is left.
+        """
+        if asked.segment and not asked.size_bytes:
+            self._grant.release(asked.segment)
+            sock.sendall(_segment_reply(asked))
+            return
+        if asked.segment:
+            raise InvalidArgumentError(f"{asked.size_bytes} bytes of segment {asked.segment} were asked for")
+        with self._grant.new_segment(asked.size_bytes) as (segment, descriptor):
+            reply = _segment_reply(Region(segment.number, 0, segment.size_bytes))
+            sent = socket.send_fds(sock, [reply], [descriptor])
+            if sent < len(reply):
+                sock.sendall(reply[sent:])
+
+    def operands(self, layouts: Sequence[TensorLayout], regions: Sequence[Region]) -> SharedOperands:
+        """Returns a request's tensors, which lie in shared memory.
+
+        Args:
+            layouts: What the header of the request announces.
+            regions: Where the client says that they are.
+
+        Raises:
+            InvalidArgumentError: The regions do not fit the tensors or the segments.
+            UnavailableError: The client has no such segment.
+        """
+        if len(layouts) != len(regions):
+            raise InvalidArgumentError(
+                f"the batch has {len(layouts)} tensors, but says of {len(regions)} where they are"
+            )
+        for layout, region in zip(layouts, regions, strict=True):
+            if layout.size_bytes != region.size_bytes:
+                raise InvalidArgumentError(
+                    f"a tensor {layout.dtype}{list(layout.shape)} has {layout.size_bytes} bytes, but its region "
+                    f"{region.size_bytes}"
+                )
+        buffers = [
+            self._registry.bytes_of(self._client, region) if region.size_bytes else _NOTHING for region in regions
+        ]
+        return SharedOperands(buffers, sum([layout.decoded_bytes for layout in layouts]))
+
+    def reply_room(self, region: Region) -> memoryview | None:
+        """Returns the memory that the client offers for a reply, or None if it offers none.
+
+        Raises:
+            InvalidArgumentError: It is not aligned or not inside its segment.
+            UnavailableError: The client has no such segment.
+        """
+        return self._registry.bytes_of(self._client, region) if region.size_bytes else None
+
+    def close(self) -> None:
+        """Drops the segments that this connection asked for."""
+        self._grant.close()
+
+
+@dataclass(frozen=True, slots=True)
+class SharedOperands:
+    """The tensors of a request in shared memory.
+
+    Attributes:
+        buffers: Their bytes; they keep the memory mapped.
+        decoded_bytes: Memory that it takes to turn those in a lossy form into numbers.
+    """
+
+    buffers: list[memoryview]
+    decoded_bytes: int
+
+    def batch(self, header: batch_pb2.BatchRequest, room: StagingRoom) -> Batch:
+        """Returns the batch that they belong to, with room for what of it is copied.
+
+        Raises:
+            InvalidArgumentError: The header is malformed.
+            ResourceExhaustedError: There is no room.
+        """
+        room.take(self.decoded_bytes, "the batch's tensors")
+        batch = message_codec.decode_batch(header, self.buffers)
+        copied_bytes = private_bytes(batch)
+        if not copied_bytes:
+            return batch
+        room.take(copied_bytes, "copies of the batch's indices and integers")
+        return with_private_operands(batch)
+
+
+def put_reply(buffers: Sequence[memoryview], room: memoryview) -> bool:
+    """Copies the tensors of a reply into the room that the client offered, if that is worth it and they fit.
+
+    Args:
+        buffers: Bytes of the tensors.
+        room: Where to put them, one behind the other, each aligned as ``packed_offsets`` says.
+
+    Returns:
+        Whether they are there now.
+    """
+    sizes = [len(buffer) for buffer in buffers]
+    offsets, end = packed_offsets(sizes)
+    if end > len(room) or sum(sizes) < INLINE_LIMIT_BYTES:
+        return False
+    target = np.frombuffer(room, np.uint8)
+    for buffer, offset, size in zip(buffers, offsets, sizes, strict=True):
+        copy_bytes(target[offset : offset + size], np.frombuffer(buffer, np.uint8))
+    return True
+
+
+def private_bytes(batch: Batch) -> int:
+    """Bytes of the copies that ``with_private_operands`` makes, so that there can be room for them first."""
+    return sum(tensor.nbytes for each in batch.operations for tensor in tensors_of(each) if _is_private(each, tensor))
+
+
+def with_private_operands(batch: Batch) -> Batch:
+    """Returns the batch with copies of those tensors that must not change once they have been checked."""
+    return dataclasses.replace(batch, operations=tuple([_with_private_operands(each) for each in batch.operations]))
+
+
+def _is_private(operation: Operation, tensor: Array) -> bool:
+    operand: Array | None = None
+    if isinstance(operation, Update):
+        operand = operation.value
+    elif isinstance(operation, Scatter):
+        operand = operation.updates
+    return tensor is not operand or dtype_category(tensor.dtype) not in _USED_IN_PLACE
+
+
+def _with_private_operands(operation: Operation) -> Operation:
+    def private(tensor: Array) -> Array:
+        return tensor.copy() if _is_private(operation, tensor) else tensor
+
+    match operation:
+        case Update(value=value):
+            return dataclasses.replace(operation, value=private(value))
+        case Scatter(indices=indices, updates=updates):
+            return dataclasses.replace(operation, indices=private(indices), updates=private(updates))
+        case Gather(indices=indices):
+            return dataclasses.replace(operation, indices=private(indices))
+        case (
+            Declare(initializer=InitializerSpec(kind=Value(array=array)) as initializer)
+            | Initialize(initializer=InitializerSpec(kind=Value(array=array)) as initializer)
+        ):
+            return dataclasses.replace(
+                operation, initializer=dataclasses.replace(initializer, kind=Value(private(array)))
+            )
+        case _:
+            return operation
+
+
+def _segment_reply(region: Region) -> bytes:
+    return encode_prefix(FrameKind.SEGMENT_REPLY, header_bytes=0, num_locations=1) + encode_regions([region])

@@ -1,0 +1,82 @@
+"""Where the socket transport listens, and what its sockets are set to."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import sys
+from typing import Final
+from uuid import uuid4
+
+from ps_protocol.channel_options import KEEPALIVE_INTERVAL_S, KEEPALIVE_TIMEOUT_S
+
+_LOG = logging.getLogger(__name__)
+
+_BACKLOG: Final = 1024
+_HAS_ABSTRACT_SOCKETS: Final = sys.platform == "linux"
+
+
+def listen_tcp(host: str, port: int) -> list[socket.socket]:
+    """Listens on every address that a host name stands for, all on one port."""
+    listeners: list[socket.socket] = []
+    failure: OSError | None = None
+    found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, kind, protocol, _, address in dict.fromkeys(found):
+        try:
+            listener = socket.socket(family, kind, protocol)
+        except OSError as error:  # the kernel has no such family
+            failure = error
+            continue
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(len(found) > 1))
+            listener.bind((address[0], port, *address[2:]))
+            listener.listen(_BACKLOG)
+            listener.setblocking(False)
+        except OSError as error:
+            listener.close()
+            failure = error
+            continue
+        listeners.append(listener)
+        port = port or listener.getsockname()[1]
+    if not listeners:
+        raise failure or OSError(f"{host} stands for no address")
+    return listeners
+
+
+def listen_unix() -> socket.socket | None:
+    """Listens on a Unix socket that only this host can reach and that leaves no file; None where there is no such."""
+    if not _HAS_ABSTRACT_SOCKETS:
+        return None
+    try:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:  # a sandbox may forbid it; there still is TCP
+        _LOG.info("no Unix socket is offered: %s", error)
+        return None
+    listener.bind(f"\0shardscope-{uuid4()}")
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def prepare(connection: socket.socket) -> None:
+    """Sets what TCP needs: small frames at once, and to notice a peer whose machine is gone."""
+    if connection.family == getattr(socket, "AF_UNIX", None):
+        return
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_INTERVAL_S)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_TIMEOUT_S // 2)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
+
+
+def peer_name(connection: socket.socket) -> str:
+    with contextlib.suppress(OSError):
+        address = connection.getpeername()
+        if isinstance(address, tuple):
+            return f"{address[0]}:{address[1]}"
+        return "a Unix socket"
+    return "an address that is gone"

@@ -1,0 +1,393 @@
+"""One connection of the socket transport, as the ps sees it: requests in, replies out, one after the other.
+
+A batch is staged whole before the core sees it, so that a client that breaks off has changed nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final, TypeAlias
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.message import DecodeError
+
+from ps_protocol import header_bytes, message_codec
+from ps_protocol.error_codec import encode_error
+from ps_protocol.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+    ShardscopeError,
+    UnavailableError,
+)
+from ps_protocol.fault_points import times_received
+from ps_protocol.operations import Batch
+from ps_protocol.segments import Region, decode_regions
+from ps_protocol.socket_faults import before_send
+from ps_protocol.socket_frames import (
+    FLAG_CLOSING,
+    FLAG_SHARED,
+    LOCATION_BYTES,
+    PREFIX_BYTES,
+    FrameKind,
+    FramePrefix,
+    encode_prefix,
+    parse_prefix,
+)
+from ps_protocol.socket_stream import SCRATCH_BYTES, ConnectionEnded, Part, SocketStream
+from ps_protocol.v1 import batch_pb2
+from ps_server.byte_budget import ByteBudget
+from ps_server.parameter_server import ParameterServer
+from ps_server.rpc_boundary import internal_error
+from ps_server.transport.buffer_pool import POOLED_FROM_BYTES, BufferPool
+from ps_server.transport.shared_batches import SharedBatches, put_reply
+from ps_server.transport.staging import StagingRoom
+
+_LOG = logging.getLogger(__name__)
+
+STALL_TIMEOUT_S: Final = 20.0
+"""Longest that a client may send nothing in the middle of a frame, or take nothing of a reply."""
+
+SLOWEST_BYTES_PER_S: Final = 1e6
+"""A frame that comes or leaves more slowly than this, over the whole of it, ends the connection."""
+
+_UNSTAGED_BYTES: Final = SCRATCH_BYTES
+"""Batches and replies up to here need no room of their own: there are not more of them than threads."""
+
+_COPIED_BYTES: Final = 16 * 1024
+"""Tensors up to here are received many with one call, and copied."""
+
+_EncodedReply: TypeAlias = tuple[FrameKind, bytes, list[memoryview]]
+
+
+class SocketConnection:
+    """Serves one client's connection. One thread at a time.
+
+    Args:
+        stream: After the handshake; owned.
+        client: Incarnation of the client, which it has shown a ticket for.
+        peer: Where the client is, for the log.
+        core: Carries the batches out.
+        staging: Room for tensors on their way, shared with the other transports.
+        buffers: Used buffers for large tensors.
+        stall_timeout_s: Longest that the client may keep the ps waiting in the middle of a frame.
+        shared: Where tensors may lie in shared memory; None if none is shared on this connection.
+    """
+
+    def __init__(
+        self,
+        stream: SocketStream,
+        *,
+        client: UUID,
+        peer: str,
+        core: ParameterServer,
+        staging: ByteBudget,
+        buffers: BufferPool,
+        stall_timeout_s: float = STALL_TIMEOUT_S,
+        shared: SharedBatches | None = None,
+    ):
+        self.stream = stream
+        self.client = message_codec.decode_uuid(client.bytes, "client")  # the object that decoded batches hold too
+        self.peer = peer
+        self._client_bytes = client.bytes
+        self._core = core
+        self._staging = staging
+        self._buffers = buffers
+        self._stall_timeout_s = stall_timeout_s
+        self._stall_timeout_ms = max(1, int(stall_timeout_s * 1000))
+        self._shared = shared
+        self._pooled: list[npt.NDArray[np.uint8]] = []
+        stream.set_send_timeout(self._stall_timeout_ms)
+
+    def serve(self, scratch: memoryview, linger_s: float) -> bool:
+        """Serves requests until none comes for a while.
+
+        Args:
+            scratch: Memory of ``SCRATCH_BYTES`` to read into.
+            linger_s: How long to wait for each next request.
+
+        Returns:
+            Whether the connection is idle and may be served again; False if it has ended, which has been logged.
+        """
+        stream, linger_ms = self.stream, int(linger_s * 1000)
+        stream.lend_scratch(scratch)
+        try:
+            while True:
+                stream.set_receive_timeout(linger_ms)
+                if not stream.buffered_bytes:
+                    try:
+                        stream.fill()
+                    except TimeoutError:
+                        return True
+                if not self._serve_frame():
+                    return False
+        except ConnectionEnded as end:
+            if end.in_frame:
+                _LOG.warning(
+                    "%s: connection ended in the middle of a batch, of which nothing was applied: %s", self._who, end
+                )
+            else:
+                _LOG.debug("%s: connection closed", self._who)
+        except TimeoutError as error:
+            _LOG.warning("%s: connection ended since the client keeps the ps waiting: %s", self._who, error)
+        except OSError as error:
+            _LOG.warning("%s: connection broke: %s", self._who, error)
+        except (InvalidArgumentError, UnavailableError) as error:
+            _LOG.warning("%s: connection ended by what it received: %s", self._who, error.message)
+            self._last_words(error)
+        finally:
+            stream.lend_scratch(memoryview(b""))
+        return False
+
+    @property
+    def _who(self) -> str:
+        return f"client {self.client} at {self.peer}"
+
+    # -- one frame ----------------------------------------------------------------------------
+
+    def _serve_frame(self) -> bool:
+        """Reads a frame, of which a byte has come, and answers it; returns whether another may follow.
+
+        Raises:
+            InvalidArgumentError: What came is no frame, or not one that can be skipped.
+            TimeoutError, OSError: As for ``SocketStream``.
+        """
+        stream = self.stream
+        started_s = time.monotonic()
+        if stream.buffered_bytes < PREFIX_BYTES:
+            self._expect(PREFIX_BYTES, started_s)
+        prefix = parse_prefix(stream.take(PREFIX_BYTES))
+        if prefix.num_locations and self._shared is None:
+            raise InvalidArgumentError("a frame names places in shared memory on a connection that shares none")
+        rest_bytes = prefix.header_bytes + LOCATION_BYTES * prefix.num_locations + prefix.buffer_bytes
+        if rest_bytes > stream.buffered_bytes:
+            self._expect(rest_bytes, started_s)
+        if prefix.kind is FrameKind.SEGMENT_REQUEST and self._shared is not None:
+            self._answer_segment_request(prefix, self._shared)
+            return True
+        if prefix.kind is not FrameKind.REQUEST:
+            raise InvalidArgumentError(f"a client does not send frames of the kind {prefix.kind.name}")
+        header = self._read(prefix.header_bytes)
+        try:
+            if prefix.num_locations and self._shared is not None:
+                self._answer_shared(header, prefix, started_s, self._shared)
+            else:
+                self._answer(header, prefix, started_s)
+        finally:
+            if self._pooled:
+                self._buffers.give_back(self._pooled)
+        return True
+
+    def _expect(self, size_bytes: int, started_s: float) -> None:
+        """Sets the bounds on waiting for the rest of a frame."""
+        self.stream.set_receive_timeout(self._stall_timeout_ms)
+        self.stream.deadline_s = started_s + self._stall_timeout_s + size_bytes / SLOWEST_BYTES_PER_S
+
+    def _read(self, size_bytes: int) -> bytes:
+        stream = self.stream
+        return bytes(stream.take(size_bytes) if size_bytes <= SCRATCH_BYTES else stream.read_large(size_bytes))
+
+    def _parsed(self, header: bytes) -> batch_pb2.BatchRequest:
+        try:
+            message = batch_pb2.BatchRequest.FromString(header)
+        except DecodeError as error:
+            raise InvalidArgumentError(f"the header of a batch is no BatchRequest: {error}") from error
+        if not message.client_incarnation:
+            message.client_incarnation = self._client_bytes
+        return message
+
+    def _answer(
+        self,
+        header: bytes,
+        prefix: FramePrefix,
+        started_s: float,
+        target: memoryview | None = None,
+    ) -> None:
+        """Receives the tensors of a batch, has it carried out and sends the reply, with room for both."""
+        with StagingRoom(self._staging) as room:
+            if prefix.buffer_bytes <= _UNSTAGED_BYTES:
+                # The tensors are views of the scratch buffer, so they may not be kept.
+                data = self.stream.take(prefix.buffer_bytes)
+                reply = self._reply(
+                    lambda: header_bytes.decode_request(header, data, self.client), prefix, started_s, room
+                )
+            else:
+                message = self._parsed(header)
+                buffers = self._receive_tensors(message, prefix, room)
+                if buffers is None:
+                    return
+                reply = self._reply(
+                    lambda: message_codec.decode_batch(message, buffers), prefix, started_s, room, take_operands=True
+                )
+                del buffers
+                self._buffers.give_back(self._pooled)
+                room.give_back(prefix.buffer_bytes)
+            self._send(*reply, received_bytes=prefix.buffer_bytes, target=target)
+
+    def _answer_shared(self, header: bytes, prefix: FramePrefix, started_s: float, shared: SharedBatches) -> None:
+        """The same for a batch that has room in shared memory for its reply, or its tensors there, or both.
+
+        Raises:
+            InvalidArgumentError, UnavailableError: Not memory that the client may name.
+        """
+        reply_region, *regions = self._read_locations(prefix)
+        target = shared.reply_room(reply_region)
+        if not regions:
+            self._answer(header, prefix, started_s, target)
+            return
+        if prefix.buffer_bytes:
+            raise InvalidArgumentError("a frame has tensors in shared memory and behind its header")
+        with StagingRoom(self._staging) as room:
+            message = self._parsed(header)
+            try:
+                layouts = message_codec.request_layouts(message)
+            except InvalidArgumentError as error:
+                reply = self._error_reply(error)
+            else:
+                operands = shared.operands(layouts, regions)
+                reply = self._reply(lambda: operands.batch(message, room), prefix, started_s, room)
+            received_bytes = sum([region.size_bytes for region in regions])
+            self._send(*reply, received_bytes=received_bytes, target=target)
+
+    def _read_locations(self, prefix: FramePrefix) -> list[Region]:
+        return decode_regions(self._read(LOCATION_BYTES * prefix.num_locations))
+
+    def _answer_segment_request(self, prefix: FramePrefix, shared: SharedBatches) -> None:
+        """Makes shared memory for the client, or takes it back."""
+        if prefix.header_bytes or prefix.buffer_bytes or prefix.num_locations != 1:
+            raise InvalidArgumentError("a request for shared memory has one region and nothing else")
+        (asked,) = self._read_locations(prefix)
+        try:
+            shared.answer_segment_request(self.stream.sock, asked)
+        except ResourceExhaustedError as error:
+            _LOG.warning("%s: no memory is shared: %s", self._who, error.message)
+            self._send(*self._error_reply(error), received_bytes=0)
+
+    def _receive_tensors(
+        self, header: batch_pb2.BatchRequest, prefix: FramePrefix, room: StagingRoom
+    ) -> list[memoryview] | None:
+        """Returns the tensors' bytes, each in memory of its own; None if they were refused, which has been answered."""
+        try:
+            layouts = message_codec.request_layouts(header)
+            sizes = [layout.size_bytes for layout in layouts]
+            _check_sizes(sizes, prefix)
+            room.take(prefix.buffer_bytes + sum([each.decoded_bytes for each in layouts]), "the batch's tensors")
+            buffers = [self._new_buffer(size_bytes) for size_bytes in sizes]
+        except (ShardscopeError, MemoryError) as error:
+            if isinstance(error, _UnskippableError):
+                raise
+            # The tensors are on their way already, and the next frame behind them.
+            self.stream.skip(prefix.buffer_bytes)
+            self._send(*self._error_reply(error), received_bytes=0)
+            return None
+        for buffer in buffers:
+            if len(buffer) <= _COPIED_BYTES:
+                buffer[:] = self.stream.take(len(buffer))
+            else:
+                self.stream.read_into(buffer)
+        return buffers
+
+    def _new_buffer(self, size_bytes: int) -> memoryview:
+        if size_bytes < POOLED_FROM_BYTES:
+            return np.empty(size_bytes, np.uint8).data
+        buffer = self._buffers.take(size_bytes)
+        self._pooled.append(buffer)
+        return buffer.data[:size_bytes]
+
+    def _reply(
+        self,
+        decode: Callable[[], Batch],
+        prefix: FramePrefix,
+        started_s: float,
+        room: StagingRoom,
+        *,
+        take_operands: bool = False,
+    ) -> _EncodedReply:
+        """Has a batch carried out; whatever goes wrong is a reply."""
+        times = times_received("request.received")
+        try:
+            batch = decode()
+            self._check_client(batch)
+            reply_bytes = self._core.reply_size_bytes(batch.operations)
+            if reply_bytes > _UNSTAGED_BYTES:
+                room.take(reply_bytes, "the reply's tensors")
+            for _ in range(times):
+                reply = self._core.exchange(
+                    batch,
+                    timeout_s=prefix.timeout_ms / 1000 - (time.monotonic() - started_s),
+                    lend_values=True,
+                    take_operands=take_operands,
+                )
+            answer, buffers = header_bytes.encode_answer(reply, batch.operations)
+        except DecodeError as error:
+            raise InvalidArgumentError(f"the header of a batch is no BatchRequest: {error}") from error
+        except Exception as error:  # noqa: BLE001 - nothing stands above that could answer the client
+            return self._error_reply(error)
+        return FrameKind.REPLY, answer, buffers
+
+    def _check_client(self, batch: Batch) -> None:
+        if batch.client is not self.client and batch.client != self.client:
+            raise FailedPreconditionError(
+                f"the client {batch.client} has not said hello for this connection, but {self.client} has"
+            )
+
+    def _error_reply(self, error: Exception) -> _EncodedReply:
+        if isinstance(error, MemoryError):
+            answer: ShardscopeError = ResourceExhaustedError("there is not enough memory for this batch; try later")
+        elif isinstance(error, ShardscopeError):
+            answer = error
+        else:
+            answer = internal_error(error, self._core.task)
+        answer.task = answer.task or self._core.task
+        return FrameKind.ERROR, encode_error(answer).SerializeToString(), []
+
+    def _send(
+        self,
+        kind: FrameKind,
+        header: bytes,
+        buffers: list[memoryview],
+        *,
+        received_bytes: int,
+        flags: int = 0,
+        target: memoryview | None = None,
+    ) -> None:
+        buffer_bytes = size_bytes = sum(map(len, buffers))
+        if target is not None and kind is FrameKind.REPLY and put_reply(buffers, target):
+            buffers.clear()  # before the client can know: a value that was lent is updated beside itself
+            flags |= FLAG_SHARED
+            size_bytes = 0
+        prefix = encode_prefix(kind, header_bytes=len(header), buffer_bytes=size_bytes, flags=flags)
+        size_bytes += PREFIX_BYTES + len(header)
+        self.stream.deadline_s = time.monotonic() + self._stall_timeout_s + size_bytes / SLOWEST_BYTES_PER_S
+        # Counted before it is sent: whoever has the reply finds it counted.
+        self._core.count_bytes(received=received_bytes, sent=buffer_bytes)
+        parts: list[Part] = [prefix, header, *buffers]
+        before_send("reply.send", self.stream, parts, size_bytes)
+        self.stream.send(parts, size_bytes)
+
+    def _last_words(self, error: ShardscopeError) -> None:
+        """Tells the client why the connection ends, if it still listens."""
+        try:
+            self._send(*self._error_reply(error), received_bytes=0, flags=FLAG_CLOSING)
+        except OSError as failure:
+            _LOG.debug("%s: not told why: %s", self._who, failure)
+
+    def close(self) -> None:
+        """Gives back what was made for this connection; the socket is whoever's who watches it."""
+        if self._shared is not None:
+            self._shared.close()
+
+
+class _UnskippableError(InvalidArgumentError):
+    """Header and prefix of a frame contradict each other: where the next frame begins is anybody's guess."""
+
+
+def _check_sizes(sizes: list[int], prefix: FramePrefix) -> None:
+    if sum(sizes) != prefix.buffer_bytes:
+        raise _UnskippableError(
+            f"a frame announces tensors of {prefix.buffer_bytes} bytes, but those of its header have {sum(sizes)}"
+        )

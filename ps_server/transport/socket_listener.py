@@ -1,0 +1,369 @@
+"""Accepts the socket transport's connections and keeps thousands of idle ones cheaply.
+
+One thread watches all connections on which nothing happens. One that becomes readable is handed to a pool of threads,
+one of which serves it, reading and writing in blocking mode, until nothing has come for a while; then it is watched
+again. So a busy client has the latency of a thread of its own, and an idle one costs a descriptor and a small object.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import itertools
+import logging
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Final
+from uuid import UUID
+
+from ps_protocol.ps_service import FastPath, FastPathKind, Welcome
+from ps_protocol.socket_frames import REASONS, Verdict
+from ps_protocol.socket_stream import SCRATCH_BYTES, SocketStream
+from ps_server.byte_budget import ByteBudget
+from ps_server.parameter_server import ParameterServer
+from ps_server.transport.buffer_pool import BufferPool
+from ps_server.transport.handshake import refuse, shake_hands
+from ps_server.transport.segments import SegmentRegistry
+from ps_server.transport.shared_batches import SharedBatches
+from ps_server.transport.socket_addresses import listen_tcp, listen_unix, peer_name, prepare
+from ps_server.transport.socket_connection import STALL_TIMEOUT_S, SocketConnection
+from ps_server.transport.tickets import TicketOffice
+
+_LOG = logging.getLogger(__name__)
+
+HANDSHAKE_TIMEOUT_S: Final = 5.0
+"""Longest that a connection may take to show its ticket."""
+
+MAX_CONNECTIONS: Final = 4096
+"""Further ones are refused, with the reason."""
+
+_SHORT_LINGER_S: Final = 0.002
+"""How long a thread waits for the next request when more than half of all are busy, so that others find one."""
+
+_JOIN_TIMEOUT_S: Final = 5.0
+_PAUSE_S: Final = 0.5  # in accepting
+_OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+@dataclass(frozen=True, slots=True)
+class SocketSettings:
+    """How the socket transport is offered.
+
+    Attributes:
+        host: Address to listen on, as for gRPC; IPv6 in brackets.
+        port: TCP port; 0 for any free one.
+        max_threads: Connections that are served at the same time.
+        max_connections: Connections that may be open.
+        stall_timeout_s: Longest that a client may keep the ps waiting in the middle of a frame.
+        handshake_timeout_s: Longest that a new connection may take to show its ticket.
+        linger_s: How long a thread waits for the next request before it gives its connection back to be watched.
+    """
+
+    host: str
+    port: int = 0
+    max_threads: int = 64
+    max_connections: int = MAX_CONNECTIONS
+    stall_timeout_s: float = STALL_TIMEOUT_S
+    handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S
+    linger_s: float = 0.5
+
+
+class SocketListener:
+    """The socket transport of one ps task. Started once, stopped once; otherwise thread-safe.
+
+    Args:
+        core: Carries the batches out.
+        settings: Where to listen, and limits.
+        staging: Room for tensors on their way, shared with the other transports.
+        buffers: Used buffers for large tensors, shared as well.
+        segments: The shared memory of clients on this host; None to offer none.
+    """
+
+    def __init__(
+        self,
+        core: ParameterServer,
+        settings: SocketSettings,
+        *,
+        staging: ByteBudget,
+        buffers: BufferPool,
+        segments: SegmentRegistry | None = None,
+    ):
+        self._core = core
+        self._settings = settings
+        self._staging = staging
+        self._tickets = TicketOffice()
+        self._buffers = buffers
+        self._segments = segments
+        self._listeners: list[socket.socket] = []
+        self._paths: tuple[FastPath, ...] = ()
+        self._executor = ThreadPoolExecutor(settings.max_threads, thread_name_prefix="socket")
+        self._thread = threading.Thread(target=self._watch, name="socket-listener", daemon=True)
+        self._returned: deque[SocketConnection] = deque()  # idle again; appending is atomic
+        # Of the watching thread alone: when each handshake has to be done, and when to accept connections again.
+        self._handshakes: dict[socket.socket, float] = {}
+        self._resume_s: float | None = None
+        # guards: _connections, _busy, _is_stopping; no other lock is taken under it
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._connections: dict[socket.socket, SocketConnection | None] = {}  # None until the handshake is done
+        self._busy: set[socket.socket] = set()  # those that a thread serves, and closes if they end
+        self._is_stopping = False
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Listens and serves.
+
+        Raises:
+            OSError: The address is taken, not this machine's, or not allowed.
+        """
+        tcp = listen_tcp(self._settings.host, self._settings.port)
+        paths = [FastPath(FastPathKind.TCP, f":{tcp[0].getsockname()[1]}")]
+        unix = listen_unix()
+        if unix is not None:
+            name = unix.getsockname()[1:].decode()
+            paths.insert(0, FastPath(FastPathKind.UNIX, name, shared_memory=self._segments is not None))
+        self._listeners = [*tcp, unix] if unix is not None else tcp
+        self._paths = tuple(paths)
+        self._selector = selectors.DefaultSelector()
+        self._waker, self._wake = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wake.setblocking(False)
+        self._selector.register(self._waker, selectors.EVENT_READ, self._take_back)
+        self._accept_connections()
+        self._thread.start()
+
+    def stop(self, grace_s: float) -> None:
+        """Ends idle connections at once, others after their reply, and all after the grace; may be repeated."""
+        deadline_s = time.monotonic() + grace_s
+        with self._lock:
+            if self._is_stopping:
+                return
+            self._is_stopping = True
+        self._notify()
+        self._thread.join(_JOIN_TIMEOUT_S)
+        # Whoever waits for a request reads the end; whoever sends a reply is not disturbed.
+        self._shut_down(socket.SHUT_RD)
+        with self._lock:
+            all_done = self._idle.wait_for(lambda: not self._busy, max(0.0, deadline_s - time.monotonic()))
+        if not all_done:
+            _LOG.warning("%d connections were cut off", len(self._busy))
+            self._shut_down(socket.SHUT_RDWR)
+        self._executor.shutdown(wait=all_done)
+        with self._lock:
+            unused = self._connections.keys() - self._busy
+        for sock in unused:
+            self._forget(sock)
+        for each in (*self._listeners, self._waker, self._wake):
+            each.close()
+        self._selector.close()
+
+    def welcome(self, welcome: Welcome, client: UUID) -> Welcome:
+        """Adds to a ps's answer to hello what this transport offers the client."""
+        return replace(welcome, fast_paths=self._paths, ticket=self._tickets.issue(client))
+
+    @property
+    def address(self) -> str:
+        """Where it is to listen, for errors."""
+        return f"{self._settings.host}:{self._settings.port}"
+
+    @property
+    def num_connections(self) -> int:
+        """Connections that are open, the handshake done or not."""
+        return len(self._connections)
+
+    @property
+    def num_busy(self) -> int:
+        """Connections that a thread serves, or waits on for a while for the next request."""
+        return len(self._busy)
+
+    # -- the watching thread ------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        while not self._is_stopping:
+            for key, _ in self._selector.select(self._seconds_to_wait()):
+                try:
+                    key.data(key.fileobj)
+                except Exception:  # noqa: BLE001 - the other connections still have to be watched
+                    _LOG.exception("a connection was dropped by a defect of the socket transport")
+                    if key.fileobj in self._connections:
+                        self._stop_watching(key.fileobj)
+            self._end_late_handshakes()
+            if self._resume_s is not None and time.monotonic() >= self._resume_s:
+                self._accept_connections()
+        for listener in self._listeners:
+            listener.close()  # at once: who comes now is told so by the kernel
+
+    def _seconds_to_wait(self) -> float | None:
+        # The first handshake that has begun is the first to be late. Without any, it is woken if there is work.
+        ends = list(itertools.islice(self._handshakes.values(), 1)) + ([self._resume_s] if self._resume_s else [])
+        return max(0.0, min(ends) - time.monotonic()) if ends else None
+
+    def _end_late_handshakes(self) -> None:
+        now_s = time.monotonic()
+        for sock in [sock for sock, end_s in self._handshakes.items() if end_s <= now_s]:
+            _LOG.warning(
+                "%s: connection ended since it has not shown a ticket in %.1f s",
+                peer_name(sock),
+                self._settings.handshake_timeout_s,
+            )
+            self._stop_watching(sock)
+
+    def _stop_watching(self, sock: socket.socket) -> None:
+        """Ends a connection that no other thread has."""
+        self._handshakes.pop(sock, None)
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(sock)
+        self._forget(sock)
+
+    def _accept_connections(self) -> None:
+        self._resume_s = None
+        for listener in self._listeners:
+            self._selector.register(listener, selectors.EVENT_READ, self._accept)
+
+    def _pause(self, reason: OSError) -> None:
+        """Leaves new connections in the queue of the kernel for a while, since there is nothing to hold them with."""
+        _LOG.error("no connection can be accepted (%s); raise the limit of open files of this process", reason)
+        for listener in self._listeners:
+            self._selector.unregister(listener)
+        self._resume_s = time.monotonic() + _PAUSE_S
+
+    def _accept(self, listener: socket.socket) -> None:
+        if self._resume_s is not None:
+            return  # paused since this was reported
+        try:
+            sock, _ = listener.accept()
+        except OSError as error:
+            if error.errno in _OUT_OF_RESOURCES:
+                self._pause(error)
+            else:
+                _LOG.debug("a connection was gone before it was accepted: %s", error)
+            return
+        with self._lock:
+            is_refused = len(self._connections) >= self._settings.max_connections
+            if not is_refused:
+                self._connections[sock] = None
+        if is_refused:
+            self._refuse(sock)
+            return
+        self._handshakes[sock] = time.monotonic() + self._settings.handshake_timeout_s
+        self._selector.register(sock, selectors.EVENT_READ, self._greet)
+
+    def _refuse(self, sock: socket.socket) -> None:
+        _LOG.warning("%s: connection refused: %s", peer_name(sock), REASONS[Verdict.TOO_MANY_CONNECTIONS])
+        with sock, contextlib.suppress(OSError):
+            refuse(SocketStream(sock), Verdict.TOO_MANY_CONNECTIONS)
+
+    def _greet(self, sock: socket.socket) -> None:
+        self._selector.unregister(sock)
+        del self._handshakes[sock]
+        self._submit(sock, lambda: self._shake_hands(sock))
+
+    def _take_back(self, waker: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            waker.recv(4096)
+        while self._returned:
+            connection = self._returned.popleft()
+            sock = connection.stream.sock
+            self._selector.register(sock, selectors.EVENT_READ, functools.partial(self._wake_up, connection))
+
+    def _wake_up(self, connection: SocketConnection, sock: socket.socket) -> None:
+        self._selector.unregister(sock)
+        self._submit(sock, lambda: self._serve(connection))
+
+    def _submit(self, sock: socket.socket, work: Callable[[], SocketConnection | None]) -> None:
+        with self._lock:
+            self._busy.add(sock)
+        self._executor.submit(self._do, sock, work)
+
+    # -- the threads that serve ---------------------------------------------------------------
+
+    def _do(self, sock: socket.socket, work: Callable[[], SocketConnection | None]) -> None:
+        """Works on a connection, and ends it unless the work gives it back to be watched again."""
+        idle = None
+        try:
+            idle = work()
+        except Exception:  # noqa: BLE001 - it would be lost in the executor
+            _LOG.exception("a connection was dropped by a defect of the socket transport")
+        finally:
+            if idle is None:
+                self._forget(sock)
+            with self._lock:
+                self._busy.discard(sock)
+                self._idle.notify_all()
+            if idle is not None:
+                self._returned.append(idle)
+                self._notify()
+
+    def _shake_hands(self, sock: socket.socket) -> SocketConnection | None:
+        peer, stream = peer_name(sock), SocketStream(sock)
+        try:
+            prepare(sock)
+            client = shake_hands(stream, self._tickets, self._settings.handshake_timeout_s)
+        except OSError as error:
+            _LOG.warning("%s: connection ended in the handshake: %s", peer, error)
+            return None
+        if isinstance(client, Verdict):
+            _LOG.warning("%s: connection refused: %s", peer, REASONS[client])
+            return None
+        _LOG.debug("%s: client %s has connected", peer, client)
+        connection = SocketConnection(
+            stream,
+            client=client,
+            peer=peer,
+            core=self._core,
+            staging=self._staging,
+            buffers=self._buffers,
+            stall_timeout_s=self._settings.stall_timeout_s,
+            shared=self._shared_batches(sock, client),
+        )
+        with self._lock:
+            self._connections[sock] = connection
+        return self._serve(connection)
+
+    def _serve(self, connection: SocketConnection) -> SocketConnection | None:
+        is_crowded = len(self._busy) > self._settings.max_threads // 2
+        is_idle = connection.serve(_scratch(), _SHORT_LINGER_S if is_crowded else self._settings.linger_s)
+        return connection if is_idle and not self._is_stopping else None
+
+    def _shared_batches(self, sock: socket.socket, client: UUID) -> SharedBatches | None:
+        is_local = sock.family == getattr(socket, "AF_UNIX", None)
+        return SharedBatches(self._segments, client) if is_local and self._segments is not None else None
+
+    # -- the end of connections ---------------------------------------------------------------
+
+    def _forget(self, sock: socket.socket) -> None:
+        with self._lock:
+            connection = self._connections.pop(sock, None)
+        if connection is not None:
+            connection.close()
+        sock.close()
+
+    def _shut_down(self, how: int) -> None:
+        with self._lock:
+            socks = list(self._connections)
+        for sock in socks:
+            with contextlib.suppress(OSError):  # the other side was faster
+                sock.shutdown(how)
+
+    def _notify(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it has been woken often enough
+            self._wake.send(b"\0")
+
+
+_LOCAL = threading.local()
+
+
+def _scratch() -> memoryview:
+    """Memory to read into, one for each thread, so that an idle connection has none."""
+    scratch: memoryview | None = getattr(_LOCAL, "scratch", None)
+    if scratch is None:
+        scratch = _LOCAL.scratch = memoryview(bytearray(SCRATCH_BYTES))
+    return scratch

@@ -1,0 +1,18 @@
+"""Clients that send again soon, so that a reply that was dropped does not cost a test twenty seconds."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+from unittest import mock
+
+import worker_client as ss
+from worker_client.ps_handle import Settings
+from worker_client.retry import RetryPolicy
+
+
+def connect_impatiently(*args: Any, attempt_timeout_s: float = 1.0, **kwargs: Any) -> ss.Client:
+    """Connects as ``worker_client.connect``, but gives up on an answer, and asks again, after so many seconds."""
+    impatient = functools.partial(Settings, retry=RetryPolicy(attempt_timeout_s=attempt_timeout_s))
+    with mock.patch("worker_client.client.Settings", impatient):
+        return ss.connect(*args, **kwargs)

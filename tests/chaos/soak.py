@@ -1,0 +1,273 @@
+"""Sends numbered updates while ps tasks are killed and replies dropped, and compares the sums.
+
+``python -m tests.chaos.soak --seed S --kills 10 --updates 20000`` prints, for each variable, what was acknowledged and
+what it holds at the end; its exit code is 1 if they differ or if a fault that was to happen did not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import random
+import secrets
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ps_cluster import ClusterStartError, LocalCluster
+from ps_cluster.processes import ChildProcess
+from ps_protocol.errors import ShardscopeError
+from ps_protocol.task_id import TaskId
+from tests.chaos import soak_worker
+from tests.chaos.fault_log import fault_environment, fired, now_and_then
+from tests.chaos.patience import connect_impatiently
+from tests.chaos.soak_report import SoakReport, outcomes
+from tests.chaos.soak_variables import acknowledged_path, num_updates, soak_variables
+from worker_client.transport import grpc
+
+ROOT: Final = Path(__file__).parents[2]
+DROPPED_REPLY: Final = "reply.send=drop"
+_POLL_S: Final = 0.02
+_STATUS_TIMEOUT_S: Final = 2.0
+_LAST_KILL: Final = 0.8
+"""The last kill comes when this part of the updates has been acknowledged, so that some work follows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SoakSettings:
+    """How much of what.
+
+    Attributes:
+        seed: Decides everything but the timing.
+        kills: How often a ps is killed.
+        updates: How many updates the workers send at least, together.
+        durability: Of the ps tasks.
+        num_ps: How many there are.
+        num_workers: How many workers send.
+        transport: How they send.
+        worker_kills: How often a worker is killed; what it had sent is then in doubt.
+        drop_every: A ps drops about one reply in so many; 0 for none.
+        timeout_s: Bound on the whole run.
+    """
+
+    seed: int
+    kills: int = 10
+    updates: int = 20_000
+    durability: str = "journal"
+    num_ps: int = 3
+    num_workers: int = 4
+    transport: str = "auto"
+    worker_kills: int = 0
+    drop_every: int = 300
+    timeout_s: float = 600.0
+
+
+class Soak:
+    """One run, in a directory that is its own.
+
+    Args:
+        settings: How much of what.
+        directory: For what the workers write down and what the ps tasks keep.
+        say: Told what happens.
+    """
+
+    def __init__(self, settings: SoakSettings, directory: Path, say: Callable[[str], None]):
+        self._settings = settings
+        self._directory = directory
+        self._say = say
+        self._random = random.Random(settings.seed)
+        self._report = SoakReport()
+        self._workers: dict[int, tuple[int, ChildProcess]] = {}
+        self._duplicates_seen = [0] * settings.num_ps  # since each was started
+        self._fault_log = directory / "faults"
+        self._deadline_s = 0.0
+
+    def run(self) -> SoakReport:
+        """Runs it; what goes wrong is in the report."""
+        started_s = time.monotonic()
+        self._deadline_s = started_s + self._settings.timeout_s
+        try:
+            with self._cluster() as cluster:
+                self._run_on(cluster)
+        except (ClusterStartError, ShardscopeError, _SoakError) as error:
+            self._report.failures.append(f"{type(error).__name__}: {error}")
+        self._report.elapsed_s = time.monotonic() - started_s
+        return self._report
+
+    def _cluster(self) -> LocalCluster:
+        settings = self._settings
+        environment = {"PYTHONPATH": str(ROOT)}
+        if settings.drop_every:
+            plan = now_and_then(
+                DROPPED_REPLY, every=settings.drop_every, up_to=settings.updates, seed=str(settings.seed)
+            )
+            environment |= fault_environment(plan, self._fault_log)
+        return LocalCluster(
+            settings.num_ps,
+            settings.num_workers,
+            durability=settings.durability,
+            data_dir=None if settings.durability == "none" else self._directory / "data",
+            env=environment,
+        )
+
+    def _run_on(self, cluster: LocalCluster) -> None:
+        variables = soak_variables(self._settings.num_ps)
+        with connect_impatiently(
+            cluster.cluster_spec, "evaluator", operation_timeout_s=soak_worker.OPERATION_TIMEOUT_S
+        ):
+            declared = [variable.declare() for variable in variables]
+            for index in range(self._settings.num_workers):
+                self._start_worker(cluster, index, life=0)
+            self._make_trouble(cluster)
+            (self._directory / soak_worker.ENOUGH_FILE).touch()
+            self._await_workers()
+            self._count_duplicates(cluster)
+            values = [variable.read_value() for variable in declared]
+            self._report.outcomes = outcomes(variables, values, self._directory)
+            self._report.faults = fired(self._fault_log)
+            self._check_faults()
+
+    # -- trouble ------------------------------------------------------------------------------
+
+    def _make_trouble(self, cluster: LocalCluster) -> None:
+        """Kills at moments that are spread over the run by how far the workers have come."""
+        settings = self._settings
+        events = ["ps"] * settings.kills + ["worker"] * settings.worker_kills
+        self._random.shuffle(events)
+        moments = sorted(self._random.uniform(0.02, _LAST_KILL) * settings.updates for _ in events)
+        for moment, event in zip(moments, events, strict=True):
+            self._await_progress(int(moment), cluster)
+            if event == "ps":
+                self._kill_ps(cluster, self._random.randrange(settings.num_ps))
+            else:
+                self._kill_worker(cluster, self._random.randrange(settings.num_workers))
+
+    def _kill_ps(self, cluster: LocalCluster, index: int) -> None:
+        self._count_duplicates(cluster)
+        self._duplicates_seen[index] = 0
+        acknowledged = self._num_acknowledged()
+        cluster.kill_ps(index)
+        if cluster.ps_exit_code(index) != -signal.SIGKILL:
+            raise _SoakError(f"ps:{index} had ended by itself before it was to be killed: {cluster.ps_log(index)}")
+        away_s = self._random.uniform(0.0, 0.5)
+        time.sleep(away_s)
+        cluster.restart_ps(index)
+        self._report.kills += 1
+        self._say(f"kill {self._report.kills}: ps:{index} after {acknowledged} updates, away for {away_s:.2f} s")
+
+    def _kill_worker(self, cluster: LocalCluster, index: int) -> None:
+        life, worker = self._workers[index]
+        if worker.returncode is not None:
+            raise _SoakError(f"worker:{index} had ended by itself before it was to be killed: {worker.tail[-5:]}")
+        worker.send_signal(signal.SIGKILL)
+        worker.wait(self._remaining_s())
+        self._start_worker(cluster, index, life + 1)
+        self._report.worker_kills += 1
+        self._say(f"killed worker:{index}")
+
+    def _check_faults(self) -> None:
+        report, settings = self._report, self._settings
+        if report.kills < settings.kills:
+            report.failures.append(f"only {report.kills} of {settings.kills} kills")
+        if settings.drop_every and not report.faults[DROPPED_REPLY]:
+            report.failures.append(f"no reply was dropped, though {DROPPED_REPLY} was planned")
+
+    def _count_duplicates(self, cluster: LocalCluster) -> None:
+        """Adds what has been answered from memory since it was last looked at."""
+        for index, address in enumerate(cluster.cluster_spec.ps_addresses()):
+            with contextlib.closing(grpc.connect(address, task=str(TaskId("ps", index)))) as service:
+                seen = service.status(timeout_s=_STATUS_TIMEOUT_S).duplicate_batches
+            self._report.duplicates += max(0, seen - self._duplicates_seen[index])
+            self._duplicates_seen[index] = seen
+
+    # -- workers ------------------------------------------------------------------------------
+
+    def _start_worker(self, cluster: LocalCluster, index: int, life: int) -> None:
+        quota = -(-self._settings.updates // self._settings.num_workers)
+        done = sum(num_updates(acknowledged_path(self._directory, index, before)) for before in range(life))
+        told = {
+            "directory": self._directory,
+            "updates": max(1, quota - done),
+            "seed": self._settings.seed,
+            "life": life,
+            "transport": self._settings.transport,
+        }
+        flags = [text for name, value in told.items() for text in (f"--{name}", str(value))]
+        worker = cluster.start_worker(index, ["python", "-m", "tests.chaos.soak_worker", *flags])
+        self._workers[index] = (life, worker)
+
+    def _num_acknowledged(self) -> int:
+        return sum(num_updates(path) for path in self._directory.glob("*.acknowledged"))
+
+    def _await_progress(self, updates: int, cluster: LocalCluster) -> None:
+        while self._num_acknowledged() < updates:
+            for index, (_, worker) in self._workers.items():
+                if worker.returncode is not None:
+                    raise _SoakError(f"worker:{index} has ended with code {worker.returncode}: {_last_words(worker)}")
+            if not self._remaining_s():
+                logs = [cluster.ps_log(index)[-3:] for index in range(self._settings.num_ps)]
+                raise _SoakError(
+                    f"only {self._num_acknowledged()} updates were acknowledged in {self._settings.timeout_s:.0f} s "
+                    f"where {updates} were waited for; the ps tasks say {logs}"
+                )
+            time.sleep(_POLL_S)
+
+    def _await_workers(self) -> None:
+        for index, (_, worker) in self._workers.items():
+            if worker.wait(self._remaining_s()) != 0:
+                raise _SoakError(
+                    f"worker:{index} has ended with code {worker.returncode} (None: not in time): {_last_words(worker)}"
+                )
+
+    def _remaining_s(self) -> float:
+        return max(0.0, self._deadline_s - time.monotonic())
+
+
+class _SoakError(Exception):
+    """The run cannot go on."""
+
+
+def _last_words(worker: ChildProcess) -> str:
+    return "\n  ".join(worker.tail[-12:])
+
+
+def parse_settings(arguments: list[str]) -> SoakSettings:
+    """Reads the command line; without ``--seed`` draws one."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.soak", description=__doc__)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31))
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--updates", type=int, default=20_000)
+    parser.add_argument("--durability", choices=("none", "snapshot", "journal"), default="journal")
+    parser.add_argument("--ps", dest="num_ps", type=int, default=3)
+    parser.add_argument("--workers", dest="num_workers", type=int, default=4)
+    parser.add_argument("--transport", default="auto")
+    parser.add_argument("--kill-workers", dest="worker_kills", type=int, default=0, help="how often to kill one")
+    parser.add_argument("--drop-every", type=int, default=300, help="replies, of which one is dropped; 0 for none")
+    parser.add_argument("--timeout", dest="timeout_s", type=float, default=600.0, help="seconds for the whole run")
+    settings = SoakSettings(**vars(parser.parse_args(arguments)))
+    if settings.kills and settings.durability != "journal":
+        parser.error("acknowledged updates outlive SIGKILL with --durability journal only; use that, or --kills 0")
+    return settings
+
+
+def main(arguments: list[str]) -> int:
+    """Runs a soak and prints what came of it; returns the exit code."""
+    settings = parse_settings(arguments)
+    say = functools.partial(print, flush=True)
+    say(f"soak: {settings}")
+    with tempfile.TemporaryDirectory(prefix="shardscope-soak-") as directory:
+        report = Soak(settings, Path(directory), say).run()
+    say(report)
+    if not report.is_good:
+        say(f"the same faults again: python -m tests.chaos.soak {' '.join(arguments)} --seed {settings.seed}")
+    return 0 if report.is_good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,55 @@
+"""A short soak, as ``make soak`` runs a long one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.chaos.soak import ROOT
+
+pytestmark = [pytest.mark.chaos, pytest.mark.slow]
+
+
+def soak(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.chaos.soak", "--timeout", "100", *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
+
+
+@pytest.mark.timeout(180)
+def test_every_acknowledged_update_counts_exactly_once() -> None:
+    ended = soak("--seed", "11", "--kills", "3", "--updates", "1500", "--workers", "2", "--drop-every", "100")
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.count("  equal\n") == 12
+    assert "3 kills of ps tasks" in ended.stdout
+    assert "of reply.send=drop" in ended.stdout
+
+
+@pytest.mark.timeout(180)
+def test_of_a_killed_worker_only_what_was_in_doubt_may_be_missing() -> None:
+    ended = soak(
+        "--seed", "12", "--kills", "1", "--kill-workers", "2", "--updates", "600", "--ps", "2", "--workers", "2"
+    )
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "1 kills of ps tasks, 2 of workers" in ended.stdout
+    assert "DIFFERS" not in ended.stdout
+
+
+def test_a_fault_that_did_not_happen_fails_the_run() -> None:
+    ended = soak(
+        "--seed", "13", "--kills", "0", "--updates", "20", "--ps", "1", "--workers", "1", "--drop-every", "100000"
+    )
+
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert "no reply was dropped" in ended.stdout
+    assert "--seed 13" in ended.stdout
+
+
+def test_without_a_journal_kills_are_refused() -> None:
+    ended = soak("--durability", "none")
+
+    assert ended.returncode == 2
+    assert "--durability journal" in ended.stderr

@@ -1,0 +1,131 @@
+"""Two ps tasks in the process of the test, behind real transports, and one client that does not wait long."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import numpy as np
+import pytest
+
+import worker_client as ss
+from ps_protocol.cluster_spec import PS_JOB, ClusterSpec
+from ps_protocol.ps_service import DurabilityMode
+from ps_protocol.task_id import TaskId
+from ps_server.durable_task import DurableSettings, DurableTask
+from ps_server.parameter_server import ParameterServer
+from ps_server.recovery import StateOnDisk
+from ps_server.server import PsServer
+from ps_server.state_image import StateImage, VariableImage
+from worker_client.placement_strategies import RoundRobinStrategy
+from worker_client.ps_handle import Settings
+from worker_client.retry import RetryPolicy
+from worker_client.transport.selection import TransportChoice, connect_service
+
+TIMEOUT_S: Final = 30.0
+NUM_PS: Final = 2
+_PLACES: Final = ClusterSpec({"ps": [f"ps{index}.example:2222" for index in range(NUM_PS)]})
+
+
+def impatient_settings(attempt_timeout_s: float = TIMEOUT_S) -> Settings:
+    """Settings of a client that tries again at once, and that nobody waits for."""
+    retry = RetryPolicy(initial_backoff_s=0.001, max_backoff_s=0.05, attempt_timeout_s=attempt_timeout_s)
+    return Settings(operation_timeout_s=TIMEOUT_S, ps_grace_s=TIMEOUT_S, lease_s=0, retry=retry)
+
+
+def connected(
+    addresses: list[str], transport: str, settings: Settings | None = None, task_index: int = 0
+) -> ss.Client:
+    """A client of the ps tasks at these addresses."""
+    choice = TransportChoice(transport)
+    return ss.Client(
+        ClusterSpec({"ps": addresses}),
+        TaskId("worker", task_index),
+        services=[(each, connect_service(each, f"ps:{index}", choice)) for index, each in enumerate(addresses)],
+        settings=settings or impatient_settings(),
+        ps_strategy=RoundRobinStrategy(len(addresses)),
+        initialize=True,
+    )
+
+
+class PsInProcess:
+    """One ps task."""
+
+    def __init__(self, index: int, mode: DurabilityMode, data_dir: Path):
+        self._task = TaskId(PS_JOB, index)
+        self._mode = mode
+        self._data_dir = data_dir
+        self._durable: DurableTask | None = None
+        self.core = self._started()
+        self.server = PsServer(self.core, host="127.0.0.1", port=0, max_concurrent=8)
+        self.address = f"127.0.0.1:{self.server.start()}"
+
+    def _started(self) -> ParameterServer:
+        if self._mode is DurabilityMode.NONE:
+            return ParameterServer(cluster_spec=_PLACES, task_index=self._task.index)
+        state = StateOnDisk.open(self._data_dir, task=self._task, num_ps=NUM_PS, mode=self._mode)
+        core = ParameterServer(
+            cluster_spec=_PLACES,
+            task_index=self._task.index,
+            store_incarnation=state.store_incarnation,
+            durable=True,
+        )
+        settings = DurableSettings(self._mode, self._data_dir, snapshot_interval_s=1.0)
+        self._durable = DurableTask(core, state, settings, on_fatal=lambda error: pytest.fail(str(error)))
+        return core
+
+    def close(self) -> None:
+        """Ends the task, and makes sure that what it held is what is brought back."""
+        assert self.server.stop("the test is over", timeout_s=TIMEOUT_S)
+        if self._durable is None:
+            return
+        before = _image(self.core)
+        assert self._durable.close(drained=True, timeout_s=TIMEOUT_S)
+        again = self._started()
+        after = _image(again)
+        assert self._durable.close(drained=True, timeout_s=TIMEOUT_S)
+        assert again.store_incarnation == self.core.store_incarnation
+        _check_same(before, after)
+
+
+class TestBed:
+    """As a context manager it ends the client and the tasks."""
+
+    __test__ = False
+
+    def __init__(self, transport: str, mode: DurabilityMode, data_dir: Path):
+        self.transport = transport
+        self.tasks = [PsInProcess(index, mode, data_dir) for index in range(NUM_PS)]
+        self.addresses = [task.address for task in self.tasks]
+        self.client = connected(self.addresses, transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with ExitStack() as ending:
+            for task in self.tasks:
+                ending.callback(task.close)
+            ending.callback(self.client.close)
+
+
+def _image(core: ParameterServer) -> StateImage:
+    assert core.durability is not None
+    return core.durability.take_image(TIMEOUT_S)
+
+
+def _check_same(before: StateImage, after: StateImage) -> None:
+    assert after.position == before.position
+    for expected, found in zip(_by_name(before), _by_name(after), strict=True):
+        assert (found.spec, found.version) == (expected.spec, expected.version)
+        np.testing.assert_array_equal(found.value, expected.value)
+    assert after.placements == before.placements
+    assert {client for client, _ in after.departed} == {client for client, _ in before.departed}
+
+
+def _by_name(image: StateImage) -> list[VariableImage]:
+    return sorted(image.variables, key=lambda each: each.spec.name)

@@ -1,0 +1,249 @@
+"""Reads into the caller's arrays, and of what is new only: through a whole client, on every transport."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+
+from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, StateLostError
+from ps_protocol.task_id import TaskId
+from tests.contract.conftest import CLUSTER, TIMEOUT_S, TRANSPORTS, Task
+from worker_client.client import Client
+from worker_client.initializers import ones_initializer
+from worker_client.partitioned_variable import PartitionedVariable
+from worker_client.partitioners import fixed_size_partitioner
+from worker_client.placement_strategies import RoundRobinStrategy
+from worker_client.ps_handle import Settings
+from worker_client.variable import Variable
+from worker_client.variable_scope import get_variable
+from worker_client.versioned_value import Version, VersionedValue
+
+
+@pytest.fixture(params=TRANSPORTS)
+def tasks(request: pytest.FixtureRequest) -> Iterator[list[Task]]:
+    with contextlib.ExitStack() as resources:
+        yield [Task(request.param, index, resources) for index in range(2)]
+
+
+@pytest.fixture
+def client(tasks: list[Task]) -> Iterator[Client]:
+    connected = Client(
+        CLUSTER,
+        TaskId("worker", 0),
+        services=[(f"ps{index}", task.service()) for index, task in enumerate(tasks)],
+        settings=Settings(operation_timeout_s=TIMEOUT_S),
+        ps_strategy=RoundRobinStrategy(2),
+        initialize=True,
+    )
+    with connected:
+        yield connected
+
+
+class Model:
+    """Variables of all kinds on both ps tasks: whole, cut along the first and along the second dimension, a scalar."""
+
+    def __init__(self, rows: int = 5) -> None:
+        self.whole: Variable = get_variable("whole", [rows, 4])
+        self.cut_rows: PartitionedVariable = get_variable("cut_rows", [rows, 4], partitioner=fixed_size_partitioner(3))
+        self.cut_columns: PartitionedVariable = get_variable(
+            "cut_columns", [rows, 4], partitioner=fixed_size_partitioner(2, axis=1)
+        )
+        self.scalar: Variable = get_variable("scalar", [], initializer=ones_initializer())
+
+    @property
+    def all(self) -> list[Any]:
+        return [self.whole, self.cut_rows, self.cut_columns, self.scalar]
+
+    def expected(self) -> list[Any]:
+        return [
+            self.whole.read_value(),
+            np.concatenate([part.read_value() for part in self.cut_rows]),
+            np.concatenate([part.read_value() for part in self.cut_columns], axis=1),
+            self.scalar.read_value(),
+        ]
+
+    def arrays(self) -> list[Any]:
+        return [np.full(value.shape, np.nan, np.float32) for value in self.expected()]
+
+
+def batches(tasks: list[Task]) -> list[int]:
+    return [task.core.status(timeout_s=TIMEOUT_S).batches for task in tasks]
+
+
+def assert_equal(arrays: Any, expected: Any) -> None:
+    for array, value in zip(arrays, expected, strict=True):
+        np.testing.assert_array_equal(array, value)
+
+
+@pytest.mark.parametrize("rows", [5, 50_000])  # in one message, and in a stream
+def test_many_values_are_read_into_their_arrays(client: Client, tasks: list[Task], rows: int) -> None:
+    model = Model(rows)
+    out, before = model.arrays(), batches(tasks)
+    returned = client.read_all(model.all, out=out)
+    assert [after - each for after, each in zip(batches(tasks), before, strict=True)] == [1, 1]
+    assert all(given is array for given, array in zip(returned, out, strict=True))
+    assert_equal(out, model.expected())
+
+
+def test_one_value_is_read_into_its_array(client: Client) -> None:
+    model = Model()
+    for variable, out, expected in zip(model.all, model.arrays(), model.expected(), strict=True):
+        read = variable.as_tensor if isinstance(variable, PartitionedVariable) else variable.read_value
+        assert read(out=out) is out
+        np.testing.assert_array_equal(out, expected)
+    out = np.empty((5, 4), np.float32)
+    assert model.whole.numpy(out=out) is out
+
+
+def test_an_array_in_another_order_is_filled_all_the_same(client: Client) -> None:
+    model = Model()
+    out = [np.empty((4, 5), np.float32).T, np.empty((10, 4), np.float32)[::2], np.empty((5, 8), np.float32)[:, ::2]]
+    client.read_all(model.all[:3], out=out)
+    assert_equal(out, model.expected()[:3])
+
+
+def test_rows_are_read_into_their_array(client: Client) -> None:
+    model = Model()
+    whole = model.whole.read_value()
+    out = np.empty((2, 2, 4), np.float32)
+    assert model.whole.gather([[4, 0], [1, 1]], out=out) is out
+    np.testing.assert_array_equal(out, whole[[[4, 0], [1, 1]]])
+    both = [np.empty((1, 4), np.float32), np.empty((8, 3), np.float32).T[:, ::2][:2]]
+    client.gather_all([(model.whole, [3]), (model.whole, [0, 2])], out=both)
+    assert_equal(both, [whole[[3]], whole[[0, 2]]])
+
+
+def test_arrays_that_do_not_fit_are_refused_before_anything_is_read(client: Client, tasks: list[Task]) -> None:
+    model = Model()
+    good, before = model.arrays(), batches(tasks)
+    indices = np.zeros((5, 4), np.int32)
+    with pytest.raises(ShapeMismatchError, match="cut_rows"):
+        client.read_all(model.all, out=[good[0], np.empty((3, 4), np.float32), *good[2:]])
+    with pytest.raises(InvalidArgumentError, match="4 variables, but 3 arrays"):
+        client.read_all(model.all, out=good[:3])
+    with pytest.raises(InvalidArgumentError, match="overlap"):
+        client.read_all(model.all, out=[good[0], good[0], *good[2:]])
+    with pytest.raises(ShapeMismatchError, match="whole"):
+        model.whole.gather([1, 2], out=np.empty((3, 4), np.float32))
+    with pytest.raises(InvalidArgumentError, match="overlaps the indices"):
+        model.whole.gather(indices[:, 0], out=indices.view(np.float32))
+    assert batches(tasks) == before
+
+
+def test_after_an_update_the_arrays_follow(client: Client) -> None:
+    model = Model()
+    out = model.arrays()
+    for _ in range(3):
+        client.assign_add_all(
+            [(variable, 1.0 if variable is model.scalar else np.ones((5, 4))) for variable in model.all]
+        )
+        client.read_all(model.all, out=out)
+        assert_equal(out, model.expected())
+
+
+# -- what is new only -----------------------------------------------------------------------------
+
+
+def test_a_value_is_read_again_only_if_it_has_changed(client: Client) -> None:
+    v = Model().whole
+    first = v.read_if_newer(None)
+    assert first is not None
+    assert v.read_if_newer(first.version) is None
+    assert v.read_if_newer(int(first.version)) is None
+    v.assign_add(np.ones((5, 4)))
+    out = np.empty((5, 4), np.float32)
+    second = v.read_if_newer(first.version, out=out)
+    assert second is not None
+    assert second.value is out
+    assert second.version == first.version + 1
+    np.testing.assert_array_equal(out, first.value + 1)
+    out[:] = 7
+    assert v.read_if_newer(second.version, out=out) is None
+    assert (out == 7).all()
+
+
+def test_a_partitioned_value_is_whole_also_if_one_part_has_changed(client: Client, tasks: list[Task]) -> None:
+    v = Model().cut_rows
+    first = v.read_if_newer(None)
+    assert first is not None
+    assert len(first.version) == 3
+    before = batches(tasks)
+    assert v.read_if_newer(first.version) is None
+    assert [after - each for after, each in zip(batches(tasks), before, strict=True)] == [1, 1]
+    list(v)[1].assign_add(np.ones((2, 4)))
+    second = v.read_if_newer(first.version, out=np.full((5, 4), np.nan, np.float32))
+    assert second is not None
+    assert [new - old for new, old in zip(second.version, first.version, strict=True)] == [0, 1, 0]
+    np.testing.assert_array_equal(second.value, v.as_tensor())
+    assert second.value[2:4].min() > first.value[2:4].min()
+    with pytest.raises(InvalidArgumentError, match="3 parts, and a version for each"):
+        v.read_if_newer(first.version[:2])
+
+
+def test_of_many_variables_those_that_changed_are_read(client: Client, tasks: list[Task]) -> None:
+    model = Model()
+    read = client.read_all_if_newer(model.all, [None] * 4)
+    versions = [each.version for each in read if each is not None]
+    assert_equal([each.value for each in read if each is not None], model.expected())
+    before = batches(tasks)
+    assert client.read_all_if_newer(model.all, versions) == [None] * 4
+    assert [after - each for after, each in zip(batches(tasks), before, strict=True)] == [1, 1]
+    next(iter(model.cut_columns)).assign_add(np.ones((5, 2)))
+    model.scalar.assign_add(1)
+    out = model.arrays()
+    whole, rows, columns, scalar = client.read_all_if_newer(model.all, versions, out=out)
+    assert (whole, rows) == (None, None)
+    assert isinstance(columns, VersionedValue)
+    assert isinstance(scalar, VersionedValue)
+    assert isinstance(scalar.version, Version)
+    assert_equal([columns.value, scalar.value], model.expected()[2:])
+    assert columns.value is out[2]
+    assert np.isnan(out[0]).all()
+    with pytest.raises(InvalidArgumentError, match="4 variables, but 1 versions"):
+        client.read_all_if_newer(model.all, [0])
+    with pytest.raises(InvalidArgumentError, match="whole has no version"):
+        client.read_all_if_newer(model.all[:1], [(0, 0)])
+
+
+def test_a_mirror_follows_in_place_and_says_what_has_changed(client: Client, tasks: list[Task]) -> None:
+    model = Model()
+    mirror = client.mirror(model.all)
+    values = mirror.values
+    assert_equal(values, model.expected())
+    before = batches(tasks)
+    assert mirror.pull() == []
+    assert [after - each for after, each in zip(batches(tasks), before, strict=True)] == [1, 1]
+    model.whole.assign_add(np.ones((5, 4)))
+    list(model.cut_columns)[1].assign_add(np.ones((5, 2)))
+    assert mirror.pull() == [model.whole, model.cut_columns]
+    assert_equal(values, model.expected())
+    assert all(array is kept for array, kept in zip(mirror.values, values, strict=True))
+
+
+def test_a_pull_moves_only_the_parts_that_changed(client: Client, tasks: list[Task]) -> None:
+    model = Model(rows=5000)
+    mirror = client.mirror(model.all)
+    before = sum(task.core.status(timeout_s=TIMEOUT_S).bytes_sent for task in tasks)
+    list(model.cut_rows)[2].assign_add(np.ones((1666, 4)))
+    assert mirror.pull() == [model.cut_rows]
+    moved = sum(task.core.status(timeout_s=TIMEOUT_S).bytes_sent for task in tasks) - before
+    assert moved in (0, 1666 * 16)  # the core itself sends nothing
+    assert_equal(mirror.values, model.expected())
+
+
+def test_a_restarted_ps_is_not_taken_for_the_one_before(client: Client, tasks: list[Task]) -> None:
+    """Its versions begin anew, so that the numbers match: nothing may be answered "not newer" for that."""
+    model = Model()
+    mirror = client.mirror([model.whole])
+    known = model.whole.read_if_newer(None)
+    assert known is not None
+    for task in tasks:
+        object.__setattr__(task.core, "store_incarnation", uuid4())
+    for read in (mirror.pull, lambda: model.whole.read_if_newer(known.version)):
+        with pytest.raises(StateLostError):
+            read()

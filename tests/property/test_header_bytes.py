@@ -1,0 +1,200 @@
+"""Headers made and read by hand are those that protobuf makes and reads."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import numpy as np
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ps_protocol import header_bytes, message_codec
+from ps_protocol.errors import InvalidArgumentError, NotFoundError
+from ps_protocol.operations import (
+    Array,
+    Batch,
+    BatchReply,
+    CountUpTo,
+    Declare,
+    Describe,
+    Gather,
+    Operation,
+    Read,
+    Reply,
+    Result,
+    Scatter,
+    ScatterRule,
+    Update,
+    UpdateRule,
+    VariableSpec,
+    WireDType,
+)
+from ps_protocol.v1 import batch_pb2
+
+CLIENT, STORE = UUID(int=1), UUID(int=2)
+NAMES = st.sampled_from(["a", "layer/weights", "ä" * 90])
+SEQUENCES = st.sampled_from([1, 127, 128, 16_384, 2**63, 2**64 - 1])
+DTYPES = st.sampled_from([np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int32), np.dtype(">f4")])
+SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)
+
+
+@st.composite
+def arrays(draw: st.DrawFn) -> Array:
+    array = np.arange(27).astype(draw(DTYPES))[: draw(st.integers(0, 27))]
+    shape = draw(SHAPES)
+    size = int(np.prod(shape))
+    values = np.resize(array, size).reshape(shape) if array.size else np.zeros(shape, array.dtype)
+    return values.T if draw(st.booleans()) else values
+
+
+@st.composite
+def operations(draw: st.DrawFn) -> Operation:
+    name = draw(NAMES)
+    match draw(st.integers(0, 6)):
+        case 0:
+            return Update(name, draw(st.sampled_from(UpdateRule)), draw(arrays()))
+        case 1:
+            return Read(name, draw(st.none() | st.integers(0, 5)), draw(st.sampled_from(WireDType)))
+        case 2:
+            rows = np.arange(draw(st.integers(0, 3)), dtype=draw(st.sampled_from([np.int32, np.int64])))
+            return Gather(name, rows, draw(st.integers(1, 3)))
+        case 3:
+            rule = draw(st.sampled_from(ScatterRule))
+            return Scatter(name, rule, np.zeros(2, np.int64), draw(arrays()), draw(st.integers(1, 2)))
+        case 4:
+            return Describe(name)
+        case 5:
+            return CountUpTo(name, draw(st.integers(0, 9)))
+        case _:
+            return Declare(VariableSpec(name, np.dtype(np.float32), (2,)))
+
+
+BATCHES = st.builds(
+    lambda sequence, operations: Batch(CLIENT, STORE, sequence, tuple(operations)),
+    SEQUENCES,
+    st.lists(operations(), min_size=1, max_size=3),
+).map(lambda batch: batch if batch.mutates else Batch(CLIENT, STORE, 0, batch.operations))
+
+
+def described(value: object) -> object:
+    """A batch or reply with its arrays as something that compares."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.newbyteorder("="), value.shape, value.tobytes()
+    if isinstance(value, tuple):
+        return tuple(described(each) for each in value)
+    if hasattr(value, "__dataclass_fields__"):
+        return type(value), *(described(getattr(value, name)) for name in value.__dataclass_fields__)
+    return value
+
+
+@given(BATCHES, st.integers(1, 3))
+def test_requests(batch: Batch, times: int) -> None:
+    message, buffers = message_codec.encode_batch(batch)
+    message.client_incarnation = b""
+    for _ in range(times):  # what was kept from the first is used for the next
+        header, parts = header_bytes.encode_request(batch, names_client=False)
+        assert header == message.SerializeToString()
+        assert [bytes(part) for part in parts] == [bytes(buffer) for buffer in buffers]
+        data = memoryview(bytearray(b"".join(parts)))
+        decoded = header_bytes.decode_request(header, data, CLIENT)
+        message.client_incarnation = CLIENT.bytes
+        assert described(decoded) == described(message_codec.decode_batch_of(message, data))
+        message.client_incarnation = b""
+
+
+@given(BATCHES)
+def test_requests_that_name_their_client(batch: Batch) -> None:
+    header, parts = header_bytes.encode_request(batch, names_client=True)
+    assert batch_pb2.BatchRequest.FromString(header).client_incarnation == CLIENT.bytes
+    data = memoryview(b"".join(parts))
+    for _ in range(2):
+        assert header_bytes.decode_request(header, data, UUID(int=9)).client == CLIENT
+
+
+@st.composite
+def replies(draw: st.DrawFn) -> Reply:
+    version = draw(st.sampled_from([0, 1, 300, 2**64 - 1]))
+    match draw(st.integers(0, 4)):
+        case 0:
+            return NotFoundError("there is none", variable="a")
+        case 1:
+            return Result(version, draw(st.booleans()))
+        case 2:
+            return Result(version, True, None, VariableSpec("a", np.dtype(np.float32), (2,)))
+        case _:
+            return Result(version, True, draw(arrays()))
+
+
+@given(st.lists(replies(), min_size=1, max_size=3), st.integers(1, 3))
+def test_replies(answers: list[Reply], times: int) -> None:
+    reply, asked = BatchReply(tuple(answers)), [Read("a")] * len(answers)
+    message, buffers = message_codec.encode_reply(reply, asked)
+    for _ in range(times):
+        header, parts = header_bytes.encode_answer(reply, asked)
+        assert header == message.SerializeToString()
+        data = memoryview(b"".join(parts))
+        assert data == b"".join(buffers)
+        decoded = header_bytes.decode_single_answer(header, data, asked)
+        if decoded is not None:
+            assert len(answers) == 1
+            assert described(decoded) == described(message_codec.decode_reply_of(message, data))
+        elif len(answers) == 1 and isinstance(answers[0], Result):
+            assert answers[0].spec is not None or not answers[0].initialized or len(header) > 129
+
+
+@given(st.binary(max_size=60), st.binary(max_size=8))
+def test_garbage_is_answered_as_protobuf_would(header: bytes, data: bytes) -> None:
+    try:
+        message = batch_pb2.BatchRequest.FromString(header)
+    except DecodeError:
+        with pytest.raises(DecodeError):
+            header_bytes.decode_request(header, memoryview(data), CLIENT)
+        return
+    message.client_incarnation = message.client_incarnation or CLIENT.bytes
+    try:
+        expected = message_codec.decode_batch_of(message, memoryview(data))
+    except InvalidArgumentError:
+        with pytest.raises(InvalidArgumentError):
+            header_bytes.decode_request(header, memoryview(data), CLIENT)
+        return
+    assert described(header_bytes.decode_request(header, memoryview(data), CLIENT)) == described(expected)
+
+
+def test_a_header_is_not_mistaken_for_one_with_other_tensors() -> None:
+    update = Update("mistaken", UpdateRule.ASSIGN, np.zeros(2, np.float32))
+    header, _ = header_bytes.encode_request(Batch(CLIENT, STORE, 1, (update,)), names_client=False)
+    header_bytes.decode_request(header, memoryview(bytes(8)), CLIENT)
+    with pytest.raises(InvalidArgumentError):
+        header_bytes.decode_request(header, memoryview(bytes(4)), CLIENT)
+
+
+def test_a_kept_header_still_needs_its_sequence() -> None:
+    update = Update("unnumbered", UpdateRule.ASSIGN, np.zeros((), np.float32))
+    header, _ = header_bytes.encode_request(Batch(CLIENT, STORE, 1, (update,)), names_client=False)
+    header_bytes.decode_request(header, memoryview(bytes(4)), CLIENT)
+    with pytest.raises(InvalidArgumentError, match="sequence 0"):
+        header_bytes.decode_request(header[2:], memoryview(bytes(4)), CLIENT)
+
+
+def test_of_a_sequence_that_is_there_twice_the_last_counts() -> None:
+    update = Update("twice", UpdateRule.ASSIGN, np.zeros((), np.float32))
+    header, _ = header_bytes.encode_request(Batch(CLIENT, STORE, 7, (update,)), names_client=False)
+    doubled = header + b"\x10\x07"
+    for first in (7, 8):
+        decoded = header_bytes.decode_request(b"\x10" + bytes([first]) + doubled[2:], memoryview(bytes(4)), CLIENT)
+        assert decoded.sequence == 7
+
+
+@pytest.mark.parametrize("number", [0, 1, 127, 128, 2**32, 2**64 - 1])
+def test_tables_forget_but_do_not_grow(number: int) -> None:
+    for index in range(3):
+        batch = Batch(CLIENT, STORE, 0, (Read(f"variable-{number}-{index}"),))
+        header, _ = header_bytes.encode_request(batch, names_client=False)
+        assert header_bytes.decode_request(header, memoryview(b""), CLIENT) == batch
+    table: header_bytes._Table[int] = header_bytes._Table()
+    for index in range(10_000):
+        table.put(index, index)
+    assert table.get(9_999) == 9_999
+    assert table.get(0) is None

@@ -1,0 +1,75 @@
+"""Faults that tests inject."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ps_protocol.fault_points import (
+    Action,
+    Fault,
+    FaultPlan,
+    InjectedFaultError,
+    fault_point,
+    installed,
+    parse_plan,
+)
+
+
+def test_without_a_plan_nothing_happens() -> None:
+    assert fault_point("reply.send") is None
+
+
+def test_a_place_is_told_what_to_do_in_its_turn() -> None:
+    with installed(FaultPlan((Fault("reply.send", Action.DROP, first=2, last=3),))) as plan:
+        assert [fault_point("reply.send") for _ in range(4)] == [None, Action.DROP, Action.DROP, None]
+        assert fault_point("request.send") is None
+        assert (plan.fired("reply.send"), plan.fired("request.send")) == (2, 0)
+    assert fault_point("reply.send") is None
+
+
+def test_a_failure_is_raised_at_the_place() -> None:
+    with installed(FaultPlan((Fault("journal.write", Action.FAIL),))), pytest.raises(InjectedFaultError):
+        fault_point("journal.write")
+
+
+def test_reads_a_plan() -> None:
+    plan = parse_plan("reply.send=drop@3; journal.commit=delay:0.5@2-4;frame=cut;")
+    assert plan.faults == (
+        Fault("reply.send", Action.DROP, 3, 3),
+        Fault("journal.commit", Action.DELAY, 2, 4, 0.5),
+        Fault("frame", Action.CUT),
+    )
+
+
+@pytest.mark.parametrize("text", ["reply.send", "reply.send=explode", "a=drop@x", "=drop", "a=drop@1-"])
+def test_refuses_a_malformed_plan(text: str) -> None:
+    with pytest.raises(ValueError, match="SHARDSCOPE_FAULTS"):
+        parse_plan(text)
+
+
+def test_a_process_crashes_where_its_environment_says_and_leaves_word(tmp_path: Path) -> None:
+    log = tmp_path / "faults.jsonl"
+    program = (
+        "from ps_protocol.fault_points import fault_point, install_from_environment\n"
+        "install_from_environment()\n"
+        "for number in range(5):\n"
+        "    fault_point('loop')\n"
+        "    print(number, flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"SHARDSCOPE_FAULTS": "loop=crash@3", "SHARDSCOPE_FAULT_LOG": str(log)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (-9, "0\n1\n")
+    assert "faults will be injected on purpose" in done.stderr
+    fired = json.loads(log.read_text())
+    assert (fired["place"], fired["action"], fired["pass"]) == ("loop", "crash", 3)

@@ -1,0 +1,221 @@
+"""The order of records and the wait until they are safe."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from uuid import uuid4
+
+import pytest
+
+from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError, UnavailableError
+from ps_server.commit_log import CommitLimits, CommitLog, SinkUnavailableError
+from ps_server.records import ClientLeft, LoggedRecord, Record
+from tests.conftest import Eventually
+
+TIMEOUT_S = 20.0
+AT_ONCE_S = 0.01
+
+
+class FakeSink:
+    """Keeps what it is given, once it is let."""
+
+    name = "the journal in /data"
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.offered = 0
+        self.open = threading.Event()
+        self.open.set()
+        self.errors: list[BaseException] = []
+        self.closed = False
+
+    def write(self, records: Sequence[LoggedRecord]) -> None:
+        self.offered += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        assert self.open.wait(TIMEOUT_S)
+        self.groups.append([logged.position for logged in records])
+
+    def close(self) -> None:
+        self.closed = True
+
+    @property
+    def kept(self) -> list[int]:
+        return [position for group in self.groups for position in group]
+
+
+@pytest.fixture
+def sink() -> FakeSink:
+    return FakeSink()
+
+
+@pytest.fixture
+def fatal() -> list[BaseException]:
+    return []
+
+
+MakeLog = Callable[..., CommitLog]
+
+
+@pytest.fixture
+def make_log(sink: FakeSink, fatal: list[BaseException]) -> Iterator[MakeLog]:
+    with ExitStack() as logs:
+
+        def make(*sinks: FakeSink, last_position: int = 0, limits: CommitLimits | None = None) -> CommitLog:
+            log = CommitLog(sinks or (sink,), last_position=last_position, limits=limits, on_fatal=fatal.append)
+            logs.callback(log.close, TIMEOUT_S)
+            logs.callback(sink.open.set)
+            return log
+
+        yield make
+
+
+def a_record() -> Record:
+    return ClientLeft(uuid4(), "has said goodbye")
+
+
+def append(log: CommitLog, size_bytes: int = 1) -> int:
+    with log.reserve(size_bytes, TIMEOUT_S) as room:
+        return room.append(a_record())
+
+
+def test_positions_follow_each_other_from_the_last_one(make_log: MakeLog) -> None:
+    log = make_log(last_position=41)
+    assert (log.last_position, log.committed_position) == (41, 41)
+    assert [append(log) for _ in range(3)] == [42, 43, 44]
+
+
+def test_what_is_committed_is_in_every_sink_in_order(make_log: MakeLog, sink: FakeSink) -> None:
+    second = FakeSink()
+    log = make_log(sink, second)
+    positions = [append(log) for _ in range(50)]
+    log.wait_committed(positions[-1], TIMEOUT_S)
+    assert sink.kept == second.kept == positions
+
+
+def test_records_that_wait_are_committed_together(make_log: MakeLog, sink: FakeSink, eventually: Eventually) -> None:
+    log = make_log()
+    sink.open.clear()
+    append(log)
+    eventually(lambda: sink.offered == 1)
+    others = [append(log) for _ in range(8)]
+    sink.open.set()
+    log.wait_committed(others[-1], TIMEOUT_S)
+    assert sink.groups == [[1], others]
+
+
+def test_a_group_is_bounded(make_log: MakeLog, sink: FakeSink, eventually: Eventually) -> None:
+    log = make_log(limits=CommitLimits(queued_bytes=1000, group_bytes=10))
+    sink.open.clear()
+    append(log)
+    eventually(lambda: sink.offered == 1)
+    for size_bytes in (6, 4, 1, 50, 2):
+        append(log, size_bytes)
+    sink.open.set()
+    log.wait_committed(6, TIMEOUT_S)
+    assert sink.groups == [[1], [2, 3], [4], [5], [6]]
+
+
+def test_nothing_counts_as_committed_before_the_last_sink_has_it(
+    make_log: MakeLog, sink: FakeSink, eventually: Eventually
+) -> None:
+    second = FakeSink()
+    log = make_log(second, sink)
+    sink.open.clear()
+    position = append(log)
+    eventually(lambda: second.kept == [position])
+    with pytest.raises(DeadlineExceededError, match="not yet on the journal in /data"):
+        log.wait_committed(position, AT_ONCE_S)
+    assert log.committed_position == 0
+
+
+def test_the_queue_is_bounded(make_log: MakeLog, sink: FakeSink) -> None:
+    log = make_log(limits=CommitLimits(queued_bytes=10))
+    sink.open.clear()
+    append(log, 8)
+    with pytest.raises(ResourceExhaustedError, match="slower than the updates come") as caught:
+        log.reserve(3, AT_ONCE_S)
+    assert caught.value.retryable
+    sink.open.set()
+    log.wait_committed(1, TIMEOUT_S)
+    assert append(log, 3) == 2
+
+
+def test_what_is_appended_without_room_counts_as_well(make_log: MakeLog, sink: FakeSink) -> None:
+    log = make_log(limits=CommitLimits(queued_bytes=10))
+    sink.open.clear()
+    assert log.append(a_record(), 20) == 1
+    with pytest.raises(ResourceExhaustedError):
+        log.reserve(1, AT_ONCE_S)
+    sink.open.set()
+    log.wait_committed(1, TIMEOUT_S)
+    assert append(log, 10) == 2
+
+
+def test_a_record_larger_than_the_queue_is_let_in_alone(make_log: MakeLog) -> None:
+    log = make_log(limits=CommitLimits(queued_bytes=10))
+    log.wait_committed(append(log, 1000), TIMEOUT_S)
+    log.wait_committed(append(log, 1000), TIMEOUT_S)
+
+
+def test_room_that_was_not_used_is_given_back(make_log: MakeLog) -> None:
+    log = make_log(limits=CommitLimits(queued_bytes=10))
+    with pytest.raises(KeyError), log.reserve(10, TIMEOUT_S):
+        raise KeyError
+    assert append(log, 10) == 1
+
+
+def test_room_is_for_one_record(make_log: MakeLog) -> None:
+    log = make_log()
+    with log.reserve(1, TIMEOUT_S) as room:
+        room.append(a_record())
+        with pytest.raises(RuntimeError, match="used or given back"):
+            room.append(a_record())
+
+
+def test_a_sink_that_is_full_is_asked_again(make_log: MakeLog, sink: FakeSink, eventually: Eventually) -> None:
+    sink.errors = [SinkUnavailableError("the disk is full"), SinkUnavailableError("the disk is full")]
+    log = make_log()
+    position = append(log)
+    eventually(lambda: "the disk is full" in log.obstacle)
+    log.wait_committed(position, TIMEOUT_S)
+    assert (sink.offered, sink.kept, log.obstacle) == (3, [position], "")
+
+
+def test_an_error_that_nothing_can_be_trusted_after_is_fatal(
+    make_log: MakeLog, sink: FakeSink, fatal: list[BaseException], eventually: Eventually
+) -> None:
+    error = OSError("fsync failed")
+    sink.errors = [error]
+    log = make_log()
+    position = append(log)
+    eventually(lambda: fatal == [error])
+    with pytest.raises(DeadlineExceededError):
+        log.wait_committed(position, AT_ONCE_S)
+
+
+def test_closing_commits_what_was_appended(make_log: MakeLog, sink: FakeSink) -> None:
+    log = make_log()
+    positions = [append(log) for _ in range(20)]
+    assert log.close(TIMEOUT_S)
+    assert sink.kept == positions
+    assert sink.closed
+    with pytest.raises(UnavailableError, match="the task is ending"):
+        log.reserve(1, TIMEOUT_S)
+
+
+def test_closing_gives_up_on_a_sink_that_takes_nothing(make_log: MakeLog, sink: FakeSink) -> None:
+    log = make_log()
+    sink.open.clear()
+    append(log)
+    assert not log.close(AT_ONCE_S)
+    assert not sink.closed
+
+
+def test_without_sinks_everything_is_committed_at_once(fatal: list[BaseException]) -> None:
+    log = CommitLog((), on_fatal=fatal.append)
+    assert append(log) == 1
+    log.wait_committed(1, 0)
+    assert log.close(0)

@@ -1,0 +1,406 @@
+"""A task whose state survives: what it records, makes again, and does not let out before it is safe."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import numpy as np
+import pytest
+
+from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.errors import (
+    DeadlineExceededError,
+    FailedPreconditionError,
+    NotFoundError,
+    ResourceExhaustedError,
+    ShapeMismatchError,
+)
+from ps_protocol.initializer_spec import Constant, InitializerSpec, Value
+from ps_protocol.operations import (
+    Batch,
+    CountUpTo,
+    Declare,
+    Describe,
+    Initialize,
+    Operation,
+    Read,
+    Reply,
+    Result,
+    Scatter,
+    ScatterRule,
+    Update,
+    UpdateRule,
+    VariableSpec,
+)
+from ps_protocol.ps_service import Placement, Proposal
+from ps_server.commit_log import CommitLimits, CommitLog
+from ps_server.durability import Durability
+from ps_server.parameter_server import ParameterServer
+from ps_server.records import AppliedBatch, ClientJoined, Declared, LoggedRecord
+from ps_server.replay import ReplayError
+from ps_server.state_image import StateImage
+from tests.conftest import Eventually
+
+TIMEOUT_S = 20.0
+AT_ONCE_S = 0.02
+CLUSTER = ClusterSpec({"ps": ["ps0.example:1", "ps1.example:1"]})
+WEIGHTS = VariableSpec("weights", np.dtype(np.float32), (3, 2))
+COUNTER = VariableSpec("counter", np.dtype(np.int64), ())
+LARGE = VariableSpec("large", np.dtype(np.float64), (20_000,))
+
+
+class Journal:
+    """A sink in memory, which a test can hold up."""
+
+    name = "the journal"
+
+    def __init__(self) -> None:
+        self.records: list[LoggedRecord] = []
+        self.open = threading.Event()
+        self.open.set()
+
+    def write(self, records: Sequence[LoggedRecord]) -> None:
+        assert self.open.wait(TIMEOUT_S)
+        self.records += records
+
+    def close(self) -> None:
+        pass
+
+
+class Task:
+    """One life of a task, and one client of it."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        image: StateImage | None = None,
+        client: UUID | None = None,
+        limits: CommitLimits | None = None,
+        fatal: Callable[[BaseException], None] = lambda error: pytest.fail(str(error)),
+    ):
+        self.core = ParameterServer(cluster_spec=CLUSTER, task_index=0, store_incarnation=UUID(int=7), durable=True)
+        if image is not None:
+            variables = [
+                replace(each, value=None if each.value is None else each.value.copy()) for each in image.variables
+            ]
+            self.durability.restore(replace(image, variables=tuple(variables)))
+        for record in journal.records:
+            if record.position > self.durability.replayed_position:
+                self.durability.replay(record)
+        self.log = CommitLog((journal,), last_position=self.durability.replayed_position, limits=limits, on_fatal=fatal)
+        self.durability.start(self.log)
+        self.client = uuid4() if client is None else client
+        self.sequence = 0
+
+    def hello(self) -> None:
+        self.core.hello(self.client, "worker:0", timeout_s=TIMEOUT_S)
+
+    @property
+    def durability(self) -> Durability:
+        assert self.core.durability is not None
+        return self.core.durability
+
+    def batch(self, *operations: Operation, sequence: int | None = None) -> Batch:
+        batch = Batch(self.client, self.core.store_incarnation, 0, operations)
+        if batch.mutates and sequence is None:
+            self.sequence += 1
+            sequence = self.sequence
+        return Batch(self.client, self.core.store_incarnation, sequence or 0, operations)
+
+    def send(self, batch: Batch, timeout_s: float = TIMEOUT_S) -> tuple[Reply, ...]:
+        return self.core.exchange(batch, timeout_s=timeout_s, lend_values=True, take_operands=True).replies
+
+    def run(self, *operations: Operation) -> tuple[Reply, ...]:
+        return self.send(self.batch(*operations))
+
+    def result(self, operation: Operation) -> Result:
+        (reply,) = self.run(operation)
+        assert isinstance(reply, Result), reply
+        return reply
+
+    def value(self, name: str) -> object:
+        tensor = self.result(Read(name)).tensor
+        assert tensor is not None
+        return tensor.tolist()
+
+
+MakeTask = Callable[..., Task]
+
+
+@pytest.fixture
+def journal() -> Journal:
+    return Journal()
+
+
+@pytest.fixture
+def make_task(journal: Journal) -> Iterator[MakeTask]:
+    with ExitStack() as tasks:
+
+        def make(
+            image: StateImage | None = None, client: UUID | None = None, limits: CommitLimits | None = None
+        ) -> Task:
+            task = Task(journal, image, client, limits)
+            tasks.callback(task.log.close, TIMEOUT_S)
+            tasks.callback(journal.open.set)
+            task.hello()
+            return task
+
+        yield make
+
+
+def declared(spec: VariableSpec, value: float = 0) -> Declare:
+    return Declare(spec, InitializerSpec(Constant(value), 0))
+
+
+def add(name: str, value: object, dtype: type = np.float32) -> Update:
+    return Update(name, UpdateRule.ASSIGN_ADD, np.asarray(value, dtype))
+
+
+def worked(task: Task) -> None:
+    """Does a bit of everything."""
+    task.run(declared(WEIGHTS, 1), declared(COUNTER), Declare(LARGE))
+    task.run(add("weights", 2), add("weights", np.arange(6).reshape(3, 2)), CountUpTo("counter", 5))
+    rows = np.array([0, 2, 0])
+    task.run(Scatter("weights", ScatterRule.ADD, rows, np.ones((3, 2), np.float32)), add("nowhere", 1))
+    task.run(Update("large", UpdateRule.ASSIGN, np.arange(20_000.0)))
+    task.run(add("large", 0.5, np.float64))
+    task.run(Initialize("weights", InitializerSpec(Constant(9), 0), overwrite=True), add("counter", 1, np.int64))
+
+
+def state(task: Task) -> list[object]:
+    return [(task.value(name), task.result(Describe(name)).version) for name in ("weights", "counter", "large")]
+
+
+class TestReplay:
+    def test_makes_the_same_state(self, make_task: MakeTask) -> None:
+        first = make_task()
+        worked(first)
+        again = make_task(client=first.client)
+        assert state(again) == state(first)
+
+    def test_goes_on_from_an_image(self, make_task: MakeTask, journal: Journal) -> None:
+        first = make_task()
+        worked(first)
+        image = first.durability.take_image(TIMEOUT_S)
+        first.run(add("weights", 3), add("large", 1, np.float64))
+        journal.records = [record for record in journal.records if record.position > image.position]
+        again = make_task(image=image, client=first.client)
+        assert state(again) == state(first)
+
+    def test_knows_the_clients_and_their_answers(self, make_task: MakeTask) -> None:
+        first = make_task()
+        worked(first)
+        counting = first.batch(CountUpTo("counter", 5))
+        answer = first.send(counting)
+        again = make_task(client=first.client)
+        (reply,) = again.send(counting)
+        assert isinstance(reply, Result)
+        assert isinstance(answer[0], Result)
+        assert reply.tensor == answer[0].tensor
+        assert again.value("counter") == first.value("counter")
+        assert again.core.status(timeout_s=1).duplicate_batches == 1
+
+    def test_a_client_that_has_gone_stays_gone(self, make_task: MakeTask) -> None:
+        first = make_task()
+        first.core.goodbye(first.client, timeout_s=TIMEOUT_S)
+        first.durability.wait_for_all(TIMEOUT_S)
+        with pytest.raises(FailedPreconditionError, match="has said goodbye"):
+            make_task(client=first.client)
+
+    def test_knows_the_placements(self, make_task: MakeTask) -> None:
+        first = make_task()
+        first.core.place([Proposal(LARGE, 1), Proposal(COUNTER, 0)], timeout_s=TIMEOUT_S)
+        again = make_task()
+        assert again.core.place([Proposal(LARGE, 0)], timeout_s=TIMEOUT_S) == [Placement(LARGE, 1)]
+        assert len(again.core.list_placements(timeout_s=1)) == 2
+
+    def test_knows_them_from_an_image(self, make_task: MakeTask, journal: Journal) -> None:
+        first = make_task()
+        first.core.place([Proposal(LARGE, 1)], timeout_s=TIMEOUT_S)
+        image = first.durability.take_image(TIMEOUT_S)
+        journal.records.clear()
+        again = make_task(image=image)
+        assert again.core.list_placements(timeout_s=1) == [Placement(LARGE, 1)]
+
+    def test_refuses_a_record_out_of_its_place(self, make_task: MakeTask, journal: Journal) -> None:
+        worked(make_task())
+        del journal.records[3]
+        with pytest.raises(ReplayError, match="record 5 was found where 4 should be"):
+            make_task()
+
+    def test_refuses_a_record_that_does_something_else(self, make_task: MakeTask, journal: Journal) -> None:
+        first = make_task()
+        first.run(declared(COUNTER))
+        first.run(add("counter", 1, np.int64))
+        first.durability.wait_for_all(TIMEOUT_S)
+        last = journal.records[-1]
+        assert isinstance(last.record, AppliedBatch)
+        doubled = AppliedBatch(first.client, 9, last.record.operations, last.record.reply)
+        journal.records.append(LoggedRecord(last.position + 1, doubled))
+        with pytest.raises(ReplayError, match=r"took variable counter to version 1, but takes it to 2"):
+            make_task()
+
+
+class TestRecords:
+    def test_declarations_are_records_of_their_own(self, make_task: MakeTask, journal: Journal) -> None:
+        task = make_task()
+        task.run(declared(COUNTER), add("counter", 1, np.int64))
+        kinds = [type(logged.record) for logged in journal.records]
+        assert kinds == [ClientJoined, Declared, AppliedBatch]
+        batch = journal.records[-1].record
+        assert isinstance(batch, AppliedBatch)
+        assert batch.operations[0] == Describe("counter")
+
+    def test_a_declaration_that_changes_nothing_is_not_recorded(self, make_task: MakeTask, journal: Journal) -> None:
+        task = make_task()
+        task.run(declared(COUNTER))
+        task.run(declared(COUNTER))
+        assert sum(isinstance(logged.record, Declared) for logged in journal.records) == 1
+
+    def test_a_record_keeps_the_operand_as_it_was(self, make_task: MakeTask, journal: Journal) -> None:
+        task = make_task()
+        task.run(Declare(LARGE))
+        journal.open.clear()
+        operand = np.zeros(20_000)
+        assigned, added = (
+            task.batch(Update("large", UpdateRule.ASSIGN, operand)),
+            task.batch(add("large", 1, np.float64)),
+        )
+        for batch in (assigned, added):
+            with pytest.raises(DeadlineExceededError):
+                task.send(batch, timeout_s=AT_ONCE_S)
+        journal.open.set()
+        task.durability.wait_for_all(TIMEOUT_S)
+        again = make_task(client=task.client)
+        assert again.value("large") == [1.0] * 20_000
+
+    def test_an_initial_value_that_was_sent_is_recorded(self, make_task: MakeTask) -> None:
+        task = make_task()
+        task.run(Declare(LARGE, InitializerSpec(Value(np.arange(20_000.0)), 0)))
+        task.run(add("large", 1, np.float64))
+        assert make_task(client=task.client).value("large") == list(np.arange(20_000.0) + 1)
+
+    def test_an_image_does_not_change_with_the_state(self, make_task: MakeTask) -> None:
+        task = make_task()
+        worked(task)
+        before = state(task)
+        image = task.durability.take_image(TIMEOUT_S)
+        worked_on = [add("weights", 1), add("large", 1, np.float64), add("counter", 1, np.int64)]
+        task.run(*worked_on)
+        kept = {each.spec.name: each for each in image.variables}
+        shown = [(np.asarray(kept[n].value).tolist(), kept[n].version) for n in ("weights", "counter", "large")]
+        assert shown == before
+
+
+class TestWaiting:
+    def test_an_update_is_not_acknowledged_before_it_is_safe(self, make_task: MakeTask, journal: Journal) -> None:
+        task = make_task()
+        task.run(declared(COUNTER))
+        journal.open.clear()
+        batch = task.batch(add("counter", 1, np.int64))
+        with pytest.raises(DeadlineExceededError, match="not yet on the journal"):
+            task.send(batch, timeout_s=AT_ONCE_S)
+        with pytest.raises(DeadlineExceededError, match="not yet on the journal"):
+            task.send(batch, timeout_s=AT_ONCE_S)
+        journal.open.set()
+        (reply,) = task.send(batch)
+        assert isinstance(reply, Result)
+        assert (reply.version, task.value("counter")) == (1, 1)
+
+    def test_nobody_sees_what_is_not_safe(self, make_task: MakeTask, journal: Journal) -> None:
+        task = make_task()
+        task.run(declared(COUNTER), declared(WEIGHTS))
+        journal.open.clear()
+        with pytest.raises(DeadlineExceededError):
+            task.send(task.batch(add("counter", 1, np.int64)), timeout_s=AT_ONCE_S)
+        with pytest.raises(DeadlineExceededError):
+            task.send(task.batch(Read("counter")), timeout_s=AT_ONCE_S)
+        (other,) = task.send(task.batch(Read("weights")), timeout_s=AT_ONCE_S)
+        assert isinstance(other, Result)
+
+    def test_a_declaration_is_not_seen_before_it_is_safe(self, make_task: MakeTask, journal: Journal) -> None:
+        task = make_task()
+        journal.open.clear()
+        with pytest.raises(DeadlineExceededError):
+            task.send(task.batch(declared(COUNTER)), timeout_s=AT_ONCE_S)
+        with pytest.raises(DeadlineExceededError):
+            task.send(task.batch(Describe("counter")), timeout_s=AT_ONCE_S)
+
+    def test_placements_are_answered_when_they_are_safe(self, make_task: MakeTask, journal: Journal) -> None:
+        task = make_task()
+        journal.open.clear()
+        with pytest.raises(DeadlineExceededError):
+            task.core.place([Proposal(COUNTER, 0)], timeout_s=AT_ONCE_S)
+        journal.open.set()
+        assert task.core.place([Proposal(COUNTER, 1)], timeout_s=TIMEOUT_S) == [Placement(COUNTER, 0)]
+
+    def test_a_full_queue_refuses_before_anything_is_applied(
+        self, make_task: MakeTask, journal: Journal, eventually: Eventually
+    ) -> None:
+        task = make_task(limits=CommitLimits(queued_bytes=100_000))
+        task.run(declared(LARGE))
+        eventually(lambda: task.log.committed_position == task.log.last_position)
+        journal.open.clear()
+        with pytest.raises(DeadlineExceededError):
+            task.send(task.batch(add("large", np.ones(20_000), np.float64)), timeout_s=AT_ONCE_S)
+        refused = task.batch(add("large", np.ones(20_000), np.float64))
+        with pytest.raises(ResourceExhaustedError, match="nothing was applied"):
+            task.send(refused, timeout_s=AT_ONCE_S)
+        journal.open.set()
+        (reply,) = task.send(refused)
+        assert isinstance(reply, Result)
+        assert reply.version == 2
+
+
+class TestBatches:
+    def test_an_operation_that_is_refused_leaves_the_others(self, make_task: MakeTask) -> None:
+        task = make_task()
+        task.run(declared(WEIGHTS))
+        wrong, right, nowhere = task.run(add("weights", [1, 2]), add("weights", 1), add("nowhere", 1))
+        assert isinstance(wrong, ShapeMismatchError)
+        assert isinstance(right, Result)
+        assert isinstance(nowhere, NotFoundError)
+        assert nowhere.task == "ps:0"
+        assert make_task(client=task.client).value("weights") == [[1, 1]] * 3
+
+    def test_initialising_anew_counts_as_an_update(self, make_task: MakeTask) -> None:
+        task = make_task()
+        task.run(Declare(COUNTER))
+        anew = Initialize("counter", InitializerSpec(Constant(4), 0), overwrite=True)
+        assert [task.result(anew).version, task.result(anew).version] == [0, 1]
+        again = make_task(client=task.client)
+        assert (again.value("counter"), again.result(Describe("counter")).version) == (4, 1)
+
+    def test_batches_of_many_clients_keep_one_order(self, make_task: MakeTask, journal: Journal) -> None:
+        task = make_task()
+        names = [f"v{index}" for index in range(4)]
+        task.run(*[declared(VariableSpec(name, np.dtype(np.float64), (8,))) for name in names])
+
+        def work(seed: int) -> None:
+            client, random = uuid4(), np.random.default_rng(seed)
+            task.core.hello(client, f"worker:{seed}", timeout_s=TIMEOUT_S)
+            for sequence in range(1, 31):
+                chosen = random.permutation(names)[:3]
+                operations = tuple(
+                    Update(str(name), UpdateRule(int(random.integers(1, 4))), random.normal(size=8)) for name in chosen
+                )
+                batch = Batch(client, task.core.store_incarnation, sequence, operations)
+                task.core.exchange(batch, timeout_s=TIMEOUT_S)
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        images = [task.durability.take_image(TIMEOUT_S) for _ in range(5)]
+        for thread in threads:
+            thread.join(TIMEOUT_S)
+        final = {name: task.value(name) for name in names}
+        records = list(journal.records)
+        for image in [None, *images]:
+            journal.records = [each for each in records if image is None or each.position > image.position]
+            again = make_task(image=image)
+            assert {name: again.value(name) for name in names} == final
+            journal.records = list(records)

@@ -1,0 +1,83 @@
+"""What may be given as ``out``, what is refused with which remedy, and how a value gets there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from ps_protocol.errors import DTypeMismatchError, InternalError, InvalidArgumentError, ShapeMismatchError
+from ps_protocol.operations import Result, VariableSpec
+from worker_client.out_arrays import check_disjoint, check_out, direct_target, received
+
+SPEC = VariableSpec("scope/v", np.dtype(np.float32), (3, 2))
+VALUE = np.arange(6, dtype=np.float32).reshape(3, 2)
+
+
+def read_only() -> npt.NDArray[np.float32]:
+    array = np.empty((3, 2), np.float32)
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "message"),
+    [
+        ([[0.0, 0.0]] * 3, InvalidArgumentError, r"no NumPy array but list"),
+        (np.float32(0), InvalidArgumentError, r"no NumPy array but float32"),
+        (np.empty((3, 2)), DTypeMismatchError, r"dtype float64, the value float32"),
+        (np.empty((3, 2), ">f4"), DTypeMismatchError, r"dtype >f4, the value float32"),
+        (np.empty((3, 2), ml_dtypes.bfloat16), DTypeMismatchError, r"dtype bfloat16"),
+        (np.empty((2, 3), np.float32), ShapeMismatchError, r"shape \[2, 3\], what is read \[3, 2\]"),
+        (np.empty(6, np.float32), ShapeMismatchError, r"shape \[6\]"),
+        (read_only(), InvalidArgumentError, r"read-only"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_remedy(out: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=rf"scope/v: .*{message}.*np\.empty\(\[3, 2\], 'float32'\)"):
+        check_out(out, SPEC)
+
+
+def test_what_fits_is_taken() -> None:
+    check_out(np.empty((3, 2), np.float32), SPEC)
+    check_out(np.empty((2, 3), np.float32).T, SPEC)
+    check_out(np.empty((4, 4, 2), np.float32), SPEC, (4, 4, 2))
+
+
+def test_only_contiguous_arrays_are_for_transports() -> None:
+    contiguous = np.empty((3, 2), np.float32)
+    assert direct_target(contiguous) is contiguous
+    assert direct_target(np.empty((2, 3), np.float32).T) is None
+    assert direct_target(np.empty((3, 4), np.float32)[:, ::2]) is None
+    assert direct_target(None) is None
+
+
+def test_a_tensor_that_is_elsewhere_is_copied() -> None:
+    out = np.empty((3, 2), np.float32)
+    assert received(Result(1, True, VALUE), out) is out
+    np.testing.assert_array_equal(out, VALUE)
+    columns = np.zeros((3, 4), np.float32)
+    received(Result(1, True, VALUE), columns[:, 1:3])
+    np.testing.assert_array_equal(columns[:, 1:3], VALUE)
+    assert columns[:, [0, 3]].max() == 0
+    assert received(Result(1, True, out), out) is out
+    assert received(Result(1, True, VALUE), None) is VALUE
+
+
+@pytest.mark.parametrize("tensor", [None, VALUE[0], VALUE.astype(np.float64)])
+def test_a_reply_that_does_not_fit_is_never_spread_over_the_array(tensor: Any) -> None:
+    out = np.zeros((3, 2), np.float32)
+    with pytest.raises(InternalError, match="the reply"):
+        received(Result(1, True, tensor), out)
+    assert out.max() == 0
+
+
+def test_no_two_may_overlap() -> None:
+    whole = np.empty(10, np.float32)
+    check_disjoint([whole[5:], np.empty(3), whole[:5], whole[3:3], np.empty(0)], ["a", "b", "c", "d", "e"])
+    for overlapping in ([whole[:6], whole[5:]], [whole, whole], [whole[4:5], whole], [whole[::2], whole[1::2]]):
+        with pytest.raises(InvalidArgumentError, match=r"variables [ab] and [ab] overlap.*of its own"):
+            check_disjoint([*overlapping, np.empty(2)], ["a", "b", "c"])

@@ -1,0 +1,43 @@
+"""Where a ps task is now that does not answer where it was: the other ps tasks know."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from ps_protocol.errors import ShardscopeError
+from ps_protocol.ps_service import PsAddress, PsService
+from ps_protocol.task_id import TaskId
+
+_LOG = logging.getLogger(__name__)
+
+_ASK_TIMEOUT_S: Final = 0.5
+_MAX_ASKED: Final = 4
+
+
+class AddressLookup:
+    """Asks the other ps tasks, a few of them and each only briefly. Thread-safe.
+
+    Args:
+        services: Gives the ways to all ps tasks, in the order of the tasks.
+    """
+
+    def __init__(self, services: Callable[[], Sequence[PsService]]):
+        self._services = services
+
+    def find(self, task: TaskId, known: str) -> list[str]:
+        """Returns the addresses at which a ps task was announced, but for the one known, newest epoch first."""
+        others = [service for index, service in enumerate(self._services()) if index != task.index]
+        # Not always the same ones: of many, the first few may be away too.
+        start = task.index % len(others) if others else 0
+        found: list[PsAddress] = []
+        for service in [*others[start:], *others[:start]][:_MAX_ASKED]:
+            try:
+                answer = service.list_addresses(timeout_s=_ASK_TIMEOUT_S)
+            except ShardscopeError as error:
+                _LOG.debug("no address of %s: %s", task, error)
+                continue
+            found += [each for each in answer if each.task == str(task) and each.address != known]
+        newest_first = sorted(found, key=lambda each: each.epoch, reverse=True)
+        return list(dict.fromkeys(each.address for each in newest_first))

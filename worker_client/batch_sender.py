@@ -1,0 +1,250 @@
+"""Sends what was queued for one ps task, in order, without waiting for each reply where the transport can do that.
+
+The protocol is that of ``ps_service.PipelinedTransport``: several batches are on their way at a time, and replies come
+in the order of the batches. When one fails it is not known which of those behind it were applied; all are exchanged
+again, each unchanged and in order, so that the ledger of the ps counts each once.
+
+Small updates that were submitted one by one and are queued at the same time share a batch. Each has a reply of its own
+there, and an error of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ps_protocol.errors import InvalidArgumentError, ShardscopeError
+from ps_protocol.operations import Batch, Reply
+from ps_protocol.ps_service import PendingExchange
+from worker_client.pending_queue import Parcel, PendingQueue
+from worker_client.retry import Deadline, RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class WindowLimits:
+    """How much may be on its way at a time.
+
+    Attributes:
+        max_batches: Batches whose reply has not been taken. Less than the answers that a ps remembers for each client,
+            and than the batches of a client that it lets wait (``update_ledger.LedgerLimits``).
+        max_bytes: Bytes of their tensors; a batch with more is exchanged alone.
+        max_reply_bytes: Bytes of tensors in a reply; a batch with more, or with a reply of unknown size, is exchanged
+            alone.
+        max_merged: Updates that share a batch, of those that are queued when it leaves.
+        max_merged_bytes: Bytes of their tensors.
+    """
+
+    max_batches: int = 16
+    max_bytes: int = 64 * 1024**2
+    max_reply_bytes: int = 64 * 1024
+    max_merged: int = 32
+    max_merged_bytes: int = 64 * 1024
+
+
+class Attempt(Protocol):
+    """Exchanges a batch, with retries; ``failure`` is how a first try of it that was made already has ended."""
+
+    def __call__(self, batch: Batch, *, timeout_s: float, failure: ShardscopeError | None) -> tuple[Reply, ...]: ...
+
+
+class Begin(Protocol):
+    """``PipelinedTransport.begin``."""
+
+    def __call__(self, batch: Batch, *, timeout_s: float) -> PendingExchange | None: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Begun:
+    parcel: Parcel
+    batch: Batch
+    exchange: PendingExchange
+
+
+class BatchSender:
+    """The work of one thread, which is the only one that takes from the queue.
+
+    Args:
+        queue: What to send. A batch is finished there before its future is done, so that who has waited for that finds
+            the way free.
+        number: Makes the batch; one that mutates gets the next number. Called under the order lock.
+        attempt: Exchanges a batch and waits for it.
+        begin: Sends a batch without waiting; None if the transport cannot.
+        order_lock: Held while mutating batches are on their way.
+        limits: Of what is on its way.
+        retry: Says which failures are worth repeating.
+        timeout_s: Bound on each batch from when its turn has come, in seconds.
+    """
+
+    def __init__(
+        self,
+        queue: PendingQueue,
+        *,
+        number: Callable[[Parcel], Batch],
+        attempt: Attempt,
+        begin: Begin | None,
+        order_lock: threading.Lock,
+        limits: WindowLimits,
+        retry: RetryPolicy,
+        timeout_s: float,
+    ):
+        self._queue = queue
+        self._number = number
+        self._attempt = attempt
+        self._begin_exchange = begin
+        self._order_lock = order_lock
+        self._limits = limits
+        self._retry = retry
+        self._timeout_s = timeout_s
+        self._window: deque[_Begun] = deque()  # the order lock is held while there are any
+        self._window_bytes = 0
+        self._turn = Deadline(timeout_s, retry.clock)  # of the oldest in the window
+
+    def run(self) -> None:
+        """Sends until the queue is closed and empty and all replies are in."""
+        while True:
+            if self._lets_others_join():
+                self._finish_oldest()
+                continue
+            parcel = self._queue.get(
+                wait=not self._window,
+                max_merged=self._limits.max_merged,
+                max_merged_bytes=self._limits.max_merged_bytes,
+            )
+            if parcel is not None:
+                self._send(parcel)
+            elif self._window:
+                self._finish_oldest()
+            else:
+                return
+
+    def _lets_others_join(self) -> bool:
+        """Whether the next batch waits for a reply: with two on their way the ps is busy, and one less costs less."""
+        return len(self._window) >= 2 and self._limits.max_merged > 1 and self._queue.next_is_mergeable
+
+    def _send(self, parcel: Parcel) -> None:
+        pipelined = self._can_be_pipelined(parcel)
+        while self._window and not (pipelined and self._has_room_for(parcel)):
+            self._finish_oldest()
+        if not self._window:
+            self._order_lock.acquire()
+        try:
+            batch = self._number(parcel)
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
+            self._settle(parcel, error, is_last=not self._window)
+            return
+        if not (pipelined and self._begin(parcel, batch)):
+            self._settle(parcel, self._outcome(batch), is_last=True)
+
+    def _can_be_pipelined(self, parcel: Parcel) -> bool:
+        return (
+            self._begin_exchange is not None
+            and parcel.size_bytes <= self._limits.max_bytes
+            and parcel.expected_reply_bytes is not None
+            and parcel.expected_reply_bytes <= self._limits.max_reply_bytes
+        )
+
+    def _has_room_for(self, parcel: Parcel) -> bool:
+        return (
+            len(self._window) < self._limits.max_batches
+            and self._window_bytes + parcel.size_bytes <= self._limits.max_bytes
+        )
+
+    # -- on its way ---------------------------------------------------------------------------
+
+    def _begin(self, parcel: Parcel, batch: Batch) -> bool:
+        """Sends a batch; False if it has to be exchanged, for which the window then is empty and the lock held."""
+        if self._begin_exchange is None:
+            return False
+        if not self._window:
+            self._turn = Deadline(self._timeout_s, self._retry.clock)
+        try:
+            timeout_s = min(self._timeout_s, self._retry.attempt_s(self._window_bytes + parcel.size_bytes))
+            exchange = self._begin_exchange(batch, timeout_s=timeout_s)
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
+            self._recover([*((each.parcel, each.batch) for each in self._window), (parcel, batch)], parcel, error)
+            return True
+        if exchange is None:
+            while self._window:
+                self._finish_oldest(keeps_lock=True)
+            return False
+        self._window.append(_Begun(parcel, batch, exchange))
+        self._window_bytes += parcel.size_bytes
+        return True
+
+    def _finish_oldest(self, *, keeps_lock: bool = False) -> None:
+        oldest = self._window[0]
+        try:
+            replies = oldest.exchange.finish().replies
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
+            begun = [(each.parcel, each.batch) for each in self._window]
+            self._recover(begun, oldest.parcel, error, keeps_lock=keeps_lock)
+            return
+        self._window.popleft()
+        self._window_bytes -= oldest.parcel.size_bytes
+        self._turn = Deadline(self._timeout_s, self._retry.clock)
+        self._settle(oldest.parcel, replies, is_last=not (self._window or keeps_lock))
+
+    def _recover(
+        self,
+        begun: list[tuple[Parcel, Batch]],
+        failed: Parcel,
+        error: BaseException,
+        *,
+        keeps_lock: bool = False,
+    ) -> None:
+        """Exchanges all batches of which it is not known whether they were applied, in order, but not one refused."""
+        self._window.clear()
+        self._window_bytes = 0
+        for index, (parcel, batch) in enumerate(begun):
+            is_last = index == len(begun) - 1 and not keeps_lock
+            timeout_s = self._timeout_s if index else self._turn.remaining_s()
+            if parcel is not failed:
+                outcome = self._outcome(batch, timeout_s=timeout_s)
+            elif isinstance(error, ShardscopeError) and self._retry.is_worth_repeating(error):
+                outcome = self._outcome(batch, timeout_s=timeout_s, failure=error)
+            else:
+                outcome = error
+            self._settle(parcel, outcome, is_last=is_last)
+
+    # -- outcomes -----------------------------------------------------------------------------
+
+    def _outcome(
+        self, batch: Batch, *, timeout_s: float | None = None, failure: ShardscopeError | None = None
+    ) -> tuple[Reply, ...] | BaseException:
+        try:
+            return self._attempt(batch, timeout_s=self._timeout_s if timeout_s is None else timeout_s, failure=failure)
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
+            return error
+
+    def _settle(self, parcel: Parcel, outcome: tuple[Reply, ...] | BaseException, *, is_last: bool) -> None:
+        """Tells the outcome of a batch; after the last one that was on its way the lock is free."""
+        if is_last and len(parcel.members) > 1 and isinstance(outcome, InvalidArgumentError):
+            self._exchange_members(parcel)
+            return
+        if is_last:
+            self._order_lock.release()
+        self._queue.finished(parcel)
+        start = 0
+        for member in parcel.members:
+            if isinstance(outcome, BaseException):
+                member.future.set_exception(outcome)
+            else:
+                end = start + len(member.operations)
+                member.future.set_result(outcome[start:end])
+                start = end
+
+    def _exchange_members(self, parcel: Parcel) -> None:
+        """Sends each of what shared a batch in one of its own, since that was refused, perhaps for one of them only.
+
+        A batch that was refused as invalid has changed nothing, and none was numbered after it.
+        """
+        for member in parcel.members:
+            alone = Parcel([member])
+            try:
+                outcome: tuple[Reply, ...] | BaseException = self._outcome(self._number(alone))
+            except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
+                outcome = error
+            self._settle(alone, outcome, is_last=member is parcel.members[-1])

@@ -1,0 +1,118 @@
+"""Tells the cluster at intervals that this client lives, so that one that dies is noticed within its lease."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+from uuid import UUID
+
+from ps_protocol.errors import AbortedError, FailedPreconditionError, ShardscopeError
+from ps_protocol.ps_service import PsService
+
+_LOG = logging.getLogger(__name__)
+
+_HEARTBEATS_PER_LEASE: Final = 3
+_CALL_TIMEOUT_S: Final = 1.0
+_STOP_TIMEOUT_S: Final = 5.0
+
+
+class FirstPs(Protocol):
+    """What is used of the handle of ps task 0."""
+
+    service: PsService
+
+    def look(self) -> None: ...
+
+
+class Heartbeat:
+    """A daemon thread that renews the lease, from ``start`` to ``stop``. Thread-safe.
+
+    A ps task 0 that is away is no failure: the thread goes on trying, and says again who this client is when the ps has
+    been started anew and knows nobody.
+
+    Args:
+        first_ps: The handle of ps task 0.
+        task: This client's task, as "worker:1".
+        incarnation: Of the client.
+        host: Where it runs.
+        pid: Of its process.
+        lease_s: How long it may be silent before it counts as dead, in seconds; 0 for ever: then there is no thread.
+        clock: Monotonic seconds.
+
+    Attributes:
+        step: Training steps done, as last reported; told with each heartbeat.
+    """
+
+    def __init__(
+        self,
+        first_ps: FirstPs,
+        *,
+        task: str,
+        incarnation: UUID,
+        host: str,
+        pid: int,
+        lease_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._first_ps = first_ps
+        self._task = task
+        self._incarnation = incarnation
+        self._host = host
+        self._pid = pid
+        self._lease_s = lease_s
+        self._clock = clock
+        self._started_s = clock()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.step: int | None = None
+
+    def join(self, service: PsService, timeout_s: float) -> None:
+        """Makes this client a member of the cluster, as at its start."""
+        service.join(
+            self._task,
+            self._incarnation,
+            self._host,
+            self._pid,
+            lease_s=self._lease_s,
+            age_s=self._clock() - self._started_s,
+            timeout_s=timeout_s,
+        )
+
+    def start(self) -> None:
+        """Starts the thread; called once, after ``join``."""
+        if self._lease_s > 0:
+            self._thread = threading.Thread(target=self._run, name="shardscope-heartbeat", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread, and waits until it has ended or a few seconds are over. May be repeated."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(_STOP_TIMEOUT_S)
+
+    def beat(self) -> bool:
+        """Renews the lease once; False if this client has lost its place to another process, and is to stop."""
+        service = self._first_ps.service
+        timeout_s = min(_CALL_TIMEOUT_S, self._lease_s / _HEARTBEATS_PER_LEASE)
+        try:
+            try:
+                service.heartbeat(self._task, self._incarnation, self.step, timeout_s=timeout_s)
+            except FailedPreconditionError:
+                self.join(service, timeout_s)
+                _LOG.info("%s has joined the cluster again", self._task)
+        except AbortedError as error:
+            _LOG.warning("no more heartbeats of %s: %s", self._task, error.message)
+            return False
+        except ShardscopeError as error:
+            _LOG.debug("no heartbeat: %s", error)
+            self._first_ps.look()
+        return True
+
+    def _run(self) -> None:
+        # Until the client is closed; each wait is one interval.
+        while not self._ended.wait(self._lease_s / _HEARTBEATS_PER_LEASE):
+            if not self.beat():
+                return

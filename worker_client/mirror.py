@@ -1,0 +1,69 @@
+"""Copies of many variables that a worker keeps up to date: the pull of a training step, without allocating."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ps_protocol.operations import Result
+from worker_client.fanout import Fanout, succeeded
+from worker_client.out_arrays import received
+from worker_client.variable_parts import AnyVariable, new_array, whole_read
+from worker_client.versioned_value import Version, unless_version
+
+
+class Mirror:
+    """Arrays that hold the values of variables as of the last ``pull``. Made by ``Client.mirror``.
+
+    Not thread-safe: while one thread pulls no other may pull or use the arrays, which change in place.
+
+    Args:
+        fanout: The way to the ps tasks.
+        variables: What to keep copies of.
+
+    Attributes:
+        variables: The variables, in the order given.
+        values: One array for each, always the same ones, of its dtype and shape. They may be changed: what is written
+            there stays until the variable changes.
+    """
+
+    def __init__(self, fanout: Fanout, variables: Sequence[AnyVariable]):
+        self.variables = tuple(variables)
+        self.values = tuple([new_array(variable) for variable in self.variables])
+        reads = [whole_read(variable, out) for variable, out in zip(self.variables, self.values, strict=True)]
+        self._fanout = fanout
+        self._parts = [part for each in reads for part in each.parts]
+        self._owners = [index for index, each in enumerate(reads) for _ in each.parts]
+        self._versions: list[Version | None] = [None] * len(self._parts)
+        self._changed: set[int] = set()  # positions of variables that have changed and were not reported yet
+
+    def pull(self) -> list[AnyVariable]:
+        """Reads anew, in place, what has changed since the last pull: one exchange for each ps task, all at once.
+
+        Of a partitioned variable only the parts that have changed travel.
+
+        Returns:
+            The variables that have changed, in their order; those read for the first time among them.
+
+        Raises:
+            FailedPreconditionError: One of them has not been initialised. The others are up to date.
+            ShardscopeError: A ps task has failed. The arrays may hold old and new values mixed until a pull succeeds.
+        """
+        stores = [self._fanout.store(each.part.ps_task) for each in self._parts]
+        known = [
+            unless_version(version, store, each.part.spec.name)
+            for each, version, store in zip(self._parts, self._versions, stores, strict=True)
+        ]
+        routed = [each.routed(version) for each, version in zip(self._parts, known, strict=True)]
+        # Until it is known what has arrived, any of the arrays may have been written in part.
+        self._versions = [None] * len(self._parts)
+        replies = self._fanout.exchange_all(routed)
+        for index, reply in enumerate(replies):
+            if isinstance(reply, Result):
+                if reply.tensor is not None or known[index] is None:
+                    received(reply, self._parts[index].place)
+                    self._changed.add(self._owners[index])
+                self._versions[index] = Version(reply.version, stores[index])
+        for reply in replies:
+            succeeded(reply)
+        changed, self._changed = sorted(self._changed), set()
+        return [self.variables[index] for index in changed]

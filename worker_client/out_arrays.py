@@ -1,0 +1,126 @@
+"""Arrays that a caller gives for values to be read into, so that a training step allocates nothing.
+
+They stay the caller's. Until the call that was given one has returned, nobody else may use it; after a call that
+failed its content is undefined.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.lib.array_utils import byte_bounds
+
+from ps_protocol.errors import DTypeMismatchError, InternalError, InvalidArgumentError, ShapeMismatchError
+from ps_protocol.operations import Array, Result, VariableSpec
+
+
+def check_out(out: Array, spec: VariableSpec, shape: tuple[int, ...] | None = None) -> None:
+    """Makes sure that a value can be read into an array.
+
+    Args:
+        out: What the caller gave.
+        spec: Of the variable.
+        shape: Of what will be read, if that is not the whole value.
+
+    Raises:
+        InvalidArgumentError: It is no NumPy array, or cannot be written.
+        DTypeMismatchError: Its dtype is not exactly the variable's.
+        ShapeMismatchError: Its shape is another.
+    """
+    shape = spec.shape if shape is None else shape
+    if not isinstance(out, np.ndarray):
+        raise InvalidArgumentError(
+            f"variable {spec.name}: `out` is no NumPy array but {type(out).__name__}; {_remedy(spec, shape)}",
+            variable=spec.name,
+        )
+    if out.dtype != spec.dtype:
+        raise DTypeMismatchError(
+            f"variable {spec.name}: `out` has the dtype {out.dtype}, the value {spec.dtype}; {_remedy(spec, shape)}",
+            variable=spec.name,
+        )
+    if out.shape != shape:
+        raise ShapeMismatchError(
+            f"variable {spec.name}: `out` has the shape {list(out.shape)}, what is read {list(shape)}; "
+            f"{_remedy(spec, shape)}",
+            variable=spec.name,
+        )
+    if not out.flags.writeable:
+        raise InvalidArgumentError(
+            f"variable {spec.name}: `out` is read-only; {_remedy(spec, shape)}", variable=spec.name
+        )
+
+
+def check_disjoint(outs: Iterable[Array], names: Iterable[str]) -> None:
+    """Makes sure that no two arrays overlap in memory.
+
+    Only the first and the last byte of each are looked at, so that two interleaved ones (columns of one array) count as
+    overlapping even if they share no element.
+
+    Args:
+        outs: The arrays.
+        names: Full name of the variable that each is for.
+
+    Raises:
+        InvalidArgumentError: Two overlap.
+    """
+    taken = sorted(
+        (*byte_bounds(out), name)
+        for out, name in zip(outs, names, strict=True)
+        if isinstance(out, np.ndarray) and out.size  # what is no array is for check_out to refuse
+    )
+    for (_, end, name), (start, _, other) in itertools.pairwise(taken):
+        if start < end:
+            raise InvalidArgumentError(
+                f"the arrays given as `out` for the variables {name} and {other} overlap in memory; give each an array "
+                f"of its own",
+                variable=other,
+            )
+
+
+def check_no_view(out: Array | None, spec: VariableSpec, *, view: bool) -> None:
+    """Makes sure that a value that is not to be copied has no array to go to; InvalidArgumentError if it has."""
+    if view and out is not None:
+        raise InvalidArgumentError(
+            f"variable {spec.name}: copy=False says that the value is not to be copied, and `out` where to; give one",
+            variable=spec.name,
+        )
+
+
+def read_only(value: Array) -> Array:
+    """Returns a value that is nobody else's, made read-only."""
+    value.flags.writeable = False
+    return value
+
+
+def direct_target(out: Array | None) -> Array | None:
+    """Returns the array that a transport may fill: ``out`` itself, or None where that is not contiguous."""
+    return out if out is not None and out.flags.c_contiguous else None
+
+
+def tensor_of(result: Result) -> Array:
+    """Returns the tensor that a read or gather was answered with."""
+    if result.tensor is None:
+        raise InternalError("the reply to a read holds no tensor")
+    return result.tensor
+
+
+def received(result: Result, out: Array | None) -> Array:
+    """Returns what a read or gather was answered with, in ``out`` if that is given.
+
+    It is there already where the transport has put it there, and is copied otherwise.
+    """
+    tensor = tensor_of(result)
+    if out is None or tensor is out:
+        return tensor
+    if tensor.dtype != out.dtype or tensor.shape != out.shape:
+        raise InternalError(
+            f"the reply holds {tensor.dtype}{list(tensor.shape)}, where {out.dtype}{list(out.shape)} was to be read"
+        )
+    np.copyto(out, tensor)
+    return out
+
+
+def _remedy(spec: VariableSpec, shape: tuple[int, ...]) -> str:
+    return f"make it with np.empty({list(shape)}, {spec.dtype.name!r})"

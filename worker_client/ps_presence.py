@@ -1,0 +1,183 @@
+"""Whether a ps task is there, and how long to wait for one that is not: once for all threads that need it.
+
+A call that fails does not tell whether the ps has lost a reply, is busy or has died. Who knows is the ps: it is said
+hello to, which also opens the faster ways to one that was started again. If it does not answer, it is away; everything
+that is meant for it is kept, unchanged and in order, and sent when it is back, within the grace.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from ps_protocol.errors import DeadlineExceededError, ShardscopeError, UnavailableError
+from worker_client.retry import Deadline
+
+_LOG = logging.getLogger(__name__)
+
+_REPORT_EVERY_S: Final = 4.0
+_RECENT_S: Final = 0.05
+"""Age up to which what one thread has found out serves the others too."""
+
+_MAX_HELLO_S: Final = 10.0
+"""Longest to wait for another thread that finds out; what it does is bounded by less."""
+
+
+class PsPresence:
+    """Thread-safe.
+
+    Args:
+        task: The ps task, as "ps:0".
+        where: Says where it is being looked for.
+        patience_s: How long operations wait for it, from when the first of them found it away, in seconds.
+        say_hello: Says hello again, perhaps at another address; raises a retryable error if nobody answers, and
+            another one if the ps will not talk to this client any more. Bounded to a few seconds.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: str,
+        where: Callable[[], str],
+        patience_s: float,
+        say_hello: Callable[[], None],
+        clock: Callable[[], float],
+    ):
+        self.patience_s = patience_s
+        self._task = task
+        self._where = where
+        self._say_hello = say_hello
+        self._clock = clock
+        # guards: all below, and that one thread at a time says hello, for which it is held. No other lock of this
+        # package is taken under it; the fields are plain values, which may be read without it.
+        self._lock = threading.Lock()
+        self._failure: ShardscopeError | None = None  # why it is away
+        self._away_since_s = 0.0
+        self._asked_s = float("-inf")  # when hello was last begun
+        self._reported_s = 0.0
+
+    @property
+    def is_away(self) -> bool:
+        """Whether operations wait for it."""
+        return self._failure is not None
+
+    @property
+    def away_s(self) -> float:
+        """For how long they have."""
+        return self._clock() - self._away_since_s if self.is_away else 0.0
+
+    @property
+    def remaining_s(self) -> float:
+        """For how long they still will; 0 if it is not away."""
+        return max(0.0, self.patience_s - self.away_s) if self.is_away else 0.0
+
+    def require(self) -> None:
+        """Makes sure that a ps that was away is back before anything is sent to it.
+
+        Raises:
+            UnavailableError: It is still away; retryable.
+            ShardscopeError: It is back, but will not talk to this client any more.
+        """
+        if not self.is_away:
+            return
+        self._ask(self._clock() - _RECENT_S)
+        failure = self._failure
+        if failure is not None:
+            raise UnavailableError(failure.message, task=self._task) from failure
+
+    def note(self, error: ShardscopeError) -> None:
+        """Is told that a call has failed, and finds out whether the ps is away.
+
+        Raises:
+            ShardscopeError: It is there, but will not talk to this client any more.
+        """
+        if isinstance(error, (UnavailableError, DeadlineExceededError)) and not self.is_away:
+            self._ask(self._clock())
+
+    def look(self) -> None:
+        """Finds out whether the ps answers where it is known to be, for those who do not wait for it."""
+        with self._lock:
+            try:
+                self._say_hello()
+            except ShardscopeError as error:
+                _LOG.debug("%s at %s does not answer: %s", self._task, self._where(), error.message)
+
+    def _ask(self, unless_asked_since_s: float) -> None:
+        if not self._lock.acquire(timeout=_MAX_HELLO_S):
+            return
+        try:
+            if self._asked_s >= unless_asked_since_s:
+                return
+            self._asked_s = self._clock()
+            try:
+                self._say_hello()
+            except ShardscopeError as error:
+                if not (error.retryable or isinstance(error, DeadlineExceededError)):
+                    self._failure = None
+                    raise
+                self._is_away(error)
+            else:
+                self._is_back()
+        finally:
+            self._lock.release()
+
+    def _is_away(self, error: ShardscopeError) -> None:
+        """With the lock held."""
+        now_s = self._clock()
+        if self._failure is None:
+            self._away_since_s = self._asked_s
+            self._reported_s = float("-inf")
+        self._failure = error
+        if now_s - self._reported_s >= _REPORT_EVERY_S:
+            self._reported_s = now_s
+            _LOG.warning(
+                "waiting for %s at %s, away for %.0f s, up to %.0f s in all (%s)",
+                self._task,
+                self._where(),
+                self.away_s,
+                self.patience_s,
+                error.message.partition(". ")[0],  # what to do about it is said when the time is over
+            )
+
+    def _is_back(self) -> None:
+        """With the lock held."""
+        if self._failure is not None:
+            _LOG.warning("%s at %s is back after %.0f s", self._task, self._where(), self.away_s)
+            self._failure = None
+
+
+class OperationTime:
+    """The time that one operation may take, of which waiting for a ps that is away is no part.
+
+    In all it takes at most ``timeout_s`` and ``presence.patience_s`` together. Not thread-safe.
+
+    Args:
+        presence: Of the ps that it is for.
+        timeout_s: Bound on the time during which the ps is there, in seconds.
+    """
+
+    __slots__ = ("_presence", "_timeout_s", "_was_away")
+
+    def __init__(self, presence: PsPresence, timeout_s: float):
+        self._presence = presence
+        self._timeout_s = timeout_s
+        self._was_away = False
+
+    def extend(self, failure: ShardscopeError, deadline: Deadline) -> bool:
+        """Moves the end of the operation after a try has failed; returns whether the ps has come back meanwhile.
+
+        ``RetryPolicy.call``'s ``extend``.
+        """
+        self._presence.note(failure)
+        longest_s = self._timeout_s + self._presence.patience_s - deadline.elapsed_s()
+        if self._presence.is_away:
+            self._was_away = True
+            deadline.end_in(min(self._presence.remaining_s, longest_s))
+            return False
+        is_back, self._was_away = self._was_away, False
+        if is_back:
+            deadline.end_in(min(self._timeout_s, longest_s))
+        return is_back

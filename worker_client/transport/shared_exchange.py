@@ -1,0 +1,128 @@
+"""One exchange whose tensors travel in shared memory, as the client prepares it and takes its reply."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, repeat
+
+import numpy as np
+
+from ps_protocol import message_codec
+from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.large_copies import copy_bytes
+from ps_protocol.operations import Batch, Operation, Read, WireDType
+from ps_protocol.reply_targets import reply_targets, target_bytes
+from ps_protocol.segments import INLINE_LIMIT_BYTES, NOWHERE, Region, packed_bytes, packed_offsets
+from ps_protocol.tensor_codec import allocate
+from ps_protocol.v1 import batch_pb2
+from worker_client.transport.segment_pool import Lease, SegmentPool
+
+
+@dataclass(frozen=True, slots=True)
+class SharedExchange:
+    """Where the tensors of a request are and those of its reply may be put.
+
+    Holds the memory, so it has to be kept until the reply has come.
+
+    Attributes:
+        generation: Of the pool, to be retired if no reply comes.
+        request: A region for each tensor of the request, or None if they travel on the socket.
+        room: For the reply, or None if there is none.
+        copies: What the tensors were copied into.
+    """
+
+    generation: int
+    request: tuple[Region, ...] | None
+    room: Lease | None
+    copies: Lease | None
+
+    @property
+    def locations(self) -> list[Region]:
+        """What the frame of the request says: the room for the reply, then where the tensors are."""
+        return [self.room.region if self.room else NOWHERE, *(self.request or ())]
+
+    def reply_buffers(self, header: batch_pb2.BatchReply, operations: Sequence[Operation]) -> list[memoryview]:
+        """Returns the tensors of a reply that the ps has put into the room, to be given to ``decode_reply``.
+
+        Those that are read as views stay where they are, read-only, and keep the room; so do those in a lossy form,
+        which decoding copies anyway. The others are copied into the caller's arrays or into new ones.
+
+        Raises:
+            InvalidArgumentError: The reply is malformed, or too large for the room.
+            InternalError: An array does not fit its tensor.
+            ResourceExhaustedError: There is no memory for a tensor.
+        """
+        layouts = message_codec.reply_layouts(header)
+        offsets, end = packed_offsets([layout.size_bytes for layout in layouts])
+        if self.room is None or end > self.room.region.size_bytes:
+            raise InvalidArgumentError("a reply is said to lie in shared memory, but it is larger than the room for it")
+        memory = self.room.array(writable=False)
+        targets = chain(reply_targets(header, operations), repeat(None))
+        buffers = []
+        for layout, offset, is_view, target in zip(layouts, offsets, _views(header, operations), targets, strict=False):
+            place = memory[offset : offset + layout.size_bytes]
+            if is_view or layout.wire is not WireDType.EXACT:
+                buffers.append(place.data)
+            else:
+                buffers.append(allocate(layout)[1] if target is None else target_bytes(target, layout))
+                copy_bytes(np.frombuffer(buffers[-1], np.uint8), place)
+        return buffers
+
+
+def share(pool: SegmentPool, batch: Batch, buffers: Sequence[memoryview], *, timeout_s: float) -> SharedExchange | None:
+    """Puts the tensors of a request into shared memory, unless they are there, and takes room for the reply.
+
+    Args:
+        pool: Where memory comes from.
+        batch: The request; room is only taken where its ``expected_reply_bytes`` is known.
+        buffers: Bytes of its tensors.
+        timeout_s: Bound on waiting for the ps to make a segment.
+
+    Returns:
+        The exchange, or None if nothing of it is to travel in shared memory (also if another thread has just given all
+        segments up).
+    """
+    request_bytes, reply_bytes = sum(map(len, buffers)), batch.expected_reply_bytes or 0
+    if request_bytes < INLINE_LIMIT_BYTES and reply_bytes < INLINE_LIMIT_BYTES:
+        return None
+    generation = pool.generation
+    placed = _placed(pool, buffers, timeout_s) if request_bytes >= INLINE_LIMIT_BYTES else None
+    room = None
+    if reply_bytes >= INLINE_LIMIT_BYTES:
+        room = pool.lease(packed_bytes(reply_bytes, len(batch.operations)), timeout_s=timeout_s)
+    if (placed is None and room is None) or pool.generation != generation:
+        return None
+    regions, copies = placed or (None, None)
+    return SharedExchange(generation, regions, room, copies)
+
+
+def _placed(
+    pool: SegmentPool, buffers: Sequence[memoryview], timeout_s: float
+) -> tuple[tuple[Region, ...], Lease | None] | None:
+    """Returns where the tensors of a request are, those that were not there copied; None if there is no room."""
+    found = pool.locate(buffers)
+    sizes = [len(buffer) if region is None else 0 for buffer, region in zip(buffers, found, strict=True)]
+    offsets, missing_bytes = packed_offsets(sizes)
+    if not missing_bytes:
+        return tuple([region or NOWHERE for region in found]), None
+    lease = pool.lease(missing_bytes, timeout_s=timeout_s)
+    if lease is None:
+        return None
+    target, place = lease.array(writable=True), lease.region
+    regions = []
+    for buffer, region, offset, size in zip(buffers, found, offsets, sizes, strict=True):
+        if size:
+            copy_bytes(target[offset : offset + size], np.frombuffer(buffer, np.uint8))
+            regions.append(Region(place.segment, place.offset + offset, size))
+        else:
+            regions.append(region or NOWHERE)
+    return tuple(regions), lease
+
+
+def _views(header: batch_pb2.BatchReply, operations: Sequence[Operation]) -> Iterator[bool]:
+    """Says of each tensor of a reply whether it is wanted as a view."""
+    for message, operation in zip(header.replies, operations, strict=False):
+        if message.HasField("tensor"):
+            yield isinstance(operation, Read) and operation.view
+    yield from repeat(False)

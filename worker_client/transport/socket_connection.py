@@ -1,0 +1,387 @@
+"""One connection of the socket transport, as the client sees it."""
+
+from __future__ import annotations
+
+import select
+import socket
+import sys
+import time
+from collections import deque
+from typing import Final, NamedTuple, TypeAlias
+from uuid import UUID
+
+from google.protobuf.message import DecodeError
+
+from ps_protocol import header_bytes, message_codec
+from ps_protocol.errors import (
+    DeadlineExceededError,
+    InternalError,
+    InvalidArgumentError,
+    ShardscopeError,
+    UnavailableError,
+)
+from ps_protocol.operations import Batch, BatchReply
+from ps_protocol.ps_service import FastPath, FastPathKind
+from ps_protocol.reply_targets import reply_buffers
+from ps_protocol.segments import encode_regions
+from ps_protocol.socket_faults import before_send
+from ps_protocol.socket_frames import (
+    ANSWER_BYTES,
+    FLAG_CLOSING,
+    FLAG_SHARED,
+    LOCATION_BYTES,
+    PREFIX_BYTES,
+    REASONS,
+    FrameKind,
+    FramePrefix,
+    Verdict,
+    encode_hello,
+    encode_prefix,
+    milliseconds,
+    parse_answer,
+    parse_prefix,
+)
+from ps_protocol.socket_stream import SCRATCH_BYTES, Part, SocketStream
+from ps_protocol.v1 import batch_pb2, errors_pb2
+from worker_client.transport.segment_pool import SegmentPool
+from worker_client.transport.shared_exchange import SharedExchange, share
+
+_COPIED_BYTES: Final = 16 * 1024
+"""Tensors up to here are received many with one call, and copied."""
+
+_MAX_AHEAD_BYTES: Final = 16 * 1024 * 1024
+"""Most bytes of replies that are read while a batch is being sent; they are small, and so are those on their way."""
+
+_HAS_ABSTRACT_SOCKETS: Final = sys.platform == "linux"
+
+_GRANULE_MS: Final = 250
+_GRANULE_FROM_MS: Final = 1000
+
+
+class _Frame(NamedTuple):
+    parts: list[Part]
+    size_bytes: int
+    shared: SharedExchange | None
+
+
+_Answer: TypeAlias = BatchReply | ShardscopeError
+
+
+class SocketConnection:
+    """Sends batches of one client and receives their replies. One thread at a time.
+
+    After any error but one that the ps has answered, the connection is of no use any more (``is_usable``) and is to be
+    closed: what comes next on it might be the rest of what was given up.
+
+    Args:
+        sock: Connected; owned.
+        client: Incarnation of the client.
+        task: The ps's name, as "ps:0", for the errors.
+        address: Where the ps is, for the errors.
+        segments: Memory that is shared with the ps, for large tensors.
+    """
+
+    def __init__(
+        self, sock: socket.socket, client: UUID, *, task: str, address: str, segments: SegmentPool | None = None
+    ):
+        self._stream = SocketStream(sock)
+        self._stream.lend_scratch(memoryview(bytearray(SCRATCH_BYTES)))
+        self._client = client
+        self._task = task
+        self._address = address
+        self._segments = segments
+        self._begun: deque[_PendingReply] = deque()
+        self._is_broken = False
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether another batch may be exchanged."""
+        return not self._is_broken
+
+    @property
+    def sock(self) -> socket.socket:
+        """The socket, for what else may travel on it."""
+        return self._stream.sock
+
+    @property
+    def num_begun(self) -> int:
+        """Batches that were begun and not finished."""
+        return len(self._begun)
+
+    def shake_hands(self, ticket: bytes, timeout_s: float) -> None:
+        """Shows the ticket.
+
+        Raises:
+            UnavailableError: The ps has refused, or the connection broke.
+            DeadlineExceededError: It did not answer in time.
+            InternalError: Whatever answers is no ps.
+        """
+        hello = encode_hello(self._client, ticket)
+        self._is_broken = True
+        try:
+            self._bound(time.monotonic() + timeout_s)
+            self._stream.send([hello], len(hello))
+            verdict = parse_answer(self._stream.take(ANSWER_BYTES))
+        except Exception as error:
+            raise self._failure(error, "to accept the connection") from error
+        if verdict is not Verdict.ACCEPTED:
+            raise UnavailableError(
+                f"the ps at {self._address} refused a connection: {REASONS[verdict]}", task=self._task
+            )
+        self._is_broken = False
+
+    def exchange(self, batch: Batch, timeout_s: float) -> BatchReply:
+        """Sends a batch and waits for its reply; ``Transport.exchange``."""
+        deadline_s = time.monotonic() + timeout_s
+        frame = self._request(batch, timeout_s)
+        self._is_broken = True  # unless all of it succeeds
+        try:
+            self._bound(deadline_s)
+            before_send("request.send", self._stream, frame.parts, frame.size_bytes)
+            self._stream.send(frame.parts, frame.size_bytes)
+            answer = self._receive(batch, deadline_s, frame.shared)
+        except Exception as error:
+            raise self._failure(error, f"to answer a batch of {len(batch.operations)} operations") from error
+        finally:
+            self._settle_shared(frame.shared)
+        return _replied(answer)
+
+    # -- several at a time --------------------------------------------------------------------
+
+    def begin(self, batch: Batch, timeout_s: float) -> _PendingReply:
+        """Sends a batch; its reply is taken by ``finish`` of what is returned, in the order of the batches."""
+        deadline_s = time.monotonic() + timeout_s
+        frame = self._request(batch, timeout_s)
+        pending = _PendingReply(self, batch, deadline_s, frame.shared)
+        was_broken, self._is_broken = self._is_broken, True
+        try:
+            _check_whole(was_broken)
+            self._bound(pending.deadline_s)
+            before_send("request.send", self._stream, frame.parts, frame.size_bytes)
+            self._send_reading(frame, pending.deadline_s)
+        except Exception as error:
+            self._settle_shared(frame.shared)
+            raise self._failure(error, f"to take a batch of {len(batch.operations)} operations") from error
+        self._is_broken = False
+        self._begun.append(pending)
+        return pending
+
+    def finish(self, pending: _PendingReply) -> BatchReply:
+        """Waits for the reply to the batch that was begun first of those that are not finished."""
+        first = self._begun.popleft() if self._begun else None
+        if first is not pending:
+            raise InternalError("batches are finished in the order in which they were begun, and once")
+        was_broken, self._is_broken = self._is_broken, True
+        try:
+            _check_whole(was_broken)
+            self._bound(pending.deadline_s)
+            answer = self._receive(pending.batch, pending.deadline_s, pending.shared)
+        except Exception as error:
+            raise self._failure(error, f"to answer a batch of {len(pending.batch.operations)} operations") from error
+        finally:
+            self._settle_shared(pending.shared)
+        if isinstance(answer, ShardscopeError) and self._begun:
+            self._is_broken = True  # the caller exchanges those behind it again: nobody takes their replies here
+        return _replied(answer)
+
+    def _send_reading(self, frame: _Frame, deadline_s: float) -> None:
+        """Sends a frame; while the ps takes nothing, reads the replies that it may be waiting to get rid of."""
+        stream, sent = self._stream, 0
+        while True:
+            sent = stream.send_some(frame.parts, sent)
+            if sent == frame.size_bytes:
+                return
+            poll = select.poll()
+            poll.register(stream.sock, select.POLLIN | select.POLLOUT)
+            remaining_s = deadline_s - time.monotonic()
+            events = poll.poll(max(0.0, remaining_s) * 1000)
+            if not events:
+                raise TimeoutError("the ps takes nothing")
+            if events[0][1] & ~select.POLLOUT:
+                stream.read_ahead(_MAX_AHEAD_BYTES)
+
+    # -- frames -------------------------------------------------------------------------------
+
+    def _request(self, batch: Batch, timeout_s: float) -> _Frame:
+        is_own = batch.client is self._client or batch.client == self._client  # then the connection says whose it is
+        header, buffers = header_bytes.encode_request(batch, names_client=not is_own)
+        locations = b""
+        shared = None if self._segments is None else share(self._segments, batch, buffers, timeout_s=timeout_s)
+        if shared is not None:
+            locations = encode_regions(shared.locations)
+            if shared.request is not None:
+                buffers = []
+        buffer_bytes = sum(map(len, buffers))
+        prefix = encode_prefix(
+            FrameKind.REQUEST,
+            header_bytes=len(header),
+            buffer_bytes=buffer_bytes,
+            timeout_ms=milliseconds(timeout_s),
+            num_locations=len(locations) // LOCATION_BYTES,
+        )
+        size_bytes = PREFIX_BYTES + len(header) + len(locations) + buffer_bytes
+        return _Frame([prefix, header, locations, *buffers], size_bytes, shared)
+
+    def _settle_shared(self, shared: SharedExchange | None) -> None:
+        """If the connection broke, gives the shared memory up: the ps may still use what unanswered batches named."""
+        if self._is_broken and self._segments is not None:
+            for each in (shared, *[pending.shared for pending in self._begun]):
+                if each is not None:
+                    self._segments.retire(each.generation)
+
+    def _receive(self, batch: Batch, deadline_s: float, shared: SharedExchange | None) -> _Answer:
+        stream = self._stream
+        prefix = parse_prefix(stream.take(PREFIX_BYTES))
+        if prefix.header_bytes <= SCRATCH_BYTES:
+            header = bytes(stream.take(prefix.header_bytes))
+        else:
+            header = bytes(stream.read_large(prefix.header_bytes))
+        if prefix.kind is not FrameKind.REPLY:
+            return self._error_in(prefix, header)
+        if prefix.buffer_bytes <= _COPIED_BYTES and not prefix.flags & FLAG_SHARED:
+            data = stream.take(prefix.buffer_bytes)
+            quick = header_bytes.decode_single_answer(header, data, batch.operations)
+            if quick is not None:
+                self._is_broken = False
+                return quick
+            reply = batch_pb2.BatchReply.FromString(header)
+            answer = message_codec.decode_reply_of(reply, data, batch.operations)
+            self._is_broken = False
+            return answer
+        reply = batch_pb2.BatchReply.FromString(header)
+        if prefix.flags & FLAG_SHARED:
+            answer = self._received_shared(reply, prefix, batch, shared)
+        else:
+            answer = self._receive_tensors(reply, prefix, batch, deadline_s)
+        self._is_broken = False
+        return answer
+
+    def _received_shared(
+        self, reply: batch_pb2.BatchReply, prefix: FramePrefix, batch: Batch, shared: SharedExchange | None
+    ) -> BatchReply:
+        if shared is None or prefix.buffer_bytes:
+            raise InvalidArgumentError("the tensors of a reply are said to be in memory that was not offered for them")
+        return message_codec.decode_reply(reply, shared.reply_buffers(reply, batch.operations), batch.operations)
+
+    def _receive_tensors(
+        self, reply: batch_pb2.BatchReply, prefix: FramePrefix, batch: Batch, deadline_s: float
+    ) -> BatchReply:
+        stream, layouts = self._stream, message_codec.reply_layouts(reply)
+        announced_bytes = sum([layout.size_bytes for layout in layouts])
+        if announced_bytes != prefix.buffer_bytes:
+            raise InvalidArgumentError(
+                f"a reply announces tensors of {prefix.buffer_bytes} bytes, but those of its header have "
+                f"{announced_bytes}"
+            )
+        buffers = reply_buffers(reply, layouts, batch.operations)
+        for buffer in buffers:
+            if len(buffer) <= _COPIED_BYTES:
+                buffer[:] = stream.take(len(buffer))
+            else:
+                self._bound(deadline_s)
+                stream.read_into(buffer)
+        return message_codec.decode_reply(reply, buffers, batch.operations)
+
+    def _error_in(self, prefix: FramePrefix, header: bytes) -> ShardscopeError:
+        if prefix.kind is not FrameKind.ERROR or prefix.buffer_bytes:
+            raise InvalidArgumentError(f"a batch was answered with a frame of the kind {prefix.kind.name}")
+        error = message_codec.decode_error(errors_pb2.Error.FromString(header))
+        self._is_broken = bool(prefix.flags & FLAG_CLOSING)
+        return error
+
+    # -- time and failures --------------------------------------------------------------------
+
+    def _bound(self, deadline_s: float) -> None:
+        """Bounds each wait and the whole by a moment, in steps coarse enough to seldom need a call of the system."""
+        remaining_ms = int((deadline_s - time.monotonic()) * 1000) + 1
+        if remaining_ms <= 0:
+            raise TimeoutError("no time is left")
+        if remaining_ms > _GRANULE_FROM_MS:
+            remaining_ms = -(-remaining_ms // _GRANULE_MS) * _GRANULE_MS
+        self._stream.deadline_s = deadline_s
+        self._stream.set_receive_timeout(remaining_ms)
+        self._stream.set_send_timeout(remaining_ms)
+
+    def _failure(self, error: Exception, what: str) -> ShardscopeError:
+        """Returns what a failed exchange is for the caller; all of these may be tried again on another connection."""
+        if isinstance(error, InvalidArgumentError | DecodeError):
+            return InternalError(
+                f"what was received from {self._task} at {self._address} cannot be understood: {error}",
+                task=self._task,
+                retryable=True,
+            )
+        if isinstance(error, ShardscopeError):
+            error.task = error.task or self._task
+            return error
+        if isinstance(error, TimeoutError):
+            return DeadlineExceededError(
+                f"time ran out waiting for {self._task} at {self._address} {what}: {error}", task=self._task
+            )
+        if isinstance(error, OSError):
+            return UnavailableError(
+                f"the connection to {self._task} at {self._address} broke, waiting for it {what}: {error}",
+                task=self._task,
+            )
+        return InternalError(f"waiting for {self._task} at {self._address} {what} failed: {error!r}", task=self._task)
+
+    def close(self) -> None:
+        self._is_broken = True
+        self._stream.close()
+        self._settle_shared(None)
+
+
+class _PendingReply:
+    """A batch on its way; a ``PendingExchange``."""
+
+    __slots__ = ("_connection", "batch", "deadline_s", "shared")
+
+    def __init__(self, connection: SocketConnection, batch: Batch, deadline_s: float, shared: SharedExchange | None):
+        self._connection = connection
+        self.batch = batch
+        self.deadline_s = deadline_s
+        self.shared = shared
+
+    def finish(self) -> BatchReply:
+        return self._connection.finish(self)
+
+
+def connect(path: FastPath, host: str, timeout_s: float) -> socket.socket:
+    """Connects to where a ps says that it can be reached.
+
+    Args:
+        path: As offered.
+        host: Host of the ps's gRPC address.
+        timeout_s: How long it may take.
+
+    Raises:
+        OSError: Nothing answers there, or the address makes no sense here.
+    """
+    if path.kind is FastPathKind.UNIX:
+        if not _HAS_ABSTRACT_SOCKETS:
+            raise OSError("this system has no abstract Unix sockets")
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(timeout_s)
+            sock.connect(b"\0" + path.address.encode())
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+    own_host, _, port = path.address.rpartition(":")
+    if not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise OSError(f"the ps gave the address {path.address!r}, which is none")
+    sock = socket.create_connection(((own_host or host).strip("[]"), int(port)), timeout_s)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return sock
+
+
+def _check_whole(was_broken: bool) -> None:
+    if was_broken:
+        raise ConnectionError("it broke while an earlier batch was on its way")
+
+
+def _replied(answer: _Answer) -> BatchReply:
+    if isinstance(answer, ShardscopeError):
+        raise answer
+    return answer

@@ -1,0 +1,128 @@
+"""The ways to read a variable."""
+
+from __future__ import annotations
+
+from typing import SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.operations import Array, Gather, Read
+from worker_client.out_arrays import check_no_view, check_out, direct_target, read_only, received
+from worker_client.values import row_indices
+from worker_client.variable_wire import VariableWire
+from worker_client.versioned_value import Version, VersionedValue, unless_version
+from worker_client.wire_names import WireDTypeName
+
+
+class VariableReads(VariableWire):
+    """Reads the whole value, rows of it, or what is new. Thread-safe.
+
+    Each method that takes ``out`` puts what it reads there and returns ``out``. It must be a writable array of exactly
+    the dtype and shape of what is read; one that is not C-contiguous is filled through a temporary one. Nobody else may
+    use it before the call has returned. After a call that failed its content is undefined.
+
+    Each method that takes ``wire_dtype`` has what it reads travel in that form, if the variable is of float32 or
+    float64: "exact", "bfloat16", "float16" or "int8"; None stands for ``pull_dtype``. There is an InvalidArgumentError
+    if the form does not exist, or not for the variable's dtype.
+    """
+
+    def read_value(
+        self, *, out: Array | None = None, wire_dtype: WireDTypeName | None = None, copy: bool = True
+    ) -> Array:
+        """Returns the current value, of one version: a new array, the caller's own, or ``out``.
+
+        Args:
+            out: Where to put it.
+            wire_dtype: The form in which it travels.
+            copy: If not, the array is read-only. From a ps on the same host it then is memory that is shared with the
+                ps, into which that has put the value, and no byte is copied here. It never changes; but the memory is
+                not used again before the array and all views of it are gone.
+
+        Raises:
+            FailedPreconditionError: It has not been initialised.
+            InvalidArgumentError: ``out`` is no writable array of the variable's dtype and shape, or ``copy`` is false.
+        """
+        if copy:
+            return self._read(out, wire_dtype)
+        check_no_view(out, self.spec, view=True)
+        read = Read(self.spec.name, wire=self.pull_wire(wire_dtype), view=True)
+        return read_only(received(self.run(read), None))
+
+    def numpy(self, *, out: Array | None = None, wire_dtype: WireDTypeName | None = None) -> Array:
+        """The same as ``read_value()``."""
+        return self.read_value(out=out, wire_dtype=wire_dtype)
+
+    def read_if_newer(
+        self,
+        version: SupportsIndex | None,
+        *,
+        out: Array | None = None,
+        wire_dtype: WireDTypeName | None = None,
+    ) -> VersionedValue[Version] | None:
+        """Returns the current value unless it still has a version that the caller has already.
+
+        If it has, only the question and the answer travel, not the value; ``out`` is left as it is.
+
+        Args:
+            version: Of the value that the caller has: from an earlier call (then it is also recognised if it came from
+                a store that is gone) or a number; None reads always.
+            out: Where to put the value.
+            wire_dtype: The form in which it travels.
+
+        Returns:
+            The value and its version, or None.
+
+        Raises:
+            FailedPreconditionError: It has not been initialised.
+            InvalidArgumentError: ``version`` is no version, or ``out`` no writable array of the right dtype and shape.
+        """
+        if out is not None:
+            check_out(out, self.spec)
+        store = self._runner.store(self.ps_task)
+        known = unless_version(version, store, self.spec.name)
+        result = self.run(Read(self.spec.name, known, self.pull_wire(wire_dtype), direct_target(out)))
+        if result.tensor is None and known is not None:
+            return None
+        return VersionedValue(received(result, out), Version(result.version, store))
+
+    def gather(
+        self, indices: npt.ArrayLike, *, out: Array | None = None, wire_dtype: WireDTypeName | None = None
+    ) -> Array:
+        """Returns rows of the current value.
+
+        Args:
+            indices: Integers of any shape, each in ``[0, shape[0])``.
+            out: Where to put them, of the shape below; must not overlap ``indices``.
+            wire_dtype: The form in which they travel.
+
+        Returns:
+            An array ``[*indices.shape, *shape[1:]]``: a new one, or ``out``.
+
+        Raises:
+            InvalidArgumentError: An index is out of range, or ``out`` no writable array of the right dtype and shape.
+            DTypeMismatchError: Indices are not integers.
+        """
+        operation = self.gathering(indices, out=out, wire_dtype=wire_dtype)
+        return received(self.run(operation), out)
+
+    def gathering(
+        self, indices: npt.ArrayLike, *, out: Array | None = None, wire_dtype: WireDTypeName | None = None
+    ) -> Gather:
+        """Returns the operation of ``gather`` that a batch carries, checked against the spec."""
+        rows = row_indices(indices, self.spec)
+        if out is not None:
+            check_out(out, self.spec, (*rows.shape, *self.spec.shape[1:]))
+            if np.may_share_memory(rows, out):
+                raise InvalidArgumentError(
+                    f"variable {self.spec.name}: `out` overlaps the indices in memory; give it memory of its own",
+                    variable=self.spec.name,
+                )
+        return Gather(self.spec.name, rows, wire=self.pull_wire(wire_dtype), out=direct_target(out))
+
+    def _read(self, out: Array | None, wire_dtype: WireDTypeName | None) -> Array:
+        if out is not None:
+            check_out(out, self.spec)
+        read = Read(self.spec.name, wire=self.pull_wire(wire_dtype), out=direct_target(out))
+        return received(self.run(read), out)

@@ -1,0 +1,78 @@
+"""In what form the tensors of a variable travel."""
+
+from __future__ import annotations
+
+import threading
+
+from ps_protocol.operations import Update, UpdateRule, VariableSpec, WireDType
+from worker_client.error_feedback import ErrorFeedback, Push
+from worker_client.variable_base import OperationRunner, VariableBase
+from worker_client.wire_names import WireDTypeName, name_of, wire_dtype_of
+
+
+class VariableWire(VariableBase):
+    """The forms chosen for a variable, and what its lossy pushes still owe. Thread-safe.
+
+    A variable of this worker's own store does not travel: whatever is chosen, it is read and updated exactly.
+    """
+
+    def __init__(self, spec: VariableSpec, *, runner: OperationRunner, ps_task: int | None):
+        super().__init__(spec, runner=runner, ps_task=ps_task)
+        self._push_wire = WireDType.EXACT
+        self._pull_wire = WireDType.EXACT
+        self._feedback_lock = threading.Lock()  # guards: making _feedback; no other lock is taken under it
+        self._feedback: ErrorFeedback | None = None
+
+    @property
+    def push_dtype(self) -> WireDTypeName:
+        """The form in which updates travel that do not say otherwise: "exact", "bfloat16", "float16" or "int8".
+
+        Set by this worker for itself. Setting it raises InvalidArgumentError if there is no such form, or the
+        variable's dtype is neither float32 nor float64.
+        """
+        return name_of(self._push_wire)
+
+    @push_dtype.setter
+    def push_dtype(self, name: WireDTypeName | None) -> None:
+        self._push_wire = wire_dtype_of(name, self.spec)
+
+    @property
+    def pull_dtype(self) -> WireDTypeName:
+        """The form in which what is read travels; otherwise as ``push_dtype``."""
+        return name_of(self._pull_wire)
+
+    @pull_dtype.setter
+    def pull_dtype(self, name: WireDTypeName | None) -> None:
+        self._pull_wire = wire_dtype_of(name, self.spec)
+
+    def push_wire(self, name: WireDTypeName | None) -> WireDType:
+        """Returns the form of one update: that of ``name``, or without it ``push_dtype``."""
+        return self._push_wire if name is None else wire_dtype_of(name, self.spec)
+
+    def pull_wire(self, name: WireDTypeName | None) -> WireDType:
+        """Returns the form of what one call reads: that of ``name``, or without it ``pull_dtype``."""
+        return self._pull_wire if name is None else wire_dtype_of(name, self.spec)
+
+    def push(self, update: Update) -> Push:
+        """Returns what to send for an update of the whole value: with what earlier pushes owe, if it is lossy."""
+        if update.rule is UpdateRule.ASSIGN:
+            self._forget_errors()
+        elif update.wire is not WireDType.EXACT and self.ps_task is not None:
+            return self._error_feedback().push(update)
+        return Push(update, _nothing)
+
+    def _error_feedback(self) -> ErrorFeedback:
+        with self._feedback_lock:
+            if self._feedback is None:
+                self._feedback = ErrorFeedback()
+            return self._feedback
+
+    def _forget_errors(self) -> None:
+        with self._feedback_lock:
+            feedback = self._feedback
+        if feedback is not None:
+            feedback.forget()
+
+
+def _nothing() -> None:
+    """What there is to take back of an update that left no trace here."""
