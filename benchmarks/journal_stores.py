@@ -31,7 +31,9 @@ from ps_protocol.operations import BatchReply, Result, Update, UpdateRule
 from ps_server.journal import Journal
 from ps_server.records import AppliedBatch, LoggedRecord
 
-_SIZES = {300: 40, 4096: 40, 65_536: 20, 1_048_576: 6, 16 * 1_048_576: 2}  # bytes -> commits in a round
+_SIZES = {300: 60, 4096: 60, 65_536: 30, 1_048_576: 8, 16 * 1_048_576: 2}  # bytes -> commits in a round
+_WARM_UP_BYTES = 24 * 1024**2  # until a log of a few MiB has come round, even if each commit takes a page of 16 KiB
+_WARM_UP_COMMITS = 300
 _PAGES = (4096, 8192, 16384, 32768, 65536)
 _LOG_BYTES = 4 * 1024**2
 _CLIENT = UUID(int=1)
@@ -170,20 +172,22 @@ def measure(size: int, commits: int, rounds: int, root: Path) -> Table:
     taken: dict[str, list[float]] = {}
     worked: dict[str, float] = {}
     rows: list[Sequence[str]] = []
+    warm_up = min(_WARM_UP_COMMITS, 1 + _WARM_UP_BYTES // size)
     with tempfile.TemporaryDirectory(dir=root) as name, contextlib.ExitStack() as stack:
         opened = {each: stack.enter_context(contextlib.closing(make())) for each, make in stores(Path(name)).items()}
-        for round_ in range(rounds + 1):  # the first one warms up
+        for store in opened.values():
+            for _ in range(warm_up):
+                store.append(data)
+        for _ in range(rounds):
             for each, store in opened.items():
                 cpu_s = time.thread_time()
-                times = [_timed(store, data) for _ in range(commits)]
-                if round_:
-                    taken.setdefault(each, []).extend(times)
-                    worked[each] = worked.get(each, 0.0) + time.thread_time() - cpu_s
+                taken.setdefault(each, []).extend([_timed(store, data) for _ in range(commits)])
+                worked[each] = worked.get(each, 0.0) + time.thread_time() - cpu_s
         for each, store in opened.items():
             started_s = time.perf_counter()
             read_bytes = sum(store.read())
             read_s = time.perf_counter() - started_s
-            assert read_bytes == size * commits * (rounds + 1), each
+            assert read_bytes == size * (warm_up + rounds * commits), each
             median_s = statistics.median(taken[each])
             rows.append(
                 [

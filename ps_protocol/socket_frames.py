@@ -89,6 +89,10 @@ FLAG_CLOSING: Final = 0x01
 FLAG_SHARED: Final = 0x02
 """On a reply: its tensors lie in the room that the request offered for them in shared memory."""
 
+FLAG_PIPELINED: Final = 0x04
+"""On a request: others may follow before its reply. If it is refused as a whole the ps ends the connection, so that
+none of those behind it is carried out before it is sent again."""
+
 _KINDS: Final[dict[int, FrameKind]] = {int(kind): kind for kind in FrameKind}
 
 

@@ -55,10 +55,13 @@ class CommitLimits:
     Attributes:
         queued_bytes: Bytes of records; a single larger one is let in when nothing else waits.
         group_bytes: Bytes that are handed to the sinks at a time, unless one record is larger.
+        patience_s: How long a record waits for room at most: it is refused, and the client told why and when to come
+            back, before the client's own patience with the call ends.
     """
 
     queued_bytes: int = 256 * 1024**2
     group_bytes: int = 32 * 1024**2
+    patience_s: float = 1.0
 
 
 class Reservation:
@@ -154,6 +157,7 @@ class CommitLog:
         """
         with self._lock:
             if self._sinks:
+                timeout_s = min(timeout_s, self._limits.patience_s)
                 roomy = self._committed.wait_for(lambda: self._closing or self._has_room(size_bytes), timeout_s)
                 if self._closing:
                     raise UnavailableError("the task is ending and takes no more updates; try again later")
@@ -220,6 +224,8 @@ class CommitLog:
             self._committed.notify_all()
 
     def _has_room(self, size_bytes: int) -> bool:
+        if self._obstacle:
+            return False  # what is let in would be applied and could not be answered
         return not self._reserved_bytes or self._reserved_bytes + size_bytes <= self._limits.queued_bytes
 
     def _no_room(self, timeout_s: float) -> ResourceExhaustedError:

@@ -24,13 +24,14 @@ from ps_server.records import LoggedRecord
 SUFFIXES: Final = (".sqlite", ".sqlite-wal", ".sqlite-shm", ".tensors")
 """Of the files that one journal file consists of; without the first, the others mean nothing."""
 
-PAGE_BYTES: Final = 8192
+PAGE_BYTES: Final = 16 * 1024
 LOG_BYTES: Final = 4 * 1024**2
 """Of SQLite's write-ahead log when it is carried over into the database and used again from its beginning."""
 
 _APPLICATION_ID: Final = 0x53485244  # "SHRD", for file(1)
 _INSERT: Final = "INSERT INTO commits (first, last, frames) VALUES (?, ?, ?)"
 _VECTOR_BUFFERS: Final = 512  # handed to one pwritev; the system takes at most 1024
+_WRITE_BYTES: Final = 512 * 1024  # likewise: for 16 MiB at once, Linux takes ten times as long as for 1 MiB at a time
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -93,10 +94,13 @@ class JournalFile:
                     os.fdatasync(self._tensors)
                 fault_point("journal.before_commit")
                 self._insert(layout.rows)
-            except BaseException:
+            except BaseException as error:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
-                os.ftruncate(self._tensors, self._tensor_bytes)  # gives back room that others may need
+                try:
+                    self._check_quota(error)
+                finally:
+                    os.ftruncate(self._tensors, self._tensor_bytes)  # gives back room that others may need
                 raise
         self._tensor_bytes = layout.end
 
@@ -104,6 +108,11 @@ class JournalFile:
         """Gives back descriptors; SQLite carries its log over into the database."""
         os.close(self._tensors)
         self._database.close()
+
+    def _check_quota(self, error: BaseException) -> None:
+        """Raises the system's error if one of SQLite comes from a quota, which it does not tell from a broken disk."""
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_WRITE:
+            os.pwrite(self._tensors, bytes(LOG_BYTES), self._tensor_bytes)
 
     def _insert(self, rows: Sequence[Row]) -> None:
         values = [(row.first, row.last, row.frames) for row in rows]
@@ -132,16 +141,31 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _write_at(descriptor: int, buffers: Sequence[memoryview], offset: int) -> None:
-    waiting = [buffer for buffer in reversed(buffers) if len(buffer)]
-    while waiting:
-        written = os.pwritev(descriptor, waiting[: -_VECTOR_BUFFERS - 1 : -1], offset)
+    for vector in _vectors(buffers):
+        size_bytes = sum(map(len, vector))
+        written = os.pwritev(descriptor, vector, offset)
         offset += written
-        while written:
-            buffer = waiting.pop()
-            if len(buffer) > written:
-                waiting.append(buffer[written:])
-                break
-            written -= len(buffer)
+        if written < size_bytes:  # as at the end of the disk: the next call says why
+            _write_at(descriptor, [memoryview(b"".join(vector))[written:]], offset)
+            offset += size_bytes - written
+
+
+def _vectors(buffers: Sequence[memoryview]) -> Iterator[list[memoryview]]:
+    """Returns the bytes of the buffers in portions for one call each."""
+    vector: list[memoryview] = []
+    room = _WRITE_BYTES
+    for buffer in buffers:
+        start = 0
+        while start < len(buffer):
+            piece = buffer[start : start + room]
+            vector.append(piece)
+            start += len(piece)
+            room -= len(piece)
+            if not room or len(vector) == _VECTOR_BUFFERS:
+                yield vector
+                vector, room = [], _WRITE_BYTES
+    if vector:
+        yield vector
 
 
 @contextlib.contextmanager

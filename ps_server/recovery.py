@@ -103,7 +103,6 @@ class StateOnDisk:
             is_complete = _is_complete(directory, journal)
             if not is_complete:
                 directory.renew_store_incarnation()
-            write_last_run(directory.path, LastRun(mode))
             opened.pop_all()
         return cls(directory, files, journal, mode=mode, snapshot_position=snapshot_position, is_complete=is_complete)
 
@@ -113,7 +112,7 @@ class StateOnDisk:
         return self.directory.store_incarnation
 
     def bring_back(self, durability: Durability, clock: Callable[[], float] = time.monotonic) -> Recovered:
-        """Puts the state into an empty core.
+        """Puts the state into an empty core, which may serve it then.
 
         Raises:
             CorruptSnapshotError, CorruptJournalError, ReplayError: It is damaged; the core must not serve.
@@ -139,6 +138,8 @@ class StateOnDisk:
                 f"{durability.replayed_position} could be read"
             )
         self.files.drop_before(self._snapshot_position)
+        # Not before, or a start that fails here would hide how the last run ended.
+        write_last_run(self.directory.path, LastRun(self._mode))
         position = self.journal.last_position
         lacks = "" if self.is_complete else _origin(position, info)
         return Recovered(position, info, num_replayed, clock() - began_s, lacks)

@@ -31,12 +31,15 @@ class FollowFrame(google.protobuf.message.Message):
     IMAGE_FIELD_NUMBER: builtins.int
     TOKEN_FIELD_NUMBER: builtins.int
     DATA_BYTES_FIELD_NUMBER: builtins.int
+    INLINE_DATA_FIELD_NUMBER: builtins.int
     data: builtins.bytes
-    """The next bytes of the tensors beside the record or the part of the image that came before."""
+    """The next bytes of the tensors beside the record or part that came before, alone in its frame."""
     token: builtins.int
     """Asks for a sign of life, and is answered with the same number."""
     data_bytes: builtins.int
-    """Bytes of the tensors beside the record or part in this frame. They may begin in it."""
+    """Bytes of all tensors beside the record or part in this frame."""
+    inline_data: builtins.bytes
+    """They themselves, if they are few; else they follow as data."""
     @property
     def attachment(self) -> global___Attachment: ...
     @property
@@ -52,9 +55,10 @@ class FollowFrame(google.protobuf.message.Message):
         image: global___ImagePart | None = ...,
         token: builtins.int = ...,
         data_bytes: builtins.int = ...,
+        inline_data: builtins.bytes = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["attachment", b"attachment", "image", b"image", "record", b"record"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attachment", b"attachment", "data", b"data", "data_bytes", b"data_bytes", "image", b"image", "record", b"record", "token", b"token"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attachment", b"attachment", "data", b"data", "data_bytes", b"data_bytes", "image", b"image", "inline_data", b"inline_data", "record", b"record", "token", b"token"]) -> None: ...
 
 global___FollowFrame = FollowFrame
 

@@ -122,8 +122,13 @@ class SharedOperands:
     buffers: list[memoryview]
     decoded_bytes: int
 
-    def batch(self, header: batch_pb2.BatchRequest, room: StagingRoom) -> Batch:
+    def batch(self, header: batch_pb2.BatchRequest, room: StagingRoom, *, is_kept: bool = False) -> Batch:
         """Returns the batch that they belong to, with room for what of it is copied.
+
+        Args:
+            header: Of the request.
+            room: Taken for the copies.
+            is_kept: Whether the operands are kept for longer than the batch takes, so that all are copied.
 
         Raises:
             InvalidArgumentError: The header is malformed.
@@ -131,11 +136,11 @@ class SharedOperands:
         """
         room.take(self.decoded_bytes, "the batch's tensors")
         batch = message_codec.decode_batch(header, self.buffers)
-        copied_bytes = private_bytes(batch)
+        copied_bytes = private_bytes(batch, is_kept=is_kept)
         if not copied_bytes:
             return batch
-        room.take(copied_bytes, "copies of the batch's indices and integers")
-        return with_private_operands(batch)
+        room.take(copied_bytes, "copies of the batch's tensors")
+        return with_private_operands(batch, is_kept=is_kept)
 
 
 def put_reply(buffers: Sequence[memoryview], room: memoryview) -> bool:
@@ -158,14 +163,21 @@ def put_reply(buffers: Sequence[memoryview], room: memoryview) -> bool:
     return True
 
 
-def private_bytes(batch: Batch) -> int:
+def private_bytes(batch: Batch, *, is_kept: bool = False) -> int:
     """Bytes of the copies that ``with_private_operands`` makes, so that there can be room for them first."""
-    return sum(tensor.nbytes for each in batch.operations for tensor in tensors_of(each) if _is_private(each, tensor))
+    tensors = [(each, tensor) for each in batch.operations for tensor in tensors_of(each)]
+    return sum(tensor.nbytes for each, tensor in tensors if is_kept or _is_private(each, tensor))
 
 
-def with_private_operands(batch: Batch) -> Batch:
-    """Returns the batch with copies of those tensors that must not change once they have been checked."""
-    return dataclasses.replace(batch, operations=tuple([_with_private_operands(each) for each in batch.operations]))
+def with_private_operands(batch: Batch, *, is_kept: bool = False) -> Batch:
+    """Returns the batch with copies of those tensors that must not change once they have been checked.
+
+    Args:
+        batch: Its tensors lie in memory that a client may write to.
+        is_kept: Whether none may change, since they are written down as well as used.
+    """
+    operations = [_with_private_operands(each, is_kept) for each in batch.operations]
+    return dataclasses.replace(batch, operations=tuple(operations))
 
 
 def _is_private(operation: Operation, tensor: Array) -> bool:
@@ -177,9 +189,9 @@ def _is_private(operation: Operation, tensor: Array) -> bool:
     return tensor is not operand or dtype_category(tensor.dtype) not in _USED_IN_PLACE
 
 
-def _with_private_operands(operation: Operation) -> Operation:
+def _with_private_operands(operation: Operation, is_kept: bool) -> Operation:
     def private(tensor: Array) -> Array:
-        return tensor.copy() if _is_private(operation, tensor) else tensor
+        return tensor.copy() if is_kept or _is_private(operation, tensor) else tensor
 
     match operation:
         case Update(value=value):

@@ -30,6 +30,7 @@ from ps_protocol.segments import Region, decode_regions
 from ps_protocol.socket_faults import before_send
 from ps_protocol.socket_frames import (
     FLAG_CLOSING,
+    FLAG_PIPELINED,
     FLAG_SHARED,
     LOCATION_BYTES,
     PREFIX_BYTES,
@@ -174,13 +175,11 @@ class SocketConnection:
         header = self._read(prefix.header_bytes)
         try:
             if prefix.num_locations and self._shared is not None:
-                self._answer_shared(header, prefix, started_s, self._shared)
-            else:
-                self._answer(header, prefix, started_s)
+                return self._answer_shared(header, prefix, started_s, self._shared)
+            return self._answer(header, prefix, started_s)
         finally:
             if self._pooled:
                 self._buffers.give_back(self._pooled)
-        return True
 
     def _expect(self, size_bytes: int, started_s: float) -> None:
         """Sets the bounds on waiting for the rest of a frame."""
@@ -206,8 +205,12 @@ class SocketConnection:
         prefix: FramePrefix,
         started_s: float,
         target: memoryview | None = None,
-    ) -> None:
-        """Receives the tensors of a batch, has it carried out and sends the reply, with room for both."""
+    ) -> bool:
+        """Receives the tensors of a batch, has it carried out and sends the reply, with room for both.
+
+        Returns:
+            Whether another frame may follow.
+        """
         with StagingRoom(self._staging) as room:
             if prefix.buffer_bytes <= _UNSTAGED_BYTES:
                 # The tensors are views of the scratch buffer, so they may not be kept.
@@ -218,17 +221,17 @@ class SocketConnection:
             else:
                 message = self._parsed(header)
                 buffers = self._receive_tensors(message, prefix, room)
-                if buffers is None:
-                    return
+                if not isinstance(buffers, list):
+                    return self._send_answer(buffers, prefix, 0)
                 reply = self._reply(
                     lambda: message_codec.decode_batch(message, buffers), prefix, started_s, room, take_operands=True
                 )
                 del buffers
                 self._buffers.give_back(self._pooled)
                 room.give_back(prefix.buffer_bytes)
-            self._send(*reply, received_bytes=prefix.buffer_bytes, target=target)
+            return self._send_answer(reply, prefix, prefix.buffer_bytes, target)
 
-    def _answer_shared(self, header: bytes, prefix: FramePrefix, started_s: float, shared: SharedBatches) -> None:
+    def _answer_shared(self, header: bytes, prefix: FramePrefix, started_s: float, shared: SharedBatches) -> bool:
         """The same for a batch that has room in shared memory for its reply, or its tensors there, or both.
 
         Raises:
@@ -237,8 +240,7 @@ class SocketConnection:
         reply_region, *regions = self._read_locations(prefix)
         target = shared.reply_room(reply_region)
         if not regions:
-            self._answer(header, prefix, started_s, target)
-            return
+            return self._answer(header, prefix, started_s, target)
         if prefix.buffer_bytes:
             raise InvalidArgumentError("a frame has tensors in shared memory and behind its header")
         with StagingRoom(self._staging) as room:
@@ -249,9 +251,10 @@ class SocketConnection:
                 reply = self._error_reply(error)
             else:
                 operands = shared.operands(layouts, regions)
-                reply = self._reply(lambda: operands.batch(message, room), prefix, started_s, room)
+                is_kept = self._core.keeps_operands
+                reply = self._reply(lambda: operands.batch(message, room, is_kept=is_kept), prefix, started_s, room)
             received_bytes = sum([region.size_bytes for region in regions])
-            self._send(*reply, received_bytes=received_bytes, target=target)
+            return self._send_answer(reply, prefix, received_bytes, target)
 
     def _read_locations(self, prefix: FramePrefix) -> list[Region]:
         return decode_regions(self._read(LOCATION_BYTES * prefix.num_locations))
@@ -269,8 +272,8 @@ class SocketConnection:
 
     def _receive_tensors(
         self, header: batch_pb2.BatchRequest, prefix: FramePrefix, room: StagingRoom
-    ) -> list[memoryview] | None:
-        """Returns the tensors' bytes, each in memory of its own; None if they were refused, which has been answered."""
+    ) -> list[memoryview] | _EncodedReply:
+        """Returns the tensors' bytes, each in memory of its own; or, if they were refused, what to answer."""
         try:
             layouts = message_codec.request_layouts(header)
             sizes = [layout.size_bytes for layout in layouts]
@@ -282,8 +285,7 @@ class SocketConnection:
                 raise
             # The tensors are on their way already, and the next frame behind them.
             self.stream.skip(prefix.buffer_bytes)
-            self._send(*self._error_reply(error), received_bytes=0)
-            return None
+            return self._error_reply(error)
         for buffer in buffers:
             if len(buffer) <= _COPIED_BYTES:
                 buffer[:] = self.stream.take(len(buffer))
@@ -344,6 +346,16 @@ class SocketConnection:
             answer = internal_error(error, self._core.task)
         answer.task = answer.task or self._core.task
         return FrameKind.ERROR, encode_error(answer).SerializeToString(), []
+
+    def _send_answer(
+        self, answer: _EncodedReply, prefix: FramePrefix, received_bytes: int, target: memoryview | None = None
+    ) -> bool:
+        """Sends what a request is answered; returns whether another frame may follow."""
+        ends = answer[0] is FrameKind.ERROR and bool(prefix.flags & FLAG_PIPELINED)
+        self._send(*answer, received_bytes=received_bytes, flags=FLAG_CLOSING if ends else 0, target=target)
+        if ends:
+            _LOG.info("%s: connection ended: a batch was refused, and those behind it must not overtake it", self._who)
+        return not ends
 
     def _send(
         self,

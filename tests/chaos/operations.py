@@ -15,11 +15,14 @@ import numpy as np
 import worker_client as ss
 from worker_client.state_ops import count_up_to
 
-ROWS: Final = 512
+ROWS: Final = 64
 COLUMNS: Final = 1024
-"""A variable of 2 MiB: over gRPC it travels in several chunks, on one host in shared memory."""
+"""A variable of 256 KiB: over gRPC it travels in several chunks of ``CHUNK_BYTES``, on one host in shared memory."""
 
-WINDOW: Final = 20
+CHUNK_BYTES: Final = 64 * 1024
+"""What a test is to set chunks and the limit of single messages to."""
+
+WINDOW: Final = 10
 WINDOW_ELEMENTS: Final = 20_000
 """80 kB: too large to share a batch with others, so that every update is one batch."""
 

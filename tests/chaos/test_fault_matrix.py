@@ -9,11 +9,14 @@ from typing import Final
 
 import pytest
 
+from ps_protocol import channel_options
 from ps_protocol.fault_points import Action, Fault, FaultPlan, installed
 from ps_protocol.ps_service import DurabilityMode
-from tests.chaos.operations import OPERATIONS, Operation
+from ps_server.transport import grpc_data
+from tests.chaos.operations import CHUNK_BYTES, OPERATIONS, Operation
 from tests.chaos.testbed import TestBed
 from tests.conftest import no_leaks
+from worker_client.transport import segment_pool
 
 pytestmark = pytest.mark.chaos
 
@@ -31,6 +34,8 @@ FAULTS: Final = (
     Fault("reply.send", Action.DELAY, last=1, seconds=0.01),
 )
 
+SEGMENT_BYTES: Final = 4 * 1024**2
+
 _numbers = itertools.count()
 
 
@@ -43,12 +48,16 @@ def _no_leaks() -> None:
 def bed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBed]:
     transport, mode = request.param
     directory: Path = tmp_path_factory.mktemp("data")
-    with no_leaks(), TestBed(transport, mode, directory) as made:
+    with pytest.MonkeyPatch.context() as patch, no_leaks(), TestBed(transport, mode, directory) as made:
+        patch.setattr(channel_options, "UNARY_LIMIT_BYTES", CHUNK_BYTES)
+        patch.setattr(channel_options, "CHUNK_SIZE_BYTES", CHUNK_BYTES)
+        patch.setattr(grpc_data, "CHUNK_SIZE_BYTES", CHUNK_BYTES)
+        patch.setattr(segment_pool, "MIN_SEGMENT_BYTES", SEGMENT_BYTES)  # a new one after every fault
         yield made
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.__name__)
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda each: f"{each.place}={each.action}@{each.last}")
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda each: f"{each.place}={each.action}@{min(each.last, 9)}")
 def test_counts_once(bed: TestBed, fault: Fault, operation: Operation) -> None:
     with bed.client.as_default():
         steps = operation(bed.client, f"variable_{next(_numbers)}")

@@ -96,7 +96,6 @@ class TestBed:
     __test__ = False
 
     def __init__(self, transport: str, mode: DurabilityMode, data_dir: Path):
-        self.transport = transport
         self.tasks = [PsInProcess(index, mode, data_dir) for index in range(NUM_PS)]
         self.addresses = [task.address for task in self.tasks]
         self.client = connected(self.addresses, transport)

@@ -19,7 +19,16 @@ from ps_protocol.errors import (
 )
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Declare, PartitionSlice, Read, Result, Update, UpdateRule, VariableSpec
-from ps_protocol.ps_service import MemberState, Placement, Proposal, PsService, ServingState, VariableInfo
+from ps_protocol.ps_service import (
+    MemberState,
+    Placement,
+    Proposal,
+    PsAddress,
+    PsService,
+    ServingState,
+    VariableInfo,
+)
+from tests.conftest import Eventually
 from tests.contract.conftest import JOB_SEED, MEMORY_LIMIT_BYTES, TIMEOUT_S, Conversation, Task
 
 W = VariableSpec("scope/w", np.dtype(np.float32), (4, 3))
@@ -103,6 +112,82 @@ def test_a_new_incarnation_takes_the_place_of_the_old(ps: Task) -> None:
     assert (member.incarnation, member.state) == (SECOND, MemberState.ACTIVE)
 
 
+def test_a_heartbeat_renews_the_lease_and_tells_the_step(ps: Task) -> None:
+    service = ps.service()
+    service.join("worker:1", FIRST, "host-a", 41, lease_s=60.0, age_s=100.0, timeout_s=TIMEOUT_S)
+    joined = service.list_members(timeout_s=TIMEOUT_S)[0]
+    service.heartbeat("worker:1", FIRST, 9, timeout_s=TIMEOUT_S)
+    service.heartbeat("worker:1", FIRST, timeout_s=TIMEOUT_S)
+    (member,) = service.list_members(timeout_s=TIMEOUT_S)
+    assert (member.state, member.step, member.lease_s) == (MemberState.ACTIVE, 9, 60.0)
+    assert member.last_seen_s >= joined.last_seen_s == pytest.approx(joined.joined_at_s + 100)
+
+
+def test_a_heartbeat_may_say_that_no_step_is_done(ps: Task) -> None:
+    service = ps.service()
+    service.join("worker:1", FIRST, "host-a", 41, timeout_s=TIMEOUT_S)
+    service.heartbeat("worker:1", FIRST, 9, timeout_s=TIMEOUT_S)
+    service.heartbeat("worker:1", FIRST, 0, timeout_s=TIMEOUT_S)
+    assert service.list_members(timeout_s=TIMEOUT_S)[0].step == 0
+
+
+def test_a_member_whose_lease_has_run_out_is_dead(ps: Task, eventually: Eventually) -> None:
+    service = ps.service()
+    service.join("worker:1", FIRST, "host-a", 41, lease_s=1e-6, timeout_s=TIMEOUT_S)
+    eventually(lambda: service.list_members(timeout_s=TIMEOUT_S)[0].state is MemberState.DEAD, message="it is dead")
+    service.join("worker:1", SECOND, "host-b", 42, lease_s=60.0, timeout_s=TIMEOUT_S)
+    assert service.list_members(timeout_s=TIMEOUT_S)[0].state is MemberState.ACTIVE
+
+
+def test_a_heartbeat_of_a_task_that_is_not_known_asks_it_to_join(ps: Task) -> None:
+    with pytest.raises(FailedPreconditionError, match="worker:1 has not joined"):
+        ps.service().heartbeat("worker:1", FIRST, timeout_s=TIMEOUT_S)
+
+
+def test_a_heartbeat_of_a_process_that_was_replaced_is_refused(ps: Task) -> None:
+    service = ps.service()
+    service.join("worker:0", FIRST, "host-a", 41, timeout_s=TIMEOUT_S)
+    service.join("worker:0", SECOND, "host-b", 42, timeout_s=TIMEOUT_S)
+    with pytest.raises(AbortedError, match="pid 42 on host-b") as error:
+        service.heartbeat("worker:0", FIRST, timeout_s=TIMEOUT_S)
+    assert not error.value.retryable
+
+
+# -- addresses ----------------------------------------------------------------------------------
+
+
+def test_every_ps_task_knows_who_has_announced_itself(ps: Task, second_ps: Task) -> None:
+    for service in (ps.service(), second_ps.service()):
+        assert service.list_addresses(timeout_s=TIMEOUT_S) == []
+        first = PsAddress("ps:1", "b.example:2", FIRST)
+        assert service.announce(first, "host", 7, timeout_s=TIMEOUT_S) == [first]
+        moved = PsAddress("ps:1", "c.example:3", SECOND, epoch=2**40)
+        own = PsAddress("ps:0", "a.example:1", FIRST)
+        assert service.announce(moved, "host", 8, timeout_s=TIMEOUT_S) == [moved]
+        assert service.announce(own, "host", 9, timeout_s=TIMEOUT_S) == [own, moved]
+        assert service.list_addresses(timeout_s=TIMEOUT_S) == [own, moved]
+        with pytest.raises(AbortedError, match=r"ps:1 .*c\.example:3") as error:
+            service.announce(first, "host", 7, timeout_s=TIMEOUT_S)
+        assert not error.value.retryable
+
+
+def test_to_ps_task_0_an_announcement_is_join_and_heartbeat(ps: Task) -> None:
+    service = ps.service()
+    for pid in (7, 8):
+        service.announce(
+            PsAddress("ps:1", "b.example:2", FIRST), "host", pid, lease_s=30.0, age_s=5.0, timeout_s=TIMEOUT_S
+        )
+    (member,) = service.list_members(timeout_s=TIMEOUT_S)
+    assert (member.task, member.host, member.pid, member.lease_s) == ("ps:1", "host", 8, 30.0)
+    assert member.state is MemberState.ACTIVE
+
+
+def test_an_address_that_cannot_be_is_refused(ps: Task) -> None:
+    for wrong in (PsAddress("ps:7", "b.example:2", FIRST), PsAddress("ps:1", "nowhere", FIRST)):
+        with pytest.raises(InvalidArgumentError, match="ps:"):
+            ps.service().announce(wrong, "host", 7, timeout_s=TIMEOUT_S)
+
+
 def test_a_task_that_is_none_is_refused(ps: Task) -> None:
     with pytest.raises(InvalidArgumentError, match="'somebody'"):
         ps.service().join("somebody", FIRST, "host", 1, timeout_s=TIMEOUT_S)
@@ -114,6 +199,7 @@ OF_TASK_0: list[Callable[[PsService], object]] = [
     lambda service: service.join("worker:0", FIRST, "host", 1, timeout_s=TIMEOUT_S),
     lambda service: service.leave("worker:0", FIRST, timeout_s=TIMEOUT_S),
     lambda service: service.report_progress("worker:0", FIRST, 1, timeout_s=TIMEOUT_S),
+    lambda service: service.heartbeat("worker:0", FIRST, timeout_s=TIMEOUT_S),
     lambda service: service.list_members(timeout_s=TIMEOUT_S),
 ]
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from ps_protocol.errors import InvalidArgumentError, NotFoundError
+from ps_protocol.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, BatchReply, Declare, Read, Result, Update, UpdateRule, VariableSpec
 from ps_protocol.task_id import TaskId
@@ -96,3 +96,22 @@ def test_after_a_batch_that_is_refused_the_others_go_on(
     assert all(isinstance(error, InvalidArgumentError) for error in failed)
     assert len(failed) <= 8  # who shared its batch, if they could not be sent again alone
     assert values(handle) == [NUM_UPDATES, NUM_UPDATES - len(failed)]
+
+
+def test_a_batch_that_is_refused_for_now_is_not_overtaken(
+    handle: PsHandle, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange = task.core.exchange
+    refused: list[Batch] = []
+
+    def refusing(batch: Batch, **options: Any) -> BatchReply:
+        if batch.sequence == 9 and len(refused) < 3:
+            refused.append(batch)
+            raise ResourceExhaustedError("not now")
+        return exchange(batch, **options)
+
+    monkeypatch.setattr(task.core, "exchange", refusing)
+    futures = [handle.submit(both(number), expected_reply_bytes=0) for number in range(1, NUM_UPDATES + 1)]
+    assert [future.exception(TIMEOUT_S) for future in futures] == [None] * NUM_UPDATES
+    assert len(refused) == 3
+    assert values(handle) == [NUM_UPDATES, NUM_UPDATES]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -36,7 +37,9 @@ from ps_protocol.v1 import batch_pb2
 CLIENT, STORE = UUID(int=1), UUID(int=2)
 NAMES = st.sampled_from(["a", "layer/weights", "ä" * 90])
 SEQUENCES = st.sampled_from([1, 127, 128, 16_384, 2**63, 2**64 - 1])
-DTYPES = st.sampled_from([np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int32), np.dtype(">f4")])
+DTYPES: st.SearchStrategy[np.dtype[Any]] = st.sampled_from(
+    [np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int32), np.dtype(">f4")]
+)
 SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)
 
 

@@ -46,7 +46,8 @@ def specs(draw: st.DrawFn, name: str) -> VariableSpec:
     dtype = parse_dtype(draw(st.sampled_from(DTYPES)))
     shape = tuple(draw(st.lists(st.integers(0, 4), max_size=3)))
     part = None
-    if shape and draw(st.booleans()):
+    is_part = draw(st.booleans())
+    if shape and is_part:
         offset = tuple(draw(st.integers(0, 3)) for _ in shape)
         whole = tuple(start + size for start, size in zip(offset, shape, strict=True))
         part = PartitionSlice(draw(NAMES), whole, offset)

@@ -28,6 +28,7 @@ from ps_protocol.socket_faults import before_send
 from ps_protocol.socket_frames import (
     ANSWER_BYTES,
     FLAG_CLOSING,
+    FLAG_PIPELINED,
     FLAG_SHARED,
     LOCATION_BYTES,
     PREFIX_BYTES,
@@ -151,7 +152,7 @@ class SocketConnection:
     def begin(self, batch: Batch, timeout_s: float) -> _PendingReply:
         """Sends a batch; its reply is taken by ``finish`` of what is returned, in the order of the batches."""
         deadline_s = time.monotonic() + timeout_s
-        frame = self._request(batch, timeout_s)
+        frame = self._request(batch, timeout_s, flags=FLAG_PIPELINED)
         pending = _PendingReply(self, batch, deadline_s, frame.shared)
         was_broken, self._is_broken = self._is_broken, True
         try:
@@ -202,7 +203,7 @@ class SocketConnection:
 
     # -- frames -------------------------------------------------------------------------------
 
-    def _request(self, batch: Batch, timeout_s: float) -> _Frame:
+    def _request(self, batch: Batch, timeout_s: float, *, flags: int = 0) -> _Frame:
         is_own = batch.client is self._client or batch.client == self._client  # then the connection says whose it is
         header, buffers = header_bytes.encode_request(batch, names_client=not is_own)
         locations = b""
@@ -216,6 +217,7 @@ class SocketConnection:
             FrameKind.REQUEST,
             header_bytes=len(header),
             buffer_bytes=buffer_bytes,
+            flags=flags,
             timeout_ms=milliseconds(timeout_s),
             num_locations=len(locations) // LOCATION_BYTES,
         )

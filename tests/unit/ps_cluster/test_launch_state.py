@@ -4,7 +4,16 @@ import signal
 
 import pytest
 
-from ps_cluster.launch_state import END_GRACE_S, Action, Decision, LaunchState, Report
+from ps_cluster.launch_state import (
+    END_GRACE_S,
+    MAX_PS_RESTARTS,
+    PS_RESTART_WINDOW_S,
+    Action,
+    Decision,
+    LaunchState,
+    Report,
+    RestartPs,
+)
 from ps_protocol.task_id import TaskId
 
 NOW_S = 1000.0
@@ -202,3 +211,86 @@ def test_what_comes_after_the_end_has_begun_does_not_begin_it_again() -> None:
         state.start_failed("too late", [], NOW_S),
     ):
         assert decisions == []
+
+
+# -- ps tasks that keep their state ---------------------------------------------------------------
+
+
+def running_with_journal() -> LaunchState:
+    state = LaunchState(num_ps=2, num_workers=2, restarts_ps=True)
+    state.ps_ready(NOW_S)
+    return state
+
+
+def test_a_ps_that_has_kept_its_state_is_started_again_and_the_workers_go_on() -> None:
+    state = running_with_journal()
+    decisions = exited(state, PS_1, -9, "its last lines")
+    assert decisions[1:] == [RestartPs(PS_1)]
+    assert f"ps:1 died with signal SIGKILL; starting it again (1 of {MAX_PS_RESTARTS} in 60 s)" in text(decisions)
+    assert "ps:1 is back" in text(state.ps_restarted(PS_1, NOW_S))
+    assert finish(state) == 0
+
+
+def test_one_that_dies_again_and_again_is_given_up() -> None:
+    state = running_with_journal()
+    for _ in range(MAX_PS_RESTARTS):
+        assert RestartPs(PS_0) in exited(state, PS_0, 3)
+    decisions = exited(state, PS_0, 3, "its last lines")
+    assert actions(decisions) == [Action.END_WORKERS]
+    assert f"ps:0 died with exit code 3 after {MAX_PS_RESTARTS} restarts in 60 s; giving up" in text(decisions)
+    assert "its last lines" in text(decisions)
+    for task in (WORKER_0, WORKER_1, PS_1):
+        exited(state, task, -15)
+    assert state.is_over
+    assert state.exit_code == 1
+
+
+def test_deaths_long_ago_are_forgiven_and_each_ps_is_counted_alone() -> None:
+    state = running_with_journal()
+    for number in range(3 * MAX_PS_RESTARTS):
+        now_s = NOW_S + number * PS_RESTART_WINDOW_S / (MAX_PS_RESTARTS - 1)
+        for ps in (PS_0, PS_1):
+            assert RestartPs(ps) in state.task_exited(ps, -9, "", now_s)
+
+
+def test_a_ps_that_was_shut_down_is_not_started_again() -> None:
+    state = running_with_journal()
+    decisions = exited(state, PS_0, 0)
+    assert RestartPs(PS_0) not in decisions
+    assert "ps:0 was shut down" in text(decisions)
+
+
+def test_a_ps_that_dies_when_all_is_over_is_not_started_again() -> None:
+    state = running_with_journal()
+    exited(state, WORKER_0)
+    exited(state, WORKER_1)
+    assert exited(state, PS_0, -9) == []
+
+
+def test_a_ps_that_is_back_only_after_the_workers_are_done_is_ended() -> None:
+    state = running_with_journal()
+    exited(state, PS_1, -9)
+    exited(state, WORKER_0)
+    assert actions(exited(state, WORKER_1)) == [Action.END_PS]
+    assert exited(state, PS_0) == []
+    assert not state.is_over
+    assert actions(state.ps_restarted(PS_1, NOW_S)) == [Action.END_PS]
+    exited(state, PS_1)
+    assert state.is_over
+    assert state.exit_code == 0
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_restart_that_fails_ends_everything(is_running: bool) -> None:
+    state = running_with_journal()
+    exited(state, PS_1, -9)
+    decisions = state.ps_restart_failed(PS_1, "ps:1 was not ready after 30 s", is_running, NOW_S)
+    assert actions(decisions) == [Action.END_WORKERS]
+    assert "not ready" in text(decisions)
+    for task in (WORKER_0, WORKER_1, PS_0):
+        exited(state, task, -15)
+    if is_running:
+        assert not state.is_over
+        exited(state, PS_1, -15)
+    assert state.is_over
+    assert state.exit_code == 1

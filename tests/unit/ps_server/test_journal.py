@@ -363,6 +363,59 @@ def test_a_new_file_without_room_is_made_later(
     assert positions(tmp_path) == [1, 2, 3, 4, 5, 6]
 
 
+class BrokenDatabase:
+    """Stands in for a database whose file cannot be written to."""
+
+    in_transaction = False
+
+    def execute(self, *_arguments: object) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [(errno.EDQUOT, SinkUnavailableError), (errno.EIO, OSError), (0, sqlite3.OperationalError)]
+)
+def test_a_quota_is_told_from_a_broken_disk(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, expected: type[Exception]
+) -> None:
+    journal.write([record(1)])
+    original = os.pwrite
+
+    def pwrite(descriptor: int, data: bytes, offset: int) -> int:
+        if code:
+            raise OSError(code, os.strerror(code))
+        return original(descriptor, data, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal._current, "_database", BrokenDatabase())
+        patch.setattr(os, "pwrite", pwrite)
+        with pytest.raises(expected):
+            journal.write([record(2)])
+    assert next(tmp_path.glob("*.tensors")).stat().st_size == 0
+    journal.write([record(2)])
+    journal.close()
+    assert positions(tmp_path) == [1, 2]
+
+
+def test_what_is_replayed_is_on_disk_first(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What a killed process wrote may be in memory only: replayed it is acknowledged, and a power failure would take it.
+    journal.write([record(1), record(2, LARGE)])
+    copy = crashed(journal, tmp_path / "copy")
+    synced: list[str] = []
+    original = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        original(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    Journal.open(copy, after=0).close()
+    name = files(copy)[0].removesuffix(".sqlite")
+    assert {f"{name}.sqlite", f"{name}.sqlite-wal", f"{name}.tensors", "copy"} <= set(synced)
+
+
 def test_another_error_is_not_taken_for_a_full_disk(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_descriptor: int) -> None:
         raise OSError(errno.EIO, "Input/output error")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -114,6 +116,13 @@ class Ps:
         self.listener = SocketListener(
             self.core, self.settings, staging=self.staging, buffers=self.buffers, segments=self.segments
         )
+
+    def wait_until_nothing_is_staged(self) -> None:
+        """The room of a batch is given back a moment after its reply was sent."""
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while self.staging.used_bytes:
+            assert time.monotonic() < deadline_s, f"{self.staging.used_bytes} bytes stay staged"
+            threading.Event().wait(0.001)
 
     def ticket(self, incarnation: UUID) -> bytes:
         welcome = self.core.hello(incarnation, "worker:0", timeout_s=TIMEOUT_S)

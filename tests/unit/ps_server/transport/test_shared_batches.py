@@ -114,6 +114,15 @@ def test_what_is_checked_before_it_is_used_is_copied(operation: Operation, priva
     assert private_bytes(batch) == sum(old.nbytes for old, copied in zip(before, private, strict=True) if copied)
 
 
+def test_what_is_kept_is_copied_whole() -> None:
+    operations = (Update("v", UpdateRule.ASSIGN_ADD, FLOATS), Scatter("v", ScatterRule.ADD, INDICES, FLOATS))
+    batch = _batch(*operations)
+    safe = with_private_operands(batch, is_kept=True)
+    tensors = [tensor for operation in safe.operations for tensor in tensors_of(operation)]
+    assert not any(np.shares_memory(tensor, FLOATS) or np.shares_memory(tensor, INDICES) for tensor in tensors)
+    assert private_bytes(batch, is_kept=True) == sum(tensor.nbytes for tensor in tensors)
+
+
 def test_copies_need_room() -> None:
     registry, client = SegmentRegistry(8 * MIB), uuid4()
     shared = SharedBatches(registry, client)
@@ -122,7 +131,7 @@ def test_copies_need_room() -> None:
     header, buffers = message_codec.encode_batch(_batch(Gather("v", np.zeros(1000, np.int64))))
     header.sequence = 0
     operands = shared.operands(message_codec.request_layouts(header), [Region(segment.number, 0, len(buffers[0]))])
-    with StagingRoom(ByteBudget(1000)) as room, pytest.raises(ResourceExhaustedError, match="indices"):
+    with StagingRoom(ByteBudget(1000)) as room, pytest.raises(ResourceExhaustedError, match="copies"):
         operands.batch(header, room)
     with StagingRoom(ByteBudget(8000)) as room:
         assert len(operands.batch(header, room).operations) == 1

@@ -9,7 +9,7 @@ import struct
 import sys
 import threading
 from collections.abc import Iterator
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
@@ -25,6 +25,7 @@ from ps_protocol.ps_service import FastPathKind
 from ps_protocol.socket_frames import (
     ANSWER_BYTES,
     FLAG_CLOSING,
+    FLAG_PIPELINED,
     HELLO_BYTES,
     MAX_HEADER_BYTES,
     TICKET_BYTES,
@@ -76,7 +77,7 @@ def value_of(ps: Ps, name: str) -> float:
 
 def assert_others_notice_nothing(ps: Ps) -> None:
     assert value_of(ps, "w") == 1
-    assert ps.staging.used_bytes == 0
+    ps.wait_until_nothing_is_staged()
 
 
 # -- requests and replies -----------------------------------------------------------------------
@@ -88,7 +89,7 @@ def test_updates_and_reads(ps: Ps, kind: FastPathKind) -> None:
         assert client.run(add("w", 4)).version == 1
         assert client.run(add("large", LARGE)).version == 1
         assert value_of(ps, "w") == value_of(ps, "large") == 2
-    assert ps.staging.used_bytes == 0
+    ps.wait_until_nothing_is_staged()
 
 
 def test_a_batch_that_comes_again_counts_once(ps: Ps, client: Client) -> None:
@@ -214,6 +215,18 @@ def test_a_draining_ps_refuses_batches_and_answers_those_it_knows(ps: Ps, client
     assert error.value.retryable
     client.send(known)
     assert client.receive() == reply
+
+
+def test_behind_a_batch_that_is_refused_no_other_in_the_pipeline_is_carried_out(ps: Ps, client: Client) -> None:
+    ps.core.drain("a test", timeout_s=TIMEOUT_S)
+    frames = [bytearray(request(client.batch(add("w", 4)))) for _ in range(3)]
+    for frame in frames:
+        frame[3] = FLAG_PIPELINED
+    client.send(b"".join(frames))
+    prefix, _, _ = client.receive_frame()
+    assert (prefix.kind, prefix.flags) == (FrameKind.ERROR, FLAG_CLOSING)
+    with pytest.raises((EOFError, ConnectionResetError)):
+        client.receive_frame()
 
 
 # -- what ends a connection ---------------------------------------------------------------------
@@ -347,8 +360,9 @@ def test_a_guessed_ticket_and_that_of_another_client_are_refused(ps: Ps) -> None
     ("hello", "verdict"),
     [
         (b"GET / HTTP/1.1".ljust(HELLO_BYTES), Verdict.MALFORMED),
-        (encode_hello(uuid4(), bytes(TICKET_BYTES)).replace(b"\n\x01", b"\n\x07"), Verdict.WRONG_VERSION),
+        (encode_hello(UUID(int=3), bytes(TICKET_BYTES)).replace(b"\n\x01", b"\n\x07"), Verdict.WRONG_VERSION),
     ],
+    ids=["of the web", "of another version"],
 )
 def test_a_stranger_is_told_why_it_is_refused(ps: Ps, hello: bytes, verdict: Verdict) -> None:
     with ps.dial() as sock:

@@ -1,0 +1,261 @@
+"""The backup's side of replication: takes the primary's state, then every record in order, and stops when told to."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+from uuid import UUID
+
+from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError
+from ps_protocol.spec_codec import decode_uuid
+from ps_protocol.v1 import records_pb2, replication_pb2
+from ps_server.record_codec import decode_record, decode_record_of, record_layouts
+from ps_server.records import LoggedRecord
+from ps_server.replay import ReplayError
+from ps_server.replication.image_codec import ImageBuilder
+from ps_server.replication.stream_frames import FrameJoiner
+from ps_server.state_image import StateImage
+
+_LOG = logging.getLogger(__name__)
+
+
+class FollowedState(Protocol):
+    """``ps_server.durability.Durability``, before it is started."""
+
+    @property
+    def replayed_position(self) -> int: ...
+
+    def restore(self, image: StateImage) -> None: ...
+
+    def replay(self, record: LoggedRecord) -> None: ...
+
+
+class Follower:
+    """The state of a process that follows a primary, or might. Thread-safe.
+
+    Args:
+        state: Where images and records go; empty.
+        task: The ps task, as "ps:0".
+        process: This process.
+        on_broken: Called once, with the reason, if the state cannot be used any more: a record did not do here what it
+            did at the primary, say. Must be quick.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        state: FollowedState,
+        *,
+        task: str,
+        process: UUID,
+        on_broken: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.task = task
+        self._state = state
+        self._process = process
+        self._on_broken = on_broken
+        self._clock = clock
+        # guards: all below and the state; held while one record or image is applied, so that nothing is applied or
+        # answered after ``stop`` has returned
+        self._lock = threading.Lock()
+        self._newest: FollowStream | None = None
+        self._has_state = False
+        self._is_stopped = False
+        self._expected: UUID | None = None
+        self._primary: UUID | None = None
+        self._store: UUID | None = None
+        self._epoch = 0
+        self._heard_s = clock()
+
+    # -- for who decides ----------------------------------------------------------------------
+
+    @property
+    def has_state(self) -> bool:
+        """Whether it has the state of its primary as of some record."""
+        return self._has_state
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it answers no primary any more."""
+        return self._is_stopped
+
+    @property
+    def epoch(self) -> int:
+        """Newest epoch that it has a part in, or that its primary has told it."""
+        return self._epoch
+
+    @property
+    def heard_s(self) -> float:
+        """When its primary has last sent it something."""
+        return self._heard_s
+
+    @property
+    def store(self) -> UUID:
+        """Incarnation of the store that it has."""
+        if self._store is None:
+            raise RuntimeError("there is no state yet")
+        return self._store
+
+    def expect(self, primary: UUID | None) -> None:
+        """Is told who the primary is, so that it takes nothing from an earlier one; None if that is not known."""
+        self._expected = primary
+
+    def begin_epoch(self, epoch: int) -> None:
+        """From here on it answers no primary of an older epoch."""
+        with self._lock:
+            self._epoch = max(self._epoch, epoch)
+
+    def stop(self) -> None:
+        """When this returns, nothing is applied and nobody answered any more."""
+        with self._lock:
+            self._is_stopped = True
+            self._newest = None
+
+    def follow_again(self) -> None:
+        """Takes ``stop`` back; its primary has a whole lease to be heard of again."""
+        with self._lock:
+            self._is_stopped = False
+            self._heard_s = self._clock()
+
+    # -- for the streams ----------------------------------------------------------------------
+
+    def attach(self, stream: FollowStream, attachment: replication_pb2.Attachment) -> replication_pb2.FollowAnswer:
+        """Takes a primary's first frame; streams before this one count no more.
+
+        Raises:
+            FailedPreconditionError: It is not the primary to follow, or not now.
+        """
+        primary = decode_uuid(attachment.process, "process")
+        store = decode_uuid(attachment.store_incarnation, "store")
+        with self._lock:
+            objection = self._objection(attachment, primary, store)
+            if objection:
+                raise FailedPreconditionError(objection)
+            self._newest = stream
+            self._epoch = attachment.epoch
+            if not self._has_state:
+                self._primary, self._store = primary, store
+            self._heard_s = self._clock()
+            attached = replication_pb2.Attached(process=self._process.bytes, needs_image=not self._has_state)
+            return replication_pb2.FollowAnswer(attached=attached, position=self._state.replayed_position)
+
+    def restore(self, stream: FollowStream, image: StateImage) -> replication_pb2.FollowAnswer:
+        """Takes the state."""
+        with self._lock:
+            self._check_current(stream)
+            if self._has_state:
+                raise InvalidArgumentError("an image was sent to a follower that has the state already")
+            try:
+                self._state.restore(image)
+            except ShardscopeError as error:
+                self._break(f"the image of the primary's state cannot be used: {error.message}")
+                raise
+            self._has_state = True
+            _LOG.info("has the state of the primary as of record %d, %d variables", image.position, len(image.variables))
+            return replication_pb2.FollowAnswer(position=self._state.replayed_position)
+
+    def apply(self, stream: FollowStream, logged: LoggedRecord) -> replication_pb2.FollowAnswer:
+        """Carries out a record, unless it has been."""
+        with self._lock:
+            self._check_current(stream)
+            if not self._has_state:
+                raise InvalidArgumentError("a record was sent to a follower that has no state yet")
+            if logged.position > self._state.replayed_position:
+                try:
+                    self._state.replay(logged)
+                except (ReplayError, ShardscopeError) as error:
+                    self._break(f"the state differs from the primary's: {error}")
+                    raise FailedPreconditionError(f"the follower's state differs: {error}") from error
+            return replication_pb2.FollowAnswer(position=self._state.replayed_position)
+
+    def hear(self, stream: FollowStream) -> None:
+        """Notes that the primary lives; whoever answers it after that has promised it a lease."""
+        with self._lock:
+            self._check_current(stream)
+            self._heard_s = self._clock()
+
+    def answer_token(self, stream: FollowStream, token: int) -> replication_pb2.FollowAnswer:
+        """The promise itself."""
+        with self._lock:
+            self._check_current(stream)
+            return replication_pb2.FollowAnswer(token=token, position=self._state.replayed_position)
+
+    def _objection(self, attachment: replication_pb2.Attachment, primary: UUID, store: UUID) -> str:
+        if attachment.task != self.task:
+            return f"this process is of {self.task}, not of {attachment.task}; the cluster specs differ"
+        if self._is_stopped:
+            return "it follows nobody: it is the primary, or asks to become it"
+        if attachment.epoch < self._epoch:
+            return f"epoch {attachment.epoch} is over; it knows epoch {self._epoch}"
+        if not self._has_state:
+            is_expected = self._expected in (None, primary)
+            return "" if is_expected else "another process is the primary now"
+        return "" if (primary, store) == (self._primary, self._store) else "it has the state of another primary"
+
+    def _check_current(self, stream: FollowStream) -> None:
+        if self._newest is not stream:
+            raise FailedPreconditionError("it does not follow on this stream any more")
+
+    def _break(self, reason: str) -> None:
+        self._is_stopped, self._newest = True, None
+        self._on_broken(reason)
+
+
+class FollowStream:
+    """One stream of a primary's, frame by frame. One thread.
+
+    Args:
+        follower: Takes what comes.
+    """
+
+    def __init__(self, follower: Follower):
+        self._follower = follower
+        self._joiner = FrameJoiner()
+        self._image: ImageBuilder | None = None
+        self._is_attached = False
+
+    def feed(self, frame: bytes) -> replication_pb2.FollowAnswer | None:
+        """Takes a frame; returns what to answer, if anything.
+
+        Raises:
+            InvalidArgumentError: It is malformed, or not in its place.
+            FailedPreconditionError: The follower does not follow this primary, or not any more.
+        """
+        if self._is_attached:
+            self._follower.hear(self)
+        joined = self._joiner.feed(frame)
+        if joined is None:
+            return None
+        message, data = joined
+        if not self._is_attached:
+            if not message.HasField("attachment"):
+                raise InvalidArgumentError("the first frame is not an attachment")
+            answer = self._follower.attach(self, message.attachment)
+            self._is_attached = True
+            return answer
+        if message.HasField("record"):
+            return self._follower.apply(self, _decoded(message.record, data))
+        if message.HasField("image"):
+            self._image = self._image or ImageBuilder()
+            image = self._image.add(message.image, data)
+            return None if image is None else self._follower.restore(self, image)
+        if message.token:
+            return self._follower.answer_token(self, message.token)
+        raise InvalidArgumentError("a frame holds nothing that this version knows")
+
+
+def _decoded(header: records_pb2.Record, data: memoryview) -> LoggedRecord:
+    if data.readonly:
+        return decode_record_of(header, data)
+    buffers: list[memoryview] = []
+    start = 0
+    for layout in record_layouts(header):
+        buffers.append(data[start : start + layout.size_bytes])
+        start += layout.size_bytes
+    if start != len(data):
+        raise InvalidArgumentError(f"the tensors of a record have {start} bytes, but {len(data)} are beside it")
+    return decode_record(header, buffers)

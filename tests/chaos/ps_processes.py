@@ -1,0 +1,135 @@
+"""A ps task in a process of its own, at an address that stays its own through every end and new beginning."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from ps_cluster.reserved_ports import LOOPBACK, ReservedPorts
+from tests.chaos.fault_log import fault_environment
+
+_TIMEOUT_S: Final = 30.0
+
+
+class PsTask:
+    """One ps task. As a context manager it ends its process for good.
+
+    Args:
+        directory: Where its state, its log and the log of faults are; ``data_dir`` for the state alone.
+        durability: As ``--durability`` has it.
+        data_dir: Where the state is, if it is not in ``directory``.
+        host: Where it listens.
+        address: What the cluster spec says of it, if clients are to reach it elsewhere.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        durability: str = "none",
+        *,
+        data_dir: Path | None = None,
+        host: str = LOOPBACK,
+        address: str = "",
+        command: Sequence[str] = (sys.executable,),
+    ):
+        self._directory = directory
+        self._fault_log = directory / "faults"
+        self._log_path = directory / "log"
+        self._resources = ExitStack()
+        self._host = host
+        self._port = 0
+        self._command = command
+        if host == LOOPBACK:
+            ports = ReservedPorts(1)
+            self._resources.callback(ports.close)
+            (self._port,) = ports.ports
+        self._arguments = ["--durability", durability]
+        if durability != "none":
+            self._arguments += ["--data-dir", str(data_dir or directory / "data")]
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"{self._host}:{self._port}"
+
+    @property
+    def log(self) -> str:
+        """What all its processes have logged."""
+        return self._log_path.read_text(encoding="utf-8")
+
+    @property
+    def faults(self) -> list[tuple[str, str]]:
+        """The faults that were injected, as place and action."""
+        if not self._fault_log.exists():
+            return []
+        fired = [json.loads(line) for line in self._fault_log.read_text(encoding="utf-8").splitlines()]
+        return [(each["place"], each["action"]) for each in fired]
+
+    def start(self, faults: str = "") -> Self:
+        """Starts a process, with a plan of faults if one is given; it listens when this returns."""
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "SHARDSCOPE_"))}
+        if faults:
+            environ |= fault_environment(faults, self._fault_log)
+        cluster = f"ps={self._host}:{self._port or 1}"
+        place = ["--cluster", cluster, "--task-index", "0", "--bind", self._host, "--port", str(self._port)]
+        with self._log_path.open("a", encoding="utf-8") as log:
+            self._process = subprocess.Popen(
+                [*self._command, "-m", "ps_server", *place, *self._arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environ,
+            )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, self.log
+        self._port = int(json.loads(line)["port"])
+        return self
+
+    def start_when_ended(self) -> threading.Thread:
+        """Starts another process as soon as the one there is has ended; the thread is to be joined."""
+        thread = threading.Thread(target=self._restart, name="restart")
+        thread.start()
+        return thread
+
+    def _restart(self) -> None:
+        self.wait()
+        self.start()
+
+    def signal(self, signum: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(signum)
+
+    def kill(self) -> None:
+        """Kills it; it is gone when this returns."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def wait(self) -> int:
+        """Waits for its end; returns the exit code."""
+        assert self._process is not None
+        code = self._process.wait(_TIMEOUT_S)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        return code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
+            self.kill()
+        self._resources.close()

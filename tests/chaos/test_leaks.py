@@ -1,0 +1,128 @@
+"""What a ps holds after hundreds of clients were killed at work: no more than after the first few."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import psutil
+import pytest
+
+from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.operations import Array, Batch, Read, Result
+from ps_protocol.segment_mapping import IS_SUPPORTED
+from ps_server.parameter_server import ParameterServer
+from ps_server.server import PsServer
+from ps_server.update_ledger import LedgerLimits
+from tests.chaos import dying_clients
+from tests.chaos.soak import ROOT
+from tests.conftest import Eventually
+
+pytestmark = [
+    pytest.mark.chaos,
+    pytest.mark.slow,
+    pytest.mark.skipif(not IS_SUPPORTED, reason="this system has no memfds"),
+]
+
+NUM_CLIENTS = 200
+MAX_CLIENTS = 40
+MAX_CONCURRENT = 16
+TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What a ps has of its clients."""
+
+    threads: int
+    descriptors: int
+    segments: int
+    mappings: int
+    staged_bytes: int
+
+
+class Ps:
+    """A ps task in this process, whose insides can be looked at; its clients are other processes."""
+
+    def __init__(self) -> None:
+        limits = LedgerLimits(clients=MAX_CLIENTS, idle_after_s=0.2)
+        self.core = ParameterServer(
+            cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0, ledger_limits=limits
+        )
+        self.server = PsServer(self.core, host="127.0.0.1", port=0, max_concurrent=MAX_CONCURRENT)
+        self.address = f"127.0.0.1:{self.server.start()}"
+
+    def holdings(self) -> Holdings:
+        gc.collect()
+        assert self.server.segments is not None
+        return Holdings(
+            threads=threading.active_count(),
+            descriptors=psutil.Process().num_fds(),
+            segments=self.server.segments.num_segments,
+            mappings=Path("/proc/self/maps").read_text(encoding="utf-8").count("memfd:shardscope"),
+            staged_bytes=self.server.staging.used_bytes,
+        )
+
+    def value(self, name: str) -> Array:
+        observer = uuid4()
+        self.core.hello(observer, "observer:0", timeout_s=TIMEOUT_S)
+        batch = Batch(observer, self.core.store_incarnation, 0, (Read(name),))
+        (result,) = self.core.exchange(batch, timeout_s=TIMEOUT_S).replies
+        self.core.goodbye(observer, timeout_s=TIMEOUT_S)
+        assert isinstance(result, Result)
+        assert result.tensor is not None
+        return result.tensor
+
+    def close(self) -> None:
+        assert self.server.stop("the test is over", timeout_s=TIMEOUT_S)
+
+
+@pytest.fixture
+def ps() -> Iterator[Ps]:
+    with closing(Ps()) as ps:
+        yield ps
+
+
+def kill_clients(ps: Ps, number: int) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.chaos.dying_clients", ps.address, str(number)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert ended.stdout == f"{number} clients were killed\n", ended.stderr[-3000:]
+
+
+@pytest.mark.timeout(200)
+def test_of_clients_that_were_killed_a_ps_keeps_no_more_than_its_bounds(ps: Ps, eventually: Eventually) -> None:
+    before = ps.holdings()
+    kill_clients(ps, 2 * dying_clients.AT_ONCE)
+    eventually(lambda: ps.holdings().mappings == 0, timeout_s=TIMEOUT_S, message="the first segments are given back")
+
+    kill_clients(ps, NUM_CLIENTS)
+
+    def is_as_before() -> bool:
+        now = ps.holdings()
+        return (
+            now.segments == 0
+            and now.mappings == 0
+            and now.staged_bytes == 0
+            and now.descriptors <= before.descriptors + 8
+            and now.threads <= before.threads + MAX_CONCURRENT
+        )
+
+    eventually(is_as_before, timeout_s=TIMEOUT_S, message=f"{before} is reached again")
+    assert ps.core.status(timeout_s=TIMEOUT_S).num_clients <= MAX_CLIENTS
+    clients = NUM_CLIENTS + 2 * dying_clients.AT_ONCE
+    assert ps.value(dying_clients.ACKNOWLEDGED) == clients
+    np.testing.assert_array_equal(ps.value(dying_clients.LARGE), clients)
