@@ -1,10 +1,10 @@
 """In what a ps should keep its journal: ``python -m benchmarks.journal_stores [DIRECTORY]``.
 
 Appends blobs of several sizes to each store in alternation, each durable on its own, and reads them back. The limit is
-a plain file: append, then fdatasync. SQLite takes part with several page sizes, with its write-ahead log carried over
-into the database every few MiB and used again (its rule), or growing until the file is given up. "journal" is what the
-ps does: SQLite with large records in a plain file beside it, records encoded, checksummed and decoded. lmdb takes part
-if it is installed. Give a directory on the disk in question; the default is the current one.
+a plain file: append in pieces, then fdatasync. SQLite takes part with several page sizes, with its write-ahead log
+carried over into the database every few MiB and used again (its rule), or growing until the file is given up. "journal"
+is what the ps does: SQLite with large records in a plain file beside it, records encoded, checksummed and decoded. lmdb
+takes part if it is installed. Give a directory on the disk in question; the default is the current one.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ _WARM_UP_BYTES = 24 * 1024**2  # until a log of a few MiB has come round, even i
 _WARM_UP_COMMITS = 300
 _PAGES = (4096, 8192, 16384, 32768, 65536)
 _LOG_BYTES = 4 * 1024**2
+_WRITE_BYTES = 512 * 1024
 _CLIENT = UUID(int=1)
 
 
@@ -54,14 +55,17 @@ class Store(Protocol):
 
 
 class PlainFile:
-    """The limit."""
+    """The limit, if it is written in small pieces."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, piece_bytes: int):
         self._file = os.open(path, os.O_RDWR | os.O_CREAT)
+        self._piece_bytes = piece_bytes
         self._sizes: list[int] = []
 
     def append(self, data: bytes) -> None:
-        os.write(self._file, data)
+        view = memoryview(data)
+        for start in range(0, len(view), self._piece_bytes):
+            os.write(self._file, view[start : start + self._piece_bytes])
         os.fdatasync(self._file)
         self._sizes.append(len(data))
 
@@ -152,7 +156,8 @@ class OurJournal:
 def stores(directory: Path) -> dict[str, Callable[[], Store]]:
     """Returns how to make each store."""
     made: dict[str, Callable[[], Store]] = {
-        "plain file": lambda: PlainFile(directory / "plain"),
+        "plain file": lambda: PlainFile(directory / "plain", _WRITE_BYTES),
+        "plain file, one write each": lambda: PlainFile(directory / "one-write", 1024**3),
         "journal": lambda: OurJournal(directory / "journal"),
     }
     for page_bytes in _PAGES:
@@ -214,10 +219,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, nargs="?", default=Path(), help="on the disk to measure")
     parser.add_argument("--rounds", type=int, default=5, help="how often each takes its turn (default: 5)")
+    parser.add_argument(
+        "--bytes", type=int, nargs="+", choices=list(_SIZES), default=list(_SIZES), help="(default: all)"
+    )
     given = parser.parse_args()
     console = Console(width=120)
-    for size, commits in _SIZES.items():
-        measure(size, commits, given.rounds, given.directory).show(console)
+    for size in given.bytes:
+        measure(size, _SIZES[size], given.rounds, given.directory).show(console)
 
 
 if __name__ == "__main__":

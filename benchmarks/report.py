@@ -15,6 +15,7 @@ from benchmarks import (
     connections,
     cpu,
     digits,
+    durability,
     fairness,
     memory,
     ps_tasks,
@@ -25,7 +26,10 @@ from benchmarks.tables import Table, size
 
 _TABLES: Mapping[str, Callable[[Record], list[Table]]] = {
     comparison.BENCHMARK: comparison_tables.tables,
-    **{each.BENCHMARK: each.tables for each in (clients, connections, cpu, digits, fairness, memory, ps_tasks, sizes)},
+    **{
+        each.BENCHMARK: each.tables
+        for each in (clients, connections, cpu, digits, durability, fairness, memory, ps_tasks, sizes)
+    },
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.text import Text
 from ps_cluster.ps_queries import Answer
 from ps_cluster.task_table import format_size
 from ps_protocol.cluster_spec import PS_JOB
-from ps_protocol.ps_service import Member, Status, VariableInfo
+from ps_protocol.ps_service import DurabilityStatus, Member, Status, VariableInfo
 from ps_protocol.task_id import TaskId
 
 _UNBOUNDED_WIDTH: Final = 10_000
@@ -78,6 +79,7 @@ def ps_records(answers: Sequence[Answer[Status]]) -> list[dict[str, Any]]:
             "duplicate_batches": status.duplicate_batches,
             "bytes_received": status.bytes_received,
             "bytes_sent": status.bytes_sent,
+            "durability": _durability_record(status.durability),
         }
         for answer in answers
         if (status := answer.value) is not None
@@ -85,9 +87,11 @@ def ps_records(answers: Sequence[Answer[Status]]) -> list[dict[str, Any]]:
 
 
 def ps_table(records: Sequence[dict[str, Any]]) -> Table:
-    """The same as a table."""
+    """The same as a table; what is kept on disk is shown where any task keeps something."""
+    keeps = any(record["durability"] for record in records)
     table = _table(
-        "task", "address", "state", ">up", ">variables", ">held", ">clients", ">operations", ">received", ">sent"
+        *("task", "address", "state", ">up", ">variables", ">held", ">clients", ">operations", ">received", ">sent"),
+        *(["kept"] if keeps else []),
     )
     for record in records:
         table.add_row(
@@ -101,8 +105,21 @@ def ps_table(records: Sequence[dict[str, Any]]) -> Table:
             f"{record['operations']:,}",
             format_size(record["bytes_received"]),
             format_size(record["bytes_sent"]),
+            *([_kept(record["durability"])] if keeps else []),
         )
     return table
+
+
+def _durability_record(durability: DurabilityStatus | None) -> dict[str, Any] | None:
+    return None if durability is None else asdict(durability) | {"mode": durability.mode.name.lower()}
+
+
+def _kept(durability: dict[str, Any] | None) -> Text:
+    if durability is None:
+        return Text("nothing", style="yellow")
+    if durability["obstacle"]:
+        return Text(f"{durability['mode']}: {durability['obstacle']}", style="red")
+    return Text(durability["mode"])
 
 
 def member_records(members: Sequence[Member]) -> list[dict[str, Any]]:

@@ -11,14 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Final, Self
 
 from ps_cluster.processes import ChildProcess, OnExit, OnLine, ProcessSupervisor, end_all
 from ps_cluster.ps_process import LogSink, PsProcess
 from ps_cluster.reserved_ports import LOOPBACK, ReservedPorts
 from ps_cluster.task_environment import task_environment
-from ps_protocol.cluster_spec import PS_JOB, WORKER_JOB, ClusterSpec, TfConfig
+from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB, ClusterSpec, TfConfig
 from ps_protocol.task_id import TaskId
 
 # A ps gives what it has accepted 10 s unless told otherwise.
@@ -40,6 +40,8 @@ class LocalCluster:
         num_ps: Number of ps tasks.
         num_workers: Number of worker tasks that the cluster spec names. None is started: that is for the
             caller, in this process or by ``start_worker``.
+        replicas: Further processes for each ps task, 0 or 1: with 1, a backup has every update that was acknowledged,
+            and takes over when the first process is gone.
         ps_arguments: More arguments for each ``python -m ps_server``.
         durability: What the ps tasks keep beyond their processes: "none", "snapshot" or "journal". With the latter
             two, a ps that was killed has its variables again after ``restart_ps``.
@@ -59,6 +61,7 @@ class LocalCluster:
         num_ps: int = 2,
         num_workers: int = 0,
         *,
+        replicas: int = 0,
         ps_arguments: Sequence[str] = (),
         durability: str = "none",
         data_dir: str | os.PathLike[str] | None = None,
@@ -71,7 +74,10 @@ class LocalCluster:
             raise ValueError(f"num_ps is {num_ps}; a cluster needs at least one ps task to hold its variables.")
         if num_workers < 0:
             raise ValueError(f"num_workers is {num_workers}; it cannot be negative.")
+        if replicas not in (0, 1) or (replicas and num_ps < 2):
+            raise ValueError(f"replicas is {replicas} with {num_ps} ps tasks; 0 or 1 can be had, 1 from two ps tasks on.")
         self._num_ps = num_ps
+        self._replicas = replicas
         self._num_workers = num_workers
         if durability == "none" and data_dir is not None:
             raise ValueError(f"data_dir is {data_dir}, but with durability 'none' nothing is kept; say 'journal'.")
@@ -83,11 +89,12 @@ class LocalCluster:
         self._start_timeout_s = start_timeout_s
         self._log = log
         self._on_ps_exit = on_ps_exit
-        self._lock = threading.Lock()  # guards: _spec, _supervisor, _ports, _ps, _workers, _closed, _own_data_dir
+        self._lock = threading.Lock()  # guards: _spec, _supervisor, _ports, _ps, _backups, _workers, _closed, _own_data_dir
         self._spec: ClusterSpec | None = None
         self._supervisor: ProcessSupervisor | None = None
         self._ports: ReservedPorts | None = None
         self._ps: list[PsProcess] = []
+        self._backups: list[PsProcess] = []
         self._workers: list[ChildProcess] = []
         self._closed = False
 
@@ -110,7 +117,7 @@ class LocalCluster:
         try:
             self._start_processes()
             deadline_s = time.monotonic() + self._start_timeout_s
-            for ps in list(self._ps):
+            for ps in [*self._ps, *self._backups]:
                 ps.wait_ready(max(0.0, deadline_s - time.monotonic()))
         except BaseException:
             self.close()
@@ -123,7 +130,7 @@ class LocalCluster:
             supervisor, self._supervisor = self._supervisor, None
             ports, self._ports = self._ports, None
             own_data_dir, self._own_data_dir = self._own_data_dir, None
-            processes = [ps.process for ps in self._ps]
+            processes = [ps.process for ps in [*self._ps, *self._backups]]
             workers = list(self._workers)
         try:
             end_all(workers, STOP_GRACE_S)
@@ -201,6 +208,21 @@ class LocalCluster:
         """The last lines that a ps has printed since it was last started."""
         return self._ps_process(index).process.tail
 
+    def backup_exit_code(self, index: int) -> int | None:
+        """Exit code of the second process of a ps task, as ``ps_exit_code``."""
+        return self._backup(index).process.returncode
+
+    def signal_backup(self, index: int, signum: signal.Signals) -> None:
+        """Sends a signal to a backup, and does not wait."""
+        self._backup(index).process.send_signal(signum)
+
+    def restart_backup(self, index: int) -> None:
+        """Starts a backup anew and returns when it listens; one that still runs is stopped first. As ``restart_ps``."""
+        self._backup(index).process.end(STOP_GRACE_S)
+        with self._lock:
+            ps = self._backups[index] = self._start_ps(self._running_supervisor(), index, job=BACKUP_JOB)
+        ps.wait_ready(self._start_timeout_s)
+
     def signal_ps(self, index: int, signum: signal.Signals) -> None:
         """Sends a signal to a ps, such as SIGSTOP and SIGCONT, and does not wait."""
         self._ps_process(index).process.send_signal(signum)
@@ -225,15 +247,12 @@ class LocalCluster:
         """Ends a ps in good order with SIGTERM, with SIGKILL after ``grace_s``; returns its exit code."""
         return self._ps_process(index).process.end(grace_s)
 
-    def restart_ps(
-        self, index: int, *, arguments: Sequence[str] = (), env: Mapping[str, str] | None = None
-    ) -> None:
+    def restart_ps(self, index: int, *, arguments: Sequence[str] = ()) -> None:
         """Starts a ps anew at its old address and returns when it listens; one that still runs is stopped first.
 
         Args:
             index: Which.
             arguments: More arguments for it, this time; ``("--port", "0")`` starts it at another address.
-            env: More environment for it, this time.
 
         Raises:
             ClusterStartError: It has ended or is not ready in time.
@@ -241,7 +260,7 @@ class LocalCluster:
         """
         self.stop_ps(index)
         with self._lock:
-            ps = self._ps[index] = self._start_ps(self._running_supervisor(), index, arguments, env or {})
+            ps = self._ps[index] = self._start_ps(self._running_supervisor(), index, arguments)
         ps.wait_ready(self._start_timeout_s)
 
     def wait(self, timeout_s: float) -> list[int | None]:
@@ -255,35 +274,45 @@ class LocalCluster:
         with self._lock:
             if self._spec is not None or self._closed:
                 raise RuntimeError("The cluster has been started or closed before; make a new one.")
-            self._ports = ReservedPorts(self._num_ps + self._num_workers)
+            num_backups = self._num_ps * self._replicas
+            self._ports = ReservedPorts(self._num_ps + num_backups + self._num_workers)
             addresses = [f"{LOOPBACK}:{port}" for port in self._ports.ports]
-            jobs = {PS_JOB: addresses[: self._num_ps], WORKER_JOB: addresses[self._num_ps :]}
+            jobs = {
+                PS_JOB: addresses[: self._num_ps],
+                BACKUP_JOB: addresses[self._num_ps : self._num_ps + num_backups],
+                WORKER_JOB: addresses[self._num_ps + num_backups :],
+            }
             self._spec = ClusterSpec({job: tasks for job, tasks in jobs.items() if tasks})
             if self._durability != "none" and self._data_dir is None:
                 self._own_data_dir = Path(tempfile.mkdtemp(prefix="shardscope-"))
             self._supervisor = ProcessSupervisor()
             for index in range(self._num_ps):
                 self._ps.append(self._start_ps(self._supervisor, index))
+            for index in range(num_backups):
+                self._backups.append(self._start_ps(self._supervisor, index, job=BACKUP_JOB))
 
     def _start_ps(
         self,
         supervisor: ProcessSupervisor,
         index: int,
         arguments: Sequence[str] = (),
-        env: Mapping[str, str] = MappingProxyType({}),
+        *,
+        job: str = PS_JOB,
     ) -> PsProcess:
-        address = self.cluster_spec.task_address(PS_JOB, index)
+        address = self.cluster_spec.task_address(job, index)
         host, _, port = address.rpartition(":")
         # All that the environment could say otherwise; what the caller wants comes last and wins.
         place = ("--cluster", self.cluster_spec.to_flag(), "--task-index", str(index), "--bind", host, "--port", port)
+        is_backup = job == BACKUP_JOB
+        role = ["--backup"] if is_backup else []
         return PsProcess(
             supervisor,
-            TaskId(PS_JOB, index),
+            TaskId(job, index),
             address,
-            [*place, *self._state_arguments(), *self._ps_arguments, *arguments],
-            environment={**self.task_environment(PS_JOB, index), **env},
+            [*place, *role, *self._state_arguments(), *self._ps_arguments, *arguments],
+            environment=self.task_environment(job, index),
             log=self._log,
-            on_exit=None if self._on_ps_exit is None else functools.partial(self._on_ps_exit, index),
+            on_exit=None if self._on_ps_exit is None or is_backup else functools.partial(self._on_ps_exit, index),
         )
 
     def _state_arguments(self) -> list[str]:
@@ -300,6 +329,11 @@ class LocalCluster:
         self.cluster_spec.task_address(PS_JOB, index)  # says which tasks there are, if not this one
         with self._lock:
             return self._ps[index]
+
+    def _backup(self, index: int) -> PsProcess:
+        self.cluster_spec.task_address(BACKUP_JOB, index)
+        with self._lock:
+            return self._backups[index]
 
     def _tf_config(self, task: TaskId) -> TfConfig:
         self.cluster_spec.task_address(task.job, task.index)

@@ -14,13 +14,15 @@ from typing import Any, TypeAlias
 
 from ps_protocol.task_id import TaskId, check_address, check_job, checked_index
 
-__all__ = ["PS_JOB", "WORKER_JOB", "ClusterSpec", "ClusterSpecLike", "TaskId", "TfConfig"]
+__all__ = ["BACKUP_JOB", "PS_JOB", "WORKER_JOB", "ClusterSpec", "ClusterSpecLike", "TaskId", "TfConfig"]
 
 ClusterSpecLike: TypeAlias = "ClusterSpec | Mapping[str, Sequence[str] | Mapping[int, str] | Mapping[str, str]]"
 """What a ``ClusterSpec`` is made from: jobs, each a list of addresses or a mapping from task index to address."""
 
 PS_JOB = "ps"
 WORKER_JOB = "worker"
+BACKUP_JOB = "backup"
+"""Job of the second processes of replicated ps tasks: backup:1 is that of ps:1."""
 
 _CHIEF_JOBS = ("chief", "master")
 _TF_CONFIG = "TF_CONFIG"

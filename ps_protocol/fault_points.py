@@ -16,7 +16,8 @@ A delay and a crash may happen anywhere, a failure where the disk is written to.
     journal.after_commit    ps       its record is safe, but nobody knows
     batch.before_reply      ps       it is safe, and is about to be answered
     reply.send              ps       drop: a reply is not sent, and the connection ends; cut: half of it is
-    journal.new_file, journal.drop, snapshot.before_rename, snapshot.after_rename, snapshot.before_drop
+    journal.new_file, journal.file_made, journal.file_named, journal.set_aside, journal.drop,
+    snapshot.before_rename, snapshot.after_rename, snapshot.before_drop
                             ps       a crash there leaves files that the next start has to make sense of
 
 ``batch.*`` and ``journal.*`` are passed by tasks whose state survives their process.
@@ -58,7 +59,7 @@ class Action(enum.StrEnum):
 
 
 class InjectedFaultError(OSError):
-    """What ``Action.FAIL`` raises, or who waits for what was lost: an error of the system, as the place would meet it."""
+    """What ``Action.FAIL`` raises, and what is lost or cut: an error of the system, as the place would meet it."""
 
 
 @dataclass(frozen=True, slots=True)

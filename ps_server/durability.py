@@ -87,6 +87,8 @@ class Durability:
     def start(self, log: CommitLog) -> None:
         """Keeps records in a log from here on, which begins after ``replayed_position``. The log stays the caller's."""
         self._log = log
+        for client in self._ledger.images():
+            self._ledger.check_known(client.client, self._clock())  # its idle time begins anew
         self._store.note = log.append
         if self._directory is not None:
             self._directory.note = self._note_placements

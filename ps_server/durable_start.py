@@ -93,7 +93,7 @@ def _core(options: ServerOptions, state: StateOnDisk | None) -> ParameterServer:
         job_seed=options.job_seed,
         memory_limit_bytes=options.memory_limit_bytes,
         store_incarnation=state.store_incarnation if state else None,
-        durable=state is not None,
+        durable=state is not None or options.is_replicated,
     )
 
 

@@ -14,11 +14,12 @@ from ps_protocol.ps_service import DurabilityMode, DurabilityStatus
 from ps_server.commit_log import CommitLog, RecordSink
 from ps_server.parameter_server import ParameterServer
 from ps_server.recovery import Recovered, StateOnDisk
-from ps_server.snapshotter import AtIntervals, SnapshotPolicy, Snapshotter, WhenJournalIsLarge
+from ps_server.snapshot_policies import AtIntervals, SnapshotPolicy, WhenJournalIsLong
+from ps_server.snapshotter import Snapshotter
 
 _LOG = logging.getLogger(__name__)
 
-_SNAPSHOT_TIMEOUT_S: Final = 600.0
+_SNAPSHOT_TIMEOUT_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class DurableTask:
         clock: Callable[[], float] = time.monotonic,
     ):
         if core.durability is None:
+            state.close(ended_at=None)
             raise ValueError("the core was not made to be durable")
         self._state = state
         self._mode = settings.mode
@@ -81,7 +83,7 @@ class DurableTask:
         core.durability.start(self.log)
         policy: SnapshotPolicy = AtIntervals(settings.snapshot_interval_s)
         if has_journal:
-            policy = WhenJournalIsLarge(state.journal, lambda: core.variable_bytes)
+            policy = WhenJournalIsLong(state.journal, lambda: core.variable_bytes)
         self.snapshotter: Final = Snapshotter(
             core.durability.take_image,
             state.files,
@@ -114,16 +116,16 @@ class DurableTask:
 
         Args:
             drained: Whether every batch that was accepted has been answered, so that nothing will be added.
-            timeout_s: Bound on waiting until the records there are have been written. A snapshot takes as long as it
-                takes.
+            timeout_s: Bound on waiting until the records there are have been written. The last snapshot takes as long
+                as it takes.
         """
         deadline_s = self._clock() + timeout_s
-        is_kept = self.snapshotter.stop(_SNAPSHOT_TIMEOUT_S)
-        if self._mode is DurabilityMode.SNAPSHOT:
-            is_kept = is_kept and self._takes_last_snapshot()
+        has_stopped = self.snapshotter.stop(_SNAPSHOT_TIMEOUT_S)
+        # A journal needs no snapshot.
+        is_kept = self._mode is DurabilityMode.JOURNAL or (has_stopped and self._takes_last_snapshot())
         is_kept = self.log.close(max(0.0, deadline_s - self._clock())) and is_kept
         try:
-            self._state.close(ended_at=self.log.last_position if drained and is_kept else None)
+            self._state.close(ended_at=self.log.last_position if drained and is_kept and has_stopped else None)
         except OSError as error:
             _LOG.error("that the task has ended in good order could not be noted: %s", error)
             return False

@@ -18,7 +18,7 @@ from typing import Final
 from ps_protocol.fault_points import fault_point
 from ps_server import synced_files
 from ps_server.commit_log import SinkUnavailableError
-from ps_server.journal_frames import Row, lay_out
+from ps_server.journal_frames import Layout, Row
 from ps_server.records import LoggedRecord
 
 SUFFIXES: Final = (".sqlite", ".sqlite-wal", ".sqlite-shm", ".tensors")
@@ -86,14 +86,15 @@ class JournalFile:
             OSError: Of the tensor file; nothing can be said of what is on disk.
             sqlite3.Error: The same of the database.
         """
-        layout = lay_out(records, self._tensor_bytes)
+        layout = Layout(records, self._tensor_bytes)
         with _full_disk_may_pass():
             try:
+                _write_at(self._tensors, layout.outside, self._tensor_bytes)
+                rows = layout.rows()  # here, since the disk is at work already while checksums are made
                 if layout.outside:
-                    _write_at(self._tensors, layout.outside, self._tensor_bytes)
                     os.fdatasync(self._tensors)
                 fault_point("journal.before_commit")
-                self._insert(layout.rows)
+                self._insert(rows)
             except BaseException as error:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
@@ -141,13 +142,15 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _write_at(descriptor: int, buffers: Sequence[memoryview], offset: int) -> None:
+    """Writes the buffers end to end, and has the disk begin with them."""
     for vector in _vectors(buffers):
         size_bytes = sum(map(len, vector))
         written = os.pwritev(descriptor, vector, offset)
-        offset += written
-        if written < size_bytes:  # as at the end of the disk: the next call says why
-            _write_at(descriptor, [memoryview(b"".join(vector))[written:]], offset)
-            offset += size_bytes - written
+        if written < size_bytes:  # as at the end of the disk, where the next call says why
+            _write_at(descriptor, [memoryview(b"".join(vector))[written:]], offset + written)
+        # Linux starts to write out what is said not to be needed, and gives up only what is on disk already.
+        os.posix_fadvise(descriptor, offset, size_bytes, os.POSIX_FADV_DONTNEED)
+        offset += size_bytes
 
 
 def _vectors(buffers: Sequence[memoryview]) -> Iterator[list[memoryview]]:

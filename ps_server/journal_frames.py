@@ -8,13 +8,13 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from ps_server import record_codec
 from ps_server.records import LoggedRecord
 
-INLINE_BYTES: Final = 64 * 1024
+INLINE_BYTES: Final = 128 * 1024
 """Records up to here are kept in the database, where one sync makes them durable."""
 
 ROW_BYTES: Final = 4 * 1024**2
@@ -75,38 +75,67 @@ class Frame:
         return self.header_bytes + self.tensor_bytes
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    position: int
+    header: bytes
+    buffers: list[memoryview]
+    tensor_bytes: int
+    offset: int
+
+    def frame(self) -> bytes:
+        crc = zlib.crc32(self.header)
+        for buffer in self.buffers:
+            crc = zlib.crc32(buffer, crc)
+        fields = _FIELDS.pack(self.position, len(self.header), self.tensor_bytes, self.offset)
+        return fields + _CHECKSUMS.pack(crc, zlib.crc32(fields, crc))
+
+
 class Layout:
-    """Where records are to be written.
+    """Where records are to be written. One thread at a time.
+
+    Args:
+        records: In order; at least one.
+        offset: Where the tensor file ends.
 
     Attributes:
-        rows: For the database.
-        outside: For the tensor file, end to end from the offset that was given.
+        outside: For the tensor file, end to end from ``offset`` on.
         end: Where that ends.
-    """
-
-    rows: list[Row] = field(default_factory=list)
-    outside: list[memoryview] = field(default_factory=list)
-    end: int = 0
-
-
-def lay_out(records: Sequence[LoggedRecord], offset: int) -> Layout:
-    """Returns records as rows and, of large ones, the bytes that go into the tensor file from ``offset`` on.
 
     Raises:
         InvalidArgumentError: A tensor has a dtype that cannot be written.
     """
-    layout = Layout(end=offset)
-    parts: list[bytes | memoryview] = []
-    first, row_bytes = records[0].position, 0
-    for logged in records:
-        row_bytes += _add(layout, parts, logged)
-        if row_bytes >= ROW_BYTES:
-            layout.rows.append(Row(first, logged.position, b"".join(parts)))
-            parts, first, row_bytes = [], logged.position + 1, 0
-    if parts:
-        layout.rows.append(Row(first, records[-1].position, b"".join(parts)))
-    return layout
+
+    def __init__(self, records: Sequence[LoggedRecord], offset: int):
+        self.outside: list[memoryview] = []
+        self.end = offset
+        self._records = [self._encoded(logged) for logged in records]
+
+    def rows(self) -> list[Row]:
+        """Returns the rows for the database; takes as long as the checksums of all tensors."""
+        rows: list[Row] = []
+        parts: list[bytes | memoryview] = []
+        first, row_bytes = self._records[0].position, 0
+        for encoded in self._records:
+            parts.append(encoded.frame())
+            row_bytes += _FRAME_BYTES
+            if encoded.offset == _INLINE:
+                parts += (encoded.header, *encoded.buffers)
+                row_bytes += len(encoded.header) + encoded.tensor_bytes
+            if row_bytes >= ROW_BYTES or encoded is self._records[-1]:
+                rows.append(Row(first, encoded.position, b"".join(parts)))
+                parts, first, row_bytes = [], encoded.position + 1, 0
+        return rows
+
+    def _encoded(self, logged: LoggedRecord) -> _Encoded:
+        message, buffers = record_codec.encode_record(logged)
+        header, tensor_bytes = message.SerializeToString(), sum(map(len, buffers))
+        size_bytes, offset = len(header) + tensor_bytes, _INLINE
+        if size_bytes > INLINE_BYTES:
+            offset = self.end
+            self.outside += (memoryview(header), *buffers)
+            self.end += size_bytes
+        return _Encoded(logged.position, header, buffers, tensor_bytes, offset)
 
 
 def frames_of(row: Row) -> Iterator[Frame]:
@@ -136,23 +165,3 @@ def frames_of(row: Row) -> Iterator[Frame]:
         yield Frame(position, header_bytes, tensor_bytes, offset, crc, inline)
     if start != len(view):
         raise MalformedRowError(row.last, f"its row in the database has {len(view) - start} bytes too many")
-
-
-def _add(layout: Layout, parts: list[bytes | memoryview], logged: LoggedRecord) -> int:
-    """Adds a record, and returns by how much that makes its row longer."""
-    message, buffers = record_codec.encode_record(logged)
-    header = message.SerializeToString()
-    crc = zlib.crc32(header)
-    for buffer in buffers:
-        crc = zlib.crc32(buffer, crc)
-    tensor_bytes = sum(map(len, buffers))
-    size_bytes = len(header) + tensor_bytes
-    is_inline = size_bytes <= INLINE_BYTES
-    fields = _FIELDS.pack(logged.position, len(header), tensor_bytes, _INLINE if is_inline else layout.end)
-    parts += (fields, _CHECKSUMS.pack(crc, zlib.crc32(fields, crc)))
-    if is_inline:
-        parts += (header, *buffers)
-        return _FRAME_BYTES + size_bytes
-    layout.outside += (memoryview(header), *buffers)
-    layout.end += size_bytes
-    return _FRAME_BYTES

@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final, NoReturn
 
-from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TaskId, TfConfig
+from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec, TaskId, TfConfig
 from ps_protocol.ps_service import DurabilityMode
 from ps_protocol.task_id import check_address
 from ps_server.leases import DEFAULT_LEASE_S
@@ -65,6 +65,7 @@ class ServerOptions:
         transports: Ways for batches; gRPC always is one.
         socket_port: TCP port of the socket transport; 0 for any free one.
         shared_memory_limit_bytes: The most memory that is shared with clients on this host; 0 for none.
+        is_backup: Whether this is the second process of a replicated ps task, at the address of the job "backup".
         durability: What of the state survives the process.
         data_dir: Where the state of this and other ps tasks is kept; None if it is not.
         snapshot_interval_s: Seconds between two snapshots, where they are taken at intervals.
@@ -86,6 +87,7 @@ class ServerOptions:
     transports: frozenset[Transport] = DEFAULT_TRANSPORTS
     socket_port: int = 0
     shared_memory_limit_bytes: int = DEFAULT_SHARED_MEMORY_LIMIT_BYTES
+    is_backup: bool = False
     durability: DurabilityMode = DurabilityMode.NONE
     data_dir: Path | None = None
     snapshot_interval_s: float = DEFAULT_SNAPSHOT_INTERVAL_S
@@ -97,9 +99,20 @@ class ServerOptions:
         return str(TaskId(PS_JOB, self.task_index))
 
     @property
+    def place(self) -> str:
+        """Name of the process: as ``task``, or "backup:0"."""
+        return str(TaskId(BACKUP_JOB if self.is_backup else PS_JOB, self.task_index))
+
+    @property
+    def is_replicated(self) -> bool:
+        """Whether the task has two processes."""
+        return BACKUP_JOB in self.cluster_spec.jobs
+
+    @property
     def advertised_host(self) -> str:
         """Host under which the other tasks know this one."""
-        spec_host = self.cluster_spec.task_address(PS_JOB, self.task_index).rpartition(":")[0]
+        job = BACKUP_JOB if self.is_backup else PS_JOB
+        spec_host = self.cluster_spec.task_address(job, self.task_index).rpartition(":")[0]
         return _host_and_port(self.advertise)[0] or spec_host
 
     def advertised_address(self, port: int) -> str:
@@ -119,11 +132,16 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
         config = TfConfig.from_env(environ)
         cluster_spec = config.cluster if given.cluster is None else ClusterSpec.parse(given.cluster)
         cluster_spec.require_ps()
+        is_backup = given.backup or (
+            given.task_index is None and config.task is not None and config.task.job == BACKUP_JOB
+        )
         task_index = _task_index(given.task_index, config.task)
-        host, _, port = cluster_spec.task_address(PS_JOB, task_index).rpartition(":")
+        durability = _DURABILITY_MODES[given.durability]
+        _check_replication(cluster_spec, is_backup, durability, given.lease)
+        job = BACKUP_JOB if is_backup else PS_JOB
+        host, _, port = cluster_spec.task_address(job, task_index).rpartition(":")
     except (TypeError, ValueError) as error:
         raise UsageError(_one_line(error)) from error
-    durability = _DURABILITY_MODES[given.durability]
     return ServerOptions(
         cluster_spec=cluster_spec,
         task_index=task_index,
@@ -139,6 +157,7 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
         transports=given.transports,
         socket_port=given.socket_port,
         shared_memory_limit_bytes=given.shared_memory_limit,
+        is_backup=is_backup,
         durability=durability,
         data_dir=_data_dir(given.data_dir, durability),
         snapshot_interval_s=given.snapshot_interval,
@@ -168,6 +187,11 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
 
     add("--cluster", None, metavar="SPEC", help=f"the cluster, as in {_HOW_TO_SAY}")
     add("--task-index", None, type=_whole_number, metavar="N", help="which ps task this is")
+    parser.add_argument(
+        "--backup",
+        action="store_true",
+        help="this is the second process of that ps task, at the address that the cluster has under backup=",
+    )
     add("--port", None, type=_port, help="port to listen on instead of the cluster's; 0 for any free one")
     add("--bind", None, type=_bind_host, metavar="HOST", help="address to listen on (default: the cluster's host)")
     add("--memory-limit", "0", type=_size_bytes, metavar="SIZE", help="most bytes of values, as in 4G (default: none)")
@@ -265,12 +289,36 @@ def _task_index(given: int | None, configured: TaskId | None) -> int:
         return given
     if configured is None:
         raise UsageError(f"Which ps task this process is was not said. Give it as in {_HOW_TO_SAY}, or set TF_CONFIG.")
-    if configured.job != PS_JOB:
+    if configured.job not in (PS_JOB, BACKUP_JOB):
         raise UsageError(
             f"TF_CONFIG says that this process is {configured}, but only a ps can run here. Set its task to "
             f'{{"type": "ps", "index": 0}}, or give --task-index.'
         )
     return configured.index
+
+
+def _check_replication(
+    cluster_spec: ClusterSpec, is_backup: bool, durability: DurabilityMode, lease_s: float
+) -> None:
+    if BACKUP_JOB not in cluster_spec.jobs:
+        if is_backup:
+            raise UsageError("--backup was given, but the cluster has no backups. Add them as in 'ps=...;backup=...'.")
+        return
+    num_ps = cluster_spec.num_tasks(PS_JOB)
+    if cluster_spec.task_indices(BACKUP_JOB) != list(range(num_ps)):
+        raise UsageError(f"The cluster has {num_ps} ps tasks, but not as many backups. Give each one, or none.")
+    if num_ps < 2:
+        raise UsageError(
+            "A ps task with a backup needs a second ps task, whose process decides which of both is the primary. Give "
+            "the cluster two ps tasks, or no backup."
+        )
+    if durability is not DurabilityMode.NONE:
+        raise UsageError(
+            "Backups and --durability cannot be had together: a replicated task keeps its state in two processes, and "
+            "nothing on disk. Leave one of both away."
+        )
+    if not lease_s:
+        raise UsageError("With --lease 0 no backup could ever take over. Give a lease in seconds.")
 
 
 def _data_dir(given: Path | None, durability: DurabilityMode) -> Path | None:

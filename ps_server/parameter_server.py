@@ -35,6 +35,11 @@ from ps_server.variable_store import VariableStore
 _MAX_WAIT_S: Final = 86_400.0
 _MAX_TASK_LENGTH: Final = 255
 
+
+def _answer_always() -> None:
+    """There is no other process that could answer for this task."""
+
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -72,6 +77,8 @@ class ParameterServer:
 
     Attributes:
         durability: Brings the state back and keeps it; None if it is not to survive the process.
+        may_answer: Raises if this process must not answer a client now, since another one may be the same task; called
+            before and after.
         durability_status: Tells how much of it would survive; set by whoever keeps it on disk.
         state_lacks: If what was brought back lacks updates that were acknowledged, what there is; set likewise.
 
@@ -95,9 +102,10 @@ class ParameterServer:
         addresses = cluster_spec.ps_addresses()
         cluster_spec.task_address(PS_JOB, task_index)
         self.task: Final = str(TaskId(PS_JOB, task_index))
-        self.store_incarnation: Final = uuid4() if store_incarnation is None else store_incarnation
+        self.store_incarnation = uuid4() if store_incarnation is None else store_incarnation
         self.shutdown_requested: Final = threading.Event()
         self.durability_status: Callable[[], DurabilityStatus] | None = None
+        self.may_answer: Callable[[], None] = _answer_always
         self.state_lacks = ""
         self._job_seed = job_seed
         self._clock = clock
@@ -126,14 +134,17 @@ class ParameterServer:
             raise self._admission.refusal()
         if len(task) > _MAX_TASK_LENGTH:
             raise InvalidArgumentError(f"the name of the client's task has {len(task)} characters; at most 255 will do")
+        self.may_answer()
         if self.durability is not None:
             self.durability.hello(client, task, timeout_s)
         else:
             self._ledger.hello(client, task, self._clock())
+        self.may_answer()
         return Welcome(self.task, self.store_incarnation, self._job_seed)
 
     @_naming_the_task
     def goodbye(self, client: UUID, *, timeout_s: float) -> None:
+        self.may_answer()
         if self.durability is not None:
             self.durability.goodbye(client, timeout_s)
         else:
@@ -168,17 +179,21 @@ class ParameterServer:
         now_s = self._clock()
         timeout_s = min(timeout_s, _MAX_WAIT_S)
         try:
+            self.may_answer()
             if batch.store != self.store_incarnation:
                 raise self._state_lost(batch.store)
             if not self._admission.enter(len(batch.operations)):
-                return self._answer_while_draining(batch, timeout_s)
-            try:
-                return self._exchange(batch, now_s, timeout_s, lend_values, take_operands)
-            finally:
-                self._admission.leave()
+                reply = self._answer_while_draining(batch, timeout_s)
+            else:
+                try:
+                    reply = self._exchange(batch, now_s, timeout_s, lend_values, take_operands)
+                finally:
+                    self._admission.leave()
+            self.may_answer()
         except ShardscopeError as error:
             error.task = error.task or self.task
             raise
+        return reply
 
     def _exchange(
         self, batch: Batch, now_s: float, timeout_s: float, lend_values: bool, take_operands: bool
@@ -225,8 +240,8 @@ class ParameterServer:
                 f"state or restore a checkpoint"
             )
         return StateLostError(
-            f"{told}: it was started anew {self._clock() - self._started_s:.0f} s ago and no longer has the variables of "
-            f"before. Connect anew, and restore a checkpoint or initialise again"
+            f"{told}: it was started anew {self._clock() - self._started_s:.0f} s ago and no longer has the variables "
+            f"of before. Connect anew, and restore a checkpoint or initialise again"
         )
 
     @property
@@ -252,15 +267,20 @@ class ParameterServer:
         timeout_s: float,
     ) -> list[Placement | ShardscopeError]:
         directory = self._kept_by_first_ps(self._directory, "the directory")
+        self.may_answer()
         if store not in (None, self.store_incarnation):
             raise self._state_lost(store)
         if self.durability is not None:
-            return self.durability.place(directory, proposals, timeout_s)
+            placements = self.durability.place(directory, proposals, timeout_s)
+            self.may_answer()
+            return placements
         return directory.place(proposals)
 
     @_naming_the_task
     def list_placements(self, *, timeout_s: float) -> list[Placement]:  # noqa: ARG002 - it does not wait
-        return self._kept_by_first_ps(self._directory, "the directory").list_placements()
+        placements = self._kept_by_first_ps(self._directory, "the directory").list_placements()
+        self.may_answer()
+        return placements
 
     @_naming_the_task
     def join(

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from uuid import uuid4
@@ -48,6 +48,7 @@ from ps_server.options import (
     Transport,
 )
 from ps_server.parameter_server import ParameterServer
+from ps_server.replication.replicated_task import ReplicatedTask, ReplicationSettings
 from ps_server.servicer import ControlServicer, DirectoryServicer, InspectionServicer, MembershipServicer
 from ps_server.transport.buffer_pool import BufferPool
 from ps_server.transport.grpc_data import DataServicer
@@ -131,6 +132,10 @@ class PsServer:
         self._health = health.HealthServicer()
         self._add_services()
 
+    def add(self, add_to: Callable[[grpc.Server], None]) -> None:
+        """Has one more service offered; before the start."""
+        add_to(self._server)
+
     def start(self) -> int:
         """Listens and serves; returns the port.
 
@@ -197,7 +202,7 @@ class PsServer:
 
 def run(options: ServerOptions) -> int:
     """Runs a ps task until a signal or a Shutdown call ends it; returns the exit code."""
-    configure_logs(level=options.log_level, log_format=options.log_format, task=options.task)
+    configure_logs(level=options.log_level, log_format=options.log_format, task=options.place)
     fault_points.install_from_environment()
     compile_when_used()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
@@ -219,6 +224,26 @@ def run(options: ServerOptions) -> int:
         socket_port=options.socket_port,
         shared_memory_limit_bytes=options.shared_memory_limit_bytes,
     )
+    heartbeats: list[PsHeartbeats] = []
+    incarnation = uuid4()
+
+    def say_where(epoch: int) -> None:
+        beats = PsHeartbeats(
+            core,
+            PsAddress(core.task, options.advertised_address(port), incarnation, epoch),
+            peers_of(core.task, options.cluster_spec.ps_addresses()),
+            lease_s=options.lease_s,
+        )
+        heartbeats.append(beats)
+        beats.start()
+
+    replicated: ReplicatedTask | None = None
+    if options.is_replicated:
+        settings = ReplicationSettings(
+            options.cluster_spec, options.task_index, options.is_backup, options.lease_s
+        )
+        replicated = ReplicatedTask(core, settings, announce=say_where)
+        server.add(replicated.add_to)
     try:
         port = server.start()
     except BindError as error:
@@ -227,20 +252,21 @@ def run(options: ServerOptions) -> int:
             durable.close(drained=True, timeout_s=options.drain_timeout_s)
         return 1
     threading.Thread(target=_obey_signals, args=(signals, core), name="signals", daemon=True).start()
-    address = options.advertised_address(port)
-    _announce(core, address, port, durability=options.durability.name.lower())
-    heartbeats = PsHeartbeats(
-        core,
-        PsAddress(core.task, address, uuid4()),
-        peers_of(core.task, options.cluster_spec.ps_addresses()),
-        lease_s=options.lease_s,
-    )
-    heartbeats.start()
+    _announce(core, options.advertised_address(port), port, durability=options.durability.name.lower())
+    if replicated is None:
+        say_where(epoch=0)
+    else:
+        replicated.start()
     core.shutdown_requested.wait()  # as long as the process lives
     _LOG.info("draining", timeout_s=options.drain_timeout_s)
-    heartbeats.stop()
+    if replicated is not None:
+        replicated.stop_following()
+    for beats in heartbeats:
+        beats.stop()
     drained = server.stop("the process is ending", timeout_s=options.drain_timeout_s)
     kept = durable is None or durable.close(drained=drained, timeout_s=options.drain_timeout_s)
+    if replicated is not None:
+        replicated.close()
     _LOG.info("stopped", drained=drained, kept=kept)
     if not (drained and kept):
         os._exit(1)  # the interpreter would wait for the threads of the calls that were cut off

@@ -10,13 +10,11 @@ from typing import Final, Protocol
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.fault_points import fault_point
-from ps_server.snapshot_files import SnapshotFiles, SnapshotInfo
+from ps_server.snapshot_files import SnapshotAbandonedError, SnapshotFiles, SnapshotInfo
+from ps_server.snapshot_policies import SinceLast, SnapshotPolicy
 from ps_server.state_image import StateImage
 
 _LOG = logging.getLogger(__name__)
-
-LEAST_JOURNAL_BYTES: Final = 256 * 1024**2
-"""A journal that is smaller than this is not worth a snapshot, however little the variables take."""
 
 _CUT_TIMEOUT_S: Final = 30.0
 _COMMIT_TIMEOUT_S: Final = 60.0
@@ -38,11 +36,6 @@ class SnapshottedLog(Protocol):
 class TrimmedJournal(Protocol):
     """What the snapshotter needs of ``Journal``. Called by another thread than the one that writes records."""
 
-    @property
-    def size_bytes(self) -> int:
-        """What it takes on disk."""
-        ...
-
     def start_new_file(self, position: int) -> None:
         """Has the records after a position written to another file, so that those before can be dropped."""
         ...
@@ -50,44 +43,6 @@ class TrimmedJournal(Protocol):
     def drop_before(self, position: int) -> None:
         """Drops files that hold no record after ``position``."""
         ...
-
-
-class SnapshotPolicy(Protocol):
-    """Says when a snapshot is due."""
-
-    def is_due(self, since_last_s: float) -> bool:
-        """Whether one should be taken, so many seconds after the last one or the start."""
-        ...
-
-
-class AtIntervals:
-    """A snapshot every so many seconds."""
-
-    def __init__(self, interval_s: float):
-        self._interval_s = interval_s
-
-    def is_due(self, since_last_s: float) -> bool:
-        return since_last_s >= self._interval_s
-
-
-class WhenJournalIsLarge:
-    """A snapshot when the journal takes more than the variables do, so that their sum bounds the disk.
-
-    Args:
-        journal: The journal.
-        variable_bytes: Returns what the variables take.
-        least_bytes: Size up to which a journal is left alone.
-    """
-
-    def __init__(
-        self, journal: TrimmedJournal, variable_bytes: Callable[[], int], least_bytes: int = LEAST_JOURNAL_BYTES
-    ):
-        self._journal = journal
-        self._variable_bytes = variable_bytes
-        self._least_bytes = least_bytes
-
-    def is_due(self, since_last_s: float) -> bool:  # noqa: ARG002 - time plays no part in it
-        return self._journal.size_bytes > max(self._least_bytes, self._variable_bytes())
 
 
 class Snapshotter:
@@ -132,6 +87,7 @@ class Snapshotter:
         self._taking = threading.Lock()  # guards: the files; held while one snapshot is taken
         self._last = last
         self._last_try_s = clock()
+        self._took_s = 0.0
         self._obstacle = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
@@ -151,22 +107,26 @@ class Snapshotter:
         self._thread.start()
 
     def stop(self, timeout_s: float) -> bool:
-        """Takes no more of itself; returns whether one that was being written was finished in time."""
+        """Takes no more of itself, and gives up one that is being written; returns whether that ended in time."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def snapshot(self) -> SnapshotInfo | None:
+    def snapshot(self, is_wanted: Callable[[], bool] = lambda: True) -> SnapshotInfo | None:
         """Takes a snapshot now; returns it, or the last one if nothing has changed since (None: there is nothing).
+
+        Args:
+            is_wanted: Asked now and then; if it says no, the snapshot is given up.
 
         Raises:
             OSError: It could not be written.
             DeadlineExceededError: Changes that had begun did not end in time, or their records are not yet safe.
+            SnapshotAbandonedError: It was not wanted any more.
         """
         with self._taking:
             try:
-                self._take()
+                self._take(is_wanted)
             except Exception as error:
                 self._obstacle = f"no snapshot could be taken: {error}"
                 raise
@@ -175,20 +135,21 @@ class Snapshotter:
             self._obstacle = ""
             return self._last
 
-    def _take(self) -> None:
-        if self._log.last_position == (self._last.position if self._last else 0):
+    def _take(self, is_wanted: Callable[[], bool]) -> None:
+        if not self._records_since():
             return
         began_s = self._clock()
         # Not through a variable, which would keep the lent values until all are written.
-        info = self._files.write(self._cut(), self._wait_committed)
-        self._last = info
-        _LOG.info(
-            "took a snapshot of record %d: %d bytes in %.2f s", info.position, info.size_bytes, self._clock() - began_s
-        )
+        info = self._files.write(self._cut(), before_rename=self._wait_committed, is_wanted=is_wanted)
+        self._last, self._took_s = info, self._clock() - began_s
+        _LOG.info("took a snapshot of record %d: %d bytes in %.2f s", info.position, info.size_bytes, self._took_s)
         fault_point("snapshot.before_drop")
         self._files.drop_before(info.position)
         if self._journal is not None:
             self._journal.drop_before(info.position)
+
+    def _records_since(self) -> int:
+        return self._log.last_position - (self._last.position if self._last else 0)
 
     def _cut(self) -> StateImage:
         image = self._take_image(_CUT_TIMEOUT_S)
@@ -204,13 +165,16 @@ class Snapshotter:
         pause_s = self._poll_s
         while not self._stopping.wait(pause_s):
             pause_s = self._poll_s
-            if self._policy.is_due(self._clock() - self._last_try_s):
+            since = SinceLast(self._clock() - self._last_try_s, self._records_since(), self._took_s)
+            if self._policy.is_due(since):
                 pause_s = self._poll_s if self._succeeds() else self._retry_s
 
     def _succeeds(self) -> bool:
         before = self._obstacle
         try:
-            self.snapshot()
+            self.snapshot(lambda: not self._stopping.is_set())
+        except SnapshotAbandonedError:
+            return False
         except (OSError, ShardscopeError):
             if self._obstacle != before:
                 _LOG.warning("%s; updates go on, it is tried again every %.0f s", self._obstacle, self._retry_s)

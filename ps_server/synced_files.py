@@ -15,8 +15,11 @@ from typing import Final, Self
 
 from ps_protocol.tensor_codec import Buffer
 
-PIECE_BYTES: Final = 4 * 1024**2
-"""What is checksummed, and then written or read, at a time: the second finds it in the processor's cache."""
+PIECE_BYTES: Final = 512 * 1024
+"""What is checksummed, and then written or read, at a time: the second finds it in the processor's cache.
+
+Nor should it be more: of writes above a MiB or two, Linux makes large folios, and takes ten times as long for them.
+"""
 
 _UNSYNCED_BYTES: Final = 32 * 1024**2
 _BUFFER_BYTES: Final = 1024**2

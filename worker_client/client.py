@@ -33,7 +33,8 @@ from worker_client.mirror import Mirror
 from worker_client.out_arrays import check_disjoint, received
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.placement_strategies import PsStrategy, RoundRobinStrategy
-from worker_client.ps_handle import PsHandle, Reconnect, Settings
+from worker_client.ps_handle import PsHandle, Settings
+from worker_client.ps_way import Reconnect
 from worker_client.push_buffers import push_buffer
 from worker_client.retry import Deadline
 from worker_client.transport import in_process

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Array, Operation, Reply, Result
-from worker_client.futures import gathered, mapped
+from worker_client.futures import failed, gathered, mapped
 from worker_client.ps_handle import PsHandle
 
 
@@ -70,7 +70,8 @@ class Fanout:
             One reply for each, in the order given; an error of one operation is a reply.
 
         Raises:
-            ShardscopeError: A whole task has failed. What was for other tasks has been carried out all the same.
+            ShardscopeError: A whole task has failed. What other tasks were sent has been carried out all the same, and
+                nothing is under way any more: no array is read or written to after this.
         """
         groups = list(_by_task(routed).items())
         if len(groups) != 1:
@@ -83,7 +84,12 @@ class Fanout:
         return list(replies)
 
     def exchange_all_later(self, routed: Sequence[Routed]) -> Future[list[Reply]]:
-        """The same behind what was queued before and without waiting."""
+        """The same behind what was queued before and without waiting.
+
+        Raises:
+            ShardscopeError: Nothing could be sent. If that befalls a task when others have been sent theirs, it is the
+                error of the future.
+        """
         return self._submit_all(routed, list(_by_task(routed).items()))
 
     def run_all(self, routed: Sequence[Routed]) -> list[Result]:
@@ -101,13 +107,20 @@ class Fanout:
     def _submit_all(
         self, routed: Sequence[Routed], groups: Sequence[tuple[int | None, list[int]]]
     ) -> Future[list[Reply]]:
-        futures = [
-            self.handle(ps_task).submit(
-                [routed[position].operation for position in positions],
-                expected_reply_bytes=sum(routed[position].expected_reply_bytes for position in positions),
-            )
-            for ps_task, positions in groups
-        ]
+        futures: list[Future[tuple[Reply, ...]]] = []
+        for ps_task, positions in groups:
+            try:
+                future = self.handle(ps_task).submit(
+                    [routed[position].operation for position in positions],
+                    expected_reply_bytes=sum(routed[position].expected_reply_bytes for position in positions),
+                )
+            except Exception as error:
+                if not futures:
+                    raise
+                # Others are under way, with the caller's arrays: who waits has to wait for them first.
+                futures.append(failed(error))
+                break
+            futures.append(future)
 
         def in_order(answers: list[tuple[Reply, ...]]) -> list[Reply]:
             by_position = {

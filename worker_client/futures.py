@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")
@@ -15,6 +15,13 @@ def begun() -> Future[_T]:
     """Returns a future that cannot be cancelled: what it stands for may be on its way, and will be told of."""
     future: Future[_T] = Future()
     future.set_running_or_notify_cancel()
+    return future
+
+
+def failed(error: BaseException) -> Future[Any]:
+    """Returns a future that has failed."""
+    future: Future[Any] = begun()
+    future.set_exception(error)
     return future
 
 
@@ -50,11 +57,10 @@ def gathered(futures: Sequence[Future[_T]]) -> Future[list[_T]]:
             missing -= 1
             if missing:
                 return
-        error = next((failed for each in futures if (failed := each.exception()) is not None), None)
-        if error is not None:
-            outcome.set_exception(error)
-        else:
+        try:
             outcome.set_result([each.result() for each in futures])
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the outcome
+            outcome.set_exception(error)
 
     for future in futures:
         future.add_done_callback(finish)

@@ -22,7 +22,8 @@ _STOP_TIMEOUT_S: Final = 5.0
 class FirstPs(Protocol):
     """What is used of the handle of ps task 0."""
 
-    service: PsService
+    @property
+    def service(self) -> PsService: ...
 
     def look(self) -> None: ...
 

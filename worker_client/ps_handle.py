@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from ps_protocol.cluster_spec import TaskId
@@ -33,21 +33,13 @@ from ps_protocol.ps_service import BufferSource, PendingExchange, PsService, Wel
 from worker_client.batch_sender import BatchSender, Begin, WindowLimits
 from worker_client.pending_queue import Pending, PendingQueue, sent_bytes
 from worker_client.ps_presence import OperationTime, PsPresence
+from worker_client.ps_way import HELLO_TIMEOUT_S, Locate, PsWay, Reconnect
 from worker_client.retry import Deadline, RetryPolicy
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_HELLO_ATTEMPT_S = 2.0
 _REPORT_EVERY_S = 2.0
-_MAX_CANDIDATES = 3
-_MAX_LEFT = 4
-
-Locate: TypeAlias = Callable[[TaskId, str], Sequence[str]]
-"""Given a ps task and the address at which it does not answer, returns others where it may be, best first."""
-
-Reconnect: TypeAlias = Callable[[str, TaskId], PsService]
-"""Returns a way to a ps task at an address; nothing is sent yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +94,24 @@ class PsHandle:
         locate: Locate | None = None,
         reconnect: Reconnect | None = None,
     ):
-        self.service = service
         self.task = task
-        self.address = address
         self._client = client
-        self._client_task = client_task
         self._settings = settings
-        self._locate = locate
-        self._reconnect = reconnect
-        self._left: list[PsService] = []  # ways to addresses that the ps has left; changed under the presence's lock
+        self._way = PsWay(
+            service,
+            address,
+            task=task,
+            client=client,
+            client_task=client_task,
+            locate=locate,
+            reconnect=reconnect,
+        )
         self._presence = PsPresence(
             task=str(task),
             where=lambda: self.address,
             patience_s=max(settings.operation_timeout_s, settings.ps_grace_s),
-            say_hello=self._say_hello_again,
+            say_hello=self._way.hello_again,
+            probe=self._way.probe,
             clock=settings.retry.clock,
         )
         self._welcome: Welcome | None = None
@@ -151,9 +147,7 @@ class PsHandle:
         timeout_s = deadline.remaining_s()
         try:
             self._welcome = self._settings.retry.call(
-                lambda attempt_s: self.service.hello(
-                    self._client, self._client_task, timeout_s=min(attempt_s, _HELLO_ATTEMPT_S)
-                ),
+                self._way.hello,
                 timeout_s=timeout_s,
                 what=f"{self.task} at {self.address} to answer",
                 on_failure=waiting,
@@ -178,44 +172,15 @@ class PsHandle:
         if self._welcome is not None:
             self._presence.look()
 
-    def _say_hello_again(self) -> None:
-        """Says hello where the ps was, else where it is now; that its store may be another one each batch will tell.
+    @property
+    def service(self) -> PsService:
+        """How the ps is called, where it is now."""
+        return self._way.service
 
-        Raises:
-            UnavailableError: It does not answer at any address that is known; retryable.
-            ShardscopeError: It will not talk to this client any more.
-        """
-        try:
-            return self._greet(self.service, self.address)
-        except ShardscopeError as error:
-            if not self._settings.retry.is_worth_repeating(error):
-                raise
-            failure = error
-        for address in self._other_addresses():
-            service = self._reconnect(address, self.task) if self._reconnect else self.service
-            try:
-                self._greet(service, address)
-            except ShardscopeError as error:
-                _LOG.debug("%s is not at %s: %s", self.task, address, error.message)
-                service.close()
-                continue
-            _LOG.warning("%s has moved from %s to %s", self.task, self.address, address)
-            self._left.append(self.service)  # others may be waiting for answers on it
-            if len(self._left) > _MAX_LEFT:
-                self._left.pop(0).close()
-            self.service, self.address = service, address
-            return None
-        raise failure
-
-    def _greet(self, service: PsService, address: str) -> None:
-        welcome = service.hello(self._client, self._client_task, timeout_s=_HELLO_ATTEMPT_S)
-        if welcome.task != str(self.task):
-            raise UnavailableError(f"the process at {address} is {welcome.task} now", task=str(self.task))
-
-    def _other_addresses(self) -> Sequence[str]:
-        if self._locate is None or self._reconnect is None:
-            return ()
-        return self._locate(self.task, self.address)[:_MAX_CANDIDATES]
+    @property
+    def address(self) -> str:
+        """Where it is, as "host:port"."""
+        return self._way.address
 
     @property
     def welcome(self) -> Welcome:
@@ -326,7 +291,7 @@ class PsHandle:
     ) -> tuple[Reply, ...]:
         """Exchanges a batch, with retries; ``failure`` is how a first try that was made already has ended."""
         return self._waiting(
-            lambda attempt_s: self.service.exchange(batch, timeout_s=attempt_s).replies,
+            lambda attempt_s: self._way.service.exchange(batch, timeout_s=attempt_s).replies,
             timeout_s=self._settings.operation_timeout_s if timeout_s is None else timeout_s,
             what=lambda: f"{self.task} at {self.address} to answer a batch of {len(batch.operations)} operations",
             size_bytes=sent_bytes(batch.operations) + (batch.expected_reply_bytes or 0),
@@ -343,12 +308,21 @@ class PsHandle:
         failure: ShardscopeError | None = None,
     ) -> _T:
         """Tries with retries, and waits for a ps that is away: ``RetryPolicy.call``."""
+        retry = self._settings.retry
+        if failure is None and not self._presence.is_away:  # what nearly always is all there is to do
+            started_s = retry.clock()
+            try:
+                return attempt(min(timeout_s, retry.attempt_s(size_bytes)))
+            except ShardscopeError as error:
+                if not retry.is_worth_repeating(error):
+                    raise
+                failure = error
+                timeout_s = max(0.0, timeout_s - (retry.clock() - started_s))
 
         def attempt_there(attempt_s: float) -> _T:
             self._presence.require()
             return attempt(attempt_s)
 
-        retry = self._settings.retry
         try:
             return retry.call(
                 attempt_there,
@@ -401,11 +375,10 @@ class PsHandle:
             self._end(sender)
         if self._welcome is not None:
             try:
-                self.service.goodbye(self._client, timeout_s=_HELLO_ATTEMPT_S)
+                self.service.goodbye(self._client, timeout_s=HELLO_TIMEOUT_S)
             except ShardscopeError as error:
                 _LOG.debug("no goodbye to %s at %s: %s", self.task, self.address, error)
-        for service in [self.service, *self._left]:
-            service.close()
+        self._way.close()
 
     def _end(self, sender: threading.Thread) -> None:
         """Waits until all that is queued has been sent: for the operation timeout, or as long as the ps is away."""

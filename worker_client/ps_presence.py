@@ -34,6 +34,7 @@ class PsPresence:
         patience_s: How long operations wait for it, from when the first of them found it away, in seconds.
         say_hello: Says hello again, perhaps at another address; raises a retryable error if nobody answers, and
             another one if the ps will not talk to this client any more. Bounded to a few seconds.
+        probe: Finds out whether it answers at all, and changes nothing; raises if it does not. Bounded likewise.
         clock: Monotonic seconds.
     """
 
@@ -44,12 +45,14 @@ class PsPresence:
         where: Callable[[], str],
         patience_s: float,
         say_hello: Callable[[], None],
+        probe: Callable[[], None],
         clock: Callable[[], float],
     ):
         self.patience_s = patience_s
         self._task = task
         self._where = where
         self._say_hello = say_hello
+        self._probe = probe
         self._clock = clock
         # guards: all below, and that one thread at a time says hello, for which it is held. No other lock of this
         # package is taken under it; the fields are plain values, which may be read without it.
@@ -83,7 +86,7 @@ class PsPresence:
         """
         if not self.is_away:
             return
-        self._ask(self._clock() - _RECENT_S)
+        self._ask(self._clock() - _RECENT_S, self._say_hello)
         failure = self._failure
         if failure is not None:
             raise UnavailableError(failure.message, task=self._task) from failure
@@ -94,8 +97,12 @@ class PsPresence:
         Raises:
             ShardscopeError: It is there, but will not talk to this client any more.
         """
-        if isinstance(error, (UnavailableError, DeadlineExceededError)) and not self.is_away:
-            self._ask(self._clock())
+        if self.is_away:
+            return
+        if isinstance(error, UnavailableError):
+            self._ask(self._clock(), self._say_hello)
+        elif isinstance(error, DeadlineExceededError):  # a ps that is only busy keeps its connections
+            self._ask(self._clock(), self._probe)
 
     def look(self) -> None:
         """Finds out whether the ps answers where it is known to be, for those who do not wait for it."""
@@ -105,7 +112,7 @@ class PsPresence:
             except ShardscopeError as error:
                 _LOG.debug("%s at %s does not answer: %s", self._task, self._where(), error.message)
 
-    def _ask(self, unless_asked_since_s: float) -> None:
+    def _ask(self, unless_asked_since_s: float, question: Callable[[], None]) -> None:
         if not self._lock.acquire(timeout=_MAX_HELLO_S):
             return
         try:
@@ -113,7 +120,7 @@ class PsPresence:
                 return
             self._asked_s = self._clock()
             try:
-                self._say_hello()
+                question()
             except ShardscopeError as error:
                 if not (error.retryable or isinstance(error, DeadlineExceededError)):
                     self._failure = None

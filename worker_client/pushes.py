@@ -10,7 +10,7 @@ from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Reply, Update
 from worker_client.error_feedback import Push
 from worker_client.fanout import Fanout, Routed, succeeded
-from worker_client.futures import gathered, mapped
+from worker_client.futures import begun, failed, gathered, mapped
 from worker_client.variable_wire import VariableWire
 
 _T = TypeVar("_T")
@@ -49,7 +49,12 @@ def run_all(fanout: Fanout, pushes: Sequence[RoutedPush]) -> None:
 
 
 def run_all_later(fanout: Fanout, pushes: Sequence[RoutedPush]) -> Future[None]:
-    """The same behind what was queued before and without waiting."""
+    """The same behind what was queued before and without waiting.
+
+    Raises:
+        ShardscopeError: Nothing could be sent. If that befalls a task when others have been sent theirs, the future
+            has its error when they are done, so that none is still under way behind the caller's back.
+    """
     groups: dict[int | None, list[int]] = {}
     for position, (ps_task, _) in enumerate(pushes):
         groups.setdefault(ps_task, []).append(position)
@@ -58,10 +63,13 @@ def run_all_later(fanout: Fanout, pushes: Sequence[RoutedPush]) -> Future[None]:
     while waiting:
         try:
             futures.append(_sent(fanout, waiting[0]))
-        except BaseException:
+        except BaseException as error:
             for group in waiting:
                 _roll_back(push for _, push in group)
-            raise
+            if not futures or not isinstance(error, Exception):
+                raise
+            futures.append(failed(error))
+            break
         waiting.pop(0)
 
     def in_order(answers: list[list[Reply]]) -> None:
@@ -76,19 +84,23 @@ def run_all_later(fanout: Fanout, pushes: Sequence[RoutedPush]) -> Future[None]:
 
 
 def after_failure(future: Future[_T], roll_back: Callable[[], None]) -> Future[_T]:
-    """Returns a future of the same, which in case of an error is done when ``roll_back`` has been called."""
-    outcome: Future[_T] = Future()
+    """Returns a future of the same, which in case of an error is done when ``roll_back`` has been called.
+
+    It cannot be cancelled.
+    """
+    outcome: Future[_T] = begun()
 
     def finish(done: Future[_T]) -> None:
         try:
-            error = done.exception()
-            if error is None:
-                outcome.set_result(done.result())
-                return
-            roll_back()
-        except BaseException as failure:  # noqa: BLE001 - it belongs to whoever waits for the outcome
-            error = failure
-        outcome.set_exception(error)
+            result = done.result()
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the outcome
+            try:
+                roll_back()
+            except BaseException as failure:  # noqa: BLE001 - likewise
+                error = failure
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(result)
 
     future.add_done_callback(finish)
     return outcome

@@ -11,10 +11,8 @@ from uuid import UUID
 import grpc
 
 from ps_protocol import channel_options, status
-from ps_protocol.cluster_spec import PS_JOB
 from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.spec_codec import decode_enum, decode_uuid
-from ps_protocol.task_id import TaskId
 from ps_protocol.v1 import replication_pb2, replication_pb2_grpc
 from ps_server.replication.register import Known, Register, Report, Role, Verdict, Wish, judge
 
@@ -60,8 +58,8 @@ class Arbiter:
             known = self._known.get(request.task)
             if known is None:
                 raise FailedPreconditionError(
-                    f"the arbiter of {request.task} is the process at the address of "
-                    f"{TaskId(PS_JOB, arbiter_of(TaskId.parse(request.task).index))}; the cluster specs differ"
+                    f"this process is not the arbiter of {request.task!r}: that of ps:0 is the one at the address of "
+                    f"ps:1, that of all others the one at the address of ps:0; the cluster specs differ"
                 )
             before = known.register
             self._known[request.task], verdict = judge(known, request.is_second, report, wish, candidate)

@@ -118,7 +118,7 @@ class BackupLink:
         self._queued_bytes = 0
         self._offered = 0  # newest record that was put into the queue
         self._heard_s = float("-inf")  # when the newest token that was answered was sent
-        self._answered_s = clock()  # when anything was answered last
+        self._answered_s = self._called_s = clock()  # when anything was answered last, and the last call began
         self._epoch = 0
         self._store: UUID | None = None
         self._call: grpc.Call | None = None
@@ -137,12 +137,11 @@ class BackupLink:
             if self._mode is _Mode.ALONE:
                 return
             self._offer(records)
-            last = records[-1].position
+            began_s, last = self._clock(), records[-1].position
             while not self._may_pass(last):
-                if not self._changed.wait(_PATIENCE_S) and self._clock() - self._answered_s > _PATIENCE_S:
-                    raise SinkUnavailableError(
-                        f"it has not answered for {self._clock() - self._answered_s:.0f} s ({self._obstacle})"
-                    )
+                if self._clock() - max(began_s, self._answered_s) > _PATIENCE_S:
+                    raise SinkUnavailableError(f"it does not answer ({self._obstacle})")
+                self._changed.wait(_PATIENCE_S)
 
     def close(self) -> None:
         with self._lock:
@@ -213,7 +212,7 @@ class BackupLink:
     def look_after(self) -> None:
         """Gives up a conversation in which nothing was heard for a whole lease, so that another is tried."""
         with self._lock:
-            if self._call is not None and self._clock() - self._answered_s > self._lease_s:
+            if self._call is not None and self._clock() - max(self._called_s, self._answered_s) > self._lease_s:
                 self._hang_up()
 
     def _let_go(self) -> None:
@@ -253,7 +252,7 @@ class BackupLink:
     def _converse(self, follow: grpc.StreamStreamMultiCallable[bytes, bytes], stream: _Stream) -> None:
         call = follow(self._frames(stream))
         with self._lock:
-            self._call, self._answered_s = call, self._clock()
+            self._call, self._called_s = call, self._clock()
             if self._is_closing:
                 call.cancel()
         try:

@@ -96,7 +96,7 @@ def _decide_empty(view: View) -> tuple[Decision, str]:
 
 def _decide_unpaired(now_s: float, view: View) -> tuple[Decision, str]:
     register = view.register
-    if register is not None and register.backup == view.process and register.epoch > view.epoch:
+    if register is not None and register.backup == view.process:
         return Decision.ADOPT, f"it is the backup, in epoch {register.epoch}"
     silent_s = now_s - view.heard_s
     # Without an answer that is newer than the silence it might be the backup, and have all that there is.
@@ -132,8 +132,8 @@ def _decide_primary(now_s: float, view: View) -> tuple[Decision, str]:
         if register.primary != view.process:
             return Decision.END, f"another process became the primary in epoch {register.epoch}"
         return Decision.ADOPT, ""
-    if view.candidate is not None:
-        return Decision.ASK_TO_PAIR_UP, "its backup is in step"
+    if view.candidate is not None and (register is not None or view.is_paired):
+        return Decision.ASK_TO_PAIR_UP, ""
     if view.is_paired and view.is_replaced:
         return Decision.ASK_TO_GO_ALONE, "another process, without state, is in the place of its backup"
     if not holds_lease(now_s, view):

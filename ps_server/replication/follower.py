@@ -155,7 +155,7 @@ class Follower:
                 self._break(f"the image of the primary's state cannot be used: {error.message}")
                 raise
             self._has_state = True
-            _LOG.info("has the state of the primary as of record %d, %d variables", image.position, len(image.variables))
+            _LOG.info("has the primary's state as of record %d, %d variables", image.position, len(image.variables))
             return replication_pb2.FollowAnswer(position=self._state.replayed_position)
 
     def apply(self, stream: FollowStream, logged: LoggedRecord) -> replication_pb2.FollowAnswer:

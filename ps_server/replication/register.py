@@ -124,9 +124,7 @@ def judge(
             reason="the arbiter was started after the pair and has not heard of both its processes since, so that it "
             "cannot tell who was the primary last; start the other one, or end this one and restore a checkpoint",
         )
-    wanted = Register(
-        report.epoch + 1, report.process, candidate if wish is Wish.PAIR_UP else None
-    )
+    wanted = Register(report.epoch + 1, report.process, candidate if wish is Wish.PAIR_UP else None)
     if known.register == wanted:
         return known, Verdict(wanted, granted=True)  # it was granted before, and the answer was lost
     reason = _objection(known.register, report, wish, candidate)

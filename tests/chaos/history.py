@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -35,14 +36,29 @@ class Recording:
     calls: list[Call]
 
 
+class Progress:
+    """How far the clients have come, for who makes trouble meanwhile."""
+
+    def __init__(self, histories: Sequence[Sequence[Call]]):
+        self._histories = histories
+
+    def has_calls(self, number: int) -> bool:
+        """Whether so many operations are over."""
+        return sum(map(len, self._histories)) >= number
+
+    def has_unanswered(self, number: int) -> bool:
+        """Whether so many of them were given up."""
+        return sum(call.returned is None for history in self._histories for call in history) >= number
+
+
 def record(
     cluster: LocalCluster,
     *,
     num_clients: int,
     calls_each: int,
     seed: int,
-    meanwhile: Callable[[Callable[[], int]], None],
-    operation_timeout_s: float = 60.0,
+    meanwhile: Callable[[Progress], None],
+    patience_s: float = 60.0,
 ) -> Recording:
     """Has clients of their own read, assign and add in as many threads, and writes down what each saw and when.
 
@@ -51,31 +67,34 @@ def record(
         num_clients: How many clients.
         calls_each: How many operations each makes.
         seed: What they do.
-        meanwhile: Makes trouble, on this thread; is given a function that tells how many operations have returned.
-        operation_timeout_s: After this time an operation counts as never answered, and its client goes on.
+        meanwhile: Makes trouble, on this thread.
+        patience_s: After this time a client gives an operation up, which then counts as never answered, and goes on.
     """
     with ExitStack() as connections:
         clients = [
             connections.enter_context(
-                connect_impatiently(cluster.cluster_spec, "observer", index, operation_timeout_s=operation_timeout_s)
+                connect_impatiently(
+                    cluster.cluster_spec, "observer", index, operation_timeout_s=patience_s, ps_grace_s=patience_s
+                )
             )
             for index in range(num_clients)
         ]
         variables = [_declared(client) for client in clients]
-        initial = _look(variables[0], "the first look")
+        patient = _declared(connections.enter_context(connect_impatiently(cluster.cluster_spec, "patient")))
+        before = _look(patient, "the first look")
+        assert before.version is not None
         histories: list[list[Call]] = [[] for _ in clients]
         with ThreadPoolExecutor(num_clients) as threads:
             running = [
                 threads.submit(_work, variable, history, calls_each, random.Random(f"{seed}-{index}"), index)
                 for index, (variable, history) in enumerate(zip(variables, histories, strict=True))
             ]
-            meanwhile(lambda: sum(map(len, histories)))
+            meanwhile(Progress(histories))
             for each in running:
                 each.result()
-        final = _look(variables[0], "the last look")
-    assert initial.version is not None
-    calls = [call for history in histories for call in history]
-    return Recording(State(initial.value, initial.version), [*calls, final])
+        last = _look(patient, "the last look")
+    assert last.returned is not None
+    return Recording(State(before.value, before.version), [*itertools.chain(*histories), last])
 
 
 def _declared(client: ss.Client) -> ss.Variable:
@@ -105,7 +124,10 @@ def _work(variable: ss.Variable, history: list[Call], number: int, chance: rando
 
 def _look(variable: ss.Variable, name: str) -> Call:
     invoked = time.monotonic_ns()
-    seen = variable.read_if_newer(None)
+    try:
+        seen = variable.read_if_newer(None)
+    except ShardscopeError:
+        return Call(Kind.READ, invoked, None, 0, client=name)
     assert seen is not None
     return Call(Kind.READ, invoked, time.monotonic_ns(), int(seen.value), int(seen.version), name)
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import pytest
+
 from ps_cluster.reserved_ports import LOOPBACK, ReservedPorts
 from tests.chaos.fault_log import fault_environment
 
@@ -28,7 +30,11 @@ class PsTask:
         durability: As ``--durability`` has it.
         data_dir: Where the state is, if it is not in ``directory``.
         host: Where it listens.
-        address: What the cluster spec says of it, if clients are to reach it elsewhere.
+        command: What runs a Python program.
+        index: Which of the ps tasks it is.
+
+    Attributes:
+        cluster: Addresses of all ps tasks, in their order; to be set before the start if it is not the only one.
     """
 
     def __init__(
@@ -38,8 +44,8 @@ class PsTask:
         *,
         data_dir: Path | None = None,
         host: str = LOOPBACK,
-        address: str = "",
         command: Sequence[str] = (sys.executable,),
+        index: int = 0,
     ):
         self._directory = directory
         self._fault_log = directory / "faults"
@@ -55,6 +61,8 @@ class PsTask:
         self._arguments = ["--durability", durability]
         if durability != "none":
             self._arguments += ["--data-dir", str(data_dir or directory / "data")]
+        self._index = index
+        self.cluster: Sequence[str] = (f"{host}:{self._port or 1}",)
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -79,11 +87,12 @@ class PsTask:
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "SHARDSCOPE_"))}
         if faults:
             environ |= fault_environment(faults, self._fault_log)
-        cluster = f"ps={self._host}:{self._port or 1}"
-        place = ["--cluster", cluster, "--task-index", "0", "--bind", self._host, "--port", str(self._port)]
+        cluster = f"ps={','.join(self.cluster)}"
+        task = ["--cluster", cluster, "--task-index", str(self._index)]
+        place = ["--bind", self._host, "--port", str(self._port)]
         with self._log_path.open("a", encoding="utf-8") as log:
             self._process = subprocess.Popen(
-                [*self._command, "-m", "ps_server", *place, *self._arguments],
+                [*self._command, "-m", "ps_server", *task, *place, *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -92,7 +101,9 @@ class PsTask:
             )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        assert line, self.log
+        if not line:
+            self.__exit__(None, None, None)
+            pytest.fail(f"the ps ended before it listened: {self.log}")
         self._port = int(json.loads(line)["port"])
         return self
 
@@ -130,6 +141,5 @@ class PsTask:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGCONT)
             self.kill()
         self._resources.close()

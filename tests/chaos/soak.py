@@ -6,17 +6,14 @@ what it holds at the end; its exit code is 1 if they differ or if a fault that w
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import random
-import secrets
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -28,44 +25,17 @@ from tests.chaos import soak_worker
 from tests.chaos.fault_log import fault_environment, fired, now_and_then
 from tests.chaos.patience import connect_impatiently
 from tests.chaos.soak_report import SoakReport, outcomes
+from tests.chaos.soak_settings import SoakSettings, parse_settings
 from tests.chaos.soak_variables import acknowledged_path, num_updates, soak_variables
 from worker_client.transport import grpc
 
 ROOT: Final = Path(__file__).parents[2]
 DROPPED_REPLY: Final = "reply.send=drop"
 _POLL_S: Final = 0.02
-_STATUS_TIMEOUT_S: Final = 2.0
+_STATUS_TIMEOUT_S: Final = 10.0
+_LAST_DROP: Final = 20_000  # replies of one life of a ps; a plan is looked through at each
 _LAST_KILL: Final = 0.8
 """The last kill comes when this part of the updates has been acknowledged, so that some work follows it."""
-
-
-@dataclass(frozen=True, slots=True)
-class SoakSettings:
-    """How much of what.
-
-    Attributes:
-        seed: Decides everything but the timing.
-        kills: How often a ps is killed.
-        updates: How many updates the workers send at least, together.
-        durability: Of the ps tasks.
-        num_ps: How many there are.
-        num_workers: How many workers send.
-        transport: How they send.
-        worker_kills: How often a worker is killed; what it had sent is then in doubt.
-        drop_every: A ps drops about one reply in so many; 0 for none.
-        timeout_s: Bound on the whole run.
-    """
-
-    seed: int
-    kills: int = 10
-    updates: int = 20_000
-    durability: str = "journal"
-    num_ps: int = 3
-    num_workers: int = 4
-    transport: str = "auto"
-    worker_kills: int = 0
-    drop_every: int = 300
-    timeout_s: float = 600.0
 
 
 class Soak:
@@ -104,9 +74,8 @@ class Soak:
         settings = self._settings
         environment = {"PYTHONPATH": str(ROOT)}
         if settings.drop_every:
-            plan = now_and_then(
-                DROPPED_REPLY, every=settings.drop_every, up_to=settings.updates, seed=str(settings.seed)
-            )
+            last = min(settings.updates, _LAST_DROP)
+            plan = now_and_then(DROPPED_REPLY, every=settings.drop_every, up_to=last, seed=str(settings.seed))
             environment |= fault_environment(plan, self._fault_log)
         return LocalCluster(
             settings.num_ps,
@@ -140,11 +109,13 @@ class Soak:
         settings = self._settings
         events = ["ps"] * settings.kills + ["worker"] * settings.worker_kills
         self._random.shuffle(events)
+        victims = [kill % settings.num_ps for kill in range(settings.kills)]
+        self._random.shuffle(victims)
         moments = sorted(self._random.uniform(0.02, _LAST_KILL) * settings.updates for _ in events)
         for moment, event in zip(moments, events, strict=True):
             self._await_progress(int(moment), cluster)
             if event == "ps":
-                self._kill_ps(cluster, self._random.randrange(settings.num_ps))
+                self._kill_ps(cluster, victims.pop())
             else:
                 self._kill_worker(cluster, self._random.randrange(settings.num_workers))
 
@@ -210,6 +181,9 @@ class Soak:
             for index, (_, worker) in self._workers.items():
                 if worker.returncode is not None:
                     raise _SoakError(f"worker:{index} has ended with code {worker.returncode}: {_last_words(worker)}")
+            for index in range(self._settings.num_ps):
+                if cluster.ps_exit_code(index) is not None:
+                    raise _SoakError(f"ps:{index} has ended by itself: {cluster.ps_log(index)}")
             if not self._remaining_s():
                 logs = [cluster.ps_log(index)[-3:] for index in range(self._settings.num_ps)]
                 raise _SoakError(
@@ -237,25 +211,6 @@ def _last_words(worker: ChildProcess) -> str:
     return "\n  ".join(worker.tail[-12:])
 
 
-def parse_settings(arguments: list[str]) -> SoakSettings:
-    """Reads the command line; without ``--seed`` draws one."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.soak", description=__doc__)
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31))
-    parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--updates", type=int, default=20_000)
-    parser.add_argument("--durability", choices=("none", "snapshot", "journal"), default="journal")
-    parser.add_argument("--ps", dest="num_ps", type=int, default=3)
-    parser.add_argument("--workers", dest="num_workers", type=int, default=4)
-    parser.add_argument("--transport", default="auto")
-    parser.add_argument("--kill-workers", dest="worker_kills", type=int, default=0, help="how often to kill one")
-    parser.add_argument("--drop-every", type=int, default=300, help="replies, of which one is dropped; 0 for none")
-    parser.add_argument("--timeout", dest="timeout_s", type=float, default=600.0, help="seconds for the whole run")
-    settings = SoakSettings(**vars(parser.parse_args(arguments)))
-    if settings.kills and settings.durability != "journal":
-        parser.error("acknowledged updates outlive SIGKILL with --durability journal only; use that, or --kills 0")
-    return settings
-
-
 def main(arguments: list[str]) -> int:
     """Runs a soak and prints what came of it; returns the exit code."""
     settings = parse_settings(arguments)
@@ -265,7 +220,8 @@ def main(arguments: list[str]) -> int:
         report = Soak(settings, Path(directory), say).run()
     say(report)
     if not report.is_good:
-        say(f"the same faults again: python -m tests.chaos.soak {' '.join(arguments)} --seed {settings.seed}")
+        seed = "" if "--seed" in arguments else f" --seed {settings.seed}"
+        say(f"the same faults again: python -m tests.chaos.soak {' '.join(arguments)}{seed}")
     return 0 if report.is_good else 1
 
 

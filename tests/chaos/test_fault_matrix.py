@@ -28,7 +28,6 @@ FAULTS: Final = (
     Fault("request.send", Action.CUT, last=2),
     Fault("request.received", Action.DROP, last=1),
     Fault("request.received", Action.DUPLICATE),
-    Fault("reply.send", Action.DROP, last=1),
     Fault("reply.send", Action.DROP, last=3),
     Fault("reply.send", Action.CUT, last=2),
     Fault("reply.send", Action.DELAY, last=1, seconds=0.01),

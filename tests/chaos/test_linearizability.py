@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ps_cluster import LocalCluster
 from tests.chaos.fault_log import fault_environment, fired, now_and_then
-from tests.chaos.history import record
+from tests.chaos.history import Progress, Recording, record
 from tests.chaos.linearizability import Kind, linearization
 from tests.conftest import Eventually
 
@@ -18,7 +18,18 @@ pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
 NUM_CLIENTS = 4
 CALLS_EACH = 150
+PATIENCE_S = 0.8
 DROP = "reply.send=drop"
+
+
+def journaling_cluster(tmp_path: Path, *, drop_every: int) -> LocalCluster:
+    plan = now_and_then(DROP, every=drop_every, up_to=2_000, seed="linearizability")
+    environment = fault_environment(plan, tmp_path / "faults")
+    return LocalCluster(num_ps=1, durability="journal", data_dir=tmp_path / "data", env=environment)
+
+
+def num_updates(recording: Recording) -> int:
+    return sum(call.kind is not Kind.READ for call in recording.calls)
 
 
 @pytest.mark.timeout(180)
@@ -27,24 +38,48 @@ def test_histories_are_linearizable_though_the_ps_is_killed_and_replies_are_lost
     transport: str, tmp_path: Path, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHARDSCOPE_TRANSPORT", transport)
-    log = tmp_path / "faults"
-    plan = now_and_then(DROP, every=100, up_to=2_000, seed=transport)
     chance = random.Random(transport)
+    moments = [int((part + chance.uniform(-0.1, 0.1)) * NUM_CLIENTS * CALLS_EACH) for part in (0.2, 0.5, 0.8)]
 
-    def kill_now_and_then(num_returned: Callable[[], int]) -> None:
-        for part in (0.2, 0.5, 0.8):
-            moment = int((part + chance.uniform(-0.1, 0.1)) * NUM_CLIENTS * CALLS_EACH)
-            eventually(lambda moment=moment: num_returned() >= moment, timeout_s=60, message="the clients get on")
+    def kill_and_restart(progress: Progress) -> None:
+        for moment in moments:
+            eventually(partial(progress.has_calls, moment), timeout_s=60, message="the clients get on")
             cluster.kill_ps(0)
             cluster.restart_ps(0)
 
-    with LocalCluster(
-        num_ps=1, durability="journal", data_dir=tmp_path / "data", env=fault_environment(plan, log)
-    ) as cluster:
-        recording = record(cluster, num_clients=NUM_CLIENTS, calls_each=CALLS_EACH, seed=5, meanwhile=kill_now_and_then)
+    with journaling_cluster(tmp_path, drop_every=100) as cluster:
+        recording = record(cluster, num_clients=NUM_CLIENTS, calls_each=CALLS_EACH, seed=5, meanwhile=kill_and_restart)
 
-    assert fired(log)[DROP] > 0
-    assert len(recording.calls) == NUM_CLIENTS * CALLS_EACH + 1
+    assert fired(tmp_path / "faults")[DROP] > 0
+    assert all(call.returned is not None for call in recording.calls)
+    assert len(linearization(recording.calls, recording.initial)) == NUM_CLIENTS * CALLS_EACH + 1
+    assert recording.calls[-1].version == num_updates(recording)
+
+
+@pytest.mark.timeout(180)
+def test_what_was_given_up_counts_once_or_never(tmp_path: Path, eventually: Eventually) -> None:
+    given_up = NUM_CLIENTS
+
+    def kill_and_restart_late(progress: Progress) -> None:
+        nonlocal given_up
+        for moment in (100, 250):
+            eventually(partial(progress.has_calls, moment), timeout_s=60, message="the clients get on")
+            cluster.kill_ps(0)
+            eventually(partial(progress.has_unanswered, given_up), timeout_s=60, message="clients give up")
+            given_up += NUM_CLIENTS
+            cluster.restart_ps(0)
+
+    with journaling_cluster(tmp_path, drop_every=30) as cluster:
+        recording = record(
+            cluster,
+            num_clients=NUM_CLIENTS,
+            calls_each=100,
+            seed=6,
+            meanwhile=kill_and_restart_late,
+            patience_s=PATIENCE_S,
+        )
+
+    assert fired(tmp_path / "faults")[DROP] > 0
+    assert sum(call.returned is None for call in recording.calls) >= NUM_CLIENTS
     order = linearization(recording.calls, recording.initial)
-    assert len(order) == len(recording.calls)  # every operation was answered in the end
     assert recording.calls[-1].version == sum(call.kind is not Kind.READ for call in order)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+from uuid import uuid4
 
 import numpy as np
 import pytest
 
 import worker_client as ss
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec
-from ps_protocol.ps_service import DurabilityMode
+from ps_protocol.ps_service import DurabilityMode, FastPathKind
 from ps_protocol.task_id import TaskId
 from ps_server.durable_task import DurableSettings, DurableTask
 from ps_server.parameter_server import ParameterServer
@@ -26,7 +28,6 @@ from worker_client.transport.selection import TransportChoice, connect_service
 
 TIMEOUT_S: Final = 30.0
 NUM_PS: Final = 2
-_PLACES: Final = ClusterSpec({"ps": [f"ps{index}.example:2222" for index in range(NUM_PS)]})
 
 
 def impatient_settings(attempt_timeout_s: float = TIMEOUT_S) -> Settings:
@@ -35,9 +36,7 @@ def impatient_settings(attempt_timeout_s: float = TIMEOUT_S) -> Settings:
     return Settings(operation_timeout_s=TIMEOUT_S, ps_grace_s=TIMEOUT_S, lease_s=0, retry=retry)
 
 
-def connected(
-    addresses: list[str], transport: str, settings: Settings | None = None, task_index: int = 0
-) -> ss.Client:
+def connected(addresses: list[str], transport: str, settings: Settings | None = None, task_index: int = 0) -> ss.Client:
     """A client of the ps tasks at these addresses."""
     choice = TransportChoice(transport)
     return ss.Client(
@@ -53,21 +52,24 @@ def connected(
 class PsInProcess:
     """One ps task."""
 
-    def __init__(self, index: int, mode: DurabilityMode, data_dir: Path):
+    def __init__(self, index: int, mode: DurabilityMode, data_dir: Path, *, num_ps: int = NUM_PS):
         self._task = TaskId(PS_JOB, index)
+        self._cluster = ClusterSpec({"ps": [f"ps{index}.example:2222" for index in range(num_ps)]})
         self._mode = mode
         self._data_dir = data_dir
         self._durable: DurableTask | None = None
         self.core = self._started()
         self.server = PsServer(self.core, host="127.0.0.1", port=0, max_concurrent=8)
-        self.address = f"127.0.0.1:{self.server.start()}"
+        self.port = self.server.start()
+        self.address = f"127.0.0.1:{self.port}"
 
     def _started(self) -> ParameterServer:
         if self._mode is DurabilityMode.NONE:
-            return ParameterServer(cluster_spec=_PLACES, task_index=self._task.index)
-        state = StateOnDisk.open(self._data_dir, task=self._task, num_ps=NUM_PS, mode=self._mode)
+            return ParameterServer(cluster_spec=self._cluster, task_index=self._task.index)
+        num_ps = len(self._cluster.ps_addresses())
+        state = StateOnDisk.open(self._data_dir, task=self._task, num_ps=num_ps, mode=self._mode)
         core = ParameterServer(
-            cluster_spec=_PLACES,
+            cluster_spec=self._cluster,
             task_index=self._task.index,
             store_incarnation=state.store_incarnation,
             durable=True,
@@ -75,6 +77,16 @@ class PsInProcess:
         settings = DurableSettings(self._mode, self._data_dir, snapshot_interval_s=1.0)
         self._durable = DurableTask(core, state, settings, on_fatal=lambda error: pytest.fail(str(error)))
         return core
+
+    @property
+    def socket_port(self) -> int:
+        """Where the socket transport listens."""
+        client = uuid4()
+        with contextlib.closing(connect_service(self.address, str(self._task), TransportChoice.GRPC)) as service:
+            paths = service.hello(client, "worker:9", timeout_s=TIMEOUT_S).fast_paths
+            service.goodbye(client, timeout_s=TIMEOUT_S)
+        (address,) = [path.address for path in paths if path.kind is FastPathKind.TCP]
+        return int(address.rpartition(":")[2])
 
     def close(self) -> None:
         """Ends the task, and makes sure that what it held is what is brought back."""

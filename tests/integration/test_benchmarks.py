@@ -162,6 +162,29 @@ def test_other_commands_write_their_figures_and_show_them(
     assert "grpc |" in report.stdout
 
 
+def test_durability_is_measured_in_all_its_parts(tmp_path: Path) -> None:
+    # The command fails if what is read after a recovery is not what was pushed before.
+    written = tmp_path / "figures.json"
+    settings = ("--scale", "small", "--transport", "grpc", "--clients", 2, "--rounds", 1, "--seconds", 0.05)
+    ended = run_command("benchmarks.durability", *settings, "--directory", tmp_path, "--json", written)
+    assert ended.returncode == 0, ended.stderr
+    cases = json.loads(written.read_text())["results"]["cases"]
+    found = [(case["part"], case.get("mode") or case.get("way") or case["source"]) for case in cases]
+    assert found == [
+        ("scalar", "none"),
+        ("scalar", "journal"),
+        *(("push", way) for way in ("disk", "none", "journal")),
+        *(("snapshot", mode) for mode in ("snapshot", "journal") for _ in range(2)),
+        ("recovery", "nothing"),
+        *(("recovery", source) for source in ("snapshot", "journal") for _ in range(2)),
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+    report = run_command("benchmarks.report", written)
+    assert report.returncode == 0, report.stderr
+    assert "| grpc | journal | 2 |" in report.stdout
+    assert "| journal | disk |" in report.stdout
+
+
 def test_a_plot_without_matplotlib_says_what_to_install(tmp_path: Path) -> None:
     record = tmp_path / "sizes.json"
     record.write_text(json.dumps({"results": {"cases": []}}))

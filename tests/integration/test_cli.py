@@ -111,9 +111,12 @@ def test_ls_lists_tasks(cluster: LocalCluster) -> None:
     assert re.search(r"worker:0 +active +somehost +4321 +1,234", done.stdout)
     tasks = json.loads(shardscope(*arguments, "--json").stdout)
     assert [(each["task"], each["variables"]) for each in tasks["ps"]] == [("ps:0", 1), ("ps:1", 1)]
-    assert [(each["task"], each["step"], each["incarnation"]) for each in tasks["members"]] == [
-        ("worker:0", 1234, str(WORKER))
+    ps_0, ps_1, worker = tasks["members"]
+    assert [(each["task"], each["state"], each["lease_s"]) for each in (ps_0, ps_1)] == [
+        ("ps:0", "active", 10.0),
+        ("ps:1", "active", 10.0),
     ]
+    assert (worker["task"], worker["step"], worker["incarnation"]) == ("worker:0", 1234, str(WORKER))
 
 
 def test_ls_shows_what_it_can_reach_and_says_what_it_cannot(cluster: LocalCluster, nowhere: str) -> None:

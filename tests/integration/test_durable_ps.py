@@ -146,7 +146,6 @@ def test_a_client_that_is_gone_stays_gone(start_ps: StartPs) -> None:
     ps = start_ps("journal")
     declare_all(client, ps)
     ps.service.goodbye(client.incarnation, timeout_s=TIMEOUT_S)
-    position(ps)
     assert ps.end() == 0
     with pytest.raises(ShardscopeError, match="has said goodbye"):
         client.hello(start_ps("journal"))

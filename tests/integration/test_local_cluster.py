@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import worker_client
 from ps_cluster import ClusterStartError, LocalCluster
 from ps_cluster.health_probe import check_health
 from ps_cluster.processes import ProcessSupervisor
@@ -238,3 +239,44 @@ def test_nothing_is_left_when_the_program_is_killed(
             eventually(functools.partial(is_gone, child), message=f"{child} has ended")
     finally:
         supervisor.close()
+
+
+@pytest.mark.parametrize("own_directory", [True, False])
+def test_state_is_kept_over_a_kill_and_a_restart_for_as_long_as_the_cluster_lasts(
+    tmp_path: Path, own_directory: bool
+) -> None:
+    data_dir = None if own_directory else tmp_path / "state"
+    with LocalCluster(num_ps=1, durability="journal", data_dir=data_dir) as cluster:
+        kept = cluster.data_dir
+        assert kept is not None
+        assert kept.is_dir()
+        with worker_client.connect(cluster.cluster_spec):
+            variable = worker_client.get_variable("v", [2], initializer=worker_client.ones_initializer())
+            variable.assign_add([1.0, 2.0])
+            cluster.kill_ps(0)
+            cluster.restart_ps(0)
+            assert variable.read_value().tolist() == [2.0, 3.0]
+            assert variable.version == 1
+    assert kept.exists() is not own_directory
+    if not own_directory:
+        with (
+            LocalCluster(num_ps=1, durability="journal", data_dir=data_dir) as cluster,
+            worker_client.connect(cluster.cluster_spec),
+        ):
+            variable = worker_client.get_variable("v", [2], initializer=worker_client.ones_initializer())
+            assert variable.read_value().tolist() == [2.0, 3.0]
+
+
+def test_a_place_for_what_is_not_kept_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="durability"):
+        LocalCluster(num_ps=1, data_dir=tmp_path)
+
+
+def test_a_ps_may_be_restarted_at_another_address() -> None:
+    with LocalCluster(num_ps=1) as cluster:
+        assert cluster.ps_address(0) == addresses(cluster)[0]
+        cluster.restart_ps(0, arguments=("--port", "0", "--advertise", "localhost"))
+        host, _, port = cluster.ps_address(0).rpartition(":")
+        assert host == "localhost"
+        assert cluster.ps_address(0) != addresses(cluster)[0]
+        assert check_health(f"127.0.0.1:{port}", timeout_s=TIMEOUT_S) == "SERVING"

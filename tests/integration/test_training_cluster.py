@@ -220,7 +220,7 @@ def test_lost_replies_are_repeated_and_count_once(cluster: LocalCluster, monkeyp
             raise ss.errors.UnavailableError("the reply was dropped on purpose")
         return reply
 
-    with ss.connect(cluster.cluster_spec):
+    with ss.connect(cluster.cluster_spec, transport="grpc"):
         counter = ss.get_variable("lossy/counter", [], initializer=ss.zeros_initializer())
         before = sum(status_of(cluster, task).duplicate_batches for task in range(2))
         monkeypatch.setattr(GrpcPsService, "exchange", lossy)

@@ -220,6 +220,47 @@ def test_fail_fast_ends_the_others(up: Up) -> None:
     assert any("worker:1 failed with exit code 3" in line for line in launch.errors)
 
 
+TRAINING = """
+import pathlib, sys, worker_client as ss
+enough = pathlib.Path(sys.argv[0]).with_name("enough")
+with ss.connect() as client:
+    variables = [ss.get_variable(name, [], initializer=ss.zeros_initializer()) for name in ("a", "b")]
+    print("this is worker", client.task.index, client.settings.ps_grace_s, flush=True)
+    steps = 0
+    while not enough.exists():
+        for variable in variables:
+            variable.assign_add(1.0)
+        steps += 1
+    print("steps and values agree:", [float(each) for each in variables] == [steps] * 2, flush=True)
+"""
+
+
+def test_a_ps_that_keeps_its_state_is_started_again_when_it_dies(
+    up: Up, tmp_path: Path, eventually: Eventually
+) -> None:
+    (tmp_path / "worker.py").write_text(TRAINING)
+    kept = tmp_path / "kept"
+    launch = up(options=f"--ps 2 --workers 1 --durability journal --data-dir {kept} --ps-grace 45")
+    wait_for_workers(launch, eventually, 1)
+    assert "this is worker 0 45.0" in launch.text
+    for index in (1, 0):
+        launch.ps_process(index).kill()
+        eventually(
+            functools.partial(_has_line, launch.output, f"ps:{index} is back"),
+            timeout_s=TIMEOUT_S,
+            message="it is back",
+        )
+        assert any(f"ps:{index} died with signal SIGKILL; starting it again (1 of 5" in line for line in launch.errors)
+    (tmp_path / "enough").touch()
+    assert launch.wait() == 0, launch.text
+    assert "worker:0   | steps and values agree: True" in launch.output
+    assert sorted(path.name for path in kept.iterdir()) == ["ps-0", "ps-1"]
+
+
+def _has_line(lines: list[str], text: str) -> bool:
+    return any(text in line for line in lines)
+
+
 def test_a_ps_that_dies_is_reported_with_its_last_lines_and_ends_everything(up: Up, eventually: Eventually) -> None:
     launch = up(options=f"--ps 2 --workers 2 {VERBOSE_PS}")
     wait_for_workers(launch, eventually)

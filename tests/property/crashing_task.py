@@ -65,6 +65,7 @@ class CrashingTask:
             store_incarnation=state.store_incarnation,
             durable=True,
         )
+        self._copy: _Copy | None = None
         self._fatal: list[BaseException] = []
         settings = DurableSettings(mode, root, snapshot_interval_s=_NEVER_S)
         self._kept = DurableTask(self.core, state, settings, on_fatal=self._fatal.append)
@@ -98,15 +99,21 @@ class CrashingTask:
         self.close()
         return CrashingTask(self._root, self._mode)
 
+    @property
+    def has_crashed(self) -> bool:
+        """Whether what happens from now on will leave no trace."""
+        return self._copy is not None and self._copy.root is not None
+
     def crash(self) -> CrashingTask:
         """Ends as by SIGKILL, now; returns the next life."""
         return self._next_life(_copied(self._root))
 
     def crash_while(self, place: str, act: Callable[[], object]) -> CrashingTask | None:
         """Ends as by SIGKILL when it first comes by a fault point while it acts; None if it does not come by there."""
-        copy = _Copy(place, self._root, self._settle)
+        copy = self._copy = _Copy(place, self._root, self._settle)
         with fault_points.installed(copy):
             act()
+        self._copy = None
         return None if copy.root is None else self._next_life(copy.root)
 
     def _settle(self) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -19,79 +18,38 @@ from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.operations import (
     Batch,
-    CountUpTo,
+    BatchReply,
     Declare,
-    Describe,
-    Initialize,
     Operation,
     Read,
     Result,
-    Scatter,
-    ScatterRule,
     Update,
     UpdateRule,
-    VariableSpec,
-    mutates,
 )
 from ps_protocol.ps_service import DurabilityMode, Placement, Proposal
 from tests.property.crashing_task import SEND_PLACES, SNAPSHOT_PLACES, TIMEOUT_S, CrashingTask, fast_directory
 from tests.property.durable_model import Model, ModelClient, comparable
+from tests.property.durable_operations import OPERATIONS, SPECS, multiple
 
 OBSERVER = UUID(int=99)
-
-SPECS = {
-    spec.name: spec
-    for spec in (
-        VariableSpec("count", np.dtype("int64"), ()),
-        VariableSpec("row", np.dtype("float64"), (3,)),
-        VariableSpec("table", np.dtype("int32"), (4, 2)),
-        VariableSpec("large", np.dtype("int64"), (9_000,)),  # beyond what goes into the journal's database
-    )
-}
-
-
-def multiple(spec: VariableSpec, number: int) -> np.ndarray[Any, Any]:
-    size = int(np.prod(spec.shape, dtype=np.int64))
-    return (number * (1 + np.arange(size))).reshape(spec.shape).astype(spec.dtype)
-
-
-@st.composite
-def some_operations(draw: st.DrawFn) -> tuple[Operation, ...]:
-    spec = SPECS[draw(st.sampled_from(sorted(SPECS)))]
-    number = draw(st.integers(-3, 9))
-    initial = InitializerSpec(Value(multiple(spec, number)))
-    otherwise = VariableSpec(spec.name, spec.dtype, (*spec.shape, 2))
-    kinds: dict[str, Operation] = {
-        "add": Update(spec.name, UpdateRule.ASSIGN_ADD, multiple(spec, number)),
-        "add scalar": Update(spec.name, UpdateRule.ASSIGN_ADD, np.array(number, spec.dtype)),
-        "assign": Update(spec.name, UpdateRule.ASSIGN, multiple(spec, number)),
-        "declare": Declare(spec),
-        "declare with a value": Declare(spec, initial),
-        "declare otherwise": Declare(otherwise),
-        "initialize": Initialize(spec.name, initial),
-        "overwrite": Initialize(spec.name, initial, overwrite=True),
-        "read": Read(spec.name),
-        "describe": Describe(spec.name),
-        "count up": CountUpTo("count", 4),
-    }
-    if spec.shape:
-        rows = np.array(draw(st.lists(st.integers(0, spec.shape[0] - (number < 9)), min_size=1, max_size=3)))
-        updates = np.stack([multiple(spec, number)[0]] * len(rows)).astype(spec.dtype)
-        kinds["scatter"] = Scatter(spec.name, ScatterRule.ADD, rows, updates)
-        kinds["scatter update"] = Scatter(spec.name, ScatterRule.UPDATE, rows, updates)
-    kind = draw(st.sampled_from(sorted(kinds)))
-    return (Declare(spec), kinds[kind]) if kind == "declare otherwise" else (kinds[kind],)
-
 
 RESIDENTS = [UUID(int=number) for number in (1, 2)]
 GUESTS = [UUID(int=number) for number in (3, 4, 5)]
 CLIENTS = st.sampled_from([*RESIDENTS * 3, *GUESTS])
-OPERATIONS = (
-    st.lists(some_operations(), min_size=1, max_size=4).map(lambda each: tuple(itertools.chain(*each))).filter(mutates)
-)
+GROUP_PLACES = ("journal.before_commit", "journal.after_commit")
 
 
-class DurableStateMachine(RuleBasedStateMachine):
+def adding(number: int) -> Operation:
+    return Update("row", UpdateRule.ASSIGN_ADD, multiple(SPECS["row"], number))
+
+
+def version_of(reply: BatchReply) -> int:
+    (result,) = reply.replies
+    assert isinstance(result, Result)
+    return result.version
+
+
+class JournalMachine(RuleBasedStateMachine):
     """Clients that come, send, repeat and go, and a task that crashes, takes snapshots and starts again."""
 
     def __init__(self) -> None:
@@ -205,6 +163,31 @@ class DurableStateMachine(RuleBasedStateMachine):
                 assert survived == before
         self.model.apply(client, sequence, operations, up_to=survived)
 
+    @rule(numbers=st.lists(st.integers(1, 9), min_size=2, max_size=2), place=st.sampled_from(GROUP_PLACES))
+    def crash_while_several_send(self, numbers: list[int], place: str) -> None:
+        """What was answered before the crash has survived; sent again, all of it counts once."""
+        batches = [
+            Batch(client, self.store, self.next_sequence(client), (adding(number),))
+            for client, number in zip(RESIDENTS, numbers, strict=True)
+        ]
+        before = self.task
+        answered: list[UUID] = []
+
+        def send(batch: Batch) -> None:
+            before.core.exchange(batch, timeout_s=TIMEOUT_S)
+            if not before.has_crashed:
+                answered.append(batch.client)
+
+        with ThreadPoolExecutor(len(batches)) as threads:
+            crashed = before.crash_while(place, lambda: list(threads.map(send, batches)))
+        task = self.task = crashed or before
+        duplicates = task.core.status(timeout_s=TIMEOUT_S).duplicate_batches
+        again = [(task.core.exchange(batch, timeout_s=TIMEOUT_S), batch) for batch in batches]
+        assert task.core.status(timeout_s=TIMEOUT_S).duplicate_batches - duplicates >= len(answered)
+        for reply, batch in sorted(again, key=lambda each: version_of(each[0])):
+            self.sent[batch.client, batch.sequence] = batch.operations
+            assert comparable(reply) == self.model.apply(batch.client, batch.sequence, batch.operations)
+
     # -- what holds ---------------------------------------------------------------------------
 
     @invariant()
@@ -246,5 +229,5 @@ class DurableStateMachine(RuleBasedStateMachine):
             assert answer == self.model.apply(client, sequence, operations)
 
 
-TestDurableState = DurableStateMachine.TestCase
-TestDurableState.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+TestJournal = JournalMachine.TestCase
+TestJournal.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)

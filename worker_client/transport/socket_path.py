@@ -127,7 +127,9 @@ class SocketPath:
         try:
             return self._open_connection(timeout_s)
         except ShardscopeError as error:
-            raise NoConnectionError(error.message, task=self._task, retryable=error.retryable) from error
+            # Time that ran out here was not the batch's; a ps that is silent now may answer later.
+            retryable = error.retryable or isinstance(error, DeadlineExceededError)
+            raise NoConnectionError(error.message, task=self._task, retryable=retryable) from error
 
     def _give_back(self, connection: SocketConnection) -> None:
         broken = []

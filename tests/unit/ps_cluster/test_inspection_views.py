@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
 import pytest
 from rich.table import Table
@@ -17,7 +18,7 @@ from ps_cluster.inspection_views import (
 from ps_cluster.ps_queries import Answer
 from ps_protocol.errors import UnavailableError
 from ps_protocol.operations import PartitionSlice
-from ps_protocol.ps_service import VariableInfo
+from ps_protocol.ps_service import DurabilityMode, DurabilityStatus, MemberState, VariableInfo
 from ps_protocol.task_id import TaskId
 from tests.unit.ps_cluster.fakes import member, status_of, variable
 
@@ -87,6 +88,52 @@ def test_ps_tasks_that_have_answered_are_listed(capsys: pytest.CaptureFixture[st
     assert [(record["task"], record["address"], record["state"]) for record in records] == [("ps:0", "a:1", "serving")]
     _, cells = printed(ps_table(records), capsys)
     assert cells == ["ps:0", "a:1", "serving", "12", "s", "4", "2.0", "KiB", "3", "11", "1.0", "MiB", "1.0", "KiB"]
+
+
+def test_what_is_kept_is_listed_where_anything_is(capsys: pytest.CaptureFixture[str]) -> None:
+    journal = DurabilityStatus(DurabilityMode.JOURNAL, 9, 7, 5, 100, 1e9, 300)
+    statuses = [
+        status_of("ps:0"),
+        replace(status_of("ps:1"), durability=journal),
+        replace(status_of("ps:2"), durability=replace(journal, obstacle="the disk is full")),
+    ]
+    records = ps_records([Answer(TaskId("ps", i), "a:1", value=status) for i, status in enumerate(statuses)])
+    assert [record["durability"] and record["durability"]["mode"] for record in records] == [None, "journal", "journal"]
+    assert records[1]["durability"] == {
+        "mode": "journal",
+        "last_position": 9,
+        "committed_position": 7,
+        "snapshot_position": 5,
+        "snapshot_bytes": 100,
+        "snapshot_taken_at_s": 1e9,
+        "journal_bytes": 300,
+        "obstacle": "",
+    }
+    heading, *rows = [" ".join(cells) for cells in printed(ps_table(records), capsys)]
+    assert heading.endswith("sent kept")
+    assert [row.partition("KiB 3 11 0 B 1.0 KiB ")[2] for row in rows] == [
+        "nothing",
+        "journal",
+        "journal: the disk is full",
+    ]
+    assert "kept" not in printed(ps_table(records[:1]), capsys)[0]
+
+
+def test_all_tasks_are_listed_with_how_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    members = [
+        member("worker:0", state=MemberState.DEAD),
+        member("worker:1", step=3, state=MemberState.LATE),
+        member("ps:0"),
+        member("worker:2", state=MemberState.LEFT),
+    ]
+    rows = printed(member_table(member_records(members), now_s=1003.0), capsys)
+    assert rows[0] == ["task", "state", "host", "pid", "steps", "since", "last", "seen"]
+    assert [" ".join(row) for row in rows[1:]] == [
+        "ps:0 active host 77 3 s ago 2 s ago",
+        "worker:0 dead host 77 0 3 s ago 2 s ago",
+        "worker:1 late host 77 3 3 s ago 2 s ago",
+        "worker:2 left host 77 0 3 s ago 2 s ago",
+    ]
 
 
 def test_members_are_listed_by_number_with_how_long_ago(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ps_protocol import fault_points
 from ps_protocol.fault_points import (
     Action,
     Fault,
     FaultPlan,
     InjectedFaultError,
     fault_point,
+    install_from_environment,
     installed,
     parse_plan,
+    times_received,
 )
 
 
@@ -35,6 +39,32 @@ def test_a_place_is_told_what_to_do_in_its_turn() -> None:
 def test_a_failure_is_raised_at_the_place() -> None:
     with installed(FaultPlan((Fault("journal.write", Action.FAIL),))), pytest.raises(InjectedFaultError):
         fault_point("journal.write")
+
+
+def test_what_arrives_counts_once_twice_or_is_lost() -> None:
+    faults = (Fault("request", Action.DUPLICATE, 2, 2), Fault("request", Action.DROP, 3, 3))
+    with installed(FaultPlan(faults)):
+        assert [times_received("request"), times_received("request")] == [1, 2]
+        with pytest.raises(InjectedFaultError, match="request: drop"):
+            times_received("request")
+
+
+def test_a_plan_that_is_in_force_is_not_begun_anew() -> None:
+    with installed(FaultPlan((Fault("loop", Action.DROP, 2, 2),))):
+        assert fault_point("loop") is None
+        install_from_environment({"SHARDSCOPE_FAULTS": "loop=cut"})
+        assert fault_point("loop") is Action.DROP
+
+
+def test_every_place_is_documented() -> None:
+    root = Path(fault_points.__file__).parent.parent
+    sources = [path for package in ("ps_*", "worker_client") for path in root.glob(f"{package}/**/*.py")]
+    calls = re.compile(r'(?:fault_point|times_received|before_send)\(\s*"([a-z_.]+)"')
+    places = {place for path in sources for place in calls.findall(path.read_text(encoding="utf-8"))}
+    assert len(places) >= 10
+    assert fault_points.__doc__ is not None
+    documented = set(re.findall(r"[a-z]+\.[a-z_]+", fault_points.__doc__))
+    assert places <= documented
 
 
 def test_reads_a_plan() -> None:

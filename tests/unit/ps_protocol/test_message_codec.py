@@ -55,6 +55,8 @@ from ps_protocol.operations import (
 )
 from ps_protocol.ps_service import (
     PROTOCOL_VERSION,
+    DurabilityMode,
+    DurabilityStatus,
     FastPath,
     FastPathKind,
     Member,
@@ -478,6 +480,14 @@ class TestServiceMessages:
         message.state = inspection_pb2.GetStatusReply.STATE_UNSPECIFIED
         with pytest.raises(InvalidArgumentError, match="state of a ps task is 0"):
             message_codec.decode_status(message)
+
+    @pytest.mark.parametrize("mode", DurabilityMode)
+    def test_status_of_what_is_kept(self, mode: DurabilityMode) -> None:
+        kept = DurabilityStatus(mode, 1, 2, 3, 4, 5.5, 6, "the disk is full")
+        status = Status("ps:0", ServingState.SERVING, STORE, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10, kept)
+        message = message_codec.encode_status(status)
+        assert message_codec.decode_status(message) == status
+        assert inspection_pb2.DurabilityStatus.Mode.Name(message.durability.mode) == f"MODE_{mode.name}"
 
 
 @pytest.mark.parametrize(

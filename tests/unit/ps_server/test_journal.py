@@ -120,6 +120,40 @@ def test_it_is_a_sink_of_the_commit_log(journal: Journal, tmp_path: Path) -> Non
     assert positions(tmp_path) == list(range(1, 51))
 
 
+def test_a_commit_is_synced_tensors_first(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal.write([record(1)])
+    assert journal._current is not None
+    database = journal._current._database
+    assert database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert database.execute("PRAGMA locking_mode").fetchone() == ("exclusive",)
+    rows_at_sync: list[int] = []
+    original = os.fdatasync
+
+    def fdatasync(descriptor: int) -> None:
+        original(descriptor)
+        rows_at_sync.append(database.execute("SELECT count(*) FROM commits").fetchone()[0])
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    journal.write([record(2, LARGE), record(3, LARGE)])
+    assert rows_at_sync == [1]  # the second row was not there yet
+    journal.write([record(4)])
+    assert rows_at_sync == [1]  # nothing lies outside the database
+
+
+def test_short_writes_are_gone_on_with(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = os.pwritev
+
+    def short(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        return original(descriptor, [buffers[0][: max(1, len(buffers[0]) // 2)]], offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwritev", short)
+        journal.write([record(1, LARGE), record(2, 200_000)])
+    journal.close()
+    assert positions(tmp_path) == [1, 2]
+
+
 # -- files ------------------------------------------------------------------------------------
 
 
@@ -281,6 +315,52 @@ def test_a_damaged_tensor_file_is_refused_by_name(journal: Journal, tmp_path: Pa
     path.unlink()
     with pytest.raises(CorruptJournalError, match=r"No such file"):
         positions(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("DELETE FROM commits WHERE first = 2", "at the record 2 .*: the records found next are 3 to 3"),
+        ("DELETE FROM commits WHERE first = 4", "at the record 4 .*: all up to 4 were acknowledged"),
+        ("UPDATE commits SET last = 9 WHERE first = 4", "at the record 5 .*: its row in the database is too short"),
+        ("UPDATE commits SET last = 'x' WHERE first = 2", "at the record 1 .*: 'x' is no position"),
+        ("UPDATE commits SET first = 7 WHERE first = 2", "at the record 2 .*: the records found next are 3 to 3"),
+        ("UPDATE commits SET frames = NULL WHERE first = 2", "at the record 2 .*: its row in the database is damaged"),
+        ("UPDATE commits SET frames = CAST(frames || frames AS BLOB) WHERE first = 3", "record 3 .* bytes too many"),
+        (
+            "UPDATE commits SET frames = (SELECT frames FROM commits WHERE first = 3) WHERE first = 2",
+            "at the record 2 .*: its place is taken by 3",
+        ),
+        (
+            "UPDATE commits SET frames = CAST(zeroblob(8) || substr(frames, 9) AS BLOB) WHERE first = 2",
+            "at the record 2 .*: the checksum of its frame is wrong",
+        ),
+        ("DROP TABLE commits", "at the record 1 .*: no such table"),
+    ],
+)
+def test_damaged_rows_are_refused(journal: Journal, tmp_path: Path, change: str, message: str) -> None:
+    for position in range(1, 5):
+        journal.write([record(position)])
+    journal.close()
+    database = sqlite3.connect(tmp_path / files(tmp_path)[0], isolation_level=None)
+    database.execute(change)
+    database.close()
+    with pytest.raises(CorruptJournalError, match=message):
+        positions(tmp_path)
+
+
+def test_a_file_that_ends_early_is_refused(journal: Journal, tmp_path: Path) -> None:
+    # A row whose last position is damaged hides that there is one missing.
+    for position in range(1, 4):
+        journal.write([record(position)])
+    journal.close()
+    again = Journal.open(tmp_path, after=0)
+    database = sqlite3.connect(tmp_path / files(tmp_path)[0], isolation_level=None)
+    database.execute("DELETE FROM commits WHERE first = 3")
+    database.close()
+    with pytest.raises(CorruptJournalError, match=r"at the record 3 .*it is missing, and so are those up to 3"):
+        list(again.replay(0))
+    again.close()
 
 
 def test_a_write_that_was_not_finished_is_cut(journal: Journal, tmp_path: Path) -> None:

@@ -141,6 +141,34 @@ def test_a_bad_tf_config_is_told_in_one_line(tf_config: str, parts: list[str]) -
     assert all(part in message for part in parts), message
 
 
+@pytest.mark.parametrize(
+    ("advertise", "address"),
+    [
+        ("", "host1:7777"),
+        ("elsewhere", "elsewhere:7777"),
+        ("10.1.2.3:99", "10.1.2.3:99"),
+        ("[::1]", "[::1]:7777"),
+        ("[::1]:99", "[::1]:99"),
+    ],
+)
+def test_addresses_to_be_found_at(advertise: str, address: str) -> None:
+    arguments = ["--cluster", "ps=host0:1,host1:2", "--task-index", "1", "--advertise", advertise]
+    assert parse_options(arguments, {}).advertised_address(7777) == address
+
+
+@pytest.mark.parametrize("advertise", ["a b", "host:99999", "http://host", "::1"])
+def test_an_address_that_nobody_can_be_found_at_is_refused(advertise: str) -> None:
+    with pytest.raises(UsageError, match="--advertise"):
+        parse_options(["--cluster", "ps=host0:1", "--task-index", "0", "--advertise", advertise], {})
+
+
+def test_the_lease_may_be_said() -> None:
+    arguments = ["--cluster", "ps=host0:1", "--task-index", "0"]
+    assert parse_options(arguments, {}).lease_s == 10.0
+    assert parse_options([*arguments, "--lease", "2.5"], {}).lease_s == 2.5
+    assert parse_options(arguments, {"SHARDSCOPE_LEASE": "0"}).lease_s == 0.0
+
+
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         parse("--help")

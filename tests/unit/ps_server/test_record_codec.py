@@ -113,6 +113,7 @@ def test_operands_that_came_in_a_lossy_form_are_written_exactly(wire: WireDType)
     np.testing.assert_array_equal(scatter.updates, value)
 
 
+REFUSED = directory_pb2.Placement(error=errors_pb2.Error())
 JOINED = records_pb2.ClientJoined(client_incarnation=CLIENT.bytes)
 
 
@@ -130,7 +131,7 @@ JOINED = records_pb2.ClientJoined(client_incarnation=CLIENT.bytes)
             "the record 3: w: a Describe is no declaration",
         ),
         (
-            records_pb2.Record(position=3, placed=records_pb2.Placed(placements=[directory_pb2.Placement(error=errors_pb2.Error())])),
+            records_pb2.Record(position=3, placed=records_pb2.Placed(placements=[REFUSED])),
             [],
             "one of its placements is an error",
         ),

@@ -16,7 +16,14 @@ from ps_protocol.operations import Array, VariableSpec
 from ps_protocol.tensor_codec import parse_dtype
 from ps_server import synced_files
 from ps_server.lent_arrays import LendableArray
-from ps_server.snapshot_files import LEDGER_FILE, MANIFEST_FILE, VALUES_FILE, CorruptSnapshotError, SnapshotFiles
+from ps_server.snapshot_files import (
+    LEDGER_FILE,
+    MANIFEST_FILE,
+    VALUES_FILE,
+    CorruptSnapshotError,
+    SnapshotAbandonedError,
+    SnapshotFiles,
+)
 from ps_server.state_image import StateImage, VariableImage
 from ps_server.synced_files import SyncedWriter
 
@@ -107,7 +114,7 @@ def test_a_lent_value_is_given_back_as_soon_as_it_is_written(files: SnapshotFile
     def lent_image() -> StateImage:
         return image(4, *(variable(f"v{i}", each.lend()) for i, each in enumerate(lendable)))
 
-    files.write(lent_image(), note)
+    files.write(lent_image(), before_rename=note)
     assert lent_when_done == [False] * 3
 
 
@@ -150,7 +157,7 @@ def test_a_failure_leaves_nothing(files: SnapshotFiles, tmp_path: Path) -> None:
         raise DeadlineExceededError(f"{position} is not committed")
 
     with pytest.raises(DeadlineExceededError, match="6 is not committed"):
-        files.write(image(6), refuse)
+        files.write(image(6), before_rename=refuse)
     with (
         installed(FaultPlan((Fault("snapshot.before_rename", Action.FAIL),))) as plan,
         pytest.raises(InjectedFaultError),
@@ -158,6 +165,15 @@ def test_a_failure_leaves_nothing(files: SnapshotFiles, tmp_path: Path) -> None:
         files.write(image(6))
     assert plan.fired("snapshot.before_rename") == 1
     assert [path.name for path in (tmp_path / "snapshots").iterdir()] == [f"{5:020}"]
+
+
+def test_one_that_is_wanted_no_more_is_given_up(files: SnapshotFiles, tmp_path: Path) -> None:
+    values = (variable("a", np.ones(3)), variable("b", np.ones(3)))
+    for asked in range(3):
+        answers = iter([True] * asked + [False])
+        with pytest.raises(SnapshotAbandonedError):
+            files.write(image(6, *values), is_wanted=answers.__next__)
+    assert list((tmp_path / "snapshots").iterdir()) == []
 
 
 def test_a_full_disk_is_known_before_anything_is_written(

@@ -13,7 +13,8 @@ from ps_protocol.errors import DeadlineExceededError
 from ps_protocol.fault_points import Action, Fault, FaultPlan, InjectedFaultError, installed
 from ps_protocol.operations import VariableSpec
 from ps_server.snapshot_files import SnapshotFiles
-from ps_server.snapshotter import AtIntervals, SnapshotPolicy, Snapshotter, WhenJournalIsLarge
+from ps_server.snapshot_policies import SinceLast, SnapshotPolicy
+from ps_server.snapshotter import Snapshotter
 from ps_server.state_image import StateImage, VariableImage
 from tests.conftest import Eventually
 
@@ -41,7 +42,6 @@ class FakeTask:
 
 class FakeJournal:
     def __init__(self) -> None:
-        self.size_bytes = 0
         self.calls: list[tuple[str, int]] = []
 
     def start_new_file(self, position: int) -> None:
@@ -55,8 +55,9 @@ class WhenTold:
     def __init__(self) -> None:
         self.is_told = threading.Event()
 
-    def is_due(self, since_last_s: float) -> bool:
-        assert since_last_s >= 0
+    def is_due(self, since: SinceLast) -> bool:
+        assert since.seconds >= 0
+        assert since.records >= 0
         return self.is_told.is_set()
 
 
@@ -197,17 +198,47 @@ def test_a_defect_does_not_end_the_thread(
     assert len([record for record in caplog.records if record.exc_info]) == 2
 
 
+def test_one_that_is_being_written_is_given_up_at_the_end(
+    task: FakeTask, files: SnapshotFiles, eventually: Eventually
+) -> None:
+    policy = WhenTold()
+    policy.is_told.set()
+    task.last_position = 1
+    began, go_on = threading.Event(), threading.Event()
+
+    def take_image(timeout_s: float) -> StateImage:
+        began.set()
+        assert go_on.wait(timeout_s)
+        return task.take_image(timeout_s)
+
+    snapshotter = Snapshotter(take_image, files, task, policy, poll_s=0.001)
+    snapshotter.start()
+    assert began.wait(30)
+    assert not snapshotter.stop(0)
+    go_on.set()
+    assert snapshotter.stop(30)
+    assert files.positions() == []
+
+
 def test_can_be_stopped_before_it_was_started(task: FakeTask, files: SnapshotFiles) -> None:
     assert snapshotter_of(task, files).stop(0)
 
 
-def test_policies() -> None:
-    assert [AtIntervals(60).is_due(s) for s in (0, 59.9, 60, 100)] == [False, False, True, True]
-    journal, variable_bytes = FakeJournal(), 50
-    policy = WhenJournalIsLarge(journal, lambda: variable_bytes, least_bytes=100)
-    for journal.size_bytes, is_due in ((0, False), (100, False), (101, True)):
-        assert policy.is_due(1e9) is is_due
-    variable_bytes = 200
-    assert not policy.is_due(1e9)
-    journal.size_bytes = 201
-    assert policy.is_due(0)
+def test_the_policy_is_told_what_has_happened_since(
+    task: FakeTask, files: SnapshotFiles, eventually: Eventually
+) -> None:
+    class Listening:
+        last: SinceLast | None = None
+
+        def is_due(self, since: SinceLast) -> bool:
+            self.last = since
+            return False
+
+    policy, now_s = Listening(), 100.0
+    snapshotter = Snapshotter(task.take_image, files, task, policy, poll_s=0.001, clock=lambda: now_s)
+    task.last_position = 7
+    with running(snapshotter):
+        eventually(lambda: policy.last == SinceLast(0, 7, 0))
+        snapshotter.snapshot()
+        task.last_position, now_s = 9, 103.0
+        eventually(lambda: policy.last == SinceLast(3, 2, 0))

@@ -33,6 +33,9 @@ class ScriptedService:
             raise self.hello_errors.pop(0)
         return Welcome(self.task, STORE, job_seed=7)
 
+    def status(self, *, timeout_s: float) -> None:
+        """Answers, which is all that is asked."""
+
     def exchange(self, batch: Batch, *, timeout_s: float) -> BatchReply:
         self.batches.append(batch)
         self.threads.append(threading.current_thread().name)

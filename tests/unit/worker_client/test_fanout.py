@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ps_protocol.cluster_spec import TaskId
-from ps_protocol.errors import NotFoundError
+from ps_protocol.errors import FailedPreconditionError, NotFoundError
 from ps_protocol.operations import Batch, BatchReply, Read, Reply, Result, Update, UpdateRule
 from ps_protocol.ps_service import PsService
 from tests.unit.worker_client.fakes import ScriptedService
@@ -92,6 +92,33 @@ def test_an_error_is_raised_when_all_else_is_done(
     with pytest.raises(NotFoundError, match="no v91"):
         fanout.run_all([Routed(task, add(number)) for task, number in zip(tasks, numbers, strict=True)])
     assert sum(len(batch.operations) for service in services for batch in service.batches) == 3
+
+
+def test_a_task_that_takes_nothing_is_told_of_when_the_others_are_done(
+    fanout: Fanout, services: list[ScriptedService]
+) -> None:
+    go_on, under_way = threading.Event(), threading.Event()
+
+    def answer(batch: Batch) -> BatchReply:
+        under_way.set()
+        assert go_on.wait(10)
+        return echo(batch)
+
+    services[0].answer = answer
+    fanout.handle(1).close()
+    outcome = fanout.exchange_all_later([Routed(0, add(0)), Routed(1, add(1))])
+    assert under_way.wait(10)
+    assert not outcome.done()  # the first task still has the caller's array
+    go_on.set()
+    with pytest.raises(FailedPreconditionError, match="closed"):
+        outcome.result(10)
+
+
+def test_if_no_task_takes_anything_that_is_said_at_once(fanout: Fanout, services: list[ScriptedService]) -> None:
+    fanout.handle(0).close()
+    with pytest.raises(FailedPreconditionError, match="closed"):
+        fanout.exchange_all_later([Routed(0, add(0)), Routed(1, add(1))])
+    assert services[1].batches == []
 
 
 def test_nothing_to_do_is_no_exchange(fanout: Fanout, services: list[ScriptedService]) -> None:

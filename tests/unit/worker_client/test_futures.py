@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 
 import pytest
 
@@ -55,6 +55,16 @@ def test_gathered_is_done_only_when_all_are_and_tells_the_first_error() -> None:
 
 def test_gathered_of_nothing_is_done() -> None:
     assert gathered([]).result(0) == []
+
+
+def test_gathered_is_done_also_if_one_of_them_is_cancelled() -> None:
+    futures: list[Future[str]] = [Future(), Future()]
+    outcome = gathered(futures)
+    futures[0].cancel()
+    futures[1].set_result("b")
+    assert outcome.done()
+    with pytest.raises(CancelledError):
+        outcome.result(0)
 
 
 def test_what_may_be_on_its_way_cannot_be_cancelled() -> None:

@@ -67,6 +67,11 @@ class Ps:
             return hello(client, task, timeout_s=timeout_s)
 
         self.service.hello = answered_hello  # type: ignore[method-assign] # this one service can be away
+        self.service.status = self._status  # type: ignore[method-assign] # as above
+
+    def _status(self, *, timeout_s: float) -> None:
+        assert timeout_s > 0
+        self.check()
 
     def check(self) -> None:
         if self.away_from_s <= self.clock.now_s < self.back_at_s:
@@ -405,3 +410,37 @@ def test_an_error_that_no_restart_mends_is_not_looked_into(ps: Ps) -> None:
     with pytest.raises(InvalidArgumentError):
         handle.exchange([ADD])
     assert len(ps.hellos) == said
+
+
+def test_a_ps_that_is_only_busy_keeps_its_connections(ps: Ps) -> None:
+    handle = ps.handle()
+    said = len(ps.hellos)
+
+    def busy(_: Batch) -> BatchReply:
+        raise DeadlineExceededError("did not answer in time")
+
+    ps.service.answer = busy
+    with pytest.raises(DeadlineExceededError, match="gave up after"):
+        handle.exchange([READ])
+    assert len(ps.hellos) == said
+
+
+def test_a_client_that_starts_after_a_ps_has_moved_finds_it() -> None:
+    there = ScriptedService("ps:1")
+    gone = ScriptedService("ps:1")
+    gone.hello_errors = [UnavailableError("connection refused")]
+    handle = PsHandle(
+        cast(PsService, gone),
+        task=TaskId("ps", 1),
+        address="old:1",
+        client=uuid4(),
+        client_task="worker:0",
+        settings=Settings(),
+        locate=lambda _task, _known: ["new:2"],
+        reconnect=lambda _address, _task: cast(PsService, there),
+    )
+    handle.connect(Deadline(WAIT_S))
+    assert handle.address == "new:2"
+    handle.exchange([ADD])
+    assert len(there.batches) == 1
+    handle.close()

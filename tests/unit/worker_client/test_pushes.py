@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import cast
 
 import numpy as np
@@ -96,12 +96,22 @@ def test_a_task_that_fails_takes_only_its_own_back(fanout: FakeFanout, trace: Tr
 
 def test_what_was_not_submitted_is_taken_back(fanout: FakeFanout, trace: Trace) -> None:
     fanout.full = {1}
-    with pytest.raises(ResourceExhaustedError):
-        run_later(fanout, [trace.push(0, "a"), trace.push(1, "b"), trace.push(2, "c")])
+    outcome = run_later(fanout, [trace.push(0, "a"), trace.push(1, "b"), trace.push(2, "c")])
     assert set(fanout.submitted) == {0}
     assert trace.taken_back == ["b", "c"]
-    fanout.submitted[0][1].set_exception(UnavailableError("gone"))
-    assert trace.taken_back == ["b", "c", "a"]
+    assert not outcome.done()  # the arrays of the first one are in use
+    fanout.submitted[0][1].set_result([DONE])
+    with pytest.raises(ResourceExhaustedError):
+        outcome.result(timeout=0)
+    assert trace.taken_back == ["b", "c"]
+
+
+def test_if_nothing_can_be_sent_that_is_said_at_once(fanout: FakeFanout, trace: Trace) -> None:
+    fanout.full = {0}
+    with pytest.raises(ResourceExhaustedError):
+        run_later(fanout, [trace.push(0, "a"), trace.push(1, "b")])
+    assert not fanout.submitted
+    assert trace.taken_back == ["a", "b"]
 
 
 def test_a_push_that_cannot_be_made_takes_back_those_before(trace: Trace) -> None:
@@ -117,6 +127,23 @@ def test_a_push_that_cannot_be_made_takes_back_those_before(trace: Trace) -> Non
     with pytest.raises(MemoryError):
         pushes.prepared([(cast(VariableWire, Variable()), update) for update in updates])
     assert trace.taken_back == ["a", "b"]
+
+
+def test_a_push_on_its_way_cannot_be_cancelled(trace: Trace) -> None:
+    sent: Future[int] = Future()
+    outcome = pushes.after_failure(sent, trace.push(0, "a")[1].roll_back)
+    assert not outcome.cancel()
+    sent.set_result(1)
+    assert outcome.result(timeout=0) == 1
+    assert trace.taken_back == []
+
+
+def test_a_push_that_was_cancelled_below_is_taken_back(trace: Trace) -> None:
+    sent: Future[int] = Future()
+    outcome = pushes.after_failure(sent, trace.push(0, "a")[1].roll_back)
+    sent.cancel()
+    assert isinstance(outcome.exception(timeout=0), CancelledError)
+    assert trace.taken_back == ["a"]
 
 
 def test_whoever_waits_finds_it_taken_back(trace: Trace) -> None:

@@ -1,0 +1,338 @@
+"""One of the two processes of a replicated ps task: a thread that decides what it is, and the guard before its answers.
+
+``decisions`` says what to do, ``register`` what the arbiter grants; here it is carried out. All calls to the arbiter
+are made by the one thread, one after the other, so that what this process says of itself is never older than the answer
+to what it asked before.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+from uuid import UUID
+
+from ps_protocol.errors import ShardscopeError, UnavailableError
+from ps_server.replication.backup_link import BackupLink
+from ps_server.replication.decisions import Decision, View, decide, holds_lease
+from ps_server.replication.follower import Follower
+from ps_server.replication.register import Register, Report, Role, Verdict, Wish
+
+_LOG = logging.getLogger(__name__)
+
+_STEPS_PER_LEASE: Final = 10
+_CALLS_PER_LEASE: Final = 5
+_LONGEST_CALL_S: Final = 1.0
+_HELD_LEASES: Final = 3.0
+_STOP_TIMEOUT_S: Final = 5.0
+_REPORT_EVERY_S: Final = 5.0
+
+
+class ArbiterCalls(Protocol):
+    """``arbiter.ArbiterClient``."""
+
+    def consult(
+        self, report: Report, wish: Wish = Wish.NONE, candidate: UUID | None = None, *, timeout_s: float
+    ) -> Verdict: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Transitions:
+    """What is done when the process changes. All are called by the thread that decides.
+
+    Attributes:
+        begin: Makes the core ready to serve, with the store that was followed, or None for the one that it has.
+        announce: Tells the other tasks that this process is the primary, in an epoch.
+        end: Ends the process, for the reason given; need not return.
+    """
+
+    begin: Callable[[UUID | None], UUID]
+    announce: Callable[[int], None]
+    end: Callable[[str], None]
+
+
+class Replica:
+    """Thread-safe.
+
+    Args:
+        process: This process.
+        task: The ps task, as "ps:0".
+        follower: What it follows with.
+        link: What it replicates with, as the primary.
+        arbiter: Who decides; owned, and used by the thread alone.
+        transitions: Carried out when the role changes.
+        lease_s: Silence after which the other one counts as gone.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        process: UUID,
+        *,
+        task: str,
+        follower: Follower,
+        link: BackupLink,
+        arbiter: ArbiterCalls,
+        transitions: Transitions,
+        lease_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._process = process
+        self._task = task
+        self._follower = follower
+        self._link = link
+        self._arbiter = arbiter
+        self._transitions = transitions
+        self._lease_s = lease_s
+        self._clock = clock
+        # Written by the thread alone; the guard reads plain values.
+        self._is_primary = False
+        self._is_over = False
+        self._epoch = 0
+        self._is_paired = False
+        self._backup: UUID | None = None
+        self._serves_from_s = 0.0
+        self._register: Register | None = None
+        self._register_s = float("-inf")
+        self._was_refused = False
+        self._number = 0
+        self._told = ""
+        self._told_s = float("-inf")
+        self._broken = ""
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="replica", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread; the process must be reachable."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread, and waits for it for a few seconds."""
+        self._ended.set()
+        if self._thread.ident is not None:
+            self._thread.join(_STOP_TIMEOUT_S)
+
+    # -- the guard ----------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Called before a client's call is looked at, and again before it is answered.
+
+        Raises:
+            UnavailableError: This process must not answer now; retryable, here or at the other process.
+        """
+        if not self._is_primary or self._is_over:
+            raise UnavailableError(
+                f"this process is not the primary of {self._task}: it follows, or waits to. Ask the other ps tasks for "
+                f"the address of {self._task}"
+            )
+        if not holds_lease(self._clock(), self._guard_view()):
+            raise UnavailableError(
+                f"its backup, {self._link.name}, has not been heard of ({self._link.obstacle}): nothing is answered "
+                f"until it is, or until the arbiter has let the task go on without it"
+            )
+        if self._clock() < self._serves_from_s:
+            raise UnavailableError(f"the task has just begun, and waits for its backup, {self._link.name}, first")
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether this process serves, or did until it was superseded."""
+        return self._is_primary
+
+    @property
+    def epoch(self) -> int:
+        """Newest epoch that it has a part in."""
+        return self._epoch
+
+    @property
+    def has_backup(self) -> bool:
+        """Whether what is acknowledged is on another process too."""
+        return self._backup is not None
+
+    def broken(self, reason: str) -> None:
+        """Is told that what was followed cannot be used."""
+        self._broken = reason
+
+    # -- deciding -----------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Decides once, and tells the arbiter; returns whether to decide again at once."""
+        if self._broken:
+            self._end(self._broken)
+            return False
+        view = self._view()
+        decision, reason = decide(self._clock(), view)
+        self._tell(reason)
+        match decision:
+            case Decision.BEGIN:
+                self._begin()
+            case Decision.TAKE_OVER:
+                self._take_over()
+            case Decision.ADOPT:
+                self._adopt()
+            case Decision.FOLLOW_AGAIN:
+                self._was_refused = False
+                self._follower.follow_again()
+            case Decision.END:
+                self._end(reason)
+                return False
+            case Decision.ASK_TO_TAKE_OVER:
+                self._follower.stop()
+                verdict = self._consult(Wish.TAKE_OVER)
+                self._was_refused = verdict is not None and not verdict.granted
+                return verdict is not None and verdict.granted
+            case Decision.ASK_TO_GO_ALONE:
+                return self._go_alone()
+            case Decision.ASK_TO_PAIR_UP:
+                return self._pair_up(view.candidate)
+            case Decision.GO_ON:
+                self._consult(Wish.NONE)
+                return False
+        return True
+
+    def _view(self) -> View:
+        follower = self._follower
+        if self._is_primary:
+            candidate = self._link.in_step if self._backup is None else None
+            return self._guard_view(candidate=candidate, is_replaced=self._link.is_replaced)
+        return View(
+            self._process,
+            Role.FOLLOWER if follower.has_state else Role.EMPTY,
+            self._epoch if self._is_paired else follower.epoch,
+            self._lease_s,
+            register=self._register,
+            register_s=self._register_s,
+            heard_s=follower.heard_s,
+            is_paired=self._is_paired,
+            has_stopped=follower.is_stopped,
+            was_refused=self._was_refused,
+        )
+
+    def _guard_view(self, *, candidate: UUID | None = None, is_replaced: bool = False) -> View:
+        return View(
+            self._process,
+            Role.PRIMARY,
+            self._epoch,
+            self._lease_s,
+            register=self._register,
+            heard_s=self._link.heard_s,
+            is_paired=self._is_paired,
+            candidate=candidate,
+            is_replaced=is_replaced,
+        )
+
+    def _run(self) -> None:
+        try:
+            while not self._ended.is_set():
+                try:
+                    again = self.step()
+                    self._link.look_after()
+                except Exception:  # noqa: BLE001 - whatever it was, deciding must go on
+                    _LOG.exception("a decision could not be carried out")
+                    again = False
+                if not again:
+                    self._ended.wait(self._lease_s / _STEPS_PER_LEASE)
+        finally:
+            self._arbiter.close()
+
+    # -- carrying out -------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._follower.stop()
+        if self._follower.has_state:  # it came just now
+            self._follower.follow_again()
+            return
+        assert self._register is not None
+        self._serves_from_s = self._clock() + _HELD_LEASES * self._lease_s
+        self._become_primary(self._register.epoch, None)
+
+    def _take_over(self) -> None:
+        assert self._register is not None
+        self._become_primary(self._register.epoch, self._follower.store)
+
+    def _become_primary(self, epoch: int, store: UUID | None) -> None:
+        store = self._transitions.begin(store)
+        self._epoch, self._is_paired, self._backup = epoch, False, None
+        self._link.start(epoch, store)
+        self._is_primary = True
+        _LOG.warning("is the primary of %s now, in epoch %d", self._task, epoch)
+        self._transitions.announce(epoch)
+
+    def _adopt(self) -> None:
+        register = self._register
+        assert register is not None
+        self._epoch = register.epoch
+        if not self._is_primary:
+            self._is_paired = True
+            self._follower.begin_epoch(register.epoch)
+            return
+        self._backup = register.backup
+        if register.backup is None:
+            self._is_paired = False
+            self._link.go_alone()
+        self._link.begin_epoch(register.epoch)
+
+    def _go_alone(self) -> bool:
+        verdict = self._consult(Wish.GO_ALONE)
+        if verdict is None or not verdict.granted:
+            return False
+        self._epoch += 1
+        self._link.begin_epoch(self._epoch)
+        self._is_paired, self._backup = False, None
+        self._link.go_alone()
+        _LOG.warning("goes on without a backup, in epoch %d: updates are in this process alone", self._epoch)
+        return True
+
+    def _pair_up(self, candidate: UUID | None) -> bool:
+        if candidate is None or not self._link.hold(candidate):
+            return False
+        # From here on the candidate may be granted what it asks for: it must have every update, and the lease counts.
+        self._is_paired = True
+        verdict = self._consult(Wish.PAIR_UP, candidate)
+        if verdict is None:
+            return False
+        if not verdict.granted:
+            self._is_paired = False
+            self._link.go_alone()
+            return False
+        self._epoch, self._backup = self._epoch + 1, candidate
+        self._link.begin_epoch(self._epoch)
+        self._serves_from_s = 0.0
+        _LOG.warning("%s is the backup now, in epoch %d", self._link.name, self._epoch)
+        return True
+
+    def _consult(self, wish: Wish, candidate: UUID | None = None) -> Verdict | None:
+        """Asks the arbiter; None if it has not answered."""
+        self._number += 1
+        view = self._view()
+        report = Report(self._process, self._number, view.role, view.epoch, self._backup)
+        asked_s = self._clock()
+        timeout_s = min(_LONGEST_CALL_S, self._lease_s / _CALLS_PER_LEASE)
+        try:
+            verdict = self._arbiter.consult(report, wish, candidate, timeout_s=timeout_s)
+        except ShardscopeError as error:
+            if wish is not Wish.NONE:
+                self._tell(f"the arbiter does not answer: {error.message}")
+            return None
+        if wish is not Wish.NONE and not verdict.granted:
+            self._tell(f"the arbiter has refused: {verdict.reason}")
+        self._register, self._register_s = verdict.register, asked_s
+        if not self._is_primary:
+            self._follower.expect(None if verdict.register is None else verdict.register.primary)
+        return verdict
+
+    def _end(self, reason: str) -> None:
+        self._is_over = True
+        self._ended.set()
+        self._transitions.end(reason)
+
+    def _tell(self, what: str) -> None:
+        """Writes to the log, the same thing only now and then."""
+        now_s = self._clock()
+        if what and (what[:40] != self._told[:40] or now_s - self._told_s > _REPORT_EVERY_S):
+            self._told, self._told_s = what, now_s
+            _LOG.warning("%s: %s", self._task, what)

@@ -1,0 +1,153 @@
+"""Puts the parts of a replicated ps task's process together around its core."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID, uuid4
+
+import grpc
+import structlog
+
+from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec
+from ps_protocol.task_id import TaskId
+from ps_server.commit_log import CommitLog
+from ps_server.parameter_server import ParameterServer
+from ps_server.replication.arbiter import Arbiter, ArbiterClient, arbiter_of
+from ps_server.replication.backup_link import BackupLink, Place
+from ps_server.replication.follower import Follower
+from ps_server.replication.replica import Replica, Transitions
+from ps_server.replication.servicer import ReplicationServicer
+
+EXIT_SUPERSEDED: Final = 5
+"""The process has ended itself, since the task goes on without it; started again, it becomes the backup."""
+
+EXIT_NOT_SAFE: Final = 4
+
+_LAST_RECORDS_S: Final = 1.0
+"""Time for records that nobody waits for, such as that a client has left."""
+
+_LOG = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicationSettings:
+    """Which process of a pair this is.
+
+    Attributes:
+        cluster_spec: The cluster, with its backups.
+        task_index: The ps task.
+        is_second: Whether this is the process at the address of the backup.
+        lease_s: Silence after which the other process counts as gone, in seconds.
+    """
+
+    cluster_spec: ClusterSpec
+    task_index: int
+    is_second: bool
+    lease_s: float
+
+    @property
+    def other(self) -> Place:
+        """The other process of the task."""
+        job = PS_JOB if self.is_second else BACKUP_JOB
+        return Place(str(TaskId(job, self.task_index)), self.cluster_spec.task_address(job, self.task_index))
+
+    @property
+    def judged(self) -> list[str]:
+        """The ps tasks whose arbiter this process is."""
+        spec = self.cluster_spec
+        if self.is_second or BACKUP_JOB not in spec.jobs:
+            return []
+        return [
+            str(TaskId(PS_JOB, index))
+            for index in spec.task_indices(BACKUP_JOB)
+            if arbiter_of(index) == self.task_index
+        ]
+
+
+class ReplicatedTask:
+    """A process of a replicated ps task. Started once, ended once.
+
+    Args:
+        core: Durable, empty and not started; it is guarded from here on.
+        settings: Which process this is.
+        announce: Tells the other tasks that this process is the primary, in an epoch; called by another thread.
+        end: Ends the process at once; given the reason and the exit code.
+    """
+
+    def __init__(
+        self,
+        core: ParameterServer,
+        settings: ReplicationSettings,
+        announce: Callable[[int], None],
+        end: Callable[[str, int], None] | None = None,
+    ):
+        if core.durability is None:
+            raise ValueError("a replicated task needs a core that keeps records")
+        self._core = core
+        self._durability = core.durability
+        self._end = _end_at_once if end is None else end
+        self._log: CommitLog | None = None
+        process = uuid4()
+        arbiter = settings.cluster_spec.task_address(PS_JOB, arbiter_of(settings.task_index))
+
+        def broken(reason: str) -> None:
+            self.replica.broken(reason)
+
+        self.follower = Follower(core.durability, task=core.task, process=process, on_broken=broken)
+        self._link = BackupLink(
+            settings.other,
+            task=core.task,
+            process=process,
+            take_image=core.durability.take_image,
+            lease_s=settings.lease_s,
+        )
+        self.replica = Replica(
+            process,
+            task=core.task,
+            follower=self.follower,
+            link=self._link,
+            arbiter=ArbiterClient(arbiter, task=core.task, is_second=settings.is_second),
+            transitions=Transitions(self._begin, announce, lambda reason: self._end(reason, EXIT_SUPERSEDED)),
+            lease_s=settings.lease_s,
+        )
+        self._servicer = ReplicationServicer(self.follower, Arbiter(settings.judged))
+        core.may_answer = self.replica.check
+
+    def add_to(self, server: grpc.Server) -> None:
+        """Has a server offer the service that the other processes need."""
+        self._servicer.add_to(server)
+
+    def start(self) -> None:
+        """Begins to find out what this process is; it must be reachable."""
+        self.replica.start()
+
+    def stop_following(self) -> None:
+        """Ends the part of a follower, so that its primary hears of it at once and not by its silence."""
+        if not self.replica.is_primary:
+            self.replica.stop()
+            self.follower.stop()
+
+    def close(self) -> None:
+        """Ends. What was acknowledged is on the backup, if there is one; the rest is not waited for long."""
+        self.replica.stop()
+        if self._log is not None and not self._log.close(_LAST_RECORDS_S):
+            self._link.close()
+
+    def _begin(self, store: UUID | None) -> UUID:
+        if store is not None:
+            self._core.store_incarnation = store
+        self._log = CommitLog(
+            [self._link],
+            last_position=self._durability.replayed_position,
+            on_fatal=lambda error: self._end(f"updates can no longer be replicated: {error}", EXIT_NOT_SAFE),
+        )
+        self._durability.start(self._log)
+        return self._core.store_incarnation
+
+
+def _end_at_once(reason: str, exit_code: int) -> None:
+    _LOG.critical("ending at once", reason=reason)
+    os._exit(exit_code)

@@ -1,0 +1,88 @@
+"""When a snapshot is due. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+LEAST_JOURNAL_BYTES: Final = 256 * 1024**2
+"""A journal that is smaller than this is not worth a snapshot, however little the variables take."""
+
+MOST_RECORDS: Final = 50_000
+"""What takes about five seconds to carry out again."""
+
+_PAUSES: Final = 20.0
+
+
+class SizedJournal(Protocol):
+    """What a policy needs of ``Journal``."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes on disk."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SinceLast:
+    """What has happened since the last snapshot was tried, or since the start.
+
+    Attributes:
+        seconds: The time that has passed.
+        records: Changes that the last snapshot on disk does not have.
+        took_s: How long the last one took; 0 if none was taken.
+    """
+
+    seconds: float
+    records: int
+    took_s: float
+
+
+class SnapshotPolicy(Protocol):
+    """Says when a snapshot is due."""
+
+    def is_due(self, since: SinceLast) -> bool:
+        """Whether one should be taken."""
+        ...
+
+
+class AtIntervals:
+    """A snapshot every so many seconds."""
+
+    def __init__(self, interval_s: float):
+        self._interval_s = interval_s
+
+    def is_due(self, since: SinceLast) -> bool:
+        return since.seconds >= self._interval_s
+
+
+class WhenJournalIsLong:
+    """A snapshot when the journal takes more than the variables do, or carrying it out again would take long.
+
+    So disk and recovery are bounded. For the second reason snapshots take at most a twentieth of the time.
+
+    Args:
+        journal: The journal.
+        variable_bytes: Returns what the variables take.
+        least_bytes: Size up to which a journal is left alone.
+        records: Changes that may be carried out again at a start.
+    """
+
+    def __init__(
+        self,
+        journal: SizedJournal,
+        variable_bytes: Callable[[], int],
+        *,
+        least_bytes: int = LEAST_JOURNAL_BYTES,
+        records: int = MOST_RECORDS,
+    ):
+        self._journal = journal
+        self._variable_bytes = variable_bytes
+        self._least_bytes = least_bytes
+        self._records = records
+
+    def is_due(self, since: SinceLast) -> bool:
+        if since.records > self._records and since.seconds >= _PAUSES * since.took_s:
+            return True
+        return self._journal.size_bytes > max(self._least_bytes, self._variable_bytes())

@@ -1,0 +1,57 @@
+"""How much of what a soak does, and how it is told."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SoakSettings:
+    """How much of what.
+
+    Attributes:
+        seed: Decides everything but the timing.
+        kills: How often a ps is killed.
+        updates: How many updates the workers send at least, together.
+        durability: Of the ps tasks.
+        num_ps: How many there are.
+        num_workers: How many workers send.
+        transport: How they send.
+        worker_kills: How often a worker is killed; what it had sent is then in doubt.
+        drop_every: A ps drops about one reply in so many; 0 for none.
+        timeout_s: Bound on the whole run.
+    """
+
+    seed: int
+    kills: int = 10
+    updates: int = 20_000
+    durability: str = "journal"
+    num_ps: int = 3
+    num_workers: int = 4
+    transport: str = "auto"
+    worker_kills: int = 0
+    drop_every: int = 300
+    timeout_s: float = 600.0
+
+
+def parse_settings(arguments: list[str]) -> SoakSettings:
+    """Reads the command line; without ``--seed`` draws one."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos.soak", description="Kills ps tasks under load and compares the sums."
+    )
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31))
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--updates", type=int, default=20_000)
+    parser.add_argument("--durability", choices=("none", "snapshot", "journal"), default="journal")
+    parser.add_argument("--ps", dest="num_ps", type=int, default=3)
+    parser.add_argument("--workers", dest="num_workers", type=int, default=4)
+    parser.add_argument("--transport", default="auto")
+    parser.add_argument("--kill-workers", dest="worker_kills", type=int, default=0, help="how often to kill one")
+    parser.add_argument("--drop-every", type=int, default=300, help="replies, of which one is dropped; 0 for none")
+    parser.add_argument("--timeout", dest="timeout_s", type=float, default=600.0, help="seconds for the whole run")
+    settings = SoakSettings(**vars(parser.parse_args(arguments)))
+    if settings.kills and settings.durability != "journal":
+        parser.error("acknowledged updates outlive SIGKILL with --durability journal only; use that, or --kills 0")
+    return settings

@@ -1,0 +1,74 @@
+"""Variables, and batches of any operations on them, for the tests of state that survives its process."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import strategies as st
+
+from ps_protocol.initializer_spec import InitializerSpec, Value
+from ps_protocol.operations import (
+    CountUpTo,
+    Declare,
+    Describe,
+    Initialize,
+    Operation,
+    Read,
+    Scatter,
+    ScatterRule,
+    Update,
+    UpdateRule,
+    VariableSpec,
+    mutates,
+)
+
+SPECS = {
+    spec.name: spec
+    for spec in (
+        VariableSpec("count", np.dtype("int64"), ()),
+        VariableSpec("row", np.dtype("float64"), (3,)),
+        VariableSpec("table", np.dtype("int32"), (4, 2)),
+        VariableSpec("large", np.dtype("int64"), (9_000,)),  # beyond what goes into the journal's database
+    )
+}
+
+
+def multiple(spec: VariableSpec, number: int) -> npt.NDArray[Any]:
+    size = int(np.prod(spec.shape, dtype=np.int64))
+    return (number * (1 + np.arange(size))).reshape(spec.shape).astype(spec.dtype)
+
+
+@st.composite
+def some_operations(draw: st.DrawFn) -> tuple[Operation, ...]:
+    spec = SPECS[draw(st.sampled_from(sorted(SPECS)))]
+    number = draw(st.integers(-3, 9))
+    initial = InitializerSpec(Value(multiple(spec, number)))
+    otherwise = VariableSpec(spec.name, spec.dtype, (*spec.shape, 2))
+    kinds: dict[str, Operation] = {
+        "add": Update(spec.name, UpdateRule.ASSIGN_ADD, multiple(spec, number)),
+        "add scalar": Update(spec.name, UpdateRule.ASSIGN_ADD, np.array(number, spec.dtype)),
+        "assign": Update(spec.name, UpdateRule.ASSIGN, multiple(spec, number)),
+        "declare": Declare(spec),
+        "declare with a value": Declare(spec, initial),
+        "declare otherwise": Declare(otherwise),
+        "initialize": Initialize(spec.name, initial),
+        "overwrite": Initialize(spec.name, initial, overwrite=True),
+        "read": Read(spec.name),
+        "describe": Describe(spec.name),
+        "count up": CountUpTo("count", 4),
+    }
+    if spec.shape:
+        rows = np.array(draw(st.lists(st.integers(0, spec.shape[0] - (number < 9)), min_size=1, max_size=3)))
+        updates = np.stack([multiple(spec, number)[0]] * len(rows)).astype(spec.dtype)
+        kinds["scatter"] = Scatter(spec.name, ScatterRule.ADD, rows, updates)
+        kinds["scatter update"] = Scatter(spec.name, ScatterRule.UPDATE, rows, updates)
+    kind = draw(st.sampled_from(sorted(kinds)))
+    return (Declare(spec), kinds[kind]) if kind == "declare otherwise" else (kinds[kind],)
+
+
+OPERATIONS = (
+    st.lists(some_operations(), min_size=1, max_size=4).map(lambda each: tuple(itertools.chain(*each))).filter(mutates)
+)

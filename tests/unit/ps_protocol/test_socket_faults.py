@@ -1,0 +1,38 @@
+"""What a test may do to a frame that is about to be sent."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from ps_protocol.fault_points import Action, Fault, FaultPlan, InjectedFaultError, installed
+from ps_protocol.socket_faults import before_send
+from ps_protocol.socket_stream import Part, SocketStream
+
+FRAME: list[Part] = [b"abc", memoryview(b"defgh"), b""]
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[SocketStream, socket.socket]]:
+    near, far = socket.socketpair()
+    with near, far:
+        far.setblocking(False)
+        yield SocketStream(near), far
+
+
+def test_without_a_plan_nothing_is_sent_or_raised(ends: tuple[SocketStream, socket.socket]) -> None:
+    stream, far = ends
+    before_send("reply.send", stream, FRAME, 8)
+    with pytest.raises(BlockingIOError):
+        far.recv(16)
+
+
+@pytest.mark.parametrize(("action", "sent"), [(Action.DROP, b""), (Action.CUT, b"abcd")])
+def test_a_frame_is_lost_or_cut(ends: tuple[SocketStream, socket.socket], action: Action, sent: bytes) -> None:
+    stream, far = ends
+    with installed(FaultPlan((Fault("reply.send", action),))), pytest.raises(InjectedFaultError, match=action):
+        before_send("reply.send", stream, FRAME, 8)
+    stream.close()
+    assert far.recv(16) == sent

@@ -1,0 +1,236 @@
+"""A primary and its follower over a real connection: the image, the records, who is waited for, and who is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from uuid import UUID, uuid4
+
+import grpc
+import numpy as np
+import pytest
+
+from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.errors import DeadlineExceededError, FailedPreconditionError
+from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.operations import Batch, BatchReply, Declare, Operation, Read, Result, Update, UpdateRule, VariableSpec
+from ps_protocol.v1 import replication_pb2
+from ps_server.commit_log import CommitLog
+from ps_server.durability import Durability
+from ps_server.parameter_server import ParameterServer
+from ps_server.replication.arbiter import Arbiter
+from ps_server.replication.backup_link import BackupLink, Place
+from ps_server.replication.follower import Follower, FollowStream
+from ps_server.replication.servicer import ReplicationServicer
+from tests.conftest import Eventually
+
+TIMEOUT_S = 20.0
+AT_ONCE_S = 0.05
+LEASE_S = 1.0
+CLUSTER = ClusterSpec({"ps": ["ps0.example:1", "ps1.example:1"]})
+SPEC = VariableSpec("weights", np.dtype(np.float32), (300, 100))
+"""Larger than what goes in one frame."""
+
+CLIENT = UUID(int=1)
+
+
+class Side:
+    """One process of a pair, without the process."""
+
+    def __init__(self) -> None:
+        self.process = uuid4()
+        self.core = ParameterServer(cluster_spec=CLUSTER, task_index=0, durable=True)
+        assert self.core.durability is not None
+        self.durability: Durability = self.core.durability
+        self.broken: list[str] = []
+        self.follower = Follower(self.durability, task="ps:0", process=self.process, on_broken=self.broken.append)
+        self.sequence = 0
+
+    def send(self, *operations: Operation, timeout_s: float = TIMEOUT_S) -> BatchReply:
+        batch = Batch(CLIENT, self.core.store_incarnation, 0, operations)
+        if batch.mutates:
+            self.sequence += 1
+            batch = Batch(CLIENT, self.core.store_incarnation, self.sequence, operations)
+        return self.core.exchange(batch, timeout_s=timeout_s)
+
+    def add(self, value: float, *, timeout_s: float = TIMEOUT_S) -> None:
+        update = np.full(SPEC.shape, value, np.float32)
+        self.send(Update("weights", UpdateRule.ASSIGN_ADD, update), timeout_s=timeout_s)
+
+
+class Pair:
+    """A primary with a client that has declared a variable, and whoever follows it."""
+
+    def __init__(self, resources: ExitStack):
+        self._resources = resources
+        self._address = ""
+        self.primary = Side()
+        self.backup = Side()
+        self._server = self._serve(self.backup)
+        primary = self.primary
+        self.link = BackupLink(
+            Place("backup:0", self._address),
+            task="ps:0",
+            process=primary.process,
+            take_image=primary.durability.take_image,
+            lease_s=LEASE_S,
+        )
+        self.log = CommitLog([self.link], on_fatal=lambda error: pytest.fail(str(error)))
+        resources.callback(self.link.close)
+        resources.callback(self.log.close, TIMEOUT_S)
+        resources.callback(self.link.go_alone)
+        primary.durability.start(self.log)
+        primary.core.hello(CLIENT, "worker:0", timeout_s=TIMEOUT_S)
+        primary.send(Declare(SPEC, InitializerSpec(Constant(1.0))))
+        primary.add(1.0)
+
+    def start(self) -> None:
+        self.link.start(1, self.primary.core.store_incarnation)
+
+    def replace_backup(self) -> None:
+        """Another process comes up where the backup was."""
+        self.stop_backup()
+        self.backup = Side()
+        self._server = self._serve(self.backup)
+
+    def bring_back(self) -> None:
+        """The same one is reachable again."""
+        self._server = self._serve(self.backup)
+
+    def stop_backup(self) -> None:
+        self._server.stop(None).wait(TIMEOUT_S)
+
+    def promoted(self) -> Side:
+        """The backup as it would serve."""
+        self.backup.follower.stop()
+        log = CommitLog(
+            [], last_position=self.backup.durability.replayed_position, on_fatal=lambda error: pytest.fail(str(error))
+        )
+        self.backup.core.store_incarnation = self.backup.follower.store
+        self.backup.durability.start(log)
+        return self.backup
+
+    def _serve(self, side: Side) -> grpc.Server:
+        executor = ThreadPoolExecutor(4)
+        server = grpc.server(executor, options=[("grpc.so_reuseport", 0)])
+        ReplicationServicer(side.follower, Arbiter([])).add_to(server)
+        port = server.add_insecure_port(self._address or "127.0.0.1:0")
+        self._address = f"127.0.0.1:{port}"
+        server.start()
+        self._resources.callback(executor.shutdown)
+        self._resources.callback(lambda: server.stop(None).wait(TIMEOUT_S))
+        return server
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with ExitStack() as resources:
+        yield Pair(resources)
+
+
+@pytest.fixture
+def in_step(pair: Pair, eventually: Eventually) -> Pair:
+    pair.start()
+    eventually(lambda: pair.link.in_step, message="the backup is in step")
+    return pair
+
+
+def value_of(side: Side) -> float:
+    [reply] = side.send(Read("weights")).replies
+    assert isinstance(reply, Result)
+    assert reply.tensor is not None
+    assert (reply.tensor == reply.tensor.flat[0]).all()
+    return float(reply.tensor.flat[0])
+
+
+def test_alone_a_primary_waits_for_nobody(pair: Pair) -> None:
+    pair.stop_backup()
+    pair.start()
+    pair.primary.add(1.0, timeout_s=TIMEOUT_S)
+    assert value_of(pair.primary) == 3.0
+
+
+def test_a_follower_has_the_state_and_every_acknowledged_update(in_step: Pair) -> None:
+    for _ in range(20):
+        in_step.primary.add(1.0)
+    position = in_step.log.committed_position
+    assert in_step.backup.durability.replayed_position >= position
+
+    backup = in_step.promoted()
+    assert value_of(backup) == 22.0
+    # What was acknowledged is answered again, and not applied again: the client may have lost the answer.
+    backup.sequence = in_step.primary.sequence - 1
+    backup.add(1.0)
+    assert value_of(backup) == 22.0
+    backup.add(1.0)
+    assert value_of(backup) == 23.0
+
+
+def test_an_update_waits_for_a_backup_that_is_held(in_step: Pair, eventually: Eventually) -> None:
+    follower = in_step.link.in_step
+    assert follower == in_step.backup.process
+    assert in_step.link.hold(follower)
+    in_step.stop_backup()
+    with pytest.raises(DeadlineExceededError, match="backup:0"):
+        in_step.primary.add(1.0, timeout_s=AT_ONCE_S)
+    eventually(lambda: "does not answer" in in_step.log.obstacle, message="it can be seen what is waited for")
+
+    in_step.bring_back()  # the same process: it goes on with the next record, without an image
+    in_step.log.wait_committed(in_step.log.last_position, TIMEOUT_S)
+    assert value_of(in_step.promoted()) == 3.0
+
+
+def test_an_update_goes_on_when_the_backup_is_let_go_of(in_step: Pair) -> None:
+    assert in_step.link.hold(in_step.backup.process)
+    in_step.stop_backup()
+    with pytest.raises(DeadlineExceededError):
+        in_step.primary.add(1.0, timeout_s=AT_ONCE_S)
+    in_step.link.go_alone()
+    in_step.log.wait_committed(in_step.log.last_position, TIMEOUT_S)
+
+
+def test_another_process_in_the_place_of_the_backup_is_not_the_backup(in_step: Pair, eventually: Eventually) -> None:
+    assert in_step.link.hold(in_step.backup.process)
+    in_step.replace_backup()
+    eventually(lambda: in_step.link.is_replaced, message="the primary has noticed")
+    with pytest.raises(DeadlineExceededError):
+        in_step.primary.add(1.0, timeout_s=AT_ONCE_S)
+
+    in_step.link.go_alone()
+    eventually(lambda: in_step.link.in_step == in_step.backup.process, message="the new one is brought into step")
+    in_step.primary.add(1.0)
+    assert value_of(in_step.promoted()) == 4.0
+
+
+def test_a_follower_that_has_stopped_acknowledges_nothing(in_step: Pair) -> None:
+    """So its primary, which may have been replaced without knowing it, cannot either."""
+    assert in_step.link.hold(in_step.backup.process)
+    in_step.backup.follower.stop()
+    heard_s = in_step.link.heard_s
+    with pytest.raises(DeadlineExceededError):
+        in_step.primary.add(1.0, timeout_s=LEASE_S)
+    assert in_step.link.heard_s <= max(heard_s, in_step.backup.follower.heard_s)
+    assert value_of(in_step.promoted()) == 2.0
+
+
+def test_a_follower_refuses_an_older_epoch_and_another_primary(in_step: Pair) -> None:
+    follower = in_step.backup.follower
+    follower.begin_epoch(5)
+
+    def attach(epoch: int, process: UUID, task: str = "ps:0") -> None:
+        frame = replication_pb2.FollowFrame()
+        frame.attachment.task, frame.attachment.epoch = task, epoch
+        frame.attachment.process = process.bytes
+        frame.attachment.store_incarnation = in_step.primary.core.store_incarnation.bytes
+        FollowStream(follower).feed(frame.SerializeToString())
+
+    refused: list[tuple[str, Callable[[], None]]] = [
+        ("epoch 4 is over", lambda: attach(4, in_step.primary.process)),
+        ("another primary", lambda: attach(6, uuid4())),
+        ("not of ps:1", lambda: attach(6, in_step.primary.process, task="ps:1")),
+    ]
+    for reason, call in refused:
+        with pytest.raises(FailedPreconditionError, match=reason):
+            call()
+    attach(6, in_step.primary.process)

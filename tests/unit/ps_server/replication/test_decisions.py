@@ -1,0 +1,109 @@
+"""What a process decides: every case of the function, and that a primary has stopped before its backup may ask."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from ps_server.replication.decisions import PRIMARY_PART, Decision, View, decide, holds_lease
+from ps_server.replication.register import Register, Role
+
+ME, OTHER, THIRD = (UUID(int=number) for number in (1, 2, 3))
+LEASE_S = 10.0
+NOW_S = 100.0
+
+EMPTY = View(ME, Role.EMPTY, 0, LEASE_S)
+UNPAIRED = View(ME, Role.FOLLOWER, 1, LEASE_S, Register(1, OTHER), register_s=NOW_S, heard_s=NOW_S)
+BACKUP = View(ME, Role.FOLLOWER, 2, LEASE_S, Register(2, OTHER, ME), register_s=NOW_S, heard_s=NOW_S, is_paired=True)
+ALONE = View(ME, Role.PRIMARY, 2, LEASE_S, Register(2, ME))
+PAIRED = View(ME, Role.PRIMARY, 2, LEASE_S, Register(2, ME, OTHER), heard_s=NOW_S, is_paired=True)
+SILENT_S = NOW_S - LEASE_S - 0.1
+"""When one was heard last who is silent now."""
+
+STOPPED = replace(BACKUP, heard_s=SILENT_S, has_stopped=True)
+
+
+@pytest.mark.parametrize(
+    ("view", "decision"),
+    [
+        (EMPTY, Decision.GO_ON),
+        (replace(EMPTY, register=Register(1, OTHER)), Decision.GO_ON),
+        (replace(EMPTY, register=Register(1, ME)), Decision.BEGIN),
+        (UNPAIRED, Decision.GO_ON),
+        (replace(UNPAIRED, register=Register(2, OTHER, ME)), Decision.ADOPT),
+        # Silent, but the arbiter's last word is older than the silence: it may be the backup by now.
+        (replace(UNPAIRED, heard_s=SILENT_S, register_s=SILENT_S), Decision.GO_ON),
+        (replace(UNPAIRED, heard_s=SILENT_S, register=None), Decision.GO_ON),
+        (replace(UNPAIRED, heard_s=SILENT_S), Decision.END),
+        (BACKUP, Decision.GO_ON),
+        (replace(BACKUP, register=None), Decision.GO_ON),
+        (replace(BACKUP, register=Register(3, OTHER)), Decision.END),
+        (replace(BACKUP, register=Register(4, OTHER, THIRD)), Decision.END),
+        (replace(BACKUP, heard_s=SILENT_S), Decision.ASK_TO_TAKE_OVER),
+        (replace(BACKUP, heard_s=SILENT_S, register=None), Decision.ASK_TO_TAKE_OVER),
+        (STOPPED, Decision.ASK_TO_TAKE_OVER),
+        (replace(STOPPED, was_refused=True), Decision.FOLLOW_AGAIN),
+        (replace(STOPPED, register=Register(3, ME)), Decision.TAKE_OVER),
+        # It was granted by a call whose answer was lost: it has to stop first, and to wait for a whole lease.
+        (replace(BACKUP, register=Register(3, ME)), Decision.ASK_TO_TAKE_OVER),
+        (replace(BACKUP, heard_s=SILENT_S, register=Register(3, ME)), Decision.ASK_TO_TAKE_OVER),
+        (replace(BACKUP, has_stopped=True, register=Register(3, ME)), Decision.ASK_TO_TAKE_OVER),
+        (ALONE, Decision.GO_ON),
+        (replace(ALONE, register=None), Decision.GO_ON),
+        (replace(ALONE, register=Register(3, OTHER)), Decision.END),
+        (replace(ALONE, register=Register(3, ME, OTHER)), Decision.ADOPT),
+        (replace(ALONE, candidate=OTHER), Decision.ASK_TO_PAIR_UP),
+        (replace(ALONE, candidate=OTHER, register=None), Decision.GO_ON),
+        # It has asked and had no answer: it may have a backup, and asks until it knows.
+        (replace(PAIRED, candidate=OTHER, heard_s=SILENT_S, register=None), Decision.ASK_TO_PAIR_UP),
+        (PAIRED, Decision.GO_ON),
+        (replace(PAIRED, heard_s=SILENT_S), Decision.ASK_TO_GO_ALONE),
+        (replace(PAIRED, is_replaced=True), Decision.ASK_TO_GO_ALONE),
+        (replace(PAIRED, register=Register(3, OTHER)), Decision.END),
+        (replace(PAIRED, register=Register(3, ME)), Decision.ADOPT),
+    ],
+)
+def test_each_case(view: View, decision: Decision) -> None:
+    assert decide(NOW_S, view)[0] is decision
+
+
+def test_every_view_has_a_decision_and_an_end_has_a_reason() -> None:
+    registers = [None, *(Register(epoch, *both) for epoch in (1, 2, 3) for both in ((ME,), (OTHER, ME), (ME, OTHER)))]
+    for role, register, register_s, heard_s, flags, candidate in itertools.product(
+        Role,
+        registers,
+        (SILENT_S, NOW_S),
+        (SILENT_S, NOW_S),
+        itertools.product((False, True), repeat=4),
+        (None, OTHER),
+    ):
+        is_paired, has_stopped, was_refused, is_replaced = flags
+        known = View(ME, role, 2, LEASE_S, register, register_s, heard_s, is_paired, has_stopped, was_refused)
+        view = replace(known, candidate=candidate, is_replaced=is_replaced)
+        decision, reason = decide(NOW_S, view)
+        if decision is Decision.END:
+            assert reason
+        if decision is Decision.TAKE_OVER:
+            # Only as the one that was granted it, in silence for a whole lease, and having stopped.
+            assert register is not None
+            assert (register.primary, role, heard_s, view.has_stopped) == (ME, Role.FOLLOWER, SILENT_S, True)
+
+
+@pytest.mark.parametrize("lease_s", [0.1, 1.0, 10.0, 86_400.0])
+def test_a_primary_has_stopped_before_its_backup_may_ask(lease_s: float) -> None:
+    """The token was sent at 0, and heard at once: the worst case, since the backup counts from when it was heard."""
+    primary = replace(PAIRED, lease_s=lease_s, heard_s=0.0)
+    backup = replace(BACKUP, lease_s=lease_s, heard_s=0.0)
+    last_answer_s = lease_s * PRIMARY_PART
+    assert holds_lease(last_answer_s, primary)
+    for now_s in (last_answer_s * 1.001, lease_s, lease_s * 1.001, lease_s * 2):
+        assert not holds_lease(now_s, primary)
+    for now_s in (0.0, last_answer_s, last_answer_s * 1.001, lease_s):
+        assert decide(now_s, backup)[0] is Decision.GO_ON
+
+
+def test_one_that_is_alone_needs_no_lease() -> None:
+    assert holds_lease(1e9, ALONE)

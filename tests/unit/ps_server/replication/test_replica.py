@@ -1,0 +1,102 @@
+"""The guard before a replicated task's answers."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import numpy as np
+import pytest
+
+from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.errors import UnavailableError
+from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.operations import Batch, Declare, Read, Result, Update, UpdateRule, VariableSpec
+from ps_server.commit_log import CommitLog
+from ps_server.parameter_server import ParameterServer
+from ps_server.replication.replicated_task import ReplicatedTask, ReplicationSettings
+
+TIMEOUT_S = 20.0
+CLIENT = UUID(int=1)
+SPEC = VariableSpec("w", np.dtype(np.float32), (2,))
+CLUSTER = ClusterSpec(
+    {"ps": ["127.0.0.1:1", "127.0.0.1:2"], "backup": ["127.0.0.1:3", "127.0.0.1:4"]},
+)
+
+
+class Lease:
+    """A guard that a test takes the lease from."""
+
+    def __init__(self) -> None:
+        self.answers_left = 1_000
+
+    def check(self) -> None:
+        self.answers_left -= 1
+        if self.answers_left < 0:
+            raise UnavailableError("the lease has run out")
+
+
+def served_core() -> tuple[ParameterServer, Lease]:
+    core = ParameterServer(cluster_spec=CLUSTER, task_index=0, durable=True)
+    assert core.durability is not None
+    core.durability.start(CommitLog([], on_fatal=lambda error: pytest.fail(str(error))))
+    lease = Lease()
+    core.may_answer = lease.check
+    core.hello(CLIENT, "worker:0", timeout_s=TIMEOUT_S)
+    core.exchange(
+        Batch(CLIENT, core.store_incarnation, 1, (Declare(SPEC, InitializerSpec(Constant(0.0))),)), timeout_s=TIMEOUT_S
+    )
+    return core, lease
+
+
+def test_an_update_is_not_acknowledged_when_the_lease_runs_out_on_the_way() -> None:
+    core, lease = served_core()
+    update = Batch(CLIENT, core.store_incarnation, 2, (Update("w", UpdateRule.ASSIGN_ADD, np.ones(2, np.float32)),))
+    lease.answers_left = 1  # it is let in, and applied
+    with pytest.raises(UnavailableError):
+        core.exchange(update, timeout_s=TIMEOUT_S)
+
+    lease.answers_left = 1_000  # asked again, it is answered from the ledger
+    core.exchange(update, timeout_s=TIMEOUT_S)
+    [read] = core.exchange(Batch(CLIENT, core.store_incarnation, 0, (Read("w"),)), timeout_s=TIMEOUT_S).replies
+    assert isinstance(read, Result)
+    np.testing.assert_array_equal(read.tensor, [1.0, 1.0])
+
+
+def test_nothing_is_read_without_the_lease() -> None:
+    core, lease = served_core()
+    read = Batch(CLIENT, core.store_incarnation, 0, (Read("w"),))
+    for answers_left in (0, 1):
+        lease.answers_left = answers_left
+        with pytest.raises(UnavailableError):
+            core.exchange(read, timeout_s=TIMEOUT_S)
+    lease.answers_left = 0
+    with pytest.raises(UnavailableError):
+        core.hello(uuid4(), "worker:1", timeout_s=TIMEOUT_S)
+    with pytest.raises(UnavailableError):
+        core.place([], timeout_s=TIMEOUT_S)
+    with pytest.raises(UnavailableError):
+        core.list_placements(timeout_s=TIMEOUT_S)
+
+
+def test_a_process_that_is_not_the_primary_answers_no_client() -> None:
+    core = ParameterServer(cluster_spec=CLUSTER, task_index=1, durable=True)
+    task = ReplicatedTask(
+        core,
+        ReplicationSettings(CLUSTER, 1, True, 1.0),
+        announce=lambda epoch: pytest.fail(f"it has announced epoch {epoch}"),
+        end=lambda reason, _code: pytest.fail(reason),
+    )
+    try:
+        with pytest.raises(UnavailableError, match="not the primary of ps:1"):
+            core.hello(CLIENT, "worker:0", timeout_s=TIMEOUT_S)
+    finally:
+        task.close()
+
+
+@pytest.mark.parametrize(
+    ("task_index", "is_second", "judged"),
+    [(0, False, ["ps:1", "ps:2"]), (1, False, ["ps:0"]), (2, False, []), (0, True, []), (1, True, [])],
+)
+def test_each_task_has_an_arbiter_that_is_not_of_its_pair(task_index: int, is_second: bool, judged: list[str]) -> None:
+    cluster = ClusterSpec({job: [f"{job}:{port}" for port in (1, 2, 3)] for job in ("ps", "backup")})
+    assert ReplicationSettings(cluster, task_index, is_second, 1.0).judged == judged

@@ -1,0 +1,65 @@
+"""What was cut into frames is put together again, and what is no stream is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from ps_protocol.chunk_frames import data_frame
+from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.v1 import records_pb2, replication_pb2
+from ps_server.replication.stream_frames import FrameJoiner, frames_of
+
+TOKEN = replication_pb2.FollowFrame(token=7).SerializeToString()
+
+
+def message(position: int = 1) -> replication_pb2.FollowFrame:
+    return replication_pb2.FollowFrame(record=records_pb2.Record(position=position))
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 64 * 1024, 64 * 1024 + 1, 3_000_000])
+def test_a_message_comes_back_whole_with_tokens_between(size_bytes: int) -> None:
+    content = bytes(index % 251 for index in range(size_bytes))
+    half = size_bytes // 2
+    joiner = FrameJoiner()
+    results = []
+    for frame in frames_of(message(), [memoryview(content[:half]), memoryview(content[half:])]):
+        results += [joiner.feed(frame), joiner.feed(TOKEN)]
+    tokens = [each for each in results if each is not None and each[0].token]
+    whole = [each for each in results if each is not None and not each[0].token]
+    assert len(tokens) == len(results) // 2
+    [(received, data)] = whole
+    assert received.record.position == 1
+    assert bytes(data) == content
+
+
+def test_messages_follow_each_other() -> None:
+    joiner = FrameJoiner()
+    for position in (1, 2, 3):
+        frames = list(frames_of(message(position), [memoryview(bytes(100_000 * position))]))
+        assert [joiner.feed(frame) for frame in frames[:-1]] == [None] * (len(frames) - 1)
+        joined = joiner.feed(frames[-1])
+        assert joined is not None
+        assert (joined[0].record.position, len(joined[1])) == (position, 100_000 * position)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [b"\xff\xff"],
+        [data_frame([memoryview(b"ab")])],  # announced by nobody
+        [replication_pb2.FollowFrame(data_bytes=4, inline_data=b"abc").SerializeToString()],
+        [replication_pb2.FollowFrame(data_bytes=1 << 62).SerializeToString()],
+        [
+            replication_pb2.FollowFrame(data_bytes=4).SerializeToString(),
+            data_frame([memoryview(b"abcde")]),
+        ],
+        [replication_pb2.FollowFrame(data_bytes=4).SerializeToString(), message().SerializeToString()],
+        [replication_pb2.FollowFrame(data_bytes=4).SerializeToString()] * 2,
+    ],
+)
+def test_what_is_no_stream_is_refused(frames: list[bytes]) -> None:
+    joiner = FrameJoiner()
+    for frame in frames[:-1]:
+        assert joiner.feed(frame) is None
+    with pytest.raises(InvalidArgumentError):
+        joiner.feed(frames[-1])

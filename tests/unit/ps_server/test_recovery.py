@@ -1,0 +1,224 @@
+"""What a start finds in a data directory, and whose state it takes that to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import numpy as np
+import pytest
+
+from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.operations import Batch, Declare, Read, Result, Update, UpdateRule, VariableSpec
+from ps_protocol.ps_service import DurabilityMode
+from ps_protocol.task_id import TaskId
+from ps_server.data_directory import DirectoryInUseError
+from ps_server.durable_task import DurableSettings, DurableTask
+from ps_server.last_run import LastRun, read_last_run
+from ps_server.parameter_server import ParameterServer
+from ps_server.recovery import StateOnDisk
+from ps_server.snapshot_files import CorruptSnapshotError
+
+TIMEOUT_S = 30.0
+COUNTER = VariableSpec("counter", np.dtype(np.float64), ())
+NONE, SNAPSHOT, JOURNAL = DurabilityMode
+TASK = TaskId("ps", 0)
+
+
+class Run:
+    """One life of ps:0."""
+
+    def __init__(self, core: ParameterServer, task: DurableTask):
+        self.core = core
+        self.task = task
+        self._sequence = 0
+        self._client = uuid4()
+        core.hello(self._client, "worker:0", timeout_s=TIMEOUT_S)
+
+    @property
+    def store(self) -> UUID:
+        return self.core.store_incarnation
+
+    def add(self, count: int = 1) -> None:
+        for _ in range(count):
+            self._sequence += 1
+            operations = (
+                Declare(COUNTER, InitializerSpec(Constant(0.0))),
+                Update("counter", UpdateRule.ASSIGN_ADD, np.array(1.0)),
+            )
+            self.core.exchange(Batch(self._client, self.store, self._sequence, operations), timeout_s=TIMEOUT_S)
+
+    @property
+    def value(self) -> float:
+        reply = self.core.exchange(Batch(self._client, self.store, 0, (Read("counter"),)), timeout_s=TIMEOUT_S)
+        (result,) = reply.replies
+        assert isinstance(result, Result)
+        assert result.tensor is not None
+        return float(result.tensor)
+
+
+def state_of(root: Path, mode: DurabilityMode) -> StateOnDisk:
+    return StateOnDisk.open(root, task=TASK, num_ps=1, mode=mode)
+
+
+def core_of(state: StateOnDisk, memory_limit_bytes: int = 0) -> ParameterServer:
+    return ParameterServer(
+        cluster_spec=ClusterSpec({"ps": ["localhost:1"]}),
+        task_index=0,
+        memory_limit_bytes=memory_limit_bytes,
+        store_incarnation=state.store_incarnation,
+        durable=True,
+    )
+
+
+@contextmanager
+def run(root: Path, mode: DurabilityMode, *, in_good_order: bool = True) -> Iterator[Run]:
+    """A life that ends in good order, or leaves the disk as a kill would."""
+
+    def fatal(error: BaseException) -> None:
+        raise error
+
+    state = state_of(root, mode)
+    core = core_of(state)
+    task = DurableTask(core, state, DurableSettings(mode, root, 1e6), on_fatal=fatal)
+    yield Run(core, task)
+    if in_good_order:
+        assert task.close(drained=True, timeout_s=TIMEOUT_S)
+    else:
+        assert task.snapshotter.stop(TIMEOUT_S)
+        assert task.log.close(TIMEOUT_S)
+        state.close(ended_at=None)
+
+
+@pytest.mark.parametrize("mode", [SNAPSHOT, JOURNAL])
+def test_a_new_directory_begins_empty_and_with_a_store_that_is_kept(mode: DurabilityMode, tmp_path: Path) -> None:
+    with run(tmp_path, mode) as first:
+        assert (first.task.recovered.position, first.task.recovered.snapshot) == (0, None)
+        assert not first.core.state_lacks
+    with run(tmp_path, mode) as second:
+        assert second.store == first.store
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "in_good_order", "keeps"),
+    [
+        (JOURNAL, JOURNAL, False, True),
+        (JOURNAL, SNAPSHOT, False, True),
+        (SNAPSHOT, SNAPSHOT, True, True),
+        (SNAPSHOT, JOURNAL, True, True),
+        (SNAPSHOT, SNAPSHOT, False, False),
+        (SNAPSHOT, JOURNAL, False, False),
+    ],
+)
+def test_the_store_is_kept_if_nothing_is_lost(
+    before: DurabilityMode, after: DurabilityMode, in_good_order: bool, keeps: bool, tmp_path: Path
+) -> None:
+    with run(tmp_path, before, in_good_order=in_good_order) as first:
+        first.add(2)
+        first.task.snapshotter.snapshot()
+        first.add()
+    with run(tmp_path, after) as second:
+        assert (second.store == first.store) is keeps
+        assert second.value == (3 if keeps else 2)
+        assert bool(second.core.state_lacks) is not keeps
+        assert second.task.recovered.num_replayed == (1 if before is JOURNAL else 0)
+
+
+def test_what_was_lost_stays_lost_whatever_comes_after(tmp_path: Path) -> None:
+    with run(tmp_path, JOURNAL) as first:
+        first.add()
+    with run(tmp_path, SNAPSHOT, in_good_order=False) as second:
+        second.add()
+    with run(tmp_path, JOURNAL) as third:
+        assert third.store != first.store == second.store
+        assert third.value == 1
+        assert "up to record 3" in third.core.state_lacks
+        third.add(3)
+    with run(tmp_path, JOURNAL) as fourth:
+        assert fourth.store == third.store
+        assert fourth.value == 4
+
+
+def test_a_start_that_is_refused_hides_nothing(tmp_path: Path) -> None:
+    with run(tmp_path, SNAPSHOT) as first:
+        first.add()
+    (values,) = tmp_path.rglob("values.safetensors")
+    content = values.read_bytes()
+    values.write_bytes(content[:-1] + b"\xff")
+    state = state_of(tmp_path, SNAPSHOT)
+    with pytest.raises(CorruptSnapshotError, match=r"variable counter"):
+        DurableTask(core_of(state), state, DurableSettings(SNAPSHOT, tmp_path, 1.0), on_fatal=print)
+    values.write_bytes(content)
+    with run(tmp_path, SNAPSHOT) as second:
+        assert second.store == first.store
+
+
+def test_it_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    with run(tmp_path, JOURNAL), pytest.raises(DirectoryInUseError):
+        state_of(tmp_path, JOURNAL)
+    state_of(tmp_path, JOURNAL).close(ended_at=None)
+
+
+def test_a_good_end_is_noted_with_its_position_and_only_one(tmp_path: Path) -> None:
+    with run(tmp_path, SNAPSHOT) as life:
+        life.add()
+        assert read_last_run(tmp_path / "ps-0") == LastRun(SNAPSHOT)
+    assert read_last_run(tmp_path / "ps-0") == LastRun(SNAPSHOT, life.task.log.last_position)
+    with run(tmp_path, SNAPSHOT, in_good_order=False):
+        pass
+    assert read_last_run(tmp_path / "ps-0") == LastRun(SNAPSHOT)
+
+
+def test_an_end_that_leaves_batches_unanswered_is_no_good_end(tmp_path: Path) -> None:
+    with run(tmp_path, SNAPSHOT, in_good_order=False) as life:
+        life.add()
+        assert life.task.close(drained=False, timeout_s=TIMEOUT_S)
+        assert read_last_run(tmp_path / "ps-0") == LastRun(SNAPSHOT)
+
+
+def test_the_last_snapshot_may_fail_and_is_then_no_good_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_room(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with run(tmp_path, SNAPSHOT, in_good_order=False) as life:
+        life.add()
+        monkeypatch.setattr("os.posix_fallocate", no_room)
+        assert not life.task.close(drained=True, timeout_s=TIMEOUT_S)
+        assert "No space left" in caplog.text
+        assert "No space left" in life.task.status().obstacle
+    monkeypatch.undo()
+    with run(tmp_path, SNAPSHOT) as again:
+        assert again.store != life.store
+
+
+def test_status_tells_what_would_survive(tmp_path: Path) -> None:
+    with run(tmp_path, JOURNAL) as life:
+        life.add()
+        status = life.core.status(timeout_s=TIMEOUT_S).durability
+        assert status == life.task.status()
+        assert status is not None
+        last = life.task.log.last_position
+        assert (status.mode, status.last_position, status.committed_position) == (JOURNAL, last, last)
+        assert (status.snapshot_position, status.snapshot_taken_at_s, status.obstacle) == (0, 0, "")
+        assert status.journal_bytes > 0
+        life.task.snapshotter.snapshot()
+        status = life.task.status()
+        assert (status.snapshot_position, status.snapshot_bytes > 0) == (last, True)
+        assert status.snapshot_taken_at_s > 1e9
+    with run(tmp_path, SNAPSHOT) as life:
+        assert life.task.status().snapshot_position == last
+        assert life.task.status().journal_bytes == 0
+
+
+def test_a_core_that_keeps_nothing_cannot_be_kept(tmp_path: Path) -> None:
+    core = ParameterServer(cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0)
+    assert core.status(timeout_s=TIMEOUT_S).durability is None
+    state = state_of(tmp_path, JOURNAL)
+    with pytest.raises(ValueError, match="not made to be durable"):
+        DurableTask(core, state, DurableSettings(JOURNAL, tmp_path, 1.0), on_fatal=print)
+    state.close(ended_at=None)
