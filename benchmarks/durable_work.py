@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from benchmarks import command
 from benchmarks.contestants import RunningContestant, own_entry
 from benchmarks.drivers.shardscope import connect
 from benchmarks.line_protocol import timed
+from benchmarks.processes import cpu_seconds
 from benchmarks.samples import ratio, summary
 from benchmarks.tables import size
 from benchmarks.workloads import FLOAT_BYTES
@@ -33,6 +34,8 @@ MODES = ("none", "journal")
 _WARM = 20
 _RECORD_BYTES = 400  # about what a record of a scalar update takes
 _WRITE_BYTES = 512 * 1024  # Linux takes much longer for larger writes
+_PUSHING_CLIENTS = 2
+_PUSHES = 3
 _TIMEOUT_S = 300.0
 _MARGIN_S = 0.1  # a snapshot begins before, and its predecessor goes after, what its log line says
 _TOOK_A_SNAPSHOT = re.compile(r"took a snapshot of record .* in ([0-9.]+) s")
@@ -132,33 +135,54 @@ def _scalar_cases(
 
 
 def large_pushes(directory: Path, transport: str, sizes: Sizes, *, rounds: int) -> list[Case]:
-    """Pushes of one large variable with and without a journal, and the same bytes written to the disk, in turns."""
-    taken: dict[str, list[float]] = {"disk": [], **{mode: [] for mode in MODES}}
+    """Pushes of large variables with and without a journal, and the same bytes written to the disk, in turns.
+
+    First by one client, which waits for the disk while the wire is idle, then by two.
+    """
+    taken: dict[tuple[str, int], list[tuple[float, float]]] = {}
     with contextlib.ExitStack() as stack:
-        pushes: dict[str, Callable[[], object]] = {}
+        pushes: dict[str, list[Callable[[], object]]] = {}
         for mode in MODES:
-            cluster = stack.enter_context(_cluster(directory, mode))
-            client = stack.enter_context(connect(cluster.cluster_spec, transport))
-            (pushes[mode],) = _updates(client, {"pushed": sizes.push_bytes})
+            cluster = stack.enter_context(_cluster(directory, mode, num_workers=_PUSHING_CLIENTS))
+            clients = [
+                stack.enter_context(connect(cluster.cluster_spec, transport, task_index=index))
+                for index in range(_PUSHING_CLIENTS)
+            ]
+            pushes[mode] = [_update(client, f"of_{i}", sizes.push_bytes) for i, client in enumerate(clients)]
+        pool = stack.enter_context(ThreadPoolExecutor(_PUSHING_CLIENTS))
         for turn in range(rounds + 1):
             command.progress(f"{transport}: round {turn} of pushes of {size(sizes.push_bytes)}")
-            written = _write_times(directory, sizes.push_bytes, 1)
-            times = {mode: timed(push, warm=0, calls=1) for mode, push in pushes.items()}
-            if turn:  # the first round brings the memory in
-                taken["disk"] += written
+            for count in (1, _PUSHING_CLIENTS):
+                measured = {"disk": _together([lambda: _write_times(directory, sizes.push_bytes, 1)[0]], pool)}
                 for mode in MODES:
-                    taken[mode] += times[mode]
+                    measured[mode] = _together([_timed_once(push) for push in pushes[mode][:count]], pool)
+                for way, times in measured.items() if turn else ():  # the first round brings the memory in
+                    taken.setdefault((way, count), []).append(times)
     return [
         {
             "part": "push",
             "transport": transport,
             "way": way,
+            "clients": count,
             "bytes": sizes.push_bytes,
-            "seconds": summary(times),
-            "bytes_per_s": sizes.push_bytes / float(np.median(times)),
+            "seconds": summary([one for one, _ in times]),
+            "bytes_per_s": sizes.push_bytes * float(np.median([rate for _, rate in times])),
         }
-        for way, times in taken.items()
+        for (way, count), times in taken.items()
+        if way != "disk" or count == 1
     ]
+
+
+def _timed_once(push: Callable[[], object]) -> Callable[[], float]:
+    return lambda: timed(push, warm=0, calls=1)[0]
+
+
+def _together(calls: Sequence[Callable[[], float]], pool: ThreadPoolExecutor) -> tuple[float, float]:
+    """Makes each call three times in a row, all of them at once; returns the median duration, and calls per second."""
+    began_s = time.perf_counter()
+    asked = [pool.submit(lambda call=call: [call() for _ in range(_PUSHES)]) for call in calls]
+    durations = [one for future in asked for one in future.result(_TIMEOUT_S)]
+    return float(np.median(durations)), len(durations) / (time.perf_counter() - began_s)
 
 
 def snapshot_delays(directory: Path, transport: str, mode: str, sizes: Sizes, *, seconds: float) -> list[Case]:
@@ -175,20 +199,21 @@ def snapshot_delays(directory: Path, transport: str, mode: str, sizes: Sizes, *,
     settings = ["--log-level", "info"]
     if mode == "snapshot":
         settings += ["--snapshot-interval", str(seconds / 4)]
-    with _cluster(directory, mode, ps_arguments=settings, log=watch) as cluster:
+    works = ((FLOAT_BYTES, 0.001), (sizes.update_bytes, 0.02))
+    with _cluster(directory, mode, num_workers=len(works), ps_arguments=settings, log=watch) as cluster:
         with connect(cluster.cluster_spec, transport) as client:
             _fill(client, sizes, sizes.held_variables)
         command.progress(f"{transport}, {mode}: updates beside snapshots of {size(sizes.held_bytes)}")
         spec = cluster.cluster_spec.to_flag()
-        works = {"scalar": (FLOAT_BYTES, 0.001), "large": (sizes.update_bytes, 0.05)}
         with ProcessPoolExecutor(len(works), mp_context=multiprocessing.get_context("spawn")) as pool:
-            asked = {
-                work: pool.submit(_paced_updates, spec, transport, work, size_bytes, pause_s, seconds)
-                for work, (size_bytes, pause_s) in works.items()
-            }
-            times = {work: future.result(_TIMEOUT_S + seconds) for work, future in asked.items()}
+            asked = [
+                pool.submit(_paced_updates, spec, transport, index, size_bytes, pause_s, seconds)
+                for index, (size_bytes, pause_s) in enumerate(works)
+            ]
+            times = [future.result(_TIMEOUT_S + seconds) for future in asked]
+        first_s = min(of_work[0][0] for of_work in times)
         with lock:
-            snapshots = list(ended)
+            snapshots = [each for each in ended if each[1] > first_s]
     return [
         {
             "part": "snapshot",
@@ -197,19 +222,19 @@ def snapshot_delays(directory: Path, transport: str, mode: str, sizes: Sizes, *,
             "bytes": size_bytes,
             "held_bytes": sizes.held_bytes,
             "snapshots": len(snapshots),
-            **_split(times[work], snapshots),
+            **_split(of_work, snapshots),
         }
-        for work, (size_bytes, _) in works.items()
+        for (size_bytes, _), of_work in zip(works, times, strict=True)
     ]
 
 
 def _paced_updates(
-    spec: str, transport: str, name: str, size_bytes: int, pause_s: float, seconds: float
+    spec: str, transport: str, task_index: int, size_bytes: int, pause_s: float, seconds: float
 ) -> list[tuple[float, float]]:
     """Returns begin and end of each update, on the clock that all processes of this machine share."""
     times = []
-    with connect(ss.ClusterSpec.parse(spec), transport) as client:
-        (update,) = _updates(client, {name: size_bytes})
+    with connect(ss.ClusterSpec.parse(spec), transport, task_index=task_index) as client:
+        update = _update(client, f"of_{task_index}", size_bytes)
         for _ in range(3):
             update()
         end_s = time.monotonic() + seconds
@@ -261,29 +286,27 @@ def recoveries(directory: Path, transport: str, source: str, sizes: Sizes, *, ro
                     "source": source,
                     "files": files,
                     "bytes": 0 if source == "nothing" else sizes.held_bytes,
-                    "listening_s": summary([listening for listening, _ in taken]),
-                    "first_read_s": summary([first_read for _, first_read in taken]),
+                    **{name: summary([each[name] for each in taken]) for name in taken[0]},
                 }
             )
     return cases
 
 
-def _recovery(cluster: LocalCluster, transport: str, sizes: Sizes, is_cold: bool, source: str) -> tuple[float, float]:
+def _recovery(cluster: LocalCluster, transport: str, sizes: Sizes, is_cold: bool, source: str) -> dict[str, float]:
     cluster.kill_ps(0)
     if is_cold and cluster.data_dir is not None:
         _forget_files(cluster.data_dir)
     began_s = time.monotonic()
     cluster.restart_ps(0)
-    listening_s = time.monotonic() - began_s
+    taken = {"listening_s": time.monotonic() - began_s, "cpu_s": cpu_seconds(cluster.ps_pid(0))}
+    expected = 0.0 if source == "nothing" else _HELD_VALUE
     with connect(cluster.cluster_spec, transport) as client:
-        if source == "nothing":
-            return listening_s, time.monotonic() - began_s
         last = _held(client, sizes, sizes.held_variables)[-1]
         first_read = float(last.gather([last.shape[0] - 1])[0])
-        first_read_s = time.monotonic() - began_s
-    if first_read != _HELD_VALUE:
-        raise RuntimeError(f"{last.name} ends with {first_read} after a recovery from {source}, not {_HELD_VALUE}")
-    return listening_s, first_read_s
+        taken["first_read_s"] = time.monotonic() - began_s
+    if first_read != expected:
+        raise RuntimeError(f"{last.name} ends with {first_read} after a recovery from {source}, not {expected}")
+    return taken
 
 
 _HELD_VALUE = 2.5
@@ -301,15 +324,12 @@ def _held(client: ss.Client, sizes: Sizes, count: int) -> list[Any]:
         return [ss.get_variable(f"v{i}", [elements], initializer=ss.zeros_initializer()) for i in range(count)]
 
 
-def _updates(client: ss.Client, sizes_bytes: Mapping[str, int]) -> list[Callable[[], object]]:
-    """Returns, for a variable of each size, what adds ones to all of it."""
-    found: list[Callable[[], object]] = []
+def _update(client: ss.Client, name: str, size_bytes: int) -> Callable[[], object]:
+    """Returns what adds ones to all of a variable of that size."""
     with client.as_default():
-        for name, size_bytes in sizes_bytes.items():
-            variable = ss.get_variable(name, [size_bytes // FLOAT_BYTES], initializer=ss.zeros_initializer())
-            delta = np.ones(variable.shape, np.float32)
-            found.append(lambda variable=variable, delta=delta: variable.assign_add(delta))
-    return found
+        variable = ss.get_variable(name, [size_bytes // FLOAT_BYTES], initializer=ss.zeros_initializer())
+    delta = np.ones(variable.shape, np.float32)
+    return lambda: variable.assign_add(delta)
 
 
 def _write_times(directory: Path, size_bytes: int, count: int) -> list[float]:

@@ -77,7 +77,7 @@ def _latencies_s(variable: Variable, elements: int, seconds: float) -> list[floa
 
 def tables(record: Record) -> list[Table]:
     """Returns the figures as a table."""
-    rows = [
+    rows: list[Sequence[str]] = [
         (
             case["transport"],
             size(case["bytes"]),
@@ -85,7 +85,7 @@ def tables(record: Record) -> list[Table]:
             auto_duration(case["replicated_s"]),
             number(case["replicated_s"] / case["alone_s"]),
         )
-        for case in record.results["cases"]
+        for case in record["results"]["cases"]
     ]
     columns = ("transport", "update", "alone", "with a backup", "times as long")
     return [Table("An update that is waited for, median", columns, rows, labels=2)]

@@ -75,12 +75,14 @@ class LocalCluster:
         if num_workers < 0:
             raise ValueError(f"num_workers is {num_workers}; it cannot be negative.")
         if replicas not in (0, 1) or (replicas and num_ps < 2):
-            raise ValueError(f"replicas is {replicas} with {num_ps} ps tasks; 0 or 1 can be had, 1 from two ps tasks on.")
+            raise ValueError(f"replicas is {replicas} with {num_ps} ps tasks; give 0, or 1 from two ps tasks on.")
         self._num_ps = num_ps
         self._replicas = replicas
         self._num_workers = num_workers
         if durability == "none" and data_dir is not None:
             raise ValueError(f"data_dir is {data_dir}, but with durability 'none' nothing is kept; say 'journal'.")
+        if replicas and durability != "none":
+            raise ValueError(f"durability is {durability!r} and replicas {replicas}; one of both can be had, not both.")
         self._ps_arguments = tuple(ps_arguments)
         self._durability = durability
         self._data_dir = None if data_dir is None else Path(data_dir)
@@ -89,7 +91,8 @@ class LocalCluster:
         self._start_timeout_s = start_timeout_s
         self._log = log
         self._on_ps_exit = on_ps_exit
-        self._lock = threading.Lock()  # guards: _spec, _supervisor, _ports, _ps, _backups, _workers, _closed, _own_data_dir
+        # guards: _spec, _supervisor, _ports, _ps, _backups, _workers, _closed, _own_data_dir
+        self._lock = threading.Lock()
         self._spec: ClusterSpec | None = None
         self._supervisor: ProcessSupervisor | None = None
         self._ports: ReservedPorts | None = None

@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.v1 import batch_pb2, data_pb2
+from ps_protocol.varints import encode_varint
 
 _HEADER_TAG: Final = 1 << 3 | 2  # field 1, length-delimited
 _BYTES_TAG: Final = 2 << 3 | 2  # field 2, length-delimited
@@ -116,12 +117,7 @@ REPLIES: Final = FrameReader(data_pb2.ReplyFrame, data_pb2.ExchangeReply, batch_
 
 
 def _prefix(tag: int, length: int) -> bytes:
-    prefix = bytearray((tag,))
-    while length > 0x7F:
-        prefix.append(length & 0x7F | 0x80)
-        length >>= 7
-    prefix.append(length)
-    return bytes(prefix)
+    return bytes((tag,)) + encode_varint(length)
 
 
 def _only_field(message: bytes, tag: int) -> memoryview | None:

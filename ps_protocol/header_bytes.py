@@ -10,6 +10,7 @@ call from many threads.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 from uuid import UUID
@@ -20,6 +21,7 @@ from ps_protocol import message_codec, tensor_codec
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operation_codec import encode_operation_into
 from ps_protocol.operations import (
+    READS,
     Array,
     Batch,
     BatchReply,
@@ -35,8 +37,11 @@ from ps_protocol.operations import (
 from ps_protocol.tensor_codec import TensorLayout
 from ps_protocol.v1 import batch_pb2
 from ps_protocol.v1.tensor_pb2 import TensorHeader
+from ps_protocol.varints import decode_varint, encode_varint
 
-_MAX_ENTRIES: Final = 4096
+_TABLE_BYTES: Final = 16 * 1024 * 1024
+_ENTRY_BYTES: Final = 512
+"""About what Python takes for an entry, and for each operation in it, beside its bytes."""
 _MAX_KEPT_BYTES: Final = 16 * 1024
 
 # Tags: (number of the field << 3) | wire type, of batch.proto.
@@ -53,16 +58,29 @@ _Value = TypeVar("_Value")
 
 
 class _Table(Generic[_Value]):
-    """A dictionary that forgets everything when it is full: simple, and rare with a model's few thousand variables."""
+    """A dictionary that forgets everything when it is full: simple, and rare with a model's few thousand variables.
 
-    def __init__(self) -> None:
+    Full is counted in bytes: what is kept of other processes' headers has no other bound on its size.
+    """
+
+    def __init__(self, limit_bytes: int = _TABLE_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        # guards: changes of _entries, used_bytes. A look-up is atomic and done without it.
+        self._lock = threading.Lock()
         self._entries: dict[Hashable, _Value] = {}
+        self.used_bytes = 0
         self.get = self._entries.get
 
-    def put(self, key: Hashable, value: _Value) -> None:
-        if len(self._entries) >= _MAX_ENTRIES:
-            self._entries.clear()
-        self._entries[key] = value
+    def put(self, key: Hashable, value: _Value, size_bytes: int) -> None:
+        """Keeps a value of about that size, if there is none of its key."""
+        with self._lock:
+            if key in self._entries:
+                return
+            if self.used_bytes + size_bytes > self._limit_bytes:
+                self._entries.clear()
+                self.used_bytes = 0
+            self._entries[key] = value
+            self.used_bytes += size_bytes
 
 
 # -- requests -----------------------------------------------------------------------------------
@@ -85,7 +103,7 @@ def encode_request(batch: Batch, *, names_client: bool) -> tuple[bytes, list[mem
         return message.SerializeToString(), buffers
     buffers = []
     fields = [_operation_field(operation, buffers) for operation in batch.operations]
-    number = b"\x10" + _varint(batch.sequence) if batch.sequence else b""
+    number = b"\x10" + encode_varint(batch.sequence) if batch.sequence else b""
     return b"".join([number, _REQUEST_STORE, batch.store.bytes, *fields]), buffers
 
 
@@ -96,7 +114,7 @@ def _operation_field(operation: Operation, buffers: list[memoryview]) -> bytes:
     field = _operation_fields.get(key)
     if field is None:
         field = _encoded_field(operation, buffers)
-        _operation_fields.put(key, field)
+        _operation_fields.put(key, field, len(field) + _ENTRY_BYTES)
     elif isinstance(operation, Update):
         buffers.append(tensor_codec.contiguous_bytes(operation.value))
     elif isinstance(operation, Scatter):
@@ -129,7 +147,7 @@ def _encoded_field(operation: Operation, buffers: list[memoryview]) -> bytes:
     message = batch_pb2.Operation()
     encode_operation_into(message, operation, buffers)
     data = message.SerializeToString()
-    return _REQUEST_OPERATION + _varint(len(data)) + data
+    return _REQUEST_OPERATION + encode_varint(len(data)) + data
 
 
 class _Template(NamedTuple):
@@ -159,7 +177,7 @@ def decode_request(header: bytes, data: memoryview, client: UUID) -> Batch:
     """
     sequence, start = 0, 0
     if header and header[0] == _REQUEST_SEQUENCE:
-        sequence, start = _read_varint(header, 1)
+        sequence, start = decode_varint(header, 1) or (0, 0)  # nothing is kept under what begins so
     template = _templates.get(header[start:])
     if template is not None and template.data_bytes == len(data) and template.mutates is bool(sequence):
         operations = tuple([make(data) for make in template.makers]) or template.operations
@@ -182,7 +200,7 @@ def _keep(key: bytes, message: batch_pb2.BatchRequest, batch: Batch, data_bytes:
     offset = 0
     for operation in batch.operations:
         match operation:
-            case Read() | Describe():
+            case Read(unless_version=None) | Describe():
                 makers.append(_constant(operation))
             case Update() if operation.wire is _EXACT:
                 layout = next(layouts)
@@ -197,11 +215,12 @@ def _keep(key: bytes, message: batch_pb2.BatchRequest, batch: Batch, data_bytes:
                 makers.append(_gather_maker(operation, layout, offset))
                 offset += layout.size_bytes
             case _:
-                return
+                return  # one that names a version, for one, does not come again
+    size_bytes = len(key) + _ENTRY_BYTES * (1 + len(makers))
     if offset:
-        _templates.put(key, _Template(batch.store, batch.mutates, (), tuple(makers), data_bytes))
+        _templates.put(key, _Template(batch.store, batch.mutates, (), tuple(makers), data_bytes), size_bytes)
     elif not data_bytes:
-        _templates.put(key, _Template(batch.store, batch.mutates, batch.operations, (), 0))
+        _templates.put(key, _Template(batch.store, batch.mutates, batch.operations, (), 0), size_bytes)
 
 
 def _constant(operation: Operation) -> Callable[[memoryview], Operation]:
@@ -247,14 +266,14 @@ def encode_answer(reply: BatchReply, operations: Sequence[Operation]) -> tuple[b
         tensor = result.tensor
         if tensor is None:
             data = b""
-        elif isinstance(operation, (Read, Gather)) and operation.wire is not _EXACT:
+        elif isinstance(operation, READS) and operation.wire is not _EXACT:
             break
         else:
             data = _tensor_field(tensor)
             buffers.append(tensor_codec.contiguous_bytes(tensor))
-        version = b"\x10" + _varint(result.version) if result.version else b""
+        version = b"\x10" + encode_varint(result.version) if result.version else b""
         data = version + _REPLY_INITIALIZED + data
-        fields.append(b"\x0a" + _varint(len(data)) + data)
+        fields.append(b"\x0a" + encode_varint(len(data)) + data)
     if len(fields) == len(reply.replies):
         return b"".join(fields), buffers
     message, buffers = message_codec.encode_reply(reply, operations)
@@ -268,8 +287,8 @@ def _tensor_field(tensor: Array) -> bytes:
         header = TensorHeader()
         tensor_codec.encode_into(header, tensor)
         data = header.SerializeToString()
-        field = b"\x22" + _varint(len(data)) + data
-        _tensor_fields.put(key, field)
+        field = b"\x22" + encode_varint(len(data)) + data
+        _tensor_fields.put(key, field, len(field) + _ENTRY_BYTES)
     return field
 
 
@@ -286,14 +305,14 @@ def decode_single_answer(header: bytes, data: memoryview, operations: Sequence[O
         return None
     version, start = 0, 2
     if header[2] == _REPLY_VERSION:
-        version, start = _read_varint(header, 3)
+        version, start = decode_varint(header, 3) or (0, size)
     if header[start : start + 2] != _REPLY_INITIALIZED:
         return None
     start += 2
     if start == size:
         return None if data else BatchReply((Result(version, True),))
     operation = operations[0]
-    if header[start] != _REPLY_TENSOR or (isinstance(operation, (Read, Gather)) and operation.out is not None):
+    if header[start] != _REPLY_TENSOR or (isinstance(operation, READS) and operation.out is not None):
         return None
     layout = _tensor_layout(header[start:])
     if layout is None or layout.size_bytes != len(data):
@@ -306,34 +325,10 @@ def _tensor_layout(field: bytes) -> TensorLayout | None:
     if layout is None:
         # As the only field of a reply that has one: so the generated parser says whether it is well-formed.
         reply = batch_pb2.OperationReply.FromString(field)
-        layout = tensor_codec.parse_header(reply.tensor)
-        if layout.wire is not _EXACT or len(field) > _MAX_KEPT_BYTES:
+        if [known.name for known, _ in reply.ListFields()] != ["tensor"]:
             return None
-        _tensor_layouts.put(field, layout)
+        layout = tensor_codec.parse_header(reply.tensor)
+        if layout.wire is not _EXACT:
+            return None
+        _tensor_layouts.put(field, layout, len(field) + _ENTRY_BYTES)
     return layout
-
-
-# -- numbers ------------------------------------------------------------------------------------
-
-
-def _varint(number: int) -> bytes:
-    if number < 0x80:
-        return number.to_bytes(1, "little")
-    data = bytearray()
-    while number >= 0x80:
-        data.append(number & 0x7F | 0x80)
-        number >>= 7
-    data.append(number)
-    return bytes(data)
-
-
-def _read_varint(data: bytes, start: int) -> tuple[int, int]:
-    """Returns the number at ``start`` and where it ends; (0, 0) if it is none, which nothing can be kept under."""
-    number, shift = 0, 0
-    for position in range(start, min(len(data), start + 10)):
-        byte = data[position]
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return (number, position + 1) if number < 2**64 else (0, 0)
-        shift += 7
-    return 0, 0

@@ -27,11 +27,13 @@ def copy_bytes(target: Bytes, source: Bytes) -> None:
         np.copyto(target, source)
         return
     middle = source.size // 2 // _ALIGNMENT * _ALIGNMENT
-    helper = threading.Thread(target=np.copyto, args=(target[middle:], source[middle:]), name="copy", daemon=True)
+    second = threading.Thread(target=np.copyto, args=(target[middle:], source[middle:]), name="copy", daemon=True)
     try:
-        helper.start()
+        second.start()
     except RuntimeError:  # the system has no thread left
         np.copyto(target, source)
         return
-    np.copyto(target[:middle], source[:middle])
-    helper.join()  # for a copy of the same size as the one just made
+    try:
+        np.copyto(target[:middle], source[:middle])
+    finally:  # interrupted or not, nobody writes to the target any more when this returns
+        second.join()  # for a copy of the same size as the one just made

@@ -21,7 +21,18 @@ from ps_protocol import tensor_codec
 from ps_protocol.error_codec import decode_error, encode_error
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.operation_codec import decode_operation, encode_operation_into
-from ps_protocol.operations import Array, Batch, BatchReply, Gather, Operation, Read, Reply, Result, WireDType
+from ps_protocol.operations import (
+    READS,
+    Array,
+    Batch,
+    BatchReply,
+    Gather,
+    Operation,
+    Read,
+    Reply,
+    Result,
+    WireDType,
+)
 from ps_protocol.reply_targets import has_targets, reply_targets
 from ps_protocol.service_codec import (
     check_protocol_version,
@@ -78,7 +89,6 @@ __all__ = [
 
 
 _EXACT = WireDType.EXACT
-_READS = (Read, Gather)  # not a union, which is made anew for each check
 
 
 def encode_batch(batch: Batch) -> tuple[batch_pb2.BatchRequest, list[memoryview]]:
@@ -324,7 +334,7 @@ def _lossy_replies(operations: Sequence[Operation]) -> dict[int, Read | Gather]:
     return {
         position: operation
         for position, operation in enumerate(operations)
-        if isinstance(operation, _READS) and operation.wire is not _EXACT
+        if isinstance(operation, READS) and operation.wire is not _EXACT
     }
 
 

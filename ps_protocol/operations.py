@@ -4,8 +4,13 @@ These types are the contract of ``batch.proto`` without its encoding: the store,
 transport and the client's upper layers use them, and only the transports at the edge turn them into
 a protobuf header with tensor buffers beside it (``message_codec``).
 
-Arrays in a batch belong to the caller, who leaves them alone until the exchange has returned; arrays in
-a reply belong to the receiver.
+Arrays in a batch belong to the caller, who leaves them alone until the exchange has returned, and arrays in a reply to
+the receiver, with these exceptions, each of which somebody has to ask for:
+
+* The tensor of a read or gather with ``out`` is that array.
+* The tensor of a read with ``view`` may be memory of somebody else's, and is read-only. It does not change.
+* Where an exchange with the core permits it, what it reads may be lent, as a view of the value that does not change,
+  and what it is given taken, to become a value (``ParameterServer.exchange``).
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ import enum
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import numpy as np
@@ -207,6 +212,9 @@ class Describe:
 
     name: str
 
+
+READS: Final = (Read, Gather)
+"""Whose tensor has an ``out`` and a ``wire``. For ``isinstance``; not a union, which is slower there."""
 
 Operation: TypeAlias = Declare | Initialize | Read | Update | Scatter | CountUpTo | Gather | Describe
 

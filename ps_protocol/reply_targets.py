@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from itertools import chain, repeat
 
 from ps_protocol import tensor_codec
-from ps_protocol.operations import Array, Gather, Operation, Read, WireDType
+from ps_protocol.operations import READS, Array, Operation, WireDType
 from ps_protocol.tensor_codec import TensorLayout
 from ps_protocol.v1 import batch_pb2
-
-_READS = (Read, Gather)  # not a union, which is made anew for each check
 
 
 def reply_targets(header: batch_pb2.BatchReply, operations: Sequence[Operation]) -> list[Array | None]:
@@ -25,7 +23,7 @@ def reply_targets(header: batch_pb2.BatchReply, operations: Sequence[Operation])
         operations: Of the batch that it answers.
     """
     return [
-        operation.out if isinstance(operation, _READS) else None
+        operation.out if isinstance(operation, READS) else None
         for message, operation in zip(header.replies, operations, strict=False)
         if message.HasField("tensor")
     ]
@@ -33,7 +31,7 @@ def reply_targets(header: batch_pb2.BatchReply, operations: Sequence[Operation])
 
 def has_targets(operations: Sequence[Operation]) -> bool:
     """Whether any of the operations has an array for its tensor."""
-    return any(isinstance(operation, _READS) and operation.out is not None for operation in operations)
+    return any(isinstance(operation, READS) and operation.out is not None for operation in operations)
 
 
 def reply_buffers(

@@ -162,8 +162,13 @@ class KernelCompiler:
             self._wanted.append(key)
             if self._thread is None:
                 # Not a daemon: the interpreter does not end in the midst of the compiler's C++.
-                self._thread = threading.Thread(target=self._compile, name="row-kernels")
-                self._thread.start()
+                thread = threading.Thread(target=self._compile, name="row-kernels")
+                try:
+                    thread.start()
+                except RuntimeError as error:  # the system has no thread left; the next kernel asked for tries again
+                    _LOG.warning("nothing compiles row kernels for now, NumPy does their work: %s", error)
+                    return
+                self._thread = thread
 
     def _compile(self) -> None:
         while True:

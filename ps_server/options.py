@@ -297,9 +297,7 @@ def _task_index(given: int | None, configured: TaskId | None) -> int:
     return configured.index
 
 
-def _check_replication(
-    cluster_spec: ClusterSpec, is_backup: bool, durability: DurabilityMode, lease_s: float
-) -> None:
+def _check_replication(cluster_spec: ClusterSpec, is_backup: bool, durability: DurabilityMode, lease_s: float) -> None:
     if BACKUP_JOB not in cluster_spec.jobs:
         if is_backup:
             raise UsageError("--backup was given, but the cluster has no backups. Add them as in 'ps=...;backup=...'.")

@@ -166,8 +166,10 @@ def _is_complete(directory: DataDirectory, journal: Journal) -> bool:
     if directory.is_new:
         return True
     run = read_last_run(directory.path)
-    if run is None or (run.mode is DurabilityMode.JOURNAL and run.ended_at is None and journal.was_absent):
+    if run is None:
         return False
+    if journal.was_absent:  # never there, or moved out of the way because it was damaged
+        return run.ended_at == journal.last_position
     return run.lacks_nothing(journal.last_position)
 
 

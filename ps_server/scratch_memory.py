@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.operations import Array
+from ps_server.spare_arrays import prepared_array
 
-_PAGE_BYTES: Final = 4096
-_SMALL_BYTES: Final = 32 * 1024
 _ALIGNMENT: Final = 64
 DEFAULT_LIMIT_BYTES: Final = 64 * 1024**2
 
+_BYTE: Final = np.dtype(np.uint8)
 _Bytes = npt.NDArray[np.uint8]
 
 
@@ -41,6 +41,8 @@ class ScratchMemory:
 class ScratchPool:
     """Hands out memory and takes it back. Thread-safe.
 
+    Of what is kept the sizes that came first make way for those that are in use now.
+
     Args:
         limit_bytes: The most that is kept while nobody uses it.
     """
@@ -65,22 +67,30 @@ class ScratchPool:
         """
         size_bytes = _size_class(size_bytes)
         with self._lock:
-            idle = self._idle.get(size_bytes)
-            if idle:
-                self._idle_bytes -= size_bytes
-                return ScratchMemory(idle.pop())
-        memory = np.empty(size_bytes, np.uint8)
-        if size_bytes > _SMALL_BYTES:
-            memory[::_PAGE_BYTES] = 0
-        return ScratchMemory(memory)
+            if size_bytes in self._idle:
+                return ScratchMemory(self._remove(size_bytes))
+        return ScratchMemory(prepared_array((size_bytes,), _BYTE))
 
     def give_back(self, scratch: ScratchMemory) -> None:
         """Takes memory back whose arrays nobody uses any more; what was taken need not be given back."""
         memory = scratch.memory
+        if memory.size > self._limit_bytes:
+            return
+        given_up = []  # freed after the lock is released: to give memory back to the system takes time
         with self._lock:
-            if self._idle_bytes + memory.size <= self._limit_bytes:
-                self._idle.setdefault(memory.size, []).append(memory)
-                self._idle_bytes += memory.size
+            self._idle.setdefault(memory.size, []).append(memory)
+            self._idle_bytes += memory.size
+            while self._idle_bytes > self._limit_bytes:
+                given_up.append(self._remove(next(iter(self._idle))))
+
+    def _remove(self, size_bytes: int) -> _Bytes:
+        """With the lock held: takes out memory of a size of which there is some."""
+        idle = self._idle[size_bytes]
+        memory = idle.pop()
+        if not idle:
+            del self._idle[size_bytes]
+        self._idle_bytes -= size_bytes
+        return memory
 
 
 def aligned_bytes(size_bytes: int) -> int:

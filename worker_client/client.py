@@ -9,52 +9,30 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Literal, Self, overload
+from typing import Self
 from uuid import uuid4
-
-import numpy.typing as npt
 
 from ps_protocol import fault_points
 from ps_protocol.cluster_spec import ClusterSpec, ClusterSpecLike, TfConfig
-from ps_protocol.errors import InvalidArgumentError, ShardscopeError
-from ps_protocol.operations import Array, UpdateRule, reply_bytes
+from ps_protocol.errors import ShardscopeError
 from ps_protocol.ps_service import PsService
 from ps_protocol.task_id import TaskId
-from worker_client import default_client, part_reads, pushes
+from worker_client import default_client
 from worker_client.address_lookup import AddressLookup
 from worker_client.declaration import Declarer
-from worker_client.fanout import Fanout, Routed
+from worker_client.fanout import Fanout
 from worker_client.graph import Graph
 from worker_client.heartbeat import Heartbeat
-from worker_client.mirror import Mirror
-from worker_client.out_arrays import check_disjoint, received
-from worker_client.partitioned_variable import PartitionedVariable
+from worker_client.many_variables import ManyVariables
 from worker_client.placement_strategies import PsStrategy, RoundRobinStrategy
 from worker_client.ps_handle import PsHandle, Settings
 from worker_client.ps_way import Reconnect
-from worker_client.push_buffers import push_buffer
 from worker_client.retry import Deadline
 from worker_client.transport import in_process
 from worker_client.transport.selection import connect_service, transport_choice
-from worker_client.variable import Variable
 from worker_client.variable_factory import VariableFactory
-from worker_client.variable_parts import (
-    AnyVariable,
-    AnyVersion,
-    AnyVersionedValue,
-    Pair,
-    new_array,
-    of_one_part,
-    part_versions,
-    parts_of,
-    pieces_of,
-    spec_of,
-    whole_read,
-)
-from worker_client.wire_names import WireDTypeName
 
 _LOG = logging.getLogger(__name__)
 
@@ -150,7 +128,7 @@ def _seconds(name: str, given: float | None, variable: str, default: float) -> f
     return seconds
 
 
-class Client:
+class Client(ManyVariables):
     """One process's connection to a cluster. Made by ``connect``. Thread-safe.
 
     As a context manager it is the default connection inside and is closed at the end.
@@ -248,163 +226,6 @@ class Client:
         """Makes this the connection that the module-level functions use, on this thread, inside the block."""
         return default_client.as_default(self)
 
-    # -- many variables at once ---------------------------------------------------------------
-
-    def read_all(
-        self,
-        variables: Iterable[AnyVariable],
-        *,
-        out: Sequence[Array] | None = None,
-        wire_dtype: WireDTypeName | None = None,
-        copy: bool = True,
-    ) -> list[Array]:
-        """Returns the values of many variables: one exchange for each ps task, all tasks at once.
-
-        Each value is of one version of its variable (of a partitioned variable, of each of its parts); the variables
-        are not read at one instant.
-
-        Args:
-            variables: What to read.
-            out: One array for each variable, of which each is as in ``Variable.read_value`` and no two overlap in
-                memory. The parts of a variable that is cut along its first dimension are read straight into their
-                places. After an error the content of all is undefined.
-            wire_dtype: The form in which the values travel, as in ``Variable.read_value``.
-            copy: If not, the arrays are read-only, as in ``Variable.read_value``. Over shared memory the memory of all
-                values that one ps task has sent is in use as long as one of them is held.
-
-        Returns:
-            One array for each variable: those of ``out``, or new ones.
-
-        Raises:
-            FailedPreconditionError: One of them has not been initialised.
-            InvalidArgumentError: An array does not fit its variable, there are not as many as variables, or two
-                overlap.
-        """
-        whole = list(variables)
-        reads = [whole_read(*each, wire_dtype, view=not copy) for each in _with_outs(whole, out)]
-        return part_reads.read(self.fanout, reads)
-
-    def read_all_if_newer(
-        self,
-        variables: Iterable[AnyVariable],
-        versions: Iterable[AnyVersion | None],
-        *,
-        out: Sequence[Array] | None = None,
-        wire_dtype: WireDTypeName | None = None,
-    ) -> list[AnyVersionedValue | None]:
-        """Reads those of many variables that have changed, otherwise as ``read_all``.
-
-        Args:
-            variables: What to read.
-            versions: For each the version known, as for its ``read_if_newer``.
-            out: As in ``read_all``. The arrays of variables that have not changed are left as they are.
-            wire_dtype: As in ``read_all``.
-
-        Returns:
-            For each variable the value and its version, or None if the version is still the one known.
-        """
-        whole, known = list(variables), list(versions)
-        if len(known) != len(whole):
-            raise InvalidArgumentError(
-                f"there are {len(whole)} variables, but {len(known)} versions; give one for each"
-            )
-        reads = [whole_read(*each, wire_dtype) for each in _with_outs(whole, out)]
-        parts = [part_versions(*each) for each in zip(whole, known, strict=True)]
-        newer = part_reads.read_if_newer(self.fanout, reads, parts)
-        return [
-            each if each is None or isinstance(variable, PartitionedVariable) else of_one_part(each)
-            for variable, each in zip(whole, newer, strict=True)
-        ]
-
-    def mirror(self, variables: Iterable[AnyVariable]) -> Mirror:
-        """Returns copies of many variables, read now, whose ``pull`` reads anew in place what has changed.
-
-        Raises:
-            FailedPreconditionError: One of them has not been initialised.
-        """
-        mirror = Mirror(self.fanout, list(variables))
-        mirror.pull()
-        return mirror
-
-    def gather_all(
-        self,
-        pairs: Iterable[tuple[Variable, npt.ArrayLike]],
-        *,
-        out: Sequence[Array] | None = None,
-        wire_dtype: WireDTypeName | None = None,
-    ) -> list[Array]:
-        """Returns rows of many variables, given with their indices as for ``Variable.gather``.
-
-        It makes one exchange for each ps task, all tasks at once; otherwise as ``read_all``.
-
-        Raises:
-            InvalidArgumentError: An index is out of range, or an array of ``out`` does not fit.
-            DTypeMismatchError: Indices are not integers.
-        """
-        asked = list(pairs)
-        outs = [each for _, each in _with_outs([variable for variable, _ in asked], out)]
-        gathers = [
-            variable.gathering(rows, out=each, wire_dtype=wire_dtype)
-            for (variable, rows), each in zip(asked, outs, strict=True)
-        ]
-        routed = [
-            Routed(variable.ps_task, gather, reply_bytes(gather, variable.spec))
-            for (variable, _), gather in zip(asked, gathers, strict=True)
-        ]
-        return [received(result, each) for result, each in zip(self.fanout.run_all(routed), outs, strict=True)]
-
-    @overload
-    def assign_add_all(
-        self, pairs: Iterable[Pair], *, wait: Literal[True] = True, wire_dtype: WireDTypeName | None = None
-    ) -> None: ...
-    @overload
-    def assign_add_all(
-        self, pairs: Iterable[Pair], *, wait: Literal[False], wire_dtype: WireDTypeName | None = None
-    ) -> Future[None]: ...
-    def assign_add_all(
-        self, pairs: Iterable[Pair], *, wait: bool = True, wire_dtype: WireDTypeName | None = None
-    ) -> Future[None] | None:
-        """Adds to many variables: one exchange for each ps task, all tasks at once.
-
-        All deltas are checked before any is sent. Each addition is atomic, all together are not.
-
-        Args:
-            pairs: Variables and their deltas, as for ``Variable.assign_add``.
-            wait: Whether to wait until all are applied. If not, the deltas are copied and a future is returned.
-            wire_dtype: The form in which the deltas travel, as in ``Variable.assign_add``.
-        """
-        return self._update_all(UpdateRule.ASSIGN_ADD, pairs, wait, wire_dtype)
-
-    def assign_all(self, pairs: Iterable[Pair], *, wire_dtype: WireDTypeName | None = None) -> None:
-        """Replaces the values of many variables; otherwise as ``assign_add_all``."""
-        self._update_all(UpdateRule.ASSIGN, pairs, True, wire_dtype)
-
-    def _update_all(
-        self, rule: UpdateRule, pairs: Iterable[Pair], wait: bool, wire_dtype: WireDTypeName | None
-    ) -> Future[None] | None:
-        updates = [
-            (part, part.update(rule, piece, copy=not wait, wire_dtype=wire_dtype))
-            for variable, value in pairs
-            for part, piece in zip(parts_of(variable), pieces_of(variable, value), strict=True)
-        ]
-        routed = pushes.prepared(updates)
-        if not wait:
-            return pushes.run_all_later(self.fanout, routed)
-        pushes.run_all(self.fanout, routed)
-        return None
-
-    def push_buffers(self, variables: Iterable[AnyVariable]) -> list[Array]:
-        """Returns an array to compute updates in for each variable, as ``Variable.push_buffer``.
-
-        That of a variable of several parts is an ordinary array: no memory is shared with several ps tasks.
-        """
-        whole = list(variables)
-        parts = [parts_of(variable) for variable in whole]
-        return [
-            push_buffer(each[0]) if len(each) == 1 else new_array(variable)
-            for variable, each in zip(whole, parts, strict=True)
-        ]
-
     # -- taking part --------------------------------------------------------------------------
 
     def report_step(self, step: int) -> None:
@@ -480,18 +301,3 @@ class Client:
     ) -> None:
         self._entered.pop().close()
         self.close()
-
-
-def _with_outs(
-    variables: Sequence[AnyVariable], outs: Sequence[Array] | None
-) -> list[tuple[AnyVariable, Array | None]]:
-    """Pairs variables with the arrays to read them into; InvalidArgumentError if those are not usable together."""
-    if outs is None:
-        return [(variable, None) for variable in variables]
-    if len(outs) != len(variables):
-        raise InvalidArgumentError(
-            f"there are {len(variables)} variables, but {len(outs)} arrays in `out`; give one each"
-        )
-    pairs: list[tuple[AnyVariable, Array | None]] = list(zip(variables, outs, strict=True))
-    check_disjoint(outs, [spec_of(variable).name for variable in variables])
-    return pairs

@@ -63,6 +63,7 @@ class ErrorFeedback:
                 encoded = _quantise(update, delta, self._residual, sent)
             except BaseException:
                 self._residual = None  # it is half way between two values
+                self._epoch += 1  # nothing of it is left that earlier pushes could be taken back from
                 raise
             epoch = self._epoch
         operation = replace(update, value=sent, encoded=encoded)

@@ -6,8 +6,9 @@ failed its content is undefined.
 
 from __future__ import annotations
 
+import bisect
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
@@ -76,6 +77,29 @@ def check_disjoint(outs: Iterable[Array], names: Iterable[str]) -> None:
                 f"the arrays given as `out` for the variables {name} and {other} overlap in memory; give each an array "
                 f"of its own",
                 variable=other,
+            )
+
+
+def check_not_read(outs: Sequence[tuple[Array, str]], operands: Iterable[Array]) -> None:
+    """Makes sure that no reply is written over what is still to be read, perhaps to be sent again.
+
+    Args:
+        outs: Arrays that ``check_disjoint`` has passed, each with the full name of the variable that it is for.
+        operands: What the request reads. As there, only the first and the last byte of each are looked at.
+
+    Raises:
+        InvalidArgumentError: One of each overlap.
+    """
+    taken = sorted((*byte_bounds(out), name) for out, name in outs if out.size)
+    for operand in operands:
+        if not operand.size or not taken:
+            continue
+        begin, end = byte_bounds(operand)
+        last = bisect.bisect_left(taken, end, key=lambda each: each[0]) - 1  # begins before the operand ends
+        if last >= 0 and taken[last][1] > begin:
+            name = taken[last][2]
+            raise InvalidArgumentError(
+                f"variable {name}: `out` overlaps the indices in memory; give it memory of its own", variable=name
             )
 
 

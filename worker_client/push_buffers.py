@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ps_protocol.operations import Array
+from ps_protocol.segments import INLINE_LIMIT_BYTES
 from worker_client.variable_base import VariableBase
-
-_SMALLEST_BYTES = 64 * 1024
-"""Smaller updates travel on the socket, wherever they lie."""
 
 
 def push_buffer(variable: VariableBase) -> Array:
@@ -19,7 +17,7 @@ def push_buffer(variable: VariableBase) -> Array:
     """
     spec = variable.spec
     memory = None
-    if spec.size_bytes >= _SMALLEST_BYTES:
+    if spec.size_bytes >= INLINE_LIMIT_BYTES:  # smaller updates travel on the socket, wherever they lie
         memory = variable.runner.new_buffer(variable.ps_task, spec.size_bytes)
     if memory is None:
         return np.empty(spec.shape, spec.dtype)

@@ -92,12 +92,12 @@ def after_failure(future: Future[_T], roll_back: Callable[[], None]) -> Future[_
 
     def finish(done: Future[_T]) -> None:
         try:
-            result = done.result()
-        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the outcome
             try:
+                result = done.result()
+            except BaseException:
                 roll_back()
-            except BaseException as failure:  # noqa: BLE001 - likewise
-                error = failure
+                raise
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the outcome
             outcome.set_exception(error)
         else:
             outcome.set_result(result)

@@ -23,13 +23,13 @@ from ps_cluster import LocalCluster
 _TRANSPORTS = {"socket": "tcp"}
 
 
-def connect(spec: ss.ClusterSpec | None, transport: str) -> ss.Client:
-    """Connects by one transport and no other, to a cluster or to that of ``TF_CONFIG``.
+def connect(spec: ss.ClusterSpec | None, transport: str, *, task_index: int = 0) -> ss.Client:
+    """Connects by one transport and no other, to a cluster or to that of ``TF_CONFIG``, as one of its workers.
 
     Raises:
         UnavailableError: The transport cannot be used; there is no falling back to another.
     """
-    return ss.connect(spec, transport=_TRANSPORTS.get(transport, transport))
+    return ss.connect(spec, task_index=task_index, transport=_TRANSPORTS.get(transport, transport))
 
 
 class Shardscope:

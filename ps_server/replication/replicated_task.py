@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -28,6 +29,8 @@ EXIT_NOT_SAFE: Final = 4
 
 _LAST_RECORDS_S: Final = 1.0
 """Time for records that nobody waits for, such as that a client has left."""
+
+_CLOCK: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
 
 _LOG = structlog.stdlib.get_logger(__name__)
 
@@ -96,13 +99,14 @@ class ReplicatedTask:
         def broken(reason: str) -> None:
             self.replica.broken(reason)
 
-        self.follower = Follower(core.durability, task=core.task, process=process, on_broken=broken)
+        self.follower = Follower(core.durability, task=core.task, process=process, on_broken=broken, clock=lease_clock)
         self._link = BackupLink(
             settings.other,
             task=core.task,
             process=process,
             take_image=core.durability.take_image,
             lease_s=settings.lease_s,
+            clock=lease_clock,
         )
         self.replica = Replica(
             process,
@@ -112,6 +116,7 @@ class ReplicatedTask:
             arbiter=ArbiterClient(arbiter, task=core.task, is_second=settings.is_second),
             transitions=Transitions(self._begin, announce, lambda reason: self._end(reason, EXIT_SUPERSEDED)),
             lease_s=settings.lease_s,
+            clock=lease_clock,
         )
         self._servicer = ReplicationServicer(self.follower, Arbiter(settings.judged))
         core.may_answer = self.replica.check
@@ -146,6 +151,11 @@ class ReplicatedTask:
         )
         self._durability.start(self._log)
         return self._core.store_incarnation
+
+
+def lease_clock() -> float:
+    """Seconds on a clock that goes on while the machine sleeps, where there is one: a lease must run out then."""
+    return time.clock_gettime(_CLOCK) if _CLOCK is not None else time.monotonic()
 
 
 def _end_at_once(reason: str, exit_code: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,17 @@ POOLED_FROM_BYTES: Final = 256 * 1024
 """Smaller buffers come from memory that the allocator has at hand."""
 
 _GRANULE_BYTES: Final = 64 * 1024
-_REFERENCES_OF_THE_LAST_HOLDER: Final = 3  # the list, the loop's variable and getrefcount's argument
+
+
+_Buffer: TypeAlias = npt.NDArray[np.uint8]
+
+
+def _references(buffers: list[_Buffer]) -> list[int]:
+    return [sys.getrefcount(each) for each in buffers]
+
+
+# Those of the list and of the count itself, which interpreters differ in: from 3.14 on a call borrows its arguments.
+_REFERENCES_OF_THE_LAST_HOLDER: Final = _references([np.empty(0, np.uint8)])[0]
 
 
 class BufferPool:
@@ -30,7 +40,7 @@ class BufferPool:
         self._limit_bytes = limit_bytes
         # guards: _idle, _idle_bytes; no other lock is taken under it
         self._lock = threading.Lock()
-        self._idle: list[npt.NDArray[np.uint8]] = []  # the one given back last is at the end
+        self._idle: list[_Buffer] = []  # the one given back last is at the end
         self._idle_bytes = 0
 
     @property
@@ -38,7 +48,7 @@ class BufferPool:
         """Bytes of the buffers that wait to be used."""
         return self._idle_bytes
 
-    def take(self, size_bytes: int) -> npt.NDArray[np.uint8]:
+    def take(self, size_bytes: int) -> _Buffer:
         """Returns a buffer of at least that size, its content undefined.
 
         Raises:
@@ -54,13 +64,14 @@ class BufferPool:
             self._shed(self._limit_bytes - capacity)
         return np.empty(capacity, np.uint8)
 
-    def give_back(self, buffers: list[npt.NDArray[np.uint8]]) -> None:
+    def give_back(self, buffers: list[_Buffer]) -> None:
         """Takes back those buffers that nobody else holds, and empties the list.
 
         Whether somebody does is known from the count of references: a tensor that the store has kept as a value is a
         view of its buffer, and so counts. The caller must have dropped its own views.
         """
-        free = [each for each in buffers if sys.getrefcount(each) <= _REFERENCES_OF_THE_LAST_HOLDER]
+        counts = _references(buffers)
+        free = [each for each, count in zip(buffers, counts, strict=True) if count <= _REFERENCES_OF_THE_LAST_HOLDER]
         buffers.clear()
         with self._lock:
             for buffer in free:

@@ -126,17 +126,20 @@ class SocketConnection:
                         return True
                 if not self._serve_frame():
                     return False
+        # Errors are logged as text: a record that somebody keeps would keep their frames, and the memory these hold.
         except ConnectionEnded as end:
             if end.in_frame:
                 _LOG.warning(
-                    "%s: connection ended in the middle of a batch, of which nothing was applied: %s", self._who, end
+                    "%s: connection ended in the middle of a batch, of which nothing was applied: %s",
+                    self._who,
+                    str(end),
                 )
             else:
                 _LOG.debug("%s: connection closed", self._who)
         except TimeoutError as error:
-            _LOG.warning("%s: connection ended since the client keeps the ps waiting: %s", self._who, error)
+            _LOG.warning("%s: connection ended since the client keeps the ps waiting: %s", self._who, str(error))
         except OSError as error:
-            _LOG.warning("%s: connection broke: %s", self._who, error)
+            _LOG.warning("%s: connection broke: %s", self._who, str(error))
         except (InvalidArgumentError, UnavailableError) as error:
             _LOG.warning("%s: connection ended by what it received: %s", self._who, error.message)
             self._last_words(error)
@@ -386,7 +389,7 @@ class SocketConnection:
         try:
             self._send(*self._error_reply(error), received_bytes=0, flags=FLAG_CLOSING)
         except OSError as failure:
-            _LOG.debug("%s: not told why: %s", self._who, failure)
+            _LOG.debug("%s: not told why: %s", self._who, str(failure))
 
     def close(self) -> None:
         """Gives back what was made for this connection; the socket is whoever's who watches it."""

@@ -30,7 +30,7 @@ def test_every_acknowledged_update_counts_exactly_once() -> None:
 @pytest.mark.timeout(180)
 def test_of_a_killed_worker_only_what_was_in_doubt_may_be_missing() -> None:
     ended = soak(
-        "--seed", "12", "--kills", "1", "--kill-workers", "2", "--updates", "600", "--ps", "2", "--workers", "2"
+        "--seed", "12", "--kills", "1", "--kill-workers", "2", "--updates", "300", "--ps", "2", "--workers", "2"
     )
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -38,6 +38,7 @@ def test_of_a_killed_worker_only_what_was_in_doubt_may_be_missing() -> None:
     assert "DIFFERS" not in ended.stdout
 
 
+@pytest.mark.timeout(180)
 def test_a_fault_that_did_not_happen_fails_the_run() -> None:
     ended = soak(
         "--seed", "13", "--kills", "0", "--updates", "20", "--ps", "1", "--workers", "1", "--drop-every", "100000"

@@ -118,6 +118,18 @@ def test_rows_are_read_into_their_array(client: Client) -> None:
     assert_equal(both, [whole[[3]], whole[[0, 2]]])
 
 
+def test_rows_are_not_read_into_indices_that_are_still_needed(client: Client, tasks: list[Task]) -> None:
+    model = Model()
+    memory = np.zeros(40, np.uint8)
+    out, indices = memory[:16].view(np.float32).reshape(1, 4), memory[8:24].view(np.int64)
+    before = batches(tasks)
+    with pytest.raises(InvalidArgumentError, match=r"variable whole: `out` overlaps the indices"):
+        client.gather_all([(model.whole, [3]), (model.whole, indices)], out=[out, np.empty((2, 4), np.float32)])
+    assert batches(tasks) == before
+    apart = memory[16:32].view(np.int64)
+    client.gather_all([(model.whole, [3]), (model.whole, apart)], out=[out, np.empty((2, 4), np.float32)])
+
+
 def test_arrays_that_do_not_fit_are_refused_before_anything_is_read(client: Client, tasks: list[Task]) -> None:
     model = Model()
     good, before = model.arrays(), batches(tasks)

@@ -31,6 +31,8 @@ from tests.property.crashing_task import SEND_PLACES, SNAPSHOT_PLACES, TIMEOUT_S
 from tests.property.durable_model import Model, ModelClient, comparable
 from tests.property.durable_operations import OPERATIONS, SPECS, multiple
 
+pytestmark = pytest.mark.timeout(180)
+
 OBSERVER = UUID(int=99)
 
 RESIDENTS = [UUID(int=number) for number in (1, 2)]

@@ -190,14 +190,45 @@ def test_of_a_sequence_that_is_there_twice_the_last_counts() -> None:
         assert decoded.sequence == 7
 
 
-@pytest.mark.parametrize("number", [0, 1, 127, 128, 2**32, 2**64 - 1])
-def test_tables_forget_but_do_not_grow(number: int) -> None:
-    for index in range(3):
-        batch = Batch(CLIENT, STORE, 0, (Read(f"variable-{number}-{index}"),))
+def test_tables_forget_but_do_not_grow() -> None:
+    table: header_bytes._Table[int] = header_bytes._Table(limit_bytes=100)
+    for index in range(25):
+        table.put(index, index, 10)
+        assert table.used_bytes <= 100
+    assert table.get(24) == 24
+    assert table.get(0) is None
+    table.put(24, 99, 10)
+    assert (table.get(24), table.used_bytes) == (24, 50)
+
+
+def test_many_operations_in_small_headers_count_by_what_is_made_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: header_bytes._Table[header_bytes._Template] = header_bytes._Table(limit_bytes=100_000)
+    monkeypatch.setattr(header_bytes, "_templates", kept)
+    for index in range(20):
+        batch = Batch(CLIENT, UUID(int=index), 0, (Read("a"),) * 100)
+        header, _ = header_bytes.encode_request(batch, names_client=False)
+        assert len(header) < 1000
+        assert header_bytes.decode_request(header, memoryview(b""), CLIENT) == batch
+        assert 50_000 < kept.used_bytes <= 100_000
+        assert kept.get(header) is not None
+
+
+def test_a_read_that_names_a_version_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: header_bytes._Table[header_bytes._Template] = header_bytes._Table()
+    monkeypatch.setattr(header_bytes, "_templates", kept)
+    for version in range(3):
+        batch = Batch(CLIENT, STORE, 0, (Read("a", unless_version=version),))
         header, _ = header_bytes.encode_request(batch, names_client=False)
         assert header_bytes.decode_request(header, memoryview(b""), CLIENT) == batch
-    table: header_bytes._Table[int] = header_bytes._Table()
-    for index in range(10_000):
-        table.put(index, index)
-    assert table.get(9_999) == 9_999
-    assert table.get(0) is None
+    assert kept.used_bytes == 0
+
+
+def test_what_else_a_reply_says_behind_its_tensor_is_not_passed_over() -> None:
+    message, buffers = message_codec.encode_reply(BatchReply((Result(1, True, np.zeros(2, np.float32)),)))
+    answer = message.replies[0].SerializeToString() + b"\x10\x05"  # the version once more: the last one counts
+    header = b"\x0a" + bytes([len(answer)]) + answer
+    data = memoryview(b"".join(buffers))
+    assert header_bytes.decode_single_answer(header, data, [Read("a")]) is None
+    (result,) = message_codec.decode_reply_of(batch_pb2.BatchReply.FromString(header), data).replies
+    assert isinstance(result, Result)
+    assert result.version == 5

@@ -55,6 +55,7 @@ class SegmentConnection:
             try:
                 segment = MappedSegment(given.segment, descriptors[0], given.size_bytes)
             except (OSError, MemoryError) as error:
+                self.release(given.segment, timeout_s=timeout_s)  # the ps would keep it for this connection
                 raise ResourceExhaustedError(
                     f"a segment of {given.size_bytes} bytes cannot be mapped here: {error}", retryable=False
                 ) from error
@@ -67,6 +68,7 @@ class SegmentConnection:
             pass
 
     def close(self) -> None:
+        """Ends the connection, and with it all segments."""
         self._sock.close()
 
     @contextlib.contextmanager

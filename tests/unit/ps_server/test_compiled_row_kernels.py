@@ -77,6 +77,24 @@ def test_several_kernels_are_compiled_one_after_the_other(gated: GatedCompiler) 
     assert compiler.find(ScatterRule.MUL, FLOAT32) is add_in_python
 
 
+def test_a_system_without_threads_scatters_all_the_same(
+    gated: GatedCompiler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    compiler = KernelCompiler(gated)
+    gated.may_go_on.set()
+
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as without_threads:
+        without_threads.setattr(threading.Thread, "start", fail)
+        assert compiler.find(ScatterRule.ADD, FLOAT32) is None
+    assert "can't start new thread" in caplog.text
+    assert compiler.find(ScatterRule.SUB, FLOAT32) is None
+    assert compiler.wait(TIMEOUT_S)
+    assert compiler.find(ScatterRule.ADD, FLOAT32) is add_in_python
+
+
 def test_a_compiler_that_fails_is_not_asked_again(gated: GatedCompiler, caplog: pytest.LogCaptureFixture) -> None:
     compiler = KernelCompiler(gated)
     gated.fails = True

@@ -169,6 +169,36 @@ def test_the_lease_may_be_said() -> None:
     assert parse_options(arguments, {"SHARDSCOPE_LEASE": "0"}).lease_s == 0.0
 
 
+REPLICATED = "ps=a:1,b:2;backup=c:3,d:4;worker=w:1"
+
+
+def test_the_second_process_of_a_replicated_task() -> None:
+    first = parse("--cluster", REPLICATED, "--task-index", "1")
+    assert (first.place, first.task, first.is_replicated, first.is_backup) == ("ps:1", "ps:1", True, False)
+    assert (first.host, first.port) == ("b", 2)
+    second = parse("--cluster", REPLICATED, "--task-index", "1", "--backup")
+    assert (second.place, second.task, second.is_replicated, second.is_backup) == ("backup:1", "ps:1", True, True)
+    assert (second.host, second.port, second.advertised_address(4)) == ("d", 4, "d:4")
+    config = '{"cluster": {"ps": ["a:1", "b:2"], "backup": ["c:3", "d:4"]}, "task": {"type": "backup", "index": 0}}'
+    assert parse(TF_CONFIG=config).place == "backup:0"
+    assert not parse(*TASK_1).is_replicated
+
+
+@pytest.mark.parametrize(
+    ("cluster", "arguments", "part"),
+    [
+        (CLUSTER, ["--backup"], "has no backups"),
+        ("ps=a:1,b:2;backup=c:3", [], "2 ps tasks, but not as many backups"),
+        ("ps=a:1;backup=c:3", [], "needs a second ps task"),
+        (REPLICATED, ["--durability", "journal", "--data-dir", "state"], "cannot be had together"),
+        (REPLICATED, ["--lease", "0"], "no backup could ever take over"),
+    ],
+)
+def test_what_replication_needs(cluster: str, arguments: list[str], part: str) -> None:
+    with pytest.raises(UsageError, match=part):
+        parse("--cluster", cluster, "--task-index", "0", *arguments)
+
+
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         parse("--help")

@@ -127,6 +127,20 @@ def test_the_store_is_kept_if_nothing_is_lost(
         assert second.task.recovered.num_replayed == (1 if before is JOURNAL else 0)
 
 
+@pytest.mark.parametrize("in_good_order", [True, False])
+def test_without_a_journal_that_was_moved_away_what_it_had_is_lost(in_good_order: bool, tmp_path: Path) -> None:
+    with run(tmp_path, JOURNAL, in_good_order=in_good_order) as first:
+        first.add(2)
+        first.task.snapshotter.snapshot()
+        first.add()
+    for path in [*tmp_path.glob("ps-0/journal-*"), tmp_path / "ps-0" / "acknowledged"]:
+        path.rename(tmp_path / path.name)
+    with run(tmp_path, JOURNAL) as second:
+        assert second.store != first.store
+        assert second.value == 2
+        assert "has the state of its snapshot" in second.core.state_lacks
+
+
 def test_what_was_lost_stays_lost_whatever_comes_after(tmp_path: Path) -> None:
     with run(tmp_path, JOURNAL) as first:
         first.add()

@@ -47,6 +47,16 @@ def test_what_is_kept_has_a_limit() -> None:
     assert pool.idle_bytes <= 300_000
 
 
+def test_sizes_that_are_no_longer_used_make_way() -> None:
+    pool = ScratchPool(limit_bytes=300_000)
+    for each in [pool.take(100_000) for _ in range(2)]:
+        pool.give_back(each)
+    taken = pool.take(200_000)
+    pool.give_back(taken)
+    assert pool.idle_bytes <= 300_000
+    assert pool.take(200_000).memory is taken.memory
+
+
 @pytest.mark.parametrize("size_bytes", [0, 1, 4095, 4096, 4097, 32_769, 1_048_576, 1_048_577, 5_000_000, 2**31 + 1])
 def test_sizes_are_rounded_up_by_a_fifth_at_most(size_bytes: int) -> None:
     taken = ScratchPool().take(size_bytes).memory.size if size_bytes < 2**30 else None

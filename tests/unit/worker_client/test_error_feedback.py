@@ -71,6 +71,24 @@ def test_a_push_that_fails_leaves_no_trace(feedback: ErrorFeedback) -> None:
     np.testing.assert_allclose(feedback.owed((3,), FLOAT), before, atol=1e-6)
 
 
+def test_what_was_lost_with_a_push_that_could_not_be_made_is_not_taken_back_later(
+    feedback: ErrorFeedback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = add(feedback, HALVES)
+
+    def fail(*_arguments: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as without_memory:
+        without_memory.setattr(wire_dtypes, "encode", fail)
+        with pytest.raises(MemoryError):
+            add(feedback, HALVES)
+    assert feedback.owed((3,), FLOAT).tolist() == [0, 0, 0]
+    add(feedback, HALVES)
+    earlier.roll_back()
+    assert feedback.owed((3,), FLOAT).tolist() == [0, 0.25, -0.25]
+
+
 @pytest.mark.parametrize("rule", [UpdateRule.ASSIGN_ADD, UpdateRule.ASSIGN_SUB])
 def test_a_failure_takes_nothing_from_later_pushes(feedback: ErrorFeedback, rule: UpdateRule) -> None:
     failing = add(feedback, HALVES, rule=rule)

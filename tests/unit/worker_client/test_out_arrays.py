@@ -11,7 +11,7 @@ import pytest
 
 from ps_protocol.errors import DTypeMismatchError, InternalError, InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import Result, VariableSpec
-from worker_client.out_arrays import check_disjoint, check_out, direct_target, received
+from worker_client.out_arrays import check_disjoint, check_not_read, check_out, direct_target, received
 
 SPEC = VariableSpec("scope/v", np.dtype(np.float32), (3, 2))
 VALUE = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -73,6 +73,16 @@ def test_a_reply_that_does_not_fit_is_never_spread_over_the_array(tensor: Any) -
     with pytest.raises(InternalError, match="the reply"):
         received(Result(1, True, tensor), out)
     assert out.max() == 0
+
+
+def test_what_is_still_to_be_read_is_not_written_to() -> None:
+    memory = np.empty(10, np.int64)
+    outs = [(memory[6:8], "b"), (memory[3:3], "empty"), (memory[2:4], "a")]
+    check_not_read(outs, [memory[:2], memory[4:6], memory[8:], memory[3:3], np.empty(2)])
+    check_not_read([], [memory])
+    for operand, name in [(memory[:3], "a"), (memory[3:5], "a"), (memory[7:], "b"), (memory[2:3], "a"), (memory, "b")]:
+        with pytest.raises(InvalidArgumentError, match=rf"variable {name}: `out` overlaps the indices"):
+            check_not_read(outs, [memory[:1], operand])
 
 
 def test_no_two_may_overlap() -> None:

@@ -187,7 +187,9 @@ def test_a_process_that_cannot_map_more_does_without(
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
     monkeypatch.setattr(segment_connection, "MappedSegment", fail)
+    ps.give(Region(3, 0, 0), [])
     before = _num_descriptors()
     with pytest.raises(ResourceExhaustedError, match="cannot be mapped here"):
         connection.request(1, timeout_s=TIMEOUT_S)
     assert _num_descriptors() == before
+    assert [ps.asked(), ps.asked()] == [Region(0, 0, 1), Region(3, 0, 0)]  # the ps need not keep what is of no use

@@ -1,0 +1,30 @@
+"""Numbers as protobuf writes them (https://protobuf.dev/programming-guides/encoding/), for headers made by hand."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_MAX_BYTES: Final = 10
+
+
+def encode_varint(number: int) -> bytes:
+    """Returns a number that is not negative, seven bits a byte, the lowest first."""
+    if number < 0x80:
+        return number.to_bytes(1, "little")
+    data = bytearray()
+    while number >= 0x80:
+        data.append(number & 0x7F | 0x80)
+        number >>= 7
+    data.append(number)
+    return bytes(data)
+
+
+def decode_varint(data: bytes, start: int) -> tuple[int, int] | None:
+    """Returns the number that begins at ``start``, and where it ends; None if there is none below 2**64."""
+    number = 0
+    for position in range(start, min(len(data), start + _MAX_BYTES)):
+        byte = data[position]
+        number |= (byte & 0x7F) << 7 * (position - start)
+        if byte < 0x80:
+            return (number, position + 1) if number < 2**64 else None
+    return None
