@@ -30,7 +30,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = command.parser(__doc__)
     parser.prog = "python -m benchmarks"
     parser.add_argument(
-        "--workload", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS), help="(default: all)"
+        "--workload",
+        nargs="+",
+        action=command.Chosen,
+        choices=list(WORKLOADS),
+        default=list(WORKLOADS),
+        help="(default: all)",
     )
     parser.add_argument(
         "--peer",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -22,6 +22,21 @@ T = TypeVar("T")
 _FRESH_PROCESS_TIMEOUT_S = 900.0
 
 
+class Chosen(argparse.Action):
+    """An option that may be given several times, with several values each; the first time in place of the default."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        del parser, option_string
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [*(() if before is self.default else before), *(values or ())])
+
+
 def positive(text: str) -> int:
     """Reads a whole number from 1, for argparse."""
     if not text.isdecimal() or int(text) < 1:
@@ -32,7 +47,9 @@ def positive(text: str) -> int:
 def parser(description: str | None) -> argparse.ArgumentParser:
     """Returns a parser with the options that every command has."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--transport", nargs="+", choices=TRANSPORTS, default=list(TRANSPORTS), help="(default: all)")
+    made.add_argument(
+        "--transport", nargs="+", action=Chosen, choices=TRANSPORTS, default=list(TRANSPORTS), help="(default: all)"
+    )
     made.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     return made
 

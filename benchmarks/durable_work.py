@@ -153,7 +153,8 @@ def large_pushes(directory: Path, transport: str, sizes: Sizes, *, rounds: int) 
         for turn in range(rounds + 1):
             command.progress(f"{transport}: round {turn} of pushes of {size(sizes.push_bytes)}")
             for count in (1, _PUSHING_CLIENTS):
-                measured = {"disk": _together([lambda: _write_times(directory, sizes.push_bytes, 1)[0]], pool)}
+                written = _write_times(directory, sizes.push_bytes, _PUSHES)
+                measured = {"disk": (float(np.median(written)), _PUSHES / sum(written))}
                 for mode in MODES:
                     measured[mode] = _together([_timed_once(push) for push in pushes[mode][:count]], pool)
                 for way, times in measured.items() if turn else ():  # the first round brings the memory in
@@ -178,7 +179,7 @@ def _timed_once(push: Callable[[], object]) -> Callable[[], float]:
 
 
 def _together(calls: Sequence[Callable[[], float]], pool: ThreadPoolExecutor) -> tuple[float, float]:
-    """Makes each call three times in a row, all of them at once; returns the median duration, and calls per second."""
+    """Makes each call a few times in a row, all of them at once; returns the median duration, and calls per second."""
     began_s = time.perf_counter()
     asked = [pool.submit(lambda call=call: [call() for _ in range(_PUSHES)]) for call in calls]
     durations = [one for future in asked for one in future.result(_TIMEOUT_S)]

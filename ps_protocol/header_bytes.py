@@ -193,6 +193,8 @@ def decode_request(header: bytes, data: memoryview, client: UUID) -> Batch:
 
 
 def _keep(key: bytes, message: batch_pb2.BatchRequest, batch: Batch, data_bytes: int) -> None:
+    if not all(map(_may_come_again, batch.operations)):
+        return
     if batch_pb2.BatchRequest.FromString(key).sequence:
         return  # a field that is there twice counts as it is the last time
     layouts = iter(message_codec.request_layouts(message))
@@ -200,13 +202,13 @@ def _keep(key: bytes, message: batch_pb2.BatchRequest, batch: Batch, data_bytes:
     offset = 0
     for operation in batch.operations:
         match operation:
-            case Read(unless_version=None) | Describe():
+            case Read() | Describe():
                 makers.append(_constant(operation))
-            case Update() if operation.wire is _EXACT:
+            case Update():
                 layout = next(layouts)
                 makers.append(_update_maker(operation, layout, offset))
                 offset += layout.size_bytes
-            case Scatter() if operation.wire is _EXACT:
+            case Scatter():
                 indices, updates = next(layouts), next(layouts)
                 makers.append(_scatter_maker(operation, indices, updates, offset))
                 offset += indices.size_bytes + updates.size_bytes
@@ -214,13 +216,20 @@ def _keep(key: bytes, message: batch_pb2.BatchRequest, batch: Batch, data_bytes:
                 layout = next(layouts)
                 makers.append(_gather_maker(operation, layout, offset))
                 offset += layout.size_bytes
-            case _:
-                return  # one that names a version, for one, does not come again
     size_bytes = len(key) + _ENTRY_BYTES * (1 + len(makers))
     if offset:
         _templates.put(key, _Template(batch.store, batch.mutates, (), tuple(makers), data_bytes), size_bytes)
     elif not data_bytes:
         _templates.put(key, _Template(batch.store, batch.mutates, batch.operations, (), 0), size_bytes)
+
+
+def _may_come_again(operation: Operation) -> bool:
+    """Whether the like of it, but for its tensors, is worth being kept: a version that a read names is soon an old one."""
+    if isinstance(operation, Read):
+        return operation.unless_version is None
+    if isinstance(operation, Update | Scatter):
+        return operation.wire is _EXACT
+    return isinstance(operation, Gather | Describe)
 
 
 def _constant(operation: Operation) -> Callable[[memoryview], Operation]:

@@ -8,15 +8,13 @@ fsync serves every client that waits (group commit; J. Gray and A. Reuter, "Tran
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, NamedTuple, Protocol, Self
+from typing import Final, Protocol, Self
 
 from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError, UnavailableError
 from ps_server.records import LoggedRecord, Record
@@ -99,14 +97,6 @@ class _Queued:
     size_bytes: int
 
 
-class _Waiting(NamedTuple):
-    """Somebody who waits until a record is committed; ``committed`` is held until it is."""
-
-    position: int
-    number: int  # of the wait, so that no two are equal
-    committed: threading.Lock
-
-
 class CommitLog:
     """Numbers records and has them committed. Thread-safe.
 
@@ -132,9 +122,7 @@ class CommitLog:
         # guards: all below; no other lock is taken under it. Locks of variables may be held when it is taken.
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
-        self._room = threading.Condition(self._lock)
-        self._waiting: list[_Waiting] = []  # a heap
-        self._num_waits = itertools.count()
+        self._committed = threading.Condition(self._lock)
         self._queue: deque[_Queued] = deque()
         self._reserved_bytes = 0  # of records queued, being written or still to come
         self._last_position = last_position
@@ -170,7 +158,7 @@ class CommitLog:
         with self._lock:
             if self._sinks:
                 timeout_s = min(timeout_s, self._limits.patience_s)
-                roomy = self._room.wait_for(lambda: self._closing or self._has_room(size_bytes), timeout_s)
+                roomy = self._committed.wait_for(lambda: self._closing or self._has_room(size_bytes), timeout_s)
                 if self._closing:
                     raise UnavailableError("the task is ending and takes no more updates; try again later")
                 if not roomy:
@@ -195,32 +183,19 @@ class CommitLog:
         """
         if self._committed_position >= position:
             return
-        # A lock of its own for each that waits, so that a commit wakes nobody who would have to wait again.
-        committed = threading.Lock()
-        committed.acquire()
         with self._lock:
-            if self._committed_position >= position:
-                return
-            waiting = _Waiting(position, next(self._num_waits), committed)
-            heapq.heappush(self._waiting, waiting)
-        if committed.acquire(timeout=min(timeout_s, threading.TIMEOUT_MAX)) if timeout_s > 0 else False:
-            return
-        with self._lock:
-            if self._committed_position >= position:
-                return
-            self._waiting.remove(waiting)
-            heapq.heapify(self._waiting)
-        raise DeadlineExceededError(
-            f"the update is applied, but after {timeout_s:.1f} s it is not yet on {self._sink_names()}"
-            f"{': ' + self._obstacle if self._obstacle else ''}; ask again for the answer"
-        )
+            if not self._committed.wait_for(lambda: self._committed_position >= position, timeout_s):
+                raise DeadlineExceededError(
+                    f"the update is applied, but after {timeout_s:.1f} s it is not yet on {self._sink_names()}"
+                    f"{': ' + self._obstacle if self._obstacle else ''}; ask again for the answer"
+                )
 
     def close(self, timeout_s: float) -> bool:
         """Commits what was appended and ends; returns whether all of it was committed in time."""
         with self._lock:
             self._closing = True
             self._arrived.notify_all()
-            self._room.notify_all()
+            self._committed.notify_all()
         if self._sinks:
             self._writer.join(timeout_s)
             if self._writer.is_alive():
@@ -246,7 +221,7 @@ class CommitLog:
     def _give_back(self, size_bytes: int) -> None:
         with self._lock:
             self._reserved_bytes -= size_bytes
-            self._room.notify_all()
+            self._committed.notify_all()
 
     def _has_room(self, size_bytes: int) -> bool:
         if self._obstacle:
@@ -272,21 +247,13 @@ class CommitLog:
                 records = [queued.logged for queued in group]
                 for sink in self._sinks:
                     self._write(sink, records)
-                self._has_committed(records[-1].position, sum(queued.size_bytes for queued in group))
+                with self._lock:
+                    self._committed_position = records[-1].position
+                    self._reserved_bytes -= sum(queued.size_bytes for queued in group)
+                    self._committed.notify_all()
                 del group, records  # or the last group's arrays would stay until the next
         except BaseException as error:  # noqa: BLE001 - whatever it is, nothing can be promised any more
             self._on_fatal(error)
-
-    def _has_committed(self, position: int, size_bytes: int) -> None:
-        with self._lock:
-            self._committed_position = position
-            self._reserved_bytes -= size_bytes
-            self._room.notify_all()
-            served = []
-            while self._waiting and self._waiting[0].position <= position:
-                served.append(heapq.heappop(self._waiting))
-        for each in served:
-            each.committed.release()
 
     def _next_group(self) -> list[_Queued]:
         """Waits for records; an empty list ends the thread."""

@@ -2,7 +2,7 @@
 
 Nothing waits for a compiler. A kernel is compiled, or loaded from numba's cache on disk, in a background thread when
 it is first asked for; until it is there, and where there is none, NumPy does the same work with the same result. The
-process has to allow it with ``compile_when_used()``, which a ps does; importing numba takes a good hundred MB.
+process has to allow it with ``compile_when_used()``, which a ps does; importing numba takes much memory.
 
 Kernels neither check nor allocate: rows are in range and nobody changes them any more, arrays are in C order.
 """

@@ -117,7 +117,7 @@ def judge(
         return known, Verdict(known.register, reason="a later call of the same process has been answered already")
     known = _learned(replace(known, heard={**known.heard, is_second: report}))
     if wish is Wish.NONE:
-        return known, Verdict(known.register)
+        return known, Verdict(known.register, reason=_loss(known))
     if known.register is None:
         return known, Verdict(
             None,
@@ -154,15 +154,27 @@ def _learned(known: Known) -> Known:
     is_complete = len(known.heard) == 2
     if newest is not None and (is_complete if known.register is None else newest.epoch > known.register.epoch):
         return replace(known, register=Register(newest.epoch, newest.process, newest.backup))
-    first = known.heard.get(False)
-    if first is None or not is_complete or any(each.role is not Role.EMPTY for each in known.heard.values()):
-        return known
-    # Nobody has anything: the task begins, or begins anew after both its processes were lost.
-    if known.register is None:
-        return replace(known, register=Register(1, first.process))
+    # Nobody has anything: the task begins. Only of a task that never was can that be told from one whose backup has not
+    # been heard of yet since it became that; so once there was a primary, nothing begins anew by itself.
+    if known.register is None and is_complete and _are_empty(known):
+        return replace(known, register=Register(1, known.heard[False].process))
+    return known
+
+
+def _loss(known: Known) -> str:
+    """What to tell processes that have nothing if nobody else has anything either; empty if that is not so."""
+    if known.register is None or len(known.heard) < 2 or not _are_empty(known):
+        return ""
     if {each.process for each in known.heard.values()} & {known.register.primary, known.register.backup}:
-        return known
-    return replace(known, register=Register(known.register.epoch + 1, first.process))
+        return ""
+    return (
+        f"neither process has any state, but there was one up to epoch {known.register.epoch}, which is lost unless a "
+        f"process that has it is still there. To begin anew, end both and the arbiter's process, and start all three"
+    )
+
+
+def _are_empty(known: Known) -> bool:
+    return all(each.role is Role.EMPTY for each in known.heard.values())
 
 
 def _epoch(report: Report) -> int:

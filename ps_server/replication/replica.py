@@ -296,8 +296,10 @@ class Replica:
         if verdict is None:
             return False
         if not verdict.granted:
-            self._is_paired = False
-            self._link.go_alone()
+            # Only if nothing was granted by a call before, nor to anybody else, is it as alone as it was.
+            if verdict.register == Register(self._epoch, self._process):
+                self._is_paired = False
+                self._link.go_alone()
             return False
         self._epoch, self._backup = self._epoch + 1, candidate
         self._link.begin_epoch(self._epoch)
@@ -318,8 +320,8 @@ class Replica:
             if wish is not Wish.NONE:
                 self._tell(f"the arbiter does not answer: {error.message}")
             return None
-        if wish is not Wish.NONE and not verdict.granted:
-            self._tell(f"the arbiter has refused: {verdict.reason}")
+        if verdict.reason:
+            self._tell(f"the arbiter says no: {verdict.reason}" if wish is not Wish.NONE else verdict.reason)
         self._register, self._register_s = verdict.register, asked_s
         if not self._is_primary:
             self._follower.expect(None if verdict.register is None else verdict.register.primary)

@@ -163,9 +163,8 @@ def test_updates_wait_for_a_backup_that_is_gone_until_the_task_goes_on_alone(
 def test_a_stopped_primary_that_wakes_up_acknowledges_nothing(resources: ExitStack, eventually: Eventually) -> None:
     cluster = resources.enter_context(replicated_cluster(eventually))
     spec = cluster.processes.cluster_spec
-    client = resources.enter_context(ss.connect(spec))
-    counter = counter_on(1, client)
-    counter.assign_add(np.ones(SIZE, np.float32))
+    with ss.connect(spec) as before:
+        counter_on(1, before).assign_add(np.ones(SIZE, np.float32))
     old = grpc_transport.connect(spec.task_address("ps", 1), task="ps:1")
     resources.callback(old.close)
     late_client = uuid4()
@@ -176,7 +175,9 @@ def test_a_stopped_primary_that_wakes_up_acknowledges_nothing(resources: ExitSta
     late = threading.Thread(target=lambda: outcomes.append(outcome_of(old, update)))
     outcomes: list[object] = []
     late.start()  # it lies in the socket of the stopped process
-    counter.assign_add(np.ones(SIZE, np.float32))  # waits for the failover
+    client = resources.enter_context(ss.connect(spec))  # waits for the failover, and finds the new primary
+    counter = counter_on(1, client)
+    counter.assign_add(np.ones(SIZE, np.float32))
     assert cluster.saw("backup:1", "is the primary of ps:1 now") == 1
     cluster.processes.signal_ps(1, signal.SIGCONT)
     late.join(TIMEOUT_S)

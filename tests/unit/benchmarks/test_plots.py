@@ -1,16 +1,12 @@
-"""The plot of latency by size; needs the extra ``bench``."""
+"""The plot of latency by size."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from benchmarks.plots import draw
 from benchmarks.samples import summary
-
-pytest.importorskip("matplotlib")
 
 
 def record() -> dict[str, Any]:

@@ -133,12 +133,22 @@ def test_a_task_begins_when_both_its_processes_say_that_they_have_nothing() -> N
     assert pair.ask(B, Role.EMPTY, 0).register == Register(1, A)
 
 
-def test_a_task_begins_anew_only_when_both_its_processes_were_replaced() -> None:
+def test_a_task_whose_state_is_lost_does_not_begin_anew_by_itself() -> None:
     pair = Pair(PAIR)
     pair.ask(C, Role.EMPTY, 0, is_second=False)
-    assert pair.ask(B, Role.FOLLOWER, 2).register == PAIR
-    fourth = UUID(int=4)
-    assert pair.ask(fourth, Role.EMPTY, 0, is_second=True).register == Register(3, C)
+    assert pair.ask(B, Role.FOLLOWER, 2) == Verdict(PAIR)
+    lost = pair.ask(UUID(int=4), Role.EMPTY, 0, is_second=True)
+    assert (lost.register, lost.granted) == (PAIR, False)
+    assert "To begin anew" in lost.reason
+
+
+def test_a_backup_that_was_never_heard_of_is_not_taken_for_the_process_before_it() -> None:
+    """The primary said who its backup is, and is lost; what was heard of that place before said that it had nothing."""
+    pair = Pair(ALONE)
+    pair.ask(C, Role.EMPTY, 0, is_second=True)
+    assert pair.ask(A, Role.PRIMARY, 2, Wish.PAIR_UP, B).granted
+    assert pair.ask(UUID(int=4), Role.EMPTY, 0, is_second=False).register == Register(3, A, B)
+    assert pair.ask(B, Role.FOLLOWER, 3, Wish.TAKE_OVER, is_second=True).granted
 
 
 def test_a_call_that_a_later_one_has_overtaken_changes_nothing() -> None:

@@ -428,7 +428,8 @@ def test_stopping_ends_idle_connections(caplog: pytest.LogCaptureFixture) -> Non
         idle = ps.dial()
     with contextlib.closing(client), idle:
         assert client.is_ended()
-        assert idle.recv(ANSWER_BYTES) == b""
+        with contextlib.suppress(ConnectionResetError):  # by the kernel, if the ps had not taken it in yet
+            assert idle.recv(ANSWER_BYTES) == b""
     assert not caplog.records
 
 
