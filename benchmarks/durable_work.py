@@ -68,10 +68,10 @@ SIZES: Mapping[str, Sizes] = {
 def _cluster(directory: Path, mode: str, **settings: Any) -> Iterator[LocalCluster]:
     """One ps, whose state is kept below ``directory`` if it is kept."""
     with contextlib.ExitStack() as stack:
-        kept = {}
+        data_dir = None
         if mode != "none":
-            kept = {"data_dir": stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{mode}-", dir=directory))}
-        yield stack.enter_context(LocalCluster(num_ps=1, durability=mode, **kept, **settings))
+            data_dir = stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{mode}-", dir=directory))
+        yield stack.enter_context(LocalCluster(num_ps=1, durability=mode, data_dir=data_dir, **settings))
 
 
 def scalar_updates(
@@ -178,10 +178,14 @@ def _timed_once(push: Callable[[], object]) -> Callable[[], float]:
     return lambda: timed(push, warm=0, calls=1)[0]
 
 
+def _repeated(call: Callable[[], float]) -> list[float]:
+    return [call() for _ in range(_PUSHES)]
+
+
 def _together(calls: Sequence[Callable[[], float]], pool: ThreadPoolExecutor) -> tuple[float, float]:
     """Makes each call a few times in a row, all of them at once; returns the median duration, and calls per second."""
     began_s = time.perf_counter()
-    asked = [pool.submit(lambda call=call: [call() for _ in range(_PUSHES)]) for call in calls]
+    asked = [pool.submit(_repeated, call) for call in calls]
     durations = [one for future in asked for one in future.result(_TIMEOUT_S)]
     return float(np.median(durations)), len(durations) / (time.perf_counter() - began_s)
 

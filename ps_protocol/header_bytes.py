@@ -224,7 +224,7 @@ def _keep(key: bytes, message: batch_pb2.BatchRequest, batch: Batch, data_bytes:
 
 
 def _may_come_again(operation: Operation) -> bool:
-    """Whether the like of it, but for its tensors, is worth being kept: a version that a read names is soon an old one."""
+    """Whether its like is worth being kept: a version that a read names is soon an old one."""
     if isinstance(operation, Read):
         return operation.unless_version is None
     if isinstance(operation, Update | Scatter):

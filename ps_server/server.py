@@ -72,10 +72,10 @@ _POOLED_BYTES: Final = 256 * 1024**2
 """Most bytes of used buffers that are kept for the next batches."""
 
 _LAST_WORDS_S: Final = 1.0
-_SWITCH_INTERVAL_S: Final = 0.0005
-"""How soon a thread that moves a large tensor lets one with a small request run. At the interpreter's 5 ms,
-``benchmarks.fairness`` shows a longer p99 over gRPC, and no more throughput."""
 """Seconds given to replies that are on their way when the batches are done or out of time."""
+
+_SWITCH_INTERVAL_S: Final = 0.0005
+"""How soon a thread that moves a large tensor lets one with a small request run; the interpreter's own is 5 ms."""
 
 _LOG = structlog.stdlib.get_logger(__name__)
 
@@ -123,9 +123,7 @@ class PsServer:
         self.sockets: SocketListener | None = None
         if Transport.SOCKET in transports:
             settings = SocketSettings(host=host, port=socket_port, max_threads=max_concurrent)
-            self.sockets = SocketListener(
-                core, settings, staging=self.staging, buffers=buffers, segments=self.segments
-            )
+            self.sockets = SocketListener(core, settings, staging=self.staging, buffers=buffers, segments=self.segments)
         self.data = DataServicer(
             core, staging=self.staging, buffers=buffers, offer=self.sockets.welcome if self.sockets else None
         )
@@ -239,9 +237,7 @@ def run(options: ServerOptions) -> int:
 
     replicated: ReplicatedTask | None = None
     if options.is_replicated:
-        settings = ReplicationSettings(
-            options.cluster_spec, options.task_index, options.is_backup, options.lease_s
-        )
+        settings = ReplicationSettings(options.cluster_spec, options.task_index, options.is_backup, options.lease_s)
         replicated = ReplicatedTask(core, settings, announce=say_where)
         server.add(replicated.add_to)
     try:

@@ -42,7 +42,8 @@ class SegmentRegistry:
         # Appended to by finalizers, which may run anywhere, also while a lock is held, and so must not take one.
         self._unmapped_bytes: deque[int] = deque()
         self._numbers = itertools.count(1)
-        # guards: _claims, _segments; no other lock is taken under it
+        # guards: _claims, and changes of _segments, a look into which is atomic and done without it; no other lock is
+        # taken under it
         self._lock = threading.Lock()
         self._claims: dict[UUID, dict[int, int]] = {}
         self._segments: dict[tuple[UUID, int], MappedSegment] = {}
