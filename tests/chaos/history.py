@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,19 +37,34 @@ class Recording:
     calls: list[Call]
 
 
+_MOST_S = 90.0
+
+
 class Progress:
-    """How far the clients have come, for who makes trouble meanwhile."""
+    """How far the clients have come, for who makes trouble meanwhile.
+
+    Attributes:
+        may_go_on: Cleared while there is no use in trying: a client that has given up an operation then waits, or it
+            would give up one after the other, and nobody could tell which of so many have taken effect.
+    """
 
     def __init__(self, histories: Sequence[Sequence[Call]]):
         self._histories = histories
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
 
     def has_calls(self, number: int) -> bool:
         """Whether so many operations are over."""
         return sum(map(len, self._histories)) >= number
 
+    @property
+    def num_unanswered(self) -> int:
+        """How many of them were given up."""
+        return sum(call.returned is None for history in self._histories for call in history)
+
     def has_unanswered(self, number: int) -> bool:
         """Whether so many of them were given up."""
-        return sum(call.returned is None for history in self._histories for call in history) >= number
+        return self.num_unanswered >= number
 
 
 def record(
@@ -84,12 +100,13 @@ def record(
         before = _look(patient, "the first look")
         assert before.version is not None
         histories: list[list[Call]] = [[] for _ in clients]
+        progress = Progress(histories)
         with ThreadPoolExecutor(num_clients) as threads:
             running = [
-                threads.submit(_work, variable, history, calls_each, random.Random(f"{seed}-{index}"), index)
+                threads.submit(_work, variable, history, calls_each, random.Random(f"{seed}-{index}"), index, progress)
                 for index, (variable, history) in enumerate(zip(variables, histories, strict=True))
             ]
-            meanwhile(Progress(histories))
+            meanwhile(progress)
             for each in running:
                 each.result()
         last = _look(patient, "the last look")
@@ -104,10 +121,14 @@ def _declared(client: ss.Client) -> ss.Variable:
     return variable
 
 
-def _work(variable: ss.Variable, history: list[Call], number: int, chance: random.Random, client: int) -> None:
+def _work(
+    variable: ss.Variable, history: list[Call], number: int, chance: random.Random, client: int, progress: Progress
+) -> None:
     numbers = _distinct_numbers(client)
     name = f"client {client}"
     for _ in range(number):
+        if history and history[-1].returned is None:
+            assert progress.may_go_on.wait(_MOST_S), "whoever makes trouble does not end it"
         kind = chance.choice(_CHOICES)
         if kind is Kind.READ:
             history.append(_look(variable, name))
