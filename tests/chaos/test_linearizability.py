@@ -56,6 +56,7 @@ def test_histories_are_linearizable_though_the_ps_is_killed_and_replies_are_lost
     assert recording.calls[-1].version == num_updates(recording)
 
 
+@pytest.mark.soak  # how many operations are given up, and so how long the search takes, depends on the machine
 @pytest.mark.timeout(180)
 def test_what_was_given_up_counts_once_or_never(tmp_path: Path, eventually: Eventually) -> None:
     def kill_and_restart_late(progress: Progress) -> None:
