@@ -14,25 +14,22 @@ from many threads.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.v1 import batch_pb2, data_pb2
+from ps_protocol.v1 import data_pb2
 from ps_protocol.varints import encode_varint
 
 _HEADER_TAG: Final = 1 << 3 | 2  # field 1, length-delimited
 _BYTES_TAG: Final = 2 << 3 | 2  # field 2, length-delimited
 _MAX_LENGTH_BYTES: Final = 5  # of a varint below 2**35; no message is as long as that
 
-_Header = TypeVar("_Header", batch_pb2.BatchRequest, batch_pb2.BatchReply)
 
-
-def header_frame(header: batch_pb2.BatchRequest | batch_pb2.BatchReply) -> bytes:
-    """Returns the frame that holds a header."""
-    content = header.SerializeToString()
-    return _prefix(_HEADER_TAG, len(content)) + content
+def header_frame(header: bytes) -> bytes:
+    """Returns the frame that holds a header, a ``BatchRequest`` or ``BatchReply``."""
+    return _prefix(_HEADER_TAG, len(header)) + header
 
 
 def data_frame(parts: Sequence[memoryview]) -> bytes:
@@ -40,31 +37,30 @@ def data_frame(parts: Sequence[memoryview]) -> bytes:
     return b"".join((_prefix(_BYTES_TAG, sum(map(len, parts))), *parts))
 
 
-def exchange_message(header: batch_pb2.BatchRequest | batch_pb2.BatchReply, buffers: Sequence[memoryview]) -> bytes:
-    """Returns the message that holds a header and all of its buffers."""
-    content = header.SerializeToString()
-    parts: list[bytes | memoryview] = [_prefix(_HEADER_TAG, len(content)), content]
+def exchange_message(header: bytes, buffers: Sequence[memoryview]) -> bytes:
+    """Returns the message that holds a header, a ``BatchRequest`` or ``BatchReply``, and all of its buffers."""
+    parts: list[bytes | memoryview] = [_prefix(_HEADER_TAG, len(header)), header]
     for buffer in buffers:
         parts.append(_prefix(_BYTES_TAG, len(buffer)))
         parts.append(buffer)
     return b"".join(parts)
 
 
-class FrameReader(Generic[_Header]):
+class FrameReader:
     """Reads the frames of one direction of a stream, and the messages of the same direction.
+
+    Headers are returned as bytes, and not looked into: ``request_bytes`` and ``reply_bytes`` do that.
 
     Args:
         frame_type: ``RequestFrame`` or ``ReplyFrame``.
         message_type: ``ExchangeRequest`` or ``ExchangeReply``.
-        header_type: Of the header in both.
     """
 
-    def __init__(self, frame_type: type[Any], message_type: type[Any], header_type: type[_Header]):
+    def __init__(self, frame_type: type[Any], message_type: type[Any]):
         self._frame_type = frame_type
         self._message_type = message_type
-        self._header_type: type[Any] = header_type
 
-    def header(self, frame: bytes) -> _Header | None:
+    def header(self, frame: bytes) -> bytes | None:
         """Returns the header that a frame holds; None if it holds something else.
 
         Raises:
@@ -72,10 +68,9 @@ class FrameReader(Generic[_Header]):
         """
         content = _only_field(frame, _HEADER_TAG)
         if content is not None:
-            parsed: _Header = self._parsed(self._header_type, content)
-            return parsed
+            return bytes(content)
         general = self._parsed(self._frame_type, frame)
-        header: _Header = general.header
+        header: bytes = general.header.SerializeToString()
         return header if general.WhichOneof("frame") == "header" else None
 
     def data(self, frame: bytes) -> memoryview | None:
@@ -90,7 +85,7 @@ class FrameReader(Generic[_Header]):
         general = self._parsed(self._frame_type, frame)
         return memoryview(general.data) if general.WhichOneof("frame") == "data" else None
 
-    def message(self, message: bytes) -> tuple[_Header, list[memoryview]]:
+    def message(self, message: bytes) -> tuple[bytes, list[memoryview]]:
         """Returns header and buffers of a whole exchange in one message; the buffers mostly are views of it.
 
         Raises:
@@ -98,9 +93,9 @@ class FrameReader(Generic[_Header]):
         """
         fields = _fields(message)
         if fields and fields[0][0] == _HEADER_TAG and all(tag == _BYTES_TAG for tag, _ in fields[1:]):
-            return self._parsed(self._header_type, fields[0][1]), [content for _, content in fields[1:]]
+            return bytes(fields[0][1]), [content for _, content in fields[1:]]
         general = self._parsed(self._message_type, message)
-        return general.header, [memoryview(buffer) for buffer in general.buffers]
+        return general.header.SerializeToString(), [memoryview(buffer) for buffer in general.buffers]
 
     @staticmethod
     def _parsed(message_type: type[Any], data: bytes | memoryview) -> Any:
@@ -112,8 +107,8 @@ class FrameReader(Generic[_Header]):
             ) from error
 
 
-REQUESTS: Final = FrameReader(data_pb2.RequestFrame, data_pb2.ExchangeRequest, batch_pb2.BatchRequest)
-REPLIES: Final = FrameReader(data_pb2.ReplyFrame, data_pb2.ExchangeReply, batch_pb2.BatchReply)
+REQUESTS: Final = FrameReader(data_pb2.RequestFrame, data_pb2.ExchangeRequest)
+REPLIES: Final = FrameReader(data_pb2.ReplyFrame, data_pb2.ExchangeReply)
 
 
 def _prefix(tag: int, length: int) -> bytes:

@@ -7,12 +7,14 @@ turns tensors in a lossy form into numbers, in the caller's arrays where there a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain, repeat
+from typing import Final
 
 from ps_protocol import tensor_codec
 from ps_protocol.operations import READS, Array, Operation, WireDType
 from ps_protocol.tensor_codec import TensorLayout
 from ps_protocol.v1 import batch_pb2
+
+_EXACT: Final = WireDType.EXACT
 
 
 def reply_targets(header: batch_pb2.BatchReply, operations: Sequence[Operation]) -> list[Array | None]:
@@ -34,29 +36,24 @@ def has_targets(operations: Sequence[Operation]) -> bool:
     return any(isinstance(operation, READS) and operation.out is not None for operation in operations)
 
 
-def reply_buffers(
-    header: batch_pb2.BatchReply, layouts: Sequence[TensorLayout], operations: Sequence[Operation]
-) -> list[memoryview]:
+def reply_buffers(layouts: Sequence[TensorLayout], targets: Sequence[Array | None]) -> list[memoryview]:
     """Returns the memory to receive a reply's tensors into, in their order; each has the size of its layout.
 
     An exact tensor for which the caller has given an array goes straight there, any other into new memory.
 
     Args:
-        header: Of the reply, as received.
-        layouts: What ``message_codec.reply_layouts`` says of the header.
-        operations: Of the batch that it answers.
+        layouts: Of the tensors.
+        targets: The array that the caller has given for each, if any.
 
     Raises:
         InternalError: An array does not fit its tensor.
         ResourceExhaustedError: There is no memory for a tensor.
     """
-    if not has_targets(operations):
-        return [tensor_codec.allocate(layout)[1] for layout in layouts]
     return [
         tensor_codec.allocate(layout)[1]
-        if target is None or layout.wire is not WireDType.EXACT
+        if target is None or layout.wire is not _EXACT
         else target_bytes(target, layout)
-        for layout, target in zip(layouts, chain(reply_targets(header, operations), repeat(None)), strict=False)
+        for layout, target in zip(layouts, targets, strict=True)
     ]
 
 

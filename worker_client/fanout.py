@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError
@@ -13,8 +13,7 @@ from worker_client.futures import failed, gathered, mapped
 from worker_client.ps_handle import PsHandle
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(NamedTuple):
     """An operation and where it goes.
 
     Attributes:

@@ -67,7 +67,7 @@ def check_disjoint(outs: Iterable[Array], names: Iterable[str]) -> None:
         InvalidArgumentError: Two overlap.
     """
     taken = sorted(
-        (*byte_bounds(out), name)
+        (*_bounds(out), name)
         for out, name in zip(outs, names, strict=True)
         if isinstance(out, np.ndarray) and out.size  # what is no array is for check_out to refuse
     )
@@ -90,11 +90,11 @@ def check_not_read(outs: Sequence[tuple[Array, str]], operands: Iterable[Array])
     Raises:
         InvalidArgumentError: One of each overlap.
     """
-    taken = sorted((*byte_bounds(out), name) for out, name in outs if out.size)
+    taken = sorted((*_bounds(out), name) for out, name in outs if out.size)
     for operand in operands:
         if not operand.size or not taken:
             continue
-        begin, end = byte_bounds(operand)
+        begin, end = _bounds(operand)
         last = bisect.bisect_left(taken, end, key=lambda each: each[0]) - 1  # begins before the operand ends
         if last >= 0 and taken[last][1] > begin:
             name = taken[last][2]
@@ -144,6 +144,14 @@ def received(result: Result, out: Array | None) -> Array:
         )
     np.copyto(out, tensor)
     return out
+
+
+def _bounds(array: Array) -> tuple[int, int]:
+    """Returns the addresses of an array's first byte and of what is behind its last one, as ``byte_bounds``."""
+    if array.flags.c_contiguous:  # as nearly always, and then it takes a fifth of the time
+        start: int = array.__array_interface__["data"][0]
+        return start, start + array.nbytes
+    return byte_bounds(array)
 
 
 def _remedy(spec: VariableSpec, shape: tuple[int, ...]) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import SupportsIndex
+from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 
@@ -17,8 +16,7 @@ from worker_client.versioned_value import Version, VersionedValue, unless_versio
 from worker_client.wire_names import WireDTypeName
 
 
-@dataclass(frozen=True, slots=True)
-class PartRead:
+class PartRead(NamedTuple):
     """One variable on a ps task, and where its value belongs.
 
     Attributes:
@@ -86,9 +84,10 @@ class WholeRead:
         self.name = whole.name
         self.out = out
         self._view = view
+        places = [out] if len(parts) == 1 else _places(out, parts, axis)
         self.parts = [
             PartRead(part, place, part.pull_wire(wire_dtype), view and out is None)
-            for part, place in zip(parts, _places(out, parts, axis), strict=True)
+            for part, place in zip(parts, places, strict=True)
         ]
 
     def value(self, results: Iterable[Result]) -> Array:
@@ -159,8 +158,8 @@ def _spans(reads: Sequence[WholeRead]) -> list[range]:
 
 def _places(out: Array | None, parts: Sequence[VariableWire], axis: int) -> list[Array | None]:
     """The slice of the whole that each part fills."""
-    if out is None or len(parts) == 1:
-        return [out] * len(parts)
+    if out is None:
+        return [None] * len(parts)
     ends = np.cumsum([part.spec.shape[axis] for part in parts]).tolist()
     before = (slice(None),) * axis
     return [out[(*before, slice(end - part.spec.shape[axis], end))] for part, end in zip(parts, ends, strict=True)]

@@ -9,6 +9,7 @@ from uuid import UUID
 import grpc
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import DecodeError
 
 from ps_protocol import message_codec
 from ps_protocol.allocator import keep_freed_chunks
@@ -18,7 +19,9 @@ from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError
 from ps_protocol.frames import Assembler, pieces
 from ps_protocol.operations import Batch, BatchReply
 from ps_protocol.ps_service import Welcome
-from ps_protocol.v1 import batch_pb2, data_pb2
+from ps_protocol.reply_bytes import encode_answer
+from ps_protocol.request_bytes import RequestHead
+from ps_protocol.v1 import data_pb2
 from ps_server.byte_budget import ByteBudget, readable_bytes
 from ps_server.parameter_server import ParameterServer
 from ps_server.rpc_boundary import errors_as_status, timeout_s, unary
@@ -120,7 +123,7 @@ class DataServicer:
 
     def _exchange(self, request: bytes, timeout_s: float) -> bytes:
         header, buffers = REQUESTS.message(request)
-        batch = message_codec.decode_batch(header, buffers)
+        batch = _head(header).batch(buffers)
         reply_bytes = self._core.reply_size_bytes(batch.operations)
         if reply_bytes > UNARY_LIMIT_BYTES:
             raise ResourceExhaustedError(
@@ -129,7 +132,7 @@ class DataServicer:
                 retryable=False,
             )
         reply = self._have_carried_out(batch, timeout_s, take_operands=False)
-        reply_header, reply_buffers = message_codec.encode_reply(reply, batch.operations)
+        reply_header, reply_buffers = encode_answer(reply, batch.operations)
         self._core.count_bytes(received=sum(map(len, buffers)), sent=sum(map(len, reply_buffers)))
         (message,) = grpc_faults.sent(iter([exchange_message(reply_header, reply_buffers)]))
         return message
@@ -150,7 +153,7 @@ class DataServicer:
                 self._buffers.give_back(pooled)
             yield from grpc_faults.sent(self._reply_frames(header, buffers))
 
-    def _reply_frames(self, header: batch_pb2.BatchReply, buffers: list[memoryview]) -> Iterator[bytes]:
+    def _reply_frames(self, header: bytes, buffers: list[memoryview]) -> Iterator[bytes]:
         yield header_frame(header)
         for parts in pieces(buffers, CHUNK_SIZE_BYTES):
             yield data_frame(parts)
@@ -163,7 +166,7 @@ class DataServicer:
         context: grpc.ServicerContext,
         room: StagingRoom,
         pooled: list[npt.NDArray[np.uint8]],
-    ) -> tuple[batch_pb2.BatchReply, list[memoryview]]:
+    ) -> tuple[bytes, list[memoryview]]:
         """Receives a batch and has it carried out; returns the reply, for which it leaves room taken.
 
         Args:
@@ -177,19 +180,18 @@ class DataServicer:
             InvalidArgumentError: The frames are not what the header announces.
             ResourceExhaustedError: There is no room for the tensors.
         """
-        header = _header_in(first)
-        layouts = message_codec.request_layouts(header)
-        received_bytes = sum(layout.size_bytes for layout in layouts)
-        staged_bytes = received_bytes + sum(layout.decoded_bytes for layout in layouts)
+        head = _head(_header_in(first))
+        layouts, received_bytes = head.layouts, head.data_bytes
+        staged_bytes = received_bytes + sum([layout.decoded_bytes for layout in layouts])
         room.take(staged_bytes, "the batch's tensors")
         targets = [self._new_buffer(layout.size_bytes, pooled) for layout in layouts]
         _receive(rest, Assembler(targets))
-        batch = message_codec.decode_batch(header, targets)
+        batch = head.batch(targets)
         room.take(self._core.reply_size_bytes(batch.operations), "the reply's tensors")
         reply = self._have_carried_out(batch, timeout_s(context), take_operands=True)
         room.give_back(staged_bytes)
         self._core.count_bytes(received=received_bytes, sent=0)
-        return message_codec.encode_reply(reply, batch.operations)
+        return encode_answer(reply, batch.operations)
 
     def _new_buffer(self, size_bytes: int, pooled: list[npt.NDArray[np.uint8]]) -> memoryview:
         if size_bytes < POOLED_FROM_BYTES:
@@ -199,7 +201,7 @@ class DataServicer:
         return buffer.data[:size_bytes]
 
 
-def _header_in(frame: bytes) -> batch_pb2.BatchRequest:
+def _header_in(frame: bytes) -> bytes:
     header = REQUESTS.header(frame)
     if header is None:
         raise InvalidArgumentError(
@@ -207,6 +209,13 @@ def _header_in(frame: bytes) -> batch_pb2.BatchRequest:
             "before it was longer than its own header announced"
         )
     return header
+
+
+def _head(header: bytes) -> RequestHead:
+    try:
+        return RequestHead(header, None)
+    except DecodeError as error:
+        raise InvalidArgumentError(f"a header of {len(header)} bytes is no BatchRequest: {error}") from error
 
 
 def _receive(frames: Iterator[bytes], assembler: Assembler) -> None:

@@ -16,16 +16,15 @@ from uuid import UUID
 
 import numpy as np
 
-from ps_protocol import message_codec
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.large_copies import copy_bytes
 from ps_protocol.operations import Array, Batch, Declare, Gather, Initialize, Operation, Scatter, Update, tensors_of
+from ps_protocol.request_bytes import RequestHead
 from ps_protocol.segments import INLINE_LIMIT_BYTES, Region, encode_regions, packed_offsets
 from ps_protocol.socket_frames import FrameKind, encode_prefix
 from ps_protocol.tensor_codec import TensorLayout
-from ps_protocol.v1 import batch_pb2
 from ps_server.transport.segments import SegmentRegistry
 from ps_server.transport.staging import StagingRoom
 
@@ -122,11 +121,11 @@ class SharedOperands:
     buffers: list[memoryview]
     decoded_bytes: int
 
-    def batch(self, header: batch_pb2.BatchRequest, room: StagingRoom, *, is_kept: bool = False) -> Batch:
+    def batch(self, head: RequestHead, room: StagingRoom, *, is_kept: bool = False) -> Batch:
         """Returns the batch that they belong to, with room for what of it is copied.
 
         Args:
-            header: Of the request.
+            head: Of the request.
             room: Taken for the copies.
             is_kept: Whether the operands are kept for longer than the batch takes, so that all are copied.
 
@@ -135,7 +134,7 @@ class SharedOperands:
             ResourceExhaustedError: There is no room.
         """
         room.take(self.decoded_bytes, "the batch's tensors")
-        batch = message_codec.decode_batch(header, self.buffers)
+        batch = head.batch(self.buffers)
         copied_bytes = private_bytes(batch, is_kept=is_kept)
         if not copied_bytes:
             return batch

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
-from ps_protocol import header_bytes, message_codec
+from ps_protocol import message_codec
 from ps_protocol.error_codec import encode_error
 from ps_protocol.errors import (
     FailedPreconditionError,
@@ -26,6 +26,8 @@ from ps_protocol.errors import (
 )
 from ps_protocol.fault_points import times_received
 from ps_protocol.operations import Batch
+from ps_protocol.reply_bytes import encode_answer
+from ps_protocol.request_bytes import RequestHead
 from ps_protocol.segments import Region, decode_regions
 from ps_protocol.socket_faults import before_send
 from ps_protocol.socket_frames import (
@@ -40,7 +42,6 @@ from ps_protocol.socket_frames import (
     parse_prefix,
 )
 from ps_protocol.socket_stream import SCRATCH_BYTES, ConnectionEnded, Part, SocketStream
-from ps_protocol.v1 import batch_pb2
 from ps_server.byte_budget import ByteBudget
 from ps_server.parameter_server import ParameterServer
 from ps_server.rpc_boundary import internal_error
@@ -193,14 +194,11 @@ class SocketConnection:
         stream = self.stream
         return bytes(stream.take(size_bytes) if size_bytes <= SCRATCH_BYTES else stream.read_large(size_bytes))
 
-    def _parsed(self, header: bytes) -> batch_pb2.BatchRequest:
+    def _head(self, header: bytes) -> RequestHead:
         try:
-            message = batch_pb2.BatchRequest.FromString(header)
+            return RequestHead(header, self.client)
         except DecodeError as error:
-            raise InvalidArgumentError(f"the header of a batch is no BatchRequest: {error}") from error
-        if not message.client_incarnation:
-            message.client_incarnation = self._client_bytes
-        return message
+            raise _UnskippableError(f"the header of a batch is no BatchRequest: {error}") from error
 
     def _answer(
         self,
@@ -214,21 +212,25 @@ class SocketConnection:
         Returns:
             Whether another frame may follow.
         """
+        stream = self.stream
         with StagingRoom(self._staging) as room:
             if prefix.buffer_bytes <= _UNSTAGED_BYTES:
                 # The tensors are views of the scratch buffer, so they may not be kept.
-                data = self.stream.take(prefix.buffer_bytes)
-                reply = self._reply(
-                    lambda: header_bytes.decode_request(header, data, self.client), prefix, started_s, room
-                )
+                data = stream.take(prefix.buffer_bytes)
+                reply = self._reply(lambda: self._head(header).batch_of(data), prefix, started_s, room)
             else:
-                message = self._parsed(header)
-                buffers = self._receive_tensors(message, prefix, room)
-                if not isinstance(buffers, list):
-                    return self._send_answer(buffers, prefix, 0)
-                reply = self._reply(
-                    lambda: message_codec.decode_batch(message, buffers), prefix, started_s, room, take_operands=True
-                )
+                try:
+                    head = self._head(header)
+                    _check_size(head.data_bytes, prefix)
+                    buffers = self._make_room(head, room)
+                except _UnskippableError:
+                    raise
+                except (ShardscopeError, MemoryError) as error:
+                    # The tensors are on their way already, and the next frame behind them.
+                    stream.skip(prefix.buffer_bytes)
+                    return self._send_answer(self._error_reply(error), prefix, 0)
+                self._receive_into(buffers)
+                reply = self._reply(lambda: head.batch(buffers), prefix, started_s, room, take_operands=True)
                 del buffers
                 self._buffers.give_back(self._pooled)
                 room.give_back(prefix.buffer_bytes)
@@ -247,15 +249,16 @@ class SocketConnection:
         if prefix.buffer_bytes:
             raise InvalidArgumentError("a frame has tensors in shared memory and behind its header")
         with StagingRoom(self._staging) as room:
-            message = self._parsed(header)
             try:
-                layouts = message_codec.request_layouts(message)
+                head = self._head(header)
+            except _UnskippableError:
+                raise
             except InvalidArgumentError as error:
                 reply = self._error_reply(error)
             else:
-                operands = shared.operands(layouts, regions)
+                operands = shared.operands(head.layouts, regions)
                 is_kept = self._core.keeps_operands
-                reply = self._reply(lambda: operands.batch(message, room, is_kept=is_kept), prefix, started_s, room)
+                reply = self._reply(lambda: operands.batch(head, room, is_kept=is_kept), prefix, started_s, room)
             received_bytes = sum([region.size_bytes for region in regions])
             return self._send_answer(reply, prefix, received_bytes, target)
 
@@ -273,28 +276,22 @@ class SocketConnection:
             _LOG.warning("%s: no memory is shared: %s", self._who, error.message)
             self._send(*self._error_reply(error), received_bytes=0)
 
-    def _receive_tensors(
-        self, header: batch_pb2.BatchRequest, prefix: FramePrefix, room: StagingRoom
-    ) -> list[memoryview] | _EncodedReply:
-        """Returns the tensors' bytes, each in memory of its own; or, if they were refused, what to answer."""
-        try:
-            layouts = message_codec.request_layouts(header)
-            sizes = [layout.size_bytes for layout in layouts]
-            _check_sizes(sizes, prefix)
-            room.take(prefix.buffer_bytes + sum([each.decoded_bytes for each in layouts]), "the batch's tensors")
-            buffers = [self._new_buffer(size_bytes) for size_bytes in sizes]
-        except (ShardscopeError, MemoryError) as error:
-            if isinstance(error, _UnskippableError):
-                raise
-            # The tensors are on their way already, and the next frame behind them.
-            self.stream.skip(prefix.buffer_bytes)
-            return self._error_reply(error)
+    def _make_room(self, head: RequestHead, room: StagingRoom) -> list[memoryview]:
+        """Returns memory for each of a batch's tensors.
+
+        Raises:
+            ResourceExhaustedError, MemoryError: There is none.
+        """
+        room.take(head.data_bytes + sum([each.decoded_bytes for each in head.layouts]), "the batch's tensors")
+        return [self._new_buffer(layout.size_bytes) for layout in head.layouts]
+
+    def _receive_into(self, buffers: list[memoryview]) -> None:
+        stream = self.stream
         for buffer in buffers:
             if len(buffer) <= _COPIED_BYTES:
-                buffer[:] = self.stream.take(len(buffer))
+                buffer[:] = stream.take(len(buffer))
             else:
-                self.stream.read_into(buffer)
-        return buffers
+                stream.read_into(buffer)
 
     def _new_buffer(self, size_bytes: int) -> memoryview:
         if size_bytes < POOLED_FROM_BYTES:
@@ -327,9 +324,9 @@ class SocketConnection:
                     lend_values=True,
                     take_operands=take_operands,
                 )
-            answer, buffers = header_bytes.encode_answer(reply, batch.operations)
-        except DecodeError as error:
-            raise InvalidArgumentError(f"the header of a batch is no BatchRequest: {error}") from error
+            answer, buffers = encode_answer(reply, batch.operations)
+        except _UnskippableError:
+            raise
         except Exception as error:  # noqa: BLE001 - nothing stands above that could answer the client
             return self._error_reply(error)
         return FrameKind.REPLY, answer, buffers
@@ -401,8 +398,8 @@ class _UnskippableError(InvalidArgumentError):
     """Header and prefix of a frame contradict each other: where the next frame begins is anybody's guess."""
 
 
-def _check_sizes(sizes: list[int], prefix: FramePrefix) -> None:
-    if sum(sizes) != prefix.buffer_bytes:
+def _check_size(size_bytes: int, prefix: FramePrefix) -> None:
+    if size_bytes != prefix.buffer_bytes:
         raise _UnskippableError(
-            f"a frame announces tensors of {prefix.buffer_bytes} bytes, but those of its header have {sum(sizes)}"
+            f"a frame announces tensors of {prefix.buffer_bytes} bytes, but those of its header have {size_bytes}"
         )

@@ -50,30 +50,45 @@ def _expected(message_type: Any, of: Any, message: bytes) -> Any:
         return InvalidArgumentError
 
 
-def _check(reader: FrameReader[Any], frame_type: Any, message_type: Any, message: bytes) -> None:
+def _parsed(header_type: Any, content: bytes) -> Any:
+    try:
+        return header_type.FromString(content)
+    except DecodeError as error:
+        raise InvalidArgumentError(str(error)) from error
+
+
+def _check(reader: FrameReader, frame_type: Any, message_type: Any, header_type: Any, message: bytes) -> None:
     def header(frame: Any) -> Any:
         return frame.header if frame.WhichOneof("frame") == "header" else None
 
     def data(frame: Any) -> Any:
         return frame.data if frame.WhichOneof("frame") == "data" else None
 
-    assert _read(reader.header, message) == _expected(frame_type, header, message)
+    def read_header(frame: bytes) -> Any:
+        content = reader.header(frame)
+        return content if content is None else _parsed(header_type, content)
+
+    def read_message(message: bytes) -> Any:
+        content, buffers = reader.message(message)
+        return _parsed(header_type, content), buffers
+
+    assert _read(read_header, message) == _expected(frame_type, header, message)
     assert _read(reader.data, message) == _expected(frame_type, data, message)
     whole = _expected(message_type, lambda parsed: (parsed.header, list(parsed.buffers)), message)
-    assert _read(reader.message, message) == whole
+    assert _read(read_message, message) == whole
 
 
 @given(_MESSAGES)
 def test_any_bytes_mean_what_protobuf_says(message: bytes) -> None:
-    _check(REQUESTS, data_pb2.RequestFrame, data_pb2.ExchangeRequest, message)
-    _check(REPLIES, data_pb2.ReplyFrame, data_pb2.ExchangeReply, message)
+    _check(REQUESTS, data_pb2.RequestFrame, data_pb2.ExchangeRequest, batch_pb2.BatchRequest, message)
+    _check(REPLIES, data_pb2.ReplyFrame, data_pb2.ExchangeReply, batch_pb2.BatchReply, message)
 
 
 @given(_HEADERS, st.lists(st.binary(max_size=300), max_size=4))
 def test_what_is_written_is_what_protobuf_writes(header: batch_pb2.BatchRequest, buffers: list[bytes]) -> None:
     views = [memoryview(buffer) for buffer in buffers]
     generated = data_pb2.ExchangeRequest(header=header, buffers=buffers).SerializeToString()
-    assert exchange_message(header, views) == generated
+    assert exchange_message(header.SerializeToString(), views) == generated
     assert data_frame(views) == data_pb2.RequestFrame(data=b"".join(buffers)).SerializeToString()
 
 

@@ -30,9 +30,10 @@ from ps_protocol.ps_service import (
     VariableInfo,
     Welcome,
 )
-from ps_protocol.reply_targets import has_targets, reply_buffers, reply_targets
+from ps_protocol.reply_bytes import parse_reply
+from ps_protocol.reply_targets import reply_buffers
+from ps_protocol.request_bytes import encode_request
 from ps_protocol.v1 import (
-    batch_pb2,
     control_pb2,
     control_pb2_grpc,
     data_pb2,
@@ -99,7 +100,7 @@ class GrpcPsService:
         self._call(self._data.Goodbye, data_pb2.GoodbyeRequest(client_incarnation=client.bytes), timeout_s)
 
     def exchange(self, batch: Batch, *, timeout_s: float) -> BatchReply:
-        header, buffers = message_codec.encode_batch(batch)
+        header, buffers = encode_request(batch, names_client=True)
         request_bytes = sum(map(len, buffers))
         fault = fault_point("request.send")
         if fault is not None:
@@ -119,9 +120,7 @@ class GrpcPsService:
         except grpc.RpcError as error:
             raise status.from_rpc_error(error, task=self._task, address=self._address) from error
 
-    def _send_less(
-        self, header: batch_pb2.BatchRequest, buffers: Sequence[memoryview], fault: Action, timeout_s: float
-    ) -> NoReturn:
+    def _send_less(self, header: bytes, buffers: Sequence[memoryview], fault: Action, timeout_s: float) -> NoReturn:
         """Sends nothing of a batch, or half of its frames, as a test wants it."""
         if fault is Action.CUT:
             frames = list(_request_frames(header, buffers))
@@ -139,7 +138,8 @@ class GrpcPsService:
         header = None if first is None else REPLIES.header(first)
         if header is None:
             raise InternalError("the ps ended the stream without a reply", task=self._task, retryable=True)
-        buffers = reply_buffers(header, message_codec.reply_layouts(header), operations)
+        head = parse_reply(header, operations)
+        buffers = reply_buffers(head.layouts, head.targets)
         assembler = Assembler(buffers)
         for frame in frames:
             assembler.feed(REPLIES.data(frame) or _NOTHING)
@@ -147,7 +147,7 @@ class GrpcPsService:
             raise InternalError(
                 f"the ps ended its reply {assembler.missing_bytes} bytes early", task=self._task, retryable=True
             )
-        return message_codec.decode_reply(header, buffers, operations)
+        return head.reply(buffers)
 
     # -- directory and membership -------------------------------------------------------------
 
@@ -245,7 +245,7 @@ def _expected_reply_bytes(batch: Batch) -> float:
     return float("inf") if returns_tensors else 0
 
 
-def _request_frames(header: batch_pb2.BatchRequest, buffers: Sequence[memoryview]) -> Iterator[bytes]:
+def _request_frames(header: bytes, buffers: Sequence[memoryview]) -> Iterator[bytes]:
     """Yields a batch; gRPC asks for each frame when the one before it is on its way, so that few are in memory."""
     yield header_frame(header)
     for parts in pieces(buffers, channel_options.CHUNK_SIZE_BYTES):
@@ -254,10 +254,11 @@ def _request_frames(header: batch_pb2.BatchRequest, buffers: Sequence[memoryview
 
 def _decoded_message(message: bytes, operations: Sequence[Operation]) -> BatchReply:
     header, buffers = REPLIES.message(message)
+    head = parse_reply(header, operations)
     if not buffers:
-        return message_codec.decode_reply(header, buffers)
+        return head.reply(buffers)
     # What came in the message is read-only. A caller's own array gets a copy of it anyway; what else the caller reads
     # is to be changed at will, and needs memory of its own.
-    targets = reply_targets(header, operations) if has_targets(operations) else [None] * len(buffers)
-    own = [bytearray(buffer) if target is None else buffer for buffer, target in zip_longest(buffers, targets)]
-    return message_codec.decode_reply(header, own, operations)
+    return head.reply(
+        [bytearray(each) if target is None else each for each, target in zip_longest(buffers, head.targets)]
+    )

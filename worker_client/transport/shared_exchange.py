@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
 
 import numpy as np
 
-from ps_protocol import message_codec
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.large_copies import copy_bytes
-from ps_protocol.operations import Batch, Operation, Read, WireDType
-from ps_protocol.reply_targets import reply_targets, target_bytes
+from ps_protocol.operations import READS, Batch, Read, WireDType
+from ps_protocol.reply_bytes import ReplyHead
+from ps_protocol.reply_targets import target_bytes
 from ps_protocol.segments import INLINE_LIMIT_BYTES, NOWHERE, Region, packed_bytes, packed_offsets
 from ps_protocol.tensor_codec import allocate
-from ps_protocol.v1 import batch_pb2
 from worker_client.transport.segment_pool import Lease, SegmentPool
 
 
@@ -42,8 +40,8 @@ class SharedExchange:
         """What the frame of the request says: the room for the reply, then where the tensors are."""
         return [self.room.region if self.room else NOWHERE, *(self.request or ())]
 
-    def reply_buffers(self, header: batch_pb2.BatchReply, operations: Sequence[Operation]) -> list[memoryview]:
-        """Returns the tensors of a reply that the ps has put into the room, to be given to ``decode_reply``.
+    def reply_buffers(self, head: ReplyHead) -> list[memoryview]:
+        """Returns the tensors of a reply that the ps has put into the room, for ``head.reply``.
 
         Those that are read as views stay where they are, read-only, and keep the room; so do those in a lossy form,
         which decoding copies anyway. The others are copied into the caller's arrays or into new ones.
@@ -53,18 +51,17 @@ class SharedExchange:
             InternalError: An array does not fit its tensor.
             ResourceExhaustedError: There is no memory for a tensor.
         """
-        layouts = message_codec.reply_layouts(header)
-        offsets, end = packed_offsets([layout.size_bytes for layout in layouts])
+        offsets, end = packed_offsets([layout.size_bytes for layout in head.layouts])
         if self.room is None or end > self.room.region.size_bytes:
             raise InvalidArgumentError("a reply is said to lie in shared memory, but it is larger than the room for it")
         memory = self.room.array(writable=False)
-        targets = chain(reply_targets(header, operations), repeat(None))
         buffers = []
-        for layout, offset, is_view, target in zip(layouts, offsets, _views(header, operations), targets, strict=False):
+        for layout, offset, operation in zip(head.layouts, offsets, head.answered, strict=True):
             place = memory[offset : offset + layout.size_bytes]
-            if is_view or layout.wire is not WireDType.EXACT:
+            if layout.wire is not WireDType.EXACT or (isinstance(operation, Read) and operation.view):
                 buffers.append(place.data)
             else:
+                target = operation.out if isinstance(operation, READS) else None
                 buffers.append(allocate(layout)[1] if target is None else target_bytes(target, layout))
                 copy_bytes(np.frombuffer(buffers[-1], np.uint8), place)
         return buffers
@@ -118,11 +115,3 @@ def _placed(
         else:
             regions.append(region or NOWHERE)
     return tuple(regions), lease
-
-
-def _views(header: batch_pb2.BatchReply, operations: Sequence[Operation]) -> Iterator[bool]:
-    """Says of each tensor of a reply whether it is wanted as a view."""
-    for message, operation in zip(header.replies, operations, strict=False):
-        if message.HasField("tensor"):
-            yield isinstance(operation, Read) and operation.view
-    yield from repeat(False)

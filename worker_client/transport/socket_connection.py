@@ -12,7 +12,7 @@ from uuid import UUID
 
 from google.protobuf.message import DecodeError
 
-from ps_protocol import header_bytes, message_codec
+from ps_protocol import message_codec, reply_bytes, request_bytes
 from ps_protocol.errors import (
     DeadlineExceededError,
     InternalError,
@@ -22,6 +22,7 @@ from ps_protocol.errors import (
 )
 from ps_protocol.operations import Batch, BatchReply
 from ps_protocol.ps_service import FastPath, FastPathKind
+from ps_protocol.reply_bytes import ReplyHead
 from ps_protocol.reply_targets import reply_buffers
 from ps_protocol.segments import encode_regions
 from ps_protocol.socket_faults import before_send
@@ -43,7 +44,7 @@ from ps_protocol.socket_frames import (
     parse_prefix,
 )
 from ps_protocol.socket_stream import SCRATCH_BYTES, Part, SocketStream
-from ps_protocol.v1 import batch_pb2, errors_pb2
+from ps_protocol.v1 import errors_pb2
 from worker_client.transport.segment_pool import SegmentPool
 from worker_client.transport.shared_exchange import SharedExchange, share
 
@@ -205,7 +206,7 @@ class SocketConnection:
 
     def _request(self, batch: Batch, timeout_s: float, *, flags: int = 0) -> _Frame:
         is_own = batch.client is self._client or batch.client == self._client  # then the connection says whose it is
-        header, buffers = header_bytes.encode_request(batch, names_client=not is_own)
+        header, buffers = request_bytes.encode_request(batch, names_client=not is_own)
         locations = b""
         shared = None if self._segments is None else share(self._segments, batch, buffers, timeout_s=timeout_s)
         if shared is not None:
@@ -240,49 +241,30 @@ class SocketConnection:
             header = bytes(stream.read_large(prefix.header_bytes))
         if prefix.kind is not FrameKind.REPLY:
             return self._error_in(prefix, header)
-        if prefix.buffer_bytes <= _COPIED_BYTES and not prefix.flags & FLAG_SHARED:
-            data = stream.take(prefix.buffer_bytes)
-            quick = header_bytes.decode_single_answer(header, data, batch.operations)
-            if quick is not None:
-                self._is_broken = False
-                return quick
-            reply = batch_pb2.BatchReply.FromString(header)
-            answer = message_codec.decode_reply_of(reply, data, batch.operations)
-            self._is_broken = False
-            return answer
-        reply = batch_pb2.BatchReply.FromString(header)
+        head = reply_bytes.parse_reply(header, batch.operations)
         if prefix.flags & FLAG_SHARED:
-            answer = self._received_shared(reply, prefix, batch, shared)
+            answer = _received_shared(head, prefix, shared)
+        elif prefix.buffer_bytes <= _COPIED_BYTES:
+            answer = head.reply_of(stream.take(prefix.buffer_bytes))
         else:
-            answer = self._receive_tensors(reply, prefix, batch, deadline_s)
+            answer = self._receive_tensors(head, prefix, deadline_s)
         self._is_broken = False
         return answer
 
-    def _received_shared(
-        self, reply: batch_pb2.BatchReply, prefix: FramePrefix, batch: Batch, shared: SharedExchange | None
-    ) -> BatchReply:
-        if shared is None or prefix.buffer_bytes:
-            raise InvalidArgumentError("the tensors of a reply are said to be in memory that was not offered for them")
-        return message_codec.decode_reply(reply, shared.reply_buffers(reply, batch.operations), batch.operations)
-
-    def _receive_tensors(
-        self, reply: batch_pb2.BatchReply, prefix: FramePrefix, batch: Batch, deadline_s: float
-    ) -> BatchReply:
-        stream, layouts = self._stream, message_codec.reply_layouts(reply)
-        announced_bytes = sum([layout.size_bytes for layout in layouts])
-        if announced_bytes != prefix.buffer_bytes:
+    def _receive_tensors(self, head: ReplyHead, prefix: FramePrefix, deadline_s: float) -> BatchReply:
+        if head.data_bytes != prefix.buffer_bytes:
             raise InvalidArgumentError(
                 f"a reply announces tensors of {prefix.buffer_bytes} bytes, but those of its header have "
-                f"{announced_bytes}"
+                f"{head.data_bytes}"
             )
-        buffers = reply_buffers(reply, layouts, batch.operations)
+        stream, buffers = self._stream, reply_buffers(head.layouts, head.targets)
         for buffer in buffers:
             if len(buffer) <= _COPIED_BYTES:
                 buffer[:] = stream.take(len(buffer))
             else:
                 self._bound(deadline_s)
                 stream.read_into(buffer)
-        return message_codec.decode_reply(reply, buffers, batch.operations)
+        return head.reply(buffers)
 
     def _error_in(self, prefix: FramePrefix, header: bytes) -> ShardscopeError:
         if prefix.kind is not FrameKind.ERROR or prefix.buffer_bytes:
@@ -376,6 +358,12 @@ def connect(path: FastPath, host: str, timeout_s: float) -> socket.socket:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     return sock
+
+
+def _received_shared(head: ReplyHead, prefix: FramePrefix, shared: SharedExchange | None) -> BatchReply:
+    if shared is None or prefix.buffer_bytes:
+        raise InvalidArgumentError("the tensors of a reply are said to be in memory that was not offered for them")
+    return head.reply(shared.reply_buffers(head))
 
 
 def _check_whole(was_broken: bool) -> None:

@@ -35,6 +35,7 @@ from ps_protocol.operations import (
     tensors_of,
 )
 from ps_protocol.ps_service import FastPathKind
+from ps_protocol.request_bytes import RequestHead
 from ps_protocol.segment_mapping import IS_SUPPORTED, MappedSegment
 from ps_protocol.segments import ALIGNMENT, NOWHERE, Region, decode_regions, encode_regions
 from ps_protocol.socket_frames import (
@@ -130,11 +131,12 @@ def test_copies_need_room() -> None:
     os.close(descriptor)
     header, buffers = message_codec.encode_batch(_batch(Gather("v", np.zeros(1000, np.int64))))
     header.sequence = 0
-    operands = shared.operands(message_codec.request_layouts(header), [Region(segment.number, 0, len(buffers[0]))])
+    head = RequestHead(header.SerializeToString(), None)
+    operands = shared.operands(head.layouts, [Region(segment.number, 0, len(buffers[0]))])
     with StagingRoom(ByteBudget(1000)) as room, pytest.raises(ResourceExhaustedError, match="copies"):
-        operands.batch(header, room)
+        operands.batch(head, room)
     with StagingRoom(ByteBudget(8000)) as room:
-        assert len(operands.batch(header, room).operations) == 1
+        assert len(operands.batch(head, room).operations) == 1
 
 
 # -- replies -----------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from ps_protocol.operations import (
     UpdateRule,
     WireDType,
 )
+from ps_protocol.reply_bytes import encode_answer, parse_reply
 from ps_protocol.segment_mapping import IS_SUPPORTED, MappedSegment
 from ps_protocol.segments import ALIGNMENT, INLINE_LIMIT_BYTES, NOWHERE, packed_offsets
 from ps_server.transport.segments import SegmentRegistry
@@ -164,11 +165,12 @@ def _replied(
     shared = _shared(pool, *operations, reply_bytes=sum(each.nbytes for each in tensors))
     assert shared is not None
     reply = BatchReply(tuple(Result(1, True, each) for each in tensors))
-    header, buffers = message_codec.encode_reply(reply, operations)
+    header, buffers = encode_answer(reply, operations)
     room = source.registry.bytes_of(CLIENT, shared.locations[0])
     for offset, buffer in zip(packed_offsets(map(len, buffers))[0], buffers, strict=True):
         room[offset : offset + len(buffer)] = buffer
-    replies = message_codec.decode_reply(header, shared.reply_buffers(header, operations), operations).replies
+    head = parse_reply(header, operations)
+    replies = head.reply(shared.reply_buffers(head)).replies
     taken = [each.tensor for each in replies if isinstance(each, Result) and each.tensor is not None]
     assert len(taken) == len(tensors)
     return taken, shared
@@ -222,7 +224,8 @@ def test_a_reply_larger_than_its_room_is_malformed(pool: SegmentPool) -> None:
     no_room = _shared(pool, _add(DELTA))
     assert shared is not None
     assert no_room is not None
-    header, _ = message_codec.encode_reply(BatchReply((Result(1, True, np.zeros(2 * LARGE, np.float32)),)))
+    header, _ = encode_answer(BatchReply((Result(1, True, np.zeros(2 * LARGE, np.float32)),)), [Read("v")])
+    head = parse_reply(header, [Read("v")])
     for exchange in (shared, no_room):
         with pytest.raises(InvalidArgumentError, match="larger than the room"):
-            exchange.reply_buffers(header, [Read("v")])
+            exchange.reply_buffers(head)
