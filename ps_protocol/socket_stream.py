@@ -14,6 +14,8 @@ import time
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
+from ps_protocol.brief_wait import BriefWait
+
 SCRATCH_BYTES: Final = 64 * 1024
 """Size of the buffer that small frames are read into, whole and with one call."""
 
@@ -43,13 +45,26 @@ class SocketStream:
         sock: Connected, a stream.
     """
 
-    __slots__ = ("_end", "_receive_timeout_ms", "_scratch", "_send_timeout_ms", "_start", "deadline_s", "sock")
+    __slots__ = (
+        "_brief_wait",
+        "_end",
+        "_receive_timeout_ms",
+        "_scratch",
+        "_send_timeout_ms",
+        "_start",
+        "deadline_s",
+        "looks_first",
+        "sock",
+    )
 
     def __init__(self, sock: socket.socket):
         sock.settimeout(None)
         self.sock = sock
         self.deadline_s = math.inf
         """When the piece that is being read or written has to be complete, on the monotonic clock."""
+        self.looks_first = False
+        """Whether ``fill`` looks for bytes with the processor kept, before it waits for them."""
+        self._brief_wait = BriefWait()
         self._scratch = memoryview(b"")
         self._start = 0
         self._end = 0
@@ -95,10 +110,13 @@ class SocketStream:
         """
         if self._start == self._end:
             self._start = self._end = 0
-        try:
-            count = self.sock.recv_into(self._scratch[self._end :])
-        except BlockingIOError:
-            raise TimeoutError("nothing was received in time") from None
+        target = self._scratch[self._end :]
+        count = self._brief_wait.receive(self.sock, target) if self.looks_first else None
+        if count is None:
+            try:
+                count = self.sock.recv_into(target)
+            except BlockingIOError:
+                raise TimeoutError("nothing was received in time") from None
         if not count:
             in_frame = self._start != self._end
             raise ConnectionEnded("the other side has closed the connection", in_frame=in_frame)

@@ -66,6 +66,10 @@ _COPIED_BYTES: Final = 16 * 1024
 _EncodedReply: TypeAlias = tuple[FrameKind, bytes, list[memoryview]]
 
 
+def _never() -> bool:
+    return False
+
+
 class SocketConnection:
     """Serves one client's connection. One thread at a time.
 
@@ -78,6 +82,8 @@ class SocketConnection:
         buffers: Used buffers for large tensors.
         stall_timeout_s: Longest that the client may keep the ps waiting in the middle of a frame.
         shared: Where tensors may lie in shared memory; None if none is shared on this connection.
+        is_alone: Says whether it is the only connection that is served, so that its next request may be waited for
+            with a processor kept.
     """
 
     def __init__(
@@ -91,6 +97,7 @@ class SocketConnection:
         buffers: BufferPool,
         stall_timeout_s: float = STALL_TIMEOUT_S,
         shared: SharedBatches | None = None,
+        is_alone: Callable[[], bool] = _never,
     ):
         self.stream = stream
         self.client = message_codec.decode_uuid(client.bytes, "client")  # the object that decoded batches hold too
@@ -102,6 +109,7 @@ class SocketConnection:
         self._stall_timeout_s = stall_timeout_s
         self._stall_timeout_ms = max(1, int(stall_timeout_s * 1000))
         self._shared = shared
+        self._is_alone = is_alone
         self._pooled: list[npt.NDArray[np.uint8]] = []
         stream.set_send_timeout(self._stall_timeout_ms)
 
@@ -121,6 +129,7 @@ class SocketConnection:
             while True:
                 stream.set_receive_timeout(linger_ms)
                 if not stream.buffered_bytes:
+                    stream.looks_first = self._is_alone()
                     try:
                         stream.fill()
                     except TimeoutError:

@@ -323,6 +323,7 @@ class SocketListener:
             buffers=self._buffers,
             stall_timeout_s=self._settings.stall_timeout_s,
             shared=self._shared_batches(sock, client),
+            is_alone=lambda: len(self._busy) == 1,
         )
         with self._lock:
             self._connections[sock] = connection

@@ -88,6 +88,7 @@ class SocketConnection:
     ):
         self._stream = SocketStream(sock)
         self._stream.lend_scratch(memoryview(bytearray(SCRATCH_BYTES)))
+        self._stream.looks_first = True
         self._client = client
         self._task = task
         self._address = address
