@@ -9,6 +9,7 @@ import sys
 from typing import Final
 from uuid import uuid4
 
+from ps_protocol import socket_options
 from ps_protocol.channel_options import KEEPALIVE_INTERVAL_S, KEEPALIVE_TIMEOUT_S
 
 _LOG = logging.getLogger(__name__)
@@ -62,10 +63,14 @@ def listen_unix() -> socket.socket | None:
 
 
 def prepare(connection: socket.socket) -> None:
-    """Sets what TCP needs: small frames at once, and to notice a peer whose machine is gone."""
+    """Sets what TCP needs, and that a peer whose machine is gone is noticed.
+
+    Raises:
+        OSError: It is gone already.
+    """
     if connection.family == getattr(socket, "AF_UNIX", None):
         return
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    socket_options.set_up(connection)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_KEEPIDLE"):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_INTERVAL_S)

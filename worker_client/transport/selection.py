@@ -32,7 +32,8 @@ from ps_protocol.segment_mapping import IS_SUPPORTED
 from worker_client.transport import grpc
 from worker_client.transport.segment_connection import SegmentConnection
 from worker_client.transport.segment_pool import SegmentPool
-from worker_client.transport.socket_connection import SocketConnection, connect
+from worker_client.transport.socket_addresses import connect
+from worker_client.transport.socket_connection import SocketConnection
 from worker_client.transport.socket_path import NoConnectionError, SocketPath
 
 _LOG = logging.getLogger(__name__)

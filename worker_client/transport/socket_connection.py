@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import socket
-import sys
 import time
 from collections import deque
 from typing import Final, NamedTuple, TypeAlias
@@ -21,7 +20,6 @@ from ps_protocol.errors import (
     UnavailableError,
 )
 from ps_protocol.operations import Batch, BatchReply
-from ps_protocol.ps_service import FastPath, FastPathKind
 from ps_protocol.reply_bytes import ReplyHead
 from ps_protocol.reply_targets import reply_buffers
 from ps_protocol.segments import encode_regions
@@ -53,8 +51,6 @@ _COPIED_BYTES: Final = 16 * 1024
 
 _MAX_AHEAD_BYTES: Final = 16 * 1024 * 1024
 """Most bytes of replies that are read while a batch is being sent; they are small, and so are those on their way."""
-
-_HAS_ABSTRACT_SOCKETS: Final = sys.platform == "linux"
 
 _GRANULE_MS: Final = 250
 _GRANULE_FROM_MS: Final = 1000
@@ -328,37 +324,6 @@ class _PendingReply:
 
     def finish(self) -> BatchReply:
         return self._connection.finish(self)
-
-
-def connect(path: FastPath, host: str, timeout_s: float) -> socket.socket:
-    """Connects to where a ps says that it can be reached.
-
-    Args:
-        path: As offered.
-        host: Host of the ps's gRPC address.
-        timeout_s: How long it may take.
-
-    Raises:
-        OSError: Nothing answers there, or the address makes no sense here.
-    """
-    if path.kind is FastPathKind.UNIX:
-        if not _HAS_ABSTRACT_SOCKETS:
-            raise OSError("this system has no abstract Unix sockets")
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(timeout_s)
-            sock.connect(b"\0" + path.address.encode())
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-    own_host, _, port = path.address.rpartition(":")
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise OSError(f"the ps gave the address {path.address!r}, which is none")
-    sock = socket.create_connection(((own_host or host).strip("[]"), int(port)), timeout_s)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    return sock
 
 
 def _received_shared(head: ReplyHead, prefix: FramePrefix, shared: SharedExchange | None) -> BatchReply:

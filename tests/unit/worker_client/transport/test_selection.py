@@ -29,7 +29,7 @@ from ps_protocol.ps_service import FastPath, FastPathKind
 from ps_server.options import Transport
 from ps_server.parameter_server import ParameterServer
 from ps_server.server import PsServer
-from worker_client.transport import selection, socket_connection, socket_path
+from worker_client.transport import selection, socket_addresses, socket_path
 from worker_client.transport.selection import SelectingPsService, TransportChoice, connect_service, transport_choice
 from worker_client.transport.socket_connection import SocketConnection
 
@@ -107,7 +107,7 @@ def ps(resources: contextlib.ExitStack) -> Ps:
 def break_connections(monkeypatch: pytest.MonkeyPatch, *kinds: FastPathKind) -> list[FastPathKind]:
     """Lets no new connection of these kinds come about; returns the list of those that were tried."""
     tried: list[FastPathKind] = []
-    connect: Callable[..., socket.socket] = socket_connection.connect
+    connect: Callable[..., socket.socket] = socket_addresses.connect
 
     def refuse(path: FastPath, host: str, timeout_s: float) -> socket.socket:
         tried.append(path.kind)

@@ -1,0 +1,47 @@
+"""Opens the connections of the socket transport."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import Final
+
+from ps_protocol import socket_options
+from ps_protocol.ps_service import FastPath, FastPathKind
+
+_HAS_ABSTRACT_SOCKETS: Final = sys.platform == "linux"
+
+
+def connect(path: FastPath, host: str, timeout_s: float) -> socket.socket:
+    """Connects to where a ps says that it can be reached.
+
+    Args:
+        path: As offered.
+        host: Host of the ps's gRPC address.
+        timeout_s: How long it may take.
+
+    Raises:
+        OSError: Nothing answers there, or the address makes no sense here.
+    """
+    if path.kind is FastPathKind.UNIX:
+        if not _HAS_ABSTRACT_SOCKETS:
+            raise OSError("this system has no abstract Unix sockets")
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(timeout_s)
+            sock.connect(b"\0" + path.address.encode())
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+    own_host, _, port = path.address.rpartition(":")
+    if not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise OSError(f"the ps gave the address {path.address!r}, which is none")
+    sock = socket.create_connection(((own_host or host).strip("[]"), int(port)), timeout_s)
+    try:
+        socket_options.set_up(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
