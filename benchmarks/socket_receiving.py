@@ -2,9 +2,9 @@
 
 Two processes and TCP, with nothing of Shardscope between them: one sends 100 MiB, the other one adds them to an array
 and answers with a byte. Compared are receiving all of it before it is added (*staged*), adding each chunk while it is
-in the processor's cache (*in chunks*), doing that into a second array that then takes the place of the first (*in chunks
-beside*), and sizes of the socket's buffers, where the kernel may allow less. All take turns; printed are medians over
-the rounds.
+in the processor's cache (*in chunks*), doing that into a second array that then takes the place of the first (*in
+chunks beside*), and sizes of the socket's buffers, where the kernel may allow less. All take turns; printed are medians
+over the rounds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy.typing as npt
 ELEMENTS: Final = 25 * 1024 * 1024
 MIB: Final = 1024 * 1024
 CHUNKS: Final = (256 * 1024, 512 * 1024, 2 * MIB)
-BUFFERS: Final = (64 * 1024, 208 * 1024, 4 * MIB)
+BUFFERS: Final = (64 * 1024, 128 * 1024, 256 * 1024, 512 * 1024, MIB, 4 * MIB)
 _TIMEOUT_S: Final = 60.0
 
 Array = npt.NDArray[Any]
