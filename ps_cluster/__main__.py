@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from ps_protocol.cluster_spec import ClusterSpec, TfConfig
+from ps_protocol.cluster_spec import BACKUP_JOB, ClusterSpec, TfConfig
 from ps_protocol.errors import ShardscopeError
 
 # What a command needs is imported by it: `shardscope health` is run every few seconds by container engines.
@@ -52,6 +52,16 @@ TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, metavar="SEC
 def up(
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND", help="What every worker runs.")],
     ps: Annotated[int, typer.Option("--ps", min=1, metavar="N", help="Number of ps tasks.")] = 1,
+    replicas: Annotated[
+        int,
+        typer.Option(
+            "--replicas",
+            min=0,
+            max=1,
+            metavar="N",
+            help="1 gives each ps a backup, which has every update and takes over when it dies; needs --ps 2 or more.",
+        ),
+    ] = 0,
     workers: Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Number of workers.")] = 1,
     ps_arg: Annotated[
         list[str] | None, typer.Option("--ps-arg", metavar="ARG", help="An argument for every ps; repeatable.")
@@ -91,11 +101,13 @@ def up(
     """
     from rich.console import Console
 
-    from ps_cluster.launcher import Launcher, LaunchOptions
+    from ps_cluster.launch_options import LaunchOptions
+    from ps_cluster.launcher import Launcher
 
     options = LaunchOptions(
         num_ps=ps,
         num_workers=workers,
+        replicas=replicas,
         command=tuple(command),
         ps_arguments=tuple(ps_arg or ()),
         log_dir=log_dir,
@@ -143,9 +155,13 @@ def ls(
 
 @app.command(short_help="Ends the ps tasks in good order.")
 def shutdown(cluster: ClusterOption = None, timeout: TimeoutOption = 10.0) -> None:
-    """Ends the ps tasks of a cluster in good order: each finishes what it has accepted."""
+    """Ends the ps tasks of a cluster, and their backups, in good order: each finishes what it has accepted."""
     with _one_line_errors():
-        answers = _ask_all(_cluster_spec(cluster), lambda ps: ps.shutdown("shardscope shutdown", timeout_s=timeout))
+        spec = _cluster_spec(cluster)
+        if BACKUP_JOB in spec.jobs:
+            # Before any is gone: what a primary has accepted needs its backup. Who does not answer is told of below.
+            _ask_all(spec, lambda ps: ps.drain("shardscope shutdown", timeout_s=timeout))
+        answers = _ask_all(spec, lambda ps: ps.shutdown("shardscope shutdown", timeout_s=timeout))
     for answer in answers:
         if answer.error is None:
             typer.echo(f"{answer.task} at {answer.address} is shut down")
@@ -170,7 +186,7 @@ def health(
 def _list_variables(spec: ClusterSpec, as_json: bool, timeout_s: float) -> bool:
     from ps_cluster.inspection_views import print_table, variable_records, variable_table
 
-    answers = _ask_all(spec, lambda ps: ps.list_variables(timeout_s=timeout_s))
+    answers = _ask_primaries(spec, lambda ps: ps.list_variables(timeout_s=timeout_s), timeout_s)
     records = variable_records(answers)
     if as_json:
         _print_json(records)
@@ -181,11 +197,11 @@ def _list_variables(spec: ClusterSpec, as_json: bool, timeout_s: float) -> bool:
 
 def _list_tasks(spec: ClusterSpec, as_json: bool, timeout_s: float) -> bool:
     from ps_cluster.inspection_views import member_records, member_table, print_table, ps_records, ps_table
-    from ps_protocol.cluster_spec import PS_JOB
+    from ps_cluster.ps_queries import ask_primaries
 
     answers = _ask_all(spec, lambda ps: ps.status(timeout_s=timeout_s))
-    directory = ClusterSpec({PS_JOB: spec.ps_addresses()[:1]})  # ps task 0 knows the members
-    members = _ask_all(directory, lambda ps: ps.list_members(timeout_s=timeout_s))[0]
+    of_directory = [each for each in answers if each.task.index == 0]  # ps task 0 knows the members
+    [members] = ask_primaries(of_directory, lambda ps: ps.list_members(timeout_s=timeout_s), connect=_connect)
     of_ps, of_members = ps_records(answers), member_records(members.value or [])
     if as_json:
         _print_json({"ps": of_ps, "members": of_members})
@@ -193,7 +209,8 @@ def _list_tasks(spec: ClusterSpec, as_json: bool, timeout_s: float) -> bool:
         print_table(ps_table(of_ps))
         typer.echo()
         print_table(member_table(of_members, time.time()))
-    return _all_answered(answers if answers[0].error is not None else [*answers, members])
+    is_told = any(each.error is members.error for each in answers if each.error is not None)
+    return _all_answered(answers if is_told else [*answers, members])
 
 
 def _cluster_spec(flag: str | None) -> ClusterSpec:
@@ -212,6 +229,13 @@ def _ask_all(spec: ClusterSpec, question: Callable[[PsService], _T]) -> list[Ans
     from ps_cluster.ps_queries import ask_all
 
     return ask_all(spec, question, connect=_connect)
+
+
+def _ask_primaries(spec: ClusterSpec, question: Callable[[PsService], _T], timeout_s: float) -> list[Answer[_T]]:
+    """Asks each ps task once, whichever of its processes it is that answers clients."""
+    from ps_cluster.ps_queries import ask_primaries
+
+    return ask_primaries(_ask_all(spec, lambda ps: ps.status(timeout_s=timeout_s)), question, connect=_connect)
 
 
 def _all_answered(answers: Sequence[Answer[Any]]) -> bool:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
-from ps_cluster.ps_queries import Connect
-from ps_protocol.cluster_spec import PS_JOB, ClusterSpec
+from ps_cluster.ps_queries import Connect, ps_processes
+from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec
 from ps_protocol.errors import ShardscopeError
-from ps_protocol.ps_service import Member, PsService, Status
+from ps_protocol.ps_service import Member, PsService, ReplicaRole, Status
 from ps_protocol.task_id import TaskId
 
 POLL_INTERVAL_S: Final = 1.0
@@ -28,14 +28,16 @@ class ClusterSnapshot:
     """What the ps tasks last said.
 
     Attributes:
-        statuses: By ps index, None for one that has not answered the last question.
+        statuses: By ps or backup, None for one that has not answered the last question.
         members: The workers that have joined, by name.
         steps_per_s: By worker, over the last few seconds, once it can be said.
+        lost: Indices of replicated ps tasks whose state is in neither of their processes.
     """
 
-    statuses: Mapping[int, Status | None] = field(default_factory=dict)
+    statuses: Mapping[TaskId, Status | None] = field(default_factory=dict)
     members: Mapping[str, Member] = field(default_factory=dict)
     steps_per_s: Mapping[str, float] = field(default_factory=dict)
+    lost: frozenset[int] = frozenset()
 
 
 class StepRates:
@@ -65,9 +67,8 @@ class ClusterWatcher:
     """
 
     def __init__(self, cluster_spec: ClusterSpec, connect: Connect):
-        self._services = {
-            index: connect(address, TaskId(PS_JOB, index)) for index, address in enumerate(cluster_spec.ps_addresses())
-        }
+        self._services = {task: connect(address, task) for task, address in ps_processes(cluster_spec).items()}
+        self._stateless: frozenset[int] = frozenset()  # as of the last poll
         self._lock = threading.Lock()  # guards: _snapshot
         self._snapshot = ClusterSnapshot()
         self._rates = StepRates()
@@ -108,14 +109,43 @@ class ClusterWatcher:
                 service.close()
 
     def _poll(self) -> ClusterSnapshot:
-        statuses = {index: _status_of(service) for index, service in self._services.items()}
+        statuses = {task: _status_of(service) for task, service in self._services.items()}
+        # Asked one after the other, one of a pair may have given its state to the other in between: so ask twice.
+        stateless_before, self._stateless = self._stateless, _stateless_pairs(statuses)
+        directory = self._services[_directory_task(statuses)]
         try:
-            members = {member.task: member for member in self._services[0].list_members(timeout_s=_CALL_TIMEOUT_S)}
+            members = {member.task: member for member in directory.list_members(timeout_s=_CALL_TIMEOUT_S)}
         except ShardscopeError:
             members = dict(self.snapshot.members)  # ps 0 has just been counted as one that does not answer
         now_s = time.monotonic()
         rates = {task: self._rates.add(task, member.step, now_s) for task, member in members.items()}
-        return ClusterSnapshot(statuses, members, {task: rate for task, rate in rates.items() if rate is not None})
+        return ClusterSnapshot(
+            statuses,
+            members,
+            {task: rate for task, rate in rates.items() if rate is not None},
+            lost=stateless_before & self._stateless,
+        )
+
+
+def _directory_task(statuses: Mapping[TaskId, Status | None]) -> TaskId:
+    """Which process keeps the members: ps 0, or its backup if that has taken over."""
+    backup = statuses.get(TaskId(BACKUP_JOB, 0))
+    return TaskId(BACKUP_JOB if backup is not None and backup.answers_clients else PS_JOB, 0)
+
+
+def _stateless_pairs(statuses: Mapping[TaskId, Status | None]) -> frozenset[int]:
+    """Replicated ps tasks that have begun, and both of whose processes say that they have no state."""
+    pairs = [
+        (task.index, (status, statuses.get(TaskId(PS_JOB, task.index))))
+        for task, status in statuses.items()
+        if task.job == BACKUP_JOB
+    ]
+    return frozenset(index for index, pair in pairs if all(map(_has_lost_state, pair)))
+
+
+def _has_lost_state(status: Status | None) -> bool:
+    replication = None if status is None else status.replication
+    return replication is not None and replication.role is ReplicaRole.EMPTY and replication.epoch > 0
 
 
 def _status_of(service: PsService) -> Status | None:

@@ -11,9 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from ps_cluster.ps_queries import Answer
-from ps_cluster.task_table import format_size
+from ps_cluster.task_table import format_size, replica_word
 from ps_protocol.cluster_spec import PS_JOB
-from ps_protocol.ps_service import DurabilityStatus, Member, Status, VariableInfo
+from ps_protocol.ps_service import (
+    DurabilityStatus,
+    Member,
+    ReplicationStatus,
+    Status,
+    VariableInfo,
+)
 from ps_protocol.task_id import TaskId
 
 _UNBOUNDED_WIDTH: Final = 10_000
@@ -62,7 +68,7 @@ def variable_table(records: Sequence[dict[str, Any]]) -> Table:
 
 
 def ps_records(answers: Sequence[Answer[Status]]) -> list[dict[str, Any]]:
-    """One JSON object for each ps task that has answered."""
+    """One JSON object for each ps and backup that has answered."""
     return [
         {
             "task": str(answer.task),
@@ -80,6 +86,7 @@ def ps_records(answers: Sequence[Answer[Status]]) -> list[dict[str, Any]]:
             "bytes_received": status.bytes_received,
             "bytes_sent": status.bytes_sent,
             "durability": _durability_record(status.durability),
+            "replication": _replication_record(status.replication),
         }
         for answer in answers
         if (status := answer.value) is not None
@@ -87,11 +94,13 @@ def ps_records(answers: Sequence[Answer[Status]]) -> list[dict[str, Any]]:
 
 
 def ps_table(records: Sequence[dict[str, Any]]) -> Table:
-    """The same as a table; what is kept on disk is shown where any task keeps something."""
+    """The same as a table; what is kept on disk, and who is the primary, is shown where that applies to any task."""
     keeps = any(record["durability"] for record in records)
+    is_replicated = any(record["replication"] for record in records)
     table = _table(
         *("task", "address", "state", ">up", ">variables", ">held", ">clients", ">operations", ">received", ">sent"),
         *(["kept"] if keeps else []),
+        *([">epoch", "role"] if is_replicated else []),
     )
     for record in records:
         table.add_row(
@@ -106,6 +115,7 @@ def ps_table(records: Sequence[dict[str, Any]]) -> Table:
             format_size(record["bytes_received"]),
             format_size(record["bytes_sent"]),
             *([_kept(record["durability"])] if keeps else []),
+            *(_role_cells(record["replication"]) if is_replicated else []),
         )
     return table
 
@@ -120,6 +130,22 @@ def _kept(durability: dict[str, Any] | None) -> Text:
     if durability["obstacle"]:
         return Text(f"{durability['mode']}: {durability['obstacle']}", style="red")
     return Text(durability["mode"])
+
+
+def _replication_record(replication: ReplicationStatus | None) -> dict[str, Any] | None:
+    if replication is None:
+        return None
+    return asdict(replication) | {"role": replication.role.name.lower()}
+
+
+def _role_cells(replication: dict[str, Any] | None) -> list[Text]:
+    if replication is None:
+        return [Text(""), Text("")]
+    word = replica_word(replication["role"], replication["has_backup"])
+    obstacle = replication["obstacle"].partition(" (")[0]  # without the details, which JSON has
+    is_well = word in ("primary", "backup") and not obstacle
+    role = Text(f"{word}: {obstacle}" if obstacle else word, style="" if is_well else "yellow")
+    return [Text(str(replication["epoch"])), role]
 
 
 def member_records(members: Sequence[Member]) -> list[dict[str, Any]]:

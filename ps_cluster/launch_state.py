@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ps_cluster.ps_process import describe_exit, signal_name
-from ps_protocol.cluster_spec import PS_JOB, WORKER_JOB
+from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB
 from ps_protocol.task_id import TaskId
+from ps_server.replication.decisions import EXIT_SUPERSEDED
 
 END_GRACE_S: Final = 15.0
 EXIT_FAILED: Final = 1
@@ -62,7 +63,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class RestartPs:
-    """A ps that has died is to be started again, with the state that it has kept.
+    """A ps or a backup that has died is to be started again: its state is on disk, or in the other process of its task.
 
     Attributes:
         task: Which.
@@ -83,6 +84,7 @@ class LaunchState:
         num_workers: Number of workers.
         fail_fast: Whether the first worker that fails ends the others.
         restarts_ps: Whether a ps that dies is started again, since it has kept its state.
+        replicas: Further processes of each ps task, 0 or 1; with 1, either is started again when it dies.
         phase: How far the launch has come.
         exit_code: What the launcher returns in the end: the exit code of the first worker that failed, 128 + n if
             signal n ended it; 1 if a ps died; 128 + n if the launcher itself was ended by signal n; else 0.
@@ -92,6 +94,7 @@ class LaunchState:
     num_workers: int
     fail_fast: bool = False
     restarts_ps: bool = False
+    replicas: int = 0
     phase: Phase = Phase.STARTING_PS
     exit_code: int = 0
     _running: set[TaskId] = field(default_factory=set)
@@ -101,20 +104,20 @@ class LaunchState:
     _signals: int = 0
 
     def __post_init__(self) -> None:
-        self._running = {TaskId(PS_JOB, index) for index in range(self.num_ps)}
+        jobs = [PS_JOB, BACKUP_JOB][: 1 + self.replicas]
+        self._running = {TaskId(job, index) for job in jobs for index in range(self.num_ps)}
 
     def ps_ready(self, now_s: float) -> list[Decision]:
         """All ps tasks listen."""
         if self.phase is not Phase.STARTING_PS:
             return [Action.END_PS]  # they were told to end before they were there to hear it
         self.phase = Phase.RUNNING
-        if self._early_exits:
-            return [
-                *(each for early in self._early_exits for each in self._ps_exited(*early, now_s)),
-                *self._advance(now_s),
-            ]
-        self._running |= {TaskId(WORKER_JOB, index) for index in range(self.num_workers)}
-        return [Action.START_WORKERS]
+        decisions = [each for early in self._early_exits for each in self._ps_exited(*early, now_s)]
+        restarted = {each.task for each in decisions if isinstance(each, RestartPs)}
+        if len(restarted) < len(self._early_exits):
+            return [*decisions, *self._advance(now_s)]
+        self._running |= restarted | {TaskId(WORKER_JOB, index) for index in range(self.num_workers)}
+        return [*decisions, Action.START_WORKERS]
 
     def start_failed(self, message: str, not_started: Iterable[TaskId], now_s: float) -> list[Decision]:
         """Processes could not be started; ``message`` says which and why."""
@@ -127,7 +130,7 @@ class LaunchState:
     def ps_restarted(self, task: TaskId, now_s: float) -> list[Decision]:
         """A ps that was started again listens."""
         if self.phase in {Phase.RUNNING, Phase.ENDING_WORKERS}:
-            return [Report(f"{task} is back with its variables")]
+            return [Report(f"{task} is back, {'and catches up' if self.replicas else 'with its variables'}")]
         return [Action.END_PS, *self._advance(now_s)]  # it came too late to hear that the others were told to end
 
     def ps_restart_failed(self, task: TaskId, message: str, is_running: bool, now_s: float) -> list[Decision]:
@@ -135,6 +138,12 @@ class LaunchState:
         if not is_running:
             self._running.discard(task)
         return [*self._give_up(message, now_s), *self._advance(now_s)]
+
+    def pair_lost(self, index: int, now_s: float) -> list[Decision]:
+        """Neither process of a replicated ps task has its state."""
+        ps, backup = TaskId(PS_JOB, index), TaskId(BACKUP_JOB, index)
+        text = f"{ps} and {backup} have died one after the other, and the variables of {ps} are lost; ending all tasks"
+        return [*self._give_up(text, now_s), *self._advance(now_s)]
 
     def task_exited(self, task: TaskId, returncode: int, last_lines: str, now_s: float) -> list[Decision]:
         """A process has ended, with -n if signal n ended it."""
@@ -197,17 +206,19 @@ class LaunchState:
         if returncode == 0:
             return [Report(f"{task} was shut down while workers were running")]
         died = f"{task} died with {describe_exit(returncode)}"
-        if not self.restarts_ps:
+        if self.replicas and returncode == EXIT_SUPERSEDED:
+            died = f"{task} was superseded by the other process of its task, and has ended itself"
+        if not (self.restarts_ps or self.replicas):
             return self._give_up(f"{died} and its variables are lost; ending all tasks; {last_lines}", now_s)
         recent = [each for each in self._restarts_s.get(task, []) if now_s - each < PS_RESTART_WINDOW_S]
         if len(recent) >= MAX_PS_RESTARTS:
             window = f"{len(recent)} restarts in {PS_RESTART_WINDOW_S:.0f} s"
-            return self._give_up(
-                f"{died} after {window}; giving up and ending all tasks, its state is kept; {last_lines}", now_s
-            )
+            kept = ", its state is kept" if self.restarts_ps else ""
+            return self._give_up(f"{died} after {window}; giving up and ending all tasks{kept}; {last_lines}", now_s)
         self._restarts_s[task] = [*recent, now_s]
         attempt = f"{len(recent) + 1} of {MAX_PS_RESTARTS} in {PS_RESTART_WINDOW_S:.0f} s"
-        return [Report(f"{died}; starting it again ({attempt}), the workers wait", is_failure=True), RestartPs(task)]
+        purpose = "to become the backup of its task" if self.replicas else "the workers wait"
+        return [Report(f"{died}; starting it again ({attempt}), {purpose}", is_failure=True), RestartPs(task)]
 
     def _give_up(self, text: str, now_s: float) -> list[Decision]:
         if self.phase is not Phase.RUNNING:

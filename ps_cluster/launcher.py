@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import queue
-import shutil
+import shlex
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Final, TypeAlias
 
 from rich.console import Console
 
 from ps_cluster.cluster_watcher import ClusterSnapshot, ClusterWatcher
+from ps_cluster.launch_options import LaunchOptions
 from ps_cluster.launch_state import Action, Decision, LaunchState, Report, RestartPs
 from ps_cluster.line_splitter import OutputLine
 from ps_cluster.live_table import LiveTable
@@ -26,13 +24,10 @@ from ps_cluster.local_cluster import LocalCluster
 from ps_cluster.processes import ChildProcess
 from ps_cluster.ps_process import ClusterStartError, describe_exit, last_lines
 from ps_cluster.ps_queries import Connect
-from ps_cluster.task_environment import task_environment
 from ps_cluster.task_logs import TaskLogs
 from ps_cluster.task_table import DONE, RUNNING, STARTING, TaskRow, task_row
-from ps_protocol.cluster_spec import PS_JOB, WORKER_JOB, ClusterSpec, TfConfig
+from ps_protocol.cluster_spec import WORKER_JOB, ClusterSpec
 from ps_protocol.task_id import TaskId
-from worker_client.client import PS_GRACE_VARIABLE
-from worker_client.transport.selection import ENVIRONMENT_VARIABLE, transport_choice
 
 # Readable, and rare, among the workers' lines; an argument of the user's comes later and wins.
 PS_LOG_ARGUMENTS: Final = ("--log-format", "console", "--log-level", "warning")
@@ -45,72 +40,6 @@ _STARTER_TIMEOUT_S: Final = 30.0
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _Event: TypeAlias = Callable[[float], list[Decision]]
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchOptions:
-    """What to launch.
-
-    Attributes:
-        num_ps: Number of ps tasks.
-        num_workers: Number of workers.
-        command: Program and arguments of every worker.
-        ps_arguments: More arguments for every ps.
-        log_dir: Where each task's output is kept in a file of its own, if anywhere.
-        show_table: Whether to show the table of tasks, or a summary at intervals if there is no terminal.
-        fail_fast: Whether the first worker that fails ends the others.
-        transport: How the workers' batches reach the ps tasks, as in ``worker_client.connect``; None leaves it to the
-            environment.
-        durability: What the ps tasks keep beyond their processes: "none", "snapshot" or "journal". With the last one, a
-            ps that dies is started again.
-        data_dir: Where they keep it; without, in a directory that is removed at the end.
-        ps_grace_s: How long the workers wait for a ps that has died; None leaves it to the environment.
-    """
-
-    num_ps: int
-    num_workers: int
-    command: tuple[str, ...]
-    ps_arguments: tuple[str, ...] = ()
-    log_dir: Path | None = None
-    show_table: bool = True
-    fail_fast: bool = False
-    transport: str | None = None
-    durability: str = "none"
-    data_dir: Path | None = None
-    ps_grace_s: float | None = None
-
-    @property
-    def tasks(self) -> list[TaskId]:
-        """All tasks, ps first."""
-        return [
-            *(TaskId(PS_JOB, index) for index in range(self.num_ps)),
-            *(TaskId(WORKER_JOB, index) for index in range(self.num_workers)),
-        ]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What the processes are told by it, on top of this one's own."""
-        said = {
-            ENVIRONMENT_VARIABLE: self.transport,
-            PS_GRACE_VARIABLE: None if self.ps_grace_s is None else f"{self.ps_grace_s:g}",
-        }
-        return {name: value for name, value in said.items() if value is not None}
-
-    def check(self) -> None:
-        """Finds out what can be found out before anything is started.
-
-        Raises:
-            ValueError: There is nothing to launch, the command is no program that can be run, or there is no such
-                transport.
-        """
-        transport_choice(self.transport)
-        if self.num_ps < 1 or self.num_workers < 1:
-            raise ValueError("a launch needs at least one ps and one worker")
-        if not self.command:
-            raise ValueError("no command for the workers; give it after --, as in: -- python train.py")
-        path = task_environment(TfConfig(), os.environ)["PATH"]
-        if shutil.which(self.command[0], path=path) is None:
-            raise ValueError(f"{self.command[0]!r}, the workers' command, is not a program that can be run")
 
 
 class Launcher:
@@ -131,6 +60,7 @@ class Launcher:
             options.num_workers,
             fail_fast=options.fail_fast,
             restarts_ps=options.durability == JOURNAL,
+            replicas=options.replicas,
         )
         # Reentrant, so that a signal handler may put; an event for each task and each signal is all it ever holds.
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
@@ -150,12 +80,13 @@ class Launcher:
         self._cluster = LocalCluster(
             options.num_ps,
             options.num_workers,
+            replicas=options.replicas,
             env=options.environment,
             durability=options.durability,
             data_dir=options.data_dir,
             ps_arguments=(*PS_LOG_ARGUMENTS, *options.ps_arguments),
             log=lambda task, text: self._show(TaskId.parse(task), text),
-            on_ps_exit=lambda index, process: self._post_exit(TaskId(PS_JOB, index), process),
+            on_ps_exit=self._post_exit,
         )
 
     def run(self) -> int:
@@ -174,6 +105,7 @@ class Launcher:
             starter.start()
             while not self._state.is_over:
                 self._carry_out(self._next_decisions())
+                self._carry_out(self._decisions_about_lost_state())
                 self._table.update(self._rows())
         return self._state.exit_code
 
@@ -183,6 +115,10 @@ class Launcher:
         except queue.Empty:
             event = self._state.tick
         return event(time.monotonic())
+
+    def _decisions_about_lost_state(self) -> list[Decision]:
+        now_s = time.monotonic()
+        return [each for index in sorted(self._snapshot.lost) for each in self._state.pair_lost(index, now_s)]
 
     def _carry_out(self, decisions: list[Decision]) -> None:
         for decision in decisions:
@@ -211,27 +147,29 @@ class Launcher:
         try:
             self._cluster.start()
         except (ClusterStartError, OSError, RuntimeError) as error:
-            all_ps = [task for task in self._options.tasks if task.job == PS_JOB]
+            all_ps = [task for task in self._options.tasks if task.job != WORKER_JOB]
             self._events.put(functools.partial(self._state.start_failed, str(error), all_ps))
         else:
             self._events.put(self._state.ps_ready)
 
     def _restart_ps(self, task: TaskId) -> None:
         try:
-            self._cluster.restart_ps(task.index)
+            self._cluster.restart(task)
         except (ClusterStartError, OSError, RuntimeError) as error:
             # One that has ended again is told of by its exit.
             is_running = isinstance(error, ClusterStartError)
-            if not is_running or self._cluster.ps_exit_code(task.index) is None:
+            if not is_running or self._cluster.process(task).returncode is None:
                 self._events.put(functools.partial(self._state.ps_restart_failed, task, str(error), is_running))
         else:
             self._events.put(functools.partial(self._state.ps_restarted, task))
 
     def _start_workers(self) -> None:
         spec = self._cluster.cluster_spec
+        flag = ClusterSpec({job: tasks for job, tasks in spec.as_dict().items() if job != WORKER_JOB}).to_flag()
+        backups = " with a backup each" if self._options.replicas else ""
         self._table.report(
-            f"{_count(self._options.num_ps, 'ps task')}, {_count(self._options.num_workers, 'worker')}; "
-            f"to look inside: shardscope ls --cluster {ClusterSpec({PS_JOB: spec.ps_addresses()}).to_flag()}"
+            f"{_count(self._options.num_ps, 'ps task')}{backups}, {_count(self._options.num_workers, 'worker')}; "
+            f"to look inside: shardscope ls --cluster {shlex.quote(flag)}"
         )
         waiting = [task for task in self._options.tasks if task.job == WORKER_JOB]
         try:
@@ -281,11 +219,15 @@ class Launcher:
     # -- the table ----------------------------------------------------------------------------
 
     def _rows(self) -> list[TaskRow]:
-        snapshot = ClusterSnapshot() if self._watcher is None else self._watcher.snapshot
+        snapshot = self._snapshot
         return [
             task_row(task, *self._process_state(task), self._progress.get(task, ""), snapshot)
             for task in self._options.tasks
         ]
+
+    @property
+    def _snapshot(self) -> ClusterSnapshot:
+        return ClusterSnapshot() if self._watcher is None else self._watcher.snapshot
 
     def _process_state(self, task: TaskId) -> tuple[str, int | None]:
         if task.job == WORKER_JOB:
@@ -294,7 +236,8 @@ class Launcher:
         if self._watcher is None:  # made when all ps tasks listen
             exit_code = self._exit_codes.get(task)
             return (STARTING if exit_code is None else _state_of(exit_code)), None
-        return _state_of(self._cluster.ps_exit_code(task.index)), self._cluster.ps_pid(task.index)
+        process = self._cluster.process(task)
+        return _state_of(process.returncode), process.pid
 
 
 @contextlib.contextmanager

@@ -49,8 +49,8 @@ class LocalCluster:
         env: More environment for the processes, on top of this one's.
         start_timeout_s: How long the ps tasks may take until they listen.
         log: Takes what the ps processes print, as (task, line), from several threads. It must not raise.
-        on_ps_exit: Called with the index and the process of a ps that has ended, whatever the reason, by a thread of
-            its own. It must not raise.
+        on_ps_exit: Called with the task, as ps:0 or backup:0, and the process of a ps that has ended, whatever the
+            reason, by a thread of its own. It must not raise.
 
     Raises:
         ValueError: A number of tasks makes no sense.
@@ -68,7 +68,7 @@ class LocalCluster:
         env: Mapping[str, str] | None = None,
         start_timeout_s: float = 30.0,
         log: LogSink | None = None,
-        on_ps_exit: Callable[[int, ChildProcess], None] | None = None,
+        on_ps_exit: Callable[[TaskId, ChildProcess], None] | None = None,
     ):
         if num_ps < 1:
             raise ValueError(f"num_ps is {num_ps}; a cluster needs at least one ps task to hold its variables.")
@@ -91,13 +91,12 @@ class LocalCluster:
         self._start_timeout_s = start_timeout_s
         self._log = log
         self._on_ps_exit = on_ps_exit
-        # guards: _spec, _supervisor, _ports, _ps, _backups, _workers, _closed, _own_data_dir
+        # guards: _spec, _supervisor, _ports, _ps, _workers, _closed, _own_data_dir
         self._lock = threading.Lock()
         self._spec: ClusterSpec | None = None
         self._supervisor: ProcessSupervisor | None = None
         self._ports: ReservedPorts | None = None
-        self._ps: list[PsProcess] = []
-        self._backups: list[PsProcess] = []
+        self._ps: dict[TaskId, PsProcess] = {}  # backups too
         self._workers: list[ChildProcess] = []
         self._closed = False
 
@@ -120,7 +119,7 @@ class LocalCluster:
         try:
             self._start_processes()
             deadline_s = time.monotonic() + self._start_timeout_s
-            for ps in [*self._ps, *self._backups]:
+            for ps in self._ps.values():
                 ps.wait_ready(max(0.0, deadline_s - time.monotonic()))
         except BaseException:
             self.close()
@@ -133,7 +132,7 @@ class LocalCluster:
             supervisor, self._supervisor = self._supervisor, None
             ports, self._ports = self._ports, None
             own_data_dir, self._own_data_dir = self._own_data_dir, None
-            processes = [ps.process for ps in [*self._ps, *self._backups]]
+            processes = [ps.process for ps in self._ps.values()]
             workers = list(self._workers)
         try:
             end_all(workers, STOP_GRACE_S)
@@ -197,49 +196,46 @@ class LocalCluster:
 
     def ps_address(self, index: int) -> str:
         """Where a ps says that it listens, which may be another address than the cluster spec's after a restart."""
-        return self._ps_process(index).address
+        return self._ps_process(TaskId(PS_JOB, index)).address
 
     def ps_pid(self, index: int) -> int:
         """Process id of a ps."""
-        return self._ps_process(index).process.pid
+        return self.process(TaskId(PS_JOB, index)).pid
 
     def ps_exit_code(self, index: int) -> int | None:
         """Exit code of a ps, -n if signal n ended it, None while it runs."""
-        return self._ps_process(index).process.returncode
+        return self.process(TaskId(PS_JOB, index)).returncode
 
     def ps_log(self, index: int) -> list[str]:
         """The last lines that a ps has printed since it was last started."""
-        return self._ps_process(index).process.tail
+        return self.process(TaskId(PS_JOB, index)).tail
 
     def backup_exit_code(self, index: int) -> int | None:
         """Exit code of the second process of a ps task, as ``ps_exit_code``."""
-        return self._backup(index).process.returncode
+        return self.process(TaskId(BACKUP_JOB, index)).returncode
+
+    def process(self, task: TaskId) -> ChildProcess:
+        """The process of a ps or a backup, as it was last started; ValueError if there is no such task."""
+        return self._ps_process(task).process
 
     def signal_backup(self, index: int, signum: signal.Signals) -> None:
         """Sends a signal to a backup, and does not wait."""
-        self._backup(index).process.send_signal(signum)
-
-    def restart_backup(self, index: int) -> None:
-        """Starts a backup anew and returns when it listens; one that still runs is stopped first. As ``restart_ps``."""
-        self._backup(index).process.end(STOP_GRACE_S)
-        with self._lock:
-            ps = self._backups[index] = self._start_ps(self._running_supervisor(), index, job=BACKUP_JOB)
-        ps.wait_ready(self._start_timeout_s)
+        self.process(TaskId(BACKUP_JOB, index)).send_signal(signum)
 
     def signal_ps(self, index: int, signum: signal.Signals) -> None:
         """Sends a signal to a ps, such as SIGSTOP and SIGCONT, and does not wait."""
-        self._ps_process(index).process.send_signal(signum)
+        self.process(TaskId(PS_JOB, index)).send_signal(signum)
 
     def signal_all_ps(self, signum: signal.Signals) -> None:
-        """Sends a signal to every ps that has been started, and does not wait."""
+        """Sends a signal to every ps and backup that has been started, and does not wait."""
         with self._lock:
-            processes = [ps.process for ps in self._ps]
+            processes = [ps.process for ps in self._ps.values()]
         for process in processes:
             process.send_signal(signum)
 
     def kill_ps(self, index: int) -> None:
         """Kills a ps with SIGKILL; it is gone when this returns."""
-        process = self._ps_process(index).process
+        process = self.process(TaskId(PS_JOB, index))
         process.send_signal(signal.SIGKILL)
         if process.wait(_KILL_TIMEOUT_S) is None:
             raise RuntimeError(
@@ -248,7 +244,7 @@ class LocalCluster:
 
     def stop_ps(self, index: int, *, grace_s: float = STOP_GRACE_S) -> int | None:
         """Ends a ps in good order with SIGTERM, with SIGKILL after ``grace_s``; returns its exit code."""
-        return self._ps_process(index).process.end(grace_s)
+        return self.process(TaskId(PS_JOB, index)).end(grace_s)
 
     def restart_ps(self, index: int, *, arguments: Sequence[str] = ()) -> None:
         """Starts a ps anew at its old address and returns when it listens; one that still runs is stopped first.
@@ -261,16 +257,28 @@ class LocalCluster:
             ClusterStartError: It has ended or is not ready in time.
             RuntimeError: The cluster is not running.
         """
-        self.stop_ps(index)
+        self.restart(TaskId(PS_JOB, index), arguments=arguments)
+
+    def restart_backup(self, index: int) -> None:
+        """Starts a backup anew and returns when it listens; one that still runs is stopped first. As ``restart_ps``."""
+        self.restart(TaskId(BACKUP_JOB, index))
+
+    def restart(self, task: TaskId, *, arguments: Sequence[str] = ()) -> None:
+        """Starts a ps or a backup anew; as ``restart_ps``."""
+        self.process(task).end(STOP_GRACE_S)
         with self._lock:
-            ps = self._ps[index] = self._start_ps(self._running_supervisor(), index, arguments)
+            ps = self._ps[task] = self._start_ps(self._running_supervisor(), task, arguments)
         ps.wait_ready(self._start_timeout_s)
 
     def wait(self, timeout_s: float) -> list[int | None]:
-        """Waits until every ps has ended, as after ``shutdown``; returns their exit codes, None for one that runs."""
+        """Waits until every ps has ended, as after ``shutdown``, and every backup.
+
+        Returns:
+            Their exit codes, those of the backups last; None for one that runs.
+        """
         deadline_s = time.monotonic() + timeout_s
         with self._lock:
-            processes = [ps.process for ps in self._ps]
+            processes = [ps.process for ps in self._ps.values()]
         return [process.wait(max(0.0, deadline_s - time.monotonic())) for process in processes]
 
     def _start_processes(self) -> None:
@@ -289,33 +297,25 @@ class LocalCluster:
             if self._durability != "none" and self._data_dir is None:
                 self._own_data_dir = Path(tempfile.mkdtemp(prefix="shardscope-"))
             self._supervisor = ProcessSupervisor()
-            for index in range(self._num_ps):
-                self._ps.append(self._start_ps(self._supervisor, index))
-            for index in range(num_backups):
-                self._backups.append(self._start_ps(self._supervisor, index, job=BACKUP_JOB))
+            for job in (PS_JOB, BACKUP_JOB):
+                for index in range(len(jobs[job])):
+                    task = TaskId(job, index)
+                    self._ps[task] = self._start_ps(self._supervisor, task)
 
-    def _start_ps(
-        self,
-        supervisor: ProcessSupervisor,
-        index: int,
-        arguments: Sequence[str] = (),
-        *,
-        job: str = PS_JOB,
-    ) -> PsProcess:
-        address = self.cluster_spec.task_address(job, index)
+    def _start_ps(self, supervisor: ProcessSupervisor, task: TaskId, arguments: Sequence[str] = ()) -> PsProcess:
+        address = self.cluster_spec.task_address(task.job, task.index)
         host, _, port = address.rpartition(":")
         # All that the environment could say otherwise; what the caller wants comes last and wins.
-        place = ("--cluster", self.cluster_spec.to_flag(), "--task-index", str(index), "--bind", host, "--port", port)
-        is_backup = job == BACKUP_JOB
-        role = ["--backup"] if is_backup else []
+        place = ["--cluster", self.cluster_spec.to_flag(), "--task-index", str(task.index)]
+        place += ["--bind", host, "--port", port, *(["--backup"] if task.job == BACKUP_JOB else [])]
         return PsProcess(
             supervisor,
-            TaskId(job, index),
+            task,
             address,
-            [*place, *role, *self._state_arguments(), *self._ps_arguments, *arguments],
-            environment=self.task_environment(job, index),
+            [*place, *self._state_arguments(), *self._ps_arguments, *arguments],
+            environment=self.task_environment(task.job, task.index),
             log=self._log,
-            on_exit=None if self._on_ps_exit is None or is_backup else functools.partial(self._on_ps_exit, index),
+            on_exit=None if self._on_ps_exit is None else functools.partial(self._on_ps_exit, task),
         )
 
     def _state_arguments(self) -> list[str]:
@@ -328,15 +328,13 @@ class LocalCluster:
             raise RuntimeError("The cluster is not running: use it inside `with LocalCluster(...) as cluster:`.")
         return self._supervisor
 
-    def _ps_process(self, index: int) -> PsProcess:
-        self.cluster_spec.task_address(PS_JOB, index)  # says which tasks there are, if not this one
+    def _ps_process(self, task: TaskId) -> PsProcess:
+        self.cluster_spec.task_address(task.job, task.index)  # says which tasks there are, if not this one
         with self._lock:
-            return self._ps[index]
-
-    def _backup(self, index: int) -> PsProcess:
-        self.cluster_spec.task_address(BACKUP_JOB, index)
-        with self._lock:
-            return self._backups[index]
+            ps = self._ps.get(task)
+        if ps is None:
+            raise ValueError(f"{task} has no process of the cluster's own; ps tasks and backups that were started do.")
+        return ps
 
     def _tf_config(self, task: TaskId) -> TfConfig:
         self.cluster_spec.task_address(task.job, task.index)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Generic, TypeAlias, TypeVar
 
-from ps_protocol.cluster_spec import PS_JOB, ClusterSpec
-from ps_protocol.errors import ShardscopeError
-from ps_protocol.ps_service import PsService
+from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec
+from ps_protocol.errors import ShardscopeError, UnavailableError
+from ps_protocol.ps_service import PsService, Status
 from ps_protocol.task_id import TaskId
 
 _MAX_CONCURRENT_CALLS: Final = 32
@@ -22,10 +22,10 @@ Connect: TypeAlias = Callable[[str, TaskId], PsService]
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[_T]):
-    """What one ps task has answered.
+    """What a process of a ps task has answered.
 
     Attributes:
-        task: Which.
+        task: Which, as ps:0 or backup:0.
         address: Where.
         value: The answer; None if there is an error.
         error: Why there is none.
@@ -37,19 +37,40 @@ class Answer(Generic[_T]):
     error: ShardscopeError | None = None
 
 
+def ps_processes(cluster_spec: ClusterSpec) -> dict[TaskId, str]:
+    """Addresses of all ps tasks and their backups, by index.
+
+    Raises:
+        ValueError: The cluster has no ps tasks, or not all of those it should have.
+    """
+    places = {TaskId(PS_JOB, index): address for index, address in enumerate(cluster_spec.ps_addresses())}
+    if BACKUP_JOB in cluster_spec.jobs:
+        for index in cluster_spec.task_indices(BACKUP_JOB):
+            places[TaskId(BACKUP_JOB, index)] = cluster_spec.task_address(BACKUP_JOB, index)
+    return places
+
+
 def ask_all(cluster_spec: ClusterSpec, question: Callable[[PsService], _T], *, connect: Connect) -> list[Answer[_T]]:
-    """Puts a question to every ps task.
+    """Puts a question to every ps task, to both processes of one that is replicated; as ``ask_each``.
+
+    Raises:
+        ValueError: The cluster has no ps tasks, or not all of those it should have.
+    """
+    return ask_each(ps_processes(cluster_spec), question, connect=connect)
+
+
+def ask_each(
+    places: Mapping[TaskId, str], question: Callable[[PsService], _T], *, connect: Connect
+) -> list[Answer[_T]]:
+    """Puts a question to some processes.
 
     Args:
-        cluster_spec: Where they are.
+        places: Where they are.
         question: Makes the call, with a timeout.
         connect: Makes the client of one; it is closed after the question.
 
     Returns:
-        An answer for each ps task, by index.
-
-    Raises:
-        ValueError: The cluster has no ps tasks, or not all of those it should have.
+        An answer for each process, in their order.
     """
 
     def ask(task: TaskId, address: str) -> Answer[_T]:
@@ -61,10 +82,59 @@ def ask_all(cluster_spec: ClusterSpec, question: Callable[[PsService], _T], *, c
         finally:
             service.close()
 
-    addresses = cluster_spec.ps_addresses()
-    tasks = [TaskId(PS_JOB, index) for index in range(len(addresses))]
-    with ThreadPoolExecutor(min(len(tasks), _MAX_CONCURRENT_CALLS), thread_name_prefix="ps query") as pool:
-        return list(pool.map(ask, tasks, addresses))
+    if not places:
+        return []
+    with ThreadPoolExecutor(min(len(places), _MAX_CONCURRENT_CALLS), thread_name_prefix="ps query") as pool:
+        return list(pool.map(ask, places.keys(), places.values()))
+
+
+def ask_primaries(
+    statuses: Sequence[Answer[Status]], question: Callable[[PsService], _T], *, connect: Connect
+) -> list[Answer[_T]]:
+    """Puts a question to each ps task, at that of its processes which answers clients.
+
+    Args:
+        statuses: What all processes have said of themselves: an answer of ``ask_all``.
+        question: Makes the call, with a timeout.
+        connect: Makes the client of one; it is closed after the question.
+
+    Returns:
+        An answer for each ps task, by index; an error if none of its processes is known to answer clients.
+    """
+    primaries = [_primary(each, statuses) for each in statuses if each.task.job == PS_JOB]
+    places = {each.task: each.address for each in primaries if each.error is None}
+    answers = {each.task: each for each in ask_each(places, question, connect=connect)}
+    return [answers.get(each.task, Answer(each.task, each.address, error=each.error)) for each in primaries]
+
+
+def _primary(ps: Answer[Status], statuses: Sequence[Answer[Status]]) -> Answer[Status]:
+    """What the primary of a ps task has said, under the name of the task."""
+    pair = [each for each in statuses if each.task.index == ps.task.index]
+    # Of two that take themselves for it, the one of the newer epoch is right.
+    newest = max((each for each in pair if _epoch(each) >= 0), key=_epoch, default=None)
+    if newest is not None:
+        return Answer(ps.task, newest.address, value=newest.value)
+    if all(each.error is not None for each in pair):
+        return ps
+    return Answer(ps.task, ps.address, error=UnavailableError(_nobody_serves(pair)))
+
+
+def _nobody_serves(pair: Sequence[Answer[Status]]) -> str:
+    if len(pair) == 1:
+        return (
+            "this is the backup of its task now, and the primary's address is not known: give the cluster with its "
+            "backups, as in 'ps=...;backup=...'"
+        )
+    names = " nor ".join(str(each.task) for each in pair)
+    return f"neither {names} is known to be the primary now; try again, or see shardscope ls --tasks"
+
+
+def _epoch(answer: Answer[Status]) -> int:
+    """In which epoch a process answers clients; -1 if it does not."""
+    status = answer.value
+    if status is None or not status.answers_clients:
+        return -1
+    return 0 if status.replication is None else status.replication.epoch
 
 
 def explain(error: ShardscopeError, task: TaskId, address: str) -> str:

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ps_cluster.cluster_watcher import ClusterSnapshot
-from ps_protocol.cluster_spec import PS_JOB
-from ps_protocol.ps_service import ServingState
+from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB
+from ps_protocol.ps_service import ServingState, Status
 from ps_protocol.task_id import TaskId
 
 STARTING: Final = "starting"
@@ -20,7 +20,19 @@ DONE: Final = "done"
 UNREACHABLE: Final = "no answer"
 DRAINING: Final = "draining"
 
-_STATE_STYLES: Final = {STARTING: "dim", RUNNING: "green", DONE: "dim green", UNREACHABLE: "yellow", DRAINING: "yellow"}
+_STATE_STYLES: Final = {
+    STARTING: "dim",
+    RUNNING: "green",
+    DONE: "dim green",
+    UNREACHABLE: "yellow",
+    DRAINING: "yellow",
+    "primary": "green",
+    "backup": "green",
+    "alone": "yellow",
+    "catching up": "yellow",
+    "empty": "yellow",
+}
+_PS_JOBS: Final = (PS_JOB, BACKUP_JOB)
 _WIDE_COLUMNS: Final = 100
 _STATE_COLUMNS: Final = 11
 _NUMBER_COLUMNS: Final = 7
@@ -35,7 +47,7 @@ class TaskRow:
 
     Attributes:
         task: Its name.
-        state: Of its process, or what its ps says of itself.
+        state: Of its process, or what its ps says of itself: which of two processes it is, say.
         pid: Of its process.
         step: Training steps done.
         steps_per_s: Over the last few seconds.
@@ -60,13 +72,13 @@ class TaskRow:
     @property
     def is_ps(self) -> bool:
         """Whether it holds variables."""
-        return self.task.job == PS_JOB
+        return self.task.job in _PS_JOBS
 
 
 def task_row(task: TaskId, state: str, pid: int | None, progress: str, snapshot: ClusterSnapshot) -> TaskRow:
     """Joins what the launcher knows of a task with what the ps tasks say."""
     is_running = state == RUNNING
-    if task.job != PS_JOB:
+    if task.job not in _PS_JOBS:
         member = snapshot.members.get(str(task))
         return TaskRow(
             task,
@@ -76,20 +88,32 @@ def task_row(task: TaskId, state: str, pid: int | None, progress: str, snapshot:
             steps_per_s=snapshot.steps_per_s.get(str(task)) if is_running else None,
             progress=progress if is_running else "",
         )
-    status = snapshot.statuses.get(task.index)
+    status = snapshot.statuses.get(task)
     if status is None:
-        silent = is_running and task.index in snapshot.statuses
+        silent = is_running and task in snapshot.statuses
         return TaskRow(task, UNREACHABLE if silent else state, pid)
-    draining = is_running and status.state is not ServingState.SERVING
     return TaskRow(
         task,
-        DRAINING if draining else state,
+        _said_state(status) if is_running else state,
         pid,
         num_variables=status.num_variables,
         variable_bytes=status.variable_bytes,
         bytes_received=status.bytes_received,
         bytes_sent=status.bytes_sent,
     )
+
+
+def replica_word(role: str, has_backup: bool) -> str:
+    """What a process of a replicated ps task is, for people: its role, but a primary without a backup is "alone"."""
+    return "alone" if role == "primary" and not has_backup else role.replace("_", " ")
+
+
+def _said_state(status: Status) -> str:
+    if status.state is not ServingState.SERVING:
+        return DRAINING
+    if status.replication is None:
+        return RUNNING
+    return replica_word(status.replication.role.name.lower(), status.replication.has_backup)
 
 
 def render_table(rows: Sequence[TaskRow], width: int) -> Table:
@@ -146,7 +170,7 @@ def _summary(row: TaskRow) -> str:
 def task_style(task: TaskId) -> str:
     """Colour in which a task is shown everywhere."""
     palette = (
-        ("magenta", "bright_magenta") if task.job == PS_JOB else ("cyan", "yellow", "green", "blue", "bright_cyan")
+        ("magenta", "bright_magenta") if task.job in _PS_JOBS else ("cyan", "yellow", "green", "blue", "bright_cyan")
     )
     return palette[task.index % len(palette)]
 

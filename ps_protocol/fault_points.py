@@ -19,8 +19,13 @@ A delay and a crash may happen anywhere, a failure where the disk is written to.
     journal.new_file, journal.file_made, journal.file_named, journal.set_aside, journal.drop,
     snapshot.before_rename, snapshot.after_rename, snapshot.before_drop
                             ps       a crash there leaves files that the next start has to make sense of
+    replication.send        ps       drop: its stream to the backup ends before a record is sent
+    replication.received    ps       a record has come to the backup. drop: it is not carried out, and the stream ends;
+                                     duplicate: it is carried out twice
+    replication.applied     ps       the backup has carried it out. drop: it is not acknowledged, and the stream ends
 
-``batch.*`` and ``journal.*`` are passed by tasks whose state survives their process.
+``batch.*`` and ``journal.*`` are passed by tasks whose state survives their process; ``batch.*`` by the primary of a
+replicated task too, where "in the log" means "on the way to the backup", and "safe" that the backup has it.
 """
 
 from __future__ import annotations

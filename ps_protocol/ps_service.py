@@ -162,6 +162,33 @@ class DurabilityStatus:
     obstacle: str = ""
 
 
+class ReplicaRole(enum.IntEnum):
+    """What a process of a replicated task is; numbers of ``ReplicationStatus.Role``."""
+
+    PRIMARY = 1
+    BACKUP = 2
+    """It has every update that was acknowledged."""
+    CATCHING_UP = 3
+    EMPTY = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicationStatus:
+    """One of the two processes of a replicated task; ``ReplicationStatus`` in ``inspection.proto``.
+
+    Attributes:
+        role: What it is.
+        epoch: Newest one that it knows of; 0 for none.
+        has_backup: Of a primary: whether what is acknowledged is on another process too.
+        obstacle: For a person: why nothing is answered just now, or why there is no backup.
+    """
+
+    role: ReplicaRole
+    epoch: int
+    has_backup: bool = False
+    obstacle: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """A ps task as inspection shows it; counters run since the start of the process."""
@@ -180,6 +207,12 @@ class Status:
     bytes_received: int
     bytes_sent: int
     durability: DurabilityStatus | None = None
+    replication: ReplicationStatus | None = None
+
+    @property
+    def answers_clients(self) -> bool:
+        """Whether the process is the one that stands for its task: the only one, or the primary."""
+        return self.replication is None or self.replication.role is ReplicaRole.PRIMARY
 
 
 class Transport(Protocol):

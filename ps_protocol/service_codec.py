@@ -18,6 +18,8 @@ from ps_protocol.ps_service import (
     Placement,
     Proposal,
     PsAddress,
+    ReplicaRole,
+    ReplicationStatus,
     ServingState,
     Status,
     VariableInfo,
@@ -29,6 +31,7 @@ from ps_protocol.v1 import data_pb2, directory_pb2, inspection_pb2, membership_p
 _FAST_PATH_KINDS = {int(kind): kind for kind in FastPathKind}
 _MEMBER_STATES = {int(state): state for state in MemberState}
 _DURABILITY_MODES = {int(mode): mode for mode in DurabilityMode}
+_REPLICA_ROLES = {int(role): role for role in ReplicaRole}
 _SERVING_STATES = {int(state): state for state in ServingState}
 
 
@@ -181,6 +184,7 @@ def encode_status(status: Status) -> inspection_pb2.GetStatusReply:
         bytes_received=status.bytes_received,
         bytes_sent=status.bytes_sent,
         durability=None if status.durability is None else _encode_durability(status.durability),
+        replication=None if status.replication is None else _encode_replication(status.replication),
     )
 
 
@@ -201,6 +205,7 @@ def decode_status(message: inspection_pb2.GetStatusReply) -> Status:
         bytes_received=message.bytes_received,
         bytes_sent=message.bytes_sent,
         durability=_decode_durability(message.durability) if message.HasField("durability") else None,
+        replication=_decode_replication(message.replication) if message.HasField("replication") else None,
     )
 
 
@@ -226,5 +231,23 @@ def _decode_durability(message: inspection_pb2.DurabilityStatus) -> DurabilitySt
         snapshot_bytes=message.snapshot_bytes,
         snapshot_taken_at_s=message.snapshot_taken_at_s,
         journal_bytes=message.journal_bytes,
+        obstacle=message.obstacle,
+    )
+
+
+def _encode_replication(status: ReplicationStatus) -> inspection_pb2.ReplicationStatus:
+    return inspection_pb2.ReplicationStatus(
+        role=inspection_pb2.ReplicationStatus.Role.ValueType(status.role),
+        epoch=status.epoch,
+        has_backup=status.has_backup,
+        obstacle=status.obstacle,
+    )
+
+
+def _decode_replication(message: inspection_pb2.ReplicationStatus) -> ReplicationStatus:
+    return ReplicationStatus(
+        role=decode_enum(_REPLICA_ROLES, message.role, "role of a ps task's process"),
+        epoch=message.epoch,
+        has_backup=message.has_backup,
         obstacle=message.obstacle,
     )

@@ -18,6 +18,7 @@ from ps_protocol.ps_service import (
     Placement,
     Proposal,
     PsAddress,
+    ReplicationStatus,
     Status,
     VariableInfo,
     Welcome,
@@ -80,6 +81,7 @@ class ParameterServer:
         may_answer: Raises if this process must not answer a client now, since another one may be the same task; called
             before and after.
         durability_status: Tells how much of it would survive; set by whoever keeps it on disk.
+        replication_status: Tells which of the two processes of its task this is; set where there are two.
         state_lacks: If what was brought back lacks updates that were acknowledged, what there is; set likewise.
 
     Raises:
@@ -105,6 +107,7 @@ class ParameterServer:
         self.store_incarnation = uuid4() if store_incarnation is None else store_incarnation
         self.shutdown_requested: Final = threading.Event()
         self.durability_status: Callable[[], DurabilityStatus] | None = None
+        self.replication_status: Callable[[], ReplicationStatus] | None = None
         self.may_answer: Callable[[], None] = _answer_always
         self.state_lacks = ""
         self._job_seed = job_seed
@@ -394,6 +397,7 @@ class ParameterServer:
             bytes_received=traffic.bytes_received,
             bytes_sent=traffic.bytes_sent,
             durability=None if self.durability_status is None else self.durability_status(),
+            replication=None if self.replication_status is None else self.replication_status(),
         )
 
     @property

@@ -152,6 +152,62 @@ class DurabilityStatus(google.protobuf.message.Message):
 global___DurabilityStatus = DurabilityStatus
 
 @typing.final
+class ReplicationStatus(google.protobuf.message.Message):
+    """What one of the two processes of a replicated task is."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Role:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _RoleEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[ReplicationStatus._Role.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        ROLE_UNSPECIFIED: ReplicationStatus._Role.ValueType  # 0
+        ROLE_PRIMARY: ReplicationStatus._Role.ValueType  # 1
+        """Answers clients."""
+        ROLE_BACKUP: ReplicationStatus._Role.ValueType  # 2
+        """Has every update that was acknowledged, and takes over when the primary is gone."""
+        ROLE_CATCHING_UP: ReplicationStatus._Role.ValueType  # 3
+        """Is sent the state, or has just got it; takes over from nobody yet."""
+        ROLE_EMPTY: ReplicationStatus._Role.ValueType  # 4
+        """Has no state."""
+
+    class Role(_Role, metaclass=_RoleEnumTypeWrapper): ...
+    ROLE_UNSPECIFIED: ReplicationStatus.Role.ValueType  # 0
+    ROLE_PRIMARY: ReplicationStatus.Role.ValueType  # 1
+    """Answers clients."""
+    ROLE_BACKUP: ReplicationStatus.Role.ValueType  # 2
+    """Has every update that was acknowledged, and takes over when the primary is gone."""
+    ROLE_CATCHING_UP: ReplicationStatus.Role.ValueType  # 3
+    """Is sent the state, or has just got it; takes over from nobody yet."""
+    ROLE_EMPTY: ReplicationStatus.Role.ValueType  # 4
+    """Has no state."""
+
+    ROLE_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
+    HAS_BACKUP_FIELD_NUMBER: builtins.int
+    OBSTACLE_FIELD_NUMBER: builtins.int
+    role: global___ReplicationStatus.Role.ValueType
+    epoch: builtins.int
+    """Newest one that it knows of; 0 for none."""
+    has_backup: builtins.bool
+    """Of a primary: whether what is acknowledged is on another process too."""
+    obstacle: builtins.str
+    """For a person: why nothing is answered just now, or why there is no backup."""
+    def __init__(
+        self,
+        *,
+        role: global___ReplicationStatus.Role.ValueType = ...,
+        epoch: builtins.int = ...,
+        has_backup: builtins.bool = ...,
+        obstacle: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "has_backup", b"has_backup", "obstacle", b"obstacle", "role", b"role"]) -> None: ...
+
+global___ReplicationStatus = ReplicationStatus
+
+@typing.final
 class GetStatusReply(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -188,6 +244,7 @@ class GetStatusReply(google.protobuf.message.Message):
     BYTES_RECEIVED_FIELD_NUMBER: builtins.int
     BYTES_SENT_FIELD_NUMBER: builtins.int
     DURABILITY_FIELD_NUMBER: builtins.int
+    REPLICATION_FIELD_NUMBER: builtins.int
     task: builtins.str
     state: global___GetStatusReply.State.ValueType
     store_incarnation: builtins.bytes
@@ -208,6 +265,10 @@ class GetStatusReply(google.protobuf.message.Message):
     def durability(self) -> global___DurabilityStatus:
         """Absent from a task that keeps nothing."""
 
+    @property
+    def replication(self) -> global___ReplicationStatus:
+        """Absent from a task that is one process."""
+
     def __init__(
         self,
         *,
@@ -225,8 +286,9 @@ class GetStatusReply(google.protobuf.message.Message):
         bytes_received: builtins.int = ...,
         bytes_sent: builtins.int = ...,
         durability: global___DurabilityStatus | None = ...,
+        replication: global___ReplicationStatus | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["durability", b"durability"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["batches", b"batches", "bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "duplicate_batches", b"duplicate_batches", "durability", b"durability", "memory_limit_bytes", b"memory_limit_bytes", "num_clients", b"num_clients", "num_variables", b"num_variables", "operations", b"operations", "state", b"state", "store_incarnation", b"store_incarnation", "task", b"task", "uptime_s", b"uptime_s", "variable_bytes", b"variable_bytes"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["durability", b"durability", "replication", b"replication"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["batches", b"batches", "bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "duplicate_batches", b"duplicate_batches", "durability", b"durability", "memory_limit_bytes", b"memory_limit_bytes", "num_clients", b"num_clients", "num_variables", b"num_variables", "operations", b"operations", "replication", b"replication", "state", b"state", "store_incarnation", b"store_incarnation", "task", b"task", "uptime_s", b"uptime_s", "variable_bytes", b"variable_bytes"]) -> None: ...
 
 global___GetStatusReply = GetStatusReply

@@ -21,6 +21,7 @@ import grpc
 
 from ps_protocol import channel_options, status
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
+from ps_protocol.fault_points import fault_point
 from ps_protocol.operations import tensors_of
 from ps_protocol.spec_codec import decode_uuid
 from ps_protocol.v1 import replication_pb2
@@ -41,6 +42,9 @@ _IMAGE_TIMEOUT_S: Final = 30.0
 _PATIENCE_S: Final = 1.0
 _STOP_TIMEOUT_S: Final = 10.0
 _NANOSECONDS: Final = 1_000_000_000
+
+_CATCHING_UP: Final = "it is catching up"
+_SILENT: Final = "it is silent"
 
 
 class _Mode(enum.Enum):
@@ -189,7 +193,7 @@ class BackupLink:
 
     @property
     def obstacle(self) -> str:
-        """Why nobody follows, in words."""
+        """Why nobody follows yet, or why who does may not be heard of, in words."""
         return self._obstacle
 
     def hold(self, follower: UUID) -> bool:
@@ -280,6 +284,7 @@ class BackupLink:
         has_image = stream.image_position is not None and answer.position >= stream.image_position
         if self._mode is _Mode.CATCHING_UP and has_image and not self._queue:
             self._mode = _Mode.IN_STEP
+            self._obstacle = _SILENT
             _LOG.info("%s is in step, at record %d", self._place, answer.position)
         self._changed.notify_all()
 
@@ -299,6 +304,7 @@ class BackupLink:
         elif follower != self._peer or needs_image:
             self._is_replaced = True
             raise FailedPreconditionError("another process, without state, is in its place")
+        self._obstacle = _CATCHING_UP if self._mode is _Mode.CATCHING_UP else _SILENT
         stream.is_attached, stream.needs_image, stream.cursor = True, needs_image, answer.position
 
     # -- what is sent, on a thread of gRPC's --------------------------------------------------
@@ -331,6 +337,10 @@ class BackupLink:
         while not stream.is_over:
             logged = self._next_record(stream)
             if logged is not None:
+                if fault_point("replication.send") is not None:
+                    with self._lock:
+                        self._hang_up()
+                    return
                 for frame in _record_frames(logged):
                     yield frame
                     yield from token_if_due()

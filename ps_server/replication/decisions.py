@@ -19,6 +19,10 @@ PRIMARY_PART: Final = 0.8
 """Part of a lease that the primary uses; the rest is for clocks that run at different rates."""
 
 
+EXIT_SUPERSEDED: Final = 5
+"""Exit code of ``Decision.END``: the task goes on without this process; started again, it becomes the backup."""
+
+
 class Decision(enum.Enum):
     """What to do."""
 

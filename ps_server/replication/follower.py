@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Protocol
 from uuid import UUID
 
-from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError
+from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError, UnavailableError
+from ps_protocol.fault_points import InjectedFaultError, times_received
 from ps_protocol.spec_codec import decode_uuid
 from ps_protocol.v1 import records_pb2, replication_pb2
 from ps_server.record_codec import decode_record, decode_record_of, record_layouts
@@ -77,6 +78,11 @@ class Follower:
     def has_state(self) -> bool:
         """Whether it has the state of its primary as of some record."""
         return self._has_state
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether a primary has sent it something since it has stopped the last time; it may be gone since."""
+        return self._newest is not None
 
     @property
     def is_stopped(self) -> bool:
@@ -238,7 +244,7 @@ class FollowStream:
             self._is_attached = True
             return answer
         if message.HasField("record"):
-            return self._follower.apply(self, _decoded(message.record, data))
+            return self._carry_out(_decoded(message.record, data))
         if message.HasField("image"):
             self._image = self._image or ImageBuilder()
             image = self._image.add(message.image, data)
@@ -246,6 +252,14 @@ class FollowStream:
         if message.token:
             return self._follower.answer_token(self, message.token)
         raise InvalidArgumentError("a frame holds nothing that this version knows")
+
+    def _carry_out(self, logged: LoggedRecord) -> replication_pb2.FollowAnswer:
+        try:
+            answers = [self._follower.apply(self, logged) for _ in range(times_received("replication.received"))]
+            times_received("replication.applied")
+        except InjectedFaultError as fault:
+            raise UnavailableError(str(fault)) from fault
+        return answers[-1]
 
 
 def _decoded(header: records_pb2.Record, data: memoryview) -> LoggedRecord:

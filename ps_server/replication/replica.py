@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError, UnavailableError
+from ps_protocol.ps_service import ReplicaRole, ReplicationStatus
 from ps_server.replication.backup_link import BackupLink
 from ps_server.replication.decisions import Decision, View, decide, holds_lease
 from ps_server.replication.follower import Follower
@@ -152,6 +153,27 @@ class Replica:
     def has_backup(self) -> bool:
         """Whether what is acknowledged is on another process too."""
         return self._backup is not None
+
+    def status(self) -> ReplicationStatus:
+        """What this process is, as far as it knows."""
+        register = self._register
+        known_epoch = max(self._epoch, self._follower.epoch, 0 if register is None else register.epoch)
+        if self._is_primary:
+            return ReplicationStatus(ReplicaRole.PRIMARY, self._epoch, self.has_backup, self._primary_obstacle())
+        if self._is_paired:
+            return ReplicationStatus(ReplicaRole.BACKUP, known_epoch)
+        silent_s = self._clock() - self._follower.heard_s
+        is_sent_state = self._follower.is_attached and silent_s <= self._lease_s
+        if self._follower.has_state or is_sent_state:
+            return ReplicationStatus(ReplicaRole.CATCHING_UP, known_epoch)
+        return ReplicationStatus(ReplicaRole.EMPTY, known_epoch, obstacle=self._told)
+
+    def _primary_obstacle(self) -> str:
+        try:
+            self.check()
+        except UnavailableError as error:
+            return error.message
+        return "" if self.has_backup else f"{self._link.name}: {self._link.obstacle}"
 
     def broken(self, reason: str) -> None:
         """Is told that what was followed cannot be used."""

@@ -18,12 +18,10 @@ from ps_server.commit_log import CommitLog
 from ps_server.parameter_server import ParameterServer
 from ps_server.replication.arbiter import Arbiter, ArbiterClient, arbiter_of
 from ps_server.replication.backup_link import BackupLink, Place
+from ps_server.replication.decisions import EXIT_SUPERSEDED
 from ps_server.replication.follower import Follower
 from ps_server.replication.replica import Replica, Transitions
 from ps_server.replication.servicer import ReplicationServicer
-
-EXIT_SUPERSEDED: Final = 5
-"""The process has ended itself, since the task goes on without it; started again, it becomes the backup."""
 
 EXIT_NOT_SAFE: Final = 4
 
@@ -120,6 +118,7 @@ class ReplicatedTask:
         )
         self._servicer = ReplicationServicer(self.follower, Arbiter(settings.judged))
         core.may_answer = self.replica.check
+        core.replication_status = self.replica.status
 
     def add_to(self, server: grpc.Server) -> None:
         """Has a server offer the service that the other processes need."""

@@ -32,9 +32,12 @@ class PsTask:
         host: Where it listens.
         command: What runs a Python program.
         index: Which of the ps tasks it is.
+        is_backup: Whether it is the second process of that ps task.
+        options: More arguments.
 
     Attributes:
         cluster: Addresses of all ps tasks, in their order; to be set before the start if it is not the only one.
+        backups: Addresses of their backups, likewise; if there are any.
     """
 
     def __init__(
@@ -46,6 +49,8 @@ class PsTask:
         host: str = LOOPBACK,
         command: Sequence[str] = (sys.executable,),
         index: int = 0,
+        is_backup: bool = False,
+        options: Sequence[str] = (),
     ):
         self._directory = directory
         self._fault_log = directory / "faults"
@@ -58,11 +63,12 @@ class PsTask:
             ports = ReservedPorts(1)
             self._resources.callback(ports.close)
             (self._port,) = ports.ports
-        self._arguments = ["--durability", durability]
+        self._arguments = [*options, *(["--backup"] if is_backup else []), "--durability", durability]
         if durability != "none":
             self._arguments += ["--data-dir", str(data_dir or directory / "data")]
         self._index = index
         self.cluster: Sequence[str] = (f"{host}:{self._port or 1}",)
+        self.backups: Sequence[str] = ()
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -88,6 +94,7 @@ class PsTask:
         if faults:
             environ |= fault_environment(faults, self._fault_log)
         cluster = f"ps={','.join(self.cluster)}"
+        cluster += f";backup={','.join(self.backups)}" if self.backups else ""
         task = ["--cluster", cluster, "--task-index", str(self._index)]
         place = ["--bind", self._host, "--port", str(self._port)]
         with self._log_path.open("a", encoding="utf-8") as log:

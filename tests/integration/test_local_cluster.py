@@ -18,6 +18,7 @@ import worker_client
 from ps_cluster import ClusterStartError, LocalCluster
 from ps_cluster.health_probe import check_health
 from ps_cluster.processes import ProcessSupervisor
+from ps_protocol.task_id import TaskId
 from tests.conftest import Eventually
 
 pytestmark = pytest.mark.integration
@@ -170,6 +171,11 @@ def test_workers_get_their_place_and_are_ended_with_the_cluster(eventually: Even
             assert worker.tail == [f"{cluster.tf_config('worker', index)} x"]
         with pytest.raises(ValueError, match="worker:2"):
             cluster.start_worker(2, ["true"])
+        assert cluster.process(TaskId("ps", 0)).pid == cluster.ps_pid(0)
+        with pytest.raises(ValueError, match="worker:0 has no process"):
+            cluster.process(TaskId("worker", 0))
+        with pytest.raises(ValueError, match="no job 'backup'"):
+            cluster.process(TaskId("backup", 0))
     assert [worker.returncode for worker in workers] == [-signal.SIGTERM] * 2
     with pytest.raises(RuntimeError, match="not running"):
         cluster.start_worker(0, ["true"])

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,11 +17,14 @@ import numpy as np
 import pytest
 
 import worker_client as ss
+from ps_cluster.inspection_views import ps_records
 from ps_cluster.local_cluster import LocalCluster
+from ps_cluster.ps_queries import ask_all
+from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Batch, Update, UpdateRule
 from ps_protocol.ps_service import PsService
-from ps_server.replication.replicated_task import EXIT_SUPERSEDED
+from ps_server.replication.decisions import EXIT_SUPERSEDED
 from tests.conftest import Eventually
 from worker_client.client import Client
 from worker_client.transport import grpc as grpc_transport
@@ -185,6 +192,53 @@ def test_a_stopped_primary_that_wakes_up_acknowledges_nothing(resources: ExitSta
     assert isinstance(outcomes[0], ShardscopeError), "the old primary has acknowledged an update"
     eventually(lambda: cluster.processes.ps_exit_code(1) == EXIT_SUPERSEDED, message="it has ended itself")
     np.testing.assert_array_equal(counter.read_value(), np.full(SIZE, 2.0))
+
+
+def test_what_is_seen_of_a_pair_and_how_it_is_shut_down(resources: ExitStack, eventually: Eventually) -> None:
+    cluster = resources.enter_context(replicated_cluster(eventually))
+    spec = cluster.processes.cluster_spec
+    with ss.connect(spec) as client:
+        counter_on(1, client)
+    eventually(
+        lambda: roles(spec) == {"ps:0": "primary", "ps:1": "primary", "backup:0": "backup", "backup:1": "backup"},
+        timeout_s=TIMEOUT_S,
+        message="the backups know that they are it",
+    )
+    cluster.processes.kill_ps(1)
+    cluster.wait_until("backup:1", "is the primary of ps:1 now")
+    alone = shardscope("ls", "--tasks", "--cluster", spec.to_flag())
+    assert alone.returncode == 1
+    assert "[ps:1]" in alone.stderr
+    assert re.search(r"^backup:1 .* \d+ +alone: ps:1 at ", alone.stdout, re.MULTILINE)
+    # The variables are asked for where they are.
+    variables = shardscope("ls", "--json", "--cluster", spec.to_flag())
+    assert [(each["name"], each["task"]) for each in json.loads(variables.stdout)] == [("counter", "ps:1")]
+
+    cluster.processes.restart_ps(1)
+    cluster.wait_until("backup:1", "is the backup now")
+    eventually(
+        lambda: roles(spec) == {"ps:0": "primary", "ps:1": "backup", "backup:0": "backup", "backup:1": "primary"},
+        timeout_s=TIMEOUT_S,
+        message="ps:1 is the backup",
+    )
+    done = shardscope("shutdown", "--cluster", spec.to_flag())
+    assert done.returncode == 0, done.stderr
+    assert cluster.processes.wait(TIMEOUT_S) == [0, 0, 0, 0]
+
+
+def roles(spec: ClusterSpec) -> dict[str, str]:
+    answers = ask_all(
+        spec,
+        lambda ps: ps.status(timeout_s=TIMEOUT_S),
+        connect=lambda address, task: grpc_transport.connect(address, task=str(task)),
+    )
+    return {record["task"]: record["replication"]["role"] for record in ps_records(answers)}
+
+
+def shardscope(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ps_cluster", *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
 
 
 def outcome_of(service: PsService, update: Batch) -> object:

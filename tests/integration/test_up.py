@@ -78,11 +78,13 @@ class Launch:
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
-    def ps_process(self, index: int) -> psutil.Process:
+    def ps_process(self, index: int, *, is_backup: bool = False) -> psutil.Process:
         [process] = [
             each
             for each in self.descendants()
-            if "ps_server" in (line := each.cmdline()) and line[line.index("--task-index") + 1] == str(index)
+            if "ps_server" in (line := each.cmdline())
+            and line[line.index("--task-index") + 1] == str(index)
+            and ("--backup" in line) == is_backup
         ]
         return process
 
@@ -261,6 +263,66 @@ def _has_line(lines: list[str], text: str) -> bool:
     return any(text in line for line in lines)
 
 
+REPLICATED = "--ps 2 --replicas 1 --workers 1 --ps-arg --lease --ps-arg 2"
+
+
+def test_either_process_of_a_ps_with_a_backup_may_die_and_is_started_again(
+    up: Up, tmp_path: Path, eventually: Eventually
+) -> None:
+    (tmp_path / "worker.py").write_text(TRAINING)
+    launch = up(options=f"{REPLICATED} --log-dir {tmp_path / 'logs'}")
+
+    def wait_for(task: str, text: str, *, times: int = 1) -> None:
+        eventually(
+            lambda: sum(line.startswith(task) and text in line for line in launch.output) >= times,
+            timeout_s=TIMEOUT_S,
+            message=f"{task} says {text!r}",
+        )
+
+    wait_for_workers(launch, eventually, 1)
+    assert "2 ps tasks with a backup each, 1 worker" in launch.text
+    wait_for("ps:1", "is the backup now")
+    launch.ps_process(1).kill()
+    wait_for("backup:1", "is the primary of ps:1 now")
+    wait_for("shardscope", "ps:1 is back, and catches up")
+    assert any("ps:1 died with signal SIGKILL; starting it again (1 of 5" in line for line in launch.errors)
+    wait_for("backup:1", "is the backup now")
+
+    launch.ps_process(0, is_backup=True).kill()
+    wait_for("shardscope", "backup:0 is back, and catches up")
+    wait_for("ps:0", "is the backup now", times=2)
+
+    # A primary that was away for too long finds that the task goes on without it.
+    stopped = launch.ps_process(1, is_backup=True)
+    stopped.suspend()
+    wait_for("ps:1", "is the primary of ps:1 now", times=2)
+    stopped.resume()
+    wait_for("shardscope", "backup:1 is back, and catches up")
+    assert any(
+        "backup:1 was superseded by the other process of its task, and has ended itself" in line
+        for line in launch.errors
+    )
+
+    processes = launch.descendants()
+    (tmp_path / "enough").touch()
+    assert launch.wait() == 0, launch.text
+    assert "worker:0   | steps and values agree: True" in launch.output
+    assert "backup:1 done" in launch.output[-1]
+    assert (tmp_path / "logs" / "backup-1.log").read_text()
+    assert_all_gone(processes, eventually)
+
+
+def test_a_ps_both_of_whose_processes_have_died_ends_everything(up: Up, tmp_path: Path, eventually: Eventually) -> None:
+    (tmp_path / "worker.py").write_text(TRAINING)
+    launch = up(options=REPLICATED)
+    wait_for_workers(launch, eventually, 1)
+    eventually(lambda: _has_line(launch.output, "backup:1 at"), timeout_s=TIMEOUT_S, message="the backup")
+    for process in [launch.ps_process(1), launch.ps_process(1, is_backup=True)]:
+        process.kill()
+    assert launch.wait() == 1
+    assert any("the variables of ps:1 are lost; ending all tasks" in line for line in launch.errors)
+
+
 def test_a_ps_that_dies_is_reported_with_its_last_lines_and_ends_everything(up: Up, eventually: Eventually) -> None:
     launch = up(options=f"--ps 2 --workers 2 {VERBOSE_PS}")
     wait_for_workers(launch, eventually)
@@ -383,6 +445,8 @@ def test_each_task_has_a_log_file_if_wanted(up: Up, tmp_path: Path) -> None:
         (["--ps", "0", "--", "true"], "--ps"),
         (["--workers", "0", "--", "true"], "--workers"),
         (["--transport", "pigeon", "--", "true"], "transport is 'pigeon'"),
+        (["--replicas", "1", "--", "true"], "--replicas 1 needs --ps 2 or more"),
+        (["--replicas", "1", "--ps", "2", "--durability", "journal", "--", "true"], "cannot be had together"),
         ([], "COMMAND"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 from uuid import UUID
 
@@ -10,7 +11,16 @@ import numpy as np
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import VariableSpec
-from ps_protocol.ps_service import Member, MemberState, PsService, ServingState, Status, VariableInfo
+from ps_protocol.ps_service import (
+    Member,
+    MemberState,
+    PsService,
+    ReplicaRole,
+    ReplicationStatus,
+    ServingState,
+    Status,
+    VariableInfo,
+)
 
 
 class FakePs:
@@ -24,7 +34,7 @@ class FakePs:
         variables: Sequence[VariableInfo] = (),
         error: ShardscopeError | None = None,
     ):
-        self._status = status or status_of("ps:0")
+        self.current = status or status_of("ps:0")
         self.members = list(members)
         self._variables = list(variables)
         self.error = error
@@ -38,7 +48,7 @@ class FakePs:
 
     def status(self, *, timeout_s: float) -> Status:
         self._answer()
-        return self._status
+        return self.current
 
     def list_members(self, *, timeout_s: float) -> list[Member]:
         self._answer()
@@ -74,6 +84,12 @@ def status_of(task: str, *, state: ServingState = ServingState.SERVING, bytes_re
         bytes_received=bytes_received,
         bytes_sent=1024,
     )
+
+
+def replica_status(
+    task: str, role: ReplicaRole, *, epoch: int = 1, has_backup: bool = False, obstacle: str = ""
+) -> Status:
+    return replace(status_of(task), replication=ReplicationStatus(role, epoch, has_backup, obstacle))
 
 
 def member(task: str, *, step: int = 0, state: MemberState = MemberState.ACTIVE) -> Member:

@@ -5,12 +5,15 @@ import pytest
 from ps_cluster.cluster_watcher import ClusterWatcher, StepRates
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import UnavailableError
-from ps_protocol.ps_service import PsService
+from ps_protocol.ps_service import PsService, ReplicaRole
 from ps_protocol.task_id import TaskId
 from tests.conftest import Eventually
-from tests.unit.ps_cluster.fakes import FakePs, member, status_of
+from tests.unit.ps_cluster.fakes import FakePs, member, replica_status, status_of
 
 SPEC = ClusterSpec({"ps": ["a:1", "b:2"], "worker": ["c:3"]})
+PAIRS = ClusterSpec({"ps": ["a:1", "b:2"], "backup": ["d:4", "e:5"]})
+PS_0, PS_1 = TaskId("ps", 0), TaskId("ps", 1)
+BACKUP_0, BACKUP_1 = TaskId("backup", 0), TaskId("backup", 1)
 
 
 class Tasks:
@@ -48,8 +51,8 @@ def test_a_ps_that_does_not_answer_is_none_and_the_others_go_on() -> None:
     tasks.by_index[1].error = UnavailableError("gone")
     with ClusterWatcher(SPEC, tasks.connect) as watcher:
         watcher.finish()
-        assert watcher.snapshot.statuses[1] is None
-        assert watcher.snapshot.statuses[0] is not None
+        assert watcher.snapshot.statuses[PS_1] is None
+        assert watcher.snapshot.statuses[PS_0] is not None
 
 
 def test_members_stay_known_when_ps_0_stops_answering(eventually: Eventually) -> None:
@@ -58,8 +61,70 @@ def test_members_stay_known_when_ps_0_stops_answering(eventually: Eventually) ->
         eventually(lambda: watcher.snapshot.members, message="a first answer")
         tasks.by_index[0].error = UnavailableError("gone")
         watcher.finish()
-        assert watcher.snapshot.statuses[0] is None
+        assert watcher.snapshot.statuses[PS_0] is None
         assert "worker:0" in watcher.snapshot.members
+
+
+class Pairs:
+    """Two ps tasks with a backup each, and what connects to them."""
+
+    def __init__(self) -> None:
+        self.by_task = {task: FakePs() for task in (PS_0, PS_1, BACKUP_0, BACKUP_1)}
+
+    def become(self, task: TaskId, role: ReplicaRole, *, epoch: int = 1) -> None:
+        self.by_task[task].current = replica_status(f"ps:{task.index}", role, epoch=epoch)
+
+    def connect(self, address: str, task: TaskId) -> PsService:
+        assert PAIRS.task_address(task.job, task.index) == address
+        return self.by_task[task].service
+
+
+def test_both_processes_of_a_pair_are_asked_and_the_members_come_from_the_primary() -> None:
+    pairs = Pairs()
+    pairs.become(PS_0, ReplicaRole.BACKUP)
+    pairs.become(BACKUP_0, ReplicaRole.PRIMARY)
+    pairs.by_task[BACKUP_0].members = [member("worker:0", step=7)]
+    with ClusterWatcher(PAIRS, pairs.connect) as watcher:
+        watcher.finish()
+        assert list(watcher.snapshot.statuses) == [PS_0, PS_1, BACKUP_0, BACKUP_1]
+        assert watcher.snapshot.members["worker:0"].step == 7
+        assert not watcher.snapshot.lost
+
+
+def test_a_pair_of_which_neither_has_the_state_is_lost_when_they_say_so_twice(eventually: Eventually) -> None:
+    pairs = Pairs()
+    for task in (PS_1, BACKUP_1):
+        pairs.become(task, ReplicaRole.EMPTY)
+    with ClusterWatcher(PAIRS, pairs.connect) as watcher:
+        eventually(lambda: watcher.snapshot.statuses, message="a first answer")
+        first = watcher.snapshot
+        assert not first.lost or pairs.by_task[PS_1].calls > 1
+        watcher.finish()
+        assert watcher.snapshot.lost == {1}
+
+
+@pytest.mark.parametrize(
+    ("ps", "backup"),
+    [
+        ((ReplicaRole.EMPTY, 0), (ReplicaRole.EMPTY, 1)),  # one has not been told yet that it may begin
+        ((ReplicaRole.EMPTY, 1), (ReplicaRole.CATCHING_UP, 1)),
+        ((ReplicaRole.BACKUP, 1), (ReplicaRole.EMPTY, 1)),
+        ((ReplicaRole.EMPTY, 1), None),  # it does not answer
+    ],
+)
+def test_a_pair_of_which_one_may_have_the_state_is_not_lost(
+    ps: tuple[ReplicaRole, int], backup: tuple[ReplicaRole, int] | None, eventually: Eventually
+) -> None:
+    pairs = Pairs()
+    pairs.become(PS_1, ps[0], epoch=ps[1])
+    if backup is None:
+        pairs.by_task[BACKUP_1].error = UnavailableError("gone")
+    else:
+        pairs.become(BACKUP_1, backup[0], epoch=backup[1])
+    with ClusterWatcher(PAIRS, pairs.connect) as watcher:
+        eventually(lambda: watcher.snapshot.statuses, message="a first answer")
+        watcher.finish()
+        assert watcher.snapshot.lost == frozenset()
 
 
 def test_steps_per_second_is_over_the_last_reports() -> None:

@@ -18,11 +18,11 @@ from ps_cluster.inspection_views import (
 from ps_cluster.ps_queries import Answer
 from ps_protocol.errors import UnavailableError
 from ps_protocol.operations import PartitionSlice
-from ps_protocol.ps_service import DurabilityMode, DurabilityStatus, MemberState, VariableInfo
+from ps_protocol.ps_service import DurabilityMode, DurabilityStatus, MemberState, ReplicaRole, VariableInfo
 from ps_protocol.task_id import TaskId
-from tests.unit.ps_cluster.fakes import member, status_of, variable
+from tests.unit.ps_cluster.fakes import member, replica_status, status_of, variable
 
-PS_0, PS_1 = TaskId("ps", 0), TaskId("ps", 1)
+PS_0, PS_1, PS_2 = (TaskId("ps", index) for index in range(3))
 
 
 def printed(table: Table, capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
@@ -117,6 +117,35 @@ def test_what_is_kept_is_listed_where_anything_is(capsys: pytest.CaptureFixture[
         "journal: the disk is full",
     ]
     assert "kept" not in printed(ps_table(records[:1]), capsys)[0]
+
+
+def test_roles_and_epochs_are_listed_where_a_task_has_a_backup(capsys: pytest.CaptureFixture[str]) -> None:
+    statuses = {
+        PS_0: replica_status("ps:0", ReplicaRole.PRIMARY, epoch=2, has_backup=True),
+        PS_1: replica_status("ps:1", ReplicaRole.PRIMARY, epoch=12, obstacle="backup:1: away (with details). Check it"),
+        TaskId("backup", 0): replica_status("ps:0", ReplicaRole.BACKUP, epoch=2),
+        TaskId("backup", 1): replica_status("ps:1", ReplicaRole.CATCHING_UP, epoch=12),
+        PS_2: status_of("ps:2"),
+    }
+    records = ps_records([Answer(task, "a:1", value=status) for task, status in statuses.items()])
+    assert records[1]["task"] == "ps:1"
+    assert records[1]["replication"] == {
+        "role": "primary",
+        "epoch": 12,
+        "has_backup": False,
+        "obstacle": "backup:1: away (with details). Check it",
+    }
+    assert (records[3]["task"], records[3]["replication"]["role"]) == ("backup:1", "catching_up")
+    assert records[4]["replication"] is None
+    heading, *rows = [" ".join(cells) for cells in printed(ps_table(records), capsys)]
+    assert heading.endswith("sent epoch role")
+    assert [row.partition("KiB 3 11 0 B 1.0 KiB")[2].strip() for row in rows] == [
+        "2 primary",
+        "12 alone: backup:1: away",
+        "2 backup",
+        "12 catching up",
+        "",
+    ]
 
 
 def test_all_tasks_are_listed_with_how_they_are(capsys: pytest.CaptureFixture[str]) -> None:

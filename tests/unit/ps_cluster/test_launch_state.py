@@ -15,9 +15,11 @@ from ps_cluster.launch_state import (
     RestartPs,
 )
 from ps_protocol.task_id import TaskId
+from ps_server.replication.decisions import EXIT_SUPERSEDED
 
 NOW_S = 1000.0
 PS_0, PS_1 = TaskId("ps", 0), TaskId("ps", 1)
+BACKUP_0, BACKUP_1 = TaskId("backup", 0), TaskId("backup", 1)
 WORKER_0, WORKER_1 = TaskId("worker", 0), TaskId("worker", 1)
 
 
@@ -293,4 +295,68 @@ def test_a_restart_that_fails_ends_everything(is_running: bool) -> None:
         assert not state.is_over
         exited(state, PS_1, -15)
     assert state.is_over
+    assert state.exit_code == 1
+
+
+def test_a_ps_that_dies_before_the_workers_start_is_started_again_with_them() -> None:
+    state = LaunchState(num_ps=2, num_workers=2, restarts_ps=True)
+    assert exited(state, PS_0, -9) == []
+    decisions = state.ps_ready(NOW_S)
+    assert decisions[1:] == [RestartPs(PS_0), Action.START_WORKERS]
+    assert finish(state) == 0
+
+
+# -- ps tasks with a backup -----------------------------------------------------------------------
+
+
+def running_with_backups() -> LaunchState:
+    state = LaunchState(num_ps=2, num_workers=2, replicas=1)
+    assert state.ps_ready(NOW_S) == [Action.START_WORKERS]
+    return state
+
+
+@pytest.mark.parametrize("task", [PS_1, BACKUP_1])
+def test_of_a_pair_either_process_is_started_again(task: TaskId) -> None:
+    state = running_with_backups()
+    decisions = exited(state, task, -9)
+    assert decisions[1:] == [RestartPs(task)]
+    assert text(decisions) == (
+        f"{task} died with signal SIGKILL; starting it again (1 of 5 in 60 s), to become the backup of its task"
+    )
+    assert text(state.ps_restarted(task, NOW_S)) == f"{task} is back, and catches up"
+
+
+def test_one_that_was_superseded_is_started_again_with_a_reason() -> None:
+    decisions = exited(running_with_backups(), PS_0, EXIT_SUPERSEDED)
+    assert RestartPs(PS_0) in decisions
+    assert "ps:0 was superseded by the other process of its task, and has ended itself; starting" in text(decisions)
+
+
+def test_a_process_of_a_pair_that_dies_again_and_again_is_given_up() -> None:
+    state = running_with_backups()
+    for _ in range(MAX_PS_RESTARTS):
+        assert RestartPs(BACKUP_0) in exited(state, BACKUP_0, 5)
+    decisions = exited(state, BACKUP_0, 1, "its last lines")
+    assert actions(decisions) == [Action.END_WORKERS]
+    assert "backup:0 died with exit code 1 after 5 restarts in 60 s; giving up" in text(decisions)
+    assert "is kept" not in text(decisions)
+    assert state.exit_code == 1
+
+
+def test_a_launch_is_over_when_the_backups_have_ended_too() -> None:
+    state = running_with_backups()
+    for task in (WORKER_0, WORKER_1, PS_0, PS_1, BACKUP_0):
+        exited(state, task)
+    assert not state.is_over
+    exited(state, BACKUP_1)
+    assert state.is_over
+    assert state.exit_code == 0
+
+
+def test_a_pair_that_has_lost_its_state_ends_everything_once() -> None:
+    state = running_with_backups()
+    decisions = state.pair_lost(1, NOW_S)
+    assert actions(decisions) == [Action.END_WORKERS]
+    assert "ps:1 and backup:1 have died one after the other, and the variables of ps:1 are lost" in text(decisions)
+    assert state.pair_lost(1, NOW_S) == []
     assert state.exit_code == 1

@@ -7,13 +7,13 @@ from rich.console import Console
 
 from ps_cluster.cluster_watcher import ClusterSnapshot
 from ps_cluster.task_table import TaskRow, format_size, render_table, summary_line, task_row
-from ps_protocol.ps_service import ServingState
+from ps_protocol.ps_service import ReplicaRole, ServingState
 from ps_protocol.task_id import TaskId
-from tests.unit.ps_cluster.fakes import member, status_of
+from tests.unit.ps_cluster.fakes import member, replica_status, status_of
 
 PS_0, WORKER_0 = TaskId("ps", 0), TaskId("worker", 0)
 SNAPSHOT = ClusterSnapshot(
-    statuses={0: status_of("ps:0", bytes_received=5 << 20), 1: None},
+    statuses={PS_0: status_of("ps:0", bytes_received=5 << 20), TaskId("ps", 1): None},
     members={"worker:0": member("worker:0", step=1200)},
     steps_per_s={"worker:0": 35.04},
 )
@@ -51,9 +51,28 @@ def test_a_ps_that_does_not_answer_is_said_so_only_while_it_runs() -> None:
 
 
 def test_a_draining_ps_is_said_so() -> None:
-    snapshot = ClusterSnapshot(statuses={0: status_of("ps:0", state=ServingState.DRAINING)})
+    snapshot = ClusterSnapshot(statuses={PS_0: status_of("ps:0", state=ServingState.DRAINING)})
     assert task_row(PS_0, "running", 11, "", snapshot).state == "draining"
     assert task_row(PS_0, "done", 11, "", snapshot).state == "done"
+
+
+@pytest.mark.parametrize(
+    ("role", "has_backup", "state"),
+    [
+        (ReplicaRole.PRIMARY, True, "primary"),
+        (ReplicaRole.PRIMARY, False, "alone"),
+        (ReplicaRole.BACKUP, False, "backup"),
+        (ReplicaRole.CATCHING_UP, False, "catching up"),
+        (ReplicaRole.EMPTY, False, "empty"),
+    ],
+)
+def test_a_process_of_a_pair_says_what_it_is_while_it_runs(role: ReplicaRole, has_backup: bool, state: str) -> None:
+    backup = TaskId("backup", 0)
+    snapshot = ClusterSnapshot(statuses={backup: replica_status("ps:0", role, has_backup=has_backup)})
+    row = task_row(backup, "running", 11, "", snapshot)
+    assert (row.state, row.num_variables) == (state, 4)
+    assert task_row(backup, "exit code 5", 11, "", snapshot).state == "exit code 5"
+    assert summary_line([row]) == f"backup:0 {state}, received 0 B, sent 1.0 KiB"
 
 
 def test_a_table_is_one_line_a_task_on_a_narrow_terminal() -> None:

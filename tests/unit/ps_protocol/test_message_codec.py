@@ -63,6 +63,8 @@ from ps_protocol.ps_service import (
     MemberState,
     Placement,
     Proposal,
+    ReplicaRole,
+    ReplicationStatus,
     ServingState,
     Status,
     VariableInfo,
@@ -489,6 +491,20 @@ class TestServiceMessages:
         assert message_codec.decode_status(message) == status
         assert inspection_pb2.DurabilityStatus.Mode.Name(message.durability.mode) == f"MODE_{mode.name}"
 
+    @pytest.mark.parametrize("role", ReplicaRole)
+    def test_status_of_one_of_two_processes(self, role: ReplicaRole) -> None:
+        replication = ReplicationStatus(role, 7, True, "its backup is silent")
+        status = Status("ps:0", ServingState.SERVING, STORE, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10, replication=replication)
+        message = message_codec.encode_status(status)
+        assert message_codec.decode_status(message) == status
+        assert inspection_pb2.ReplicationStatus.Role.Name(message.replication.role) == f"ROLE_{role.name}"
+        assert status.answers_clients == (role is ReplicaRole.PRIMARY)
+        message.ClearField("replication")  # as from a ps of an older version
+        assert message_codec.decode_status(message).answers_clients
+        message.replication.role = inspection_pb2.ReplicationStatus.ROLE_UNSPECIFIED
+        with pytest.raises(InvalidArgumentError, match="role of a ps task's process is 0"):
+            message_codec.decode_status(message)
+
 
 @pytest.mark.parametrize(
     ("ours", "wire", "prefix"),
@@ -499,6 +515,7 @@ class TestServiceMessages:
         (Distribution, variable_pb2.Initializer.Distribution, "DISTRIBUTION_"),
         (MemberState, membership_pb2.Member.State, "STATE_"),
         (ServingState, inspection_pb2.GetStatusReply.State, "STATE_"),
+        (ReplicaRole, inspection_pb2.ReplicationStatus.Role, "ROLE_"),
     ],
 )
 def test_enums_have_the_numbers_of_the_contract(ours: type[enum.IntEnum], wire: EnumTypeWrapper, prefix: str) -> None:

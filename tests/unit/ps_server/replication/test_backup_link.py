@@ -13,6 +13,7 @@ import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import DeadlineExceededError, FailedPreconditionError
+from ps_protocol.fault_points import Action, Fault, FaultPlan, installed
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, BatchReply, Declare, Operation, Read, Result, Update, UpdateRule, VariableSpec
 from ps_protocol.v1 import replication_pb2
@@ -188,6 +189,27 @@ def test_an_update_goes_on_when_the_backup_is_let_go_of(in_step: Pair) -> None:
         in_step.primary.add(1.0, timeout_s=AT_ONCE_S)
     in_step.link.go_alone()
     in_step.log.wait_committed(in_step.log.last_position, TIMEOUT_S)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("replication.send", Action.DROP, 3, 3),
+        Fault("replication.received", Action.DROP, 3, 3),
+        Fault("replication.received", Action.DUPLICATE, 3, 3),
+        Fault("replication.applied", Action.DROP, 3, 3),
+    ],
+    ids=lambda fault: f"{fault.place}={fault.action}",
+)
+def test_a_stream_that_breaks_loses_nothing_and_repeats_nothing(in_step: Pair, fault: Fault) -> None:
+    assert in_step.link.hold(in_step.backup.process)
+    with installed(FaultPlan((fault,))) as plan:
+        for _ in range(6):
+            in_step.primary.add(1.0)
+        assert plan.fired(fault.place) == 1
+    assert in_step.link.in_step == in_step.backup.process
+    assert in_step.backup.broken == []
+    assert value_of(in_step.promoted()) == 8.0
 
 
 def test_another_process_in_the_place_of_the_backup_is_not_the_backup(in_step: Pair, eventually: Eventually) -> None:

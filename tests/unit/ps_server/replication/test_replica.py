@@ -1,7 +1,8 @@
-"""The guard before a replicated task's answers."""
+"""The guard before a replicated task's answers, and what a process of it says that it is."""
 
 from __future__ import annotations
 
+from typing import cast
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -11,8 +12,13 @@ from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import UnavailableError
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, Declare, Read, Result, Update, UpdateRule, VariableSpec
+from ps_protocol.ps_service import ReplicaRole, ReplicationStatus
 from ps_server.commit_log import CommitLog
 from ps_server.parameter_server import ParameterServer
+from ps_server.replication.backup_link import BackupLink
+from ps_server.replication.follower import Follower
+from ps_server.replication.register import Register, Report, Verdict, Wish
+from ps_server.replication.replica import Replica, Transitions
 from ps_server.replication.replicated_task import ReplicatedTask, ReplicationSettings
 
 TIMEOUT_S = 20.0
@@ -100,3 +106,92 @@ def test_a_process_that_is_not_the_primary_answers_no_client() -> None:
 def test_each_task_has_an_arbiter_that_is_not_of_its_pair(task_index: int, is_second: bool, judged: list[str]) -> None:
     cluster = ClusterSpec({job: [f"{job}:{port}" for port in (1, 2, 3)] for job in ("ps", "backup")})
     assert ReplicationSettings(cluster, task_index, is_second, 1.0).judged == judged
+
+
+LEASE_S = 10.0
+THIS, OTHER = UUID(int=11), UUID(int=12)
+
+
+class Process:
+    """A replica whose follower, link and arbiter are set by a test, on a clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.register: Register | None = None
+        # as the follower
+        self.has_state = self.is_attached = self.is_stopped = False
+        self.epoch = 0
+        self.heard_s = self.now_s
+        # as the link
+        self.name = "backup:1 at host:3"
+        self.obstacle = "it has not been reached yet"
+        self.in_step: UUID | None = None
+        self.is_replaced = False
+        self.replica = Replica(
+            THIS,
+            task="ps:1",
+            follower=cast(Follower, self),
+            link=cast(BackupLink, self),
+            arbiter=self,
+            transitions=Transitions(lambda _store: UUID(int=1), lambda _epoch: None, pytest.fail),
+            lease_s=LEASE_S,
+            clock=lambda: self.now_s,
+        )
+
+    def consult(
+        self, report: Report, wish: Wish = Wish.NONE, candidate: UUID | None = None, *, timeout_s: float
+    ) -> Verdict:
+        assert report.process == THIS
+        if wish is Wish.PAIR_UP:
+            self.register = Register(report.epoch + 1, THIS, candidate)
+        return Verdict(self.register, granted=True)
+
+    def told(self, register: Register) -> ReplicationStatus:
+        """What it says of itself when it has heard this from the arbiter, and drawn its conclusions."""
+        self.register = register
+        for _ in range(3):
+            self.replica.step()
+        return self.replica.status()
+
+    def close(self) -> None: ...
+
+    def expect(self, primary: UUID | None) -> None: ...
+
+    def begin_epoch(self, epoch: int) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def start(self, epoch: int, store: UUID) -> None: ...
+
+    def hold(self, follower: UUID) -> bool:
+        return follower == self.in_step
+
+
+def test_a_process_says_how_far_it_is_on_its_way_to_be_the_backup() -> None:
+    process = Process()
+    assert process.replica.status() == ReplicationStatus(ReplicaRole.EMPTY, 0)
+    assert process.told(Register(3, OTHER)) == ReplicationStatus(ReplicaRole.EMPTY, 3)
+    process.is_attached = True
+    assert process.replica.status() == ReplicationStatus(ReplicaRole.CATCHING_UP, 3)
+    process.now_s += LEASE_S + 1  # who has begun to send it the state is gone
+    assert process.replica.status().role is ReplicaRole.EMPTY
+    process.has_state, process.heard_s = True, process.now_s
+    assert process.replica.status() == ReplicationStatus(ReplicaRole.CATCHING_UP, 3)
+    assert process.told(Register(4, OTHER, THIS)) == ReplicationStatus(ReplicaRole.BACKUP, 4)
+
+
+def test_a_primary_says_whether_it_has_a_backup_and_why_it_does_not_answer() -> None:
+    process = Process()
+    status = process.told(Register(1, THIS))
+    assert (status.role, status.epoch, status.has_backup) == (ReplicaRole.PRIMARY, 1, False)
+    assert "the task has just begun, and waits for its backup, backup:1 at host:3" in status.obstacle
+    process.now_s += 3 * LEASE_S + 1
+    alone = ReplicationStatus(ReplicaRole.PRIMARY, 1, False, "backup:1 at host:3: it has not been reached yet")
+    assert process.replica.status() == alone
+
+    process.in_step, process.heard_s = OTHER, process.now_s
+    assert process.told(Register(1, THIS)) == ReplicationStatus(ReplicaRole.PRIMARY, 2, True)
+    process.now_s += LEASE_S
+    silent = process.replica.status()
+    assert silent.has_backup
+    assert "has not been heard of" in silent.obstacle

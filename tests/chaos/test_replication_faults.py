@@ -1,0 +1,137 @@
+"""Faults in the stream between the two processes of a ps task: every acknowledged update counts once, in both."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+import pytest
+
+import worker_client as ss
+from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec
+from ps_protocol.task_id import TaskId
+from tests.chaos.ps_processes import PsTask
+from tests.conftest import Eventually
+
+pytestmark = [pytest.mark.chaos, pytest.mark.integration]
+
+LEASE_S: Final = 2.0
+TIMEOUT_S: Final = 30.0
+UPDATES: Final = 40
+ONES: Final = np.ones((2, 3), np.float32)
+PS_1, BACKUP_1 = TaskId(PS_JOB, 1), TaskId(BACKUP_JOB, 1)
+
+
+class Pairs:
+    """Two ps tasks with a backup each, of which the second has the faults. The first only has to be there.
+
+    Args:
+        resources: Ends the processes.
+        directory: Where their logs are.
+        eventually: Waits.
+    """
+
+    def __init__(self, resources: ExitStack, directory: Path, eventually: Eventually):
+        self._resources = resources
+        self._eventually = eventually
+        self._processes: dict[TaskId, PsTask] = {}
+        for job in (PS_JOB, BACKUP_JOB):
+            for index in range(2):
+                place = directory / f"{job}-{index}"
+                place.mkdir()
+                process = PsTask(place, index=index, is_backup=job == BACKUP_JOB, options=("--lease", str(LEASE_S)))
+                self._processes[TaskId(job, index)] = resources.enter_context(process)
+        self.spec = ClusterSpec(
+            {job: [self._processes[TaskId(job, index)].address for index in range(2)] for job in (PS_JOB, BACKUP_JOB)}
+        )
+        for process in self._processes.values():
+            process.cluster = self.spec.ps_addresses()
+            process.backups = [self.spec.task_address(BACKUP_JOB, index) for index in range(2)]
+
+    def __getitem__(self, task: TaskId) -> PsTask:
+        return self._processes[task]
+
+    def start(self, faults: dict[TaskId, str]) -> Self:
+        """Starts all processes with these plans; each backup is the backup when this returns."""
+        for task, process in self._processes.items():
+            process.start(faults.get(task, ""))
+        for index in range(2):
+            self.wait_until(TaskId(PS_JOB, index), "is the backup now")
+        return self
+
+    def wait_until(self, task: TaskId, text: str, *, times: int = 1) -> None:
+        process = self[task]
+        self._eventually(lambda: process.log.count(text) >= times, timeout_s=TIMEOUT_S, message=f"{task} says {text!r}")
+
+    def restart_when_ended(self, task: TaskId) -> None:
+        """Has a process started again, without faults, as soon as it has ended."""
+        restart = self[task].start_when_ended()
+        self._resources.callback(restart.join, TIMEOUT_S)
+
+    def counter(self) -> ss.Variable:
+        """A variable of the second ps task, of a client that waits for it."""
+        client = self._resources.enter_context(ss.connect(self.spec))
+        with client.as_default(), ss.device("/job:ps/task:1"):
+            variable = ss.get_variable("counter", ONES.shape, np.float32, initializer=ss.zeros_initializer())
+        assert isinstance(variable, ss.Variable)
+        return variable
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, eventually: Eventually) -> Iterator[Pairs]:
+    with ExitStack() as resources:
+        yield Pairs(resources, tmp_path, eventually)
+
+
+def add_ones(counter: ss.Variable) -> None:
+    for _ in range(UPDATES):
+        counter.assign_add(ONES)
+
+
+def test_records_and_acknowledgements_that_are_lost_count_once_and_so_does_the_last_one(pairs: Pairs) -> None:
+    """The primary dies when its backup has acknowledged an update, and its client does not know."""
+    pairs.start(
+        {
+            PS_1: "replication.send=drop@10; batch.before_reply=crash@35",
+            BACKUP_1: "replication.received=drop@15; replication.received=duplicate@20; replication.applied=drop@25",
+        }
+    )
+    counter = pairs.counter()
+    add_ones(counter)
+    assert pairs[PS_1].wait() == -signal.SIGKILL
+    assert pairs[PS_1].faults == [("replication.send", "drop"), ("batch.before_reply", "crash")]
+    assert pairs[BACKUP_1].faults == [
+        ("replication.received", "drop"),
+        ("replication.received", "duplicate"),
+        ("replication.applied", "drop"),
+    ]
+    assert "is the primary of ps:1 now" in pairs[BACKUP_1].log
+    np.testing.assert_array_equal(counter.read_value(), UPDATES * ONES)
+
+
+def test_an_update_that_the_backup_never_had_counts_once_when_the_primary_dies(pairs: Pairs) -> None:
+    pairs.start({PS_1: "replication.send=crash@20"})
+    counter = pairs.counter()
+    add_ones(counter)
+    assert pairs[PS_1].wait() == -signal.SIGKILL
+    assert pairs[PS_1].faults == [("replication.send", "crash")]
+    assert "is the primary of ps:1 now" in pairs[BACKUP_1].log
+    np.testing.assert_array_equal(counter.read_value(), UPDATES * ONES)
+
+
+@pytest.mark.parametrize("place", ["replication.received", "replication.applied"])
+def test_a_backup_that_dies_before_it_acknowledges_leaves_every_update_counted_once(pairs: Pairs, place: str) -> None:
+    pairs.start({BACKUP_1: f"{place}=crash@20"})
+    counter = pairs.counter()
+    pairs.restart_when_ended(BACKUP_1)
+    add_ones(counter)
+    assert pairs[BACKUP_1].faults == [(place, "crash")]
+    np.testing.assert_array_equal(counter.read_value(), UPDATES * ONES)
+    # The process that came in its place has them too.
+    pairs.wait_until(PS_1, "is the backup now", times=2)
+    pairs[PS_1].kill()
+    np.testing.assert_array_equal(counter.read_value(), UPDATES * ONES)
