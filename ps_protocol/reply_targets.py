@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ps_protocol import tensor_codec
+from ps_protocol import received_memory, tensor_codec
 from ps_protocol.operations import READS, Array, Operation, WireDType
 from ps_protocol.tensor_codec import TensorLayout
 from ps_protocol.v1 import batch_pb2
@@ -49,12 +49,16 @@ def reply_buffers(layouts: Sequence[TensorLayout], targets: Sequence[Array | Non
         InternalError: An array does not fit its tensor.
         ResourceExhaustedError: There is no memory for a tensor.
     """
-    return [
-        tensor_codec.allocate(layout)[1]
-        if target is None or layout.wire is not _EXACT
-        else target_bytes(target, layout)
+    places = [
+        None if target is None or layout.wire is not _EXACT else target_bytes(target, layout)
         for layout, target in zip(layouts, targets, strict=True)
     ]
+    new = iter(
+        received_memory.blocks.allocate(
+            [layout for layout, place in zip(layouts, places, strict=True) if place is None]
+        )
+    )
+    return [next(new) if place is None else place for place in places]
 
 
 def target_bytes(target: Array, layout: TensorLayout) -> memoryview:

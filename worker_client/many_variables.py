@@ -53,7 +53,8 @@ class ManyVariables:
         """Returns the values of many variables: one exchange for each ps task, all tasks at once.
 
         Each value is of one version of its variable (of a partitioned variable, of each of its parts); the variables
-        are not read at one instant.
+        are not read at one instant. New arrays of 64 KiB to 2 MiB lie side by side in blocks of 4 MiB, and a block is
+        in use as long as one of them is held; a process keeps up to 128 MiB of blocks to use again.
 
         Args:
             variables: What to read.

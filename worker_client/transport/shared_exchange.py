@@ -9,11 +9,10 @@ import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.large_copies import copy_bytes
-from ps_protocol.operations import READS, Batch, Read, WireDType
+from ps_protocol.operations import Batch, Read, WireDType
 from ps_protocol.reply_bytes import ReplyHead
-from ps_protocol.reply_targets import target_bytes
+from ps_protocol.reply_targets import reply_buffers
 from ps_protocol.segments import INLINE_LIMIT_BYTES, NOWHERE, Region, packed_bytes, packed_offsets
-from ps_protocol.tensor_codec import allocate
 from worker_client.transport.segment_pool import Lease, SegmentPool
 
 
@@ -55,15 +54,23 @@ class SharedExchange:
         if self.room is None or end > self.room.region.size_bytes:
             raise InvalidArgumentError("a reply is said to lie in shared memory, but it is larger than the room for it")
         memory = self.room.array(writable=False)
-        buffers = []
-        for layout, offset, operation in zip(head.layouts, offsets, head.answered, strict=True):
-            place = memory[offset : offset + layout.size_bytes]
-            if layout.wire is not WireDType.EXACT or (isinstance(operation, Read) and operation.view):
-                buffers.append(place.data)
-            else:
-                target = operation.out if isinstance(operation, READS) else None
-                buffers.append(allocate(layout)[1] if target is None else target_bytes(target, layout))
-                copy_bytes(np.frombuffer(buffers[-1], np.uint8), place)
+        places = [
+            memory[offset : offset + layout.size_bytes] for layout, offset in zip(head.layouts, offsets, strict=True)
+        ]
+        stays = [
+            layout.wire is not WireDType.EXACT or (isinstance(operation, Read) and operation.view)
+            for layout, operation in zip(head.layouts, head.answered, strict=True)
+        ]
+        moving = [index for index, stay in enumerate(stays) if not stay]
+        buffers = [place.data for place in places]
+        targets = head.targets
+        for index, buffer in zip(
+            moving,
+            reply_buffers([head.layouts[index] for index in moving], [targets[index] for index in moving]),
+            strict=True,
+        ):
+            copy_bytes(np.frombuffer(buffer, np.uint8), places[index])
+            buffers[index] = buffer
         return buffers
 
 

@@ -1,0 +1,103 @@
+"""Memory for the tensors of a reply that the caller gives no arrays for.
+
+A value of some hundred KiB is larger than what the C library keeps for the next one, so that the kernel would have to
+give new pages for it each time, and to clear them takes longer than to receive it. Here such values lie side by side in
+blocks, which are used again when none of the arrays in them is held any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import weakref
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from ps_protocol.errors import ResourceExhaustedError
+from ps_protocol.tensor_codec import TensorLayout, allocate
+
+BLOCK_BYTES: Final = 4 * 1024 * 1024
+"""Two large pages of the usual size."""
+
+LEAST_BYTES: Final = 64 * 1024
+MOST_BYTES: Final = BLOCK_BYTES // 2
+KEPT_BLOCKS: Final = 32
+
+_ALIGNMENT: Final = 64
+
+
+class BlockPool:
+    """Blocks of memory that are used again. Thread-safe.
+
+    Args:
+        kept_blocks: Most blocks that are kept while nobody uses them.
+    """
+
+    def __init__(self, kept_blocks: int = KEPT_BLOCKS):
+        self._kept_blocks = kept_blocks
+        # Without a lock, since blocks come back in the middle of anything: appending and popping are atomic.
+        self._free: list[mmap.mmap] = []
+
+    @property
+    def num_free(self) -> int:
+        """Blocks that nobody uses."""
+        return len(self._free)
+
+    def allocate(self, layouts: Sequence[TensorLayout]) -> list[memoryview]:
+        """Returns memory for tensors that come together, aligned for every dtype and of undefined content.
+
+        A block is in use as long as any of the bytes in it is referred to.
+
+        Raises:
+            ResourceExhaustedError: There is not so much.
+        """
+        sizes = [layout.size_bytes for layout in layouts]
+        if sum([size for size in sizes if LEAST_BYTES <= size <= MOST_BYTES]) < BLOCK_BYTES:
+            return [allocate(layout)[1] for layout in layouts]
+        found: list[memoryview] = []
+        block, start = memoryview(b""), 0
+        for layout, size in zip(layouts, sizes, strict=True):
+            if not LEAST_BYTES <= size <= MOST_BYTES:
+                found.append(allocate(layout)[1])
+                continue
+            if start + size > len(block):
+                block, start = self._take(), 0
+            found.append(block[start : start + size])
+            start += -(-size // _ALIGNMENT) * _ALIGNMENT
+        return found
+
+    def _take(self) -> memoryview:
+        try:
+            block = self._free.pop()
+        except IndexError:
+            block = _new_block()
+        # Whatever is made of the bytes refers to this array, which so tells when the last of it is gone: NumPy does not
+        # look through it for the owner of the memory, as it would if that were an array too.
+        view = np.frombuffer(block, np.uint8)
+        weakref.finalize(view, self._give_back, block).atexit = False
+        return view.data
+
+    def _give_back(self, block: mmap.mmap) -> None:
+        if len(self._free) < self._kept_blocks:
+            self._free.append(block)
+
+
+def _new_block() -> mmap.mmap:
+    try:
+        block = mmap.mmap(-1, BLOCK_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise ResourceExhaustedError(
+            f"there is no memory for {BLOCK_BYTES} bytes of values; read fewer variables at a time, or into arrays of "
+            f"your own",
+            retryable=False,
+        ) from error
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them: then the pages are small
+            block.madvise(mmap.MADV_HUGEPAGE)
+    return block
+
+
+blocks: Final = BlockPool()
+"""Those of this process."""
