@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final
 from uuid import UUID
 
 import numpy as np
@@ -16,17 +16,12 @@ import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
 from ps_protocol import message_codec
-from ps_protocol.error_codec import encode_error
 from ps_protocol.errors import (
-    FailedPreconditionError,
     InvalidArgumentError,
     ResourceExhaustedError,
     ShardscopeError,
     UnavailableError,
 )
-from ps_protocol.fault_points import times_received
-from ps_protocol.operations import Batch
-from ps_protocol.reply_bytes import encode_answer
 from ps_protocol.request_bytes import RequestHead
 from ps_protocol.segments import Region, decode_regions
 from ps_protocol.socket_faults import before_send
@@ -44,7 +39,7 @@ from ps_protocol.socket_frames import (
 from ps_protocol.socket_stream import SCRATCH_BYTES, ConnectionEnded, Part, SocketStream
 from ps_server.byte_budget import ByteBudget
 from ps_server.parameter_server import ParameterServer
-from ps_server.rpc_boundary import internal_error
+from ps_server.transport.batch_answers import UNSTAGED_BYTES, BatchAnswers, EncodedReply, UnskippableError
 from ps_server.transport.buffer_pool import POOLED_FROM_BYTES, BufferPool
 from ps_server.transport.shared_batches import SharedBatches, put_reply
 from ps_server.transport.staging import StagingRoom
@@ -57,13 +52,8 @@ STALL_TIMEOUT_S: Final = 20.0
 SLOWEST_BYTES_PER_S: Final = 1e6
 """A frame that comes or leaves more slowly than this, over the whole of it, ends the connection."""
 
-_UNSTAGED_BYTES: Final = SCRATCH_BYTES
-"""Batches and replies up to here need no room of their own: there are not more of them than threads."""
-
 _COPIED_BYTES: Final = 16 * 1024
 """Tensors up to here are received many with one call, and copied."""
-
-_EncodedReply: TypeAlias = tuple[FrameKind, bytes, list[memoryview]]
 
 
 def _never() -> bool:
@@ -102,8 +92,8 @@ class SocketConnection:
         self.stream = stream
         self.client = message_codec.decode_uuid(client.bytes, "client")  # the object that decoded batches hold too
         self.peer = peer
-        self._client_bytes = client.bytes
         self._core = core
+        self._answers = BatchAnswers(core, self.client)
         self._staging = staging
         self._buffers = buffers
         self._stall_timeout_s = stall_timeout_s
@@ -207,7 +197,7 @@ class SocketConnection:
         try:
             return RequestHead(header, self.client)
         except DecodeError as error:
-            raise _UnskippableError(f"the header of a batch is no BatchRequest: {error}") from error
+            raise UnskippableError(f"the header of a batch is no BatchRequest: {error}") from error
 
     def _answer(
         self,
@@ -223,23 +213,23 @@ class SocketConnection:
         """
         stream = self.stream
         with StagingRoom(self._staging) as room:
-            if prefix.buffer_bytes <= _UNSTAGED_BYTES:
+            if prefix.buffer_bytes <= UNSTAGED_BYTES:
                 # The tensors are views of the scratch buffer, so they may not be kept.
                 data = stream.take(prefix.buffer_bytes)
-                reply = self._reply(lambda: self._head(header).batch_of(data), prefix, started_s, room)
+                reply = self._answers.reply(lambda: self._head(header).batch_of(data), prefix, started_s, room)
             else:
                 try:
                     head = self._head(header)
                     _check_size(head.data_bytes, prefix)
                     buffers = self._make_room(head, room)
-                except _UnskippableError:
+                except UnskippableError:
                     raise
                 except (ShardscopeError, MemoryError) as error:
                     # The tensors are on their way already, and the next frame behind them.
                     stream.skip(prefix.buffer_bytes)
-                    return self._send_answer(self._error_reply(error), prefix, 0)
+                    return self._send_answer(self._answers.error(error), prefix, 0)
                 self._receive_into(buffers)
-                reply = self._reply(lambda: head.batch(buffers), prefix, started_s, room, take_operands=True)
+                reply = self._answers.reply(lambda: head.batch(buffers), prefix, started_s, room, take_operands=True)
                 del buffers
                 self._buffers.give_back(self._pooled)
                 room.give_back(prefix.buffer_bytes)
@@ -260,14 +250,16 @@ class SocketConnection:
         with StagingRoom(self._staging) as room:
             try:
                 head = self._head(header)
-            except _UnskippableError:
+            except UnskippableError:
                 raise
             except InvalidArgumentError as error:
-                reply = self._error_reply(error)
+                reply = self._answers.error(error)
             else:
                 operands = shared.operands(head.layouts, regions)
                 is_kept = self._core.keeps_operands
-                reply = self._reply(lambda: operands.batch(head, room, is_kept=is_kept), prefix, started_s, room)
+                reply = self._answers.reply(
+                    lambda: operands.batch(head, room, is_kept=is_kept), prefix, started_s, room
+                )
             received_bytes = sum([region.size_bytes for region in regions])
             return self._send_answer(reply, prefix, received_bytes, target)
 
@@ -283,7 +275,7 @@ class SocketConnection:
             shared.answer_segment_request(self.stream.sock, asked)
         except ResourceExhaustedError as error:
             _LOG.warning("%s: no memory is shared: %s", self._who, error.message)
-            self._send(*self._error_reply(error), received_bytes=0)
+            self._send(*self._answers.error(error), received_bytes=0)
 
     def _make_room(self, head: RequestHead, room: StagingRoom) -> list[memoryview]:
         """Returns memory for each of a batch's tensors.
@@ -309,55 +301,8 @@ class SocketConnection:
         self._pooled.append(buffer)
         return buffer.data[:size_bytes]
 
-    def _reply(
-        self,
-        decode: Callable[[], Batch],
-        prefix: FramePrefix,
-        started_s: float,
-        room: StagingRoom,
-        *,
-        take_operands: bool = False,
-    ) -> _EncodedReply:
-        """Has a batch carried out; whatever goes wrong is a reply."""
-        times = times_received("request.received")
-        try:
-            batch = decode()
-            self._check_client(batch)
-            reply_bytes = self._core.reply_size_bytes(batch.operations)
-            if reply_bytes > _UNSTAGED_BYTES:
-                room.take(reply_bytes, "the reply's tensors")
-            for _ in range(times):
-                reply = self._core.exchange(
-                    batch,
-                    timeout_s=prefix.timeout_ms / 1000 - (time.monotonic() - started_s),
-                    lend_values=True,
-                    take_operands=take_operands,
-                )
-            answer, buffers = encode_answer(reply, batch.operations)
-        except _UnskippableError:
-            raise
-        except Exception as error:  # noqa: BLE001 - nothing stands above that could answer the client
-            return self._error_reply(error)
-        return FrameKind.REPLY, answer, buffers
-
-    def _check_client(self, batch: Batch) -> None:
-        if batch.client is not self.client and batch.client != self.client:
-            raise FailedPreconditionError(
-                f"the client {batch.client} has not said hello for this connection, but {self.client} has"
-            )
-
-    def _error_reply(self, error: Exception) -> _EncodedReply:
-        if isinstance(error, MemoryError):
-            answer: ShardscopeError = ResourceExhaustedError("there is not enough memory for this batch; try later")
-        elif isinstance(error, ShardscopeError):
-            answer = error
-        else:
-            answer = internal_error(error, self._core.task)
-        answer.task = answer.task or self._core.task
-        return FrameKind.ERROR, encode_error(answer).SerializeToString(), []
-
     def _send_answer(
-        self, answer: _EncodedReply, prefix: FramePrefix, received_bytes: int, target: memoryview | None = None
+        self, answer: EncodedReply, prefix: FramePrefix, received_bytes: int, target: memoryview | None = None
     ) -> bool:
         """Sends what a request is answered; returns whether another frame may follow."""
         ends = answer[0] is FrameKind.ERROR and bool(prefix.flags & FLAG_PIPELINED)
@@ -393,7 +338,7 @@ class SocketConnection:
     def _last_words(self, error: ShardscopeError) -> None:
         """Tells the client why the connection ends, if it still listens."""
         try:
-            self._send(*self._error_reply(error), received_bytes=0, flags=FLAG_CLOSING)
+            self._send(*self._answers.error(error), received_bytes=0, flags=FLAG_CLOSING)
         except OSError as failure:
             _LOG.debug("%s: not told why: %s", self._who, str(failure))
 
@@ -403,12 +348,8 @@ class SocketConnection:
             self._shared.close()
 
 
-class _UnskippableError(InvalidArgumentError):
-    """Header and prefix of a frame contradict each other: where the next frame begins is anybody's guess."""
-
-
 def _check_size(size_bytes: int, prefix: FramePrefix) -> None:
     if size_bytes != prefix.buffer_bytes:
-        raise _UnskippableError(
+        raise UnskippableError(
             f"a frame announces tensors of {prefix.buffer_bytes} bytes, but those of its header have {size_bytes}"
         )
