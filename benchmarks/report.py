@@ -19,6 +19,7 @@ from benchmarks import (
     fairness,
     memory,
     ps_tasks,
+    replication,
     sizes,
 )
 from benchmarks.record import Record
@@ -28,7 +29,7 @@ _TABLES: Mapping[str, Callable[[Record], list[Table]]] = {
     comparison.BENCHMARK: comparison_tables.tables,
     **{
         each.BENCHMARK: each.tables
-        for each in (clients, connections, cpu, digits, durability, fairness, memory, ps_tasks, sizes)
+        for each in (clients, connections, cpu, digits, durability, fairness, memory, ps_tasks, replication, sizes)
     },
 }
 

@@ -18,9 +18,11 @@ from typing import Final, Protocol, Self
 
 from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError, UnavailableError
 from ps_server.records import LoggedRecord, Record
+from ps_server.wake_up import WakeUp
 
 _LOG = logging.getLogger(__name__)
 _RETRY_PAUSE_S: Final = 0.5
+_LOOK_AGAIN_S: Final = 60.0
 
 
 class SinkUnavailableError(Exception):
@@ -121,8 +123,9 @@ class CommitLog:
         self._on_fatal = on_fatal
         # guards: all below; no other lock is taken under it. Locks of variables may be held when it is taken.
         self._lock = threading.Lock()
-        self._arrived = threading.Condition(self._lock)
-        self._committed = threading.Condition(self._lock)
+        self._roomy = threading.Condition(self._lock)
+        self._arrived: WakeUp | None = None  # of the thread that commits, while it waits for records
+        self._waiting: list[tuple[int, WakeUp]] = []  # for which position to be committed; as many as there are callers
         self._queue: deque[_Queued] = deque()
         self._reserved_bytes = 0  # of records queued, being written or still to come
         self._last_position = last_position
@@ -148,6 +151,11 @@ class CommitLog:
         """Why nothing is being committed just now; empty if it is."""
         return self._obstacle
 
+    @property
+    def num_waiting(self) -> int:
+        """How many callers wait for a record to be safe."""
+        return len(self._waiting)
+
     def reserve(self, size_bytes: int, timeout_s: float) -> Reservation:
         """Waits for room for a record; called before anything is applied and with no lock held.
 
@@ -158,7 +166,7 @@ class CommitLog:
         with self._lock:
             if self._sinks:
                 timeout_s = min(timeout_s, self._limits.patience_s)
-                roomy = self._committed.wait_for(lambda: self._closing or self._has_room(size_bytes), timeout_s)
+                roomy = self._roomy.wait_for(lambda: self._closing or self._has_room(size_bytes), timeout_s)
                 if self._closing:
                     raise UnavailableError("the task is ending and takes no more updates; try again later")
                 if not roomy:
@@ -184,18 +192,30 @@ class CommitLog:
         if self._committed_position >= position:
             return
         with self._lock:
-            if not self._committed.wait_for(lambda: self._committed_position >= position, timeout_s):
-                raise DeadlineExceededError(
-                    f"the update is applied, but after {timeout_s:.1f} s it is not yet on {self._sink_names()}"
-                    f"{': ' + self._obstacle if self._obstacle else ''}; ask again for the answer"
-                )
+            if self._committed_position >= position:
+                return
+            committed = WakeUp()
+            waiting = (position, committed)
+            self._waiting.append(waiting)
+        if committed.wait(timeout_s):
+            return
+        with self._lock:
+            if waiting not in self._waiting:  # woken just now
+                return
+            self._waiting.remove(waiting)
+        raise DeadlineExceededError(
+            f"the update is applied, but after {timeout_s:.1f} s it is not yet on {self._sink_names()}"
+            f"{': ' + self._obstacle if self._obstacle else ''}; ask again for the answer"
+        )
 
     def close(self, timeout_s: float) -> bool:
         """Commits what was appended and ends; returns whether all of it was committed in time."""
         with self._lock:
             self._closing = True
-            self._arrived.notify_all()
-            self._committed.notify_all()
+            arrived, self._arrived = self._arrived, None
+            self._roomy.notify_all()
+        if arrived is not None:
+            arrived.wake()
         if self._sinks:
             self._writer.join(timeout_s)
             if self._writer.is_alive():
@@ -207,21 +227,24 @@ class CommitLog:
     # -- appending ----------------------------------------------------------------------------
 
     def _append(self, record: Record, size_bytes: int) -> int:
+        arrived = None
         with self._lock:
             self._last_position += 1
             position = self._last_position
             if self._sinks:
                 self._queue.append(_Queued(LoggedRecord(position, record), size_bytes))
-                self._arrived.notify()
+                arrived, self._arrived = self._arrived, None
             else:
                 self._committed_position = position
                 self._reserved_bytes -= size_bytes
+        if arrived is not None:
+            arrived.wake()
         return position
 
     def _give_back(self, size_bytes: int) -> None:
         with self._lock:
             self._reserved_bytes -= size_bytes
-            self._committed.notify_all()
+            self._roomy.notify_all()
 
     def _has_room(self, size_bytes: int) -> bool:
         if self._obstacle:
@@ -247,25 +270,44 @@ class CommitLog:
                 records = [queued.logged for queued in group]
                 for sink in self._sinks:
                     self._write(sink, records)
-                with self._lock:
-                    self._committed_position = records[-1].position
-                    self._reserved_bytes -= sum(queued.size_bytes for queued in group)
-                    self._committed.notify_all()
+                for committed in self._note_committed(group):
+                    committed.wake()
                 del group, records  # or the last group's arrays would stay until the next
         except BaseException as error:  # noqa: BLE001 - whatever it is, nothing can be promised any more
             self._on_fatal(error)
 
     def _next_group(self) -> list[_Queued]:
         """Waits for records; an empty list ends the thread."""
+        self._wait_for_records()
         group: list[_Queued] = []
         with self._lock:
-            self._arrived.wait_for(lambda: self._queue or self._closing)
             room = self._limits.group_bytes
             while self._queue and (not group or self._queue[0].size_bytes <= room):
                 queued = self._queue.popleft()
                 room -= queued.size_bytes
                 group.append(queued)
         return group
+
+    def _wait_for_records(self) -> None:
+        """Returns when there are records, or none will come."""
+        while True:
+            with self._lock:
+                if self._queue or self._closing:
+                    return
+                self._arrived = arrived = WakeUp()
+            arrived.wait(_LOOK_AGAIN_S)
+
+    def _note_committed(self, group: Sequence[_Queued]) -> list[WakeUp]:
+        """Returns who is to be woken: outside the lock, which they would wait for otherwise."""
+        position = group[-1].logged.position
+        with self._lock:
+            self._committed_position = position
+            self._reserved_bytes -= sum([queued.size_bytes for queued in group])
+            woken = [committed for upto, committed in self._waiting if upto <= position]
+            if woken:
+                self._waiting = [waiting for waiting in self._waiting if waiting[0] > position]
+            self._roomy.notify_all()
+        return woken
 
     def _write(self, sink: RecordSink, records: Sequence[LoggedRecord]) -> None:
         while True:
@@ -275,7 +317,8 @@ class CommitLog:
                 self._report(f"{sink.name} takes no records: {error}")
                 with self._lock:
                     # Also when closing: who waits is told in time, and the process ends by its own deadline.
-                    self._arrived.wait(_RETRY_PAUSE_S)
+                    self._arrived = arrived = WakeUp()
+                arrived.wait(_RETRY_PAUSE_S)
                 continue
             if self._obstacle:
                 _LOG.warning("%s takes records again", sink.name)

@@ -9,6 +9,12 @@ from typing import Final, Protocol
 LEAST_JOURNAL_BYTES: Final = 256 * 1024**2
 """A journal that is smaller than this is not worth a snapshot, however little the variables take."""
 
+MANY_TIMES: Final = 8
+"""A journal may take so many times what the variables do: then snapshots add an eighth to what goes to the disk."""
+
+LARGE_JOURNAL_BYTES: Final = 1024**3
+"""That is, up to here. Above, disk and recovery count for more, and a journal may take what the variables do."""
+
 MOST_RECORDS: Final = 50_000
 """What takes about five seconds to carry out again."""
 
@@ -58,9 +64,11 @@ class AtIntervals:
 
 
 class WhenJournalIsLong:
-    """A snapshot when the journal takes more than the variables do, or carrying it out again would take long.
+    """A snapshot when the journal has grown beside the variables, or carrying it out again would take long.
 
-    So disk and recovery are bounded. For the second reason snapshots take at most a twentieth of the time.
+    Of variables that take less than ``LARGE_JOURNAL_BYTES``, a snapshot is so small beside the journal that it costs
+    little; of larger ones, the journal may take as much as they do. So disk and recovery are bounded, and a stream of
+    large updates does not go to the disk twice. For the second reason snapshots take at most a twentieth of the time.
 
     Args:
         journal: The journal.
@@ -85,4 +93,8 @@ class WhenJournalIsLong:
     def is_due(self, since: SinceLast) -> bool:
         if since.records > self._records and since.seconds >= _PAUSES * since.took_s:
             return True
-        return self._journal.size_bytes > max(self._least_bytes, self._variable_bytes())
+        return self._journal.size_bytes > self._most_bytes()
+
+    def _most_bytes(self) -> int:
+        variable_bytes = self._variable_bytes()
+        return max(self._least_bytes, variable_bytes, min(MANY_TIMES * variable_bytes, LARGE_JOURNAL_BYTES))

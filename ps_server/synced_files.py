@@ -21,7 +21,9 @@ PIECE_BYTES: Final = 512 * 1024
 Nor should it be more: of writes above a MiB or two, Linux makes large folios, and takes ten times as long for them.
 """
 
-_UNSYNCED_BYTES: Final = 32 * 1024**2
+_UNSYNCED_BYTES: Final = 8 * 1024**2
+"""What may be on its way to the disk: a sync of another file waits for that, a few milliseconds."""
+
 _BUFFER_BYTES: Final = 1024**2
 
 
@@ -39,6 +41,7 @@ class SyncedWriter:
     def __init__(self, path: Path, size_bytes: int = 0):
         self._raw = io.FileIO(path, "xb")
         self._file = io.BufferedWriter(self._raw, _BUFFER_BYTES)
+        self._written_bytes = 0
         self._unsynced_bytes = 0
         try:
             if size_bytes:
@@ -55,6 +58,8 @@ class SyncedWriter:
             crc = zlib.crc32(piece, crc)
             self._file.write(piece)
             self._unsynced_bytes += len(piece)
+            if len(piece) == PIECE_BYTES:
+                self._begin_writing_out()
             if self._unsynced_bytes >= _UNSYNCED_BYTES:
                 self._force_out()
         return crc
@@ -77,6 +82,16 @@ class SyncedWriter:
             self.close()
         else:
             self._raw.close()  # what is still buffered is not to be kept, and perhaps cannot be
+
+    def _begin_writing_out(self) -> None:
+        """Has the disk begin with what was written, so that it is at work while the next piece is checksummed."""
+        self._file.flush()
+        written_bytes = self._raw.tell()
+        # Linux starts to write out what is said not to be needed, and gives up only what is on disk already.
+        os.posix_fadvise(
+            self._raw.fileno(), self._written_bytes, written_bytes - self._written_bytes, os.POSIX_FADV_DONTNEED
+        )
+        self._written_bytes = written_bytes
 
     def _force_out(self) -> None:
         self._file.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from uuid import uuid4
 
@@ -28,6 +29,7 @@ class FakeSink:
         self.offered = 0
         self.open = threading.Event()
         self.open.set()
+        self.passes = 0
         self.errors: list[BaseException] = []
         self.closed = False
 
@@ -35,8 +37,14 @@ class FakeSink:
         self.offered += 1
         if self.errors:
             raise self.errors.pop(0)
-        assert self.open.wait(TIMEOUT_S)
+        while not self.passes and not self.open.wait(0.005):
+            pass
+        self.passes -= bool(self.passes)
         self.groups.append([logged.position for logged in records])
+
+    def pass_one(self) -> None:
+        """Lets one group pass, also while it is not open."""
+        self.passes += 1
 
     def close(self) -> None:
         self.closed = True
@@ -129,6 +137,57 @@ def test_nothing_counts_as_committed_before_the_last_sink_has_it(
     with pytest.raises(DeadlineExceededError, match="not yet on the journal in /data"):
         log.wait_committed(position, AT_ONCE_S)
     assert log.committed_position == 0
+
+
+def test_each_waits_for_its_own_record_and_no_longer(make_log: MakeLog, sink: FakeSink, eventually: Eventually) -> None:
+    log = make_log(limits=CommitLimits(queued_bytes=1000, group_bytes=1))
+    sink.open.clear()
+    positions = [append(log) for _ in range(3)]
+    safe: list[int] = []
+
+    def wait(position: int) -> None:
+        log.wait_committed(position, TIMEOUT_S)
+        safe.append(position)
+
+    waiters = [threading.Thread(target=wait, args=(position,)) for position in (*positions, positions[0])]
+    for waiter in waiters:
+        waiter.start()
+    eventually(lambda: log.num_waiting == len(waiters))
+    sink.pass_one()
+    eventually(lambda: safe == [1, 1])
+    assert log.num_waiting == 2
+    sink.open.set()
+    for waiter in waiters:
+        waiter.join(TIMEOUT_S)
+    assert sorted(safe) == [1, 1, 2, 3]
+    assert log.num_waiting == 0
+
+
+def test_who_has_given_up_is_not_remembered(make_log: MakeLog, sink: FakeSink) -> None:
+    log = make_log()
+    sink.open.clear()
+    position = append(log)
+    for timeout_s in (0.0, -1.0, AT_ONCE_S):
+        with pytest.raises(DeadlineExceededError):
+            log.wait_committed(position, timeout_s)
+    assert log.num_waiting == 0
+    sink.open.set()
+    log.wait_committed(position, float("inf"))
+
+
+def test_many_who_append_and_wait_at_once(make_log: MakeLog, sink: FakeSink) -> None:
+    log = make_log()
+
+    def work() -> None:
+        for _ in range(100):
+            position = append(log)
+            log.wait_committed(position, TIMEOUT_S)
+            assert log.committed_position >= position
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(work) for _ in range(8)]:
+            done.result(TIMEOUT_S)
+    assert sink.kept == list(range(1, 801))
 
 
 def test_the_queue_is_bounded(make_log: MakeLog, sink: FakeSink) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from ps_protocol.fault_points import Action, Fault, FaultPlan, InjectedFaultError, installed
-from ps_server import journal_frames
+from ps_server import journal_file, journal_frames
 from ps_server.commit_log import CommitLog, SinkUnavailableError
 from ps_server.journal import CorruptJournalError, Journal
 from tests.unit.ps_server.journal_records import check, positions, record, records
@@ -139,6 +140,70 @@ def test_a_commit_is_synced_tensors_first(journal: Journal, monkeypatch: pytest.
     assert rows_at_sync == [1]  # the second row was not there yet
     journal.write([record(4)])
     assert rows_at_sync == [1]  # nothing lies outside the database
+
+
+@pytest.fixture
+def checksum_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
+    """Names of the threads that make checksums, of groups of any size beside the writing."""
+    monkeypatch.setattr(journal_file, "_SHARED_WORK_BYTES", 1)
+    original, names = journal_frames.Layout.rows, set[str]()
+
+    def rows(layout: journal_frames.Layout) -> list[journal_frames.Row]:
+        names.add(threading.current_thread().name.split("_")[0])
+        return original(layout)
+
+    monkeypatch.setattr(journal_frames.Layout, "rows", rows)
+    yield names
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("journal-checksums")]
+
+
+def test_checksums_of_much_are_made_while_it_is_written(
+    journal: Journal, tmp_path: Path, checksum_threads: set[str]
+) -> None:
+    journal.write([record(1)])
+    assert checksum_threads == {threading.current_thread().name}
+    checksum_threads.clear()
+    journal.write([record(2, LARGE), record(3), record(4, LARGE)])
+    assert checksum_threads == {"journal-checksums"}
+    journal.close()
+    assert positions(tmp_path) == [1, 2, 3, 4]
+
+
+def test_a_disk_that_fills_up_while_checksums_are_made_takes_the_records_later(
+    journal: Journal, tmp_path: Path, checksum_threads: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, fails = os.pwritev, iter([True])
+
+    def pwritev(descriptor: int, buffers: Any, offset: int) -> int:
+        if next(fails, False):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return original(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "pwritev", pwritev)
+    with pytest.raises(SinkUnavailableError):
+        journal.write([record(1, LARGE)])
+    assert next(tmp_path.glob("*.tensors")).stat().st_size == 0
+    journal.write([record(1, LARGE)])
+    assert checksum_threads == {"journal-checksums"}
+    journal.close()
+    assert positions(tmp_path) == [1]
+
+
+def test_an_error_of_the_checksums_commits_nothing(
+    journal: Journal, tmp_path: Path, checksum_threads: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rows(_layout: journal_frames.Layout) -> list[journal_frames.Row]:
+        raise MemoryError("no memory for a row")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal_frames.Layout, "rows", rows)
+        with pytest.raises(MemoryError):
+            journal.write([record(1, LARGE)])
+    assert next(tmp_path.glob("*.tensors")).stat().st_size == 0
+    journal.write([record(1, LARGE)])
+    assert checksum_threads == {"journal-checksums"}
+    journal.close()
+    assert positions(tmp_path) == [1]
 
 
 def test_short_writes_are_gone_on_with(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

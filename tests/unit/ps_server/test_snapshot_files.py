@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
+import os
 import weakref
 from pathlib import Path
 
@@ -251,6 +253,34 @@ def test_a_writer_that_fails_leaves_its_buffer_unwritten(tmp_path: Path) -> None
         write()
     gc.collect()
     assert (tmp_path / "x").read_bytes() == b""
+
+
+def test_the_disk_begins_with_each_piece_and_never_has_much_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[int, int]] = []
+    unsynced: list[int] = []
+
+    def advise(descriptor: int, offset: int, size_bytes: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_DONTNEED
+        assert os.fstat(descriptor).st_size >= offset + size_bytes  # what is still in the process cannot be begun
+        begun.append((offset, offset + size_bytes))
+
+    def sync(_descriptor: int) -> None:
+        unsynced.append(begun[-1][1] - sum(unsynced))
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    monkeypatch.setattr(os, "fdatasync", sync)
+    content = bytes(20 * 1024**2)
+    with SyncedWriter(tmp_path / "x") as writer:
+        writer.write(b"header")
+        writer.write(content)
+    assert begun[0][0] == 0
+    assert begun[-1][1] == len(b"header") + len(content)
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(begun))
+    assert max(end - start for start, end in begun) <= synced_files.PIECE_BYTES + len(b"header")
+    assert len(unsynced) == 2
+    assert max(unsynced) <= 8 * 1024**2 + synced_files.PIECE_BYTES
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
