@@ -7,6 +7,9 @@ INSTALLED := $(VENV)/.installed
 PROTO_INSTALLED := $(PROTO_VENV)/.installed
 PROTOS := $(wildcard proto/ps_protocol/v1/*.proto)
 
+# Without bytecode on disk each of the hundreds of processes that the tests start compiles every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench proto test-compose fuzz soak clean
 
@@ -26,8 +29,10 @@ $(PROTO_INSTALLED): tools/proto-requirements.txt
 demo: $(INSTALLED)  ## Trains a digit classifier with 3 workers on 2 ps tasks.
 	$(BIN)/shardscope up --ps 2 --workers 3 -- python examples/digits.py
 
+# In the order of their folders, modules of long tests come first and those of short ones last. By default those with the
+# fewest tests would come last, which are the longest, and one core would wait for the other.
 test: $(INSTALLED)  ## Runs every test but those that need a container engine.
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED) $(PROTO_INSTALLED)  ## Lint, types, layers, generated code, fast tests.
 	$(BIN)/ruff check .

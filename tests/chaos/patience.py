@@ -6,7 +6,10 @@ import functools
 from typing import Any
 from unittest import mock
 
+import pytest
+
 import worker_client as ss
+from worker_client import ps_way
 from worker_client.ps_handle import Settings
 from worker_client.retry import RetryPolicy
 
@@ -16,3 +19,8 @@ def connect_impatiently(*args: Any, attempt_timeout_s: float = 1.0, **kwargs: An
     impatient = functools.partial(Settings, retry=RetryPolicy(attempt_timeout_s=attempt_timeout_s))
     with mock.patch("worker_client.client.Settings", impatient):
         return ss.connect(*args, **kwargs)
+
+
+def ask_impatiently(monkeypatch: pytest.MonkeyPatch, timeout_s: float = 1.0) -> None:
+    """Has clients that ask a silent ps whether it is there ask again after so many seconds, instead of two."""
+    monkeypatch.setattr(ps_way, "HELLO_TIMEOUT_S", timeout_s)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import enum
 import random
+import signal
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ps_cluster import LocalCluster
 from tests.chaos.fault_log import fault_environment, fired, now_and_then
-from tests.chaos.history import Progress, Recording, record
-from tests.chaos.linearizability import Kind, linearization
+from tests.chaos.history import Progress, record
+from tests.chaos.linearizability import Call, Kind, linearization
+from tests.chaos.outage import Outage
+from tests.chaos.patience import ask_impatiently
 from tests.conftest import Eventually
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
 NUM_CLIENTS = 4
 CALLS_EACH = 150
-PATIENCE_S = 0.8
 DROP = "reply.send=drop"
 
 
@@ -28,8 +33,8 @@ def journaling_cluster(tmp_path: Path, *, drop_every: int) -> LocalCluster:
     return LocalCluster(num_ps=1, durability="journal", data_dir=tmp_path / "data", env=environment)
 
 
-def num_updates(recording: Recording) -> int:
-    return sum(call.kind is not Kind.READ for call in recording.calls)
+def num_updates(calls: Sequence[Call]) -> int:
+    return sum(call.kind is not Kind.READ for call in calls)
 
 
 @pytest.mark.timeout(180)
@@ -53,34 +58,52 @@ def test_histories_are_linearizable_though_the_ps_is_killed_and_replies_are_lost
     assert fired(tmp_path / "faults")[DROP] > 0
     assert all(call.returned is not None for call in recording.calls)
     assert len(linearization(recording.calls, recording.initial)) == NUM_CLIENTS * CALLS_EACH + 1
-    assert recording.calls[-1].version == num_updates(recording)
+    assert recording.calls[-1].version == num_updates(recording.calls)
 
 
-@pytest.mark.soak  # how many operations are given up, and so how long the search takes, depends on the machine
+def is_stopped(pid: int) -> bool:
+    return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+
+
+class Way(enum.Enum):
+    """How a ps that was stopped comes back to what was sent to it meanwhile."""
+
+    WOKEN = "it goes on where it was, and carries out what nobody waits for any more"
+    WOKEN_AND_KILLED = "it may have carried out some of it, and does not live to tell"
+    KILLED = "it has never seen it"
+
+
 @pytest.mark.timeout(180)
-def test_what_was_given_up_counts_once_or_never(tmp_path: Path, eventually: Eventually) -> None:
-    def kill_and_restart_late(progress: Progress) -> None:
-        # The second time some clients may have made all their calls.
-        for moment, more in ((50, NUM_CLIENTS - 1), (200, 1)):
-            eventually(partial(progress.has_calls, moment), timeout_s=60, message="the clients get on")
-            progress.may_go_on.clear()
-            given_up = progress.num_unanswered + more
+def test_what_was_given_up_counts_once_or_never(
+    tmp_path: Path, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask_impatiently(monkeypatch, 0.5)  # which a client does once before it gives an update up
+    outages = [Outage(20 * (index + 1), {index % NUM_CLIENTS, (index + 1) % NUM_CLIENTS}) for index in range(len(Way))]
+
+    def come_back(way: Way) -> None:
+        if way is not Way.KILLED:
+            cluster.signal_ps(0, signal.SIGCONT)
+        if way is not Way.WOKEN:
             cluster.kill_ps(0)
-            eventually(partial(progress.has_unanswered, given_up), timeout_s=60, message="clients give up")
             cluster.restart_ps(0)
-            progress.may_go_on.set()
+
+    def stop_now_and_then(progress: Progress) -> None:
+        for outage, way in zip(outages, Way, strict=True):
+            eventually(outage.is_awaited, timeout_s=60, message="the clients come to where they give up")
+            cluster.signal_ps(0, signal.SIGSTOP)
+            eventually(partial(is_stopped, cluster.ps_pid(0)), message="the ps has stopped")
+            outage.begin()
+            eventually(outage.is_given_up, timeout_s=60, message="the clients give up")
+            come_back(way)
+            outage.end()
 
     with journaling_cluster(tmp_path, drop_every=30) as cluster:
         recording = record(
-            cluster,
-            num_clients=NUM_CLIENTS,
-            calls_each=100,
-            seed=6,
-            meanwhile=kill_and_restart_late,
-            patience_s=PATIENCE_S,
+            cluster, num_clients=NUM_CLIENTS, calls_each=100, seed=6, meanwhile=stop_now_and_then, outages=outages
         )
 
     assert fired(tmp_path / "faults")[DROP] > 0
-    assert sum(call.returned is None for call in recording.calls) >= NUM_CLIENTS
+    given_up = [call for call in recording.calls if call.returned is None]
+    assert len(given_up) == sum(len(outage.clients) for outage in outages)
     order = linearization(recording.calls, recording.initial)
-    assert recording.calls[-1].version == sum(call.kind is not Kind.READ for call in order)
+    assert recording.calls[-1].version == num_updates(order)

@@ -36,8 +36,8 @@ from worker_client.variable_scope import get_variable
 from worker_client.wire_names import WireDTypeName
 
 LOSSY = (WireDType.BFLOAT16, WireDType.FLOAT16, WireDType.INT8)
-LARGE = 300_000
-"""Elements of a tensor that is too large for one message."""
+SIZES = (3, 1000, 300_000)
+"""Rows of tensors, of which the last is too large for one message."""
 
 
 def rounded(task: Task, wire: WireDType, array: Array) -> Array:
@@ -49,9 +49,10 @@ def rounded(task: Task, wire: WireDType, array: Array) -> Array:
     return decoded
 
 
-def declare(talk: Conversation, size: int, dtype: str = "float32") -> None:
-    spec = VariableSpec("w", np.dtype(dtype), (size, 2))
+def declare(talk: Conversation, size: int, dtype: str = "float32", *, name: str = "w") -> str:
+    spec = VariableSpec(name, np.dtype(dtype), (size, 2))
     talk.run(Declare(spec, InitializerSpec(Constant(0))))
+    return name
 
 
 def values(size: int, dtype: str = "float32") -> Array:
@@ -64,33 +65,35 @@ def tensor(result: Result) -> Array:
 
 
 @pytest.mark.parametrize("wire", LOSSY)
-@pytest.mark.parametrize("size", [3, 1000, LARGE])
 class TestForms:
-    def test_push(self, ps: Task, talk: Conversation, wire: WireDType, size: int) -> None:
-        declare(talk, size)
-        talk.run(Update("w", UpdateRule.ASSIGN, values(size), wire))
-        np.testing.assert_array_equal(tensor(talk.run(Read("w"))), rounded(ps, wire, values(size)))
+    def test_push(self, ps: Task, talk: Conversation, wire: WireDType) -> None:
+        for size in SIZES:
+            name = declare(talk, size, name=f"w_{size}")
+            talk.run(Update(name, UpdateRule.ASSIGN, values(size), wire))
+            np.testing.assert_array_equal(tensor(talk.run(Read(name))), rounded(ps, wire, values(size)))
 
-    def test_pull(self, ps: Task, talk: Conversation, wire: WireDType, size: int) -> None:
-        declare(talk, size)
-        talk.run(Update("w", UpdateRule.ASSIGN, values(size)))
-        expected = rounded(ps, wire, values(size))
-        np.testing.assert_array_equal(tensor(talk.run(Read("w", wire=wire))), expected)
-        out = np.zeros((size, 2), np.float32)
-        assert tensor(talk.run(Read("w", wire=wire, out=out))) is out
-        np.testing.assert_array_equal(out, expected)
-        np.testing.assert_array_equal(tensor(talk.run(Read("w"))), values(size))  # the value itself is untouched
+    def test_pull(self, ps: Task, talk: Conversation, wire: WireDType) -> None:
+        for size in SIZES:
+            name = declare(talk, size, name=f"w_{size}")
+            talk.run(Update(name, UpdateRule.ASSIGN, values(size)))
+            expected = rounded(ps, wire, values(size))
+            np.testing.assert_array_equal(tensor(talk.run(Read(name, wire=wire))), expected)
+            out = np.zeros((size, 2), np.float32)
+            assert tensor(talk.run(Read(name, wire=wire, out=out))) is out
+            np.testing.assert_array_equal(out, expected)
+            np.testing.assert_array_equal(tensor(talk.run(Read(name))), values(size))  # the value itself is untouched
 
-    def test_rows(self, ps: Task, talk: Conversation, wire: WireDType, size: int) -> None:
-        declare(talk, size)
-        rows = np.arange(0, size, 2)
-        updates = values(size)[rows]
-        talk.run(Scatter("w", ScatterRule.ADD, rows, updates, wire=wire))
-        arrived = rounded(ps, wire, updates)
-        np.testing.assert_array_equal(tensor(talk.run(Gather("w", rows))), arrived)
-        out = np.zeros_like(updates)
-        assert tensor(talk.run(Gather("w", rows, wire=wire, out=out))) is out
-        np.testing.assert_array_equal(out, rounded(ps, wire, arrived))
+    def test_rows(self, ps: Task, talk: Conversation, wire: WireDType) -> None:
+        for size in SIZES:
+            name = declare(talk, size, name=f"w_{size}")
+            rows = np.arange(0, size, 2)
+            updates = values(size)[rows]
+            talk.run(Scatter(name, ScatterRule.ADD, rows, updates, wire=wire))
+            arrived = rounded(ps, wire, updates)
+            np.testing.assert_array_equal(tensor(talk.run(Gather(name, rows))), arrived)
+            out = np.zeros_like(updates)
+            assert tensor(talk.run(Gather(name, rows, wire=wire, out=out))) is out
+            np.testing.assert_array_equal(out, rounded(ps, wire, arrived))
 
 
 @pytest.mark.parametrize("wire", LOSSY)

@@ -25,6 +25,7 @@ from ps_protocol.errors import UnavailableError
 from ps_protocol.initializer_spec import Constant, InitializerSpec, RandomNormal
 from ps_protocol.operations import Batch, BatchReply, Declare, Read, Result, VariableSpec
 from ps_protocol.ps_service import PsService, ServingState
+from ps_server.__main__ import main
 from ps_server.server import SERVICE_NAMES
 from tests.conftest import Eventually
 from worker_client.transport import grpc as grpc_transport
@@ -199,21 +200,37 @@ def test_listens_where_it_is_told_to(start_ps: StartPs) -> None:
         ),
     ],
 )
-def test_bad_options_end_it_with_one_clear_line(
-    arguments: list[str], environ: dict[str, str], parts: list[str]
+def test_bad_options_are_answered_with_one_clear_line(
+    arguments: list[str],
+    environ: dict[str, str],
+    parts: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(sys, "argv", ["ps_server", *arguments])
+    for name in os.environ.keys() - environment().keys():
+        monkeypatch.delenv(name)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert main() == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert len(told.err.splitlines()) == 1
+    assert all(part in told.err for part in parts), told.err
+
+
+def test_bad_options_end_it() -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "ps_server", *arguments],
-        env=environment(**environ),
+        [sys.executable, "-m", "ps_server", *CLUSTER, "--frobnicate"],
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
         check=False,
     )
-    assert ended.returncode == 2
-    assert ended.stdout == ""
+    assert (ended.returncode, ended.stdout) == (2, "")
     assert len(ended.stderr.splitlines()) == 1
-    assert all(part in ended.stderr for part in parts), ended.stderr
+    assert "--frobnicate" in ended.stderr
 
 
 def test_a_port_in_use_is_said_so_and_its_owner_goes_on(start_ps: StartPs, ps: PsProcess) -> None:

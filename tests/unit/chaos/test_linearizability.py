@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.chaos.linearizability import Call, Kind, NotLinearizableError, State, UndecidedError, linearization
+from tests.chaos.version_bounds import VersionBounds
 
 START = State(0, 0)
 
@@ -265,3 +266,77 @@ def test_histories_of_thousands_of_operations_are_decided(versions: bool) -> Non
     linearization([*recorded.calls, recorded.final], max_steps=200_000)
     with pytest.raises(NotLinearizableError):
         linearization([*recorded.calls, replace(recorded.final, value=recorded.final.value + 1)], max_steps=2_000_000)
+
+
+# -- histories in which clients have given updates up -------------------------------------------
+
+
+def history_with_given_up_updates(seed: int, *, given_up_each: int) -> list[Call]:
+    """What four clients see of a register that works, with versions, and one read after them.
+
+    Deltas and assigned values are distinct multiples of 1000 and more. Half of the updates that a client gives up take
+    effect, at any time from then on.
+    """
+    chance = random.Random(seed)
+    instants: list[tuple[int, Call]] = []  # of answered calls and of updates that took effect
+    without_effect = []
+    for client in range(4):
+        given_up = set(chance.sample(range(10, 90), given_up_each))
+        now = chance.randrange(20)
+        for number in range(100):
+            value = (number + 1) * 1000 + client
+            invoked, now = now, now + 1 + chance.randrange(40)
+            if number in given_up:
+                unanswered = Call(chance.choice([Kind.ASSIGN, Kind.ASSIGN_ADD]), invoked, None, value)
+                if chance.random() < 0.5:
+                    instants.append((invoked + chance.randrange(400), unanswered))
+                else:
+                    without_effect.append(unanswered)
+            else:
+                instants.append((chance.randint(invoked, now), Call(chance.choice(list(Kind)), invoked, now, value)))
+    end = max(instant for instant, _ in instants) + 100
+    instants.append((end, read(end, end, 0)))
+    return [*without_effect, *carried_out(call for _, call in sorted(instants, key=lambda each: each[0]))]
+
+
+def carried_out(calls: Iterable[Call]) -> Iterator[Call]:
+    value = version = 0
+    for call in calls:
+        if call.kind is Kind.READ:
+            yield replace(call, value=value, version=version)
+            continue
+        value = call.value if call.kind is Kind.ASSIGN else value + call.value
+        version += 1
+        yield call if call.returned is None else replace(call, version=version)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_with_a_few_updates_given_up_it_is_decided_soon(seed: int) -> None:
+    history = history_with_given_up_updates(seed, given_up_each=3)
+    final = history[-1]
+
+    order = linearization(history, max_steps=len(history) + 100)  # it hardly ever has to go back
+    assert explains(order, history)
+    for wrong in (replace(final, value=final.value + 500), replace(final, version=(final.version or 0) + 9)):
+        with pytest.raises(NotLinearizableError):
+            linearization([*history[:-1], wrong], max_steps=20_000)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rejects_a_history_without_the_updates_that_were_given_up_and_seen(seed: int) -> None:
+    history = history_with_given_up_updates(seed, given_up_each=2)
+    assert any(call.returned is None for call in linearization(history))
+
+    with pytest.raises(NotLinearizableError):
+        linearization([call for call in history if call.returned is not None], max_steps=50_000)
+
+
+def test_versions_bound_how_many_unanswered_updates_came_before() -> None:
+    answered = [add(0, 1, 5, 2), read(2, 3, 9, 4), add(2, 5, 1, 6), read(9, 10, 0)]
+    bounds = VersionBounds(answered, [True, False, True, False], initial_version=0)
+
+    # One before the first, three before the read that comes after that one, four before the second update.
+    assert [bounds.of(index).unanswered for index in range(3)] == [1, 3, 4]
+    assert [bounds.of(index).version for index in range(3)] == [1, 4, 5]
+    assert [bounds.of_all_from(index).unanswered for index in range(3)] == [1, 3, 4]
+    assert bounds.of_all_from(3) == bounds.of_all_from(4)
