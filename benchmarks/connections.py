@@ -41,12 +41,12 @@ def _allow_many_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
-def hold(cluster: str, transport: str, count: int) -> None:
-    """Connects so often, uses each connection once, says so, and stays until standard input ends."""
+def hold(cluster: str, transport: str, first: int, count: int) -> None:
+    """Connects so often, as the workers from ``first`` on, and uses each once; says so, and stays until input ends."""
     _allow_many_descriptors()
     with contextlib.ExitStack() as stack:
-        for _ in range(count):
-            client = stack.enter_context(connect(ss.ClusterSpec.parse(cluster), transport))
+        for index in range(first, first + count):
+            client = stack.enter_context(connect(ss.ClusterSpec.parse(cluster), transport, task_index=index))
             with client.as_default():
                 ss.get_variable("scalar", [], initializer=ss.zeros_initializer()).read_value()
         print("connected", flush=True)
@@ -56,10 +56,15 @@ def hold(cluster: str, transport: str, count: int) -> None:
 @contextlib.contextmanager
 def _held(cluster: str, transport: str, count: int) -> Iterator[None]:
     """Keeps so many connections open in the block, by several processes."""
-    shares = [len(each) for each in np.array_split(np.arange(count), _HOLDERS) if len(each)]
+    shares = [each for each in np.array_split(np.arange(1, count + 1), _HOLDERS) if len(each)]  # worker 0 works
     program = [sys.executable, "-m", "benchmarks.connections", "--hold", transport, "--cluster", cluster]
     holders = [
-        subprocess.Popen([*program, "--count", str(share)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        subprocess.Popen(
+            [*program, "--first", str(share[0]), "--count", str(len(share))],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         for share in shares
     ]
     try:
@@ -130,10 +135,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--idle", type=float, default=5.0, help="seconds of idleness (default: %(default)s)")
     parser.add_argument("--hold", choices=TRANSPORTS, help=argparse.SUPPRESS)  # be one of those that hold them
     parser.add_argument("--cluster", help=argparse.SUPPRESS)
+    parser.add_argument("--first", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.hold:
-        hold(given.cluster, given.hold, given.count)
+        hold(given.cluster, given.hold, given.first, given.count)
         return 0
     cases = [case for transport in given.transport for case in measure(transport, given.connections, given.idle)]
     command.finish(BENCHMARK, "benchmarks.connections", {"cases": cases}, tables, given.json)

@@ -160,6 +160,11 @@ class Graph:
         self._placement.place(operation)
         return operation
 
+    def withdraw_op(self, operation: Operation) -> None:
+        """Takes an operation back that came to nothing, and its name, so that it can be tried again under that."""
+        self._operations.remove(operation)
+        self._names.give_back(operation.name)
+
     @contextmanager
     def control_dependencies(self, control_inputs: Iterable[Any] | None) -> Iterator[None]:
         """Makes what is built inside the block, on this thread, run after other operations.

@@ -60,6 +60,10 @@ class NameScopes:
         """Notes that something was made in the current scope under a name that ``unique`` has not given out."""
         self._current.level.is_used = True
 
+    def give_back(self, full_name: str) -> None:
+        """Makes the name of something that could not be made, and all names inside it, free again."""
+        self._table.forget_tree(full_name)
+
     def open(self, name: str | bytes | None) -> OpenNameScope:
         """Returns a context manager that opens a scope; see ``Graph.name_scope``."""
         return OpenNameScope(self, name)

@@ -78,6 +78,13 @@ class NameTable:
             for name in names:
                 self._next_number.pop(name.lower(), None)
 
+    def forget_tree(self, name: str) -> None:
+        """Makes a name and all names inside a scope of that name free again."""
+        key = name.lower()
+        with self._lock:
+            for each in [each for each in self._next_number if each == key or each.startswith(f"{key}/")]:
+                del self._next_number[each]
+
     def _is_numbered(self, key: str) -> bool:
         """Whether ``key`` is a numbered name that was given out for its base."""
         base, underscore, number = key.rpartition("_")

@@ -237,6 +237,12 @@ class OperationTable:
                     f"exactly as it is, one without is numbered"
                 )
 
+    def remove(self, operation: Operation) -> None:
+        """Forgets an operation that nothing uses."""
+        with self._lock:
+            if self._operations.get(operation.name) is operation:
+                del self._operations[operation.name]
+
     def all(self) -> list[Operation]:
         """Returns the operations."""
         with self._lock:

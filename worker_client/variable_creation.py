@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy.typing as npt
 
-from ps_protocol.errors import ShapeMismatchError
+from ps_protocol.errors import ShapeMismatchError, ShardscopeError
 from ps_protocol.operations import PartitionSlice
 from worker_client.default_graph import get_default_graph
 from worker_client.dtypes import as_dtype
@@ -161,7 +161,8 @@ def _create(
     """Makes a variable itself; the last of the creators.
 
     The order is TensorFlow's, and its failures use up what they do there: a name is used once it has been found valid,
-    a placement strategy is asked once there is an initial value, even if that turns out to have the wrong shape.
+    a placement strategy is asked once there is an initial value, even if that turns out to have the wrong shape. What
+    the cluster refuses or does not answer can be tried again under the same name.
     """
     unknown = ignored.keys() - _IGNORED_KEYWORDS
     if unknown:
@@ -208,7 +209,11 @@ def _create(
             op=op,
             graph=graph,
         )
-        variable = graph.variable_factory(definition)
+        try:
+            variable = graph.variable_factory(definition)
+        except ShardscopeError:  # as when a ps does not answer: TensorFlow has no such failure here
+            graph.withdraw_op(op)
+            raise
         if not graph.deferred:
             op.device = variable.device  # where the cluster has put it, for others to be colocated with
     graph.add_to_collections(keys, variable)

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from ps_protocol.errors import DTypeMismatchError, ShapeMismatchError
+from ps_protocol.errors import DTypeMismatchError, ShapeMismatchError, UnavailableError
 from tests.unit.worker_client.naming_fakes import FakeVariable, eager_graph
 from worker_client.graph import Graph
 from worker_client.graph_keys import GraphKeys
@@ -34,6 +34,26 @@ def test_it_is_named_by_the_name_scope_and_not_found_again() -> None:
         made = definition([1.0], name="v")
     assert (made.name, made.key) == ("a/v", None)
     assert get_variable("a/v", [1]).definition.name == "a/v_1"
+
+
+def test_what_the_cluster_does_not_answer_can_be_tried_again_under_its_name(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, failures = graph.variable_factory, [UnavailableError("gone"), UnavailableError("gone")]
+
+    def fails_at_first(definition: VariableDefinition) -> Any:
+        if failures:
+            raise failures.pop()
+        return make(definition)
+
+    monkeypatch.setattr(graph, "variable_factory", fails_at_first)
+    for _ in range(2):
+        with name_scope("a"), pytest.raises(UnavailableError):
+            new_variable(lambda: np.zeros(1), name="v")
+    assert "a/v" not in [each.name for each in graph.get_operations()]
+    with name_scope("a/"):
+        assert definition(lambda: np.zeros(1), name="v").name == "a/v"
+        assert definition([1.0], name="v").name == "a/v_1"
 
 
 @pytest.mark.parametrize(
