@@ -24,7 +24,7 @@ from worker_client.client import Client
 from worker_client.variable import Variable
 
 BENCHMARK = "replication"
-ELEMENTS = (1, 1 << 14, 1 << 18, 1 << 22)
+ELEMENTS = (1, 1 << 14, 1 << 18, 1 << 22, 25 << 20)
 """Of float32 variables."""
 
 _WARM = 3

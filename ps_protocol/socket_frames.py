@@ -81,6 +81,10 @@ class FrameKind(enum.IntEnum):
     """Client to ps, Unix sockets only: asks for memory to share."""
     SEGMENT_REPLY = 5
     """Ps to client: the answer, with a descriptor beside its first byte."""
+    FOLLOW = 6
+    """Primary to follower: a ``FollowFrame``, or tensors that belong to the one before."""
+    FOLLOW_ANSWER = 7
+    """Follower to primary: a ``FollowAnswer``."""
 
 
 FLAG_CLOSING: Final = 0x01

@@ -238,7 +238,8 @@ def run(options: ServerOptions) -> int:
     replicated: ReplicatedTask | None = None
     if options.is_replicated:
         settings = ReplicationSettings(options.cluster_spec, options.task_index, options.is_backup, options.lease_s)
-        replicated = ReplicatedTask(core, settings, announce=say_where)
+        admit = None if server.sockets is None else server.sockets.admit
+        replicated = ReplicatedTask(core, settings, announce=say_where, admit=admit)
         server.add(replicated.add_to)
     try:
         port = server.start()

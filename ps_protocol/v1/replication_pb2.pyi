@@ -22,6 +22,45 @@ else:
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
 @typing.final
+class ConnectRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: builtins.int
+    task: builtins.str
+    """As "ps:1"."""
+    def __init__(
+        self,
+        *,
+        task: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["task", b"task"]) -> None: ...
+
+global___ConnectRequest = ConnectRequest
+
+@typing.final
+class ConnectReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PORT_FIELD_NUMBER: builtins.int
+    VISITOR_FIELD_NUMBER: builtins.int
+    TICKET_FIELD_NUMBER: builtins.int
+    port: builtins.int
+    """TCP port, at the host that was called; 0 if there is none."""
+    visitor: builtins.bytes
+    """What to show there, once and within a minute."""
+    ticket: builtins.bytes
+    def __init__(
+        self,
+        *,
+        port: builtins.int = ...,
+        visitor: builtins.bytes = ...,
+        ticket: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["port", b"port", "ticket", b"ticket", "visitor", b"visitor"]) -> None: ...
+
+global___ConnectReply = ConnectReply
+
+@typing.final
 class FollowFrame(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

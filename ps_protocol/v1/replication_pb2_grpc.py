@@ -40,6 +40,11 @@ class ReplicationStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.Connect = channel.unary_unary(
+                '/ps_protocol.v1.Replication/Connect',
+                request_serializer=ps__protocol_dot_v1_dot_replication__pb2.ConnectRequest.SerializeToString,
+                response_deserializer=ps__protocol_dot_v1_dot_replication__pb2.ConnectReply.FromString,
+                _registered_method=True)
         self.Follow = channel.stream_stream(
                 '/ps_protocol.v1.Replication/Follow',
                 request_serializer=ps__protocol_dot_v1_dot_replication__pb2.FollowFrame.SerializeToString,
@@ -61,10 +66,18 @@ class ReplicationServicer(object):
     for its place.
     """
 
+    def Connect(self, request, context):
+        """Called by the primary, at the other process of its task, before it opens a connection on which the frames of Follow
+        travel faster than as messages; see docs/socket-protocol.md.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Follow(self, request_iterator, context):
-        """Called by the primary, at the other process of its task; carries the state and then every record, in order. The
-        first frame is the attachment, answered at once. FAILED_PRECONDITION: the follower has another primary, a newer
-        epoch, or has stopped to follow because it asks to take over.
+        """Called by the primary, at the other process of its task, where no connection can be opened; carries the state and
+        then every record, in order. The first frame is the attachment, answered at once. FAILED_PRECONDITION: the follower
+        has another primary, a newer epoch, or has stopped to follow because it asks to take over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -80,6 +93,11 @@ class ReplicationServicer(object):
 
 def add_ReplicationServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Connect': grpc.unary_unary_rpc_method_handler(
+                    servicer.Connect,
+                    request_deserializer=ps__protocol_dot_v1_dot_replication__pb2.ConnectRequest.FromString,
+                    response_serializer=ps__protocol_dot_v1_dot_replication__pb2.ConnectReply.SerializeToString,
+            ),
             'Follow': grpc.stream_stream_rpc_method_handler(
                     servicer.Follow,
                     request_deserializer=ps__protocol_dot_v1_dot_replication__pb2.FollowFrame.FromString,
@@ -106,6 +124,33 @@ class Replication(object):
     acknowledges an update when the backup has it, and answers at all only as long as the backup has promised not to ask
     for its place.
     """
+
+    @staticmethod
+    def Connect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ps_protocol.v1.Replication/Connect',
+            ps__protocol_dot_v1_dot_replication__pb2.ConnectRequest.SerializeToString,
+            ps__protocol_dot_v1_dot_replication__pb2.ConnectReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def Follow(request_iterator,

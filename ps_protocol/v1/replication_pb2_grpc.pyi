@@ -27,13 +27,21 @@ class ReplicationStub:
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
+    Connect: grpc.UnaryUnaryMultiCallable[
+        ps_protocol.v1.replication_pb2.ConnectRequest,
+        ps_protocol.v1.replication_pb2.ConnectReply,
+    ]
+    """Called by the primary, at the other process of its task, before it opens a connection on which the frames of Follow
+    travel faster than as messages; see docs/socket-protocol.md.
+    """
+
     Follow: grpc.StreamStreamMultiCallable[
         ps_protocol.v1.replication_pb2.FollowFrame,
         ps_protocol.v1.replication_pb2.FollowAnswer,
     ]
-    """Called by the primary, at the other process of its task; carries the state and then every record, in order. The
-    first frame is the attachment, answered at once. FAILED_PRECONDITION: the follower has another primary, a newer
-    epoch, or has stopped to follow because it asks to take over.
+    """Called by the primary, at the other process of its task, where no connection can be opened; carries the state and
+    then every record, in order. The first frame is the attachment, answered at once. FAILED_PRECONDITION: the follower
+    has another primary, a newer epoch, or has stopped to follow because it asks to take over.
     """
 
     Consult: grpc.UnaryUnaryMultiCallable[
@@ -51,13 +59,21 @@ class ReplicationAsyncStub:
     for its place.
     """
 
+    Connect: grpc.aio.UnaryUnaryMultiCallable[
+        ps_protocol.v1.replication_pb2.ConnectRequest,
+        ps_protocol.v1.replication_pb2.ConnectReply,
+    ]
+    """Called by the primary, at the other process of its task, before it opens a connection on which the frames of Follow
+    travel faster than as messages; see docs/socket-protocol.md.
+    """
+
     Follow: grpc.aio.StreamStreamMultiCallable[
         ps_protocol.v1.replication_pb2.FollowFrame,
         ps_protocol.v1.replication_pb2.FollowAnswer,
     ]
-    """Called by the primary, at the other process of its task; carries the state and then every record, in order. The
-    first frame is the attachment, answered at once. FAILED_PRECONDITION: the follower has another primary, a newer
-    epoch, or has stopped to follow because it asks to take over.
+    """Called by the primary, at the other process of its task, where no connection can be opened; carries the state and
+    then every record, in order. The first frame is the attachment, answered at once. FAILED_PRECONDITION: the follower
+    has another primary, a newer epoch, or has stopped to follow because it asks to take over.
     """
 
     Consult: grpc.aio.UnaryUnaryMultiCallable[
@@ -76,14 +92,24 @@ class ReplicationServicer(metaclass=abc.ABCMeta):
     """
 
     @abc.abstractmethod
+    def Connect(
+        self,
+        request: ps_protocol.v1.replication_pb2.ConnectRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[ps_protocol.v1.replication_pb2.ConnectReply, collections.abc.Awaitable[ps_protocol.v1.replication_pb2.ConnectReply]]:
+        """Called by the primary, at the other process of its task, before it opens a connection on which the frames of Follow
+        travel faster than as messages; see docs/socket-protocol.md.
+        """
+
+    @abc.abstractmethod
     def Follow(
         self,
         request_iterator: _MaybeAsyncIterator[ps_protocol.v1.replication_pb2.FollowFrame],
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[ps_protocol.v1.replication_pb2.FollowAnswer], collections.abc.AsyncIterator[ps_protocol.v1.replication_pb2.FollowAnswer]]:
-        """Called by the primary, at the other process of its task; carries the state and then every record, in order. The
-        first frame is the attachment, answered at once. FAILED_PRECONDITION: the follower has another primary, a newer
-        epoch, or has stopped to follow because it asks to take over.
+        """Called by the primary, at the other process of its task, where no connection can be opened; carries the state and
+        then every record, in order. The first frame is the attachment, answered at once. FAILED_PRECONDITION: the follower
+        has another primary, a newer epoch, or has stopped to follow because it asks to take over.
         """
 
     @abc.abstractmethod

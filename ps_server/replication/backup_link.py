@@ -21,27 +21,27 @@ import grpc
 
 from ps_protocol import channel_options, status
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
-from ps_protocol.fault_points import fault_point
-from ps_protocol.operations import tensors_of
 from ps_protocol.spec_codec import decode_uuid
 from ps_protocol.v1 import replication_pb2
 from ps_server.commit_log import SinkUnavailableError
-from ps_server.record_codec import encode_record
-from ps_server.records import AppliedBatch, LoggedRecord
+from ps_server.records import LoggedRecord
+from ps_server.replication.conversation import NANOSECONDS, Conversation, Message, Tokens, size_of
 from ps_server.replication.image_codec import encode_image
-from ps_server.replication.stream_frames import frames_of
+from ps_server.replication.message_conversation import MessageConversation
+from ps_server.replication.wire import Wire, connect
+from ps_server.replication.wire_conversation import WireConversation
 from ps_server.state_image import StateImage
 
 _LOG = logging.getLogger(__name__)
 
-FOLLOW: Final = f"/{replication_pb2.DESCRIPTOR.services_by_name['Replication'].full_name}/Follow"
+CONNECT: Final = f"/{replication_pb2.DESCRIPTOR.services_by_name['Replication'].full_name}/Connect"
 
 _TOKENS_PER_LEASE: Final = 6
 _TRY_EVERY_S: Final = 0.2
 _IMAGE_TIMEOUT_S: Final = 30.0
 _PATIENCE_S: Final = 1.0
+_CONNECT_TIMEOUT_S: Final = 5.0
 _STOP_TIMEOUT_S: Final = 10.0
-_NANOSECONDS: Final = 1_000_000_000
 
 _CATCHING_UP: Final = "it is catching up"
 _SILENT: Final = "it is silent"
@@ -51,17 +51,6 @@ class _Mode(enum.Enum):
     ALONE = enum.auto()
     CATCHING_UP = enum.auto()
     IN_STEP = enum.auto()
-
-
-class _Stream:
-    """One call of ``Follow``. Its fields are guarded by the link's lock."""
-
-    def __init__(self) -> None:
-        self.is_over = False
-        self.is_attached = False
-        self.needs_image = False
-        self.image_position: int | None = None  # newest record in the image that is sent on it
-        self.cursor = 0  # newest record that was sent on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +102,7 @@ class BackupLink:
         self._clock = clock
         # guards: all below; no other lock is taken under it
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+        self.changed = threading.Condition(self._lock)
         self._mode = _Mode.ALONE
         self._peer: UUID | None = None  # who follows
         self._is_held = False  # the peer is, or may be, the backup: not to be let go of
@@ -125,7 +114,7 @@ class BackupLink:
         self._answered_s = self._called_s = clock()  # when anything was answered last, and the last call began
         self._epoch = 0
         self._store: UUID | None = None
-        self._call: grpc.Call | None = None
+        self._conversation: Conversation | None = None
         self._obstacle = "it has not been reached yet"
         self._is_closing = False
         self._thread = threading.Thread(target=self._run, name="backup link", daemon=True)
@@ -145,13 +134,19 @@ class BackupLink:
             while not self._may_pass(last):
                 if self._clock() - max(began_s, self._answered_s) > _PATIENCE_S:
                     raise SinkUnavailableError(f"it does not answer ({self._obstacle})")
-                self._changed.wait(_PATIENCE_S)
+                # Who waits for an answer sends the records and takes the answers itself, so that no thread has to be
+                # woken up for that, unless another one is at it.
+                conversation = self._conversation
+                if conversation is not None and self._mode is _Mode.IN_STEP and conversation.may_be_driven:
+                    conversation.drive()
+                else:
+                    self.changed.wait(_PATIENCE_S)
 
     def close(self) -> None:
         with self._lock:
             self._is_closing = True
             self._hang_up()
-            self._changed.notify_all()
+            self.changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join(_STOP_TIMEOUT_S)
 
@@ -159,9 +154,9 @@ class BackupLink:
         for logged in records:
             if logged.position > self._offered:  # else it is offered again, or in the image
                 self._queue.append(logged)
-                self._queued_bytes += _size_bytes(logged)
+                self._queued_bytes += size_of(logged)
                 self._offered = logged.position
-        self._changed.notify_all()
+        self.changed.notify_all()
 
     def _may_pass(self, position: int) -> bool:
         if self._mode is _Mode.ALONE or not self._queue or self._queue[0].position > position:
@@ -216,7 +211,7 @@ class BackupLink:
     def look_after(self) -> None:
         """Gives up a conversation in which nothing was heard for a whole lease, so that another is tried."""
         with self._lock:
-            if self._call is not None and self._clock() - max(self._called_s, self._answered_s) > self._lease_s:
+            if self._conversation is not None and self._clock() - max(self._called_s, self._answered_s) > self._lease_s:
                 self._hang_up()
 
     def _let_go(self) -> None:
@@ -225,74 +220,142 @@ class BackupLink:
         self._queued_bytes = 0
         self._heard_s = float("-inf")  # the next one has promised nothing yet
         self._hang_up()
-        self._changed.notify_all()
+        self.changed.notify_all()
 
     def _hang_up(self) -> None:
-        if self._call is not None:
-            self._call.cancel()
+        if self._conversation is not None:
+            self._conversation.hang_up()
 
     # -- the conversation ---------------------------------------------------------------------
 
     def _run(self) -> None:
         with grpc.insecure_channel(self._place.address, options=channel_options.client_options()) as channel:
-            follow: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(FOLLOW)
             while not self._is_closing:
-                stream = _Stream()
                 try:
-                    self._converse(follow, stream)
+                    self._converse(channel)
                 except grpc.RpcError as error:
                     self._obstacle = status.from_rpc_error(
                         error, task=self._place.name, address=self._place.address
                     ).message
                 except ShardscopeError as error:
                     self._obstacle = error.message
+                except OSError as error:
+                    self._obstacle = str(error)
                 except Exception as defect:  # noqa: BLE001 - the state here is whole; the follower is tried again
                     self._obstacle = f"{type(defect).__name__}: {defect}"
                     _LOG.exception("the conversation with %s failed", self._place)
                 with self._lock:
-                    self._end(stream)
-                    self._changed.wait_for(lambda: self._is_closing, _TRY_EVERY_S)
+                    self._end()
+                    self.changed.wait_for(lambda: self._is_closing, _TRY_EVERY_S)
 
-    def _converse(self, follow: grpc.StreamStreamMultiCallable[bytes, bytes], stream: _Stream) -> None:
-        call = follow(self._frames(stream))
+    def _converse(self, channel: grpc.Channel) -> None:
+        wire = self._connection(channel)
+        tokens = Tokens(self._lease_s / _TOKENS_PER_LEASE, self._clock)
+        conversation: Conversation
+        if wire is not None:
+            conversation = WireConversation(self, wire, tokens)
+        else:
+            conversation = MessageConversation(self, channel, tokens, patience_s=self._lease_s)
         with self._lock:
-            self._call, self._called_s = call, self._clock()
+            self._conversation, self._called_s = conversation, self._clock()
             if self._is_closing:
-                call.cancel()
-        try:
-            for answer in call:
-                with self._lock:
-                    self._take(stream, replication_pb2.FollowAnswer.FromString(answer))
-        finally:
-            call.cancel()
+                self._hang_up()
+        conversation.run()
 
-    def _end(self, stream: _Stream) -> None:
-        stream.is_over = True
-        self._call = None
+    def _connection(self, channel: grpc.Channel) -> Wire | None:
+        """Opens a connection; None if there is none to be had."""
+        timeout_s = min(self._lease_s, _CONNECT_TIMEOUT_S)
+        ask: grpc.UnaryUnaryMultiCallable[replication_pb2.ConnectRequest, replication_pb2.ConnectReply]
+        ask = channel.unary_unary(
+            CONNECT,
+            request_serializer=replication_pb2.ConnectRequest.SerializeToString,
+            response_deserializer=replication_pb2.ConnectReply.FromString,
+        )
+        reply = ask(replication_pb2.ConnectRequest(task=self._task), timeout=timeout_s)
+        if not reply.port:
+            return None
+        try:
+            return connect(self._place.address, reply, timeout_s)
+        except OSError as error:
+            _LOG.warning(
+                "%s cannot be reached at its port %d (%s); updates are sent over gRPC, which is slower",
+                self._place,
+                reply.port,
+                error,
+            )
+            return None
+
+    def _end(self) -> None:
+        if self._conversation is not None:
+            self._conversation.is_over = True
+            self._conversation = None
         if self._mode is not _Mode.ALONE and not self._is_held:
             _LOG.warning("%s does not follow any more (%s)", self._place, self._obstacle)
             self._let_go()
-        self._changed.notify_all()
+        self.changed.notify_all()
 
-    def _take(self, stream: _Stream, answer: replication_pb2.FollowAnswer) -> None:
+    # -- for the conversation -----------------------------------------------------------------
+
+    def attachment(self) -> replication_pb2.FollowFrame:
+        store = self._store
+        assert store is not None
+        attachment = replication_pb2.Attachment(
+            task=self._task, process=self._process.bytes, store_incarnation=store.bytes, epoch=self._epoch
+        )
+        return replication_pb2.FollowFrame(attachment=attachment)
+
+    def image(self, conversation: Conversation) -> Iterator[Message]:
+        image = self._take_image(_IMAGE_TIMEOUT_S)
+        position, num_variables = image.position, len(image.variables)
+        _LOG.info("%s is sent %d variables as of record %d", self._place, num_variables, position)
+        with self._lock:
+            conversation.cursor = conversation.image_position = position
+            self._drop_until(position)
+            self._offered = max(self._offered, position)
+        for part, buffers in encode_image(image):
+            yield replication_pb2.FollowFrame(image=part), buffers
+
+    def next_records(self, conversation: Conversation, size_bytes: int) -> list[LoggedRecord]:
+        records: list[LoggedRecord] = []
+        while self.has_unsent(conversation) and (not records or size_bytes > 0):
+            logged = self._queue[max(0, conversation.cursor + 1 - self._queue[0].position)]
+            conversation.cursor = logged.position
+            size_bytes -= size_of(logged)
+            records.append(logged)
+        return records
+
+    def has_unsent(self, conversation: Conversation) -> bool:
+        is_any = bool(self._queue) and self._queue[-1].position > conversation.cursor
+        return is_any and not conversation.is_over
+
+    def expects_answer(self) -> bool:
+        return bool(self._queue) or self._mode is _Mode.CATCHING_UP
+
+    def take(self, conversation: Conversation, answers: Sequence[replication_pb2.FollowAnswer]) -> None:
+        for answer in answers:
+            if not conversation.is_over:  # what was said before it was let go of counts no more
+                self._take(conversation, answer)
+        self.changed.notify_all()
+
+    def _take(self, conversation: Conversation, answer: replication_pb2.FollowAnswer) -> None:
         self._answered_s = self._clock()
         if answer.HasField("attached"):
-            self._attach(stream, answer)
+            self._attach(conversation, answer)
         if answer.token:
-            self._heard_s = max(self._heard_s, answer.token / _NANOSECONDS)
+            self._heard_s = max(self._heard_s, answer.token / NANOSECONDS)
         self._drop_until(answer.position)
-        has_image = stream.image_position is not None and answer.position >= stream.image_position
+        image_position = conversation.image_position
+        has_image = image_position is not None and answer.position >= image_position
         if self._mode is _Mode.CATCHING_UP and has_image and not self._queue:
             self._mode = _Mode.IN_STEP
             self._obstacle = _SILENT
             _LOG.info("%s is in step, at record %d", self._place, answer.position)
-        self._changed.notify_all()
 
     def _drop_until(self, position: int) -> None:
         while self._queue and self._queue[0].position <= position:
-            self._queued_bytes -= _size_bytes(self._queue.popleft())
+            self._queued_bytes -= size_of(self._queue.popleft())
 
-    def _attach(self, stream: _Stream, answer: replication_pb2.FollowAnswer) -> None:
+    def _attach(self, conversation: Conversation, answer: replication_pb2.FollowAnswer) -> None:
         follower = decode_uuid(answer.attached.process, "process")
         needs_image = answer.attached.needs_image
         if self._mode is _Mode.ALONE:
@@ -305,87 +368,5 @@ class BackupLink:
             self._is_replaced = True
             raise FailedPreconditionError("another process, without state, is in its place")
         self._obstacle = _CATCHING_UP if self._mode is _Mode.CATCHING_UP else _SILENT
-        stream.is_attached, stream.needs_image, stream.cursor = True, needs_image, answer.position
-
-    # -- what is sent, on a thread of gRPC's --------------------------------------------------
-
-    def _frames(self, stream: _Stream) -> Iterator[bytes]:
-        token_s = self._clock()
-
-        def token_if_due() -> Iterator[bytes]:
-            nonlocal token_s
-            if self._clock() - token_s >= self._lease_s / _TOKENS_PER_LEASE:
-                token_s = self._clock()
-                yield _token(token_s)
-
-        store = self._store
-        assert store is not None
-        attachment = replication_pb2.Attachment(
-            task=self._task, process=self._process.bytes, store_incarnation=store.bytes, epoch=self._epoch
-        )
-        yield replication_pb2.FollowFrame(attachment=attachment).SerializeToString()
-        with self._lock:
-            self._changed.wait_for(lambda: stream.is_attached or stream.is_over, self._lease_s)
-            if not stream.is_attached:
-                return
-        token_s = self._clock()
-        yield _token(token_s)
-        if stream.needs_image:
-            for frame in self._image_frames(stream):
-                yield frame
-                yield from token_if_due()
-        while not stream.is_over:
-            logged = self._next_record(stream)
-            if logged is not None:
-                if fault_point("replication.send") is not None:
-                    with self._lock:
-                        self._hang_up()
-                    return
-                for frame in _record_frames(logged):
-                    yield frame
-                    yield from token_if_due()
-            yield from token_if_due()
-
-    def _image_frames(self, stream: _Stream) -> Iterator[bytes]:
-        image = self._take_image(_IMAGE_TIMEOUT_S)
-        position, num_variables = image.position, len(image.variables)
-        _LOG.info("%s is sent %d variables as of record %d", self._place, num_variables, position)
-        with self._lock:
-            stream.cursor = stream.image_position = position
-            self._drop_until(position)
-            self._offered = max(self._offered, position)
-        for part, buffers in encode_image(image):
-            yield from frames_of(replication_pb2.FollowFrame(image=part), buffers)
-
-    def _next_record(self, stream: _Stream) -> LoggedRecord | None:
-        """Waits a little for the next record that is to be sent."""
-        with self._lock:
-            self._changed.wait_for(
-                lambda: stream.is_over or self._unsent(stream) is not None, self._lease_s / _TOKENS_PER_LEASE
-            )
-            logged = None if stream.is_over else self._unsent(stream)
-            if logged is not None:
-                stream.cursor = logged.position
-            return logged
-
-    def _unsent(self, stream: _Stream) -> LoggedRecord | None:
-        if not self._queue or self._queue[-1].position <= stream.cursor:
-            return None
-        index = max(0, stream.cursor + 1 - self._queue[0].position)
-        return self._queue[index]
-
-
-def _record_frames(logged: LoggedRecord) -> Iterator[bytes]:
-    header, buffers = encode_record(logged)
-    return frames_of(replication_pb2.FollowFrame(record=header), buffers)
-
-
-def _token(now_s: float) -> bytes:
-    return replication_pb2.FollowFrame(token=max(1, int(now_s * _NANOSECONDS))).SerializeToString()
-
-
-def _size_bytes(logged: LoggedRecord) -> int:
-    record = logged.record
-    if not isinstance(record, AppliedBatch):
-        return 512
-    return 512 + sum(tensor.nbytes for operation in record.operations for tensor in tensors_of(operation))
+        conversation.is_attached, conversation.needs_image = True, needs_image
+        conversation.cursor = answer.position

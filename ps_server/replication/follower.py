@@ -212,17 +212,20 @@ class Follower:
 
 
 class FollowStream:
-    """One stream of a primary's, frame by frame. One thread.
+    """One stream of a primary's, by frames of gRPC or whole messages. One thread.
 
     Args:
         follower: Takes what comes.
+
+    Attributes:
+        is_attached: Whether the follower follows on it; it may follow on another since.
     """
 
     def __init__(self, follower: Follower):
         self._follower = follower
         self._joiner = FrameJoiner()
         self._image: ImageBuilder | None = None
-        self._is_attached = False
+        self.is_attached = False
 
     def feed(self, frame: bytes) -> replication_pb2.FollowAnswer | None:
         """Takes a frame; returns what to answer, if anything.
@@ -231,17 +234,28 @@ class FollowStream:
             InvalidArgumentError: It is malformed, or not in its place.
             FailedPreconditionError: The follower does not follow this primary, or not any more.
         """
-        if self._is_attached:
-            self._follower.hear(self)
+        self.hear()
         joined = self._joiner.feed(frame)
-        if joined is None:
-            return None
-        message, data = joined
-        if not self._is_attached:
+        return None if joined is None else self.take(*joined)
+
+    def hear(self) -> None:
+        """Notes that something has come; FailedPreconditionError if the follower follows elsewhere."""
+        if self.is_attached:
+            self._follower.hear(self)
+
+    def take(self, message: replication_pb2.FollowFrame, data: memoryview) -> replication_pb2.FollowAnswer | None:
+        """Takes a whole message; otherwise as ``feed``.
+
+        Args:
+            message: What has come.
+            data: The tensors beside it. What is kept of it is copied if it is read-only; else it may be a view, so
+                that the memory is free when nothing refers to it any more.
+        """
+        if not self.is_attached:
             if not message.HasField("attachment"):
                 raise InvalidArgumentError("the first frame is not an attachment")
             answer = self._follower.attach(self, message.attachment)
-            self._is_attached = True
+            self.is_attached = True
             return answer
         if message.HasField("record"):
             return self._carry_out(_decoded(message.record, data))

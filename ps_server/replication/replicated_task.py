@@ -21,12 +21,15 @@ from ps_server.replication.backup_link import BackupLink, Place
 from ps_server.replication.decisions import EXIT_SUPERSEDED
 from ps_server.replication.follower import Follower
 from ps_server.replication.replica import Replica, Transitions
-from ps_server.replication.servicer import ReplicationServicer
+from ps_server.replication.servicer import Admit, ReplicationServicer
 
 EXIT_NOT_SAFE: Final = 4
 
 _LAST_RECORDS_S: Final = 1.0
 """Time for records that nobody waits for, such as that a client has left."""
+
+_SILENT_LEASES: Final = 3.0
+"""After which a connection is given up; a primary that lives asks for a sign of life several times in each."""
 
 _CLOCK: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
 
@@ -75,6 +78,7 @@ class ReplicatedTask:
         core: Durable, empty and not started; it is guarded from here on.
         settings: Which process this is.
         announce: Tells the other tasks that this process is the primary, in an epoch; called by another thread.
+        admit: Where a primary may connect; None if there is no such place.
         end: Ends the process at once; given the reason and the exit code.
     """
 
@@ -83,6 +87,8 @@ class ReplicatedTask:
         core: ParameterServer,
         settings: ReplicationSettings,
         announce: Callable[[int], None],
+        *,
+        admit: Admit | None = None,
         end: Callable[[str, int], None] | None = None,
     ):
         if core.durability is None:
@@ -116,7 +122,9 @@ class ReplicatedTask:
             lease_s=settings.lease_s,
             clock=lease_clock,
         )
-        self._servicer = ReplicationServicer(self.follower, Arbiter(settings.judged))
+        self._servicer = ReplicationServicer(
+            self.follower, Arbiter(settings.judged), silence_s=_SILENT_LEASES * settings.lease_s, admit=admit
+        )
         core.may_answer = self.replica.check
         core.replication_status = self.replica.status
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeAlias
+from uuid import UUID
 
 import grpc
 
+from ps_protocol.errors import FailedPreconditionError
+from ps_protocol.socket_stream import SocketStream
 from ps_protocol.v1 import replication_pb2
 from ps_server.replication.arbiter import Arbiter
+from ps_server.replication.follow_session import FollowSession
 from ps_server.replication.follower import Follower, FollowStream
 from ps_server.rpc_boundary import errors_as_status, unary
 
 _SERVICE_NAME: Final = replication_pb2.DESCRIPTOR.services_by_name["Replication"].full_name
+
+
+Admit: TypeAlias = Callable[[Callable[[SocketStream], None]], tuple[int, UUID, bytes]]
+"""``SocketListener.admit``."""
 
 
 class ReplicationServicer:
@@ -21,15 +29,24 @@ class ReplicationServicer:
     Args:
         follower: Takes the frames.
         arbiter: Decides about other tasks than this one.
+        silence_s: A connection is ended on which nothing comes for so long.
+        admit: Where a primary may connect; None if there is no such place, so that the frames come as messages.
     """
 
-    def __init__(self, follower: Follower, arbiter: Arbiter):
+    def __init__(self, follower: Follower, arbiter: Arbiter, *, silence_s: float, admit: Admit | None = None):
         self._follower = follower
         self._arbiter = arbiter
+        self._silence_s = silence_s
+        self._admit = admit
 
     def add_to(self, server: grpc.Server) -> None:
         """Has a server offer the service."""
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "Connect": grpc.unary_unary_rpc_method_handler(
+                self.Connect,
+                request_deserializer=replication_pb2.ConnectRequest.FromString,
+                response_serializer=replication_pb2.ConnectReply.SerializeToString,
+            ),
             "Follow": grpc.stream_stream_rpc_method_handler(self.Follow),
             "Consult": grpc.unary_unary_rpc_method_handler(
                 self.Consult,
@@ -38,6 +55,11 @@ class ReplicationServicer:
             ),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE_NAME, handlers),))
+
+    def Connect(  # noqa: N802 - the name is the contract's
+        self, request: replication_pb2.ConnectRequest, context: grpc.ServicerContext
+    ) -> replication_pb2.ConnectReply:
+        return unary(lambda asked, _timeout_s: self._admission(asked), request, context, self._follower.task)
 
     def Follow(  # noqa: N802 - the name is the contract's
         self, frames: Iterator[bytes], context: grpc.ServicerContext
@@ -53,3 +75,16 @@ class ReplicationServicer:
         self, request: replication_pb2.ConsultRequest, context: grpc.ServicerContext
     ) -> replication_pb2.ConsultReply:
         return unary(lambda asked, _timeout_s: self._arbiter.consult(asked), request, context, self._follower.task)
+
+    def _admission(self, request: replication_pb2.ConnectRequest) -> replication_pb2.ConnectReply:
+        if request.task != self._follower.task:
+            raise FailedPreconditionError(
+                f"this process is of {self._follower.task}, not of {request.task}; the cluster specs differ"
+            )
+        if self._admit is None:
+            return replication_pb2.ConnectReply()
+        port, visitor, ticket = self._admit(self._serve)
+        return replication_pb2.ConnectReply(port=port, visitor=visitor.bytes, ticket=ticket)
+
+    def _serve(self, stream: SocketStream) -> None:
+        FollowSession(stream, self._follower, silence_s=self._silence_s).serve()

@@ -16,12 +16,12 @@ import selectors
 import socket
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from ps_protocol.ps_service import FastPath, FastPathKind, Welcome
 from ps_protocol.socket_frames import REASONS, Verdict
@@ -47,6 +47,7 @@ MAX_CONNECTIONS: Final = 4096
 _SHORT_LINGER_S: Final = 0.002
 """How long a thread waits for the next request when more than half of all are busy, so that others find one."""
 
+_MAX_VISITORS: Final = 16
 _JOIN_TIMEOUT_S: Final = 5.0
 _PAUSE_S: Final = 0.5  # in accepting
 _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -109,11 +110,12 @@ class SocketListener:
         # Of the watching thread alone: when each handshake has to be done, and when to accept connections again.
         self._handshakes: dict[socket.socket, float] = {}
         self._resume_s: float | None = None
-        # guards: _connections, _busy, _is_stopping; no other lock is taken under it
+        # guards: _connections, _busy, _visitors, _is_stopping; no other lock is taken under it
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._connections: dict[socket.socket, SocketConnection | None] = {}  # None until the handshake is done
         self._busy: set[socket.socket] = set()  # those that a thread serves, and closes if they end
+        self._visitors: OrderedDict[UUID, Callable[[SocketStream], None]] = OrderedDict()  # oldest first
         self._is_stopping = False
 
     # -- life ---------------------------------------------------------------------------------
@@ -168,6 +170,23 @@ class SocketListener:
     def welcome(self, welcome: Welcome, client: UUID) -> Welcome:
         """Adds to a ps's answer to hello what this transport offers the client."""
         return replace(welcome, fast_paths=self._paths, ticket=self._tickets.issue(client))
+
+    def admit(self, serve: Callable[[SocketStream], None]) -> tuple[int, UUID, bytes]:
+        """Lets one connection come that carries something else than batches.
+
+        Args:
+            serve: Given the connection after its handshake, by a thread of the listener's; it ends when this returns.
+
+        Returns:
+            The TCP port, and what to show there: who comes, and a ticket.
+        """
+        visitor = uuid4()
+        with self._lock:
+            self._visitors[visitor] = serve
+            while len(self._visitors) > _MAX_VISITORS:
+                self._visitors.popitem(last=False)
+        port = int(self._paths[-1].address.rpartition(":")[2])
+        return port, visitor, self._tickets.issue(visitor)
 
     @property
     def address(self) -> str:
@@ -312,6 +331,12 @@ class SocketListener:
             return None
         if isinstance(client, Verdict):
             _LOG.warning("%s: connection refused: %s", peer, REASONS[client])
+            return None
+        with self._lock:
+            visit = self._visitors.pop(client, None)
+        if visit is not None:
+            _LOG.debug("%s: visitor %s has connected", peer, client)
+            visit(stream)
             return None
         _LOG.debug("%s: client %s has connected", peer, client)
         connection = SocketConnection(

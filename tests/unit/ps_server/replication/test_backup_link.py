@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,14 +17,18 @@ from ps_protocol.errors import DeadlineExceededError, FailedPreconditionError
 from ps_protocol.fault_points import Action, Fault, FaultPlan, installed
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, BatchReply, Declare, Operation, Read, Result, Update, UpdateRule, VariableSpec
+from ps_protocol.socket_frames import TICKET_BYTES
 from ps_protocol.v1 import replication_pb2
+from ps_server.byte_budget import ByteBudget
 from ps_server.commit_log import CommitLog
 from ps_server.durability import Durability
 from ps_server.parameter_server import ParameterServer
 from ps_server.replication.arbiter import Arbiter
 from ps_server.replication.backup_link import BackupLink, Place
 from ps_server.replication.follower import Follower, FollowStream
-from ps_server.replication.servicer import ReplicationServicer
+from ps_server.replication.servicer import Admit, ReplicationServicer
+from ps_server.transport.buffer_pool import BufferPool
+from ps_server.transport.socket_listener import SocketListener, SocketSettings
 from tests.conftest import Eventually
 
 TIMEOUT_S = 20.0
@@ -63,8 +68,11 @@ class Side:
 class Pair:
     """A primary with a client that has declared a variable, and whoever follows it."""
 
-    def __init__(self, resources: ExitStack):
+    def __init__(self, resources: ExitStack, *, has_connection: bool, admit: Admit | None = None):
         self._resources = resources
+        self._has_connection = has_connection
+        self._other_way = admit
+        self._sockets: SocketListener | None = None
         self._address = ""
         self.primary = Side()
         self.backup = Side()
@@ -100,6 +108,8 @@ class Pair:
         self._server = self._serve(self.backup)
 
     def stop_backup(self) -> None:
+        if self._sockets is not None:
+            self._sockets.stop(0.0)
         self._server.stop(None).wait(TIMEOUT_S)
 
     def promoted(self) -> Side:
@@ -112,10 +122,21 @@ class Pair:
         self.backup.durability.start(log)
         return self.backup
 
+    def _admit(self, side: Side) -> Admit | None:
+        """Has the other way to a follower, if this pair is to use it."""
+        if not self._has_connection:
+            return self._other_way
+        budget = ByteBudget(0)
+        sockets = SocketListener(side.core, SocketSettings(host="127.0.0.1"), staging=budget, buffers=BufferPool(0))
+        sockets.start()
+        self._sockets = sockets
+        self._resources.callback(sockets.stop, 0.0)
+        return sockets.admit
+
     def _serve(self, side: Side) -> grpc.Server:
         executor = ThreadPoolExecutor(4)
         server = grpc.server(executor, options=[("grpc.so_reuseport", 0)])
-        ReplicationServicer(side.follower, Arbiter([])).add_to(server)
+        ReplicationServicer(side.follower, Arbiter([]), silence_s=TIMEOUT_S, admit=self._admit(side)).add_to(server)
         port = server.add_insecure_port(self._address or "127.0.0.1:0")
         self._address = f"127.0.0.1:{port}"
         server.start()
@@ -124,10 +145,10 @@ class Pair:
         return server
 
 
-@pytest.fixture
-def pair() -> Iterator[Pair]:
+@pytest.fixture(params=["connection", "messages"])
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     with ExitStack() as resources:
-        yield Pair(resources)
+        yield Pair(resources, has_connection=request.param == "connection")
 
 
 @pytest.fixture
@@ -166,6 +187,17 @@ def test_a_follower_has_the_state_and_every_acknowledged_update(in_step: Pair) -
     assert value_of(backup) == 22.0
     backup.add(1.0)
     assert value_of(backup) == 23.0
+
+
+def test_a_backup_whose_port_cannot_be_reached_follows_by_messages(eventually: Eventually) -> None:
+    with ExitStack() as resources, socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        port = nobody.getsockname()[1]
+        pair = Pair(resources, has_connection=False, admit=lambda _serve: (port, uuid4(), bytes(TICKET_BYTES)))
+        pair.start()
+        eventually(lambda: pair.link.in_step, message="the backup is in step")
+        pair.primary.add(1.0)
+        assert value_of(pair.promoted()) == 3.0
 
 
 def test_an_update_waits_for_a_backup_that_is_held(in_step: Pair, eventually: Eventually) -> None:

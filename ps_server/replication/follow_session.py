@@ -1,0 +1,151 @@
+"""The follower's end of a connection: receives what a primary sends into memory that is used again, and answers.
+
+Answers are gathered: one goes out when everything that has come is carried out.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from ps_protocol.error_codec import encode_error
+from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError, ShardscopeError
+from ps_protocol.socket_frames import FLAG_CLOSING, PREFIX_BYTES, FrameKind, FramePrefix, encode_prefix, parse_prefix
+from ps_protocol.socket_stream import SCRATCH_BYTES, ConnectionEnded, SocketStream
+from ps_protocol.v1 import replication_pb2
+from ps_server.replication.follower import Follower, FollowStream
+from ps_server.transport.buffer_pool import BufferPool
+
+_LOG = logging.getLogger(__name__)
+
+_POOLED_BYTES: Final = 256 * 1024**2
+"""Most memory that is kept for the next tensors, as long as the connection lasts."""
+
+_MAX_DATA_BYTES: Final = 1 << 40
+
+
+class FollowSession:
+    """One connection of a primary's. One thread.
+
+    Args:
+        stream: After the handshake; not owned.
+        follower: Takes what comes.
+        silence_s: The connection is ended when nothing comes, or nothing is taken, for so long.
+    """
+
+    def __init__(self, stream: SocketStream, follower: Follower, *, silence_s: float):
+        self._stream = stream
+        self._follow = FollowStream(follower)
+        self._buffers = BufferPool(_POOLED_BYTES)
+        self._answer: replication_pb2.FollowAnswer | None = None
+        stream.lend_scratch(memoryview(bytearray(SCRATCH_BYTES)))
+        stream.deadline_s = math.inf  # it may last
+        stream.set_receive_timeout(int(silence_s * 1000))
+        stream.set_send_timeout(int(silence_s * 1000))
+
+    def serve(self) -> None:
+        """Serves until the connection ends, or the follower follows no more."""
+        try:
+            while True:
+                self._serve_message()
+        except ConnectionEnded:
+            _LOG.debug("the primary has closed its connection")
+        except OSError as error:
+            _LOG.warning("the connection of the primary broke: %s", error)
+        except ShardscopeError as error:
+            self._last_words(error)
+        except MemoryError:
+            self._last_words(ResourceExhaustedError("the follower has no memory for what the primary sends"))
+
+    def _serve_message(self) -> None:
+        prefix = self._next_prefix()
+        if not prefix.header_bytes:
+            raise InvalidArgumentError("the connection holds data that no message has announced")
+        message = self._message(prefix)
+        if message.data_bytes == prefix.buffer_bytes <= SCRATCH_BYTES:
+            # Read-only, so that what is kept of it is copied: the next frame is read into the same memory.
+            self._take(message, self._stream.take(prefix.buffer_bytes).toreadonly())
+        else:
+            self._take_large(message, prefix)
+
+    def _take_large(self, message: replication_pb2.FollowFrame, prefix: FramePrefix) -> None:
+        if not self._follow.is_attached:
+            raise InvalidArgumentError("the first frame is not an attachment")
+        if not prefix.buffer_bytes <= message.data_bytes <= _MAX_DATA_BYTES or message.inline_data:
+            raise InvalidArgumentError(f"a frame announces {message.data_bytes} bytes that cannot follow it")
+        pooled = [self._buffers.take(message.data_bytes)]
+        data = pooled[0].data[: message.data_bytes]
+        try:
+            self._receive(data, prefix.buffer_bytes)
+            self._take(message, data)
+        finally:
+            del data
+            self._buffers.give_back(pooled)
+
+    def _receive(self, data: memoryview, piece_bytes: int) -> None:
+        """Fills the memory piece by piece; tokens may come between them."""
+        start = 0
+        while True:
+            self._stream.read_into(data[start : start + piece_bytes])
+            start += piece_bytes
+            if start == len(data):
+                return
+            prefix = self._next_prefix()
+            while prefix.header_bytes:
+                self._take_between(self._message(prefix), prefix)
+                prefix = self._next_prefix()
+            piece_bytes = prefix.buffer_bytes
+            if not 0 < piece_bytes <= len(data) - start:
+                raise InvalidArgumentError(f"a piece of {piece_bytes} bytes was received of {len(data) - start}")
+
+    def _take_between(self, message: replication_pb2.FollowFrame, prefix: FramePrefix) -> None:
+        if not message.token or message.data_bytes or prefix.buffer_bytes:
+            raise InvalidArgumentError("a message begins before the data of the one before it are complete")
+        self._take(message, memoryview(b""))
+
+    def _take(self, message: replication_pb2.FollowFrame, data: memoryview) -> None:
+        answer = self._follow.take(message, data)
+        if answer is not None:
+            if self._answer is not None and not answer.HasField("attached"):
+                answer.token = answer.token or self._answer.token
+            self._answer = answer
+
+    def _next_prefix(self) -> FramePrefix:
+        """Reads the next prefix; answers first, unless all of its frame is there too."""
+        stream = self._stream
+        if self._answer is not None and stream.buffered_bytes < PREFIX_BYTES:
+            self._send_answer()
+        prefix = parse_prefix(stream.take(PREFIX_BYTES))
+        self._follow.hear()
+        if prefix.kind is not FrameKind.FOLLOW or prefix.num_locations:
+            raise InvalidArgumentError(f"a primary does not send frames of the kind {prefix.kind.name}")
+        if self._answer is not None and stream.buffered_bytes < prefix.header_bytes + prefix.buffer_bytes:
+            self._send_answer()
+        return prefix
+
+    def _message(self, prefix: FramePrefix) -> replication_pb2.FollowFrame:
+        size_bytes = prefix.header_bytes
+        header = self._stream.take(size_bytes) if size_bytes <= SCRATCH_BYTES else self._stream.read_large(size_bytes)
+        try:
+            return replication_pb2.FollowFrame.FromString(bytes(header))
+        except DecodeError as error:
+            raise InvalidArgumentError(f"{size_bytes} bytes were received that are no FollowFrame: {error}") from error
+
+    def _send_answer(self) -> None:
+        assert self._answer is not None
+        self._send(FrameKind.FOLLOW_ANSWER, self._answer.SerializeToString())
+        self._answer = None
+
+    def _send(self, kind: FrameKind, content: bytes, flags: int = 0) -> None:
+        frame = encode_prefix(kind, header_bytes=len(content), flags=flags) + content
+        self._stream.send([frame], len(frame))
+
+    def _last_words(self, error: ShardscopeError) -> None:
+        _LOG.info("the connection of the primary is ended: %s", error.message)
+        try:
+            self._send(FrameKind.ERROR, encode_error(error).SerializeToString(), FLAG_CLOSING)
+        except OSError:
+            _LOG.debug("the primary is gone already")

@@ -1,0 +1,217 @@
+"""The primary's end of a connection to its follower: frames out and answers in, as far as the other side goes along.
+
+The frames are those of ``docs/socket-protocol.md``. Large tensors leave from the memory that they are in, in pieces, so
+that a token may go between them.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from ps_protocol import socket_options
+from ps_protocol.error_codec import decode_error
+from ps_protocol.errors import InvalidArgumentError, UnavailableError
+from ps_protocol.frames import pieces
+from ps_protocol.socket_frames import (
+    ANSWER_BYTES,
+    PREFIX_BYTES,
+    REASONS,
+    FrameKind,
+    FramePrefix,
+    Verdict,
+    encode_hello,
+    encode_prefix,
+    parse_answer,
+    parse_prefix,
+)
+from ps_protocol.socket_stream import MAX_PARTS, SCRATCH_BYTES, ConnectionEnded, Part, SocketStream
+from ps_protocol.spec_codec import decode_uuid
+from ps_protocol.v1 import errors_pb2, replication_pb2
+
+PIECE_BYTES: Final = 4 * 1024 * 1024
+"""Most bytes of tensors in one frame."""
+
+_BURST_BYTES: Final = 64 * 1024
+"""Small frames are sent together up to this size."""
+
+_WAIT_MS: Final = 100
+"""Longest that one call waits for the other side."""
+
+_UNREAD_BYTES: Final = 1024 * 1024
+_END: Final = getattr(select, "POLLRDHUP", 0)  # and errors, which are always reported; not that something has come
+
+
+class Wire:
+    """A connection that has been accepted. One thread at a time, but for ``abort`` and ``wait_for_end``.
+
+    Args:
+        stream: Owned.
+    """
+
+    def __init__(self, stream: SocketStream):
+        self._stream = stream
+        stream.lend_scratch(memoryview(bytearray(SCRATCH_BYTES)))
+        stream.set_receive_timeout(_WAIT_MS)
+        stream.set_send_timeout(_WAIT_MS)
+        self._frames: deque[list[Part]] = deque()
+        self._leaving: list[Part] = []  # what is left of the frames that are being sent
+        self._prefix: FramePrefix | None = None  # of the answer of which the rest is to come
+        self._poll = select.poll()
+        self._poll.register(stream.sock, _END)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether everything has been sent."""
+        return not self._leaving and not self._frames
+
+    def put(self, message: replication_pb2.FollowFrame, buffers: Sequence[memoryview] = ()) -> None:
+        """Queues a message and the tensors beside it, which stay as they are until they are sent."""
+        size_bytes = sum(map(len, buffers))
+        message.data_bytes = size_bytes
+        if size_bytes <= PIECE_BYTES:
+            self._frames.append(_frame(message, buffers))
+            return
+        self._frames.append(_frame(message, ()))
+        for piece in pieces(buffers, PIECE_BYTES):
+            self._frames.append([_prefix(0, sum(map(len, piece))), *piece])
+
+    def put_first(self, message: replication_pb2.FollowFrame) -> None:
+        """Queues a message without tensors before all others."""
+        self._frames.appendleft(_frame(message, ()))
+
+    def send(self) -> bool:
+        """Sends the next frame, or several small ones; returns whether all of it was taken in time, to be called again.
+
+        Raises:
+            OSError: The connection is broken.
+        """
+        if not self._leaving:
+            self._leaving = self._burst()
+        while self._leaving:
+            try:
+                sent = self._stream.sock.sendmsg(self._leaving[:MAX_PARTS])
+            except BlockingIOError:
+                return False
+            self._leaving = _rest(self._leaving, sent)
+        return True
+
+    def receive(self, *, waits: bool) -> list[replication_pb2.FollowAnswer]:
+        """Returns the answers that have come, having waited a little for the first one if so asked.
+
+        Raises:
+            ConnectionEnded, OSError: There will be none.
+            InvalidArgumentError: What has come is no answer.
+            ShardscopeError: The follower has ended the conversation, for this reason.
+        """
+        stream = self._stream
+        answers: list[replication_pb2.FollowAnswer] = []
+        if not waits and not stream.buffered_bytes:
+            stream.read_ahead(_UNREAD_BYTES)
+        while stream.buffered_bytes or (waits and not answers):
+            try:
+                answers.append(self._answer())
+            except TimeoutError:
+                break
+        return answers
+
+    def wait_for_end(self, timeout_s: float) -> None:
+        """Waits so long; ConnectionEnded as soon as the other side has ended. May be called while others use it."""
+        if self._poll.poll(timeout_s * 1000):
+            raise ConnectionEnded("the other side has closed the connection", in_frame=False)
+
+    def abort(self) -> None:
+        """Ends the connection under whoever waits on it."""
+        self._stream.abort()
+
+    def close(self) -> None:
+        """Gives the socket back; nobody uses it any more."""
+        self._stream.close()
+
+    def _burst(self) -> list[Part]:
+        frames = self._frames
+        parts: list[Part] = []
+        size_bytes = 0
+        while frames and (not parts or size_bytes + _size(frames[0]) <= _BURST_BYTES):
+            size_bytes += _size(frames[0])
+            parts += frames.popleft()
+        return [b"".join(parts)] if 0 < size_bytes <= _BURST_BYTES else parts
+
+    def _answer(self) -> replication_pb2.FollowAnswer:
+        if self._prefix is None:
+            self._prefix = parse_prefix(self._stream.take(PREFIX_BYTES))
+        kind, size_bytes = self._prefix.kind, self._prefix.header_bytes
+        if size_bytes > SCRATCH_BYTES - PREFIX_BYTES or self._prefix.buffer_bytes:
+            raise InvalidArgumentError(f"an answer of {size_bytes} bytes is too long for one")
+        content = bytes(self._stream.take(size_bytes))
+        self._prefix = None
+        try:
+            if kind is FrameKind.ERROR:
+                raise decode_error(errors_pb2.Error.FromString(content))
+            if kind is FrameKind.FOLLOW_ANSWER:
+                return replication_pb2.FollowAnswer.FromString(content)
+        except DecodeError as error:
+            raise InvalidArgumentError(f"{size_bytes} bytes were received that are no answer: {error}") from error
+        raise InvalidArgumentError(f"a follower does not send frames of the kind {kind.name}")
+
+
+def connect(address: str, reply: replication_pb2.ConnectReply, timeout_s: float) -> Wire:
+    """Opens a connection that a follower has offered.
+
+    Args:
+        address: As "host:port", where it was asked.
+        reply: What it has offered.
+        timeout_s: Bound on each step.
+
+    Raises:
+        OSError: It cannot be reached there.
+        UnavailableError, InvalidArgumentError: Whoever is there does not accept.
+    """
+    host = address.rpartition(":")[0].strip("[]")
+    sock = socket.create_connection((host, reply.port), timeout_s)
+    try:
+        socket_options.set_up(sock)
+        stream = SocketStream(sock)
+        _shake_hands(stream, reply, int(timeout_s * 1000))
+        return Wire(stream)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _shake_hands(stream: SocketStream, reply: replication_pb2.ConnectReply, timeout_ms: int) -> None:
+    stream.set_receive_timeout(timeout_ms)
+    stream.set_send_timeout(timeout_ms)
+    stream.lend_scratch(memoryview(bytearray(ANSWER_BYTES)))
+    hello = encode_hello(decode_uuid(reply.visitor, "visitor"), reply.ticket)
+    stream.send([hello], len(hello))
+    verdict = parse_answer(stream.take(ANSWER_BYTES))
+    if verdict is not Verdict.ACCEPTED:
+        raise UnavailableError(f"the follower refused a connection: {REASONS[verdict]}")
+
+
+def _frame(message: replication_pb2.FollowFrame, buffers: Sequence[memoryview]) -> list[Part]:
+    header = message.SerializeToString()
+    return [_prefix(len(header), message.data_bytes if buffers else 0), header, *buffers]
+
+
+def _prefix(header_bytes: int, buffer_bytes: int) -> bytes:
+    return encode_prefix(FrameKind.FOLLOW, header_bytes=header_bytes, buffer_bytes=buffer_bytes)
+
+
+def _size(parts: Sequence[Part]) -> int:
+    return sum(map(len, parts))
+
+
+def _rest(parts: list[Part], sent: int) -> list[Part]:
+    """Returns what is left to send."""
+    for index, part in enumerate(parts):
+        if sent < len(part):
+            return [memoryview(part)[sent:], *parts[index + 1 :]]
+        sent -= len(part)
+    return []

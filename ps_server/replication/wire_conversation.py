@@ -1,0 +1,140 @@
+"""A conversation over a connection of its own: the faster way.
+
+Nobody sleeps on the connection to hear of answers. A thread that waits for one drives the conversation meanwhile: it
+sends what there is to send, and takes the answers in itself, so that no other thread has to be woken up for that. The
+link's own thread does so when nobody waits: it asks for signs of life, and brings a new follower into step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from ps_protocol.errors import UnavailableError
+from ps_protocol.fault_points import fault_point
+from ps_server.replication.conversation import Conversation, Link, Tokens, record_message
+from ps_server.replication.wire import Wire
+
+_BURST_BYTES: Final = 32 * 1024
+"""Small records are sent together up to this size."""
+
+_LOOK_EVERY_S: Final = 0.2
+_STOP_TIMEOUT_S: Final = 10.0
+
+
+class WireConversation(Conversation):
+    """Thread-safe by the link's lock; one thread drives it at a time.
+
+    Args:
+        link: Whose conversation it is.
+        wire: Owned.
+        tokens: When to ask for a sign of life.
+    """
+
+    def __init__(self, link: Link, wire: Wire, tokens: Tokens):
+        super().__init__()
+        self._link = link
+        self._wire = wire  # of the thread that drives
+        self._tokens = tokens  # likewise
+        self._is_driven = False
+        self._sends_image = False  # whose parts are not answered
+        self._sends_records = False  # the follower has the image, or needs none
+        self._failure: Exception | None = None  # why it is over
+
+    def run(self) -> None:
+        link, wire = self._link, self._wire
+        try:
+            wire.put(link.attachment())
+            self._drive_until(lambda: self.is_attached)
+            self._sends_image = self.needs_image
+            if self.needs_image:
+                for part, buffers in link.image(self):
+                    wire.put(part, buffers)
+                    self._drive_until(lambda: wire.is_clear)
+            self._sends_image = False
+            self._sends_records = True
+            while not self.is_over:
+                self._keep_up()
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            with link.changed:
+                self.hang_up()
+                # What who drives waits for is bounded, and the connection is broken.
+                link.changed.wait_for(lambda: not self._is_driven, _STOP_TIMEOUT_S)
+            wire.close()
+
+    def hang_up(self) -> None:
+        self.is_over = True
+        self._wire.abort()
+        self._link.changed.notify_all()
+
+    @property
+    def may_be_driven(self) -> bool:
+        return self._sends_records and not (self._is_driven or self.is_over)
+
+    def drive(self) -> None:
+        lock = self._link.changed
+        self._is_driven = True
+        lock.release()
+        try:
+            self._send_and_receive()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised again by ``run``
+            self._failure = error
+        finally:
+            lock.acquire()
+            self._is_driven = False
+            if self._failure is not None:
+                self.hang_up()
+            lock.notify_all()
+
+    # -- the link's own thread ----------------------------------------------------------------
+
+    def _drive_until(self, is_done: Callable[[], bool]) -> None:
+        while not is_done():
+            with self._link.changed:
+                self.drive()
+            if self.is_over:
+                raise self._failure or UnavailableError("the conversation was given up")
+
+    def _keep_up(self) -> None:
+        link = self._link
+        with link.changed:
+            if self.may_be_driven and (link.expects_answer() or self._tokens.is_due or not self._wire.is_clear):
+                self.drive()
+                return
+        self._wire.wait_for_end(min(_LOOK_EVERY_S, self._tokens.every_s))
+
+    # -- who drives ---------------------------------------------------------------------------
+
+    def _send_and_receive(self) -> None:
+        wire, is_taken = self._wire, True
+        while is_taken and self._load():
+            while is_taken and not wire.is_clear:
+                is_taken = wire.send()
+                if not wire.is_clear:
+                    self._receive(waits=False)
+                    self._put_token_if_due()
+        self._receive(waits=is_taken and not self._sends_image)
+
+    def _receive(self, *, waits: bool) -> None:
+        answers = self._wire.receive(waits=waits)
+        if answers:
+            with self._link.changed:
+                self._link.take(self, answers)
+
+    def _load(self) -> bool:
+        """Queues what is to be sent next; returns whether there is anything."""
+        self._put_token_if_due()
+        if self._sends_records:
+            with self._link.changed:
+                records = self._link.next_records(self, _BURST_BYTES)
+            for logged in records:
+                if fault_point("replication.send") is not None:
+                    raise UnavailableError("the conversation was ended by a fault injected at replication.send")
+                self._wire.put(*record_message(logged))
+        return not self._wire.is_clear
+
+    def _put_token_if_due(self) -> None:
+        if self.is_attached and self._tokens.is_due:
+            self._wire.put_first(self._tokens.next())
