@@ -1,0 +1,212 @@
+"""Where the time of a small operation goes: ``python -m benchmarks.small_operations [--rounds 7]``.
+
+The steps of an addition to a scalar, and of reading it, each alone, in one thread and with nobody to wait for:
+
+- *worker*: from the call on the variable to the transport, and back;
+- *client connection*: the batch encoded, sent, and a reply that is there already received and decoded;
+- *ps connection*: a request that is there already received and decoded, carried out, the reply encoded and sent;
+- *core*: the part of that which carries it out, with the ledger.
+
+Beside them what a bare exchange of 64 bytes between two processes costs, which is mostly being woken up. The steps take
+turns; printed are medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import socket
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+from uuid import UUID
+
+import numpy as np
+
+import worker_client as ss
+from ps_cluster import LocalCluster
+from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.operations import Batch, BatchReply, Declare, Operation, Read, Update, UpdateRule, VariableSpec
+from ps_protocol.reply_bytes import encode_answer
+from ps_protocol.request_bytes import encode_request
+from ps_protocol.socket_frames import FrameKind, encode_prefix
+from ps_protocol.socket_stream import SCRATCH_BYTES, SocketStream
+from ps_server.byte_budget import ByteBudget
+from ps_server.parameter_server import ParameterServer
+from ps_server.transport import socket_connection as ps_side
+from ps_server.transport.buffer_pool import BufferPool
+from worker_client.transport import socket_connection as client_side
+
+CALLS: Final = 500
+_TIMEOUT_S: Final = 30.0
+_TIMEOUT_MS: Final = 500
+_CLIENT: Final = UUID(int=1)
+_PING_BYTES: Final = 64
+_NAME: Final = "scalar"
+
+Step = Callable[[int], float]
+"""Does a step so often; returns the seconds that all took."""
+
+
+class Ps:
+    """A core with a scalar, and a connection to it whose other end is ours."""
+
+    def __init__(self) -> None:
+        self.core = ParameterServer(cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0)
+        self.core.hello(_CLIENT, "worker:0", timeout_s=_TIMEOUT_S)
+        self.sequence = 0
+        declare = Declare(VariableSpec(_NAME, np.dtype(np.float32), ()), InitializerSpec(Constant(0.0)))
+        self.run(declare)
+        near, self.far = socket.socketpair()
+        self.connection = ps_side.SocketConnection(
+            SocketStream(near), client=_CLIENT, peer="here", core=self.core, staging=ByteBudget(), buffers=BufferPool(0)
+        )
+        self.connection.stream.lend_scratch(memoryview(bytearray(SCRATCH_BYTES)))
+
+    def batch(self, operation: Operation) -> Batch:
+        """Returns the next batch with that operation alone."""
+        mutates = not isinstance(operation, Read)
+        self.sequence += mutates
+        return Batch(_CLIENT, self.core.store_incarnation, self.sequence if mutates else 0, (operation,))
+
+    def run(self, operation: Operation) -> BatchReply:
+        return self.core.exchange(self.batch(operation), timeout_s=_TIMEOUT_S, lend_values=True)
+
+    def core_step(self, operation: Operation) -> Step:
+        def step(calls: int) -> float:
+            batches = [self.batch(operation) for _ in range(calls)]
+            began_s = time.perf_counter()
+            for batch in batches:
+                self.core.exchange(batch, timeout_s=_TIMEOUT_S, lend_values=True)
+            return time.perf_counter() - began_s
+
+        return step
+
+    def connection_step(self, operation: Operation) -> Step:
+        stream = self.connection.stream
+
+        def step(calls: int) -> float:
+            taken_s = 0.0
+            for _ in range(calls):
+                header, buffers = encode_request(self.batch(operation), names_client=False)
+                data = b"".join(buffers)
+                self.far.sendall(
+                    encode_prefix(
+                        FrameKind.REQUEST, header_bytes=len(header), buffer_bytes=len(data), timeout_ms=30_000
+                    )
+                    + header
+                    + data
+                )
+                began_s = time.perf_counter()
+                stream.set_receive_timeout(_TIMEOUT_MS)
+                stream.fill()
+                self.connection._serve_frame()
+                taken_s += time.perf_counter() - began_s
+                self.far.recv(SCRATCH_BYTES)
+            return taken_s
+
+        return step
+
+
+def client_step(ps: Ps, operation: Operation) -> Step:
+    """Returns the step of the client's connection: the replies are there before they are waited for."""
+    near, far = socket.socketpair()
+    connection = client_side.SocketConnection(near, _CLIENT, task="ps:0", address="here")
+
+    def step(calls: int) -> float:
+        reply = ps.run(operation)
+        header, buffers = encode_answer(reply, [operation])
+        data = b"".join(buffers)
+        frame = encode_prefix(FrameKind.REPLY, header_bytes=len(header), buffer_bytes=len(data)) + header + data
+        taken_s = 0.0
+        for _ in range(calls):
+            batch = ps.batch(operation)
+            far.sendall(frame)
+            began_s = time.perf_counter()
+            connection.exchange(batch, _TIMEOUT_S)
+            taken_s += time.perf_counter() - began_s
+            far.recv(SCRATCH_BYTES)
+        return taken_s
+
+    return step
+
+
+def worker_step(call: Callable[[], Any], service: Any, reply: BatchReply) -> Step:
+    """Returns the step of the layers above the transport, which is replaced by one that knows the answer."""
+
+    def step(calls: int) -> float:
+        service.exchange = lambda _batch, *, timeout_s: reply  # noqa: ARG005 - the signature is the transport's
+        try:
+            began_s = time.perf_counter()
+            for _ in range(calls):
+                call()
+            return time.perf_counter() - began_s
+        finally:
+            del service.exchange
+
+    return step
+
+
+def answer_pings(sock: socket.socket) -> None:
+    """Sends back what comes, until nothing does."""
+    while data := sock.recv(_PING_BYTES):
+        sock.sendall(data)
+
+
+@contextmanager
+def ping_step() -> Iterator[Step]:
+    """Gives the step of a bare exchange with another process."""
+    near, far = socket.socketpair()
+    process = multiprocessing.get_context("fork").Process(target=answer_pings, args=(far,), daemon=True)
+    process.start()
+    far.close()
+
+    def step(calls: int) -> float:
+        began_s = time.perf_counter()
+        for _ in range(calls):
+            near.sendall(bytes(_PING_BYTES))
+            near.recv(_PING_BYTES)
+        return time.perf_counter() - began_s
+
+    yield step
+    near.shutdown(socket.SHUT_RDWR)
+    process.join(_TIMEOUT_S)
+    near.close()
+
+
+def main() -> None:
+    """Measures in turns and prints a line for each step."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
+    with ping_step() as ping:  # first: the process is forked before there are threads
+        ps = Ps()
+        with LocalCluster(num_ps=1) as cluster, ss.connect(cluster.cluster_spec, transport="tcp") as client:
+            variable = ss.get_variable(_NAME, [], initializer=ss.zeros_initializer())
+            service = client.fanout.handle(0).service
+            add = Update(_NAME, UpdateRule.ASSIGN_ADD, np.ones((), np.float32))
+            steps: dict[str, Step] = {}
+            for name, operation, call in (
+                ("add", add, lambda: variable.assign_add(1.0)),
+                ("read", Read(_NAME), variable.read_value),
+            ):
+                steps[f"{name}: worker"] = worker_step(call, service, ps.run(operation))
+                steps[f"{name}: client connection"] = client_step(ps, operation)
+                steps[f"{name}: ps connection"] = ps.connection_step(operation)
+                steps[f"{name}:   of which core"] = ps.core_step(operation)
+            steps["bare exchange between processes"] = ping
+            taken: dict[str, list[float]] = {step: [] for step in steps}
+            for turn in range(rounds + 1):
+                for name, step in steps.items():
+                    each_s = step(CALLS) / CALLS
+                    if turn:  # the first round only warms up
+                        taken[name].append(each_s)
+    for name, each in taken.items():
+        print(f"{name}: median {1e6 * statistics.median(each):.1f} us, least {1e6 * min(each):.1f} us")
+
+
+if __name__ == "__main__":
+    main()
