@@ -7,7 +7,6 @@ blocks, which are used again when none of the arrays in them is held any more.
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import weakref
 from collections.abc import Sequence
@@ -19,11 +18,11 @@ from ps_protocol.errors import ResourceExhaustedError
 from ps_protocol.tensor_codec import TensorLayout, allocate
 
 BLOCK_BYTES: Final = 4 * 1024 * 1024
-"""Two large pages of the usual size."""
+"""With pages of the usual size: to make room for large ones takes the kernel longer than they save."""
 
 LEAST_BYTES: Final = 64 * 1024
 MOST_BYTES: Final = BLOCK_BYTES // 2
-KEPT_BLOCKS: Final = 32
+KEPT_BLOCKS: Final = 64
 
 _ALIGNMENT: Final = 64
 
@@ -93,9 +92,6 @@ def _new_block() -> mmap.mmap:
             f"your own",
             retryable=False,
         ) from error
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel without them: then the pages are small
-            block.madvise(mmap.MADV_HUGEPAGE)
     return block
 
 

@@ -115,6 +115,7 @@ class BatchSender:
             )
             if parcel is not None:
                 self._send(parcel)
+                del parcel  # or the arrays of its replies would stay until the next one comes
             elif self._window:
                 self._finish_oldest()
             else:

@@ -50,6 +50,7 @@ def gathered(futures: Sequence[Future[_T]]) -> Future[list[_T]]:
         return outcome
     lock = threading.Lock()  # guards: missing
     missing = len(futures)
+    waiting = list(futures)
 
     def finish(_: Future[_T]) -> None:
         nonlocal missing
@@ -57,8 +58,11 @@ def gathered(futures: Sequence[Future[_T]]) -> Future[list[_T]]:
             missing -= 1
             if missing:
                 return
+        # A future keeps its callbacks: one that kept the futures would keep their results until garbage is collected.
+        done = waiting.copy()
+        waiting.clear()
         try:
-            outcome.set_result([each.result() for each in futures])
+            outcome.set_result([each.result() for each in done])
         except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the outcome
             outcome.set_exception(error)
 

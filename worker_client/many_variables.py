@@ -54,7 +54,7 @@ class ManyVariables:
 
         Each value is of one version of its variable (of a partitioned variable, of each of its parts); the variables
         are not read at one instant. New arrays of 64 KiB to 2 MiB lie side by side in blocks of 4 MiB, and a block is
-        in use as long as one of them is held; a process keeps up to 128 MiB of blocks to use again.
+        in use as long as one of them is held; a process keeps up to 256 MiB of blocks to use again.
 
         Args:
             variables: What to read.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import cast
 from uuid import uuid4
@@ -14,6 +16,7 @@ from ps_protocol.cluster_spec import TaskId
 from ps_protocol.errors import FailedPreconditionError, NotFoundError
 from ps_protocol.operations import Batch, BatchReply, Read, Reply, Result, Update, UpdateRule
 from ps_protocol.ps_service import PsService
+from tests.conftest import Eventually
 from tests.unit.worker_client.fakes import ScriptedService
 from worker_client.fanout import Fanout, Routed
 from worker_client.ps_handle import PsHandle, Settings
@@ -146,3 +149,28 @@ def test_single_operations_raise_their_error(fanout: Fanout) -> None:
         fanout.run(1, add(95), expected_reply_bytes=0)
     with pytest.raises(NotFoundError):
         fanout.run_later(None, add(95)).result(10)
+
+
+@pytest.mark.parametrize("tasks", [[0], [0, 1]])
+def test_results_live_no_longer_than_their_receiver_holds_them(
+    fanout: Fanout, services: list[ScriptedService], tasks: list[int], eventually: Eventually
+) -> None:
+    """A training loop whose values are only freed by the garbage collector needs the memory of several steps."""
+
+    def answer(batch: Batch) -> BatchReply:
+        return BatchReply(tuple(Result(1, True, np.zeros(3)) for _ in batch.operations))
+
+    for service in services:
+        service.answer = answer
+    gc.collect()
+    gc.disable()
+    try:
+        results = fanout.run_all([Routed(task, Read(f"v{task}")) for task in tasks])
+        tensors = [weakref.ref(each.tensor) for each in results if each.tensor is not None]
+        assert len(tensors) == len(tasks)
+        del results
+        for service in services:
+            service.batches.clear()
+        eventually(lambda: [tensor() for tensor in tensors] == [None] * len(tasks))
+    finally:
+        gc.enable()
