@@ -93,6 +93,8 @@ WAYS: Final = [
     *(Way(f"in chunks of {chunk // 1024} KiB", 0, in_chunks(chunk)) for chunk in CHUNKS),
     *(Way(f"in chunks of {chunk // 1024} KiB beside", 0, in_chunks_beside(chunk)) for chunk in CHUNKS),
     *(Way(f"staged, socket buffers of {size // 1024} KiB", size, staged) for size in BUFFERS),
+    Way("in chunks of 256 KiB, socket buffers of 256 KiB", 256 * 1024, in_chunks(256 * 1024)),
+    Way("in chunks of 256 KiB beside, socket buffers of 256 KiB", 256 * 1024, in_chunks_beside(256 * 1024)),
 ]
 
 
