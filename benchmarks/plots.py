@@ -17,7 +17,7 @@ from benchmarks.record import Record
 _COLOURS = {"grpc": "#8c6d31", "socket": "#1f77b4", "unix": "#2ca02c", "shm": "#d62728"}
 _PANELS = ("pull", "push")
 _DOTS_PER_INCH = 110
-_TICKS = (4, 128, 4 * 2**10, 128 * 2**10, 4 * 2**20, 128 * 2**20, 2**30)
+_TICKS = (4, 128, 4 * 2**10, 128 * 2**10, 4 * 2**20, 2**30)
 
 
 def draw(record: Record, path: Path) -> list[Path]:
