@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 
+from ps_protocol.brief_wait import BriefWait
 from ps_protocol.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
@@ -104,6 +105,29 @@ def test_requests_may_be_sent_before_the_replies_are_read(ps: Ps, client: Client
     client.send(b"".join(request(client.batch(add("w", 4))) for _ in range(50)))
     versions = [reply.version for _ in range(50) for reply in client.receive()]  # type: ignore[union-attr]  # no error
     assert versions == list(range(1, 51))
+
+
+def test_only_a_connection_that_is_alone_is_looked_at_before_it_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    looks: list[socket.socket] = []
+
+    def look(_: BriefWait, sock: socket.socket, _target: memoryview) -> None:
+        looks.append(sock)
+
+    monkeypatch.setattr(BriefWait, "receive", look)
+    with running_ps(linger_s=TIMEOUT_S) as ps:
+        ps.declare("w", 4)
+        with contextlib.closing(ps.client()) as first:
+            first.run(add("w", 4))
+            eventually(lambda: bool(looks))
+            with contextlib.closing(ps.client()) as second:
+                for client in (first, second):
+                    client.run(add("w", 4))
+                looks.clear()
+                for client in (first, second) * 5:
+                    client.run(add("w", 4))
+                assert not looks, "two that look would take the processor from one another"
 
 
 def test_a_request_may_come_byte_by_byte(client: Client) -> None:
