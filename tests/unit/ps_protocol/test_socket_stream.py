@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from ps_protocol.brief_wait import BriefWait
 from ps_protocol.socket_stream import MAX_PARTS, ConnectionEnded, SocketStream
 
 
@@ -135,3 +136,29 @@ def test_ending_wakes_who_waits(ends: tuple[SocketStream, socket.socket]) -> Non
     stream.abort()
     reader.join(20)
     assert len(failures) == 1
+
+
+def test_one_that_looks_first_waits_if_nothing_is_there(
+    ends: tuple[SocketStream, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, far = ends
+    looks: list[int | None] = []
+    receive = BriefWait.receive
+
+    def look(wait: BriefWait, sock: socket.socket, target: memoryview) -> int | None:
+        looks.append(receive(wait, sock, target))
+        if looks[-1] is None:
+            far.sendall(b"late")  # comes when it is waited for
+        return looks[-1]
+
+    monkeypatch.setattr(BriefWait, "receive", look)
+    monkeypatch.setattr(stream, "_brief_wait", BriefWait(processors=2))
+    far.sendall(b"soon")
+    assert bytes(stream.take(4)) == b"soon"
+    assert not looks
+    stream.looks_first = True
+    assert bytes(stream.take(4)) == b"late"
+    assert looks == [None]
+    far.sendall(b"soon")
+    assert bytes(stream.take(4)) == b"soon"
+    assert looks == [None, 4]
