@@ -7,10 +7,10 @@ from typing import Final
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Describe, Operation, Reply, Result
 from ps_server.batch_runner import BatchRunner
+from ps_server.client_image import ClientImage
 from ps_server.directory import Directory
 from ps_server.durable_store import DurableStore
 from ps_server.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed
-from ps_server.state_image import ClientImage
 from ps_server.update_ledger import UpdateLedger
 
 _FAR_AWAY_S: Final = 1e9  # nobody else is at work, so that nothing is waited for

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from ps_protocol.operations import Array, VariableSpec
 from ps_protocol.ps_service import Placement
-from ps_server.answers import Answer
+from ps_server.client_image import ClientImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,25 +23,6 @@ class VariableImage:
     spec: VariableSpec
     value: Array | None
     version: int
-
-
-@dataclass(frozen=True, slots=True)
-class ClientImage:
-    """What the ledger remembers of one client.
-
-    Attributes:
-        client: Its incarnation.
-        task: Its task, as "worker:1".
-        newest: Highest sequence that was applied.
-        forgotten_up_to: Answers up to here are no longer remembered.
-        answers: The remembered ones, by sequence, ascending.
-    """
-
-    client: UUID
-    task: str
-    newest: int
-    forgotten_up_to: int
-    answers: tuple[tuple[int, Answer], ...]
 
 
 @dataclass(frozen=True, slots=True)

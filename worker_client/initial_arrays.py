@@ -14,7 +14,7 @@ from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMi
 from ps_protocol.operations import Array, VariableSpec
 from ps_protocol.variable_layout import cuts, full_shape, stretches, subject
 from worker_client.dtypes import DType
-from worker_client.partitioners import PartitionInfo
+from worker_client.partition_info import PartitionInfo
 
 _BLOCK = 1 << 16  # elements filled at a time
 

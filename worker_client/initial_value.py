@@ -15,7 +15,7 @@ from worker_client.initial_arrays import array_value, call_initializer
 from worker_client.initializer_base import DescribedInitializer, Initializer
 from worker_client.initializers import initializer_spec
 from worker_client.operation import OutputSpec, Tensor
-from worker_client.partitioners import PartitionInfo, Shape
+from worker_client.partition_info import PartitionInfo, Shape
 from worker_client.tensor_shape import TensorShape
 
 if TYPE_CHECKING:

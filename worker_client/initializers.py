@@ -24,7 +24,7 @@ from ps_protocol.variable_layout import full_shape, subject
 from worker_client.dtypes import DType, as_dtype, float32
 from worker_client.initial_arrays import called_value, part_value, repeated_value
 from worker_client.initializer_base import DescribedInitializer, Initializer
-from worker_client.partitioners import PartitionInfo, Shape
+from worker_client.partition_info import PartitionInfo, Shape
 
 
 class Zeros(DescribedInitializer):

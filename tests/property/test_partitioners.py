@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker_client.dtypes import float32
+from worker_client.partition_info import PartitionInfo
 from worker_client.partitioners import (
     Partitioner,
-    PartitionInfo,
     fixed_size_partitioner,
     min_max_variable_partitioner,
     partitions_of,

@@ -19,8 +19,9 @@ from ps_protocol.operations import Array, BatchReply, PartitionSlice, Reply, Res
 from ps_protocol.ps_service import Placement
 from ps_protocol.tensor_codec import parse_dtype
 from ps_server.answers import FORGOTTEN, Answer
+from ps_server.client_image import ClientImage
 from ps_server.snapshot_files import CorruptSnapshotError, SnapshotFiles
-from ps_server.state_image import ClientImage, StateImage, VariableImage
+from ps_server.state_image import StateImage, VariableImage
 
 DTYPES = [
     *("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),

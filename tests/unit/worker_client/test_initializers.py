@@ -19,7 +19,7 @@ from ps_protocol.operations import Array, PartitionSlice, VariableSpec
 from worker_client import dtypes, initializers, partitioners
 from worker_client.initializer_base import Initializer
 from worker_client.initializers import default_initializer, initializer_spec
-from worker_client.partitioners import PartitionInfo
+from worker_client.partition_info import PartitionInfo
 
 JOB_SEED = 7
 SIGNATURES = Path(__file__).parents[2] / "conformance" / "reference" / "api_signatures.txt"

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from worker_client.dtypes import float32, float64, string
+from worker_client.partition_info import PartitionInfo
 from worker_client.partitioners import (
-    PartitionInfo,
     fixed_size_partitioner,
     min_max_variable_partitioner,
     partitions_of,
