@@ -7,9 +7,6 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from worker_client.default_graph import get_default_graph
-from worker_client.graph_keys import GraphKeys
-
 
 class Collections:
     """Lists by key, in the order of insertion. Thread-safe, except that ``reference`` gives out the list itself."""
@@ -64,53 +61,3 @@ class Collections:
         """Returns the keys of all collections."""
         with self._lock:
             return list(self._members)
-
-
-def add_to_collection(name: str, value: Any) -> None:
-    """Adds a value to a collection of the default graph."""
-    get_default_graph().add_to_collection(name, value)
-
-
-def add_to_collections(names: str | Iterable[str], value: Any) -> None:
-    """Adds a value to several collections of the default graph, to each of them once."""
-    get_default_graph().add_to_collections(names, value)
-
-
-def get_collection(key: str, scope: str | None = None) -> list[Any]:
-    """Returns a new list of the members of a collection of the default graph.
-
-    Args:
-        key: The collection, such as ``GraphKeys.GLOBAL_VARIABLES``.
-        scope: A regular expression; only members whose name it matches, from the start, are returned.
-    """
-    return get_default_graph().get_collection(key, scope)
-
-
-def get_collection_ref(key: str) -> list[Any]:
-    """Returns the list of a collection of the default graph itself; what is done to it is done to the collection."""
-    return get_default_graph().get_collection_ref(key)
-
-
-def global_variables(scope: str | None = None) -> list[Any]:
-    """Returns the variables that the cluster shares; ``scope`` as in ``get_collection``."""
-    return get_collection(GraphKeys.GLOBAL_VARIABLES, scope)
-
-
-def local_variables(scope: str | None = None) -> list[Any]:
-    """Returns the variables that belong to this worker; ``scope`` as in ``get_collection``."""
-    return get_collection(GraphKeys.LOCAL_VARIABLES, scope)
-
-
-def trainable_variables(scope: str | None = None) -> list[Any]:
-    """Returns the variables that optimizers are meant to update; ``scope`` as in ``get_collection``."""
-    return get_collection(GraphKeys.TRAINABLE_VARIABLES, scope)
-
-
-def model_variables(scope: str | None = None) -> list[Any]:
-    """Returns the variables of ``GraphKeys.MODEL_VARIABLES``; ``scope`` as in ``get_collection``."""
-    return get_collection(GraphKeys.MODEL_VARIABLES, scope)
-
-
-def moving_average_variables(scope: str | None = None) -> list[Any]:
-    """Returns the variables of which moving averages are kept; ``scope`` as in ``get_collection``."""
-    return get_collection(GraphKeys.MOVING_AVERAGE_VARIABLES, scope)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from worker_client.constant_ops import constant
+from worker_client.default_collections import add_to_collection, get_collection
 from worker_client.dtypes import as_dtype
-from worker_client.graph_collections import add_to_collection, get_collection
 from worker_client.graph_keys import GraphKeys
 from worker_client.graph_scopes import name_scope
 from worker_client.math_ops import abs as absolute

@@ -55,6 +55,17 @@ from worker_client.control_flow import (
     no_op,
     tuple,  # noqa: A004 - TensorFlow's name
 )
+from worker_client.default_collections import (
+    add_to_collection,
+    add_to_collections,
+    get_collection,
+    get_collection_ref,
+    global_variables,
+    local_variables,
+    model_variables,
+    moving_average_variables,
+    trainable_variables,
+)
 from worker_client.default_graph import get_default_graph, reset_default_graph
 from worker_client.device import DeviceSpec
 from worker_client.dtypes import (
@@ -79,17 +90,6 @@ from worker_client.dtypes import (
     uint64,
 )
 from worker_client.graph import Graph
-from worker_client.graph_collections import (
-    add_to_collection,
-    add_to_collections,
-    get_collection,
-    get_collection_ref,
-    global_variables,
-    local_variables,
-    model_variables,
-    moving_average_variables,
-    trainable_variables,
-)
 from worker_client.graph_keys import GraphKeys
 from worker_client.graph_scopes import colocate_with, container, device, name_scope, variable_creator_scope
 from worker_client.initialization import (
