@@ -59,7 +59,8 @@ from worker_client.placement_strategies import (
     RoundRobinStrategy,
     byte_size_load_fn,
 )
-from worker_client.scope import AUTO_REUSE, VariableScope
+from worker_client.scope import VariableScope
+from worker_client.scope_arguments import AUTO_REUSE
 from worker_client.session import InteractiveSession, Session
 from worker_client.values import IndexedSlices
 from worker_client.variable import Variable

@@ -19,7 +19,7 @@ from ps_protocol.cluster_spec import ClusterSpec, ClusterSpecLike, TfConfig
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.ps_service import PsService
 from ps_protocol.task_id import TaskId
-from worker_client import default_client
+from worker_client import default_stack
 from worker_client.address_lookup import AddressLookup
 from worker_client.declaration import Declarer
 from worker_client.fanout import Fanout
@@ -206,7 +206,7 @@ class Client(ManyVariables):
             timeout_s=settings.operation_timeout_s,
         )
         self.graph = Graph(VariableFactory(self.fanout, self.declarer, job_seed=self.job_seed, initialize=initialize))
-        default_client.opened(self)
+        default_stack.opened(self)
 
     @property
     def is_chief(self) -> bool:
@@ -224,7 +224,7 @@ class Client(ManyVariables):
 
     def as_default(self) -> contextlib.AbstractContextManager[Client]:
         """Makes this the connection that the module-level functions use, on this thread, inside the block."""
-        return default_client.as_default(self)
+        return default_stack.client_as_default(self)
 
     # -- taking part --------------------------------------------------------------------------
 
@@ -282,7 +282,7 @@ class Client(ManyVariables):
 
     def close(self) -> None:
         """Sends what is queued and ends the connection. The variables stay on their ps tasks. May be repeated."""
-        if default_client.closed(self):
+        if default_stack.closed(self):
             self._heartbeat.stop()
             self._leave()
             self._close_handles()

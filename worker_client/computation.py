@@ -4,17 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol
 
+from ps_protocol import operations
 from ps_protocol.errors import InternalError, ShardscopeError
-from ps_protocol.operations import Array, Operation, Reply
+from ps_protocol.operations import Array, Reply, VariableSpec
+from worker_client.operation import Computation, Operation, Tensor
 
-if TYPE_CHECKING:
-    from worker_client.graph_variable import GraphVariable
+
+class DeferredVariable(Protocol):
+    """A variable of a deferred graph, as far as running operations needs it."""
+
+    spec: VariableSpec
+
+    @property
+    def op(self) -> Operation:
+        """The operation that stands for it in the graph."""
+        ...
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it belongs to this process, wherever device scopes would have it."""
+        ...
+
+    def initialized_value(self) -> Tensor:
+        """Returns the value, or while it has none its initial value."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class Kernel(Computation):
     """Computes the outputs from the values of the inputs, in this process.
 
     Attributes:
@@ -26,7 +45,7 @@ class Kernel:
 
 
 @dataclass(frozen=True, slots=True)
-class SeededKernel:
+class SeededKernel(Computation):
     """The same where there is one output and the output depends on the job's seed as well.
 
     Attributes:
@@ -47,7 +66,7 @@ def value_read(reply: Reply, inputs: Sequence[Array]) -> Array:
 
 
 @dataclass(slots=True, eq=False)  # not frozen, which takes three times as long to make: every variable has three
-class VariableAccess:
+class VariableAccess(Computation):
     """Reads or updates a variable on its ps task. Not changed once it is made.
 
     Attributes:
@@ -62,13 +81,10 @@ class VariableAccess:
             inputs' values; raises if the reply is an error that it does not expect.
     """
 
-    variable: GraphVariable
-    request: Callable[..., Operation]
+    variable: DeferredVariable
+    request: Callable[..., operations.Operation]
     mutates: bool = False
     answered: bool = False
     needs_value: bool = True
     cached: bool = False
     output: Callable[[Reply, Sequence[Array]], Array] = value_read
-
-
-Computation: TypeAlias = Kernel | SeededKernel | VariableAccess

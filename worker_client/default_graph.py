@@ -16,17 +16,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable
+from typing import Any, Final
 
-from worker_client.default_client import find_newest_client
-from worker_client.default_stack import STACK, Default
-
-if TYPE_CHECKING:
-    from worker_client.client import Client
-    from worker_client.graph import Graph
-    from worker_client.placement_scopes import DeviceScopes
+from worker_client.default_stack import STACK, HasGraph, find_newest_client
+from worker_client.graph import Graph
 
 _TF1_NAMES: Final = "worker_client.compat.v1"
 
@@ -36,11 +30,9 @@ _process_graphs: list[Graph] = []  # none until it is needed, then one
 
 def get_default_graph() -> Graph:
     """Returns the graph that this thread builds in now."""
-    innermost = STACK.innermost
-    if innermost is not None:
-        return innermost.graph
-    client = _client_outside_of_blocks()
-    return client.graph if client else _process_graph()
+    innermost = STACK.innermost or _client_outside_of_blocks()
+    graph: Graph = innermost.graph if innermost else _process_graph()
+    return graph
 
 
 def reset_default_graph() -> None:
@@ -64,44 +56,6 @@ def reset_default_graph() -> None:
         _process_graphs.clear()
 
 
-@contextmanager
-def as_default(graph: Graph) -> Iterator[Graph]:
-    """Makes a graph the default of this thread inside the block.
-
-    Raises:
-        RuntimeError: Another graph or connection, made the default inside, still is at the end.
-    """
-    entry = enter(graph)
-    try:
-        yield graph
-    finally:
-        leave(entry)
-
-
-def enter(graph: Graph) -> Default:
-    """Makes a graph the default of this thread until what is returned is given to ``leave``."""
-    entry = Default(None, graph, graph.device_scopes)
-    STACK.push(entry)
-    return entry
-
-
-def leave(entry: Default) -> None:
-    """Undoes one ``enter``; RuntimeError if another graph or connection is the innermost default."""
-    innermost = STACK.innermost
-    STACK.pop(entry)
-    if innermost is None or innermost.own_graph is not entry.own_graph:
-        raise RuntimeError("graph.as_default() is left while another graph is innermost; leave in reverse order")
-
-
-def entered_devices() -> DeviceScopes | None:
-    """Returns the device scopes that counted when this thread made the present default graph the default.
-
-    None outside of all blocks, and directly in that of a connection.
-    """
-    innermost = STACK.innermost
-    return innermost.devices if innermost else None
-
-
 def graph_of(values: Iterable[Any]) -> Graph:
     """Returns the graph that the first of some tensors, operations or variables belongs to, or else the default one.
 
@@ -119,13 +73,11 @@ def graph_of(values: Iterable[Any]) -> Graph:
     return found or get_default_graph()
 
 
-def _client_outside_of_blocks() -> Client | None:
+def _client_outside_of_blocks() -> HasGraph | None:
     return None if _TF1_NAMES in sys.modules else find_newest_client()
 
 
 def _process_graph() -> Graph:
-    from worker_client.graph import Graph  # the graph opens its scopes through this module
-
     with _process_lock:
         if not _process_graphs:
             _process_graphs.append(Graph())

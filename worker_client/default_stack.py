@@ -1,18 +1,36 @@
-"""What the ``with`` statements of each thread have made the default: connections and graphs, on one stack.
+"""What the ``with`` statements of each thread have made the default, connections and graphs, and what is open.
 
-It is one stack so that of a connection and a graph the inner one counts.
+Connections and graphs are on one stack, so that of a connection and a graph the inner one counts. This module is below
+the classes of both; ``default_graph`` and ``default_client`` are the ways to ask.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from worker_client.client import Client
-    from worker_client.graph import Graph
-    from worker_client.placement_scopes import DeviceScopes
+from worker_client.placement_scopes import DeviceScopes
+
+
+class HasGraph(Protocol):
+    """A connection, as far as it is a default: it has a graph of its own, which is replaced when it is reset."""
+
+    graph: Any
+
+
+class PlacesOperations(Protocol):
+    """A graph, as far as it is a default."""
+
+    @property
+    def device_scopes(self) -> DeviceScopes:
+        """The device scopes that count for what is made now."""
+        ...
+
+
+_HasGraph = TypeVar("_HasGraph", bound=HasGraph)
+_Graph = TypeVar("_Graph", bound=PlacesOperations)
 
 
 class Default(NamedTuple):
@@ -24,18 +42,14 @@ class Default(NamedTuple):
         devices: The device scopes that counted in the graph at that moment, if it was a graph that was entered.
     """
 
-    client: Client | None = None
-    own_graph: Graph | None = None
+    client: Any = None
+    own_graph: Any = None
     devices: DeviceScopes | None = None
 
     @property
-    def graph(self) -> Graph:
+    def graph(self) -> Any:
         """The graph; that of a connection as it is now, since it can be reset."""
-        if self.client is not None:
-            return self.client.graph
-        if self.own_graph is None:
-            raise ValueError("a default is a connection or a graph")
-        return self.own_graph
+        return self.own_graph if self.client is None else self.client.graph
 
 
 class DefaultStack(threading.local):
@@ -51,7 +65,7 @@ class DefaultStack(threading.local):
 
     def __iter__(self) -> Iterator[Default]:
         """From the inside out."""
-        return reversed(self._entries)
+        return iter(self._entries[::-1])
 
     def push(self, entry: Default) -> None:
         """Enters a block."""
@@ -67,3 +81,76 @@ class DefaultStack(threading.local):
 
 
 STACK = DefaultStack()
+
+_open_lock = threading.Lock()  # guards: _open
+_open: list[HasGraph] = []
+
+
+@contextmanager
+def graph_as_default(graph: _Graph) -> Iterator[_Graph]:
+    """Makes a graph the default of this thread inside the block.
+
+    Raises:
+        RuntimeError: Another graph or connection, made the default inside, still is at the end.
+    """
+    entry = enter(graph)
+    try:
+        yield graph
+    finally:
+        leave(entry)
+
+
+def enter(graph: PlacesOperations) -> Default:
+    """Makes a graph the default of this thread until what is returned is given to ``leave``."""
+    entry = Default(None, graph, graph.device_scopes)
+    STACK.push(entry)
+    return entry
+
+
+def leave(entry: Default) -> None:
+    """Undoes one ``enter``; RuntimeError if another graph or connection is the innermost default."""
+    innermost = STACK.innermost
+    STACK.pop(entry)
+    if innermost is None or innermost.own_graph is not entry.own_graph:
+        raise RuntimeError("graph.as_default() is left while another graph is innermost; leave in reverse order")
+
+
+def entered_devices() -> DeviceScopes | None:
+    """Returns the device scopes that counted when this thread made the present default graph the default.
+
+    None outside of all blocks, and directly in that of a connection.
+    """
+    innermost = STACK.innermost
+    return innermost.devices if innermost else None
+
+
+@contextmanager
+def client_as_default(client: _HasGraph) -> Iterator[_HasGraph]:
+    """Makes a connection, and with it its graph, the default of this thread inside the block."""
+    entry = Default(client=client)
+    STACK.push(entry)
+    try:
+        yield client
+    finally:
+        STACK.pop(entry)
+
+
+def opened(client: HasGraph) -> None:
+    """Remembers a connection as the one opened last."""
+    with _open_lock:
+        _open.append(client)
+
+
+def closed(client: HasGraph) -> bool:
+    """Forgets a connection; returns False if it was forgotten before."""
+    with _open_lock:
+        if client not in _open:
+            return False
+        _open.remove(client)
+        return True
+
+
+def find_newest_client() -> Any:
+    """The connection that was opened last and is still open, or None if there is none."""
+    with _open_lock:
+        return _open[-1] if _open else None

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-if TYPE_CHECKING:
-    from worker_client.operation import Operation
+from worker_client.operation import Operation
 
 _SHORT_DEVICE_TYPES = frozenset({"CPU", "GPU", "TPU"})
 
@@ -238,7 +237,7 @@ def _fields_of(spec: str | None) -> DeviceFields:
     return parse_device(spec)
 
 
-DeviceFunction: TypeAlias = Callable[["Operation"], "str | DeviceSpec"]
+DeviceFunction: TypeAlias = Callable[[Operation], "str | DeviceSpec"]
 """Chooses the device of an operation, whose own device so far is ``op.device``."""
 
 DeviceLike: TypeAlias = "str | DeviceSpec | DeviceFunction | None"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ps_protocol.operations import PartitionSlice
+from worker_client.scope_arguments import Initializer, Partitioner, Reuse
 from worker_client.tensor_shape import TensorShape
 from worker_client.variable_definition import (
     Constraint,
@@ -13,11 +16,6 @@ from worker_client.variable_definition import (
     VariableAggregation,
     VariableSynchronization,
 )
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from worker_client.scope import Initializer, Partitioner, Reuse
 
 
 @dataclass(slots=True)

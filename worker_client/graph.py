@@ -1,8 +1,8 @@
 """A graph: what a connection, or a program of lazy operations, has named so far.
 
-It gives out names, knows the open scopes of each thread, and keeps the operations, the collections and the table of
-variables. It moves no values: what a variable is, the graph's variable factory decides. By default variables are lazy,
-as everything else in a graph that is not a connection's.
+It gives out names, knows the open scopes of each thread, and keeps the operations and the collections. It moves no
+values: what a variable is, the graph's variable factory decides. By default variables are lazy, as everything else in a
+graph that is not a connection's.
 """
 
 from __future__ import annotations
@@ -10,30 +10,34 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
-from worker_client import default_graph
-from worker_client.computation import Computation
+from worker_client import default_stack
 from worker_client.device import DeviceLike
 from worker_client.graph_collections import Collections
-from worker_client.graph_variable import GraphVariable
 from worker_client.name_scopes import NameScopes, OpenNameScope
 from worker_client.naming import check_operation_name
-from worker_client.operation import Operation, OperationTable, OutputSpec, Tensor, operation_of
+from worker_client.operation import Computation, Operation, OperationTable, OutputSpec, Tensor, operation_of
 from worker_client.placement_scopes import DeviceScopes, PlacementScopes
-from worker_client.scope_store import ScopeStore
-from worker_client.variable_definition import VariableFactory
-from worker_client.variable_table import VariableTable
 
 VariableCreator: TypeAlias = Callable[..., Any]
 """Makes a variable, usually by calling its first argument, the next creator, with changed keyword arguments."""
+
+
+VariableFactory: TypeAlias = Callable[[Any], Any]
+"""Makes the variable that a ``VariableDefinition`` describes: what kind it is, is for the owner of the graph to say.
+
+It is called with the variable's name scope open, on the thread that asked for the variable and without any lock. If it
+raises, the graph keeps no variable of that name, but the name stays used.
+"""
+
+_T = TypeVar("_T")
 
 
 class _ThreadState(threading.local):
     """The scopes that one thread has open in one graph."""
 
     def __init__(self) -> None:
-        self.scopes = ScopeStore()
         self.creators: tuple[tuple[int, VariableCreator], ...] = ()
         self.control_inputs: tuple[Operation, ...] = ()
         self.placement: PlacementScopes | None = None
@@ -47,23 +51,22 @@ class Graph:
     ``switch_to_thread_local`` separates them. In a graph that is not deferred they are separate from the start.
 
     Args:
-        variable_factory: Makes the variables; by default they are ``GraphVariable``s.
+        variable_factory: Makes the variables; by default they are deferred ones, which a session runs.
         deferred: Whether operations only describe what a session will do. By default they do if no factory is given.
 
     Attributes:
-        variable_factory: Makes the variables.
+        variable_factory: Makes the variables; None for deferred ones.
         deferred: Whether this is a graph of lazy operations; if not, everything happens at once.
         container_name: Of the innermost ``container`` statement.
         collections: Named lists of what was made.
-        variables: The table in which ``get_variable`` finds variables again.
     """
 
     def __init__(self, variable_factory: VariableFactory | None = None, *, deferred: bool | None = None):
-        self.variable_factory: VariableFactory = variable_factory or GraphVariable
+        self.variable_factory = variable_factory
         self.deferred = variable_factory is None if deferred is None else deferred
         self.container_name = ""
         self.collections = Collections()
-        self.variables = VariableTable(self)
+        self._slots: dict[Callable[[Graph], Any], Any] = {}
         self._names = NameScopes(forgets_unused=not self.deferred)
         self._operations = OperationTable()
         self._finalized = False
@@ -75,9 +78,19 @@ class Graph:
         """Returns a new, empty graph that makes variables in the same way."""
         return Graph(self.variable_factory, deferred=self.deferred)
 
+    def slot(self, make: Callable[[Graph], _T]) -> _T:
+        """Returns what ``make`` has made for this graph, now or before: what modules that stand on this one keep here.
+
+        Args:
+            make: A class or function. It is called with the graph, and by chance twice if two threads come first at the
+                same time; then one result is dropped.
+        """
+        found: _T | None = self._slots.get(make)
+        return self._slots.setdefault(make, make(self)) if found is None else found
+
     def as_default(self) -> AbstractContextManager[Graph]:
         """Makes this the graph that the module-level functions use, on this thread, inside the block."""
-        return default_graph.as_default(self)
+        return default_stack.graph_as_default(self)
 
     # -- names --------------------------------------------------------------------------------
 
@@ -108,11 +121,6 @@ class Graph:
             ValueError: On entering, if the name is not valid.
         """
         return self._names.open(name)
-
-    @property
-    def scopes(self) -> ScopeStore:
-        """This thread's variable scopes."""
-        return self._thread.scopes
 
     # -- operations ---------------------------------------------------------------------------
 
@@ -254,7 +262,7 @@ class Graph:
         default one, by ``as_default()`` or by entering a variable scope. The variable still goes where its leader is,
         but takes its turn with a placement strategy.
         """
-        return self._placement.unless_open(default_graph.entered_devices())
+        return self._placement.unless_open(default_stack.entered_devices())
 
     @contextmanager
     def container(self, container_name: str) -> Iterator[str]:

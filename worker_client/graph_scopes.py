@@ -7,9 +7,8 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
-from worker_client import default_graph
 from worker_client.default_graph import get_default_graph, graph_of
-from worker_client.default_stack import Default
+from worker_client.default_stack import Default, enter, leave
 from worker_client.device import DeviceLike
 from worker_client.graph import VariableCreator
 from worker_client.name_scopes import OpenNameScope
@@ -51,7 +50,7 @@ class name_scope:  # noqa: N801 - TensorFlow's name, used like a function
         graph = graph_of(self._values or ())
         scope = graph.name_scope(self._name)
         full_name = scope.__enter__()
-        self._open.append((scope, default_graph.enter(graph) if self._values else None))
+        self._open.append((scope, enter(graph) if self._values else None))
         return full_name
 
     def __exit__(
@@ -60,7 +59,7 @@ class name_scope:  # noqa: N801 - TensorFlow's name, used like a function
         scope, entry = self._open.pop()
         scope.leave()
         if entry is not None:
-            default_graph.leave(entry)
+            leave(entry)
 
 
 def device(device_name_or_function: DeviceLike) -> AbstractContextManager[None]:

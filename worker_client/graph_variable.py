@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +14,10 @@ from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.operations import Array, Describe, Gather, Initialize, Read, Reply, Update, UpdateRule, VariableSpec
 from worker_client import row_operations, save_slice_info
 from worker_client.computation import SeededKernel, VariableAccess, value_read
+from worker_client.default_runner import Runner, runner_for
+from worker_client.deferred_arithmetic import DeferredArithmetic
 from worker_client.dtypes import DType
+from worker_client.graph import Graph
 from worker_client.graph_variable_updates import GraphVariableUpdates, filled, shape_of
 from worker_client.initializers import initializer_spec
 from worker_client.lazy_array import LazyArray
@@ -23,16 +26,14 @@ from worker_client.operation import Operation, OutputSpec, Tensor
 from worker_client.safe_initial_value import with_initialized_values
 from worker_client.tensor_shape import ShapeLike, TensorShape
 from worker_client.values import convert
+from worker_client.variable_definition import (
+    Constraint,
+    VariableAggregation,
+    VariableDefinition,
+    VariableSynchronization,
+)
 
-if TYPE_CHECKING:
-    from worker_client.graph import Graph
-    from worker_client.session import Session
-    from worker_client.variable_definition import (
-        Constraint,
-        VariableAggregation,
-        VariableDefinition,
-        VariableSynchronization,
-    )
+LazyArray.arithmetic = DeferredArithmetic()
 
 _BOOL = OutputSpec(np.dtype(bool), TensorShape([]))
 
@@ -102,6 +103,11 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
         return self.definition.trainable
 
     @property
+    def is_local(self) -> bool:
+        """Whether it belongs to this process, wherever device scopes would have it."""
+        return self.definition.is_local
+
+    @property
     def constraint(self) -> Constraint | None:
         """Applied to the value after an optimizer has updated it."""
         return self.definition.constraint
@@ -128,6 +134,9 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
 
     def as_graph_tensor(self) -> Tensor:
         return self._snapshot
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return self._snapshot[key]
 
     def value(self) -> Tensor:
         """Returns the value as the run begins that reads it: the same tensor at each call.
@@ -176,7 +185,7 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
         shape = row_operations.with_row_shape(shape_of(places)[:-1], self.spec.shape[depth:])
         return self._gather("GatherNd", places, shape, name, lambda places: row_operations.gather_nd(self.spec, places))
 
-    def eval(self, session: Session | None = None) -> Any:
+    def eval(self, session: Runner | None = None) -> Any:
         """Returns the current value, read in a session, by default the default one."""
         return self._snapshot.eval(session=session)
 
@@ -231,12 +240,10 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
         """Returns how the ps is to make the initial value; not for a variable whose initial value is a lazy tensor."""
         return initializer_spec(self.definition.initializer, self.spec, job_seed)
 
-    def load(self, value: Any, session: Session | None = None) -> None:
+    def load(self, value: Any, session: Runner | None = None) -> None:
         """Replaces the value at once, in a session, by default the default one. Adds nothing to the graph."""
-        from worker_client.session import session_for
-
         array = self.checked(convert(value, self.spec))
-        session_for(self.graph, session, self.name).request(self, Update(self.spec.name, UpdateRule.ASSIGN, array))
+        runner_for(self.graph, session, self.name).request(self, Update(self.spec.name, UpdateRule.ASSIGN, array))
 
     # -- operations ---------------------------------------------------------------------------
 

@@ -1,61 +1,48 @@
 """Arithmetic for lazy tensors and variables, through NumPy's own protocols.
 
 ``__array_ufunc__`` and ``__array_function__`` see every NumPy function that is applied to one of them; the operators of
-Python are NumPy's ufuncs. None is written by hand, so what NumPy can do with arrays, a graph can do later.
+Python are NumPy's ufuncs. None is written by hand, so what NumPy can do with arrays, a graph can do later. Which
+operations it makes of them, ``deferred_arithmetic`` says, which stands on the classes that have this one as their base.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-if TYPE_CHECKING:
-    from worker_client.operation import Tensor
 
-_OPERATOR_NAMES: Final = {
-    "subtract": "sub",
-    "multiply": "mul",
-    "true_divide": "truediv",
-    "divide": "truediv",
-    "floor_divide": "floordiv",
-    "remainder": "mod",
-    "power": "pow",
-    "negative": "Neg",
-    "absolute": "Abs",
-    "less": "Less",
-    "less_equal": "LessEqual",
-    "greater": "Greater",
-    "greater_equal": "GreaterEqual",
-    "logical_and": "and",
-    "logical_or": "or",
-    "matmul": "matmul",
-}
-"""TensorFlow's names of the operations that Python's operators make, where they are not NumPy's."""
+class Arithmetic(Protocol):
+    """Makes operations for what is done with lazy arrays, and returns their outputs."""
+
+    def ufunc(self, ufunc: np.ufunc, method: str, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """For a call of a ufunc, or of one of its methods."""
+        ...
+
+    def function(self, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """For a call of any other function of NumPy."""
+        ...
+
+    def item(self, tensor: Any, key: Any) -> Any:
+        """For an element or slice of a tensor."""
+        ...
 
 
 class LazyArray(NDArrayOperatorsMixin):
-    """Makes operations instead of computing. ``==`` compares identity, as in TensorFlow 1, so that it can be a key."""
+    """Makes operations instead of computing. ``==`` compares identity, as in TensorFlow 1, so that it can be a key.
+
+    Attributes:
+        arithmetic: Makes the operations; one for all, given once, by a module that stands higher.
+    """
 
     __slots__ = ()
 
-    def as_graph_tensor(self) -> Tensor:
-        """Returns the tensor that it stands for in arithmetic."""
-        raise NotImplementedError
+    arithmetic: ClassVar[Arithmetic]
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        from worker_client.lazy_call import lazy_call  # which makes tensors, of this very class
-        from worker_client.operands import of_one_dtype
-
-        if "out" in kwargs or method == "at":
-            raise TypeError(f"a lazy tensor cannot be changed in place by {ufunc.__name__}; assign to a variable")
-        name = _OPERATOR_NAMES.get(ufunc.__name__, ufunc.__name__)
-        if method in ("__call__", "outer") and _wants_one_dtype(ufunc):
-            inputs = tuple(of_one_dtype(name, inputs))
-        function = ufunc if method == "__call__" else getattr(ufunc, method)
-        return lazy_call(function, inputs, kwargs, op_type=name)
+        return self.arithmetic.ufunc(ufunc, method, inputs, kwargs)
 
     def __array_function__(
         self,
@@ -64,14 +51,7 @@ class LazyArray(NDArrayOperatorsMixin):
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
     ) -> Any:
-        from worker_client.lazy_call import lazy_call
-
-        return lazy_call(func, args, kwargs, op_type=func.__name__)
-
-    def __getitem__(self, key: Any) -> Tensor:
-        from worker_client.indexing import item
-
-        return item(self.as_graph_tensor(), key)
+        return self.arithmetic.function(func, args, kwargs)
 
     # ``x += 1`` makes a new tensor and lets the name ``x`` stand for it, as in TensorFlow: nothing is changed in place.
     __iadd__ = NDArrayOperatorsMixin.__add__
@@ -102,8 +82,3 @@ class LazyArray(NDArrayOperatorsMixin):
 
     def __hash__(self) -> int:
         return id(self)
-
-
-def _wants_one_dtype(ufunc: np.ufunc) -> bool:
-    """Whether a ufunc takes several operands and is meant for operands of one dtype, as ``ldexp`` is not."""
-    return ufunc.nin > 1 and any(len(set(loop.partition("->")[0])) == 1 for loop in ufunc.types)

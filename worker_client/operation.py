@@ -5,17 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from worker_client.default_runner import Runner, runner_for
 from worker_client.lazy_array import LazyArray
 from worker_client.tensor_shape import ShapeLike, TensorShape
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from worker_client.computation import Computation
-    from worker_client.graph import Graph
-    from worker_client.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +33,12 @@ class NodeDef:
     attr: Mapping[str, Any]
 
 
+class Computation:
+    """How an operation gets its outputs when a session runs it. The kinds are in the module ``computation``."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class OutputSpec:
     """What is known about an output before the operation runs.
@@ -54,7 +56,7 @@ class Operation:
     """A named operation of a graph. Made by ``Graph.create_op``.
 
     Attributes:
-        graph: The graph it belongs to.
+        graph: The ``Graph`` it belongs to, a class that stands on this one.
         type: What it does, such as "VariableV2" or "Add".
         name: Full name, unique in the graph.
         inputs: The tensors that it reads.
@@ -80,7 +82,7 @@ class Operation:
 
     def __init__(
         self,
-        graph: Graph,
+        graph: Any,
         op_type: str,
         name: str,
         *,
@@ -117,11 +119,9 @@ class Operation:
         """Makes it wait for more operations."""
         self.control_inputs += tuple(each for each in operations if each not in self.control_inputs)
 
-    def run(self, feed_dict: Mapping[Any, Any] | None = None, session: Session | None = None) -> None:
+    def run(self, feed_dict: Mapping[Any, Any] | None = None, session: Runner | None = None) -> None:
         """Runs it in a session, by default the default one; see ``Session.run``."""
-        from worker_client.session import session_for  # sessions run operations, so that they import this module
-
-        session_for(self.graph, session, self.name).run(self, feed_dict)
+        runner_for(self.graph, session, self.name).run(self, feed_dict)
 
     def values(self) -> tuple[Tensor, ...]:
         """Returns the outputs."""
@@ -177,7 +177,7 @@ class Tensor(LazyArray):
         return f"{self.op.name}:{self.value_index}"
 
     @property
-    def graph(self) -> Graph:
+    def graph(self) -> Any:
         return self.op.graph
 
     @property
@@ -199,11 +199,13 @@ class Tensor(LazyArray):
     def as_graph_tensor(self) -> Tensor:
         return self
 
-    def eval(self, feed_dict: Mapping[Any, Any] | None = None, session: Session | None = None) -> Any:
-        """Computes it in a session, by default the default one; see ``Session.run``."""
-        from worker_client.session import session_for  # sessions run operations, so that they import this module
+    def __getitem__(self, key: Any) -> Tensor:
+        item: Tensor = self.arithmetic.item(self, key)
+        return item
 
-        return session_for(self.graph, session, self.name).run(self, feed_dict)
+    def eval(self, feed_dict: Mapping[Any, Any] | None = None, session: Runner | None = None) -> Any:
+        """Computes it in a session, by default the default one; see ``Session.run``."""
+        return runner_for(self.graph, session, self.name).run(self, feed_dict)
 
     def __repr__(self) -> str:
         return f"<Tensor {self.name!r} shape={self._shape} dtype={self.dtype.name}>"

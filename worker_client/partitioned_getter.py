@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ps_protocol.operations import PartitionSlice, VariableSpec
 from worker_client.dtypes import DType
@@ -15,41 +15,54 @@ from worker_client.initializers import default_initializer
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.partitioners import partitions_of, parts
 from worker_client.tensor_shape import TensorShape
-
-if TYPE_CHECKING:
-    from worker_client.variable_table import VariableTable
+from worker_client.whole_variables import WholeVariables
 
 
-def get_partitioned(table: VariableTable, request: GetterRequest) -> PartitionedVariable:
-    """Gets or creates a partitioned variable.
+class PartitionedVariables:
+    """The partitioned variables of one graph by full name. Thread-safe.
 
     Args:
-        table: Where it is looked for and kept.
-        request: What is asked for; without a partitioner the variable must exist.
-
-    Raises:
-        ValueError: It exists and may not, or the other way round; it exists whole; shape, dtype or parts differ from
-            those it has; or the partitioner's answer does not fit the shape.
+        whole: The graph's other variables, among which the parts are.
     """
-    name = request.name
-    if name in table:
-        raise ValueError(
-            f"variable {name} already exists whole, but a partitioner is given; leave the partitioner out "
-            f"(a scope may have set it), or use another name"
-        )
-    partitions = _partitions(request)
-    found = table.find_partitioned(name)
-    if found is None:
-        if request.reuse is True:
+
+    def __init__(self, whole: WholeVariables):
+        self._whole = whole
+        # Changed only by the thread that has claimed the name, and read without a lock.
+        self._made: dict[str, PartitionedVariable] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._made
+
+    def get(self, request: GetterRequest) -> PartitionedVariable:
+        """Gets or creates a partitioned variable.
+
+        Args:
+            request: What is asked for; without a partitioner the variable must exist.
+
+        Raises:
+            ValueError: It exists and may not, or the other way round; it exists whole; shape, dtype or parts differ
+                from those it has; or the partitioner's answer does not fit the shape.
+        """
+        name = request.name
+        if name in self._whole:
             raise ValueError(
-                f"partitioned variable {name} does not exist, or was not made with get_variable(), but reuse=True asks "
-                f"for one that does; create it first, or use reuse=AUTO_REUSE"
+                f"variable {name} already exists whole, but a partitioner is given; leave the partitioner out "
+                f"(a scope may have set it), or use another name"
             )
-        with table.claims.hold(name):
-            found = table.find_partitioned(name)
-            if found is None:
-                return _create(table, request, partitions or [])
-    return _shared(found, request, partitions)
+        partitions = _partitions(request)
+        found = self._made.get(name)
+        if found is None:
+            if request.reuse is True:
+                raise ValueError(
+                    f"partitioned variable {name} does not exist, or was not made with get_variable(), but reuse=True "
+                    f"asks for one that does; create it first, or use reuse=AUTO_REUSE"
+                )
+            with self._whole.claims.hold(name):
+                found = self._made.get(name)
+                if found is None:
+                    found = self._made[name] = _created(self._whole, request, partitions or [])
+                    return found
+        return _shared(found, request, partitions)
 
 
 def _partitions(request: GetterRequest) -> list[int] | None:
@@ -86,56 +99,54 @@ def _shared(
     return found
 
 
-def _create(table: VariableTable, request: GetterRequest, partitions: Sequence[int]) -> PartitionedVariable:
+def _created(whole: WholeVariables, request: GetterRequest, partitions: Sequence[int]) -> PartitionedVariable:
     name, full_shape = request.name, request.shape.as_tuple()
     places = list(parts(full_shape, partitions))
-    _check_found_parts(table, name, len(places))
+    _check_found_parts(whole, name, len(places))
     made: list[Any] = []
-    with _all_or_none(table) as created:
+    with _all_or_none(whole) as created:
         for index, (offset, shape) in enumerate(places):
             part_name = f"{name}/part_{index}"
-            if part_name not in table:
+            if part_name not in whole:
                 created.append(part_name)
-            made.append(table.get_whole(_part_request(table, request, part_name, offset, shape)))
-    whole = PartitionedVariable(name, request.shape, request.dtype, made, list(partitions))
-    table.keep_partitioned(name, whole)
-    return whole
+            made.append(whole.get(_part_request(whole, request, part_name, offset, shape)))
+    return PartitionedVariable(name, request.shape, request.dtype, made, list(partitions))
 
 
-def _check_found_parts(table: VariableTable, name: str, number: int) -> None:
+def _check_found_parts(whole: WholeVariables, name: str, number: int) -> None:
     """Makes sure that variables which exist under the names of parts, if any, are all the parts and no more."""
-    if f"{name}/part_0" not in table:
+    if f"{name}/part_0" not in whole:
         return
-    if f"{name}/part_{number - 1}" not in table:
+    if f"{name}/part_{number - 1}" not in whole:
         raise ValueError(
             f"variable {name} is to have {number} parts, but only some exist: {name}/part_0 already exists, "
             f"{name}/part_{number - 1} does not exist"
         )
-    if f"{name}/part_{number}" in table:
+    if f"{name}/part_{number}" in whole:
         raise ValueError(
             f"variable {name} is to have {number} parts, but more exist: {name}/part_{number} already exists"
         )
 
 
 @contextmanager
-def _all_or_none(table: VariableTable) -> Iterator[list[str]]:
-    """Takes the parts back out of the table if not all of them could be made."""
+def _all_or_none(whole: WholeVariables) -> Iterator[list[str]]:
+    """Takes the parts back out of the whole if not all of them could be made."""
     created: list[str] = []
     try:
         yield created
     except BaseException:
         for part_name in created:
-            if part_name in table:
-                table.forget(part_name)
+            if part_name in whole:
+                whole.forget(part_name)
         raise
 
 
 def _part_request(
-    table: VariableTable, request: GetterRequest, part_name: str, offset: tuple[int, ...], shape: tuple[int, ...]
+    whole: WholeVariables, request: GetterRequest, part_name: str, offset: tuple[int, ...], shape: tuple[int, ...]
 ) -> GetterRequest:
     """Returns the request for one part, for which a constant initializer is cut."""
     place = PartitionSlice(request.name, request.shape.as_tuple(), offset)
-    with table.graph.name_scope(f"{part_name}/PartitionedInitializer"):
+    with whole.graph.name_scope(f"{part_name}/PartitionedInitializer"):
         initializer = request.initializer
         if initializer is None:
             initializer = default_initializer(request.dtype, request.name)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from worker_client.scope import Getter, Reuse, VariableScope
-
-if TYPE_CHECKING:
-    from worker_client.scope_counters import Snapshot
-    from worker_client.scope_store import ScopeStore
-    from worker_client.variable_definition import Constraint
+from worker_client.scope import VariableScope
+from worker_client.scope_arguments import Getter, Reuse
+from worker_client.scope_counters import Snapshot
+from worker_client.scope_store import ScopeStore
+from worker_client.variable_definition import Constraint
 
 
 class ScopeDefaults(NamedTuple):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from worker_client.computation import VariableAccess
+from worker_client.graph import Graph
 from worker_client.operation import Operation, OutputSpec, Tensor
 
 _READS = ("VariableV2", "Identity")
@@ -35,7 +36,7 @@ def _replacement(operation: Operation, replacements: Mapping[Operation, Operatio
     inputs = [replacements[tensor.op].outputs[tensor.value_index] for tensor in operation.inputs]
     if all(one is other for one, other in zip(inputs, operation.inputs, strict=True)):
         return operation
-    graph = operation.graph
+    graph: Graph = operation.graph
     with graph.control_dependencies(None):
         return graph.create_op(
             operation.type,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import enum
 import re
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from collections.abc import Iterable
+from typing import Any
 
 import numpy.typing as npt
 
@@ -13,6 +12,7 @@ from worker_client.default_graph import get_default_graph
 from worker_client.dtypes import DType, as_dtype, float32
 from worker_client.graph_keys import GraphKeys
 from worker_client.initial_value import check_initializer_dtype
+from worker_client.scope_arguments import Getter, Initializer, Partitioner, Reuse
 from worker_client.tensor_shape import ShapeLike
 from worker_client.variable_definition import (
     Constraint,
@@ -20,28 +20,7 @@ from worker_client.variable_definition import (
     VariableAggregation,
     VariableSynchronization,
 )
-
-if TYPE_CHECKING:
-    from worker_client.variable_table import VariableTable
-
-
-class ReuseMode(enum.Enum):
-    """How a scope treats names that exist, beside True (they must exist) and False or None (they must not)."""
-
-    AUTO_REUSE = 1
-
-
-AUTO_REUSE: Final = ReuseMode.AUTO_REUSE
-"""Reuse a variable that exists and create one that does not."""
-
-Reuse: TypeAlias = bool | Literal[ReuseMode.AUTO_REUSE] | None
-Initializer: TypeAlias = Any
-Partitioner: TypeAlias = Callable[..., Any]
-Getter: TypeAlias = Callable[..., Any]
-
-
-def no_regularizer(_: object) -> None:
-    """A regularizer that makes no loss, to leave out the scope's own."""
+from worker_client.variable_table import VariableTable
 
 
 class VariableScope:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,7 +11,9 @@ import numpy as np
 
 from ps_protocol.operations import Array
 from ps_protocol.operations import Operation as PsOperation
+from worker_client import default_runner
 from worker_client.client import Client
+from worker_client.computation import DeferredVariable
 from worker_client.default_client import find_default_client
 from worker_client.default_graph import get_default_graph
 from worker_client.evaluation import Evaluation
@@ -20,7 +21,6 @@ from worker_client.fanout import Routed, succeeded
 from worker_client.fetches import Fetches, element_of_graph, tensor_of_graph
 from worker_client.graph import Graph
 from worker_client.graph_keys import GraphKeys
-from worker_client.graph_variable import GraphVariable
 from worker_client.operation import Tensor
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.values import keeps_kind
@@ -98,7 +98,7 @@ class Session:
         values = Evaluation(self._runtime, feeds).run(wanted.operations, wanted.tensors)
         return wanted.structured(values)
 
-    def request(self, variable: GraphVariable, operation: PsOperation) -> None:
+    def request(self, variable: DeferredVariable, operation: PsOperation) -> None:
         """Carries out one operation on a variable, outside the graph; raises its error."""
         self._check_open()
         self._runtime.place([variable])
@@ -152,7 +152,7 @@ class Session:
 
     def as_default(self) -> AbstractContextManager[Session]:
         """Makes this the session that ``eval()`` and ``run()`` of tensors and operations use inside the block."""
-        return _as_default(self)
+        return default_runner.as_default(self)
 
     def close(self) -> None:
         """Ends the session. A store of its own ends with it; a connection stays open. May be repeated."""
@@ -207,39 +207,7 @@ class InteractiveSession(Session):
         super().close()
 
 
-class _Stack(threading.local):
-    def __init__(self) -> None:
-        self.sessions: list[Session] = []
-
-
-_stack = _Stack()
-
-
-@contextmanager
-def _as_default(session: Session) -> Iterator[Session]:
-    _stack.sessions.append(session)
-    try:
-        yield session
-    finally:
-        _stack.sessions.remove(session)
-
-
 def get_default_session() -> Session | None:
     """Returns the innermost session that is the default on this thread, or None."""
-    return _stack.sessions[-1] if _stack.sessions else None
-
-
-def session_for(graph: Graph, session: Session | None, what: str) -> Session:
-    """Returns the session given, or the default one.
-
-    Raises:
-        ValueError: There is none, or it runs another graph.
-    """
-    found = session or get_default_session()
-    if found is None:
-        raise ValueError(f"no session to evaluate {what} in; give one, or use `with session.as_default():`")
-    if found.graph is not graph:
-        raise ValueError(
-            f"{what} belongs to another graph than the session; make the session with graph=... of that one"
-        )
-    return found
+    runner = default_runner.find_default_runner()
+    return runner if isinstance(runner, Session) else None

@@ -7,13 +7,10 @@ has changed since. So a run never works on a stale value.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
 
 from ps_protocol.operations import Reply, Result
+from worker_client.computation import DeferredVariable
 from worker_client.versioned_value import VersionedValue
-
-if TYPE_CHECKING:
-    from worker_client.graph_variable import GraphVariable
 
 
 class ValueCache:
@@ -21,14 +18,14 @@ class ValueCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards: _values
-        self._values: dict[GraphVariable, VersionedValue[int]] = {}
+        self._values: dict[DeferredVariable, VersionedValue[int]] = {}
 
-    def find(self, variable: GraphVariable) -> VersionedValue[int] | None:
+    def find(self, variable: DeferredVariable) -> VersionedValue[int] | None:
         """Returns the copy of a variable, None if there is none."""
         with self._lock:
             return self._values.get(variable)
 
-    def refreshed(self, variable: GraphVariable, cached: VersionedValue[int] | None, reply: Reply) -> Reply:
+    def refreshed(self, variable: DeferredVariable, cached: VersionedValue[int] | None, reply: Reply) -> Reply:
         """Returns the reply to a read with a tensor in it, which is read-only: its own, or that of the copy.
 
         Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy.typing as npt
 
@@ -13,7 +13,9 @@ from ps_protocol.errors import ShapeMismatchError, ShardscopeError
 from ps_protocol.operations import PartitionSlice
 from worker_client.default_graph import get_default_graph
 from worker_client.dtypes import as_dtype
+from worker_client.graph import Graph, VariableCreator
 from worker_client.graph_keys import GraphKeys
+from worker_client.graph_variable import GraphVariable
 from worker_client.initial_value import BoundInitializer, ComputedValue, InitialValue, initial_value
 from worker_client.operation import OutputSpec
 from worker_client.tensor_shape import ShapeLike, TensorShape
@@ -24,9 +26,6 @@ from worker_client.variable_definition import (
     VariableDefinition,
     VariableSynchronization,
 )
-
-if TYPE_CHECKING:
-    from worker_client.graph import Graph, VariableCreator
 
 _VARIABLE_OP = "VariableV2"
 _IGNORED_KEYWORDS = frozenset({"variable_def", "expected_shape", "import_scope", "use_resource"})
@@ -210,7 +209,7 @@ def _create(
             graph=graph,
         )
         try:
-            variable = graph.variable_factory(definition)
+            variable = (graph.variable_factory or GraphVariable)(definition)
         except ShardscopeError:  # as when a ps does not answer: TensorFlow has no such failure here
             graph.withdraw_op(op)
             raise

@@ -5,16 +5,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from ps_protocol.operations import PartitionSlice
+from worker_client.graph import Graph
 from worker_client.graph_keys import GraphKeys
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from worker_client.graph import Graph
-    from worker_client.operation import Operation
+from worker_client.operation import Operation
 
 
 class VariableSynchronization(enum.Enum):
@@ -94,29 +92,3 @@ class VariableDefinition:
     def is_local(self) -> bool:
         """Whether it lives in this process, being in ``LOCAL_VARIABLES``, even where a device scope names a ps task."""
         return GraphKeys.LOCAL_VARIABLES in self.collections
-
-
-class NamedVariable(Protocol):
-    """What naming needs of a variable once it is made."""
-
-    @property
-    def name(self) -> str:
-        """Full name with ":0"."""
-        ...
-
-    @property
-    def shape(self) -> tuple[int | None, ...]: ...
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-
-    @property
-    def op(self) -> Operation: ...
-
-
-VariableFactory: TypeAlias = Callable[[VariableDefinition], Any]
-"""Makes the variable that a definition describes: what kind it is, is for the owner of the graph to say.
-
-It is called with the variable's name scope open, on the thread that asked for the variable and without any lock. If it
-raises, the graph keeps no variable of that name, but the name stays used.
-"""

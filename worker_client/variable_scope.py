@@ -12,22 +12,22 @@ from typing import Any
 
 import numpy.typing as npt
 
-from worker_client import default_graph
 from worker_client.default_graph import get_default_graph, graph_of
-from worker_client.default_stack import Default
+from worker_client.default_stack import Default, enter, leave
 from worker_client.graph_keys import GraphKeys
 from worker_client.name_scopes import OpenNameScope
 from worker_client.pure_scope import NO_DEFAULTS, PureScope, ScopeByName, ScopeByObject, ScopeDefaults
-from worker_client.scope import (
+from worker_client.scope import VariableScope
+from worker_client.scope_arguments import (
     AUTO_REUSE,
     Getter,
     Initializer,
     Partitioner,
     Reuse,
     ReuseMode,
-    VariableScope,
     no_regularizer,
 )
+from worker_client.scope_store import ScopeStore
 from worker_client.tensor_shape import ShapeLike
 from worker_client.variable_definition import (
     Constraint,
@@ -35,6 +35,7 @@ from worker_client.variable_definition import (
     VariableAggregation,
     VariableSynchronization,
 )
+from worker_client.variable_table import VariableTable
 
 __all__ = [
     "AUTO_REUSE",
@@ -117,7 +118,7 @@ class variable_scope:  # noqa: N801 - TensorFlow's name, used like a function
 
     def __enter__(self) -> VariableScope:
         graph = self._graph
-        entry = default_graph.enter(graph)
+        entry = enter(graph)
         name_scope: OpenNameScope | None = None
         try:
             name, pure_scope = self._way or (self._name_scope(), None)
@@ -128,11 +129,11 @@ class variable_scope:  # noqa: N801 - TensorFlow's name, used like a function
                 name_scope = opened
             if pure_scope is None:
                 pure_scope = self._pure_scope(full_name)
-            scope = pure_scope.enter(graph.scopes)
+            scope = pure_scope.enter(graph.slot(ScopeStore))
         except BaseException:
             if name_scope is not None:
                 name_scope.leave()
-            default_graph.leave(entry)
+            leave(entry)
             raise
         self._way = name, pure_scope
         self._open.append((entry, name_scope))
@@ -144,11 +145,11 @@ class variable_scope:  # noqa: N801 - TensorFlow's name, used like a function
         entry, name_scope = self._open.pop()
         try:
             if self._way is not None:
-                self._way[1].leave(self._graph.scopes)
+                self._way[1].leave(self._graph.slot(ScopeStore))
         finally:
             if name_scope is not None:
                 name_scope.leave()
-            default_graph.leave(entry)
+            leave(entry)
 
     def _name_scope(self) -> str | None:
         """The name scope to open, None to open none."""
@@ -174,7 +175,7 @@ class variable_scope:  # noqa: N801 - TensorFlow's name, used like a function
             return ScopeByObject(self._name_or_scope, self._reuse, self._constraint, self._defaults)
         name = self._name_or_scope
         if name is None:
-            store = self._graph.scopes
+            store = self._graph.slot(ScopeStore)
             name = store.counters.unique(store.current.name, self._default_name or "")
         return ScopeByName(name, name_scope, self._reuse, self._constraint, self._defaults)
 
@@ -212,7 +213,7 @@ def variable_op_scope(
 
 def get_variable_scope() -> VariableScope:
     """Returns the current variable scope."""
-    return get_default_graph().scopes.current
+    return get_default_graph().slot(ScopeStore).current
 
 
 def get_variable(
@@ -262,8 +263,8 @@ def get_variable(
         TypeError: The initial value is not of the dtype's kind of elements.
     """
     graph = get_default_graph()
-    return graph.scopes.current.get_variable(
-        graph.variables,
+    return graph.slot(ScopeStore).current.get_variable(
+        graph.slot(VariableTable),
         name,
         shape=shape,
         dtype=dtype,

@@ -10,11 +10,10 @@ import pytest
 
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
 from ps_protocol.operations import Describe, Gather, Initialize, Read, Reply, Update
-from worker_client.computation import Kernel
+from worker_client.computation import DeferredVariable, Kernel
 from worker_client.evaluation import Evaluation
 from worker_client.fanout import Routed
 from worker_client.graph import Graph
-from worker_client.graph_variable import GraphVariable
 from worker_client.lazy_call import lazy_call
 from worker_client.operation import Operation, OutputSpec, Tensor
 from worker_client.tensor_shape import TensorShape
@@ -28,9 +27,9 @@ class RecordingRuntime(PrivateRuntime):
     def __init__(self) -> None:
         super().__init__()
         self.exchanges: list[list[Any]] = []
-        self.placed: list[GraphVariable] = []
+        self.placed: list[DeferredVariable] = []
 
-    def place(self, variables: Iterable[GraphVariable]) -> None:
+    def place(self, variables: Iterable[DeferredVariable]) -> None:
         listed = list(variables)
         self.placed += listed
         super().place(listed)
