@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
+from worker_client.conversion import tensor_value
 from worker_client.dtypes import DType, as_dtype
-from worker_client.initial_arrays import array_value, call_initializer
+from worker_client.graph import Graph
+from worker_client.initial_arrays import call_initializer
 from worker_client.initializer_base import DescribedInitializer, Initializer
 from worker_client.initializers import initializer_spec
 from worker_client.operation import OutputSpec, Tensor
 from worker_client.partition_info import PartitionInfo, Shape
 from worker_client.tensor_shape import TensorShape
-
-if TYPE_CHECKING:
-    from worker_client.graph import Graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,31 +119,6 @@ def initial_value(given: object, name: str, dtype: np.dtype[Any] | None) -> Init
     )
 
 
-def tensor_value(value: object, name: str, dtype: np.dtype[Any] | None = None) -> Tensor | Array:
-    """Returns a value as an array, or a lazy tensor as it is.
-
-    Without a dtype Python's numbers become int32 or float32 where they fit, as in TensorFlow; what has a dtype of its
-    own keeps it.
-
-    Raises:
-        DTypeMismatchError: The value is not of the kind of elements that ``dtype`` holds.
-        ValueError: A lazy tensor has another dtype.
-    """
-    if isinstance(value, Tensor):
-        if dtype is not None and value.dtype != dtype:
-            raise ValueError(
-                f"the initial value of variable {name} is {value.dtype.name}, but dtype={dtype.name} is asked for; "
-                f"leave out dtype, or cast the value"
-            )
-        return value
-    array = np.asarray(value)
-    if dtype is None:
-        dtype = array.dtype if hasattr(value, "dtype") else _python_dtype(array)
-    elif hasattr(value, "dtype"):
-        array = _losslessly_cast(array, dtype)
-    return array_value(array, VariableSpec(name, dtype, array.shape))
-
-
 def check_initializer_dtype(name: str, initializer: object, dtype: np.dtype[Any], graph: Graph) -> None:
     """Makes sure that a constant initializer has the dtype that was asked for; ValueError if not."""
     value = tensor_value(initializer, name)
@@ -155,23 +129,3 @@ def check_initializer_dtype(name: str, initializer: object, dtype: np.dtype[Any]
             f"the initializer of variable {name} is {value.dtype.name}, but dtype={dtype.name} is asked for; "
             f"leave out dtype, or convert the initializer"
         )
-
-
-def _losslessly_cast(array: Array, dtype: np.dtype[Any]) -> Array:
-    """Returns an array in another kind of numbers if no element changes, as the floats of ``np.zeros`` to integers."""
-    if array.dtype == dtype or array.dtype.kind not in "biuf" or dtype.kind not in "biuf":
-        return array
-    with np.errstate(invalid="ignore"):
-        cast = array.astype(dtype)
-    return cast if np.array_equal(cast, array) else array
-
-
-def _python_dtype(array: Array) -> np.dtype[Any]:
-    """The dtype of an array that was made from Python's own numbers and strings."""
-    if array.dtype == np.float64:
-        return np.dtype(np.float32)
-    if array.dtype == np.int64 and np.array_equal(array.astype(np.int32), array):
-        return np.dtype(np.int32)
-    if array.dtype.kind == "U":
-        return np.char.encode(array, "utf-8").dtype
-    return array.dtype

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from ps_protocol.operations import Array
+from worker_client.graph import Graph
 from worker_client.graph_keys import GraphKeys
 from worker_client.operation import operation_of
 from worker_client.variable_definition import Regularizer
-
-if TYPE_CHECKING:
-    from worker_client.graph import Graph
 
 
 class RegularizationLoss(NDArrayOperatorsMixin):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +10,12 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from ps_protocol.initializer_spec import InitializerSpec
 from ps_protocol.operations import Array, Describe, Initialize, VariableSpec
+from worker_client.graph import Graph
+from worker_client.operation import Operation as SymbolicOperation
 from worker_client.variable_base import OperationRunner
+from worker_client.variable_definition import VariableDefinition
 from worker_client.variable_reads import VariableReads
 from worker_client.variable_updates import VariableUpdates
-
-if TYPE_CHECKING:
-    from worker_client.graph import Graph
-    from worker_client.operation import Operation as SymbolicOperation
-    from worker_client.variable_definition import VariableDefinition
 
 
 class Variable(VariableReads, VariableUpdates, NDArrayOperatorsMixin):

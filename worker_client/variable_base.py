@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from ps_protocol.operations import Array, Operation, Result, VariableSpec, reply_bytes
-
-if TYPE_CHECKING:
-    from worker_client.fanout import Routed
+from worker_client.fanout import Routed
 
 
 class OperationRunner(Protocol):
