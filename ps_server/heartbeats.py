@@ -23,6 +23,9 @@ _LOG = logging.getLogger(__name__)
 FIRST_PS: Final = str(TaskId(PS_JOB, 0))
 
 _WATCH_EVERY_S: Final = 0.25
+_FIRST_PAUSE_S: Final = 0.25
+"""Until the second attempt to reach ps task 0; twice as long after each one that fails, up to the usual interval."""
+
 _CALL_TIMEOUT_S: Final = 1.0
 _STOP_TIMEOUT_S: Final = 5.0
 
@@ -43,6 +46,8 @@ class PeerCalls(Protocol):
 
 class PsHeartbeats:
     """Announces a ps task at once and then three times in each lease, from ``start`` to ``stop``.
+
+    While ps task 0 cannot be reached, as when it starts a moment later, the next attempt comes sooner at first.
 
     Args:
         core: The ps task.
@@ -69,6 +74,7 @@ class PsHeartbeats:
         self._started_s = clock()
         self._host = socket.gethostname()
         self._was_refused = False
+        self._pause_s = _FIRST_PAUSE_S
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
 
@@ -81,8 +87,8 @@ class PsHeartbeats:
         self._ended.set()
         self._thread.join(_STOP_TIMEOUT_S)
 
-    def announce(self) -> None:
-        """Announces the ps task once, and takes over what the others know."""
+    def announce(self) -> float:
+        """Announces the ps task once, and takes over what the others know; returns the seconds until the next time."""
         age_s = self._clock() - self._started_s
         try:
             own = self._core.announce(
@@ -119,12 +125,18 @@ class PsHeartbeats:
         except ShardscopeError as error:
             _LOG.debug("an address that cannot be: %s", error.message)
 
-    def _report(self, failures: list[ShardscopeError]) -> None:
+    def _report(self, failures: list[ShardscopeError]) -> float:
+        """Logs why ps tasks were not told; returns when to try again."""
         for error in failures:
             if isinstance(error, AbortedError) and not self._was_refused:
                 self._was_refused = True
                 _LOG.error("another process is this ps task: %s", error.message)
             _LOG.debug("not announced: %s", error)
+        if not any(error.task == FIRST_PS and error.retryable for error in failures):
+            self._pause_s = _FIRST_PAUSE_S
+            return self._interval_s
+        pause_s, self._pause_s = self._pause_s, 2 * self._pause_s
+        return min(pause_s, self._interval_s)
 
     def _run(self) -> None:
         try:
@@ -132,8 +144,8 @@ class PsHeartbeats:
             while not self._ended.is_set():
                 try:
                     if self._clock() >= next_s:
-                        next_s = self._clock() + self._interval_s
-                        self.announce()
+                        next_s = self._clock() + self._interval_s  # also if it fails
+                        next_s = self._clock() + self.announce()
                     self.watch()
                 except Exception:  # noqa: BLE001 - without heartbeats a ps that serves would count as dead
                     _LOG.exception("a heartbeat of %s has failed; the next one comes", self._address.task)

@@ -58,14 +58,16 @@ def declare(cluster: LocalCluster, ps_task: int, declaration: Declare) -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[LocalCluster]:
-    """Two ps tasks that hold a variable each, and a worker that has come as far as step 1,234."""
+def cluster(eventually: Eventually) -> Iterator[LocalCluster]:
+    """Two ps tasks that are members and hold a variable each, and a worker that has come as far as step 1,234."""
     with LocalCluster(num_ps=2, num_workers=1) as cluster:
         declare(cluster, 0, Declare(WEIGHTS, InitializerSpec(Constant(1.0))))
         declare(cluster, 1, Declare(BIASES))
         with closing(grpc.connect(cluster.cluster_spec.ps_addresses()[0], task="ps:0")) as ps:
             ps.join("worker:0", WORKER, "somehost", 4321, timeout_s=TIMEOUT_S)
             ps.report_progress("worker:0", WORKER, 1234, timeout_s=TIMEOUT_S)
+            # A ps task that listens has not necessarily joined yet: it tells ps task 0 from then on.
+            eventually(lambda: len(ps.list_members(timeout_s=TIMEOUT_S)) == 3, message="both ps tasks are members")
         yield cluster
 
 

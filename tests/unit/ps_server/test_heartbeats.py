@@ -105,6 +105,16 @@ def test_peers_that_are_away_are_no_failure() -> None:
     assert ps.peers.ages_s == [0.0, 3.0]
 
 
+def test_a_ps_0_that_starts_later_is_told_soon_and_one_that_stays_away_seldom() -> None:
+    ps = Ps(1)
+    ps.peers.failures = [UnavailableError("away", task="ps:0")]
+    assert [ps.heartbeats.announce() for _ in range(6)] == [0.25, 0.5, 1.0, 2.0, 3.0, 3.0]
+    ps.peers.failures = [UnavailableError("away", task="ps:2"), AbortedError("replaced", task="ps:0", retryable=False)]
+    assert ps.heartbeats.announce() == 3.0
+    ps.peers.failures = [UnavailableError("away", task="ps:0")]
+    assert ps.heartbeats.announce() == 0.25
+
+
 def test_another_process_with_the_same_task_is_an_error_told_once(caplog: pytest.LogCaptureFixture) -> None:
     ps = Ps(1)
     ps.peers.failures = [AbortedError("ps:1 has announced itself at b:9 since", retryable=False)]
