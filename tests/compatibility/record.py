@@ -1,0 +1,68 @@
+"""Makes the recordings and the data directories anew: ``python -m tests.compatibility.record``.
+
+To be run with the version whose form is to be kept, which is then written into README.md. What was recorded with an
+earlier version stays as it is, as long as that version is to be understood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ps_protocol.v1 import data_pb2
+from tests.compatibility import scenario
+from tests.compatibility.byte_peers import Asker, Relay
+from tests.compatibility.ps_process import running_ps
+from tests.compatibility.recordings import ERROR, EXCHANGE_STREAM, FRAME, HELLO, OPEN, REQUEST, Exchange, frame_bytes, save
+
+CONVERSATIONS: dict[str, tuple[str, Callable[[scenario.Client], None]]] = {
+    "operations-grpc": ("grpc", scenario.every_operation),
+    "operations-tcp": ("tcp", scenario.every_operation),
+    "shared-memory": ("shm", scenario.shared_tensors),
+    "services": ("grpc", scenario.every_service),
+}
+
+RAW = "malformed"
+
+
+def record_conversation(name: str) -> None:
+    transport, converse = CONVERSATIONS[name]
+    with running_ps() as ps, Relay(ps.address) as relay:
+        client = scenario.Client(relay.server.address, transport)
+        converse(client)
+        client.close()
+        save(name, relay.exchanges, client.outcomes)
+
+
+def record_raw() -> None:
+    """What no client of ours sends, and what it is refused with."""
+    client = scenario.CLIENT.bytes
+    hello = data_pb2.HelloRequest(client_incarnation=client, task="worker:0", protocol_version=1)
+    newer = data_pb2.HelloRequest(client_incarnation=client, task="worker:0", protocol_version=2)
+    magic, version, no_ticket = b"\x89SHDSCP\n", (1).to_bytes(4, "little"), bytes(32)
+    with running_ps() as ps, Asker(ps.address) as asker:
+        exchanges = [asker.ask(Exchange(HELLO, 0, (each.SerializeToString(),))) for each in (newer, hello)]
+        ticket = data_pb2.HelloReply.FromString(exchanges[-1].received[0]).ticket
+        handshakes = [
+            magic[::-1] + version + client + ticket + bytes(4),
+            magic + (9).to_bytes(4, "little") + client + ticket + bytes(4),
+            magic + version + client + no_ticket + bytes(4),
+            magic + version + client + ticket + bytes(4),
+        ]
+        for number, handshake in enumerate(handshakes, 1):
+            exchanges.append(asker.ask(Exchange(OPEN + "tcp", number, (handshake,))))
+        frames = [frame_bytes(REQUEST, b"", timeout_ms=20_000), frame_bytes(ERROR, b"no header of this kind")]
+        for frame in frames:
+            exchanges.append(asker.ask(Exchange(FRAME, len(handshakes), (frame,))))
+        exchanges.append(asker.ask(Exchange("/ps_protocol.v1.Data/Exchange", 0, (b"no message",))))
+        exchanges.append(asker.ask(Exchange(EXCHANGE_STREAM, 0, (b"no message",))))
+        save(RAW, exchanges)
+
+
+def main() -> None:
+    record_raw()
+    for name in CONVERSATIONS:
+        record_conversation(name)
+
+
+if __name__ == "__main__":
+    main()

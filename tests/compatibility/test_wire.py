@@ -1,0 +1,52 @@
+"""A client of the version before and a ps of this one understand each other, and the other way round.
+
+The bytes of an earlier version are played to a real ps, which has to answer as it did then; and to the real client,
+which has to send what it sent then, and to make the same of the answers. Where a recording and this version differ, the
+wire has changed: then old and new tasks of one cluster no longer understand each other, and it is not the recording
+that is wrong.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.compatibility.byte_peers import Asker, RecordedPs
+from tests.compatibility.ps_process import running_ps
+from tests.compatibility.record import CONVERSATIONS, RAW
+from tests.compatibility.recordings import METHODS, load, meaning_of_received
+from tests.compatibility.scenario import Client
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.mark.parametrize("name", [*CONVERSATIONS, RAW])
+def test_a_ps_answers_the_recorded_client_as_it_did_then(name: str) -> None:
+    exchanges, _ = load(name)
+    with running_ps() as ps, Asker(ps.address) as asker:
+        for number, recorded in enumerate(exchanges):
+            now = asker.ask(recorded)
+            assert meaning_of_received(now) == meaning_of_received(recorded), f"exchange {number}, {recorded.way}"
+        if name == "services":  # which end with a shutdown
+            assert ps.wait() == 0
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_the_client_asks_as_it_did_then_and_understands_the_recorded_ps(name: str) -> None:
+    transport, converse = CONVERSATIONS[name]
+    exchanges, outcomes = load(name)
+    with RecordedPs(exchanges) as ps:
+        client = Client(ps.server.address, transport)
+        try:
+            converse(client)
+        finally:
+            client.close()
+            assert ps.differences == []
+        assert ps.num_left == 0
+    for number, (recorded, now) in enumerate(zip(outcomes, client.outcomes, strict=True)):
+        assert now == recorded, f"outcome {number}"
+
+
+def test_every_method_of_the_contract_is_recorded() -> None:
+    recorded = {exchange.way for name in CONVERSATIONS for exchange in load(name)[0]}
+    of_replication = {method for method in METHODS if ".Replication/" in method}  # test_replication.py
+    assert recorded >= METHODS - of_replication
