@@ -6,13 +6,20 @@ earlier version stays as it is, as long as that version is to be understood.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from ps_protocol.v1 import data_pb2
 from tests.compatibility import scenario
 from tests.compatibility.byte_peers import Asker, Relay
-from tests.compatibility.ps_process import running_ps
+from tests.compatibility.ps_process import Ps, running_ps
 from tests.compatibility.recordings import ERROR, EXCHANGE_STREAM, FRAME, HELLO, OPEN, REQUEST, Exchange, frame_bytes, save
+
+DATA = Path(__file__).parent / "data"
 
 CONVERSATIONS: dict[str, tuple[str, Callable[[scenario.Client], None]]] = {
     "operations-grpc": ("grpc", scenario.every_operation),
@@ -58,7 +65,73 @@ def record_raw() -> None:
         save(RAW, exchanges)
 
 
+class Run(NamedTuple):
+    """One run of a ps on a data directory."""
+
+    mode: str
+    changes: Callable[[scenario.Client], Any]
+    ends_well: bool
+
+
+DIRECTORIES: dict[str, tuple[Run, ...]] = {
+    "journal": (Run("journal", scenario.first_changes, True), Run("journal", scenario.last_changes, True)),
+    "journal-killed": (Run("journal", scenario.first_changes, False), Run("journal", scenario.last_changes, False)),
+    "snapshot": (Run("snapshot", scenario.first_changes, True), Run("snapshot", scenario.last_changes, True)),
+    "snapshot-killed": (Run("snapshot", scenario.first_changes, True), Run("snapshot", scenario.last_changes, False)),
+    "both-killed": (Run("snapshot", scenario.first_changes, True), Run("journal", scenario.last_changes, False)),
+}
+"""Data directories, by how they came about."""
+
+
+def mode_of(name: str) -> str:
+    """How the ps is started that reads a directory: as the one that wrote it last."""
+    return DIRECTORIES[name][-1].mode
+
+
+@contextmanager
+def ps_on(directory: Path, mode: str) -> Iterator[Ps]:
+    """Starts a ps on a data directory."""
+    with running_ps("--durability", mode, "--data-dir", str(directory), "--snapshot-interval", "3600") as ps:
+        yield ps
+
+
+def record_directory(name: str) -> None:
+    """Makes a data directory, and records what the ps that wrote it answers when it is started on it again."""
+    client: scenario.Client | None = None
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary, "data")
+        for run in DIRECTORIES[name]:
+            with ps_on(directory, run.mode) as ps:
+                if client is None:
+                    client = scenario.Client(ps.address, "grpc")
+                else:
+                    client.meet(ps.address)
+                last = run.changes(client)
+                client.close()
+                if run.ends_well:
+                    assert ps.end() == 0
+                else:
+                    ps.kill()
+        assert client is not None
+        DATA.mkdir(exist_ok=True)
+        with tarfile.open(DATA / f"{name}.tar.xz", "w:xz") as archive:
+            archive.add(directory, ".", filter=_without_owner)
+        with ps_on(directory, mode_of(name)) as ps, Relay(ps.address) as relay:
+            client.meet(relay.server.address)
+            scenario.looks_at_the_state(client, last)
+            client.close()
+        save(f"directory-{name}", relay.exchanges)
+
+
+def _without_owner(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
+
+
 def main() -> None:
+    for name in DIRECTORIES:
+        record_directory(name)
     record_raw()
     for name in CONVERSATIONS:
         record_conversation(name)

@@ -64,10 +64,14 @@ class Client:
     """Calls a ps, and keeps what comes of it."""
 
     def __init__(self, address: str, transport: str):
-        self.service: Any = connect_service(address, "ps:0", TransportChoice(transport))
+        self.meet(address, transport)
         self.outcomes: list[Any] = []
         self.sequences = {CLIENT: 0, OTHER: 0, STRANGER: 0}
         self.store = UUID(int=0)
+
+    def meet(self, address: str, transport: str = "grpc") -> None:
+        """Turns to a ps, as the same client."""
+        self.service: Any = connect_service(address, "ps:0", TransportChoice(transport))
 
     def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Keeps what a call returns, or its error; returns it too."""
@@ -342,6 +346,78 @@ def membership(client: Client) -> None:
     call(service.announce, PsAddress("ps:1", "ps1.example:2223", STRANGER, 2), "somehost", 98)  # an older epoch
     call(service.list_addresses)
     call(service.list_members)
+
+
+# -- a ps task whose state survives ----------------------------------------------------------------
+
+LARGE_PUSH: Final = (3, 64, 256)
+"""192 KiB: more than the journal keeps among its records."""
+
+
+def first_changes(client: Client) -> None:
+    """Changes of every kind: variables of several dtypes, clients that stay and that go, placements."""
+    client.hello()
+    client.hello(OTHER, "worker:1")
+    client.hello(STRANGER, "worker:2")
+    parts = [
+        VariableSpec(f"table/part_{index}", F4, (2, 3), PartitionSlice("table", (4, 3), (2 * index, 0)))
+        for index in range(2)
+    ]
+    specs = [
+        VariableSpec("weights", F4, (4, 3)),
+        VariableSpec("half", np.dtype(ml_dtypes.bfloat16), (5,)),
+        VariableSpec("bare", F4, (2,)),
+        VariableSpec("words", np.dtype("S5"), (2,)),
+        VariableSpec("flags", np.dtype(bool), (3,)),
+        VariableSpec("waves", np.dtype(np.complex64), (2,)),
+        VariableSpec("large", F4, LARGE_PUSH),
+        parts[0],
+    ]
+    weights, half, bare, words, flags, waves, large, part = specs
+    client.call(client.service.place, [Proposal(spec, 0) for spec in specs] + [Proposal(parts[1], 1)])
+    client.do(
+        Declare(weights, InitializerSpec(Value(values(4, 3)))),
+        Declare(half, InitializerSpec(Constant(1.5))),
+        Declare(bare),
+        Declare(words, InitializerSpec(Value(np.array([b"a", b"hello"], "S5")))),
+        Declare(flags, InitializerSpec(Value(np.array([True, False, True])))),
+        Declare(waves, InitializerSpec(Value(values(2, dtype=np.complex64)))),
+        Declare(large, InitializerSpec(Constant(0.0))),
+        Declare(part, InitializerSpec(RandomUniform(0.0, 1.0), seed=5)),
+        client=OTHER,
+    )
+    client.do(Update("weights", UpdateRule.ASSIGN_ADD, values(4, 3), WireDType.FLOAT16), Read("weights"))
+    client.do(Scatter("weights", ScatterRule.UPDATE, np.array([1]), values(1, 3)), client=OTHER)
+    client.do(Declare(VariableSpec("steps", np.dtype(np.int64), ()), InitializerSpec(Constant(3.0))))
+    client.do(CountUpTo("steps", 9), Update("half", UpdateRule.ASSIGN_SUB, values(5, dtype=ml_dtypes.bfloat16)))
+    client.do(Update("table/part_0", UpdateRule.ASSIGN_ADD, values(2, 3), WireDType.INT8), client=STRANGER)
+    client.do(Update("large", UpdateRule.ASSIGN_ADD, np.full(LARGE_PUSH, 0.25, F4)))
+    client.call(client.service.goodbye, STRANGER)
+
+
+def last_changes(client: Client) -> Batch:
+    """More of them; returns the last batch, of which a part was refused."""
+    client.hello()
+    client.do(Update("large", UpdateRule.ASSIGN, np.full(LARGE_PUSH, 0.5, F4)))
+    client.do(Initialize("bare", InitializerSpec(Value(values(2)))))
+    client.do(Initialize("weights", InitializerSpec(Constant(0.5)), overwrite=True), Update("nothing", UpdateRule.ASSIGN_ADD, values(2)))
+    return client.do(Update("weights", UpdateRule.ASSIGN_SUB, values(4, 3)), CountUpTo("steps", 2), CountUpTo("steps", 9))
+
+
+def looks_at_the_state(client: Client, last: Batch) -> None:
+    """What is there; a batch that is sent again is answered, and not applied."""
+    client.hello()
+    client.call(client.service.exchange, dataclasses.replace(last, store=client.store))
+    client.do(
+        *(Read(name) for name in ("weights", "half", "bare", "words", "flags", "waves", "large", "steps")),
+        Read("table/part_0"),
+        Describe("table/part_0"),
+        Describe("nothing"),
+    )
+    client.call(client.service.list_placements)
+    client.call(client.service.list_variables)
+    client.do(Update("half", UpdateRule.ASSIGN_ADD, values(5, dtype=ml_dtypes.bfloat16)), Read("half"), client=OTHER)
+    client.do(Update("half", UpdateRule.ASSIGN, values(5, dtype=ml_dtypes.bfloat16)), client=STRANGER)  # it has gone
 
 
 # -- a replicated ps task --------------------------------------------------------------------------
