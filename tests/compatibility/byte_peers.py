@@ -43,7 +43,7 @@ from tests.compatibility.recordings import (
 )
 
 TIMEOUT_S: Final = 60.0
-_OPTIONS: Final = [
+OPTIONS: Final = [
     ("grpc.max_receive_message_length", 64 * 1024**2),
     ("grpc.max_send_message_length", 64 * 1024**2),
     ("grpc.enable_http_proxy", 0),
@@ -51,7 +51,7 @@ _OPTIONS: Final = [
 ]
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
-_MESSAGES: Final = {
+_MESSAGES: Final[dict[str, Any]] = {
     "/ps_protocol.v1.Membership/ListMembers": membership_pb2.ListMembersReply,
     "/ps_protocol.v1.Membership/Announce": membership_pb2.AnnounceReply,
     "/ps_protocol.v1.Membership/ListAddresses": membership_pb2.ListAddressesReply,
@@ -99,8 +99,9 @@ class Segments:
         self._maps[number] = mmap.mmap(descriptor, size_bytes)
 
     def read(self, regions: Sequence[tuple[int, int, int]]) -> tuple[Place, ...]:
+        maps = self._maps
         return tuple(
-            Place(number, offset, self._maps[number][offset : offset + size]) for number, offset, size in regions if size
+            Place(number, start, maps[number][start : start + size]) for number, start, size in regions if size
         )
 
     def write(self, places: Sequence[Place]) -> None:
@@ -132,13 +133,13 @@ def connect_socket(host: str, path: data_pb2.FastPath) -> socket.socket:
 class Asker:
     """Sends what was recorded to a ps, and tells what comes back.
 
-    The store's incarnation and tickets, which a ps draws by chance, are put in the place of the recorded ones in what is
+    A ps draws its store's incarnation and tickets by chance. They are put in the place of the recorded ones in what is
     sent, and the other way round in what is received.
     """
 
     def __init__(self, address: str):
         self._host, _, _ = address.rpartition(":")
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._channel = grpc.insecure_channel(address, options=OPTIONS)
         self._substitutes: dict[bytes, bytes] = {}
         self._fast_paths: dict[str, data_pb2.FastPath] = {}
         self._sockets: dict[int, socket.socket] = {}
@@ -209,7 +210,8 @@ class Asker:
 def call_bytes(channel: grpc.Channel, method: str, messages: Sequence[bytes]) -> tuple[int, bytes, tuple[bytes, ...]]:
     """Calls a method with messages as bytes; returns code, details of an error, and what was received."""
     received: list[bytes] = []
-    call: Any = channel.stream_stream(method)(iter(messages), timeout=TIMEOUT_S, wait_for_ready=True)
+    ask: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method)
+    call: Any = ask(iter(messages), timeout=TIMEOUT_S, wait_for_ready=True)
     try:
         received.extend(call)
     except grpc.RpcError:
@@ -248,7 +250,7 @@ class BytesServer:
     def __init__(self, answers: Answers):
         self._answers = answers
         self._pool = ThreadPoolExecutor(16)
-        self._server = grpc.server(self._pool, options=_OPTIONS)
+        self._server = grpc.server(self._pool, options=OPTIONS)
         self._server.add_generic_rpc_handlers((_GenericHandler(answers),))
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         tcp = socket.create_server(("127.0.0.1", 0))
@@ -330,7 +332,7 @@ class Relay:
     exchanges: list[Exchange] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._channel = grpc.insecure_channel(self.ps_address, options=_OPTIONS)
+        self._channel = grpc.insecure_channel(self.ps_address, options=OPTIONS)
         self._fast_paths: dict[str, data_pb2.FastPath] = {}
         self._segments = Segments()
         self._num_connections = 0

@@ -6,18 +6,38 @@ earlier version stays as it is, as long as that version is to be understood.
 
 from __future__ import annotations
 
+import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ps_protocol.v1 import data_pb2
+from ps_protocol.v1 import data_pb2, replication_pb2
 from tests.compatibility import scenario
 from tests.compatibility.byte_peers import Asker, Relay
 from tests.compatibility.ps_process import Ps, running_ps
-from tests.compatibility.recordings import ERROR, EXCHANGE_STREAM, FRAME, HELLO, OPEN, REQUEST, Exchange, frame_bytes, save
+from tests.compatibility.recordings import (
+    ERROR,
+    EXCHANGE_STREAM,
+    FRAME,
+    HELLO,
+    OPEN,
+    REQUEST,
+    Exchange,
+    frame_bytes,
+    save,
+)
+from tests.compatibility.replication_peers import (
+    WAYS,
+    Arbiter,
+    Around,
+    Follower,
+    replicated_ps,
+    wait_until_it_serves,
+)
 
 DATA = Path(__file__).parent / "data"
 
@@ -29,6 +49,7 @@ CONVERSATIONS: dict[str, tuple[str, Callable[[scenario.Client], None]]] = {
 }
 
 RAW = "malformed"
+ARBITER = "arbiter"
 
 
 def record_conversation(name: str) -> None:
@@ -58,8 +79,7 @@ def record_raw() -> None:
         for number, handshake in enumerate(handshakes, 1):
             exchanges.append(asker.ask(Exchange(OPEN + "tcp", number, (handshake,))))
         frames = [frame_bytes(REQUEST, b"", timeout_ms=20_000), frame_bytes(ERROR, b"no header of this kind")]
-        for frame in frames:
-            exchanges.append(asker.ask(Exchange(FRAME, len(handshakes), (frame,))))
+        exchanges += [asker.ask(Exchange(FRAME, len(handshakes), (frame,))) for frame in frames]
         exchanges.append(asker.ask(Exchange("/ps_protocol.v1.Data/Exchange", 0, (b"no message",))))
         exchanges.append(asker.ask(Exchange(EXCHANGE_STREAM, 0, (b"no message",))))
         save(RAW, exchanges)
@@ -123,18 +143,93 @@ def record_directory(name: str) -> None:
         save(f"directory-{name}", relay.exchanges)
 
 
-def _without_owner(member: tarfile.TarInfo) -> tarfile.TarInfo:
+def _without_owner(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    if Path(member.name).name == "lock":  # names the machine, and is made at each start
+        return None
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     return member
 
 
+def record_arbiter() -> None:
+    """What the two processes of ps task 1 ask at ps task 0, and are told."""
+    first, second = (each.bytes for each in (scenario.CLIENT, scenario.OTHER))
+    asked = replication_pb2.ConsultRequest
+    consultations = [
+        asked(task="ps:1", process=first, number=1),
+        asked(task="ps:1", is_second=True, process=second, number=1),
+        asked(task="ps:1", process=first, number=2, role=asked.ROLE_PRIMARY, epoch=1),
+        asked(
+            task="ps:1",
+            process=first,
+            number=3,
+            role=asked.ROLE_PRIMARY,
+            epoch=1,
+            wish=asked.WISH_PAIR_UP,
+            candidate=second,
+        ),
+        asked(
+            task="ps:1",
+            is_second=True,
+            process=second,
+            number=2,
+            role=asked.ROLE_FOLLOWER,
+            epoch=2,
+            wish=asked.WISH_TAKE_OVER,
+        ),
+        asked(
+            task="ps:1",
+            process=first,
+            number=4,
+            role=asked.ROLE_PRIMARY,
+            epoch=2,
+            backup=second,
+            wish=asked.WISH_GO_ALONE,
+        ),
+        asked(task="ps:2", process=first, number=5),
+    ]
+    consult, connect = "/ps_protocol.v1.Replication/Consult", "/ps_protocol.v1.Replication/Connect"
+    strange = replication_pb2.ConnectRequest(task="ps:1")
+    with Around("messages", Arbiter()) as around, replicated_ps(around) as ps, Asker(ps.address) as asker:
+        exchanges = [asker.ask(Exchange(consult, 0, (each.SerializeToString(),))) for each in consultations]
+        exchanges.append(asker.ask(Exchange(connect, 0, (strange.SerializeToString(),))))
+        save(ARBITER, exchanges)
+
+
+def record_replication(way: str) -> None:
+    """Keeps what a primary sends its followers: the first has no state to begin with, the second gets an image."""
+    follower, arbiter = Follower(), Arbiter()
+    with Around(way, arbiter, follower) as around, replicated_ps(around) as ps:
+        client = scenario.Client(ps.address, "grpc")
+        changes: list[Callable[[scenario.Client], Any]] = [scenario.first_and_huge_changes, scenario.last_changes]
+        for number, change in enumerate(changes, 1):
+            wait_until_it_serves(ps, arbiter, number)
+            with Relay(ps.address) as relay:
+                client.meet(relay.server.address)
+                last = change(client)
+                client.close()
+            save(f"replication-{way}-client-{number}", relay.exchanges)
+            frames = follower.streams[number - 1]
+            follower.replace()
+            save(f"replication-{way}-stream-{number}", [Exchange(f"follow/{way}", 0, tuple(frames))])
+        wait_until_it_serves(ps, arbiter, 3)
+        with Relay(ps.address) as relay:
+            client.meet(relay.server.address)
+            scenario.looks_at_the_state(client, last)
+            client.close()
+        save(f"replication-{way}-state", relay.exchanges)
+
+
 def main() -> None:
-    for name in DIRECTORIES:
-        record_directory(name)
-    record_raw()
-    for name in CONVERSATIONS:
-        record_conversation(name)
+    """Makes all, or those kinds that are named."""
+    kinds: dict[str, list[Callable[[], None]]] = {
+        "conversations": [partial(record_conversation, name) for name in CONVERSATIONS] + [record_raw],
+        "directories": [partial(record_directory, name) for name in DIRECTORIES],
+        "replication": [partial(record_replication, way) for way in WAYS] + [record_arbiter],
+    }
+    for kind in sys.argv[1:] or kinds:
+        for record in kinds[kind]:
+            record()
 
 
 if __name__ == "__main__":

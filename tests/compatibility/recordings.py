@@ -174,6 +174,12 @@ _METHODS: Final = {
 METHODS: Final = frozenset(_METHODS)
 """Paths of all methods of the contract."""
 
+
+def method(path: str) -> Any:
+    """Returns what the contract says of a method."""
+    return _METHODS[path]
+
+
 _MASKED: Final = {
     "Error": ("message",),  # for people
     "FastPath": ("address",),

@@ -22,6 +22,7 @@ from ps_protocol.initializer_spec import (
     Distribution,
     FanMode,
     Identity,
+    InitializerKind,
     InitializerSpec,
     Orthogonal,
     RandomNormal,
@@ -155,7 +156,7 @@ def every_operation(client: Client) -> None:
 
 
 def declarations(client: Client) -> None:
-    kinds = {
+    kinds: dict[str, InitializerKind] = {
         "constant": Constant(2.5),
         "uniform": RandomUniform(-1.0, 1.0),
         "normal": RandomNormal(0.5, 0.1),
@@ -395,13 +396,25 @@ def first_changes(client: Client) -> None:
     client.call(client.service.goodbye, STRANGER)
 
 
+def first_and_huge_changes(client: Client) -> None:
+    """With some that do not go in one frame from a primary to its follower."""
+    first_changes(client)
+    shape = (5, 1024, 256)
+    client.do(Declare(VariableSpec("huge", F4, shape), InitializerSpec(Value(np.full(shape, 0.5, F4)))))
+    client.do(Update("huge", UpdateRule.ASSIGN_ADD, np.full(shape, 0.25, F4)))
+
+
 def last_changes(client: Client) -> Batch:
     """More of them; returns the last batch, of which a part was refused."""
     client.hello()
     client.do(Update("large", UpdateRule.ASSIGN, np.full(LARGE_PUSH, 0.5, F4)))
     client.do(Initialize("bare", InitializerSpec(Value(values(2)))))
-    client.do(Initialize("weights", InitializerSpec(Constant(0.5)), overwrite=True), Update("nothing", UpdateRule.ASSIGN_ADD, values(2)))
-    return client.do(Update("weights", UpdateRule.ASSIGN_SUB, values(4, 3)), CountUpTo("steps", 2), CountUpTo("steps", 9))
+    client.do(
+        Initialize("weights", InitializerSpec(Constant(0.5)), overwrite=True),
+        Update("nothing", UpdateRule.ASSIGN_ADD, values(2)),
+    )
+    subtract = Update("weights", UpdateRule.ASSIGN_SUB, values(4, 3))
+    return client.do(subtract, CountUpTo("steps", 2), CountUpTo("steps", 9))
 
 
 def looks_at_the_state(client: Client, last: Batch) -> None:
@@ -418,49 +431,3 @@ def looks_at_the_state(client: Client, last: Batch) -> None:
     client.call(client.service.list_variables)
     client.do(Update("half", UpdateRule.ASSIGN_ADD, values(5, dtype=ml_dtypes.bfloat16)), Read("half"), client=OTHER)
     client.do(Update("half", UpdateRule.ASSIGN, values(5, dtype=ml_dtypes.bfloat16)), client=STRANGER)  # it has gone
-
-
-# -- a replicated ps task --------------------------------------------------------------------------
-
-
-def replicated_start(client: Client) -> None:
-    """What makes records of every kind, and state for an image."""
-    client.hello()
-    client.hello(OTHER, "worker:1")
-    bfloat16 = np.dtype(ml_dtypes.bfloat16)
-    specs = [VariableSpec("weights", F4, (4, 3)), VariableSpec("half", bfloat16, (5,)), VariableSpec("bare", F4, (2,))]
-    client.call(client.service.place, [Proposal(spec, 0) for spec in specs])
-    client.do(
-        Declare(specs[0], InitializerSpec(Value(values(4, 3)))),
-        Declare(specs[1], InitializerSpec(Constant(1.5))),
-        Declare(specs[2]),
-    )
-    client.do(Update("weights", UpdateRule.ASSIGN_ADD, values(4, 3), WireDType.FLOAT16), Read("weights"))
-    client.do(Scatter("weights", ScatterRule.UPDATE, np.array([1]), values(1, 3)), client=OTHER)
-    client.do(Declare(VariableSpec("steps", np.dtype(np.int64), ()), InitializerSpec(Constant(3.0))))
-    client.do(CountUpTo("steps", 9), Update("half", UpdateRule.ASSIGN_SUB, values(5, dtype=bfloat16)))
-
-
-def replicated_end(client: Client) -> None:
-    """More of it, with tensors that need several frames."""
-    large = (5, 1024, 256)
-    client.do(Declare(VariableSpec("large", F4, large), InitializerSpec(Value(np.full(large, 0.5, F4)))))
-    client.do(Update("large", UpdateRule.ASSIGN_ADD, np.full(large, 0.25, F4)))
-    client.do(Initialize("bare", InitializerSpec(Value(values(2)))))
-    client.do(Update("weights", UpdateRule.ASSIGN_SUB, values(4, 3)), CountUpTo("steps", 2))
-    client.call(client.service.goodbye, OTHER)
-
-
-def replicated_reads(client: Client) -> None:
-    """What is there then; asked again, the last update is answered and not applied."""
-    client.hello()
-    client.sequences[CLIENT] = 8
-    client.call(
-        client.service.exchange,
-        dataclasses.replace(
-            client.batch(Update("weights", UpdateRule.ASSIGN_SUB, values(4, 3)), CountUpTo("steps", 2)), sequence=7
-        ),
-    )
-    client.do(*(Read(name) for name in ("weights", "half", "bare", "steps", "large")))
-    client.call(client.service.list_placements)
-    client.call(client.service.list_variables)
