@@ -201,6 +201,7 @@ def record_replication(way: str) -> None:
     follower, arbiter = Follower(), Arbiter()
     with Around(way, arbiter, follower) as around, replicated_ps(around) as ps:
         client = scenario.Client(ps.address, "grpc")
+        client.close()  # it meets the ps through relays
         changes: list[Callable[[scenario.Client], Any]] = [scenario.first_and_huge_changes, scenario.last_changes]
         for number, change in enumerate(changes, 1):
             wait_until_it_serves(ps, arbiter, number)
