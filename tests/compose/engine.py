@@ -89,6 +89,10 @@ class Up:
         """What it has written so far."""
         return self.output_path.read_text(errors="replace")
 
+    def shows(self, service: str, text: str) -> bool:
+        """Tells whether a service has printed it, without asking the engine, which takes its time."""
+        return re.search(rf"\b{re.escape(service)}\b.*\|.*{re.escape(text)}", self.output) is not None
+
     def wait_until(self, condition: Callable[[], bool], *, timeout: float, what: str) -> None:
         """Asks for a condition again and again while the project is up.
 
@@ -171,10 +175,6 @@ class ComposeProject:
         facts: list[dict[str, Any]] = json.loads(run(["docker", "inspect", container], timeout=QUICK).stdout)
         return facts[0]
 
-    def is_running(self, service: str) -> bool:
-        """Tells whether a service's container runs at this moment."""
-        return bool(self.inspect(service).get("State", {}).get("Running", False))
-
     def exit_code(self, service: str) -> int | None:
         """Returns what a service's container ended with, or None while it has not."""
         state = self.inspect(service).get("State", {})
@@ -183,6 +183,15 @@ class ComposeProject:
     def kill(self, service: str) -> None:
         """Ends a service's container without a warning."""
         self.compose("kill", "--signal", "KILL", service)
+
+    @contextmanager
+    def paused(self, *services: str) -> Iterator[None]:
+        """Has services stand still in the block; AssertionError if one has ended before."""
+        self.compose("pause", *services)
+        try:
+            yield
+        finally:
+            self.compose("unpause", *services)
 
     def down(self) -> None:
         """Removes every container, network and volume of the project."""
