@@ -37,7 +37,7 @@ def num_updates(calls: Sequence[Call]) -> int:
     return sum(call.kind is not Kind.READ for call in calls)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("transport", ["grpc", "auto"])
 def test_histories_are_linearizable_though_the_ps_is_killed_and_replies_are_lost(
     transport: str, tmp_path: Path, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
@@ -73,7 +73,7 @@ class Way(enum.Enum):
     KILLED = "it has never seen it"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_what_was_given_up_counts_once_or_never(
     tmp_path: Path, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -164,7 +164,8 @@ def test_a_worker_process_waits_for_the_chief_to_initialise(
     worker = start(cluster, 1, WAITER)
     try:
         assert worker.stdout is not None
-        assert worker.stdout.readline().startswith("waiting for the chief to initialise waited/for, ")
+        waits = "waiting for the chief to initialise waited/for, "
+        assert any(line.startswith(waits) for line in worker.stdout), "it did not wait"
         with Session(client, graph) as session:
             session.run(variable.initializer)
             output, _ = worker.communicate(timeout=50)

@@ -73,6 +73,7 @@ class Launch:
     def wait(self) -> int:
         returncode = self.process.wait(TIMEOUT_S)
         assert returncode is not None, f"still runs:\n{self.text}\n{self.errors}"
+        self.process.join(TIMEOUT_S)  # all that it has printed is read
         return returncode
 
     def descendants(self) -> list[psutil.Process]:
@@ -82,11 +83,19 @@ class Launch:
         [process] = [
             each
             for each in self.descendants()
-            if "ps_server" in (line := each.cmdline())
+            if "ps_server" in (line := command_line(each))
             and line[line.index("--task-index") + 1] == str(index)
             and ("--backup" in line) == is_backup
         ]
         return process
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """What a process was started with; nothing of one that has just ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 Up = Callable[..., Launch]
@@ -205,7 +214,7 @@ def test_the_others_go_on_when_a_worker_fails_and_its_exit_code_is_returned(up: 
     launch = up("1:exit3", "0:still here")
     eventually(lambda: any("worker:1 failed with exit code 3" in line for line in launch.errors), timeout_s=TIMEOUT_S)
     eventually(lambda: "worker:0   | still here" in launch.output, message="the other worker goes on")
-    [other] = [each for each in launch.descendants() if any("worker.py" in part for part in each.cmdline())]
+    [other] = [each for each in launch.descendants() if any("worker.py" in part for part in command_line(each))]
     other.kill()
     assert launch.wait() == 3
 
@@ -252,7 +261,13 @@ def test_a_ps_that_keeps_its_state_is_started_again_when_it_dies(
             timeout_s=TIMEOUT_S,
             message="it is back",
         )
-        assert any(f"ps:{index} died with signal SIGKILL; starting it again (1 of 5" in line for line in launch.errors)
+        # Standard output and standard error are read by two threads.
+        eventually(
+            functools.partial(
+                _has_line, launch.errors, f"ps:{index} died with signal SIGKILL; starting it again (1 of 5"
+            ),
+            message="its death is told",
+        )
     (tmp_path / "enough").touch()
     assert launch.wait() == 0, launch.text
     assert "worker:0   | steps and values agree: True" in launch.output
@@ -285,7 +300,6 @@ def test_either_process_of_a_ps_with_a_backup_may_die_and_is_started_again(
     launch.ps_process(1).kill()
     wait_for("backup:1", "is the primary of ps:1 now")
     wait_for("shardscope", "ps:1 is back, and catches up")
-    assert any("ps:1 died with signal SIGKILL; starting it again (1 of 5" in line for line in launch.errors)
     wait_for("backup:1", "is the backup now")
 
     launch.ps_process(0, is_backup=True).kill()
@@ -298,14 +312,12 @@ def test_either_process_of_a_ps_with_a_backup_may_die_and_is_started_again(
     wait_for("ps:1", "is the primary of ps:1 now", times=2)
     stopped.resume()
     wait_for("shardscope", "backup:1 is back, and catches up")
-    assert any(
-        "backup:1 was superseded by the other process of its task, and has ended itself" in line
-        for line in launch.errors
-    )
 
     processes = launch.descendants()
     (tmp_path / "enough").touch()
     assert launch.wait() == 0, launch.text
+    assert _has_line(launch.errors, "ps:1 died with signal SIGKILL; starting it again (1 of 5")
+    assert _has_line(launch.errors, "backup:1 was superseded by the other process of its task, and has ended itself")
     assert "worker:0   | steps and values agree: True" in launch.output
     assert "backup:1 done" in launch.output[-1]
     assert (tmp_path / "logs" / "backup-1.log").read_text()
@@ -356,7 +368,7 @@ def test_ctrl_c_ends_everything(up: Up, eventually: Eventually) -> None:
 def test_ctrl_c_while_the_ps_tasks_start(up: Up, eventually: Eventually) -> None:
     launch = up(options="--ps 2 --workers 2")
     processes = eventually(
-        lambda: [each for each in launch.descendants() if "ps_server" in each.cmdline()], message="a ps is started"
+        lambda: [each for each in launch.descendants() if "ps_server" in command_line(each)], message="a ps is started"
     )
     launch.process.send_signal(signal.SIGINT)
     assert launch.wait() == 130
