@@ -23,7 +23,7 @@ _MAX_LEAKED_DESCRIPTORS = 64
 class Eventually(Protocol):
     """Polls until a condition holds."""
 
-    def __call__(self, condition: Callable[[], Any], *, timeout_s: float = 30.0, message: str = "") -> Any:
+    def __call__(self, condition: Callable[[], Any], *, timeout_s: float = 60.0, message: str = "") -> Any:
         """Returns the first true value of ``condition``; fails the test when time runs out."""
         ...
 
@@ -32,7 +32,7 @@ class Eventually(Protocol):
 def eventually() -> Eventually:
     """Waits for a condition: ``eventually(lambda: queue.empty(), message="the queue is drained")``."""
 
-    def poll(condition: Callable[[], Any], *, timeout_s: float = 30.0, message: str = "") -> Any:
+    def poll(condition: Callable[[], Any], *, timeout_s: float = 60.0, message: str = "") -> Any:
         deadline_s = time.monotonic() + timeout_s
         while True:
             value = condition()

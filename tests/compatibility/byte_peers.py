@@ -42,7 +42,7 @@ from tests.compatibility.recordings import (
     without_own_heartbeats,
 )
 
-TIMEOUT_S: Final = 60.0
+TIMEOUT_S: Final = 120.0
 OPTIONS: Final = [
     ("grpc.max_receive_message_length", 64 * 1024**2),
     ("grpc.max_send_message_length", 64 * 1024**2),

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 CLUSTER: Final = "ps=127.0.0.1:1,127.0.0.1:2;worker=127.0.0.1:3"
-TIMEOUT_S: Final = 50.0
+TIMEOUT_S: Final = 120.0
 
 
 class Ps:

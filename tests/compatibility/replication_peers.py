@@ -215,7 +215,7 @@ class _Methods(grpc.GenericRpcHandler):
 
 
 @contextmanager
-def replicated_ps(around: Around, *arguments: str, lease_s: float = 5.0) -> Iterator[Ps]:
+def replicated_ps(around: Around, *arguments: str, lease_s: float = 10.0) -> Iterator[Ps]:
     """Starts a process of ps task 0; its arbiter, and its backup if it gets one, are played by ``around``."""
     arbiter, backup = around.addresses
     cluster = f"ps=127.0.0.1:1,{arbiter};backup={backup},127.0.0.1:2"

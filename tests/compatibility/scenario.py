@@ -51,7 +51,7 @@ from ps_protocol.operations import (
 from ps_protocol.ps_service import Proposal, PsAddress
 from worker_client.transport.selection import TransportChoice, connect_service
 
-TIMEOUT_S: Final = 60.0
+TIMEOUT_S: Final = 120.0
 CLIENT: Final = UUID(int=0xC11E47)
 OTHER: Final = UUID(int=0x07E4)
 STRANGER: Final = UUID(int=0x574A)

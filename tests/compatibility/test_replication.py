@@ -90,7 +90,7 @@ def test_a_follower_takes_what_was_sent_then_and_takes_over(way: str, stream: in
     attachment = attachment_of(frames)
     register = replication_pb2.ConsultReply(epoch=attachment.epoch, primary=attachment.process)
     arbiter = Arbiter(register)
-    with Around(way, arbiter) as around, replicated_ps(around, "--backup", lease_s=5.0 if takes_over else 60.0) as ps:
+    with Around(way, arbiter) as around, replicated_ps(around, "--backup", lease_s=8.0 if takes_over else 60.0) as ps:
         with leading(ps.address, way) as primary:
             primary.send(frames[0])
             answer = replication_pb2.FollowAnswer.FromString(primary.answer())

@@ -15,7 +15,7 @@ from ps_protocol.operations import Array, Batch, BatchReply, Operation, Read, Re
 from ps_protocol.ps_service import PsService
 from worker_client.transport import grpc as grpc_transport
 
-TIMEOUT_S = 40.0
+TIMEOUT_S = 120.0
 CLUSTER = ["--cluster", "ps=127.0.0.1:1;worker=127.0.0.1:3", "--task-index", "0", "--port", "0"]
 
 

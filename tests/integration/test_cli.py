@@ -27,7 +27,7 @@ from worker_client.transport import grpc
 
 pytestmark = pytest.mark.integration
 
-TIMEOUT_S = 50.0
+TIMEOUT_S = 120.0
 WORKER = UUID(int=7)
 
 WEIGHTS = VariableSpec("dense/weights", np.dtype(np.float32), (64, 32))

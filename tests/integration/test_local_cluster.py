@@ -23,7 +23,7 @@ from tests.conftest import Eventually
 
 pytestmark = pytest.mark.integration
 
-TIMEOUT_S = 40.0
+TIMEOUT_S = 120.0
 
 
 def addresses(cluster: LocalCluster) -> list[str]:

@@ -32,7 +32,7 @@ from worker_client.transport import grpc as grpc_transport
 
 pytestmark = pytest.mark.integration
 
-TIMEOUT_S = 40.0
+TIMEOUT_S = 120.0
 CLUSTER = ["--cluster", "ps=127.0.0.1:1,127.0.0.1:2;worker=127.0.0.1:3", "--task-index", "0"]
 SMALL = Declare(VariableSpec("w", np.dtype(np.float32), (3,)), InitializerSpec(Constant(1.0)))
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING

@@ -101,7 +101,7 @@ def test_operations_describes_every_option_of_the_ps() -> None:
     table = text.split("## Options of a ps task", 1)[1].split("\n## ", 1)[0]
     described = set(re.findall(r"^\| `(--[a-z-]+)", table, re.MULTILINE))
     shown = subprocess.run(
-        [sys.executable, "-m", "ps_server", "--help"], capture_output=True, text=True, check=True, timeout=50
+        [sys.executable, "-m", "ps_server", "--help"], capture_output=True, text=True, check=True, timeout=120
     ).stdout
     assert described == set(re.findall(r"(--[a-z-]+)", shown.split("options:", 1)[1])) - {"--help"}
 

@@ -20,7 +20,7 @@ from worker_client.transport import grpc
 
 pytestmark = pytest.mark.integration
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 120.0
 LEASE_S = 0.6
 SHORT_LEASE = ("--lease", str(LEASE_S))
 

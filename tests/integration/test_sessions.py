@@ -133,7 +133,7 @@ def test_processes_that_count_together_get_each_number_once(
     with Session(client, graph) as session:
         session.run(counter.initializer)
         workers = [start(cluster, index, COUNTER) for index in range(3)]
-        outputs = [worker.communicate(timeout=50)[0] for worker in workers]
+        outputs = [worker.communicate(timeout=120)[0] for worker in workers]
         assert [worker.returncode for worker in workers] == [0, 0, 0], outputs
         assert sorted(int(number) for output in outputs for number in output.split()) == list(range(600))
         assert session.run(counter) == 600
@@ -168,7 +168,7 @@ def test_a_worker_process_waits_for_the_chief_to_initialise(
         assert any(line.startswith(waits) for line in worker.stdout), "it did not wait"
         with Session(client, graph) as session:
             session.run(variable.initializer)
-            output, _ = worker.communicate(timeout=50)
+            output, _ = worker.communicate(timeout=120)
             assert (worker.returncode, output.splitlines()[-1]) == (0, "[11.0, 12.0, 13.0]")
             assert session.run(variable).tolist() == [11, 12, 13]
     finally:

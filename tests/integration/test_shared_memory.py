@@ -41,7 +41,7 @@ pytestmark = [
     pytest.mark.skipif(not IS_SUPPORTED, reason="this system has no memfds"),
 ]
 
-TIMEOUT_S = 40.0
+TIMEOUT_S = 120.0
 MIB = 1024**2
 SIZE = 1_000_000  # float32 elements of a variable: large enough to be shared
 WAYS = ("shm", "auto", "unix", "tcp", "grpc")

@@ -33,7 +33,7 @@ def test_large_and_small_values_travel_between_processes(transport: str) -> None
         client.assign_add_all(list(zip(variables, values, strict=True)))
         futures = [variable.assign_add(value, wait=False) for variable, value in zip(variables, values, strict=True)]
         for future in futures:
-            future.result(30)
+            future.result(120)
         for read, value in zip(client.read_all(variables), values, strict=True):
             np.testing.assert_array_equal(read, 2 * value)
 

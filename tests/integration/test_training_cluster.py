@@ -71,7 +71,7 @@ def test_three_worker_processes_add_concurrently_and_every_addition_counts(clust
         )
         for index in range(3)
     ]
-    assert [worker.wait(50) for worker in workers] == [0, 0, 0]
+    assert [worker.wait(120) for worker in workers] == [0, 0, 0]
     with ss.connect(cluster.cluster_spec):
         counter = ss.get_variable("adds/counter", [], dtype="int64")
         assert int(counter) == 6000
@@ -80,7 +80,7 @@ def test_three_worker_processes_add_concurrently_and_every_addition_counts(clust
 
 def test_ten_orders_of_creation_give_ten_variables(cluster: LocalCluster) -> None:
     names = [f"v{number}" for number in range(10)]
-    together = threading.Barrier(10, timeout=30)
+    together = threading.Barrier(10, timeout=120)
 
     def create(seed: int) -> dict[str, str]:
         order = random.Random(seed).sample(names, len(names))
@@ -267,7 +267,7 @@ def test_a_worker_waits_for_a_ps_that_starts_later(caplog: pytest.LogCaptureFixt
             address = cluster.cluster_spec.ps_addresses()[1]
             eventually(lambda: f"waiting for ps 1 at {address}, " in caplog.text, message="the worker says it waits")
             cluster.restart_ps(1)
-            client = connecting.result(30)
+            client = connecting.result(120)
         with client:
             assert float(ss.get_variable("v", [], initializer=ss.ones_initializer())) == 1
 

@@ -25,7 +25,7 @@ from tests.conftest import Eventually
 
 pytestmark = pytest.mark.integration
 
-TIMEOUT_S = 50.0
+TIMEOUT_S = 120.0
 VERBOSE_PS = "--ps-arg --log-level --ps-arg info"
 
 # Says who it is, does what it is told to do, and sleeps if there is nothing more to do.
