@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from ps_server.options import UsageError, parse_options
+from ps_protocol.settings import SettingError
+from ps_server.options import parse_options
 from ps_server.server import run
 
 
@@ -12,7 +13,7 @@ def main() -> int:
     """Runs a ps task as the command line and the environment say; returns the exit code."""
     try:
         options = parse_options(sys.argv[1:])
-    except UsageError as error:
+    except SettingError as error:
         sys.stderr.write(f"ps_server: {error} (--help shows the options)\n")
         return 2
     return run(options)

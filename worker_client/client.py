@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import socket
 import threading
@@ -18,6 +17,7 @@ from ps_protocol import fault_points
 from ps_protocol.cluster_spec import ClusterSpec, ClusterSpecLike, TfConfig
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.ps_service import PsService
+from ps_protocol.settings import read_values
 from ps_protocol.task_id import TaskId
 from worker_client import default_stack
 from worker_client.address_lookup import AddressLookup
@@ -30,17 +30,13 @@ from worker_client.placement_strategies import PsStrategy, RoundRobinStrategy
 from worker_client.ps_handle import PsHandle, Settings
 from worker_client.ps_way import Reconnect
 from worker_client.retry import Deadline
+from worker_client.settings import ConnectSettings
 from worker_client.transport import in_process
-from worker_client.transport.selection import connect_service, transport_choice
+from worker_client.transport.selection import connect_service
 from worker_client.variable_factory import VariableFactory
 
 _LOG = logging.getLogger(__name__)
 
-PS_GRACE_VARIABLE = "SHARDSCOPE_PS_GRACE"
-LEASE_VARIABLE = "SHARDSCOPE_LEASE"
-
-_DEFAULT_PS_GRACE_S = 60.0
-_DEFAULT_LEASE_S = 10.0
 _REPORT_EVERY_S = 0.5
 _REPORT_TIMEOUT_S = 1.0
 
@@ -87,7 +83,8 @@ def connect(
         UnavailableError: A ps did not answer in time, or not over the transport asked for.
     """
     fault_points.install_from_environment()
-    choice = transport_choice(transport)
+    given = read_values(ConnectSettings, {"transport": transport, "ps_grace_s": ps_grace_s, "lease_s": lease_s})
+    chosen = ConnectSettings(**given)
     if cluster_spec is None:
         config = TfConfig.from_env()
         spec = config.cluster
@@ -100,32 +97,17 @@ def connect(
     return Client(
         spec,
         task,
-        services=[(each, connect_service(each, f"ps:{index}", choice)) for index, each in enumerate(addresses)],
+        services=[(each, connect_service(each, f"ps:{index}", chosen.transport)) for index, each in enumerate(addresses)],
         settings=Settings(
             operation_timeout_s=operation_timeout_s,
             connect_timeout_s=connect_timeout_s,
-            ps_grace_s=_seconds("ps_grace_s", ps_grace_s, PS_GRACE_VARIABLE, _DEFAULT_PS_GRACE_S),
-            lease_s=_seconds("lease_s", lease_s, LEASE_VARIABLE, _DEFAULT_LEASE_S),
+            ps_grace_s=chosen.ps_grace_s,
+            lease_s=chosen.lease_s,
         ),
         ps_strategy=ps_strategy or RoundRobinStrategy(len(addresses)),
         initialize=initialize,
-        reconnect=lambda address, ps_task: connect_service(address, str(ps_task), choice),
+        reconnect=lambda address, ps_task: connect_service(address, str(ps_task), chosen.transport),
     )
-
-
-def _seconds(name: str, given: float | None, variable: str, default: float) -> float:
-    """A setting: as given, else from the environment; ValueError if it is no number of seconds."""
-    source: str = name
-    value: float | str | None = given
-    if value is None:
-        source, value = variable, os.environ.get(variable) or default
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise ValueError(f"{source} is {value!r}; it should be a number of seconds from 0.")
-    return seconds
 
 
 class Client(ManyVariables):

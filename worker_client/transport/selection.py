@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import logging
-import os
 import socket
 import threading
 import time
@@ -38,8 +37,6 @@ from worker_client.transport.socket_path import NoConnectionError, SocketPath
 
 _LOG = logging.getLogger(__name__)
 
-ENVIRONMENT_VARIABLE: Final = "SHARDSCOPE_TRANSPORT"
-
 _CONNECT_TIMEOUT_S: Final = 2.0
 """Longest that one way to connect is tried; where a firewall drops what is sent, nothing else ends it."""
 
@@ -68,22 +65,6 @@ _KINDS: Final[Mapping[TransportChoice, Sequence[FastPathKind]]] = {
     TransportChoice.UNIX: (FastPathKind.UNIX,),
     TransportChoice.SHM: (FastPathKind.UNIX,),
 }
-
-
-def transport_choice(name: str | None, environ: Mapping[str, str] = os.environ) -> TransportChoice:
-    """Returns the choice of that name; without one, that of ``SHARDSCOPE_TRANSPORT``, or else "auto".
-
-    Raises:
-        ValueError: There is none of that name.
-    """
-    source, value = "transport", name
-    if value is None:
-        source, value = ENVIRONMENT_VARIABLE, environ.get(ENVIRONMENT_VARIABLE) or TransportChoice.AUTO
-    try:
-        return TransportChoice(value)
-    except ValueError:
-        known = ", ".join(TransportChoice)
-        raise ValueError(f"{source} is {value!r}; it should be one of {known}.") from None
 
 
 def connect_service(address: str, task: str, choice: TransportChoice = TransportChoice.AUTO) -> PsService:

@@ -6,8 +6,9 @@ import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.ps_service import DurabilityMode
+from ps_protocol.settings import SettingError
 from ps_server.logs import LogFormat
-from ps_server.options import ServerOptions, Transport, UsageError, parse_options
+from ps_server.options import ServerOptions, Transport, parse_options
 
 CLUSTER = "ps=host0:2222,host1:2223;worker=w:1"
 TASK_1 = ["--cluster", CLUSTER, "--task-index", "1"]
@@ -117,7 +118,7 @@ def test_addresses_to_listen_on(text: str, host: str) -> None:
     ],
 )
 def test_bad_options_are_told_in_one_line(arguments: list[str], parts: list[str]) -> None:
-    with pytest.raises(UsageError) as refused:
+    with pytest.raises(SettingError) as refused:
         parse(*arguments)
     message = str(refused.value)
     assert "\n" not in message
@@ -134,7 +135,7 @@ def test_bad_options_are_told_in_one_line(arguments: list[str], parts: list[str]
     ],
 )
 def test_a_bad_tf_config_is_told_in_one_line(tf_config: str, parts: list[str]) -> None:
-    with pytest.raises(UsageError) as refused:
+    with pytest.raises(SettingError) as refused:
         parse(TF_CONFIG=tf_config)
     message = str(refused.value)
     assert "\n" not in message
@@ -158,7 +159,7 @@ def test_addresses_to_be_found_at(advertise: str, address: str) -> None:
 
 @pytest.mark.parametrize("advertise", ["a b", "host:99999", "http://host", "::1"])
 def test_an_address_that_nobody_can_be_found_at_is_refused(advertise: str) -> None:
-    with pytest.raises(UsageError, match="--advertise"):
+    with pytest.raises(SettingError, match="--advertise"):
         parse_options(["--cluster", "ps=host0:1", "--task-index", "0", "--advertise", advertise], {})
 
 
@@ -195,7 +196,7 @@ def test_the_second_process_of_a_replicated_task() -> None:
     ],
 )
 def test_what_replication_needs(cluster: str, arguments: list[str], part: str) -> None:
-    with pytest.raises(UsageError, match=part):
+    with pytest.raises(SettingError, match=part):
         parse("--cluster", cluster, "--task-index", "0", *arguments)
 
 

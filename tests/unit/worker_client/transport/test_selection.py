@@ -30,7 +30,7 @@ from ps_server.options import Transport
 from ps_server.parameter_server import ParameterServer
 from ps_server.server import PsServer
 from worker_client.transport import selection, socket_addresses, socket_path
-from worker_client.transport.selection import SelectingPsService, TransportChoice, connect_service, transport_choice
+from worker_client.transport.selection import SelectingPsService, TransportChoice, connect_service
 from worker_client.transport.socket_connection import SocketConnection
 
 TIMEOUT_S: Final = 20.0
@@ -120,25 +120,6 @@ def break_connections(monkeypatch: pytest.MonkeyPatch, *kinds: FastPathKind) -> 
 
 
 # -- the choice ---------------------------------------------------------------------------------
-
-
-def test_the_choice_is_the_argument_then_the_environment_then_automatic() -> None:
-    assert transport_choice("tcp", {"SHARDSCOPE_TRANSPORT": "unix"}) is TransportChoice.TCP
-    assert transport_choice(None, {"SHARDSCOPE_TRANSPORT": "unix"}) is TransportChoice.UNIX
-    assert transport_choice(None, {"SHARDSCOPE_TRANSPORT": ""}) is TransportChoice.AUTO
-    assert transport_choice(None, {}) is TransportChoice.AUTO
-
-
-@pytest.mark.parametrize(
-    ("name", "environ", "says"),
-    [
-        ("carrier pigeon", {}, r"transport is 'carrier pigeon'; it should be one of auto, grpc, socket, tcp"),
-        (None, {"SHARDSCOPE_TRANSPORT": "TCP"}, "SHARDSCOPE_TRANSPORT is 'TCP'"),
-    ],
-)
-def test_an_unknown_choice_is_refused(name: str | None, environ: dict[str, str], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        transport_choice(name, environ)
 
 
 def test_the_unix_socket_is_preferred_on_one_host(ps: Ps, monkeypatch: pytest.MonkeyPatch) -> None:
