@@ -27,6 +27,7 @@ from ps_cluster.ps_queries import Connect
 from ps_cluster.task_logs import TaskLogs
 from ps_cluster.task_table import DONE, RUNNING, STARTING, TaskRow, task_row
 from ps_protocol.cluster_spec import WORKER_JOB, ClusterSpec
+from ps_protocol.settings import environment_of
 from ps_protocol.task_id import TaskId
 
 # Readable, and rare, among the workers' lines; an argument of the user's comes later and wins.
@@ -73,7 +74,7 @@ class Launcher:
             console,
             errors,
             options.tasks,
-            show_table=options.show_table,
+            show_table=not options.no_table,
             on_output_lost=lambda: self._events.put(self._state.output_lost),
         )
         self._logs = TaskLogs(options.log_dir, options.tasks, on_failure=self._table.report)
@@ -81,7 +82,7 @@ class Launcher:
             options.num_ps,
             options.num_workers,
             replicas=options.replicas,
-            env=options.environment,
+            env=environment_of(options),
             durability=options.durability,
             data_dir=options.data_dir,
             ps_arguments=(*PS_LOG_ARGUMENTS, *options.ps_arguments),

@@ -62,7 +62,7 @@ class Setting(click.Option):
         return str(self.name) if ctx.info_name is None else self.opts[0]
 
 
-class _Parsed(click.ParamType):
+class _Parsed(click.ParamType):  # type: ignore[type-arg]  # older releases of click have none
     name = "text"
 
     def __init__(self, parse: Callable[[str], object]):
@@ -84,12 +84,14 @@ def setting(
     Args:
         flag: The option of a command line, as "--memory-limit".
         parse: Makes the value of a text, or raises a ValueError that says what the text should be: "a whole number".
-        default: The text that counts if there is no other; if there is none, the value is None.
+        default: The text that counts if there is no other; without it, the value is then None, or () where there may
+            be several.
         in_environment: Whether the environment may give it.
         option: What else ``click.Option`` is to know.
     """
+    unsaid = () if option.get("multiple") else None
     return dataclasses.field(
-        default=None if default is None else parse(default),
+        default=unsaid if default is None else parse(default),
         metadata={
             "option": {
                 "flag": flag,
@@ -103,12 +105,10 @@ def setting(
     )
 
 
-def switch(flag: str, *, help: str, turns: bool = True) -> Any:  # noqa: A002  # as click calls it
-    """Makes a field of a table that is ``turns`` if the command line has the flag, which takes no value."""
-    attributes = {"is_flag": True, "flag_value": turns, "default": not turns, "help": help}
-    return dataclasses.field(
-        default=not turns, metadata={"option": {"flag": flag, "in_environment": False, **attributes}}
-    )
+def switch(flag: str, *, help: str) -> Any:  # noqa: A002  # as click calls it
+    """Makes a field of a table that is True if the command line has the flag, which takes no value."""
+    option = {"flag": flag, "in_environment": False, "is_flag": True, "help": help}
+    return dataclasses.field(default=False, metadata={"option": option})
 
 
 def settings_of(table: type) -> list[Setting]:

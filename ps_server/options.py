@@ -108,9 +108,7 @@ class ServerOptions:
         is_backup: Whether this is the second process of a replicated ps task, at the address of the job "backup".
     """
 
-    cluster_spec: ClusterSpec = setting(
-        "--cluster", str, metavar="SPEC", help=f"the cluster, as in {_HOW_TO_SAY}"
-    )
+    cluster_spec: ClusterSpec = setting("--cluster", str, metavar="SPEC", help=f"the cluster, as in {_HOW_TO_SAY}")
     task_index: int = setting("--task-index", whole_number(), metavar="N", help="which ps task this is")
     is_backup: bool = switch(
         "--backup",
@@ -119,9 +117,7 @@ class ServerOptions:
     port: int = setting(
         "--port", PORT, metavar="PORT", help="port to listen on instead of the cluster's; 0 for any free one"
     )
-    host: str = setting(
-        "--bind", _bind_host, metavar="HOST", help="address to listen on (default: the cluster's host)"
-    )
+    host: str = setting("--bind", _bind_host, metavar="HOST", help="address to listen on (default: the cluster's host)")
     memory_limit_bytes: int = setting(
         "--memory-limit", size_bytes, "0", metavar="SIZE", help="most bytes of values, as in 4G; 0 for no limit"
     )
@@ -282,7 +278,9 @@ def _task_index(given: int | None, configured: TaskId | None) -> int:
     if given is not None:
         return given
     if configured is None:
-        raise SettingError(f"Which ps task this process is was not said. Give it as in {_HOW_TO_SAY}, or set TF_CONFIG.")
+        raise SettingError(
+            f"Which ps task this process is was not said. Give it as in {_HOW_TO_SAY}, or set TF_CONFIG."
+        )
     if configured.job not in (PS_JOB, BACKUP_JOB):
         raise SettingError(
             f"TF_CONFIG says that this process is {configured}, but only a ps can run here. Set its task to "
@@ -294,7 +292,9 @@ def _task_index(given: int | None, configured: TaskId | None) -> int:
 def _check_replication(cluster_spec: ClusterSpec, is_backup: bool, durability: DurabilityMode, lease_s: float) -> None:
     if BACKUP_JOB not in cluster_spec.jobs:
         if is_backup:
-            raise SettingError("--backup was given, but the cluster has no backups. Add them as in 'ps=...;backup=...'.")
+            raise SettingError(
+                "--backup was given, but the cluster has no backups. Add them as in 'ps=...;backup=...'."
+            )
         return
     num_ps = cluster_spec.num_tasks(PS_JOB)
     if cluster_spec.task_indices(BACKUP_JOB) != list(range(num_ps)):

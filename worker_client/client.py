@@ -83,8 +83,9 @@ def connect(
         UnavailableError: A ps did not answer in time, or not over the transport asked for.
     """
     fault_points.install_from_environment()
-    given = read_values(ConnectSettings, {"transport": transport, "ps_grace_s": ps_grace_s, "lease_s": lease_s})
-    chosen = ConnectSettings(**given)
+    given = {"transport": transport, "ps_grace_s": ps_grace_s, "lease_s": lease_s}
+    chosen = ConnectSettings(**read_values(ConnectSettings, given))
+    choice = chosen.transport
     if cluster_spec is None:
         config = TfConfig.from_env()
         spec = config.cluster
@@ -97,7 +98,7 @@ def connect(
     return Client(
         spec,
         task,
-        services=[(each, connect_service(each, f"ps:{index}", chosen.transport)) for index, each in enumerate(addresses)],
+        services=[(each, connect_service(each, f"ps:{index}", choice)) for index, each in enumerate(addresses)],
         settings=Settings(
             operation_timeout_s=operation_timeout_s,
             connect_timeout_s=connect_timeout_s,
@@ -106,7 +107,7 @@ def connect(
         ),
         ps_strategy=ps_strategy or RoundRobinStrategy(len(addresses)),
         initialize=initialize,
-        reconnect=lambda address, ps_task: connect_service(address, str(ps_task), chosen.transport),
+        reconnect=lambda address, ps_task: connect_service(address, str(ps_task), choice),
     )
 
 

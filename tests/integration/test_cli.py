@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -254,8 +255,35 @@ def test_ps_has_the_help_of_the_ps_process() -> None:
     assert "--task-index" in done.stdout
 
 
-def test_the_command_lists_what_it_can_do() -> None:
-    done = shardscope("--help")
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_the_command_lists_what_it_can_do(flag: str) -> None:
+    done = shardscope(flag)
     assert done.returncode == 0
     for command in ("up", "ps", "ls", "shutdown", "health"):
         assert f"  {command} " in done.stdout
+        assert shardscope(command, flag).stdout.startswith("Usage: ")
+
+
+def test_the_command_tells_its_version() -> None:
+    assert shardscope("--version").stdout == f"shardscope, version {importlib.metadata.version('shardscope')}\n"
+
+
+def test_what_is_no_command_is_refused() -> None:
+    done = shardscope("sl")
+    assert done.returncode == 2
+    assert "'sl'" in done.stderr
+
+
+def test_ctrl_c_ends_a_command_that_waits() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        silent.settimeout(TIMEOUT_S)
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        command = [sys.executable, "-m", "ps_cluster", "health", address, "--timeout", str(TIMEOUT_S)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            with silent.accept()[0]:
+                process.send_signal(signal.SIGINT)
+                assert process.wait(TIMEOUT_S) == 130
+            assert process.stderr is not None
+            assert process.stderr.read() == ""

@@ -1,0 +1,49 @@
+"""What all commands share: exit codes, and errors of one line."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import click
+
+from ps_protocol.errors import ShardscopeError
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+
+def timeout_option(default_s: float) -> Callable[[Any], Any]:
+    """Makes the option for how long a command waits, which gives it ``timeout_s``."""
+    return click.option(
+        "--timeout",
+        "timeout_s",
+        type=click.FloatRange(min=0.1),
+        default=default_s,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to wait.",
+    )
+
+
+def print_error(message: str) -> None:
+    """Says what has failed, on standard error."""
+    click.echo(f"shardscope: {message}", err=True)
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turns what a user can cause into a message and an exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except (ShardscopeError, OSError) as error:
+        print_error(" ".join(str(error).split()))
+        sys.exit(EXIT_FAILED)
+    except (TypeError, ValueError) as error:
+        print_error(" ".join(str(error).split()))
+        sys.exit(EXIT_USAGE)

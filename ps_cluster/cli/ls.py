@@ -1,0 +1,73 @@
+"""``shardscope ls``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import click
+
+from ps_cluster import ps_queries
+from ps_cluster.cli.common import EXIT_FAILED, one_line_errors, timeout_option
+from ps_cluster.cli.questions import (
+    all_answered,
+    any_answered,
+    ask_all,
+    ask_primaries,
+    cluster_option,
+    cluster_spec,
+    connect,
+)
+from ps_cluster.inspection_views import (
+    member_records,
+    member_table,
+    print_table,
+    ps_records,
+    ps_table,
+    variable_records,
+    variable_table,
+)
+from ps_protocol.cluster_spec import ClusterSpec
+
+
+@click.command()
+@cluster_option
+@click.option("--tasks", is_flag=True, help="List the tasks instead of the variables.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@timeout_option(10.0)
+def command(cluster: str | None, tasks: bool, as_json: bool, timeout_s: float) -> None:
+    """Lists the variables of a running cluster, or its tasks."""
+    with one_line_errors():
+        list_them = _list_tasks if tasks else _list_variables
+        succeeded = list_them(cluster_spec(cluster), as_json, timeout_s)
+    sys.exit(0 if succeeded else EXIT_FAILED)
+
+
+def _list_variables(spec: ClusterSpec, as_json: bool, timeout_s: float) -> bool:
+    answers = ask_primaries(spec, lambda ps: ps.list_variables(timeout_s=timeout_s), timeout_s)
+    records = variable_records(answers)
+    if as_json:
+        _print_json(records)
+    elif any_answered(answers):
+        print_table(variable_table(records))
+    return all_answered(answers)
+
+
+def _list_tasks(spec: ClusterSpec, as_json: bool, timeout_s: float) -> bool:
+    answers = ask_all(spec, lambda ps: ps.status(timeout_s=timeout_s))
+    of_directory = [each for each in answers if each.task.index == 0]  # ps task 0 knows the members
+    [members] = ps_queries.ask_primaries(of_directory, lambda ps: ps.list_members(timeout_s=timeout_s), connect=connect)
+    of_ps, of_members = ps_records(answers), member_records(members.value or [])
+    if as_json:
+        _print_json({"ps": of_ps, "members": of_members})
+    elif any_answered(answers):
+        print_table(ps_table(of_ps))
+        click.echo()
+        print_table(member_table(of_members, time.time()))
+    is_told = any(each.error is members.error for each in answers if each.error is not None)
+    return all_answered(answers if is_told else [*answers, members])
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2))
