@@ -19,7 +19,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-import worker_client as ss
+import shardscope as ss
 
 Array = npt.NDArray[Any]
 

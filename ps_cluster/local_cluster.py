@@ -29,7 +29,7 @@ _KILL_TIMEOUT_S: Final = 10.0
 class LocalCluster:
     """Ps processes on the loopback interface, at ports that were free.
 
-        with LocalCluster(num_ps=2) as cluster, worker_client.connect(cluster.cluster_spec) as client:
+        with ss.LocalCluster(num_ps=2) as cluster, ss.connect(cluster.cluster_spec) as client:
             ...
 
     Leaving the block ends every process, in good order if it can. If the program that made the cluster dies,
@@ -209,10 +209,6 @@ class LocalCluster:
     def ps_log(self, index: int) -> list[str]:
         """The last lines that a ps has printed since it was last started."""
         return self.process(TaskId(PS_JOB, index)).tail
-
-    def backup_exit_code(self, index: int) -> int | None:
-        """Exit code of the second process of a ps task, as ``ps_exit_code``."""
-        return self.process(TaskId(BACKUP_JOB, index)).returncode
 
     def process(self, task: TaskId) -> ChildProcess:
         """The process of a ps or a backup, as it was last started; ValueError if there is no such task."""

@@ -1,10 +1,12 @@
 """The library that workers import: TensorFlow 1's variables over a cluster of ps tasks, with NumPy values.
 
-import worker_client as ss
+    import shardscope as ss
 
-with ss.connect() as client, ss.variable_scope("layer"):
-weights = ss.get_variable("weights", [784, 10])
-weights.assign_add(0.1 * gradient(weights.read_value()))
+    with ss.connect() as client, ss.variable_scope("layer"):
+        weights = ss.get_variable("weights", [784, 10])
+        weights.assign_add(0.1 * gradient(weights.read_value()))
+
+``shardscope`` has all these names, and ``LocalCluster``.
 """
 
 from ps_protocol import errors
@@ -133,3 +135,7 @@ __all__ = [
     "variance_scaling_initializer",
     "zeros_initializer",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

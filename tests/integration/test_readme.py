@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-import worker_client
+import shardscope
 from ps_cluster import LocalCluster
 
 pytestmark = pytest.mark.integration
@@ -85,8 +85,8 @@ def test_guide_runs_with_an_open_connection(
     section: Section, cluster: LocalCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TF_CONFIG", cluster.tf_config("worker", 0))
-    with worker_client.connect(cluster.cluster_spec) as client:
-        section.run({"np": np, "ss": worker_client, "client": client, "cluster_spec": cluster.cluster_spec})
+    with shardscope.connect(cluster.cluster_spec) as client:
+        section.run({"np": np, "ss": shardscope, "client": client, "cluster_spec": cluster.cluster_spec})
     assert capsys.readouterr().out.splitlines() == section.expected_output
 
 

@@ -1,0 +1,40 @@
+"""Variables with TensorFlow 1's scopes on a cluster of ps tasks, with NumPy values; use it as ``ss``.
+
+    import shardscope as ss
+
+    with ss.connect() as client, ss.variable_scope("layer"):
+        weights = ss.get_variable("weights", [784, 10])
+        weights.assign_add(0.1 * gradient(weights.read_value()))
+
+The names here are those of ``worker_client``, and ``LocalCluster`` and ``__version__``. They, and those of
+``worker_client.compat.v1``, are the public API. Other modules have names without underscores, but are not part of it:
+any release may change them.
+"""
+
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING
+
+import worker_client
+from worker_client import *
+
+if TYPE_CHECKING:  # what starts processes is imported when it is asked for
+    from ps_cluster import LocalCluster
+
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> object:
+        if name == "LocalCluster":
+            return importlib.import_module("ps_cluster").LocalCluster
+        if name == "__version__":
+            return importlib.metadata.version("shardscope")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = ["LocalCluster", "__version__"]
+__all__ += worker_client.__all__
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
