@@ -9,9 +9,8 @@ from pathlib import Path
 
 from ps_cluster.task_environment import task_environment
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB, TfConfig
-from ps_protocol.settings import directory, one_of, seconds, setting, switch, whole_number
+from ps_protocol.settings import DIRECTORY, SECONDS, TEXT, one_of, option, setting, switch, whole_number
 from ps_protocol.task_id import TaskId
-from worker_client.settings import TRANSPORTS
 from worker_client.transport.selection import TransportChoice
 
 
@@ -26,59 +25,34 @@ class LaunchOptions:
     """
 
     command: tuple[str, ...]
-    num_ps: int = setting("--ps", whole_number(1), "1", in_environment=False, metavar="N", help="Number of ps tasks.")
-    replicas: int = setting(
+    num_ps: int = option("--ps", whole_number(1), "1", "Number of ps tasks.")
+    replicas: int = option(
         "--replicas",
         whole_number(0, 1),
         "0",
-        in_environment=False,
-        metavar="N",
-        help="1 gives each ps a backup, which has every update and takes over when it dies; needs --ps 2 or more.",
+        "1 gives each ps a backup, which has every update and takes over when it dies; needs --ps 2 or more.",
     )
-    num_workers: int = setting(
-        "--workers", whole_number(1), "1", in_environment=False, metavar="N", help="Number of workers."
+    num_workers: int = option("--workers", whole_number(1), "1", "Number of workers.")
+    ps_arguments: tuple[str, ...] = option(
+        "--ps-arg", TEXT, None, "An argument for every ps; repeatable.", multiple=True, metavar="ARG"
     )
-    ps_arguments: tuple[str, ...] = setting(
-        "--ps-arg",
-        str,
-        in_environment=False,
-        multiple=True,
-        metavar="ARG",
-        help="An argument for every ps; repeatable.",
-    )
-    log_dir: Path | None = setting(
-        "--log-dir",
-        directory,
-        in_environment=False,
-        metavar="DIR",
-        help="Also keep each task's output in a file here.",
-    )
-    no_table: bool = switch("--no-table", help="Show the tasks' output only.")
-    fail_fast: bool = switch("--fail-fast", help="End everything when a worker fails; else the others go on.")
+    log_dir: Path | None = option("--log-dir", DIRECTORY, None, "Also keep each task's output in a file here.")
+    no_table: bool = switch("--no-table", "Show the tasks' output only.")
+    fail_fast: bool = switch("--fail-fast", "End everything when a worker fails; else the others go on.")
     transport: TransportChoice | None = setting(
         "--transport",
-        one_of(TRANSPORTS),
-        metavar="NAME",
-        help="How batches travel: auto, grpc, socket, tcp, unix or shm.",
+        one_of(TransportChoice, "NAME"),
+        None,
+        "How batches travel: auto, grpc, socket, tcp, unix or shm.",
     )
-    durability: str = setting(
+    durability: str = option(
         "--durability",
-        one_of({name: name for name in ("none", "snapshot", "journal")}),
+        one_of(("none", "snapshot", "journal"), "MODE"),
         "none",
-        in_environment=False,
-        metavar="MODE",
-        help="What ps tasks keep: none, snapshot or journal; with journal, one that dies is started again.",
+        "What ps tasks keep: none, snapshot or journal; with journal, one that dies is started again.",
     )
-    data_dir: Path | None = setting(
-        "--data-dir",
-        directory,
-        in_environment=False,
-        metavar="DIR",
-        help="Where they keep it; else it is removed at the end.",
-    )
-    ps_grace_s: float | None = setting(
-        "--ps-grace", seconds, metavar="SECONDS", help="How long workers wait for a ps that is away (60)."
-    )
+    data_dir: Path | None = option("--data-dir", DIRECTORY, None, "Where they keep it; else it is removed at the end.")
+    ps_grace_s: float | None = setting("--ps-grace", SECONDS, None, "How long workers wait for a ps that is away (60).")
 
     @property
     def tasks(self) -> list[TaskId]:

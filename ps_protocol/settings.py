@@ -6,30 +6,26 @@ a value gives it. What cannot be right is one line: which source, which value, a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import math
+import functools
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 from click.core import ParameterSource
 
 SETTINGS_FILE: Final = "shardscope.toml"
 
-_HELP: Final = {"help_option_names": ["-h", "--help"]}
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
-_MOST_SECONDS: Final = 1e9
-"""What the system's timers can wait for, and more than anyone does."""
-
+_MOST_SECONDS: Final = 1e9  # more would be more than timers can wait for
 _UNITS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
-
-_T = TypeVar("_T")
 
 
 class SettingError(ValueError):
@@ -43,144 +39,122 @@ class Setting(click.Option):
         key: Its name in the settings file; ``SHARDSCOPE_<KEY>`` is its environment variable, if it has one.
     """
 
-    def __init__(self, flag: str, name: str, *, in_environment: bool, **attributes: Any):
+    def __init__(self, flag: str, field: str, *, in_environment: bool, **option: Any):
         self.key = flag.removeprefix("--").replace("-", "_")
-        variable = f"SHARDSCOPE_{self.key.upper()}" if in_environment else None
-        super().__init__([flag, name], envvar=variable, **attributes)
+        super().__init__([flag, field], envvar=f"SHARDSCOPE_{self.key.upper()}" if in_environment else None, **option)
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         environ: Mapping[str, str] = os.environ if ctx.obj is None else ctx.obj
-        return environ.get(self.envvar) or None if isinstance(self.envvar, str) else None
+        return environ.get(str(self.envvar)) or None
 
     def source(self, ctx: click.Context) -> str:
         """Where the value comes from, as a user knows it."""
-        source = ctx.get_parameter_source(str(self.name))
-        if source is ParameterSource.ENVIRONMENT:
-            return str(self.envvar)
-        if source is ParameterSource.DEFAULT_MAP:
-            return f"{self.key} in {SETTINGS_FILE}"
-        return str(self.name) if ctx.info_name is None else self.opts[0]
+        match ctx.get_parameter_source(str(self.name)):
+            case ParameterSource.ENVIRONMENT:
+                return str(self.envvar)
+            case ParameterSource.DEFAULT_MAP:
+                return f"{self.key} in {SETTINGS_FILE}"
+        return self.opts[0] if ctx.info_name else str(self.name)
 
 
-class _Parsed(click.ParamType):  # type: ignore[type-arg]  # older releases of click have none
-    name = "text"
+class Kind(click.ParamType):  # type: ignore[type-arg]  # it has none in older releases of click
+    """What a text may be.
 
-    def __init__(self, parse: Callable[[str], object]):
-        self._parse = parse
+    Args:
+        name: Stands for the text in the help.
+        parse: Makes the value, or raises a ValueError that says what the text should be: "a whole number".
+    """
+
+    def __init__(self, name: str, parse: Callable[[str], object]):
+        self.name = name
+        self.parse = parse
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
         try:
-            return self._parse(str(value))
+            return self.parse(str(value))
         except ValueError as error:
-            source = param.source(ctx) if isinstance(param, Setting) and ctx is not None else "the value"
+            source = param.source(ctx) if isinstance(param, Setting) and ctx is not None else self.name
             raise click.UsageError(f"{source} is {value!r}; it should be {error}.", ctx) from error
 
 
 def setting(
-    flag: str, parse: Callable[[str], object], default: str | None = None, *, in_environment: bool = True, **option: Any
+    flag: str, kind: Kind, default: str | None = None, purpose: str = "", *, in_environment: bool = True, **option: Any
 ) -> Any:
-    """Makes a field of a table.
+    """Makes a field of a table; without a default, its value is None where no source has one.
 
     Args:
         flag: The option of a command line, as "--memory-limit".
-        parse: Makes the value of a text, or raises a ValueError that says what the text should be: "a whole number".
-        default: The text that counts if there is no other; without it, the value is then None, or () where there may
-            be several.
+        kind: What the text may be.
+        default: The text that counts where no source has one.
+        purpose: What it is for, as the help shows it.
         in_environment: Whether the environment may give it.
         option: What else ``click.Option`` is to know.
     """
-    unsaid = () if option.get("multiple") else None
-    return dataclasses.field(
-        default=unsaid if default is None else parse(default),
-        metadata={
-            "option": {
-                "flag": flag,
-                "type": _Parsed(parse),
-                "default": default,
-                "show_default": default is not None,
-                "in_environment": in_environment,
-                **option,
-            }
-        },
-    )
+    value = None if default is None else kind.parse(default)
+    given = {"flag": flag, "type": kind, "default": default, "help": purpose, "in_environment": in_environment}
+    return dataclasses.field(default=value, metadata={"setting": given | {"show_default": bool(default)} | option})
 
 
-def switch(flag: str, *, help: str) -> Any:  # noqa: A002  # as click calls it
+option: Final = functools.partial(setting, in_environment=False)
+"""Makes a field of a table that the environment does not give."""
+
+
+def switch(flag: str, purpose: str) -> Any:
     """Makes a field of a table that is True if the command line has the flag, which takes no value."""
-    option = {"flag": flag, "in_environment": False, "is_flag": True, "help": help}
-    return dataclasses.field(default=False, metadata={"option": option})
+    given = {"flag": flag, "is_flag": True, "help": purpose, "in_environment": False}
+    return dataclasses.field(default=False, metadata={"setting": given})
 
 
 def settings_of(table: type) -> list[Setting]:
     """The settings of a table."""
-    return [
-        Setting(name=field.name, **field.metadata["option"])
-        for field in dataclasses.fields(table)
-        if "option" in field.metadata
-    ]
+    named = {field.name: field.metadata.get("setting") for field in dataclasses.fields(table)}
+    return [Setting(field=name, **given) for name, given in named.items() if given]
 
 
-def read_arguments(
+def read(
     table: type,
-    arguments: Sequence[str],
+    given: Sequence[str] | Mapping[str, object],
     *,
-    program: str,
     environ: Mapping[str, str] = os.environ,
     file: Mapping[str, Any] = _NOTHING,
-    **description: str,
+    program: str | None = None,
+    **description: Any,
 ) -> dict[str, Any]:
-    """Reads a table from a command line, completed by the other sources.
+    """Reads a table from a command line, or from the arguments of a call, completed by the other sources.
 
     Args:
         table: The table.
-        arguments: The command line.
-        program: What was called.
+        given: The command line; or a value for each field, None if the caller has given none.
         environ: The environment.
         file: What the settings file says, by key.
+        program: What has the command line.
         description: Head and end of the help, as ``click.Command`` calls them.
 
     Returns:
         A value for each field.
 
     Raises:
-        SettingError: An argument or a value makes no sense.
+        SettingError: A value makes no sense, or there is no such option.
         SystemExit: Help was asked for, and has been printed.
     """
     settings = settings_of(table)
-    command = click.Command(program, params=list(settings), context_settings=_HELP, **description)  # type: ignore[arg-type]  # all are texts
+    in_file = {str(each.name): file[each.key] for each in settings if each.key in file}
+    command = click.Command(program, params=list(settings), **description)
+    context = click.Context(
+        command, info_name=program, obj=environ, default_map=in_file, help_option_names=["-h", "--help"]
+    )
     try:
-        context = command.make_context(program, list(arguments), obj=environ, default_map=_by_name(settings, file))
+        with context.scope():
+            if isinstance(given, Mapping):
+                values = {name: value for name, value in given.items() if value is not None}
+                for each in settings:
+                    each.handle_parse_result(context, values, [])
+            else:
+                command.parse_args(context, list(given))
     except click.exceptions.Exit as ended:
         raise SystemExit(ended.exit_code) from None
     except click.UsageError as error:
-        raise SettingError(_one_line(error)) from error
-    return context.params
-
-
-def read_values(
-    table: type,
-    given: Mapping[str, object],
-    *,
-    environ: Mapping[str, str] = os.environ,
-    file: Mapping[str, Any] = _NOTHING,
-) -> dict[str, Any]:
-    """Reads a table from the arguments of a call, completed by the other sources; None is no value.
-
-    Returns:
-        A value for each field.
-
-    Raises:
-        SettingError: A value makes no sense.
-    """
-    settings = settings_of(table)
-    command = click.Command(None, params=list(settings))
-    context = click.Context(command, obj=environ, default_map=_by_name(settings, file))
-    values = {name: value for name, value in given.items() if value is not None}
-    try:
-        for each in settings:
-            each.handle_parse_result(context, values, [])
-    except click.UsageError as error:
-        raise SettingError(_one_line(error)) from error
+        raise SettingError(" ".join(error.format_message().split())) from error
     return context.params
 
 
@@ -190,65 +164,56 @@ def environment_of(settings: object) -> dict[str, str]:
     return {variable: str(value) for variable, value in named.items() if value is not None}
 
 
-def _by_name(settings: Iterable[Setting], file: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(each.name): file[each.key] for each in settings if each.key in file}
+# -- kinds --------------------------------------------------------------------------------------
 
 
-def _one_line(error: click.ClickException) -> str:
-    return " ".join(error.format_message().split())
-
-
-# -- what a text may be -------------------------------------------------------------------------
-
-
-def whole_number(low: int = 0, high: int = 10**9 - 1, *, name: str = "") -> Callable[[str], int]:
-    """Parses a number in ``low..high``, which is called ``name`` if it is not taken."""
-    expected = name or (f"a whole number, at least {low}" if high == 10**9 - 1 else f"a whole number in {low}..{high}")
+def whole_number(low: int = 0, high: int = 10**9 - 1, *, name: str = "N", expected: str = "") -> Kind:
+    """A number in ``low..high``."""
+    usual = f"a whole number, at least {low}" if high == 10**9 - 1 else f"a whole number in {low}..{high}"
 
     def parse(text: str) -> int:
         if not re.fullmatch(r"-?\d{1,19}", text, re.ASCII) or not low <= int(text) <= high:
-            raise ValueError(expected)
+            raise ValueError(expected or usual)
         return int(text)
 
-    return parse
+    return Kind(name, parse)
 
 
-PORT: Final = whole_number(0, 65535)
+def one_of(values: Iterable[str] | Mapping[str, object], name: str, *, ignore_case: bool = False) -> Kind:
+    """One of some texts, or what it stands for."""
+    known = values if isinstance(values, Mapping) else {each: each for each in values}
+
+    def parse(text: str) -> object:
+        try:
+            return known[text.lower() if ignore_case else text]
+        except KeyError:
+            raise ValueError(f"one of {', '.join(known)}") from None
+
+    return Kind(name, parse)
 
 
-def seconds(text: str) -> float:
-    """Parses a time."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= _MOST_SECONDS:
-        raise ValueError("a number of seconds from 0, such as 10 or 0.5")
-    return value
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= _MOST_SECONDS:
+            return float(text)
+    raise ValueError("a number of seconds from 0, such as 10 or 0.5")
 
 
-def size_bytes(text: str) -> int:
-    """Parses a size."""
+def _size_bytes(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise ValueError("a size: bytes, or as in 512M or 4G")
     return int(Decimal(match[1]) * _UNITS[match[2].upper()])
 
 
-def directory(text: str) -> Path:
-    """Parses the path of a directory."""
+def _directory(text: str) -> Path:
     if not text.strip():
         raise ValueError("the path of a directory, and is empty")
     return Path(text)
 
 
-def one_of(values: Mapping[str, _T], *, ignore_case: bool = False) -> Callable[[str], _T]:
-    """Parses one of the names of some values."""
-
-    def parse(text: str) -> _T:
-        name = text.lower() if ignore_case else text
-        if name not in values:
-            raise ValueError(f"one of {', '.join(values)}")
-        return values[name]
-
-    return parse
+TEXT: Final = Kind("TEXT", str)
+PORT: Final = whole_number(0, 65535, name="PORT")
+SECONDS: Final = Kind("SECONDS", _seconds)
+SIZE: Final = Kind("SIZE", _size_bytes)
+DIRECTORY: Final = Kind("DIR", _directory)

@@ -13,14 +13,16 @@ from typing import Any, Final
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec, TaskId, TfConfig
 from ps_protocol.ps_service import DurabilityMode
 from ps_protocol.settings import (
+    DIRECTORY,
     PORT,
+    SECONDS,
+    SIZE,
+    TEXT,
+    Kind,
     SettingError,
-    directory,
     one_of,
-    read_arguments,
-    seconds,
+    read,
     setting,
-    size_bytes,
     switch,
     whole_number,
 )
@@ -32,6 +34,8 @@ DEFAULT_STAGING_LIMIT_BYTES: Final = 4 * 1024**3
 DEFAULT_SHARED_MEMORY_LIMIT_BYTES: Final = 4 * 1024**3
 DEFAULT_MAX_CONCURRENT: Final = 64
 
+_LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+_SEED: Final = whole_number(-(2**63), 2**63 - 1, expected="a whole number of 64 bits")
 _HOW_TO_SAY: Final = "--cluster 'ps=host:2222,host:2223;worker=host:2224' --task-index 0"
 _DURABILITY_MODES: Final = {mode.name.lower(): mode for mode in DurabilityMode}
 
@@ -58,8 +62,8 @@ def _transports(text: str) -> frozenset[Transport]:
     return frozenset(chosen)
 
 
-def _interval(text: str) -> float:
-    value = seconds(text)
+def _interval(text: str) -> object:
+    value = SECONDS.parse(text)
     if not value:
         raise ValueError("a number of seconds longer than 0")
     return value
@@ -83,7 +87,7 @@ def _host_and_port(address: str) -> tuple[str, str]:
     return (host, port) if colon else (port, "")
 
 
-def _bind_host(text: str) -> str:
+def _host(text: str) -> str:
     host = text.strip()
     if not host or re.search(r"[\s/]", host):
         raise ValueError("an address to listen on, as in 0.0.0.0 or ::")
@@ -108,102 +112,71 @@ class ServerOptions:
         is_backup: Whether this is the second process of a replicated ps task, at the address of the job "backup".
     """
 
-    cluster_spec: ClusterSpec = setting("--cluster", str, metavar="SPEC", help=f"the cluster, as in {_HOW_TO_SAY}")
-    task_index: int = setting("--task-index", whole_number(), metavar="N", help="which ps task this is")
+    cluster_spec: ClusterSpec = setting("--cluster", TEXT, None, f"the cluster, as in {_HOW_TO_SAY}", metavar="SPEC")
+    task_index: int = setting("--task-index", whole_number(), None, "which ps task this is")
     is_backup: bool = switch(
-        "--backup",
-        help="this is the second process of that ps task, at the address that the cluster has under backup=",
+        "--backup", "this is the second process of that ps task, at the address that the cluster has under backup="
     )
-    port: int = setting(
-        "--port", PORT, metavar="PORT", help="port to listen on instead of the cluster's; 0 for any free one"
-    )
-    host: str = setting("--bind", _bind_host, metavar="HOST", help="address to listen on (default: the cluster's host)")
-    memory_limit_bytes: int = setting(
-        "--memory-limit", size_bytes, "0", metavar="SIZE", help="most bytes of values, as in 4G; 0 for no limit"
-    )
-    staging_limit_bytes: int = setting(
-        "--staging-limit", size_bytes, "4G", metavar="SIZE", help="most bytes of tensors on their way in or out"
-    )
-    job_seed: int = setting(
-        "--job-seed",
-        whole_number(-(2**63), 2**63 - 1, name="a whole number of 64 bits"),
-        "0",
-        metavar="N",
-        help="seed of all initial values",
-    )
+    port: int = setting("--port", PORT, None, "port to listen on instead of the cluster's; 0 for any free one")
+    host: str = setting("--bind", Kind("HOST", _host), None, "address to listen on (default: the cluster's host)")
+    memory_limit_bytes: int = setting("--memory-limit", SIZE, "0", "most bytes of values, as in 4G; 0 for no limit")
+    staging_limit_bytes: int = setting("--staging-limit", SIZE, "4G", "most bytes of tensors on their way in or out")
+    job_seed: int = setting("--job-seed", _SEED, "0", "seed of all initial values")
     advertise: str = setting(
         "--advertise",
-        _advertised,
+        Kind("HOST[:PORT]", _advertised),
         "",
-        metavar="HOST[:PORT]",
-        show_default=False,
-        help="where the other tasks are to find this one (default: the cluster's host, and the port listened on)",
+        "where the other tasks are to find this one (default: the cluster's host, and the port listened on)",
     )
     lease_s: float = setting(
         "--lease",
-        seconds,
+        SECONDS,
         f"{DEFAULT_LEASE_S:g}",
-        metavar="SECONDS",
-        help="silence after which the others take this task for dead; 0 for never",
+        "silence after which the others take this task for dead; 0 for never",
     )
     drain_timeout_s: float = setting(
-        "--drain-timeout", seconds, "10", metavar="SECONDS", help="time that accepted batches are given on SIGTERM"
+        "--drain-timeout", SECONDS, "10", "time that accepted batches are given on SIGTERM"
     )
     max_concurrent: int = setting(
-        "--max-concurrent",
-        whole_number(1),
-        str(DEFAULT_MAX_CONCURRENT),
-        metavar="N",
-        help="calls carried out at the same time",
+        "--max-concurrent", whole_number(1), str(DEFAULT_MAX_CONCURRENT), "calls carried out at the same time"
     )
     transports: frozenset[Transport] = setting(
         "--transports",
-        _transports,
+        Kind("LIST", _transports),
         ",".join(Transport),
-        metavar="LIST",
-        help="ways for batches to offer, of grpc, socket and shm; grpc always is",
+        "ways for batches to offer, of grpc, socket and shm; grpc always is",
     )
-    socket_port: int = setting(
-        "--socket-port", PORT, "0", metavar="PORT", help="TCP port of the socket transport; 0 for any free one"
-    )
+    socket_port: int = setting("--socket-port", PORT, "0", "TCP port of the socket transport; 0 for any free one")
     shared_memory_limit_bytes: int = setting(
         "--shared-memory-limit",
-        size_bytes,
+        SIZE,
         "4G",
-        metavar="SIZE",
-        help="most memory to share with clients on this host, half of it with one; 0 for none",
+        "most memory to share with clients on this host, half of it with one; 0 for none",
     )
     durability: DurabilityMode = setting(
         "--durability",
-        one_of(_DURABILITY_MODES, ignore_case=True),
+        one_of(_DURABILITY_MODES, "MODE", ignore_case=True),
         "none",
-        metavar="MODE",
-        help="what survives the process: none for nothing, snapshot for the last snapshot, journal for every update "
-        "that was acknowledged",
+        "what survives the process: none for nothing, snapshot for the last snapshot, journal for every update that "
+        "was acknowledged",
     )
     data_dir: Path | None = setting(
-        "--data-dir", directory, metavar="DIR", help="where the state is kept; each ps task has a part of it"
+        "--data-dir", DIRECTORY, None, "where the state is kept; each ps task has a part of it"
     )
     snapshot_interval_s: float = setting(
-        "--snapshot-interval",
-        _interval,
-        "60",
-        metavar="SECONDS",
-        help="time between snapshots with --durability snapshot",
+        "--snapshot-interval", Kind("SECONDS", _interval), "60", "time between snapshots with --durability snapshot"
     )
     log_level: str = setting(
         "--log-level",
-        one_of({name: name for name in ("debug", "info", "warning", "error")}, ignore_case=True),
+        one_of(_LOG_LEVELS, "LEVEL", ignore_case=True),
         "info",
-        metavar="LEVEL",
-        help="lowest level that is logged: debug, info, warning or error",
+        "lowest level that is logged: debug, info, warning or error",
     )
     log_format: LogFormat = setting(
         "--log-format",
-        one_of({each.value: each for each in LogFormat}),
+        one_of(LogFormat, "FORMAT"),
         "auto",
-        metavar="FORMAT",
-        help="console, json, or auto: console on a terminal, else json",
+        "console, json, or auto: console on a terminal, else json",
     )
 
     @property
@@ -239,7 +212,7 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
         SettingError: Something is missing, malformed or contradictory; the message names it in one line.
         SystemExit: Help was asked for, and has been printed.
     """
-    given = read_arguments(
+    given = read(
         ServerOptions,
         arguments,
         environ=environ,

@@ -17,7 +17,7 @@ from ps_protocol import fault_points
 from ps_protocol.cluster_spec import ClusterSpec, ClusterSpecLike, TfConfig
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.ps_service import PsService
-from ps_protocol.settings import read_values
+from ps_protocol.settings import read
 from ps_protocol.task_id import TaskId
 from worker_client import default_stack
 from worker_client.address_lookup import AddressLookup
@@ -84,7 +84,7 @@ def connect(
     """
     fault_points.install_from_environment()
     given = {"transport": transport, "ps_grace_s": ps_grace_s, "lease_s": lease_s}
-    chosen = ConnectSettings(**read_values(ConnectSettings, given))
+    chosen = ConnectSettings(**read(ConnectSettings, given))
     choice = chosen.transport
     if cluster_spec is None:
         config = TfConfig.from_env()

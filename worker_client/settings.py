@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
-from ps_protocol.settings import one_of, seconds, setting
+from ps_protocol.settings import SECONDS, one_of, setting
 from worker_client.transport.selection import TransportChoice
-
-TRANSPORTS: Final[Mapping[str, TransportChoice]] = {each.value: each for each in TransportChoice}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectSettings:
     """The arguments of ``connect`` that the environment may give."""
 
-    transport: TransportChoice = setting("--transport", one_of(TRANSPORTS), "auto")
-    ps_grace_s: float = setting("--ps-grace", seconds, "60")
-    lease_s: float = setting("--lease", seconds, "10")
+    transport: TransportChoice = setting("--transport", one_of(TransportChoice, "NAME"), "auto")
+    ps_grace_s: float = setting("--ps-grace", SECONDS, "60")
+    lease_s: float = setting("--lease", SECONDS, "10")

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from ps_protocol.settings import (
+    DIRECTORY,
+    SECONDS,
+    SIZE,
+    TEXT,
     SettingError,
-    directory,
     environment_of,
     one_of,
-    read_arguments,
-    read_values,
-    seconds,
+    read,
     setting,
     settings_of,
-    size_bytes,
     switch,
     whole_number,
 )
@@ -26,18 +26,18 @@ from ps_protocol.settings import (
 class Kitchen:
     """A table of settings."""
 
-    num_cooks: int = setting("--cooks", whole_number(1), "2", metavar="N", help="who cooks")
-    patience_s: float | None = setting("--patience", seconds, metavar="SECONDS", help="how long guests wait")
-    is_closed: bool = switch("--closed", help="nobody comes in")
-    secret: str = setting("--secret", str, "salt", in_environment=False, help="what is in it")
+    num_cooks: int = setting("--cooks", whole_number(1), "2", "who cooks")
+    patience_s: float | None = setting("--patience", SECONDS, None, "how long guests wait")
+    is_closed: bool = switch("--closed", "nobody comes in")
+    secret: str = setting("--secret", TEXT, "salt", in_environment=False)
 
 
 def arguments(*given: str, environ: dict[str, str] | None = None, file: dict[str, Any] | None = None) -> Kitchen:
-    return Kitchen(**read_arguments(Kitchen, given, program="kitchen", environ=environ or {}, file=file or {}))
+    return Kitchen(**read(Kitchen, given, program="kitchen", environ=environ or {}, file=file or {}))
 
 
 def values(environ: dict[str, str] | None = None, file: dict[str, Any] | None = None, **given: object) -> Kitchen:
-    return Kitchen(**read_values(Kitchen, given, environ=environ or {}, file=file or {}))
+    return Kitchen(**read(Kitchen, given, environ=environ or {}, file=file or {}))
 
 
 def test_defaults_are_those_of_the_table() -> None:
@@ -59,7 +59,7 @@ def test_what_is_empty_or_none_is_not_said() -> None:
 
 def test_the_environment_is_that_of_the_process_unless_another_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHARDSCOPE_COOKS", "7")
-    assert read_values(Kitchen, {})["num_cooks"] == 7
+    assert read(Kitchen, {})["num_cooks"] == 7
 
 
 def test_a_switch_and_what_is_for_the_command_line_alone_have_no_variable() -> None:
@@ -68,13 +68,13 @@ def test_a_switch_and_what_is_for_the_command_line_alone_have_no_variable() -> N
     assert [each.envvar for each in settings_of(Kitchen)] == ["SHARDSCOPE_COOKS", "SHARDSCOPE_PATIENCE", None, None]
 
 
-@pytest.mark.parametrize("read", [arguments, values])
-def test_an_error_names_the_source_the_value_and_what_it_should_be(read: Any) -> None:
+@pytest.mark.parametrize("call", [arguments, values])
+def test_an_error_names_the_source_the_value_and_what_it_should_be(call: Any) -> None:
     with pytest.raises(SettingError) as refused:
-        read(environ={"SHARDSCOPE_COOKS": "none"})
+        call(environ={"SHARDSCOPE_COOKS": "none"})
     assert str(refused.value) == "SHARDSCOPE_COOKS is 'none'; it should be a whole number, at least 1."
     with pytest.raises(SettingError) as refused:
-        read(file={"cooks": 0})
+        call(file={"cooks": 0})
     assert str(refused.value) == "cooks in shardscope.toml is 0; it should be a whole number, at least 1."
 
 
@@ -104,22 +104,24 @@ def test_settings_go_to_other_processes_by_the_environment() -> None:
 @pytest.mark.parametrize("text", ["-1", "nan", "inf", "1e300", "", "soon"])
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(ValueError, match="number of seconds"):
-        seconds(text)
+        SECONDS.parse(text)
 
 
 @pytest.mark.parametrize("text", ["", " 7", "1_0", "7.0", "11", "-1", "\u0663"])
 def test_what_is_no_whole_number_of_a_range(text: str) -> None:
-    assert whole_number(0, 10)("10") == 10
+    assert whole_number(0, 10).parse("10") == 10
     with pytest.raises(ValueError, match=r"a whole number in 0\.\.10"):
-        whole_number(0, 10)(text)
+        whole_number(0, 10).parse(text)
 
 
 def test_other_kinds_of_values() -> None:
-    assert (size_bytes("1.5K"), directory("a/b"), one_of({"x": 1}, ignore_case=True)("X")) == (1536, Path("a/b"), 1)
-    for parse, text, expected in (
-        (size_bytes, "lots", "a size"),
-        (directory, " ", "empty"),
-        (one_of({"x": 1, "y": 2}), "X", "one of x, y"),
+    assert (SIZE.parse("1.5K"), DIRECTORY.parse("a/b")) == (1536, Path("a/b"))
+    assert one_of({"x": 1}, "LETTER", ignore_case=True).parse("X") == 1
+    assert one_of(["x"], "LETTER").parse("x") == "x"
+    for kind, text, expected in (
+        (SIZE, "lots", "a size"),
+        (DIRECTORY, " ", "empty"),
+        (one_of(["x", "y"], "LETTER"), "X", "one of x, y"),
     ):
         with pytest.raises(ValueError, match=expected):
-            parse(text)
+            kind.parse(text)

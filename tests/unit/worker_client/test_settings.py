@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from ps_protocol.settings import SettingError, read_values
+from ps_protocol.settings import SettingError, read
 from worker_client.settings import ConnectSettings
 from worker_client.transport.selection import TransportChoice
 
 
 def transport_choice(name: object, environ: dict[str, str]) -> TransportChoice:
-    return ConnectSettings(**read_values(ConnectSettings, {"transport": name}, environ=environ)).transport
+    return ConnectSettings(**read(ConnectSettings, {"transport": name}, environ=environ)).transport
 
 
 def test_the_transport_is_the_argument_then_the_environment_then_automatic() -> None:
@@ -33,7 +33,7 @@ def test_an_unknown_transport_is_refused(name: str | None, environ: dict[str, st
 
 def test_times() -> None:
     environ = {"SHARDSCOPE_PS_GRACE": "7.5", "SHARDSCOPE_LEASE": "0"}
-    settings = ConnectSettings(**read_values(ConnectSettings, {"lease_s": 2}, environ=environ))
+    settings = ConnectSettings(**read(ConnectSettings, {"lease_s": 2}, environ=environ))
     assert (settings.ps_grace_s, settings.lease_s) == (7.5, 2.0)
-    assert ConnectSettings(**read_values(ConnectSettings, {}, environ={})) == ConnectSettings()
+    assert ConnectSettings(**read(ConnectSettings, {}, environ={})) == ConnectSettings()
     assert (ConnectSettings().ps_grace_s, ConnectSettings().lease_s) == (60.0, 10.0)
