@@ -13,7 +13,7 @@ import numpy as np
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, Declare, Read, VariableSpec
-from ps_protocol.ps_service import FastPath, FastPathKind
+from ps_protocol.service_types import FastPath, FastPathKind
 from ps_server.byte_budget import ByteBudget
 from ps_server.parameter_server import ParameterServer
 from ps_server.transport.buffer_pool import BufferPool

@@ -9,7 +9,8 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec
 from ps_protocol.errors import ShardscopeError, UnavailableError
-from ps_protocol.ps_service import PsService, Status
+from ps_protocol.ps_service import PsService
+from ps_protocol.service_types import Status
 from ps_protocol.task_id import TaskId
 
 _MAX_CONCURRENT_CALLS: Final = 32

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec, TaskId, TfConfig
-from ps_protocol.ps_service import DurabilityMode
+from ps_protocol.service_types import DurabilityMode
 from ps_protocol.task_id import check_address
 from ps_server.leases import DEFAULT_LEASE_S
 from ps_server.logs import LogFormat

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TaskId
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError, StateLostError
 from ps_protocol.operations import Batch, BatchReply, Operation
-from ps_protocol.ps_service import (
+from ps_protocol.service_types import (
     DurabilityStatus,
     Member,
     Placement,

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ps_protocol.errors import ShardscopeError
-from ps_protocol.ps_service import PsAddress, PsService
+from ps_protocol.ps_service import PsService
+from ps_protocol.service_types import PsAddress
 from ps_protocol.task_id import TaskId
 
 _LOG = logging.getLogger(__name__)

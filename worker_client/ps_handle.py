@@ -29,7 +29,8 @@ from ps_protocol.errors import (
     UnavailableError,
 )
 from ps_protocol.operations import Array, Batch, Operation, Reply, mutates
-from ps_protocol.ps_service import BufferSource, PendingExchange, PsService, Welcome
+from ps_protocol.ps_service import BufferSource, PendingExchange, PsService
+from ps_protocol.service_types import Welcome
 from worker_client.batch_sender import BatchSender, Begin, WindowLimits
 from worker_client.pending_queue import Pending, PendingQueue, sent_bytes
 from worker_client.ps_presence import OperationTime, PsPresence

@@ -12,7 +12,8 @@ from typing import Final, TypeAlias
 from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError, UnavailableError
-from ps_protocol.ps_service import PsService, Welcome
+from ps_protocol.ps_service import PsService
+from ps_protocol.service_types import Welcome
 from ps_protocol.task_id import TaskId
 from worker_client.retry import RetryPolicy
 

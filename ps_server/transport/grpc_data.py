@@ -18,9 +18,9 @@ from ps_protocol.chunk_frames import REQUESTS, data_frame, exchange_message, hea
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError
 from ps_protocol.frames import Assembler, pieces
 from ps_protocol.operations import Batch, BatchReply
-from ps_protocol.ps_service import Welcome
 from ps_protocol.reply_bytes import encode_answer
 from ps_protocol.request_bytes import RequestHead
+from ps_protocol.service_types import Welcome
 from ps_protocol.v1 import data_pb2
 from ps_server.byte_budget import ByteBudget, readable_bytes
 from ps_server.parameter_server import ParameterServer

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID, uuid4
 
-from ps_protocol.ps_service import FastPath, FastPathKind, Welcome
+from ps_protocol.service_types import FastPath, FastPathKind, Welcome
 from ps_protocol.socket_frames import REASONS, Verdict
 from ps_protocol.socket_stream import SCRATCH_BYTES, SocketStream
 from ps_server.byte_budget import ByteBudget

@@ -14,7 +14,7 @@ import pytest
 
 import worker_client as ss
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec
-from ps_protocol.ps_service import DurabilityMode, FastPathKind
+from ps_protocol.service_types import DurabilityMode, FastPathKind
 from ps_protocol.task_id import TaskId
 from ps_server.durable_task import DurableSettings, DurableTask
 from ps_server.parameter_server import ParameterServer

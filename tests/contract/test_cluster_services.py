@@ -19,15 +19,8 @@ from ps_protocol.errors import (
 )
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Declare, PartitionSlice, Read, Result, Update, UpdateRule, VariableSpec
-from ps_protocol.ps_service import (
-    MemberState,
-    Placement,
-    Proposal,
-    PsAddress,
-    PsService,
-    ServingState,
-    VariableInfo,
-)
+from ps_protocol.ps_service import PsService
+from ps_protocol.service_types import MemberState, Placement, Proposal, PsAddress, ServingState, VariableInfo
 from tests.conftest import Eventually
 from tests.contract.conftest import JOB_SEED, MEMORY_LIMIT_BYTES, TIMEOUT_S, Conversation, Task
 

@@ -24,7 +24,8 @@ from grpc_reflection.v1alpha import reflection_pb2
 from ps_protocol.errors import UnavailableError
 from ps_protocol.initializer_spec import Constant, InitializerSpec, RandomNormal
 from ps_protocol.operations import Batch, BatchReply, Declare, Read, Result, VariableSpec
-from ps_protocol.ps_service import PsService, ServingState
+from ps_protocol.ps_service import PsService
+from ps_protocol.service_types import ServingState
 from ps_server.__main__ import main
 from ps_server.server import SERVICE_NAMES
 from tests.conftest import Eventually

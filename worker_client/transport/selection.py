@@ -15,20 +15,19 @@ from uuid import UUID
 
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError, UnavailableError
 from ps_protocol.operations import Array, Batch, BatchReply
-from ps_protocol.ps_service import (
+from ps_protocol.ps_service import PendingExchange, PsService
+from ps_protocol.segment_mapping import IS_SUPPORTED
+from ps_protocol.service_types import (
     FastPath,
     FastPathKind,
     Member,
-    PendingExchange,
     Placement,
     Proposal,
     PsAddress,
-    PsService,
     Status,
     VariableInfo,
     Welcome,
 )
-from ps_protocol.segment_mapping import IS_SUPPORTED
 from worker_client.transport import grpc
 from worker_client.transport.segment_connection import SegmentConnection
 from worker_client.transport.segment_pool import SegmentPool

@@ -11,10 +11,10 @@ import numpy as np
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import VariableSpec
-from ps_protocol.ps_service import (
+from ps_protocol.ps_service import PsService
+from ps_protocol.service_types import (
     Member,
     MemberState,
-    PsService,
     ReplicaRole,
     ReplicationStatus,
     ServingState,

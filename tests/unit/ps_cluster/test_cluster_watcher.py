@@ -5,7 +5,8 @@ import pytest
 from ps_cluster.cluster_watcher import ClusterWatcher, StepRates
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import UnavailableError
-from ps_protocol.ps_service import PsService, ReplicaRole
+from ps_protocol.ps_service import PsService
+from ps_protocol.service_types import ReplicaRole
 from ps_protocol.task_id import TaskId
 from tests.conftest import Eventually
 from tests.unit.ps_cluster.fakes import FakePs, member, replica_status, status_of

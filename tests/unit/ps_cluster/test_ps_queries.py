@@ -5,7 +5,8 @@ import pytest
 from ps_cluster.ps_queries import Answer, ask_all, ask_primaries, explain
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import UnavailableError
-from ps_protocol.ps_service import PsService, ReplicaRole, Status
+from ps_protocol.ps_service import PsService
+from ps_protocol.service_types import ReplicaRole, Status
 from ps_protocol.task_id import TaskId
 from tests.unit.ps_cluster.fakes import FakePs, replica_status, status_of
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
-from ps_protocol.ps_service import DurabilityMode
+from ps_protocol.service_types import DurabilityMode
 from ps_server.logs import LogFormat
 from ps_server.options import ServerOptions, Transport, UsageError, parse_options
 

@@ -30,7 +30,8 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
-from ps_protocol.ps_service import Proposal, PsService, ServingState
+from ps_protocol.ps_service import PsService
+from ps_protocol.service_types import Proposal, ServingState
 from ps_server.parameter_server import ParameterServer
 from ps_server.update_ledger import LedgerLimits
 from tests.unit.ps_server.waiting import PATIENCE_S, wait_until

@@ -8,7 +8,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from ps_protocol.operations import Batch, BatchReply, Result
-from ps_protocol.ps_service import PendingExchange, Welcome
+from ps_protocol.ps_service import PendingExchange
+from ps_protocol.service_types import Welcome
 
 
 class ScriptedService:

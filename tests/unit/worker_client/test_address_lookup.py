@@ -7,7 +7,8 @@ from typing import cast
 from uuid import UUID
 
 from ps_protocol.errors import UnavailableError
-from ps_protocol.ps_service import PsAddress, PsService
+from ps_protocol.ps_service import PsService
+from ps_protocol.service_types import PsAddress
 from ps_protocol.task_id import TaskId
 from worker_client.address_lookup import AddressLookup
 

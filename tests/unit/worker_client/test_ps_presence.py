@@ -21,7 +21,8 @@ from ps_protocol.errors import (
     UnavailableError,
 )
 from ps_protocol.operations import Batch, BatchReply, Read, Update, UpdateRule
-from ps_protocol.ps_service import PsService, Welcome
+from ps_protocol.ps_service import PsService
+from ps_protocol.service_types import Welcome
 from ps_protocol.task_id import TaskId
 from tests.unit.worker_client.fakes import PipelinedService, ScriptedService, succeed
 from worker_client.ps_handle import PsHandle, Settings

@@ -22,7 +22,7 @@ from ps_protocol.errors import (
     UnavailableError,
 )
 from ps_protocol.operations import Batch, Describe, Read, Update, UpdateRule
-from ps_protocol.ps_service import FastPathKind
+from ps_protocol.service_types import FastPathKind
 from ps_protocol.socket_frames import (
     ANSWER_BYTES,
     FLAG_CLOSING,

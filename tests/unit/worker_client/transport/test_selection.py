@@ -25,7 +25,7 @@ from ps_protocol.errors import (
 )
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, Declare, Operation, Read, Result, Update, UpdateRule, VariableSpec
-from ps_protocol.ps_service import FastPath, FastPathKind
+from ps_protocol.service_types import FastPath, FastPathKind
 from ps_server.options import Transport
 from ps_server.parameter_server import ParameterServer
 from ps_server.server import PsServer
