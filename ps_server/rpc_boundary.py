@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 from uuid import uuid4
 
 import grpc
@@ -20,6 +21,16 @@ WITHOUT_DEADLINE_S: Final = 60.0
 
 _Request = TypeVar("_Request")
 _Reply = TypeVar("_Reply")
+
+
+class _Servicer(Protocol):
+    """What ``unary`` needs of the object: the ps task, as "ps:0", for errors that do not name one."""
+
+    @property
+    def task(self) -> str: ...
+
+
+_ServicerT = TypeVar("_ServicerT", bound=_Servicer)
 
 
 def timeout_s(context: grpc.ServicerContext) -> float:
@@ -56,11 +67,16 @@ def errors_as_status(context: grpc.ServicerContext, task: str) -> Iterator[None]
 
 
 def unary(
-    call: Callable[[_Request, float], _Reply], request: _Request, context: grpc.ServicerContext, task: str
-) -> _Reply:
-    """Carries out a unary call, given the request and the seconds it may take."""
-    with errors_as_status(context, task):
-        return call(request, timeout_s(context))
+    method: Callable[[_ServicerT, _Request, float], _Reply],
+) -> Callable[[_ServicerT, _Request, grpc.ServicerContext], _Reply]:
+    """Makes a servicer's method that takes the request and the seconds it may take one that gRPC can call."""
+
+    @functools.wraps(method)
+    def call(self: _ServicerT, request: _Request, context: grpc.ServicerContext) -> _Reply:
+        with errors_as_status(context, self.task):
+            return method(self, request, timeout_s(context))
+
+    return call
 
 
 def internal_error(defect: Exception, task: str) -> InternalError:
