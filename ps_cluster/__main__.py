@@ -24,7 +24,7 @@ from ps_protocol.errors import ShardscopeError
 # What a command needs is imported by it: `shardscope health` is run every few seconds by container engines.
 if TYPE_CHECKING:
     from ps_cluster.ps_queries import Answer
-    from ps_protocol.ps_service import PsService
+    from ps_protocol.ps_service import ClusterService
     from ps_protocol.task_id import TaskId
 
 EXIT_FAILED: Final = 1
@@ -219,19 +219,19 @@ def _cluster_spec(flag: str | None) -> ClusterSpec:
     return spec
 
 
-def _connect(address: str, task: TaskId) -> PsService:
+def _connect(address: str, task: TaskId) -> ClusterService:
     from worker_client.transport import grpc
 
     return grpc.connect(address, task=str(task))
 
 
-def _ask_all(spec: ClusterSpec, question: Callable[[PsService], _T]) -> list[Answer[_T]]:
+def _ask_all(spec: ClusterSpec, question: Callable[[ClusterService], _T]) -> list[Answer[_T]]:
     from ps_cluster.ps_queries import ask_all
 
     return ask_all(spec, question, connect=_connect)
 
 
-def _ask_primaries(spec: ClusterSpec, question: Callable[[PsService], _T], timeout_s: float) -> list[Answer[_T]]:
+def _ask_primaries(spec: ClusterSpec, question: Callable[[ClusterService], _T], timeout_s: float) -> list[Answer[_T]]:
     """Asks each ps task once, whichever of its processes it is that answers clients."""
     from ps_cluster.ps_queries import ask_primaries
 

@@ -1,14 +1,14 @@
-"""What one ps task offers, as an interface that both sides implement.
+"""What one ps task offers, as two interfaces: a ``Transport`` for batches, a ``ClusterService`` for all else.
 
-``ps_server.parameter_server.ParameterServer`` is the thing itself; a client's transport is the same
-thing from afar. One contract suite runs on both. Every method may raise a ``ShardscopeError``; methods
-are safe to call from many threads; ``timeout_s`` bounds how long a call may wait, in seconds.
+``ps_server.parameter_server.ParameterServer`` does the work of both; a client has a pair of them from afar. One
+contract suite runs on all. Every method may raise a ``ShardscopeError``; methods are safe to call from many threads
+unless they say otherwise; ``timeout_s`` bounds how long a call may wait, in seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError
@@ -16,14 +16,6 @@ from ps_protocol.operations import Array, Batch, BatchReply
 from ps_protocol.service_types import Member, Placement, Proposal, PsAddress, Status, VariableInfo, Welcome
 
 PROTOCOL_VERSION = 1
-
-
-class Transport(Protocol):
-    """Carries batches to one ps task: the part of ``PsService`` that has several implementations."""
-
-    def exchange(self, batch: Batch, *, timeout_s: float) -> BatchReply:
-        """Has a batch carried out; an error of one operation is a reply, one of the whole batch is raised."""
-        ...
 
 
 class PendingExchange(Protocol):
@@ -34,38 +26,42 @@ class PendingExchange(Protocol):
         ...
 
 
-class PipelinedTransport(Transport, Protocol):
-    """A transport that can have several batches of one client on their way, which are carried out in order.
+class Transport(Protocol):
+    """Carries batches to one ps task. A transport derives from it, and overrides what it can do besides ``exchange``.
 
-    One thread at a time uses ``begin`` and ``finish``. After an error of either, every batch that was begun and not
-    finished may or may not have been applied, and none can be finished any more: the caller exchanges each again,
-    unchanged and in order.
+    ``exchange`` and ``new_buffer`` are safe to call from many threads. One thread at a time uses ``begin`` and
+    ``finish``: several batches of one client are on their way then, which are carried out in order. After an error of
+    either, every batch that was begun and not finished may or may not have been applied, and none can be finished any
+    more: the caller exchanges each again, unchanged and in order.
     """
 
-    def begin(self, batch: Batch, *, timeout_s: float) -> PendingExchange | None:
+    def exchange(self, batch: Batch, *, timeout_s: float) -> BatchReply:
+        """Has a batch carried out; an error of one operation is a reply, one of the whole batch is raised."""
+        ...
+
+    def begin(self, batch: Batch, *, timeout_s: float) -> PendingExchange | None:  # noqa: ARG002 - overridden
         """Sends a batch; None if it cannot be pipelined and nothing was sent: finish those begun, then exchange it.
 
         Args:
             batch: Its ``expected_reply_bytes`` must be known and small, or None is returned.
             timeout_s: Bound on sending it and, counted from now, on its reply.
         """
-        ...
+        return None
 
+    def new_buffer(self, size_bytes: int, *, timeout_s: float) -> Array | None:  # noqa: ARG002 - overridden
+        """Returns a uint8 array whose memory the ps shares, so that tensors in it need not be copied to be sent.
 
-@runtime_checkable
-class BufferSource(Protocol):
-    """A transport that has memory which it need not copy tensors from to send them."""
-
-    def new_buffer(self, size_bytes: int, *, timeout_s: float) -> Array | None:
-        """Returns a uint8 array to write tensors to, or None if there is no such memory now.
-
-        It is given back when neither the array nor a view of it is left.
+        It is given back when neither the array nor a view of it is left. None if there is no such memory now.
         """
+        return None
+
+    def close(self) -> None:
+        """Gives back what this end holds; batches that are on their way may still end."""
         ...
 
 
-class PsService(Transport, Protocol):
-    """All that one ps task offers."""
+class ClusterService(Protocol):
+    """All that a ps task offers besides batches."""
 
     def hello(self, client: UUID, task: str, *, timeout_s: float) -> Welcome:
         """Opens a conversation of the client ``task`` (as "worker:1")."""

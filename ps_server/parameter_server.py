@@ -62,7 +62,7 @@ def _naming_the_task(
 
 
 class ParameterServer:
-    """The typed core of a ps task: a ``PsService`` that is called directly. Thread-safe.
+    """The typed core of a ps task: a ``ClusterService`` that also exchanges batches. Thread-safe.
 
     Args:
         cluster_spec: The cluster; must have ps tasks.

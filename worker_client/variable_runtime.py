@@ -116,7 +116,6 @@ class PrivateRuntime:
         handle = PsHandle(
             in_process.private_store(),
             task=TaskId("ps", 0),
-            address="this process",
             client=uuid4(),
             client_task="worker:0",
             settings=settings,
