@@ -54,10 +54,10 @@ class Door(NamedTuple):
     ticket: str
     store: str
 
-    def connection(self) -> tuple[SocketConnection, Batch]:
-        """Opens it; returns it with a batch that reads the scalar."""
+    def connection(self, *, looks_first: bool = True) -> tuple[SocketConnection, Batch]:
+        """Opens it; returns it with a batch that reads the scalar; ``looks_first`` as of ``SocketConnection``."""
         sock = connect(FastPath(FastPathKind.TCP, self.address), "127.0.0.1", TIMEOUT_S)
-        connection = SocketConnection(sock, CLIENT, task="ps:0", address=self.address)
+        connection = SocketConnection(sock, CLIENT, task="ps:0", address=self.address, looks_first=looks_first)
         connection.shake_hands(bytes.fromhex(self.ticket), TIMEOUT_S)
         return connection, Batch(CLIENT, UUID(self.store), 0, (Read(SCALAR),))
 

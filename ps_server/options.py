@@ -27,7 +27,7 @@ DEFAULT_MAX_CONCURRENT: Final = 64
 DEFAULT_SNAPSHOT_INTERVAL_S: Final = 60.0
 
 
-class Transport(enum.StrEnum):
+class OfferedTransport(enum.StrEnum):
     """Ways for batches that a ps offers."""
 
     GRPC = "grpc"
@@ -35,7 +35,7 @@ class Transport(enum.StrEnum):
     SHM = "shm"
 
 
-DEFAULT_TRANSPORTS: Final = frozenset(Transport)
+DEFAULT_TRANSPORTS: Final = frozenset(OfferedTransport)
 _DURABILITY_MODES: Final = {mode.name.lower(): mode for mode in DurabilityMode}
 
 _HOW_TO_SAY: Final = "--cluster 'ps=host:2222,host:2223;worker=host:2224' --task-index 0"
@@ -84,7 +84,7 @@ class ServerOptions:
     lease_s: float = DEFAULT_LEASE_S
     drain_timeout_s: float = 10.0
     max_concurrent: int = DEFAULT_MAX_CONCURRENT
-    transports: frozenset[Transport] = DEFAULT_TRANSPORTS
+    transports: frozenset[OfferedTransport] = DEFAULT_TRANSPORTS
     socket_port: int = 0
     shared_memory_limit_bytes: int = DEFAULT_SHARED_MEMORY_LIMIT_BYTES
     is_backup: bool = False
@@ -233,7 +233,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     add(
         "--transports",
-        ",".join(Transport),
+        ",".join(OfferedTransport),
         type=_transports,
         metavar="LIST",
         help="ways for batches to offer, of grpc, socket and shm; grpc always is (default: %(default)s)",
@@ -353,13 +353,13 @@ def _port(text: str) -> int:
     return number
 
 
-def _transports(text: str) -> frozenset[Transport]:
+def _transports(text: str) -> frozenset[OfferedTransport]:
     names = [name.strip().lower() for name in text.split(",")]
-    unknown = [name for name in names if name not in set(Transport)]
+    unknown = [name for name in names if name not in set(OfferedTransport)]
     if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(Transport)}")
-    chosen = {Transport(name) for name in names} | {Transport.GRPC}
-    if Transport.SHM in chosen and Transport.SOCKET not in chosen:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(OfferedTransport)}")
+    chosen = {OfferedTransport(name) for name in names} | {OfferedTransport.GRPC}
+    if OfferedTransport.SHM in chosen and OfferedTransport.SOCKET not in chosen:
         raise argparse.ArgumentTypeError("shm needs socket, over which the memory is shared")
     return frozenset(chosen)
 

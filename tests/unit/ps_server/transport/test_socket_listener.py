@@ -130,6 +130,14 @@ def test_only_a_connection_that_is_alone_is_looked_at_before_it_is_waited_for(
                 assert not looks, "two that look would take the processor from one another"
 
 
+def test_a_ps_that_is_to_sleep_at_once_never_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BriefWait, "receive", lambda *_: pytest.fail("it looked"))
+    with running_ps(looks_first=False) as ps, contextlib.closing(ps.client()) as client:
+        ps.declare("w", 4)
+        for _ in range(3):
+            client.run(add("w", 4))
+
+
 def test_a_request_may_come_byte_by_byte(client: Client) -> None:
     for byte in request(client.batch(Describe("w"))):
         client.send(bytes([byte]))

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 
+from ps_protocol.brief_wait import BriefWait
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import (
     DeadlineExceededError,
@@ -27,7 +28,8 @@ from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, Declare, Operation, Read, Result, Update, UpdateRule, VariableSpec
 from ps_protocol.ps_service import PendingExchange
 from ps_protocol.service_types import FastPath, FastPathKind
-from ps_server.options import Transport
+from ps_protocol.socket_frames import Verdict, encode_answer
+from ps_server.options import OfferedTransport
 from ps_server.parameter_server import ParameterServer
 from ps_server.server import PsServer
 from worker_client.transport import socket_addresses, socket_path
@@ -181,7 +183,7 @@ def test_grpc_is_the_last_resort_with_one_line_in_the_log(
 def test_a_ps_without_sockets_is_talked_to_over_grpc(
     resources: contextlib.ExitStack, caplog: pytest.LogCaptureFixture
 ) -> None:
-    talk = Ps(resources, transports={Transport.GRPC}).talk(TransportChoice.AUTO)
+    talk = Ps(resources, transports={OfferedTransport.GRPC}).talk(TransportChoice.AUTO)
     assert talk.run(ADD).version == 1
     assert "--transports" in caplog.text
 
@@ -190,7 +192,7 @@ def test_a_ps_without_sockets_is_talked_to_over_grpc(
 def test_a_transport_that_was_asked_for_and_is_not_offered_is_an_error(
     resources: contextlib.ExitStack, choice: TransportChoice
 ) -> None:
-    endpoint = Ps(resources, transports={Transport.GRPC}).endpoint(choice)
+    endpoint = Ps(resources, transports={OfferedTransport.GRPC}).endpoint(choice)
     with pytest.raises(UnavailableError, match="--transports") as error:
         endpoint.hello(uuid4(), "worker:0", timeout_s=TIMEOUT_S)
     assert error.value.task == "ps:0"
@@ -499,6 +501,20 @@ def test_a_reply_that_is_none_is_an_error_and_takes_no_memory(answer: bytes) -> 
             connection.exchange(Batch(uuid4(), uuid4(), 0, (Read("w"),)), TIMEOUT_S)
         assert error.value.retryable
         assert not connection.is_usable
+
+
+@pytest.mark.parametrize("looks_first", [False, True])
+def test_a_reply_is_looked_for_before_it_is_waited_for_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, looks_first: bool
+) -> None:
+    looks: list[object] = []
+    monkeypatch.setattr(BriefWait, "receive", lambda *arguments: looks.append(arguments))
+    ours, theirs = socket.socketpair()
+    connection = SocketConnection(ours, uuid4(), task="ps:0", address="here:1", looks_first=looks_first)
+    with theirs, contextlib.closing(connection):
+        theirs.sendall(encode_answer(Verdict.ACCEPTED))
+        connection.shake_hands(bytes(32), TIMEOUT_S)
+    assert bool(looks) is looks_first
 
 
 def test_a_ps_that_is_gone_is_unavailable() -> None:
