@@ -29,9 +29,8 @@ from worker_client.placement_strategies import PsStrategy, RoundRobinStrategy
 from worker_client.ps_handle import PsHandle, Settings
 from worker_client.ps_way import Reconnect
 from worker_client.retry import Deadline
-from worker_client.transport import in_process
 from worker_client.transport.endpoint import PsEndpoint
-from worker_client.transport.selection import connect_endpoint, transport_choice
+from worker_client.transport.selection import connect_endpoint, private_store, transport_choice
 from worker_client.variable_factory import VariableFactory
 
 _LOG = logging.getLogger(__name__)
@@ -270,7 +269,7 @@ class Client(ManyVariables):
         """The store of variables that live in this process, made when the first of them is."""
         with self._local_lock:
             if self._local is None:
-                endpoint = in_process.private_store(job_seed=self._handles[0].welcome.job_seed)
+                endpoint = private_store(job_seed=self._handles[0].welcome.job_seed)
                 self._local = self._handle(TaskId("ps", 0), endpoint)
                 self._local.connect(Deadline(self.settings.connect_timeout_s))
             return self._local

@@ -16,7 +16,7 @@ from worker_client.graph_variable import GraphVariable
 from worker_client.initialization_wait import InitializationWait
 from worker_client.ps_handle import PsHandle, Settings
 from worker_client.retry import Deadline
-from worker_client.transport import in_process
+from worker_client.transport.selection import private_store
 from worker_client.value_cache import ValueCache
 
 
@@ -114,7 +114,7 @@ class PrivateRuntime:
         self.value_cache = ValueCache()
         settings = Settings()
         handle = PsHandle(
-            in_process.private_store(),
+            private_store(),
             task=TaskId("ps", 0),
             client=uuid4(),
             client_task="worker:0",

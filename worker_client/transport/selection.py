@@ -98,6 +98,14 @@ def transport_choice(name: str | None, environ: Mapping[str, str] = os.environ) 
         raise ValueError(f"{source} is {value!r}; it should be one of {known}.") from None
 
 
+def private_store(*, job_seed: int = 0) -> PsEndpoint:
+    """Returns a ps task of this process alone; ``in_process.private_store``, which few processes need and so import."""
+    endpoint: PsEndpoint = importlib.import_module("worker_client.transport.in_process").private_store(
+        job_seed=job_seed
+    )
+    return endpoint
+
+
 def connect_endpoint(address: str, task: str, choice: TransportChoice = TransportChoice.AUTO) -> PsEndpoint:
     """Returns the way to a ps task; nothing is sent yet, and the ps need not be there.
 
