@@ -6,10 +6,11 @@ import functools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from uuid import uuid4
 
 import grpc
+from google.protobuf.message import Message
 
 from ps_protocol import status
 from ps_protocol.errors import InternalError, ResourceExhaustedError, ShardscopeError
@@ -77,6 +78,15 @@ def unary(
             return method(self, request, timeout_s(context))
 
     return call
+
+
+def message_handler(
+    method: Callable[[Any, grpc.ServicerContext], Any], request: type[Message], reply: type[Message]
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """Returns what gRPC is given for a unary method whose request and reply are these messages."""
+    return grpc.unary_unary_rpc_method_handler(
+        method, request_deserializer=request.FromString, response_serializer=reply.SerializeToString
+    )
 
 
 def internal_error(defect: Exception, task: str) -> InternalError:

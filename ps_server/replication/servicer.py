@@ -15,7 +15,7 @@ from ps_protocol.v1 import replication_pb2
 from ps_server.replication.arbiter import Arbiter
 from ps_server.replication.follow_session import FollowSession
 from ps_server.replication.follower import Follower, FollowStream
-from ps_server.rpc_boundary import errors_as_status, unary
+from ps_server.rpc_boundary import errors_as_status, message_handler, unary
 
 _SERVICE_NAME: Final = replication_pb2.DESCRIPTOR.services_by_name["Replication"].full_name
 
@@ -44,17 +44,9 @@ class ReplicationServicer:
     def add_to(self, server: grpc.Server) -> None:
         """Has a server offer the service."""
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            "Connect": grpc.unary_unary_rpc_method_handler(
-                self.Connect,
-                request_deserializer=replication_pb2.ConnectRequest.FromString,
-                response_serializer=replication_pb2.ConnectReply.SerializeToString,
-            ),
+            "Connect": message_handler(self.Connect, replication_pb2.ConnectRequest, replication_pb2.ConnectReply),
             "Follow": grpc.stream_stream_rpc_method_handler(self.Follow),
-            "Consult": grpc.unary_unary_rpc_method_handler(
-                self.Consult,
-                request_deserializer=replication_pb2.ConsultRequest.FromString,
-                response_serializer=replication_pb2.ConsultReply.SerializeToString,
-            ),
+            "Consult": message_handler(self.Consult, replication_pb2.ConsultRequest, replication_pb2.ConsultReply),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE_NAME, handlers),))
 

@@ -25,7 +25,7 @@ from ps_protocol.service_types import Welcome
 from ps_protocol.v1 import data_pb2
 from ps_server.byte_budget import ByteBudget, readable_bytes
 from ps_server.parameter_server import ParameterServer
-from ps_server.rpc_boundary import errors_as_status, timeout_s, unary
+from ps_server.rpc_boundary import errors_as_status, message_handler, timeout_s, unary
 from ps_server.transport import grpc_faults
 from ps_server.transport.buffer_pool import POOLED_FROM_BYTES, BufferPool
 from ps_server.transport.staging import StagingRoom
@@ -71,16 +71,8 @@ class DataServicer:
         """Has a server offer the service."""
         keep_freed_chunks()
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            "Hello": grpc.unary_unary_rpc_method_handler(
-                self.Hello,
-                request_deserializer=data_pb2.HelloRequest.FromString,
-                response_serializer=data_pb2.HelloReply.SerializeToString,
-            ),
-            "Goodbye": grpc.unary_unary_rpc_method_handler(
-                self.Goodbye,
-                request_deserializer=data_pb2.GoodbyeRequest.FromString,
-                response_serializer=data_pb2.GoodbyeReply.SerializeToString,
-            ),
+            "Hello": message_handler(self.Hello, data_pb2.HelloRequest, data_pb2.HelloReply),
+            "Goodbye": message_handler(self.Goodbye, data_pb2.GoodbyeRequest, data_pb2.GoodbyeReply),
             "Exchange": grpc.unary_unary_rpc_method_handler(self.Exchange),
             "ExchangeStream": grpc.stream_stream_rpc_method_handler(self.ExchangeStream),
         }

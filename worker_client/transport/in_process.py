@@ -7,35 +7,17 @@ contract tests go through it.
 from __future__ import annotations
 
 from ps_protocol.cluster_spec import ClusterSpec
-from ps_protocol.operations import Batch, BatchReply
-from ps_protocol.ps_service import Transport
 from ps_server.parameter_server import ParameterServer
 from worker_client.transport.endpoint import PsEndpoint
 
 
-class InProcessTransport(Transport):
-    """Hands batches to a core. Thread-safe.
-
-    Args:
-        core: Carries them out.
-    """
-
-    def __init__(self, core: ParameterServer):
-        self._core = core
-
-    def exchange(self, batch: Batch, *, timeout_s: float) -> BatchReply:
-        return self._core.exchange(batch, timeout_s=timeout_s)
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
 def endpoint_of(core: ParameterServer) -> PsEndpoint:
     """Returns a core of this process as a client calls it."""
-    return PsEndpoint(core, InProcessTransport(core), address="this process")
+    return PsEndpoint(core, core, address="this process")
 
 
 def private_store(*, job_seed: int = 0) -> PsEndpoint:
     """Returns a ps task of its own, in memory, that no other process can reach."""
-    core = ParameterServer(cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0, job_seed=job_seed)
-    return endpoint_of(core)
+    return endpoint_of(
+        ParameterServer(cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0, job_seed=job_seed)
+    )
