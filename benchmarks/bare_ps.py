@@ -13,7 +13,7 @@ import numpy as np
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, Declare, Read, VariableSpec
-from ps_protocol.ps_service import FastPath, FastPathKind
+from ps_protocol.service_types import FastPath, FastPathKind
 from ps_server.byte_budget import ByteBudget
 from ps_server.parameter_server import ParameterServer
 from ps_server.transport.buffer_pool import BufferPool
@@ -54,10 +54,10 @@ class Door(NamedTuple):
     ticket: str
     store: str
 
-    def connection(self) -> tuple[SocketConnection, Batch]:
-        """Opens it; returns it with a batch that reads the scalar."""
+    def connection(self, *, looks_first: bool = True) -> tuple[SocketConnection, Batch]:
+        """Opens it; returns it with a batch that reads the scalar; ``looks_first`` as of ``SocketConnection``."""
         sock = connect(FastPath(FastPathKind.TCP, self.address), "127.0.0.1", TIMEOUT_S)
-        connection = SocketConnection(sock, CLIENT, task="ps:0", address=self.address)
+        connection = SocketConnection(sock, CLIENT, task="ps:0", address=self.address, looks_first=looks_first)
         connection.shake_hands(bytes.fromhex(self.ticket), TIMEOUT_S)
         return connection, Batch(CLIENT, UUID(self.store), 0, (Read(SCALAR),))
 

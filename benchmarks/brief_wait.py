@@ -15,8 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import Any, Final, NamedTuple
-from unittest import mock
+from typing import Final, NamedTuple
 
 from benchmarks import bare_ps
 from benchmarks.bare_ps import TIMEOUT_S, BarePs, Door
@@ -44,25 +43,16 @@ class Turns(NamedTuple):
     processor_s: float
 
 
-def apply(setting: str) -> contextlib.AbstractContextManager[Any]:
-    """Makes connections that are opened meanwhile wait as the setting says."""
-    if setting == SETTINGS[0]:
-        return mock.patch("ps_protocol.brief_wait._num_processors", return_value=1)
-    return contextlib.nullcontext()
-
-
 def serve(setting: str) -> None:
     """Runs a ps with a setting."""
-    with apply(setting):
-        bare_ps.serve(SocketSettings("127.0.0.1"))
+    bare_ps.serve(SocketSettings("127.0.0.1", looks_first=setting == SETTINGS[1]))
 
 
 def run_client(doors: list[Door]) -> list[Turns]:
     """Reads in turns, from when standard input says; returns what it has measured with each setting."""
-    connections = []
-    for setting, door in zip(SETTINGS, doors, strict=True):
-        with apply(setting):
-            connections.append(door.connection())
+    connections = [
+        door.connection(looks_first=setting == SETTINGS[1]) for setting, door in zip(SETTINGS, doors, strict=True)
+    ]
     print("ready", flush=True)
     start_s = float(sys.stdin.readline())
     taken: list[list[float]] = [[] for _ in SETTINGS]

@@ -61,7 +61,7 @@ class Ps:
         declare = Declare(VariableSpec(_NAME, np.dtype(np.float32), ()), InitializerSpec(Constant(0.0)))
         self.run(declare)
         near, self.far = socket.socketpair()
-        self.connection = ps_side.SocketConnection(
+        self.connection = ps_side.SocketSession(
             SocketStream(near), client=_CLIENT, peer="here", core=self.core, staging=ByteBudget(), buffers=BufferPool(0)
         )
         self.connection.stream.lend_scratch(memoryview(bytearray(SCRATCH_BYTES)))
@@ -103,7 +103,7 @@ class Ps:
                 began_s = time.perf_counter()
                 stream.set_receive_timeout(_TIMEOUT_MS)
                 stream.fill()
-                self.connection._serve_frame()
+                self.connection.serve_frame()
                 taken_s += time.perf_counter() - began_s
                 self.far.recv(SCRATCH_BYTES)
             return taken_s
@@ -134,18 +134,18 @@ def client_step(ps: Ps, operation: Operation) -> Step:
     return step
 
 
-def worker_step(call: Callable[[], Any], service: Any, reply: BatchReply) -> Step:
+def worker_step(call: Callable[[], Any], transport: Any, reply: BatchReply) -> Step:
     """Returns the step of the layers above the transport, which is replaced by one that knows the answer."""
 
     def step(calls: int) -> float:
-        service.exchange = lambda _batch, *, timeout_s: reply  # noqa: ARG005 - the signature is the transport's
+        transport.exchange = lambda _batch, *, timeout_s: reply  # noqa: ARG005 - the signature is the transport's
         try:
             began_s = time.perf_counter()
             for _ in range(calls):
                 call()
             return time.perf_counter() - began_s
         finally:
-            del service.exchange
+            del transport.exchange
 
     return step
 
@@ -186,14 +186,14 @@ def main() -> None:
         ps = Ps()
         with LocalCluster(num_ps=1) as cluster, ss.connect(cluster.cluster_spec, transport="tcp") as client:
             variable = ss.get_variable(_NAME, [], initializer=ss.zeros_initializer())
-            service = client.fanout.handle(0).service
+            transport = client.fanout.handle(0).endpoint.transport
             add = Update(_NAME, UpdateRule.ASSIGN_ADD, np.ones((), np.float32))
             steps: dict[str, Step] = {}
             for name, operation, call in (
                 ("add", add, lambda: variable.assign_add(1.0)),
                 ("read", Read(_NAME), variable.read_value),
             ):
-                steps[f"{name}: worker"] = worker_step(call, service, ps.run(operation))
+                steps[f"{name}: worker"] = worker_step(call, transport, ps.run(operation))
                 steps[f"{name}: client connection"] = client_step(ps, operation)
                 steps[f"{name}: ps connection"] = ps.connection_step(operation)
                 steps[f"{name}:   of which core"] = ps.core_step(operation)

@@ -13,7 +13,8 @@ from typing import Final, Self
 from ps_cluster.ps_queries import Connect, ps_processes
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec
 from ps_protocol.errors import ShardscopeError
-from ps_protocol.ps_service import Member, PsService, ReplicaRole, Status
+from ps_protocol.ps_service import ClusterService
+from ps_protocol.service_types import Member, ReplicaRole, Status
 from ps_protocol.task_id import TaskId
 
 POLL_INTERVAL_S: Final = 1.0
@@ -148,7 +149,7 @@ def _has_lost_state(status: Status | None) -> bool:
     return replication is not None and replication.role is ReplicaRole.EMPTY and replication.epoch > 0
 
 
-def _status_of(service: PsService) -> Status | None:
+def _status_of(service: ClusterService) -> Status | None:
     try:
         return service.status(timeout_s=_CALL_TIMEOUT_S)
     except ShardscopeError:

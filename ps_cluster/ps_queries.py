@@ -9,14 +9,15 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec
 from ps_protocol.errors import ShardscopeError, UnavailableError
-from ps_protocol.ps_service import PsService, Status
+from ps_protocol.ps_service import ClusterService
+from ps_protocol.service_types import Status
 from ps_protocol.task_id import TaskId
 
 _MAX_CONCURRENT_CALLS: Final = 32
 
 _T = TypeVar("_T")
 
-Connect: TypeAlias = Callable[[str, TaskId], PsService]
+Connect: TypeAlias = Callable[[str, TaskId], ClusterService]
 """Makes the client of the ps at an address; nothing need be listening there yet."""
 
 
@@ -50,7 +51,9 @@ def ps_processes(cluster_spec: ClusterSpec) -> dict[TaskId, str]:
     return places
 
 
-def ask_all(cluster_spec: ClusterSpec, question: Callable[[PsService], _T], *, connect: Connect) -> list[Answer[_T]]:
+def ask_all(
+    cluster_spec: ClusterSpec, question: Callable[[ClusterService], _T], *, connect: Connect
+) -> list[Answer[_T]]:
     """Puts a question to every ps task, to both processes of one that is replicated; as ``ask_each``.
 
     Raises:
@@ -60,7 +63,7 @@ def ask_all(cluster_spec: ClusterSpec, question: Callable[[PsService], _T], *, c
 
 
 def ask_each(
-    places: Mapping[TaskId, str], question: Callable[[PsService], _T], *, connect: Connect
+    places: Mapping[TaskId, str], question: Callable[[ClusterService], _T], *, connect: Connect
 ) -> list[Answer[_T]]:
     """Puts a question to some processes.
 
@@ -89,7 +92,7 @@ def ask_each(
 
 
 def ask_primaries(
-    statuses: Sequence[Answer[Status]], question: Callable[[PsService], _T], *, connect: Connect
+    statuses: Sequence[Answer[Status]], question: Callable[[ClusterService], _T], *, connect: Connect
 ) -> list[Answer[_T]]:
     """Puts a question to each ps task, at that of its processes which answers clients.
 

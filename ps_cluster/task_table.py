@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ps_cluster.cluster_watcher import ClusterSnapshot
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB
-from ps_protocol.ps_service import ServingState, Status
+from ps_protocol.service_types import ServingState, Status
 from ps_protocol.task_id import TaskId
 
 STARTING: Final = "starting"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from ps_protocol.error_codec import decode_error, encode_error
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
-from ps_protocol.ps_service import (
-    PROTOCOL_VERSION,
+from ps_protocol.ps_service import PROTOCOL_VERSION
+from ps_protocol.service_types import (
     DurabilityMode,
     DurabilityStatus,
     FastPath,

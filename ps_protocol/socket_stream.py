@@ -19,6 +19,9 @@ from ps_protocol.brief_wait import BriefWait
 SCRATCH_BYTES: Final = 64 * 1024
 """Size of the buffer that small frames are read into, whole and with one call."""
 
+COPIED_BYTES: Final = 16 * 1024
+"""Tensors up to here are received many with one call, and copied."""
+
 MAX_PARTS: Final = 512
 """Most buffers that are sent with one call; Linux takes 1,024."""
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from ps_protocol.cluster_spec import PS_JOB
 from ps_protocol.errors import AbortedError, InvalidArgumentError
-from ps_protocol.ps_service import PsAddress
+from ps_protocol.service_types import PsAddress
 from ps_protocol.task_id import TaskId, check_address
 
 _MAX_ADDRESS_LENGTH: Final = 300

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ps_protocol.errors import DeadlineExceededError, UnavailableError
-from ps_protocol.ps_service import ServingState
+from ps_protocol.service_types import ServingState
 
 
 @dataclass(frozen=True, slots=True)

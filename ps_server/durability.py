@@ -9,7 +9,7 @@ from uuid import UUID
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.fault_points import fault_point
 from ps_protocol.operations import Batch, BatchReply
-from ps_protocol.ps_service import Placement, Proposal
+from ps_protocol.service_types import Placement, Proposal
 from ps_server.batch_runner import BatchRunner
 from ps_server.commit_log import CommitLog
 from ps_server.cut_gate import CutGate

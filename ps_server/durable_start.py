@@ -10,7 +10,7 @@ import structlog
 
 from ps_protocol.cluster_spec import PS_JOB, TaskId
 from ps_protocol.errors import ResourceExhaustedError
-from ps_protocol.ps_service import DurabilityMode
+from ps_protocol.service_types import DurabilityMode
 from ps_server.data_directory import DataDirectoryError, DirectoryInUseError
 from ps_server.durable_task import DurableSettings, DurableTask
 from ps_server.journal import CorruptJournalError

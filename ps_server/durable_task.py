@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ps_protocol.errors import ShardscopeError
-from ps_protocol.ps_service import DurabilityMode, DurabilityStatus
+from ps_protocol.service_types import DurabilityMode, DurabilityStatus
 from ps_server.commit_log import CommitLog, RecordSink
 from ps_server.parameter_server import ParameterServer
 from ps_server.recovery import Recovered, StateOnDisk

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from ps_protocol import message_codec
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
-from ps_protocol.ps_service import Placement
+from ps_protocol.service_types import Placement
 from ps_protocol.tensor_codec import Buffer
 from ps_protocol.v1 import snapshot_pb2
 from ps_server.answers import FORGOTTEN, Answer, Forgotten

@@ -13,7 +13,7 @@ from ps_protocol.errors import (
     InvalidArgumentError,
     ResourceExhaustedError,
 )
-from ps_protocol.ps_service import Member, MemberState
+from ps_protocol.service_types import Member, MemberState
 from ps_protocol.task_id import TaskId
 from ps_server.leases import LeaseState, check_lease, lease_state
 

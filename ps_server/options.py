@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec, TaskId, TfConfig
-from ps_protocol.ps_service import DurabilityMode
+from ps_protocol.service_types import DurabilityMode
 from ps_protocol.settings import (
     DIRECTORY,
     PORT,
@@ -40,7 +40,7 @@ _HOW_TO_SAY: Final = "--cluster 'ps=host:2222,host:2223;worker=host:2224' --task
 _DURABILITY_MODES: Final = {mode.name.lower(): mode for mode in DurabilityMode}
 
 
-class Transport(enum.StrEnum):
+class OfferedTransport(enum.StrEnum):
     """Ways for batches that a ps offers."""
 
     GRPC = "grpc"
@@ -48,16 +48,16 @@ class Transport(enum.StrEnum):
     SHM = "shm"
 
 
-DEFAULT_TRANSPORTS: Final = frozenset(Transport)
+DEFAULT_TRANSPORTS: Final = frozenset(OfferedTransport)
 
 
-def _transports(text: str) -> frozenset[Transport]:
+def _transports(text: str) -> frozenset[OfferedTransport]:
     names = [name.strip().lower() for name in text.split(",")]
-    unknown = [name for name in names if name not in set(Transport)]
+    unknown = [name for name in names if name not in set(OfferedTransport)]
     if unknown:
-        raise ValueError(f"a list of {', '.join(Transport)}; {unknown[0]!r} is none of them")
-    chosen = {Transport(name) for name in names} | {Transport.GRPC}
-    if Transport.SHM in chosen and Transport.SOCKET not in chosen:
+        raise ValueError(f"a list of {', '.join(OfferedTransport)}; {unknown[0]!r} is none of them")
+    chosen = {OfferedTransport(name) for name in names} | {OfferedTransport.GRPC}
+    if OfferedTransport.SHM in chosen and OfferedTransport.SOCKET not in chosen:
         raise ValueError("a list with socket as well: shm needs socket, over which the memory is shared")
     return frozenset(chosen)
 
@@ -140,10 +140,10 @@ class ServerOptions:
     max_concurrent: int = setting(
         "--max-concurrent", whole_number(1), str(DEFAULT_MAX_CONCURRENT), "calls carried out at the same time"
     )
-    transports: frozenset[Transport] = setting(
+    transports: frozenset[OfferedTransport] = setting(
         "--transports",
         Kind("LIST", _transports),
-        ",".join(Transport),
+        ",".join(OfferedTransport),
         "ways for batches to offer, of grpc, socket and shm; grpc always is",
     )
     socket_port: int = setting("--socket-port", PORT, "0", "TCP port of the socket transport; 0 for any free one")

@@ -12,7 +12,8 @@ from uuid import UUID, uuid4
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TaskId
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError, StateLostError
 from ps_protocol.operations import Batch, BatchReply, Operation
-from ps_protocol.ps_service import (
+from ps_protocol.ps_service import Transport
+from ps_protocol.service_types import (
     DurabilityStatus,
     Member,
     Placement,
@@ -61,8 +62,8 @@ def _naming_the_task(
     return named
 
 
-class ParameterServer:
-    """The typed core of a ps task: a ``PsService`` that is called directly. Thread-safe.
+class ParameterServer(Transport):
+    """The typed core of a ps task: a ``ClusterService``, and a ``Transport``, that is called directly. Thread-safe.
 
     Args:
         cluster_spec: The cluster; must have ps tasks.

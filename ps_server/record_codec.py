@@ -22,7 +22,7 @@ from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.message_codec import decode_placement, decode_uuid, encode_placement, encode_reply
 from ps_protocol.operation_codec import decode_operation, encode_operation_into
 from ps_protocol.operations import Array, BatchReply, Declare, Initialize, Operation, Scatter, Update, WireDType
-from ps_protocol.ps_service import Placement
+from ps_protocol.service_types import Placement
 from ps_protocol.spec_codec import TakeTensor
 from ps_protocol.tensor_codec import Buffer, TensorLayout
 from ps_protocol.v1 import batch_pb2, records_pb2

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 from ps_protocol.operations import BatchReply, Declare, Initialize, Operation
-from ps_protocol.ps_service import Placement
+from ps_protocol.service_types import Placement
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from uuid import uuid4
 
 import grpc
+from google.protobuf.message import Message
 
 from ps_protocol import status
 from ps_protocol.errors import InternalError, ResourceExhaustedError, ShardscopeError
@@ -20,6 +22,16 @@ WITHOUT_DEADLINE_S: Final = 60.0
 
 _Request = TypeVar("_Request")
 _Reply = TypeVar("_Reply")
+
+
+class _Servicer(Protocol):
+    """What ``unary`` needs of the object: the ps task, as "ps:0", for errors that do not name one."""
+
+    @property
+    def task(self) -> str: ...
+
+
+_ServicerT = TypeVar("_ServicerT", bound=_Servicer)
 
 
 def timeout_s(context: grpc.ServicerContext) -> float:
@@ -56,11 +68,25 @@ def errors_as_status(context: grpc.ServicerContext, task: str) -> Iterator[None]
 
 
 def unary(
-    call: Callable[[_Request, float], _Reply], request: _Request, context: grpc.ServicerContext, task: str
-) -> _Reply:
-    """Carries out a unary call, given the request and the seconds it may take."""
-    with errors_as_status(context, task):
-        return call(request, timeout_s(context))
+    method: Callable[[_ServicerT, _Request, float], _Reply],
+) -> Callable[[_ServicerT, _Request, grpc.ServicerContext], _Reply]:
+    """Makes a servicer's method that takes the request and the seconds it may take one that gRPC can call."""
+
+    @functools.wraps(method)
+    def call(self: _ServicerT, request: _Request, context: grpc.ServicerContext) -> _Reply:
+        with errors_as_status(context, self.task):
+            return method(self, request, timeout_s(context))
+
+    return call
+
+
+def message_handler(
+    method: Callable[[Any, grpc.ServicerContext], Any], request: type[Message], reply: type[Message]
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """Returns what gRPC is given for a unary method whose request and reply are these messages."""
+    return grpc.unary_unary_rpc_method_handler(
+        method, request_deserializer=request.FromString, response_serializer=reply.SerializeToString
+    )
 
 
 def internal_error(defect: Exception, task: str) -> InternalError:

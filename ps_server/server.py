@@ -21,8 +21,8 @@ from grpc_reflection.v1alpha import reflection
 from ps_protocol import fault_points
 from ps_protocol.channel_options import server_options
 from ps_protocol.errors import DeadlineExceededError
-from ps_protocol.ps_service import PsAddress
 from ps_protocol.segment_mapping import IS_SUPPORTED as HAS_SEGMENTS
+from ps_protocol.service_types import PsAddress
 from ps_protocol.v1 import (
     control_pb2,
     control_pb2_grpc,
@@ -44,8 +44,8 @@ from ps_server.options import (
     DEFAULT_SHARED_MEMORY_LIMIT_BYTES,
     DEFAULT_STAGING_LIMIT_BYTES,
     DEFAULT_TRANSPORTS,
+    OfferedTransport,
     ServerOptions,
-    Transport,
 )
 from ps_server.parameter_server import ParameterServer
 from ps_server.replication.replicated_task import ReplicatedTask, ReplicationSettings
@@ -107,7 +107,7 @@ class PsServer:
         port: int,
         max_concurrent: int = DEFAULT_MAX_CONCURRENT,
         staging_limit_bytes: int = DEFAULT_STAGING_LIMIT_BYTES,
-        transports: Collection[Transport] = DEFAULT_TRANSPORTS,
+        transports: Collection[OfferedTransport] = DEFAULT_TRANSPORTS,
         socket_port: int = 0,
         shared_memory_limit_bytes: int = DEFAULT_SHARED_MEMORY_LIMIT_BYTES,
     ):
@@ -118,10 +118,10 @@ class PsServer:
         self.staging = ByteBudget(staging_limit_bytes)
         buffers = BufferPool(_POOLED_BYTES)
         self.segments: SegmentRegistry | None = None
-        if Transport.SHM in transports and shared_memory_limit_bytes and HAS_SEGMENTS:
+        if OfferedTransport.SHM in transports and shared_memory_limit_bytes and HAS_SEGMENTS:
             self.segments = SegmentRegistry(shared_memory_limit_bytes)
         self.sockets: SocketListener | None = None
-        if Transport.SOCKET in transports:
+        if OfferedTransport.SOCKET in transports:
             settings = SocketSettings(host=host, port=socket_port, max_threads=max_concurrent)
             self.sockets = SocketListener(core, settings, staging=self.staging, buffers=buffers, segments=self.segments)
         self.data = DataServicer(

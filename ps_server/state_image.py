@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ps_protocol.operations import Array, VariableSpec
-from ps_protocol.ps_service import Placement
+from ps_protocol.service_types import Placement
 from ps_server.client_image import ClientImage
 
 

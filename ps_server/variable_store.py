@@ -44,7 +44,7 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
-from ps_protocol.ps_service import VariableInfo
+from ps_protocol.service_types import VariableInfo
 from ps_server.byte_budget import ByteBudget, readable_bytes
 from ps_server.name_gates import NameGates
 from ps_server.row_rules import checked_rows, gather_into, in_rows, plan_scatter

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ps_protocol.errors import ShardscopeError
-from ps_protocol.ps_service import PsAddress, PsService
+from ps_protocol.ps_service import ClusterService
+from ps_protocol.service_types import PsAddress
 from ps_protocol.task_id import TaskId
 
 _LOG = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ class AddressLookup:
         services: Gives the ways to all ps tasks, in the order of the tasks.
     """
 
-    def __init__(self, services: Callable[[], Sequence[PsService]]):
+    def __init__(self, services: Callable[[], Sequence[ClusterService]]):
         self._services = services
 
     def find(self, task: TaskId, known: str) -> list[str]:

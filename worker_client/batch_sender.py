@@ -1,6 +1,6 @@
 """Sends what was queued for one ps task, in order, without waiting for each reply where the transport can do that.
 
-The protocol is that of ``ps_service.PipelinedTransport``: several batches are on their way at a time, and replies come
+The protocol is that of ``ps_service.Transport``: several batches are on their way at a time, and replies come
 in the order of the batches. When one fails it is not known which of those behind it were applied; all are exchanged
 again, each unchanged and in order, so that the ledger of the ps counts each once.
 
@@ -19,7 +19,7 @@ from typing import Protocol
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.operations import Batch, Reply
 from ps_protocol.ps_service import PendingExchange
-from worker_client.pending_queue import Parcel, PendingQueue
+from worker_client.pending_queue import OutgoingBatch, PendingQueue
 from worker_client.retry import Deadline, RetryPolicy
 
 
@@ -51,14 +51,14 @@ class Attempt(Protocol):
 
 
 class Begin(Protocol):
-    """``PipelinedTransport.begin``."""
+    """``Transport.begin``."""
 
     def __call__(self, batch: Batch, *, timeout_s: float) -> PendingExchange | None: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Begun:
-    parcel: Parcel
+    outgoing: OutgoingBatch
     batch: Batch
     exchange: PendingExchange
 
@@ -71,7 +71,7 @@ class BatchSender:
             the way free.
         number: Makes the batch; one that mutates gets the next number. Called under the order lock.
         attempt: Exchanges a batch and waits for it.
-        begin: Sends a batch without waiting; None if the transport cannot.
+        begin: Sends a batch without waiting.
         order_lock: Held while mutating batches are on their way.
         limits: Of what is on its way.
         retry: Says which failures are worth repeating.
@@ -82,9 +82,9 @@ class BatchSender:
         self,
         queue: PendingQueue,
         *,
-        number: Callable[[Parcel], Batch],
+        number: Callable[[OutgoingBatch], Batch],
         attempt: Attempt,
-        begin: Begin | None,
+        begin: Begin,
         order_lock: threading.Lock,
         limits: WindowLimits,
         retry: RetryPolicy,
@@ -108,14 +108,14 @@ class BatchSender:
             if self._lets_others_join():
                 self._finish_oldest()
                 continue
-            parcel = self._queue.get(
+            outgoing = self._queue.get(
                 wait=not self._window,
                 max_merged=self._limits.max_merged,
                 max_merged_bytes=self._limits.max_merged_bytes,
             )
-            if parcel is not None:
-                self._send(parcel)
-                del parcel  # or the arrays of its replies would stay until the next one comes
+            if outgoing is not None:
+                self._send(outgoing)
+                del outgoing  # or the arrays of its replies would stay until the next one comes
             elif self._window:
                 self._finish_oldest()
             else:
@@ -125,54 +125,51 @@ class BatchSender:
         """Whether the next batch waits for a reply: with two on their way the ps is busy, and one less costs less."""
         return len(self._window) >= 2 and self._limits.max_merged > 1 and self._queue.next_is_mergeable
 
-    def _send(self, parcel: Parcel) -> None:
-        pipelined = self._can_be_pipelined(parcel)
-        while self._window and not (pipelined and self._has_room_for(parcel)):
+    def _send(self, outgoing: OutgoingBatch) -> None:
+        pipelined = self._can_be_pipelined(outgoing)
+        while self._window and not (pipelined and self._has_room_for(outgoing)):
             self._finish_oldest()
         if not self._window:
             self._order_lock.acquire()
         try:
-            batch = self._number(parcel)
+            batch = self._number(outgoing)
         except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
-            self._settle(parcel, error, is_last=not self._window)
+            self._settle(outgoing, error, is_last=not self._window)
             return
-        if not (pipelined and self._begin(parcel, batch)):
-            self._settle(parcel, self._outcome(batch), is_last=True)
+        if not (pipelined and self._begin(outgoing, batch)):
+            self._settle(outgoing, self._outcome(batch), is_last=True)
 
-    def _can_be_pipelined(self, parcel: Parcel) -> bool:
+    def _can_be_pipelined(self, outgoing: OutgoingBatch) -> bool:
         return (
-            self._begin_exchange is not None
-            and parcel.size_bytes <= self._limits.max_bytes
-            and parcel.expected_reply_bytes is not None
-            and parcel.expected_reply_bytes <= self._limits.max_reply_bytes
+            outgoing.size_bytes <= self._limits.max_bytes
+            and outgoing.expected_reply_bytes is not None
+            and outgoing.expected_reply_bytes <= self._limits.max_reply_bytes
         )
 
-    def _has_room_for(self, parcel: Parcel) -> bool:
+    def _has_room_for(self, outgoing: OutgoingBatch) -> bool:
         return (
             len(self._window) < self._limits.max_batches
-            and self._window_bytes + parcel.size_bytes <= self._limits.max_bytes
+            and self._window_bytes + outgoing.size_bytes <= self._limits.max_bytes
         )
 
     # -- on its way ---------------------------------------------------------------------------
 
-    def _begin(self, parcel: Parcel, batch: Batch) -> bool:
+    def _begin(self, outgoing: OutgoingBatch, batch: Batch) -> bool:
         """Sends a batch; False if it has to be exchanged, for which the window then is empty and the lock held."""
-        if self._begin_exchange is None:
-            return False
         if not self._window:
             self._turn = Deadline(self._timeout_s, self._retry.clock)
         try:
-            timeout_s = min(self._timeout_s, self._retry.attempt_s(self._window_bytes + parcel.size_bytes))
+            timeout_s = min(self._timeout_s, self._retry.attempt_s(self._window_bytes + outgoing.size_bytes))
             exchange = self._begin_exchange(batch, timeout_s=timeout_s)
         except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
-            self._recover([*((each.parcel, each.batch) for each in self._window), (parcel, batch)], parcel, error)
+            self._recover([*((each.outgoing, each.batch) for each in self._window), (outgoing, batch)], outgoing, error)
             return True
         if exchange is None:
             while self._window:
                 self._finish_oldest(keeps_lock=True)
             return False
-        self._window.append(_Begun(parcel, batch, exchange))
-        self._window_bytes += parcel.size_bytes
+        self._window.append(_Begun(outgoing, batch, exchange))
+        self._window_bytes += outgoing.size_bytes
         return True
 
     def _finish_oldest(self, *, keeps_lock: bool = False) -> None:
@@ -180,18 +177,18 @@ class BatchSender:
         try:
             replies = oldest.exchange.finish().replies
         except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
-            begun = [(each.parcel, each.batch) for each in self._window]
-            self._recover(begun, oldest.parcel, error, keeps_lock=keeps_lock)
+            begun = [(each.outgoing, each.batch) for each in self._window]
+            self._recover(begun, oldest.outgoing, error, keeps_lock=keeps_lock)
             return
         self._window.popleft()
-        self._window_bytes -= oldest.parcel.size_bytes
+        self._window_bytes -= oldest.outgoing.size_bytes
         self._turn = Deadline(self._timeout_s, self._retry.clock)
-        self._settle(oldest.parcel, replies, is_last=not (self._window or keeps_lock))
+        self._settle(oldest.outgoing, replies, is_last=not (self._window or keeps_lock))
 
     def _recover(
         self,
-        begun: list[tuple[Parcel, Batch]],
-        failed: Parcel,
+        begun: list[tuple[OutgoingBatch, Batch]],
+        failed: OutgoingBatch,
         error: BaseException,
         *,
         keeps_lock: bool = False,
@@ -199,16 +196,16 @@ class BatchSender:
         """Exchanges all batches of which it is not known whether they were applied, in order, but not one refused."""
         self._window.clear()
         self._window_bytes = 0
-        for index, (parcel, batch) in enumerate(begun):
+        for index, (outgoing, batch) in enumerate(begun):
             is_last = index == len(begun) - 1 and not keeps_lock
             timeout_s = self._timeout_s if index else self._turn.remaining_s()
-            if parcel is not failed:
+            if outgoing is not failed:
                 outcome = self._outcome(batch, timeout_s=timeout_s)
             elif isinstance(error, ShardscopeError) and self._retry.is_worth_repeating(error):
                 outcome = self._outcome(batch, timeout_s=timeout_s, failure=error)
             else:
                 outcome = error
-            self._settle(parcel, outcome, is_last=is_last)
+            self._settle(outgoing, outcome, is_last=is_last)
 
     # -- outcomes -----------------------------------------------------------------------------
 
@@ -220,16 +217,16 @@ class BatchSender:
         except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
             return error
 
-    def _settle(self, parcel: Parcel, outcome: tuple[Reply, ...] | BaseException, *, is_last: bool) -> None:
+    def _settle(self, outgoing: OutgoingBatch, outcome: tuple[Reply, ...] | BaseException, *, is_last: bool) -> None:
         """Tells the outcome of a batch; after the last one that was on its way the lock is free."""
-        if is_last and len(parcel.members) > 1 and isinstance(outcome, InvalidArgumentError):
-            self._exchange_members(parcel)
+        if is_last and len(outgoing.members) > 1 and isinstance(outcome, InvalidArgumentError):
+            self._exchange_members(outgoing)
             return
         if is_last:
             self._order_lock.release()
-        self._queue.finished(parcel)
+        self._queue.finished(outgoing)
         start = 0
-        for member in parcel.members:
+        for member in outgoing.members:
             if isinstance(outcome, BaseException):
                 member.future.set_exception(outcome)
             else:
@@ -237,15 +234,15 @@ class BatchSender:
                 member.future.set_result(outcome[start:end])
                 start = end
 
-    def _exchange_members(self, parcel: Parcel) -> None:
+    def _exchange_members(self, outgoing: OutgoingBatch) -> None:
         """Sends each of what shared a batch in one of its own, since that was refused, perhaps for one of them only.
 
         A batch that was refused as invalid has changed nothing, and none was numbered after it.
         """
-        for member in parcel.members:
-            alone = Parcel([member])
+        for member in outgoing.members:
+            alone = OutgoingBatch([member])
             try:
                 outcome: tuple[Reply, ...] | BaseException = self._outcome(self._number(alone))
             except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
                 outcome = error
-            self._settle(alone, outcome, is_last=member is parcel.members[-1])
+            self._settle(alone, outcome, is_last=member is outgoing.members[-1])

@@ -16,7 +16,6 @@ from uuid import uuid4
 from ps_protocol import fault_points
 from ps_protocol.cluster_spec import ClusterSpec, ClusterSpecLike, TfConfig
 from ps_protocol.errors import ShardscopeError
-from ps_protocol.ps_service import PsService
 from ps_protocol.settings import read
 from ps_protocol.task_id import TaskId
 from worker_client import default_stack
@@ -31,8 +30,8 @@ from worker_client.ps_handle import PsHandle, Settings
 from worker_client.ps_way import Reconnect
 from worker_client.retry import Deadline
 from worker_client.settings import ConnectSettings
-from worker_client.transport import in_process
-from worker_client.transport.selection import connect_service
+from worker_client.transport.endpoint import PsEndpoint
+from worker_client.transport.selection import connect_endpoint, private_store
 from worker_client.variable_factory import VariableFactory
 
 _LOG = logging.getLogger(__name__)
@@ -98,7 +97,7 @@ def connect(
     return Client(
         spec,
         task,
-        services=[(each, connect_service(each, f"ps:{index}", choice)) for index, each in enumerate(addresses)],
+        endpoints=[connect_endpoint(each, f"ps:{index}", choice) for index, each in enumerate(addresses)],
         settings=Settings(
             operation_timeout_s=operation_timeout_s,
             connect_timeout_s=connect_timeout_s,
@@ -107,7 +106,7 @@ def connect(
         ),
         ps_strategy=ps_strategy or RoundRobinStrategy(len(addresses)),
         initialize=initialize,
-        reconnect=lambda address, ps_task: connect_service(address, str(ps_task), choice),
+        reconnect=lambda address, ps_task: connect_endpoint(address, str(ps_task), choice),
     )
 
 
@@ -119,11 +118,11 @@ class Client(ManyVariables):
     Args:
         cluster_spec: The cluster.
         task: Which task this process is.
-        services: Address and service of each ps task, in order; owned.
+        endpoints: Of each ps task, in order; owned.
         settings: Bounds on waiting.
         ps_strategy: Chooses a ps task for variables that no ``device`` scope places.
         initialize: Whether declaring a variable initialises it.
-        reconnect: Makes the way to a ps task that has moved; None if none will.
+        reconnect: Makes the endpoint of a ps task that has moved; None if none will.
 
     Attributes:
         cluster_spec: The cluster.
@@ -141,7 +140,7 @@ class Client(ManyVariables):
         cluster_spec: ClusterSpec,
         task: TaskId,
         *,
-        services: Sequence[tuple[str, PsService]],
+        endpoints: Sequence[PsEndpoint],
         settings: Settings,
         ps_strategy: PsStrategy,
         initialize: bool,
@@ -153,9 +152,7 @@ class Client(ManyVariables):
         self.settings = settings
         self._reconnect = reconnect
         self._addresses = AddressLookup(lambda: [handle.service for handle in self._handles])
-        self._handles = [
-            self._handle(TaskId("ps", index), address, service) for index, (address, service) in enumerate(services)
-        ]
+        self._handles = [self._handle(TaskId("ps", index), endpoint) for index, endpoint in enumerate(endpoints)]
         self._local_lock = threading.Lock()  # guards: _local
         self._local: PsHandle | None = None
         self.fanout = Fanout(self._handles, self._local_handle)
@@ -240,11 +237,10 @@ class Client(ManyVariables):
         except ShardscopeError as error:
             _LOG.debug("leave not reported: %s", error)
 
-    def _handle(self, task: TaskId, address: str, service: PsService) -> PsHandle:
+    def _handle(self, task: TaskId, endpoint: PsEndpoint) -> PsHandle:
         return PsHandle(
-            service,
+            endpoint,
             task=task,
-            address=address,
             client=self.incarnation,
             client_task=str(self.task),
             settings=self.settings,
@@ -256,8 +252,8 @@ class Client(ManyVariables):
         """The store of variables that live in this process, made when the first of them is."""
         with self._local_lock:
             if self._local is None:
-                service = in_process.private_store(job_seed=self._handles[0].welcome.job_seed)
-                self._local = self._handle(TaskId("ps", 0), "this process", service)
+                endpoint = private_store(job_seed=self._handles[0].welcome.job_seed)
+                self._local = self._handle(TaskId("ps", 0), endpoint)
                 self._local.connect(Deadline(self.settings.connect_timeout_s))
             return self._local
 

@@ -11,7 +11,7 @@ from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.initializer_spec import InitializerSpec
 from ps_protocol.operations import Declare, VariableSpec
-from ps_protocol.ps_service import Placement, Proposal
+from ps_protocol.service_types import Placement, Proposal
 from ps_protocol.task_id import TaskId
 from worker_client.device import DeviceSpec
 from worker_client.fanout import Fanout, Routed

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from ps_protocol.errors import AbortedError, FailedPreconditionError, ShardscopeError
-from ps_protocol.ps_service import PsService
+from ps_protocol.ps_service import ClusterService
 
 _LOG = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class FirstPs(Protocol):
     """What is used of the handle of ps task 0."""
 
     @property
-    def service(self) -> PsService: ...
+    def service(self) -> ClusterService: ...
 
     def look(self) -> None: ...
 
@@ -70,7 +70,7 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
         self.step: int | None = None
 
-    def join(self, service: PsService, timeout_s: float) -> None:
+    def join(self, service: ClusterService, timeout_s: float) -> None:
         """Makes this client a member of the cluster, as at its start."""
         service.join(
             self._task,

@@ -15,7 +15,7 @@ _MERGEABLE = frozenset({Update, Scatter})
 
 
 @dataclass(slots=True, eq=False)
-class Pending:
+class Submission:
     """Operations that were submitted together.
 
     Attributes:
@@ -39,19 +39,19 @@ class Pending:
         return self.expected_reply_bytes == 0 and _MERGEABLE.issuperset(map(type, self.operations))
 
 
-class Parcel:
+class OutgoingBatch:
     """What was submitted one after the other and travels as one batch.
 
     Attributes:
         members: What it consists of, in order; at least one.
         operations: Those of all members.
-        expected_reply_bytes: As of ``Pending``.
+        expected_reply_bytes: As of ``Submission``.
         size_bytes: Size of the tensors to send.
     """
 
     __slots__ = ("expected_reply_bytes", "members", "operations", "size_bytes")
 
-    def __init__(self, members: Sequence[Pending]):
+    def __init__(self, members: Sequence[Submission]):
         first = members[0]
         self.members = members
         self.operations = first.operations
@@ -90,8 +90,8 @@ class PendingQueue:
         self._lock = threading.Lock()  # guards: all below
         self._arrived = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
-        self._queued: deque[Pending] = deque()
-        self._putting: deque[Pending] = deque()  # those that wait for room, in their order
+        self._queued: deque[Submission] = deque()
+        self._putting: deque[Submission] = deque()  # those that wait for room, in their order
         self._unfinished_bytes = 0
         self.num_unfinished = 0
         self.is_closed = False
@@ -101,7 +101,7 @@ class PendingQueue:
         """How many wait for room."""
         return len(self._putting)
 
-    def put(self, pending: Pending, *, timeout_s: float) -> bool:
+    def put(self, pending: Submission, *, timeout_s: float) -> bool:
         """Appends, waiting for room behind those who wait already.
 
         Returns:
@@ -132,7 +132,7 @@ class PendingQueue:
         with self._lock:
             return bool(self._queued) and self._queued[0].is_mergeable
 
-    def get(self, *, wait: bool, max_merged: int = 1, max_merged_bytes: int = 0) -> Parcel | None:
+    def get(self, *, wait: bool, max_merged: int = 1, max_merged_bytes: int = 0) -> OutgoingBatch | None:
         """Takes the next one, with those behind it that may share its batch.
 
         Args:
@@ -156,13 +156,13 @@ class PendingQueue:
                 if size_bytes > max_merged_bytes or not following.is_mergeable:
                     break
                 members.append(self._queued.popleft())
-            return Parcel(members)
+            return OutgoingBatch(members)
 
-    def finished(self, parcel: Parcel) -> None:
+    def finished(self, outgoing: OutgoingBatch) -> None:
         """Makes room: what was taken has its outcome."""
         with self._lock:
-            self.num_unfinished -= len(parcel.members)
-            self._unfinished_bytes -= parcel.size_bytes
+            self.num_unfinished -= len(outgoing.members)
+            self._unfinished_bytes -= outgoing.size_bytes
             if self._putting:
                 self._room.notify_all()
 
@@ -174,7 +174,7 @@ class PendingQueue:
             self._room.notify_all()
             return was_open
 
-    def abandon(self) -> list[Pending]:
+    def abandon(self) -> list[Submission]:
         """Takes out all that is queued still."""
         with self._lock:
             abandoned = list(self._queued)
@@ -183,10 +183,10 @@ class PendingQueue:
             self._unfinished_bytes -= sum(each.size_bytes for each in abandoned)
             return abandoned
 
-    def _is_next(self, pending: Pending) -> bool:
+    def _is_next(self, pending: Submission) -> bool:
         return self._putting[0] is pending and self._has_room_for(pending)
 
-    def _has_room_for(self, pending: Pending) -> bool:
+    def _has_room_for(self, pending: Submission) -> bool:
         if not self.num_unfinished:
             return True
         return (

@@ -29,12 +29,14 @@ from ps_protocol.errors import (
     UnavailableError,
 )
 from ps_protocol.operations import Array, Batch, Operation, Reply, mutates
-from ps_protocol.ps_service import BufferSource, PendingExchange, PsService, Welcome
-from worker_client.batch_sender import BatchSender, Begin, WindowLimits
-from worker_client.pending_queue import Pending, PendingQueue, sent_bytes
-from worker_client.ps_presence import OperationTime, PsPresence
-from worker_client.ps_way import HELLO_TIMEOUT_S, Locate, PsWay, Reconnect
+from ps_protocol.ps_service import ClusterService, PendingExchange
+from ps_protocol.service_types import Welcome
+from worker_client.batch_sender import BatchSender, WindowLimits
+from worker_client.pending_queue import PendingQueue, Submission, sent_bytes
+from worker_client.ps_presence import Availability, OperationTime
+from worker_client.ps_way import HELLO_TIMEOUT_S, Locate, Reconnect, Route
 from worker_client.retry import Deadline, RetryPolicy
+from worker_client.transport.endpoint import PsEndpoint
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -72,22 +74,20 @@ class PsHandle:
     """Sends batches to one ps task. Thread-safe.
 
     Args:
-        service: The way to the ps; owned: ``close`` closes it.
+        endpoint: Where the ps is known to be; owned: ``close`` closes it.
         task: Which ps task.
-        address: Where it is, for what is shown and for errors.
         client: Incarnation of the client.
         client_task: The client's own task, as "worker:1".
         settings: Bounds on waiting.
         locate: Finds other addresses of the ps; None if it is to stay where it is.
-        reconnect: Makes the way to one of them.
+        reconnect: Makes the endpoint of one of them.
     """
 
     def __init__(
         self,
-        service: PsService,
+        endpoint: PsEndpoint,
         *,
         task: TaskId,
-        address: str,
         client: UUID,
         client_task: str,
         settings: Settings,
@@ -97,21 +97,15 @@ class PsHandle:
         self.task = task
         self._client = client
         self._settings = settings
-        self._way = PsWay(
-            service,
-            address,
-            task=task,
-            client=client,
-            client_task=client_task,
-            locate=locate,
-            reconnect=reconnect,
+        self._route = Route(
+            endpoint, task=task, client=client, client_task=client_task, locate=locate, reconnect=reconnect
         )
-        self._presence = PsPresence(
+        self._availability = Availability(
             task=str(task),
             where=lambda: self.address,
             patience_s=max(settings.operation_timeout_s, settings.ps_grace_s),
-            say_hello=self._way.hello_again,
-            probe=self._way.probe,
+            say_hello=self._route.hello_again,
+            probe=self._route.probe,
             clock=settings.retry.clock,
         )
         self._welcome: Welcome | None = None
@@ -147,7 +141,7 @@ class PsHandle:
         timeout_s = deadline.remaining_s()
         try:
             self._welcome = self._settings.retry.call(
-                self._way.hello,
+                self._route.hello,
                 timeout_s=timeout_s,
                 what=f"{self.task} at {self.address} to answer",
                 on_failure=waiting,
@@ -170,17 +164,22 @@ class PsHandle:
     def look(self) -> None:
         """Finds out whether the ps is where it was, and if not goes where it is; does not wait for one that is away."""
         if self._welcome is not None:
-            self._presence.look()
+            self._availability.look()
 
     @property
-    def service(self) -> PsService:
-        """How the ps is called, where it is now."""
-        return self._way.service
+    def endpoint(self) -> PsEndpoint:
+        """Where the ps is called now."""
+        return self._route.endpoint
+
+    @property
+    def service(self) -> ClusterService:
+        """What is called there, besides batches."""
+        return self._route.endpoint.service
 
     @property
     def address(self) -> str:
         """Where it is, as "host:port"."""
-        return self._way.address
+        return self._route.endpoint.address
 
     @property
     def welcome(self) -> Welcome:
@@ -233,12 +232,12 @@ class PsHandle:
         Raises:
             ResourceExhaustedError: The queue stayed full for the operation timeout.
         """
-        pending = Pending(tuple(operations), expected_reply_bytes)
+        pending = Submission(tuple(operations), expected_reply_bytes)
         self._ensure_sender()
         waited = Deadline(0.0, self._settings.retry.clock)
         is_in = self._queue.put(pending, timeout_s=self._settings.operation_timeout_s)
-        if not is_in and self._presence.is_away:
-            is_in = self._queue.put(pending, timeout_s=self._presence.remaining_s)
+        if not is_in and self._availability.is_away:
+            is_in = self._queue.put(pending, timeout_s=self._availability.remaining_s)
         if is_in:
             return pending.future
         if self._queue.is_closed:
@@ -264,7 +263,7 @@ class PsHandle:
             self._queue,
             number=lambda parcel: self._numbered(parcel.operations, parcel.expected_reply_bytes),
             attempt=self._attempt,
-            begin=self._begin if hasattr(self.service, "begin") else None,
+            begin=self._begin,
             order_lock=self._order_lock,
             limits=self._settings.window,
             retry=self._settings.retry,
@@ -272,9 +271,8 @@ class PsHandle:
         )
 
     def _begin(self, batch: Batch, *, timeout_s: float) -> PendingExchange | None:
-        self._presence.require()
-        begin: Begin | None = getattr(self.service, "begin", None)
-        return None if begin is None else begin(batch, timeout_s=timeout_s)
+        self._availability.require()
+        return self._route.endpoint.transport.begin(batch, timeout_s=timeout_s)
 
     def _numbered(self, operations: tuple[Operation, ...], expected_reply_bytes: int | None) -> Batch:
         """Makes a batch, with the next number if it mutates; for that the order lock is held."""
@@ -290,15 +288,29 @@ class PsHandle:
         self, batch: Batch, *, timeout_s: float | None = None, failure: ShardscopeError | None = None
     ) -> tuple[Reply, ...]:
         """Exchanges a batch, with retries; ``failure`` is how a first try that was made already has ended."""
-        return self._waiting(
-            lambda attempt_s: self._way.service.exchange(batch, timeout_s=attempt_s).replies,
-            timeout_s=self._settings.operation_timeout_s if timeout_s is None else timeout_s,
+        retry, route = self._settings.retry, self._route
+        if timeout_s is None:
+            timeout_s = self._settings.operation_timeout_s
+        size_bytes = sent_bytes(batch.operations) + (batch.expected_reply_bytes or 0)
+        if failure is None and not self._availability.is_away:  # what nearly always is all there is to do
+            started_s = retry.clock()
+            try:
+                attempt_s = min(timeout_s, retry.attempt_s(size_bytes))
+                return route.endpoint.transport.exchange(batch, timeout_s=attempt_s).replies
+            except ShardscopeError as error:
+                if not retry.is_worth_repeating(error):
+                    raise
+                failure = error
+                timeout_s = max(0.0, timeout_s - (retry.clock() - started_s))
+        return self._persist(
+            lambda attempt_s: route.endpoint.transport.exchange(batch, timeout_s=attempt_s).replies,
+            timeout_s=timeout_s,
             what=lambda: f"{self.task} at {self.address} to answer a batch of {len(batch.operations)} operations",
-            size_bytes=sent_bytes(batch.operations) + (batch.expected_reply_bytes or 0),
+            size_bytes=size_bytes,
             failure=failure,
         )
 
-    def _waiting(
+    def _persist(
         self,
         attempt: Callable[[float], _T],
         *,
@@ -309,18 +321,9 @@ class PsHandle:
     ) -> _T:
         """Tries with retries, and waits for a ps that is away: ``RetryPolicy.call``."""
         retry = self._settings.retry
-        if failure is None and not self._presence.is_away:  # what nearly always is all there is to do
-            started_s = retry.clock()
-            try:
-                return attempt(min(timeout_s, retry.attempt_s(size_bytes)))
-            except ShardscopeError as error:
-                if not retry.is_worth_repeating(error):
-                    raise
-                failure = error
-                timeout_s = max(0.0, timeout_s - (retry.clock() - started_s))
 
         def attempt_there(attempt_s: float) -> _T:
-            self._presence.require()
+            self._availability.require()
             return attempt(attempt_s)
 
         try:
@@ -330,14 +333,15 @@ class PsHandle:
                 what=what,
                 size_bytes=size_bytes,
                 failure=failure,
-                extend=OperationTime(self._presence, self._settings.operation_timeout_s).extend,
+                extend=OperationTime(self._availability, self._settings.operation_timeout_s).extend,
             )
         except DeadlineExceededError as error:
-            if not self._presence.is_away:
+            there = self._availability
+            if not there.is_away:
                 raise
             raise DeadlineExceededError(
-                f"{self.task} at {self.address} has been away for {self._presence.away_s:.0f} s, and is not waited for "
-                f"any longer than {self._presence.patience_s:.0f} s (ps_grace_s). Start it again, with the --data-dir "
+                f"{self.task} at {self.address} has been away for {there.away_s:.0f} s, and is not waited for "
+                f"any longer than {there.patience_s:.0f} s (ps_grace_s). Start it again, with the --data-dir "
                 f"that it had; what was not acknowledged may or may not have been applied ({error.message})",
                 variable=error.variable,
                 task=str(self.task),
@@ -346,27 +350,24 @@ class PsHandle:
     # -- everything else ----------------------------------------------------------------------
 
     def new_buffer(self, size_bytes: int) -> Array | None:
-        """Memory that is shared with the ps, as a uint8 array, or None if there is none; see ``BufferSource``."""
-        service = self.service
-        if not isinstance(service, BufferSource):
-            return None
-        return service.new_buffer(size_bytes, timeout_s=self._settings.operation_timeout_s)
+        """Memory that is shared with the ps, as a uint8 array, or None if there is none; ``Transport.new_buffer``."""
+        return self._route.endpoint.transport.new_buffer(size_bytes, timeout_s=self._settings.operation_timeout_s)
 
-    def call(self, method: Callable[[PsService, float], _T], *, what: str) -> _T:
+    def call(self, method: Callable[[ClusterService, float], _T], *, what: str) -> _T:
         """Calls a method of the service that is safe to repeat, with the same bounds as an operation.
 
         Args:
             method: Is given the service and the seconds it may take.
             what: What is being waited for, in words.
         """
-        return self._waiting(
+        return self._persist(
             lambda attempt_s: method(self.service, attempt_s),
             timeout_s=self._settings.operation_timeout_s,
             what=lambda: f"{self.task} at {self.address} {what}",
         )
 
     def close(self) -> None:
-        """Sends what is queued, says goodbye and closes the service. A ps that is gone is no error."""
+        """Sends what is queued, says goodbye and closes the endpoint. A ps that is gone is no error."""
         if not self._queue.close():
             return
         with self._sender_lock:
@@ -375,17 +376,17 @@ class PsHandle:
             self._end(sender)
         if self._welcome is not None:
             try:
-                self.service.goodbye(self._client, timeout_s=HELLO_TIMEOUT_S)
+                self._route.endpoint.goodbye(self._client, timeout_s=HELLO_TIMEOUT_S)
             except ShardscopeError as error:
                 _LOG.debug("no goodbye to %s at %s: %s", self.task, self.address, error)
-        self._way.close()
+        self._route.close()
 
     def _end(self, sender: threading.Thread) -> None:
         """Waits until all that is queued has been sent: for the operation timeout, or as long as the ps is away."""
         waited = Deadline(0.0, self._settings.retry.clock)
         sender.join(self._settings.operation_timeout_s)
-        if sender.is_alive() and self._presence.is_away:
-            sender.join(self._presence.remaining_s)
+        if sender.is_alive() and self._availability.is_away:
+            sender.join(self._availability.remaining_s)
         if not sender.is_alive():
             return
         abandoned = self._queue.abandon()

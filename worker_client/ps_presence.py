@@ -25,7 +25,7 @@ _MAX_HELLO_S: Final = 10.0
 """Longest to wait for another thread that finds out; what it does is bounded by less."""
 
 
-class PsPresence:
+class Availability:
     """Thread-safe.
 
     Args:
@@ -159,17 +159,17 @@ class PsPresence:
 class OperationTime:
     """The time that one operation may take, of which waiting for a ps that is away is no part.
 
-    In all it takes at most ``timeout_s`` and ``presence.patience_s`` together. Not thread-safe.
+    In all it takes at most ``timeout_s`` and ``availability.patience_s`` together. Not thread-safe.
 
     Args:
-        presence: Of the ps that it is for.
+        availability: Of the ps that it is for.
         timeout_s: Bound on the time during which the ps is there, in seconds.
     """
 
-    __slots__ = ("_presence", "_timeout_s", "_was_away")
+    __slots__ = ("_availability", "_timeout_s", "_was_away")
 
-    def __init__(self, presence: PsPresence, timeout_s: float):
-        self._presence = presence
+    def __init__(self, availability: Availability, timeout_s: float):
+        self._availability = availability
         self._timeout_s = timeout_s
         self._was_away = False
 
@@ -178,11 +178,11 @@ class OperationTime:
 
         ``RetryPolicy.call``'s ``extend``.
         """
-        self._presence.note(failure)
-        longest_s = self._timeout_s + self._presence.patience_s - deadline.elapsed_s()
-        if self._presence.is_away:
+        self._availability.note(failure)
+        longest_s = self._timeout_s + self._availability.patience_s - deadline.elapsed_s()
+        if self._availability.is_away:
             self._was_away = True
-            deadline.end_in(min(self._presence.remaining_s, longest_s))
+            deadline.end_in(min(self._availability.remaining_s, longest_s))
             return False
         is_back, self._was_away = self._was_away, False
         if is_back:

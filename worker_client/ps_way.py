@@ -1,4 +1,4 @@
-"""The way to one ps task: where it is, and how its services are called there.
+"""The route to one ps task: at which address it is called now.
 
 A ps may be started again at another address. It tells the other ps tasks then, so a client that gets no answer where
 the ps was asks those, and goes there.
@@ -12,9 +12,10 @@ from typing import Final, TypeAlias
 from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError, UnavailableError
-from ps_protocol.ps_service import PsService, Welcome
+from ps_protocol.service_types import Welcome
 from ps_protocol.task_id import TaskId
 from worker_client.retry import RetryPolicy
+from worker_client.transport.endpoint import PsEndpoint
 
 _LOG = logging.getLogger(__name__)
 
@@ -27,31 +28,28 @@ _MAX_LEFT: Final = 4
 Locate: TypeAlias = Callable[[TaskId, str], Sequence[str]]
 """Given a ps task and the address at which it does not answer, returns others where it may be, best first."""
 
-Reconnect: TypeAlias = Callable[[str, TaskId], PsService]
-"""Returns a way to a ps task at an address; nothing is sent yet."""
+Reconnect: TypeAlias = Callable[[str, TaskId], PsEndpoint]
+"""Returns a ps task at an address; nothing is sent yet."""
 
 
-class PsWay:
+class Route:
     """One thread at a time may call ``hello``; the rest is thread-safe.
 
     Args:
-        service: How the ps is called where it is known to be; owned, as are those that take its place.
-        address: Where that is.
+        endpoint: Where the ps is known to be; owned, as are those that take its place.
         task: Which ps task.
         client: Incarnation of the client.
         client_task: The client's own task, as "worker:1".
         locate: Finds other addresses; None if the ps is to stay where it is.
-        reconnect: Makes the service at one of them.
+        reconnect: Makes the endpoint of one of them.
 
     Attributes:
-        service: The newest.
-        address: Its address.
+        endpoint: The newest.
     """
 
     def __init__(
         self,
-        service: PsService,
-        address: str,
+        endpoint: PsEndpoint,
         *,
         task: TaskId,
         client: UUID,
@@ -59,14 +57,13 @@ class PsWay:
         locate: Locate | None,
         reconnect: Reconnect | None,
     ):
-        self.service = service
-        self.address = address
+        self.endpoint = endpoint
         self._task = task
         self._client = client
         self._client_task = client_task
         self._locate = locate
         self._reconnect = reconnect
-        self._left: list[PsService] = []  # others may still be waiting for answers on them
+        self._left: list[PsEndpoint] = []  # others may still be waiting for answers on them
         self._is_closed = False
 
     def hello(self, timeout_s: float) -> Welcome:
@@ -77,7 +74,7 @@ class PsWay:
         """
         timeout_s = min(timeout_s, HELLO_TIMEOUT_S)
         try:
-            return self.service.hello(self._client, self._client_task, timeout_s=timeout_s)
+            return self.endpoint.hello(self._client, self._client_task, timeout_s=timeout_s)
         except ShardscopeError as error:
             if not RetryPolicy.is_worth_repeating(error):
                 raise
@@ -95,37 +92,39 @@ class PsWay:
         """
         welcome = self.hello(HELLO_TIMEOUT_S)
         if welcome.task != str(self._task):
-            raise UnavailableError(f"the process at {self.address} is {welcome.task} now", task=str(self._task))
+            raise UnavailableError(
+                f"the process at {self.endpoint.address} is {welcome.task} now", task=str(self._task)
+            )
 
     def probe(self) -> None:
         """Finds out whether the ps answers at all, and leaves everything as it is; raises if not."""
-        self.service.status(timeout_s=HELLO_TIMEOUT_S)
+        self.endpoint.service.status(timeout_s=HELLO_TIMEOUT_S)
 
     def close(self) -> None:
-        """Closes the services."""
+        """Closes the endpoints."""
         self._is_closed = True
-        for service in [self.service, *self._left]:
-            service.close()
+        for endpoint in [self.endpoint, *self._left]:
+            endpoint.close()
 
     def _hello_elsewhere(self, timeout_s: float) -> Welcome | None:
         if self._locate is None or self._reconnect is None:
             return None
-        for address in self._locate(self._task, self.address)[:_MAX_CANDIDATES]:
-            service = self._reconnect(address, self._task)
+        for address in self._locate(self._task, self.endpoint.address)[:_MAX_CANDIDATES]:
+            endpoint = self._reconnect(address, self._task)
             try:
-                welcome = service.hello(self._client, self._client_task, timeout_s=timeout_s)
+                welcome = endpoint.hello(self._client, self._client_task, timeout_s=timeout_s)
             except ShardscopeError as error:
                 _LOG.debug("%s is not at %s: %s", self._task, address, error.message)
             else:
                 if welcome.task == str(self._task) and not self._is_closed:
-                    self._go_to(service, address)
+                    self._go_to(endpoint)
                     return welcome
-            service.close()
+            endpoint.close()
         return None
 
-    def _go_to(self, service: PsService, address: str) -> None:
-        _LOG.warning("%s has moved from %s to %s", self._task, self.address, address)
-        self._left.append(self.service)
+    def _go_to(self, endpoint: PsEndpoint) -> None:
+        _LOG.warning("%s has moved from %s to %s", self._task, self.endpoint.address, endpoint.address)
+        self._left.append(self.endpoint)
         if len(self._left) > _MAX_LEFT:
             self._left.pop(0).close()
-        self.service, self.address = service, address
+        self.endpoint = endpoint

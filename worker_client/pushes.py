@@ -8,20 +8,20 @@ from typing import TypeAlias, TypeVar
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Reply, Update
-from worker_client.error_feedback import Push
+from worker_client.error_feedback import ReversibleUpdate
 from worker_client.fanout import Fanout, Routed, succeeded
 from worker_client.futures import begun, failed, gathered, mapped
 from worker_client.variable_wire import VariableWire
 
 _T = TypeVar("_T")
 
-RoutedPush: TypeAlias = tuple[int | None, Push]
-"""A push and its ps task."""
+RoutedUpdate: TypeAlias = tuple[int | None, ReversibleUpdate]
+"""An update and its ps task."""
 
 
-def prepared(updates: Iterable[tuple[VariableWire, Update]]) -> list[RoutedPush]:
+def prepared(updates: Iterable[tuple[VariableWire, Update]]) -> list[RoutedUpdate]:
     """Returns what to send for updates that have all been checked; if one cannot be made, none leaves a trace."""
-    pushes: list[RoutedPush] = []
+    pushes: list[RoutedUpdate] = []
     try:
         for variable, update in updates:
             pushes.append((variable.ps_task, variable.push(update)))
@@ -31,7 +31,7 @@ def prepared(updates: Iterable[tuple[VariableWire, Update]]) -> list[RoutedPush]
     return pushes
 
 
-def run_all(fanout: Fanout, pushes: Sequence[RoutedPush]) -> None:
+def run_all(fanout: Fanout, pushes: Sequence[RoutedUpdate]) -> None:
     """Sends pushes: one exchange for each ps task, all tasks at once; waits for all of them.
 
     Raises:
@@ -48,7 +48,7 @@ def run_all(fanout: Fanout, pushes: Sequence[RoutedPush]) -> None:
     _raise_first(_settled(pushes, replies))
 
 
-def run_all_later(fanout: Fanout, pushes: Sequence[RoutedPush]) -> Future[None]:
+def run_all_later(fanout: Fanout, pushes: Sequence[RoutedUpdate]) -> Future[None]:
     """The same behind what was queued before and without waiting.
 
     Raises:
@@ -106,23 +106,23 @@ def after_failure(future: Future[_T], roll_back: Callable[[], None]) -> Future[_
     return outcome
 
 
-def _sent(fanout: Fanout, group: Sequence[RoutedPush]) -> Future[list[Reply]]:
+def _sent(fanout: Fanout, group: Sequence[RoutedUpdate]) -> Future[list[Reply]]:
     replies = fanout.exchange_all_later(_routed(group))
     settled = mapped(replies, lambda answered: _settled(group, answered))
     return after_failure(settled, lambda: _roll_back(push for _, push in group))
 
 
-def _routed(pushes: Sequence[RoutedPush]) -> list[Routed]:
+def _routed(pushes: Sequence[RoutedUpdate]) -> list[Routed]:
     return [Routed(ps_task, push.operation) for ps_task, push in pushes]
 
 
-def _settled(pushes: Sequence[RoutedPush], replies: list[Reply]) -> list[Reply]:
+def _settled(pushes: Sequence[RoutedUpdate], replies: list[Reply]) -> list[Reply]:
     refused = [isinstance(reply, ShardscopeError) for reply in replies]
     _roll_back(push for (_, push), was_refused in zip(pushes, refused, strict=True) if was_refused)
     return replies
 
 
-def _roll_back(pushes: Iterable[Push]) -> None:
+def _roll_back(pushes: Iterable[ReversibleUpdate]) -> None:
     for push in pushes:
         push.roll_back()
 

@@ -16,7 +16,7 @@ from worker_client.fanout import Fanout, Routed
 from worker_client.initialization_wait import InitializationWait
 from worker_client.ps_handle import PsHandle, Settings
 from worker_client.retry import Deadline
-from worker_client.transport import in_process
+from worker_client.transport.selection import private_store
 from worker_client.value_cache import ValueCache
 
 
@@ -114,9 +114,8 @@ class PrivateRuntime:
         self.value_cache = ValueCache()
         settings = Settings()
         handle = PsHandle(
-            in_process.private_store(),
+            private_store(),
             task=TaskId("ps", 0),
-            address="this process",
             client=uuid4(),
             client_task="worker:0",
             settings=settings,

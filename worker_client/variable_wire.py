@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from ps_protocol.operations import Update, UpdateRule, VariableSpec, WireDType
-from worker_client.error_feedback import ErrorFeedback, Push
+from worker_client.error_feedback import ErrorFeedback, ReversibleUpdate
 from worker_client.variable_base import OperationRunner, VariableBase
 from worker_client.wire_names import WireDTypeName, name_of, wire_dtype_of
 
@@ -53,13 +53,13 @@ class VariableWire(VariableBase):
         """Returns the form of what one call reads: that of ``name``, or without it ``pull_dtype``."""
         return self._pull_wire if name is None else wire_dtype_of(name, self.spec)
 
-    def push(self, update: Update) -> Push:
+    def push(self, update: Update) -> ReversibleUpdate:
         """Returns what to send for an update of the whole value: with what earlier pushes owe, if it is lossy."""
         if update.rule is UpdateRule.ASSIGN:
             self._forget_errors()
         elif update.wire is not WireDType.EXACT and self.ps_task is not None:
             return self._error_feedback().push(update)
-        return Push(update, _nothing)
+        return ReversibleUpdate(update, _nothing)
 
     def _error_feedback(self) -> ErrorFeedback:
         with self._feedback_lock:

@@ -11,7 +11,7 @@ from ps_cluster import ps_queries
 from ps_cluster.cli.common import print_error
 from ps_cluster.ps_queries import Answer
 from ps_protocol.cluster_spec import ClusterSpec, TfConfig
-from ps_protocol.ps_service import PsService
+from ps_protocol.ps_service import ClusterService
 from ps_protocol.task_id import TaskId
 from worker_client.transport import grpc
 
@@ -29,17 +29,17 @@ def cluster_spec(flag: str | None) -> ClusterSpec:
     return spec
 
 
-def connect(address: str, task: TaskId) -> PsService:
+def connect(address: str, task: TaskId) -> ClusterService:
     """Makes the client of a ps."""
     return grpc.connect(address, task=str(task))
 
 
-def ask_all(spec: ClusterSpec, question: Callable[[PsService], _T]) -> list[Answer[_T]]:
+def ask_all(spec: ClusterSpec, question: Callable[[ClusterService], _T]) -> list[Answer[_T]]:
     """Asks every process of the ps tasks."""
     return ps_queries.ask_all(spec, question, connect=connect)
 
 
-def ask_primaries(spec: ClusterSpec, question: Callable[[PsService], _T], timeout_s: float) -> list[Answer[_T]]:
+def ask_primaries(spec: ClusterSpec, question: Callable[[ClusterService], _T], timeout_s: float) -> list[Answer[_T]]:
     """Asks each ps task once, at that of its processes which answers clients."""
     statuses = ask_all(spec, lambda ps: ps.status(timeout_s=timeout_s))
     return ps_queries.ask_primaries(statuses, question, connect=connect)

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError, UnavailableError
-from ps_protocol.ps_service import ReplicaRole, ReplicationStatus
+from ps_protocol.service_types import ReplicaRole, ReplicationStatus
 from ps_server.replication.backup_link import BackupLink
 from ps_server.replication.decisions import Decision, View, decide, holds_lease
 from ps_server.replication.follower import Follower

@@ -1,4 +1,5 @@
 """The service ``Replication`` of ``replication.proto``."""
+# ruff: noqa: N802 - the names of the methods are the contract's
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from ps_protocol.v1 import replication_pb2
 from ps_server.replication.arbiter import Arbiter
 from ps_server.replication.follow_session import FollowSession
 from ps_server.replication.follower import Follower, FollowStream
-from ps_server.rpc_boundary import errors_as_status, unary
+from ps_server.rpc_boundary import errors_as_status, message_handler, unary
 
 _SERVICE_NAME: Final = replication_pb2.DESCRIPTOR.services_by_name["Replication"].full_name
 
@@ -35,6 +36,7 @@ class ReplicationServicer:
 
     def __init__(self, follower: Follower, arbiter: Arbiter, *, silence_s: float, admit: Admit | None = None):
         self._follower = follower
+        self.task = follower.task
         self._arbiter = arbiter
         self._silence_s = silence_s
         self._admit = admit
@@ -42,44 +44,29 @@ class ReplicationServicer:
     def add_to(self, server: grpc.Server) -> None:
         """Has a server offer the service."""
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            "Connect": grpc.unary_unary_rpc_method_handler(
-                self.Connect,
-                request_deserializer=replication_pb2.ConnectRequest.FromString,
-                response_serializer=replication_pb2.ConnectReply.SerializeToString,
-            ),
+            "Connect": message_handler(self.Connect, replication_pb2.ConnectRequest, replication_pb2.ConnectReply),
             "Follow": grpc.stream_stream_rpc_method_handler(self.Follow),
-            "Consult": grpc.unary_unary_rpc_method_handler(
-                self.Consult,
-                request_deserializer=replication_pb2.ConsultRequest.FromString,
-                response_serializer=replication_pb2.ConsultReply.SerializeToString,
-            ),
+            "Consult": message_handler(self.Consult, replication_pb2.ConsultRequest, replication_pb2.ConsultReply),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE_NAME, handlers),))
 
-    def Connect(  # noqa: N802 - the name is the contract's
-        self, request: replication_pb2.ConnectRequest, context: grpc.ServicerContext
-    ) -> replication_pb2.ConnectReply:
-        return unary(lambda asked, _timeout_s: self._admission(asked), request, context, self._follower.task)
-
-    def Follow(  # noqa: N802 - the name is the contract's
-        self, frames: Iterator[bytes], context: grpc.ServicerContext
-    ) -> Iterator[bytes]:
-        with errors_as_status(context, self._follower.task):
+    def Follow(self, frames: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        with errors_as_status(context, self.task):
             stream = FollowStream(self._follower)
             for frame in frames:
                 answer = stream.feed(frame)
                 if answer is not None:
                     yield answer.SerializeToString()
 
-    def Consult(  # noqa: N802 - the name is the contract's
-        self, request: replication_pb2.ConsultRequest, context: grpc.ServicerContext
-    ) -> replication_pb2.ConsultReply:
-        return unary(lambda asked, _timeout_s: self._arbiter.consult(asked), request, context, self._follower.task)
+    @unary
+    def Consult(self, request: replication_pb2.ConsultRequest, _timeout_s: float) -> replication_pb2.ConsultReply:
+        return self._arbiter.consult(request)
 
-    def _admission(self, request: replication_pb2.ConnectRequest) -> replication_pb2.ConnectReply:
-        if request.task != self._follower.task:
+    @unary
+    def Connect(self, request: replication_pb2.ConnectRequest, _timeout_s: float) -> replication_pb2.ConnectReply:
+        if request.task != self.task:
             raise FailedPreconditionError(
-                f"this process is of {self._follower.task}, not of {request.task}; the cluster specs differ"
+                f"this process is of {self.task}, not of {request.task}; the cluster specs differ"
             )
         if self._admit is None:
             return replication_pb2.ConnectReply()

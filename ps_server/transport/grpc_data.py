@@ -1,4 +1,5 @@
 """The service ``Data`` of ``data.proto``: batches and their tensors over gRPC."""
+# ruff: noqa: N802 - the names of the methods are the contract's
 
 from __future__ import annotations
 
@@ -18,13 +19,13 @@ from ps_protocol.chunk_frames import REQUESTS, data_frame, exchange_message, hea
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError
 from ps_protocol.frames import Assembler, pieces
 from ps_protocol.operations import Batch, BatchReply
-from ps_protocol.ps_service import Welcome
 from ps_protocol.reply_bytes import encode_answer
 from ps_protocol.request_bytes import RequestHead
+from ps_protocol.service_types import Welcome
 from ps_protocol.v1 import data_pb2
 from ps_server.byte_budget import ByteBudget, readable_bytes
 from ps_server.parameter_server import ParameterServer
-from ps_server.rpc_boundary import errors_as_status, timeout_s, unary
+from ps_server.rpc_boundary import errors_as_status, message_handler, timeout_s, unary
 from ps_server.transport import grpc_faults
 from ps_server.transport.buffer_pool import POOLED_FROM_BYTES, BufferPool
 from ps_server.transport.staging import StagingRoom
@@ -56,6 +57,7 @@ class DataServicer:
         offer: Callable[[Welcome, UUID], Welcome] | None = None,
     ):
         self._core = core
+        self.task = core.task
         self._offer = offer
         self._staging = staging
         self._buffers = buffers
@@ -69,38 +71,14 @@ class DataServicer:
         """Has a server offer the service."""
         keep_freed_chunks()
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            "Hello": grpc.unary_unary_rpc_method_handler(
-                self.Hello,
-                request_deserializer=data_pb2.HelloRequest.FromString,
-                response_serializer=data_pb2.HelloReply.SerializeToString,
-            ),
-            "Goodbye": grpc.unary_unary_rpc_method_handler(
-                self.Goodbye,
-                request_deserializer=data_pb2.GoodbyeRequest.FromString,
-                response_serializer=data_pb2.GoodbyeReply.SerializeToString,
-            ),
+            "Hello": message_handler(self.Hello, data_pb2.HelloRequest, data_pb2.HelloReply),
+            "Goodbye": message_handler(self.Goodbye, data_pb2.GoodbyeRequest, data_pb2.GoodbyeReply),
             "Exchange": grpc.unary_unary_rpc_method_handler(self.Exchange),
             "ExchangeStream": grpc.stream_stream_rpc_method_handler(self.ExchangeStream),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE_NAME, handlers),))
 
-    def Hello(  # noqa: N802 - the name is the contract's
-        self, request: data_pb2.HelloRequest, context: grpc.ServicerContext
-    ) -> data_pb2.HelloReply:
-        return unary(self._hello, request, context, self._core.task)
-
-    def Goodbye(  # noqa: N802 - the name is the contract's
-        self, request: data_pb2.GoodbyeRequest, context: grpc.ServicerContext
-    ) -> data_pb2.GoodbyeReply:
-        return unary(self._goodbye, request, context, self._core.task)
-
-    def Exchange(self, request: bytes, context: grpc.ServicerContext) -> bytes:  # noqa: N802 - the name is the contract's
-        """Carries out an ``ExchangeRequest``; returns the ``ExchangeReply``."""
-        return unary(self._exchange, request, context, self._core.task)
-
-    def ExchangeStream(  # noqa: N802 - the name is the contract's
-        self, request_iterator: Iterator[bytes], context: grpc.ServicerContext
-    ) -> Iterator[bytes]:
+    def ExchangeStream(self, request_iterator: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         """Carries out the batches in ``RequestFrame``s; yields ``ReplyFrame``s."""
         with errors_as_status(context, self._core.task):
             if context.time_remaining() is None:
@@ -110,18 +88,22 @@ class DataServicer:
             for first in request_iterator:
                 yield from self._answer(first, request_iterator, context)
 
-    def _hello(self, request: data_pb2.HelloRequest, timeout_s: float) -> data_pb2.HelloReply:
+    @unary
+    def Hello(self, request: data_pb2.HelloRequest, timeout_s: float) -> data_pb2.HelloReply:
         message_codec.check_protocol_version(request.protocol_version, request.task or "the client")
         client = message_codec.decode_uuid(request.client_incarnation, "client incarnation")
         welcome = self._core.hello(client, request.task, timeout_s=timeout_s)
         return message_codec.encode_welcome(welcome if self._offer is None else self._offer(welcome, client))
 
-    def _goodbye(self, request: data_pb2.GoodbyeRequest, timeout_s: float) -> data_pb2.GoodbyeReply:
+    @unary
+    def Goodbye(self, request: data_pb2.GoodbyeRequest, timeout_s: float) -> data_pb2.GoodbyeReply:
         client = message_codec.decode_uuid(request.client_incarnation, "client incarnation")
         self._core.goodbye(client, timeout_s=timeout_s)
         return data_pb2.GoodbyeReply()
 
-    def _exchange(self, request: bytes, timeout_s: float) -> bytes:
+    @unary
+    def Exchange(self, request: bytes, timeout_s: float) -> bytes:
+        """Carries out an ``ExchangeRequest``; returns the ``ExchangeReply``."""
         header, buffers = REQUESTS.message(request)
         batch = _head(header).batch(buffers)
         reply_bytes = self._core.reply_size_bytes(batch.operations)

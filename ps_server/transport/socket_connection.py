@@ -36,7 +36,7 @@ from ps_protocol.socket_frames import (
     encode_prefix,
     parse_prefix,
 )
-from ps_protocol.socket_stream import SCRATCH_BYTES, ConnectionEnded, Part, SocketStream
+from ps_protocol.socket_stream import COPIED_BYTES, SCRATCH_BYTES, ConnectionEnded, Part, SocketStream
 from ps_server.byte_budget import ByteBudget
 from ps_server.parameter_server import ParameterServer
 from ps_server.transport.batch_answers import UNSTAGED_BYTES, BatchAnswers, EncodedReply, UnskippableError
@@ -52,15 +52,12 @@ STALL_TIMEOUT_S: Final = 20.0
 SLOWEST_BYTES_PER_S: Final = 1e6
 """A frame that comes or leaves more slowly than this, over the whole of it, ends the connection."""
 
-_COPIED_BYTES: Final = 16 * 1024
-"""Tensors up to here are received many with one call, and copied."""
-
 
 def _never() -> bool:
     return False
 
 
-class SocketConnection:
+class SocketSession:
     """Serves one client's connection. One thread at a time.
 
     Args:
@@ -124,7 +121,7 @@ class SocketConnection:
                         stream.fill()
                     except TimeoutError:
                         return True
-                if not self._serve_frame():
+                if not self.serve_frame():
                     return False
         # Errors are logged as text: a record that somebody keeps would keep their frames, and the memory these hold.
         except ConnectionEnded as end:
@@ -153,7 +150,7 @@ class SocketConnection:
 
     # -- one frame ----------------------------------------------------------------------------
 
-    def _serve_frame(self) -> bool:
+    def serve_frame(self) -> bool:
         """Reads a frame, of which a byte has come, and answers it; returns whether another may follow.
 
         Raises:
@@ -289,7 +286,7 @@ class SocketConnection:
     def _receive_into(self, buffers: list[memoryview]) -> None:
         stream = self.stream
         for buffer in buffers:
-            if len(buffer) <= _COPIED_BYTES:
+            if len(buffer) <= COPIED_BYTES:
                 buffer[:] = stream.take(len(buffer))
             else:
                 stream.read_into(buffer)

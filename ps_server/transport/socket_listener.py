@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID, uuid4
 
-from ps_protocol.ps_service import FastPath, FastPathKind, Welcome
+from ps_protocol.service_types import FastPath, FastPathKind, Welcome
 from ps_protocol.socket_frames import REASONS, Verdict
 from ps_protocol.socket_stream import SCRATCH_BYTES, SocketStream
 from ps_server.byte_budget import ByteBudget
@@ -33,7 +33,7 @@ from ps_server.transport.handshake import refuse, shake_hands
 from ps_server.transport.segments import SegmentRegistry
 from ps_server.transport.shared_batches import SharedBatches
 from ps_server.transport.socket_addresses import listen_tcp, listen_unix, peer_name, prepare
-from ps_server.transport.socket_connection import STALL_TIMEOUT_S, SocketConnection
+from ps_server.transport.socket_connection import STALL_TIMEOUT_S, SocketSession
 from ps_server.transport.tickets import TicketOffice
 
 _LOG = logging.getLogger(__name__)
@@ -65,6 +65,7 @@ class SocketSettings:
         stall_timeout_s: Longest that a client may keep the ps waiting in the middle of a frame.
         handshake_timeout_s: Longest that a new connection may take to show its ticket.
         linger_s: How long a thread waits for the next request before it gives its connection back to be watched.
+        looks_first: Whether it does so with the processor kept, as long as that pays and no other connection is served.
     """
 
     host: str
@@ -74,6 +75,7 @@ class SocketSettings:
     stall_timeout_s: float = STALL_TIMEOUT_S
     handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S
     linger_s: float = 0.5
+    looks_first: bool = True
 
 
 class SocketListener:
@@ -106,14 +108,14 @@ class SocketListener:
         self._paths: tuple[FastPath, ...] = ()
         self._executor = ThreadPoolExecutor(settings.max_threads, thread_name_prefix="socket")
         self._thread = threading.Thread(target=self._watch, name="socket-listener", daemon=True)
-        self._returned: deque[SocketConnection] = deque()  # idle again; appending is atomic
+        self._returned: deque[SocketSession] = deque()  # idle again; appending is atomic
         # Of the watching thread alone: when each handshake has to be done, and when to accept connections again.
         self._handshakes: dict[socket.socket, float] = {}
         self._resume_s: float | None = None
         # guards: _connections, _busy, _visitors, _is_stopping; no other lock is taken under it
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
-        self._connections: dict[socket.socket, SocketConnection | None] = {}  # None until the handshake is done
+        self._connections: dict[socket.socket, SocketSession | None] = {}  # None until the handshake is done
         self._busy: set[socket.socket] = set()  # those that a thread serves, and closes if they end
         self._visitors: OrderedDict[UUID, Callable[[SocketStream], None]] = OrderedDict()  # oldest first
         self._is_stopping = False
@@ -293,18 +295,18 @@ class SocketListener:
             sock = connection.stream.sock
             self._selector.register(sock, selectors.EVENT_READ, functools.partial(self._wake_up, connection))
 
-    def _wake_up(self, connection: SocketConnection, sock: socket.socket) -> None:
+    def _wake_up(self, connection: SocketSession, sock: socket.socket) -> None:
         self._selector.unregister(sock)
         self._submit(sock, lambda: self._serve(connection))
 
-    def _submit(self, sock: socket.socket, work: Callable[[], SocketConnection | None]) -> None:
+    def _submit(self, sock: socket.socket, work: Callable[[], SocketSession | None]) -> None:
         with self._lock:
             self._busy.add(sock)
         self._executor.submit(self._do, sock, work)
 
     # -- the threads that serve ---------------------------------------------------------------
 
-    def _do(self, sock: socket.socket, work: Callable[[], SocketConnection | None]) -> None:
+    def _do(self, sock: socket.socket, work: Callable[[], SocketSession | None]) -> None:
         """Works on a connection, and ends it unless the work gives it back to be watched again."""
         idle = None
         try:
@@ -321,7 +323,7 @@ class SocketListener:
                 self._returned.append(idle)
                 self._notify()
 
-    def _shake_hands(self, sock: socket.socket) -> SocketConnection | None:
+    def _shake_hands(self, sock: socket.socket) -> SocketSession | None:
         peer, stream = peer_name(sock), SocketStream(sock)
         try:
             prepare(sock)
@@ -339,7 +341,7 @@ class SocketListener:
             visit(stream)
             return None
         _LOG.debug("%s: client %s has connected", peer, client)
-        connection = SocketConnection(
+        connection = SocketSession(
             stream,
             client=client,
             peer=peer,
@@ -348,13 +350,13 @@ class SocketListener:
             buffers=self._buffers,
             stall_timeout_s=self._settings.stall_timeout_s,
             shared=self._shared_batches(sock, client),
-            is_alone=lambda: len(self._busy) == 1,
+            is_alone=lambda: self._settings.looks_first and len(self._busy) == 1,
         )
         with self._lock:
             self._connections[sock] = connection
         return self._serve(connection)
 
-    def _serve(self, connection: SocketConnection) -> SocketConnection | None:
+    def _serve(self, connection: SocketSession) -> SocketSession | None:
         is_crowded = len(self._busy) > self._settings.max_threads // 2
         is_idle = connection.serve(_scratch(), _SHORT_LINGER_S if is_crowded else self._settings.linger_s)
         return connection if is_idle and not self._is_stopping else None

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import worker_client as ss
-from ps_protocol.ps_service import DurabilityMode
+from ps_protocol.service_types import DurabilityMode
 from tests.chaos import operations
 from tests.chaos.namespaces import OtherNetwork
 from tests.chaos.operations import Operation

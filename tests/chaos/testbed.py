@@ -14,7 +14,7 @@ import pytest
 
 import worker_client as ss
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec
-from ps_protocol.ps_service import DurabilityMode, FastPathKind
+from ps_protocol.service_types import DurabilityMode, FastPathKind
 from ps_protocol.task_id import TaskId
 from ps_server.durable_task import DurableSettings, DurableTask
 from ps_server.parameter_server import ParameterServer
@@ -24,7 +24,7 @@ from ps_server.state_image import StateImage, VariableImage
 from worker_client.placement_strategies import RoundRobinStrategy
 from worker_client.ps_handle import Settings
 from worker_client.retry import RetryPolicy
-from worker_client.transport.selection import TransportChoice, connect_service
+from worker_client.transport.selection import TransportChoice, connect_endpoint
 
 TIMEOUT_S: Final = 30.0
 NUM_PS: Final = 2
@@ -42,7 +42,7 @@ def connected(addresses: list[str], transport: str, settings: Settings | None = 
     return ss.Client(
         ClusterSpec({"ps": addresses}),
         TaskId("worker", task_index),
-        services=[(each, connect_service(each, f"ps:{index}", choice)) for index, each in enumerate(addresses)],
+        endpoints=[connect_endpoint(each, f"ps:{index}", choice) for index, each in enumerate(addresses)],
         settings=settings or impatient_settings(),
         ps_strategy=RoundRobinStrategy(len(addresses)),
         initialize=True,
@@ -82,9 +82,9 @@ class PsInProcess:
     def socket_port(self) -> int:
         """Where the socket transport listens."""
         client = uuid4()
-        with contextlib.closing(connect_service(self.address, str(self._task), TransportChoice.GRPC)) as service:
-            paths = service.hello(client, "worker:9", timeout_s=TIMEOUT_S).fast_paths
-            service.goodbye(client, timeout_s=TIMEOUT_S)
+        with contextlib.closing(connect_endpoint(self.address, str(self._task), TransportChoice.GRPC)) as endpoint:
+            paths = endpoint.hello(client, "worker:9", timeout_s=TIMEOUT_S).fast_paths
+            endpoint.goodbye(client, timeout_s=TIMEOUT_S)
         (address,) = [path.address for path in paths if path.kind is FastPathKind.TCP]
         return int(address.rpartition(":")[2])
 

@@ -29,7 +29,7 @@ from ps_protocol.v1 import (
     replication_pb2,
 )
 
-RECORDINGS: Final = Path(__file__).parent / "recordings"
+RECORDINGS: Final = Path(__file__).parent / "exchanges"
 
 OPEN: Final = "socket/open/"
 """The handshake of a socket; "tcp" or "unix" follows."""

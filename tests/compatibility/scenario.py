@@ -48,8 +48,8 @@ from ps_protocol.operations import (
     VariableSpec,
     WireDType,
 )
-from ps_protocol.ps_service import Proposal, PsAddress
-from worker_client.transport.selection import TransportChoice, connect_service
+from ps_protocol.service_types import Proposal, PsAddress
+from worker_client.transport.selection import TransportChoice, connect_endpoint
 
 TIMEOUT_S: Final = 120.0
 CLIENT: Final = UUID(int=0xC11E47)
@@ -72,7 +72,8 @@ class Client:
 
     def meet(self, address: str, transport: str = "grpc") -> None:
         """Turns to a ps, as the same client."""
-        self.service: Any = connect_service(address, "ps:0", TransportChoice(transport))
+        self.pipelines = transport != "grpc"
+        self.endpoint = connect_endpoint(address, "ps:0", TransportChoice(transport))
 
     def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Keeps what a call returns, or its error; returns it too."""
@@ -84,7 +85,7 @@ class Client:
         return result
 
     def hello(self, client: UUID = CLIENT, task: str = "worker:0") -> None:
-        welcome = self.service.hello(client, task, timeout_s=TIMEOUT_S)
+        welcome = self.endpoint.hello(client, task, timeout_s=TIMEOUT_S)
         paths = [[path.kind.name, path.shared_memory] for path in welcome.fast_paths]  # where, is up to the recording
         self.outcomes.append([welcome.task, str(welcome.store), welcome.job_seed, paths])
         self.store = welcome.store
@@ -98,11 +99,11 @@ class Client:
     def do(self, *operations: Operation, client: UUID = CLIENT, expected: int | None = None) -> Batch:
         """Exchanges a batch."""
         batch = self.batch(*operations, client=client, expected=expected)
-        self.call(self.service.exchange, batch)
+        self.call(self.endpoint.transport.exchange, batch)
         return batch
 
     def close(self) -> None:
-        self.service.close()
+        self.endpoint.close()
 
 
 def plain(value: Any) -> Any:
@@ -152,7 +153,7 @@ def every_operation(client: Client) -> None:
     refusals(client)
     large_tensors(client)
     pipelined(client)
-    client.call(client.service.goodbye, CLIENT)
+    client.call(client.endpoint.goodbye, CLIENT)
 
 
 def declarations(client: Client) -> None:
@@ -251,10 +252,10 @@ def refusals(client: Client) -> None:
         Update("rows", UpdateRule.ASSIGN_ADD, np.array(1, F4)),
     )
     again = client.do(Update("rows", UpdateRule.ASSIGN_ADD, np.array(1, F4)), Read("rows"))
-    client.call(client.service.exchange, again)  # answered, and not applied
+    client.call(client.endpoint.transport.exchange, again)  # answered, and not applied
     client.do(Read("rows"))
-    client.call(client.service.exchange, dataclasses.replace(again, sequence=0))
-    client.call(client.service.exchange, dataclasses.replace(client.batch(Read("rows")), store=STRANGER))
+    client.call(client.endpoint.transport.exchange, dataclasses.replace(again, sequence=0))
+    client.call(client.endpoint.transport.exchange, dataclasses.replace(client.batch(Read("rows")), store=STRANGER))
 
 
 def large_tensors(client: Client) -> None:
@@ -269,9 +270,9 @@ def large_tensors(client: Client) -> None:
 
 def pipelined(client: Client) -> None:
     """Several batches before the first reply, where the transport can."""
-    begin = getattr(client.service, "begin", None)
-    if begin is None:
+    if not client.pipelines:
         return
+    begin = client.endpoint.transport.begin
     one = Update("rows", UpdateRule.ASSIGN_ADD, np.array(1, F4))
     begun = [
         begin(client.batch(one, Describe("rows"), expected=0), timeout_s=TIMEOUT_S),
@@ -299,7 +300,7 @@ def shared_tensors(client: Client) -> None:
     client.do(Read("shared/0"), Read("shared/1", wire=WireDType.BFLOAT16), expected=2 * size_bytes)
     client.do(Gather("shared/1", indices.astype(np.int32)), Read("shared/0"), expected=3 * size_bytes // 2)
     client.do(Read("shared/0"), Read("nothing"), expected=8)  # no room for it was offered
-    client.call(client.service.goodbye, CLIENT)
+    client.call(client.endpoint.goodbye, CLIENT)
 
 
 # -- the other services ----------------------------------------------------------------------------
@@ -307,7 +308,7 @@ def shared_tensors(client: Client) -> None:
 
 def every_service(client: Client) -> None:
     """All that is not data, up to the end of the ps."""
-    service, call = client.service, client.call
+    service, call = client.endpoint.service, client.call
     client.hello()
     client.hello(OTHER, "cli:0")
     membership(client)
@@ -333,7 +334,7 @@ def every_service(client: Client) -> None:
 
 
 def membership(client: Client) -> None:
-    service, call = client.service, client.call
+    service, call = client.endpoint.service, client.call
     call(service.join, "worker:0", CLIENT, "somehost", 1234, lease_s=3600.0, age_s=0.5)
     call(service.join, "worker:1", OTHER, "otherhost", 5678)
     call(service.heartbeat, "worker:0", CLIENT)
@@ -375,7 +376,7 @@ def first_changes(client: Client) -> None:
         parts[0],
     ]
     weights, half, bare, words, flags, waves, large, part = specs
-    client.call(client.service.place, [Proposal(spec, 0) for spec in specs] + [Proposal(parts[1], 1)])
+    client.call(client.endpoint.service.place, [Proposal(spec, 0) for spec in specs] + [Proposal(parts[1], 1)])
     client.do(
         Declare(weights, InitializerSpec(Value(values(4, 3)))),
         Declare(half, InitializerSpec(Constant(1.5))),
@@ -393,7 +394,7 @@ def first_changes(client: Client) -> None:
     client.do(CountUpTo("steps", 9), Update("half", UpdateRule.ASSIGN_SUB, values(5, dtype=ml_dtypes.bfloat16)))
     client.do(Update("table/part_0", UpdateRule.ASSIGN_ADD, values(2, 3), WireDType.INT8), client=STRANGER)
     client.do(Update("large", UpdateRule.ASSIGN_ADD, np.full(LARGE_PUSH, 0.25, F4)))
-    client.call(client.service.goodbye, STRANGER)
+    client.call(client.endpoint.goodbye, STRANGER)
 
 
 def first_and_huge_changes(client: Client) -> None:
@@ -420,14 +421,14 @@ def last_changes(client: Client) -> Batch:
 def looks_at_the_state(client: Client, last: Batch) -> None:
     """What is there; a batch that is sent again is answered, and not applied."""
     client.hello()
-    client.call(client.service.exchange, dataclasses.replace(last, store=client.store))
+    client.call(client.endpoint.transport.exchange, dataclasses.replace(last, store=client.store))
     client.do(
         *(Read(name) for name in ("weights", "half", "bare", "words", "flags", "waves", "large", "steps")),
         Read("table/part_0"),
         Describe("table/part_0"),
         Describe("nothing"),
     )
-    client.call(client.service.list_placements)
-    client.call(client.service.list_variables)
+    client.call(client.endpoint.service.list_placements)
+    client.call(client.endpoint.service.list_variables)
     client.do(Update("half", UpdateRule.ASSIGN_ADD, values(5, dtype=ml_dtypes.bfloat16)), Read("half"), client=OTHER)
     client.do(Update("half", UpdateRule.ASSIGN, values(5, dtype=ml_dtypes.bfloat16)), client=STRANGER)  # it has gone

@@ -12,12 +12,15 @@ import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.operations import Batch, BatchReply, Operation, Reply, Result
-from ps_protocol.ps_service import PsService
+from ps_protocol.ps_service import ClusterService
 from ps_server.parameter_server import ParameterServer
 from ps_server.server import PsServer
 from ps_server.transport import shared_batches
 from worker_client.transport import shared_exchange
-from worker_client.transport.selection import TransportChoice, connect_service
+from worker_client.transport.endpoint import PsEndpoint
+from worker_client.transport.in_process import endpoint_of
+from worker_client.transport.selection import TRANSPORTS as OVER_A_NETWORK
+from worker_client.transport.selection import TransportChoice, connect_endpoint
 
 TIMEOUT_S: Final = 30.0
 """Bound on calls that should take milliseconds."""
@@ -29,21 +32,25 @@ JOB_SEED: Final = 11
 REPLY_ROOM_BYTES: Final = 8 * 1024**2
 """Room that is offered for replies in shared memory; larger ones come over the socket."""
 
-TRANSPORTS: Final = ("core", "grpc", "tcp", "unix", "shm")
+TRANSPORTS: Final = ("core", *OVER_A_NETWORK)
 
 
 @dataclass
 class Conversation:
     """A client that has said hello and numbers its batches."""
 
-    service: PsService
+    endpoint: PsEndpoint
     client: UUID = field(default_factory=uuid4)
     task: str = "worker:0"
     sequence: int = 0
     expected_reply_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        self.welcome = self.service.hello(self.client, self.task, timeout_s=TIMEOUT_S)
+        self.welcome = self.endpoint.hello(self.client, self.task, timeout_s=TIMEOUT_S)
+
+    @property
+    def service(self) -> ClusterService:
+        return self.endpoint.service
 
     def batch(self, *operations: Operation, sequence: int | None = None) -> Batch:
         """The next batch of this client; one that changes nothing has no number."""
@@ -54,7 +61,7 @@ class Conversation:
         return Batch(self.client, self.welcome.store, sequence, operations, self.expected_reply_bytes)
 
     def send(self, batch: Batch) -> BatchReply:
-        return self.service.exchange(batch, timeout_s=TIMEOUT_S)
+        return self.endpoint.transport.exchange(batch, timeout_s=TIMEOUT_S)
 
     def replies(self, *operations: Operation) -> tuple[Reply, ...]:
         """Sends operations as one batch."""
@@ -85,18 +92,22 @@ class Task:
             self._address = f"127.0.0.1:{server.start()}"
             resources.callback(server.stop, "the test is over", timeout_s=TIMEOUT_S)
 
-    def service(self) -> PsService:
+    def endpoint(self) -> PsEndpoint:
         """A way to the task of its own."""
         if self.transport == "core":
-            return self.core
-        service = connect_service(self._address, self.core.task, TransportChoice(self.transport))
-        self._resources.callback(service.close)
-        return service
+            return endpoint_of(self.core)
+        endpoint = connect_endpoint(self._address, self.core.task, TransportChoice(self.transport))
+        self._resources.callback(endpoint.close)
+        return endpoint
+
+    def service(self) -> ClusterService:
+        """What is called there."""
+        return self.endpoint().service
 
     def conversation(self, task: str = "worker:0") -> Conversation:
         """A new client."""
         return Conversation(
-            self.service(), task=task, expected_reply_bytes=REPLY_ROOM_BYTES if self.transport == "shm" else None
+            self.endpoint(), task=task, expected_reply_bytes=REPLY_ROOM_BYTES if self.transport == "shm" else None
         )
 
 

@@ -19,15 +19,8 @@ from ps_protocol.errors import (
 )
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Declare, PartitionSlice, Read, Result, Update, UpdateRule, VariableSpec
-from ps_protocol.ps_service import (
-    MemberState,
-    Placement,
-    Proposal,
-    PsAddress,
-    PsService,
-    ServingState,
-    VariableInfo,
-)
+from ps_protocol.ps_service import ClusterService
+from ps_protocol.service_types import MemberState, Placement, Proposal, PsAddress, ServingState, VariableInfo
 from tests.conftest import Eventually
 from tests.contract.conftest import JOB_SEED, MEMORY_LIMIT_BYTES, TIMEOUT_S, Conversation, Task
 
@@ -193,7 +186,7 @@ def test_a_task_that_is_none_is_refused(ps: Task) -> None:
         ps.service().join("somebody", FIRST, "host", 1, timeout_s=TIMEOUT_S)
 
 
-OF_TASK_0: list[Callable[[PsService], object]] = [
+OF_TASK_0: list[Callable[[ClusterService], object]] = [
     lambda service: service.place([Proposal(W, 0)], timeout_s=TIMEOUT_S),
     lambda service: service.list_placements(timeout_s=TIMEOUT_S),
     lambda service: service.join("worker:0", FIRST, "host", 1, timeout_s=TIMEOUT_S),
@@ -205,7 +198,7 @@ OF_TASK_0: list[Callable[[PsService], object]] = [
 
 
 @pytest.mark.parametrize("call", OF_TASK_0)
-def test_another_task_says_whom_to_ask(second_ps: Task, call: Callable[[PsService], object]) -> None:
+def test_another_task_says_whom_to_ask(second_ps: Task, call: Callable[[ClusterService], object]) -> None:
     with pytest.raises(FailedPreconditionError, match=r"ps:0 at ps0\.example:2222") as error:
         call(second_ps.service())
     assert error.value.task == "ps:1"

@@ -31,9 +31,8 @@ def task(request: pytest.FixtureRequest) -> Iterator[Task]:
 @pytest.fixture(params=[1, 8], ids=["alone", "shared"])
 def handle(request: pytest.FixtureRequest, task: Task) -> Iterator[PsHandle]:
     made = PsHandle(
-        task.service(),
+        task.endpoint(),
         task=TaskId("ps", 0),
-        address="the test",
         client=uuid4(),
         client_task="worker:0",
         settings=Settings(operation_timeout_s=TIMEOUT_S, window=WindowLimits(max_merged=request.param)),

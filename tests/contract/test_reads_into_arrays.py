@@ -35,7 +35,7 @@ def client(tasks: list[Task]) -> Iterator[Client]:
     connected = Client(
         CLUSTER,
         TaskId("worker", 0),
-        services=[(f"ps{index}", task.service()) for index, task in enumerate(tasks)],
+        endpoints=[task.endpoint() for task in tasks],
         settings=Settings(operation_timeout_s=TIMEOUT_S),
         ps_strategy=RoundRobinStrategy(2),
         initialize=True,

@@ -29,7 +29,7 @@ def connected(tasks: list[Task]) -> Client:
     return Client(
         CLUSTER,
         TaskId("worker", 0),
-        services=[(f"ps{index}", task.service()) for index, task in enumerate(tasks)],
+        endpoints=[task.endpoint() for task in tasks],
         settings=Settings(),
         ps_strategy=RoundRobinStrategy(2),
         initialize=True,

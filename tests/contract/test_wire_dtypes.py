@@ -144,7 +144,7 @@ def client(ps: Task) -> Iterator[Client]:
         client = Client(
             ClusterSpec({"ps": ["ps0.example:2222"], "worker": ["worker0.example:2222"]}),
             TaskId("worker", 0),
-            services=[("ps0.example:2222", ps.service())],
+            endpoints=[ps.endpoint()],
             settings=Settings(),
             ps_strategy=RoundRobinStrategy(1),
             initialize=True,

@@ -42,7 +42,7 @@ with atheris.instrument_imports(include=["ps_protocol", "ps_server"]):
     from ps_server.parameter_server import ParameterServer
     from ps_server.transport.buffer_pool import BufferPool
     from ps_server.transport.handshake import shake_hands
-    from ps_server.transport.socket_connection import SocketConnection
+    from ps_server.transport.socket_connection import SocketSession
     from ps_server.transport.tickets import TicketOffice
 
 _OPERATIONS: tuple[Operation, ...] = (
@@ -122,7 +122,7 @@ class Target:
 
     def serve(self, data: bytes) -> None:
         with self.connection(data) as ours:
-            connection = SocketConnection(
+            connection = SocketSession(
                 SocketStream(ours),
                 client=_CLIENT,
                 peer="the fuzzer",

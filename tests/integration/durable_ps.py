@@ -12,8 +12,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from ps_protocol.operations import Array, Batch, BatchReply, Operation, Read, Result
-from ps_protocol.ps_service import PsService
 from worker_client.transport import grpc as grpc_transport
+from worker_client.transport.grpc import GrpcPsService
 
 TIMEOUT_S = 120.0
 CLUSTER = ["--cluster", "ps=127.0.0.1:1;worker=127.0.0.1:3", "--task-index", "0", "--port", "0"]
@@ -43,10 +43,10 @@ class DurablePs:
             )
         assert self._process.stdout is not None
         self.ready: dict[str, Any] = json.loads(self._process.stdout.readline() or "{}")
-        self._service: PsService | None = None
+        self._service: GrpcPsService | None = None
 
     @property
-    def service(self) -> PsService:
+    def service(self) -> GrpcPsService:
         """A way to talk to it."""
         if self._service is None:
             self._service = grpc_transport.connect(f"127.0.0.1:{self.ready['port']}", task="ps:0")

@@ -22,7 +22,7 @@ from ps_cluster.line_splitter import OutputLine
 from ps_cluster.processes import ProcessSupervisor
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, Declare, VariableSpec
-from ps_protocol.ps_service import Proposal
+from ps_protocol.service_types import Proposal
 from tests.conftest import Eventually
 from worker_client.transport import grpc
 

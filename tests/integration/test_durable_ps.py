@@ -27,7 +27,7 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
-from ps_protocol.ps_service import DurabilityMode, Proposal
+from ps_protocol.service_types import DurabilityMode, Proposal
 from tests.conftest import Eventually
 from tests.integration.durable_ps import TIMEOUT_S, DurablePs, NumberingClient
 

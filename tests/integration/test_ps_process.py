@@ -24,11 +24,12 @@ from grpc_reflection.v1alpha import reflection_pb2
 from ps_protocol.errors import UnavailableError
 from ps_protocol.initializer_spec import Constant, InitializerSpec, RandomNormal
 from ps_protocol.operations import Batch, BatchReply, Declare, Read, Result, VariableSpec
-from ps_protocol.ps_service import PsService, ServingState
+from ps_protocol.service_types import ServingState
 from ps_server.__main__ import main
 from ps_server.server import SERVICE_NAMES
 from tests.conftest import Eventually
 from worker_client.transport import grpc as grpc_transport
+from worker_client.transport.grpc import GrpcPsService
 
 pytestmark = pytest.mark.integration
 
@@ -70,7 +71,7 @@ class PsProcess:
     def log_lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._log.read_text(encoding="utf-8").splitlines()]
 
-    def service(self) -> PsService:
+    def service(self) -> GrpcPsService:
         service = grpc_transport.connect(self.address, task="ps:0")
         self._resources.callback(service.close)
         return service
@@ -127,7 +128,7 @@ def environment(**more: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(outside)} | more
 
 
-def send(service: PsService, *operations: Declare | Read) -> BatchReply:
+def send(service: GrpcPsService, *operations: Declare | Read) -> BatchReply:
     client = uuid4()
     store = service.hello(client, "worker:0", timeout_s=TIMEOUT_S).store
     return service.exchange(Batch(client, store, 1, operations), timeout_s=TIMEOUT_S)

@@ -14,7 +14,7 @@ import pytest
 
 import worker_client as ss
 from ps_cluster.local_cluster import LocalCluster
-from ps_protocol.ps_service import Member, MemberState
+from ps_protocol.service_types import Member, MemberState
 from tests.conftest import Eventually
 from worker_client.transport import grpc
 

@@ -23,11 +23,11 @@ from ps_cluster.ps_queries import ask_all
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Batch, Update, UpdateRule
-from ps_protocol.ps_service import PsService
 from ps_server.replication.decisions import EXIT_SUPERSEDED
 from tests.conftest import Eventually
 from worker_client.client import Client
 from worker_client.transport import grpc as grpc_transport
+from worker_client.transport.grpc import GrpcPsService
 from worker_client.variable import Variable
 
 pytestmark = pytest.mark.integration
@@ -241,7 +241,7 @@ def shardscope(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def outcome_of(service: PsService, update: Batch) -> object:
+def outcome_of(service: GrpcPsService, update: Batch) -> object:
     deadline_s = time.monotonic() + TIMEOUT_S
     while True:
         try:

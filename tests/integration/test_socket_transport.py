@@ -10,7 +10,7 @@ import pytest
 import worker_client as ss
 from ps_cluster import LocalCluster
 from ps_protocol.errors import StateLostError, UnavailableError
-from worker_client.transport.selection import SelectingPsService
+from worker_client.transport.socket_path import SocketTransport
 
 pytestmark = pytest.mark.integration
 
@@ -22,9 +22,7 @@ def test_large_and_small_values_travel_between_processes(transport: str) -> None
         ss.connect(cluster.cluster_spec, transport=transport) as client,
     ):
         for index in range(2):
-            service = client.fanout.handle(index).service
-            assert isinstance(service, SelectingPsService)
-            assert service.uses_sockets
+            assert isinstance(client.fanout.handle(index).endpoint.transport, SocketTransport)
         values = [np.arange(size, dtype=np.float32) for size in (1, 1000, 1_000_000, 3_000_000)]
         variables = [
             ss.get_variable(f"v{value.size}", initializer=ss.constant_initializer(0.0), shape=value.shape)

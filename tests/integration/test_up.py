@@ -202,12 +202,11 @@ def test_the_transport_of_the_workers_is_that_of_the_launch(up: Up, tmp_path: Pa
     script.write_text(
         "import worker_client as ss\n"
         "with ss.connect() as client:\n"
-        "    service = client.fanout.handle(0).service\n"
-        "    print(getattr(service, 'uses_sockets', False))\n"
+        "    print(type(client.fanout.handle(0).endpoint.transport).__name__)\n"
     )
     launch = up(options=f"--ps 1 --workers 1 --transport {transport}")
     assert launch.wait() == 0, launch.text
-    assert f"worker:0   | {transport == 'unix'}" in launch.output
+    assert f"worker:0   | {'SocketTransport' if transport == 'unix' else 'GrpcPsService'}" in launch.output
 
 
 def test_the_others_go_on_when_a_worker_fails_and_its_exit_code_is_returned(up: Up, eventually: Eventually) -> None:

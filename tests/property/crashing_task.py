@@ -19,7 +19,7 @@ from uuid import UUID
 from ps_protocol import fault_points
 from ps_protocol.cluster_spec import ClusterSpec, TaskId
 from ps_protocol.fault_points import Action, FaultPlan
-from ps_protocol.ps_service import DurabilityMode
+from ps_protocol.service_types import DurabilityMode
 from ps_server.durability import Durability
 from ps_server.durable_task import DurableSettings, DurableTask
 from ps_server.parameter_server import ParameterServer

@@ -26,7 +26,7 @@ from ps_protocol.operations import (
     Update,
     UpdateRule,
 )
-from ps_protocol.ps_service import DurabilityMode, Placement, Proposal
+from ps_protocol.service_types import DurabilityMode, Placement, Proposal
 from tests.property.crashing_task import SEND_PLACES, SNAPSHOT_PLACES, TIMEOUT_S, CrashingTask, fast_directory
 from tests.property.durable_model import Model, ModelClient, comparable
 from tests.property.durable_operations import OPERATIONS, SPECS, multiple

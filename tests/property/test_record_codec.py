@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Declare, Initialize
-from ps_protocol.ps_service import Placement
+from ps_protocol.service_types import Placement
 from ps_server import record_codec
 from ps_server.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed, Record
 from tests.property.test_message_codec import BUFFERS, INITIALIZERS, NAMES, OPERATIONS, REPLIES, mutations, specs

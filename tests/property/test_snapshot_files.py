@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ps_protocol.errors import FailedPreconditionError, OutOfRangeError, ShardscopeError
 from ps_protocol.operations import Array, BatchReply, PartitionSlice, Reply, Result, VariableSpec
-from ps_protocol.ps_service import Placement
+from ps_protocol.service_types import Placement
 from ps_protocol.tensor_codec import parse_dtype
 from ps_server.answers import FORGOTTEN, Answer
 from ps_server.client_image import ClientImage

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from ps_protocol.errors import StateLostError
 from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.operations import Batch, Declare, Operation, Read, Result, Update, UpdateRule
-from ps_protocol.ps_service import DurabilityMode
+from ps_protocol.service_types import DurabilityMode
 from tests.property.crashing_task import SNAPSHOT_PLACES, TIMEOUT_S, CrashingTask, fast_directory
 from tests.property.durable_operations import SPECS
 

@@ -1,1 +1,1 @@
-"""The ways to a ps task; each gives a ``ps_protocol.ps_service.PsService``."""
+"""The ways to a ps task: each is a ``PsEndpoint``, whose batches take one of several transports."""

@@ -20,19 +20,11 @@ from ps_protocol.errors import InternalError, ShardscopeError, UnavailableError
 from ps_protocol.fault_points import Action, fault_point
 from ps_protocol.frames import Assembler, pieces
 from ps_protocol.operations import Batch, BatchReply, Gather, Operation, Read
-from ps_protocol.ps_service import (
-    PROTOCOL_VERSION,
-    Member,
-    Placement,
-    Proposal,
-    PsAddress,
-    Status,
-    VariableInfo,
-    Welcome,
-)
+from ps_protocol.ps_service import PROTOCOL_VERSION, Transport
 from ps_protocol.reply_bytes import parse_reply
 from ps_protocol.reply_targets import reply_buffers
 from ps_protocol.request_bytes import encode_request
+from ps_protocol.service_types import Member, Placement, Proposal, PsAddress, Status, VariableInfo, Welcome
 from ps_protocol.v1 import (
     control_pb2,
     control_pb2_grpc,
@@ -66,8 +58,8 @@ def connect(address: str, *, task: str) -> GrpcPsService:
     return GrpcPsService(channel, address=address, task=task)
 
 
-class GrpcPsService:
-    """A ``PsService`` at the other end of a channel. Thread-safe.
+class GrpcPsService(Transport):
+    """A ``ClusterService`` and a ``Transport``, both at the other end of one channel. Thread-safe.
 
     Args:
         channel: Owned: ``close`` closes it.

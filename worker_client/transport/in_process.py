@@ -7,10 +7,17 @@ contract tests go through it.
 from __future__ import annotations
 
 from ps_protocol.cluster_spec import ClusterSpec
-from ps_protocol.ps_service import PsService
 from ps_server.parameter_server import ParameterServer
+from worker_client.transport.endpoint import PsEndpoint
 
 
-def private_store(*, job_seed: int = 0) -> PsService:
+def endpoint_of(core: ParameterServer) -> PsEndpoint:
+    """Returns a core of this process as a client calls it."""
+    return PsEndpoint(core, core, address="this process")
+
+
+def private_store(*, job_seed: int = 0) -> PsEndpoint:
     """Returns a ps task of its own, in memory, that no other process can reach."""
-    return ParameterServer(cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0, job_seed=job_seed)
+    return endpoint_of(
+        ParameterServer(cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0, job_seed=job_seed)
+    )

@@ -1,44 +1,23 @@
-"""Chooses how batches reach a ps task: over the fastest way that it offers and that can be reached, else over gRPC."""
+"""The transports, and the choice among them: the fastest that a ps offers and that can be reached, else gRPC."""
 
 from __future__ import annotations
 
 import enum
+import importlib
 import logging
-import socket
-import threading
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
-from ps_protocol.errors import FailedPreconditionError, ShardscopeError, UnavailableError
-from ps_protocol.operations import Array, Batch, BatchReply
-from ps_protocol.ps_service import (
-    FastPath,
-    FastPathKind,
-    Member,
-    PendingExchange,
-    Placement,
-    Proposal,
-    PsAddress,
-    PsService,
-    Status,
-    VariableInfo,
-    Welcome,
-)
+from ps_protocol.errors import ShardscopeError, UnavailableError
+from ps_protocol.ps_service import ClusterService, Transport
 from ps_protocol.segment_mapping import IS_SUPPORTED
-from worker_client.transport import grpc
-from worker_client.transport.segment_connection import SegmentConnection
-from worker_client.transport.segment_pool import SegmentPool
-from worker_client.transport.socket_addresses import connect
-from worker_client.transport.socket_connection import SocketConnection
-from worker_client.transport.socket_path import NoConnectionError, SocketPath
+from ps_protocol.service_types import FastPath, FastPathKind, Welcome
+from worker_client.transport.endpoint import PsEndpoint
+from worker_client.transport.offer import Offer
 
 _LOG = logging.getLogger(__name__)
-
-_CONNECT_TIMEOUT_S: Final = 2.0
-"""Longest that one way to connect is tried; where a firewall drops what is sent, nothing else ends it."""
 
 _HELLO_TIMEOUT_S: Final = 2.0
 
@@ -58,272 +37,165 @@ class TransportChoice(enum.StrEnum):
     """A Unix socket, and tensors in shared memory."""
 
 
-_KINDS: Final[Mapping[TransportChoice, Sequence[FastPathKind]]] = {
-    TransportChoice.AUTO: (FastPathKind.UNIX, FastPathKind.TCP),
-    TransportChoice.SOCKET: (FastPathKind.UNIX, FastPathKind.TCP),
-    TransportChoice.TCP: (FastPathKind.TCP,),
-    TransportChoice.UNIX: (FastPathKind.UNIX,),
-    TransportChoice.SHM: (FastPathKind.UNIX,),
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A transport: what it needs and where it is.
+
+    Attributes:
+        module: Imported when it is first used, since gRPC and protobuf take longer to import than all else. It has
+            ``open_transport(Offer) -> Transport``, which raises an OSError or a ShardscopeError if it reaches no ps.
+        kind: Of the paths that it can take; None for gRPC, which a ps always offers, and whose module has ``connect``.
+        shares_memory: Whether tensors travel in shared memory, which a path must offer then.
+    """
+
+    module: str
+    kind: FastPathKind | None
+    shares_memory: bool = False
+
+    def fits(self, path: FastPath) -> bool:
+        """Whether it can take a path that a ps offers."""
+        return path.kind is self.kind and (not self.shares_memory or (IS_SUPPORTED and path.shared_memory))
+
+    def open(self, offer: Offer) -> Transport:
+        """Opens it; errors as of its module."""
+        transport: Transport = importlib.import_module(self.module).open_transport(offer)
+        return transport
+
+
+_SOCKETS: Final = "worker_client.transport.socket_path"
+
+TRANSPORTS: Final[Mapping[TransportChoice, Scheme]] = {
+    TransportChoice.GRPC: Scheme("worker_client.transport.grpc", None),
+    TransportChoice.TCP: Scheme(_SOCKETS, FastPathKind.TCP),
+    TransportChoice.UNIX: Scheme(_SOCKETS, FastPathKind.UNIX),
+    TransportChoice.SHM: Scheme(_SOCKETS, FastPathKind.UNIX, shares_memory=True),
 }
+"""All there are. A new one is a module and a row, and its place in the orders below."""
+
+_ORDERS: Final[Mapping[TransportChoice, Sequence[TransportChoice]]] = {
+    TransportChoice.AUTO: (TransportChoice.SHM, TransportChoice.UNIX, TransportChoice.TCP),
+    TransportChoice.SOCKET: (TransportChoice.UNIX, TransportChoice.TCP),
+}
+"""What is tried, best first, for a choice that is no transport itself."""
 
 
-def connect_service(address: str, task: str, choice: TransportChoice = TransportChoice.AUTO) -> PsService:
-    """Returns a way to a ps task; nothing is sent yet, and the ps need not be there.
+def private_store(*, job_seed: int = 0) -> PsEndpoint:
+    """Returns a ps task of this process alone; ``in_process.private_store``, which few processes need and so import."""
+    endpoint: PsEndpoint = importlib.import_module("worker_client.transport.in_process").private_store(
+        job_seed=job_seed
+    )
+    return endpoint
+
+
+def connect_endpoint(address: str, task: str, choice: TransportChoice = TransportChoice.AUTO) -> PsEndpoint:
+    """Returns the way to a ps task; nothing is sent yet, and the ps need not be there.
 
     Args:
         address: "host:port" of its gRPC service.
         task: Its name, as "ps:0".
         choice: How batches are to reach it.
     """
-    service = grpc.connect(address, task=task)
+    grpc = importlib.import_module(TRANSPORTS[TransportChoice.GRPC].module).connect(address, task=task)
     if choice is TransportChoice.GRPC:
-        return service
-    return SelectingPsService(service, task=task, address=address, choice=choice)
+        return PsEndpoint(grpc, grpc, address=address)
+    return SelectingEndpoint(grpc, grpc, task=task, address=address, choice=choice)
 
 
-class SelectingPsService:
-    """A ``PsService`` that exchanges batches over the fastest way and does everything else over gRPC. Thread-safe.
-
-    What a batch changes counts once whichever way it goes, and if it goes by two: the ps knows it by its client and
-    its sequence number. So a batch whose reply was lost on a socket may be sent again over gRPC.
+class SelectingEndpoint(PsEndpoint):
+    """An endpoint that with each hello has batches take the best transport. Thread-safe.
 
     Args:
-        service: The gRPC way; owned.
+        service: What is called there; owned.
+        reference: The transport that is always there; owned.
         task: The ps's name, as "ps:0", for errors and the log.
         address: "host:port" of its gRPC service.
-        choice: Which ways may be used.
+        choice: Which transports may be used.
     """
 
-    def __init__(self, service: PsService, *, task: str, address: str, choice: TransportChoice):
-        self._grpc = service
+    def __init__(
+        self, service: ClusterService, reference: Transport, *, task: str, address: str, choice: TransportChoice
+    ):
+        super().__init__(service, reference, address=address)
         self._task = task
-        self._address = address
-        self._host = address.rpartition(":")[0]
         self._choice = choice
-        # guards: _path, _segments, _identity; no other lock is taken under it
-        self._lock = threading.Lock()
-        self._path: SocketPath | None = None
-        self._segments: SegmentPool | None = None
-        self._identity: tuple[UUID, str] | None = None
-
-    @property
-    def uses_sockets(self) -> bool:
-        """Whether batches go over a faster way than gRPC."""
-        return self._path is not None
-
-    # -- data ---------------------------------------------------------------------------------
+        self._order = [TRANSPORTS[each] for each in _ORDERS.get(choice, (choice,))]
+        self._falls_back = choice is TransportChoice.AUTO
 
     def hello(self, client: UUID, task: str, *, timeout_s: float) -> Welcome:
-        welcome = self._grpc.hello(client, task, timeout_s=timeout_s)
-        with self._lock:
-            self._identity = (client, task)
-        if self._choice is not TransportChoice.GRPC:
-            self._choose(welcome, client)
-        return replace(welcome, ticket=b"")  # used up, or not wanted
-
-    def goodbye(self, client: UUID, *, timeout_s: float) -> None:
-        self._replace_path(None)
-        self._grpc.goodbye(client, timeout_s=timeout_s)
-
-    def exchange(self, batch: Batch, *, timeout_s: float) -> BatchReply:
-        path = self._path
-        if path is None:
-            # Also before hello and after goodbye, when the ps refuses it whatever way it comes.
-            return self._grpc.exchange(batch, timeout_s=timeout_s)
-        started_s = time.monotonic()
-        try:
-            return path.exchange(batch, timeout_s=timeout_s)
-        except NoConnectionError as error:
-            if self._choice is not TransportChoice.AUTO:
-                raise
-            self._fall_back(path, error)
-        return self._grpc.exchange(batch, timeout_s=timeout_s - (time.monotonic() - started_s))
-
-    def begin(self, batch: Batch, *, timeout_s: float) -> PendingExchange | None:
-        """Sends a batch without waiting for its reply, where that is possible; ``PipelinedTransport.begin``."""
-        path = self._path
-        return None if path is None else path.begin(batch, timeout_s=timeout_s)
-
-    # -- choosing -----------------------------------------------------------------------------
-
-    def new_buffer(self, size_bytes: int, *, timeout_s: float) -> Array | None:
-        """Returns memory shared with the ps, as a uint8 array to write to; tensors in it need not be copied to be sent.
-
-        None if no memory is shared.
-        """
-        segments = self._segments
-        lease = None if segments is None else segments.lease(size_bytes, timeout_s=timeout_s)
-        return None if lease is None else lease.array(writable=True)
-
-    def _choose(self, welcome: Welcome, client: UUID) -> None:
-        segments = SegmentPool(self._open_for_segments, task=self._task)
-        try:
-            connection, path = self._connected(welcome, client, _CONNECT_TIMEOUT_S, segments)
-        except UnavailableError as error:
-            self._replace_path(None)
-            if self._choice is not TransportChoice.AUTO:
-                raise
-            _LOG.warning("batches to %s at %s go over gRPC: %s", self._task, self._address, error.message)
-            return
-        chosen = SocketPath(self._open_another, task=self._task, address=self._address)
-        chosen.add(connection)
-        shares = self._may_share(path)
-        self._replace_path(chosen, segments if shares else None)
-        _LOG.info(
-            "batches to %s at %s go over a %s socket%s",
-            self._task,
-            self._address,
-            path.kind.name,
-            " and shared memory" if shares else "",
-        )
-
-    def _replace_path(self, path: SocketPath | None, segments: SegmentPool | None = None) -> None:
-        with self._lock:
-            before, self._path = self._path, path
-            segments_before, self._segments = self._segments, segments
-        if before is not None:
-            before.close()
-        if segments_before is not None:
-            segments_before.close()
-
-    def _may_share(self, path: FastPath) -> bool:
-        return (
-            IS_SUPPORTED
-            and path.shared_memory
-            and path.kind is FastPathKind.UNIX
-            and self._choice in (TransportChoice.AUTO, TransportChoice.SHM)
-        )
-
-    def _fall_back(self, path: SocketPath, error: NoConnectionError) -> None:
-        """Leaves a way that no connection can be opened on, if that is not for lack of the ps itself."""
-        if isinstance(error.__cause__, _NoWayError) and not path.num_connections:
-            with self._lock:
-                is_first = self._path is path
-                if is_first:
-                    self._path = None
-            if is_first:
-                path.close()
-                _LOG.warning(
-                    "batches to %s at %s go over gRPC from now on: %s", self._task, self._address, error.message
-                )
-
-    def _open_another(self, timeout_s: float) -> SocketConnection:
-        """Opens one more connection, for which the ps gives a ticket in its answer to another hello."""
-        with self._lock:
-            identity, segments = self._identity, self._segments
-        if identity is None:
-            raise FailedPreconditionError(f"not connected to {self._task} yet; say hello first", task=self._task)
-        client, task = identity
-        welcome = self._grpc.hello(client, task, timeout_s=min(timeout_s, _HELLO_TIMEOUT_S))
-        return self._connected(welcome, client, min(timeout_s, _CONNECT_TIMEOUT_S), segments)[0]
-
-    def _open_for_segments(self, timeout_s: float) -> SegmentConnection:
-        """Opens one more connection, for nothing but shared memory."""
-        sock = self._open_another(timeout_s).sock
-        if sock.family != socket.AF_UNIX:
-            sock.close()
-            raise UnavailableError(f"{self._task} can be reached, but not over a Unix socket", task=self._task)
-        return SegmentConnection(sock, task=self._task)
-
-    def _connected(
-        self, welcome: Welcome, client: UUID, timeout_s: float, segments: SegmentPool | None
-    ) -> tuple[SocketConnection, FastPath]:
-        """Opens a connection over the best way that can be reached.
+        """Opens a conversation, and the transport for it.
 
         Raises:
-            _NoWayError: There is none; the message says what was tried.
+            UnavailableError: The ps does not answer, or not over a transport that may be used.
         """
+
+        def greet(timeout_s: float) -> Welcome:
+            return self.service.hello(client, task, timeout_s=timeout_s)
+
+        welcome = greet(timeout_s)
+        self._change_to(self._opened(welcome, client, greet))
+        return replace(welcome, ticket=b"")  # used up, or not wanted
+
+    def _opened(self, welcome: Welcome, client: UUID, greet: Callable[[float], Welcome]) -> Transport:
         failures = []
-        for kind in _KINDS[self._choice]:
-            for path in welcome.fast_paths:
-                if path.kind is kind and (self._choice is not TransportChoice.SHM or self._may_share(path)):
-                    shared = segments if self._may_share(path) else None
-                    try:
-                        return self._connected_over(path, client, welcome.ticket, timeout_s, shared), path
-                    except (OSError, ShardscopeError) as error:
-                        failures.append(f"{kind.name} {path.address}: {error}")
-        kinds = " or ".join(kind.name for kind in _KINDS[self._choice])
+        for scheme, path in self._ways(welcome):
+            try:
+                transport = scheme.open(self._offer(scheme, path, welcome, client, greet))
+            except (OSError, ShardscopeError) as error:
+                failures.append(f"{path.kind.name} {path.address}: {error}")
+            else:
+                _LOG.info(
+                    "batches to %s at %s go over a %s socket%s",
+                    self._task,
+                    self.address,
+                    path.kind.name,
+                    " and shared memory" if scheme.shares_memory else "",
+                )
+                return transport
+        reason = self._reason(failures)
+        if not self._falls_back:
+            raise UnavailableError(
+                f"{self._task} at {self.address} answers, but {reason}, or use another transport", task=self._task
+            )
+        _LOG.warning("batches to %s at %s go over gRPC: %s", self._task, self.address, reason)
+        return self._reference
+
+    def _ways(self, welcome: Welcome) -> Iterator[tuple[Scheme, FastPath]]:
+        """What can be tried, best first; each path once."""
+        paths = list(welcome.fast_paths)
+        for scheme in self._order:
+            for path in filter(scheme.fits, tuple(paths)):
+                paths.remove(path)
+                yield scheme, path
+
+    def _offer(
+        self, scheme: Scheme, path: FastPath, welcome: Welcome, client: UUID, greet: Callable[[float], Welcome]
+    ) -> Offer:
+        def again(timeout_s: float) -> Offer | None:
+            now = greet(min(timeout_s, _HELLO_TIMEOUT_S))
+            there = next(filter(scheme.fits, now.fast_paths), None)
+            return None if there is None else self._offer(scheme, there, now, client, greet)
+
+        return Offer(
+            path,
+            welcome.ticket,
+            scheme.shares_memory,
+            client,
+            self._task,
+            self.address,
+            again,
+            reference=self._reference if self._falls_back else None,
+            give_up=self._give_up,
+        )
+
+    def _give_up(self, transport: Transport, reason: str) -> None:
+        if self._change_to(self._reference, only_from=transport):
+            _LOG.warning("batches to %s at %s go over gRPC from now on: %s", self._task, self.address, reason)
+
+    def _reason(self, failures: Sequence[str]) -> str:
+        """Why no transport could be opened, and the remedy."""
         if failures:
-            reason = f"it cannot be reached otherwise ({'; '.join(failures)}); open its --socket-port to this host"
-        elif self._choice is TransportChoice.SHM:
-            reason = "it shares no memory with this host; start it there with --transports grpc,socket,shm"
-        else:
-            reason = f"it offers no {kinds} socket; start it with --transports grpc,socket"
-        if self._choice is not TransportChoice.AUTO:
-            reason = f"{self._task} at {self._address} answers, but {reason}, or use another transport"
-        raise _NoWayError(reason, task=self._task)
-
-    def _connected_over(
-        self, path: FastPath, client: UUID, ticket: bytes, timeout_s: float, segments: SegmentPool | None
-    ) -> SocketConnection:
-        sock = connect(path, self._host, timeout_s)
-        connection = SocketConnection(sock, client, task=self._task, address=self._address, segments=segments)
-        try:
-            connection.shake_hands(ticket, timeout_s)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    # -- everything else ----------------------------------------------------------------------
-
-    def place(
-        self, proposals: Sequence[Proposal], *, store: UUID | None = None, timeout_s: float
-    ) -> list[Placement | ShardscopeError]:
-        return self._grpc.place(proposals, store=store, timeout_s=timeout_s)
-
-    def list_placements(self, *, timeout_s: float) -> list[Placement]:
-        return self._grpc.list_placements(timeout_s=timeout_s)
-
-    def join(
-        self,
-        task: str,
-        incarnation: UUID,
-        host: str,
-        pid: int,
-        *,
-        lease_s: float = 0.0,
-        age_s: float = 0.0,
-        timeout_s: float,
-    ) -> None:
-        self._grpc.join(task, incarnation, host, pid, lease_s=lease_s, age_s=age_s, timeout_s=timeout_s)
-
-    def leave(self, task: str, incarnation: UUID, *, timeout_s: float) -> None:
-        self._grpc.leave(task, incarnation, timeout_s=timeout_s)
-
-    def report_progress(self, task: str, incarnation: UUID, step: int, *, timeout_s: float) -> None:
-        self._grpc.report_progress(task, incarnation, step, timeout_s=timeout_s)
-
-    def list_members(self, *, timeout_s: float) -> list[Member]:
-        return self._grpc.list_members(timeout_s=timeout_s)
-
-    def heartbeat(self, task: str, incarnation: UUID, step: int | None = None, *, timeout_s: float) -> None:
-        self._grpc.heartbeat(task, incarnation, step, timeout_s=timeout_s)
-
-    def announce(
-        self, address: PsAddress, host: str, pid: int, *, lease_s: float = 0.0, age_s: float = 0.0, timeout_s: float
-    ) -> list[PsAddress]:
-        return self._grpc.announce(address, host, pid, lease_s=lease_s, age_s=age_s, timeout_s=timeout_s)
-
-    def list_addresses(self, *, timeout_s: float) -> list[PsAddress]:
-        return self._grpc.list_addresses(timeout_s=timeout_s)
-
-    def list_variables(self, *, timeout_s: float) -> list[VariableInfo]:
-        return self._grpc.list_variables(timeout_s=timeout_s)
-
-    def status(self, *, timeout_s: float) -> Status:
-        return self._grpc.status(timeout_s=timeout_s)
-
-    def drain(self, reason: str, *, timeout_s: float) -> None:
-        self._grpc.drain(reason, timeout_s=timeout_s)
-
-    def shutdown(self, reason: str, *, timeout_s: float) -> None:
-        self._grpc.shutdown(reason, timeout_s=timeout_s)
-
-    def close(self) -> None:
-        self._replace_path(None)
-        self._grpc.close()
-
-
-class _NoWayError(UnavailableError):
-    """The ps answers, but none of the ways that may be used leads to it."""
+            return f"it cannot be reached otherwise ({'; '.join(failures)}); open its --socket-port to this host"
+        if self._choice is TransportChoice.SHM:
+            return "it shares no memory with this host; start it there with --transports grpc,socket,shm"
+        kinds = " or ".join(dict.fromkeys(each.kind.name for each in self._order if each.kind is not None))
+        return f"it offers no {kinds} socket; start it with --transports grpc,socket"

@@ -7,7 +7,7 @@ import sys
 from typing import Final
 
 from ps_protocol import socket_options
-from ps_protocol.ps_service import FastPath, FastPathKind
+from ps_protocol.service_types import FastPath, FastPathKind
 
 _HAS_ABSTRACT_SOCKETS: Final = sys.platform == "linux"
 

@@ -41,13 +41,10 @@ from ps_protocol.socket_frames import (
     parse_answer,
     parse_prefix,
 )
-from ps_protocol.socket_stream import SCRATCH_BYTES, Part, SocketStream
+from ps_protocol.socket_stream import COPIED_BYTES, SCRATCH_BYTES, Part, SocketStream
 from ps_protocol.v1 import errors_pb2
 from worker_client.transport.segment_pool import SegmentPool
 from worker_client.transport.shared_exchange import SharedExchange, share
-
-_COPIED_BYTES: Final = 16 * 1024
-"""Tensors up to here are received many with one call, and copied."""
 
 _MAX_AHEAD_BYTES: Final = 16 * 1024 * 1024
 """Most bytes of replies that are read while a batch is being sent; they are small, and so are those on their way."""
@@ -77,14 +74,22 @@ class SocketConnection:
         task: The ps's name, as "ps:0", for the errors.
         address: Where the ps is, for the errors.
         segments: Memory that is shared with the ps, for large tensors.
+        looks_first: Whether a reply is waited for with the processor kept, as long as that pays (``BriefWait``).
     """
 
     def __init__(
-        self, sock: socket.socket, client: UUID, *, task: str, address: str, segments: SegmentPool | None = None
+        self,
+        sock: socket.socket,
+        client: UUID,
+        *,
+        task: str,
+        address: str,
+        segments: SegmentPool | None = None,
+        looks_first: bool = True,
     ):
         self._stream = SocketStream(sock)
         self._stream.lend_scratch(memoryview(bytearray(SCRATCH_BYTES)))
-        self._stream.looks_first = True
+        self._stream.looks_first = looks_first
         self._client = client
         self._task = task
         self._address = address
@@ -101,11 +106,6 @@ class SocketConnection:
     def sock(self) -> socket.socket:
         """The socket, for what else may travel on it."""
         return self._stream.sock
-
-    @property
-    def num_begun(self) -> int:
-        """Batches that were begun and not finished."""
-        return len(self._begun)
 
     def shake_hands(self, ticket: bytes, timeout_s: float) -> None:
         """Shows the ticket.
@@ -241,7 +241,7 @@ class SocketConnection:
         head = reply_bytes.parse_reply(header, batch.operations)
         if prefix.flags & FLAG_SHARED:
             answer = _received_shared(head, prefix, shared)
-        elif prefix.buffer_bytes <= _COPIED_BYTES:
+        elif prefix.buffer_bytes <= COPIED_BYTES:
             answer = head.reply_of(stream.take(prefix.buffer_bytes))
         else:
             answer = self._receive_tensors(head, prefix, deadline_s)
@@ -256,7 +256,7 @@ class SocketConnection:
             )
         stream, buffers = self._stream, reply_buffers(head.layouts, head.targets)
         for buffer in buffers:
-            if len(buffer) <= _COPIED_BYTES:
+            if len(buffer) <= COPIED_BYTES:
                 buffer[:] = stream.take(len(buffer))
             else:
                 self._bound(deadline_s)

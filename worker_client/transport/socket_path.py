@@ -1,15 +1,18 @@
-"""A client's connections to one ps task over the socket transport: a few, opened when they are needed."""
+"""The socket transport of a client to one ps task: a few connections, opened when they are needed."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Final
 
 from ps_protocol.errors import DeadlineExceededError, ShardscopeError, UnavailableError
-from ps_protocol.operations import Batch, BatchReply
-from ps_protocol.ps_service import PendingExchange
+from ps_protocol.operations import Array, Batch, BatchReply
+from ps_protocol.ps_service import PendingExchange, Transport
+from worker_client.transport.offer import Offer
+from worker_client.transport.segment_connection import SegmentConnection
+from worker_client.transport.segment_pool import SegmentPool
+from worker_client.transport.socket_addresses import connect
 from worker_client.transport.socket_connection import SocketConnection
 
 MAX_CONNECTIONS: Final = 8
@@ -18,22 +21,38 @@ MAX_CONNECTIONS: Final = 8
 MAX_PIPELINED_REPLY_BYTES: Final = 16 * 1024
 """Most bytes of tensors in the reply to a batch that may be sent before the replies to earlier ones are read."""
 
+_CONNECT_TIMEOUT_S: Final = 2.0
+"""Longest that connecting is tried; where a firewall drops what is sent, nothing else ends it."""
 
-class SocketPath:
-    """A ``PipelinedTransport`` over sockets. Thread-safe, but for ``begin``.
+
+def open_transport(offer: Offer) -> SocketTransport:
+    """Connects to a ps, over a TCP or a Unix socket.
+
+    Raises:
+        OSError: Nothing answers there.
+        ShardscopeError: The ps, or what answers instead of it, has refused.
+    """
+    transport = SocketTransport(offer)
+    transport.connect(offer)
+    return transport
+
+
+class SocketTransport(Transport):
+    """Batches over sockets, and their tensors in shared memory where that is offered.
 
     The connection used last is used next, so that a client that needs only one has only one busy.
 
+    What a batch changes counts once whichever transport it takes, and if it takes two: the ps knows it by its client
+    and its sequence number. So a batch whose reply was lost here may be sent again over the reference transport.
+
     Args:
-        open_connection: Makes a connection; is given the seconds that it may take.
-        task: The ps's name, as "ps:0", for the errors.
-        address: Where the ps is, for the errors.
+        offer: Of the ps.
     """
 
-    def __init__(self, open_connection: Callable[[float], SocketConnection], *, task: str, address: str):
-        self._open_connection = open_connection
-        self._task = task
-        self._address = address
+    def __init__(self, offer: Offer):
+        self._offer = offer
+        self._task = offer.task
+        self._segments = SegmentPool(self._open_for_segments, task=offer.task) if offer.shares_memory else None
         # guards: _idle, _num_open, _is_closed; no other lock is taken under it
         self._lock = threading.Lock()
         self._returned = threading.Condition(self._lock)
@@ -42,22 +61,19 @@ class SocketPath:
         self._is_closed = False
         self._pipeline: SocketConnection | None = None  # of the thread that calls `begin` alone
 
-    def add(self, connection: SocketConnection) -> None:
-        """Takes over a connection that is open already."""
+    def connect(self, offer: Offer) -> None:
+        """Opens a connection with an offer that was not used yet; errors as for ``open_transport``."""
+        connection = self._connected(offer, _CONNECT_TIMEOUT_S)
         with self._lock:
             self._num_open += 1
         self._give_back(connection)
-
-    @property
-    def num_connections(self) -> int:
-        """Connections that are open, but for the one that ``begin`` uses."""
-        return self._num_open
 
     def exchange(self, batch: Batch, *, timeout_s: float) -> BatchReply:
         """Has a batch carried out; ``Transport.exchange``.
 
         Raises:
-            NoConnectionError: A connection was needed and could not be opened; nothing was sent.
+            NoConnectionError: A connection was needed and could not be opened, and there is no other transport;
+                nothing was sent.
             UnavailableError: The connection broke; what the batch changes may or may not have been applied.
             DeadlineExceededError: No reply in time, or no connection was free; likewise.
             ShardscopeError: The batch was refused as a whole.
@@ -66,7 +82,15 @@ class SocketPath:
             connection = self._idle.pop() if self._idle else None
         if connection is None:
             started_s = time.monotonic()
-            connection = self._another(timeout_s)
+            try:
+                connection = self._another(timeout_s)
+            except NoConnectionError as error:
+                reference = self._offer.reference
+                if reference is None:
+                    raise
+                if error.ps_answers and not self._num_open:
+                    self._offer.give_up(self, error.message)
+                return reference.exchange(batch, timeout_s=timeout_s - (time.monotonic() - started_s))
             timeout_s -= time.monotonic() - started_s
         try:
             return connection.exchange(batch, timeout_s)
@@ -74,7 +98,7 @@ class SocketPath:
             self._give_back(connection)
 
     def begin(self, batch: Batch, *, timeout_s: float) -> PendingExchange | None:
-        """Sends a batch without waiting for its reply; ``PipelinedTransport.begin``."""
+        """Sends a batch without waiting for its reply; ``Transport.begin``."""
         expected_bytes = batch.expected_reply_bytes
         if expected_bytes is None or expected_bytes > MAX_PIPELINED_REPLY_BYTES:
             return None
@@ -85,6 +109,10 @@ class SocketPath:
             self._pipeline = None
             connection = self._pipeline = self._opened(timeout_s)
         return connection.begin(batch, timeout_s)
+
+    def new_buffer(self, size_bytes: int, *, timeout_s: float) -> Array | None:
+        lease = None if self._segments is None else self._segments.lease(size_bytes, timeout_s=timeout_s)
+        return None if lease is None else lease.array(writable=True)
 
     def close(self) -> None:
         """Closes the connections; batches that are on their way keep theirs until they are done."""
@@ -97,6 +125,8 @@ class SocketPath:
             connection.close()
         if self._pipeline is not None:
             self._pipeline.close()
+        if self._segments is not None:
+            self._segments.close()
 
     def _another(self, timeout_s: float) -> SocketConnection:
         """Opens a connection, or waits until one is free if there may not be another."""
@@ -108,7 +138,7 @@ class SocketPath:
                 raise UnavailableError(f"the connections to {self._task} are closed", task=self._task)
             if not in_time:
                 raise DeadlineExceededError(
-                    f"all {MAX_CONNECTIONS} connections to {self._task} at {self._address} were busy for "
+                    f"all {MAX_CONNECTIONS} connections to {self._task} at {self._offer.address} were busy for "
                     f"{timeout_s:.1f} s",
                     task=self._task,
                 )
@@ -124,12 +154,45 @@ class SocketPath:
             raise
 
     def _opened(self, timeout_s: float) -> SocketConnection:
+        """Opens one more connection, for which the ps gives another ticket.
+
+        Raises:
+            NoConnectionError: The ps does not answer, offers no sockets any more or cannot be reached there.
+        """
         try:
-            return self._open_connection(timeout_s)
+            offer = self._offer.again(timeout_s)
         except ShardscopeError as error:
             # Time that ran out here was not the batch's; a ps that is silent now may answer later.
             retryable = error.retryable or isinstance(error, DeadlineExceededError)
             raise NoConnectionError(error.message, task=self._task, retryable=retryable) from error
+        kind = self._offer.path.kind.name
+        try:
+            if offer is None:
+                raise UnavailableError("it is not offered any more")
+            return self._connected(offer, min(timeout_s, _CONNECT_TIMEOUT_S))
+        except (OSError, ShardscopeError) as error:
+            failure = NoConnectionError(
+                f"{self._task} at {self._offer.address} answers, but cannot be reached over its {kind} socket any more "
+                f"({error}); open its --socket-port to this host",
+                task=self._task,
+            )
+            failure.ps_answers = True
+            raise failure from error
+
+    def _connected(self, offer: Offer, timeout_s: float) -> SocketConnection:
+        sock = connect(offer.path, offer.address.rpartition(":")[0], timeout_s)
+        segments = self._segments if offer.shares_memory else None
+        connection = SocketConnection(sock, offer.client, task=self._task, address=offer.address, segments=segments)
+        try:
+            connection.shake_hands(offer.ticket, timeout_s)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _open_for_segments(self, timeout_s: float) -> SegmentConnection:
+        """Opens one more connection, for nothing but shared memory."""
+        return SegmentConnection(self._opened(timeout_s).sock, task=self._task)
 
     def _give_back(self, connection: SocketConnection) -> None:
         broken = []
@@ -147,4 +210,10 @@ class SocketPath:
 
 
 class NoConnectionError(UnavailableError):
-    """A connection could not be opened; its cause says why. Not sent: the code is that of its base."""
+    """A connection could not be opened; its cause says why. Not sent: the code is that of its base.
+
+    Attributes:
+        ps_answers: Whether the ps was there all the same.
+    """
+
+    ps_answers = False

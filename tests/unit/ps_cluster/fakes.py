@@ -11,10 +11,10 @@ import numpy as np
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import VariableSpec
-from ps_protocol.ps_service import (
+from ps_protocol.ps_service import ClusterService
+from ps_protocol.service_types import (
     Member,
     MemberState,
-    PsService,
     ReplicaRole,
     ReplicationStatus,
     ServingState,
@@ -42,9 +42,9 @@ class FakePs:
         self.is_closed = False
 
     @property
-    def service(self) -> PsService:
+    def service(self) -> ClusterService:
         """Itself, as the interface of which it has only a part."""
-        return cast("PsService", self)
+        return cast("ClusterService", self)
 
     def status(self, *, timeout_s: float) -> Status:
         self._answer()

@@ -5,7 +5,8 @@ import pytest
 from ps_cluster.cluster_watcher import ClusterWatcher, StepRates
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import UnavailableError
-from ps_protocol.ps_service import PsService, ReplicaRole
+from ps_protocol.ps_service import ClusterService
+from ps_protocol.service_types import ReplicaRole
 from ps_protocol.task_id import TaskId
 from tests.conftest import Eventually
 from tests.unit.ps_cluster.fakes import FakePs, member, replica_status, status_of
@@ -22,7 +23,7 @@ class Tasks:
     def __init__(self) -> None:
         self.by_index = [FakePs(members=[member("worker:0", step=5)]), FakePs(status=status_of("ps:1"))]
 
-    def connect(self, address: str, task: TaskId) -> PsService:
+    def connect(self, address: str, task: TaskId) -> ClusterService:
         assert SPEC.task_address(task.job, task.index) == address
         return self.by_index[task.index].service
 
@@ -74,7 +75,7 @@ class Pairs:
     def become(self, task: TaskId, role: ReplicaRole, *, epoch: int = 1) -> None:
         self.by_task[task].current = replica_status(f"ps:{task.index}", role, epoch=epoch)
 
-    def connect(self, address: str, task: TaskId) -> PsService:
+    def connect(self, address: str, task: TaskId) -> ClusterService:
         assert PAIRS.task_address(task.job, task.index) == address
         return self.by_task[task].service
 

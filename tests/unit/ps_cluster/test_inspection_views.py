@@ -18,7 +18,7 @@ from ps_cluster.inspection_views import (
 from ps_cluster.ps_queries import Answer
 from ps_protocol.errors import UnavailableError
 from ps_protocol.operations import PartitionSlice
-from ps_protocol.ps_service import DurabilityMode, DurabilityStatus, MemberState, ReplicaRole, VariableInfo
+from ps_protocol.service_types import DurabilityMode, DurabilityStatus, MemberState, ReplicaRole, VariableInfo
 from ps_protocol.task_id import TaskId
 from tests.unit.ps_cluster.fakes import member, replica_status, status_of, variable
 

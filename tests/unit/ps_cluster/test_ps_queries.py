@@ -5,7 +5,8 @@ import pytest
 from ps_cluster.ps_queries import Answer, ask_all, ask_primaries, explain
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import UnavailableError
-from ps_protocol.ps_service import PsService, ReplicaRole, Status
+from ps_protocol.ps_service import ClusterService
+from ps_protocol.service_types import ReplicaRole, Status
 from ps_protocol.task_id import TaskId
 from tests.unit.ps_cluster.fakes import FakePs, replica_status, status_of
 
@@ -16,7 +17,7 @@ def test_every_ps_is_asked_and_let_go_whatever_it_answers() -> None:
     error = UnavailableError("the task at b:2 cannot be reached")
     tasks = [FakePs(status=status_of("ps:0")), FakePs(error=error), FakePs(status=status_of("ps:2"))]
 
-    def connect(address: str, task: TaskId) -> PsService:
+    def connect(address: str, task: TaskId) -> ClusterService:
         return tasks[task.index].service
 
     answers = ask_all(SPEC, lambda ps: ps.status(timeout_s=1).task, connect=connect)
@@ -29,7 +30,7 @@ def test_every_ps_is_asked_and_let_go_whatever_it_answers() -> None:
 
 
 def test_a_cluster_without_ps_cannot_be_asked() -> None:
-    def connect(address: str, task: TaskId) -> PsService:
+    def connect(address: str, task: TaskId) -> ClusterService:
         pytest.fail(f"{task} at {address} was asked")
 
     with pytest.raises(ValueError, match="no ps tasks"):
@@ -49,7 +50,7 @@ def asked_for_address(*pair: Status | UnavailableError) -> list[Answer[str]]:
         "d:4": pair[1],
     }
 
-    def connect(address: str, task: TaskId) -> PsService:
+    def connect(address: str, task: TaskId) -> ClusterService:
         said = statuses[address]
         return FakePs(error=said).service if isinstance(said, UnavailableError) else FakePs(status=said).service
 
@@ -57,7 +58,7 @@ def asked_for_address(*pair: Status | UnavailableError) -> list[Answer[str]]:
     assert [str(each.task) for each in answers] == ["ps:0", "ps:1", "backup:0", "backup:1"]
     asked: list[str] = []
 
-    def connect_again(address: str, task: TaskId) -> PsService:
+    def connect_again(address: str, task: TaskId) -> ClusterService:
         asked.append(address)
         return connect(address, task)
 
@@ -89,7 +90,7 @@ def test_a_pair_without_a_primary_is_an_error_and_nobody_is_asked() -> None:
 def test_a_backup_alone_does_not_stand_for_its_task() -> None:
     backup = FakePs(status=replica_status("ps:0", ReplicaRole.BACKUP))
 
-    def connect(address: str, task: TaskId) -> PsService:
+    def connect(address: str, task: TaskId) -> ClusterService:
         return backup.service
 
     statuses = ask_all(ClusterSpec({"ps": ["a:1"]}), lambda ps: ps.status(timeout_s=1), connect=connect)

@@ -53,8 +53,8 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
-from ps_protocol.ps_service import (
-    PROTOCOL_VERSION,
+from ps_protocol.ps_service import PROTOCOL_VERSION
+from ps_protocol.service_types import (
     DurabilityMode,
     DurabilityStatus,
     FastPath,

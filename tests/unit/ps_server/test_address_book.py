@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from ps_protocol.errors import AbortedError, InvalidArgumentError
-from ps_protocol.ps_service import PsAddress
+from ps_protocol.service_types import PsAddress
 from ps_server.address_book import AddressBook
 
 FIRST, SECOND, THIRD = UUID(int=1), UUID(int=2), UUID(int=3)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ps_protocol.errors import DeadlineExceededError
-from ps_protocol.ps_service import ServingState
+from ps_protocol.service_types import ServingState
 from ps_server.admission import Admission
 from tests.unit.ps_server.waiting import PATIENCE_S, wait_until
 

@@ -36,7 +36,7 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
-from ps_protocol.ps_service import Placement, Proposal
+from ps_protocol.service_types import Placement, Proposal
 from ps_server.commit_log import CommitLimits, CommitLog
 from ps_server.durability import Durability
 from ps_server.parameter_server import ParameterServer

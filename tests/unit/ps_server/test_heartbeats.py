@@ -9,7 +9,7 @@ import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import AbortedError, ShardscopeError, UnavailableError
-from ps_protocol.ps_service import MemberState, PsAddress
+from ps_protocol.service_types import MemberState, PsAddress
 from ps_server.heartbeats import PsHeartbeats
 from ps_server.parameter_server import ParameterServer
 

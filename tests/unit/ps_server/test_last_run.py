@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ps_protocol.ps_service import DurabilityMode
+from ps_protocol.service_types import DurabilityMode
 from ps_server.last_run import LastRun, read_last_run, write_last_run
 
 

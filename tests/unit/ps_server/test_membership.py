@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from ps_protocol.errors import AbortedError, FailedPreconditionError, InvalidArgumentError, ResourceExhaustedError
-from ps_protocol.ps_service import Member, MemberState
+from ps_protocol.service_types import Member, MemberState
 from ps_server.membership import Membership
 
 FIRST, SECOND = UUID(int=1), UUID(int=2)

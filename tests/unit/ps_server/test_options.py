@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
-from ps_protocol.ps_service import DurabilityMode
+from ps_protocol.service_types import DurabilityMode
 from ps_protocol.settings import SettingError
 from ps_server.logs import LogFormat
-from ps_server.options import ServerOptions, Transport, parse_options
+from ps_server.options import OfferedTransport, ServerOptions, parse_options
 
 CLUSTER = "ps=host0:2222,host1:2223;worker=w:1"
 TASK_1 = ["--cluster", CLUSTER, "--task-index", "1"]
@@ -47,7 +47,7 @@ def test_all_can_be_said() -> None:
         job_seed=-7,
         drain_timeout_s=2.5,
         max_concurrent=8,
-        transports=frozenset({Transport.GRPC, Transport.SOCKET}),
+        transports=frozenset({OfferedTransport.GRPC, OfferedTransport.SOCKET}),
         socket_port=7000,
         log_level="debug",
         log_format=LogFormat.CONSOLE,

@@ -30,7 +30,8 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
-from ps_protocol.ps_service import Proposal, PsService, ServingState
+from ps_protocol.ps_service import ClusterService
+from ps_protocol.service_types import Proposal, ServingState
 from ps_server.parameter_server import ParameterServer
 from ps_server.update_ledger import LedgerLimits
 from tests.unit.ps_server.waiting import PATIENCE_S, wait_until
@@ -65,7 +66,7 @@ def value_of(core: ParameterServer) -> float:
 
 
 def test_is_a_ps_service() -> None:
-    service: PsService = parameter_server()
+    service: ClusterService = parameter_server()
     service.close()
 
 

@@ -23,7 +23,7 @@ from ps_protocol.operations import (
     VariableSpec,
     WireDType,
 )
-from ps_protocol.ps_service import Placement
+from ps_protocol.service_types import Placement
 from ps_protocol.tensor_codec import _DTYPE_OF_NAME
 from ps_protocol.v1 import batch_pb2, directory_pb2, errors_pb2, records_pb2
 from ps_server import record_codec

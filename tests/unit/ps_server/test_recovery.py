@@ -13,7 +13,7 @@ import pytest
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, Declare, Read, Result, Update, UpdateRule, VariableSpec
-from ps_protocol.ps_service import DurabilityMode
+from ps_protocol.service_types import DurabilityMode
 from ps_protocol.task_id import TaskId
 from ps_server.data_directory import DirectoryInUseError
 from ps_server.durable_task import DurableSettings, DurableTask

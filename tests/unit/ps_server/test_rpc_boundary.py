@@ -48,7 +48,14 @@ def test_the_deadline_of_the_call_is_its_timeout() -> None:
 
 
 def test_a_call_is_given_request_and_timeout() -> None:
-    assert unary(lambda request, seconds: (request, seconds), "request", context(3.0), "ps:1") == ("request", 3.0)
+    class Servicer:
+        task = "ps:1"
+
+        @unary
+        def Call(self, request: str, seconds: float) -> tuple[str, float]:
+            return request, seconds
+
+    assert Servicer().Call("request", context(3.0)) == ("request", 3.0)
 
 
 def test_our_errors_travel_with_the_task() -> None:

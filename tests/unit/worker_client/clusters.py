@@ -12,6 +12,7 @@ from ps_server.parameter_server import ParameterServer
 from worker_client.client import Client
 from worker_client.placement_strategies import RoundRobinStrategy
 from worker_client.ps_handle import Settings
+from worker_client.transport.in_process import endpoint_of
 
 SPEC = ClusterSpec({"ps": ["ps0.example:1", "ps1.example:1"], "worker": ["w0.example:1", "w1.example:1"]})
 TIMEOUT_S = 30.0
@@ -33,7 +34,7 @@ class InProcessCluster:
         client = Client(
             SPEC,
             TaskId("worker", task_index),
-            services=[(f"ps{index}.example:1", task) for index, task in enumerate(self.tasks)],
+            endpoints=[endpoint_of(task) for task in self.tasks],
             settings=settings or Settings(),
             ps_strategy=RoundRobinStrategy(2),
             initialize=initialize,

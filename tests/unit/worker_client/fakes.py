@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 from ps_protocol.operations import Batch, BatchReply, Result
-from ps_protocol.ps_service import PendingExchange, Welcome
+from ps_protocol.ps_service import ClusterService, PendingExchange, Transport
+from ps_protocol.service_types import Welcome
+from worker_client.transport.endpoint import PsEndpoint
 
 
-class ScriptedService:
+class ScriptedService(Transport):
     """Implements what a ``PsHandle`` calls. Each batch is answered by ``answer``, which may raise or block.
 
     Attributes:
@@ -52,6 +54,11 @@ class ScriptedService:
 
 
 STORE = uuid4()
+
+
+def endpoint(service: Transport, address: str = "h:1") -> PsEndpoint:
+    """What a handle is given for a ps task that is scripted."""
+    return PsEndpoint(cast(ClusterService, service), service, address=address)
 
 
 def succeed(batch: Batch) -> BatchReply:

@@ -7,7 +7,8 @@ from typing import cast
 from uuid import UUID
 
 from ps_protocol.errors import UnavailableError
-from ps_protocol.ps_service import PsAddress, PsService
+from ps_protocol.ps_service import ClusterService
+from ps_protocol.service_types import PsAddress
 from ps_protocol.task_id import TaskId
 from worker_client.address_lookup import AddressLookup
 
@@ -35,7 +36,7 @@ def at(address: str, *, task: str = "ps:1", epoch: int = 0) -> PsAddress:
 
 
 def found(*others: Other, known: str = "old:1") -> list[str]:
-    services = cast(Sequence[PsService], others)
+    services = cast(Sequence[ClusterService], others)
     return AddressLookup(lambda: services).find(MISSING, known)
 
 
@@ -54,7 +55,7 @@ def test_others_that_are_away_are_passed_over() -> None:
 
 
 def test_with_one_ps_task_there_is_nobody_to_ask() -> None:
-    assert AddressLookup(lambda: cast(Sequence[PsService], [Other()])).find(TaskId("ps", 0), "old:1") == []
+    assert AddressLookup(lambda: cast(Sequence[ClusterService], [Other()])).find(TaskId("ps", 0), "old:1") == []
 
 
 def test_of_many_only_a_few_are_asked() -> None:

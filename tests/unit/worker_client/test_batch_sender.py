@@ -6,7 +6,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -25,9 +25,9 @@ from ps_protocol.errors import (
 )
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, BatchReply, Declare, Gather, Read, Result, Update, UpdateRule, VariableSpec
-from ps_protocol.ps_service import PendingExchange, PsService
+from ps_protocol.ps_service import PendingExchange, Transport
 from ps_server.parameter_server import ParameterServer
-from tests.unit.worker_client.fakes import PipelinedService, succeed
+from tests.unit.worker_client.fakes import PipelinedService, endpoint, succeed
 from worker_client.batch_sender import WindowLimits
 from worker_client.ps_handle import PsHandle, Settings
 from worker_client.retry import Deadline, RetryPolicy
@@ -36,11 +36,10 @@ WAIT_S = 10.0
 ADD = Update("v", UpdateRule.ASSIGN_ADD, np.array(1, np.float32))
 
 
-def made_handle(service: object, **settings: Any) -> PsHandle:
+def made_handle(service: Transport, **settings: Any) -> PsHandle:
     handle = PsHandle(
-        cast(PsService, service),
+        endpoint(service),
         task=TaskId("ps", 0),
-        address="h:1",
         client=uuid4(),
         client_task="worker:0",
         settings=Settings(

@@ -13,7 +13,7 @@ import pytest
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import AbortedError, InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import Declare, Result, VariableSpec
-from ps_protocol.ps_service import Placement, Proposal
+from ps_protocol.service_types import Placement, Proposal
 from ps_protocol.task_id import TaskId
 from worker_client.declaration import Declaration, Declarer
 from worker_client.fanout import Fanout, Routed

@@ -24,6 +24,7 @@ from worker_client.placement_strategies import RoundRobinStrategy
 from worker_client.ps_handle import Settings
 from worker_client.session import Session
 from worker_client.sparse_tensor import SparseTensor
+from worker_client.transport.in_process import endpoint_of
 from worker_client.variable_scope import get_variable
 
 TABLE = np.arange(26, dtype=np.float32).reshape(13, 2)
@@ -58,7 +59,7 @@ def client(servers: list[CountingServer]) -> Iterator[Client]:
     with Client(
         spec,
         TaskId("worker", 0),
-        services=[(f"ps{index}.example:1", server) for index, server in enumerate(servers)],
+        endpoints=[endpoint_of(server) for server in servers],
         settings=Settings(),
         ps_strategy=RoundRobinStrategy(2),
         initialize=True,

@@ -6,7 +6,6 @@ import gc
 import threading
 import weakref
 from collections.abc import Iterator
-from typing import cast
 from uuid import uuid4
 
 import numpy as np
@@ -15,9 +14,8 @@ import pytest
 from ps_protocol.cluster_spec import TaskId
 from ps_protocol.errors import FailedPreconditionError, NotFoundError
 from ps_protocol.operations import Batch, BatchReply, Read, Reply, Result, Update, UpdateRule
-from ps_protocol.ps_service import PsService
 from tests.conftest import Eventually
-from tests.unit.worker_client.fakes import ScriptedService
+from tests.unit.worker_client.fakes import ScriptedService, endpoint
 from worker_client.fanout import Fanout, Routed
 from worker_client.ps_handle import PsHandle, Settings
 from worker_client.retry import Deadline
@@ -41,9 +39,8 @@ def services() -> list[ScriptedService]:
 def fanout(services: list[ScriptedService]) -> Iterator[Fanout]:
     handles = [
         PsHandle(
-            cast(PsService, service),
+            endpoint(service, f"h:{index}"),
             task=TaskId("ps", index),
-            address=f"h:{index}",
             client=uuid4(),
             client_task="worker:0",
             settings=Settings(operation_timeout_s=10),

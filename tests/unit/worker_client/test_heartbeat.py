@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from ps_protocol.errors import AbortedError, FailedPreconditionError, UnavailableError
-from ps_protocol.ps_service import PsService
+from ps_protocol.ps_service import ClusterService
 from worker_client.heartbeat import Heartbeat
 
 ME = uuid4()
@@ -21,7 +21,7 @@ class FirstPs:
     """Ps task 0, that answers by script."""
 
     def __init__(self) -> None:
-        self.service = cast(PsService, self)
+        self.service = cast(ClusterService, self)
         self.errors: list[Exception] = []
         self.steps: list[int | None] = []
         self.joins: list[dict[str, Any]] = []

@@ -10,16 +10,16 @@ import pytest
 
 from ps_protocol.operations import Read, Scatter, ScatterRule, Update, UpdateRule
 from tests.conftest import Eventually
-from worker_client.pending_queue import Parcel, Pending, PendingQueue, sent_bytes
+from worker_client.pending_queue import OutgoingBatch, PendingQueue, Submission, sent_bytes
 
 WAIT_S = 10.0
 
 
-def sized(size_bytes: int) -> Pending:
-    return Pending((Update("v", UpdateRule.ASSIGN, np.zeros(size_bytes, np.uint8)),), 0)
+def sized(size_bytes: int) -> Submission:
+    return Submission((Update("v", UpdateRule.ASSIGN, np.zeros(size_bytes, np.uint8)),), 0)
 
 
-def took(queue: PendingQueue) -> Parcel:
+def took(queue: PendingQueue) -> OutgoingBatch:
     parcel = queue.get(wait=True)
     assert parcel is not None
     return parcel
@@ -55,7 +55,7 @@ def test_what_has_no_outcome_yet_is_bounded_in_number_and_bytes(sizes: list[int]
     took(queue)  # on its way is not done
     assert not queue.put(sized(refused), timeout_s=0)
     for each in taken:
-        queue.finished(Parcel([each]))
+        queue.finished(OutgoingBatch([each]))
     assert queue.put(sized(refused), timeout_s=0)
 
 
@@ -109,7 +109,7 @@ def test_close_ends_all_waiting_and_keeps_what_is_queued(eventually: Eventually)
 
 def test_close_wakes_the_one_that_takes() -> None:
     queue = PendingQueue(1, 100)
-    taken: list[Parcel | None] = []
+    taken: list[OutgoingBatch | None] = []
     taker = threading.Thread(target=lambda: taken.append(queue.get(wait=True)))
     taker.start()
     queue.close()
@@ -128,7 +128,7 @@ def test_what_is_abandoned_is_given_out_once() -> None:
     assert queue.num_unfinished == 1
 
 
-def merged(queue: PendingQueue) -> Parcel:
+def merged(queue: PendingQueue) -> OutgoingBatch:
     parcel = queue.get(wait=True, max_merged=3, max_merged_bytes=50)
     assert parcel is not None
     return parcel
@@ -151,8 +151,8 @@ def test_small_updates_that_are_queued_share_a_batch() -> None:
 def test_what_is_large_or_no_update_or_has_a_reply_travels_alone_and_in_its_place() -> None:
     queue = PendingQueue(20, 1000)
     small = [sized(20) for _ in range(4)]
-    read = Pending((Read("v"),), 0)
-    unknown = Pending(sized(1).operations, None)
+    read = Submission((Read("v"),), 0)
+    unknown = Submission(sized(1).operations, None)
     large = sized(51)
     for each in (small[0], read, small[1], large, small[2], unknown, small[3]):
         queue.put(each, timeout_s=0)

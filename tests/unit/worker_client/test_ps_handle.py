@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -23,8 +23,7 @@ from ps_protocol.errors import (
     UnavailableError,
 )
 from ps_protocol.operations import Batch, BatchReply, Operation, Read, Update, UpdateRule
-from ps_protocol.ps_service import PsService
-from tests.unit.worker_client.fakes import STORE, ScriptedService, succeed
+from tests.unit.worker_client.fakes import STORE, ScriptedService, endpoint, succeed
 from worker_client.ps_handle import PsHandle, Settings
 from worker_client.retry import Deadline, RetryPolicy
 
@@ -53,9 +52,8 @@ def make_handle(service: ScriptedService, **settings: float) -> PsHandle:
     clock = Clock()
     retry = RetryPolicy(random=random.Random(0), sleep=clock.sleep, clock=clock)
     return PsHandle(
-        cast(PsService, service),
+        endpoint(service),
         task=TaskId("ps", 0),
-        address="h:1",
         client=CLIENT,
         client_task="worker:0",
         settings=Settings(**{"operation_timeout_s": 30, "retry": retry, **settings}),  # type: ignore[arg-type] # mixed

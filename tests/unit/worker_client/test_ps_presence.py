@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -21,9 +21,10 @@ from ps_protocol.errors import (
     UnavailableError,
 )
 from ps_protocol.operations import Batch, BatchReply, Read, Update, UpdateRule
-from ps_protocol.ps_service import PsService, Welcome
+from ps_protocol.ps_service import ClusterService
+from ps_protocol.service_types import Welcome
 from ps_protocol.task_id import TaskId
-from tests.unit.worker_client.fakes import PipelinedService, ScriptedService, succeed
+from tests.unit.worker_client.fakes import PipelinedService, ScriptedService, endpoint, succeed
 from worker_client.ps_handle import PsHandle, Settings
 from worker_client.retry import Deadline, RetryPolicy
 
@@ -84,9 +85,8 @@ class Ps:
     def handle(self) -> PsHandle:
         retry = RetryPolicy(random=random.Random(0), sleep=self.clock.sleep, clock=self.clock)
         handle = PsHandle(
-            cast(PsService, self.service),
+            endpoint(self.service),
             task=TaskId("ps", 1),
-            address="h:1",
             client=uuid4(),
             client_task="worker:0",
             settings=Settings(operation_timeout_s=2.0, ps_grace_s=30.0, retry=retry),
@@ -264,7 +264,7 @@ def test_calls_beside_batches_wait_too(ps: Ps) -> None:
     handle = ps.handle()
     ps.goes_away(for_s=20.0)
 
-    def ask(_service: PsService, _timeout_s: float) -> int:
+    def ask(_service: ClusterService, _timeout_s: float) -> int:
         ps.check()
         return 7
 
@@ -341,14 +341,13 @@ class Moving:
 
         retry = RetryPolicy(random=random.Random(0), sleep=self.clock.sleep, clock=self.clock)
         self.handle = PsHandle(
-            cast(PsService, self.first),
+            endpoint(self.first, "old:1"),
             task=TaskId("ps", 1),
-            address="old:1",
             client=uuid4(),
             client_task="worker:0",
             settings=Settings(operation_timeout_s=2, ps_grace_s=10, retry=retry),
             locate=locate,
-            reconnect=lambda address, _task: cast(PsService, services[address]),
+            reconnect=lambda address, _task: endpoint(services[address], address),
         )
         self.handle.connect(Deadline(WAIT_S))
 
@@ -430,14 +429,13 @@ def test_a_client_that_starts_after_a_ps_has_moved_finds_it() -> None:
     gone = ScriptedService("ps:1")
     gone.hello_errors = [UnavailableError("connection refused")]
     handle = PsHandle(
-        cast(PsService, gone),
+        endpoint(gone, "old:1"),
         task=TaskId("ps", 1),
-        address="old:1",
         client=uuid4(),
         client_task="worker:0",
         settings=Settings(),
         locate=lambda _task, _known: ["new:2"],
-        reconnect=lambda _address, _task: cast(PsService, there),
+        reconnect=lambda address, _task: endpoint(there, address),
     )
     handle.connect(Deadline(WAIT_S))
     assert handle.address == "new:2"

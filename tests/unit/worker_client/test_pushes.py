@@ -12,9 +12,9 @@ import pytest
 from ps_protocol.errors import NotFoundError, ResourceExhaustedError, UnavailableError
 from ps_protocol.operations import Reply, Result, Update, UpdateRule
 from worker_client import pushes
-from worker_client.error_feedback import Push
+from worker_client.error_feedback import ReversibleUpdate
 from worker_client.fanout import Fanout, Routed
-from worker_client.pushes import RoutedPush
+from worker_client.pushes import RoutedUpdate
 from worker_client.variable_wire import VariableWire
 
 DONE = Result(1, True)
@@ -47,9 +47,9 @@ class Trace:
     def __init__(self) -> None:
         self.taken_back: list[str] = []
 
-    def push(self, ps_task: int, name: str) -> RoutedPush:
+    def push(self, ps_task: int, name: str) -> RoutedUpdate:
         update = Update(name, UpdateRule.ASSIGN_ADD, np.zeros(1, np.float32))
-        return ps_task, Push(update, lambda: self.taken_back.append(name))
+        return ps_task, ReversibleUpdate(update, lambda: self.taken_back.append(name))
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def trace() -> Trace:
     return Trace()
 
 
-def run_later(fanout: FakeFanout, routed: list[RoutedPush]) -> Future[None]:
+def run_later(fanout: FakeFanout, routed: list[RoutedUpdate]) -> Future[None]:
     return pushes.run_all_later(cast(Fanout, fanout), routed)
 
 
@@ -118,7 +118,7 @@ def test_a_push_that_cannot_be_made_takes_back_those_before(trace: Trace) -> Non
     class Variable:
         ps_task = 0
 
-        def push(self, update: Update) -> Push:
+        def push(self, update: Update) -> ReversibleUpdate:
             if update.name == "too large":
                 raise MemoryError
             return trace.push(0, update.name)[1]

@@ -12,7 +12,7 @@ from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import UnavailableError
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, Declare, Read, Result, Update, UpdateRule, VariableSpec
-from ps_protocol.ps_service import ReplicaRole, ReplicationStatus
+from ps_protocol.service_types import ReplicaRole, ReplicationStatus
 from ps_server.commit_log import CommitLog
 from ps_server.parameter_server import ParameterServer
 from ps_server.replication.backup_link import BackupLink

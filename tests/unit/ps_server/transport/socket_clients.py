@@ -18,7 +18,7 @@ from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, Declare, Operation, Reply, Result, VariableSpec
-from ps_protocol.ps_service import FastPathKind
+from ps_protocol.service_types import FastPathKind
 from ps_protocol.socket_frames import (
     ANSWER_BYTES,
     PREFIX_BYTES,

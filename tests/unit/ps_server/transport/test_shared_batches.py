@@ -34,10 +34,10 @@ from ps_protocol.operations import (
     WireDType,
     tensors_of,
 )
-from ps_protocol.ps_service import FastPathKind
 from ps_protocol.request_bytes import RequestHead
 from ps_protocol.segment_mapping import IS_SUPPORTED, MappedSegment
 from ps_protocol.segments import ALIGNMENT, NOWHERE, Region, decode_regions, encode_regions
+from ps_protocol.service_types import FastPathKind
 from ps_protocol.socket_frames import (
     FLAG_CLOSING,
     FLAG_SHARED,

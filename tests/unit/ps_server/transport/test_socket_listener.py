@@ -22,7 +22,7 @@ from ps_protocol.errors import (
     UnavailableError,
 )
 from ps_protocol.operations import Batch, Describe, Read, Update, UpdateRule
-from ps_protocol.ps_service import FastPathKind
+from ps_protocol.service_types import FastPathKind
 from ps_protocol.socket_frames import (
     ANSWER_BYTES,
     FLAG_CLOSING,
@@ -128,6 +128,14 @@ def test_only_a_connection_that_is_alone_is_looked_at_before_it_is_waited_for(
                 for client in (first, second) * 5:
                     client.run(add("w", 4))
                 assert not looks, "two that look would take the processor from one another"
+
+
+def test_a_ps_that_is_to_sleep_at_once_never_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BriefWait, "receive", lambda *_: pytest.fail("it looked"))
+    with running_ps(looks_first=False) as ps, contextlib.closing(ps.client()) as client:
+        ps.declare("w", 4)
+        for _ in range(3):
+            client.run(add("w", 4))
 
 
 def test_a_request_may_come_byte_by_byte(client: Client) -> None:

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 
+from ps_protocol.brief_wait import BriefWait
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import (
     DeadlineExceededError,
@@ -25,12 +26,15 @@ from ps_protocol.errors import (
 )
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, Declare, Operation, Read, Result, Update, UpdateRule, VariableSpec
-from ps_protocol.ps_service import FastPath, FastPathKind
-from ps_server.options import Transport
+from ps_protocol.ps_service import PendingExchange
+from ps_protocol.service_types import FastPath, FastPathKind
+from ps_protocol.socket_frames import Verdict, encode_answer
+from ps_server.options import OfferedTransport
 from ps_server.parameter_server import ParameterServer
 from ps_server.server import PsServer
-from worker_client.transport import selection, socket_addresses, socket_path
-from worker_client.transport.selection import SelectingPsService, TransportChoice, connect_service
+from worker_client.transport import socket_addresses, socket_path
+from worker_client.transport.endpoint import PsEndpoint
+from worker_client.transport.selection import TransportChoice, connect_endpoint
 from worker_client.transport.socket_connection import SocketConnection
 
 TIMEOUT_S: Final = 20.0
@@ -42,12 +46,16 @@ ADD: Final = Update("w", UpdateRule.ASSIGN_ADD, np.ones(4, np.float32))
 class Talk:
     """A client that numbers its batches."""
 
-    service: SelectingPsService
+    endpoint: PsEndpoint
     client: UUID = field(default_factory=uuid4)
     sequence: int = 0
 
     def __post_init__(self) -> None:
-        self.welcome = self.service.hello(self.client, "worker:0", timeout_s=TIMEOUT_S)
+        self.welcome = self.endpoint.hello(self.client, "worker:0", timeout_s=TIMEOUT_S)
+
+    @property
+    def uses_sockets(self) -> bool:
+        return isinstance(self.endpoint.transport, socket_path.SocketTransport)
 
     def batch(self, *operations: Operation, expected_reply_bytes: int | None = None) -> Batch:
         batch = Batch(self.client, self.welcome.store, 0, operations, expected_reply_bytes)
@@ -57,9 +65,12 @@ class Talk:
         return Batch(self.client, self.welcome.store, self.sequence, operations, expected_reply_bytes)
 
     def send(self, batch: Batch, timeout_s: float = TIMEOUT_S) -> Result:
-        reply = self.service.exchange(batch, timeout_s=timeout_s).replies[-1]
+        reply = self.endpoint.transport.exchange(batch, timeout_s=timeout_s).replies[-1]
         assert isinstance(reply, Result)
         return reply
+
+    def begin(self, batch: Batch) -> PendingExchange | None:
+        return self.endpoint.transport.begin(batch, timeout_s=TIMEOUT_S)
 
     def run(self, *operations: Operation) -> Result:
         return self.send(self.batch(*operations))
@@ -75,15 +86,14 @@ class Ps:
         self._resources = resources
         resources.callback(self.server.stop, "the test is over", timeout_s=TIMEOUT_S)
 
-    def service(self, choice: TransportChoice) -> SelectingPsService:
-        service = connect_service(self.address, "ps:0", choice)
-        self._resources.callback(service.close)
-        assert isinstance(service, SelectingPsService)
-        return service
+    def endpoint(self, choice: TransportChoice) -> PsEndpoint:
+        endpoint = connect_endpoint(self.address, "ps:0", choice)
+        self._resources.callback(endpoint.close)
+        return endpoint
 
     def talk(self, choice: TransportChoice = TransportChoice.TCP) -> Talk:
         """A client that has declared the variable."""
-        talk = Talk(self.service(choice))
+        talk = Talk(self.endpoint(choice))
         talk.run(Declare(SPEC, InitializerSpec(Constant(0.0))))
         return talk
 
@@ -115,7 +125,7 @@ def break_connections(monkeypatch: pytest.MonkeyPatch, *kinds: FastPathKind) -> 
             raise ConnectionRefusedError("a firewall of the test")
         return connect(path, host, timeout_s)
 
-    monkeypatch.setattr(selection, "connect", refuse)
+    monkeypatch.setattr(socket_path, "connect", refuse)
     return tried
 
 
@@ -126,7 +136,7 @@ def test_the_unix_socket_is_preferred_on_one_host(ps: Ps, monkeypatch: pytest.Mo
     tried = break_connections(monkeypatch)
     talk = ps.talk(TransportChoice.SOCKET)
     assert tried == [FastPathKind.UNIX]
-    assert talk.service.uses_sockets
+    assert talk.uses_sockets
     assert talk.run(ADD).version == 1
 
 
@@ -134,7 +144,7 @@ def test_tcp_is_next_and_needs_no_other_ticket(ps: Ps, monkeypatch: pytest.Monke
     tried = break_connections(monkeypatch, FastPathKind.UNIX)
     talk = ps.talk(TransportChoice.AUTO)
     assert tried == [FastPathKind.UNIX, FastPathKind.TCP]
-    assert talk.service.uses_sockets
+    assert talk.uses_sockets
     assert talk.run(ADD).version == 1
 
 
@@ -144,7 +154,7 @@ def test_grpc_is_the_last_resort_with_one_line_in_the_log(
     break_connections(monkeypatch, *FastPathKind)
     talk = ps.talk(TransportChoice.AUTO)
     talk.run(ADD)
-    assert not talk.service.uses_sockets
+    assert not talk.uses_sockets
     (line,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "go over gRPC" in line.message
     assert "a firewall of the test" in line.message
@@ -154,7 +164,7 @@ def test_grpc_is_the_last_resort_with_one_line_in_the_log(
 def test_a_ps_without_sockets_is_talked_to_over_grpc(
     resources: contextlib.ExitStack, caplog: pytest.LogCaptureFixture
 ) -> None:
-    talk = Ps(resources, transports={Transport.GRPC}).talk(TransportChoice.AUTO)
+    talk = Ps(resources, transports={OfferedTransport.GRPC}).talk(TransportChoice.AUTO)
     assert talk.run(ADD).version == 1
     assert "--transports" in caplog.text
 
@@ -163,9 +173,9 @@ def test_a_ps_without_sockets_is_talked_to_over_grpc(
 def test_a_transport_that_was_asked_for_and_is_not_offered_is_an_error(
     resources: contextlib.ExitStack, choice: TransportChoice
 ) -> None:
-    service = Ps(resources, transports={Transport.GRPC}).service(choice)
+    endpoint = Ps(resources, transports={OfferedTransport.GRPC}).endpoint(choice)
     with pytest.raises(UnavailableError, match="--transports") as error:
-        service.hello(uuid4(), "worker:0", timeout_s=TIMEOUT_S)
+        endpoint.hello(uuid4(), "worker:0", timeout_s=TIMEOUT_S)
     assert error.value.task == "ps:0"
 
 
@@ -174,13 +184,13 @@ def test_a_transport_that_was_asked_for_and_cannot_be_reached_is_an_error(
 ) -> None:
     break_connections(monkeypatch, FastPathKind.TCP)
     with pytest.raises(UnavailableError, match="a firewall of the test"):
-        ps.service(TransportChoice.TCP).hello(uuid4(), "worker:0", timeout_s=TIMEOUT_S)
+        ps.endpoint(TransportChoice.TCP).hello(uuid4(), "worker:0", timeout_s=TIMEOUT_S)
 
 
 def test_grpc_alone_opens_no_socket(ps: Ps) -> None:
-    service = connect_service(ps.address, "ps:0", TransportChoice.GRPC)
-    with contextlib.closing(service):
-        service.hello(uuid4(), "worker:0", timeout_s=TIMEOUT_S)
+    endpoint = connect_endpoint(ps.address, "ps:0", TransportChoice.GRPC)
+    with contextlib.closing(endpoint):
+        endpoint.hello(uuid4(), "worker:0", timeout_s=TIMEOUT_S)
         assert ps.num_connections == 0
 
 
@@ -220,11 +230,36 @@ def test_a_reply_lost_on_the_socket_and_asked_for_over_grpc_counts_once(
     break_connections(monkeypatch, *FastPathKind)
     caplog.clear()
     assert talk.send(batch).version == 1
-    assert not talk.service.uses_sockets
+    assert not talk.uses_sockets
     assert [record.levelname for record in caplog.records if "go over gRPC" in record.message] == ["WARNING"]
     assert faults.fired == 1
     assert ps.core.status(timeout_s=TIMEOUT_S).duplicate_batches == 1
     np.testing.assert_array_equal(talk.run(Read("w")).tensor, np.ones(4))
+
+
+def test_a_batch_for_which_no_more_connection_can_be_opened_goes_over_grpc_alone(
+    ps: Ps, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    talk = ps.talk(TransportChoice.AUTO)
+    entered, may_go_on = threading.Event(), threading.Event()
+    exchange = ps.core.exchange
+
+    def slow(*args: Any, **keywords: Any) -> Any:
+        entered.set()
+        assert may_go_on.wait(TIMEOUT_S)
+        return exchange(*args, **keywords)
+
+    with ThreadPoolExecutor(1) as threads, monkeypatch.context() as patch:
+        patch.setattr(ps.core, "exchange", slow)
+        first = threads.submit(talk.run, Read("w"))
+        assert entered.wait(TIMEOUT_S)
+        patch.undo()
+        break_connections(monkeypatch, *FastPathKind)
+        assert talk.run(ADD).version == 1
+        may_go_on.set()
+        assert first.result(TIMEOUT_S).initialized
+    assert talk.uses_sockets
+    assert "go over gRPC" not in caplog.text
 
 
 def test_a_reply_lost_on_the_socket_is_asked_for_on_another(ps: Ps, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +271,7 @@ def test_a_reply_lost_on_the_socket_is_asked_for_on_another(ps: Ps, monkeypatch:
         talk.send(batch)
     assert talk.send(batch).version == 1
     assert faults.fired == 1
-    assert talk.service.uses_sockets
+    assert talk.uses_sockets
 
 
 def test_a_transport_that_was_asked_for_is_not_left(ps: Ps, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +339,7 @@ def test_tensors_arrive_in_the_arrays_given_for_them(ps: Ps) -> None:
     large = VariableSpec("large", np.dtype(np.float32), (300_000,))
     talk.run(Declare(large, InitializerSpec(Constant(3.0))))
     outs = [np.zeros(4, np.float32), np.zeros(300_000, np.float32)]
-    replies = talk.service.exchange(
+    replies = talk.endpoint.transport.exchange(
         talk.batch(Read("w", out=outs[0]), Read("large", out=outs[1])), timeout_s=TIMEOUT_S
     ).replies
     for reply, out, value in zip(replies, outs, (0.0, 3.0), strict=True):
@@ -358,7 +393,7 @@ def test_who_waits_for_a_connection_in_vain_is_told(ps: Ps, monkeypatch: pytest.
 
 def test_batches_may_be_begun_before_earlier_ones_are_finished(ps: Ps) -> None:
     talk = ps.talk()
-    pending = [talk.service.begin(talk.batch(ADD, expected_reply_bytes=0), timeout_s=TIMEOUT_S) for _ in range(20)]
+    pending = [talk.begin(talk.batch(ADD, expected_reply_bytes=0)) for _ in range(20)]
     versions = []
     for each in pending:
         assert each is not None
@@ -373,9 +408,7 @@ def test_begun_batches_do_not_wait_for_each_other_in_both_directions(ps: Ps) -> 
     talk = ps.talk()
     errors = Update("none/" + "x" * 3000, UpdateRule.ASSIGN_ADD, np.ones(8192, np.float32))
     count = 700
-    pending = [
-        talk.service.begin(talk.batch(*[errors] * 2, expected_reply_bytes=0), timeout_s=TIMEOUT_S) for _ in range(count)
-    ]
+    pending = [talk.begin(talk.batch(*[errors] * 2, expected_reply_bytes=0)) for _ in range(count)]
     for each in pending:
         assert each is not None
         assert len(each.finish().replies) == 2
@@ -385,20 +418,20 @@ def test_begun_batches_do_not_wait_for_each_other_in_both_directions(ps: Ps) -> 
 def test_a_batch_with_a_large_reply_is_not_begun(ps: Ps, expected_reply_bytes: int | None) -> None:
     talk = ps.talk()
     batch = talk.batch(Read("w"), expected_reply_bytes=expected_reply_bytes)
-    assert talk.service.begin(batch, timeout_s=TIMEOUT_S) is None
+    assert talk.begin(batch) is None
 
 
 def test_over_grpc_nothing_is_begun(ps: Ps, monkeypatch: pytest.MonkeyPatch) -> None:
     break_connections(monkeypatch, *FastPathKind)
     talk = ps.talk(TransportChoice.AUTO)
-    assert talk.service.begin(talk.batch(ADD, expected_reply_bytes=0), timeout_s=TIMEOUT_S) is None
+    assert talk.begin(talk.batch(ADD, expected_reply_bytes=0)) is None
 
 
 def test_batches_begun_on_a_connection_that_breaks_are_sent_again(ps: Ps, monkeypatch: pytest.MonkeyPatch) -> None:
     faults = Faults(monkeypatch)
     talk = ps.talk()
     batches = [talk.batch(ADD, expected_reply_bytes=0) for _ in range(3)]
-    pending = [talk.service.begin(each, timeout_s=TIMEOUT_S) for each in batches]
+    pending = [talk.begin(each) for each in batches]
     faults.to_come = 1
     for each in pending:
         assert each is not None
@@ -406,7 +439,7 @@ def test_batches_begun_on_a_connection_that_breaks_are_sent_again(ps: Ps, monkey
             each.finish()
     assert faults.fired == 1
     assert [talk.send(each).version for each in batches] == [1, 2, 3]
-    again = talk.service.begin(talk.batch(ADD, expected_reply_bytes=0), timeout_s=TIMEOUT_S)
+    again = talk.begin(talk.batch(ADD, expected_reply_bytes=0))
     assert again is not None
     (reply,) = again.finish().replies
     assert isinstance(reply, Result)
@@ -449,6 +482,20 @@ def test_a_reply_that_is_none_is_an_error_and_takes_no_memory(answer: bytes) -> 
             connection.exchange(Batch(uuid4(), uuid4(), 0, (Read("w"),)), TIMEOUT_S)
         assert error.value.retryable
         assert not connection.is_usable
+
+
+@pytest.mark.parametrize("looks_first", [False, True])
+def test_a_reply_is_looked_for_before_it_is_waited_for_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, looks_first: bool
+) -> None:
+    looks: list[object] = []
+    monkeypatch.setattr(BriefWait, "receive", lambda *arguments: looks.append(arguments))
+    ours, theirs = socket.socketpair()
+    connection = SocketConnection(ours, uuid4(), task="ps:0", address="here:1", looks_first=looks_first)
+    with theirs, contextlib.closing(connection):
+        theirs.sendall(encode_answer(Verdict.ACCEPTED))
+        connection.shake_hands(bytes(32), TIMEOUT_S)
+    assert bool(looks) is looks_first
 
 
 def test_a_ps_that_is_gone_is_unavailable() -> None:

@@ -8,8 +8,10 @@ import pytest
 
 from ps_protocol.errors import DeadlineExceededError, FailedPreconditionError, ShardscopeError, UnavailableError
 from ps_protocol.operations import Batch
-from worker_client.transport.socket_connection import SocketConnection
-from worker_client.transport.socket_path import NoConnectionError, SocketPath
+from ps_protocol.ps_service import Transport
+from ps_protocol.service_types import FastPath, FastPathKind
+from worker_client.transport.offer import Offer
+from worker_client.transport.socket_path import NoConnectionError, SocketTransport
 
 TIMEOUT_S = 5.0
 
@@ -27,13 +29,17 @@ TIMEOUT_S = 5.0
 def test_a_connection_that_cannot_be_opened_now_is_worth_another_try(
     failure: ShardscopeError, retryable: bool, pipelined: bool
 ) -> None:
-    def fail(timeout_s: float) -> SocketConnection:
+    def fail(timeout_s: float) -> Offer | None:
         raise failure
 
-    path = SocketPath(fail, task="ps:0", address="ps0.example:1")
+    def give_up(_transport: Transport, reason: str) -> None:
+        pytest.fail(reason)
+
+    path = FastPath(FastPathKind.TCP, ":1")
+    offer = Offer(path, b"", False, uuid4(), "ps:0", "ps0.example:1", fail, reference=None, give_up=give_up)
+    transport = SocketTransport(offer)
     batch = Batch(uuid4(), uuid4(), 1, (), 0)
-    send = path.begin if pipelined else path.exchange
+    send = transport.begin if pipelined else transport.exchange
     with pytest.raises(NoConnectionError) as caught:
         send(batch, timeout_s=TIMEOUT_S)
     assert caught.value.retryable is retryable
-    assert path.num_connections == 0

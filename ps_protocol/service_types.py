@@ -1,0 +1,205 @@
+"""What the services of a ps task are asked and answer, besides batches."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from uuid import UUID
+
+from ps_protocol.operations import VariableSpec
+
+
+class FastPathKind(enum.IntEnum):
+    """Numbers of ``FastPath.Kind``."""
+
+    TCP = 1
+    UNIX = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FastPath:
+    """A way to exchange batches with a ps that is faster than its gRPC service; ``FastPath`` in ``data.proto``.
+
+    Attributes:
+        kind: TCP, or a Unix socket in Linux's abstract namespace.
+        address: "host:port", where an empty host is that of the gRPC address; or the name of the Unix socket.
+        shared_memory: Whether tensors may travel in shared memory.
+    """
+
+    kind: FastPathKind
+    address: str
+    shared_memory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """A ps's answer to hello.
+
+    Attributes:
+        task: The ps's own name, as "ps:0".
+        store: Incarnation of its store, to be sent with every batch.
+        job_seed: Seed from which initial values follow; that of ps task 0 counts.
+        fast_paths: Other ways to exchange batches, best first.
+        ticket: Admits one connection on one of them, soon; empty if there are none.
+    """
+
+    task: str
+    store: UUID
+    job_seed: int
+    fast_paths: tuple[FastPath, ...] = ()
+    ticket: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Where a client would put a variable."""
+
+    spec: VariableSpec
+    ps_task: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the directory has put it."""
+
+    spec: VariableSpec
+    ps_task: int
+
+
+class MemberState(enum.IntEnum):
+    """Numbers of ``Member.State``."""
+
+    ACTIVE = 1
+    LEFT = 2
+    DEAD = 3
+    """Its lease has run out."""
+    LATE = 4
+    """Its lease still runs, but a heartbeat is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A task that has joined the cluster; times are seconds since the epoch.
+
+    ``lease_s`` is how long it may be silent before it counts as dead, 0 for ever.
+    """
+
+    task: str
+    incarnation: UUID
+    host: str
+    pid: int
+    state: MemberState
+    joined_at_s: float
+    last_seen_s: float
+    step: int
+    lease_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PsAddress:
+    """Where one ps task is; ``PsAddress`` in ``membership.proto``.
+
+    Attributes:
+        task: As "ps:1".
+        address: "host:port" of its gRPC service.
+        incarnation: Of the process.
+        epoch: Of the ps task's role; an address of a higher one takes the place of a lower one's.
+    """
+
+    task: str
+    address: str
+    incarnation: UUID
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VariableInfo:
+    """A variable as inspection shows it."""
+
+    spec: VariableSpec
+    version: int
+    initialized: bool
+    size_bytes: int
+
+
+class ServingState(enum.IntEnum):
+    """Numbers of ``GetStatusReply.State``."""
+
+    SERVING = 1
+    DRAINING = 2
+    STOPPED = 3
+
+
+class DurabilityMode(enum.IntEnum):
+    """What of a task's state survives its process; numbers of ``DurabilityStatus.Mode``."""
+
+    NONE = 0
+    SNAPSHOT = 1
+    JOURNAL = 2
+
+
+@dataclass(frozen=True, slots=True)
+class DurabilityStatus:
+    """How much of a task's state would survive its process; ``DurabilityStatus`` in ``inspection.proto``."""
+
+    mode: DurabilityMode
+    last_position: int
+    committed_position: int
+    snapshot_position: int = 0
+    snapshot_bytes: int = 0
+    snapshot_taken_at_s: float = 0.0
+    journal_bytes: int = 0
+    obstacle: str = ""
+
+
+class ReplicaRole(enum.IntEnum):
+    """What a process of a replicated task is; numbers of ``ReplicationStatus.Role``."""
+
+    PRIMARY = 1
+    BACKUP = 2
+    """It has every update that was acknowledged."""
+    CATCHING_UP = 3
+    EMPTY = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicationStatus:
+    """One of the two processes of a replicated task; ``ReplicationStatus`` in ``inspection.proto``.
+
+    Attributes:
+        role: What it is.
+        epoch: Newest one that it knows of; 0 for none.
+        has_backup: Of a primary: whether what is acknowledged is on another process too.
+        obstacle: For a person: why nothing is answered just now, or why there is no backup.
+    """
+
+    role: ReplicaRole
+    epoch: int
+    has_backup: bool = False
+    obstacle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A ps task as inspection shows it; counters run since the start of the process."""
+
+    task: str
+    state: ServingState
+    store: UUID
+    uptime_s: float
+    num_variables: int
+    variable_bytes: int
+    memory_limit_bytes: int
+    num_clients: int
+    batches: int
+    operations: int
+    duplicate_batches: int
+    bytes_received: int
+    bytes_sent: int
+    durability: DurabilityStatus | None = None
+    replication: ReplicationStatus | None = None
+
+    @property
+    def answers_clients(self) -> bool:
+        """Whether the process is the one that stands for its task: the only one, or the primary."""
+        return self.replication is None or self.replication.role is ReplicaRole.PRIMARY

@@ -1,0 +1,63 @@
+"""One address of a ps task: the services there, and the transport that batches take to it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+from uuid import UUID
+
+from ps_protocol.ps_service import ClusterService, Transport
+from ps_protocol.service_types import Welcome
+
+
+class PsEndpoint:
+    """A ps task at one address. Thread-safe.
+
+    Args:
+        service: What is called there; owned.
+        transport: The first that batches take, and the one to fall back to; owned.
+        address: "host:port", for what is shown and for errors.
+
+    Attributes:
+        service: What is called there.
+        transport: What batches take now; another one may take its place.
+        address: Where the ps is.
+    """
+
+    def __init__(self, service: ClusterService, transport: Transport, *, address: str):
+        self.service: Final = service
+        self.address: Final = address
+        self.transport = transport
+        self._reference = transport
+        self._lock = threading.Lock()  # guards: the change of transport; no other lock is taken under it
+
+    def hello(self, client: UUID, task: str, *, timeout_s: float) -> Welcome:
+        """Opens a conversation of the client ``task``; ``ClusterService.hello``."""
+        return self.service.hello(client, task, timeout_s=timeout_s)
+
+    def goodbye(self, client: UUID, *, timeout_s: float) -> None:
+        """Ends it."""
+        self._change_to(self._reference)
+        self.service.goodbye(client, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        """Closes the transport and the service; the ps is left alone."""
+        self._change_to(self._reference)
+        self._reference.close()
+        self.service.close()
+
+    def _change_to(self, transport: Transport, *, only_from: Transport | None = None) -> bool:
+        """Has batches take another transport, and closes the one before; returns whether it did.
+
+        Args:
+            transport: The other one.
+            only_from: Leaves everything as it is if batches take another one than this by now.
+        """
+        with self._lock:
+            before = self.transport
+            if before is transport or only_from not in (None, before):
+                return False
+            self.transport = transport
+        if before is not self._reference:
+            before.close()
+        return True
