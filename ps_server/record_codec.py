@@ -11,7 +11,6 @@ not copy. All functions are safe to call from many threads.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,7 +20,7 @@ from ps_protocol import message_codec, tensor_codec
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.message_codec import decode_placement, decode_uuid, encode_placement, encode_reply
 from ps_protocol.operation_codec import decode_operation, encode_operation_into
-from ps_protocol.operations import Array, BatchReply, Declare, Initialize, Operation, Scatter, Update, WireDType
+from ps_protocol.operations import KINDS, Array, BatchReply, Logged, map_tensors
 from ps_protocol.ps_service import Placement
 from ps_protocol.spec_codec import TakeTensor
 from ps_protocol.tensor_codec import Buffer, TensorLayout
@@ -30,7 +29,6 @@ from ps_protocol.v1.tensor_pb2 import TensorHeader
 from ps_server.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed, Record
 
 _T = TypeVar("_T")
-_EXACT = WireDType.EXACT
 _PLACEHOLDER = np.empty(0, np.uint8)
 
 
@@ -156,16 +154,14 @@ def _encode_batch(message: records_pb2.AppliedBatch, record: AppliedBatch, buffe
     message.client_incarnation, message.sequence = record.client.bytes, record.sequence
     add = message.operations.add
     for operation in record.operations:
-        encode_operation_into(add(), _exact(operation), buffers)
+        encode_operation_into(add(), map_tensors(operation, _itself), buffers)
     reply, tensors = encode_reply(record.reply)
     message.reply.CopyFrom(reply)
     buffers += tensors
 
 
-def _exact(operation: Operation) -> Operation:
-    if isinstance(operation, Update | Scatter) and operation.wire is not _EXACT:
-        return replace(operation, wire=_EXACT)
-    return operation
+def _itself(tensor: Array) -> Array:
+    return tensor
 
 
 # -- decoding ---------------------------------------------------------------------------------
@@ -200,7 +196,7 @@ def _decode_kind(
 
 def _decode_declared(message: batch_pb2.Operation, take: TakeTensor) -> Declared:
     operation = decode_operation(message, take)
-    if not isinstance(operation, Declare | Initialize):
+    if KINDS[type(operation)].logged is not Logged.BEFORE_ITS_BATCH:
         raise InvalidArgumentError(f"{operation.name}: a {type(operation).__name__} is no declaration")
     return Declared(operation)
 

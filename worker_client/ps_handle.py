@@ -28,10 +28,10 @@ from ps_protocol.errors import (
     ShardscopeError,
     UnavailableError,
 )
-from ps_protocol.operations import Array, Batch, Operation, Reply, mutates
+from ps_protocol.operations import Array, Batch, Operation, Reply, mutates, tensor_bytes
 from ps_protocol.ps_service import BufferSource, PendingExchange, PsService, Welcome
 from worker_client.batch_sender import BatchSender, Begin, WindowLimits
-from worker_client.pending_queue import Pending, PendingQueue, sent_bytes
+from worker_client.pending_queue import Pending, PendingQueue
 from worker_client.ps_presence import OperationTime, PsPresence
 from worker_client.ps_way import HELLO_TIMEOUT_S, Locate, PsWay, Reconnect
 from worker_client.retry import Deadline, RetryPolicy
@@ -294,7 +294,7 @@ class PsHandle:
             lambda attempt_s: self._way.service.exchange(batch, timeout_s=attempt_s).replies,
             timeout_s=self._settings.operation_timeout_s if timeout_s is None else timeout_s,
             what=lambda: f"{self.task} at {self.address} to answer a batch of {len(batch.operations)} operations",
-            size_bytes=sent_bytes(batch.operations) + (batch.expected_reply_bytes or 0),
+            size_bytes=tensor_bytes(batch.operations) + (batch.expected_reply_bytes or 0),
             failure=failure,
         )
 

@@ -19,7 +19,7 @@ from ps_protocol.chunk_frames import REPLIES, data_frame, exchange_message, head
 from ps_protocol.errors import InternalError, ShardscopeError, UnavailableError
 from ps_protocol.fault_points import Action, fault_point
 from ps_protocol.frames import Assembler, pieces
-from ps_protocol.operations import Batch, BatchReply, Gather, Operation, Read
+from ps_protocol.operations import READS, Batch, BatchReply, Operation
 from ps_protocol.ps_service import (
     PROTOCOL_VERSION,
     Member,
@@ -241,7 +241,7 @@ class GrpcPsService:
 def _expected_reply_bytes(batch: Batch) -> float:
     if batch.expected_reply_bytes is not None:
         return batch.expected_reply_bytes
-    returns_tensors = any(isinstance(operation, (Read, Gather)) for operation in batch.operations)
+    returns_tensors = any(isinstance(operation, READS) for operation in batch.operations)
     return float("inf") if returns_tensors else 0
 
 
