@@ -181,7 +181,7 @@ class OperationCodec:
     decode: Callable[[str, Any, TakeTensor], Operation]
 
 
-CODECS: Final[dict[type[Operation], OperationCodec]] = {
+CODECS: Final[dict[type[Any], OperationCodec]] = {
     Declare: OperationCodec("declare", _encode_declare, _decode_declare),
     Initialize: OperationCodec("initialize", _encode_initialize, _decode_initialize),
     Read: OperationCodec("read", _encode_read, _decode_read),

@@ -12,7 +12,6 @@ from ps_protocol.operations import (
     Describe,
     Gather,
     Initialize,
-    Operation,
     Read,
     Result,
     Scatter,
@@ -75,7 +74,7 @@ def _initialize(ps: Resources, operation: Initialize, deadline_s: float, _lend: 
     return ps.store.initialize(operation, deadline_s - ps.clock(), take=take)
 
 
-HANDLERS: Final[dict[type[Operation], Handler]] = {
+HANDLERS: Final[dict[type[Any], Handler]] = {
     Update: _update,
     Read: _read,
     Scatter: _scatter,

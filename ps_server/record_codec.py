@@ -18,11 +18,11 @@ from google.protobuf.message import DecodeError
 
 from ps_protocol import message_codec, tensor_codec
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
-from ps_protocol.message_codec import decode_placement, decode_uuid, encode_placement, encode_reply
 from ps_protocol.operation_codec import decode_operation, encode_operation_into
 from ps_protocol.operations import KINDS, Array, BatchReply, Logged, map_tensors
 from ps_protocol.ps_service import Placement
-from ps_protocol.spec_codec import TakeTensor
+from ps_protocol.service_codec import decode_placement, encode_placement
+from ps_protocol.spec_codec import TakeTensor, decode_uuid
 from ps_protocol.tensor_codec import Buffer, TensorLayout
 from ps_protocol.v1 import batch_pb2, records_pb2
 from ps_protocol.v1.tensor_pb2 import TensorHeader
@@ -69,7 +69,7 @@ def record_layouts(header: records_pb2.Record) -> list[TensorLayout]:
         return _PLACEHOLDER
 
     def decode_reply(reply: batch_pb2.BatchReply) -> BatchReply:
-        layouts.extend(message_codec.reply_layouts(reply))
+        layouts.extend(message_codec.reply_head(reply).layouts)
         return BatchReply(())
 
     _named(header, lambda: _decode_kind(header, note, decode_reply))
@@ -94,7 +94,7 @@ def decode_record(header: records_pb2.Record, buffers: Sequence[Buffer]) -> Logg
     def decode_reply(reply: batch_pb2.BatchReply) -> BatchReply:
         nonlocal taken
         start, taken = taken, len(buffers)
-        return message_codec.decode_reply(reply, buffers[start:])
+        return message_codec.reply_head(reply).reply(buffers[start:])
 
     def decode() -> Record:
         record = _decode_kind(header, take, decode_reply)
@@ -121,7 +121,7 @@ def decode_record_of(header: records_pb2.Record, data: memoryview) -> LoggedReco
     def decode_reply(reply: batch_pb2.BatchReply) -> BatchReply:
         nonlocal offset
         start, offset = offset, len(data)
-        return message_codec.decode_reply_of(reply, data[start:])
+        return message_codec.reply_head(reply).reply_of(data[start:])
 
     def decode() -> Record:
         record = _decode_kind(header, take, decode_reply)
@@ -155,7 +155,7 @@ def _encode_batch(message: records_pb2.AppliedBatch, record: AppliedBatch, buffe
     add = message.operations.add
     for operation in record.operations:
         encode_operation_into(add(), map_tensors(operation, _itself), buffers)
-    reply, tensors = encode_reply(record.reply)
+    reply, tensors = message_codec.encode_reply(record.reply)
     message.reply.CopyFrom(reply)
     buffers += tensors
 

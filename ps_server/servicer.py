@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 
-from ps_protocol import message_codec
+from ps_protocol import service_codec, spec_codec
 from ps_protocol.v1 import (
     control_pb2,
     control_pb2_grpc,
@@ -36,17 +36,17 @@ class DirectoryServicer(directory_pb2_grpc.DirectoryServicer):
         return unary(self._list_placements, request, context, self._core.task)
 
     def _place(self, request: directory_pb2.PlaceRequest, timeout_s: float) -> directory_pb2.PlaceReply:
-        proposals = [message_codec.decode_proposal(each) for each in request.proposals]
-        store = message_codec.decode_uuid(request.store_incarnation, "store") if request.store_incarnation else None
+        proposals = [service_codec.decode_proposal(each) for each in request.proposals]
+        store = spec_codec.decode_uuid(request.store_incarnation, "store") if request.store_incarnation else None
         placements = self._core.place(proposals, store=store, timeout_s=timeout_s)
-        return directory_pb2.PlaceReply(placements=[message_codec.encode_placement(each) for each in placements])
+        return directory_pb2.PlaceReply(placements=[service_codec.encode_placement(each) for each in placements])
 
     def _list_placements(
         self, _request: directory_pb2.ListPlacementsRequest, timeout_s: float
     ) -> directory_pb2.ListPlacementsReply:
         placements = self._core.list_placements(timeout_s=timeout_s)
         return directory_pb2.ListPlacementsReply(
-            placements=[message_codec.encode_placement(each) for each in placements]
+            placements=[service_codec.encode_placement(each) for each in placements]
         )
 
 
@@ -92,7 +92,7 @@ class MembershipServicer(membership_pb2_grpc.MembershipServicer):
         return unary(self._list_addresses, request, context, self._core.task)
 
     def _join(self, request: membership_pb2.JoinRequest, timeout_s: float) -> membership_pb2.JoinReply:
-        incarnation = message_codec.decode_uuid(request.incarnation, "incarnation")
+        incarnation = spec_codec.decode_uuid(request.incarnation, "incarnation")
         self._core.join(
             request.task,
             incarnation,
@@ -105,14 +105,14 @@ class MembershipServicer(membership_pb2_grpc.MembershipServicer):
         return membership_pb2.JoinReply()
 
     def _leave(self, request: membership_pb2.LeaveRequest, timeout_s: float) -> membership_pb2.LeaveReply:
-        incarnation = message_codec.decode_uuid(request.incarnation, "incarnation")
+        incarnation = spec_codec.decode_uuid(request.incarnation, "incarnation")
         self._core.leave(request.task, incarnation, timeout_s=timeout_s)
         return membership_pb2.LeaveReply()
 
     def _report_progress(
         self, request: membership_pb2.ReportProgressRequest, timeout_s: float
     ) -> membership_pb2.ReportProgressReply:
-        incarnation = message_codec.decode_uuid(request.incarnation, "incarnation")
+        incarnation = spec_codec.decode_uuid(request.incarnation, "incarnation")
         self._core.report_progress(request.task, incarnation, request.step, timeout_s=timeout_s)
         return membership_pb2.ReportProgressReply()
 
@@ -120,31 +120,31 @@ class MembershipServicer(membership_pb2_grpc.MembershipServicer):
         self, _request: membership_pb2.ListMembersRequest, timeout_s: float
     ) -> membership_pb2.ListMembersReply:
         members = self._core.list_members(timeout_s=timeout_s)
-        return membership_pb2.ListMembersReply(members=[message_codec.encode_member(each) for each in members])
+        return membership_pb2.ListMembersReply(members=[service_codec.encode_member(each) for each in members])
 
     def _heartbeat(self, request: membership_pb2.HeartbeatRequest, timeout_s: float) -> membership_pb2.HeartbeatReply:
-        incarnation = message_codec.decode_uuid(request.incarnation, "incarnation")
+        incarnation = spec_codec.decode_uuid(request.incarnation, "incarnation")
         step = request.step if request.HasField("step") else None
         self._core.heartbeat(request.task, incarnation, step, timeout_s=timeout_s)
         return membership_pb2.HeartbeatReply()
 
     def _announce(self, request: membership_pb2.AnnounceRequest, timeout_s: float) -> membership_pb2.AnnounceReply:
         addresses = self._core.announce(
-            message_codec.decode_ps_address(request.address),
+            service_codec.decode_ps_address(request.address),
             request.host,
             request.pid,
             lease_s=request.lease_s,
             age_s=request.age_s,
             timeout_s=timeout_s,
         )
-        return membership_pb2.AnnounceReply(addresses=[message_codec.encode_ps_address(each) for each in addresses])
+        return membership_pb2.AnnounceReply(addresses=[service_codec.encode_ps_address(each) for each in addresses])
 
     def _list_addresses(
         self, _request: membership_pb2.ListAddressesRequest, timeout_s: float
     ) -> membership_pb2.ListAddressesReply:
         addresses = self._core.list_addresses(timeout_s=timeout_s)
         return membership_pb2.ListAddressesReply(
-            addresses=[message_codec.encode_ps_address(each) for each in addresses]
+            addresses=[service_codec.encode_ps_address(each) for each in addresses]
         )
 
 
@@ -169,11 +169,11 @@ class InspectionServicer(inspection_pb2_grpc.InspectionServicer):
     ) -> inspection_pb2.ListVariablesReply:
         variables = self._core.list_variables(timeout_s=timeout_s)
         return inspection_pb2.ListVariablesReply(
-            variables=[message_codec.encode_variable_info(each) for each in variables]
+            variables=[service_codec.encode_variable_info(each) for each in variables]
         )
 
     def _get_status(self, _request: inspection_pb2.GetStatusRequest, timeout_s: float) -> inspection_pb2.GetStatusReply:
-        return message_codec.encode_status(self._core.status(timeout_s=timeout_s))
+        return service_codec.encode_status(self._core.status(timeout_s=timeout_s))
 
 
 class ControlServicer(control_pb2_grpc.ControlServicer):
