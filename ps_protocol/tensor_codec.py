@@ -266,13 +266,17 @@ def decode_at(header: TensorHeader, data: memoryview, start: int) -> tuple[Array
         InvalidArgumentError: The header is malformed, its bytes go beyond the end, or are not what its form allows.
         ResourceExhaustedError: There is no memory for a new array.
     """
-    layout = parse_header(header)
-    end = start + layout.size_bytes
+    dtype, shape, size_bytes = _checked(header.dtype, header.shape)
+    if header.wire:
+        size_bytes = parse_header(header).size_bytes
+    end = start + size_bytes
     if end > len(data):
         raise InvalidArgumentError(
             f"the tensors of the message have at least {end} bytes, but {len(data)} are beside it"
         )
-    return decode_as(layout, data[start:end]), end
+    if header.wire:
+        return decode(header, data[start:end]), end
+    return np.ndarray(shape, dtype, data, start), end
 
 
 def allocate(layout: TensorLayout) -> tuple[Array, memoryview]:

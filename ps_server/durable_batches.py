@@ -139,7 +139,10 @@ class _Settled:
 
 
 def _logged(operation: Operation, step: Operation | _Settled) -> Operation:
-    """Returns what of an operation has to be carried out again: a look at the variable stands for one that has not."""
+    """Returns what of an operation has to be carried out again: a look at the variable stands for one that has not.
+
+    Its tensors are exact, also those that came in a lossy form: what that has rounded must not be rounded again.
+    """
     if isinstance(step, _Settled) or KINDS[type(step)].logged is not Logged.AS_ITSELF:
         return Describe(operation.name)
     return map_tensors(step, _lasting)

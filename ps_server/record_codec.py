@@ -1,7 +1,7 @@
 """Records of a ps task's changes as a protobuf header with tensor buffers beside it, and back.
 
-The edge where ``records.proto`` is known: the journal and the stream to a backup use it. Operands are written exactly,
-also those that came in a lossy form: what a form has rounded must not be rounded again when the record is carried out.
+The edge where ``records.proto`` is known: the journal and the stream to a backup use it. Operations are written as they
+are; what is logged has no lossy form any more (``DurableBatches``).
 
 What is decoded comes from a disk or from another process. Whatever is malformed in it is an ``InvalidArgumentError``
 that names the record's position, never another exception. Encoding copies no tensor that ``tensor_codec.encode`` need
@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from ps_protocol import message_codec, tensor_codec
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.operation_codec import decode_operation, encode_operation_into
-from ps_protocol.operations import KINDS, Array, BatchReply, Logged, map_tensors
+from ps_protocol.operations import KINDS, Array, BatchReply, Logged
 from ps_protocol.ps_service import Placement
 from ps_protocol.service_codec import decode_placement, encode_placement
 from ps_protocol.spec_codec import TakeTensor, decode_uuid
@@ -154,14 +154,10 @@ def _encode_batch(message: records_pb2.AppliedBatch, record: AppliedBatch, buffe
     message.client_incarnation, message.sequence = record.client.bytes, record.sequence
     add = message.operations.add
     for operation in record.operations:
-        encode_operation_into(add(), map_tensors(operation, _itself), buffers)
+        encode_operation_into(add(), operation, buffers)
     reply, tensors = message_codec.encode_reply(record.reply)
     message.reply.CopyFrom(reply)
     buffers += tensors
-
-
-def _itself(tensor: Array) -> Array:
-    return tensor
 
 
 # -- decoding ---------------------------------------------------------------------------------
