@@ -45,7 +45,7 @@ _TIMEOUT_S: Final = 30.0
 _TIMEOUT_MS: Final = 500
 _CLIENT: Final = UUID(int=1)
 _PING_BYTES: Final = 64
-_NAME: Final = "scalar"
+NAME: Final = "scalar"
 
 Step = Callable[[int], float]
 """Does a step so often; returns the seconds that all took."""
@@ -58,7 +58,7 @@ class Ps:
         self.core = ParameterServer(cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0)
         self.core.hello(_CLIENT, "worker:0", timeout_s=_TIMEOUT_S)
         self.sequence = 0
-        declare = Declare(VariableSpec(_NAME, np.dtype(np.float32), ()), InitializerSpec(Constant(0.0)))
+        declare = Declare(VariableSpec(NAME, np.dtype(np.float32), ()), InitializerSpec(Constant(0.0)))
         self.run(declare)
         near, self.far = socket.socketpair()
         self.connection = ps_side.SocketSession(
@@ -185,13 +185,13 @@ def main() -> None:
     with ping_step() as ping:  # first: the process is forked before there are threads
         ps = Ps()
         with LocalCluster(num_ps=1) as cluster, ss.connect(cluster.cluster_spec, transport="tcp") as client:
-            variable = ss.get_variable(_NAME, [], initializer=ss.zeros_initializer())
+            variable = ss.get_variable(NAME, [], initializer=ss.zeros_initializer())
             transport = client.fanout.handle(0).endpoint.transport
-            add = Update(_NAME, UpdateRule.ASSIGN_ADD, np.ones((), np.float32))
+            add = Update(NAME, UpdateRule.ASSIGN_ADD, np.ones((), np.float32))
             steps: dict[str, Step] = {}
             for name, operation, call in (
                 ("add", add, lambda: variable.assign_add(1.0)),
-                ("read", Read(_NAME), variable.read_value),
+                ("read", Read(NAME), variable.read_value),
             ):
                 steps[f"{name}: worker"] = worker_step(call, transport, ps.run(operation))
                 steps[f"{name}: client connection"] = client_step(ps, operation)

@@ -20,11 +20,10 @@ from google.protobuf.message import DecodeError
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.v1 import data_pb2
-from ps_protocol.varints import encode_varint
+from ps_protocol.varints import LENGTH_DELIMITED, decode_varint, encode_varint, field_tag
 
-_HEADER_TAG: Final = 1 << 3 | 2  # field 1, length-delimited
-_BYTES_TAG: Final = 2 << 3 | 2  # field 2, length-delimited
-_MAX_LENGTH_BYTES: Final = 5  # of a varint below 2**35; no message is as long as that
+_HEADER_TAG: Final = field_tag(data_pb2.RequestFrame.HEADER_FIELD_NUMBER, LENGTH_DELIMITED)[0]
+_BYTES_TAG: Final = field_tag(data_pb2.RequestFrame.DATA_FIELD_NUMBER, LENGTH_DELIMITED)[0]
 
 
 def header_frame(header: bytes) -> bytes:
@@ -111,6 +110,11 @@ REQUESTS: Final = FrameReader(data_pb2.RequestFrame, data_pb2.ExchangeRequest)
 REPLIES: Final = FrameReader(data_pb2.ReplyFrame, data_pb2.ExchangeReply)
 
 
+def holds_data(frame: bytes) -> bool:
+    """Whether a frame is one of data, if it is a frame at all."""
+    return bool(frame) and frame[0] == _BYTES_TAG
+
+
 def _prefix(tag: int, length: int) -> bytes:
     return bytes((tag,)) + encode_varint(length)
 
@@ -141,13 +145,5 @@ def _fields(message: bytes) -> list[tuple[int, memoryview]] | None:
 
 def _content(message: bytes, position: int) -> tuple[int, int]:
     """Returns where the content begins and ends whose length is written at ``position``; an end of -1 if none is."""
-    length = 0
-    for shift in range(_MAX_LENGTH_BYTES):
-        if position + shift >= len(message):
-            break
-        byte = message[position + shift]
-        length |= (byte & 0x7F) << 7 * shift
-        if byte < 0x80:
-            start = position + shift + 1
-            return start, start + length
-    return position, -1
+    length, start = decode_varint(message, position) or (-1 - position, position)
+    return start, start + length

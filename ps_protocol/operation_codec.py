@@ -1,4 +1,4 @@
-"""Operations as messages of the contract, and back: one pair of functions for each kind.
+"""Operations as messages of the contract, and back: one row with a pair of functions for each kind.
 
 What is decoded comes from another process: whatever is malformed in it is an ``InvalidArgumentError`` that says what.
 """
@@ -6,7 +6,8 @@ What is decoded comes from another process: whatever is malformed in it is an ``
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from ps_protocol import tensor_codec
 from ps_protocol.errors import InvalidArgumentError
@@ -47,8 +48,11 @@ def encode_operation_into(message: batch_pb2.Operation, operation: Operation, bu
         InvalidArgumentError: A tensor or the variable has a dtype that cannot be sent.
     """
     message.name = operation.name
+    codec = CODECS[type(operation)]
     try:
-        _ENCODERS[type(operation)](message, operation, buffers)
+        of_kind = getattr(message, codec.field)
+        of_kind.SetInParent()  # or a message without contents would be left out
+        codec.encode(of_kind, operation, buffers)
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"{operation.name}: {error.message}", variable=operation.name) from error
 
@@ -72,10 +76,10 @@ def decode_operation(message: batch_pb2.Operation, take: TakeTensor) -> Operatio
         raise InvalidArgumentError(f"{name}: in {kind}, {error.message}", variable=name) from error
 
 
-def _encode_declare(message: batch_pb2.Operation, operation: Declare, buffers: list[memoryview]) -> None:
-    encode_spec_into(message.declare.spec, operation.spec)
+def _encode_declare(message: batch_pb2.Declare, operation: Declare, buffers: list[memoryview]) -> None:
+    encode_spec_into(message.spec, operation.spec)
     if operation.initializer is not None:
-        encode_initializer_into(message.declare.initializer, operation.initializer, buffers)
+        encode_initializer_into(message.initializer, operation.initializer, buffers)
 
 
 def _decode_declare(name: str, message: batch_pb2.Declare, take: TakeTensor) -> Declare:
@@ -86,23 +90,22 @@ def _decode_declare(name: str, message: batch_pb2.Declare, take: TakeTensor) -> 
     return Declare(spec, initializer)
 
 
-def _encode_initialize(message: batch_pb2.Operation, operation: Initialize, buffers: list[memoryview]) -> None:
-    message.initialize.overwrite = operation.overwrite
-    encode_initializer_into(message.initialize.initializer, operation.initializer, buffers)
+def _encode_initialize(message: batch_pb2.Initialize, operation: Initialize, buffers: list[memoryview]) -> None:
+    message.overwrite = operation.overwrite
+    encode_initializer_into(message.initializer, operation.initializer, buffers)
 
 
 def _decode_initialize(name: str, message: batch_pb2.Initialize, take: TakeTensor) -> Initialize:
     return Initialize(name, decode_initializer(message.initializer, take), message.overwrite)
 
 
-def _encode_read(message: batch_pb2.Operation, operation: Read, _buffers: list[memoryview]) -> None:
-    message.read.SetInParent()
+def _encode_read(message: batch_pb2.Read, operation: Read, _buffers: list[memoryview]) -> None:
     if operation.unless_version is not None:
         if not 0 <= operation.unless_version < 2**64:
             raise InvalidArgumentError(f"{operation.unless_version} is no version")
-        message.read.unless_version = operation.unless_version
+        message.unless_version = operation.unless_version
     if operation.wire is not _EXACT:
-        message.read.wire = tensor_pb2.WireDType.ValueType(operation.wire)
+        message.wire = tensor_pb2.WireDType.ValueType(operation.wire)
 
 
 def _decode_read(name: str, message: batch_pb2.Read, _take: TakeTensor) -> Read:
@@ -110,10 +113,9 @@ def _decode_read(name: str, message: batch_pb2.Read, _take: TakeTensor) -> Read:
     return Read(name, unless_version, parse_wire(message.wire))
 
 
-def _encode_update(message: batch_pb2.Operation, operation: Update, buffers: list[memoryview]) -> None:
-    update = message.update
-    update.rule = batch_pb2.Update.Rule.ValueType(operation.rule)
-    buffers.append(tensor_codec.encode_into(update.value, operation.value, operation.wire, operation.encoded))
+def _encode_update(message: batch_pb2.Update, operation: Update, buffers: list[memoryview]) -> None:
+    message.rule = batch_pb2.Update.Rule.ValueType(operation.rule)
+    buffers.append(tensor_codec.encode_into(message.value, operation.value, operation.wire, operation.encoded))
 
 
 def _decode_update(name: str, message: batch_pb2.Update, take: TakeTensor) -> Update:
@@ -121,12 +123,11 @@ def _decode_update(name: str, message: batch_pb2.Update, take: TakeTensor) -> Up
     return Update(name, rule, value, parse_wire(message.value.wire))
 
 
-def _encode_scatter(message: batch_pb2.Operation, operation: Scatter, buffers: list[memoryview]) -> None:
-    scatter = message.scatter
-    scatter.rule = batch_pb2.Scatter.Rule.ValueType(operation.rule)
-    buffers.append(tensor_codec.encode_into(scatter.indices, operation.indices))
-    buffers.append(tensor_codec.encode_into(scatter.updates, operation.updates, operation.wire))
-    scatter.index_depth = operation.index_depth
+def _encode_scatter(message: batch_pb2.Scatter, operation: Scatter, buffers: list[memoryview]) -> None:
+    message.rule = batch_pb2.Scatter.Rule.ValueType(operation.rule)
+    buffers.append(tensor_codec.encode_into(message.indices, operation.indices))
+    buffers.append(tensor_codec.encode_into(message.updates, operation.updates, operation.wire))
+    message.index_depth = operation.index_depth
 
 
 def _decode_scatter(name: str, message: batch_pb2.Scatter, take: TakeTensor) -> Scatter:
@@ -135,53 +136,59 @@ def _decode_scatter(name: str, message: batch_pb2.Scatter, take: TakeTensor) -> 
     return Scatter(name, rule, indices, updates, message.index_depth or 1, parse_wire(message.updates.wire))
 
 
-def _encode_count_up_to(message: batch_pb2.Operation, operation: CountUpTo, _buffers: list[memoryview]) -> None:
+def _encode_count_up_to(message: batch_pb2.CountUpTo, operation: CountUpTo, _buffers: list[memoryview]) -> None:
     if not -(2**63) <= operation.limit < 2**63:
         raise InvalidArgumentError(f"the limit {operation.limit} to count to has more than 64 bits")
-    message.count_up_to.limit = operation.limit
-    message.count_up_to.SetInParent()
+    message.limit = operation.limit
 
 
 def _decode_count_up_to(name: str, message: batch_pb2.CountUpTo, _take: TakeTensor) -> CountUpTo:
     return CountUpTo(name, message.limit)
 
 
-def _encode_gather(message: batch_pb2.Operation, operation: Gather, buffers: list[memoryview]) -> None:
-    buffers.append(tensor_codec.encode_into(message.gather.indices, operation.indices))
-    message.gather.index_depth = operation.index_depth
+def _encode_gather(message: batch_pb2.Gather, operation: Gather, buffers: list[memoryview]) -> None:
+    buffers.append(tensor_codec.encode_into(message.indices, operation.indices))
+    message.index_depth = operation.index_depth
     if operation.wire is not _EXACT:
-        message.gather.wire = tensor_pb2.WireDType.ValueType(operation.wire)
+        message.wire = tensor_pb2.WireDType.ValueType(operation.wire)
 
 
 def _decode_gather(name: str, message: batch_pb2.Gather, take: TakeTensor) -> Gather:
     return Gather(name, take(message.indices), message.index_depth or 1, parse_wire(message.wire))
 
 
-def _encode_describe(message: batch_pb2.Operation, _operation: Describe, _buffers: list[memoryview]) -> None:
-    message.describe.SetInParent()
+def _encode_describe(_message: batch_pb2.Describe, _operation: Describe, _buffers: list[memoryview]) -> None:
+    pass
 
 
 def _decode_describe(name: str, _message: batch_pb2.Describe, _take: TakeTensor) -> Describe:
     return Describe(name)
 
 
-_ENCODERS: dict[type[Operation], Callable[[batch_pb2.Operation, Any, list[memoryview]], None]] = {
-    Declare: _encode_declare,
-    Initialize: _encode_initialize,
-    Read: _encode_read,
-    Update: _encode_update,
-    Scatter: _encode_scatter,
-    CountUpTo: _encode_count_up_to,
-    Gather: _encode_gather,
-    Describe: _encode_describe,
+@dataclass(frozen=True, slots=True)
+class OperationCodec:
+    """The messages of a kind of operation.
+
+    Attributes:
+        field: Of ``Operation.kind`` in ``batch.proto``.
+        encode: Fills the empty message of that field, and appends the bytes of the operation's tensors.
+        decode: Returns the operation on the variable of a name that such a message holds; it is given what gives it
+            its tensors.
+    """
+
+    field: str
+    encode: Callable[[Any, Any, list[memoryview]], None]
+    decode: Callable[[str, Any, TakeTensor], Operation]
+
+
+CODECS: Final[dict[type[Any], OperationCodec]] = {
+    Declare: OperationCodec("declare", _encode_declare, _decode_declare),
+    Initialize: OperationCodec("initialize", _encode_initialize, _decode_initialize),
+    Read: OperationCodec("read", _encode_read, _decode_read),
+    Update: OperationCodec("update", _encode_update, _decode_update),
+    Scatter: OperationCodec("scatter", _encode_scatter, _decode_scatter),
+    CountUpTo: OperationCodec("count_up_to", _encode_count_up_to, _decode_count_up_to),
+    Gather: OperationCodec("gather", _encode_gather, _decode_gather),
+    Describe: OperationCodec("describe", _encode_describe, _decode_describe),
 }
-_DECODERS: dict[str, Callable[[str, Any, TakeTensor], Operation]] = {
-    "declare": _decode_declare,
-    "initialize": _decode_initialize,
-    "read": _decode_read,
-    "update": _decode_update,
-    "scatter": _decode_scatter,
-    "count_up_to": _decode_count_up_to,
-    "gather": _decode_gather,
-    "describe": _decode_describe,
-}
+_DECODERS: Final = {codec.field: codec.decode for codec in CODECS.values()}

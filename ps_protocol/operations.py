@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Final, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 import numpy as np
@@ -197,8 +197,10 @@ class Gather:
         index_depth: How many of the first dimensions, taken as one in C order, an index counts through.
         wire: The form in which the rows travel, where they do.
         out: Where to put the rows, as for ``Read``.
+        view: The rows are the receiver's own.
     """
 
+    view: ClassVar[bool] = False
     name: str
     indices: Array
     index_depth: int = 1
@@ -213,12 +215,118 @@ class Describe:
     name: str
 
 
-READS: Final = (Read, Gather)
-"""Whose tensor has an ``out`` and a ``wire``. For ``isinstance``; not a union, which is slower there."""
-
 Operation: TypeAlias = Declare | Initialize | Read | Update | Scatter | CountUpTo | Gather | Describe
 
-_READ_ONLY = frozenset({Read, Gather, Describe})
+_Operation = TypeVar("_Operation", bound=Operation)
+
+READS: Final = (Read, Gather)
+"""Whose tensor has an ``out``, a ``view`` and a ``wire``. For ``isinstance``; not a union, which is slower there."""
+
+
+class Logged(enum.Enum):
+    """How an operation of a batch that mutates is written down, to be carried out again after a crash."""
+
+    AS_ITSELF = enum.auto()
+    """In the record of its batch."""
+    BEFORE_ITS_BATCH = enum.auto()
+    """In a record of its own: it declares a variable or gives it its first value, which is safe to repeat."""
+    AS_A_LOOK = enum.auto()
+    """In the record of its batch a ``Describe`` stands for it: there is nothing to carry out again."""
+
+
+def _no_tensors(_operation: Operation) -> tuple[Array, ...]:
+    return ()
+
+
+def _unchanged(operation: Operation, _tensors: Sequence[Array]) -> Operation:
+    return operation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationKind:
+    """What is to be known of a kind of operation, apart from its encoding and from what a ps does with it.
+
+    Attributes:
+        mutates: Whether it may change a variable.
+        logged: How it is written down.
+        may_merge: Whether it may share a batch with what others have submitted: it waits for nothing, and its reply is
+            small.
+        tensors: Returns the tensors that it carries, in the order in which they travel.
+        with_tensors: Returns an operation with other tensors in their place, of which it knows no lossy form.
+        operand: Which of the tensors is only computed with, so that no check is void if it changes later.
+        reply_bytes: Returns the size of the tensor that it is answered with at most, on a variable of that spec. None
+            if it is answered without one.
+    """
+
+    mutates: bool
+    logged: Logged
+    may_merge: bool = False
+    tensors: Callable[[Any], tuple[Array, ...]] = _no_tensors
+    with_tensors: Callable[[Any, Sequence[Array]], Operation] = _unchanged
+    operand: int | None = None
+    reply_bytes: Callable[[Any, VariableSpec], int] | None = None
+
+
+def _initial_value(operation: Declare | Initialize) -> tuple[Array, ...]:
+    kind = None if operation.initializer is None else operation.initializer.kind
+    return (kind.array,) if isinstance(kind, Value) else ()
+
+
+def _with_initial_value(operation: Declare | Initialize, tensors: Sequence[Array]) -> Operation:
+    if operation.initializer is None or not tensors:
+        return operation
+    return replace(operation, initializer=replace(operation.initializer, kind=Value(tensors[0])))
+
+
+def _rows_bytes(operation: Gather, spec: VariableSpec) -> int:
+    if not spec.shape:
+        return 0
+    return operation.indices.size * math.prod(spec.shape[operation.index_depth :]) * spec.dtype.itemsize
+
+
+KINDS: Final[dict[type[Any], OperationKind]] = {
+    Update: OperationKind(
+        mutates=True,
+        logged=Logged.AS_ITSELF,
+        may_merge=True,
+        tensors=lambda update: (update.value,),
+        with_tensors=lambda update, tensors: Update(update.name, update.rule, tensors[0]),
+        operand=0,
+    ),
+    Scatter: OperationKind(
+        mutates=True,
+        logged=Logged.AS_ITSELF,
+        may_merge=True,
+        tensors=lambda scatter: (scatter.indices, scatter.updates),
+        with_tensors=lambda scatter, tensors: Scatter(
+            scatter.name, scatter.rule, tensors[0], tensors[1], scatter.index_depth
+        ),
+        operand=1,
+    ),
+    CountUpTo: OperationKind(
+        mutates=True, logged=Logged.AS_ITSELF, reply_bytes=lambda _count_up_to, spec: spec.size_bytes
+    ),
+    Declare: OperationKind(
+        mutates=True, logged=Logged.BEFORE_ITS_BATCH, tensors=_initial_value, with_tensors=_with_initial_value
+    ),
+    Initialize: OperationKind(
+        mutates=True, logged=Logged.BEFORE_ITS_BATCH, tensors=_initial_value, with_tensors=_with_initial_value
+    ),
+    Read: OperationKind(mutates=False, logged=Logged.AS_A_LOOK, reply_bytes=lambda _read, spec: spec.size_bytes),
+    Gather: OperationKind(
+        mutates=False,
+        logged=Logged.AS_A_LOOK,
+        tensors=lambda gather: (gather.indices,),
+        with_tensors=lambda gather, tensors: Gather(
+            gather.name, tensors[0], gather.index_depth, gather.wire, gather.out
+        ),
+        reply_bytes=_rows_bytes,
+    ),
+    Describe: OperationKind(mutates=False, logged=Logged.AS_A_LOOK),
+}
+"""A row for each kind. Its messages are in ``operation_codec``, what a ps does with it in ``batch_handlers``."""
+
+_READ_ONLY: Final = frozenset([kind for kind, row in KINDS.items() if not row.mutates])
 
 
 def mutates(operations: Iterable[Operation]) -> bool:
@@ -228,19 +336,23 @@ def mutates(operations: Iterable[Operation]) -> bool:
 
 def tensors_of(operation: Operation) -> tuple[Array, ...]:
     """The tensors that an operation carries, in the order in which they travel."""
-    match operation:
-        case Update(value=value):
-            return (value,)
-        case Scatter(indices=indices, updates=updates):
-            return (indices, updates)
-        case Gather(indices=indices):
-            return (indices,)
-        case Declare(initializer=InitializerSpec(kind=Value(array=array))):
-            return (array,)
-        case Initialize(initializer=InitializerSpec(kind=Value(array=array))):
-            return (array,)
-        case _:
-            return ()
+    return KINDS[type(operation)].tensors(operation)
+
+
+def tensor_bytes(operations: Iterable[Operation]) -> int:
+    """Size of the tensors that operations carry."""
+    size_bytes = 0
+    for operation in operations:
+        for tensor in KINDS[type(operation)].tensors(operation):
+            size_bytes += tensor.nbytes
+    return size_bytes
+
+
+def map_tensors(operation: _Operation, change: Callable[[Array], Array]) -> _Operation:
+    """Returns an operation with its tensors changed, which then travel exactly; itself if it carries none."""
+    kind = KINDS[type(operation)]
+    tensors = kind.tensors(operation)
+    return cast(_Operation, kind.with_tensors(operation, [change(each) for each in tensors])) if tensors else operation
 
 
 def reply_bytes(operation: Operation, spec: VariableSpec) -> int:
@@ -248,13 +360,8 @@ def reply_bytes(operation: Operation, spec: VariableSpec) -> int:
 
     At most: of a read with ``unless_version`` it is not known before whether there will be a tensor.
     """
-    match operation:
-        case Read() | CountUpTo():
-            return spec.size_bytes
-        case Gather(indices=indices, index_depth=depth) if spec.shape:
-            return indices.size * math.prod(spec.shape[depth:]) * spec.dtype.itemsize
-        case _:
-            return 0
+    size = KINDS[type(operation)].reply_bytes
+    return 0 if size is None else size(operation, spec)
 
 
 @dataclass(frozen=True, slots=True)

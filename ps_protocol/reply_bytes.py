@@ -7,27 +7,28 @@ by its dtype and shape, and its layout by its bytes; versions are written and re
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
 from google.protobuf.message import DecodeError
 
 from ps_protocol import message_codec, tensor_codec
 from ps_protocol.bounded_table import ENTRY_BYTES, BoundedTable
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
-from ps_protocol.operations import READS, Array, BatchReply, Operation, Result, WireDType
-from ps_protocol.tensor_codec import Buffer, TensorLayout
+from ps_protocol.message_codec import ReplyHead, TensorReply, target_of
+from ps_protocol.operations import READS, Array, BatchReply, Operation, Reply, Result, WireDType
+from ps_protocol.tensor_codec import TensorLayout
 from ps_protocol.v1 import batch_pb2
+from ps_protocol.v1.batch_pb2 import OperationReply
 from ps_protocol.v1.tensor_pb2 import TensorHeader
-from ps_protocol.varints import decode_varint, encode_varint
+from ps_protocol.varints import LENGTH_DELIMITED, VARINT, decode_varint, encode_varint, field_tag
 
-# Tags: (number of the field << 3) | wire type, of batch.proto.
-_REPLY: Final = 0x0A
-_VERSION: Final = 0x10
-_INITIALIZED: Final = b"\x18\x01"
-_TENSOR: Final = 0x22
+_REPLY: Final = field_tag(batch_pb2.BatchReply.REPLIES_FIELD_NUMBER, LENGTH_DELIMITED)
+_VERSION: Final = field_tag(OperationReply.VERSION_FIELD_NUMBER, VARINT)
+_INITIALIZED: Final = field_tag(OperationReply.INITIALIZED_FIELD_NUMBER, VARINT) + b"\x01"
+_TENSOR: Final = field_tag(OperationReply.TENSOR_FIELD_NUMBER, LENGTH_DELIMITED)
+_REPLY_BYTE, _VERSION_BYTE, _TENSOR_BYTE = _REPLY[0], _VERSION[0], _TENSOR[0]
+_INITIALIZED_BYTE, _TRUE = _INITIALIZED
 _CONTINUED: Final = 0x80  # a byte of a varint from here on is not its last
 
 _MAX_TENSOR_FIELD_BYTES: Final = 126
@@ -52,9 +53,9 @@ def encode_answer(reply: BatchReply, operations: Sequence[Operation]) -> tuple[b
         else:
             data = _tensor_field(tensor)
             buffers.append(tensor_codec.contiguous_bytes(tensor))
-        version = b"\x10" + encode_varint(result.version) if result.version else b""
+        version = _VERSION + encode_varint(result.version) if result.version else b""
         data = version + _INITIALIZED + data
-        fields.append(b"\x0a" + encode_varint(len(data)) + data)
+        fields.append(_REPLY + encode_varint(len(data)) + data)
     if len(fields) == len(reply.replies):
         return b"".join(fields), buffers
     message, buffers = message_codec.encode_reply(reply, operations)
@@ -68,121 +69,9 @@ def _tensor_field(tensor: Array) -> bytes:
         header = TensorHeader()
         tensor_codec.encode_into(header, tensor)
         data = header.SerializeToString()
-        field = b"\x22" + encode_varint(len(data)) + data
+        field = _TENSOR + encode_varint(len(data)) + data
         _tensor_fields.put(key, field, len(field) + ENTRY_BYTES)
     return field
-
-
-class ReplyHead(abc.ABC):
-    """The header of a reply as received, whose tensors may be still to come.
-
-    Attributes:
-        layouts: Of the tensors that belong beside it, in their order.
-        data_bytes: What they have together.
-    """
-
-    layouts: Sequence[TensorLayout]
-    data_bytes: int
-
-    @property
-    @abc.abstractmethod
-    def answered(self) -> list[Operation]:
-        """The operation that each of the tensors is the answer to."""
-
-    @property
-    def targets(self) -> list[Array | None]:
-        """For each tensor the array that the caller gave for it, if any."""
-        return [operation.out if isinstance(operation, READS) else None for operation in self.answered]
-
-    @abc.abstractmethod
-    def reply(self, buffers: Sequence[Buffer]) -> BatchReply:
-        """Returns the reply.
-
-        Args:
-            buffers: The tensors' bytes. Of one that belongs into an array of the caller's, as its operation says, they
-                are best that array's own (``reply_targets.reply_buffers``); else they are copied there.
-
-        Raises:
-            InvalidArgumentError: The buffers are not those that belong beside the header.
-            InternalError: A caller's array does not fit its tensor.
-        """
-
-    @abc.abstractmethod
-    def reply_of(self, data: memoryview) -> BatchReply:
-        """The same with the tensors end to end, which are copied: each has memory of its own."""
-
-
-class _UsualHead(ReplyHead):
-    """Of versions, and tensors in their exact form."""
-
-    def __init__(self, versions: list[int], layouts: list[TensorLayout | None], operations: Sequence[Operation]):
-        self._versions = versions
-        self._layouts = layouts
-        self._operations = operations
-        self.layouts = [layout for layout in layouts if layout is not None]
-        self.data_bytes = sum([layout.size_bytes for layout in self.layouts])
-
-    @property
-    def answered(self) -> list[Operation]:
-        return [
-            operation for operation, layout in zip(self._operations, self._layouts, strict=True) if layout is not None
-        ]
-
-    def reply(self, buffers: Sequence[Buffer]) -> BatchReply:
-        if [len(buffer) for buffer in buffers] != [layout.size_bytes for layout in self.layouts]:
-            raise InvalidArgumentError("the buffers beside a reply are not those that its header announces")
-        remaining = iter(buffers)
-        replies: list[Result] = []
-        for version, layout, operation in zip(self._versions, self._layouts, self._operations, strict=True):
-            array: Array | None = None
-            if layout is not None:
-                array = np.ndarray(layout.shape, layout.dtype, next(remaining))
-                target = operation.out if isinstance(operation, READS) else None
-                if target is not None:
-                    array = _in_place(target, array)
-            replies.append(Result(version, True, array))
-        return BatchReply(tuple(replies))
-
-    def reply_of(self, data: memoryview) -> BatchReply:
-        if len(data) != self.data_bytes:
-            raise InvalidArgumentError(
-                f"the tensors of the message have {self.data_bytes} bytes, but {len(data)} are beside it"
-            )
-        offset = 0
-        replies: list[Result] = []
-        for version, layout, operation in zip(self._versions, self._layouts, self._operations, strict=True):
-            array: Array | None = None
-            if layout is not None:
-                array = np.ndarray(layout.shape, layout.dtype, data, offset)
-                offset += layout.size_bytes
-                target = operation.out if isinstance(operation, READS) else None
-                array = array.copy() if target is None else _copied(target, array)
-            replies.append(Result(version, True, array))
-        return BatchReply(tuple(replies))
-
-
-class _MessageHead(ReplyHead):
-    """Of anything."""
-
-    def __init__(self, message: batch_pb2.BatchReply, operations: Sequence[Operation]):
-        self._message = message
-        self._operations = operations
-        self.layouts = message_codec.reply_layouts(message)
-        self.data_bytes = sum([layout.size_bytes for layout in self.layouts])
-
-    @property
-    def answered(self) -> list[Operation]:
-        return [
-            operation
-            for message, operation in zip(self._message.replies, self._operations, strict=True)
-            if message.HasField("tensor")
-        ]
-
-    def reply(self, buffers: Sequence[Buffer]) -> BatchReply:
-        return message_codec.decode_reply(self._message, buffers, self._operations)
-
-    def reply_of(self, data: memoryview) -> BatchReply:
-        return message_codec.decode_reply_of(self._message, data, self._operations)
 
 
 def parse_reply(header: bytes, operations: Sequence[Operation]) -> ReplyHead:
@@ -204,51 +93,55 @@ def parse_reply(header: bytes, operations: Sequence[Operation]) -> ReplyHead:
         raise InvalidArgumentError(f"a header of {len(header)} bytes is no BatchReply: {error}") from error
     if len(message.replies) != len(operations):
         raise InvalidArgumentError(f"a reply has {len(message.replies)} answers to {len(operations)} operations")
-    return _MessageHead(message, operations)
+    return message_codec.reply_head(message, operations)
 
 
-def _usual_head(header: bytes, operations: Sequence[Operation]) -> _UsualHead | None:
-    versions: list[int] = []
-    layouts: list[TensorLayout | None] = []
+def _usual_head(header: bytes, operations: Sequence[Operation]) -> ReplyHead | None:
+    """Returns what a header of versions and exact tensors says; None if there is anything else in it."""
+    replies: list[Reply | TensorReply] = []
+    layouts: list[TensorLayout] = []
+    targets: list[Array | None] = []
     position, size = 0, len(header)
     try:
-        while position < size:
-            if header[position] != _REPLY:
+        for operation in operations:
+            if header[position] != _REPLY_BYTE:
                 return None
             length, start = header[position + 1], position + 2
             if length >= _CONTINUED:
                 length, start = decode_varint(header, position + 1) or (0, size)
             position = start + length
             version = 0
-            if header[start] == _VERSION:
+            if header[start] == _VERSION_BYTE:
                 version, start = header[start + 1], start + 2
                 if version >= _CONTINUED:
                     version, start = decode_varint(header, start - 1) or (0, size)
-            if header[start] != _INITIALIZED[0] or header[start + 1] != _INITIALIZED[1]:
+            if header[start] != _INITIALIZED_BYTE or header[start + 1] != _TRUE:
                 return None
-            start += len(_INITIALIZED)
+            start += 2
             if start > position or position > size:
                 return None
-            layout = None
-            if start != position:
-                layout = _tensor_layout(header[start:position])
-                if layout is None:
-                    return None
-            versions.append(version)
+            if start == position:
+                replies.append(Result(version, True))
+                continue
+            layout = _tensor_layout(header[start:position])
+            if layout is None:
+                return None
             layouts.append(layout)
+            targets.append(target_of(operation))
+            replies.append((version, True, None))
     except IndexError:  # it ends too early
         return None
-    return _UsualHead(versions, layouts, operations) if len(versions) == len(operations) else None
+    return ReplyHead(operations, replies, layouts, targets) if position == size else None
 
 
 def _tensor_layout(field: bytes) -> TensorLayout | None:
     layout = _tensor_layouts.get(field)
     if layout is None:
-        if field[0] != _TENSOR or len(field) > _MAX_TENSOR_FIELD_BYTES:
+        if field[0] != _TENSOR_BYTE or len(field) > _MAX_TENSOR_FIELD_BYTES:
             return None
         # As the only field of a reply that has one: so the generated parser says whether it is well-formed.
         try:
-            reply = batch_pb2.OperationReply.FromString(field)
+            reply = OperationReply.FromString(field)
         except DecodeError:
             return None
         if [known.name for known, _ in reply.ListFields()] != ["tensor"]:
@@ -258,14 +151,3 @@ def _tensor_layout(field: bytes) -> TensorLayout | None:
             return None
         _tensor_layouts.put(field, layout, len(field) + ENTRY_BYTES)
     return layout
-
-
-def _in_place(target: Array, array: Array) -> Array:
-    """Returns the caller's array with what was received, which may be there already."""
-    return target if np.may_share_memory(array, target) else _copied(target, array)
-
-
-def _copied(target: Array, array: Array) -> Array:
-    tensor_codec.check_target(target, array.dtype, array.shape)
-    np.copyto(target, array)
-    return target

@@ -1,7 +1,7 @@
 """Where the tensors of a reply are to be put, for transports that receive straight into the caller's arrays.
 
-A transport receives into ``reply_buffers`` and then calls ``message_codec.decode_reply`` with the operations, which
-turns tensors in a lossy form into numbers, in the caller's arrays where there are such.
+A transport receives into ``reply_buffers`` and then calls ``ReplyHead.reply``, which turns tensors in a lossy form into
+numbers, in the caller's arrays where there are such.
 """
 
 from __future__ import annotations
@@ -10,30 +10,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from ps_protocol import received_memory, tensor_codec
-from ps_protocol.operations import READS, Array, Operation, WireDType
+from ps_protocol.operations import Array, WireDType
 from ps_protocol.tensor_codec import TensorLayout
-from ps_protocol.v1 import batch_pb2
 
 _EXACT: Final = WireDType.EXACT
-
-
-def reply_targets(header: batch_pb2.BatchReply, operations: Sequence[Operation]) -> list[Array | None]:
-    """Returns, for each tensor of a reply in its order, the array that the caller gave for it, if any.
-
-    Args:
-        header: Of the reply, as received.
-        operations: Of the batch that it answers.
-    """
-    return [
-        operation.out if isinstance(operation, READS) else None
-        for message, operation in zip(header.replies, operations, strict=False)
-        if message.HasField("tensor")
-    ]
-
-
-def has_targets(operations: Sequence[Operation]) -> bool:
-    """Whether any of the operations has an array for its tensor."""
-    return any(isinstance(operation, READS) and operation.out is not None for operation in operations)
 
 
 def reply_buffers(layouts: Sequence[TensorLayout], targets: Sequence[Array | None]) -> list[memoryview]:

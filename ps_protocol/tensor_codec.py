@@ -160,10 +160,11 @@ def parse_header(header: TensorHeader) -> TensorLayout:
             is beyond ``MAX_SIZE_BYTES``, or the wire form is unknown or not one for the dtype.
     """
     dtype, shape, size_bytes = _checked(header.dtype, header.shape)
-    if header.wire:
-        wire = _lossy_form(header.wire, dtype)
-        return TensorLayout(dtype, shape, wire_dtypes.encoded_bytes(wire, math.prod(shape)), wire)
-    return TensorLayout(dtype, shape, size_bytes)
+    if not header.wire:
+        return TensorLayout(dtype, shape, size_bytes)
+    wire = parse_wire(header.wire)
+    wire_dtypes.check_dtype(wire, dtype)
+    return TensorLayout(dtype, shape, wire_dtypes.encoded_bytes(wire, math.prod(shape)), wire)
 
 
 def parse_wire(number: int) -> WireDType:
@@ -199,8 +200,7 @@ def encode_into(
 
     With ``encoded``, the bytes of the array in its lossy form, it is those that are returned.
     """
-    dtype = array.dtype
-    header.dtype = dtype_name(dtype)
+    header.dtype = dtype_name(array.dtype)
     header.shape.extend(array.shape)
     if wire is not _EXACT:
         if encoded is None:
@@ -219,28 +219,44 @@ def contiguous_bytes(array: Array) -> memoryview:
     return bytes_of(array)
 
 
-def decode(header: TensorHeader, buffer: Buffer, out: Array | None = None) -> Array:
+def decode(header: TensorHeader, buffer: Buffer) -> Array:
     """Returns the tensor: a view of ``buffer``, which may be written to if the buffer may, or of a lossy form an array.
-
-    Args:
-        header: As received.
-        buffer: The tensor's bytes.
-        out: Where to put a tensor in a lossy form, writable and in C order; else it is a new array.
 
     Raises:
         InvalidArgumentError: The header is malformed, the buffer has not exactly the size that it says, or holds what
             its form does not allow.
-        InternalError: ``out`` is not such an array.
         ResourceExhaustedError: There is no memory for a new array.
     """
-    dtype, shape, size_bytes = _checked(header.dtype, header.shape)
-    if header.wire:
-        return _decode_lossy(TensorLayout(dtype, shape, size_bytes, _lossy_form(header.wire, dtype)), buffer, out)
-    if len(buffer) != size_bytes:
+    return decode_as(parse_header(header), buffer)
+
+
+def decode_as(layout: TensorLayout, buffer: Buffer, out: Array | None = None) -> Array:
+    """The same for a tensor whose header was parsed.
+
+    Args:
+        layout: What the header says.
+        buffer: The tensor's bytes.
+        out: Where to put the tensor, writable and in C order; returned. If it shares memory with the buffer, an exact
+            tensor is there already.
+
+    Raises:
+        InternalError: ``out`` is not such an array.
+        InvalidArgumentError, ResourceExhaustedError: As for ``decode``.
+    """
+    if layout.wire is not _EXACT:
+        return _decode_lossy(layout, buffer, out)
+    if len(buffer) != layout.size_bytes:
         raise InvalidArgumentError(
-            f"a tensor {dtype}{list(shape)} has {size_bytes} bytes, but its buffer has {len(buffer)}"
+            f"a tensor {layout.dtype}{list(layout.shape)} has {layout.size_bytes} bytes, but its buffer has "
+            f"{len(buffer)}"
         )
-    return np.ndarray(shape, dtype, buffer)
+    array = np.ndarray(layout.shape, layout.dtype, buffer)
+    if out is None:
+        return array
+    if not np.may_share_memory(array, out):
+        check_target(out, layout.dtype, layout.shape)
+        np.copyto(out, array)
+    return out
 
 
 def decode_at(header: TensorHeader, data: memoryview, start: int) -> tuple[Array, int]:
@@ -304,12 +320,6 @@ def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
             "partition the variable over more ps tasks",
             retryable=False,
         ) from error
-
-
-def _lossy_form(number: int, dtype: np.dtype[Any]) -> WireDType:
-    wire = parse_wire(number)
-    wire_dtypes.check_dtype(wire, dtype)
-    return wire
 
 
 def _decode_lossy(layout: TensorLayout, buffer: Buffer, out: Array | None) -> Array:

@@ -6,6 +6,12 @@ from typing import Final
 
 _MAX_BYTES: Final = 10
 
+VARINT: Final = 0
+"""Wire type of a field that is a number."""
+
+LENGTH_DELIMITED: Final = 2
+"""Wire type of a field of bytes or text, and of a message: its length as a number stands before its content."""
+
 
 def encode_varint(number: int) -> bytes:
     """Returns a number that is not negative, seven bits a byte, the lowest first."""
@@ -28,3 +34,8 @@ def decode_varint(data: bytes, start: int) -> tuple[int, int] | None:
         if byte < 0x80:
             return (number, position + 1) if number < 2**64 else None
     return None
+
+
+def field_tag(number: int, wire_type: int) -> bytes:
+    """Returns what stands before the content of a field."""
+    return encode_varint(number << 3 | wire_type)

@@ -7,22 +7,8 @@ from collections.abc import Callable, Sequence
 from uuid import uuid4
 
 from ps_protocol.errors import DeadlineExceededError, InternalError, ResourceExhaustedError, ShardscopeError
-from ps_protocol.operations import (
-    BatchReply,
-    CountUpTo,
-    Declare,
-    Describe,
-    Gather,
-    Initialize,
-    Operation,
-    Read,
-    Reply,
-    Result,
-    Scatter,
-    Update,
-    VariableSpec,
-    reply_bytes,
-)
+from ps_protocol.operations import KINDS, BatchReply, Declare, Logged, Operation, Reply, VariableSpec
+from ps_server.batch_handlers import HANDLERS, Resources
 from ps_server.taken_operands import share_memory
 from ps_server.variable_store import VariableStore
 
@@ -42,6 +28,7 @@ class BatchRunner:
         self._store = store
         self.task = task
         self._clock = clock
+        self._resources = Resources(store, clock)
 
     def run(
         self,
@@ -76,7 +63,7 @@ class BatchRunner:
         if not self._store.is_initializing:
             return
         for operation in operations:
-            if isinstance(operation, Declare | Initialize):
+            if KINDS[type(operation)].logged is Logged.BEFORE_ITS_BATCH:
                 remaining_s = deadline_s - self._clock()
                 if not self._store.wait_while_initializing(operation.name, remaining_s):
                     raise DeadlineExceededError(
@@ -89,22 +76,18 @@ class BatchRunner:
         size_bytes = 0
         declared: dict[str, VariableSpec] = {}
         for operation in operations:
-            if isinstance(operation, Declare):
-                declared[operation.name] = operation.spec
-            elif isinstance(operation, Read | Gather | CountUpTo):
+            reply_bytes = KINDS[type(operation)].reply_bytes
+            if reply_bytes is not None:
                 spec = self._store.spec_of(operation.name) or declared.get(operation.name)
                 if spec is not None:
                     size_bytes += reply_bytes(operation, spec)
+            elif isinstance(operation, Declare):
+                declared[operation.name] = operation.spec
         return size_bytes
 
     def _reply(self, operation: Operation, deadline_s: float, lend: bool, take: bool) -> Reply:
         try:
-            # The two commonest first, and here: of a small operation, calls are most of the cost.
-            if isinstance(operation, Update):
-                return self._store.update(operation, take=take)
-            if isinstance(operation, Read):
-                return self._store.read(operation, lend=lend)
-            return self._carry_out(operation, deadline_s, take)
+            return HANDLERS[type(operation)](self._resources, operation, deadline_s, lend, take)
         except ShardscopeError as error:
             error.task = self.task
             return error.with_traceback(None)  # or it would keep the arrays alive that the frames name
@@ -118,27 +101,6 @@ class BatchRunner:
             )
         except Exception:  # noqa: BLE001 - the other operations of the batch still count
             return self._defect(operation)
-
-    def _carry_out(
-        self,
-        operation: Gather | Scatter | CountUpTo | Describe | Declare | Initialize,
-        deadline_s: float,
-        take: bool,
-    ) -> Result:
-        store = self._store
-        match operation:
-            case Gather():
-                return store.gather(operation)
-            case Scatter():
-                return store.scatter(operation)
-            case CountUpTo():
-                return store.count_up_to(operation)
-            case Describe():
-                return store.describe(operation)
-            case Declare():
-                return store.declare(operation, deadline_s - self._clock(), take=take)
-            case Initialize():
-                return store.initialize(operation, deadline_s - self._clock(), take=take)
 
     def _defect(self, operation: Operation) -> InternalError:
         error_id, kind = uuid4().hex[:8], type(operation).__name__.lower()

@@ -18,18 +18,18 @@ from uuid import UUID
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.fault_points import fault_point
 from ps_protocol.operations import (
+    KINDS,
     Array,
     BatchReply,
-    CountUpTo,
-    Declare,
     Describe,
     Initialize,
+    Logged,
     Operation,
     Reply,
-    Scatter,
     Update,
     UpdateRule,
-    tensors_of,
+    map_tensors,
+    tensor_bytes,
 )
 from ps_server.answers import keepsake
 from ps_server.batch_runner import BatchRunner
@@ -71,8 +71,7 @@ class DurableBatches:
         Raises:
             ResourceExhaustedError: There was none in time.
         """
-        size_bytes = _RECORD_BYTES + _OPERATION_BYTES * len(operations)
-        size_bytes += sum(tensor.nbytes for operation in operations for tensor in tensors_of(operation))
+        size_bytes = _RECORD_BYTES + _OPERATION_BYTES * len(operations) + tensor_bytes(operations)
         return self._log.reserve(size_bytes, deadline_s - self._clock())
 
     def apply(
@@ -112,7 +111,7 @@ class DurableBatches:
             if self._store.is_initialized(operation.name):
                 return self._assignment(operation)
             operation = replace(operation, overwrite=False)
-        if isinstance(operation, Declare | Initialize):
+        if KINDS[type(operation)].logged is Logged.BEFORE_ITS_BATCH:
             return _Settled(self._runner.run([operation], deadline_s).replies[0])
         missing = self._store.missing(operation.name)
         if missing is None:
@@ -140,16 +139,13 @@ class _Settled:
 
 
 def _logged(operation: Operation, step: Operation | _Settled) -> Operation:
-    """Returns what of an operation has to be carried out again: a look at the variable stands for one that has not."""
-    match step:
-        case Update(value=value):
-            return replace(step, value=_lasting(value), encoded=None)
-        case Scatter(indices=indices, updates=updates):
-            return replace(step, indices=_lasting(indices), updates=_lasting(updates))
-        case CountUpTo():
-            return step
-        case _:
-            return Describe(operation.name)
+    """Returns what of an operation has to be carried out again: a look at the variable stands for one that has not.
+
+    Its tensors are exact, also those that came in a lossy form: what that has rounded must not be rounded again.
+    """
+    if isinstance(step, _Settled) or KINDS[type(step)].logged is not Logged.AS_ITSELF:
+        return Describe(operation.name)
+    return map_tensors(step, _lasting)
 
 
 def _lasting(operand: Array) -> Array:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import Final
 
+import numpy as np
+
 from ps_protocol.errors import NotFoundError
-from ps_protocol.initializer_spec import InitializerSpec, Value
-from ps_protocol.operations import Array, Declare, Initialize
+from ps_protocol.initializer_spec import InitializerSpec
+from ps_protocol.operations import Array, Declare, Initialize, map_tensors, tensor_bytes
 from ps_server.records import Declared
 from ps_server.spare_arrays import SMALL_BYTES
 from ps_server.state_image import VariableImage
@@ -96,26 +97,16 @@ class DurableStore(VariableStore):
         super()._publish(variable, None)
 
     def _publish(self, variable: StoredVariable, initializer: InitializerSpec | None) -> None:
-        declared = Declared(Declare(variable.spec, None if initializer is None else _lasting(initializer)))
-        variable.position = self.note(declared, _declaration_bytes(initializer))
+        variable.position = self._noted(Declare(variable.spec, initializer))
         super()._publish(variable, initializer)
 
     def _note_first_value(self, variable: StoredVariable, initializer: InitializerSpec) -> None:
-        declared = Declared(Initialize(variable.spec.name, _lasting(initializer)))
-        variable.position = self.note(declared, _declaration_bytes(initializer))
+        variable.position = self._noted(Initialize(variable.spec.name, initializer))
 
-
-def _lasting(initializer: InitializerSpec) -> InitializerSpec:
-    """Returns an initializer that stays as it is, also when whoever gave it has his array back."""
-    if isinstance(initializer.kind, Value):
-        return replace(initializer, kind=Value(initializer.kind.array.copy()))
-    return initializer
-
-
-def _declaration_bytes(initializer: InitializerSpec | None) -> int:
-    if initializer is not None and isinstance(initializer.kind, Value):
-        return _DECLARATION_BYTES + initializer.kind.array.nbytes
-    return _DECLARATION_BYTES
+    def _noted(self, operation: Declare | Initialize) -> int:
+        # With a copy of a given value: the array is the sender's own again when the batch is answered.
+        declared = Declared(map_tensors(operation, np.ndarray.copy))
+        return self.note(declared, _DECLARATION_BYTES + tensor_bytes([operation]))
 
 
 def _image(variable: StoredVariable) -> VariableImage:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from google.protobuf.message import DecodeError
 
-from ps_protocol import message_codec
+from ps_protocol import error_codec, message_codec, service_codec, spec_codec
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.service_types import Placement
 from ps_protocol.tensor_codec import Buffer
@@ -70,10 +70,10 @@ class Entries:
             case "client":
                 self.clients.append(_decode_client(entry.client, file))
             case "departure":
-                client = message_codec.decode_uuid(entry.departure.client_incarnation, "client incarnation")
+                client = spec_codec.decode_uuid(entry.departure.client_incarnation, "client incarnation")
                 self.departed.append((client, entry.departure.reason))
             case "placement":
-                placement = message_codec.decode_placement(entry.placement)
+                placement = service_codec.decode_placement(entry.placement)
                 if isinstance(placement, ShardscopeError):
                     raise MalformedEntryError("a placement is an error")
                 self.placements.append(placement)
@@ -111,7 +111,7 @@ def encode_entries(image: StateImage) -> Iterator[tuple[snapshot_pb2.SnapshotEnt
         departure = snapshot_pb2.SnapshotDeparture(client_incarnation=incarnation.bytes, reason=reason)
         yield snapshot_pb2.SnapshotEntry(departure=departure), []
     for placement in image.placements:
-        yield snapshot_pb2.SnapshotEntry(placement=message_codec.encode_placement(placement)), []
+        yield snapshot_pb2.SnapshotEntry(placement=service_codec.encode_placement(placement)), []
 
 
 def _encode_client(client: ClientImage) -> tuple[snapshot_pb2.SnapshotEntry, list[memoryview]]:
@@ -124,7 +124,7 @@ def _encode_client(client: ClientImage) -> tuple[snapshot_pb2.SnapshotEntry, lis
         if isinstance(answer, Forgotten):
             added.forgotten.SetInParent()
         elif isinstance(answer, ShardscopeError):
-            added.error.CopyFrom(message_codec.encode_error(answer))
+            added.error.CopyFrom(error_codec.encode_error(answer))
         else:
             reply, tensors = message_codec.encode_reply(answer)
             added.reply.CopyFrom(reply)
@@ -134,7 +134,7 @@ def _encode_client(client: ClientImage) -> tuple[snapshot_pb2.SnapshotEntry, lis
 
 def _decode_client(message: snapshot_pb2.SnapshotClient, file: BinaryIO) -> ClientImage:
     return ClientImage(
-        client=message_codec.decode_uuid(message.client_incarnation, "client incarnation"),
+        client=spec_codec.decode_uuid(message.client_incarnation, "client incarnation"),
         task=message.task,
         newest=message.newest,
         forgotten_up_to=message.forgotten_up_to,
@@ -145,11 +145,10 @@ def _decode_client(message: snapshot_pb2.SnapshotClient, file: BinaryIO) -> Clie
 def _decode_answer(message: snapshot_pb2.SnapshotAnswer, file: BinaryIO) -> Answer:
     match message.WhichOneof("kind"):
         case "reply":
-            layouts = message_codec.reply_layouts(message.reply)
-            buffers: list[Buffer] = [_take(file, layout.size_bytes) for layout in layouts]
-            return message_codec.decode_reply(message.reply, buffers)
+            head = message_codec.reply_head(message.reply)
+            return head.reply([_take(file, layout.size_bytes) for layout in head.layouts])
         case "error":
-            return message_codec.decode_error(message.error)
+            return error_codec.decode_error(message.error)
         case "forgotten":
             return FORGOTTEN
         case _:

@@ -1,7 +1,7 @@
 """Records of a ps task's changes as a protobuf header with tensor buffers beside it, and back.
 
-The edge where ``records.proto`` is known: the journal and the stream to a backup use it. Operands are written exactly,
-also those that came in a lossy form: what a form has rounded must not be rounded again when the record is carried out.
+The edge where ``records.proto`` is known: the journal and the stream to a backup use it. Operations are written as they
+are; what is logged has no lossy form any more (``DurableBatches``).
 
 What is decoded comes from a disk or from another process. Whatever is malformed in it is an ``InvalidArgumentError``
 that names the record's position, never another exception. Encoding copies no tensor that ``tensor_codec.encode`` need
@@ -11,7 +11,6 @@ not copy. All functions are safe to call from many threads.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,18 +18,17 @@ from google.protobuf.message import DecodeError
 
 from ps_protocol import message_codec, tensor_codec
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
-from ps_protocol.message_codec import decode_placement, decode_uuid, encode_placement, encode_reply
 from ps_protocol.operation_codec import decode_operation, encode_operation_into
-from ps_protocol.operations import Array, BatchReply, Declare, Initialize, Operation, Scatter, Update, WireDType
+from ps_protocol.operations import KINDS, Array, BatchReply, Logged
+from ps_protocol.service_codec import decode_placement, encode_placement
 from ps_protocol.service_types import Placement
-from ps_protocol.spec_codec import TakeTensor
+from ps_protocol.spec_codec import TakeTensor, decode_uuid
 from ps_protocol.tensor_codec import Buffer, TensorLayout
 from ps_protocol.v1 import batch_pb2, records_pb2
 from ps_protocol.v1.tensor_pb2 import TensorHeader
 from ps_server.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed, Record
 
 _T = TypeVar("_T")
-_EXACT = WireDType.EXACT
 _PLACEHOLDER = np.empty(0, np.uint8)
 
 
@@ -71,7 +69,7 @@ def record_layouts(header: records_pb2.Record) -> list[TensorLayout]:
         return _PLACEHOLDER
 
     def decode_reply(reply: batch_pb2.BatchReply) -> BatchReply:
-        layouts.extend(message_codec.reply_layouts(reply))
+        layouts.extend(message_codec.reply_head(reply).layouts)
         return BatchReply(())
 
     _named(header, lambda: _decode_kind(header, note, decode_reply))
@@ -96,7 +94,7 @@ def decode_record(header: records_pb2.Record, buffers: Sequence[Buffer]) -> Logg
     def decode_reply(reply: batch_pb2.BatchReply) -> BatchReply:
         nonlocal taken
         start, taken = taken, len(buffers)
-        return message_codec.decode_reply(reply, buffers[start:])
+        return message_codec.reply_head(reply).reply(buffers[start:])
 
     def decode() -> Record:
         record = _decode_kind(header, take, decode_reply)
@@ -123,7 +121,7 @@ def decode_record_of(header: records_pb2.Record, data: memoryview) -> LoggedReco
     def decode_reply(reply: batch_pb2.BatchReply) -> BatchReply:
         nonlocal offset
         start, offset = offset, len(data)
-        return message_codec.decode_reply_of(reply, data[start:])
+        return message_codec.reply_head(reply).reply_of(data[start:])
 
     def decode() -> Record:
         record = _decode_kind(header, take, decode_reply)
@@ -156,16 +154,10 @@ def _encode_batch(message: records_pb2.AppliedBatch, record: AppliedBatch, buffe
     message.client_incarnation, message.sequence = record.client.bytes, record.sequence
     add = message.operations.add
     for operation in record.operations:
-        encode_operation_into(add(), _exact(operation), buffers)
-    reply, tensors = encode_reply(record.reply)
+        encode_operation_into(add(), operation, buffers)
+    reply, tensors = message_codec.encode_reply(record.reply)
     message.reply.CopyFrom(reply)
     buffers += tensors
-
-
-def _exact(operation: Operation) -> Operation:
-    if isinstance(operation, Update | Scatter) and operation.wire is not _EXACT:
-        return replace(operation, wire=_EXACT)
-    return operation
 
 
 # -- decoding ---------------------------------------------------------------------------------
@@ -200,7 +192,7 @@ def _decode_kind(
 
 def _decode_declared(message: batch_pb2.Operation, take: TakeTensor) -> Declared:
     operation = decode_operation(message, take)
-    if not isinstance(operation, Declare | Initialize):
+    if KINDS[type(operation)].logged is not Logged.BEFORE_ITS_BATCH:
         raise InvalidArgumentError(f"{operation.name}: a {type(operation).__name__} is no declaration")
     return Declared(operation)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
 
-from ps_protocol.operations import BatchReply, Declare, Initialize, Operation
+from ps_protocol.operations import BatchReply, Operation
 from ps_protocol.service_types import Placement
 
 
@@ -31,7 +31,7 @@ class AppliedBatch:
 class Declared:
     """A variable was created, or got its first value."""
 
-    operation: Declare | Initialize
+    operation: Operation
 
 
 @dataclass(frozen=True, slots=True)

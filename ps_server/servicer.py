@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ps_protocol import message_codec
+from ps_protocol import service_codec, spec_codec
 from ps_protocol.v1 import (
     control_pb2,
     control_pb2_grpc,
@@ -29,10 +29,10 @@ class DirectoryServicer(_Servicer, directory_pb2_grpc.DirectoryServicer):
 
     @unary
     def Place(self, request: directory_pb2.PlaceRequest, timeout_s: float) -> directory_pb2.PlaceReply:
-        proposals = [message_codec.decode_proposal(each) for each in request.proposals]
-        store = message_codec.decode_uuid(request.store_incarnation, "store") if request.store_incarnation else None
+        proposals = [service_codec.decode_proposal(each) for each in request.proposals]
+        store = spec_codec.decode_uuid(request.store_incarnation, "store") if request.store_incarnation else None
         placements = self._core.place(proposals, store=store, timeout_s=timeout_s)
-        return directory_pb2.PlaceReply(placements=[message_codec.encode_placement(each) for each in placements])
+        return directory_pb2.PlaceReply(placements=[service_codec.encode_placement(each) for each in placements])
 
     @unary
     def ListPlacements(
@@ -40,7 +40,7 @@ class DirectoryServicer(_Servicer, directory_pb2_grpc.DirectoryServicer):
     ) -> directory_pb2.ListPlacementsReply:
         placements = self._core.list_placements(timeout_s=timeout_s)
         return directory_pb2.ListPlacementsReply(
-            placements=[message_codec.encode_placement(each) for each in placements]
+            placements=[service_codec.encode_placement(each) for each in placements]
         )
 
 
@@ -49,7 +49,7 @@ class MembershipServicer(_Servicer, membership_pb2_grpc.MembershipServicer):
 
     @unary
     def Join(self, request: membership_pb2.JoinRequest, timeout_s: float) -> membership_pb2.JoinReply:
-        incarnation = message_codec.decode_uuid(request.incarnation, "incarnation")
+        incarnation = spec_codec.decode_uuid(request.incarnation, "incarnation")
         self._core.join(
             request.task,
             incarnation,
@@ -63,7 +63,7 @@ class MembershipServicer(_Servicer, membership_pb2_grpc.MembershipServicer):
 
     @unary
     def Leave(self, request: membership_pb2.LeaveRequest, timeout_s: float) -> membership_pb2.LeaveReply:
-        incarnation = message_codec.decode_uuid(request.incarnation, "incarnation")
+        incarnation = spec_codec.decode_uuid(request.incarnation, "incarnation")
         self._core.leave(request.task, incarnation, timeout_s=timeout_s)
         return membership_pb2.LeaveReply()
 
@@ -71,7 +71,7 @@ class MembershipServicer(_Servicer, membership_pb2_grpc.MembershipServicer):
     def ReportProgress(
         self, request: membership_pb2.ReportProgressRequest, timeout_s: float
     ) -> membership_pb2.ReportProgressReply:
-        incarnation = message_codec.decode_uuid(request.incarnation, "incarnation")
+        incarnation = spec_codec.decode_uuid(request.incarnation, "incarnation")
         self._core.report_progress(request.task, incarnation, request.step, timeout_s=timeout_s)
         return membership_pb2.ReportProgressReply()
 
@@ -80,11 +80,11 @@ class MembershipServicer(_Servicer, membership_pb2_grpc.MembershipServicer):
         self, _request: membership_pb2.ListMembersRequest, timeout_s: float
     ) -> membership_pb2.ListMembersReply:
         members = self._core.list_members(timeout_s=timeout_s)
-        return membership_pb2.ListMembersReply(members=[message_codec.encode_member(each) for each in members])
+        return membership_pb2.ListMembersReply(members=[service_codec.encode_member(each) for each in members])
 
     @unary
     def Heartbeat(self, request: membership_pb2.HeartbeatRequest, timeout_s: float) -> membership_pb2.HeartbeatReply:
-        incarnation = message_codec.decode_uuid(request.incarnation, "incarnation")
+        incarnation = spec_codec.decode_uuid(request.incarnation, "incarnation")
         step = request.step if request.HasField("step") else None
         self._core.heartbeat(request.task, incarnation, step, timeout_s=timeout_s)
         return membership_pb2.HeartbeatReply()
@@ -92,14 +92,14 @@ class MembershipServicer(_Servicer, membership_pb2_grpc.MembershipServicer):
     @unary
     def Announce(self, request: membership_pb2.AnnounceRequest, timeout_s: float) -> membership_pb2.AnnounceReply:
         addresses = self._core.announce(
-            message_codec.decode_ps_address(request.address),
+            service_codec.decode_ps_address(request.address),
             request.host,
             request.pid,
             lease_s=request.lease_s,
             age_s=request.age_s,
             timeout_s=timeout_s,
         )
-        return membership_pb2.AnnounceReply(addresses=[message_codec.encode_ps_address(each) for each in addresses])
+        return membership_pb2.AnnounceReply(addresses=[service_codec.encode_ps_address(each) for each in addresses])
 
     @unary
     def ListAddresses(
@@ -107,7 +107,7 @@ class MembershipServicer(_Servicer, membership_pb2_grpc.MembershipServicer):
     ) -> membership_pb2.ListAddressesReply:
         addresses = self._core.list_addresses(timeout_s=timeout_s)
         return membership_pb2.ListAddressesReply(
-            addresses=[message_codec.encode_ps_address(each) for each in addresses]
+            addresses=[service_codec.encode_ps_address(each) for each in addresses]
         )
 
 
@@ -120,12 +120,12 @@ class InspectionServicer(_Servicer, inspection_pb2_grpc.InspectionServicer):
     ) -> inspection_pb2.ListVariablesReply:
         variables = self._core.list_variables(timeout_s=timeout_s)
         return inspection_pb2.ListVariablesReply(
-            variables=[message_codec.encode_variable_info(each) for each in variables]
+            variables=[service_codec.encode_variable_info(each) for each in variables]
         )
 
     @unary
     def GetStatus(self, _request: inspection_pb2.GetStatusRequest, timeout_s: float) -> inspection_pb2.GetStatusReply:
-        return message_codec.encode_status(self._core.status(timeout_s=timeout_s))
+        return service_codec.encode_status(self._core.status(timeout_s=timeout_s))
 
 
 class ControlServicer(_Servicer, control_pb2_grpc.ControlServicer):

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from ps_protocol.operations import Operation, Reply, Scatter, Update, tensors_of
+from ps_protocol.operations import KINDS, Operation, Reply, tensor_bytes
 from worker_client.futures import begun
 
-_MERGEABLE = frozenset({Update, Scatter})
+_MERGEABLE = frozenset([kind for kind, row in KINDS.items() if row.may_merge])
 
 
 @dataclass(slots=True, eq=False)
@@ -31,7 +31,7 @@ class Submission:
     size_bytes: int = 0
 
     def __post_init__(self) -> None:
-        self.size_bytes = sent_bytes(self.operations)
+        self.size_bytes = tensor_bytes(self.operations)
 
     @property
     def is_mergeable(self) -> bool:
@@ -59,15 +59,6 @@ class OutgoingBatch:
             self.operations = tuple([operation for each in members for operation in each.operations])
         self.expected_reply_bytes = first.expected_reply_bytes  # of several members 0, or they would not be merged
         self.size_bytes = sum([each.size_bytes for each in members])
-
-
-def sent_bytes(operations: Sequence[Operation]) -> int:
-    """Size of the tensors that operations carry."""
-    size_bytes = 0
-    for each in operations:
-        for tensor in tensors_of(each):
-            size_bytes += tensor.nbytes
-    return size_bytes
 
 
 class PendingQueue:

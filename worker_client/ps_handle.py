@@ -28,11 +28,11 @@ from ps_protocol.errors import (
     ShardscopeError,
     UnavailableError,
 )
-from ps_protocol.operations import Array, Batch, Operation, Reply, mutates
+from ps_protocol.operations import Array, Batch, Operation, Reply, mutates, tensor_bytes
 from ps_protocol.ps_service import ClusterService, PendingExchange
 from ps_protocol.service_types import Welcome
 from worker_client.batch_sender import BatchSender, WindowLimits
-from worker_client.pending_queue import PendingQueue, Submission, sent_bytes
+from worker_client.pending_queue import PendingQueue, Submission
 from worker_client.ps_presence import Availability, OperationTime
 from worker_client.ps_way import HELLO_TIMEOUT_S, Locate, Reconnect, Route
 from worker_client.retry import Deadline, RetryPolicy
@@ -291,7 +291,7 @@ class PsHandle:
         retry, route = self._settings.retry, self._route
         if timeout_s is None:
             timeout_s = self._settings.operation_timeout_s
-        size_bytes = sent_bytes(batch.operations) + (batch.expected_reply_bytes or 0)
+        size_bytes = tensor_bytes(batch.operations) + (batch.expected_reply_bytes or 0)
         if failure is None and not self._availability.is_away:  # what nearly always is all there is to do
             started_s = retry.clock()
             try:

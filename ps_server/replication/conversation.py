@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
-from ps_protocol.operations import tensors_of
+from ps_protocol.operations import tensor_bytes
 from ps_protocol.v1 import replication_pb2
 from ps_server.record_codec import encode_record
 from ps_server.records import AppliedBatch, LoggedRecord
@@ -123,4 +123,4 @@ def size_of(logged: LoggedRecord) -> int:
     record = logged.record
     if not isinstance(record, AppliedBatch):
         return _RECORD_BYTES
-    return _RECORD_BYTES + sum(tensor.nbytes for operation in record.operations for tensor in tensors_of(operation))
+    return _RECORD_BYTES + tensor_bytes(record.operations)

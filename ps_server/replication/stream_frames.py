@@ -12,14 +12,13 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from ps_protocol.channel_options import CHUNK_SIZE_BYTES
-from ps_protocol.chunk_frames import REQUESTS, data_frame
+from ps_protocol.chunk_frames import REQUESTS, data_frame, holds_data
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.frames import Assembler, pieces
 from ps_protocol.tensor_codec import bytes_of
 from ps_protocol.v1 import replication_pb2
 
 _INLINE_BYTES: Final = 64 * 1024
-_DATA_TAG: Final = 2 << 3 | 2
 _MAX_DATA_BYTES: Final = 1 << 40
 
 
@@ -52,7 +51,7 @@ class FrameJoiner:
         Raises:
             InvalidArgumentError: It is no frame, or does not fit those before it.
         """
-        if frame and frame[0] == _DATA_TAG:
+        if holds_data(frame):
             return self._feed_data(frame)
         try:
             message = replication_pb2.FollowFrame.FromString(frame)

@@ -12,15 +12,16 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
-from ps_protocol import message_codec
+from ps_protocol import service_codec, spec_codec
 from ps_protocol.allocator import keep_freed_chunks
 from ps_protocol.channel_options import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.chunk_frames import REQUESTS, data_frame, exchange_message, header_frame
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError
 from ps_protocol.frames import Assembler, pieces
+from ps_protocol.message_codec import RequestHead
 from ps_protocol.operations import Batch, BatchReply
 from ps_protocol.reply_bytes import encode_answer
-from ps_protocol.request_bytes import RequestHead
+from ps_protocol.request_bytes import parse_request
 from ps_protocol.service_types import Welcome
 from ps_protocol.v1 import data_pb2
 from ps_server.byte_budget import ByteBudget, readable_bytes
@@ -90,14 +91,14 @@ class DataServicer:
 
     @unary
     def Hello(self, request: data_pb2.HelloRequest, timeout_s: float) -> data_pb2.HelloReply:
-        message_codec.check_protocol_version(request.protocol_version, request.task or "the client")
-        client = message_codec.decode_uuid(request.client_incarnation, "client incarnation")
+        service_codec.check_protocol_version(request.protocol_version, request.task or "the client")
+        client = spec_codec.decode_uuid(request.client_incarnation, "client incarnation")
         welcome = self._core.hello(client, request.task, timeout_s=timeout_s)
-        return message_codec.encode_welcome(welcome if self._offer is None else self._offer(welcome, client))
+        return service_codec.encode_welcome(welcome if self._offer is None else self._offer(welcome, client))
 
     @unary
     def Goodbye(self, request: data_pb2.GoodbyeRequest, timeout_s: float) -> data_pb2.GoodbyeReply:
-        client = message_codec.decode_uuid(request.client_incarnation, "client incarnation")
+        client = spec_codec.decode_uuid(request.client_incarnation, "client incarnation")
         self._core.goodbye(client, timeout_s=timeout_s)
         return data_pb2.GoodbyeReply()
 
@@ -195,7 +196,7 @@ def _header_in(frame: bytes) -> bytes:
 
 def _head(header: bytes) -> RequestHead:
     try:
-        return RequestHead(header, None)
+        return parse_request(header, None)
     except DecodeError as error:
         raise InvalidArgumentError(f"a header of {len(header)} bytes is no BatchRequest: {error}") from error
 

@@ -18,10 +18,9 @@ import numpy as np
 
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.large_copies import copy_bytes
-from ps_protocol.operations import Array, Batch, Declare, Gather, Initialize, Operation, Scatter, Update, tensors_of
-from ps_protocol.request_bytes import RequestHead
+from ps_protocol.message_codec import RequestHead
+from ps_protocol.operations import KINDS, Array, Batch, Operation, map_tensors, tensors_of
 from ps_protocol.segments import INLINE_LIMIT_BYTES, Region, encode_regions, packed_offsets
 from ps_protocol.socket_frames import FrameKind, encode_prefix
 from ps_protocol.tensor_codec import TensorLayout
@@ -175,39 +174,19 @@ def with_private_operands(batch: Batch, *, is_kept: bool = False) -> Batch:
         batch: Its tensors lie in memory that a client may write to.
         is_kept: Whether none may change, since they are written down as well as used.
     """
-    operations = [_with_private_operands(each, is_kept) for each in batch.operations]
-    return dataclasses.replace(batch, operations=tuple(operations))
+
+    def with_private(operation: Operation) -> Operation:
+        return map_tensors(
+            operation, lambda tensor: tensor.copy() if is_kept or _is_private(operation, tensor) else tensor
+        )
+
+    return dataclasses.replace(batch, operations=tuple([with_private(each) for each in batch.operations]))
 
 
 def _is_private(operation: Operation, tensor: Array) -> bool:
-    operand: Array | None = None
-    if isinstance(operation, Update):
-        operand = operation.value
-    elif isinstance(operation, Scatter):
-        operand = operation.updates
-    return tensor is not operand or dtype_category(tensor.dtype) not in _USED_IN_PLACE
-
-
-def _with_private_operands(operation: Operation, is_kept: bool) -> Operation:
-    def private(tensor: Array) -> Array:
-        return tensor.copy() if is_kept or _is_private(operation, tensor) else tensor
-
-    match operation:
-        case Update(value=value):
-            return dataclasses.replace(operation, value=private(value))
-        case Scatter(indices=indices, updates=updates):
-            return dataclasses.replace(operation, indices=private(indices), updates=private(updates))
-        case Gather(indices=indices):
-            return dataclasses.replace(operation, indices=private(indices))
-        case (
-            Declare(initializer=InitializerSpec(kind=Value(array=array)) as initializer)
-            | Initialize(initializer=InitializerSpec(kind=Value(array=array)) as initializer)
-        ):
-            return dataclasses.replace(
-                operation, initializer=dataclasses.replace(initializer, kind=Value(private(array)))
-            )
-        case _:
-            return operation
+    kind = KINDS[type(operation)]
+    is_operand = kind.operand is not None and tensor is kind.tensors(operation)[kind.operand]
+    return not is_operand or dtype_category(tensor.dtype) not in _USED_IN_PLACE
 
 
 def _segment_reply(region: Region) -> bytes:

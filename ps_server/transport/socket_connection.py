@@ -15,14 +15,15 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
-from ps_protocol import message_codec
+from ps_protocol import spec_codec
 from ps_protocol.errors import (
     InvalidArgumentError,
     ResourceExhaustedError,
     ShardscopeError,
     UnavailableError,
 )
-from ps_protocol.request_bytes import RequestHead
+from ps_protocol.message_codec import RequestHead
+from ps_protocol.request_bytes import parse_request
 from ps_protocol.segments import Region, decode_regions
 from ps_protocol.socket_faults import before_send
 from ps_protocol.socket_frames import (
@@ -87,7 +88,7 @@ class SocketSession:
         is_alone: Callable[[], bool] = _never,
     ):
         self.stream = stream
-        self.client = message_codec.decode_uuid(client.bytes, "client")  # the object that decoded batches hold too
+        self.client = spec_codec.decode_uuid(client.bytes, "client")  # the object that decoded batches hold too
         self.peer = peer
         self._core = core
         self._answers = BatchAnswers(core, self.client)
@@ -192,7 +193,7 @@ class SocketSession:
 
     def _head(self, header: bytes) -> RequestHead:
         try:
-            return RequestHead(header, self.client)
+            return parse_request(header, self.client)
         except DecodeError as error:
             raise UnskippableError(f"the header of a batch is no BatchRequest: {error}") from error
 

@@ -94,7 +94,7 @@ def test_a_plain_client_exchanges_small_batches(core: ParameterServer, stub: dat
     request = data_pb2.ExchangeRequest(header=header, buffers=[bytes(each) for each in buffers])
     reply = stub.Exchange(request, timeout=TIMEOUT_S)
     np.testing.assert_array_equal(
-        tensor_of(message_codec.decode_reply(reply.header, reply.buffers), 1), np.arange(7) + 1
+        tensor_of(message_codec.reply_head(reply.header).reply(reply.buffers), 1), np.arange(7) + 1
     )
 
 
@@ -115,7 +115,7 @@ def test_a_plain_client_streams_large_batches(
     first, *rest = stub.ExchangeStream(frames(), timeout=TIMEOUT_S)
     assert first.WhichOneof("frame") == "header"
     assert all(frame.WhichOneof("frame") == "data" for frame in rest)
-    reply = message_codec.decode_reply(first.header, [b"".join(frame.data for frame in rest)])
+    reply = message_codec.reply_head(first.header).reply([b"".join(frame.data for frame in rest)])
     np.testing.assert_array_equal(tensor_of(reply, 1), delta + 1)
 
 
@@ -178,7 +178,7 @@ class PlainServicer(Servicer):
 
     def Exchange(self, request: data_pb2.ExchangeRequest, context: grpc.ServicerContext) -> data_pb2.ExchangeReply:
         self.calls.append("Exchange")
-        batch = message_codec.decode_batch(request.header, request.buffers)
+        batch = message_codec.MessageRequest(request.header).batch(request.buffers)
         header, buffers = message_codec.encode_reply(self.core.exchange(batch, timeout_s=TIMEOUT_S), batch.operations)
         return data_pb2.ExchangeReply(header=header, buffers=[bytes(each) for each in buffers])
 
@@ -188,10 +188,10 @@ class PlainServicer(Servicer):
         self.calls.append("ExchangeStream")
         request = next(request_iterator).header
         data, buffers = b"".join(frame.data for frame in request_iterator), []
-        for layout in message_codec.request_layouts(request):
+        for layout in message_codec.MessageRequest(request).layouts:
             buffers.append(data[: layout.size_bytes])
             data = data[layout.size_bytes :]
-        batch = message_codec.decode_batch(request, buffers)
+        batch = message_codec.MessageRequest(request).batch(buffers)
         header, replies = message_codec.encode_reply(self.core.exchange(batch, timeout_s=TIMEOUT_S), batch.operations)
         yield data_pb2.ReplyFrame(header=header)
         content = b"".join(replies)

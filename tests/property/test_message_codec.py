@@ -110,9 +110,9 @@ REPLIES: st.SearchStrategy[BatchReply] = st.builds(
 def test_a_batch_arrives_as_it_left(batch: Batch) -> None:
     header, buffers = message_codec.encode_batch(batch)
     received = batch_pb2.BatchRequest.FromString(header.SerializeToString())
-    layouts = message_codec.request_layouts(received)
+    layouts = message_codec.MessageRequest(received).layouts
     assert [layout.size_bytes for layout in layouts] == [len(buffer) for buffer in buffers]
-    decoded = message_codec.decode_batch(received, [bytes(buffer) for buffer in buffers])
+    decoded = message_codec.MessageRequest(received).batch([bytes(buffer) for buffer in buffers])
     # The representation shows every field; arrays know no equality of their own.
     assert repr(decoded) == repr(batch)
     header_again, buffers_again = message_codec.encode_batch(decoded)
@@ -123,9 +123,9 @@ def test_a_batch_arrives_as_it_left(batch: Batch) -> None:
 def test_a_reply_arrives_as_it_left(reply: BatchReply) -> None:
     header, buffers = message_codec.encode_reply(reply)
     received = batch_pb2.BatchReply.FromString(header.SerializeToString())
-    layouts = message_codec.reply_layouts(received)
+    layouts = message_codec.reply_head(received).layouts
     assert [layout.size_bytes for layout in layouts] == [len(buffer) for buffer in buffers]
-    decoded = message_codec.decode_reply(received, [bytes(buffer) for buffer in buffers])
+    decoded = message_codec.reply_head(received).reply([bytes(buffer) for buffer in buffers])
     assert repr(decoded) == repr(reply)
     assert message_codec.encode_reply(decoded) == (header, buffers)
 
@@ -140,9 +140,9 @@ def decode_batch_or_refuse(data: bytes, buffers: list[bytes]) -> None:
         return  # gRPC refuses it before it gets here
     # Anything else than a batch or this error is a defect.
     with contextlib.suppress(InvalidArgumentError):
-        assert isinstance(message_codec.decode_batch(header, buffers), Batch)
+        assert isinstance(message_codec.MessageRequest(header).batch(buffers), Batch)
     with contextlib.suppress(InvalidArgumentError):
-        message_codec.request_layouts(header)
+        message_codec.MessageRequest(header)
 
 
 def decode_reply_or_refuse(data: bytes, buffers: list[bytes]) -> None:
@@ -151,9 +151,9 @@ def decode_reply_or_refuse(data: bytes, buffers: list[bytes]) -> None:
     except DecodeError:
         return  # gRPC refuses it before it gets here
     with contextlib.suppress(InvalidArgumentError):
-        assert isinstance(message_codec.decode_reply(header, buffers), BatchReply)
+        assert isinstance(message_codec.reply_head(header).reply(buffers), BatchReply)
     with contextlib.suppress(InvalidArgumentError):
-        message_codec.reply_layouts(header)
+        message_codec.reply_head(header)
 
 
 @given(st.binary(max_size=200), BUFFERS)

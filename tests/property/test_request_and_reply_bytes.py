@@ -34,7 +34,7 @@ from ps_protocol.operations import (
     WireDType,
 )
 from ps_protocol.reply_bytes import encode_answer, parse_reply
-from ps_protocol.request_bytes import RequestHead
+from ps_protocol.request_bytes import parse_request
 from ps_protocol.v1 import batch_pb2
 
 CLIENT, STORE = UUID(int=1), UUID(int=2)
@@ -106,9 +106,9 @@ def test_requests(batch: Batch, times: int) -> None:
         assert header == message.SerializeToString()
         assert [bytes(part) for part in parts] == [bytes(buffer) for buffer in buffers]
         data = memoryview(bytearray(b"".join(parts)))
-        decoded = RequestHead(header, CLIENT).batch_of(data)
+        decoded = parse_request(header, CLIENT).batch_of(data)
         message.client_incarnation = CLIENT.bytes
-        assert described(decoded) == described(message_codec.decode_batch_of(message, data))
+        assert described(decoded) == described(message_codec.MessageRequest(message).batch_of(data))
         message.client_incarnation = b""
 
 
@@ -118,7 +118,7 @@ def test_requests_that_name_their_client(batch: Batch) -> None:
     assert batch_pb2.BatchRequest.FromString(header).client_incarnation == CLIENT.bytes
     data = memoryview(b"".join(parts))
     for _ in range(2):
-        assert RequestHead(header, UUID(int=9)).batch_of(data).client == CLIENT
+        assert parse_request(header, UUID(int=9)).batch_of(data).client == CLIENT
 
 
 @st.composite
@@ -144,9 +144,9 @@ def test_replies(answers: list[Reply], times: int) -> None:
         assert header == message.SerializeToString()
         data = memoryview(b"".join(parts))
         assert data == b"".join(buffers)
-        expected = described(message_codec.decode_reply(message, parts))
+        expected = described(message_codec.reply_head(message).reply(parts))
         head = parse_reply(header, asked)
-        assert head.layouts == message_codec.reply_layouts(message)
+        assert head.layouts == message_codec.reply_head(message).layouts
         assert len(head.answered) == len(head.layouts)
         assert described(head.reply_of(data)) == expected
         assert described(head.reply(parts)) == expected
@@ -156,12 +156,13 @@ def test_replies(answers: list[Reply], times: int) -> None:
 def test_replies_into_the_callers_arrays(answers: list[Reply]) -> None:
     reply = BatchReply(tuple(answers))
     header, parts = encode_answer(reply, [Read("a")] * len(answers))
+    expected = described(message_codec.reply_head(message_codec.encode_reply(reply)[0]).reply(parts))
     for is_end_to_end in (False, True):
         tensors = [each.tensor if isinstance(each, Result) else None for each in answers]
         outs = [None if each is None else np.empty(each.shape, each.dtype.newbyteorder("=")) for each in tensors]
         head = parse_reply(header, [Read("a", out=out) for out in outs])
         decoded = head.reply_of(memoryview(b"".join(parts))) if is_end_to_end else head.reply(parts)
-        assert described(decoded) == described(message_codec.decode_reply(*message_codec.encode_reply(reply)))
+        assert described(decoded) == expected
         for result, out in zip(decoded.replies, outs, strict=True):
             assert out is None or (isinstance(result, Result) and result.tensor is out)
 
@@ -171,7 +172,7 @@ def test_a_reply_of_garbage_is_read_as_protobuf_would(header: bytes, count: int)
     asked = [Read("a")] * count
     try:
         message = batch_pb2.BatchReply.FromString(header)
-        expected = described(message_codec.decode_reply_of(message, memoryview(b"")))
+        expected = described(message_codec.reply_head(message).reply_of(memoryview(b"")))
         if len(message.replies) != count:
             raise InvalidArgumentError("not the answer to this")  # noqa: TRY301 - as the rest of what is malformed
     except (DecodeError, InvalidArgumentError):
@@ -199,32 +200,32 @@ def test_garbage_is_answered_as_protobuf_would(header: bytes, data: bytes) -> No
         message = batch_pb2.BatchRequest.FromString(header)
     except DecodeError:
         with pytest.raises(DecodeError):
-            RequestHead(header, CLIENT).batch_of(memoryview(data))
+            parse_request(header, CLIENT).batch_of(memoryview(data))
         return
     message.client_incarnation = message.client_incarnation or CLIENT.bytes
     try:
-        expected = message_codec.decode_batch_of(message, memoryview(data))
+        expected = message_codec.MessageRequest(message).batch_of(memoryview(data))
     except InvalidArgumentError:
         with pytest.raises(InvalidArgumentError):
-            RequestHead(header, CLIENT).batch_of(memoryview(data))
+            parse_request(header, CLIENT).batch_of(memoryview(data))
         return
-    assert described(RequestHead(header, CLIENT).batch_of(memoryview(data))) == described(expected)
+    assert described(parse_request(header, CLIENT).batch_of(memoryview(data))) == described(expected)
 
 
 def test_a_header_is_not_mistaken_for_one_with_other_tensors() -> None:
     update = Update("mistaken", UpdateRule.ASSIGN, np.zeros(2, np.float32))
     header, _ = request_bytes.encode_request(Batch(CLIENT, STORE, 1, (update,)), names_client=False)
-    RequestHead(header, CLIENT).batch_of(memoryview(bytes(8)))
+    parse_request(header, CLIENT).batch_of(memoryview(bytes(8)))
     with pytest.raises(InvalidArgumentError):
-        RequestHead(header, CLIENT).batch_of(memoryview(bytes(4)))
+        parse_request(header, CLIENT).batch_of(memoryview(bytes(4)))
 
 
 def test_a_kept_header_still_needs_its_sequence() -> None:
     update = Update("unnumbered", UpdateRule.ASSIGN, np.zeros((), np.float32))
     header, _ = request_bytes.encode_request(Batch(CLIENT, STORE, 1, (update,)), names_client=False)
-    RequestHead(header, CLIENT).batch_of(memoryview(bytes(4)))
+    parse_request(header, CLIENT).batch_of(memoryview(bytes(4)))
     with pytest.raises(InvalidArgumentError, match="sequence 0"):
-        RequestHead(header[2:], CLIENT).batch_of(memoryview(bytes(4)))
+        parse_request(header[2:], CLIENT).batch_of(memoryview(bytes(4)))
 
 
 def test_of_a_sequence_that_is_there_twice_the_last_counts() -> None:
@@ -232,7 +233,7 @@ def test_of_a_sequence_that_is_there_twice_the_last_counts() -> None:
     header, _ = request_bytes.encode_request(Batch(CLIENT, STORE, 7, (update,)), names_client=False)
     doubled = header + b"\x10\x07"
     for first in (7, 8):
-        decoded = RequestHead(b"\x10" + bytes([first]) + doubled[2:], CLIENT).batch_of(memoryview(bytes(4)))
+        decoded = parse_request(b"\x10" + bytes([first]) + doubled[2:], CLIENT).batch_of(memoryview(bytes(4)))
         assert decoded.sequence == 7
 
 
@@ -254,7 +255,7 @@ def test_many_operations_in_small_headers_count_by_what_is_made_of_them(monkeypa
         batch = Batch(CLIENT, UUID(int=index), 0, (Read("a"),) * 100)
         header, _ = request_bytes.encode_request(batch, names_client=False)
         assert len(header) < 1000
-        assert RequestHead(header, CLIENT).batch_of(memoryview(b"")) == batch
+        assert parse_request(header, CLIENT).batch_of(memoryview(b"")) == batch
         assert 50_000 < kept.used_bytes <= 100_000
         assert kept.get(header) is not None
 
@@ -265,7 +266,7 @@ def test_a_read_that_names_a_version_is_not_kept(monkeypatch: pytest.MonkeyPatch
     for version in range(3):
         batch = Batch(CLIENT, STORE, 0, (Read("a", unless_version=version),))
         header, _ = request_bytes.encode_request(batch, names_client=False)
-        assert RequestHead(header, CLIENT).batch_of(memoryview(b"")) == batch
+        assert parse_request(header, CLIENT).batch_of(memoryview(b"")) == batch
     assert kept.used_bytes == 0
 
 

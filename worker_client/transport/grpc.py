@@ -13,13 +13,13 @@ from uuid import UUID
 
 import grpc
 
-from ps_protocol import channel_options, fault_points, message_codec, status
+from ps_protocol import channel_options, fault_points, service_codec, status
 from ps_protocol.allocator import keep_freed_chunks
 from ps_protocol.chunk_frames import REPLIES, data_frame, exchange_message, header_frame
 from ps_protocol.errors import InternalError, ShardscopeError, UnavailableError
 from ps_protocol.fault_points import Action, fault_point
 from ps_protocol.frames import Assembler, pieces
-from ps_protocol.operations import Batch, BatchReply, Gather, Operation, Read
+from ps_protocol.operations import READS, Batch, BatchReply, Operation
 from ps_protocol.ps_service import PROTOCOL_VERSION, Transport
 from ps_protocol.reply_bytes import parse_reply
 from ps_protocol.reply_targets import reply_buffers
@@ -86,7 +86,7 @@ class GrpcPsService(Transport):
 
     def hello(self, client: UUID, task: str, *, timeout_s: float) -> Welcome:
         request = data_pb2.HelloRequest(client_incarnation=client.bytes, task=task, protocol_version=PROTOCOL_VERSION)
-        return message_codec.decode_welcome(self._call(self._data.Hello, request, timeout_s))
+        return service_codec.decode_welcome(self._call(self._data.Hello, request, timeout_s))
 
     def goodbye(self, client: UUID, *, timeout_s: float) -> None:
         self._call(self._data.Goodbye, data_pb2.GoodbyeRequest(client_incarnation=client.bytes), timeout_s)
@@ -147,15 +147,15 @@ class GrpcPsService(Transport):
         self, proposals: Sequence[Proposal], *, store: UUID | None = None, timeout_s: float
     ) -> list[Placement | ShardscopeError]:
         request = directory_pb2.PlaceRequest(
-            proposals=[message_codec.encode_proposal(each) for each in proposals],
+            proposals=[service_codec.encode_proposal(each) for each in proposals],
             store_incarnation=store.bytes if store else b"",
         )
         reply = self._call(self._directory.Place, request, timeout_s)
-        return [message_codec.decode_placement(each) for each in reply.placements]
+        return [service_codec.decode_placement(each) for each in reply.placements]
 
     def list_placements(self, *, timeout_s: float) -> list[Placement]:
         reply = self._call(self._directory.ListPlacements, directory_pb2.ListPlacementsRequest(), timeout_s)
-        placements = [message_codec.decode_placement(each) for each in reply.placements]
+        placements = [service_codec.decode_placement(each) for each in reply.placements]
         return [each for each in placements if isinstance(each, Placement)]
 
     def join(
@@ -184,7 +184,7 @@ class GrpcPsService(Transport):
 
     def list_members(self, *, timeout_s: float) -> list[Member]:
         reply = self._call(self._membership.ListMembers, membership_pb2.ListMembersRequest(), timeout_s)
-        return [message_codec.decode_member(each) for each in reply.members]
+        return [service_codec.decode_member(each) for each in reply.members]
 
     def heartbeat(self, task: str, incarnation: UUID, step: int | None = None, *, timeout_s: float) -> None:
         request = membership_pb2.HeartbeatRequest(task=task, incarnation=incarnation.bytes, step=step)
@@ -194,23 +194,23 @@ class GrpcPsService(Transport):
         self, address: PsAddress, host: str, pid: int, *, lease_s: float = 0.0, age_s: float = 0.0, timeout_s: float
     ) -> list[PsAddress]:
         request = membership_pb2.AnnounceRequest(
-            address=message_codec.encode_ps_address(address), host=host, pid=pid, lease_s=lease_s, age_s=age_s
+            address=service_codec.encode_ps_address(address), host=host, pid=pid, lease_s=lease_s, age_s=age_s
         )
         reply = self._call(self._membership.Announce, request, timeout_s)
-        return [message_codec.decode_ps_address(each) for each in reply.addresses]
+        return [service_codec.decode_ps_address(each) for each in reply.addresses]
 
     def list_addresses(self, *, timeout_s: float) -> list[PsAddress]:
         reply = self._call(self._membership.ListAddresses, membership_pb2.ListAddressesRequest(), timeout_s)
-        return [message_codec.decode_ps_address(each) for each in reply.addresses]
+        return [service_codec.decode_ps_address(each) for each in reply.addresses]
 
     # -- inspection and control ---------------------------------------------------------------
 
     def list_variables(self, *, timeout_s: float) -> list[VariableInfo]:
         reply = self._call(self._inspection.ListVariables, inspection_pb2.ListVariablesRequest(), timeout_s)
-        return [message_codec.decode_variable_info(each) for each in reply.variables]
+        return [service_codec.decode_variable_info(each) for each in reply.variables]
 
     def status(self, *, timeout_s: float) -> Status:
-        return message_codec.decode_status(
+        return service_codec.decode_status(
             self._call(self._inspection.GetStatus, inspection_pb2.GetStatusRequest(), timeout_s)
         )
 
@@ -233,7 +233,7 @@ class GrpcPsService(Transport):
 def _expected_reply_bytes(batch: Batch) -> float:
     if batch.expected_reply_bytes is not None:
         return batch.expected_reply_bytes
-    returns_tensors = any(isinstance(operation, (Read, Gather)) for operation in batch.operations)
+    returns_tensors = any(isinstance(operation, READS) for operation in batch.operations)
     return float("inf") if returns_tensors else 0
 
 

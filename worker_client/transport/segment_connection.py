@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from google.protobuf.message import DecodeError
 
-from ps_protocol import message_codec
+from ps_protocol import error_codec
 from ps_protocol.errors import (
     DeadlineExceededError,
     InternalError,
@@ -110,7 +110,7 @@ class SegmentConnection:
         return decode_regions(self._exactly(REGION_BYTES))[0]
 
     def _refusal(self, header: bytes) -> ShardscopeError:
-        error = message_codec.decode_error(errors_pb2.Error.FromString(header))
+        error = error_codec.decode_error(errors_pb2.Error.FromString(header))
         if isinstance(error, ResourceExhaustedError):
             return error
         return UnavailableError(f"{self._task} gives no shared memory: {error.message}", task=self._task)

@@ -9,8 +9,8 @@ import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.large_copies import copy_bytes
-from ps_protocol.operations import Batch, Read, WireDType
-from ps_protocol.reply_bytes import ReplyHead
+from ps_protocol.message_codec import ReplyHead
+from ps_protocol.operations import READS, Batch, WireDType
 from ps_protocol.reply_targets import reply_buffers
 from ps_protocol.segments import INLINE_LIMIT_BYTES, NOWHERE, Region, packed_bytes, packed_offsets
 from worker_client.transport.segment_pool import Lease, SegmentPool
@@ -58,7 +58,7 @@ class SharedExchange:
             memory[offset : offset + layout.size_bytes] for layout, offset in zip(head.layouts, offsets, strict=True)
         ]
         stays = [
-            layout.wire is not WireDType.EXACT or (isinstance(operation, Read) and operation.view)
+            layout.wire is not WireDType.EXACT or (isinstance(operation, READS) and operation.view)
             for layout, operation in zip(head.layouts, head.answered, strict=True)
         ]
         moving = [index for index, stay in enumerate(stays) if not stay]

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from google.protobuf.message import DecodeError
 
-from ps_protocol import message_codec, reply_bytes, request_bytes
+from ps_protocol import error_codec, reply_bytes, request_bytes
 from ps_protocol.errors import (
     DeadlineExceededError,
     InternalError,
@@ -19,8 +19,8 @@ from ps_protocol.errors import (
     ShardscopeError,
     UnavailableError,
 )
+from ps_protocol.message_codec import ReplyHead
 from ps_protocol.operations import Batch, BatchReply
-from ps_protocol.reply_bytes import ReplyHead
 from ps_protocol.reply_targets import reply_buffers
 from ps_protocol.segments import encode_regions
 from ps_protocol.socket_faults import before_send
@@ -266,7 +266,7 @@ class SocketConnection:
     def _error_in(self, prefix: FramePrefix, header: bytes) -> ShardscopeError:
         if prefix.kind is not FrameKind.ERROR or prefix.buffer_bytes:
             raise InvalidArgumentError(f"a batch was answered with a frame of the kind {prefix.kind.name}")
-        error = message_codec.decode_error(errors_pb2.Error.FromString(header))
+        error = error_codec.decode_error(errors_pb2.Error.FromString(header))
         self._is_broken = bool(prefix.flags & FLAG_CLOSING)
         return error
 

@@ -26,7 +26,7 @@ from ps_protocol.operations import (
     UpdateRule,
     WireDType,
 )
-from ps_protocol.reply_targets import has_targets, reply_buffers, reply_targets
+from ps_protocol.reply_targets import reply_buffers
 from ps_protocol.tensor_codec import TensorLayout
 from ps_protocol.v1 import batch_pb2
 from ps_protocol.v1.tensor_pb2 import TensorHeader
@@ -77,14 +77,14 @@ class TestTensors:
     def test_decoded_into_an_array_given(self, wire: WireDType) -> None:
         header, encoded = tensor_codec.encode(VALUES, wire)
         out = np.zeros((2, 300), FLOAT)
-        assert tensor_codec.decode(header, encoded, out) is out
+        assert tensor_codec.decode_as(tensor_codec.parse_header(header), encoded, out) is out
         np.testing.assert_array_equal(out, rounded(wire))
 
     def test_an_array_that_does_not_fit_is_refused(self, wire: WireDType) -> None:
         header, encoded = tensor_codec.encode(VALUES, wire)
         for out in (np.zeros((300, 2), FLOAT), np.zeros((2, 300)), np.zeros((300, 2), FLOAT).T):
             with pytest.raises(InternalError, match="out"):
-                tensor_codec.decode(header, encoded, out)
+                tensor_codec.decode_as(tensor_codec.parse_header(header), encoded, out)
             assert not out.any()
 
     def test_a_buffer_of_another_size_takes_no_memory(self, wire: WireDType) -> None:
@@ -127,8 +127,10 @@ class TestBatches:
             Update("e", UpdateRule.ASSIGN, VALUES),
         )
         header, buffers = sent(batch)
-        assert [each.size_bytes for each in message_codec.request_layouts(header)] == [len(each) for each in buffers]
-        update, scatter, read, gather, exact = message_codec.decode_batch(header, buffers).operations
+        assert [each.size_bytes for each in message_codec.MessageRequest(header).layouts] == [
+            len(each) for each in buffers
+        ]
+        update, scatter, read, gather, exact = message_codec.MessageRequest(header).batch(buffers).operations
         assert isinstance(update, Update)
         assert isinstance(scatter, Scatter)
         assert isinstance(gather, Gather)
@@ -142,7 +144,7 @@ class TestBatches:
 
     def test_encoded_again_it_is_the_same(self, wire: WireDType) -> None:
         header, buffers = sent(batch_of(Update("a", UpdateRule.ASSIGN_ADD, VALUES, wire)))
-        assert sent(message_codec.decode_batch(header, buffers)) == (header, buffers)
+        assert sent(message_codec.MessageRequest(header).batch(buffers)) == (header, buffers)
 
     def test_bytes_that_are_known_are_not_made_again(self, wire: WireDType) -> None:
         encoded = wire_dtypes.encode(wire, VALUES)
@@ -159,14 +161,14 @@ class TestBatches:
     def test_bad_bytes_are_refused_whole(self, wire: WireDType) -> None:
         header, buffers = sent(batch_of(Update("a", UpdateRule.ASSIGN, VALUES, wire)))
         with pytest.raises(InvalidArgumentError, match=r"a: in update, .*but its buffer has") as caught:
-            message_codec.decode_batch(header, [buffers[0][:-1]])
+            message_codec.MessageRequest(header).batch([buffers[0][:-1]])
         assert caught.value.variable == "a"
 
 
 def test_a_scale_that_no_block_has_is_refused() -> None:
     header, buffers = sent(batch_of(Update("a", UpdateRule.ASSIGN, VALUES, WireDType.INT8)))
     with pytest.raises(InvalidArgumentError, match="scale of block 0"):
-        message_codec.decode_batch(header, [np.float32(-1).tobytes() + buffers[0][4:]])
+        message_codec.MessageRequest(header).batch([np.float32(-1).tobytes() + buffers[0][4:]])
 
 
 @pytest.mark.parametrize("kind", ["read", "gather"])
@@ -174,7 +176,7 @@ def test_an_unknown_form_asked_for_is_refused(kind: str) -> None:
     header, _ = sent(batch_of(Read("a") if kind == "read" else Gather("a", np.array([1]))))
     getattr(header.operations[0], kind).wire = 17
     with pytest.raises(InvalidArgumentError, match="wire dtype 17 is unknown"):
-        message_codec.request_layouts(header)
+        message_codec.MessageRequest(header)
 
 
 @pytest.mark.parametrize("wire", LOSSY)
@@ -185,7 +187,7 @@ class TestReplies:
         header, buffers = message_codec.encode_reply(reply, operations)
         size_bytes = wire_dtypes.encoded_bytes(wire, VALUES.size)
         assert [len(each) for each in buffers] == [size_bytes, VALUES.nbytes, size_bytes]
-        first, second, third = message_codec.decode_reply(header, buffers, operations).replies
+        first, second, third = message_codec.reply_head(header, operations).reply(buffers).replies
         assert isinstance(first, Result)
         assert isinstance(second, Result)
         assert isinstance(third, Result)
@@ -197,7 +199,7 @@ class TestReplies:
     def test_errors_and_replies_without_tensors_stay(self, wire: WireDType) -> None:
         operations = (Read("a", wire=wire), Read("b", 7, wire))
         header, buffers = message_codec.encode_reply(BatchReply((NotFoundError("no"), Result(7, True))), operations)
-        error, same = message_codec.decode_reply(header, buffers, operations).replies
+        error, same = message_codec.reply_head(header, operations).reply(buffers).replies
         assert isinstance(error, NotFoundError)
         assert same == Result(7, True)
 
@@ -207,7 +209,7 @@ class TestReplies:
             (Result(1, True, np.arange(3)), Result(2, True, VALUES), Result(1, True, np.int64(3) + np.zeros((), int)))
         )
         header, buffers = message_codec.encode_reply(reply, operations)
-        refused, read, counted = message_codec.decode_reply(header, buffers, operations).replies
+        refused, read, counted = message_codec.reply_head(header, operations).reply(buffers).replies
         assert isinstance(refused, InvalidArgumentError)
         assert refused.variable == "step"
         assert "int64 tensor cannot travel" in refused.message
@@ -218,7 +220,8 @@ class TestReplies:
         lossy, exact, copied = (np.zeros((2, 300), FLOAT) for _ in range(3))
         operations = (Read("a", wire=wire, out=lossy), Read("b", out=exact), Read("c"), Read("d", out=copied))
         header, sent_buffers = message_codec.encode_reply(BatchReply((Result(1, True, VALUES),) * 4), operations)
-        buffers = reply_buffers(message_codec.reply_layouts(header), reply_targets(header, operations))
+        head = message_codec.reply_head(header, operations)
+        buffers = reply_buffers(head.layouts, head.targets)
         assert [len(each) for each in buffers] == [len(each) for each in sent_buffers]
         for buffer, data in zip(buffers, sent_buffers, strict=True):
             buffer[:] = data
@@ -227,7 +230,7 @@ class TestReplies:
         copied[:] = 0
         tensors = [
             each.tensor
-            for each in message_codec.decode_reply(header, buffers, operations).replies
+            for each in message_codec.reply_head(header, operations).reply(buffers).replies
             if isinstance(each, Result)
         ]
         assert tensors[0] is lossy
@@ -241,9 +244,4 @@ class TestReplies:
             operations = (Read("a", wire=asked, out=np.zeros(3, FLOAT)),)
             header, buffers = message_codec.encode_reply(BatchReply((Result(1, True, VALUES),)), operations)
             with pytest.raises(InternalError, match="out"):
-                message_codec.decode_reply(header, buffers, operations)
-
-
-def test_whether_there_are_targets() -> None:
-    assert not has_targets((Read("a"), Gather("b", np.array([1])), CountUpTo("c", 1)))
-    assert has_targets((Read("a"), Gather("b", np.array([1]), out=np.zeros(1))))
+                message_codec.reply_head(header, operations).reply(buffers)

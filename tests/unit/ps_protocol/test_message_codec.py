@@ -11,7 +11,7 @@ import pytest
 from google.protobuf import text_format
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
-from ps_protocol import message_codec
+from ps_protocol import error_codec, message_codec, service_codec
 from ps_protocol.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
@@ -112,7 +112,7 @@ def batch_of(*operations: Operation) -> Batch:
 def there_and_back(operation: Operation) -> Any:
     header, buffers = message_codec.encode_batch(batch_of(operation))
     received = batch_pb2.BatchRequest.FromString(header.SerializeToString())
-    batch = message_codec.decode_batch(received, [bytes(buffer) for buffer in buffers])
+    batch = message_codec.MessageRequest(received).batch([bytes(buffer) for buffer in buffers])
     assert (batch.client, batch.store, batch.sequence) == (CLIENT, STORE, int(batch.mutates))
     (decoded,) = batch.operations
     assert type(decoded) is type(operation)
@@ -151,7 +151,7 @@ class TestOperations:
         request, buffers = message_codec.encode_batch(batch)
         request.operations[0].gather.ClearField("index_depth")
         request.operations[1].scatter.ClearField("index_depth")
-        gather, scatter = message_codec.decode_batch(request, buffers).operations
+        gather, scatter = message_codec.MessageRequest(request).batch(buffers).operations
         assert isinstance(gather, Gather)
         assert isinstance(scatter, Scatter)
         assert gather.index_depth == scatter.index_depth == 1
@@ -210,14 +210,14 @@ class TestBatch:
 
     def test_layouts_tell_the_buffers_in_advance(self) -> None:
         header, buffers = message_codec.encode_batch(batch_of(*self.OPERATIONS))
-        layouts = message_codec.request_layouts(header)
+        layouts = message_codec.MessageRequest(header).layouts
         assert [layout.size_bytes for layout in layouts] == [len(buffer) for buffer in buffers]
         assert [layout.shape for layout in layouts] == [(2, 3), (2, 3), (2, 1), (2,), (4,), ()]
 
     def test_tensors_are_views_on_both_ways(self) -> None:
         value = FLOATS.copy()
         header, buffers = message_codec.encode_batch(batch_of(Update("a", UpdateRule.ASSIGN, value)))
-        (operation,) = message_codec.decode_batch(header, buffers).operations
+        (operation,) = message_codec.MessageRequest(header).batch(buffers).operations
         assert isinstance(operation, Update)
         value[0, 0] = 7
         assert operation.value[0, 0] == 7
@@ -228,13 +228,15 @@ class TestBatch:
         assert caught.value.variable == "scope/w"
 
     def test_may_be_empty(self) -> None:
-        assert message_codec.decode_batch(encoded(), []) == batch_of()
+        assert message_codec.MessageRequest(encoded()).batch([]) == batch_of()
 
     @pytest.mark.parametrize("number", [0, 1, 5, 7])
     def test_refuses_another_number_of_buffers(self, number: int) -> None:
         header, buffers = message_codec.encode_batch(batch_of(*self.OPERATIONS))
         with pytest.raises(InvalidArgumentError, match=f"{number} buffers"):
-            message_codec.decode_batch(header, [*buffers, memoryview(b"")][:number] if number < 7 else [*buffers, b""])
+            message_codec.MessageRequest(header).batch(
+                [*buffers, memoryview(b"")][:number] if number < 7 else [*buffers, b""]
+            )
 
 
 HEAD = 'client_incarnation: "0123456789abcdef" store_incarnation: "0123456789abcdef" '
@@ -304,9 +306,9 @@ def test_refuses_a_malformed_batch_by_its_header_alone(case: str) -> None:
     text, reason = MALFORMED[case]
     header = text_format.Parse(text, batch_pb2.BatchRequest())
     with pytest.raises(InvalidArgumentError, match=reason):
-        message_codec.request_layouts(header)
+        message_codec.MessageRequest(header)
     with pytest.raises(InvalidArgumentError, match=reason):
-        message_codec.decode_batch(header, [bytes(12), bytes(12)])
+        message_codec.MessageRequest(header).batch([bytes(12), bytes(12)])
 
 
 def test_accepts_what_the_malformed_batches_are_made_of() -> None:
@@ -316,12 +318,14 @@ def test_accepts_what_the_malformed_batches_are_made_of() -> None:
         declare(SPEC_TEXT),
         part("[2, 0]"),
     ):
-        message_codec.request_layouts(text_format.Parse(text, batch_pb2.BatchRequest()))
+        message_codec.MessageRequest(text_format.Parse(text, batch_pb2.BatchRequest()))
 
 
 def test_refuses_a_buffer_of_the_wrong_size_by_the_variable_s_name() -> None:
     with pytest.raises(InvalidArgumentError, match=r"^w: in update, .*12 bytes, but its buffer has 11") as caught:
-        message_codec.decode_batch(encoded(Update("w", UpdateRule.ASSIGN, np.zeros(3, np.float32))), [bytes(11)])
+        message_codec.MessageRequest(encoded(Update("w", UpdateRule.ASSIGN, np.zeros(3, np.float32)))).batch(
+            [bytes(11)]
+        )
     assert caught.value.variable == "w"
 
 
@@ -339,7 +343,7 @@ class TestReply:
         header, buffers = message_codec.encode_reply(self.REPLY)
         assert buffers == []
         received = batch_pb2.BatchReply.FromString(header.SerializeToString())
-        replies = message_codec.decode_reply(received, []).replies
+        replies = message_codec.reply_head(received).reply([]).replies
         assert (replies[0], replies[2]) == (self.REPLY.replies[0], self.REPLY.replies[2])
         for got, sent in ((replies[1], self.REPLY.replies[1]), (replies[3], self.REPLY.replies[3])):
             assert type(got) is type(sent)
@@ -349,8 +353,8 @@ class TestReply:
         value = FLOATS.copy()
         reply = BatchReply((Result(1, True, tensor=value), Result(2**64 - 1, True, tensor=ROWS, spec=SPEC)))
         header, buffers = message_codec.encode_reply(reply)
-        assert [layout.size_bytes for layout in message_codec.reply_layouts(header)] == [24, 16]
-        first, second = message_codec.decode_reply(header, buffers).replies
+        assert [layout.size_bytes for layout in message_codec.reply_head(header).layouts] == [24, 16]
+        first, second = message_codec.reply_head(header).reply(buffers).replies
         assert isinstance(first, Result)
         assert isinstance(second, Result)
         assert first.tensor is not None
@@ -364,7 +368,7 @@ class TestReply:
         header, buffers = message_codec.encode_reply(
             BatchReply((Result(1, True, tensor=np.zeros((0, 3), np.float32)),))
         )
-        (result,) = message_codec.decode_reply(header, [bytes(buffer) for buffer in buffers]).replies
+        (result,) = message_codec.reply_head(header).reply([bytes(buffer) for buffer in buffers]).replies
         assert isinstance(result, Result)
         assert result.tensor is not None
         assert result.tensor.shape == (0, 3)
@@ -373,137 +377,135 @@ class TestReply:
     def test_refuses_buffers_that_do_not_fit(self, buffers: list[bytes]) -> None:
         header, _ = message_codec.encode_reply(BatchReply((Result(1, True, tensor=FLOATS),)))
         with pytest.raises(InvalidArgumentError, match="buffer"):
-            message_codec.decode_reply(header, buffers)
+            message_codec.reply_head(header).reply(buffers)
 
     def test_refuses_a_tensor_beside_an_error(self) -> None:
         header, buffers = message_codec.encode_reply(BatchReply((Result(1, True, tensor=FLOATS),)))
         header.replies[0].error.message = "and an error"
         with pytest.raises(InvalidArgumentError, match="both"):
-            message_codec.reply_layouts(header)
+            message_codec.reply_head(header)
         with pytest.raises(InvalidArgumentError, match="both"):
-            message_codec.decode_reply(header, buffers)
+            message_codec.reply_head(header).reply(buffers)
 
     def test_refuses_a_malformed_spec(self) -> None:
         header, _ = message_codec.encode_reply(BatchReply((Result(1, True, spec=SPEC),)))
         header.replies[0].spec.shape.append(-1)
         with pytest.raises(InvalidArgumentError, match="negative"):
-            message_codec.decode_reply(header, [])
+            message_codec.reply_head(header).reply([])
 
 
 class TestErrors:
     def test_keep_everything(self) -> None:
         error = AlreadyExistsError("taken", variable="w", task="ps:0", retryable=True, retry_after_s=1.5)
-        decoded = message_codec.decode_error(message_codec.encode_error(error))
+        decoded = error_codec.decode_error(error_codec.encode_error(error))
         assert type(decoded) is AlreadyExistsError
         assert vars(decoded) == vars(error)
 
     @pytest.mark.parametrize("code", [0, 99, -1])
     def test_of_a_code_that_is_not_known_are_unknown(self, code: int) -> None:
         message = errors_pb2.Error(code=errors_pb2.ErrorCode.ValueType(code), message="new", retryable=True)
-        decoded = message_codec.decode_error(message)
+        decoded = error_codec.decode_error(message)
         assert type(decoded) is UnknownError
         assert (decoded.message, decoded.retryable) == ("new", True)
 
     @pytest.mark.parametrize("pause_s", [float("nan"), float("inf"), -1.0])
     def test_have_a_pause_that_one_can_wait(self, pause_s: float) -> None:
-        assert message_codec.decode_error(errors_pb2.Error(retry_after_s=pause_s)).retry_after_s == 0.0
+        assert error_codec.decode_error(errors_pb2.Error(retry_after_s=pause_s)).retry_after_s == 0.0
 
     def test_may_hold_text_that_is_no_unicode(self) -> None:
-        decoded = message_codec.decode_error(
-            message_codec.encode_error(NotFoundError("file \udcff", variable="\ud800"))
-        )
+        decoded = error_codec.decode_error(error_codec.encode_error(NotFoundError("file \udcff", variable="\ud800")))
         assert (decoded.message, decoded.variable) == (r"file \udcff", r"\ud800")
 
 
 class TestServiceMessages:
     def test_welcome(self) -> None:
         welcome = Welcome("ps:0", STORE, -(2**63))
-        message = message_codec.encode_welcome(welcome)
-        assert message_codec.decode_welcome(message) == welcome
+        message = service_codec.encode_welcome(welcome)
+        assert service_codec.decode_welcome(message) == welcome
         message.store_incarnation = b""
         with pytest.raises(InvalidArgumentError, match="store incarnation has 0 bytes"):
-            message_codec.decode_welcome(message)
+            service_codec.decode_welcome(message)
 
     def test_welcome_offers_fast_paths(self) -> None:
         tcp, unix = FastPath(FastPathKind.TCP, ":2223"), FastPath(FastPathKind.UNIX, "shardscope-1", shared_memory=True)
         welcome = Welcome("ps:0", STORE, 7, (unix, tcp), b"ticket")
-        message = message_codec.encode_welcome(welcome)
-        assert message_codec.decode_welcome(message) == welcome
+        message = service_codec.encode_welcome(welcome)
+        assert service_codec.decode_welcome(message) == welcome
 
     def test_a_fast_path_of_a_later_version_is_left_out(self) -> None:
-        message = message_codec.encode_welcome(Welcome("ps:0", STORE, 7, (FastPath(FastPathKind.TCP, ":2223"),)))
+        message = service_codec.encode_welcome(Welcome("ps:0", STORE, 7, (FastPath(FastPathKind.TCP, ":2223"),)))
         message.fast_paths.add(kind=data_pb2.FastPath.Kind.ValueType(99), address="new")
-        assert message_codec.decode_welcome(message).fast_paths == (FastPath(FastPathKind.TCP, ":2223"),)
+        assert service_codec.decode_welcome(message).fast_paths == (FastPath(FastPathKind.TCP, ":2223"),)
 
     @pytest.mark.parametrize("version", [0, PROTOCOL_VERSION + 1])
     def test_welcome_in_another_version(self, version: int) -> None:
         message = data_pb2.HelloReply(task="ps:0", store_incarnation=STORE.bytes, protocol_version=version)
         with pytest.raises(FailedPreconditionError, match=f"ps:0 speaks version {version}"):
-            message_codec.decode_welcome(message)
+            service_codec.decode_welcome(message)
 
     def test_proposal(self) -> None:
         proposal = Proposal(PART, 3)
-        assert message_codec.decode_proposal(message_codec.encode_proposal(proposal)) == proposal
+        assert service_codec.decode_proposal(service_codec.encode_proposal(proposal)) == proposal
         with pytest.raises(InvalidArgumentError, match="lacks the name"):
-            message_codec.decode_proposal(directory_pb2.Proposal(ps_task=1))
+            service_codec.decode_proposal(directory_pb2.Proposal(ps_task=1))
 
     def test_placement(self) -> None:
         placement = Placement(SPEC, 1)
-        assert message_codec.decode_placement(message_codec.encode_placement(placement)) == placement
+        assert service_codec.decode_placement(service_codec.encode_placement(placement)) == placement
         with pytest.raises(InvalidArgumentError, match="lacks the name"):
-            message_codec.decode_placement(directory_pb2.Placement())
+            service_codec.decode_placement(directory_pb2.Placement())
 
     def test_placement_that_was_refused(self) -> None:
         error = ShapeMismatchError("differs", variable="w")
-        decoded = message_codec.decode_placement(message_codec.encode_placement(error))
+        decoded = service_codec.decode_placement(service_codec.encode_placement(error))
         assert isinstance(decoded, ShapeMismatchError)
         assert vars(decoded) == vars(error)
 
     @pytest.mark.parametrize("state", MemberState)
     def test_member(self, state: MemberState) -> None:
         member = Member("worker:1", CLIENT, "host", 42, state, 1.25, 2.5, 1000)
-        message = message_codec.encode_member(member)
-        assert message_codec.decode_member(message) == member
+        message = service_codec.encode_member(member)
+        assert service_codec.decode_member(message) == member
         message.ClearField("state")
         with pytest.raises(InvalidArgumentError, match="state of a member is 0"):
-            message_codec.decode_member(message)
+            service_codec.decode_member(message)
 
     def test_variable_info(self) -> None:
         info = VariableInfo(PART, 7, True, 24)
-        assert message_codec.decode_variable_info(message_codec.encode_variable_info(info)) == info
+        assert service_codec.decode_variable_info(service_codec.encode_variable_info(info)) == info
         with pytest.raises(InvalidArgumentError, match="lacks the name"):
-            message_codec.decode_variable_info(inspection_pb2.VariableInfo())
+            service_codec.decode_variable_info(inspection_pb2.VariableInfo())
 
     @pytest.mark.parametrize("state", ServingState)
     def test_status(self, state: ServingState) -> None:
         status = Status("ps:0", state, STORE, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10)
-        message = message_codec.encode_status(status)
-        assert message_codec.decode_status(message) == status
+        message = service_codec.encode_status(status)
+        assert service_codec.decode_status(message) == status
         message.state = inspection_pb2.GetStatusReply.STATE_UNSPECIFIED
         with pytest.raises(InvalidArgumentError, match="state of a ps task is 0"):
-            message_codec.decode_status(message)
+            service_codec.decode_status(message)
 
     @pytest.mark.parametrize("mode", DurabilityMode)
     def test_status_of_what_is_kept(self, mode: DurabilityMode) -> None:
         kept = DurabilityStatus(mode, 1, 2, 3, 4, 5.5, 6, "the disk is full")
         status = Status("ps:0", ServingState.SERVING, STORE, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10, kept)
-        message = message_codec.encode_status(status)
-        assert message_codec.decode_status(message) == status
+        message = service_codec.encode_status(status)
+        assert service_codec.decode_status(message) == status
         assert inspection_pb2.DurabilityStatus.Mode.Name(message.durability.mode) == f"MODE_{mode.name}"
 
     @pytest.mark.parametrize("role", ReplicaRole)
     def test_status_of_one_of_two_processes(self, role: ReplicaRole) -> None:
         replication = ReplicationStatus(role, 7, True, "its backup is silent")
         status = Status("ps:0", ServingState.SERVING, STORE, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10, replication=replication)
-        message = message_codec.encode_status(status)
-        assert message_codec.decode_status(message) == status
+        message = service_codec.encode_status(status)
+        assert service_codec.decode_status(message) == status
         assert inspection_pb2.ReplicationStatus.Role.Name(message.replication.role) == f"ROLE_{role.name}"
         assert status.answers_clients == (role is ReplicaRole.PRIMARY)
         message.ClearField("replication")  # as from a ps of an older version
-        assert message_codec.decode_status(message).answers_clients
+        assert service_codec.decode_status(message).answers_clients
         message.replication.role = inspection_pb2.ReplicationStatus.ROLE_UNSPECIFIED
         with pytest.raises(InvalidArgumentError, match="role of a ps task's process is 0"):
-            message_codec.decode_status(message)
+            service_codec.decode_status(message)
 
 
 @pytest.mark.parametrize(

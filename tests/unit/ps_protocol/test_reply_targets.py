@@ -8,7 +8,7 @@ import pytest
 from ps_protocol import message_codec
 from ps_protocol.errors import InternalError, NotFoundError
 from ps_protocol.operations import Array, BatchReply, Describe, Gather, Read, Result
-from ps_protocol.reply_targets import reply_targets, target_bytes
+from ps_protocol.reply_targets import target_bytes
 from ps_protocol.tensor_codec import TensorLayout
 
 FLOAT = np.dtype(np.float32)
@@ -27,7 +27,7 @@ def test_targets_follow_the_tensors_and_not_the_operations() -> None:
         (NotFoundError("no"), Result(1, True, first), Result(1, True), Result(1, True, third), Result(1, True, first))
     )
     header, _ = message_codec.encode_reply(reply)
-    targets = reply_targets(header, operations)
+    targets = message_codec.reply_head(header, operations).targets
     assert len(targets) == 3
     assert targets[0] is first
     assert targets[1] is third

@@ -35,11 +35,13 @@ from ps_protocol.operations import (
     Update,
     UpdateRule,
     VariableSpec,
+    WireDType,
 )
 from ps_protocol.service_types import Placement, Proposal
 from ps_server.commit_log import CommitLimits, CommitLog
 from ps_server.durability import Durability
 from ps_server.parameter_server import ParameterServer
+from ps_server.record_codec import decode_record, encode_record
 from ps_server.records import AppliedBatch, ClientJoined, Declared, LoggedRecord
 from ps_server.replay import ReplayError
 from ps_server.state_image import StateImage
@@ -190,6 +192,23 @@ class TestReplay:
         journal.records = [record for record in journal.records if record.position > image.position]
         again = make_task(image=image, client=first.client)
         assert state(again) == state(first)
+
+    def test_operands_that_came_in_a_lossy_form_are_exact(self, make_task: MakeTask, journal: Journal) -> None:
+        task, thirds = make_task(), np.linspace(0.1, 1 / 3, 6, dtype=np.float32).reshape(3, 2)
+        task.run(declared(WEIGHTS))
+        for wire in (WireDType.INT8, WireDType.BFLOAT16, WireDType.FLOAT16):
+            task.run(
+                Update("weights", UpdateRule.ASSIGN_ADD, thirds, wire),
+                Scatter("weights", ScatterRule.ADD, np.array([0, 1]), thirds[:2], wire=wire),
+            )
+            header, buffers = encode_record(journal.records[-1])
+            record = decode_record(header, buffers).record
+            assert isinstance(record, AppliedBatch)
+            update, scatter = record.operations
+            assert isinstance(update, Update)
+            assert isinstance(scatter, Scatter)
+            np.testing.assert_array_equal(update.value, thirds)
+            np.testing.assert_array_equal(scatter.updates, thirds[:2])
 
     def test_knows_the_clients_and_their_answers(self, make_task: MakeTask) -> None:
         first = make_task()

@@ -16,12 +16,9 @@ from ps_protocol.operations import (
     Declare,
     Initialize,
     Result,
-    Scatter,
-    ScatterRule,
     Update,
     UpdateRule,
     VariableSpec,
-    WireDType,
 )
 from ps_protocol.service_types import Placement
 from ps_protocol.tensor_codec import _DTYPE_OF_NAME
@@ -94,23 +91,6 @@ def test_views_and_copies() -> None:
         return float(kind.array[0])
 
     assert (first(view), first(copy)) == (8, 1.5)
-
-
-@pytest.mark.parametrize("wire", [WireDType.INT8, WireDType.BFLOAT16, WireDType.FLOAT16])
-def test_operands_that_came_in_a_lossy_form_are_written_exactly(wire: WireDType) -> None:
-    value = np.array([1 / 3, 2 / 3], np.float32)
-    operations = (
-        Update("w", UpdateRule.ASSIGN_ADD, value, wire),
-        Scatter("w", ScatterRule.ADD, np.array([0, 1]), value, wire=wire),
-    )
-    header, buffers = record_codec.encode_record(LoggedRecord(1, AppliedBatch(CLIENT, 1, operations, BatchReply(()))))
-    read = record_codec.decode_record(header, buffers).record
-    assert isinstance(read, AppliedBatch)
-    update, scatter = read.operations
-    assert isinstance(update, Update)
-    assert isinstance(scatter, Scatter)
-    np.testing.assert_array_equal(update.value, value)
-    np.testing.assert_array_equal(scatter.updates, value)
 
 
 REFUSED = directory_pb2.Placement(error=errors_pb2.Error())

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from ps_protocol.operations import Read, Scatter, ScatterRule, Update, UpdateRule
+from ps_protocol.operations import Read, Scatter, ScatterRule, Update, UpdateRule, tensor_bytes
 from tests.conftest import Eventually
-from worker_client.pending_queue import OutgoingBatch, PendingQueue, Submission, sent_bytes
+from worker_client.pending_queue import OutgoingBatch, PendingQueue, Submission
 
 WAIT_S = 10.0
 
@@ -27,7 +27,7 @@ def took(queue: PendingQueue) -> OutgoingBatch:
 
 def test_the_size_is_that_of_all_tensors_that_are_sent() -> None:
     scatter = Scatter("v", ScatterRule.ADD, np.zeros(3, np.int64), np.zeros((3, 2), np.float32))
-    assert sent_bytes([scatter, Read("v"), *sized(5).operations]) == 24 + 24 + 5
+    assert tensor_bytes([scatter, Read("v"), *sized(5).operations]) == 24 + 24 + 5
     assert sized(7).size_bytes == 7
 
 

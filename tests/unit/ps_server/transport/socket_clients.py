@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
-from ps_protocol import message_codec
+from ps_protocol import error_codec, message_codec
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.initializer_spec import Constant, InitializerSpec
@@ -68,8 +68,8 @@ class Client:
     def receive(self) -> tuple[Reply, ...]:
         prefix, header, data = self.receive_frame()
         if prefix.kind is FrameKind.ERROR:
-            raise message_codec.decode_error(errors_pb2.Error.FromString(header))
-        return message_codec.decode_reply_of(batch_pb2.BatchReply.FromString(header), memoryview(data)).replies
+            raise error_codec.decode_error(errors_pb2.Error.FromString(header))
+        return message_codec.reply_head(batch_pb2.BatchReply.FromString(header)).reply_of(memoryview(data)).replies
 
     def run(self, operation: Operation) -> Result:
         (reply,) = self.replies(operation)

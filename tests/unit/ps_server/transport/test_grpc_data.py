@@ -99,7 +99,7 @@ class Conversation:
         request = data_pb2.ExchangeRequest(header=header, buffers=[bytes(each) for each in buffers])
         answer = self.servicer.Exchange(request.SerializeToString(), cast(grpc.ServicerContext, Context()))
         reply = data_pb2.ExchangeReply.FromString(answer)
-        return message_codec.decode_reply(reply.header, reply.buffers)
+        return message_codec.reply_head(reply.header).reply(reply.buffers)
 
     @property
     def version(self) -> int:
@@ -127,11 +127,11 @@ def replies_in(frames: Iterable[data_pb2.ReplyFrame]) -> list[BatchReply]:
     replies: list[BatchReply] = []
     remaining = iter(frames)
     for first in remaining:
-        buffers = [memoryview(bytearray(each.size_bytes)) for each in message_codec.reply_layouts(first.header)]
+        buffers = [memoryview(bytearray(each.size_bytes)) for each in message_codec.reply_head(first.header).layouts]
         assembler = Assembler(buffers)
         while assembler.missing_bytes:
             assembler.feed(memoryview(next(remaining).data))
-        replies.append(message_codec.decode_reply(first.header, buffers))
+        replies.append(message_codec.reply_head(first.header).reply(buffers))
     return replies
 
 

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from ps_protocol import message_codec
+from ps_protocol import error_codec, message_codec
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError, ShardscopeError, UnavailableError
 from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.operations import (
@@ -34,7 +34,7 @@ from ps_protocol.operations import (
     WireDType,
     tensors_of,
 )
-from ps_protocol.request_bytes import RequestHead
+from ps_protocol.request_bytes import parse_request
 from ps_protocol.segment_mapping import IS_SUPPORTED, MappedSegment
 from ps_protocol.segments import ALIGNMENT, NOWHERE, Region, decode_regions, encode_regions
 from ps_protocol.service_types import FastPathKind
@@ -131,7 +131,7 @@ def test_copies_need_room() -> None:
     os.close(descriptor)
     header, buffers = message_codec.encode_batch(_batch(Gather("v", np.zeros(1000, np.int64))))
     header.sequence = 0
-    head = RequestHead(header.SerializeToString(), None)
+    head = parse_request(header.SerializeToString(), None)
     operands = shared.operands(head.layouts, [Region(segment.number, 0, len(buffers[0]))])
     with StagingRoom(ByteBudget(1000)) as room, pytest.raises(ResourceExhaustedError, match="copies"):
         operands.batch(head, room)
@@ -214,10 +214,10 @@ class Sharer:
             raise _error(header)
         assert not data
         message = batch_pb2.BatchReply.FromString(header)
-        layouts = message_codec.reply_layouts(message)
+        layouts = message_codec.reply_head(message).layouts
         assert bool(prefix.flags & FLAG_SHARED) == bool(layouts)
         buffers = [segment.bytes_of(Region(room.segment, room.offset, layout.size_bytes)) for layout in layouts]
-        return message_codec.decode_reply(message, buffers, operations)
+        return message_codec.reply_head(message, operations).reply(buffers)
 
     def run(self, operation: Operation, segment: MappedSegment, *regions: Region, room: Region = NOWHERE) -> Result:
         self.send(self.client.batch(operation), [room, *regions])
@@ -231,7 +231,7 @@ class Sharer:
 
 
 def _error(header: bytes) -> ShardscopeError:
-    return message_codec.decode_error(errors_pb2.Error.FromString(header))
+    return error_codec.decode_error(errors_pb2.Error.FromString(header))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ps_protocol import message_codec
+from ps_protocol import error_codec
 from ps_protocol.errors import (
     DeadlineExceededError,
     InternalError,
@@ -50,7 +50,7 @@ class FakePs:
         socket.send_fds(self.sock, [prefix + encode_regions([region])], descriptors)
 
     def refuse(self, error: ShardscopeError) -> None:
-        header = message_codec.encode_error(error).SerializeToString()
+        header = error_codec.encode_error(error).SerializeToString()
         self.sock.sendall(encode_prefix(FrameKind.ERROR, header_bytes=len(header)) + header)
 
 

@@ -1,0 +1,86 @@
+"""What a ps does with each kind of operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from ps_protocol.operations import (
+    CountUpTo,
+    Declare,
+    Describe,
+    Gather,
+    Initialize,
+    Read,
+    Result,
+    Scatter,
+    Update,
+)
+from ps_server.variable_store import VariableStore
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What handlers work with.
+
+    Attributes:
+        store: Holds the variables.
+        clock: Monotonic seconds.
+    """
+
+    store: VariableStore
+    clock: Callable[[], float]
+
+
+Handler: TypeAlias = Callable[[Resources, Any, float, bool, bool], Result]
+"""Carries out an operation.
+
+Its arguments are the operation, when to stop waiting for other work, whether the tensor that it returns may be a view
+of a value (``VariableStore.read``), and whether arrays in the operation may be kept (``VariableStore.update``). They
+are given by place, and one by one: of a small operation, calls and what they are given are most of the cost.
+"""
+
+
+def _update(ps: Resources, operation: Update, _deadline_s: float, _lend: bool, take: bool) -> Result:
+    return ps.store.update(operation, take=take)
+
+
+def _read(ps: Resources, operation: Read, _deadline_s: float, lend: bool, _take: bool) -> Result:
+    return ps.store.read(operation, lend=lend)
+
+
+def _scatter(ps: Resources, operation: Scatter, _deadline_s: float, _lend: bool, _take: bool) -> Result:
+    return ps.store.scatter(operation)
+
+
+def _gather(ps: Resources, operation: Gather, _deadline_s: float, _lend: bool, _take: bool) -> Result:
+    return ps.store.gather(operation)
+
+
+def _count_up_to(ps: Resources, operation: CountUpTo, _deadline_s: float, _lend: bool, _take: bool) -> Result:
+    return ps.store.count_up_to(operation)
+
+
+def _describe(ps: Resources, operation: Describe, _deadline_s: float, _lend: bool, _take: bool) -> Result:
+    return ps.store.describe(operation)
+
+
+def _declare(ps: Resources, operation: Declare, deadline_s: float, _lend: bool, take: bool) -> Result:
+    return ps.store.declare(operation, deadline_s - ps.clock(), take=take)
+
+
+def _initialize(ps: Resources, operation: Initialize, deadline_s: float, _lend: bool, take: bool) -> Result:
+    return ps.store.initialize(operation, deadline_s - ps.clock(), take=take)
+
+
+HANDLERS: Final[dict[type[Any], Handler]] = {
+    Update: _update,
+    Read: _read,
+    Scatter: _scatter,
+    Gather: _gather,
+    CountUpTo: _count_up_to,
+    Describe: _describe,
+    Declare: _declare,
+    Initialize: _initialize,
+}
