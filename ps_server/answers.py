@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
+from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError, error_for
 from ps_protocol.operations import BatchReply, Reply
@@ -17,6 +18,25 @@ FORGOTTEN: Final = Forgotten()
 
 Answer: TypeAlias = BatchReply | ShardscopeError | Forgotten
 """The reply to a batch, or the error that ended it, or that it is not known any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientImage:
+    """What the ledger remembers of one client.
+
+    Attributes:
+        client: Its incarnation.
+        task: Its task, as "worker:1".
+        newest: Highest sequence that was applied.
+        forgotten_up_to: Answers up to here are no longer remembered.
+        answers: The remembered ones, by sequence, ascending.
+    """
+
+    client: UUID
+    task: str
+    newest: int
+    forgotten_up_to: int
+    answers: tuple[tuple[int, Answer], ...]
 
 
 def kept_answer(reply: BatchReply) -> Answer:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from uuid import UUID
 
-from ps_protocol.operations import BatchReply, Declare, Initialize, Operation
+from ps_protocol.operations import BatchReply, Declare, Initialize, Operation, tensors_of
 from ps_protocol.ps_service import Placement
+
+_RECORD_BYTES: Final = 512
+_ENTRY_BYTES: Final = 128
+"""What a record, and each operation or placement in it, takes beside tensors: few may wait for a sink without any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +71,22 @@ class LoggedRecord:
 
     position: int
     record: Record
+
+
+def size_of(record: Record) -> int:
+    """Returns about how many bytes a record takes."""
+    match record:
+        case AppliedBatch():
+            return size_of_batch(record.operations)
+        case Declared():
+            return size_of_batch((record.operation,))
+        case Placed():
+            return _RECORD_BYTES + _ENTRY_BYTES * len(record.placements)
+        case _:
+            return _RECORD_BYTES
+
+
+def size_of_batch(operations: Sequence[Operation]) -> int:
+    """Returns about how many bytes the record of a batch will take."""
+    size_bytes = _RECORD_BYTES + _ENTRY_BYTES * len(operations)
+    return size_bytes + sum([tensor.nbytes for operation in operations for tensor in tensors_of(operation)])

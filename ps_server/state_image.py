@@ -5,43 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from ps_protocol.operations import Array, VariableSpec
 from ps_protocol.ps_service import Placement
-from ps_server.answers import Answer
-
-
-@dataclass(frozen=True, slots=True)
-class VariableImage:
-    """One variable.
-
-    Attributes:
-        spec: What is fixed about it.
-        value: None if it has not been initialised. Read-only: a lent value, which no update changes.
-        version: Updates applied since it was initialised.
-    """
-
-    spec: VariableSpec
-    value: Array | None
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class ClientImage:
-    """What the ledger remembers of one client.
-
-    Attributes:
-        client: Its incarnation.
-        task: Its task, as "worker:1".
-        newest: Highest sequence that was applied.
-        forgotten_up_to: Answers up to here are no longer remembered.
-        answers: The remembered ones, by sequence, ascending.
-    """
-
-    client: UUID
-    task: str
-    newest: int
-    forgotten_up_to: int
-    answers: tuple[tuple[int, Answer], ...]
+from ps_server.answers import ClientImage
+from ps_server.stored_variable import VariableImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +27,3 @@ class StateImage:
     clients: tuple[ClientImage, ...]
     departed: tuple[tuple[UUID, str], ...] = ()
     placements: tuple[Placement, ...] = ()
-
-
-EMPTY_STATE = StateImage(0, (), ())

@@ -31,8 +31,16 @@ from ps_protocol.errors import (
     ShardscopeError,
 )
 from ps_protocol.operations import BatchReply
-from ps_server.answers import FORGOTTEN, Answer, Forgotten, keepsake, kept_answer, tensor_bytes, without_frames
-from ps_server.state_image import ClientImage
+from ps_server.answers import (
+    FORGOTTEN,
+    Answer,
+    ClientImage,
+    Forgotten,
+    keepsake,
+    kept_answer,
+    tensor_bytes,
+    without_frames,
+)
 
 GOODBYE = "has said goodbye"
 """Why a client is gone that has ended in good order."""

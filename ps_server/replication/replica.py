@@ -120,8 +120,8 @@ class Replica:
 
     # -- the guard ----------------------------------------------------------------------------
 
-    def check(self) -> None:
-        """Called before a client's call is looked at, and again before it is answered.
+    def check_may_answer(self) -> None:
+        """As ``core_state.TaskRole`` has it.
 
         Raises:
             UnavailableError: This process must not answer now; retryable, here or at the other process.
@@ -170,7 +170,7 @@ class Replica:
 
     def _primary_obstacle(self) -> str:
         try:
-            self.check()
+            self.check_may_answer()
         except UnavailableError as error:
             return error.message
         return "" if self.has_backup else f"{self._link.name}: {self._link.obstacle}"

@@ -138,7 +138,7 @@ class Node:
         if self.is_frozen or self.is_gone:
             return False
         try:
-            self.replica.check()
+            self.replica.check_may_answer()
         except UnavailableError:
             return False
         return True
