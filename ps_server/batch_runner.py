@@ -47,7 +47,6 @@ class BatchRunner:
         self,
         operations: Sequence[Operation],
         deadline_s: float,
-        *,
         lend_values: bool = False,
         take_operands: bool = False,
     ) -> BatchReply:

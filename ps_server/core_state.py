@@ -48,12 +48,12 @@ class State(Protocol):
         """Forgets a client for good."""
         ...
 
-    def read(self, operations: Sequence[Operation], deadline_s: float, *, lend_values: bool) -> BatchReply:
+    def read(self, operations: Sequence[Operation], deadline_s: float, lend_values: bool) -> BatchReply:
         """Carries out a batch that changes nothing; arguments are those of ``BatchRunner.run``."""
         ...
 
     def apply(
-        self, batch: Batch, deadline_s: float, now_s: float, *, lend_values: bool, take_operands: bool
+        self, batch: Batch, deadline_s: float, now_s: float, lend_values: bool, take_operands: bool
     ) -> BatchReply:
         """Carries out a batch that changes something, once; what it raises is of ``UpdateLedger.apply_once``."""
         ...
@@ -88,6 +88,8 @@ class MemoryState:
         self.parts: Final = parts
         self.store_incarnation: Final = uuid4() if store_incarnation is None else store_incarnation
         self.read: Final = parts.runner.run
+        self._apply_once = parts.ledger.apply_once
+        self._clock = parts.clock
 
     def hello(self, client: UUID, task: str, timeout_s: float) -> None:  # noqa: ARG002 - nothing is waited for
         self.parts.ledger.hello(client, task, self.parts.clock())
@@ -96,14 +98,15 @@ class MemoryState:
         self.parts.ledger.goodbye(client)
 
     def apply(
-        self, batch: Batch, deadline_s: float, now_s: float, *, lend_values: bool, take_operands: bool
+        self, batch: Batch, deadline_s: float, now_s: float, lend_values: bool, take_operands: bool
     ) -> BatchReply:
-        parts = self.parts
-        run = partial(
-            parts.runner.run, batch.operations, deadline_s, lend_values=lend_values, take_operands=take_operands
+        return self._apply_once(
+            batch.client,
+            batch.sequence,
+            partial(self.read, batch.operations, deadline_s, lend_values, take_operands),
+            timeout_s=deadline_s - self._clock(),
+            now_s=now_s,
         )
-        timeout_s = deadline_s - parts.clock()
-        return parts.ledger.apply_once(batch.client, batch.sequence, run, timeout_s=timeout_s, now_s=now_s)
 
     def place(
         self,

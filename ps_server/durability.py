@@ -116,7 +116,7 @@ class LoggedState:
             raise RuntimeError("the task's state is still being brought back")
         return self._batches
 
-    def read(self, operations: Sequence[Operation], deadline_s: float, *, lend_values: bool) -> BatchReply:
+    def read(self, operations: Sequence[Operation], deadline_s: float, lend_values: bool) -> BatchReply:
         """Carries out a batch that changes nothing; returns when all that the reply depends on is safe.
 
         Raises:
@@ -129,7 +129,6 @@ class LoggedState:
         batch: Batch,
         deadline_s: float,
         now_s: float,
-        *,
         lend_values: bool,  # noqa: ARG002 - the record's reply is a copy
         take_operands: bool,  # noqa: ARG002 - the record needs them too
     ) -> BatchReply:

@@ -176,9 +176,9 @@ class ParameterServer:
             if batch.sequence:
                 raise InvalidArgumentError(f"a batch that changes nothing has the sequence {batch.sequence}; send 0")
             self._ledger.check_known(batch.client, now_s)
-            return self.state.read(operations, deadline_s, lend_values=lend_values)
+            return self.state.read(operations, deadline_s, lend_values)
         self._runner.wait_for_initializations(operations, deadline_s)
-        reply = self.state.apply(batch, deadline_s, now_s, lend_values=lend_values, take_operands=take_operands)
+        reply = self.state.apply(batch, deadline_s, now_s, lend_values, take_operands)
         if len(reply.replies) != len(operations):
             raise InvalidArgumentError(
                 f"the sequence {batch.sequence} was used before, for a batch of {len(reply.replies)} operations; a "
