@@ -23,7 +23,7 @@ from ps_protocol.operations import (
     VariableSpec,
     reply_bytes,
 )
-from ps_server.taken_operands import share_memory
+from ps_server.operand_ownership import share_memory
 from ps_server.variable_store import VariableStore
 
 _LOG = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from ps_protocol.initializer_spec import Value
 from ps_protocol.operations import Batch, BatchReply, Operation
 from ps_protocol.ps_service import DurabilityStatus, Placement, Proposal
 from ps_server.commit_log import CommitLimits, CommitLog, RecordSink
-from ps_server.cut_gate import CutGate
 from ps_server.directory import Directory
 from ps_server.durable_batches import LoggedBatches
+from ps_server.image_gate import ImageGate
 from ps_server.records import ClientJoined, ClientLeft, Declared, LoggedRecord, Record, size_of
 from ps_server.replay import Replay
 from ps_server.state_image import StateImage
@@ -45,7 +45,7 @@ class LoggedState:
         self._store_incarnation = uuid4() if store_incarnation is None else store_incarnation
         self._clock = parts.clock
         self._ledger = parts.ledger
-        self._gate = CutGate()
+        self._gate = ImageGate()
         self._replay = Replay(parts)
         self._status: Callable[[], DurabilityStatus | None] = _no_status
         self._batches: LoggedBatches | None = None
@@ -147,7 +147,7 @@ class LoggedState:
             reply, position = batches.apply(batch.client, batch.sequence, operations, deadline_s, room)
             return reply
 
-        with batches.reserve(operations, deadline_s) as room, self._gate.passed(self._remaining_s(deadline_s)):
+        with batches.reserve(operations, deadline_s) as room, self._gate.change(self._remaining_s(deadline_s)):
             reply = self._ledger.apply_once(
                 batch.client, batch.sequence, apply, timeout_s=self._remaining_s(deadline_s), now_s=now_s
             )
@@ -162,7 +162,7 @@ class LoggedState:
     ) -> list[Placement | ShardscopeError]:
         """Asks the directory; returns when what it has recorded is safe."""
         deadline_s = self._clock() + timeout_s
-        with self._gate.passed(timeout_s):
+        with self._gate.change(timeout_s):
             placements = directory.place(proposals)
         self.wait_for_all(self._remaining_s(deadline_s))
         return placements
@@ -170,14 +170,14 @@ class LoggedState:
     def hello(self, client: UUID, task: str, timeout_s: float) -> None:
         """Makes a client known, and safely so."""
         deadline_s = self._clock() + timeout_s
-        with self._gate.passed(timeout_s):
+        with self._gate.change(timeout_s):
             if self._ledger.hello(client, task, self._clock()):
                 self._append(ClientJoined(client, task))
         self.wait_for_all(self._remaining_s(deadline_s))
 
     def goodbye(self, client: UUID, timeout_s: float) -> None:
         """Forgets a client; that a crash may bring it back does no harm."""
-        with self._gate.passed(timeout_s):
+        with self._gate.change(timeout_s):
             if self._ledger.goodbye(client):
                 self._append(ClientLeft(client, GOODBYE))
 
@@ -192,7 +192,7 @@ class LoggedState:
         Raises:
             DeadlineExceededError: Changes that had begun did not end in time.
         """
-        with self._gate.cut(timeout_s):
+        with self._gate.image(timeout_s):
             return self.parts.image(self._started.log.last_position)
 
     def durability(self) -> DurabilityStatus | None:

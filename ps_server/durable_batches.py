@@ -31,9 +31,9 @@ from ps_protocol.operations import (
     Update,
     UpdateRule,
 )
-from ps_server.answers import keepsake
 from ps_server.commit_log import CommitLog, Reservation
 from ps_server.records import AppliedBatch, size_of_batch
+from ps_server.remembered_answers import independent_copy
 from ps_server.state_parts import StateParts
 
 _SMALL_OPERAND_BYTES = 64 * 1024
@@ -74,7 +74,7 @@ class LoggedBatches:
             reply = BatchReply(tuple([step.reply if isinstance(step, _Settled) else next(answers) for step in steps]))
             logged = tuple([_logged(operation, step) for operation, step in zip(operations, steps, strict=True)])
             fault_point("batch.before_log")
-            position = room.append(AppliedBatch(client, sequence, logged, keepsake(reply)))
+            position = room.append(AppliedBatch(client, sequence, logged, independent_copy(reply)))
             fault_point("batch.after_log")
             for variable in variables:
                 variable.position = position

@@ -197,7 +197,7 @@ class PsServer:
         reflection.enable_server_reflection((*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
 
 
-class PsProcess:
+class TaskProcess:
     """The parts of the process of one ps task. Started once, ended once.
 
     Args:
@@ -279,7 +279,7 @@ def run(options: ServerOptions) -> int:
     compile_when_used()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
-        process = PsProcess(options)
+        process = TaskProcess(options)
     except CannotStartError as error:
         _LOG.error("cannot start", reason=str(error))
         return error.exit_code

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ps_protocol.ps_service import Placement
-from ps_server.answers import ClientImage
+from ps_server.remembered_answers import ClientImage
 from ps_server.stored_variable import VariableImage
 
 

@@ -31,12 +31,12 @@ from ps_protocol.errors import (
     ShardscopeError,
 )
 from ps_protocol.operations import BatchReply
-from ps_server.answers import (
+from ps_server.remembered_answers import (
     FORGOTTEN,
     Answer,
     ClientImage,
     Forgotten,
-    keepsake,
+    independent_copy,
     kept_answer,
     tensor_bytes,
     without_frames,
@@ -316,7 +316,7 @@ class UpdateLedger:
             self._num_duplicates += 1
         if isinstance(answer, ShardscopeError):
             raise without_frames(answer)
-        return keepsake(answer)
+        return independent_copy(answer)
 
     # -- images -------------------------------------------------------------------------------
 

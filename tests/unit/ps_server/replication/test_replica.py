@@ -17,7 +17,7 @@ from ps_server.durability import LoggedState
 from ps_server.parameter_server import ParameterServer
 from ps_server.replication.backup_link import BackupLink
 from ps_server.replication.follower import Follower
-from ps_server.replication.register import Register, Report, Verdict, Wish
+from ps_server.replication.register import ArbiterVerdict, Register, ReplicaReport, Wish
 from ps_server.replication.replica import Replica, Transitions
 from ps_server.replication.replicated_task import ReplicatedTask, ReplicationSettings
 from ps_server.state_parts import StateParts
@@ -143,12 +143,12 @@ class Process:
         )
 
     def consult(
-        self, report: Report, wish: Wish = Wish.NONE, candidate: UUID | None = None, *, timeout_s: float
-    ) -> Verdict:
+        self, report: ReplicaReport, wish: Wish = Wish.NONE, candidate: UUID | None = None, *, timeout_s: float
+    ) -> ArbiterVerdict:
         assert report.process == THIS
         if wish is Wish.PAIR_UP:
             self.register = Register(report.epoch + 1, THIS, candidate)
-        return Verdict(self.register, granted=True)
+        return ArbiterVerdict(self.register, granted=True)
 
     def told(self, register: Register) -> ReplicationStatus:
         """What it says of itself when it has heard this from the arbiter, and drawn its conclusions."""

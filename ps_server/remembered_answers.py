@@ -1,4 +1,4 @@
-"""What the ledger keeps of the answer to a batch, so that it can be given again."""
+"""What the ledger remembers of clients and of the answers to their batches, so that these can be given again."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class ClientImage:
 def kept_answer(reply: BatchReply) -> Answer:
     """Returns what to remember of a reply."""
     try:
-        return keepsake(reply)
+        return independent_copy(reply)
     except MemoryError:
         return FORGOTTEN
 
 
-def keepsake(reply: BatchReply) -> BatchReply:
-    """Returns a reply that shares nothing changeable with ``reply``, whose arrays and errors are its receiver's."""
+def independent_copy(reply: BatchReply) -> BatchReply:
+    """Returns a reply that shares nothing changeable with ``reply``, so that each may go to a receiver of its own."""
     for each in reply.replies:
         if isinstance(each, ShardscopeError) or each.tensor is not None:
             return BatchReply(tuple([_kept(each) for each in reply.replies]))
