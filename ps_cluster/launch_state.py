@@ -39,7 +39,7 @@ class Phase(enum.Enum):
     OVER = enum.auto()
 
 
-class Action(enum.Enum):
+class LaunchAction(enum.Enum):
     """What the launcher is to do."""
 
     START_WORKERS = enum.auto()
@@ -72,7 +72,7 @@ class RestartPs:
     task: TaskId
 
 
-Decision = Action | Report | RestartPs
+Decision = LaunchAction | Report | RestartPs
 
 
 @dataclass(slots=True)
@@ -110,14 +110,14 @@ class LaunchState:
     def ps_ready(self, now_s: float) -> list[Decision]:
         """All ps tasks listen."""
         if self.phase is not Phase.STARTING_PS:
-            return [Action.END_PS]  # they were told to end before they were there to hear it
+            return [LaunchAction.END_PS]  # they were told to end before they were there to hear it
         self.phase = Phase.RUNNING
         decisions = [each for early in self._early_exits for each in self._ps_exited(*early, now_s)]
         restarted = {each.task for each in decisions if isinstance(each, RestartPs)}
         if len(restarted) < len(self._early_exits):
             return [*decisions, *self._advance(now_s)]
         self._running |= restarted | {TaskId(WORKER_JOB, index) for index in range(self.num_workers)}
-        return [*decisions, Action.START_WORKERS]
+        return [*decisions, LaunchAction.START_WORKERS]
 
     def start_failed(self, message: str, not_started: Iterable[TaskId], now_s: float) -> list[Decision]:
         """Processes could not be started; ``message`` says which and why."""
@@ -131,7 +131,7 @@ class LaunchState:
         """A ps that was started again listens."""
         if self.phase in {Phase.RUNNING, Phase.ENDING_WORKERS}:
             return [Report(f"{task} is back, {'and catches up' if self.replicas else 'with its variables'}")]
-        return [Action.END_PS, *self._advance(now_s)]  # it came too late to hear that the others were told to end
+        return [LaunchAction.END_PS, *self._advance(now_s)]  # it came too late to hear that the others were told to end
 
     def ps_restart_failed(self, task: TaskId, message: str, is_running: bool, now_s: float) -> list[Decision]:
         """A ps could not be started again, or it runs but is not ready; ``message`` says which and why."""
@@ -161,7 +161,7 @@ class LaunchState:
         """The launcher was asked to end; asked again, it kills."""
         self._signals += 1
         if self._signals > 1:
-            return [Report(f"{signal_name(signum)} again: killing what still runs"), Action.KILL]
+            return [Report(f"{signal_name(signum)} again: killing what still runs"), LaunchAction.KILL]
         self.exit_code = _SIGNAL_EXIT_BASE + signum
         hint = "; once more kills at once" if signum == signal.SIGINT else ""
         return [Report(f"{signal_name(signum)}: ending all tasks{hint}"), *self._end(now_s), *self._advance(now_s)]
@@ -179,7 +179,7 @@ class LaunchState:
         names = ", ".join(map(str, sorted(self._running)))
         return [
             Report(f"{names}: still there {END_GRACE_S:.0f} s after SIGTERM; killing", is_failure=True),
-            Action.KILL,
+            LaunchAction.KILL,
         ]
 
     @property
@@ -235,14 +235,14 @@ class LaunchState:
             return []
         self.phase = Phase.ENDING_WORKERS
         self._kill_at_s = now_s + END_GRACE_S
-        return [Action.END_WORKERS]
+        return [LaunchAction.END_WORKERS]
 
     def _advance(self, now_s: float) -> list[Decision]:
         decisions: list[Decision] = []
         if self.phase in {Phase.RUNNING, Phase.ENDING_WORKERS} and not self._workers_run:
             self.phase = Phase.ENDING_PS
             self._kill_at_s = now_s + END_GRACE_S
-            decisions.append(Action.END_PS)
+            decisions.append(LaunchAction.END_PS)
         if self.phase is Phase.ENDING_PS and not self._running:
             self.phase = Phase.OVER
             self._kill_at_s = None

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from ps_cluster.cluster_watcher import ClusterSnapshot, ClusterWatcher
 from ps_cluster.launch_options import LaunchOptions
-from ps_cluster.launch_state import Action, Decision, LaunchState, Report, RestartPs
+from ps_cluster.launch_state import Decision, LaunchAction, LaunchState, Report, RestartPs
 from ps_cluster.line_splitter import OutputLine
 from ps_cluster.live_table import LiveTable
 from ps_cluster.local_cluster import LocalCluster
@@ -130,15 +130,15 @@ class Launcher:
                     threading.Thread(
                         target=self._restart_ps, args=(task,), name=f"restart of {task}", daemon=True
                     ).start()
-                case Action.START_WORKERS:
+                case LaunchAction.START_WORKERS:
                     self._start_workers()
-                case Action.END_WORKERS:
+                case LaunchAction.END_WORKERS:
                     self._signal_workers(signal.SIGTERM)
-                case Action.END_PS:
+                case LaunchAction.END_PS:
                     if self._watcher is not None:
                         self._watcher.finish()  # the last figures can only be had while the ps tasks are there
                     self._cluster.signal_all_ps(signal.SIGTERM)
-                case Action.KILL:
+                case LaunchAction.KILL:
                     self._signal_workers(signal.SIGKILL)
                     self._cluster.signal_all_ps(signal.SIGKILL)
 

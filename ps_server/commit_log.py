@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError, UnavailableError
+from ps_server.one_shot_event import OneShotEvent
 from ps_server.records import LoggedRecord, Record
-from ps_server.wake_up import WakeUp
 
 _LOG = logging.getLogger(__name__)
 _RETRY_PAUSE_S: Final = 0.5
@@ -124,8 +124,8 @@ class CommitLog:
         # guards: all below; no other lock is taken under it. Locks of variables may be held when it is taken.
         self._lock = threading.Lock()
         self._roomy = threading.Condition(self._lock)
-        self._arrived: WakeUp | None = None  # of the thread that commits, while it waits for records
-        self._waiting: list[tuple[int, WakeUp]] = []  # for which position to be committed; as many as there are callers
+        self._arrived: OneShotEvent | None = None  # of the thread that commits, while it waits for records
+        self._waiting: list[tuple[int, OneShotEvent]] = []  # for which position; as many as there are callers
         self._queue: deque[_Queued] = deque()
         self._reserved_bytes = 0  # of records queued, being written or still to come
         self._last_position = last_position
@@ -194,7 +194,7 @@ class CommitLog:
         with self._lock:
             if self._committed_position >= position:
                 return
-            committed = WakeUp()
+            committed = OneShotEvent()
             waiting = (position, committed)
             self._waiting.append(waiting)
         if committed.wait(timeout_s):
@@ -215,7 +215,7 @@ class CommitLog:
             arrived, self._arrived = self._arrived, None
             self._roomy.notify_all()
         if arrived is not None:
-            arrived.wake()
+            arrived.set()
         if self._sinks:
             self._writer.join(timeout_s)
             if self._writer.is_alive():
@@ -238,7 +238,7 @@ class CommitLog:
                 self._committed_position = position
                 self._reserved_bytes -= size_bytes
         if arrived is not None:
-            arrived.wake()
+            arrived.set()
         return position
 
     def _give_back(self, size_bytes: int) -> None:
@@ -271,7 +271,7 @@ class CommitLog:
                 for sink in self._sinks:
                     self._write(sink, records)
                 for committed in self._note_committed(group):
-                    committed.wake()
+                    committed.set()
                 del group, records  # or the last group's arrays would stay until the next
         except BaseException as error:  # noqa: BLE001 - whatever it is, nothing can be promised any more
             self._on_fatal(error)
@@ -294,10 +294,10 @@ class CommitLog:
             with self._lock:
                 if self._queue or self._closing:
                     return
-                self._arrived = arrived = WakeUp()
+                self._arrived = arrived = OneShotEvent()
             arrived.wait(_LOOK_AGAIN_S)
 
-    def _note_committed(self, group: Sequence[_Queued]) -> list[WakeUp]:
+    def _note_committed(self, group: Sequence[_Queued]) -> list[OneShotEvent]:
         """Returns who is to be woken: outside the lock, which they would wait for otherwise."""
         position = group[-1].logged.position
         with self._lock:
@@ -317,7 +317,7 @@ class CommitLog:
                 self._report(f"{sink.name} takes no records: {error}")
                 with self._lock:
                     # Also when closing: who waits is told in time, and the process ends by its own deadline.
-                    self._arrived = arrived = WakeUp()
+                    self._arrived = arrived = OneShotEvent()
                 arrived.wait(_RETRY_PAUSE_S)
                 continue
             if self._obstacle:

@@ -14,6 +14,12 @@ from ps_protocol.operations import VariableSpec
 from ps_protocol.service_types import Placement, Proposal
 from ps_server.spec_checks import check_agreement, check_spec, describe_spec
 
+NotePlacements = Callable[[Sequence[Placement]], object]
+
+
+def _note_nothing(_placements: Sequence[Placement]) -> None:
+    pass
+
 
 @dataclass(frozen=True, slots=True)
 class _Whole:
@@ -29,13 +35,11 @@ class Directory:
 
     Args:
         num_ps: Number of ps tasks in the cluster.
-
-    Attributes:
-        note: Told of new placements, with the lock held, so that the calls come in the order of the recording.
+        note: Called with new placements, with the lock held, so that the calls come in the order of the recording.
     """
 
-    def __init__(self, num_ps: int):
-        self.note: Callable[[Sequence[Placement]], None] | None = None
+    def __init__(self, num_ps: int, *, note: NotePlacements = _note_nothing):
+        self._note = note
         self._num_ps = num_ps
         # guards: _placements, _wholes; no other lock is taken under it
         self._lock = threading.Lock()
@@ -52,8 +56,8 @@ class Directory:
         with self._lock:
             before = len(self._placements)
             answers = [self._place_or_error(proposal) for proposal in proposals]
-            if self.note is not None and len(self._placements) > before:
-                self.note(list(self._placements.values())[before:])
+            if len(self._placements) > before:
+                self._note(list(self._placements.values())[before:])
             return answers
 
     def restore(self, placements: Sequence[Placement]) -> None:

@@ -1,61 +1,54 @@
-"""What a task does more when its state is to survive its process: records, images, and waiting until both are safe."""
+"""The state of a task that keeps records of its changes: the log in the middle, the disk and a backup as its sinks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid4
+
+import numpy as np
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.fault_points import fault_point
-from ps_protocol.operations import Batch, BatchReply
-from ps_protocol.service_types import Placement, Proposal
-from ps_server.batch_runner import BatchRunner
-from ps_server.commit_log import CommitLog
-from ps_server.cut_gate import CutGate
+from ps_protocol.operations import Batch, BatchReply, Operation, map_tensors
+from ps_protocol.service_types import DurabilityStatus, Placement, Proposal
+from ps_server.commit_log import CommitLimits, CommitLog, RecordSink
 from ps_server.directory import Directory
-from ps_server.durable_batches import DurableBatches
-from ps_server.durable_store import DurableStore
-from ps_server.records import ClientJoined, ClientLeft, LoggedRecord, Placed
+from ps_server.durable_batches import LoggedBatches
+from ps_server.image_gate import ImageGate
+from ps_server.records import ClientJoined, ClientLeft, Declared, LoggedRecord, Record, size_of
 from ps_server.replay import Replay
 from ps_server.state_image import StateImage
-from ps_server.update_ledger import GOODBYE, UpdateLedger
-
-_CLIENT_BYTES: Final = 256
-_PLACEMENT_BYTES: Final = 256
+from ps_server.state_parts import StateParts
+from ps_server.update_ledger import GOODBYE
 
 
-class Durability:
-    """Keeps the records of one task. Thread-safe once it has been started.
+def _no_status() -> None:
+    return None
 
-    First the state is brought back: ``restore`` once, ``replay`` for each record after it, ``start``. Then the task
-    serves.
+
+class LoggedState:
+    """A state whose changes are records. Thread-safe once it has been started.
+
+    First it is brought back: ``restore`` once, ``replay`` for each record after it, ``start``. Then the task serves.
 
     Args:
-        store: Empty.
-        runner: Carries out operations on it.
-        ledger: Empty.
-        directory: Empty; None on tasks that keep none.
-        clock: Monotonic seconds.
+        parts: Empty.
+        store_incarnation: Its identity; None draws one, since it starts empty.
     """
 
-    def __init__(
-        self,
-        store: DurableStore,
-        runner: BatchRunner,
-        ledger: UpdateLedger,
-        directory: Directory | None,
-        clock: Callable[[], float],
-    ):
-        self._store = store
-        self._runner = runner
-        self._ledger = ledger
-        self._directory = directory
-        self._clock = clock
-        self._gate = CutGate()
-        self._replay = Replay(store, runner, ledger, directory, now_s=clock())
-        self._log: CommitLog | None = None
-        self._batches: DurableBatches | None = None
+    keeps_operands: Final = True
+
+    def __init__(self, parts: StateParts, store_incarnation: UUID | None = None):
+        self.parts: Final = parts
+        self.lacks = ""
+        self._store_incarnation = uuid4() if store_incarnation is None else store_incarnation
+        self._clock = parts.clock
+        self._ledger = parts.ledger
+        self._gate = ImageGate()
+        self._replay = Replay(parts)
+        self._status: Callable[[], DurabilityStatus | None] = _no_status
+        self._batches: LoggedBatches | None = None
 
     # -- before the task serves ---------------------------------------------------------------
 
@@ -65,14 +58,7 @@ class Durability:
         Raises:
             ResourceExhaustedError: The variables are beyond the memory limit.
         """
-        for variable in image.variables:
-            self._store.restore(variable)
-        for client in image.clients:
-            self._ledger.restore_client(client, self._clock())
-        for gone, reason in image.departed:
-            self._ledger.restore_departure(gone, reason)
-        if self._directory is not None:
-            self._directory.restore(image.placements)
+        self.parts.restore(image)
         self._replay.position = image.position
 
     def replay(self, record: LoggedRecord) -> None:
@@ -84,26 +70,68 @@ class Durability:
         """Position of the newest record that was brought back."""
         return self._replay.position
 
-    def start(self, log: CommitLog) -> None:
-        """Keeps records in a log from here on, which begins after ``replayed_position``. The log stays the caller's."""
-        self._log = log
+    def start(
+        self,
+        sinks: Sequence[RecordSink],
+        *,
+        on_fatal: Callable[[BaseException], None],
+        limits: CommitLimits | None = None,
+        store_incarnation: UUID | None = None,
+        lacks: str = "",
+        status: Callable[[], DurabilityStatus | None] = _no_status,
+    ) -> CommitLog:
+        """Keeps records from here on, after those that were brought back, and has them committed to sinks.
+
+        Args:
+            sinks: Where each record must be before an answer that depends on it leaves; with none that is at once.
+            on_fatal: Called by another thread with an error after which nothing can be promised; ends the process.
+            limits: What may wait to be committed.
+            store_incarnation: Identity of the state that was brought back, if that is known only now.
+            lacks: What there is, if updates that were acknowledged are missing.
+            status: Tells how much would survive.
+
+        Returns:
+            The log, which the caller closes.
+        """
+        log = CommitLog(sinks, last_position=self.replayed_position, limits=limits, on_fatal=on_fatal)
+        self._store_incarnation = store_incarnation or self._store_incarnation
+        self.lacks = lacks
+        self._status = status
         for client in self._ledger.images():
             self._ledger.check_known(client.client, self._clock())  # its idle time begins anew
-        self._store.note = log.append
-        if self._directory is not None:
-            self._directory.note = self._note_placements
-        self._batches = DurableBatches(self._store, self._runner, log, task=self._runner.task, clock=self._clock)
+        self.parts.keep_records(lambda record: log.append(_lasting(record), size_of(record)))
+        self._batches = LoggedBatches(self.parts, log)
+        return log
 
     # -- while it serves ----------------------------------------------------------------------
 
     @property
-    def log(self) -> CommitLog:
-        """The log that was started."""
-        if self._log is None:
-            raise RuntimeError("the task's state is still being brought back")
-        return self._log
+    def store_incarnation(self) -> UUID:
+        """Its identity."""
+        return self._store_incarnation
 
-    def exchange(self, batch: Batch, deadline_s: float, now_s: float, *, lend_values: bool) -> BatchReply:
+    @property
+    def _started(self) -> LoggedBatches:
+        if self._batches is None:
+            raise RuntimeError("the task's state is still being brought back")
+        return self._batches
+
+    def read(self, operations: Sequence[Operation], deadline_s: float, lend_values: bool) -> BatchReply:
+        """Carries out a batch that changes nothing; returns when all that the reply depends on is safe.
+
+        Raises:
+            DeadlineExceededError: It was not safe in time.
+        """
+        return self._started.read(operations, deadline_s, lend_values=lend_values)
+
+    def apply(
+        self,
+        batch: Batch,
+        deadline_s: float,
+        now_s: float,
+        lend_values: bool,  # noqa: ARG002 - the record's reply is a copy
+        take_operands: bool,  # noqa: ARG002 - the record needs them too
+    ) -> BatchReply:
         """Carries out a batch; returns when its effect, and all that the reply depends on, is safe.
 
         Raises:
@@ -111,11 +139,7 @@ class Durability:
             ResourceExhaustedError: Too much waits to be made safe; nothing was applied.
             ShardscopeError: As the ledger raises.
         """
-        if self._batches is None:
-            raise RuntimeError("the task's state is still being brought back")
-        batches, log, operations = self._batches, self.log, batch.operations
-        if not batch.mutates:
-            return batches.read(operations, deadline_s, lend_values=lend_values)
+        batches, operations = self._started, batch.operations
         position = 0
 
         def apply() -> BatchReply:
@@ -123,10 +147,11 @@ class Durability:
             reply, position = batches.apply(batch.client, batch.sequence, operations, deadline_s, room)
             return reply
 
-        with batches.reserve(operations, deadline_s) as room, self._gate.passed(self._remaining_s(deadline_s)):
+        with batches.reserve(operations, deadline_s) as room, self._gate.change(self._remaining_s(deadline_s)):
             reply = self._ledger.apply_once(
                 batch.client, batch.sequence, apply, timeout_s=self._remaining_s(deadline_s), now_s=now_s
             )
+        log = batches.log
         # Of an answer that is given again it is not known which record it belongs to: it is one of those there are.
         log.wait_committed(position or log.last_position, self._remaining_s(deadline_s))
         fault_point("batch.before_reply")
@@ -137,7 +162,7 @@ class Durability:
     ) -> list[Placement | ShardscopeError]:
         """Asks the directory; returns when what it has recorded is safe."""
         deadline_s = self._clock() + timeout_s
-        with self._gate.passed(timeout_s):
+        with self._gate.change(timeout_s):
             placements = directory.place(proposals)
         self.wait_for_all(self._remaining_s(deadline_s))
         return placements
@@ -145,20 +170,21 @@ class Durability:
     def hello(self, client: UUID, task: str, timeout_s: float) -> None:
         """Makes a client known, and safely so."""
         deadline_s = self._clock() + timeout_s
-        with self._gate.passed(timeout_s):
+        with self._gate.change(timeout_s):
             if self._ledger.hello(client, task, self._clock()):
-                self.log.append(ClientJoined(client, task), _CLIENT_BYTES)
+                self._append(ClientJoined(client, task))
         self.wait_for_all(self._remaining_s(deadline_s))
 
     def goodbye(self, client: UUID, timeout_s: float) -> None:
         """Forgets a client; that a crash may bring it back does no harm."""
-        with self._gate.passed(timeout_s):
+        with self._gate.change(timeout_s):
             if self._ledger.goodbye(client):
-                self.log.append(ClientLeft(client, GOODBYE), _CLIENT_BYTES)
+                self._append(ClientLeft(client, GOODBYE))
 
     def wait_for_all(self, timeout_s: float) -> None:
         """Waits until everything appended so far is safe; DeadlineExceededError if it is not in time."""
-        self.log.wait_committed(self.log.last_position, timeout_s)
+        log = self._started.log
+        log.wait_committed(log.last_position, timeout_s)
 
     def take_image(self, timeout_s: float) -> StateImage:
         """Returns the whole state as of one position; changes are held back for as long as it takes to lend all values.
@@ -166,17 +192,20 @@ class Durability:
         Raises:
             DeadlineExceededError: Changes that had begun did not end in time.
         """
-        with self._gate.cut(timeout_s):
-            return StateImage(
-                self.log.last_position,
-                self._store.images(),
-                self._ledger.images(),
-                self._ledger.departures(),
-                () if self._directory is None else self._directory.in_order(),
-            )
+        with self._gate.image(timeout_s):
+            return self.parts.image(self._started.log.last_position)
 
-    def _note_placements(self, placements: Sequence[Placement]) -> None:
-        self.log.append(Placed(tuple(placements)), _PLACEMENT_BYTES * len(placements))
+    def durability(self) -> DurabilityStatus | None:
+        """How much of it would survive its process; None if nothing would."""
+        return self._status()
+
+    def _append(self, record: Record) -> None:
+        self._started.log.append(record, size_of(record))
 
     def _remaining_s(self, deadline_s: float) -> float:
         return deadline_s - self._clock()
+
+
+def _lasting(record: Record) -> Record:
+    """Returns a record that stays as it is when the caller changes the arrays that it has handed in."""
+    return Declared(map_tensors(record.operation, np.ndarray.copy)) if isinstance(record, Declared) else record

@@ -1,4 +1,4 @@
-"""Carries out the batches of a task whose state survives its process: each mutating batch is one record.
+"""Carries out the batches of a task that keeps records: each mutating batch is one of them.
 
 A batch locks all its variables, in the order of their names, before its first operation, and appends its record before
 it lets go of any (strict two-phase locking; P. Bernstein, V. Hadzilacos and N. Goodman, "Concurrency Control and
@@ -11,11 +11,12 @@ Declarations come first, whatever their place in the batch. They are safe to rep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 from uuid import UUID
 
-from ps_protocol.errors import ShardscopeError
+from ps_protocol.errors import NotFoundError, ShardscopeError
 from ps_protocol.fault_points import fault_point
 from ps_protocol.operations import (
     KINDS,
@@ -29,41 +30,30 @@ from ps_protocol.operations import (
     Update,
     UpdateRule,
     map_tensors,
-    tensor_bytes,
 )
-from ps_server.answers import keepsake
-from ps_server.batch_runner import BatchRunner
 from ps_server.commit_log import CommitLog, Reservation
-from ps_server.durable_store import DurableStore
-from ps_server.records import AppliedBatch
-
-_RECORD_BYTES = 512
-"""What a record takes beside its tensors, roughly, so that records without tensors are bounded as well."""
-
-_OPERATION_BYTES = 128
+from ps_server.records import AppliedBatch, size_of_batch
+from ps_server.remembered_answers import independent_copy
+from ps_server.state_parts import StateParts
 
 _SMALL_OPERAND_BYTES = 64 * 1024
 
 
-class DurableBatches:
+class LoggedBatches:
     """Runs batches under the rules above. Thread-safe.
 
     Args:
-        store: Holds the variables; its declarations are appended to the log by itself.
-        runner: Carries out single operations.
+        parts: Hold the variables, whose declarations are appended to the log by themselves.
         log: Where records go.
-        task: Name of the ps task, as "ps:0", for the errors.
-        clock: Monotonic seconds.
     """
 
-    def __init__(
-        self, store: DurableStore, runner: BatchRunner, log: CommitLog, *, task: str, clock: Callable[[], float]
-    ):
-        self._store = store
-        self._runner = runner
-        self._log = log
-        self._task = task
-        self._clock = clock
+    def __init__(self, parts: StateParts, log: CommitLog):
+        self.log: Final = log
+        self._store = parts.store
+        self._variables = parts.store.variables
+        self._runner = parts.runner
+        self._task = parts.task
+        self._clock = parts.clock
 
     def reserve(self, operations: Sequence[Operation], deadline_s: float) -> Reservation:
         """Waits for room in the log; called before ``apply`` and outside the ledger, since it may be tried again.
@@ -71,8 +61,7 @@ class DurableBatches:
         Raises:
             ResourceExhaustedError: There was none in time.
         """
-        size_bytes = _RECORD_BYTES + _OPERATION_BYTES * len(operations) + tensor_bytes(operations)
-        return self._log.reserve(size_bytes, deadline_s - self._clock())
+        return self.log.reserve(size_of_batch(operations), deadline_s - self._clock())
 
     def apply(
         self, client: UUID, sequence: int, operations: Sequence[Operation], deadline_s: float, room: Reservation
@@ -80,12 +69,12 @@ class DurableBatches:
         """Carries out a mutating batch; returns the reply and the position of its record, not committed yet."""
         steps = [self._settled(operation, deadline_s) for operation in operations]
         remaining = [step for step in steps if not isinstance(step, _Settled)]
-        with self._store.locked({operation.name for operation in remaining}) as variables:
+        with self._variables.locked({operation.name for operation in remaining}) as variables:
             answers = iter(self._runner.run(remaining, deadline_s).replies)
             reply = BatchReply(tuple([step.reply if isinstance(step, _Settled) else next(answers) for step in steps]))
             logged = tuple([_logged(operation, step) for operation, step in zip(operations, steps, strict=True)])
             fault_point("batch.before_log")
-            position = room.append(AppliedBatch(client, sequence, logged, keepsake(reply)))
+            position = room.append(AppliedBatch(client, sequence, logged, independent_copy(reply)))
             fault_point("batch.after_log")
             for variable in variables:
                 variable.position = position
@@ -98,8 +87,8 @@ class DurableBatches:
             DeadlineExceededError: It was not in time.
         """
         reply = self._runner.run(operations, deadline_s, lend_values=lend_values)
-        position = self._store.newest_position({operation.name for operation in operations})
-        self._log.wait_committed(position, deadline_s - self._clock())
+        position = self._variables.newest_position({operation.name for operation in operations})
+        self.log.wait_committed(position, deadline_s - self._clock())
         return reply
 
     def _settled(self, operation: Operation, deadline_s: float) -> Operation | _Settled:
@@ -108,25 +97,29 @@ class DurableBatches:
         The initial value is so computed before any lock is taken, and the gate of a name never waited for under one.
         """
         if isinstance(operation, Initialize) and operation.overwrite:
-            if self._store.is_initialized(operation.name):
+            variable = self._variables.get(operation.name)
+            if variable is not None and variable.value is not None:
                 return self._assignment(operation)
             operation = replace(operation, overwrite=False)
         if KINDS[type(operation)].logged is Logged.BEFORE_ITS_BATCH:
             return _Settled(self._runner.run([operation], deadline_s).replies[0])
-        missing = self._store.missing(operation.name)
-        if missing is None:
-            return operation
-        # Looked for once, here: a variable that came into being between this and the locks would not be locked.
-        missing.task = self._task
-        return _Settled(missing)
+        try:
+            # Looked for once, here: a variable that came into being between this and the locks would not be locked.
+            self._variables.find(operation.name)
+        except NotFoundError as error:
+            return self._refused(error)
+        return operation
 
     def _assignment(self, operation: Initialize) -> Operation | _Settled:
         try:
             value = self._store.first_value(operation)
         except ShardscopeError as error:
-            error.task = self._task
-            return _Settled(error.with_traceback(None))
+            return self._refused(error)
         return Update(operation.name, UpdateRule.ASSIGN, value)
+
+    def _refused(self, error: ShardscopeError) -> _Settled:
+        error.task = self._task
+        return _Settled(error.with_traceback(None))
 
 
 class _Settled:

@@ -1,9 +1,10 @@
-"""How a ps process comes by its core: an empty one, or one with the state that an earlier process left on disk."""
+"""How a ps process comes by its task: with an empty state, one from the disk, or one that another process has too."""
 
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -11,14 +12,19 @@ import structlog
 from ps_protocol.cluster_spec import PS_JOB, TaskId
 from ps_protocol.errors import ResourceExhaustedError
 from ps_protocol.service_types import DurabilityMode
+from ps_server.core_state import MemoryState, State, TaskRole
 from ps_server.data_directory import DataDirectoryError, DirectoryInUseError
+from ps_server.durability import LoggedState
 from ps_server.durable_task import DurableSettings, DurableTask
 from ps_server.journal import CorruptJournalError
 from ps_server.options import ServerOptions
 from ps_server.parameter_server import ParameterServer
 from ps_server.recovery import Recovered, StateOnDisk
 from ps_server.replay import ReplayError
+from ps_server.replication.decisions import EXIT_SUPERSEDED
+from ps_server.replication.replicated_task import ReplicatedTask, ReplicationSettings
 from ps_server.snapshot_files import CorruptSnapshotError
+from ps_server.state_parts import StateParts
 
 EXIT_CANNOT_START: Final = 1
 """It may work later, or with other options."""
@@ -45,17 +51,39 @@ class CannotStartError(Exception):
         self.exit_code = exit_code
 
 
-def open_core(options: ServerOptions) -> tuple[ParameterServer, DurableTask | None]:
-    """Returns a core that is ready to serve, and what keeps its state on disk, if anything does.
+@dataclass(frozen=True, slots=True)
+class OpenedTask:
+    """A ps task whose state is there.
+
+    Attributes:
+        core: Ready to serve.
+        durable: What keeps its state on disk, if anything does.
+        replicated: What keeps it in another process as well, or follows that one, if there is one.
+    """
+
+    core: ParameterServer
+    durable: DurableTask | None = None
+    replicated: ReplicatedTask | None = None
+
+
+def open_task(options: ServerOptions, announce: Callable[[int], None]) -> OpenedTask:
+    """Returns a task that is ready to serve.
+
+    Args:
+        options: Of the process.
+        announce: Tells the other tasks, if this one is replicated, that its primary is this process, in an epoch.
 
     Raises:
         CannotStartError: There is a state, and it cannot be brought back. Nothing is served then.
     """
+    parts = StateParts(options.cluster_spec, options.task_index, memory_limit_bytes=options.memory_limit_bytes)
+    if options.is_replicated:
+        return _replicated(options, parts, announce)
     if options.durability is DurabilityMode.NONE or options.data_dir is None:
-        return _core(options, None), None
+        return OpenedTask(_core(options, MemoryState(parts)))
     settings = DurableSettings(options.durability, options.data_dir, options.snapshot_interval_s)
     try:
-        return _brought_back(options, settings)
+        durable = _brought_back(options, parts, settings)
     except DirectoryInUseError as error:
         raise CannotStartError(str(error), EXIT_CANNOT_START) from error
     except _DAMAGE as error:
@@ -71,46 +99,55 @@ def open_core(options: ServerOptions) -> tuple[ParameterServer, DurableTask | No
         raise CannotStartError(
             f"the state in {settings.data_dir} cannot be used: {error}", EXIT_CANNOT_START
         ) from error
+    return OpenedTask(_core(options, durable.state), durable=durable)
 
 
-def _brought_back(options: ServerOptions, settings: DurableSettings) -> tuple[ParameterServer, DurableTask]:
+def _replicated(options: ServerOptions, parts: StateParts, announce: Callable[[int], None]) -> OpenedTask:
+    settings = ReplicationSettings(options.cluster_spec, options.task_index, options.is_backup, options.lease_s)
+    state = LoggedState(parts)
+    task = ReplicatedTask(state, settings, announce, on_fatal=_end_unsafe, on_superseded=_end_superseded)
+    return OpenedTask(_core(options, state, task.replica), replicated=task)
+
+
+def _brought_back(options: ServerOptions, parts: StateParts, settings: DurableSettings) -> DurableTask:
     num_ps = len(options.cluster_spec.ps_addresses())
     task = TaskId(PS_JOB, options.task_index)
-    with ExitStack() as opened:
-        state = StateOnDisk.open(settings.data_dir, task=task, num_ps=num_ps, mode=settings.mode)
-        opened.callback(state.close, ended_at=None)
-        core = _core(options, state)
-        opened.pop_all()
-    durable = DurableTask(core, state, settings, on_fatal=_end_at_once)
-    _report(core, durable.recovered)
-    return core, durable
+    on_disk = StateOnDisk.open(settings.data_dir, task=task, num_ps=num_ps, mode=settings.mode)
+    state = LoggedState(parts, on_disk.store_incarnation)
+    durable = DurableTask(state, on_disk, settings, on_fatal=_end_unsafe)
+    _report(state, durable.recovered)
+    return durable
 
 
-def _core(options: ServerOptions, state: StateOnDisk | None) -> ParameterServer:
+def _core(options: ServerOptions, state: State, role: TaskRole | None = None) -> ParameterServer:
     return ParameterServer(
         cluster_spec=options.cluster_spec,
         task_index=options.task_index,
         job_seed=options.job_seed,
-        memory_limit_bytes=options.memory_limit_bytes,
-        store_incarnation=state.store_incarnation if state else None,
-        durable=state is not None or options.is_replicated,
+        state=state,
+        role=role,
     )
 
 
-def _report(core: ParameterServer, recovered: Recovered) -> None:
+def _report(state: LoggedState, recovered: Recovered) -> None:
     if recovered.lacks:
-        _LOG.warning("updates were lost", reason=recovered.lacks, store=str(core.store_incarnation))
+        _LOG.warning("updates were lost", reason=recovered.lacks, store=str(state.store_incarnation))
     _LOG.info(
         "brought the state back",
         position=recovered.position,
         snapshot=recovered.snapshot.position if recovered.snapshot else 0,
         replayed=recovered.num_replayed,
-        variable_bytes=core.variable_bytes,
+        variable_bytes=state.parts.store.variable_bytes,
         seconds=round(recovered.duration_s, 3),
     )
 
 
-def _end_at_once(error: BaseException) -> None:
-    """Ends the process where it stands: what was promised is on disk, and nothing more can be."""
+def _end_unsafe(error: BaseException) -> None:
+    """Ends the process where it stands: what was promised is in the log's sinks, and nothing more can be."""
     _LOG.critical("updates can no longer be made safe, ending at once", reason=str(error), exc_info=error)
     os._exit(EXIT_NOT_SAFE)
+
+
+def _end_superseded(reason: str) -> None:
+    _LOG.critical("ending at once", reason=reason)
+    os._exit(EXIT_SUPERSEDED)

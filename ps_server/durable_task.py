@@ -1,18 +1,18 @@
-"""A ps task whose state survives its process: from the data directory to serving, and back in good order."""
+"""A state that survives its process: from the data directory to serving, and back in good order."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.service_types import DurabilityMode, DurabilityStatus
-from ps_server.commit_log import CommitLog, RecordSink
-from ps_server.parameter_server import ParameterServer
+from ps_server.commit_log import CommitLog
+from ps_server.durability import LoggedState
 from ps_server.recovery import Recovered, StateOnDisk
 from ps_server.snapshot_policies import AtIntervals, SnapshotPolicy, WhenJournalIsLong
 from ps_server.snapshotter import Snapshotter
@@ -38,17 +38,19 @@ class DurableSettings:
 
 
 class DurableTask:
-    """Keeps the state of a core on disk while it serves.
+    """Keeps the state of a task on disk while it serves.
 
-    Made from a core that is still empty; the state has been brought back, and is kept from here on, when it is there.
+    Made with a state that is still empty; it has been brought back, and is kept from here on, when this is there.
 
     Args:
-        core: Made with ``durable=True`` and the incarnation of ``state``.
-        state: Opened for this task. Owned from here on, also if this raises.
+        state: Empty, with the incarnation of ``on_disk``.
+        on_disk: Opened for this task. Owned from here on, also if this raises.
         settings: How to keep it.
         on_fatal: Called by another thread with an error after which nothing can be promised; ends the process.
-        more_sinks: Where records must be as well before they count as committed.
         clock: Monotonic seconds.
+
+    Attributes:
+        state: For the core.
 
     Raises:
         CorruptSnapshotError, CorruptJournalError, ReplayError: The state is damaged.
@@ -58,43 +60,41 @@ class DurableTask:
 
     def __init__(
         self,
-        core: ParameterServer,
-        state: StateOnDisk,
+        state: LoggedState,
+        on_disk: StateOnDisk,
         settings: DurableSettings,
         *,
         on_fatal: Callable[[BaseException], None],
-        more_sinks: Sequence[RecordSink] = (),
         clock: Callable[[], float] = time.monotonic,
     ):
-        if core.durability is None:
-            state.close(ended_at=None)
-            raise ValueError("the core was not made to be durable")
-        self._state = state
+        self.state: Final = state
+        self._on_disk = on_disk
         self._mode = settings.mode
         self._clock = clock
         try:
-            self.recovered: Final[Recovered] = state.bring_back(core.durability, clock)
+            self.recovered: Final[Recovered] = on_disk.bring_back(state, clock)
         except BaseException:
-            state.close(ended_at=None)
+            on_disk.close(ended_at=None)
             raise
         has_journal = settings.mode is DurabilityMode.JOURNAL
-        sinks = ((state.journal,) if has_journal else ()) + tuple(more_sinks)
-        self.log: Final = CommitLog(sinks, last_position=self.recovered.position, on_fatal=on_fatal)
-        core.durability.start(self.log)
+        self.log: Final[CommitLog] = state.start(
+            [on_disk.journal] if has_journal else [],
+            on_fatal=on_fatal,
+            lacks=self.recovered.lacks,
+            status=self.status,
+        )
         policy: SnapshotPolicy = AtIntervals(settings.snapshot_interval_s)
         if has_journal:
-            policy = WhenJournalIsLong(state.journal, lambda: core.variable_bytes)
+            policy = WhenJournalIsLong(on_disk.journal, lambda: state.parts.store.variable_bytes)
         self.snapshotter: Final = Snapshotter(
-            core.durability.take_image,
-            state.files,
+            state.take_image,
+            on_disk.files,
             self.log,
             policy,
             last=self.recovered.snapshot,
-            journal=state.journal,
+            journal=on_disk.journal,
             clock=clock,
         )
-        core.state_lacks = self.recovered.lacks
-        core.durability_status = self.status
         self.snapshotter.start()
 
     def status(self) -> DurabilityStatus:
@@ -107,7 +107,7 @@ class DurableTask:
             snapshot_position=last.position if last else 0,
             snapshot_bytes=last.size_bytes if last else 0,
             snapshot_taken_at_s=last.taken_at_s if last else 0.0,
-            journal_bytes=self._state.journal.size_bytes if self._mode is DurabilityMode.JOURNAL else 0,
+            journal_bytes=self._on_disk.journal.size_bytes if self._mode is DurabilityMode.JOURNAL else 0,
             obstacle=self.log.obstacle or self.snapshotter.obstacle,
         )
 
@@ -125,7 +125,7 @@ class DurableTask:
         is_kept = self._mode is DurabilityMode.JOURNAL or (has_stopped and self._takes_last_snapshot())
         is_kept = self.log.close(max(0.0, deadline_s - self._clock())) and is_kept
         try:
-            self._state.close(ended_at=self.log.last_position if drained and is_kept and has_stopped else None)
+            self._on_disk.close(ended_at=self.log.last_position if drained and is_kept and has_stopped else None)
         except OSError as error:
             _LOG.error("that the task has ended in good order could not be noted: %s", error)
             return False

@@ -12,9 +12,10 @@ from typing import Final, Protocol
 
 from ps_protocol.cluster_spec import PS_JOB
 from ps_protocol.errors import AbortedError, ShardscopeError
+from ps_protocol.lease_timing import HEARTBEATS_PER_LEASE
 from ps_protocol.service_types import MemberState, PsAddress
 from ps_protocol.task_id import TaskId
-from ps_server.leases import DEFAULT_LEASE_S, HEARTBEATS_PER_LEASE
+from ps_server.leases import DEFAULT_LEASE_S
 from ps_server.membership import Change
 from ps_server.parameter_server import ParameterServer
 

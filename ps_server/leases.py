@@ -12,8 +12,8 @@ import math
 from typing import Final
 
 from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.lease_timing import HEARTBEATS_PER_LEASE
 
-HEARTBEATS_PER_LEASE: Final = 3
 DEFAULT_LEASE_S: Final = 10.0
 MAX_LEASE_S: Final = 86_400.0
 

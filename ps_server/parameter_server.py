@@ -1,4 +1,4 @@
-"""One ps task: the store, the ledger, the directory, the members and the door, put together. No protobuf, no gRPC."""
+"""One ps task: its state, its role, the members and the door, put together. No protobuf, no gRPC."""
 
 from __future__ import annotations
 
@@ -7,39 +7,21 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Concatenate, Final, ParamSpec, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TaskId
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError, StateLostError
 from ps_protocol.operations import Batch, BatchReply, Operation
 from ps_protocol.ps_service import Transport
-from ps_protocol.service_types import (
-    DurabilityStatus,
-    Member,
-    Placement,
-    Proposal,
-    PsAddress,
-    ReplicationStatus,
-    Status,
-    VariableInfo,
-    Welcome,
-)
+from ps_protocol.service_types import Member, Placement, Proposal, PsAddress, Status, VariableInfo, Welcome
 from ps_server.address_book import AddressBook
 from ps_server.admission import Admission
-from ps_server.batch_runner import BatchRunner
-from ps_server.directory import Directory
-from ps_server.durability import Durability
-from ps_server.durable_store import DurableStore
+from ps_server.core_state import MemoryState, SingleRole, State, TaskRole
 from ps_server.membership import Change, Membership
-from ps_server.update_ledger import LedgerLimits, UpdateLedger
-from ps_server.variable_store import VariableStore
+from ps_server.state_parts import StateParts
 
 _MAX_WAIT_S: Final = 86_400.0
 _MAX_TASK_LENGTH: Final = 255
-
-
-def _answer_always() -> None:
-    """There is no other process that could answer for this task."""
 
 
 _P = ParamSpec("_P")
@@ -69,21 +51,13 @@ class ParameterServer(Transport):
         cluster_spec: The cluster; must have ps tasks.
         task_index: Which ps task this is; task 0 keeps the directory and the members.
         job_seed: Seed from which initial values follow.
-        memory_limit_bytes: The most that the values may take together; 0 for no limit.
-        ledger_limits: What is remembered of updates; None for the defaults.
-        store_incarnation: Identity of the state held here; None draws one, since the state starts empty.
-        durable: Whether the state is to survive the process: then ``durability`` brings it back and is started before
-            the task serves.
+        state: The variables, the ledger and the directory; None for an empty one that ends with the process.
+        role: Whether this process answers for the task; None if it is the only one.
         clock: Monotonic seconds.
         wall_clock: Seconds since the epoch.
 
     Attributes:
-        durability: Brings the state back and keeps it; None if it is not to survive the process.
-        may_answer: Raises if this process must not answer a client now, since another one may be the same task; called
-            before and after.
-        durability_status: Tells how much of it would survive; set by whoever keeps it on disk.
-        replication_status: Tells which of the two processes of its task this is; set where there are two.
-        state_lacks: If what was brought back lacks updates that were acknowledged, what there is; set likewise.
+        state: What it was given or made.
 
     Raises:
         ValueError: The cluster spec has no ps tasks, or none of this index.
@@ -95,40 +69,34 @@ class ParameterServer(Transport):
         cluster_spec: ClusterSpec,
         task_index: int,
         job_seed: int = 0,
-        memory_limit_bytes: int = 0,
-        ledger_limits: LedgerLimits | None = None,
-        store_incarnation: UUID | None = None,
-        durable: bool = False,
+        state: State | None = None,
+        role: TaskRole | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ):
         addresses = cluster_spec.ps_addresses()
-        cluster_spec.task_address(PS_JOB, task_index)
         self.task: Final = str(TaskId(PS_JOB, task_index))
-        self.store_incarnation = uuid4() if store_incarnation is None else store_incarnation
         self.shutdown_requested: Final = threading.Event()
-        self.durability_status: Callable[[], DurabilityStatus] | None = None
-        self.replication_status: Callable[[], ReplicationStatus] | None = None
-        self.may_answer: Callable[[], None] = _answer_always
-        self.state_lacks = ""
+        self.state: Final = state or MemoryState(StateParts(cluster_spec, task_index, clock=clock))
+        self._role: Final = role or SingleRole()
+        self._check_may_answer: Final = self._role.check_may_answer
         self._job_seed = job_seed
         self._clock = clock
         self._wall_clock = wall_clock
         self._started_s = clock()
         self._first_ps_address = addresses[0]
-        store = DurableStore if durable else VariableStore
-        self._store = store(memory_limit_bytes=memory_limit_bytes)
-        self._runner = BatchRunner(self._store, task=self.task, clock=clock)
-        self._ledger = UpdateLedger(ledger_limits)
+        self._parts: Final = self.state.parts
+        self._store: Final = self._parts.store
+        self._runner: Final = self._parts.runner
+        self._ledger: Final = self._parts.ledger
         self._admission = Admission()
-        self._directory = Directory(len(addresses)) if task_index == 0 else None
         self._membership = Membership() if task_index == 0 else None
         self._addresses = AddressBook(len(addresses))
-        self.durability: Final = (
-            Durability(self._store, self._runner, self._ledger, self._directory, clock)
-            if isinstance(self._store, DurableStore)
-            else None
-        )
+
+    @property
+    def store_incarnation(self) -> UUID:
+        """Identity of the state held here."""
+        return self.state.store_incarnation
 
     # -- clients ------------------------------------------------------------------------------
 
@@ -138,21 +106,15 @@ class ParameterServer(Transport):
             raise self._admission.refusal()
         if len(task) > _MAX_TASK_LENGTH:
             raise InvalidArgumentError(f"the name of the client's task has {len(task)} characters; at most 255 will do")
-        self.may_answer()
-        if self.durability is not None:
-            self.durability.hello(client, task, timeout_s)
-        else:
-            self._ledger.hello(client, task, self._clock())
-        self.may_answer()
+        self._check_may_answer()
+        self.state.hello(client, task, timeout_s)
+        self._check_may_answer()
         return Welcome(self.task, self.store_incarnation, self._job_seed)
 
     @_naming_the_task
     def goodbye(self, client: UUID, *, timeout_s: float) -> None:
-        self.may_answer()
-        if self.durability is not None:
-            self.durability.goodbye(client, timeout_s)
-        else:
-            self._ledger.goodbye(client)
+        self._check_may_answer()
+        self.state.goodbye(client, timeout_s)
 
     # -- batches ------------------------------------------------------------------------------
 
@@ -183,8 +145,8 @@ class ParameterServer(Transport):
         now_s = self._clock()
         timeout_s = min(timeout_s, _MAX_WAIT_S)
         try:
-            self.may_answer()
-            if batch.store != self.store_incarnation:
+            self._check_may_answer()
+            if batch.store != self.state.store_incarnation:
                 raise self._state_lost(batch.store)
             if not self._admission.enter(len(batch.operations)):
                 reply = self._answer_while_draining(batch, timeout_s)
@@ -193,7 +155,7 @@ class ParameterServer(Transport):
                     reply = self._exchange(batch, now_s, timeout_s, lend_values, take_operands)
                 finally:
                     self._admission.leave()
-            self.may_answer()
+            self._check_may_answer()
         except ShardscopeError as error:
             error.task = error.task or self.task
             raise
@@ -207,20 +169,9 @@ class ParameterServer(Transport):
             if batch.sequence:
                 raise InvalidArgumentError(f"a batch that changes nothing has the sequence {batch.sequence}; send 0")
             self._ledger.check_known(batch.client, now_s)
-            if self.durability is not None:
-                return self.durability.exchange(batch, deadline_s, now_s, lend_values=lend_values)
-            return self._runner.run(operations, deadline_s, lend_values=lend_values)
+            return self.state.read(operations, deadline_s, lend_values)
         self._runner.wait_for_initializations(operations, deadline_s)
-        if self.durability is not None:
-            reply = self.durability.exchange(batch, deadline_s, now_s, lend_values=lend_values)
-        else:
-            reply = self._ledger.apply_once(
-                batch.client,
-                batch.sequence,
-                lambda: self._runner.run(operations, deadline_s, lend_values=lend_values, take_operands=take_operands),
-                timeout_s=deadline_s - self._clock(),
-                now_s=now_s,
-            )
+        reply = self.state.apply(batch, deadline_s, now_s, lend_values, take_operands)
         if len(reply.replies) != len(operations):
             raise InvalidArgumentError(
                 f"the sequence {batch.sequence} was used before, for a batch of {len(reply.replies)} operations; a "
@@ -232,16 +183,15 @@ class ParameterServer(Transport):
         reply = self._ledger.recall(batch.client, batch.sequence, timeout_s=timeout_s) if batch.sequence else None
         if reply is None:
             raise self._admission.refusal()
-        if self.durability is not None:
-            self.durability.wait_for_all(timeout_s)
+        self.state.wait_for_all(timeout_s)
         return reply
 
     def _state_lost(self, meant: UUID | None) -> StateLostError:
         told = f"the call is meant for the store {meant}, but this ps holds the store {self.store_incarnation}"
-        if self.state_lacks:
+        if self.state.lacks:
             return StateLostError(
-                f"{told}: its process did not end in good order; {self.state_lacks}. Connect anew, and go on from that "
-                f"state or restore a checkpoint"
+                f"{told}: its process did not end in good order; {self.state.lacks}. Connect anew, and go on from "
+                f"that state or restore a checkpoint"
             )
         return StateLostError(
             f"{told}: it was started anew {self._clock() - self._started_s:.0f} s ago and no longer has the variables "
@@ -254,7 +204,7 @@ class ParameterServer(Transport):
 
         Whoever calls must then not change them any more, nor let anybody else: no memory shared with a client.
         """
-        return self.durability is not None
+        return self.state.keeps_operands
 
     def reply_size_bytes(self, operations: Sequence[Operation]) -> int:
         """Bytes of the tensors that these operations will be answered, so that a transport can make room first."""
@@ -270,20 +220,18 @@ class ParameterServer(Transport):
         store: UUID | None = None,
         timeout_s: float,
     ) -> list[Placement | ShardscopeError]:
-        directory = self._kept_by_first_ps(self._directory, "the directory")
-        self.may_answer()
+        directory = self._kept_by_first_ps(self._parts.directory, "the directory")
+        self._check_may_answer()
         if store not in (None, self.store_incarnation):
             raise self._state_lost(store)
-        if self.durability is not None:
-            placements = self.durability.place(directory, proposals, timeout_s)
-            self.may_answer()
-            return placements
-        return directory.place(proposals)
+        placements = self.state.place(directory, proposals, timeout_s)
+        self._check_may_answer()
+        return placements
 
     @_naming_the_task
     def list_placements(self, *, timeout_s: float) -> list[Placement]:  # noqa: ARG002 - it does not wait
-        placements = self._kept_by_first_ps(self._directory, "the directory").list_placements()
-        self.may_answer()
+        placements = self._kept_by_first_ps(self._parts.directory, "the directory").list_placements()
+        self._check_may_answer()
         return placements
 
     @_naming_the_task
@@ -397,8 +345,8 @@ class ParameterServer(Transport):
             duplicate_batches=self._ledger.num_duplicates,
             bytes_received=traffic.bytes_received,
             bytes_sent=traffic.bytes_sent,
-            durability=None if self.durability_status is None else self.durability_status(),
-            replication=None if self.replication_status is None else self.replication_status(),
+            durability=self.state.durability(),
+            replication=self._role.status(),
         )
 
     @property

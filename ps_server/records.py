@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from uuid import UUID
 
-from ps_protocol.operations import BatchReply, Operation
+from ps_protocol.operations import BatchReply, Operation, tensor_bytes
 from ps_protocol.service_types import Placement
+
+_RECORD_BYTES: Final = 512
+_ENTRY_BYTES: Final = 128
+"""What a record, and each operation or placement in it, takes beside tensors: few may wait for a sink without any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +71,21 @@ class LoggedRecord:
 
     position: int
     record: Record
+
+
+def size_of(record: Record) -> int:
+    """Returns about how many bytes a record takes."""
+    match record:
+        case AppliedBatch():
+            return size_of_batch(record.operations)
+        case Declared():
+            return size_of_batch((record.operation,))
+        case Placed():
+            return _RECORD_BYTES + _ENTRY_BYTES * len(record.placements)
+        case _:
+            return _RECORD_BYTES
+
+
+def size_of_batch(operations: Sequence[Operation]) -> int:
+    """Returns about how many bytes the record of a batch will take."""
+    return _RECORD_BYTES + _ENTRY_BYTES * len(operations) + tensor_bytes(operations)

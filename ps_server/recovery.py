@@ -15,7 +15,7 @@ from uuid import UUID
 from ps_protocol.service_types import DurabilityMode
 from ps_protocol.task_id import TaskId
 from ps_server.data_directory import DataDirectory
-from ps_server.durability import Durability
+from ps_server.durability import LoggedState
 from ps_server.journal import Journal
 from ps_server.last_run import LastRun, read_last_run, write_last_run
 from ps_server.replay import ReplayError
@@ -111,11 +111,11 @@ class StateOnDisk:
         """Of the state."""
         return self.directory.store_incarnation
 
-    def bring_back(self, durability: Durability, clock: Callable[[], float] = time.monotonic) -> Recovered:
-        """Puts the state into an empty core, which may serve it then.
+    def bring_back(self, state: LoggedState, clock: Callable[[], float] = time.monotonic) -> Recovered:
+        """Brings an empty state back, which may be served then.
 
         Raises:
-            CorruptSnapshotError, CorruptJournalError, ReplayError: It is damaged; the core must not serve.
+            CorruptSnapshotError, CorruptJournalError, ReplayError: It is damaged, and must not be served.
             ResourceExhaustedError: The variables are beyond the memory limit.
             OSError: The disk fails.
         """
@@ -123,19 +123,19 @@ class StateOnDisk:
         info = None
         if self._snapshot_position:
             image, info = self.files.read(self._snapshot_position)
-            durability.restore(image)
+            state.restore(image)
             del image  # whose arrays are the store's
         num_replayed = 0
         for record in self.journal.replay(self._snapshot_position):
-            durability.replay(record)
+            state.replay(record)
             num_replayed += 1
             if clock() - shown_s > _SHOW_EVERY_S:
                 shown_s = clock()
                 _LOG.info("carrying out records again: at %d of %d", record.position, self.journal.last_position)
-        if durability.replayed_position != self.journal.last_position:
+        if state.replayed_position != self.journal.last_position:
             raise ReplayError(
                 f"{self.journal.name} ends with record {self.journal.last_position}, but only those up to "
-                f"{durability.replayed_position} could be read"
+                f"{state.replayed_position} could be read"
             )
         self.files.drop_before(self._snapshot_position)
         # Not before, or a start that fails here would hide how the last run ended.

@@ -6,12 +6,9 @@ from typing import Final
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import KINDS, Logged, Operation, Reply, Result
-from ps_server.batch_runner import BatchRunner
-from ps_server.client_image import ClientImage
-from ps_server.directory import Directory
-from ps_server.durable_store import DurableStore
 from ps_server.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed
-from ps_server.update_ledger import UpdateLedger
+from ps_server.remembered_answers import ClientImage
+from ps_server.state_parts import StateParts
 
 _FAR_AWAY_S: Final = 1e9  # nobody else is at work, so that nothing is waited for
 
@@ -24,30 +21,19 @@ class Replay:
     """Applies records in order. One thread at a time, while nobody else changes the state.
 
     Args:
-        store: Restored from an image, or empty.
-        runner: Carries out operations on it.
-        ledger: Likewise restored.
-        directory: Likewise; None on tasks that keep none.
-        now_s: The time, for the ledger.
-        position: Position of the newest record whose effect is in all of them.
+        parts: Restored from an image, or empty.
+
+    Attributes:
+        position: Position of the newest record whose effect is in them.
     """
 
-    def __init__(
-        self,
-        store: DurableStore,
-        runner: BatchRunner,
-        ledger: UpdateLedger,
-        directory: Directory | None,
-        *,
-        now_s: float,
-        position: int = 0,
-    ):
-        self._now_s = now_s
-        self._store = store
-        self._runner = runner
-        self._ledger = ledger
-        self._directory = directory
-        self.position = position
+    def __init__(self, parts: StateParts):
+        self._runner = parts.runner
+        self._variables = parts.store.variables
+        self._ledger = parts.ledger
+        self._directory = parts.directory
+        self._clock = parts.clock
+        self.position = 0
 
     def apply(self, logged: LoggedRecord) -> None:
         """Carries out the next record.
@@ -65,11 +51,11 @@ class Replay:
                 self._apply_batch(logged.position, record)
             case Declared():
                 self._check(logged.position, record.operation, self._run(record.operation))
-                self._store.set_position(record.operation.name, logged.position)
+                self._variables.find(record.operation.name).position = logged.position
             case Placed():
                 self._place(logged.position, record)
             case ClientJoined():
-                self._ledger.restore_client(ClientImage(record.client, record.task, 0, 0, ()), self._now_s)
+                self._ledger.restore_client(ClientImage(record.client, record.task, 0, 0, ()), self._clock())
             case ClientLeft():
                 self._ledger.restore_departure(record.client, record.reason)
         self.position = logged.position
@@ -85,7 +71,7 @@ class Replay:
                         f"record {position} took variable {operation.name} to version {recorded.version}, but takes it "
                         f"to {reply.version} now"
                     )
-                self._store.set_position(operation.name, position)
+                self._variables.find(operation.name).position = position
         self._ledger.restore_answer(record.client, record.sequence, record.reply)
 
     def _run(self, operation: Operation) -> Reply:

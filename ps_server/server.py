@@ -36,7 +36,7 @@ from ps_protocol.v1 import (
 )
 from ps_server.byte_budget import ByteBudget
 from ps_server.compiled_row_kernels import compile_when_used
-from ps_server.durable_start import CannotStartError, open_core
+from ps_server.durable_start import CannotStartError, open_task
 from ps_server.heartbeats import PsHeartbeats
 from ps_server.logs import configure_logs
 from ps_server.options import (
@@ -48,7 +48,6 @@ from ps_server.options import (
     ServerOptions,
 )
 from ps_server.parameter_server import ParameterServer
-from ps_server.replication.replicated_task import ReplicatedTask, ReplicationSettings
 from ps_server.servicer import ControlServicer, DirectoryServicer, InspectionServicer, MembershipServicer
 from ps_server.transport.buffer_pool import BufferPool
 from ps_server.transport.grpc_data import DataServicer
@@ -198,6 +197,81 @@ class PsServer:
         reflection.enable_server_reflection((*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
 
 
+class TaskProcess:
+    """The parts of the process of one ps task. Started once, ended once.
+
+    Args:
+        options: Of the process.
+
+    Raises:
+        CannotStartError: Its state cannot be brought back.
+    """
+
+    def __init__(self, options: ServerOptions):
+        self._options = options
+        self._incarnation = uuid4()
+        self._heartbeats: list[PsHeartbeats] = []
+        self._address = ""
+        self._task = open_task(options, self._say_where)
+        self.core: Final = self._task.core
+
+    def start(self) -> None:
+        """Listens and serves; BindError if it cannot."""
+        options, core, replicated = self._options, self.core, self._task.replicated
+        self._server = PsServer(
+            core,
+            host=options.host,
+            port=options.port,
+            max_concurrent=options.max_concurrent,
+            staging_limit_bytes=options.staging_limit_bytes,
+            transports=options.transports,
+            socket_port=options.socket_port,
+            shared_memory_limit_bytes=options.shared_memory_limit_bytes,
+        )
+        if replicated is not None:
+            admit = None if self._server.sockets is None else self._server.sockets.admit
+            self._server.add(lambda server: replicated.add_to(server, admit))
+        try:
+            port = self._server.start()
+        except BindError:
+            self._keep(drained=True)
+            raise
+        self._address = options.advertised_address(port)
+        _announce(core, self._address, port, durability=options.durability.name.lower())
+        if replicated is None:
+            self._say_where(epoch=0)
+        else:
+            replicated.start()
+
+    def stop(self) -> bool:
+        """Drains and ends; returns whether all that was accepted is finished, and kept where it is to be."""
+        replicated = self._task.replicated
+        if replicated is not None:
+            replicated.stop_following()
+        for beats in self._heartbeats:
+            beats.stop()
+        drained = self._server.stop("the process is ending", timeout_s=self._options.drain_timeout_s)
+        kept = self._keep(drained=drained)
+        if replicated is not None:
+            replicated.close()
+        _LOG.info("stopped", drained=drained, kept=kept)
+        return drained and kept
+
+    def _keep(self, *, drained: bool) -> bool:
+        durable = self._task.durable
+        return durable is None or durable.close(drained=drained, timeout_s=self._options.drain_timeout_s)
+
+    def _say_where(self, epoch: int) -> None:
+        beats = PsHeartbeats(
+            self.core,
+            PsAddress(self.core.task, self._address, self._incarnation, epoch),
+            peers_of(self.core.task, self._options.cluster_spec.ps_addresses()),
+            lease_s=self._options.lease_s,
+        )
+        self._heartbeats.append(beats)
+        beats.start()
+
+
 def run(options: ServerOptions) -> int:
     """Runs a ps task until a signal or a Shutdown call ends it; returns the exit code."""
     configure_logs(level=options.log_level, log_format=options.log_format, task=options.place)
@@ -205,67 +279,22 @@ def run(options: ServerOptions) -> int:
     compile_when_used()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
-        core, durable = open_core(options)
+        process = TaskProcess(options)
     except CannotStartError as error:
         _LOG.error("cannot start", reason=str(error))
         return error.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT  # while the state was being brought back, which can be done again
     signals = _signal_pipe()
-    server = PsServer(
-        core,
-        host=options.host,
-        port=options.port,
-        max_concurrent=options.max_concurrent,
-        staging_limit_bytes=options.staging_limit_bytes,
-        transports=options.transports,
-        socket_port=options.socket_port,
-        shared_memory_limit_bytes=options.shared_memory_limit_bytes,
-    )
-    heartbeats: list[PsHeartbeats] = []
-    incarnation = uuid4()
-
-    def say_where(epoch: int) -> None:
-        beats = PsHeartbeats(
-            core,
-            PsAddress(core.task, options.advertised_address(port), incarnation, epoch),
-            peers_of(core.task, options.cluster_spec.ps_addresses()),
-            lease_s=options.lease_s,
-        )
-        heartbeats.append(beats)
-        beats.start()
-
-    replicated: ReplicatedTask | None = None
-    if options.is_replicated:
-        settings = ReplicationSettings(options.cluster_spec, options.task_index, options.is_backup, options.lease_s)
-        admit = None if server.sockets is None else server.sockets.admit
-        replicated = ReplicatedTask(core, settings, announce=say_where, admit=admit)
-        server.add(replicated.add_to)
     try:
-        port = server.start()
+        process.start()
     except BindError as error:
         _LOG.error("cannot start", reason=str(error))
-        if durable is not None:
-            durable.close(drained=True, timeout_s=options.drain_timeout_s)
         return 1
-    threading.Thread(target=_obey_signals, args=(signals, core), name="signals", daemon=True).start()
-    _announce(core, options.advertised_address(port), port, durability=options.durability.name.lower())
-    if replicated is None:
-        say_where(epoch=0)
-    else:
-        replicated.start()
-    core.shutdown_requested.wait()  # as long as the process lives
+    threading.Thread(target=_obey_signals, args=(signals, process.core), name="signals", daemon=True).start()
+    process.core.shutdown_requested.wait()  # as long as the process lives
     _LOG.info("draining", timeout_s=options.drain_timeout_s)
-    if replicated is not None:
-        replicated.stop_following()
-    for beats in heartbeats:
-        beats.stop()
-    drained = server.stop("the process is ending", timeout_s=options.drain_timeout_s)
-    kept = durable is None or durable.close(drained=drained, timeout_s=options.drain_timeout_s)
-    if replicated is not None:
-        replicated.close()
-    _LOG.info("stopped", drained=drained, kept=kept)
-    if not (drained and kept):
+    if not process.stop():
         os._exit(1)  # the interpreter would wait for the threads of the calls that were cut off
     return 0
 

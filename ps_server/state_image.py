@@ -5,24 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from ps_protocol.operations import Array, VariableSpec
 from ps_protocol.service_types import Placement
-from ps_server.client_image import ClientImage
-
-
-@dataclass(frozen=True, slots=True)
-class VariableImage:
-    """One variable.
-
-    Attributes:
-        spec: What is fixed about it.
-        value: None if it has not been initialised. Read-only: a lent value, which no update changes.
-        version: Updates applied since it was initialised.
-    """
-
-    spec: VariableSpec
-    value: Array | None
-    version: int
+from ps_server.remembered_answers import ClientImage
+from ps_server.stored_variable import VariableImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +27,3 @@ class StateImage:
     clients: tuple[ClientImage, ...]
     departed: tuple[tuple[UUID, str], ...] = ()
     placements: tuple[Placement, ...] = ()
-
-
-EMPTY_STATE = StateImage(0, (), ())

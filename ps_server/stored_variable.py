@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 
 from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.operations import Array, Result, VariableSpec
 from ps_server.lent_arrays import LendableArray
+from ps_server.spare_arrays import SMALL_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class VariableImage:
+    """One variable, as a snapshot or a backup gets it.
+
+    Attributes:
+        spec: What is fixed about it.
+        value: None if it has not been initialised. Read-only: a lent value, which no update changes.
+        version: Updates applied since it was initialised.
+    """
+
+    spec: VariableSpec
+    value: Array | None
+    version: int
 
 
 class StoredVariable:
@@ -55,6 +72,13 @@ class StoredVariable:
         if self.value is None:
             raise uninitialized(self.spec)
         return self.value
+
+    def image(self) -> VariableImage:
+        """As it is now; a large value is lent, not copied."""
+        value = self.value
+        if value is not None:
+            value = value.copy() if self.size_bytes <= SMALL_BYTES else self.lend()
+        return VariableImage(self.spec, value, self.version)
 
     def updated(self) -> Result:
         """Counts an update; returns the result of one."""

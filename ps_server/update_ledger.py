@@ -31,8 +31,16 @@ from ps_protocol.errors import (
     ShardscopeError,
 )
 from ps_protocol.operations import BatchReply
-from ps_server.answers import FORGOTTEN, Answer, Forgotten, keepsake, kept_answer, tensor_bytes, without_frames
-from ps_server.client_image import ClientImage
+from ps_server.remembered_answers import (
+    FORGOTTEN,
+    Answer,
+    ClientImage,
+    Forgotten,
+    independent_copy,
+    kept_answer,
+    tensor_bytes,
+    without_frames,
+)
 
 GOODBYE = "has said goodbye"
 """Why a client is gone that has ended in good order."""
@@ -308,7 +316,7 @@ class UpdateLedger:
             self._num_duplicates += 1
         if isinstance(answer, ShardscopeError):
             raise without_frames(answer)
-        return keepsake(answer)
+        return independent_copy(answer)
 
     # -- images -------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ Locks, in the order in which they may be taken:
 
 1. the gate of a name, while a variable is made or its initial value computed, so that neither is done twice at once;
 2. the table lock, for a look into or a change of the table only, or one variable's lock, for one NumPy call on its
-   value. These two are never held together, and two variables' locks only by ``DurableStore.locked``.
+   value. These two are never held together, and two variables' locks only by ``StoredVariables.locked``.
 
 What takes time is done outside the variable's lock: operands are checked and prepared before it is taken, and the
 array that a value is read into is made, its pages included, beforehand. So whoever updates a variable waits for one
@@ -16,18 +16,12 @@ are computed into another array that then takes the place of the value. A value 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 
-from ps_protocol.errors import (
-    AbortedError,
-    InternalError,
-    NotFoundError,
-    ResourceExhaustedError,
-)
+from ps_protocol.errors import AbortedError, InternalError
 from ps_protocol.initial_values import check_initializer, initial_value
 from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.operations import (
@@ -45,20 +39,25 @@ from ps_protocol.operations import (
     VariableSpec,
 )
 from ps_protocol.service_types import VariableInfo
-from ps_server.byte_budget import ByteBudget, readable_bytes
 from ps_server.name_gates import NameGates
+from ps_server.operand_ownership import can_become_value
 from ps_server.row_rules import checked_rows, gather_into, in_rows, plan_scatter
 from ps_server.spare_arrays import SMALL_BYTES, SpareArrays, prepared_array
 from ps_server.spec_checks import check_agreement, check_out, check_spec
 from ps_server.stored_variable import StoredVariable, uninitialized
-from ps_server.taken_operands import can_become_value
+from ps_server.stored_variables import StoredVariables
 from ps_server.update_rules import apply_update, check_count, check_update, count_up_to
 
-InitialValue = Callable[[VariableSpec, InitializerSpec], Array]
+ComputeInitialValue = Callable[[VariableSpec, InitializerSpec], Array]
+NoteDeclaration = Callable[[Declare | Initialize], int]
 
 DEFAULT_SPARE_LIMIT_BYTES: Final = 128 * 1024**2
 
 _ASSIGN: Final = UpdateRule.ASSIGN  # to look a member up takes as long as a call
+
+
+def _note_nothing(_operation: Declare | Initialize) -> int:
+    return 0
 
 
 class VariableStore:
@@ -74,6 +73,11 @@ class VariableStore:
             is not counted.
         spare_limit_bytes: The most that values that were replaced while they were lent take to be used again.
         compute_initial_value: Makes initial values: a new array each time, of the spec's dtype and shape, in C order.
+        note: Called with what has created a variable, before others see it, or given it its first value, with its lock
+            held; returns the position of the record about it.
+
+    Attributes:
+        variables: By name.
     """
 
     def __init__(
@@ -81,15 +85,15 @@ class VariableStore:
         *,
         memory_limit_bytes: int = 0,
         spare_limit_bytes: int = DEFAULT_SPARE_LIMIT_BYTES,
-        compute_initial_value: InitialValue = initial_value,
+        compute_initial_value: ComputeInitialValue = initial_value,
+        note: NoteDeclaration = _note_nothing,
     ):
-        self._memory = ByteBudget(memory_limit_bytes)
+        self.variables: Final = StoredVariables(memory_limit_bytes)
+        self._find: Final = self.variables.find
         self._spares = SpareArrays(spare_limit_bytes)
         self._compute_initial_value = compute_initial_value
+        self._note = note
         self._gates = NameGates()
-        # guards: _variables. A single look-up is atomic and done without it; entries are never removed.
-        self._table_lock = threading.Lock()
-        self._variables: dict[str, StoredVariable] = {}
 
     # -- declaring and initialising -----------------------------------------------------------
 
@@ -108,12 +112,12 @@ class VariableStore:
             AbortedError: Another client was still initialising it when time ran out.
         """
         spec = operation.spec
-        variable = self._variables.get(spec.name)
+        variable = self.variables.get(spec.name)
         if variable is None:
             check_spec(spec)
             with self._gates.entered(spec.name, timeout_s) as entered:
                 self._check_entered(entered, spec.name, timeout_s)
-                variable = self._variables.get(spec.name)
+                variable = self.variables.get(spec.name)
                 if variable is None:
                     return self._create(spec, operation.initializer, take=take).result(with_spec=True)
         check_agreement(variable.spec, spec)
@@ -135,6 +139,15 @@ class VariableStore:
         self._initialize(variable, operation.initializer, timeout_s, overwrite=operation.overwrite, take=take)
         return variable.result(with_spec=False)
 
+    def first_value(self, operation: Initialize) -> Array:
+        """Returns a new array with the initial value of a variable, and leaves the variable alone.
+
+        Raises:
+            NotFoundError: There is no such variable.
+            InvalidArgumentError: The initializer does not fit it.
+        """
+        return self._initial_value(self._find(operation.name).spec, operation.initializer, take=False)
+
     @property
     def is_initializing(self) -> bool:
         """Whether any variable is being made or initialised at this moment."""
@@ -148,24 +161,16 @@ class VariableStore:
     def _create(self, spec: VariableSpec, initializer: InitializerSpec | None, *, take: bool) -> StoredVariable:
         # Called with the gate held, and with the value made before the variable is shown: a declaration that fails
         # leaves nothing behind, and two that come at once are not counted twice.
-        if not self._memory.try_take(spec.size_bytes):
-            raise self._out_of_memory(spec)
+        self.variables.take_memory(spec)
         try:
             value = None if initializer is None else self._initial_value(spec, initializer, take=take)
         except BaseException:
-            self._memory.give_back(spec.size_bytes)
+            self.variables.memory.give_back(spec.size_bytes)
             raise
         variable = StoredVariable(spec, value)
-        self._publish(variable, initializer)
+        variable.position = self._note(Declare(spec, initializer))
+        self.variables.add(variable)
         return variable
-
-    def _publish(self, variable: StoredVariable, initializer: InitializerSpec | None) -> None:  # noqa: ARG002 - for those that note it
-        """Shows a variable to all, with the gate of its name held."""
-        with self._table_lock:
-            self._variables[variable.spec.name] = variable
-
-    def _note_first_value(self, variable: StoredVariable, initializer: InitializerSpec) -> None:
-        """Called with the variable's lock held when it has got the value that an initializer gives."""
 
     def _initialize(
         self, variable: StoredVariable, initializer: InitializerSpec, timeout_s: float, *, overwrite: bool, take: bool
@@ -181,7 +186,7 @@ class VariableStore:
             with variable.lock:
                 if variable.value is None:
                     variable.value = value
-                    self._note_first_value(variable, initializer)
+                    variable.position = self._note(Initialize(variable.spec.name, initializer))
                 elif overwrite:
                     replaced = variable.replace(value)
                     variable.version += 1
@@ -376,27 +381,25 @@ class VariableStore:
 
     def spec_of(self, name: str) -> VariableSpec | None:
         """What is recorded of a variable, or None if there is none."""
-        variable = self._variables.get(name)
+        variable = self.variables.get(name)
         return None if variable is None else variable.spec
 
     def list_variables(self) -> list[VariableInfo]:
         """All variables by name; each entry is consistent, the list as a whole is of no single moment."""
-        with self._table_lock:
-            variables = list(self._variables.values())
         infos = []
-        for variable in sorted(variables, key=lambda each: each.spec.name):
+        for variable in self.variables.by_name():
             state = variable.result(with_spec=False)
             infos.append(VariableInfo(variable.spec, state.version, state.initialized, variable.size_bytes))
         return infos
 
     @property
     def num_variables(self) -> int:
-        return len(self._variables)
+        return len(self.variables)
 
     @property
     def variable_bytes(self) -> int:
         """Bytes counted for the variables declared."""
-        return self._memory.used_bytes
+        return self.variables.memory.used_bytes
 
     @property
     def spare_bytes(self) -> int:
@@ -405,21 +408,4 @@ class VariableStore:
 
     @property
     def memory_limit_bytes(self) -> int:
-        return self._memory.limit_bytes
-
-    def _find(self, name: str) -> StoredVariable:
-        variable = self._variables.get(name)
-        if variable is None:
-            raise NotFoundError(
-                f"variable {name} does not exist here; declare it first, or check its name and ps task", variable=name
-            )
-        return variable
-
-    def _out_of_memory(self, spec: VariableSpec) -> ResourceExhaustedError:
-        return ResourceExhaustedError(
-            f"variable {spec} needs {readable_bytes(spec.size_bytes)}, but of the memory limit of "
-            f"{readable_bytes(self._memory.limit_bytes)} {readable_bytes(self._memory.used_bytes)} are used; raise "
-            f"--memory-limit, add ps tasks, or partition the variable over them",
-            variable=spec.name,
-            retryable=False,
-        )
+        return self.variables.memory.limit_bytes

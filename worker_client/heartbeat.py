@@ -10,11 +10,11 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from ps_protocol.errors import AbortedError, FailedPreconditionError, ShardscopeError
+from ps_protocol.lease_timing import HEARTBEATS_PER_LEASE
 from ps_protocol.ps_service import ClusterService
 
 _LOG = logging.getLogger(__name__)
 
-_HEARTBEATS_PER_LEASE: Final = 3
 _CALL_TIMEOUT_S: Final = 1.0
 _STOP_TIMEOUT_S: Final = 5.0
 
@@ -97,7 +97,7 @@ class Heartbeat:
     def beat(self) -> bool:
         """Renews the lease once; False if this client has lost its place to another process, and is to stop."""
         service = self._first_ps.service
-        timeout_s = min(_CALL_TIMEOUT_S, self._lease_s / _HEARTBEATS_PER_LEASE)
+        timeout_s = min(_CALL_TIMEOUT_S, self._lease_s / HEARTBEATS_PER_LEASE)
         try:
             try:
                 service.heartbeat(self._task, self._incarnation, self.step, timeout_s=timeout_s)
@@ -114,6 +114,6 @@ class Heartbeat:
 
     def _run(self) -> None:
         # Until the client is closed; each wait is one interval.
-        while not self._ended.wait(self._lease_s / _HEARTBEATS_PER_LEASE):
+        while not self._ended.wait(self._lease_s / HEARTBEATS_PER_LEASE):
             if not self.beat():
                 return

@@ -77,7 +77,7 @@ class ReplicationServicer(object):
     def Follow(self, request_iterator, context):
         """Called by the primary, at the other process of its task, where no connection can be opened; carries the state and
         then every record, in order. The first frame is the attachment, answered at once. FAILED_PRECONDITION: the follower
-        has another primary, a newer epoch, or has stopped to follow because it asks to take over.
+        has another primary, a newer epoch, or has stopped following because it asks to take over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

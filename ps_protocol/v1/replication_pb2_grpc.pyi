@@ -41,7 +41,7 @@ class ReplicationStub:
     ]
     """Called by the primary, at the other process of its task, where no connection can be opened; carries the state and
     then every record, in order. The first frame is the attachment, answered at once. FAILED_PRECONDITION: the follower
-    has another primary, a newer epoch, or has stopped to follow because it asks to take over.
+    has another primary, a newer epoch, or has stopped following because it asks to take over.
     """
 
     Consult: grpc.UnaryUnaryMultiCallable[
@@ -73,7 +73,7 @@ class ReplicationAsyncStub:
     ]
     """Called by the primary, at the other process of its task, where no connection can be opened; carries the state and
     then every record, in order. The first frame is the attachment, answered at once. FAILED_PRECONDITION: the follower
-    has another primary, a newer epoch, or has stopped to follow because it asks to take over.
+    has another primary, a newer epoch, or has stopped following because it asks to take over.
     """
 
     Consult: grpc.aio.UnaryUnaryMultiCallable[
@@ -109,7 +109,7 @@ class ReplicationServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[collections.abc.Iterator[ps_protocol.v1.replication_pb2.FollowAnswer], collections.abc.AsyncIterator[ps_protocol.v1.replication_pb2.FollowAnswer]]:
         """Called by the primary, at the other process of its task, where no connection can be opened; carries the state and
         then every record, in order. The first frame is the attachment, answered at once. FAILED_PRECONDITION: the follower
-        has another primary, a newer epoch, or has stopped to follow because it asks to take over.
+        has another primary, a newer epoch, or has stopped following because it asks to take over.
         """
 
     @abc.abstractmethod

@@ -14,7 +14,7 @@ from ps_protocol import channel_options, status
 from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.spec_codec import decode_enum, decode_uuid
 from ps_protocol.v1 import replication_pb2, replication_pb2_grpc
-from ps_server.replication.register import Known, Register, Report, Role, Verdict, Wish, judge
+from ps_server.replication.register import ArbiterVerdict, Known, Register, ReplicaReport, Role, Wish, judge
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Arbiter:
             FailedPreconditionError: Another process decides about this task.
             InvalidArgumentError: The request is malformed.
         """
-        report = Report(
+        report = ReplicaReport(
             process=decode_uuid(request.process, "process"),
             number=request.number,
             role=decode_enum(_ROLES, request.role, "role"),
@@ -85,8 +85,8 @@ class ArbiterClient:
         self._stub = replication_pb2_grpc.ReplicationStub(self._channel)
 
     def consult(
-        self, report: Report, wish: Wish = Wish.NONE, candidate: UUID | None = None, *, timeout_s: float
-    ) -> Verdict:
+        self, report: ReplicaReport, wish: Wish = Wish.NONE, candidate: UUID | None = None, *, timeout_s: float
+    ) -> ArbiterVerdict:
         """Tells the arbiter what this process is, and asks for a change.
 
         Raises:
@@ -121,7 +121,7 @@ def _to_wish(wish: Wish) -> replication_pb2.ConsultRequest.Wish.ValueType:
     return replication_pb2.ConsultRequest.Wish.ValueType(int(wish))
 
 
-def _encode_verdict(verdict: Verdict) -> replication_pb2.ConsultReply:
+def _encode_verdict(verdict: ArbiterVerdict) -> replication_pb2.ConsultReply:
     reply = replication_pb2.ConsultReply(granted=verdict.granted, reason=verdict.reason)
     if verdict.register is not None:
         reply.epoch, reply.primary = verdict.register.epoch, verdict.register.primary.bytes
@@ -129,12 +129,12 @@ def _encode_verdict(verdict: Verdict) -> replication_pb2.ConsultReply:
     return reply
 
 
-def _decode_verdict(reply: replication_pb2.ConsultReply) -> Verdict:
+def _decode_verdict(reply: replication_pb2.ConsultReply) -> ArbiterVerdict:
     register = None
     if reply.epoch:
         backup = decode_uuid(reply.backup, "backup") if reply.backup else None
         register = Register(reply.epoch, decode_uuid(reply.primary, "primary"), backup)
-    return Verdict(register, reply.granted, reply.reason)
+    return ArbiterVerdict(register, reply.granted, reply.reason)
 
 
 def _in_words(register: Register | None) -> str:

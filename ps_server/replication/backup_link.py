@@ -24,8 +24,8 @@ from ps_protocol.errors import FailedPreconditionError, ShardscopeError
 from ps_protocol.spec_codec import decode_uuid
 from ps_protocol.v1 import replication_pb2
 from ps_server.commit_log import SinkUnavailableError
-from ps_server.records import LoggedRecord
-from ps_server.replication.conversation import NANOSECONDS, Conversation, Message, Tokens, size_of
+from ps_server.records import LoggedRecord, size_of
+from ps_server.replication.conversation import NANOSECONDS, Conversation, Message, Tokens
 from ps_server.replication.image_codec import encode_image
 from ps_server.replication.message_conversation import MessageConversation
 from ps_server.replication.wire import Wire, connect
@@ -154,7 +154,7 @@ class BackupLink:
         for logged in records:
             if logged.position > self._offered:  # else it is offered again, or in the image
                 self._queue.append(logged)
-                self._queued_bytes += size_of(logged)
+                self._queued_bytes += size_of(logged.record)
                 self._offered = logged.position
         self.changed.notify_all()
 
@@ -320,7 +320,7 @@ class BackupLink:
         while self.has_unsent(conversation) and (not records or size_bytes > 0):
             logged = self._queue[max(0, conversation.cursor + 1 - self._queue[0].position)]
             conversation.cursor = logged.position
-            size_bytes -= size_of(logged)
+            size_bytes -= size_of(logged.record)
             records.append(logged)
         return records
 
@@ -353,7 +353,7 @@ class BackupLink:
 
     def _drop_until(self, position: int) -> None:
         while self._queue and self._queue[0].position <= position:
-            self._queued_bytes -= size_of(self._queue.popleft())
+            self._queued_bytes -= size_of(self._queue.popleft().record)
 
     def _attach(self, conversation: Conversation, answer: replication_pb2.FollowAnswer) -> None:
         follower = decode_uuid(answer.attached.process, "process")

@@ -8,18 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
-from ps_protocol.operations import tensor_bytes
 from ps_protocol.v1 import replication_pb2
 from ps_server.record_codec import encode_record
-from ps_server.records import AppliedBatch, LoggedRecord
+from ps_server.records import LoggedRecord
 
 NANOSECONDS: Final = 1_000_000_000
 """Of a second: tokens are the time when they were made."""
 
 Message: TypeAlias = tuple[replication_pb2.FollowFrame, list[memoryview]]
 """What is sent, and the tensors beside it."""
-
-_RECORD_BYTES: Final = 512
 
 
 class Conversation(ABC):
@@ -116,11 +113,3 @@ def record_message(logged: LoggedRecord) -> Message:
     """Returns a record as it is sent."""
     header, buffers = encode_record(logged)
     return replication_pb2.FollowFrame(record=header), buffers
-
-
-def size_of(logged: LoggedRecord) -> int:
-    """Returns about how much a record takes."""
-    record = logged.record
-    if not isinstance(record, AppliedBatch):
-        return _RECORD_BYTES
-    return _RECORD_BYTES + tensor_bytes(record.operations)

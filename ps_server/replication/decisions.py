@@ -2,8 +2,8 @@
 
 Why an old primary cannot do harm: the primary's lease is its backup's promise. A backup answers the primary's tokens
 until it has heard nothing for a whole lease; only then does it ask to take over, and from that moment on answers none.
-The primary counts the lease from when it *sent* the newest token that was answered, and takes less of it: so it has
-stopped to answer anybody before its backup may so much as ask.
+The primary counts the lease from when it *sent* the newest token that was answered, and uses a part of it only: so it
+answers nobody any more when its backup begins to ask.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ PRIMARY_PART: Final = 0.8
 
 
 EXIT_SUPERSEDED: Final = 5
-"""Exit code of ``Decision.END``: the task goes on without this process; started again, it becomes the backup."""
+"""Exit code of ``ReplicaDecision.END``: the task goes on without this process; started again, it becomes the backup."""
 
 
-class Decision(enum.Enum):
+class ReplicaDecision(enum.Enum):
     """What to do."""
 
     GO_ON = enum.auto()
@@ -32,7 +32,7 @@ class Decision(enum.Enum):
     ADOPT = enum.auto()
     """Take over the register's epoch; the role stays."""
     ASK_TO_TAKE_OVER = enum.auto()
-    """Stop to follow, and ask."""
+    """Stop following, and ask the arbiter."""
     FOLLOW_AGAIN = enum.auto()
     """The arbiter has refused: be a backup again."""
     TAKE_OVER = enum.auto()
@@ -56,8 +56,8 @@ class View:
         register_s: When that answer came.
         heard_s: Follower: when it was last sent something. Primary: when it sent the newest token that was answered.
         is_paired: Follower: whether it is its primary's backup. Primary: whether it has, or may have, one.
-        has_stopped: Follower: whether it has stopped to follow.
-        was_refused: Follower: whether the arbiter has refused since it has stopped.
+        has_stopped: Follower: whether it has stopped following.
+        was_refused: Follower: whether the arbiter has refused since it stopped.
         candidate: Primary: the process that has all that it has, and is not its backup yet.
         is_replaced: Primary: whether another process has taken the place of its backup, with nothing in it.
     """
@@ -81,7 +81,7 @@ def holds_lease(now_s: float, view: View) -> bool:
     return not view.is_paired or now_s - view.heard_s <= view.lease_s * PRIMARY_PART
 
 
-def decide(now_s: float, view: View) -> tuple[Decision, str]:
+def decide(now_s: float, view: View) -> tuple[ReplicaDecision, str]:
     """Returns what to do, and why, in words for the log; quiet decisions have none."""
     match view.role:
         case Role.EMPTY:
@@ -92,54 +92,57 @@ def decide(now_s: float, view: View) -> tuple[Decision, str]:
             return _decide_primary(now_s, view)
 
 
-def _decide_empty(view: View) -> tuple[Decision, str]:
+def _decide_empty(view: View) -> tuple[ReplicaDecision, str]:
     if view.register is not None and view.register.primary == view.process:
-        return Decision.BEGIN, f"no process of the task has any state; epoch {view.register.epoch} begins with none"
-    return Decision.GO_ON, ""
+        return (
+            ReplicaDecision.BEGIN,
+            f"no process of the task has any state; epoch {view.register.epoch} begins with none",
+        )
+    return ReplicaDecision.GO_ON, ""
 
 
-def _decide_unpaired(now_s: float, view: View) -> tuple[Decision, str]:
+def _decide_unpaired(now_s: float, view: View) -> tuple[ReplicaDecision, str]:
     register = view.register
     if register is not None and register.backup == view.process:
-        return Decision.ADOPT, f"it is the backup, in epoch {register.epoch}"
+        return ReplicaDecision.ADOPT, f"it is the backup, in epoch {register.epoch}"
     silent_s = now_s - view.heard_s
     # Without an answer that is newer than the silence it might be the backup, and have all that there is.
     if silent_s > view.lease_s and view.register_s > view.heard_s + view.lease_s and register is not None:
-        return Decision.END, (
+        return ReplicaDecision.END, (
             f"the primary that it began to follow has been silent for {silent_s:.1f} s, and it had not become its "
             f"backup; started again, it can become one"
         )
-    return Decision.GO_ON, ""
+    return ReplicaDecision.GO_ON, ""
 
 
-def _decide_paired(now_s: float, view: View) -> tuple[Decision, str]:
+def _decide_paired(now_s: float, view: View) -> tuple[ReplicaDecision, str]:
     register = view.register
     silent_s = now_s - view.heard_s
     if register is not None and register.epoch > view.epoch:
         if register.primary != view.process:
-            return Decision.END, (
+            return ReplicaDecision.END, (
                 f"the primary goes on without it, in epoch {register.epoch}; started again, it can become its backup"
             )
         if view.has_stopped and silent_s > view.lease_s:
-            return Decision.TAKE_OVER, f"it was granted epoch {register.epoch}"
-        return Decision.ASK_TO_TAKE_OVER, ""  # granted by a call whose answer was lost: stops first, and waits
+            return ReplicaDecision.TAKE_OVER, f"it was granted epoch {register.epoch}"
+        return ReplicaDecision.ASK_TO_TAKE_OVER, ""  # granted by a call whose answer was lost: stops first, and waits
     if silent_s <= view.lease_s:
-        return Decision.GO_ON, ""
+        return ReplicaDecision.GO_ON, ""
     if view.has_stopped and view.was_refused:
-        return Decision.FOLLOW_AGAIN, ""
-    return Decision.ASK_TO_TAKE_OVER, f"the primary has been silent for {silent_s:.1f} s"
+        return ReplicaDecision.FOLLOW_AGAIN, ""
+    return ReplicaDecision.ASK_TO_TAKE_OVER, f"the primary has been silent for {silent_s:.1f} s"
 
 
-def _decide_primary(now_s: float, view: View) -> tuple[Decision, str]:
+def _decide_primary(now_s: float, view: View) -> tuple[ReplicaDecision, str]:
     register = view.register
     if register is not None and register.epoch > view.epoch:
         if register.primary != view.process:
-            return Decision.END, f"another process became the primary in epoch {register.epoch}"
-        return Decision.ADOPT, ""
+            return ReplicaDecision.END, f"another process became the primary in epoch {register.epoch}"
+        return ReplicaDecision.ADOPT, ""
     if view.candidate is not None and (register is not None or view.is_paired):
-        return Decision.ASK_TO_PAIR_UP, ""
+        return ReplicaDecision.ASK_TO_PAIR_UP, ""
     if view.is_paired and view.is_replaced:
-        return Decision.ASK_TO_GO_ALONE, "another process, without state, is in the place of its backup"
+        return ReplicaDecision.ASK_TO_GO_ALONE, "another process, without state, is in the place of its backup"
     if not holds_lease(now_s, view):
-        return Decision.ASK_TO_GO_ALONE, f"its backup has been silent for {now_s - view.heard_s:.1f} s"
-    return Decision.GO_ON, ""
+        return ReplicaDecision.ASK_TO_GO_ALONE, f"its backup has been silent for {now_s - view.heard_s:.1f} s"
+    return ReplicaDecision.GO_ON, ""

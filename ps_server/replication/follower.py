@@ -24,7 +24,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class FollowedState(Protocol):
-    """``ps_server.durability.Durability``, before it is started."""
+    """``ps_server.durability.LoggedState``, before it is started."""
 
     @property
     def replayed_position(self) -> int: ...

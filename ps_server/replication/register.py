@@ -36,7 +36,7 @@ class Wish(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ReplicaReport:
     """What a process says of itself.
 
     Attributes:
@@ -79,11 +79,11 @@ class Known:
     """
 
     register: Register | None = None
-    heard: Mapping[bool, Report] = field(default_factory=dict)
+    heard: Mapping[bool, ReplicaReport] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ArbiterVerdict:
     """The arbiter's answer.
 
     Attributes:
@@ -98,8 +98,8 @@ class Verdict:
 
 
 def judge(
-    known: Known, is_second: bool, report: Report, wish: Wish = Wish.NONE, candidate: UUID | None = None
-) -> tuple[Known, Verdict]:
+    known: Known, is_second: bool, report: ReplicaReport, wish: Wish = Wish.NONE, candidate: UUID | None = None
+) -> tuple[Known, ArbiterVerdict]:
     """Decides about one call.
 
     Args:
@@ -114,26 +114,28 @@ def judge(
     """
     before = known.heard.get(is_second)
     if before is not None and before.process == report.process and before.number >= report.number:
-        return known, Verdict(known.register, reason="a later call of the same process has been answered already")
+        return known, ArbiterVerdict(
+            known.register, reason="a later call of the same process has been answered already"
+        )
     known = _learned(replace(known, heard={**known.heard, is_second: report}))
     if wish is Wish.NONE:
-        return known, Verdict(known.register, reason=_loss(known))
+        return known, ArbiterVerdict(known.register, reason=_loss(known))
     if known.register is None:
-        return known, Verdict(
+        return known, ArbiterVerdict(
             None,
             reason="the arbiter was started after the pair and has not heard of both its processes since, so that it "
             "cannot tell who was the primary last; start the other one, or end this one and restore a checkpoint",
         )
     wanted = Register(report.epoch + 1, report.process, candidate if wish is Wish.PAIR_UP else None)
     if known.register == wanted:
-        return known, Verdict(wanted, granted=True)  # it was granted before, and the answer was lost
+        return known, ArbiterVerdict(wanted, granted=True)  # it was granted before, and the answer was lost
     reason = _objection(known.register, report, wish, candidate)
     if reason:
-        return known, Verdict(known.register, reason=reason)
-    return replace(known, register=wanted), Verdict(wanted, granted=True)
+        return known, ArbiterVerdict(known.register, reason=reason)
+    return replace(known, register=wanted), ArbiterVerdict(wanted, granted=True)
 
 
-def _objection(register: Register, report: Report, wish: Wish, candidate: UUID | None) -> str:
+def _objection(register: Register, report: ReplicaReport, wish: Wish, candidate: UUID | None) -> str:
     """Why a wish cannot be granted; empty if it can."""
     if report.epoch != register.epoch:
         return f"it is for epoch {report.epoch}, but the newest one is {register.epoch}"
@@ -177,5 +179,5 @@ def _are_empty(known: Known) -> bool:
     return all(each.role is Role.EMPTY for each in known.heard.values())
 
 
-def _epoch(report: Report) -> int:
+def _epoch(report: ReplicaReport) -> int:
     return report.epoch

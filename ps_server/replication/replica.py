@@ -18,9 +18,9 @@ from uuid import UUID
 from ps_protocol.errors import ShardscopeError, UnavailableError
 from ps_protocol.service_types import ReplicaRole, ReplicationStatus
 from ps_server.replication.backup_link import BackupLink
-from ps_server.replication.decisions import Decision, View, decide, holds_lease
+from ps_server.replication.decisions import ReplicaDecision, View, decide, holds_lease
 from ps_server.replication.follower import Follower
-from ps_server.replication.register import Register, Report, Role, Verdict, Wish
+from ps_server.replication.register import ArbiterVerdict, Register, ReplicaReport, Role, Wish
 
 _LOG = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ class ArbiterCalls(Protocol):
     """``arbiter.ArbiterClient``."""
 
     def consult(
-        self, report: Report, wish: Wish = Wish.NONE, candidate: UUID | None = None, *, timeout_s: float
-    ) -> Verdict: ...
+        self, report: ReplicaReport, wish: Wish = Wish.NONE, candidate: UUID | None = None, *, timeout_s: float
+    ) -> ArbiterVerdict: ...
 
     def close(self) -> None: ...
 
@@ -120,8 +120,8 @@ class Replica:
 
     # -- the guard ----------------------------------------------------------------------------
 
-    def check(self) -> None:
-        """Called before a client's call is looked at, and again before it is answered.
+    def check_may_answer(self) -> None:
+        """As ``core_state.TaskRole`` has it.
 
         Raises:
             UnavailableError: This process must not answer now; retryable, here or at the other process.
@@ -170,7 +170,7 @@ class Replica:
 
     def _primary_obstacle(self) -> str:
         try:
-            self.check()
+            self.check_may_answer()
         except UnavailableError as error:
             return error.message
         return "" if self.has_backup else f"{self._link.name}: {self._link.obstacle}"
@@ -190,28 +190,28 @@ class Replica:
         decision, reason = decide(self._clock(), view)
         self._tell(reason)
         match decision:
-            case Decision.BEGIN:
+            case ReplicaDecision.BEGIN:
                 self._begin()
-            case Decision.TAKE_OVER:
+            case ReplicaDecision.TAKE_OVER:
                 self._take_over()
-            case Decision.ADOPT:
+            case ReplicaDecision.ADOPT:
                 self._adopt()
-            case Decision.FOLLOW_AGAIN:
+            case ReplicaDecision.FOLLOW_AGAIN:
                 self._was_refused = False
                 self._follower.follow_again()
-            case Decision.END:
+            case ReplicaDecision.END:
                 self._end(reason)
                 return False
-            case Decision.ASK_TO_TAKE_OVER:
+            case ReplicaDecision.ASK_TO_TAKE_OVER:
                 self._follower.stop()
                 verdict = self._consult(Wish.TAKE_OVER)
                 self._was_refused = verdict is not None and not verdict.granted
                 return verdict is not None and verdict.granted
-            case Decision.ASK_TO_GO_ALONE:
+            case ReplicaDecision.ASK_TO_GO_ALONE:
                 return self._go_alone()
-            case Decision.ASK_TO_PAIR_UP:
+            case ReplicaDecision.ASK_TO_PAIR_UP:
                 return self._pair_up(view.candidate)
-            case Decision.GO_ON:
+            case ReplicaDecision.GO_ON:
                 self._consult(Wish.NONE)
                 return False
         return True
@@ -329,11 +329,11 @@ class Replica:
         _LOG.warning("%s is the backup now, in epoch %d", self._link.name, self._epoch)
         return True
 
-    def _consult(self, wish: Wish, candidate: UUID | None = None) -> Verdict | None:
+    def _consult(self, wish: Wish, candidate: UUID | None = None) -> ArbiterVerdict | None:
         """Asks the arbiter; None if it has not answered."""
         self._number += 1
         view = self._view()
-        report = Report(self._process, self._number, view.role, view.epoch, self._backup)
+        report = ReplicaReport(self._process, self._number, view.role, view.epoch, self._backup)
         asked_s = self._clock()
         timeout_s = min(_LONGEST_CALL_S, self._lease_s / _CALLS_PER_LEASE)
         try:

@@ -1,8 +1,7 @@
-"""Puts the parts of a replicated ps task's process together around its core."""
+"""Puts the parts of a replicated ps task's process together around its state."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,20 +9,16 @@ from typing import Final
 from uuid import UUID, uuid4
 
 import grpc
-import structlog
 
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec
 from ps_protocol.task_id import TaskId
 from ps_server.commit_log import CommitLog
-from ps_server.parameter_server import ParameterServer
+from ps_server.durability import LoggedState
 from ps_server.replication.arbiter import Arbiter, ArbiterClient, arbiter_of
 from ps_server.replication.backup_link import BackupLink, Place
-from ps_server.replication.decisions import EXIT_SUPERSEDED
 from ps_server.replication.follower import Follower
 from ps_server.replication.replica import Replica, Transitions
 from ps_server.replication.servicer import Admit, ReplicationServicer
-
-EXIT_NOT_SAFE: Final = 4
 
 _LAST_RECORDS_S: Final = 1.0
 """Time for records that nobody waits for, such as that a client has left."""
@@ -32,8 +27,6 @@ _SILENT_LEASES: Final = 3.0
 """After which a connection is given up; a primary that lives asks for a sign of life several times in each."""
 
 _CLOCK: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
-
-_LOG = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,62 +68,64 @@ class ReplicatedTask:
     """A process of a replicated ps task. Started once, ended once.
 
     Args:
-        core: Durable, empty and not started; it is guarded from here on.
+        state: Empty and not started.
         settings: Which process this is.
         announce: Tells the other tasks that this process is the primary, in an epoch; called by another thread.
-        admit: Where a primary may connect; None if there is no such place.
-        end: Ends the process at once; given the reason and the exit code.
+        on_fatal: Called by another thread with an error after which nothing can be promised; ends the process.
+        on_superseded: Ends the process likewise, for the reason given: the task goes on without it.
+
+    Attributes:
+        replica: The role of this process, for the core.
     """
 
     def __init__(
         self,
-        core: ParameterServer,
+        state: LoggedState,
         settings: ReplicationSettings,
         announce: Callable[[int], None],
         *,
-        admit: Admit | None = None,
-        end: Callable[[str, int], None] | None = None,
+        on_fatal: Callable[[BaseException], None],
+        on_superseded: Callable[[str], None],
     ):
-        if core.durability is None:
-            raise ValueError("a replicated task needs a core that keeps records")
-        self._core = core
-        self._durability = core.durability
-        self._end = _end_at_once if end is None else end
+        self._state = state
+        self._on_fatal = on_fatal
         self._log: CommitLog | None = None
-        process = uuid4()
+        task, process = state.parts.task, uuid4()
         arbiter = settings.cluster_spec.task_address(PS_JOB, arbiter_of(settings.task_index))
 
         def broken(reason: str) -> None:
             self.replica.broken(reason)
 
-        self.follower = Follower(core.durability, task=core.task, process=process, on_broken=broken, clock=lease_clock)
+        self.follower = Follower(state, task=task, process=process, on_broken=broken, clock=lease_clock)
         self._link = BackupLink(
             settings.other,
-            task=core.task,
+            task=task,
             process=process,
-            take_image=core.durability.take_image,
+            take_image=state.take_image,
             lease_s=settings.lease_s,
             clock=lease_clock,
         )
-        self.replica = Replica(
+        self.replica: Final = Replica(
             process,
-            task=core.task,
+            task=task,
             follower=self.follower,
             link=self._link,
-            arbiter=ArbiterClient(arbiter, task=core.task, is_second=settings.is_second),
-            transitions=Transitions(self._begin, announce, lambda reason: self._end(reason, EXIT_SUPERSEDED)),
+            arbiter=ArbiterClient(arbiter, task=task, is_second=settings.is_second),
+            transitions=Transitions(self._begin, announce, on_superseded),
             lease_s=settings.lease_s,
             clock=lease_clock,
         )
-        self._servicer = ReplicationServicer(
-            self.follower, Arbiter(settings.judged), silence_s=_SILENT_LEASES * settings.lease_s, admit=admit
-        )
-        core.may_answer = self.replica.check
-        core.replication_status = self.replica.status
+        self._arbiter = Arbiter(settings.judged)
+        self._silence_s = _SILENT_LEASES * settings.lease_s
 
-    def add_to(self, server: grpc.Server) -> None:
-        """Has a server offer the service that the other processes need."""
-        self._servicer.add_to(server)
+    def add_to(self, server: grpc.Server, admit: Admit | None) -> None:
+        """Has a server offer the service that the other processes need.
+
+        Args:
+            server: Not started yet.
+            admit: Where a primary may connect; None if there is no such place.
+        """
+        ReplicationServicer(self.follower, self._arbiter, silence_s=self._silence_s, admit=admit).add_to(server)
 
     def start(self) -> None:
         """Begins to find out what this process is; it must be reachable."""
@@ -149,22 +144,10 @@ class ReplicatedTask:
             self._link.close()
 
     def _begin(self, store: UUID | None) -> UUID:
-        if store is not None:
-            self._core.store_incarnation = store
-        self._log = CommitLog(
-            [self._link],
-            last_position=self._durability.replayed_position,
-            on_fatal=lambda error: self._end(f"updates can no longer be replicated: {error}", EXIT_NOT_SAFE),
-        )
-        self._durability.start(self._log)
-        return self._core.store_incarnation
+        self._log = self._state.start([self._link], on_fatal=self._on_fatal, store_incarnation=store)
+        return self._state.store_incarnation
 
 
 def lease_clock() -> float:
     """Seconds on a clock that goes on while the machine sleeps, where there is one: a lease must run out then."""
     return time.clock_gettime(_CLOCK) if _CLOCK is not None else time.monotonic()
-
-
-def _end_at_once(reason: str, exit_code: int) -> None:
-    _LOG.critical("ending at once", reason=reason)
-    os._exit(exit_code)

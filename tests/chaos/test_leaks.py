@@ -20,8 +20,10 @@ import pytest
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.operations import Array, Batch, Read, Result
 from ps_protocol.segment_mapping import IS_SUPPORTED
+from ps_server.core_state import MemoryState
 from ps_server.parameter_server import ParameterServer
 from ps_server.server import PsServer
+from ps_server.state_parts import StateParts
 from ps_server.update_ledger import LedgerLimits
 from tests.chaos import dying_clients
 from tests.chaos.soak import ROOT
@@ -56,9 +58,9 @@ class Ps:
 
     def __init__(self) -> None:
         limits = LedgerLimits(clients=MAX_CLIENTS, idle_after_s=0.2)
-        self.core = ParameterServer(
-            cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0, ledger_limits=limits
-        )
+        cluster_spec = ClusterSpec({"ps": ["localhost:1"]})
+        state = MemoryState(StateParts(cluster_spec, 0, ledger_limits=limits))
+        self.core = ParameterServer(cluster_spec=cluster_spec, task_index=0, state=state)
         self.server = PsServer(self.core, host="127.0.0.1", port=0, max_concurrent=MAX_CONCURRENT)
         self.address = f"127.0.0.1:{self.server.start()}"
 

@@ -16,11 +16,14 @@ import worker_client as ss
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec
 from ps_protocol.service_types import DurabilityMode, FastPathKind
 from ps_protocol.task_id import TaskId
+from ps_server.durability import LoggedState
 from ps_server.durable_task import DurableSettings, DurableTask
 from ps_server.parameter_server import ParameterServer
 from ps_server.recovery import StateOnDisk
 from ps_server.server import PsServer
-from ps_server.state_image import StateImage, VariableImage
+from ps_server.state_image import StateImage
+from ps_server.state_parts import StateParts
+from ps_server.stored_variable import VariableImage
 from worker_client.placement_strategies import RoundRobinStrategy
 from worker_client.ps_handle import Settings
 from worker_client.retry import RetryPolicy
@@ -67,16 +70,15 @@ class PsInProcess:
         if self._mode is DurabilityMode.NONE:
             return ParameterServer(cluster_spec=self._cluster, task_index=self._task.index)
         num_ps = len(self._cluster.ps_addresses())
-        state = StateOnDisk.open(self._data_dir, task=self._task, num_ps=num_ps, mode=self._mode)
-        core = ParameterServer(
-            cluster_spec=self._cluster,
-            task_index=self._task.index,
-            store_incarnation=state.store_incarnation,
-            durable=True,
-        )
+        on_disk = StateOnDisk.open(self._data_dir, task=self._task, num_ps=num_ps, mode=self._mode)
         settings = DurableSettings(self._mode, self._data_dir, snapshot_interval_s=1.0)
-        self._durable = DurableTask(core, state, settings, on_fatal=lambda error: pytest.fail(str(error)))
-        return core
+        self._durable = DurableTask(
+            LoggedState(StateParts(self._cluster, self._task.index), on_disk.store_incarnation),
+            on_disk,
+            settings,
+            on_fatal=lambda error: pytest.fail(str(error)),
+        )
+        return ParameterServer(cluster_spec=self._cluster, task_index=self._task.index, state=self._durable.state)
 
     @property
     def socket_port(self) -> int:
@@ -125,8 +127,8 @@ class TestBed:
 
 
 def _image(core: ParameterServer) -> StateImage:
-    assert core.durability is not None
-    return core.durability.take_image(TIMEOUT_S)
+    assert isinstance(core.state, LoggedState)
+    return core.state.take_image(TIMEOUT_S)
 
 
 def _check_same(before: StateImage, after: StateImage) -> None:

@@ -13,8 +13,10 @@ import pytest
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.operations import Batch, BatchReply, Operation, Reply, Result
 from ps_protocol.ps_service import ClusterService
+from ps_server.core_state import MemoryState
 from ps_server.parameter_server import ParameterServer
 from ps_server.server import PsServer
+from ps_server.state_parts import StateParts
 from ps_server.transport import shared_batches
 from worker_client.transport import shared_exchange
 from worker_client.transport.endpoint import PsEndpoint
@@ -80,9 +82,8 @@ class Task:
 
     def __init__(self, transport: str, task_index: int, resources: contextlib.ExitStack):
         self.transport = transport
-        self.core = ParameterServer(
-            cluster_spec=CLUSTER, task_index=task_index, job_seed=JOB_SEED, memory_limit_bytes=MEMORY_LIMIT_BYTES
-        )
+        state = MemoryState(StateParts(CLUSTER, task_index, memory_limit_bytes=MEMORY_LIMIT_BYTES))
+        self.core = ParameterServer(cluster_spec=CLUSTER, task_index=task_index, job_seed=JOB_SEED, state=state)
         self._resources = resources
         self._address = ""
         if transport == "shm":

@@ -255,7 +255,7 @@ def test_a_restarted_ps_is_not_taken_for_the_one_before(client: Client, tasks: l
     known = model.whole.read_if_newer(None)
     assert known is not None
     for task in tasks:
-        object.__setattr__(task.core, "store_incarnation", uuid4())
+        object.__setattr__(task.core.state, "store_incarnation", uuid4())
     for read in (mirror.pull, lambda: model.whole.read_if_newer(known.version)):
         with pytest.raises(StateLostError):
             read()

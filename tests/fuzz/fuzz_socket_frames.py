@@ -39,7 +39,9 @@ with atheris.instrument_imports(include=["ps_protocol", "ps_server"]):
     from ps_protocol.socket_frames import FrameKind, Verdict, encode_prefix, parse_answer, parse_hello, parse_prefix
     from ps_protocol.socket_stream import SCRATCH_BYTES, SocketStream
     from ps_server.byte_budget import ByteBudget
+    from ps_server.core_state import MemoryState
     from ps_server.parameter_server import ParameterServer
+    from ps_server.state_parts import StateParts
     from ps_server.transport.buffer_pool import BufferPool
     from ps_server.transport.handshake import shake_hands
     from ps_server.transport.socket_connection import SocketSession
@@ -63,9 +65,9 @@ class Target:
     """A ps without a listener; each input gets a connection of its own."""
 
     def __init__(self) -> None:
-        self.core = ParameterServer(
-            cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0, memory_limit_bytes=_STAGING_LIMIT_BYTES
-        )
+        cluster_spec = ClusterSpec({"ps": ["localhost:1"]})
+        state = MemoryState(StateParts(cluster_spec, 0, memory_limit_bytes=_STAGING_LIMIT_BYTES))
+        self.core = ParameterServer(cluster_spec=cluster_spec, task_index=0, state=state)
         self.core.hello(_CLIENT, "worker:0", timeout_s=_TIMEOUT_S)
         declare = Declare(VariableSpec("w", np.dtype(np.float32), (4,)), InitializerSpec(Constant(1.0)))
         self.core.exchange(Batch(_CLIENT, self.core.store_incarnation, 1, (declare,)), timeout_s=_TIMEOUT_S)

@@ -20,11 +20,12 @@ from ps_protocol import fault_points
 from ps_protocol.cluster_spec import ClusterSpec, TaskId
 from ps_protocol.fault_points import Action, FaultPlan
 from ps_protocol.service_types import DurabilityMode
-from ps_server.durability import Durability
+from ps_server.durability import LoggedState
 from ps_server.durable_task import DurableSettings, DurableTask
 from ps_server.parameter_server import ParameterServer
 from ps_server.recovery import StateOnDisk
 from ps_server.snapshot_files import SnapshotInfo
+from ps_server.state_parts import StateParts
 from ps_server.update_ledger import LedgerLimits
 from tests.property.durable_model import REMEMBERED
 
@@ -57,18 +58,15 @@ class CrashingTask:
     def __init__(self, root: Path, mode: DurabilityMode):
         self._root = root
         self._mode = mode
-        state = StateOnDisk.open(root, task=TaskId("ps", 0), num_ps=1, mode=mode)
-        self.core = ParameterServer(
-            cluster_spec=ClusterSpec({"ps": ["localhost:1"]}),
-            task_index=0,
-            ledger_limits=LedgerLimits(answers_per_client=REMEMBERED),
-            store_incarnation=state.store_incarnation,
-            durable=True,
-        )
+        on_disk = StateOnDisk.open(root, task=TaskId("ps", 0), num_ps=1, mode=mode)
+        cluster_spec = ClusterSpec({"ps": ["localhost:1"]})
+        parts = StateParts(cluster_spec, 0, ledger_limits=LedgerLimits(answers_per_client=REMEMBERED))
+        self.state = LoggedState(parts, on_disk.store_incarnation)
         self._copy: _Copy | None = None
         self._fatal: list[BaseException] = []
         settings = DurableSettings(mode, root, snapshot_interval_s=_NEVER_S)
-        self._kept = DurableTask(self.core, state, settings, on_fatal=self._fatal.append)
+        self._kept = DurableTask(self.state, on_disk, settings, on_fatal=self._fatal.append)
+        self.core = ParameterServer(cluster_spec=cluster_spec, task_index=0, state=self.state)
 
     @property
     def store(self) -> UUID:
@@ -79,11 +77,6 @@ class CrashingTask:
     def position(self) -> int:
         """Of the newest record."""
         return self._kept.log.last_position
-
-    @property
-    def durability(self) -> Durability:
-        assert self.core.durability is not None
-        return self.core.durability
 
     def snapshot(self) -> SnapshotInfo | None:
         """Takes a snapshot now."""

@@ -87,7 +87,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(client=st.sampled_from(GUESTS))
     def goodbye(self, client: UUID) -> None:
         self.task.core.goodbye(client, timeout_s=TIMEOUT_S)
-        self.task.durability.wait_for_all(TIMEOUT_S)  # nobody waits for it otherwise, so that a crash may take it back
+        self.task.state.wait_for_all(TIMEOUT_S)  # nobody waits for it otherwise, so that a crash may take it back
         if self.model.clients.pop(client, None) is not None:
             self.model.departed.add(client)
             self.model.position += 1

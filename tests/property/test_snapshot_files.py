@@ -18,10 +18,10 @@ from ps_protocol.errors import FailedPreconditionError, OutOfRangeError, Shardsc
 from ps_protocol.operations import Array, BatchReply, PartitionSlice, Reply, Result, VariableSpec
 from ps_protocol.service_types import Placement
 from ps_protocol.tensor_codec import parse_dtype
-from ps_server.answers import FORGOTTEN, Answer
-from ps_server.client_image import ClientImage
+from ps_server.remembered_answers import FORGOTTEN, Answer, ClientImage
 from ps_server.snapshot_files import CorruptSnapshotError, SnapshotFiles
-from ps_server.state_image import StateImage, VariableImage
+from ps_server.state_image import StateImage
+from ps_server.stored_variable import VariableImage
 
 DTYPES = [
     *("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),

@@ -32,7 +32,9 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
+from ps_server.core_state import MemoryState
 from ps_server.parameter_server import ParameterServer
+from ps_server.state_parts import StateParts
 from ps_server.update_ledger import LedgerLimits
 
 CLIENT = UUID(int=1)
@@ -234,12 +236,10 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.model = Model()
-        self.core = ParameterServer(
-            cluster_spec=ClusterSpec({"ps": ["localhost:1"]}),
-            task_index=0,
-            memory_limit_bytes=MEMORY_LIMIT_BYTES,
-            ledger_limits=LedgerLimits(answers_per_client=REMEMBERED),
-        )
+        cluster_spec = ClusterSpec({"ps": ["localhost:1"]})
+        limits = LedgerLimits(answers_per_client=REMEMBERED)
+        parts = StateParts(cluster_spec, 0, memory_limit_bytes=MEMORY_LIMIT_BYTES, ledger_limits=limits)
+        self.core = ParameterServer(cluster_spec=cluster_spec, task_index=0, state=MemoryState(parts))
         self.core.hello(CLIENT, "worker:0", timeout_s=TIMEOUT_S)
         self.sequence = 0
         self.sent: list[tuple[Batch, list[Result | None]]] = []

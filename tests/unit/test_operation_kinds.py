@@ -49,7 +49,7 @@ from ps_server.records import AppliedBatch
 from ps_server.transport.shared_batches import with_private_operands
 from ps_server.variable_store import VariableStore
 from tests.unit.ps_server.test_durability import TIMEOUT_S, Journal, Task
-from worker_client.pending_queue import Pending
+from worker_client.pending_queue import Submission
 
 FLOAT = np.dtype(np.float32)
 SPEC = VariableSpec("w", FLOAT, (3, 2))

@@ -8,8 +8,8 @@ from ps_cluster.launch_state import (
     END_GRACE_S,
     MAX_PS_RESTARTS,
     PS_RESTART_WINDOW_S,
-    Action,
     Decision,
+    LaunchAction,
     LaunchState,
     Report,
     RestartPs,
@@ -25,12 +25,12 @@ WORKER_0, WORKER_1 = TaskId("worker", 0), TaskId("worker", 1)
 
 def running(*, fail_fast: bool = False) -> LaunchState:
     state = LaunchState(num_ps=2, num_workers=2, fail_fast=fail_fast)
-    assert state.ps_ready(NOW_S) == [Action.START_WORKERS]
+    assert state.ps_ready(NOW_S) == [LaunchAction.START_WORKERS]
     return state
 
 
-def actions(decisions: list[Decision]) -> list[Action]:
-    return [decision for decision in decisions if isinstance(decision, Action)]
+def actions(decisions: list[Decision]) -> list[LaunchAction]:
+    return [decision for decision in decisions if isinstance(decision, LaunchAction)]
 
 
 def text(decisions: list[Decision]) -> str:
@@ -51,7 +51,7 @@ def finish(state: LaunchState) -> int:
 def test_ps_tasks_are_ended_when_the_last_worker_is_done() -> None:
     state = running()
     assert exited(state, WORKER_1) == []
-    assert exited(state, WORKER_0) == [Action.END_PS]
+    assert exited(state, WORKER_0) == [LaunchAction.END_PS]
     assert exited(state, PS_0) == []
     assert not state.is_over
     assert exited(state, PS_1) == []
@@ -64,7 +64,7 @@ def test_other_workers_go_on_when_one_fails_and_its_exit_code_counts() -> None:
     decisions = exited(state, WORKER_1, 3)
     assert actions(decisions) == []
     assert "worker:1 failed with exit code 3; the others go on" in text(decisions)
-    assert actions(exited(state, WORKER_0, 4)) == [Action.END_PS]
+    assert actions(exited(state, WORKER_0, 4)) == [LaunchAction.END_PS]
     assert finish(state) == 3
 
 
@@ -77,18 +77,18 @@ def test_a_worker_ended_by_a_signal_counts_as_128_and_the_signal() -> None:
 def test_fail_fast_ends_the_others_and_keeps_the_exit_code() -> None:
     state = running(fail_fast=True)
     decisions = exited(state, WORKER_1, 3)
-    assert actions(decisions) == [Action.END_WORKERS]
+    assert actions(decisions) == [LaunchAction.END_WORKERS]
     assert "worker:1 failed with exit code 3" in text(decisions)
     decisions = exited(state, WORKER_0, -signal.SIGTERM)
     assert text(decisions) == ""
-    assert actions(decisions) == [Action.END_PS]
+    assert actions(decisions) == [LaunchAction.END_PS]
     assert finish(state) == 3
 
 
 def test_a_ps_that_dies_ends_everything_and_is_reported_with_its_last_lines() -> None:
     state = running()
     decisions = exited(state, PS_1, -signal.SIGKILL, "its last lines:\n    out of memory")
-    assert actions(decisions) == [Action.END_WORKERS]
+    assert actions(decisions) == [LaunchAction.END_WORKERS]
     assert "ps:1 died with signal SIGKILL" in text(decisions)
     assert "out of memory" in text(decisions)
     assert finish(state) == 1
@@ -105,24 +105,24 @@ def test_a_ps_that_was_shut_down_is_reported_and_the_workers_go_on() -> None:
 def test_an_interrupt_ends_workers_then_ps_tasks() -> None:
     state = running()
     decisions = state.interrupted(signal.SIGINT, NOW_S)
-    assert actions(decisions) == [Action.END_WORKERS]
+    assert actions(decisions) == [LaunchAction.END_WORKERS]
     assert "SIGINT" in text(decisions)
     assert exited(state, WORKER_0, -15) == []
-    assert exited(state, WORKER_1, -15) == [Action.END_PS]
+    assert exited(state, WORKER_1, -15) == [LaunchAction.END_PS]
     assert finish(state) == 130
 
 
 def test_a_second_interrupt_kills() -> None:
     state = running()
     state.interrupted(signal.SIGINT, NOW_S)
-    assert actions(state.interrupted(signal.SIGINT, NOW_S)) == [Action.KILL]
+    assert actions(state.interrupted(signal.SIGINT, NOW_S)) == [LaunchAction.KILL]
     assert finish(state) == 130
 
 
 @pytest.mark.parametrize(("signum", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_other_signals_end_it_too(signum: int, exit_code: int) -> None:
     state = running()
-    assert actions(state.interrupted(signum, NOW_S)) == [Action.END_WORKERS]
+    assert actions(state.interrupted(signum, NOW_S)) == [LaunchAction.END_WORKERS]
     assert finish(state) == exit_code
 
 
@@ -132,7 +132,7 @@ def test_who_does_not_end_in_time_is_named_and_killed_once() -> None:
     exited(state, WORKER_0, -15)
     assert state.tick(NOW_S + END_GRACE_S - 0.1) == []
     decisions = state.tick(NOW_S + END_GRACE_S)
-    assert actions(decisions) == [Action.KILL]
+    assert actions(decisions) == [LaunchAction.KILL]
     assert "worker:1" in text(decisions)
     assert "worker:0" not in text(decisions)
     assert state.tick(NOW_S + END_GRACE_S + 1) == []
@@ -143,7 +143,7 @@ def test_ps_tasks_have_their_own_time_to_end() -> None:
     exited(state, WORKER_0)
     state.task_exited(WORKER_1, 0, "", NOW_S + 100)
     assert state.tick(NOW_S + 100 + END_GRACE_S - 0.1) == []
-    assert actions(state.tick(NOW_S + 100 + END_GRACE_S)) == [Action.KILL]
+    assert actions(state.tick(NOW_S + 100 + END_GRACE_S)) == [LaunchAction.KILL]
 
 
 def test_nothing_is_killed_while_the_workers_run() -> None:
@@ -162,8 +162,8 @@ def test_a_ps_that_cannot_be_started_is_the_end() -> None:
 def test_a_worker_that_cannot_be_started_ends_those_that_were() -> None:
     state = running()
     decisions = state.start_failed("cannot run worker:1", [WORKER_1], NOW_S)
-    assert actions(decisions) == [Action.END_WORKERS]
-    assert actions(exited(state, WORKER_0, -15)) == [Action.END_PS]
+    assert actions(decisions) == [LaunchAction.END_WORKERS]
+    assert actions(exited(state, WORKER_0, -15)) == [LaunchAction.END_PS]
     assert finish(state) == 1
 
 
@@ -171,8 +171,8 @@ def test_a_ps_that_dies_between_ready_and_the_workers_start_is_not_missed() -> N
     state = LaunchState(num_ps=2, num_workers=2)
     assert exited(state, PS_0, -9, "lines") == []
     decisions = state.ps_ready(NOW_S)
-    assert Action.START_WORKERS not in decisions
-    assert Action.END_PS in decisions
+    assert LaunchAction.START_WORKERS not in decisions
+    assert LaunchAction.END_PS in decisions
     assert "ps:0 died" in text(decisions)
     exited(state, PS_1)
     assert state.is_over
@@ -181,8 +181,8 @@ def test_a_ps_that_dies_between_ready_and_the_workers_start_is_not_missed() -> N
 
 def test_ps_tasks_that_get_ready_after_an_interrupt_are_ended() -> None:
     state = LaunchState(num_ps=2, num_workers=2)
-    assert Action.END_PS in state.interrupted(signal.SIGINT, NOW_S)
-    assert state.ps_ready(NOW_S) == [Action.END_PS]
+    assert LaunchAction.END_PS in state.interrupted(signal.SIGINT, NOW_S)
+    assert state.ps_ready(NOW_S) == [LaunchAction.END_PS]
     exited(state, PS_0)
     exited(state, PS_1)
     assert state.is_over
@@ -199,7 +199,7 @@ def test_a_start_that_fails_because_of_an_interrupt_is_no_failure() -> None:
 
 def test_output_that_nobody_reads_ends_everything_like_a_broken_pipe() -> None:
     state = running()
-    assert actions(state.output_lost(NOW_S)) == [Action.END_WORKERS]
+    assert actions(state.output_lost(NOW_S)) == [LaunchAction.END_WORKERS]
     assert finish(state) == 141
 
 
@@ -238,7 +238,7 @@ def test_one_that_dies_again_and_again_is_given_up() -> None:
     for _ in range(MAX_PS_RESTARTS):
         assert RestartPs(PS_0) in exited(state, PS_0, 3)
     decisions = exited(state, PS_0, 3, "its last lines")
-    assert actions(decisions) == [Action.END_WORKERS]
+    assert actions(decisions) == [LaunchAction.END_WORKERS]
     assert f"ps:0 died with exit code 3 after {MAX_PS_RESTARTS} restarts in 60 s; giving up" in text(decisions)
     assert "its last lines" in text(decisions)
     for task in (WORKER_0, WORKER_1, PS_1):
@@ -273,10 +273,10 @@ def test_a_ps_that_is_back_only_after_the_workers_are_done_is_ended() -> None:
     state = running_with_journal()
     exited(state, PS_1, -9)
     exited(state, WORKER_0)
-    assert actions(exited(state, WORKER_1)) == [Action.END_PS]
+    assert actions(exited(state, WORKER_1)) == [LaunchAction.END_PS]
     assert exited(state, PS_0) == []
     assert not state.is_over
-    assert actions(state.ps_restarted(PS_1, NOW_S)) == [Action.END_PS]
+    assert actions(state.ps_restarted(PS_1, NOW_S)) == [LaunchAction.END_PS]
     exited(state, PS_1)
     assert state.is_over
     assert state.exit_code == 0
@@ -287,7 +287,7 @@ def test_a_restart_that_fails_ends_everything(is_running: bool) -> None:
     state = running_with_journal()
     exited(state, PS_1, -9)
     decisions = state.ps_restart_failed(PS_1, "ps:1 was not ready after 30 s", is_running, NOW_S)
-    assert actions(decisions) == [Action.END_WORKERS]
+    assert actions(decisions) == [LaunchAction.END_WORKERS]
     assert "not ready" in text(decisions)
     for task in (WORKER_0, WORKER_1, PS_0):
         exited(state, task, -15)
@@ -302,7 +302,7 @@ def test_a_ps_that_dies_before_the_workers_start_is_started_again_with_them() ->
     state = LaunchState(num_ps=2, num_workers=2, restarts_ps=True)
     assert exited(state, PS_0, -9) == []
     decisions = state.ps_ready(NOW_S)
-    assert decisions[1:] == [RestartPs(PS_0), Action.START_WORKERS]
+    assert decisions[1:] == [RestartPs(PS_0), LaunchAction.START_WORKERS]
     assert finish(state) == 0
 
 
@@ -311,7 +311,7 @@ def test_a_ps_that_dies_before_the_workers_start_is_started_again_with_them() ->
 
 def running_with_backups() -> LaunchState:
     state = LaunchState(num_ps=2, num_workers=2, replicas=1)
-    assert state.ps_ready(NOW_S) == [Action.START_WORKERS]
+    assert state.ps_ready(NOW_S) == [LaunchAction.START_WORKERS]
     return state
 
 
@@ -337,7 +337,7 @@ def test_a_process_of_a_pair_that_dies_again_and_again_is_given_up() -> None:
     for _ in range(MAX_PS_RESTARTS):
         assert RestartPs(BACKUP_0) in exited(state, BACKUP_0, 5)
     decisions = exited(state, BACKUP_0, 1, "its last lines")
-    assert actions(decisions) == [Action.END_WORKERS]
+    assert actions(decisions) == [LaunchAction.END_WORKERS]
     assert "backup:0 died with exit code 1 after 5 restarts in 60 s; giving up" in text(decisions)
     assert "is kept" not in text(decisions)
     assert state.exit_code == 1
@@ -356,7 +356,7 @@ def test_a_launch_is_over_when_the_backups_have_ended_too() -> None:
 def test_a_pair_that_has_lost_its_state_ends_everything_once() -> None:
     state = running_with_backups()
     decisions = state.pair_lost(1, NOW_S)
-    assert actions(decisions) == [Action.END_WORKERS]
+    assert actions(decisions) == [LaunchAction.END_WORKERS]
     assert "ps:1 and backup:1 have died one after the other, and the variables of ps:1 are lost" in text(decisions)
     assert state.pair_lost(1, NOW_S) == []
     assert state.exit_code == 1

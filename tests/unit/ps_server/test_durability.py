@@ -38,13 +38,14 @@ from ps_protocol.operations import (
     WireDType,
 )
 from ps_protocol.service_types import Placement, Proposal
-from ps_server.commit_log import CommitLimits, CommitLog
-from ps_server.durability import Durability
+from ps_server.commit_log import CommitLimits
+from ps_server.durability import LoggedState
 from ps_server.parameter_server import ParameterServer
 from ps_server.record_codec import decode_record, encode_record
 from ps_server.records import AppliedBatch, ClientJoined, Declared, LoggedRecord
 from ps_server.replay import ReplayError
 from ps_server.state_image import StateImage
+from ps_server.state_parts import StateParts
 from tests.conftest import Eventually
 
 TIMEOUT_S = 20.0
@@ -84,27 +85,22 @@ class Task:
         limits: CommitLimits | None = None,
         fatal: Callable[[BaseException], None] = lambda error: pytest.fail(str(error)),
     ):
-        self.core = ParameterServer(cluster_spec=CLUSTER, task_index=0, store_incarnation=UUID(int=7), durable=True)
+        self.state = LoggedState(StateParts(CLUSTER, 0), UUID(int=7))
+        self.core = ParameterServer(cluster_spec=CLUSTER, task_index=0, state=self.state)
         if image is not None:
             variables = [
                 replace(each, value=None if each.value is None else each.value.copy()) for each in image.variables
             ]
-            self.durability.restore(replace(image, variables=tuple(variables)))
+            self.state.restore(replace(image, variables=tuple(variables)))
         for record in journal.records:
-            if record.position > self.durability.replayed_position:
-                self.durability.replay(record)
-        self.log = CommitLog((journal,), last_position=self.durability.replayed_position, limits=limits, on_fatal=fatal)
-        self.durability.start(self.log)
+            if record.position > self.state.replayed_position:
+                self.state.replay(record)
+        self.log = self.state.start((journal,), limits=limits, on_fatal=fatal)
         self.client = uuid4() if client is None else client
         self.sequence = 0
 
     def hello(self) -> None:
         self.core.hello(self.client, "worker:0", timeout_s=TIMEOUT_S)
-
-    @property
-    def durability(self) -> Durability:
-        assert self.core.durability is not None
-        return self.core.durability
 
     def batch(self, *operations: Operation, sequence: int | None = None) -> Batch:
         batch = Batch(self.client, self.core.store_incarnation, 0, operations)
@@ -187,7 +183,7 @@ class TestReplay:
     def test_goes_on_from_an_image(self, make_task: MakeTask, journal: Journal) -> None:
         first = make_task()
         worked(first)
-        image = first.durability.take_image(TIMEOUT_S)
+        image = first.state.take_image(TIMEOUT_S)
         first.run(add("weights", 3), add("large", 1, np.float64))
         journal.records = [record for record in journal.records if record.position > image.position]
         again = make_task(image=image, client=first.client)
@@ -226,7 +222,7 @@ class TestReplay:
     def test_a_client_that_has_gone_stays_gone(self, make_task: MakeTask) -> None:
         first = make_task()
         first.core.goodbye(first.client, timeout_s=TIMEOUT_S)
-        first.durability.wait_for_all(TIMEOUT_S)
+        first.state.wait_for_all(TIMEOUT_S)
         with pytest.raises(FailedPreconditionError, match="has said goodbye"):
             make_task(client=first.client)
 
@@ -240,7 +236,7 @@ class TestReplay:
     def test_knows_them_from_an_image(self, make_task: MakeTask, journal: Journal) -> None:
         first = make_task()
         first.core.place([Proposal(LARGE, 1)], timeout_s=TIMEOUT_S)
-        image = first.durability.take_image(TIMEOUT_S)
+        image = first.state.take_image(TIMEOUT_S)
         journal.records.clear()
         again = make_task(image=image)
         assert again.core.list_placements(timeout_s=1) == [Placement(LARGE, 1)]
@@ -255,7 +251,7 @@ class TestReplay:
         first = make_task()
         first.run(declared(COUNTER))
         first.run(add("counter", 1, np.int64))
-        first.durability.wait_for_all(TIMEOUT_S)
+        first.state.wait_for_all(TIMEOUT_S)
         last = journal.records[-1]
         assert isinstance(last.record, AppliedBatch)
         doubled = AppliedBatch(first.client, 9, last.record.operations, last.record.reply)
@@ -293,7 +289,7 @@ class TestRecords:
             with pytest.raises(DeadlineExceededError):
                 task.send(batch, timeout_s=AT_ONCE_S)
         journal.open.set()
-        task.durability.wait_for_all(TIMEOUT_S)
+        task.state.wait_for_all(TIMEOUT_S)
         again = make_task(client=task.client)
         assert again.value("large") == [1.0] * 20_000
 
@@ -307,7 +303,7 @@ class TestRecords:
         task = make_task()
         worked(task)
         before = state(task)
-        image = task.durability.take_image(TIMEOUT_S)
+        image = task.state.take_image(TIMEOUT_S)
         worked_on = [add("weights", 1), add("large", 1, np.float64), add("counter", 1, np.int64)]
         task.run(*worked_on)
         kept = {each.spec.name: each for each in image.variables}
@@ -413,7 +409,7 @@ class TestBatches:
         threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
         for thread in threads:
             thread.start()
-        images = [task.durability.take_image(TIMEOUT_S) for _ in range(5)]
+        images = [task.state.take_image(TIMEOUT_S) for _ in range(5)]
         for thread in threads:
             thread.join(TIMEOUT_S)
         final = {name: task.value(name) for name in names}

@@ -32,7 +32,9 @@ from ps_protocol.operations import (
 )
 from ps_protocol.ps_service import ClusterService
 from ps_protocol.service_types import Proposal, ServingState
+from ps_server.core_state import MemoryState
 from ps_server.parameter_server import ParameterServer
+from ps_server.state_parts import StateParts
 from ps_server.update_ledger import LedgerLimits
 from tests.unit.ps_server.waiting import PATIENCE_S, wait_until
 
@@ -212,9 +214,8 @@ def test_the_name_of_a_client_is_bounded() -> None:
 
 
 def test_limits_reach_the_ledger_and_the_store() -> None:
-    core = ParameterServer(
-        cluster_spec=CLUSTER, task_index=0, memory_limit_bytes=100, ledger_limits=LedgerLimits(clients=1)
-    )
+    parts = StateParts(CLUSTER, 0, memory_limit_bytes=100, ledger_limits=LedgerLimits(clients=1))
+    core = ParameterServer(cluster_spec=CLUSTER, task_index=0, state=MemoryState(parts))
     core.hello(CLIENT, "worker:0", timeout_s=0)
     with pytest.raises(ShardscopeError, match="1 clients are connected"):
         core.hello(uuid4(), "worker:1", timeout_s=0)
@@ -261,7 +262,8 @@ def test_members_are_seen_by_the_wall_clock() -> None:
 
 def test_status_counts() -> None:
     now_s = [10.0]
-    core = ParameterServer(cluster_spec=CLUSTER, task_index=0, memory_limit_bytes=1000, clock=lambda: now_s[0])
+    state = MemoryState(StateParts(CLUSTER, 0, memory_limit_bytes=1000))
+    core = ParameterServer(cluster_spec=CLUSTER, task_index=0, state=state, clock=lambda: now_s[0])
     core.hello(CLIENT, "worker:0", timeout_s=0)
     declare(core)
     exchange(core, ADD, ADD, sequence=2)

@@ -16,15 +16,18 @@ from ps_protocol.operations import Batch, Declare, Read, Result, Update, UpdateR
 from ps_protocol.service_types import DurabilityMode
 from ps_protocol.task_id import TaskId
 from ps_server.data_directory import DirectoryInUseError
+from ps_server.durability import LoggedState
 from ps_server.durable_task import DurableSettings, DurableTask
 from ps_server.last_run import LastRun, read_last_run
 from ps_server.parameter_server import ParameterServer
 from ps_server.recovery import StateOnDisk
 from ps_server.snapshot_files import CorruptSnapshotError
+from ps_server.state_parts import StateParts
 
 TIMEOUT_S = 30.0
 COUNTER = VariableSpec("counter", np.dtype(np.float64), ())
 NONE, SNAPSHOT, JOURNAL = DurabilityMode
+CLUSTER = ClusterSpec({"ps": ["localhost:1"]})
 TASK = TaskId("ps", 0)
 
 
@@ -64,14 +67,8 @@ def state_of(root: Path, mode: DurabilityMode) -> StateOnDisk:
     return StateOnDisk.open(root, task=TASK, num_ps=1, mode=mode)
 
 
-def core_of(state: StateOnDisk, memory_limit_bytes: int = 0) -> ParameterServer:
-    return ParameterServer(
-        cluster_spec=ClusterSpec({"ps": ["localhost:1"]}),
-        task_index=0,
-        memory_limit_bytes=memory_limit_bytes,
-        store_incarnation=state.store_incarnation,
-        durable=True,
-    )
+def empty_state(on_disk: StateOnDisk, memory_limit_bytes: int = 0) -> LoggedState:
+    return LoggedState(StateParts(CLUSTER, 0, memory_limit_bytes=memory_limit_bytes), on_disk.store_incarnation)
 
 
 @contextmanager
@@ -82,9 +79,8 @@ def run(root: Path, mode: DurabilityMode, *, in_good_order: bool = True) -> Iter
         raise error
 
     state = state_of(root, mode)
-    core = core_of(state)
-    task = DurableTask(core, state, DurableSettings(mode, root, 1e6), on_fatal=fatal)
-    yield Run(core, task)
+    task = DurableTask(empty_state(state), state, DurableSettings(mode, root, 1e6), on_fatal=fatal)
+    yield Run(ParameterServer(cluster_spec=CLUSTER, task_index=0, state=task.state), task)
     if in_good_order:
         assert task.close(drained=True, timeout_s=TIMEOUT_S)
     else:
@@ -97,7 +93,7 @@ def run(root: Path, mode: DurabilityMode, *, in_good_order: bool = True) -> Iter
 def test_a_new_directory_begins_empty_and_with_a_store_that_is_kept(mode: DurabilityMode, tmp_path: Path) -> None:
     with run(tmp_path, mode) as first:
         assert (first.task.recovered.position, first.task.recovered.snapshot) == (0, None)
-        assert not first.core.state_lacks
+        assert not first.core.state.lacks
     with run(tmp_path, mode) as second:
         assert second.store == first.store
 
@@ -123,7 +119,7 @@ def test_the_store_is_kept_if_nothing_is_lost(
     with run(tmp_path, after) as second:
         assert (second.store == first.store) is keeps
         assert second.value == (3 if keeps else 2)
-        assert bool(second.core.state_lacks) is not keeps
+        assert bool(second.core.state.lacks) is not keeps
         assert second.task.recovered.num_replayed == (1 if before is JOURNAL else 0)
 
 
@@ -138,7 +134,7 @@ def test_without_a_journal_that_was_moved_away_what_it_had_is_lost(in_good_order
     with run(tmp_path, JOURNAL) as second:
         assert second.store != first.store
         assert second.value == 2
-        assert "has the state of its snapshot" in second.core.state_lacks
+        assert "has the state of its snapshot" in second.core.state.lacks
 
 
 def test_what_was_lost_stays_lost_whatever_comes_after(tmp_path: Path) -> None:
@@ -149,7 +145,7 @@ def test_what_was_lost_stays_lost_whatever_comes_after(tmp_path: Path) -> None:
     with run(tmp_path, JOURNAL) as third:
         assert third.store != first.store == second.store
         assert third.value == 1
-        assert "up to record 3" in third.core.state_lacks
+        assert "up to record 3" in third.core.state.lacks
         third.add(3)
     with run(tmp_path, JOURNAL) as fourth:
         assert fourth.store == third.store
@@ -164,7 +160,7 @@ def test_a_start_that_is_refused_hides_nothing(tmp_path: Path) -> None:
     values.write_bytes(content[:-1] + b"\xff")
     state = state_of(tmp_path, SNAPSHOT)
     with pytest.raises(CorruptSnapshotError, match=r"variable counter"):
-        DurableTask(core_of(state), state, DurableSettings(SNAPSHOT, tmp_path, 1.0), on_fatal=print)
+        DurableTask(empty_state(state), state, DurableSettings(SNAPSHOT, tmp_path, 1.0), on_fatal=print)
     values.write_bytes(content)
     with run(tmp_path, SNAPSHOT) as second:
         assert second.store == first.store
@@ -227,12 +223,3 @@ def test_status_tells_what_would_survive(tmp_path: Path) -> None:
     with run(tmp_path, SNAPSHOT) as life:
         assert life.task.status().snapshot_position == last
         assert life.task.status().journal_bytes == 0
-
-
-def test_a_core_that_keeps_nothing_cannot_be_kept(tmp_path: Path) -> None:
-    core = ParameterServer(cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0)
-    assert core.status(timeout_s=TIMEOUT_S).durability is None
-    state = state_of(tmp_path, JOURNAL)
-    with pytest.raises(ValueError, match="not made to be durable"):
-        DurableTask(core, state, DurableSettings(JOURNAL, tmp_path, 1.0), on_fatal=print)
-    state.close(ended_at=None)

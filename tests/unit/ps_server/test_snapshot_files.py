@@ -26,7 +26,8 @@ from ps_server.snapshot_files import (
     SnapshotAbandonedError,
     SnapshotFiles,
 )
-from ps_server.state_image import StateImage, VariableImage
+from ps_server.state_image import StateImage
+from ps_server.stored_variable import VariableImage
 from ps_server.synced_files import SyncedWriter
 
 NATIVE = [

@@ -20,13 +20,13 @@ from ps_protocol.operations import Batch, BatchReply, Declare, Operation, Read, 
 from ps_protocol.socket_frames import TICKET_BYTES
 from ps_protocol.v1 import replication_pb2
 from ps_server.byte_budget import ByteBudget
-from ps_server.commit_log import CommitLog
-from ps_server.durability import Durability
+from ps_server.durability import LoggedState
 from ps_server.parameter_server import ParameterServer
 from ps_server.replication.arbiter import Arbiter
 from ps_server.replication.backup_link import BackupLink, Place
 from ps_server.replication.follower import Follower, FollowStream
 from ps_server.replication.servicer import Admit, ReplicationServicer
+from ps_server.state_parts import StateParts
 from ps_server.transport.buffer_pool import BufferPool
 from ps_server.transport.socket_listener import SocketListener, SocketSettings
 from tests.conftest import Eventually
@@ -46,11 +46,10 @@ class Side:
 
     def __init__(self) -> None:
         self.process = uuid4()
-        self.core = ParameterServer(cluster_spec=CLUSTER, task_index=0, durable=True)
-        assert self.core.durability is not None
-        self.durability: Durability = self.core.durability
+        self.state = LoggedState(StateParts(CLUSTER, 0))
+        self.core = ParameterServer(cluster_spec=CLUSTER, task_index=0, state=self.state)
         self.broken: list[str] = []
-        self.follower = Follower(self.durability, task="ps:0", process=self.process, on_broken=self.broken.append)
+        self.follower = Follower(self.state, task="ps:0", process=self.process, on_broken=self.broken.append)
         self.sequence = 0
 
     def send(self, *operations: Operation, timeout_s: float = TIMEOUT_S) -> BatchReply:
@@ -82,14 +81,13 @@ class Pair:
             Place("backup:0", self._address),
             task="ps:0",
             process=primary.process,
-            take_image=primary.durability.take_image,
+            take_image=primary.state.take_image,
             lease_s=LEASE_S,
         )
-        self.log = CommitLog([self.link], on_fatal=lambda error: pytest.fail(str(error)))
+        self.log = primary.state.start([self.link], on_fatal=lambda error: pytest.fail(str(error)))
         resources.callback(self.link.close)
         resources.callback(self.log.close, TIMEOUT_S)
         resources.callback(self.link.go_alone)
-        primary.durability.start(self.log)
         primary.core.hello(CLIENT, "worker:0", timeout_s=TIMEOUT_S)
         primary.send(Declare(SPEC, InitializerSpec(Constant(1.0))))
         primary.add(1.0)
@@ -115,11 +113,9 @@ class Pair:
     def promoted(self) -> Side:
         """The backup as it would serve."""
         self.backup.follower.stop()
-        log = CommitLog(
-            [], last_position=self.backup.durability.replayed_position, on_fatal=lambda error: pytest.fail(str(error))
+        self.backup.state.start(
+            [], on_fatal=lambda error: pytest.fail(str(error)), store_incarnation=self.backup.follower.store
         )
-        self.backup.core.store_incarnation = self.backup.follower.store
-        self.backup.durability.start(log)
         return self.backup
 
     def _admit(self, side: Side) -> Admit | None:
@@ -177,7 +173,7 @@ def test_a_follower_has_the_state_and_every_acknowledged_update(in_step: Pair) -
     for _ in range(20):
         in_step.primary.add(1.0)
     position = in_step.log.committed_position
-    assert in_step.backup.durability.replayed_position >= position
+    assert in_step.backup.state.replayed_position >= position
 
     backup = in_step.promoted()
     assert value_of(backup) == 22.0

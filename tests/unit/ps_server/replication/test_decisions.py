@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from ps_server.replication.decisions import PRIMARY_PART, Decision, View, decide, holds_lease
+from ps_server.replication.decisions import PRIMARY_PART, ReplicaDecision, View, decide, holds_lease
 from ps_server.replication.register import Register, Role
 
 ME, OTHER, THIRD = (UUID(int=number) for number in (1, 2, 3))
@@ -29,44 +29,44 @@ STOPPED = replace(BACKUP, heard_s=SILENT_S, has_stopped=True)
 @pytest.mark.parametrize(
     ("view", "decision"),
     [
-        (EMPTY, Decision.GO_ON),
-        (replace(EMPTY, register=Register(1, OTHER)), Decision.GO_ON),
-        (replace(EMPTY, register=Register(1, ME)), Decision.BEGIN),
-        (UNPAIRED, Decision.GO_ON),
-        (replace(UNPAIRED, register=Register(2, OTHER, ME)), Decision.ADOPT),
+        (EMPTY, ReplicaDecision.GO_ON),
+        (replace(EMPTY, register=Register(1, OTHER)), ReplicaDecision.GO_ON),
+        (replace(EMPTY, register=Register(1, ME)), ReplicaDecision.BEGIN),
+        (UNPAIRED, ReplicaDecision.GO_ON),
+        (replace(UNPAIRED, register=Register(2, OTHER, ME)), ReplicaDecision.ADOPT),
         # Silent, but the arbiter's last word is older than the silence: it may be the backup by now.
-        (replace(UNPAIRED, heard_s=SILENT_S, register_s=SILENT_S), Decision.GO_ON),
-        (replace(UNPAIRED, heard_s=SILENT_S, register=None), Decision.GO_ON),
-        (replace(UNPAIRED, heard_s=SILENT_S), Decision.END),
-        (BACKUP, Decision.GO_ON),
-        (replace(BACKUP, register=None), Decision.GO_ON),
-        (replace(BACKUP, register=Register(3, OTHER)), Decision.END),
-        (replace(BACKUP, register=Register(4, OTHER, THIRD)), Decision.END),
-        (replace(BACKUP, heard_s=SILENT_S), Decision.ASK_TO_TAKE_OVER),
-        (replace(BACKUP, heard_s=SILENT_S, register=None), Decision.ASK_TO_TAKE_OVER),
-        (STOPPED, Decision.ASK_TO_TAKE_OVER),
-        (replace(STOPPED, was_refused=True), Decision.FOLLOW_AGAIN),
-        (replace(STOPPED, register=Register(3, ME)), Decision.TAKE_OVER),
+        (replace(UNPAIRED, heard_s=SILENT_S, register_s=SILENT_S), ReplicaDecision.GO_ON),
+        (replace(UNPAIRED, heard_s=SILENT_S, register=None), ReplicaDecision.GO_ON),
+        (replace(UNPAIRED, heard_s=SILENT_S), ReplicaDecision.END),
+        (BACKUP, ReplicaDecision.GO_ON),
+        (replace(BACKUP, register=None), ReplicaDecision.GO_ON),
+        (replace(BACKUP, register=Register(3, OTHER)), ReplicaDecision.END),
+        (replace(BACKUP, register=Register(4, OTHER, THIRD)), ReplicaDecision.END),
+        (replace(BACKUP, heard_s=SILENT_S), ReplicaDecision.ASK_TO_TAKE_OVER),
+        (replace(BACKUP, heard_s=SILENT_S, register=None), ReplicaDecision.ASK_TO_TAKE_OVER),
+        (STOPPED, ReplicaDecision.ASK_TO_TAKE_OVER),
+        (replace(STOPPED, was_refused=True), ReplicaDecision.FOLLOW_AGAIN),
+        (replace(STOPPED, register=Register(3, ME)), ReplicaDecision.TAKE_OVER),
         # It was granted by a call whose answer was lost: it has to stop first, and to wait for a whole lease.
-        (replace(BACKUP, register=Register(3, ME)), Decision.ASK_TO_TAKE_OVER),
-        (replace(BACKUP, heard_s=SILENT_S, register=Register(3, ME)), Decision.ASK_TO_TAKE_OVER),
-        (replace(BACKUP, has_stopped=True, register=Register(3, ME)), Decision.ASK_TO_TAKE_OVER),
-        (ALONE, Decision.GO_ON),
-        (replace(ALONE, register=None), Decision.GO_ON),
-        (replace(ALONE, register=Register(3, OTHER)), Decision.END),
-        (replace(ALONE, register=Register(3, ME, OTHER)), Decision.ADOPT),
-        (replace(ALONE, candidate=OTHER), Decision.ASK_TO_PAIR_UP),
-        (replace(ALONE, candidate=OTHER, register=None), Decision.GO_ON),
+        (replace(BACKUP, register=Register(3, ME)), ReplicaDecision.ASK_TO_TAKE_OVER),
+        (replace(BACKUP, heard_s=SILENT_S, register=Register(3, ME)), ReplicaDecision.ASK_TO_TAKE_OVER),
+        (replace(BACKUP, has_stopped=True, register=Register(3, ME)), ReplicaDecision.ASK_TO_TAKE_OVER),
+        (ALONE, ReplicaDecision.GO_ON),
+        (replace(ALONE, register=None), ReplicaDecision.GO_ON),
+        (replace(ALONE, register=Register(3, OTHER)), ReplicaDecision.END),
+        (replace(ALONE, register=Register(3, ME, OTHER)), ReplicaDecision.ADOPT),
+        (replace(ALONE, candidate=OTHER), ReplicaDecision.ASK_TO_PAIR_UP),
+        (replace(ALONE, candidate=OTHER, register=None), ReplicaDecision.GO_ON),
         # It has asked and had no answer: it may have a backup, and asks until it knows.
-        (replace(PAIRED, candidate=OTHER, heard_s=SILENT_S, register=None), Decision.ASK_TO_PAIR_UP),
-        (PAIRED, Decision.GO_ON),
-        (replace(PAIRED, heard_s=SILENT_S), Decision.ASK_TO_GO_ALONE),
-        (replace(PAIRED, is_replaced=True), Decision.ASK_TO_GO_ALONE),
-        (replace(PAIRED, register=Register(3, OTHER)), Decision.END),
-        (replace(PAIRED, register=Register(3, ME)), Decision.ADOPT),
+        (replace(PAIRED, candidate=OTHER, heard_s=SILENT_S, register=None), ReplicaDecision.ASK_TO_PAIR_UP),
+        (PAIRED, ReplicaDecision.GO_ON),
+        (replace(PAIRED, heard_s=SILENT_S), ReplicaDecision.ASK_TO_GO_ALONE),
+        (replace(PAIRED, is_replaced=True), ReplicaDecision.ASK_TO_GO_ALONE),
+        (replace(PAIRED, register=Register(3, OTHER)), ReplicaDecision.END),
+        (replace(PAIRED, register=Register(3, ME)), ReplicaDecision.ADOPT),
     ],
 )
-def test_each_case(view: View, decision: Decision) -> None:
+def test_each_case(view: View, decision: ReplicaDecision) -> None:
     assert decide(NOW_S, view)[0] is decision
 
 
@@ -84,9 +84,9 @@ def test_every_view_has_a_decision_and_an_end_has_a_reason() -> None:
         known = View(ME, role, 2, LEASE_S, register, register_s, heard_s, is_paired, has_stopped, was_refused)
         view = replace(known, candidate=candidate, is_replaced=is_replaced)
         decision, reason = decide(NOW_S, view)
-        if decision is Decision.END:
+        if decision is ReplicaDecision.END:
             assert reason
-        if decision is Decision.TAKE_OVER:
+        if decision is ReplicaDecision.TAKE_OVER:
             # Only as the one that was granted it, in silence for a whole lease, and having stopped.
             assert register is not None
             assert (register.primary, role, heard_s, view.has_stopped) == (ME, Role.FOLLOWER, SILENT_S, True)
@@ -102,7 +102,7 @@ def test_a_primary_has_stopped_before_its_backup_may_ask(lease_s: float) -> None
     for now_s in (last_answer_s * 1.001, lease_s, lease_s * 1.001, lease_s * 2):
         assert not holds_lease(now_s, primary)
     for now_s in (0.0, last_answer_s, last_answer_s * 1.001, lease_s):
-        assert decide(now_s, backup)[0] is Decision.GO_ON
+        assert decide(now_s, backup)[0] is ReplicaDecision.GO_ON
 
 
 def test_one_that_is_alone_needs_no_lease() -> None:

@@ -18,7 +18,7 @@ import pytest
 from ps_protocol.errors import UnavailableError
 from ps_server.replication.backup_link import BackupLink
 from ps_server.replication.follower import Follower
-from ps_server.replication.register import Known, Register, Report, Role, Verdict, Wish, judge
+from ps_server.replication.register import ArbiterVerdict, Known, Register, ReplicaReport, Role, Wish, judge
 from ps_server.replication.replica import Replica, Transitions
 
 LEASE_S = 10.0
@@ -45,7 +45,7 @@ class World:
     def clock(self) -> float:
         return self.now_s
 
-    def judge(self, is_second: bool, report: Report, wish: Wish, candidate: UUID | None) -> Verdict:
+    def judge(self, is_second: bool, report: ReplicaReport, wish: Wish, candidate: UUID | None) -> ArbiterVerdict:
         fate = self.random.random()
         if self.arbiter_is_away[is_second] or fate < 0.1:
             raise UnavailableError("the request was lost")
@@ -109,8 +109,8 @@ class Node:
         self.world.seen["ended"] += 1
 
     def consult(
-        self, report: Report, wish: Wish = Wish.NONE, candidate: UUID | None = None, *, timeout_s: float
-    ) -> Verdict:
+        self, report: ReplicaReport, wish: Wish = Wish.NONE, candidate: UUID | None = None, *, timeout_s: float
+    ) -> ArbiterVerdict:
         assert timeout_s > 0
         return self.world.judge(self.is_second, report, wish, candidate)
 
@@ -138,7 +138,7 @@ class Node:
         if self.is_frozen or self.is_gone:
             return False
         try:
-            self.replica.check()
+            self.replica.check_may_answer()
         except UnavailableError:
             return False
         return True

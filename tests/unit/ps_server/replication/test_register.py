@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from ps_server.replication.register import Known, Register, Report, Role, Verdict, Wish, judge
+from ps_server.replication.register import ArbiterVerdict, Known, Register, ReplicaReport, Role, Wish, judge
 
 A, B, C = (UUID(int=number) for number in (1, 2, 3))
 PAIR = Register(2, A, B)
@@ -32,8 +32,8 @@ class Pair:
         *,
         backup: UUID | None = None,
         is_second: bool | None = None,
-    ) -> Verdict:
-        report = Report(process, next(self._numbers), role, epoch, backup)
+    ) -> ArbiterVerdict:
+        report = ReplicaReport(process, next(self._numbers), role, epoch, backup)
         is_second = process != A if is_second is None else is_second
         self.known, verdict = judge(self.known, is_second, report, wish, candidate)
         return verdict
@@ -136,7 +136,7 @@ def test_a_task_begins_when_both_its_processes_say_that_they_have_nothing() -> N
 def test_a_task_whose_state_is_lost_does_not_begin_anew_by_itself() -> None:
     pair = Pair(PAIR)
     pair.ask(C, Role.EMPTY, 0, is_second=False)
-    assert pair.ask(B, Role.FOLLOWER, 2) == Verdict(PAIR)
+    assert pair.ask(B, Role.FOLLOWER, 2) == ArbiterVerdict(PAIR)
     lost = pair.ask(UUID(int=4), Role.EMPTY, 0, is_second=True)
     assert (lost.register, lost.granted) == (PAIR, False)
     assert "To begin anew" in lost.reason
@@ -152,7 +152,7 @@ def test_a_backup_that_was_never_heard_of_is_not_taken_for_the_process_before_it
 
 
 def test_a_call_that_a_later_one_has_overtaken_changes_nothing() -> None:
-    report = Report(B, 7, Role.FOLLOWER, 2)
+    report = ReplicaReport(B, 7, Role.FOLLOWER, 2)
     known, _ = judge(Known(PAIR), True, report)
     after, verdict = judge(known, True, replace(report, number=6), Wish.TAKE_OVER)
     assert after == known

@@ -13,13 +13,14 @@ from ps_protocol.errors import UnavailableError
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, Declare, Read, Result, Update, UpdateRule, VariableSpec
 from ps_protocol.service_types import ReplicaRole, ReplicationStatus
-from ps_server.commit_log import CommitLog
+from ps_server.durability import LoggedState
 from ps_server.parameter_server import ParameterServer
 from ps_server.replication.backup_link import BackupLink
 from ps_server.replication.follower import Follower
-from ps_server.replication.register import Register, Report, Verdict, Wish
+from ps_server.replication.register import ArbiterVerdict, Register, ReplicaReport, Wish
 from ps_server.replication.replica import Replica, Transitions
 from ps_server.replication.replicated_task import ReplicatedTask, ReplicationSettings
+from ps_server.state_parts import StateParts
 
 TIMEOUT_S = 20.0
 CLIENT = UUID(int=1)
@@ -35,18 +36,19 @@ class Lease:
     def __init__(self) -> None:
         self.answers_left = 1_000
 
-    def check(self) -> None:
+    def check_may_answer(self) -> None:
         self.answers_left -= 1
         if self.answers_left < 0:
             raise UnavailableError("the lease has run out")
 
+    def status(self) -> None:
+        pass
+
 
 def served_core() -> tuple[ParameterServer, Lease]:
-    core = ParameterServer(cluster_spec=CLUSTER, task_index=0, durable=True)
-    assert core.durability is not None
-    core.durability.start(CommitLog([], on_fatal=lambda error: pytest.fail(str(error))))
-    lease = Lease()
-    core.may_answer = lease.check
+    state, lease = LoggedState(StateParts(CLUSTER, 0)), Lease()
+    state.start([], on_fatal=lambda error: pytest.fail(str(error)))
+    core = ParameterServer(cluster_spec=CLUSTER, task_index=0, state=state, role=lease)
     core.hello(CLIENT, "worker:0", timeout_s=TIMEOUT_S)
     core.exchange(
         Batch(CLIENT, core.store_incarnation, 1, (Declare(SPEC, InitializerSpec(Constant(0.0))),)), timeout_s=TIMEOUT_S
@@ -85,13 +87,15 @@ def test_nothing_is_read_without_the_lease() -> None:
 
 
 def test_a_process_that_is_not_the_primary_answers_no_client() -> None:
-    core = ParameterServer(cluster_spec=CLUSTER, task_index=1, durable=True)
+    state = LoggedState(StateParts(CLUSTER, 1))
     task = ReplicatedTask(
-        core,
+        state,
         ReplicationSettings(CLUSTER, 1, True, 1.0),
         announce=lambda epoch: pytest.fail(f"it has announced epoch {epoch}"),
-        end=lambda reason, _code: pytest.fail(reason),
+        on_fatal=lambda error: pytest.fail(str(error)),
+        on_superseded=pytest.fail,
     )
+    core = ParameterServer(cluster_spec=CLUSTER, task_index=1, state=state, role=task.replica)
     try:
         with pytest.raises(UnavailableError, match="not the primary of ps:1"):
             core.hello(CLIENT, "worker:0", timeout_s=TIMEOUT_S)
@@ -139,12 +143,12 @@ class Process:
         )
 
     def consult(
-        self, report: Report, wish: Wish = Wish.NONE, candidate: UUID | None = None, *, timeout_s: float
-    ) -> Verdict:
+        self, report: ReplicaReport, wish: Wish = Wish.NONE, candidate: UUID | None = None, *, timeout_s: float
+    ) -> ArbiterVerdict:
         assert report.process == THIS
         if wish is Wish.PAIR_UP:
             self.register = Register(report.epoch + 1, THIS, candidate)
-        return Verdict(self.register, granted=True)
+        return ArbiterVerdict(self.register, granted=True)
 
     def told(self, register: Register) -> ReplicationStatus:
         """What it says of itself when it has heard this from the arbiter, and drawn its conclusions."""

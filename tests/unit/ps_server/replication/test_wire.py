@@ -22,6 +22,7 @@ from ps_protocol.socket_frames import PREFIX_BYTES, FrameKind, encode_prefix, pa
 from ps_protocol.socket_stream import ConnectionEnded, SocketStream
 from ps_protocol.v1 import records_pb2, replication_pb2
 from ps_server.byte_budget import ByteBudget
+from ps_server.durability import LoggedState
 from ps_server.parameter_server import ParameterServer
 from ps_server.records import AppliedBatch, ClientJoined, Declared, LoggedRecord, Record
 from ps_server.replication.conversation import Conversation, Link, Message, Tokens, record_message
@@ -30,6 +31,7 @@ from ps_server.replication.follower import Follower
 from ps_server.replication.wire import PIECE_BYTES, Wire, connect
 from ps_server.replication.wire_conversation import WireConversation
 from ps_server.state_image import StateImage
+from ps_server.state_parts import StateParts
 from ps_server.transport.buffer_pool import BufferPool
 from ps_server.transport.socket_listener import SocketListener, SocketSettings
 
@@ -44,11 +46,9 @@ class Ends:
     """A wire and a follower at its other end, which is served by a thread."""
 
     def __init__(self, resources: ExitStack):
-        self.core = ParameterServer(cluster_spec=CLUSTER, task_index=0, durable=True)
-        assert self.core.durability is not None
-        self.durability = self.core.durability
+        self.state = LoggedState(StateParts(CLUSTER, 0))
         self.broken: list[str] = []
-        self.follower = Follower(self.durability, task="ps:0", process=uuid4(), on_broken=self.broken.append)
+        self.follower = Follower(self.state, task="ps:0", process=uuid4(), on_broken=self.broken.append)
         near, far = socket.socketpair()
         resources.callback(far.close)
         self.wire = Wire(SocketStream(near))
@@ -73,7 +73,7 @@ class Ends:
         )
         self.wire.put(replication_pb2.FollowFrame(attachment=attachment))
         assert self.exchange().attached.needs_image
-        self.durability.restore(StateImage(0, (), (), (), ()))
+        self.state.restore(StateImage(0, (), (), (), ()))
         self.follower._has_state = True  # as after an image, which other tests send
 
     def put(self, position: int, record: Record) -> None:
@@ -110,7 +110,7 @@ def test_large_tensors_arrive_with_signs_of_life_between_their_pieces(ends: Ends
             position, newest = answer.position, max(newest, answer.token)
     assert token == 4, "before each record, and between its pieces"
     assert ends.broken == []
-    [image] = ends.core.durability._store.images() if ends.core.durability is not None else ()
+    [image] = ends.state.parts.store.variables.images()
     assert image.value is not None
     assert (image.value == 2.0).all()
 

@@ -1,9 +1,10 @@
-"""What the ledger keeps of the answer to a batch, so that it can be given again."""
+"""What the ledger remembers of clients and of the answers to their batches, so that these can be given again."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
+from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError, error_for
 from ps_protocol.operations import BatchReply, Reply
@@ -19,16 +20,35 @@ Answer: TypeAlias = BatchReply | ShardscopeError | Forgotten
 """The reply to a batch, or the error that ended it, or that it is not known any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class ClientImage:
+    """What the ledger remembers of one client.
+
+    Attributes:
+        client: Its incarnation.
+        task: Its task, as "worker:1".
+        newest: Highest sequence that was applied.
+        forgotten_up_to: Answers up to here are no longer remembered.
+        answers: The remembered ones, by sequence, ascending.
+    """
+
+    client: UUID
+    task: str
+    newest: int
+    forgotten_up_to: int
+    answers: tuple[tuple[int, Answer], ...]
+
+
 def kept_answer(reply: BatchReply) -> Answer:
     """Returns what to remember of a reply."""
     try:
-        return keepsake(reply)
+        return independent_copy(reply)
     except MemoryError:
         return FORGOTTEN
 
 
-def keepsake(reply: BatchReply) -> BatchReply:
-    """Returns a reply that shares nothing changeable with ``reply``, whose arrays and errors are its receiver's."""
+def independent_copy(reply: BatchReply) -> BatchReply:
+    """Returns a reply that shares nothing changeable with ``reply``, so that each may go to a receiver of its own."""
     for each in reply.replies:
         if isinstance(each, ShardscopeError) or each.tensor is not None:
             return BatchReply(tuple([_kept(each) for each in reply.replies]))

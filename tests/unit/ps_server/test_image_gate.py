@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from ps_protocol.errors import DeadlineExceededError, UnavailableError
-from ps_server.cut_gate import CutGate
+from ps_server.image_gate import ImageGate
 from tests.conftest import Eventually
 
 TIMEOUT_S = 20.0
@@ -15,20 +15,20 @@ AT_ONCE_S = 0.01
 
 
 def test_changes_pass_side_by_side() -> None:
-    gate = CutGate()
-    with gate.passed(AT_ONCE_S), gate.passed(AT_ONCE_S):
+    gate = ImageGate()
+    with gate.change(AT_ONCE_S), gate.change(AT_ONCE_S):
         pass
 
 
 def test_a_cut_waits_for_the_changes_inside() -> None:
-    gate = CutGate()
+    gate = ImageGate()
     cut = threading.Event()
 
     def take() -> None:
-        with gate.cut(TIMEOUT_S):
+        with gate.image(TIMEOUT_S):
             cut.set()
 
-    with gate.passed(AT_ONCE_S):
+    with gate.change(AT_ONCE_S):
         thread = threading.Thread(target=take)
         thread.start()
         assert not cut.wait(AT_ONCE_S)
@@ -37,16 +37,16 @@ def test_a_cut_waits_for_the_changes_inside() -> None:
 
 
 def test_a_cut_that_waits_comes_before_new_changes(eventually: Eventually) -> None:
-    gate = CutGate()
+    gate = ImageGate()
     inside, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with gate.passed(TIMEOUT_S):
+        with gate.change(TIMEOUT_S):
             inside.set()
             assert done.wait(TIMEOUT_S)
 
     def take() -> None:
-        with gate.cut(TIMEOUT_S):
+        with gate.image(TIMEOUT_S):
             pass
 
     threads = [threading.Thread(target=hold)]
@@ -57,7 +57,7 @@ def test_a_cut_that_waits_comes_before_new_changes(eventually: Eventually) -> No
 
     def is_held_back() -> bool:
         try:
-            with gate.passed(0):
+            with gate.change(0):
                 return False
         except UnavailableError:
             return True
@@ -66,24 +66,24 @@ def test_a_cut_that_waits_comes_before_new_changes(eventually: Eventually) -> No
     done.set()
     for thread in threads:
         thread.join(TIMEOUT_S)
-    with gate.passed(AT_ONCE_S):
+    with gate.change(AT_ONCE_S):
         pass
 
 
 def test_a_cut_that_ran_out_of_time_holds_nobody_back() -> None:
-    gate = CutGate()
-    with gate.passed(AT_ONCE_S):
-        with pytest.raises(DeadlineExceededError, match="1 changes were still being applied"), gate.cut(AT_ONCE_S):
+    gate = ImageGate()
+    with gate.change(AT_ONCE_S):
+        with pytest.raises(DeadlineExceededError, match="1 changes were still being applied"), gate.image(AT_ONCE_S):
             pytest.fail("a change was inside")
-        with gate.passed(AT_ONCE_S):
+        with gate.change(AT_ONCE_S):
             pass
 
 
 def test_one_cut_at_a_time() -> None:
-    gate = CutGate()
+    gate = ImageGate()
     with (
-        gate.cut(AT_ONCE_S),
+        gate.image(AT_ONCE_S),
         pytest.raises(DeadlineExceededError, match="another image"),
-        gate.cut(AT_ONCE_S),
+        gate.image(AT_ONCE_S),
     ):
         pytest.fail("there was another cut")

@@ -6,27 +6,27 @@ import threading
 
 import pytest
 
-from ps_server.wake_up import WakeUp
+from ps_server.one_shot_event import OneShotEvent
 
 TIMEOUT_S = 20.0
 
 
 def test_a_waiter_is_woken() -> None:
-    wake_up, woken = WakeUp(), list[bool]()
-    waiter = threading.Thread(target=lambda: woken.append(wake_up.wait(TIMEOUT_S)))
+    event, woken = OneShotEvent(), list[bool]()
+    waiter = threading.Thread(target=lambda: woken.append(event.wait(TIMEOUT_S)))
     waiter.start()
-    wake_up.wake()
+    event.set()
     waiter.join(TIMEOUT_S)
     assert woken == [True]
 
 
 @pytest.mark.parametrize("timeout_s", [0.0, -5.0, 1e-3, float("inf"), 1e300])
 def test_who_is_woken_before_waits_for_nothing(timeout_s: float) -> None:
-    wake_up = WakeUp()
-    wake_up.wake()
-    assert wake_up.wait(timeout_s)
+    event = OneShotEvent()
+    event.set()
+    assert event.wait(timeout_s)
 
 
 @pytest.mark.parametrize("timeout_s", [0.0, -5.0, 1e-3])
 def test_who_is_not_woken_waits_no_longer(timeout_s: float) -> None:
-    assert not WakeUp().wait(timeout_s)
+    assert not OneShotEvent().wait(timeout_s)

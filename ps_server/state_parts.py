@@ -1,0 +1,111 @@
+"""What the state of one ps task consists of.
+
+All that must survive wherever anything does is a part here, and this is how a new one is added: its image is a field of
+``StateImage``, taken and restored below; each of its changes is a kind of ``Record``, which ``_note`` is given before
+anybody can see the change, and which ``Replay`` carries out again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TaskId
+from ps_protocol.operations import Declare, Initialize
+from ps_protocol.service_types import Placement
+from ps_server.batch_runner import BatchRunner
+from ps_server.directory import Directory
+from ps_server.records import Declared, Placed, Record
+from ps_server.state_image import StateImage
+from ps_server.update_ledger import LedgerLimits, UpdateLedger
+from ps_server.variable_store import VariableStore
+
+AppendRecord = Callable[[Record], int]
+"""Appends a record to the log, and returns its position."""
+
+
+def _append_nothing(_record: Record) -> int:
+    return 0
+
+
+class _Notes:
+    """Makes records of what parts change by themselves, outside of batches."""
+
+    def __init__(self) -> None:
+        self.append: AppendRecord = _append_nothing
+
+    def declared(self, operation: Declare | Initialize) -> int:
+        return self.append(Declared(operation))
+
+    def placed(self, placements: Sequence[Placement]) -> int:
+        return self.append(Placed(tuple(placements)))
+
+
+class StateParts:
+    """The parts, all empty. Each is thread-safe; ``restore`` and ``keep_records`` come before anybody else is there.
+
+    Args:
+        cluster_spec: The cluster; must have ps tasks.
+        task_index: Which ps task this is; task 0 keeps the directory.
+        memory_limit_bytes: The most that the values may take together; 0 for no limit.
+        ledger_limits: What is remembered of updates; None for the defaults.
+        clock: Monotonic seconds.
+
+    Attributes:
+        store: The variables.
+        runner: Carries out operations on them.
+        ledger: The clients, and what their updates were answered.
+        directory: Where variables are; None on tasks that keep none.
+
+    Raises:
+        ValueError: The cluster spec has no ps tasks, or none of this index.
+    """
+
+    def __init__(
+        self,
+        cluster_spec: ClusterSpec,
+        task_index: int,
+        *,
+        memory_limit_bytes: int = 0,
+        ledger_limits: LedgerLimits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        cluster_spec.task_address(PS_JOB, task_index)
+        self.task: Final = str(TaskId(PS_JOB, task_index))
+        self.clock: Final = clock
+        self._notes = _Notes()
+        self.store: Final = VariableStore(memory_limit_bytes=memory_limit_bytes, note=self._notes.declared)
+        self.runner: Final = BatchRunner(self.store, task=self.task, clock=clock)
+        self.ledger: Final = UpdateLedger(ledger_limits)
+        num_ps = len(cluster_spec.ps_addresses())
+        self.directory: Final = Directory(num_ps, note=self._notes.placed) if task_index == 0 else None
+
+    def image(self, position: int) -> StateImage:
+        """All of it, as of a record; called while nothing changes it. Large values are lent."""
+        return StateImage(
+            position,
+            self.store.variables.images(),
+            self.ledger.images(),
+            self.ledger.departures(),
+            () if self.directory is None else self.directory.in_order(),
+        )
+
+    def restore(self, image: StateImage) -> None:
+        """Brings back what an image holds; its arrays become the store's own.
+
+        Raises:
+            ResourceExhaustedError: The variables are beyond the memory limit.
+        """
+        for variable in image.variables:
+            self.store.variables.restore(variable)
+        for client in image.clients:
+            self.ledger.restore_client(client, self.clock())
+        for gone, reason in image.departed:
+            self.ledger.restore_departure(gone, reason)
+        if self.directory is not None:
+            self.directory.restore(image.placements)
+
+    def keep_records(self, append: AppendRecord) -> None:
+        """Has records made from here on of what parts change outside of batches; called with their locks held."""
+        self._notes.append = append

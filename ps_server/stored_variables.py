@@ -1,0 +1,104 @@
+"""The variables of one ps task by name: the table alone, whatever is done with them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from ps_protocol.errors import NotFoundError, ResourceExhaustedError
+from ps_protocol.operations import VariableSpec
+from ps_server.byte_budget import ByteBudget, readable_bytes
+from ps_server.stored_variable import StoredVariable, VariableImage
+
+
+class StoredVariables:
+    """Finds variables, counts their memory, and takes and restores their images. Thread-safe, but for ``restore``.
+
+    Variables are added and never removed.
+
+    Args:
+        memory_limit_bytes: The most that the values may take together; 0 for no limit.
+
+    Attributes:
+        memory: What is counted for the variables.
+    """
+
+    def __init__(self, memory_limit_bytes: int = 0):
+        self.memory = ByteBudget(memory_limit_bytes)
+        # guards: _variables. A single look-up is atomic and done without it.
+        self._lock = threading.Lock()
+        self._variables: dict[str, StoredVariable] = {}
+
+    def __len__(self) -> int:
+        return len(self._variables)
+
+    def get(self, name: str) -> StoredVariable | None:
+        """The variable, or None if there is none."""
+        return self._variables.get(name)
+
+    def find(self, name: str) -> StoredVariable:
+        """The variable; NotFoundError if there is none."""
+        variable = self._variables.get(name)
+        if variable is None:
+            raise NotFoundError(
+                f"variable {name} does not exist here; declare it first, or check its name and ps task", variable=name
+            )
+        return variable
+
+    def by_name(self) -> list[StoredVariable]:
+        """All of them, in the order of their names."""
+        with self._lock:
+            variables = list(self._variables.values())
+        return sorted(variables, key=lambda each: each.spec.name)
+
+    def take_memory(self, spec: VariableSpec) -> None:
+        """Counts the memory of a variable that is to be added; ResourceExhaustedError if there is not enough."""
+        if not self.memory.try_take(spec.size_bytes):
+            raise ResourceExhaustedError(
+                f"variable {spec} needs {readable_bytes(spec.size_bytes)}, but of the memory limit of "
+                f"{readable_bytes(self.memory.limit_bytes)} {readable_bytes(self.memory.used_bytes)} are used; raise "
+                f"--memory-limit, add ps tasks, or partition the variable over them",
+                variable=spec.name,
+                retryable=False,
+            )
+
+    def add(self, variable: StoredVariable) -> None:
+        """Shows a variable to all, whose memory has been counted."""
+        with self._lock:
+            self._variables[variable.spec.name] = variable
+
+    # -- for the log --------------------------------------------------------------------------
+
+    @contextmanager
+    def locked(self, names: Iterable[str]) -> Iterator[list[StoredVariable]]:
+        """Holds the locks of those that exist, taken in the order of their names; yields them."""
+        variables = [self._variables[name] for name in sorted(names) if name in self._variables]
+        with ExitStack() as locks:
+            for variable in variables:
+                locks.enter_context(variable.lock)
+            yield variables
+
+    def newest_position(self, names: Iterable[str]) -> int:
+        """Position of the newest record that is about any of the variables."""
+        found = (self._variables.get(name) for name in names)
+        return max((variable.position for variable in found if variable is not None), default=0)
+
+    def images(self) -> tuple[VariableImage, ...]:
+        """All variables by name; called while nothing changes them. Large values are lent, not copied."""
+        images = []
+        for variable in self.by_name():
+            with variable.lock:
+                images.append(variable.image())
+        return tuple(images)
+
+    def restore(self, image: VariableImage) -> None:
+        """Makes a variable as an image has it, whose value is from now on the variable's own.
+
+        Raises:
+            ResourceExhaustedError: The memory limit would be exceeded.
+        """
+        self.take_memory(image.spec)
+        variable = StoredVariable(image.spec, image.value)
+        variable.version = image.version
+        self.add(variable)
