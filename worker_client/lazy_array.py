@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from worker_client.deferred_value import DeferredValue
+
 if TYPE_CHECKING:
     from worker_client.operation import Tensor
 
@@ -36,7 +38,7 @@ _OPERATOR_NAMES: Final = {
 """TensorFlow's names of the operations that Python's operators make, where they are not NumPy's."""
 
 
-class LazyArray(NDArrayOperatorsMixin):
+class LazyArray(DeferredValue, NDArrayOperatorsMixin):
     """Makes operations instead of computing. ``==`` compares identity, as in TensorFlow 1, so that it can be a key."""
 
     __slots__ = ()

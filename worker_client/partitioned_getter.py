@@ -12,6 +12,7 @@ from worker_client.dtypes import DType
 from worker_client.getter_request import GetterRequest
 from worker_client.initial_arrays import part_value
 from worker_client.initializers import default_initializer
+from worker_client.partitioned_graph_variable import partitioned_variable
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.partitioners import partitions_of, parts
 from worker_client.tensor_shape import TensorShape
@@ -97,7 +98,7 @@ def _create(table: VariableTable, request: GetterRequest, partitions: Sequence[i
             if part_name not in table:
                 created.append(part_name)
             made.append(table.get_whole(_part_request(table, request, part_name, offset, shape)))
-    whole = PartitionedVariable(name, request.shape, request.dtype, made, list(partitions))
+    whole = partitioned_variable(name, request.shape, request.dtype, made, list(partitions))
     table.keep_partitioned(name, whole)
     return whole
 

@@ -247,8 +247,7 @@ def _variable(ref: Any) -> AnyVariable:
 
 def _whole(ref: Any, method: str, value: Any, name: str | None) -> Any:
     if isinstance(ref, PartitionedVariable):
-        options = {"name": name} if isinstance(next(iter(ref)), GraphVariable) else {}
-        return getattr(ref, method)(value, **options)
+        return getattr(ref, method)(value, name=name)
     variable = _variable(ref)
     if isinstance(variable, GraphVariable):
         return getattr(variable, method)(value, name=name)

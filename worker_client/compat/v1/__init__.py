@@ -31,7 +31,7 @@ from worker_client.compat.v1.behavior import (
     resource_variables_enabled,
 )
 from worker_client.compat.v1.dtypes import as_dtype
-from worker_client.compat.v1.variable_type import Variable
+from worker_client.compat.v1.variable_type import PartitionedVariable, Variable
 from worker_client.constant_ops import (
     constant,
     convert_to_tensor,
@@ -152,7 +152,6 @@ from worker_client.math_ops import (
     tanh,
 )
 from worker_client.operation import Operation, Tensor
-from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.partitioners import (
     fixed_size_partitioner,
     min_max_variable_partitioner,
