@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import Array, Scatter, ScatterRule, Update, UpdateRule, WireDType
+from worker_client import row_operations
 from worker_client.futures import mapped
 from worker_client.push_buffers import push_buffer
 from worker_client.pushes import after_failure
-from worker_client.values import IndexedSlices, convert, row_indices
+from worker_client.values import IndexedSlices, convert
 from worker_client.variable_wire import VariableWire
 from worker_client.wire_names import WireDTypeName, wire_of
 
@@ -235,18 +236,11 @@ class VariableUpdates(VariableWire):
                 raise InvalidArgumentError(
                     f"variable {self.spec.name}: IndexedSlices hold their updates; give no second argument"
                 )
-            slices = indices
-            indices, updates = slices.indices, slices.values
+            updates, indices = indices.values, indices.indices
         elif updates is None:
             raise InvalidArgumentError(f"variable {self.spec.name}: the updates of the rows are missing")
-        rows, values = row_indices(indices, self.spec, copy=not wait), convert(updates, self.spec, copy=not wait)
-        if values.shape not in ((), (*rows.shape, *self.spec.shape[1:])):
-            raise ShapeMismatchError(
-                f"scatter_{rule.name.lower()} of variable {self.spec.name}: updates have shape {list(values.shape)}, "
-                f"needed is {[*rows.shape, *self.spec.shape[1:]]} for indices {list(rows.shape)}, or a scalar",
-                variable=self.spec.name,
-            )
-        return self._apply(Scatter(self.spec.name, rule, rows, values, wire=wire_of(values, wire)), wait)
+        scatter = row_operations.scatter(self.spec, rule, indices, updates, wire=wire, copy=not wait)
+        return self._apply(scatter, wait)
 
     def _apply(self, operation: Update | Scatter, wait: bool) -> Self | Future[Self]:
         if wait:

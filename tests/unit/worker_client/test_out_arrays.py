@@ -11,7 +11,8 @@ import pytest
 
 from ps_protocol.errors import DTypeMismatchError, InternalError, InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import Result, VariableSpec
-from worker_client.out_arrays import check_disjoint, check_not_read, check_out, direct_target, received
+from ps_protocol.out_arrays import check_out
+from worker_client.out_arrays import check_disjoint, check_not_read, direct_target, received
 
 SPEC = VariableSpec("scope/v", np.dtype(np.float32), (3, 2))
 VALUE = np.arange(6, dtype=np.float32).reshape(3, 2)
