@@ -6,10 +6,10 @@ import inspect
 from abc import ABCMeta
 from typing import Any
 
+from worker_client import partitioned_variable as parts
+from worker_client import variable
 from worker_client.graph_variable import GraphVariable
 from worker_client.partitioned_graph_variable import PartitionedGraphVariable, partitioned_variable
-from worker_client.partitioned_variable import PartitionedVariable as EagerPartitionedVariable
-from worker_client.variable import Variable as EagerVariable
 from worker_client.variable_creation import new_variable
 
 
@@ -18,7 +18,7 @@ class _VariableType(ABCMeta):
 
     def __instancecheck__(cls, instance: object) -> bool:
         if cls is Variable:
-            return isinstance(instance, GraphVariable | EagerVariable)
+            return isinstance(instance, GraphVariable | variable.Variable)
         return super().__instancecheck__(instance)
 
 
@@ -39,7 +39,7 @@ class _PartitionedVariableType(type):
     """The type of ``PartitionedVariable``; counts all partitioned variables as its instances."""
 
     def __instancecheck__(cls, instance: object) -> bool:
-        return isinstance(instance, EagerPartitionedVariable)
+        return isinstance(instance, parts.PartitionedVariable)
 
 
 class PartitionedVariable(PartitionedGraphVariable, metaclass=_PartitionedVariableType):
