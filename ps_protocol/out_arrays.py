@@ -11,7 +11,7 @@ from ps_protocol.operations import Array, VariableSpec
 
 
 def misfit(
-    out: Array, dtype: np.dtype[Any], shape: tuple[int, ...], *, in_order: bool = False
+    out: Array, dtype: np.dtype[Any], shape: tuple[int, ...], in_order: bool
 ) -> tuple[type[InvalidArgumentError], str] | None:
     """Returns the kind of error and what is wrong, if a value cannot be put into an array.
 
@@ -19,7 +19,7 @@ def misfit(
         out: The array.
         dtype: Of the value; that of the array must be exactly the same.
         shape: Of the value.
-        in_order: Whether the array must be in C order as well.
+        in_order: Whether the array must be in C order.
     """
     if out.dtype != dtype:
         return DTypeMismatchError, f"has the dtype {out.dtype}, the value {dtype}"
@@ -48,7 +48,7 @@ def check_out(out: Array, spec: VariableSpec, shape: tuple[int, ...] | None = No
     """
     shape = spec.shape if shape is None else shape
     if isinstance(out, np.ndarray):
-        wrong = misfit(out, spec.dtype, shape, in_order=in_order)
+        wrong = misfit(out, spec.dtype, shape, in_order)
     else:
         wrong = InvalidArgumentError, f"is no NumPy array but {type(out).__name__}"
     if wrong is not None:

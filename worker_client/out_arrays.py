@@ -108,7 +108,7 @@ def received(result: Result, out: Array | None) -> Array:
     tensor = tensor_of(result)
     if out is None or tensor is out:
         return tensor
-    wrong = misfit(out, tensor.dtype, tensor.shape)
+    wrong = misfit(out, tensor.dtype, tensor.shape, in_order=False)
     if wrong is not None:
         raise InternalError(f"the reply does not fit: `out` {wrong[1]}")
     np.copyto(out, tensor)

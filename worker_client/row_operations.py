@@ -34,7 +34,8 @@ def gather(spec: VariableSpec, indices: Any, *, wire: WireDType = WireDType.EXAC
         ShapeMismatchError: The variable is a scalar.
     """
     rows = row_indices(indices, spec)
-    check_depth(spec, 1)
+    if not spec.shape:
+        check_depth(spec, 1)
     if out is not None:
         check_out(out, spec, (*rows.shape, *spec.shape[1:]))
         if np.may_share_memory(rows, out):

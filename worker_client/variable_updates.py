@@ -5,13 +5,14 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Literal, Self, TypeAlias, overload
 
+import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import Array, Scatter, ScatterRule, Update, UpdateRule, WireDType
+from ps_protocol.segments import INLINE_LIMIT_BYTES
 from worker_client import row_operations
 from worker_client.futures import mapped
-from worker_client.push_buffers import push_buffer
 from worker_client.pushes import after_failure
 from worker_client.values import IndexedSlices, convert
 from worker_client.variable_wire import VariableWire
@@ -31,10 +32,15 @@ class VariableUpdates(VariableWire):
         From a worker on the same host as the variable's ps task, it is memory that is shared with the ps. An update
         whose values lie in it, all of it or a contiguous part that begins at a multiple of 16 bytes, is not copied on
         its way: leave it alone until the call has returned. Use it as often as you like; after a call that raised
-        DeadlineExceededError or UnavailableError, get a new one, since the ps may still read this one. From elsewhere
-        it is an ordinary array.
+        DeadlineExceededError or UnavailableError, get a new one, since the ps may still read this one. The memory is
+        given back when neither the array nor a view of it is left. From elsewhere it is an ordinary array.
         """
-        return push_buffer(self)
+        memory = None
+        if self.spec.size_bytes >= INLINE_LIMIT_BYTES:  # smaller updates travel on the socket, wherever they lie
+            memory = self.runner.new_buffer(self.ps_task, self.spec.size_bytes)
+        if memory is None:
+            return np.empty(self.spec.shape, self.spec.dtype)
+        return memory.view(self.spec.dtype).reshape(self.spec.shape)
 
     @overload
     def assign(self, value: npt.ArrayLike, *, wait: Literal[True] = True, wire_dtype: Wire = None) -> Self: ...
