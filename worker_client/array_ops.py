@@ -16,7 +16,7 @@ from worker_client.dtypes import as_dtype, int64
 from worker_client.graph_scopes import name_scope
 from worker_client.graph_variable import GraphVariable
 from worker_client.lazy_call import call, is_lazy
-from worker_client.op_functions import named, one_of
+from worker_client.made_functions import named, one_of
 from worker_client.operands import of_one_dtype
 from worker_client.operation import OutputSpec, Tensor
 from worker_client.shape_inference import inferred

@@ -1,4 +1,4 @@
-"""What functions of TensorFlow that are much alike are made with."""
+"""Functions that are much alike, made instead of written, and what their arguments have in common."""
 
 from __future__ import annotations
 
