@@ -24,6 +24,7 @@ import numpy as np
 from ps_protocol import wire_dtypes
 from ps_protocol.errors import InternalError, InvalidArgumentError, ResourceExhaustedError
 from ps_protocol.operations import Array, WireDType
+from ps_protocol.out_arrays import misfit
 from ps_protocol.v1.tensor_pb2 import TensorHeader
 from ps_protocol.v1.tensor_pb2 import WireDType as TensorWireDType
 
@@ -296,10 +297,9 @@ def check_target(target: Array, dtype: np.dtype[Any], shape: tuple[int, ...]) ->
     Raises:
         InternalError: It cannot; whoever made the operation has not checked it.
     """
-    if target.dtype != dtype or target.shape != shape:
-        raise InternalError(f"the reply holds {dtype}{list(shape)}, but `out` is {target.dtype}{list(target.shape)}")
-    if not (target.flags.c_contiguous and target.flags.writeable):
-        raise InternalError("`out` is not a writable array in C order")
+    wrong = misfit(target, dtype, shape, in_order=True)
+    if wrong is not None:
+        raise InternalError(f"the reply does not fit: `out` {wrong[1]}")
 
 
 def bytes_of(array: Array) -> memoryview:

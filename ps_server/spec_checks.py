@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError
-from ps_protocol.operations import Array, VariableSpec
+from ps_protocol.operations import VariableSpec
 from ps_protocol.tensor_codec import dtype_name, parse_layout
 
 MAX_NAME_LENGTH = 4096
@@ -47,29 +47,6 @@ def check_agreement(recorded: VariableSpec, proposed: VariableSpec) -> None:
         raise DTypeMismatchError(_differ(recorded, proposed), variable=recorded.name)
     if recorded.shape != proposed.shape or recorded.slice != proposed.slice:
         raise ShapeMismatchError(_differ(recorded, proposed), variable=recorded.name)
-
-
-def check_out(spec: VariableSpec, shape: tuple[int, ...], out: Array) -> None:
-    """Makes sure that a tensor of the variable's dtype and of ``shape`` can be put into ``out``.
-
-    Raises:
-        DTypeMismatchError, ShapeMismatchError: It has another dtype or shape.
-        InvalidArgumentError: It is read-only, or not in C order.
-    """
-    if out.dtype != spec.dtype:
-        raise DTypeMismatchError(
-            f"variable {spec} cannot be read into `out`, which is {out.dtype}; make it of the variable's dtype",
-            variable=spec.name,
-        )
-    if out.shape != shape:
-        raise ShapeMismatchError(
-            f"what is read of variable {spec} has the shape {list(shape)}, but `out` is {list(out.shape)}",
-            variable=spec.name,
-        )
-    if not (out.flags.c_contiguous and out.flags.writeable):
-        raise InvalidArgumentError(
-            f"variable {spec} cannot be read into `out`: it must be writable and in C order", variable=spec.name
-        )
 
 
 def describe_spec(spec: VariableSpec) -> str:

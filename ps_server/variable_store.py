@@ -38,12 +38,13 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
+from ps_protocol.out_arrays import check_out
 from ps_protocol.service_types import VariableInfo
 from ps_server.name_gates import NameGates
 from ps_server.operand_ownership import can_become_value
 from ps_server.row_rules import checked_rows, gather_into, in_rows, plan_scatter
 from ps_server.spare_arrays import SMALL_BYTES, SpareArrays, prepared_array
-from ps_server.spec_checks import check_agreement, check_out, check_spec
+from ps_server.spec_checks import check_agreement, check_spec
 from ps_server.stored_variable import StoredVariable, uninitialized
 from ps_server.stored_variables import StoredVariables
 from ps_server.update_rules import apply_update, check_count, check_update, count_up_to
@@ -234,7 +235,7 @@ class VariableStore:
                 if variable.version == operation.unless_version and variable.value is not None:
                     return Result(variable.version, True)
         if out is not None:
-            check_out(variable.spec, variable.spec.shape, out)
+            check_out(out, variable.spec, in_order=True)
         elif variable.size_bytes <= SMALL_BYTES:
             with variable.lock:
                 return Result(variable.version, True, variable.initialized_value().copy())
@@ -322,7 +323,7 @@ class VariableStore:
         if out is None:
             out = prepared_array(shape, spec.dtype)
         else:
-            check_out(variable.spec, shape, out)
+            check_out(out, variable.spec, shape, in_order=True)
         with variable.lock:
             gather_into(variable.value.reshape(spec.shape), rows, out.reshape(rows.size, *spec.shape[1:]))
             return Result(variable.version, True, out)

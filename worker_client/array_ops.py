@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,11 +16,31 @@ from worker_client.dtypes import as_dtype, int64
 from worker_client.graph_scopes import name_scope
 from worker_client.graph_variable import GraphVariable
 from worker_client.lazy_call import call, is_lazy
+from worker_client.made_functions import named, one_of
 from worker_client.operands import of_one_dtype
 from worker_client.operation import OutputSpec, Tensor
 from worker_client.shape_inference import inferred
 from worker_client.tensor_shape import TensorShape
 from worker_client.variable import Variable
+
+__all__ = [
+    "argmax",
+    "argmin",
+    "cast",
+    "concat",
+    "expand_dims",
+    "gather",
+    "gather_nd",
+    "reshape",
+    "slice",
+    "split",
+    "squeeze",
+    "stack",
+    "tile",
+    "transpose",
+    "unstack",
+    "where",
+]
 
 
 def cast(x: Any, dtype: Any, name: str | None = None) -> Any:
@@ -69,7 +89,7 @@ def _transposed(array: Array, perm: Any, conjugate: bool) -> Array:
 
 def expand_dims(input: Any, axis: Any = None, name: str | None = None, dim: Any = None) -> Any:  # noqa: A002 - TensorFlow's name
     """Returns the tensor with one more dimension, of size 1, before the one at ``axis`` (older name: ``dim``)."""
-    at = _one_of("expand_dims", axis=axis, dim=dim)
+    at = one_of("expand_dims", axis=axis, dim=dim)
     if at is None:
         raise ValueError("expand_dims needs axis, where the new dimension is to be")
     (operand,) = of_one_dtype("ExpandDims", [input])
@@ -82,7 +102,7 @@ def _expanded(array: Array, axis: Any) -> Array:
 
 def squeeze(input: Any, axis: Any = None, name: str | None = None, squeeze_dims: Any = None) -> Any:  # noqa: A002 - TensorFlow's name
     """Returns the tensor without its dimensions of size 1, or without those at ``axis`` (older: ``squeeze_dims``)."""
-    dims = _one_of("squeeze", axis=axis, squeeze_dims=squeeze_dims)
+    dims = one_of("squeeze", axis=axis, squeeze_dims=squeeze_dims)
     (operand,) = of_one_dtype("Squeeze", [input])
     # Unknown sizes might turn out to be 1.
     is_known = TensorShape(operand.shape).is_fully_defined() or dims is not None
@@ -355,46 +375,35 @@ def _check_indices(indices: Array, length: int, array: Array) -> None:
         raise IndexError(f"index {wrong[0]} is not in [0, {length}), in the shape {list(array.shape)}")
 
 
-def argmax(
-    input: Any,  # noqa: A002 - TensorFlow's name
-    axis: Any = None,
-    name: str | None = None,
-    dimension: Any = None,
-    output_type: Any = int64,
-) -> Any:
-    """Returns where along a dimension, by default the first, the greatest element is."""
-    return _extreme(np.argmax, "ArgMax", input, _one_of("argmax", axis=axis, dimension=dimension), name, output_type)
+class _Extreme(Protocol):
+    def __call__(
+        self,
+        input: Any,  # noqa: A002 - TensorFlow's name
+        axis: Any = None,
+        name: str | None = None,
+        dimension: Any = None,
+        output_type: Any = int64,
+    ) -> Any: ...
 
 
-def argmin(
-    input: Any,  # noqa: A002 - TensorFlow's name
-    axis: Any = None,
-    name: str | None = None,
-    dimension: Any = None,
-    output_type: Any = int64,
-) -> Any:
-    """Returns where along a dimension, by default the first, the least element is."""
-    return _extreme(np.argmin, "ArgMin", input, _one_of("argmin", axis=axis, dimension=dimension), name, output_type)
+def _extreme(public_name: str, function: Callable[..., Any], op_type: str, doc: str) -> _Extreme:
+    def operation(
+        input: Any,  # noqa: A002 - TensorFlow's name
+        axis: Any = None,
+        name: str | None = None,
+        dimension: Any = None,
+        output_type: Any = int64,
+    ) -> Any:
+        at = one_of(public_name, axis=axis, dimension=dimension)
+        (operand,) = of_one_dtype(op_type, [input])
+        arguments = [operand, 0 if at is None else at, function, as_dtype(output_type)]
+        return call(_place_of, arguments, op_type=op_type, name=name)
 
-
-def _extreme(
-    function: Callable[..., Any], op_type: str, value: Any, axis: Any, name: str | None, output_type: Any
-) -> Any:
-    (operand,) = of_one_dtype(op_type, [value])
-    arguments = [operand, 0 if axis is None else axis, function, as_dtype(output_type)]
-    return call(_place_of, arguments, op_type=op_type, name=name)
+    return named(operation, public_name, doc)
 
 
 def _place_of(array: Array, axis: Any, function: Callable[..., Any], dtype: np.dtype[Any]) -> Array:
     return np.asarray(function(array, axis=int(axis)), dtype)
-
-
-def _one_of(function: str, **names: Any) -> Any:
-    """Returns the value of an argument that has a newer and an older name."""
-    given = [value for value in names.values() if value is not None]
-    if len(given) > 1:
-        raise ValueError(f"{function}: {' and '.join(names)} mean the same; give one of them")
-    return given[0] if given else None
 
 
 def _size_along(function: str, operand: Tensor | Array, axis: int) -> int:
@@ -407,3 +416,7 @@ def _size_along(function: str, operand: Tensor | Array, axis: int) -> int:
 
 def _integers(values: Any) -> tuple[int, ...]:
     return tuple(int(each) for each in np.ravel(values))
+
+
+argmax = _extreme("argmax", np.argmax, "ArgMax", "Returns where the greatest is along a dimension, or the first.")
+argmin = _extreme("argmin", np.argmin, "ArgMin", "Returns where the least is along a dimension, or the first.")

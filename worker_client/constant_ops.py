@@ -19,6 +19,24 @@ from worker_client.operands import constant_array, of_one_dtype
 from worker_client.operation import OutputSpec, Tensor
 from worker_client.tensor_shape import ShapeLike, TensorShape
 
+__all__ = [
+    "constant",
+    "convert_to_tensor",
+    "fill",
+    "identity",
+    "one_hot",
+    "ones",
+    "ones_like",
+    "placeholder",
+    "placeholder_with_default",
+    "range",
+    "rank",
+    "shape",
+    "size",
+    "zeros",
+    "zeros_like",
+]
+
 
 def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Const", verify_shape: bool = False) -> Any:
     """Returns a tensor of a value that is known now.

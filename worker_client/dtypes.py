@@ -22,6 +22,28 @@ import numpy as np
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import InvalidArgumentError
 
+__all__ = [  # TensorFlow's names; its ``as_dtype`` returns a ``DType``
+    "DType",
+    "bfloat16",
+    "bool",
+    "complex64",
+    "complex128",
+    "double",
+    "float16",
+    "float32",
+    "float64",
+    "half",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "string",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+]
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class DType:

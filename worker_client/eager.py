@@ -9,12 +9,12 @@ from typing import Literal, overload
 from ps_protocol.operations import Array
 from worker_client.default_client import get_default_client
 from worker_client.mirror import Mirror
-from worker_client.variable_parts import AnyVariable, Pair
+from worker_client.variable_parts import EagerVariable, Pair
 from worker_client.wire_names import WireDTypeName
 
 
 def read_all(
-    variables: Iterable[AnyVariable],
+    variables: Iterable[EagerVariable],
     *,
     out: Sequence[Array] | None = None,
     wire_dtype: WireDTypeName | None = None,
@@ -48,6 +48,6 @@ def assign_all(pairs: Iterable[Pair], *, wire_dtype: WireDTypeName | None = None
     get_default_client().assign_all(pairs, wire_dtype=wire_dtype)
 
 
-def mirror(variables: Iterable[AnyVariable]) -> Mirror:
+def mirror(variables: Iterable[EagerVariable]) -> Mirror:
     """``Client.mirror`` of the default connection."""
     return get_default_client().mirror(variables)

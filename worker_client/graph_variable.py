@@ -162,7 +162,7 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
             ShapeMismatchError: The variable is a scalar.
         """
         rows = self.rows_operand(indices)
-        row_operations.check_shapes(self.spec, TensorShape(), TensorShape(), depth=1)
+        row_operations.check_depth(self.spec, 1)
         shape = row_operations.with_row_shape(shape_of(rows), self.spec.shape[1:])
         return self._gather("GatherV2", rows, shape, name, lambda rows: row_operations.gather(self.spec, rows))
 

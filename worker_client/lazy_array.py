@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from worker_client.deferred_value import DeferredValue
+
 
 class Arithmetic(Protocol):
     """Makes operations for what is done with lazy arrays, and returns their outputs."""
@@ -30,7 +32,7 @@ class Arithmetic(Protocol):
         ...
 
 
-class LazyArray(NDArrayOperatorsMixin):
+class LazyArray(DeferredValue, NDArrayOperatorsMixin):
     """Makes operations instead of computing. ``==`` compares identity, as in TensorFlow 1, so that it can be a key.
 
     Attributes:

@@ -13,8 +13,8 @@ import numpy as np
 from ps_protocol.operations import Array
 from worker_client.computation import Kernel
 from worker_client.default_graph import graph_of
+from worker_client.deferred_value import DeferredValue
 from worker_client.operation import OutputSpec, Tensor
-from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.shape_inference import MAX_KEPT_SIZE, inferred
 from worker_client.tensor_shape import TensorShape
 
@@ -80,18 +80,13 @@ def tensor_or_none(value: Any) -> Tensor | None:
     """
     if isinstance(value, Tensor):
         return value
-    if isinstance(value, PartitionedVariable):
-        # Others would be read by ``as_tensor``.
-        return tensor_or_none(value.as_tensor()) if hasattr(next(iter(value)), "as_graph_tensor") else None
-    as_tensor = getattr(value, "as_graph_tensor", None)
-    return as_tensor() if as_tensor is not None else None
+    tensor: Tensor | None = value.as_graph_tensor() if isinstance(value, DeferredValue) else None
+    return tensor
 
 
 def is_lazy(value: Any) -> bool:
     """Whether ``tensor_or_none`` would return a tensor. Makes no operation."""
-    if isinstance(value, PartitionedVariable):
-        value = next(iter(value))
-    return isinstance(value, Tensor) or hasattr(value, "as_graph_tensor")
+    return isinstance(value, DeferredValue)
 
 
 class _Call:

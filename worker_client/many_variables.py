@@ -15,12 +15,11 @@ from worker_client.fanout import Fanout, Routed
 from worker_client.mirror import Mirror
 from worker_client.out_arrays import check_disjoint, check_not_read, received
 from worker_client.partitioned_variable import PartitionedVariable
-from worker_client.push_buffers import push_buffer
 from worker_client.variable import Variable
 from worker_client.variable_parts import (
-    AnyVariable,
     AnyVersion,
     AnyVersionedValue,
+    EagerVariable,
     Pair,
     new_array,
     of_one_part,
@@ -44,7 +43,7 @@ class ManyVariables:
 
     def read_all(
         self,
-        variables: Iterable[AnyVariable],
+        variables: Iterable[EagerVariable],
         *,
         out: Sequence[Array] | None = None,
         wire_dtype: WireDTypeName | None = None,
@@ -79,7 +78,7 @@ class ManyVariables:
 
     def read_all_if_newer(
         self,
-        variables: Iterable[AnyVariable],
+        variables: Iterable[EagerVariable],
         versions: Iterable[AnyVersion | None],
         *,
         out: Sequence[Array] | None = None,
@@ -109,7 +108,7 @@ class ManyVariables:
             for variable, each in zip(whole, newer, strict=True)
         ]
 
-    def mirror(self, variables: Iterable[AnyVariable]) -> Mirror:
+    def mirror(self, variables: Iterable[EagerVariable]) -> Mirror:
         """Returns copies of many variables, read now, whose ``pull`` reads anew in place what has changed.
 
         Raises:
@@ -191,7 +190,7 @@ class ManyVariables:
         pushes.run_all(self.fanout, routed)
         return None
 
-    def push_buffers(self, variables: Iterable[AnyVariable]) -> list[Array]:
+    def push_buffers(self, variables: Iterable[EagerVariable]) -> list[Array]:
         """Returns an array to compute updates in for each variable, as ``Variable.push_buffer``.
 
         That of a variable of several parts is an ordinary array: no memory is shared with several ps tasks.
@@ -199,14 +198,14 @@ class ManyVariables:
         whole = list(variables)
         parts = [parts_of(variable) for variable in whole]
         return [
-            push_buffer(each[0]) if len(each) == 1 else new_array(variable)
+            each[0].push_buffer() if len(each) == 1 else new_array(variable)
             for variable, each in zip(whole, parts, strict=True)
         ]
 
 
 def _with_outs(
-    variables: Sequence[AnyVariable], outs: Sequence[Array] | None
-) -> list[tuple[AnyVariable, Array | None]]:
+    variables: Sequence[EagerVariable], outs: Sequence[Array] | None
+) -> list[tuple[EagerVariable, Array | None]]:
     """Pairs variables with the arrays to read them into; InvalidArgumentError if those are not usable together."""
     if outs is None:
         return [(variable, None) for variable in variables]
@@ -214,6 +213,6 @@ def _with_outs(
         raise InvalidArgumentError(
             f"there are {len(variables)} variables, but {len(outs)} arrays in `out`; give one each"
         )
-    pairs: list[tuple[AnyVariable, Array | None]] = list(zip(variables, outs, strict=True))
+    pairs: list[tuple[EagerVariable, Array | None]] = list(zip(variables, outs, strict=True))
     check_disjoint(outs, [spec_of(variable).name for variable in variables])
     return pairs

@@ -7,7 +7,7 @@ NumPy values. Operands are brought to one dtype as ``operands.of_one_dtype`` say
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,55 +15,104 @@ from ps_protocol.operations import Array
 from worker_client.constant_ops import constant, convert_to_tensor, identity, rank
 from worker_client.constant_ops import range as range_
 from worker_client.lazy_call import call
+from worker_client.made_functions import named, one_of
 from worker_client.operands import of_one_dtype
 from worker_client.operation import Tensor
+
+__all__ = [  # what is in ``tf.math`` too, which ``matmul`` and ``l2_loss`` are not
+    "abs",
+    "add",
+    "add_n",
+    "divide",
+    "equal",
+    "exp",
+    "floordiv",
+    "greater",
+    "greater_equal",
+    "less",
+    "less_equal",
+    "log",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "maximum",
+    "minimum",
+    "mod",
+    "multiply",
+    "negative",
+    "not_equal",
+    "pow",
+    "reduce_all",
+    "reduce_any",
+    "reduce_max",
+    "reduce_mean",
+    "reduce_min",
+    "reduce_prod",
+    "reduce_sum",
+    "sigmoid",
+    "sqrt",
+    "square",
+    "subtract",
+    "tanh",
+]
+
+
+class _Binary(Protocol):
+    def __call__(self, x: Any, y: Any, name: str | None = None) -> Any: ...
+
+
+class _Unary(Protocol):
+    def __call__(self, x: Any, name: str | None = None) -> Any: ...
+
+
+class _Reduction(Protocol):
+    def __call__(
+        self,
+        input_tensor: Any,
+        axis: Any = None,
+        keepdims: bool | None = None,
+        name: str | None = None,
+        reduction_indices: Any = None,
+        keep_dims: bool | None = None,
+    ) -> Any: ...
+
 
 # -- of two operands ------------------------------------------------------------------------------
 
 
-def add(x: Any, y: Any, name: str | None = None) -> Any:
-    """Returns ``x + y``."""
-    return _binary(np.add, "AddV2", name or "Add", x, y)
+def _binary(public_name: str, function: np.ufunc, op_type: str, doc: str, *, name: str | None = None) -> _Binary:
+    """Returns a function that makes an operation, which is called ``name`` where its caller gives none."""
+    default = name
+
+    def operation(x: Any, y: Any, name: str | None = None) -> Any:
+        return call(function, of_one_dtype(op_type, [x, y]), op_type=op_type, name=name or default)
+
+    return named(operation, public_name, doc)
 
 
-def subtract(x: Any, y: Any, name: str | None = None) -> Any:
-    """Returns ``x - y``."""
-    return _binary(np.subtract, "Sub", name, x, y)
+add = _binary("add", np.add, "AddV2", "Returns ``x + y``.", name="Add")
+subtract = _binary("subtract", np.subtract, "Sub", "Returns ``x - y``.")
+multiply = _binary("multiply", np.multiply, "Mul", "Returns ``x * y``.")
+divide = _binary("divide", np.true_divide, "RealDiv", "Returns ``x / y``, not rounded.", name="truediv")
+floordiv = _binary("floordiv", np.floor_divide, "FloorDiv", "Returns ``x // y``, rounded down.", name="floordiv")
+mod = _binary("mod", np.remainder, "FloorMod", "Returns ``x % y``, with the sign of ``y``.")
+maximum = _binary("maximum", np.maximum, "Maximum", "Returns the greater of each two elements.")
+minimum = _binary("minimum", np.minimum, "Minimum", "Returns the lesser of each two elements.")
+pow = _binary("pow", np.power, "Pow", "Returns ``x ** y``.")  # noqa: A001 - TensorFlow's name
+greater = _binary("greater", np.greater, "Greater", "Returns ``x > y``.")
+greater_equal = _binary("greater_equal", np.greater_equal, "GreaterEqual", "Returns ``x >= y``.")
+less = _binary("less", np.less, "Less", "Returns ``x < y``.")
+less_equal = _binary("less_equal", np.less_equal, "LessEqual", "Returns ``x <= y``.")
+equal = _binary("equal", np.equal, "Equal", "Returns for each two elements whether they are equal.")
+not_equal = _binary("not_equal", np.not_equal, "NotEqual", "Returns for each two elements whether they differ.")
+logical_and = _binary("logical_and", np.logical_and, "LogicalAnd", "Returns whether both of each two are true.")
+logical_or = _binary("logical_or", np.logical_or, "LogicalOr", "Returns whether one of each two is true.")
 
 
-def multiply(x: Any, y: Any, name: str | None = None) -> Any:
-    """Returns ``x * y``."""
-    return _binary(np.multiply, "Mul", name, x, y)
-
-
-def divide(x: Any, y: Any, name: str | None = None) -> Any:
-    """Returns ``x / y``, of integers as well a floating-point number."""
-    return _binary(np.true_divide, "RealDiv", name or "truediv", x, y)
-
-
-def floordiv(x: Any, y: Any, name: str | None = None) -> Any:
-    """Returns ``x // y``, rounded down."""
-    return _binary(np.floor_divide, "FloorDiv", name or "floordiv", x, y)
-
-
-def mod(x: Any, y: Any, name: str | None = None) -> Any:
-    """Returns ``x % y``, with the sign of ``y``."""
-    return _binary(np.remainder, "FloorMod", name, x, y)
-
-
-def maximum(x: Any, y: Any, name: str | None = None) -> Any:
-    """Returns the greater of each two elements."""
-    return _binary(np.maximum, "Maximum", name, x, y)
-
-
-def minimum(x: Any, y: Any, name: str | None = None) -> Any:
-    """Returns the lesser of each two elements."""
-    return _binary(np.minimum, "Minimum", name, x, y)
-
-
-def pow(x: Any, y: Any, name: str | None = None) -> Any:  # noqa: A001 - TensorFlow's name
-    """Returns ``x ** y``."""
-    return _binary(np.power, "Pow", name, x, y)
+def logical_xor(x: Any, y: Any, name: str = "LogicalXor") -> Any:
+    """Returns for each two truth values whether they differ."""
+    return call(np.logical_xor, of_one_dtype("LogicalXor", [x, y]), op_type="LogicalXor", name=name)
 
 
 def matmul(
@@ -108,51 +157,6 @@ def _matrix_product(a: Array, b: Array, turn_a: bool, turn_b: bool, conjugate_a:
     return np.matmul(np.swapaxes(a, -1, -2) if turn_a else a, np.swapaxes(b, -1, -2) if turn_b else b)
 
 
-def greater(x: Any, y: Any, name: str | None = None) -> Any:
-    """Returns ``x > y``."""
-    return _binary(np.greater, "Greater", name, x, y)
-
-
-def greater_equal(x: Any, y: Any, name: str | None = None) -> Any:
-    """Returns ``x >= y``."""
-    return _binary(np.greater_equal, "GreaterEqual", name, x, y)
-
-
-def less(x: Any, y: Any, name: str | None = None) -> Any:
-    """Returns ``x < y``."""
-    return _binary(np.less, "Less", name, x, y)
-
-
-def less_equal(x: Any, y: Any, name: str | None = None) -> Any:
-    """Returns ``x <= y``."""
-    return _binary(np.less_equal, "LessEqual", name, x, y)
-
-
-def equal(x: Any, y: Any, name: str | None = None) -> Any:
-    """Returns for each two elements whether they are equal."""
-    return _binary(np.equal, "Equal", name, x, y)
-
-
-def not_equal(x: Any, y: Any, name: str | None = None) -> Any:
-    """Returns for each two elements whether they differ."""
-    return _binary(np.not_equal, "NotEqual", name, x, y)
-
-
-def logical_and(x: Any, y: Any, name: str | None = None) -> Any:
-    """Returns for each two truth values whether both are true."""
-    return _binary(np.logical_and, "LogicalAnd", name, x, y)
-
-
-def logical_or(x: Any, y: Any, name: str | None = None) -> Any:
-    """Returns for each two truth values whether one is true."""
-    return _binary(np.logical_or, "LogicalOr", name, x, y)
-
-
-def logical_xor(x: Any, y: Any, name: str = "LogicalXor") -> Any:
-    """Returns for each two truth values whether they differ."""
-    return _binary(np.logical_xor, "LogicalXor", name, x, y)
-
-
 def add_n(inputs: Sequence[Any], name: str | None = None) -> Any:
     """Returns the sum of some tensors of one shape.
 
@@ -176,56 +180,14 @@ def _sum_of(first: Array, *others: Array) -> Any:
     return total
 
 
-def _binary(function: np.ufunc, op_type: str, name: str | None, x: Any, y: Any) -> Any:
-    return call(function, of_one_dtype(op_type, [x, y]), op_type=op_type, name=name)
-
-
 # -- of one operand -------------------------------------------------------------------------------
 
 
-def abs(x: Any, name: str | None = None) -> Any:  # noqa: A001 - TensorFlow's name
-    """Returns the absolute value of each element."""
-    return _unary(np.absolute, "Abs", name, x)
+def _unary(public_name: str, function: Callable[..., Any], op_type: str, doc: str) -> _Unary:
+    def operation(x: Any, name: str | None = None) -> Any:
+        return call(function, of_one_dtype(op_type, [x]), op_type=op_type, name=name)
 
-
-def negative(x: Any, name: str | None = None) -> Any:
-    """Returns ``-x``."""
-    return _unary(np.negative, "Neg", name, x)
-
-
-def square(x: Any, name: str | None = None) -> Any:
-    """Returns ``x * x``."""
-    return _unary(np.square, "Square", name, x)
-
-
-def sqrt(x: Any, name: str | None = None) -> Any:
-    """Returns the square root of each element."""
-    return _unary(np.sqrt, "Sqrt", name, x)
-
-
-def exp(x: Any, name: str | None = None) -> Any:
-    """Returns e to the power of each element."""
-    return _unary(np.exp, "Exp", name, x)
-
-
-def log(x: Any, name: str | None = None) -> Any:
-    """Returns the natural logarithm of each element."""
-    return _unary(np.log, "Log", name, x)
-
-
-def tanh(x: Any, name: str | None = None) -> Any:
-    """Returns the hyperbolic tangent of each element."""
-    return _unary(np.tanh, "Tanh", name, x)
-
-
-def sigmoid(x: Any, name: str | None = None) -> Any:
-    """Returns ``1 / (1 + exp(-x))``, without overflow."""
-    return _unary(_sigmoid, "Sigmoid", name, x)
-
-
-def logical_not(x: Any, name: str | None = None) -> Any:
-    """Returns the opposite of each truth value."""
-    return _unary(np.logical_not, "LogicalNot", name, x)
+    return named(operation, public_name, doc)
 
 
 def _sigmoid(x: Array) -> Any:
@@ -233,131 +195,60 @@ def _sigmoid(x: Array) -> Any:
     return np.where(x >= 0, 1 / (1 + small), small / (1 + small))
 
 
-def _unary(function: Callable[..., Any], op_type: str, name: str | None, x: Any) -> Any:
-    return call(function, of_one_dtype(op_type, [x]), op_type=op_type, name=name)
+abs = _unary("abs", np.absolute, "Abs", "Returns the absolute value of each element.")  # noqa: A001 - TensorFlow's name
+negative = _unary("negative", np.negative, "Neg", "Returns ``-x``.")
+square = _unary("square", np.square, "Square", "Returns ``x * x``.")
+sqrt = _unary("sqrt", np.sqrt, "Sqrt", "Returns the square root of each element.")
+exp = _unary("exp", np.exp, "Exp", "Returns e to the power of each element.")
+log = _unary("log", np.log, "Log", "Returns the natural logarithm of each element.")
+tanh = _unary("tanh", np.tanh, "Tanh", "Returns the hyperbolic tangent of each element.")
+sigmoid = _unary("sigmoid", _sigmoid, "Sigmoid", "Returns ``1 / (1 + exp(-x))``, without overflow.")
+logical_not = _unary("logical_not", np.logical_not, "LogicalNot", "Returns the opposite of each truth value.")
+
+
+def l2_loss(t: Any, name: str | None = None) -> Any:
+    """Returns half the sum of the squares of all elements."""
+    return call(_half_sum_of_squares, of_one_dtype("L2Loss", [t]), op_type="L2Loss", name=name)
+
+
+def _half_sum_of_squares(array: Array) -> Any:
+    return np.sum(np.square(array), dtype=array.dtype) / array.dtype.type(2)
 
 
 # -- over dimensions ------------------------------------------------------------------------------
 
-
-def reduce_sum(
-    input_tensor: Any,
-    axis: Any = None,
-    keepdims: bool | None = None,
-    name: str | None = None,
-    reduction_indices: Any = None,
-    keep_dims: bool | None = None,
-) -> Any:
-    """Returns the sum over some dimensions, in the dtype of the elements.
+_REDUCTION_DOC = """{summary}
 
     Args:
-        input_tensor: What to sum.
+        input_tensor: The elements.
         axis: A dimension or a list of them, negative ones from the end; None for all.
         keepdims: Whether these dimensions stay, with the size 1.
-        name: "Sum" if not given.
+        name: "{op_type}" if not given.
         reduction_indices: Older name of ``axis``.
         keep_dims: Older name of ``keepdims``.
 
     Raises:
         ValueError: There is no such dimension, or both names of an argument are used.
     """
-    return _reduced(_sum, "Sum", input_tensor, axis, keepdims, name, reduction_indices, keep_dims)
 
 
-def reduce_mean(
-    input_tensor: Any,
-    axis: Any = None,
-    keepdims: bool | None = None,
-    name: str | None = None,
-    reduction_indices: Any = None,
-    keep_dims: bool | None = None,
-) -> Any:
-    """Returns the mean over some dimensions, of integers without its fraction; arguments as of ``reduce_sum``."""
-    return _reduced(_mean, "Mean", input_tensor, axis, keepdims, name, reduction_indices, keep_dims)
+def _reduction(public_name: str, function: Callable[..., Any], op_type: str, summary: str) -> _Reduction:
+    def operation(
+        input_tensor: Any,
+        axis: Any = None,
+        keepdims: bool | None = None,
+        name: str | None = None,
+        reduction_indices: Any = None,
+        keep_dims: bool | None = None,
+    ) -> Any:
+        dims = one_of(op_type, axis=axis, reduction_indices=reduction_indices)
+        keeps = bool(one_of(op_type, keepdims=keepdims, keep_dims=keep_dims))
+        (operand,) = of_one_dtype(op_type, [input_tensor])
+        if dims is None and isinstance(operand, Tensor):
+            _name_reduced_dims(operand)
+        return call(_over, [operand, dims, keeps, function], op_type=op_type, name=name)
 
-
-def reduce_max(
-    input_tensor: Any,
-    axis: Any = None,
-    keepdims: bool | None = None,
-    name: str | None = None,
-    reduction_indices: Any = None,
-    keep_dims: bool | None = None,
-) -> Any:
-    """Returns the greatest element over some dimensions; arguments as of ``reduce_sum``."""
-    return _reduced(np.max, "Max", input_tensor, axis, keepdims, name, reduction_indices, keep_dims)
-
-
-def reduce_min(
-    input_tensor: Any,
-    axis: Any = None,
-    keepdims: bool | None = None,
-    name: str | None = None,
-    reduction_indices: Any = None,
-    keep_dims: bool | None = None,
-) -> Any:
-    """Returns the least element over some dimensions; arguments as of ``reduce_sum``."""
-    return _reduced(np.min, "Min", input_tensor, axis, keepdims, name, reduction_indices, keep_dims)
-
-
-def reduce_prod(
-    input_tensor: Any,
-    axis: Any = None,
-    keepdims: bool | None = None,
-    name: str | None = None,
-    reduction_indices: Any = None,
-    keep_dims: bool | None = None,
-) -> Any:
-    """Returns the product over some dimensions; arguments as of ``reduce_sum``."""
-    return _reduced(_product, "Prod", input_tensor, axis, keepdims, name, reduction_indices, keep_dims)
-
-
-def reduce_all(
-    input_tensor: Any,
-    axis: Any = None,
-    keepdims: bool | None = None,
-    name: str | None = None,
-    reduction_indices: Any = None,
-    keep_dims: bool | None = None,
-) -> Any:
-    """Returns whether all are true over some dimensions; arguments as of ``reduce_sum``."""
-    return _reduced(np.all, "All", input_tensor, axis, keepdims, name, reduction_indices, keep_dims)
-
-
-def reduce_any(
-    input_tensor: Any,
-    axis: Any = None,
-    keepdims: bool | None = None,
-    name: str | None = None,
-    reduction_indices: Any = None,
-    keep_dims: bool | None = None,
-) -> Any:
-    """Returns whether any is true over some dimensions; arguments as of ``reduce_sum``."""
-    return _reduced(np.any, "Any", input_tensor, axis, keepdims, name, reduction_indices, keep_dims)
-
-
-def _reduced(
-    function: Callable[..., Any],
-    op_type: str,
-    input_tensor: Any,
-    axis: Any,
-    keepdims: bool | None,
-    name: str | None,
-    reduction_indices: Any,
-    keep_dims: bool | None,
-) -> Any:
-    for (given, new), (older, old) in (
-        ((axis, "axis"), (reduction_indices, "reduction_indices")),
-        ((keepdims, "keepdims"), (keep_dims, "keep_dims")),
-    ):
-        if given is not None and older is not None:
-            raise ValueError(f"{op_type}: {new} and {old} mean the same; give {new} only")
-    dims = reduction_indices if axis is None else axis
-    (operand,) = of_one_dtype(op_type, [input_tensor])
-    if dims is None and isinstance(operand, Tensor):
-        _name_reduced_dims(operand)
-    keeps = bool(keep_dims if keepdims is None else keepdims)
-    return call(_over, [operand, dims, keeps, function], op_type=op_type, name=name)
+    return named(operation, public_name, _REDUCTION_DOC.format(summary=summary, op_type=op_type))
 
 
 def _over(array: Array, axis: Any, keepdims: bool, function: Callable[..., Any]) -> Any:
@@ -388,13 +279,15 @@ def _mean(array: Array, *, axis: Any, keepdims: bool) -> Any:
         count = array.size // max(1, total.size)
         return (np.sign(total) * (np.abs(total) // max(1, count))).astype(array.dtype)
     total = np.sum(array, axis=axis, keepdims=keepdims, dtype=np.result_type(array.dtype, np.float32))
-    return np.divide(total, array.size / max(1, total.size)).astype(array.dtype)  # of nothing nan, without a warning
+    return np.divide(total, array.size / max(1, total.size)).astype(array.dtype)
 
 
-def l2_loss(t: Any, name: str | None = None) -> Any:
-    """Returns half the sum of the squares of all elements."""
-    return _unary(_half_sum_of_squares, "L2Loss", name, t)
-
-
-def _half_sum_of_squares(array: Array) -> Any:
-    return np.sum(np.square(array), dtype=array.dtype) / array.dtype.type(2)
+reduce_sum = _reduction("reduce_sum", _sum, "Sum", "Returns the sum over some dimensions, in the elements' dtype.")
+reduce_mean = _reduction(
+    "reduce_mean", _mean, "Mean", "Returns the mean over some dimensions; of integers a whole number."
+)
+reduce_max = _reduction("reduce_max", np.max, "Max", "Returns the greatest element over some dimensions.")
+reduce_min = _reduction("reduce_min", np.min, "Min", "Returns the least element over some dimensions.")
+reduce_prod = _reduction("reduce_prod", _product, "Prod", "Returns the product over some dimensions.")
+reduce_all = _reduction("reduce_all", np.all, "All", "Returns whether all are true over some dimensions.")
+reduce_any = _reduction("reduce_any", np.any, "Any", "Returns whether any is true over some dimensions.")

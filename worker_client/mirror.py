@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ps_protocol.operations import Result
 from worker_client.fanout import Fanout, succeeded
 from worker_client.out_arrays import received
-from worker_client.variable_parts import AnyVariable, new_array, whole_read
+from worker_client.variable_parts import EagerVariable, new_array, whole_read
 from worker_client.versioned_value import Version, unless_version
 
 
@@ -26,7 +26,7 @@ class Mirror:
             there stays until the variable changes.
     """
 
-    def __init__(self, fanout: Fanout, variables: Sequence[AnyVariable]):
+    def __init__(self, fanout: Fanout, variables: Sequence[EagerVariable]):
         self.variables = tuple(variables)
         self.values = tuple([new_array(variable) for variable in self.variables])
         reads = [whole_read(variable, out) for variable, out in zip(self.variables, self.values, strict=True)]
@@ -36,7 +36,7 @@ class Mirror:
         self._versions: list[Version | None] = [None] * len(self._parts)
         self._changed: set[int] = set()  # positions of variables that have changed and were not reported yet
 
-    def pull(self) -> list[AnyVariable]:
+    def pull(self) -> list[EagerVariable]:
         """Reads anew, in place, what has changed since the last pull: one exchange for each ps task, all at once.
 
         Of a partitioned variable only the parts that have changed travel.

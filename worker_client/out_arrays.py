@@ -13,44 +13,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-from ps_protocol.errors import DTypeMismatchError, InternalError, InvalidArgumentError, ShapeMismatchError
+from ps_protocol.errors import InternalError, InvalidArgumentError
 from ps_protocol.operations import Array, Result, VariableSpec
-
-
-def check_out(out: Array, spec: VariableSpec, shape: tuple[int, ...] | None = None) -> None:
-    """Makes sure that a value can be read into an array.
-
-    Args:
-        out: What the caller gave.
-        spec: Of the variable.
-        shape: Of what will be read, if that is not the whole value.
-
-    Raises:
-        InvalidArgumentError: It is no NumPy array, or cannot be written.
-        DTypeMismatchError: Its dtype is not exactly the variable's.
-        ShapeMismatchError: Its shape is another.
-    """
-    shape = spec.shape if shape is None else shape
-    if not isinstance(out, np.ndarray):
-        raise InvalidArgumentError(
-            f"variable {spec.name}: `out` is no NumPy array but {type(out).__name__}; {_remedy(spec, shape)}",
-            variable=spec.name,
-        )
-    if out.dtype != spec.dtype:
-        raise DTypeMismatchError(
-            f"variable {spec.name}: `out` has the dtype {out.dtype}, the value {spec.dtype}; {_remedy(spec, shape)}",
-            variable=spec.name,
-        )
-    if out.shape != shape:
-        raise ShapeMismatchError(
-            f"variable {spec.name}: `out` has the shape {list(out.shape)}, what is read {list(shape)}; "
-            f"{_remedy(spec, shape)}",
-            variable=spec.name,
-        )
-    if not out.flags.writeable:
-        raise InvalidArgumentError(
-            f"variable {spec.name}: `out` is read-only; {_remedy(spec, shape)}", variable=spec.name
-        )
+from ps_protocol.out_arrays import misfit
 
 
 def check_disjoint(outs: Iterable[Array], names: Iterable[str]) -> None:
@@ -98,9 +63,14 @@ def check_not_read(outs: Sequence[tuple[Array, str]], operands: Iterable[Array])
         last = bisect.bisect_left(taken, end, key=lambda each: each[0]) - 1  # begins before the operand ends
         if last >= 0 and taken[last][1] > begin:
             name = taken[last][2]
-            raise InvalidArgumentError(
-                f"variable {name}: `out` overlaps the indices in memory; give it memory of its own", variable=name
-            )
+            raise overlaps_indices(name)
+
+
+def overlaps_indices(name: str) -> InvalidArgumentError:
+    """Returns the error for rows of a variable that would be read over the indices that say which."""
+    return InvalidArgumentError(
+        f"variable {name}: `out` overlaps the indices in memory; give it memory of its own", variable=name
+    )
 
 
 def check_no_view(out: Array | None, spec: VariableSpec, *, view: bool) -> None:
@@ -138,10 +108,9 @@ def received(result: Result, out: Array | None) -> Array:
     tensor = tensor_of(result)
     if out is None or tensor is out:
         return tensor
-    if tensor.dtype != out.dtype or tensor.shape != out.shape:
-        raise InternalError(
-            f"the reply holds {tensor.dtype}{list(tensor.shape)}, where {out.dtype}{list(out.shape)} was to be read"
-        )
+    wrong = misfit(out, tensor.dtype, tensor.shape, in_order=False)
+    if wrong is not None:
+        raise InternalError(f"the reply does not fit: `out` {wrong[1]}")
     np.copyto(out, tensor)
     return out
 
@@ -152,7 +121,3 @@ def _bounds(array: Array) -> tuple[int, int]:
         start: int = array.__array_interface__["data"][0]
         return start, start + array.nbytes
     return byte_bounds(array)
-
-
-def _remedy(spec: VariableSpec, shape: tuple[int, ...]) -> str:
-    return f"make it with np.empty({list(shape)}, {spec.dtype.name!r})"

@@ -8,8 +8,9 @@ from typing import NamedTuple, SupportsIndex
 import numpy as np
 
 from ps_protocol.operations import Array, Read, Result, VariableSpec, WireDType
+from ps_protocol.out_arrays import check_out
 from worker_client.fanout import Routed
-from worker_client.out_arrays import check_no_view, check_out, direct_target, read_only, received
+from worker_client.out_arrays import check_no_view, direct_target, read_only, received
 from worker_client.variable_base import OperationRunner
 from worker_client.variable_wire import VariableWire
 from worker_client.versioned_value import Version, VersionedValue, unless_version

@@ -12,6 +12,7 @@ from worker_client.dtypes import DType
 from worker_client.getter_request import GetterRequest
 from worker_client.initial_arrays import part_value
 from worker_client.initializers import default_initializer
+from worker_client.partitioned_graph_variable import partitioned_variable
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.partitioners import partitions_of, parts
 from worker_client.tensor_shape import TensorShape
@@ -110,7 +111,7 @@ def _created(whole: WholeVariables, request: GetterRequest, partitions: Sequence
             if part_name not in whole:
                 created.append(part_name)
             made.append(whole.get(_part_request(whole, request, part_name, offset, shape)))
-    return PartitionedVariable(name, request.shape, request.dtype, made, list(partitions))
+    return partitioned_variable(name, request.shape, request.dtype, made, list(partitions))
 
 
 def _check_found_parts(whole: WholeVariables, name: str, number: int) -> None:

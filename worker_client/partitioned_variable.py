@@ -11,16 +11,17 @@ import numpy.typing as npt
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array, VariableSpec
 from worker_client import part_reads
+from worker_client.deferred_value import DeferredValue
 from worker_client.dtypes import DType, as_dtype
-from worker_client.operation import OutputSpec
 from worker_client.tensor_shape import ShapeLike, TensorShape
-from worker_client.variable_wire import VariableWire
 from worker_client.versioned_value import VersionedValue
 from worker_client.wire_names import WireDTypeName
 
 
 class PartitionedVariable:
     """The parts of a variable in order, which together act like the whole. Thread-safe as far as the parts are.
+
+    One of a deferred graph is a ``PartitionedGraphVariable``.
 
     Reading and assigning the whole is one operation for each part, so others may see some parts updated and some not.
 
@@ -32,7 +33,7 @@ class PartitionedVariable:
         partitions: Number of parts along each dimension; more than one along at most one dimension.
 
     Raises:
-        TypeError: ``variable_list`` or ``partitions`` is no list.
+        TypeError: ``variable_list`` or ``partitions`` is no list, or the parts belong to a deferred graph.
         ValueError: There are no parts, or ``partitions`` does not fit the shape or the number of parts.
     """
 
@@ -58,6 +59,8 @@ class PartitionedVariable:
     def _check(self) -> None:
         if not self._parts:
             raise ValueError(f"partitioned variable {self._name} needs at least one part")
+        if isinstance(self._parts[0], DeferredValue) and not isinstance(self, DeferredValue):
+            raise TypeError(f"the parts of {self._name} are deferred: make a PartitionedGraphVariable of them")
         if len(self._shape.as_tuple()) != len(self.partitions) or min(self.partitions, default=0) < 1:
             raise ValueError(
                 f"the partitions {self.partitions} of variable {self._name} should be one positive number for each "
@@ -101,9 +104,7 @@ class PartitionedVariable:
         return len(self._parts)
 
     def as_tensor(self, *, out: Array | None = None, wire_dtype: WireDTypeName | None = None) -> Any:
-        """Returns the value of the whole, in a deferred graph a tensor of it.
-
-        All parts are read at once, with one exchange for each ps task.
+        """Returns the value of the whole. All parts are read at once, with one exchange for each ps task.
 
         Args:
             out: Where to put the value, as in ``Variable.read_value``. The parts of a variable that is cut along its
@@ -112,19 +113,10 @@ class PartitionedVariable:
 
         Raises:
             FailedPreconditionError: A part has not been initialised.
-            InvalidArgumentError: ``out`` is no writable array of its dtype and shape, or ``wire_dtype`` no form for it,
-                or one of both was given in a deferred graph.
+            InvalidArgumentError: ``out`` is no writable array of its dtype and shape, or ``wire_dtype`` no form for it.
         """
-        if not self._is_lazy:
-            (value,) = part_reads.read(self._parts[0].runner, [self.whole_read(out, wire_dtype)])
-            return value
-        if out is not None or wire_dtype is not None:
-            raise InvalidArgumentError(
-                f"variable {self._name} belongs to a deferred graph: its tensor gets a value in Session.run, "
-                f"which takes no `out` and no `wire_dtype`",
-                variable=self._name,
-            )
-        return self._lazy_value()
+        (value,) = part_reads.read(self._parts[0].runner, [self.whole_read(out, wire_dtype)])
+        return value
 
     def read_if_newer(
         self,
@@ -167,33 +159,29 @@ class PartitionedVariable:
     @property
     def push_dtype(self) -> WireDTypeName:
         """The form in which updates of its parts travel, as ``Variable.push_dtype``; setting it sets that of each."""
-        return self._eager_part().push_dtype
+        name: WireDTypeName = self._eager_parts[0].push_dtype
+        return name
 
     @push_dtype.setter
     def push_dtype(self, name: WireDTypeName | None) -> None:
-        self._eager_part()
-        for part in self._parts:
+        for part in self._eager_parts:
             part.push_dtype = name
 
     @property
     def pull_dtype(self) -> WireDTypeName:
         """The form in which its parts travel when they are read; otherwise as ``push_dtype``."""
-        return self._eager_part().pull_dtype
+        name: WireDTypeName = self._eager_parts[0].pull_dtype
+        return name
 
     @pull_dtype.setter
     def pull_dtype(self, name: WireDTypeName | None) -> None:
-        self._eager_part()
-        for part in self._parts:
+        for part in self._eager_parts:
             part.pull_dtype = name
 
-    def _eager_part(self) -> VariableWire:
-        part = self._parts[0]
-        if not isinstance(part, VariableWire):
-            raise InvalidArgumentError(
-                f"variable {self._name} belongs to a deferred graph, where all tensors travel exactly",
-                variable=self._name,
-            )
-        return part
+    @property
+    def _eager_parts(self) -> Sequence[Any]:
+        """The parts, where they are read and updated at once; InvalidArgumentError in a deferred graph."""
+        return self._parts
 
     @property
     def whole_spec(self) -> VariableSpec:
@@ -205,25 +193,12 @@ class PartitionedVariable:
     ) -> part_reads.WholeRead:
         """Returns the read of the whole into ``out``, or into a new array; checks ``out``."""
         return part_reads.WholeRead(
-            self.whole_spec, self._parts, axis=self._axis, out=out, wire_dtype=wire_dtype, view=view
+            self.whole_spec, self._eager_parts, axis=self._axis, out=out, wire_dtype=wire_dtype, view=view
         )
 
-    @property
-    def _is_lazy(self) -> bool:
-        return hasattr(self._parts[0], "as_graph_tensor")
-
-    def _lazy_value(self) -> Any:
-        from worker_client.lazy_call import lazy_call  # which knows partitioned variables
-
-        graph, whole = self._parts[0].graph, OutputSpec(self._dtype, self._shape)
-        value = self._parts[0].value()
-        with graph.control_dependencies(None):
-            if len(self._parts) > 1:
-                with graph.name_scope(f"{self._name}/ConcatPartitions/"):
-                    values, along = [part.value() for part in self._parts], {"axis": self._axis}
-                    value = lazy_call(np.concatenate, [values], along, op_type="ConcatV2", name="concat", output=whole)
-            with graph.name_scope(None):
-                return lazy_call(_itself, [value], op_type="Identity", name=self._name, output=whole)
+    def part_values(self) -> list[Any]:
+        """Returns the value of each part, which it takes one exchange each to read."""
+        return [part.read_value() for part in self._parts]
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False:
@@ -269,8 +244,7 @@ class PartitionedVariable:
     def _apply(
         self, method: str, value: Any, name: str | None, read_value: bool, options: Mapping[str, Any]
     ) -> list[Any]:
-        if self._is_lazy:
-            options = {"name": name, "read_value": read_value, **options}
+        del name, read_value  # which say something of operations
         pieces = self.pieces(value)
         return [getattr(part, method)(piece, **options) for part, piece in zip(self._parts, pieces, strict=True)]
 
@@ -282,7 +256,7 @@ class PartitionedVariable:
         """
         if isinstance(value, PartitionedVariable):
             if [part.shape for part in value] == [part.shape for part in self._parts]:
-                return [part.value() if value._is_lazy else part.read_value() for part in value]
+                return value.part_values()
             value = value.as_tensor()
         if isinstance(value, list):
             self._check_list(value)
@@ -290,10 +264,17 @@ class PartitionedVariable:
         shape = _shape_of(value)
         if not shape.is_compatible_with(self._shape):
             raise ValueError(f"partitioned variable {self._name} has the shape {self._shape}, the value has {shape}")
-        ends = np.cumsum([part.shape[self._axis] for part in self._parts])
-        if not hasattr(value, "as_graph_tensor"):
-            return np.split(np.asarray(value), ends[:-1], axis=self._axis)
-        return [self._lazy_piece(value, part, int(end)) for part, end in zip(self._parts, ends, strict=True)]
+        return self._cut(value)
+
+    def _cut(self, value: Any) -> Sequence[Any]:
+        """Returns the pieces of a value of the shape of the whole."""
+        return np.split(np.asarray(value), self._ends[:-1], axis=self._axis)
+
+    @property
+    def _ends(self) -> list[int]:
+        """Where each part ends, along the dimension that is cut."""
+        ends: list[int] = np.cumsum([part.shape[self._axis] for part in self._parts]).tolist()
+        return ends
 
     def _check_list(self, values: list[Any]) -> None:
         if len(values) != len(self._parts):
@@ -306,26 +287,9 @@ class PartitionedVariable:
             if shape.ndims != 0 and not shape.is_compatible_with(part.shape):
                 raise ValueError(f"{part.name} has the shape {list(part.shape)}, the value for it has {shape}")
 
-    def _lazy_piece(self, value: Any, part: Any, end: int) -> Any:
-        from worker_client.lazy_call import lazy_call
-
-        axis, start = self._axis, end - part.shape[self._axis]
-
-        def piece(whole: Array) -> Array:
-            if whole.shape != self._shape:
-                raise ValueError(f"partitioned variable {self._name} has the shape {self._shape}")
-            return np.take(whole, range(start, end), axis=axis)
-
-        output = OutputSpec(value.dtype, TensorShape(part.shape))
-        return lazy_call(piece, [value], op_type="SplitV", name="split", output=output)
-
     def __repr__(self) -> str:
         return f"<PartitionedVariable {self._name!r} shape={self._shape} dtype={self._dtype.name} parts={len(self)}>"
 
 
 def _shape_of(value: Any) -> TensorShape:
-    return TensorShape(value.shape if hasattr(value, "as_graph_tensor") else np.shape(value))
-
-
-def _itself(value: Array) -> Array:
-    return value
+    return TensorShape(value.shape if hasattr(value, "shape") else np.shape(value))

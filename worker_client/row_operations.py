@@ -11,22 +11,36 @@ from typing import Any
 import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
-from ps_protocol.operations import Array, Gather, Scatter, ScatterRule, VariableSpec
+from ps_protocol.operations import Array, Gather, Scatter, ScatterRule, VariableSpec, WireDType
+from ps_protocol.out_arrays import check_out
+from worker_client.out_arrays import direct_target, overlaps_indices
 from worker_client.tensor_shape import TensorShape
 from worker_client.values import convert, row_indices
+from worker_client.wire_names import wire_of
 
 
-def gather(spec: VariableSpec, indices: Any) -> Gather:
+def gather(spec: VariableSpec, indices: Any, *, wire: WireDType = WireDType.EXACT, out: Array | None = None) -> Gather:
     """Returns the operation that reads rows.
 
     Args:
         spec: Of the variable.
         indices: Row numbers, of any shape.
+        wire: The form in which the rows travel.
+        out: Where they are to be put.
 
     Raises:
         DTypeMismatchError: ``indices`` are no integers.
+        InvalidArgumentError: ``out`` is no writable array of the right dtype and shape, or overlaps ``indices``.
+        ShapeMismatchError: The variable is a scalar.
     """
-    return Gather(spec.name, row_indices(indices, spec))
+    rows = row_indices(indices, spec)
+    if not spec.shape:
+        check_depth(spec, 1)
+    if out is not None:
+        check_out(out, spec, (*rows.shape, *spec.shape[1:]))
+        if np.may_share_memory(rows, out):
+            raise overlaps_indices(spec.name)
+    return Gather(spec.name, rows, wire=wire, out=direct_target(out))
 
 
 def gather_nd(spec: VariableSpec, indices: Any) -> Gather:
@@ -46,7 +60,15 @@ def gather_nd(spec: VariableSpec, indices: Any) -> Gather:
     return Gather(spec.name, _flat_rows(spec, places), depth)
 
 
-def scatter(spec: VariableSpec, rule: ScatterRule, indices: Any, updates: Any) -> Scatter:
+def scatter(
+    spec: VariableSpec,
+    rule: ScatterRule,
+    indices: Any,
+    updates: Any,
+    *,
+    wire: WireDType = WireDType.EXACT,
+    copy: bool = False,
+) -> Scatter:
     """Returns the operation that updates rows.
 
     Args:
@@ -54,14 +76,16 @@ def scatter(spec: VariableSpec, rule: ScatterRule, indices: Any, updates: Any) -
         rule: What to do with each row and its update.
         indices: Row numbers, of any shape.
         updates: Shape ``[*indices.shape, *spec.shape[1:]]``, or a scalar.
+        wire: The form in which the updates travel.
+        copy: Whether the operation must outlive the caller's hold on ``indices`` and ``updates``.
 
     Raises:
         DTypeMismatchError: ``indices`` are no integers, or ``updates`` of another kind of numbers.
         ShapeMismatchError: ``updates`` do not fit.
     """
-    rows, values = row_indices(indices, spec), convert(updates, spec)
-    check_shapes(spec, TensorShape(rows.shape), TensorShape(values.shape), depth=1)
-    return Scatter(spec.name, rule, rows, values)
+    rows, values = row_indices(indices, spec, copy=copy), convert(updates, spec, copy=copy)
+    _check_arrays(spec, rows.shape, values, 1)
+    return Scatter(spec.name, rule, rows, values, wire=wire_of(values, wire))
 
 
 def scatter_nd(spec: VariableSpec, rule: ScatterRule, indices: Any, updates: Any) -> Scatter:
@@ -80,7 +104,7 @@ def scatter_nd(spec: VariableSpec, rule: ScatterRule, indices: Any, updates: Any
     """
     places, values = row_indices(indices, spec), convert(updates, spec)
     depth = index_depth(spec, TensorShape(places.shape))
-    check_shapes(spec, TensorShape(places.shape[:-1]), TensorShape(values.shape), depth)
+    _check_arrays(spec, places.shape[:-1], values, depth)
     return Scatter(spec.name, rule, _flat_rows(spec, places), values, depth)
 
 
@@ -118,10 +142,7 @@ def check_shapes(spec: VariableSpec, places: TensorShape, updates: TensorShape, 
     Raises:
         ShapeMismatchError: There is not, or the variable has too few dimensions.
     """
-    if depth > len(spec.shape):
-        raise ShapeMismatchError(
-            f"variable {spec} has {len(spec.shape)} dimensions, {depth} are needed to find its rows", variable=spec.name
-        )
+    check_depth(spec, depth)
     if places.ndims is None or updates.ndims == 0:
         return
     expected = TensorShape([*places, *spec.shape[depth:]])
@@ -129,6 +150,14 @@ def check_shapes(spec: VariableSpec, places: TensorShape, updates: TensorShape, 
         raise ShapeMismatchError(
             f"variable {spec}: the updates have the shape {updates}, needed is {expected} or a scalar",
             variable=spec.name,
+        )
+
+
+def check_depth(spec: VariableSpec, depth: int) -> None:
+    """Makes sure that places can be counted through some dimensions of a variable; ShapeMismatchError if not."""
+    if depth > len(spec.shape):
+        raise ShapeMismatchError(
+            f"variable {spec} has {len(spec.shape)} dimensions, {depth} are needed to find its rows", variable=spec.name
         )
 
 
@@ -167,6 +196,12 @@ def check_batch(spec: VariableSpec, indices: TensorShape, updates: TensorShape) 
 def with_row_shape(places: TensorShape, row: tuple[int, ...]) -> TensorShape:
     """Returns the shape of rows: that of the places they are at, as far as known, and that of one row."""
     return TensorShape() if places.ndims is None else TensorShape([*places, *row])
+
+
+def _check_arrays(spec: VariableSpec, places: tuple[int, ...], updates: Array, depth: int) -> None:
+    """Does what ``check_shapes`` does, sooner for what fits, since all is known."""
+    if depth > len(spec.shape) or updates.shape not in ((), (*places, *spec.shape[depth:])):
+        check_shapes(spec, TensorShape(places), TensorShape(updates.shape), depth)
 
 
 def _flat_rows(spec: VariableSpec, places: Array) -> Array:

@@ -6,24 +6,94 @@ session. On a variable of a connection's own graph it acts at once: an update re
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any, Final, Protocol, TypeAlias
 
-from ps_protocol.operations import CountUpTo, ScatterRule
+from ps_protocol.operations import CountUpTo, Scatter, ScatterRule
 from worker_client import row_operations
 from worker_client.graph_variable import GraphVariable
 from worker_client.graph_variable_updates import check_counts
+from worker_client.made_functions import named
 from worker_client.operation import Tensor
 from worker_client.out_arrays import tensor_of
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.variable import Variable
 
-AnyVariable: TypeAlias = GraphVariable | Variable
+__all__ = [
+    "assign",
+    "assign_add",
+    "assign_sub",
+    "count_up_to",
+    "is_variable_initialized",
+    "scatter_add",
+    "scatter_div",
+    "scatter_max",
+    "scatter_min",
+    "scatter_mul",
+    "scatter_nd_add",
+    "scatter_nd_sub",
+    "scatter_nd_update",
+    "scatter_sub",
+    "scatter_update",
+]
+
+UncutVariable: TypeAlias = GraphVariable | Variable
+"""A variable of either kind that is not partitioned."""
+
+# -- which kind of variable -----------------------------------------------------------------------
+
+
+def _variable(ref: Any) -> UncutVariable:
+    if isinstance(ref, GraphVariable | Variable):
+        return ref
+    hint = "; use its parts, or embedding_lookup" if isinstance(ref, PartitionedVariable) else ""
+    raise TypeError(f"{ref!r} is a {type(ref).__name__}, not a variable{hint}")
+
+
+def _whole(ref: Any, method: str, value: Any, name: str | None) -> Any:
+    if isinstance(ref, Variable):
+        return getattr(ref, method)(value)
+    variable = ref if isinstance(ref, PartitionedVariable) else _variable(ref)
+    return getattr(variable, method)(value, name=name)
+
+
+_Form: TypeAlias = tuple[Callable[..., Tensor], Callable[..., Scatter]]
+_ROWS: Final[_Form] = (GraphVariable.scatter, row_operations.scatter)
+_PLACES: Final[_Form] = (GraphVariable.scatter_nd, row_operations.scatter_nd)
+
+
+def _scattered(form: _Form, rule: ScatterRule, ref: Any, indices: Any, updates: Any, name: str | None) -> Any:
+    variable, (deferred, at_once) = _variable(ref), form
+    if isinstance(variable, GraphVariable):
+        return deferred(variable, rule, indices, updates, name)
+    variable.run(at_once(variable.spec, rule, indices, updates))
+    return variable
+
+
+class _Scattering(Protocol):
+    def __call__(
+        self, ref: UncutVariable, indices: Any, updates: Any, use_locking: bool = False, name: str | None = None
+    ) -> Any: ...
+
+
+def _scattering(public_name: str, form: _Form, rule: ScatterRule, summary: str) -> _Scattering:
+    """Returns a function that scatters by a rule, as ``scatter_update`` or ``scatter_nd_update`` does by another."""
+
+    def scatter(
+        ref: UncutVariable, indices: Any, updates: Any, use_locking: bool = False, name: str | None = None
+    ) -> Any:
+        del use_locking
+        return _scattered(form, rule, ref, indices, updates, name)
+
+    like = "scatter_update" if form is _ROWS else "scatter_nd_update"
+    return named(scatter, public_name, f"{summary} Otherwise as ``{like}``.")
+
 
 # -- whole values ---------------------------------------------------------------------------------
 
 
 def assign(
-    ref: AnyVariable | PartitionedVariable,
+    ref: UncutVariable | PartitionedVariable,
     value: Any,
     validate_shape: bool | None = None,  # noqa: ARG001 - part of TensorFlow's signature
     use_locking: bool | None = None,  # noqa: ARG001 - part of TensorFlow's signature
@@ -49,7 +119,7 @@ def assign(
 
 
 def assign_add(
-    ref: AnyVariable | PartitionedVariable,
+    ref: UncutVariable | PartitionedVariable,
     value: Any,
     use_locking: bool | None = None,  # noqa: ARG001 - part of TensorFlow's signature
     name: str | None = None,
@@ -59,7 +129,7 @@ def assign_add(
 
 
 def assign_sub(
-    ref: AnyVariable | PartitionedVariable,
+    ref: UncutVariable | PartitionedVariable,
     value: Any,
     use_locking: bool | None = None,  # noqa: ARG001 - part of TensorFlow's signature
     name: str | None = None,
@@ -68,7 +138,7 @@ def assign_sub(
     return _whole(ref, "assign_sub", value, name)
 
 
-def count_up_to(ref: AnyVariable, limit: int, name: str | None = None) -> Any:
+def count_up_to(ref: UncutVariable, limit: int, name: str | None = None) -> Any:
     """Adds one to an integer scalar, in one step on the ps, unless it has reached a limit.
 
     Args:
@@ -91,7 +161,7 @@ def count_up_to(ref: AnyVariable, limit: int, name: str | None = None) -> Any:
     return tensor_of(variable.run(CountUpTo(variable.spec.name, int(limit))))[()]
 
 
-def is_variable_initialized(variable: AnyVariable) -> Any:
+def is_variable_initialized(variable: UncutVariable) -> Any:
     """Returns whether a variable has a value, as a tensor or at once."""
     variable = _variable(variable)
     return variable.is_initialized() if isinstance(variable, GraphVariable) else variable.initialized
@@ -100,7 +170,7 @@ def is_variable_initialized(variable: AnyVariable) -> Any:
 # -- rows -----------------------------------------------------------------------------------------
 
 
-def gather_rows(variable: AnyVariable, indices: Any, name: str | None = None) -> Any:
+def gather_rows(variable: UncutVariable, indices: Any, name: str | None = None) -> Any:
     """Returns rows of a variable, of which only those leave the ps.
 
     Args:
@@ -121,7 +191,7 @@ def gather_rows(variable: AnyVariable, indices: Any, name: str | None = None) ->
 
 
 def scatter_update(
-    ref: AnyVariable, indices: Any, updates: Any, use_locking: bool = True, name: str | None = None
+    ref: UncutVariable, indices: Any, updates: Any, use_locking: bool = True, name: str | None = None
 ) -> Any:
     """Replaces rows of a variable; of a row given twice the last one stays.
 
@@ -141,62 +211,21 @@ def scatter_update(
         InvalidArgumentError: At once, or when a session runs it: an index is out of range; nothing has changed.
     """
     del use_locking
-    return _scatter(ref, ScatterRule.UPDATE, indices, updates, name)
+    return _scattered(_ROWS, ScatterRule.UPDATE, ref, indices, updates, name)
 
 
-def scatter_add(
-    ref: AnyVariable, indices: Any, updates: Any, use_locking: bool = False, name: str | None = None
-) -> Any:
-    """Adds to rows; a row given twice counts twice. Otherwise as ``scatter_update``."""
-    del use_locking
-    return _scatter(ref, ScatterRule.ADD, indices, updates, name)
-
-
-def scatter_sub(
-    ref: AnyVariable, indices: Any, updates: Any, use_locking: bool = False, name: str | None = None
-) -> Any:
-    """Subtracts from rows; a row given twice counts twice. Otherwise as ``scatter_update``."""
-    del use_locking
-    return _scatter(ref, ScatterRule.SUB, indices, updates, name)
-
-
-def scatter_mul(
-    ref: AnyVariable, indices: Any, updates: Any, use_locking: bool = False, name: str | None = None
-) -> Any:
-    """Multiplies rows; a row given twice counts twice. Otherwise as ``scatter_update``."""
-    del use_locking
-    return _scatter(ref, ScatterRule.MUL, indices, updates, name)
-
-
-def scatter_div(
-    ref: AnyVariable, indices: Any, updates: Any, use_locking: bool = False, name: str | None = None
-) -> Any:
-    """Divides rows, integers towards zero; a row given twice counts twice. Otherwise as ``scatter_update``."""
-    del use_locking
-    return _scatter(ref, ScatterRule.DIV, indices, updates, name)
-
-
-def scatter_min(
-    ref: AnyVariable, indices: Any, updates: Any, use_locking: bool = False, name: str | None = None
-) -> Any:
-    """Lowers rows to the values given where those are less. Otherwise as ``scatter_update``."""
-    del use_locking
-    return _scatter(ref, ScatterRule.MIN, indices, updates, name)
-
-
-def scatter_max(
-    ref: AnyVariable, indices: Any, updates: Any, use_locking: bool = False, name: str | None = None
-) -> Any:
-    """Raises rows to the values given where those are more. Otherwise as ``scatter_update``."""
-    del use_locking
-    return _scatter(ref, ScatterRule.MAX, indices, updates, name)
-
+scatter_add = _scattering("scatter_add", _ROWS, ScatterRule.ADD, "Adds to rows; a row given twice counts twice.")
+scatter_sub = _scattering("scatter_sub", _ROWS, ScatterRule.SUB, "Subtracts from rows; a row given twice counts twice.")
+scatter_mul = _scattering("scatter_mul", _ROWS, ScatterRule.MUL, "Multiplies rows; a row given twice counts twice.")
+scatter_div = _scattering("scatter_div", _ROWS, ScatterRule.DIV, "Divides rows, integers towards zero.")
+scatter_min = _scattering("scatter_min", _ROWS, ScatterRule.MIN, "Lowers rows to values where those are less.")
+scatter_max = _scattering("scatter_max", _ROWS, ScatterRule.MAX, "Raises rows to values where those are more.")
 
 # -- slices and elements --------------------------------------------------------------------------
 
 
 def scatter_nd_update(
-    ref: AnyVariable, indices: Any, updates: Any, use_locking: bool = True, name: str | None = None
+    ref: UncutVariable, indices: Any, updates: Any, use_locking: bool = True, name: str | None = None
 ) -> Any:
     """Replaces slices or single elements of a variable, in one step on the ps; of one given twice the last one stays.
 
@@ -216,56 +245,8 @@ def scatter_nd_update(
         InvalidArgumentError: At once, or when a session runs it: an index is out of range; nothing has changed.
     """
     del use_locking
-    return _scatter_nd(ref, ScatterRule.UPDATE, indices, updates, name)
+    return _scattered(_PLACES, ScatterRule.UPDATE, ref, indices, updates, name)
 
 
-def scatter_nd_add(
-    ref: AnyVariable, indices: Any, updates: Any, use_locking: bool = False, name: str | None = None
-) -> Any:
-    """Adds to slices or elements; one given twice counts twice. Otherwise as ``scatter_nd_update``."""
-    del use_locking
-    return _scatter_nd(ref, ScatterRule.ADD, indices, updates, name)
-
-
-def scatter_nd_sub(
-    ref: AnyVariable, indices: Any, updates: Any, use_locking: bool = False, name: str | None = None
-) -> Any:
-    """Subtracts from slices or elements; one given twice counts twice. Otherwise as ``scatter_nd_update``."""
-    del use_locking
-    return _scatter_nd(ref, ScatterRule.SUB, indices, updates, name)
-
-
-# -- which kind of variable -----------------------------------------------------------------------
-
-
-def _variable(ref: Any) -> AnyVariable:
-    if isinstance(ref, GraphVariable | Variable):
-        return ref
-    hint = "; use its parts, or embedding_lookup" if isinstance(ref, PartitionedVariable) else ""
-    raise TypeError(f"{ref!r} is a {type(ref).__name__}, not a variable{hint}")
-
-
-def _whole(ref: Any, method: str, value: Any, name: str | None) -> Any:
-    if isinstance(ref, PartitionedVariable):
-        options = {"name": name} if isinstance(next(iter(ref)), GraphVariable) else {}
-        return getattr(ref, method)(value, **options)
-    variable = _variable(ref)
-    if isinstance(variable, GraphVariable):
-        return getattr(variable, method)(value, name=name)
-    return getattr(variable, method)(value)
-
-
-def _scatter(ref: AnyVariable, rule: ScatterRule, indices: Any, updates: Any, name: str | None) -> Tensor | Variable:
-    variable = _variable(ref)
-    if isinstance(variable, GraphVariable):
-        return variable.scatter(rule, indices, updates, name)
-    variable.run(row_operations.scatter(variable.spec, rule, indices, updates))
-    return variable
-
-
-def _scatter_nd(ref: AnyVariable, rule: ScatterRule, indices: Any, updates: Any, name: str | None) -> Tensor | Variable:
-    variable = _variable(ref)
-    if isinstance(variable, GraphVariable):
-        return variable.scatter_nd(rule, indices, updates, name)
-    variable.run(row_operations.scatter_nd(variable.spec, rule, indices, updates))
-    return variable
+scatter_nd_add = _scattering("scatter_nd_add", _PLACES, ScatterRule.ADD, "Adds to slices or elements.")
+scatter_nd_sub = _scattering("scatter_nd_sub", _PLACES, ScatterRule.SUB, "Subtracts from slices or elements.")

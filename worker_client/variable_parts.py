@@ -15,35 +15,36 @@ from worker_client.variable import Variable
 from worker_client.versioned_value import Version, VersionedValue
 from worker_client.wire_names import WireDTypeName
 
-AnyVariable: TypeAlias = Variable | PartitionedVariable
-Pair: TypeAlias = tuple[AnyVariable, npt.ArrayLike]
+EagerVariable: TypeAlias = Variable | PartitionedVariable
+"""A variable of a connection, whole or partitioned."""
+Pair: TypeAlias = tuple[EagerVariable, npt.ArrayLike]
 AnyVersion: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
 AnyVersionedValue: TypeAlias = VersionedValue[Version] | VersionedValue[PartVersions]
 
 
-def parts_of(variable: AnyVariable) -> list[Variable]:
+def parts_of(variable: EagerVariable) -> list[Variable]:
     """Returns the variables on the ps tasks that make it up: itself, or its parts in order."""
     return list(variable) if isinstance(variable, PartitionedVariable) else [variable]
 
 
-def pieces_of(variable: AnyVariable, value: npt.ArrayLike) -> Sequence[npt.ArrayLike]:
+def pieces_of(variable: EagerVariable, value: npt.ArrayLike) -> Sequence[npt.ArrayLike]:
     """Returns what of a value belongs to each part; ValueError if it has another shape."""
     return variable.pieces(value) if isinstance(variable, PartitionedVariable) else [value]
 
 
-def spec_of(variable: AnyVariable) -> VariableSpec:
+def spec_of(variable: EagerVariable) -> VariableSpec:
     """Returns name, dtype and shape of the whole."""
     return variable.whole_spec if isinstance(variable, PartitionedVariable) else variable.spec
 
 
-def new_array(variable: AnyVariable) -> Array:
+def new_array(variable: EagerVariable) -> Array:
     """Returns an array that the value of the whole fits into, of undefined content."""
     spec = spec_of(variable)
     return np.empty(spec.shape, spec.dtype)
 
 
 def whole_read(
-    variable: AnyVariable, out: Array | None = None, wire_dtype: WireDTypeName | None = None, *, view: bool = False
+    variable: EagerVariable, out: Array | None = None, wire_dtype: WireDTypeName | None = None, *, view: bool = False
 ) -> WholeRead:
     """Returns the read of the whole into ``out``, or into a new array; checks ``out``."""
     if isinstance(variable, PartitionedVariable):
@@ -51,7 +52,7 @@ def whole_read(
     return WholeRead(variable.spec, [variable], out=out, wire_dtype=wire_dtype, view=view)
 
 
-def part_versions(variable: AnyVariable, version: AnyVersion | None) -> Sequence[SupportsIndex | None]:
+def part_versions(variable: EagerVariable, version: AnyVersion | None) -> Sequence[SupportsIndex | None]:
     """Returns the version known of each part; InvalidArgumentError if there is not one for each."""
     if isinstance(variable, PartitionedVariable):
         if isinstance(version, SupportsIndex):

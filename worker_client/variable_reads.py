@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import SupportsIndex
 
-import numpy as np
 import numpy.typing as npt
 
-from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array, Gather, Read
-from worker_client.out_arrays import check_no_view, check_out, direct_target, read_only, received
-from worker_client.values import row_indices
+from ps_protocol.out_arrays import check_out
+from worker_client import row_operations
+from worker_client.out_arrays import check_no_view, direct_target, read_only, received
 from worker_client.variable_wire import VariableWire
 from worker_client.versioned_value import Version, VersionedValue, unless_version
 from worker_client.wire_names import WireDTypeName
@@ -103,6 +102,7 @@ class VariableReads(VariableWire):
         Raises:
             InvalidArgumentError: An index is out of range, or ``out`` no writable array of the right dtype and shape.
             DTypeMismatchError: Indices are not integers.
+            ShapeMismatchError: The variable is a scalar.
         """
         operation = self.gathering(indices, out=out, wire_dtype=wire_dtype)
         return received(self.run(operation), out)
@@ -111,15 +111,7 @@ class VariableReads(VariableWire):
         self, indices: npt.ArrayLike, *, out: Array | None = None, wire_dtype: WireDTypeName | None = None
     ) -> Gather:
         """Returns the operation of ``gather`` that a batch carries, checked against the spec."""
-        rows = row_indices(indices, self.spec)
-        if out is not None:
-            check_out(out, self.spec, (*rows.shape, *self.spec.shape[1:]))
-            if np.may_share_memory(rows, out):
-                raise InvalidArgumentError(
-                    f"variable {self.spec.name}: `out` overlaps the indices in memory; give it memory of its own",
-                    variable=self.spec.name,
-                )
-        return Gather(self.spec.name, rows, wire=self.pull_wire(wire_dtype), out=direct_target(out))
+        return row_operations.gather(self.spec, indices, wire=self.pull_wire(wire_dtype), out=out)
 
     def _read(self, out: Array | None, wire_dtype: WireDTypeName | None) -> Array:
         if out is not None:

@@ -3,22 +3,55 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from typing import Literal, Self, TypeAlias, overload
+from typing import Literal, Protocol, Self, TypeAlias, TypeVar, cast, overload
 
+import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import Array, Scatter, ScatterRule, Update, UpdateRule, WireDType
+from ps_protocol.segments import INLINE_LIMIT_BYTES
+from worker_client import row_operations
 from worker_client.futures import mapped
-from worker_client.push_buffers import push_buffer
+from worker_client.made_functions import named
 from worker_client.pushes import after_failure
-from worker_client.values import IndexedSlices, convert, row_indices
+from worker_client.values import IndexedSlices, convert
 from worker_client.variable_wire import VariableWire
 from worker_client.wire_names import WireDTypeName, wire_of
 
 Rows: TypeAlias = npt.ArrayLike | IndexedSlices
 Updates: TypeAlias = npt.ArrayLike | None
 Wire: TypeAlias = WireDTypeName | None
+
+
+_V = TypeVar("_V", bound="VariableUpdates")
+
+
+class _Scatter(Protocol[_V]):
+    @overload
+    def __call__(
+        self, indices: Rows, updates: Updates = None, *, wait: Literal[True] = True, wire_dtype: Wire = None
+    ) -> _V: ...
+    @overload
+    def __call__(
+        self, indices: Rows, updates: Updates = None, *, wait: Literal[False], wire_dtype: Wire = None
+    ) -> Future[_V]: ...
+
+
+class _ScatterMethod(Protocol):
+    def __get__(self, variable: _V, kind: type[_V]) -> _Scatter[_V]: ...
+
+
+def _scattering(rule: ScatterRule, doc: str) -> _ScatterMethod:
+    """Returns the method that scatters by a rule."""
+
+    def scatter(
+        self: VariableUpdates, indices: Rows, updates: Updates = None, *, wait: bool = True, wire_dtype: Wire = None
+    ) -> VariableUpdates | Future[VariableUpdates]:
+        return self._scatter(rule, indices, updates, wait, wire_dtype)
+
+    like = "" if rule is ScatterRule.UPDATE else " As ``scatter_update``."
+    return cast("_ScatterMethod", named(scatter, f"scatter_{rule.name.lower()}", doc + like))
 
 
 class VariableUpdates(VariableWire):
@@ -30,10 +63,15 @@ class VariableUpdates(VariableWire):
         From a worker on the same host as the variable's ps task, it is memory that is shared with the ps. An update
         whose values lie in it, all of it or a contiguous part that begins at a multiple of 16 bytes, is not copied on
         its way: leave it alone until the call has returned. Use it as often as you like; after a call that raised
-        DeadlineExceededError or UnavailableError, get a new one, since the ps may still read this one. From elsewhere
-        it is an ordinary array.
+        DeadlineExceededError or UnavailableError, get a new one, since the ps may still read this one. The memory is
+        given back when neither the array nor a view of it is left. From elsewhere it is an ordinary array.
         """
-        return push_buffer(self)
+        memory = None
+        if self.spec.size_bytes >= INLINE_LIMIT_BYTES:  # smaller updates travel on the socket, wherever they lie
+            memory = self.runner.new_buffer(self.ps_task, self.spec.size_bytes)
+        if memory is None:
+            return np.empty(self.spec.shape, self.spec.dtype)
+        return memory.view(self.spec.dtype).reshape(self.spec.shape)
 
     @overload
     def assign(self, value: npt.ArrayLike, *, wait: Literal[True] = True, wire_dtype: Wire = None) -> Self: ...
@@ -79,17 +117,8 @@ class VariableUpdates(VariableWire):
         """Subtracts ``delta``; otherwise as ``assign_add``."""
         return self._update(UpdateRule.ASSIGN_SUB, delta, wait, wire_dtype)
 
-    @overload
-    def scatter_update(
-        self, indices: Rows, updates: Updates = None, *, wait: Literal[True] = True, wire_dtype: Wire = None
-    ) -> Self: ...
-    @overload
-    def scatter_update(
-        self, indices: Rows, updates: Updates = None, *, wait: Literal[False], wire_dtype: Wire = None
-    ) -> Future[Self]: ...
-    def scatter_update(
-        self, indices: Rows, updates: Updates = None, *, wait: bool = True, wire_dtype: Wire = None
-    ) -> Self | Future[Self]:
+    scatter_update = _scattering(
+        ScatterRule.UPDATE,
         """Replaces rows; of a row given twice the last one stays.
 
         Args:
@@ -105,92 +134,14 @@ class VariableUpdates(VariableWire):
             InvalidArgumentError: An index is out of range; nothing has changed.
             ShapeMismatchError: ``updates`` does not fit ``indices``.
             DTypeMismatchError: The conversion would change the kind of number.
-        """
-        return self._scatter(ScatterRule.UPDATE, indices, updates, wait, wire_dtype)
-
-    @overload
-    def scatter_add(
-        self, indices: Rows, updates: Updates = None, *, wait: Literal[True] = True, wire_dtype: Wire = None
-    ) -> Self: ...
-    @overload
-    def scatter_add(
-        self, indices: Rows, updates: Updates = None, *, wait: Literal[False], wire_dtype: Wire = None
-    ) -> Future[Self]: ...
-    def scatter_add(
-        self, indices: Rows, updates: Updates = None, *, wait: bool = True, wire_dtype: Wire = None
-    ) -> Self | Future[Self]:
-        """Adds to rows; a row given twice counts twice. As ``scatter_update``."""
-        return self._scatter(ScatterRule.ADD, indices, updates, wait, wire_dtype)
-
-    @overload
-    def scatter_sub(
-        self, indices: Rows, updates: Updates = None, *, wait: Literal[True] = True, wire_dtype: Wire = None
-    ) -> Self: ...
-    @overload
-    def scatter_sub(
-        self, indices: Rows, updates: Updates = None, *, wait: Literal[False], wire_dtype: Wire = None
-    ) -> Future[Self]: ...
-    def scatter_sub(
-        self, indices: Rows, updates: Updates = None, *, wait: bool = True, wire_dtype: Wire = None
-    ) -> Self | Future[Self]:
-        """Subtracts from rows; a row given twice counts twice. As ``scatter_update``."""
-        return self._scatter(ScatterRule.SUB, indices, updates, wait, wire_dtype)
-
-    @overload
-    def scatter_mul(
-        self, indices: Rows, updates: Updates = None, *, wait: Literal[True] = True, wire_dtype: Wire = None
-    ) -> Self: ...
-    @overload
-    def scatter_mul(
-        self, indices: Rows, updates: Updates = None, *, wait: Literal[False], wire_dtype: Wire = None
-    ) -> Future[Self]: ...
-    def scatter_mul(
-        self, indices: Rows, updates: Updates = None, *, wait: bool = True, wire_dtype: Wire = None
-    ) -> Self | Future[Self]:
-        """Multiplies rows; a row given twice is multiplied twice. As ``scatter_update``."""
-        return self._scatter(ScatterRule.MUL, indices, updates, wait, wire_dtype)
-
-    @overload
-    def scatter_div(
-        self, indices: Rows, updates: Updates = None, *, wait: Literal[True] = True, wire_dtype: Wire = None
-    ) -> Self: ...
-    @overload
-    def scatter_div(
-        self, indices: Rows, updates: Updates = None, *, wait: Literal[False], wire_dtype: Wire = None
-    ) -> Future[Self]: ...
-    def scatter_div(
-        self, indices: Rows, updates: Updates = None, *, wait: bool = True, wire_dtype: Wire = None
-    ) -> Self | Future[Self]:
-        """Divides rows; a row given twice is divided twice. Integers divide towards zero. As ``scatter_update``."""
-        return self._scatter(ScatterRule.DIV, indices, updates, wait, wire_dtype)
-
-    @overload
-    def scatter_min(
-        self, indices: Rows, updates: Updates = None, *, wait: Literal[True] = True, wire_dtype: Wire = None
-    ) -> Self: ...
-    @overload
-    def scatter_min(
-        self, indices: Rows, updates: Updates = None, *, wait: Literal[False], wire_dtype: Wire = None
-    ) -> Future[Self]: ...
-    def scatter_min(
-        self, indices: Rows, updates: Updates = None, *, wait: bool = True, wire_dtype: Wire = None
-    ) -> Self | Future[Self]:
-        """Lowers rows to ``updates`` where that is less. As ``scatter_update``."""
-        return self._scatter(ScatterRule.MIN, indices, updates, wait, wire_dtype)
-
-    @overload
-    def scatter_max(
-        self, indices: Rows, updates: Updates = None, *, wait: Literal[True] = True, wire_dtype: Wire = None
-    ) -> Self: ...
-    @overload
-    def scatter_max(
-        self, indices: Rows, updates: Updates = None, *, wait: Literal[False], wire_dtype: Wire = None
-    ) -> Future[Self]: ...
-    def scatter_max(
-        self, indices: Rows, updates: Updates = None, *, wait: bool = True, wire_dtype: Wire = None
-    ) -> Self | Future[Self]:
-        """Raises rows to ``updates`` where that is more. As ``scatter_update``."""
-        return self._scatter(ScatterRule.MAX, indices, updates, wait, wire_dtype)
+        """,
+    )
+    scatter_add = _scattering(ScatterRule.ADD, "Adds to rows; a row given twice counts twice.")
+    scatter_sub = _scattering(ScatterRule.SUB, "Subtracts from rows; a row given twice counts twice.")
+    scatter_mul = _scattering(ScatterRule.MUL, "Multiplies rows; a row given twice is multiplied twice.")
+    scatter_div = _scattering(ScatterRule.DIV, "Divides rows, integers towards zero; a row given twice counts twice.")
+    scatter_min = _scattering(ScatterRule.MIN, "Lowers rows to ``updates`` where that is less.")
+    scatter_max = _scattering(ScatterRule.MAX, "Raises rows to ``updates`` where that is more.")
 
     # -- what goes to the ps ------------------------------------------------------------------
 
@@ -235,18 +186,11 @@ class VariableUpdates(VariableWire):
                 raise InvalidArgumentError(
                     f"variable {self.spec.name}: IndexedSlices hold their updates; give no second argument"
                 )
-            slices = indices
-            indices, updates = slices.indices, slices.values
+            updates, indices = indices.values, indices.indices
         elif updates is None:
             raise InvalidArgumentError(f"variable {self.spec.name}: the updates of the rows are missing")
-        rows, values = row_indices(indices, self.spec, copy=not wait), convert(updates, self.spec, copy=not wait)
-        if values.shape not in ((), (*rows.shape, *self.spec.shape[1:])):
-            raise ShapeMismatchError(
-                f"scatter_{rule.name.lower()} of variable {self.spec.name}: updates have shape {list(values.shape)}, "
-                f"needed is {[*rows.shape, *self.spec.shape[1:]]} for indices {list(rows.shape)}, or a scalar",
-                variable=self.spec.name,
-            )
-        return self._apply(Scatter(self.spec.name, rule, rows, values, wire=wire_of(values, wire)), wait)
+        scatter = row_operations.scatter(self.spec, rule, indices, updates, wire=wire, copy=not wait)
+        return self._apply(scatter, wait)
 
     def _apply(self, operation: Update | Scatter, wait: bool) -> Self | Future[Self]:
         if wait:

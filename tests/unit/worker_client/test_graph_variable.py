@@ -169,37 +169,11 @@ def test_rows_and_elements_out_of_range_are_errors_of_the_run(session: Session) 
 # -- updating ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("method", "rows"),
-    [
-        ("scatter_update", [[0, 1], [9, 9], [7, 7]]),
-        ("scatter_add", [[0, 1], [11, 12], [19, 20]]),
-        ("scatter_sub", [[0, 1], [-7, -6], [-11, -10]]),
-        ("scatter_mul", [[0, 1], [18, 27], [224, 280]]),
-        ("scatter_min", [[0, 1], [2, 3], [4, 5]]),
-        ("scatter_max", [[0, 1], [9, 9], [8, 8]]),
-    ],
-)
-@pytest.mark.parametrize("lazy", [False, True])
-def test_scatters(session: Session, method: str, rows: Any, lazy: bool) -> None:
+def test_rows_are_scattered_by_what_a_session_computes(session: Session) -> None:
     v = table(session)
-    updates: Any = np.array([[9, 9], [8, 8], [7, 7]], np.float32)
-    indices: Any = [1, 2, 2]
-    if lazy:
-        indices, updates = new_index(indices), lazy_call(np.negative, [-updates], op_type="Neg")
-    assert values(session, getattr(v, method)(IndexedSlices(updates, indices))) == rows
-
-
-def test_scatter_division_and_scalars(session: Session) -> None:
-    v = table(session)
-    assert values(session, v.scatter_div(IndexedSlices(2, [2, 2]))) == [[0, 1], [2, 3], [1, 1.25]]
-
-
-def test_a_scatter_out_of_range_changes_nothing(session: Session) -> None:
-    v = table(session)
-    with pytest.raises(InvalidArgumentError, match=r"row 3 .*table"):
-        session.run(v.scatter_add(IndexedSlices([[1, 1], [1, 1]], [0, 3])))
-    assert values(session, v)[0] == [0, 1]
+    updates = lazy_call(np.negative, [np.array([[-9, -9], [-8, -8], [-7, -7]], np.float32)], op_type="Neg")
+    scatter = v.scatter_add(IndexedSlices(updates, new_index([1, 2, 2])))
+    assert values(session, scatter) == [[0, 1], [11, 12], [19, 20]]
 
 
 @pytest.mark.parametrize("lazy", [False, True])
@@ -274,14 +248,6 @@ def test_lazy_values_that_cannot_fit_are_refused_too(session: Session) -> None:
 def test_only_indexed_slices_are_sparse(session: Session) -> None:
     with pytest.raises(TypeError, match="sparse_delta should be IndexedSlices"):
         table(session).scatter_add([0])  # type: ignore[arg-type]  # that is what is tested
-
-
-def test_a_scalar_has_no_rows() -> None:
-    v = new_variable(np.float32(1), name="scalar")
-    with pytest.raises(ShapeMismatchError, match=r"variable scalar .*0 dimensions"):
-        v.sparse_read([0])
-    with pytest.raises(ShapeMismatchError, match=r"variable scalar .*0 dimensions"):
-        v.scatter_add(IndexedSlices([1], [0]))
 
 
 def test_constants_are_taken_when_the_operation_is_built(session: Session) -> None:

@@ -207,26 +207,6 @@ def test_the_shape_must_be_known(shape: Any) -> None:
 # -- the whole as a value ---------------------------------------------------------------------
 
 
-def test_assigning_splits() -> None:
-    whole = get_variable("p", [3, 2], partitioner=fixed_size_partitioner(2, axis=1))
-    value = np.arange(6.0).reshape(3, 2)
-    assert whole.assign(value) == list(whole)
-    whole.assign_add(value)
-    whole.assign_sub([np.ones((3, 1)), np.zeros((3, 1))])
-    assert whole.as_tensor().tolist() == [[-1, 2], [3, 6], [7, 10]]
-    other = get_variable("q", [3, 2], initializer=Constant(1.0), partitioner=fixed_size_partitioner(3))
-    whole.assign(other)
-    assert whole.as_tensor().tolist() == [[1, 1]] * 3
-
-
-@pytest.mark.parametrize(("value", "message"), [(np.zeros(3), r"\[4\]"), ([1.0, 2.0, 3.0], "3 values")])
-def test_a_value_must_fit(value: Any, message: str) -> None:
-    whole = get_variable("p", [4], initializer=Constant(7.0), partitioner=IN_TWO)
-    with pytest.raises(ValueError, match=message):
-        whole.assign(value)
-    assert whole.as_tensor().tolist() == [7.0] * 4
-
-
 @pytest.mark.parametrize(
     ("keywords", "error"),
     [

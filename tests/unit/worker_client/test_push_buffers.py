@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from ps_protocol.operations import Array, VariableSpec
-from worker_client.push_buffers import push_buffer
-from worker_client.variable_base import OperationRunner, VariableBase
+from worker_client.variable_base import OperationRunner
+from worker_client.variable_updates import VariableUpdates
 
 
 @dataclass
@@ -25,9 +25,9 @@ class FakeRunner:
         return self.memory
 
 
-def _variable(runner: FakeRunner, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> VariableBase:
+def _variable(runner: FakeRunner, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> VariableUpdates:
     spec = VariableSpec("v", np.dtype(dtype), shape)
-    return VariableBase(spec, runner=cast("OperationRunner", runner), ps_task=2)
+    return VariableUpdates(spec, runner=cast("OperationRunner", runner), ps_task=2)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.complex128, ml_dtypes.bfloat16, "S3", np.bool_])
@@ -35,7 +35,7 @@ def test_the_buffer_is_the_memory_that_is_shared(dtype: Any) -> None:
     shape = (100_000, 3)
     runner = FakeRunner(np.zeros(300_000 * np.dtype(dtype).itemsize, np.uint8))
     assert runner.memory is not None
-    buffer = push_buffer(_variable(runner, shape, dtype))
+    buffer = _variable(runner, shape, dtype).push_buffer()
     assert (buffer.shape, buffer.dtype) == (shape, np.dtype(dtype))
     assert np.shares_memory(buffer, runner.memory)
     assert buffer.flags.c_contiguous
@@ -44,7 +44,7 @@ def test_the_buffer_is_the_memory_that_is_shared(dtype: Any) -> None:
 
 
 def test_without_shared_memory_it_is_an_ordinary_array() -> None:
-    buffer = push_buffer(_variable(FakeRunner(None), (100_000,)))
+    buffer = _variable(FakeRunner(None), (100_000,)).push_buffer()
     assert buffer.shape == (100_000,)
     assert buffer.flags.owndata
 
@@ -52,5 +52,5 @@ def test_without_shared_memory_it_is_an_ordinary_array() -> None:
 @pytest.mark.parametrize("shape", [(), (0,), (16_383,)])
 def test_what_is_small_needs_none(shape: tuple[int, ...]) -> None:
     runner = FakeRunner(np.zeros(1, np.uint8))
-    assert push_buffer(_variable(runner, shape)).shape == shape
+    assert _variable(runner, shape).push_buffer().shape == shape
     assert runner.asked == []

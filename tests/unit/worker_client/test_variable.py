@@ -205,11 +205,6 @@ def test_arithmetic_stands_for_the_value(variable: Variable) -> None:
     assert len(variable) == 3
 
 
-def test_no_array_without_a_copy(variable: Variable) -> None:
-    with pytest.raises(ValueError, match="always a copy"):
-        np.array(variable, copy=False)
-
-
 def test_changing_it_in_place_is_refused_with_the_remedy(variable: Variable, runner: RecordingRunner) -> None:
     with pytest.raises(TypeError, match=r"scope/v .*use assign, assign_add"):
         variable += 1

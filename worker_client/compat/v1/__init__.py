@@ -5,24 +5,12 @@ TensorFlow's names about variables whether it is here. Importing this module mak
 ``with`` statements a deferred one; see ``worker_client.default_graph``.
 """
 
-from worker_client.array_ops import (
-    argmax,
-    argmin,
-    cast,
-    concat,
-    expand_dims,
-    gather,
-    gather_nd,
-    reshape,
-    slice,  # noqa: A004 - TensorFlow's name
-    split,
-    squeeze,
-    stack,
-    tile,
-    transpose,
-    unstack,
-    where,
-)
+from worker_client import array_ops as _array_ops
+from worker_client import constant_ops as _constant_ops
+from worker_client import dtypes as _dtypes
+from worker_client import math_ops as _math_ops
+from worker_client import state_ops as _state_ops
+from worker_client.array_ops import *
 from worker_client.compat.v1 import contrib, dtypes, errors, initializers, losses, math, nn, train
 from worker_client.compat.v1.behavior import (
     disable_resource_variables,
@@ -31,29 +19,13 @@ from worker_client.compat.v1.behavior import (
     resource_variables_enabled,
 )
 from worker_client.compat.v1.dtypes import as_dtype
-from worker_client.compat.v1.variable_type import Variable
-from worker_client.constant_ops import (
-    constant,
-    convert_to_tensor,
-    fill,
-    identity,
-    one_hot,
-    ones,
-    ones_like,
-    placeholder,
-    placeholder_with_default,
-    range,  # noqa: A004 - TensorFlow's name
-    rank,
-    shape,
-    size,
-    zeros,
-    zeros_like,
-)
+from worker_client.compat.v1.variable_type import PartitionedVariable, Variable
+from worker_client.constant_ops import *
 from worker_client.control_flow import (
     control_dependencies,
     group,
     no_op,
-    tuple,  # noqa: A004 - TensorFlow's name
+    tuple,
 )
 from worker_client.default_collections import (
     add_to_collection,
@@ -68,27 +40,7 @@ from worker_client.default_collections import (
 )
 from worker_client.default_graph import get_default_graph, reset_default_graph
 from worker_client.device import DeviceSpec
-from worker_client.dtypes import (
-    DType,
-    bfloat16,
-    bool,  # noqa: A004 - TensorFlow's name
-    complex64,
-    complex128,
-    double,
-    float16,
-    float32,
-    float64,
-    half,
-    int8,
-    int16,
-    int32,
-    int64,
-    string,
-    uint8,
-    uint16,
-    uint32,
-    uint64,
-)
+from worker_client.dtypes import *
 from worker_client.graph import Graph
 from worker_client.graph_keys import GraphKeys
 from worker_client.graph_scopes import colocate_with, container, device, name_scope, variable_creator_scope
@@ -113,46 +65,9 @@ from worker_client.initializers import (
     variance_scaling_initializer,
     zeros_initializer,
 )
-from worker_client.math_ops import (
-    abs,  # noqa: A004 - TensorFlow's name
-    add,
-    add_n,
-    divide,
-    equal,
-    exp,
-    floordiv,
-    greater,
-    greater_equal,
-    less,
-    less_equal,
-    log,
-    logical_and,
-    logical_not,
-    logical_or,
-    logical_xor,
-    matmul,
-    maximum,
-    minimum,
-    mod,
-    multiply,
-    negative,
-    not_equal,
-    pow,  # noqa: A004 - TensorFlow's name
-    reduce_all,
-    reduce_any,
-    reduce_max,
-    reduce_mean,
-    reduce_min,
-    reduce_prod,
-    reduce_sum,
-    sigmoid,
-    sqrt,
-    square,
-    subtract,
-    tanh,
-)
+from worker_client.math_ops import *
+from worker_client.math_ops import matmul
 from worker_client.operation import Operation, Tensor
-from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.partitioners import (
     fixed_size_partitioner,
     min_max_variable_partitioner,
@@ -161,23 +76,7 @@ from worker_client.partitioners import (
 from worker_client.session import InteractiveSession, Session, get_default_session
 from worker_client.sliced_variables import create_partitioned_variables
 from worker_client.sparse_tensor import SparseTensor
-from worker_client.state_ops import (
-    assign,
-    assign_add,
-    assign_sub,
-    count_up_to,
-    is_variable_initialized,
-    scatter_add,
-    scatter_div,
-    scatter_max,
-    scatter_min,
-    scatter_mul,
-    scatter_nd_add,
-    scatter_nd_sub,
-    scatter_nd_update,
-    scatter_sub,
-    scatter_update,
-)
+from worker_client.state_ops import *
 from worker_client.template import make_template
 from worker_client.tensor_shape import TensorShape
 from worker_client.values import IndexedSlices
@@ -195,7 +94,6 @@ from worker_client.variable_scope import (
 
 __all__ = [
     "AUTO_REUSE",
-    "DType",
     "DeviceSpec",
     "Graph",
     "GraphKeys",
@@ -211,53 +109,24 @@ __all__ = [
     "VariableAggregation",
     "VariableScope",
     "VariableSynchronization",
-    "abs",
-    "add",
-    "add_n",
     "add_to_collection",
     "add_to_collections",
     "all_variables",
-    "argmax",
-    "argmin",
     "as_dtype",
     "assert_variables_initialized",
-    "assign",
-    "assign_add",
-    "assign_sub",
-    "bfloat16",
-    "bool",
-    "cast",
     "colocate_with",
-    "complex64",
-    "complex128",
-    "concat",
-    "constant",
     "constant_initializer",
     "container",
     "contrib",
     "control_dependencies",
-    "convert_to_tensor",
-    "count_up_to",
     "create_partitioned_variables",
     "device",
     "disable_resource_variables",
     "disable_v2_behavior",
-    "divide",
-    "double",
     "dtypes",
     "enable_resource_variables",
-    "equal",
     "errors",
-    "exp",
-    "expand_dims",
-    "fill",
     "fixed_size_partitioner",
-    "float16",
-    "float32",
-    "float64",
-    "floordiv",
-    "gather",
-    "gather_nd",
     "get_collection",
     "get_collection_ref",
     "get_default_graph",
@@ -269,111 +138,46 @@ __all__ = [
     "global_variables_initializer",
     "glorot_normal_initializer",
     "glorot_uniform_initializer",
-    "greater",
-    "greater_equal",
     "group",
-    "half",
-    "identity",
     "initialize_all_variables",
     "initializers",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "is_variable_initialized",
-    "less",
-    "less_equal",
     "local_variables",
     "local_variables_initializer",
-    "log",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
     "losses",
     "make_template",
     "math",
     "matmul",
-    "maximum",
     "min_max_variable_partitioner",
-    "minimum",
-    "mod",
     "model_variables",
     "moving_average_variables",
-    "multiply",
     "name_scope",
-    "negative",
     "nn",
     "no_op",
     "no_regularizer",
-    "not_equal",
-    "one_hot",
-    "ones",
     "ones_initializer",
-    "ones_like",
     "orthogonal_initializer",
-    "placeholder",
-    "placeholder_with_default",
-    "pow",
     "random_normal_initializer",
     "random_uniform_initializer",
-    "range",
-    "rank",
-    "reduce_all",
-    "reduce_any",
-    "reduce_max",
-    "reduce_mean",
-    "reduce_min",
-    "reduce_prod",
-    "reduce_sum",
     "report_uninitialized_variables",
     "reset_default_graph",
-    "reshape",
     "resource_variables_enabled",
-    "scatter_add",
-    "scatter_div",
-    "scatter_max",
-    "scatter_min",
-    "scatter_mul",
-    "scatter_nd_add",
-    "scatter_nd_sub",
-    "scatter_nd_update",
-    "scatter_sub",
-    "scatter_update",
-    "shape",
-    "sigmoid",
-    "size",
-    "slice",
-    "split",
-    "sqrt",
-    "square",
-    "squeeze",
-    "stack",
-    "string",
-    "subtract",
-    "tanh",
-    "tile",
     "train",
     "trainable_variables",
-    "transpose",
     "truncated_normal_initializer",
     "tuple",
-    "uint8",
-    "uint16",
-    "uint32",
-    "uint64",
     "uniform_unit_scaling_initializer",
-    "unstack",
     "variable_axis_size_partitioner",
     "variable_creator_scope",
     "variable_op_scope",
     "variable_scope",
     "variables_initializer",
     "variance_scaling_initializer",
-    "where",
-    "zeros",
     "zeros_initializer",
-    "zeros_like",
 ]
+__all__ += _array_ops.__all__
+__all__ += _constant_ops.__all__
+__all__ += _dtypes.__all__
+__all__ += _math_ops.__all__
+__all__ += _state_ops.__all__
 
 all_variables = global_variables

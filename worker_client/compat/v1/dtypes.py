@@ -2,51 +2,11 @@
 
 from worker_client import dtypes as own
 from worker_client.array_ops import cast
-from worker_client.dtypes import (
-    DType,
-    bfloat16,
-    bool,  # noqa: A004 - TensorFlow's name
-    complex64,
-    complex128,
-    double,
-    float16,
-    float32,
-    float64,
-    half,
-    int8,
-    int16,
-    int32,
-    int64,
-    string,
-    uint8,
-    uint16,
-    uint32,
-    uint64,
-)
+from worker_client.dtypes import *
+from worker_client.dtypes import DType
 
-__all__ = [
-    "DType",
-    "as_dtype",
-    "bfloat16",
-    "bool",
-    "cast",
-    "complex64",
-    "complex128",
-    "double",
-    "float16",
-    "float32",
-    "float64",
-    "half",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "string",
-    "uint8",
-    "uint16",
-    "uint32",
-    "uint64",
-]
+__all__ = ["as_dtype", "cast"]
+__all__ += own.__all__
 
 
 def as_dtype(type_value: object) -> DType:

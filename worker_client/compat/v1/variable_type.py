@@ -1,4 +1,4 @@
-"""``tf.Variable``: what makes variables, and the type that they are of."""
+"""``tf.Variable`` and ``tf.PartitionedVariable``: what makes variables, and the types that they are of."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import inspect
 from abc import ABCMeta
 from typing import Any
 
+from worker_client import partitioned_variable as parts
+from worker_client import variable
 from worker_client.graph_variable import GraphVariable
-from worker_client.variable import Variable as EagerVariable
+from worker_client.partitioned_graph_variable import PartitionedGraphVariable, partitioned_variable
 from worker_client.variable_creation import new_variable
 
 
@@ -16,7 +18,7 @@ class _VariableType(ABCMeta):
 
     def __instancecheck__(cls, instance: object) -> bool:
         if cls is Variable:
-            return isinstance(instance, GraphVariable | EagerVariable)
+            return isinstance(instance, GraphVariable | variable.Variable)
         return super().__instancecheck__(instance)
 
 
@@ -31,3 +33,20 @@ class Variable(GraphVariable, metaclass=_VariableType):
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Returns what the default graph's factory makes, whose type need not be this one."""
         return new_variable(*args, **kwargs)
+
+
+class _PartitionedVariableType(type):
+    """The type of ``PartitionedVariable``; counts all partitioned variables as its instances."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, parts.PartitionedVariable)
+
+
+class PartitionedVariable(PartitionedGraphVariable, metaclass=_PartitionedVariableType):
+    """Called, makes a partitioned variable of the kind of its parts; all partitioned variables are instances of it."""
+
+    __signature__ = inspect.signature(partitioned_variable)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Returns one whose type need not be this one."""
+        return partitioned_variable(*args, **kwargs)

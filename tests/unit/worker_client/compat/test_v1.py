@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 import worker_client.compat.v1 as tf
 from ps_protocol import errors
 from tests.unit.worker_client.naming_fakes import eager_graph
+from worker_client.lazy_call import is_lazy
+from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.session import Session
 from worker_client.variable_creation import new_variable
 
@@ -45,6 +48,18 @@ def test_a_partitioned_variable_is_not_of_its_type_but_its_parts_are() -> None:
     assert isinstance(whole, tf.PartitionedVariable)
     assert not isinstance(whole, tf.Variable)
     assert all(isinstance(part, tf.Variable) for part in whole)
+    assert not isinstance(next(iter(whole)), tf.PartitionedVariable)
+
+
+def test_a_partitioned_variable_can_be_made_of_parts_of_either_kind() -> None:
+    for context in (contextlib.nullcontext(), eager_graph().as_default()):
+        with context:
+            parts = list(tf.get_variable("p", [4], partitioner=tf.fixed_size_partitioner(2)))
+            whole = tf.PartitionedVariable("p", [4], tf.float32, parts, [2])
+        assert isinstance(whole, tf.PartitionedVariable)
+        assert is_lazy(whole) == is_lazy(parts[0])
+    with pytest.raises(TypeError, match="the parts of p are deferred"):
+        PartitionedVariable("p", [4], np.float32, list(tf.get_variable("q", [4], partitioner=lambda **_: [2])), [2])
 
 
 def test_a_type_derived_from_it_has_no_instances_of_others() -> None:
