@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from ps_protocol.operations import PartitionSlice, VariableSpec
-from worker_client.dtypes import DType
-from worker_client.getter_request import GetterRequest
+from worker_client.dtypes import DType, as_dtype
 from worker_client.initial_arrays import part_value
 from worker_client.initializers import default_initializer
 from worker_client.partitioned_graph_variable import partitioned_variable
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.partitioners import partitions_of, parts
-from worker_client.tensor_shape import TensorShape
+from worker_client.scope_arguments import VariableArguments
+from worker_client.tensor_shape import ShapeLike, TensorShape
 from worker_client.whole_variables import WholeVariables
 
 
@@ -34,26 +33,23 @@ class PartitionedVariables:
     def __contains__(self, name: str) -> bool:
         return name in self._made
 
-    def get(self, request: GetterRequest) -> PartitionedVariable:
-        """Gets or creates a partitioned variable.
-
-        Args:
-            request: What is asked for; without a partitioner the variable must exist.
+    def get(self, arguments: VariableArguments) -> PartitionedVariable:
+        """Gets or creates a partitioned variable; without a partitioner it must exist.
 
         Raises:
             ValueError: It exists and may not, or the other way round; it exists whole; shape, dtype or parts differ
                 from those it has; or the partitioner's answer does not fit the shape.
         """
-        name = request.name
+        name, shape = arguments.name, TensorShape(arguments.shape)
         if name in self._whole:
             raise ValueError(
                 f"variable {name} already exists whole, but a partitioner is given; leave the partitioner out "
                 f"(a scope may have set it), or use another name"
             )
-        partitions = _partitions(request)
+        partitions = _partitions(arguments, shape)
         found = self._made.get(name)
         if found is None:
-            if request.reuse is True:
+            if arguments.reuse is True:
                 raise ValueError(
                     f"partitioned variable {name} does not exist, or was not made with get_variable(), but reuse=True "
                     f"asks for one that does; create it first, or use reuse=AUTO_REUSE"
@@ -61,36 +57,35 @@ class PartitionedVariables:
             with self._whole.claims.hold(name):
                 found = self._made.get(name)
                 if found is None:
-                    found = self._made[name] = _created(self._whole, request, partitions or [])
+                    found = self._made[name] = _created(self._whole, arguments, shape, partitions or [])
                     return found
-        return _shared(found, request, partitions)
+        return _shared(found, arguments, shape, partitions)
 
 
-def _partitions(request: GetterRequest) -> list[int] | None:
-    if request.partitioner is None:
+def _partitions(arguments: VariableArguments, shape: TensorShape) -> list[int] | None:
+    if arguments.partitioner is None:
         return None
-    if request.shape.ndims is None:
-        raise ValueError(f"variable {request.name} is to be partitioned and needs a shape")
-    return partitions_of(request.partitioner, request.shape, DType(request.dtype), request.name)
+    if shape.ndims is None:
+        raise ValueError(f"variable {arguments.name} is to be partitioned and needs a shape")
+    return partitions_of(arguments.partitioner, shape, DType(as_dtype(arguments.dtype)), arguments.name)
 
 
 def _shared(
-    found: PartitionedVariable, request: GetterRequest, partitions: Sequence[int] | None
+    found: PartitionedVariable, arguments: VariableArguments, shape: TensorShape, partitions: Sequence[int] | None
 ) -> PartitionedVariable:
-    name = request.name
-    if request.reuse is False:
+    name, dtype = arguments.name, as_dtype(arguments.dtype)
+    if arguments.reuse is False:
         raise ValueError(
             f"partitioned variable {name} already exists ({found.dtype.name} {found.shape}); to share it, enter its "
             f"scope with reuse=True or reuse=AUTO_REUSE"
         )
-    if not request.shape.is_compatible_with(found.shape):
+    if not shape.is_compatible_with(found.shape):
         raise ValueError(
-            f"cannot share partitioned variable {name}: shape {request.shape} is asked for, but it has {found.shape}"
+            f"cannot share partitioned variable {name}: shape {shape} is asked for, but it has {found.shape}"
         )
-    if request.dtype != found.dtype:
+    if dtype != found.dtype:
         raise ValueError(
-            f"cannot share partitioned variable {name}: dtype {request.dtype.name} is asked for, but it has "
-            f"{found.dtype.name}"
+            f"cannot share partitioned variable {name}: dtype {dtype.name} is asked for, but it has {found.dtype.name}"
         )
     if partitions is not None and list(partitions) != found.partitions:
         raise ValueError(
@@ -100,18 +95,21 @@ def _shared(
     return found
 
 
-def _created(whole: WholeVariables, request: GetterRequest, partitions: Sequence[int]) -> PartitionedVariable:
-    name, full_shape = request.name, request.shape.as_tuple()
+def _created(
+    whole: WholeVariables, arguments: VariableArguments, shape: TensorShape, partitions: Sequence[int]
+) -> PartitionedVariable:
+    name, full_shape = arguments.name, shape.as_tuple()
     places = list(parts(full_shape, partitions))
     _check_found_parts(whole, name, len(places))
     made: list[Any] = []
     with _all_or_none(whole) as created:
-        for index, (offset, shape) in enumerate(places):
+        for index, (offset, part_shape) in enumerate(places):
             part_name = f"{name}/part_{index}"
             if part_name not in whole:
                 created.append(part_name)
-            made.append(whole.get(_part_request(whole, request, part_name, offset, shape)))
-    return partitioned_variable(name, request.shape, request.dtype, made, list(partitions))
+            place = PartitionSlice(name, full_shape, offset)
+            made.append(whole.get(_part_arguments(whole, arguments, part_name, part_shape, place), place))
+    return partitioned_variable(name, shape, arguments.dtype, made, list(partitions))
 
 
 def _check_found_parts(whole: WholeVariables, name: str, number: int) -> None:
@@ -131,7 +129,7 @@ def _check_found_parts(whole: WholeVariables, name: str, number: int) -> None:
 
 @contextmanager
 def _all_or_none(whole: WholeVariables) -> Iterator[list[str]]:
-    """Takes the parts back out of the whole if not all of them could be made."""
+    """Takes the parts back out of the table if not all of them could be made."""
     created: list[str] = []
     try:
         yield created
@@ -142,18 +140,17 @@ def _all_or_none(whole: WholeVariables) -> Iterator[list[str]]:
         raise
 
 
-def _part_request(
-    whole: WholeVariables, request: GetterRequest, part_name: str, offset: tuple[int, ...], shape: tuple[int, ...]
-) -> GetterRequest:
-    """Returns the request for one part, for which a constant initializer is cut."""
-    place = PartitionSlice(request.name, request.shape.as_tuple(), offset)
+def _part_arguments(
+    whole: WholeVariables, arguments: VariableArguments, part_name: str, shape: tuple[int, ...], place: PartitionSlice
+) -> VariableArguments:
+    """Returns what is asked for of one part, for which a constant initializer is cut."""
+    dtype = as_dtype(arguments.dtype)
     with whole.graph.name_scope(f"{part_name}/PartitionedInitializer"):
-        initializer = request.initializer
+        initializer = arguments.initializer
         if initializer is None:
-            initializer = default_initializer(request.dtype, request.name)
-        if callable(initializer):
-            known_shape = TensorShape(shape)
-        else:
-            initializer = part_value(initializer, VariableSpec(part_name, request.dtype, shape, place))
-            known_shape = TensorShape(None)
-    return replace(request, name=part_name, shape=known_shape, initializer=initializer, partitioner=None, slice=place)
+            initializer = default_initializer(dtype, arguments.name)
+        known_shape: ShapeLike = shape
+        if not callable(initializer):
+            initializer = part_value(initializer, VariableSpec(part_name, dtype, shape, place))
+            known_shape = None
+    return arguments._replace(name=part_name, shape=known_shape, initializer=initializer, partitioner=None)

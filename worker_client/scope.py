@@ -12,8 +12,17 @@ from worker_client.default_graph import get_default_graph
 from worker_client.dtypes import DType, as_dtype, float32
 from worker_client.graph_keys import GraphKeys
 from worker_client.initial_value import check_initializer_dtype
-from worker_client.scope_arguments import Getter, Initializer, Partitioner, Reuse
+from worker_client.scope_arguments import (
+    NO_DEFAULTS,
+    Getter,
+    Initializer,
+    Partitioner,
+    Reuse,
+    ScopeDefaults,
+    VariableArguments,
+)
 from worker_client.tensor_shape import ShapeLike
+from worker_client.variable_creation import checked_mode
 from worker_client.variable_definition import (
     Constraint,
     Regularizer,
@@ -43,19 +52,7 @@ class VariableScope:
         constraint: Default constraint, which inner scopes do not inherit.
     """
 
-    __slots__ = (
-        "_caching_device",
-        "_constraint",
-        "_custom_getter",
-        "_dtype",
-        "_initializer",
-        "_name",
-        "_name_scope",
-        "_partitioner",
-        "_regularizer",
-        "_reuse",
-        "_use_resource",
-    )
+    __slots__ = ("_constraint", "_defaults", "_name", "_name_scope", "_reuse")
 
     def __init__(
         self,
@@ -72,31 +69,23 @@ class VariableScope:
         constraint: Constraint | None = None,
     ):
         self._name = name
-        self._initializer = initializer
-        self._regularizer = regularizer
-        self._reuse: Reuse = reuse
-        self._caching_device = caching_device
-        self._partitioner = partitioner
-        self._custom_getter = custom_getter
         self._name_scope = name_scope
-        self._dtype = DType(as_dtype(dtype))
-        self._use_resource = use_resource
+        self._reuse: Reuse = reuse
         self._constraint = constraint
+        self._defaults = ScopeDefaults(
+            initializer, regularizer, caching_device, partitioner, custom_getter, DType(as_dtype(dtype)), use_resource
+        )
 
-    def prolonged(self, name: str, name_scope: str, reuse: Reuse, constraint: Constraint | None) -> VariableScope:
-        """Returns a scope of another name with the same defaults, of which the constraint is none."""
+    def prolonged(
+        self, name: str, name_scope: str, reuse: Reuse, constraint: Constraint | None, defaults: ScopeDefaults
+    ) -> VariableScope:
+        """Returns a scope of another name with these defaults, and where they say nothing with this scope's."""
         scope = VariableScope.__new__(VariableScope)
         scope._name = name
-        scope._initializer = self._initializer
-        scope._regularizer = self._regularizer
-        scope._reuse = reuse
-        scope._caching_device = self._caching_device
-        scope._partitioner = self._partitioner
-        scope._custom_getter = self._custom_getter
         scope._name_scope = name_scope
-        scope._dtype = self._dtype
-        scope._use_resource = self._use_resource
+        scope._reuse = reuse
         scope._constraint = constraint
+        scope._defaults = self._defaults if defaults is NO_DEFAULTS else defaults.inside(self._defaults)
         return scope
 
     @property
@@ -115,31 +104,32 @@ class VariableScope:
 
     @property
     def initializer(self) -> Initializer:
-        return self._initializer
+        return self._defaults.initializer
 
     @property
     def regularizer(self) -> Regularizer | None:
-        return self._regularizer
+        return self._defaults.regularizer
 
     @property
     def caching_device(self) -> Any:
-        return self._caching_device
+        return self._defaults.caching_device
 
     @property
     def partitioner(self) -> Partitioner | None:
-        return self._partitioner
+        return self._defaults.partitioner
 
     @property
     def custom_getter(self) -> Getter | None:
-        return self._custom_getter
+        return self._defaults.custom_getter
 
     @property
     def dtype(self) -> DType:
-        return self._dtype
+        dtype: DType = self._defaults.dtype
+        return dtype
 
     @property
     def use_resource(self) -> bool | None:
-        return self._use_resource
+        return self._defaults.use_resource
 
     @property
     def constraint(self) -> Constraint | None:
@@ -151,31 +141,31 @@ class VariableScope:
 
     def set_initializer(self, initializer: Initializer) -> None:
         """Sets the default initializer."""
-        self._initializer = initializer
+        self._defaults = self._defaults._replace(initializer=initializer)
 
     def set_regularizer(self, regularizer: Regularizer | None) -> None:
         """Sets the default regularizer."""
-        self._regularizer = regularizer
+        self._defaults = self._defaults._replace(regularizer=regularizer)
 
     def set_caching_device(self, caching_device: Any) -> None:
         """Sets the default caching device."""
-        self._caching_device = caching_device
+        self._defaults = self._defaults._replace(caching_device=caching_device)
 
     def set_partitioner(self, partitioner: Partitioner | None) -> None:
         """Sets the default partitioner."""
-        self._partitioner = partitioner
+        self._defaults = self._defaults._replace(partitioner=partitioner)
 
     def set_custom_getter(self, custom_getter: Getter | None) -> None:
         """Sets the getter that variables are made through."""
-        self._custom_getter = custom_getter
+        self._defaults = self._defaults._replace(custom_getter=custom_getter)
 
     def set_dtype(self, dtype: npt.DTypeLike) -> None:
         """Sets the default dtype."""
-        self._dtype = DType(as_dtype(dtype))
+        self._defaults = self._defaults._replace(dtype=DType(as_dtype(dtype)))
 
     def set_use_resource(self, use_resource: bool | None) -> None:
         """Sets what ``use_resource`` tells."""
-        self._use_resource = use_resource
+        self._defaults = self._defaults._replace(use_resource=use_resource)
 
     def get_collection(self, name: str) -> list[Any]:
         """Returns the members of a collection of the default graph whose names begin with this scope's."""
@@ -218,29 +208,31 @@ class VariableScope:
         See ``worker_client.variable_scope.get_variable``; ``var_store`` is the graph's table of variables.
         """
         full_name = f"{self._name}/{name}" if self._name else name
+        defaults = self._defaults
         with var_store.graph.name_scope(None):
             if dtype is not None:
                 dtype = DType(as_dtype(dtype))
                 if initializer is not None and not callable(initializer):
                     check_initializer_dtype(full_name, initializer, dtype.dtype, var_store.graph)
-            return var_store.get_variable(
+            synchronization = checked_mode(synchronization, VariableSynchronization, full_name)
+            arguments = VariableArguments(
                 full_name,
-                shape=shape,
-                dtype=self._dtype if dtype is None else dtype,
-                initializer=self._initializer if initializer is None else initializer,
-                regularizer=self._regularizer if regularizer is None else regularizer,
-                reuse=self._reuse if reuse is None else reuse,
-                trainable=trainable,
-                collections=collections,
-                caching_device=self._caching_device if caching_device is None else caching_device,
-                partitioner=self._partitioner if partitioner is None else partitioner,
-                validate_shape=validate_shape,
-                use_resource=self._use_resource if use_resource is None else use_resource,
-                custom_getter=self._custom_getter if custom_getter is None else custom_getter,
-                constraint=self._constraint if constraint is None else constraint,
-                synchronization=synchronization,
-                aggregation=aggregation,
+                shape,
+                defaults.dtype if dtype is None else dtype,
+                defaults.initializer if initializer is None else initializer,
+                defaults.regularizer if regularizer is None else regularizer,
+                self._reuse if reuse is None else reuse,
+                synchronization is not VariableSynchronization.ON_READ if trainable is None else trainable,
+                collections,
+                defaults.caching_device if caching_device is None else caching_device,
+                defaults.partitioner if partitioner is None else partitioner,
+                validate_shape,
+                defaults.use_resource if use_resource is None else use_resource,
+                self._constraint if constraint is None else constraint,
+                synchronization,
+                checked_mode(aggregation, VariableAggregation, full_name),
             )
+            return var_store.get(arguments, defaults.custom_getter if custom_getter is None else custom_getter)
 
     def __repr__(self) -> str:
         return f"<VariableScope {self._name!r} reuse={self._reuse}>"

@@ -1,4 +1,4 @@
-"""Where each thread stands in the variable scopes of one graph."""
+"""Where one thread stands in the variable scopes of one graph."""
 
 from __future__ import annotations
 
@@ -9,17 +9,28 @@ from worker_client.scope import VariableScope
 from worker_client.scope_counters import ScopeCounters
 
 
-class ScopeStore(threading.local):
-    """The current scope of a thread, and how often it has entered which, as ``Graph.slot`` keeps it.
-
-    Every thread starts at the root.
+class ScopeStore:
+    """The current scope of a thread, and how often it has entered which. Every thread starts at the root.
 
     Attributes:
         current: The innermost open scope.
         counters: Entries by full scope name.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        del graph
+    __slots__ = ("counters", "current")
+
+    def __init__(self) -> None:
         self.current = VariableScope(reuse=False)
         self.counters = ScopeCounters()
+
+
+class ScopeStores(threading.local):
+    """The scope stores of the threads that use one graph, as ``Graph.slot`` keeps them.
+
+    Attributes:
+        here: That of the calling thread.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        del graph
+        self.here = ScopeStore()

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from worker_client.default_graph import get_default_graph
 from worker_client.dtypes import float32
-from worker_client.scope_arguments import Initializer, Reuse
+from worker_client.scope_arguments import Initializer, Reuse, VariableArguments
 from worker_client.variable_scope import variable_scope
 from worker_client.variable_table import VariableTable
 
@@ -49,8 +49,7 @@ def create_partitioned_variables(
             f"have one number each for every dimension, of which there must be one"
         )
     with variable_scope(name, "PartitionedVariable", reuse=reuse) as scope:
-        table = get_default_graph().slot(VariableTable)
-        whole = table.get_variable(
+        arguments = VariableArguments(
             scope.name,
             shape=shape,
             dtype=dtype,
@@ -63,4 +62,4 @@ def create_partitioned_variables(
             partitioner=lambda **_: slicing,
             constraint=scope.constraint,
         )
-    return list(whole)
+        return list(get_default_graph().slot(VariableTable).get(arguments))

@@ -10,10 +10,10 @@ from typing import Any
 from worker_client.default_graph import get_default_graph
 from worker_client.dtypes import float32
 from worker_client.graph_keys import GraphKeys
-from worker_client.pure_scope import ScopeByName, ScopeDefaults
+from worker_client.pure_scope import ScopeByName
 from worker_client.scope import VariableScope
-from worker_client.scope_arguments import Getter
-from worker_client.scope_store import ScopeStore
+from worker_client.scope_arguments import Getter, ScopeDefaults
+from worker_client.scope_store import ScopeStores
 from worker_client.variable_scope import variable_scope
 
 _LOG = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Template:
 
     def _scope_here(self) -> VariableScope:
         """Enters and leaves the scope at once, without a name scope."""
-        store = get_default_graph().slot(ScopeStore)
+        store = get_default_graph().slot(ScopeStores).here
         name = self._unique_name or store.counters.unique(store.current.name, self._name)
         defaults = ScopeDefaults(custom_getter=self._custom_getter, dtype=float32)  # as TensorFlow, not the scope's
         way = ScopeByName(name, name, None, None, defaults)

@@ -16,18 +16,20 @@ from worker_client.default_graph import get_default_graph, graph_of
 from worker_client.default_stack import Default, enter, leave
 from worker_client.graph_keys import GraphKeys
 from worker_client.name_scopes import OpenNameScope
-from worker_client.pure_scope import NO_DEFAULTS, PureScope, ScopeByName, ScopeByObject, ScopeDefaults
+from worker_client.pure_scope import PureScope, ScopeByName, ScopeByObject
 from worker_client.scope import VariableScope
 from worker_client.scope_arguments import (
     AUTO_REUSE,
+    NO_DEFAULTS,
     Getter,
     Initializer,
     Partitioner,
     Reuse,
     ReuseMode,
+    ScopeDefaults,
     no_regularizer,
 )
-from worker_client.scope_store import ScopeStore
+from worker_client.scope_store import ScopeStores
 from worker_client.tensor_shape import ShapeLike
 from worker_client.variable_definition import (
     Constraint,
@@ -113,6 +115,7 @@ class variable_scope:  # noqa: N801 - TensorFlow's name, used like a function
         )
         self._defaults = NO_DEFAULTS if defaults.are_none else defaults
         self._graph = graph_of(values) if values else get_default_graph()
+        self._scopes = self._graph.slot(ScopeStores)
         self._way: tuple[str | None, PureScope] | None = None  # once it has been entered
         self._open: list[tuple[Default, OpenNameScope | None]] = []
 
@@ -129,7 +132,7 @@ class variable_scope:  # noqa: N801 - TensorFlow's name, used like a function
                 name_scope = opened
             if pure_scope is None:
                 pure_scope = self._pure_scope(full_name)
-            scope = pure_scope.enter(graph.slot(ScopeStore))
+            scope = pure_scope.enter(self._scopes.here)
         except BaseException:
             if name_scope is not None:
                 name_scope.leave()
@@ -145,7 +148,7 @@ class variable_scope:  # noqa: N801 - TensorFlow's name, used like a function
         entry, name_scope = self._open.pop()
         try:
             if self._way is not None:
-                self._way[1].leave(self._graph.slot(ScopeStore))
+                self._way[1].leave(self._scopes.here)
         finally:
             if name_scope is not None:
                 name_scope.leave()
@@ -175,7 +178,7 @@ class variable_scope:  # noqa: N801 - TensorFlow's name, used like a function
             return ScopeByObject(self._name_or_scope, self._reuse, self._constraint, self._defaults)
         name = self._name_or_scope
         if name is None:
-            store = self._graph.slot(ScopeStore)
+            store = self._scopes.here
             name = store.counters.unique(store.current.name, self._default_name or "")
         return ScopeByName(name, name_scope, self._reuse, self._constraint, self._defaults)
 
@@ -213,7 +216,7 @@ def variable_op_scope(
 
 def get_variable_scope() -> VariableScope:
     """Returns the current variable scope."""
-    return get_default_graph().slot(ScopeStore).current
+    return get_default_graph().slot(ScopeStores).here.current
 
 
 def get_variable(
@@ -263,7 +266,7 @@ def get_variable(
         TypeError: The initial value is not of the dtype's kind of elements.
     """
     graph = get_default_graph()
-    return graph.slot(ScopeStore).current.get_variable(
+    return graph.slot(ScopeStores).here.current.get_variable(
         graph.slot(VariableTable),
         name,
         shape=shape,

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ps_protocol.operations import PartitionSlice
 from worker_client.dtypes import DType, as_dtype
-from worker_client.getter_request import GetterRequest
 from worker_client.graph import Graph
 from worker_client.initial_value import BoundInitializer
 from worker_client.initializers import default_initializer
 from worker_client.name_claims import NameClaims
 from worker_client.regularization import add_regularization_loss
-from worker_client.scope_arguments import Getter
+from worker_client.scope_arguments import Getter, VariableArguments
 from worker_client.tensor_shape import TensorShape
 from worker_client.variable_creation import Origin, create_variable
 
@@ -59,94 +59,95 @@ class WholeVariables:
         if entry.loss is not None:
             self.graph.collections.remove(entry.loss)
 
-    def get(self, request: GetterRequest) -> Any:
-        """Gets or creates a variable that is not partitioned, or one part of a variable that is."""
-        is_constant = request.initializer is not None and not callable(request.initializer)
-        if is_constant and request.shape.ndims is not None:
+    def get(self, arguments: VariableArguments, place: PartitionSlice | None = None) -> Any:
+        """Gets or creates a variable that is not partitioned; or one part of a variable that is, at its place there."""
+        name, shape, initializer = arguments.name, TensorShape(arguments.shape), arguments.initializer
+        if initializer is not None and not callable(initializer) and shape.ndims is not None:
             raise ValueError(
-                f"variable {request.name}: its initializer is a constant, which has a shape of its own; leave out shape"
+                f"variable {name}: its initializer is a constant, which has a shape of its own; leave out shape"
             )
-        entry = self._entries.get(request.name)
+        entry = self._entries.get(name)
         if entry is None:
-            if request.reuse is True:
+            if arguments.reuse is True:
                 raise ValueError(
-                    f"variable {request.name} does not exist, or was not made with get_variable(), but reuse=True asks "
-                    f"for one that does; create it first, or use reuse=AUTO_REUSE"
+                    f"variable {name} does not exist, or was not made with get_variable(), but reuse=True asks for one "
+                    f"that does; create it first, or use reuse=AUTO_REUSE"
                 )
-            with self.claims.hold(request.name):
-                entry = self._entries.get(request.name)
+            with self.claims.hold(name):
+                entry = self._entries.get(name)
                 if entry is None:
-                    return self._create(request)
-        return _shared(entry, request)
+                    return self._create(arguments, shape, place)
+        return _shared(entry, arguments, shape)
 
-    def _create(self, request: GetterRequest) -> Any:
-        initial_value, dtype = _initial_value(request)
+    def _create(self, arguments: VariableArguments, shape: TensorShape, place: PartitionSlice | None) -> Any:
+        name, regularizer = arguments.name, arguments.regularizer
+        initial_value, dtype = _initial_value(arguments, shape, place)
         variable = create_variable(
             self.graph,
-            Origin(key=request.name, slice=request.slice, regularizer=request.regularizer),
+            Origin(key=name, slice=place, regularizer=regularizer),
             initial_value=initial_value,
-            name=request.name,
-            trainable=request.trainable,
-            collections=request.collections,
-            caching_device=request.caching_device,
+            name=name,
+            trainable=arguments.trainable,
+            collections=arguments.collections,
+            caching_device=arguments.caching_device,
             dtype=None if dtype is None else DType(dtype),
-            validate_shape=request.validate_shape,
-            constraint=request.constraint,
-            synchronization=request.synchronization,
-            aggregation=request.aggregation,
-            shape=request.shape if request.shape.ndims is not None else None,
+            validate_shape=arguments.validate_shape,
+            constraint=arguments.constraint,
+            synchronization=arguments.synchronization,
+            aggregation=arguments.aggregation,
+            shape=shape if shape.ndims is not None else None,
             variable_def=None,
             expected_shape=None,
             import_scope=None,
             use_resource=None,
         )
         entry = TableEntry(variable, TensorShape(variable.shape), as_dtype(variable.dtype))
-        self._entries[request.name] = entry
-        if request.regularizer is not None:
-            loss = add_regularization_loss(self.graph, request.name, variable, request.regularizer)
-            self._entries[request.name] = entry._replace(loss=loss)
+        self._entries[name] = entry
+        if regularizer is not None:
+            loss = add_regularization_loss(self.graph, name, variable, regularizer)
+            self._entries[name] = entry._replace(loss=loss)
         return variable
 
 
-def _shared(entry: TableEntry, request: GetterRequest) -> Any:
-    """Returns the variable of an entry, if the request allows that."""
-    if request.reuse is False:
+def _shared(entry: TableEntry, arguments: VariableArguments, shape: TensorShape) -> Any:
+    """Returns the variable of an entry, if that is what is asked for."""
+    name, dtype = arguments.name, as_dtype(arguments.dtype)
+    if arguments.reuse is False:
         raise ValueError(
-            f"variable {request.name} already exists ({entry.dtype.name} {entry.shape}); to share it, enter its scope "
-            f"with reuse=True or reuse=AUTO_REUSE"
+            f"variable {name} already exists ({entry.dtype.name} {entry.shape}); to share it, enter its scope with "
+            f"reuse=True or reuse=AUTO_REUSE"
         )
-    if not request.shape.is_compatible_with(entry.shape):
+    if not shape.is_compatible_with(entry.shape):
+        raise ValueError(f"cannot share variable {name}: shape {shape} is asked for, but it has shape {entry.shape}")
+    if dtype != entry.dtype:
         raise ValueError(
-            f"cannot share variable {request.name}: shape {request.shape} is asked for, but it has shape {entry.shape}"
-        )
-    if request.dtype != entry.dtype:
-        raise ValueError(
-            f"cannot share variable {request.name}: dtype {request.dtype.name} is asked for, but it has dtype "
-            f"{entry.dtype.name}; give dtype={entry.dtype.name}"
+            f"cannot share variable {name}: dtype {dtype.name} is asked for, but it has dtype {entry.dtype.name}; give "
+            f"dtype={entry.dtype.name}"
         )
     return entry.variable
 
 
-def _initial_value(request: GetterRequest) -> tuple[Any, np.dtype[Any] | None]:
+def _initial_value(
+    arguments: VariableArguments, shape: TensorShape, place: PartitionSlice | None
+) -> tuple[Any, np.dtype[Any] | None]:
     """Returns what ``Variable`` is given as initial value and as dtype."""
-    initializer = request.initializer
+    name, initializer, dtype = arguments.name, arguments.initializer, as_dtype(arguments.dtype)
     if initializer is None:
-        if request.shape.ndims is None:
-            raise ValueError(f"variable {request.name} needs a shape, or an initializer that is a constant")
-        initializer = default_initializer(request.dtype, request.name)
+        if shape.ndims is None:
+            raise ValueError(f"variable {name} needs a shape, or an initializer that is a constant")
+        initializer = default_initializer(dtype, name)
     if isinstance(initializer, type):
         initializer = initializer()
     if not callable(initializer):
         return initializer, None
-    if request.shape.is_fully_defined():
-        shape = request.shape.as_tuple()
-        is_default = request.initializer is None
-        return BoundInitializer(initializer, request.dtype, shape, request.slice, is_default), request.dtype
+    if shape.is_fully_defined():
+        is_default = arguments.initializer is None
+        return BoundInitializer(initializer, dtype, shape.as_tuple(), place, is_default), dtype
     if _needs_no_arguments(initializer):
         return initializer, None
     raise ValueError(
-        f"variable {request.name}: its initializer needs the whole shape, but shape {request.shape} is given; give all "
-        f"sizes, or an initializer without arguments"
+        f"variable {name}: its initializer needs the whole shape, but shape {shape} is given; give all sizes, or an "
+        f"initializer without arguments"
     )
 
 

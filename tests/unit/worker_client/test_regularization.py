@@ -11,7 +11,7 @@ from tests.unit.worker_client.naming_fakes import deferred_graph, eager_graph
 from worker_client.graph_keys import GraphKeys
 from worker_client.initializers import Constant
 from worker_client.operation import OutputSpec, Tensor
-from worker_client.scope_store import ScopeStore
+from worker_client.scope_store import ScopeStores
 from worker_client.tensor_shape import TensorShape
 from worker_client.variable_scope import AUTO_REUSE, get_variable, variable_scope
 
@@ -75,5 +75,5 @@ def test_a_regularizer_that_fails_leaves_the_variable() -> None:
     with deferred_graph().as_default() as graph:
         with pytest.raises(ZeroDivisionError):
             get_variable("v", [3], regularizer=lambda _: 1 / 0)
-        graph.slot(ScopeStore).current.reuse_variables()
+        graph.slot(ScopeStores).here.current.reuse_variables()
         assert get_variable("v").name == "v:0"

@@ -13,7 +13,7 @@ from tests.unit.worker_client.naming_fakes import FakeVariable, eager_graph
 from worker_client.graph import Graph
 from worker_client.graph_keys import GraphKeys
 from worker_client.graph_scopes import name_scope, variable_creator_scope
-from worker_client.scope_store import ScopeStore
+from worker_client.scope_store import ScopeStores
 from worker_client.variable_creation import new_variable
 from worker_client.variable_definition import VariableDefinition
 from worker_client.variable_scope import get_variable
@@ -164,7 +164,7 @@ def test_get_variable_finds_what_a_creator_returned_under_the_name_it_asked_for(
 
     with variable_creator_scope(creator):
         assert get_variable("v", [1]) is made
-    graph.slot(ScopeStore).current.reuse_variables()
+    graph.slot(ScopeStores).here.current.reuse_variables()
     assert get_variable("v", [1]) is made
 
 

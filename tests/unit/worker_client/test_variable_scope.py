@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator
 from typing import Any, cast
@@ -305,6 +306,12 @@ def test_a_getter_without_a_constraint_is_not_given_one() -> None:
         return getter(name, shape)
 
     assert get_variable("v", [1], custom_getter=custom_getter, constraint=abs).definition.constraint is None
+
+    @functools.wraps(custom_getter)
+    def decorated(*args: Any, **keywords: Any) -> Any:
+        return custom_getter(*args, **keywords)
+
+    assert get_variable("w", [1], custom_getter=decorated, constraint=abs).definition.constraint is None
 
 
 def test_a_getter_must_be_a_function() -> None:
