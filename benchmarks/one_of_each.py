@@ -40,8 +40,6 @@ from ps_protocol.operations import (
     Declare,
     Operation,
     Read,
-    Scatter,
-    ScatterRule,
     Update,
     UpdateRule,
     VariableSpec,
@@ -126,14 +124,13 @@ PARTS: Final[Mapping[str, Part]] = {
     "buffer_pool": Part(
         "socket", ("push", "push161", "scatter"), {"ps_server.server.BufferPool": lambda _limit: BufferPool(0)}
     ),
-    "scratch_memory": Part(
-        "core", ("scatter", "scatter_zipf"), {"ps_server.scratch_memory.ScratchPool.give_back": _nothing}
-    ),
     "spare_arrays": Part("core", ("update_lent",), {"ps_server.spare_arrays.SpareArrays.keep": _nothing}),
     "lent_arrays": Part(
         "socket", ("pull", "pull161"), {"ps_server.lent_arrays.LendableArray.lend": lambda self: self.array.copy()}
     ),
-    "taken_operands": Part("socket", ("assign",), {"ps_server.variable_store.can_become_value": lambda _operand: False}),
+    "taken_operands": Part(
+        "socket", ("assign",), {"ps_server.variable_store.can_become_value": lambda _operand: False}
+    ),
     "shared_memory": Part(
         "shm", ("pull,copied", "push,copied", "gather", "push161,copied", "push161,in place"), {}, "unix"
     ),
@@ -156,25 +153,19 @@ class Core:
         self._core = ParameterServer(cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0)
         self._client, self._sequence = UUID(int=1), 0
         self._core.hello(self._client, "worker:0", timeout_s=TIMEOUT_S)
-        self._scale, self._float = SCALES["full"], np.dtype(np.float32)
-        self._specs = [
-            VariableSpec("vector", self._float, (self._scale.elements,)),
-            VariableSpec("table", self._float, (self._scale.rows, self._scale.width)),
-        ]
-        for spec in self._specs:
-            self._run(Declare(spec, InitializerSpec(Constant(0.0))))
+        spec = VariableSpec("vector", np.dtype(np.float32), (SCALES["full"].elements,))
+        self._run(Declare(spec, InitializerSpec(Constant(0.0))))
 
     def _run(self, operation: Operation) -> Any:
-        self._sequence += 1
-        batch = Batch(self._client, self._core.store_incarnation, self._sequence, (operation,))
+        mutates = not isinstance(operation, Read)
+        self._sequence += mutates
+        number = self._sequence if mutates else 0
+        batch = Batch(self._client, self._core.store_incarnation, number, (operation,))
         return self._core.exchange(batch, timeout_s=TIMEOUT_S, lend_values=True)
 
     def cases(self) -> Mapping[str, Mapping[str, Callable[[], Any]]]:
         """What can be measured: as ``Shardscope.cases``."""
-        scale = self._scale
-        delta = np.ones(scale.elements, self._float)
-        rows = np.ones((scale.batch_rows, scale.width), self._float)
-        uniform, zipf = scale.uniform_indices(), scale.zipf_indices()
+        delta = np.ones(SCALES["full"].elements, np.float32)
 
         def update_lent() -> None:
             lent = self._run(Read("vector"))
@@ -183,8 +174,6 @@ class Core:
 
         return {
             "update_lent": {"": update_lent},
-            "scatter": {"": lambda: self._run(Scatter("table", ScatterRule.ADD, uniform, rows))},
-            "scatter_zipf": {"": lambda: self._run(Scatter("table", ScatterRule.ADD, zipf, rows))},
         }
 
 
@@ -203,7 +192,7 @@ def _apply(part: str, *, is_there: bool) -> contextlib.ExitStack:
     return stack
 
 
-def serve(part: str, is_there: bool, pipe: Connection) -> None:  # noqa: FBT001 - called by its position, in a process
+def serve(part: str, is_there: bool, pipe: Connection) -> None:
     """Runs a ps until something comes through the pipe."""
     with _apply(part, is_there=is_there):
         compile_when_used()
@@ -215,12 +204,12 @@ def serve(part: str, is_there: bool, pipe: Connection) -> None:  # noqa: FBT001 
         server.stop("the benchmark is over", timeout_s=TIMEOUT_S)
 
 
-def work(part: str, is_there: bool, port: int, pipe: Connection) -> None:  # noqa: FBT001 - likewise
+def work(part: str, is_there: bool, port: int, pipe: Connection) -> None:
     """Does what comes through the pipe, a key and a number of calls, and sends back the seconds of each call."""
     of_part = PARTS[part]
     transport = of_part.transport if is_there else of_part.transport_without or of_part.transport
     with _apply(part, is_there=is_there):
-        worker = Worker(transport, SCALES["full"], f"ps=127.0.0.1:{port}") if port else Core()
+        worker: Worker | Core = Worker(transport, SCALES["full"], f"ps=127.0.0.1:{port}") if port else Core()
         cases = worker.cases()
         pipe.send("ready")
         while request := pipe.recv():
@@ -242,7 +231,7 @@ class Pair:
         self._pids: list[int | None] = []
         port = 0
         if PARTS[part].transport != "core":
-            pipe, port = self._start(spawn, serve, (part, is_there), stack)
+            _, port = self._start(spawn, serve, (part, is_there), stack)
         self._client, _ = self._start(spawn, work, (part, is_there, port), stack)
 
     def _start(
@@ -304,8 +293,8 @@ def measure(part: str, rounds: int) -> Iterator[Figures]:
             processors = [sum(used for _, used in each) for each in taken]
             ratios = [without / with_it for with_it, without in zip(*walls, strict=True)]
             p25, ratio, p75 = statistics.quantiles(ratios, n=4, method="inclusive")
-            middles = [statistics.median(each) for each in walls]
-            yield Figures(part, key, *middles, ratio, p25, p75, processors[1] / max(processors[0], 1e-9))
+            with_s, without_s = [statistics.median(each) for each in walls]
+            yield Figures(part, key, with_s, without_s, ratio, p25, p75, processors[1] / max(processors[0], 1e-9))
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from ps_protocol.operations import Array, Update, UpdateRule
 
 
 @dataclass(frozen=True, slots=True)
-class Push:
+class PreparedUpdate:
     """An update on its way.
 
     Attributes:
@@ -48,7 +48,7 @@ class ErrorFeedback:
         self._residual: Array | None = None
         self._epoch = 0
 
-    def push(self, update: Update) -> Push:
+    def push(self, update: Update) -> PreparedUpdate:
         """Returns the update to send instead of one whose value is to be added or subtracted in a lossy form.
 
         Args:
@@ -67,7 +67,7 @@ class ErrorFeedback:
                 raise
             epoch = self._epoch
         operation = replace(update, value=sent, encoded=encoded)
-        return Push(operation, lambda: self._roll_back(delta, sent, _sign(update.rule), epoch))
+        return PreparedUpdate(operation, lambda: self._roll_back(delta, sent, _sign(update.rule), epoch))
 
     def forget(self) -> None:
         """Owes nothing any more: the value that it was to be added to is replaced."""

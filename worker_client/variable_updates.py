@@ -11,7 +11,6 @@ from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import Array, Scatter, ScatterRule, Update, UpdateRule, WireDType
 from worker_client.futures import mapped
 from worker_client.push_buffers import push_buffer
-from worker_client.pushes import after_failure
 from worker_client.values import IndexedSlices, convert, row_indices
 from worker_client.variable_wire import VariableWire
 from worker_client.wire_names import WireDTypeName, wire_of
@@ -224,7 +223,7 @@ class VariableUpdates(VariableWire):
         except BaseException:
             push.roll_back()
             raise
-        return after_failure(applied, push.roll_back) if isinstance(applied, Future) else applied
+        return mapped(applied, lambda done: done, push.roll_back) if isinstance(applied, Future) else applied
 
     def _scatter(
         self, rule: ScatterRule, indices: Rows, updates: Updates, wait: bool, wire_dtype: Wire
