@@ -7,7 +7,7 @@ is made from what was lent therefore holds the anchor, and the anchor is gone ex
 
 The memoryview is read-only, hence nobody can set the writeable flag of what was lent either.
 
-A pull of 100 MiB takes a third of the time that it takes with a copy (``python -m benchmarks.one_of_each lent_arrays``).
+A pull of 100 MiB takes a third of the time of one with a copy (``python -m benchmarks.one_of_each lent_arrays``).
 """
 
 from __future__ import annotations
