@@ -1,4 +1,7 @@
-"""Keeps the C library from returning the memory of each chunk to the kernel, and asking for it anew with the next."""
+"""Keeps the C library from returning the memory of each chunk to the kernel, and asking for it anew with the next.
+
+A gather of 4,096 rows over gRPC takes a third of the time (``python -m benchmarks.one_of_each allocator``).
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,9 @@ machines. So a thread that expects bytes in a moment looks for them a few times 
 others between looks. It rests from that for a while when it often had to give the processor away, since then there is
 other work to do, and when often nothing came: from far away, or between two steps of a training, it never comes in a
 moment.
+
+A read of a scalar took 138 µs instead of 302 on 2026-11-22; on a busy machine nothing is won
+(``docs/decisions/brief-waits.md``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Copies of many bytes, which one processor alone makes at less than the speed of memory."""
+"""Copies of many bytes, which one processor alone makes at less than the speed of memory.
+
+Wins nothing where both processors have other work; not measured on a quiet machine (``python -m benchmarks.one_of_each
+large_copies``).
+"""
 
 from __future__ import annotations
 

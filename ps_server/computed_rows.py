@@ -10,12 +10,11 @@ import numpy as np
 from ps_protocol.operations import Array
 from ps_server.quiet_arithmetic import quiet
 from ps_server.row_schedule import OrderGiven, Rounds, Rows
-from ps_server.scratch_memory import ScratchMemory, ScratchPool, aligned_bytes
+from ps_server.spare_arrays import prepared_array
 
 Compute = Callable[..., Any]
 """``compute(rows, updates, out=rows)``: a ufunc, or a function that is called like one."""
 
-_SCRATCH: Final = ScratchPool()
 _MAX_VOID_BYTES: Final = 2**31 - 1
 _HOT_CHUNK_BYTES: Final = 256 * 1024
 """Room for the copies of a scalar that are applied at once to a hot row."""
@@ -24,26 +23,17 @@ _HOT_CHUNK_BYTES: Final = 256 * 1024
 class _ComputedRows:
     """What both ways of computing share: room, and the order take, compute, put."""
 
-    __slots__ = ("_result", "_rows", "_scratch")
+    __slots__ = ("_result", "_rows")
 
-    def __init__(self, rows: Rows, result: Array, scratch: ScratchMemory):
+    def __init__(self, rows: Rows, result: Array):
         self._rows, self._result = rows, result
-        self._scratch: ScratchMemory | None = scratch
 
     def apply(self, value: Array) -> None:
-        """Changes the rows of ``value``; can be called once.
-
-        Raises:
-            RuntimeError: It was called before.
-        """
-        scratch, self._scratch = self._scratch, None
-        if scratch is None:
-            raise RuntimeError("a scatter that has been planned once can be applied once")
+        """Changes the rows of ``value``."""
         matrix = value.reshape(-1, self._result.shape[1])
         np.take(matrix, self._rows, axis=0, out=self._result, mode="clip")
         quiet.run(self._compute_result)
         put_rows(matrix, self._rows, self._result)
-        _SCRATCH.give_back(scratch)
 
     def _compute_result(self) -> None:
         raise NotImplementedError
@@ -63,8 +53,8 @@ class RowsAsGiven(_ComputedRows):
 
     def __init__(self, compute: Compute, order: OrderGiven, updates: Array, width: int):
         corrected = max((each.size for _, each in order.corrections), default=0)
-        scratch, (result, self._corrected) = _cut((order.rows.size, corrected), width, updates.dtype)
-        super().__init__(order.rows, result, scratch)
+        result, self._corrected = _room((order.rows.size, corrected), width, updates.dtype)
+        super().__init__(order.rows, result)
         self._compute, self._updates = compute, updates
         self._corrections = [
             (before, after, updates[after] if updates.ndim else updates) for before, after in order.corrections
@@ -104,8 +94,8 @@ class RowsInRounds(_ComputedRows):
             # The same for all: used as often as needed.
             chunk = max(1, _HOT_CHUNK_BYTES // (width * updates.itemsize))
             lengths = (rounds.rows.size, 0, 1 + min(chunk, max(rounds.hot_lengths)) if num_hot else 0)
-        scratch, (result, self._updates, self._hot_updates) = _cut(lengths, width, updates.dtype)
-        super().__init__(rounds.rows, result, scratch)
+        result, self._updates, self._hot_updates = _room(lengths, width, updates.dtype)
+        super().__init__(rounds.rows, result)
         self._compute, self._rounds = compute, rounds
         if updates.ndim:
             np.take(updates, rounds.positions, axis=0, out=self._updates, mode="clip")
@@ -166,8 +156,6 @@ def put_rows(matrix: Array, rows: Rows, new: Array) -> None:
     np.put(matrix.view(row_type).reshape(-1), rows, packed, mode="clip")
 
 
-def _cut(lengths: tuple[int, ...], width: int, dtype: np.dtype[Any]) -> tuple[ScratchMemory, list[Array]]:
-    """Takes memory for so many rows each; returns it, and the arrays ``[length, width]`` in it."""
-    row_bytes = width * dtype.itemsize
-    scratch = _SCRATCH.take(sum(aligned_bytes(length * row_bytes) for length in lengths))
-    return scratch, [scratch.array((length, width), dtype) for length in lengths]
+def _room(lengths: tuple[int, ...], width: int, dtype: np.dtype[Any]) -> list[Array]:
+    """Returns arrays ``[length, width]`` whose pages are there before the variable is locked."""
+    return [prepared_array((length, width), dtype) for length in lengths]

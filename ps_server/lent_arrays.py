@@ -6,6 +6,8 @@ array, though: the *anchor* here, an array over a memoryview. Every view, memory
 is made from what was lent therefore holds the anchor, and the anchor is gone exactly when all of them are.
 
 The memoryview is read-only, hence nobody can set the writeable flag of what was lent either.
+
+A pull of 100 MiB takes a third of the time of one with a copy (``python -m benchmarks.one_of_each lent_arrays``).
 """
 
 from __future__ import annotations

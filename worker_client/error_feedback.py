@@ -22,8 +22,8 @@ from ps_protocol.operations import Array, Update, UpdateRule
 
 
 @dataclass(frozen=True, slots=True)
-class ReversibleUpdate:
-    """An update on its way, which leaves a trace here that can be taken back.
+class PreparedUpdate:
+    """An update on its way.
 
     Attributes:
         operation: What to send. Its value is one that its wire form holds exactly: however often it is encoded, the
@@ -48,7 +48,7 @@ class ErrorFeedback:
         self._residual: Array | None = None
         self._epoch = 0
 
-    def push(self, update: Update) -> ReversibleUpdate:
+    def push(self, update: Update) -> PreparedUpdate:
         """Returns the update to send instead of one whose value is to be added or subtracted in a lossy form.
 
         Args:
@@ -67,7 +67,7 @@ class ErrorFeedback:
                 raise
             epoch = self._epoch
         operation = replace(update, value=sent, encoded=encoded)
-        return ReversibleUpdate(operation, lambda: self._roll_back(delta, sent, _sign(update.rule), epoch))
+        return PreparedUpdate(operation, lambda: self._roll_back(delta, sent, _sign(update.rule), epoch))
 
     def forget(self) -> None:
         """Owes nothing any more: the value that it was to be added to is replaced."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError
@@ -27,6 +27,10 @@ class Routed(NamedTuple):
     operation: Operation
     expected_reply_bytes: int = 0
     needs_value: bool = False
+
+
+Settle: TypeAlias = Callable[[list[int], Sequence[Reply] | None], None]
+"""Is told what has become of the operations at some positions: their replies, or None if their task has failed."""
 
 
 class Fanout:
@@ -62,8 +66,12 @@ class Fanout:
             self.handle(ps_task).submit((operation,), expected_reply_bytes=0), lambda replies: succeeded(replies[0])
         )
 
-    def exchange_all(self, routed: Sequence[Routed]) -> list[Reply]:
+    def exchange_all(self, routed: Sequence[Routed], settle: Settle | None = None) -> list[Reply]:
         """Carries out operations on any tasks and waits for all of them.
+
+        Args:
+            routed: The operations and their tasks.
+            settle: Called once for each task, before this returns.
 
         Returns:
             One reply for each, in the order given; an error of one operation is a reply.
@@ -74,22 +82,29 @@ class Fanout:
         """
         groups = list(_by_task(routed).items())
         if len(groups) != 1:
-            return self._submit_all(routed, groups).result()
-        ps_task, _ = groups[0]  # spares the usual case of one task the change of threads
-        replies = self.handle(ps_task).exchange(
-            [each.operation for each in routed],
-            expected_reply_bytes=sum(each.expected_reply_bytes for each in routed),
-        )
+            return self._submit_all(routed, groups, settle).result()
+        ps_task, positions = groups[0]  # spares the usual case of one task the change of threads
+        try:
+            replies = self.handle(ps_task).exchange(
+                [each.operation for each in routed],
+                expected_reply_bytes=sum(each.expected_reply_bytes for each in routed),
+            )
+        except BaseException:
+            if settle is not None:
+                settle(positions, None)
+            raise
+        if settle is not None:
+            settle(positions, replies)
         return list(replies)
 
-    def exchange_all_later(self, routed: Sequence[Routed]) -> Future[list[Reply]]:
+    def exchange_all_later(self, routed: Sequence[Routed], settle: Settle | None = None) -> Future[list[Reply]]:
         """The same behind what was queued before and without waiting.
 
         Raises:
             ShardscopeError: Nothing could be sent. If that befalls a task when others have been sent theirs, it is the
                 error of the future.
         """
-        return self._submit_all(routed, list(_by_task(routed).items()))
+        return self._submit_all(routed, list(_by_task(routed).items()), settle)
 
     def run_all(self, routed: Sequence[Routed]) -> list[Result]:
         """The same where all operations have to succeed.
@@ -104,22 +119,25 @@ class Fanout:
         return mapped(self.exchange_all_later(routed), lambda done: [succeeded(reply) for reply in done])
 
     def _submit_all(
-        self, routed: Sequence[Routed], groups: Sequence[tuple[int | None, list[int]]]
+        self, routed: Sequence[Routed], groups: Sequence[tuple[int | None, list[int]]], settle: Settle | None
     ) -> Future[list[Reply]]:
         futures: list[Future[tuple[Reply, ...]]] = []
-        for ps_task, positions in groups:
+        for number, (ps_task, positions) in enumerate(groups):
             try:
                 future = self.handle(ps_task).submit(
                     [routed[position].operation for position in positions],
                     expected_reply_bytes=sum(routed[position].expected_reply_bytes for position in positions),
                 )
-            except Exception as error:
-                if not futures:
+            except BaseException as error:
+                if settle is not None:
+                    for _, unsent in groups[number:]:
+                        settle(unsent, None)
+                if not futures or not isinstance(error, Exception):
                     raise
                 # Others are under way, with the caller's arrays: who waits has to wait for them first.
                 futures.append(failed(error))
                 break
-            futures.append(future)
+            futures.append(future if settle is None else _settled(future, positions, settle))
 
         def in_order(answers: list[tuple[Reply, ...]]) -> list[Reply]:
             by_position = {
@@ -137,6 +155,14 @@ def succeeded(reply: Reply) -> Result:
     if isinstance(reply, ShardscopeError):
         raise reply
     return reply
+
+
+def _settled(future: Future[tuple[Reply, ...]], positions: list[int], settle: Settle) -> Future[tuple[Reply, ...]]:
+    def answered(replies: tuple[Reply, ...]) -> tuple[Reply, ...]:
+        settle(positions, replies)
+        return replies
+
+    return mapped(future, answered, on_failure=lambda: settle(positions, None))
 
 
 def _by_task(routed: Sequence[Routed]) -> dict[int | None, list[int]]:

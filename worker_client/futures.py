@@ -25,12 +25,22 @@ def failed(error: BaseException) -> Future[Any]:
     return future
 
 
-def mapped(future: Future[_T], function: Callable[[_T], _U]) -> Future[_U]:
-    """Returns a future of ``function(result)``; an error of either is its error. It cannot be cancelled."""
+def mapped(
+    future: Future[_T], function: Callable[[_T], _U], on_failure: Callable[[], object] | None = None
+) -> Future[_U]:
+    """Returns a future of ``function(result)``; an error of either is its error. It cannot be cancelled.
+
+    Args:
+        future: Of the result.
+        function: What is done with it.
+        on_failure: Called when ``future`` has failed, before the outcome is done.
+    """
     outcome: Future[_U] = begun()
 
     def finish(done: Future[_T]) -> None:
         try:
+            if on_failure is not None and (done.cancelled() or done.exception() is not None):
+                on_failure()
             outcome.set_result(function(done.result()))
         except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the outcome
             outcome.set_exception(error)

@@ -186,8 +186,8 @@ class ManyVariables:
         ]
         routed = pushes.prepared(updates)
         if not wait:
-            return pushes.run_all_later(self.fanout, routed)
-        pushes.run_all(self.fanout, routed)
+            return pushes.send_all_later(self.fanout, routed)
+        pushes.send_all(self.fanout, routed)
         return None
 
     def push_buffers(self, variables: Iterable[EagerVariable]) -> list[Array]:

@@ -14,7 +14,6 @@ from ps_protocol.segments import INLINE_LIMIT_BYTES
 from worker_client import row_operations
 from worker_client.futures import mapped
 from worker_client.made_functions import named
-from worker_client.pushes import after_failure
 from worker_client.values import IndexedSlices, convert
 from worker_client.variable_wire import VariableWire
 from worker_client.wire_names import WireDTypeName, wire_of
@@ -175,7 +174,7 @@ class VariableUpdates(VariableWire):
         except BaseException:
             push.roll_back()
             raise
-        return after_failure(applied, push.roll_back) if isinstance(applied, Future) else applied
+        return mapped(applied, lambda done: done, push.roll_back) if isinstance(applied, Future) else applied
 
     def _scatter(
         self, rule: ScatterRule, indices: Rows, updates: Updates, wait: bool, wire_dtype: Wire

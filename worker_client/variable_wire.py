@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-
 from ps_protocol.operations import Update, UpdateRule, VariableSpec, WireDType
-from worker_client.error_feedback import ErrorFeedback, ReversibleUpdate
+from worker_client.error_feedback import ErrorFeedback, PreparedUpdate
 from worker_client.variable_base import OperationRunner, VariableBase
 from worker_client.wire_names import WireDTypeName, name_of, wire_dtype_of
 
@@ -20,8 +18,7 @@ class VariableWire(VariableBase):
         super().__init__(spec, runner=runner, ps_task=ps_task)
         self._push_wire = WireDType.EXACT
         self._pull_wire = WireDType.EXACT
-        self._feedback_lock = threading.Lock()  # guards: making _feedback; no other lock is taken under it
-        self._feedback: ErrorFeedback | None = None
+        self._feedback = ErrorFeedback()
 
     @property
     def push_dtype(self) -> WireDTypeName:
@@ -53,25 +50,13 @@ class VariableWire(VariableBase):
         """Returns the form of what one call reads: that of ``name``, or without it ``pull_dtype``."""
         return self._pull_wire if name is None else wire_dtype_of(name, self.spec)
 
-    def push(self, update: Update) -> ReversibleUpdate:
+    def push(self, update: Update) -> PreparedUpdate:
         """Returns what to send for an update of the whole value: with what earlier pushes owe, if it is lossy."""
         if update.rule is UpdateRule.ASSIGN:
-            self._forget_errors()
+            self._feedback.forget()
         elif update.wire is not WireDType.EXACT and self.ps_task is not None:
-            return self._error_feedback().push(update)
-        return ReversibleUpdate(update, _nothing)
-
-    def _error_feedback(self) -> ErrorFeedback:
-        with self._feedback_lock:
-            if self._feedback is None:
-                self._feedback = ErrorFeedback()
-            return self._feedback
-
-    def _forget_errors(self) -> None:
-        with self._feedback_lock:
-            feedback = self._feedback
-        if feedback is not None:
-            feedback.forget()
+            return self._feedback.push(update)
+        return PreparedUpdate(update, _nothing)
 
 
 def _nothing() -> None:

@@ -11,7 +11,7 @@ import pytest
 from ps_protocol import wire_dtypes
 from ps_protocol.operations import Array, Update, UpdateRule, WireDType
 from ps_protocol.wire_dtypes import PIECE_SIZE
-from worker_client.error_feedback import ErrorFeedback, ReversibleUpdate
+from worker_client.error_feedback import ErrorFeedback, PreparedUpdate
 
 FLOAT = np.dtype(np.float32)
 # In a block with a 127, int8 holds whole numbers.
@@ -29,11 +29,11 @@ def add(
     *,
     rule: UpdateRule = UpdateRule.ASSIGN_ADD,
     wire: WireDType = WireDType.INT8,
-) -> ReversibleUpdate:
+) -> PreparedUpdate:
     return feedback.push(Update("w", rule, delta, wire))
 
 
-def sent(push: ReversibleUpdate) -> list[float]:
+def sent(push: PreparedUpdate) -> list[float]:
     values: list[float] = push.operation.value.tolist()
     return values
 
