@@ -21,9 +21,7 @@ class State(Protocol):
     """
 
     @property
-    def parts(self) -> StateParts:
-        """What it consists of."""
-        ...
+    def parts(self) -> StateParts: ...
 
     @property
     def store_incarnation(self) -> UUID:
@@ -44,9 +42,7 @@ class State(Protocol):
         """Makes a client known; ``UpdateLedger.hello``."""
         ...
 
-    def goodbye(self, client: UUID, timeout_s: float) -> None:
-        """Forgets a client for good."""
-        ...
+    def goodbye(self, client: UUID, timeout_s: float) -> None: ...
 
     def read(self, operations: Sequence[Operation], deadline_s: float, lend_values: bool) -> BatchReply:
         """Carries out a batch that changes nothing; arguments are those of ``BatchRunner.run``."""
@@ -55,14 +51,18 @@ class State(Protocol):
     def apply(
         self, batch: Batch, deadline_s: float, now_s: float, lend_values: bool, take_operands: bool
     ) -> BatchReply:
-        """Carries out a batch that changes something, once; what it raises is of ``UpdateLedger.apply_once``."""
+        """Carries out a batch that changes something, once.
+
+        Raises:
+            DeadlineExceededError: It was not safe in time; asked again, the ledger gives the answer.
+            ResourceExhaustedError: Too much waits to be made safe; nothing was applied.
+            ShardscopeError: As ``UpdateLedger.apply_once`` raises.
+        """
         ...
 
     def place(
         self, directory: Directory, proposals: Sequence[Proposal], timeout_s: float
-    ) -> list[Placement | ShardscopeError]:
-        """Asks the directory of this state."""
-        ...
+    ) -> list[Placement | ShardscopeError]: ...
 
     def wait_for_all(self, timeout_s: float) -> None:
         """Waits until all that was changed so far is safe; DeadlineExceededError if it is not in time."""

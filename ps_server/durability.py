@@ -23,12 +23,8 @@ from ps_server.state_parts import StateParts
 from ps_server.update_ledger import GOODBYE
 
 
-def _no_status() -> None:
-    return None
-
-
 class LoggedState:
-    """A state whose changes are records. Thread-safe once it has been started.
+    """A ``core_state.State`` whose changes are records. Thread-safe once it has been started.
 
     First it is brought back: ``restore`` once, ``replay`` for each record after it, ``start``. Then the task serves.
 
@@ -47,7 +43,7 @@ class LoggedState:
         self._ledger = parts.ledger
         self._gate = ImageGate()
         self._replay = Replay(parts)
-        self._status: Callable[[], DurabilityStatus | None] = _no_status
+        self._status: Callable[[], DurabilityStatus | None] = lambda: None
         self._batches: LoggedBatches | None = None
 
     # -- before the task serves ---------------------------------------------------------------
@@ -78,7 +74,7 @@ class LoggedState:
         limits: CommitLimits | None = None,
         store_incarnation: UUID | None = None,
         lacks: str = "",
-        status: Callable[[], DurabilityStatus | None] = _no_status,
+        status: Callable[[], DurabilityStatus | None] = lambda: None,
     ) -> CommitLog:
         """Keeps records from here on, after those that were brought back, and has them committed to sinks.
 
@@ -107,7 +103,6 @@ class LoggedState:
 
     @property
     def store_incarnation(self) -> UUID:
-        """Its identity."""
         return self._store_incarnation
 
     @property
@@ -117,11 +112,6 @@ class LoggedState:
         return self._batches
 
     def read(self, operations: Sequence[Operation], deadline_s: float, lend_values: bool) -> BatchReply:
-        """Carries out a batch that changes nothing; returns when all that the reply depends on is safe.
-
-        Raises:
-            DeadlineExceededError: It was not safe in time.
-        """
         return self._started.read(operations, deadline_s, lend_values=lend_values)
 
     def apply(
@@ -132,13 +122,6 @@ class LoggedState:
         lend_values: bool,  # noqa: ARG002 - the record's reply is a copy
         take_operands: bool,  # noqa: ARG002 - the record needs them too
     ) -> BatchReply:
-        """Carries out a batch; returns when its effect, and all that the reply depends on, is safe.
-
-        Raises:
-            DeadlineExceededError: It was not safe in time; asked again, the ledger gives the answer.
-            ResourceExhaustedError: Too much waits to be made safe; nothing was applied.
-            ShardscopeError: As the ledger raises.
-        """
         batches, operations = self._started, batch.operations
         position = 0
 
@@ -160,7 +143,6 @@ class LoggedState:
     def place(
         self, directory: Directory, proposals: Sequence[Proposal], timeout_s: float
     ) -> list[Placement | ShardscopeError]:
-        """Asks the directory; returns when what it has recorded is safe."""
         deadline_s = self._clock() + timeout_s
         with self._gate.change(timeout_s):
             placements = directory.place(proposals)
@@ -168,7 +150,6 @@ class LoggedState:
         return placements
 
     def hello(self, client: UUID, task: str, timeout_s: float) -> None:
-        """Makes a client known, and safely so."""
         deadline_s = self._clock() + timeout_s
         with self._gate.change(timeout_s):
             if self._ledger.hello(client, task, self._clock()):
@@ -176,13 +157,11 @@ class LoggedState:
         self.wait_for_all(self._remaining_s(deadline_s))
 
     def goodbye(self, client: UUID, timeout_s: float) -> None:
-        """Forgets a client; that a crash may bring it back does no harm."""
         with self._gate.change(timeout_s):
             if self._ledger.goodbye(client):
-                self._append(ClientLeft(client, GOODBYE))
+                self._append(ClientLeft(client, GOODBYE))  # not waited for: a crash may bring it back, without harm
 
     def wait_for_all(self, timeout_s: float) -> None:
-        """Waits until everything appended so far is safe; DeadlineExceededError if it is not in time."""
         log = self._started.log
         log.wait_committed(log.last_position, timeout_s)
 
@@ -196,7 +175,6 @@ class LoggedState:
             return self.parts.image(self._started.log.last_position)
 
     def durability(self) -> DurabilityStatus | None:
-        """How much of it would survive its process; None if nothing would."""
         return self._status()
 
     def _append(self, record: Record) -> None:

@@ -198,14 +198,7 @@ class PsServer:
 
 
 class TaskProcess:
-    """The parts of the process of one ps task. Started once, ended once.
-
-    Args:
-        options: Of the process.
-
-    Raises:
-        CannotStartError: Its state cannot be brought back.
-    """
+    """A ps task, its server and its heartbeats. Started once, ended once; CannotStartError if there is no state."""
 
     def __init__(self, options: ServerOptions):
         self._options = options
