@@ -105,7 +105,7 @@ PARTS: Final[Mapping[str, Part]] = {
     "large_copies": Part(
         "shm",
         ("pull,copied", "push,copied", "pull161,copied"),
-        {"ps_protocol.large_copies.TWO_THREADS_FROM_BYTES": _NEVER},
+        {"ps_protocol.memory.large_copies.TWO_THREADS_FROM_BYTES": _NEVER},
     ),
     "allocator": Part(
         "grpc",

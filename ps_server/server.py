@@ -21,7 +21,7 @@ from grpc_reflection.v1alpha import reflection
 from ps_protocol import fault_points
 from ps_protocol.channel_options import server_options
 from ps_protocol.errors import DeadlineExceededError
-from ps_protocol.segment_mapping import IS_SUPPORTED as HAS_SEGMENTS
+from ps_protocol.memory.segment_mapping import IS_SUPPORTED as HAS_SEGMENTS
 from ps_protocol.service_types import PsAddress
 from ps_protocol.v1 import (
     control_pb2,

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
+from ps_protocol.memory.regions import INLINE_LIMIT_BYTES
 from ps_protocol.operations import Array, Scatter, ScatterRule, Update, UpdateRule, WireDType
-from ps_protocol.segments import INLINE_LIMIT_BYTES
 from worker_client import row_operations
 from worker_client.futures import mapped
 from worker_client.made_functions import named

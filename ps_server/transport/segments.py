@@ -20,8 +20,8 @@ from uuid import UUID
 import psutil
 
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError, UnavailableError
-from ps_protocol.segment_mapping import MappedSegment, seal_size
-from ps_protocol.segments import MAX_SEGMENTS, Region
+from ps_protocol.memory.regions import MAX_SEGMENTS, Region
+from ps_protocol.memory.segment_mapping import MappedSegment, seal_size
 from ps_server.byte_budget import ByteBudget, readable_bytes
 
 _PAGE_BYTES: Final = 4096

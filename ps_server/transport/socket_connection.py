@@ -22,9 +22,9 @@ from ps_protocol.errors import (
     ShardscopeError,
     UnavailableError,
 )
+from ps_protocol.memory.regions import Region, decode_regions
 from ps_protocol.message_codec import RequestHead
 from ps_protocol.request_bytes import parse_request
-from ps_protocol.segments import Region, decode_regions
 from ps_protocol.socket_faults import before_send
 from ps_protocol.socket_frames import (
     FLAG_CLOSING,

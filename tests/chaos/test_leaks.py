@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.memory.segment_mapping import IS_SUPPORTED
 from ps_protocol.operations import Array, Batch, Read, Result
-from ps_protocol.segment_mapping import IS_SUPPORTED
 from ps_server.core_state import MemoryState
 from ps_server.parameter_server import ParameterServer
 from ps_server.server import PsServer

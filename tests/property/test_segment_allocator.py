@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from ps_protocol.segments import ALIGNMENT, Region, aligned
+from ps_protocol.memory.regions import ALIGNMENT, Region, aligned
 from worker_client.transport.segment_allocator import SegmentAllocator
 
 SEGMENT_LINES = 12

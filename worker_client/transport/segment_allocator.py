@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from dataclasses import dataclass, field
 
-from ps_protocol.segments import ALIGNMENT, Region, aligned
+from ps_protocol.memory.regions import ALIGNMENT, Region, aligned
 
 
 @dataclass(slots=True)

@@ -14,9 +14,9 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from ps_protocol.errors import ResourceExhaustedError, ShardscopeError
+from ps_protocol.memory.regions import ELEMENT_ALIGNMENT, MAX_SEGMENTS, MIN_SEGMENT_BYTES, Region
+from ps_protocol.memory.segment_mapping import MappedSegment
 from ps_protocol.operations import Array
-from ps_protocol.segment_mapping import MappedSegment
-from ps_protocol.segments import ELEMENT_ALIGNMENT, MAX_SEGMENTS, MIN_SEGMENT_BYTES, Region
 from worker_client.transport.segment_allocator import SegmentAllocator
 
 _LOG = logging.getLogger(__name__)

@@ -19,10 +19,10 @@ from ps_protocol.errors import (
     ShardscopeError,
     UnavailableError,
 )
+from ps_protocol.memory.regions import encode_regions
 from ps_protocol.message_codec import ReplyHead
 from ps_protocol.operations import Batch, BatchReply
 from ps_protocol.reply_targets import reply_buffers
-from ps_protocol.segments import encode_regions
 from ps_protocol.socket_faults import before_send
 from ps_protocol.socket_frames import (
     ANSWER_BYTES,

@@ -12,8 +12,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError, UnavailableError
-from ps_protocol.segment_mapping import IS_SUPPORTED, MappedSegment
-from ps_protocol.segments import MAX_SEGMENTS, Region
+from ps_protocol.memory.regions import MAX_SEGMENTS, Region
+from ps_protocol.memory.segment_mapping import IS_SUPPORTED, MappedSegment
 from ps_server.transport.segments import SegmentGrant, SegmentRegistry
 
 pytestmark = pytest.mark.skipif(not IS_SUPPORTED, reason="this system has no memfds")

@@ -15,6 +15,8 @@ import pytest
 from ps_protocol import error_codec, message_codec
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError, ShardscopeError, UnavailableError
 from ps_protocol.initializer_spec import InitializerSpec, Value
+from ps_protocol.memory.regions import ALIGNMENT, NOWHERE, Region, decode_regions, encode_regions
+from ps_protocol.memory.segment_mapping import IS_SUPPORTED, MappedSegment
 from ps_protocol.operations import (
     Array,
     Batch,
@@ -35,8 +37,6 @@ from ps_protocol.operations import (
     tensors_of,
 )
 from ps_protocol.request_bytes import parse_request
-from ps_protocol.segment_mapping import IS_SUPPORTED, MappedSegment
-from ps_protocol.segments import ALIGNMENT, NOWHERE, Region, decode_regions, encode_regions
 from ps_protocol.service_types import FastPathKind
 from ps_protocol.socket_frames import (
     FLAG_CLOSING,

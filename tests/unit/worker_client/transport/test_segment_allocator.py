@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ps_protocol.segments import ALIGNMENT, Region
+from ps_protocol.memory.regions import ALIGNMENT, Region
 from worker_client.transport.segment_allocator import SegmentAllocator
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from ps_protocol.errors import ResourceExhaustedError, UnavailableError
-from ps_protocol.segment_mapping import IS_SUPPORTED, MappedSegment
-from ps_protocol.segments import MAX_SEGMENTS, MIN_SEGMENT_BYTES, Region
+from ps_protocol.memory.regions import MAX_SEGMENTS, MIN_SEGMENT_BYTES, Region
+from ps_protocol.memory.segment_mapping import IS_SUPPORTED, MappedSegment
 from ps_server.transport.segments import SegmentRegistry
 from worker_client.transport.segment_pool import Lease, SegmentPool
 

@@ -10,6 +10,8 @@ import pytest
 
 from ps_protocol import message_codec
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError
+from ps_protocol.memory.regions import ALIGNMENT, INLINE_LIMIT_BYTES, NOWHERE, packed_offsets
+from ps_protocol.memory.segment_mapping import IS_SUPPORTED, MappedSegment
 from ps_protocol.operations import (
     Array,
     Batch,
@@ -25,8 +27,6 @@ from ps_protocol.operations import (
     WireDType,
 )
 from ps_protocol.reply_bytes import encode_answer, parse_reply
-from ps_protocol.segment_mapping import IS_SUPPORTED, MappedSegment
-from ps_protocol.segments import ALIGNMENT, INLINE_LIMIT_BYTES, NOWHERE, packed_offsets
 from ps_server.transport.segments import SegmentRegistry
 from worker_client.transport import shared_exchange
 from worker_client.transport.segment_pool import SegmentPool

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.segment_mapping import IS_SUPPORTED, MappedSegment
-from ps_protocol.segments import Region
+from ps_protocol.memory.regions import Region
+from ps_protocol.memory.segment_mapping import IS_SUPPORTED, MappedSegment
 
 pytestmark = pytest.mark.skipif(not IS_SUPPORTED, reason="this system has no memfds")
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.segments import (
+from ps_protocol.memory.regions import (
     ALIGNMENT,
     ELEMENT_ALIGNMENT,
     REGION_BYTES,

@@ -16,8 +16,8 @@ from typing import Final
 import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.memory.regions import Region, check_region
 from ps_protocol.operations import Array
-from ps_protocol.segments import Region, check_region
 
 IS_SUPPORTED: Final = sys.platform == "linux" and hasattr(os, "memfd_create")
 """Whether this system has memfds."""

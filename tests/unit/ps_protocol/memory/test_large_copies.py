@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from ps_protocol import large_copies
-from ps_protocol.large_copies import copy_bytes
+from ps_protocol.memory import large_copies
+from ps_protocol.memory.large_copies import copy_bytes
 
 
 @pytest.mark.parametrize("num_processors", [1, 2])

@@ -12,7 +12,7 @@ ROUNDS = 50
 PAGES_PER_ROUND = 3 * 256
 PROGRAM = f"""
 import resource, sys
-from ps_protocol.allocator import keep_freed_chunks
+from ps_protocol.memory.allocator import keep_freed_chunks
 
 def work():
     for _ in range({ROUNDS}):

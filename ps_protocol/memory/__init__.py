@@ -1,0 +1,1 @@
+"""Memory that tensors lie in: shared segments, mapping them, copying much at once. Imports no other room."""
