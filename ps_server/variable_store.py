@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 
 from ps_protocol.errors import AbortedError, InternalError
-from ps_protocol.initial_values import check_initializer, initial_value
+from ps_protocol.initial_values.compute import check_initializer, initial_value
 from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.operations import (
     Array,

@@ -9,7 +9,7 @@ import numpy as np
 
 from ps_protocol import operations
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
-from ps_protocol.initial_values import initial_value
+from ps_protocol.initial_values.compute import initial_value
 from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.operations import Array, Describe, Gather, Initialize, Read, Reply, Update, UpdateRule, VariableSpec
 from worker_client import row_operations, save_slice_info

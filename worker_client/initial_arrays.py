@@ -11,8 +11,8 @@ import numpy as np
 
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category, integer_limits
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError
+from ps_protocol.initial_values.variable_layout import cuts, full_shape, stretches, subject
 from ps_protocol.operations import Array, VariableSpec
-from ps_protocol.variable_layout import cuts, full_shape, stretches, subject
 from worker_client.dtypes import DType
 from worker_client.partition_info import PartitionInfo
 

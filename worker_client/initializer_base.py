@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.initial_values import check_initializer, initial_value
+from ps_protocol.initial_values.compute import check_initializer, initial_value
 from ps_protocol.initializer_spec import InitializerKind, InitializerSpec, Value
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
 from worker_client.dtypes import DType, as_dtype, float32

@@ -11,7 +11,7 @@ import pytest
 
 import worker_client.compat.v1 as tf
 from ps_cluster import LocalCluster
-from ps_protocol.initial_values import initial_value
+from ps_protocol.initial_values.compute import initial_value
 from ps_protocol.operations import Array
 from tests.conformance import replay
 from worker_client.client import Client, connect

@@ -24,7 +24,7 @@ from ps_protocol.errors import (
     ShardscopeError,
     StateLostError,
 )
-from ps_protocol.initial_values import initial_value
+from ps_protocol.initial_values.compute import initial_value
 from ps_protocol.initializer_spec import (
     Constant,
     Distribution,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ps_protocol.initial_values import initial_value
+from ps_protocol.initial_values.compute import initial_value
 from ps_protocol.operations import Array, Result, VariableSpec, WireDType
 from worker_client.dtypes import DType
 from worker_client.fanout import Routed

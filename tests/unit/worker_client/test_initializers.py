@@ -14,7 +14,7 @@ import pytest
 
 import ps_protocol.initializer_spec as kinds
 from ps_protocol.errors import DTypeMismatchError, ShapeMismatchError
-from ps_protocol.initial_values import initial_value
+from ps_protocol.initial_values.compute import initial_value
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
 from worker_client import dtypes, initializers, partitioners
 from worker_client.initializer_base import Initializer

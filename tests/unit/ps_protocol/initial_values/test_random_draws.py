@@ -10,6 +10,8 @@ import pytest
 
 from ps_protocol.dtype_traits import float_limits
 from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.initial_values.random_draws import Layers, random_draw
+from ps_protocol.initial_values.random_stream import WordStream
 from ps_protocol.initializer_spec import (
     Distribution,
     FanMode,
@@ -19,8 +21,6 @@ from ps_protocol.initializer_spec import (
     VarianceScaling,
 )
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
-from ps_protocol.random_draws import Layers, random_draw
-from ps_protocol.random_stream import WordStream
 
 LAST_WORD = 2**64 - 1
 FLOAT_TYPES = [np.float64, np.float32, np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e5m2, ml_dtypes.float8_e4m3fn]

@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ps_protocol import initial_values
 from ps_protocol.errors import (
     DTypeMismatchError,
     InvalidArgumentError,
     ResourceExhaustedError,
     ShapeMismatchError,
 )
-from ps_protocol.initial_values import check_initializer, initial_value
+from ps_protocol.initial_values import compute as initial_values
+from ps_protocol.initial_values.compute import check_initializer, initial_value
 from ps_protocol.initializer_spec import (
     Constant,
     Distribution,

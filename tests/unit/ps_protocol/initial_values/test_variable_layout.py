@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 
 from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.initial_values.variable_layout import (
+    Cut,
+    Stretch,
+    check_layout,
+    cuts,
+    full_name,
+    full_shape,
+    stretches,
+    subject,
+)
 from ps_protocol.operations import PartitionSlice, VariableSpec
-from ps_protocol.variable_layout import Cut, Stretch, check_layout, cuts, full_name, full_shape, stretches, subject
 
 FLOAT32 = np.dtype(np.float32)
 PART = VariableSpec("w/part_1", FLOAT32, (2, 3), PartitionSlice("w", (6, 3), (2, 0)))

@@ -23,6 +23,25 @@ import numpy as np
 
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category, float_limits, integer_limits, is_ml_dtype
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ResourceExhaustedError, ShapeMismatchError
+from ps_protocol.initial_values.random_draws import (
+    Draw,
+    check_finite,
+    check_float_dtype,
+    check_reach,
+    is_integral,
+    random_draw,
+)
+from ps_protocol.initial_values.random_stream import Words, WordStream
+from ps_protocol.initial_values.variable_layout import (
+    Stretch,
+    check_layout,
+    cuts,
+    full_name,
+    full_shape,
+    invalid,
+    stretches,
+    subject,
+)
 from ps_protocol.initializer_spec import (
     Constant,
     Identity,
@@ -33,9 +52,6 @@ from ps_protocol.initializer_spec import (
     Value,
 )
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
-from ps_protocol.random_draws import Draw, check_finite, check_float_dtype, check_reach, is_integral, random_draw
-from ps_protocol.random_stream import Words, WordStream
-from ps_protocol.variable_layout import Stretch, check_layout, cuts, full_name, full_shape, invalid, stretches, subject
 
 _Recipe: TypeAlias = Callable[[], Array]
 

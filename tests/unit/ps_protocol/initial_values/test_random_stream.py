@@ -6,7 +6,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from ps_protocol.random_stream import (
+from ps_protocol.initial_values.random_stream import (
     LARGEST_NORMAL,
     Words,
     WordStream,

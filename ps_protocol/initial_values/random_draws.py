@@ -9,6 +9,15 @@ from typing import TypeAlias
 import numpy as np
 
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category, float_limits, integer_limits
+from ps_protocol.initial_values.random_stream import (
+    LARGEST_NORMAL,
+    Doubles,
+    Words,
+    standard_normal,
+    truncated_standard_normal,
+    unit_interval,
+)
+from ps_protocol.initial_values.variable_layout import full_shape, invalid
 from ps_protocol.initializer_spec import (
     Distribution,
     FanMode,
@@ -18,15 +27,6 @@ from ps_protocol.initializer_spec import (
     VarianceScaling,
 )
 from ps_protocol.operations import Array, VariableSpec
-from ps_protocol.random_stream import (
-    LARGEST_NORMAL,
-    Doubles,
-    Words,
-    standard_normal,
-    truncated_standard_normal,
-    unit_interval,
-)
-from ps_protocol.variable_layout import full_shape, invalid
 
 Layers: TypeAlias = Callable[[int], Words]
 """Returns the words of a stretch of elements, of the layer that is asked for, as an array to be overwritten."""
