@@ -116,7 +116,7 @@ PARTS: Final[Mapping[str, Part]] = {
         },
     ),
     "received_memory": Part(
-        "socket", ("pull161,fresh", "pull,fresh"), {"ps_protocol.received_memory.LEAST_BYTES": _NEVER}
+        "socket", ("pull161,fresh", "pull,fresh"), {"ps_protocol.codec.received_memory.LEAST_BYTES": _NEVER}
     ),
     "socket_options": Part(
         "socket", ("add", "gather", *_LARGE), {"ps_protocol.socket_options.set_up": _set_up_without_sizes}

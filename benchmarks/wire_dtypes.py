@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ps_protocol import tensor_codec, wire_dtypes
+from ps_protocol.codec import tensor_codec, wire_dtypes
 from ps_protocol.operations import Array, Update, UpdateRule, WireDType
 from ps_protocol.v1.tensor_pb2 import TensorHeader
 from worker_client.error_feedback import ErrorFeedback

@@ -12,12 +12,12 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from ps_protocol import message_codec, tensor_codec
 from ps_protocol.bounded_table import ENTRY_BYTES, BoundedTable
+from ps_protocol.codec import message_codec, tensor_codec
+from ps_protocol.codec.message_codec import ReplyHead, TensorReply, target_of
+from ps_protocol.codec.tensor_codec import TensorLayout
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
-from ps_protocol.message_codec import ReplyHead, TensorReply, target_of
 from ps_protocol.operations import READS, Array, BatchReply, Operation, Reply, Result, WireDType
-from ps_protocol.tensor_codec import TensorLayout
 from ps_protocol.v1 import batch_pb2
 from ps_protocol.v1.batch_pb2 import OperationReply
 from ps_protocol.v1.tensor_pb2 import TensorHeader

@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from ps_protocol.channel_options import MAX_MESSAGE_BYTES
+from ps_protocol.codec.tensor_codec import MAX_SIZE_BYTES, Buffer
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.memory.regions import REGION_BYTES
-from ps_protocol.tensor_codec import MAX_SIZE_BYTES, Buffer
 
 SOCKET_PROTOCOL_VERSION: Final = 1
 

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import status_pb2  # type: ignore[import-untyped]  # googleapis-common-protos has no py.typed
 from grpc_status import rpc_status
 
-from ps_protocol.error_codec import decode_error, encode_error
+from ps_protocol.codec.error_codec import decode_error, encode_error
 from ps_protocol.errors import ErrorCode, ShardscopeError, error_for
 from ps_protocol.v1 import errors_pb2
 

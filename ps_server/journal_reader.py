@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from ps_protocol import tensor_codec
+from ps_protocol.codec import tensor_codec
 from ps_protocol.errors import InvalidArgumentError
 from ps_server import record_codec, synced_files
 from ps_server.data_directory import DataDirectoryError

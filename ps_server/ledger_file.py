@@ -14,10 +14,10 @@ from uuid import UUID
 
 from google.protobuf.message import DecodeError
 
-from ps_protocol import error_codec, message_codec, service_codec, spec_codec
+from ps_protocol.codec import error_codec, message_codec, service_codec, spec_codec
+from ps_protocol.codec.tensor_codec import Buffer
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.service_types import Placement
-from ps_protocol.tensor_codec import Buffer
 from ps_protocol.v1 import snapshot_pb2
 from ps_server.remembered_answers import FORGOTTEN, Answer, ClientImage, Forgotten
 from ps_server.state_image import StateImage

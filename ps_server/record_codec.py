@@ -16,14 +16,14 @@ from typing import Any, TypeVar
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from ps_protocol import message_codec, tensor_codec
+from ps_protocol.codec import message_codec, tensor_codec
+from ps_protocol.codec.operation_codec import decode_operation, encode_operation_into
+from ps_protocol.codec.service_codec import decode_placement, encode_placement
+from ps_protocol.codec.spec_codec import TakeTensor, decode_uuid
+from ps_protocol.codec.tensor_codec import Buffer, TensorLayout
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
-from ps_protocol.operation_codec import decode_operation, encode_operation_into
 from ps_protocol.operations import KINDS, Array, BatchReply, Logged
-from ps_protocol.service_codec import decode_placement, encode_placement
 from ps_protocol.service_types import Placement
-from ps_protocol.spec_codec import TakeTensor, decode_uuid
-from ps_protocol.tensor_codec import Buffer, TensorLayout
 from ps_protocol.v1 import batch_pb2, records_pb2
 from ps_protocol.v1.tensor_pb2 import TensorHeader
 from ps_server.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed, Record

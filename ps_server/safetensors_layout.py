@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from ps_protocol.codec.tensor_codec import dtype_name
 from ps_protocol.operations import VariableSpec
-from ps_protocol.tensor_codec import dtype_name
 
 _ALIGNMENT: Final = 8
 _METADATA_KEY: Final = "__metadata__"

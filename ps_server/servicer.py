@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ps_protocol import service_codec, spec_codec
+from ps_protocol.codec import service_codec, spec_codec
 from ps_protocol.v1 import (
     control_pb2,
     control_pb2_grpc,

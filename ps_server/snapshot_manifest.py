@@ -7,9 +7,9 @@ import zlib
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ps_protocol.codec.tensor_codec import dtype_name, parse_layout
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import PartitionSlice, VariableSpec
-from ps_protocol.tensor_codec import dtype_name, parse_layout
 
 FORMAT_VERSION: Final = 1
 

@@ -11,8 +11,8 @@ from typing import Final
 
 import numpy as np
 
+from ps_protocol.codec.tensor_codec import bytes_of
 from ps_protocol.operations import Array
-from ps_protocol.tensor_codec import bytes_of
 from ps_server import synced_files
 from ps_server.safetensors_layout import values_layout
 from ps_server.snapshot_manifest import FileSummary, Manifest, StoredValue

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ps_protocol.codec.tensor_codec import dtype_name, parse_layout
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import VariableSpec
-from ps_protocol.tensor_codec import dtype_name, parse_layout
 
 MAX_NAME_LENGTH = 4096
 

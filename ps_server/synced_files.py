@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from ps_protocol.tensor_codec import Buffer
+from ps_protocol.codec.tensor_codec import Buffer
 
 PIECE_BYTES: Final = 512 * 1024
 """What is checksummed, and then written or read, at a time: the second finds it in the processor's cache.

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ps_protocol import wire_dtypes
+from ps_protocol.codec import wire_dtypes
 from ps_protocol.operations import Array, Update, UpdateRule
 
 

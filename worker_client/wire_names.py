@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
-from ps_protocol import wire_dtypes
+from ps_protocol.codec import wire_dtypes
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array, VariableSpec, WireDType
 

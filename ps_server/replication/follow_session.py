@@ -11,7 +11,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from ps_protocol.error_codec import encode_error
+from ps_protocol.codec.error_codec import encode_error
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError, ShardscopeError
 from ps_protocol.socket_frames import FLAG_CLOSING, PREFIX_BYTES, FrameKind, FramePrefix, encode_prefix, parse_prefix
 from ps_protocol.socket_stream import SCRATCH_BYTES, ConnectionEnded, SocketStream

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Protocol
 from uuid import UUID
 
+from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError, UnavailableError
 from ps_protocol.fault_points import InjectedFaultError, times_received
-from ps_protocol.spec_codec import decode_uuid
 from ps_protocol.v1 import records_pb2, replication_pb2
 from ps_server.record_codec import decode_record, decode_record_of, record_layouts
 from ps_server.records import LoggedRecord

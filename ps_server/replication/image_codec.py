@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 
-from ps_protocol import tensor_codec
+from ps_protocol.codec import tensor_codec
+from ps_protocol.codec.spec_codec import decode_spec, encode_spec
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.spec_codec import decode_spec, encode_spec
 from ps_protocol.v1 import replication_pb2
 from ps_server.ledger_file import Entries, MalformedEntryError, encode_entries
 from ps_server.state_image import StateImage

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 from uuid import UUID
 
-from ps_protocol.error_codec import encode_error
+from ps_protocol.codec.error_codec import encode_error
 from ps_protocol.errors import (
     FailedPreconditionError,
     InvalidArgumentError,

@@ -16,14 +16,14 @@ from uuid import UUID
 
 import numpy as np
 
+from ps_protocol.codec.message_codec import RequestHead
+from ps_protocol.codec.tensor_codec import TensorLayout
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.memory.large_copies import copy_bytes
 from ps_protocol.memory.regions import INLINE_LIMIT_BYTES, Region, encode_regions, packed_offsets
-from ps_protocol.message_codec import RequestHead
 from ps_protocol.operations import KINDS, Array, Batch, Operation, map_tensors, tensors_of
 from ps_protocol.socket_frames import FrameKind, encode_prefix
-from ps_protocol.tensor_codec import TensorLayout
 from ps_server.transport.segments import SegmentRegistry
 from ps_server.transport.staging import StagingRoom
 

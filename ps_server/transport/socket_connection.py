@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
-from ps_protocol import spec_codec
+from ps_protocol.codec import spec_codec
+from ps_protocol.codec.message_codec import RequestHead
 from ps_protocol.errors import (
     InvalidArgumentError,
     ResourceExhaustedError,
@@ -23,7 +24,6 @@ from ps_protocol.errors import (
     UnavailableError,
 )
 from ps_protocol.memory.regions import Region, decode_regions
-from ps_protocol.message_codec import RequestHead
 from ps_protocol.request_bytes import parse_request
 from ps_protocol.socket_faults import before_send
 from ps_protocol.socket_frames import (

@@ -13,9 +13,9 @@ import grpc
 import numpy as np
 import pytest
 
-from ps_protocol import message_codec
 from ps_protocol.channel_options import UNARY_LIMIT_BYTES, server_options
 from ps_protocol.chunk_frames import data_frame
+from ps_protocol.codec import message_codec
 from ps_protocol.errors import (
     CancelledError,
     DeadlineExceededError,

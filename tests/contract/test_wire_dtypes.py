@@ -8,8 +8,8 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from ps_protocol import wire_dtypes
 from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.codec import wire_dtypes
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import (

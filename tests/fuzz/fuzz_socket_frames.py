@@ -19,8 +19,8 @@ with atheris.instrument_imports(include=["ps_protocol", "ps_server"]):
 
     import numpy as np
 
-    from ps_protocol import message_codec
     from ps_protocol.cluster_spec import ClusterSpec
+    from ps_protocol.codec import message_codec
     from ps_protocol.errors import InvalidArgumentError
     from ps_protocol.initializer_spec import Constant, InitializerSpec, Value
     from ps_protocol.operations import (

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ps_protocol.codec.tensor_codec import parse_dtype
 from ps_protocol.initial_values.compute import initial_value
 from ps_protocol.initial_values.variable_layout import Cut, stretches
 from ps_protocol.initializer_spec import (
@@ -24,7 +25,6 @@ from ps_protocol.initializer_spec import (
     VarianceScaling,
 )
 from ps_protocol.operations import PartitionSlice, VariableSpec
-from ps_protocol.tensor_codec import parse_dtype
 
 FLOATS = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn"]
 INTEGERS = ["int64", "uint64", "int32", "uint8", "int4"]

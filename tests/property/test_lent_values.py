@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ps_protocol import tensor_codec
 from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.codec import tensor_codec
 from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.operations import (
     Array,

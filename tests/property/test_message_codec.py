@@ -10,7 +10,8 @@ from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ps_protocol import message_codec
+from ps_protocol.codec import message_codec
+from ps_protocol.codec.tensor_codec import parse_dtype
 from ps_protocol.errors import ERROR_TYPES, InvalidArgumentError, ShardscopeError
 from ps_protocol.initializer_spec import (
     Constant,
@@ -42,7 +43,6 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
-from ps_protocol.tensor_codec import parse_dtype
 from ps_protocol.v1 import batch_pb2
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)

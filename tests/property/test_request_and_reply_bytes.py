@@ -11,8 +11,9 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ps_protocol import message_codec, request_bytes
+from ps_protocol import request_bytes
 from ps_protocol.bounded_table import BoundedTable
+from ps_protocol.codec import message_codec
 from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
 from ps_protocol.operations import (
     Array,

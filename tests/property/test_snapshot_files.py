@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ps_protocol.codec.tensor_codec import parse_dtype
 from ps_protocol.errors import FailedPreconditionError, OutOfRangeError, ShardscopeError
 from ps_protocol.operations import Array, BatchReply, PartitionSlice, Reply, Result, VariableSpec
 from ps_protocol.service_types import Placement
-from ps_protocol.tensor_codec import parse_dtype
 from ps_server.remembered_answers import FORGOTTEN, Answer, ClientImage
 from ps_server.snapshot_files import CorruptSnapshotError, SnapshotFiles
 from ps_server.state_image import StateImage

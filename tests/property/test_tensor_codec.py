@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ps_protocol import tensor_codec
+from ps_protocol.codec import tensor_codec
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
 from ps_protocol.v1.tensor_pb2 import TensorHeader

@@ -10,10 +10,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis.extra import numpy as npst
 
-from ps_protocol import wire_dtypes
+from ps_protocol.codec import wire_dtypes
+from ps_protocol.codec.wire_dtypes import BLOCK_SIZE
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array, Update, UpdateRule, WireDType
-from ps_protocol.wire_dtypes import BLOCK_SIZE
 from worker_client.error_feedback import ErrorFeedback
 
 LOSSY: Final = st.sampled_from((WireDType.BFLOAT16, WireDType.FLOAT16, WireDType.INT8))

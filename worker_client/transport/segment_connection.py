@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from google.protobuf.message import DecodeError
 
-from ps_protocol import error_codec
+from ps_protocol.codec import error_codec
 from ps_protocol.errors import (
     DeadlineExceededError,
     InternalError,

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ps_protocol.codec.message_codec import ReplyHead
+from ps_protocol.codec.reply_targets import reply_buffers
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.memory.large_copies import copy_bytes
 from ps_protocol.memory.regions import INLINE_LIMIT_BYTES, NOWHERE, Region, packed_bytes, packed_offsets
-from ps_protocol.message_codec import ReplyHead
 from ps_protocol.operations import READS, Batch, WireDType
-from ps_protocol.reply_targets import reply_buffers
 from worker_client.transport.segment_pool import Lease, SegmentPool
 
 

@@ -11,7 +11,10 @@ from uuid import UUID
 
 from google.protobuf.message import DecodeError
 
-from ps_protocol import error_codec, reply_bytes, request_bytes
+from ps_protocol import reply_bytes, request_bytes
+from ps_protocol.codec import error_codec
+from ps_protocol.codec.message_codec import ReplyHead
+from ps_protocol.codec.reply_targets import reply_buffers
 from ps_protocol.errors import (
     DeadlineExceededError,
     InternalError,
@@ -20,9 +23,7 @@ from ps_protocol.errors import (
     UnavailableError,
 )
 from ps_protocol.memory.regions import encode_regions
-from ps_protocol.message_codec import ReplyHead
 from ps_protocol.operations import Batch, BatchReply
-from ps_protocol.reply_targets import reply_buffers
 from ps_protocol.socket_faults import before_send
 from ps_protocol.socket_frames import (
     ANSWER_BYTES,

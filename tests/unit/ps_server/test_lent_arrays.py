@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from ps_protocol import tensor_codec
+from ps_protocol.codec import tensor_codec
 from ps_protocol.operations import Array
 from ps_server.lent_arrays import LendableArray
 

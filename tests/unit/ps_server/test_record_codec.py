@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from ps_protocol.codec.tensor_codec import _DTYPE_OF_NAME
 from ps_protocol.errors import InvalidArgumentError, OutOfRangeError
 from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.operations import (
@@ -21,7 +22,6 @@ from ps_protocol.operations import (
     VariableSpec,
 )
 from ps_protocol.service_types import Placement
-from ps_protocol.tensor_codec import _DTYPE_OF_NAME
 from ps_protocol.v1 import batch_pb2, directory_pb2, errors_pb2, records_pb2
 from ps_server import record_codec
 from ps_server.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed, Record

@@ -12,10 +12,10 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from ps_protocol.codec.tensor_codec import parse_dtype
 from ps_protocol.errors import DeadlineExceededError
 from ps_protocol.fault_points import Action, Fault, FaultPlan, InjectedFaultError, installed
 from ps_protocol.operations import Array, VariableSpec
-from ps_protocol.tensor_codec import parse_dtype
 from ps_server import synced_files
 from ps_server.lent_arrays import LendableArray
 from ps_server.snapshot_files import (

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from ps_protocol import wire_dtypes
+from ps_protocol.codec import wire_dtypes
+from ps_protocol.codec.wire_dtypes import PIECE_SIZE
 from ps_protocol.operations import Array, Update, UpdateRule, WireDType
-from ps_protocol.wire_dtypes import PIECE_SIZE
 from worker_client.error_feedback import ErrorFeedback, PreparedUpdate
 
 FLOAT = np.dtype(np.float32)

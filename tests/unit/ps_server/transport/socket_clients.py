@@ -13,8 +13,8 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
-from ps_protocol import error_codec, message_codec
 from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.codec import error_codec, message_codec
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, Declare, Operation, Reply, Result, VariableSpec

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from ps_protocol import error_codec, message_codec
+from ps_protocol.codec import error_codec, message_codec
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError, ShardscopeError, UnavailableError
 from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.memory.regions import ALIGNMENT, NOWHERE, Region, decode_regions, encode_regions

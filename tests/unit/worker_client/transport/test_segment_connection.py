@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ps_protocol import error_codec
+from ps_protocol.codec import error_codec
 from ps_protocol.errors import (
     DeadlineExceededError,
     InternalError,

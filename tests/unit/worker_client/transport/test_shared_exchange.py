@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 
-from ps_protocol import message_codec
+from ps_protocol.codec import message_codec
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError
 from ps_protocol.memory.regions import ALIGNMENT, INLINE_LIMIT_BYTES, NOWHERE, packed_offsets
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED, MappedSegment

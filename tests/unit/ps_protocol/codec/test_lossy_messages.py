@@ -9,7 +9,9 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from ps_protocol import message_codec, tensor_codec, wire_dtypes
+from ps_protocol.codec import message_codec, tensor_codec, wire_dtypes
+from ps_protocol.codec.reply_targets import reply_buffers
+from ps_protocol.codec.tensor_codec import TensorLayout
 from ps_protocol.errors import InternalError, InvalidArgumentError, NotFoundError
 from ps_protocol.operations import (
     Array,
@@ -26,8 +28,6 @@ from ps_protocol.operations import (
     UpdateRule,
     WireDType,
 )
-from ps_protocol.reply_targets import reply_buffers
-from ps_protocol.tensor_codec import TensorLayout
 from ps_protocol.v1 import batch_pb2
 from ps_protocol.v1.tensor_pb2 import TensorHeader
 

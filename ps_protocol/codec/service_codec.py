@@ -5,7 +5,8 @@ What is decoded comes from another process: whatever is malformed in it is an ``
 
 from __future__ import annotations
 
-from ps_protocol.error_codec import decode_error, encode_error
+from ps_protocol.codec.error_codec import decode_error, encode_error
+from ps_protocol.codec.spec_codec import decode_enum, decode_spec, decode_uuid, encode_spec
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
 from ps_protocol.ps_service import PROTOCOL_VERSION
 from ps_protocol.service_types import (
@@ -25,7 +26,6 @@ from ps_protocol.service_types import (
     VariableInfo,
     Welcome,
 )
-from ps_protocol.spec_codec import decode_enum, decode_spec, decode_uuid, encode_spec
 from ps_protocol.v1 import data_pb2, directory_pb2, inspection_pb2, membership_pb2
 
 _FAST_PATH_KINDS = {int(kind): kind for kind in FastPathKind}

@@ -7,9 +7,9 @@ import gc
 import numpy as np
 import pytest
 
+from ps_protocol.codec.received_memory import BLOCK_BYTES, LEAST_BYTES, MOST_BYTES, BlockPool
+from ps_protocol.codec.tensor_codec import TensorLayout
 from ps_protocol.errors import ResourceExhaustedError
-from ps_protocol.received_memory import BLOCK_BYTES, LEAST_BYTES, MOST_BYTES, BlockPool
-from ps_protocol.tensor_codec import TensorLayout
 
 
 def layouts(*sizes: int) -> list[TensorLayout]:

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 import ml_dtypes
 import numpy as np
 
-from ps_protocol import wire_dtypes
+from ps_protocol.codec import wire_dtypes
 from ps_protocol.errors import InternalError, InvalidArgumentError, ResourceExhaustedError
 from ps_protocol.operations import Array, WireDType
 from ps_protocol.out_arrays import misfit

@@ -21,10 +21,12 @@ from typing import TypeAlias, cast
 
 import numpy as np
 
-from ps_protocol import tensor_codec
-from ps_protocol.error_codec import decode_error, encode_error
+from ps_protocol.codec import tensor_codec
+from ps_protocol.codec.error_codec import decode_error, encode_error
+from ps_protocol.codec.operation_codec import decode_operation, encode_operation_into
+from ps_protocol.codec.spec_codec import TakeTensor, decode_spec, decode_uuid, encode_spec_into
+from ps_protocol.codec.tensor_codec import Buffer, TensorLayout
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
-from ps_protocol.operation_codec import decode_operation, encode_operation_into
 from ps_protocol.operations import (
     READS,
     Array,
@@ -38,8 +40,6 @@ from ps_protocol.operations import (
     VariableSpec,
     WireDType,
 )
-from ps_protocol.spec_codec import TakeTensor, decode_spec, decode_uuid, encode_spec_into
-from ps_protocol.tensor_codec import Buffer, TensorLayout
 from ps_protocol.v1 import batch_pb2
 from ps_protocol.v1.tensor_pb2 import TensorHeader
 

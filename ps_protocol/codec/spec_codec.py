@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
-from ps_protocol import tensor_codec
+from ps_protocol.codec import tensor_codec
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.initializer_spec import (
     Constant,

@@ -9,7 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ps_protocol import tensor_codec
+from ps_protocol.codec import tensor_codec
+from ps_protocol.codec.spec_codec import (
+    TakeTensor,
+    decode_enum,
+    decode_initializer,
+    decode_spec,
+    encode_initializer_into,
+    encode_spec_into,
+)
+from ps_protocol.codec.tensor_codec import parse_wire
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import (
     CountUpTo,
@@ -25,15 +34,6 @@ from ps_protocol.operations import (
     UpdateRule,
     WireDType,
 )
-from ps_protocol.spec_codec import (
-    TakeTensor,
-    decode_enum,
-    decode_initializer,
-    decode_spec,
-    encode_initializer_into,
-    encode_spec_into,
-)
-from ps_protocol.tensor_codec import parse_wire
 from ps_protocol.v1 import batch_pb2, tensor_pb2
 
 _EXACT = WireDType.EXACT

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ps_protocol import message_codec
+from ps_protocol.codec import message_codec
+from ps_protocol.codec.reply_targets import target_bytes
+from ps_protocol.codec.tensor_codec import TensorLayout
 from ps_protocol.errors import InternalError, NotFoundError
 from ps_protocol.operations import Array, BatchReply, Describe, Gather, Read, Result
-from ps_protocol.reply_targets import target_bytes
-from ps_protocol.tensor_codec import TensorLayout
 
 FLOAT = np.dtype(np.float32)
 

@@ -8,10 +8,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from ps_protocol import tensor_codec
+from ps_protocol.codec import tensor_codec
+from ps_protocol.codec.tensor_codec import TensorLayout
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError
 from ps_protocol.operations import Array
-from ps_protocol.tensor_codec import TensorLayout
 from ps_protocol.v1.tensor_pb2 import TensorHeader
 
 # The x86 format is the only one of those wider than a double that travels.

@@ -16,8 +16,8 @@ from typing import Final
 
 import numpy as np
 
+from ps_protocol.codec.tensor_codec import TensorLayout, allocate
 from ps_protocol.errors import ResourceExhaustedError
-from ps_protocol.tensor_codec import TensorLayout, allocate
 
 BLOCK_BYTES: Final = 4 * 1024 * 1024
 """With pages of the usual size: to make room for large ones takes the kernel longer than they save."""

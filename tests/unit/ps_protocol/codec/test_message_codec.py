@@ -11,7 +11,7 @@ import pytest
 from google.protobuf import text_format
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
-from ps_protocol import error_codec, message_codec, service_codec
+from ps_protocol.codec import error_codec, message_codec, service_codec
 from ps_protocol.errors import (
     AlreadyExistsError,
     FailedPreconditionError,

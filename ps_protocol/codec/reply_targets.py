@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ps_protocol import received_memory, tensor_codec
+from ps_protocol.codec import received_memory, tensor_codec
+from ps_protocol.codec.tensor_codec import TensorLayout
 from ps_protocol.operations import Array, WireDType
-from ps_protocol.tensor_codec import TensorLayout
 
 _EXACT: Final = WireDType.EXACT
 

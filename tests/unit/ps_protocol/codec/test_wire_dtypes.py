@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ps_protocol import wire_dtypes
+from ps_protocol.codec import wire_dtypes
+from ps_protocol.codec.wire_dtypes import BLOCK_SIZE, PIECE_SIZE
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array, WireDType
-from ps_protocol.wire_dtypes import BLOCK_SIZE, PIECE_SIZE
 
 LOSSY = (WireDType.BFLOAT16, WireDType.FLOAT16, WireDType.INT8)
 FLOATS = (np.float32, np.float64)

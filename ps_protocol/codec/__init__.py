@@ -1,0 +1,1 @@
+"""Typed messages to protobuf headers with tensor buffers beside them, and back. Imports no gRPC and no socket."""
