@@ -23,8 +23,8 @@ from uuid import UUID
 import numpy as np
 
 from benchmarks.small_operations import NAME, Ps, client_step
-from ps_protocol import reply_bytes, request_bytes
 from ps_protocol.codec import message_codec
+from ps_protocol.codec.fast import reply_bytes, request_bytes
 from ps_protocol.codec.message_codec import MessageRequest, ReplyHead, RequestHead
 from ps_protocol.operations import Batch, BatchReply, Gather, Operation, Read, Result, Update, UpdateRule, mutates
 from ps_protocol.v1 import batch_pb2

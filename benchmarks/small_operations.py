@@ -28,10 +28,10 @@ import numpy as np
 import worker_client as ss
 from ps_cluster import LocalCluster
 from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.codec.fast.reply_bytes import encode_answer
+from ps_protocol.codec.fast.request_bytes import encode_request
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, BatchReply, Declare, Operation, Read, Update, UpdateRule, VariableSpec
-from ps_protocol.reply_bytes import encode_answer
-from ps_protocol.request_bytes import encode_request
 from ps_protocol.socket_frames import FrameKind, encode_prefix
 from ps_protocol.socket_stream import SCRATCH_BYTES, SocketStream
 from ps_server.byte_budget import ByteBudget

@@ -18,9 +18,9 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
+from ps_protocol.codec.fast.varints import LENGTH_DELIMITED, decode_varint, encode_varint, field_tag
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.v1 import data_pb2
-from ps_protocol.varints import LENGTH_DELIMITED, decode_varint, encode_varint, field_tag
 
 _HEADER_TAG: Final = field_tag(data_pb2.RequestFrame.HEADER_FIELD_NUMBER, LENGTH_DELIMITED)[0]
 _BYTES_TAG: Final = field_tag(data_pb2.RequestFrame.DATA_FIELD_NUMBER, LENGTH_DELIMITED)[0]

@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 from uuid import UUID
 
 from ps_protocol.codec.error_codec import encode_error
+from ps_protocol.codec.fast.reply_bytes import encode_answer
 from ps_protocol.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
@@ -16,7 +17,6 @@ from ps_protocol.errors import (
 )
 from ps_protocol.fault_points import times_received
 from ps_protocol.operations import Batch
-from ps_protocol.reply_bytes import encode_answer
 from ps_protocol.socket_frames import FrameKind, FramePrefix
 from ps_protocol.socket_stream import SCRATCH_BYTES
 from ps_server.parameter_server import ParameterServer

@@ -15,13 +15,13 @@ from google.protobuf.message import DecodeError
 from ps_protocol.channel_options import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.chunk_frames import REQUESTS, data_frame, exchange_message, header_frame
 from ps_protocol.codec import service_codec, spec_codec
+from ps_protocol.codec.fast.reply_bytes import encode_answer
+from ps_protocol.codec.fast.request_bytes import parse_request
 from ps_protocol.codec.frames import Assembler, pieces
 from ps_protocol.codec.message_codec import RequestHead
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError
 from ps_protocol.memory.allocator import keep_freed_chunks
 from ps_protocol.operations import Batch, BatchReply
-from ps_protocol.reply_bytes import encode_answer
-from ps_protocol.request_bytes import parse_request
 from ps_protocol.service_types import Welcome
 from ps_protocol.v1 import data_pb2
 from ps_server.byte_budget import ByteBudget, readable_bytes

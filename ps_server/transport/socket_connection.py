@@ -16,6 +16,7 @@ import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
 from ps_protocol.codec import spec_codec
+from ps_protocol.codec.fast.request_bytes import parse_request
 from ps_protocol.codec.message_codec import RequestHead
 from ps_protocol.errors import (
     InvalidArgumentError,
@@ -24,7 +25,6 @@ from ps_protocol.errors import (
     UnavailableError,
 )
 from ps_protocol.memory.regions import Region, decode_regions
-from ps_protocol.request_bytes import parse_request
 from ps_protocol.socket_faults import before_send
 from ps_protocol.socket_frames import (
     FLAG_CLOSING,

@@ -11,9 +11,11 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ps_protocol import request_bytes
-from ps_protocol.bounded_table import BoundedTable
 from ps_protocol.codec import message_codec
+from ps_protocol.codec.fast import request_bytes
+from ps_protocol.codec.fast.bounded_table import BoundedTable
+from ps_protocol.codec.fast.reply_bytes import encode_answer, parse_reply
+from ps_protocol.codec.fast.request_bytes import parse_request
 from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
 from ps_protocol.operations import (
     Array,
@@ -34,8 +36,6 @@ from ps_protocol.operations import (
     VariableSpec,
     WireDType,
 )
-from ps_protocol.reply_bytes import encode_answer, parse_reply
-from ps_protocol.request_bytes import parse_request
 from ps_protocol.v1 import batch_pb2
 
 CLIENT, STORE = UUID(int=1), UUID(int=2)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from ps_protocol import request_bytes
 from ps_protocol.codec import message_codec, operation_codec
+from ps_protocol.codec.fast import request_bytes
+from ps_protocol.codec.fast.request_bytes import KEYS
 from ps_protocol.codec.operation_codec import CODECS, OperationCodec
 from ps_protocol.codec.spec_codec import TakeTensor
 from ps_protocol.codec.tensor_codec import encode_into
@@ -41,7 +42,6 @@ from ps_protocol.operations import (
     tensor_bytes,
     tensors_of,
 )
-from ps_protocol.request_bytes import KEYS
 from ps_protocol.v1 import batch_pb2, records_pb2
 from ps_server import record_codec
 from ps_server.batch_handlers import HANDLERS, Resources

@@ -16,6 +16,8 @@ import grpc
 from ps_protocol import channel_options, fault_points, status
 from ps_protocol.chunk_frames import REPLIES, data_frame, exchange_message, header_frame
 from ps_protocol.codec import service_codec
+from ps_protocol.codec.fast.reply_bytes import parse_reply
+from ps_protocol.codec.fast.request_bytes import encode_request
 from ps_protocol.codec.frames import Assembler, pieces
 from ps_protocol.codec.reply_targets import reply_buffers
 from ps_protocol.errors import InternalError, ShardscopeError, UnavailableError
@@ -23,8 +25,6 @@ from ps_protocol.fault_points import Action, fault_point
 from ps_protocol.memory.allocator import keep_freed_chunks
 from ps_protocol.operations import READS, Batch, BatchReply, Operation
 from ps_protocol.ps_service import PROTOCOL_VERSION, Transport
-from ps_protocol.reply_bytes import parse_reply
-from ps_protocol.request_bytes import encode_request
 from ps_protocol.service_types import Member, Placement, Proposal, PsAddress, Status, VariableInfo, Welcome
 from ps_protocol.v1 import (
     control_pb2,

@@ -11,8 +11,8 @@ from uuid import UUID
 
 from google.protobuf.message import DecodeError
 
-from ps_protocol import reply_bytes, request_bytes
 from ps_protocol.codec import error_codec
+from ps_protocol.codec.fast import reply_bytes, request_bytes
 from ps_protocol.codec.message_codec import ReplyHead
 from ps_protocol.codec.reply_targets import reply_buffers
 from ps_protocol.errors import (

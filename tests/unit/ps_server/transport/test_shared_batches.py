@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ps_protocol.codec import error_codec, message_codec
+from ps_protocol.codec.fast.request_bytes import parse_request
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError, ShardscopeError, UnavailableError
 from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.memory.regions import ALIGNMENT, NOWHERE, Region, decode_regions, encode_regions
@@ -36,7 +37,6 @@ from ps_protocol.operations import (
     WireDType,
     tensors_of,
 )
-from ps_protocol.request_bytes import parse_request
 from ps_protocol.service_types import FastPathKind
 from ps_protocol.socket_frames import (
     FLAG_CLOSING,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ps_protocol.codec import message_codec
+from ps_protocol.codec.fast.reply_bytes import encode_answer, parse_reply
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError
 from ps_protocol.memory.regions import ALIGNMENT, INLINE_LIMIT_BYTES, NOWHERE, packed_offsets
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED, MappedSegment
@@ -26,7 +27,6 @@ from ps_protocol.operations import (
     UpdateRule,
     WireDType,
 )
-from ps_protocol.reply_bytes import encode_answer, parse_reply
 from ps_server.transport.segments import SegmentRegistry
 from worker_client.transport import shared_exchange
 from worker_client.transport.segment_pool import SegmentPool

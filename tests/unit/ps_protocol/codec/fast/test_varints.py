@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from ps_protocol.codec.fast.varints import decode_varint, encode_varint
 from ps_protocol.v1 import batch_pb2
-from ps_protocol.varints import decode_varint, encode_varint
 
 
 @pytest.mark.parametrize("number", [1, 127, 128, 300, 2**32 - 1, 2**35, 2**63, 2**64 - 1])

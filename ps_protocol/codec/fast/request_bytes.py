@@ -17,8 +17,9 @@ from uuid import UUID
 
 import numpy as np
 
-from ps_protocol.bounded_table import ENTRY_BYTES, BoundedTable
 from ps_protocol.codec import tensor_codec
+from ps_protocol.codec.fast.bounded_table import ENTRY_BYTES, BoundedTable
+from ps_protocol.codec.fast.varints import LENGTH_DELIMITED, VARINT, decode_varint, encode_varint, field_tag
 from ps_protocol.codec.message_codec import MessageRequest, RequestHead
 from ps_protocol.codec.operation_codec import encode_operation_into
 from ps_protocol.codec.spec_codec import decode_uuid
@@ -27,7 +28,6 @@ from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import KINDS, Batch, Describe, Gather, Operation, Read, Scatter, Update, WireDType
 from ps_protocol.v1.batch_pb2 import BatchRequest
 from ps_protocol.v1.batch_pb2 import Operation as OperationMessage
-from ps_protocol.varints import LENGTH_DELIMITED, VARINT, decode_varint, encode_varint, field_tag
 
 _MAX_KEPT_BYTES: Final = 64 * 1024
 _UUID_BYTES: Final = 16

@@ -12,8 +12,9 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from ps_protocol.bounded_table import ENTRY_BYTES, BoundedTable
 from ps_protocol.codec import message_codec, tensor_codec
+from ps_protocol.codec.fast.bounded_table import ENTRY_BYTES, BoundedTable
+from ps_protocol.codec.fast.varints import LENGTH_DELIMITED, VARINT, decode_varint, encode_varint, field_tag
 from ps_protocol.codec.message_codec import ReplyHead, TensorReply, target_of
 from ps_protocol.codec.tensor_codec import TensorLayout
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
@@ -21,7 +22,6 @@ from ps_protocol.operations import READS, Array, BatchReply, Operation, Reply, R
 from ps_protocol.v1 import batch_pb2
 from ps_protocol.v1.batch_pb2 import OperationReply
 from ps_protocol.v1.tensor_pb2 import TensorHeader
-from ps_protocol.varints import LENGTH_DELIMITED, VARINT, decode_varint, encode_varint, field_tag
 
 _REPLY: Final = field_tag(batch_pb2.BatchReply.REPLIES_FIELD_NUMBER, LENGTH_DELIMITED)
 _VERSION: Final = field_tag(OperationReply.VERSION_FIELD_NUMBER, VARINT)
