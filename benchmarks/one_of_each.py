@@ -31,9 +31,9 @@ from benchmarks.drivers.shardscope import Shardscope
 from benchmarks.processes import cpu_seconds
 from benchmarks.tables import auto_duration
 from benchmarks.workloads import SCALES, WORKLOADS, Workload
-from ps_protocol import channel_options
 from ps_protocol.brief_wait import BriefWait
 from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.grpc_edge import channel_options
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import (
     Batch,
@@ -84,12 +84,18 @@ class Part:
 
 def _chunks(size_bytes: int) -> dict[str, int]:
     name = "CHUNK_SIZE_BYTES"
-    return {f"ps_protocol.channel_options.{name}": size_bytes, f"ps_server.transport.grpc_data.{name}": size_bytes}
+    return {
+        f"ps_protocol.grpc_edge.channel_options.{name}": size_bytes,
+        f"ps_server.transport.grpc_data.{name}": size_bytes,
+    }
 
 
 def _messages(size_bytes: int) -> dict[str, int]:
     name = "UNARY_LIMIT_BYTES"
-    return {f"ps_protocol.channel_options.{name}": size_bytes, f"ps_server.transport.grpc_data.{name}": size_bytes}
+    return {
+        f"ps_protocol.grpc_edge.channel_options.{name}": size_bytes,
+        f"ps_server.transport.grpc_data.{name}": size_bytes,
+    }
 
 
 def _nothing(*_args: object) -> None:
@@ -140,7 +146,7 @@ PARTS: Final[Mapping[str, Part]] = {
     "grpc_one_thread": Part(
         "grpc",
         ("add", "read", *_LARGE),
-        {"ps_protocol.channel_options.client_options": _replies_through_another_thread},
+        {"ps_protocol.grpc_edge.channel_options.client_options": _replies_through_another_thread},
     ),
 }
 """By the module that they are in, or what they are."""

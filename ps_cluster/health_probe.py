@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from ps_protocol import channel_options, status
+from ps_protocol.grpc_edge import channel_options, status
 
 
 def check_health(address: str, *, timeout_s: float) -> str:

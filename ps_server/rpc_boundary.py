@@ -12,8 +12,8 @@ from uuid import uuid4
 import grpc
 from google.protobuf.message import Message
 
-from ps_protocol import status
 from ps_protocol.errors import InternalError, ResourceExhaustedError, ShardscopeError
+from ps_protocol.grpc_edge import status
 
 _LOG = logging.getLogger(__name__)
 

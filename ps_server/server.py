@@ -19,8 +19,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ps_protocol import fault_points
-from ps_protocol.channel_options import server_options
 from ps_protocol.errors import DeadlineExceededError
+from ps_protocol.grpc_edge.channel_options import server_options
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED as HAS_SEGMENTS
 from ps_protocol.service_types import PsAddress
 from ps_protocol.v1 import (

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import grpc
 
-from ps_protocol import channel_options, status
 from ps_protocol.codec.spec_codec import decode_enum, decode_uuid
 from ps_protocol.errors import FailedPreconditionError
+from ps_protocol.grpc_edge import channel_options, status
 from ps_protocol.v1 import replication_pb2, replication_pb2_grpc
 from ps_server.replication.register import ArbiterVerdict, Known, Register, ReplicaReport, Role, Wish, judge
 

@@ -19,9 +19,9 @@ from uuid import UUID
 
 import grpc
 
-from ps_protocol import channel_options, status
 from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
+from ps_protocol.grpc_edge import channel_options, status
 from ps_protocol.v1 import replication_pb2
 from ps_server.commit_log import SinkUnavailableError
 from ps_server.records import LoggedRecord, size_of

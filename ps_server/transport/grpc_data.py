@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
-from ps_protocol.channel_options import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
-from ps_protocol.chunk_frames import REQUESTS, data_frame, exchange_message, header_frame
 from ps_protocol.codec import service_codec, spec_codec
 from ps_protocol.codec.fast.reply_bytes import encode_answer
 from ps_protocol.codec.fast.request_bytes import parse_request
 from ps_protocol.codec.frames import Assembler, pieces
 from ps_protocol.codec.message_codec import RequestHead
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError
+from ps_protocol.grpc_edge.channel_options import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
+from ps_protocol.grpc_edge.chunk_frames import REQUESTS, data_frame, exchange_message, header_frame
 from ps_protocol.memory.allocator import keep_freed_chunks
 from ps_protocol.operations import Batch, BatchReply
 from ps_protocol.service_types import Welcome
@@ -40,7 +40,7 @@ class DataServicer:
     A batch is staged whole before the core sees it, so that a client that breaks off has changed nothing. The bytes
     staged, of requests and replies over all streams, are bounded.
 
-    The two methods that carry tensors take and give messages as bytes (``ps_protocol.chunk_frames``).
+    The two methods that carry tensors take and give messages as bytes (``ps_protocol.grpc_edge.chunk_frames``).
 
     Args:
         core: Carries the batches out.

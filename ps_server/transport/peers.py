@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import grpc
 
-from ps_protocol import channel_options, status
 from ps_protocol.cluster_spec import PS_JOB
 from ps_protocol.codec import service_codec
 from ps_protocol.errors import ShardscopeError
+from ps_protocol.grpc_edge import channel_options, status
 from ps_protocol.service_types import PsAddress
 from ps_protocol.task_id import TaskId
 from ps_protocol.v1 import membership_pb2, membership_pb2_grpc

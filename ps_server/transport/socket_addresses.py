@@ -10,7 +10,7 @@ from typing import Final
 from uuid import uuid4
 
 from ps_protocol import socket_options
-from ps_protocol.channel_options import KEEPALIVE_INTERVAL_S, KEEPALIVE_TIMEOUT_S
+from ps_protocol.grpc_edge.channel_options import KEEPALIVE_INTERVAL_S, KEEPALIVE_TIMEOUT_S
 
 _LOG = logging.getLogger(__name__)
 

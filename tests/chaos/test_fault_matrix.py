@@ -9,8 +9,8 @@ from typing import Final
 
 import pytest
 
-from ps_protocol import channel_options
 from ps_protocol.fault_points import Action, Fault, FaultPlan, installed
+from ps_protocol.grpc_edge import channel_options
 from ps_protocol.service_types import DurabilityMode
 from ps_server.transport import grpc_data
 from tests.chaos.operations import CHUNK_BYTES, OPERATIONS, Operation

@@ -13,8 +13,7 @@ from uuid import UUID
 
 import grpc
 
-from ps_protocol import channel_options, fault_points, status
-from ps_protocol.chunk_frames import REPLIES, data_frame, exchange_message, header_frame
+from ps_protocol import fault_points
 from ps_protocol.codec import service_codec
 from ps_protocol.codec.fast.reply_bytes import parse_reply
 from ps_protocol.codec.fast.request_bytes import encode_request
@@ -22,6 +21,8 @@ from ps_protocol.codec.frames import Assembler, pieces
 from ps_protocol.codec.reply_targets import reply_buffers
 from ps_protocol.errors import InternalError, ShardscopeError, UnavailableError
 from ps_protocol.fault_points import Action, fault_point
+from ps_protocol.grpc_edge import channel_options, status
+from ps_protocol.grpc_edge.chunk_frames import REPLIES, data_frame, exchange_message, header_frame
 from ps_protocol.memory.allocator import keep_freed_chunks
 from ps_protocol.operations import READS, Batch, BatchReply, Operation
 from ps_protocol.ps_service import PROTOCOL_VERSION, Transport

@@ -33,7 +33,7 @@ def _aborting(monkeypatch: pytest.MonkeyPatch) -> None:
     def abort(_context: object, error: ShardscopeError) -> None:
         raise Aborted(error)
 
-    monkeypatch.setattr("ps_protocol.status.abort", abort)
+    monkeypatch.setattr("ps_protocol.grpc_edge.status.abort", abort)
 
 
 def aborted_by(raised: BaseException) -> ShardscopeError:

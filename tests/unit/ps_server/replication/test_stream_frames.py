@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ps_protocol.chunk_frames import data_frame
 from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.grpc_edge.chunk_frames import data_frame
 from ps_protocol.v1 import records_pb2, replication_pb2
 from ps_server.replication.stream_frames import FrameJoiner, frames_of
 

@@ -8,7 +8,6 @@ import grpc
 import numpy as np
 import pytest
 
-from ps_protocol.channel_options import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.codec import message_codec
 from ps_protocol.codec.frames import Assembler, pieces
@@ -18,6 +17,7 @@ from ps_protocol.errors import (
     ResourceExhaustedError,
     ShardscopeError,
 )
+from ps_protocol.grpc_edge.channel_options import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import (
     Batch,
@@ -111,7 +111,7 @@ def conversation(monkeypatch: pytest.MonkeyPatch) -> Conversation:
     def abort(_context: object, error: ShardscopeError) -> None:
         raise Aborted(error)
 
-    monkeypatch.setattr("ps_protocol.status.abort", abort)
+    monkeypatch.setattr("ps_protocol.grpc_edge.status.abort", abort)
     return Conversation()
 
 

@@ -6,8 +6,8 @@ import tracemalloc
 
 import pytest
 
-from ps_protocol.chunk_frames import REPLIES, REQUESTS, data_frame, exchange_message, header_frame
 from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.grpc_edge.chunk_frames import REPLIES, REQUESTS, data_frame, exchange_message, header_frame
 from ps_protocol.v1 import batch_pb2, data_pb2
 
 HEADER = batch_pb2.BatchRequest(client_incarnation=b"c" * 16, sequence=300)

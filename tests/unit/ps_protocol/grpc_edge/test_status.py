@@ -12,7 +12,6 @@ from google.protobuf import any_pb2
 from google.rpc import status_pb2  # type: ignore[import-untyped]  # googleapis-common-protos has no py.typed
 from grpc_status import rpc_status
 
-from ps_protocol import status
 from ps_protocol.errors import (
     ERROR_TYPES,
     CancelledError,
@@ -29,6 +28,7 @@ from ps_protocol.errors import (
     UnimplementedError,
     UnknownError,
 )
+from ps_protocol.grpc_edge import status
 from ps_protocol.v1 import errors_pb2, tensor_pb2
 
 ERRORS = [*grpc.StatusCode]

@@ -10,8 +10,8 @@ import grpc.experimental
 import numpy as np
 import pytest
 
-from ps_protocol import channel_options
 from ps_protocol.codec.message_codec import encode_batch
+from ps_protocol.grpc_edge import channel_options
 from ps_protocol.initializer_spec import Distribution, FanMode, InitializerSpec, VarianceScaling
 from ps_protocol.operations import Batch, Declare, PartitionSlice, VariableSpec
 
