@@ -31,7 +31,6 @@ from benchmarks.drivers.shardscope import Shardscope
 from benchmarks.processes import cpu_seconds
 from benchmarks.tables import auto_duration
 from benchmarks.workloads import SCALES, WORKLOADS, Workload
-from ps_protocol.brief_wait import BriefWait
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.grpc_edge import channel_options
 from ps_protocol.initializer_spec import Constant, InitializerSpec
@@ -44,6 +43,7 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
+from ps_protocol.sockets.brief_wait import BriefWait
 from ps_server.compiled_row_kernels import compile_when_used
 from ps_server.parameter_server import ParameterServer
 from ps_server.server import PsServer
@@ -106,7 +106,7 @@ _LARGE: Final = ("pull", "push", "pull161,fresh", "push161")
 
 PARTS: Final[Mapping[str, Part]] = {
     "brief_wait": Part(
-        "socket", ("add", "read"), {"ps_protocol.socket_stream.BriefWait": partial(BriefWait, processors=1)}
+        "socket", ("add", "read"), {"ps_protocol.sockets.stream.BriefWait": partial(BriefWait, processors=1)}
     ),
     "large_copies": Part(
         "shm",
@@ -125,7 +125,7 @@ PARTS: Final[Mapping[str, Part]] = {
         "socket", ("pull161,fresh", "pull,fresh"), {"ps_protocol.codec.received_memory.LEAST_BYTES": _NEVER}
     ),
     "socket_options": Part(
-        "socket", ("add", "gather", *_LARGE), {"ps_protocol.socket_options.set_up": _set_up_without_sizes}
+        "socket", ("add", "gather", *_LARGE), {"ps_protocol.sockets.options.set_up": _set_up_without_sizes}
     ),
     "buffer_pool": Part(
         "socket", ("push", "push161", "scatter"), {"ps_server.server.BufferPool": lambda _limit: BufferPool(0)}

@@ -32,8 +32,8 @@ from ps_protocol.codec.fast.reply_bytes import encode_answer
 from ps_protocol.codec.fast.request_bytes import encode_request
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, BatchReply, Declare, Operation, Read, Update, UpdateRule, VariableSpec
-from ps_protocol.socket_frames import FrameKind, encode_prefix
-from ps_protocol.socket_stream import SCRATCH_BYTES, SocketStream
+from ps_protocol.sockets.frames import FrameKind, encode_prefix
+from ps_protocol.sockets.stream import SCRATCH_BYTES, SocketStream
 from ps_server.byte_budget import ByteBudget
 from ps_server.parameter_server import ParameterServer
 from ps_server.transport import socket_connection as ps_side

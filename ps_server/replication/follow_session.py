@@ -13,8 +13,8 @@ from google.protobuf.message import DecodeError
 
 from ps_protocol.codec.error_codec import encode_error
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError, ShardscopeError
-from ps_protocol.socket_frames import FLAG_CLOSING, PREFIX_BYTES, FrameKind, FramePrefix, encode_prefix, parse_prefix
-from ps_protocol.socket_stream import SCRATCH_BYTES, ConnectionEnded, SocketStream
+from ps_protocol.sockets.frames import FLAG_CLOSING, PREFIX_BYTES, FrameKind, FramePrefix, encode_prefix, parse_prefix
+from ps_protocol.sockets.stream import SCRATCH_BYTES, ConnectionEnded, SocketStream
 from ps_protocol.v1 import replication_pb2
 from ps_server.replication.follower import Follower, FollowStream
 from ps_server.transport.buffer_pool import BufferPool

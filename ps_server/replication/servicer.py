@@ -10,7 +10,7 @@ from uuid import UUID
 import grpc
 
 from ps_protocol.errors import FailedPreconditionError
-from ps_protocol.socket_stream import SocketStream
+from ps_protocol.sockets.stream import SocketStream
 from ps_protocol.v1 import replication_pb2
 from ps_server.replication.arbiter import Arbiter
 from ps_server.replication.follow_session import FollowSession

@@ -14,12 +14,12 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from ps_protocol import socket_options
 from ps_protocol.codec.error_codec import decode_error
 from ps_protocol.codec.frames import pieces
 from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.errors import InvalidArgumentError, UnavailableError
-from ps_protocol.socket_frames import (
+from ps_protocol.sockets import options as socket_options
+from ps_protocol.sockets.frames import (
     ANSWER_BYTES,
     PREFIX_BYTES,
     REASONS,
@@ -31,7 +31,7 @@ from ps_protocol.socket_frames import (
     parse_answer,
     parse_prefix,
 )
-from ps_protocol.socket_stream import MAX_PARTS, SCRATCH_BYTES, ConnectionEnded, Part, SocketStream
+from ps_protocol.sockets.stream import MAX_PARTS, SCRATCH_BYTES, ConnectionEnded, Part, SocketStream
 from ps_protocol.v1 import errors_pb2, replication_pb2
 
 PIECE_BYTES: Final = 4 * 1024 * 1024

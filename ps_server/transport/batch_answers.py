@@ -17,8 +17,8 @@ from ps_protocol.errors import (
 )
 from ps_protocol.fault_points import times_received
 from ps_protocol.operations import Batch
-from ps_protocol.socket_frames import FrameKind, FramePrefix
-from ps_protocol.socket_stream import SCRATCH_BYTES
+from ps_protocol.sockets.frames import FrameKind, FramePrefix
+from ps_protocol.sockets.stream import SCRATCH_BYTES
 from ps_server.parameter_server import ParameterServer
 from ps_server.rpc_boundary import internal_error
 from ps_server.transport.staging import StagingRoom

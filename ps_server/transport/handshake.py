@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from uuid import UUID
 
-from ps_protocol.socket_frames import ANSWER_BYTES, HELLO_BYTES, Verdict, encode_answer, parse_hello
-from ps_protocol.socket_stream import SocketStream
+from ps_protocol.sockets.frames import ANSWER_BYTES, HELLO_BYTES, Verdict, encode_answer, parse_hello
+from ps_protocol.sockets.stream import SocketStream
 from ps_server.transport.tickets import TicketOffice
 
 

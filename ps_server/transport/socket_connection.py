@@ -25,8 +25,8 @@ from ps_protocol.errors import (
     UnavailableError,
 )
 from ps_protocol.memory.regions import Region, decode_regions
-from ps_protocol.socket_faults import before_send
-from ps_protocol.socket_frames import (
+from ps_protocol.sockets.faults import before_send
+from ps_protocol.sockets.frames import (
     FLAG_CLOSING,
     FLAG_PIPELINED,
     FLAG_SHARED,
@@ -37,7 +37,7 @@ from ps_protocol.socket_frames import (
     encode_prefix,
     parse_prefix,
 )
-from ps_protocol.socket_stream import COPIED_BYTES, SCRATCH_BYTES, ConnectionEnded, Part, SocketStream
+from ps_protocol.sockets.stream import COPIED_BYTES, SCRATCH_BYTES, ConnectionEnded, Part, SocketStream
 from ps_server.byte_budget import ByteBudget
 from ps_server.parameter_server import ParameterServer
 from ps_server.transport.batch_answers import UNSTAGED_BYTES, BatchAnswers, EncodedReply, UnskippableError

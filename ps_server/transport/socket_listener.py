@@ -24,8 +24,8 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from ps_protocol.service_types import FastPath, FastPathKind, Welcome
-from ps_protocol.socket_frames import REASONS, Verdict
-from ps_protocol.socket_stream import SCRATCH_BYTES, SocketStream
+from ps_protocol.sockets.frames import REASONS, Verdict
+from ps_protocol.sockets.stream import SCRATCH_BYTES, SocketStream
 from ps_server.byte_budget import ByteBudget
 from ps_server.parameter_server import ParameterServer
 from ps_server.transport.buffer_pool import BufferPool

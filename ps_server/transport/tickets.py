@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
-from ps_protocol.socket_frames import TICKET_BYTES
+from ps_protocol.sockets.frames import TICKET_BYTES
 
 TICKET_LIFETIME_S: Final = 60.0
 MAX_TICKETS: Final = 16_384

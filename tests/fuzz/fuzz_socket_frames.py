@@ -36,8 +36,8 @@ with atheris.instrument_imports(include=["ps_protocol", "ps_server"]):
         VariableSpec,
         WireDType,
     )
-    from ps_protocol.socket_frames import FrameKind, Verdict, encode_prefix, parse_answer, parse_hello, parse_prefix
-    from ps_protocol.socket_stream import SCRATCH_BYTES, SocketStream
+    from ps_protocol.sockets.frames import FrameKind, Verdict, encode_prefix, parse_answer, parse_hello, parse_prefix
+    from ps_protocol.sockets.stream import SCRATCH_BYTES, SocketStream
     from ps_server.byte_budget import ByteBudget
     from ps_server.core_state import MemoryState
     from ps_server.parameter_server import ParameterServer

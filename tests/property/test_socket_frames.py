@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Gather, Operation, Read, Update, UpdateRule
-from ps_protocol.socket_frames import (
+from ps_protocol.sockets.frames import (
     HELLO_BYTES,
     MAX_HEADER_BYTES,
     MAX_LOCATIONS,
@@ -29,7 +29,7 @@ from ps_protocol.socket_frames import (
     parse_hello,
     parse_prefix,
 )
-from ps_protocol.socket_stream import SCRATCH_BYTES, ConnectionEnded, SocketStream
+from ps_protocol.sockets.stream import SCRATCH_BYTES, ConnectionEnded, SocketStream
 from tests.unit.ps_server.transport.socket_clients import Ps, request, running_ps
 
 prefixes = st.fixed_dictionaries(

@@ -20,7 +20,7 @@ from ps_protocol.errors import (
 )
 from ps_protocol.memory.regions import REGION_BYTES, Region, decode_regions, encode_regions
 from ps_protocol.memory.segment_mapping import MappedSegment, is_size_sealed
-from ps_protocol.socket_frames import PREFIX_BYTES, FrameKind, encode_prefix, milliseconds, parse_prefix
+from ps_protocol.sockets.frames import PREFIX_BYTES, FrameKind, encode_prefix, milliseconds, parse_prefix
 from ps_protocol.v1 import errors_pb2
 
 

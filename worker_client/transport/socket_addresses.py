@@ -6,8 +6,8 @@ import socket
 import sys
 from typing import Final
 
-from ps_protocol import socket_options
 from ps_protocol.service_types import FastPath, FastPathKind
+from ps_protocol.sockets import options as socket_options
 
 _HAS_ABSTRACT_SOCKETS: Final = sys.platform == "linux"
 

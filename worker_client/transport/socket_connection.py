@@ -24,8 +24,8 @@ from ps_protocol.errors import (
 )
 from ps_protocol.memory.regions import encode_regions
 from ps_protocol.operations import Batch, BatchReply
-from ps_protocol.socket_faults import before_send
-from ps_protocol.socket_frames import (
+from ps_protocol.sockets.faults import before_send
+from ps_protocol.sockets.frames import (
     ANSWER_BYTES,
     FLAG_CLOSING,
     FLAG_PIPELINED,
@@ -42,7 +42,7 @@ from ps_protocol.socket_frames import (
     parse_answer,
     parse_prefix,
 )
-from ps_protocol.socket_stream import COPIED_BYTES, SCRATCH_BYTES, Part, SocketStream
+from ps_protocol.sockets.stream import COPIED_BYTES, SCRATCH_BYTES, Part, SocketStream
 from ps_protocol.v1 import errors_pb2
 from worker_client.transport.segment_pool import SegmentPool
 from worker_client.transport.shared_exchange import SharedExchange, share

@@ -17,7 +17,7 @@ from ps_protocol.errors import DeadlineExceededError, FailedPreconditionError
 from ps_protocol.fault_points import Action, Fault, FaultPlan, installed
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, BatchReply, Declare, Operation, Read, Result, Update, UpdateRule, VariableSpec
-from ps_protocol.socket_frames import TICKET_BYTES
+from ps_protocol.sockets.frames import TICKET_BYTES
 from ps_protocol.v1 import replication_pb2
 from ps_server.byte_budget import ByteBudget
 from ps_server.durability import LoggedState

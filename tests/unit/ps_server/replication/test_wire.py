@@ -18,8 +18,8 @@ from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import BatchReply, Declare, Result, Update, UpdateRule, VariableSpec
-from ps_protocol.socket_frames import PREFIX_BYTES, FrameKind, encode_prefix, parse_prefix
-from ps_protocol.socket_stream import ConnectionEnded, SocketStream
+from ps_protocol.sockets.frames import PREFIX_BYTES, FrameKind, encode_prefix, parse_prefix
+from ps_protocol.sockets.stream import ConnectionEnded, SocketStream
 from ps_protocol.v1 import records_pb2, replication_pb2
 from ps_server.byte_budget import ByteBudget
 from ps_server.durability import LoggedState

@@ -19,7 +19,7 @@ from ps_protocol.errors import ShardscopeError
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, Declare, Operation, Reply, Result, VariableSpec
 from ps_protocol.service_types import FastPathKind
-from ps_protocol.socket_frames import (
+from ps_protocol.sockets.frames import (
     ANSWER_BYTES,
     PREFIX_BYTES,
     FrameKind,

@@ -38,7 +38,7 @@ from ps_protocol.operations import (
     tensors_of,
 )
 from ps_protocol.service_types import FastPathKind
-from ps_protocol.socket_frames import (
+from ps_protocol.sockets.frames import (
     FLAG_CLOSING,
     FLAG_SHARED,
     LOCATION_BYTES,

@@ -14,7 +14,6 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 
-from ps_protocol.brief_wait import BriefWait
 from ps_protocol.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
@@ -23,7 +22,8 @@ from ps_protocol.errors import (
 )
 from ps_protocol.operations import Batch, Describe, Read, Update, UpdateRule
 from ps_protocol.service_types import FastPathKind
-from ps_protocol.socket_frames import (
+from ps_protocol.sockets.brief_wait import BriefWait
+from ps_protocol.sockets.frames import (
     ANSWER_BYTES,
     FLAG_CLOSING,
     FLAG_PIPELINED,

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from ps_protocol.socket_frames import TICKET_BYTES
+from ps_protocol.sockets.frames import TICKET_BYTES
 from ps_server.transport import tickets
 from ps_server.transport.tickets import MAX_TICKETS_PER_CLIENT, TICKET_LIFETIME_S, TicketOffice
 

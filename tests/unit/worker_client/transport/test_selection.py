@@ -15,7 +15,6 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 
-from ps_protocol.brief_wait import BriefWait
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import (
     DeadlineExceededError,
@@ -28,7 +27,8 @@ from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, Declare, Operation, Read, Result, Update, UpdateRule, VariableSpec
 from ps_protocol.ps_service import PendingExchange
 from ps_protocol.service_types import FastPath, FastPathKind
-from ps_protocol.socket_frames import Verdict, encode_answer
+from ps_protocol.sockets.brief_wait import BriefWait
+from ps_protocol.sockets.frames import Verdict, encode_answer
 from ps_server.options import OfferedTransport
 from ps_server.parameter_server import ParameterServer
 from ps_server.server import PsServer

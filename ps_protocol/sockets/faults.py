@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ps_protocol.fault_points import Action, fault_point, lost
-from ps_protocol.socket_stream import Part, SocketStream
+from ps_protocol.sockets.stream import Part, SocketStream
 
 
 def before_send(place: str, stream: SocketStream, parts: Sequence[Part], size_bytes: int) -> None:

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.socket_frames import (
+from ps_protocol.sockets.frames import (
     ANSWER_BYTES,
     HELLO_BYTES,
     MAX_HEADER_BYTES,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ps_protocol.socket_options import LOCAL_BUFFER_BYTES, set_up
+from ps_protocol.sockets.options import LOCAL_BUFFER_BYTES, set_up
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
-from ps_protocol.brief_wait import BriefWait
+from ps_protocol.sockets.brief_wait import BriefWait
 
 SCRATCH_BYTES: Final = 64 * 1024
 """Size of the buffer that small frames are read into, whole and with one call."""

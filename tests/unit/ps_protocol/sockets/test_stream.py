@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from ps_protocol.brief_wait import BriefWait
-from ps_protocol.socket_stream import MAX_PARTS, ConnectionEnded, SocketStream
+from ps_protocol.sockets.brief_wait import BriefWait
+from ps_protocol.sockets.stream import MAX_PARTS, ConnectionEnded, SocketStream
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ps_protocol.brief_wait import LOOK_FOR_S, TAKEN_S, BriefWait
+from ps_protocol.sockets.brief_wait import LOOK_FOR_S, TAKEN_S, BriefWait
 
 LOOK_S = TAKEN_S / 4
 

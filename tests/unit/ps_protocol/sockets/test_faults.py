@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from ps_protocol.fault_points import Action, Fault, FaultPlan, InjectedFaultError, installed
-from ps_protocol.socket_faults import before_send
-from ps_protocol.socket_stream import Part, SocketStream
+from ps_protocol.sockets.faults import before_send
+from ps_protocol.sockets.stream import Part, SocketStream
 
 FRAME: list[Part] = [b"abc", memoryview(b"defgh"), b""]
 
