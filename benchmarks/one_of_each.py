@@ -45,9 +45,9 @@ from ps_protocol.operations import (
 )
 from ps_protocol.sockets.brief_wait import BriefWait
 from ps_server.compiled_row_kernels import compile_when_used
+from ps_server.memory.buffer_pool import BufferPool
 from ps_server.parameter_server import ParameterServer
 from ps_server.server import PsServer
-from ps_server.transport.buffer_pool import BufferPool
 
 TIMEOUT_S: Final = 60.0
 _NEVER: Final = 2**62
@@ -130,9 +130,11 @@ PARTS: Final[Mapping[str, Part]] = {
     "buffer_pool": Part(
         "socket", ("push", "push161", "scatter"), {"ps_server.server.BufferPool": lambda _limit: BufferPool(0)}
     ),
-    "spare_arrays": Part("core", ("update_lent",), {"ps_server.spare_arrays.SpareArrays.keep": _nothing}),
+    "spare_arrays": Part("core", ("update_lent",), {"ps_server.memory.spare_arrays.SpareArrays.keep": _nothing}),
     "lent_arrays": Part(
-        "socket", ("pull", "pull161"), {"ps_server.lent_arrays.LendableArray.lend": lambda self: self.array.copy()}
+        "socket",
+        ("pull", "pull161"),
+        {"ps_server.memory.lent_arrays.LendableArray.lend": lambda self: self.array.copy()},
     ),
     "taken_operands": Part(
         "socket", ("assign",), {"ps_server.variable_store.can_become_value": lambda _operand: False}

@@ -34,11 +34,12 @@ from ps_protocol.v1 import (
     membership_pb2,
     membership_pb2_grpc,
 )
-from ps_server.byte_budget import ByteBudget
 from ps_server.compiled_row_kernels import compile_when_used
 from ps_server.durable_start import CannotStartError, open_task
 from ps_server.heartbeats import PsHeartbeats
 from ps_server.logs import configure_logs
+from ps_server.memory.buffer_pool import BufferPool
+from ps_server.memory.byte_budget import ByteBudget
 from ps_server.options import (
     DEFAULT_MAX_CONCURRENT,
     DEFAULT_SHARED_MEMORY_LIMIT_BYTES,
@@ -49,7 +50,6 @@ from ps_server.options import (
 )
 from ps_server.parameter_server import ParameterServer
 from ps_server.servicer import ControlServicer, DirectoryServicer, InspectionServicer, MembershipServicer
-from ps_server.transport.buffer_pool import BufferPool
 from ps_server.transport.grpc_data import DataServicer
 from ps_server.transport.peers import peers_of
 from ps_server.transport.segments import SegmentRegistry

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.operations import Array, Result, VariableSpec
-from ps_server.lent_arrays import LendableArray
-from ps_server.spare_arrays import SMALL_BYTES
+from ps_server.memory.lent_arrays import LendableArray
+from ps_server.memory.spare_arrays import SMALL_BYTES
 
 
 @dataclass(frozen=True, slots=True)

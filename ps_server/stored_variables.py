@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 from ps_protocol.errors import NotFoundError, ResourceExhaustedError
 from ps_protocol.operations import VariableSpec
-from ps_server.byte_budget import ByteBudget, readable_bytes
+from ps_server.memory.byte_budget import ByteBudget, readable_bytes
 from ps_server.stored_variable import StoredVariable, VariableImage
 
 

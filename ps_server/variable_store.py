@@ -40,10 +40,10 @@ from ps_protocol.operations import (
 )
 from ps_protocol.out_arrays import check_out
 from ps_protocol.service_types import VariableInfo
+from ps_server.memory.operand_ownership import can_become_value
+from ps_server.memory.spare_arrays import SMALL_BYTES, SpareArrays, prepared_array
 from ps_server.name_gates import NameGates
-from ps_server.operand_ownership import can_become_value
 from ps_server.row_rules import checked_rows, gather_into, in_rows, plan_scatter
-from ps_server.spare_arrays import SMALL_BYTES, SpareArrays, prepared_array
 from ps_server.spec_checks import check_agreement, check_spec
 from ps_server.stored_variable import StoredVariable, uninitialized
 from ps_server.stored_variables import StoredVariables

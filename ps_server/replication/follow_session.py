@@ -16,8 +16,8 @@ from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError, Sha
 from ps_protocol.sockets.frames import FLAG_CLOSING, PREFIX_BYTES, FrameKind, FramePrefix, encode_prefix, parse_prefix
 from ps_protocol.sockets.stream import SCRATCH_BYTES, ConnectionEnded, SocketStream
 from ps_protocol.v1 import replication_pb2
+from ps_server.memory.buffer_pool import BufferPool
 from ps_server.replication.follower import Follower, FollowStream
-from ps_server.transport.buffer_pool import BufferPool
 
 _LOG = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ import psutil
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError, UnavailableError
 from ps_protocol.memory.regions import MAX_SEGMENTS, Region
 from ps_protocol.memory.segment_mapping import MappedSegment, seal_size
-from ps_server.byte_budget import ByteBudget, readable_bytes
+from ps_server.memory.byte_budget import ByteBudget, readable_bytes
 
 _PAGE_BYTES: Final = 4096
 _MFD_NOEXEC_SEAL: Final = 0x0008  # of linux/memfd.h; not in Python 3.11

@@ -38,12 +38,12 @@ from ps_protocol.sockets.frames import (
     parse_prefix,
 )
 from ps_protocol.sockets.stream import COPIED_BYTES, SCRATCH_BYTES, ConnectionEnded, Part, SocketStream
-from ps_server.byte_budget import ByteBudget
+from ps_server.memory.buffer_pool import POOLED_FROM_BYTES, BufferPool
+from ps_server.memory.byte_budget import ByteBudget
+from ps_server.memory.staging import StagingRoom
 from ps_server.parameter_server import ParameterServer
 from ps_server.transport.batch_answers import UNSTAGED_BYTES, BatchAnswers, EncodedReply, UnskippableError
-from ps_server.transport.buffer_pool import POOLED_FROM_BYTES, BufferPool
 from ps_server.transport.shared_batches import SharedBatches, put_reply
-from ps_server.transport.staging import StagingRoom
 
 _LOG = logging.getLogger(__name__)
 

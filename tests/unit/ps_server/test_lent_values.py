@@ -31,7 +31,7 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
-from ps_server.spare_arrays import SpareArrays
+from ps_server.memory.spare_arrays import SpareArrays
 from ps_server.variable_store import VariableStore
 from tests.unit.ps_server.waiting import PATIENCE_S
 

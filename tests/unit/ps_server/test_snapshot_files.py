@@ -17,7 +17,7 @@ from ps_protocol.errors import DeadlineExceededError
 from ps_protocol.fault_points import Action, Fault, FaultPlan, InjectedFaultError, installed
 from ps_protocol.operations import Array, VariableSpec
 from ps_server import synced_files
-from ps_server.lent_arrays import LendableArray
+from ps_server.memory.lent_arrays import LendableArray
 from ps_server.snapshot_files import (
     LEDGER_FILE,
     MANIFEST_FILE,

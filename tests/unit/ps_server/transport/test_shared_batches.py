@@ -48,7 +48,8 @@ from ps_protocol.sockets.frames import (
     parse_prefix,
 )
 from ps_protocol.v1 import batch_pb2, errors_pb2
-from ps_server.byte_budget import ByteBudget
+from ps_server.memory.byte_budget import ByteBudget
+from ps_server.memory.staging import StagingRoom
 from ps_server.transport import shared_batches
 from ps_server.transport.segments import SegmentRegistry
 from ps_server.transport.shared_batches import (
@@ -57,7 +58,6 @@ from ps_server.transport.shared_batches import (
     put_reply,
     with_private_operands,
 )
-from ps_server.transport.staging import StagingRoom
 from tests.conftest import Eventually
 from tests.unit.ps_server.transport.socket_clients import Client, Ps, running_ps
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ps_server.byte_budget import ByteBudget, readable_bytes
+from ps_server.memory.byte_budget import ByteBudget, readable_bytes
 
 
 def test_takes_up_to_the_limit() -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from ps_protocol.operations import Array, VariableSpec
-from ps_server.lent_arrays import LendableArray
+from ps_server.memory.lent_arrays import LendableArray
 
 _PAGE_BYTES: Final = 4096
 SMALL_BYTES: Final = 32 * 1024

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from ps_protocol.errors import ResourceExhaustedError
-from ps_server.byte_budget import ByteBudget, readable_bytes
+from ps_server.memory.byte_budget import ByteBudget, readable_bytes
 
 _RETRY_AFTER_S: Final = 0.25
 

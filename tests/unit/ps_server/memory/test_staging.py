@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from ps_protocol.errors import ResourceExhaustedError
-from ps_server.byte_budget import ByteBudget
-from ps_server.transport.staging import StagingRoom
+from ps_server.memory.byte_budget import ByteBudget
+from ps_server.memory.staging import StagingRoom
 
 
 def test_what_is_taken_is_given_back_in_the_end() -> None:

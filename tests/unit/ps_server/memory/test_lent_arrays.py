@@ -12,7 +12,7 @@ import pytest
 
 from ps_protocol.codec import tensor_codec
 from ps_protocol.operations import Array
-from ps_server.lent_arrays import LendableArray
+from ps_server.memory.lent_arrays import LendableArray
 
 DERIVATIONS: dict[str, Callable[[Array], object]] = {
     "itself": lambda view: view,

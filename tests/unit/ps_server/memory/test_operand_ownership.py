@@ -8,7 +8,7 @@ import pytest
 
 from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.operations import Array, Initialize, Operation, Read, Scatter, ScatterRule, Update, UpdateRule
-from ps_server.operand_ownership import can_become_value, share_memory
+from ps_server.memory.operand_ownership import can_become_value, share_memory
 
 SIZE = 100_000
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 
 from ps_protocol.operations import Array, VariableSpec
-from ps_server.lent_arrays import LendableArray
-from ps_server.spare_arrays import SpareArrays, prepared_array
+from ps_server.memory.lent_arrays import LendableArray
+from ps_server.memory.spare_arrays import SpareArrays, prepared_array
 
 
 def spec(num_elements: int, dtype: type = np.float32) -> VariableSpec:

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from ps_server.transport import buffer_pool
-from ps_server.transport.buffer_pool import BufferPool
+from ps_server.memory import buffer_pool
+from ps_server.memory.buffer_pool import BufferPool
 
 MIB = 1024**2
 
