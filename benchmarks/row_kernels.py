@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.operations import Array, ScatterRule, VariableSpec
-from ps_server import compiled_row_kernels, row_kernels
-from ps_server.row_rules import checked_rows, gather_into
+from ps_server.rules import compiled_row_kernels, row_kernels
+from ps_server.rules.row_rules import checked_rows, gather_into
 
 NUM_ROWS, WIDTH = 1_000_000, 64
 BATCHES = (4_096, 20_000)

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category, integer_limits, is_ml_dtype
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array, ScatterRule, VariableSpec
-from ps_server import row_kernels
-from ps_server.compiled_row_kernels import Kernel, compiled_kernel, has_kernel
-from ps_server.row_rules import checked_rows, gather_into, plan_scatter
-from ps_server.row_schedule import OrderGiven, order_of_updates
+from ps_server.rules import row_kernels
+from ps_server.rules.compiled_row_kernels import Kernel, compiled_kernel, has_kernel
+from ps_server.rules.row_rules import checked_rows, gather_into, plan_scatter
+from ps_server.rules.row_schedule import OrderGiven, order_of_updates
 
 INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint64, ml_dtypes.int4, ml_dtypes.uint4]
 FLOATS = [np.float16, np.float32, np.float64, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2]

@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 
 from ps_protocol.operations import Array, ScatterRule
-from ps_server.row_schedule import Rows
+from ps_server.rules.row_schedule import Rows
 
 Kernel = Callable[[Array, Rows, Array], None]
 """``kernel(matrix, rows, updates)``: changes rows of ``matrix``, ``[rows, width]``, by ``updates``, ``[n, width]``."""

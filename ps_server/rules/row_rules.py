@@ -17,9 +17,9 @@ import numpy as np
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError
 from ps_protocol.operations import Array, ScatterRule, VariableSpec
-from ps_server import compiled_row_kernels, row_kernels
-from ps_server.operand_checks import NUMBERS, ORDERED, dtype_label, not_computable, refuse_operand
-from ps_server.row_schedule import Rows
+from ps_server.rules import compiled_row_kernels, row_kernels
+from ps_server.rules.operand_checks import NUMBERS, ORDERED, dtype_label, not_computable, refuse_operand
+from ps_server.rules.row_schedule import Rows
 
 _INDEX_TYPES = (np.dtype(np.int32), np.dtype(np.int64))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ps_protocol.operations import Array
-from ps_server.integer_division import divide_toward_zero
+from ps_server.rules.arithmetic import divide_toward_zero
 
 
 def quotients(dividends: Array, divisors: Array) -> list[Any]:

@@ -9,7 +9,7 @@ import pytest
 from ps_protocol.dtype_traits import float_limits, integer_limits
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, OutOfRangeError, ShapeMismatchError
 from ps_protocol.operations import Array, UpdateRule, VariableSpec
-from ps_server.update_rules import apply_update, check_count, check_update, count_up_to
+from ps_server.rules.update_rules import apply_update, check_count, check_update, count_up_to
 
 NUMBERS: list[Any] = [
     np.int8,

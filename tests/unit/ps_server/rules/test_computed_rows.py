@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ps_protocol.operations import Array
-from ps_server import computed_rows
-from ps_server.computed_rows import RowsAsGiven, RowsInRounds, put_rows
-from ps_server.row_schedule import OrderGiven, Rounds, Rows
+from ps_server.rules import computed_rows
+from ps_server.rules.computed_rows import RowsAsGiven, RowsInRounds, put_rows
+from ps_server.rules.row_schedule import OrderGiven, Rounds, Rows
 
 FLOAT32 = np.dtype(np.float32)
 

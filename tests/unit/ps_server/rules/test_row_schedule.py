@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ps_server.row_schedule import OrderGiven, Rounds, Rows, order_of_updates
+from ps_server.rules.row_schedule import OrderGiven, Rounds, Rows, order_of_updates
 
 
 def rows_of(*rows: int) -> Rows:

@@ -9,8 +9,8 @@ import numpy as np
 
 from ps_protocol.operations import Array
 from ps_server.memory.spare_arrays import prepared_array
-from ps_server.quiet_arithmetic import quiet
-from ps_server.row_schedule import OrderGiven, Rounds, Rows
+from ps_server.rules.quiet_arithmetic import quiet
+from ps_server.rules.row_schedule import OrderGiven, Rounds, Rows
 
 Compute = Callable[..., Any]
 """``compute(rows, updates, out=rows)``: a ufunc, or a function that is called like one."""

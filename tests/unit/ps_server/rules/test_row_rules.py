@@ -9,8 +9,8 @@ import pytest
 
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import Array, ScatterRule, VariableSpec
-from ps_server import row_kernels
-from ps_server.row_rules import checked_rows, gather_into, in_rows, plan_scatter
+from ps_server.rules import row_kernels
+from ps_server.rules.row_rules import checked_rows, gather_into, in_rows, plan_scatter
 
 NUMBERS: list[Any] = [
     np.int8,

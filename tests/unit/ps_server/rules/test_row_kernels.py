@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from ps_protocol.operations import Array, ScatterRule
-from ps_server import computed_rows
-from ps_server.computed_rows import RowsAsGiven, RowsInRounds
 from ps_server.memory.spare_arrays import prepared_array
-from ps_server.row_kernels import ElementUpdate, Nothing, Replacement, SliceUpdate, plan
+from ps_server.rules import computed_rows
+from ps_server.rules.computed_rows import RowsAsGiven, RowsInRounds
+from ps_server.rules.row_kernels import ElementUpdate, Nothing, Replacement, SliceUpdate, plan
 
 
 def test_each_kind_of_scatter_has_its_way() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ps_protocol.operations import Array, ScatterRule, VariableSpec
-from ps_server import compiled_row_kernels
-from ps_server.compiled_row_kernels import (
+from ps_server.rules import compiled_row_kernels
+from ps_server.rules.compiled_row_kernels import (
     CompiledScatter,
     Kernel,
     KernelCompiler,
@@ -18,8 +18,8 @@ from ps_server.compiled_row_kernels import (
     compiled_kernel,
     has_kernel,
 )
-from ps_server.row_rules import plan_scatter
-from ps_server.row_schedule import Rows
+from ps_server.rules.row_rules import plan_scatter
+from ps_server.rules.row_schedule import Rows
 
 FLOAT32 = np.dtype(np.float32)
 TIMEOUT_S = 30.0

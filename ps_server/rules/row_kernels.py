@@ -14,10 +14,10 @@ import numpy as np
 
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category, is_ml_dtype
 from ps_protocol.operations import Array, ScatterRule
-from ps_server.computed_rows import RowsAsGiven, RowsInRounds, put_rows
-from ps_server.integer_division import divide_toward_zero
-from ps_server.quiet_arithmetic import quiet
-from ps_server.row_schedule import OrderGiven, Rows, order_of_updates
+from ps_server.rules.arithmetic import divide_toward_zero
+from ps_server.rules.computed_rows import RowsAsGiven, RowsInRounds, put_rows
+from ps_server.rules.quiet_arithmetic import quiet
+from ps_server.rules.row_schedule import OrderGiven, Rows, order_of_updates
 
 UFUNCS: Final[dict[ScatterRule, np.ufunc]] = {
     ScatterRule.ADD: np.add,
