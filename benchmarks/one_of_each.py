@@ -137,7 +137,7 @@ PARTS: Final[Mapping[str, Part]] = {
         {"ps_server.memory.lent_arrays.LendableArray.lend": lambda self: self.array.copy()},
     ),
     "taken_operands": Part(
-        "socket", ("assign",), {"ps_server.variable_store.can_become_value": lambda _operand: False}
+        "socket", ("assign",), {"ps_server.store.variable_store.can_become_value": lambda _operand: False}
     ),
     "shared_memory": Part(
         "shm", ("pull,copied", "push,copied", "gather", "push161,copied", "push161,in place"), {}, "unix"

@@ -17,7 +17,7 @@ from ps_protocol.operations import (
     Scatter,
     Update,
 )
-from ps_server.variable_store import VariableStore
+from ps_server.store.variable_store import VariableStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from ps_protocol.errors import DeadlineExceededError, InternalError, ResourceExh
 from ps_protocol.operations import KINDS, BatchReply, Declare, Logged, Operation, Reply, VariableSpec
 from ps_server.batch_handlers import HANDLERS, Resources
 from ps_server.memory.operand_ownership import share_memory
-from ps_server.variable_store import VariableStore
+from ps_server.store.variable_store import VariableStore
 
 _LOG = logging.getLogger(__name__)
 

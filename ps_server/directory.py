@@ -12,7 +12,7 @@ import numpy as np
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError, ShardscopeError
 from ps_protocol.operations import VariableSpec
 from ps_protocol.service_types import Placement, Proposal
-from ps_server.spec_checks import check_agreement, check_spec, describe_spec
+from ps_server.store.spec_checks import check_agreement, check_spec, describe_spec
 
 NotePlacements = Callable[[Sequence[Placement]], object]
 

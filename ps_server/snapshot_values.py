@@ -16,7 +16,7 @@ from ps_protocol.operations import Array
 from ps_server import synced_files
 from ps_server.safetensors_layout import values_layout
 from ps_server.snapshot_manifest import FileSummary, Manifest, StoredValue
-from ps_server.stored_variable import VariableImage
+from ps_server.store.stored_variable import VariableImage
 from ps_server.synced_files import SyncedWriter
 
 _READERS: Final = 2

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from ps_protocol.service_types import Placement
 from ps_server.remembered_answers import ClientImage
-from ps_server.stored_variable import VariableImage
+from ps_server.store.stored_variable import VariableImage
 
 
 @dataclass(frozen=True, slots=True)

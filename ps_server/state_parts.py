@@ -18,8 +18,8 @@ from ps_server.batch_runner import BatchRunner
 from ps_server.directory import Directory
 from ps_server.records import Declared, Placed, Record
 from ps_server.state_image import StateImage
+from ps_server.store.variable_store import VariableStore
 from ps_server.update_ledger import LedgerLimits, UpdateLedger
-from ps_server.variable_store import VariableStore
 
 AppendRecord = Callable[[Record], int]
 """Appends a record to the log, and returns its position."""

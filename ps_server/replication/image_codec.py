@@ -11,7 +11,7 @@ from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.v1 import replication_pb2
 from ps_server.ledger_file import Entries, MalformedEntryError, encode_entries
 from ps_server.state_image import StateImage
-from ps_server.stored_variable import VariableImage
+from ps_server.store.stored_variable import VariableImage
 
 
 def encode_image(image: StateImage) -> Iterator[tuple[replication_pb2.ImagePart, list[memoryview]]]:

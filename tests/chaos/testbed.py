@@ -23,7 +23,7 @@ from ps_server.recovery import StateOnDisk
 from ps_server.server import PsServer
 from ps_server.state_image import StateImage
 from ps_server.state_parts import StateParts
-from ps_server.stored_variable import VariableImage
+from ps_server.store.stored_variable import VariableImage
 from worker_client.placement_strategies import RoundRobinStrategy
 from worker_client.ps_handle import Settings
 from worker_client.retry import RetryPolicy

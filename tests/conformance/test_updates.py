@@ -24,7 +24,7 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
-from ps_server.variable_store import VariableStore
+from ps_server.store.variable_store import VariableStore
 
 CASES: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "reference" / "traces" / "updates.json").read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ from ps_protocol.service_types import Placement
 from ps_server.remembered_answers import FORGOTTEN, Answer, ClientImage
 from ps_server.snapshot_files import CorruptSnapshotError, SnapshotFiles
 from ps_server.state_image import StateImage
-from ps_server.stored_variable import VariableImage
+from ps_server.store.stored_variable import VariableImage
 
 DTYPES = [
     *("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),

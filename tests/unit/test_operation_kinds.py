@@ -47,8 +47,8 @@ from ps_server import record_codec
 from ps_server.batch_handlers import HANDLERS, Resources
 from ps_server.batch_runner import BatchRunner
 from ps_server.records import AppliedBatch
+from ps_server.store.variable_store import VariableStore
 from ps_server.transport.shared_batches import with_private_operands
-from ps_server.variable_store import VariableStore
 from tests.unit.ps_server.test_durability import TIMEOUT_S, Journal, Task
 from worker_client.pending_queue import Submission
 

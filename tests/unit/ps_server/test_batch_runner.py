@@ -32,7 +32,7 @@ from ps_protocol.operations import (
     VariableSpec,
 )
 from ps_server.batch_runner import BatchRunner
-from ps_server.variable_store import VariableStore
+from ps_server.store.variable_store import VariableStore
 from tests.unit.ps_server.waiting import PATIENCE_S, wait_until
 
 SPEC = VariableSpec("w", np.dtype(np.float32), (3, 2))
@@ -83,7 +83,7 @@ def test_lack_of_memory_is_an_error_of_the_operation(store: VariableStore, monke
     def no_memory(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("ps_server.variable_store.apply_update", no_memory)
+    monkeypatch.setattr("ps_server.store.variable_store.apply_update", no_memory)
     (reply,) = runner_of(store).run([ADD], PATIENCE_S).replies
     assert isinstance(reply, ResourceExhaustedError)
     assert (reply.variable, reply.task, reply.retryable) == ("w", "ps:3", False)
@@ -96,7 +96,7 @@ def test_a_defect_is_logged_under_a_number_that_the_client_is_told(
     def defect(*_: object) -> None:
         raise ZeroDivisionError("a secret of the ps")
 
-    monkeypatch.setattr("ps_server.variable_store.apply_update", defect)
+    monkeypatch.setattr("ps_server.store.variable_store.apply_update", defect)
     with caplog.at_level(logging.ERROR):
         first, second = runner_of(store).run([ADD, Describe("w")], PATIENCE_S).replies
     assert isinstance(first, InternalError)

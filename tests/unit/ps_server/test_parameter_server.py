@@ -314,7 +314,7 @@ def test_draining_lets_accepted_batches_finish(monkeypatch: pytest.MonkeyPatch) 
 
     core = parameter_server()
     declare(core)
-    monkeypatch.setattr("ps_server.variable_store.apply_update", held)
+    monkeypatch.setattr("ps_server.store.variable_store.apply_update", held)
     with ThreadPoolExecutor(2) as pool:
         accepted = pool.submit(exchange, core, ADD, sequence=2)
         wait_until(lambda: core.status(timeout_s=0).batches == 2)

@@ -27,7 +27,7 @@ from ps_server.snapshot_files import (
     SnapshotFiles,
 )
 from ps_server.state_image import StateImage
-from ps_server.stored_variable import VariableImage
+from ps_server.store.stored_variable import VariableImage
 from ps_server.synced_files import SyncedWriter
 
 NATIVE = [

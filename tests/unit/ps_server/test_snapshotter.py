@@ -16,7 +16,7 @@ from ps_server.snapshot_files import SnapshotFiles
 from ps_server.snapshot_policies import SinceLast, SnapshotPolicy
 from ps_server.snapshotter import Snapshotter
 from ps_server.state_image import StateImage
-from ps_server.stored_variable import VariableImage
+from ps_server.store.stored_variable import VariableImage
 from tests.conftest import Eventually
 
 VALUE = VariableImage(VariableSpec("w", np.dtype(np.float32), (2,)), np.ones(2, np.float32), 1)

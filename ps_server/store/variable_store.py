@@ -42,12 +42,12 @@ from ps_protocol.out_arrays import check_out
 from ps_protocol.service_types import VariableInfo
 from ps_server.memory.operand_ownership import can_become_value
 from ps_server.memory.spare_arrays import SMALL_BYTES, SpareArrays, prepared_array
-from ps_server.name_gates import NameGates
 from ps_server.rules.row_rules import checked_rows, gather_into, in_rows, plan_scatter
 from ps_server.rules.update_rules import apply_update, check_count, check_update, count_up_to
-from ps_server.spec_checks import check_agreement, check_spec
-from ps_server.stored_variable import StoredVariable, uninitialized
-from ps_server.stored_variables import StoredVariables
+from ps_server.store.name_gates import NameGates
+from ps_server.store.spec_checks import check_agreement, check_spec
+from ps_server.store.stored_variable import StoredVariable, uninitialized
+from ps_server.store.stored_variables import StoredVariables
 
 ComputeInitialValue = Callable[[VariableSpec, InitializerSpec], Array]
 NoteDeclaration = Callable[[Declare | Initialize], int]

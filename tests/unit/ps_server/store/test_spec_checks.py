@@ -7,7 +7,7 @@ import pytest
 
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import PartitionSlice, VariableSpec
-from ps_server.spec_checks import MAX_NAME_LENGTH, check_agreement, check_spec
+from ps_server.store.spec_checks import MAX_NAME_LENGTH, check_agreement, check_spec
 
 FLOAT = np.dtype(np.float32)
 PART = VariableSpec("w/part_0", FLOAT, (2, 3), PartitionSlice("w", (4, 3), (2, 0)))

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from ps_protocol.errors import NotFoundError, ResourceExhaustedError
 from ps_protocol.operations import VariableSpec
 from ps_server.memory.byte_budget import ByteBudget, readable_bytes
-from ps_server.stored_variable import StoredVariable, VariableImage
+from ps_server.store.stored_variable import StoredVariable, VariableImage
 
 
 class StoredVariables:

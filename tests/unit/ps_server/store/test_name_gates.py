@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from ps_server.name_gates import NameGates
+from ps_server.store.name_gates import NameGates
 
 
 def test_a_name_is_held_by_one_at_a_time() -> None:

@@ -36,7 +36,7 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
-from ps_server.variable_store import VariableStore
+from ps_server.store.variable_store import VariableStore
 from tests.unit.ps_server.waiting import PATIENCE_S
 
 FLOAT = np.dtype(np.float32)
@@ -551,7 +551,7 @@ def test_work_on_one_variable_does_not_hold_up_another(monkeypatch: pytest.Monke
             inside.set()
             assert allowed.wait(PATIENCE_S)
 
-    monkeypatch.setattr("ps_server.variable_store.apply_update", slow_update)
+    monkeypatch.setattr("ps_server.store.variable_store.apply_update", slow_update)
     with ThreadPoolExecutor(1) as pool:
         busy = pool.submit(add, store, 99, "busy")
         assert inside.wait(PATIENCE_S)
@@ -572,7 +572,7 @@ def test_what_is_prepared_is_prepared_before_the_lock(monkeypatch: pytest.Monkey
         prepared.set()
         return np.zeros(shape, dtype)
 
-    monkeypatch.setattr("ps_server.variable_store.np.empty", updating_empty)
+    monkeypatch.setattr("ps_server.store.variable_store.np.empty", updating_empty)
     value = value_of(store, "large")
     assert prepared.is_set()
     assert (value == 2).all()

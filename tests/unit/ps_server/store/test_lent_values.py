@@ -32,7 +32,7 @@ from ps_protocol.operations import (
     VariableSpec,
 )
 from ps_server.memory.spare_arrays import SpareArrays
-from ps_server.variable_store import VariableStore
+from ps_server.store.variable_store import VariableStore
 from tests.unit.ps_server.waiting import PATIENCE_S
 
 FLOAT = np.dtype(np.float32)
