@@ -12,6 +12,7 @@ from ps_protocol.errors import ShardscopeError
 from ps_protocol.fault_points import fault_point
 from ps_protocol.operations import Batch, BatchReply, Operation, map_tensors
 from ps_protocol.service_types import DurabilityStatus, Placement, Proposal
+from ps_server.batches.update_ledger import GOODBYE
 from ps_server.commit_log import CommitLimits, CommitLog, RecordSink
 from ps_server.directory import Directory
 from ps_server.durable_batches import LoggedBatches
@@ -20,7 +21,6 @@ from ps_server.records import ClientJoined, ClientLeft, Declared, LoggedRecord, 
 from ps_server.replay import Replay
 from ps_server.state_image import StateImage
 from ps_server.state_parts import StateParts
-from ps_server.update_ledger import GOODBYE
 
 
 class LoggedState:

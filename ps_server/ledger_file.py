@@ -19,7 +19,7 @@ from ps_protocol.codec.tensor_codec import Buffer
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.service_types import Placement
 from ps_protocol.v1 import snapshot_pb2
-from ps_server.remembered_answers import FORGOTTEN, Answer, ClientImage, Forgotten
+from ps_server.batches.remembered_answers import FORGOTTEN, Answer, ClientImage, Forgotten
 from ps_server.state_image import StateImage
 from ps_server.synced_files import PIECE_BYTES, SyncedWriter
 

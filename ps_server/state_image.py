@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ps_protocol.service_types import Placement
-from ps_server.remembered_answers import ClientImage
+from ps_server.batches.remembered_answers import ClientImage
 from ps_server.store.stored_variable import VariableImage
 
 

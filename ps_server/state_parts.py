@@ -14,12 +14,12 @@ from typing import Final
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TaskId
 from ps_protocol.operations import Declare, Initialize
 from ps_protocol.service_types import Placement
-from ps_server.batch_runner import BatchRunner
+from ps_server.batches.runner import BatchRunner
+from ps_server.batches.update_ledger import LedgerLimits, UpdateLedger
 from ps_server.directory import Directory
 from ps_server.records import Declared, Placed, Record
 from ps_server.state_image import StateImage
 from ps_server.store.variable_store import VariableStore
-from ps_server.update_ledger import LedgerLimits, UpdateLedger
 
 AppendRecord = Callable[[Record], int]
 """Appends a record to the log, and returns its position."""

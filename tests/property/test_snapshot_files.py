@@ -18,7 +18,7 @@ from ps_protocol.codec.tensor_codec import parse_dtype
 from ps_protocol.errors import FailedPreconditionError, OutOfRangeError, ShardscopeError
 from ps_protocol.operations import Array, BatchReply, PartitionSlice, Reply, Result, VariableSpec
 from ps_protocol.service_types import Placement
-from ps_server.remembered_answers import FORGOTTEN, Answer, ClientImage
+from ps_server.batches.remembered_answers import FORGOTTEN, Answer, ClientImage
 from ps_server.snapshot_files import CorruptSnapshotError, SnapshotFiles
 from ps_server.state_image import StateImage
 from ps_server.store.stored_variable import VariableImage

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from ps_protocol.errors import FailedPreconditionError, NotFoundError, ResourceExhaustedError
 from ps_protocol.operations import BatchReply, Result
-from ps_server.update_ledger import LedgerLimits, UpdateLedger
+from ps_server.batches.update_ledger import LedgerLimits, UpdateLedger
 
 REMEMBERED = 3
 MAX_CLIENTS = 2

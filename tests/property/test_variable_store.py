@@ -32,10 +32,10 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
+from ps_server.batches.update_ledger import LedgerLimits
 from ps_server.core_state import MemoryState
 from ps_server.parameter_server import ParameterServer
 from ps_server.state_parts import StateParts
-from ps_server.update_ledger import LedgerLimits
 
 CLIENT = UUID(int=1)
 TIMEOUT_S = 30.0

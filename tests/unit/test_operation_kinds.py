@@ -44,8 +44,8 @@ from ps_protocol.operations import (
 )
 from ps_protocol.v1 import batch_pb2, records_pb2
 from ps_server import record_codec
-from ps_server.batch_handlers import HANDLERS, Resources
-from ps_server.batch_runner import BatchRunner
+from ps_server.batches.handlers import HANDLERS, Resources
+from ps_server.batches.runner import BatchRunner
 from ps_server.records import AppliedBatch
 from ps_server.store.variable_store import VariableStore
 from ps_server.transport.shared_batches import with_private_operands

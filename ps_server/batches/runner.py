@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from ps_protocol.errors import DeadlineExceededError, InternalError, ResourceExhaustedError, ShardscopeError
 from ps_protocol.operations import KINDS, BatchReply, Declare, Logged, Operation, Reply, VariableSpec
-from ps_server.batch_handlers import HANDLERS, Resources
+from ps_server.batches.handlers import HANDLERS, Resources
 from ps_server.memory.operand_ownership import share_memory
 from ps_server.store.variable_store import VariableStore
 

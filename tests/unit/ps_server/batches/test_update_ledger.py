@@ -20,7 +20,7 @@ from ps_protocol.errors import (
     StateLostError,
 )
 from ps_protocol.operations import Array, BatchReply, Result
-from ps_server.update_ledger import LedgerLimits, UpdateLedger
+from ps_server.batches.update_ledger import LedgerLimits, UpdateLedger
 from tests.unit.ps_server.waiting import PATIENCE_S, wait_until
 
 CLIENT = UUID(int=1)
@@ -416,7 +416,7 @@ def test_when_there_is_no_memory_to_remember_the_answer_the_batch_still_counts_o
     def no_memory(_reply: object) -> BatchReply:
         raise MemoryError
 
-    monkeypatch.setattr("ps_server.remembered_answers.independent_copy", no_memory)
+    monkeypatch.setattr("ps_server.batches.remembered_answers.independent_copy", no_memory)
     assert apply(ledger, 1, answer(1)) == answer(1)
     with pytest.raises(FailedPreconditionError, match="was applied, but"):
         apply(ledger, 1, must_not_be_applied)

@@ -31,7 +31,7 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
-from ps_server.batch_runner import BatchRunner
+from ps_server.batches.runner import BatchRunner
 from ps_server.store.variable_store import VariableStore
 from tests.unit.ps_server.waiting import PATIENCE_S, wait_until
 

@@ -31,7 +31,7 @@ from ps_protocol.errors import (
     ShardscopeError,
 )
 from ps_protocol.operations import BatchReply
-from ps_server.remembered_answers import (
+from ps_server.batches.remembered_answers import (
     FORGOTTEN,
     Answer,
     ClientImage,

@@ -1,0 +1,1 @@
+"""Carries out batches, each update exactly once. Imports the store; no log, no transport."""
