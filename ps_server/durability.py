@@ -13,8 +13,8 @@ from ps_protocol.fault_points import fault_point
 from ps_protocol.operations import Batch, BatchReply, Operation, map_tensors
 from ps_protocol.service_types import DurabilityStatus, Placement, Proposal
 from ps_server.batches.update_ledger import GOODBYE
+from ps_server.cluster.directory import Directory
 from ps_server.commit_log import CommitLimits, CommitLog, RecordSink
-from ps_server.directory import Directory
 from ps_server.durable_batches import LoggedBatches
 from ps_server.image_gate import ImageGate
 from ps_server.records import ClientJoined, ClientLeft, Declared, LoggedRecord, Record, size_of

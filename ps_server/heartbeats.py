@@ -15,8 +15,8 @@ from ps_protocol.errors import AbortedError, ShardscopeError
 from ps_protocol.lease_timing import HEARTBEATS_PER_LEASE
 from ps_protocol.service_types import MemberState, PsAddress
 from ps_protocol.task_id import TaskId
-from ps_server.leases import DEFAULT_LEASE_S
-from ps_server.membership import Change
+from ps_server.cluster.leases import DEFAULT_LEASE_S
+from ps_server.cluster.membership import Change
 from ps_server.parameter_server import ParameterServer
 
 _LOG = logging.getLogger(__name__)

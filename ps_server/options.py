@@ -27,7 +27,7 @@ from ps_protocol.settings import (
     whole_number,
 )
 from ps_protocol.task_id import check_address
-from ps_server.leases import DEFAULT_LEASE_S
+from ps_server.cluster.leases import DEFAULT_LEASE_S
 from ps_server.logs import LogFormat
 
 DEFAULT_STAGING_LIMIT_BYTES: Final = 4 * 1024**3

@@ -6,7 +6,7 @@ import pytest
 
 from ps_protocol.errors import AbortedError, FailedPreconditionError, InvalidArgumentError, ResourceExhaustedError
 from ps_protocol.service_types import Member, MemberState
-from ps_server.membership import Membership
+from ps_server.cluster.membership import Membership
 
 FIRST, SECOND = UUID(int=1), UUID(int=2)
 

@@ -8,7 +8,7 @@ import pytest
 
 from ps_protocol.errors import AbortedError, InvalidArgumentError
 from ps_protocol.service_types import PsAddress
-from ps_server.address_book import AddressBook
+from ps_server.cluster.address_book import AddressBook
 
 FIRST, SECOND, THIRD = UUID(int=1), UUID(int=2), UUID(int=3)
 

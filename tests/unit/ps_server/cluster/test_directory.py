@@ -10,7 +10,7 @@ import pytest
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError, ShardscopeError
 from ps_protocol.operations import PartitionSlice, VariableSpec
 from ps_protocol.service_types import Placement, Proposal
-from ps_server.directory import Directory
+from ps_server.cluster.directory import Directory
 from tests.unit.ps_server.waiting import PATIENCE_S
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.lease_timing import HEARTBEATS_PER_LEASE
-from ps_server.leases import LeaseState, check_lease, lease_state
+from ps_server.cluster.leases import LeaseState, check_lease, lease_state
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from ps_protocol.errors import (
 )
 from ps_protocol.service_types import Member, MemberState
 from ps_protocol.task_id import TaskId
-from ps_server.leases import LeaseState, check_lease, lease_state
+from ps_server.cluster.leases import LeaseState, check_lease, lease_state
 
 MAX_HOST_LENGTH: Final = 255
 
