@@ -11,7 +11,7 @@ from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Batch, BatchReply, Operation
 from ps_protocol.service_types import DurabilityStatus, Placement, Proposal, ReplicationStatus
 from ps_server.cluster.directory import Directory
-from ps_server.state_parts import StateParts
+from ps_server.log.state_parts import StateParts
 
 
 class State(Protocol):

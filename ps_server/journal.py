@@ -23,10 +23,10 @@ from typing import Final
 from ps_protocol.fault_points import fault_point
 from ps_server import journal_reader, synced_files
 from ps_server.acknowledged_mark import AcknowledgedMark
-from ps_server.commit_log import SinkUnavailableError
 from ps_server.journal_file import SUFFIXES, JournalFile
 from ps_server.journal_reader import CorruptJournalError
-from ps_server.records import LoggedRecord
+from ps_server.log.commit_log import SinkUnavailableError
+from ps_server.log.records import LoggedRecord
 
 __all__ = ["CorruptJournalError", "Journal", "SinkUnavailableError"]
 

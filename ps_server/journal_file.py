@@ -18,9 +18,9 @@ from typing import Final
 
 from ps_protocol.fault_points import fault_point
 from ps_server import synced_files
-from ps_server.commit_log import SinkUnavailableError
 from ps_server.journal_frames import Layout, Row
-from ps_server.records import LoggedRecord
+from ps_server.log.commit_log import SinkUnavailableError
+from ps_server.log.records import LoggedRecord
 
 SUFFIXES: Final = (".sqlite", ".sqlite-wal", ".sqlite-shm", ".tensors")
 """Of the files that one journal file consists of; without the first, the others mean nothing."""

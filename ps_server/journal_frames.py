@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ps_server import record_codec
-from ps_server.records import LoggedRecord
+from ps_server.log import record_codec
+from ps_server.log.records import LoggedRecord
 
 INLINE_BYTES: Final = 128 * 1024
 """Records up to here are kept in the database, where one sync makes them durable."""

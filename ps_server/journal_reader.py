@@ -15,11 +15,12 @@ from typing import NoReturn
 
 from ps_protocol.codec import tensor_codec
 from ps_protocol.errors import InvalidArgumentError
-from ps_server import record_codec, synced_files
+from ps_server import synced_files
 from ps_server.data_directory import DataDirectoryError
 from ps_server.journal_file import SUFFIXES
 from ps_server.journal_frames import Frame, MalformedRowError, Row, frames_of
-from ps_server.records import LoggedRecord
+from ps_server.log import record_codec
+from ps_server.log.records import LoggedRecord
 
 
 class CorruptJournalError(DataDirectoryError):

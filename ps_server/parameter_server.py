@@ -18,7 +18,7 @@ from ps_server.admission import Admission
 from ps_server.cluster.address_book import AddressBook
 from ps_server.cluster.membership import Change, Membership
 from ps_server.core_state import MemoryState, SingleRole, State, TaskRole
-from ps_server.state_parts import StateParts
+from ps_server.log.state_parts import StateParts
 
 _MAX_WAIT_S: Final = 86_400.0
 _MAX_TASK_LENGTH: Final = 255

@@ -23,14 +23,14 @@ from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
 from ps_protocol.grpc_edge import channel_options, status
 from ps_protocol.v1 import replication_pb2
-from ps_server.commit_log import SinkUnavailableError
-from ps_server.records import LoggedRecord, size_of
+from ps_server.log.commit_log import SinkUnavailableError
+from ps_server.log.records import LoggedRecord, size_of
+from ps_server.log.state_image import StateImage
 from ps_server.replication.conversation import NANOSECONDS, Conversation, Message, Tokens
 from ps_server.replication.image_codec import encode_image
 from ps_server.replication.message_conversation import MessageConversation
 from ps_server.replication.wire import Wire, connect
 from ps_server.replication.wire_conversation import WireConversation
-from ps_server.state_image import StateImage
 
 _LOG = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
 from ps_protocol.v1 import replication_pb2
-from ps_server.record_codec import encode_record
-from ps_server.records import LoggedRecord
+from ps_server.log.record_codec import encode_record
+from ps_server.log.records import LoggedRecord
 
 NANOSECONDS: Final = 1_000_000_000
 """Of a second: tokens are the time when they were made."""

@@ -13,18 +13,18 @@ from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError, UnavailableError
 from ps_protocol.fault_points import InjectedFaultError, times_received
 from ps_protocol.v1 import records_pb2, replication_pb2
-from ps_server.record_codec import decode_record, decode_record_of, record_layouts
-from ps_server.records import LoggedRecord
-from ps_server.replay import ReplayError
+from ps_server.log.record_codec import decode_record, decode_record_of, record_layouts
+from ps_server.log.records import LoggedRecord
+from ps_server.log.replay import ReplayError
+from ps_server.log.state_image import StateImage
 from ps_server.replication.image_codec import ImageBuilder
 from ps_server.replication.stream_frames import FrameJoiner
-from ps_server.state_image import StateImage
 
 _LOG = logging.getLogger(__name__)
 
 
 class FollowedState(Protocol):
-    """``ps_server.durability.LoggedState``, before it is started."""
+    """``ps_server.log.logged_state.LoggedState``, before it is started."""
 
     @property
     def replayed_position(self) -> int: ...

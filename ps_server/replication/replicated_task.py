@@ -12,8 +12,8 @@ import grpc
 
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec
 from ps_protocol.task_id import TaskId
-from ps_server.commit_log import CommitLog
-from ps_server.durability import LoggedState
+from ps_server.log.commit_log import CommitLog
+from ps_server.log.logged_state import LoggedState
 from ps_server.replication.arbiter import Arbiter, ArbiterClient, arbiter_of
 from ps_server.replication.backup_link import BackupLink, Place
 from ps_server.replication.follower import Follower

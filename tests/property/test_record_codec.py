@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Declare, Initialize
 from ps_protocol.service_types import Placement
-from ps_server import record_codec
-from ps_server.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed, Record
+from ps_server.log import record_codec
+from ps_server.log.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed, Record
 from tests.property.test_message_codec import BUFFERS, INITIALIZERS, NAMES, OPERATIONS, REPLIES, mutations, specs
 
 POSITIONS = st.integers(1, 2**64 - 1)

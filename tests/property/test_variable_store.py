@@ -34,8 +34,8 @@ from ps_protocol.operations import (
 )
 from ps_server.batches.update_ledger import LedgerLimits
 from ps_server.core_state import MemoryState
+from ps_server.log.state_parts import StateParts
 from ps_server.parameter_server import ParameterServer
-from ps_server.state_parts import StateParts
 
 CLIENT = UUID(int=1)
 TIMEOUT_S = 30.0

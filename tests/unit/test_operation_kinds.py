@@ -43,13 +43,13 @@ from ps_protocol.operations import (
     tensors_of,
 )
 from ps_protocol.v1 import batch_pb2, records_pb2
-from ps_server import record_codec
 from ps_server.batches.handlers import HANDLERS, Resources
 from ps_server.batches.runner import BatchRunner
-from ps_server.records import AppliedBatch
+from ps_server.log import record_codec
+from ps_server.log.records import AppliedBatch
 from ps_server.store.variable_store import VariableStore
 from ps_server.transport.shared_batches import with_private_operands
-from tests.unit.ps_server.test_durability import TIMEOUT_S, Journal, Task
+from tests.unit.ps_server.log.test_logged_state import TIMEOUT_S, Journal, Task
 from worker_client.pending_queue import Submission
 
 FLOAT = np.dtype(np.float32)

@@ -13,7 +13,7 @@ from ps_protocol import fault_points
 from ps_protocol.operations import BatchReply, Result, Update, UpdateRule
 from ps_server import journal_frames
 from ps_server.journal import Journal
-from ps_server.records import AppliedBatch, LoggedRecord
+from ps_server.log.records import AppliedBatch, LoggedRecord
 
 CLIENT = UUID(int=7)
 

@@ -16,8 +16,8 @@ import pytest
 
 from ps_protocol.fault_points import Action, Fault, FaultPlan, InjectedFaultError, installed
 from ps_server import journal_file, journal_frames
-from ps_server.commit_log import CommitLog, SinkUnavailableError
 from ps_server.journal import CorruptJournalError, Journal
+from ps_server.log.commit_log import CommitLog, SinkUnavailableError
 from tests.unit.ps_server.journal_records import check, positions, record, records
 
 LARGE = 20_000  # elements: more than a row of the database takes

@@ -17,6 +17,7 @@ from ps_protocol.errors import DeadlineExceededError
 from ps_protocol.fault_points import Action, Fault, FaultPlan, InjectedFaultError, installed
 from ps_protocol.operations import Array, VariableSpec
 from ps_server import synced_files
+from ps_server.log.state_image import StateImage
 from ps_server.memory.lent_arrays import LendableArray
 from ps_server.snapshot_files import (
     LEDGER_FILE,
@@ -26,7 +27,6 @@ from ps_server.snapshot_files import (
     SnapshotAbandonedError,
     SnapshotFiles,
 )
-from ps_server.state_image import StateImage
 from ps_server.store.stored_variable import VariableImage
 from ps_server.synced_files import SyncedWriter
 

@@ -12,10 +12,10 @@ import pytest
 from ps_protocol.errors import DeadlineExceededError
 from ps_protocol.fault_points import Action, Fault, FaultPlan, InjectedFaultError, installed
 from ps_protocol.operations import VariableSpec
+from ps_server.log.state_image import StateImage
 from ps_server.snapshot_files import SnapshotFiles
 from ps_server.snapshot_policies import SinceLast, SnapshotPolicy
 from ps_server.snapshotter import Snapshotter
-from ps_server.state_image import StateImage
 from ps_server.store.stored_variable import VariableImage
 from tests.conftest import Eventually
 

@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError, UnavailableError
-from ps_server.one_shot_event import OneShotEvent
-from ps_server.records import LoggedRecord, Record
+from ps_server.log.one_shot_event import OneShotEvent
+from ps_server.log.records import LoggedRecord, Record
 
 _LOG = logging.getLogger(__name__)
 _RETRY_PAUSE_S: Final = 0.5

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from ps_protocol.errors import DeadlineExceededError, UnavailableError
-from ps_server.image_gate import ImageGate
+from ps_server.log.image_gate import ImageGate
 from tests.conftest import Eventually
 
 TIMEOUT_S = 20.0

@@ -17,8 +17,8 @@ from ps_protocol.service_types import Placement
 from ps_server.batches.runner import BatchRunner
 from ps_server.batches.update_ledger import LedgerLimits, UpdateLedger
 from ps_server.cluster.directory import Directory
-from ps_server.records import Declared, Placed, Record
-from ps_server.state_image import StateImage
+from ps_server.log.records import Declared, Placed, Record
+from ps_server.log.state_image import StateImage
 from ps_server.store.variable_store import VariableStore
 
 AppendRecord = Callable[[Record], int]

@@ -26,7 +26,7 @@ from ps_protocol.operations import KINDS, Array, BatchReply, Logged
 from ps_protocol.service_types import Placement
 from ps_protocol.v1 import batch_pb2, records_pb2
 from ps_protocol.v1.tensor_pb2 import TensorHeader
-from ps_server.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed, Record
+from ps_server.log.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed, Record
 
 _T = TypeVar("_T")
 _PLACEHOLDER = np.empty(0, np.uint8)

@@ -14,13 +14,13 @@ from ps_protocol.operations import Batch, BatchReply, Operation, map_tensors
 from ps_protocol.service_types import DurabilityStatus, Placement, Proposal
 from ps_server.batches.update_ledger import GOODBYE
 from ps_server.cluster.directory import Directory
-from ps_server.commit_log import CommitLimits, CommitLog, RecordSink
-from ps_server.durable_batches import LoggedBatches
-from ps_server.image_gate import ImageGate
-from ps_server.records import ClientJoined, ClientLeft, Declared, LoggedRecord, Record, size_of
-from ps_server.replay import Replay
-from ps_server.state_image import StateImage
-from ps_server.state_parts import StateParts
+from ps_server.log.commit_log import CommitLimits, CommitLog, RecordSink
+from ps_server.log.image_gate import ImageGate
+from ps_server.log.logged_batches import LoggedBatches
+from ps_server.log.records import ClientJoined, ClientLeft, Declared, LoggedRecord, Record, size_of
+from ps_server.log.replay import Replay
+from ps_server.log.state_image import StateImage
+from ps_server.log.state_parts import StateParts
 
 
 class LoggedState:

@@ -32,9 +32,9 @@ from ps_protocol.operations import (
     map_tensors,
 )
 from ps_server.batches.remembered_answers import independent_copy
-from ps_server.commit_log import CommitLog, Reservation
-from ps_server.records import AppliedBatch, size_of_batch
-from ps_server.state_parts import StateParts
+from ps_server.log.commit_log import CommitLog, Reservation
+from ps_server.log.records import AppliedBatch, size_of_batch
+from ps_server.log.state_parts import StateParts
 
 _SMALL_OPERAND_BYTES = 64 * 1024
 

@@ -7,8 +7,8 @@ from typing import Final
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import KINDS, Logged, Operation, Reply, Result
 from ps_server.batches.remembered_answers import ClientImage
-from ps_server.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed
-from ps_server.state_parts import StateParts
+from ps_server.log.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed
+from ps_server.log.state_parts import StateParts
 
 _FAR_AWAY_S: Final = 1e9  # nobody else is at work, so that nothing is waited for
 

@@ -23,8 +23,8 @@ from ps_protocol.operations import (
 )
 from ps_protocol.service_types import Placement
 from ps_protocol.v1 import batch_pb2, directory_pb2, errors_pb2, records_pb2
-from ps_server import record_codec
-from ps_server.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed, Record
+from ps_server.log import record_codec
+from ps_server.log.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed, Record
 
 CLIENT = UUID(int=7)
 SPEC = VariableSpec("w", np.dtype(np.float32), (2,))

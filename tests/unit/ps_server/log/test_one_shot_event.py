@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from ps_server.one_shot_event import OneShotEvent
+from ps_server.log.one_shot_event import OneShotEvent
 
 TIMEOUT_S = 20.0
 

@@ -11,8 +11,8 @@ from uuid import uuid4
 import pytest
 
 from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError, UnavailableError
-from ps_server.commit_log import CommitLimits, CommitLog, SinkUnavailableError
-from ps_server.records import ClientLeft, LoggedRecord, Record
+from ps_server.log.commit_log import CommitLimits, CommitLog, SinkUnavailableError
+from ps_server.log.records import ClientLeft, LoggedRecord, Record
 from tests.conftest import Eventually
 
 TIMEOUT_S = 20.0
