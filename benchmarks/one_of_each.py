@@ -44,8 +44,8 @@ from ps_protocol.operations import (
     VariableSpec,
 )
 from ps_protocol.sockets.brief_wait import BriefWait
+from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.buffer_pool import BufferPool
-from ps_server.parameter_server import ParameterServer
 from ps_server.rules.compiled_row_kernels import compile_when_used
 from ps_server.server import PsServer
 

@@ -34,9 +34,9 @@ from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, BatchReply, Declare, Operation, Read, Update, UpdateRule, VariableSpec
 from ps_protocol.sockets.frames import FrameKind, encode_prefix
 from ps_protocol.sockets.stream import SCRATCH_BYTES, SocketStream
+from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
-from ps_server.parameter_server import ParameterServer
 from ps_server.transport import socket_connection as ps_side
 from worker_client.transport import socket_connection as client_side
 

@@ -1,6 +1,6 @@
 """What one ps task offers, as two interfaces: a ``Transport`` for batches, a ``ClusterService`` for all else.
 
-``ps_server.parameter_server.ParameterServer`` does the work of both; a client has a pair of them from afar. One
+``ps_server.core.parameter_server.ParameterServer`` does the work of both; a client has a pair of them from afar. One
 contract suite runs on all. Every method may raise a ``ShardscopeError``; methods are safe to call from many threads
 unless they say otherwise; ``timeout_s`` bounds how long a call may wait, in seconds.
 """

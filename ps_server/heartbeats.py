@@ -17,7 +17,7 @@ from ps_protocol.service_types import MemberState, PsAddress
 from ps_protocol.task_id import TaskId
 from ps_server.cluster.leases import DEFAULT_LEASE_S
 from ps_server.cluster.membership import Change
-from ps_server.parameter_server import ParameterServer
+from ps_server.core.parameter_server import ParameterServer
 
 _LOG = logging.getLogger(__name__)
 

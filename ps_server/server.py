@@ -34,6 +34,7 @@ from ps_protocol.v1 import (
     membership_pb2,
     membership_pb2_grpc,
 )
+from ps_server.core.parameter_server import ParameterServer
 from ps_server.durable_start import CannotStartError, open_task
 from ps_server.heartbeats import PsHeartbeats
 from ps_server.logs import configure_logs
@@ -47,7 +48,6 @@ from ps_server.options import (
     OfferedTransport,
     ServerOptions,
 )
-from ps_server.parameter_server import ParameterServer
 from ps_server.rules.compiled_row_kernels import compile_when_used
 from ps_server.servicer import ControlServicer, DirectoryServicer, InspectionServicer, MembershipServicer
 from ps_server.transport.grpc_data import DataServicer

@@ -14,7 +14,7 @@ from ps_protocol.v1 import (
     membership_pb2,
     membership_pb2_grpc,
 )
-from ps_server.parameter_server import ParameterServer
+from ps_server.core.parameter_server import ParameterServer
 from ps_server.rpc_boundary import unary
 
 

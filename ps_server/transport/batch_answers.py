@@ -19,8 +19,8 @@ from ps_protocol.fault_points import times_received
 from ps_protocol.operations import Batch
 from ps_protocol.sockets.frames import FrameKind, FramePrefix
 from ps_protocol.sockets.stream import SCRATCH_BYTES
+from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.staging import StagingRoom
-from ps_server.parameter_server import ParameterServer
 from ps_server.rpc_boundary import internal_error
 
 UNSTAGED_BYTES: Final = SCRATCH_BYTES

@@ -24,10 +24,10 @@ from ps_protocol.memory.allocator import keep_freed_chunks
 from ps_protocol.operations import Batch, BatchReply
 from ps_protocol.service_types import Welcome
 from ps_protocol.v1 import data_pb2
+from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.buffer_pool import POOLED_FROM_BYTES, BufferPool
 from ps_server.memory.byte_budget import ByteBudget, readable_bytes
 from ps_server.memory.staging import StagingRoom
-from ps_server.parameter_server import ParameterServer
 from ps_server.rpc_boundary import errors_as_status, message_handler, timeout_s, unary
 from ps_server.transport import grpc_faults
 

@@ -26,9 +26,9 @@ from uuid import UUID, uuid4
 from ps_protocol.service_types import FastPath, FastPathKind, Welcome
 from ps_protocol.sockets.frames import REASONS, Verdict
 from ps_protocol.sockets.stream import SCRATCH_BYTES, SocketStream
+from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
-from ps_server.parameter_server import ParameterServer
 from ps_server.transport.handshake import refuse, shake_hands
 from ps_server.transport.segments import SegmentRegistry
 from ps_server.transport.shared_batches import SharedBatches

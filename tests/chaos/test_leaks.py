@@ -21,9 +21,9 @@ from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED
 from ps_protocol.operations import Array, Batch, Read, Result
 from ps_server.batches.update_ledger import LedgerLimits
-from ps_server.core_state import MemoryState
+from ps_server.core.parameter_server import ParameterServer
+from ps_server.core.state import MemoryState
 from ps_server.log.state_parts import StateParts
-from ps_server.parameter_server import ParameterServer
 from ps_server.server import PsServer
 from tests.chaos import dying_clients
 from tests.chaos.soak import ROOT

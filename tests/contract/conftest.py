@@ -13,9 +13,9 @@ import pytest
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.operations import Batch, BatchReply, Operation, Reply, Result
 from ps_protocol.ps_service import ClusterService
-from ps_server.core_state import MemoryState
+from ps_server.core.parameter_server import ParameterServer
+from ps_server.core.state import MemoryState
 from ps_server.log.state_parts import StateParts
-from ps_server.parameter_server import ParameterServer
 from ps_server.server import PsServer
 from ps_server.transport import shared_batches
 from worker_client.transport import shared_exchange

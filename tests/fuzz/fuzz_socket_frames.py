@@ -38,11 +38,11 @@ with atheris.instrument_imports(include=["ps_protocol", "ps_server"]):
     )
     from ps_protocol.sockets.frames import FrameKind, Verdict, encode_prefix, parse_answer, parse_hello, parse_prefix
     from ps_protocol.sockets.stream import SCRATCH_BYTES, SocketStream
-    from ps_server.core_state import MemoryState
+    from ps_server.core.parameter_server import ParameterServer
+    from ps_server.core.state import MemoryState
     from ps_server.log.state_parts import StateParts
     from ps_server.memory.buffer_pool import BufferPool
     from ps_server.memory.byte_budget import ByteBudget
-    from ps_server.parameter_server import ParameterServer
     from ps_server.transport.handshake import shake_hands
     from ps_server.transport.socket_connection import SocketSession
     from ps_server.transport.tickets import TicketOffice

@@ -24,7 +24,7 @@ import pytest
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import InvalidArgumentError, UnavailableError
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED
-from ps_server.parameter_server import ParameterServer
+from ps_server.core.parameter_server import ParameterServer
 from ps_server.server import PsServer
 from ps_server.transport.segments import SegmentRegistry
 from tests.conftest import Eventually

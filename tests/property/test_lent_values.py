@@ -28,7 +28,7 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
-from ps_server.parameter_server import ParameterServer
+from ps_server.core.parameter_server import ParameterServer
 
 CLIENT = UUID(int=1)
 TIMEOUT_S = 30.0

@@ -33,9 +33,9 @@ from ps_protocol.operations import (
     VariableSpec,
 )
 from ps_server.batches.update_ledger import LedgerLimits
-from ps_server.core_state import MemoryState
+from ps_server.core.parameter_server import ParameterServer
+from ps_server.core.state import MemoryState
 from ps_server.log.state_parts import StateParts
-from ps_server.parameter_server import ParameterServer
 
 CLIENT = UUID(int=1)
 TIMEOUT_S = 30.0

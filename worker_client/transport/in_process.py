@@ -7,7 +7,7 @@ contract tests go through it.
 from __future__ import annotations
 
 from ps_protocol.cluster_spec import ClusterSpec
-from ps_server.parameter_server import ParameterServer
+from ps_server.core.parameter_server import ParameterServer
 from worker_client.transport.endpoint import PsEndpoint
 
 

@@ -8,7 +8,7 @@ from typing import Self
 
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.task_id import TaskId
-from ps_server.parameter_server import ParameterServer
+from ps_server.core.parameter_server import ParameterServer
 from worker_client.client import Client
 from worker_client.placement_strategies import RoundRobinStrategy
 from worker_client.ps_handle import Settings

@@ -26,7 +26,7 @@ from ps_protocol.errors import (
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, BatchReply, Declare, Gather, Read, Result, Update, UpdateRule, VariableSpec
 from ps_protocol.ps_service import PendingExchange, Transport
-from ps_server.parameter_server import ParameterServer
+from ps_server.core.parameter_server import ParameterServer
 from tests.unit.worker_client.fakes import PipelinedService, endpoint, succeed
 from worker_client.batch_sender import WindowLimits
 from worker_client.ps_handle import PsHandle, Settings

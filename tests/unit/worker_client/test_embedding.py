@@ -12,7 +12,7 @@ from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Batch, BatchReply, Gather
 from ps_protocol.task_id import TaskId
-from ps_server.parameter_server import ParameterServer
+from ps_server.core.parameter_server import ParameterServer
 from worker_client.client import Client
 from worker_client.computation import VariableAccess
 from worker_client.constant_ops import constant, placeholder

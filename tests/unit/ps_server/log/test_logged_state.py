@@ -38,6 +38,7 @@ from ps_protocol.operations import (
     WireDType,
 )
 from ps_protocol.service_types import Placement, Proposal
+from ps_server.core.parameter_server import ParameterServer
 from ps_server.log.commit_log import CommitLimits
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.record_codec import decode_record, encode_record
@@ -45,7 +46,6 @@ from ps_server.log.records import AppliedBatch, ClientJoined, Declared, LoggedRe
 from ps_server.log.replay import ReplayError
 from ps_server.log.state_image import StateImage
 from ps_server.log.state_parts import StateParts
-from ps_server.parameter_server import ParameterServer
 from tests.conftest import Eventually
 
 TIMEOUT_S = 20.0

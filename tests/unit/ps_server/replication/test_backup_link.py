@@ -19,11 +19,11 @@ from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, BatchReply, Declare, Operation, Read, Result, Update, UpdateRule, VariableSpec
 from ps_protocol.sockets.frames import TICKET_BYTES
 from ps_protocol.v1 import replication_pb2
+from ps_server.core.parameter_server import ParameterServer
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.state_parts import StateParts
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
-from ps_server.parameter_server import ParameterServer
 from ps_server.replication.arbiter import Arbiter
 from ps_server.replication.backup_link import BackupLink, Place
 from ps_server.replication.follower import Follower, FollowStream

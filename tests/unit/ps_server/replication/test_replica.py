@@ -13,9 +13,9 @@ from ps_protocol.errors import UnavailableError
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, Declare, Read, Result, Update, UpdateRule, VariableSpec
 from ps_protocol.service_types import ReplicaRole, ReplicationStatus
+from ps_server.core.parameter_server import ParameterServer
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.state_parts import StateParts
-from ps_server.parameter_server import ParameterServer
 from ps_server.replication.backup_link import BackupLink
 from ps_server.replication.follower import Follower
 from ps_server.replication.register import ArbiterVerdict, Register, ReplicaReport, Wish

@@ -21,13 +21,13 @@ from ps_protocol.operations import BatchReply, Declare, Result, Update, UpdateRu
 from ps_protocol.sockets.frames import PREFIX_BYTES, FrameKind, encode_prefix, parse_prefix
 from ps_protocol.sockets.stream import ConnectionEnded, SocketStream
 from ps_protocol.v1 import records_pb2, replication_pb2
+from ps_server.core.parameter_server import ParameterServer
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.records import AppliedBatch, ClientJoined, Declared, LoggedRecord, Record
 from ps_server.log.state_image import StateImage
 from ps_server.log.state_parts import StateParts
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
-from ps_server.parameter_server import ParameterServer
 from ps_server.replication.conversation import Conversation, Link, Message, Tokens, record_message
 from ps_server.replication.follow_session import FollowSession
 from ps_server.replication.follower import Follower

@@ -33,9 +33,9 @@ from ps_protocol.operations import (
 from ps_protocol.ps_service import ClusterService
 from ps_protocol.service_types import Proposal, ServingState
 from ps_server.batches.update_ledger import LedgerLimits
-from ps_server.core_state import MemoryState
+from ps_server.core.parameter_server import ParameterServer
+from ps_server.core.state import MemoryState
 from ps_server.log.state_parts import StateParts
-from ps_server.parameter_server import ParameterServer
 from tests.unit.ps_server.waiting import PATIENCE_S, wait_until
 
 CLUSTER = ClusterSpec({"ps": ["first:1", "second:2"], "worker": ["w:3"]})

@@ -6,7 +6,7 @@ import pytest
 
 from ps_protocol.errors import DeadlineExceededError
 from ps_protocol.service_types import ServingState
-from ps_server.admission import Admission
+from ps_server.core.admission import Admission
 from tests.unit.ps_server.waiting import PATIENCE_S, wait_until
 
 

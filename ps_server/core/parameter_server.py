@@ -14,10 +14,10 @@ from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, Sh
 from ps_protocol.operations import Batch, BatchReply, Operation
 from ps_protocol.ps_service import Transport
 from ps_protocol.service_types import Member, Placement, Proposal, PsAddress, Status, VariableInfo, Welcome
-from ps_server.admission import Admission
 from ps_server.cluster.address_book import AddressBook
 from ps_server.cluster.membership import Change, Membership
-from ps_server.core_state import MemoryState, SingleRole, State, TaskRole
+from ps_server.core.admission import Admission
+from ps_server.core.state import MemoryState, SingleRole, State, TaskRole
 from ps_server.log.state_parts import StateParts
 
 _MAX_WAIT_S: Final = 86_400.0
