@@ -15,13 +15,13 @@ from ps_protocol.service_types import DurabilityMode
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.core.state import MemoryState, State, TaskRole
 from ps_server.data_directory import DataDirectoryError, DirectoryInUseError
-from ps_server.durable_task import DurableSettings, DurableTask
+from ps_server.durability.recovery import Recovered, StateOnDisk
+from ps_server.durability.task import DurableSettings, DurableTask
 from ps_server.journal import CorruptJournalError
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.replay import ReplayError
 from ps_server.log.state_parts import StateParts
 from ps_server.options import ServerOptions
-from ps_server.recovery import Recovered, StateOnDisk
 from ps_server.replication.decisions import EXIT_SUPERSEDED
 from ps_server.replication.replicated_task import ReplicatedTask, ReplicationSettings
 from ps_server.snapshot_files import CorruptSnapshotError

@@ -17,11 +17,11 @@ from ps_protocol.cluster_spec import PS_JOB, ClusterSpec
 from ps_protocol.service_types import DurabilityMode, FastPathKind
 from ps_protocol.task_id import TaskId
 from ps_server.core.parameter_server import ParameterServer
-from ps_server.durable_task import DurableSettings, DurableTask
+from ps_server.durability.recovery import StateOnDisk
+from ps_server.durability.task import DurableSettings, DurableTask
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.state_image import StateImage
 from ps_server.log.state_parts import StateParts
-from ps_server.recovery import StateOnDisk
 from ps_server.server import PsServer
 from ps_server.store.stored_variable import VariableImage
 from worker_client.placement_strategies import RoundRobinStrategy

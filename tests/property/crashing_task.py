@@ -22,10 +22,10 @@ from ps_protocol.fault_points import Action, FaultPlan
 from ps_protocol.service_types import DurabilityMode
 from ps_server.batches.update_ledger import LedgerLimits
 from ps_server.core.parameter_server import ParameterServer
-from ps_server.durable_task import DurableSettings, DurableTask
+from ps_server.durability.recovery import StateOnDisk
+from ps_server.durability.task import DurableSettings, DurableTask
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.state_parts import StateParts
-from ps_server.recovery import StateOnDisk
 from ps_server.snapshot_files import SnapshotInfo
 from tests.property.durable_model import REMEMBERED
 
