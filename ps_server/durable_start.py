@@ -14,7 +14,7 @@ from ps_protocol.errors import ResourceExhaustedError
 from ps_protocol.service_types import DurabilityMode
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.core.state import MemoryState, State, TaskRole
-from ps_server.data_directory import DataDirectoryError, DirectoryInUseError
+from ps_server.durability.disk.data_directory import DataDirectoryError, DirectoryInUseError
 from ps_server.durability.recovery import Recovered, StateOnDisk
 from ps_server.durability.task import DurableSettings, DurableTask
 from ps_server.journal import CorruptJournalError

@@ -15,8 +15,8 @@ from typing import NoReturn
 
 from ps_protocol.codec import tensor_codec
 from ps_protocol.errors import InvalidArgumentError
-from ps_server import synced_files
-from ps_server.data_directory import DataDirectoryError
+from ps_server.durability.disk import synced_files
+from ps_server.durability.disk.data_directory import DataDirectoryError
 from ps_server.journal_file import SUFFIXES
 from ps_server.journal_frames import Frame, MalformedRowError, Row, frames_of
 from ps_server.log import record_codec

@@ -20,8 +20,8 @@ from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.service_types import Placement
 from ps_protocol.v1 import snapshot_pb2
 from ps_server.batches.remembered_answers import FORGOTTEN, Answer, ClientImage, Forgotten
+from ps_server.durability.disk.synced_files import PIECE_BYTES, SyncedWriter
 from ps_server.log.state_image import StateImage
-from ps_server.synced_files import PIECE_BYTES, SyncedWriter
 
 _SIZE_BYTES: Final = 4
 

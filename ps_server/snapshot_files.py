@@ -18,6 +18,7 @@ from typing import Final
 
 from ps_protocol.fault_points import fault_point
 from ps_server import ledger_file
+from ps_server.durability.disk.synced_files import SyncedWriter, sync_directory
 from ps_server.log.state_image import StateImage
 from ps_server.snapshot_manifest import (
     FileSummary,
@@ -35,7 +36,6 @@ from ps_server.snapshot_values import (
     read_values,
     write_values,
 )
-from ps_server.synced_files import SyncedWriter, sync_directory
 
 __all__ = ["CorruptSnapshotError", "SnapshotAbandonedError", "SnapshotFiles", "SnapshotInfo"]
 

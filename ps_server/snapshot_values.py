@@ -13,11 +13,11 @@ import numpy as np
 
 from ps_protocol.codec.tensor_codec import bytes_of
 from ps_protocol.operations import Array
-from ps_server import synced_files
+from ps_server.durability.disk import synced_files
+from ps_server.durability.disk.synced_files import SyncedWriter
 from ps_server.safetensors_layout import values_layout
 from ps_server.snapshot_manifest import FileSummary, Manifest, StoredValue
 from ps_server.store.stored_variable import VariableImage
-from ps_server.synced_files import SyncedWriter
 
 _READERS: Final = 2
 _SHARE_BYTES: Final = 16 * 1024**2

@@ -16,7 +16,8 @@ from ps_protocol.codec.tensor_codec import parse_dtype
 from ps_protocol.errors import DeadlineExceededError
 from ps_protocol.fault_points import Action, Fault, FaultPlan, InjectedFaultError, installed
 from ps_protocol.operations import Array, VariableSpec
-from ps_server import synced_files
+from ps_server.durability.disk import synced_files
+from ps_server.durability.disk.synced_files import SyncedWriter
 from ps_server.log.state_image import StateImage
 from ps_server.memory.lent_arrays import LendableArray
 from ps_server.snapshot_files import (
@@ -28,7 +29,6 @@ from ps_server.snapshot_files import (
     SnapshotFiles,
 )
 from ps_server.store.stored_variable import VariableImage
-from ps_server.synced_files import SyncedWriter
 
 NATIVE = [
     "float64",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ps_protocol.service_types import DurabilityMode
-from ps_server.last_run import LastRun, read_last_run, write_last_run
+from ps_server.durability.disk.last_run import LastRun, read_last_run, write_last_run
 
 
 def test_nothing_is_known_of_no_run(tmp_path: Path) -> None:

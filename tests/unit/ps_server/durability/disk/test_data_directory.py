@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from ps_protocol.task_id import TaskId
-from ps_server import data_directory
-from ps_server.data_directory import DataDirectory, DataDirectoryError, DirectoryInUseError
+from ps_server.durability.disk import data_directory
+from ps_server.durability.disk.data_directory import DataDirectory, DataDirectoryError, DirectoryInUseError
 
 PS_0 = TaskId("ps", 0)
 
@@ -22,7 +22,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from ps_protocol.task_id import TaskId
-from ps_server.data_directory import DataDirectory
+from ps_server.durability.disk.data_directory import DataDirectory
 held = DataDirectory.open(Path(sys.argv[1]), task=TaskId("ps", 0), num_ps=2)
 print("held", flush=True)
 sys.stdin.read()

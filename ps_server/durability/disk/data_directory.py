@@ -21,7 +21,7 @@ from typing import Final, Self
 from uuid import UUID, uuid4
 
 from ps_protocol.task_id import TaskId
-from ps_server.synced_files import replace_file, sync_directory
+from ps_server.durability.disk.synced_files import replace_file, sync_directory
 
 _LOG = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ps_protocol.service_types import DurabilityMode
-from ps_server.synced_files import replace_file
+from ps_server.durability.disk.synced_files import replace_file
 
 _LOG = logging.getLogger(__name__)
 _FILE: Final = "last_run.json"
