@@ -15,9 +15,9 @@ from ps_protocol.service_types import DurabilityMode
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.core.state import MemoryState, State, TaskRole
 from ps_server.durability.disk.data_directory import DataDirectoryError, DirectoryInUseError
+from ps_server.durability.journal.journal import CorruptJournalError
 from ps_server.durability.recovery import Recovered, StateOnDisk
 from ps_server.durability.task import DurableSettings, DurableTask
-from ps_server.journal import CorruptJournalError
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.replay import ReplayError
 from ps_server.log.state_parts import StateParts

@@ -16,7 +16,7 @@ from ps_protocol.service_types import DurabilityMode
 from ps_protocol.task_id import TaskId
 from ps_server.durability.disk.data_directory import DataDirectory
 from ps_server.durability.disk.last_run import LastRun, read_last_run, write_last_run
-from ps_server.journal import Journal
+from ps_server.durability.journal.journal import Journal
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.replay import ReplayError
 from ps_server.snapshot_files import SnapshotFiles, SnapshotInfo

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ps_protocol.errors import ResourceExhaustedError
-from ps_server.journal import Journal
+from ps_server.durability.journal.journal import Journal
 from ps_server.log.commit_log import CommitLimits, CommitLog, SinkUnavailableError
 from tests.conftest import Eventually
 from tests.unit.ps_server.journal_records import positions, record, records

@@ -12,7 +12,7 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ps_server.journal import CorruptJournalError, Journal
+from ps_server.durability.journal.journal import CorruptJournalError, Journal
 from tests.unit.ps_server.journal_records import check, positions, record, records
 
 LAST = 24

@@ -11,8 +11,8 @@ import numpy as np
 
 from ps_protocol import fault_points
 from ps_protocol.operations import BatchReply, Result, Update, UpdateRule
-from ps_server import journal_frames
-from ps_server.journal import Journal
+from ps_server.durability.journal import frames as journal_frames
+from ps_server.durability.journal.journal import Journal
 from ps_server.log.records import AppliedBatch, LoggedRecord
 
 CLIENT = UUID(int=7)

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Final
 
 from ps_protocol.fault_points import fault_point
-from ps_server import journal_reader
-from ps_server.acknowledged_mark import AcknowledgedMark
 from ps_server.durability.disk import synced_files
-from ps_server.journal_file import SUFFIXES, JournalFile
-from ps_server.journal_reader import CorruptJournalError
+from ps_server.durability.journal import reader as journal_reader
+from ps_server.durability.journal.acknowledged_mark import AcknowledgedMark
+from ps_server.durability.journal.file import SUFFIXES, JournalFile
+from ps_server.durability.journal.reader import CorruptJournalError
 from ps_server.log.commit_log import SinkUnavailableError
 from ps_server.log.records import LoggedRecord
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from ps_protocol.fault_points import Action, Fault, FaultPlan, InjectedFaultError, installed
-from ps_server import journal_file, journal_frames
-from ps_server.journal import CorruptJournalError, Journal
+from ps_server.durability.journal import file as journal_file
+from ps_server.durability.journal import frames as journal_frames
+from ps_server.durability.journal.journal import CorruptJournalError, Journal
 from ps_server.log.commit_log import CommitLog, SinkUnavailableError
 from tests.unit.ps_server.journal_records import check, positions, record, records
 

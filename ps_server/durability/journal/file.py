@@ -18,7 +18,7 @@ from typing import Final
 
 from ps_protocol.fault_points import fault_point
 from ps_server.durability.disk import synced_files
-from ps_server.journal_frames import Layout, Row
+from ps_server.durability.journal.frames import Layout, Row
 from ps_server.log.commit_log import SinkUnavailableError
 from ps_server.log.records import LoggedRecord
 

@@ -17,8 +17,8 @@ from ps_protocol.codec import tensor_codec
 from ps_protocol.errors import InvalidArgumentError
 from ps_server.durability.disk import synced_files
 from ps_server.durability.disk.data_directory import DataDirectoryError
-from ps_server.journal_file import SUFFIXES
-from ps_server.journal_frames import Frame, MalformedRowError, Row, frames_of
+from ps_server.durability.journal.file import SUFFIXES
+from ps_server.durability.journal.frames import Frame, MalformedRowError, Row, frames_of
 from ps_server.log import record_codec
 from ps_server.log.records import LoggedRecord
 
