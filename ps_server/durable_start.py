@@ -17,6 +17,7 @@ from ps_server.core.state import MemoryState, State, TaskRole
 from ps_server.durability.disk.data_directory import DataDirectoryError, DirectoryInUseError
 from ps_server.durability.journal.journal import CorruptJournalError
 from ps_server.durability.recovery import Recovered, StateOnDisk
+from ps_server.durability.snapshots.files import CorruptSnapshotError
 from ps_server.durability.task import DurableSettings, DurableTask
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.replay import ReplayError
@@ -24,7 +25,6 @@ from ps_server.log.state_parts import StateParts
 from ps_server.options import ServerOptions
 from ps_server.replication.decisions import EXIT_SUPERSEDED
 from ps_server.replication.replicated_task import ReplicatedTask, ReplicationSettings
-from ps_server.snapshot_files import CorruptSnapshotError
 
 EXIT_CANNOT_START: Final = 1
 """It may work later, or with other options."""

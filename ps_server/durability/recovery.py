@@ -17,9 +17,9 @@ from ps_protocol.task_id import TaskId
 from ps_server.durability.disk.data_directory import DataDirectory
 from ps_server.durability.disk.last_run import LastRun, read_last_run, write_last_run
 from ps_server.durability.journal.journal import Journal
+from ps_server.durability.snapshots.files import SnapshotFiles, SnapshotInfo
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.replay import ReplayError
-from ps_server.snapshot_files import SnapshotFiles, SnapshotInfo
 
 _LOG = logging.getLogger(__name__)
 

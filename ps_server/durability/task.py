@@ -12,10 +12,10 @@ from typing import Final
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.service_types import DurabilityMode, DurabilityStatus
 from ps_server.durability.recovery import Recovered, StateOnDisk
+from ps_server.durability.snapshots.policies import AtIntervals, SnapshotPolicy, WhenJournalIsLong
+from ps_server.durability.snapshots.snapshotter import Snapshotter
 from ps_server.log.commit_log import CommitLog
 from ps_server.log.logged_state import LoggedState
-from ps_server.snapshot_policies import AtIntervals, SnapshotPolicy, WhenJournalIsLong
-from ps_server.snapshotter import Snapshotter
 
 _LOG = logging.getLogger(__name__)
 

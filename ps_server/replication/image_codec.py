@@ -9,7 +9,7 @@ from ps_protocol.codec import tensor_codec
 from ps_protocol.codec.spec_codec import decode_spec, encode_spec
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.v1 import replication_pb2
-from ps_server.ledger_file import Entries, MalformedEntryError, encode_entries
+from ps_server.durability.snapshots.ledger_file import Entries, MalformedEntryError, encode_entries
 from ps_server.log.state_image import StateImage
 from ps_server.store.stored_variable import VariableImage
 

@@ -23,10 +23,10 @@ from ps_protocol.service_types import DurabilityMode
 from ps_server.batches.update_ledger import LedgerLimits
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.durability.recovery import StateOnDisk
+from ps_server.durability.snapshots.files import SnapshotInfo
 from ps_server.durability.task import DurableSettings, DurableTask
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.state_parts import StateParts
-from ps_server.snapshot_files import SnapshotInfo
 from tests.property.durable_model import REMEMBERED
 
 TIMEOUT_S: Final = 30.0

@@ -19,8 +19,8 @@ from ps_protocol.errors import FailedPreconditionError, OutOfRangeError, Shardsc
 from ps_protocol.operations import Array, BatchReply, PartitionSlice, Reply, Result, VariableSpec
 from ps_protocol.service_types import Placement
 from ps_server.batches.remembered_answers import FORGOTTEN, Answer, ClientImage
+from ps_server.durability.snapshots.files import CorruptSnapshotError, SnapshotFiles
 from ps_server.log.state_image import StateImage
-from ps_server.snapshot_files import CorruptSnapshotError, SnapshotFiles
 from ps_server.store.stored_variable import VariableImage
 
 DTYPES = [

@@ -19,10 +19,10 @@ from ps_server.core.parameter_server import ParameterServer
 from ps_server.durability.disk.data_directory import DirectoryInUseError
 from ps_server.durability.disk.last_run import LastRun, read_last_run
 from ps_server.durability.recovery import StateOnDisk
+from ps_server.durability.snapshots.files import CorruptSnapshotError
 from ps_server.durability.task import DurableSettings, DurableTask
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.state_parts import StateParts
-from ps_server.snapshot_files import CorruptSnapshotError
 
 TIMEOUT_S = 30.0
 COUNTER = VariableSpec("counter", np.dtype(np.float64), ())

@@ -12,10 +12,10 @@ import pytest
 from ps_protocol.errors import DeadlineExceededError
 from ps_protocol.fault_points import Action, Fault, FaultPlan, InjectedFaultError, installed
 from ps_protocol.operations import VariableSpec
+from ps_server.durability.snapshots.files import SnapshotFiles
+from ps_server.durability.snapshots.policies import SinceLast, SnapshotPolicy
+from ps_server.durability.snapshots.snapshotter import Snapshotter
 from ps_server.log.state_image import StateImage
-from ps_server.snapshot_files import SnapshotFiles
-from ps_server.snapshot_policies import SinceLast, SnapshotPolicy
-from ps_server.snapshotter import Snapshotter
 from ps_server.store.stored_variable import VariableImage
 from tests.conftest import Eventually
 
@@ -173,7 +173,9 @@ def test_a_failure_is_told_once_and_tried_again(
             eventually(lambda: files.positions() == [1])
             eventually(lambda: not snapshotter.obstacle)
         assert plan.fired("snapshot.before_rename") == 3
-    told = [record.getMessage() for record in caplog.records if record.name == "ps_server.snapshotter"]
+    told = [
+        record.getMessage() for record in caplog.records if record.name == "ps_server.durability.snapshots.snapshotter"
+    ]
     assert len(told) == 2
     assert "no snapshot could be taken: a fault was injected" in told[0]
     assert "updates go on" in told[0]

@@ -17,17 +17,16 @@ from pathlib import Path
 from typing import Final
 
 from ps_protocol.fault_points import fault_point
-from ps_server import ledger_file
 from ps_server.durability.disk.synced_files import SyncedWriter, sync_directory
-from ps_server.log.state_image import StateImage
-from ps_server.snapshot_manifest import (
+from ps_server.durability.snapshots import ledger_file
+from ps_server.durability.snapshots.manifest import (
     FileSummary,
     Manifest,
     ManifestError,
     decode_manifest,
     encode_manifest,
 )
-from ps_server.snapshot_values import (
+from ps_server.durability.snapshots.values import (
     CorruptSnapshotError,
     SnapshotAbandonedError,
     check_size,
@@ -36,6 +35,7 @@ from ps_server.snapshot_values import (
     read_values,
     write_values,
 )
+from ps_server.log.state_image import StateImage
 
 __all__ = ["CorruptSnapshotError", "SnapshotAbandonedError", "SnapshotFiles", "SnapshotInfo"]
 

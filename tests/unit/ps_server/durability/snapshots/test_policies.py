@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ps_server.snapshot_policies import AtIntervals, SinceLast, WhenJournalIsLong
+from ps_server.durability.snapshots.policies import AtIntervals, SinceLast, WhenJournalIsLong
 
 MIB = 1024**2
 

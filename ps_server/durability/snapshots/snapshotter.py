@@ -10,9 +10,9 @@ from typing import Final, Protocol
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.fault_points import fault_point
+from ps_server.durability.snapshots.files import SnapshotAbandonedError, SnapshotFiles, SnapshotInfo
+from ps_server.durability.snapshots.policies import SinceLast, SnapshotPolicy
 from ps_server.log.state_image import StateImage
-from ps_server.snapshot_files import SnapshotAbandonedError, SnapshotFiles, SnapshotInfo
-from ps_server.snapshot_policies import SinceLast, SnapshotPolicy
 
 _LOG = logging.getLogger(__name__)
 

@@ -18,9 +18,7 @@ from ps_protocol.fault_points import Action, Fault, FaultPlan, InjectedFaultErro
 from ps_protocol.operations import Array, VariableSpec
 from ps_server.durability.disk import synced_files
 from ps_server.durability.disk.synced_files import SyncedWriter
-from ps_server.log.state_image import StateImage
-from ps_server.memory.lent_arrays import LendableArray
-from ps_server.snapshot_files import (
+from ps_server.durability.snapshots.files import (
     LEDGER_FILE,
     MANIFEST_FILE,
     VALUES_FILE,
@@ -28,6 +26,8 @@ from ps_server.snapshot_files import (
     SnapshotAbandonedError,
     SnapshotFiles,
 )
+from ps_server.log.state_image import StateImage
+from ps_server.memory.lent_arrays import LendableArray
 from ps_server.store.stored_variable import VariableImage
 
 NATIVE = [
@@ -231,7 +231,7 @@ def test_a_snapshot_under_the_name_of_another_is_refused(files: SnapshotFiles) -
 
 
 def test_one_of_a_later_version_is_refused_as_such(files: SnapshotFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ps_server.snapshot_manifest.FORMAT_VERSION", 2)
+    monkeypatch.setattr("ps_server.durability.snapshots.manifest.FORMAT_VERSION", 2)
     files.write(image(7))
     monkeypatch.undo()
     with pytest.raises(CorruptSnapshotError, match="format 2, but this version reads 1"):

@@ -1,0 +1,1 @@
+"""A whole state at one position, as safetensors files with a manifest."""
