@@ -86,7 +86,7 @@ def _chunks(size_bytes: int) -> dict[str, int]:
     name = "CHUNK_SIZE_BYTES"
     return {
         f"ps_protocol.grpc_edge.channel_options.{name}": size_bytes,
-        f"ps_server.transport.grpc_data.{name}": size_bytes,
+        f"ps_server.transport.grpc.data.{name}": size_bytes,
     }
 
 
@@ -94,7 +94,7 @@ def _messages(size_bytes: int) -> dict[str, int]:
     name = "UNARY_LIMIT_BYTES"
     return {
         f"ps_protocol.grpc_edge.channel_options.{name}": size_bytes,
-        f"ps_server.transport.grpc_data.{name}": size_bytes,
+        f"ps_server.transport.grpc.data.{name}": size_bytes,
     }
 
 
@@ -117,7 +117,7 @@ PARTS: Final[Mapping[str, Part]] = {
         "grpc",
         ("gather", "scatter", *_LARGE),
         {
-            "ps_server.transport.grpc_data.keep_freed_chunks": _nothing,
+            "ps_server.transport.grpc.data.keep_freed_chunks": _nothing,
             "worker_client.transport.grpc.keep_freed_chunks": _nothing,
         },
     ),

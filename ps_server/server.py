@@ -49,8 +49,13 @@ from ps_server.options import (
     ServerOptions,
 )
 from ps_server.rules.compiled_row_kernels import compile_when_used
-from ps_server.servicer import ControlServicer, DirectoryServicer, InspectionServicer, MembershipServicer
-from ps_server.transport.grpc_data import DataServicer
+from ps_server.transport.grpc.data import DataServicer
+from ps_server.transport.grpc.servicers import (
+    ControlServicer,
+    DirectoryServicer,
+    InspectionServicer,
+    MembershipServicer,
+)
 from ps_server.transport.peers import peers_of
 from ps_server.transport.segments import SegmentRegistry
 from ps_server.transport.socket_listener import SocketListener, SocketSettings

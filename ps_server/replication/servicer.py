@@ -15,7 +15,7 @@ from ps_protocol.v1 import replication_pb2
 from ps_server.replication.arbiter import Arbiter
 from ps_server.replication.follow_session import FollowSession
 from ps_server.replication.follower import Follower, FollowStream
-from ps_server.rpc_boundary import errors_as_status, message_handler, unary
+from ps_server.transport.grpc.boundary import errors_as_status, message_handler, unary
 
 _SERVICE_NAME: Final = replication_pb2.DESCRIPTOR.services_by_name["Replication"].full_name
 

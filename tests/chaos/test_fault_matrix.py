@@ -12,7 +12,7 @@ import pytest
 from ps_protocol.fault_points import Action, Fault, FaultPlan, installed
 from ps_protocol.grpc_edge import channel_options
 from ps_protocol.service_types import DurabilityMode
-from ps_server.transport import grpc_data
+from ps_server.transport.grpc import data as grpc_data
 from tests.chaos.operations import CHUNK_BYTES, OPERATIONS, Operation
 from tests.chaos.testbed import TestBed
 from tests.conftest import no_leaks

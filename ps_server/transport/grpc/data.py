@@ -28,8 +28,8 @@ from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.buffer_pool import POOLED_FROM_BYTES, BufferPool
 from ps_server.memory.byte_budget import ByteBudget, readable_bytes
 from ps_server.memory.staging import StagingRoom
-from ps_server.rpc_boundary import errors_as_status, message_handler, timeout_s, unary
-from ps_server.transport import grpc_faults
+from ps_server.transport.grpc import faults as grpc_faults
+from ps_server.transport.grpc.boundary import errors_as_status, message_handler, timeout_s, unary
 
 _SERVICE_NAME: Final = data_pb2.DESCRIPTOR.services_by_name["Data"].full_name
 

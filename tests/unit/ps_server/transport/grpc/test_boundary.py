@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from ps_protocol.errors import InternalError, NotFoundError, ResourceExhaustedError, ShardscopeError
-from ps_server.rpc_boundary import WITHOUT_DEADLINE_S, errors_as_status, timeout_s, unary
+from ps_server.transport.grpc.boundary import WITHOUT_DEADLINE_S, errors_as_status, timeout_s, unary
 
 
 class Aborted(Exception):  # noqa: N818 - what abort raises is no error of ours

@@ -15,7 +15,7 @@ from ps_protocol.v1 import (
     membership_pb2_grpc,
 )
 from ps_server.core.parameter_server import ParameterServer
-from ps_server.rpc_boundary import unary
+from ps_server.transport.grpc.boundary import unary
 
 
 class _Servicer:

@@ -35,7 +35,7 @@ from ps_protocol.v1 import batch_pb2, data_pb2
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
-from ps_server.transport.grpc_data import DataServicer
+from ps_server.transport.grpc.data import DataServicer
 
 CLIENT = UUID(int=7)
 SPEC = VariableSpec("w", np.dtype(np.float32), (1_000_000,))
