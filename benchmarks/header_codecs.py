@@ -152,8 +152,8 @@ def used(codec: Codec) -> Iterator[None]:
     """Makes both ends of socket connections use a codec meanwhile."""
     with (
         mock.patch.object(request_bytes, "encode_request", codec.encode_request),
-        mock.patch("ps_server.transport.socket_connection.parse_request", codec.parse_request),
-        mock.patch("ps_server.transport.batch_answers.encode_answer", codec.encode_answer),
+        mock.patch("ps_server.transport.sockets.session.parse_request", codec.parse_request),
+        mock.patch("ps_server.transport.sockets.batch_answers.encode_answer", codec.encode_answer),
         mock.patch.object(reply_bytes, "parse_reply", codec.parse_reply),
     ):
         yield

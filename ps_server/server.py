@@ -58,7 +58,7 @@ from ps_server.transport.grpc.servicers import (
 )
 from ps_server.transport.peers import peers_of
 from ps_server.transport.segments import SegmentRegistry
-from ps_server.transport.socket_listener import SocketListener, SocketSettings
+from ps_server.transport.sockets.listener import SocketListener, SocketSettings
 
 SERVICE_NAMES: Final = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name

@@ -43,9 +43,9 @@ with atheris.instrument_imports(include=["ps_protocol", "ps_server"]):
     from ps_server.log.state_parts import StateParts
     from ps_server.memory.buffer_pool import BufferPool
     from ps_server.memory.byte_budget import ByteBudget
-    from ps_server.transport.handshake import shake_hands
-    from ps_server.transport.socket_connection import SocketSession
-    from ps_server.transport.tickets import TicketOffice
+    from ps_server.transport.sockets.handshake import shake_hands
+    from ps_server.transport.sockets.session import SocketSession
+    from ps_server.transport.sockets.tickets import TicketOffice
 
 _OPERATIONS: tuple[Operation, ...] = (
     Read("w"),

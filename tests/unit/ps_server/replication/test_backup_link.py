@@ -28,7 +28,7 @@ from ps_server.replication.arbiter import Arbiter
 from ps_server.replication.backup_link import BackupLink, Place
 from ps_server.replication.follower import Follower, FollowStream
 from ps_server.replication.servicer import Admit, ReplicationServicer
-from ps_server.transport.socket_listener import SocketListener, SocketSettings
+from ps_server.transport.sockets.listener import SocketListener, SocketSettings
 from tests.conftest import Eventually
 
 TIMEOUT_S = 20.0

@@ -33,7 +33,7 @@ from ps_server.replication.follow_session import FollowSession
 from ps_server.replication.follower import Follower
 from ps_server.replication.wire import PIECE_BYTES, Wire, connect
 from ps_server.replication.wire_conversation import WireConversation
-from ps_server.transport.socket_listener import SocketListener, SocketSettings
+from ps_server.transport.sockets.listener import SocketListener, SocketSettings
 
 TIMEOUT_S = 20.0
 CLUSTER = ClusterSpec({"ps": ["ps0.example:1", "ps1.example:1"]})

@@ -35,7 +35,7 @@ from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
 from ps_server.transport.segments import SegmentRegistry
-from ps_server.transport.socket_listener import SocketListener, SocketSettings
+from ps_server.transport.sockets.listener import SocketListener, SocketSettings
 
 TIMEOUT_S: Final = 20.0
 ONES: Final = InitializerSpec(Constant(1.0))

@@ -5,8 +5,8 @@ from uuid import UUID
 import pytest
 
 from ps_protocol.sockets.frames import TICKET_BYTES
-from ps_server.transport import tickets
-from ps_server.transport.tickets import MAX_TICKETS_PER_CLIENT, TICKET_LIFETIME_S, TicketOffice
+from ps_server.transport.sockets import tickets
+from ps_server.transport.sockets.tickets import MAX_TICKETS_PER_CLIENT, TICKET_LIFETIME_S, TicketOffice
 
 CLIENT, OTHER = UUID(int=1), UUID(int=2)
 

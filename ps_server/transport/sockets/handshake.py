@@ -7,7 +7,7 @@ from uuid import UUID
 
 from ps_protocol.sockets.frames import ANSWER_BYTES, HELLO_BYTES, Verdict, encode_answer, parse_hello
 from ps_protocol.sockets.stream import SocketStream
-from ps_server.transport.tickets import TicketOffice
+from ps_server.transport.sockets.tickets import TicketOffice
 
 
 def shake_hands(stream: SocketStream, tickets: TicketOffice, timeout_s: float) -> UUID | Verdict:
