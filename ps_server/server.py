@@ -57,7 +57,7 @@ from ps_server.transport.grpc.servicers import (
     MembershipServicer,
 )
 from ps_server.transport.peers import peers_of
-from ps_server.transport.segments import SegmentRegistry
+from ps_server.transport.shared_memory.registry import SegmentRegistry
 from ps_server.transport.sockets.listener import SocketListener, SocketSettings
 
 SERVICE_NAMES: Final = tuple(

@@ -29,8 +29,8 @@ from ps_protocol.sockets.stream import SCRATCH_BYTES, SocketStream
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
-from ps_server.transport.segments import SegmentRegistry
-from ps_server.transport.shared_batches import SharedBatches
+from ps_server.transport.shared_memory.batches import SharedBatches
+from ps_server.transport.shared_memory.registry import SegmentRegistry
 from ps_server.transport.sockets.binding import listen_tcp, listen_unix, peer_name, prepare
 from ps_server.transport.sockets.handshake import refuse, shake_hands
 from ps_server.transport.sockets.session import STALL_TIMEOUT_S, SocketSession

@@ -42,7 +42,7 @@ from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.buffer_pool import POOLED_FROM_BYTES, BufferPool
 from ps_server.memory.byte_budget import ByteBudget
 from ps_server.memory.staging import StagingRoom
-from ps_server.transport.shared_batches import SharedBatches, put_reply
+from ps_server.transport.shared_memory.batches import SharedBatches, put_reply
 from ps_server.transport.sockets.batch_answers import UNSTAGED_BYTES, BatchAnswers, EncodedReply, UnskippableError
 
 _LOG = logging.getLogger(__name__)

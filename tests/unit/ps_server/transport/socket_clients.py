@@ -34,7 +34,7 @@ from ps_protocol.v1 import batch_pb2, errors_pb2
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
-from ps_server.transport.segments import SegmentRegistry
+from ps_server.transport.shared_memory.registry import SegmentRegistry
 from ps_server.transport.sockets.listener import SocketListener, SocketSettings
 
 TIMEOUT_S: Final = 20.0

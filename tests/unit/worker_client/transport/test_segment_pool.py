@@ -14,7 +14,7 @@ import pytest
 from ps_protocol.errors import ResourceExhaustedError, UnavailableError
 from ps_protocol.memory.regions import MAX_SEGMENTS, MIN_SEGMENT_BYTES, Region
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED, MappedSegment
-from ps_server.transport.segments import SegmentRegistry
+from ps_server.transport.shared_memory.registry import SegmentRegistry
 from worker_client.transport.segment_pool import Lease, SegmentPool
 
 pytestmark = pytest.mark.skipif(not IS_SUPPORTED, reason="this system has no memfds")

@@ -27,7 +27,7 @@ from ps_protocol.operations import (
     UpdateRule,
     WireDType,
 )
-from ps_server.transport.segments import SegmentRegistry
+from ps_server.transport.shared_memory.registry import SegmentRegistry
 from worker_client.transport import shared_exchange
 from worker_client.transport.segment_pool import SegmentPool
 from worker_client.transport.shared_exchange import SharedExchange, share

@@ -14,7 +14,7 @@ import pytest
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError, UnavailableError
 from ps_protocol.memory.regions import MAX_SEGMENTS, Region
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED, MappedSegment
-from ps_server.transport.segments import SegmentGrant, SegmentRegistry
+from ps_server.transport.shared_memory.registry import SegmentGrant, SegmentRegistry
 
 pytestmark = pytest.mark.skipif(not IS_SUPPORTED, reason="this system has no memfds")
 
@@ -206,7 +206,7 @@ def test_more_than_the_system_has_left_is_refused_before_it_is_taken(monkeypatch
     class Memory:
         available = MIB
 
-    monkeypatch.setattr("ps_server.transport.segments.psutil.virtual_memory", Memory)
+    monkeypatch.setattr("ps_server.transport.shared_memory.registry.psutil.virtual_memory", Memory)
     with pytest.raises(ResourceExhaustedError, match=r"has 1.0 MiB of memory left"):
         _number_of_new(grant, 2 * MIB)
     assert registry.used_bytes == 0

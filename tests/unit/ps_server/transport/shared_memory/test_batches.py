@@ -50,14 +50,14 @@ from ps_protocol.sockets.frames import (
 from ps_protocol.v1 import batch_pb2, errors_pb2
 from ps_server.memory.byte_budget import ByteBudget
 from ps_server.memory.staging import StagingRoom
-from ps_server.transport import shared_batches
-from ps_server.transport.segments import SegmentRegistry
-from ps_server.transport.shared_batches import (
+from ps_server.transport.shared_memory import batches as shared_batches
+from ps_server.transport.shared_memory.batches import (
     SharedBatches,
     private_bytes,
     put_reply,
     with_private_operands,
 )
+from ps_server.transport.shared_memory.registry import SegmentRegistry
 from tests.conftest import Eventually
 from tests.unit.ps_server.transport.socket_clients import Client, Ps, running_ps
 

@@ -25,7 +25,7 @@ from ps_protocol.memory.regions import INLINE_LIMIT_BYTES, Region, encode_region
 from ps_protocol.operations import KINDS, Array, Batch, Operation, map_tensors, tensors_of
 from ps_protocol.sockets.frames import FrameKind, encode_prefix
 from ps_server.memory.staging import StagingRoom
-from ps_server.transport.segments import SegmentRegistry
+from ps_server.transport.shared_memory.registry import SegmentRegistry
 
 _USED_IN_PLACE: Final = (DTypeCategory.FLOAT, DTypeCategory.COMPLEX)
 _NOTHING: Final = memoryview(b"")
