@@ -26,11 +26,11 @@ from ps_protocol.v1 import replication_pb2
 from ps_server.log.commit_log import SinkUnavailableError
 from ps_server.log.records import LoggedRecord, size_of
 from ps_server.log.state_image import StateImage
+from ps_server.replication.connection import Wire, connect
 from ps_server.replication.conversation import NANOSECONDS, Conversation, Message, Tokens
+from ps_server.replication.grpc_conversation import MessageConversation
 from ps_server.replication.image_codec import encode_image
-from ps_server.replication.message_conversation import MessageConversation
-from ps_server.replication.wire import Wire, connect
-from ps_server.replication.wire_conversation import WireConversation
+from ps_server.replication.socket_conversation import WireConversation
 
 _LOG = logging.getLogger(__name__)
 

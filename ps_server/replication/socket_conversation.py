@@ -12,8 +12,8 @@ from typing import Final
 
 from ps_protocol.errors import UnavailableError
 from ps_protocol.fault_points import fault_point
+from ps_server.replication.connection import Wire
 from ps_server.replication.conversation import Conversation, Link, Tokens, record_message
-from ps_server.replication.wire import Wire
 
 _BURST_BYTES: Final = 32 * 1024
 """Small records are sent together up to this size."""

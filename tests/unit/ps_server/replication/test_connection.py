@@ -28,11 +28,11 @@ from ps_server.log.state_image import StateImage
 from ps_server.log.state_parts import StateParts
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
+from ps_server.replication.connection import PIECE_BYTES, Wire, connect
 from ps_server.replication.conversation import Conversation, Link, Message, Tokens, record_message
 from ps_server.replication.follow_session import FollowSession
 from ps_server.replication.follower import Follower
-from ps_server.replication.wire import PIECE_BYTES, Wire, connect
-from ps_server.replication.wire_conversation import WireConversation
+from ps_server.replication.socket_conversation import WireConversation
 from ps_server.transport.sockets.listener import SocketListener, SocketSettings
 
 TIMEOUT_S = 20.0
