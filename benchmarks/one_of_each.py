@@ -46,12 +46,12 @@ from ps_protocol.operations import (
 from ps_protocol.sockets.brief_wait import BriefWait
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.buffer_pool import BufferPool
+from ps_server.process.server import PsServer
 from ps_server.rules.compiled_row_kernels import compile_when_used
-from ps_server.server import PsServer
 
 TIMEOUT_S: Final = 60.0
 _NEVER: Final = 2**62
-_SWITCH_INTERVAL_S: Final = 0.0005  # as ``ps_server.server.run`` sets it
+_SWITCH_INTERVAL_S: Final = 0.0005  # as ``ps_server.process.server.run`` sets it
 
 
 def _set_up_without_sizes(connection: socket.socket) -> None:
@@ -128,7 +128,7 @@ PARTS: Final[Mapping[str, Part]] = {
         "socket", ("add", "gather", *_LARGE), {"ps_protocol.sockets.options.set_up": _set_up_without_sizes}
     ),
     "buffer_pool": Part(
-        "socket", ("push", "push161", "scatter"), {"ps_server.server.BufferPool": lambda _limit: BufferPool(0)}
+        "socket", ("push", "push161", "scatter"), {"ps_server.process.server.BufferPool": lambda _limit: BufferPool(0)}
     ),
     "spare_arrays": Part("core", ("update_lent",), {"ps_server.memory.spare_arrays.SpareArrays.keep": _nothing}),
     "lent_arrays": Part(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from ps_protocol.settings import SettingError
-from ps_server.options import parse_options
-from ps_server.server import run
+from ps_server.process.options import parse_options
+from ps_server.process.server import run
 
 
 def main() -> int:

@@ -24,7 +24,7 @@ from ps_server.batches.update_ledger import LedgerLimits
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.core.state import MemoryState
 from ps_server.log.state_parts import StateParts
-from ps_server.server import PsServer
+from ps_server.process.server import PsServer
 from tests.chaos import dying_clients
 from tests.chaos.soak import ROOT
 from tests.conftest import Eventually

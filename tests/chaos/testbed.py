@@ -22,7 +22,7 @@ from ps_server.durability.task import DurableSettings, DurableTask
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.state_image import StateImage
 from ps_server.log.state_parts import StateParts
-from ps_server.server import PsServer
+from ps_server.process.server import PsServer
 from ps_server.store.stored_variable import VariableImage
 from worker_client.placement_strategies import RoundRobinStrategy
 from worker_client.ps_handle import Settings

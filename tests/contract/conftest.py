@@ -16,7 +16,7 @@ from ps_protocol.ps_service import ClusterService
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.core.state import MemoryState
 from ps_server.log.state_parts import StateParts
-from ps_server.server import PsServer
+from ps_server.process.server import PsServer
 from ps_server.transport.shared_memory import batches as shared_batches
 from worker_client.transport import shared_exchange
 from worker_client.transport.endpoint import PsEndpoint

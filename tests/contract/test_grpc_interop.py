@@ -38,7 +38,7 @@ from ps_protocol.operations import (
 )
 from ps_protocol.v1 import batch_pb2, data_pb2, data_pb2_grpc
 from ps_server.core.parameter_server import ParameterServer
-from ps_server.server import PsServer
+from ps_server.process.server import PsServer
 from tests.contract.conftest import CLUSTER, TIMEOUT_S
 from worker_client.transport import grpc as grpc_transport
 from worker_client.transport.grpc import GrpcPsService

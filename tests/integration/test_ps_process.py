@@ -26,7 +26,7 @@ from ps_protocol.initializer_spec import Constant, InitializerSpec, RandomNormal
 from ps_protocol.operations import Batch, BatchReply, Declare, Read, Result, VariableSpec
 from ps_protocol.service_types import ServingState
 from ps_server.__main__ import main
-from ps_server.server import SERVICE_NAMES
+from ps_server.process.server import SERVICE_NAMES
 from tests.conftest import Eventually
 from worker_client.transport import grpc as grpc_transport
 from worker_client.transport.grpc import GrpcPsService

@@ -25,7 +25,7 @@ from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import InvalidArgumentError, UnavailableError
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED
 from ps_server.core.parameter_server import ParameterServer
-from ps_server.server import PsServer
+from ps_server.process.server import PsServer
 from ps_server.transport.shared_memory.registry import SegmentRegistry
 from tests.conftest import Eventually
 from worker_client.client import Client, connect

@@ -30,8 +30,8 @@ from ps_protocol.service_types import FastPath, FastPathKind
 from ps_protocol.sockets.brief_wait import BriefWait
 from ps_protocol.sockets.frames import Verdict, encode_answer
 from ps_server.core.parameter_server import ParameterServer
-from ps_server.options import OfferedTransport
-from ps_server.server import PsServer
+from ps_server.process.options import OfferedTransport
+from ps_server.process.server import PsServer
 from worker_client.transport import socket_addresses, socket_path
 from worker_client.transport.endpoint import PsEndpoint
 from worker_client.transport.selection import TransportChoice, connect_endpoint

@@ -35,12 +35,11 @@ from ps_protocol.v1 import (
     membership_pb2_grpc,
 )
 from ps_server.core.parameter_server import ParameterServer
-from ps_server.durable_start import CannotStartError, open_task
-from ps_server.heartbeats import PsHeartbeats
-from ps_server.logs import configure_logs
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
-from ps_server.options import (
+from ps_server.process.heartbeats import PsHeartbeats
+from ps_server.process.logs import configure_logs
+from ps_server.process.options import (
     DEFAULT_MAX_CONCURRENT,
     DEFAULT_SHARED_MEMORY_LIMIT_BYTES,
     DEFAULT_STAGING_LIMIT_BYTES,
@@ -48,6 +47,8 @@ from ps_server.options import (
     OfferedTransport,
     ServerOptions,
 )
+from ps_server.process.peers import peers_of
+from ps_server.process.start import CannotStartError, open_task
 from ps_server.rules.compiled_row_kernels import compile_when_used
 from ps_server.transport.grpc.data import DataServicer
 from ps_server.transport.grpc.servicers import (
@@ -56,7 +57,6 @@ from ps_server.transport.grpc.servicers import (
     InspectionServicer,
     MembershipServicer,
 )
-from ps_server.transport.peers import peers_of
 from ps_server.transport.shared_memory.registry import SegmentRegistry
 from ps_server.transport.sockets.listener import SocketListener, SocketSettings
 

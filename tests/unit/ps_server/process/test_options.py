@@ -7,8 +7,8 @@ import pytest
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.service_types import DurabilityMode
 from ps_protocol.settings import SettingError
-from ps_server.logs import LogFormat
-from ps_server.options import OfferedTransport, ServerOptions, parse_options
+from ps_server.process.logs import LogFormat
+from ps_server.process.options import OfferedTransport, ServerOptions, parse_options
 
 CLUSTER = "ps=host0:2222,host1:2223;worker=w:1"
 TASK_1 = ["--cluster", CLUSTER, "--task-index", "1"]

@@ -11,7 +11,7 @@ from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import AbortedError, ShardscopeError, UnavailableError
 from ps_protocol.service_types import MemberState, PsAddress
 from ps_server.core.parameter_server import ParameterServer
-from ps_server.heartbeats import PsHeartbeats
+from ps_server.process.heartbeats import PsHeartbeats
 
 SPEC = ClusterSpec({"ps": ["a:1", "b:1", "c:1"]})
 OWN = PsAddress("ps:0", "a:1", UUID(int=1))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from ps_server.logs import LogFormat, configure_logs
+from ps_server.process.logs import LogFormat, configure_logs
 
 
 class Terminal(io.StringIO):

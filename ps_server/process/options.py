@@ -28,7 +28,7 @@ from ps_protocol.settings import (
 )
 from ps_protocol.task_id import check_address
 from ps_server.cluster.leases import DEFAULT_LEASE_S
-from ps_server.logs import LogFormat
+from ps_server.process.logs import LogFormat
 
 DEFAULT_STAGING_LIMIT_BYTES: Final = 4 * 1024**3
 DEFAULT_SHARED_MEMORY_LIMIT_BYTES: Final = 4 * 1024**3

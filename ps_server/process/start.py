@@ -22,7 +22,7 @@ from ps_server.durability.task import DurableSettings, DurableTask
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.replay import ReplayError
 from ps_server.log.state_parts import StateParts
-from ps_server.options import ServerOptions
+from ps_server.process.options import ServerOptions
 from ps_server.replication.decisions import EXIT_SUPERSEDED
 from ps_server.replication.replicated_task import ReplicatedTask, ReplicationSettings
 
