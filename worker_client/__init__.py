@@ -64,10 +64,10 @@ from worker_client.placement_strategies import (
 from worker_client.scope import VariableScope
 from worker_client.scope_arguments import AUTO_REUSE
 from worker_client.session import InteractiveSession, Session
-from worker_client.values import IndexedSlices
+from worker_client.values.conversion import IndexedSlices
+from worker_client.values.versions import Version, VersionedValue
 from worker_client.variable import Variable
 from worker_client.variable_scope import get_local_variable, get_variable, get_variable_scope, variable_scope
-from worker_client.versioned_value import Version, VersionedValue
 
 __all__ = [
     "AUTO_REUSE",

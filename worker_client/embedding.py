@@ -32,7 +32,7 @@ from worker_client.operands import of_one_dtype
 from worker_client.operation import OutputSpec, Tensor
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.sparse_tensor import SparseTensor
-from worker_client.tensor_shape import TensorShape
+from worker_client.values.shapes import TensorShape
 from worker_client.variable import Variable
 
 

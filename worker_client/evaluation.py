@@ -16,8 +16,8 @@ from ps_protocol.operations import Operation as PsOperation
 from worker_client.computation import Kernel, SeededKernel, VariableAccess
 from worker_client.fanout import Routed
 from worker_client.operation import Operation, Tensor
+from worker_client.values.versions import VersionedValue
 from worker_client.variable_runtime import VariableRuntime
-from worker_client.versioned_value import VersionedValue
 
 
 @dataclass(slots=True)

@@ -16,7 +16,6 @@ from worker_client import row_operations, save_slice_info
 from worker_client.computation import SeededKernel, VariableAccess, value_read
 from worker_client.default_runner import Runner, runner_for
 from worker_client.deferred_arithmetic import DeferredArithmetic
-from worker_client.dtypes import DType
 from worker_client.graph import Graph
 from worker_client.graph_variable_updates import GraphVariableUpdates, filled, shape_of
 from worker_client.initializers import initializer_spec
@@ -24,8 +23,9 @@ from worker_client.lazy_array import LazyArray
 from worker_client.lazy_call import tensor_or_none
 from worker_client.operation import Operation, OutputSpec, Tensor
 from worker_client.safe_initial_value import with_initialized_values
-from worker_client.tensor_shape import ShapeLike, TensorShape
-from worker_client.values import convert
+from worker_client.values.conversion import convert
+from worker_client.values.dtypes import DType
+from worker_client.values.shapes import ShapeLike, TensorShape
 from worker_client.variable_definition import (
     Constraint,
     VariableAggregation,

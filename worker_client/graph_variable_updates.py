@@ -14,8 +14,8 @@ from ps_protocol.operations import Array, CountUpTo, Scatter, ScatterRule, Updat
 from worker_client import row_operations
 from worker_client.lazy_call import tensor_or_none
 from worker_client.operation import Operation, Tensor
-from worker_client.tensor_shape import TensorShape
-from worker_client.values import IndexedSlices, convert, row_indices
+from worker_client.values.conversion import IndexedSlices, convert, row_indices
+from worker_client.values.shapes import TensorShape
 
 
 class GraphVariableUpdates:

@@ -8,7 +8,7 @@ import numpy as np
 
 from worker_client.lazy_call import lazy_call
 from worker_client.operation import OutputSpec, Tensor
-from worker_client.tensor_shape import TensorShape
+from worker_client.values.shapes import TensorShape
 
 
 def item(tensor: Tensor, key: Any) -> Tensor:

@@ -13,8 +13,8 @@ from ps_protocol.dtype_traits import DTypeCategory, dtype_category, integer_limi
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError
 from ps_protocol.initial_values.variable_layout import cuts, full_shape, stretches, subject
 from ps_protocol.operations import Array, VariableSpec
-from worker_client.dtypes import DType
-from worker_client.partition_info import PartitionInfo
+from worker_client.values.dtypes import DType
+from worker_client.values.partition_info import PartitionInfo
 
 _BLOCK = 1 << 16  # elements filled at a time
 

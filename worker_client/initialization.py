@@ -26,7 +26,7 @@ from worker_client.graph_variable import GraphVariable
 from worker_client.operation import Operation, OutputSpec
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.state_ops import is_variable_initialized
-from worker_client.tensor_shape import TensorShape
+from worker_client.values.shapes import TensorShape
 from worker_client.variable import Variable
 
 __all__ = [

@@ -16,7 +16,7 @@ from worker_client.default_graph import graph_of
 from worker_client.deferred_value import DeferredValue
 from worker_client.operation import OutputSpec, Tensor
 from worker_client.shape_inference import MAX_KEPT_SIZE, inferred
-from worker_client.tensor_shape import TensorShape
+from worker_client.values.shapes import TensorShape
 
 
 def lazy_call(

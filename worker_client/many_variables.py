@@ -13,8 +13,9 @@ from ps_protocol.operations import Array, UpdateRule, reply_bytes
 from worker_client import part_reads, pushes
 from worker_client.fanout import Fanout, Routed
 from worker_client.mirror import Mirror
-from worker_client.out_arrays import check_disjoint, check_not_read, received
 from worker_client.partitioned_variable import PartitionedVariable
+from worker_client.values.out_arrays import check_disjoint, check_not_read, received
+from worker_client.values.wire_names import WireDTypeName
 from worker_client.variable import Variable
 from worker_client.variable_parts import (
     AnyVersion,
@@ -29,7 +30,6 @@ from worker_client.variable_parts import (
     spec_of,
     whole_read,
 )
-from worker_client.wire_names import WireDTypeName
 
 
 class ManyVariables:

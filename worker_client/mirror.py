@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from ps_protocol.operations import Result
 from worker_client.fanout import Fanout, succeeded
-from worker_client.out_arrays import received
+from worker_client.values.out_arrays import received
+from worker_client.values.versions import Version, unless_version
 from worker_client.variable_parts import EagerVariable, new_array, whole_read
-from worker_client.versioned_value import Version, unless_version
 
 
 class Mirror:

@@ -11,7 +11,7 @@ import numpy as np
 
 from worker_client.default_runner import Runner, runner_for
 from worker_client.lazy_array import LazyArray
-from worker_client.tensor_shape import ShapeLike, TensorShape
+from worker_client.values.shapes import ShapeLike, TensorShape
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from worker_client.deferred_value import DeferredValue
 from worker_client.lazy_call import lazy_call, tensor_or_none
 from worker_client.operation import OutputSpec, Tensor
 from worker_client.partitioned_variable import PartitionedVariable
-from worker_client.tensor_shape import ShapeLike, TensorShape
-from worker_client.wire_names import WireDTypeName
+from worker_client.values.shapes import ShapeLike, TensorShape
+from worker_client.values.wire_names import WireDTypeName
 
 
 def partitioned_variable(

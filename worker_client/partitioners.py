@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
-from worker_client.dtypes import as_dtype, string
-from worker_client.partition_info import Shape
+from worker_client.values.dtypes import as_dtype, string
+from worker_client.values.partition_info import Shape
 
 Partitioner: TypeAlias = Callable[..., Sequence[int]]
 

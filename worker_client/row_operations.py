@@ -13,10 +13,10 @@ import numpy as np
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import Array, Gather, Scatter, ScatterRule, VariableSpec, WireDType
 from ps_protocol.out_arrays import check_out
-from worker_client.out_arrays import direct_target, overlaps_indices
-from worker_client.tensor_shape import TensorShape
-from worker_client.values import convert, row_indices
-from worker_client.wire_names import wire_of
+from worker_client.values.conversion import convert, row_indices
+from worker_client.values.out_arrays import direct_target, overlaps_indices
+from worker_client.values.shapes import TensorShape
+from worker_client.values.wire_names import wire_of
 
 
 def gather(spec: VariableSpec, indices: Any, *, wire: WireDType = WireDType.EXACT, out: Array | None = None) -> Gather:

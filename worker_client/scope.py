@@ -9,7 +9,6 @@ from typing import Any
 import numpy.typing as npt
 
 from worker_client.default_graph import get_default_graph
-from worker_client.dtypes import DType, as_dtype, float32
 from worker_client.graph_keys import GraphKeys
 from worker_client.initial_value import check_initializer_dtype
 from worker_client.scope_arguments import (
@@ -21,7 +20,8 @@ from worker_client.scope_arguments import (
     ScopeDefaults,
     VariableArguments,
 )
-from worker_client.tensor_shape import ShapeLike
+from worker_client.values.dtypes import DType, as_dtype, float32
+from worker_client.values.shapes import ShapeLike
 from worker_client.variable_creation import checked_mode
 from worker_client.variable_definition import (
     Constraint,

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy.typing as npt
 
-from worker_client.dtypes import DType, as_dtype, float32
-from worker_client.tensor_shape import ShapeLike
+from worker_client.values.dtypes import DType, as_dtype, float32
+from worker_client.values.shapes import ShapeLike
 from worker_client.variable_definition import (
     Constraint,
     Regularizer,

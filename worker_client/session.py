@@ -23,7 +23,7 @@ from worker_client.graph import Graph
 from worker_client.graph_keys import GraphKeys
 from worker_client.operation import Tensor
 from worker_client.partitioned_variable import PartitionedVariable
-from worker_client.values import keeps_kind
+from worker_client.values.conversion import keeps_kind
 from worker_client.variable_runtime import ClusterRuntime, PrivateRuntime, VariableRuntime
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
 from worker_client.operation import OutputSpec
-from worker_client.tensor_shape import TensorShape
+from worker_client.values.shapes import TensorShape
 
 MAX_KEPT_SIZE: Final = 16
 """Sizes up to this one are never replaced, so that small constants mean the same in a trial."""

@@ -9,7 +9,7 @@ import numpy as np
 from ps_protocol.operations import Array
 from worker_client.lazy_call import tensor_or_none
 from worker_client.operation import Tensor
-from worker_client.tensor_shape import TensorShape
+from worker_client.values.shapes import TensorShape
 
 
 class SparseTensor:

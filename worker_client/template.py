@@ -8,12 +8,12 @@ from functools import partial
 from typing import Any
 
 from worker_client.default_graph import get_default_graph
-from worker_client.dtypes import float32
 from worker_client.graph_keys import GraphKeys
 from worker_client.pure_scope import ScopeByName
 from worker_client.scope import VariableScope
 from worker_client.scope_arguments import Getter, ScopeDefaults
 from worker_client.scope_store import ScopeStores
+from worker_client.values.dtypes import float32
 from worker_client.variable_scope import variable_scope
 
 _LOG = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import threading
 
 from ps_protocol.operations import Reply, Result
 from worker_client.computation import DeferredVariable
-from worker_client.versioned_value import VersionedValue
+from worker_client.values.versions import VersionedValue
 
 
 class ValueCache:

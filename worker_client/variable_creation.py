@@ -12,13 +12,13 @@ import numpy.typing as npt
 from ps_protocol.errors import ShapeMismatchError, ShardscopeError
 from ps_protocol.operations import PartitionSlice
 from worker_client.default_graph import get_default_graph
-from worker_client.dtypes import as_dtype
 from worker_client.graph import Graph, VariableCreator
 from worker_client.graph_keys import GraphKeys
 from worker_client.graph_variable import GraphVariable
 from worker_client.initial_value import BoundInitializer, ComputedValue, InitialValue, initial_value
 from worker_client.operation import OutputSpec
-from worker_client.tensor_shape import ShapeLike, TensorShape
+from worker_client.values.dtypes import as_dtype
+from worker_client.values.shapes import ShapeLike, TensorShape
 from worker_client.variable_definition import (
     Constraint,
     Regularizer,

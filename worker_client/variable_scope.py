@@ -30,7 +30,7 @@ from worker_client.scope_arguments import (
     no_regularizer,
 )
 from worker_client.scope_store import ScopeStores
-from worker_client.tensor_shape import ShapeLike
+from worker_client.values.shapes import ShapeLike
 from worker_client.variable_definition import (
     Constraint,
     Regularizer,

@@ -9,7 +9,7 @@ from typing import Any
 from worker_client.graph import Graph
 from worker_client.partitioned_getter import PartitionedVariables
 from worker_client.scope_arguments import Getter, VariableArguments
-from worker_client.tensor_shape import ShapeLike
+from worker_client.values.shapes import ShapeLike
 from worker_client.whole_variables import WholeVariables
 
 

@@ -19,9 +19,9 @@ from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.partitioners import fixed_size_partitioner
 from worker_client.placement_strategies import RoundRobinStrategy
 from worker_client.ps_handle import Settings
+from worker_client.values.versions import Version, VersionedValue
 from worker_client.variable import Variable
 from worker_client.variable_scope import get_variable
-from worker_client.versioned_value import Version, VersionedValue
 
 
 @pytest.fixture(params=TRANSPORTS)

@@ -28,7 +28,7 @@ from worker_client.partitioned_graph_variable import PartitionedGraphVariable
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.partitioners import fixed_size_partitioner
 from worker_client.session import Session
-from worker_client.values import IndexedSlices
+from worker_client.values.conversion import IndexedSlices
 from worker_client.variable_scope import get_variable
 
 EAGER, DEFERRED, PARTITIONED, PARTITIONED_DEFERRED = "eager", "deferred", "partitioned", "partitioned deferred"

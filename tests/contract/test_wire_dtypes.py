@@ -31,9 +31,9 @@ from worker_client.client import Client
 from worker_client.initializers import zeros_initializer
 from worker_client.placement_strategies import RoundRobinStrategy
 from worker_client.ps_handle import Settings
+from worker_client.values.wire_names import WireDTypeName
 from worker_client.variable import Variable
 from worker_client.variable_scope import get_variable
-from worker_client.wire_names import WireDTypeName
 
 LOSSY = (WireDType.BFLOAT16, WireDType.FLOAT16, WireDType.INT8)
 SIZES = (3, 1000, 300_000)

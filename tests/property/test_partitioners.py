@@ -8,8 +8,6 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker_client.dtypes import float32
-from worker_client.partition_info import PartitionInfo
 from worker_client.partitioners import (
     Partitioner,
     fixed_size_partitioner,
@@ -18,6 +16,8 @@ from worker_client.partitioners import (
     parts,
     variable_axis_size_partitioner,
 )
+from worker_client.values.dtypes import float32
+from worker_client.values.partition_info import PartitionInfo
 
 shapes = st.lists(st.integers(1, 9), min_size=1, max_size=4)
 

@@ -16,7 +16,7 @@ from worker_client.fanout import Routed
 from worker_client.graph import Graph
 from worker_client.lazy_call import lazy_call
 from worker_client.operation import Operation, OutputSpec, Tensor
-from worker_client.tensor_shape import TensorShape
+from worker_client.values.shapes import TensorShape
 from worker_client.variable_creation import new_variable
 from worker_client.variable_runtime import PrivateRuntime
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tests.unit.worker_client.naming_fakes import deferred_graph, eager_graph
-from worker_client.dtypes import int64
 from worker_client.global_step import create_global_step, get_global_step, get_or_create_global_step, global_step
 from worker_client.graph import Graph
 from worker_client.graph_keys import GraphKeys
 from worker_client.session import Session
+from worker_client.values.dtypes import int64
 from worker_client.variable_creation import new_variable
 from worker_client.variable_scope import variable_scope
 

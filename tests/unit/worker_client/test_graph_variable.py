@@ -24,7 +24,7 @@ from worker_client.operation import Operation, Tensor
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.partitioners import fixed_size_partitioner
 from worker_client.session import Session
-from worker_client.values import IndexedSlices
+from worker_client.values.conversion import IndexedSlices
 from worker_client.variable_creation import new_variable
 from worker_client.variable_scope import get_local_variable, get_variable, variable_scope
 

@@ -16,7 +16,7 @@ from worker_client.initial_value import BoundInitializer, ComputedValue, initial
 from worker_client.initializer_base import Initializer
 from worker_client.initializers import Constant, GlorotUniform, Zeros
 from worker_client.operation import OutputSpec
-from worker_client.tensor_shape import TensorShape
+from worker_client.values.shapes import TensorShape
 
 FLOAT = np.dtype(np.float32)
 

@@ -4,8 +4,6 @@ from typing import Any
 
 import pytest
 
-from worker_client.dtypes import float32, float64, string
-from worker_client.partition_info import PartitionInfo
 from worker_client.partitioners import (
     fixed_size_partitioner,
     min_max_variable_partitioner,
@@ -13,6 +11,8 @@ from worker_client.partitioners import (
     parts,
     variable_axis_size_partitioner,
 )
+from worker_client.values.dtypes import float32, float64, string
+from worker_client.values.partition_info import PartitionInfo
 
 
 class TestFixedSize:

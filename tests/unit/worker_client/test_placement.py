@@ -20,7 +20,7 @@ from worker_client.placement_strategies import (
     RoundRobinStrategy,
     byte_size_load_fn,
 )
-from worker_client.tensor_shape import TensorShape
+from worker_client.values.shapes import TensorShape
 
 
 def variable_op(

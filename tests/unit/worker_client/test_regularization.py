@@ -12,7 +12,7 @@ from worker_client.graph_keys import GraphKeys
 from worker_client.initializers import Constant
 from worker_client.operation import OutputSpec, Tensor
 from worker_client.scope_store import ScopeStores
-from worker_client.tensor_shape import TensorShape
+from worker_client.values.shapes import TensorShape
 from worker_client.variable_scope import AUTO_REUSE, get_variable, variable_scope
 
 SCALAR = OutputSpec(np.dtype(np.float32), TensorShape([]))

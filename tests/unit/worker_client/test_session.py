@@ -19,7 +19,7 @@ from worker_client.initializers import ones_initializer
 from worker_client.lazy_call import lazy_call
 from worker_client.operation import OutputSpec, Tensor
 from worker_client.session import InteractiveSession, Session, get_default_session
-from worker_client.tensor_shape import ShapeLike, TensorShape
+from worker_client.values.shapes import ShapeLike, TensorShape
 from worker_client.variable_creation import new_variable
 from worker_client.variable_scope import get_local_variable, get_variable
 

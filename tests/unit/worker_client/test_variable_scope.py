@@ -12,12 +12,12 @@ import pytest
 
 from tests.unit.worker_client.naming_fakes import deferred_graph, eager_graph
 from worker_client.default_graph import get_default_graph
-from worker_client.dtypes import float32
 from worker_client.graph import Graph
 from worker_client.graph_keys import GraphKeys
 from worker_client.graph_scopes import name_scope
 from worker_client.initializers import constant_initializer
 from worker_client.partitioners import fixed_size_partitioner
+from worker_client.values.dtypes import float32
 from worker_client.variable_creation import new_variable
 from worker_client.variable_scope import (
     AUTO_REUSE,

@@ -7,7 +7,6 @@ TensorFlow's names about variables whether it is here. Importing this module mak
 
 from worker_client import array_ops as _array_ops
 from worker_client import constant_ops as _constant_ops
-from worker_client import dtypes as _dtypes
 from worker_client import math_ops as _math_ops
 from worker_client import state_ops as _state_ops
 from worker_client.array_ops import *
@@ -40,7 +39,6 @@ from worker_client.default_collections import (
 )
 from worker_client.default_graph import get_default_graph, reset_default_graph
 from worker_client.device import DeviceSpec
-from worker_client.dtypes import *
 from worker_client.graph import Graph
 from worker_client.graph_keys import GraphKeys
 from worker_client.graph_scopes import colocate_with, container, device, name_scope, variable_creator_scope
@@ -78,8 +76,10 @@ from worker_client.sliced_variables import create_partitioned_variables
 from worker_client.sparse_tensor import SparseTensor
 from worker_client.state_ops import *
 from worker_client.template import make_template
-from worker_client.tensor_shape import TensorShape
-from worker_client.values import IndexedSlices
+from worker_client.values import dtypes as _dtypes
+from worker_client.values.conversion import IndexedSlices
+from worker_client.values.dtypes import *
+from worker_client.values.shapes import TensorShape
 from worker_client.variable_definition import VariableAggregation, VariableSynchronization
 from worker_client.variable_scope import (
     AUTO_REUSE,

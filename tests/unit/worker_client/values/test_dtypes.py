@@ -7,8 +7,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from worker_client import dtypes
-from worker_client.dtypes import DType, as_dtype
+from worker_client.values import dtypes
+from worker_client.values.dtypes import DType, as_dtype
 
 NUMBERS = [
     "float16",

@@ -11,7 +11,7 @@ import pytest
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import VariableSpec, WireDType
-from worker_client.wire_names import name_of, wire_dtype_of
+from worker_client.values.wire_names import name_of, wire_dtype_of
 
 SPEC = VariableSpec("scope/w", np.dtype(np.float32), (3,))
 

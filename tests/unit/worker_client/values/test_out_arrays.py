@@ -9,7 +9,7 @@ import pytest
 
 from ps_protocol.errors import InternalError, InvalidArgumentError
 from ps_protocol.operations import Result, VariableSpec
-from worker_client.out_arrays import check_disjoint, check_not_read, direct_target, received
+from worker_client.values.out_arrays import check_disjoint, check_not_read, direct_target, received
 
 SPEC = VariableSpec("scope/v", np.dtype(np.float32), (3, 2))
 VALUE = np.arange(6, dtype=np.float32).reshape(3, 2)

@@ -11,7 +11,7 @@ import pytest
 
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError
 from ps_protocol.operations import VariableSpec
-from worker_client.values import convert, keeps_kind, row_indices
+from worker_client.values.conversion import convert, keeps_kind, row_indices
 
 
 def spec(dtype: npt.DTypeLike) -> VariableSpec:

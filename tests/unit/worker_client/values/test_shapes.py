@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from worker_client.tensor_shape import TensorShape
+from worker_client.values.shapes import TensorShape
 
 UNKNOWN = TensorShape(None)
 

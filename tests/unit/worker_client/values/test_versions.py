@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ps_protocol.errors import InvalidArgumentError
-from worker_client.versioned_value import Version, unless_version
+from worker_client.values.versions import Version, unless_version
 
 STORE, ANOTHER = uuid4(), uuid4()
 
