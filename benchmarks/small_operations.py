@@ -38,7 +38,7 @@ from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
 from ps_server.transport.sockets import session as ps_side
-from worker_client.transport import socket_connection as client_side
+from worker_client.transport.sockets import connection as client_side
 
 CALLS: Final = 500
 _TIMEOUT_S: Final = 30.0

@@ -10,7 +10,7 @@ import pytest
 import worker_client as ss
 from ps_cluster import LocalCluster
 from ps_protocol.errors import StateLostError, UnavailableError
-from worker_client.transport.socket_path import SocketTransport
+from worker_client.transport.sockets.path import SocketTransport
 
 pytestmark = pytest.mark.integration
 

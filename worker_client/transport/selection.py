@@ -62,7 +62,7 @@ class Scheme:
         return transport
 
 
-_SOCKETS: Final = "worker_client.transport.socket_path"
+_SOCKETS: Final = "worker_client.transport.sockets.path"
 
 TRANSPORTS: Final[Mapping[TransportChoice, Scheme]] = {
     TransportChoice.GRPC: Scheme("worker_client.transport.grpc", None),

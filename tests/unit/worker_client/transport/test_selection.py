@@ -32,10 +32,11 @@ from ps_protocol.sockets.frames import Verdict, encode_answer
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.process.options import OfferedTransport
 from ps_server.process.server import PsServer
-from worker_client.transport import socket_addresses, socket_path
 from worker_client.transport.endpoint import PsEndpoint
 from worker_client.transport.selection import TransportChoice, connect_endpoint
-from worker_client.transport.socket_connection import SocketConnection
+from worker_client.transport.sockets import addresses as socket_addresses
+from worker_client.transport.sockets import path as socket_path
+from worker_client.transport.sockets.connection import SocketConnection
 
 TIMEOUT_S: Final = 20.0
 SPEC: Final = VariableSpec("w", np.dtype(np.float32), (4,))

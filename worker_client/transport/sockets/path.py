@@ -12,8 +12,8 @@ from ps_protocol.ps_service import PendingExchange, Transport
 from worker_client.transport.offer import Offer
 from worker_client.transport.segment_connection import SegmentConnection
 from worker_client.transport.segment_pool import SegmentPool
-from worker_client.transport.socket_addresses import connect
-from worker_client.transport.socket_connection import SocketConnection
+from worker_client.transport.sockets.addresses import connect
+from worker_client.transport.sockets.connection import SocketConnection
 
 MAX_CONNECTIONS: Final = 8
 """Most connections of one client to one ps task; batches beyond them wait for one."""

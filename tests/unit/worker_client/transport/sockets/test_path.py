@@ -11,7 +11,7 @@ from ps_protocol.operations import Batch
 from ps_protocol.ps_service import Transport
 from ps_protocol.service_types import FastPath, FastPathKind
 from worker_client.transport.offer import Offer
-from worker_client.transport.socket_path import NoConnectionError, SocketTransport
+from worker_client.transport.sockets.path import NoConnectionError, SocketTransport
 
 TIMEOUT_S = 5.0
 

@@ -1,0 +1,1 @@
+"""Batches over plain TCP and Unix sockets, from the client's end."""
