@@ -16,7 +16,7 @@ from ps_server.transport.grpc import data as grpc_data
 from tests.chaos.operations import CHUNK_BYTES, OPERATIONS, Operation
 from tests.chaos.testbed import TestBed
 from tests.conftest import no_leaks
-from worker_client.transport import segment_pool
+from worker_client.transport.shared_memory import pool as segment_pool
 
 pytestmark = pytest.mark.chaos
 

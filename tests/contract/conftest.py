@@ -18,11 +18,11 @@ from ps_server.core.state import MemoryState
 from ps_server.log.state_parts import StateParts
 from ps_server.process.server import PsServer
 from ps_server.transport.shared_memory import batches as shared_batches
-from worker_client.transport import shared_exchange
 from worker_client.transport.endpoint import PsEndpoint
 from worker_client.transport.in_process import endpoint_of
 from worker_client.transport.selection import TRANSPORTS as OVER_A_NETWORK
 from worker_client.transport.selection import TransportChoice, connect_endpoint
+from worker_client.transport.shared_memory import exchange as shared_exchange
 
 TIMEOUT_S: Final = 30.0
 """Bound on calls that should take milliseconds."""

@@ -32,7 +32,7 @@ from worker_client.client import Client, connect
 from worker_client.initializers import Constant
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.partitioners import fixed_size_partitioner
-from worker_client.transport.segment_pool import Lease, SegmentPool
+from worker_client.transport.shared_memory.pool import Lease, SegmentPool
 from worker_client.variable import Variable
 from worker_client.variable_scope import get_variable
 
@@ -369,7 +369,7 @@ def test_a_client_that_leaves_gives_its_memory_back(local_ps: LocalPs, eventuall
 CLIENTS = """
 import sys
 import numpy as np
-import worker_client.transport.segment_pool as segment_pool
+import worker_client.transport.shared_memory.pool as segment_pool
 from worker_client import connect, constant_initializer, get_variable
 
 segment_pool.MIN_SEGMENT_BYTES = 1

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from ps_protocol.memory.regions import ALIGNMENT, Region, aligned
-from worker_client.transport.segment_allocator import SegmentAllocator
+from worker_client.transport.shared_memory.allocator import SegmentAllocator
 
 SEGMENT_LINES = 12
 MAX_SEGMENTS = 3

@@ -44,8 +44,8 @@ from ps_protocol.sockets.frames import (
 )
 from ps_protocol.sockets.stream import COPIED_BYTES, SCRATCH_BYTES, Part, SocketStream
 from ps_protocol.v1 import errors_pb2
-from worker_client.transport.segment_pool import SegmentPool
-from worker_client.transport.shared_exchange import SharedExchange, share
+from worker_client.transport.shared_memory.exchange import SharedExchange, share
+from worker_client.transport.shared_memory.pool import SegmentPool
 
 _MAX_AHEAD_BYTES: Final = 16 * 1024 * 1024
 """Most bytes of replies that are read while a batch is being sent; they are small, and so are those on their way."""

@@ -10,8 +10,8 @@ from ps_protocol.errors import DeadlineExceededError, ShardscopeError, Unavailab
 from ps_protocol.operations import Array, Batch, BatchReply
 from ps_protocol.ps_service import PendingExchange, Transport
 from worker_client.transport.offer import Offer
-from worker_client.transport.segment_connection import SegmentConnection
-from worker_client.transport.segment_pool import SegmentPool
+from worker_client.transport.shared_memory.connection import SegmentConnection
+from worker_client.transport.shared_memory.pool import SegmentPool
 from worker_client.transport.sockets.addresses import connect
 from worker_client.transport.sockets.connection import SocketConnection
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ps_protocol.memory.regions import ALIGNMENT, Region
-from worker_client.transport.segment_allocator import SegmentAllocator
+from worker_client.transport.shared_memory.allocator import SegmentAllocator
 
 
 @pytest.fixture

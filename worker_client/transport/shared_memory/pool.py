@@ -17,7 +17,7 @@ from ps_protocol.errors import ResourceExhaustedError, ShardscopeError
 from ps_protocol.memory.regions import ELEMENT_ALIGNMENT, MAX_SEGMENTS, MIN_SEGMENT_BYTES, Region
 from ps_protocol.memory.segment_mapping import MappedSegment
 from ps_protocol.operations import Array
-from worker_client.transport.segment_allocator import SegmentAllocator
+from worker_client.transport.shared_memory.allocator import SegmentAllocator
 
 _LOG = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from ps_protocol.errors import (
 from ps_protocol.memory.regions import REGION_BYTES, Region, decode_regions, encode_regions
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED
 from ps_protocol.sockets.frames import PREFIX_BYTES, FrameKind, encode_prefix, parse_prefix
-from worker_client.transport import segment_connection
-from worker_client.transport.segment_connection import SegmentConnection
+from worker_client.transport.shared_memory import connection as segment_connection
+from worker_client.transport.shared_memory.connection import SegmentConnection
 
 pytestmark = pytest.mark.skipif(not IS_SUPPORTED, reason="this system has no memfds")
 

@@ -13,7 +13,7 @@ from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.memory.large_copies import copy_bytes
 from ps_protocol.memory.regions import INLINE_LIMIT_BYTES, NOWHERE, Region, packed_bytes, packed_offsets
 from ps_protocol.operations import READS, Batch, WireDType
-from worker_client.transport.segment_pool import Lease, SegmentPool
+from worker_client.transport.shared_memory.pool import Lease, SegmentPool
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from ps_protocol.errors import ResourceExhaustedError, UnavailableError
 from ps_protocol.memory.regions import MAX_SEGMENTS, MIN_SEGMENT_BYTES, Region
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED, MappedSegment
 from ps_server.transport.shared_memory.registry import SegmentRegistry
-from worker_client.transport.segment_pool import Lease, SegmentPool
+from worker_client.transport.shared_memory.pool import Lease, SegmentPool
 
 pytestmark = pytest.mark.skipif(not IS_SUPPORTED, reason="this system has no memfds")
 
@@ -190,7 +190,7 @@ def test_idle_segments_are_given_back_before_a_refusal_counts(ps: FakePs, pool: 
 
 
 def test_the_number_of_segments_is_bounded(ps: FakePs, pool: SegmentPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker_client.transport.segment_pool.MAX_SEGMENTS", 2)
+    monkeypatch.setattr("worker_client.transport.shared_memory.pool.MAX_SEGMENTS", 2)
     assert MAX_SEGMENTS > 2
     leases = [_leased(pool, MIN_SEGMENT_BYTES) for _ in range(2)]
     assert pool.lease(1, timeout_s=TIMEOUT_S) is None

@@ -28,9 +28,9 @@ from ps_protocol.operations import (
     WireDType,
 )
 from ps_server.transport.shared_memory.registry import SegmentRegistry
-from worker_client.transport import shared_exchange
-from worker_client.transport.segment_pool import SegmentPool
-from worker_client.transport.shared_exchange import SharedExchange, share
+from worker_client.transport.shared_memory import exchange as shared_exchange
+from worker_client.transport.shared_memory.exchange import SharedExchange, share
+from worker_client.transport.shared_memory.pool import SegmentPool
 
 pytestmark = pytest.mark.skipif(not IS_SUPPORTED, reason="this system has no memfds")
 
