@@ -13,11 +13,11 @@ from ps_protocol.initializer_spec import InitializerSpec
 from ps_protocol.operations import Declare, VariableSpec
 from ps_protocol.service_types import Placement, Proposal
 from ps_protocol.task_id import TaskId
+from worker_client.connection.fanout import Fanout, Routed
+from worker_client.connection.retry import RetryPolicy
 from worker_client.device import DeviceSpec
-from worker_client.fanout import Fanout, Routed
 from worker_client.operation import Operation
 from worker_client.placement_strategies import PsStrategy
-from worker_client.retry import RetryPolicy
 
 _LOG = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.operations import Array, Read, reply_bytes
 from ps_protocol.operations import Operation as PsOperation
 from worker_client.computation import Kernel, SeededKernel, VariableAccess
-from worker_client.fanout import Routed
+from worker_client.connection.fanout import Routed
 from worker_client.operation import Operation, Tensor
 from worker_client.values.versions import VersionedValue
 from worker_client.variable_runtime import VariableRuntime

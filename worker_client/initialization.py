@@ -17,10 +17,10 @@ import numpy as np
 from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.operations import Array, Describe
 from worker_client.computation import Kernel
+from worker_client.connection.fanout import Routed
 from worker_client.default_client import get_default_client
 from worker_client.default_collections import global_variables, local_variables
 from worker_client.default_graph import graph_of
-from worker_client.fanout import Routed
 from worker_client.graph import Graph
 from worker_client.graph_variable import GraphVariable
 from worker_client.operation import Operation, OutputSpec

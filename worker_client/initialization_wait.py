@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from ps_protocol.errors import DeadlineExceededError, FailedPreconditionError, ShardscopeError
 from ps_protocol.operations import Describe, Reply
-from worker_client.fanout import Fanout, Routed, succeeded
-from worker_client.retry import Deadline, RetryPolicy
+from worker_client.connection.fanout import Fanout, Routed, succeeded
+from worker_client.connection.retry import Deadline, RetryPolicy
 
 _LOG = logging.getLogger(__name__)
 

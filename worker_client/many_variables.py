@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array, UpdateRule, reply_bytes
 from worker_client import part_reads, pushes
-from worker_client.fanout import Fanout, Routed
+from worker_client.connection.fanout import Fanout, Routed
 from worker_client.mirror import Mirror
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.values.out_arrays import check_disjoint, check_not_read, received

@@ -9,7 +9,7 @@ import numpy as np
 
 from ps_protocol.operations import Array, Read, Result, VariableSpec, WireDType
 from ps_protocol.out_arrays import check_out
-from worker_client.fanout import Routed
+from worker_client.connection.fanout import Routed
 from worker_client.values.out_arrays import check_no_view, direct_target, read_only, received
 from worker_client.values.versions import Version, VersionedValue, unless_version
 from worker_client.values.wire_names import WireDTypeName

@@ -14,10 +14,10 @@ from ps_protocol.operations import Operation as PsOperation
 from worker_client import default_runner
 from worker_client.client import Client
 from worker_client.computation import DeferredVariable
+from worker_client.connection.fanout import Routed, succeeded
 from worker_client.default_client import find_default_client
 from worker_client.default_graph import get_default_graph
 from worker_client.evaluation import Evaluation
-from worker_client.fanout import Routed, succeeded
 from worker_client.fetches import Fetches, element_of_graph, tensor_of_graph
 from worker_client.graph import Graph
 from worker_client.graph_keys import GraphKeys

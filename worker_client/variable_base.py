@@ -8,7 +8,7 @@ from typing import Protocol
 from uuid import UUID
 
 from ps_protocol.operations import Array, Operation, Result, VariableSpec, reply_bytes
-from worker_client.fanout import Routed
+from worker_client.connection.fanout import Routed
 
 
 class OperationRunner(Protocol):

@@ -9,9 +9,9 @@ from unittest import mock
 import pytest
 
 import worker_client as ss
-from worker_client import ps_way
-from worker_client.ps_handle import Settings
-from worker_client.retry import RetryPolicy
+from worker_client.connection import route as ps_way
+from worker_client.connection.handle import Settings
+from worker_client.connection.retry import RetryPolicy
 
 
 def connect_impatiently(*args: Any, attempt_timeout_s: float = 1.0, **kwargs: Any) -> ss.Client:

@@ -24,9 +24,9 @@ from ps_server.log.state_image import StateImage
 from ps_server.log.state_parts import StateParts
 from ps_server.process.server import PsServer
 from ps_server.store.stored_variable import VariableImage
+from worker_client.connection.handle import Settings
+from worker_client.connection.retry import RetryPolicy
 from worker_client.placement_strategies import RoundRobinStrategy
-from worker_client.ps_handle import Settings
-from worker_client.retry import RetryPolicy
 from worker_client.transport.selection import TransportChoice, connect_endpoint
 
 TIMEOUT_S: Final = 30.0

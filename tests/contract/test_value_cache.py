@@ -11,10 +11,10 @@ import pytest
 from ps_protocol.task_id import TaskId
 from tests.contract.conftest import CLUSTER, TIMEOUT_S, Task
 from worker_client.client import Client
+from worker_client.connection.handle import Settings
 from worker_client.graph import Graph
 from worker_client.initializers import ones_initializer
 from worker_client.placement_strategies import RoundRobinStrategy
-from worker_client.ps_handle import Settings
 from worker_client.session import Session
 from worker_client.variable_scope import get_variable
 

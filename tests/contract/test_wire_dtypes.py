@@ -28,9 +28,9 @@ from ps_protocol.operations import (
 from ps_protocol.task_id import TaskId
 from tests.contract.conftest import Conversation, Task
 from worker_client.client import Client
+from worker_client.connection.handle import Settings
 from worker_client.initializers import zeros_initializer
 from worker_client.placement_strategies import RoundRobinStrategy
-from worker_client.ps_handle import Settings
 from worker_client.values.wire_names import WireDTypeName
 from worker_client.variable import Variable
 from worker_client.variable_scope import get_variable

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ps_protocol.operations import Array, Read, Result, VariableSpec
-from worker_client.fanout import Routed
+from worker_client.connection.fanout import Routed
 from worker_client.part_reads import WholeRead, read
 from worker_client.variable_base import OperationRunner
 from worker_client.variable_wire import VariableWire

@@ -50,7 +50,7 @@ from ps_server.log.records import AppliedBatch
 from ps_server.store.variable_store import VariableStore
 from ps_server.transport.shared_memory.batches import with_private_operands
 from tests.unit.ps_server.log.test_logged_state import TIMEOUT_S, Journal, Task
-from worker_client.pending_queue import Submission
+from worker_client.connection.pending_queue import Submission
 
 FLOAT = np.dtype(np.float32)
 SPEC = VariableSpec("w", FLOAT, (3, 2))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ps_protocol.initial_values.compute import initial_value
 from ps_protocol.operations import Array, Result, VariableSpec, WireDType
-from worker_client.fanout import Routed
+from worker_client.connection.fanout import Routed
 from worker_client.graph import Graph
 from worker_client.initializer_base import Initializer
 from worker_client.operation import Operation

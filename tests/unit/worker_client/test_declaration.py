@@ -15,10 +15,10 @@ from ps_protocol.errors import AbortedError, InvalidArgumentError, ShapeMismatch
 from ps_protocol.operations import Declare, Result, VariableSpec
 from ps_protocol.service_types import Placement, Proposal
 from ps_protocol.task_id import TaskId
+from worker_client.connection.fanout import Fanout, Routed
+from worker_client.connection.retry import RetryPolicy
 from worker_client.declaration import Declaration, Declarer
-from worker_client.fanout import Fanout, Routed
 from worker_client.graph import Graph
-from worker_client.retry import RetryPolicy
 
 
 class FakeCluster:

@@ -14,7 +14,9 @@ from ps_protocol.errors import DeadlineExceededError, FailedPreconditionError
 from ps_protocol.operations import Declare
 from tests.unit.worker_client.clusters import InProcessCluster
 from worker_client.client import Client
-from worker_client.fanout import Routed
+from worker_client.connection.fanout import Routed
+from worker_client.connection.handle import Settings
+from worker_client.connection.retry import RetryPolicy
 from worker_client.graph import Graph
 from worker_client.initialization import (
     assert_variables_initialized,
@@ -28,8 +30,6 @@ from worker_client.initialization import (
 from worker_client.initialization_wait import InitializationWait
 from worker_client.initializers import constant_initializer
 from worker_client.partitioners import fixed_size_partitioner
-from worker_client.ps_handle import Settings
-from worker_client.retry import RetryPolicy
 from worker_client.session import Session
 from worker_client.variable_creation import new_variable
 from worker_client.variable_scope import get_local_variable, get_variable
@@ -327,6 +327,6 @@ def test_a_task_that_does_not_answer_is_not_taken_for_a_slow_chief(
 
     with other:
         other.run(w.is_initialized())
-        monkeypatch.setattr("worker_client.fanout.Fanout.exchange_all", silent)
+        monkeypatch.setattr("worker_client.connection.fanout.Fanout.exchange_all", silent)
         with pytest.raises(DeadlineExceededError, match="no answer"):
             other.wait_until_initialized()

@@ -13,7 +13,7 @@ import pytest
 from ps_protocol.errors import FailedPreconditionError, UnavailableError
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Array, Read, Reply, Result, VariableSpec
-from worker_client.fanout import Fanout, Routed
+from worker_client.connection.fanout import Fanout, Routed
 from worker_client.mirror import Mirror
 from worker_client.variable import Variable
 from worker_client.variable_base import OperationRunner

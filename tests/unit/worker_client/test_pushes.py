@@ -12,10 +12,10 @@ import pytest
 from ps_protocol.errors import NotFoundError, ResourceExhaustedError, UnavailableError
 from ps_protocol.operations import Operation, Reply, Result, Update, UpdateRule
 from worker_client import pushes
+from worker_client.connection.fanout import Fanout
+from worker_client.connection.futures import mapped
+from worker_client.connection.handle import PsHandle
 from worker_client.error_feedback import PreparedUpdate
-from worker_client.fanout import Fanout
-from worker_client.futures import mapped
-from worker_client.ps_handle import PsHandle
 from worker_client.pushes import RoutedUpdate
 from worker_client.variable_wire import VariableWire
 

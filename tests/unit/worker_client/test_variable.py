@@ -25,7 +25,7 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
-from worker_client.fanout import Routed
+from worker_client.connection.fanout import Routed
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.versions import Version
 from worker_client.variable import Variable

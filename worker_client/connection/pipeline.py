@@ -19,8 +19,8 @@ from typing import Protocol
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.operations import Batch, Reply
 from ps_protocol.ps_service import PendingExchange
-from worker_client.pending_queue import OutgoingBatch, PendingQueue
-from worker_client.retry import Deadline, RetryPolicy
+from worker_client.connection.pending_queue import OutgoingBatch, PendingQueue
+from worker_client.connection.retry import Deadline, RetryPolicy
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from ps_protocol.operations import KINDS, Operation, Reply, tensor_bytes
-from worker_client.futures import begun
+from worker_client.connection.futures import begun
 
 _MERGEABLE = frozenset([kind for kind, row in KINDS.items() if row.may_merge])
 

@@ -16,9 +16,9 @@ from ps_protocol.errors import FailedPreconditionError, NotFoundError
 from ps_protocol.operations import Batch, BatchReply, Read, Reply, Result, Update, UpdateRule
 from tests.conftest import Eventually
 from tests.unit.worker_client.fakes import ScriptedService, endpoint
-from worker_client.fanout import Fanout, Routed
-from worker_client.ps_handle import PsHandle, Settings
-from worker_client.retry import Deadline
+from worker_client.connection.fanout import Fanout, Routed
+from worker_client.connection.handle import PsHandle, Settings
+from worker_client.connection.retry import Deadline
 
 
 def echo(batch: Batch) -> BatchReply:

@@ -10,7 +10,7 @@ import pytest
 
 from ps_protocol.operations import Read, Scatter, ScatterRule, Update, UpdateRule, tensor_bytes
 from tests.conftest import Eventually
-from worker_client.pending_queue import OutgoingBatch, PendingQueue, Submission
+from worker_client.connection.pending_queue import OutgoingBatch, PendingQueue, Submission
 
 WAIT_S = 10.0
 

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Array, Operation, Reply, Result
-from worker_client.futures import failed, gathered, mapped
-from worker_client.ps_handle import PsHandle
+from worker_client.connection.futures import failed, gathered, mapped
+from worker_client.connection.handle import PsHandle
 
 
 class Routed(NamedTuple):

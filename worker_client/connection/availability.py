@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ps_protocol.errors import DeadlineExceededError, ShardscopeError, UnavailableError
-from worker_client.retry import Deadline
+from worker_client.connection.retry import Deadline
 
 _LOG = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import pytest
 
 from ps_protocol.errors import AbortedError, FailedPreconditionError, UnavailableError
 from ps_protocol.ps_service import ClusterService
-from worker_client.heartbeat import Heartbeat
+from worker_client.connection.heartbeat import Heartbeat
 
 ME = uuid4()
 WAIT_S = 10.0

@@ -14,7 +14,7 @@ from uuid import UUID
 from ps_protocol.errors import ShardscopeError, UnavailableError
 from ps_protocol.service_types import Welcome
 from ps_protocol.task_id import TaskId
-from worker_client.retry import RetryPolicy
+from worker_client.connection.retry import RetryPolicy
 from worker_client.transport.endpoint import PsEndpoint
 
 _LOG = logging.getLogger(__name__)

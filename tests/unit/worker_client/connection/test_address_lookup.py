@@ -10,7 +10,7 @@ from ps_protocol.errors import UnavailableError
 from ps_protocol.ps_service import ClusterService
 from ps_protocol.service_types import PsAddress
 from ps_protocol.task_id import TaskId
-from worker_client.address_lookup import AddressLookup
+from worker_client.connection.address_lookup import AddressLookup
 
 MISSING = TaskId("ps", 1)
 

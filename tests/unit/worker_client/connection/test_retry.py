@@ -13,7 +13,7 @@ from ps_protocol.errors import (
     ShardscopeError,
     UnavailableError,
 )
-from worker_client.retry import Deadline, RetryPolicy
+from worker_client.connection.retry import Deadline, RetryPolicy
 
 
 class Clock:

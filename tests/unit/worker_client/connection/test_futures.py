@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError, Future
 
 import pytest
 
-from worker_client.futures import gathered, mapped
+from worker_client.connection.futures import gathered, mapped
 
 
 def test_mapped_applies_the_function() -> None:

@@ -25,8 +25,8 @@ from ps_protocol.ps_service import ClusterService
 from ps_protocol.service_types import Welcome
 from ps_protocol.task_id import TaskId
 from tests.unit.worker_client.fakes import PipelinedService, ScriptedService, endpoint, succeed
-from worker_client.ps_handle import PsHandle, Settings
-from worker_client.retry import Deadline, RetryPolicy
+from worker_client.connection.handle import PsHandle, Settings
+from worker_client.connection.retry import Deadline, RetryPolicy
 
 ADD = Update("v", UpdateRule.ASSIGN_ADD, np.array(1, np.float32))
 READ = Read("v")

@@ -31,11 +31,11 @@ from ps_protocol.errors import (
 from ps_protocol.operations import Array, Batch, Operation, Reply, mutates, tensor_bytes
 from ps_protocol.ps_service import ClusterService, PendingExchange
 from ps_protocol.service_types import Welcome
-from worker_client.batch_sender import BatchSender, WindowLimits
-from worker_client.pending_queue import PendingQueue, Submission
-from worker_client.ps_presence import Availability, OperationTime
-from worker_client.ps_way import HELLO_TIMEOUT_S, Locate, Reconnect, Route
-from worker_client.retry import Deadline, RetryPolicy
+from worker_client.connection.availability import Availability, OperationTime
+from worker_client.connection.pending_queue import PendingQueue, Submission
+from worker_client.connection.pipeline import BatchSender, WindowLimits
+from worker_client.connection.retry import Deadline, RetryPolicy
+from worker_client.connection.route import HELLO_TIMEOUT_S, Locate, Reconnect, Route
 from worker_client.transport.endpoint import PsEndpoint
 
 _LOG = logging.getLogger(__name__)
