@@ -16,12 +16,12 @@ from worker_client import initializers
 from worker_client.client import Client, connect
 from worker_client.control_flow import control_dependencies
 from worker_client.default_client import get_default_client
-from worker_client.default_graph import get_default_graph, reset_default_graph
-from worker_client.device import DeviceSpec
 from worker_client.eager import assign_add_all, assign_all, mirror, read_all
-from worker_client.graph import Graph
-from worker_client.graph_keys import GraphKeys
-from worker_client.graph_scopes import colocate_with, device, name_scope
+from worker_client.graph.blocks import colocate_with, device, name_scope
+from worker_client.graph.default_graph import get_default_graph, reset_default_graph
+from worker_client.graph.device import DeviceSpec
+from worker_client.graph.graph import Graph
+from worker_client.graph.keys import GraphKeys
 from worker_client.initialization import (
     global_variables_initializer,
     local_variables_initializer,

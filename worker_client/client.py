@@ -18,7 +18,6 @@ from ps_protocol.cluster_spec import ClusterSpec, ClusterSpecLike, TfConfig
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.settings import read
 from ps_protocol.task_id import TaskId
-from worker_client import default_stack
 from worker_client.connection.address_lookup import AddressLookup
 from worker_client.connection.fanout import Fanout
 from worker_client.connection.handle import PsHandle, Settings
@@ -26,7 +25,8 @@ from worker_client.connection.heartbeat import Heartbeat
 from worker_client.connection.retry import Deadline
 from worker_client.connection.route import Reconnect
 from worker_client.declaration import Declarer
-from worker_client.graph import Graph
+from worker_client.graph import defaults as default_stack
+from worker_client.graph.graph import Graph
 from worker_client.many_variables import ManyVariables
 from worker_client.placement_strategies import PsStrategy, RoundRobinStrategy
 from worker_client.settings import ConnectSettings

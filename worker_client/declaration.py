@@ -15,8 +15,8 @@ from ps_protocol.service_types import Placement, Proposal
 from ps_protocol.task_id import TaskId
 from worker_client.connection.fanout import Fanout, Routed
 from worker_client.connection.retry import RetryPolicy
-from worker_client.device import DeviceSpec
-from worker_client.operation import Operation
+from worker_client.graph.device import DeviceSpec
+from worker_client.graph.operation import Operation
 from worker_client.placement_strategies import PsStrategy
 
 _LOG = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ps_protocol.errors import FailedPreconditionError
 from worker_client.client import Client
-from worker_client.default_stack import STACK, find_newest_client
+from worker_client.graph.defaults import STACK, find_newest_client
 
 
 def find_default_client() -> Client | None:

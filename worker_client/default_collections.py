@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from worker_client.default_graph import get_default_graph
-from worker_client.graph_keys import GraphKeys
+from worker_client.graph.default_graph import get_default_graph
+from worker_client.graph.keys import GraphKeys
 
 
 def add_to_collection(name: str, value: Any) -> None:

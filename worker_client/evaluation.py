@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.operations import Array, Read, reply_bytes
 from ps_protocol.operations import Operation as PsOperation
-from worker_client.computation import Kernel, SeededKernel, VariableAccess
 from worker_client.connection.fanout import Routed
-from worker_client.operation import Operation, Tensor
+from worker_client.graph.computation import Kernel, SeededKernel, VariableAccess
+from worker_client.graph.operation import Operation, Tensor
 from worker_client.values.versions import VersionedValue
 from worker_client.variable_runtime import VariableRuntime
 

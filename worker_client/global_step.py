@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from worker_client.default_graph import get_default_graph
-from worker_client.graph import Graph
-from worker_client.graph_keys import GraphKeys
+from worker_client.graph.default_graph import get_default_graph
+from worker_client.graph.definition import VariableAggregation
+from worker_client.graph.graph import Graph
+from worker_client.graph.keys import GraphKeys
 from worker_client.initializers import zeros_initializer
 from worker_client.session import Session
 from worker_client.values.dtypes import DType, as_dtype, int64
 from worker_client.values.shapes import TensorShape
-from worker_client.variable_definition import VariableAggregation
 from worker_client.variable_scope import get_variable
 
 _LOG = logging.getLogger(__name__)

@@ -13,25 +13,25 @@ from ps_protocol.initial_values.compute import initial_value
 from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.operations import Array, Describe, Gather, Initialize, Read, Reply, Update, UpdateRule, VariableSpec
 from worker_client import row_operations, save_slice_info
-from worker_client.computation import SeededKernel, VariableAccess, value_read
-from worker_client.default_runner import Runner, runner_for
 from worker_client.deferred_arithmetic import DeferredArithmetic
-from worker_client.graph import Graph
-from worker_client.graph_variable_updates import GraphVariableUpdates, filled, shape_of
-from worker_client.initializers import initializer_spec
-from worker_client.lazy_array import LazyArray
-from worker_client.lazy_call import tensor_or_none
-from worker_client.operation import Operation, OutputSpec, Tensor
-from worker_client.safe_initial_value import with_initialized_values
-from worker_client.values.conversion import convert
-from worker_client.values.dtypes import DType
-from worker_client.values.shapes import ShapeLike, TensorShape
-from worker_client.variable_definition import (
+from worker_client.graph.computation import SeededKernel, VariableAccess, value_read
+from worker_client.graph.definition import (
     Constraint,
     VariableAggregation,
     VariableDefinition,
     VariableSynchronization,
 )
+from worker_client.graph.graph import Graph
+from worker_client.graph.lazy_array import LazyArray
+from worker_client.graph.operation import Operation, OutputSpec, Tensor
+from worker_client.graph.runners import Runner, runner_for
+from worker_client.graph_variable_updates import GraphVariableUpdates, filled, shape_of
+from worker_client.initializers import initializer_spec
+from worker_client.lazy_call import tensor_or_none
+from worker_client.safe_initial_value import with_initialized_values
+from worker_client.values.conversion import convert
+from worker_client.values.dtypes import DType
+from worker_client.values.shapes import ShapeLike, TensorShape
 
 LazyArray.arithmetic = DeferredArithmetic()
 

@@ -16,14 +16,14 @@ import numpy as np
 
 from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.operations import Array, Describe
-from worker_client.computation import Kernel
 from worker_client.connection.fanout import Routed
 from worker_client.default_client import get_default_client
 from worker_client.default_collections import global_variables, local_variables
-from worker_client.default_graph import graph_of
-from worker_client.graph import Graph
+from worker_client.graph.computation import Kernel
+from worker_client.graph.default_graph import graph_of
+from worker_client.graph.graph import Graph
+from worker_client.graph.operation import Operation, OutputSpec
 from worker_client.graph_variable import GraphVariable
-from worker_client.operation import Operation, OutputSpec
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.state_ops import is_variable_initialized
 from worker_client.values.shapes import TensorShape

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from ps_protocol.cluster_spec import ClusterSpec, ClusterSpecLike
-from worker_client.device import DeviceFields, DeviceFunction, parse_device
-from worker_client.operation import Operation
+from worker_client.graph.device import DeviceFields, DeviceFunction, parse_device
+from worker_client.graph.operation import Operation
 from worker_client.placement_strategies import (
     GreedyLoadBalancingStrategy,
     HashStrategy,

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeAlias
 
-from worker_client.operation import Operation
+from worker_client.graph.operation import Operation
 
 PsStrategy: TypeAlias = Callable[[Operation], int]
 """Chooses a ps task."""

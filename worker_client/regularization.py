@@ -9,10 +9,10 @@ import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from ps_protocol.operations import Array
-from worker_client.graph import Graph
-from worker_client.graph_keys import GraphKeys
-from worker_client.operation import operation_of
-from worker_client.variable_definition import Regularizer
+from worker_client.graph.definition import Regularizer
+from worker_client.graph.graph import Graph
+from worker_client.graph.keys import GraphKeys
+from worker_client.graph.operation import operation_of
 
 
 class RegularizationLoss(NDArrayOperatorsMixin):

@@ -12,13 +12,13 @@ from typing import Any
 
 from worker_client.constant_ops import constant
 from worker_client.default_collections import add_to_collection, get_collection
-from worker_client.graph_keys import GraphKeys
-from worker_client.graph_scopes import name_scope
+from worker_client.graph.blocks import name_scope
+from worker_client.graph.definition import Regularizer
+from worker_client.graph.keys import GraphKeys
 from worker_client.math_ops import abs as absolute
 from worker_client.math_ops import add_n, l2_loss, multiply, reduce_sum
 from worker_client.regularization import RegularizationLoss
 from worker_client.values.dtypes import as_dtype
-from worker_client.variable_definition import Regularizer
 
 
 def l1_regularizer(scale: float, scope: str | None = None) -> Regularizer:

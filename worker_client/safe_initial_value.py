@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from worker_client.computation import VariableAccess
-from worker_client.graph import Graph
-from worker_client.operation import Operation, OutputSpec, Tensor
+from worker_client.graph.computation import VariableAccess
+from worker_client.graph.graph import Graph
+from worker_client.graph.operation import Operation, OutputSpec, Tensor
 
 _READS = ("VariableV2", "Identity")
 

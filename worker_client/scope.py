@@ -8,8 +8,14 @@ from typing import Any
 
 import numpy.typing as npt
 
-from worker_client.default_graph import get_default_graph
-from worker_client.graph_keys import GraphKeys
+from worker_client.graph.default_graph import get_default_graph
+from worker_client.graph.definition import (
+    Constraint,
+    Regularizer,
+    VariableAggregation,
+    VariableSynchronization,
+)
+from worker_client.graph.keys import GraphKeys
 from worker_client.initial_value import check_initializer_dtype
 from worker_client.scope_arguments import (
     NO_DEFAULTS,
@@ -23,12 +29,6 @@ from worker_client.scope_arguments import (
 from worker_client.values.dtypes import DType, as_dtype, float32
 from worker_client.values.shapes import ShapeLike
 from worker_client.variable_creation import checked_mode
-from worker_client.variable_definition import (
-    Constraint,
-    Regularizer,
-    VariableAggregation,
-    VariableSynchronization,
-)
 from worker_client.variable_table import VariableTable
 
 

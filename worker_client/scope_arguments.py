@@ -9,14 +9,14 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy.typing as npt
 
-from worker_client.values.dtypes import DType, as_dtype, float32
-from worker_client.values.shapes import ShapeLike
-from worker_client.variable_definition import (
+from worker_client.graph.definition import (
     Constraint,
     Regularizer,
     VariableAggregation,
     VariableSynchronization,
 )
+from worker_client.values.dtypes import DType, as_dtype, float32
+from worker_client.values.shapes import ShapeLike
 
 
 class ReuseMode(enum.Enum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from worker_client.graph import Graph
+from worker_client.graph.graph import Graph
 from worker_client.scope import VariableScope
 from worker_client.scope_counters import ScopeCounters
 

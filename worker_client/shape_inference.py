@@ -16,7 +16,7 @@ import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
-from worker_client.operation import OutputSpec
+from worker_client.graph.operation import OutputSpec
 from worker_client.values.shapes import TensorShape
 
 MAX_KEPT_SIZE: Final = 16

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from worker_client.default_graph import get_default_graph
+from worker_client.graph.default_graph import get_default_graph
 from worker_client.scope_arguments import Initializer, Reuse, VariableArguments
 from worker_client.values.dtypes import float32
 from worker_client.variable_scope import variable_scope

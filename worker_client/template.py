@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from worker_client.default_graph import get_default_graph
-from worker_client.graph_keys import GraphKeys
+from worker_client.graph.default_graph import get_default_graph
+from worker_client.graph.keys import GraphKeys
 from worker_client.pure_scope import ScopeByName
 from worker_client.scope import VariableScope
 from worker_client.scope_arguments import Getter, ScopeDefaults

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 
 from ps_protocol.operations import Reply, Result
-from worker_client.computation import DeferredVariable
+from worker_client.graph.computation import DeferredVariable
 from worker_client.values.versions import VersionedValue
 
 

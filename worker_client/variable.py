@@ -10,10 +10,10 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from ps_protocol.initializer_spec import InitializerSpec
 from ps_protocol.operations import Array, Describe, Initialize, VariableSpec
-from worker_client.graph import Graph
-from worker_client.operation import Operation as SymbolicOperation
+from worker_client.graph.definition import VariableDefinition
+from worker_client.graph.graph import Graph
+from worker_client.graph.operation import Operation as SymbolicOperation
 from worker_client.variable_base import OperationRunner
-from worker_client.variable_definition import VariableDefinition
 from worker_client.variable_reads import VariableReads
 from worker_client.variable_updates import VariableUpdates
 

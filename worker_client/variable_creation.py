@@ -11,21 +11,21 @@ import numpy.typing as npt
 
 from ps_protocol.errors import ShapeMismatchError, ShardscopeError
 from ps_protocol.operations import PartitionSlice
-from worker_client.default_graph import get_default_graph
-from worker_client.graph import Graph, VariableCreator
-from worker_client.graph_keys import GraphKeys
-from worker_client.graph_variable import GraphVariable
-from worker_client.initial_value import BoundInitializer, ComputedValue, InitialValue, initial_value
-from worker_client.operation import OutputSpec
-from worker_client.values.dtypes import as_dtype
-from worker_client.values.shapes import ShapeLike, TensorShape
-from worker_client.variable_definition import (
+from worker_client.graph.default_graph import get_default_graph
+from worker_client.graph.definition import (
     Constraint,
     Regularizer,
     VariableAggregation,
     VariableDefinition,
     VariableSynchronization,
 )
+from worker_client.graph.graph import Graph, VariableCreator
+from worker_client.graph.keys import GraphKeys
+from worker_client.graph.operation import OutputSpec
+from worker_client.graph_variable import GraphVariable
+from worker_client.initial_value import BoundInitializer, ComputedValue, InitialValue, initial_value
+from worker_client.values.dtypes import as_dtype
+from worker_client.values.shapes import ShapeLike, TensorShape
 
 _VARIABLE_OP = "VariableV2"
 _IGNORED_KEYWORDS = frozenset({"variable_def", "expected_shape", "import_scope", "use_resource"})

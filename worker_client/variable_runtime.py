@@ -10,11 +10,11 @@ from uuid import uuid4
 from ps_protocol.operations import Declare, Reply
 from ps_protocol.task_id import TaskId
 from worker_client.client import Client
-from worker_client.computation import DeferredVariable
 from worker_client.connection.fanout import Fanout, Routed
 from worker_client.connection.handle import PsHandle, Settings
 from worker_client.connection.retry import Deadline
 from worker_client.declaration import Declaration
+from worker_client.graph.computation import DeferredVariable
 from worker_client.initialization_wait import InitializationWait
 from worker_client.transport.selection import private_store
 from worker_client.value_cache import ValueCache

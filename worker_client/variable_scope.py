@@ -12,10 +12,16 @@ from typing import Any
 
 import numpy.typing as npt
 
-from worker_client.default_graph import get_default_graph, graph_of
-from worker_client.default_stack import Default, enter, leave
-from worker_client.graph_keys import GraphKeys
-from worker_client.name_scopes import OpenNameScope
+from worker_client.graph.default_graph import get_default_graph, graph_of
+from worker_client.graph.defaults import Default, enter, leave
+from worker_client.graph.definition import (
+    Constraint,
+    Regularizer,
+    VariableAggregation,
+    VariableSynchronization,
+)
+from worker_client.graph.keys import GraphKeys
+from worker_client.graph.name_scopes import OpenNameScope
 from worker_client.pure_scope import PureScope, ScopeByName, ScopeByObject
 from worker_client.scope import VariableScope
 from worker_client.scope_arguments import (
@@ -31,12 +37,6 @@ from worker_client.scope_arguments import (
 )
 from worker_client.scope_store import ScopeStores
 from worker_client.values.shapes import ShapeLike
-from worker_client.variable_definition import (
-    Constraint,
-    Regularizer,
-    VariableAggregation,
-    VariableSynchronization,
-)
 from worker_client.variable_table import VariableTable
 
 __all__ = [

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from worker_client.graph import Graph
+from worker_client.graph.graph import Graph
 from worker_client.partitioned_getter import PartitionedVariables
 from worker_client.scope_arguments import Getter, VariableArguments
 from worker_client.values.shapes import ShapeLike

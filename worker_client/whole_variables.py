@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ps_protocol.operations import PartitionSlice
-from worker_client.graph import Graph
+from worker_client.graph.graph import Graph
 from worker_client.initial_value import BoundInitializer
 from worker_client.initializers import default_initializer
 from worker_client.name_claims import NameClaims

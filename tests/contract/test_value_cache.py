@@ -12,7 +12,7 @@ from ps_protocol.task_id import TaskId
 from tests.contract.conftest import CLUSTER, TIMEOUT_S, Task
 from worker_client.client import Client
 from worker_client.connection.handle import Settings
-from worker_client.graph import Graph
+from worker_client.graph.graph import Graph
 from worker_client.initializers import ones_initializer
 from worker_client.placement_strategies import RoundRobinStrategy
 from worker_client.session import Session

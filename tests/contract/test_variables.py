@@ -22,7 +22,7 @@ from ps_protocol.errors import (
 )
 from ps_protocol.operations import Array
 from tests.unit.worker_client.clusters import InProcessCluster
-from worker_client.graph import Graph
+from worker_client.graph.graph import Graph
 from worker_client.initializers import Constant
 from worker_client.partitioned_graph_variable import PartitionedGraphVariable
 from worker_client.partitioned_variable import PartitionedVariable

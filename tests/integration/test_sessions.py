@@ -13,7 +13,7 @@ import pytest
 
 import worker_client as ss
 from ps_cluster import LocalCluster
-from worker_client.graph import Graph
+from worker_client.graph.graph import Graph
 from worker_client.initialization import global_variables_initializer, report_uninitialized_variables
 from worker_client.session import Session
 from worker_client.state_ops import count_up_to, scatter_nd_add
@@ -108,7 +108,7 @@ def test_large_values_and_elements(client: ss.Client, graph: Graph) -> None:
 COUNTER = """
 import numpy as np
 import worker_client as ss
-from worker_client.graph import Graph
+from worker_client.graph.graph import Graph
 from worker_client.session import Session
 from worker_client.state_ops import count_up_to
 from worker_client.variable_creation import new_variable
@@ -145,7 +145,7 @@ WAITER = """
 import logging
 import numpy as np
 import worker_client as ss
-from worker_client.graph import Graph
+from worker_client.graph.graph import Graph
 from worker_client.session import Session
 from worker_client.variable_creation import new_variable
 

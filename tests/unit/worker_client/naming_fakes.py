@@ -12,11 +12,11 @@ import numpy.typing as npt
 from ps_protocol.initial_values.compute import initial_value
 from ps_protocol.operations import Array, Result, VariableSpec, WireDType
 from worker_client.connection.fanout import Routed
-from worker_client.graph import Graph
+from worker_client.graph.definition import VariableDefinition
+from worker_client.graph.graph import Graph
+from worker_client.graph.operation import Operation
 from worker_client.initializer_base import Initializer
-from worker_client.operation import Operation
 from worker_client.values.dtypes import DType
-from worker_client.variable_definition import VariableDefinition
 
 
 class FakeVariable:

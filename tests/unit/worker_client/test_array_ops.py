@@ -11,7 +11,7 @@ import pytest
 from ps_protocol.errors import InvalidArgumentError
 from worker_client import array_ops as ops
 from worker_client.constant_ops import constant, placeholder, shape
-from worker_client.graph import Graph
+from worker_client.graph.graph import Graph
 from worker_client.session import Session
 from worker_client.values.dtypes import float64, int32
 from worker_client.variable_scope import get_variable

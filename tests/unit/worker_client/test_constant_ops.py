@@ -10,7 +10,7 @@ import pytest
 
 from ps_protocol.errors import InvalidArgumentError
 from worker_client import constant_ops as ops
-from worker_client.graph import Graph
+from worker_client.graph.graph import Graph
 from worker_client.math_ops import add
 from worker_client.session import Session
 from worker_client.values.dtypes import float64, int64

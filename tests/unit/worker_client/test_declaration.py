@@ -18,7 +18,7 @@ from ps_protocol.task_id import TaskId
 from worker_client.connection.fanout import Fanout, Routed
 from worker_client.connection.retry import RetryPolicy
 from worker_client.declaration import Declaration, Declarer
-from worker_client.graph import Graph
+from worker_client.graph.graph import Graph
 
 
 class FakeCluster:

@@ -14,12 +14,12 @@ from ps_protocol.operations import Batch, BatchReply, Gather
 from ps_protocol.task_id import TaskId
 from ps_server.core.parameter_server import ParameterServer
 from worker_client.client import Client
-from worker_client.computation import VariableAccess
 from worker_client.connection.handle import Settings
 from worker_client.constant_ops import constant, placeholder
 from worker_client.embedding import embedding_lookup, embedding_lookup_sparse
-from worker_client.graph import Graph
-from worker_client.operation import Operation
+from worker_client.graph.computation import VariableAccess
+from worker_client.graph.graph import Graph
+from worker_client.graph.operation import Operation
 from worker_client.partitioners import fixed_size_partitioner
 from worker_client.placement_strategies import RoundRobinStrategy
 from worker_client.session import Session

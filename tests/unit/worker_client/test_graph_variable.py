@@ -16,11 +16,11 @@ from ps_protocol.errors import (
     OutOfRangeError,
     ShapeMismatchError,
 )
-from worker_client.graph import Graph
+from worker_client.graph.graph import Graph
+from worker_client.graph.operation import Operation, Tensor
 from worker_client.graph_variable import GraphVariable
 from worker_client.initializers import constant_initializer, random_normal_initializer, zeros_initializer
 from worker_client.lazy_call import lazy_call
-from worker_client.operation import Operation, Tensor
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.partitioners import fixed_size_partitioner
 from worker_client.session import Session

@@ -17,7 +17,7 @@ from worker_client.client import Client
 from worker_client.connection.fanout import Routed
 from worker_client.connection.handle import Settings
 from worker_client.connection.retry import RetryPolicy
-from worker_client.graph import Graph
+from worker_client.graph.graph import Graph
 from worker_client.initialization import (
     assert_variables_initialized,
     global_variables_initializer,

@@ -10,8 +10,8 @@ import pytest
 
 from worker_client import math_ops as ops
 from worker_client.constant_ops import constant, placeholder
-from worker_client.graph import Graph
-from worker_client.operation import Tensor
+from worker_client.graph.graph import Graph
+from worker_client.graph.operation import Tensor
 from worker_client.session import Session
 from worker_client.variable_scope import get_variable, variable_scope
 

@@ -14,10 +14,10 @@ from ps_protocol.errors import FailedPreconditionError, UnavailableError
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Array, Read, Reply, Result, VariableSpec
 from worker_client.connection.fanout import Fanout, Routed
+from worker_client.graph.definition import VariableDefinition
 from worker_client.mirror import Mirror
 from worker_client.variable import Variable
 from worker_client.variable_base import OperationRunner
-from worker_client.variable_definition import VariableDefinition
 
 
 class FakeFanout:

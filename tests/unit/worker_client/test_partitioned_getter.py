@@ -11,13 +11,13 @@ import pytest
 from ps_protocol.errors import ShapeMismatchError
 from ps_protocol.operations import PartitionSlice
 from tests.unit.worker_client.naming_fakes import FakeVariable, eager_graph
-from worker_client.graph import Graph
-from worker_client.graph_keys import GraphKeys
+from worker_client.graph.definition import VariableDefinition
+from worker_client.graph.graph import Graph
+from worker_client.graph.keys import GraphKeys
 from worker_client.initializers import Constant, random_normal_initializer
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.partitioners import fixed_size_partitioner
 from worker_client.placement import replica_device_setter
-from worker_client.variable_definition import VariableDefinition
 from worker_client.variable_scope import AUTO_REUSE, get_variable, variable_scope
 
 IN_TWO = fixed_size_partitioner(2)

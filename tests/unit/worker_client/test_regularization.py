@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tests.unit.worker_client.naming_fakes import deferred_graph, eager_graph
-from worker_client.graph_keys import GraphKeys
+from worker_client.graph.keys import GraphKeys
+from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.initializers import Constant
-from worker_client.operation import OutputSpec, Tensor
 from worker_client.scope_store import ScopeStores
 from worker_client.values.shapes import TensorShape
 from worker_client.variable_scope import AUTO_REUSE, get_variable, variable_scope

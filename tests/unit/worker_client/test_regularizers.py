@@ -12,8 +12,8 @@ from tests.unit.worker_client.naming_fakes import eager_graph
 from worker_client import regularizers as ops
 from worker_client.constant_ops import constant
 from worker_client.default_collections import add_to_collection, get_collection
-from worker_client.graph import Graph
-from worker_client.graph_keys import GraphKeys
+from worker_client.graph.graph import Graph
+from worker_client.graph.keys import GraphKeys
 from worker_client.session import Session
 from worker_client.variable_scope import get_variable, variable_scope
 

@@ -12,9 +12,9 @@ import pytest
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, OutOfRangeError, ShapeMismatchError
 from tests.unit.worker_client.clusters import InProcessCluster
 from worker_client import state_ops
-from worker_client.graph import Graph
+from worker_client.graph.graph import Graph
+from worker_client.graph.operation import Tensor
 from worker_client.initializers import constant_initializer
-from worker_client.operation import Tensor
 from worker_client.partitioners import fixed_size_partitioner
 from worker_client.session import Session
 from worker_client.variable_creation import new_variable

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from tests.unit.worker_client.naming_fakes import deferred_graph
-from worker_client.default_graph import get_default_graph
+from worker_client.graph.default_graph import get_default_graph
 from worker_client.template import make_template
 from worker_client.values.dtypes import float32
 from worker_client.variable_creation import new_variable

@@ -13,7 +13,7 @@ from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.operations import Array, Operation, Read, Reply, Result
 from tests.unit.worker_client.clusters import InProcessCluster
 from worker_client.connection.fanout import Routed
-from worker_client.graph import Graph
+from worker_client.graph.graph import Graph
 from worker_client.initializers import zeros_initializer
 from worker_client.partitioners import fixed_size_partitioner
 from worker_client.session import Session

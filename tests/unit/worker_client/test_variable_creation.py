@@ -10,12 +10,12 @@ import pytest
 
 from ps_protocol.errors import DTypeMismatchError, ShapeMismatchError, UnavailableError
 from tests.unit.worker_client.naming_fakes import FakeVariable, eager_graph
-from worker_client.graph import Graph
-from worker_client.graph_keys import GraphKeys
-from worker_client.graph_scopes import name_scope, variable_creator_scope
+from worker_client.graph.blocks import name_scope, variable_creator_scope
+from worker_client.graph.definition import VariableDefinition
+from worker_client.graph.graph import Graph
+from worker_client.graph.keys import GraphKeys
 from worker_client.scope_store import ScopeStores
 from worker_client.variable_creation import new_variable
-from worker_client.variable_definition import VariableDefinition
 from worker_client.variable_scope import get_variable
 
 

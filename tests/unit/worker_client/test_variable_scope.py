@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from tests.unit.worker_client.naming_fakes import deferred_graph, eager_graph
-from worker_client.default_graph import get_default_graph
-from worker_client.graph import Graph
-from worker_client.graph_keys import GraphKeys
-from worker_client.graph_scopes import name_scope
+from worker_client.graph.blocks import name_scope
+from worker_client.graph.default_graph import get_default_graph
+from worker_client.graph.graph import Graph
+from worker_client.graph.keys import GraphKeys
 from worker_client.initializers import constant_initializer
 from worker_client.partitioners import fixed_size_partitioner
 from worker_client.values.dtypes import float32

@@ -27,7 +27,7 @@ from ps_protocol.operations import (
 )
 from tests.unit.worker_client.clusters import InProcessCluster
 from worker_client.client import Client
-from worker_client.graph_scopes import device
+from worker_client.graph.blocks import device
 from worker_client.initializers import constant_initializer, zeros_initializer
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.partitioners import fixed_size_partitioner

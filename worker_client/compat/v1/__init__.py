@@ -2,7 +2,7 @@
 
 Only names, no behaviour: everything comes from the modules of ``worker_client``. ``docs/tf1-names.md`` says of each of
 TensorFlow's names about variables whether it is here. Importing this module makes the default graph outside of all
-``with`` statements a deferred one; see ``worker_client.default_graph``.
+``with`` statements a deferred one; see ``worker_client.graph.default_graph``.
 """
 
 from worker_client import array_ops as _array_ops
@@ -37,11 +37,13 @@ from worker_client.default_collections import (
     moving_average_variables,
     trainable_variables,
 )
-from worker_client.default_graph import get_default_graph, reset_default_graph
-from worker_client.device import DeviceSpec
-from worker_client.graph import Graph
-from worker_client.graph_keys import GraphKeys
-from worker_client.graph_scopes import colocate_with, container, device, name_scope, variable_creator_scope
+from worker_client.graph.blocks import colocate_with, container, device, name_scope, variable_creator_scope
+from worker_client.graph.default_graph import get_default_graph, reset_default_graph
+from worker_client.graph.definition import VariableAggregation, VariableSynchronization
+from worker_client.graph.device import DeviceSpec
+from worker_client.graph.graph import Graph
+from worker_client.graph.keys import GraphKeys
+from worker_client.graph.operation import Operation, Tensor
 from worker_client.initialization import (
     assert_variables_initialized,
     global_variables_initializer,
@@ -65,7 +67,6 @@ from worker_client.initializers import (
 )
 from worker_client.math_ops import *
 from worker_client.math_ops import matmul
-from worker_client.operation import Operation, Tensor
 from worker_client.partitioners import (
     fixed_size_partitioner,
     min_max_variable_partitioner,
@@ -80,7 +81,6 @@ from worker_client.values import dtypes as _dtypes
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.dtypes import *
 from worker_client.values.shapes import TensorShape
-from worker_client.variable_definition import VariableAggregation, VariableSynchronization
 from worker_client.variable_scope import (
     AUTO_REUSE,
     VariableScope,

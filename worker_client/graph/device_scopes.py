@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
 from typing import NamedTuple
 
-from worker_client.device import DeviceFunction, DeviceLike, DeviceSpec, device_function
-from worker_client.operation import Operation
+from worker_client.graph.device import DeviceFunction, DeviceLike, DeviceSpec, device_function
+from worker_client.graph.operation import Operation
 
 _UNCHANGED = nullcontext()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
-from worker_client.operation import Operation
+from worker_client.graph.operation import Operation
 
 _SHORT_DEVICE_TYPES = frozenset({"CPU", "GPU", "TPU"})
 

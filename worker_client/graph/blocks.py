@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
-from worker_client.default_graph import get_default_graph, graph_of
-from worker_client.default_stack import Default, enter, leave
-from worker_client.device import DeviceLike
-from worker_client.graph import VariableCreator
-from worker_client.name_scopes import OpenNameScope
+from worker_client.graph.default_graph import get_default_graph, graph_of
+from worker_client.graph.defaults import Default, enter, leave
+from worker_client.graph.device import DeviceLike
+from worker_client.graph.graph import VariableCreator
+from worker_client.graph.name_scopes import OpenNameScope
 
 
 class name_scope:  # noqa: N801 - TensorFlow's name, used like a function

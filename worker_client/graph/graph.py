@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias, TypeVar
 
-from worker_client import default_stack
-from worker_client.device import DeviceLike
-from worker_client.graph_collections import Collections
-from worker_client.name_scopes import NameScopes, OpenNameScope
-from worker_client.naming import check_operation_name
-from worker_client.operation import Computation, Operation, OperationTable, OutputSpec, Tensor, operation_of
-from worker_client.placement_scopes import DeviceScopes, PlacementScopes
+from worker_client.graph import defaults as default_stack
+from worker_client.graph.collections import Collections
+from worker_client.graph.device import DeviceLike
+from worker_client.graph.device_scopes import DeviceScopes, PlacementScopes
+from worker_client.graph.name_scopes import NameScopes, OpenNameScope
+from worker_client.graph.naming import check_operation_name
+from worker_client.graph.operation import Computation, Operation, OperationTable, OutputSpec, Tensor, operation_of
 
 VariableCreator: TypeAlias = Callable[..., Any]
 """Makes a variable, usually by calling its first argument, the next creator, with changed keyword arguments."""

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from worker_client.name_scopes import NameScopes
+from worker_client.graph.name_scopes import NameScopes
 
 
 def test_names_are_prefixed_and_scopes_numbered() -> None:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from worker_client.naming import NameTable, check_operation_name, check_scope_name
+from worker_client.graph.naming import NameTable, check_operation_name, check_scope_name
 
 INSIDE_ONLY = ["_a", "-a", "/a", "\\a", ">a"]
 EVERYWHERE = ["a", "A.b", "0a", ".a", "a-b", "a\\b", "a>b", "a//b", "a/"]

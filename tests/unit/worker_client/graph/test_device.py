@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from worker_client.device import DeviceSpec, MergeDevice, device_function, merged_device, parse_device
-from worker_client.operation import Operation
+from worker_client.graph.device import DeviceSpec, MergeDevice, device_function, merged_device, parse_device
+from worker_client.graph.operation import Operation
 
 
 def operation(device: str = "") -> Operation:

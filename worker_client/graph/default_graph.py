@@ -19,8 +19,8 @@ import threading
 from collections.abc import Iterable
 from typing import Any, Final
 
-from worker_client.default_stack import STACK, HasGraph, find_newest_client
-from worker_client.graph import Graph
+from worker_client.graph.defaults import STACK, HasGraph, find_newest_client
+from worker_client.graph.graph import Graph
 
 _TF1_NAMES: Final = "worker_client.compat.v1"
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from worker_client.placement_scopes import DeviceScopes
+from worker_client.graph.device_scopes import DeviceScopes
 
 
 class HasGraph(Protocol):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from worker_client.constant_ops import constant, placeholder
-from worker_client.graph import Graph
+from worker_client.graph.graph import Graph
 from worker_client.session import Session
 from worker_client.variable_scope import get_variable
 

@@ -12,11 +12,12 @@ from typing import cast
 import pytest
 
 from tests.unit.worker_client.naming_fakes import deferred_graph, eager_graph
-from worker_client import default_client, default_stack
+from worker_client import default_client
 from worker_client.client import Client
-from worker_client.default_graph import get_default_graph, graph_of, reset_default_graph
-from worker_client.graph import Graph
-from worker_client.graph_scopes import name_scope
+from worker_client.graph import defaults as default_stack
+from worker_client.graph.blocks import name_scope
+from worker_client.graph.default_graph import get_default_graph, graph_of, reset_default_graph
+from worker_client.graph.graph import Graph
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_importing_tensorflows_names_is_what_counts() -> None:
     program = (
         "from types import SimpleNamespace\n"
         "from worker_client import default_stack, get_default_graph\n"
-        "from worker_client.graph import Graph\n"
+        "from worker_client.graph.graph import Graph\n"
         "client = SimpleNamespace(graph=Graph(deferred=False))\n"
         "default_stack.opened(client)\n"
         "assert get_default_graph() is client.graph\n"

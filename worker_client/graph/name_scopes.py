@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from types import TracebackType
 
-from worker_client.naming import NameTable, check_scope_name
+from worker_client.graph.naming import NameTable, check_scope_name
 
 
 class _Level:

@@ -9,7 +9,7 @@ from typing import Protocol
 from ps_protocol import operations
 from ps_protocol.errors import InternalError, ShardscopeError
 from ps_protocol.operations import Array, Reply, VariableSpec
-from worker_client.operation import Computation, Operation, Tensor
+from worker_client.graph.operation import Computation, Operation, Tensor
 
 
 class DeferredVariable(Protocol):

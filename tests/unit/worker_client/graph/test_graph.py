@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.unit.worker_client.naming_fakes import deferred_graph, eager_graph
-from worker_client.device import DeviceSpec
-from worker_client.graph import Graph
-from worker_client.operation import Operation, OutputSpec, operation_of
+from worker_client.graph.device import DeviceSpec
+from worker_client.graph.graph import Graph
+from worker_client.graph.operation import Operation, OutputSpec, operation_of
 from worker_client.values.shapes import TensorShape
 
 FLOAT = OutputSpec(np.dtype(np.float32), TensorShape([2]))

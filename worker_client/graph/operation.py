@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from worker_client.default_runner import Runner, runner_for
-from worker_client.lazy_array import LazyArray
+from worker_client.graph.lazy_array import LazyArray
+from worker_client.graph.runners import Runner, runner_for
 from worker_client.values.shapes import ShapeLike, TensorShape
 
 

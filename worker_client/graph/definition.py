@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ps_protocol.operations import PartitionSlice
-from worker_client.graph import Graph
-from worker_client.graph_keys import GraphKeys
-from worker_client.operation import Operation
+from worker_client.graph.graph import Graph
+from worker_client.graph.keys import GraphKeys
+from worker_client.graph.operation import Operation
 
 
 class VariableSynchronization(enum.Enum):

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from worker_client.deferred_value import DeferredValue
+from worker_client.graph.deferred_value import DeferredValue
 
 
 class Arithmetic(Protocol):
