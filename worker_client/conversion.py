@@ -8,7 +8,7 @@ import numpy as np
 
 from ps_protocol.operations import Array, VariableSpec
 from worker_client.graph.operation import Tensor
-from worker_client.initial_arrays import array_value
+from worker_client.initializers.arrays import array_value
 
 
 def tensor_value(value: object, name: str, dtype: np.dtype[Any] | None = None) -> Tensor | Array:

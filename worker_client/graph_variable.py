@@ -26,7 +26,7 @@ from worker_client.graph.lazy_array import LazyArray
 from worker_client.graph.operation import Operation, OutputSpec, Tensor
 from worker_client.graph.runners import Runner, runner_for
 from worker_client.graph_variable_updates import GraphVariableUpdates, filled, shape_of
-from worker_client.initializers import initializer_spec
+from worker_client.initializers.standard import initializer_spec
 from worker_client.lazy_call import tensor_or_none
 from worker_client.safe_initial_value import with_initialized_values
 from worker_client.values.conversion import convert

@@ -13,9 +13,9 @@ from ps_protocol.operations import Array, PartitionSlice, VariableSpec
 from worker_client.conversion import tensor_value
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import OutputSpec, Tensor
-from worker_client.initial_arrays import call_initializer
-from worker_client.initializer_base import DescribedInitializer, Initializer
-from worker_client.initializers import initializer_spec
+from worker_client.initializers.arrays import call_initializer
+from worker_client.initializers.base import DescribedInitializer, Initializer
+from worker_client.initializers.standard import initializer_spec
 from worker_client.values.dtypes import DType, as_dtype
 from worker_client.values.partition_info import PartitionInfo, Shape
 from worker_client.values.shapes import TensorShape

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from ps_protocol.operations import PartitionSlice, VariableSpec
-from worker_client.initial_arrays import part_value
-from worker_client.initializers import default_initializer
+from worker_client.initializers.arrays import part_value
+from worker_client.initializers.standard import default_initializer
 from worker_client.partitioned_graph_variable import partitioned_variable
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.partitioners import partitions_of, parts

@@ -6,7 +6,7 @@ from ps_protocol.operations import VariableSpec
 from worker_client.connection.fanout import Fanout
 from worker_client.declaration import Declaration, Declarer
 from worker_client.graph.definition import VariableDefinition
-from worker_client.initializers import initializer_spec
+from worker_client.initializers.standard import initializer_spec
 from worker_client.variable import Variable
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ps_protocol.operations import PartitionSlice
 from worker_client.graph.graph import Graph
 from worker_client.initial_value import BoundInitializer
-from worker_client.initializers import default_initializer
+from worker_client.initializers.standard import default_initializer
 from worker_client.name_claims import NameClaims
 from worker_client.regularization import add_regularization_loss
 from worker_client.scope_arguments import Getter, VariableArguments

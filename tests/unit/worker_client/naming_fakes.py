@@ -15,7 +15,7 @@ from worker_client.connection.fanout import Routed
 from worker_client.graph.definition import VariableDefinition
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation
-from worker_client.initializer_base import Initializer
+from worker_client.initializers.base import Initializer
 from worker_client.values.dtypes import DType
 
 

@@ -13,7 +13,7 @@ from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.initial_values.compute import check_initializer, initial_value
 from ps_protocol.initializer_spec import InitializerKind, InitializerSpec, Value
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
-from worker_client.initial_arrays import called_value
+from worker_client.initializers.arrays import called_value
 from worker_client.values.dtypes import DType, as_dtype, float32
 from worker_client.values.partition_info import PartitionInfo, Shape
 

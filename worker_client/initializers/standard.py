@@ -21,8 +21,8 @@ import numpy.typing as npt
 import ps_protocol.initializer_spec as kinds
 from ps_protocol.initial_values.variable_layout import full_shape, subject
 from ps_protocol.operations import Array, VariableSpec
-from worker_client.initial_arrays import called_value, part_value, repeated_value
-from worker_client.initializer_base import DescribedInitializer, Initializer
+from worker_client.initializers.arrays import called_value, part_value, repeated_value
+from worker_client.initializers.base import DescribedInitializer, Initializer
 from worker_client.values.dtypes import DType, as_dtype, float32
 from worker_client.values.partition_info import PartitionInfo, Shape
 
