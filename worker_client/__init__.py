@@ -53,8 +53,8 @@ from worker_client.partitioners import (
     min_max_variable_partitioner,
     variable_axis_size_partitioner,
 )
-from worker_client.placement import replica_device_setter
-from worker_client.placement_strategies import (
+from worker_client.placement.device_setter import replica_device_setter
+from worker_client.placement.strategies import (
     GreedyLoadBalancingStrategy,
     HashStrategy,
     RandomStrategy,

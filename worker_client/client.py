@@ -24,11 +24,11 @@ from worker_client.connection.handle import PsHandle, Settings
 from worker_client.connection.heartbeat import Heartbeat
 from worker_client.connection.retry import Deadline
 from worker_client.connection.route import Reconnect
-from worker_client.declaration import Declarer
 from worker_client.graph import defaults as default_stack
 from worker_client.graph.graph import Graph
 from worker_client.many_variables import ManyVariables
-from worker_client.placement_strategies import PsStrategy, RoundRobinStrategy
+from worker_client.placement.declaration import Declarer
+from worker_client.placement.strategies import PsStrategy, RoundRobinStrategy
 from worker_client.settings import ConnectSettings
 from worker_client.transport.endpoint import PsEndpoint
 from worker_client.transport.selection import connect_endpoint, private_store

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ps_protocol.operations import VariableSpec
 from worker_client.connection.fanout import Fanout
-from worker_client.declaration import Declaration, Declarer
 from worker_client.graph.definition import VariableDefinition
 from worker_client.initializers.standard import initializer_spec
+from worker_client.placement.declaration import Declaration, Declarer
 from worker_client.variable import Variable
 
 

@@ -13,9 +13,9 @@ from worker_client.client import Client
 from worker_client.connection.fanout import Fanout, Routed
 from worker_client.connection.handle import PsHandle, Settings
 from worker_client.connection.retry import Deadline
-from worker_client.declaration import Declaration
 from worker_client.graph.computation import DeferredVariable
 from worker_client.initialization_wait import InitializationWait
+from worker_client.placement.declaration import Declaration
 from worker_client.transport.selection import private_store
 from worker_client.value_cache import ValueCache
 

@@ -26,7 +26,7 @@ from ps_server.process.server import PsServer
 from ps_server.store.stored_variable import VariableImage
 from worker_client.connection.handle import Settings
 from worker_client.connection.retry import RetryPolicy
-from worker_client.placement_strategies import RoundRobinStrategy
+from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.transport.selection import TransportChoice, connect_endpoint
 
 TIMEOUT_S: Final = 30.0

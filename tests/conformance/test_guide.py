@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import worker_client.compat.v1 as tf
-from worker_client.placement_strategies import RoundRobinStrategy
+from worker_client.placement.strategies import RoundRobinStrategy
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from worker_client.connection.handle import Settings
 from worker_client.initializers import ones_initializer
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.partitioners import fixed_size_partitioner
-from worker_client.placement_strategies import RoundRobinStrategy
+from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.values.versions import Version, VersionedValue
 from worker_client.variable import Variable
 from worker_client.variable_scope import get_variable

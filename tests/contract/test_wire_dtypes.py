@@ -30,7 +30,7 @@ from tests.contract.conftest import Conversation, Task
 from worker_client.client import Client
 from worker_client.connection.handle import Settings
 from worker_client.initializers import zeros_initializer
-from worker_client.placement_strategies import RoundRobinStrategy
+from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.values.wire_names import WireDTypeName
 from worker_client.variable import Variable
 from worker_client.variable_scope import get_variable

@@ -21,7 +21,7 @@ import pytest
 import worker_client as ss
 from ps_cluster import LocalCluster
 from ps_protocol.operations import Batch, BatchReply
-from worker_client.placement_strategies import PsStrategy
+from worker_client.placement.strategies import PsStrategy
 from worker_client.transport import grpc as grpc_transport
 from worker_client.transport.grpc import GrpcPsService
 

@@ -11,7 +11,7 @@ from ps_protocol.task_id import TaskId
 from ps_server.core.parameter_server import ParameterServer
 from worker_client.client import Client
 from worker_client.connection.handle import Settings
-from worker_client.placement_strategies import RoundRobinStrategy
+from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.transport.in_process import endpoint_of
 
 SPEC = ClusterSpec({"ps": ["ps0.example:1", "ps1.example:1"], "worker": ["w0.example:1", "w1.example:1"]})

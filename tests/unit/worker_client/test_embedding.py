@@ -21,7 +21,7 @@ from worker_client.graph.computation import VariableAccess
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation
 from worker_client.partitioners import fixed_size_partitioner
-from worker_client.placement_strategies import RoundRobinStrategy
+from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.session import Session
 from worker_client.sparse_tensor import SparseTensor
 from worker_client.transport.in_process import endpoint_of

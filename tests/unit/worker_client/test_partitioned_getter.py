@@ -17,7 +17,7 @@ from worker_client.graph.keys import GraphKeys
 from worker_client.initializers import Constant, random_normal_initializer
 from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.partitioners import fixed_size_partitioner
-from worker_client.placement import replica_device_setter
+from worker_client.placement.device_setter import replica_device_setter
 from worker_client.variable_scope import AUTO_REUSE, get_variable, variable_scope
 
 IN_TWO = fixed_size_partitioner(2)

@@ -17,7 +17,7 @@ from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.graph_variable import GraphVariable
 from worker_client.initializers import GlorotUniform, Zeros, zeros_initializer
-from worker_client.placement import replica_device_setter
+from worker_client.placement.device_setter import replica_device_setter
 from worker_client.variable_scope import AUTO_REUSE, get_variable, variable_scope
 
 

@@ -2,7 +2,7 @@
 
 from ps_protocol.cluster_spec import ClusterSpec
 from worker_client.global_step import create_global_step, get_global_step, get_or_create_global_step, global_step
-from worker_client.placement import replica_device_setter
+from worker_client.placement.device_setter import replica_device_setter
 
 __all__ = [
     "ClusterSpec",

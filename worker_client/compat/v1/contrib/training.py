@@ -1,5 +1,5 @@
 """``tf.contrib.training``: placement strategies for ``replica_device_setter``."""
 
-from worker_client.placement_strategies import GreedyLoadBalancingStrategy, RandomStrategy, byte_size_load_fn
+from worker_client.placement.strategies import GreedyLoadBalancingStrategy, RandomStrategy, byte_size_load_fn
 
 __all__ = ["GreedyLoadBalancingStrategy", "RandomStrategy", "byte_size_load_fn"]

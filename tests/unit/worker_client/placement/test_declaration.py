@@ -17,8 +17,8 @@ from ps_protocol.service_types import Placement, Proposal
 from ps_protocol.task_id import TaskId
 from worker_client.connection.fanout import Fanout, Routed
 from worker_client.connection.retry import RetryPolicy
-from worker_client.declaration import Declaration, Declarer
 from worker_client.graph.graph import Graph
+from worker_client.placement.declaration import Declaration, Declarer
 
 
 class FakeCluster:

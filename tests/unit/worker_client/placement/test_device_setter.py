@@ -12,8 +12,8 @@ import pytest
 from ps_protocol.cluster_spec import ClusterSpec
 from tests.unit.worker_client.naming_fakes import deferred_graph
 from worker_client.graph.operation import Operation, OutputSpec
-from worker_client.placement import PsStrategy, replica_device_setter
-from worker_client.placement_strategies import (
+from worker_client.placement.device_setter import PsStrategy, replica_device_setter
+from worker_client.placement.strategies import (
     GreedyLoadBalancingStrategy,
     HashStrategy,
     RandomStrategy,

@@ -8,7 +8,7 @@ from typing import Final
 from ps_protocol.cluster_spec import ClusterSpec, ClusterSpecLike
 from worker_client.graph.device import DeviceFields, DeviceFunction, parse_device
 from worker_client.graph.operation import Operation
-from worker_client.placement_strategies import (
+from worker_client.placement.strategies import (
     GreedyLoadBalancingStrategy,
     HashStrategy,
     LoadFunction,

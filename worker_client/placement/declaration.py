@@ -17,7 +17,7 @@ from worker_client.connection.fanout import Fanout, Routed
 from worker_client.connection.retry import RetryPolicy
 from worker_client.graph.device import DeviceSpec
 from worker_client.graph.operation import Operation
-from worker_client.placement_strategies import PsStrategy
+from worker_client.placement.strategies import PsStrategy
 
 _LOG = logging.getLogger(__name__)
 
