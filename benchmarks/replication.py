@@ -21,7 +21,7 @@ from benchmarks.record import Record
 from benchmarks.tables import Table, auto_duration, number, size
 from ps_cluster import LocalCluster
 from worker_client.client import Client
-from worker_client.variable import Variable
+from worker_client.variables.variable import Variable
 
 BENCHMARK = "replication"
 ELEMENTS = (1, 1 << 14, 1 << 18, 1 << 22, 25 << 20)

@@ -16,7 +16,7 @@ import numpy as np
 from ps_protocol.codec import tensor_codec, wire_dtypes
 from ps_protocol.operations import Array, Update, UpdateRule, WireDType
 from ps_protocol.v1.tensor_pb2 import TensorHeader
-from worker_client.error_feedback import ErrorFeedback
+from worker_client.variables.error_feedback import ErrorFeedback
 
 LOSSY: Final = (WireDType.BFLOAT16, WireDType.FLOAT16, WireDType.INT8)
 

@@ -46,13 +46,6 @@ from worker_client.initializers import (
     variance_scaling_initializer,
     zeros_initializer,
 )
-from worker_client.mirror import Mirror
-from worker_client.partitioned_variable import PartitionedVariable
-from worker_client.partitioners import (
-    fixed_size_partitioner,
-    min_max_variable_partitioner,
-    variable_axis_size_partitioner,
-)
 from worker_client.placement.device_setter import replica_device_setter
 from worker_client.placement.strategies import (
     GreedyLoadBalancingStrategy,
@@ -66,8 +59,15 @@ from worker_client.scope_arguments import AUTO_REUSE
 from worker_client.session import InteractiveSession, Session
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.versions import Version, VersionedValue
-from worker_client.variable import Variable
 from worker_client.variable_scope import get_local_variable, get_variable, get_variable_scope, variable_scope
+from worker_client.variables.mirror import Mirror
+from worker_client.variables.partitioned import PartitionedVariable
+from worker_client.variables.partitioners import (
+    fixed_size_partitioner,
+    min_max_variable_partitioner,
+    variable_axis_size_partitioner,
+)
+from worker_client.variables.variable import Variable
 
 __all__ = [
     "AUTO_REUSE",

@@ -21,7 +21,7 @@ from worker_client.shape_inference import inferred
 from worker_client.values.dtypes import as_dtype, int64
 from worker_client.values.made_functions import named, one_of
 from worker_client.values.shapes import TensorShape
-from worker_client.variable import Variable
+from worker_client.variables.variable import Variable
 
 __all__ = [
     "argmax",

@@ -26,13 +26,13 @@ from worker_client.connection.retry import Deadline
 from worker_client.connection.route import Reconnect
 from worker_client.graph import defaults as default_stack
 from worker_client.graph.graph import Graph
-from worker_client.many_variables import ManyVariables
 from worker_client.placement.declaration import Declarer
 from worker_client.placement.strategies import PsStrategy, RoundRobinStrategy
 from worker_client.settings import ConnectSettings
 from worker_client.transport.endpoint import PsEndpoint
 from worker_client.transport.selection import connect_endpoint, private_store
-from worker_client.variable_factory import VariableFactory
+from worker_client.variables.bulk import ManyVariables
+from worker_client.variables.factory import VariableFactory
 
 _LOG = logging.getLogger(__name__)
 

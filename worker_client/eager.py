@@ -8,9 +8,9 @@ from typing import Literal, overload
 
 from ps_protocol.operations import Array
 from worker_client.default_client import get_default_client
-from worker_client.mirror import Mirror
 from worker_client.values.wire_names import WireDTypeName
-from worker_client.variable_parts import EagerVariable, Pair
+from worker_client.variables.mirror import Mirror
+from worker_client.variables.parts import EagerVariable, Pair
 
 
 def read_all(

@@ -30,10 +30,10 @@ from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.lazy_call import call, is_lazy
 from worker_client.operands import of_one_dtype
-from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.sparse_tensor import SparseTensor
 from worker_client.values.shapes import TensorShape
-from worker_client.variable import Variable
+from worker_client.variables.partitioned import PartitionedVariable
+from worker_client.variables.variable import Variable
 
 
 def embedding_lookup(

@@ -12,7 +12,7 @@ from ps_protocol.operations import Array
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.lazy_call import tensor_or_none
-from worker_client.partitioned_variable import PartitionedVariable
+from worker_client.variables.partitioned import PartitionedVariable
 
 
 class Fetches:

@@ -12,7 +12,7 @@ from ps_protocol.errors import FailedPreconditionError, ShardscopeError
 from ps_protocol.initial_values.compute import initial_value
 from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.operations import Array, Describe, Gather, Initialize, Read, Reply, Update, UpdateRule, VariableSpec
-from worker_client import row_operations, save_slice_info
+from worker_client import save_slice_info
 from worker_client.deferred_arithmetic import DeferredArithmetic
 from worker_client.graph.computation import SeededKernel, VariableAccess, value_read
 from worker_client.graph.definition import (
@@ -32,6 +32,7 @@ from worker_client.safe_initial_value import with_initialized_values
 from worker_client.values.conversion import convert
 from worker_client.values.dtypes import DType
 from worker_client.values.shapes import ShapeLike, TensorShape
+from worker_client.variables import row_operations
 
 LazyArray.arithmetic = DeferredArithmetic()
 

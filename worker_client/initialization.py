@@ -24,10 +24,10 @@ from worker_client.graph.default_graph import graph_of
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, OutputSpec
 from worker_client.graph_variable import GraphVariable
-from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.state_ops import is_variable_initialized
 from worker_client.values.shapes import TensorShape
-from worker_client.variable import Variable
+from worker_client.variables.partitioned import PartitionedVariable
+from worker_client.variables.variable import Variable
 
 __all__ = [
     "assert_variables_initialized",

@@ -13,9 +13,9 @@ from ps_protocol.operations import Array
 from worker_client.graph.deferred_value import DeferredValue
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.lazy_call import lazy_call, tensor_or_none
-from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.values.shapes import ShapeLike, TensorShape
 from worker_client.values.wire_names import WireDTypeName
+from worker_client.variables.partitioned import PartitionedVariable
 
 
 def partitioned_variable(

@@ -22,9 +22,9 @@ from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.graph.operation import Tensor
-from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.values.conversion import keeps_kind
 from worker_client.variable_runtime import ClusterRuntime, PrivateRuntime, VariableRuntime
+from worker_client.variables.partitioned import PartitionedVariable
 
 
 class Session:

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeAlias
 
 from ps_protocol.operations import CountUpTo, Scatter, ScatterRule
-from worker_client import row_operations
 from worker_client.graph.operation import Tensor
 from worker_client.graph_variable import GraphVariable
 from worker_client.graph_variable_updates import check_counts
-from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.values.made_functions import named
 from worker_client.values.out_arrays import tensor_of
-from worker_client.variable import Variable
+from worker_client.variables import row_operations
+from worker_client.variables.partitioned import PartitionedVariable
+from worker_client.variables.variable import Variable
 
 __all__ = [
     "assign",

@@ -32,8 +32,8 @@ from worker_client.connection.handle import Settings
 from worker_client.initializers import zeros_initializer
 from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.values.wire_names import WireDTypeName
-from worker_client.variable import Variable
 from worker_client.variable_scope import get_variable
+from worker_client.variables.variable import Variable
 
 LOSSY = (WireDType.BFLOAT16, WireDType.FLOAT16, WireDType.INT8)
 SIZES = (3, 1000, 300_000)

@@ -28,7 +28,7 @@ from tests.conftest import Eventually
 from worker_client.client import Client
 from worker_client.transport import grpc as grpc_transport
 from worker_client.transport.grpc import GrpcPsService
-from worker_client.variable import Variable
+from worker_client.variables.variable import Variable
 
 pytestmark = pytest.mark.integration
 

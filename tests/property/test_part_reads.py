@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from ps_protocol.operations import Array, Read, Result, VariableSpec
 from worker_client.connection.fanout import Routed
-from worker_client.part_reads import WholeRead, read
-from worker_client.variable_base import OperationRunner
-from worker_client.variable_wire import VariableWire
+from worker_client.variables.base import OperationRunner
+from worker_client.variables.part_reads import WholeRead, read
+from worker_client.variables.wire import VariableWire
 
 
 class FillingRunner:

@@ -8,7 +8,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker_client.partitioners import (
+from worker_client.values.dtypes import float32
+from worker_client.values.partition_info import PartitionInfo
+from worker_client.variables.partitioners import (
     Partitioner,
     fixed_size_partitioner,
     min_max_variable_partitioner,
@@ -16,8 +18,6 @@ from worker_client.partitioners import (
     parts,
     variable_axis_size_partitioner,
 )
-from worker_client.values.dtypes import float32
-from worker_client.values.partition_info import PartitionInfo
 
 shapes = st.lists(st.integers(1, 9), min_size=1, max_size=4)
 

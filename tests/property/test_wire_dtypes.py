@@ -14,7 +14,7 @@ from ps_protocol.codec import wire_dtypes
 from ps_protocol.codec.wire_dtypes import BLOCK_SIZE
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array, Update, UpdateRule, WireDType
-from worker_client.error_feedback import ErrorFeedback
+from worker_client.variables.error_feedback import ErrorFeedback
 
 LOSSY: Final = st.sampled_from((WireDType.BFLOAT16, WireDType.FLOAT16, WireDType.INT8))
 DTYPES: Final[st.SearchStrategy[np.dtype[Any]]] = st.sampled_from((np.dtype(np.float32), np.dtype(np.float64)))

@@ -20,12 +20,12 @@ from worker_client.embedding import embedding_lookup, embedding_lookup_sparse
 from worker_client.graph.computation import VariableAccess
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation
-from worker_client.partitioners import fixed_size_partitioner
 from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.session import Session
 from worker_client.sparse_tensor import SparseTensor
 from worker_client.transport.in_process import endpoint_of
 from worker_client.variable_scope import get_variable
+from worker_client.variables.partitioners import fixed_size_partitioner
 
 TABLE = np.arange(26, dtype=np.float32).reshape(13, 2)
 IDS = np.array([[12, 0, 5], [5, 7, 3]])

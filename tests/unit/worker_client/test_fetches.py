@@ -14,9 +14,9 @@ from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Tensor
 from worker_client.initializers import constant_initializer
 from worker_client.lazy_call import lazy_call
-from worker_client.partitioners import fixed_size_partitioner
 from worker_client.variable_creation import new_variable
 from worker_client.variable_scope import get_variable
+from worker_client.variables.partitioners import fixed_size_partitioner
 
 
 class Pair(NamedTuple):

@@ -21,12 +21,12 @@ from worker_client.graph.operation import Operation, Tensor
 from worker_client.graph_variable import GraphVariable
 from worker_client.initializers import constant_initializer, random_normal_initializer, zeros_initializer
 from worker_client.lazy_call import lazy_call
-from worker_client.partitioned_variable import PartitionedVariable
-from worker_client.partitioners import fixed_size_partitioner
 from worker_client.session import Session
 from worker_client.values.conversion import IndexedSlices
 from worker_client.variable_creation import new_variable
 from worker_client.variable_scope import get_local_variable, get_variable, variable_scope
+from worker_client.variables.partitioned import PartitionedVariable
+from worker_client.variables.partitioners import fixed_size_partitioner
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,6 @@ from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.initializers import constant_initializer
-from worker_client.partitioners import fixed_size_partitioner
 from worker_client.values.dtypes import float32
 from worker_client.variable_creation import new_variable
 from worker_client.variable_scope import (
@@ -29,6 +28,7 @@ from worker_client.variable_scope import (
     variable_op_scope,
     variable_scope,
 )
+from worker_client.variables.partitioners import fixed_size_partitioner
 
 
 @pytest.fixture(params=[eager_graph, deferred_graph], ids=["eager", "deferred"], autouse=True)

@@ -67,11 +67,6 @@ from worker_client.initializers import (
 )
 from worker_client.math_ops import *
 from worker_client.math_ops import matmul
-from worker_client.partitioners import (
-    fixed_size_partitioner,
-    min_max_variable_partitioner,
-    variable_axis_size_partitioner,
-)
 from worker_client.session import InteractiveSession, Session, get_default_session
 from worker_client.sliced_variables import create_partitioned_variables
 from worker_client.sparse_tensor import SparseTensor
@@ -90,6 +85,11 @@ from worker_client.variable_scope import (
     no_regularizer,
     variable_op_scope,
     variable_scope,
+)
+from worker_client.variables.partitioners import (
+    fixed_size_partitioner,
+    min_max_variable_partitioner,
+    variable_axis_size_partitioner,
 )
 
 __all__ = [

@@ -6,11 +6,11 @@ import inspect
 from abc import ABCMeta
 from typing import Any
 
-from worker_client import partitioned_variable as parts
-from worker_client import variable
 from worker_client.graph_variable import GraphVariable
 from worker_client.partitioned_graph_variable import PartitionedGraphVariable, partitioned_variable
 from worker_client.variable_creation import new_variable
+from worker_client.variables import partitioned as parts
+from worker_client.variables import variable
 
 
 class _VariableType(ABCMeta):

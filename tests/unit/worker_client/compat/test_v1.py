@@ -17,9 +17,9 @@ import worker_client.compat.v1 as tf
 from ps_protocol import errors
 from tests.unit.worker_client.naming_fakes import eager_graph
 from worker_client.lazy_call import is_lazy
-from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.session import Session
 from worker_client.variable_creation import new_variable
+from worker_client.variables.partitioned import PartitionedVariable
 
 
 @pytest.fixture(autouse=True)

@@ -16,11 +16,12 @@ import ps_protocol.initializer_spec as kinds
 from ps_protocol.errors import DTypeMismatchError, ShapeMismatchError
 from ps_protocol.initial_values.compute import initial_value
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
-from worker_client import initializers, partitioners
+from worker_client import initializers
 from worker_client.initializers.base import Initializer
 from worker_client.initializers.standard import default_initializer, initializer_spec
 from worker_client.values import dtypes
 from worker_client.values.partition_info import PartitionInfo
+from worker_client.variables import partitioners
 
 JOB_SEED = 7
 SIGNATURES = Path(__file__).parents[3] / "conformance" / "reference" / "api_signatures.txt"

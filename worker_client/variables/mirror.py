@@ -8,7 +8,7 @@ from ps_protocol.operations import Result
 from worker_client.connection.fanout import Fanout, succeeded
 from worker_client.values.out_arrays import received
 from worker_client.values.versions import Version, unless_version
-from worker_client.variable_parts import EagerVariable, new_array, whole_read
+from worker_client.variables.parts import EagerVariable, new_array, whole_read
 
 
 class Mirror:

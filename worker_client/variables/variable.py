@@ -13,9 +13,9 @@ from ps_protocol.operations import Array, Describe, Initialize, VariableSpec
 from worker_client.graph.definition import VariableDefinition
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation as SymbolicOperation
-from worker_client.variable_base import OperationRunner
-from worker_client.variable_reads import VariableReads
-from worker_client.variable_updates import VariableUpdates
+from worker_client.variables.base import OperationRunner
+from worker_client.variables.reads import VariableReads
+from worker_client.variables.updates import VariableUpdates
 
 
 class Variable(VariableReads, VariableUpdates, NDArrayOperatorsMixin):

@@ -11,13 +11,13 @@ import pytest
 
 from ps_protocol.errors import NotFoundError, ResourceExhaustedError, UnavailableError
 from ps_protocol.operations import Operation, Reply, Result, Update, UpdateRule
-from worker_client import pushes
 from worker_client.connection.fanout import Fanout
 from worker_client.connection.futures import mapped
 from worker_client.connection.handle import PsHandle
-from worker_client.error_feedback import PreparedUpdate
-from worker_client.pushes import RoutedUpdate
-from worker_client.variable_wire import VariableWire
+from worker_client.variables import prepared_updates as pushes
+from worker_client.variables.error_feedback import PreparedUpdate
+from worker_client.variables.prepared_updates import RoutedUpdate
+from worker_client.variables.wire import VariableWire
 
 DONE = Result(1, True)
 

@@ -8,11 +8,11 @@ import numpy.typing as npt
 
 from ps_protocol.operations import Array, Gather, Read
 from ps_protocol.out_arrays import check_out
-from worker_client import row_operations
 from worker_client.values.out_arrays import check_no_view, direct_target, read_only, received
 from worker_client.values.versions import Version, VersionedValue, unless_version
 from worker_client.values.wire_names import WireDTypeName
-from worker_client.variable_wire import VariableWire
+from worker_client.variables import row_operations
+from worker_client.variables.wire import VariableWire
 
 
 class VariableReads(VariableWire):

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from ps_protocol.operations import Array, VariableSpec
-from worker_client.variable_base import OperationRunner
-from worker_client.variable_updates import VariableUpdates
+from worker_client.variables.base import OperationRunner
+from worker_client.variables.updates import VariableUpdates
 
 
 @dataclass

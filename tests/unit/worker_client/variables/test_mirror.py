@@ -15,9 +15,9 @@ from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Array, Read, Reply, Result, VariableSpec
 from worker_client.connection.fanout import Fanout, Routed
 from worker_client.graph.definition import VariableDefinition
-from worker_client.mirror import Mirror
-from worker_client.variable import Variable
-from worker_client.variable_base import OperationRunner
+from worker_client.variables.base import OperationRunner
+from worker_client.variables.mirror import Mirror
+from worker_client.variables.variable import Variable
 
 
 class FakeFanout:

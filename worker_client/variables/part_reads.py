@@ -13,8 +13,8 @@ from worker_client.connection.fanout import Routed
 from worker_client.values.out_arrays import check_no_view, direct_target, read_only, received
 from worker_client.values.versions import Version, VersionedValue, unless_version
 from worker_client.values.wire_names import WireDTypeName
-from worker_client.variable_base import OperationRunner
-from worker_client.variable_wire import VariableWire
+from worker_client.variables.base import OperationRunner
+from worker_client.variables.wire import VariableWire
 
 
 class PartRead(NamedTuple):

@@ -7,7 +7,7 @@ from worker_client.connection.fanout import Fanout
 from worker_client.graph.definition import VariableDefinition
 from worker_client.initializers.standard import initializer_spec
 from worker_client.placement.declaration import Declaration, Declarer
-from worker_client.variable import Variable
+from worker_client.variables.variable import Variable
 
 
 class VariableFactory:

@@ -10,8 +10,8 @@ from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Reply, Update
 from worker_client.connection.fanout import Fanout, Routed, Settle, succeeded
 from worker_client.connection.futures import mapped
-from worker_client.error_feedback import PreparedUpdate
-from worker_client.variable_wire import VariableWire
+from worker_client.variables.error_feedback import PreparedUpdate
+from worker_client.variables.wire import VariableWire
 
 RoutedUpdate: TypeAlias = tuple[int | None, PreparedUpdate]
 """An update and its ps task."""

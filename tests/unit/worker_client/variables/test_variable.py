@@ -29,7 +29,7 @@ from worker_client.connection.fanout import Routed
 from worker_client.graph.definition import VariableDefinition
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.versions import Version
-from worker_client.variable import Variable
+from worker_client.variables.variable import Variable
 
 STORE = uuid4()
 VALUE = np.arange(6, dtype=np.float32).reshape(3, 2)

@@ -11,12 +11,12 @@ import numpy.typing as npt
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
 from ps_protocol.memory.regions import INLINE_LIMIT_BYTES
 from ps_protocol.operations import Array, Scatter, ScatterRule, Update, UpdateRule, WireDType
-from worker_client import row_operations
 from worker_client.connection.futures import mapped
 from worker_client.values.conversion import IndexedSlices, convert
 from worker_client.values.made_functions import named
 from worker_client.values.wire_names import WireDTypeName, wire_of
-from worker_client.variable_wire import VariableWire
+from worker_client.variables import row_operations
+from worker_client.variables.wire import VariableWire
 
 Rows: TypeAlias = npt.ArrayLike | IndexedSlices
 Updates: TypeAlias = npt.ArrayLike | None

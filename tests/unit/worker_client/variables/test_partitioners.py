@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 
-from worker_client.partitioners import (
+from worker_client.values.dtypes import float32, float64, string
+from worker_client.values.partition_info import PartitionInfo
+from worker_client.variables.partitioners import (
     fixed_size_partitioner,
     min_max_variable_partitioner,
     partitions_of,
     parts,
     variable_axis_size_partitioner,
 )
-from worker_client.values.dtypes import float32, float64, string
-from worker_client.values.partition_info import PartitionInfo
 
 
 class TestFixedSize:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ps_protocol.operations import Update, UpdateRule, VariableSpec, WireDType
-from worker_client.error_feedback import ErrorFeedback, PreparedUpdate
 from worker_client.values.wire_names import WireDTypeName, name_of, wire_dtype_of
-from worker_client.variable_base import OperationRunner, VariableBase
+from worker_client.variables.base import OperationRunner, VariableBase
+from worker_client.variables.error_feedback import ErrorFeedback, PreparedUpdate
 
 
 class VariableWire(VariableBase):

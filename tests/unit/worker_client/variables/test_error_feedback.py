@@ -11,7 +11,7 @@ import pytest
 from ps_protocol.codec import wire_dtypes
 from ps_protocol.codec.wire_dtypes import PIECE_SIZE
 from ps_protocol.operations import Array, Update, UpdateRule, WireDType
-from worker_client.error_feedback import ErrorFeedback, PreparedUpdate
+from worker_client.variables.error_feedback import ErrorFeedback, PreparedUpdate
 
 FLOAT = np.dtype(np.float32)
 # In a block with a 127, int8 holds whole numbers.

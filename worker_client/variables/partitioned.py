@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array, VariableSpec
-from worker_client import part_reads
 from worker_client.graph.deferred_value import DeferredValue
 from worker_client.values.dtypes import DType, as_dtype
 from worker_client.values.shapes import ShapeLike, TensorShape
 from worker_client.values.versions import VersionedValue
 from worker_client.values.wire_names import WireDTypeName
+from worker_client.variables import part_reads
 
 
 class PartitionedVariable:

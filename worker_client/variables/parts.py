@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.operations import Array, VariableSpec
-from worker_client.part_reads import PartVersions, WholeRead
-from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.values.versions import Version, VersionedValue
 from worker_client.values.wire_names import WireDTypeName
-from worker_client.variable import Variable
+from worker_client.variables.part_reads import PartVersions, WholeRead
+from worker_client.variables.partitioned import PartitionedVariable
+from worker_client.variables.variable import Variable
 
 EagerVariable: TypeAlias = Variable | PartitionedVariable
 """A variable of a connection, whole or partitioned."""

@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array, UpdateRule, reply_bytes
-from worker_client import part_reads, pushes
 from worker_client.connection.fanout import Fanout, Routed
-from worker_client.mirror import Mirror
-from worker_client.partitioned_variable import PartitionedVariable
 from worker_client.values.out_arrays import check_disjoint, check_not_read, received
 from worker_client.values.wire_names import WireDTypeName
-from worker_client.variable import Variable
-from worker_client.variable_parts import (
+from worker_client.variables import part_reads
+from worker_client.variables import prepared_updates as pushes
+from worker_client.variables.mirror import Mirror
+from worker_client.variables.partitioned import PartitionedVariable
+from worker_client.variables.parts import (
     AnyVersion,
     AnyVersionedValue,
     EagerVariable,
@@ -30,6 +30,7 @@ from worker_client.variable_parts import (
     spec_of,
     whole_read,
 )
+from worker_client.variables.variable import Variable
 
 
 class ManyVariables:

@@ -1,0 +1,1 @@
+"""Eager variables, whole and partitioned: reads, updates, rows. Imports no deferred variables."""
