@@ -12,10 +12,10 @@ import numpy as np
 
 from ps_protocol.dtype_traits import dtype_category
 from ps_protocol.operations import Array
+from worker_client.deferred.lazy_call import call, is_lazy, lazy_call, tensor_or_none
+from worker_client.deferred.operands import constant_array, of_one_dtype
 from worker_client.graph.default_graph import get_default_graph, graph_of
 from worker_client.graph.operation import OutputSpec, Tensor
-from worker_client.lazy_call import call, is_lazy, lazy_call, tensor_or_none
-from worker_client.operands import constant_array, of_one_dtype
 from worker_client.values.dtypes import as_dtype, float32, int32, string
 from worker_client.values.shapes import ShapeLike, TensorShape
 

@@ -8,10 +8,10 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from worker_client.deferred.lazy_call import lazy_call, tensor_or_none
 from worker_client.graph.blocks import colocate_with, name_scope
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.operation import Operation, Tensor, operation_of
-from worker_client.lazy_call import lazy_call, tensor_or_none
 
 
 def control_dependencies(control_inputs: Iterable[Any] | None) -> AbstractContextManager[None]:

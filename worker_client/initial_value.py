@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
-from worker_client.conversion import tensor_value
+from worker_client.deferred.conversion import tensor_value
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.initializers.arrays import call_initializer

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from ps_protocol.operations import PartitionSlice, VariableSpec
+from worker_client.deferred.partitioned import partitioned_variable
 from worker_client.initializers.arrays import part_value
 from worker_client.initializers.standard import default_initializer
-from worker_client.partitioned_graph_variable import partitioned_variable
 from worker_client.scope_arguments import VariableArguments
 from worker_client.values.dtypes import DType, as_dtype
 from worker_client.values.shapes import ShapeLike, TensorShape

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ps_protocol.operations import Array
+from worker_client.deferred.lazy_call import tensor_or_none
 from worker_client.graph.operation import Tensor
-from worker_client.lazy_call import tensor_or_none
 from worker_client.values.shapes import TensorShape
 
 

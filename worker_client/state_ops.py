@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeAlias
 
 from ps_protocol.operations import CountUpTo, Scatter, ScatterRule
+from worker_client.deferred.variable import GraphVariable
+from worker_client.deferred.variable_updates import check_counts
 from worker_client.graph.operation import Tensor
-from worker_client.graph_variable import GraphVariable
-from worker_client.graph_variable_updates import check_counts
 from worker_client.values.made_functions import named
 from worker_client.values.out_arrays import tensor_of
 from worker_client.variables import row_operations

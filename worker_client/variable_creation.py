@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ps_protocol.errors import ShapeMismatchError, ShardscopeError
 from ps_protocol.operations import PartitionSlice
+from worker_client.deferred.variable import GraphVariable
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.definition import (
     Constraint,
@@ -22,7 +23,6 @@ from worker_client.graph.definition import (
 from worker_client.graph.graph import Graph, VariableCreator
 from worker_client.graph.keys import GraphKeys
 from worker_client.graph.operation import OutputSpec
-from worker_client.graph_variable import GraphVariable
 from worker_client.initial_value import BoundInitializer, ComputedValue, InitialValue, initial_value
 from worker_client.values.dtypes import as_dtype
 from worker_client.values.shapes import ShapeLike, TensorShape

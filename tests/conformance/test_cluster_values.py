@@ -15,8 +15,8 @@ from ps_protocol.initial_values.compute import initial_value
 from ps_protocol.operations import Array
 from tests.conformance import replay
 from worker_client.client import Client, connect
+from worker_client.deferred.variable import GraphVariable
 from worker_client.graph.graph import Graph
-from worker_client.graph_variable import GraphVariable
 from worker_client.session import Session
 
 pytestmark = pytest.mark.integration

@@ -22,9 +22,9 @@ from ps_protocol.errors import (
 )
 from ps_protocol.operations import Array
 from tests.unit.worker_client.clusters import InProcessCluster
+from worker_client.deferred.partitioned import PartitionedGraphVariable
 from worker_client.graph.graph import Graph
 from worker_client.initializers import Constant
-from worker_client.partitioned_graph_variable import PartitionedGraphVariable
 from worker_client.session import Session
 from worker_client.values.conversion import IndexedSlices
 from worker_client.variable_scope import get_variable

@@ -11,7 +11,7 @@ from ps_protocol.errors import DTypeMismatchError
 from ps_protocol.initializer_spec import Value
 from ps_protocol.operations import VariableSpec
 from tests.unit.worker_client.naming_fakes import deferred_graph
-from worker_client.conversion import tensor_value
+from worker_client.deferred.conversion import tensor_value
 from worker_client.graph.operation import OutputSpec
 from worker_client.initial_value import BoundInitializer, ComputedValue, initial_value
 from worker_client.initializers import Constant, GlorotUniform, Zeros

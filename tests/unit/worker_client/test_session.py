@@ -13,11 +13,11 @@ import pytest
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
 from tests.unit.worker_client.clusters import InProcessCluster
 from worker_client.constant_ops import constant
+from worker_client.deferred.lazy_call import lazy_call
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.initialization import global_variables_initializer
 from worker_client.initializers import ones_initializer
-from worker_client.lazy_call import lazy_call
 from worker_client.session import InteractiveSession, Session, get_default_session
 from worker_client.values.shapes import ShapeLike, TensorShape
 from worker_client.variable_creation import new_variable

@@ -12,10 +12,10 @@ import pytest
 
 from ps_protocol.errors import ShapeMismatchError
 from tests.unit.worker_client.naming_fakes import FakeVariable, deferred_graph, eager_graph, refusing_graph
+from worker_client.deferred.variable import GraphVariable
 from worker_client.graph.definition import VariableDefinition, VariableSynchronization
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
-from worker_client.graph_variable import GraphVariable
 from worker_client.initializers import GlorotUniform, Zeros, zeros_initializer
 from worker_client.placement.device_setter import replica_device_setter
 from worker_client.variable_scope import AUTO_REUSE, get_variable, variable_scope

@@ -6,8 +6,8 @@ import inspect
 from abc import ABCMeta
 from typing import Any
 
-from worker_client.graph_variable import GraphVariable
-from worker_client.partitioned_graph_variable import PartitionedGraphVariable, partitioned_variable
+from worker_client.deferred.partitioned import PartitionedGraphVariable, partitioned_variable
+from worker_client.deferred.variable import GraphVariable
 from worker_client.variable_creation import new_variable
 from worker_client.variables import partitioned as parts
 from worker_client.variables import variable

@@ -14,9 +14,9 @@ import numpy as np
 from ps_protocol.dtype_traits import dtype_category
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
-from worker_client.conversion import tensor_value
+from worker_client.deferred.conversion import tensor_value
+from worker_client.deferred.lazy_call import is_lazy, lazy_call, tensor_or_none
 from worker_client.graph.operation import Tensor
-from worker_client.lazy_call import is_lazy, lazy_call, tensor_or_none
 from worker_client.values.dtypes import as_dtype, string
 
 

@@ -12,8 +12,11 @@ from ps_protocol.errors import FailedPreconditionError, ShardscopeError
 from ps_protocol.initial_values.compute import initial_value
 from ps_protocol.initializer_spec import InitializerSpec, Value
 from ps_protocol.operations import Array, Describe, Gather, Initialize, Read, Reply, Update, UpdateRule, VariableSpec
-from worker_client import save_slice_info
-from worker_client.deferred_arithmetic import DeferredArithmetic
+from worker_client.deferred import save_slice_info
+from worker_client.deferred.arithmetic import DeferredArithmetic
+from worker_client.deferred.lazy_call import tensor_or_none
+from worker_client.deferred.safe_initial_value import with_initialized_values
+from worker_client.deferred.variable_updates import GraphVariableUpdates, filled, shape_of
 from worker_client.graph.computation import SeededKernel, VariableAccess, value_read
 from worker_client.graph.definition import (
     Constraint,
@@ -25,10 +28,7 @@ from worker_client.graph.graph import Graph
 from worker_client.graph.lazy_array import LazyArray
 from worker_client.graph.operation import Operation, OutputSpec, Tensor
 from worker_client.graph.runners import Runner, runner_for
-from worker_client.graph_variable_updates import GraphVariableUpdates, filled, shape_of
 from worker_client.initializers.standard import initializer_spec
-from worker_client.lazy_call import tensor_or_none
-from worker_client.safe_initial_value import with_initialized_values
 from worker_client.values.conversion import convert
 from worker_client.values.dtypes import DType
 from worker_client.values.shapes import ShapeLike, TensorShape

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from worker_client.deferred.lazy_call import lazy_call
 from worker_client.graph.operation import OutputSpec, Tensor
-from worker_client.lazy_call import lazy_call
 from worker_client.values.shapes import TensorShape
 
 

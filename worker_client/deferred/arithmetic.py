@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from worker_client.deferred.indexing import item
+from worker_client.deferred.lazy_call import lazy_call
+from worker_client.deferred.operands import of_one_dtype
 from worker_client.graph.operation import Tensor
-from worker_client.indexing import item
-from worker_client.lazy_call import lazy_call
-from worker_client.operands import of_one_dtype
 
 _OPERATOR_NAMES: Final = {
     "subtract": "sub",

@@ -16,11 +16,11 @@ from ps_protocol.errors import (
     OutOfRangeError,
     ShapeMismatchError,
 )
+from worker_client.deferred.lazy_call import lazy_call
+from worker_client.deferred.variable import GraphVariable
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, Tensor
-from worker_client.graph_variable import GraphVariable
 from worker_client.initializers import constant_initializer, random_normal_initializer, zeros_initializer
-from worker_client.lazy_call import lazy_call
 from worker_client.session import Session
 from worker_client.values.conversion import IndexedSlices
 from worker_client.variable_creation import new_variable

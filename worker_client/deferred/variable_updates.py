@@ -11,8 +11,8 @@ from ps_protocol import operations
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import DTypeMismatchError, ShapeMismatchError
 from ps_protocol.operations import Array, CountUpTo, Scatter, ScatterRule, Update, UpdateRule, VariableSpec
+from worker_client.deferred.lazy_call import tensor_or_none
 from worker_client.graph.operation import Operation, Tensor
-from worker_client.lazy_call import tensor_or_none
 from worker_client.values.conversion import IndexedSlices, convert, row_indices
 from worker_client.values.shapes import TensorShape
 from worker_client.variables import row_operations

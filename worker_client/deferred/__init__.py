@@ -1,0 +1,1 @@
+"""Variables, tensors and arithmetic of a graph that a session runs later. Imports no session."""
