@@ -54,12 +54,12 @@ from worker_client.placement.strategies import (
     RoundRobinStrategy,
     byte_size_load_fn,
 )
-from worker_client.scope import VariableScope
-from worker_client.scope_arguments import AUTO_REUSE
+from worker_client.scopes.arguments import AUTO_REUSE
+from worker_client.scopes.scope import VariableScope
+from worker_client.scopes.variable_scope import get_local_variable, get_variable, get_variable_scope, variable_scope
 from worker_client.session import InteractiveSession, Session
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.versions import Version, VersionedValue
-from worker_client.variable_scope import get_local_variable, get_variable, get_variable_scope, variable_scope
 from worker_client.variables.mirror import Mirror
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.partitioners import (

@@ -17,7 +17,7 @@ from worker_client.graph.definition import Regularizer
 from worker_client.graph.keys import GraphKeys
 from worker_client.math_ops import abs as absolute
 from worker_client.math_ops import add_n, l2_loss, multiply, reduce_sum
-from worker_client.regularization import RegularizationLoss
+from worker_client.scopes.regularization import RegularizationLoss
 from worker_client.values.dtypes import as_dtype
 
 

@@ -17,8 +17,8 @@ from worker_client.client import Client
 from worker_client.connection.handle import Settings
 from worker_client.initializers import ones_initializer
 from worker_client.placement.strategies import RoundRobinStrategy
+from worker_client.scopes.variable_scope import get_variable
 from worker_client.values.versions import Version, VersionedValue
-from worker_client.variable_scope import get_variable
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.partitioners import fixed_size_partitioner
 from worker_client.variables.variable import Variable

@@ -15,8 +15,8 @@ from worker_client.connection.handle import Settings
 from worker_client.graph.graph import Graph
 from worker_client.initializers import ones_initializer
 from worker_client.placement.strategies import RoundRobinStrategy
+from worker_client.scopes.variable_scope import get_variable
 from worker_client.session import Session
-from worker_client.variable_scope import get_variable
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from tests.unit.worker_client.clusters import InProcessCluster
 from worker_client.deferred.partitioned import PartitionedGraphVariable
 from worker_client.graph.graph import Graph
 from worker_client.initializers import Constant
+from worker_client.scopes.variable_scope import get_variable
 from worker_client.session import Session
 from worker_client.values.conversion import IndexedSlices
-from worker_client.variable_scope import get_variable
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.partitioners import fixed_size_partitioner
 

@@ -31,8 +31,8 @@ from worker_client.client import Client
 from worker_client.connection.handle import Settings
 from worker_client.initializers import zeros_initializer
 from worker_client.placement.strategies import RoundRobinStrategy
+from worker_client.scopes.variable_scope import get_variable
 from worker_client.values.wire_names import WireDTypeName
-from worker_client.variable_scope import get_variable
 from worker_client.variables.variable import Variable
 
 LOSSY = (WireDType.BFLOAT16, WireDType.FLOAT16, WireDType.INT8)

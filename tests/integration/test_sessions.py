@@ -15,10 +15,10 @@ import worker_client as ss
 from ps_cluster import LocalCluster
 from worker_client.graph.graph import Graph
 from worker_client.initialization import global_variables_initializer, report_uninitialized_variables
+from worker_client.scopes.creation import new_variable
 from worker_client.session import Session
 from worker_client.state_ops import count_up_to, scatter_nd_add
 from worker_client.transport import grpc as grpc_transport
-from worker_client.variable_creation import new_variable
 
 pytestmark = pytest.mark.integration
 
@@ -111,7 +111,7 @@ import worker_client as ss
 from worker_client.graph.graph import Graph
 from worker_client.session import Session
 from worker_client.state_ops import count_up_to
-from worker_client.variable_creation import new_variable
+from worker_client.scopes.creation import new_variable
 
 with ss.connect() as client, Graph().as_default() as graph:
     count = count_up_to(new_variable(np.int64(0), name="counted/counter"), 600)
@@ -147,7 +147,7 @@ import numpy as np
 import worker_client as ss
 from worker_client.graph.graph import Graph
 from worker_client.session import Session
-from worker_client.variable_creation import new_variable
+from worker_client.scopes.creation import new_variable
 
 logging.basicConfig(level=logging.WARNING, format="%(message)s")
 with ss.connect() as client, Graph().as_default() as graph:

@@ -30,8 +30,8 @@ from ps_server.transport.shared_memory.registry import SegmentRegistry
 from tests.conftest import Eventually
 from worker_client.client import Client, connect
 from worker_client.initializers import Constant
+from worker_client.scopes.variable_scope import get_variable
 from worker_client.transport.shared_memory.pool import Lease, SegmentPool
-from worker_client.variable_scope import get_variable
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.partitioners import fixed_size_partitioner
 from worker_client.variables.variable import Variable

@@ -16,8 +16,8 @@ from worker_client.evaluation import Evaluation
 from worker_client.graph.computation import DeferredVariable, Kernel
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, OutputSpec, Tensor
+from worker_client.scopes.creation import new_variable
 from worker_client.values.shapes import TensorShape
-from worker_client.variable_creation import new_variable
 from worker_client.variable_runtime import PrivateRuntime
 
 

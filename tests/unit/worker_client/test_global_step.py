@@ -12,10 +12,10 @@ from tests.unit.worker_client.naming_fakes import deferred_graph, eager_graph
 from worker_client.global_step import create_global_step, get_global_step, get_or_create_global_step, global_step
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
+from worker_client.scopes.creation import new_variable
+from worker_client.scopes.variable_scope import variable_scope
 from worker_client.session import Session
 from worker_client.values.dtypes import int64
-from worker_client.variable_creation import new_variable
-from worker_client.variable_scope import variable_scope
 
 
 @pytest.fixture(params=[eager_graph, deferred_graph, Graph], ids=["eager", "deferred", "lazy"], autouse=True)

@@ -67,16 +67,9 @@ from worker_client.initializers import (
 )
 from worker_client.math_ops import *
 from worker_client.math_ops import matmul
-from worker_client.session import InteractiveSession, Session, get_default_session
-from worker_client.sliced_variables import create_partitioned_variables
-from worker_client.sparse_tensor import SparseTensor
-from worker_client.state_ops import *
-from worker_client.template import make_template
-from worker_client.values import dtypes as _dtypes
-from worker_client.values.conversion import IndexedSlices
-from worker_client.values.dtypes import *
-from worker_client.values.shapes import TensorShape
-from worker_client.variable_scope import (
+from worker_client.scopes.sliced_variables import create_partitioned_variables
+from worker_client.scopes.template import make_template
+from worker_client.scopes.variable_scope import (
     AUTO_REUSE,
     VariableScope,
     get_local_variable,
@@ -86,6 +79,13 @@ from worker_client.variable_scope import (
     variable_op_scope,
     variable_scope,
 )
+from worker_client.session import InteractiveSession, Session, get_default_session
+from worker_client.sparse_tensor import SparseTensor
+from worker_client.state_ops import *
+from worker_client.values import dtypes as _dtypes
+from worker_client.values.conversion import IndexedSlices
+from worker_client.values.dtypes import *
+from worker_client.values.shapes import TensorShape
 from worker_client.variables.partitioners import (
     fixed_size_partitioner,
     min_max_variable_partitioner,

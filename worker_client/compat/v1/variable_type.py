@@ -8,7 +8,7 @@ from typing import Any
 
 from worker_client.deferred.partitioned import PartitionedGraphVariable, partitioned_variable
 from worker_client.deferred.variable import GraphVariable
-from worker_client.variable_creation import new_variable
+from worker_client.scopes.creation import new_variable
 from worker_client.variables import partitioned as parts
 from worker_client.variables import variable
 
@@ -23,7 +23,7 @@ class _VariableType(ABCMeta):
 
 
 class Variable(GraphVariable, metaclass=_VariableType):
-    """Called, makes a variable of the default graph; see ``worker_client.variable_creation.new_variable``.
+    """Called, makes a variable of the default graph; see ``worker_client.scopes.creation.new_variable``.
 
     Every variable is an instance of it, one of ``get_variable`` as well, and one of a connection's own graph.
     """

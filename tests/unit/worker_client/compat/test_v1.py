@@ -17,8 +17,8 @@ import worker_client.compat.v1 as tf
 from ps_protocol import errors
 from tests.unit.worker_client.naming_fakes import eager_graph
 from worker_client.deferred.lazy_call import is_lazy
+from worker_client.scopes.creation import new_variable
 from worker_client.session import Session
-from worker_client.variable_creation import new_variable
 from worker_client.variables.partitioned import PartitionedVariable
 
 

@@ -21,10 +21,10 @@ from worker_client.deferred.variable import GraphVariable
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.initializers import constant_initializer, random_normal_initializer, zeros_initializer
+from worker_client.scopes.creation import new_variable
+from worker_client.scopes.variable_scope import get_local_variable, get_variable, variable_scope
 from worker_client.session import Session
 from worker_client.values.conversion import IndexedSlices
-from worker_client.variable_creation import new_variable
-from worker_client.variable_scope import get_local_variable, get_variable, variable_scope
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.partitioners import fixed_size_partitioner
 

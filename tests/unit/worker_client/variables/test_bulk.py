@@ -13,7 +13,7 @@ from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, Sh
 from tests.unit.worker_client.clusters import TIMEOUT_S, InProcessCluster
 from worker_client.client import Client
 from worker_client.initializers import zeros_initializer
-from worker_client.variable_scope import get_variable
+from worker_client.scopes.variable_scope import get_variable
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.partitioners import fixed_size_partitioner
 from worker_client.variables.variable import Variable

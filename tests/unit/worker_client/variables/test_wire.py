@@ -29,7 +29,7 @@ from tests.unit.worker_client.clusters import InProcessCluster
 from worker_client.client import Client
 from worker_client.graph.blocks import device
 from worker_client.initializers import constant_initializer, zeros_initializer
-from worker_client.variable_scope import get_variable
+from worker_client.scopes.variable_scope import get_variable
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.partitioners import fixed_size_partitioner
 from worker_client.variables.variable import Variable

@@ -8,10 +8,10 @@ from typing import Any
 import numpy.typing as npt
 
 from worker_client.graph.default_graph import get_default_graph
-from worker_client.scope_arguments import Initializer, Reuse, VariableArguments
+from worker_client.scopes.arguments import Initializer, Reuse, VariableArguments
+from worker_client.scopes.variable_scope import variable_scope
+from worker_client.scopes.variable_table import VariableTable
 from worker_client.values.dtypes import float32
-from worker_client.variable_scope import variable_scope
-from worker_client.variable_table import VariableTable
 
 
 def create_partitioned_variables(

@@ -14,9 +14,9 @@ from worker_client.graph.blocks import name_scope, variable_creator_scope
 from worker_client.graph.definition import VariableDefinition
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
-from worker_client.scope_store import ScopeStores
-from worker_client.variable_creation import new_variable
-from worker_client.variable_scope import get_variable
+from worker_client.scopes.creation import new_variable
+from worker_client.scopes.scope_store import ScopeStores
+from worker_client.scopes.variable_scope import get_variable
 
 
 @pytest.fixture(autouse=True)

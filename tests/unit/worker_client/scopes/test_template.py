@@ -10,10 +10,10 @@ import pytest
 
 from tests.unit.worker_client.naming_fakes import deferred_graph
 from worker_client.graph.default_graph import get_default_graph
-from worker_client.template import make_template
+from worker_client.scopes.creation import new_variable
+from worker_client.scopes.template import make_template
+from worker_client.scopes.variable_scope import get_local_variable, get_variable, get_variable_scope, variable_scope
 from worker_client.values.dtypes import float32
-from worker_client.variable_creation import new_variable
-from worker_client.variable_scope import get_local_variable, get_variable, get_variable_scope, variable_scope
 
 
 @pytest.fixture(autouse=True)

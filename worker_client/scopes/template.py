@@ -9,12 +9,12 @@ from typing import Any
 
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.keys import GraphKeys
-from worker_client.pure_scope import ScopeByName
-from worker_client.scope import VariableScope
-from worker_client.scope_arguments import Getter, ScopeDefaults
-from worker_client.scope_store import ScopeStores
+from worker_client.scopes.arguments import Getter, ScopeDefaults
+from worker_client.scopes.pure_scope import ScopeByName
+from worker_client.scopes.scope import VariableScope
+from worker_client.scopes.scope_store import ScopeStores
+from worker_client.scopes.variable_scope import variable_scope
 from worker_client.values.dtypes import float32
-from worker_client.variable_scope import variable_scope
 
 _LOG = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from worker_client.graph.definition import (
 from worker_client.graph.graph import Graph, VariableCreator
 from worker_client.graph.keys import GraphKeys
 from worker_client.graph.operation import OutputSpec
-from worker_client.initial_value import BoundInitializer, ComputedValue, InitialValue, initial_value
+from worker_client.scopes.initial_value import BoundInitializer, ComputedValue, InitialValue, initial_value
 from worker_client.values.dtypes import as_dtype
 from worker_client.values.shapes import ShapeLike, TensorShape
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker_client.scope_counters import ScopeCounters
+from worker_client.scopes.counters import ScopeCounters
 
 NAMES = ["a", "b", "a/b", "a/b/a", "a_1", "", "a/"]
 

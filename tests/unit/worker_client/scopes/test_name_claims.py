@@ -8,7 +8,7 @@ import pytest
 
 from ps_protocol.errors import DeadlineExceededError
 from tests.conftest import Eventually
-from worker_client.name_claims import NameClaims
+from worker_client.scopes.name_claims import NameClaims
 
 
 def test_another_thread_waits_for_its_turn(eventually: Eventually) -> None:

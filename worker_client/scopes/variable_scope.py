@@ -22,9 +22,7 @@ from worker_client.graph.definition import (
 )
 from worker_client.graph.keys import GraphKeys
 from worker_client.graph.name_scopes import OpenNameScope
-from worker_client.pure_scope import PureScope, ScopeByName, ScopeByObject
-from worker_client.scope import VariableScope
-from worker_client.scope_arguments import (
+from worker_client.scopes.arguments import (
     AUTO_REUSE,
     NO_DEFAULTS,
     Getter,
@@ -35,9 +33,11 @@ from worker_client.scope_arguments import (
     ScopeDefaults,
     no_regularizer,
 )
-from worker_client.scope_store import ScopeStores
+from worker_client.scopes.pure_scope import PureScope, ScopeByName, ScopeByObject
+from worker_client.scopes.scope import VariableScope
+from worker_client.scopes.scope_store import ScopeStores
+from worker_client.scopes.variable_table import VariableTable
 from worker_client.values.shapes import ShapeLike
-from worker_client.variable_table import VariableTable
 
 __all__ = [
     "AUTO_REUSE",

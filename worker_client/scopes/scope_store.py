@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 from worker_client.graph.graph import Graph
-from worker_client.scope import VariableScope
-from worker_client.scope_counters import ScopeCounters
+from worker_client.scopes.counters import ScopeCounters
+from worker_client.scopes.scope import VariableScope
 
 
 class ScopeStore:

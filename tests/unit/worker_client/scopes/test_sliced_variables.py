@@ -12,8 +12,8 @@ from tests.unit.worker_client.naming_fakes import deferred_graph, eager_graph
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.initializers import ones_initializer
-from worker_client.sliced_variables import create_partitioned_variables
-from worker_client.variable_scope import variable_scope
+from worker_client.scopes.sliced_variables import create_partitioned_variables
+from worker_client.scopes.variable_scope import variable_scope
 
 
 @pytest.fixture(params=[eager_graph, deferred_graph], ids=["eager", "deferred"], autouse=True)

@@ -16,9 +16,8 @@ from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.initializers import constant_initializer
-from worker_client.values.dtypes import float32
-from worker_client.variable_creation import new_variable
-from worker_client.variable_scope import (
+from worker_client.scopes.creation import new_variable
+from worker_client.scopes.variable_scope import (
     AUTO_REUSE,
     VariableScope,
     get_local_variable,
@@ -28,6 +27,7 @@ from worker_client.variable_scope import (
     variable_op_scope,
     variable_scope,
 )
+from worker_client.values.dtypes import float32
 from worker_client.variables.partitioners import fixed_size_partitioner
 
 

@@ -16,7 +16,7 @@ from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.initializers import Constant, random_normal_initializer
 from worker_client.placement.device_setter import replica_device_setter
-from worker_client.variable_scope import AUTO_REUSE, get_variable, variable_scope
+from worker_client.scopes.variable_scope import AUTO_REUSE, get_variable, variable_scope
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.partitioners import fixed_size_partitioner
 

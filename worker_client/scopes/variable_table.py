@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from worker_client.graph.graph import Graph
-from worker_client.partitioned_getter import PartitionedVariables
-from worker_client.scope_arguments import Getter, VariableArguments
+from worker_client.scopes.arguments import Getter, VariableArguments
+from worker_client.scopes.partitioned_getter import PartitionedVariables
+from worker_client.scopes.whole_variables import WholeVariables
 from worker_client.values.shapes import ShapeLike
-from worker_client.whole_variables import WholeVariables
 
 
 class VariableTable:

@@ -13,9 +13,9 @@ from ps_protocol.operations import VariableSpec
 from tests.unit.worker_client.naming_fakes import deferred_graph
 from worker_client.deferred.conversion import tensor_value
 from worker_client.graph.operation import OutputSpec
-from worker_client.initial_value import BoundInitializer, ComputedValue, initial_value
 from worker_client.initializers import Constant, GlorotUniform, Zeros
 from worker_client.initializers.base import Initializer
+from worker_client.scopes.initial_value import BoundInitializer, ComputedValue, initial_value
 from worker_client.values.shapes import TensorShape
 
 FLOAT = np.dtype(np.float32)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from worker_client.graph.definition import Constraint
-from worker_client.scope import VariableScope
-from worker_client.scope_arguments import Reuse, ScopeDefaults
-from worker_client.scope_counters import Snapshot
-from worker_client.scope_store import ScopeStore
+from worker_client.scopes.arguments import Reuse, ScopeDefaults
+from worker_client.scopes.counters import Snapshot
+from worker_client.scopes.scope import VariableScope
+from worker_client.scopes.scope_store import ScopeStore
 
 
 class PureScope(Protocol):

@@ -16,8 +16,7 @@ from worker_client.graph.definition import (
     VariableSynchronization,
 )
 from worker_client.graph.keys import GraphKeys
-from worker_client.initial_value import check_initializer_dtype
-from worker_client.scope_arguments import (
+from worker_client.scopes.arguments import (
     NO_DEFAULTS,
     Getter,
     Initializer,
@@ -26,10 +25,11 @@ from worker_client.scope_arguments import (
     ScopeDefaults,
     VariableArguments,
 )
+from worker_client.scopes.creation import checked_mode
+from worker_client.scopes.initial_value import check_initializer_dtype
+from worker_client.scopes.variable_table import VariableTable
 from worker_client.values.dtypes import DType, as_dtype, float32
 from worker_client.values.shapes import ShapeLike
-from worker_client.variable_creation import checked_mode
-from worker_client.variable_table import VariableTable
 
 
 class VariableScope:
@@ -205,7 +205,7 @@ class VariableScope:
     ) -> Any:
         """Gets or creates a variable of this scope, with this scope's defaults where nothing else is given.
 
-        See ``worker_client.variable_scope.get_variable``; ``var_store`` is the graph's table of variables.
+        See ``worker_client.scopes.variable_scope.get_variable``; ``var_store`` is the graph's table of variables.
         """
         full_name = f"{self._name}/{name}" if self._name else name
         defaults = self._defaults

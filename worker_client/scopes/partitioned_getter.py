@@ -10,12 +10,12 @@ from ps_protocol.operations import PartitionSlice, VariableSpec
 from worker_client.deferred.partitioned import partitioned_variable
 from worker_client.initializers.arrays import part_value
 from worker_client.initializers.standard import default_initializer
-from worker_client.scope_arguments import VariableArguments
+from worker_client.scopes.arguments import VariableArguments
+from worker_client.scopes.whole_variables import WholeVariables
 from worker_client.values.dtypes import DType, as_dtype
 from worker_client.values.shapes import ShapeLike, TensorShape
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.partitioners import partitions_of, parts
-from worker_client.whole_variables import WholeVariables
 
 
 class PartitionedVariables:

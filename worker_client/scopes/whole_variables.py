@@ -9,14 +9,14 @@ import numpy as np
 
 from ps_protocol.operations import PartitionSlice
 from worker_client.graph.graph import Graph
-from worker_client.initial_value import BoundInitializer
 from worker_client.initializers.standard import default_initializer
-from worker_client.name_claims import NameClaims
-from worker_client.regularization import add_regularization_loss
-from worker_client.scope_arguments import Getter, VariableArguments
+from worker_client.scopes.arguments import Getter, VariableArguments
+from worker_client.scopes.creation import Origin, create_variable
+from worker_client.scopes.initial_value import BoundInitializer
+from worker_client.scopes.name_claims import NameClaims
+from worker_client.scopes.regularization import add_regularization_loss
 from worker_client.values.dtypes import DType, as_dtype
 from worker_client.values.shapes import TensorShape
-from worker_client.variable_creation import Origin, create_variable
 
 
 class TableEntry(NamedTuple):
