@@ -57,7 +57,7 @@ from worker_client.placement.strategies import (
 from worker_client.scopes.arguments import AUTO_REUSE
 from worker_client.scopes.scope import VariableScope
 from worker_client.scopes.variable_scope import get_local_variable, get_variable, get_variable_scope, variable_scope
-from worker_client.session import InteractiveSession, Session
+from worker_client.sessions.session import InteractiveSession, Session
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.versions import Version, VersionedValue
 from worker_client.variables.mirror import Mirror

@@ -11,7 +11,7 @@ from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.initializers import zeros_initializer
 from worker_client.scopes.variable_scope import get_variable
-from worker_client.session import Session
+from worker_client.sessions.session import Session
 from worker_client.values.dtypes import DType, as_dtype, int64
 from worker_client.values.shapes import TensorShape
 

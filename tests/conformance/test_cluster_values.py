@@ -17,7 +17,7 @@ from tests.conformance import replay
 from worker_client.client import Client, connect
 from worker_client.deferred.variable import GraphVariable
 from worker_client.graph.graph import Graph
-from worker_client.session import Session
+from worker_client.sessions.session import Session
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,7 @@ from worker_client.graph.graph import Graph
 from worker_client.initializers import ones_initializer
 from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.scopes.variable_scope import get_variable
-from worker_client.session import Session
+from worker_client.sessions.session import Session
 
 
 @pytest.fixture

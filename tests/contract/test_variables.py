@@ -26,7 +26,7 @@ from worker_client.deferred.partitioned import PartitionedGraphVariable
 from worker_client.graph.graph import Graph
 from worker_client.initializers import Constant
 from worker_client.scopes.variable_scope import get_variable
-from worker_client.session import Session
+from worker_client.sessions.session import Session
 from worker_client.values.conversion import IndexedSlices
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.partitioners import fixed_size_partitioner

@@ -16,7 +16,7 @@ from ps_cluster import LocalCluster
 from worker_client.graph.graph import Graph
 from worker_client.initialization import global_variables_initializer, report_uninitialized_variables
 from worker_client.scopes.creation import new_variable
-from worker_client.session import Session
+from worker_client.sessions.session import Session
 from worker_client.state_ops import count_up_to, scatter_nd_add
 from worker_client.transport import grpc as grpc_transport
 
@@ -109,7 +109,7 @@ COUNTER = """
 import numpy as np
 import worker_client as ss
 from worker_client.graph.graph import Graph
-from worker_client.session import Session
+from worker_client.sessions.session import Session
 from worker_client.state_ops import count_up_to
 from worker_client.scopes.creation import new_variable
 
@@ -146,7 +146,7 @@ import logging
 import numpy as np
 import worker_client as ss
 from worker_client.graph.graph import Graph
-from worker_client.session import Session
+from worker_client.sessions.session import Session
 from worker_client.scopes.creation import new_variable
 
 logging.basicConfig(level=logging.WARNING, format="%(message)s")

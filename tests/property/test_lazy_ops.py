@@ -15,7 +15,7 @@ from worker_client import array_ops, math_ops
 from worker_client.constant_ops import constant, placeholder
 from worker_client.embedding_rows import RowAssignment
 from worker_client.graph.graph import Graph
-from worker_client.session import Session
+from worker_client.sessions.session import Session
 
 Array = npt.NDArray[Any]
 

@@ -13,7 +13,7 @@ from worker_client import array_ops as ops
 from worker_client.constant_ops import constant, placeholder, shape
 from worker_client.graph.graph import Graph
 from worker_client.scopes.variable_scope import get_variable
-from worker_client.session import Session
+from worker_client.sessions.session import Session
 from worker_client.values.dtypes import float64, int32
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)

@@ -13,7 +13,7 @@ from worker_client import constant_ops as ops
 from worker_client.graph.graph import Graph
 from worker_client.math_ops import add
 from worker_client.scopes.variable_scope import get_variable
-from worker_client.session import Session
+from worker_client.sessions.session import Session
 from worker_client.values.dtypes import float64, int64
 
 

@@ -14,7 +14,7 @@ from worker_client.constant_ops import constant
 from worker_client.graph.blocks import device
 from worker_client.graph.graph import Graph
 from worker_client.scopes.variable_scope import get_variable
-from worker_client.session import Session
+from worker_client.sessions.session import Session
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation
 from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.scopes.variable_scope import get_variable
-from worker_client.session import Session
+from worker_client.sessions.session import Session
 from worker_client.sparse_tensor import SparseTensor
 from worker_client.transport.in_process import endpoint_of
 from worker_client.variables.partitioners import fixed_size_partitioner

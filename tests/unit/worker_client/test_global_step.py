@@ -14,7 +14,7 @@ from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.scopes.creation import new_variable
 from worker_client.scopes.variable_scope import variable_scope
-from worker_client.session import Session
+from worker_client.sessions.session import Session
 from worker_client.values.dtypes import int64
 
 

@@ -27,11 +27,11 @@ from worker_client.initialization import (
     report_uninitialized_variables,
     variables_initializer,
 )
-from worker_client.initialization_wait import InitializationWait
 from worker_client.initializers import constant_initializer
 from worker_client.scopes.creation import new_variable
 from worker_client.scopes.variable_scope import get_local_variable, get_variable
-from worker_client.session import Session
+from worker_client.sessions.initialization_wait import InitializationWait
+from worker_client.sessions.session import Session
 from worker_client.variables.partitioners import fixed_size_partitioner
 
 ONE = constant_initializer(1)

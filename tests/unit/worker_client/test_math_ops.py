@@ -13,7 +13,7 @@ from worker_client.constant_ops import constant, placeholder
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Tensor
 from worker_client.scopes.variable_scope import get_variable, variable_scope
-from worker_client.session import Session
+from worker_client.sessions.session import Session
 
 X = np.array([[0.5, 2.0], [3.0, 4.0]], np.float32)
 Y = np.array([[1.0, 2.0], [-3.0, 0.25]], np.float32)

@@ -15,7 +15,7 @@ from worker_client.default_collections import add_to_collection, get_collection
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.scopes.variable_scope import get_variable, variable_scope
-from worker_client.session import Session
+from worker_client.sessions.session import Session
 
 VALUE = np.array([1.0, -2.0, 3.0], np.float32)
 

@@ -17,7 +17,7 @@ from worker_client.graph.operation import Tensor
 from worker_client.initializers import constant_initializer
 from worker_client.scopes.creation import new_variable
 from worker_client.scopes.variable_scope import get_variable
-from worker_client.session import Session
+from worker_client.sessions.session import Session
 from worker_client.variables.partitioners import fixed_size_partitioner
 
 INITIAL = np.arange(6, dtype=np.float32).reshape(3, 2)

@@ -79,7 +79,7 @@ from worker_client.scopes.variable_scope import (
     variable_op_scope,
     variable_scope,
 )
-from worker_client.session import InteractiveSession, Session, get_default_session
+from worker_client.sessions.session import InteractiveSession, Session, get_default_session
 from worker_client.sparse_tensor import SparseTensor
 from worker_client.state_ops import *
 from worker_client.values import dtypes as _dtypes

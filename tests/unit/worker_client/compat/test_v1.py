@@ -18,7 +18,7 @@ from ps_protocol import errors
 from tests.unit.worker_client.naming_fakes import eager_graph
 from worker_client.deferred.lazy_call import is_lazy
 from worker_client.scopes.creation import new_variable
-from worker_client.session import Session
+from worker_client.sessions.session import Session
 from worker_client.variables.partitioned import PartitionedVariable
 
 

@@ -13,7 +13,7 @@ from worker_client.constant_ops import constant, placeholder
 from worker_client.deferred.lazy_call import call, is_lazy, lazy_call, tensor_or_none
 from worker_client.graph.graph import Graph
 from worker_client.scopes.variable_scope import get_variable
-from worker_client.session import Session
+from worker_client.sessions.session import Session
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.partitioners import fixed_size_partitioner
 

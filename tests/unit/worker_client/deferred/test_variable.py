@@ -23,7 +23,7 @@ from worker_client.graph.operation import Operation, Tensor
 from worker_client.initializers import constant_initializer, random_normal_initializer, zeros_initializer
 from worker_client.scopes.creation import new_variable
 from worker_client.scopes.variable_scope import get_local_variable, get_variable, variable_scope
-from worker_client.session import Session
+from worker_client.sessions.session import Session
 from worker_client.values.conversion import IndexedSlices
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.partitioners import fixed_size_partitioner

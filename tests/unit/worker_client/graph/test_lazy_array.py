@@ -11,7 +11,7 @@ import pytest
 from worker_client.constant_ops import constant, placeholder
 from worker_client.graph.graph import Graph
 from worker_client.scopes.variable_scope import get_variable
-from worker_client.session import Session
+from worker_client.sessions.session import Session
 
 
 @pytest.fixture

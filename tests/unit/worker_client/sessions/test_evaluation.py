@@ -12,13 +12,13 @@ from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
 from ps_protocol.operations import Describe, Gather, Initialize, Read, Reply, Update
 from worker_client.connection.fanout import Routed
 from worker_client.deferred.lazy_call import lazy_call
-from worker_client.evaluation import Evaluation
 from worker_client.graph.computation import DeferredVariable, Kernel
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, OutputSpec, Tensor
 from worker_client.scopes.creation import new_variable
+from worker_client.sessions.evaluation import Evaluation
+from worker_client.sessions.runtime import PrivateRuntime
 from worker_client.values.shapes import TensorShape
-from worker_client.variable_runtime import PrivateRuntime
 
 
 class RecordingRuntime(PrivateRuntime):

@@ -16,8 +16,8 @@ from ps_protocol.operations import Operation as PsOperation
 from worker_client.connection.fanout import Routed
 from worker_client.graph.computation import Kernel, SeededKernel, VariableAccess
 from worker_client.graph.operation import Operation, Tensor
+from worker_client.sessions.runtime import VariableRuntime
 from worker_client.values.versions import VersionedValue
-from worker_client.variable_runtime import VariableRuntime
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from worker_client.initialization import global_variables_initializer
 from worker_client.initializers import ones_initializer
 from worker_client.scopes.creation import new_variable
 from worker_client.scopes.variable_scope import get_local_variable, get_variable
-from worker_client.session import InteractiveSession, Session, get_default_session
+from worker_client.sessions.session import InteractiveSession, Session, get_default_session
 from worker_client.values.shapes import ShapeLike, TensorShape
 
 

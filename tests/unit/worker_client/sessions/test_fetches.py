@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from worker_client.deferred.lazy_call import lazy_call
-from worker_client.fetches import Fetches, tensor_of_graph
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Tensor
 from worker_client.initializers import constant_initializer
 from worker_client.scopes.creation import new_variable
 from worker_client.scopes.variable_scope import get_variable
+from worker_client.sessions.fetches import Fetches, tensor_of_graph
 from worker_client.variables.partitioners import fixed_size_partitioner
 
 

@@ -14,16 +14,16 @@ from ps_protocol.operations import Operation as PsOperation
 from worker_client.client import Client
 from worker_client.connection.fanout import Routed, succeeded
 from worker_client.default_client import find_default_client
-from worker_client.evaluation import Evaluation
-from worker_client.fetches import Fetches, element_of_graph, tensor_of_graph
 from worker_client.graph import runners as default_runner
 from worker_client.graph.computation import DeferredVariable
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.graph.operation import Tensor
+from worker_client.sessions.evaluation import Evaluation
+from worker_client.sessions.fetches import Fetches, element_of_graph, tensor_of_graph
+from worker_client.sessions.runtime import ClusterRuntime, PrivateRuntime, VariableRuntime
 from worker_client.values.conversion import keeps_kind
-from worker_client.variable_runtime import ClusterRuntime, PrivateRuntime, VariableRuntime
 from worker_client.variables.partitioned import PartitionedVariable
 
 

@@ -17,10 +17,10 @@ from worker_client.graph.graph import Graph
 from worker_client.initializers import zeros_initializer
 from worker_client.scopes.creation import new_variable
 from worker_client.scopes.variable_scope import get_variable, variable_scope
-from worker_client.session import Session
-from worker_client.value_cache import ValueCache
+from worker_client.sessions.runtime import ClusterRuntime, PrivateRuntime
+from worker_client.sessions.session import Session
+from worker_client.sessions.value_cache import ValueCache
 from worker_client.values.versions import VersionedValue
-from worker_client.variable_runtime import ClusterRuntime, PrivateRuntime
 from worker_client.variables.partitioners import fixed_size_partitioner
 
 

@@ -14,10 +14,10 @@ from worker_client.connection.fanout import Fanout, Routed
 from worker_client.connection.handle import PsHandle, Settings
 from worker_client.connection.retry import Deadline
 from worker_client.graph.computation import DeferredVariable
-from worker_client.initialization_wait import InitializationWait
 from worker_client.placement.declaration import Declaration
+from worker_client.sessions.initialization_wait import InitializationWait
+from worker_client.sessions.value_cache import ValueCache
 from worker_client.transport.selection import private_store
-from worker_client.value_cache import ValueCache
 
 
 class VariableRuntime(Protocol):

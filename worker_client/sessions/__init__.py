@@ -1,0 +1,1 @@
+"""Runs deferred operations: what is fetched, in which rounds, with which exchanges."""
