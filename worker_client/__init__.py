@@ -14,7 +14,6 @@ from ps_protocol.cluster_spec import ClusterSpec, TfConfig
 from ps_protocol.task_id import TaskId
 from worker_client import initializers
 from worker_client.client import Client, connect
-from worker_client.control_flow import control_dependencies
 from worker_client.default_client import get_default_client
 from worker_client.eager import assign_add_all, assign_all, mirror, read_all
 from worker_client.graph.blocks import colocate_with, device, name_scope
@@ -22,12 +21,6 @@ from worker_client.graph.default_graph import get_default_graph, reset_default_g
 from worker_client.graph.device import DeviceSpec
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
-from worker_client.initialization import (
-    global_variables_initializer,
-    local_variables_initializer,
-    report_uninitialized_variables,
-    variables_initializer,
-)
 from worker_client.initializers import (
     constant_initializer,
     glorot_normal_initializer,
@@ -45,6 +38,13 @@ from worker_client.initializers import (
     uniform_unit_scaling_initializer,
     variance_scaling_initializer,
     zeros_initializer,
+)
+from worker_client.ops.control_flow import control_dependencies
+from worker_client.ops.initialization import (
+    global_variables_initializer,
+    local_variables_initializer,
+    report_uninitialized_variables,
+    variables_initializer,
 )
 from worker_client.placement.device_setter import replica_device_setter
 from worker_client.placement.strategies import (

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 
 from ps_protocol.operations import Array
-from worker_client.array_ops import gather
-from worker_client.constant_ops import identity
 from worker_client.default_client import find_default_client
 from worker_client.deferred.lazy_call import call, is_lazy
 from worker_client.deferred.operands import of_one_dtype
@@ -30,7 +28,9 @@ from worker_client.embedding_rows import (
 from worker_client.graph.blocks import colocate_with, name_scope
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.operation import OutputSpec, Tensor
-from worker_client.sparse_tensor import SparseTensor
+from worker_client.ops.array_ops import gather
+from worker_client.ops.constant_ops import identity
+from worker_client.ops.sparse_tensor import SparseTensor
 from worker_client.values.shapes import TensorShape
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.variable import Variable

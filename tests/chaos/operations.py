@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 import worker_client as ss
-from worker_client.state_ops import count_up_to
+from worker_client.ops.state_ops import count_up_to
 
 ROWS: Final = 64
 COLUMNS: Final = 1024

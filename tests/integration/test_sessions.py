@@ -14,10 +14,10 @@ import pytest
 import worker_client as ss
 from ps_cluster import LocalCluster
 from worker_client.graph.graph import Graph
-from worker_client.initialization import global_variables_initializer, report_uninitialized_variables
+from worker_client.ops.initialization import global_variables_initializer, report_uninitialized_variables
+from worker_client.ops.state_ops import count_up_to, scatter_nd_add
 from worker_client.scopes.creation import new_variable
 from worker_client.sessions.session import Session
-from worker_client.state_ops import count_up_to, scatter_nd_add
 from worker_client.transport import grpc as grpc_transport
 
 pytestmark = pytest.mark.integration
@@ -110,7 +110,7 @@ import numpy as np
 import worker_client as ss
 from worker_client.graph.graph import Graph
 from worker_client.sessions.session import Session
-from worker_client.state_ops import count_up_to
+from worker_client.ops.state_ops import count_up_to
 from worker_client.scopes.creation import new_variable
 
 with ss.connect() as client, Graph().as_default() as graph:

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from worker_client import array_ops, math_ops
-from worker_client.constant_ops import constant, placeholder
 from worker_client.embedding_rows import RowAssignment
 from worker_client.graph.graph import Graph
+from worker_client.ops import array_ops, math_ops
+from worker_client.ops.constant_ops import constant, placeholder
 from worker_client.sessions.session import Session
 
 Array = npt.NDArray[Any]

@@ -5,11 +5,6 @@ TensorFlow's names about variables whether it is here. Importing this module mak
 ``with`` statements a deferred one; see ``worker_client.graph.default_graph``.
 """
 
-from worker_client import array_ops as _array_ops
-from worker_client import constant_ops as _constant_ops
-from worker_client import math_ops as _math_ops
-from worker_client import state_ops as _state_ops
-from worker_client.array_ops import *
 from worker_client.compat.v1 import contrib, dtypes, errors, initializers, losses, math, nn, train
 from worker_client.compat.v1.behavior import (
     disable_resource_variables,
@@ -19,24 +14,6 @@ from worker_client.compat.v1.behavior import (
 )
 from worker_client.compat.v1.dtypes import as_dtype
 from worker_client.compat.v1.variable_type import PartitionedVariable, Variable
-from worker_client.constant_ops import *
-from worker_client.control_flow import (
-    control_dependencies,
-    group,
-    no_op,
-    tuple,
-)
-from worker_client.default_collections import (
-    add_to_collection,
-    add_to_collections,
-    get_collection,
-    get_collection_ref,
-    global_variables,
-    local_variables,
-    model_variables,
-    moving_average_variables,
-    trainable_variables,
-)
 from worker_client.graph.blocks import colocate_with, container, device, name_scope, variable_creator_scope
 from worker_client.graph.default_graph import get_default_graph, reset_default_graph
 from worker_client.graph.definition import VariableAggregation, VariableSynchronization
@@ -44,14 +21,6 @@ from worker_client.graph.device import DeviceSpec
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.graph.operation import Operation, Tensor
-from worker_client.initialization import (
-    assert_variables_initialized,
-    global_variables_initializer,
-    initialize_all_variables,
-    local_variables_initializer,
-    report_uninitialized_variables,
-    variables_initializer,
-)
 from worker_client.initializers import (
     constant_initializer,
     glorot_normal_initializer,
@@ -65,8 +34,41 @@ from worker_client.initializers import (
     variance_scaling_initializer,
     zeros_initializer,
 )
-from worker_client.math_ops import *
-from worker_client.math_ops import matmul
+from worker_client.ops import array_ops as _array_ops
+from worker_client.ops import constant_ops as _constant_ops
+from worker_client.ops import math_ops as _math_ops
+from worker_client.ops import state_ops as _state_ops
+from worker_client.ops.array_ops import *
+from worker_client.ops.collections import (
+    add_to_collection,
+    add_to_collections,
+    get_collection,
+    get_collection_ref,
+    global_variables,
+    local_variables,
+    model_variables,
+    moving_average_variables,
+    trainable_variables,
+)
+from worker_client.ops.constant_ops import *
+from worker_client.ops.control_flow import (
+    control_dependencies,
+    group,
+    no_op,
+    tuple,
+)
+from worker_client.ops.initialization import (
+    assert_variables_initialized,
+    global_variables_initializer,
+    initialize_all_variables,
+    local_variables_initializer,
+    report_uninitialized_variables,
+    variables_initializer,
+)
+from worker_client.ops.math_ops import *
+from worker_client.ops.math_ops import matmul
+from worker_client.ops.sparse_tensor import SparseTensor
+from worker_client.ops.state_ops import *
 from worker_client.scopes.sliced_variables import create_partitioned_variables
 from worker_client.scopes.template import make_template
 from worker_client.scopes.variable_scope import (
@@ -80,8 +82,6 @@ from worker_client.scopes.variable_scope import (
     variable_scope,
 )
 from worker_client.sessions.session import InteractiveSession, Session, get_default_session
-from worker_client.sparse_tensor import SparseTensor
-from worker_client.state_ops import *
 from worker_client.values import dtypes as _dtypes
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.dtypes import *

@@ -1,6 +1,6 @@
 """``tf.dtypes``: dtypes with TensorFlow 1's attributes."""
 
-from worker_client.array_ops import cast
+from worker_client.ops.array_ops import cast
 from worker_client.values import dtypes as own
 from worker_client.values.dtypes import *
 from worker_client.values.dtypes import DType

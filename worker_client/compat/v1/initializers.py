@@ -1,7 +1,8 @@
 """``tf.initializers``: initializers of variables, and the operations that run those of many variables."""
 
-from worker_client import initialization, initializers
+from worker_client import initializers
 from worker_client.initializers import he_normal, he_uniform, identity, lecun_normal, lecun_uniform
+from worker_client.ops import initialization
 
 __all__ = [
     "constant",

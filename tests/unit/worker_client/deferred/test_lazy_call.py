@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from worker_client.array_ops import reshape
-from worker_client.constant_ops import constant, placeholder
 from worker_client.deferred.lazy_call import call, is_lazy, lazy_call, tensor_or_none
 from worker_client.graph.graph import Graph
+from worker_client.ops.array_ops import reshape
+from worker_client.ops.constant_ops import constant, placeholder
 from worker_client.scopes.variable_scope import get_variable
 from worker_client.sessions.session import Session
 from worker_client.variables.partitioned import PartitionedVariable

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from worker_client.constant_ops import constant, placeholder
 from worker_client.graph.graph import Graph
+from worker_client.ops.constant_ops import constant, placeholder
 from worker_client.scopes.variable_scope import get_variable
 from worker_client.sessions.session import Session
 

@@ -12,12 +12,12 @@ import pytest
 
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
 from tests.unit.worker_client.clusters import InProcessCluster
-from worker_client.constant_ops import constant
 from worker_client.deferred.lazy_call import lazy_call
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import OutputSpec, Tensor
-from worker_client.initialization import global_variables_initializer
 from worker_client.initializers import ones_initializer
+from worker_client.ops.constant_ops import constant
+from worker_client.ops.initialization import global_variables_initializer
 from worker_client.scopes.creation import new_variable
 from worker_client.scopes.variable_scope import get_local_variable, get_variable
 from worker_client.sessions.session import InteractiveSession, Session, get_default_session

@@ -1,6 +1,6 @@
 """``tf.contrib.layers``: regularizers."""
 
-from worker_client.regularizers import (
+from worker_client.ops.regularizers import (
     apply_regularization,
     l1_l2_regularizer,
     l1_regularizer,

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from worker_client import control_flow as ops
-from worker_client.constant_ops import constant
 from worker_client.graph.blocks import device
 from worker_client.graph.graph import Graph
+from worker_client.ops import control_flow as ops
+from worker_client.ops.constant_ops import constant
 from worker_client.scopes.variable_scope import get_variable
 from worker_client.sessions.session import Session
 

@@ -10,13 +10,13 @@ import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from worker_client.constant_ops import constant
-from worker_client.default_collections import add_to_collection, get_collection
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.definition import Regularizer
 from worker_client.graph.keys import GraphKeys
-from worker_client.math_ops import abs as absolute
-from worker_client.math_ops import add_n, l2_loss, multiply, reduce_sum
+from worker_client.ops.collections import add_to_collection, get_collection
+from worker_client.ops.constant_ops import constant
+from worker_client.ops.math_ops import abs as absolute
+from worker_client.ops.math_ops import add_n, l2_loss, multiply, reduce_sum
 from worker_client.scopes.regularization import RegularizationLoss
 from worker_client.values.dtypes import as_dtype
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ps_protocol.errors import InvalidArgumentError
-from worker_client import array_ops as ops
-from worker_client.constant_ops import constant, placeholder, shape
 from worker_client.graph.graph import Graph
+from worker_client.ops import array_ops as ops
+from worker_client.ops.constant_ops import constant, placeholder, shape
 from worker_client.scopes.variable_scope import get_variable
 from worker_client.sessions.session import Session
 from worker_client.values.dtypes import float64, int32

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tests.unit.worker_client.naming_fakes import eager_graph
-from worker_client import regularizers as ops
-from worker_client.constant_ops import constant
-from worker_client.default_collections import add_to_collection, get_collection
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
+from worker_client.ops import regularizers as ops
+from worker_client.ops.collections import add_to_collection, get_collection
+from worker_client.ops.constant_ops import constant
 from worker_client.scopes.variable_scope import get_variable, variable_scope
 from worker_client.sessions.session import Session
 

@@ -18,13 +18,13 @@ from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.operations import Array, Describe
 from worker_client.connection.fanout import Routed
 from worker_client.default_client import get_default_client
-from worker_client.default_collections import global_variables, local_variables
 from worker_client.deferred.variable import GraphVariable
 from worker_client.graph.computation import Kernel
 from worker_client.graph.default_graph import graph_of
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, OutputSpec
-from worker_client.state_ops import is_variable_initialized
+from worker_client.ops.collections import global_variables, local_variables
+from worker_client.ops.state_ops import is_variable_initialized
 from worker_client.values.shapes import TensorShape
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.variable import Variable

@@ -18,7 +18,8 @@ from worker_client.connection.fanout import Routed
 from worker_client.connection.handle import Settings
 from worker_client.connection.retry import RetryPolicy
 from worker_client.graph.graph import Graph
-from worker_client.initialization import (
+from worker_client.initializers import constant_initializer
+from worker_client.ops.initialization import (
     assert_variables_initialized,
     global_variables_initializer,
     initialize_all_variables,
@@ -27,7 +28,6 @@ from worker_client.initialization import (
     report_uninitialized_variables,
     variables_initializer,
 )
-from worker_client.initializers import constant_initializer
 from worker_client.scopes.creation import new_variable
 from worker_client.scopes.variable_scope import get_local_variable, get_variable
 from worker_client.sessions.initialization_wait import InitializationWait

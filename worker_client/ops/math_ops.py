@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from ps_protocol.operations import Array
-from worker_client.constant_ops import constant, convert_to_tensor, identity, rank
-from worker_client.constant_ops import range as range_
 from worker_client.deferred.lazy_call import call
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.graph.operation import Tensor
+from worker_client.ops.constant_ops import constant, convert_to_tensor, identity, rank
+from worker_client.ops.constant_ops import range as range_
 from worker_client.values.made_functions import named, one_of
 
 __all__ = [  # what is in ``tf.math`` too, which ``matmul`` and ``l2_loss`` are not

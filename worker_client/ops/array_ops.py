@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from ps_protocol.operations import Array
-from worker_client.constant_ops import identity, shape_argument, shape_of
 from worker_client.deferred.lazy_call import call, is_lazy
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.deferred.shape_inference import inferred
@@ -18,6 +17,7 @@ from worker_client.graph.blocks import name_scope
 from worker_client.graph.computation import Kernel
 from worker_client.graph.default_graph import graph_of
 from worker_client.graph.operation import OutputSpec, Tensor
+from worker_client.ops.constant_ops import identity, shape_argument, shape_of
 from worker_client.values.dtypes import as_dtype, int64
 from worker_client.values.made_functions import named, one_of
 from worker_client.values.shapes import TensorShape

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ps_protocol.errors import InvalidArgumentError
-from worker_client import constant_ops as ops
 from worker_client.graph.graph import Graph
-from worker_client.math_ops import add
+from worker_client.ops import constant_ops as ops
+from worker_client.ops.math_ops import add
 from worker_client.scopes.variable_scope import get_variable
 from worker_client.sessions.session import Session
 from worker_client.values.dtypes import float64, int64

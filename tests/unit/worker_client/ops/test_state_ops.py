@@ -11,10 +11,10 @@ import pytest
 
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, OutOfRangeError, ShapeMismatchError
 from tests.unit.worker_client.clusters import InProcessCluster
-from worker_client import state_ops
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Tensor
 from worker_client.initializers import constant_initializer
+from worker_client.ops import state_ops
 from worker_client.scopes.creation import new_variable
 from worker_client.scopes.variable_scope import get_variable
 from worker_client.sessions.session import Session
