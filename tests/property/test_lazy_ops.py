@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from worker_client.embedding_rows import RowAssignment
+from worker_client.embeddings.rows import RowAssignment
 from worker_client.graph.graph import Graph
 from worker_client.ops import array_ops, math_ops
 from worker_client.ops.constant_ops import constant, placeholder

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ps_protocol.errors import InvalidArgumentError
-from worker_client.embedding_rows import RowAssignment, clipped, combined, rows_of_part, stitched
+from worker_client.embeddings.rows import RowAssignment, clipped, combined, rows_of_part, stitched
 
 
 def test_mod_deals_the_ids_out() -> None:

@@ -16,7 +16,7 @@ from ps_protocol.operations import Array
 from worker_client.default_client import find_default_client
 from worker_client.deferred.lazy_call import call, is_lazy
 from worker_client.deferred.operands import of_one_dtype
-from worker_client.embedding_rows import (
+from worker_client.embeddings.rows import (
     COMBINERS,
     STRATEGIES,
     RowAssignment,

@@ -1,0 +1,1 @@
+"""Looking rows up by ids, over whole and partitioned variables."""
