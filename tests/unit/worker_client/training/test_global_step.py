@@ -9,12 +9,17 @@ import numpy as np
 import pytest
 
 from tests.unit.worker_client.naming_fakes import deferred_graph, eager_graph
-from worker_client.global_step import create_global_step, get_global_step, get_or_create_global_step, global_step
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.scopes.creation import new_variable
 from worker_client.scopes.variable_scope import variable_scope
 from worker_client.sessions.session import Session
+from worker_client.training.global_step import (
+    create_global_step,
+    get_global_step,
+    get_or_create_global_step,
+    global_step,
+)
 from worker_client.values.dtypes import int64
 
 
