@@ -22,7 +22,7 @@ from benchmarks.record import Record
 from benchmarks.tables import Table, number
 from examples import digits
 from ps_cluster import LocalCluster
-from ps_cluster.line_splitter import OutputLine
+from ps_cluster.local.line_splitter import OutputLine
 
 BENCHMARK = "digits"
 _HIDDEN, _BATCH, _RATE = 64, 32, 0.1

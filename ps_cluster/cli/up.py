@@ -11,8 +11,8 @@ from rich.console import Console
 
 from ps_cluster.cli.common import one_line_errors
 from ps_cluster.cli.questions import connect
-from ps_cluster.launch_options import LaunchOptions
-from ps_cluster.launcher import Launcher
+from ps_cluster.local.launcher import Launcher
+from ps_cluster.local.options import LaunchOptions
 from ps_protocol.settings import settings_of
 
 

@@ -16,7 +16,7 @@ from typing import Final, Self
 
 import pytest
 
-from ps_cluster.reserved_ports import LOOPBACK, ReservedPorts
+from ps_cluster.local.reserved_ports import LOOPBACK, ReservedPorts
 from tests.chaos.fault_log import fault_environment
 
 _TIMEOUT_S: Final = 30.0

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from ps_cluster import ClusterStartError, LocalCluster
-from ps_cluster.processes import ChildProcess
+from ps_cluster.local.processes import ChildProcess
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.task_id import TaskId
 from tests.chaos import soak_worker

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from ps_cluster import LocalCluster
-from ps_cluster.line_splitter import OutputLine
-from ps_cluster.processes import ProcessSupervisor
+from ps_cluster.local.line_splitter import OutputLine
+from ps_cluster.local.processes import ProcessSupervisor
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import Batch, Declare, VariableSpec
 from ps_protocol.service_types import Proposal

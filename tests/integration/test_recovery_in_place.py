@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import worker_client as ss
-from ps_cluster.local_cluster import LocalCluster
+from ps_cluster.local.local_cluster import LocalCluster
 from ps_protocol.service_types import Member, MemberState
 from tests.conftest import Eventually
 from worker_client.transport import grpc

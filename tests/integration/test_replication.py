@@ -18,7 +18,7 @@ import pytest
 
 import worker_client as ss
 from ps_cluster.inspection_views import ps_records
-from ps_cluster.local_cluster import LocalCluster
+from ps_cluster.local.local_cluster import LocalCluster
 from ps_cluster.ps_queries import ask_all
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import ShardscopeError

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ps_cluster.processes import ChildProcess, ProcessSupervisor
+from ps_cluster.local.processes import ChildProcess, ProcessSupervisor
 from tests.conftest import Eventually
 
 pytestmark = pytest.mark.integration

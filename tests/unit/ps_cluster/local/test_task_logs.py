@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ps_cluster.task_logs import TaskLogs
+from ps_cluster.local.task_logs import TaskLogs
 from ps_protocol.task_id import TaskId
 
 PS_0, WORKER_1 = TaskId("ps", 0), TaskId("worker", 1)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from ps_cluster.lifeline import MARKER_VARIABLE, end_marked, marked_pids
-from ps_cluster.line_splitter import OutputLine
-from ps_cluster.processes import TAIL_LINES, ChildProcess, ProcessSupervisor, end_all
+from ps_cluster.local.lifeline import MARKER_VARIABLE, end_marked, marked_pids
+from ps_cluster.local.line_splitter import OutputLine
+from ps_cluster.local.processes import TAIL_LINES, ChildProcess, ProcessSupervisor, end_all
 from tests.conftest import Eventually
 
 pytestmark = pytest.mark.integration
@@ -143,7 +143,7 @@ def test_a_program_that_is_not_there_is_an_error(supervisor: ProcessSupervisor) 
 
 LAUNCHER = """
 import os, sys, time
-from ps_cluster.processes import ProcessSupervisor
+from ps_cluster.local.processes import ProcessSupervisor
 supervisor = ProcessSupervisor()
 def show(line):
     print(supervisor.guard_pid, line.text, flush=True)

@@ -14,10 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from ps_cluster.processes import ChildProcess, OnExit, OnLine, ProcessSupervisor, end_all
-from ps_cluster.ps_process import LogSink, PsProcess
-from ps_cluster.reserved_ports import LOOPBACK, ReservedPorts
-from ps_cluster.task_environment import task_environment
+from ps_cluster.local.processes import ChildProcess, OnExit, OnLine, ProcessSupervisor, end_all
+from ps_cluster.local.ps_process import LogSink, PsProcess
+from ps_cluster.local.reserved_ports import LOOPBACK, ReservedPorts
+from ps_cluster.local.task_environment import task_environment
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB, ClusterSpec, TfConfig
 from ps_protocol.task_id import TaskId
 

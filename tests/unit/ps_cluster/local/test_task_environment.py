@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from ps_cluster.task_environment import THREAD_VARIABLES, task_environment
+from ps_cluster.local.task_environment import THREAD_VARIABLES, task_environment
 from ps_protocol.cluster_spec import ClusterSpec, TfConfig
 from ps_protocol.task_id import TaskId
 

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ps_cluster.task_environment import task_environment
+from ps_cluster.local.task_environment import task_environment
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB, TfConfig
 from ps_protocol.settings import DIRECTORY, SECONDS, TEXT, one_of, option, setting, switch, whole_number
 from ps_protocol.task_id import TaskId

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from ps_cluster.ps_process import describe_exit, signal_name
+from ps_cluster.local.ps_process import describe_exit, signal_name
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB
 from ps_protocol.task_id import TaskId
 from ps_server.replication.decisions import EXIT_SUPERSEDED

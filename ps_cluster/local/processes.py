@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Final, TypeAlias
 
-from ps_cluster.lifeline import MARKER_VARIABLE, Lifeline, end_marked
-from ps_cluster.line_splitter import LineSplitter, OutputLine
+from ps_cluster.local.lifeline import MARKER_VARIABLE, Lifeline, end_marked
+from ps_cluster.local.line_splitter import LineSplitter, OutputLine
 
 TAIL_LINES: Final = 50
 

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from ps_cluster.line_splitter import OutputLine
-from ps_cluster.processes import ChildProcess, ProcessSupervisor
+from ps_cluster.local.line_splitter import OutputLine
+from ps_cluster.local.processes import ChildProcess, ProcessSupervisor
 from ps_protocol.task_id import TaskId
 
 REPORTED_LINES: Final = 15

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ps_cluster.line_splitter import MAX_LINE_BYTES, LineSplitter, OutputLine
+from ps_cluster.local.line_splitter import MAX_LINE_BYTES, LineSplitter, OutputLine
 
 
 def split(*pieces: bytes) -> list[OutputLine]:
