@@ -7,7 +7,7 @@ import sys
 import click
 
 from ps_cluster.cli.common import EXIT_FAILED, one_line_errors, timeout_option
-from ps_cluster.health_probe import check_health
+from ps_cluster.inspection.health_probe import check_health
 from ps_protocol.task_id import check_address
 
 

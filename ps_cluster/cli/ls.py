@@ -8,7 +8,6 @@ import time
 
 import click
 
-from ps_cluster import ps_queries
 from ps_cluster.cli.common import EXIT_FAILED, one_line_errors, timeout_option
 from ps_cluster.cli.questions import (
     all_answered,
@@ -19,7 +18,8 @@ from ps_cluster.cli.questions import (
     cluster_spec,
     connect,
 )
-from ps_cluster.inspection_views import (
+from ps_cluster.inspection import queries as ps_queries
+from ps_cluster.inspection.views import (
     member_records,
     member_table,
     print_table,

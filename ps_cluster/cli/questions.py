@@ -7,9 +7,9 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from ps_cluster import ps_queries
 from ps_cluster.cli.common import print_error
-from ps_cluster.ps_queries import Answer
+from ps_cluster.inspection import queries as ps_queries
+from ps_cluster.inspection.queries import Answer
 from ps_protocol.cluster_spec import ClusterSpec, TfConfig
 from ps_protocol.ps_service import ClusterService
 from ps_protocol.task_id import TaskId

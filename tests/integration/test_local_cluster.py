@@ -16,7 +16,7 @@ import pytest
 
 import worker_client
 from ps_cluster import ClusterStartError, LocalCluster
-from ps_cluster.health_probe import check_health
+from ps_cluster.inspection.health_probe import check_health
 from ps_cluster.local.processes import ProcessSupervisor
 from ps_protocol.task_id import TaskId
 from tests.conftest import Eventually

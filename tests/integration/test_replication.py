@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 import worker_client as ss
-from ps_cluster.inspection_views import ps_records
+from ps_cluster.inspection.queries import ask_all
+from ps_cluster.inspection.views import ps_records
 from ps_cluster.local.local_cluster import LocalCluster
-from ps_cluster.ps_queries import ask_all
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Batch, Update, UpdateRule

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from ps_cluster import live_table
+from ps_cluster.inspection.task_table import TaskRow
 from ps_cluster.live_table import LiveTable
-from ps_cluster.task_table import TaskRow
 from ps_protocol.task_id import TaskId
 from tests.conftest import Eventually
 

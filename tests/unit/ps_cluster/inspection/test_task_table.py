@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from ps_cluster.cluster_watcher import ClusterSnapshot
-from ps_cluster.task_table import TaskRow, format_size, render_table, summary_line, task_row
+from ps_cluster.inspection.task_table import TaskRow, format_size, render_table, summary_line, task_row
+from ps_cluster.inspection.watcher import ClusterSnapshot
 from ps_protocol.service_types import ReplicaRole, ServingState
 from ps_protocol.task_id import TaskId
 from tests.unit.ps_cluster.fakes import member, replica_status, status_of

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ps_cluster.ps_queries import Answer
-from ps_cluster.task_table import format_size, replica_word
+from ps_cluster.inspection.queries import Answer
+from ps_cluster.inspection.task_table import format_size, replica_word
 from ps_protocol.cluster_spec import PS_JOB
 from ps_protocol.service_types import DurabilityStatus, Member, ReplicationStatus, Status, VariableInfo
 from ps_protocol.task_id import TaskId

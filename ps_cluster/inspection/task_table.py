@@ -9,7 +9,7 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
-from ps_cluster.cluster_watcher import ClusterSnapshot
+from ps_cluster.inspection.watcher import ClusterSnapshot
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB
 from ps_protocol.service_types import ServingState, Status
 from ps_protocol.task_id import TaskId

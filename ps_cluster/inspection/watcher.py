@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
-from ps_cluster.ps_queries import Connect, ps_processes
+from ps_cluster.inspection.queries import Connect, ps_processes
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.ps_service import ClusterService

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ps_cluster.cluster_watcher import ClusterWatcher, StepRates
+from ps_cluster.inspection.watcher import ClusterWatcher, StepRates
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import UnavailableError
 from ps_protocol.ps_service import ClusterService

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 from rich.table import Table
 
-from ps_cluster.inspection_views import (
+from ps_cluster.inspection.queries import Answer
+from ps_cluster.inspection.views import (
     member_records,
     member_table,
     print_table,
@@ -15,7 +16,6 @@ from ps_cluster.inspection_views import (
     variable_records,
     variable_table,
 )
-from ps_cluster.ps_queries import Answer
 from ps_protocol.errors import UnavailableError
 from ps_protocol.operations import PartitionSlice
 from ps_protocol.service_types import DurabilityMode, DurabilityStatus, MemberState, ReplicaRole, VariableInfo
