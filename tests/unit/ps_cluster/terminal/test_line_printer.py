@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from ps_cluster.line_printer import LinePrinter, PrintedLine
+from ps_cluster.terminal.line_printer import LinePrinter, PrintedLine
 
 NAMES = ["ps:0", "worker:10"]
 

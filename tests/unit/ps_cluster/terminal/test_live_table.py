@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from ps_cluster import live_table
 from ps_cluster.inspection.task_table import TaskRow
-from ps_cluster.live_table import LiveTable
+from ps_cluster.terminal import live_table
+from ps_cluster.terminal.live_table import LiveTable
 from ps_protocol.task_id import TaskId
 from tests.conftest import Eventually
 

@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.padding import Padding
 
 from ps_cluster.inspection.task_table import TaskRow, render_table, summary_line, task_style
-from ps_cluster.line_printer import LinePrinter, PrintedLine
+from ps_cluster.terminal.line_printer import LinePrinter, PrintedLine
 from ps_protocol.task_id import TaskId
 
 SUMMARY_INTERVAL_S: Final = 10.0
