@@ -14,9 +14,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import command, comparison, comparison_tables
-from benchmarks.contestants import PEERS, ContestantError, Entry, limit_entry, own_entry, peer_entry
-from benchmarks.workloads import SCALES, WORKLOADS
+from benchmarks import comparison, comparison_tables
+from benchmarks.harness import command
+from benchmarks.harness.contestants import PEERS, ContestantError, Entry, limit_entry, own_entry, peer_entry
+from benchmarks.harness.workloads import SCALES, WORKLOADS
 
 
 def _peer(text: str) -> tuple[str, str]:

@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import command
-from benchmarks.contestants import Entry, RunningContestant
-from benchmarks.samples import summary
-from benchmarks.workloads import WORKLOADS
+from benchmarks.harness import command
+from benchmarks.harness.contestants import Entry, RunningContestant
+from benchmarks.harness.samples import summary
+from benchmarks.harness.workloads import WORKLOADS
 
 BENCHMARK = "comparison"
 

@@ -18,14 +18,14 @@ import numpy as np
 import psutil
 
 import worker_client as ss
-from benchmarks import command
-from benchmarks.contestants import ROOT, TRANSPORTS
 from benchmarks.drivers.shardscope import connect
-from benchmarks.line_protocol import timed
-from benchmarks.processes import cpu_seconds, resident_bytes
-from benchmarks.record import Record
-from benchmarks.samples import summary
-from benchmarks.tables import Table, duration, number, size
+from benchmarks.harness import command
+from benchmarks.harness.contestants import ROOT, TRANSPORTS
+from benchmarks.harness.line_protocol import timed
+from benchmarks.harness.processes import cpu_seconds, resident_bytes
+from benchmarks.harness.record import Record
+from benchmarks.harness.samples import summary
+from benchmarks.harness.tables import Table, duration, number, size
 from ps_cluster import LocalCluster
 
 BENCHMARK = "connections"

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 import worker_client as ss
-from benchmarks import command
 from benchmarks.drivers.shardscope import connect
-from benchmarks.line_protocol import Call
-from benchmarks.processes import cpu_seconds
-from benchmarks.record import Record
-from benchmarks.tables import Table, number
-from benchmarks.workloads import SCALES, Scale
+from benchmarks.harness import command
+from benchmarks.harness.line_protocol import Call
+from benchmarks.harness.processes import cpu_seconds
+from benchmarks.harness.record import Record
+from benchmarks.harness.tables import Table, number
+from benchmarks.harness.workloads import SCALES, Scale
 from ps_cluster import LocalCluster
 
 BENCHMARK = "cpu"

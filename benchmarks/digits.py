@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 import worker_client as ss
-from benchmarks import command
-from benchmarks.contestants import ROOT, TRANSPORTS
 from benchmarks.drivers.shardscope import connect
-from benchmarks.record import Record
-from benchmarks.tables import Table, number
+from benchmarks.harness import command
+from benchmarks.harness.contestants import ROOT, TRANSPORTS
+from benchmarks.harness.record import Record
+from benchmarks.harness.tables import Table, number
 from examples import digits
 from ps_cluster import LocalCluster
 from ps_cluster.local.line_splitter import OutputLine

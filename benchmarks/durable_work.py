@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 
 import worker_client as ss
-from benchmarks import command
-from benchmarks.contestants import RunningContestant, own_entry
 from benchmarks.drivers.shardscope import connect
-from benchmarks.line_protocol import timed
-from benchmarks.processes import cpu_seconds
-from benchmarks.samples import ratio, summary
-from benchmarks.tables import size
-from benchmarks.workloads import FLOAT_BYTES
+from benchmarks.harness import command
+from benchmarks.harness.contestants import RunningContestant, own_entry
+from benchmarks.harness.line_protocol import timed
+from benchmarks.harness.processes import cpu_seconds
+from benchmarks.harness.samples import ratio, summary
+from benchmarks.harness.tables import size
+from benchmarks.harness.workloads import FLOAT_BYTES
 from ps_cluster import LocalCluster
 
 Case = dict[str, Any]

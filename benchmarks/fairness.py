@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import worker_client as ss
-from benchmarks import command
-from benchmarks.contestants import RunningContestant, own_entry
 from benchmarks.drivers.shardscope import connect
-from benchmarks.line_protocol import timed
-from benchmarks.record import Record
-from benchmarks.samples import summary
-from benchmarks.tables import Table, duration
-from benchmarks.workloads import SCALES
+from benchmarks.harness import command
+from benchmarks.harness.contestants import RunningContestant, own_entry
+from benchmarks.harness.line_protocol import timed
+from benchmarks.harness.record import Record
+from benchmarks.harness.samples import summary
+from benchmarks.harness.tables import Table, duration
+from benchmarks.harness.workloads import SCALES
 from ps_cluster import LocalCluster
 
 BENCHMARK = "fairness"

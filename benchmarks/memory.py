@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 import worker_client as ss
-from benchmarks import command, processes
 from benchmarks.drivers.shardscope import connect
-from benchmarks.line_protocol import Call
-from benchmarks.record import Record
-from benchmarks.tables import Table, size
-from benchmarks.workloads import FLOAT_BYTES
+from benchmarks.harness import command, processes
+from benchmarks.harness.line_protocol import Call
+from benchmarks.harness.record import Record
+from benchmarks.harness.tables import Table, size
+from benchmarks.harness.workloads import FLOAT_BYTES
 from ps_cluster import LocalCluster
 
 BENCHMARK = "memory"

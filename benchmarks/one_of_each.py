@@ -28,9 +28,9 @@ from uuid import UUID
 import numpy as np
 
 from benchmarks.drivers.shardscope import Shardscope
-from benchmarks.processes import cpu_seconds
-from benchmarks.tables import auto_duration
-from benchmarks.workloads import SCALES, WORKLOADS, Workload
+from benchmarks.harness.processes import cpu_seconds
+from benchmarks.harness.tables import auto_duration
+from benchmarks.harness.workloads import SCALES, WORKLOADS, Workload
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.grpc_edge import channel_options
 from ps_protocol.initializer_spec import Constant, InitializerSpec

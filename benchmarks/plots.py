@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import Record
+from benchmarks.harness.record import Record
 
 _COLOURS = {"grpc": "#8c6d31", "socket": "#1f77b4", "unix": "#2ca02c", "shm": "#d62728"}
 _PANELS = ("pull", "push")

@@ -13,12 +13,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import command
-from benchmarks.contestants import RunningContestant, own_entry
-from benchmarks.record import Record
-from benchmarks.samples import summary
-from benchmarks.tables import Table, number
-from benchmarks.workloads import SCALES
+from benchmarks.harness import command
+from benchmarks.harness.contestants import RunningContestant, own_entry
+from benchmarks.harness.record import Record
+from benchmarks.harness.samples import summary
+from benchmarks.harness.tables import Table, number
+from benchmarks.harness.workloads import SCALES
 from ps_cluster import LocalCluster
 
 BENCHMARK = "ps_tasks"

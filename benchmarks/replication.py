@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 import worker_client
-from benchmarks import command
-from benchmarks.record import Record
-from benchmarks.tables import Table, auto_duration, number, size
+from benchmarks.harness import command
+from benchmarks.harness.record import Record
+from benchmarks.harness.tables import Table, auto_duration, number, size
 from ps_cluster import LocalCluster
 from worker_client.client import Client
 from worker_client.variables.variable import Variable

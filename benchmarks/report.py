@@ -22,8 +22,8 @@ from benchmarks import (
     replication,
     sizes,
 )
-from benchmarks.record import Record
-from benchmarks.tables import Table, size
+from benchmarks.harness.record import Record
+from benchmarks.harness.tables import Table, size
 
 _TABLES: Mapping[str, Callable[[Record], list[Table]]] = {
     comparison.BENCHMARK: comparison_tables.tables,

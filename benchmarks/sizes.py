@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 import worker_client as ss
-from benchmarks import command
 from benchmarks.drivers.shardscope import connect
-from benchmarks.line_protocol import Call, timed
-from benchmarks.record import Record
-from benchmarks.samples import summary
-from benchmarks.tables import Table, auto_duration, size
-from benchmarks.workloads import FLOAT_BYTES
+from benchmarks.harness import command
+from benchmarks.harness.line_protocol import Call, timed
+from benchmarks.harness.record import Record
+from benchmarks.harness.samples import summary
+from benchmarks.harness.tables import Table, auto_duration, size
+from benchmarks.harness.workloads import FLOAT_BYTES
 from ps_cluster import LocalCluster
 
 BENCHMARK = "sizes"

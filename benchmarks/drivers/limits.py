@@ -14,8 +14,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from benchmarks.line_protocol import Call, end_with_parent, scale_argument, serve
-from benchmarks.workloads import FLOAT_BYTES, SCALES, Scale, ones
+from benchmarks.harness.line_protocol import Call, end_with_parent, scale_argument, serve
+from benchmarks.harness.workloads import FLOAT_BYTES, SCALES, Scale, ones
 
 _PING_BYTES = 64
 _REQUEST = struct.Struct("<cQ55x")  # what to do, how many bytes; as long as a ping

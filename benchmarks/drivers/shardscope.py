@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 import worker_client as ss
-from benchmarks.contestants import TRANSPORTS
-from benchmarks.line_protocol import Call, Contestant, scale_argument, serve
-from benchmarks.workloads import SCALES, Scale, observed_state, ones
+from benchmarks.harness.contestants import TRANSPORTS
+from benchmarks.harness.line_protocol import Call, Contestant, scale_argument, serve
+from benchmarks.harness.workloads import SCALES, Scale, observed_state, ones
 from ps_cluster import LocalCluster
 
 # "socket" is TCP here, as the peers' sockets are; Shardscope's own "socket" prefers a Unix socket.

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import ray
 
-from benchmarks.line_protocol import Call, scale_argument, serve
-from benchmarks.workloads import SCALES, Scale, observed_state, ones
+from benchmarks.harness.line_protocol import Call, scale_argument, serve
+from benchmarks.harness.workloads import SCALES, Scale, observed_state, ones
 
 _OBJECT_STORE_BYTES = 3 << 30
 

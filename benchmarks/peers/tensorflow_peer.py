@@ -18,8 +18,8 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.line_protocol import Call, end_with_parent, scale_argument, serve
-from benchmarks.workloads import SCALES, Scale, observed_state, ones
+from benchmarks.harness.line_protocol import Call, end_with_parent, scale_argument, serve
+from benchmarks.harness.workloads import SCALES, Scale, observed_state, ones
 
 _TIMEOUT_S = 30.0
 

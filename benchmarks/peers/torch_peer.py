@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch.distributed import rpc
 
-from benchmarks.line_protocol import Call, end_with_parent, scale_argument, serve
+from benchmarks.harness.line_protocol import Call, end_with_parent, scale_argument, serve
+from benchmarks.harness.workloads import SCALES, Scale, observed_state, ones
 from benchmarks.peers import torch_holder
-from benchmarks.workloads import SCALES, Scale, observed_state, ones
 
 _HOLDER, _CALLER = "ps", "worker"
 _TIMEOUT_S = 120.0

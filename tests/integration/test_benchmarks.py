@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from benchmarks import comparison
-from benchmarks.contestants import TRANSPORTS, ContestantError, Entry, RunningContestant
-from benchmarks.workloads import WORKLOADS
+from benchmarks.harness.contestants import TRANSPORTS, ContestantError, Entry, RunningContestant
+from benchmarks.harness.workloads import WORKLOADS
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]  # a dozen processes start one after the other
 
@@ -124,8 +124,8 @@ def test_a_contestant_that_dies_is_reported_with_what_it_printed(tmp_path: Path)
 def test_a_contestant_that_does_not_answer_is_given_up_and_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.contestants.ANSWER_TIMEOUT_S", 0.2)
-    monkeypatch.setattr("benchmarks.contestants._END_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("benchmarks.harness.contestants.ANSWER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("benchmarks.harness.contestants._END_TIMEOUT_S", 0.2)
     entry = Entry("stuck", "peer", (str(fake_peer(tmp_path, run="time.sleep(600)")),))
     with RunningContestant(entry) as contestant:
         with pytest.raises(ContestantError, match="has not answered within"):

@@ -8,10 +8,10 @@ from typing import Any, Self
 import pytest
 
 from benchmarks import comparison, comparison_tables, report
-from benchmarks.contestants import Entry
-from benchmarks.record import new_record
+from benchmarks.harness.contestants import Entry
+from benchmarks.harness.record import new_record
+from benchmarks.harness.workloads import WORKLOADS
 from benchmarks.targets import Target
-from benchmarks.workloads import WORKLOADS
 
 CASES = {"ours": {"pull": ["view", "copied"]}, "theirs": {"pull": [""], "push": [""]}, "limit": {"pull": ["tcp"]}}
 SECONDS = {"ours": 0.010, "theirs": 0.030, "limit": 0.005}

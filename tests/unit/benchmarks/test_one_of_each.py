@@ -6,7 +6,7 @@ from unittest import mock
 
 import pytest
 
-from benchmarks.contestants import TRANSPORTS
+from benchmarks.harness.contestants import TRANSPORTS
 from benchmarks.one_of_each import PARTS
 
 

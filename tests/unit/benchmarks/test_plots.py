@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.samples import summary
 from benchmarks.plots import draw
-from benchmarks.samples import summary
 
 
 def record() -> dict[str, Any]:

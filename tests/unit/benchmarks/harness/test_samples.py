@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.samples import ratio, summary
+from benchmarks.harness.samples import ratio, summary
 
 
 def test_summary_has_the_count_and_the_quantiles() -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from benchmarks.line_protocol import Requests, timed
-from benchmarks.workloads import SCALES
+from benchmarks.harness.line_protocol import Requests, timed
+from benchmarks.harness.workloads import SCALES
 
 SMALL = SCALES["small"]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TRANSPORTS = ("grpc", "socket", "unix", "shm")
 START_TIMEOUT_S = 180.0
 ANSWER_TIMEOUT_S = 300.0

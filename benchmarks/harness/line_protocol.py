@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from benchmarks.workloads import SCALES, Scale, expected_state
+from benchmarks.harness.workloads import SCALES, Scale, expected_state
 
 Call = Callable[[], object]
 

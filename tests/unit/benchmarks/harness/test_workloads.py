@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.workloads import SCALES, WORKLOADS, Scale, expected_state, observed_state, ones
+from benchmarks.harness.workloads import SCALES, WORKLOADS, Scale, expected_state, observed_state, ones
 
 SMALL = SCALES["small"]
 

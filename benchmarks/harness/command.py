@@ -12,9 +12,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from rich.console import Console
 
-from benchmarks.contestants import TRANSPORTS
-from benchmarks.record import Record, new_record, write
-from benchmarks.tables import Table
+from benchmarks.harness.contestants import TRANSPORTS
+from benchmarks.harness.record import Record, new_record, write
+from benchmarks.harness.tables import Table
 
 P = ParamSpec("P")
 T = TypeVar("T")

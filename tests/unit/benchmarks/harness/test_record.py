@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.record import command_of, new_record, write
+from benchmarks.harness.record import command_of, new_record, write
 
 
 def test_the_command_has_no_place_on_this_machine() -> None:

@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from benchmarks.command import Chosen
+from benchmarks.harness.command import Chosen
 
 
 @pytest.mark.parametrize(

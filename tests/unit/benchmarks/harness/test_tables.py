@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.tables import Table, auto_duration, duration, number, size
+from benchmarks.harness.tables import Table, auto_duration, duration, number, size
 
 
 @pytest.mark.parametrize(

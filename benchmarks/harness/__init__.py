@@ -1,0 +1,1 @@
+"""What every benchmark shares: command line, workloads, processes, samples, tables."""
