@@ -14,7 +14,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import comparison, comparison_tables
+from benchmarks.comparison import comparison, comparison_tables
 from benchmarks.harness import command
 from benchmarks.harness.contestants import PEERS, ContestantError, Entry, limit_entry, own_entry, peer_entry
 from benchmarks.harness.workloads import SCALES, WORKLOADS

@@ -8,20 +8,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import (
-    clients,
-    comparison,
-    comparison_tables,
-    connections,
-    cpu,
-    digits,
-    durability,
-    fairness,
-    memory,
-    ps_tasks,
-    replication,
-    sizes,
-)
+from benchmarks import clients, connections, cpu, digits, durability, fairness, memory, ps_tasks, replication, sizes
+from benchmarks.comparison import comparison, comparison_tables
 from benchmarks.harness.record import Record
 from benchmarks.harness.tables import Table, size
 

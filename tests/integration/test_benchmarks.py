@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import comparison
+from benchmarks.comparison import comparison
 from benchmarks.harness.contestants import TRANSPORTS, ContestantError, Entry, RunningContestant
 from benchmarks.harness.workloads import WORKLOADS
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.comparison.targets import LIMIT, TARGETS
 from benchmarks.harness.record import Record
 from benchmarks.harness.samples import ratio
 from benchmarks.harness.tables import Table, duration, number
 from benchmarks.harness.workloads import SCALES, WORKLOADS
-from benchmarks.targets import LIMIT, TARGETS
 
 # What bounds a transport at a workload: where many bytes stay in memory, a copy of them; else TCP's loopback.
 _COPIED_WORKLOADS = ("pull", "push", "pull161", "push161")

@@ -7,11 +7,12 @@ from typing import Any, Self
 
 import pytest
 
-from benchmarks import comparison, comparison_tables, report
+from benchmarks import report
+from benchmarks.comparison import comparison, comparison_tables
+from benchmarks.comparison.targets import Target
 from benchmarks.harness.contestants import Entry
 from benchmarks.harness.record import new_record
 from benchmarks.harness.workloads import WORKLOADS
-from benchmarks.targets import Target
 
 CASES = {"ours": {"pull": ["view", "copied"]}, "theirs": {"pull": [""], "push": [""]}, "limit": {"pull": ["tcp"]}}
 SECONDS = {"ours": 0.010, "theirs": 0.030, "limit": 0.005}

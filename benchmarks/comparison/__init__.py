@@ -1,0 +1,1 @@
+"""The comparison with TensorFlow, torch RPC and Ray: contestants' rounds, targets, tables."""
