@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import durable_work
-from benchmarks.durable_work import SIZES, Case
 from benchmarks.harness import command
 from benchmarks.harness.record import Record
 from benchmarks.harness.tables import Table, auto_duration, duration, number, size
+from benchmarks.studies import durable_work
+from benchmarks.studies.durable_work import SIZES, Case
 
 BENCHMARK = "durability"
 PARTS = ("scalar", "push", "snapshot", "recovery")

@@ -1,4 +1,4 @@
-"""What headers made and read by hand win: ``python -m benchmarks.header_codecs [--rounds 200]``.
+"""What headers made and read by hand win: ``python -m benchmarks.studies.header_codecs [--rounds 200]``.
 
 Requests and replies are encoded and decoded once with the generated protobuf classes (``message_codec``) and once by
 hand (``request_bytes``, ``reply_bytes``): each step alone, and in both ends of a socket connection, with one thread and

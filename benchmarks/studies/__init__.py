@@ -1,0 +1,1 @@
+"""Measurements behind one decision each; the decision's page names its command."""
