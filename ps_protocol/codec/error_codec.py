@@ -36,6 +36,11 @@ def decode_error(message: errors_pb2.Error) -> ShardscopeError:
     )
 
 
+def parse_error(header: bytes) -> ShardscopeError:
+    """Returns the error of a message that is not decoded yet; DecodeError if it is none."""
+    return decode_error(errors_pb2.Error.FromString(header))
+
+
 def _utf8(text: str) -> str:
     # The text of an operating system's error may hold surrogates, which protobuf refuses.
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -4,24 +4,11 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from ps_protocol.codec.limits import MAX_MESSAGE_BYTES
+from ps_protocol.liveness import KEEPALIVE_INTERVAL_S, KEEPALIVE_TIMEOUT_S
+
 Options: TypeAlias = list[tuple[str, str | int]]
 """What ``grpc.insecure_channel``, ``grpc.secure_channel`` and ``grpc.server`` take as ``options``."""
-
-CHUNK_SIZE_BYTES = 1024 * 1024
-"""Most bytes of one data frame on a stream; the size at which large tensors pass fastest lies around it."""
-
-UNARY_LIMIT_BYTES = 2 * 1024 * 1024
-"""Most bytes of tensors, together, that go in one message; more go on a stream."""
-
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""Most bytes of one message: far above ``UNARY_LIMIT_BYTES``, so that a header that declares a hundred thousand
-variables, or a listing of them, still fits; low enough that no peer can make this process take gigabytes."""
-
-KEEPALIVE_INTERVAL_S = 10
-"""Seconds without traffic after which the other side is asked whether it is still there."""
-
-KEEPALIVE_TIMEOUT_S = 10
-"""Seconds to wait for the answer; so a peer whose machine is gone is noticed in about 20 seconds."""
 
 INITIAL_RECONNECT_BACKOFF_S = 0.1
 MAX_RECONNECT_BACKOFF_S = 1.0

@@ -12,9 +12,9 @@ import struct
 from typing import Final, NamedTuple
 from uuid import UUID
 
+from ps_protocol.codec.limits import MAX_MESSAGE_BYTES
 from ps_protocol.codec.tensor_codec import MAX_SIZE_BYTES, Buffer
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.grpc_edge.channel_options import MAX_MESSAGE_BYTES
 from ps_protocol.memory.regions import REGION_BYTES
 
 SOCKET_PROTOCOL_VERSION: Final = 1

@@ -12,7 +12,7 @@ import math
 from typing import Final
 
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.lease_timing import HEARTBEATS_PER_LEASE
+from ps_protocol.liveness import HEARTBEATS_PER_LEASE
 
 DEFAULT_LEASE_S: Final = 10.0
 MAX_LEASE_S: Final = 86_400.0

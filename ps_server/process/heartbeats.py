@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from ps_protocol.cluster_spec import PS_JOB
 from ps_protocol.errors import AbortedError, ShardscopeError
-from ps_protocol.lease_timing import HEARTBEATS_PER_LEASE
+from ps_protocol.liveness import HEARTBEATS_PER_LEASE
 from ps_protocol.service_types import MemberState, PsAddress
 from ps_protocol.task_id import TaskId
 from ps_server.cluster.leases import DEFAULT_LEASE_S

@@ -12,9 +12,9 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from ps_protocol.codec.frames import Assembler, pieces
+from ps_protocol.codec.limits import CHUNK_SIZE_BYTES
 from ps_protocol.codec.tensor_codec import bytes_of
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.grpc_edge.channel_options import CHUNK_SIZE_BYTES
 from ps_protocol.grpc_edge.chunk_frames import REQUESTS, data_frame, holds_data
 from ps_protocol.v1 import replication_pb2
 

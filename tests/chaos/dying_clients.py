@@ -6,7 +6,6 @@ thread, so that a client costs a tenth of a process started anew.
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
@@ -17,7 +16,6 @@ from typing import Final, NoReturn
 import numpy as np
 
 import worker_client as ss
-from worker_client.transport.selection import TRANSPORTS as SCHEMES
 
 AT_ONCE: Final = 8
 ACKNOWLEDGED: Final = "acknowledged"
@@ -73,8 +71,6 @@ def round_of_clients(address: str, numbers: range) -> None:
 def main(address: str, number: int) -> None:
     """Runs all rounds; ends by SIGALRM if one takes too long."""
     warnings.simplefilter("error")
-    for scheme in SCHEMES.values():
-        importlib.import_module(scheme.module)  # here, or each client would import it when it connects
     if threading.active_count() > 1:
         raise RuntimeError(f"there are threads, so that it is not safe to fork: {threading.enumerate()}")
     for first in range(0, number, AT_ONCE):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from ps_protocol.codec import message_codec
+from ps_protocol.codec.limits import UNARY_LIMIT_BYTES
 from ps_protocol.errors import (
     CancelledError,
     DeadlineExceededError,
@@ -21,7 +22,7 @@ from ps_protocol.errors import (
     InvalidArgumentError,
     ShardscopeError,
 )
-from ps_protocol.grpc_edge.channel_options import UNARY_LIMIT_BYTES, server_options
+from ps_protocol.grpc_edge.channel_options import server_options
 from ps_protocol.grpc_edge.chunk_frames import data_frame
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import (

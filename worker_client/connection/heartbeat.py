@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from ps_protocol.errors import AbortedError, FailedPreconditionError, ShardscopeError
-from ps_protocol.lease_timing import HEARTBEATS_PER_LEASE
+from ps_protocol.liveness import HEARTBEATS_PER_LEASE
 from ps_protocol.ps_service import ClusterService
 
 _LOG = logging.getLogger(__name__)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeVar
-from uuid import uuid4
 
 import grpc
 from google.protobuf.message import Message
 
-from ps_protocol.errors import InternalError, ResourceExhaustedError, ShardscopeError
+from ps_protocol.errors import ResourceExhaustedError, ShardscopeError
 from ps_protocol.grpc_edge import status
-
-_LOG = logging.getLogger(__name__)
+from ps_server.core.defects import internal_error
 
 WITHOUT_DEADLINE_S: Final = 60.0
 """How long a call may wait whose client gave it no deadline."""
@@ -87,10 +84,3 @@ def message_handler(
     return grpc.unary_unary_rpc_method_handler(
         method, request_deserializer=request.FromString, response_serializer=reply.SerializeToString
     )
-
-
-def internal_error(defect: Exception, task: str) -> InternalError:
-    """Logs a defect and returns the error that a client is told instead, with the number under which it is logged."""
-    error_id = uuid4().hex[:8]
-    _LOG.error("error %s in a call", error_id, exc_info=defect)
-    return InternalError(f"the call failed inside the ps; its log has the details under error {error_id}", task=task)

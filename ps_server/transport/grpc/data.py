@@ -16,9 +16,9 @@ from ps_protocol.codec import service_codec, spec_codec
 from ps_protocol.codec.fast.reply_bytes import encode_answer
 from ps_protocol.codec.fast.request_bytes import parse_request
 from ps_protocol.codec.frames import Assembler, pieces
+from ps_protocol.codec.limits import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.codec.message_codec import RequestHead
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError
-from ps_protocol.grpc_edge.channel_options import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.grpc_edge.chunk_frames import REQUESTS, data_frame, exchange_message, header_frame
 from ps_protocol.memory.allocator import keep_freed_chunks
 from ps_protocol.operations import Batch, BatchReply

@@ -19,9 +19,9 @@ from ps_protocol.fault_points import times_received
 from ps_protocol.operations import Batch
 from ps_protocol.sockets.frames import FrameKind, FramePrefix
 from ps_protocol.sockets.stream import SCRATCH_BYTES
+from ps_server.core.defects import internal_error
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.staging import StagingRoom
-from ps_server.transport.grpc.boundary import internal_error
 
 UNSTAGED_BYTES: Final = SCRATCH_BYTES
 """Batches and replies up to here need no room of their own: there are not more of them than threads."""

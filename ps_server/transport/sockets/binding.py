@@ -9,7 +9,7 @@ import sys
 from typing import Final
 from uuid import uuid4
 
-from ps_protocol.grpc_edge.channel_options import KEEPALIVE_INTERVAL_S, KEEPALIVE_TIMEOUT_S
+from ps_protocol.liveness import KEEPALIVE_INTERVAL_S, KEEPALIVE_TIMEOUT_S
 from ps_protocol.sockets import options as socket_options
 
 _LOG = logging.getLogger(__name__)

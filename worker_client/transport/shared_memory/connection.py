@@ -21,7 +21,6 @@ from ps_protocol.errors import (
 from ps_protocol.memory.regions import REGION_BYTES, Region, decode_regions, encode_regions
 from ps_protocol.memory.segment_mapping import MappedSegment, is_size_sealed
 from ps_protocol.sockets.frames import PREFIX_BYTES, FrameKind, encode_prefix, milliseconds, parse_prefix
-from ps_protocol.v1 import errors_pb2
 
 
 class SegmentConnection:
@@ -110,7 +109,7 @@ class SegmentConnection:
         return decode_regions(self._exactly(REGION_BYTES))[0]
 
     def _refusal(self, header: bytes) -> ShardscopeError:
-        error = error_codec.decode_error(errors_pb2.Error.FromString(header))
+        error = error_codec.parse_error(header)
         if isinstance(error, ResourceExhaustedError):
             return error
         return UnavailableError(f"{self._task} gives no shared memory: {error.message}", task=self._task)

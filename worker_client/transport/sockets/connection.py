@@ -43,7 +43,6 @@ from ps_protocol.sockets.frames import (
     parse_prefix,
 )
 from ps_protocol.sockets.stream import COPIED_BYTES, SCRATCH_BYTES, Part, SocketStream
-from ps_protocol.v1 import errors_pb2
 from worker_client.transport.shared_memory.exchange import SharedExchange, share
 from worker_client.transport.shared_memory.pool import SegmentPool
 
@@ -267,7 +266,7 @@ class SocketConnection:
     def _error_in(self, prefix: FramePrefix, header: bytes) -> ShardscopeError:
         if prefix.kind is not FrameKind.ERROR or prefix.buffer_bytes:
             raise InvalidArgumentError(f"a batch was answered with a frame of the kind {prefix.kind.name}")
-        error = error_codec.decode_error(errors_pb2.Error.FromString(header))
+        error = error_codec.parse_error(header)
         self._is_broken = bool(prefix.flags & FLAG_CLOSING)
         return error
 

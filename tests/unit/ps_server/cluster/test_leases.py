@@ -7,7 +7,7 @@ import math
 import pytest
 
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.lease_timing import HEARTBEATS_PER_LEASE
+from ps_protocol.liveness import HEARTBEATS_PER_LEASE
 from ps_server.cluster.leases import LeaseState, check_lease, lease_state
 
 

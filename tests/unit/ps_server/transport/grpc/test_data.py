@@ -11,13 +11,13 @@ import pytest
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.codec import message_codec
 from ps_protocol.codec.frames import Assembler, pieces
+from ps_protocol.codec.limits import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
     ResourceExhaustedError,
     ShardscopeError,
 )
-from ps_protocol.grpc_edge.channel_options import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.initializer_spec import Constant, InitializerSpec
 from ps_protocol.operations import (
     Batch,
