@@ -85,7 +85,7 @@ class Part:
 def _chunks(size_bytes: int) -> dict[str, int]:
     name = "CHUNK_SIZE_BYTES"
     return {
-        f"ps_protocol.grpc_edge.channel_options.{name}": size_bytes,
+        f"worker_client.transport.grpc.{name}": size_bytes,
         f"ps_server.transport.grpc.data.{name}": size_bytes,
     }
 
@@ -93,7 +93,7 @@ def _chunks(size_bytes: int) -> dict[str, int]:
 def _messages(size_bytes: int) -> dict[str, int]:
     name = "UNARY_LIMIT_BYTES"
     return {
-        f"ps_protocol.grpc_edge.channel_options.{name}": size_bytes,
+        f"worker_client.transport.grpc.{name}": size_bytes,
         f"ps_server.transport.grpc.data.{name}": size_bytes,
     }
 

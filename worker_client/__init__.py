@@ -14,8 +14,7 @@ from ps_protocol.cluster_spec import ClusterSpec, TfConfig
 from ps_protocol.task_id import TaskId
 from worker_client import initializers
 from worker_client.client import Client, connect
-from worker_client.default_client import get_default_client
-from worker_client.eager import assign_add_all, assign_all, mirror, read_all
+from worker_client.default_client import assign_add_all, assign_all, get_default_client, mirror, read_all
 from worker_client.graph.blocks import colocate_with, device, name_scope
 from worker_client.graph.default_graph import get_default_graph, reset_default_graph
 from worker_client.graph.device import DeviceSpec

@@ -1,4 +1,4 @@
-"""Which connection the module-level functions use.
+"""Which connection the module-level functions use, and those that read and update many of its variables at once.
 
 The innermost ``with client:`` or ``with client.as_default():`` of this thread; outside of any, the connection that was
 opened last and is still open, so that threads started by a program with one connection find it.
@@ -6,9 +6,17 @@ opened last and is still open, so that threads started by a program with one con
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from typing import Literal, overload
+
 from ps_protocol.errors import FailedPreconditionError
+from ps_protocol.operations import Array
 from worker_client.client import Client
 from worker_client.graph.defaults import STACK, find_newest_client
+from worker_client.values.wire_names import WireDTypeName
+from worker_client.variables.mirror import Mirror
+from worker_client.variables.parts import EagerVariable, Pair
 
 
 def find_default_client() -> Client | None:
@@ -27,3 +35,43 @@ def get_default_client() -> Client:
     if client is None:
         raise FailedPreconditionError("not connected to a cluster; call worker_client.connect() first")
     return client
+
+
+def read_all(
+    variables: Iterable[EagerVariable],
+    *,
+    out: Sequence[Array] | None = None,
+    wire_dtype: WireDTypeName | None = None,
+    copy: bool = True,
+) -> list[Array]:
+    """``Client.read_all`` of the default connection."""
+    return get_default_client().read_all(variables, out=out, wire_dtype=wire_dtype, copy=copy)
+
+
+@overload
+def assign_add_all(
+    pairs: Iterable[Pair], *, wait: Literal[True] = True, wire_dtype: WireDTypeName | None = None
+) -> None: ...
+@overload
+def assign_add_all(
+    pairs: Iterable[Pair], *, wait: Literal[False], wire_dtype: WireDTypeName | None = None
+) -> Future[None]: ...
+def assign_add_all(
+    pairs: Iterable[Pair], *, wait: bool = True, wire_dtype: WireDTypeName | None = None
+) -> Future[None] | None:
+    """``Client.assign_add_all`` of the default connection."""
+    client = get_default_client()
+    if wait:
+        client.assign_add_all(pairs, wire_dtype=wire_dtype)
+        return None
+    return client.assign_add_all(pairs, wait=False, wire_dtype=wire_dtype)
+
+
+def assign_all(pairs: Iterable[Pair], *, wire_dtype: WireDTypeName | None = None) -> None:
+    """``Client.assign_all`` of the default connection."""
+    get_default_client().assign_all(pairs, wire_dtype=wire_dtype)
+
+
+def mirror(variables: Iterable[EagerVariable]) -> Mirror:
+    """``Client.mirror`` of the default connection."""
+    return get_default_client().mirror(variables)

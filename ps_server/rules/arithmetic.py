@@ -1,7 +1,9 @@
-"""Division of integers toward zero, as in C++ and so in TensorFlow; NumPy's rounds toward minus infinity."""
+"""Arithmetic that NumPy has in another way: integers divided as in C++, and nothing said of what overflows."""
 
 from __future__ import annotations
 
+import contextvars
+import threading
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,25 @@ from ps_protocol.dtype_traits import is_ml_dtype
 from ps_protocol.operations import Array
 
 
+class _Quiet(threading.local):
+    """Runs functions in a context in which NumPy's warnings were turned off, at a fraction of ``np.errstate``'s cost.
+
+    NumPy keeps its error state in a context variable. A context cannot be entered by two threads at a time: each has
+    its own.
+    """
+
+    def __init__(self) -> None:
+        context = contextvars.Context()
+        context.run(np.seterr, all="ignore")
+        self.run = context.run
+
+
+quiet = _Quiet()
+"""``quiet.run(function, *args)`` calls a function; not to be nested."""
+
+
 def divide_toward_zero(dividends: Array, divisors: Array, *, out: Array) -> None:
-    """Divides integers of any width; called like a ufunc.
+    """Divides integers of any width toward zero, as C++ and so TensorFlow does; called like a ufunc.
 
     Where C++ leaves the result open, the least integer by -1, it wraps around.
 

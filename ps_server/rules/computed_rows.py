@@ -9,7 +9,7 @@ import numpy as np
 
 from ps_protocol.operations import Array
 from ps_server.memory.spare_arrays import prepared_array
-from ps_server.rules.quiet_arithmetic import quiet
+from ps_server.rules.arithmetic import quiet
 from ps_server.rules.row_schedule import OrderGiven, Rounds, Rows
 
 Compute = Callable[..., Any]

@@ -14,9 +14,8 @@ import numpy as np
 
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category, is_ml_dtype
 from ps_protocol.operations import Array, ScatterRule
-from ps_server.rules.arithmetic import divide_toward_zero
+from ps_server.rules.arithmetic import divide_toward_zero, quiet
 from ps_server.rules.computed_rows import RowsAsGiven, RowsInRounds, put_rows
-from ps_server.rules.quiet_arithmetic import quiet
 from ps_server.rules.row_schedule import OrderGiven, Rows, order_of_updates
 
 UFUNCS: Final[dict[ScatterRule, np.ufunc]] = {

@@ -18,6 +18,7 @@ from ps_protocol.codec import service_codec
 from ps_protocol.codec.fast.reply_bytes import parse_reply
 from ps_protocol.codec.fast.request_bytes import encode_request
 from ps_protocol.codec.frames import Assembler, pieces
+from ps_protocol.codec.limits import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.codec.reply_targets import reply_buffers
 from ps_protocol.errors import InternalError, ShardscopeError, UnavailableError
 from ps_protocol.fault_points import Action, fault_point
@@ -100,7 +101,7 @@ class GrpcPsService(Transport):
         if fault is not None:
             self._send_less(header, buffers, fault, timeout_s)
         try:
-            if max(request_bytes, _expected_reply_bytes(batch)) <= channel_options.UNARY_LIMIT_BYTES:
+            if max(request_bytes, _expected_reply_bytes(batch)) <= UNARY_LIMIT_BYTES:
                 reply = self._exchange_message(exchange_message(header, buffers), timeout=timeout_s)
                 return _decoded_message(reply, batch.operations)
             if request_bytes:
@@ -242,7 +243,7 @@ def _expected_reply_bytes(batch: Batch) -> float:
 def _request_frames(header: bytes, buffers: Sequence[memoryview]) -> Iterator[bytes]:
     """Yields a batch; gRPC asks for each frame when the one before it is on its way, so that few are in memory."""
     yield header_frame(header)
-    for parts in pieces(buffers, channel_options.CHUNK_SIZE_BYTES):
+    for parts in pieces(buffers, CHUNK_SIZE_BYTES):
         yield data_frame(parts)
 
 

@@ -10,6 +10,7 @@ import grpc.experimental
 import numpy as np
 import pytest
 
+from ps_protocol.codec import limits
 from ps_protocol.codec.message_codec import encode_batch
 from ps_protocol.grpc_edge import channel_options
 from ps_protocol.initializer_spec import Distribution, FanMode, InitializerSpec, VarianceScaling
@@ -37,12 +38,12 @@ def test_no_other_server_shares_the_port() -> None:
 
 @pytest.mark.parametrize("name", ["grpc.max_send_message_length", "grpc.max_receive_message_length"])
 def test_both_sides_take_messages_of_one_size(name: str) -> None:
-    assert CLIENT[name] == SERVER[name] == channel_options.MAX_MESSAGE_BYTES
+    assert CLIENT[name] == SERVER[name] == limits.MAX_MESSAGE_BYTES
 
 
 def test_a_unary_message_has_room_for_its_header() -> None:
-    assert channel_options.CHUNK_SIZE_BYTES <= channel_options.UNARY_LIMIT_BYTES
-    assert channel_options.UNARY_LIMIT_BYTES * 4 <= channel_options.MAX_MESSAGE_BYTES
+    assert limits.CHUNK_SIZE_BYTES <= limits.UNARY_LIMIT_BYTES
+    assert limits.UNARY_LIMIT_BYTES * 4 <= limits.MAX_MESSAGE_BYTES
 
 
 def test_a_hundred_thousand_declarations_fit_into_one_message() -> None:
@@ -52,7 +53,7 @@ def test_a_hundred_thousand_declarations_fit_into_one_message() -> None:
     )
     initializer = InitializerSpec(VarianceScaling(1.0, FanMode.FAN_AVG, Distribution.UNIFORM), -1)
     header, _ = encode_batch(Batch(UUID(int=1), UUID(int=2), 1, (Declare(spec, initializer),)))
-    assert 100_000 * header.ByteSize() < channel_options.MAX_MESSAGE_BYTES
+    assert 100_000 * header.ByteSize() < limits.MAX_MESSAGE_BYTES
 
 
 def test_a_dead_peer_is_noticed_within_twenty_seconds() -> None:
