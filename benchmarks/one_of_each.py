@@ -33,11 +33,11 @@ from benchmarks.harness.tables import auto_duration
 from benchmarks.harness.workloads import SCALES, WORKLOADS, Workload
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.grpc_edge import channel_options
-from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import (
     Batch,
     Declare,
-    Operation,
+    PsOperation,
     Read,
     Update,
     UpdateRule,
@@ -162,9 +162,9 @@ class Core:
         self._client, self._sequence = UUID(int=1), 0
         self._core.hello(self._client, "worker:0", timeout_s=TIMEOUT_S)
         spec = VariableSpec("vector", np.dtype(np.float32), (SCALES["full"].elements,))
-        self._run(Declare(spec, InitializerSpec(Constant(0.0))))
+        self._run(Declare(spec, InitializerSpec(ConstantKind(0.0))))
 
-    def _run(self, operation: Operation) -> Any:
+    def _run(self, operation: PsOperation) -> Any:
         mutates = not isinstance(operation, Read)
         self._sequence += mutates
         number = self._sequence if mutates else 0

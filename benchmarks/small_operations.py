@@ -30,8 +30,8 @@ from ps_cluster import LocalCluster
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.codec.fast.reply_bytes import encode_answer
 from ps_protocol.codec.fast.request_bytes import encode_request
-from ps_protocol.initializer_spec import Constant, InitializerSpec
-from ps_protocol.operations import Batch, BatchReply, Declare, Operation, Read, Update, UpdateRule, VariableSpec
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
+from ps_protocol.operations import Batch, BatchReply, Declare, PsOperation, Read, Update, UpdateRule, VariableSpec
 from ps_protocol.sockets.frames import FrameKind, encode_prefix
 from ps_protocol.sockets.stream import SCRATCH_BYTES, SocketStream
 from ps_server.core.parameter_server import ParameterServer
@@ -58,7 +58,7 @@ class Ps:
         self.core = ParameterServer(cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0)
         self.core.hello(_CLIENT, "worker:0", timeout_s=_TIMEOUT_S)
         self.sequence = 0
-        declare = Declare(VariableSpec(NAME, np.dtype(np.float32), ()), InitializerSpec(Constant(0.0)))
+        declare = Declare(VariableSpec(NAME, np.dtype(np.float32), ()), InitializerSpec(ConstantKind(0.0)))
         self.run(declare)
         near, self.far = socket.socketpair()
         self.connection = ps_side.SocketSession(
@@ -66,16 +66,16 @@ class Ps:
         )
         self.connection.stream.lend_scratch(memoryview(bytearray(SCRATCH_BYTES)))
 
-    def batch(self, operation: Operation) -> Batch:
+    def batch(self, operation: PsOperation) -> Batch:
         """Returns the next batch with that operation alone."""
         mutates = not isinstance(operation, Read)
         self.sequence += mutates
         return Batch(_CLIENT, self.core.store_incarnation, self.sequence if mutates else 0, (operation,))
 
-    def run(self, operation: Operation) -> BatchReply:
+    def run(self, operation: PsOperation) -> BatchReply:
         return self.core.exchange(self.batch(operation), timeout_s=_TIMEOUT_S, lend_values=True)
 
-    def core_step(self, operation: Operation) -> Step:
+    def core_step(self, operation: PsOperation) -> Step:
         def step(calls: int) -> float:
             batches = [self.batch(operation) for _ in range(calls)]
             began_s = time.perf_counter()
@@ -85,7 +85,7 @@ class Ps:
 
         return step
 
-    def connection_step(self, operation: Operation) -> Step:
+    def connection_step(self, operation: PsOperation) -> Step:
         stream = self.connection.stream
 
         def step(calls: int) -> float:
@@ -111,7 +111,7 @@ class Ps:
         return step
 
 
-def client_step(ps: Ps, operation: Operation) -> Step:
+def client_step(ps: Ps, operation: PsOperation) -> Step:
     """Returns the step of the client's connection: the replies are there before they are waited for."""
     near, far = socket.socketpair()
     connection = client_side.SocketConnection(near, _CLIENT, task="ps:0", address="here")

@@ -52,7 +52,7 @@ PLAN_VARIABLE: Final = "SHARDSCOPE_FAULTS"
 LOG_VARIABLE: Final = "SHARDSCOPE_FAULT_LOG"
 
 
-class Action(enum.StrEnum):
+class FaultAction(enum.StrEnum):
     """What happens. The place itself carries out the first three, since only it knows how."""
 
     DROP = "drop"
@@ -64,7 +64,7 @@ class Action(enum.StrEnum):
 
 
 class InjectedFaultError(OSError):
-    """What ``Action.FAIL`` raises, and what is lost or cut: an error of the system, as the place would meet it."""
+    """What ``FaultAction.FAIL`` raises, and what is lost or cut: an error of the system, as the place would meet it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Fault:
     """
 
     place: str
-    action: Action
+    action: FaultAction
     first: int = 1
     last: int = 2**63
     seconds: float = 0.0
@@ -110,7 +110,7 @@ class FaultPlan:
         with self._lock:
             return self._fired[place]
 
-    def reached(self, place: str) -> Action | None:
+    def reached(self, place: str) -> FaultAction | None:
         """Counts a pass; carries out what is due, or returns it for the place to carry out."""
         with self._lock:
             self._passes[place] += 1
@@ -121,11 +121,11 @@ class FaultPlan:
             self._fired[place] += 1
         self._write_down(due, number)
         match due.action:
-            case Action.DELAY:
+            case FaultAction.DELAY:
                 time.sleep(due.seconds)
-            case Action.CRASH:
+            case FaultAction.CRASH:
                 os.kill(os.getpid(), signal.SIGKILL)
-            case Action.FAIL:
+            case FaultAction.FAIL:
                 raise InjectedFaultError(f"a fault was injected at {place}")
             case _:
                 return due.action
@@ -148,14 +148,14 @@ def parse_plan(text: str, log_path: str = "") -> FaultPlan:
     faults = []
     for entry in filter(None, (each.strip() for each in text.split(";"))):
         match = _ENTRY.fullmatch(entry)
-        if match is None or match[2] not in [str(action) for action in Action]:
-            actions = ", ".join(str(action) for action in Action)
+        if match is None or match[2] not in [str(action) for action in FaultAction]:
+            actions = ", ".join(str(action) for action in FaultAction)
             raise ValueError(f"{entry!r} in {PLAN_VARIABLE} is not place=action[:seconds][@first[-last]] ({actions})")
         place, action, seconds, first, last = match.groups()
         faults.append(
             Fault(
                 place,
-                Action(action),
+                FaultAction(action),
                 int(first or 1),
                 int(last or first or 2**63),
                 float(seconds or 0),
@@ -167,7 +167,7 @@ def parse_plan(text: str, log_path: str = "") -> FaultPlan:
 _plan: FaultPlan | None = None
 
 
-def fault_point(place: str) -> Action | None:
+def fault_point(place: str) -> FaultAction | None:
     """Marks a place where a test may make something go wrong.
 
     Returns:
@@ -188,13 +188,13 @@ def times_received(place: str) -> int:
     match fault_point(place):
         case None:
             return 1
-        case Action.DUPLICATE:
+        case FaultAction.DUPLICATE:
             return 2
         case action:
             raise lost(place, action)
 
 
-def lost(place: str, action: Action) -> InjectedFaultError:
+def lost(place: str, action: FaultAction) -> InjectedFaultError:
     """Returns (does not raise) what befalls who waits for something that a test has lost or cut."""
     return InjectedFaultError(f"a fault was injected at {place}: {action}")
 

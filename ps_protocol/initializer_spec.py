@@ -26,14 +26,14 @@ class Distribution(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Constant:
+class ConstantKind:
     """Every element is ``value``."""
 
     value: float
 
 
 @dataclass(frozen=True, slots=True)
-class RandomUniform:
+class RandomUniformKind:
     """Uniform in ``[minval, maxval)``."""
 
     minval: float
@@ -41,7 +41,7 @@ class RandomUniform:
 
 
 @dataclass(frozen=True, slots=True)
-class RandomNormal:
+class RandomNormalKind:
     """Normal."""
 
     mean: float
@@ -49,7 +49,7 @@ class RandomNormal:
 
 
 @dataclass(frozen=True, slots=True)
-class TruncatedNormal:
+class TruncatedNormalKind:
     """Normal, redrawn beyond two standard deviations from the mean."""
 
     mean: float
@@ -57,7 +57,7 @@ class TruncatedNormal:
 
 
 @dataclass(frozen=True, slots=True)
-class VarianceScaling:
+class VarianceScalingKind:
     """Scaled by the number of inputs or outputs (fans) of the whole variable's shape."""
 
     scale: float
@@ -66,28 +66,35 @@ class VarianceScaling:
 
 
 @dataclass(frozen=True, slots=True)
-class Orthogonal:
+class OrthogonalKind:
     """Orthogonal rows or columns, whichever are fewer, times ``gain``."""
 
     gain: float
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class IdentityKind:
     """Ones on the main diagonal of a matrix, times ``gain``."""
 
     gain: float
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class ValueKind:
     """The value itself, computed by the client; has the variable's dtype and shape."""
 
     array: npt.NDArray[Any]
 
 
 InitializerKind: TypeAlias = (
-    Constant | RandomUniform | RandomNormal | TruncatedNormal | VarianceScaling | Orthogonal | Identity | Value
+    ConstantKind
+    | RandomUniformKind
+    | RandomNormalKind
+    | TruncatedNormalKind
+    | VarianceScalingKind
+    | OrthogonalKind
+    | IdentityKind
+    | ValueKind
 )
 
 

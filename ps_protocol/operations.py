@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.errors import ShardscopeError
-from ps_protocol.initializer_spec import InitializerSpec, Value
+from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -215,9 +215,9 @@ class Describe:
     name: str
 
 
-Operation: TypeAlias = Declare | Initialize | Read | Update | Scatter | CountUpTo | Gather | Describe
+PsOperation: TypeAlias = Declare | Initialize | Read | Update | Scatter | CountUpTo | Gather | Describe
 
-_Operation = TypeVar("_Operation", bound=Operation)
+_Operation = TypeVar("_Operation", bound=PsOperation)
 
 READS: Final = (Read, Gather)
 """Whose tensor has an ``out``, a ``view`` and a ``wire``. For ``isinstance``; not a union, which is slower there."""
@@ -234,11 +234,11 @@ class Logged(enum.Enum):
     """In the record of its batch a ``Describe`` stands for it: there is nothing to carry out again."""
 
 
-def _no_tensors(_operation: Operation) -> tuple[Array, ...]:
+def _no_tensors(_operation: PsOperation) -> tuple[Array, ...]:
     return ()
 
 
-def _unchanged(operation: Operation, _tensors: Sequence[Array]) -> Operation:
+def _unchanged(operation: PsOperation, _tensors: Sequence[Array]) -> PsOperation:
     return operation
 
 
@@ -262,20 +262,20 @@ class OperationKind:
     logged: Logged
     may_merge: bool = False
     tensors: Callable[[Any], tuple[Array, ...]] = _no_tensors
-    with_tensors: Callable[[Any, Sequence[Array]], Operation] = _unchanged
+    with_tensors: Callable[[Any, Sequence[Array]], PsOperation] = _unchanged
     operand: int | None = None
     reply_bytes: Callable[[Any, VariableSpec], int] | None = None
 
 
 def _initial_value(operation: Declare | Initialize) -> tuple[Array, ...]:
     kind = None if operation.initializer is None else operation.initializer.kind
-    return (kind.array,) if isinstance(kind, Value) else ()
+    return (kind.array,) if isinstance(kind, ValueKind) else ()
 
 
-def _with_initial_value(operation: Declare | Initialize, tensors: Sequence[Array]) -> Operation:
+def _with_initial_value(operation: Declare | Initialize, tensors: Sequence[Array]) -> PsOperation:
     if operation.initializer is None or not tensors:
         return operation
-    return replace(operation, initializer=replace(operation.initializer, kind=Value(tensors[0])))
+    return replace(operation, initializer=replace(operation.initializer, kind=ValueKind(tensors[0])))
 
 
 def _rows_bytes(operation: Gather, spec: VariableSpec) -> int:
@@ -329,17 +329,17 @@ KINDS: Final[dict[type[Any], OperationKind]] = {
 _READ_ONLY: Final = frozenset([kind for kind, row in KINDS.items() if not row.mutates])
 
 
-def mutates(operations: Iterable[Operation]) -> bool:
+def mutates(operations: Iterable[PsOperation]) -> bool:
     """Whether any of the operations may change a variable."""
     return not _READ_ONLY.issuperset(map(type, operations))
 
 
-def tensors_of(operation: Operation) -> tuple[Array, ...]:
+def tensors_of(operation: PsOperation) -> tuple[Array, ...]:
     """The tensors that an operation carries, in the order in which they travel."""
     return KINDS[type(operation)].tensors(operation)
 
 
-def tensor_bytes(operations: Iterable[Operation]) -> int:
+def tensor_bytes(operations: Iterable[PsOperation]) -> int:
     """Size of the tensors that operations carry."""
     size_bytes = 0
     for operation in operations:
@@ -355,7 +355,7 @@ def map_tensors(operation: _Operation, change: Callable[[Array], Array]) -> _Ope
     return cast(_Operation, kind.with_tensors(operation, [change(each) for each in tensors])) if tensors else operation
 
 
-def reply_bytes(operation: Operation, spec: VariableSpec) -> int:
+def reply_bytes(operation: PsOperation, spec: VariableSpec) -> int:
     """Size of the tensor that an operation on a variable of that spec is answered with.
 
     At most: of a read with ``unless_version`` it is not known before whether there will be a tensor.
@@ -379,7 +379,7 @@ class Batch:
     client: UUID
     store: UUID
     sequence: int
-    operations: tuple[Operation, ...]
+    operations: tuple[PsOperation, ...]
     expected_reply_bytes: int | None = field(default=None, compare=False)
 
     @property

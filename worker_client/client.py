@@ -32,7 +32,7 @@ from worker_client.settings import ConnectSettings
 from worker_client.transport.endpoint import PsEndpoint
 from worker_client.transport.selection import connect_endpoint, private_store
 from worker_client.variables.bulk import ManyVariables
-from worker_client.variables.factory import VariableFactory
+from worker_client.variables.factory import EagerVariableFactory
 
 _LOG = logging.getLogger(__name__)
 
@@ -185,7 +185,9 @@ class Client(ManyVariables):
             retry=settings.retry,
             timeout_s=settings.operation_timeout_s,
         )
-        self.graph = Graph(VariableFactory(self.fanout, self.declarer, job_seed=self.job_seed, initialize=initialize))
+        self.graph = Graph(
+            EagerVariableFactory(self.fanout, self.declarer, job_seed=self.job_seed, initialize=initialize)
+        )
         default_stack.opened(self)
 
     @property

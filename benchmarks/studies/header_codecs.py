@@ -26,7 +26,7 @@ from benchmarks.small_operations import NAME, Ps, client_step
 from ps_protocol.codec import message_codec
 from ps_protocol.codec.fast import reply_bytes, request_bytes
 from ps_protocol.codec.message_codec import MessageRequest, ReplyHead, RequestHead
-from ps_protocol.operations import Batch, BatchReply, Gather, Operation, Read, Result, Update, UpdateRule, mutates
+from ps_protocol.operations import Batch, BatchReply, Gather, PsOperation, Read, Result, Update, UpdateRule, mutates
 from ps_protocol.v1 import batch_pb2
 
 CLIENT: Final = UUID(int=1)
@@ -50,8 +50,8 @@ class Codec(NamedTuple):
     name: str
     encode_request: EncodeRequest
     parse_request: Callable[[bytes, UUID | None], RequestHead]
-    encode_answer: Callable[[BatchReply, Sequence[Operation]], tuple[bytes, list[memoryview]]]
-    parse_reply: Callable[[bytes, Sequence[Operation]], ReplyHead]
+    encode_answer: Callable[[BatchReply, Sequence[PsOperation]], tuple[bytes, list[memoryview]]]
+    parse_reply: Callable[[bytes, Sequence[PsOperation]], ReplyHead]
 
 
 class Case(NamedTuple):
@@ -82,12 +82,12 @@ def _parsed_request(header: bytes, client: UUID | None) -> RequestHead:
     return MessageRequest(message)
 
 
-def _encoded_reply(reply: BatchReply, operations: Sequence[Operation]) -> tuple[bytes, list[memoryview]]:
+def _encoded_reply(reply: BatchReply, operations: Sequence[PsOperation]) -> tuple[bytes, list[memoryview]]:
     message, buffers = message_codec.encode_reply(reply, operations)
     return message.SerializeToString(), buffers
 
 
-def _parsed_reply(header: bytes, operations: Sequence[Operation]) -> ReplyHead:
+def _parsed_reply(header: bytes, operations: Sequence[PsOperation]) -> ReplyHead:
     return message_codec.reply_head(batch_pb2.BatchReply.FromString(header), operations)
 
 
@@ -121,7 +121,7 @@ def cases() -> list[Case]:
     ]
 
 
-def _batch(*operations: Operation) -> Batch:
+def _batch(*operations: PsOperation) -> Batch:
     return Batch(CLIENT, STORE, 300 if mutates(operations) else 0, operations)
 
 
@@ -182,7 +182,7 @@ def main() -> None:
     table("each step alone", STEPS, rounds, {case.name: functools.partial(steps_alone, case) for case in cases()})
     ps = Ps()
 
-    def ends(operation: Operation) -> Callable[[Codec], list[float]]:
+    def ends(operation: PsOperation) -> Callable[[Codec], list[float]]:
         steps = (client_step(ps, operation), ps.connection_step(operation))
 
         def measure(codec: Codec) -> list[float]:

@@ -9,7 +9,7 @@ import click
 
 from ps_cluster.cli.common import print_error
 from ps_cluster.inspection import queries as ps_queries
-from ps_cluster.inspection.queries import Answer
+from ps_cluster.inspection.queries import PsAnswer
 from ps_protocol.cluster_spec import ClusterSpec, TfConfig
 from ps_protocol.ps_service import ClusterService
 from ps_protocol.task_id import TaskId
@@ -34,18 +34,18 @@ def connect(address: str, task: TaskId) -> ClusterService:
     return grpc.connect(address, task=str(task))
 
 
-def ask_all(spec: ClusterSpec, question: Callable[[ClusterService], _T]) -> list[Answer[_T]]:
+def ask_all(spec: ClusterSpec, question: Callable[[ClusterService], _T]) -> list[PsAnswer[_T]]:
     """Asks every process of the ps tasks."""
     return ps_queries.ask_all(spec, question, connect=connect)
 
 
-def ask_primaries(spec: ClusterSpec, question: Callable[[ClusterService], _T], timeout_s: float) -> list[Answer[_T]]:
+def ask_primaries(spec: ClusterSpec, question: Callable[[ClusterService], _T], timeout_s: float) -> list[PsAnswer[_T]]:
     """Asks each ps task once, at that of its processes which answers clients."""
     statuses = ask_all(spec, lambda ps: ps.status(timeout_s=timeout_s))
     return ps_queries.ask_primaries(statuses, question, connect=connect)
 
 
-def all_answered(answers: Sequence[Answer[Any]]) -> bool:
+def all_answered(answers: Sequence[PsAnswer[Any]]) -> bool:
     """Says on standard error which ps tasks have not answered, if any."""
     failures = [ps_queries.explain(each.error, each.task, each.address) for each in answers if each.error is not None]
     for failure in failures:
@@ -53,6 +53,6 @@ def all_answered(answers: Sequence[Answer[Any]]) -> bool:
     return not failures
 
 
-def any_answered(answers: Sequence[Answer[Any]]) -> bool:
+def any_answered(answers: Sequence[PsAnswer[Any]]) -> bool:
     """Whether there is anything to show."""
     return any(answer.error is None for answer in answers)

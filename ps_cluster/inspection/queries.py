@@ -22,7 +22,7 @@ Connect: TypeAlias = Callable[[str, TaskId], ClusterService]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[_T]):
+class PsAnswer(Generic[_T]):
     """What a process of a ps task has answered.
 
     Attributes:
@@ -53,7 +53,7 @@ def ps_processes(cluster_spec: ClusterSpec) -> dict[TaskId, str]:
 
 def ask_all(
     cluster_spec: ClusterSpec, question: Callable[[ClusterService], _T], *, connect: Connect
-) -> list[Answer[_T]]:
+) -> list[PsAnswer[_T]]:
     """Puts a question to every ps task, to both processes of one that is replicated; as ``ask_each``.
 
     Raises:
@@ -64,7 +64,7 @@ def ask_all(
 
 def ask_each(
     places: Mapping[TaskId, str], question: Callable[[ClusterService], _T], *, connect: Connect
-) -> list[Answer[_T]]:
+) -> list[PsAnswer[_T]]:
     """Puts a question to some processes.
 
     Args:
@@ -76,12 +76,12 @@ def ask_each(
         An answer for each process, in their order.
     """
 
-    def ask(task: TaskId, address: str) -> Answer[_T]:
+    def ask(task: TaskId, address: str) -> PsAnswer[_T]:
         service = connect(address, task)
         try:
-            return Answer(task, address, value=question(service))
+            return PsAnswer(task, address, value=question(service))
         except ShardscopeError as error:
-            return Answer(task, address, error=error)
+            return PsAnswer(task, address, error=error)
         finally:
             service.close()
 
@@ -92,8 +92,8 @@ def ask_each(
 
 
 def ask_primaries(
-    statuses: Sequence[Answer[Status]], question: Callable[[ClusterService], _T], *, connect: Connect
-) -> list[Answer[_T]]:
+    statuses: Sequence[PsAnswer[Status]], question: Callable[[ClusterService], _T], *, connect: Connect
+) -> list[PsAnswer[_T]]:
     """Puts a question to each ps task, at that of its processes which answers clients.
 
     Args:
@@ -107,22 +107,22 @@ def ask_primaries(
     primaries = [_primary(each, statuses) for each in statuses if each.task.job == PS_JOB]
     places = {each.task: each.address for each in primaries if each.error is None}
     answers = {each.task: each for each in ask_each(places, question, connect=connect)}
-    return [answers.get(each.task, Answer(each.task, each.address, error=each.error)) for each in primaries]
+    return [answers.get(each.task, PsAnswer(each.task, each.address, error=each.error)) for each in primaries]
 
 
-def _primary(ps: Answer[Status], statuses: Sequence[Answer[Status]]) -> Answer[Status]:
+def _primary(ps: PsAnswer[Status], statuses: Sequence[PsAnswer[Status]]) -> PsAnswer[Status]:
     """What the primary of a ps task has said, under the name of the task."""
     pair = [each for each in statuses if each.task.index == ps.task.index]
     # Of two that take themselves for it, the one of the newer epoch is right.
     newest = max((each for each in pair if _epoch(each) >= 0), key=_epoch, default=None)
     if newest is not None:
-        return Answer(ps.task, newest.address, value=newest.value)
+        return PsAnswer(ps.task, newest.address, value=newest.value)
     if all(each.error is not None for each in pair):
         return ps
-    return Answer(ps.task, ps.address, error=UnavailableError(_nobody_serves(pair)))
+    return PsAnswer(ps.task, ps.address, error=UnavailableError(_nobody_serves(pair)))
 
 
-def _nobody_serves(pair: Sequence[Answer[Status]]) -> str:
+def _nobody_serves(pair: Sequence[PsAnswer[Status]]) -> str:
     if len(pair) == 1:
         return (
             "this is the backup of its task now, and the primary's address is not known: give the cluster with its "
@@ -132,7 +132,7 @@ def _nobody_serves(pair: Sequence[Answer[Status]]) -> str:
     return f"neither {names} is known to be the primary now; try again, or see shardscope ls --tasks"
 
 
-def _epoch(answer: Answer[Status]) -> int:
+def _epoch(answer: PsAnswer[Status]) -> int:
     """In which epoch a process answers clients; -1 if it does not."""
     status = answer.value
     if status is None or not status.answers_clients:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ps_cluster.inspection.queries import Answer
+from ps_cluster.inspection.queries import PsAnswer
 from ps_cluster.inspection.task_table import format_size, replica_word
 from ps_protocol.cluster_spec import PS_JOB
 from ps_protocol.service_types import DurabilityStatus, Member, ReplicationStatus, Status, VariableInfo
@@ -20,7 +20,7 @@ _UNBOUNDED_WIDTH: Final = 10_000
 _MEMBER_STYLES: Final = {"active": "green", "late": "yellow", "dead": "bold red", "left": "dim"}
 
 
-def variable_records(answers: Sequence[Answer[list[VariableInfo]]]) -> list[dict[str, Any]]:
+def variable_records(answers: Sequence[PsAnswer[list[VariableInfo]]]) -> list[dict[str, Any]]:
     """One JSON object for each variable, by name."""
     records = [
         {
@@ -61,7 +61,7 @@ def variable_table(records: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def ps_records(answers: Sequence[Answer[Status]]) -> list[dict[str, Any]]:
+def ps_records(answers: Sequence[PsAnswer[Status]]) -> list[dict[str, Any]]:
     """One JSON object for each ps and backup that has answered."""
     return [
         {

@@ -33,7 +33,7 @@ from ps_protocol.operations import (
     Batch,
     BatchReply,
     Gather,
-    Operation,
+    PsOperation,
     Read,
     Reply,
     Result,
@@ -152,7 +152,7 @@ def _decode_batch(header: batch_pb2.BatchRequest, take: TakeTensor) -> Batch:
 
 
 def encode_reply(
-    reply: BatchReply, operations: Sequence[Operation] = ()
+    reply: BatchReply, operations: Sequence[PsOperation] = ()
 ) -> tuple[batch_pb2.BatchReply, list[memoryview]]:
     """Returns a reply as a header and the bytes of its tensors, which stay the caller's arrays' where they can.
 
@@ -207,7 +207,7 @@ class ReplyHead:
 
     def __init__(
         self,
-        operations: Sequence[Operation],
+        operations: Sequence[PsOperation],
         replies: list[Reply | TensorReply],
         layouts: list[TensorLayout],
         targets: list[Array | None],
@@ -219,7 +219,7 @@ class ReplyHead:
         self.data_bytes = sum([layout.size_bytes for layout in layouts]) if layouts else 0
 
     @property
-    def answered(self) -> list[Operation]:
+    def answered(self) -> list[PsOperation]:
         """The operation that each of the tensors is the answer to."""
         replies = zip(self._replies, self._operations, strict=True)
         return [operation for reply, operation in replies if isinstance(reply, tuple)]
@@ -265,7 +265,7 @@ class ReplyHead:
         )
 
 
-def reply_head(message: batch_pb2.BatchReply, operations: Sequence[Operation] = ()) -> ReplyHead:
+def reply_head(message: batch_pb2.BatchReply, operations: Sequence[PsOperation] = ()) -> ReplyHead:
     """Returns what the header of a reply says, which answers ``operations`` if there are any; checks all of it.
 
     Raises:
@@ -290,7 +290,7 @@ def reply_head(message: batch_pb2.BatchReply, operations: Sequence[Operation] = 
     return ReplyHead(operations, replies, layouts, targets)
 
 
-def target_of(operation: Operation | None) -> Array | None:
+def target_of(operation: PsOperation | None) -> Array | None:
     """Returns the array that the caller gave for an operation's tensor, if any."""
     return operation.out if isinstance(operation, READS) else None
 

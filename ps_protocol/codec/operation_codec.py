@@ -26,7 +26,7 @@ from ps_protocol.operations import (
     Describe,
     Gather,
     Initialize,
-    Operation,
+    PsOperation,
     Read,
     Scatter,
     ScatterRule,
@@ -41,7 +41,7 @@ _UPDATE_RULES = {int(rule): rule for rule in UpdateRule}
 _SCATTER_RULES = {int(rule): rule for rule in ScatterRule}
 
 
-def encode_operation_into(message: batch_pb2.Operation, operation: Operation, buffers: list[memoryview]) -> None:
+def encode_operation_into(message: batch_pb2.Operation, operation: PsOperation, buffers: list[memoryview]) -> None:
     """Fills an empty message, as an element of another message is, and appends the bytes of the operation's tensors.
 
     Raises:
@@ -57,7 +57,7 @@ def encode_operation_into(message: batch_pb2.Operation, operation: Operation, bu
         raise InvalidArgumentError(f"{operation.name}: {error.message}", variable=operation.name) from error
 
 
-def decode_operation(message: batch_pb2.Operation, take: TakeTensor) -> Operation:
+def decode_operation(message: batch_pb2.Operation, take: TakeTensor) -> PsOperation:
     """Returns the operation that a message holds; ``take`` gives it its tensors.
 
     Raises:
@@ -178,7 +178,7 @@ class OperationCodec:
 
     field: str
     encode: Callable[[Any, Any, list[memoryview]], None]
-    decode: Callable[[str, Any, TakeTensor], Operation]
+    decode: Callable[[str, Any, TakeTensor], PsOperation]
 
 
 CODECS: Final[dict[type[Any], OperationCodec]] = {

@@ -14,18 +14,18 @@ from uuid import UUID
 from ps_protocol.codec import tensor_codec
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.initializer_spec import (
-    Constant,
+    ConstantKind,
     Distribution,
     FanMode,
-    Identity,
+    IdentityKind,
     InitializerKind,
     InitializerSpec,
-    Orthogonal,
-    RandomNormal,
-    RandomUniform,
-    TruncatedNormal,
-    Value,
-    VarianceScaling,
+    OrthogonalKind,
+    RandomNormalKind,
+    RandomUniformKind,
+    TruncatedNormalKind,
+    ValueKind,
+    VarianceScalingKind,
 )
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
 from ps_protocol.v1 import variable_pb2
@@ -39,13 +39,13 @@ _Enum = TypeVar("_Enum", bound=enum.IntEnum)
 _FAN_MODES = {int(mode): mode for mode in FanMode}
 _DISTRIBUTIONS = {int(distribution): distribution for distribution in Distribution}
 _PLAIN_KINDS: dict[type[InitializerKind], tuple[str, tuple[str, ...]]] = {
-    Constant: ("constant", ("value",)),
-    RandomUniform: ("random_uniform", ("minval", "maxval")),
-    RandomNormal: ("random_normal", ("mean", "stddev")),
-    TruncatedNormal: ("truncated_normal", ("mean", "stddev")),
-    VarianceScaling: ("variance_scaling", ("scale", "mode", "distribution")),
-    Orthogonal: ("orthogonal", ("gain",)),
-    Identity: ("identity", ("gain",)),
+    ConstantKind: ("constant", ("value",)),
+    RandomUniformKind: ("random_uniform", ("minval", "maxval")),
+    RandomNormalKind: ("random_normal", ("mean", "stddev")),
+    TruncatedNormalKind: ("truncated_normal", ("mean", "stddev")),
+    VarianceScalingKind: ("variance_scaling", ("scale", "mode", "distribution")),
+    OrthogonalKind: ("orthogonal", ("gain",)),
+    IdentityKind: ("identity", ("gain",)),
 }
 """Of each kind without a tensor, its name in the message and the fields that both have."""
 
@@ -116,7 +116,7 @@ def encode_initializer_into(
     """Fills an empty message, as a field of another message is; appends the bytes of a given value to ``buffers``."""
     message.seed = initializer.seed
     kind = initializer.kind
-    if isinstance(kind, Value):
+    if isinstance(kind, ValueKind):
         buffers.append(tensor_codec.encode_into(message.value.tensor, kind.array))
         return
     name, fields = _PLAIN_KINDS[type(kind)]
@@ -162,16 +162,18 @@ def _plain_decoder(
     return lambda message, _take: kind(*(getattr(message, field) for field in fields))
 
 
-def _decode_variance_scaling(message: variable_pb2.Initializer.VarianceScaling, _take: TakeTensor) -> VarianceScaling:
-    return VarianceScaling(
+def _decode_variance_scaling(
+    message: variable_pb2.Initializer.VarianceScaling, _take: TakeTensor
+) -> VarianceScalingKind:
+    return VarianceScalingKind(
         message.scale,
         decode_enum(_FAN_MODES, message.mode, "mode of a variance scaling initializer"),
         decode_enum(_DISTRIBUTIONS, message.distribution, "distribution of a variance scaling initializer"),
     )
 
 
-def _decode_value(message: variable_pb2.Initializer.Value, take: TakeTensor) -> Value:
-    return Value(take(message.tensor))
+def _decode_value(message: variable_pb2.Initializer.Value, take: TakeTensor) -> ValueKind:
+    return ValueKind(take(message.tensor))
 
 
 _KIND_DECODERS: dict[str, Callable[[Any, TakeTensor], InitializerKind]] = {

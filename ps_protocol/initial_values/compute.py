@@ -43,13 +43,13 @@ from ps_protocol.initial_values.variable_layout import (
     subject,
 )
 from ps_protocol.initializer_spec import (
-    Constant,
-    Identity,
+    ConstantKind,
+    IdentityKind,
     InitializerKind,
     InitializerSpec,
-    Orthogonal,
-    RandomNormal,
-    Value,
+    OrthogonalKind,
+    RandomNormalKind,
+    ValueKind,
 )
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
 
@@ -90,7 +90,7 @@ def initial_value(spec: VariableSpec, initializer: InitializerSpec) -> Array:
 def check_initializer(spec: VariableSpec, initializer: InitializerSpec) -> None:
     """Raises what ``initial_value`` would raise, memory aside, without computing anything."""
     place = None if spec.slice is None else replace(spec.slice, full_name="")
-    if isinstance(initializer.kind, Value) or not _suits(spec.dtype, spec.shape, place, initializer.kind):
+    if isinstance(initializer.kind, ValueKind) or not _suits(spec.dtype, spec.shape, place, initializer.kind):
         _recipe(spec, initializer)
 
 
@@ -112,13 +112,13 @@ def _recipe(spec: VariableSpec, initializer: InitializerSpec) -> _Recipe:
     """Returns what computes the value, all arguments checked."""
     check_layout(spec)
     match initializer.kind:
-        case Value(array=array):
+        case ValueKind(array=array):
             return _given(spec, array)
-        case Constant(value=value):
+        case ConstantKind(value=value):
             return partial(_filled, spec, _element(spec, value, "the constant"))
-        case Identity(gain=gain):
+        case IdentityKind(gain=gain):
             return _identity(spec, gain)
-        case Orthogonal(gain=gain):
+        case OrthogonalKind(gain=gain):
             return _orthogonal(spec, gain, initializer.seed)
         case kind:
             return partial(_random, spec, random_draw(spec, kind), initializer.seed)
@@ -200,7 +200,7 @@ def _orthogonal(spec: VariableSpec, gain: float, seed: int) -> _Recipe:
     def make() -> Array:
         if 0 in spec.shape:
             return np.empty(spec.shape, dtype=spec.dtype)
-        normal = _random(tall, random_draw(tall, RandomNormal(0.0, 1.0)), seed)
+        normal = _random(tall, random_draw(tall, RandomNormalKind(0.0, 1.0)), seed)
         q, r = np.linalg.qr(normal)
         q *= np.where(np.diagonal(r) < 0, -gain, gain)  # with these signs all orthogonal matrices are equally likely
         whole = (q if rows >= columns else q.T).reshape(shape)

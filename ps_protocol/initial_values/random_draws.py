@@ -21,10 +21,10 @@ from ps_protocol.initial_values.variable_layout import full_shape, invalid
 from ps_protocol.initializer_spec import (
     Distribution,
     FanMode,
-    RandomNormal,
-    RandomUniform,
-    TruncatedNormal,
-    VarianceScaling,
+    RandomNormalKind,
+    RandomUniformKind,
+    TruncatedNormalKind,
+    VarianceScalingKind,
 )
 from ps_protocol.operations import Array, VariableSpec
 
@@ -38,22 +38,24 @@ _WORDS = 2**64
 _TRUNCATED_STDDEV = 0.87962566103423978  # of a standard normal number within [-2, 2]
 
 
-def random_draw(spec: VariableSpec, kind: RandomUniform | RandomNormal | TruncatedNormal | VarianceScaling) -> Draw:
+def random_draw(
+    spec: VariableSpec, kind: RandomUniformKind | RandomNormalKind | TruncatedNormalKind | VarianceScalingKind
+) -> Draw:
     """Returns how the elements of a variable are drawn. The result may be called from many threads.
 
     Raises:
         InvalidArgumentError: The kind does not suit the dtype, or a parameter is out of range.
     """
     match kind:
-        case RandomUniform(minval=minval, maxval=maxval):
+        case RandomUniformKind(minval=minval, maxval=maxval):
             if dtype_category(spec.dtype) is DTypeCategory.INTEGER:
                 return _uniform_integers(spec, minval, maxval)
             return _uniform(spec, minval, maxval)
-        case RandomNormal(mean=mean, stddev=stddev):
+        case RandomNormalKind(mean=mean, stddev=stddev):
             return _normal(spec, mean, stddev, standard_normal, LARGEST_NORMAL)
-        case TruncatedNormal(mean=mean, stddev=stddev):
+        case TruncatedNormalKind(mean=mean, stddev=stddev):
             return _normal(spec, mean, stddev, truncated_standard_normal, 2.0)
-        case VarianceScaling():
+        case VarianceScalingKind():
             return random_draw(spec, _scaled(spec, kind))
 
 
@@ -168,7 +170,9 @@ def _normal(
     return draw
 
 
-def _scaled(spec: VariableSpec, kind: VarianceScaling) -> RandomUniform | TruncatedNormal | RandomNormal:
+def _scaled(
+    spec: VariableSpec, kind: VarianceScalingKind
+) -> RandomUniformKind | TruncatedNormalKind | RandomNormalKind:
     check_float_dtype(spec, "variance scaling")
     check_finite(spec, scale=kind.scale)
     if kind.scale <= 0:
@@ -177,11 +181,11 @@ def _scaled(spec: VariableSpec, kind: VarianceScaling) -> RandomUniform | Trunca
     match kind.distribution:
         case Distribution.UNIFORM:
             limit = math.sqrt(3.0 * variance)
-            return RandomUniform(-limit, limit)
+            return RandomUniformKind(-limit, limit)
         case Distribution.TRUNCATED_NORMAL:
-            return TruncatedNormal(0.0, math.sqrt(variance) / _TRUNCATED_STDDEV)
+            return TruncatedNormalKind(0.0, math.sqrt(variance) / _TRUNCATED_STDDEV)
         case Distribution.UNTRUNCATED_NORMAL:
-            return RandomNormal(0.0, math.sqrt(variance))
+            return RandomNormalKind(0.0, math.sqrt(variance))
 
 
 def _fan(shape: tuple[int, ...], mode: FanMode) -> float:

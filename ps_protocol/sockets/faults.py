@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ps_protocol.fault_points import Action, fault_point, lost
+from ps_protocol.fault_points import FaultAction, fault_point, lost
 from ps_protocol.sockets.stream import Part, SocketStream
 
 
@@ -23,7 +23,7 @@ def before_send(place: str, stream: SocketStream, parts: Sequence[Part], size_by
     action = fault_point(place)
     if action is None:
         return
-    if action is Action.CUT:
+    if action is FaultAction.CUT:
         half = b"".join(parts)[: size_bytes // 2]
         stream.send([half], len(half))
     raise lost(place, action)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from uuid import uuid4
 
 from ps_protocol.errors import DeadlineExceededError, InternalError, ResourceExhaustedError, ShardscopeError
-from ps_protocol.operations import KINDS, BatchReply, Declare, Logged, Operation, Reply, VariableSpec
+from ps_protocol.operations import KINDS, BatchReply, Declare, Logged, PsOperation, Reply, VariableSpec
 from ps_server.batches.handlers import HANDLERS, Resources
 from ps_server.memory.operand_ownership import share_memory
 from ps_server.store.variable_store import VariableStore
@@ -32,7 +32,7 @@ class BatchRunner:
 
     def run(
         self,
-        operations: Sequence[Operation],
+        operations: Sequence[PsOperation],
         deadline_s: float,
         lend_values: bool = False,
         take_operands: bool = False,
@@ -51,7 +51,7 @@ class BatchRunner:
         replies = [self._reply(operation, deadline_s, lend_values, take_operands) for operation in operations]
         return BatchReply(tuple(replies))
 
-    def wait_for_initializations(self, operations: Sequence[Operation], deadline_s: float) -> None:
+    def wait_for_initializations(self, operations: Sequence[PsOperation], deadline_s: float) -> None:
         """Waits while other clients initialise variables that these operations would initialise.
 
         Done before a batch is numbered as applied, since running out of time here can simply be tried again.
@@ -70,7 +70,7 @@ class BatchRunner:
                         variable=operation.name,
                     )
 
-    def reply_size_bytes(self, operations: Sequence[Operation]) -> int:
+    def reply_size_bytes(self, operations: Sequence[PsOperation]) -> int:
         """Most bytes of the tensors in the reply to these operations; those that will fail count as nothing."""
         size_bytes = 0
         declared: dict[str, VariableSpec] = {}
@@ -84,7 +84,7 @@ class BatchRunner:
                 declared[operation.name] = operation.spec
         return size_bytes
 
-    def _reply(self, operation: Operation, deadline_s: float, lend: bool, take: bool) -> Reply:
+    def _reply(self, operation: PsOperation, deadline_s: float, lend: bool, take: bool) -> Reply:
         try:
             return HANDLERS[type(operation)](self._resources, operation, deadline_s, lend, take)
         except ShardscopeError as error:
@@ -101,7 +101,7 @@ class BatchRunner:
         except Exception:  # noqa: BLE001 - the other operations of the batch still count
             return self._defect(operation)
 
-    def _defect(self, operation: Operation) -> InternalError:
+    def _defect(self, operation: PsOperation) -> InternalError:
         error_id, kind = uuid4().hex[:8], type(operation).__name__.lower()
         _LOG.exception("error %s: %s of variable %s failed", error_id, kind, operation.name)
         return InternalError(

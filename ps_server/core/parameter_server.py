@@ -11,7 +11,7 @@ from uuid import UUID
 
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TaskId
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError, StateLostError
-from ps_protocol.operations import Batch, BatchReply, Operation
+from ps_protocol.operations import Batch, BatchReply, PsOperation
 from ps_protocol.ps_service import Transport
 from ps_protocol.service_types import Member, Placement, Proposal, PsAddress, Status, VariableInfo, Welcome
 from ps_server.cluster.address_book import AddressBook
@@ -206,7 +206,7 @@ class ParameterServer(Transport):
         """
         return self.state.keeps_operands
 
-    def reply_size_bytes(self, operations: Sequence[Operation]) -> int:
+    def reply_size_bytes(self, operations: Sequence[PsOperation]) -> int:
         """Bytes of the tensors that these operations will be answered, so that a transport can make room first."""
         return self._runner.reply_size_bytes(operations)
 

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from uuid import UUID, uuid4
 
 from ps_protocol.errors import ShardscopeError
-from ps_protocol.operations import Batch, BatchReply, Operation
+from ps_protocol.operations import Batch, BatchReply, PsOperation
 from ps_protocol.service_types import DurabilityStatus, Placement, Proposal, ReplicationStatus
 from ps_server.cluster.directory import Directory
 from ps_server.log.state_parts import StateParts
@@ -44,7 +44,7 @@ class State(Protocol):
 
     def goodbye(self, client: UUID, timeout_s: float) -> None: ...
 
-    def read(self, operations: Sequence[Operation], deadline_s: float, lend_values: bool) -> BatchReply:
+    def read(self, operations: Sequence[PsOperation], deadline_s: float, lend_values: bool) -> BatchReply:
         """Carries out a batch that changes nothing; arguments are those of ``BatchRunner.run``."""
         ...
 

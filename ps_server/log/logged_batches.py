@@ -25,7 +25,7 @@ from ps_protocol.operations import (
     Describe,
     Initialize,
     Logged,
-    Operation,
+    PsOperation,
     Reply,
     Update,
     UpdateRule,
@@ -55,7 +55,7 @@ class LoggedBatches:
         self._task = parts.task
         self._clock = parts.clock
 
-    def reserve(self, operations: Sequence[Operation], deadline_s: float) -> Reservation:
+    def reserve(self, operations: Sequence[PsOperation], deadline_s: float) -> Reservation:
         """Waits for room in the log; called before ``apply`` and outside the ledger, since it may be tried again.
 
         Raises:
@@ -64,7 +64,7 @@ class LoggedBatches:
         return self.log.reserve(size_of_batch(operations), deadline_s - self._clock())
 
     def apply(
-        self, client: UUID, sequence: int, operations: Sequence[Operation], deadline_s: float, room: Reservation
+        self, client: UUID, sequence: int, operations: Sequence[PsOperation], deadline_s: float, room: Reservation
     ) -> tuple[BatchReply, int]:
         """Carries out a mutating batch; returns the reply and the position of its record, not committed yet."""
         steps = [self._settled(operation, deadline_s) for operation in operations]
@@ -80,7 +80,7 @@ class LoggedBatches:
                 variable.position = position
         return reply, position
 
-    def read(self, operations: Sequence[Operation], deadline_s: float, *, lend_values: bool) -> BatchReply:
+    def read(self, operations: Sequence[PsOperation], deadline_s: float, *, lend_values: bool) -> BatchReply:
         """Carries out a batch that changes nothing; returns when what it saw is committed.
 
         Raises:
@@ -91,7 +91,7 @@ class LoggedBatches:
         self.log.wait_committed(position, deadline_s - self._clock())
         return reply
 
-    def _settled(self, operation: Operation, deadline_s: float) -> Operation | _Settled:
+    def _settled(self, operation: PsOperation, deadline_s: float) -> PsOperation | _Settled:
         """Carries out a declaration; any other operation is returned, an initialisation anew as the assignment it is.
 
         The initial value is so computed before any lock is taken, and the gate of a name never waited for under one.
@@ -110,7 +110,7 @@ class LoggedBatches:
             return self._refused(error)
         return operation
 
-    def _assignment(self, operation: Initialize) -> Operation | _Settled:
+    def _assignment(self, operation: Initialize) -> PsOperation | _Settled:
         try:
             value = self._store.first_value(operation)
         except ShardscopeError as error:
@@ -131,7 +131,7 @@ class _Settled:
         self.reply = reply
 
 
-def _logged(operation: Operation, step: Operation | _Settled) -> Operation:
+def _logged(operation: PsOperation, step: PsOperation | _Settled) -> PsOperation:
     """Returns what of an operation has to be carried out again: a look at the variable stands for one that has not.
 
     Its tensors are exact, also those that came in a lossy form: what that has rounded must not be rounded again.

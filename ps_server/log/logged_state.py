@@ -10,7 +10,7 @@ import numpy as np
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.fault_points import fault_point
-from ps_protocol.operations import Batch, BatchReply, Operation, map_tensors
+from ps_protocol.operations import Batch, BatchReply, PsOperation, map_tensors
 from ps_protocol.service_types import DurabilityStatus, Placement, Proposal
 from ps_server.batches.update_ledger import GOODBYE
 from ps_server.cluster.directory import Directory
@@ -111,7 +111,7 @@ class LoggedState:
             raise RuntimeError("the task's state is still being brought back")
         return self._batches
 
-    def read(self, operations: Sequence[Operation], deadline_s: float, lend_values: bool) -> BatchReply:
+    def read(self, operations: Sequence[PsOperation], deadline_s: float, lend_values: bool) -> BatchReply:
         return self._started.read(operations, deadline_s, lend_values=lend_values)
 
     def apply(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 from uuid import UUID
 
-from ps_protocol.operations import BatchReply, Operation, tensor_bytes
+from ps_protocol.operations import BatchReply, PsOperation, tensor_bytes
 from ps_protocol.service_types import Placement
 
 _RECORD_BYTES: Final = 512
@@ -28,7 +28,7 @@ class AppliedBatch:
 
     client: UUID
     sequence: int
-    operations: tuple[Operation, ...]
+    operations: tuple[PsOperation, ...]
     reply: BatchReply
 
 
@@ -36,7 +36,7 @@ class AppliedBatch:
 class Declared:
     """A variable was created, or got its first value."""
 
-    operation: Operation
+    operation: PsOperation
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,6 @@ def size_of(record: Record) -> int:
             return _RECORD_BYTES
 
 
-def size_of_batch(operations: Sequence[Operation]) -> int:
+def size_of_batch(operations: Sequence[PsOperation]) -> int:
     """Returns about how many bytes the record of a batch will take."""
     return _RECORD_BYTES + _ENTRY_BYTES * len(operations) + tensor_bytes(operations)

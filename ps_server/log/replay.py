@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ps_protocol.errors import ShardscopeError
-from ps_protocol.operations import KINDS, Logged, Operation, Reply, Result
+from ps_protocol.operations import KINDS, Logged, PsOperation, Reply, Result
 from ps_server.batches.remembered_answers import ClientImage
 from ps_server.log.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed
 from ps_server.log.state_parts import StateParts
@@ -74,11 +74,11 @@ class Replay:
                 self._variables.find(operation.name).position = position
         self._ledger.restore_answer(record.client, record.sequence, record.reply)
 
-    def _run(self, operation: Operation) -> Reply:
+    def _run(self, operation: PsOperation) -> Reply:
         return self._runner.run([operation], _FAR_AWAY_S).replies[0]
 
     @staticmethod
-    def _check(position: int, operation: Operation, reply: Reply) -> None:
+    def _check(position: int, operation: PsOperation, reply: Reply) -> None:
         if isinstance(reply, ShardscopeError):
             raise ReplayError(
                 f"record {position} cannot be carried out again on variable {operation.name}: {reply.message}"

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from ps_protocol.operations import Array, Operation, tensors_of
+from ps_protocol.operations import Array, PsOperation, tensors_of
 
 _SLACK_BYTES: Final = 64 * 1024
 """How much more memory than its own an operand may keep alive: a header beside it, or the rest of a page."""
@@ -30,7 +30,7 @@ def can_become_value(operand: Array) -> bool:
     return isinstance(owner, bytearray) and len(owner) <= operand.nbytes + _SLACK_BYTES
 
 
-def share_memory(operations: Sequence[Operation]) -> bool:
+def share_memory(operations: Sequence[PsOperation]) -> bool:
     """Whether two of the tensors that operations carry come from the same memory: no two variables may share it."""
     owners = [id(_owner(tensor)) for operation in operations for tensor in tensors_of(operation)]
     return len(set(owners)) < len(owners)

@@ -24,7 +24,7 @@ import numpy as np
 from ps_protocol.operations import Array, ScatterRule
 from ps_server.rules.row_schedule import Rows
 
-Kernel = Callable[[Array, Rows, Array], None]
+RowKernel = Callable[[Array, Rows, Array], None]
 """``kernel(matrix, rows, updates)``: changes rows of ``matrix``, ``[rows, width]``, by ``updates``, ``[n, width]``."""
 
 _LOG = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def _maximum(matrix: Any, rows: Any, updates: Any) -> None:
             matrix[row, j] = old if old >= new or old != old else new  # noqa: PLR0124 - only NaN differs from itself
 
 
-_FUNCTIONS: Final[dict[ScatterRule, tuple[Kernel, tuple[str, ...]]]] = {
+_FUNCTIONS: Final[dict[ScatterRule, tuple[RowKernel, tuple[str, ...]]]] = {
     ScatterRule.ADD: (_add, (*_REAL, "c8", "c16")),
     ScatterRule.SUB: (_subtract, (*_REAL, "c8", "c16")),
     ScatterRule.MUL: (_multiply, _REAL),
@@ -99,7 +99,7 @@ def has_kernel(rule: ScatterRule, dtype: np.dtype[Any]) -> bool:
     return rule in _FUNCTIONS and dtype in [np.dtype(each) for each in _FUNCTIONS[rule][1]]
 
 
-def compiled_kernel(rule: ScatterRule, dtype: np.dtype[Any]) -> Kernel:
+def compiled_kernel(rule: ScatterRule, dtype: np.dtype[Any]) -> RowKernel:
     """Compiles a kernel, or loads it from the cache. Takes a second or two the first time.
 
     Raises:
@@ -115,7 +115,7 @@ def compiled_kernel(rule: ScatterRule, dtype: np.dtype[Any]) -> Kernel:
     function = _FUNCTIONS[rule][0]
     options = {"nogil": True, "error_model": "numpy"}
     try:
-        kernel: Kernel = numba.njit([signature], cache=True, **options)(function)
+        kernel: RowKernel = numba.njit([signature], cache=True, **options)(function)
     except Exception as error:  # noqa: BLE001 - no directory may be written to, the disk is full, a file is damaged
         _LOG.info("compiled row kernels are not kept on disk: %r", error)
         kernel = numba.njit([signature], **options)(function)
@@ -129,15 +129,15 @@ class KernelCompiler:
         compiled: Compiles one; may take its time, and may fail.
     """
 
-    def __init__(self, compiled: Callable[[ScatterRule, np.dtype[Any]], Kernel] = compiled_kernel):
+    def __init__(self, compiled: Callable[[ScatterRule, np.dtype[Any]], RowKernel] = compiled_kernel):
         self._compiled = compiled
         # guards: _wanted, _thread, and changes of _kernels. A look into _kernels is atomic and done without it.
         self._lock = threading.Lock()
-        self._kernels: dict[_Key, Kernel | None] = {}
+        self._kernels: dict[_Key, RowKernel | None] = {}
         self._wanted: list[_Key] = []  # each of the few kernels there are at most once
         self._thread: threading.Thread | None = None
 
-    def find(self, rule: ScatterRule, dtype: np.dtype[Any]) -> Kernel | None:
+    def find(self, rule: ScatterRule, dtype: np.dtype[Any]) -> RowKernel | None:
         """Returns the kernel if it is ready; otherwise sees to it that it will be, and returns None at once."""
         key = (rule, dtype)
         try:
@@ -207,7 +207,7 @@ def compile_when_used() -> bool:
 class CompiledScatter:
     """A scatter by a kernel, which cannot fail once it has begun."""
 
-    kernel: Kernel
+    kernel: RowKernel
     rows: Rows
     updates: Array
 

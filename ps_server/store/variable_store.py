@@ -23,7 +23,7 @@ import numpy as np
 
 from ps_protocol.errors import AbortedError, InternalError
 from ps_protocol.initial_values.compute import check_initializer, initial_value
-from ps_protocol.initializer_spec import InitializerSpec, Value
+from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.operations import (
     Array,
     CountUpTo,
@@ -195,7 +195,7 @@ class VariableStore:
 
     def _initial_value(self, spec: VariableSpec, initializer: InitializerSpec, *, take: bool) -> Array:
         kind = initializer.kind
-        if take and spec.size_bytes > SMALL_BYTES and isinstance(kind, Value) and kind.array.dtype == spec.dtype:
+        if take and spec.size_bytes > SMALL_BYTES and isinstance(kind, ValueKind) and kind.array.dtype == spec.dtype:
             check_initializer(spec, initializer)
             if can_become_value(kind.array):
                 return kind.array

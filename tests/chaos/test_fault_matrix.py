@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from ps_protocol.fault_points import Action, Fault, FaultPlan, installed
+from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
 from ps_protocol.grpc_edge import channel_options
 from ps_protocol.service_types import DurabilityMode
 from ps_server.transport.grpc import data as grpc_data
@@ -24,13 +24,13 @@ TRANSPORTS: Final = ("grpc", "tcp", "unix", "shm")
 COMBINATIONS: Final = tuple(itertools.product(TRANSPORTS, DurabilityMode))
 
 FAULTS: Final = (
-    Fault("request.send", Action.DROP, last=1),
-    Fault("request.send", Action.CUT, last=2),
-    Fault("request.received", Action.DROP, last=1),
-    Fault("request.received", Action.DUPLICATE),
-    Fault("reply.send", Action.DROP, last=3),
-    Fault("reply.send", Action.CUT, last=2),
-    Fault("reply.send", Action.DELAY, last=1, seconds=0.01),
+    Fault("request.send", FaultAction.DROP, last=1),
+    Fault("request.send", FaultAction.CUT, last=2),
+    Fault("request.received", FaultAction.DROP, last=1),
+    Fault("request.received", FaultAction.DUPLICATE),
+    Fault("reply.send", FaultAction.DROP, last=3),
+    Fault("reply.send", FaultAction.CUT, last=2),
+    Fault("reply.send", FaultAction.DELAY, last=1, seconds=0.01),
 )
 
 SEGMENT_BYTES: Final = 4 * 1024**2

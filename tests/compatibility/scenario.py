@@ -18,18 +18,18 @@ import numpy as np
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.initializer_spec import (
-    Constant,
+    ConstantKind,
     Distribution,
     FanMode,
-    Identity,
+    IdentityKind,
     InitializerKind,
     InitializerSpec,
-    Orthogonal,
-    RandomNormal,
-    RandomUniform,
-    TruncatedNormal,
-    Value,
-    VarianceScaling,
+    OrthogonalKind,
+    RandomNormalKind,
+    RandomUniformKind,
+    TruncatedNormalKind,
+    ValueKind,
+    VarianceScalingKind,
 )
 from ps_protocol.operations import (
     Batch,
@@ -38,8 +38,8 @@ from ps_protocol.operations import (
     Describe,
     Gather,
     Initialize,
-    Operation,
     PartitionSlice,
+    PsOperation,
     Read,
     Scatter,
     ScatterRule,
@@ -90,13 +90,13 @@ class Client:
         self.outcomes.append([welcome.task, str(welcome.store), welcome.job_seed, paths])
         self.store = welcome.store
 
-    def batch(self, *operations: Operation, client: UUID = CLIENT, expected: int | None = None) -> Batch:
+    def batch(self, *operations: PsOperation, client: UUID = CLIENT, expected: int | None = None) -> Batch:
         batch = Batch(client, self.store, 0, operations, expected)
         if batch.mutates:
             self.sequences[client] += 1
         return dataclasses.replace(batch, sequence=self.sequences[client] if batch.mutates else 0)
 
-    def do(self, *operations: Operation, client: UUID = CLIENT, expected: int | None = None) -> Batch:
+    def do(self, *operations: PsOperation, client: UUID = CLIENT, expected: int | None = None) -> Batch:
         """Exchanges a batch."""
         batch = self.batch(*operations, client=client, expected=expected)
         self.call(self.endpoint.transport.exchange, batch)
@@ -158,14 +158,14 @@ def every_operation(client: Client) -> None:
 
 def declarations(client: Client) -> None:
     kinds: dict[str, InitializerKind] = {
-        "constant": Constant(2.5),
-        "uniform": RandomUniform(-1.0, 1.0),
-        "normal": RandomNormal(0.5, 0.1),
-        "truncated": TruncatedNormal(0.0, 1.0),
-        "scaled": VarianceScaling(2.0, FanMode.FAN_AVG, Distribution.UNTRUNCATED_NORMAL),
-        "orthogonal": Orthogonal(1.5),
-        "identity": Identity(3.0),
-        "value": Value(values(4, 4)),
+        "constant": ConstantKind(2.5),
+        "uniform": RandomUniformKind(-1.0, 1.0),
+        "normal": RandomNormalKind(0.5, 0.1),
+        "truncated": TruncatedNormalKind(0.0, 1.0),
+        "scaled": VarianceScalingKind(2.0, FanMode.FAN_AVG, Distribution.UNTRUNCATED_NORMAL),
+        "orthogonal": OrthogonalKind(1.5),
+        "identity": IdentityKind(3.0),
+        "value": ValueKind(values(4, 4)),
     }
     client.do(
         *(
@@ -177,29 +177,29 @@ def declarations(client: Client) -> None:
     client.do(*(Declare(VariableSpec(f"dtypes/{name}", np.dtype(name), (3,))) for name in dtypes))
     client.do(
         *(
-            Initialize(f"dtypes/{name}", InitializerSpec(Value(values(3, dtype=name, step=1.0))))
+            Initialize(f"dtypes/{name}", InitializerSpec(ValueKind(values(3, dtype=name, step=1.0))))
             for name in dtypes
             if name not in {"uint16", "S5"}
         ),
-        Initialize("dtypes/S5", InitializerSpec(Value(np.array([b"a", b"hello", b""], "S5")))),
+        Initialize("dtypes/S5", InitializerSpec(ValueKind(np.array([b"a", b"hello", b""], "S5")))),
     )
     client.do(*(Read(f"dtypes/{name}") for name in dtypes))  # of uint16 there is no value yet
     parts = [
         VariableSpec(f"table/part_{index}", F4, (2, 3), PartitionSlice("table", (4, 3), (2 * index, 0)))
         for index in range(2)
     ]
-    client.do(*(Declare(part, InitializerSpec(RandomUniform(0.0, 1.0), seed=5)) for part in parts))
+    client.do(*(Declare(part, InitializerSpec(RandomUniformKind(0.0, 1.0), seed=5)) for part in parts))
     client.do(*(Describe(part.name) for part in parts), *(Read(part.name) for part in parts))
     client.do(
-        Declare(VariableSpec("blocks", F4, (300,)), InitializerSpec(Constant(0.0))),
-        Declare(VariableSpec("rows", F4, (4, 3)), InitializerSpec(Constant(1.0))),
-        Declare(VariableSpec("cube", np.dtype(np.int64), (2, 3, 2)), InitializerSpec(Constant(6.0))),
-        Declare(VariableSpec("steps", np.dtype(np.int64), ()), InitializerSpec(Constant(0.0))),
-        Declare(VariableSpec("empty", F4, (0, 3)), InitializerSpec(Constant(0.0))),
+        Declare(VariableSpec("blocks", F4, (300,)), InitializerSpec(ConstantKind(0.0))),
+        Declare(VariableSpec("rows", F4, (4, 3)), InitializerSpec(ConstantKind(1.0))),
+        Declare(VariableSpec("cube", np.dtype(np.int64), (2, 3, 2)), InitializerSpec(ConstantKind(6.0))),
+        Declare(VariableSpec("steps", np.dtype(np.int64), ()), InitializerSpec(ConstantKind(0.0))),
+        Declare(VariableSpec("empty", F4, (0, 3)), InitializerSpec(ConstantKind(0.0))),
         Declare(VariableSpec("bare", F4, (2,))),
     )
-    client.do(Initialize("rows", InitializerSpec(Constant(9.0))))  # which keeps what it has
-    client.do(Initialize("rows", InitializerSpec(Constant(2.0)), overwrite=True))
+    client.do(Initialize("rows", InitializerSpec(ConstantKind(9.0))))  # which keeps what it has
+    client.do(Initialize("rows", InitializerSpec(ConstantKind(2.0)), overwrite=True))
     client.do(*(Describe(f"kinds/{name}") for name in kinds), Describe("bare"), Describe("nothing"))
 
 
@@ -261,7 +261,7 @@ def refusals(client: Client) -> None:
 def large_tensors(client: Client) -> None:
     large = VariableSpec("large", F4, LARGE_SHAPE)
     full = np.full(LARGE_SHAPE, 1.5, F4)
-    client.do(Declare(large, InitializerSpec(Value(full))), Read("steps"), expected=8)
+    client.do(Declare(large, InitializerSpec(ValueKind(full))), Read("steps"), expected=8)
     client.do(Update("large", UpdateRule.ASSIGN_ADD, full))
     client.do(Read("large"))
     client.do(Read("large"), Read("rows"), expected=large.size_bytes + 48)
@@ -290,7 +290,10 @@ def shared_tensors(client: Client) -> None:
     shape = (160, 128)
     size_bytes = 160 * 128 * 4
     client.do(
-        *(Declare(VariableSpec(f"shared/{index}", F4, shape), InitializerSpec(Constant(index))) for index in range(2))
+        *(
+            Declare(VariableSpec(f"shared/{index}", F4, shape), InitializerSpec(ConstantKind(index)))
+            for index in range(2)
+        )
     )
     rising = np.tile(values(128), (160, 1))
     client.do(Update("shared/0", UpdateRule.ASSIGN, rising), Update("shared/1", UpdateRule.ASSIGN_SUB, rising))
@@ -320,7 +323,7 @@ def every_service(client: Client) -> None:
     call(service.place, [Proposal(specs[0], 1), Proposal(dataclasses.replace(specs[1], shape=(1, 2)), 1)])
     call(service.place, [Proposal(specs[0], 0)], store=STRANGER)
     call(service.list_placements)
-    client.do(Declare(specs[0], InitializerSpec(Constant(1.0))), Update("here", UpdateRule.ASSIGN_ADD, values(2)))
+    client.do(Declare(specs[0], InitializerSpec(ConstantKind(1.0))), Update("here", UpdateRule.ASSIGN_ADD, values(2)))
     client.do(Declare(specs[1]), client=OTHER)
     call(service.list_variables)
     call(service.status)
@@ -378,19 +381,19 @@ def first_changes(client: Client) -> None:
     weights, half, bare, words, flags, waves, large, part = specs
     client.call(client.endpoint.service.place, [Proposal(spec, 0) for spec in specs] + [Proposal(parts[1], 1)])
     client.do(
-        Declare(weights, InitializerSpec(Value(values(4, 3)))),
-        Declare(half, InitializerSpec(Constant(1.5))),
+        Declare(weights, InitializerSpec(ValueKind(values(4, 3)))),
+        Declare(half, InitializerSpec(ConstantKind(1.5))),
         Declare(bare),
-        Declare(words, InitializerSpec(Value(np.array([b"a", b"hello"], "S5")))),
-        Declare(flags, InitializerSpec(Value(np.array([True, False, True])))),
-        Declare(waves, InitializerSpec(Value(values(2, dtype=np.complex64)))),
-        Declare(large, InitializerSpec(Constant(0.0))),
-        Declare(part, InitializerSpec(RandomUniform(0.0, 1.0), seed=5)),
+        Declare(words, InitializerSpec(ValueKind(np.array([b"a", b"hello"], "S5")))),
+        Declare(flags, InitializerSpec(ValueKind(np.array([True, False, True])))),
+        Declare(waves, InitializerSpec(ValueKind(values(2, dtype=np.complex64)))),
+        Declare(large, InitializerSpec(ConstantKind(0.0))),
+        Declare(part, InitializerSpec(RandomUniformKind(0.0, 1.0), seed=5)),
         client=OTHER,
     )
     client.do(Update("weights", UpdateRule.ASSIGN_ADD, values(4, 3), WireDType.FLOAT16), Read("weights"))
     client.do(Scatter("weights", ScatterRule.UPDATE, np.array([1]), values(1, 3)), client=OTHER)
-    client.do(Declare(VariableSpec("steps", np.dtype(np.int64), ()), InitializerSpec(Constant(3.0))))
+    client.do(Declare(VariableSpec("steps", np.dtype(np.int64), ()), InitializerSpec(ConstantKind(3.0))))
     client.do(CountUpTo("steps", 9), Update("half", UpdateRule.ASSIGN_SUB, values(5, dtype=ml_dtypes.bfloat16)))
     client.do(Update("table/part_0", UpdateRule.ASSIGN_ADD, values(2, 3), WireDType.INT8), client=STRANGER)
     client.do(Update("large", UpdateRule.ASSIGN_ADD, np.full(LARGE_PUSH, 0.25, F4)))
@@ -401,7 +404,7 @@ def first_and_huge_changes(client: Client) -> None:
     """With some that do not go in one frame from a primary to its follower."""
     first_changes(client)
     shape = (5, 1024, 256)
-    client.do(Declare(VariableSpec("huge", F4, shape), InitializerSpec(Value(np.full(shape, 0.5, F4)))))
+    client.do(Declare(VariableSpec("huge", F4, shape), InitializerSpec(ValueKind(np.full(shape, 0.5, F4)))))
     client.do(Update("huge", UpdateRule.ASSIGN_ADD, np.full(shape, 0.25, F4)))
 
 
@@ -409,9 +412,9 @@ def last_changes(client: Client) -> Batch:
     """More of them; returns the last batch, of which a part was refused."""
     client.hello()
     client.do(Update("large", UpdateRule.ASSIGN, np.full(LARGE_PUSH, 0.5, F4)))
-    client.do(Initialize("bare", InitializerSpec(Value(values(2)))))
+    client.do(Initialize("bare", InitializerSpec(ValueKind(values(2)))))
     client.do(
-        Initialize("weights", InitializerSpec(Constant(0.5)), overwrite=True),
+        Initialize("weights", InitializerSpec(ConstantKind(0.5)), overwrite=True),
         Update("nothing", UpdateRule.ASSIGN_ADD, values(2)),
     )
     subtract = Update("weights", UpdateRule.ASSIGN_SUB, values(4, 3))

@@ -11,7 +11,7 @@ import pytest
 
 import worker_client.compat.v1 as tf
 from ps_protocol import errors
-from ps_protocol.initializer_spec import InitializerSpec, Value
+from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.operations import (
     Array,
     Declare,
@@ -35,7 +35,7 @@ NAME = "scope/w"
 def store_with(initial: Array) -> VariableStore:
     store = VariableStore()
     spec = VariableSpec(NAME, initial.dtype, initial.shape)
-    store.declare(Declare(spec, InitializerSpec(Value(initial))), timeout_s=1.0)
+    store.declare(Declare(spec, InitializerSpec(ValueKind(initial))), timeout_s=1.0)
     return store
 
 

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
-from ps_protocol.operations import Batch, BatchReply, Operation, Reply, Result
+from ps_protocol.operations import Batch, BatchReply, PsOperation, Reply, Result
 from ps_protocol.ps_service import ClusterService
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.core.state import MemoryState
@@ -54,7 +54,7 @@ class Conversation:
     def service(self) -> ClusterService:
         return self.endpoint.service
 
-    def batch(self, *operations: Operation, sequence: int | None = None) -> Batch:
+    def batch(self, *operations: PsOperation, sequence: int | None = None) -> Batch:
         """The next batch of this client; one that changes nothing has no number."""
         batch = Batch(self.client, self.welcome.store, 0, operations, self.expected_reply_bytes)
         if sequence is None:
@@ -65,11 +65,11 @@ class Conversation:
     def send(self, batch: Batch) -> BatchReply:
         return self.endpoint.transport.exchange(batch, timeout_s=TIMEOUT_S)
 
-    def replies(self, *operations: Operation) -> tuple[Reply, ...]:
+    def replies(self, *operations: PsOperation) -> tuple[Reply, ...]:
         """Sends operations as one batch."""
         return self.send(self.batch(*operations)).replies
 
-    def run(self, operation: Operation) -> Result:
+    def run(self, operation: PsOperation) -> Result:
         """Sends one operation, and raises its error."""
         (reply,) = self.replies(operation)
         if isinstance(reply, Result):

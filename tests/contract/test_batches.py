@@ -26,18 +26,18 @@ from ps_protocol.errors import (
 )
 from ps_protocol.initial_values.compute import initial_value
 from ps_protocol.initializer_spec import (
-    Constant,
+    ConstantKind,
     Distribution,
     FanMode,
-    Identity,
+    IdentityKind,
     InitializerKind,
     InitializerSpec,
-    Orthogonal,
-    RandomNormal,
-    RandomUniform,
-    TruncatedNormal,
-    Value,
-    VarianceScaling,
+    OrthogonalKind,
+    RandomNormalKind,
+    RandomUniformKind,
+    TruncatedNormalKind,
+    ValueKind,
+    VarianceScalingKind,
 )
 from ps_protocol.operations import (
     Array,
@@ -47,8 +47,8 @@ from ps_protocol.operations import (
     Describe,
     Gather,
     Initialize,
-    Operation,
     PartitionSlice,
+    PsOperation,
     Read,
     Result,
     Scatter,
@@ -59,18 +59,18 @@ from ps_protocol.operations import (
 )
 from tests.contract.conftest import TIMEOUT_S, Conversation, Task
 
-ONES = InitializerSpec(Constant(1.0))
+ONES = InitializerSpec(ConstantKind(1.0))
 LARGE_SHAPE = (3_000_000,)  # 12 MB: several chunks, beyond one message
 
 KINDS: list[InitializerKind] = [
-    Constant(3.5),
-    RandomUniform(-1.0, 2.0),
-    RandomNormal(0.5, 2.0),
-    TruncatedNormal(0.0, 1.0),
-    VarianceScaling(2.0, FanMode.FAN_AVG, Distribution.TRUNCATED_NORMAL),
-    Orthogonal(1.5),
-    Identity(2.0),
-    Value(np.arange(12, dtype=np.float32).reshape(4, 3)),
+    ConstantKind(3.5),
+    RandomUniformKind(-1.0, 2.0),
+    RandomNormalKind(0.5, 2.0),
+    TruncatedNormalKind(0.0, 1.0),
+    VarianceScalingKind(2.0, FanMode.FAN_AVG, Distribution.TRUNCATED_NORMAL),
+    OrthogonalKind(1.5),
+    IdentityKind(2.0),
+    ValueKind(np.arange(12, dtype=np.float32).reshape(4, 3)),
 ]
 
 
@@ -145,9 +145,9 @@ def test_a_declaration_without_initializer_leaves_it_uninitialised(talk: Convers
         talk.run(Read("scope/w"))
     assert (error.value.variable, error.value.task) == ("scope/w", "ps:0")
     assert talk.run(Initialize("scope/w", ONES)) == Result(0, True)
-    assert talk.run(Initialize("scope/w", InitializerSpec(Constant(5.0)))) == Result(0, True)
+    assert talk.run(Initialize("scope/w", InitializerSpec(ConstantKind(5.0)))) == Result(0, True)
     assert (value_of(talk) == 1).all()
-    assert talk.run(Initialize("scope/w", InitializerSpec(Constant(5.0)), overwrite=True)) == Result(1, True)
+    assert talk.run(Initialize("scope/w", InitializerSpec(ConstantKind(5.0)), overwrite=True)) == Result(1, True)
     assert (value_of(talk) == 5).all()
 
 
@@ -165,7 +165,7 @@ def test_initial_values_follow_from_name_and_seed(talk: Conversation, kind: Init
 
 
 def test_a_part_has_the_values_that_the_whole_has_there(talk: Conversation) -> None:
-    initializer = InitializerSpec(RandomNormal(0.0, 1.0), seed=3)
+    initializer = InitializerSpec(RandomNormalKind(0.0, 1.0), seed=3)
     whole = initial_value(spec("scope/w", (4, 3)), initializer)
     part = VariableSpec("scope/w/part_1", np.dtype(np.float32), (2, 3), PartitionSlice("scope/w", (4, 3), (2, 0)))
     assert talk.run(Declare(part, initializer)).spec == part
@@ -190,7 +190,7 @@ def test_every_dtype_passes(talk: Conversation, dtype: Any) -> None:
     for shape in ((), (0, 2), (3, 2)):
         name = f"scope/{len(shape)}_{math.prod(shape)}"
         value = np.ones(shape).astype(dtype)
-        talk.run(Declare(spec(name, shape, dtype), InitializerSpec(Value(value))))
+        talk.run(Declare(spec(name, shape, dtype), InitializerSpec(ValueKind(value))))
         read = value_of(talk, name)
         assert (read.dtype, read.shape) == (value.dtype, shape)
         np.testing.assert_array_equal(read, value)
@@ -251,7 +251,7 @@ def test_scatters_and_gathers_elements(talk: Conversation) -> None:
 
 
 def test_counts_up_to_a_limit(talk: Conversation) -> None:
-    talk.run(Declare(spec(shape=(), dtype=np.int64), InitializerSpec(Constant(0.0))))
+    talk.run(Declare(spec(shape=(), dtype=np.int64), InitializerSpec(ConstantKind(0.0))))
     for number in range(2):
         counted = talk.run(CountUpTo("scope/w", 2))
         assert counted.version == number + 1
@@ -263,7 +263,7 @@ def test_counts_up_to_a_limit(talk: Conversation) -> None:
 
 
 def test_a_count_that_is_sent_again_counts_once_and_has_the_same_answer(talk: Conversation) -> None:
-    talk.run(Declare(spec(shape=(), dtype=np.int64), InitializerSpec(Constant(0.0))))
+    talk.run(Declare(spec(shape=(), dtype=np.int64), InitializerSpec(ConstantKind(0.0))))
     batch = talk.batch(CountUpTo("scope/w", 5))
     answers = [talk.send(batch).replies[0] for _ in range(2)]
     assert [isinstance(answer, Result) and answer.tensor == 0 for answer in answers] == [True, True]
@@ -287,7 +287,7 @@ def test_a_count_that_is_sent_again_counts_once_and_has_the_same_answer(talk: Co
     ],
 )
 def test_what_does_not_fit_is_refused_and_changes_nothing(
-    talk: Conversation, operation: Operation, error_type: type[ShardscopeError], part: str
+    talk: Conversation, operation: PsOperation, error_type: type[ShardscopeError], part: str
 ) -> None:
     talk.run(Declare(spec(), ONES))
     with pytest.raises(error_type) as error:
@@ -316,7 +316,7 @@ def test_the_memory_limit_is_kept_and_the_ps_goes_on(talk: Conversation) -> None
 
 def test_a_failed_declaration_leaves_nothing_behind(talk: Conversation) -> None:
     with pytest.raises(InvalidArgumentError):
-        talk.run(Declare(spec(shape=(2,)), InitializerSpec(Orthogonal(1.0))))
+        talk.run(Declare(spec(shape=(2,)), InitializerSpec(OrthogonalKind(1.0))))
     talk.run(Declare(spec(shape=(3,)), ONES))
     assert talk.service.status(timeout_s=TIMEOUT_S).num_variables == 1
 
@@ -408,7 +408,7 @@ def test_numbers_belong_to_the_client(ps: Task) -> None:
     ("operation", "sequence"), [(Read("scope/w"), 3), (Update("scope/w", UpdateRule.ASSIGN, floats(1)), 0)]
 )
 def test_exactly_the_batches_that_change_something_are_numbered(
-    talk: Conversation, operation: Operation, sequence: int
+    talk: Conversation, operation: PsOperation, sequence: int
 ) -> None:
     with pytest.raises(InvalidArgumentError, match="sequence"):
         talk.send(talk.batch(operation, sequence=sequence))
@@ -441,7 +441,7 @@ def test_a_client_is_known_from_hello_to_goodbye(talk: Conversation) -> None:
 
 def test_additions_of_concurrent_clients_all_count(ps: Task) -> None:
     talks = [ps.conversation(f"worker:{index}") for index in range(4)]
-    talks[0].run(Declare(spec(shape=(), dtype=np.int64), InitializerSpec(Constant(0))))
+    talks[0].run(Declare(spec(shape=(), dtype=np.int64), InitializerSpec(ConstantKind(0))))
     barrier = threading.Barrier(len(talks))
 
     def work(talk: Conversation) -> None:
@@ -484,7 +484,7 @@ def test_readers_never_see_half_an_update(ps: Task) -> None:
 def test_concurrent_declarations_make_one_variable(ps: Task) -> None:
     talks = [ps.conversation(f"worker:{index}") for index in range(4)]
     barrier = threading.Barrier(len(talks))
-    initializer = InitializerSpec(RandomNormal(0.0, 1.0), seed=5)
+    initializer = InitializerSpec(RandomNormalKind(0.0, 1.0), seed=5)
     specs = [spec(f"scope/w{index}", (50,)) for index in range(20)]
 
     def declare(number: int) -> None:

@@ -17,7 +17,7 @@ from ps_protocol.errors import (
     StateLostError,
     UnavailableError,
 )
-from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import Declare, PartitionSlice, Read, Result, Update, UpdateRule, VariableSpec
 from ps_protocol.ps_service import ClusterService
 from ps_protocol.service_types import MemberState, Placement, Proposal, PsAddress, ServingState, VariableInfo
@@ -27,7 +27,7 @@ from tests.contract.conftest import JOB_SEED, MEMORY_LIMIT_BYTES, TIMEOUT_S, Con
 W = VariableSpec("scope/w", np.dtype(np.float32), (4, 3))
 V = VariableSpec("scope/v", np.dtype(np.int64), ())
 PART = VariableSpec("scope/t/part_0", np.dtype(np.float32), (2, 3), PartitionSlice("scope/t", (4, 3), (0, 0)))
-ONES = InitializerSpec(Constant(1.0))
+ONES = InitializerSpec(ConstantKind(1.0))
 FIRST, SECOND = UUID(int=1), UUID(int=2)
 
 

@@ -24,13 +24,13 @@ from ps_protocol.errors import (
 )
 from ps_protocol.grpc_edge.channel_options import server_options
 from ps_protocol.grpc_edge.chunk_frames import data_frame
-from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import (
     Batch,
     BatchReply,
     Declare,
     Gather,
-    Operation,
+    PsOperation,
     Read,
     Result,
     Update,
@@ -48,7 +48,7 @@ CLIENT: Final = UUID(int=5)
 LARGE: Final = VariableSpec("large", np.dtype(np.float32), (3, 1_000_001))
 SMALL: Final = VariableSpec("small", np.dtype(np.int64), (7,))
 assert LARGE.size_bytes > UNARY_LIMIT_BYTES
-ONES: Final = InitializerSpec(Constant(1))
+ONES: Final = InitializerSpec(ConstantKind(1))
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def core() -> ParameterServer:
     return core
 
 
-def batch_for(core: ParameterServer, *operations: Operation, sequence: int = 0) -> Batch:
+def batch_for(core: ParameterServer, *operations: PsOperation, sequence: int = 0) -> Batch:
     return Batch(CLIENT, core.store_incarnation, sequence, operations)
 
 

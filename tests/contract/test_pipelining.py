@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ps_protocol.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError
-from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import Batch, BatchReply, Declare, Read, Result, Update, UpdateRule, VariableSpec
 from ps_protocol.task_id import TaskId
 from tests.contract.conftest import TIMEOUT_S, TRANSPORTS, Task
@@ -39,7 +39,7 @@ def handle(request: pytest.FixtureRequest, task: Task) -> Iterator[PsHandle]:
     )
     made.connect(Deadline(TIMEOUT_S))
     for name in ("last", "sum"):
-        made.exchange([Declare(VariableSpec(name, np.dtype(np.int64), ()), InitializerSpec(Constant(0)))])
+        made.exchange([Declare(VariableSpec(name, np.dtype(np.int64), ()), InitializerSpec(ConstantKind(0)))])
     yield made
     made.close()
 

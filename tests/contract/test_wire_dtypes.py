@@ -11,7 +11,7 @@ import pytest
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.codec import wire_dtypes
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import (
     Array,
     Declare,
@@ -51,7 +51,7 @@ def rounded(task: Task, wire: WireDType, array: Array) -> Array:
 
 def declare(talk: Conversation, size: int, dtype: str = "float32", *, name: str = "w") -> str:
     spec = VariableSpec(name, np.dtype(dtype), (size, 2))
-    talk.run(Declare(spec, InitializerSpec(Constant(0))))
+    talk.run(Declare(spec, InitializerSpec(ConstantKind(0))))
     return name
 
 

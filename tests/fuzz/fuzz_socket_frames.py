@@ -22,12 +22,12 @@ with atheris.instrument_imports(include=["ps_protocol", "ps_server"]):
     from ps_protocol.cluster_spec import ClusterSpec
     from ps_protocol.codec import message_codec
     from ps_protocol.errors import InvalidArgumentError
-    from ps_protocol.initializer_spec import Constant, InitializerSpec, Value
+    from ps_protocol.initializer_spec import ConstantKind, InitializerSpec, ValueKind
     from ps_protocol.operations import (
         Batch,
         Declare,
         Gather,
-        Operation,
+        PsOperation,
         Read,
         Scatter,
         ScatterRule,
@@ -47,14 +47,14 @@ with atheris.instrument_imports(include=["ps_protocol", "ps_server"]):
     from ps_server.transport.sockets.session import SocketSession
     from ps_server.transport.sockets.tickets import TicketOffice
 
-_OPERATIONS: tuple[Operation, ...] = (
+_OPERATIONS: tuple[PsOperation, ...] = (
     Read("w"),
     Gather("w", np.array([1, 2, 3])),
     Update("w", UpdateRule.ASSIGN_ADD, np.zeros(4, np.float32)),
     Update("w", UpdateRule.ASSIGN_ADD, np.zeros(4, np.float32), WireDType.INT8),
     Update("w", UpdateRule.ASSIGN, np.zeros(20_000, np.float32)),
     Scatter("w", ScatterRule.ADD, np.array([0, 0]), np.zeros(2, np.float32)),
-    Declare(VariableSpec("v", np.dtype(np.float64), (2, 3)), InitializerSpec(Value(np.zeros((2, 3))))),
+    Declare(VariableSpec("v", np.dtype(np.float64), (2, 3)), InitializerSpec(ValueKind(np.zeros((2, 3))))),
 )
 _CLIENT = UUID(int=1)
 _STAGING_LIMIT_BYTES = 1024**2
@@ -69,7 +69,7 @@ class Target:
         state = MemoryState(StateParts(cluster_spec, 0, memory_limit_bytes=_STAGING_LIMIT_BYTES))
         self.core = ParameterServer(cluster_spec=cluster_spec, task_index=0, state=state)
         self.core.hello(_CLIENT, "worker:0", timeout_s=_TIMEOUT_S)
-        declare = Declare(VariableSpec("w", np.dtype(np.float32), (4,)), InitializerSpec(Constant(1.0)))
+        declare = Declare(VariableSpec("w", np.dtype(np.float32), (4,)), InitializerSpec(ConstantKind(1.0)))
         self.core.exchange(Batch(_CLIENT, self.core.store_incarnation, 1, (declare,)), timeout_s=_TIMEOUT_S)
         self.staging = ByteBudget(_STAGING_LIMIT_BYTES)
         self.buffers = BufferPool(_STAGING_LIMIT_BYTES)
@@ -77,7 +77,7 @@ class Target:
         self.scratch = memoryview(bytearray(SCRATCH_BYTES))
         self.sound_frames = [self.frame(each) for each in _OPERATIONS]
 
-    def frame(self, operation: Operation) -> bytes:
+    def frame(self, operation: PsOperation) -> bytes:
         batch = Batch(
             _CLIENT, self.core.store_incarnation, 0 if isinstance(operation, Read | Gather) else 2, (operation,)
         )

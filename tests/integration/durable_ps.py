@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from ps_protocol.operations import Array, Batch, BatchReply, Operation, Read, Result
+from ps_protocol.operations import Array, Batch, BatchReply, PsOperation, Read, Result
 from worker_client.transport import grpc as grpc_transport
 from worker_client.transport.grpc import GrpcPsService
 
@@ -96,7 +96,7 @@ class NumberingClient:
         """Opens a conversation."""
         self.store = ps.service.hello(self.incarnation, "worker:0", timeout_s=TIMEOUT_S).store
 
-    def change(self, ps: DurablePs, *operations: Operation, timeout_s: float = TIMEOUT_S) -> BatchReply:
+    def change(self, ps: DurablePs, *operations: PsOperation, timeout_s: float = TIMEOUT_S) -> BatchReply:
         """Sends a mutating batch."""
         self.sequence += 1
         batch = Batch(self.incarnation, self.store, self.sequence, operations)

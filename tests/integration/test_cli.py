@@ -20,7 +20,7 @@ import pytest
 from ps_cluster import LocalCluster
 from ps_cluster.local.line_splitter import OutputLine
 from ps_cluster.local.processes import ProcessSupervisor
-from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import Batch, Declare, VariableSpec
 from ps_protocol.service_types import Proposal
 from tests.conftest import Eventually
@@ -62,7 +62,7 @@ def declare(cluster: LocalCluster, ps_task: int, declaration: Declare) -> None:
 def cluster(eventually: Eventually) -> Iterator[LocalCluster]:
     """Two ps tasks that are members and hold a variable each, and a worker that has come as far as step 1,234."""
     with LocalCluster(num_ps=2, num_workers=1) as cluster:
-        declare(cluster, 0, Declare(WEIGHTS, InitializerSpec(Constant(1.0))))
+        declare(cluster, 0, Declare(WEIGHTS, InitializerSpec(ConstantKind(1.0))))
         declare(cluster, 1, Declare(BIASES))
         with closing(grpc.connect(cluster.cluster_spec.ps_addresses()[0], task="ps:0")) as ps:
             ps.join("worker:0", WORKER, "somehost", 4321, timeout_s=TIMEOUT_S)

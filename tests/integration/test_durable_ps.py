@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError, ShardscopeError, StateLostError
-from ps_protocol.initializer_spec import Constant, InitializerSpec, RandomNormal, Value
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec, RandomNormalKind, ValueKind
 from ps_protocol.operations import (
     BatchReply,
     CountUpTo,
@@ -64,9 +64,9 @@ def declare_all(client: NumberingClient, ps: DurablePs) -> None:
     client.hello(ps)
     client.change(
         ps,
-        Declare(WEIGHTS, InitializerSpec(RandomNormal(0.0, 1.0), seed=5)),
-        Declare(TABLE, InitializerSpec(Value(np.arange(12.0).reshape(4, 3)))),
-        Declare(STEP, InitializerSpec(Constant(0.0))),
+        Declare(WEIGHTS, InitializerSpec(RandomNormalKind(0.0, 1.0), seed=5)),
+        Declare(TABLE, InitializerSpec(ValueKind(np.arange(12.0).reshape(4, 3)))),
+        Declare(STEP, InitializerSpec(ConstantKind(0.0))),
         Declare(LATER),
     )
     ps.service.place([Proposal(spec, 0) for spec in (WEIGHTS, TABLE, STEP)], timeout_s=TIMEOUT_S)
@@ -126,7 +126,7 @@ def test_all_that_was_acknowledged_survives_a_kill(start_ps: StartPs) -> None:
         for batch, reply in client.sent:  # without another hello
             assert said(ps.service.exchange(batch, timeout_s=TIMEOUT_S)) == said(reply)
         assert (state(client, ps), position(ps)) == before
-    client.change(ps, Initialize(LATER.name, InitializerSpec(Constant(2.0))), ONE_MORE)
+    client.change(ps, Initialize(LATER.name, InitializerSpec(ConstantKind(2.0))), ONE_MORE)
     assert client.read(ps, LATER.name, STEP.name)[1] == 7
 
 
@@ -160,7 +160,7 @@ def test_an_error_after_which_nothing_is_safe_ends_the_process(start_ps: StartPs
 
     def work() -> None:
         # A commit has one record or two, so nobody knows which of these the third is for.
-        client.change(ps, Declare(STEP, InitializerSpec(Constant(0.0))))
+        client.change(ps, Declare(STEP, InitializerSpec(ConstantKind(0.0))))
         for _ in range(2):
             client.change(ps, ONE_MORE)
 
@@ -362,7 +362,7 @@ def test_a_full_disk_refuses_updates_and_loses_nothing(
     client = NumberingClient()
     ps = start_ps("journal", directory=small_disk / "state")
     client.hello(ps)
-    client.change(ps, Declare(spec, InitializerSpec(Constant(0.0))))
+    client.change(ps, Declare(spec, InitializerSpec(ConstantKind(0.0))))
     applied = 0
     with pytest.raises(DeadlineExceededError):  # noqa: PT012 - which one fails is not known
         while applied < 40:
@@ -402,7 +402,7 @@ def test_a_full_disk_fails_snapshots_but_not_updates(
     client = NumberingClient()
     ps = start_ps("snapshot", "--snapshot-interval", "0.1", directory=small_disk / "state")
     client.hello(ps)
-    client.change(ps, Declare(spec, InitializerSpec(Constant(1.0))))
+    client.change(ps, Declare(spec, InitializerSpec(ConstantKind(1.0))))
 
     def obstacle() -> str:
         durability = ps.service.status(timeout_s=TIMEOUT_S).durability

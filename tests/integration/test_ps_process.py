@@ -22,7 +22,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from ps_protocol.errors import UnavailableError
-from ps_protocol.initializer_spec import Constant, InitializerSpec, RandomNormal
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec, RandomNormalKind
 from ps_protocol.operations import Batch, BatchReply, Declare, Read, Result, VariableSpec
 from ps_protocol.service_types import ServingState
 from ps_server.__main__ import main
@@ -35,13 +35,13 @@ pytestmark = pytest.mark.integration
 
 TIMEOUT_S = 120.0
 CLUSTER = ["--cluster", "ps=127.0.0.1:1,127.0.0.1:2;worker=127.0.0.1:3", "--task-index", "0"]
-SMALL = Declare(VariableSpec("w", np.dtype(np.float32), (3,)), InitializerSpec(Constant(1.0)))
+SMALL = Declare(VariableSpec("w", np.dtype(np.float32), (3,)), InitializerSpec(ConstantKind(1.0)))
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 def slow_declaration(elements: int) -> Declare:
     """Keeps a ps busy, for about a second with each ten million elements."""
-    return Declare(VariableSpec("slow", np.dtype(np.float32), (elements,)), InitializerSpec(RandomNormal(0.0, 1.0)))
+    return Declare(VariableSpec("slow", np.dtype(np.float32), (elements,)), InitializerSpec(RandomNormalKind(0.0, 1.0)))
 
 
 class PsProcess:

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from ps_protocol import fault_points
 from ps_protocol.cluster_spec import ClusterSpec, TaskId
-from ps_protocol.fault_points import Action, FaultPlan
+from ps_protocol.fault_points import FaultAction, FaultPlan
 from ps_protocol.service_types import DurabilityMode
 from ps_server.batches.update_ledger import LedgerLimits
 from ps_server.core.parameter_server import ParameterServer
@@ -136,7 +136,7 @@ class _Copy(FaultPlan):
         self._once = threading.Lock()
         self.root: Path | None = None
 
-    def reached(self, place: str) -> Action | None:
+    def reached(self, place: str) -> FaultAction | None:
         if place == self._place and self._once.acquire(blocking=False):
             if not place.startswith("journal."):  # which the thread passes that writes
                 self._settle()

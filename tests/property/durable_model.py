@@ -13,14 +13,14 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from ps_protocol.initializer_spec import InitializerSpec, Value
+from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.operations import (
     BatchReply,
     CountUpTo,
     Declare,
     Describe,
     Initialize,
-    Operation,
+    PsOperation,
     Read,
     Reply,
     Result,
@@ -78,7 +78,7 @@ class Model:
         self.departed: set[UUID] = set()
         self.placements: dict[str, int] = {}
 
-    def apply(self, client: UUID, sequence: int, operations: tuple[Operation, ...], *, up_to: int = 2**63) -> Answer:
+    def apply(self, client: UUID, sequence: int, operations: tuple[PsOperation, ...], *, up_to: int = 2**63) -> Answer:
         """Carries out a batch that is new; of its records, only those that are not beyond position ``up_to``."""
         settled = [self._settle(operation, up_to) for operation in operations]
         if self.position >= up_to:
@@ -90,7 +90,7 @@ class Model:
         self.clients[client].remember(sequence, answer)
         return answer
 
-    def _settle(self, operation: Operation, up_to: int) -> tuple[Any, ...] | None:
+    def _settle(self, operation: PsOperation, up_to: int) -> tuple[Any, ...] | None:
         """Carries out a declaration; None for what is to be carried out later, under the locks of the batch."""
         variable = self.variables.get(operation.name)
         match operation:
@@ -127,7 +127,7 @@ class Model:
             self.position += 1
             variable.value = value_of(initializer)
 
-    def _run(self, operation: Operation) -> tuple[Any, ...]:
+    def _run(self, operation: PsOperation) -> tuple[Any, ...]:
         variable = self.variables[operation.name]
         match operation:
             case Describe():
@@ -164,7 +164,7 @@ class Model:
 
 def value_of(initializer: InitializerSpec) -> Values:
     """The array that an initializer carries."""
-    assert isinstance(initializer.kind, Value)
+    assert isinstance(initializer.kind, ValueKind)
     return initializer.kind.array.copy()
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
-from ps_protocol.initializer_spec import InitializerSpec, Value
+from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.operations import (
     CountUpTo,
     Declare,
     Describe,
     Initialize,
-    Operation,
+    PsOperation,
     Read,
     Scatter,
     ScatterRule,
@@ -42,12 +42,12 @@ def multiple(spec: VariableSpec, number: int) -> npt.NDArray[Any]:
 
 
 @st.composite
-def some_operations(draw: st.DrawFn) -> tuple[Operation, ...]:
+def some_operations(draw: st.DrawFn) -> tuple[PsOperation, ...]:
     spec = SPECS[draw(st.sampled_from(sorted(SPECS)))]
     number = draw(st.integers(-3, 9))
-    initial = InitializerSpec(Value(multiple(spec, number)))
+    initial = InitializerSpec(ValueKind(multiple(spec, number)))
     otherwise = VariableSpec(spec.name, spec.dtype, (*spec.shape, 2))
-    kinds: dict[str, Operation] = {
+    kinds: dict[str, PsOperation] = {
         "add": Update(spec.name, UpdateRule.ASSIGN_ADD, multiple(spec, number)),
         "add scalar": Update(spec.name, UpdateRule.ASSIGN_ADD, np.array(number, spec.dtype)),
         "assign": Update(spec.name, UpdateRule.ASSIGN, multiple(spec, number)),

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from ps_protocol.errors import FailedPreconditionError
-from ps_protocol.initializer_spec import InitializerSpec, Value
+from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.operations import (
     Batch,
     BatchReply,
     Declare,
-    Operation,
+    PsOperation,
     Read,
     Result,
     Update,
@@ -41,7 +41,7 @@ CLIENTS = st.sampled_from([*RESIDENTS * 3, *GUESTS])
 GROUP_PLACES = ("journal.before_commit", "journal.after_commit")
 
 
-def adding(number: int) -> Operation:
+def adding(number: int) -> PsOperation:
     return Update("row", UpdateRule.ASSIGN_ADD, multiple(SPECS["row"], number))
 
 
@@ -60,10 +60,12 @@ class JournalMachine(RuleBasedStateMachine):
         self.task = CrashingTask(Path(self.directory.name) / "first", DurabilityMode.JOURNAL)
         self.store = self.task.store
         self.model = Model()
-        self.sent: dict[tuple[UUID, int], tuple[Operation, ...]] = {}
+        self.sent: dict[tuple[UUID, int], tuple[PsOperation, ...]] = {}
         for client in (OBSERVER, *RESIDENTS):
             self.hello(client)
-        declared = [Declare(spec, InitializerSpec(Value(multiple(spec, 1)))) for spec in SPECS.values() if spec.shape]
+        declared = [
+            Declare(spec, InitializerSpec(ValueKind(multiple(spec, 1)))) for spec in SPECS.values() if spec.shape
+        ]
         self.exchange(RESIDENTS[0], 1, tuple(declared))
 
     def teardown(self) -> None:
@@ -93,7 +95,7 @@ class JournalMachine(RuleBasedStateMachine):
             self.model.position += 1
 
     @rule(client=CLIENTS, operations=OPERATIONS, skipped=st.sampled_from([0, 0, 0, 1]))
-    def send(self, client: UUID, operations: tuple[Operation, ...], skipped: int) -> None:
+    def send(self, client: UUID, operations: tuple[PsOperation, ...], skipped: int) -> None:
         self.exchange(client, self.next_sequence(client) + skipped, operations)
 
     @rule(client=CLIENTS, back=st.integers(0, 6))
@@ -104,7 +106,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.exchange(client, sequence, operations)
 
     @rule(client=CLIENTS, operations=OPERATIONS)
-    def send_and_crash_and_send_again(self, client: UUID, operations: tuple[Operation, ...]) -> None:
+    def send_and_crash_and_send_again(self, client: UUID, operations: tuple[PsOperation, ...]) -> None:
         """The reply was lost with the task."""
         self.send(client, operations, 0)
         self.crash()
@@ -139,7 +141,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.task = self.task.crash_while(place, self.task.snapshot) or self.task
 
     @rule(client=CLIENTS, operations=OPERATIONS, place=st.sampled_from(SEND_PLACES))
-    def crash_during_a_batch(self, client: UUID, operations: tuple[Operation, ...], place: str) -> None:
+    def crash_during_a_batch(self, client: UUID, operations: tuple[PsOperation, ...], place: str) -> None:
         """The client gets no answer; what has survived of its batch are the first of its records."""
         if client not in self.model.clients:
             return
@@ -215,7 +217,7 @@ class JournalMachine(RuleBasedStateMachine):
         known = self.model.clients.get(client)
         return known.newest + 1 if known else 1
 
-    def exchange(self, client: UUID, sequence: int, operations: tuple[Operation, ...]) -> None:
+    def exchange(self, client: UUID, sequence: int, operations: tuple[PsOperation, ...]) -> None:
         """Sends a batch and compares what becomes of it."""
         known = self.model.clients.get(client)
         batch = Batch(client, self.store, sequence, operations)

@@ -12,31 +12,37 @@ from ps_protocol.codec.tensor_codec import parse_dtype
 from ps_protocol.initial_values.compute import initial_value
 from ps_protocol.initial_values.variable_layout import Cut, stretches
 from ps_protocol.initializer_spec import (
-    Constant,
+    ConstantKind,
     Distribution,
     FanMode,
-    Identity,
+    IdentityKind,
     InitializerKind,
     InitializerSpec,
-    Orthogonal,
-    RandomNormal,
-    RandomUniform,
-    TruncatedNormal,
-    VarianceScaling,
+    OrthogonalKind,
+    RandomNormalKind,
+    RandomUniformKind,
+    TruncatedNormalKind,
+    VarianceScalingKind,
 )
 from ps_protocol.operations import PartitionSlice, VariableSpec
 
 FLOATS = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn"]
 INTEGERS = ["int64", "uint64", "int32", "uint8", "int4"]
 
-variance_scaling = st.builds(VarianceScaling, st.just(2.0), st.sampled_from(FanMode), st.sampled_from(Distribution))
+variance_scaling = st.builds(VarianceScalingKind, st.just(2.0), st.sampled_from(FanMode), st.sampled_from(Distribution))
 float_kinds: st.SearchStrategy[InitializerKind] = st.one_of(
     variance_scaling,
     st.sampled_from(
-        [RandomUniform(-1.0, 2.0), RandomNormal(1.0, 2.0), TruncatedNormal(1.0, 2.0), Orthogonal(2.0), Constant(0.5)]
+        [
+            RandomUniformKind(-1.0, 2.0),
+            RandomNormalKind(1.0, 2.0),
+            TruncatedNormalKind(1.0, 2.0),
+            OrthogonalKind(2.0),
+            ConstantKind(0.5),
+        ]
     ),
 )
-integer_kinds: st.SearchStrategy[InitializerKind] = st.sampled_from([RandomUniform(0.0, 7.0), Constant(3.0)])
+integer_kinds: st.SearchStrategy[InitializerKind] = st.sampled_from([RandomUniformKind(0.0, 7.0), ConstantKind(3.0)])
 seeds = st.integers(-(2**63), 2**63 - 1)
 
 
@@ -74,7 +80,7 @@ def test_parts_of_integers_are_parts_of_the_whole(kind: InitializerKind, dtype: 
 
 @given(st.sampled_from([*FLOATS, *INTEGERS]), cut_shapes(min_dimensions=2).map(lambda cut: cut[:2]))
 def test_parts_of_identities_are_parts_of_the_whole(dtype: str, cut: list[Cut]) -> None:
-    assert_part_is_of_whole(Identity(2.0), dtype, 0, cut)
+    assert_part_is_of_whole(IdentityKind(2.0), dtype, 0, cut)
 
 
 @given(
@@ -85,7 +91,7 @@ def test_parts_of_identities_are_parts_of_the_whole(dtype: str, cut: list[Cut]) 
 )
 def test_uniform_values_lie_in_their_range(dtype: str, minval: float, span: float, seed: int) -> None:
     spec = VariableSpec("w", parse_dtype(dtype), (50,))
-    kind = RandomUniform(minval, minval + span + abs(minval))  # wide enough for an element of any of the dtypes
+    kind = RandomUniformKind(minval, minval + span + abs(minval))  # wide enough for an element of any of the dtypes
     values = initial_value(spec, InitializerSpec(kind, seed)).astype(np.float64)
     assert kind.minval <= values.min()
     assert values.max() < kind.maxval

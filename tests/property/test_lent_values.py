@@ -12,14 +12,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.codec import tensor_codec
-from ps_protocol.initializer_spec import InitializerSpec, Value
+from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.operations import (
     Array,
     Batch,
     Declare,
     Gather,
     Initialize,
-    Operation,
+    PsOperation,
     Read,
     Result,
     Scatter,
@@ -65,22 +65,22 @@ class LendingMachine(RuleBasedStateMachine):
         self.model: dict[str, Array] = {}
         for name in ("a", "b"):
             initial = filled(0)
-            self.mutate(Declare(VariableSpec(name, DTYPE, SHAPE), InitializerSpec(Value(initial))), take=False)
+            self.mutate(Declare(VariableSpec(name, DTYPE, SHAPE), InitializerSpec(ValueKind(initial))), take=False)
             self.model[name] = initial.copy()
             initial[...] = 99  # the caller's own
 
-    def exchange(self, *operations: Operation, sequence: int, lend: bool, take: bool) -> list[Result]:
+    def exchange(self, *operations: PsOperation, sequence: int, lend: bool, take: bool) -> list[Result]:
         batch = Batch(CLIENT, self.core.store_incarnation, sequence, operations)
         reply = self.core.exchange(batch, timeout_s=TIMEOUT_S, lend_values=lend, take_operands=take)
         results = [each for each in reply.replies if isinstance(each, Result)]
         assert len(results) == len(operations), reply
         return results
 
-    def mutate(self, *operations: Operation, take: bool, lend: bool = False) -> list[Result]:
+    def mutate(self, *operations: PsOperation, take: bool, lend: bool = False) -> list[Result]:
         self.sequence += 1
         return self.exchange(*operations, sequence=self.sequence, lend=lend, take=take)
 
-    def look(self, operation: Operation, *, lend: bool = False) -> Array:
+    def look(self, operation: PsOperation, *, lend: bool = False) -> Array:
         (result,) = self.exchange(operation, sequence=0, lend=lend, take=False)
         assert result.tensor is not None
         return result.tensor
@@ -129,14 +129,14 @@ class LendingMachine(RuleBasedStateMachine):
 
     @rule(name=NAMES, number=NUMBERS, take=st.booleans(), again=st.booleans())
     def assign(self, name: str, number: int, take: bool, again: bool) -> None:
-        operand, spec = filled(number), InitializerSpec(Value(filled(number)))
+        operand, spec = filled(number), InitializerSpec(ValueKind(filled(number)))
         self.mutate(
             Initialize(name, spec, overwrite=True) if again else Update(name, UpdateRule.ASSIGN, operand), take=take
         )
         self.model[name] = filled(number)
         if not take:
             operand[...] = 99
-            assert isinstance(spec.kind, Value)
+            assert isinstance(spec.kind, ValueKind)
             spec.kind.array[...] = 99
 
     @rule(number=NUMBERS, added=NUMBERS)

@@ -14,15 +14,15 @@ from ps_protocol.codec import message_codec
 from ps_protocol.codec.tensor_codec import parse_dtype
 from ps_protocol.errors import ERROR_TYPES, InvalidArgumentError, ShardscopeError
 from ps_protocol.initializer_spec import (
-    Constant,
+    ConstantKind,
     Distribution,
     FanMode,
     InitializerKind,
     InitializerSpec,
-    Orthogonal,
-    RandomUniform,
-    Value,
-    VarianceScaling,
+    OrthogonalKind,
+    RandomUniformKind,
+    ValueKind,
+    VarianceScalingKind,
 )
 from ps_protocol.operations import (
     Array,
@@ -33,8 +33,8 @@ from ps_protocol.operations import (
     Describe,
     Gather,
     Initialize,
-    Operation,
     PartitionSlice,
+    PsOperation,
     Read,
     Result,
     Scatter,
@@ -69,15 +69,15 @@ def specs(draw: st.DrawFn) -> VariableSpec:
 
 
 KINDS: st.SearchStrategy[InitializerKind] = st.one_of(
-    st.builds(Constant, FLOATS),
-    st.builds(RandomUniform, FLOATS, FLOATS),
-    st.builds(Orthogonal, FLOATS),
-    st.builds(VarianceScaling, FLOATS, st.sampled_from(FanMode), st.sampled_from(Distribution)),
-    st.builds(Value, arrays()),
+    st.builds(ConstantKind, FLOATS),
+    st.builds(RandomUniformKind, FLOATS, FLOATS),
+    st.builds(OrthogonalKind, FLOATS),
+    st.builds(VarianceScalingKind, FLOATS, st.sampled_from(FanMode), st.sampled_from(Distribution)),
+    st.builds(ValueKind, arrays()),
 )
 INITIALIZERS = st.builds(InitializerSpec, KINDS, st.integers(-(2**63), 2**63 - 1))
 DEPTHS = st.integers(1, 2**32 - 1)
-OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
+OPERATIONS: st.SearchStrategy[PsOperation] = st.one_of(
     st.builds(Declare, specs(), st.none() | INITIALIZERS),
     st.builds(Initialize, NAMES, INITIALIZERS, st.booleans()),
     st.builds(Read, NAMES, st.none() | st.integers(0, 2**64 - 1)),

@@ -25,7 +25,7 @@ from ps_protocol.operations import (
     Declare,
     Describe,
     Gather,
-    Operation,
+    PsOperation,
     Read,
     Reply,
     Result,
@@ -57,7 +57,7 @@ def arrays(draw: st.DrawFn) -> Array:
 
 
 @st.composite
-def operations(draw: st.DrawFn) -> Operation:
+def operations(draw: st.DrawFn) -> PsOperation:
     name = draw(NAMES)
     match draw(st.integers(0, 6)):
         case 0:

@@ -17,7 +17,7 @@ from ps_protocol.dtype_traits import DTypeCategory, dtype_category, integer_limi
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array, ScatterRule, VariableSpec
 from ps_server.rules import row_kernels
-from ps_server.rules.compiled_row_kernels import Kernel, compiled_kernel, has_kernel
+from ps_server.rules.compiled_row_kernels import RowKernel, compiled_kernel, has_kernel
 from ps_server.rules.row_rules import checked_rows, gather_into, plan_scatter
 from ps_server.rules.row_schedule import OrderGiven, order_of_updates
 
@@ -240,7 +240,7 @@ def test_an_order_has_every_update_once_and_those_of_a_row_in_their_order(
 @pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba, of the extra `fast`, is not installed")
 @pytest.mark.parametrize(("rule", "dtype"), COMPILED, ids=str)
 def test_compiled_kernels_do_what_numpy_does(rule: ScatterRule, dtype: np.dtype[Any]) -> None:
-    kernel: Kernel = compiled_kernel(rule, dtype)
+    kernel: RowKernel = compiled_kernel(rule, dtype)
 
     @given(
         seed=seeds,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from ps_protocol.errors import StateLostError
-from ps_protocol.initializer_spec import InitializerSpec, Value
-from ps_protocol.operations import Batch, Declare, Operation, Read, Result, Update, UpdateRule
+from ps_protocol.initializer_spec import InitializerSpec, ValueKind
+from ps_protocol.operations import Batch, Declare, PsOperation, Read, Result, Update, UpdateRule
 from ps_protocol.service_types import DurabilityMode
 from tests.property.crashing_task import SNAPSHOT_PLACES, TIMEOUT_S, CrashingTask, fast_directory
 from tests.property.durable_operations import SPECS
@@ -40,10 +40,10 @@ class SnapshotMachine(RuleBasedStateMachine):
         self.client = uuid4()
         self.sequence = 1
         self.task.core.hello(self.client, "worker:0", timeout_s=TIMEOUT_S)
-        zero = Declare(SPECS["count"], InitializerSpec(Value(np.array(0))))
+        zero = Declare(SPECS["count"], InitializerSpec(ValueKind(np.array(0))))
         self.send(zero)
 
-    def send(self, operation: Operation) -> None:
+    def send(self, operation: PsOperation) -> None:
         batch = Batch(self.client, self.task.store, self.sequence, (operation,))
         (reply,) = self.task.core.exchange(batch, timeout_s=TIMEOUT_S).replies
         assert isinstance(reply, Result)

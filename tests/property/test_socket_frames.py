@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.operations import Gather, Operation, Read, Update, UpdateRule
+from ps_protocol.operations import Gather, PsOperation, Read, Update, UpdateRule
 from ps_protocol.sockets.frames import (
     HELLO_BYTES,
     MAX_HEADER_BYTES,
@@ -145,7 +145,7 @@ def test_a_ps_survives_frames_that_were_tampered_with(
     ps: Ps, mutation: tuple[str, list[tuple[int, int]], float, bytes]
 ) -> None:
     which, changes, kept, extra = mutation
-    operations: dict[str, Operation] = {
+    operations: dict[str, PsOperation] = {
         "read": Read("w"),
         "add": Update("w", UpdateRule.ASSIGN_ADD, np.ones(4, np.float32)),
         "add large": Update("large", UpdateRule.ASSIGN_ADD, np.ones(40_000, np.float32)),

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
-from ps_protocol.initializer_spec import Constant, InitializerSpec, Value
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec, ValueKind
 from ps_protocol.operations import (
     Array,
     Batch,
@@ -22,7 +22,7 @@ from ps_protocol.operations import (
     Describe,
     Gather,
     Initialize,
-    Operation,
+    PsOperation,
     Read,
     Reply,
     Result,
@@ -70,12 +70,12 @@ def arrays(draw: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 @st.composite
 def initializers(draw: Any) -> InitializerSpec:
     if draw(st.booleans()):
-        return InitializerSpec(Constant(draw(SMALL)))
-    return InitializerSpec(Value(arrays(draw, draw(SHAPES), draw(DTYPES))))
+        return InitializerSpec(ConstantKind(draw(SMALL)))
+    return InitializerSpec(ValueKind(arrays(draw, draw(SHAPES), draw(DTYPES))))
 
 
 @st.composite
-def operations(draw: Any) -> Operation:
+def operations(draw: Any) -> PsOperation:
     """Operations of which many fit and some do not."""
     name, shape, dtype = draw(NAMES), draw(SHAPES), draw(DTYPES)
     match draw(st.integers(0, 8)):
@@ -105,7 +105,7 @@ class Model:
     def __init__(self) -> None:
         self.variables: dict[str, ModelVariable] = {}
 
-    def run(self, operation: Operation) -> Result:
+    def run(self, operation: PsOperation) -> Result:
         if isinstance(operation, Declare):
             return self.declare(operation)
         variable = self.variables.get(operation.name)
@@ -217,9 +217,9 @@ class Model:
 
     @staticmethod
     def initial_value(spec: VariableSpec, initializer: InitializerSpec) -> Array:
-        if isinstance(initializer.kind, Constant):
+        if isinstance(initializer.kind, ConstantKind):
             return np.full(spec.shape, initializer.kind.value, spec.dtype)
-        assert isinstance(initializer.kind, Value)
+        assert isinstance(initializer.kind, ValueKind)
         if initializer.kind.array.dtype != spec.dtype or initializer.kind.array.shape != spec.shape:
             raise Refused
         return initializer.kind.array.copy()
@@ -245,7 +245,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.sent: list[tuple[Batch, list[Result | None]]] = []
 
     @rule(batch=st.lists(operations(), max_size=5), skipped=st.integers(0, 2))
-    def send(self, batch: list[Operation], skipped: int) -> None:
+    def send(self, batch: list[PsOperation], skipped: int) -> None:
         unnumbered = Batch(CLIENT, self.core.store_incarnation, 0, tuple(batch))
         expected = [self.expected(operation) for operation in batch]
         if not unnumbered.mutates:
@@ -268,7 +268,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data(), operation=operations())
-    def send_overtaken(self, data: st.DataObject, operation: Operation) -> None:
+    def send_overtaken(self, data: st.DataObject, operation: PsOperation) -> None:
         sequence = data.draw(st.integers(1, self.sequence))
         batch = Batch(CLIENT, self.core.store_incarnation, sequence, (operation,))
         if batch.mutates and sequence not in [each.sequence for each, _ in self.sent]:
@@ -288,7 +288,7 @@ class StoreMachine(RuleBasedStateMachine):
         used = sum(variable.spec.size_bytes for variable in self.model.variables.values())
         assert self.core.status(timeout_s=TIMEOUT_S).variable_bytes == used
 
-    def expected(self, operation: Operation) -> Result | None:
+    def expected(self, operation: PsOperation) -> Result | None:
         try:
             return self.model.run(operation)
         except Refused:

@@ -69,7 +69,7 @@ def test_it_finds_a_circle(
     config.write_text(
         f"[importlinter]\nroot_package = {package.name}\n[importlinter:contract:it]\n"
         + "".join(
-            f"{key} = {' '.join(value) if isinstance(value, list) else value}\n"
+            f"{key} =\n" + "".join(f"    {each}\n" for each in ([value] if isinstance(value, str) else value))
             for key, value in contract.items()
             if key != "ignore_imports"
         )

@@ -17,7 +17,7 @@ from ps_protocol.codec.fast.request_bytes import KEYS
 from ps_protocol.codec.operation_codec import CODECS, OperationCodec
 from ps_protocol.codec.spec_codec import TakeTensor
 from ps_protocol.codec.tensor_codec import encode_into
-from ps_protocol.initializer_spec import Constant, InitializerSpec, Value
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec, ValueKind
 from ps_protocol.operations import (
     KINDS,
     READS,
@@ -29,8 +29,8 @@ from ps_protocol.operations import (
     Gather,
     Initialize,
     Logged,
-    Operation,
     OperationKind,
+    PsOperation,
     Read,
     Result,
     Scatter,
@@ -56,8 +56,8 @@ FLOAT = np.dtype(np.float32)
 SPEC = VariableSpec("w", FLOAT, (3, 2))
 ROWS = np.array([0, 2])
 VALUES = np.arange(6, dtype=FLOAT).reshape(3, 2)
-GIVEN = InitializerSpec(Value(VALUES))
-EXAMPLES: tuple[Operation, ...] = (
+GIVEN = InitializerSpec(ValueKind(VALUES))
+EXAMPLES: tuple[PsOperation, ...] = (
     Declare(SPEC, GIVEN),
     Initialize("w", GIVEN),
     Read("w"),
@@ -67,7 +67,7 @@ EXAMPLES: tuple[Operation, ...] = (
     Gather("w", ROWS),
     Describe("w"),
 )
-UNION = frozenset(get_args(Operation))
+UNION = frozenset(get_args(PsOperation))
 
 
 def test_every_kind_has_a_row_messages_and_a_handler() -> None:
@@ -96,7 +96,7 @@ def test_reads_are_the_kinds_whose_tensor_has_a_place() -> None:
 
 
 @pytest.mark.parametrize("operation", EXAMPLES, ids=lambda each: type(each).__name__)
-def test_tensors_are_those_that_travel(operation: Operation) -> None:
+def test_tensors_are_those_that_travel(operation: PsOperation) -> None:
     buffers: list[memoryview] = []
     operation_codec.encode_operation_into(batch_pb2.Operation(), operation, buffers)
     assert [each.nbytes for each in tensors_of(operation)] == [len(each) for each in buffers]
@@ -106,7 +106,7 @@ def test_tensors_are_those_that_travel(operation: Operation) -> None:
 
 
 @pytest.mark.parametrize("operation", EXAMPLES, ids=lambda each: type(each).__name__)
-def test_tensors_are_mapped_and_the_rest_stays(operation: Operation) -> None:
+def test_tensors_are_mapped_and_the_rest_stays(operation: PsOperation) -> None:
     mapped = map_tensors(operation, lambda tensor: tensor + 1)
     assert type(mapped) is type(operation)
     for old, new in zip(tensors_of(operation), tensors_of(mapped), strict=True):
@@ -116,7 +116,7 @@ def test_tensors_are_mapped_and_the_rest_stays(operation: Operation) -> None:
 
 
 def test_without_a_value_nothing_is_mapped() -> None:
-    for operation in (Declare(SPEC), Initialize("w", InitializerSpec(Constant(1.0)))):
+    for operation in (Declare(SPEC), Initialize("w", InitializerSpec(ConstantKind(1.0)))):
         assert tensors_of(operation) == ()
         assert map_tensors(operation, np.zeros_like) is operation
         assert KINDS[type(operation)].with_tensors(operation, ()) is operation
@@ -160,7 +160,7 @@ def _contract_with_mix() -> dict[str, Any]:
         if file.name == batch_pb2.DESCRIPTOR.name:
             mix = proto.message_type.add(name="Mix")
             mix.field.add(name="value", number=1, type=11, label=1, type_name=".ps_protocol.v1.TensorHeader")
-            (operation,) = (each for each in proto.message_type if each.name == "Operation")
+            (operation,) = (each for each in proto.message_type if each.name == "PsOperation")
             operation.field.add(
                 name="mix", number=100, type=11, label=1, type_name=".ps_protocol.v1.Mix", oneof_index=0
             )
@@ -169,7 +169,7 @@ def _contract_with_mix() -> dict[str, Any]:
     add(records_pb2.DESCRIPTOR)
     return {
         name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"ps_protocol.v1.{name}"))
-        for name in ("BatchRequest", "BatchReply", "Operation", "OperationReply", "Record")
+        for name in ("BatchRequest", "BatchReply", "PsOperation", "OperationReply", "Record")
     }
 
 
@@ -180,7 +180,7 @@ def _with_mix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(message_codec, "batch_pb2", SimpleNamespace(**messages))
     monkeypatch.setattr(record_codec, "records_pb2", SimpleNamespace(**messages))
     monkeypatch.setattr(request_bytes, "BatchRequest", messages["BatchRequest"])
-    monkeypatch.setattr(request_bytes, "OperationMessage", messages["Operation"])
+    monkeypatch.setattr(request_bytes, "OperationMessage", messages["PsOperation"])
     kind = OperationKind(
         mutates=True,
         logged=Logged.AS_ITSELF,
@@ -221,7 +221,7 @@ class TestANewKind:
 
     def test_is_carried_out(self) -> None:
         store = VariableStore()
-        store.declare(Declare(SPEC, InitializerSpec(Constant(1.0))), 1.0)
+        store.declare(Declare(SPEC, InitializerSpec(ConstantKind(1.0))), 1.0)
         runner = BatchRunner(store, task="ps:0", clock=lambda: 0.0)
         assert runner.run([self.MIX], 1.0).replies == (Result(1, True),)
         np.testing.assert_array_equal(store.read(Read("w")).tensor, np.full((3, 2), 2, FLOAT))
@@ -230,7 +230,7 @@ class TestANewKind:
         journal = Journal()
         task = Task(journal)
         task.hello()
-        task.run(Declare(SPEC, InitializerSpec(Constant(1.0))))
+        task.run(Declare(SPEC, InitializerSpec(ConstantKind(1.0))))
         assert task.result(self.MIX).version == 1
         task.log.close(TIMEOUT_S)
         written = []

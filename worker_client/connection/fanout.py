@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError
-from ps_protocol.operations import Array, Operation, Reply, Result
+from ps_protocol.operations import Array, PsOperation, Reply, Result
 from worker_client.connection.futures import failed, gathered, mapped
 from worker_client.connection.handle import PsHandle
 
@@ -24,7 +24,7 @@ class Routed(NamedTuple):
     """
 
     ps_task: int | None
-    operation: Operation
+    operation: PsOperation
     expected_reply_bytes: int = 0
     needs_value: bool = False
 
@@ -57,11 +57,11 @@ class Fanout:
         """Memory that is shared with a ps task, as a uint8 array, or None if there is none."""
         return self.handle(ps_task).new_buffer(size_bytes)
 
-    def run(self, ps_task: int | None, operation: Operation, *, expected_reply_bytes: int) -> Result:
+    def run(self, ps_task: int | None, operation: PsOperation, *, expected_reply_bytes: int) -> Result:
         (reply,) = self.handle(ps_task).exchange((operation,), expected_reply_bytes=expected_reply_bytes)
         return succeeded(reply)
 
-    def run_later(self, ps_task: int | None, operation: Operation) -> Future[Result]:
+    def run_later(self, ps_task: int | None, operation: PsOperation) -> Future[Result]:
         return mapped(
             self.handle(ps_task).submit((operation,), expected_reply_bytes=0), lambda replies: succeeded(replies[0])
         )

@@ -28,7 +28,7 @@ from ps_protocol.errors import (
     ShardscopeError,
     UnavailableError,
 )
-from ps_protocol.operations import Array, Batch, Operation, Reply, mutates, tensor_bytes
+from ps_protocol.operations import Array, Batch, PsOperation, Reply, mutates, tensor_bytes
 from ps_protocol.ps_service import ClusterService, PendingExchange
 from ps_protocol.service_types import Welcome
 from worker_client.connection.availability import Availability, OperationTime
@@ -193,7 +193,7 @@ class PsHandle:
     # -- batches ------------------------------------------------------------------------------
 
     def exchange(
-        self, operations: Sequence[Operation], *, expected_reply_bytes: int | None = None
+        self, operations: Sequence[PsOperation], *, expected_reply_bytes: int | None = None
     ) -> tuple[Reply, ...]:
         """Has operations carried out and waits for the replies; an operation's error is a reply.
 
@@ -222,7 +222,7 @@ class PsHandle:
         return self.submit(operations, expected_reply_bytes=expected_reply_bytes).result()
 
     def submit(
-        self, operations: Sequence[Operation], *, expected_reply_bytes: int | None = None
+        self, operations: Sequence[PsOperation], *, expected_reply_bytes: int | None = None
     ) -> Future[tuple[Reply, ...]]:
         """Queues operations behind those submitted before; the future gives what ``exchange`` would.
 
@@ -274,14 +274,14 @@ class PsHandle:
         self._availability.require()
         return self._route.endpoint.transport.begin(batch, timeout_s=timeout_s)
 
-    def _numbered(self, operations: tuple[Operation, ...], expected_reply_bytes: int | None) -> Batch:
+    def _numbered(self, operations: tuple[PsOperation, ...], expected_reply_bytes: int | None) -> Batch:
         """Makes a batch, with the next number if it mutates; for that the order lock is held."""
         if not mutates(operations):
             return self._batch(operations, expected_reply_bytes, sequence=0)
         self._sequence += 1
         return self._batch(operations, expected_reply_bytes, sequence=self._sequence)
 
-    def _batch(self, operations: tuple[Operation, ...], expected_reply_bytes: int | None, *, sequence: int) -> Batch:
+    def _batch(self, operations: tuple[PsOperation, ...], expected_reply_bytes: int | None, *, sequence: int) -> Batch:
         return Batch(self._client, self.welcome.store, sequence, operations, expected_reply_bytes)
 
     def _attempt(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from ps_protocol.operations import KINDS, Operation, Reply, tensor_bytes
+from ps_protocol.operations import KINDS, PsOperation, Reply, tensor_bytes
 from worker_client.connection.futures import begun
 
 _MERGEABLE = frozenset([kind for kind, row in KINDS.items() if row.may_merge])
@@ -25,7 +25,7 @@ class Submission:
         size_bytes: Size of the tensors to send.
     """
 
-    operations: tuple[Operation, ...]
+    operations: tuple[PsOperation, ...]
     expected_reply_bytes: int | None
     future: Future[tuple[Reply, ...]] = field(default_factory=begun)
     size_bytes: int = 0

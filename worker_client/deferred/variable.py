@@ -10,7 +10,7 @@ import numpy as np
 from ps_protocol import operations
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
 from ps_protocol.initial_values.compute import initial_value
-from ps_protocol.initializer_spec import InitializerSpec, Value
+from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.operations import Array, Describe, Gather, Initialize, Read, Reply, Update, UpdateRule, VariableSpec
 from worker_client.deferred import save_slice_info
 from worker_client.deferred.arithmetic import DeferredArithmetic
@@ -252,7 +252,7 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
         self,
         op_type: str,
         inputs: Sequence[Tensor],
-        request: Callable[..., operations.Operation],
+        request: Callable[..., operations.PsOperation],
         name: str | None,
         *,
         answered: bool = False,
@@ -303,8 +303,8 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
     def _initializer_op(self) -> Operation:
         inputs = [] if self._safe_initial_value is None else [self._safe_initial_value]
 
-        def request(job_seed: int, *values: Array) -> operations.Operation:
-            spec = InitializerSpec(Value(values[0])) if values else self.initializer_spec(job_seed)
+        def request(job_seed: int, *values: Array) -> operations.PsOperation:
+            spec = InitializerSpec(ValueKind(values[0])) if values else self.initializer_spec(job_seed)
             return Initialize(self.spec.name, spec, overwrite=True)
 
         return self.mutating_op("Assign", inputs, request, "Assign")

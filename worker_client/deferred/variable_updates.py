@@ -87,7 +87,7 @@ class GraphVariableUpdates:
     def _update(self, rule: UpdateRule, op_type: str, value: Any, name: str | None, read_value: bool) -> Any:
         inputs, array_of = self.operand(value)
 
-        def request(_: int, *values: Array) -> operations.Operation:
+        def request(_: int, *values: Array) -> operations.PsOperation:
             return Update(self.spec.name, rule, array_of(*values))
 
         op = self.mutating_op(op_type, inputs, request, name)
@@ -226,7 +226,7 @@ class GraphVariableUpdates:
         name: str | None,
         operation: Callable[[Array, Array], Scatter],
     ) -> Tensor:
-        def request(_: int, *values: Array) -> operations.Operation:
+        def request(_: int, *values: Array) -> operations.PsOperation:
             given = iter(values)
             return operation(filled(indices, given), filled(updates, given))
 
@@ -281,7 +281,7 @@ class GraphVariableUpdates:
         self,
         op_type: str,
         inputs: Sequence[Tensor],
-        request: Callable[..., operations.Operation],
+        request: Callable[..., operations.PsOperation],
         name: str | None,
         *,
         answered: bool = False,

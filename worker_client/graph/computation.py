@@ -82,7 +82,7 @@ class VariableAccess(Computation):
     """
 
     variable: DeferredVariable
-    request: Callable[..., operations.Operation]
+    request: Callable[..., operations.PsOperation]
     mutates: bool = False
     answered: bool = False
     needs_value: bool = True

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
-from ps_protocol.operations import Operation
+from ps_protocol.operations import PsOperation
 
 
 class Runner(Protocol):
@@ -22,7 +22,7 @@ class Runner(Protocol):
         """Runs what is asked for, and returns the values in the structure of ``fetches``."""
         ...
 
-    def request(self, variable: Any, operation: Operation) -> None:
+    def request(self, variable: Any, operation: PsOperation) -> None:
         """Carries out one operation on a variable, outside the graph; raises its error."""
         ...
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.initial_values.compute import check_initializer, initial_value
-from ps_protocol.initializer_spec import InitializerKind, InitializerSpec, Value
+from ps_protocol.initializer_spec import InitializerKind, InitializerSpec, ValueKind
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
 from worker_client.initializers.arrays import called_value
 from worker_client.values.dtypes import DType, as_dtype, float32
@@ -54,7 +54,7 @@ class Initializer:
             ValueError: The initializer does not suit the variable, or a parameter is out of range.
             TypeError: The value is not of the variable's kind of elements.
         """
-        return self._with_seed(Value(called_value(self, variable)), job_seed)
+        return self._with_seed(ValueKind(called_value(self, variable)), job_seed)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make the same initializer again."""

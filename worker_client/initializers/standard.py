@@ -33,8 +33,8 @@ class Zeros(DescribedInitializer):
     def __init__(self, dtype: npt.DTypeLike = float32):
         self.dtype = DType(as_dtype(dtype))
 
-    def describe(self, _variable: VariableSpec, /) -> kinds.Constant:
-        return kinds.Constant(0.0)
+    def describe(self, _variable: VariableSpec, /) -> kinds.ConstantKind:
+        return kinds.ConstantKind(0.0)
 
     def get_config(self) -> dict[str, Any]:
         return {"dtype": self.dtype.name}
@@ -46,8 +46,8 @@ class Ones(DescribedInitializer):
     def __init__(self, dtype: npt.DTypeLike = float32):
         self.dtype = DType(as_dtype(dtype))
 
-    def describe(self, _variable: VariableSpec, /) -> kinds.Constant:
-        return kinds.Constant(1.0)
+    def describe(self, _variable: VariableSpec, /) -> kinds.ConstantKind:
+        return kinds.ConstantKind(1.0)
 
     def get_config(self) -> dict[str, Any]:
         return {"dtype": self.dtype.name}
@@ -85,7 +85,7 @@ class Constant(DescribedInitializer):
             return super().__call__(shape, dtype, partition_info)
         return Constant(self.value, self.dtype, verify_shape)(shape, dtype, partition_info)
 
-    def describe(self, variable: VariableSpec, /) -> kinds.Constant | kinds.Value:
+    def describe(self, variable: VariableSpec, /) -> kinds.ConstantKind | kinds.ValueKind:
         if self._verify_shape and np.shape(self.value) != full_shape(variable):
             raise TypeError(
                 f"{subject(variable)}: the constant has shape {list(np.shape(self.value))}, expected is "
@@ -93,8 +93,8 @@ class Constant(DescribedInitializer):
             )
         number = _double(self.value)
         if number is not None:
-            return kinds.Constant(number)
-        return kinds.Value(repeated_value(self.value, variable))
+            return kinds.ConstantKind(number)
+        return kinds.ValueKind(repeated_value(self.value, variable))
 
     def get_config(self) -> dict[str, Any]:
         return {"value": self.value, "dtype": self.dtype.name}
@@ -122,7 +122,7 @@ class RandomUniform(DescribedInitializer):
         self.seed = seed
         self.dtype = DType(as_dtype(dtype))
 
-    def describe(self, variable: VariableSpec, /) -> kinds.RandomUniform:
+    def describe(self, variable: VariableSpec, /) -> kinds.RandomUniformKind:
         if self.maxval is None and DType(variable.dtype).is_integer:
             raise ValueError(f"{subject(variable)}: random_uniform of integers needs a maxval")
         minval, maxval = _double(self.minval), _double(1.0 if self.maxval is None else self.maxval)
@@ -131,7 +131,7 @@ class RandomUniform(DescribedInitializer):
                 f"{subject(variable)}: the bounds {self.minval} and {self.maxval} must be numbers that a double holds "
                 f"exactly; take rounder ones, such as 2**63 for the upper"
             )
-        return kinds.RandomUniform(minval, maxval)
+        return kinds.RandomUniformKind(minval, maxval)
 
     def get_config(self) -> dict[str, Any]:
         return {"minval": self.minval, "maxval": self.maxval, "seed": self.seed, "dtype": self.dtype.name}
@@ -159,8 +159,8 @@ class RandomNormal(DescribedInitializer):
         self.seed = seed
         self.dtype = _float_dtype(dtype)
 
-    def describe(self, _variable: VariableSpec, /) -> kinds.RandomNormal | kinds.TruncatedNormal:
-        return kinds.RandomNormal(float(self.mean), float(self.stddev))
+    def describe(self, _variable: VariableSpec, /) -> kinds.RandomNormalKind | kinds.TruncatedNormalKind:
+        return kinds.RandomNormalKind(float(self.mean), float(self.stddev))
 
     def get_config(self) -> dict[str, Any]:
         return {"mean": self.mean, "stddev": self.stddev, "seed": self.seed, "dtype": self.dtype.name}
@@ -169,8 +169,8 @@ class RandomNormal(DescribedInitializer):
 class TruncatedNormal(RandomNormal):
     """Normal, drawn again beyond two standard deviations from the mean; arguments as for ``RandomNormal``."""
 
-    def describe(self, _variable: VariableSpec, /) -> kinds.TruncatedNormal:
-        return kinds.TruncatedNormal(float(self.mean), float(self.stddev))
+    def describe(self, _variable: VariableSpec, /) -> kinds.TruncatedNormalKind:
+        return kinds.TruncatedNormalKind(float(self.mean), float(self.stddev))
 
 
 class UniformUnitScaling(DescribedInitializer):
@@ -187,10 +187,10 @@ class UniformUnitScaling(DescribedInitializer):
         self.seed = seed
         self.dtype = _float_dtype(dtype)
 
-    def describe(self, variable: VariableSpec, /) -> kinds.RandomUniform | kinds.Constant:
+    def describe(self, variable: VariableSpec, /) -> kinds.RandomUniformKind | kinds.ConstantKind:
         inputs = max(1, math.prod(full_shape(variable)[:-1]))
         limit = abs(math.sqrt(3 / inputs) * self.factor)
-        return kinds.RandomUniform(-limit, limit) if limit else kinds.Constant(0.0)
+        return kinds.RandomUniformKind(-limit, limit) if limit else kinds.ConstantKind(0.0)
 
     def get_config(self) -> dict[str, Any]:
         return {"factor": self.factor, "seed": self.seed, "dtype": self.dtype.name}
@@ -242,8 +242,10 @@ class VarianceScaling(DescribedInitializer):
         self.seed = seed
         self.dtype = _float_dtype(dtype)
 
-    def describe(self, _variable: VariableSpec, /) -> kinds.VarianceScaling:
-        return kinds.VarianceScaling(float(self.scale), self._MODES[self.mode], self._DISTRIBUTIONS[self.distribution])
+    def describe(self, _variable: VariableSpec, /) -> kinds.VarianceScalingKind:
+        return kinds.VarianceScalingKind(
+            float(self.scale), self._MODES[self.mode], self._DISTRIBUTIONS[self.distribution]
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -317,8 +319,8 @@ class Orthogonal(DescribedInitializer):
         self.seed = seed
         self.dtype = _float_dtype(dtype)
 
-    def describe(self, _variable: VariableSpec, /) -> kinds.Orthogonal:
-        return kinds.Orthogonal(float(self.gain))
+    def describe(self, _variable: VariableSpec, /) -> kinds.OrthogonalKind:
+        return kinds.OrthogonalKind(float(self.gain))
 
     def get_config(self) -> dict[str, Any]:
         return {"gain": self.gain, "seed": self.seed, "dtype": self.dtype.name}
@@ -336,8 +338,8 @@ class Identity(DescribedInitializer):
         self.gain = gain
         self.dtype = _float_dtype(dtype)
 
-    def describe(self, _variable: VariableSpec, /) -> kinds.Identity:
-        return kinds.Identity(float(self.gain))
+    def describe(self, _variable: VariableSpec, /) -> kinds.IdentityKind:
+        return kinds.IdentityKind(float(self.gain))
 
     def get_config(self) -> dict[str, Any]:
         return {"gain": self.gain, "dtype": self.dtype.name}
@@ -382,8 +384,8 @@ def initializer_spec(initializer: object, spec: VariableSpec, job_seed: int) -> 
     if isinstance(initializer, Initializer):
         return initializer.spec(spec, job_seed)
     if callable(initializer):
-        return kinds.InitializerSpec(kinds.Value(called_value(initializer, spec)))
-    return kinds.InitializerSpec(kinds.Value(part_value(initializer, spec)))
+        return kinds.InitializerSpec(kinds.ValueKind(called_value(initializer, spec)))
+    return kinds.InitializerSpec(kinds.ValueKind(part_value(initializer, spec)))
 
 
 def _float_dtype(dtype: npt.DTypeLike) -> DType:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ps_protocol.initializer_spec import InitializerSpec, Value
+from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
 from worker_client.deferred.conversion import tensor_value
 from worker_client.graph.graph import Graph
@@ -72,7 +72,7 @@ class ComputedValue(Initializer):
         return self.value.astype(self.value.dtype if dtype is None else as_dtype(dtype)).reshape(shape)
 
     def spec(self, variable: VariableSpec, job_seed: int) -> InitializerSpec:  # noqa: ARG002 - nothing depends on it
-        return InitializerSpec(Value(self.value), job_seed)
+        return InitializerSpec(ValueKind(self.value), job_seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def initial_value(given: object, name: str, dtype: np.dtype[Any] | None) -> Init
         spec = given.spec(name)
         if given.is_described:
             kind = initializer_spec(given.initializer, spec, job_seed=0).kind  # raises now what it would raise later
-            initializer = ComputedValue(kind.array) if isinstance(kind, Value) else given.initializer
+            initializer = ComputedValue(kind.array) if isinstance(kind, ValueKind) else given.initializer
             return InitialValue(initializer, given.dtype, TensorShape(given.shape))
         value = tensor_value(call_initializer(given.initializer, spec), name, given.dtype)
     else:

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
-from ps_protocol.operations import Array, Read, reply_bytes
-from ps_protocol.operations import Operation as PsOperation
+from ps_protocol.operations import Array, PsOperation, Read, reply_bytes
 from worker_client.connection.fanout import Routed
 from worker_client.graph.computation import Kernel, SeededKernel, VariableAccess
 from worker_client.graph.operation import Operation, Tensor

@@ -9,8 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ps_protocol.operations import Array
-from ps_protocol.operations import Operation as PsOperation
+from ps_protocol.operations import Array, PsOperation
 from worker_client.client import Client
 from worker_client.connection.fanout import Routed, succeeded
 from worker_client.default_client import find_default_client

@@ -21,11 +21,11 @@ from ps_protocol.codec.frames import Assembler, pieces
 from ps_protocol.codec.limits import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.codec.reply_targets import reply_buffers
 from ps_protocol.errors import InternalError, ShardscopeError, UnavailableError
-from ps_protocol.fault_points import Action, fault_point
+from ps_protocol.fault_points import FaultAction, fault_point
 from ps_protocol.grpc_edge import channel_options, status
 from ps_protocol.grpc_edge.chunk_frames import REPLIES, data_frame, exchange_message, header_frame
 from ps_protocol.memory.allocator import keep_freed_chunks
-from ps_protocol.operations import READS, Batch, BatchReply, Operation
+from ps_protocol.operations import READS, Batch, BatchReply, PsOperation
 from ps_protocol.ps_service import PROTOCOL_VERSION, Transport
 from ps_protocol.service_types import Member, Placement, Proposal, PsAddress, Status, VariableInfo, Welcome
 from ps_protocol.v1 import (
@@ -115,9 +115,11 @@ class GrpcPsService(Transport):
         except grpc.RpcError as error:
             raise status.from_rpc_error(error, task=self._task, address=self._address) from error
 
-    def _send_less(self, header: bytes, buffers: Sequence[memoryview], fault: Action, timeout_s: float) -> NoReturn:
+    def _send_less(
+        self, header: bytes, buffers: Sequence[memoryview], fault: FaultAction, timeout_s: float
+    ) -> NoReturn:
         """Sends nothing of a batch, or half of its frames, as a test wants it."""
-        if fault is Action.CUT:
+        if fault is FaultAction.CUT:
             frames = list(_request_frames(header, buffers))
 
             def half() -> Iterator[bytes]:
@@ -128,7 +130,7 @@ class GrpcPsService(Transport):
             call.code()  # waits for the end
         raise UnavailableError(str(fault_points.lost("request.send", fault)), task=self._task)
 
-    def _receive(self, frames: Iterator[bytes], operations: Sequence[Operation]) -> BatchReply:
+    def _receive(self, frames: Iterator[bytes], operations: Sequence[PsOperation]) -> BatchReply:
         first = next(frames, None)
         header = None if first is None else REPLIES.header(first)
         if header is None:
@@ -247,7 +249,7 @@ def _request_frames(header: bytes, buffers: Sequence[memoryview]) -> Iterator[by
         yield data_frame(parts)
 
 
-def _decoded_message(message: bytes, operations: Sequence[Operation]) -> BatchReply:
+def _decoded_message(message: bytes, operations: Sequence[PsOperation]) -> BatchReply:
     header, buffers = REPLIES.message(message)
     head = parse_reply(header, operations)
     if not buffers:

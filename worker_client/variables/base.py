@@ -7,18 +7,18 @@ from concurrent.futures import Future
 from typing import Protocol
 from uuid import UUID
 
-from ps_protocol.operations import Array, Operation, Result, VariableSpec, reply_bytes
+from ps_protocol.operations import Array, PsOperation, Result, VariableSpec, reply_bytes
 from worker_client.connection.fanout import Routed
 
 
 class OperationRunner(Protocol):
     """What a variable needs of the client that made it."""
 
-    def run(self, ps_task: int | None, operation: Operation, *, expected_reply_bytes: int) -> Result:
+    def run(self, ps_task: int | None, operation: PsOperation, *, expected_reply_bytes: int) -> Result:
         """Carries out one operation on the ps task (None: this worker's own store) and waits; raises its error."""
         ...
 
-    def run_later(self, ps_task: int | None, operation: Operation) -> Future[Result]:
+    def run_later(self, ps_task: int | None, operation: PsOperation) -> Future[Result]:
         """Queues one operation behind those before it."""
         ...
 
@@ -57,7 +57,7 @@ class VariableBase:
         """Whether it is this runner that carries out its operations, so that it can do so together with others."""
         return self._runner is runner
 
-    def run(self, operation: Operation) -> Result:
+    def run(self, operation: PsOperation) -> Result:
         """Carries out an operation on this variable and waits; raises its error."""
         expected_bytes = reply_bytes(operation, self.spec)
         return self._runner.run(self.ps_task, operation, expected_reply_bytes=expected_bytes)

@@ -10,7 +10,7 @@ from worker_client.placement.declaration import Declaration, Declarer
 from worker_client.variables.variable import Variable
 
 
-class VariableFactory:
+class EagerVariableFactory:
     """Turns a definition into a variable that is declared on the cluster. Thread-safe.
 
     Args:

@@ -18,7 +18,7 @@ from ps_protocol.codec.fast.varints import LENGTH_DELIMITED, VARINT, decode_vari
 from ps_protocol.codec.message_codec import ReplyHead, TensorReply, target_of
 from ps_protocol.codec.tensor_codec import TensorLayout
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
-from ps_protocol.operations import READS, Array, BatchReply, Operation, Reply, Result, WireDType
+from ps_protocol.operations import READS, Array, BatchReply, PsOperation, Reply, Result, WireDType
 from ps_protocol.v1 import batch_pb2
 from ps_protocol.v1.batch_pb2 import OperationReply
 from ps_protocol.v1.tensor_pb2 import TensorHeader
@@ -38,7 +38,7 @@ _tensor_fields: Final[BoundedTable[bytes]] = BoundedTable()
 _tensor_layouts: Final[BoundedTable[TensorLayout]] = BoundedTable()
 
 
-def encode_answer(reply: BatchReply, operations: Sequence[Operation]) -> tuple[bytes, list[memoryview]]:
+def encode_answer(reply: BatchReply, operations: Sequence[PsOperation]) -> tuple[bytes, list[memoryview]]:
     """Returns the header of a reply and the bytes of its tensors, as ``message_codec.encode_reply``."""
     fields: list[bytes] = []
     buffers: list[memoryview] = []
@@ -74,7 +74,7 @@ def _tensor_field(tensor: Array) -> bytes:
     return field
 
 
-def parse_reply(header: bytes, operations: Sequence[Operation]) -> ReplyHead:
+def parse_reply(header: bytes, operations: Sequence[PsOperation]) -> ReplyHead:
     """Returns what the header of a reply says.
 
     Args:
@@ -96,7 +96,7 @@ def parse_reply(header: bytes, operations: Sequence[Operation]) -> ReplyHead:
     return message_codec.reply_head(message, operations)
 
 
-def _usual_head(header: bytes, operations: Sequence[Operation]) -> ReplyHead | None:
+def _usual_head(header: bytes, operations: Sequence[PsOperation]) -> ReplyHead | None:
     """Returns what a header of versions and exact tensors says; None if there is anything else in it."""
     replies: list[Reply | TensorReply] = []
     layouts: list[TensorLayout] = []

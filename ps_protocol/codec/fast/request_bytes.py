@@ -25,7 +25,7 @@ from ps_protocol.codec.operation_codec import encode_operation_into
 from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.codec.tensor_codec import Buffer, TensorLayout
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.operations import KINDS, Batch, Describe, Gather, Operation, Read, Scatter, Update, WireDType
+from ps_protocol.operations import KINDS, Batch, Describe, Gather, PsOperation, Read, Scatter, Update, WireDType
 from ps_protocol.v1.batch_pb2 import BatchRequest
 from ps_protocol.v1.batch_pb2 import Operation as OperationMessage
 
@@ -99,7 +99,7 @@ def encode_request(batch: Batch, *, names_client: bool) -> tuple[bytes, list[mem
     return b"".join([client, number, _STORE, batch.store.bytes, *fields]), buffers
 
 
-def _field(operation: Operation, buffers: list[memoryview]) -> bytes:
+def _field(operation: PsOperation, buffers: list[memoryview]) -> bytes:
     kind = type(operation)
     key_of = KEYS.get(kind)
     key = None if key_of is None else key_of(operation)
@@ -119,7 +119,7 @@ def _field(operation: Operation, buffers: list[memoryview]) -> bytes:
 
 # -- read ---------------------------------------------------------------------------------------
 
-_Maker = Callable[[Sequence[Buffer], Sequence[int]], Operation]
+_Maker = Callable[[Sequence[Buffer], Sequence[int]], PsOperation]
 """Makes an operation, given the buffers that the batch's tensors lie in and where in them each begins."""
 
 
@@ -128,7 +128,7 @@ class _Template(NamedTuple):
 
     store: UUID
     mutates: bool
-    operations: tuple[Operation, ...]  # if none of them has tensors
+    operations: tuple[PsOperation, ...]  # if none of them has tensors
     makers: tuple[_Maker, ...]  # of the operations, if any has tensors
     layouts: tuple[TensorLayout, ...]
     starts: tuple[int, ...]  # of the tensors if they lie end to end
@@ -243,7 +243,7 @@ def _keep(key: bytes, batch: Batch, layouts: Sequence[TensorLayout]) -> None:
     _templates.put(key, template, len(key) + ENTRY_BYTES * (1 + len(makers)))
 
 
-def _maker(like: Operation, layouts: Sequence[TensorLayout], first: int) -> _Maker:
+def _maker(like: PsOperation, layouts: Sequence[TensorLayout], first: int) -> _Maker:
     """Returns what makes operations like one whose tensors are the batch's from ``first`` on."""
     if not layouts:
         return lambda _buffers, _starts: like

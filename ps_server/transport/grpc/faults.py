@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from ps_protocol import fault_points
 from ps_protocol.errors import UnavailableError
-from ps_protocol.fault_points import Action, InjectedFaultError, fault_point
+from ps_protocol.fault_points import FaultAction, InjectedFaultError, fault_point
 
 
 def times_received() -> int:
@@ -34,7 +34,7 @@ def sent(frames: Iterator[bytes]) -> Iterator[bytes]:
     return frames if action is None else _cut(list(frames), action)
 
 
-def _cut(frames: list[bytes], action: Action) -> Iterator[bytes]:
-    if action is Action.CUT:
+def _cut(frames: list[bytes], action: FaultAction) -> Iterator[bytes]:
+    if action is FaultAction.CUT:
         yield from frames[: (len(frames) + 1) // 2]
     raise UnavailableError(str(fault_points.lost("reply.send", action)))

@@ -22,7 +22,7 @@ from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.memory.large_copies import copy_bytes
 from ps_protocol.memory.regions import INLINE_LIMIT_BYTES, Region, encode_regions, packed_offsets
-from ps_protocol.operations import KINDS, Array, Batch, Operation, map_tensors, tensors_of
+from ps_protocol.operations import KINDS, Array, Batch, PsOperation, map_tensors, tensors_of
 from ps_protocol.sockets.frames import FrameKind, encode_prefix
 from ps_server.memory.staging import StagingRoom
 from ps_server.transport.shared_memory.registry import SegmentRegistry
@@ -175,7 +175,7 @@ def with_private_operands(batch: Batch, *, is_kept: bool = False) -> Batch:
         is_kept: Whether none may change, since they are written down as well as used.
     """
 
-    def with_private(operation: Operation) -> Operation:
+    def with_private(operation: PsOperation) -> PsOperation:
         return map_tensors(
             operation, lambda tensor: tensor.copy() if is_kept or _is_private(operation, tensor) else tensor
         )
@@ -183,7 +183,7 @@ def with_private_operands(batch: Batch, *, is_kept: bool = False) -> Batch:
     return dataclasses.replace(batch, operations=tuple([with_private(each) for each in batch.operations]))
 
 
-def _is_private(operation: Operation, tensor: Array) -> bool:
+def _is_private(operation: PsOperation, tensor: Array) -> bool:
     kind = KINDS[type(operation)]
     is_operand = kind.operand is not None and tensor is kind.tensors(operation)[kind.operand]
     return not is_operand or dtype_category(tensor.dtype) not in _USED_IN_PLACE

@@ -12,8 +12,8 @@ import pytest
 
 from ps_protocol import fault_points
 from ps_protocol.fault_points import (
-    Action,
     Fault,
+    FaultAction,
     FaultPlan,
     InjectedFaultError,
     fault_point,
@@ -29,20 +29,20 @@ def test_without_a_plan_nothing_happens() -> None:
 
 
 def test_a_place_is_told_what_to_do_in_its_turn() -> None:
-    with installed(FaultPlan((Fault("reply.send", Action.DROP, first=2, last=3),))) as plan:
-        assert [fault_point("reply.send") for _ in range(4)] == [None, Action.DROP, Action.DROP, None]
+    with installed(FaultPlan((Fault("reply.send", FaultAction.DROP, first=2, last=3),))) as plan:
+        assert [fault_point("reply.send") for _ in range(4)] == [None, FaultAction.DROP, FaultAction.DROP, None]
         assert fault_point("request.send") is None
         assert (plan.fired("reply.send"), plan.fired("request.send")) == (2, 0)
     assert fault_point("reply.send") is None
 
 
 def test_a_failure_is_raised_at_the_place() -> None:
-    with installed(FaultPlan((Fault("journal.write", Action.FAIL),))), pytest.raises(InjectedFaultError):
+    with installed(FaultPlan((Fault("journal.write", FaultAction.FAIL),))), pytest.raises(InjectedFaultError):
         fault_point("journal.write")
 
 
 def test_what_arrives_counts_once_twice_or_is_lost() -> None:
-    faults = (Fault("request", Action.DUPLICATE, 2, 2), Fault("request", Action.DROP, 3, 3))
+    faults = (Fault("request", FaultAction.DUPLICATE, 2, 2), Fault("request", FaultAction.DROP, 3, 3))
     with installed(FaultPlan(faults)):
         assert [times_received("request"), times_received("request")] == [1, 2]
         with pytest.raises(InjectedFaultError, match="request: drop"):
@@ -50,10 +50,10 @@ def test_what_arrives_counts_once_twice_or_is_lost() -> None:
 
 
 def test_a_plan_that_is_in_force_is_not_begun_anew() -> None:
-    with installed(FaultPlan((Fault("loop", Action.DROP, 2, 2),))):
+    with installed(FaultPlan((Fault("loop", FaultAction.DROP, 2, 2),))):
         assert fault_point("loop") is None
         install_from_environment({"SHARDSCOPE_FAULTS": "loop=cut"})
-        assert fault_point("loop") is Action.DROP
+        assert fault_point("loop") is FaultAction.DROP
 
 
 def test_every_place_is_documented() -> None:
@@ -70,9 +70,9 @@ def test_every_place_is_documented() -> None:
 def test_reads_a_plan() -> None:
     plan = parse_plan("reply.send=drop@3; journal.commit=delay:0.5@2-4;frame=cut;")
     assert plan.faults == (
-        Fault("reply.send", Action.DROP, 3, 3),
-        Fault("journal.commit", Action.DELAY, 2, 4, 0.5),
-        Fault("frame", Action.CUT),
+        Fault("reply.send", FaultAction.DROP, 3, 3),
+        Fault("journal.commit", FaultAction.DELAY, 2, 4, 0.5),
+        Fault("frame", FaultAction.CUT),
     )
 
 

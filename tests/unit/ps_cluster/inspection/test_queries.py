@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ps_cluster.inspection.queries import Answer, ask_all, ask_primaries, explain
+from ps_cluster.inspection.queries import PsAnswer, ask_all, ask_primaries, explain
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import UnavailableError
 from ps_protocol.ps_service import ClusterService
@@ -41,7 +41,7 @@ PAIR = ClusterSpec({"ps": ["a:1", "b:2"], "backup": ["c:3", "d:4"]})
 GONE = UnavailableError("nothing is there")
 
 
-def asked_for_address(*pair: Status | UnavailableError) -> list[Answer[str]]:
+def asked_for_address(*pair: Status | UnavailableError) -> list[PsAnswer[str]]:
     """Who of the two processes of ps:1 is asked, given what they say of themselves; ps:0 and backup:0 are well."""
     statuses = {
         "a:1": replica_status("ps:0", ReplicaRole.PRIMARY),

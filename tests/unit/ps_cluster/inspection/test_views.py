@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from rich.table import Table
 
-from ps_cluster.inspection.queries import Answer
+from ps_cluster.inspection.queries import PsAnswer
 from ps_cluster.inspection.views import (
     member_records,
     member_table,
@@ -30,11 +30,11 @@ def printed(table: Table, capsys: pytest.CaptureFixture[str]) -> list[list[str]]
     return [line.split() for line in capsys.readouterr().out.splitlines()]
 
 
-def answers() -> list[Answer[list[VariableInfo]]]:
+def answers() -> list[PsAnswer[list[VariableInfo]]]:
     return [
-        Answer(PS_0, "a:1", value=[variable("dense/weights", (64, 32)), variable("z", ())]),
-        Answer(PS_1, "b:2", value=[variable("dense/biases", (32,), initialized=False)]),
-        Answer(TaskId("ps", 2), "c:3", error=UnavailableError("gone")),
+        PsAnswer(PS_0, "a:1", value=[variable("dense/weights", (64, 32)), variable("z", ())]),
+        PsAnswer(PS_1, "b:2", value=[variable("dense/biases", (32,), initialized=False)]),
+        PsAnswer(TaskId("ps", 2), "c:3", error=UnavailableError("gone")),
     ]
 
 
@@ -62,13 +62,13 @@ def test_variables_are_listed_by_name_whatever_their_task(capsys: pytest.Capture
 def test_a_part_says_where_it_belongs() -> None:
     whole = variable("table/part_1", (10, 4))
     spec = dataclasses.replace(whole.spec, slice=PartitionSlice("table", (20, 4), (10, 0)))
-    [record] = variable_records([Answer(PS_0, "a:1", value=[dataclasses.replace(whole, spec=spec)])])
+    [record] = variable_records([PsAnswer(PS_0, "a:1", value=[dataclasses.replace(whole, spec=spec)])])
     assert record["slice"] == {"full_name": "table", "full_shape": [20, 4], "offset": [10, 0]}
 
 
 def test_a_long_name_is_not_cut_where_a_program_may_read_it(capsys: pytest.CaptureFixture[str]) -> None:
     name = "/".join(["a_rather_long_scope_name"] * 20)
-    rows = printed(variable_table(variable_records([Answer(PS_0, "a:1", value=[variable(name, (1,))])])), capsys)
+    rows = printed(variable_table(variable_records([PsAnswer(PS_0, "a:1", value=[variable(name, (1,))])])), capsys)
     assert rows[1][0] == name
 
 
@@ -81,8 +81,8 @@ def test_what_a_program_may_read_has_no_blanks_at_the_end_of_lines(capsys: pytes
 def test_ps_tasks_that_have_answered_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     records = ps_records(
         [
-            Answer(PS_0, "a:1", value=status_of("ps:0", bytes_received=1 << 20)),
-            Answer(PS_1, "b:2", error=UnavailableError("gone")),
+            PsAnswer(PS_0, "a:1", value=status_of("ps:0", bytes_received=1 << 20)),
+            PsAnswer(PS_1, "b:2", error=UnavailableError("gone")),
         ]
     )
     assert [(record["task"], record["address"], record["state"]) for record in records] == [("ps:0", "a:1", "serving")]
@@ -97,7 +97,7 @@ def test_what_is_kept_is_listed_where_anything_is(capsys: pytest.CaptureFixture[
         replace(status_of("ps:1"), durability=journal),
         replace(status_of("ps:2"), durability=replace(journal, obstacle="the disk is full")),
     ]
-    records = ps_records([Answer(TaskId("ps", i), "a:1", value=status) for i, status in enumerate(statuses)])
+    records = ps_records([PsAnswer(TaskId("ps", i), "a:1", value=status) for i, status in enumerate(statuses)])
     assert [record["durability"] and record["durability"]["mode"] for record in records] == [None, "journal", "journal"]
     assert records[1]["durability"] == {
         "mode": "journal",
@@ -127,7 +127,7 @@ def test_roles_and_epochs_are_listed_where_a_task_has_a_backup(capsys: pytest.Ca
         TaskId("backup", 1): replica_status("ps:1", ReplicaRole.CATCHING_UP, epoch=12),
         PS_2: status_of("ps:2"),
     }
-    records = ps_records([Answer(task, "a:1", value=status) for task, status in statuses.items()])
+    records = ps_records([PsAnswer(task, "a:1", value=status) for task, status in statuses.items()])
     assert records[1]["task"] == "ps:1"
     assert records[1]["replication"] == {
         "role": "primary",

@@ -19,7 +19,7 @@ from ps_protocol.operations import (
     BatchReply,
     CountUpTo,
     Gather,
-    Operation,
+    PsOperation,
     Read,
     Result,
     Scatter,
@@ -42,7 +42,7 @@ def rounded(wire: WireDType, array: Array = VALUES) -> Array:
     return decoded
 
 
-def batch_of(*operations: Operation) -> Batch:
+def batch_of(*operations: PsOperation) -> Batch:
     batch = Batch(uuid4(), uuid4(), 0, operations)
     return Batch(batch.client, batch.store, int(batch.mutates), operations)
 

@@ -22,18 +22,18 @@ from ps_protocol.errors import (
     UnknownError,
 )
 from ps_protocol.initializer_spec import (
-    Constant,
+    ConstantKind,
     Distribution,
     FanMode,
-    Identity,
+    IdentityKind,
     InitializerKind,
     InitializerSpec,
-    Orthogonal,
-    RandomNormal,
-    RandomUniform,
-    TruncatedNormal,
-    Value,
-    VarianceScaling,
+    OrthogonalKind,
+    RandomNormalKind,
+    RandomUniformKind,
+    TruncatedNormalKind,
+    ValueKind,
+    VarianceScalingKind,
 )
 from ps_protocol.operations import (
     Batch,
@@ -43,8 +43,8 @@ from ps_protocol.operations import (
     Describe,
     Gather,
     Initialize,
-    Operation,
     PartitionSlice,
+    PsOperation,
     Read,
     Result,
     Scatter,
@@ -79,21 +79,21 @@ FLOATS = np.arange(6, dtype=np.float32).reshape(2, 3)
 ROWS = np.array([[1], [0]], np.int64)
 
 KINDS: list[InitializerKind] = [
-    Constant(0.0),
-    Constant(-1.5),
-    RandomUniform(-1.0, 1.0),
-    RandomNormal(0.5, 2.0),
-    TruncatedNormal(0.0, 0.1),
-    VarianceScaling(2.0, FanMode.FAN_AVG, Distribution.UNTRUNCATED_NORMAL),
-    Orthogonal(1.5),
-    Identity(3.0),
+    ConstantKind(0.0),
+    ConstantKind(-1.5),
+    RandomUniformKind(-1.0, 1.0),
+    RandomNormalKind(0.5, 2.0),
+    TruncatedNormalKind(0.0, 0.1),
+    VarianceScalingKind(2.0, FanMode.FAN_AVG, Distribution.UNTRUNCATED_NORMAL),
+    OrthogonalKind(1.5),
+    IdentityKind(3.0),
 ]
-OPERATIONS: list[Operation] = [
+OPERATIONS: list[PsOperation] = [
     Declare(SPEC),
     Declare(PART),
     *(Declare(SPEC, InitializerSpec(kind, seed)) for seed, kind in enumerate(KINDS)),
-    Initialize("w", InitializerSpec(Constant(0.0))),
-    Initialize("w", InitializerSpec(Constant(1.0), -(2**63)), overwrite=True),
+    Initialize("w", InitializerSpec(ConstantKind(0.0))),
+    Initialize("w", InitializerSpec(ConstantKind(1.0), -(2**63)), overwrite=True),
     Read("w"),
     Read("w", 0),
     Read("w", 2**64 - 1),
@@ -104,12 +104,12 @@ OPERATIONS: list[Operation] = [
 ]
 
 
-def batch_of(*operations: Operation) -> Batch:
+def batch_of(*operations: PsOperation) -> Batch:
     batch = Batch(CLIENT, STORE, 0, operations)
     return Batch(CLIENT, STORE, 1, operations) if batch.mutates else batch
 
 
-def there_and_back(operation: Operation) -> Any:
+def there_and_back(operation: PsOperation) -> Any:
     header, buffers = message_codec.encode_batch(batch_of(operation))
     received = batch_pb2.BatchRequest.FromString(header.SerializeToString())
     batch = message_codec.MessageRequest(received).batch([bytes(buffer) for buffer in buffers])
@@ -121,7 +121,7 @@ def there_and_back(operation: Operation) -> Any:
 
 class TestOperations:
     @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
-    def test_without_tensors(self, operation: Operation) -> None:
+    def test_without_tensors(self, operation: PsOperation) -> None:
         assert there_and_back(operation) == operation
 
     @pytest.mark.parametrize("rule", UpdateRule)
@@ -167,12 +167,12 @@ class TestOperations:
             encoded(Read("w", version))
 
     def test_declare_with_a_value(self) -> None:
-        decoded = there_and_back(Declare(SPEC, InitializerSpec(Value(FLOATS), 7)))
+        decoded = there_and_back(Declare(SPEC, InitializerSpec(ValueKind(FLOATS), 7)))
         assert (decoded.spec, decoded.initializer.seed) == (SPEC, 7)
         np.testing.assert_array_equal(decoded.initializer.kind.array, FLOATS)
 
     def test_initialize_with_a_value(self) -> None:
-        decoded = there_and_back(Initialize("w", InitializerSpec(Value(FLOATS)), overwrite=True))
+        decoded = there_and_back(Initialize("w", InitializerSpec(ValueKind(FLOATS)), overwrite=True))
         assert decoded.overwrite
         np.testing.assert_array_equal(decoded.initializer.kind.array, FLOATS)
 
@@ -190,7 +190,7 @@ class TestOperations:
         assert covered_operations == operations
 
 
-def encoded(*operations: Operation) -> batch_pb2.BatchRequest:
+def encoded(*operations: PsOperation) -> batch_pb2.BatchRequest:
     return message_codec.encode_batch(batch_of(*operations))[0]
 
 
@@ -198,9 +198,9 @@ class TestBatch:
     OPERATIONS = (
         Update("a", UpdateRule.ASSIGN, FLOATS),
         Read("b"),
-        Declare(SPEC, InitializerSpec(Value(np.ones((2, 3), np.float32)))),
+        Declare(SPEC, InitializerSpec(ValueKind(np.ones((2, 3), np.float32)))),
         Scatter("c", ScatterRule.ADD, ROWS, np.zeros(2, np.float64)),
-        Initialize("d", InitializerSpec(Value(np.ones(4, np.int8)))),
+        Initialize("d", InitializerSpec(ValueKind(np.ones(4, np.int8)))),
         Gather("e", np.array(1, np.int32)),
     )
 

@@ -13,7 +13,7 @@ import pytest
 from ps_protocol.codec import limits
 from ps_protocol.codec.message_codec import encode_batch
 from ps_protocol.grpc_edge import channel_options
-from ps_protocol.initializer_spec import Distribution, FanMode, InitializerSpec, VarianceScaling
+from ps_protocol.initializer_spec import Distribution, FanMode, InitializerSpec, VarianceScalingKind
 from ps_protocol.operations import Batch, Declare, PartitionSlice, VariableSpec
 
 CLIENT = dict(channel_options.client_options())
@@ -51,7 +51,7 @@ def test_a_hundred_thousand_declarations_fit_into_one_message() -> None:
     spec = VariableSpec(
         f"{name}/part_12", np.dtype(np.float32), (2**40, 2**40), PartitionSlice(name, (2**40,) * 2, (2**40,) * 2)
     )
-    initializer = InitializerSpec(VarianceScaling(1.0, FanMode.FAN_AVG, Distribution.UNIFORM), -1)
+    initializer = InitializerSpec(VarianceScalingKind(1.0, FanMode.FAN_AVG, Distribution.UNIFORM), -1)
     header, _ = encode_batch(Batch(UUID(int=1), UUID(int=2), 1, (Declare(spec, initializer),)))
     assert 100_000 * header.ByteSize() < limits.MAX_MESSAGE_BYTES
 

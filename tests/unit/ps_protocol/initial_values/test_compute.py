@@ -17,27 +17,27 @@ from ps_protocol.errors import (
 from ps_protocol.initial_values import compute as initial_values
 from ps_protocol.initial_values.compute import check_initializer, initial_value
 from ps_protocol.initializer_spec import (
-    Constant,
+    ConstantKind,
     Distribution,
     FanMode,
-    Identity,
+    IdentityKind,
     InitializerKind,
     InitializerSpec,
-    Orthogonal,
-    RandomNormal,
-    RandomUniform,
-    TruncatedNormal,
-    Value,
-    VarianceScaling,
+    OrthogonalKind,
+    RandomNormalKind,
+    RandomUniformKind,
+    TruncatedNormalKind,
+    ValueKind,
+    VarianceScalingKind,
 )
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
 
-GLOROT_UNIFORM = VarianceScaling(1.0, FanMode.FAN_AVG, Distribution.UNIFORM)
-HE_NORMAL = VarianceScaling(2.0, FanMode.FAN_IN, Distribution.TRUNCATED_NORMAL)
+GLOROT_UNIFORM = VarianceScalingKind(1.0, FanMode.FAN_AVG, Distribution.UNIFORM)
+HE_NORMAL = VarianceScalingKind(2.0, FanMode.FAN_IN, Distribution.TRUNCATED_NORMAL)
 RANDOM_KINDS: list[InitializerKind] = [
-    RandomUniform(-1.0, 1.0),
-    RandomNormal(0.0, 1.0),
-    TruncatedNormal(0.0, 1.0),
+    RandomUniformKind(-1.0, 1.0),
+    RandomNormalKind(0.0, 1.0),
+    TruncatedNormalKind(0.0, 1.0),
     GLOROT_UNIFORM,
     HE_NORMAL,
 ]
@@ -69,15 +69,15 @@ class TestContract:
     @pytest.mark.parametrize(
         ("kind", "dtype", "expected"),
         [
-            (RandomUniform(-1, 1), np.float64, [-0.6284817658346686, -0.7712307432605165, -0.5289836329852338]),
-            (RandomNormal(0, 1), np.float64, [-0.8936330929552455, -1.2035352558494183, -0.7208263404931122]),
-            (TruncatedNormal(0, 1), np.float64, [-0.8414170798356888, -1.1173131401453493, -0.6822430742621866]),
+            (RandomUniformKind(-1, 1), np.float64, [-0.6284817658346686, -0.7712307432605165, -0.5289836329852338]),
+            (RandomNormalKind(0, 1), np.float64, [-0.8936330929552455, -1.2035352558494183, -0.7208263404931122]),
+            (TruncatedNormalKind(0, 1), np.float64, [-0.8414170798356888, -1.1173131401453493, -0.6822430742621866]),
             (GLOROT_UNIFORM, np.float32, [-0.7697297930717468, -0.9445608854293823, -0.6478700041770935]),
             (HE_NORMAL, np.float32, [-0.9565626978874207, -1.270214319229126, -0.7756061553955078]),
-            (RandomNormal(0, 1), ml_dtypes.bfloat16, [-0.89453125, -1.203125, -0.72265625]),
-            (RandomNormal(0, 1), np.float16, [-0.8935546875, -1.203125, -0.720703125]),
-            (RandomUniform(-100, 1000), np.int64, [880, 869, 572]),
-            (RandomUniform(0, 256), np.uint8, [56, 245, 84]),
+            (RandomNormalKind(0, 1), ml_dtypes.bfloat16, [-0.89453125, -1.203125, -0.72265625]),
+            (RandomNormalKind(0, 1), np.float16, [-0.8935546875, -1.203125, -0.720703125]),
+            (RandomUniformKind(-100, 1000), np.int64, [880, 869, 572]),
+            (RandomUniformKind(0, 256), np.uint8, [56, 245, 84]),
         ],
     )
     def test_values_are_frozen_to_the_last_bit(
@@ -87,16 +87,16 @@ class TestContract:
 
     def test_orthogonal_values_are_frozen_up_to_rounding(self) -> None:
         expected = [[-0.7783472537994385, -0.6278339624404907], [-0.6278339624404907, 0.7783472537994385]]
-        np.testing.assert_allclose(made(Orthogonal(1.0)), expected, rtol=1e-6)
+        np.testing.assert_allclose(made(OrthogonalKind(1.0)), expected, rtol=1e-6)
 
     def test_elements_far_out_are_frozen_too(self) -> None:
         spec = VariableSpec("w/part_1", np.dtype(np.float64), (3,), PartitionSlice("conv1/weights", (2**40,), (2**39,)))
         expected = [1.3769287290957761, -0.41095450075553525, -0.7164184460859243]
-        assert initial_value(spec, InitializerSpec(RandomNormal(0, 1), 42)).tolist() == expected
+        assert initial_value(spec, InitializerSpec(RandomNormalKind(0, 1), 42)).tolist() == expected
 
     def test_types_of_ml_dtypes_are_rounded_by_way_of_float32(self) -> None:
         a_little_more_than_half_way = 1.0 + 2.0**-8 + 2.0**-40  # between 1 and the next bfloat16; half way in float32
-        value = made(RandomNormal(a_little_more_than_half_way, 0.0), dtype=ml_dtypes.bfloat16)
+        value = made(RandomNormalKind(a_little_more_than_half_way, 0.0), dtype=ml_dtypes.bfloat16)
         assert value.astype(np.float64).tolist() == [[1.0, 1.0], [1.0, 1.0]]
 
     @pytest.mark.parametrize("kind", RANDOM_KINDS)
@@ -115,7 +115,7 @@ class TestContract:
     def test_the_same_name_and_seed_make_none(self, kind: InitializerKind) -> None:
         np.testing.assert_array_equal(made(kind, (50,)), made(kind, (50,)))
 
-    @pytest.mark.parametrize("kind", [RandomUniform(-1.0, 1.0), RandomNormal(0.0, 1.0), Orthogonal(1.0)])
+    @pytest.mark.parametrize("kind", [RandomUniformKind(-1.0, 1.0), RandomNormalKind(0.0, 1.0), OrthogonalKind(1.0)])
     @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
     def test_dtypes_agree_up_to_rounding(self, kind: InitializerKind, dtype: npt.DTypeLike) -> None:
         narrow = made(kind, (40, 50), dtype).astype(np.float64)
@@ -126,38 +126,38 @@ class TestStatistics:
     SHAPE = (400, 500)
 
     def test_uniform(self) -> None:
-        value = made(RandomUniform(2.0, 6.0), self.SHAPE)
+        value = made(RandomUniformKind(2.0, 6.0), self.SHAPE)
         assert value.mean() == pytest.approx(4.0, abs=0.02)
         assert value.std() == pytest.approx(4.0 / math.sqrt(12.0), rel=0.01)
         assert value.min() >= 2.0
         assert value.max() < 6.0
 
     def test_normal(self) -> None:
-        value = made(RandomNormal(1.0, 3.0), self.SHAPE)
+        value = made(RandomNormalKind(1.0, 3.0), self.SHAPE)
         assert value.mean() == pytest.approx(1.0, abs=0.05)
         assert value.std() == pytest.approx(3.0, rel=0.01)
         assert np.mean(np.abs(value - 1.0) > 6.0) == pytest.approx(0.0455, abs=0.003)
 
     def test_truncated_normal(self) -> None:
-        value = made(TruncatedNormal(1.0, 3.0), self.SHAPE)
+        value = made(TruncatedNormalKind(1.0, 3.0), self.SHAPE)
         assert value.mean() == pytest.approx(1.0, abs=0.05)
         assert value.std() == pytest.approx(3.0 * 0.8796, rel=0.01)
         assert np.abs(value - 1.0).max() <= 6.0 + 1e-6
 
     @pytest.mark.parametrize(
-        "kind", [GLOROT_UNIFORM, VarianceScaling(1.0, FanMode.FAN_AVG, Distribution.TRUNCATED_NORMAL)]
+        "kind", [GLOROT_UNIFORM, VarianceScalingKind(1.0, FanMode.FAN_AVG, Distribution.TRUNCATED_NORMAL)]
     )
     def test_variance_scaling(self, kind: InitializerKind) -> None:
         assert made(kind, self.SHAPE).std() == pytest.approx(math.sqrt(2 / sum(self.SHAPE)), rel=0.01)
 
     def test_neighbours_are_independent(self) -> None:
-        value = made(RandomNormal(0.0, 1.0), self.SHAPE).reshape(-1)
+        value = made(RandomNormalKind(0.0, 1.0), self.SHAPE).reshape(-1)
         for distance in (1, 4, 500, 8192):
             assert abs(np.corrcoef(value[:-distance], value[distance:])[0, 1]) < 0.01
 
 
 class TestParts:
-    @pytest.mark.parametrize("kind", [*RANDOM_KINDS, Constant(2.0), Identity(3.0), Orthogonal(1.5)])
+    @pytest.mark.parametrize("kind", [*RANDOM_KINDS, ConstantKind(2.0), IdentityKind(3.0), OrthogonalKind(1.5)])
     @pytest.mark.parametrize(
         ("full", "offset", "shape"),
         [
@@ -174,7 +174,7 @@ class TestParts:
         np.testing.assert_array_equal(part(kind, full, offset, shape), made(kind, full)[rows, columns])
 
     def test_drawing_again_does_not_depend_on_the_cut(self) -> None:
-        kind = RandomUniform(-(2.0**62), 2.0**62 + 2.0**61)  # about a third of the words is refused
+        kind = RandomUniformKind(-(2.0**62), 2.0**62 + 2.0**61)  # about a third of the words is refused
         whole = made(kind, (60, 50), np.int64)
         spec = VariableSpec("p", np.dtype(np.int64), (60, 20), PartitionSlice("conv1/weights", (60, 50), (0, 30)))
         np.testing.assert_array_equal(initial_value(spec, InitializerSpec(kind, 42)), whole[:, 30:])
@@ -182,7 +182,7 @@ class TestParts:
     def test_a_part_is_made_without_the_whole(self) -> None:
         value = part(GLOROT_UNIFORM, (2**40, 8), (2**39, 0), (10, 8))
         assert value.shape == (10, 8)
-        assert part(Identity(1.0), (2**40, 2**20), (2**19, 2**19), (3, 3)).tolist() == np.eye(3).tolist()
+        assert part(IdentityKind(1.0), (2**40, 2**20), (2**19, 2**19), (3, 3)).tolist() == np.eye(3).tolist()
 
     def test_blocks_are_not_part_of_the_contract(self, monkeypatch: pytest.MonkeyPatch) -> None:
         expected = made(HE_NORMAL, (300, 70))
@@ -191,10 +191,10 @@ class TestParts:
 
     def test_a_part_outside_its_whole_is_refused(self) -> None:
         with pytest.raises(InvalidArgumentError, match="does not lie in its whole"):
-            part(Constant(0.0), (4, 4), (3, 0), (2, 4))
+            part(ConstantKind(0.0), (4, 4), (3, 0), (2, 4))
 
     def test_an_empty_part_is_empty(self) -> None:
-        for kind in (*RANDOM_KINDS, Constant(1.0), Identity(1.0), Orthogonal(1.0)):
+        for kind in (*RANDOM_KINDS, ConstantKind(1.0), IdentityKind(1.0), OrthogonalKind(1.0)):
             assert part(kind, (4, 4), (4, 0), (0, 4)).shape == (0, 4)
 
 
@@ -218,14 +218,14 @@ class TestConstant:
         ],
     )
     def test_it_is_everywhere(self, value: float, dtype: npt.DTypeLike, expected: Any) -> None:
-        result = made(Constant(value), (2, 3), dtype)
+        result = made(ConstantKind(value), (2, 3), dtype)
         assert result.dtype == np.dtype(dtype)
         assert (result == expected).all()
         assert result.shape == (2, 3)
 
     def test_nan_and_negative_zero_stay(self) -> None:
-        assert np.isnan(made(Constant(math.nan))).all()
-        assert np.signbit(made(Constant(-0.0))).all()
+        assert np.isnan(made(ConstantKind(math.nan))).all()
+        assert np.signbit(made(ConstantKind(-0.0))).all()
 
     @pytest.mark.parametrize(
         ("value", "dtype"),
@@ -248,91 +248,91 @@ class TestConstant:
     )
     def test_what_the_dtype_cannot_hold_is_refused(self, value: float, dtype: npt.DTypeLike) -> None:
         with pytest.raises(InvalidArgumentError, match=f"variable conv1/weights .*{np.dtype(dtype).name}"):
-            made(Constant(value), dtype=dtype)
+            made(ConstantKind(value), dtype=dtype)
 
     def test_scalars_and_empty_variables(self) -> None:
-        assert made(Constant(5.0), ()).shape == ()
-        assert made(Constant(5.0), (0, 3)).shape == (0, 3)
+        assert made(ConstantKind(5.0), ()).shape == ()
+        assert made(ConstantKind(5.0), (0, 3)).shape == (0, 3)
 
 
 class TestIdentity:
     def test_a_matrix_need_not_be_square(self) -> None:
-        np.testing.assert_array_equal(made(Identity(2.0), (2, 3)), 2.0 * np.eye(2, 3))
+        np.testing.assert_array_equal(made(IdentityKind(2.0), (2, 3)), 2.0 * np.eye(2, 3))
 
     def test_it_suits_integers_if_the_gain_does(self) -> None:
-        np.testing.assert_array_equal(made(Identity(2.0), (3, 3), np.int32), 2 * np.eye(3, dtype=np.int32))
+        np.testing.assert_array_equal(made(IdentityKind(2.0), (3, 3), np.int32), 2 * np.eye(3, dtype=np.int32))
         with pytest.raises(InvalidArgumentError, match="gain"):
-            made(Identity(0.5), (3, 3), np.int32)
+            made(IdentityKind(0.5), (3, 3), np.int32)
 
     @pytest.mark.parametrize("shape", [(), (3,), (3, 3, 3)])
     def test_only_matrices_have_one(self, shape: tuple[int, ...]) -> None:
         with pytest.raises(InvalidArgumentError, match=r"variable conv1/weights .*two dimensions"):
-            made(Identity(1.0), shape)
+            made(IdentityKind(1.0), shape)
 
 
 class TestOrthogonal:
     @pytest.mark.parametrize("shape", [(5, 5), (7, 3), (3, 7), (2, 3, 4), (3, 3, 4, 50)])
     def test_rows_or_columns_are_orthogonal(self, shape: tuple[int, ...]) -> None:
-        matrix = made(Orthogonal(2.0), shape, np.float64).reshape(-1, shape[-1])
+        matrix = made(OrthogonalKind(2.0), shape, np.float64).reshape(-1, shape[-1])
         if matrix.shape[0] < matrix.shape[1]:
             matrix = matrix.T
         np.testing.assert_allclose(matrix.T @ matrix, 4.0 * np.eye(matrix.shape[1]), atol=1e-12)
 
     def test_signs_are_those_that_make_the_diagonal_of_r_positive(self) -> None:
-        normal = made(RandomNormal(0.0, 1.0), (6, 4), np.float64)
-        r = made(Orthogonal(1.0), (6, 4), np.float64).T @ normal
+        normal = made(RandomNormalKind(0.0, 1.0), (6, 4), np.float64)
+        r = made(OrthogonalKind(1.0), (6, 4), np.float64).T @ normal
         assert (np.diagonal(r) > 0).all()
         np.testing.assert_allclose(np.tril(r, -1), 0.0, atol=1e-12)
 
     @pytest.mark.parametrize("shape", [(), (3,)])
     def test_a_vector_is_refused(self, shape: tuple[int, ...]) -> None:
         with pytest.raises(InvalidArgumentError, match=r"variable conv1/weights .*two dimensions"):
-            made(Orthogonal(1.0), shape)
+            made(OrthogonalKind(1.0), shape)
 
     @pytest.mark.parametrize("gain", [math.inf, math.nan, 1e39])
     def test_a_gain_beyond_the_dtype_is_refused(self, gain: float) -> None:
         with pytest.raises(InvalidArgumentError, match="variable conv1/weights "):
-            made(Orthogonal(gain))
+            made(OrthogonalKind(gain))
 
     def test_integers_are_refused(self) -> None:
         with pytest.raises(InvalidArgumentError, match="floats, not int32"):
-            made(Orthogonal(1.0), dtype=np.int32)
+            made(OrthogonalKind(1.0), dtype=np.int32)
 
 
 class TestValue:
     def test_it_is_copied(self) -> None:
         given = np.arange(4, dtype=np.float32).reshape(2, 2)
-        result = made(Value(given))
+        result = made(ValueKind(given))
         np.testing.assert_array_equal(result, given)
         assert not np.shares_memory(result, given)
 
     def test_a_copy_is_in_native_order_and_contiguous(self) -> None:
-        result = made(Value(np.arange(4, dtype=">f4").reshape(2, 2).T))
+        result = made(ValueKind(np.arange(4, dtype=">f4").reshape(2, 2).T))
         assert result.flags.c_contiguous
         assert result.dtype.isnative
         assert result.tolist() == [[0.0, 2.0], [1.0, 3.0]]
 
     def test_another_shape_is_refused_with_both_sides(self) -> None:
         with pytest.raises(ShapeMismatchError, match=r"conv1/weights \(float32\[2, 2\]\).*shape \[4\]") as caught:
-            made(Value(np.zeros(4, np.float32)))
+            made(ValueKind(np.zeros(4, np.float32)))
         assert caught.value.variable == "conv1/weights"
 
     def test_another_dtype_is_refused_with_both_sides(self) -> None:
         with pytest.raises(DTypeMismatchError, match=r"conv1/weights \(float32\[2, 2\]\).*float64") as caught:
-            made(Value(np.zeros((2, 2), np.float64)))
+            made(ValueKind(np.zeros((2, 2), np.float64)))
         assert caught.value.variable == "conv1/weights"
 
 
 def test_a_check_finds_what_making_the_value_would_find() -> None:
     spec = VariableSpec("w", np.dtype(np.int32), (2**40,))
-    check_initializer(spec, InitializerSpec(Constant(1.0)))  # takes no memory
+    check_initializer(spec, InitializerSpec(ConstantKind(1.0)))  # takes no memory
     with pytest.raises(InvalidArgumentError):
-        check_initializer(spec, InitializerSpec(Constant(0.5)))
+        check_initializer(spec, InitializerSpec(ConstantKind(0.5)))
 
 
 def test_lack_of_memory_is_an_error_that_names_the_variable() -> None:
     with pytest.raises(ResourceExhaustedError, match=r"variable conv1/weights .*no memory") as caught:
-        made(RandomNormal(0.0, 1.0), (2**58,))
+        made(RandomNormalKind(0.0, 1.0), (2**58,))
     assert not caught.value.retryable
 
 
@@ -340,12 +340,12 @@ def test_an_error_names_each_variable_it_is_raised_for() -> None:
     for name in ("first", "second"):
         spec = VariableSpec(name, np.dtype(np.int32), (2,))
         with pytest.raises(InvalidArgumentError, match=name) as caught:
-            check_initializer(spec, InitializerSpec(Constant(0.25)))
+            check_initializer(spec, InitializerSpec(ConstantKind(0.25)))
         assert caught.value.variable == name
 
 
 def test_parts_are_checked_where_they_lie() -> None:
-    initializer = InitializerSpec(Constant(1.0))
+    initializer = InitializerSpec(ConstantKind(1.0))
     inside, outside = (
         VariableSpec("part", np.dtype(np.float32), (2,), PartitionSlice("whole", (4,), (offset,))) for offset in (2, 3)
     )

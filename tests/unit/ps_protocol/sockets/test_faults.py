@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ps_protocol.fault_points import Action, Fault, FaultPlan, InjectedFaultError, installed
+from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, InjectedFaultError, installed
 from ps_protocol.sockets.faults import before_send
 from ps_protocol.sockets.stream import Part, SocketStream
 
@@ -29,8 +29,8 @@ def test_without_a_plan_nothing_is_sent_or_raised(ends: tuple[SocketStream, sock
         far.recv(16)
 
 
-@pytest.mark.parametrize(("action", "sent"), [(Action.DROP, b""), (Action.CUT, b"abcd")])
-def test_a_frame_is_lost_or_cut(ends: tuple[SocketStream, socket.socket], action: Action, sent: bytes) -> None:
+@pytest.mark.parametrize(("action", "sent"), [(FaultAction.DROP, b""), (FaultAction.CUT, b"abcd")])
+def test_a_frame_is_lost_or_cut(ends: tuple[SocketStream, socket.socket], action: FaultAction, sent: bytes) -> None:
     stream, far = ends
     with installed(FaultPlan((Fault("reply.send", action),))), pytest.raises(InjectedFaultError, match=action):
         before_send("reply.send", stream, FRAME, 8)

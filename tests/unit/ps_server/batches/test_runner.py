@@ -14,7 +14,7 @@ from ps_protocol.errors import (
     NotFoundError,
     ResourceExhaustedError,
 )
-from ps_protocol.initializer_spec import Constant, InitializerSpec, Value
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec, ValueKind
 from ps_protocol.operations import (
     Array,
     CountUpTo,
@@ -22,7 +22,7 @@ from ps_protocol.operations import (
     Describe,
     Gather,
     Initialize,
-    Operation,
+    PsOperation,
     Read,
     Result,
     Scatter,
@@ -36,7 +36,7 @@ from ps_server.store.variable_store import VariableStore
 from tests.unit.ps_server.waiting import PATIENCE_S, wait_until
 
 SPEC = VariableSpec("w", np.dtype(np.float32), (3, 2))
-ONES = InitializerSpec(Constant(1.0))
+ONES = InitializerSpec(ConstantKind(1.0))
 ADD = Update("w", UpdateRule.ASSIGN_ADD, np.array(1, np.float32))
 
 
@@ -52,7 +52,7 @@ def store() -> VariableStore:
 
 
 def test_every_kind_of_operation_is_carried_out_in_order() -> None:
-    operations: list[Operation] = [
+    operations: list[PsOperation] = [
         Declare(SPEC),
         Initialize("w", ONES),
         ADD,
@@ -122,7 +122,7 @@ def lent(store: VariableStore, name: str) -> Array:
 def test_values_are_lent_and_operands_taken_with_leave_alone() -> None:
     store = VariableStore()
     operand: Array = np.ones(LARGE.shape, LARGE.dtype)
-    operations: list[Operation] = [Declare(LARGE), Update("large", UpdateRule.ASSIGN, operand), Read("large")]
+    operations: list[PsOperation] = [Declare(LARGE), Update("large", UpdateRule.ASSIGN, operand), Read("large")]
     for may in (False, True):
         result = runner_of(store).run(operations, PATIENCE_S, lend_values=may, take_operands=may).replies[2]
         assert isinstance(result, Result)
@@ -134,10 +134,10 @@ def test_values_are_lent_and_operands_taken_with_leave_alone() -> None:
 def test_initial_values_are_taken_with_leave() -> None:
     store = VariableStore()
     declared, overwritten = np.zeros(LARGE.shape, LARGE.dtype), np.ones(LARGE.shape, LARGE.dtype)
-    declare = Declare(LARGE, InitializerSpec(Value(declared)))
+    declare = Declare(LARGE, InitializerSpec(ValueKind(declared)))
     runner_of(store).run([declare], PATIENCE_S, take_operands=True)
     assert np.shares_memory(lent(store, "large"), declared)
-    overwrite = Initialize("large", InitializerSpec(Value(overwritten)), overwrite=True)
+    overwrite = Initialize("large", InitializerSpec(ValueKind(overwritten)), overwrite=True)
     runner_of(store).run([overwrite], PATIENCE_S, take_operands=True)
     assert np.shares_memory(lent(store, "large"), overwritten)
 
@@ -145,7 +145,7 @@ def test_initial_values_are_taken_with_leave() -> None:
 def test_an_operand_that_two_operations_name_is_not_taken() -> None:
     store = VariableStore()
     operand: Array = np.ones(LARGE.shape, LARGE.dtype)
-    operations: list[Operation] = [
+    operations: list[PsOperation] = [
         Declare(LARGE),
         Declare(OTHER),
         Update("large", UpdateRule.ASSIGN, operand),
@@ -176,7 +176,7 @@ def test_an_operand_that_two_operations_name_is_not_taken() -> None:
     ],
 )
 def test_the_size_of_a_reply_is_known_before(
-    store: VariableStore, operations: list[Operation], size_bytes: int
+    store: VariableStore, operations: list[PsOperation], size_bytes: int
 ) -> None:
     assert runner_of(store).reply_size_bytes(operations) == size_bytes
 

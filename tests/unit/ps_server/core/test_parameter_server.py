@@ -16,13 +16,13 @@ from ps_protocol.errors import (
     StateLostError,
     UnavailableError,
 )
-from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import (
     Array,
     Batch,
     Declare,
     Describe,
-    Operation,
+    PsOperation,
     Read,
     Reply,
     Result,
@@ -50,13 +50,13 @@ def parameter_server(task_index: int = 0) -> ParameterServer:
     return core
 
 
-def exchange(core: ParameterServer, *operations: Operation, sequence: int = 0) -> tuple[Reply, ...]:
+def exchange(core: ParameterServer, *operations: PsOperation, sequence: int = 0) -> tuple[Reply, ...]:
     batch = Batch(CLIENT, core.store_incarnation, sequence, operations)
     return core.exchange(batch, timeout_s=PATIENCE_S).replies
 
 
 def declare(core: ParameterServer, sequence: int = 1) -> None:
-    (reply,) = exchange(core, Declare(SPEC, InitializerSpec(Constant(1.0))), sequence=sequence)
+    (reply,) = exchange(core, Declare(SPEC, InitializerSpec(ConstantKind(1.0))), sequence=sequence)
     assert isinstance(reply, Result)
 
 
@@ -126,7 +126,7 @@ def test_values_are_lent_and_operands_taken_only_where_the_caller_permits_it(may
 def test_what_a_mutating_batch_was_lent_is_remembered_as_a_copy() -> None:
     core = parameter_server()
     large = VariableSpec("large", np.dtype(np.float32), (100_000,))
-    declare = Declare(large, InitializerSpec(Constant(1.0)))
+    declare = Declare(large, InitializerSpec(ConstantKind(1.0)))
     add = Update("large", UpdateRule.ASSIGN_ADD, np.array(1, np.float32))
     batch = Batch(CLIENT, core.store_incarnation, 1, (declare, Read("large"), add))
     replies = [core.exchange(batch, timeout_s=PATIENCE_S, lend_values=True).replies[1] for _ in range(2)]
@@ -189,7 +189,7 @@ def test_a_declaration_that_waited_in_vain_for_another_client_can_be_sent_again(
     core, other = parameter_server(), UUID(int=8)
     core.hello(other, "worker:1", timeout_s=0)
     monkeypatch.setattr(core._store, "_compute_initial_value", held)
-    batch = Batch(other, core.store_incarnation, 1, (Declare(SPEC, InitializerSpec(Constant(1.0))),))
+    batch = Batch(other, core.store_incarnation, 1, (Declare(SPEC, InitializerSpec(ConstantKind(1.0))),))
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(declare, core)
         wait_until(lambda: core._store.is_initializing)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
-from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import Batch, Declare, Read, Result, Update, UpdateRule, VariableSpec
 from ps_protocol.service_types import DurabilityMode
 from ps_protocol.task_id import TaskId
@@ -49,7 +49,7 @@ class Run:
         for _ in range(count):
             self._sequence += 1
             operations = (
-                Declare(COUNTER, InitializerSpec(Constant(0.0))),
+                Declare(COUNTER, InitializerSpec(ConstantKind(0.0))),
                 Update("counter", UpdateRule.ASSIGN_ADD, np.array(1.0)),
             )
             self.core.exchange(Batch(self._client, self.store, self._sequence, operations), timeout_s=TIMEOUT_S)

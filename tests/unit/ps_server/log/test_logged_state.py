@@ -19,14 +19,14 @@ from ps_protocol.errors import (
     ResourceExhaustedError,
     ShapeMismatchError,
 )
-from ps_protocol.initializer_spec import Constant, InitializerSpec, Value
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec, ValueKind
 from ps_protocol.operations import (
     Batch,
     CountUpTo,
     Declare,
     Describe,
     Initialize,
-    Operation,
+    PsOperation,
     Read,
     Reply,
     Result,
@@ -102,7 +102,7 @@ class Task:
     def hello(self) -> None:
         self.core.hello(self.client, "worker:0", timeout_s=TIMEOUT_S)
 
-    def batch(self, *operations: Operation, sequence: int | None = None) -> Batch:
+    def batch(self, *operations: PsOperation, sequence: int | None = None) -> Batch:
         batch = Batch(self.client, self.core.store_incarnation, 0, operations)
         if batch.mutates and sequence is None:
             self.sequence += 1
@@ -112,10 +112,10 @@ class Task:
     def send(self, batch: Batch, timeout_s: float = TIMEOUT_S) -> tuple[Reply, ...]:
         return self.core.exchange(batch, timeout_s=timeout_s, lend_values=True, take_operands=True).replies
 
-    def run(self, *operations: Operation) -> tuple[Reply, ...]:
+    def run(self, *operations: PsOperation) -> tuple[Reply, ...]:
         return self.send(self.batch(*operations))
 
-    def result(self, operation: Operation) -> Result:
+    def result(self, operation: PsOperation) -> Result:
         (reply,) = self.run(operation)
         assert isinstance(reply, Result), reply
         return reply
@@ -151,7 +151,7 @@ def make_task(journal: Journal) -> Iterator[MakeTask]:
 
 
 def declared(spec: VariableSpec, value: float = 0) -> Declare:
-    return Declare(spec, InitializerSpec(Constant(value), 0))
+    return Declare(spec, InitializerSpec(ConstantKind(value), 0))
 
 
 def add(name: str, value: object, dtype: type = np.float32) -> Update:
@@ -166,7 +166,7 @@ def worked(task: Task) -> None:
     task.run(Scatter("weights", ScatterRule.ADD, rows, np.ones((3, 2), np.float32)), add("nowhere", 1))
     task.run(Update("large", UpdateRule.ASSIGN, np.arange(20_000.0)))
     task.run(add("large", 0.5, np.float64))
-    task.run(Initialize("weights", InitializerSpec(Constant(9), 0), overwrite=True), add("counter", 1, np.int64))
+    task.run(Initialize("weights", InitializerSpec(ConstantKind(9), 0), overwrite=True), add("counter", 1, np.int64))
 
 
 def state(task: Task) -> list[object]:
@@ -295,7 +295,7 @@ class TestRecords:
 
     def test_an_initial_value_that_was_sent_is_recorded(self, make_task: MakeTask) -> None:
         task = make_task()
-        task.run(Declare(LARGE, InitializerSpec(Value(np.arange(20_000.0)), 0)))
+        task.run(Declare(LARGE, InitializerSpec(ValueKind(np.arange(20_000.0)), 0)))
         task.run(add("large", 1, np.float64))
         assert make_task(client=task.client).value("large") == list(np.arange(20_000.0) + 1)
 
@@ -385,7 +385,7 @@ class TestBatches:
     def test_initialising_anew_counts_as_an_update(self, make_task: MakeTask) -> None:
         task = make_task()
         task.run(Declare(COUNTER))
-        anew = Initialize("counter", InitializerSpec(Constant(4), 0), overwrite=True)
+        anew = Initialize("counter", InitializerSpec(ConstantKind(4), 0), overwrite=True)
         assert [task.result(anew).version, task.result(anew).version] == [0, 1]
         again = make_task(client=task.client)
         assert (again.value("counter"), again.result(Describe("counter")).version) == (4, 1)

@@ -10,7 +10,7 @@ import pytest
 
 from ps_protocol.codec.tensor_codec import _DTYPE_OF_NAME
 from ps_protocol.errors import InvalidArgumentError, OutOfRangeError
-from ps_protocol.initializer_spec import InitializerSpec, Value
+from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.operations import (
     BatchReply,
     CountUpTo,
@@ -38,7 +38,7 @@ RECORDS: list[Record] = [
     ),
     AppliedBatch(CLIENT, 2**64 - 1, (CountUpTo("step", 3),), BatchReply((Result(4, True, np.array(2)),))),
     Declared(Declare(SPEC)),
-    Declared(Initialize("w", InitializerSpec(Value(VALUE), 3))),
+    Declared(Initialize("w", InitializerSpec(ValueKind(VALUE), 3))),
     Placed((Placement(SPEC, 1), Placement(VariableSpec("b", np.dtype(ml_dtypes.bfloat16), ()), 0))),
     Placed(()),
     ClientJoined(CLIENT, "worker:1"),
@@ -86,7 +86,7 @@ def test_views_and_copies() -> None:
         assert isinstance(logged.record, Declared)
         assert isinstance(logged.record.operation, Initialize)
         kind = logged.record.operation.initializer.kind
-        assert isinstance(kind, Value)
+        assert isinstance(kind, ValueKind)
         assert kind.array.flags.writeable
         return float(kind.array[0])
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from ps_protocol.initializer_spec import InitializerSpec, Value
-from ps_protocol.operations import Array, Initialize, Operation, Read, Scatter, ScatterRule, Update, UpdateRule
+from ps_protocol.initializer_spec import InitializerSpec, ValueKind
+from ps_protocol.operations import Array, Initialize, PsOperation, Read, Scatter, ScatterRule, Update, UpdateRule
 from ps_server.memory.operand_ownership import can_become_value, share_memory
 
 SIZE = 100_000
@@ -62,11 +62,11 @@ def test_operands_that_come_from_the_same_memory_are_noticed() -> None:
     one, other, content = floats(), floats(), bytearray(8 * SIZE)
     halves = np.frombuffer(content, np.float32)[:SIZE], np.frombuffer(memoryview(content)[4 * SIZE :], np.float32)
     indices = np.zeros(1, np.int64)
-    shared: list[list[Operation]] = [
+    shared: list[list[PsOperation]] = [
         [assign("a", one), assign("b", one)],
         [assign("a", one[:3]), Read("a"), assign("b", one.reshape(2, -1))],
         [assign("a", halves[0]), assign("b", halves[1])],
-        [assign("a", one), Initialize("b", InitializerSpec(Value(one)))],
+        [assign("a", one), Initialize("b", InitializerSpec(ValueKind(one)))],
         [Scatter("a", ScatterRule.ADD, indices, one), assign("b", one)],
     ]
     for operations in shared:

@@ -14,9 +14,19 @@ import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import DeadlineExceededError, FailedPreconditionError
-from ps_protocol.fault_points import Action, Fault, FaultPlan, installed
-from ps_protocol.initializer_spec import Constant, InitializerSpec
-from ps_protocol.operations import Batch, BatchReply, Declare, Operation, Read, Result, Update, UpdateRule, VariableSpec
+from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
+from ps_protocol.operations import (
+    Batch,
+    BatchReply,
+    Declare,
+    PsOperation,
+    Read,
+    Result,
+    Update,
+    UpdateRule,
+    VariableSpec,
+)
 from ps_protocol.sockets.frames import TICKET_BYTES
 from ps_protocol.v1 import replication_pb2
 from ps_server.core.parameter_server import ParameterServer
@@ -52,7 +62,7 @@ class Side:
         self.follower = Follower(self.state, task="ps:0", process=self.process, on_broken=self.broken.append)
         self.sequence = 0
 
-    def send(self, *operations: Operation, timeout_s: float = TIMEOUT_S) -> BatchReply:
+    def send(self, *operations: PsOperation, timeout_s: float = TIMEOUT_S) -> BatchReply:
         batch = Batch(CLIENT, self.core.store_incarnation, 0, operations)
         if batch.mutates:
             self.sequence += 1
@@ -89,7 +99,7 @@ class Pair:
         resources.callback(self.log.close, TIMEOUT_S)
         resources.callback(self.link.go_alone)
         primary.core.hello(CLIENT, "worker:0", timeout_s=TIMEOUT_S)
-        primary.send(Declare(SPEC, InitializerSpec(Constant(1.0))))
+        primary.send(Declare(SPEC, InitializerSpec(ConstantKind(1.0))))
         primary.add(1.0)
 
     def start(self) -> None:
@@ -222,10 +232,10 @@ def test_an_update_goes_on_when_the_backup_is_let_go_of(in_step: Pair) -> None:
 @pytest.mark.parametrize(
     "fault",
     [
-        Fault("replication.send", Action.DROP, 3, 3),
-        Fault("replication.received", Action.DROP, 3, 3),
-        Fault("replication.received", Action.DUPLICATE, 3, 3),
-        Fault("replication.applied", Action.DROP, 3, 3),
+        Fault("replication.send", FaultAction.DROP, 3, 3),
+        Fault("replication.received", FaultAction.DROP, 3, 3),
+        Fault("replication.received", FaultAction.DUPLICATE, 3, 3),
+        Fault("replication.applied", FaultAction.DROP, 3, 3),
     ],
     ids=lambda fault: f"{fault.place}={fault.action}",
 )

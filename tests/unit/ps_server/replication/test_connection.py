@@ -16,7 +16,7 @@ import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
-from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import BatchReply, Declare, Result, Update, UpdateRule, VariableSpec
 from ps_protocol.sockets.frames import PREFIX_BYTES, FrameKind, encode_prefix, parse_prefix
 from ps_protocol.sockets.stream import ConnectionEnded, SocketStream
@@ -94,7 +94,7 @@ def assignment(sequence: int, value: float) -> AppliedBatch:
 def test_large_tensors_arrive_with_signs_of_life_between_their_pieces(ends: Ends) -> None:
     ends.attach()
     ends.put(1, ClientJoined(CLIENT, "worker:0"))
-    ends.put(2, Declared(Declare(LARGE, InitializerSpec(Constant(0.0)))))
+    ends.put(2, Declared(Declare(LARGE, InitializerSpec(ConstantKind(0.0)))))
     position = token = 0
     for sequence in (1, 2):
         ends.put(2 + sequence, assignment(sequence, float(sequence)))

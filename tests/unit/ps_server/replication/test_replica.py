@@ -10,7 +10,7 @@ import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import UnavailableError
-from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import Batch, Declare, Read, Result, Update, UpdateRule, VariableSpec
 from ps_protocol.service_types import ReplicaRole, ReplicationStatus
 from ps_server.core.parameter_server import ParameterServer
@@ -51,7 +51,8 @@ def served_core() -> tuple[ParameterServer, Lease]:
     core = ParameterServer(cluster_spec=CLUSTER, task_index=0, state=state, role=lease)
     core.hello(CLIENT, "worker:0", timeout_s=TIMEOUT_S)
     core.exchange(
-        Batch(CLIENT, core.store_incarnation, 1, (Declare(SPEC, InitializerSpec(Constant(0.0))),)), timeout_s=TIMEOUT_S
+        Batch(CLIENT, core.store_incarnation, 1, (Declare(SPEC, InitializerSpec(ConstantKind(0.0))),)),
+        timeout_s=TIMEOUT_S,
     )
     return core, lease
 

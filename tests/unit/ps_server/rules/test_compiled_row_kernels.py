@@ -12,8 +12,8 @@ from ps_protocol.operations import Array, ScatterRule, VariableSpec
 from ps_server.rules import compiled_row_kernels
 from ps_server.rules.compiled_row_kernels import (
     CompiledScatter,
-    Kernel,
     KernelCompiler,
+    RowKernel,
     compile_when_used,
     compiled_kernel,
     has_kernel,
@@ -33,7 +33,7 @@ class GatedCompiler:
         self.asked: list[tuple[ScatterRule, np.dtype[Any]]] = []
         self.fails = False
 
-    def __call__(self, rule: ScatterRule, dtype: np.dtype[Any]) -> Kernel:
+    def __call__(self, rule: ScatterRule, dtype: np.dtype[Any]) -> RowKernel:
         self.asked.append((rule, dtype))
         assert self.may_go_on.wait(TIMEOUT_S)
         if self.fails:

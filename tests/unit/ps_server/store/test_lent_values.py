@@ -18,7 +18,7 @@ from ps_protocol.errors import (
     ShapeMismatchError,
     ShardscopeError,
 )
-from ps_protocol.initializer_spec import Constant, InitializerSpec, Value
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec, ValueKind
 from ps_protocol.operations import (
     Array,
     Declare,
@@ -38,7 +38,7 @@ from tests.unit.ps_server.waiting import PATIENCE_S
 FLOAT = np.dtype(np.float32)
 SHAPE = (1_000, 50)
 LARGE = VariableSpec("large", FLOAT, SHAPE)
-ONES = InitializerSpec(Constant(1.0))
+ONES = InitializerSpec(ConstantKind(1.0))
 
 
 def large(fill: float) -> Array:
@@ -114,7 +114,7 @@ UPDATES: dict[str, tuple[Callable[[VariableStore], object], float]] = {
         3,
     ),
     "initialise": (
-        lambda store: store.initialize(Initialize("large", InitializerSpec(Constant(8.0)), overwrite=True), 1.0),
+        lambda store: store.initialize(Initialize("large", InitializerSpec(ConstantKind(8.0)), overwrite=True), 1.0),
         8,
     ),
 }
@@ -189,7 +189,7 @@ def test_an_update_of_a_lent_value_that_fails_changes_nothing(
 
 def test_borrowers_see_whole_versions_while_others_update() -> None:
     store = VariableStore()
-    store.declare(Declare(LARGE, InitializerSpec(Constant(0.0))), PATIENCE_S)
+    store.declare(Declare(LARGE, InitializerSpec(ConstantKind(0.0))), PATIENCE_S)
     num_updates, add = 50, Update("large", UpdateRule.ASSIGN_ADD, np.array(1, FLOAT))
     start = threading.Barrier(4)
 
@@ -264,9 +264,9 @@ def test_a_taken_value_in_a_bytearray_is_lent_exactly(store: VariableStore) -> N
 @pytest.mark.parametrize("take", [False, True])
 def test_an_initial_value_is_taken_with_leave_alone(take: bool) -> None:
     store, declared, initial = VariableStore(), large(2), large(3)
-    store.declare(Declare(LARGE, InitializerSpec(Value(declared))), 1.0, take=take)
+    store.declare(Declare(LARGE, InitializerSpec(ValueKind(declared))), 1.0, take=take)
     assert np.shares_memory(lent(store), declared) == take
-    store.initialize(Initialize("large", InitializerSpec(Value(initial)), overwrite=True), 1.0, take=take)
+    store.initialize(Initialize("large", InitializerSpec(ValueKind(initial)), overwrite=True), 1.0, take=take)
     assert np.shares_memory(lent(store), initial) == take
     np.testing.assert_array_equal(read(store), 3)
 
@@ -275,7 +275,7 @@ def test_an_initial_value_is_taken_with_leave_alone(take: bool) -> None:
 def test_an_initial_value_that_does_not_fit_is_not_taken(array: Array) -> None:
     store = VariableStore()
     with pytest.raises(ShardscopeError):
-        store.declare(Declare(LARGE, InitializerSpec(Value(array))), 1.0, take=True)
+        store.declare(Declare(LARGE, InitializerSpec(ValueKind(array))), 1.0, take=True)
     assert store.num_variables == 0
 
 

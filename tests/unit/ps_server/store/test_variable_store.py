@@ -20,7 +20,7 @@ from ps_protocol.errors import (
     ResourceExhaustedError,
     ShapeMismatchError,
 )
-from ps_protocol.initializer_spec import Constant, InitializerSpec, Orthogonal, RandomUniform, Value
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec, OrthogonalKind, RandomUniformKind, ValueKind
 from ps_protocol.operations import (
     Array,
     CountUpTo,
@@ -41,7 +41,7 @@ from tests.unit.ps_server.waiting import PATIENCE_S
 
 FLOAT = np.dtype(np.float32)
 LARGE = VariableSpec("large", FLOAT, (200_000,))
-ONES = InitializerSpec(Constant(1.0))
+ONES = InitializerSpec(ConstantKind(1.0))
 
 
 def spec(name: str = "w", shape: tuple[int, ...] = (), dtype: Any = np.float32) -> VariableSpec:
@@ -103,7 +103,7 @@ def test_a_large_uninitialised_variable_cannot_be_read() -> None:
 def test_declaring_again_changes_nothing() -> None:
     store = declared(VariableStore(), spec())
     add(store, 4)
-    result = store.declare(Declare(spec(), InitializerSpec(Constant(9.0))), PATIENCE_S)
+    result = store.declare(Declare(spec(), InitializerSpec(ConstantKind(9.0))), PATIENCE_S)
     assert result.version == 1
     assert value_of(store) == 5
     assert store.num_variables == 1
@@ -128,7 +128,11 @@ def test_a_declaration_that_differs_is_refused(other: VariableSpec, error: type[
 
 @pytest.mark.parametrize(
     "initializer",
-    [InitializerSpec(Orthogonal(1.0)), InitializerSpec(Value(array([1, 2, 3]))), InitializerSpec(RandomUniform(1, 0))],
+    [
+        InitializerSpec(OrthogonalKind(1.0)),
+        InitializerSpec(ValueKind(array([1, 2, 3]))),
+        InitializerSpec(RandomUniformKind(1, 0)),
+    ],
 )
 def test_a_declaration_that_fails_leaves_nothing_behind(initializer: InitializerSpec) -> None:
     store = VariableStore(memory_limit_bytes=100)
@@ -146,7 +150,7 @@ def test_an_impossible_spec_is_refused() -> None:
 
 def test_a_given_value_is_copied() -> None:
     store, given = VariableStore(), array([1, 2])
-    store.declare(Declare(spec(shape=(2,)), InitializerSpec(Value(given))), PATIENCE_S)
+    store.declare(Declare(spec(shape=(2,)), InitializerSpec(ValueKind(given))), PATIENCE_S)
     given[:] = 9
     assert value_of(store).tolist() == [1, 2]
 
@@ -185,7 +189,7 @@ class HeldInitializer:
         self.made: list[float] = []
 
     def __call__(self, variable: VariableSpec, initializer: InitializerSpec) -> Array:
-        assert isinstance(initializer.kind, Constant)
+        assert isinstance(initializer.kind, ConstantKind)
         self.started.set()
         assert self.allowed.wait(PATIENCE_S)
         self.made.append(initializer.kind.value)
@@ -195,7 +199,7 @@ class HeldInitializer:
 
 
 def constant(value: float) -> InitializerSpec:
-    return InitializerSpec(Constant(value))
+    return InitializerSpec(ConstantKind(value))
 
 
 def test_of_two_initialisations_at_once_the_first_wins_and_is_done_once() -> None:
@@ -381,7 +385,7 @@ def test_holds_any_dtype_and_shape(dtype: Any, shape: tuple[int, ...]) -> None:
 
 
 def test_counts_up_to_the_limit_and_no_further() -> None:
-    store = declared(VariableStore(), spec(dtype=np.int64), initializer=InitializerSpec(Constant(5.0)))
+    store = declared(VariableStore(), spec(dtype=np.int64), initializer=InitializerSpec(ConstantKind(5.0)))
     first = store.count_up_to(CountUpTo("w", 7))
     second = store.count_up_to(CountUpTo("w", 7))
     assert (first.version, second.version) == (1, 2)
@@ -405,7 +409,7 @@ def test_counting_needs_a_value() -> None:
 
 
 def test_of_many_that_count_at_once_each_gets_a_number_of_its_own() -> None:
-    store = declared(VariableStore(), spec(dtype=np.int32), initializer=InitializerSpec(Constant(0.0)))
+    store = declared(VariableStore(), spec(dtype=np.int32), initializer=InitializerSpec(ConstantKind(0.0)))
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda _: store.count_up_to(CountUpTo("w", 500)), range(500)))
     assert sorted(int(each.tensor) for each in results if each.tensor is not None) == list(range(500))

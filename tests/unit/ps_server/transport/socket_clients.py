@@ -16,8 +16,8 @@ import numpy as np
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.codec import error_codec, message_codec
 from ps_protocol.errors import ShardscopeError
-from ps_protocol.initializer_spec import Constant, InitializerSpec
-from ps_protocol.operations import Batch, Declare, Operation, Reply, Result, VariableSpec
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
+from ps_protocol.operations import Batch, Declare, PsOperation, Reply, Result, VariableSpec
 from ps_protocol.service_types import FastPathKind
 from ps_protocol.sockets.frames import (
     ANSWER_BYTES,
@@ -38,7 +38,7 @@ from ps_server.transport.shared_memory.registry import SegmentRegistry
 from ps_server.transport.sockets.listener import SocketListener, SocketSettings
 
 TIMEOUT_S: Final = 20.0
-ONES: Final = InitializerSpec(Constant(1.0))
+ONES: Final = InitializerSpec(ConstantKind(1.0))
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Client:
     incarnation: UUID
     sequence: int = 0
 
-    def batch(self, *operations: Operation) -> Batch:
+    def batch(self, *operations: PsOperation) -> Batch:
         batch = Batch(self.incarnation, self.core.store_incarnation, 0, operations)
         if not batch.mutates:
             return batch
@@ -60,7 +60,7 @@ class Client:
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
 
-    def replies(self, *operations: Operation) -> tuple[Reply, ...]:
+    def replies(self, *operations: PsOperation) -> tuple[Reply, ...]:
         """Sends operations as one batch; raises the error of a batch that is refused."""
         self.send(request(self.batch(*operations)))
         return self.receive()
@@ -71,7 +71,7 @@ class Client:
             raise error_codec.decode_error(errors_pb2.Error.FromString(header))
         return message_codec.reply_head(batch_pb2.BatchReply.FromString(header)).reply_of(memoryview(data)).replies
 
-    def run(self, operation: Operation) -> Result:
+    def run(self, operation: PsOperation) -> Result:
         (reply,) = self.replies(operation)
         if isinstance(reply, ShardscopeError):
             raise reply

@@ -22,7 +22,7 @@ from ps_protocol.errors import (
     StateLostError,
     UnavailableError,
 )
-from ps_protocol.operations import Batch, BatchReply, Operation, Read, Update, UpdateRule
+from ps_protocol.operations import Batch, BatchReply, PsOperation, Read, Update, UpdateRule
 from tests.unit.worker_client.fakes import STORE, ScriptedService, endpoint, succeed
 from worker_client.connection.handle import PsHandle, Settings
 from worker_client.connection.retry import Deadline, RetryPolicy
@@ -98,7 +98,7 @@ def test_a_ps_of_another_index_is_refused(handle: PsHandle, service: ScriptedSer
 
 def test_only_mutating_batches_are_numbered(handle: PsHandle, service: ScriptedService) -> None:
     connected(handle)
-    batches: list[list[Operation]] = [[ADD], [READ], [ADD, READ]]
+    batches: list[list[PsOperation]] = [[ADD], [READ], [ADD, READ]]
     for operations in batches:
         handle.exchange(operations)
     assert [batch.sequence for batch in service.batches] == [1, 0, 2]

@@ -23,7 +23,7 @@ from ps_protocol.errors import (
     StateLostError,
     UnavailableError,
 )
-from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import Batch, BatchReply, Declare, Gather, Read, Result, Update, UpdateRule, VariableSpec
 from ps_protocol.ps_service import PendingExchange, Transport
 from ps_server.core.parameter_server import ParameterServer
@@ -468,7 +468,7 @@ def test_whatever_breaks_each_update_counts_once_and_in_order(seed: int, max_mer
     handle = made_handle(service, window=WindowLimits(max_batches=8, max_merged=max_merged), operation_timeout_s=60)
     handle.exchange(
         [
-            Declare(VariableSpec(name, np.dtype(np.int64), shape), InitializerSpec(Constant(0)))
+            Declare(VariableSpec(name, np.dtype(np.int64), shape), InitializerSpec(ConstantKind(0)))
             for name, shape in (("last", ()), ("sum", ()), ("rows", (4, 2)))
         ]
     )

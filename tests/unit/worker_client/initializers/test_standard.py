@@ -42,7 +42,7 @@ def kind_of(initializer: object, spec: VariableSpec | None = None) -> kinds.Init
 def sent(initializer: object, spec: VariableSpec) -> Array:
     """The value that the worker has computed for the ps."""
     kind = kind_of(initializer, spec)
-    assert isinstance(kind, kinds.Value)
+    assert isinstance(kind, kinds.ValueKind)
     assert kind.array.dtype == spec.dtype
     return kind.array
 
@@ -76,54 +76,54 @@ class TestDescriptions:
     @pytest.mark.parametrize(
         ("initializer", "kind"),
         [
-            (initializers.Zeros(), kinds.Constant(0.0)),
-            (initializers.Ones(), kinds.Constant(1.0)),
-            (initializers.Constant(0.25), kinds.Constant(0.25)),
-            (initializers.Constant(np.float32(0.1)), kinds.Constant(float(np.float32(0.1)))),
-            (initializers.RandomUniform(), kinds.RandomUniform(0.0, 1.0)),
-            (initializers.RandomUniform(-2, 3), kinds.RandomUniform(-2.0, 3.0)),
-            (initializers.RandomNormal(), kinds.RandomNormal(0.0, 1.0)),
-            (initializers.RandomNormal(1, 2), kinds.RandomNormal(1.0, 2.0)),
-            (initializers.TruncatedNormal(1, 2), kinds.TruncatedNormal(1.0, 2.0)),
+            (initializers.Zeros(), kinds.ConstantKind(0.0)),
+            (initializers.Ones(), kinds.ConstantKind(1.0)),
+            (initializers.Constant(0.25), kinds.ConstantKind(0.25)),
+            (initializers.Constant(np.float32(0.1)), kinds.ConstantKind(float(np.float32(0.1)))),
+            (initializers.RandomUniform(), kinds.RandomUniformKind(0.0, 1.0)),
+            (initializers.RandomUniform(-2, 3), kinds.RandomUniformKind(-2.0, 3.0)),
+            (initializers.RandomNormal(), kinds.RandomNormalKind(0.0, 1.0)),
+            (initializers.RandomNormal(1, 2), kinds.RandomNormalKind(1.0, 2.0)),
+            (initializers.TruncatedNormal(1, 2), kinds.TruncatedNormalKind(1.0, 2.0)),
             (
                 initializers.VarianceScaling(),
-                kinds.VarianceScaling(1.0, kinds.FanMode.FAN_IN, kinds.Distribution.TRUNCATED_NORMAL),
+                kinds.VarianceScalingKind(1.0, kinds.FanMode.FAN_IN, kinds.Distribution.TRUNCATED_NORMAL),
             ),
             (
                 initializers.VarianceScaling(3, "fan_out", "Normal"),
-                kinds.VarianceScaling(3.0, kinds.FanMode.FAN_OUT, kinds.Distribution.TRUNCATED_NORMAL),
+                kinds.VarianceScalingKind(3.0, kinds.FanMode.FAN_OUT, kinds.Distribution.TRUNCATED_NORMAL),
             ),
             (
                 initializers.VarianceScaling(3, "fan_avg", "untruncated_normal"),
-                kinds.VarianceScaling(3.0, kinds.FanMode.FAN_AVG, kinds.Distribution.UNTRUNCATED_NORMAL),
+                kinds.VarianceScalingKind(3.0, kinds.FanMode.FAN_AVG, kinds.Distribution.UNTRUNCATED_NORMAL),
             ),
             (
                 initializers.glorot_uniform_initializer(),
-                kinds.VarianceScaling(1.0, kinds.FanMode.FAN_AVG, kinds.Distribution.UNIFORM),
+                kinds.VarianceScalingKind(1.0, kinds.FanMode.FAN_AVG, kinds.Distribution.UNIFORM),
             ),
             (
                 initializers.glorot_normal_initializer(),
-                kinds.VarianceScaling(1.0, kinds.FanMode.FAN_AVG, kinds.Distribution.TRUNCATED_NORMAL),
+                kinds.VarianceScalingKind(1.0, kinds.FanMode.FAN_AVG, kinds.Distribution.TRUNCATED_NORMAL),
             ),
             (
                 initializers.he_uniform(),
-                kinds.VarianceScaling(2.0, kinds.FanMode.FAN_IN, kinds.Distribution.UNIFORM),
+                kinds.VarianceScalingKind(2.0, kinds.FanMode.FAN_IN, kinds.Distribution.UNIFORM),
             ),
             (
                 initializers.he_normal(),
-                kinds.VarianceScaling(2.0, kinds.FanMode.FAN_IN, kinds.Distribution.TRUNCATED_NORMAL),
+                kinds.VarianceScalingKind(2.0, kinds.FanMode.FAN_IN, kinds.Distribution.TRUNCATED_NORMAL),
             ),
             (
                 initializers.lecun_uniform(),
-                kinds.VarianceScaling(1.0, kinds.FanMode.FAN_IN, kinds.Distribution.UNIFORM),
+                kinds.VarianceScalingKind(1.0, kinds.FanMode.FAN_IN, kinds.Distribution.UNIFORM),
             ),
             (
                 initializers.lecun_normal(),
-                kinds.VarianceScaling(1.0, kinds.FanMode.FAN_IN, kinds.Distribution.TRUNCATED_NORMAL),
+                kinds.VarianceScalingKind(1.0, kinds.FanMode.FAN_IN, kinds.Distribution.TRUNCATED_NORMAL),
             ),
-            (initializers.Orthogonal(2), kinds.Orthogonal(2.0)),
-            (initializers.Identity(2), kinds.Identity(2.0)),
-            (initializers.UniformUnitScaling(0.0), kinds.Constant(0.0)),
+            (initializers.Orthogonal(2), kinds.OrthogonalKind(2.0)),
+            (initializers.Identity(2), kinds.IdentityKind(2.0)),
+            (initializers.UniformUnitScaling(0.0), kinds.ConstantKind(0.0)),
         ],
     )
     def test_kinds(self, initializer: Initializer, kind: kinds.InitializerKind) -> None:
@@ -131,7 +131,7 @@ class TestDescriptions:
 
     def test_unit_scaling_counts_the_inputs_of_the_whole(self) -> None:
         kind = kind_of(initializers.UniformUnitScaling(1.15), part((2, 0), (2, 7), (12, 7)))
-        assert isinstance(kind, kinds.RandomUniform)
+        assert isinstance(kind, kinds.RandomUniformKind)
         assert (kind.minval, kind.maxval) == pytest.approx((-0.5 * 1.15, 0.5 * 1.15))
 
     def test_the_job_s_seed_counts_unless_there_is_another(self) -> None:
@@ -308,7 +308,7 @@ class TestWhatUsersGive:
 
     def test_nothing_means_the_default(self) -> None:
         assert kind_of(None) == kind_of(initializers.GlorotUniform())
-        assert kind_of(None, variable(np.int32)) == kinds.Constant(0.0)
+        assert kind_of(None, variable(np.int32)) == kinds.ConstantKind(0.0)
 
     @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
     def test_floats_are_glorot_uniform_by_default(self, dtype: str) -> None:
@@ -458,10 +458,10 @@ class TestFunctions:
             def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Array:
                 raise AssertionError("called")
 
-            def describe(self, _variable: VariableSpec, /) -> kinds.Constant:
-                return kinds.Constant(3.0)
+            def describe(self, _variable: VariableSpec, /) -> kinds.ConstantKind:
+                return kinds.ConstantKind(3.0)
 
-        assert kind_of(Threes()) == kinds.Constant(3.0)
+        assert kind_of(Threes()) == kinds.ConstantKind(3.0)
 
 
 def test_what_is_described_can_be_computed() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ps_protocol.errors import DTypeMismatchError
-from ps_protocol.initializer_spec import Value
+from ps_protocol.initializer_spec import ValueKind
 from ps_protocol.operations import VariableSpec
 from tests.unit.worker_client.naming_fakes import deferred_graph
 from worker_client.deferred.conversion import tensor_value
@@ -85,7 +85,7 @@ def test_called_it_returns_the_value() -> None:
 def test_a_computed_value_is_an_initializer_of_the_parts_own_shape() -> None:
     value = ComputedValue(np.array([1.0, 2.0], np.float32))
     spec = value.spec(VariableSpec("v", FLOAT, (2,)), job_seed=1)
-    assert isinstance(spec.kind, Value)
+    assert isinstance(spec.kind, ValueKind)
     assert spec.kind.array is value.value
     assert value([2, 1], np.int32).tolist() == [[1], [2]]
 

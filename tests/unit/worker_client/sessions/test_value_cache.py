@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ps_protocol.errors import FailedPreconditionError
-from ps_protocol.operations import Array, Operation, Read, Reply, Result
+from ps_protocol.operations import Array, PsOperation, Read, Reply, Result
 from tests.unit.worker_client.clusters import InProcessCluster
 from worker_client.connection.fanout import Routed
 from worker_client.graph.graph import Graph
@@ -43,7 +43,7 @@ def cluster() -> Iterator[InProcessCluster]:
         yield cluster
 
 
-Exchanged = list[tuple[Operation, Reply]]
+Exchanged = list[tuple[PsOperation, Reply]]
 
 
 @pytest.fixture

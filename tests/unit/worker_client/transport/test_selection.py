@@ -23,8 +23,8 @@ from ps_protocol.errors import (
     InvalidArgumentError,
     UnavailableError,
 )
-from ps_protocol.initializer_spec import Constant, InitializerSpec
-from ps_protocol.operations import Batch, Declare, Operation, Read, Result, Update, UpdateRule, VariableSpec
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
+from ps_protocol.operations import Batch, Declare, PsOperation, Read, Result, Update, UpdateRule, VariableSpec
 from ps_protocol.ps_service import PendingExchange
 from ps_protocol.service_types import FastPath, FastPathKind
 from ps_protocol.sockets.brief_wait import BriefWait
@@ -58,7 +58,7 @@ class Talk:
     def uses_sockets(self) -> bool:
         return isinstance(self.endpoint.transport, socket_path.SocketTransport)
 
-    def batch(self, *operations: Operation, expected_reply_bytes: int | None = None) -> Batch:
+    def batch(self, *operations: PsOperation, expected_reply_bytes: int | None = None) -> Batch:
         batch = Batch(self.client, self.welcome.store, 0, operations, expected_reply_bytes)
         if not batch.mutates:
             return batch
@@ -73,7 +73,7 @@ class Talk:
     def begin(self, batch: Batch) -> PendingExchange | None:
         return self.endpoint.transport.begin(batch, timeout_s=TIMEOUT_S)
 
-    def run(self, *operations: Operation) -> Result:
+    def run(self, *operations: PsOperation) -> Result:
         return self.send(self.batch(*operations))
 
 
@@ -95,7 +95,7 @@ class Ps:
     def talk(self, choice: TransportChoice = TransportChoice.TCP) -> Talk:
         """A client that has declared the variable."""
         talk = Talk(self.endpoint(choice))
-        talk.run(Declare(SPEC, InitializerSpec(Constant(0.0))))
+        talk.run(Declare(SPEC, InitializerSpec(ConstantKind(0.0))))
         return talk
 
     @property
@@ -338,7 +338,7 @@ def test_a_tensor_that_cannot_be_sent_leaves_the_connection(ps: Ps) -> None:
 def test_tensors_arrive_in_the_arrays_given_for_them(ps: Ps) -> None:
     talk = ps.talk()
     large = VariableSpec("large", np.dtype(np.float32), (300_000,))
-    talk.run(Declare(large, InitializerSpec(Constant(3.0))))
+    talk.run(Declare(large, InitializerSpec(ConstantKind(3.0))))
     outs = [np.zeros(4, np.float32), np.zeros(300_000, np.float32)]
     replies = talk.endpoint.transport.exchange(
         talk.batch(Read("w", out=outs[0]), Read("large", out=outs[1])), timeout_s=TIMEOUT_S

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ps_protocol.errors import FailedPreconditionError, UnavailableError
-from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import Array, Read, Reply, Result, VariableSpec
 from worker_client.connection.fanout import Fanout, Routed
 from worker_client.graph.definition import VariableDefinition
@@ -66,7 +66,7 @@ def made(fanout: FakeFanout, *names: str) -> Mirror:
         Variable(
             cast(VariableDefinition, SimpleNamespace(trainable=True)),
             VariableSpec(name, np.dtype(np.float32), (2,)),
-            initializer=InitializerSpec(Constant(2)),
+            initializer=InitializerSpec(ConstantKind(2)),
             runner=cast(OperationRunner, fanout),
             ps_task=0,
             device="/job:ps/task:0",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ps_protocol.errors import NotFoundError, ResourceExhaustedError, UnavailableError
-from ps_protocol.operations import Operation, Reply, Result, Update, UpdateRule
+from ps_protocol.operations import PsOperation, Reply, Result, Update, UpdateRule
 from worker_client.connection.fanout import Fanout
 from worker_client.connection.futures import mapped
 from worker_client.connection.handle import PsHandle
@@ -43,7 +43,7 @@ class FakeHandle:
     def __init__(self, tasks: FakeTasks, number: int) -> None:
         self._tasks, self._number = tasks, number
 
-    def submit(self, operations: Sequence[Operation], *, expected_reply_bytes: int) -> Future[tuple[Reply, ...]]:
+    def submit(self, operations: Sequence[PsOperation], *, expected_reply_bytes: int) -> Future[tuple[Reply, ...]]:
         assert not expected_reply_bytes
         if self._number in self._tasks.full:
             raise ResourceExhaustedError("full")
@@ -51,7 +51,7 @@ class FakeHandle:
         self._tasks.submitted[self._number] = [each.name for each in operations], future
         return future
 
-    def exchange(self, operations: Sequence[Operation], *, expected_reply_bytes: int) -> tuple[Reply, ...]:
+    def exchange(self, operations: Sequence[PsOperation], *, expected_reply_bytes: int) -> tuple[Reply, ...]:
         future = self.submit(operations, expected_reply_bytes=expected_reply_bytes)
         future.set_result((DONE, *[NotFoundError("gone")] * (len(operations) - 1)))
         return future.result()

@@ -13,12 +13,12 @@ import numpy.typing as npt
 import pytest
 
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, NotFoundError, ShapeMismatchError
-from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import (
     Describe,
     Gather,
     Initialize,
-    Operation,
+    PsOperation,
     Read,
     Result,
     ScatterRule,
@@ -43,7 +43,7 @@ class RecordingRunner:
         self.expected: list[int] = []
         self.later: list[Future[Result]] = []
 
-    def run(self, ps_task: int | None, operation: Operation, *, expected_reply_bytes: int) -> Result:
+    def run(self, ps_task: int | None, operation: PsOperation, *, expected_reply_bytes: int) -> Result:
         assert ps_task == 1
         self.operations.append(operation)
         self.expected.append(expected_reply_bytes)
@@ -52,7 +52,7 @@ class RecordingRunner:
             tensor = VALUE[operation.indices]
         return Result(5, True, tensor)
 
-    def run_later(self, ps_task: int | None, operation: Operation) -> Future[Result]:
+    def run_later(self, ps_task: int | None, operation: PsOperation) -> Future[Result]:
         self.operations.append(operation)
         self.later.append(Future())
         return self.later[-1]
@@ -84,7 +84,7 @@ def make(runner: RecordingRunner, dtype: npt.DTypeLike) -> Variable:
     return Variable(
         cast(VariableDefinition, SimpleNamespace(trainable=True)),
         VariableSpec("scope/v", np.dtype(dtype), (3, 2)),
-        initializer=InitializerSpec(Constant(2)),
+        initializer=InitializerSpec(ConstantKind(2)),
         runner=runner,
         ps_task=1,
         device="/job:ps/task:1",
@@ -187,7 +187,7 @@ def test_gather_says_how_much_will_come(variable: Variable, runner: RecordingRun
 
 def test_initialize_sends_the_declared_initializer(variable: Variable, runner: RecordingRunner) -> None:
     assert variable.initialize(overwrite=True) is variable
-    assert runner.operations == [Initialize("scope/v", InitializerSpec(Constant(2)), True)]
+    assert runner.operations == [Initialize("scope/v", InitializerSpec(ConstantKind(2)), True)]
 
 
 def test_arithmetic_stands_for_the_value(variable: Variable) -> None:

@@ -15,7 +15,7 @@ from ps_protocol.operations import (
     Batch,
     BatchReply,
     Gather,
-    Operation,
+    PsOperation,
     Read,
     Reply,
     Result,
@@ -49,7 +49,7 @@ class Wiretap:
 
     def __init__(self, cluster: InProcessCluster):
         self.operations: list[Any] = []
-        self.refuse: Callable[[Operation], Reply | None] = lambda _: None
+        self.refuse: Callable[[PsOperation], Reply | None] = lambda _: None
         self.lose: Callable[[Batch], Exception | None] = lambda _: None
         for task in cluster.tasks:
             self._tap(task)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ps_protocol.fault_points import Action, Fault, FaultPlan, InjectedFaultError, installed
+from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, InjectedFaultError, installed
 from ps_server.durability.journal import file as journal_file
 from ps_server.durability.journal import frames as journal_frames
 from ps_server.durability.journal.journal import CorruptJournalError, Journal
@@ -574,7 +574,7 @@ def test_another_error_is_not_taken_for_a_full_disk(journal: Journal, monkeypatc
 @pytest.mark.parametrize(("place", "kept"), [("journal.before_commit", [1]), ("journal.after_commit", [1, 2])])
 def test_the_fault_points_are_around_the_commit(journal: Journal, tmp_path: Path, place: str, kept: list[int]) -> None:
     journal.write([record(1)])
-    with installed(FaultPlan((Fault(place, Action.FAIL),))) as plan, pytest.raises(InjectedFaultError):
+    with installed(FaultPlan((Fault(place, FaultAction.FAIL),))) as plan, pytest.raises(InjectedFaultError):
         journal.write([record(2)])
     assert plan.fired(place) == 1
     assert positions(crashed(journal, tmp_path / "copy")) == kept

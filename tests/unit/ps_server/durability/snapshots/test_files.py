@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from ps_protocol.codec.tensor_codec import parse_dtype
 from ps_protocol.errors import DeadlineExceededError
-from ps_protocol.fault_points import Action, Fault, FaultPlan, InjectedFaultError, installed
+from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, InjectedFaultError, installed
 from ps_protocol.operations import Array, VariableSpec
 from ps_server.durability.disk import synced_files
 from ps_server.durability.disk.synced_files import SyncedWriter
@@ -162,7 +162,7 @@ def test_a_failure_leaves_nothing(files: SnapshotFiles, tmp_path: Path) -> None:
     with pytest.raises(DeadlineExceededError, match="6 is not committed"):
         files.write(image(6), before_rename=refuse)
     with (
-        installed(FaultPlan((Fault("snapshot.before_rename", Action.FAIL),))) as plan,
+        installed(FaultPlan((Fault("snapshot.before_rename", FaultAction.FAIL),))) as plan,
         pytest.raises(InjectedFaultError),
     ):
         files.write(image(6))

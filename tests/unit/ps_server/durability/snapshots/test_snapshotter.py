@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ps_protocol.errors import DeadlineExceededError
-from ps_protocol.fault_points import Action, Fault, FaultPlan, InjectedFaultError, installed
+from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, InjectedFaultError, installed
 from ps_protocol.operations import VariableSpec
 from ps_server.durability.snapshots.files import SnapshotFiles
 from ps_server.durability.snapshots.policies import SinceLast, SnapshotPolicy
@@ -89,7 +89,7 @@ def running(snapshotter: Snapshotter) -> Iterator[Snapshotter]:
 
 
 def failing(place: str, last: int = 2**31) -> FaultPlan:
-    return FaultPlan((Fault(place, Action.FAIL, last=last),))
+    return FaultPlan((Fault(place, FaultAction.FAIL, last=last),))
 
 
 def test_takes_the_state_as_it_is(task: FakeTask, files: SnapshotFiles) -> None:

@@ -18,13 +18,13 @@ from ps_protocol.errors import (
     ResourceExhaustedError,
     ShardscopeError,
 )
-from ps_protocol.initializer_spec import Constant, InitializerSpec
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import (
     Batch,
     BatchReply,
     Declare,
     Describe,
-    Operation,
+    PsOperation,
     Read,
     Result,
     Update,
@@ -39,7 +39,7 @@ from ps_server.transport.grpc.data import DataServicer
 
 CLIENT = UUID(int=7)
 SPEC = VariableSpec("w", np.dtype(np.float32), (1_000_000,))
-ONES = InitializerSpec(Constant(1.0))
+ONES = InitializerSpec(ConstantKind(1.0))
 DELTA = np.arange(1_000_000, dtype=np.float32)
 DELTA_SPEC = (DELTA.dtype, DELTA.shape)
 
@@ -69,7 +69,7 @@ class Conversation:
         self.sequence = 0
         self.core.exchange(self.batch(Declare(SPEC, ONES)), timeout_s=30)
 
-    def batch(self, *operations: Operation) -> Batch:
+    def batch(self, *operations: PsOperation) -> Batch:
         batch = Batch(CLIENT, self.core.store_incarnation, 0, operations)
         if not batch.mutates:
             return batch

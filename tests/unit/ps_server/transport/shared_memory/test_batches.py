@@ -15,7 +15,7 @@ import pytest
 from ps_protocol.codec import error_codec, message_codec
 from ps_protocol.codec.fast.request_bytes import parse_request
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError, ShardscopeError, UnavailableError
-from ps_protocol.initializer_spec import InitializerSpec, Value
+from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.memory.regions import ALIGNMENT, NOWHERE, Region, decode_regions, encode_regions
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED, MappedSegment
 from ps_protocol.operations import (
@@ -26,7 +26,7 @@ from ps_protocol.operations import (
     Describe,
     Gather,
     Initialize,
-    Operation,
+    PsOperation,
     Read,
     Result,
     Scatter,
@@ -71,12 +71,12 @@ FLOAT = np.dtype(np.float32)
 # -- operands ----------------------------------------------------------------------------------------------------------
 
 
-def _batch(*operations: Operation) -> Batch:
+def _batch(*operations: PsOperation) -> Batch:
     return Batch(uuid4(), uuid4(), 1, operations)
 
 
 def _value(array: Array) -> InitializerSpec:
-    return InitializerSpec(Value(array))
+    return InitializerSpec(ValueKind(array))
 
 
 INDICES = np.arange(4, dtype=np.int64)
@@ -103,7 +103,7 @@ INTEGERS = np.ones(4, np.int32)
         (Describe("v"), []),
     ],
 )
-def test_what_is_checked_before_it_is_used_is_copied(operation: Operation, private: list[bool]) -> None:
+def test_what_is_checked_before_it_is_used_is_copied(operation: PsOperation, private: list[bool]) -> None:
     batch = _batch(operation)
     before = tensors_of(operation)
     (safe,) = with_private_operands(batch).operations
@@ -207,7 +207,7 @@ class Sharer:
         )
         self.client.send(prefix + header + encode_regions(regions) + inline)
 
-    def reply(self, segment: MappedSegment, room: Region, operations: Sequence[Operation]) -> BatchReply:
+    def reply(self, segment: MappedSegment, room: Region, operations: Sequence[PsOperation]) -> BatchReply:
         """Receives the reply, of at most one tensor, which must be in the room."""
         prefix, header, data = self.client.receive_frame()
         if prefix.kind is FrameKind.ERROR:
@@ -219,7 +219,7 @@ class Sharer:
         buffers = [segment.bytes_of(Region(room.segment, room.offset, layout.size_bytes)) for layout in layouts]
         return message_codec.reply_head(message, operations).reply(buffers)
 
-    def run(self, operation: Operation, segment: MappedSegment, *regions: Region, room: Region = NOWHERE) -> Result:
+    def run(self, operation: PsOperation, segment: MappedSegment, *regions: Region, room: Region = NOWHERE) -> Result:
         self.send(self.client.batch(operation), [room, *regions])
         (reply,) = self.reply(segment, room, [operation]).replies
         if isinstance(reply, Result):

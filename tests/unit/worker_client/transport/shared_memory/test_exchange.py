@@ -18,7 +18,7 @@ from ps_protocol.operations import (
     Batch,
     BatchReply,
     Gather,
-    Operation,
+    PsOperation,
     Read,
     Result,
     Scatter,
@@ -72,7 +72,7 @@ def pool(source: FakeSource) -> Iterator[SegmentPool]:
     pool.close()
 
 
-def _shared(pool: SegmentPool, *operations: Operation, reply_bytes: int | None = None) -> SharedExchange | None:
+def _shared(pool: SegmentPool, *operations: PsOperation, reply_bytes: int | None = None) -> SharedExchange | None:
     batch = Batch(CLIENT, uuid4(), 1, operations, reply_bytes)
     return share(pool, batch, message_codec.encode_batch(batch)[1], timeout_s=TIMEOUT_S)
 
@@ -159,7 +159,7 @@ def test_an_exchange_belongs_to_one_generation(pool: SegmentPool, monkeypatch: p
 
 
 def _replied(
-    pool: SegmentPool, source: FakeSource, operations: Sequence[Operation], tensors: Sequence[Array]
+    pool: SegmentPool, source: FakeSource, operations: Sequence[PsOperation], tensors: Sequence[Array]
 ) -> tuple[list[Array], SharedExchange]:
     """Has a reply put into the room as the ps does, and takes it."""
     shared = _shared(pool, *operations, reply_bytes=sum(each.nbytes for each in tensors))
