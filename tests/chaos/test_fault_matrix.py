@@ -10,12 +10,12 @@ from typing import Final
 import pytest
 
 from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
-from ps_protocol.grpc_edge import channel_options
 from ps_protocol.service_types import DurabilityMode
 from ps_server.transport.grpc import data as grpc_data
 from tests.chaos.operations import CHUNK_BYTES, OPERATIONS, Operation
 from tests.chaos.testbed import TestBed
 from tests.conftest import no_leaks
+from worker_client.transport import grpc as grpc_client
 from worker_client.transport.shared_memory import pool as segment_pool
 
 pytestmark = pytest.mark.chaos
@@ -48,8 +48,8 @@ def bed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     transport, mode = request.param
     directory: Path = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch, no_leaks(), TestBed(transport, mode, directory) as made:
-        patch.setattr(channel_options, "UNARY_LIMIT_BYTES", CHUNK_BYTES)
-        patch.setattr(channel_options, "CHUNK_SIZE_BYTES", CHUNK_BYTES)
+        patch.setattr(grpc_client, "UNARY_LIMIT_BYTES", CHUNK_BYTES)
+        patch.setattr(grpc_client, "CHUNK_SIZE_BYTES", CHUNK_BYTES)
         patch.setattr(grpc_data, "CHUNK_SIZE_BYTES", CHUNK_BYTES)
         patch.setattr(segment_pool, "MIN_SEGMENT_BYTES", SEGMENT_BYTES)  # a new one after every fault
         yield made
