@@ -12,7 +12,6 @@ any release may change them.
 """
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING
 
 import worker_client
@@ -28,7 +27,7 @@ else:
         if name == "LocalCluster":
             return importlib.import_module("ps_cluster").LocalCluster
         if name == "__version__":
-            return importlib.metadata.version("shardscope")
+            return importlib.import_module("importlib.metadata").version("shardscope")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
