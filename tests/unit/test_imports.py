@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
-from importlinter.cli import lint_imports
 
 _PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
@@ -49,7 +52,6 @@ def test_it_finds_a_circle(
     imports: str,
     is_kept: bool,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     package = tmp_path / "sample"
     (package / "room").mkdir(parents=True)
@@ -65,15 +67,22 @@ def test_it_finds_a_circle(
     }.items():
         (package / f"{name}.py").write_text(content)
     contract = {**_without_circles(settings), "ancestors": [package.name, f"{package.name}.**"]}
-    config = tmp_path / ".importlinter"
-    config.write_text(
-        f"[importlinter]\nroot_package = {package.name}\n[importlinter:contract:it]\n"
-        + "".join(
-            f"{key} =\n" + "".join(f"    {each}\n" for each in ([value] if isinstance(value, str) else value))
-            for key, value in contract.items()
-            if key != "ignore_imports"
-        )
+    lines = [f"{key} = {json.dumps(value)}" for key, value in contract.items() if key != "ignore_imports"]
+    (tmp_path / "pyproject.toml").write_text(
+        "\n".join(['[tool.importlinter]\nroot_package = "sample"\n[[tool.importlinter.contracts]]', *lines])
     )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    assert lint_imports(config_filename=str(config), no_cache=True) == (0 if is_kept else 1)
+    # In a process of its own: import-linter switches off the loggers that are there.
+    checked = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == (0 if is_kept else 1), checked.stdout
+    assert ("BROKEN" in checked.stdout) is not is_kept

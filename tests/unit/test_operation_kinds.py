@@ -160,7 +160,7 @@ def _contract_with_mix() -> dict[str, Any]:
         if file.name == batch_pb2.DESCRIPTOR.name:
             mix = proto.message_type.add(name="Mix")
             mix.field.add(name="value", number=1, type=11, label=1, type_name=".ps_protocol.v1.TensorHeader")
-            (operation,) = (each for each in proto.message_type if each.name == "PsOperation")
+            (operation,) = (each for each in proto.message_type if each.name == "Operation")
             operation.field.add(
                 name="mix", number=100, type=11, label=1, type_name=".ps_protocol.v1.Mix", oneof_index=0
             )
@@ -169,7 +169,7 @@ def _contract_with_mix() -> dict[str, Any]:
     add(records_pb2.DESCRIPTOR)
     return {
         name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"ps_protocol.v1.{name}"))
-        for name in ("BatchRequest", "BatchReply", "PsOperation", "OperationReply", "Record")
+        for name in ("BatchRequest", "BatchReply", "Operation", "OperationReply", "Record")
     }
 
 
@@ -180,7 +180,7 @@ def _with_mix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(message_codec, "batch_pb2", SimpleNamespace(**messages))
     monkeypatch.setattr(record_codec, "records_pb2", SimpleNamespace(**messages))
     monkeypatch.setattr(request_bytes, "BatchRequest", messages["BatchRequest"])
-    monkeypatch.setattr(request_bytes, "OperationMessage", messages["PsOperation"])
+    monkeypatch.setattr(request_bytes, "OperationMessage", messages["Operation"])
     kind = OperationKind(
         mutates=True,
         logged=Logged.AS_ITSELF,
