@@ -28,6 +28,7 @@ TensorFlow 1 raises those: for a misuse that is found locally, before anything i
 from __future__ import annotations
 
 import enum
+import functools
 from typing import ClassVar
 
 
@@ -89,18 +90,8 @@ class ShardscopeError(Exception):
         return f"[{self.task}] {self.message}" if self.task else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.message, self.variable, self.task, self.retryable, self.retry_after_s)
-
-
-def _rebuild(
-    error_type: type[ShardscopeError],
-    message: str,
-    variable: str,
-    task: str,
-    retryable: bool,
-    retry_after_s: float,
-) -> ShardscopeError:
-    return error_type(message, variable=variable, task=task, retryable=retryable, retry_after_s=retry_after_s)
+        details = {name: getattr(self, name) for name in ("variable", "task", "retryable", "retry_after_s")}
+        return functools.partial(type(self), self.message, **details), ()
 
 
 class UnknownError(ShardscopeError):

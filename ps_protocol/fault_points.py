@@ -152,15 +152,8 @@ def parse_plan(text: str, log_path: str = "") -> FaultPlan:
             actions = ", ".join(str(action) for action in FaultAction)
             raise ValueError(f"{entry!r} in {PLAN_VARIABLE} is not place=action[:seconds][@first[-last]] ({actions})")
         place, action, seconds, first, last = match.groups()
-        faults.append(
-            Fault(
-                place,
-                FaultAction(action),
-                int(first or 1),
-                int(last or first or 2**63),
-                float(seconds or 0),
-            )
-        )
+        passes = int(first or 1), int(last or first or 2**63)
+        faults.append(Fault(place, FaultAction(action), *passes, float(seconds or 0)))
     return FaultPlan(tuple(faults), log_path)
 
 

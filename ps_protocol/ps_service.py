@@ -23,7 +23,6 @@ class PendingExchange(Protocol):
 
     def finish(self) -> BatchReply:
         """Waits for the reply; called once, in the order in which the batches were sent."""
-        ...
 
 
 class Transport(Protocol):
@@ -37,7 +36,6 @@ class Transport(Protocol):
 
     def exchange(self, batch: Batch, *, timeout_s: float) -> BatchReply:
         """Has a batch carried out; an error of one operation is a reply, one of the whole batch is raised."""
-        ...
 
     def begin(self, batch: Batch, *, timeout_s: float) -> PendingExchange | None:  # noqa: ARG002 - overridden
         """Sends a batch; None if it cannot be pipelined and nothing was sent: finish those begun, then exchange it.
@@ -57,7 +55,6 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Gives back what this end holds; batches that are on their way may still end."""
-        ...
 
 
 class ClusterService(Protocol):
@@ -65,11 +62,9 @@ class ClusterService(Protocol):
 
     def hello(self, client: UUID, task: str, *, timeout_s: float) -> Welcome:
         """Opens a conversation of the client ``task`` (as "worker:1")."""
-        ...
 
     def goodbye(self, client: UUID, *, timeout_s: float) -> None:
         """Ends it; the ps forgets the client's sequence numbers."""
-        ...
 
     def place(
         self, proposals: Sequence[Proposal], *, store: UUID | None = None, timeout_s: float
@@ -79,11 +74,9 @@ class ClusterService(Protocol):
         With ``store``, the incarnation that was told in ``Welcome``, a directory that was lost since is recognised:
         StateLostError.
         """
-        ...
 
     def list_placements(self, *, timeout_s: float) -> list[Placement]:
         """All that is recorded, by name (ps task 0 only)."""
-        ...
 
     def join(
         self,
@@ -107,7 +100,6 @@ class ClusterService(Protocol):
             age_s: Seconds since it began to take part, if it joins again.
             timeout_s: Bound on the call.
         """
-        ...
 
     def heartbeat(self, task: str, incarnation: UUID, step: int | None = None, *, timeout_s: float) -> None:
         """Renews the lease of a task, and reports its training steps if given (ps task 0 only).
@@ -116,7 +108,6 @@ class ClusterService(Protocol):
             FailedPreconditionError: The task has not joined, as far as this ps knows: it is to join again.
             AbortedError: A newer incarnation of the task has joined; not retryable.
         """
-        ...
 
     def announce(
         self, address: PsAddress, host: str, pid: int, *, lease_s: float = 0.0, age_s: float = 0.0, timeout_s: float
@@ -127,40 +118,30 @@ class ClusterService(Protocol):
             AbortedError: Another process has announced itself as this ps task since, or for a newer epoch; not
                 retryable.
         """
-        ...
 
     def list_addresses(self, *, timeout_s: float) -> list[PsAddress]:
         """Where ps tasks have last announced themselves, by name."""
-        ...
 
     def leave(self, task: str, incarnation: UUID, *, timeout_s: float) -> None:
         """Says that a task has ended in good order (ps task 0 only)."""
-        ...
 
     def report_progress(self, task: str, incarnation: UUID, step: int, *, timeout_s: float) -> None:
         """Says how many training steps a task has done (ps task 0 only)."""
-        ...
 
     def list_members(self, *, timeout_s: float) -> list[Member]:
         """The tasks that have joined, by name (ps task 0 only)."""
-        ...
 
     def list_variables(self, *, timeout_s: float) -> list[VariableInfo]:
         """The variables held here, by name."""
-        ...
 
     def status(self, *, timeout_s: float) -> Status:
         """Counters and state of the task."""
-        ...
 
     def drain(self, reason: str, *, timeout_s: float) -> None:
         """Finishes what was accepted and refuses new batches; raises DeadlineExceededError if time runs out."""
-        ...
 
     def shutdown(self, reason: str, *, timeout_s: float) -> None:
         """Drains, then ends the process."""
-        ...
 
     def close(self) -> None:
         """Gives back what this end of the conversation holds; the ps is left alone."""
-        ...

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from types import TracebackType
 from typing import Final, Self
 
 from rich.console import Console
@@ -73,9 +72,7 @@ class LiveTable:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Shows all that is pending and the last table, and gives the terminal back."""
         self._pending.put(None)
         self._thread.join(_CLOSE_TIMEOUT_S)

@@ -142,10 +142,6 @@ def _encode_count_up_to(message: batch_pb2.CountUpTo, operation: CountUpTo, _buf
     message.limit = operation.limit
 
 
-def _decode_count_up_to(name: str, message: batch_pb2.CountUpTo, _take: TakeTensor) -> CountUpTo:
-    return CountUpTo(name, message.limit)
-
-
 def _encode_gather(message: batch_pb2.Gather, operation: Gather, buffers: list[memoryview]) -> None:
     buffers.append(tensor_codec.encode_into(message.indices, operation.indices))
     message.index_depth = operation.index_depth
@@ -155,14 +151,6 @@ def _encode_gather(message: batch_pb2.Gather, operation: Gather, buffers: list[m
 
 def _decode_gather(name: str, message: batch_pb2.Gather, take: TakeTensor) -> Gather:
     return Gather(name, take(message.indices), message.index_depth or 1, parse_wire(message.wire))
-
-
-def _encode_describe(_message: batch_pb2.Describe, _operation: Describe, _buffers: list[memoryview]) -> None:
-    pass
-
-
-def _decode_describe(name: str, _message: batch_pb2.Describe, _take: TakeTensor) -> Describe:
-    return Describe(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +175,10 @@ CODECS: Final[dict[type[Any], OperationCodec]] = {
     Read: OperationCodec("read", _encode_read, _decode_read),
     Update: OperationCodec("update", _encode_update, _decode_update),
     Scatter: OperationCodec("scatter", _encode_scatter, _decode_scatter),
-    CountUpTo: OperationCodec("count_up_to", _encode_count_up_to, _decode_count_up_to),
+    CountUpTo: OperationCodec(
+        "count_up_to", _encode_count_up_to, lambda name, message, _: CountUpTo(name, message.limit)
+    ),
     Gather: OperationCodec("gather", _encode_gather, _decode_gather),
-    Describe: OperationCodec("describe", _encode_describe, _decode_describe),
+    Describe: OperationCodec("describe", lambda *_: None, lambda name, *_: Describe(name)),
 }
 _DECODERS: Final = {codec.field: codec.decode for codec in CODECS.values()}

@@ -334,9 +334,7 @@ def _decode_lossy(layout: TensorLayout, buffer: Buffer, out: Array | None) -> Ar
 
 
 def _checked(name: str, shape: Sequence[int]) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    dtype = _DTYPE_OF_NAME.get(name)
-    if dtype is None:
-        dtype = _parse_bytes_dtype(name)
+    dtype = parse_dtype(name)
     if len(shape) > MAX_DIMENSIONS:
         raise InvalidArgumentError(f"a tensor has {len(shape)} dimensions; at most {MAX_DIMENSIONS} are possible")
     sizes = tuple(shape)
