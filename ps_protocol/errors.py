@@ -99,7 +99,7 @@ class UnknownError(ShardscopeError):
 
 
 class CancelledError(ShardscopeError):
-    """The call was given up by its caller."""
+    """The caller gave up the call."""
 
     code = ErrorCode.CANCELLED
 
@@ -166,7 +166,7 @@ class FailedPreconditionError(ShardscopeError):
 
 
 class StateLostError(FailedPreconditionError):
-    """The ps was started anew and no longer has the variables it held."""
+    """The ps was started again and no longer has the variables that it held."""
 
     code = ErrorCode.STATE_LOST
 

@@ -1,6 +1,6 @@
 """Operations as messages of the contract, and back: one row with a pair of functions for each kind.
 
-What is decoded comes from another process: whatever is malformed in it is an ``InvalidArgumentError`` that says what.
+What is decoded comes from another process. Whatever is malformed in it is an ``InvalidArgumentError`` that says what.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SCATTER_RULES = {int(rule): rule for rule in ScatterRule}
 
 
 def encode_operation_into(message: batch_pb2.Operation, operation: PsOperation, buffers: list[memoryview]) -> None:
-    """Fills an empty message, as an element of another message is, and appends the bytes of the operation's tensors.
+    """Fills an empty message, an element of another one, and appends the bytes of the operation's tensors.
 
     Raises:
         InvalidArgumentError: A tensor or the variable has a dtype that cannot be sent.
@@ -51,7 +51,7 @@ def encode_operation_into(message: batch_pb2.Operation, operation: PsOperation, 
     codec = CODECS[type(operation)]
     try:
         of_kind = getattr(message, codec.field)
-        of_kind.SetInParent()  # or a message without contents would be left out
+        of_kind.SetInParent()  # else a message without contents would be left out
         codec.encode(of_kind, operation, buffers)
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"{operation.name}: {error.message}", variable=operation.name) from error
@@ -160,8 +160,7 @@ class OperationCodec:
     Attributes:
         field: Of ``Operation.kind`` in ``batch.proto``.
         encode: Fills the empty message of that field, and appends the bytes of the operation's tensors.
-        decode: Returns the operation on the variable of a name that such a message holds; it is given what gives it
-            its tensors.
+        decode: Makes the operation from the variable's name, such a message, and a function that gives it its tensors.
     """
 
     field: str

@@ -1,8 +1,8 @@
 """Errors as gRPC statuses and back: the only place that knows both.
 
 An error travels whole, as ``Error`` of ``errors.proto`` in the details of the status (the form of
-``google.rpc.Status`` that gRPC libraries of every language read). A status without such details comes from gRPC
-itself, or from a server that is no ps, and is given the error of its code and what to do about it.
+``google.rpc.Status`` that gRPC libraries of every language read). A status without such details comes from gRPC itself,
+or from a server that is no ps. It becomes the error of its code, which says what to do about it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ps_protocol.errors import ErrorCode, ShardscopeError, error_for
 from ps_protocol.v1 import errors_pb2
 
 MESSAGE_LIMIT_BYTES = 3_000
-"""Most bytes of an error's message. A status travels in HTTP/2 trailers, of which gRPC takes 8 KiB, and drops a status
-that is larger; there they are written in base64, and the summary of the status once more, percent-encoded."""
+"""Most bytes of an error's message. A status travels in HTTP/2 trailers. gRPC takes 8 KiB of them and drops a larger
+status. They hold the details in base64, and the summary again, percent-encoded."""
 
 _SUMMARY_LIMIT_BYTES = 512
 _NAME_LIMIT_BYTES = 1_000
@@ -120,7 +120,7 @@ def _details(call: grpc.Call) -> errors_pb2.Error | None:
             if details.Unpack(message):
                 return message
     except (ValueError, DecodeError):
-        # Details that contradict their status, or are not even a message, are no ps's; the status itself counts.
+        # No ps sends details that contradict their status or are no message: the status itself counts.
         return None
     return None
 
