@@ -1,4 +1,4 @@
-"""The check of an array that a value is to be put into: at the caller, on its way and on the ps."""
+"""Checks an array that a value is to be put into: in the client, in the transports and on the ps."""
 
 from __future__ import annotations
 

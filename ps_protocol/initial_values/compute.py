@@ -109,7 +109,7 @@ def _suits(dtype: np.dtype[Any], shape: tuple[int, ...], place: PartitionSlice |
 
 
 def _recipe(spec: VariableSpec, initializer: InitializerSpec) -> _Recipe:
-    """Returns what computes the value, all arguments checked."""
+    """Checks all arguments and returns the function that computes the value."""
     check_layout(spec)
     match initializer.kind:
         case ValueKind(array=array):

@@ -1,4 +1,4 @@
-"""Where a variable's elements lie in the whole that it is a part of, so that they can be made without the whole."""
+"""Where the elements of a part lie in the whole variable, so that the part can be made without the whole."""
 
 from __future__ import annotations
 
