@@ -11,9 +11,9 @@ A delay and a crash may happen anywhere, a failure where the disk is written to.
     request.received        ps       drop: a batch is not looked at, and its connection ends; duplicate: it is carried
                                      out twice, and answered with what the second time gave
     batch.before_log        ps       a batch is applied in memory, but not in the log
-    batch.after_log         ps       it is in the log, but nobody waits for that yet
+    batch.after_log         ps       it is in the log, but the batch does not wait for that yet
     journal.before_commit   ps       its record is written, but not safe
-    journal.after_commit    ps       its record is safe, but nobody knows
+    journal.after_commit    ps       its record is safe, but the batch does not know yet
     batch.before_reply      ps       it is safe, and is about to be answered
     reply.send              ps       drop: a reply is not sent, and the connection ends; cut: half of it is
     journal.new_file, journal.file_made, journal.file_named, journal.set_aside, journal.drop,

@@ -220,8 +220,7 @@ PsOperation: TypeAlias = Declare | Initialize | Read | Update | Scatter | CountU
 _Operation = TypeVar("_Operation", bound=PsOperation)
 
 READS: Final = (Read, Gather)
-"""The kinds whose tensor has an ``out``, a ``view`` and a ``wire``. For ``isinstance``; not a union, which is slower
-there."""
+"""Kinds with an ``out``, a ``view`` and a ``wire``. For ``isinstance``; a union would be slower there."""
 
 
 class Logged(enum.Enum):

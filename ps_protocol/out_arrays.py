@@ -22,9 +22,9 @@ def misfit(
         in_order: Whether the array must be in C order.
     """
     if out.dtype != dtype:
-        return DTypeMismatchError, f"has the dtype {out.dtype}, the value {dtype}"
+        return DTypeMismatchError, f"has the dtype {out.dtype}, but it should be {dtype}"
     if out.shape != shape:
-        return ShapeMismatchError, f"has the shape {list(out.shape)}, what is read {list(shape)}"
+        return ShapeMismatchError, f"has the shape {list(out.shape)}, but it should be {list(shape)}"
     if not out.flags.writeable:
         return InvalidArgumentError, "is read-only"
     if in_order and not out.flags.c_contiguous:

@@ -49,7 +49,7 @@ class StepRates:
     def add(self, task: str, step: int, now_s: float) -> float | None:
         """Takes a report and returns the rate; None as long as there is only one, or nothing has moved."""
         samples = self._samples.setdefault(task, deque(maxlen=_RATE_SAMPLES))
-        if samples and step < samples[-1][1]:  # the worker has started anew
+        if samples and step < samples[-1][1]:  # the worker has started again
             samples.clear()
         samples.append((now_s, step))
         first_s, first_step = samples[0]

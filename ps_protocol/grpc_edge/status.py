@@ -64,10 +64,10 @@ _MEANINGS: dict[grpc.StatusCode, tuple[str, str]] = {
     grpc.StatusCode.DATA_LOSS: ("lost part of the call", _IN_ITS_LOG),
     grpc.StatusCode.INVALID_ARGUMENT: ("does not understand the call", _ADDRESS_AND_VERSION),
     grpc.StatusCode.NOT_FOUND: ("does not know what was asked for", _ADDRESS_AND_VERSION),
-    grpc.StatusCode.ALREADY_EXISTS: ("has it already", _ADDRESS_AND_VERSION),
+    grpc.StatusCode.ALREADY_EXISTS: ("says that it exists already", _ADDRESS_AND_VERSION),
     grpc.StatusCode.FAILED_PRECONDITION: ("is not ready for the call", _ADDRESS_AND_VERSION),
     grpc.StatusCode.ABORTED: ("gave up the call", "Try it again."),
-    grpc.StatusCode.OUT_OF_RANGE: ("was asked beyond a limit", _ADDRESS_AND_VERSION),
+    grpc.StatusCode.OUT_OF_RANGE: ("was asked for something beyond a limit", _ADDRESS_AND_VERSION),
 }
 """What the task did, and what to do about it, where a status has no details."""
 

@@ -22,8 +22,7 @@ ELEMENT_ALIGNMENT: Final = 16
 """Bytes that the offset of every region must be a multiple of: what the widest element needs."""
 
 INLINE_LIMIT_BYTES: Final = 64 * 1024
-"""A message whose tensors have fewer bytes carries them itself, which is faster than placing them and looking them
-up."""
+"""A message whose tensors have fewer bytes carries them itself: placing and finding them would take longer."""
 
 MIN_SEGMENT_BYTES: Final = 64 * 1024**2
 """A client asks for segments of at least this size, so that it has few of them."""

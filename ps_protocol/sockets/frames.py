@@ -159,7 +159,7 @@ def parse_prefix(data: Buffer, offset: int = 0) -> FramePrefix:
     if num_locations > MAX_LOCATIONS:
         raise InvalidArgumentError(f"a frame names {num_locations} places in shared memory; at most {MAX_LOCATIONS}")
     if timeout_ms > MAX_TIMEOUT_MS:
-        raise InvalidArgumentError(f"a frame asks for {timeout_ms} ms; at most {MAX_TIMEOUT_MS}")
+        raise InvalidArgumentError(f"a frame has a timeout of {timeout_ms} ms; at most {MAX_TIMEOUT_MS}")
     return FramePrefix(kind, flags, header_bytes, buffer_bytes, timeout_ms, num_locations)
 
 
