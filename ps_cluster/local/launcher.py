@@ -175,21 +175,19 @@ class Launcher:
         waiting = [task for task in self._options.tasks if task.job == WORKER_JOB]
         try:
             while waiting:
-                self._start_worker(waiting[0])
+                task = waiting[0]
+                self._workers[task] = self._cluster.start_worker(
+                    task.index,
+                    self._options.command,
+                    on_line=functools.partial(self._show_line, task),
+                    on_exit=functools.partial(self._post_exit, task),
+                )
                 del waiting[0]
         except OSError as error:
             message = f"cannot run {self._options.command[0]!r} as {waiting[0]}: {error.strerror or error}"
             self._events.put(functools.partial(self._state.start_failed, message, tuple(waiting)))
         # Last: it is better to start processes before there are gRPC channels.
         self._watcher = self._resources.enter_context(ClusterWatcher(spec, self._connect))
-
-    def _start_worker(self, task: TaskId) -> None:
-        self._workers[task] = self._cluster.start_worker(
-            task.index,
-            self._options.command,
-            on_line=functools.partial(self._show_line, task),
-            on_exit=functools.partial(self._post_exit, task),
-        )
 
     def _signal_workers(self, signum: signal.Signals) -> None:
         for worker in self._workers.values():

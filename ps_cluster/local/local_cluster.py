@@ -158,12 +158,7 @@ class LocalCluster:
         return task_environment(self._tf_config(TaskId(job, index)), {**os.environ, **self._env})
 
     def start_worker(
-        self,
-        index: int,
-        arguments: Sequence[str],
-        *,
-        on_line: OnLine | None = None,
-        on_exit: OnExit | None = None,
+        self, index: int, arguments: Sequence[str], *, on_line: OnLine | None = None, on_exit: OnExit | None = None
     ) -> ChildProcess:
         """Starts a program as a worker task; it is ended with the cluster at the latest.
 

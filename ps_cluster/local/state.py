@@ -190,7 +190,7 @@ class LaunchState:
     def _worker_exited(self, task: TaskId, returncode: int, now_s: float) -> list[Decision]:
         if self.phase is not Phase.RUNNING or returncode == 0:
             return []
-        self.exit_code = self.exit_code or _exit_code(returncode)
+        self.exit_code = self.exit_code or (returncode if returncode >= 0 else _SIGNAL_EXIT_BASE - returncode)
         failure = f"{task} failed with {describe_exit(returncode)}"
         if not self._workers_run:
             return [Report(failure, is_failure=True)]
@@ -247,7 +247,3 @@ class LaunchState:
             self.phase = Phase.OVER
             self._kill_at_s = None
         return decisions
-
-
-def _exit_code(returncode: int) -> int:
-    return returncode if returncode >= 0 else _SIGNAL_EXIT_BASE - returncode

@@ -102,12 +102,12 @@ class MessageRequest(RequestHead):
         self.data_bytes = sum([layout.size_bytes for layout in layouts])
 
     def batch(self, buffers: Sequence[Buffer]) -> Batch:
-        _check_number(buffers, self.layouts)
+        check_number(buffers, self.layouts)
         tensors = map(tensor_codec.decode_as, self.layouts, buffers)
         return _decode_batch(self._message, lambda _header: next(tensors))
 
     def batch_of(self, data: memoryview) -> Batch:
-        _check_size(data, self.data_bytes)
+        check_size(data, self.data_bytes)
         ends = list(accumulate([layout.size_bytes for layout in self.layouts], initial=0))
         return self.batch([data[start:end] for start, end in pairwise(ends)])
 
@@ -234,12 +234,12 @@ class ReplyHead:
             InvalidArgumentError: The buffers are not those that belong beside the header.
             InternalError: A caller's array does not fit its tensor.
         """
-        _check_number(buffers, self.layouts)
+        check_number(buffers, self.layouts)
         return self._with_tensors(list(map(tensor_codec.decode_as, self.layouts, buffers, self.targets)))
 
     def reply_of(self, data: memoryview) -> BatchReply:
         """The same, from tensors that lie end to end in ``data``; each is copied into memory of its own."""
-        _check_size(data, self.data_bytes)
+        check_size(data, self.data_bytes)
         tensors: list[Array] = []
         start = 0
         for layout, target in zip(self.layouts, self.targets, strict=True):
@@ -297,13 +297,15 @@ def target_of(operation: PsOperation | None) -> Array | None:
 # -- both ---------------------------------------------------------------------------------------
 
 
-def _check_number(buffers: Sequence[Buffer], layouts: Sequence[TensorLayout]) -> None:
+def check_number(buffers: Sequence[Buffer], layouts: Sequence[TensorLayout]) -> None:
+    """Raises InvalidArgumentError if tensors and buffers differ in number."""
     if len(buffers) != len(layouts):
         raise InvalidArgumentError(
             f"the message has {len(layouts)} tensor headers, but {len(buffers)} buffers are beside it"
         )
 
 
-def _check_size(data: memoryview, size_bytes: int) -> None:
+def check_size(data: memoryview, size_bytes: int) -> None:
+    """Raises InvalidArgumentError if the tensors of a message have not that size."""
     if len(data) != size_bytes:
         raise InvalidArgumentError(f"the tensors of the message have {size_bytes} bytes, but {len(data)} are beside it")

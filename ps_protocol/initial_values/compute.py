@@ -131,8 +131,7 @@ def _given(spec: VariableSpec, array: Array) -> _Recipe:
         )
     if array.shape != spec.shape:
         raise ShapeMismatchError(
-            f"{subject(spec)}: its initial value has shape {list(array.shape)}; make the two agree",
-            variable=spec.name,
+            f"{subject(spec)}: its initial value has shape {list(array.shape)}; make the two agree", variable=spec.name
         )
     return lambda: np.array(array, dtype=spec.dtype, order="C")
 

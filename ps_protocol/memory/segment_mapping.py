@@ -49,8 +49,6 @@ class MappedSegment:
         size_bytes: Of the segment.
 
     Attributes:
-        number: The segment's number.
-        size_bytes: Its size.
         mapping: The mapped memory.
         address: Of its first byte, in this process.
     """

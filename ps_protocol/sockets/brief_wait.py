@@ -23,6 +23,7 @@ LOOK_FOR_S: Final = 300e-6
 TAKEN_S: Final = 80e-6
 """If a look takes longer, another thread had the processor meanwhile."""
 
+_NUM_PROCESSORS: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _COST_OF_FAILURE: Final = 8
 _MOST_DOUBT: Final = 5 * _COST_OF_FAILURE
 """Reached when more than one wait in nine fails for long enough, or five in a row."""
@@ -43,8 +44,8 @@ class BriefWait:
 
     __slots__ = ("_clock", "_doubt", "_is_useful", "_next_rest", "_rest")
 
-    def __init__(self, *, processors: int | None = None, clock: Callable[[], float] = perf_counter):
-        self._is_useful = (_num_processors() if processors is None else processors) > 1
+    def __init__(self, *, processors: int = _NUM_PROCESSORS, clock: Callable[[], float] = perf_counter):
+        self._is_useful = processors > 1
         self._clock = clock
         self._doubt = 0
         self._rest = 0  # waits during which it does not look
@@ -93,9 +94,3 @@ class BriefWait:
         if self._doubt >= _MOST_DOUBT:
             self._doubt, self._rest = _DOUBT_AFTER_REST, self._next_rest
             self._next_rest = min(2 * self._next_rest, _LONGEST_REST)
-
-
-def _num_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

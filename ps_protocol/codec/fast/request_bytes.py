@@ -20,11 +20,10 @@ import numpy as np
 from ps_protocol.codec import tensor_codec
 from ps_protocol.codec.fast.bounded_table import ENTRY_BYTES, BoundedTable
 from ps_protocol.codec.fast.varints import LENGTH_DELIMITED, VARINT, decode_varint, encode_varint, field_tag
-from ps_protocol.codec.message_codec import MessageRequest, RequestHead
+from ps_protocol.codec.message_codec import MessageRequest, RequestHead, check_number, check_size
 from ps_protocol.codec.operation_codec import encode_operation_into
 from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.codec.tensor_codec import Buffer, TensorLayout
-from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import KINDS, Batch, Describe, Gather, PsOperation, Read, Scatter, Update, WireDType
 from ps_protocol.v1.batch_pb2 import BatchRequest
 from ps_protocol.v1.batch_pb2 import Operation as OperationMessage
@@ -183,15 +182,11 @@ class _KnownRequest(RequestHead):
         self.data_bytes = template.data_bytes
 
     def batch(self, buffers: Sequence[Buffer]) -> Batch:
-        if len(buffers) != len(self.layouts):
-            raise InvalidArgumentError(f"{len(self.layouts)} tensors belong to the batch, not {len(buffers)}")
+        check_number(buffers, self.layouts)
         return self._made(buffers, self._template.at_once)
 
     def batch_of(self, data: memoryview) -> Batch:
-        if len(data) != self.data_bytes:
-            raise InvalidArgumentError(
-                f"the tensors of the message have {self.data_bytes} bytes, but {len(data)} are beside it"
-            )
+        check_size(data, self.data_bytes)
         starts = self._template.starts
         return self._made((data,) * len(starts), starts)
 
