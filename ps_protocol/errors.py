@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import enum
 import functools
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ErrorCode(enum.IntEnum):
@@ -207,24 +207,18 @@ def _tree(root: type[ShardscopeError]) -> list[type[ShardscopeError]]:
     return [root, *(found for child in root.__subclasses__() for found in _tree(child))]
 
 
-ERROR_TYPES: dict[ErrorCode, type[ShardscopeError]] = {
+ERROR_TYPES: dict[int, type[ShardscopeError]] = {
     error_type.code: error_type for error_type in _tree(ShardscopeError) if error_type is not ShardscopeError
 }
 """The class that stands for each code; every code has one."""
 
 
-def error_for(
-    code: int,
-    message: str,
-    *,
-    variable: str = "",
-    task: str = "",
-    retryable: bool | None = None,
-    retry_after_s: float = 0.0,
-) -> ShardscopeError:
-    """Returns (does not raise) the error of a code; of a code that is not known, an ``UnknownError``."""
-    try:
-        error_type = ERROR_TYPES[ErrorCode(code)]
-    except ValueError:
-        error_type = UnknownError
-    return error_type(message, variable=variable, task=task, retryable=retryable, retry_after_s=retry_after_s)
+def error_for(code: int, message: str, **details: Any) -> ShardscopeError:
+    """Returns (does not raise) the error of a code; of a code that is not known, an ``UnknownError``.
+
+    Args:
+        code: In the contract.
+        message: What happened and what to do.
+        details: As ``ShardscopeError`` takes them.
+    """
+    return ERROR_TYPES.get(code, UnknownError)(message, **details)

@@ -172,12 +172,8 @@ def _decode_variance_scaling(
     )
 
 
-def _decode_value(message: variable_pb2.Initializer.Value, take: TakeTensor) -> ValueKind:
-    return ValueKind(take(message.tensor))
-
-
 _KIND_DECODERS: dict[str, Callable[[Any, TakeTensor], InitializerKind]] = {
     **{name: _plain_decoder(kind, fields) for kind, (name, fields) in _PLAIN_KINDS.items()},
     "variance_scaling": _decode_variance_scaling,
-    "value": _decode_value,
+    "value": lambda message, take: ValueKind(take(message.tensor)),
 }
