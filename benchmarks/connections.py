@@ -42,7 +42,7 @@ def _allow_many_descriptors() -> None:
 
 
 def hold(cluster: str, transport: str, first: int, count: int) -> None:
-    """Connects so often, as the workers from ``first`` on, and uses each once; says so, and stays until input ends."""
+    """Opens ``count`` connections, as the workers from ``first`` on, uses each once, keeps them until input ends."""
     _allow_many_descriptors()
     with contextlib.ExitStack() as stack:
         for index in range(first, first + count):

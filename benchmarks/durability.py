@@ -1,4 +1,4 @@
-"""What it costs that nothing is lost: journal, snapshots, recovery.
+"""What durability costs: journal, snapshots, recovery.
 
     python -m benchmarks.durability [--part scalar push snapshot recovery] [--scale full] [--directory .] [--json FILE]
 

@@ -99,7 +99,7 @@ def _messages(size_bytes: int) -> dict[str, int]:
 
 
 def _nothing(*_args: object) -> None:
-    """In the place of a call that gives something back."""
+    """Takes the place of a call that gives something back."""
 
 
 _LARGE: Final = ("pull", "push", "pull161,fresh", "push161")

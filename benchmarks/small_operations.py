@@ -1,6 +1,6 @@
 """Where the time of a small operation goes: ``python -m benchmarks.small_operations [--rounds 7]``.
 
-The steps of an addition to a scalar, and of reading it, each alone, in one thread and with nobody to wait for:
+The steps of an addition to a scalar, and of reading it, each alone, in one thread that waits for no other:
 
 - *worker*: from the call on the variable to the transport, and back;
 - *client connection*: the batch encoded, sent, and a reply that is there already received and decoded;

@@ -1,4 +1,4 @@
-"""Launches, watches and operates clusters: the ``shardscope`` command, and ``LocalCluster``."""
+"""Launches, watches and operates clusters: the command, and ``LocalCluster``. Does not import ``shardscope``."""
 
 from ps_cluster.local.local_cluster import LocalCluster
 from ps_cluster.local.ps_process import ClusterStartError

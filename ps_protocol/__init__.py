@@ -1,1 +1,1 @@
-"""What a ps and its clients must agree on: messages, tensors, errors, initial values, cluster specs."""
+"""What a ps and its clients agree on: messages, tensors, errors, cluster specs. Imports no other package."""

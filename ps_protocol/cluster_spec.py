@@ -1,7 +1,7 @@
 """Which tasks make up a cluster and where they listen, and how a process learns its own place (``TF_CONFIG``).
 
-``ClusterSpec`` answers as TensorFlow's ``train.ClusterSpec`` does, and also refuses addresses that cannot be
-dialled, since a typing error is better found before the first connection than after a minute of waiting.
+``ClusterSpec`` answers as TensorFlow's ``train.ClusterSpec`` does. It also refuses addresses that cannot be dialled, so
+that a typing error is found at once, not after a minute of waiting for a connection.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ClusterSpecLike: TypeAlias = "ClusterSpec | Mapping[str, Sequence[str] | Mapping
 PS_JOB = "ps"
 WORKER_JOB = "worker"
 BACKUP_JOB = "backup"
-"""Job of the second processes of replicated ps tasks: backup:1 is that of ps:1."""
+"""Job of the backups of replicated ps tasks: backup:1 is the backup of ps:1."""
 
 _CHIEF_JOBS = ("chief", "master")
 _TF_CONFIG = "TF_CONFIG"
@@ -195,7 +195,7 @@ class TfConfig:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> TfConfig:
-        """Reads ``TF_CONFIG`` of an environment; unset or blank, it tells nothing.
+        """Reads ``TF_CONFIG`` from an environment; all parts are empty if it is unset or blank.
 
         Raises:
             ValueError: It is malformed.
@@ -238,7 +238,7 @@ class TfConfig:
     def is_chief(self) -> bool:
         """Whether this process does what one worker does for all: chief 0 (or master 0), else worker 0.
 
-        A process that is told no task is on its own, and so its own chief.
+        A process without a task is on its own, and so its own chief.
         """
         if self.task is None:
             return True

@@ -28,7 +28,8 @@ TensorFlow 1 raises those: for a misuse that is found locally, before anything i
 from __future__ import annotations
 
 import enum
-from typing import ClassVar
+import functools
+from typing import Any, ClassVar
 
 
 class ErrorCode(enum.IntEnum):
@@ -89,18 +90,8 @@ class ShardscopeError(Exception):
         return f"[{self.task}] {self.message}" if self.task else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.message, self.variable, self.task, self.retryable, self.retry_after_s)
-
-
-def _rebuild(
-    error_type: type[ShardscopeError],
-    message: str,
-    variable: str,
-    task: str,
-    retryable: bool,
-    retry_after_s: float,
-) -> ShardscopeError:
-    return error_type(message, variable=variable, task=task, retryable=retryable, retry_after_s=retry_after_s)
+        details = {name: getattr(self, name) for name in ("variable", "task", "retryable", "retry_after_s")}
+        return functools.partial(type(self), self.message, **details), ()
 
 
 class UnknownError(ShardscopeError):
@@ -108,7 +99,7 @@ class UnknownError(ShardscopeError):
 
 
 class CancelledError(ShardscopeError):
-    """The call was given up by its caller."""
+    """The caller gave up the call."""
 
     code = ErrorCode.CANCELLED
 
@@ -175,7 +166,7 @@ class FailedPreconditionError(ShardscopeError):
 
 
 class StateLostError(FailedPreconditionError):
-    """The ps was started anew and no longer has the variables it held."""
+    """The ps was started again and no longer has the variables that it held."""
 
     code = ErrorCode.STATE_LOST
 
@@ -216,24 +207,18 @@ def _tree(root: type[ShardscopeError]) -> list[type[ShardscopeError]]:
     return [root, *(found for child in root.__subclasses__() for found in _tree(child))]
 
 
-ERROR_TYPES: dict[ErrorCode, type[ShardscopeError]] = {
+ERROR_TYPES: dict[int, type[ShardscopeError]] = {
     error_type.code: error_type for error_type in _tree(ShardscopeError) if error_type is not ShardscopeError
 }
 """The class that stands for each code; every code has one."""
 
 
-def error_for(
-    code: int,
-    message: str,
-    *,
-    variable: str = "",
-    task: str = "",
-    retryable: bool | None = None,
-    retry_after_s: float = 0.0,
-) -> ShardscopeError:
-    """Returns (does not raise) the error of a code; of a code that is not known, an ``UnknownError``."""
-    try:
-        error_type = ERROR_TYPES[ErrorCode(code)]
-    except ValueError:
-        error_type = UnknownError
-    return error_type(message, variable=variable, task=task, retryable=retryable, retry_after_s=retry_after_s)
+def error_for(code: int, message: str, **details: Any) -> ShardscopeError:
+    """Returns (does not raise) the error of a code; of a code that is not known, an ``UnknownError``.
+
+    Args:
+        code: In the contract.
+        message: What happened and what to do.
+        details: As ``ShardscopeError`` takes them.
+    """
+    return ERROR_TYPES.get(code, UnknownError)(message, **details)

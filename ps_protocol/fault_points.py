@@ -1,9 +1,9 @@
-"""Named places in the code where tests make things go wrong. Without a plan, which is the rule, they do nothing.
+"""Named places in the code where tests make things go wrong. Without a plan they do nothing.
 
 A plan names places and what happens there: ``SHARDSCOPE_FAULTS="reply.send=drop@3; journal.commit=crash@5-5"``. Each
 entry is ``place=action[:seconds][@first[-last]]``, counted in passes of this process through the place, from 1; without
 a count every pass counts. What has fired is written to ``SHARDSCOPE_FAULT_LOG``, one JSON line each, so that a test can
-make sure that its fault was there.
+check that its fault fired.
 
 A delay and a crash may happen anywhere, a failure where the disk is written to. The places, and what else they can do:
 
@@ -11,9 +11,9 @@ A delay and a crash may happen anywhere, a failure where the disk is written to.
     request.received        ps       drop: a batch is not looked at, and its connection ends; duplicate: it is carried
                                      out twice, and answered with what the second time gave
     batch.before_log        ps       a batch is applied in memory, but not in the log
-    batch.after_log         ps       it is in the log, but nobody waits for that yet
+    batch.after_log         ps       it is in the log, but the batch does not wait for that yet
     journal.before_commit   ps       its record is written, but not safe
-    journal.after_commit    ps       its record is safe, but nobody knows
+    journal.after_commit    ps       its record is safe, but the batch does not know yet
     batch.before_reply      ps       it is safe, and is about to be answered
     reply.send              ps       drop: a reply is not sent, and the connection ends; cut: half of it is
     journal.new_file, journal.file_made, journal.file_named, journal.set_aside, journal.drop,
@@ -64,7 +64,7 @@ class FaultAction(enum.StrEnum):
 
 
 class InjectedFaultError(OSError):
-    """What ``FaultAction.FAIL`` raises, and what is lost or cut: an error of the system, as the place would meet it."""
+    """What a place raises for ``FaultAction.FAIL``, and for what was lost or cut: an ``OSError``, like a real fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Fault:
     seconds: float = 0.0
 
     def is_due(self, place: str, number: int) -> bool:
-        """Whether it hits that pass through that place."""
+        """Whether the fault hits this pass through this place."""
         return place == self.place and self.first <= number <= self.last
 
 
@@ -152,15 +152,8 @@ def parse_plan(text: str, log_path: str = "") -> FaultPlan:
             actions = ", ".join(str(action) for action in FaultAction)
             raise ValueError(f"{entry!r} in {PLAN_VARIABLE} is not place=action[:seconds][@first[-last]] ({actions})")
         place, action, seconds, first, last = match.groups()
-        faults.append(
-            Fault(
-                place,
-                FaultAction(action),
-                int(first or 1),
-                int(last or first or 2**63),
-                float(seconds or 0),
-            )
-        )
+        passes = int(first or 1), int(last or first or 2**63)
+        faults.append(Fault(place, FaultAction(action), *passes, float(seconds or 0)))
     return FaultPlan(tuple(faults), log_path)
 
 
@@ -180,7 +173,7 @@ def fault_point(place: str) -> FaultAction | None:
 
 
 def times_received(place: str) -> int:
-    """Marks a place where something has arrived; returns how often it counts as having done so: once, if not twice.
+    """Marks a place where something has arrived. Returns how often to carry it out: 1, or 2 if the plan says so.
 
     Raises:
         InjectedFaultError: It was lost on its way.
@@ -195,14 +188,14 @@ def times_received(place: str) -> int:
 
 
 def lost(place: str, action: FaultAction) -> InjectedFaultError:
-    """Returns (does not raise) what befalls who waits for something that a test has lost or cut."""
+    """Returns (does not raise) the error for a caller that waits for what a test has lost or cut."""
     return InjectedFaultError(f"a fault was injected at {place}: {action}")
 
 
 def install_from_environment(environ: Mapping[str, str] = os.environ) -> None:
-    """Takes the plan of this process from the environment, and says so loudly, since it is only for tests.
+    """Takes the plan of this process from the environment, and logs a warning, since it is only for tests.
 
-    A plan that is in force stays so, with its counts.
+    A plan that is already in force stays, with its counts.
 
     Raises:
         ValueError: The plan is malformed.
@@ -216,7 +209,7 @@ def install_from_environment(environ: Mapping[str, str] = os.environ) -> None:
 
 @contextlib.contextmanager
 def installed(plan: FaultPlan) -> Iterator[FaultPlan]:
-    """Has a plan in force inside the block, in all threads of this process; for tests."""
+    """Keeps a plan in force inside the block, in all threads of this process; for tests."""
     global _plan  # noqa: PLW0603 - as above
     before, _plan = _plan, plan
     try:

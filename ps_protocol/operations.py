@@ -1,16 +1,16 @@
-"""What a client asks of a ps and what it is answered, as plain Python values.
+"""What a client asks of a ps and what the ps answers, as plain Python values.
 
 These types are the contract of ``batch.proto`` without its encoding: the store, the in-process
 transport and the client's upper layers use them, and only the transports at the edge turn them into
 a protobuf header with tensor buffers beside it (``message_codec``).
 
-Arrays in a batch belong to the caller, who leaves them alone until the exchange has returned, and arrays in a reply to
-the receiver, with these exceptions, each of which somebody has to ask for:
+Arrays in a batch belong to the caller, who does not change them until the exchange has returned. Arrays in a reply
+belong to the receiver. There are these exceptions, each only if asked for:
 
 * The tensor of a read or gather with ``out`` is that array.
-* The tensor of a read with ``view`` may be memory of somebody else's, and is read-only. It does not change.
-* Where an exchange with the core permits it, what it reads may be lent, as a view of the value that does not change,
-  and what it is given taken, to become a value (``ParameterServer.exchange``).
+* The tensor of a read with ``view`` may be memory that the receiver does not own. It is read-only and does not change.
+* Where an exchange with the core permits it, the core may lend what is read, as a view of the value that does not
+  change, and may keep an array that it is given as the value (``ParameterServer.exchange``).
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Update:
     Attributes:
         value: The variable's dtype and shape; or, to add or subtract, a 0-d array of that dtype.
         wire: The form in which ``value`` travels, where it does.
-        encoded: The bytes of ``value`` in a lossy form, where they are known already, so that they need not be made.
+        encoded: The bytes of ``value`` in a lossy form, if they have been made already.
     """
 
     name: str
@@ -182,7 +182,7 @@ class Scatter:
 
 @dataclass(frozen=True, slots=True)
 class CountUpTo:
-    """Adds one to an integer scalar that is less than ``limit``; answered with the value before."""
+    """Adds one to an integer scalar that is less than ``limit``; the reply has the value before."""
 
     name: str
     limit: int
@@ -197,7 +197,7 @@ class Gather:
         index_depth: How many of the first dimensions, taken as one in C order, an index counts through.
         wire: The form in which the rows travel, where they do.
         out: Where to put the rows, as for ``Read``.
-        view: The rows are the receiver's own.
+        view: Never: the rows are the receiver's own.
     """
 
     view: ClassVar[bool] = False
@@ -220,7 +220,7 @@ PsOperation: TypeAlias = Declare | Initialize | Read | Update | Scatter | CountU
 _Operation = TypeVar("_Operation", bound=PsOperation)
 
 READS: Final = (Read, Gather)
-"""Whose tensor has an ``out``, a ``view`` and a ``wire``. For ``isinstance``; not a union, which is slower there."""
+"""Kinds with an ``out``, a ``view`` and a ``wire``. For ``isinstance``; a union would be slower there."""
 
 
 class Logged(enum.Enum):
@@ -244,7 +244,7 @@ def _unchanged(operation: PsOperation, _tensors: Sequence[Array]) -> PsOperation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationKind:
-    """What is to be known of a kind of operation, apart from its encoding and from what a ps does with it.
+    """All about a kind of operation, apart from its encoding and from what a ps does with it.
 
     Attributes:
         mutates: Whether it may change a variable.
@@ -252,10 +252,11 @@ class OperationKind:
         may_merge: Whether it may share a batch with what others have submitted: it waits for nothing, and its reply is
             small.
         tensors: Returns the tensors that it carries, in the order in which they travel.
-        with_tensors: Returns an operation with other tensors in their place, of which it knows no lossy form.
-        operand: Which of the tensors is only computed with, so that no check is void if it changes later.
-        reply_bytes: Returns the size of the tensor that it is answered with at most, on a variable of that spec. None
-            if it is answered without one.
+        with_tensors: Returns an operation with other tensors in their place, which travel exactly.
+        operand: Index of the tensor that is only computed with. No check depends on its elements, so they may change
+            later.
+        reply_bytes: Returns the most bytes of the tensor in its reply, on a variable of that spec. None if there is no
+            tensor.
     """
 
     mutates: bool
@@ -356,9 +357,9 @@ def map_tensors(operation: _Operation, change: Callable[[Array], Array]) -> _Ope
 
 
 def reply_bytes(operation: PsOperation, spec: VariableSpec) -> int:
-    """Size of the tensor that an operation on a variable of that spec is answered with.
+    """Most bytes of the tensor in the reply to an operation on a variable of that spec.
 
-    At most: of a read with ``unless_version`` it is not known before whether there will be a tensor.
+    A read with ``unless_version`` may be answered without a tensor.
     """
     size = KINDS[type(operation)].reply_bytes
     return 0 if size is None else size(operation, spec)
@@ -372,8 +373,8 @@ class Batch:
         client: Incarnation of the client.
         store: Incarnation of the store that the client means.
         sequence: Number of a mutating batch, from 1 upwards; 0 for one that only reads.
-        expected_reply_bytes: Size of the tensors that the reply will hold at most, where the client knows the
-            specs; None if it does not. Guides a transport's choice of path and is not sent.
+        expected_reply_bytes: Most bytes of tensors in the reply, if the client knows the specs; else None. Guides a
+            transport's choice of path and is not sent.
     """
 
     client: UUID
@@ -390,13 +391,13 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an operation that succeeded is answered.
+    """The reply to an operation that succeeded.
 
     Attributes:
         version: Updates applied to the variable since it was initialised.
         initialized: Whether it has a value.
-        tensor: Of read, gather and count up to, the result; None for a read that was to be answered only if the
-            variable has another version.
+        tensor: Of read, gather and count up to, the result; None for a read whose ``unless_version`` is the variable's
+            version.
         spec: Of declare and describe, what is recorded.
     """
 

@@ -1,4 +1,4 @@
-"""The check of an array that a value is to be put into: at the caller, on its way and on the ps."""
+"""Checks an array that a value is to be put into: in the client, in the transports and on the ps."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def misfit(
         in_order: Whether the array must be in C order.
     """
     if out.dtype != dtype:
-        return DTypeMismatchError, f"has the dtype {out.dtype}, the value {dtype}"
+        return DTypeMismatchError, f"has the dtype {out.dtype}, but it should be {dtype}"
     if out.shape != shape:
-        return ShapeMismatchError, f"has the shape {list(out.shape)}, what is read {list(shape)}"
+        return ShapeMismatchError, f"has the shape {list(out.shape)}, but it should be {list(shape)}"
     if not out.flags.writeable:
         return InvalidArgumentError, "is read-only"
     if in_order and not out.flags.c_contiguous:

@@ -1,7 +1,7 @@
 """What one ps task offers, as two interfaces: a ``Transport`` for batches, a ``ClusterService`` for all else.
 
-``ps_server.core.parameter_server.ParameterServer`` does the work of both; a client has a pair of them from afar. One
-contract suite runs on all. Every method may raise a ``ShardscopeError``; methods are safe to call from many threads
+``ps_server.core.parameter_server.ParameterServer`` does the work of both; a client's pair of them calls it from afar.
+One contract suite runs on all. Every method may raise a ``ShardscopeError``; methods are safe to call from many threads
 unless they say otherwise; ``timeout_s`` bounds how long a call may wait, in seconds.
 """
 
@@ -23,21 +23,19 @@ class PendingExchange(Protocol):
 
     def finish(self) -> BatchReply:
         """Waits for the reply; called once, in the order in which the batches were sent."""
-        ...
 
 
 class Transport(Protocol):
     """Carries batches to one ps task. A transport derives from it, and overrides what it can do besides ``exchange``.
 
     ``exchange`` and ``new_buffer`` are safe to call from many threads. One thread at a time uses ``begin`` and
-    ``finish``: several batches of one client are on their way then, which are carried out in order. After an error of
+    ``finish``. Several batches of one client may be on their way so; they are carried out in order. After an error of
     either, every batch that was begun and not finished may or may not have been applied, and none can be finished any
     more: the caller exchanges each again, unchanged and in order.
     """
 
     def exchange(self, batch: Batch, *, timeout_s: float) -> BatchReply:
-        """Has a batch carried out; an error of one operation is a reply, one of the whole batch is raised."""
-        ...
+        """Carries out a batch. An error of one operation is in its reply; an error of the whole batch is raised."""
 
     def begin(self, batch: Batch, *, timeout_s: float) -> PendingExchange | None:  # noqa: ARG002 - overridden
         """Sends a batch; None if it cannot be pipelined and nothing was sent: finish those begun, then exchange it.
@@ -57,7 +55,6 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Gives back what this end holds; batches that are on their way may still end."""
-        ...
 
 
 class ClusterService(Protocol):
@@ -65,25 +62,20 @@ class ClusterService(Protocol):
 
     def hello(self, client: UUID, task: str, *, timeout_s: float) -> Welcome:
         """Opens a conversation of the client ``task`` (as "worker:1")."""
-        ...
 
     def goodbye(self, client: UUID, *, timeout_s: float) -> None:
-        """Ends it; the ps forgets the client's sequence numbers."""
-        ...
+        """Ends the conversation; the ps forgets the client's sequence numbers."""
 
     def place(
         self, proposals: Sequence[Proposal], *, store: UUID | None = None, timeout_s: float
     ) -> list[Placement | ShardscopeError]:
         """Records the first proposal for each name and returns what is recorded (ps task 0 only).
 
-        With ``store``, the incarnation that was told in ``Welcome``, a directory that was lost since is recognised:
-        StateLostError.
+        ``store`` is the incarnation in ``Welcome``: StateLostError if the directory has been lost since then.
         """
-        ...
 
     def list_placements(self, *, timeout_s: float) -> list[Placement]:
         """All that is recorded, by name (ps task 0 only)."""
-        ...
 
     def join(
         self,
@@ -107,60 +99,48 @@ class ClusterService(Protocol):
             age_s: Seconds since it began to take part, if it joins again.
             timeout_s: Bound on the call.
         """
-        ...
 
     def heartbeat(self, task: str, incarnation: UUID, step: int | None = None, *, timeout_s: float) -> None:
         """Renews the lease of a task, and reports its training steps if given (ps task 0 only).
 
         Raises:
-            FailedPreconditionError: The task has not joined, as far as this ps knows: it is to join again.
+            FailedPreconditionError: This ps does not know that the task has joined: it must join again.
             AbortedError: A newer incarnation of the task has joined; not retryable.
         """
-        ...
 
     def announce(
         self, address: PsAddress, host: str, pid: int, *, lease_s: float = 0.0, age_s: float = 0.0, timeout_s: float
     ) -> list[PsAddress]:
-        """Says where a ps task is, which to ps task 0 is its join and its heartbeat too; returns ``list_addresses``.
+        """Says where a ps task is; ps task 0 takes it as join and heartbeat too. Returns ``list_addresses``.
 
         Raises:
             AbortedError: Another process has announced itself as this ps task since, or for a newer epoch; not
                 retryable.
         """
-        ...
 
     def list_addresses(self, *, timeout_s: float) -> list[PsAddress]:
         """Where ps tasks have last announced themselves, by name."""
-        ...
 
     def leave(self, task: str, incarnation: UUID, *, timeout_s: float) -> None:
         """Says that a task has ended in good order (ps task 0 only)."""
-        ...
 
     def report_progress(self, task: str, incarnation: UUID, step: int, *, timeout_s: float) -> None:
         """Says how many training steps a task has done (ps task 0 only)."""
-        ...
 
     def list_members(self, *, timeout_s: float) -> list[Member]:
         """The tasks that have joined, by name (ps task 0 only)."""
-        ...
 
     def list_variables(self, *, timeout_s: float) -> list[VariableInfo]:
         """The variables held here, by name."""
-        ...
 
     def status(self, *, timeout_s: float) -> Status:
         """Counters and state of the task."""
-        ...
 
     def drain(self, reason: str, *, timeout_s: float) -> None:
         """Finishes what was accepted and refuses new batches; raises DeadlineExceededError if time runs out."""
-        ...
 
     def shutdown(self, reason: str, *, timeout_s: float) -> None:
         """Drains, then ends the process."""
-        ...
 
     def close(self) -> None:
         """Gives back what this end of the conversation holds; the ps is left alone."""
-        ...

@@ -1,4 +1,4 @@
-"""What the services of a ps task are asked and answer, besides batches."""
+"""Requests and replies of a ps task's services, besides batches."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the directory has put it."""
+    """Where the directory has put a variable."""
 
     spec: VariableSpec
     ps_task: int
@@ -103,7 +103,7 @@ class PsAddress:
         task: As "ps:1".
         address: "host:port" of its gRPC service.
         incarnation: Of the process.
-        epoch: Of the ps task's role; an address of a higher one takes the place of a lower one's.
+        epoch: Of the ps task's role; an address of a higher epoch replaces one of a lower epoch.
     """
 
     task: str

@@ -1,7 +1,7 @@
 """Settings of a process: an argument, else an environment variable, else the settings file, else the default.
 
 A process has a table of its settings: a dataclass with a field made by ``setting`` for each. The first source that has
-a value gives it. What cannot be right is one line: which source, which value, and what it should be.
+a value gives it. A wrong value is an error of one line: which source, which value, and what it should be.
 """
 
 from __future__ import annotations
@@ -85,10 +85,10 @@ def setting(
     Args:
         flag: The option of a command line, as "--memory-limit".
         kind: What the text may be.
-        default: The text that counts where no source has one.
+        default: Its text if no source has one.
         purpose: What it is for, as the help shows it.
         in_environment: Whether the environment may give it.
-        option: What else ``click.Option`` is to know.
+        option: Further arguments of ``click.Option``.
     """
     value = None if default is None else kind.parse(default)
     given = {"flag": flag, "type": kind, "default": default, "help": purpose, "in_environment": in_environment}
@@ -127,7 +127,7 @@ def read(
         given: The command line; or a value for each field, None if the caller has given none.
         environ: The environment.
         file: What the settings file says, by key.
-        program: What has the command line.
+        program: Name of the program, for the help.
         description: Head and end of the help, as ``click.Command`` calls them.
 
     Returns:
@@ -159,7 +159,7 @@ def read(
 
 
 def environment_of(settings: object) -> dict[str, str]:
-    """The environment that tells another process what these settings are."""
+    """The environment variables that give another process these settings."""
     named = {str(each.envvar): getattr(settings, str(each.name)) for each in settings_of(type(settings)) if each.envvar}
     return {variable: str(value) for variable, value in named.items() if value is not None}
 

@@ -17,8 +17,8 @@ BENCHMARK = "comparison"
 def compare(entries: Sequence[Entry], workloads: Sequence[str], *, rounds: int) -> dict[str, Any]:
     """Has every contestant do every workload, each round all of them one after the other.
 
-    Only the one that is asked works; the others are idle. The round before the first is not counted. Who begins
-    changes from round to round.
+    Only the one that is asked works; the others are idle. The round before the first is not counted. Another one begins
+    each round.
 
     Returns:
         ``{"contestants": {name: {"kind", "versions"}}, "cases": [{"contestant", "workload", "variant", "rounds",

@@ -86,7 +86,7 @@ class Limits:
             command = [sys.executable, "-m", "benchmarks.drivers.limits", "--far-end", str(listener.getsockname()[1])]
             self._process = subprocess.Popen([*command, "--largest", str(largest)], stdin=subprocess.PIPE)
             self._connection, _ = listener.accept()
-        self._connection.settimeout(None)  # whoever asks for a run bounds it
+        self._connection.settimeout(None)  # the benchmark bounds a run
         self._ping_reply = memoryview(bytearray(_PING_BYTES))
         self._delta, self._row_deltas, _ = ones(scale)
         self._vector = np.zeros_like(self._delta)

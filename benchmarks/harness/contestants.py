@@ -32,7 +32,7 @@ class ContestantError(RuntimeError):
 
 @dataclass(frozen=True)
 class Entry:
-    """Who takes part, and how to start it.
+    """A contestant, and how to start it.
 
     Attributes:
         name: As in tables and files.
@@ -82,7 +82,7 @@ class RunningContestant:
     """A contestant's process. Started when made; ends with the block. One thread at a time.
 
     Attributes:
-        entry: Who it is.
+        entry: The contestant.
         versions: Of the libraries that it uses.
         cases: Variants that it offers of each workload.
         pid: Of the process that measures.

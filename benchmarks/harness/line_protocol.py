@@ -51,7 +51,7 @@ class Contestant(Protocol):
 
 
 def scale_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds the option by which every contestant is told how large its data are."""
+    """Adds the option that says how large a contestant's data are."""
     parser.add_argument("--scale", choices=sorted(SCALES), default="full", help="size of the data")
 
 
@@ -131,7 +131,7 @@ def serve(make: Callable[[], Contestant], scale: Scale) -> None:
             for line in sys.stdin:
                 try:
                     answer = requests.answer(json.loads(line))
-                except Exception as error:  # noqa: BLE001  # whoever asked is told, and decides
+                except Exception as error:  # noqa: BLE001  # the benchmark gets it, and decides
                     answer = {"error": f"{type(error).__name__}: {error}"}
                 reply(answer)
         finally:
@@ -139,7 +139,7 @@ def serve(make: Callable[[], Contestant], scale: Scale) -> None:
 
 
 def end_with_parent() -> None:
-    """Ends this process when its standard input does, which whoever started it holds the other end of."""
+    """Ends this process when its standard input does: the process that started it holds the other end."""
 
     def watch() -> None:
         while os.read(0, 1024):

@@ -2,7 +2,7 @@
 
 Requests and replies are encoded and decoded once with the generated protobuf classes (``message_codec``) and once by
 hand (``request_bytes``, ``reply_bytes``): each step alone, and in both ends of a socket connection, with one thread and
-nobody to wait for (the connections of ``benchmarks.small_operations``). There the same code takes longer than alone,
+no thread to wait for (the connections of ``benchmarks.small_operations``). There the same code takes longer than alone,
 since it is cold in the processor's caches.
 
 The two take turns. Printed is the least of many short turns, in microseconds for one batch: what the code itself takes,

@@ -1,1 +1,1 @@
-"""The commands of ``shardscope``, a module each. One is imported when it is asked for, as is all that it needs."""
+"""The commands of ``shardscope``, one module each, imported when it is asked for. No other room imports them."""

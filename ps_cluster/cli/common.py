@@ -17,7 +17,7 @@ EXIT_INTERRUPTED: Final = 130
 
 
 def timeout_option(default_s: float) -> Callable[[Any], Any]:
-    """Makes the option for how long a command waits, which gives it ``timeout_s``."""
+    """Makes the option for how long a command waits; the command gets it as ``timeout_s``."""
     return click.option(
         "--timeout",
         "timeout_s",

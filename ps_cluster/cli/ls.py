@@ -65,8 +65,8 @@ def _list_tasks(spec: ClusterSpec, as_json: bool, timeout_s: float) -> bool:
         print_table(ps_table(of_ps))
         click.echo()
         print_table(member_table(of_members, time.time()))
-    is_told = any(each.error is members.error for each in answers if each.error is not None)
-    return all_answered(answers if is_told else [*answers, members])
+    is_reported = any(each.error is members.error for each in answers if each.error is not None)
+    return all_answered(answers if is_reported else [*answers, members])
 
 
 def _print_json(value: object) -> None:

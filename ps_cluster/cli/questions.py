@@ -40,7 +40,7 @@ def ask_all(spec: ClusterSpec, question: Callable[[ClusterService], _T]) -> list
 
 
 def ask_primaries(spec: ClusterSpec, question: Callable[[ClusterService], _T], timeout_s: float) -> list[PsAnswer[_T]]:
-    """Asks each ps task once, at that of its processes which answers clients."""
+    """Asks each ps task once, at its process that answers clients."""
     statuses = ask_all(spec, lambda ps: ps.status(timeout_s=timeout_s))
     return ps_queries.ask_primaries(statuses, question, connect=connect)
 

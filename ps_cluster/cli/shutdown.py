@@ -19,7 +19,7 @@ def command(cluster: str | None, timeout_s: float) -> None:
     with one_line_errors():
         spec = cluster_spec(cluster)
         if BACKUP_JOB in spec.jobs:
-            # Before any is gone: what a primary has accepted needs its backup. Who does not answer is told of below.
+            # Before any process ends: what a primary has accepted needs its backup. Failures are reported below.
             ask_all(spec, lambda ps: ps.drain("shardscope shutdown", timeout_s=timeout_s))
         answers = ask_all(spec, lambda ps: ps.shutdown("shardscope shutdown", timeout_s=timeout_s))
     for answer in answers:

@@ -37,9 +37,6 @@ command: Final = click.Command(
     "up",
     callback=_up,
     help=_up.__doc__,
-    params=[
-        click.Argument(["command"], nargs=-1, required=True, metavar="-- COMMAND"),
-        *settings_of(LaunchOptions),
-    ],
+    params=[click.Argument(["command"], nargs=-1, required=True, metavar="-- COMMAND"), *settings_of(LaunchOptions)],
     context_settings={"allow_interspersed_args": False},
 )

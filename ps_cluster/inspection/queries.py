@@ -94,7 +94,7 @@ def ask_each(
 def ask_primaries(
     statuses: Sequence[PsAnswer[Status]], question: Callable[[ClusterService], _T], *, connect: Connect
 ) -> list[PsAnswer[_T]]:
-    """Puts a question to each ps task, at that of its processes which answers clients.
+    """Puts a question to each ps task, at its process that answers clients.
 
     Args:
         statuses: What all processes have said of themselves: an answer of ``ask_all``.
@@ -113,7 +113,7 @@ def ask_primaries(
 def _primary(ps: PsAnswer[Status], statuses: Sequence[PsAnswer[Status]]) -> PsAnswer[Status]:
     """What the primary of a ps task has said, under the name of the task."""
     pair = [each for each in statuses if each.task.index == ps.task.index]
-    # Of two that take themselves for it, the one of the newer epoch is right.
+    # If both say that they are the primary, the one of the newer epoch is right.
     newest = max((each for each in pair if _epoch(each) >= 0), key=_epoch, default=None)
     if newest is not None:
         return PsAnswer(ps.task, newest.address, value=newest.value)

@@ -47,14 +47,14 @@ class TaskRow:
 
     Attributes:
         task: Its name.
-        state: Of its process, or what its ps says of itself: which of two processes it is, say.
+        state: Of its process, or what a ps says of itself, such as its role in a pair.
         pid: Of its process.
         step: Training steps done.
         steps_per_s: Over the last few seconds.
         num_variables: Held by this ps.
         variable_bytes: Their bytes.
         bytes_received: By this ps, since its start.
-        bytes_sent: The same.
+        bytes_sent: By this ps, since its start.
         progress: The last state of a progress bar that it has printed.
     """
 
@@ -117,7 +117,7 @@ def _said_state(status: Status) -> str:
 
 
 def render_table(rows: Sequence[TaskRow], width: int) -> Table:
-    """Lays the rows out for a terminal of ``width`` columns; a narrow one is spared what matters less."""
+    """Lays the rows out for a terminal of ``width`` columns; a narrow one lacks the columns that matter less."""
     numbers: dict[str, Callable[[TaskRow], str]] = {
         "pid": lambda row: _number(row.pid, grouped=False),
         "steps": lambda row: _number(row.step),

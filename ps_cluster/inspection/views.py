@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
+from uuid import UUID
 
 from rich.console import Console
 from rich.table import Table
@@ -13,11 +15,27 @@ from rich.text import Text
 from ps_cluster.inspection.queries import PsAnswer
 from ps_cluster.inspection.task_table import format_size, replica_word
 from ps_protocol.cluster_spec import PS_JOB
-from ps_protocol.service_types import DurabilityStatus, Member, ReplicationStatus, Status, VariableInfo
+from ps_protocol.service_types import Member, Status, VariableInfo
 from ps_protocol.task_id import TaskId
 
 _UNBOUNDED_WIDTH: Final = 10_000
 _MEMBER_STYLES: Final = {"active": "green", "late": "yellow", "dead": "bold red", "left": "dim"}
+
+
+def _record(value: Any) -> Any:
+    """A JSON object with the fields of a dataclass; null for None."""
+    return None if value is None else {name: _json_value(each) for name, each in asdict(value).items()}
+
+
+def _json_value(value: object) -> object:
+    match value:
+        case enum.Enum():
+            return value.name.lower()
+        case UUID():
+            return str(value)
+        case tuple():
+            return list(value)
+    return value
 
 
 def variable_records(answers: Sequence[PsAnswer[list[VariableInfo]]]) -> list[dict[str, Any]]:
@@ -31,13 +49,7 @@ def variable_records(answers: Sequence[PsAnswer[list[VariableInfo]]]) -> list[di
             "task": str(answer.task),
             "version": info.version,
             "initialized": info.initialized,
-            "slice": None
-            if info.spec.slice is None
-            else {
-                "full_name": info.spec.slice.full_name,
-                "full_shape": list(info.spec.slice.full_shape),
-                "offset": list(info.spec.slice.offset),
-            },
+            "slice": _record(info.spec.slice),
         }
         for answer in answers
         for info in answer.value or ()
@@ -79,8 +91,8 @@ def ps_records(answers: Sequence[PsAnswer[Status]]) -> list[dict[str, Any]]:
             "duplicate_batches": status.duplicate_batches,
             "bytes_received": status.bytes_received,
             "bytes_sent": status.bytes_sent,
-            "durability": _durability_record(status.durability),
-            "replication": _replication_record(status.replication),
+            "durability": _record(status.durability),
+            "replication": _record(status.replication),
         }
         for answer in answers
         if (status := answer.value) is not None
@@ -114,22 +126,12 @@ def ps_table(records: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def _durability_record(durability: DurabilityStatus | None) -> dict[str, Any] | None:
-    return None if durability is None else asdict(durability) | {"mode": durability.mode.name.lower()}
-
-
 def _kept(durability: dict[str, Any] | None) -> Text:
     if durability is None:
         return Text("nothing", style="yellow")
     if durability["obstacle"]:
         return Text(f"{durability['mode']}: {durability['obstacle']}", style="red")
     return Text(durability["mode"])
-
-
-def _replication_record(replication: ReplicationStatus | None) -> dict[str, Any] | None:
-    if replication is None:
-        return None
-    return asdict(replication) | {"role": replication.role.name.lower()}
 
 
 def _role_cells(replication: dict[str, Any] | None) -> list[Text]:
@@ -144,20 +146,7 @@ def _role_cells(replication: dict[str, Any] | None) -> list[Text]:
 
 def member_records(members: Sequence[Member]) -> list[dict[str, Any]]:
     """One JSON object for each task that has joined; times are seconds since the epoch."""
-    return [
-        {
-            "task": member.task,
-            "state": member.state.name.lower(),
-            "host": member.host,
-            "pid": member.pid,
-            "incarnation": str(member.incarnation),
-            "joined_at_s": member.joined_at_s,
-            "last_seen_s": member.last_seen_s,
-            "lease_s": member.lease_s,
-            "step": member.step,
-        }
-        for member in sorted(members, key=lambda member: TaskId.parse(member.task))
-    ]
+    return list(map(_record, sorted(members, key=lambda member: TaskId.parse(member.task))))
 
 
 def member_table(records: Sequence[dict[str, Any]], now_s: float) -> Table:

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Final, Self
 
 from ps_cluster.inspection.queries import Connect, ps_processes
@@ -50,7 +49,7 @@ class StepRates:
     def add(self, task: str, step: int, now_s: float) -> float | None:
         """Takes a report and returns the rate; None as long as there is only one, or nothing has moved."""
         samples = self._samples.setdefault(task, deque(maxlen=_RATE_SAMPLES))
-        if samples and step < samples[-1][1]:  # the worker has started anew
+        if samples and step < samples[-1][1]:  # the worker has started again
             samples.clear()
         samples.append((now_s, step))
         first_s, first_step = samples[0]
@@ -80,9 +79,7 @@ class ClusterWatcher:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.finish()
 
     @property

@@ -1,1 +1,1 @@
-"""Processes of a cluster on this machine: start, watch, restart, end. Imports no command line."""
+"""Starts, watches, restarts and ends the processes of a cluster on this machine. Does not import ``cli``."""

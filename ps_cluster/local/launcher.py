@@ -30,7 +30,7 @@ from ps_protocol.cluster_spec import WORKER_JOB, ClusterSpec
 from ps_protocol.settings import environment_of
 from ps_protocol.task_id import TaskId
 
-# Readable, and rare, among the workers' lines; an argument of the user's comes later and wins.
+# Readable, and rare, among the workers' lines. The user's own arguments come later and win.
 PS_LOG_ARGUMENTS: Final = ("--log-format", "console", "--log-level", "warning")
 
 JOURNAL: Final = "journal"
@@ -136,7 +136,7 @@ class Launcher:
                     self._signal_workers(signal.SIGTERM)
                 case LaunchAction.END_PS:
                     if self._watcher is not None:
-                        self._watcher.finish()  # the last figures can only be had while the ps tasks are there
+                        self._watcher.finish()  # only a running ps task gives its last figures
                     self._cluster.signal_all_ps(signal.SIGTERM)
                 case LaunchAction.KILL:
                     self._signal_workers(signal.SIGKILL)
@@ -157,7 +157,7 @@ class Launcher:
         try:
             self._cluster.restart(task)
         except (ClusterStartError, OSError, RuntimeError) as error:
-            # One that has ended again is told of by its exit.
+            # If it has ended again, `_post_exit` reports that.
             is_running = isinstance(error, ClusterStartError)
             if not is_running or self._cluster.process(task).returncode is None:
                 self._events.put(functools.partial(self._state.ps_restart_failed, task, str(error), is_running))
@@ -175,21 +175,19 @@ class Launcher:
         waiting = [task for task in self._options.tasks if task.job == WORKER_JOB]
         try:
             while waiting:
-                self._start_worker(waiting[0])
+                task = waiting[0]
+                self._workers[task] = self._cluster.start_worker(
+                    task.index,
+                    self._options.command,
+                    on_line=functools.partial(self._show_line, task),
+                    on_exit=functools.partial(self._post_exit, task),
+                )
                 del waiting[0]
         except OSError as error:
             message = f"cannot run {self._options.command[0]!r} as {waiting[0]}: {error.strerror or error}"
             self._events.put(functools.partial(self._state.start_failed, message, tuple(waiting)))
-        # Last, since processes are better started before there are gRPC channels.
+        # Last: it is better to start processes before there are gRPC channels.
         self._watcher = self._resources.enter_context(ClusterWatcher(spec, self._connect))
-
-    def _start_worker(self, task: TaskId) -> None:
-        self._workers[task] = self._cluster.start_worker(
-            task.index,
-            self._options.command,
-            on_line=functools.partial(self._show_line, task),
-            on_exit=functools.partial(self._post_exit, task),
-        )
 
     def _signal_workers(self, signum: signal.Signals) -> None:
         for worker in self._workers.values():

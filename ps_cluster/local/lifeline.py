@@ -1,10 +1,10 @@
-"""Ends the processes of a launch when its launcher is gone, however it went.
+"""Ends the processes of a launch when its launcher ends, however it ends.
 
 Every process of a launch carries the launch's marker in its environment, and so do the processes it
 starts in turn, whatever session or parent they end up with. A guard process waits on a pipe whose
-other end only the launcher holds: when the kernel closes that end, be it after SIGKILL, the guard looks
-for the marker in ``/proc/*/environ`` and ends whoever carries it. Nothing has to be reported to the
-guard, so there is no moment at which a process just started could be missed.
+other end only the launcher holds: when the kernel closes that end, even after SIGKILL, the guard looks for the marker
+in ``/proc/*/environ`` and ends every process that carries it. The launcher reports nothing to the guard, so a process
+that has just started is never missed.
 
 A process that is given an empty environment, or another user's rights, is out of reach.
 
@@ -47,8 +47,8 @@ class Lifeline:
 
     def __init__(self) -> None:
         self.marker = uuid.uuid4().hex
-        # Without a marker of its own, or the guard of a launch inside a launch would be ended by the outer one
-        # before it could end the inner processes.
+        # The guard has no marker. Otherwise, of a launch inside a launch, the outer guard would end the inner one
+        # before that could end the inner processes.
         environment = {name: value for name, value in os.environ.items() if name != MARKER_VARIABLE}
         self._guard = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, self.marker, str(os.getpid())],
@@ -70,7 +70,7 @@ class Lifeline:
         pipe = self._guard.stdin
         if pipe is None or pipe.closed:
             return
-        with contextlib.suppress(BrokenPipeError):  # somebody has killed the guard, which is what is wanted here
+        with contextlib.suppress(BrokenPipeError):  # the guard has been killed already
             pipe.write(_RELEASED)
             pipe.flush()
         with contextlib.suppress(BrokenPipeError):
@@ -83,7 +83,7 @@ class Lifeline:
 
 
 def end_marked(marker: str, *, grace_s: float) -> list[int]:
-    """Ends every process that carries a marker, but the calling one: SIGTERM first, then SIGKILL.
+    """Ends every process that carries a marker, except the calling one: SIGTERM first, then SIGKILL.
 
     Args:
         marker: ``Lifeline.marker`` of the launch.
@@ -115,7 +115,7 @@ def end_marked(marker: str, *, grace_s: float) -> list[int]:
 
 
 def marked_pids(marker: str) -> Iterator[int]:
-    """Process ids of those, but the calling one, that carry a marker and may be looked at; zombies do not count."""
+    """Ids of the processes, except the calling one, that carry a marker and may be looked at; zombies do not count."""
     entry = f"{MARKER_VARIABLE}={marker}".encode()
     own_pid = os.getpid()
     for directory in Path("/proc").iterdir():

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from ps_cluster.local.processes import ChildProcess, OnExit, OnLine, ProcessSupervisor, end_all
@@ -21,7 +20,7 @@ from ps_cluster.local.task_environment import task_environment
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB, ClusterSpec, TfConfig
 from ps_protocol.task_id import TaskId
 
-# A ps gives what it has accepted 10 s unless told otherwise.
+# A ps gives accepted batches 10 s to finish, unless --drain-timeout says otherwise.
 STOP_GRACE_S: Final = 15.0
 _KILL_TIMEOUT_S: Final = 10.0
 
@@ -38,8 +37,8 @@ class LocalCluster:
 
     Args:
         num_ps: Number of ps tasks.
-        num_workers: Number of worker tasks that the cluster spec names. None is started: that is for the
-            caller, in this process or by ``start_worker``.
+        num_workers: Number of worker tasks that the cluster spec names. The caller starts them, in this process or by
+            ``start_worker``.
         replicas: Further processes for each ps task, 0 or 1: with 1, a backup has every update that was acknowledged,
             and takes over when the first process is gone.
         ps_arguments: More arguments for each ``python -m ps_server``.
@@ -80,9 +79,9 @@ class LocalCluster:
         self._replicas = replicas
         self._num_workers = num_workers
         if durability == "none" and data_dir is not None:
-            raise ValueError(f"data_dir is {data_dir}, but with durability 'none' nothing is kept; say 'journal'.")
+            raise ValueError(f"data_dir is {data_dir}, but durability 'none' keeps nothing; give durability='journal'.")
         if replicas and durability != "none":
-            raise ValueError(f"durability is {durability!r} and replicas {replicas}; one of both can be had, not both.")
+            raise ValueError(f"durability is {durability!r} and replicas {replicas}; give only one of them.")
         self._ps_arguments = tuple(ps_arguments)
         self._durability = durability
         self._data_dir = None if data_dir is None else Path(data_dir)
@@ -104,9 +103,7 @@ class LocalCluster:
         self.start()
         return self
 
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def start(self) -> None:
@@ -161,12 +158,7 @@ class LocalCluster:
         return task_environment(self._tf_config(TaskId(job, index)), {**os.environ, **self._env})
 
     def start_worker(
-        self,
-        index: int,
-        arguments: Sequence[str],
-        *,
-        on_line: OnLine | None = None,
-        on_exit: OnExit | None = None,
+        self, index: int, arguments: Sequence[str], *, on_line: OnLine | None = None, on_exit: OnExit | None = None
     ) -> ChildProcess:
         """Starts a program as a worker task; it is ended with the cluster at the latest.
 
@@ -243,7 +235,7 @@ class LocalCluster:
         return self.process(TaskId(PS_JOB, index)).end(grace_s)
 
     def restart_ps(self, index: int, *, arguments: Sequence[str] = ()) -> None:
-        """Starts a ps anew at its old address and returns when it listens; one that still runs is stopped first.
+        """Starts a ps again at its old address and returns when it listens; stops it first if it still runs.
 
         Args:
             index: Which.
@@ -256,11 +248,11 @@ class LocalCluster:
         self.restart(TaskId(PS_JOB, index), arguments=arguments)
 
     def restart_backup(self, index: int) -> None:
-        """Starts a backup anew and returns when it listens; one that still runs is stopped first. As ``restart_ps``."""
+        """Starts a backup again; as ``restart_ps``."""
         self.restart(TaskId(BACKUP_JOB, index))
 
     def restart(self, task: TaskId, *, arguments: Sequence[str] = ()) -> None:
-        """Starts a ps or a backup anew; as ``restart_ps``."""
+        """Starts a ps or a backup again; as ``restart_ps``."""
         self.process(task).end(STOP_GRACE_S)
         with self._lock:
             ps = self._ps[task] = self._start_ps(self._running_supervisor(), task, arguments)
@@ -301,7 +293,7 @@ class LocalCluster:
     def _start_ps(self, supervisor: ProcessSupervisor, task: TaskId, arguments: Sequence[str] = ()) -> PsProcess:
         address = self.cluster_spec.task_address(task.job, task.index)
         host, _, port = address.rpartition(":")
-        # All that the environment could say otherwise; what the caller wants comes last and wins.
+        # These override the environment. The caller's own arguments come last and win.
         place = ["--cluster", self.cluster_spec.to_flag(), "--task-index", str(task.index)]
         place += ["--bind", host, "--port", port, *(["--backup"] if task.job == BACKUP_JOB else [])]
         return PsProcess(
@@ -329,7 +321,7 @@ class LocalCluster:
         with self._lock:
             ps = self._ps.get(task)
         if ps is None:
-            raise ValueError(f"{task} has no process of the cluster's own; ps tasks and backups that were started do.")
+            raise ValueError(f"{task} is not a ps task or a backup that this cluster has started.")
         return ps
 
     def _tf_config(self, task: TaskId) -> TfConfig:

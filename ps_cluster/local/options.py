@@ -1,4 +1,4 @@
-"""What ``shardscope up`` is told to launch."""
+"""What ``shardscope up`` launches."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class LaunchOptions:
         ]
 
     def check(self) -> None:
-        """Finds out what can be found out before anything is started.
+        """Checks what can be checked before anything is started.
 
         Raises:
             ValueError: The command is no program that can be run, or ps tasks of this kind can have no backups.
@@ -76,8 +76,8 @@ class LaunchOptions:
             )
         if self.replicas and self.durability != "none":
             raise ValueError(
-                f"--replicas 1 and --durability {self.durability} cannot be had together: the state is kept either in "
-                f"two processes or on disk; leave one of both away"
+                f"--replicas 1 and --durability {self.durability} exclude each other: the state is kept either in two "
+                f"processes or on disk; leave one of them out"
             )
         path = task_environment(TfConfig(), os.environ)["PATH"]
         if shutil.which(self.command[0], path=path) is None:

@@ -1,4 +1,4 @@
-"""Child processes whose output is read line by line and of which none is left behind."""
+"""Child processes: their output is read line by line, and none is left behind."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ChildProcess:
             start_new_session=True,
         )
         self.pid = self._popen.pid
-        # Daemons: an interpreter that ends without closing the supervisor shall not wait for them.
+        # Daemons: an interpreter that ends without closing the supervisor must not wait for them.
         self._readers = [
             threading.Thread(target=self._read, args=(pipe, on_line), name=f"output of {name}", daemon=True)
             for pipe, on_line in ((self._popen.stdout, on_stdout), (self._popen.stderr, on_stderr))
@@ -127,7 +127,7 @@ class ChildProcess:
             on_line(line)
 
     def _wait_for_exit(self) -> None:
-        # WNOWAIT leaves it a zombie, whose pid nobody else can get, until the return code is set under the lock.
+        # WNOWAIT leaves it a zombie, whose pid no other process can get, until the return code is set under the lock.
         with contextlib.suppress(ChildProcessError):  # SIGCHLD is ignored in this process; Popen copes with that
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         with self._lock:
@@ -174,7 +174,7 @@ class ProcessSupervisor:
             arguments: Program and arguments; the program is looked for in ``PATH`` of ``environment``.
             environment: All of its environment; the launch's marker is added.
             on_stdout: Called for each line of output. Must not raise.
-            on_stderr: The same for standard error; None makes it one with standard output, in the order of writing.
+            on_stderr: The same for standard error; None joins it to standard output, in the order of writing.
             on_exit: Called when it has ended. Must not raise.
 
         Raises:

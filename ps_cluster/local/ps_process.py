@@ -55,7 +55,7 @@ class PsProcess:
         self._exit_callback = on_exit
         self.process = supervisor.start(
             str(task),
-            # -P: a module of the user's in the working directory shall not take the place of one that the ps imports.
+            # -P: a module in the user's working directory must not replace one that the ps imports.
             [sys.executable, "-P", "-m", "ps_server", *arguments],
             environment=environment,
             on_stdout=self._on_stdout,
@@ -65,7 +65,7 @@ class PsProcess:
 
     @property
     def address(self) -> str:
-        """Where it says that it listens; until then where it was told to."""
+        """Where it says that it listens; before that, where it is to listen."""
         return self._address
 
     def wait_ready(self, timeout_s: float) -> None:

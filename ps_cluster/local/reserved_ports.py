@@ -1,4 +1,4 @@
-"""Ports of the loopback interface that nobody else is given."""
+"""Ports of the loopback interface that no other program gets."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ LOOPBACK: Final = "127.0.0.1"
 
 
 class ReservedPorts:
-    """Ports that the kernel gives to nobody who asks for a free one, until ``close``.
+    """Ports that the kernel gives to no program that asks for a free one, until ``close``.
 
     Each is held by a bound socket that does not listen. On Linux a server that sets ``SO_REUSEADDR``, as
-    gRPC's do, may bind and listen there all the same, as often as it is started anew; binding port 0 and
-    outgoing connections pass such a port by. So the addresses of a cluster are known before its
-    processes start, no other program can take one in between, and a ps that is killed can come back to its own.
+    gRPC's do, may still bind and listen there, as often as it is started. Binding port 0 and outgoing connections never
+    get such a port. So the addresses of a cluster are known before its processes start, no other program can take one
+    in between, and a ps that is killed can come back to its own.
 
     Args:
         count: How many.

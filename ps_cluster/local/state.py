@@ -4,8 +4,8 @@
        │                              ▲
        └─signal, ps died, fail-fast─▶ ENDING_WORKERS ──all workers ended─┘
 
-Workers are ended before the ps tasks, so that what they send while they end still finds a ps. Every phase of
-ending is bounded: whoever has not ended when its time is up is killed.
+Workers are ended before the ps tasks, so that what they send while they end still finds a ps. Every phase of ending is
+bounded: a process that has not ended by then is killed.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class LaunchState:
     def ps_ready(self, now_s: float) -> list[Decision]:
         """All ps tasks listen."""
         if self.phase is not Phase.STARTING_PS:
-            return [LaunchAction.END_PS]  # they were told to end before they were there to hear it
+            return [LaunchAction.END_PS]  # END_PS came before they could receive it
         self.phase = Phase.RUNNING
         decisions = [each for early in self._early_exits for each in self._ps_exited(*early, now_s)]
         restarted = {each.task for each in decisions if isinstance(each, RestartPs)}
@@ -131,7 +131,7 @@ class LaunchState:
         """A ps that was started again listens."""
         if self.phase in {Phase.RUNNING, Phase.ENDING_WORKERS}:
             return [Report(f"{task} is back, {'and catches up' if self.replicas else 'with its variables'}")]
-        return [LaunchAction.END_PS, *self._advance(now_s)]  # it came too late to hear that the others were told to end
+        return [LaunchAction.END_PS, *self._advance(now_s)]  # END_PS came before it could receive it
 
     def ps_restart_failed(self, task: TaskId, message: str, is_running: bool, now_s: float) -> list[Decision]:
         """A ps could not be started again, or it runs but is not ready; ``message`` says which and why."""
@@ -190,7 +190,7 @@ class LaunchState:
     def _worker_exited(self, task: TaskId, returncode: int, now_s: float) -> list[Decision]:
         if self.phase is not Phase.RUNNING or returncode == 0:
             return []
-        self.exit_code = self.exit_code or _exit_code(returncode)
+        self.exit_code = self.exit_code or (returncode if returncode >= 0 else _SIGNAL_EXIT_BASE - returncode)
         failure = f"{task} failed with {describe_exit(returncode)}"
         if not self._workers_run:
             return [Report(failure, is_failure=True)]
@@ -200,7 +200,7 @@ class LaunchState:
 
     def _ps_exited(self, task: TaskId, returncode: int, last_lines: str, now_s: float) -> list[Decision]:
         if self.phase is Phase.STARTING_PS:
-            self._early_exits.append((task, returncode, last_lines))  # mostly the start fails then, and says so
+            self._early_exits.append((task, returncode, last_lines))  # mostly the start fails then, and reports it
         if self.phase is not Phase.RUNNING:
             return []
         if returncode == 0:
@@ -247,7 +247,3 @@ class LaunchState:
             self.phase = Phase.OVER
             self._kill_at_s = None
         return decisions
-
-
-def _exit_code(returncode: int) -> int:
-    return returncode if returncode >= 0 else _SIGNAL_EXIT_BASE - returncode

@@ -26,7 +26,7 @@ def task_environment(tf_config: TfConfig, base: Mapping[str, str]) -> dict[str, 
 
     ``TF_CONFIG`` says which task it is. ``PATH`` starts with the directory of this interpreter, so that
     ``python`` is the one that has Shardscope, activated or not. Python's output is unbuffered, or it would come in
-    bursts through a pipe. Numerical libraries are told to use one thread each, unless ``base`` says otherwise.
+    bursts through a pipe. Numerical libraries use one thread each, unless ``base`` says otherwise.
 
     Args:
         tf_config: Cluster and task.

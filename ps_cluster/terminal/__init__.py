@@ -1,1 +1,1 @@
-"""What is drawn on a terminal: lines of output, a live table. Imports no cluster."""
+"""Draws on a terminal: lines of output, a live table. Imports neither ``local`` nor ``cli``."""

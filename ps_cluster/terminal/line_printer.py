@@ -21,8 +21,8 @@ class PrintedLine:
     """A line to be printed.
 
     Attributes:
-        name: Who says it.
-        text: What is said; may be several lines.
+        name: Of the task, or of the launcher.
+        text: May be several lines.
         style: Style of the name.
         is_failure: Whether it is about something that went wrong.
     """
@@ -50,7 +50,7 @@ class LinePrinter:
         self._name_width = max(map(len, names))
 
     def print(self, lines: Sequence[PrintedLine]) -> None:
-        """Prints the lines; OSError or SystemExit (newer versions of rich) if nobody reads them any more."""
+        """Prints the lines; OSError or SystemExit (newer versions of rich) if no process reads them any more."""
         for is_failure, group in itertools.groupby(lines, key=lambda line: line.is_failure):
             console = self._errors if is_failure else self._console
             if console.is_terminal:

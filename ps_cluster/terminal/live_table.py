@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from types import TracebackType
 from typing import Final, Self
 
 from rich.console import Console
@@ -28,7 +27,7 @@ _LAUNCHER_NAME: Final = "shardscope"
 
 
 class LiveTable:
-    """Owns the terminal, in a thread of its own, so that a terminal that is slow or held up holds up only output.
+    """Owns the terminal, in a thread of its own, so that a slow terminal delays nothing but output.
 
     At most ``_MAX_PENDING_LINES`` lines wait to be shown; then the tasks that print have to wait. Thread-safe.
 
@@ -37,7 +36,7 @@ class LiveTable:
         errors: Where failures are reported if ``console`` is no terminal.
         tasks: All tasks, for the width of their names.
         show_table: Whether to show the table, or on something else than a terminal a summary line at intervals.
-        on_output_lost: Called once if nobody reads the output any more; what comes then is dropped.
+        on_output_lost: Called once if no process reads the output any more; later output is dropped.
     """
 
     def __init__(
@@ -73,9 +72,7 @@ class LiveTable:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Shows all that is pending and the last table, and gives the terminal back."""
         self._pending.put(None)
         self._thread.join(_CLOSE_TIMEOUT_S)

@@ -1,1 +1,1 @@
-"""Typed messages to protobuf headers with tensor buffers beside them, and back. Imports no gRPC and no socket."""
+"""Turns typed values into protobuf headers with tensor buffers beside them, and back. Imports no gRPC and no socket."""

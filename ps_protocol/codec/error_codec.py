@@ -9,7 +9,7 @@ from ps_protocol.v1 import errors_pb2
 
 
 def encode_error(error: ShardscopeError) -> errors_pb2.Error:
-    """Returns the message that stands for an error; works for every error, also one with unprintable text in it."""
+    """Returns an error as a message; works for every error, even one with unprintable text."""
     return errors_pb2.Error(
         code=errors_pb2.ErrorCode.ValueType(error.code),
         message=_utf8(error.message),
@@ -23,7 +23,7 @@ def encode_error(error: ShardscopeError) -> errors_pb2.Error:
 def decode_error(message: errors_pb2.Error) -> ShardscopeError:
     """Returns (does not raise) the error that a message stands for; never fails.
 
-    A code that this version does not know becomes an ``UnknownError``, a pause that is no pause becomes 0.
+    A code that this version does not know becomes an ``UnknownError``. A pause that makes no sense becomes 0.
     """
     pause_s = message.retry_after_s
     return error_for(
@@ -37,7 +37,7 @@ def decode_error(message: errors_pb2.Error) -> ShardscopeError:
 
 
 def parse_error(header: bytes) -> ShardscopeError:
-    """Returns the error of a message that is not decoded yet; DecodeError if it is none."""
+    """Returns the error that the bytes of a message hold; DecodeError if they are no message."""
     return decode_error(errors_pb2.Error.FromString(header))
 
 

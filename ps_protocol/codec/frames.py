@@ -1,7 +1,7 @@
 """Cuts tensor buffers into the chunks of a stream, and puts them together again.
 
-Both ends of ``ExchangeStream`` use it. Data frames hold the buffers of a message end to end, cut anywhere; what
-they add up to is known from the message's header before the first one arrives.
+Both ends of ``ExchangeStream`` use it. Data frames hold the buffers of a message end to end, cut anywhere. The
+message's header comes before them and says how many bytes they have together.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Assembler:
     """Fills memory with the content of data frames, in the order of their arrival.
 
     Args:
-        targets: Where the tensors that the header announces are to be put, each of its tensor's size.
+        targets: Memory for the tensors that the header announces, in their order and of their sizes.
     """
 
     def __init__(self, targets: Sequence[memoryview]):

@@ -1,15 +1,14 @@
 """Batches and replies as a protobuf header with tensor buffers beside it, and back.
 
-The edge where typed values become messages; nothing behind it sees one. Transports call ``request_bytes`` and
-``reply_bytes``, which know the headers that come again and again by their bytes, and come here with all others. Both
-ways to read a header give a ``RequestHead`` or a ``ReplyHead``.
+Typed values become messages here; nothing behind this edge sees a message. Transports call ``request_bytes`` and
+``reply_bytes``. These know common headers by their bytes, and call this module for all others. Both ways to read a
+header give a ``RequestHead`` or a ``ReplyHead``.
 
 What is decoded comes from another process. Whatever is malformed in it (a missing part, an unspecified enum, a tensor
 header or a buffer of the wrong size, too many or too few buffers) is an ``InvalidArgumentError`` that says what, never
-another exception. Encoding copies no tensor that ``tensor_codec.encode`` need not copy, decoding copies none at all:
-the arrays of a decoded batch or reply are views of the buffers given, writable if those are, except for tensors in a
-lossy form and for those that are to be put into an array of the caller's. All functions are safe to call from many
-threads.
+another exception. Encoding copies a tensor only where ``tensor_codec.encode`` must. Decoding copies none: the arrays of
+a decoded batch or reply are views of the buffers given, writable if those are. Exceptions are tensors in a lossy form,
+and tensors for which the caller gave an array. All functions are safe to call from many threads.
 """
 
 from __future__ import annotations
@@ -53,11 +52,11 @@ TensorReply: TypeAlias = tuple[int, bool, VariableSpec | None]
 
 
 class RequestHead(abc.ABC):
-    """The header of a request as received, whose tensors may be still to come.
+    """The header of a received request; its tensors may come later.
 
     Attributes:
-        layouts: Of the tensors that belong beside it, in their order.
-        data_bytes: What they have together.
+        layouts: Of its tensors, in their order.
+        data_bytes: Of all tensors together.
     """
 
     __slots__ = ("data_bytes", "layouts")
@@ -75,11 +74,11 @@ class RequestHead(abc.ABC):
 
     @abc.abstractmethod
     def batch_of(self, data: memoryview) -> Batch:
-        """The same with the tensors end to end; views of ``data`` need not be aligned."""
+        """The same, from tensors that lie end to end in ``data``; the views need not be aligned."""
 
 
 class MessageRequest(RequestHead):
-    """Any request. The whole header is checked, so that a malformed one is refused before memory is taken for it.
+    """Any request. Checks the whole header first, so that no memory is taken for a malformed one.
 
     Args:
         message: The header.
@@ -103,18 +102,18 @@ class MessageRequest(RequestHead):
         self.data_bytes = sum([layout.size_bytes for layout in layouts])
 
     def batch(self, buffers: Sequence[Buffer]) -> Batch:
-        _check_number(buffers, self.layouts)
+        check_number(buffers, self.layouts)
         tensors = map(tensor_codec.decode_as, self.layouts, buffers)
         return _decode_batch(self._message, lambda _header: next(tensors))
 
     def batch_of(self, data: memoryview) -> Batch:
-        _check_size(data, self.data_bytes)
+        check_size(data, self.data_bytes)
         ends = list(accumulate([layout.size_bytes for layout in self.layouts], initial=0))
         return self.batch([data[start:end] for start, end in pairwise(ends)])
 
 
 def encode_batch(batch: Batch) -> tuple[batch_pb2.BatchRequest, list[memoryview]]:
-    """Returns a batch as a header and the bytes of its tensors, which stay the caller's arrays' where they can.
+    """Returns a batch as a header and the bytes of its tensors; they are the caller's own arrays where possible.
 
     Raises:
         InvalidArgumentError: A tensor has a dtype that cannot be sent.
@@ -154,12 +153,12 @@ def _decode_batch(header: batch_pb2.BatchRequest, take: TakeTensor) -> Batch:
 def encode_reply(
     reply: BatchReply, operations: Sequence[PsOperation] = ()
 ) -> tuple[batch_pb2.BatchReply, list[memoryview]]:
-    """Returns a reply as a header and the bytes of its tensors, which stay the caller's arrays' where they can.
+    """Returns a reply as a header and the bytes of its tensors; they are the caller's own arrays where possible.
 
     Args:
-        reply: What was answered.
-        operations: Of the batch that it answers, which say in what form the tensors are to travel; without them all
-            travel exactly. A tensor that cannot travel in the form asked for becomes an error of its operation.
+        reply: The reply.
+        operations: Those that it answers. They say in which form the tensors travel; without them, all travel exactly.
+            A tensor that cannot travel in the form asked for becomes an error of its operation.
     """
     header = batch_pb2.BatchReply()
     buffers: list[memoryview] = []
@@ -191,16 +190,16 @@ def _encode_lossy(
 
 
 class ReplyHead:
-    """The header of a reply as received, whose tensors may be still to come.
+    """The header of a received reply; its tensors may come later.
 
     Args:
-        operations: Of the batch that it answers; none if there are no arrays to put the tensors into.
-        replies: All of the reply, but for its tensors.
-        layouts: Of the tensors that belong beside the header, in their order.
+        operations: Those that it answers; empty if the caller gave no arrays for the tensors.
+        replies: The replies, without their tensors.
+        layouts: Of the tensors, in their order.
         targets: For each tensor the array that the caller gave for it, if any.
 
     Attributes:
-        data_bytes: What the tensors have together.
+        data_bytes: Of all tensors together.
     """
 
     __slots__ = ("_operations", "_replies", "data_bytes", "layouts", "targets")
@@ -228,19 +227,19 @@ class ReplyHead:
         """Returns the reply.
 
         Args:
-            buffers: The tensors' bytes. Of one that belongs into an array of the caller's, as its operation says, they
-                are best that array's own (``reply_targets.reply_buffers``); else they are copied there.
+            buffers: The tensors' bytes. If the caller gave an array for a tensor, its buffer is best the array's own
+                memory (``reply_targets.reply_buffers``); else the bytes are copied there.
 
         Raises:
             InvalidArgumentError: The buffers are not those that belong beside the header.
             InternalError: A caller's array does not fit its tensor.
         """
-        _check_number(buffers, self.layouts)
+        check_number(buffers, self.layouts)
         return self._with_tensors(list(map(tensor_codec.decode_as, self.layouts, buffers, self.targets)))
 
     def reply_of(self, data: memoryview) -> BatchReply:
-        """The same with the tensors end to end, which are copied: each has memory of its own."""
-        _check_size(data, self.data_bytes)
+        """The same, from tensors that lie end to end in ``data``; each is copied into memory of its own."""
+        check_size(data, self.data_bytes)
         tensors: list[Array] = []
         start = 0
         for layout, target in zip(self.layouts, self.targets, strict=True):
@@ -266,7 +265,7 @@ class ReplyHead:
 
 
 def reply_head(message: batch_pb2.BatchReply, operations: Sequence[PsOperation] = ()) -> ReplyHead:
-    """Returns what the header of a reply says, which answers ``operations`` if there are any; checks all of it.
+    """Checks the header of a reply and returns what it says; ``operations`` are those that it answers, if known.
 
     Raises:
         InvalidArgumentError: It is malformed.
@@ -298,13 +297,15 @@ def target_of(operation: PsOperation | None) -> Array | None:
 # -- both ---------------------------------------------------------------------------------------
 
 
-def _check_number(buffers: Sequence[Buffer], layouts: Sequence[TensorLayout]) -> None:
+def check_number(buffers: Sequence[Buffer], layouts: Sequence[TensorLayout]) -> None:
+    """Raises InvalidArgumentError if tensors and buffers differ in number."""
     if len(buffers) != len(layouts):
         raise InvalidArgumentError(
             f"the message has {len(layouts)} tensor headers, but {len(buffers)} buffers are beside it"
         )
 
 
-def _check_size(data: memoryview, size_bytes: int) -> None:
+def check_size(data: memoryview, size_bytes: int) -> None:
+    """Raises InvalidArgumentError if the tensors of a message have not that size."""
     if len(data) != size_bytes:
         raise InvalidArgumentError(f"the tensors of the message have {size_bytes} bytes, but {len(data)} are beside it")

@@ -1,6 +1,6 @@
 """Operations as messages of the contract, and back: one row with a pair of functions for each kind.
 
-What is decoded comes from another process: whatever is malformed in it is an ``InvalidArgumentError`` that says what.
+What is decoded comes from another process. Whatever is malformed in it is an ``InvalidArgumentError`` that says what.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SCATTER_RULES = {int(rule): rule for rule in ScatterRule}
 
 
 def encode_operation_into(message: batch_pb2.Operation, operation: PsOperation, buffers: list[memoryview]) -> None:
-    """Fills an empty message, as an element of another message is, and appends the bytes of the operation's tensors.
+    """Fills an empty message, an element of another one, and appends the bytes of the operation's tensors.
 
     Raises:
         InvalidArgumentError: A tensor or the variable has a dtype that cannot be sent.
@@ -51,7 +51,7 @@ def encode_operation_into(message: batch_pb2.Operation, operation: PsOperation, 
     codec = CODECS[type(operation)]
     try:
         of_kind = getattr(message, codec.field)
-        of_kind.SetInParent()  # or a message without contents would be left out
+        of_kind.SetInParent()  # else a message without contents would be left out
         codec.encode(of_kind, operation, buffers)
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"{operation.name}: {error.message}", variable=operation.name) from error
@@ -142,10 +142,6 @@ def _encode_count_up_to(message: batch_pb2.CountUpTo, operation: CountUpTo, _buf
     message.limit = operation.limit
 
 
-def _decode_count_up_to(name: str, message: batch_pb2.CountUpTo, _take: TakeTensor) -> CountUpTo:
-    return CountUpTo(name, message.limit)
-
-
 def _encode_gather(message: batch_pb2.Gather, operation: Gather, buffers: list[memoryview]) -> None:
     buffers.append(tensor_codec.encode_into(message.indices, operation.indices))
     message.index_depth = operation.index_depth
@@ -157,14 +153,6 @@ def _decode_gather(name: str, message: batch_pb2.Gather, take: TakeTensor) -> Ga
     return Gather(name, take(message.indices), message.index_depth or 1, parse_wire(message.wire))
 
 
-def _encode_describe(_message: batch_pb2.Describe, _operation: Describe, _buffers: list[memoryview]) -> None:
-    pass
-
-
-def _decode_describe(name: str, _message: batch_pb2.Describe, _take: TakeTensor) -> Describe:
-    return Describe(name)
-
-
 @dataclass(frozen=True, slots=True)
 class OperationCodec:
     """The messages of a kind of operation.
@@ -172,8 +160,7 @@ class OperationCodec:
     Attributes:
         field: Of ``Operation.kind`` in ``batch.proto``.
         encode: Fills the empty message of that field, and appends the bytes of the operation's tensors.
-        decode: Returns the operation on the variable of a name that such a message holds; it is given what gives it
-            its tensors.
+        decode: Makes the operation from the variable's name, such a message, and a function that gives it its tensors.
     """
 
     field: str
@@ -187,8 +174,10 @@ CODECS: Final[dict[type[Any], OperationCodec]] = {
     Read: OperationCodec("read", _encode_read, _decode_read),
     Update: OperationCodec("update", _encode_update, _decode_update),
     Scatter: OperationCodec("scatter", _encode_scatter, _decode_scatter),
-    CountUpTo: OperationCodec("count_up_to", _encode_count_up_to, _decode_count_up_to),
+    CountUpTo: OperationCodec(
+        "count_up_to", _encode_count_up_to, lambda name, message, _: CountUpTo(name, message.limit)
+    ),
     Gather: OperationCodec("gather", _encode_gather, _decode_gather),
-    Describe: OperationCodec("describe", _encode_describe, _decode_describe),
+    Describe: OperationCodec("describe", lambda *_: None, lambda name, *_: Describe(name)),
 }
 _DECODERS: Final = {codec.field: codec.decode for codec in CODECS.values()}

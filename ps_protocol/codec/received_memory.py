@@ -1,8 +1,8 @@
-"""Memory for the tensors of a reply that the caller gives no arrays for.
+"""Memory for the tensors of a reply for which the caller gives no arrays.
 
-A value of some hundred KiB is larger than what the C library keeps for the next one, so that the kernel would have to
-give new pages for it each time, and to clear them takes longer than to receive it. Here such values lie side by side in
-blocks, which are used again when none of the arrays in them is held any more.
+The C library does not keep freed memory of some hundred KiB for the next value. So the kernel would give new pages each
+time, and clearing them takes longer than receiving the value. Here such values lie side by side in blocks. A block is
+used again when nothing refers to the arrays in it.
 
 A pull of 161 variables takes a third of the time (``python -m benchmarks.one_of_each received_memory``).
 """
@@ -20,7 +20,7 @@ from ps_protocol.codec.tensor_codec import TensorLayout, allocate
 from ps_protocol.errors import ResourceExhaustedError
 
 BLOCK_BYTES: Final = 4 * 1024 * 1024
-"""With pages of the usual size: to make room for large ones takes the kernel longer than they save."""
+"""In pages of the usual size: the kernel takes longer to make room for large pages than they save."""
 
 LEAST_BYTES: Final = 64 * 1024
 MOST_BYTES: Final = BLOCK_BYTES // 2
@@ -33,17 +33,17 @@ class BlockPool:
     """Blocks of memory that are used again. Thread-safe.
 
     Args:
-        kept_blocks: Most blocks that are kept while nobody uses them.
+        kept_blocks: Most unused blocks that are kept.
     """
 
     def __init__(self, kept_blocks: int = KEPT_BLOCKS):
         self._kept_blocks = kept_blocks
-        # Without a lock, since blocks come back in the middle of anything: appending and popping are atomic.
+        # Without a lock, since a block may come back at any moment: appending and popping are atomic.
         self._free: list[mmap.mmap] = []
 
     @property
     def num_free(self) -> int:
-        """Blocks that nobody uses."""
+        """Number of unused blocks."""
         return len(self._free)
 
     def allocate(self, layouts: Sequence[TensorLayout]) -> list[memoryview]:
@@ -52,7 +52,7 @@ class BlockPool:
         A block is in use as long as any of the bytes in it is referred to.
 
         Raises:
-            ResourceExhaustedError: There is not so much.
+            ResourceExhaustedError: There is not enough memory.
         """
         sizes = [layout.size_bytes for layout in layouts]
         if sum([size for size in sizes if LEAST_BYTES <= size <= MOST_BYTES]) < BLOCK_BYTES:
@@ -74,8 +74,8 @@ class BlockPool:
             block = self._free.pop()
         except IndexError:
             block = _new_block()
-        # Whatever is made of the bytes refers to this array, which so tells when the last of it is gone: NumPy does not
-        # look through it for the owner of the memory, as it would if that were an array too.
+        # All that is made of the bytes refers to this array, so the block is free when the array is gone. The block
+        # itself is no array: else NumPy would refer to it instead.
         view = np.frombuffer(block, np.uint8)
         weakref.finalize(view, self._give_back, block).atexit = False
         return view.data
@@ -98,4 +98,4 @@ def _new_block() -> mmap.mmap:
 
 
 blocks: Final = BlockPool()
-"""Those of this process."""
+"""The blocks of this process."""

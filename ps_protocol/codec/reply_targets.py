@@ -1,7 +1,7 @@
-"""Where the tensors of a reply are to be put, for transports that receive straight into the caller's arrays.
+"""Where the tensors of a reply go, for transports that receive straight into the caller's arrays.
 
 A transport receives into ``reply_buffers`` and then calls ``ReplyHead.reply``, which turns tensors in a lossy form into
-numbers, in the caller's arrays where there are such.
+numbers, in the caller's arrays where there are any.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def target_bytes(target: Array, layout: TensorLayout) -> memoryview:
     """Returns the bytes of an array that a tensor is to be received into.
 
     Raises:
-        InternalError: It does not fit the tensor; whoever made the operation has not checked it.
+        InternalError: It does not fit the tensor. The code that made the operation must check that.
     """
     tensor_codec.check_target(target, layout.dtype, layout.shape)
     return tensor_codec.bytes_of(target)

@@ -1,9 +1,16 @@
 """What a ps answers beside batches (welcome, placements, members, status) as messages of the contract, and back.
 
-What is decoded comes from another process: whatever is malformed in it is an ``InvalidArgumentError`` that says what.
+What is decoded comes from another process. Whatever is malformed in it is an ``InvalidArgumentError`` that says what.
 """
 
 from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from google.protobuf.message import Message
 
 from ps_protocol.codec.error_codec import decode_error, encode_error
 from ps_protocol.codec.spec_codec import decode_enum, decode_spec, decode_uuid, encode_spec
@@ -29,10 +36,9 @@ from ps_protocol.service_types import (
 from ps_protocol.v1 import data_pb2, directory_pb2, inspection_pb2, membership_pb2
 
 _FAST_PATH_KINDS = {int(kind): kind for kind in FastPathKind}
-_MEMBER_STATES = {int(state): state for state in MemberState}
-_DURABILITY_MODES = {int(mode): mode for mode in DurabilityMode}
-_REPLICA_ROLES = {int(role): role for role in ReplicaRole}
-_SERVING_STATES = {int(state): state for state in ServingState}
+
+_Value = TypeVar("_Value")
+_Message = TypeVar("_Message", bound=Message)
 
 
 def check_protocol_version(version: int, whose: str) -> None:
@@ -111,143 +117,97 @@ def decode_placement(message: directory_pb2.Placement) -> Placement | Shardscope
     return Placement(decode_spec(message.spec), message.ps_task)
 
 
-def encode_member(member: Member) -> membership_pb2.Member:
-    """Returns a member as a message."""
-    return membership_pb2.Member(
-        task=member.task,
-        incarnation=member.incarnation.bytes,
-        host=member.host,
-        pid=member.pid,
-        state=membership_pb2.Member.State.ValueType(member.state),
-        joined_at_s=member.joined_at_s,
-        last_seen_s=member.last_seen_s,
-        step=member.step,
-        lease_s=member.lease_s,
-    )
+class _Field(NamedTuple):
+    """How a field of a message differs from that of the value.
+
+    Attributes:
+        encode: Makes the message's field of the value's.
+        decode: The reverse.
+        name: In the message, if it is another.
+        is_optional: Whether it is absent for None.
+    """
+
+    encode: Callable[[Any], Any]
+    decode: Callable[[Any], Any]
+    name: str | None = None
+    is_optional: bool = False
 
 
-def decode_member(message: membership_pb2.Member) -> Member:
-    """Returns the member that a message holds; InvalidArgumentError if it is malformed."""
-    return Member(
-        task=message.task,
-        incarnation=decode_uuid(message.incarnation, "incarnation of a member"),
-        host=message.host,
-        pid=message.pid,
-        state=decode_enum(_MEMBER_STATES, message.state, "state of a member"),
-        joined_at_s=message.joined_at_s,
-        last_seen_s=message.last_seen_s,
-        step=message.step,
-        lease_s=message.lease_s,
-    )
+class _Codec(Generic[_Value, _Message]):
+    """Turns values of a dataclass into messages, field by field, and back.
+
+    Args:
+        value_type: The dataclass.
+        message_type: The message.
+        different: The fields that are not the same in both, by their names in the dataclass.
+    """
+
+    def __init__(self, value_type: type[_Value], message_type: type[_Message], **different: _Field):
+        self._value_type: Callable[..., _Value] = value_type
+        self._message_type = message_type
+        names: list[str] = [field.name for field in dataclasses.fields(value_type)]  # type: ignore[arg-type]  # it is one
+        self._same = [name for name in names if name not in different]
+        self._different = [(name, field.name or name, field) for name, field in different.items()]
+
+    def encode(self, value: _Value) -> _Message:
+        """Returns a value as a message."""
+        fields = {name: getattr(value, name) for name in self._same}
+        for name, in_message, field in self._different:
+            part = getattr(value, name)
+            fields[in_message] = None if part is None else field.encode(part)
+        return self._message_type(**fields)
+
+    def decode(self, message: _Message) -> _Value:
+        """Returns the value that a message holds; InvalidArgumentError if it is malformed."""
+        fields = {name: getattr(message, name) for name in self._same}
+        for name, in_message, field in self._different:
+            is_absent = field.is_optional and not message.HasField(in_message)
+            fields[name] = None if is_absent else field.decode(getattr(message, in_message))
+        return self._value_type(**fields)
 
 
-def encode_ps_address(address: PsAddress) -> membership_pb2.PsAddress:
-    """Returns where a ps task is as a message."""
-    return membership_pb2.PsAddress(
-        task=address.task, address=address.address, incarnation=address.incarnation.bytes, epoch=address.epoch
-    )
+def _enum_field(kind: type[enum.IntEnum], what: str) -> _Field:
+    members = {int(member): member for member in kind}
+    return _Field(int, lambda number: decode_enum(members, number, what))
 
 
-def decode_ps_address(message: membership_pb2.PsAddress) -> PsAddress:
-    """Returns where a message says that a ps task is; InvalidArgumentError if it is malformed."""
-    return PsAddress(
-        message.task, message.address, decode_uuid(message.incarnation, "incarnation of a ps task"), message.epoch
-    )
+def _uuid_field(what: str, name: str | None = None) -> _Field:
+    return _Field(lambda uuid: uuid.bytes, lambda data: decode_uuid(data, what), name)
 
 
-def encode_variable_info(info: VariableInfo) -> inspection_pb2.VariableInfo:
-    """Returns what inspection shows of a variable as a message."""
-    return inspection_pb2.VariableInfo(
-        spec=encode_spec(info.spec), version=info.version, initialized=info.initialized, size_bytes=info.size_bytes
-    )
+def _optional(codec: _Codec[Any, Any]) -> _Field:
+    return _Field(codec.encode, codec.decode, is_optional=True)
 
 
-def decode_variable_info(message: inspection_pb2.VariableInfo) -> VariableInfo:
-    """Returns what a message shows of a variable; InvalidArgumentError if it is malformed."""
-    return VariableInfo(decode_spec(message.spec), message.version, message.initialized, message.size_bytes)
+_SPEC: Final = _Field(encode_spec, decode_spec)
+_MEMBER: Final = _Codec(
+    Member,
+    membership_pb2.Member,
+    incarnation=_uuid_field("incarnation of a member"),
+    state=_enum_field(MemberState, "state of a member"),
+)
+_PS_ADDRESS: Final = _Codec(PsAddress, membership_pb2.PsAddress, incarnation=_uuid_field("incarnation of a ps task"))
+_VARIABLE_INFO: Final = _Codec(VariableInfo, inspection_pb2.VariableInfo, spec=_SPEC)
+_DURABILITY: Final = _Codec(
+    DurabilityStatus,
+    inspection_pb2.DurabilityStatus,
+    mode=_enum_field(DurabilityMode, "durability of a ps task"),
+)
+_REPLICATION: Final = _Codec(
+    ReplicationStatus,
+    inspection_pb2.ReplicationStatus,
+    role=_enum_field(ReplicaRole, "role of a ps task's process"),
+)
+_STATUS: Final = _Codec(
+    Status,
+    inspection_pb2.GetStatusReply,
+    state=_enum_field(ServingState, "state of a ps task"),
+    store=_uuid_field("store incarnation", "store_incarnation"),
+    durability=_optional(_DURABILITY),
+    replication=_optional(_REPLICATION),
+)
 
-
-def encode_status(status: Status) -> inspection_pb2.GetStatusReply:
-    """Returns the status of a ps task as a message."""
-    return inspection_pb2.GetStatusReply(
-        task=status.task,
-        state=inspection_pb2.GetStatusReply.State.ValueType(status.state),
-        store_incarnation=status.store.bytes,
-        uptime_s=status.uptime_s,
-        num_variables=status.num_variables,
-        variable_bytes=status.variable_bytes,
-        memory_limit_bytes=status.memory_limit_bytes,
-        num_clients=status.num_clients,
-        batches=status.batches,
-        operations=status.operations,
-        duplicate_batches=status.duplicate_batches,
-        bytes_received=status.bytes_received,
-        bytes_sent=status.bytes_sent,
-        durability=None if status.durability is None else _encode_durability(status.durability),
-        replication=None if status.replication is None else _encode_replication(status.replication),
-    )
-
-
-def decode_status(message: inspection_pb2.GetStatusReply) -> Status:
-    """Returns the status that a message holds; InvalidArgumentError if it is malformed."""
-    return Status(
-        task=message.task,
-        state=decode_enum(_SERVING_STATES, message.state, "state of a ps task"),
-        store=decode_uuid(message.store_incarnation, "store incarnation"),
-        uptime_s=message.uptime_s,
-        num_variables=message.num_variables,
-        variable_bytes=message.variable_bytes,
-        memory_limit_bytes=message.memory_limit_bytes,
-        num_clients=message.num_clients,
-        batches=message.batches,
-        operations=message.operations,
-        duplicate_batches=message.duplicate_batches,
-        bytes_received=message.bytes_received,
-        bytes_sent=message.bytes_sent,
-        durability=_decode_durability(message.durability) if message.HasField("durability") else None,
-        replication=_decode_replication(message.replication) if message.HasField("replication") else None,
-    )
-
-
-def _encode_durability(status: DurabilityStatus) -> inspection_pb2.DurabilityStatus:
-    return inspection_pb2.DurabilityStatus(
-        mode=inspection_pb2.DurabilityStatus.Mode.ValueType(status.mode),
-        last_position=status.last_position,
-        committed_position=status.committed_position,
-        snapshot_position=status.snapshot_position,
-        snapshot_bytes=status.snapshot_bytes,
-        snapshot_taken_at_s=status.snapshot_taken_at_s,
-        journal_bytes=status.journal_bytes,
-        obstacle=status.obstacle,
-    )
-
-
-def _decode_durability(message: inspection_pb2.DurabilityStatus) -> DurabilityStatus:
-    return DurabilityStatus(
-        mode=decode_enum(_DURABILITY_MODES, message.mode, "durability of a ps task"),
-        last_position=message.last_position,
-        committed_position=message.committed_position,
-        snapshot_position=message.snapshot_position,
-        snapshot_bytes=message.snapshot_bytes,
-        snapshot_taken_at_s=message.snapshot_taken_at_s,
-        journal_bytes=message.journal_bytes,
-        obstacle=message.obstacle,
-    )
-
-
-def _encode_replication(status: ReplicationStatus) -> inspection_pb2.ReplicationStatus:
-    return inspection_pb2.ReplicationStatus(
-        role=inspection_pb2.ReplicationStatus.Role.ValueType(status.role),
-        epoch=status.epoch,
-        has_backup=status.has_backup,
-        obstacle=status.obstacle,
-    )
-
-
-def _decode_replication(message: inspection_pb2.ReplicationStatus) -> ReplicationStatus:
-    return ReplicationStatus(
-        role=decode_enum(_REPLICA_ROLES, message.role, "role of a ps task's process"),
-        epoch=message.epoch,
-        has_backup=message.has_backup,
-        obstacle=message.obstacle,
-    )
+encode_member, decode_member = _MEMBER.encode, _MEMBER.decode
+encode_ps_address, decode_ps_address = _PS_ADDRESS.encode, _PS_ADDRESS.decode
+encode_variable_info, decode_variable_info = _VARIABLE_INFO.encode, _VARIABLE_INFO.decode
+encode_status, decode_status = _STATUS.encode, _STATUS.decode

@@ -1,6 +1,6 @@
 """Variable specs and initializers as messages of the contract, and back.
 
-What is decoded comes from another process: whatever is malformed in it is an ``InvalidArgumentError`` that says what.
+What is decoded comes from another process. Whatever is malformed in it is an ``InvalidArgumentError`` that says what.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def encode_spec(spec: VariableSpec) -> variable_pb2.VariableSpec:
 
 
 def encode_spec_into(message: variable_pb2.VariableSpec, spec: VariableSpec) -> None:
-    """Fills an empty message, as a field of another message is.
+    """Fills an empty message, a field of another one.
 
     Raises:
         InvalidArgumentError: Values of the spec's dtype cannot be sent.
@@ -113,7 +113,7 @@ def decode_spec(message: variable_pb2.VariableSpec) -> VariableSpec:
 def encode_initializer_into(
     message: variable_pb2.Initializer, initializer: InitializerSpec, buffers: list[memoryview]
 ) -> None:
-    """Fills an empty message, as a field of another message is; appends the bytes of a given value to ``buffers``."""
+    """Fills an empty message, a field of another one; appends the bytes of a given value to ``buffers``."""
     message.seed = initializer.seed
     kind = initializer.kind
     if isinstance(kind, ValueKind):
@@ -172,12 +172,8 @@ def _decode_variance_scaling(
     )
 
 
-def _decode_value(message: variable_pb2.Initializer.Value, take: TakeTensor) -> ValueKind:
-    return ValueKind(take(message.tensor))
-
-
 _KIND_DECODERS: dict[str, Callable[[Any, TakeTensor], InitializerKind]] = {
     **{name: _plain_decoder(kind, fields) for kind, (name, fields) in _PLAIN_KINDS.items()},
     "variance_scaling": _decode_variance_scaling,
-    "value": _decode_value,
+    "value": lambda message, take: ValueKind(take(message.tensor)),
 }

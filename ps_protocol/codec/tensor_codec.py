@@ -1,11 +1,11 @@
-"""Turns arrays into tensor headers with bytes beside them, and back, without copying where none is needed.
+"""Turns arrays into tensor headers with bytes beside them, and back, copying only where it must.
 
-The form is that of ``tensor.proto``: C order, little-endian, no padding. A header is data from another process:
-everything it says is checked before any memory is taken for it, and its dtype is looked up in a fixed table, never
-given to NumPy to interpret. All functions are safe to call from many threads.
+The form is that of ``tensor.proto``: C order, little-endian, no padding. A header is data from another process: all
+that it says is checked before any memory is taken for it. Its dtype is looked up in a fixed table, and never given to
+NumPy to interpret. All functions are safe to call from many threads.
 
-A tensor in a lossy form (``WireDType``) is turned into new memory on both sides: of its layout, the size in bytes is
-that of the form, the dtype and the shape are those of the array that it stands for.
+A tensor in a lossy form (``WireDType``) takes new memory on both sides. In its layout, the size in bytes is that of the
+form; dtype and shape are those of the array that it stands for.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_DIMENSIONS = 64
 """Most dimensions of an array in NumPy 2."""
 
 MAX_SIZE_BYTES = 2**63 - 1
-"""Most bytes of a tensor, and of one whose zero sizes are left out, since NumPy refuses those as well."""
+"""Most bytes of a tensor. Dimensions of size 0 do not count, since NumPy leaves them out of this limit too."""
 
 _MAX_BYTES_LENGTH = 2**31 - 1
 _BYTES_NAME = re.compile(r"S([1-9][0-9]{0,9})", re.ASCII)
@@ -108,7 +108,7 @@ class TensorLayout:
     Attributes:
         dtype: In native byte order.
         shape: No size negative, at most ``MAX_DIMENSIONS`` of them.
-        size_bytes: Of the buffer. At most ``MAX_SIZE_BYTES``; whether so much may be taken is for the caller to decide.
+        size_bytes: Of the buffer. At most ``MAX_SIZE_BYTES``; the caller decides whether so much may be taken.
         wire: The form of the elements in the buffer.
     """
 
@@ -180,8 +180,8 @@ def parse_wire(number: int) -> WireDType:
 def encode(array: Array, wire: WireDType = WireDType.EXACT) -> tuple[TensorHeader, memoryview]:
     """Returns the header and the bytes of an array.
 
-    The bytes are those of the array itself, which has to stay as it is until they are sent, unless it is not
-    contiguous in C order or not little-endian, or the form is a lossy one: then they are a copy's.
+    The bytes are the array's own, so the array must not change until they are sent. They are a copy if the array is not
+    contiguous in C order or not little-endian, or if the form is lossy.
 
     Args:
         array: Any shape, with a dtype that ``dtype_name`` accepts.
@@ -199,7 +199,7 @@ def encode_into(
 ) -> memoryview:
     """Fills an empty header, as a field of a message is, and returns the bytes; otherwise like ``encode``.
 
-    With ``encoded``, the bytes of the array in its lossy form, it is those that are returned.
+    ``encoded`` has the bytes of the lossy form if they are known already; then these are returned.
     """
     header.dtype = dtype_name(array.dtype)
     header.shape.extend(array.shape)
@@ -221,7 +221,7 @@ def contiguous_bytes(array: Array) -> memoryview:
 
 
 def decode(header: TensorHeader, buffer: Buffer) -> Array:
-    """Returns the tensor: a view of ``buffer``, which may be written to if the buffer may, or of a lossy form an array.
+    """Returns the tensor: a view of ``buffer``, writable if the buffer is; for a lossy form, a new array.
 
     Raises:
         InvalidArgumentError: The header is malformed, the buffer has not exactly the size that it says, or holds what
@@ -281,10 +281,10 @@ def decode_at(header: TensorHeader, data: memoryview, start: int) -> tuple[Array
 
 
 def allocate(layout: TensorLayout) -> tuple[Array, memoryview]:
-    """Returns a new array, not yet filled, and its bytes to write to; of a lossy form, one of uint8 for the bytes only.
+    """Returns a new array, not yet filled, and its bytes; for a lossy form, an array of uint8 for the bytes alone.
 
     Raises:
-        ResourceExhaustedError: There is not so much memory; not retryable, since the tensor will not shrink.
+        ResourceExhaustedError: There is not enough memory; not retryable, since the tensor will not shrink.
     """
     is_exact = layout.wire is _EXACT
     array = _empty(layout.shape, layout.dtype) if is_exact else _empty((layout.size_bytes,), _BYTE)
@@ -295,7 +295,7 @@ def check_target(target: Array, dtype: np.dtype[Any], shape: tuple[int, ...]) ->
     """Makes sure that a tensor can be put into an array that was given for it.
 
     Raises:
-        InternalError: It cannot; whoever made the operation has not checked it.
+        InternalError: It cannot. The code that made the operation must check that.
     """
     wrong = misfit(target, dtype, shape, in_order=True)
     if wrong is not None:
@@ -334,9 +334,7 @@ def _decode_lossy(layout: TensorLayout, buffer: Buffer, out: Array | None) -> Ar
 
 
 def _checked(name: str, shape: Sequence[int]) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    dtype = _DTYPE_OF_NAME.get(name)
-    if dtype is None:
-        dtype = _parse_bytes_dtype(name)
+    dtype = parse_dtype(name)
     if len(shape) > MAX_DIMENSIONS:
         raise InvalidArgumentError(f"a tensor has {len(shape)} dimensions; at most {MAX_DIMENSIONS} are possible")
     sizes = tuple(shape)

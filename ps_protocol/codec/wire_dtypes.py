@@ -8,7 +8,7 @@ FLOAT16    2 n                      at most 2**-11 |x|: rounded to nearest, ties
 INT8       n + 4 ceil(n / 256)      at most half the scale of its block, which is max |x| / 127
 =========  =======================  =========================================================================
 
-What is out of the ordinary stays visible, it never turns into a plausible number:
+Unusual elements stay visible; they never turn into plausible numbers:
 
 * BFLOAT16 and FLOAT16 are IEEE conversions. NaN and the infinities stay what they are; what is too large becomes an
   infinity (FLOAT16: from 65520 on); what is too small becomes subnormal or a zero of its sign.
@@ -108,7 +108,7 @@ def encode(wire: WireDType, array: Array) -> npt.NDArray[np.uint8]:
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     flat = np.ascontiguousarray(array).reshape(-1)
-    with np.errstate(all="ignore"):  # what overflows or is no number is meant to
+    with np.errstate(all="ignore"):  # overflow and NaN are intended
         if wire is WireDType.INT8:
             _encode_int8(flat, encoded)
         else:
@@ -117,7 +117,7 @@ def encode(wire: WireDType, array: Array) -> npt.NDArray[np.uint8]:
 
 
 def decode_into(wire: WireDType, encoded: Bytes, out: Array) -> None:
-    """Fills an array with what the bytes of a lossy form hold; it is left alone if they are refused.
+    """Fills an array with the numbers that the bytes of a lossy form hold; leaves it alone if it refuses them.
 
     Args:
         wire: Any but EXACT.
@@ -133,7 +133,7 @@ def decode_into(wire: WireDType, encoded: Bytes, out: Array) -> None:
     if not out.size:
         return
     flat = out.reshape(-1)
-    with np.errstate(all="ignore"):  # a NaN scale is meant, and a foreign one may overflow
+    with np.errstate(all="ignore"):  # a scale may be NaN, and one from another process may overflow
         if wire is WireDType.INT8:
             _decode_int8(encoded, flat)
         else:

@@ -12,8 +12,8 @@ Options: TypeAlias = list[tuple[str, str | int]]
 
 INITIAL_RECONNECT_BACKOFF_S = 0.1
 MAX_RECONNECT_BACKOFF_S = 1.0
-"""Longest pause between two attempts to connect. gRPC's own two minutes are made for services with thousands of
-clients; here a ps that starts late, or anew, is to be found quickly."""
+"""Longest pause between two attempts to connect. gRPC's own two minutes suit services with thousands of clients. Here
+clients must quickly find a ps that starts late or again."""
 
 CONNECT_TIMEOUT_S = 5.0
 """Longest an attempt to connect may take before the next one starts."""
@@ -27,7 +27,7 @@ def client_options() -> Options:
         *_common_options(),
         # A reply that comes as a stream is received by the thread that waits for it, without another one in between.
         ("SingleThreadedUnaryStream", 1),
-        # Retries are the client's own: they know what may be repeated, and count against its deadline.
+        # The client retries by itself: it knows what may be repeated, and counts retries against its deadline.
         ("grpc.enable_retries", 0),
         # Two channels to one address have two connections, so that a bulk transfer on one does not hold up the other,
         # and closing one does not disturb it.
@@ -35,7 +35,7 @@ def client_options() -> Options:
         ("grpc.initial_reconnect_backoff_ms", _milliseconds(INITIAL_RECONNECT_BACKOFF_S)),
         ("grpc.max_reconnect_backoff_ms", _milliseconds(MAX_RECONNECT_BACKOFF_S)),
         ("grpc.min_reconnect_backoff_ms", _milliseconds(CONNECT_TIMEOUT_S)),
-        # Tasks of a cluster talk to each other directly; a proxy set up for the way out would only lose them.
+        # Tasks of a cluster talk to each other directly; a proxy for outside traffic would not find them.
         ("grpc.enable_http_proxy", 0),
     ]
 
@@ -44,7 +44,7 @@ def server_options() -> Options:
     """Returns the options of a ps task's server."""
     return [
         *_common_options(),
-        # By default a second server binds the same port without a word, and takes half of the calls.
+        # By default a second server binds the same port without an error, and takes half of the calls.
         ("grpc.so_reuseport", 0),
         # A server that is pinged more often than it allows (by default every 5 minutes) hangs up with
         # GOAWAY "too_many_pings". Half the interval of the clients leaves room for late and early ones.
@@ -58,10 +58,10 @@ def _common_options() -> Options:
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         # Errors travel in the trailers; with the default of 8 KiB a long one would arrive as RESOURCE_EXHAUSTED.
         ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
-        # A peer that vanished without a word (power, network) would otherwise be waited for until TCP gives up.
+        # Otherwise a call to a peer that has lost power or network would wait until TCP gives up.
         ("grpc.keepalive_time_ms", _milliseconds(KEEPALIVE_INTERVAL_S)),
         ("grpc.keepalive_timeout_ms", _milliseconds(KEEPALIVE_TIMEOUT_S)),
-        # Also while no call is running: between two steps of a training nothing else would notice.
+        # Also while no call is running: between two steps of a training nothing else would notice a lost peer.
         ("grpc.keepalive_permit_without_calls", 1),
         # By default only two pings are sent without data between them.
         ("grpc.http2.max_pings_without_data", 0),

@@ -6,9 +6,8 @@
 written by joining its tag, its length and the memory of the tensors, once, and read as a view of what gRPC has
 received; the generated classes would copy it twice more on each side.
 
-Only the form that everybody writes is read by hand. Whatever else protobuf allows (unknown fields, fields repeated,
-missing or in another order) goes through the generated classes, which say what it means. All functions are safe to call
-from many threads.
+Only the usual form is read by hand. All else that protobuf allows (unknown fields, fields repeated, missing or in
+another order) goes through the generated classes. All functions are safe to call from many threads.
 """
 
 from __future__ import annotations

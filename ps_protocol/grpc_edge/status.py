@@ -1,13 +1,12 @@
 """Errors as gRPC statuses and back: the only place that knows both.
 
 An error travels whole, as ``Error`` of ``errors.proto`` in the details of the status (the form of
-``google.rpc.Status`` that gRPC libraries of every language read). A status without such details comes from gRPC
-itself, or from a server that is no ps, and is given the error of its code and what to do about it.
+``google.rpc.Status`` that gRPC libraries of every language read). A status without such details comes from gRPC itself,
+or from a server that is no ps. It becomes the error of its code, which says what to do about it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NoReturn
 
 import grpc
@@ -21,91 +20,56 @@ from ps_protocol.errors import ErrorCode, ShardscopeError, error_for
 from ps_protocol.v1 import errors_pb2
 
 MESSAGE_LIMIT_BYTES = 3_000
-"""Most bytes of an error's message. A status travels in HTTP/2 trailers, of which gRPC takes 8 KiB, and drops a status
-that is larger; there they are written in base64, and the summary of the status once more, percent-encoded."""
+"""Most bytes of an error's message. A status travels in HTTP/2 trailers. gRPC takes 8 KiB of them and drops a larger
+status. They hold the details in base64, and the summary again, percent-encoded."""
 
 _SUMMARY_LIMIT_BYTES = 512
 _NAME_LIMIT_BYTES = 1_000
 
 _GRPC_CODES: dict[ErrorCode, grpc.StatusCode] = {
-    ErrorCode.UNKNOWN: grpc.StatusCode.UNKNOWN,
-    ErrorCode.CANCELLED: grpc.StatusCode.CANCELLED,
-    ErrorCode.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
     ErrorCode.SHAPE_MISMATCH: grpc.StatusCode.INVALID_ARGUMENT,
     ErrorCode.DTYPE_MISMATCH: grpc.StatusCode.INVALID_ARGUMENT,
-    ErrorCode.DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,
-    ErrorCode.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
-    ErrorCode.ALREADY_EXISTS: grpc.StatusCode.ALREADY_EXISTS,
-    ErrorCode.PERMISSION_DENIED: grpc.StatusCode.PERMISSION_DENIED,
-    ErrorCode.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
-    ErrorCode.RESOURCE_EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    ErrorCode.FAILED_PRECONDITION: grpc.StatusCode.FAILED_PRECONDITION,
-    ErrorCode.ABORTED: grpc.StatusCode.ABORTED,
-    ErrorCode.OUT_OF_RANGE: grpc.StatusCode.OUT_OF_RANGE,
-    ErrorCode.UNIMPLEMENTED: grpc.StatusCode.UNIMPLEMENTED,
-    ErrorCode.INTERNAL: grpc.StatusCode.INTERNAL,
-    ErrorCode.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     ErrorCode.STATE_LOST: grpc.StatusCode.FAILED_PRECONDITION,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Meaning:
-    """What a status without details stands for."""
-
-    code: ErrorCode
-    what: str
-    remedy: str
+_GRPC_CODES |= {code: grpc.StatusCode[code.name] for code in ErrorCode if code not in _GRPC_CODES}
 
 
 _IN_ITS_LOG = "Its log says more."
 _ADDRESS_AND_VERSION = (
     "Check that the address is that of a ps task, not of another service, and that both sides run the same version."
 )
-_MEANINGS: dict[grpc.StatusCode, _Meaning] = {
-    grpc.StatusCode.UNAVAILABLE: _Meaning(
-        ErrorCode.UNAVAILABLE,
+_MEANINGS: dict[grpc.StatusCode, tuple[str, str]] = {
+    grpc.StatusCode.UNAVAILABLE: (
         "cannot be reached",
         "Check that the task is running, that its address and port are those of the cluster spec, that no firewall "
         "lies between, and that both sides agree on TLS.",
     ),
-    grpc.StatusCode.DEADLINE_EXCEEDED: _Meaning(
-        ErrorCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.DEADLINE_EXCEEDED: (
         "did not answer in time",
         "It may be busy, stopped, or cut off; allow more time if the tensors are large.",
     ),
-    grpc.StatusCode.CANCELLED: _Meaning(
-        ErrorCode.CANCELLED,
+    grpc.StatusCode.CANCELLED: (
         "was not waited for",
         "The client was closed, or the call cancelled, before the answer came.",
     ),
-    grpc.StatusCode.RESOURCE_EXHAUSTED: _Meaning(
-        ErrorCode.RESOURCE_EXHAUSTED, "has reached a limit", "Send less at a time, or wait before the next try."
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ("has reached a limit", "Send less at a time, or wait before the next try."),
+    grpc.StatusCode.UNIMPLEMENTED: ("does not offer this service", _ADDRESS_AND_VERSION),
+    grpc.StatusCode.UNAUTHENTICATED: (
+        "does not know who is calling",
+        "Give the client the cluster's token or certificate.",
     ),
-    grpc.StatusCode.UNIMPLEMENTED: _Meaning(
-        ErrorCode.UNIMPLEMENTED, "does not offer this service", _ADDRESS_AND_VERSION
-    ),
-    grpc.StatusCode.UNAUTHENTICATED: _Meaning(
-        ErrorCode.UNAUTHENTICATED, "does not know who is calling", "Give the client the cluster's token or certificate."
-    ),
-    grpc.StatusCode.PERMISSION_DENIED: _Meaning(
-        ErrorCode.PERMISSION_DENIED, "does not allow this", "Use a token or certificate that may do it."
-    ),
-    grpc.StatusCode.INTERNAL: _Meaning(ErrorCode.INTERNAL, "failed to carry the call", _IN_ITS_LOG),
-    grpc.StatusCode.UNKNOWN: _Meaning(ErrorCode.UNKNOWN, "failed without saying why", _IN_ITS_LOG),
-    grpc.StatusCode.DATA_LOSS: _Meaning(ErrorCode.INTERNAL, "lost part of the call", _IN_ITS_LOG),
-    grpc.StatusCode.INVALID_ARGUMENT: _Meaning(
-        ErrorCode.INVALID_ARGUMENT, "does not understand the call", _ADDRESS_AND_VERSION
-    ),
-    grpc.StatusCode.NOT_FOUND: _Meaning(ErrorCode.NOT_FOUND, "does not know what was asked for", _ADDRESS_AND_VERSION),
-    grpc.StatusCode.ALREADY_EXISTS: _Meaning(ErrorCode.ALREADY_EXISTS, "has it already", _ADDRESS_AND_VERSION),
-    grpc.StatusCode.FAILED_PRECONDITION: _Meaning(
-        ErrorCode.FAILED_PRECONDITION, "is not ready for the call", _ADDRESS_AND_VERSION
-    ),
-    grpc.StatusCode.ABORTED: _Meaning(ErrorCode.ABORTED, "gave up the call", "Try it again."),
-    grpc.StatusCode.OUT_OF_RANGE: _Meaning(ErrorCode.OUT_OF_RANGE, "was asked beyond a limit", _ADDRESS_AND_VERSION),
+    grpc.StatusCode.PERMISSION_DENIED: ("does not allow this", "Use a token or certificate that may do it."),
+    grpc.StatusCode.INTERNAL: ("failed to carry the call", _IN_ITS_LOG),
+    grpc.StatusCode.UNKNOWN: ("failed without saying why", _IN_ITS_LOG),
+    grpc.StatusCode.DATA_LOSS: ("lost part of the call", _IN_ITS_LOG),
+    grpc.StatusCode.INVALID_ARGUMENT: ("does not understand the call", _ADDRESS_AND_VERSION),
+    grpc.StatusCode.NOT_FOUND: ("does not know what was asked for", _ADDRESS_AND_VERSION),
+    grpc.StatusCode.ALREADY_EXISTS: ("says that it exists already", _ADDRESS_AND_VERSION),
+    grpc.StatusCode.FAILED_PRECONDITION: ("is not ready for the call", _ADDRESS_AND_VERSION),
+    grpc.StatusCode.ABORTED: ("gave up the call", "Try it again."),
+    grpc.StatusCode.OUT_OF_RANGE: ("was asked for something beyond a limit", _ADDRESS_AND_VERSION),
 }
-_UNKNOWN = _MEANINGS[grpc.StatusCode.UNKNOWN]
+"""What the task did, and what to do about it, where a status has no details."""
 
 
 def grpc_code(error: ShardscopeError) -> grpc.StatusCode:
@@ -139,10 +103,10 @@ def from_rpc_error(rpc_error: grpc.RpcError, *, task: str, address: str = "") ->
         address: Where it was called, as "host:port", for the message.
     """
     if not isinstance(rpc_error, grpc.Call):
-        return _without_details(_UNKNOWN, str(rpc_error), task, address)
+        return _without_details(grpc.StatusCode.UNKNOWN, str(rpc_error), task, address)
     message = _details(rpc_error)
     if message is None:
-        return _without_details(_MEANINGS.get(rpc_error.code(), _UNKNOWN), rpc_error.details() or "", task, address)
+        return _without_details(rpc_error.code(), rpc_error.details() or "", task, address)
     error = decode_error(message)
     error.task = error.task or task
     return error
@@ -156,24 +120,23 @@ def _details(call: grpc.Call) -> errors_pb2.Error | None:
             if details.Unpack(message):
                 return message
     except (ValueError, DecodeError):
-        # Details that contradict their status, or are not even a message, are no ps's; the status itself counts.
+        # No ps sends details that contradict their status or are no message: the status itself counts.
         return None
     return None
 
 
-def _without_details(meaning: _Meaning, details: str, task: str, address: str) -> ShardscopeError:
+def _without_details(status: grpc.StatusCode, details: str, task: str, address: str) -> ShardscopeError:
     where = f"the task at {address}" if address else "the task"
+    if status not in _MEANINGS:
+        status = grpc.StatusCode.UNKNOWN
+    what, remedy = _MEANINGS[status]
+    code = ErrorCode.INTERNAL if status is grpc.StatusCode.DATA_LOSS else ErrorCode[status.name]
     retryable = None
-    if meaning.code is ErrorCode.RESOURCE_EXHAUSTED and "larger than max" in details:
+    if code is ErrorCode.RESOURCE_EXHAUSTED and "larger than max" in details:
         # A message above the limit stays above it. gRPC gives no other sign than its text, which also stands for a
         # limit that passes, such as too many calls at once.
         retryable = False
-    return error_for(
-        meaning.code,
-        f"{where} {meaning.what} ({details or 'no details'}). {meaning.remedy}",
-        task=task,
-        retryable=retryable,
-    )
+    return error_for(code, f"{where} {what} ({details or 'no details'}). {remedy}", task=task, retryable=retryable)
 
 
 def _shortened(text: str, limit_bytes: int) -> str:

@@ -1,1 +1,1 @@
-"""First values of variables, from their full names and the job's seed alone. Imports no codec."""
+"""Computes initial values from a variable's full name and a seed alone. Imports no codec and no transport."""

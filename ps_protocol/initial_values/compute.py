@@ -109,7 +109,7 @@ def _suits(dtype: np.dtype[Any], shape: tuple[int, ...], place: PartitionSlice |
 
 
 def _recipe(spec: VariableSpec, initializer: InitializerSpec) -> _Recipe:
-    """Returns what computes the value, all arguments checked."""
+    """Checks all arguments and returns the function that computes the value."""
     check_layout(spec)
     match initializer.kind:
         case ValueKind(array=array):
@@ -131,8 +131,7 @@ def _given(spec: VariableSpec, array: Array) -> _Recipe:
         )
     if array.shape != spec.shape:
         raise ShapeMismatchError(
-            f"{subject(spec)}: its initial value has shape {list(array.shape)}; make the two agree",
-            variable=spec.name,
+            f"{subject(spec)}: its initial value has shape {list(array.shape)}; make the two agree", variable=spec.name
         )
     return lambda: np.array(array, dtype=spec.dtype, order="C")
 

@@ -62,7 +62,7 @@ class WordStream:
         return words
 
     def _seek(self, count: int, layer: int) -> None:
-        # A generator made anew would take six times as long: it asks the system for entropy that is not used.
+        # A new generator would take six times as long: it asks the system for entropy that is not used.
         self._philox.state = {
             "bit_generator": "Philox",
             "state": {"counter": np.array([count, 0, 0, layer], dtype=np.uint64), "key": self._key},

@@ -1,4 +1,4 @@
-"""Where a variable's elements lie in the whole that it is a part of, so that they can be made without the whole."""
+"""Where the elements of a part lie in the whole variable, so that the part can be made without the whole."""
 
 from __future__ import annotations
 
@@ -111,9 +111,13 @@ def stretches(part: Sequence[Cut], limit: int) -> Iterator[Stretch]:
             above = above * cut.full + position
         start = (above * rows.full + rows.start) * period + columns.start
         if period <= limit:
-            yield from _grouped_rows(start, rows.size, period, columns.size, limit // period)
-        else:
-            yield from _divided_rows(start, rows.size, period, columns.size, limit)
+            group = limit // period
+            for row in range(0, rows.size, group):
+                yield Stretch(start + row * period, min(group, rows.size - row), period, columns.size)
+            continue
+        for row in range(rows.size):
+            for column in range(0, columns.size, limit):
+                yield Stretch(start + row * period + column, 1, period, min(limit, columns.size - column))
 
 
 def _joined(part: Sequence[Cut]) -> list[Cut]:
@@ -125,14 +129,3 @@ def _joined(part: Sequence[Cut]) -> list[Cut]:
         else:
             joined.append(cut)
     return joined
-
-
-def _grouped_rows(start: int, rows: int, period: int, length: int, group: int) -> Iterator[Stretch]:
-    for row in range(0, rows, group):
-        yield Stretch(start + row * period, min(group, rows - row), period, length)
-
-
-def _divided_rows(start: int, rows: int, period: int, length: int, limit: int) -> Iterator[Stretch]:
-    for row in range(rows):
-        for column in range(0, length, limit):
-            yield Stretch(start + row * period + column, 1, period, min(limit, length - column))

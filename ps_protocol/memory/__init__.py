@@ -1,1 +1,1 @@
-"""Memory that tensors lie in: shared segments, mapping them, copying much at once. Imports no other room."""
+"""Memory that holds tensors: shared segments, their mapping, large copies. Imports no other room."""

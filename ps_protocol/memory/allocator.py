@@ -1,4 +1,4 @@
-"""Keeps the C library from returning the memory of each chunk to the kernel, and asking for it anew with the next.
+"""Keeps the C library from returning the memory of each chunk to the kernel, only to ask for it again.
 
 A gather of 4,096 rows over gRPC takes a third of the time (``python -m benchmarks.one_of_each allocator``).
 """
@@ -11,7 +11,7 @@ _KEPT_BYTES: Final = 8 * 1024 * 1024
 
 
 def keep_freed_chunks() -> None:
-    """Has buffers of a few MiB come from memory that the process has already. Safe to call often; costs microseconds.
+    """Makes the C library keep freed buffers of a few MiB for the next ones. Safe to call often; costs microseconds.
 
     gRPC allocates several buffers for each message. glibc at first maps one above 128 KiB of its own from the kernel,
     which zeroes it page by page, and unmaps it when it is freed; together that takes longer than the copy into it. It

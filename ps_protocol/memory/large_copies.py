@@ -1,4 +1,4 @@
-"""Copies of many bytes, which one processor alone makes at less than the speed of memory.
+"""Copies many bytes with two threads, since one processor alone does not reach the speed of memory.
 
 Wins nothing where both processors have other work; not measured on a quiet machine (``python -m benchmarks.one_of_each
 large_copies``).
@@ -23,7 +23,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def copy_bytes(target: Bytes, source: Bytes) -> None:
-    """Copies one-dimensional arrays of the same size, with two threads if that is worth it; others may run meanwhile.
+    """Copies one-dimensional arrays of the same size, with two threads if that is worth it. Other threads may run.
 
     The second thread lasts only as long as the copy, so that nothing has to be looked after between copies or forks.
     """
@@ -39,5 +39,5 @@ def copy_bytes(target: Bytes, source: Bytes) -> None:
         return
     try:
         np.copyto(target[:middle], source[:middle])
-    finally:  # interrupted or not, nobody writes to the target any more when this returns
+    finally:  # interrupted or not, no thread writes to the target after this returns
         second.join()  # for a copy of the same size as the one just made

@@ -2,8 +2,8 @@
 
 A segment is a piece of memory that the ps made for one client and that both have mapped (``segment_mapping``). The
 client decides what lies where. A message whose tensors travel in shared memory says it in a list of regions instead
-of their bytes; ``docs/socket-protocol.md`` has the form. What the ps reads from another process's hand is checked
-here before any byte is touched: a region lies inside its segment whole, and where the tensors are aligned.
+of their bytes; ``docs/socket-protocol.md`` has the form. What the ps receives from another process is checked here
+before any byte is touched: a region must be aligned and lie inside its segment.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Final
 from ps_protocol.errors import InvalidArgumentError
 
 ALIGNMENT: Final = 64
-"""Bytes that tensors are laid at multiples of: a cache line."""
+"""Tensors begin at multiples of this many bytes: a cache line."""
 
 ELEMENT_ALIGNMENT: Final = 16
 """Bytes that the offset of every region must be a multiple of: what the widest element needs."""
 
 INLINE_LIMIT_BYTES: Final = 64 * 1024
-"""A message whose tensors have fewer bytes carries them itself, which is faster than to place and look them up."""
+"""A message whose tensors have fewer bytes carries them itself: placing and finding them would take longer."""
 
 MIN_SEGMENT_BYTES: Final = 64 * 1024**2
 """A client asks for segments of at least this size, so that it has few of them."""
@@ -41,7 +41,7 @@ class Region:
     """Bytes of a segment.
 
     Attributes:
-        segment: Number of the segment, from 1; 0 in a region that is nowhere, as room for no reply.
+        segment: Number of the segment, from 1; 0 in ``NOWHERE``, which stands for no room.
         offset: Of the first byte in the segment.
         size_bytes: How many.
     """
@@ -105,7 +105,7 @@ def decode_regions(data: bytes | memoryview) -> list[Region]:
     """Returns the regions that were encoded so; none of them is checked yet.
 
     Raises:
-        InvalidArgumentError: There is a piece too much.
+        InvalidArgumentError: The size is no multiple of a region's.
     """
     if len(data) % _REGION.size:
         raise InvalidArgumentError(

@@ -1,8 +1,8 @@
 """Maps the memory of a segment into this process; used by both ends.
 
-Segments are memfds: memory with a descriptor and without a name. Nothing of them is in /dev/shm, and the kernel takes
-the memory back when the last process that has it open or mapped is gone, whichever way it ended. Python's resource
-tracker, which looks after named segments, has no part in it.
+Segments are memfds: memory with a descriptor and without a name. They do not appear in /dev/shm. The kernel takes the
+memory back when the last process that has it open or mapped ends, however it ends. Python's resource tracker, which
+looks after named segments, has no part in it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _FAULT_AROUND_BYTES: Final = 64 * 1024
 """Linux maps this much of a file around the place of a read fault (``fault_around_bytes``)."""
 
 
-# The third one forbids to add others, such as the one that would forbid writing.
+# The third one forbids adding others, such as a seal against writing.
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL if sys.platform == "linux" else 0
 
 
 def seal_size(descriptor: int) -> None:
-    """Makes it impossible to shrink a memfd, which would kill whoever touches what is gone, or to grow it."""
+    """Fixes the size of a memfd. If it shrank, the kernel would kill a process that touches the lost part."""
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
 
 
@@ -45,12 +45,10 @@ class MappedSegment:
 
     Args:
         number: The segment's number.
-        descriptor: Of the memfd; the caller's to close, the mapping does not need it.
+        descriptor: Of the memfd. The caller closes it; the mapping does not need it.
         size_bytes: Of the segment.
 
     Attributes:
-        number: The segment's number.
-        size_bytes: Its size.
         mapping: The mapped memory.
         address: Of its first byte, in this process.
     """
@@ -63,7 +61,7 @@ class MappedSegment:
         self.address: Final = int(self._bytes.ctypes.data)
 
     def prefault(self) -> None:
-        """Has the kernel map all pages now, many at a time, instead of one by one as they are written to.
+        """Makes the kernel map all pages now, many at a time, instead of one by one as they are written to.
 
         Reads instead of asking for MAP_POPULATE, since NumPy lets other threads run meanwhile and ``mmap`` does not.
         """

@@ -1,1 +1,1 @@
-"""What both ends of a plain socket share: frames, the stream, options, injected faults. Imports no gRPC."""
+"""What both ends of a socket share: frames, the stream, options, injected faults. Imports no gRPC and no protobuf."""

@@ -1,10 +1,9 @@
-"""Waits for the next bytes of a connection with the processor kept, for as long as that is likely to pay.
+"""Waits for the next bytes of a connection without giving up the processor, as long as that is likely to pay.
 
-To put a thread to sleep and to wake it up again takes longer than a small operation itself, most of all on virtual
-machines. So a thread that expects bytes in a moment looks for them a few times first, and offers its processor to
-others between looks. It rests from that for a while when it often had to give the processor away, since then there is
-other work to do, and when often nothing came: from far away, or between two steps of a training, it never comes in a
-moment.
+Putting a thread to sleep and waking it takes longer than a small operation itself, most of all on virtual machines. So
+a thread that expects bytes soon looks for them a few times first, and offers its processor to others between looks. It
+stops looking for a while if other work often took the processor. It also stops if often nothing came: from far away, or
+between two steps of a training, bytes never come that soon.
 
 A read of a scalar took 138 µs instead of 302 on 2026-11-22; on a busy machine nothing is won
 (``docs/decisions/brief-waits.md``).
@@ -22,8 +21,9 @@ LOOK_FOR_S: Final = 300e-6
 """Longer than the other side takes for a small operation, even if it has to be woken up for it."""
 
 TAKEN_S: Final = 80e-6
-"""A look that takes longer says that somebody else had the processor meanwhile."""
+"""If a look takes longer, another thread had the processor meanwhile."""
 
+_NUM_PROCESSORS: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _COST_OF_FAILURE: Final = 8
 _MOST_DOUBT: Final = 5 * _COST_OF_FAILURE
 """Reached when more than one wait in nine fails for long enough, or five in a row."""
@@ -31,28 +31,28 @@ _MOST_DOUBT: Final = 5 * _COST_OF_FAILURE
 _DOUBT_AFTER_REST: Final = 2 * _COST_OF_FAILURE
 _SHORTEST_REST: Final = 32
 _LONGEST_REST: Final = 64
-"""In waits. Short, since the other side only answers in a moment if it does not sleep either."""
+"""In waits. Short, since the other side only answers soon if it does not sleep either."""
 
 
 class BriefWait:
-    """Looks for bytes before one waits for them. Belongs to one connection, and one thread at a time.
+    """Looks for bytes before a thread sleeps. Belongs to one connection, and one thread at a time.
 
     Args:
-        processors: Those that this process may use. With one there is nobody who could send meanwhile.
+        processors: How many this process may use. With one, the other side cannot send meanwhile.
         clock: Monotonic seconds.
     """
 
     __slots__ = ("_clock", "_doubt", "_is_useful", "_next_rest", "_rest")
 
-    def __init__(self, *, processors: int | None = None, clock: Callable[[], float] = perf_counter):
-        self._is_useful = (_num_processors() if processors is None else processors) > 1
+    def __init__(self, *, processors: int = _NUM_PROCESSORS, clock: Callable[[], float] = perf_counter):
+        self._is_useful = processors > 1
         self._clock = clock
         self._doubt = 0
         self._rest = 0  # waits during which it does not look
         self._next_rest = _SHORTEST_REST
 
     def receive(self, sock: socket.socket, target: memoryview) -> int | None:
-        """Receives what comes in a moment.
+        """Receives what comes soon.
 
         Args:
             sock: A stream socket.
@@ -94,9 +94,3 @@ class BriefWait:
         if self._doubt >= _MOST_DOUBT:
             self._doubt, self._rest = _DOUBT_AFTER_REST, self._next_rest
             self._next_rest = min(2 * self._next_rest, _LONGEST_REST)
-
-
-def _num_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

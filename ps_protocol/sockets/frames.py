@@ -1,8 +1,8 @@
 """What goes over a socket between a client and a ps: the handshake and the frames' prefixes, as bytes.
 
-The protocol is written down in ``docs/socket-protocol.md``. What is parsed comes from another process: everything that
-it announces is checked here, before any memory is taken for it, and what is wrong is an ``InvalidArgumentError`` that
-says what. Pure functions over bytes; safe to call from many threads.
+The protocol is written down in ``docs/socket-protocol.md``. What is parsed comes from another process. All that it
+announces is checked here, before any memory is taken for it. Whatever is wrong is an ``InvalidArgumentError`` that says
+what. Pure functions over bytes; safe to call from many threads.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_TIMEOUT_MS: Final = 86_400_000
 """Longest time that a request may be given, one day."""
 
 LOCATION_BYTES: Final = REGION_BYTES
-"""Size of one place in shared memory: a region, as ``segments.encode_regions`` writes it."""
+"""Size of one place in shared memory: a region, as ``regions.encode_regions`` writes it."""
 
 _MAGIC: Final = b"\x89SHDSCP\n"
 """Begins a handshake. Not text in any encoding, so that no other protocol's client says it by chance."""
@@ -76,7 +76,7 @@ class FrameKind(enum.IntEnum):
     REPLY = 2
     """Ps to client: a ``BatchReply`` and its tensors."""
     ERROR = 3
-    """Ps to client: an ``Error`` for the whole batch, which stands in the place of its reply."""
+    """Ps to client: an ``Error`` for the whole batch, in place of its reply."""
     SEGMENT_REQUEST = 4
     """Client to ps, Unix sockets only: asks for memory to share."""
     SEGMENT_REPLY = 5
@@ -159,7 +159,7 @@ def parse_prefix(data: Buffer, offset: int = 0) -> FramePrefix:
     if num_locations > MAX_LOCATIONS:
         raise InvalidArgumentError(f"a frame names {num_locations} places in shared memory; at most {MAX_LOCATIONS}")
     if timeout_ms > MAX_TIMEOUT_MS:
-        raise InvalidArgumentError(f"a frame asks for {timeout_ms} ms; at most {MAX_TIMEOUT_MS}")
+        raise InvalidArgumentError(f"a frame has a timeout of {timeout_ms} ms; at most {MAX_TIMEOUT_MS}")
     return FramePrefix(kind, flags, header_bytes, buffer_bytes, timeout_ms, num_locations)
 
 
@@ -200,7 +200,7 @@ def parse_answer(data: Buffer) -> Verdict:
     """Returns how the ps has answered.
 
     Raises:
-        InvalidArgumentError: Whatever is at the other end, it is no ps.
+        InvalidArgumentError: The other end is no ps of this version.
     """
     if len(data) != ANSWER_BYTES:
         raise InvalidArgumentError(f"the answer to the handshake has {len(data)} bytes; it should have {ANSWER_BYTES}")

@@ -15,9 +15,9 @@ LOCAL_BUFFER_BYTES: Final = 256 * 1024
 def set_up(connection: socket.socket) -> None:
     """Sends small frames at once, and keeps what is on its way between two processes of one host in the cache.
 
-    The kernel adapts the buffers of a connection to what fits on a long line: several MiB. Within a host there is none,
-    and bytes that wait in a buffer larger than the processor's cache have left it when they are read. A connection that
-    leaves the host keeps buffers that adapt.
+    The kernel sizes the buffers of a connection for a long line: several MiB. Within a host there is no line. Bytes
+    that wait in a buffer larger than the processor's cache have left the cache when they are read. A connection that
+    leaves the host keeps the kernel's buffers.
 
     Args:
         connection: TCP, connected.

@@ -32,7 +32,7 @@ Part: TypeAlias = bytes | memoryview
 
 
 class ConnectionEnded(ConnectionError):  # noqa: N818 - the end of a connection is not always an error
-    """The other side has closed the connection; ``in_frame`` says whether in the middle of something."""
+    """The other side has closed the connection; ``in_frame`` says whether in the middle of a frame."""
 
     def __init__(self, message: str, *, in_frame: bool):
         super().__init__(message)
@@ -66,7 +66,7 @@ class SocketStream:
         self.deadline_s = math.inf
         """When the piece that is being read or written has to be complete, on the monotonic clock."""
         self.looks_first = False
-        """Whether ``fill`` looks for bytes with the processor kept, before it waits for them."""
+        """Whether ``fill`` first looks for bytes without giving up the processor."""
         self._brief_wait = BriefWait()
         self._scratch = memoryview(b"")
         self._start = 0
@@ -75,7 +75,7 @@ class SocketStream:
         self._send_timeout_ms = -1
 
     def lend_scratch(self, scratch: memoryview) -> None:
-        """Gives memory to read into, writable, until it is taken back by giving other; nothing may be buffered."""
+        """Gives writable memory to read into, until the next call gives other memory. Nothing may be buffered."""
         self._scratch = scratch
         self._start = self._end = 0
 
@@ -108,7 +108,7 @@ class SocketStream:
 
         Raises:
             TimeoutError: None came in time.
-            ConnectionEnded: None will come.
+            ConnectionEnded: The other side has closed the connection.
             OSError: The connection is broken.
         """
         if self._start == self._end:
@@ -227,7 +227,7 @@ class SocketStream:
         """Sends buffers end to end.
 
         Args:
-            parts: What to send; stays as it is until this returns.
+            parts: What to send; must not change until this returns.
             size_bytes: Of all parts together.
 
         Raises:
@@ -289,7 +289,7 @@ class SocketStream:
         self.sock.close()
 
     def abort(self) -> None:
-        """Ends the connection under whoever waits on it; the socket stays open until ``close``."""
+        """Ends the connection, and wakes the threads that wait on it; the socket stays open until ``close``."""
         with contextlib.suppress(OSError):  # the other side was faster
             self.sock.shutdown(socket.SHUT_RDWR)
 

@@ -1,1 +1,1 @@
-"""Code generated from ``proto/ps_protocol/v1``; ``make proto`` writes it anew."""
+"""Code that ``make proto`` generates from ``proto/ps_protocol/v1``. Imports none of our other modules."""

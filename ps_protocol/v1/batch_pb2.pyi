@@ -36,11 +36,11 @@ class BatchRequest(google.protobuf.message.Message):
     reply of its own, and others may see the first ones applied before the last.
 
     Retry. A batch that holds a mutating operation (anything but read, gather and
-    describe) carries (client_incarnation, sequence). The ps applies a sequence
-    number at most once: sent again it is answered with the reply of the first
-    time, also if that one is still being carried out. So a client that has lost a
-    reply sends the same batch again, unchanged. A batch without mutations carries
-    sequence 0 and may be repeated freely.
+    describe) carries (client_incarnation, sequence). The ps applies a sequence number
+    at most once. A batch that is sent again gets the reply of the first time, even if
+    that is still being carried out. So a client that has lost a reply sends the same
+    batch again, unchanged. A batch without mutations carries sequence 0 and may be
+    repeated freely.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -58,8 +58,8 @@ class BatchRequest(google.protobuf.message.Message):
     allowed (a batch that was given up), going back is not.
     """
     store_incarnation: builtins.bytes
-    """The store that the client said Hello to. A ps that has another, because it
-    was started anew without its state, answers STATE_LOST and applies nothing.
+    """The store that the client said Hello to. A ps that has another, because it was
+    started again without its state, answers STATE_LOST and applies nothing.
     """
     @property
     def operations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Operation]: ...
@@ -188,7 +188,7 @@ class Read(google.protobuf.message.Message):
     WIRE_FIELD_NUMBER: builtins.int
     unless_version: builtins.int
     """If the variable still has this version the reply holds the version and no
-    tensor: whoever kept the value of that version still has the current one. A
+    tensor: a client that kept the value of that version has the current one. A
     version stands for one value within one store, so a copy is good for the
     store_incarnation that it was read from.
     """
@@ -256,10 +256,9 @@ class Scatter(google.protobuf.message.Message):
     updates has the shape indices.shape + variable.shape[1:], or is a scalar. An
     index outside [0, rows) refuses the operation whole.
 
-    With an index depth d above 1 the first d dimensions count as one, in C order;
-    so in gather:
-    of a variable [2, 3, 4] with depth 2, row 5 is [1, 2, :] and updates has the
-    shape indices.shape + [4].
+    With an index depth d above 1 the first d dimensions count as one, in C order,
+    here and in gather: of a variable [2, 3, 4] with depth 2, row 5 is [1, 2, :], and
+    updates has the shape indices.shape + [4].
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -346,9 +345,9 @@ global___Gather = Gather
 
 @typing.final
 class CountUpTo(google.protobuf.message.Message):
-    """Adds one to an integer variable of shape [] if that is less than the limit, and
-    is answered with the value before. OUT_OF_RANGE if it has reached the limit,
-    which must be a value that the variable's dtype can hold.
+    """Adds one to an integer variable of shape [] if that is less than the limit; the
+    reply has the value before. OUT_OF_RANGE if it has reached the limit, which must
+    be a value that the variable's dtype can hold.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

@@ -68,9 +68,9 @@ class PlaceRequest(google.protobuf.message.Message):
     PROPOSALS_FIELD_NUMBER: builtins.int
     STORE_INCARNATION_FIELD_NUMBER: builtins.int
     store_incarnation: builtins.bytes
-    """The store of ps task 0 that the client said Hello to. A ps that has another, and
-    with it an empty directory, answers STATE_LOST, or the names would be placed a
-    second time. Empty: whichever there is.
+    """The store of ps task 0 that the client said Hello to. A ps that has another
+    store, and so an empty directory, answers STATE_LOST; else the names would be
+    placed a second time. If this field is empty, any store will do.
     """
     @property
     def proposals(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Proposal]: ...

@@ -54,7 +54,7 @@ class DirectoryServicer(object):
     """
 
     def Place(self, request, context):
-        """Proposes a task for each variable and is told the recorded one. The first
+        """Proposes a task for each variable; the reply names the recorded one. The first
         proposal of a name is recorded, with its spec; a later one is answered with
         what is recorded, whatever it proposes, or with SHAPE_MISMATCH or
         DTYPE_MISMATCH if its spec differs. Safe to repeat.

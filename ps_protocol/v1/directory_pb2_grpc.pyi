@@ -27,7 +27,7 @@ class DirectoryStub:
         ps_protocol.v1.directory_pb2.PlaceRequest,
         ps_protocol.v1.directory_pb2.PlaceReply,
     ]
-    """Proposes a task for each variable and is told the recorded one. The first
+    """Proposes a task for each variable; the reply names the recorded one. The first
     proposal of a name is recorded, with its spec; a later one is answered with
     what is recorded, whatever it proposes, or with SHAPE_MISMATCH or
     DTYPE_MISMATCH if its spec differs. Safe to repeat.
@@ -48,7 +48,7 @@ class DirectoryAsyncStub:
         ps_protocol.v1.directory_pb2.PlaceRequest,
         ps_protocol.v1.directory_pb2.PlaceReply,
     ]
-    """Proposes a task for each variable and is told the recorded one. The first
+    """Proposes a task for each variable; the reply names the recorded one. The first
     proposal of a name is recorded, with its spec; a later one is answered with
     what is recorded, whatever it proposes, or with SHAPE_MISMATCH or
     DTYPE_MISMATCH if its spec differs. Safe to repeat.
@@ -71,7 +71,7 @@ class DirectoryServicer(metaclass=abc.ABCMeta):
         request: ps_protocol.v1.directory_pb2.PlaceRequest,
         context: _ServicerContext,
     ) -> typing.Union[ps_protocol.v1.directory_pb2.PlaceReply, collections.abc.Awaitable[ps_protocol.v1.directory_pb2.PlaceReply]]:
-        """Proposes a task for each variable and is told the recorded one. The first
+        """Proposes a task for each variable; the reply names the recorded one. The first
         proposal of a name is recorded, with its spec; a later one is answered with
         what is recorded, whatever it proposes, or with SHAPE_MISMATCH or
         DTYPE_MISMATCH if its spec differs. Safe to repeat.

@@ -121,8 +121,8 @@ class DurabilityStatus(google.protobuf.message.Message):
     OBSTACLE_FIELD_NUMBER: builtins.int
     mode: global___DurabilityStatus.Mode.ValueType
     last_position: builtins.int
-    """Changes are counted from 1: the newest, and the newest that is where the mode
-    and the replication say that it must be before it is acknowledged.
+    """Changes are counted from 1. The newest change, and the newest that is as safe as
+    the mode and the replication require before it is acknowledged.
     """
     committed_position: builtins.int
     snapshot_position: builtins.int
@@ -169,7 +169,7 @@ class ReplicationStatus(google.protobuf.message.Message):
         ROLE_BACKUP: ReplicationStatus._Role.ValueType  # 2
         """Has every update that was acknowledged, and takes over when the primary is gone."""
         ROLE_CATCHING_UP: ReplicationStatus._Role.ValueType  # 3
-        """Is sent the state, or has just got it; takes over from nobody yet."""
+        """Is sent the state, or has just got it; cannot take over yet."""
         ROLE_EMPTY: ReplicationStatus._Role.ValueType  # 4
         """Has no state."""
 
@@ -180,7 +180,7 @@ class ReplicationStatus(google.protobuf.message.Message):
     ROLE_BACKUP: ReplicationStatus.Role.ValueType  # 2
     """Has every update that was acknowledged, and takes over when the primary is gone."""
     ROLE_CATCHING_UP: ReplicationStatus.Role.ValueType  # 3
-    """Is sent the state, or has just got it; takes over from nobody yet."""
+    """Is sent the state, or has just got it; cannot take over yet."""
     ROLE_EMPTY: ReplicationStatus.Role.ValueType  # 4
     """Has no state."""
 

@@ -308,7 +308,7 @@ global___AnnounceRequest = AnnounceRequest
 
 @typing.final
 class AnnounceReply(google.protobuf.message.Message):
-    """What the ps that was told knows itself, so that one that comes back learns what has moved meanwhile."""
+    """The addresses that the called ps knows, so that a ps that comes back learns what has moved meanwhile."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -30,7 +30,7 @@ class MembershipStub(object):
     task keeps addresses.
 
     A task holds its place by a lease: as long as ps task 0 has heard of it within `lease_s`, it is alive. A task whose
-    lease has run out is dead for everybody who asks; if it is heard of again, it is alive again. Leases are judged by the
+    lease has run out counts as dead; if ps task 0 hears of it again, it is alive again. Leases are judged by the
     monotonic clock of ps task 0 alone, so that clocks need not agree. Members are not kept on disk: after a restart of ps
     task 0 each heartbeat is refused with FAILED_PRECONDITION ("has not joined") until its task has joined again.
     """
@@ -83,7 +83,7 @@ class MembershipServicer(object):
     task keeps addresses.
 
     A task holds its place by a lease: as long as ps task 0 has heard of it within `lease_s`, it is alive. A task whose
-    lease has run out is dead for everybody who asks; if it is heard of again, it is alive again. Leases are judged by the
+    lease has run out counts as dead; if ps task 0 hears of it again, it is alive again. Leases are judged by the
     monotonic clock of ps task 0 alone, so that clocks need not agree. Members are not kept on disk: after a restart of ps
     task 0 each heartbeat is refused with FAILED_PRECONDITION ("has not joined") until its task has joined again.
     """
@@ -111,7 +111,7 @@ class MembershipServicer(object):
 
     def Heartbeat(self, request, context):
         """Renews the lease of a task that has joined. FAILED_PRECONDITION if it has not: join again, then go on. ABORTED, not
-        retryable, if a newer incarnation of the task has joined: this one is to stop.
+        retryable, if a newer incarnation of the task has joined: this one must stop.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,8 +133,8 @@ class MembershipServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListAddresses(self, request, context):
-        """Where ps tasks were last said to be, answered by every ps task: for a client that gets no answer at the address
-        that it knows. Those that have never announced themselves are left out.
+        """Where ps tasks have last announced themselves. Every ps task answers it, for a client that gets no answer at the
+        address that it knows. Ps tasks that have never announced themselves are left out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -191,7 +191,7 @@ class Membership(object):
     task keeps addresses.
 
     A task holds its place by a lease: as long as ps task 0 has heard of it within `lease_s`, it is alive. A task whose
-    lease has run out is dead for everybody who asks; if it is heard of again, it is alive again. Leases are judged by the
+    lease has run out counts as dead; if ps task 0 hears of it again, it is alive again. Leases are judged by the
     monotonic clock of ps task 0 alone, so that clocks need not agree. Members are not kept on disk: after a restart of ps
     task 0 each heartbeat is refused with FAILED_PRECONDITION ("has not joined") until its task has joined again.
     """

@@ -22,7 +22,7 @@ class MembershipStub:
     task keeps addresses.
 
     A task holds its place by a lease: as long as ps task 0 has heard of it within `lease_s`, it is alive. A task whose
-    lease has run out is dead for everybody who asks; if it is heard of again, it is alive again. Leases are judged by the
+    lease has run out counts as dead; if ps task 0 hears of it again, it is alive again. Leases are judged by the
     monotonic clock of ps task 0 alone, so that clocks need not agree. Members are not kept on disk: after a restart of ps
     task 0 each heartbeat is refused with FAILED_PRECONDITION ("has not joined") until its task has joined again.
     """
@@ -51,7 +51,7 @@ class MembershipStub:
         ps_protocol.v1.membership_pb2.HeartbeatReply,
     ]
     """Renews the lease of a task that has joined. FAILED_PRECONDITION if it has not: join again, then go on. ABORTED, not
-    retryable, if a newer incarnation of the task has joined: this one is to stop.
+    retryable, if a newer incarnation of the task has joined: this one must stop.
     """
 
     ListMembers: grpc.UnaryUnaryMultiCallable[
@@ -72,8 +72,8 @@ class MembershipStub:
         ps_protocol.v1.membership_pb2.ListAddressesRequest,
         ps_protocol.v1.membership_pb2.ListAddressesReply,
     ]
-    """Where ps tasks were last said to be, answered by every ps task: for a client that gets no answer at the address
-    that it knows. Those that have never announced themselves are left out.
+    """Where ps tasks have last announced themselves. Every ps task answers it, for a client that gets no answer at the
+    address that it knows. Ps tasks that have never announced themselves are left out.
     """
 
 class MembershipAsyncStub:
@@ -81,7 +81,7 @@ class MembershipAsyncStub:
     task keeps addresses.
 
     A task holds its place by a lease: as long as ps task 0 has heard of it within `lease_s`, it is alive. A task whose
-    lease has run out is dead for everybody who asks; if it is heard of again, it is alive again. Leases are judged by the
+    lease has run out counts as dead; if ps task 0 hears of it again, it is alive again. Leases are judged by the
     monotonic clock of ps task 0 alone, so that clocks need not agree. Members are not kept on disk: after a restart of ps
     task 0 each heartbeat is refused with FAILED_PRECONDITION ("has not joined") until its task has joined again.
     """
@@ -109,7 +109,7 @@ class MembershipAsyncStub:
         ps_protocol.v1.membership_pb2.HeartbeatReply,
     ]
     """Renews the lease of a task that has joined. FAILED_PRECONDITION if it has not: join again, then go on. ABORTED, not
-    retryable, if a newer incarnation of the task has joined: this one is to stop.
+    retryable, if a newer incarnation of the task has joined: this one must stop.
     """
 
     ListMembers: grpc.aio.UnaryUnaryMultiCallable[
@@ -130,8 +130,8 @@ class MembershipAsyncStub:
         ps_protocol.v1.membership_pb2.ListAddressesRequest,
         ps_protocol.v1.membership_pb2.ListAddressesReply,
     ]
-    """Where ps tasks were last said to be, answered by every ps task: for a client that gets no answer at the address
-    that it knows. Those that have never announced themselves are left out.
+    """Where ps tasks have last announced themselves. Every ps task answers it, for a client that gets no answer at the
+    address that it knows. Ps tasks that have never announced themselves are left out.
     """
 
 class MembershipServicer(metaclass=abc.ABCMeta):
@@ -139,7 +139,7 @@ class MembershipServicer(metaclass=abc.ABCMeta):
     task keeps addresses.
 
     A task holds its place by a lease: as long as ps task 0 has heard of it within `lease_s`, it is alive. A task whose
-    lease has run out is dead for everybody who asks; if it is heard of again, it is alive again. Leases are judged by the
+    lease has run out counts as dead; if ps task 0 hears of it again, it is alive again. Leases are judged by the
     monotonic clock of ps task 0 alone, so that clocks need not agree. Members are not kept on disk: after a restart of ps
     task 0 each heartbeat is refused with FAILED_PRECONDITION ("has not joined") until its task has joined again.
     """
@@ -175,7 +175,7 @@ class MembershipServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[ps_protocol.v1.membership_pb2.HeartbeatReply, collections.abc.Awaitable[ps_protocol.v1.membership_pb2.HeartbeatReply]]:
         """Renews the lease of a task that has joined. FAILED_PRECONDITION if it has not: join again, then go on. ABORTED, not
-        retryable, if a newer incarnation of the task has joined: this one is to stop.
+        retryable, if a newer incarnation of the task has joined: this one must stop.
         """
 
     @abc.abstractmethod
@@ -202,8 +202,8 @@ class MembershipServicer(metaclass=abc.ABCMeta):
         request: ps_protocol.v1.membership_pb2.ListAddressesRequest,
         context: _ServicerContext,
     ) -> typing.Union[ps_protocol.v1.membership_pb2.ListAddressesReply, collections.abc.Awaitable[ps_protocol.v1.membership_pb2.ListAddressesReply]]:
-        """Where ps tasks were last said to be, answered by every ps task: for a client that gets no answer at the address
-        that it knows. Those that have never announced themselves are left out.
+        """Where ps tasks have last announced themselves. Every ps task answers it, for a client that gets no answer at the
+        address that it knows. Ps tasks that have never announced themselves are left out.
         """
 
 def add_MembershipServicer_to_server(servicer: MembershipServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

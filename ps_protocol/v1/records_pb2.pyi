@@ -16,9 +16,9 @@ DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
 @typing.final
 class Record(google.protobuf.message.Message):
-    """One change of the state of a ps task, as the journal keeps it and the backup is
-    sent it. The tensors travel beside it, in the order of tensor.proto: first those
-    of the operations, then those of the reply.
+    """One change of the state of a ps task, as the journal keeps it and the primary
+    sends it to the backup. The tensors travel beside it, in the order of
+    tensor.proto: first those of the operations, then those of the reply.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -61,7 +61,7 @@ global___Record = Record
 
 @typing.final
 class AppliedBatch(google.protobuf.message.Message):
-    """A client's mutating batch and what it was answered. Carrying out the operations
+    """A client's mutating batch and its reply. Carrying out the operations
     on the state that the records before it make gives the same versions again.
     """
 

@@ -220,7 +220,7 @@ class FollowAnswer(google.protobuf.message.Message):
     position: builtins.int
     """Newest record whose effect the follower has."""
     token: builtins.int
-    """Newest token that it was sent."""
+    """Newest token that it has received."""
     @property
     def attached(self) -> global___Attached:
         """The answer to the attachment."""

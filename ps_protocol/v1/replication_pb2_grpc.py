@@ -26,12 +26,12 @@ if _version_not_supported:
 
 
 class ReplicationStub(object):
-    """How the two processes of a replicated ps task keep the same state, and who of them is the primary.
+    """How the two processes of a replicated ps task keep the same state, and which of them is the primary.
 
     Every change of the pair is a new epoch, granted by a third process (the arbiter: the one at the address of ps task 0,
-    for ps task 0 that of ps task 1). For each epoch it grants one change only, whoever asks first. The primary
-    acknowledges an update when the backup has it, and answers at all only as long as the backup has promised not to ask
-    for its place.
+    for ps task 0 that of ps task 1). For each epoch it grants one change only, to the process that asks first. The
+    primary acknowledges an update when the backup has it, and answers at all only as long as the backup has promised not
+    to ask for its place.
     """
 
     def __init__(self, channel):
@@ -58,12 +58,12 @@ class ReplicationStub(object):
 
 
 class ReplicationServicer(object):
-    """How the two processes of a replicated ps task keep the same state, and who of them is the primary.
+    """How the two processes of a replicated ps task keep the same state, and which of them is the primary.
 
     Every change of the pair is a new epoch, granted by a third process (the arbiter: the one at the address of ps task 0,
-    for ps task 0 that of ps task 1). For each epoch it grants one change only, whoever asks first. The primary
-    acknowledges an update when the backup has it, and answers at all only as long as the backup has promised not to ask
-    for its place.
+    for ps task 0 that of ps task 1). For each epoch it grants one change only, to the process that asks first. The
+    primary acknowledges an update when the backup has it, and answers at all only as long as the backup has promised not
+    to ask for its place.
     """
 
     def Connect(self, request, context):
@@ -117,12 +117,12 @@ def add_ReplicationServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Replication(object):
-    """How the two processes of a replicated ps task keep the same state, and who of them is the primary.
+    """How the two processes of a replicated ps task keep the same state, and which of them is the primary.
 
     Every change of the pair is a new epoch, granted by a third process (the arbiter: the one at the address of ps task 0,
-    for ps task 0 that of ps task 1). For each epoch it grants one change only, whoever asks first. The primary
-    acknowledges an update when the backup has it, and answers at all only as long as the backup has promised not to ask
-    for its place.
+    for ps task 0 that of ps task 1). For each epoch it grants one change only, to the process that asks first. The
+    primary acknowledges an update when the backup has it, and answers at all only as long as the backup has promised not
+    to ask for its place.
     """
 
     @staticmethod

@@ -18,12 +18,12 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class ReplicationStub:
-    """How the two processes of a replicated ps task keep the same state, and who of them is the primary.
+    """How the two processes of a replicated ps task keep the same state, and which of them is the primary.
 
     Every change of the pair is a new epoch, granted by a third process (the arbiter: the one at the address of ps task 0,
-    for ps task 0 that of ps task 1). For each epoch it grants one change only, whoever asks first. The primary
-    acknowledges an update when the backup has it, and answers at all only as long as the backup has promised not to ask
-    for its place.
+    for ps task 0 that of ps task 1). For each epoch it grants one change only, to the process that asks first. The
+    primary acknowledges an update when the backup has it, and answers at all only as long as the backup has promised not
+    to ask for its place.
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
@@ -51,12 +51,12 @@ class ReplicationStub:
     """Called by both processes of a task, three times or more in a lease, at the arbiter."""
 
 class ReplicationAsyncStub:
-    """How the two processes of a replicated ps task keep the same state, and who of them is the primary.
+    """How the two processes of a replicated ps task keep the same state, and which of them is the primary.
 
     Every change of the pair is a new epoch, granted by a third process (the arbiter: the one at the address of ps task 0,
-    for ps task 0 that of ps task 1). For each epoch it grants one change only, whoever asks first. The primary
-    acknowledges an update when the backup has it, and answers at all only as long as the backup has promised not to ask
-    for its place.
+    for ps task 0 that of ps task 1). For each epoch it grants one change only, to the process that asks first. The
+    primary acknowledges an update when the backup has it, and answers at all only as long as the backup has promised not
+    to ask for its place.
     """
 
     Connect: grpc.aio.UnaryUnaryMultiCallable[
@@ -83,12 +83,12 @@ class ReplicationAsyncStub:
     """Called by both processes of a task, three times or more in a lease, at the arbiter."""
 
 class ReplicationServicer(metaclass=abc.ABCMeta):
-    """How the two processes of a replicated ps task keep the same state, and who of them is the primary.
+    """How the two processes of a replicated ps task keep the same state, and which of them is the primary.
 
     Every change of the pair is a new epoch, granted by a third process (the arbiter: the one at the address of ps task 0,
-    for ps task 0 that of ps task 1). For each epoch it grants one change only, whoever asks first. The primary
-    acknowledges an update when the backup has it, and answers at all only as long as the backup has promised not to ask
-    for its place.
+    for ps task 0 that of ps task 1). For each epoch it grants one change only, to the process that asks first. The
+    primary acknowledges an update when the backup has it, and answers at all only as long as the backup has promised not
+    to ask for its place.
     """
 
     @abc.abstractmethod

@@ -18,8 +18,8 @@ DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 @typing.final
 class SnapshotEntry(google.protobuf.message.Message):
     """One thing that a snapshot keeps beside the values of the variables: an entry of
-    its ledger file, in which each is preceded by its size as a little-endian uint32
-    and followed by the tensors of its replies, in the order of tensor.proto.
+    its ledger file. There, its size stands before each entry as a little-endian
+    uint32. The tensors of its replies follow it, in the order of tensor.proto.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

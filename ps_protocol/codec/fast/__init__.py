@@ -1,1 +1,1 @@
-"""The headers of the commonest messages, written and read by hand: the same bytes as protobuf's, sooner."""
+"""Writes and reads the commonest headers by hand: protobuf's bytes, but faster. Imports no gRPC and no socket."""

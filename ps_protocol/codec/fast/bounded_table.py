@@ -1,4 +1,4 @@
-"""A table of what was worked out before, bounded in bytes."""
+"""A cache of bounded size in bytes."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Final, Generic, TypeVar
 TABLE_BYTES: Final = 16 * 1024 * 1024
 
 ENTRY_BYTES: Final = 512
-"""About what Python takes for an entry, and for each object in it, beside its bytes."""
+"""About how much Python takes for an entry, and for each object in it, besides their own bytes."""
 
 _Value = TypeVar("_Value")
 
 
 class BoundedTable(Generic[_Value]):
-    """A dictionary that forgets everything when it is full: simple, and rare with a model's few thousand variables.
+    """A dictionary that drops all entries when it is full, which is rare with a model's few thousand variables.
 
-    Full is counted in bytes: what is kept of other processes' headers has no other bound on its size. Thread-safe.
+    The bound is in bytes, since it holds headers of other processes, which may be large. Thread-safe.
 
     Args:
         limit_bytes: Most bytes that are kept.
 
     Attributes:
-        get: Looks a key up, as that of a dictionary.
-        used_bytes: What is kept.
+        get: Looks a key up, as ``dict.get``.
+        used_bytes: Bytes that are kept.
     """
 
     def __init__(self, limit_bytes: int = TABLE_BYTES) -> None:
         self._limit_bytes = limit_bytes
-        # guards: changes of _entries, used_bytes. A look-up is atomic and done without it.
+        # guards: changes of _entries, used_bytes. A look-up is atomic and needs no lock.
         self._lock = threading.Lock()
         self._entries: dict[Hashable, _Value] = {}
         self.used_bytes = 0
         self.get = self._entries.get
 
     def put(self, key: Hashable, value: _Value, size_bytes: int) -> None:
-        """Keeps a value of about that size, if there is none of its key."""
+        """Keeps a value of about that size, unless the key has one."""
         with self._lock:
             if key in self._entries:
                 return

@@ -1,8 +1,8 @@
-"""The headers of replies as bytes, made and read without message objects where they hold nothing but usual results.
+"""Writes and reads the headers of replies as bytes, without message objects where all results are of the usual form.
 
-As with ``request_bytes``, on the wire they are the protobuf of ``batch.proto``: errors, specs, lossy forms and whatever
-else is not recognised here go through ``message_codec``. A tensor's header comes again and again, so its bytes are kept
-by its dtype and shape, and its layout by its bytes; versions are written and read by hand.
+On the wire they are the protobuf of ``batch.proto``, as in ``request_bytes``. Errors, specs, lossy forms and all else
+that is not recognised here go through ``message_codec``. The same tensor headers come again and again, so their bytes
+are kept by dtype and shape, and their layouts by those bytes. Versions are written and read by hand.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def parse_reply(header: bytes, operations: Sequence[PsOperation]) -> ReplyHead:
         operations: Of the batch that it answers.
 
     Raises:
-        InvalidArgumentError: It is no message, malformed, or not the answer to so many operations.
+        InvalidArgumentError: It is no message, is malformed, or answers another number of operations.
     """
     usual = _usual_head(header, operations)
     if usual is not None:
@@ -139,7 +139,7 @@ def _tensor_layout(field: bytes) -> TensorLayout | None:
     if layout is None:
         if field[0] != _TENSOR_BYTE or len(field) > _MAX_TENSOR_FIELD_BYTES:
             return None
-        # As the only field of a reply that has one: so the generated parser says whether it is well-formed.
+        # Parsed as a reply with this field alone, so that the generated parser checks it.
         try:
             reply = OperationReply.FromString(field)
         except DecodeError:

@@ -1,10 +1,10 @@
-"""The headers of requests as bytes, made and read without message objects where the same ones come again.
+"""Writes and reads the headers of requests as bytes, without message objects where the same headers come again.
 
-On the wire they are the protobuf of ``batch.proto``, byte for byte what ``message_codec`` makes of them: any client may
-send them, and whatever is not known here goes through that module. A training step sends the same operations on the
-same variables over and over; only the sequence number and the tensors change. So the bytes of an operation are kept by
-what it is, what a header means is kept by its bytes, and the sequence number is written and read by hand
-(https://protobuf.dev/programming-guides/encoding/). All tables are bounded, and all functions safe to call from many
+The bytes are those that ``message_codec`` makes: protobuf of ``batch.proto``, which any client may send. A header that
+is not known here goes through that module. A training step sends the same operations on the same variables over and
+over; only the sequence number and the tensors change. So the bytes of an operation are kept by its kind, names and
+shapes. What a header means is kept by its bytes. The sequence number is written and read by hand
+(https://protobuf.dev/programming-guides/encoding/). All tables are bounded. All functions are safe to call from many
 threads. ``docs/decisions/header-codec.md`` says what this wins.
 """
 
@@ -20,11 +20,10 @@ import numpy as np
 from ps_protocol.codec import tensor_codec
 from ps_protocol.codec.fast.bounded_table import ENTRY_BYTES, BoundedTable
 from ps_protocol.codec.fast.varints import LENGTH_DELIMITED, VARINT, decode_varint, encode_varint, field_tag
-from ps_protocol.codec.message_codec import MessageRequest, RequestHead
+from ps_protocol.codec.message_codec import MessageRequest, RequestHead, check_number, check_size
 from ps_protocol.codec.operation_codec import encode_operation_into
 from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.codec.tensor_codec import Buffer, TensorLayout
-from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import KINDS, Batch, Describe, Gather, PsOperation, Read, Scatter, Update, WireDType
 from ps_protocol.v1.batch_pb2 import BatchRequest
 from ps_protocol.v1.batch_pb2 import Operation as OperationMessage
@@ -48,7 +47,7 @@ def _update_key(update: Update) -> Hashable | None:
 
 
 def _read_key(read: Read) -> Hashable | None:
-    return (read.name, read.wire) if read.unless_version is None else None  # a version is soon an old one
+    return (read.name, read.wire) if read.unless_version is None else None  # a version is soon out of date
 
 
 def _gather_key(gather: Gather) -> Hashable:
@@ -71,9 +70,10 @@ KEYS: Final[dict[type[Any], Callable[[Any], Hashable | None]]] = {
     Scatter: _scatter_key,
     Describe: lambda describe: (describe.name,),
 }
-"""Of the kinds that come again and again, what the bytes of an operation depend on, which differs between kinds too.
+"""For each kind that comes again and again: a key of all that the bytes of an operation depend on.
 
-None if it will not come again. A kind that is not here is sent and understood like any other, but more slowly.
+Keys of different kinds differ. The key is None if the operation will not come again. Other kinds work too, but more
+slowly.
 """
 
 _fields: Final[BoundedTable[bytes]] = BoundedTable()
@@ -87,7 +87,7 @@ def encode_request(batch: Batch, *, names_client: bool) -> tuple[bytes, list[mem
 
     Args:
         batch: What to send.
-        names_client: Whether the header holds the client's incarnation; not if the connection says it.
+        names_client: Whether the header holds the client's incarnation; False if the connection says it.
 
     Raises:
         InvalidArgumentError: A tensor has a dtype that cannot be sent.
@@ -120,11 +120,11 @@ def _field(operation: PsOperation, buffers: list[memoryview]) -> bytes:
 # -- read ---------------------------------------------------------------------------------------
 
 _Maker = Callable[[Sequence[Buffer], Sequence[int]], PsOperation]
-"""Makes an operation, given the buffers that the batch's tensors lie in and where in them each begins."""
+"""Makes an operation from the buffers of the batch's tensors and the offsets at which the tensors begin in them."""
 
 
 class _Template(NamedTuple):
-    """What a header means but for its sequence and its tensors."""
+    """What a header means, apart from its sequence number and its tensors."""
 
     store: UUID
     mutates: bool
@@ -144,7 +144,7 @@ def parse_request(header: bytes, client: UUID | None) -> RequestHead:
 
     Args:
         header: As received.
-        client: Who sent it, if the header does not say so; None if it has to.
+        client: Incarnation of the sender, if the connection says it; None if the header must say it.
 
     Raises:
         InvalidArgumentError: The header is malformed.
@@ -156,7 +156,7 @@ def parse_request(header: bytes, client: UUID | None) -> RequestHead:
         client = decode_uuid(header[len(_CLIENT) : start], "client incarnation")
     sequence = 0
     if start < len(header) and header[start] == _SEQUENCE_BYTE:
-        sequence, start = decode_varint(header, start + 1) or (0, 0)  # nothing is kept under what begins so
+        sequence, start = decode_varint(header, start + 1) or (0, 0)  # a malformed number: no key begins with it
     key = header[start:]
     template = _templates.get(key)
     if template is not None and client is not None and template.mutates is bool(sequence):
@@ -170,7 +170,7 @@ def parse_request(header: bytes, client: UUID | None) -> RequestHead:
 
 
 class _KnownRequest(RequestHead):
-    """One whose like has come before."""
+    """A request whose header, apart from its sequence number, has come before."""
 
     __slots__ = ("_client", "_sequence", "_template")
 
@@ -182,15 +182,11 @@ class _KnownRequest(RequestHead):
         self.data_bytes = template.data_bytes
 
     def batch(self, buffers: Sequence[Buffer]) -> Batch:
-        if len(buffers) != len(self.layouts):
-            raise InvalidArgumentError(f"{len(self.layouts)} tensors belong to the batch, not {len(buffers)}")
+        check_number(buffers, self.layouts)
         return self._made(buffers, self._template.at_once)
 
     def batch_of(self, data: memoryview) -> Batch:
-        if len(data) != self.data_bytes:
-            raise InvalidArgumentError(
-                f"the tensors of the message have {self.data_bytes} bytes, but {len(data)} are beside it"
-            )
+        check_size(data, self.data_bytes)
         starts = self._template.starts
         return self._made((data,) * len(starts), starts)
 
@@ -201,7 +197,7 @@ class _KnownRequest(RequestHead):
 
 
 class _NewRequest(MessageRequest):
-    """One that may come again: what it means is kept as soon as it has been understood."""
+    """A request that may come again: its meaning is kept once it has been decoded."""
 
     __slots__ = ("_key",)
 
@@ -222,7 +218,7 @@ def _keep(key: bytes, batch: Batch, layouts: Sequence[TensorLayout]) -> None:
             return
     rest = BatchRequest.FromString(key)
     if rest.sequence or rest.client_incarnation:
-        return  # a field that is there twice counts as it is the last time
+        return  # if a field is there twice, the last one counts
     makers: list[_Maker] = []
     taken = 0
     for operation in batch.operations:
@@ -244,11 +240,11 @@ def _keep(key: bytes, batch: Batch, layouts: Sequence[TensorLayout]) -> None:
 
 
 def _maker(like: PsOperation, layouts: Sequence[TensorLayout], first: int) -> _Maker:
-    """Returns what makes operations like one whose tensors are the batch's from ``first`` on."""
+    """Returns a function that makes operations like this one, with the batch's tensors from number ``first`` on."""
     if not layouts:
         return lambda _buffers, _starts: like
     with_tensors = KINDS[type(like)].with_tensors
-    like = with_tensors(like, [_NOTHING] * len(layouts))  # or it would keep the memory of those that it has
+    like = with_tensors(like, [_NOTHING] * len(layouts))  # else the template would keep the tensors' memory
     if len(layouts) == 1:
         shape, dtype = layouts[0].shape, layouts[0].dtype
         return lambda buffers, starts: with_tensors(like, (np.ndarray(shape, dtype, buffers[first], starts[first]),))

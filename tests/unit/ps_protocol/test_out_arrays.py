@@ -27,10 +27,10 @@ def read_only() -> npt.NDArray[np.float32]:
     [
         ([[0.0, 0.0]] * 3, InvalidArgumentError, r"no NumPy array but list"),
         (np.float32(0), InvalidArgumentError, r"no NumPy array but float32"),
-        (np.empty((3, 2)), DTypeMismatchError, r"dtype float64, the value float32"),
-        (np.empty((3, 2), ">f4"), DTypeMismatchError, r"dtype >f4, the value float32"),
+        (np.empty((3, 2)), DTypeMismatchError, r"dtype float64, but it should be float32"),
+        (np.empty((3, 2), ">f4"), DTypeMismatchError, r"dtype >f4, but it should be float32"),
         (np.empty((3, 2), ml_dtypes.bfloat16), DTypeMismatchError, r"dtype bfloat16"),
-        (np.empty((2, 3), np.float32), ShapeMismatchError, r"shape \[2, 3\], what is read \[3, 2\]"),
+        (np.empty((2, 3), np.float32), ShapeMismatchError, r"shape \[2, 3\], but it should be \[3, 2\]"),
         (np.empty(6, np.float32), ShapeMismatchError, r"shape \[6\]"),
         (read_only(), InvalidArgumentError, r"read-only"),
     ],
