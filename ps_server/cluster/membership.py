@@ -46,12 +46,12 @@ class _Entry:
     Attributes:
         member: Its newest incarnation.
         heard_s: When it was last heard of, on the clock of the leases.
-        told_dead: Whether ``changes`` has told of its death.
+        reported_dead: Whether ``changes`` has told of its death.
     """
 
     member: Member
     heard_s: float
-    told_dead: bool = False
+    reported_dead: bool = False
 
     def shown(self, clock_s: float) -> Member:
         if self.member.state is not MemberState.ACTIVE:
@@ -114,7 +114,7 @@ class Membership:
                 self._make_room(clock_s)
             joined_at_s = now_s - max(0.0, age_s)
             member = Member(task, incarnation, host, pid, MemberState.ACTIVE, joined_at_s, now_s, 0, lease_s)
-            self._entries[task_id] = _Entry(member, clock_s, entry is not None and entry.told_dead)
+            self._entries[task_id] = _Entry(member, clock_s, entry is not None and entry.reported_dead)
 
     def leave(self, task: str, incarnation: UUID, now_s: float) -> None:
         """Records that a task has ended in good order; ignored of an incarnation that is not the newest."""
@@ -122,7 +122,7 @@ class Membership:
             entry = self._entries.get(_parse(task))
             if entry is not None and entry.member.incarnation == incarnation:
                 entry.member = replace(entry.member, state=MemberState.LEFT, last_seen_s=now_s)
-                entry.told_dead = False
+                entry.reported_dead = False
 
     def heartbeat(
         self, task: str, incarnation: UUID, now_s: float, *, clock_s: float | None = None, step: int | None = None
@@ -196,9 +196,9 @@ def _change(entry: _Entry, clock_s: float) -> Member | None:
     """The member if it has died or come back since the last call."""
     member = entry.shown(clock_s)
     is_dead = member.state is MemberState.DEAD
-    if is_dead == entry.told_dead:
+    if is_dead == entry.reported_dead:
         return None
-    entry.told_dead = is_dead
+    entry.reported_dead = is_dead
     return member
 
 

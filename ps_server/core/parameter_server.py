@@ -28,7 +28,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-def _naming_the_task(
+def _errors_name_task(
     method: Callable[Concatenate[ParameterServer, _P], _T],
 ) -> Callable[Concatenate[ParameterServer, _P], _T]:
     """Writes the task into every error that a method raises."""
@@ -100,7 +100,7 @@ class ParameterServer(Transport):
 
     # -- clients ------------------------------------------------------------------------------
 
-    @_naming_the_task
+    @_errors_name_task
     def hello(self, client: UUID, task: str, *, timeout_s: float) -> Welcome:
         if self._admission.is_draining:
             raise self._admission.refusal()
@@ -111,7 +111,7 @@ class ParameterServer(Transport):
         self._check_may_answer()
         return Welcome(self.task, self.store_incarnation, self._job_seed)
 
-    @_naming_the_task
+    @_errors_name_task
     def goodbye(self, client: UUID, *, timeout_s: float) -> None:
         self._check_may_answer()
         self.state.goodbye(client, timeout_s)
@@ -188,9 +188,9 @@ class ParameterServer(Transport):
 
     def _state_lost(self, meant: UUID | None) -> StateLostError:
         told = f"the call is meant for the store {meant}, but this ps holds the store {self.store_incarnation}"
-        if self.state.lacks:
+        if self.state.loss:
             return StateLostError(
-                f"{told}: its process did not end in good order; {self.state.lacks}. Connect anew, and go on from "
+                f"{told}: its process did not end in good order; {self.state.loss}. Connect anew, and go on from "
                 f"that state or restore a checkpoint"
             )
         return StateLostError(
@@ -212,7 +212,7 @@ class ParameterServer(Transport):
 
     # -- directory and members ----------------------------------------------------------------
 
-    @_naming_the_task
+    @_errors_name_task
     def place(
         self,
         proposals: Sequence[Proposal],
@@ -220,7 +220,7 @@ class ParameterServer(Transport):
         store: UUID | None = None,
         timeout_s: float,
     ) -> list[Placement | ShardscopeError]:
-        directory = self._kept_by_first_ps(self._parts.directory, "the directory")
+        directory = self._require_first_ps(self._parts.directory, "the directory")
         self._check_may_answer()
         if store not in (None, self.store_incarnation):
             raise self._state_lost(store)
@@ -228,13 +228,13 @@ class ParameterServer(Transport):
         self._check_may_answer()
         return placements
 
-    @_naming_the_task
+    @_errors_name_task
     def list_placements(self, *, timeout_s: float) -> list[Placement]:  # noqa: ARG002 - it does not wait
-        placements = self._kept_by_first_ps(self._parts.directory, "the directory").list_placements()
+        placements = self._require_first_ps(self._parts.directory, "the directory").list_placements()
         self._check_may_answer()
         return placements
 
-    @_naming_the_task
+    @_errors_name_task
     def join(
         self,
         task: str,
@@ -257,11 +257,11 @@ class ParameterServer(Transport):
             age_s=age_s,
         )
 
-    @_naming_the_task
+    @_errors_name_task
     def leave(self, task: str, incarnation: UUID, *, timeout_s: float) -> None:  # noqa: ARG002 - it does not wait
         self._members.leave(task, incarnation, self._wall_clock())
 
-    @_naming_the_task
+    @_errors_name_task
     def report_progress(
         self,
         task: str,
@@ -272,7 +272,7 @@ class ParameterServer(Transport):
     ) -> None:
         self._members.report_progress(task, incarnation, step, self._wall_clock(), clock_s=self._clock())
 
-    @_naming_the_task
+    @_errors_name_task
     def heartbeat(
         self,
         task: str,
@@ -283,7 +283,7 @@ class ParameterServer(Transport):
     ) -> None:
         self._members.heartbeat(task, incarnation, self._wall_clock(), clock_s=self._clock(), step=step)
 
-    @_naming_the_task
+    @_errors_name_task
     def list_members(self, *, timeout_s: float) -> list[Member]:  # noqa: ARG002 - it does not wait
         return self._members.list_members(self._clock())
 
@@ -291,7 +291,7 @@ class ParameterServer(Transport):
         """Members that have died or come back since the last call; none on another task than ps 0."""
         return [] if self._membership is None else self._membership.changes(self._clock())
 
-    @_naming_the_task
+    @_errors_name_task
     def announce(
         self,
         address: PsAddress,
@@ -307,7 +307,7 @@ class ParameterServer(Transport):
             self.join(address.task, address.incarnation, host, pid, lease_s=lease_s, age_s=age_s, timeout_s=timeout_s)
         return self._addresses.addresses()
 
-    @_naming_the_task
+    @_errors_name_task
     def learn_address(self, address: PsAddress) -> None:
         """Takes what another ps task knows of a third one; ``AddressBook.learn``."""
         self._addresses.learn(address)
@@ -317,9 +317,9 @@ class ParameterServer(Transport):
 
     @property
     def _members(self) -> Membership:
-        return self._kept_by_first_ps(self._membership, "the list of members")
+        return self._require_first_ps(self._membership, "the list of members")
 
-    def _kept_by_first_ps(self, kept: _T | None, what: str) -> _T:
+    def _require_first_ps(self, kept: _T | None, what: str) -> _T:
         if kept is None:
             raise FailedPreconditionError(f"{what} is kept by ps:0 at {self._first_ps_address}; ask there")
         return kept
@@ -360,12 +360,12 @@ class ParameterServer(Transport):
 
     # -- control ------------------------------------------------------------------------------
 
-    @_naming_the_task
+    @_errors_name_task
     def drain(self, reason: str, *, timeout_s: float) -> None:
         self._admission.start_draining(reason)
         self._admission.wait_until_empty(min(timeout_s, _MAX_WAIT_S))
 
-    @_naming_the_task
+    @_errors_name_task
     def shutdown(self, reason: str, *, timeout_s: float) -> None:  # noqa: ARG002 - whoever runs the process drains
         """Stops accepting batches and asks whoever runs the process, by ``shutdown_requested``, to drain and end it."""
         self._admission.start_draining(reason)

@@ -29,7 +29,7 @@ class State(Protocol):
         ...
 
     @property
-    def lacks(self) -> str:
+    def loss(self) -> str:
         """If it lacks updates that were acknowledged before a restart, what there is; else empty."""
         ...
 
@@ -82,7 +82,7 @@ class MemoryState:
     """
 
     keeps_operands: Final = False
-    lacks: Final = ""
+    loss: Final = ""
 
     def __init__(self, parts: StateParts, store_incarnation: UUID | None = None):
         self.parts: Final = parts

@@ -36,14 +36,14 @@ class Recovered:
         snapshot: Where the state was taken from; None if from nothing.
         num_replayed: Records carried out again.
         duration_s: How long it all took.
-        lacks: If updates that were acknowledged are missing: what there is, for those who miss them. Else empty.
+        loss: If updates that were acknowledged are missing: what there is, for those who miss them. Else empty.
     """
 
     position: int
     snapshot: SnapshotInfo | None
     num_replayed: int
     duration_s: float
-    lacks: str
+    loss: str
 
 
 class StateOnDisk:
@@ -141,8 +141,8 @@ class StateOnDisk:
         # Not before, or a start that fails here would hide how the last run ended.
         write_last_run(self.directory.path, LastRun(self._mode))
         position = self.journal.last_position
-        lacks = "" if self.is_complete else _origin(position, info)
-        return Recovered(position, info, num_replayed, clock() - began_s, lacks)
+        loss = "" if self.is_complete else _origin(position, info)
+        return Recovered(position, info, num_replayed, clock() - began_s, loss)
 
     def close(self, *, ended_at: int | None) -> None:
         """Gives all back.
@@ -170,7 +170,7 @@ def _is_complete(directory: DataDirectory, journal: Journal) -> bool:
         return False
     if journal.was_absent:  # never there, or moved out of the way because it was damaged
         return run.ended_at == journal.last_position
-    return run.lacks_nothing(journal.last_position)
+    return run.has_all_up_to(journal.last_position)
 
 
 def _origin(recovered_position: int, snapshot: SnapshotInfo | None) -> str:

@@ -80,7 +80,7 @@ class DurableTask:
         self.log: Final[CommitLog] = state.start(
             [on_disk.journal] if has_journal else [],
             on_fatal=on_fatal,
-            lacks=self.recovered.lacks,
+            loss=self.recovered.loss,
             status=self.status,
         )
         policy: SnapshotPolicy = AtIntervals(settings.snapshot_interval_s)

@@ -67,11 +67,13 @@ class LoggedBatches:
         self, client: UUID, sequence: int, operations: Sequence[PsOperation], deadline_s: float, room: Reservation
     ) -> tuple[BatchReply, int]:
         """Carries out a mutating batch; returns the reply and the position of its record, not committed yet."""
-        steps = [self._settled(operation, deadline_s) for operation in operations]
-        remaining = [step for step in steps if not isinstance(step, _Settled)]
+        steps = [self._step(operation, deadline_s) for operation in operations]
+        remaining = [step for step in steps if not isinstance(step, _CarriedOut)]
         with self._variables.locked({operation.name for operation in remaining}) as variables:
             answers = iter(self._runner.run(remaining, deadline_s).replies)
-            reply = BatchReply(tuple([step.reply if isinstance(step, _Settled) else next(answers) for step in steps]))
+            reply = BatchReply(
+                tuple([step.reply if isinstance(step, _CarriedOut) else next(answers) for step in steps])
+            )
             logged = tuple([_logged(operation, step) for operation, step in zip(operations, steps, strict=True)])
             fault_point("batch.before_log")
             position = room.append(AppliedBatch(client, sequence, logged, independent_copy(reply)))
@@ -91,7 +93,7 @@ class LoggedBatches:
         self.log.wait_committed(position, deadline_s - self._clock())
         return reply
 
-    def _settled(self, operation: PsOperation, deadline_s: float) -> PsOperation | _Settled:
+    def _step(self, operation: PsOperation, deadline_s: float) -> PsOperation | _CarriedOut:
         """Carries out a declaration; any other operation is returned, an initialisation anew as the assignment it is.
 
         The initial value is so computed before any lock is taken, and the gate of a name never waited for under one.
@@ -102,7 +104,7 @@ class LoggedBatches:
                 return self._assignment(operation)
             operation = replace(operation, overwrite=False)
         if KINDS[type(operation)].logged is Logged.BEFORE_ITS_BATCH:
-            return _Settled(self._runner.run([operation], deadline_s).replies[0])
+            return _CarriedOut(self._runner.run([operation], deadline_s).replies[0])
         try:
             # Looked for once, here: a variable that came into being between this and the locks would not be locked.
             self._variables.find(operation.name)
@@ -110,19 +112,19 @@ class LoggedBatches:
             return self._refused(error)
         return operation
 
-    def _assignment(self, operation: Initialize) -> PsOperation | _Settled:
+    def _assignment(self, operation: Initialize) -> PsOperation | _CarriedOut:
         try:
             value = self._store.first_value(operation)
         except ShardscopeError as error:
             return self._refused(error)
         return Update(operation.name, UpdateRule.ASSIGN, value)
 
-    def _refused(self, error: ShardscopeError) -> _Settled:
+    def _refused(self, error: ShardscopeError) -> _CarriedOut:
         error.task = self._task
-        return _Settled(error.with_traceback(None))
+        return _CarriedOut(error.with_traceback(None))
 
 
-class _Settled:
+class _CarriedOut:
     """The reply to an operation that has been carried out."""
 
     __slots__ = ("reply",)
@@ -131,17 +133,17 @@ class _Settled:
         self.reply = reply
 
 
-def _logged(operation: PsOperation, step: PsOperation | _Settled) -> PsOperation:
+def _logged(operation: PsOperation, step: PsOperation | _CarriedOut) -> PsOperation:
     """Returns what of an operation has to be carried out again: a look at the variable stands for one that has not.
 
     Its tensors are exact, also those that came in a lossy form: what that has rounded must not be rounded again.
     """
-    if isinstance(step, _Settled) or KINDS[type(step)].logged is not Logged.AS_ITSELF:
+    if isinstance(step, _CarriedOut) or KINDS[type(step)].logged is not Logged.AS_ITSELF:
         return Describe(operation.name)
-    return map_tensors(step, _lasting)
+    return map_tensors(step, _copy_if_small)
 
 
-def _lasting(operand: Array) -> Array:
+def _copy_if_small(operand: Array) -> Array:
     """Returns an operand that stays as it is when the batch's time has run out and its sender is told so.
 
     Transports read small operands into memory that they use again at once; large ones have memory of their own.

@@ -37,7 +37,7 @@ class LoggedState:
 
     def __init__(self, parts: StateParts, store_incarnation: UUID | None = None):
         self.parts: Final = parts
-        self.lacks = ""
+        self.loss = ""
         self._store_incarnation = uuid4() if store_incarnation is None else store_incarnation
         self._clock = parts.clock
         self._ledger = parts.ledger
@@ -73,7 +73,7 @@ class LoggedState:
         on_fatal: Callable[[BaseException], None],
         limits: CommitLimits | None = None,
         store_incarnation: UUID | None = None,
-        lacks: str = "",
+        loss: str = "",
         status: Callable[[], DurabilityStatus | None] = lambda: None,
     ) -> CommitLog:
         """Keeps records from here on, after those that were brought back, and has them committed to sinks.
@@ -83,7 +83,7 @@ class LoggedState:
             on_fatal: Called by another thread with an error after which nothing can be promised; ends the process.
             limits: What may wait to be committed.
             store_incarnation: Identity of the state that was brought back, if that is known only now.
-            lacks: What there is, if updates that were acknowledged are missing.
+            loss: What there is, if updates that were acknowledged are missing.
             status: Tells how much would survive.
 
         Returns:
@@ -91,11 +91,11 @@ class LoggedState:
         """
         log = CommitLog(sinks, last_position=self.replayed_position, limits=limits, on_fatal=on_fatal)
         self._store_incarnation = store_incarnation or self._store_incarnation
-        self.lacks = lacks
+        self.loss = loss
         self._status = status
         for client in self._ledger.images():
             self._ledger.check_known(client.client, self._clock())  # its idle time begins anew
-        self.parts.keep_records(lambda record: log.append(_lasting(record), size_of(record)))
+        self.parts.keep_records(lambda record: log.append(_with_own_arrays(record), size_of(record)))
         self._batches = LoggedBatches(self.parts, log)
         return log
 
@@ -184,6 +184,6 @@ class LoggedState:
         return deadline_s - self._clock()
 
 
-def _lasting(record: Record) -> Record:
+def _with_own_arrays(record: Record) -> Record:
     """Returns a record that stays as it is when the caller changes the arrays that it has handed in."""
     return Declared(map_tensors(record.operation, np.ndarray.copy)) if isinstance(record, Declared) else record

@@ -10,7 +10,7 @@ from ps_server.batches.remembered_answers import ClientImage
 from ps_server.log.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed
 from ps_server.log.state_parts import StateParts
 
-_FAR_AWAY_S: Final = 1e9  # nobody else is at work, so that nothing is waited for
+_NO_DEADLINE_S: Final = 1e9  # nobody else is at work, so that nothing is waited for
 
 
 class ReplayError(Exception):
@@ -75,7 +75,7 @@ class Replay:
         self._ledger.restore_answer(record.client, record.sequence, record.reply)
 
     def _run(self, operation: PsOperation) -> Reply:
-        return self._runner.run([operation], _FAR_AWAY_S).replies[0]
+        return self._runner.run([operation], _NO_DEADLINE_S).replies[0]
 
     @staticmethod
     def _check(position: int, operation: PsOperation, reply: Reply) -> None:

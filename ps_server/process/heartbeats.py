@@ -34,7 +34,7 @@ _STOP_TIMEOUT_S: Final = 5.0
 class PeerCalls(Protocol):
     """``transport.peers.Peers``."""
 
-    def moved(self, address: PsAddress) -> None: ...
+    def learn_address(self, address: PsAddress) -> None: ...
 
     def announce(
         self, address: PsAddress, host: str, pid: int, *, lease_s: float, age_s: float, timeout_s: float
@@ -98,7 +98,7 @@ class PsHeartbeats:
         except AbortedError as error:  # another one has told this very process that it is this task now
             return self._report([error])
         for known in own:
-            self._peers.moved(known)
+            self._peers.learn_address(known)
         learned, failures = self._peers.announce(
             self._address, self._host, os.getpid(), lease_s=self._lease_s, age_s=age_s, timeout_s=self._call_timeout_s
         )

@@ -29,7 +29,7 @@ class Peers:
         self._addresses = dict(addresses)
         self._channels: dict[str, grpc.Channel] = {}
 
-    def moved(self, address: PsAddress) -> None:
+    def learn_address(self, address: PsAddress) -> None:
         """Is told where a ps task is; without effect for one that is no peer."""
         if self._addresses.get(address.task, address.address) != address.address:
             self._addresses[address.task] = address.address

@@ -75,7 +75,7 @@ SERVICE_NAMES: Final = tuple(
 _POOLED_BYTES: Final = 256 * 1024**2
 """Most bytes of used buffers that are kept for the next batches."""
 
-_LAST_WORDS_S: Final = 1.0
+_LAST_REPLIES_S: Final = 1.0
 """Seconds given to replies that are on their way when the batches are done or out of time."""
 
 _SWITCH_INTERVAL_S: Final = 0.0005
@@ -168,11 +168,11 @@ class PsServer:
         except DeadlineExceededError as error:
             drained = False
             _LOG.error("batches were cut off", reason=error.message)
-        grace_s = max(_LAST_WORDS_S, deadline_s - time.monotonic()) if drained else _LAST_WORDS_S
+        grace_s = max(_LAST_REPLIES_S, deadline_s - time.monotonic()) if drained else _LAST_REPLIES_S
         ending = self._server.stop(grace_s)
         if self.sockets is not None:
             self.sockets.stop(grace_s)
-        ending.wait(grace_s + _LAST_WORDS_S)
+        ending.wait(grace_s + _LAST_REPLIES_S)
         # Calls that were cut off may still be computing; they are not waited for.
         self._executor.shutdown(wait=drained, cancel_futures=True)
         return drained
@@ -210,7 +210,7 @@ class TaskProcess:
         self._incarnation = uuid4()
         self._heartbeats: list[PsHeartbeats] = []
         self._address = ""
-        self._task = open_task(options, self._say_where)
+        self._task = open_task(options, self._start_heartbeats)
         self.core: Final = self._task.core
 
     def start(self) -> None:
@@ -232,12 +232,12 @@ class TaskProcess:
         try:
             port = self._server.start()
         except BindError:
-            self._keep(drained=True)
+            self._close_durable(drained=True)
             raise
         self._address = options.advertised_address(port)
         _announce(core, self._address, port, durability=options.durability.name.lower())
         if replicated is None:
-            self._say_where(epoch=0)
+            self._start_heartbeats(epoch=0)
         else:
             replicated.start()
 
@@ -249,17 +249,17 @@ class TaskProcess:
         for beats in self._heartbeats:
             beats.stop()
         drained = self._server.stop("the process is ending", timeout_s=self._options.drain_timeout_s)
-        kept = self._keep(drained=drained)
+        kept = self._close_durable(drained=drained)
         if replicated is not None:
             replicated.close()
         _LOG.info("stopped", drained=drained, kept=kept)
         return drained and kept
 
-    def _keep(self, *, drained: bool) -> bool:
+    def _close_durable(self, *, drained: bool) -> bool:
         durable = self._task.durable
         return durable is None or durable.close(drained=drained, timeout_s=self._options.drain_timeout_s)
 
-    def _say_where(self, epoch: int) -> None:
+    def _start_heartbeats(self, epoch: int) -> None:
         beats = PsHeartbeats(
             self.core,
             PsAddress(self.core.task, self._address, self._incarnation, epoch),

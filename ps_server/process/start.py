@@ -130,8 +130,8 @@ def _core(options: ServerOptions, state: State, role: TaskRole | None = None) ->
 
 
 def _report(state: LoggedState, recovered: Recovered) -> None:
-    if recovered.lacks:
-        _LOG.warning("updates were lost", reason=recovered.lacks, store=str(state.store_incarnation))
+    if recovered.loss:
+        _LOG.warning("updates were lost", reason=recovered.loss, store=str(state.store_incarnation))
     _LOG.info(
         "brought the state back",
         position=recovered.position,

@@ -26,11 +26,11 @@ from ps_protocol.v1 import replication_pb2
 from ps_server.log.commit_log import SinkUnavailableError
 from ps_server.log.records import LoggedRecord, size_of
 from ps_server.log.state_image import StateImage
-from ps_server.replication.connection import Wire, connect
+from ps_server.replication.connection import FollowerConnection, connect
 from ps_server.replication.conversation import NANOSECONDS, Conversation, Message, Tokens
-from ps_server.replication.grpc_conversation import MessageConversation
+from ps_server.replication.grpc_conversation import GrpcConversation
 from ps_server.replication.image_codec import encode_image
-from ps_server.replication.socket_conversation import WireConversation
+from ps_server.replication.socket_conversation import SocketConversation
 
 _LOG = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class _Mode(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class OtherProcess:
     """The other process of a task.
 
     Attributes:
@@ -73,7 +73,7 @@ class BackupLink:
     """A ``RecordSink`` that is on another process. Thread-safe.
 
     Args:
-        place: Where the other process is.
+        other: Where the other process is.
         task: The ps task, as "ps:0".
         process: This process.
         take_image: Returns the state as of now, waiting so many seconds at most.
@@ -84,7 +84,7 @@ class BackupLink:
 
     def __init__(
         self,
-        place: Place,
+        other: OtherProcess,
         *,
         task: str,
         process: UUID,
@@ -93,7 +93,7 @@ class BackupLink:
         backlog_bytes: int = 256 * 1024**2,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self._place = place
+        self._other = other
         self._task = task
         self._process = process
         self._take_image = take_image
@@ -123,7 +123,7 @@ class BackupLink:
 
     @property
     def name(self) -> str:
-        return str(self._place)
+        return str(self._other)
 
     def write(self, records: Sequence[LoggedRecord]) -> None:
         with self._lock:
@@ -208,7 +208,7 @@ class BackupLink:
         with self._lock:
             self._let_go()
 
-    def look_after(self) -> None:
+    def hang_up_if_silent(self) -> None:
         """Gives up a conversation in which nothing was heard for a whole lease, so that another is tried."""
         with self._lock:
             if self._conversation is not None and self._clock() - max(self._called_s, self._answered_s) > self._lease_s:
@@ -229,13 +229,13 @@ class BackupLink:
     # -- the conversation ---------------------------------------------------------------------
 
     def _run(self) -> None:
-        with grpc.insecure_channel(self._place.address, options=channel_options.client_options()) as channel:
+        with grpc.insecure_channel(self._other.address, options=channel_options.client_options()) as channel:
             while not self._is_closing:
                 try:
                     self._converse(channel)
                 except grpc.RpcError as error:
                     self._obstacle = status.from_rpc_error(
-                        error, task=self._place.name, address=self._place.address
+                        error, task=self._other.name, address=self._other.address
                     ).message
                 except ShardscopeError as error:
                     self._obstacle = error.message
@@ -243,26 +243,26 @@ class BackupLink:
                     self._obstacle = str(error)
                 except Exception as defect:  # noqa: BLE001 - the state here is whole; the follower is tried again
                     self._obstacle = f"{type(defect).__name__}: {defect}"
-                    _LOG.exception("the conversation with %s failed", self._place)
+                    _LOG.exception("the conversation with %s failed", self._other)
                 with self._lock:
                     self._end()
                     self.changed.wait_for(lambda: self._is_closing, _TRY_EVERY_S)
 
     def _converse(self, channel: grpc.Channel) -> None:
-        wire = self._connection(channel)
+        connection = self._connect(channel)
         tokens = Tokens(self._lease_s / _TOKENS_PER_LEASE, self._clock)
         conversation: Conversation
-        if wire is not None:
-            conversation = WireConversation(self, wire, tokens)
+        if connection is not None:
+            conversation = SocketConversation(self, connection, tokens)
         else:
-            conversation = MessageConversation(self, channel, tokens, patience_s=self._lease_s)
+            conversation = GrpcConversation(self, channel, tokens, patience_s=self._lease_s)
         with self._lock:
             self._conversation, self._called_s = conversation, self._clock()
             if self._is_closing:
                 self._hang_up()
         conversation.run()
 
-    def _connection(self, channel: grpc.Channel) -> Wire | None:
+    def _connect(self, channel: grpc.Channel) -> FollowerConnection | None:
         """Opens a connection; None if there is none to be had."""
         timeout_s = min(self._lease_s, _CONNECT_TIMEOUT_S)
         ask: grpc.UnaryUnaryMultiCallable[replication_pb2.ConnectRequest, replication_pb2.ConnectReply]
@@ -275,11 +275,11 @@ class BackupLink:
         if not reply.port:
             return None
         try:
-            return connect(self._place.address, reply, timeout_s)
+            return connect(self._other.address, reply, timeout_s)
         except OSError as error:
             _LOG.warning(
                 "%s cannot be reached at its port %d (%s); updates are sent over gRPC, which is slower",
-                self._place,
+                self._other,
                 reply.port,
                 error,
             )
@@ -290,7 +290,7 @@ class BackupLink:
             self._conversation.is_over = True
             self._conversation = None
         if self._mode is not _Mode.ALONE and not self._is_held:
-            _LOG.warning("%s does not follow any more (%s)", self._place, self._obstacle)
+            _LOG.warning("%s does not follow any more (%s)", self._other, self._obstacle)
             self._let_go()
         self.changed.notify_all()
 
@@ -307,7 +307,7 @@ class BackupLink:
     def image(self, conversation: Conversation) -> Iterator[Message]:
         image = self._take_image(_IMAGE_TIMEOUT_S)
         position, num_variables = image.position, len(image.variables)
-        _LOG.info("%s is sent %d variables as of record %d", self._place, num_variables, position)
+        _LOG.info("%s is sent %d variables as of record %d", self._other, num_variables, position)
         with self._lock:
             conversation.cursor = conversation.image_position = position
             self._drop_until(position)
@@ -349,7 +349,7 @@ class BackupLink:
         if self._mode is _Mode.CATCHING_UP and has_image and not self._queue:
             self._mode = _Mode.IN_STEP
             self._obstacle = _SILENT
-            _LOG.info("%s is in step, at record %d", self._place, answer.position)
+            _LOG.info("%s is in step, at record %d", self._other, answer.position)
 
     def _drop_until(self, position: int) -> None:
         while self._queue and self._queue[0].position <= position:

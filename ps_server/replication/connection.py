@@ -47,7 +47,7 @@ _UNREAD_BYTES: Final = 1024 * 1024
 _END: Final = getattr(select, "POLLRDHUP", 0)  # and errors, which are always reported; not that something has come
 
 
-class Wire:
+class FollowerConnection:
     """A connection that has been accepted. One thread at a time, but for ``abort`` and ``wait_for_end``.
 
     Args:
@@ -160,7 +160,7 @@ class Wire:
         raise InvalidArgumentError(f"a follower does not send frames of the kind {kind.name}")
 
 
-def connect(address: str, reply: replication_pb2.ConnectReply, timeout_s: float) -> Wire:
+def connect(address: str, reply: replication_pb2.ConnectReply, timeout_s: float) -> FollowerConnection:
     """Opens a connection that a follower has offered.
 
     Args:
@@ -178,7 +178,7 @@ def connect(address: str, reply: replication_pb2.ConnectReply, timeout_s: float)
         socket_options.set_up(sock)
         stream = SocketStream(sock)
         _shake_hands(stream, reply, int(timeout_s * 1000))
-        return Wire(stream)
+        return FollowerConnection(stream)
     except BaseException:
         sock.close()
         raise

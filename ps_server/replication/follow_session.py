@@ -56,9 +56,9 @@ class FollowSession:
         except OSError as error:
             _LOG.warning("the connection of the primary broke: %s", error)
         except ShardscopeError as error:
-            self._last_words(error)
+            self._send_reason(error)
         except MemoryError:
-            self._last_words(ResourceExhaustedError("the follower has no memory for what the primary sends"))
+            self._send_reason(ResourceExhaustedError("the follower has no memory for what the primary sends"))
 
     def _serve_message(self) -> None:
         prefix = self._next_prefix()
@@ -143,7 +143,7 @@ class FollowSession:
         frame = encode_prefix(kind, header_bytes=len(content), flags=flags) + content
         self._stream.send([frame], len(frame))
 
-    def _last_words(self, error: ShardscopeError) -> None:
+    def _send_reason(self, error: ShardscopeError) -> None:
         _LOG.info("the connection of the primary is ended: %s", error.message)
         try:
             self._send(FrameKind.ERROR, encode_error(error).SerializeToString(), FLAG_CLOSING)

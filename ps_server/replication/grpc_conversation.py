@@ -15,7 +15,7 @@ from ps_server.replication.stream_frames import frames_of
 FOLLOW: Final = f"/{replication_pb2.DESCRIPTOR.services_by_name['Replication'].full_name}/Follow"
 
 
-class MessageConversation(Conversation):
+class GrpcConversation(Conversation):
     """Sends on a thread of gRPC's, and receives on the link's own.
 
     Args:

@@ -102,8 +102,8 @@ class Replica:
         self._register_s = float("-inf")
         self._was_refused = False
         self._number = 0
-        self._told = ""
-        self._told_s = float("-inf")
+        self._last_reason = ""
+        self._last_reason_s = float("-inf")
         self._broken = ""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="replica", daemon=True)
@@ -166,7 +166,7 @@ class Replica:
         is_sent_state = self._follower.is_attached and silent_s <= self._lease_s
         if self._follower.has_state or is_sent_state:
             return ReplicationStatus(ReplicaRole.CATCHING_UP, known_epoch)
-        return ReplicationStatus(ReplicaRole.EMPTY, known_epoch, obstacle=self._told)
+        return ReplicationStatus(ReplicaRole.EMPTY, known_epoch, obstacle=self._last_reason)
 
     def _primary_obstacle(self) -> str:
         try:
@@ -188,7 +188,7 @@ class Replica:
             return False
         view = self._view()
         decision, reason = decide(self._clock(), view)
-        self._tell(reason)
+        self._log_reason(reason)
         match decision:
             case ReplicaDecision.BEGIN:
                 self._begin()
@@ -252,7 +252,7 @@ class Replica:
             while not self._ended.is_set():
                 try:
                     again = self.step()
-                    self._link.look_after()
+                    self._link.hang_up_if_silent()
                 except Exception:  # noqa: BLE001 - whatever it was, deciding must go on
                     _LOG.exception("a decision could not be carried out")
                     again = False
@@ -340,10 +340,10 @@ class Replica:
             verdict = self._arbiter.consult(report, wish, candidate, timeout_s=timeout_s)
         except ShardscopeError as error:
             if wish is not Wish.NONE:
-                self._tell(f"the arbiter does not answer: {error.message}")
+                self._log_reason(f"the arbiter does not answer: {error.message}")
             return None
         if verdict.reason:
-            self._tell(f"the arbiter says no: {verdict.reason}" if wish is not Wish.NONE else verdict.reason)
+            self._log_reason(f"the arbiter says no: {verdict.reason}" if wish is not Wish.NONE else verdict.reason)
         self._register, self._register_s = verdict.register, asked_s
         if not self._is_primary:
             self._follower.expect(None if verdict.register is None else verdict.register.primary)
@@ -354,9 +354,9 @@ class Replica:
         self._ended.set()
         self._transitions.end(reason)
 
-    def _tell(self, what: str) -> None:
+    def _log_reason(self, what: str) -> None:
         """Writes to the log, the same thing only now and then."""
         now_s = self._clock()
-        if what and (what[:40] != self._told[:40] or now_s - self._told_s > _REPORT_EVERY_S):
-            self._told, self._told_s = what, now_s
+        if what and (what[:40] != self._last_reason[:40] or now_s - self._last_reason_s > _REPORT_EVERY_S):
+            self._last_reason, self._last_reason_s = what, now_s
             _LOG.warning("%s: %s", self._task, what)

@@ -15,7 +15,7 @@ from ps_protocol.task_id import TaskId
 from ps_server.log.commit_log import CommitLog
 from ps_server.log.logged_state import LoggedState
 from ps_server.replication.arbiter import Arbiter, ArbiterClient, arbiter_of
-from ps_server.replication.backup_link import BackupLink, Place
+from ps_server.replication.backup_link import BackupLink, OtherProcess
 from ps_server.replication.follower import Follower
 from ps_server.replication.replica import Replica, Transitions
 from ps_server.replication.servicer import Admit, ReplicationServicer
@@ -46,13 +46,13 @@ class ReplicationSettings:
     lease_s: float
 
     @property
-    def other(self) -> Place:
+    def other(self) -> OtherProcess:
         """The other process of the task."""
         job = PS_JOB if self.is_second else BACKUP_JOB
-        return Place(str(TaskId(job, self.task_index)), self.cluster_spec.task_address(job, self.task_index))
+        return OtherProcess(str(TaskId(job, self.task_index)), self.cluster_spec.task_address(job, self.task_index))
 
     @property
-    def judged(self) -> list[str]:
+    def arbitrated_tasks(self) -> list[str]:
         """The ps tasks whose arbiter this process is."""
         spec = self.cluster_spec
         if self.is_second or BACKUP_JOB not in spec.jobs:
@@ -115,7 +115,7 @@ class ReplicatedTask:
             lease_s=settings.lease_s,
             clock=lease_clock,
         )
-        self._arbiter = Arbiter(settings.judged)
+        self._arbiter = Arbiter(settings.arbitrated_tasks)
         self._silence_s = _SILENT_LEASES * settings.lease_s
 
     def add_to(self, server: grpc.Server, admit: Admit | None) -> None:

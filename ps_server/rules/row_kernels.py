@@ -39,7 +39,7 @@ def plan(rule: ScatterRule, rows: Rows, updates: Array, num_rows: int, width: in
         width: Elements of a row.
     """
     if not rows.size or not width:
-        return Nothing()
+        return NoRows()
     ascending = bool((rows[1:] > rows[:-1]).all())
     first = int(rows[0]) if ascending and int(rows[-1]) - int(rows[0]) == rows.size - 1 else None
     if rule is ScatterRule.UPDATE:
@@ -62,7 +62,7 @@ def plan(rule: ScatterRule, rows: Rows, updates: Array, num_rows: int, width: in
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
+class NoRows:
     """No rows, or rows without elements."""
 
     def apply(self, value: Array) -> None:
@@ -120,4 +120,4 @@ def _reduces(dtype: np.dtype[Any]) -> bool:
     return not (is_ml_dtype(dtype) and dtype_category(dtype) is DTypeCategory.INTEGER)
 
 
-Plan = Nothing | SliceUpdate | ElementUpdate | Replacement | RowsAsGiven | RowsInRounds
+Plan = NoRows | SliceUpdate | ElementUpdate | Replacement | RowsAsGiven | RowsInRounds

@@ -30,7 +30,7 @@ class LastRun:
     mode: DurabilityMode
     ended_at: int | None = None
 
-    def lacks_nothing(self, position: int) -> bool:
+    def has_all_up_to(self, position: int) -> bool:
         """Whether a state on disk that reaches up to ``position`` has all that the run acknowledged."""
         return self.mode is DurabilityMode.JOURNAL or self.ended_at == position
 

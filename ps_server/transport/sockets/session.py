@@ -140,7 +140,7 @@ class SocketSession:
             _LOG.warning("%s: connection broke: %s", self._who, str(error))
         except (InvalidArgumentError, UnavailableError) as error:
             _LOG.warning("%s: connection ended by what it received: %s", self._who, error.message)
-            self._last_words(error)
+            self._send_reason(error)
         finally:
             stream.lend_scratch(memoryview(b""))
         return False
@@ -333,7 +333,7 @@ class SocketSession:
         before_send("reply.send", self.stream, parts, size_bytes)
         self.stream.send(parts, size_bytes)
 
-    def _last_words(self, error: ShardscopeError) -> None:
+    def _send_reason(self, error: ShardscopeError) -> None:
         """Tells the client why the connection ends, if it still listens."""
         try:
             self._send(*self._answers.error(error), received_bytes=0, flags=FLAG_CLOSING)
