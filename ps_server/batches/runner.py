@@ -54,10 +54,10 @@ class BatchRunner:
     def wait_for_initializations(self, operations: Sequence[PsOperation], deadline_s: float) -> None:
         """Waits while other clients initialise variables that these operations would initialise.
 
-        Done before a batch is numbered as applied, since running out of time here can simply be tried again.
+        Called before the ledger notes the batch, so that a client that ran out of time can try again.
 
         Raises:
-            DeadlineExceededError: Another client was still at it when time ran out.
+            DeadlineExceededError: Another client was still initialising one when time ran out.
         """
         if not self._store.is_initializing:
             return
@@ -89,7 +89,7 @@ class BatchRunner:
             return HANDLERS[type(operation)](self._resources, operation, deadline_s, lend, take)
         except ShardscopeError as error:
             error.task = self.task
-            return error.with_traceback(None)  # or it would keep the arrays alive that the frames name
+            return error.with_traceback(None)  # its frames would keep arrays alive
         except MemoryError:
             return ResourceExhaustedError(
                 f"there is no memory for this operation on variable {operation.name}; nothing was changed: partition "

@@ -31,11 +31,11 @@ class _Whole:
 
 
 class Directory:
-    """Records the first proposal for each name, whoever makes it. Thread-safe.
+    """Records the first proposal for each name. Thread-safe.
 
     Args:
         num_ps: Number of ps tasks in the cluster.
-        note: Called with new placements, with the lock held, so that the calls come in the order of the recording.
+        note: Called with new placements while the lock is held, so in the order of recording.
     """
 
     def __init__(self, num_ps: int, *, note: NotePlacements = _note_nothing):

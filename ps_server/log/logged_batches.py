@@ -1,12 +1,12 @@
-"""Carries out the batches of a task that keeps records: each mutating batch is one of them.
+"""Carries out the batches of a task with a logged state: each mutating batch becomes one record.
 
 A batch locks all its variables, in the order of their names, before its first operation, and appends its record before
 it lets go of any (strict two-phase locking; P. Bernstein, V. Hadzilacos and N. Goodman, "Concurrency Control and
-Recovery in Database Systems", 1987, 3.2). So records are in the order of effects, a batch is in the journal whole or
-not at all, and carrying out the records again makes the same state. Nobody is shown what a crash could still take back:
-an answer leaves when everything that it depends on is committed.
+Recovery in Database Systems", 1987, 3.2). So records are in the order of effects, a batch is in the log whole or not at
+all, and replaying the records makes the same state. An answer leaves when everything that it depends on is committed:
+no client sees a state that a crash could still take back.
 
-Declarations come first, whatever their place in the batch. They are safe to repeat, and so each is a record of its own.
+Declarations come first, wherever they stand in the batch. They are safe to repeat, so each is a record of its own.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class LoggedBatches:
     """Runs batches under the rules above. Thread-safe.
 
     Args:
-        parts: Hold the variables, whose declarations are appended to the log by themselves.
+        parts: Hold the variables. The store appends declarations to the log itself.
         log: Where records go.
     """
 
@@ -94,9 +94,9 @@ class LoggedBatches:
         return reply
 
     def _step(self, operation: PsOperation, deadline_s: float) -> PsOperation | _CarriedOut:
-        """Carries out a declaration; any other operation is returned, an initialisation anew as the assignment it is.
+        """Carries out a declaration; returns any other operation, and a repeated initialisation as an assignment.
 
-        The initial value is so computed before any lock is taken, and the gate of a name never waited for under one.
+        So an initial value is computed, and the gate of a name waited for, before any lock is taken.
         """
         if isinstance(operation, Initialize) and operation.overwrite:
             variable = self._variables.get(operation.name)
@@ -106,7 +106,7 @@ class LoggedBatches:
         if KINDS[type(operation)].logged is Logged.BEFORE_ITS_BATCH:
             return _CarriedOut(self._runner.run([operation], deadline_s).replies[0])
         try:
-            # Looked for once, here: a variable that came into being between this and the locks would not be locked.
+            # Looked up here only: a variable that is created after this would not be locked.
             self._variables.find(operation.name)
         except NotFoundError as error:
             return self._refused(error)
@@ -134,9 +134,9 @@ class _CarriedOut:
 
 
 def _logged(operation: PsOperation, step: PsOperation | _CarriedOut) -> PsOperation:
-    """Returns what of an operation has to be carried out again: a look at the variable stands for one that has not.
+    """Returns the operation that replay carries out; ``Describe`` if it need not carry out anything.
 
-    Its tensors are exact, also those that came in a lossy form: what that has rounded must not be rounded again.
+    Tensors that came in a lossy form are logged exactly, so that replay does not round them a second time.
     """
     if isinstance(step, _CarriedOut) or KINDS[type(step)].logged is not Logged.AS_ITSELF:
         return Describe(operation.name)
@@ -144,7 +144,7 @@ def _logged(operation: PsOperation, step: PsOperation | _CarriedOut) -> PsOperat
 
 
 def _copy_if_small(operand: Array) -> Array:
-    """Returns an operand that stays as it is when the batch's time has run out and its sender is told so.
+    """Returns an operand that does not change when the batch times out before its record is written.
 
     Transports read small operands into memory that they use again at once; large ones have memory of their own.
     """

@@ -1,8 +1,7 @@
-"""What the state of one ps task consists of.
+"""The parts of one ps task's state.
 
-All that must survive wherever anything does is a part here, and this is how a new one is added: its image is a field of
-``StateImage``, taken and restored below; each of its changes is a kind of ``Record``, which ``_note`` is given before
-anybody can see the change, and which ``Replay`` carries out again.
+To add a part: its image is a field of ``StateImage``, taken and restored below; each of its changes is a kind of
+``Record``, which is appended before any client can see the change, and which ``Replay`` carries out.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class _Notes:
 
 
 class StateParts:
-    """The parts, all empty. Each is thread-safe; ``restore`` and ``keep_records`` come before anybody else is there.
+    """The parts, all empty. Each is thread-safe; ``restore`` and ``keep_records`` come before any client.
 
     Args:
         cluster_spec: The cluster; must have ps tasks.
@@ -55,7 +54,7 @@ class StateParts:
     Attributes:
         store: The variables.
         runner: Carries out operations on them.
-        ledger: The clients, and what their updates were answered.
+        ledger: The clients, and the answers to their updates.
         directory: Where variables are; None on tasks that keep none.
 
     Raises:
@@ -82,7 +81,7 @@ class StateParts:
         self.directory: Final = Directory(num_ps, note=self._notes.placed) if task_index == 0 else None
 
     def image(self, position: int) -> StateImage:
-        """All of it, as of a record; called while nothing changes it. Large values are lent."""
+        """The image of all parts, as of a record; called while nothing changes them. Large values are lent."""
         return StateImage(
             position,
             self.store.variables.images(),
@@ -92,7 +91,7 @@ class StateParts:
         )
 
     def restore(self, image: StateImage) -> None:
-        """Brings back what an image holds; its arrays become the store's own.
+        """Restores an image; its arrays become values of the store.
 
         Raises:
             ResourceExhaustedError: The variables are beyond the memory limit.
@@ -107,5 +106,5 @@ class StateParts:
             self.directory.restore(image.placements)
 
     def keep_records(self, append: AppendRecord) -> None:
-        """Has records made from here on of what parts change outside of batches; called with their locks held."""
+        """From here on appends a record of each change outside of batches; the part's lock is held then."""
         self._notes.append = append

@@ -12,7 +12,7 @@ _RETRY_AFTER_S: Final = 0.25
 
 
 class StagingRoom:
-    """The part of a budget that one batch takes; given back when it ends, however it ends.
+    """The part of a budget that one batch takes; given back when the batch ends, also by an error.
 
     Args:
         budget: Shared by all batches.

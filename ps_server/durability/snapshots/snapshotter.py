@@ -1,4 +1,4 @@
-"""Takes a snapshot of a ps task now and then, beside its work, and lets go of the records that it makes superfluous."""
+"""Takes snapshots of a ps task while it works, and drops the records that they cover."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ class TrimmedJournal(Protocol):
 class Snapshotter:
     """Takes snapshots on a thread of its own. Thread-safe.
 
-    A snapshot that fails (the disk is full, say) changes nothing: it is told in the log and in ``obstacle``, the one
-    before stays, and another is tried a while later.
+    A snapshot that fails (the disk is full, say) changes nothing: the failure is in the log and in ``obstacle``, the
+    snapshot before stays, and another is tried later.
 
     Args:
         take_image: Returns the state as of now, waiting so many seconds at most.
         files: Where snapshots are.
         log: Numbers the records.
         policy: When one is due.
-        last: The one that the task was started from; None if from nothing.
-        journal: Where the records are; None if nowhere.
+        last: The snapshot that the task was started from; None if there was none.
+        journal: Where the records are; None if there is no journal.
         poll_s: Seconds between two looks at whether one is due.
         retry_s: Seconds after a failure until the next try.
         clock: Monotonic seconds.
@@ -107,17 +107,17 @@ class Snapshotter:
         self._thread.start()
 
     def stop(self, timeout_s: float) -> bool:
-        """Takes no more of itself, and gives up one that is being written; returns whether that ended in time."""
+        """Takes no more snapshots, and gives up one that is being written; returns whether that ended in time."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def snapshot(self, is_wanted: Callable[[], bool] = lambda: True) -> SnapshotInfo | None:
-        """Takes a snapshot now; returns it, or the last one if nothing has changed since (None: there is nothing).
+        """Takes a snapshot now; returns it, or the last one if nothing has changed since (None if there is none).
 
         Args:
-            is_wanted: Asked now and then; if it says no, the snapshot is given up.
+            is_wanted: Asked now and then; False gives the snapshot up.
 
         Raises:
             OSError: It could not be written.
@@ -139,7 +139,7 @@ class Snapshotter:
         if not self._records_since():
             return
         began_s = self._clock()
-        # Not through a variable, which would keep the lent values until all are written.
+        # Not through a variable: it would hold the lent values until all are written.
         info = self._files.write(self._cut(), before_rename=self._wait_committed, is_wanted=is_wanted)
         self._last, self._took_s = info, self._clock() - began_s
         _LOG.info("took a snapshot of record %d: %d bytes in %.2f s", info.position, info.size_bytes, self._took_s)
@@ -158,7 +158,7 @@ class Snapshotter:
         return image
 
     def _wait_committed(self, position: int) -> None:
-        # A snapshot must not know of updates that the journal or the backup may yet lose.
+        # A snapshot must have no update that the journal or the backup may yet lose.
         self._log.wait_committed(position, _COMMIT_TIMEOUT_S)
 
     def _run(self) -> None:
@@ -179,7 +179,7 @@ class Snapshotter:
             if self._obstacle != before:
                 _LOG.warning("%s; updates go on, it is tried again every %.0f s", self._obstacle, self._retry_s)
             return False
-        except Exception:  # noqa: BLE001 - the task must not end for it, and the state of before is on disk still
+        except Exception:  # noqa: BLE001 - the task goes on, and the snapshot before is still on disk
             _LOG.exception("a snapshot failed; it is tried again every %.0f s", self._retry_s)
             return False
         if before:
