@@ -1,4 +1,4 @@
-"""Keeps the logged state of a task on disk: brought back at the start, kept while the task serves, closed at the end."""
+"""Keeps the logged state of a task on disk: restored at the start, kept while the task serves, closed at the end."""
 
 from __future__ import annotations
 

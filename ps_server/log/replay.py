@@ -86,7 +86,5 @@ class Replay:
 
     def _place(self, position: int, record: Placed) -> None:
         if self._directory is None:
-            raise ReplayError(
-                f"record {position} is of the directory, which only ps:0 keeps; start it with the directory of this task"
-            )
+            raise ReplayError(f"record {position} is of the directory of placements, which only ps:0 keeps")
         self._directory.restore(record.placements)

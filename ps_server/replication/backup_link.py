@@ -1,8 +1,8 @@
 """The primary's side of replication: brings the other process of the task into step, and keeps it there.
 
-The link is a sink of the primary's log. As long as nobody follows, records pass it by. A follower that has nothing is
-sent an image of the state, while the records since are kept; when it has those too it is in step, and from then on a
-record is safe only when it has it. That it may take over from then on is granted by the arbiter, later.
+The link is a sink of the primary's log. While there is no follower, it lets all records pass. It sends an image of the
+state to a follower that has nothing, and keeps the records since. When the follower has those too it is in step: from
+then on a record is safe only when the follower has it. Later the arbiter grants that the follower may take over.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class BackupLink:
         process: This process.
         take_image: Returns the state as of now, waiting so many seconds at most.
         lease_s: Silence after which the other one counts as gone.
-        backlog_bytes: The most that is kept for a follower that catches up; then updates wait for it.
+        backlog_bytes: Most bytes of records kept for a follower that catches up; beyond it updates wait.
         clock: Monotonic seconds.
     """
 
@@ -104,8 +104,8 @@ class BackupLink:
         self._lock = threading.Lock()
         self.changed = threading.Condition(self._lock)
         self._mode = _Mode.ALONE
-        self._peer: UUID | None = None  # who follows
-        self._is_held = False  # the peer is, or may be, the backup: not to be let go of
+        self._peer: UUID | None = None  # the follower
+        self._is_held = False  # the peer is, or may be, the backup: records must wait for it
         self._is_replaced = False
         self._queue: deque[LoggedRecord] = deque()  # not answered yet; without gaps
         self._queued_bytes = 0
@@ -134,8 +134,8 @@ class BackupLink:
             while not self._may_pass(last):
                 if self._clock() - max(began_s, self._answered_s) > _PATIENCE_S:
                     raise SinkUnavailableError(f"it does not answer ({self._obstacle})")
-                # Who waits for an answer sends the records and takes the answers itself, so that no thread has to be
-                # woken up for that, unless another one is at it.
+                # This thread sends the records and receives the answers itself, so that no other thread has to be
+                # woken for that, unless one is doing it already.
                 conversation = self._conversation
                 if conversation is not None and self._mode is _Mode.IN_STEP and conversation.may_be_driven:
                     conversation.drive()
@@ -163,7 +163,7 @@ class BackupLink:
             return True
         return self._mode is _Mode.CATCHING_UP and self._queued_bytes <= self._backlog_bytes
 
-    # -- for who decides ----------------------------------------------------------------------
+    # -- for the replica ----------------------------------------------------------------------
 
     def start(self, epoch: int, store: UUID) -> None:
         """Begins to look for a follower; called once, before the first record."""
@@ -172,7 +172,7 @@ class BackupLink:
 
     @property
     def heard_s(self) -> float:
-        """When the newest token was sent that the follower has answered."""
+        """When the newest token that the follower has answered was sent."""
         return self._heard_s
 
     @property
@@ -182,24 +182,24 @@ class BackupLink:
 
     @property
     def in_step(self) -> UUID | None:
-        """The follower that has everything; None if there is none."""
+        """The follower if it has every record; else None."""
         with self._lock:
             return self._peer if self._mode is _Mode.IN_STEP else None
 
     @property
     def obstacle(self) -> str:
-        """Why nobody follows yet, or why who does may not be heard of, in words."""
+        """Why there is no follower in step, or why it may be silent, in words."""
         return self._obstacle
 
     def hold(self, follower: UUID) -> bool:
-        """From here on records wait for this follower even when it is away; False if it is not in step any more."""
+        """From here on records wait for this follower even while it is away; False if it is not in step any more."""
         with self._lock:
             if self._mode is _Mode.IN_STEP and self._peer == follower:
                 self._is_held = True
             return self._is_held and self._peer == follower
 
     def begin_epoch(self, epoch: int) -> None:
-        """Has attachments say another epoch."""
+        """Sets the epoch of the attachments from here on."""
         with self._lock:
             self._epoch = epoch
 
@@ -209,7 +209,7 @@ class BackupLink:
             self._let_go()
 
     def hang_up_if_silent(self) -> None:
-        """Gives up a conversation in which nothing was heard for a whole lease, so that another is tried."""
+        """Ends a conversation that was silent for a whole lease, so that another is tried."""
         with self._lock:
             if self._conversation is not None and self._clock() - max(self._called_s, self._answered_s) > self._lease_s:
                 self._hang_up()
@@ -218,7 +218,7 @@ class BackupLink:
         self._mode, self._peer, self._is_held, self._is_replaced = _Mode.ALONE, None, False, False
         self._queue.clear()
         self._queued_bytes = 0
-        self._heard_s = float("-inf")  # the next one has promised nothing yet
+        self._heard_s = float("-inf")  # the next follower has promised nothing yet
         self._hang_up()
         self.changed.notify_all()
 
@@ -241,7 +241,7 @@ class BackupLink:
                     self._obstacle = error.message
                 except OSError as error:
                     self._obstacle = str(error)
-                except Exception as defect:  # noqa: BLE001 - the state here is whole; the follower is tried again
+                except Exception as defect:  # noqa: BLE001 - the state here is whole; the link tries again
                     self._obstacle = f"{type(defect).__name__}: {defect}"
                     _LOG.exception("the conversation with %s failed", self._other)
                 with self._lock:
@@ -263,7 +263,7 @@ class BackupLink:
         conversation.run()
 
     def _connect(self, channel: grpc.Channel) -> FollowerConnection | None:
-        """Opens a connection; None if there is none to be had."""
+        """Opens a connection; None if the follower offers none, or it cannot be reached."""
         timeout_s = min(self._lease_s, _CONNECT_TIMEOUT_S)
         ask: grpc.UnaryUnaryMultiCallable[replication_pb2.ConnectRequest, replication_pb2.ConnectReply]
         ask = channel.unary_unary(
@@ -333,7 +333,7 @@ class BackupLink:
 
     def take(self, conversation: Conversation, answers: Sequence[replication_pb2.FollowAnswer]) -> None:
         for answer in answers:
-            if not conversation.is_over:  # what was said before it was let go of counts no more
+            if not conversation.is_over:  # answers from before it was ended do not count
                 self._take(conversation, answer)
         self.changed.notify_all()
 

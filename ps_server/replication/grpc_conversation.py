@@ -1,4 +1,4 @@
-"""A conversation as a call of ``Follow``: the slower way, for followers that offer no connection."""
+"""A conversation as a gRPC call of ``Follow``: slower, for followers that offer no connection."""
 
 from __future__ import annotations
 

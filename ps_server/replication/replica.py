@@ -1,8 +1,7 @@
-"""One of the two processes of a replicated ps task: a thread that decides what it is, and the guard before its answers.
+"""One of the two processes of a replicated ps task: a thread that decides its role, and the guard before its answers.
 
-``decisions`` says what to do, ``register`` what the arbiter grants; here it is carried out. All calls to the arbiter
-are made by the one thread, one after the other, so that what this process says of itself is never older than the answer
-to what it asked before.
+``decisions`` says what to do, and ``register`` what the arbiter grants; this module does it. One thread makes all
+calls to the arbiter, one after the other, so that a report never contradicts an earlier answer.
 """
 
 from __future__ import annotations
@@ -44,10 +43,10 @@ class ArbiterCalls(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Transitions:
-    """What is done when the process changes. All are called by the thread that decides.
+    """Callbacks for changes of the role. The thread that decides calls them.
 
     Attributes:
-        begin: Makes the core ready to serve, with the store that was followed, or None for the one that it has.
+        begin: Makes the core ready to serve with a store: the one followed, or None for its own; returns which.
         announce: Tells the other tasks that this process is the primary, in an epoch.
         end: Ends the process, for the reason given; need not return.
     """
@@ -63,9 +62,9 @@ class Replica:
     Args:
         process: This process.
         task: The ps task, as "ps:0".
-        follower: What it follows with.
-        link: What it replicates with, as the primary.
-        arbiter: Who decides; owned, and used by the thread alone.
+        follower: Takes the primary's records while this process follows.
+        link: Sends records to the backup while this process is the primary.
+        arbiter: Owned; only the thread calls it.
         transitions: Carried out when the role changes.
         lease_s: Silence after which the other one counts as gone.
         clock: Monotonic seconds.
@@ -121,27 +120,27 @@ class Replica:
     # -- the guard ----------------------------------------------------------------------------
 
     def check_may_answer(self) -> None:
-        """As ``core_state.TaskRole`` has it.
+        """See ``core.state.TaskRole``.
 
         Raises:
             UnavailableError: This process must not answer now; retryable, here or at the other process.
         """
         if not self._is_primary or self._is_over:
             raise UnavailableError(
-                f"this process is not the primary of {self._task}: it follows, or waits to. Ask the other ps tasks for "
-                f"the address of {self._task}"
+                f"this process is not the primary of {self._task}. Ask the other ps tasks for the address of "
+                f"{self._task}"
             )
         if not holds_lease(self._clock(), self._guard_view()):
             raise UnavailableError(
-                f"its backup, {self._link.name}, has not been heard of ({self._link.obstacle}): nothing is answered "
-                f"until it is, or until the arbiter has let the task go on without it"
+                f"its backup, {self._link.name}, has not been heard of ({self._link.obstacle}): calls are answered when "
+                f"it is heard of, or when the arbiter lets the task go on alone"
             )
         if self._clock() < self._serves_from_s:
-            raise UnavailableError(f"the task has just begun, and waits for its backup, {self._link.name}, first")
+            raise UnavailableError(f"the task has just begun, and waits for its backup, {self._link.name}")
 
     @property
     def is_primary(self) -> bool:
-        """Whether this process serves, or did until it was superseded."""
+        """Whether this process is the primary, or was until it was superseded."""
         return self._is_primary
 
     @property
@@ -151,7 +150,7 @@ class Replica:
 
     @property
     def has_backup(self) -> bool:
-        """Whether what is acknowledged is on another process too."""
+        """Whether another process has every acknowledged update too."""
         return self._backup is not None
 
     def status(self) -> ReplicationStatus:
@@ -176,13 +175,13 @@ class Replica:
         return "" if self.has_backup else f"{self._link.name}: {self._link.obstacle}"
 
     def broken(self, reason: str) -> None:
-        """Is told that what was followed cannot be used."""
+        """Called when the followed state cannot be used any more; the next step ends the process."""
         self._broken = reason
 
     # -- deciding -----------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Decides once, and tells the arbiter; returns whether to decide again at once."""
+        """Decides once, and reports to the arbiter; returns whether to decide again at once."""
         if self._broken:
             self._end(self._broken)
             return False
@@ -253,7 +252,7 @@ class Replica:
                 try:
                     again = self.step()
                     self._link.hang_up_if_silent()
-                except Exception:  # noqa: BLE001 - whatever it was, deciding must go on
+                except Exception:  # noqa: BLE001 - deciding must go on
                     _LOG.exception("a decision could not be carried out")
                     again = False
                 if not again:
@@ -312,13 +311,13 @@ class Replica:
     def _pair_up(self, candidate: UUID | None) -> bool:
         if candidate is None or not self._link.hold(candidate):
             return False
-        # From here on the candidate may be granted what it asks for: it must have every update, and the lease counts.
+        # From here on the candidate may become the primary: it must have every update, and the lease counts.
         self._is_paired = True
         verdict = self._consult(Wish.PAIR_UP, candidate)
         if verdict is None:
             return False
         if not verdict.granted:
-            # Only if nothing was granted by a call before, nor to anybody else, is it as alone as it was.
+            # It is alone as before only if no call was granted meanwhile, neither its own nor another's.
             if verdict.register == Register(self._epoch, self._process):
                 self._is_paired = False
                 self._link.go_alone()
@@ -355,7 +354,7 @@ class Replica:
         self._transitions.end(reason)
 
     def _log_reason(self, what: str) -> None:
-        """Writes to the log, the same thing only now and then."""
+        """Writes a reason to the log; the same one again only now and then."""
         now_s = self._clock()
         if what and (what[:40] != self._last_reason[:40] or now_s - self._last_reason_s > _REPORT_EVERY_S):
             self._last_reason, self._last_reason_s = what, now_s

@@ -1,4 +1,4 @@
-"""Puts the parts of a replicated ps task's process together around its state."""
+"""One process of a replicated ps task: its parts, put together around its state."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from ps_server.replication.replica import Replica, Transitions
 from ps_server.replication.servicer import Admit, ReplicationServicer
 
 _LAST_RECORDS_S: Final = 1.0
-"""Time for records that nobody waits for, such as that a client has left."""
+"""Time for records that no client waits for, such as ``ClientLeft``."""
 
 _SILENT_LEASES: Final = 3.0
-"""After which a connection is given up; a primary that lives asks for a sign of life several times in each."""
+"""Leases of silence after which a connection is given up; a primary sends several tokens in each lease."""
 
 _CLOCK: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
 
@@ -71,8 +71,8 @@ class ReplicatedTask:
         state: Empty and not started.
         settings: Which process this is.
         announce: Tells the other tasks that this process is the primary, in an epoch; called by another thread.
-        on_fatal: Called by another thread with an error after which nothing can be promised; ends the process.
-        on_superseded: Ends the process likewise, for the reason given: the task goes on without it.
+        on_fatal: Called by another thread with an error after which nothing can be promised; must end the process.
+        on_superseded: Called with the reason when the task goes on without this process; must end it.
 
     Attributes:
         replica: The role of this process, for the core.
@@ -119,26 +119,26 @@ class ReplicatedTask:
         self._silence_s = _SILENT_LEASES * settings.lease_s
 
     def add_to(self, server: grpc.Server, admit: Admit | None) -> None:
-        """Has a server offer the service that the other processes need.
+        """Adds the service ``Replication`` to a server.
 
         Args:
             server: Not started yet.
-            admit: Where a primary may connect; None if there is no such place.
+            admit: Admits a connection of a primary; None if there is no socket port.
         """
         ReplicationServicer(self.follower, self._arbiter, silence_s=self._silence_s, admit=admit).add_to(server)
 
     def start(self) -> None:
-        """Begins to find out what this process is; it must be reachable."""
+        """Begins to decide what this process is; it must be reachable."""
         self.replica.start()
 
     def stop_following(self) -> None:
-        """Ends the part of a follower, so that its primary hears of it at once and not by its silence."""
+        """Stops following, so that the primary notices at once and need not wait for a lease."""
         if not self.replica.is_primary:
             self.replica.stop()
             self.follower.stop()
 
     def close(self) -> None:
-        """Ends. What was acknowledged is on the backup, if there is one; the rest is not waited for long."""
+        """Ends. Acknowledged records are on the backup, if there is one; others are waited for a moment only."""
         self.replica.stop()
         if self._log is not None and not self._log.close(_LAST_RECORDS_S):
             self._link.close()
@@ -149,5 +149,5 @@ class ReplicatedTask:
 
 
 def lease_clock() -> float:
-    """Seconds on a clock that goes on while the machine sleeps, where there is one: a lease must run out then."""
+    """Seconds on a clock that goes on while the machine sleeps, where there is one: leases run out then too."""
     return time.clock_gettime(_CLOCK) if _CLOCK is not None else time.monotonic()

@@ -1,8 +1,8 @@
-"""A conversation over a connection of its own: the faster way.
+"""A conversation over a connection of its own: faster than gRPC.
 
-Nobody sleeps on the connection to hear of answers. A thread that waits for one drives the conversation meanwhile: it
-sends what there is to send, and takes the answers in itself, so that no other thread has to be woken up for that. The
-link's own thread does so when nobody waits: it asks for signs of life, and brings a new follower into step.
+No thread sleeps on the connection until an answer comes. A thread that waits for an answer drives the conversation: it
+sends what there is to send, and receives the answers itself, so that no other thread has to be woken. When no thread
+waits, the link's own thread drives it: it sends tokens, and brings a new follower into step.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class SocketConversation(Conversation):
         self._connection = connection  # of the thread that drives
         self._tokens = tokens  # likewise
         self._is_driven = False
-        self._sends_image = False  # whose parts are not answered
+        self._sends_image = False  # the follower does not answer the parts
         self._sends_records = False  # the follower has the image, or needs none
         self._failure: Exception | None = None  # why it is over
 
@@ -60,7 +60,7 @@ class SocketConversation(Conversation):
         finally:
             with link.changed:
                 self.hang_up()
-                # What who drives waits for is bounded, and the connection is broken.
+                # The thread that drives ends soon: its waits are bounded, and the connection is broken.
                 link.changed.wait_for(lambda: not self._is_driven, _STOP_TIMEOUT_S)
             connection.close()
 
@@ -79,7 +79,7 @@ class SocketConversation(Conversation):
         lock.release()
         try:
             self._send_and_receive()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised again by ``run``
+        except Exception as error:  # noqa: BLE001 - ``run`` raises it again
             self._failure = error
         finally:
             lock.acquire()
@@ -105,7 +105,7 @@ class SocketConversation(Conversation):
                 return
         self._connection.wait_for_end(min(_LOOK_EVERY_S, self._tokens.every_s))
 
-    # -- who drives ---------------------------------------------------------------------------
+    # -- the thread that drives ---------------------------------------------------------------------------
 
     def _send_and_receive(self) -> None:
         connection, is_taken = self._connection, True
@@ -124,7 +124,7 @@ class SocketConversation(Conversation):
                 self._link.take(self, answers)
 
     def _load(self) -> bool:
-        """Queues what is to be sent next; returns whether there is anything."""
+        """Queues what to send next; returns whether there is anything."""
         self._put_token_if_due()
         if self._sends_records:
             with self._link.changed:

@@ -16,9 +16,9 @@ from typing import Final, Self
 from ps_protocol.codec.tensor_codec import Buffer
 
 PIECE_BYTES: Final = 512 * 1024
-"""What is checksummed, and then written or read, at a time: the second finds it in the processor's cache.
+"""What is checksummed and written or read at a time, so that it is still in the processor's cache.
 
-Nor should it be more: of writes above a MiB or two, Linux makes large folios, and takes ten times as long for them.
+For writes above one or two MiB Linux makes large folios, which take ten times as long.
 """
 
 _UNSYNCED_BYTES: Final = 8 * 1024**2

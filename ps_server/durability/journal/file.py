@@ -119,9 +119,7 @@ class JournalFile:
         if layout.end - self._tensor_bytes < _SHARED_WORK_BYTES:
             _write_at(self._tensors, layout.outside, self._tensor_bytes)
             return layout.rows()
-        with ThreadPoolExecutor(
-            1, thread_name_prefix="journal-checksums"
-        ) as pool:  # waits at the end, also after an error
+        with ThreadPoolExecutor(1, thread_name_prefix="journal-checksums") as pool:  # waits at its end
             rows = pool.submit(layout.rows)
             _write_at(self._tensors, layout.outside, self._tensor_bytes)
             return rows.result()
@@ -147,9 +145,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        database.execute(
-            "PRAGMA locking_mode = EXCLUSIVE"
-        )  # this process owns the directory: no shared memory and no locks
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")  # no other process: no shared memory, no locks
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         database.execute(f"PRAGMA wal_autocheckpoint = {LOG_BYTES // PAGE_BYTES}")

@@ -1,8 +1,8 @@
 """Snapshots: images of a ps task's state as directories, each of which is whole or not there.
 
 ``snapshots/<position, 20 digits>/`` holds ``values.safetensors``, ``ledger.bin`` and ``manifest.json``. A snapshot is
-written to ``.<position>.tmp``, synced file by file, and then renamed: a name without a dot is a whole snapshot, also after
-a crash of the process or the machine. Checksums in the manifest cover every byte.
+written to ``.<position>.tmp``, synced file by file, and then renamed: a name without a dot is a whole snapshot, also
+after a crash of the process or the machine. Checksums in the manifest cover every byte.
 """
 
 from __future__ import annotations
