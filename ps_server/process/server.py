@@ -1,4 +1,4 @@
-"""The life of a ps process: listen, say so, serve, drain, end."""
+"""The life of a ps process: listen, announce, serve, drain, end."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ _POOLED_BYTES: Final = 256 * 1024**2
 """Most bytes of used buffers that are kept for the next batches."""
 
 _LAST_REPLIES_S: Final = 1.0
-"""Seconds given to replies that are on their way when the batches are done or out of time."""
+"""Seconds for replies that are still being sent when the batches are done or out of time."""
 
 _SWITCH_INTERVAL_S: Final = 0.0005
-"""How soon a thread that moves a large tensor lets one with a small request run; the interpreter's own is 5 ms."""
+"""How soon a thread that copies a large tensor lets a small request run; Python's default is 5 ms."""
 
 _LOG = structlog.stdlib.get_logger(__name__)
 
@@ -89,7 +89,7 @@ class BindError(RuntimeError):
 
 
 class PsServer:
-    """A gRPC server around one core. Started once, stopped once.
+    """The gRPC server and the socket listener of one core. Started once, stopped once.
 
     Args:
         core: Does the work.
@@ -135,7 +135,7 @@ class PsServer:
         self._add_services()
 
     def add(self, add_to: Callable[[grpc.Server], None]) -> None:
-        """Has one more service offered; before the start."""
+        """Adds a service, before the start."""
         add_to(self._server)
 
     def start(self) -> int:
@@ -203,7 +203,7 @@ class PsServer:
 
 
 class TaskProcess:
-    """A ps task, its server and its heartbeats. Started once, ended once; CannotStartError if there is no state."""
+    """A ps task, its server and its heartbeats. Started once, ended once; CannotStartError if its state is unusable."""
 
     def __init__(self, options: ServerOptions):
         self._options = options
@@ -242,7 +242,7 @@ class TaskProcess:
             replicated.start()
 
     def stop(self) -> bool:
-        """Drains and ends; returns whether all that was accepted is finished, and kept where it is to be."""
+        """Drains and ends; returns whether all accepted batches are finished, and kept on disk if they must be."""
         replicated = self._task.replicated
         if replicated is not None:
             replicated.stop_following()
@@ -282,7 +282,7 @@ def run(options: ServerOptions) -> int:
         _LOG.error("cannot start", reason=str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT  # while the state was being brought back, which can be done again
+        return 128 + signal.SIGINT  # while the state was being restored; the next start does it again
     signals = _signal_pipe()
     try:
         process.start()
@@ -298,7 +298,7 @@ def run(options: ServerOptions) -> int:
 
 
 def _announce(core: ParameterServer, address: str, port: int, *, durability: str) -> None:
-    """Tells whoever has started the process, in one line on standard output, that it listens."""
+    """Says on standard output, in one line, that the process listens and where."""
     line = {
         "event": "listening",
         "task": core.task,
@@ -317,11 +317,10 @@ def _announce(core: ParameterServer, address: str, port: int, *, durability: str
 
 
 def _signal_pipe() -> int:
-    """Has the signals that end the process written to a pipe; returns where to read their numbers, a byte each.
+    """Makes signals that end the process write to a pipe; returns the end to read their numbers from, a byte each.
 
-    The interpreter's own handlers would run between any two steps of the main thread, which may hold a lock just
-    then; a thread that reads a pipe may take its time. A signal that whoever started the process has set to be
-    ignored, as ``nohup`` and shells do, stays so.
+    Handlers run between any two steps of the main thread, which may hold a lock then; a thread that reads a pipe may
+    wait. A signal that was ignored at the start, as under ``nohup``, stays ignored.
     """
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)

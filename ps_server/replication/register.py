@@ -168,7 +168,7 @@ def _loss(known: Known) -> str:
         return ""
     return (
         f"neither process has any state, but there was one up to epoch {known.register.epoch}, which is lost unless a "
-        f"process that has it is still there. To begin without it, end both and the arbiter's process, and start all three"
+        f"process that has it is still there. To begin without it, end both and the arbiter's process; start all three"
     )
 
 

@@ -132,8 +132,8 @@ class Replica:
             )
         if not holds_lease(self._clock(), self._guard_view()):
             raise UnavailableError(
-                f"its backup, {self._link.name}, has not been heard of ({self._link.obstacle}): calls are answered when "
-                f"it is heard of, or when the arbiter lets the task go on alone"
+                f"its backup, {self._link.name}, has not been heard of ({self._link.obstacle}): calls wait until "
+                f"it is heard of, or until the arbiter lets the task go on alone"
             )
         if self._clock() < self._serves_from_s:
             raise UnavailableError(f"the task has just begun, and waits for its backup, {self._link.name}")

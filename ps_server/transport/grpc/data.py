@@ -37,16 +37,16 @@ _SERVICE_NAME: Final = data_pb2.DESCRIPTOR.services_by_name["Data"].full_name
 class DataServicer:
     """Hands batches to the core. Thread-safe.
 
-    A batch is staged whole before the core sees it, so that a client that breaks off has changed nothing. The bytes
-    staged, of requests and replies over all streams, are bounded.
+    A batch is received whole before the core sees it, so that a client that breaks off has changed nothing. The bytes
+    of requests and replies on their way, over all streams, are bounded.
 
     The two methods that carry tensors take and give messages as bytes (``ps_protocol.grpc_edge.chunk_frames``).
 
     Args:
         core: Carries the batches out.
         staging: Room for tensors on their way, shared with the other transports.
-        buffers: Used buffers for large tensors, shared as well.
-        offer: Adds to the answer to a client's hello what other transports offer it.
+        buffers: Pool of buffers for large tensors, shared as well.
+        offer: Adds the offers of other transports to the answer to a client's hello.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class DataServicer:
         return self._staging.used_bytes
 
     def add_to(self, server: grpc.Server) -> None:
-        """Has a server offer the service."""
+        """Adds the service to a server."""
         keep_freed_chunks()
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Hello": message_handler(self.Hello, data_pb2.HelloRequest, data_pb2.HelloReply),
@@ -132,7 +132,7 @@ class DataServicer:
             try:
                 header, buffers = self._carry_out(first, rest, context, room, pooled)
             finally:
-                # The views made of them are gone with the call above; what the store has kept of them, it keeps.
+                # The call above has dropped its views of them. Buffers that the store keeps are not free, and stay.
                 self._buffers.give_back(pooled)
             yield from grpc_faults.sent(self._reply_frames(header, buffers))
 
@@ -157,10 +157,10 @@ class DataServicer:
             rest: The frames after that.
             context: Of the call.
             room: Gives room for the tensors of request and reply.
-            pooled: Is told of the pool's buffers that were used.
+            pooled: The pool's buffers that were used are appended to it.
 
         Raises:
-            InvalidArgumentError: The frames are not what the header announces.
+            InvalidArgumentError: The frames do not match the header.
             ResourceExhaustedError: There is no room for the tensors.
         """
         head = _head(_header_in(first))
