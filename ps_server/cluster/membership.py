@@ -156,12 +156,6 @@ class Membership:
                 entry.member = replace(known, step=known.step if step is None else step, last_seen_s=now_s)
                 entry.heard_s = now_s if clock_s is None else clock_s
 
-    def report_progress(
-        self, task: str, incarnation: UUID, step: int, now_s: float, *, clock_s: float | None = None
-    ) -> None:
-        """Records how many training steps a task has done, which renews its lease too; raises as ``heartbeat``."""
-        self.heartbeat(task, incarnation, now_s, clock_s=clock_s, step=step)
-
     def list_members(self, clock_s: float = 0.0) -> list[Member]:
         """All members, by job and index; their states at a moment on the clock of the leases."""
         with self._lock:

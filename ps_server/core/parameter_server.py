@@ -264,16 +264,8 @@ class ParameterServer(Transport):
     def leave(self, task: str, incarnation: UUID, *, timeout_s: float) -> None:  # noqa: ARG002 - it does not wait
         self._members.leave(task, incarnation, self._wall_clock())
 
-    @_errors_name_task
-    def report_progress(
-        self,
-        task: str,
-        incarnation: UUID,
-        step: int,
-        *,
-        timeout_s: float,  # noqa: ARG002 - it does not wait
-    ) -> None:
-        self._members.report_progress(task, incarnation, step, self._wall_clock(), clock_s=self._clock())
+    def report_progress(self, task: str, incarnation: UUID, step: int, *, timeout_s: float) -> None:
+        self.heartbeat(task, incarnation, step, timeout_s=timeout_s)
 
     @_errors_name_task
     def heartbeat(

@@ -7,12 +7,10 @@ To add a part: its image is a field of ``StateImage``, taken and restored below;
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TaskId
-from ps_protocol.operations import Declare, Initialize
-from ps_protocol.service_types import Placement
 from ps_server.batches.runner import BatchRunner
 from ps_server.batches.update_ledger import LedgerLimits, UpdateLedger
 from ps_server.cluster.directory import Directory
@@ -22,23 +20,6 @@ from ps_server.store.variable_store import VariableStore
 
 AppendRecord = Callable[[Record], int]
 """Appends a record to the log, and returns its position."""
-
-
-def _append_nothing(_record: Record) -> int:
-    return 0
-
-
-class _Notes:
-    """Makes records of what parts change by themselves, outside of batches."""
-
-    def __init__(self) -> None:
-        self.append: AppendRecord = _append_nothing
-
-    def declared(self, operation: Declare | Initialize) -> int:
-        return self.append(Declared(operation))
-
-    def placed(self, placements: Sequence[Placement]) -> int:
-        return self.append(Placed(tuple(placements)))
 
 
 class StateParts:
@@ -73,12 +54,16 @@ class StateParts:
         cluster_spec.task_address(PS_JOB, task_index)
         self.task: Final = str(TaskId(PS_JOB, task_index))
         self.clock: Final = clock
-        self._notes = _Notes()
-        self.store: Final = VariableStore(memory_limit_bytes=memory_limit_bytes, note=self._notes.declared)
+        self._append: AppendRecord = lambda _record: 0
+        self.store: Final = VariableStore(
+            memory_limit_bytes=memory_limit_bytes, note=lambda operation: self._append(Declared(operation))
+        )
         self.runner: Final = BatchRunner(self.store, task=self.task, clock=clock)
         self.ledger: Final = UpdateLedger(ledger_limits)
         num_ps = len(cluster_spec.ps_addresses())
-        self.directory: Final = Directory(num_ps, note=self._notes.placed) if task_index == 0 else None
+        self.directory: Final = (
+            None if task_index else Directory(num_ps, note=lambda new: self._append(Placed(tuple(new))))
+        )
 
     def image(self, position: int) -> StateImage:
         """The image of all parts, as of a record; called while nothing changes them. Large values are lent."""
@@ -107,4 +92,4 @@ class StateParts:
 
     def keep_records(self, append: AppendRecord) -> None:
         """From here on appends a record of each change outside of batches; the part's lock is held then."""
-        self._notes.append = append
+        self._append = append

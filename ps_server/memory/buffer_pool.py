@@ -65,6 +65,17 @@ class BufferPool:
             self._shed(self._limit_bytes - capacity)
         return np.empty(capacity, np.uint8)
 
+    def memory(self, size_bytes: int, pooled: list[_Buffer]) -> memoryview:
+        """Returns memory of that size: a buffer of the pool, which is appended to ``pooled``, if it is large; else new.
+
+        Raises:
+            MemoryError: There is none.
+        """
+        if size_bytes < POOLED_FROM_BYTES:
+            return np.empty(size_bytes, np.uint8).data
+        pooled.append(self.take(size_bytes))
+        return pooled[-1].data[:size_bytes]
+
     def give_back(self, buffers: list[_Buffer]) -> None:
         """Takes back the buffers that are not used any more, and empties the list.
 

@@ -97,10 +97,10 @@ class ArbiterClient:
             is_second=self._is_second,
             process=report.process.bytes,
             number=report.number,
-            role=_to_role(report.role),
+            role=replication_pb2.ConsultRequest.Role.ValueType(report.role),
             epoch=report.epoch,
             backup=report.backup.bytes if report.backup else b"",
-            wish=_to_wish(wish),
+            wish=replication_pb2.ConsultRequest.Wish.ValueType(wish),
             candidate=candidate.bytes if candidate else b"",
         )
         try:
@@ -111,14 +111,6 @@ class ArbiterClient:
 
     def close(self) -> None:
         self._channel.close()
-
-
-def _to_role(role: Role) -> replication_pb2.ConsultRequest.Role.ValueType:
-    return replication_pb2.ConsultRequest.Role.ValueType(int(role))
-
-
-def _to_wish(wish: Wish) -> replication_pb2.ConsultRequest.Wish.ValueType:
-    return replication_pb2.ConsultRequest.Wish.ValueType(int(wish))
 
 
 def _encode_verdict(verdict: ArbiterVerdict) -> replication_pb2.ConsultReply:

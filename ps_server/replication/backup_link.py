@@ -80,6 +80,11 @@ class BackupLink:
         lease_s: Silence after which the other one counts as gone.
         backlog_bytes: Most bytes of records kept for a follower that catches up; beyond it updates wait.
         clock: Monotonic seconds.
+
+    Attributes:
+        heard_s: When the newest token that the follower has answered was sent.
+        is_replaced: Whether another process answers in the place of the backup.
+        obstacle: Why there is no follower in step, or why it may be silent, in words.
     """
 
     def __init__(
@@ -106,16 +111,16 @@ class BackupLink:
         self._mode = _Mode.ALONE
         self._peer: UUID | None = None  # the follower
         self._is_held = False  # the peer is, or may be, the backup: records must wait for it
-        self._is_replaced = False
+        self.is_replaced = False
         self._queue: deque[LoggedRecord] = deque()  # not answered yet; without gaps
         self._queued_bytes = 0
         self._offered = 0  # newest record that was put into the queue
-        self._heard_s = float("-inf")  # when the newest token that was answered was sent
+        self.heard_s = float("-inf")  # when the newest token that was answered was sent
         self._answered_s = self._called_s = clock()  # when anything was answered last, and the last call began
         self._epoch = 0
         self._store: UUID | None = None
         self._conversation: Conversation | None = None
-        self._obstacle = "it has not been reached yet"
+        self.obstacle = "it has not been reached yet"
         self._is_closing = False
         self._thread = threading.Thread(target=self._run, name="backup link", daemon=True)
 
@@ -133,7 +138,7 @@ class BackupLink:
             began_s, last = self._clock(), records[-1].position
             while not self._may_pass(last):
                 if self._clock() - max(began_s, self._answered_s) > _PATIENCE_S:
-                    raise SinkUnavailableError(f"it does not answer ({self._obstacle})")
+                    raise SinkUnavailableError(f"it does not answer ({self.obstacle})")
                 # This thread sends the records and receives the answers itself, so that no other thread has to be
                 # woken for that, unless one is doing it already.
                 conversation = self._conversation
@@ -171,25 +176,10 @@ class BackupLink:
         self._thread.start()
 
     @property
-    def heard_s(self) -> float:
-        """When the newest token that the follower has answered was sent."""
-        return self._heard_s
-
-    @property
-    def is_replaced(self) -> bool:
-        """Whether another process answers in the place of the backup."""
-        return self._is_replaced
-
-    @property
     def in_step(self) -> UUID | None:
         """The follower if it has every record; else None."""
         with self._lock:
             return self._peer if self._mode is _Mode.IN_STEP else None
-
-    @property
-    def obstacle(self) -> str:
-        """Why there is no follower in step, or why it may be silent, in words."""
-        return self._obstacle
 
     def hold(self, follower: UUID) -> bool:
         """From here on records wait for this follower even while it is away; False if it is not in step any more."""
@@ -215,10 +205,10 @@ class BackupLink:
                 self._hang_up()
 
     def _let_go(self) -> None:
-        self._mode, self._peer, self._is_held, self._is_replaced = _Mode.ALONE, None, False, False
+        self._mode, self._peer, self._is_held, self.is_replaced = _Mode.ALONE, None, False, False
         self._queue.clear()
         self._queued_bytes = 0
-        self._heard_s = float("-inf")  # the next follower has promised nothing yet
+        self.heard_s = float("-inf")  # the next follower has promised nothing yet
         self._hang_up()
         self.changed.notify_all()
 
@@ -234,15 +224,15 @@ class BackupLink:
                 try:
                     self._converse(channel)
                 except grpc.RpcError as error:
-                    self._obstacle = status.from_rpc_error(
+                    self.obstacle = status.from_rpc_error(
                         error, task=self._other.name, address=self._other.address
                     ).message
                 except ShardscopeError as error:
-                    self._obstacle = error.message
+                    self.obstacle = error.message
                 except OSError as error:
-                    self._obstacle = str(error)
+                    self.obstacle = str(error)
                 except Exception as defect:  # noqa: BLE001 - the state here is whole; the link tries again
-                    self._obstacle = f"{type(defect).__name__}: {defect}"
+                    self.obstacle = f"{type(defect).__name__}: {defect}"
                     _LOG.exception("the conversation with %s failed", self._other)
                 with self._lock:
                     self._end()
@@ -290,7 +280,7 @@ class BackupLink:
             self._conversation.is_over = True
             self._conversation = None
         if self._mode is not _Mode.ALONE and not self._is_held:
-            _LOG.warning("%s does not follow any more (%s)", self._other, self._obstacle)
+            _LOG.warning("%s does not follow any more (%s)", self._other, self.obstacle)
             self._let_go()
         self.changed.notify_all()
 
@@ -342,13 +332,13 @@ class BackupLink:
         if answer.HasField("attached"):
             self._attach(conversation, answer)
         if answer.token:
-            self._heard_s = max(self._heard_s, answer.token / NANOSECONDS)
+            self.heard_s = max(self.heard_s, answer.token / NANOSECONDS)
         self._drop_until(answer.position)
         image_position = conversation.image_position
         has_image = image_position is not None and answer.position >= image_position
         if self._mode is _Mode.CATCHING_UP and has_image and not self._queue:
             self._mode = _Mode.IN_STEP
-            self._obstacle = _SILENT
+            self.obstacle = _SILENT
             _LOG.info("%s is in step, at record %d", self._other, answer.position)
 
     def _drop_until(self, position: int) -> None:
@@ -365,8 +355,8 @@ class BackupLink:
             self._queue.clear()
             self._queued_bytes = 0
         elif follower != self._peer or needs_image:
-            self._is_replaced = True
+            self.is_replaced = True
             raise FailedPreconditionError("another process, without state, is in its place")
-        self._obstacle = _CATCHING_UP if self._mode is _Mode.CATCHING_UP else _SILENT
+        self.obstacle = _CATCHING_UP if self._mode is _Mode.CATCHING_UP else _SILENT
         conversation.is_attached, conversation.needs_image = True, needs_image
         conversation.cursor = answer.position

@@ -44,6 +44,12 @@ class Follower:
         on_broken: Called once, with the reason, if the state cannot be used any more, for example since a record had
             another effect than at the primary. Must be quick.
         clock: Monotonic seconds.
+
+    Attributes:
+        has_state: Whether it has the state of its primary as of some record.
+        is_stopped: Whether it has stopped answering any primary.
+        epoch: Newest epoch that it has a part in, or that its primary has named.
+        heard_s: When its primary last sent something.
     """
 
     def __init__(
@@ -64,40 +70,20 @@ class Follower:
         # answered after ``stop`` has returned
         self._lock = threading.Lock()
         self._newest: FollowStream | None = None
-        self._has_state = False
-        self._is_stopped = False
+        self.has_state = False
+        self.is_stopped = False
         self._expected: UUID | None = None
         self._primary: UUID | None = None
         self._store: UUID | None = None
-        self._epoch = 0
-        self._heard_s = clock()
+        self.epoch = 0
+        self.heard_s = clock()
 
     # -- for the replica ----------------------------------------------------------------------
-
-    @property
-    def has_state(self) -> bool:
-        """Whether it has the state of its primary as of some record."""
-        return self._has_state
 
     @property
     def is_attached(self) -> bool:
         """Whether a primary has sent it something since it last stopped; that primary may be gone."""
         return self._newest is not None
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether it has stopped answering any primary."""
-        return self._is_stopped
-
-    @property
-    def epoch(self) -> int:
-        """Newest epoch that it has a part in, or that its primary has named."""
-        return self._epoch
-
-    @property
-    def heard_s(self) -> float:
-        """When its primary has last sent it something."""
-        return self._heard_s
 
     @property
     def store(self) -> UUID:
@@ -113,19 +99,19 @@ class Follower:
     def begin_epoch(self, epoch: int) -> None:
         """From here on it answers no primary of an older epoch."""
         with self._lock:
-            self._epoch = max(self._epoch, epoch)
+            self.epoch = max(self.epoch, epoch)
 
     def stop(self) -> None:
         """Stops following: after this returns, nothing is applied or answered."""
         with self._lock:
-            self._is_stopped = True
+            self.is_stopped = True
             self._newest = None
 
     def follow_again(self) -> None:
         """Undoes ``stop``; its primary then has a whole lease to send something."""
         with self._lock:
-            self._is_stopped = False
-            self._heard_s = self._clock()
+            self.is_stopped = False
+            self.heard_s = self._clock()
 
     # -- for the streams ----------------------------------------------------------------------
 
@@ -142,25 +128,25 @@ class Follower:
             if objection:
                 raise FailedPreconditionError(objection)
             self._newest = stream
-            self._epoch = attachment.epoch
-            if not self._has_state:
+            self.epoch = attachment.epoch
+            if not self.has_state:
                 self._primary, self._store = primary, store
-            self._heard_s = self._clock()
-            attached = replication_pb2.Attached(process=self._process.bytes, needs_image=not self._has_state)
+            self.heard_s = self._clock()
+            attached = replication_pb2.Attached(process=self._process.bytes, needs_image=not self.has_state)
             return replication_pb2.FollowAnswer(attached=attached, position=self._state.replayed_position)
 
     def restore(self, stream: FollowStream, image: StateImage) -> replication_pb2.FollowAnswer:
         """Restores the state from an image."""
         with self._lock:
             self._check_current(stream)
-            if self._has_state:
+            if self.has_state:
                 raise InvalidArgumentError("an image was sent to a follower that has the state already")
             try:
                 self._state.restore(image)
             except ShardscopeError as error:
                 self._break(f"the image of the primary's state cannot be used: {error.message}")
                 raise
-            self._has_state = True
+            self.has_state = True
             _LOG.info("has the primary's state as of record %d, %d variables", image.position, len(image.variables))
             return replication_pb2.FollowAnswer(position=self._state.replayed_position)
 
@@ -168,7 +154,7 @@ class Follower:
         """Carries out a record, unless that was done before."""
         with self._lock:
             self._check_current(stream)
-            if not self._has_state:
+            if not self.has_state:
                 raise InvalidArgumentError("a record was sent to a follower that has no state yet")
             if logged.position > self._state.replayed_position:
                 try:
@@ -182,7 +168,7 @@ class Follower:
         """Notes that the primary lives. Its lease, which the next answer promises, counts from now."""
         with self._lock:
             self._check_current(stream)
-            self._heard_s = self._clock()
+            self.heard_s = self._clock()
 
     def answer_token(self, stream: FollowStream, token: int) -> replication_pb2.FollowAnswer:
         """Answers a token: the promise not to take over for a lease."""
@@ -193,11 +179,11 @@ class Follower:
     def _objection(self, attachment: replication_pb2.Attachment, primary: UUID, store: UUID) -> str:
         if attachment.task != self.task:
             return f"this process is of {self.task}, not of {attachment.task}; the cluster specs differ"
-        if self._is_stopped:
+        if self.is_stopped:
             return "it follows nobody: it is the primary, or asks to become it"
-        if attachment.epoch < self._epoch:
-            return f"epoch {attachment.epoch} is over; it knows epoch {self._epoch}"
-        if not self._has_state:
+        if attachment.epoch < self.epoch:
+            return f"epoch {attachment.epoch} is over; it knows epoch {self.epoch}"
+        if not self.has_state:
             is_expected = self._expected in (None, primary)
             return "" if is_expected else "another process is the primary now"
         return "" if (primary, store) == (self._primary, self._store) else "it has the state of another primary"
@@ -207,7 +193,7 @@ class Follower:
             raise FailedPreconditionError("it does not follow on this stream any more")
 
     def _break(self, reason: str) -> None:
-        self._is_stopped, self._newest = True, None
+        self.is_stopped, self._newest = True, None
         self._on_broken(reason)
 
 

@@ -149,7 +149,8 @@ def _objection(register: Register, report: ReplicaReport, wish: Wish, candidate:
 
 def _learned(known: Known) -> Known:
     """Completes what is known by what both processes say of themselves."""
-    newest = max((each for each in known.heard.values() if each.role is Role.PRIMARY), key=_epoch, default=None)
+    primaries = [each for each in known.heard.values() if each.role is Role.PRIMARY]
+    newest = max(primaries, key=lambda each: each.epoch, default=None)
     is_complete = len(known.heard) == 2
     if newest is not None and (is_complete if known.register is None else newest.epoch > known.register.epoch):
         return replace(known, register=Register(newest.epoch, newest.process, newest.backup))
@@ -174,7 +175,3 @@ def _loss(known: Known) -> str:
 
 def _are_empty(known: Known) -> bool:
     return all(each.role is Role.EMPTY for each in known.heard.values())
-
-
-def _epoch(report: ReplicaReport) -> int:
-    return report.epoch

@@ -68,6 +68,10 @@ class Replica:
         transitions: Carried out when the role changes.
         lease_s: Silence after which the other one counts as gone.
         clock: Monotonic seconds.
+
+    Attributes:
+        is_primary: Whether this process is the primary, or was until it was superseded.
+        epoch: Newest epoch that it has a part in.
     """
 
     def __init__(
@@ -91,9 +95,9 @@ class Replica:
         self._lease_s = lease_s
         self._clock = clock
         # Written by the thread alone; the guard reads plain values.
-        self._is_primary = False
+        self.is_primary = False
         self._is_over = False
-        self._epoch = 0
+        self.epoch = 0
         self._is_paired = False
         self._backup: UUID | None = None
         self._serves_from_s = 0.0
@@ -125,7 +129,7 @@ class Replica:
         Raises:
             UnavailableError: This process must not answer now; retryable, here or at the other process.
         """
-        if not self._is_primary or self._is_over:
+        if not self.is_primary or self._is_over:
             raise UnavailableError(
                 f"this process is not the primary of {self._task}. Ask the other ps tasks for the address of "
                 f"{self._task}"
@@ -139,16 +143,6 @@ class Replica:
             raise UnavailableError(f"the task has just begun, and waits for its backup, {self._link.name}")
 
     @property
-    def is_primary(self) -> bool:
-        """Whether this process is the primary, or was until it was superseded."""
-        return self._is_primary
-
-    @property
-    def epoch(self) -> int:
-        """Newest epoch that it has a part in."""
-        return self._epoch
-
-    @property
     def has_backup(self) -> bool:
         """Whether another process has every acknowledged update too."""
         return self._backup is not None
@@ -156,9 +150,9 @@ class Replica:
     def status(self) -> ReplicationStatus:
         """What this process is, as far as it knows."""
         register = self._register
-        known_epoch = max(self._epoch, self._follower.epoch, 0 if register is None else register.epoch)
-        if self._is_primary:
-            return ReplicationStatus(ReplicaRole.PRIMARY, self._epoch, self.has_backup, self._primary_obstacle())
+        known_epoch = max(self.epoch, self._follower.epoch, 0 if register is None else register.epoch)
+        if self.is_primary:
+            return ReplicationStatus(ReplicaRole.PRIMARY, self.epoch, self.has_backup, self._primary_obstacle())
         if self._is_paired:
             return ReplicationStatus(ReplicaRole.BACKUP, known_epoch)
         silent_s = self._clock() - self._follower.heard_s
@@ -217,13 +211,13 @@ class Replica:
 
     def _view(self) -> View:
         follower = self._follower
-        if self._is_primary:
+        if self.is_primary:
             candidate = self._link.in_step if self._backup is None else None
             return self._guard_view(candidate=candidate, is_replaced=self._link.is_replaced)
         return View(
             self._process,
             Role.FOLLOWER if follower.has_state else Role.EMPTY,
-            self._epoch if self._is_paired else follower.epoch,
+            self.epoch if self._is_paired else follower.epoch,
             self._lease_s,
             register=self._register,
             register_s=self._register_s,
@@ -237,7 +231,7 @@ class Replica:
         return View(
             self._process,
             Role.PRIMARY,
-            self._epoch,
+            self.epoch,
             self._lease_s,
             register=self._register,
             heard_s=self._link.heard_s,
@@ -277,17 +271,17 @@ class Replica:
 
     def _become_primary(self, epoch: int, store: UUID | None) -> None:
         store = self._transitions.begin(store)
-        self._epoch, self._is_paired, self._backup = epoch, False, None
+        self.epoch, self._is_paired, self._backup = epoch, False, None
         self._link.start(epoch, store)
-        self._is_primary = True
+        self.is_primary = True
         _LOG.warning("is the primary of %s now, in epoch %d", self._task, epoch)
         self._transitions.announce(epoch)
 
     def _adopt(self) -> None:
         register = self._register
         assert register is not None
-        self._epoch = register.epoch
-        if not self._is_primary:
+        self.epoch = register.epoch
+        if not self.is_primary:
             self._is_paired = True
             self._follower.begin_epoch(register.epoch)
             return
@@ -301,11 +295,11 @@ class Replica:
         verdict = self._consult(Wish.GO_ALONE)
         if verdict is None or not verdict.granted:
             return False
-        self._epoch += 1
-        self._link.begin_epoch(self._epoch)
+        self.epoch += 1
+        self._link.begin_epoch(self.epoch)
         self._is_paired, self._backup = False, None
         self._link.go_alone()
-        _LOG.warning("goes on without a backup, in epoch %d: updates are in this process alone", self._epoch)
+        _LOG.warning("goes on without a backup, in epoch %d: updates are in this process alone", self.epoch)
         return True
 
     def _pair_up(self, candidate: UUID | None) -> bool:
@@ -318,14 +312,14 @@ class Replica:
             return False
         if not verdict.granted:
             # It is alone as before only if no call was granted meanwhile, neither its own nor another's.
-            if verdict.register == Register(self._epoch, self._process):
+            if verdict.register == Register(self.epoch, self._process):
                 self._is_paired = False
                 self._link.go_alone()
             return False
-        self._epoch, self._backup = self._epoch + 1, candidate
-        self._link.begin_epoch(self._epoch)
+        self.epoch, self._backup = self.epoch + 1, candidate
+        self._link.begin_epoch(self.epoch)
         self._serves_from_s = 0.0
-        _LOG.warning("%s is the backup now, in epoch %d", self._link.name, self._epoch)
+        _LOG.warning("%s is the backup now, in epoch %d", self._link.name, self.epoch)
         return True
 
     def _consult(self, wish: Wish, candidate: UUID | None = None) -> ArbiterVerdict | None:
@@ -344,7 +338,7 @@ class Replica:
         if verdict.reason:
             self._log_reason(f"the arbiter says no: {verdict.reason}" if wish is not Wish.NONE else verdict.reason)
         self._register, self._register_s = verdict.register, asked_s
-        if not self._is_primary:
+        if not self.is_primary:
             self._follower.expect(None if verdict.register is None else verdict.register.primary)
         return verdict
 

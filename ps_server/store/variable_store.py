@@ -57,10 +57,6 @@ DEFAULT_SPARE_LIMIT_BYTES: Final = 128 * 1024**2
 _ASSIGN: Final = UpdateRule.ASSIGN  # to look a member up takes as long as a call
 
 
-def _note_nothing(_operation: Declare | Initialize) -> int:
-    return 0
-
-
 class VariableStore:
     """The variables of one ps task. Thread-safe.
 
@@ -86,7 +82,7 @@ class VariableStore:
         memory_limit_bytes: int = 0,
         spare_limit_bytes: int = DEFAULT_SPARE_LIMIT_BYTES,
         compute_initial_value: ComputeInitialValue = initial_value,
-        note: NoteDeclaration = _note_nothing,
+        note: NoteDeclaration = lambda _operation: 0,
     ):
         self.variables: Final = StoredVariables(memory_limit_bytes)
         self._find: Final = self.variables.find

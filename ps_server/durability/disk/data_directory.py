@@ -53,13 +53,17 @@ class DataDirectory:
     """One task's directory, held until ``close`` or the end of the process. One thread at a time.
 
     Made by ``open``.
+
+    Attributes:
+        path: Where the task's files are.
+        is_new: Whether the directory was empty.
     """
 
     def __init__(self, path: Path, lock: int, form: _Format, *, is_new: bool):
-        self._path = path
+        self.path: Final = path
         self._lock = lock
         self._form = form
-        self._is_new = is_new
+        self.is_new: Final = is_new
 
     @classmethod
     def open(cls, root: Path, *, task: TaskId, num_ps: int) -> DataDirectory:
@@ -108,16 +112,6 @@ class DataDirectory:
         return cls(path, lock, form, is_new=is_new)
 
     @property
-    def path(self) -> Path:
-        """Where the task's files are."""
-        return self._path
-
-    @property
-    def is_new(self) -> bool:
-        """Whether the directory was empty."""
-        return self._is_new
-
-    @property
     def store_incarnation(self) -> UUID:
         """Identity of the state that is in the directory."""
         return UUID(self._form.store_incarnation)
@@ -129,7 +123,7 @@ class DataDirectory:
             OSError: It could not be written; the old one stays.
         """
         form = replace(self._form, store_incarnation=str(uuid4()))
-        _write(self._path, form)
+        _write(self.path, form)
         self._form = form
         return self.store_incarnation
 

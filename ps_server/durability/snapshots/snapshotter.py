@@ -61,6 +61,10 @@ class Snapshotter:
         poll_s: Seconds between two looks at whether one is due.
         retry_s: Seconds after a failure until the next try.
         clock: Monotonic seconds.
+
+    Attributes:
+        last: The newest snapshot on disk.
+        obstacle: Why the last try failed; empty if it did not.
     """
 
     def __init__(
@@ -85,22 +89,12 @@ class Snapshotter:
         self._retry_s = retry_s
         self._clock = clock
         self._taking = threading.Lock()  # guards: the files; held while one snapshot is taken
-        self._last = last
+        self.last = last
         self._last_try_s = clock()
         self._took_s = 0.0
-        self._obstacle = ""
+        self.obstacle = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
-
-    @property
-    def last(self) -> SnapshotInfo | None:
-        """The newest snapshot that is on disk."""
-        return self._last
-
-    @property
-    def obstacle(self) -> str:
-        """Why the last try failed; empty if it did not."""
-        return self._obstacle
 
     def start(self) -> None:
         """Begins to take snapshots when they are due."""
@@ -128,12 +122,12 @@ class Snapshotter:
             try:
                 self._take(is_wanted)
             except Exception as error:
-                self._obstacle = f"no snapshot could be taken: {error}"
+                self.obstacle = f"no snapshot could be taken: {error}"
                 raise
             finally:
                 self._last_try_s = self._clock()
-            self._obstacle = ""
-            return self._last
+            self.obstacle = ""
+            return self.last
 
     def _take(self, is_wanted: Callable[[], bool]) -> None:
         if not self._records_since():
@@ -141,7 +135,7 @@ class Snapshotter:
         began_s = self._clock()
         # Not through a variable: it would hold the lent values until all are written.
         info = self._files.write(self._cut(), before_rename=self._wait_committed, is_wanted=is_wanted)
-        self._last, self._took_s = info, self._clock() - began_s
+        self.last, self._took_s = info, self._clock() - began_s
         _LOG.info("took a snapshot of record %d: %d bytes in %.2f s", info.position, info.size_bytes, self._took_s)
         fault_point("snapshot.before_drop")
         self._files.drop_before(info.position)
@@ -149,7 +143,7 @@ class Snapshotter:
             self._journal.drop_before(info.position)
 
     def _records_since(self) -> int:
-        return self._log.last_position - (self._last.position if self._last else 0)
+        return self._log.last_position - (self.last.position if self.last else 0)
 
     def _cut(self) -> StateImage:
         image = self._take_image(_CUT_TIMEOUT_S)
@@ -170,14 +164,14 @@ class Snapshotter:
                 pause_s = self._poll_s if self._succeeds() else self._retry_s
 
     def _succeeds(self) -> bool:
-        before = self._obstacle
+        before = self.obstacle
         try:
             self.snapshot(lambda: not self._stopping.is_set())
         except SnapshotAbandonedError:
             return False
         except (OSError, ShardscopeError):
-            if self._obstacle != before:
-                _LOG.warning("%s; updates go on, it is tried again every %.0f s", self._obstacle, self._retry_s)
+            if self.obstacle != before:
+                _LOG.warning("%s; updates go on, it is tried again every %.0f s", self.obstacle, self._retry_s)
             return False
         except Exception:  # noqa: BLE001 - the task goes on, and the snapshot before is still on disk
             _LOG.exception("a snapshot failed; it is tried again every %.0f s", self._retry_s)

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from ps_protocol.errors import ResourceExhaustedError, ShardscopeError
 from ps_protocol.grpc_edge import status
-from ps_server.core.defects import internal_error
+from ps_server.batches.defects import internal_error
 
 WITHOUT_DEADLINE_S: Final = 60.0
 """How long a call without a deadline may wait."""

@@ -25,7 +25,7 @@ from ps_protocol.operations import Batch, BatchReply
 from ps_protocol.service_types import Welcome
 from ps_protocol.v1 import data_pb2
 from ps_server.core.parameter_server import ParameterServer
-from ps_server.memory.buffer_pool import POOLED_FROM_BYTES, BufferPool
+from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget, readable_bytes
 from ps_server.memory.staging import StagingRoom
 from ps_server.transport.grpc import faults as grpc_faults
@@ -167,7 +167,7 @@ class DataServicer:
         layouts, received_bytes = head.layouts, head.data_bytes
         staged_bytes = received_bytes + sum([layout.decoded_bytes for layout in layouts])
         room.take(staged_bytes, "the batch's tensors")
-        targets = [self._new_buffer(layout.size_bytes, pooled) for layout in layouts]
+        targets = [self._buffers.memory(layout.size_bytes, pooled) for layout in layouts]
         _receive(rest, Assembler(targets))
         batch = head.batch(targets)
         room.take(self._core.reply_size_bytes(batch.operations), "the reply's tensors")
@@ -175,13 +175,6 @@ class DataServicer:
         room.give_back(staged_bytes)
         self._core.count_bytes(received=received_bytes, sent=0)
         return encode_answer(reply, batch.operations)
-
-    def _new_buffer(self, size_bytes: int, pooled: list[npt.NDArray[np.uint8]]) -> memoryview:
-        if size_bytes < POOLED_FROM_BYTES:
-            return np.empty(size_bytes, np.uint8).data
-        buffer = self._buffers.take(size_bytes)
-        pooled.append(buffer)
-        return buffer.data[:size_bytes]
 
 
 def _header_in(frame: bytes) -> bytes:

@@ -19,7 +19,7 @@ from ps_protocol.fault_points import times_received
 from ps_protocol.operations import Batch
 from ps_protocol.sockets.frames import FrameKind, FramePrefix
 from ps_protocol.sockets.stream import SCRATCH_BYTES
-from ps_server.core.defects import internal_error
+from ps_server.batches.defects import internal_error
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.staging import StagingRoom
 
@@ -102,5 +102,5 @@ class BatchAnswers:
     def _check_client(self, batch: Batch) -> None:
         if batch.client is not self._client and batch.client != self._client:
             raise FailedPreconditionError(
-                f"the batch is from client {batch.client}, but this connection belongs to client {self._client}"
+                f"client {batch.client} has not said hello for this connection; it belongs to client {self._client}"
             )

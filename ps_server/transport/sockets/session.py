@@ -39,7 +39,7 @@ from ps_protocol.sockets.frames import (
 )
 from ps_protocol.sockets.stream import COPIED_BYTES, SCRATCH_BYTES, ConnectionEnded, Part, SocketStream
 from ps_server.core.parameter_server import ParameterServer
-from ps_server.memory.buffer_pool import POOLED_FROM_BYTES, BufferPool
+from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
 from ps_server.memory.staging import StagingRoom
 from ps_server.transport.shared_memory.batches import SharedBatches, put_reply
@@ -52,10 +52,6 @@ STALL_TIMEOUT_S: Final = 20.0
 
 SLOWEST_BYTES_PER_S: Final = 1e6
 """A whole frame that comes or leaves more slowly than this ends the connection."""
-
-
-def _never() -> bool:
-    return False
 
 
 class SocketSession:
@@ -85,7 +81,7 @@ class SocketSession:
         buffers: BufferPool,
         stall_timeout_s: float = STALL_TIMEOUT_S,
         shared: SharedBatches | None = None,
-        is_alone: Callable[[], bool] = _never,
+        is_alone: Callable[[], bool] = lambda: False,
     ):
         self.stream = stream
         self.client = spec_codec.decode_uuid(client.bytes, "client")  # the object that decoded batches hold too
@@ -282,7 +278,7 @@ class SocketSession:
             ResourceExhaustedError, MemoryError: There is not enough.
         """
         room.take(head.data_bytes + sum([each.decoded_bytes for each in head.layouts]), "the batch's tensors")
-        return [self._new_buffer(layout.size_bytes) for layout in head.layouts]
+        return [self._buffers.memory(layout.size_bytes, self._pooled) for layout in head.layouts]
 
     def _receive_into(self, buffers: list[memoryview]) -> None:
         stream = self.stream
@@ -291,13 +287,6 @@ class SocketSession:
                 buffer[:] = stream.take(len(buffer))
             else:
                 stream.read_into(buffer)
-
-    def _new_buffer(self, size_bytes: int) -> memoryview:
-        if size_bytes < POOLED_FROM_BYTES:
-            return np.empty(size_bytes, np.uint8).data
-        buffer = self._buffers.take(size_bytes)
-        self._pooled.append(buffer)
-        return buffer.data[:size_bytes]
 
     def _send_answer(
         self, answer: EncodedReply, prefix: FramePrefix, received_bytes: int, target: memoryview | None = None

@@ -74,7 +74,7 @@ class Ends:
         self.connection.put(replication_pb2.FollowFrame(attachment=attachment))
         assert self.exchange().attached.needs_image
         self.state.restore(StateImage(0, (), (), (), ()))
-        self.follower._has_state = True  # as after an image, which other tests send
+        self.follower.has_state = True  # as after an image, which other tests send
 
     def put(self, position: int, record: Record) -> None:
         self.connection.put(*record_message(LoggedRecord(position, record)))

@@ -192,7 +192,7 @@ def test_a_batch_that_is_refused_as_a_whole_is_answered_with_an_error(client: Cl
 def test_a_batch_of_another_client_is_refused(ps: Ps, client: Client) -> None:
     with contextlib.closing(ps.client()) as other:
         client.send(request(other.batch(add("w", 4))))
-        with pytest.raises(FailedPreconditionError, match="but this connection belongs to client"):
+        with pytest.raises(FailedPreconditionError, match="has not said hello for this connection"):
             client.receive()
     assert value_of(ps, "w") == 1
 
