@@ -1,1 +1,1 @@
-"""The ps process: holds variables, keeps the directory, and serves both over gRPC."""
+"""The ps process: holds variables and serves them over gRPC and sockets. Must not import the client or ps_cluster."""

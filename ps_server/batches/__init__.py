@@ -1,1 +1,1 @@
-"""Carries out batches, each update exactly once. Imports the store; no log, no transport."""
+"""Carries out batches, each update exactly once. Must not import cluster, the log or a transport."""

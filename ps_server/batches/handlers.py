@@ -38,7 +38,7 @@ Handler: TypeAlias = Callable[[Resources, Any, float, bool, bool], Result]
 
 Its arguments are the operation, when to stop waiting for other work, whether the tensor that it returns may be a view
 of a value (``VariableStore.read``), and whether arrays in the operation may be kept (``VariableStore.update``). They
-are given by place, and one by one: of a small operation, calls and what they are given are most of the cost.
+are positional: calls and their arguments are most of the cost of a small operation.
 """
 
 

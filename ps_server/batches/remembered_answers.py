@@ -1,4 +1,4 @@
-"""What the ledger remembers of clients and of the answers to their batches, so that these can be given again."""
+"""What the ledger remembers of clients and of the answers to their batches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Forgotten:
 FORGOTTEN: Final = Forgotten()
 
 Answer: TypeAlias = BatchReply | ShardscopeError | Forgotten
-"""The reply to a batch, or the error that ended it, or that it is not known any more."""
+"""The reply to a batch, or the error that ended it, or ``FORGOTTEN``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def kept_answer(reply: BatchReply) -> Answer:
 
 
 def independent_copy(reply: BatchReply) -> BatchReply:
-    """Returns a reply that shares nothing changeable with ``reply``, so that each may go to a receiver of its own."""
+    """Returns a reply that shares no array and no error with ``reply``, so that two receivers can have one each."""
     for each in reply.replies:
         if isinstance(each, ShardscopeError) or each.tensor is not None:
             return BatchReply(tuple([_kept(each) for each in reply.replies]))
@@ -56,7 +56,7 @@ def independent_copy(reply: BatchReply) -> BatchReply:
 
 
 def without_frames(error: ShardscopeError) -> ShardscopeError:
-    """Returns the error anew, without its traceback, which keeps the arrays alive that its frames name."""
+    """Returns a copy of the error without its traceback, whose frames keep arrays alive."""
     return error_for(
         error.code,
         error.message,

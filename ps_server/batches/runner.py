@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
-from uuid import uuid4
 
-from ps_protocol.errors import DeadlineExceededError, InternalError, ResourceExhaustedError, ShardscopeError
+from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError, ShardscopeError
 from ps_protocol.operations import KINDS, BatchReply, Declare, Logged, PsOperation, Reply, VariableSpec
+from ps_server.batches.defects import internal_error
 from ps_server.batches.handlers import HANDLERS, Resources
 from ps_server.memory.operand_ownership import share_memory
 from ps_server.store.variable_store import VariableStore
-
-_LOG = logging.getLogger(__name__)
 
 
 class BatchRunner:
@@ -54,10 +51,10 @@ class BatchRunner:
     def wait_for_initializations(self, operations: Sequence[PsOperation], deadline_s: float) -> None:
         """Waits while other clients initialise variables that these operations would initialise.
 
-        Done before a batch is numbered as applied, since running out of time here can simply be tried again.
+        Called before the ledger notes the batch, so that a client that ran out of time can try again.
 
         Raises:
-            DeadlineExceededError: Another client was still at it when time ran out.
+            DeadlineExceededError: Another client was still initialising one when time ran out.
         """
         if not self._store.is_initializing:
             return
@@ -89,7 +86,7 @@ class BatchRunner:
             return HANDLERS[type(operation)](self._resources, operation, deadline_s, lend, take)
         except ShardscopeError as error:
             error.task = self.task
-            return error.with_traceback(None)  # or it would keep the arrays alive that the frames name
+            return error.with_traceback(None)  # its frames would keep arrays alive
         except MemoryError:
             return ResourceExhaustedError(
                 f"there is no memory for this operation on variable {operation.name}; nothing was changed: partition "
@@ -98,14 +95,6 @@ class BatchRunner:
                 task=self.task,
                 retryable=False,
             )
-        except Exception:  # noqa: BLE001 - the other operations of the batch still count
-            return self._defect(operation)
-
-    def _defect(self, operation: PsOperation) -> InternalError:
-        error_id, kind = uuid4().hex[:8], type(operation).__name__.lower()
-        _LOG.exception("error %s: %s of variable %s failed", error_id, kind, operation.name)
-        return InternalError(
-            f"{kind} of variable {operation.name} failed inside the ps; its log has the details under error {error_id}",
-            variable=operation.name,
-            task=self.task,
-        )
+        except Exception as defect:  # noqa: BLE001 - the other operations of the batch still count
+            what = f"{type(operation).__name__.lower()} of variable {operation.name}"
+            return internal_error(defect, self.task, what, variable=operation.name)

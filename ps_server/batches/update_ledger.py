@@ -1,4 +1,4 @@
-"""Remembers which mutating batches were applied and what they were answered, so that one sent twice counts once.
+"""Remembers which mutating batches were applied, and their answers, so that one sent twice counts once.
 
 Each client (one incarnation of a process) numbers its mutating batches 1, 2, 3, ...; the ledger lets them through one
 at a time, in the order of their numbers, and never twice:
@@ -6,11 +6,11 @@ at a time, in the order of their numbers, and never twice:
 - a number above all before it is new: it is applied when those that came before it are done;
 - one that is being applied or remembered is a duplicate: it gets the first one's answer, when there is one;
 - one below the newest that was not seen has been overtaken (the client gave it up and went on): it is refused;
-- one from before the window of remembered answers is refused too. In no case is it applied.
+- one from before the window of remembered answers is refused too. Neither is ever applied.
 
-What is remembered is bounded: answers per client, bytes of tensors in answers over all clients, clients, and the
-incarnations of those that have gone. Which answer is given up is chosen so that a client that waits for the answer to
-its newest batch gets it as long as possible; giving up an answer never makes a batch apply twice.
+There are bounds on answers per client, bytes of tensors in answers over all clients, clients, and incarnations of
+clients that have gone. The answer to a client's newest batch is kept longest. Giving up an answer never makes a batch
+apply twice.
 
 Locks, in the order in which they may be taken: the table lock, then one client's lock.
 """
@@ -43,7 +43,7 @@ from ps_server.batches.remembered_answers import (
 )
 
 GOODBYE = "has said goodbye"
-"""Why a client is gone that has ended in good order."""
+"""The reason kept for a client that has ended in good order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class LedgerLimits:
             kept even if it alone is larger.
         clients: Clients known at a time.
         idle_after_s: Seconds without a batch after which a client may be forgotten to make room for another.
-        departed: Incarnations of clients gone that are remembered, so that they cannot start anew.
+        departed: Incarnations of clients that have gone; they are remembered so that they cannot come back.
         waiting_per_client: Batches of one client that may wait for their turn.
     """
 
@@ -288,7 +288,7 @@ class UpdateLedger:
                 if record.tensor_bytes:
                     record.tensor_bytes -= tensor_bytes(dropped)
             record.executing = 0
-            # One that is gone has been counted off already.
+            # The bytes of a client that is gone were subtracted already.
             added_bytes = 0 if record.gone else record.tensor_bytes - bytes_before
             if record.waiting or record.recalling:
                 record.changed.notify_all()
@@ -334,7 +334,7 @@ class UpdateLedger:
             return tuple(self._departed.items())
 
     def restore_client(self, image: ClientImage, now_s: float) -> None:
-        """Makes a client known as an image has it; before anybody else uses the ledger, as the other restorations."""
+        """Makes a client known from an image. This and the other ``restore_*`` come before the ledger is used."""
         record = self._clients[image.client] = _Client(image.task, now_s)
         record.newest, record.forgotten_up_to = image.newest, image.forgotten_up_to
         record.answers.update(image.answers)
@@ -374,7 +374,7 @@ class UpdateLedger:
                 f"the client {client} has not said hello here; connect again before sending batches"
             )
         return FailedPreconditionError(
-            f"the client {client} {reason} and is not known any more; connect anew, as a new client"
+            f"the client {client} {reason} and is not known any more; connect again, as a new client"
         )
 
     def _forget_idle_client(self, now_s: float) -> None:
@@ -411,7 +411,7 @@ def _is_decided(record: _Client, sequence: int) -> bool:
 
 
 def _interrupted(sequence: int) -> FailedPreconditionError:
-    """The answer to a batch that ended without one, as by KeyboardInterrupt: it may have been applied in part."""
+    """The answer to a batch that ended without one, by KeyboardInterrupt say: a part of it may have been applied."""
     return FailedPreconditionError(
         f"batch {sequence} was interrupted while it was applied; read the variables to see what it changed"
     )

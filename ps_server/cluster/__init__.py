@@ -1,1 +1,1 @@
-"""What ps 0 knows of the cluster: placements, members, leases, addresses. Imports no other room."""
+"""What ps 0 knows of the cluster: placements, members, leases, addresses. Must not import batches or the log."""

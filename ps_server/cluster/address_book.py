@@ -1,7 +1,7 @@
 """Where the ps tasks of the cluster are, as they have announced it themselves.
 
-The cluster spec says where they were meant to be. One that was started again elsewhere tells all others; a client that
-finds nobody at the address that it knows asks those for another.
+The cluster spec says where they were meant to be. A ps task that was started elsewhere tells all others. A client that
+gets no answer at the address that it knows asks them for the new one.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class AddressBook:
         self._entries: dict[TaskId, _Entry] = {}
 
     def announce(self, address: PsAddress) -> None:
-        """Takes what a ps task says of itself.
+        """Records the address that a ps task announces for itself.
 
         Raises:
-            InvalidArgumentError: There is no such ps task, or the address is none.
+            InvalidArgumentError: There is no such ps task, or the address is malformed.
             AbortedError: Another process has announced itself as this task since, or for a newer epoch; not retryable.
         """
         task = self._checked(address)
@@ -68,10 +68,10 @@ class AddressBook:
             entry.newest = address
 
     def learn(self, address: PsAddress) -> None:
-        """Takes what another ps task knows of a third one; what that one has said itself counts for more.
+        """Records what another ps task knows of a third one; an address that the third announced itself counts more.
 
         Raises:
-            InvalidArgumentError: There is no such ps task, or the address is none.
+            InvalidArgumentError: There is no such ps task, or the address is malformed.
         """
         task = self._checked(address)
         with self._lock:
@@ -89,7 +89,7 @@ class AddressBook:
 
     def _checked(self, address: PsAddress) -> TaskId:
         if len(address.address) > _MAX_ADDRESS_LENGTH:
-            raise InvalidArgumentError(f"an address has {len(address.address)} characters; at most 300 will do")
+            raise InvalidArgumentError(f"an address has {len(address.address)} characters; at most 300 are possible")
         try:
             task = TaskId.parse(address.task)
             check_address(address.address, str(task))

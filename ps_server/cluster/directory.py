@@ -17,10 +17,6 @@ from ps_server.store.spec_checks import check_agreement, check_spec, describe_sp
 NotePlacements = Callable[[Sequence[Placement]], object]
 
 
-def _note_nothing(_placements: Sequence[Placement]) -> None:
-    pass
-
-
 @dataclass(frozen=True, slots=True)
 class _Whole:
     """A partitioned variable, as the first of its parts described it."""
@@ -31,14 +27,14 @@ class _Whole:
 
 
 class Directory:
-    """Records the first proposal for each name, whoever makes it. Thread-safe.
+    """Records the first proposal for each name. Thread-safe.
 
     Args:
         num_ps: Number of ps tasks in the cluster.
-        note: Called with new placements, with the lock held, so that the calls come in the order of the recording.
+        note: Called with new placements while the lock is held, so in the order of recording.
     """
 
-    def __init__(self, num_ps: int, *, note: NotePlacements = _note_nothing):
+    def __init__(self, num_ps: int, *, note: NotePlacements = lambda _placements: None):
         self._note = note
         self._num_ps = num_ps
         # guards: _placements, _wholes; no other lock is taken under it

@@ -1,6 +1,6 @@
-"""When a task that keeps silent counts as dead.
+"""When a silent task counts as dead.
 
-A lease is the time for which a task need not be heard of (C. Gray, D. Cheriton, "Leases: An Efficient Fault-Tolerant
+A lease is the time for which a task may be silent (C. Gray, D. Cheriton, "Leases: An Efficient Fault-Tolerant
 Mechanism for Distributed File Cache Consistency", SOSP 1989); each heartbeat renews it. Heartbeats come three to a
 lease, so that one may be lost.
 """
@@ -22,7 +22,7 @@ _LATE_AFTER: Final = 2 / HEARTBEATS_PER_LEASE
 
 
 class LeaseState(enum.Enum):
-    """What is to be thought of a task."""
+    """What the lease says of a task."""
 
     ALIVE = enum.auto()
     LATE = enum.auto()

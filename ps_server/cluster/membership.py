@@ -1,4 +1,4 @@
-"""Who takes part in the cluster, how far each has come, and who has not been heard of. Kept by ps task 0."""
+"""The tasks that take part in the cluster, their progress and their leases. Kept by ps task 0."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class _Entry:
     Attributes:
         member: Its newest incarnation.
         heard_s: When it was last heard of, on the clock of the leases.
-        told_dead: Whether ``changes`` has told of its death.
+        reported_dead: Whether ``changes`` has reported its death.
     """
 
     member: Member
     heard_s: float
-    told_dead: bool = False
+    reported_dead: bool = False
 
     def shown(self, clock_s: float) -> Member:
         if self.member.state is not MemberState.ACTIVE:
@@ -66,8 +66,7 @@ class Membership:
     clock that never goes back, by which leases are judged. Without the latter, ``now_s`` is taken for both.
 
     Args:
-        max_members: The most tasks remembered; of those that have left or are dead, the one not heard of for longest
-            makes room.
+        max_members: The most tasks remembered. A new one then replaces the one that has left or is dead for longest.
     """
 
     def __init__(self, max_members: int = 10_000):
@@ -114,27 +113,27 @@ class Membership:
                 self._make_room(clock_s)
             joined_at_s = now_s - max(0.0, age_s)
             member = Member(task, incarnation, host, pid, MemberState.ACTIVE, joined_at_s, now_s, 0, lease_s)
-            self._entries[task_id] = _Entry(member, clock_s, entry is not None and entry.told_dead)
+            self._entries[task_id] = _Entry(member, clock_s, entry is not None and entry.reported_dead)
 
     def leave(self, task: str, incarnation: UUID, now_s: float) -> None:
-        """Records that a task has ended in good order; ignored of an incarnation that is not the newest."""
+        """Records that a task has ended in good order; ignored for an incarnation that is not the newest."""
         with self._lock:
             entry = self._entries.get(_parse(task))
             if entry is not None and entry.member.incarnation == incarnation:
                 entry.member = replace(entry.member, state=MemberState.LEFT, last_seen_s=now_s)
-                entry.told_dead = False
+                entry.reported_dead = False
 
     def heartbeat(
         self, task: str, incarnation: UUID, now_s: float, *, clock_s: float | None = None, step: int | None = None
     ) -> None:
-        """Renews a task's lease; of one that has left, the heartbeat came late and is ignored.
+        """Renews a task's lease; a late heartbeat of a task that has left is ignored.
 
         Args:
             task: Which.
             incarnation: Of its process or connection.
             now_s: The time.
             clock_s: The time by which leases are judged.
-            step: Training steps that it has done; without, the last report stands.
+            step: Training steps that it has done; None to keep the last report.
 
         Raises:
             FailedPreconditionError: The task has not joined.
@@ -144,7 +143,7 @@ class Membership:
             entry = self._entries.get(_parse(task))
             if entry is None:
                 raise FailedPreconditionError(
-                    f"{task} has not joined the cluster, as far as is known here; it is to join, then to go on"
+                    f"{task} has not joined the cluster, as far as this ps knows; it must join first"
                 )
             known = entry.member
             if known.incarnation != incarnation:
@@ -157,19 +156,13 @@ class Membership:
                 entry.member = replace(known, step=known.step if step is None else step, last_seen_s=now_s)
                 entry.heard_s = now_s if clock_s is None else clock_s
 
-    def report_progress(
-        self, task: str, incarnation: UUID, step: int, now_s: float, *, clock_s: float | None = None
-    ) -> None:
-        """Records how many training steps a task has done, which renews its lease too; raises as ``heartbeat``."""
-        self.heartbeat(task, incarnation, now_s, clock_s=clock_s, step=step)
-
     def list_members(self, clock_s: float = 0.0) -> list[Member]:
         """All members, by job and index; their states at a moment on the clock of the leases."""
         with self._lock:
             return [self._entries[task_id].shown(clock_s) for task_id in sorted(self._entries)]
 
     def changes(self, clock_s: float) -> list[Change]:
-        """Those that have died, or have come back, since this was last called; each is told once."""
+        """The members that have died or come back since the last call."""
         with self._lock:
             return [
                 Change(member, clock_s - entry.heard_s)
@@ -196,9 +189,9 @@ def _change(entry: _Entry, clock_s: float) -> Member | None:
     """The member if it has died or come back since the last call."""
     member = entry.shown(clock_s)
     is_dead = member.state is MemberState.DEAD
-    if is_dead == entry.told_dead:
+    if is_dead == entry.reported_dead:
         return None
-    entry.told_dead = is_dead
+    entry.reported_dead = is_dead
     return member
 
 

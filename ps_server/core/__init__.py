@@ -1,1 +1,1 @@
-"""One ps task as plain typed Python: what every transport calls. Imports no transport, no disk, no replication."""
+"""One ps task as plain typed Python, for every transport. Must not import durability, replication or a transport."""

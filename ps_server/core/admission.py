@@ -1,4 +1,4 @@
-"""Lets batches in until the task is drained, and counts them."""
+"""Admits batches until the task is drained, and counts them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Traffic:
 
 
 class Admission:
-    """The door for batches: open, then draining, then closed when the last batch inside has left. Thread-safe."""
+    """Whether batches may come: serving, then draining, then stopped when the last batch has left. Thread-safe."""
 
     def __init__(self) -> None:
         # guards: all below; no other lock is taken under it
@@ -58,7 +58,7 @@ class Admission:
             self._bytes_sent += sent
 
     def start_draining(self, reason: str) -> None:
-        """Closes the door; the first reason given is the one that counts."""
+        """Admits no more batches; the first reason given is kept."""
         with self._lock:
             if self._drain_reason is not None:
                 return
@@ -68,7 +68,7 @@ class Admission:
             notify()
 
     def when_draining(self, notify: Callable[[], None]) -> None:
-        """Has ``notify`` called once, when the door is closed, or now if it is."""
+        """Calls ``notify`` once: when draining starts, or now if it has started."""
         with self._lock:
             if self._drain_reason is None:
                 self._listeners.append(notify)
@@ -76,7 +76,7 @@ class Admission:
         notify()
 
     def wait_until_empty(self, timeout_s: float) -> None:
-        """Waits until every batch that was let in has left; DeadlineExceededError if some have not."""
+        """Waits until every admitted batch has left; DeadlineExceededError if some have not."""
         with self._lock:
             if not self._emptied.wait_for(lambda: not self._inside, timeout_s):
                 raise DeadlineExceededError(
@@ -85,14 +85,14 @@ class Admission:
                 )
 
     def refusal(self) -> UnavailableError:
-        """The error for who is not let in."""
+        """The error for a batch that is not admitted."""
         return UnavailableError(
             f"the task is draining ({self._drain_reason}) and takes no new requests; try again later"
         )
 
     @property
     def is_draining(self) -> bool:
-        """Whether the door is closed."""
+        """Whether no more batches are admitted."""
         return self._drain_reason is not None
 
     @property

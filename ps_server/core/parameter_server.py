@@ -1,4 +1,4 @@
-"""One ps task: its state, its role, the members and the door, put together. No protobuf, no gRPC."""
+"""One ps task: its state, its role, the members and the admission of batches. No protobuf, no gRPC."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-def _naming_the_task(
+def _errors_name_task(
     method: Callable[Concatenate[ParameterServer, _P], _T],
 ) -> Callable[Concatenate[ParameterServer, _P], _T]:
     """Writes the task into every error that a method raises."""
@@ -52,12 +52,12 @@ class ParameterServer(Transport):
         task_index: Which ps task this is; task 0 keeps the directory and the members.
         job_seed: Seed from which initial values follow.
         state: The variables, the ledger and the directory; None for an empty one that ends with the process.
-        role: Whether this process answers for the task; None if it is the only one.
+        role: Whether this process may answer for the task; None if it is the only one.
         clock: Monotonic seconds.
         wall_clock: Seconds since the epoch.
 
     Attributes:
-        state: What it was given or made.
+        state: The one given, or the empty one.
 
     Raises:
         ValueError: The cluster spec has no ps tasks, or none of this index.
@@ -100,18 +100,20 @@ class ParameterServer(Transport):
 
     # -- clients ------------------------------------------------------------------------------
 
-    @_naming_the_task
+    @_errors_name_task
     def hello(self, client: UUID, task: str, *, timeout_s: float) -> Welcome:
         if self._admission.is_draining:
             raise self._admission.refusal()
         if len(task) > _MAX_TASK_LENGTH:
-            raise InvalidArgumentError(f"the name of the client's task has {len(task)} characters; at most 255 will do")
+            raise InvalidArgumentError(
+                f"the name of the client's task has {len(task)} characters; at most 255 are possible"
+            )
         self._check_may_answer()
         self.state.hello(client, task, timeout_s)
         self._check_may_answer()
         return Welcome(self.task, self.store_incarnation, self._job_seed)
 
-    @_naming_the_task
+    @_errors_name_task
     def goodbye(self, client: UUID, *, timeout_s: float) -> None:
         self._check_may_answer()
         self.state.goodbye(client, timeout_s)
@@ -132,12 +134,13 @@ class ParameterServer(Transport):
             batch: What to do.
             timeout_s: Bound on waiting for other work.
             lend_values: Whether tensors in the reply may be read-only views of the values themselves. They never
-                change; but as long as one is held, an update of its variable needs memory for a second value.
-            take_operands: Whether arrays in the batch may be kept as values: nobody else writes to them any more.
+                change; but while one is held, an update of its variable needs memory for a second value.
+            take_operands: Whether the store may keep arrays of the batch as values: the caller does not write to them
+                any more.
 
         Raises:
             StateLostError: The batch is meant for another store.
-            UnavailableError: The task is draining. What it applied earlier is still answered again.
+            UnavailableError: The task is draining. A batch that was applied earlier still gets its answer.
             FailedPreconditionError: The client is not known, or its sequence number was overtaken or forgotten.
             DeadlineExceededError: Time ran out waiting for other work on the same variables, or of the same client.
             ResourceExhaustedError: Too many batches of this client wait for their turn.
@@ -187,32 +190,32 @@ class ParameterServer(Transport):
         return reply
 
     def _state_lost(self, meant: UUID | None) -> StateLostError:
-        told = f"the call is meant for the store {meant}, but this ps holds the store {self.store_incarnation}"
-        if self.state.lacks:
+        found = f"the call is meant for the store {meant}, but this ps holds the store {self.store_incarnation}"
+        if self.state.loss:
             return StateLostError(
-                f"{told}: its process did not end in good order; {self.state.lacks}. Connect anew, and go on from "
+                f"{found}: its process did not end in good order; {self.state.loss}. Connect again, and go on from "
                 f"that state or restore a checkpoint"
             )
         return StateLostError(
-            f"{told}: it was started anew {self._clock() - self._started_s:.0f} s ago and no longer has the variables "
-            f"of before. Connect anew, and restore a checkpoint or initialise again"
+            f"{found}: it was started again {self._clock() - self._started_s:.0f} s ago, without the variables that it "
+            f"had. Connect again, and restore a checkpoint or initialise the variables"
         )
 
     @property
     def keeps_operands(self) -> bool:
-        """Whether arrays of a mutating batch are still needed when ``exchange`` has returned, with an error at least.
+        """Whether arrays of a mutating batch may still be needed after ``exchange`` has raised an error.
 
-        Whoever calls must then not change them any more, nor let anybody else: no memory shared with a client.
+        If so, they must not change any more: the caller must copy operands in memory that a client can write to.
         """
         return self.state.keeps_operands
 
     def reply_size_bytes(self, operations: Sequence[PsOperation]) -> int:
-        """Bytes of the tensors that these operations will be answered, so that a transport can make room first."""
+        """Bytes of the tensors in the reply to these operations, so that a transport can reserve room first."""
         return self._runner.reply_size_bytes(operations)
 
     # -- directory and members ----------------------------------------------------------------
 
-    @_naming_the_task
+    @_errors_name_task
     def place(
         self,
         proposals: Sequence[Proposal],
@@ -220,7 +223,7 @@ class ParameterServer(Transport):
         store: UUID | None = None,
         timeout_s: float,
     ) -> list[Placement | ShardscopeError]:
-        directory = self._kept_by_first_ps(self._parts.directory, "the directory")
+        directory = self._require_first_ps(self._parts.directory, "the directory")
         self._check_may_answer()
         if store not in (None, self.store_incarnation):
             raise self._state_lost(store)
@@ -228,13 +231,13 @@ class ParameterServer(Transport):
         self._check_may_answer()
         return placements
 
-    @_naming_the_task
+    @_errors_name_task
     def list_placements(self, *, timeout_s: float) -> list[Placement]:  # noqa: ARG002 - it does not wait
-        placements = self._kept_by_first_ps(self._parts.directory, "the directory").list_placements()
+        placements = self._require_first_ps(self._parts.directory, "the directory").list_placements()
         self._check_may_answer()
         return placements
 
-    @_naming_the_task
+    @_errors_name_task
     def join(
         self,
         task: str,
@@ -257,22 +260,14 @@ class ParameterServer(Transport):
             age_s=age_s,
         )
 
-    @_naming_the_task
+    @_errors_name_task
     def leave(self, task: str, incarnation: UUID, *, timeout_s: float) -> None:  # noqa: ARG002 - it does not wait
         self._members.leave(task, incarnation, self._wall_clock())
 
-    @_naming_the_task
-    def report_progress(
-        self,
-        task: str,
-        incarnation: UUID,
-        step: int,
-        *,
-        timeout_s: float,  # noqa: ARG002 - it does not wait
-    ) -> None:
-        self._members.report_progress(task, incarnation, step, self._wall_clock(), clock_s=self._clock())
+    def report_progress(self, task: str, incarnation: UUID, step: int, *, timeout_s: float) -> None:
+        self.heartbeat(task, incarnation, step, timeout_s=timeout_s)
 
-    @_naming_the_task
+    @_errors_name_task
     def heartbeat(
         self,
         task: str,
@@ -283,7 +278,7 @@ class ParameterServer(Transport):
     ) -> None:
         self._members.heartbeat(task, incarnation, self._wall_clock(), clock_s=self._clock(), step=step)
 
-    @_naming_the_task
+    @_errors_name_task
     def list_members(self, *, timeout_s: float) -> list[Member]:  # noqa: ARG002 - it does not wait
         return self._members.list_members(self._clock())
 
@@ -291,7 +286,7 @@ class ParameterServer(Transport):
         """Members that have died or come back since the last call; none on another task than ps 0."""
         return [] if self._membership is None else self._membership.changes(self._clock())
 
-    @_naming_the_task
+    @_errors_name_task
     def announce(
         self,
         address: PsAddress,
@@ -307,9 +302,9 @@ class ParameterServer(Transport):
             self.join(address.task, address.incarnation, host, pid, lease_s=lease_s, age_s=age_s, timeout_s=timeout_s)
         return self._addresses.addresses()
 
-    @_naming_the_task
+    @_errors_name_task
     def learn_address(self, address: PsAddress) -> None:
-        """Takes what another ps task knows of a third one; ``AddressBook.learn``."""
+        """Records what another ps task knows of a third one; see ``AddressBook.learn``."""
         self._addresses.learn(address)
 
     def list_addresses(self, *, timeout_s: float) -> list[PsAddress]:  # noqa: ARG002 - it does not wait
@@ -317,9 +312,9 @@ class ParameterServer(Transport):
 
     @property
     def _members(self) -> Membership:
-        return self._kept_by_first_ps(self._membership, "the list of members")
+        return self._require_first_ps(self._membership, "the list of members")
 
-    def _kept_by_first_ps(self, kept: _T | None, what: str) -> _T:
+    def _require_first_ps(self, kept: _T | None, what: str) -> _T:
         if kept is None:
             raise FailedPreconditionError(f"{what} is kept by ps:0 at {self._first_ps_address}; ask there")
         return kept
@@ -355,24 +350,24 @@ class ParameterServer(Transport):
         return self._store.variable_bytes
 
     def count_bytes(self, *, received: int, sent: int) -> None:
-        """Told by a transport what it has moved."""
+        """Called by a transport with the bytes that it has moved."""
         self._admission.count_bytes(received=received, sent=sent)
 
     # -- control ------------------------------------------------------------------------------
 
-    @_naming_the_task
+    @_errors_name_task
     def drain(self, reason: str, *, timeout_s: float) -> None:
         self._admission.start_draining(reason)
         self._admission.wait_until_empty(min(timeout_s, _MAX_WAIT_S))
 
-    @_naming_the_task
-    def shutdown(self, reason: str, *, timeout_s: float) -> None:  # noqa: ARG002 - whoever runs the process drains
-        """Stops accepting batches and asks whoever runs the process, by ``shutdown_requested``, to drain and end it."""
+    @_errors_name_task
+    def shutdown(self, reason: str, *, timeout_s: float) -> None:  # noqa: ARG002 - it does not wait
+        """Stops accepting batches, and sets ``shutdown_requested``: the process then drains and ends."""
         self._admission.start_draining(reason)
         self.shutdown_requested.set()
 
     def when_draining(self, notify: Callable[[], None]) -> None:
-        """Has ``notify`` called once, when draining starts or now if it has; it must be quick and not raise."""
+        """Calls ``notify`` once: when draining starts, or now if it has. It must be quick and not raise."""
         self._admission.when_draining(notify)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What the core of a ps task is given: its state, and its role in the task."""
+"""What the core of a ps task is made with: its state, and its role in the task."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from ps_server.log.state_parts import StateParts
 
 
 class State(Protocol):
-    """The state of a task, and what an answer that depends on it must wait for. Thread-safe.
+    """The state of a task. Thread-safe.
 
-    What a method has changed, and what it has seen, is safe when it returns, as far as this state is kept safe at all.
+    When a method returns, what it has changed and what it has seen is as safe as this state ever is: at once in memory,
+    or on all sinks of the log.
     """
 
     @property
@@ -29,13 +30,13 @@ class State(Protocol):
         ...
 
     @property
-    def lacks(self) -> str:
-        """If it lacks updates that were acknowledged before a restart, what there is; else empty."""
+    def loss(self) -> str:
+        """If updates that were acknowledged before a restart are missing: what the state has, in words. Else empty."""
         ...
 
     @property
     def keeps_operands(self) -> bool:
-        """Whether arrays of a mutating batch are still needed when ``apply`` has returned, with an error at least."""
+        """Whether arrays of a mutating batch may still be needed after ``apply`` has raised an error."""
         ...
 
     def hello(self, client: UUID, task: str, timeout_s: float) -> None:
@@ -54,7 +55,7 @@ class State(Protocol):
         """Carries out a batch that changes something, once.
 
         Raises:
-            DeadlineExceededError: It was not safe in time; asked again, the ledger gives the answer.
+            DeadlineExceededError: It was not safe in time; the client gets the answer if it sends the batch again.
             ResourceExhaustedError: Too much waits to be made safe; nothing was applied.
             ShardscopeError: As ``UpdateLedger.apply_once`` raises.
         """
@@ -78,11 +79,11 @@ class MemoryState:
 
     Args:
         parts: Empty.
-        store_incarnation: Its identity; None draws one.
+        store_incarnation: Its identity; None to draw one.
     """
 
     keeps_operands: Final = False
-    lacks: Final = ""
+    loss: Final = ""
 
     def __init__(self, parts: StateParts, store_incarnation: UUID | None = None):
         self.parts: Final = parts
@@ -124,23 +125,23 @@ class MemoryState:
 
 
 class TaskRole(Protocol):
-    """Whether this process answers for its task, which another one may do as well. Thread-safe."""
+    """Whether this process may answer for its task; a replicated task has two processes. Thread-safe."""
 
     def check_may_answer(self) -> None:
-        """Called before a client's call is looked at, and again before it is answered.
+        """Called before a client's call is carried out, and again before it is answered.
 
         Raises:
-            UnavailableError: This process must not answer now; retryable, here or at the other process.
+            UnavailableError: This process must not answer now; the client tries again, here or at the other process.
         """
         ...
 
     def status(self) -> ReplicationStatus | None:
-        """Which of the two this process is; None if there is one only."""
+        """Which of the two this process is; None if the task has one."""
         ...
 
 
 class SingleRole:
-    """Of a process that is the only one of its task."""
+    """The role of a task's only process."""
 
     def check_may_answer(self) -> None:
         """There is no other process that could answer."""

@@ -1,1 +1,1 @@
-"""Keeps a task's log on disk and brings its state back. Imports log; no transport."""
+"""Keeps a logged state on disk, and brings it back. Must not import replication or a transport."""

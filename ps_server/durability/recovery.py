@@ -33,21 +33,21 @@ class Recovered:
 
     Attributes:
         position: Of the newest record in the state.
-        snapshot: Where the state was taken from; None if from nothing.
+        snapshot: The one that the state was restored from; None if there was none.
         num_replayed: Records carried out again.
         duration_s: How long it all took.
-        lacks: If updates that were acknowledged are missing: what there is, for those who miss them. Else empty.
+        loss: If acknowledged updates are missing: what the state has, in words. Else empty.
     """
 
     position: int
     snapshot: SnapshotInfo | None
     num_replayed: int
     duration_s: float
-    lacks: str
+    loss: str
 
 
 class StateOnDisk:
-    """The state of one task on disk, opened and not yet brought back. Owns the directory and the journal.
+    """The state of one task on disk, opened but not yet restored. Owns the directory and the journal.
 
     Made by ``open``. One thread.
 
@@ -77,13 +77,13 @@ class StateOnDisk:
 
     @classmethod
     def open(cls, root: Path, *, task: TaskId, num_ps: int, mode: DurabilityMode) -> StateOnDisk:
-        """Takes the task's directory, and decides whose state is in it.
+        """Locks the task's directory, and decides whether the state in it is complete.
 
-        A state that may lack acknowledged updates gets a new incarnation, before anything can be served from it, so
-        that clients who know of those updates are told.
+        A state that may lack acknowledged updates gets a new incarnation before it is served, so that clients that know
+        of those updates get StateLostError.
 
         Args:
-            root: The data directory that the operator has given.
+            root: The data directory, as given to ``--data-dir``.
             task: Whose state to bring back.
             num_ps: Number of ps tasks in the cluster.
             mode: How the state is to be kept from here on.
@@ -112,7 +112,7 @@ class StateOnDisk:
         return self.directory.store_incarnation
 
     def bring_back(self, state: LoggedState, clock: Callable[[], float] = time.monotonic) -> Recovered:
-        """Brings an empty state back, which may be served then.
+        """Restores the state, which is empty before and may be served after.
 
         Raises:
             CorruptSnapshotError, CorruptJournalError, ReplayError: It is damaged, and must not be served.
@@ -124,7 +124,7 @@ class StateOnDisk:
         if self._snapshot_position:
             image, info = self.files.read(self._snapshot_position)
             state.restore(image)
-            del image  # whose arrays are the store's
+            del image  # the store owns its arrays now
         num_replayed = 0
         for record in self.journal.replay(self._snapshot_position):
             state.replay(record)
@@ -138,20 +138,20 @@ class StateOnDisk:
                 f"{state.replayed_position} could be read"
             )
         self.files.drop_before(self._snapshot_position)
-        # Not before, or a start that fails here would hide how the last run ended.
+        # Last, so that a start that fails does not overwrite how the last run ended.
         write_last_run(self.directory.path, LastRun(self._mode))
         position = self.journal.last_position
-        lacks = "" if self.is_complete else _origin(position, info)
-        return Recovered(position, info, num_replayed, clock() - began_s, lacks)
+        loss = "" if self.is_complete else _origin(position, info)
+        return Recovered(position, info, num_replayed, clock() - began_s, loss)
 
     def close(self, *, ended_at: int | None) -> None:
-        """Gives all back.
+        """Closes the journal and releases the directory.
 
         Args:
             ended_at: Position of the last record if all of the state is on disk and nothing will be added; else None.
 
         Raises:
-            OSError: The good end could not be noted; it counts as none.
+            OSError: The note of the good end could not be written; the run counts as cut off.
         """
         try:
             self.journal.close()
@@ -170,7 +170,7 @@ def _is_complete(directory: DataDirectory, journal: Journal) -> bool:
         return False
     if journal.was_absent:  # never there, or moved out of the way because it was damaged
         return run.ended_at == journal.last_position
-    return run.lacks_nothing(journal.last_position)
+    return run.has_all_up_to(journal.last_position)
 
 
 def _origin(recovered_position: int, snapshot: SnapshotInfo | None) -> str:

@@ -1,4 +1,4 @@
-"""A state that survives its process: from the data directory to serving, and back in good order."""
+"""Keeps the logged state of a task on disk: restored at the start, kept while the task serves, closed at the end."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class DurableSettings:
 class DurableTask:
     """Keeps the state of a task on disk while it serves.
 
-    Made with a state that is still empty; it has been brought back, and is kept from here on, when this is there.
+    Made with an empty state, which it brings back from the disk and keeps there.
 
     Args:
         state: Empty, with the incarnation of ``on_disk``.
         on_disk: Opened for this task. Owned from here on, also if this raises.
         settings: How to keep it.
-        on_fatal: Called by another thread with an error after which nothing can be promised; ends the process.
+        on_fatal: Called by another thread with an error after which nothing can be promised; must end the process.
         clock: Monotonic seconds.
 
     Attributes:
@@ -80,7 +80,7 @@ class DurableTask:
         self.log: Final[CommitLog] = state.start(
             [on_disk.journal] if has_journal else [],
             on_fatal=on_fatal,
-            lacks=self.recovered.lacks,
+            loss=self.recovered.loss,
             status=self.status,
         )
         policy: SnapshotPolicy = AtIntervals(settings.snapshot_interval_s)
@@ -112,12 +112,11 @@ class DurableTask:
         )
 
     def close(self, *, drained: bool, timeout_s: float) -> bool:
-        """Ends keeping the state, which nobody changes any more; returns whether all that was acknowledged is on disk.
+        """Closes the state, which does not change any more; returns whether all that was acknowledged is on disk.
 
         Args:
             drained: Whether every batch that was accepted has been answered, so that nothing will be added.
-            timeout_s: Bound on waiting until the records there are have been written. The last snapshot takes as long
-                as it takes.
+            timeout_s: Bound on waiting for records that are not written yet. The last snapshot is not bounded.
         """
         deadline_s = self._clock() + timeout_s
         has_stopped = self.snapshotter.stop(_SNAPSHOT_TIMEOUT_S)

@@ -1,1 +1,1 @@
-"""Every change of state as a record, in one order, for the sinks: disk and backup. Imports no disk, no transport."""
+"""Each change as a record, in one order, for the sinks. Must not import core, durability, replication or transport."""

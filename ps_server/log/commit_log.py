@@ -1,9 +1,9 @@
 """The order of everything that changes a ps task, and the wait until it is safe.
 
-Whoever changes the state appends a record while it still holds the locks of what it changed, so that positions are the
-order of effects; then, holding nothing, it waits until the record is committed, that is, until every sink (the journal
-on disk, the backup task) has it. One thread hands the records to the sinks, all that have gathered at once: so one
-fsync serves every client that waits (group commit; J. Gray and A. Reuter, "Transaction Processing", 1993, 9.4.7).
+A thread that changes the state appends a record while it still holds the locks of what it changed, so positions are the
+order of effects. Then, holding nothing, it waits until the record is committed: until every sink (the journal on disk,
+the backup task) has it. Another thread hands the records to the sinks, all that have gathered at once. So one fsync
+serves every client that waits (group commit; J. Gray and A. Reuter, "Transaction Processing", 1993, 9.4.7).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final, Protocol, Self
 
 from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError, UnavailableError
@@ -57,8 +56,8 @@ class CommitLimits:
     Attributes:
         queued_bytes: Bytes of records; a single larger one is let in when nothing else waits.
         group_bytes: Bytes that are handed to the sinks at a time, unless one record is larger.
-        patience_s: How long a record waits for room at most: it is refused, and the client told why and when to come
-            back, before the client's own patience with the call ends.
+        patience_s: Longest that a record waits for room. It is short, so that the client learns why it is refused, and
+            when to try again, before its own call times out.
     """
 
     queued_bytes: int = 256 * 1024**2
@@ -76,7 +75,7 @@ class Reservation:
         self.size_bytes = size_bytes
 
     def append(self, record: Record) -> int:
-        """Appends the record and returns its position; quick, and called with the locks of what changed held."""
+        """Appends the record and returns its position. Quick; called while the locks of what changed are held."""
         if self._log is None:
             raise RuntimeError("this reservation has been used or given back")
         log, self._log = self._log, None
@@ -85,9 +84,7 @@ class Reservation:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         if self._log is not None:
             self._log._give_back(self.size_bytes)
             self._log = None
@@ -106,8 +103,8 @@ class CommitLog:
         sinks: Where records must be before they count as committed; with none they are committed at once. Owned.
         last_position: Position of the newest record that is committed already.
         limits: What may wait.
-        on_fatal: Called, from the thread that commits, with an error after which no sink can be trusted; it is meant to
-            end the process.
+        on_fatal: Called by the thread that commits, with an error after which no sink can be trusted; it must end the
+            process.
     """
 
     def __init__(
@@ -124,7 +121,7 @@ class CommitLog:
         # guards: all below; no other lock is taken under it. Locks of variables may be held when it is taken.
         self._lock = threading.Lock()
         self._roomy = threading.Condition(self._lock)
-        self._arrived: OneShotEvent | None = None  # of the thread that commits, while it waits for records
+        self._arrived: OneShotEvent | None = None  # wakes the thread that commits, while it waits for records
         self._waiting: list[tuple[int, OneShotEvent]] = []  # for which position; as many as there are callers
         self._queue: deque[_Queued] = deque()
         self._reserved_bytes = 0  # of records queued, being written or still to come
@@ -177,17 +174,17 @@ class CommitLog:
     def append(self, record: Record, size_bytes: int) -> int:
         """Appends a record that nothing was reserved for; otherwise as ``Reservation.append``.
 
-        For records whose number follows from what was let in already, such as the declarations of a batch.
+        For records that follow from what has room already, such as the declarations of a batch.
         """
         with self._lock:
             self._reserved_bytes += size_bytes
         return self._append(record, size_bytes)
 
     def wait_committed(self, position: int, timeout_s: float) -> None:
-        """Waits until everything up to a position is safe; called with no lock held.
+        """Waits until everything up to a position is safe; called while no lock is held.
 
         Raises:
-            DeadlineExceededError: It was not in time. It may still become so: what was applied is not lost by this.
+            DeadlineExceededError: It was not safe in time. It may become safe later; what was applied stays applied.
         """
         if self._committed_position >= position:
             return
@@ -200,7 +197,7 @@ class CommitLog:
         if committed.wait(timeout_s):
             return
         with self._lock:
-            if waiting not in self._waiting:  # woken just now
+            if waiting not in self._waiting:  # committed just now
                 return
             self._waiting.remove(waiting)
         raise DeadlineExceededError(
@@ -248,7 +245,7 @@ class CommitLog:
 
     def _has_room(self, size_bytes: int) -> bool:
         if self._obstacle:
-            return False  # what is let in would be applied and could not be answered
+            return False  # the update would be applied and could not be acknowledged
         return not self._reserved_bytes or self._reserved_bytes + size_bytes <= self._limits.queued_bytes
 
     def _no_room(self, timeout_s: float) -> ResourceExhaustedError:
@@ -272,8 +269,8 @@ class CommitLog:
                     self._write(sink, records)
                 for committed in self._note_committed(group):
                     committed.set()
-                del group, records  # or the last group's arrays would stay until the next
-        except BaseException as error:  # noqa: BLE001 - whatever it is, nothing can be promised any more
+                del group, records  # frees the arrays of this group before the next comes
+        except BaseException as error:  # noqa: BLE001 - after any error nothing can be promised
             self._on_fatal(error)
 
     def _next_group(self) -> list[_Queued]:
@@ -298,7 +295,7 @@ class CommitLog:
             arrived.wait(_LOOK_AGAIN_S)
 
     def _note_committed(self, group: Sequence[_Queued]) -> list[OneShotEvent]:
-        """Returns who is to be woken: outside the lock, which they would wait for otherwise."""
+        """Returns the events to set. The caller sets them without the lock, which the woken threads would wait for."""
         position = group[-1].logged.position
         with self._lock:
             self._committed_position = position
@@ -316,7 +313,7 @@ class CommitLog:
             except SinkUnavailableError as error:
                 self._report(f"{sink.name} takes no records: {error}")
                 with self._lock:
-                    # Also when closing: who waits is told in time, and the process ends by its own deadline.
+                    # Also while closing: callers that wait time out, and the process ends by its own deadline.
                     self._arrived = arrived = OneShotEvent()
                 arrived.wait(_RETRY_PAUSE_S)
                 continue

@@ -1,4 +1,4 @@
-"""Lets changes go on side by side, and now and then holds them back for a moment: an image of the state is taken."""
+"""Lets changes go on side by side, and holds them back while an image of the state is taken."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ps_protocol.errors import DeadlineExceededError, UnavailableError
 class ImageGate:
     """A lock shared by all changes of the state and held alone by an image of it. Thread-safe.
 
-    An image that waits comes before the changes that wait, so that a stream of changes cannot keep it waiting; to take
-    one lasts microseconds. A change inside may wait for another one inside, never for one that is not: an image that
-    waits between them would hold up both.
+    An image that waits comes before the changes that wait, so that a stream of changes cannot hold it up. Taking one
+    lasts microseconds. A change inside may wait for another change inside, never for one outside: an image that waits
+    would block both.
     """
 
     def __init__(self) -> None:

@@ -1,12 +1,12 @@
-"""Carries out the batches of a task that keeps records: each mutating batch is one of them.
+"""Carries out the batches of a task with a logged state: each mutating batch becomes one record.
 
 A batch locks all its variables, in the order of their names, before its first operation, and appends its record before
 it lets go of any (strict two-phase locking; P. Bernstein, V. Hadzilacos and N. Goodman, "Concurrency Control and
-Recovery in Database Systems", 1987, 3.2). So records are in the order of effects, a batch is in the journal whole or
-not at all, and carrying out the records again makes the same state. Nobody is shown what a crash could still take back:
-an answer leaves when everything that it depends on is committed.
+Recovery in Database Systems", 1987, 3.2). So records are in the order of effects, a batch is in the log whole or not at
+all, and replaying the records makes the same state. An answer leaves when everything that it depends on is committed:
+no client sees a state that a crash could still take back.
 
-Declarations come first, whatever their place in the batch. They are safe to repeat, and so each is a record of its own.
+Declarations come first, wherever they stand in the batch. They are safe to repeat, so each is a record of its own.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class LoggedBatches:
     """Runs batches under the rules above. Thread-safe.
 
     Args:
-        parts: Hold the variables, whose declarations are appended to the log by themselves.
+        parts: Hold the variables. The store appends declarations to the log itself.
         log: Where records go.
     """
 
@@ -67,11 +67,13 @@ class LoggedBatches:
         self, client: UUID, sequence: int, operations: Sequence[PsOperation], deadline_s: float, room: Reservation
     ) -> tuple[BatchReply, int]:
         """Carries out a mutating batch; returns the reply and the position of its record, not committed yet."""
-        steps = [self._settled(operation, deadline_s) for operation in operations]
-        remaining = [step for step in steps if not isinstance(step, _Settled)]
+        steps = [self._step(operation, deadline_s) for operation in operations]
+        remaining = [step for step in steps if not isinstance(step, _CarriedOut)]
         with self._variables.locked({operation.name for operation in remaining}) as variables:
             answers = iter(self._runner.run(remaining, deadline_s).replies)
-            reply = BatchReply(tuple([step.reply if isinstance(step, _Settled) else next(answers) for step in steps]))
+            reply = BatchReply(
+                tuple([step.reply if isinstance(step, _CarriedOut) else next(answers) for step in steps])
+            )
             logged = tuple([_logged(operation, step) for operation, step in zip(operations, steps, strict=True)])
             fault_point("batch.before_log")
             position = room.append(AppliedBatch(client, sequence, logged, independent_copy(reply)))
@@ -91,10 +93,10 @@ class LoggedBatches:
         self.log.wait_committed(position, deadline_s - self._clock())
         return reply
 
-    def _settled(self, operation: PsOperation, deadline_s: float) -> PsOperation | _Settled:
-        """Carries out a declaration; any other operation is returned, an initialisation anew as the assignment it is.
+    def _step(self, operation: PsOperation, deadline_s: float) -> PsOperation | _CarriedOut:
+        """Carries out a declaration; returns any other operation, and a repeated initialisation as an assignment.
 
-        The initial value is so computed before any lock is taken, and the gate of a name never waited for under one.
+        So an initial value is computed, and the gate of a name waited for, before any lock is taken.
         """
         if isinstance(operation, Initialize) and operation.overwrite:
             variable = self._variables.get(operation.name)
@@ -102,27 +104,27 @@ class LoggedBatches:
                 return self._assignment(operation)
             operation = replace(operation, overwrite=False)
         if KINDS[type(operation)].logged is Logged.BEFORE_ITS_BATCH:
-            return _Settled(self._runner.run([operation], deadline_s).replies[0])
+            return _CarriedOut(self._runner.run([operation], deadline_s).replies[0])
         try:
-            # Looked for once, here: a variable that came into being between this and the locks would not be locked.
+            # Looked up here only: a variable that is created after this would not be locked.
             self._variables.find(operation.name)
         except NotFoundError as error:
             return self._refused(error)
         return operation
 
-    def _assignment(self, operation: Initialize) -> PsOperation | _Settled:
+    def _assignment(self, operation: Initialize) -> PsOperation | _CarriedOut:
         try:
             value = self._store.first_value(operation)
         except ShardscopeError as error:
             return self._refused(error)
         return Update(operation.name, UpdateRule.ASSIGN, value)
 
-    def _refused(self, error: ShardscopeError) -> _Settled:
+    def _refused(self, error: ShardscopeError) -> _CarriedOut:
         error.task = self._task
-        return _Settled(error.with_traceback(None))
+        return _CarriedOut(error.with_traceback(None))
 
 
-class _Settled:
+class _CarriedOut:
     """The reply to an operation that has been carried out."""
 
     __slots__ = ("reply",)
@@ -131,18 +133,18 @@ class _Settled:
         self.reply = reply
 
 
-def _logged(operation: PsOperation, step: PsOperation | _Settled) -> PsOperation:
-    """Returns what of an operation has to be carried out again: a look at the variable stands for one that has not.
+def _logged(operation: PsOperation, step: PsOperation | _CarriedOut) -> PsOperation:
+    """Returns the operation that replay carries out; ``Describe`` if it need not carry out anything.
 
-    Its tensors are exact, also those that came in a lossy form: what that has rounded must not be rounded again.
+    Tensors that came in a lossy form are logged exactly, so that replay does not round them a second time.
     """
-    if isinstance(step, _Settled) or KINDS[type(step)].logged is not Logged.AS_ITSELF:
+    if isinstance(step, _CarriedOut) or KINDS[type(step)].logged is not Logged.AS_ITSELF:
         return Describe(operation.name)
-    return map_tensors(step, _lasting)
+    return map_tensors(step, _copy_if_small)
 
 
-def _lasting(operand: Array) -> Array:
-    """Returns an operand that stays as it is when the batch's time has run out and its sender is told so.
+def _copy_if_small(operand: Array) -> Array:
+    """Returns an operand that does not change when the batch times out before its record is written.
 
     Transports read small operands into memory that they use again at once; large ones have memory of their own.
     """

@@ -1,4 +1,4 @@
-"""The state of a task that keeps records of its changes: the log in the middle, the disk and a backup as its sinks."""
+"""A logged state: each change is a record, and the log gives the records to its sinks, the disk or a backup."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from ps_server.log.state_parts import StateParts
 
 
 class LoggedState:
-    """A ``core_state.State`` whose changes are records. Thread-safe once it has been started.
+    """A ``core.state.State`` whose changes are records. Thread-safe once it has been started.
 
     First it is brought back: ``restore`` once, ``replay`` for each record after it, ``start``. Then the task serves.
 
     Args:
         parts: Empty.
-        store_incarnation: Its identity; None draws one, since it starts empty.
+        store_incarnation: Its identity; None to draw one, for a state that starts empty.
     """
 
     keeps_operands: Final = True
 
     def __init__(self, parts: StateParts, store_incarnation: UUID | None = None):
         self.parts: Final = parts
-        self.lacks = ""
+        self.loss = ""
         self._store_incarnation = uuid4() if store_incarnation is None else store_incarnation
         self._clock = parts.clock
         self._ledger = parts.ledger
@@ -49,7 +49,7 @@ class LoggedState:
     # -- before the task serves ---------------------------------------------------------------
 
     def restore(self, image: StateImage) -> None:
-        """Brings back what an image holds; its arrays become the store's own.
+        """Restores an image; its arrays become values of the store.
 
         Raises:
             ResourceExhaustedError: The variables are beyond the memory limit.
@@ -58,7 +58,7 @@ class LoggedState:
         self._replay.position = image.position
 
     def replay(self, record: LoggedRecord) -> None:
-        """Carries out the next record; ReplayError if it is not, or does not do what it did the first time."""
+        """Carries out the next record; ReplayError if it is not the next, or has another effect than the first time."""
         self._replay.apply(record)
 
     @property
@@ -73,29 +73,29 @@ class LoggedState:
         on_fatal: Callable[[BaseException], None],
         limits: CommitLimits | None = None,
         store_incarnation: UUID | None = None,
-        lacks: str = "",
+        loss: str = "",
         status: Callable[[], DurabilityStatus | None] = lambda: None,
     ) -> CommitLog:
-        """Keeps records from here on, after those that were brought back, and has them committed to sinks.
+        """Starts the log: changes from here on are records that are committed to the sinks.
 
         Args:
-            sinks: Where each record must be before an answer that depends on it leaves; with none that is at once.
-            on_fatal: Called by another thread with an error after which nothing can be promised; ends the process.
+            sinks: All must have a record before an answer that depends on it leaves; with none, answers do not wait.
+            on_fatal: Called by another thread with an error after which nothing can be promised; must end the process.
             limits: What may wait to be committed.
             store_incarnation: Identity of the state that was brought back, if that is known only now.
-            lacks: What there is, if updates that were acknowledged are missing.
-            status: Tells how much would survive.
+            loss: If acknowledged updates are missing: what the state has, in words. Else empty.
+            status: Returns how much would survive the process.
 
         Returns:
             The log, which the caller closes.
         """
         log = CommitLog(sinks, last_position=self.replayed_position, limits=limits, on_fatal=on_fatal)
         self._store_incarnation = store_incarnation or self._store_incarnation
-        self.lacks = lacks
+        self.loss = loss
         self._status = status
         for client in self._ledger.images():
-            self._ledger.check_known(client.client, self._clock())  # its idle time begins anew
-        self.parts.keep_records(lambda record: log.append(_lasting(record), size_of(record)))
+            self._ledger.check_known(client.client, self._clock())  # restarts its idle time
+        self.parts.keep_records(lambda record: log.append(_with_own_arrays(record), size_of(record)))
         self._batches = LoggedBatches(self.parts, log)
         return log
 
@@ -135,7 +135,7 @@ class LoggedState:
                 batch.client, batch.sequence, apply, timeout_s=self._remaining_s(deadline_s), now_s=now_s
             )
         log = batches.log
-        # Of an answer that is given again it is not known which record it belongs to: it is one of those there are.
+        # A repeated answer belongs to one of the records so far; which one is not known.
         log.wait_committed(position or log.last_position, self._remaining_s(deadline_s))
         fault_point("batch.before_reply")
         return reply
@@ -159,14 +159,14 @@ class LoggedState:
     def goodbye(self, client: UUID, timeout_s: float) -> None:
         with self._gate.change(timeout_s):
             if self._ledger.goodbye(client):
-                self._append(ClientLeft(client, GOODBYE))  # not waited for: a crash may bring it back, without harm
+                self._append(ClientLeft(client, GOODBYE))  # not waited for: if a crash loses it, no harm is done
 
     def wait_for_all(self, timeout_s: float) -> None:
         log = self._started.log
         log.wait_committed(log.last_position, timeout_s)
 
     def take_image(self, timeout_s: float) -> StateImage:
-        """Returns the whole state as of one position; changes are held back for as long as it takes to lend all values.
+        """Returns the whole state as of one position; changes wait while all values are lent.
 
         Raises:
             DeadlineExceededError: Changes that had begun did not end in time.
@@ -184,6 +184,6 @@ class LoggedState:
         return deadline_s - self._clock()
 
 
-def _lasting(record: Record) -> Record:
-    """Returns a record that stays as it is when the caller changes the arrays that it has handed in."""
+def _with_own_arrays(record: Record) -> Record:
+    """Returns a record whose arrays the caller cannot change."""
     return Declared(map_tensors(record.operation, np.ndarray.copy)) if isinstance(record, Declared) else record

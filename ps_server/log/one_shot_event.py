@@ -1,7 +1,7 @@
-"""One thread waits, another wakes it: cheaper than a condition where many wait, since each wakes up once, for itself.
+"""One thread waits, another wakes it. Where many wait, this is cheaper than a condition.
 
-A thread that is woken from a ``threading.Condition`` waits again for its lock. The thread that wakes it still holds
-that lock, and all other waiters want it too: with eight waiters, most of a wait is spent on that.
+A thread that is woken from a ``threading.Condition`` waits again, for the condition's lock. The thread that wakes it
+still holds that lock, and all other waiters want it too: with eight waiters, that is most of the wait.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class OneShotEvent:
         self._asleep.acquire()
 
     def set(self) -> None:
-        """Lets the waiter go on, also if it comes later; called once."""
+        """Wakes the waiter, also one that begins to wait later; called once."""
         self._asleep.release()
 
     def wait(self, timeout_s: float) -> bool:

@@ -1,11 +1,11 @@
 """Records of a ps task's changes as a protobuf header with tensor buffers beside it, and back.
 
-The edge where ``records.proto`` is known: the journal and the stream to a backup use it. Operations are written as they
-are; what is logged has no lossy form any more (``DurableBatches``).
+The only module that knows ``records.proto``; the journal and the stream to a backup use it. Operations are written
+exactly: logged operations have no lossy form (``logged_batches``).
 
-What is decoded comes from a disk or from another process. Whatever is malformed in it is an ``InvalidArgumentError``
-that names the record's position, never another exception. Encoding copies no tensor that ``tensor_codec.encode`` need
-not copy. All functions are safe to call from many threads.
+Decoded bytes come from a disk or from another process. A malformed record raises ``InvalidArgumentError`` with the
+record's position, never another exception. Encoding copies only the tensors that ``tensor_codec.encode`` has to copy.
+All functions are safe to call from many threads.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PLACEHOLDER = np.empty(0, np.uint8)
 
 
 def encode_record(logged: LoggedRecord) -> tuple[records_pb2.Record, list[memoryview]]:
-    """Returns a record as a header and the bytes of its tensors, which stay the record's arrays' where they can.
+    """Returns a record as a header and the bytes of its tensors, which are views of the record's arrays where possible.
 
     Raises:
         InvalidArgumentError: A tensor has a dtype that cannot be written; no batch that a transport received has one.
@@ -48,7 +48,7 @@ def parse_record(data: Buffer) -> records_pb2.Record:
     """Returns the header that its serialised bytes hold.
 
     Raises:
-        InvalidArgumentError: They are no such message.
+        InvalidArgumentError: They are not a header.
     """
     try:
         return records_pb2.Record.FromString(bytes(data))
@@ -106,7 +106,7 @@ def decode_record(header: records_pb2.Record, buffers: Sequence[Buffer]) -> Logg
 
 
 def decode_record_of(header: records_pb2.Record, data: memoryview) -> LoggedRecord:
-    """The same for buffers that lie end to end in ``data``; the tensors are copies, each with memory of its own.
+    """As ``decode_record``, for buffers that lie end to end in ``data``; each tensor is a copy.
 
     Raises:
         InvalidArgumentError: Header or data are malformed, or do not fit each other.

@@ -1,4 +1,4 @@
-"""What can change the state of a ps task, as values that can be written down and carried out again."""
+"""The changes of a ps task's state as records, which can be written and replayed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ps_protocol.service_types import Placement
 
 _RECORD_BYTES: Final = 512
 _ENTRY_BYTES: Final = 128
-"""What a record, and each operation or placement in it, takes beside tensors: few may wait for a sink without any."""
+"""What a record, and each operation or placement in it, takes beside tensors, so that all records count."""
 
 
 @dataclass(frozen=True, slots=True)
 class AppliedBatch:
-    """A client's mutating batch and what it was answered.
+    """A client's mutating batch and its answer.
 
     Attributes:
         client: Who numbered it.
         sequence: Its number.
         operations: All of it, in order; declarations among them are in records of their own before this one.
-        reply: What the ledger answers to the same number from now on.
+        reply: What the ledger answers if the same number comes again.
     """
 
     client: UUID
@@ -67,7 +67,7 @@ Record: TypeAlias = AppliedBatch | Declared | Placed | ClientJoined | ClientLeft
 
 @dataclass(frozen=True, slots=True)
 class LoggedRecord:
-    """A record and its place in the order of effects, counted from 1."""
+    """A record and its position in the order of effects, counted from 1."""
 
     position: int
     record: Record

@@ -1,4 +1,4 @@
-"""Carries out records again, on the state that those before them made: after a restart, and on a backup task."""
+"""Replays records on the state that the records before them made: after a restart, and on a backup task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ps_server.batches.remembered_answers import ClientImage
 from ps_server.log.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed
 from ps_server.log.state_parts import StateParts
 
-_FAR_AWAY_S: Final = 1e9  # nobody else is at work, so that nothing is waited for
+_NO_DEADLINE_S: Final = 1e9  # no other thread works, so nothing has to wait
 
 
 class ReplayError(Exception):
@@ -18,7 +18,7 @@ class ReplayError(Exception):
 
 
 class Replay:
-    """Applies records in order. One thread at a time, while nobody else changes the state.
+    """Applies records in order. One thread at a time, while no other thread changes the state.
 
     Args:
         parts: Restored from an image, or empty.
@@ -39,7 +39,7 @@ class Replay:
         """Carries out the next record.
 
         Raises:
-            ReplayError: It is not the next one, or does not do what it did the first time.
+            ReplayError: It is not the next one, or has another effect than the first time.
         """
         if logged.position != self.position + 1:
             raise ReplayError(
@@ -62,7 +62,7 @@ class Replay:
 
     def _apply_batch(self, position: int, record: AppliedBatch) -> None:
         for operation, recorded in zip(record.operations, record.reply.replies, strict=True):
-            # What was refused has changed nothing, and what is only described here was carried out by other records.
+            # A refused operation has changed nothing; a Describe stands for one that has a record of its own.
             if isinstance(recorded, Result) and KINDS[type(operation)].logged is Logged.AS_ITSELF:
                 reply = self._run(operation)
                 self._check(position, operation, reply)
@@ -75,7 +75,7 @@ class Replay:
         self._ledger.restore_answer(record.client, record.sequence, record.reply)
 
     def _run(self, operation: PsOperation) -> Reply:
-        return self._runner.run([operation], _FAR_AWAY_S).replies[0]
+        return self._runner.run([operation], _NO_DEADLINE_S).replies[0]
 
     @staticmethod
     def _check(position: int, operation: PsOperation, reply: Reply) -> None:
@@ -86,5 +86,5 @@ class Replay:
 
     def _place(self, position: int, record: Placed) -> None:
         if self._directory is None:
-            raise ReplayError(f"record {position} is of the directory, which this task does not keep")
+            raise ReplayError(f"record {position} is of the directory of placements, which only ps:0 keeps")
         self._directory.restore(record.placements)

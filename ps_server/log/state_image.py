@@ -1,4 +1,4 @@
-"""All that a ps task must know to go on after a restart, as of one position in the order of its records."""
+"""The whole state of a ps task, as of one position in the log."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ps_server.store.stored_variable import VariableImage
 
 @dataclass(frozen=True, slots=True)
 class StateImage:
-    """One ps task.
+    """The state of one ps task.
 
     Attributes:
-        position: Newest record whose effect is in it; the effects of all up to it are, of none after it.
+        position: Newest record in it; it has the effects of all records up to this one, and of none after it.
         variables: By name.
         clients: Those that the ledger knows.
         departed: Clients that have gone and may not come back, and why; oldest first.
-        placements: What the directory has recorded, in that order; of ps task 0 only.
+        placements: The directory's, in the order of recording; empty on tasks other than ps task 0.
     """
 
     position: int

@@ -1,19 +1,16 @@
-"""What the state of one ps task consists of.
+"""The parts of one ps task's state.
 
-All that must survive wherever anything does is a part here, and this is how a new one is added: its image is a field of
-``StateImage``, taken and restored below; each of its changes is a kind of ``Record``, which ``_note`` is given before
-anybody can see the change, and which ``Replay`` carries out again.
+To add a part: its image is a field of ``StateImage``, taken and restored below; each of its changes is a kind of
+``Record``, which is appended before any client can see the change, and which ``Replay`` carries out.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TaskId
-from ps_protocol.operations import Declare, Initialize
-from ps_protocol.service_types import Placement
 from ps_server.batches.runner import BatchRunner
 from ps_server.batches.update_ledger import LedgerLimits, UpdateLedger
 from ps_server.cluster.directory import Directory
@@ -25,25 +22,8 @@ AppendRecord = Callable[[Record], int]
 """Appends a record to the log, and returns its position."""
 
 
-def _append_nothing(_record: Record) -> int:
-    return 0
-
-
-class _Notes:
-    """Makes records of what parts change by themselves, outside of batches."""
-
-    def __init__(self) -> None:
-        self.append: AppendRecord = _append_nothing
-
-    def declared(self, operation: Declare | Initialize) -> int:
-        return self.append(Declared(operation))
-
-    def placed(self, placements: Sequence[Placement]) -> int:
-        return self.append(Placed(tuple(placements)))
-
-
 class StateParts:
-    """The parts, all empty. Each is thread-safe; ``restore`` and ``keep_records`` come before anybody else is there.
+    """The parts, all empty. Each is thread-safe; ``restore`` and ``keep_records`` come before any client.
 
     Args:
         cluster_spec: The cluster; must have ps tasks.
@@ -55,7 +35,7 @@ class StateParts:
     Attributes:
         store: The variables.
         runner: Carries out operations on them.
-        ledger: The clients, and what their updates were answered.
+        ledger: The clients, and the answers to their updates.
         directory: Where variables are; None on tasks that keep none.
 
     Raises:
@@ -74,15 +54,19 @@ class StateParts:
         cluster_spec.task_address(PS_JOB, task_index)
         self.task: Final = str(TaskId(PS_JOB, task_index))
         self.clock: Final = clock
-        self._notes = _Notes()
-        self.store: Final = VariableStore(memory_limit_bytes=memory_limit_bytes, note=self._notes.declared)
+        self._append: AppendRecord = lambda _record: 0
+        self.store: Final = VariableStore(
+            memory_limit_bytes=memory_limit_bytes, note=lambda operation: self._append(Declared(operation))
+        )
         self.runner: Final = BatchRunner(self.store, task=self.task, clock=clock)
         self.ledger: Final = UpdateLedger(ledger_limits)
         num_ps = len(cluster_spec.ps_addresses())
-        self.directory: Final = Directory(num_ps, note=self._notes.placed) if task_index == 0 else None
+        self.directory: Final = (
+            None if task_index else Directory(num_ps, note=lambda new: self._append(Placed(tuple(new))))
+        )
 
     def image(self, position: int) -> StateImage:
-        """All of it, as of a record; called while nothing changes it. Large values are lent."""
+        """The image of all parts, as of a record; called while nothing changes them. Large values are lent."""
         return StateImage(
             position,
             self.store.variables.images(),
@@ -92,7 +76,7 @@ class StateParts:
         )
 
     def restore(self, image: StateImage) -> None:
-        """Brings back what an image holds; its arrays become the store's own.
+        """Restores an image; its arrays become values of the store.
 
         Raises:
             ResourceExhaustedError: The variables are beyond the memory limit.
@@ -107,5 +91,5 @@ class StateParts:
             self.directory.restore(image.placements)
 
     def keep_records(self, append: AppendRecord) -> None:
-        """Has records made from here on of what parts change outside of batches; called with their locks held."""
-        self._notes.append = append
+        """From here on appends a record of each change outside of batches; the part's lock is held then."""
+        self._append = append

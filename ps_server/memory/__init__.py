@@ -1,1 +1,1 @@
-"""The memory of a ps task: its budget, and the pools that arrays come from. Imports no other room."""
+"""The memory of a ps task: its budget, and the pools that arrays come from. Must not import another room of the ps."""

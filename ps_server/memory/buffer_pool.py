@@ -1,8 +1,7 @@
-"""Large buffers that have been used before, so that the next batch does not pay for their pages again.
+"""Large buffers that are used again, so that the next batch does not pay for their pages.
 
-A fresh buffer of 100 MB costs more in page faults than the copy into it.
-
-A push of 100 MiB takes 0.74 of the processor time (``python -m benchmarks.one_of_each buffer_pool``).
+A fresh buffer of 100 MB costs more in page faults than the copy into it. A push of 100 MiB
+takes 0.74 of the processor time (``python -m benchmarks.one_of_each buffer_pool``).
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ def _references(buffers: list[_Buffer]) -> list[int]:
     return [sys.getrefcount(each) for each in buffers]
 
 
-# Those of the list and of the count itself, which interpreters differ in: from 3.14 on a call borrows its arguments.
+# The references of the list and of the call that counts. Their number differs: from 3.14 on a call borrows arguments.
 _REFERENCES_OF_THE_LAST_HOLDER: Final = _references([np.empty(0, np.uint8)])[0]
 
 
 class BufferPool:
-    """Keeps buffers that are given back, up to a limit; the ones used last are used next. Thread-safe.
+    """Keeps buffers that are given back, up to a limit; the one given back last is used first. Thread-safe.
 
     Args:
         limit_bytes: The most that idle buffers may take together.
@@ -62,15 +61,26 @@ class BufferPool:
                 if self._idle[position].size == capacity:
                     self._idle_bytes -= capacity
                     return self._idle.pop(position)
-            # What is kept for others makes way, so that the new buffer does not come on top of it.
+            # Drops idle buffers first, so that the new one does not come on top of them.
             self._shed(self._limit_bytes - capacity)
         return np.empty(capacity, np.uint8)
 
-    def give_back(self, buffers: list[_Buffer]) -> None:
-        """Takes back those buffers that nobody else holds, and empties the list.
+    def memory(self, size_bytes: int, pooled: list[_Buffer]) -> memoryview:
+        """Returns memory of that size: a buffer of the pool, which is appended to ``pooled``, if it is large; else new.
 
-        Whether somebody does is known from the count of references: a tensor that the store has kept as a value is a
-        view of its buffer, and so counts. The caller must have dropped its own views.
+        Raises:
+            MemoryError: There is none.
+        """
+        if size_bytes < POOLED_FROM_BYTES:
+            return np.empty(size_bytes, np.uint8).data
+        pooled.append(self.take(size_bytes))
+        return pooled[-1].data[:size_bytes]
+
+    def give_back(self, buffers: list[_Buffer]) -> None:
+        """Takes back the buffers that are not used any more, and empties the list.
+
+        The count of references tells which: a tensor that the store keeps as a value is a view of its buffer, and
+        counts. The caller must have dropped its own views.
         """
         counts = _references(buffers)
         free = [each for each, count in zip(buffers, counts, strict=True) if count <= _REFERENCES_OF_THE_LAST_HOLDER]

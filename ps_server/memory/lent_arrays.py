@@ -1,11 +1,11 @@
-"""Read-only views of arrays, of which the lender can tell whether anybody still holds one.
+"""Read-only views of arrays; the lender can tell whether one is still held.
 
 NumPy lets a view of a view hold the array that owns the memory, not the view between them, so that a weak reference
-to the view that was handed out says nothing of the slices made from it. It stops at an array whose own base is not an
-array, though: the *anchor* here, an array over a memoryview. Every view, memoryview or tensor of another library that
-is made from what was lent therefore holds the anchor, and the anchor is gone exactly when all of them are.
+to the view that was handed out does not cover slices of it. But NumPy stops at an array whose own base is not an
+array: here that is the *anchor*, an array over a memoryview. Every view, memoryview or tensor of another library that
+is made from what was lent holds the anchor. So the anchor is gone exactly when all of them are.
 
-The memoryview is read-only, hence nobody can set the writeable flag of what was lent either.
+The memoryview is read-only, so the writeable flag of what was lent cannot be set either.
 
 A pull of 100 MiB takes a third of the time of one with a copy (``python -m benchmarks.one_of_each lent_arrays``).
 """
@@ -26,7 +26,7 @@ class LendableArray:
     """An array whose owner lends views of it. Not thread-safe: the owner's lock guards it.
 
     Args:
-        array: In C order and not empty; from here on the lender's alone, whatever other views of it there are.
+        array: In C order and not empty. It belongs to the lender from here on.
     """
 
     __slots__ = ("_anchor", "array")
@@ -46,5 +46,5 @@ class LendableArray:
 
     @property
     def is_lent(self) -> bool:
-        """Whether a view that was lent, or one made from it, is held by anybody."""
+        """Whether a view that was lent, or one made from it, is still held."""
         return self._anchor is not None and self._anchor() is not None

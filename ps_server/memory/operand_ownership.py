@@ -1,4 +1,4 @@
-"""Operands that may be kept as values, instead of a copy of them, when their sender has no more use for them.
+"""Which operands the store may keep as values without a copy, when their sender does not use them any more.
 
 An assignment of 100 MiB takes 0.43 of the time (``python -m benchmarks.one_of_each taken_operands``).
 """
@@ -13,13 +13,13 @@ import numpy as np
 from ps_protocol.operations import Array, PsOperation, tensors_of
 
 _SLACK_BYTES: Final = 64 * 1024
-"""How much more memory than its own an operand may keep alive: a header beside it, or the rest of a page."""
+"""How much memory beside its own an operand may keep alive: a header, or the rest of a page."""
 
 
 def can_become_value(operand: Array) -> bool:
     """Whether an array is laid out as a value is, and keeps no more memory alive than one.
 
-    Its memory must belong to Python: an array's own, or a bytearray's. What was mapped may be written to by others.
+    Its memory must belong to Python: an array's own, or a bytearray's. Another process may write to mapped memory.
     """
     flags = operand.flags
     if type(operand) is not np.ndarray or not (flags.c_contiguous and flags.writeable and flags.aligned):
@@ -31,7 +31,7 @@ def can_become_value(operand: Array) -> bool:
 
 
 def share_memory(operations: Sequence[PsOperation]) -> bool:
-    """Whether two of the tensors that operations carry come from the same memory: no two variables may share it."""
+    """Whether two tensors of the operations share memory; two variables must not."""
     owners = [id(_owner(tensor)) for operation in operations for tensor in tensors_of(operation)]
     return len(set(owners)) < len(owners)
 

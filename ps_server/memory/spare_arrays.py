@@ -1,4 +1,4 @@
-"""Arrays that were values and will be again, since to take fresh memory costs more than to fill it.
+"""Arrays of replaced values, kept for new values: fresh memory costs more than filling it.
 
 An update of 100 MiB beside a lent value takes half the time (``python -m benchmarks.one_of_each spare_arrays``).
 """
@@ -16,13 +16,13 @@ from ps_server.memory.lent_arrays import LendableArray
 
 _PAGE_BYTES: Final = 4096
 SMALL_BYTES: Final = 32 * 1024
-"""Up to here an array comes from memory that the allocator has at hand, and is copied faster than prepared or lent."""
+"""Up to here the allocator has the memory at hand, and a copy is faster than preparing or lending an array."""
 
 _Kind: TypeAlias = tuple[np.dtype[Any], tuple[int, ...]]
 
 
 def prepared_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Returns a new array whose memory is there: the kernel gives large ones page by page when first written to."""
+    """Returns a new array whose pages are there: the kernel would give them one by one at the first write."""
     array = np.empty(shape, dtype)
     if array.nbytes > SMALL_BYTES:
         array.reshape(-1).view(np.uint8)[::_PAGE_BYTES] = 0
@@ -32,7 +32,7 @@ def prepared_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 class SpareArrays:
     """Keeps replaced values for later ones of the same dtype and shape, within a limit. Thread-safe.
 
-    A spare may still be lent; it is given out again only when it no longer is. The oldest kinds give way to new ones.
+    A spare may still be lent; it is used again when it no longer is. Above the limit, the oldest kinds go first.
 
     Args:
         limit_bytes: The most that spares take together.
@@ -63,11 +63,11 @@ class SpareArrays:
         return prepared_array(spec.shape, spec.dtype)
 
     def keep(self, spare: LendableArray) -> None:
-        """Keeps an array that nobody but its borrowers uses any more, if it fits the limit."""
+        """Keeps an array that only borrowers still use, if it fits the limit."""
         if spare.array.nbytes > self._limit_bytes:
             return
         kind = (spare.array.dtype, spare.array.shape)
-        given_up = []  # freed after the lock is released: to give memory back to the system takes time
+        given_up = []  # freed after the lock is released, since that takes time
         with self._lock:
             self._spares.setdefault(kind, []).append(spare)
             self._spares.move_to_end(kind)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Final, Self
 
 from ps_protocol.errors import ResourceExhaustedError
@@ -12,7 +11,7 @@ _RETRY_AFTER_S: Final = 0.25
 
 
 class StagingRoom:
-    """The part of a budget that one batch takes; given back when it ends, however it ends.
+    """The part of a budget that one batch takes; given back when the batch ends, also by an error.
 
     Args:
         budget: Shared by all batches.
@@ -25,9 +24,7 @@ class StagingRoom:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self.give_back(self._taken_bytes)
 
     def take(self, size_bytes: int, what: str) -> None:

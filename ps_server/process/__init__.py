@@ -1,1 +1,1 @@
-"""The process of a ps task: options, logs, start, heartbeats, end. On top of all other rooms."""
+"""The process of a ps task: options, logs, start, heartbeats, end. May import every room; none imports it."""

@@ -1,4 +1,4 @@
-"""The thread of a ps process that tells the other ps tasks where it is, and on ps task 0 watches the leases."""
+"""The thread of a ps process that announces its address to the other ps tasks, and on ps task 0 watches the leases."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ FIRST_PS: Final = str(TaskId(PS_JOB, 0))
 
 _WATCH_EVERY_S: Final = 0.25
 _FIRST_PAUSE_S: Final = 0.25
-"""Until the second attempt to reach ps task 0; twice as long after each one that fails, up to the usual interval."""
+"""Pause after the first failure to reach ps task 0; it doubles with each failure, up to the usual interval."""
 
 _CALL_TIMEOUT_S: Final = 1.0
 _STOP_TIMEOUT_S: Final = 5.0
 
 
 class PeerCalls(Protocol):
-    """``transport.peers.Peers``."""
+    """``peers.Peers``."""
 
-    def moved(self, address: PsAddress) -> None: ...
+    def learn_address(self, address: PsAddress) -> None: ...
 
     def announce(
         self, address: PsAddress, host: str, pid: int, *, lease_s: float, age_s: float, timeout_s: float
@@ -84,21 +84,21 @@ class PsHeartbeats:
         self._thread.start()
 
     def stop(self) -> None:
-        """Tells ps task 0 of the end, and waits for the thread for a few seconds."""
+        """Ends the thread, which tells ps task 0 that this task leaves; waits for it for a few seconds."""
         self._ended.set()
         self._thread.join(_STOP_TIMEOUT_S)
 
     def announce(self) -> float:
-        """Announces the ps task once, and takes over what the others know; returns the seconds until the next time."""
+        """Announces the ps task once, and learns the others' addresses; returns the seconds until the next time."""
         age_s = self._clock() - self._started_s
         try:
             own = self._core.announce(
                 self._address, self._host, os.getpid(), lease_s=self._lease_s, age_s=age_s, timeout_s=_CALL_TIMEOUT_S
             )
-        except AbortedError as error:  # another one has told this very process that it is this task now
+        except AbortedError as error:  # another process has announced itself here as this task
             return self._report([error])
         for known in own:
-            self._peers.moved(known)
+            self._peers.learn_address(known)
         learned, failures = self._peers.announce(
             self._address, self._host, os.getpid(), lease_s=self._lease_s, age_s=age_s, timeout_s=self._call_timeout_s
         )
@@ -108,7 +108,7 @@ class PsHeartbeats:
         return self._report(failures)
 
     def watch(self) -> None:
-        """Names in the log, once each, the members that have died or come back."""
+        """Logs, once each, the members that have died or come back."""
         for change in self._core.member_changes():
             _LOG.warning(describe(change))
 
@@ -124,10 +124,10 @@ class PsHeartbeats:
         try:
             self._core.learn_address(address)
         except ShardscopeError as error:
-            _LOG.debug("an address that cannot be: %s", error.message)
+            _LOG.debug("an address that cannot be right: %s", error.message)
 
     def _report(self, failures: list[ShardscopeError]) -> float:
-        """Logs why ps tasks were not told; returns when to try again."""
+        """Logs why announcements failed; returns the seconds until the next try."""
         for error in failures:
             if isinstance(error, AbortedError) and not self._was_refused:
                 self._was_refused = True
@@ -149,7 +149,7 @@ class PsHeartbeats:
                         next_s = self._clock() + self.announce()
                     self.watch()
                 except Exception:  # noqa: BLE001 - without heartbeats a ps that serves would count as dead
-                    _LOG.exception("a heartbeat of %s has failed; the next one comes", self._address.task)
+                    _LOG.exception("a heartbeat of %s has failed; the next one follows", self._address.task)
                 self._ended.wait(min(_WATCH_EVERY_S, self._interval_s))
             self._peers.leave(FIRST_PS, self._address, timeout_s=self._call_timeout_s)
         finally:

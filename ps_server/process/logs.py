@@ -1,4 +1,4 @@
-"""What a ps process says while it runs: on standard error, for people or for machines."""
+"""The log of a ps process: on standard error, for people or for machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a ps process is told: command line first, then SHARDSCOPE_* variables, then TF_CONFIG."""
+"""The options of a ps process: from the command line, else SHARDSCOPE_* variables, else TF_CONFIG."""
 
 from __future__ import annotations
 
@@ -100,11 +100,11 @@ def _host(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
-    """All that a ps process is told.
+    """All options of a ps process.
 
     Attributes:
         cluster_spec: The cluster; has ps tasks.
-        task_index: Which of them this is.
+        task_index: Which ps task this is.
         host: Where to listen; IPv6 addresses in brackets.
         port: Where to listen; 0 for any free port.
         memory_limit_bytes: 0 for no limit, as for the next one.

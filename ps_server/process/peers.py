@@ -1,4 +1,4 @@
-"""A ps task's calls to the other ps tasks: it tells them where it is."""
+"""A ps task's calls to the other ps tasks, by which they learn where it is."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Peers:
         self._addresses = dict(addresses)
         self._channels: dict[str, grpc.Channel] = {}
 
-    def moved(self, address: PsAddress) -> None:
-        """Is told where a ps task is; without effect for one that is no peer."""
+    def learn_address(self, address: PsAddress) -> None:
+        """Sets where a ps task is; ignored for one that is not a peer."""
         if self._addresses.get(address.task, address.address) != address.address:
             self._addresses[address.task] = address.address
             self._close(address.task)
@@ -38,10 +38,10 @@ class Peers:
     def announce(
         self, address: PsAddress, host: str, pid: int, *, lease_s: float, age_s: float, timeout_s: float
     ) -> tuple[list[PsAddress], list[ShardscopeError]]:
-        """Tells all at once where this task is.
+        """Announces this task to all peers at once.
 
         Returns:
-            What they know of ps tasks, and why those failed that have not answered.
+            The addresses that they know, and an error for each peer that has not answered.
         """
         request = membership_pb2.AnnounceRequest(
             address=service_codec.encode_ps_address(address), host=host, pid=pid, lease_s=lease_s, age_s=age_s
@@ -62,14 +62,14 @@ class Peers:
         return learned, failures
 
     def leave(self, first_ps: str, address: PsAddress, *, timeout_s: float) -> None:
-        """Tells ps task 0, if it is a peer, that this task has ended in good order; a ps 0 that is gone is no error."""
+        """Tells ps task 0, if it is a peer, that this task has ended in good order; logs it if ps task 0 is gone."""
         if first_ps not in self._addresses:
             return
         request = membership_pb2.LeaveRequest(task=address.task, incarnation=address.incarnation.bytes)
         try:
             membership_pb2_grpc.MembershipStub(self._channel(first_ps)).Leave(request, timeout=timeout_s)
         except grpc.RpcError as error:
-            _LOG.debug("%s was not told of the end: %s", first_ps, error)
+            _LOG.debug("%s could not be told that this task has ended: %s", first_ps, error)
 
     def close(self) -> None:
         """Closes the connections."""

@@ -1,4 +1,4 @@
-"""The life of a ps process: listen, say so, serve, drain, end."""
+"""The life of a ps process: listen, announce, serve, drain, end."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ SERVICE_NAMES: Final = tuple(
 _POOLED_BYTES: Final = 256 * 1024**2
 """Most bytes of used buffers that are kept for the next batches."""
 
-_LAST_WORDS_S: Final = 1.0
-"""Seconds given to replies that are on their way when the batches are done or out of time."""
+_LAST_REPLIES_S: Final = 1.0
+"""Seconds for replies that are still being sent when the batches are done or out of time."""
 
 _SWITCH_INTERVAL_S: Final = 0.0005
-"""How soon a thread that moves a large tensor lets one with a small request run; the interpreter's own is 5 ms."""
+"""How soon a thread that copies a large tensor lets a small request run; Python's default is 5 ms."""
 
 _LOG = structlog.stdlib.get_logger(__name__)
 
@@ -89,7 +89,7 @@ class BindError(RuntimeError):
 
 
 class PsServer:
-    """A gRPC server around one core. Started once, stopped once.
+    """The gRPC server and the socket listener of one core. Started once, stopped once.
 
     Args:
         core: Does the work.
@@ -135,7 +135,7 @@ class PsServer:
         self._add_services()
 
     def add(self, add_to: Callable[[grpc.Server], None]) -> None:
-        """Has one more service offered; before the start."""
+        """Adds a service, before the start."""
         add_to(self._server)
 
     def start(self) -> int:
@@ -168,11 +168,11 @@ class PsServer:
         except DeadlineExceededError as error:
             drained = False
             _LOG.error("batches were cut off", reason=error.message)
-        grace_s = max(_LAST_WORDS_S, deadline_s - time.monotonic()) if drained else _LAST_WORDS_S
+        grace_s = max(_LAST_REPLIES_S, deadline_s - time.monotonic()) if drained else _LAST_REPLIES_S
         ending = self._server.stop(grace_s)
         if self.sockets is not None:
             self.sockets.stop(grace_s)
-        ending.wait(grace_s + _LAST_WORDS_S)
+        ending.wait(grace_s + _LAST_REPLIES_S)
         # Calls that were cut off may still be computing; they are not waited for.
         self._executor.shutdown(wait=drained, cancel_futures=True)
         return drained
@@ -203,14 +203,14 @@ class PsServer:
 
 
 class TaskProcess:
-    """A ps task, its server and its heartbeats. Started once, ended once; CannotStartError if there is no state."""
+    """A ps task, its server and its heartbeats. Started once, ended once; CannotStartError if its state is unusable."""
 
     def __init__(self, options: ServerOptions):
         self._options = options
         self._incarnation = uuid4()
         self._heartbeats: list[PsHeartbeats] = []
         self._address = ""
-        self._task = open_task(options, self._say_where)
+        self._task = open_task(options, self._start_heartbeats)
         self.core: Final = self._task.core
 
     def start(self) -> None:
@@ -232,34 +232,34 @@ class TaskProcess:
         try:
             port = self._server.start()
         except BindError:
-            self._keep(drained=True)
+            self._close_durable(drained=True)
             raise
         self._address = options.advertised_address(port)
         _announce(core, self._address, port, durability=options.durability.name.lower())
         if replicated is None:
-            self._say_where(epoch=0)
+            self._start_heartbeats(epoch=0)
         else:
             replicated.start()
 
     def stop(self) -> bool:
-        """Drains and ends; returns whether all that was accepted is finished, and kept where it is to be."""
+        """Drains and ends; returns whether all accepted batches are finished, and kept on disk if they must be."""
         replicated = self._task.replicated
         if replicated is not None:
             replicated.stop_following()
         for beats in self._heartbeats:
             beats.stop()
         drained = self._server.stop("the process is ending", timeout_s=self._options.drain_timeout_s)
-        kept = self._keep(drained=drained)
+        kept = self._close_durable(drained=drained)
         if replicated is not None:
             replicated.close()
         _LOG.info("stopped", drained=drained, kept=kept)
         return drained and kept
 
-    def _keep(self, *, drained: bool) -> bool:
+    def _close_durable(self, *, drained: bool) -> bool:
         durable = self._task.durable
         return durable is None or durable.close(drained=drained, timeout_s=self._options.drain_timeout_s)
 
-    def _say_where(self, epoch: int) -> None:
+    def _start_heartbeats(self, epoch: int) -> None:
         beats = PsHeartbeats(
             self.core,
             PsAddress(self.core.task, self._address, self._incarnation, epoch),
@@ -282,7 +282,7 @@ def run(options: ServerOptions) -> int:
         _LOG.error("cannot start", reason=str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT  # while the state was being brought back, which can be done again
+        return 128 + signal.SIGINT  # while the state was being restored; the next start does it again
     signals = _signal_pipe()
     try:
         process.start()
@@ -298,7 +298,7 @@ def run(options: ServerOptions) -> int:
 
 
 def _announce(core: ParameterServer, address: str, port: int, *, durability: str) -> None:
-    """Tells whoever has started the process, in one line on standard output, that it listens."""
+    """Says on standard output, in one line, that the process listens and where."""
     line = {
         "event": "listening",
         "task": core.task,
@@ -317,11 +317,10 @@ def _announce(core: ParameterServer, address: str, port: int, *, durability: str
 
 
 def _signal_pipe() -> int:
-    """Has the signals that end the process written to a pipe; returns where to read their numbers, a byte each.
+    """Makes signals that end the process write to a pipe; returns the end to read their numbers from, a byte each.
 
-    The interpreter's own handlers would run between any two steps of the main thread, which may hold a lock just
-    then; a thread that reads a pipe may take its time. A signal that whoever started the process has set to be
-    ignored, as ``nohup`` and shells do, stays so.
+    Handlers run between any two steps of the main thread, which may hold a lock then; a thread that reads a pipe may
+    wait. A signal that was ignored at the start, as under ``nohup``, stays ignored.
     """
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)

@@ -1,4 +1,4 @@
-"""How a ps process comes by its task: with an empty state, one from the disk, or one that another process has too."""
+"""Makes the task of a ps process: its state is empty, from the disk, or shared with a second process."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from ps_server.replication.decisions import EXIT_SUPERSEDED
 from ps_server.replication.replicated_task import ReplicatedTask, ReplicationSettings
 
 EXIT_CANNOT_START: Final = 1
-"""It may work later, or with other options."""
+"""A later start, or one with other options, may succeed."""
 
 EXIT_STATE_REFUSED: Final = 3
 """The state on disk is damaged; starting again will not help."""
 
 EXIT_NOT_SAFE: Final = 4
-"""The process has ended itself, since updates could no longer be made safe."""
+"""The process has ended itself: updates could no longer be made safe."""
 
 _DAMAGE: Final = (CorruptSnapshotError, CorruptJournalError, ReplayError, DataDirectoryError)
 _LOG = structlog.stdlib.get_logger(__name__)
 
 
 class CannotStartError(Exception):
-    """A task cannot take up its state; the message says why and what to do.
+    """The state of a task cannot be used; the message says why and what to do.
 
     Attributes:
         exit_code: Of the process.
@@ -53,12 +53,12 @@ class CannotStartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OpenedTask:
-    """A ps task whose state is there.
+    """A ps task with its state.
 
     Attributes:
         core: Ready to serve.
-        durable: What keeps its state on disk, if anything does.
-        replicated: What keeps it in another process as well, or follows that one, if there is one.
+        durable: Keeps its state on disk; None if nothing does.
+        replicated: Its part in a pair of processes; None if there is one process.
     """
 
     core: ParameterServer
@@ -71,10 +71,10 @@ def open_task(options: ServerOptions, announce: Callable[[int], None]) -> Opened
 
     Args:
         options: Of the process.
-        announce: Tells the other tasks, if this one is replicated, that its primary is this process, in an epoch.
+        announce: Called when this process becomes the primary of a replicated task, with the epoch.
 
     Raises:
-        CannotStartError: There is a state, and it cannot be brought back. Nothing is served then.
+        CannotStartError: There is a state, and it cannot be restored.
     """
     parts = StateParts(options.cluster_spec, options.task_index, memory_limit_bytes=options.memory_limit_bytes)
     if options.is_replicated:
@@ -130,8 +130,8 @@ def _core(options: ServerOptions, state: State, role: TaskRole | None = None) ->
 
 
 def _report(state: LoggedState, recovered: Recovered) -> None:
-    if recovered.lacks:
-        _LOG.warning("updates were lost", reason=recovered.lacks, store=str(state.store_incarnation))
+    if recovered.loss:
+        _LOG.warning("updates were lost", reason=recovered.loss, store=str(state.store_incarnation))
     _LOG.info(
         "brought the state back",
         position=recovered.position,
@@ -143,7 +143,7 @@ def _report(state: LoggedState, recovered: Recovered) -> None:
 
 
 def _end_unsafe(error: BaseException) -> None:
-    """Ends the process where it stands: what was promised is in the log's sinks, and nothing more can be."""
+    """Ends the process at once: the log's sinks have all that was promised, and nothing more can be promised."""
     _LOG.critical("updates can no longer be made safe, ending at once", reason=str(error), exc_info=error)
     os._exit(EXIT_NOT_SAFE)
 

@@ -1,1 +1,1 @@
-"""A ps task in two processes: the primary serves, the backup has every update and takes over."""
+"""A ps task in two processes: a primary, and a backup that takes over. Must not import process."""

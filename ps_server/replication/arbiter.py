@@ -1,4 +1,4 @@
-"""The arbiter's service, and the way to it."""
+"""The arbiter, which decides who is the primary, and the client that asks it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _WISHES: Final = {int(wish): wish for wish in Wish}
 
 
 def arbiter_of(task_index: int) -> int:
-    """Index of the ps task at whose address the arbiter of a ps task is: always another process than the pair's."""
+    """Index of the ps task at whose address the arbiter of a ps task is: never a process of the pair."""
     return 1 if task_index == 0 else 0
 
 
 class Arbiter:
-    """Keeps the registers of some ps tasks. Thread-safe.
+    """Decides for some ps tasks who is the primary. Thread-safe.
 
     Args:
-        tasks: Those that it decides about, as "ps:1".
+        tasks: The tasks that it decides about, as "ps:1".
     """
 
     def __init__(self, tasks: Collection[str]):
@@ -42,7 +42,7 @@ class Arbiter:
         """Decides about one call.
 
         Raises:
-            FailedPreconditionError: Another process decides about this task.
+            FailedPreconditionError: Another process is the arbiter of this task.
             InvalidArgumentError: The request is malformed.
         """
         report = ReplicaReport(
@@ -69,7 +69,7 @@ class Arbiter:
 
 
 class ArbiterClient:
-    """The way to an arbiter. One thread.
+    """Calls an arbiter. One thread.
 
     Args:
         address: Of the arbiter, "host:port".
@@ -87,20 +87,20 @@ class ArbiterClient:
     def consult(
         self, report: ReplicaReport, wish: Wish = Wish.NONE, candidate: UUID | None = None, *, timeout_s: float
     ) -> ArbiterVerdict:
-        """Tells the arbiter what this process is, and asks for a change.
+        """Reports to the arbiter what this process is, and asks for a change.
 
         Raises:
-            ShardscopeError: There was no answer. What was asked may have been granted all the same.
+            ShardscopeError: There was no answer. The arbiter may have granted the change.
         """
         request = replication_pb2.ConsultRequest(
             task=self._task,
             is_second=self._is_second,
             process=report.process.bytes,
             number=report.number,
-            role=_to_role(report.role),
+            role=replication_pb2.ConsultRequest.Role.ValueType(report.role),
             epoch=report.epoch,
             backup=report.backup.bytes if report.backup else b"",
-            wish=_to_wish(wish),
+            wish=replication_pb2.ConsultRequest.Wish.ValueType(wish),
             candidate=candidate.bytes if candidate else b"",
         )
         try:
@@ -111,14 +111,6 @@ class ArbiterClient:
 
     def close(self) -> None:
         self._channel.close()
-
-
-def _to_role(role: Role) -> replication_pb2.ConsultRequest.Role.ValueType:
-    return replication_pb2.ConsultRequest.Role.ValueType(int(role))
-
-
-def _to_wish(wish: Wish) -> replication_pb2.ConsultRequest.Wish.ValueType:
-    return replication_pb2.ConsultRequest.Wish.ValueType(int(wish))
 
 
 def _encode_verdict(verdict: ArbiterVerdict) -> replication_pb2.ConsultReply:

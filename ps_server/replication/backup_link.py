@@ -1,8 +1,8 @@
 """The primary's side of replication: brings the other process of the task into step, and keeps it there.
 
-The link is a sink of the primary's log. As long as nobody follows, records pass it by. A follower that has nothing is
-sent an image of the state, while the records since are kept; when it has those too it is in step, and from then on a
-record is safe only when it has it. That it may take over from then on is granted by the arbiter, later.
+The link is a sink of the primary's log. While there is no follower, it lets all records pass. It sends an image of the
+state to a follower that has nothing, and keeps the records since. When the follower has those too it is in step: from
+then on a record is safe only when the follower has it. Later the arbiter grants that the follower may take over.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from ps_protocol.v1 import replication_pb2
 from ps_server.log.commit_log import SinkUnavailableError
 from ps_server.log.records import LoggedRecord, size_of
 from ps_server.log.state_image import StateImage
-from ps_server.replication.connection import Wire, connect
+from ps_server.replication.connection import FollowerConnection, connect
 from ps_server.replication.conversation import NANOSECONDS, Conversation, Message, Tokens
-from ps_server.replication.grpc_conversation import MessageConversation
+from ps_server.replication.grpc_conversation import GrpcConversation
 from ps_server.replication.image_codec import encode_image
-from ps_server.replication.socket_conversation import WireConversation
+from ps_server.replication.socket_conversation import SocketConversation
 
 _LOG = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class _Mode(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class OtherProcess:
     """The other process of a task.
 
     Attributes:
@@ -73,18 +73,23 @@ class BackupLink:
     """A ``RecordSink`` that is on another process. Thread-safe.
 
     Args:
-        place: Where the other process is.
+        other: Where the other process is.
         task: The ps task, as "ps:0".
         process: This process.
         take_image: Returns the state as of now, waiting so many seconds at most.
         lease_s: Silence after which the other one counts as gone.
-        backlog_bytes: The most that is kept for a follower that catches up; then updates wait for it.
+        backlog_bytes: Most bytes of records kept for a follower that catches up; beyond it updates wait.
         clock: Monotonic seconds.
+
+    Attributes:
+        heard_s: When the newest token that the follower has answered was sent.
+        is_replaced: Whether another process answers in the place of the backup.
+        obstacle: Why there is no follower in step, or why it may be silent, in words.
     """
 
     def __init__(
         self,
-        place: Place,
+        other: OtherProcess,
         *,
         task: str,
         process: UUID,
@@ -93,7 +98,7 @@ class BackupLink:
         backlog_bytes: int = 256 * 1024**2,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self._place = place
+        self._other = other
         self._task = task
         self._process = process
         self._take_image = take_image
@@ -104,18 +109,18 @@ class BackupLink:
         self._lock = threading.Lock()
         self.changed = threading.Condition(self._lock)
         self._mode = _Mode.ALONE
-        self._peer: UUID | None = None  # who follows
-        self._is_held = False  # the peer is, or may be, the backup: not to be let go of
-        self._is_replaced = False
+        self._peer: UUID | None = None  # the follower
+        self._is_held = False  # the peer is, or may be, the backup: records must wait for it
+        self.is_replaced = False
         self._queue: deque[LoggedRecord] = deque()  # not answered yet; without gaps
         self._queued_bytes = 0
         self._offered = 0  # newest record that was put into the queue
-        self._heard_s = float("-inf")  # when the newest token that was answered was sent
+        self.heard_s = float("-inf")  # when the newest token that was answered was sent
         self._answered_s = self._called_s = clock()  # when anything was answered last, and the last call began
         self._epoch = 0
         self._store: UUID | None = None
         self._conversation: Conversation | None = None
-        self._obstacle = "it has not been reached yet"
+        self.obstacle = "it has not been reached yet"
         self._is_closing = False
         self._thread = threading.Thread(target=self._run, name="backup link", daemon=True)
 
@@ -123,7 +128,7 @@ class BackupLink:
 
     @property
     def name(self) -> str:
-        return str(self._place)
+        return str(self._other)
 
     def write(self, records: Sequence[LoggedRecord]) -> None:
         with self._lock:
@@ -133,9 +138,9 @@ class BackupLink:
             began_s, last = self._clock(), records[-1].position
             while not self._may_pass(last):
                 if self._clock() - max(began_s, self._answered_s) > _PATIENCE_S:
-                    raise SinkUnavailableError(f"it does not answer ({self._obstacle})")
-                # Who waits for an answer sends the records and takes the answers itself, so that no thread has to be
-                # woken up for that, unless another one is at it.
+                    raise SinkUnavailableError(f"it does not answer ({self.obstacle})")
+                # This thread sends the records and receives the answers itself, so that no other thread has to be
+                # woken for that, unless one is doing it already.
                 conversation = self._conversation
                 if conversation is not None and self._mode is _Mode.IN_STEP and conversation.may_be_driven:
                     conversation.drive()
@@ -163,7 +168,7 @@ class BackupLink:
             return True
         return self._mode is _Mode.CATCHING_UP and self._queued_bytes <= self._backlog_bytes
 
-    # -- for who decides ----------------------------------------------------------------------
+    # -- for the replica ----------------------------------------------------------------------
 
     def start(self, epoch: int, store: UUID) -> None:
         """Begins to look for a follower; called once, before the first record."""
@@ -171,35 +176,20 @@ class BackupLink:
         self._thread.start()
 
     @property
-    def heard_s(self) -> float:
-        """When the newest token was sent that the follower has answered."""
-        return self._heard_s
-
-    @property
-    def is_replaced(self) -> bool:
-        """Whether another process answers in the place of the backup."""
-        return self._is_replaced
-
-    @property
     def in_step(self) -> UUID | None:
-        """The follower that has everything; None if there is none."""
+        """The follower if it has every record; else None."""
         with self._lock:
             return self._peer if self._mode is _Mode.IN_STEP else None
 
-    @property
-    def obstacle(self) -> str:
-        """Why nobody follows yet, or why who does may not be heard of, in words."""
-        return self._obstacle
-
     def hold(self, follower: UUID) -> bool:
-        """From here on records wait for this follower even when it is away; False if it is not in step any more."""
+        """From here on records wait for this follower even while it is away; False if it is not in step any more."""
         with self._lock:
             if self._mode is _Mode.IN_STEP and self._peer == follower:
                 self._is_held = True
             return self._is_held and self._peer == follower
 
     def begin_epoch(self, epoch: int) -> None:
-        """Has attachments say another epoch."""
+        """Sets the epoch of the attachments from here on."""
         with self._lock:
             self._epoch = epoch
 
@@ -208,17 +198,17 @@ class BackupLink:
         with self._lock:
             self._let_go()
 
-    def look_after(self) -> None:
-        """Gives up a conversation in which nothing was heard for a whole lease, so that another is tried."""
+    def hang_up_if_silent(self) -> None:
+        """Ends a conversation that was silent for a whole lease, so that another is tried."""
         with self._lock:
             if self._conversation is not None and self._clock() - max(self._called_s, self._answered_s) > self._lease_s:
                 self._hang_up()
 
     def _let_go(self) -> None:
-        self._mode, self._peer, self._is_held, self._is_replaced = _Mode.ALONE, None, False, False
+        self._mode, self._peer, self._is_held, self.is_replaced = _Mode.ALONE, None, False, False
         self._queue.clear()
         self._queued_bytes = 0
-        self._heard_s = float("-inf")  # the next one has promised nothing yet
+        self.heard_s = float("-inf")  # the next follower has promised nothing yet
         self._hang_up()
         self.changed.notify_all()
 
@@ -229,41 +219,41 @@ class BackupLink:
     # -- the conversation ---------------------------------------------------------------------
 
     def _run(self) -> None:
-        with grpc.insecure_channel(self._place.address, options=channel_options.client_options()) as channel:
+        with grpc.insecure_channel(self._other.address, options=channel_options.client_options()) as channel:
             while not self._is_closing:
                 try:
                     self._converse(channel)
                 except grpc.RpcError as error:
-                    self._obstacle = status.from_rpc_error(
-                        error, task=self._place.name, address=self._place.address
+                    self.obstacle = status.from_rpc_error(
+                        error, task=self._other.name, address=self._other.address
                     ).message
                 except ShardscopeError as error:
-                    self._obstacle = error.message
+                    self.obstacle = error.message
                 except OSError as error:
-                    self._obstacle = str(error)
-                except Exception as defect:  # noqa: BLE001 - the state here is whole; the follower is tried again
-                    self._obstacle = f"{type(defect).__name__}: {defect}"
-                    _LOG.exception("the conversation with %s failed", self._place)
+                    self.obstacle = str(error)
+                except Exception as defect:  # noqa: BLE001 - the state here is whole; the link tries again
+                    self.obstacle = f"{type(defect).__name__}: {defect}"
+                    _LOG.exception("the conversation with %s failed", self._other)
                 with self._lock:
                     self._end()
                     self.changed.wait_for(lambda: self._is_closing, _TRY_EVERY_S)
 
     def _converse(self, channel: grpc.Channel) -> None:
-        wire = self._connection(channel)
+        connection = self._connect(channel)
         tokens = Tokens(self._lease_s / _TOKENS_PER_LEASE, self._clock)
         conversation: Conversation
-        if wire is not None:
-            conversation = WireConversation(self, wire, tokens)
+        if connection is not None:
+            conversation = SocketConversation(self, connection, tokens)
         else:
-            conversation = MessageConversation(self, channel, tokens, patience_s=self._lease_s)
+            conversation = GrpcConversation(self, channel, tokens, patience_s=self._lease_s)
         with self._lock:
             self._conversation, self._called_s = conversation, self._clock()
             if self._is_closing:
                 self._hang_up()
         conversation.run()
 
-    def _connection(self, channel: grpc.Channel) -> Wire | None:
-        """Opens a connection; None if there is none to be had."""
+    def _connect(self, channel: grpc.Channel) -> FollowerConnection | None:
+        """Opens a connection; None if the follower offers none, or it cannot be reached."""
         timeout_s = min(self._lease_s, _CONNECT_TIMEOUT_S)
         ask: grpc.UnaryUnaryMultiCallable[replication_pb2.ConnectRequest, replication_pb2.ConnectReply]
         ask = channel.unary_unary(
@@ -275,11 +265,11 @@ class BackupLink:
         if not reply.port:
             return None
         try:
-            return connect(self._place.address, reply, timeout_s)
+            return connect(self._other.address, reply, timeout_s)
         except OSError as error:
             _LOG.warning(
                 "%s cannot be reached at its port %d (%s); updates are sent over gRPC, which is slower",
-                self._place,
+                self._other,
                 reply.port,
                 error,
             )
@@ -290,7 +280,7 @@ class BackupLink:
             self._conversation.is_over = True
             self._conversation = None
         if self._mode is not _Mode.ALONE and not self._is_held:
-            _LOG.warning("%s does not follow any more (%s)", self._place, self._obstacle)
+            _LOG.warning("%s does not follow any more (%s)", self._other, self.obstacle)
             self._let_go()
         self.changed.notify_all()
 
@@ -307,7 +297,7 @@ class BackupLink:
     def image(self, conversation: Conversation) -> Iterator[Message]:
         image = self._take_image(_IMAGE_TIMEOUT_S)
         position, num_variables = image.position, len(image.variables)
-        _LOG.info("%s is sent %d variables as of record %d", self._place, num_variables, position)
+        _LOG.info("%s is sent %d variables as of record %d", self._other, num_variables, position)
         with self._lock:
             conversation.cursor = conversation.image_position = position
             self._drop_until(position)
@@ -333,7 +323,7 @@ class BackupLink:
 
     def take(self, conversation: Conversation, answers: Sequence[replication_pb2.FollowAnswer]) -> None:
         for answer in answers:
-            if not conversation.is_over:  # what was said before it was let go of counts no more
+            if not conversation.is_over:  # answers from before it was ended do not count
                 self._take(conversation, answer)
         self.changed.notify_all()
 
@@ -342,14 +332,14 @@ class BackupLink:
         if answer.HasField("attached"):
             self._attach(conversation, answer)
         if answer.token:
-            self._heard_s = max(self._heard_s, answer.token / NANOSECONDS)
+            self.heard_s = max(self.heard_s, answer.token / NANOSECONDS)
         self._drop_until(answer.position)
         image_position = conversation.image_position
         has_image = image_position is not None and answer.position >= image_position
         if self._mode is _Mode.CATCHING_UP and has_image and not self._queue:
             self._mode = _Mode.IN_STEP
-            self._obstacle = _SILENT
-            _LOG.info("%s is in step, at record %d", self._place, answer.position)
+            self.obstacle = _SILENT
+            _LOG.info("%s is in step, at record %d", self._other, answer.position)
 
     def _drop_until(self, position: int) -> None:
         while self._queue and self._queue[0].position <= position:
@@ -365,8 +355,8 @@ class BackupLink:
             self._queue.clear()
             self._queued_bytes = 0
         elif follower != self._peer or needs_image:
-            self._is_replaced = True
+            self.is_replaced = True
             raise FailedPreconditionError("another process, without state, is in its place")
-        self._obstacle = _CATCHING_UP if self._mode is _Mode.CATCHING_UP else _SILENT
+        self.obstacle = _CATCHING_UP if self._mode is _Mode.CATCHING_UP else _SILENT
         conversation.is_attached, conversation.needs_image = True, needs_image
         conversation.cursor = answer.position

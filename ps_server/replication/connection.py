@@ -1,7 +1,7 @@
-"""The primary's end of a connection to its follower: frames out and answers in, as far as the other side goes along.
+"""The primary's end of a connection to its follower: frames out and answers in.
 
-The frames are those of ``docs/socket-protocol.md``. Large tensors leave from the memory that they are in, in pieces, so
-that a token may go between them.
+The frames are those of ``docs/socket-protocol.md``. Large tensors are sent without a copy, in pieces, so that a token
+may go between them.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _BURST_BYTES: Final = 64 * 1024
 """Small frames are sent together up to this size."""
 
 _WAIT_MS: Final = 100
-"""Longest that one call waits for the other side."""
+"""Longest that one call waits for the follower."""
 
 _UNREAD_BYTES: Final = 1024 * 1024
-_END: Final = getattr(select, "POLLRDHUP", 0)  # and errors, which are always reported; not that something has come
+_END: Final = getattr(select, "POLLRDHUP", 0)  # and errors, which are always reported; not incoming data
 
 
-class Wire:
+class FollowerConnection:
     """A connection that has been accepted. One thread at a time, but for ``abort`` and ``wait_for_end``.
 
     Args:
@@ -60,8 +60,8 @@ class Wire:
         stream.set_receive_timeout(_WAIT_MS)
         stream.set_send_timeout(_WAIT_MS)
         self._frames: deque[list[Part]] = deque()
-        self._leaving: list[Part] = []  # what is left of the frames that are being sent
-        self._prefix: FramePrefix | None = None  # of the answer of which the rest is to come
+        self._leaving: list[Part] = []  # the unsent rest of the frames that are being sent
+        self._prefix: FramePrefix | None = None  # of the answer that is being received
         self._poll = select.poll()
         self._poll.register(stream.sock, _END)
 
@@ -71,7 +71,7 @@ class Wire:
         return not self._leaving and not self._frames
 
     def put(self, message: replication_pb2.FollowFrame, buffers: Sequence[memoryview] = ()) -> None:
-        """Queues a message and the tensors beside it, which stay as they are until they are sent."""
+        """Queues a message and the tensors beside it, which must not change until they are sent."""
         size_bytes = sum(map(len, buffers))
         message.data_bytes = size_bytes
         if size_bytes <= PIECE_BYTES:
@@ -86,7 +86,7 @@ class Wire:
         self._frames.appendleft(_frame(message, ()))
 
     def send(self) -> bool:
-        """Sends the next frame, or several small ones; returns whether all of it was taken in time, to be called again.
+        """Sends the next frame, or several small ones; False if a part is left, which the next call sends.
 
         Raises:
             OSError: The connection is broken.
@@ -102,11 +102,11 @@ class Wire:
         return True
 
     def receive(self, *, waits: bool) -> list[replication_pb2.FollowAnswer]:
-        """Returns the answers that have come, having waited a little for the first one if so asked.
+        """Returns the answers that have come; with ``waits``, waits a little for the first one.
 
         Raises:
-            ConnectionEnded, OSError: There will be none.
-            InvalidArgumentError: What has come is no answer.
+            ConnectionEnded, OSError: The connection is over.
+            InvalidArgumentError: The follower sent something that is not an answer.
             ShardscopeError: The follower has ended the conversation, for this reason.
         """
         stream = self._stream
@@ -121,16 +121,16 @@ class Wire:
         return answers
 
     def wait_for_end(self, timeout_s: float) -> None:
-        """Waits so long; ConnectionEnded as soon as the other side has ended. May be called while others use it."""
+        """Waits; ConnectionEnded as soon as the follower has closed the connection. Safe beside other calls."""
         if self._poll.poll(timeout_s * 1000):
             raise ConnectionEnded("the other side has closed the connection", in_frame=False)
 
     def abort(self) -> None:
-        """Ends the connection under whoever waits on it."""
+        """Ends the connection; a thread that waits on it gets an error."""
         self._stream.abort()
 
     def close(self) -> None:
-        """Gives the socket back; nobody uses it any more."""
+        """Closes the socket, which no thread uses any more."""
         self._stream.close()
 
     def _burst(self) -> list[Part]:
@@ -160,17 +160,17 @@ class Wire:
         raise InvalidArgumentError(f"a follower does not send frames of the kind {kind.name}")
 
 
-def connect(address: str, reply: replication_pb2.ConnectReply, timeout_s: float) -> Wire:
+def connect(address: str, reply: replication_pb2.ConnectReply, timeout_s: float) -> FollowerConnection:
     """Opens a connection that a follower has offered.
 
     Args:
-        address: As "host:port", where it was asked.
-        reply: What it has offered.
+        address: Of the follower's gRPC server, as "host:port".
+        reply: The offer.
         timeout_s: Bound on each step.
 
     Raises:
-        OSError: It cannot be reached there.
-        UnavailableError, InvalidArgumentError: Whoever is there does not accept.
+        OSError: It cannot be reached.
+        UnavailableError, InvalidArgumentError: It does not accept the connection.
     """
     host = address.rpartition(":")[0].strip("[]")
     sock = socket.create_connection((host, reply.port), timeout_s)
@@ -178,7 +178,7 @@ def connect(address: str, reply: replication_pb2.ConnectReply, timeout_s: float)
         socket_options.set_up(sock)
         stream = SocketStream(sock)
         _shake_hands(stream, reply, int(timeout_s * 1000))
-        return Wire(stream)
+        return FollowerConnection(stream)
     except BaseException:
         sock.close()
         raise

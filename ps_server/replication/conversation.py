@@ -1,4 +1,4 @@
-"""What a primary's link and its conversations with a follower have in common; one conversation follows the other."""
+"""The interfaces between a primary's link and its conversations with a follower, of which there is one at a time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ps_server.log.record_codec import encode_record
 from ps_server.log.records import LoggedRecord
 
 NANOSECONDS: Final = 1_000_000_000
-"""Of a second: tokens are the time when they were made."""
+"""In a second. A token is the time when it was made."""
 
 Message: TypeAlias = tuple[replication_pb2.FollowFrame, list[memoryview]]
-"""What is sent, and the tensors beside it."""
+"""A frame, and the tensors beside it."""
 
 
 class Conversation(ABC):
@@ -26,12 +26,12 @@ class Conversation(ABC):
         self.is_over = False
         self.is_attached = False
         self.needs_image = False
-        self.image_position: int | None = None  # newest record in the image that is sent in it
-        self.cursor = 0  # newest record that was sent in it
+        self.image_position: int | None = None  # newest record in the image that it sends
+        self.cursor = 0  # newest record that it has sent
 
     @abstractmethod
     def run(self) -> None:
-        """Converses until it is over, by the link's own thread; whatever it raises says why.
+        """Runs the conversation to its end, on the link's own thread; what it raises says why it ended.
 
         Raises:
             grpc.RpcError, OSError, ShardscopeError: It cannot go on.
@@ -39,17 +39,17 @@ class Conversation(ABC):
 
     @abstractmethod
     def hang_up(self) -> None:
-        """Ends it, under whoever waits in it; with the link's lock held."""
+        """Ends it, also for a thread that waits in it; with the link's lock held."""
 
     @property
     def may_be_driven(self) -> bool:
-        """Whether a thread that waits for answers should call ``drive``, since nobody else sees to them just now."""
+        """Whether a thread that waits for answers should call ``drive``, since no other thread does."""
         return False
 
     def drive(self) -> None:
-        """Sends and receives a little; with the link's lock held, which it lets go of meanwhile.
+        """Sends and receives a little; called with the link's lock, which it releases meanwhile.
 
-        Whatever goes wrong ends the conversation, and is raised by ``run``.
+        An error ends the conversation, and ``run`` raises it.
         """
         raise RuntimeError("this conversation sees to itself")
 
@@ -64,11 +64,11 @@ class Link(Protocol):
         ...
 
     def image(self, conversation: Conversation) -> Iterator[Message]:
-        """Takes the state, and yields its parts; the records after it are sent next."""
+        """Takes an image of the state, and yields its parts; the records after it are sent next."""
         ...
 
     def next_records(self, conversation: Conversation, size_bytes: int) -> list[LoggedRecord]:
-        """Takes records that are to be sent, the first of which may go beyond the size; with the lock held."""
+        """Takes records to send, up to a size but at least one if there is any; with the lock held."""
         ...
 
     def has_unsent(self, conversation: Conversation) -> bool:
@@ -80,7 +80,7 @@ class Link(Protocol):
         ...
 
     def take(self, conversation: Conversation, answers: Sequence[replication_pb2.FollowAnswer]) -> None:
-        """Takes answers in; FailedPreconditionError if it is the wrong follower."""
+        """Handles answers; FailedPreconditionError if they are another follower's."""
         ...
 
 
@@ -91,7 +91,7 @@ class Tokens:
     Attributes:
         every_s: How often.
         clock: Monotonic seconds.
-        asked_s: When it was asked for the last time.
+        asked_s: When the last one was sent.
     """
 
     every_s: float
@@ -110,6 +110,6 @@ class Tokens:
 
 
 def record_message(logged: LoggedRecord) -> Message:
-    """Returns a record as it is sent."""
+    """Returns the message for a record."""
     header, buffers = encode_record(logged)
     return replication_pb2.FollowFrame(record=header), buffers

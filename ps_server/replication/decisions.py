@@ -1,9 +1,9 @@
 """What a process of a replicated ps task does next: a pure function of the time and of what it knows.
 
 Why an old primary cannot do harm: the primary's lease is its backup's promise. A backup answers the primary's tokens
-until it has heard nothing for a whole lease; only then does it ask to take over, and from that moment on answers none.
-The primary counts the lease from when it *sent* the newest token that was answered, and uses a part of it only: so it
-answers nobody any more when its backup begins to ask.
+until it has heard nothing for a whole lease. Only then does it ask to take over, and it answers no token after that.
+The primary counts the lease from when it *sent* the newest token that was answered, and uses only a part of it. So it
+has stopped answering clients when its backup begins to ask.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ReplicaDecision(enum.Enum):
     BEGIN = enum.auto()
     """Become the primary of a task that has no state yet."""
     ADOPT = enum.auto()
-    """Take over the register's epoch; the role stays."""
+    """Adopt the register's epoch; the role stays."""
     ASK_TO_TAKE_OVER = enum.auto()
     """Stop following, and ask the arbiter."""
     FOLLOW_AGAIN = enum.auto()
@@ -40,7 +40,7 @@ class ReplicaDecision(enum.Enum):
     ASK_TO_GO_ALONE = enum.auto()
     ASK_TO_PAIR_UP = enum.auto()
     END = enum.auto()
-    """End the process: what it has is of no use any more."""
+    """End the process: its state is of no use any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +52,14 @@ class View:
         role: What it is.
         epoch: Its newest one.
         lease_s: Silence after which the other one counts as gone.
-        register: What the arbiter said last; None if it does not know, or has not answered yet.
-        register_s: When that answer came.
-        heard_s: Follower: when it was last sent something. Primary: when it sent the newest token that was answered.
+        register: The arbiter's last answer; None if the arbiter does not know, or has not answered yet.
+        register_s: When the call was made that this answers.
+        heard_s: Follower: when its primary last sent something. Primary: when it sent the newest answered token.
         is_paired: Follower: whether it is its primary's backup. Primary: whether it has, or may have, one.
         has_stopped: Follower: whether it has stopped following.
         was_refused: Follower: whether the arbiter has refused since it stopped.
-        candidate: Primary: the process that has all that it has, and is not its backup yet.
-        is_replaced: Primary: whether another process has taken the place of its backup, with nothing in it.
+        candidate: Primary: the process that has every record, and is not its backup yet.
+        is_replaced: Primary: whether another process, without state, has taken the place of its backup.
     """
 
     process: UUID
@@ -77,12 +77,12 @@ class View:
 
 
 def holds_lease(now_s: float, view: View) -> bool:
-    """Whether a primary may answer: it has no backup that could take its place, or one that has promised not to."""
+    """Whether a primary may answer: it has no backup, or its backup has promised not to take over yet."""
     return not view.is_paired or now_s - view.heard_s <= view.lease_s * PRIMARY_PART
 
 
 def decide(now_s: float, view: View) -> tuple[ReplicaDecision, str]:
-    """Returns what to do, and why, in words for the log; quiet decisions have none."""
+    """Returns what to do, and why, for the log; the reason may be empty."""
     match view.role:
         case Role.EMPTY:
             return _decide_empty(view)
@@ -106,7 +106,7 @@ def _decide_unpaired(now_s: float, view: View) -> tuple[ReplicaDecision, str]:
     if register is not None and register.backup == view.process:
         return ReplicaDecision.ADOPT, f"it is the backup, in epoch {register.epoch}"
     silent_s = now_s - view.heard_s
-    # Without an answer that is newer than the silence it might be the backup, and have all that there is.
+    # It may be the backup, with the only state, unless the arbiter has answered since the silence was a lease long.
     if silent_s > view.lease_s and view.register_s > view.heard_s + view.lease_s and register is not None:
         return ReplicaDecision.END, (
             f"the primary that it began to follow has been silent for {silent_s:.1f} s, and it had not become its "

@@ -1,6 +1,6 @@
-"""The follower's end of a connection: receives what a primary sends into memory that is used again, and answers.
+"""The follower's end of a connection: receives what a primary sends into pooled memory, and answers.
 
-Answers are gathered: one goes out when everything that has come is carried out.
+One answer covers all messages that have come: it is sent when they are carried out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ps_server.replication.follower import Follower, FollowStream
 _LOG = logging.getLogger(__name__)
 
 _POOLED_BYTES: Final = 256 * 1024**2
-"""Most memory that is kept for the next tensors, as long as the connection lasts."""
+"""Most memory kept for the next tensors while the connection lasts."""
 
 _MAX_DATA_BYTES: Final = 1 << 40
 
@@ -33,7 +33,7 @@ class FollowSession:
     Args:
         stream: After the handshake; not owned.
         follower: Takes what comes.
-        silence_s: The connection is ended when nothing comes, or nothing is taken, for so long.
+        silence_s: The connection ends when nothing can be received, or sent, for so long.
     """
 
     def __init__(self, stream: SocketStream, follower: Follower, *, silence_s: float):
@@ -47,7 +47,7 @@ class FollowSession:
         stream.set_send_timeout(int(silence_s * 1000))
 
     def serve(self) -> None:
-        """Serves until the connection ends, or the follower follows no more."""
+        """Serves until the connection ends, or the follower stops following."""
         try:
             while True:
                 self._serve_message()
@@ -56,9 +56,9 @@ class FollowSession:
         except OSError as error:
             _LOG.warning("the connection of the primary broke: %s", error)
         except ShardscopeError as error:
-            self._last_words(error)
+            self._send_reason(error)
         except MemoryError:
-            self._last_words(ResourceExhaustedError("the follower has no memory for what the primary sends"))
+            self._send_reason(ResourceExhaustedError("the follower has no memory for what the primary sends"))
 
     def _serve_message(self) -> None:
         prefix = self._next_prefix()
@@ -66,7 +66,7 @@ class FollowSession:
             raise InvalidArgumentError("the connection holds data that no message has announced")
         message = self._message(prefix)
         if message.data_bytes == prefix.buffer_bytes <= SCRATCH_BYTES:
-            # Read-only, so that what is kept of it is copied: the next frame is read into the same memory.
+            # Read-only, so that the follower copies what it keeps: the next frame comes into the same memory.
             self._take(message, self._stream.take(prefix.buffer_bytes).toreadonly())
         else:
             self._take_large(message, prefix)
@@ -114,7 +114,7 @@ class FollowSession:
             self._answer = answer
 
     def _next_prefix(self) -> FramePrefix:
-        """Reads the next prefix; answers first, unless all of its frame is there too."""
+        """Reads the next prefix; sends the answer before it has to wait for more."""
         stream = self._stream
         if self._answer is not None and stream.buffered_bytes < PREFIX_BYTES:
             self._send_answer()
@@ -143,7 +143,7 @@ class FollowSession:
         frame = encode_prefix(kind, header_bytes=len(content), flags=flags) + content
         self._stream.send([frame], len(frame))
 
-    def _last_words(self, error: ShardscopeError) -> None:
+    def _send_reason(self, error: ShardscopeError) -> None:
         _LOG.info("the connection of the primary is ended: %s", error.message)
         try:
             self._send(FrameKind.ERROR, encode_error(error).SerializeToString(), FLAG_CLOSING)

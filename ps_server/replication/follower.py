@@ -1,4 +1,4 @@
-"""The backup's side of replication: takes the primary's state, then every record in order, and stops when told to."""
+"""The backup's side of replication: takes the primary's state, then every record in order."""
 
 from __future__ import annotations
 
@@ -35,15 +35,21 @@ class FollowedState(Protocol):
 
 
 class Follower:
-    """The state of a process that follows a primary, or might. Thread-safe.
+    """The state of a process that follows a primary, or may. Thread-safe.
 
     Args:
         state: Where images and records go; empty.
         task: The ps task, as "ps:0".
         process: This process.
-        on_broken: Called once, with the reason, if the state cannot be used any more: a record did not do here what it
-            did at the primary, say. Must be quick.
+        on_broken: Called once, with the reason, if the state cannot be used any more, for example since a record had
+            another effect than at the primary. Must be quick.
         clock: Monotonic seconds.
+
+    Attributes:
+        has_state: Whether it has the state of its primary as of some record.
+        is_stopped: Whether it has stopped answering any primary.
+        epoch: Newest epoch that it has a part in, or that its primary has named.
+        heard_s: When its primary last sent something.
     """
 
     def __init__(
@@ -60,44 +66,24 @@ class Follower:
         self._process = process
         self._on_broken = on_broken
         self._clock = clock
-        # guards: all below and the state; held while one record or image is applied, so that nothing is applied or
+        # guards: all below and the state; held while a record or image is applied, so that nothing is applied or
         # answered after ``stop`` has returned
         self._lock = threading.Lock()
         self._newest: FollowStream | None = None
-        self._has_state = False
-        self._is_stopped = False
+        self.has_state = False
+        self.is_stopped = False
         self._expected: UUID | None = None
         self._primary: UUID | None = None
         self._store: UUID | None = None
-        self._epoch = 0
-        self._heard_s = clock()
+        self.epoch = 0
+        self.heard_s = clock()
 
-    # -- for who decides ----------------------------------------------------------------------
-
-    @property
-    def has_state(self) -> bool:
-        """Whether it has the state of its primary as of some record."""
-        return self._has_state
+    # -- for the replica ----------------------------------------------------------------------
 
     @property
     def is_attached(self) -> bool:
-        """Whether a primary has sent it something since it has stopped the last time; it may be gone since."""
+        """Whether a primary has sent it something since it last stopped; that primary may be gone."""
         return self._newest is not None
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether it answers no primary any more."""
-        return self._is_stopped
-
-    @property
-    def epoch(self) -> int:
-        """Newest epoch that it has a part in, or that its primary has told it."""
-        return self._epoch
-
-    @property
-    def heard_s(self) -> float:
-        """When its primary has last sent it something."""
-        return self._heard_s
 
     @property
     def store(self) -> UUID:
@@ -107,30 +93,30 @@ class Follower:
         return self._store
 
     def expect(self, primary: UUID | None) -> None:
-        """Is told who the primary is, so that it takes nothing from an earlier one; None if that is not known."""
+        """Sets who the primary is, so that it takes nothing from an earlier one; None if that is not known."""
         self._expected = primary
 
     def begin_epoch(self, epoch: int) -> None:
         """From here on it answers no primary of an older epoch."""
         with self._lock:
-            self._epoch = max(self._epoch, epoch)
+            self.epoch = max(self.epoch, epoch)
 
     def stop(self) -> None:
-        """When this returns, nothing is applied and nobody answered any more."""
+        """Stops following: after this returns, nothing is applied or answered."""
         with self._lock:
-            self._is_stopped = True
+            self.is_stopped = True
             self._newest = None
 
     def follow_again(self) -> None:
-        """Takes ``stop`` back; its primary has a whole lease to be heard of again."""
+        """Undoes ``stop``; its primary then has a whole lease to send something."""
         with self._lock:
-            self._is_stopped = False
-            self._heard_s = self._clock()
+            self.is_stopped = False
+            self.heard_s = self._clock()
 
     # -- for the streams ----------------------------------------------------------------------
 
     def attach(self, stream: FollowStream, attachment: replication_pb2.Attachment) -> replication_pb2.FollowAnswer:
-        """Takes a primary's first frame; streams before this one count no more.
+        """Handles a primary's first frame; earlier streams do not count any more.
 
         Raises:
             FailedPreconditionError: It is not the primary to follow, or not now.
@@ -142,33 +128,33 @@ class Follower:
             if objection:
                 raise FailedPreconditionError(objection)
             self._newest = stream
-            self._epoch = attachment.epoch
-            if not self._has_state:
+            self.epoch = attachment.epoch
+            if not self.has_state:
                 self._primary, self._store = primary, store
-            self._heard_s = self._clock()
-            attached = replication_pb2.Attached(process=self._process.bytes, needs_image=not self._has_state)
+            self.heard_s = self._clock()
+            attached = replication_pb2.Attached(process=self._process.bytes, needs_image=not self.has_state)
             return replication_pb2.FollowAnswer(attached=attached, position=self._state.replayed_position)
 
     def restore(self, stream: FollowStream, image: StateImage) -> replication_pb2.FollowAnswer:
-        """Takes the state."""
+        """Restores the state from an image."""
         with self._lock:
             self._check_current(stream)
-            if self._has_state:
+            if self.has_state:
                 raise InvalidArgumentError("an image was sent to a follower that has the state already")
             try:
                 self._state.restore(image)
             except ShardscopeError as error:
                 self._break(f"the image of the primary's state cannot be used: {error.message}")
                 raise
-            self._has_state = True
+            self.has_state = True
             _LOG.info("has the primary's state as of record %d, %d variables", image.position, len(image.variables))
             return replication_pb2.FollowAnswer(position=self._state.replayed_position)
 
     def apply(self, stream: FollowStream, logged: LoggedRecord) -> replication_pb2.FollowAnswer:
-        """Carries out a record, unless it has been."""
+        """Carries out a record, unless that was done before."""
         with self._lock:
             self._check_current(stream)
-            if not self._has_state:
+            if not self.has_state:
                 raise InvalidArgumentError("a record was sent to a follower that has no state yet")
             if logged.position > self._state.replayed_position:
                 try:
@@ -179,13 +165,13 @@ class Follower:
             return replication_pb2.FollowAnswer(position=self._state.replayed_position)
 
     def hear(self, stream: FollowStream) -> None:
-        """Notes that the primary lives; whoever answers it after that has promised it a lease."""
+        """Notes that the primary lives. Its lease, which the next answer promises, counts from now."""
         with self._lock:
             self._check_current(stream)
-            self._heard_s = self._clock()
+            self.heard_s = self._clock()
 
     def answer_token(self, stream: FollowStream, token: int) -> replication_pb2.FollowAnswer:
-        """The promise itself."""
+        """Answers a token: the promise not to take over for a lease."""
         with self._lock:
             self._check_current(stream)
             return replication_pb2.FollowAnswer(token=token, position=self._state.replayed_position)
@@ -193,11 +179,11 @@ class Follower:
     def _objection(self, attachment: replication_pb2.Attachment, primary: UUID, store: UUID) -> str:
         if attachment.task != self.task:
             return f"this process is of {self.task}, not of {attachment.task}; the cluster specs differ"
-        if self._is_stopped:
+        if self.is_stopped:
             return "it follows nobody: it is the primary, or asks to become it"
-        if attachment.epoch < self._epoch:
-            return f"epoch {attachment.epoch} is over; it knows epoch {self._epoch}"
-        if not self._has_state:
+        if attachment.epoch < self.epoch:
+            return f"epoch {attachment.epoch} is over; it knows epoch {self.epoch}"
+        if not self.has_state:
             is_expected = self._expected in (None, primary)
             return "" if is_expected else "another process is the primary now"
         return "" if (primary, store) == (self._primary, self._store) else "it has the state of another primary"
@@ -207,7 +193,7 @@ class Follower:
             raise FailedPreconditionError("it does not follow on this stream any more")
 
     def _break(self, reason: str) -> None:
-        self._is_stopped, self._newest = True, None
+        self.is_stopped, self._newest = True, None
         self._on_broken(reason)
 
 
@@ -218,7 +204,7 @@ class FollowStream:
         follower: Takes what comes.
 
     Attributes:
-        is_attached: Whether the follower follows on it; it may follow on another since.
+        is_attached: Whether the follower has followed on it; it may follow on another now.
     """
 
     def __init__(self, follower: Follower):
@@ -228,10 +214,10 @@ class FollowStream:
         self.is_attached = False
 
     def feed(self, frame: bytes) -> replication_pb2.FollowAnswer | None:
-        """Takes a frame; returns what to answer, if anything.
+        """Handles a frame; returns the answer, if there is one.
 
         Raises:
-            InvalidArgumentError: It is malformed, or not in its place.
+            InvalidArgumentError: It is malformed, or out of order.
             FailedPreconditionError: The follower does not follow this primary, or not any more.
         """
         self.hear()
@@ -239,17 +225,17 @@ class FollowStream:
         return None if joined is None else self.take(*joined)
 
     def hear(self) -> None:
-        """Notes that something has come; FailedPreconditionError if the follower follows elsewhere."""
+        """Notes that something has come; FailedPreconditionError if the follower follows on another stream."""
         if self.is_attached:
             self._follower.hear(self)
 
     def take(self, message: replication_pb2.FollowFrame, data: memoryview) -> replication_pb2.FollowAnswer | None:
-        """Takes a whole message; otherwise as ``feed``.
+        """As ``feed``, for a whole message.
 
         Args:
-            message: What has come.
-            data: The tensors beside it. What is kept of it is copied if it is read-only; else it may be a view, so
-                that the memory is free when nothing refers to it any more.
+            message: The message.
+            data: The tensors beside it. If it is read-only, what is kept of it is copied; else the state may keep
+                views of it.
         """
         if not self.is_attached:
             if not message.HasField("attachment"):

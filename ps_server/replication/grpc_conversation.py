@@ -1,4 +1,4 @@
-"""A conversation as a call of ``Follow``: the slower way, for followers that offer no connection."""
+"""A conversation as a gRPC call of ``Follow``: slower, for followers that offer no connection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ps_server.replication.stream_frames import frames_of
 FOLLOW: Final = f"/{replication_pb2.DESCRIPTOR.services_by_name['Replication'].full_name}/Follow"
 
 
-class MessageConversation(Conversation):
+class GrpcConversation(Conversation):
     """Sends on a thread of gRPC's, and receives on the link's own.
 
     Args:

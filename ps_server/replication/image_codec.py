@@ -1,4 +1,4 @@
-"""The state of a ps task as parts of a stream, and back."""
+"""Encodes a state image as parts of a stream, and decodes it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def encode_image(image: StateImage) -> Iterator[tuple[replication_pb2.ImagePart,
 
 
 class ImageBuilder:
-    """Makes an image of parts. One thread."""
+    """Makes an image from its parts. One thread."""
 
     def __init__(self) -> None:
         self._position: int | None = None
@@ -35,14 +35,14 @@ class ImageBuilder:
         self._entries = Entries()
 
     def add(self, part: replication_pb2.ImagePart, data: memoryview) -> StateImage | None:
-        """Takes a part, whose bytes become the image's; returns the image with its last one.
+        """Adds a part; returns the image after the last one.
 
         Raises:
-            InvalidArgumentError: It is malformed, or not in its place.
+            InvalidArgumentError: It is malformed, or out of order.
         """
         kind = part.WhichOneof("kind")
         if (kind == "head") == (self._position is not None):
-            raise InvalidArgumentError("an image begins with its head, and has one")
+            raise InvalidArgumentError("an image must begin with its head, and have only one")
         match kind:
             case "head":
                 self._position = part.head.position

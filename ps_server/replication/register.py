@@ -1,12 +1,11 @@
-"""Who is the primary of a replicated ps task, as its arbiter knows it: one change for each epoch, whoever asks first.
+"""Who is the primary of a replicated ps task, as its arbiter knows it: one change for each epoch.
 
-Everything that is safe about a failover rests on this: of all changes that are asked for in one epoch, by processes
-that cannot reach each other, one is granted and begins the next epoch; the others learn that they came too late. That
-is a compare-and-swap register (M. Herlihy, "Wait-Free Synchronization", 1991), the smallest thing that lets two
-processes agree; neither clocks nor leases of the arbiter play a part in it.
+The safety of a failover rests on this: processes that cannot reach each other may ask for changes in the same epoch.
+The first one is granted and begins the next epoch; the others are refused. That is a compare-and-swap register
+(M. Herlihy, "Wait-Free Synchronization", 1991), which lets two processes agree; it needs neither clocks nor leases.
 
-The arbiter keeps nothing on disk. One that was started anew grants nothing until both processes have told it what they
-are: the one with the newest epoch is right. All functions are pure.
+The arbiter keeps nothing on disk. After a restart it grants nothing until both processes have reported what they are;
+then the newest epoch counts. All functions are pure.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class ReplicaReport:
         process: Which; drawn at its start.
         number: Of the call, counted by the process.
         role: What it is.
-        epoch: Newest that it knows to have a part in; 0 if it has none.
+        epoch: Newest epoch that it has a part in; 0 for none.
         backup: The primary's backup; None if it has none.
     """
 
@@ -60,8 +59,8 @@ class Register:
 
     Attributes:
         epoch: Counted from 1.
-        primary: The process that may acknowledge.
-        backup: The one that must have what is acknowledged, and may ask to take over; None if there is none.
+        primary: The process that may acknowledge updates.
+        backup: The process that must have every acknowledged update, and may ask to take over; None for none.
     """
 
     epoch: int
@@ -88,8 +87,8 @@ class ArbiterVerdict:
 
     Attributes:
         register: Who is what now; None if the arbiter does not know.
-        granted: Whether what was asked for is so.
-        reason: Why not, if not.
+        granted: Whether the change was granted.
+        reason: Why not, if it was not.
     """
 
     register: Register | None
@@ -107,16 +106,14 @@ def judge(
         is_second: Which of the two places calls.
         report: What it says of itself.
         wish: What it asks for.
-        candidate: Whom a primary wants as its backup.
+        candidate: The process that a primary wants as its backup.
 
     Returns:
         What the arbiter knows from now on, and its answer.
     """
     before = known.heard.get(is_second)
     if before is not None and before.process == report.process and before.number >= report.number:
-        return known, ArbiterVerdict(
-            known.register, reason="a later call of the same process has been answered already"
-        )
+        return known, ArbiterVerdict(known.register, reason="a later call of the same process was answered already")
     known = _learned(replace(known, heard={**known.heard, is_second: report}))
     if wish is Wish.NONE:
         return known, ArbiterVerdict(known.register, reason=_loss(known))
@@ -152,32 +149,29 @@ def _objection(register: Register, report: ReplicaReport, wish: Wish, candidate:
 
 def _learned(known: Known) -> Known:
     """Completes what is known by what both processes say of themselves."""
-    newest = max((each for each in known.heard.values() if each.role is Role.PRIMARY), key=_epoch, default=None)
+    primaries = [each for each in known.heard.values() if each.role is Role.PRIMARY]
+    newest = max(primaries, key=lambda each: each.epoch, default=None)
     is_complete = len(known.heard) == 2
     if newest is not None and (is_complete if known.register is None else newest.epoch > known.register.epoch):
         return replace(known, register=Register(newest.epoch, newest.process, newest.backup))
-    # Nobody has anything: the task begins. Only of a task that never was can that be told from one whose backup has not
-    # been heard of yet since it became that; so once there was a primary, nothing begins anew by itself.
+    # No process has any state: the task begins. But once there was a primary it does not: a backup with state may not
+    # have reported yet.
     if known.register is None and is_complete and _are_empty(known):
         return replace(known, register=Register(1, known.heard[False].process))
     return known
 
 
 def _loss(known: Known) -> str:
-    """What to tell processes that have nothing if nobody else has anything either; empty if that is not so."""
+    """The message for two processes without state whose task had one; empty in any other case."""
     if known.register is None or len(known.heard) < 2 or not _are_empty(known):
         return ""
     if {each.process for each in known.heard.values()} & {known.register.primary, known.register.backup}:
         return ""
     return (
         f"neither process has any state, but there was one up to epoch {known.register.epoch}, which is lost unless a "
-        f"process that has it is still there. To begin anew, end both and the arbiter's process, and start all three"
+        f"process that has it is still there. To begin without it, end both and the arbiter's process; start all three"
     )
 
 
 def _are_empty(known: Known) -> bool:
     return all(each.role is Role.EMPTY for each in known.heard.values())
-
-
-def _epoch(report: ReplicaReport) -> int:
-    return report.epoch

@@ -1,8 +1,7 @@
-"""One of the two processes of a replicated ps task: a thread that decides what it is, and the guard before its answers.
+"""One of the two processes of a replicated ps task: a thread that decides its role, and the guard before its answers.
 
-``decisions`` says what to do, ``register`` what the arbiter grants; here it is carried out. All calls to the arbiter
-are made by the one thread, one after the other, so that what this process says of itself is never older than the answer
-to what it asked before.
+``decisions`` says what to do, and ``register`` what the arbiter grants; this module does it. One thread makes all
+calls to the arbiter, one after the other, so that a report never contradicts an earlier answer.
 """
 
 from __future__ import annotations
@@ -44,10 +43,10 @@ class ArbiterCalls(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Transitions:
-    """What is done when the process changes. All are called by the thread that decides.
+    """Callbacks for changes of the role. The thread that decides calls them.
 
     Attributes:
-        begin: Makes the core ready to serve, with the store that was followed, or None for the one that it has.
+        begin: Makes the core ready to serve with a store: the one followed, or None for its own; returns which.
         announce: Tells the other tasks that this process is the primary, in an epoch.
         end: Ends the process, for the reason given; need not return.
     """
@@ -63,12 +62,16 @@ class Replica:
     Args:
         process: This process.
         task: The ps task, as "ps:0".
-        follower: What it follows with.
-        link: What it replicates with, as the primary.
-        arbiter: Who decides; owned, and used by the thread alone.
+        follower: Takes the primary's records while this process follows.
+        link: Sends records to the backup while this process is the primary.
+        arbiter: Owned; only the thread calls it.
         transitions: Carried out when the role changes.
         lease_s: Silence after which the other one counts as gone.
         clock: Monotonic seconds.
+
+    Attributes:
+        is_primary: Whether this process is the primary, or was until it was superseded.
+        epoch: Newest epoch that it has a part in.
     """
 
     def __init__(
@@ -92,9 +95,9 @@ class Replica:
         self._lease_s = lease_s
         self._clock = clock
         # Written by the thread alone; the guard reads plain values.
-        self._is_primary = False
+        self.is_primary = False
         self._is_over = False
-        self._epoch = 0
+        self.epoch = 0
         self._is_paired = False
         self._backup: UUID | None = None
         self._serves_from_s = 0.0
@@ -102,8 +105,8 @@ class Replica:
         self._register_s = float("-inf")
         self._was_refused = False
         self._number = 0
-        self._told = ""
-        self._told_s = float("-inf")
+        self._last_reason = ""
+        self._last_reason_s = float("-inf")
         self._broken = ""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="replica", daemon=True)
@@ -121,52 +124,42 @@ class Replica:
     # -- the guard ----------------------------------------------------------------------------
 
     def check_may_answer(self) -> None:
-        """As ``core_state.TaskRole`` has it.
+        """See ``core.state.TaskRole``.
 
         Raises:
             UnavailableError: This process must not answer now; retryable, here or at the other process.
         """
-        if not self._is_primary or self._is_over:
+        if not self.is_primary or self._is_over:
             raise UnavailableError(
-                f"this process is not the primary of {self._task}: it follows, or waits to. Ask the other ps tasks for "
-                f"the address of {self._task}"
+                f"this process is not the primary of {self._task}. Ask the other ps tasks for the address of "
+                f"{self._task}"
             )
         if not holds_lease(self._clock(), self._guard_view()):
             raise UnavailableError(
-                f"its backup, {self._link.name}, has not been heard of ({self._link.obstacle}): nothing is answered "
-                f"until it is, or until the arbiter has let the task go on without it"
+                f"its backup, {self._link.name}, has not been heard of ({self._link.obstacle}): calls wait until "
+                f"it is heard of, or until the arbiter lets the task go on alone"
             )
         if self._clock() < self._serves_from_s:
-            raise UnavailableError(f"the task has just begun, and waits for its backup, {self._link.name}, first")
-
-    @property
-    def is_primary(self) -> bool:
-        """Whether this process serves, or did until it was superseded."""
-        return self._is_primary
-
-    @property
-    def epoch(self) -> int:
-        """Newest epoch that it has a part in."""
-        return self._epoch
+            raise UnavailableError(f"the task has just begun, and waits for its backup, {self._link.name}")
 
     @property
     def has_backup(self) -> bool:
-        """Whether what is acknowledged is on another process too."""
+        """Whether another process has every acknowledged update too."""
         return self._backup is not None
 
     def status(self) -> ReplicationStatus:
         """What this process is, as far as it knows."""
         register = self._register
-        known_epoch = max(self._epoch, self._follower.epoch, 0 if register is None else register.epoch)
-        if self._is_primary:
-            return ReplicationStatus(ReplicaRole.PRIMARY, self._epoch, self.has_backup, self._primary_obstacle())
+        known_epoch = max(self.epoch, self._follower.epoch, 0 if register is None else register.epoch)
+        if self.is_primary:
+            return ReplicationStatus(ReplicaRole.PRIMARY, self.epoch, self.has_backup, self._primary_obstacle())
         if self._is_paired:
             return ReplicationStatus(ReplicaRole.BACKUP, known_epoch)
         silent_s = self._clock() - self._follower.heard_s
         is_sent_state = self._follower.is_attached and silent_s <= self._lease_s
         if self._follower.has_state or is_sent_state:
             return ReplicationStatus(ReplicaRole.CATCHING_UP, known_epoch)
-        return ReplicationStatus(ReplicaRole.EMPTY, known_epoch, obstacle=self._told)
+        return ReplicationStatus(ReplicaRole.EMPTY, known_epoch, obstacle=self._last_reason)
 
     def _primary_obstacle(self) -> str:
         try:
@@ -176,19 +169,19 @@ class Replica:
         return "" if self.has_backup else f"{self._link.name}: {self._link.obstacle}"
 
     def broken(self, reason: str) -> None:
-        """Is told that what was followed cannot be used."""
+        """Called when the followed state cannot be used any more; the next step ends the process."""
         self._broken = reason
 
     # -- deciding -----------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Decides once, and tells the arbiter; returns whether to decide again at once."""
+        """Decides once, and reports to the arbiter; returns whether to decide again at once."""
         if self._broken:
             self._end(self._broken)
             return False
         view = self._view()
         decision, reason = decide(self._clock(), view)
-        self._tell(reason)
+        self._log_reason(reason)
         match decision:
             case ReplicaDecision.BEGIN:
                 self._begin()
@@ -218,13 +211,13 @@ class Replica:
 
     def _view(self) -> View:
         follower = self._follower
-        if self._is_primary:
+        if self.is_primary:
             candidate = self._link.in_step if self._backup is None else None
             return self._guard_view(candidate=candidate, is_replaced=self._link.is_replaced)
         return View(
             self._process,
             Role.FOLLOWER if follower.has_state else Role.EMPTY,
-            self._epoch if self._is_paired else follower.epoch,
+            self.epoch if self._is_paired else follower.epoch,
             self._lease_s,
             register=self._register,
             register_s=self._register_s,
@@ -238,7 +231,7 @@ class Replica:
         return View(
             self._process,
             Role.PRIMARY,
-            self._epoch,
+            self.epoch,
             self._lease_s,
             register=self._register,
             heard_s=self._link.heard_s,
@@ -252,8 +245,8 @@ class Replica:
             while not self._ended.is_set():
                 try:
                     again = self.step()
-                    self._link.look_after()
-                except Exception:  # noqa: BLE001 - whatever it was, deciding must go on
+                    self._link.hang_up_if_silent()
+                except Exception:  # noqa: BLE001 - deciding must go on
                     _LOG.exception("a decision could not be carried out")
                     again = False
                 if not again:
@@ -278,17 +271,17 @@ class Replica:
 
     def _become_primary(self, epoch: int, store: UUID | None) -> None:
         store = self._transitions.begin(store)
-        self._epoch, self._is_paired, self._backup = epoch, False, None
+        self.epoch, self._is_paired, self._backup = epoch, False, None
         self._link.start(epoch, store)
-        self._is_primary = True
+        self.is_primary = True
         _LOG.warning("is the primary of %s now, in epoch %d", self._task, epoch)
         self._transitions.announce(epoch)
 
     def _adopt(self) -> None:
         register = self._register
         assert register is not None
-        self._epoch = register.epoch
-        if not self._is_primary:
+        self.epoch = register.epoch
+        if not self.is_primary:
             self._is_paired = True
             self._follower.begin_epoch(register.epoch)
             return
@@ -302,31 +295,31 @@ class Replica:
         verdict = self._consult(Wish.GO_ALONE)
         if verdict is None or not verdict.granted:
             return False
-        self._epoch += 1
-        self._link.begin_epoch(self._epoch)
+        self.epoch += 1
+        self._link.begin_epoch(self.epoch)
         self._is_paired, self._backup = False, None
         self._link.go_alone()
-        _LOG.warning("goes on without a backup, in epoch %d: updates are in this process alone", self._epoch)
+        _LOG.warning("goes on without a backup, in epoch %d: updates are in this process alone", self.epoch)
         return True
 
     def _pair_up(self, candidate: UUID | None) -> bool:
         if candidate is None or not self._link.hold(candidate):
             return False
-        # From here on the candidate may be granted what it asks for: it must have every update, and the lease counts.
+        # From here on the candidate may become the primary: it must have every update, and the lease counts.
         self._is_paired = True
         verdict = self._consult(Wish.PAIR_UP, candidate)
         if verdict is None:
             return False
         if not verdict.granted:
-            # Only if nothing was granted by a call before, nor to anybody else, is it as alone as it was.
-            if verdict.register == Register(self._epoch, self._process):
+            # It is alone as before only if no call was granted meanwhile, neither its own nor another's.
+            if verdict.register == Register(self.epoch, self._process):
                 self._is_paired = False
                 self._link.go_alone()
             return False
-        self._epoch, self._backup = self._epoch + 1, candidate
-        self._link.begin_epoch(self._epoch)
+        self.epoch, self._backup = self.epoch + 1, candidate
+        self._link.begin_epoch(self.epoch)
         self._serves_from_s = 0.0
-        _LOG.warning("%s is the backup now, in epoch %d", self._link.name, self._epoch)
+        _LOG.warning("%s is the backup now, in epoch %d", self._link.name, self.epoch)
         return True
 
     def _consult(self, wish: Wish, candidate: UUID | None = None) -> ArbiterVerdict | None:
@@ -340,12 +333,12 @@ class Replica:
             verdict = self._arbiter.consult(report, wish, candidate, timeout_s=timeout_s)
         except ShardscopeError as error:
             if wish is not Wish.NONE:
-                self._tell(f"the arbiter does not answer: {error.message}")
+                self._log_reason(f"the arbiter does not answer: {error.message}")
             return None
         if verdict.reason:
-            self._tell(f"the arbiter says no: {verdict.reason}" if wish is not Wish.NONE else verdict.reason)
+            self._log_reason(f"the arbiter says no: {verdict.reason}" if wish is not Wish.NONE else verdict.reason)
         self._register, self._register_s = verdict.register, asked_s
-        if not self._is_primary:
+        if not self.is_primary:
             self._follower.expect(None if verdict.register is None else verdict.register.primary)
         return verdict
 
@@ -354,9 +347,9 @@ class Replica:
         self._ended.set()
         self._transitions.end(reason)
 
-    def _tell(self, what: str) -> None:
-        """Writes to the log, the same thing only now and then."""
+    def _log_reason(self, what: str) -> None:
+        """Writes a reason to the log; the same one again only now and then."""
         now_s = self._clock()
-        if what and (what[:40] != self._told[:40] or now_s - self._told_s > _REPORT_EVERY_S):
-            self._told, self._told_s = what, now_s
+        if what and (what[:40] != self._last_reason[:40] or now_s - self._last_reason_s > _REPORT_EVERY_S):
+            self._last_reason, self._last_reason_s = what, now_s
             _LOG.warning("%s: %s", self._task, what)

@@ -1,4 +1,4 @@
-"""Puts the parts of a replicated ps task's process together around its state."""
+"""One process of a replicated ps task: its parts, put together around its state."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ps_protocol.task_id import TaskId
 from ps_server.log.commit_log import CommitLog
 from ps_server.log.logged_state import LoggedState
 from ps_server.replication.arbiter import Arbiter, ArbiterClient, arbiter_of
-from ps_server.replication.backup_link import BackupLink, Place
+from ps_server.replication.backup_link import BackupLink, OtherProcess
 from ps_server.replication.follower import Follower
 from ps_server.replication.replica import Replica, Transitions
 from ps_server.replication.servicer import Admit, ReplicationServicer
 
 _LAST_RECORDS_S: Final = 1.0
-"""Time for records that nobody waits for, such as that a client has left."""
+"""Time for records that no client waits for, such as ``ClientLeft``."""
 
 _SILENT_LEASES: Final = 3.0
-"""After which a connection is given up; a primary that lives asks for a sign of life several times in each."""
+"""Leases of silence after which a connection is given up; a primary sends several tokens in each lease."""
 
 _CLOCK: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
 
@@ -46,13 +46,13 @@ class ReplicationSettings:
     lease_s: float
 
     @property
-    def other(self) -> Place:
+    def other(self) -> OtherProcess:
         """The other process of the task."""
         job = PS_JOB if self.is_second else BACKUP_JOB
-        return Place(str(TaskId(job, self.task_index)), self.cluster_spec.task_address(job, self.task_index))
+        return OtherProcess(str(TaskId(job, self.task_index)), self.cluster_spec.task_address(job, self.task_index))
 
     @property
-    def judged(self) -> list[str]:
+    def arbitrated_tasks(self) -> list[str]:
         """The ps tasks whose arbiter this process is."""
         spec = self.cluster_spec
         if self.is_second or BACKUP_JOB not in spec.jobs:
@@ -71,8 +71,8 @@ class ReplicatedTask:
         state: Empty and not started.
         settings: Which process this is.
         announce: Tells the other tasks that this process is the primary, in an epoch; called by another thread.
-        on_fatal: Called by another thread with an error after which nothing can be promised; ends the process.
-        on_superseded: Ends the process likewise, for the reason given: the task goes on without it.
+        on_fatal: Called by another thread with an error after which nothing can be promised; must end the process.
+        on_superseded: Called with the reason when the task goes on without this process; must end it.
 
     Attributes:
         replica: The role of this process, for the core.
@@ -115,30 +115,30 @@ class ReplicatedTask:
             lease_s=settings.lease_s,
             clock=lease_clock,
         )
-        self._arbiter = Arbiter(settings.judged)
+        self._arbiter = Arbiter(settings.arbitrated_tasks)
         self._silence_s = _SILENT_LEASES * settings.lease_s
 
     def add_to(self, server: grpc.Server, admit: Admit | None) -> None:
-        """Has a server offer the service that the other processes need.
+        """Adds the service ``Replication`` to a server.
 
         Args:
             server: Not started yet.
-            admit: Where a primary may connect; None if there is no such place.
+            admit: Admits a connection of a primary; None if there is no socket port.
         """
         ReplicationServicer(self.follower, self._arbiter, silence_s=self._silence_s, admit=admit).add_to(server)
 
     def start(self) -> None:
-        """Begins to find out what this process is; it must be reachable."""
+        """Begins to decide what this process is; it must be reachable."""
         self.replica.start()
 
     def stop_following(self) -> None:
-        """Ends the part of a follower, so that its primary hears of it at once and not by its silence."""
+        """Stops following, so that the primary notices at once and need not wait for a lease."""
         if not self.replica.is_primary:
             self.replica.stop()
             self.follower.stop()
 
     def close(self) -> None:
-        """Ends. What was acknowledged is on the backup, if there is one; the rest is not waited for long."""
+        """Ends. Acknowledged records are on the backup, if there is one; others are waited for a moment only."""
         self.replica.stop()
         if self._log is not None and not self._log.close(_LAST_RECORDS_S):
             self._link.close()
@@ -149,5 +149,5 @@ class ReplicatedTask:
 
 
 def lease_clock() -> float:
-    """Seconds on a clock that goes on while the machine sleeps, where there is one: a lease must run out then."""
+    """Seconds on a clock that goes on while the machine sleeps, where there is one: leases run out then too."""
     return time.clock_gettime(_CLOCK) if _CLOCK is not None else time.monotonic()

@@ -25,13 +25,13 @@ Admit: TypeAlias = Callable[[Callable[[SocketStream], None]], tuple[int, UUID, b
 
 
 class ReplicationServicer:
-    """Takes a primary's stream, and decides as an arbiter. Thread-safe.
+    """Receives a primary's stream, and answers as an arbiter. Thread-safe.
 
     Args:
         follower: Takes the frames.
         arbiter: Decides about other tasks than this one.
-        silence_s: A connection is ended on which nothing comes for so long.
-        admit: Where a primary may connect; None if there is no such place, so that the frames come as messages.
+        silence_s: Silence after which a connection ends.
+        admit: Admits a connection of a primary; None if there is no socket port, so that frames come over gRPC.
     """
 
     def __init__(self, follower: Follower, arbiter: Arbiter, *, silence_s: float, admit: Admit | None = None):
@@ -42,7 +42,7 @@ class ReplicationServicer:
         self._admit = admit
 
     def add_to(self, server: grpc.Server) -> None:
-        """Has a server offer the service."""
+        """Adds the service to a server."""
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Connect": message_handler(self.Connect, replication_pb2.ConnectRequest, replication_pb2.ConnectReply),
             "Follow": grpc.stream_stream_rpc_method_handler(self.Follow),

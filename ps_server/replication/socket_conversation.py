@@ -1,8 +1,8 @@
-"""A conversation over a connection of its own: the faster way.
+"""A conversation over a connection of its own: faster than gRPC.
 
-Nobody sleeps on the connection to hear of answers. A thread that waits for one drives the conversation meanwhile: it
-sends what there is to send, and takes the answers in itself, so that no other thread has to be woken up for that. The
-link's own thread does so when nobody waits: it asks for signs of life, and brings a new follower into step.
+No thread sleeps on the connection until an answer comes. A thread that waits for an answer drives the conversation: it
+sends what there is to send, and receives the answers itself, so that no other thread has to be woken. When no thread
+waits, the link's own thread drives it: it sends tokens, and brings a new follower into step.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from ps_protocol.errors import UnavailableError
 from ps_protocol.fault_points import fault_point
-from ps_server.replication.connection import Wire
+from ps_server.replication.connection import FollowerConnection
 from ps_server.replication.conversation import Conversation, Link, Tokens, record_message
 
 _BURST_BYTES: Final = 32 * 1024
@@ -22,35 +22,35 @@ _LOOK_EVERY_S: Final = 0.2
 _STOP_TIMEOUT_S: Final = 10.0
 
 
-class WireConversation(Conversation):
+class SocketConversation(Conversation):
     """Thread-safe by the link's lock; one thread drives it at a time.
 
     Args:
         link: Whose conversation it is.
-        wire: Owned.
+        connection: Owned.
         tokens: When to ask for a sign of life.
     """
 
-    def __init__(self, link: Link, wire: Wire, tokens: Tokens):
+    def __init__(self, link: Link, connection: FollowerConnection, tokens: Tokens):
         super().__init__()
         self._link = link
-        self._wire = wire  # of the thread that drives
+        self._connection = connection  # of the thread that drives
         self._tokens = tokens  # likewise
         self._is_driven = False
-        self._sends_image = False  # whose parts are not answered
+        self._sends_image = False  # the follower does not answer the parts
         self._sends_records = False  # the follower has the image, or needs none
         self._failure: Exception | None = None  # why it is over
 
     def run(self) -> None:
-        link, wire = self._link, self._wire
+        link, connection = self._link, self._connection
         try:
-            wire.put(link.attachment())
+            connection.put(link.attachment())
             self._drive_until(lambda: self.is_attached)
             self._sends_image = self.needs_image
             if self.needs_image:
                 for part, buffers in link.image(self):
-                    wire.put(part, buffers)
-                    self._drive_until(lambda: wire.is_clear)
+                    connection.put(part, buffers)
+                    self._drive_until(lambda: connection.is_clear)
             self._sends_image = False
             self._sends_records = True
             while not self.is_over:
@@ -60,13 +60,13 @@ class WireConversation(Conversation):
         finally:
             with link.changed:
                 self.hang_up()
-                # What who drives waits for is bounded, and the connection is broken.
+                # The thread that drives ends soon: its waits are bounded, and the connection is broken.
                 link.changed.wait_for(lambda: not self._is_driven, _STOP_TIMEOUT_S)
-            wire.close()
+            connection.close()
 
     def hang_up(self) -> None:
         self.is_over = True
-        self._wire.abort()
+        self._connection.abort()
         self._link.changed.notify_all()
 
     @property
@@ -79,7 +79,7 @@ class WireConversation(Conversation):
         lock.release()
         try:
             self._send_and_receive()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised again by ``run``
+        except Exception as error:  # noqa: BLE001 - ``run`` raises it again
             self._failure = error
         finally:
             lock.acquire()
@@ -100,31 +100,31 @@ class WireConversation(Conversation):
     def _keep_up(self) -> None:
         link = self._link
         with link.changed:
-            if self.may_be_driven and (link.expects_answer() or self._tokens.is_due or not self._wire.is_clear):
+            if self.may_be_driven and (link.expects_answer() or self._tokens.is_due or not self._connection.is_clear):
                 self.drive()
                 return
-        self._wire.wait_for_end(min(_LOOK_EVERY_S, self._tokens.every_s))
+        self._connection.wait_for_end(min(_LOOK_EVERY_S, self._tokens.every_s))
 
-    # -- who drives ---------------------------------------------------------------------------
+    # -- the thread that drives ---------------------------------------------------------------------------
 
     def _send_and_receive(self) -> None:
-        wire, is_taken = self._wire, True
+        connection, is_taken = self._connection, True
         while is_taken and self._load():
-            while is_taken and not wire.is_clear:
-                is_taken = wire.send()
-                if not wire.is_clear:
+            while is_taken and not connection.is_clear:
+                is_taken = connection.send()
+                if not connection.is_clear:
                     self._receive(waits=False)
                     self._put_token_if_due()
         self._receive(waits=is_taken and not self._sends_image)
 
     def _receive(self, *, waits: bool) -> None:
-        answers = self._wire.receive(waits=waits)
+        answers = self._connection.receive(waits=waits)
         if answers:
             with self._link.changed:
                 self._link.take(self, answers)
 
     def _load(self) -> bool:
-        """Queues what is to be sent next; returns whether there is anything."""
+        """Queues what to send next; returns whether there is anything."""
         self._put_token_if_due()
         if self._sends_records:
             with self._link.changed:
@@ -132,9 +132,9 @@ class WireConversation(Conversation):
             for logged in records:
                 if fault_point("replication.send") is not None:
                     raise UnavailableError("the conversation was ended by a fault injected at replication.send")
-                self._wire.put(*record_message(logged))
-        return not self._wire.is_clear
+                self._connection.put(*record_message(logged))
+        return not self._connection.is_clear
 
     def _put_token_if_due(self) -> None:
         if self.is_attached and self._tokens.is_due:
-            self._wire.put_first(self._tokens.next())
+            self._connection.put_first(self._tokens.next())

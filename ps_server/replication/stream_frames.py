@@ -1,6 +1,6 @@
-"""Cuts what a primary sends to its follower into the frames of ``FollowFrame``, and puts them together again.
+"""Cuts messages of a primary into gRPC frames, and joins them again.
 
-Large tensors go in data frames that are written by hand (``chunk_frames``); everything else is small.
+Large tensors go in data frames (``chunk_frames``); everything else is small.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def frames_of(message: replication_pb2.FollowFrame, buffers: Sequence[memoryview
 
 
 class FrameJoiner:
-    """Puts the frames of one stream together. One thread."""
+    """Joins the frames of one stream. One thread."""
 
     def __init__(self) -> None:
         self._message: replication_pb2.FollowFrame | None = None
@@ -44,12 +44,12 @@ class FrameJoiner:
         self._assembler = Assembler(())
 
     def feed(self, frame: bytes) -> tuple[replication_pb2.FollowFrame, memoryview] | None:
-        """Takes a frame; returns the message that it completes and the bytes beside it, which nobody else has.
+        """Takes a frame; returns the message that it completes, if any, and the bytes beside it.
 
-        A frame that holds a token alone may come between the data of a message.
+        A token may come between the data of a message.
 
         Raises:
-            InvalidArgumentError: It is no frame, or does not fit those before it.
+            InvalidArgumentError: It is malformed, or does not fit the frames before it.
         """
         if holds_data(frame):
             return self._feed_data(frame)

@@ -1,1 +1,1 @@
-"""How values and rows are updated: pure functions of arrays. Imports memory alone."""
+"""How updates change values and rows: pure functions of arrays. Must not import a room but memory."""

@@ -1,4 +1,4 @@
-"""Arithmetic that NumPy has in another way: integers divided as in C++, and nothing said of what overflows."""
+"""Arithmetic that NumPy does differently: integers divided as in C++, and no warnings about overflow."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from ps_protocol.operations import Array
 
 
 class _Quiet(threading.local):
-    """Runs functions in a context in which NumPy's warnings were turned off, at a fraction of ``np.errstate``'s cost.
+    """Runs functions in a context without NumPy's warnings, at a fraction of ``np.errstate``'s cost.
 
-    NumPy keeps its error state in a context variable. A context cannot be entered by two threads at a time: each has
-    its own.
+    NumPy keeps its error state in a context variable. Each thread has a context, since two threads cannot enter one.
     """
 
     def __init__(self) -> None:
@@ -39,7 +38,7 @@ def divide_toward_zero(dividends: Array, divisors: Array, *, out: Array) -> None
         divisors: The same dtype, the same shape or 0-d, none zero.
         out: The same dtype and shape as ``dividends``; may be them.
     """
-    if is_ml_dtype(dividends.dtype):  # these narrow integers know few ufuncs, and fit a byte
+    if is_ml_dtype(dividends.dtype):  # these narrow integers have few ufuncs, and fit a byte
         wide = _byte_type(dividends)
         quotients = _quotients(dividends.astype(wide), divisors.astype(wide))
         out[...] = quotients.astype(out.dtype)
@@ -50,7 +49,7 @@ def divide_toward_zero(dividends: Array, divisors: Array, *, out: Array) -> None
 def _quotients(dividends: Array, divisors: Array) -> Array:
     if dividends.dtype.kind == "u":
         return np.asarray(np.floor_divide(dividends, divisors))
-    # Less its remainder, which has its own sign in C++ and in fmod, a dividend leaves nothing to be rounded.
+    # fmod gives the remainder the sign of the dividend, as C++ does. Without it the division is exact.
     exact = np.asarray(np.fmod(dividends, divisors))
     np.subtract(dividends, exact, out=exact)
     np.floor_divide(exact, divisors, out=exact)

@@ -1,10 +1,10 @@
-"""The scatter rules compiled by numba, where it is installed (the extra ``fast``): one loop, in place, no room needed.
+"""The scatter rules compiled by numba, where it is installed (the extra ``fast``): one loop, in place.
 
-Nothing waits for a compiler. A kernel is compiled, or loaded from numba's cache on disk, in a background thread when
-it is first asked for; until it is there, and where there is none, NumPy does the same work with the same result. The
-process has to allow it with ``compile_when_used()``, which a ps does; importing numba takes much memory.
+Nothing waits for the compiler. When a kernel is first asked for, a background thread compiles it or loads it from
+numba's cache on disk. Until then, and where there is no kernel, NumPy does the same work with the same result.
+Importing numba takes much memory, so a process has to allow it with ``compile_when_used()``; a ps does.
 
-Kernels neither check nor allocate: rows are in range and nobody changes them any more, arrays are in C order.
+Kernels neither check nor allocate: rows are in range and do not change any more, and arrays are in C order.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LEAST_ELEMENTS: Final = 4096
 _REAL: Final = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8")
 
 
-# Plain functions of Python until numba compiles them; without its error model "numpy", division would raise.
+# Plain Python until numba compiles them. Its error model "numpy" keeps division from raising.
 def _add(matrix: Any, rows: Any, updates: Any) -> None:
     for i in range(rows.size):
         row = rows[i]
@@ -138,7 +138,7 @@ class KernelCompiler:
         self._thread: threading.Thread | None = None
 
     def find(self, rule: ScatterRule, dtype: np.dtype[Any]) -> RowKernel | None:
-        """Returns the kernel if it is ready; otherwise sees to it that it will be, and returns None at once."""
+        """Returns the kernel if it is ready; otherwise asks for it in the background and returns None."""
         key = (rule, dtype)
         try:
             return self._kernels[key]
@@ -161,7 +161,7 @@ class KernelCompiler:
             self._kernels[key] = None
             self._wanted.append(key)
             if self._thread is None:
-                # Not a daemon: the interpreter does not end in the midst of the compiler's C++.
+                # Not a daemon: the interpreter must not end in the middle of the compiler's C++.
                 thread = threading.Thread(target=self._compile, name="row-kernels")
                 try:
                     thread.start()
@@ -181,7 +181,7 @@ class KernelCompiler:
             started_s = time.monotonic()
             try:
                 kernel = self._compiled(rule, dtype)
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with a compiler, NumPy can do the work
+            except Exception as error:  # noqa: BLE001 - NumPy can do the work
                 _LOG.warning("no compiled scatter_%s for %s, NumPy does it: %r", rule.name.lower(), dtype.name, error)
                 continue
             with self._lock:
@@ -221,7 +221,7 @@ def plan(rule: ScatterRule, rows: Rows, updates: Array) -> CompiledScatter | Non
 
     Args:
         rule: What to do; computable in the dtype of ``updates``.
-        rows: In range, ``[n]``; not changed by anybody any more.
+        rows: In range, ``[n]``; they do not change any more.
         updates: ``[n, width]`` or 0-d. Kept until the plan has been applied.
     """
     if _compiler is None or updates.size < _LEAST_ELEMENTS:

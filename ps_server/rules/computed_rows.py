@@ -1,4 +1,4 @@
-"""New values of rows, computed beside the variable's value and stored by one call when all of them are there."""
+"""New values of rows: computed beside the variable's value, then stored by one call."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Compute = Callable[..., Any]
 
 _MAX_VOID_BYTES: Final = 2**31 - 1
 _HOT_CHUNK_BYTES: Final = 256 * 1024
-"""Room for the copies of a scalar that are applied at once to a hot row."""
+"""Memory for the copies of a scalar that are applied to a hot row at once."""
 
 
 class _ComputedRows:
-    """What both ways of computing share: room, and the order take, compute, put."""
+    """What both ways of computing share: their memory, and the order take, compute, put."""
 
     __slots__ = ("_result", "_rows")
 
@@ -135,8 +135,8 @@ class RowsInRounds(_ComputedRows):
 def _apply_one_by_one(ufunc: Any, row: Array, updates: Array) -> None:
     """Applies ``updates[1:]`` to ``row``, one after the other; ``updates[0]`` is room.
 
-    A reduction over the first axis of several columns goes row by row: the pairwise summation that NumPy's ``sum`` is
-    known for is only along the axis that is contiguous. So there have to be two columns at least.
+    A reduction over the first axis of several columns goes row by row: NumPy sums pairwise only along the contiguous
+    axis. So there must be at least two columns.
     """
     updates[0] = row
     ufunc.reduce(updates, axis=0, dtype=row.dtype, out=row)

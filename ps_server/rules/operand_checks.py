@@ -30,7 +30,7 @@ def is_number(dtype: np.dtype[Any]) -> bool:
 
 
 def not_computable(spec: VariableSpec, operation: str) -> InvalidArgumentError:
-    """The error for arithmetic on what is no number, or for an order among complex numbers."""
+    """The error for arithmetic on something that is not a number, or for ordering complex numbers."""
     return InvalidArgumentError(
         f"variable {spec} holds {_PLURALS[dtype_category(spec.dtype)]}, for which there is no {operation}; "
         f"use assign or scatter_update",

@@ -1,7 +1,7 @@
 """The scatter rules in NumPy: plans that change rows, repeated or not, in a handful of NumPy calls.
 
-New rows are computed beside the value and stored by one call. Where that is not needed, since a single call of one
-ufunc does all, the value is changed in place. Rows are checked before they come here and are this module's own.
+New rows are computed beside the value and stored by one call. Where one call of a ufunc does everything, the value is
+changed in place. The caller has checked the rows and does not change them any more.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def plan(rule: ScatterRule, rows: Rows, updates: Array, num_rows: int, width: in
 
     Args:
         rule: What to do; computable in the dtype of ``updates``.
-        rows: In ``[0, num_rows)``, ``[n]``; not changed by anybody any more.
+        rows: In ``[0, num_rows)``, ``[n]``; they do not change any more.
         updates: ``[n, width]`` or 0-d. Kept until the plan has been applied.
         num_rows: Rows of the variable.
         width: Elements of a row.
     """
     if not rows.size or not width:
-        return Nothing()
+        return NoRows()
     ascending = bool((rows[1:] > rows[:-1]).all())
     first = int(rows[0]) if ascending and int(rows[-1]) - int(rows[0]) == rows.size - 1 else None
     if rule is ScatterRule.UPDATE:
@@ -62,7 +62,7 @@ def plan(rule: ScatterRule, rows: Rows, updates: Array, num_rows: int, width: in
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
+class NoRows:
     """No rows, or rows without elements."""
 
     def apply(self, value: Array) -> None:
@@ -97,7 +97,7 @@ class ElementUpdate:
     updates: Array
 
     def apply(self, value: Array) -> None:
-        """Changes the elements of ``value`` in place; what the call needs it allocates before it changes any."""
+        """Changes the elements of ``value`` in place; the call allocates before it changes any."""
         quiet.run(self.ufunc.at, value.reshape(-1), self.rows, self.updates)
 
 
@@ -116,8 +116,8 @@ class Replacement:
 
 @functools.cache
 def _reduces(dtype: np.dtype[Any]) -> bool:
-    """Whether all ufuncs have a loop of this very dtype; ml-dtypes computes its narrow integers in wider ones."""
+    """Whether all ufuncs have a loop of this dtype; ml-dtypes computes its narrow integers in wider ones."""
     return not (is_ml_dtype(dtype) and dtype_category(dtype) is DTypeCategory.INTEGER)
 
 
-Plan = Nothing | SliceUpdate | ElementUpdate | Replacement | RowsAsGiven | RowsInRounds
+Plan = NoRows | SliceUpdate | ElementUpdate | Replacement | RowsAsGiven | RowsInRounds

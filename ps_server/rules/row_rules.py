@@ -3,7 +3,7 @@
 A scatter means the loop over its indices: each row sees its updates in the order in which they were given, each
 rounded to the variable's dtype, as in TensorFlow's kernels on a CPU. Rules have two halves, as those for whole values
 (``update_rules``): ``plan_scatter`` checks and prepares before any lock is taken; the plan changes the value and
-cannot fail half-way. The indices are copied before they are checked, so that nobody can change them afterwards.
+cannot fail half-way. The indices are copied and then checked, so that they cannot change afterwards.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def checked_rows(spec: VariableSpec, indices: Array) -> Rows:
             f"variable {spec} is a scalar and has no rows to gather or scatter; read or assign it whole",
             variable=spec.name,
         )
-    # A copy even of what has the type: the caller's memory may be shared with a process that writes to it.
+    # Always a copy: another process may write to the caller's memory.
     rows: Rows = indices.reshape(-1).astype(np.intp, order="C", copy=True)
     if rows.size and (rows.min() < 0 or rows.max() >= spec.shape[0]):
         position = int(np.flatnonzero((rows < 0) | (rows >= spec.shape[0]))[0])
@@ -81,7 +81,7 @@ def checked_rows(spec: VariableSpec, indices: Array) -> Rows:
 
 def gather_into(value: Array, rows: Rows, out: Array) -> None:
     """Copies rows that ``checked_rows`` has passed into ``out``, shape ``[rows.size, *value.shape[1:]]``."""
-    # "clip" since "raise" would go through a buffer, to leave `out` as it is if an index is out of range.
+    # Not "raise": that goes through a buffer, to keep `out` unchanged if an index is out of range.
     np.take(value, rows, axis=0, out=out, mode="clip")
 
 

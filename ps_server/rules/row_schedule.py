@@ -1,12 +1,12 @@
-"""The order in which the updates of repeated rows are applied many at a time, exactly as one after the other.
+"""In which order updates of repeated rows are applied many at a time, with the result of one after the other.
 
 Where few rows repeat, all first updates are applied at once in the order given, and the further ones are corrections,
 for small batches one by one.
 
-Where many do, the k-th updates of all rows make up round k: within a round no row repeats, so that it is one call of a
-ufunc on whole arrays. Rows are sorted by how often they occur, so those of a round are always the first few. The
-rounds of the few hottest rows of a skewed distribution would be many and nearly empty: what is left of those rows is
-applied row by row.
+Where many repeat, the k-th updates of all rows make up round k. Within a round no row repeats, so a round is one call
+of a ufunc on whole arrays. Rows are sorted by how often they occur, so the rows of a round are always the first few.
+The few hottest rows of a skewed distribution would need many rounds that are nearly empty: what is left of those rows
+is applied row by row.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import numpy.typing as npt
 Rows = npt.NDArray[np.intp]
 
 _HOT_ROW_COST: Final = 2
-"""What a hot row costs beside a round, both being a few NumPy calls on little data."""
+"""Cost of a hot row in rounds; both are a few NumPy calls on little data."""
 _SMALL_BATCH: Final = 128
-"""Up to here Python is done with a batch before NumPy would have sorted it."""
+"""Up to here Python handles a batch faster than NumPy would sort it."""
 _MAX_CORRECTIONS: Final = 4
 _LEAST_ROWS_PER_REPEAT: Final = 8
 
@@ -33,8 +33,8 @@ class OrderGiven:
 
     Attributes:
         rows: The rows as given, ``[n]``.
-        corrections: Pairs of positions, ``[m]`` each: to the result at the first goes the update of the second, for
-            the second. When all are made, the last position of a row has its result.
+        corrections: Pairs of positions, ``[m]`` each: the update at the second is applied to the result at the first,
+            and stored at the second. After all of them the last position of a row has its result.
         single_corrections: The same, one pair of positions each.
     """
 
@@ -48,11 +48,11 @@ class Rounds:
     """Rounds of updates, and then hot rows.
 
     Attributes:
-        rows: The rows that occur, each once, those that occur most often first, ``[u]``.
+        rows: The rows that occur, each once, the most frequent first, ``[u]``.
         sizes: How many rows each round has: the first so many of ``rows``.
         positions: Which update each row of each round gets, ``[sum(sizes)]``, round after round.
         hot_lengths: How many updates are left after the rounds for each of the first rows.
-        hot_positions: Which these are, ``[sum(hot_lengths)]``, row after row.
+        hot_positions: The positions of those updates, ``[sum(hot_lengths)]``, row after row.
     """
 
     rows: Rows
@@ -68,7 +68,7 @@ def order_of_updates(rows: Rows, num_rows: int, *, allow_hot_rows: bool = True) 
     Args:
         rows: In ``[0, num_rows)``, at least one.
         num_rows: Rows of the variable.
-        allow_hot_rows: Otherwise rounds are used to the last.
+        allow_hot_rows: Whether hot rows may be applied row by row; otherwise all updates are in rounds.
     """
     if rows.size <= _SMALL_BATCH:
         return OrderGiven(rows, single_corrections=_single_corrections(rows.tolist()))
@@ -145,6 +145,6 @@ def _sorted_with_positions(rows: Rows, num_rows: int) -> tuple[Rows, Rows]:
 
 def _cheapest_rounds(counts: Rows) -> int:
     """How many rounds to do before going on row by row, for rows that occur so often (at least twice, descending)."""
-    # As many as the i-th row needs, with the i rows before it treated as hot.
+    # The i-th entry: as many rounds as the i-th row needs, with the i rows before it treated as hot.
     rounds = np.append(counts, 1)
     return int(rounds[np.argmin(rounds + _HOT_ROW_COST * np.arange(rounds.size))])

@@ -1,8 +1,8 @@
 """How whole values change: assign, add, subtract, count. Pure functions over NumPy arrays; ``row_rules`` has the rows.
 
 Every rule has two halves. The first checks the operands against the variable's spec and does all the work that does
-not need the value; it runs before any lock is taken. The second changes the value and is made so that nothing in it
-can fail half-way: one NumPy call does all.
+not need the value; it runs before any lock is taken. The second changes the value by one NumPy call, so that it cannot
+fail half-way.
 
 Arithmetic is that of TensorFlow's kernels: integers wrap around and divide toward zero, floats follow IEEE 754,
 and neither warns.
@@ -20,7 +20,7 @@ from ps_protocol.operations import Array, UpdateRule, VariableSpec
 from ps_server.rules.arithmetic import quiet
 from ps_server.rules.operand_checks import is_number, not_computable, refuse_operand
 
-_ASSIGN: Final = UpdateRule.ASSIGN  # to look a member up takes as long as a call
+_ASSIGN: Final = UpdateRule.ASSIGN  # looking a member up takes as long as a call
 _UPDATE_UFUNCS: dict[UpdateRule, np.ufunc] = {UpdateRule.ASSIGN_ADD: np.add, UpdateRule.ASSIGN_SUB: np.subtract}
 
 

@@ -1,1 +1,1 @@
-"""The variables of one ps task, their locks and versions. Imports rules and memory; no log, no transport."""
+"""The variables of one ps task, their locks and versions. Must not import a room but rules and memory."""

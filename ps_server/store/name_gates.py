@@ -1,4 +1,4 @@
-"""One at a time for each name: a lock per name that exists only while somebody uses it."""
+"""A lock for each name, which exists only while it is used."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ class NameGates:
 
     @property
     def is_busy(self) -> bool:
-        """Whether somebody holds a lock, or waits for one, at this moment."""
+        """Whether a lock is held, or waited for, at this moment."""
         return bool(self._gates)

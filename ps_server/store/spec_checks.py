@@ -10,7 +10,7 @@ MAX_NAME_LENGTH = 4096
 
 
 def check_spec(spec: VariableSpec) -> None:
-    """Makes sure that a variable can be made to a spec, whoever sent it.
+    """Makes sure that a variable can be made to a spec.
 
     Raises:
         InvalidArgumentError: The name is empty or too long, the dtype cannot be held, the shape is impossible, or

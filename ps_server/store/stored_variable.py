@@ -39,8 +39,8 @@ class StoredVariable:
     def __init__(self, spec: VariableSpec, value: Array | None):
         self.spec = spec
         self.size_bytes = spec.size_bytes
-        # guards: version, value and its elements, what of it is lent, and position. Whether `value` is None may be
-        # asked without it: once it is not, it stays so. Re-entrant, since a batch may hold it around its operations.
+        # guards: version, value and its elements, what of it is lent, and position. Whether `value` is None may be read
+        # without it, since a value never becomes None. Re-entrant: a batch may hold it around its operations.
         self.lock = threading.RLock()
         self.value = value
         self.version = 0
@@ -57,11 +57,11 @@ class StoredVariable:
 
     @property
     def is_lent(self) -> bool:
-        """Whether somebody holds a view of the value, so that its elements must stay as they are."""
+        """Whether a view of the value is held, so that its elements must not change."""
         return self._lendable is not None and self._lendable.is_lent
 
     def replace(self, value: Array) -> LendableArray:
-        """Puts another array in the place of the value, which must be there; returns that, which may be lent."""
+        """Puts another array in the place of the value, which must be there; returns the old one, which may be lent."""
         before = self._lendable or LendableArray(self.initialized_value())
         self.value = value
         self._lendable = None

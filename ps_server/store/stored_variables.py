@@ -1,4 +1,4 @@
-"""The variables of one ps task by name: the table alone, whatever is done with them."""
+"""The table of one ps task's variables, by name."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class StoredVariables:
             )
 
     def add(self, variable: StoredVariable) -> None:
-        """Shows a variable to all, whose memory has been counted."""
+        """Adds a variable whose memory has been counted; all threads see it from here on."""
         with self._lock:
             self._variables[variable.spec.name] = variable
 
@@ -93,7 +93,7 @@ class StoredVariables:
         return tuple(images)
 
     def restore(self, image: VariableImage) -> None:
-        """Makes a variable as an image has it, whose value is from now on the variable's own.
+        """Makes a variable from an image; the image's array becomes its value.
 
         Raises:
             ResourceExhaustedError: The memory limit would be exceeded.

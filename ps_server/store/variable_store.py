@@ -7,11 +7,11 @@ Locks, in the order in which they may be taken:
    value. These two are never held together, and two variables' locks only by ``StoredVariables.locked``.
 
 What takes time is done outside the variable's lock: operands are checked and prepared before it is taken, and the
-array that a value is read into is made, its pages included, beforehand. So whoever updates a variable waits for one
-memcpy of each reader ahead of it, never for a network, an allocation or a page fault.
+array that a value is read into is made, its pages included, beforehand. So an update waits for one memcpy of each
+reader ahead of it, never for a network, an allocation or a page fault.
 
-A large value may also be lent: the reader gets a view of it, at once, and as long as anybody holds that view, updates
-are computed into another array that then takes the place of the value. A value that nobody holds is updated in place.
+A large value may also be lent: the reader gets a view of it at once. While that view is held, an update is computed
+into another array, which then takes the place of the value. A value that is not lent is updated in place.
 """
 
 from __future__ import annotations
@@ -57,22 +57,17 @@ DEFAULT_SPARE_LIMIT_BYTES: Final = 128 * 1024**2
 _ASSIGN: Final = UpdateRule.ASSIGN  # to look a member up takes as long as a call
 
 
-def _note_nothing(_operation: Declare | Initialize) -> int:
-    return 0
-
-
 class VariableStore:
     """The variables of one ps task. Thread-safe.
 
-    Arrays in operations stay the caller's: they are copied or used up before a method returns, unless it may take them
-    and is told so. Arrays in results are new and the caller's own, or the one that the operation names as ``out``,
-    unless the method may lend values and is told so.
+    The caller may change the arrays in its operations again when a method returns, unless it passed ``take``. Arrays in
+    results are new, or the one that the operation names as ``out``, unless the caller passed ``lend``.
 
     Args:
         memory_limit_bytes: The most that the values may take together; 0 for no limit. A value is counted from its
-            declaration on, so that a variable that could be declared can be initialised. What borrowers keep alive
-            is not counted.
-        spare_limit_bytes: The most that values that were replaced while they were lent take to be used again.
+            declaration on, so that a variable that could be declared can be initialised. Memory that only borrowers
+            keep alive is not counted.
+        spare_limit_bytes: The most that replaced values may take that are kept to be used again.
         compute_initial_value: Makes initial values: a new array each time, of the spec's dtype and shape, in C order.
         note: Called with what has created a variable, before others see it, or given it its first value, with its lock
             held; returns the position of the record about it.
@@ -87,7 +82,7 @@ class VariableStore:
         memory_limit_bytes: int = 0,
         spare_limit_bytes: int = DEFAULT_SPARE_LIMIT_BYTES,
         compute_initial_value: ComputeInitialValue = initial_value,
-        note: NoteDeclaration = _note_nothing,
+        note: NoteDeclaration = lambda _operation: 0,
     ):
         self.variables: Final = StoredVariables(memory_limit_bytes)
         self._find: Final = self.variables.find
@@ -104,7 +99,7 @@ class VariableStore:
         Args:
             operation: What to declare.
             timeout_s: How long to wait for another client that is initialising it at this moment.
-            take: Whether an array that is the initial value may be kept as the value: nobody else uses it any more.
+            take: Whether the store may keep an array that is the initial value: the caller does not use it any more.
 
         Raises:
             ShapeMismatchError, DTypeMismatchError: It exists with another spec.
@@ -160,8 +155,8 @@ class VariableStore:
             return entered
 
     def _create(self, spec: VariableSpec, initializer: InitializerSpec | None, *, take: bool) -> StoredVariable:
-        # Called with the gate held, and with the value made before the variable is shown: a declaration that fails
-        # leaves nothing behind, and two that come at once are not counted twice.
+        # With the gate held. The value is made before the variable is added: a declaration that fails leaves nothing
+        # behind, and two at the same time are not counted twice.
         self.variables.take_memory(spec)
         try:
             value = None if initializer is None else self._initial_value(spec, initializer, take=take)
@@ -222,7 +217,7 @@ class VariableStore:
         Args:
             operation: What to read, and perhaps where to put it.
             lend: Whether the tensor may be a read-only view of the value itself, if that is large. It never changes;
-                but as long as anybody holds it, updates of the variable need memory for a second value.
+                but while it is held, updates of the variable need memory for a second value.
 
         Raises:
             NotFoundError: There is no such variable.
@@ -254,8 +249,8 @@ class VariableStore:
 
         Args:
             operation: What to do.
-            take: Whether the operand may be kept as the value: nobody else uses it any more, and no other operation
-                names its memory.
+            take: Whether the store may keep the operand as the value: the caller does not use it any more, and no
+                other operation has the same memory.
 
         Raises:
             NotFoundError: There is no such variable.
@@ -291,7 +286,7 @@ class VariableStore:
         return result
 
     def _update_beside(self, variable: StoredVariable, rule: UpdateRule, operand: Array) -> Result:
-        """Updates a value that was lent a moment ago, and leaves it as it is for its borrowers."""
+        """Updates a variable whose value is lent: computes a new array, so that the borrowers' one does not change."""
         result = self._spares.take(variable.spec)
         if rule is _ASSIGN:
             np.copyto(result, operand)

@@ -1,1 +1,1 @@
-"""The ways by which batches reach the core."""
+"""Receives batches and hands them to the core. Must not import durability, replication or process."""

@@ -50,7 +50,7 @@ def test_the_first_proposal_for_a_name_is_recorded(ps: Task) -> None:
 
 def test_a_proposal_meant_for_a_lost_directory_is_refused_and_records_nothing(ps: Task) -> None:
     service = ps.service()
-    with pytest.raises(StateLostError, match="started anew"):
+    with pytest.raises(StateLostError, match="started again"):
         service.place([Proposal(W, 1)], store=uuid4(), timeout_s=TIMEOUT_S)
     assert service.list_placements(timeout_s=TIMEOUT_S) == []
     meant = ps.core.store_incarnation

@@ -1,1 +1,1 @@
-"""Files and directories that are really on the disk, and the data directory's lock and version."""
+"""Synced files, and the data directory with its lock. Must not import the journal or the snapshots."""

@@ -1,4 +1,4 @@
-"""The directory of one task whose state survives its process: whose it is, in which form, and that nobody else uses it.
+"""The data directory of one ps task: which task owns it, its format, and a lock against other processes.
 
 DIR/ps-0/lock           held with flock(2) for the life of the process, so that even SIGKILL frees it
 DIR/ps-0/format.json    version of the form, task, number of ps tasks, incarnation of the store
@@ -53,13 +53,17 @@ class DataDirectory:
     """One task's directory, held until ``close`` or the end of the process. One thread at a time.
 
     Made by ``open``.
+
+    Attributes:
+        path: Where the task's files are.
+        is_new: Whether the directory was empty.
     """
 
     def __init__(self, path: Path, lock: int, form: _Format, *, is_new: bool):
-        self._path = path
+        self.path: Final = path
         self._lock = lock
         self._form = form
-        self._is_new = is_new
+        self.is_new: Final = is_new
 
     @classmethod
     def open(cls, root: Path, *, task: TaskId, num_ps: int) -> DataDirectory:
@@ -108,33 +112,23 @@ class DataDirectory:
         return cls(path, lock, form, is_new=is_new)
 
     @property
-    def path(self) -> Path:
-        """Where the task's files are."""
-        return self._path
-
-    @property
-    def is_new(self) -> bool:
-        """Whether there was nothing before."""
-        return self._is_new
-
-    @property
     def store_incarnation(self) -> UUID:
-        """Of the store whose state is here."""
+        """Identity of the state that is in the directory."""
         return UUID(self._form.store_incarnation)
 
     def renew_store_incarnation(self) -> UUID:
-        """Draws a new incarnation, since the state that will be served lacks acknowledged updates; it is on disk then.
+        """Draws a new incarnation and writes it to disk: the state that will be served lacks acknowledged updates.
 
         Raises:
             OSError: It could not be written; the old one stays.
         """
         form = replace(self._form, store_incarnation=str(uuid4()))
-        _write(self._path, form)
+        _write(self.path, form)
         self._form = form
         return self.store_incarnation
 
     def close(self) -> None:
-        """Lets go of the directory."""
+        """Releases the lock."""
         if self._lock >= 0:
             lock, self._lock = self._lock, -1
             os.close(lock)
@@ -174,7 +168,7 @@ def _locked(path: Path) -> int:
 
 
 def _content(path: Path) -> bytes | None:
-    """Returns what is in the format file; None if the directory has nothing of a task in it."""
+    """Returns the content of the format file; None if the directory is empty."""
     with contextlib.suppress(FileNotFoundError):
         return (path / _FORMAT_FILE).read_bytes()
     others = sorted(each.name for each in path.iterdir() if each.name != _LOCK_FILE and not each.name.startswith("."))

@@ -1,6 +1,6 @@
-"""What is known of the last run of a task whose state survives its process: how it was kept, and how the run ended.
+"""A note of a task's last run: in which mode the state was kept, and how the run ended.
 
-From that follows whether the state on disk is all that clients were told, or lacks updates that were acknowledged.
+It shows whether the state on disk has every acknowledged update.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class LastRun:
     mode: DurabilityMode
     ended_at: int | None = None
 
-    def lacks_nothing(self, position: int) -> bool:
+    def has_all_up_to(self, position: int) -> bool:
         """Whether a state on disk that reaches up to ``position`` has all that the run acknowledged."""
         return self.mode is DurabilityMode.JOURNAL or self.ended_at == position
 
 
 def read_last_run(directory: Path) -> LastRun | None:
-    """Returns what is noted of the last run; None if nothing is, or nothing that can be read."""
+    """Returns the note; None if there is none, or it cannot be read."""
     try:
         content = json.loads((directory / _FILE).read_bytes())
         ended_at = content["ended_at"]
@@ -49,10 +49,10 @@ def read_last_run(directory: Path) -> LastRun | None:
 
 
 def write_last_run(directory: Path, run: LastRun) -> None:
-    """Notes a run; it is on disk then.
+    """Writes the note to disk.
 
     Raises:
-        OSError: It could not be written; what was noted before stays.
+        OSError: It could not be written; the note before stays.
     """
     content = {"mode": run.mode.name.lower(), "ended_at": run.ended_at}
     replace_file(directory / _FILE, (json.dumps(content) + "\n").encode("ascii"))

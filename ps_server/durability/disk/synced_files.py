@@ -1,7 +1,7 @@
-"""Files that are on disk when their writer says so: written in pieces, checksummed on the way, forced out.
+"""Files that are on disk when their writer closes: written in pieces, checksummed on the way, synced.
 
-What is written reaches the disk a piece at a time, not all at the end: a file system such as ext4 makes an fsync of one
-file wait for data of others that it has put off, and the journal's must stay short.
+Each piece goes to the disk at once, not all at the end: on a file system such as ext4 an fsync of one file waits for
+unwritten data of others, and the fsync of the journal must be short.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Final, Self
 from ps_protocol.codec.tensor_codec import Buffer
 
 PIECE_BYTES: Final = 512 * 1024
-"""What is checksummed, and then written or read, at a time: the second finds it in the processor's cache.
+"""What is checksummed and written or read at a time, so that it is still in the processor's cache.
 
-Nor should it be more: of writes above a MiB or two, Linux makes large folios, and takes ten times as long for them.
+For writes above one or two MiB Linux makes large folios, which take ten times as long.
 """
 
 _UNSYNCED_BYTES: Final = 8 * 1024**2
-"""What may be on its way to the disk: a sync of another file waits for that, a few milliseconds."""
+"""What may be unwritten at a time; a sync of another file waits for it, a few milliseconds."""
 
 _BUFFER_BYTES: Final = 1024**2
 
@@ -32,7 +32,7 @@ class SyncedWriter:
 
     Args:
         path: Of the file, which must not exist.
-        size_bytes: What it will have; the room is taken now, so that a full disk is known before anything is written.
+        size_bytes: Its size at the end; allocated now, so that a full disk is noticed before anything is written.
 
     Raises:
         OSError: There is no room, or the file cannot be made.
@@ -81,13 +81,13 @@ class SyncedWriter:
         if error is None:
             self.close()
         else:
-            self._raw.close()  # what is still buffered is not to be kept, and perhaps cannot be
+            self._raw.close()  # what is still buffered is dropped
 
     def _begin_writing_out(self) -> None:
-        """Has the disk begin with what was written, so that it is at work while the next piece is checksummed."""
+        """Starts writing to the disk, which then works while the next piece is checksummed."""
         self._file.flush()
         written_bytes = self._raw.tell()
-        # Linux starts to write out what is said not to be needed, and gives up only what is on disk already.
+        # For DONTNEED Linux starts writing dirty pages, and drops only clean ones.
         os.posix_fadvise(
             self._raw.fileno(), self._written_bytes, written_bytes - self._written_bytes, os.POSIX_FADV_DONTNEED
         )

@@ -1,1 +1,1 @@
-"""The records since the newest snapshot, in a file that is appended to and synced."""
+"""The records since the newest snapshot, in synced files. Must not import the snapshots."""

@@ -1,4 +1,4 @@
-"""A note of the newest acknowledged record, by which lost records are told from a write that was never finished."""
+"""A note of the newest acknowledged record: it tells lost records from a write that was never finished."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class AcknowledgedMark:
         try:
             os.pwrite(self._descriptor, data + zlib.crc32(data).to_bytes(4, "little"), 0)
         except OSError as error:
-            # The record is safe, and an older mark does no harm: only a loss would be found later or not at all.
+            # The record is safe. With an older mark, a loss might not be noticed.
             _LOG.warning("%s cannot be written: %s", self._path, error)
             return
         self.position = position
 
     def close(self) -> None:
-        """Gives the file back; what it says is on disk then."""
+        """Syncs and closes the file."""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             try:

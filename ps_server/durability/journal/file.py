@@ -1,8 +1,8 @@
 """One file of the journal being written: records in an SQLite database, large ones in a plain file beside it.
 
-The tensor file is forced out before the row that refers to it is committed. So a row tells that its records are whole;
-SQLite, whose log is checksummed, cuts a row that was not committed; and whatever does not match its checksum has been
-damaged since.
+The tensor file is synced before the row that refers to it is committed. So the records of a committed row are whole.
+SQLite checksums its log and drops a row that was not committed. A record that does not match its checksum was damaged
+later.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ps_server.log.commit_log import SinkUnavailableError
 from ps_server.log.records import LoggedRecord
 
 SUFFIXES: Final = (".sqlite", ".sqlite-wal", ".sqlite-shm", ".tensors")
-"""Of the files that one journal file consists of; without the first, the others mean nothing."""
+"""Of the files that make up one journal file; without the first, the others are useless."""
 
 PAGE_BYTES: Final = 16 * 1024
 LOG_BYTES: Final = 4 * 1024**2
-"""Of SQLite's write-ahead log when it is carried over into the database and used again from its beginning."""
+"""Size of the write-ahead log at which SQLite copies it into the database and starts it again."""
 
 _APPLICATION_ID: Final = 0x53485244  # "SHRD", for file(1)
 _INSERT: Final = "INSERT INTO commits (first, last, frames) VALUES (?, ?, ?)"
@@ -73,7 +73,7 @@ class JournalFile:
             fault_point("journal.file_named")
             created = cls(path)
             try:
-                created._database.execute("PRAGMA user_version = 1")  # so that the log is there when names are synced
+                created._database.execute("PRAGMA user_version = 1")  # creates the log before the directory is synced
                 synced_files.sync_directory(path.parent)
             except BaseException:
                 created.close()
@@ -85,8 +85,8 @@ class JournalFile:
 
         Raises:
             SinkUnavailableError: The disk is full; none of the records is kept.
-            OSError: Of the tensor file; nothing can be said of what is on disk.
-            sqlite3.Error: The same of the database.
+            OSError: The tensor file failed; it is not known what is on disk.
+            sqlite3.Error: The same for the database.
         """
         layout = Layout(records, self._tensor_bytes)
         with _full_disk_may_pass():
@@ -102,37 +102,37 @@ class JournalFile:
                 try:
                     self._check_quota(error)
                 finally:
-                    os.ftruncate(self._tensors, self._tensor_bytes)  # gives back room that others may need
+                    os.ftruncate(self._tensors, self._tensor_bytes)  # frees the room
                 raise
         self._tensor_bytes = layout.end
 
     def close(self) -> None:
-        """Gives back descriptors; SQLite carries its log over into the database."""
+        """Closes the files; SQLite copies its log into the database."""
         os.close(self._tensors)
         self._database.close()
 
     def _write_outside(self, layout: Layout) -> list[Row]:
-        """Writes what goes into the tensor file; returns the rows, whose checksums are made meanwhile.
+        """Writes large records to the tensor file, and returns the rows. Their checksums are made meanwhile.
 
-        Each takes a processor about as long as a fast disk takes for the bytes.
+        Checksums take a processor about as long as a fast disk takes for the bytes.
         """
         if layout.end - self._tensor_bytes < _SHARED_WORK_BYTES:
             _write_at(self._tensors, layout.outside, self._tensor_bytes)
             return layout.rows()
-        with ThreadPoolExecutor(1, thread_name_prefix="journal-checksums") as pool:  # which waits, whatever happens
+        with ThreadPoolExecutor(1, thread_name_prefix="journal-checksums") as pool:  # waits at its end
             rows = pool.submit(layout.rows)
             _write_at(self._tensors, layout.outside, self._tensor_bytes)
             return rows.result()
 
     def _check_quota(self, error: BaseException) -> None:
-        """Raises the system's error if one of SQLite comes from a quota, which it does not tell from a broken disk."""
+        """Raises the system's error if the quota is used up: SQLite reports that as a broken disk."""
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_WRITE:
             os.pwrite(self._tensors, bytes(LOG_BYTES), self._tensor_bytes)
 
     def _insert(self, rows: Sequence[Row]) -> None:
         values = [(row.first, row.last, row.frames) for row in rows]
         if len(values) == 1:
-            # A statement of its own is a transaction of its own: one call, for which the GIL is let go once.
+            # A single statement is a transaction: one call, which releases the GIL once.
             self._database.execute(_INSERT, values[0])
             return
         self._database.execute("BEGIN IMMEDIATE")
@@ -141,11 +141,11 @@ class JournalFile:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # Whoever has the journal file sees to it that one thread is in here at a time.
+    # The journal lets in one thread at a time.
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        database.execute("PRAGMA locking_mode = EXCLUSIVE")  # the directory is ours: no shared memory, no locks to take
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")  # no other process: no shared memory, no locks
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         database.execute(f"PRAGMA wal_autocheckpoint = {LOG_BYTES // PAGE_BYTES}")
@@ -156,13 +156,13 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _write_at(descriptor: int, buffers: Sequence[memoryview], offset: int) -> None:
-    """Writes the buffers end to end, and has the disk begin with them."""
+    """Writes the buffers end to end, and starts writing to the disk."""
     for vector in _vectors(buffers):
         size_bytes = sum(map(len, vector))
         written = os.pwritev(descriptor, vector, offset)
-        if written < size_bytes:  # as at the end of the disk, where the next call says why
+        if written < size_bytes:  # at the end of the disk, say; the next call raises the reason
             _write_at(descriptor, [memoryview(b"".join(vector))[written:]], offset + written)
-        # Linux starts to write out what is said not to be needed, and gives up only what is on disk already.
+        # For DONTNEED Linux starts writing dirty pages, and drops only clean ones.
         os.posix_fadvise(descriptor, offset, size_bytes, os.POSIX_FADV_DONTNEED)
         offset += size_bytes
 

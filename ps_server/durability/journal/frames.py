@@ -1,6 +1,6 @@
 """How records lie in a journal file: rows of frames for the database, large records for the tensor file.
 
-A frame tells of one record its position, its sizes, where it is and its checksums; a small record follows its frame.
+A frame holds the position, the sizes, the place and the checksums of one record. A small record follows its frame.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from ps_server.log import record_codec
 from ps_server.log.records import LoggedRecord
 
 INLINE_BYTES: Final = 128 * 1024
-"""Records up to here are kept in the database, where one sync makes them durable."""
+"""Records up to here are kept in the database, where one sync is enough."""
 
 ROW_BYTES: Final = 4 * 1024**2
-"""What a row holds, roughly; bounds what is read at a time."""
+"""About what a row holds; bounds what is read at a time."""
 
 _INLINE: Final = 2**64 - 1
 _FIELDS: Final = struct.Struct("<QQQQ")
@@ -27,7 +27,7 @@ _FRAME_BYTES: Final = _FIELDS.size + _CHECKSUMS.size
 
 
 class MalformedRowError(ValueError):
-    """A row does not hold the frames that it should."""
+    """A row does not hold the frames that it should hold."""
 
     def __init__(self, position: int, what: str):
         super().__init__(what)
@@ -139,7 +139,7 @@ class Layout:
 
 
 def frames_of(row: Row) -> Iterator[Frame]:
-    """Returns the frames of a row; what they say is what was written, their records are not yet looked at.
+    """Returns the frames of a row, which have been verified. The records have not been.
 
     Raises:
         MalformedRowError: A frame is damaged, or not the one that should be there.

@@ -1,12 +1,12 @@
 """The journal of a ps task: every change of its state, on disk before it is acknowledged.
 
-Records are kept in files named after the first one in each (``journal_file``, ``journal_reader``). A new file begins
-with every start of the process and after every snapshot, so that what a snapshot covers is given up by deleting whole
-files, and a file that was once read again is never written to.
+Records are kept in files named after the first record in each (``file``, ``reader``). A new file begins with every
+start of the process and after every snapshot. So what a snapshot covers is deleted file by file, and a file that was
+read after a restart is never written to.
 
-A record that was being written when the process or the machine stopped was never acknowledged and is cut. To tell it
-from acknowledged ones that were lost, the position of the newest acknowledged record is noted in a file of its own, in
-place and without a sync: after a crash of the process it is right, after one of the machine it may be older.
+A record that was being written when the process or the machine stopped was never acknowledged, and is dropped. To tell
+it from lost acknowledged records, the position of the newest acknowledged record is written to a small file, without a
+sync: after a crash of the process it is right, after a crash of the machine it may be older.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Journal:
         self._directory = directory
         self._mark = mark
         self._rotate_after = -1  # set by start_new_file alone: a file with records up to it takes none after it
-        # guards: all below, and is held while records are written; nothing else is locked under it
+        # guards: all below; held while records are written; no other lock is taken under it
         self._lock = threading.Lock()
         self._last_position = last_position
         self._firsts = list(firsts)  # of the files there are, ascending
@@ -55,11 +55,11 @@ class Journal:
 
     @classmethod
     def open(cls, directory: Path, *, after: int) -> Journal:
-        """Opens the journal in a directory, or begins one; what is there is not changed before the first write.
+        """Opens the journal in a directory, or begins one; its records do not change before the first write.
 
         Args:
             directory: Made if it does not exist.
-            after: Position of the state that the records are to be carried out on; of a snapshot, or 0.
+            after: Position of the state that the records are replayed on: of a snapshot, or 0.
 
         Raises:
             CorruptJournalError: Acknowledged records after ``after`` are missing, or a file cannot be read.
@@ -71,7 +71,7 @@ class Journal:
             firsts = sorted(int(match[1]) for path in directory.iterdir() if (match := _NAME.fullmatch(path.name)))
             last = _checked_end(directory, firsts, after, mark.position)
             for first in firsts:
-                # It may have been read from memory, which a power failure would still take: replayed, it counts.
+                # What was read may be in the page cache only. Replayed records count as acknowledged, so sync them.
                 journal_reader.force_out(_path(directory, first))
             _remove_leftovers(directory)
             mark.write(mark.position)
@@ -92,7 +92,7 @@ class Journal:
 
     @property
     def was_absent(self) -> bool:
-        """Whether the directory had no journal before, not even an empty one: clients may know more than a snapshot."""
+        """Whether the directory had no journal before, so that clients may know of updates after the snapshot."""
         return self._mark.was_absent
 
     @property
@@ -109,7 +109,7 @@ class Journal:
     def replay(self, after: int) -> Iterator[LoggedRecord]:
         """Returns all records after a position, in order and without gaps, each checked, one in memory at a time.
 
-        To be run to its end before anything is written.
+        Must run to its end before anything is written.
 
         Raises:
             CorruptJournalError: A record is damaged or missing.
@@ -131,7 +131,7 @@ class Journal:
         with self._lock:
             if self._is_closed:
                 raise RuntimeError(f"{self.name} is closed")
-            # Of records offered again after an error, those in a file that was left since may be there already.
+            # Records that come again after an error may be in a file that has been closed since.
             waiting = [logged for logged in records if logged.position > self._last_position]
             while waiting:
                 self._leave_covered_file()
@@ -141,7 +141,7 @@ class Journal:
                 del waiting[:count]
 
     def start_new_file(self, position: int) -> None:
-        """Has the records after a position, or those after it that are not written yet, go to a new file.
+        """From here on writes records after a position, as far as they are not written yet, to a new file.
 
         Never waits; the file is made when there is a record for it.
         """
@@ -151,14 +151,14 @@ class Journal:
         """Deletes the files that hold no record after ``position``, which a snapshot covers that is on disk.
 
         Raises:
-            OSError: A file cannot be deleted; it will be at the next start.
+            OSError: A file cannot be deleted now; the next start deletes it.
         """
         with self._lock:
             self._leave_covered_file()
             end = [] if self._current is not None else [self._last_position + 1]
             known = itertools.pairwise([*self._firsts, *end])
             for first in [first for first, following in known if following <= position + 1]:
-                # Renamed now, so that the name is free; deleted later, since large files take their time.
+                # Renamed under the lock, deleted without it: deleting large files takes time.
                 _set_aside(_path(self._directory, first))
                 self._firsts.remove(first)
         fault_point("journal.drop")
@@ -192,7 +192,7 @@ class Journal:
         self._mark.write(last)
 
     def _begin_file(self, first: int) -> None:
-        if first in self._firsts:  # left behind without a record, and now made anew
+        if first in self._firsts:  # it has no record, and is replaced
             self._firsts.remove(first)
         fault_point("journal.new_file")
         self._current = JournalFile.create(_path(self._directory, first))
@@ -213,7 +213,7 @@ def _path(directory: Path, first: int) -> Path:
 
 
 def _checked_end(directory: Path, firsts: Sequence[int], after: int, acknowledged: int) -> int:
-    """Returns where the journal ends, having made sure that nothing is missing on the way from ``after``."""
+    """Checks that no record after ``after`` is missing; returns where the journal ends."""
     last = 0
     for first in firsts:
         path = _path(directory, first)
@@ -231,7 +231,7 @@ def _checked_end(directory: Path, firsts: Sequence[int], after: int, acknowledge
 
 
 def _set_aside(path: Path) -> None:
-    """Gives up a journal file under its name; the database first, without which the rest means nothing."""
+    """Renames a journal file to be deleted; the database first, since the rest is useless without it."""
     for suffix in SUFFIXES:
         part = path.with_suffix(suffix)
         with contextlib.suppress(FileNotFoundError):
@@ -240,7 +240,7 @@ def _set_aside(path: Path) -> None:
 
 
 def _remove_leftovers(directory: Path) -> None:
-    """Deletes what was set aside, what was never completed, and parts whose database is gone."""
+    """Deletes files that were set aside, that were not completed, and parts whose database is gone."""
     for path in directory.iterdir():
         if not path.name.startswith(("journal-", ".journal-")):
             continue

@@ -1,6 +1,6 @@
-"""One file of the journal being read, after a restart: every record is checked, none is guessed at.
+"""Reads one file of the journal after a restart; every record is checked.
 
-Reading changes nothing, so that a damaged journal is left as it was found.
+Reading changes nothing: a damaged journal stays as it was found.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ps_server.log.records import LoggedRecord
 
 
 class CorruptJournalError(DataDirectoryError):
-    """The journal does not hold what was written to it; the message names file, position and remedy."""
+    """The journal is damaged; the message names file, position and remedy."""
 
 
 def refuse(path: Path, position: int, what: object) -> NoReturn:
-    """Raises the error for a journal that cannot be trusted from a position on."""
+    """Raises the error for a journal that is damaged from a position on."""
     raise CorruptJournalError(
         f"the journal file {path} is damaged at the record {position} or after it: {what}. Put back an undamaged copy "
         f"of {path.parent}; or, to go on from the newest snapshot without what came after it, move everything named "
@@ -50,7 +50,7 @@ def last_position(path: Path, first: int) -> int | None:
 
 
 def force_out(path: Path) -> None:
-    """Returns when all that can be read of a journal file is on disk, also what its writer had not yet forced out."""
+    """Syncs a journal file, also what its writer had not synced."""
     for suffix in SUFFIXES:
         with contextlib.suppress(FileNotFoundError):
             descriptor = os.open(path.with_suffix(suffix), os.O_RDONLY | os.O_CLOEXEC)
@@ -100,7 +100,7 @@ def _read(path: Path, frame: Frame, tensors: int) -> LoggedRecord:
     except EOFError as error:
         refuse(path.with_suffix(".tensors"), frame.position, error)
     except InvalidArgumentError as error:
-        # Its checksum is right, so that it is what was written: perhaps by a version that knows more.
+        # The checksum is right, so this was written, perhaps by a newer version.
         refuse(path, frame.position, f"{error.message} (was it written by a newer version?)")
     if logged is None or logged.position != frame.position:
         refuse(
@@ -120,7 +120,7 @@ def _read_inline(frame: Frame, data: memoryview) -> LoggedRecord | None:
 
 def _read_outside(frame: Frame, tensors: int) -> LoggedRecord | None:
     """Returns the record, each tensor with memory of its own; None if it is not what was written."""
-    # The size first: of a file that was cut, no memory need be taken.
+    # The size first, so that a file that was cut takes no memory.
     size_bytes = os.fstat(tensors).st_size
     if frame.offset + frame.size_bytes > size_bytes:
         raise EOFError(f"the file has {size_bytes} bytes only")
@@ -147,7 +147,7 @@ def _read_outside(frame: Frame, tensors: int) -> LoggedRecord | None:
 @contextlib.contextmanager
 def _reading(path: Path, position: int) -> Iterator[sqlite3.Connection]:
     try:
-        # The directory is ours: without locks nothing is written, not even an index of the log for others to share, for
+        # This process owns the directory. Without locks SQLite writes nothing, not even a shared index of its log, for
         # which a full disk would have no room.
         uri = f"{path.absolute().as_uri()}?mode=ro&vfs=unix-none"
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:

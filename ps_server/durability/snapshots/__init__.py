@@ -1,1 +1,1 @@
-"""A whole state at one position, as safetensors files with a manifest."""
+"""The whole state at one position, as safetensors files with a manifest. Must not import the journal."""

@@ -1,8 +1,8 @@
-"""Images of a ps task's state as directories: written so that each is whole or not there, and read with suspicion.
+"""Snapshots: images of a ps task's state as directories, each of which is whole or not there.
 
 ``snapshots/<position, 20 digits>/`` holds ``values.safetensors``, ``ledger.bin`` and ``manifest.json``. A snapshot is
-written to ``.<position>.tmp``, forced to disk file by file, and then renamed: a name without a dot is a whole snapshot,
-whatever happened to the process or the machine. Every byte of it is covered by a checksum in the manifest.
+written to ``.<position>.tmp``, synced file by file, and then renamed: a name without a dot is a whole snapshot, also
+after a crash of the process or the machine. Checksums in the manifest cover every byte.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class SnapshotFiles:
         return self._root / f"{position:020}"
 
     def remove_incomplete(self) -> None:
-        """Removes what a process left that ended while it wrote or removed a snapshot."""
+        """Removes snapshots that a crash left half written or half removed."""
         for path in self._root.glob(".*.tmp"):
             shutil.rmtree(path)
 
@@ -95,7 +95,7 @@ class SnapshotFiles:
         """Removes the snapshots of earlier positions."""
         for each in self.positions():
             if each < position:
-                # Renamed first, or what is left of it after a crash would look like a damaged one.
+                # Renamed first: after a crash, what is left must not look like a damaged snapshot.
                 leaving = self._root / f".{each:020}.tmp"
                 self.path_of(each).rename(leaving)
                 sync_directory(self._root)
@@ -110,16 +110,16 @@ class SnapshotFiles:
         before_rename: Callable[[int], None] | None = None,
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> SnapshotInfo:
-        """Writes an image; returns when it will outlast a power cut.
+        """Writes an image; returns when it is on disk.
 
-        The image is used up: if the caller holds no other reference to it, each lent value is given back when it is
-        written, so that updates need not go on beside it.
+        Each lent value is given back as soon as it is written, if the caller holds no other reference to the image:
+        updates of its variable then work in place again.
 
         Args:
-            image: What to write; not of a position that there is a snapshot of already.
-            before_rename: Called with the position when all is on disk but not yet a snapshot; if it raises, there will
-                be none.
-            is_wanted: Asked before each value and before the end.
+            image: What to write; there must be no snapshot of its position.
+            before_rename: Called with the position when all is on disk but not renamed; if it raises, the snapshot is
+                dropped.
+            is_wanted: Asked before each value and before the end; False drops the snapshot.
 
         Raises:
             OSError: There is no room, or the disk fails; nothing is left of the snapshot.
@@ -132,7 +132,7 @@ class SnapshotFiles:
         try:
             ledger = _write_ledger(temporary / LEDGER_FILE, image)
             variables = deque(image.variables)
-            del image  # which would hold all values until the last is written
+            del image  # it would hold all values until the last is written
             manifest = write_values(temporary / VALUES_FILE, variables, position, taken_at_s, ledger, is_wanted)
             content = encode_manifest(manifest)
             with SyncedWriter(temporary / MANIFEST_FILE) as writer:
@@ -157,7 +157,7 @@ class SnapshotFiles:
         """Reads a snapshot; the values are new arrays, writable and in C order.
 
         Raises:
-            CorruptSnapshotError: A file lacks, was changed or cut off.
+            CorruptSnapshotError: A file is missing, was changed or was cut off.
             OSError: A file cannot be read.
             MemoryError: The values do not fit into memory.
         """

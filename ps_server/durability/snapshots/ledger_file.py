@@ -1,7 +1,7 @@
-"""What a snapshot keeps beside the values (clients and their answers, departures, placements) as entries of a file.
+"""The part of a snapshot beside the values: clients and their answers, departures, placements, as entries of a file.
 
-``snapshot.proto`` says how an entry looks. Entries are written one by one, so that never more than one client's
-answers are in memory twice.
+``snapshot.proto`` defines an entry. Entries are written one by one, so that the answers of at most one client are in
+memory twice.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SIZE_BYTES: Final = 4
 
 
 class MalformedEntryError(ValueError):
-    """An entry is not what ``snapshot.proto`` says."""
+    """An entry does not follow ``snapshot.proto``."""
 
 
 def write_entries(writer: SyncedWriter, image: StateImage) -> tuple[int, int]:
@@ -103,7 +103,7 @@ class ReadEntries(Entries):
 
 
 def encode_entries(image: StateImage) -> Iterator[tuple[snapshot_pb2.SnapshotEntry, list[memoryview]]]:
-    """Yields what an image has beside the values, each entry with the tensors that belong beside it."""
+    """Yields the entries of an image, each with the tensors beside it."""
     for client in image.clients:
         yield _encode_client(client)
     for incarnation, reason in image.departed:

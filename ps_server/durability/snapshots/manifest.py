@@ -1,4 +1,4 @@
-"""The manifest of a snapshot: what is in its files and the checksums that show whether it still is."""
+"""The manifest of a snapshot: what is in its files, and their checksums."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FORMAT_VERSION: Final = 1
 
 
 class ManifestError(ValueError):
-    """The bytes are no manifest that this version can read; the message says why."""
+    """This version cannot read the manifest; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def decode_manifest(data: bytes) -> Manifest:
     """Returns the manifest that the file's bytes hold.
 
     Raises:
-        ManifestError: They were changed, or come from a later version.
+        ManifestError: They were changed, or a newer version wrote them.
     """
     try:
         document = json.loads(data)

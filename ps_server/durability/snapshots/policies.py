@@ -10,19 +10,19 @@ LEAST_JOURNAL_BYTES: Final = 256 * 1024**2
 """A journal that is smaller than this is not worth a snapshot, however little the variables take."""
 
 MANY_TIMES: Final = 8
-"""A journal may take so many times what the variables do: then snapshots add an eighth to what goes to the disk."""
+"""A journal may be so many times as large as the variables: snapshots then add an eighth to what is written."""
 
 LARGE_JOURNAL_BYTES: Final = 1024**3
-"""That is, up to here. Above, disk and recovery count for more, and a journal may take what the variables do."""
+"""``MANY_TIMES`` holds up to this size. Above it, a journal may be as large as the variables."""
 
 MOST_RECORDS: Final = 50_000
-"""What takes about five seconds to carry out again."""
+"""They take about five seconds to replay."""
 
 _PAUSES: Final = 20.0
 
 
 class SizedJournal(Protocol):
-    """What a policy needs of ``Journal``."""
+    """What a policy uses of ``Journal``."""
 
     @property
     def size_bytes(self) -> int:
@@ -64,17 +64,17 @@ class AtIntervals:
 
 
 class WhenJournalIsLong:
-    """A snapshot when the journal has grown beside the variables, or carrying it out again would take long.
+    """A snapshot when the journal is large beside the variables, or would take long to replay.
 
-    Of variables that take less than ``LARGE_JOURNAL_BYTES``, a snapshot is so small beside the journal that it costs
-    little; of larger ones, the journal may take as much as they do. So disk and recovery are bounded, and a stream of
-    large updates does not go to the disk twice. For the second reason snapshots take at most a twentieth of the time.
+    A journal that is many times larger than the variables makes a snapshot cheap beside it. So disk and recovery are
+    bounded, and a stream of large updates does not go to the disk twice. Snapshots for the number of records take at
+    most a twentieth of the time.
 
     Args:
         journal: The journal.
         variable_bytes: Returns what the variables take.
         least_bytes: Size up to which a journal is left alone.
-        records: Changes that may be carried out again at a start.
+        records: The most records to replay at a start.
     """
 
     def __init__(

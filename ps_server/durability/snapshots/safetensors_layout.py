@@ -1,8 +1,8 @@
 """Where values lie in a safetensors file, and its header.
 
 The format: eight bytes with the size of the header as a little-endian integer, the header as JSON, then the tensors in
-C order, little-endian, without gaps (https://github.com/huggingface/safetensors, "Format"). It is written here and not
-by its library, which wants all tensors as bytes in memory at once.
+C order, little-endian, without gaps (https://github.com/huggingface/safetensors, "Format"). We write it ourselves:
+its library needs all tensors as bytes in memory at once.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def values_layout(specs: Sequence[VariableSpec], metadata: dict[str, str]) -> Va
 
 
 def tensor_key(name: str) -> str:
-    """Name of a variable's tensor in the file: its own, but for the one that the format keeps to itself."""
+    """Name of a variable's tensor in the file: its own, unless the format reserves that."""
     return name + "_" if name.startswith(_METADATA_KEY) else name
 
 

@@ -1,4 +1,4 @@
-"""Takes a snapshot of a ps task now and then, beside its work, and lets go of the records that it makes superfluous."""
+"""Takes snapshots of a ps task while it works, and drops the records that they cover."""
 
 from __future__ import annotations
 
@@ -48,19 +48,23 @@ class TrimmedJournal(Protocol):
 class Snapshotter:
     """Takes snapshots on a thread of its own. Thread-safe.
 
-    A snapshot that fails (the disk is full, say) changes nothing: it is told in the log and in ``obstacle``, the one
-    before stays, and another is tried a while later.
+    A snapshot that fails (the disk is full, say) changes nothing: the failure is in the log and in ``obstacle``, the
+    snapshot before stays, and another is tried later.
 
     Args:
         take_image: Returns the state as of now, waiting so many seconds at most.
         files: Where snapshots are.
         log: Numbers the records.
         policy: When one is due.
-        last: The one that the task was started from; None if from nothing.
-        journal: Where the records are; None if nowhere.
+        last: The snapshot that the task was started from; None if there was none.
+        journal: Where the records are; None if there is no journal.
         poll_s: Seconds between two looks at whether one is due.
         retry_s: Seconds after a failure until the next try.
         clock: Monotonic seconds.
+
+    Attributes:
+        last: The newest snapshot on disk.
+        obstacle: Why the last try failed; empty if it did not.
     """
 
     def __init__(
@@ -85,39 +89,29 @@ class Snapshotter:
         self._retry_s = retry_s
         self._clock = clock
         self._taking = threading.Lock()  # guards: the files; held while one snapshot is taken
-        self._last = last
+        self.last = last
         self._last_try_s = clock()
         self._took_s = 0.0
-        self._obstacle = ""
+        self.obstacle = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
-
-    @property
-    def last(self) -> SnapshotInfo | None:
-        """The newest snapshot that is on disk."""
-        return self._last
-
-    @property
-    def obstacle(self) -> str:
-        """Why the last try failed; empty if it did not."""
-        return self._obstacle
 
     def start(self) -> None:
         """Begins to take snapshots when they are due."""
         self._thread.start()
 
     def stop(self, timeout_s: float) -> bool:
-        """Takes no more of itself, and gives up one that is being written; returns whether that ended in time."""
+        """Takes no more snapshots, and gives up one that is being written; returns whether that ended in time."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def snapshot(self, is_wanted: Callable[[], bool] = lambda: True) -> SnapshotInfo | None:
-        """Takes a snapshot now; returns it, or the last one if nothing has changed since (None: there is nothing).
+        """Takes a snapshot now; returns it, or the last one if nothing has changed since (None if there is none).
 
         Args:
-            is_wanted: Asked now and then; if it says no, the snapshot is given up.
+            is_wanted: Asked now and then; False gives the snapshot up.
 
         Raises:
             OSError: It could not be written.
@@ -128,20 +122,20 @@ class Snapshotter:
             try:
                 self._take(is_wanted)
             except Exception as error:
-                self._obstacle = f"no snapshot could be taken: {error}"
+                self.obstacle = f"no snapshot could be taken: {error}"
                 raise
             finally:
                 self._last_try_s = self._clock()
-            self._obstacle = ""
-            return self._last
+            self.obstacle = ""
+            return self.last
 
     def _take(self, is_wanted: Callable[[], bool]) -> None:
         if not self._records_since():
             return
         began_s = self._clock()
-        # Not through a variable, which would keep the lent values until all are written.
+        # Not through a variable: it would hold the lent values until all are written.
         info = self._files.write(self._cut(), before_rename=self._wait_committed, is_wanted=is_wanted)
-        self._last, self._took_s = info, self._clock() - began_s
+        self.last, self._took_s = info, self._clock() - began_s
         _LOG.info("took a snapshot of record %d: %d bytes in %.2f s", info.position, info.size_bytes, self._took_s)
         fault_point("snapshot.before_drop")
         self._files.drop_before(info.position)
@@ -149,7 +143,7 @@ class Snapshotter:
             self._journal.drop_before(info.position)
 
     def _records_since(self) -> int:
-        return self._log.last_position - (self._last.position if self._last else 0)
+        return self._log.last_position - (self.last.position if self.last else 0)
 
     def _cut(self) -> StateImage:
         image = self._take_image(_CUT_TIMEOUT_S)
@@ -158,7 +152,7 @@ class Snapshotter:
         return image
 
     def _wait_committed(self, position: int) -> None:
-        # A snapshot must not know of updates that the journal or the backup may yet lose.
+        # A snapshot must have no update that the journal or the backup may yet lose.
         self._log.wait_committed(position, _COMMIT_TIMEOUT_S)
 
     def _run(self) -> None:
@@ -170,16 +164,16 @@ class Snapshotter:
                 pause_s = self._poll_s if self._succeeds() else self._retry_s
 
     def _succeeds(self) -> bool:
-        before = self._obstacle
+        before = self.obstacle
         try:
             self.snapshot(lambda: not self._stopping.is_set())
         except SnapshotAbandonedError:
             return False
         except (OSError, ShardscopeError):
-            if self._obstacle != before:
-                _LOG.warning("%s; updates go on, it is tried again every %.0f s", self._obstacle, self._retry_s)
+            if self.obstacle != before:
+                _LOG.warning("%s; updates go on, it is tried again every %.0f s", self.obstacle, self._retry_s)
             return False
-        except Exception:  # noqa: BLE001 - the task must not end for it, and the state of before is on disk still
+        except Exception:  # noqa: BLE001 - the task goes on, and the snapshot before is still on disk
             _LOG.exception("a snapshot failed; it is tried again every %.0f s", self._retry_s)
             return False
         if before:

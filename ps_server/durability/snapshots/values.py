@@ -24,7 +24,7 @@ _SHARE_BYTES: Final = 16 * 1024**2
 
 
 class SnapshotAbandonedError(Exception):
-    """Whoever wanted the snapshot wants it no more."""
+    """The snapshot was given up: it is not wanted any more."""
 
 
 class CorruptSnapshotError(Exception):
@@ -101,7 +101,7 @@ def _read_variable(path: Path, descriptor: int, stored: StoredValue) -> Variable
 
 
 def _shares(variables: Sequence[StoredValue]) -> Iterator[list[StoredValue]]:
-    """Runs of variables that are worth a turn of a thread."""
+    """Divides the variables into runs that are worth a task for a thread."""
     share: list[StoredValue] = []
     size_bytes = 0
     for variable in variables:
@@ -124,7 +124,7 @@ def check_size(path: Path, size_bytes: int) -> None:
 
 
 def damaged(path: Path, what: str) -> CorruptSnapshotError:
-    """Returns the error for a file in which something was found."""
+    """Returns the error for a damaged file."""
     return CorruptSnapshotError(
         f"the snapshot file {path} is damaged: {what}. Nothing of it is used. Put back a copy of {path.parent}; or "
         f"move the task's data directory away, start the task without its variables, and restore a checkpoint"

@@ -1,1 +1,1 @@
-"""The gRPC services of a ps task. The only room of the ps, with replication and process, that imports grpc."""
+"""The gRPC services of a ps task. Must not import the sockets. Besides, only replication and process import grpc."""

@@ -12,10 +12,10 @@ from google.protobuf.message import Message
 
 from ps_protocol.errors import ResourceExhaustedError, ShardscopeError
 from ps_protocol.grpc_edge import status
-from ps_server.core.defects import internal_error
+from ps_server.batches.defects import internal_error
 
 WITHOUT_DEADLINE_S: Final = 60.0
-"""How long a call may wait whose client gave it no deadline."""
+"""How long a call without a deadline may wait."""
 
 _Request = TypeVar("_Request")
 _Reply = TypeVar("_Reply")
@@ -39,10 +39,10 @@ def timeout_s(context: grpc.ServicerContext) -> float:
 
 @contextmanager
 def errors_as_status(context: grpc.ServicerContext, task: str) -> Iterator[None]:
-    """Ends the call with the status of whatever is raised inside.
+    """Ends the call with the status of an error that is raised inside.
 
-    An error that is no ``ShardscopeError`` is a defect: its traceback goes to the log under a number that the client
-    is told. A stream that the client has left raises ``grpc.RpcError``, which gRPC itself expects back.
+    An error that is no ``ShardscopeError`` is a defect: its traceback is logged under a number, which the client gets.
+    A stream that the client has left raises ``grpc.RpcError``; gRPC handles that itself.
 
     Args:
         context: Of the call.
@@ -67,7 +67,7 @@ def errors_as_status(context: grpc.ServicerContext, task: str) -> Iterator[None]
 def unary(
     method: Callable[[_ServicerT, _Request, float], _Reply],
 ) -> Callable[[_ServicerT, _Request, grpc.ServicerContext], _Reply]:
-    """Makes a servicer's method that takes the request and the seconds it may take one that gRPC can call."""
+    """Makes a method of (request, seconds left) into one that gRPC can call."""
 
     @functools.wraps(method)
     def call(self: _ServicerT, request: _Request, context: grpc.ServicerContext) -> _Reply:
@@ -80,7 +80,7 @@ def unary(
 def message_handler(
     method: Callable[[Any, grpc.ServicerContext], Any], request: type[Message], reply: type[Message]
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    """Returns what gRPC is given for a unary method whose request and reply are these messages."""
+    """Returns gRPC's handler for a unary method with these messages."""
     return grpc.unary_unary_rpc_method_handler(
         method, request_deserializer=request.FromString, response_serializer=reply.SerializeToString
     )

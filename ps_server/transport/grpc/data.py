@@ -25,7 +25,7 @@ from ps_protocol.operations import Batch, BatchReply
 from ps_protocol.service_types import Welcome
 from ps_protocol.v1 import data_pb2
 from ps_server.core.parameter_server import ParameterServer
-from ps_server.memory.buffer_pool import POOLED_FROM_BYTES, BufferPool
+from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget, readable_bytes
 from ps_server.memory.staging import StagingRoom
 from ps_server.transport.grpc import faults as grpc_faults
@@ -37,16 +37,16 @@ _SERVICE_NAME: Final = data_pb2.DESCRIPTOR.services_by_name["Data"].full_name
 class DataServicer:
     """Hands batches to the core. Thread-safe.
 
-    A batch is staged whole before the core sees it, so that a client that breaks off has changed nothing. The bytes
-    staged, of requests and replies over all streams, are bounded.
+    A batch is received whole before the core sees it, so that a client that breaks off has changed nothing. The bytes
+    of requests and replies on their way, over all streams, are bounded.
 
     The two methods that carry tensors take and give messages as bytes (``ps_protocol.grpc_edge.chunk_frames``).
 
     Args:
         core: Carries the batches out.
         staging: Room for tensors on their way, shared with the other transports.
-        buffers: Used buffers for large tensors, shared as well.
-        offer: Adds to the answer to a client's hello what other transports offer it.
+        buffers: Pool of buffers for large tensors, shared as well.
+        offer: Adds the offers of other transports to the answer to a client's hello.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class DataServicer:
         return self._staging.used_bytes
 
     def add_to(self, server: grpc.Server) -> None:
-        """Has a server offer the service."""
+        """Adds the service to a server."""
         keep_freed_chunks()
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Hello": message_handler(self.Hello, data_pb2.HelloRequest, data_pb2.HelloReply),
@@ -132,7 +132,7 @@ class DataServicer:
             try:
                 header, buffers = self._carry_out(first, rest, context, room, pooled)
             finally:
-                # The views made of them are gone with the call above; what the store has kept of them, it keeps.
+                # The call above has dropped its views of them. Buffers that the store keeps are not free, and stay.
                 self._buffers.give_back(pooled)
             yield from grpc_faults.sent(self._reply_frames(header, buffers))
 
@@ -157,17 +157,17 @@ class DataServicer:
             rest: The frames after that.
             context: Of the call.
             room: Gives room for the tensors of request and reply.
-            pooled: Is told of the pool's buffers that were used.
+            pooled: The pool's buffers that were used are appended to it.
 
         Raises:
-            InvalidArgumentError: The frames are not what the header announces.
+            InvalidArgumentError: The frames do not match the header.
             ResourceExhaustedError: There is no room for the tensors.
         """
         head = _head(_header_in(first))
         layouts, received_bytes = head.layouts, head.data_bytes
         staged_bytes = received_bytes + sum([layout.decoded_bytes for layout in layouts])
         room.take(staged_bytes, "the batch's tensors")
-        targets = [self._new_buffer(layout.size_bytes, pooled) for layout in layouts]
+        targets = [self._buffers.memory(layout.size_bytes, pooled) for layout in layouts]
         _receive(rest, Assembler(targets))
         batch = head.batch(targets)
         room.take(self._core.reply_size_bytes(batch.operations), "the reply's tensors")
@@ -175,13 +175,6 @@ class DataServicer:
         room.give_back(staged_bytes)
         self._core.count_bytes(received=received_bytes, sent=0)
         return encode_answer(reply, batch.operations)
-
-    def _new_buffer(self, size_bytes: int, pooled: list[npt.NDArray[np.uint8]]) -> memoryview:
-        if size_bytes < POOLED_FROM_BYTES:
-            return np.empty(size_bytes, np.uint8).data
-        buffer = self._buffers.take(size_bytes)
-        pooled.append(buffer)
-        return buffer.data[:size_bytes]
 
 
 def _header_in(frame: bytes) -> bytes:

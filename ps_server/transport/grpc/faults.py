@@ -1,6 +1,6 @@
-"""What tests make go wrong with batches over gRPC; without a plan of faults nothing does.
+"""Faults that tests inject into batches over gRPC; without a plan of faults there are none.
 
-A call that a fault ends has the status that gRPC itself gives to one whose connection broke.
+A call that a fault ends has the status of a call whose connection broke.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from ps_protocol.fault_points import FaultAction, InjectedFaultError, fault_poin
 
 
 def times_received() -> int:
-    """How often a batch that has come counts as having done so.
+    """How often a received batch counts as received.
 
     Raises:
-        UnavailableError: It counts as lost on its way.
+        UnavailableError: It counts as lost.
     """
     try:
         return fault_points.times_received("request.received")
@@ -25,10 +25,10 @@ def times_received() -> int:
 
 
 def sent(frames: Iterator[bytes]) -> Iterator[bytes]:
-    """Returns the frames of a reply as far as they are sent.
+    """Yields the frames of a reply that are to be sent.
 
     Raises:
-        UnavailableError: None is sent, or no more.
+        UnavailableError: The reply, or the rest of it, counts as lost.
     """
     action = fault_point("reply.send")
     return frames if action is None else _cut(list(frames), action)

@@ -1,1 +1,1 @@
-"""Batches whose tensors lie in segments that a client on the same host has mapped too."""
+"""Batches with tensors in memory shared with a client on the same host. Must not import grpc or sockets."""

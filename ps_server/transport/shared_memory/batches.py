@@ -1,8 +1,8 @@
 """Batches whose tensors lie in shared memory, for one connection of the socket transport.
 
-The client may write to that memory at any time. So the ps looks at nothing in it twice: what is checked before it is
-used (indices, integer divisors, initial values) is copied out first. Floating-point operands are used where they lie;
-a client that changes them meanwhile spoils its own update and nothing else.
+The client may write to that memory at any time. So the ps copies first what it checks before it uses it: indices,
+integer divisors, initial values. Floating-point operands are used in place; a client that changes them meanwhile spoils
+only its own update.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class SharedBatches:
 
     Args:
         registry: Holds the segments of all clients.
-        client: The one at the other end.
+        client: The client of the connection.
     """
 
     def __init__(self, registry: SegmentRegistry, client: UUID):
@@ -73,7 +73,7 @@ class SharedBatches:
 
         Args:
             layouts: What the header of the request announces.
-            regions: Where the client says that they are.
+            regions: Where they are, as the client says.
 
         Raises:
             InvalidArgumentError: The regions do not fit the tensors or the segments.
@@ -114,19 +114,19 @@ class SharedOperands:
 
     Attributes:
         buffers: Their bytes; they keep the memory mapped.
-        decoded_bytes: Memory that it takes to turn those in a lossy form into numbers.
+        decoded_bytes: Memory needed to decode those in a lossy form.
     """
 
     buffers: list[memoryview]
     decoded_bytes: int
 
     def batch(self, head: RequestHead, room: StagingRoom, *, is_kept: bool = False) -> Batch:
-        """Returns the batch that they belong to, with room for what of it is copied.
+        """Returns their batch; takes room for the tensors that are copied.
 
         Args:
             head: Of the request.
             room: Taken for the copies.
-            is_kept: Whether the operands are kept for longer than the batch takes, so that all are copied.
+            is_kept: Whether the operands are needed after the batch, so that all are copied.
 
         Raises:
             InvalidArgumentError: The header is malformed.
@@ -142,7 +142,7 @@ class SharedOperands:
 
 
 def put_reply(buffers: Sequence[memoryview], room: memoryview) -> bool:
-    """Copies the tensors of a reply into the room that the client offered, if that is worth it and they fit.
+    """Copies the tensors of a reply into the client's memory, if they fit and are large enough.
 
     Args:
         buffers: Bytes of the tensors.
@@ -162,7 +162,7 @@ def put_reply(buffers: Sequence[memoryview], room: memoryview) -> bool:
 
 
 def private_bytes(batch: Batch, *, is_kept: bool = False) -> int:
-    """Bytes of the copies that ``with_private_operands`` makes, so that there can be room for them first."""
+    """Bytes of the copies that ``with_private_operands`` makes, so that room can be taken first."""
     tensors = [(each, tensor) for each in batch.operations for tensor in tensors_of(each)]
     return sum(tensor.nbytes for each, tensor in tensors if is_kept or _is_private(each, tensor))
 
@@ -172,7 +172,7 @@ def with_private_operands(batch: Batch, *, is_kept: bool = False) -> Batch:
 
     Args:
         batch: Its tensors lie in memory that a client may write to.
-        is_kept: Whether none may change, since they are written down as well as used.
+        is_kept: Whether none may change, since they are logged too.
     """
 
     def with_private(operation: PsOperation) -> PsOperation:

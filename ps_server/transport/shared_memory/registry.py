@@ -1,7 +1,7 @@
 """The segments of shared memory that a ps has made for its clients: making, sealing, counting, looking up.
 
-A segment belongs to the connection on which a client asked for it, and is gone when that connection is, which the
-kernel ends also for a client that was killed. All connections of the client may refer to it.
+A segment belongs to the connection on which a client asked for it, and is dropped when that connection ends; the kernel
+ends the connections of a client that was killed. All connections of the client may refer to the segment.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class SegmentRegistry:
     def __init__(self, limit_bytes: int):
         self.limit_bytes: Final = limit_bytes
         self._budget = ByteBudget(limit_bytes)
-        # Appended to by finalizers, which may run anywhere, also while a lock is held, and so must not take one.
+        # Appended to by finalizers. These may run while any lock is held, so they must not take one.
         self._unmapped_bytes: deque[int] = deque()
         self._numbers = itertools.count(1)
         # guards: _claims, and changes of _segments, a look into which is atomic and done without it; no other lock is
@@ -61,15 +61,15 @@ class SegmentRegistry:
             return len(self._segments)
 
     def grant(self, client: UUID) -> SegmentGrant:
-        """Returns what makes segments for one connection of a client; to be closed with the connection."""
+        """Returns the segments of one connection of a client; to be closed with the connection."""
         return SegmentGrant(self, client)
 
     def bytes_of(self, client: UUID, region: Region) -> memoryview:
         """Returns the bytes of a region that a client has named; they keep the segment mapped.
 
         Raises:
-            UnavailableError: The client has no such segment, perhaps since the connection that it came by has ended.
-            InvalidArgumentError: The region is not aligned, or not inside of it.
+            UnavailableError: The client has no such segment; its connection may have ended.
+            InvalidArgumentError: The region is not aligned, or not inside the segment.
         """
         segment = self._segments.get((client, region.segment))
         if segment is None:
@@ -93,7 +93,7 @@ class SegmentRegistry:
             undo.callback(self._budget.give_back, size_bytes)
             segment, descriptor = _made(number, size_bytes)
             undo.pop_all()
-        # The memory counts as long as it is mapped, which may be longer than the client may refer to it.
+        # The memory counts while it is mapped, which may be longer than the client may refer to it.
         weakref.finalize(segment.mapping, self._unmapped_bytes.append, size_bytes).atexit = False
         with self._lock:
             self._segments[client, number] = segment
@@ -177,7 +177,7 @@ class SegmentGrant:
             os.close(descriptor)
 
     def release(self, number: int) -> None:
-        """Drops a segment that the client no longer refers to; one that it has not got is no error."""
+        """Drops a segment that the client no longer uses; ignored if there is no such segment."""
         if number in self._numbers:
             self._numbers.discard(number)
             self._registry.forget(self._client, {number})
@@ -189,7 +189,7 @@ class SegmentGrant:
 
 
 def _new_memfd() -> int:
-    """Makes a memfd that cannot be executed, where the kernel knows that (Linux 6.3); some systems allow no other."""
+    """Makes a memfd that cannot be executed, where the kernel supports that (Linux 6.3); some systems require it."""
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
         return os.memfd_create("shardscope", flags | _MFD_NOEXEC_SEAL)
@@ -200,10 +200,10 @@ def _new_memfd() -> int:
 
 
 def _made(number: int, size_bytes: int) -> tuple[MappedSegment, int]:
-    """Makes a memfd that can neither shrink, which would kill whoever touches what is gone, nor grow.
+    """Makes a memfd that can neither shrink nor grow: touching memory that is gone would kill the process.
 
-    Its memory is allocated here: where there is not enough, this says so, instead of a signal at the first touch. It is
-    looked for first, since a system that runs out of memory ends processes sooner than it refuses memory.
+    Its memory is allocated here, so that a lack of it is an error now and not a signal at the first touch. Free memory
+    is checked first, since a system that runs out of memory kills processes before it refuses memory.
     """
     available_bytes = psutil.virtual_memory().available
     if size_bytes > available_bytes:

@@ -1,1 +1,1 @@
-"""Batches over plain TCP and Unix sockets: listening, tickets, sessions."""
+"""Batches over TCP and Unix sockets: listening, tickets, sessions. Must not import the gRPC transport."""

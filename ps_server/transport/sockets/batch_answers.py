@@ -1,4 +1,4 @@
-"""Has the batches of one connection carried out, and encodes what they are answered."""
+"""Has the batches of one connection carried out, and encodes the answers."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from ps_protocol.fault_points import times_received
 from ps_protocol.operations import Batch
 from ps_protocol.sockets.frames import FrameKind, FramePrefix
 from ps_protocol.sockets.stream import SCRATCH_BYTES
-from ps_server.core.defects import internal_error
+from ps_server.batches.defects import internal_error
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.staging import StagingRoom
 
 UNSTAGED_BYTES: Final = SCRATCH_BYTES
-"""Batches and replies up to here need no room of their own: there are not more of them than threads."""
+"""Batches and replies up to here take no room: each thread has one at a time."""
 
 EncodedReply: TypeAlias = tuple[FrameKind, bytes, list[memoryview]]
 """Kind of the frame, its header, and the tensors' bytes."""
 
 
 class UnskippableError(InvalidArgumentError):
-    """Header and prefix of a frame contradict each other: where the next frame begins is anybody's guess."""
+    """Header and prefix of a frame contradict each other, so the beginning of the next frame is not known."""
 
 
 class BatchAnswers:
@@ -55,10 +55,10 @@ class BatchAnswers:
         *,
         take_operands: bool = False,
     ) -> EncodedReply:
-        """Has a batch carried out; whatever goes wrong is a reply.
+        """Has a batch carried out; an error becomes the reply.
 
         Args:
-            decode: Makes the batch of what was received.
+            decode: Decodes the batch.
             prefix: Of its frame.
             started_s: When the frame began to come, on the monotonic clock.
             room: Gives room for the tensors of the reply.
@@ -89,7 +89,7 @@ class BatchAnswers:
         return FrameKind.REPLY, answer, buffers
 
     def error(self, error: Exception) -> EncodedReply:
-        """Returns what a batch is answered that was not carried out."""
+        """Returns the answer to a batch that was not carried out."""
         if isinstance(error, MemoryError):
             answer: ShardscopeError = ResourceExhaustedError("there is not enough memory for this batch; try later")
         elif isinstance(error, ShardscopeError):
@@ -102,5 +102,5 @@ class BatchAnswers:
     def _check_client(self, batch: Batch) -> None:
         if batch.client is not self._client and batch.client != self._client:
             raise FailedPreconditionError(
-                f"the client {batch.client} has not said hello for this connection, but {self._client} has"
+                f"client {batch.client} has not said hello for this connection; it belongs to client {self._client}"
             )

@@ -1,4 +1,4 @@
-"""Where the socket transport listens, and what its sockets are set to."""
+"""Listening sockets of the socket transport, and the options of its connections."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HAS_ABSTRACT_SOCKETS: Final = sys.platform == "linux"
 
 
 def listen_tcp(host: str, port: int) -> list[socket.socket]:
-    """Listens on every address that a host name stands for, all on one port."""
+    """Listens on every address of a host name, all on one port."""
     listeners: list[socket.socket] = []
     failure: OSError | None = None
     found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -43,12 +43,12 @@ def listen_tcp(host: str, port: int) -> list[socket.socket]:
         listeners.append(listener)
         port = port or listener.getsockname()[1]
     if not listeners:
-        raise failure or OSError(f"{host} stands for no address")
+        raise failure or OSError(f"{host} has no address")
     return listeners
 
 
 def listen_unix() -> socket.socket | None:
-    """Listens on a Unix socket that only this host can reach and that leaves no file; None where there is no such."""
+    """Listens on a Unix socket that leaves no file; None where the system has none."""
     if not _HAS_ABSTRACT_SOCKETS:
         return None
     try:
@@ -63,10 +63,10 @@ def listen_unix() -> socket.socket | None:
 
 
 def prepare(connection: socket.socket) -> None:
-    """Sets what TCP needs, and that a peer whose machine is gone is noticed.
+    """Sets the options of TCP, and keepalive, which notices that a peer's machine is gone.
 
     Raises:
-        OSError: It is gone already.
+        OSError: The connection is gone already.
     """
     if connection.family == getattr(socket, "AF_UNIX", None):
         return

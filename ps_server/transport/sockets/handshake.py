@@ -11,7 +11,7 @@ from ps_server.transport.sockets.tickets import TicketOffice
 
 
 def shake_hands(stream: SocketStream, tickets: TicketOffice, timeout_s: float) -> UUID | Verdict:
-    """Takes in the ticket and answers.
+    """Receives the ticket and answers.
 
     Args:
         stream: On which a byte has come.
@@ -19,7 +19,7 @@ def shake_hands(stream: SocketStream, tickets: TicketOffice, timeout_s: float) -
         timeout_s: Bound on all of it.
 
     Returns:
-        The client's incarnation, or why it is refused, which it has been told.
+        The client's incarnation, or why it was refused; the client has got the answer.
 
     Raises:
         TimeoutError: The ticket did not come in time, or the answer was not taken.
@@ -29,7 +29,7 @@ def shake_hands(stream: SocketStream, tickets: TicketOffice, timeout_s: float) -
     stream.set_receive_timeout(timeout_ms)
     stream.set_send_timeout(timeout_ms)
     stream.deadline_s = time.monotonic() + timeout_s
-    # Not a byte more than that: what follows is read elsewhere.
+    # Not a byte more: the session reads what follows.
     stream.lend_scratch(memoryview(bytearray(HELLO_BYTES)))
     hello = parse_hello(stream.take(HELLO_BYTES))
     if not isinstance(hello, Verdict) and not tickets.redeem(*hello):

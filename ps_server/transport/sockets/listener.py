@@ -1,8 +1,8 @@
 """Accepts the socket transport's connections and keeps thousands of idle ones cheaply.
 
-One thread watches all connections on which nothing happens. One that becomes readable is handed to a pool of threads,
-one of which serves it, reading and writing in blocking mode, until nothing has come for a while; then it is watched
-again. So a busy client has the latency of a thread of its own, and an idle one costs a descriptor and a small object.
+One thread watches all idle connections. A connection that becomes readable goes to a pool of threads. One of them
+serves it in blocking mode until nothing has come for a while; then it is watched again. So a busy client has the
+latency of a thread of its own, and an idle one costs a descriptor and a small object.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MAX_CONNECTIONS: Final = 4096
 """Further ones are refused, with the reason."""
 
 _SHORT_LINGER_S: Final = 0.002
-"""How long a thread waits for the next request when more than half of all are busy, so that others find one."""
+"""How long a thread waits for the next request while more than half of the threads are busy."""
 
 _MAX_VISITORS: Final = 16
 _JOIN_TIMEOUT_S: Final = 5.0
@@ -65,7 +65,7 @@ class SocketSettings:
         stall_timeout_s: Longest that a client may keep the ps waiting in the middle of a frame.
         handshake_timeout_s: Longest that a new connection may take to show its ticket.
         linger_s: How long a thread waits for the next request before it gives its connection back to be watched.
-        looks_first: Whether it does so with the processor kept, as long as that pays and no other connection is served.
+        looks_first: Whether it keeps the processor while it waits, if that pays and no other connection is served.
     """
 
     host: str
@@ -85,7 +85,7 @@ class SocketListener:
         core: Carries the batches out.
         settings: Where to listen, and limits.
         staging: Room for tensors on their way, shared with the other transports.
-        buffers: Used buffers for large tensors, shared as well.
+        buffers: Pool of buffers for large tensors, shared as well.
         segments: The shared memory of clients on this host; None to offer none.
     """
 
@@ -109,14 +109,14 @@ class SocketListener:
         self._executor = ThreadPoolExecutor(settings.max_threads, thread_name_prefix="socket")
         self._thread = threading.Thread(target=self._watch, name="socket-listener", daemon=True)
         self._returned: deque[SocketSession] = deque()  # idle again; appending is atomic
-        # Of the watching thread alone: when each handshake has to be done, and when to accept connections again.
+        # Used by the watching thread alone: when each handshake must be done, and when to accept connections again.
         self._handshakes: dict[socket.socket, float] = {}
         self._resume_s: float | None = None
         # guards: _connections, _busy, _visitors, _is_stopping; no other lock is taken under it
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._connections: dict[socket.socket, SocketSession | None] = {}  # None until the handshake is done
-        self._busy: set[socket.socket] = set()  # those that a thread serves, and closes if they end
+        self._busy: set[socket.socket] = set()  # those that a thread serves
         self._visitors: OrderedDict[UUID, Callable[[SocketStream], None]] = OrderedDict()  # oldest first
         self._is_stopping = False
 
@@ -153,7 +153,7 @@ class SocketListener:
             self._is_stopping = True
         self._notify()
         self._thread.join(_JOIN_TIMEOUT_S)
-        # Whoever waits for a request reads the end; whoever sends a reply is not disturbed.
+        # Threads that wait for a request read the end of the stream; threads that send a reply go on.
         self._shut_down(socket.SHUT_RD)
         with self._lock:
             all_done = self._idle.wait_for(lambda: not self._busy, max(0.0, deadline_s - time.monotonic()))
@@ -170,17 +170,18 @@ class SocketListener:
         self._selector.close()
 
     def welcome(self, welcome: Welcome, client: UUID) -> Welcome:
-        """Adds to a ps's answer to hello what this transport offers the client."""
+        """Adds the offers of this transport to a ps's answer to hello."""
         return replace(welcome, fast_paths=self._paths, ticket=self._tickets.issue(client))
 
     def admit(self, serve: Callable[[SocketStream], None]) -> tuple[int, UUID, bytes]:
-        """Lets one connection come that carries something else than batches.
+        """Admits one connection that carries something else than batches.
 
         Args:
-            serve: Given the connection after its handshake, by a thread of the listener's; it ends when this returns.
+            serve: Called with the connection after its handshake, on a thread of the listener; the connection ends when
+                it returns.
 
         Returns:
-            The TCP port, and what to show there: who comes, and a ticket.
+            The TCP port, and what to show there: the visitor's id, and a ticket.
         """
         visitor = uuid4()
         with self._lock:
@@ -220,10 +221,10 @@ class SocketListener:
             if self._resume_s is not None and time.monotonic() >= self._resume_s:
                 self._accept_connections()
         for listener in self._listeners:
-            listener.close()  # at once: who comes now is told so by the kernel
+            listener.close()  # at once: the kernel refuses new connections
 
     def _seconds_to_wait(self) -> float | None:
-        # The first handshake that has begun is the first to be late. Without any, it is woken if there is work.
+        # Handshakes are in the order of their ends. Without any, a wake-up ends the wait.
         ends = list(itertools.islice(self._handshakes.values(), 1)) + ([self._resume_s] if self._resume_s else [])
         return max(0.0, min(ends) - time.monotonic()) if ends else None
 
@@ -250,7 +251,7 @@ class SocketListener:
             self._selector.register(listener, selectors.EVENT_READ, self._accept)
 
     def _pause(self, reason: OSError) -> None:
-        """Leaves new connections in the queue of the kernel for a while, since there is nothing to hold them with."""
+        """Leaves new connections in the queue of the kernel for a while, since there is no descriptor for them."""
         _LOG.error("no connection can be accepted (%s); raise the limit of open files of this process", reason)
         for listener in self._listeners:
             self._selector.unregister(listener)
@@ -307,7 +308,7 @@ class SocketListener:
     # -- the threads that serve ---------------------------------------------------------------
 
     def _do(self, sock: socket.socket, work: Callable[[], SocketSession | None]) -> None:
-        """Works on a connection, and ends it unless the work gives it back to be watched again."""
+        """Works on a connection, and ends it unless the work returns it to be watched again."""
         idle = None
         try:
             idle = work()

@@ -1,6 +1,6 @@
-"""One connection of the socket transport, as the ps sees it: requests in, replies out, one after the other.
+"""The ps's end of one connection of the socket transport: requests in, replies out, one after the other.
 
-A batch is staged whole before the core sees it, so that a client that breaks off has changed nothing.
+A batch is received whole before the core sees it, so that a client that breaks off has changed nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from ps_protocol.sockets.frames import (
 )
 from ps_protocol.sockets.stream import COPIED_BYTES, SCRATCH_BYTES, ConnectionEnded, Part, SocketStream
 from ps_server.core.parameter_server import ParameterServer
-from ps_server.memory.buffer_pool import POOLED_FROM_BYTES, BufferPool
+from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
 from ps_server.memory.staging import StagingRoom
 from ps_server.transport.shared_memory.batches import SharedBatches, put_reply
@@ -48,14 +48,10 @@ from ps_server.transport.sockets.batch_answers import UNSTAGED_BYTES, BatchAnswe
 _LOG = logging.getLogger(__name__)
 
 STALL_TIMEOUT_S: Final = 20.0
-"""Longest that a client may send nothing in the middle of a frame, or take nothing of a reply."""
+"""Longest that a client may pause in the middle of a frame, or of receiving a reply."""
 
 SLOWEST_BYTES_PER_S: Final = 1e6
-"""A frame that comes or leaves more slowly than this, over the whole of it, ends the connection."""
-
-
-def _never() -> bool:
-    return False
+"""A whole frame that comes or leaves more slowly than this ends the connection."""
 
 
 class SocketSession:
@@ -63,15 +59,15 @@ class SocketSession:
 
     Args:
         stream: After the handshake; owned.
-        client: Incarnation of the client, which it has shown a ticket for.
+        client: Incarnation of the client, proved by its ticket.
         peer: Where the client is, for the log.
         core: Carries the batches out.
         staging: Room for tensors on their way, shared with the other transports.
-        buffers: Used buffers for large tensors.
+        buffers: Pool of buffers for large tensors.
         stall_timeout_s: Longest that the client may keep the ps waiting in the middle of a frame.
         shared: Where tensors may lie in shared memory; None if none is shared on this connection.
-        is_alone: Says whether it is the only connection that is served, so that its next request may be waited for
-            with a processor kept.
+        is_alone: Returns whether no other connection is served; then the thread may keep its processor while it waits
+            for the next request.
     """
 
     def __init__(
@@ -85,7 +81,7 @@ class SocketSession:
         buffers: BufferPool,
         stall_timeout_s: float = STALL_TIMEOUT_S,
         shared: SharedBatches | None = None,
-        is_alone: Callable[[], bool] = _never,
+        is_alone: Callable[[], bool] = lambda: False,
     ):
         self.stream = stream
         self.client = spec_codec.decode_uuid(client.bytes, "client")  # the object that decoded batches hold too
@@ -124,7 +120,7 @@ class SocketSession:
                         return True
                 if not self.serve_frame():
                     return False
-        # Errors are logged as text: a record that somebody keeps would keep their frames, and the memory these hold.
+        # Errors are logged as text: a log record that is kept would keep their frames, and the memory of these.
         except ConnectionEnded as end:
             if end.in_frame:
                 _LOG.warning(
@@ -135,12 +131,12 @@ class SocketSession:
             else:
                 _LOG.debug("%s: connection closed", self._who)
         except TimeoutError as error:
-            _LOG.warning("%s: connection ended since the client keeps the ps waiting: %s", self._who, str(error))
+            _LOG.warning("%s: connection ended, since the client kept the ps waiting: %s", self._who, str(error))
         except OSError as error:
             _LOG.warning("%s: connection broke: %s", self._who, str(error))
         except (InvalidArgumentError, UnavailableError) as error:
             _LOG.warning("%s: connection ended by what it received: %s", self._who, error.message)
-            self._last_words(error)
+            self._send_reason(error)
         finally:
             stream.lend_scratch(memoryview(b""))
         return False
@@ -155,7 +151,7 @@ class SocketSession:
         """Reads a frame, of which a byte has come, and answers it; returns whether another may follow.
 
         Raises:
-            InvalidArgumentError: What came is no frame, or not one that can be skipped.
+            InvalidArgumentError: It is not a frame, or one that cannot be skipped.
             TimeoutError, OSError: As for ``SocketStream``.
         """
         stream = self.stream
@@ -212,7 +208,7 @@ class SocketSession:
         stream = self.stream
         with StagingRoom(self._staging) as room:
             if prefix.buffer_bytes <= UNSTAGED_BYTES:
-                # The tensors are views of the scratch buffer, so they may not be kept.
+                # The tensors are views of the scratch buffer, so the store must not keep them.
                 data = stream.take(prefix.buffer_bytes)
                 reply = self._answers.reply(lambda: self._head(header).batch_of(data), prefix, started_s, room)
             else:
@@ -234,10 +230,10 @@ class SocketSession:
             return self._send_answer(reply, prefix, prefix.buffer_bytes, target)
 
     def _answer_shared(self, header: bytes, prefix: FramePrefix, started_s: float, shared: SharedBatches) -> bool:
-        """The same for a batch that has room in shared memory for its reply, or its tensors there, or both.
+        """As ``_answer``, for a batch with its tensors or room for its reply in shared memory.
 
         Raises:
-            InvalidArgumentError, UnavailableError: Not memory that the client may name.
+            InvalidArgumentError, UnavailableError: The client may not name that memory.
         """
         reply_region, *regions = self._read_locations(prefix)
         target = shared.reply_room(reply_region)
@@ -279,10 +275,10 @@ class SocketSession:
         """Returns memory for each of a batch's tensors.
 
         Raises:
-            ResourceExhaustedError, MemoryError: There is none.
+            ResourceExhaustedError, MemoryError: There is not enough.
         """
         room.take(head.data_bytes + sum([each.decoded_bytes for each in head.layouts]), "the batch's tensors")
-        return [self._new_buffer(layout.size_bytes) for layout in head.layouts]
+        return [self._buffers.memory(layout.size_bytes, self._pooled) for layout in head.layouts]
 
     def _receive_into(self, buffers: list[memoryview]) -> None:
         stream = self.stream
@@ -292,17 +288,10 @@ class SocketSession:
             else:
                 stream.read_into(buffer)
 
-    def _new_buffer(self, size_bytes: int) -> memoryview:
-        if size_bytes < POOLED_FROM_BYTES:
-            return np.empty(size_bytes, np.uint8).data
-        buffer = self._buffers.take(size_bytes)
-        self._pooled.append(buffer)
-        return buffer.data[:size_bytes]
-
     def _send_answer(
         self, answer: EncodedReply, prefix: FramePrefix, received_bytes: int, target: memoryview | None = None
     ) -> bool:
-        """Sends what a request is answered; returns whether another frame may follow."""
+        """Sends the answer to a request; returns whether another frame may follow."""
         ends = answer[0] is FrameKind.ERROR and bool(prefix.flags & FLAG_PIPELINED)
         self._send(*answer, received_bytes=received_bytes, flags=FLAG_CLOSING if ends else 0, target=target)
         if ends:
@@ -321,27 +310,27 @@ class SocketSession:
     ) -> None:
         buffer_bytes = size_bytes = sum(map(len, buffers))
         if target is not None and kind is FrameKind.REPLY and put_reply(buffers, target):
-            buffers.clear()  # before the client can know: a value that was lent is updated beside itself
+            buffers.clear()  # lent values are given back before the client can send an update
             flags |= FLAG_SHARED
             size_bytes = 0
         prefix = encode_prefix(kind, header_bytes=len(header), buffer_bytes=size_bytes, flags=flags)
         size_bytes += PREFIX_BYTES + len(header)
         self.stream.deadline_s = time.monotonic() + self._stall_timeout_s + size_bytes / SLOWEST_BYTES_PER_S
-        # Counted before it is sent: whoever has the reply finds it counted.
+        # Counted before it is sent, so that a client that has the reply finds it counted.
         self._core.count_bytes(received=received_bytes, sent=buffer_bytes)
         parts: list[Part] = [prefix, header, *buffers]
         before_send("reply.send", self.stream, parts, size_bytes)
         self.stream.send(parts, size_bytes)
 
-    def _last_words(self, error: ShardscopeError) -> None:
-        """Tells the client why the connection ends, if it still listens."""
+    def _send_reason(self, error: ShardscopeError) -> None:
+        """Sends the reason why the connection ends, if the client still reads."""
         try:
             self._send(*self._answers.error(error), received_bytes=0, flags=FLAG_CLOSING)
         except OSError as failure:
             _LOG.debug("%s: not told why: %s", self._who, str(failure))
 
     def close(self) -> None:
-        """Gives back what was made for this connection; the socket is whoever's who watches it."""
+        """Drops the shared memory of this connection; the listener closes the socket."""
         if self._shared is not None:
             self._shared.close()
 

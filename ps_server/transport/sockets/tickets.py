@@ -19,10 +19,10 @@ MAX_TICKETS_PER_CLIENT: Final = 16
 
 
 class TicketOffice:
-    """Issues tickets and takes them back. Thread-safe.
+    """Issues and redeems tickets. Thread-safe.
 
-    Tickets are kept as hashes, so that the time that a look-up takes tells nothing about those that are valid. They
-    are bounded twice: a client that has many out loses its oldest, and so does the ps as a whole.
+    Tickets are kept as hashes, so that the time of a look-up reveals nothing about valid ones. Their number is bounded,
+    for each client and for the ps: beyond it the oldest is dropped.
 
     Args:
         clock: Monotonic seconds.
@@ -53,7 +53,7 @@ class TicketOffice:
         return ticket
 
     def redeem(self, client: UUID, ticket: bytes) -> bool:
-        """Takes a ticket in; False if it was never issued, to another client, or is used or expired."""
+        """Uses up a ticket; False if it was not issued to this client, is used or expired."""
         key = _key(ticket)
         with self._lock:
             self._drop_expired()

@@ -32,15 +32,15 @@ def test_members_are_listed_by_job_and_number() -> None:
 def test_of_several_reports_the_last_one_counts() -> None:
     members = Membership()
     members.join("worker:0", FIRST, "host", 1, 0.0)
-    members.report_progress("worker:0", FIRST, 7, 1.0)
-    members.report_progress("worker:0", FIRST, 5, 2.0)
+    members.heartbeat("worker:0", FIRST, 1.0, step=7)
+    members.heartbeat("worker:0", FIRST, 2.0, step=5)
     assert (only(members).step, only(members).last_seen_s, only(members).joined_at_s) == (5, 2.0, 0.0)
 
 
 def test_joining_again_keeps_the_progress() -> None:
     members = Membership()
     members.join("worker:0", FIRST, "host", 1, 0.0)
-    members.report_progress("worker:0", FIRST, 7, 1.0)
+    members.heartbeat("worker:0", FIRST, 1.0, step=7)
     members.leave("worker:0", FIRST, 2.0)
     members.join("worker:0", FIRST, "other", 2, 3.0)
     assert only(members) == Member("worker:0", FIRST, "other", 2, MemberState.ACTIVE, 0.0, 3.0, 7)
@@ -49,13 +49,13 @@ def test_joining_again_keeps_the_progress() -> None:
 def test_a_new_incarnation_takes_the_place_of_the_old() -> None:
     members = Membership()
     members.join("worker:0", FIRST, "host", 1, 0.0)
-    members.report_progress("worker:0", FIRST, 7, 1.0)
+    members.heartbeat("worker:0", FIRST, 1.0, step=7)
     members.join("worker:0", SECOND, "other", 2, 5.0)
     assert only(members) == Member("worker:0", SECOND, "other", 2, MemberState.ACTIVE, 5.0, 5.0, 0)
     members.leave("worker:0", FIRST, 6.0)
     assert only(members).state is MemberState.ACTIVE
     with pytest.raises(AbortedError, match=r"another process \(pid 2 on other\) has joined as worker:0") as aborted:
-        members.report_progress("worker:0", FIRST, 8, 7.0)
+        members.heartbeat("worker:0", FIRST, 7.0, step=8)
     assert not aborted.value.retryable
     assert only(members).step == 0
 
@@ -71,7 +71,7 @@ def test_a_report_that_comes_after_leaving_is_ignored() -> None:
     members = Membership()
     members.join("worker:0", FIRST, "host", 1, 0.0)
     members.leave("worker:0", FIRST, 3.0)
-    members.report_progress("worker:0", FIRST, 8, 4.0)
+    members.heartbeat("worker:0", FIRST, 4.0, step=8)
     assert (only(members).state, only(members).step, only(members).last_seen_s) == (MemberState.LEFT, 0, 3.0)
 
 
@@ -79,7 +79,7 @@ def test_who_has_not_joined_can_leave_but_not_report() -> None:
     members = Membership()
     members.leave("worker:0", FIRST, 0.0)
     with pytest.raises(FailedPreconditionError, match="worker:0 has not joined"):
-        members.report_progress("worker:0", FIRST, 1, 0.0)
+        members.heartbeat("worker:0", FIRST, 0.0, step=1)
     assert members.list_members() == []
 
 
@@ -145,7 +145,7 @@ def test_a_heartbeat_renews_the_lease_and_keeps_the_progress() -> None:
 
 def test_progress_renews_the_lease_too() -> None:
     members = leased()
-    members.report_progress("worker:0", FIRST, 3, 1008.0, clock_s=8.0)
+    members.heartbeat("worker:0", FIRST, 1008.0, clock_s=8.0, step=3)
     assert state_at(members, 10.0) is MemberState.ACTIVE
 
 

@@ -137,7 +137,7 @@ def test_what_a_mutating_batch_was_lent_is_remembered_as_a_copy() -> None:
 def test_a_batch_for_another_store_is_recognised() -> None:
     core = parameter_server()
     declare(core)
-    with pytest.raises(StateLostError, match="Connect anew") as lost:
+    with pytest.raises(StateLostError, match="Connect again") as lost:
         core.exchange(Batch(CLIENT, uuid4(), 2, (ADD,)), timeout_s=PATIENCE_S)
     assert (lost.value.task, lost.value.retryable) == ("ps:0", False)
     assert value_of(core) == 1

@@ -93,7 +93,7 @@ def run(root: Path, mode: DurabilityMode, *, in_good_order: bool = True) -> Iter
 def test_a_new_directory_begins_empty_and_with_a_store_that_is_kept(mode: DurabilityMode, tmp_path: Path) -> None:
     with run(tmp_path, mode) as first:
         assert (first.task.recovered.position, first.task.recovered.snapshot) == (0, None)
-        assert not first.core.state.lacks
+        assert not first.core.state.loss
     with run(tmp_path, mode) as second:
         assert second.store == first.store
 
@@ -119,7 +119,7 @@ def test_the_store_is_kept_if_nothing_is_lost(
     with run(tmp_path, after) as second:
         assert (second.store == first.store) is keeps
         assert second.value == (3 if keeps else 2)
-        assert bool(second.core.state.lacks) is not keeps
+        assert bool(second.core.state.loss) is not keeps
         assert second.task.recovered.num_replayed == (1 if before is JOURNAL else 0)
 
 
@@ -134,7 +134,7 @@ def test_without_a_journal_that_was_moved_away_what_it_had_is_lost(in_good_order
     with run(tmp_path, JOURNAL) as second:
         assert second.store != first.store
         assert second.value == 2
-        assert "has the state of its snapshot" in second.core.state.lacks
+        assert "has the state of its snapshot" in second.core.state.loss
 
 
 def test_what_was_lost_stays_lost_whatever_comes_after(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_what_was_lost_stays_lost_whatever_comes_after(tmp_path: Path) -> None:
     with run(tmp_path, JOURNAL) as third:
         assert third.store != first.store == second.store
         assert third.value == 1
-        assert "up to record 3" in third.core.state.lacks
+        assert "up to record 3" in third.core.state.loss
         third.add(3)
     with run(tmp_path, JOURNAL) as fourth:
         assert fourth.store == third.store

@@ -59,9 +59,8 @@ LARGE = VariableSpec("large", np.dtype(np.float64), (20_000,))
 class Journal:
     """A sink in memory, which a test can hold up."""
 
-    name = "the journal"
-
-    def __init__(self) -> None:
+    def __init__(self, name: str = "the journal"):
+        self.name = name
         self.records: list[LoggedRecord] = []
         self.open = threading.Event()
         self.open.set()
@@ -84,6 +83,7 @@ class Task:
         client: UUID | None = None,
         limits: CommitLimits | None = None,
         fatal: Callable[[BaseException], None] = lambda error: pytest.fail(str(error)),
+        backup: Journal | None = None,
     ):
         self.state = LoggedState(StateParts(CLUSTER, 0), UUID(int=7))
         self.core = ParameterServer(cluster_spec=CLUSTER, task_index=0, state=self.state)
@@ -95,7 +95,7 @@ class Task:
         for record in journal.records:
             if record.position > self.state.replayed_position:
                 self.state.replay(record)
-        self.log = self.state.start((journal,), limits=limits, on_fatal=fatal)
+        self.log = self.state.start([journal, *([backup] if backup else [])], limits=limits, on_fatal=fatal)
         self.client = uuid4() if client is None else client
         self.sequence = 0
 
@@ -419,3 +419,34 @@ class TestBatches:
             again = make_task(image=image)
             assert {name: again.value(name) for name in names} == final
             journal.records = list(records)
+
+
+class TestTwoSinks:
+    @pytest.mark.parametrize("late", ["the disk", "the backup"])
+    def test_an_update_is_acknowledged_when_both_have_its_record(self, eventually: Eventually, late: str) -> None:
+        disk, backup = Journal("the disk"), Journal("the backup")
+        held_up = disk if late == disk.name else backup
+        task = Task(disk, backup=backup)
+        try:
+            task.hello()
+            task.run(declared(COUNTER))
+            held_up.open.clear()
+            batch = task.batch(add("counter", 1, np.int64))
+            with pytest.raises(DeadlineExceededError, match="not yet on the disk and the backup"):
+                task.send(batch, timeout_s=AT_ONCE_S)
+            if held_up is backup:
+                eventually(lambda: disk.records[-1].position == task.log.last_position)
+            assert held_up.records[-1].position < task.log.last_position
+            with pytest.raises(DeadlineExceededError, match="not yet on the disk and the backup"):
+                task.send(batch, timeout_s=AT_ONCE_S)
+            with pytest.raises(DeadlineExceededError):
+                task.send(task.batch(Read("counter")), timeout_s=AT_ONCE_S)
+            held_up.open.set()
+            (reply,) = task.send(batch)
+            assert isinstance(reply, Result)
+            assert reply.version == 1
+            positions = [[each.position for each in sink.records] for sink in (disk, backup)]
+            assert positions == [[1, 2, 3, 4], [1, 2, 3, 4]]
+        finally:
+            held_up.open.set()
+            assert task.log.close(TIMEOUT_S)

@@ -40,7 +40,7 @@ class ScriptedPeers:
         self.left: list[PsAddress] = []
         self.is_closed = False
 
-    def moved(self, address: PsAddress) -> None:
+    def learn_address(self, address: PsAddress) -> None:
         self.addresses[address.task] = address.address
 
     def announce(

@@ -35,7 +35,7 @@ from ps_server.log.state_parts import StateParts
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
 from ps_server.replication.arbiter import Arbiter
-from ps_server.replication.backup_link import BackupLink, Place
+from ps_server.replication.backup_link import BackupLink, OtherProcess
 from ps_server.replication.follower import Follower, FollowStream
 from ps_server.replication.servicer import Admit, ReplicationServicer
 from ps_server.transport.sockets.listener import SocketListener, SocketSettings
@@ -88,7 +88,7 @@ class Pair:
         self._server = self._serve(self.backup)
         primary = self.primary
         self.link = BackupLink(
-            Place("backup:0", self._address),
+            OtherProcess("backup:0", self._address),
             task="ps:0",
             process=primary.process,
             take_image=primary.state.take_image,

@@ -28,11 +28,11 @@ from ps_server.log.state_image import StateImage
 from ps_server.log.state_parts import StateParts
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
-from ps_server.replication.connection import PIECE_BYTES, Wire, connect
+from ps_server.replication.connection import PIECE_BYTES, FollowerConnection, connect
 from ps_server.replication.conversation import Conversation, Link, Message, Tokens, record_message
 from ps_server.replication.follow_session import FollowSession
 from ps_server.replication.follower import Follower
-from ps_server.replication.socket_conversation import WireConversation
+from ps_server.replication.socket_conversation import SocketConversation
 from ps_server.transport.sockets.listener import SocketListener, SocketSettings
 
 TIMEOUT_S = 20.0
@@ -43,7 +43,7 @@ LARGE = VariableSpec("large", np.dtype(np.float32), (PIECE_BYTES // 2,))
 
 
 class Ends:
-    """A wire and a follower at its other end, which is served by a thread."""
+    """A connection and a follower at its other end, which is served by a thread."""
 
     def __init__(self, resources: ExitStack):
         self.state = LoggedState(StateParts(CLUSTER, 0))
@@ -51,33 +51,33 @@ class Ends:
         self.follower = Follower(self.state, task="ps:0", process=uuid4(), on_broken=self.broken.append)
         near, far = socket.socketpair()
         resources.callback(far.close)
-        self.wire = Wire(SocketStream(near))
-        resources.callback(self.wire.close)
+        self.connection = FollowerConnection(SocketStream(near))
+        resources.callback(self.connection.close)
         self.executor = resources.enter_context(ThreadPoolExecutor(1))
-        resources.callback(self.wire.abort)
+        resources.callback(self.connection.abort)
         session = FollowSession(SocketStream(far), self.follower, silence_s=TIMEOUT_S)
         self.served = self.executor.submit(session.serve)
 
     def exchange(self) -> replication_pb2.FollowAnswer:
         """Sends what is queued, and returns the last of the answers that come first."""
-        while not self.wire.is_clear:
-            self.wire.send()
+        while not self.connection.is_clear:
+            self.connection.send()
         answers: list[replication_pb2.FollowAnswer] = []
         while not answers:
-            answers = self.wire.receive(waits=True)
+            answers = self.connection.receive(waits=True)
         return answers[-1]
 
     def attach(self) -> None:
         attachment = replication_pb2.Attachment(
             task="ps:0", process=uuid4().bytes, store_incarnation=uuid4().bytes, epoch=1
         )
-        self.wire.put(replication_pb2.FollowFrame(attachment=attachment))
+        self.connection.put(replication_pb2.FollowFrame(attachment=attachment))
         assert self.exchange().attached.needs_image
         self.state.restore(StateImage(0, (), (), (), ()))
-        self.follower._has_state = True  # as after an image, which other tests send
+        self.follower.has_state = True  # as after an image, which other tests send
 
     def put(self, position: int, record: Record) -> None:
-        self.wire.put(*record_message(LoggedRecord(position, record)))
+        self.connection.put(*record_message(LoggedRecord(position, record)))
 
 
 @pytest.fixture
@@ -98,15 +98,15 @@ def test_large_tensors_arrive_with_signs_of_life_between_their_pieces(ends: Ends
     position = token = 0
     for sequence in (1, 2):
         ends.put(2 + sequence, assignment(sequence, float(sequence)))
-        while not ends.wire.is_clear:
+        while not ends.connection.is_clear:
             token += 1
-            ends.wire.put_first(replication_pb2.FollowFrame(token=token))
+            ends.connection.put_first(replication_pb2.FollowFrame(token=token))
             for _ in range(2):  # the token, and what comes next
-                while not ends.wire.send():
+                while not ends.connection.send():
                     pass
     newest = 0
     while (position, newest) != (4, token):
-        for answer in ends.wire.receive(waits=True):
+        for answer in ends.connection.receive(waits=True):
             position, newest = answer.position, max(newest, answer.token)
     assert token == 4, "before each record, and between its pieces"
     assert ends.broken == []
@@ -118,20 +118,20 @@ def test_large_tensors_arrive_with_signs_of_life_between_their_pieces(ends: Ends
 def test_what_the_other_side_does_not_take_is_sent_later_and_once() -> None:
     near, far = socket.socketpair()
     with far, ThreadPoolExecutor(1) as executor:
-        wire = Wire(SocketStream(near))
+        connection = FollowerConnection(SocketStream(near))
         content = np.arange(PIECE_BYTES, dtype=np.uint32).view(np.uint8)
-        wire.put(replication_pb2.FollowFrame(token=7), [content.data])
-        while wire.send():
-            assert not wire.is_clear, "the other side has taken what nobody has read"
+        connection.put(replication_pb2.FollowFrame(token=7), [content.data])
+        while connection.send():
+            assert not connection.is_clear, "the other side has taken what nobody has read"
         expected_bytes = (
             5 * PREFIX_BYTES + len(content) + replication_pb2.FollowFrame(token=7, data_bytes=len(content)).ByteSize()
         )
         received = bytearray(expected_bytes)
         reading = executor.submit(SocketStream(far).read_into, memoryview(received))
-        while not wire.is_clear:
-            wire.send()
+        while not connection.is_clear:
+            connection.send()
         reading.result(TIMEOUT_S)
-        wire.close()
+        connection.close()
     start = PREFIX_BYTES + parse_prefix(received).header_bytes
     pieces = bytearray()
     while start < len(received):
@@ -145,34 +145,34 @@ def test_what_the_other_side_does_not_take_is_sent_later_and_once() -> None:
 def test_many_small_tensors_are_sent_with_several_calls() -> None:
     near, far = socket.socketpair()
     with far, ThreadPoolExecutor(1) as executor:
-        wire = Wire(SocketStream(near))
+        connection = FollowerConnection(SocketStream(near))
         tensors = [memoryview(bytes([index % 251]) * 64) for index in range(5000)]
         message = replication_pb2.FollowFrame(token=7)
-        wire.put(message, tensors)
+        connection.put(message, tensors)
         received = bytearray(PREFIX_BYTES + message.ByteSize() + 5000 * 64)
         reading = executor.submit(SocketStream(far).read_into, memoryview(received))
-        while not wire.is_clear:
-            wire.send()
+        while not connection.is_clear:
+            connection.send()
         reading.result(TIMEOUT_S)
-        wire.close()
+        connection.close()
     assert received.endswith(b"".join(tensors))
 
 
 def test_an_answer_that_comes_in_two_halves_is_one() -> None:
     near, far = socket.socketpair()
     with far:
-        wire = Wire(SocketStream(near))
+        connection = FollowerConnection(SocketStream(near))
         answer = replication_pb2.FollowAnswer(position=300).SerializeToString()
         frame = encode_prefix(FrameKind.FOLLOW_ANSWER, header_bytes=len(answer)) + answer
         for cut in (5, PREFIX_BYTES + 1):
             far.sendall(frame[:cut])
-            assert wire.receive(waits=True) == []
+            assert connection.receive(waits=True) == []
             far.sendall(frame[cut:])
-            assert [each.position for each in wire.receive(waits=True)] == [300]
+            assert [each.position for each in connection.receive(waits=True)] == [300]
         far.shutdown(socket.SHUT_RDWR)
         with pytest.raises(ConnectionEnded):
-            wire.wait_for_end(TIMEOUT_S)
-        wire.close()
+            connection.wait_for_end(TIMEOUT_S)
+        connection.close()
 
 
 def test_records_before_the_attachment_are_refused_in_words(ends: Ends) -> None:
@@ -217,7 +217,7 @@ RECORD = records_pb2.Record(position=1)
 )
 def test_what_is_no_frame_in_its_place_ends_the_connection(ends: Ends, sent: bytes) -> None:
     ends.attach()
-    ends.wire._stream.sock.sendall(sent)
+    ends.connection._stream.sock.sendall(sent)
     with pytest.raises(InvalidArgumentError):
         ends.exchange()
     ends.served.result(TIMEOUT_S)
@@ -234,9 +234,9 @@ def test_a_connection_needs_a_ticket_and_has_it_once() -> None:
         stolen = replication_pb2.ConnectReply(port=port, visitor=uuid4().bytes, ticket=ticket)
         with pytest.raises(UnavailableError, match="refused"):
             connect("127.0.0.1:1", stolen, TIMEOUT_S)
-        wire = connect("127.0.0.1:1", offer, TIMEOUT_S)
-        assert wire._stream.sock.recv(7, socket.MSG_WAITALL) == b"welcome"
-        wire.close()
+        connection = connect("127.0.0.1:1", offer, TIMEOUT_S)
+        assert connection._stream.sock.recv(7, socket.MSG_WAITALL) == b"welcome"
+        connection.close()
         with pytest.raises(UnavailableError, match="refused"):
             connect("127.0.0.1:1", offer, TIMEOUT_S)
     finally:
@@ -244,11 +244,13 @@ def test_a_connection_needs_a_ticket_and_has_it_once() -> None:
 
 
 class Recorder:
-    """A link with an image of many parts, and a wire that never has an answer but to the attachment."""
+    """A link with an image of many parts, and a connection that never has an answer but to the attachment."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self.conversation = WireConversation(cast(Link, self), cast(Wire, self), Tokens(TIMEOUT_S, time.monotonic))
+        self.conversation = SocketConversation(
+            cast(Link, self), cast(FollowerConnection, self), Tokens(TIMEOUT_S, time.monotonic)
+        )
         self.sent = 0
         self.waits: list[bool] = []
         self.is_clear = True

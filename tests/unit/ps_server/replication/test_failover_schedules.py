@@ -184,7 +184,7 @@ class Link:
         self.tokens.clear()
         self.answers.clear()
 
-    def look_after(self) -> None:
+    def hang_up_if_silent(self) -> None:
         pass
 
     # -- events -------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ def test_a_task_whose_state_is_lost_does_not_begin_anew_by_itself() -> None:
     assert pair.ask(B, Role.FOLLOWER, 2) == ArbiterVerdict(PAIR)
     lost = pair.ask(UUID(int=4), Role.EMPTY, 0, is_second=True)
     assert (lost.register, lost.granted) == (PAIR, False)
-    assert "To begin anew" in lost.reason
+    assert "To begin without it" in lost.reason
 
 
 def test_a_backup_that_was_never_heard_of_is_not_taken_for_the_process_before_it() -> None:

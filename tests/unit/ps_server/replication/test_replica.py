@@ -110,7 +110,7 @@ def test_a_process_that_is_not_the_primary_answers_no_client() -> None:
 )
 def test_each_task_has_an_arbiter_that_is_not_of_its_pair(task_index: int, is_second: bool, judged: list[str]) -> None:
     cluster = ClusterSpec({job: [f"{job}:{port}" for port in (1, 2, 3)] for job in ("ps", "backup")})
-    assert ReplicationSettings(cluster, task_index, is_second, 1.0).judged == judged
+    assert ReplicationSettings(cluster, task_index, is_second, 1.0).arbitrated_tasks == judged
 
 
 LEASE_S = 10.0

@@ -7,7 +7,7 @@ from ps_protocol.operations import Array, ScatterRule
 from ps_server.memory.spare_arrays import prepared_array
 from ps_server.rules import computed_rows
 from ps_server.rules.computed_rows import RowsAsGiven, RowsInRounds
-from ps_server.rules.row_kernels import ElementUpdate, Nothing, Replacement, SliceUpdate, plan
+from ps_server.rules.row_kernels import ElementUpdate, NoRows, Replacement, SliceUpdate, plan
 
 
 def test_each_kind_of_scatter_has_its_way() -> None:
@@ -20,8 +20,8 @@ def test_each_kind_of_scatter_has_its_way() -> None:
     assert isinstance(plan(ScatterRule.UPDATE, rows, updates, 9, 2), Replacement)
     assert isinstance(plan(ScatterRule.ADD, rows, updates[:, :1], 9, 1), ElementUpdate)
     assert isinstance(plan(ScatterRule.DIV, rows, np.ones((3, 1), np.int32), 9, 1), RowsAsGiven)
-    assert isinstance(plan(ScatterRule.ADD, rows[:0], updates[:0], 9, 2), Nothing)
-    assert isinstance(plan(ScatterRule.ADD, rows, updates[:, :0], 9, 0), Nothing)
+    assert isinstance(plan(ScatterRule.ADD, rows[:0], updates[:0], 9, 2), NoRows)
+    assert isinstance(plan(ScatterRule.ADD, rows, updates[:, :0], 9, 0), NoRows)
 
 
 @pytest.mark.parametrize("rule", [ScatterRule.ADD, ScatterRule.MAX, ScatterRule.UPDATE])

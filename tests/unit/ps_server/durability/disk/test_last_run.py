@@ -31,7 +31,7 @@ def test_what_cannot_be_read_is_not_believed(content: str, tmp_path: Path, caplo
 
 
 def test_what_a_state_lacks() -> None:
-    assert LastRun(DurabilityMode.JOURNAL).lacks_nothing(5)
-    assert not LastRun(DurabilityMode.SNAPSHOT).lacks_nothing(5)
-    assert LastRun(DurabilityMode.SNAPSHOT, 5).lacks_nothing(5)
-    assert not LastRun(DurabilityMode.SNAPSHOT, 6).lacks_nothing(5)
+    assert LastRun(DurabilityMode.JOURNAL).has_all_up_to(5)
+    assert not LastRun(DurabilityMode.SNAPSHOT).has_all_up_to(5)
+    assert LastRun(DurabilityMode.SNAPSHOT, 5).has_all_up_to(5)
+    assert not LastRun(DurabilityMode.SNAPSHOT, 6).has_all_up_to(5)

@@ -72,7 +72,7 @@ def test_a_defect_is_logged_under_a_number_that_the_client_is_told(caplog: pytes
     assert "secret" not in error.message
     (record,) = caplog.records
     assert record.exc_info is not None
-    assert record.message.split()[1] in error.message
+    assert record.message.split()[1].rstrip(":") in error.message
 
 
 def test_lack_of_memory_may_pass() -> None:

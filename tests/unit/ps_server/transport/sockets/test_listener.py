@@ -339,7 +339,7 @@ def test_a_client_that_stops_sending_is_ended(caplog: pytest.LogCaptureFixture) 
         with contextlib.closing(ps.client()) as client:
             client.send(request(client.batch(add("large", LARGE)))[:LARGE])
             assert client.is_ended()
-        assert "keeps the ps waiting" in caplog.text
+        assert "kept the ps waiting" in caplog.text
         assert value_of(ps, "large") == 1
         assert_others_notice_nothing(ps)
 
@@ -350,7 +350,7 @@ def test_a_client_that_stops_reading_is_ended(caplog: pytest.LogCaptureFixture, 
         ps.declare("large", 16 * LARGE)  # more than the kernel takes for the client
         with contextlib.closing(ps.client()) as client:
             client.send(request(client.batch(Read("large"))))
-            eventually(lambda: "keeps the ps waiting" in caplog.text, message="the end is logged")
+            eventually(lambda: "kept the ps waiting" in caplog.text, message="the end is logged")
             assert client.is_ended()
         eventually(lambda: ps.staging.used_bytes == 0, message="the room is given back")
         assert_others_notice_nothing(ps)
