@@ -1,4 +1,4 @@
-"""Arithmetic, NumPy functions and indexing of lazy tensors and variables: each makes an operation of the graph."""
+"""Arithmetic, NumPy functions and indexing of deferred tensors and variables: each makes an operation of the graph."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from worker_client.deferred.call import deferred_call
 from worker_client.deferred.indexing import item
-from worker_client.deferred.lazy_call import lazy_call
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.graph.operation import Tensor
 
@@ -34,19 +34,19 @@ _OPERATOR_NAMES: Final = {
 
 
 class DeferredArithmetic:
-    """What ``LazyArray`` does, done by adding operations to the graph."""
+    """What ``DeferredArray`` does, done by adding operations to the graph."""
 
     def ufunc(self, ufunc: np.ufunc, method: str, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor:
         if "out" in keywords or method == "at":
-            raise TypeError(f"a lazy tensor cannot be changed in place by {ufunc.__name__}; assign to a variable")
+            raise TypeError(f"a deferred tensor cannot be changed in place by {ufunc.__name__}; assign to a variable")
         name = _OPERATOR_NAMES.get(ufunc.__name__, ufunc.__name__)
         if method in ("__call__", "outer") and _wants_one_dtype(ufunc):
             inputs = of_one_dtype(name, inputs)
         function = ufunc if method == "__call__" else getattr(ufunc, method)
-        return lazy_call(function, inputs, keywords, op_type=name)
+        return deferred_call(function, inputs, keywords, op_type=name)
 
     def function(self, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor:
-        return lazy_call(function, arguments, keywords, op_type=function.__name__)
+        return deferred_call(function, arguments, keywords, op_type=function.__name__)
 
     def item(self, tensor: Tensor, key: Any) -> Tensor:
         return item(tensor, key)

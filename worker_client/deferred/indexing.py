@@ -1,4 +1,4 @@
-"""Elements and slices of lazy tensors."""
+"""Elements and slices of deferred tensors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from worker_client.deferred.lazy_call import lazy_call
+from worker_client.deferred.call import deferred_call
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.values.shapes import TensorShape
 
@@ -14,7 +14,7 @@ from worker_client.values.shapes import TensorShape
 def item(tensor: Tensor, key: Any) -> Tensor:
     """Adds an operation that makes ``tensor[key]``; in the key there may be tensors and arrays, as in NumPy."""
     output = _output(tensor, key)
-    return lazy_call(_item, [tensor, key], op_type="strided_slice", output=output, is_view=True)
+    return deferred_call(_item, [tensor, key], op_type="strided_slice", output=output, is_view=True)
 
 
 def _item(array: Any, key: Any) -> Any:

@@ -53,7 +53,7 @@ class VariableDefinition:
             taken that; None if it does not find it.
         dtype: Type of the value.
         shape: Shape of the value, all sizes known.
-        initializer: An ``Initializer``, which says what the ps is told; or a lazy tensor, in a deferred graph.
+        initializer: An ``Initializer``, which says what the ps is told; or a deferred tensor, in a deferred graph.
         trainable: Whether optimizers are meant to update it.
         collections: Keys of the collections that it goes into.
         device: Where it is meant to be, as "/job:ps/task:1"; "" if no scope says so.

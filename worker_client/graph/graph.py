@@ -1,8 +1,8 @@
-"""A graph: what a connection, or a program of lazy operations, has named so far.
+"""A graph: what a connection, or a program of deferred operations, has named so far.
 
 It gives out names, knows the open scopes of each thread, and keeps the operations and the collections. It moves no
-values: what a variable is, the graph's variable factory decides. By default variables are lazy, as everything else in a
-graph that is not a connection's.
+values: the graph's variable factory decides what a variable is. By default variables are deferred, as is everything
+else in a graph that is not a connection's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias, TypeVar
 
-from worker_client.graph import defaults as default_stack
+from worker_client.graph import defaults
 from worker_client.graph.collections import Collections
 from worker_client.graph.device import DeviceLike
 from worker_client.graph.device_scopes import DeviceScopes, PlacementScopes
@@ -56,7 +56,7 @@ class Graph:
 
     Attributes:
         variable_factory: Makes the variables; None for deferred ones.
-        deferred: Whether this is a graph of lazy operations; if not, everything happens at once.
+        deferred: Whether this is a graph of deferred operations; if not, everything happens at once.
         container_name: Of the innermost ``container`` statement.
         collections: Named lists of what was made.
     """
@@ -90,7 +90,7 @@ class Graph:
 
     def as_default(self) -> AbstractContextManager[Graph]:
         """Makes this the graph that the module-level functions use, on this thread, inside the block."""
-        return default_stack.graph_as_default(self)
+        return defaults.graph_as_default(self)
 
     # -- names --------------------------------------------------------------------------------
 
@@ -262,7 +262,7 @@ class Graph:
         default one, by ``as_default()`` or by entering a variable scope. The variable still goes where its leader is,
         but takes its turn with a placement strategy.
         """
-        return self._placement.unless_open(default_stack.entered_devices())
+        return self._placement.unless_open(defaults.entered_devices())
 
     @contextmanager
     def container(self, container_name: str) -> Iterator[str]:

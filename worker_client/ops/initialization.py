@@ -18,7 +18,7 @@ from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.operations import Array, Describe
 from worker_client.connection.fanout import Routed
 from worker_client.default_client import get_default_client
-from worker_client.deferred.variable import GraphVariable
+from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.computation import Kernel
 from worker_client.graph.default_graph import graph_of
 from worker_client.graph.graph import Graph
@@ -70,13 +70,13 @@ def variables_initializer(var_list: Iterable[Any], name: str = "init") -> Operat
         TypeError: Something is no variable, or of both kinds.
         ShardscopeError: At once: one could not be initialised; others may have been.
     """
-    graph, lazy, eager = _sorted_out(var_list)
+    graph, deferred, eager = _sorted_out(var_list)
     if eager or not graph.deferred:
         routed = [Routed(each.ps_task, each.initialization(overwrite=False)) for each in eager]
         if routed:
             get_default_client().fanout.run_all(routed)
         return None
-    with graph.control_dependencies([each.initializer for each in lazy]):
+    with graph.control_dependencies([each.initializer for each in deferred]):
         return graph.create_op("NoOp", name=name)
 
 
@@ -96,12 +96,12 @@ def report_uninitialized_variables(
     Raises:
         TypeError: Something is no variable, or of both kinds.
     """
-    graph, lazy, eager = _sorted_out(_all_variables() if var_list is None else var_list)
-    names = np.array([each.spec.name.encode() for each in lazy or eager], np.bytes_)
+    graph, deferred, eager = _sorted_out(_all_variables() if var_list is None else var_list)
+    names = np.array([each.spec.name.encode() for each in deferred or eager], np.bytes_)
     if eager or not graph.deferred:
         return names[~_are_initialized(eager)]
     with graph.name_scope(name):
-        states = [each.is_initialized() for each in lazy]
+        states = [each.is_initialized() for each in deferred]
         output = OutputSpec(names.dtype, TensorShape([None]))
         kernel = Kernel(lambda *states: names[~np.array(states, bool)])
         return graph.create_op("GatherV2", states, [output], name="boolean_mask/GatherV2", computation=kernel).outputs[
@@ -123,20 +123,20 @@ def assert_variables_initialized(var_list: Iterable[Any] | None = None) -> Any:
         TypeError: Something is no variable, or of both kinds.
         FailedPreconditionError: At once: a variable that is not deferred has no value.
     """
-    graph, lazy, eager = _sorted_out(_all_variables() if var_list is None else var_list)
+    graph, deferred, eager = _sorted_out(_all_variables() if var_list is None else var_list)
     if eager:
         _check_initialized([each.spec.name for each in eager], _are_initialized(eager))
         return None
-    if not lazy:
+    if not deferred:
         return None
-    names = [each.spec.name for each in lazy]
-    ranks = np.array([len(each.spec.shape) for each in lazy], np.int32)
+    names = [each.spec.name for each in deferred]
+    ranks = np.array([len(each.spec.shape) for each in deferred], np.int32)
 
     def checked(*states: Array) -> Array:
         _check_initialized(names, np.array(states, bool))
         return ranks.copy()
 
-    states = [each.is_initialized() for each in lazy]
+    states = [each.is_initialized() for each in deferred]
     output = OutputSpec(ranks.dtype, TensorShape(ranks.shape))
     return graph.create_op("Pack", states, [output], name="stack", computation=Kernel(checked)).outputs[0]
 
@@ -145,23 +145,23 @@ def _all_variables() -> list[Any]:
     return [*global_variables(), *local_variables()]
 
 
-def _sorted_out(variables: Iterable[Any]) -> tuple[Graph, list[GraphVariable], list[Variable]]:
-    """Returns the graph of variables, and the lazy and the eager ones; of partitioned ones the parts."""
-    lazy: list[GraphVariable] = []
+def _sorted_out(variables: Iterable[Any]) -> tuple[Graph, list[DeferredVariable], list[Variable]]:
+    """Returns the graph of variables, and the deferred and the eager ones; of partitioned ones the parts."""
+    deferred: list[DeferredVariable] = []
     eager: list[Variable] = []
     for whole in variables:
         for each in whole if isinstance(whole, PartitionedVariable) else (whole,):
-            if isinstance(each, GraphVariable):
-                lazy.append(each)
+            if isinstance(each, DeferredVariable):
+                deferred.append(each)
             elif isinstance(each, Variable):
                 eager.append(each)
             else:
                 raise TypeError(f"{each!r} is a {type(each).__name__}, not a variable")
-    if lazy and eager:
+    if deferred and eager:
         raise TypeError(
-            f"{lazy[0].name} belongs to a deferred graph and {eager[0].name} does not; initialise them separately"
+            f"{deferred[0].name} belongs to a deferred graph and {eager[0].name} does not; initialise them separately"
         )
-    return graph_of(lazy or eager), lazy, eager
+    return graph_of(deferred or eager), deferred, eager
 
 
 def _are_initialized(variables: Sequence[Variable]) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ps_protocol.operations import Array
-from worker_client.deferred.lazy_call import tensor_or_none
+from worker_client.deferred.call import tensor_or_none
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.variables.partitioned import PartitionedVariable

@@ -178,7 +178,7 @@ class Session:
     def _fed(self, key: Any, value: Any) -> tuple[Tensor, Array]:
         tensor = tensor_of_graph(self._graph, key, "fed")
         if isinstance(value, Tensor):
-            raise TypeError(f"the value fed to {tensor.name} is a lazy tensor; run that first and feed its value")
+            raise TypeError(f"the value fed to {tensor.name} is a deferred tensor; run that first and feed its value")
         array = np.asarray(value)
         if array.dtype != tensor.dtype:
             if array.size and not keeps_kind(array.dtype, tensor.dtype):  # NumPy makes floats of an empty list

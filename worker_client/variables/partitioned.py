@@ -21,7 +21,7 @@ from worker_client.variables import part_reads
 class PartitionedVariable:
     """The parts of a variable in order, which together act like the whole. Thread-safe as far as the parts are.
 
-    One of a deferred graph is a ``PartitionedGraphVariable``.
+    One of a deferred graph is a ``PartitionedDeferredVariable``.
 
     Reading and assigning the whole is one operation for each part, so others may see some parts updated and some not.
 
@@ -60,7 +60,7 @@ class PartitionedVariable:
         if not self._parts:
             raise ValueError(f"partitioned variable {self._name} needs at least one part")
         if isinstance(self._parts[0], DeferredValue) and not isinstance(self, DeferredValue):
-            raise TypeError(f"the parts of {self._name} are deferred: make a PartitionedGraphVariable of them")
+            raise TypeError(f"the parts of {self._name} are deferred: make a PartitionedDeferredVariable of them")
         if len(self._shape.as_tuple()) != len(self.partitions) or min(self.partitions, default=0) < 1:
             raise ValueError(
                 f"the partitions {self.partitions} of variable {self._name} should be one positive number for each "

@@ -12,7 +12,7 @@ from ps_protocol.initializer_spec import InitializerSpec
 from ps_protocol.operations import Array, Describe, Initialize, VariableSpec
 from worker_client.graph.definition import VariableDefinition
 from worker_client.graph.graph import Graph
-from worker_client.graph.operation import Operation as SymbolicOperation
+from worker_client.graph.operation import Operation
 from worker_client.variables.base import OperationRunner
 from worker_client.variables.reads import VariableReads
 from worker_client.variables.updates import VariableUpdates
@@ -59,7 +59,7 @@ class Variable(VariableReads, VariableUpdates, NDArrayOperatorsMixin):
         return self.spec.dtype
 
     @property
-    def op(self) -> SymbolicOperation:
+    def op(self) -> Operation:
         """The operation that stands for it in the graph of names."""
         return self.definition.op
 

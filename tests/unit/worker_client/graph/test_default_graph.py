@@ -14,7 +14,7 @@ import pytest
 from tests.unit.worker_client.naming_fakes import deferred_graph, eager_graph
 from worker_client import default_client
 from worker_client.client import Client
-from worker_client.graph import defaults as default_stack
+from worker_client.graph import defaults
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.default_graph import get_default_graph, graph_of, reset_default_graph
 from worker_client.graph.graph import Graph
@@ -23,7 +23,7 @@ from worker_client.graph.graph import Graph
 @pytest.fixture
 def client() -> Iterator[Client]:
     connected = cast(Client, SimpleNamespace(graph=eager_graph()))
-    with default_stack.client_as_default(connected):
+    with defaults.client_as_default(connected):
         yield connected
 
 
@@ -73,7 +73,7 @@ def test_graphs_left_out_of_order_are_an_error() -> None:
 
 def test_of_a_graph_and_a_connection_the_inner_one_comes_first(client: Client) -> None:
     graph = deferred_graph()
-    with graph.as_default(), default_stack.client_as_default(client):
+    with graph.as_default(), defaults.client_as_default(client):
         assert get_default_graph() is client.graph
         with graph.as_default():
             assert get_default_graph() is graph
@@ -83,8 +83,8 @@ def test_of_a_graph_and_a_connection_the_inner_one_comes_first(client: Client) -
 
 def test_a_connection_entered_twice_is_left_from_the_inside_out(client: Client) -> None:
     other = cast(Client, SimpleNamespace(graph=eager_graph()))
-    with default_stack.client_as_default(other):
-        with default_stack.client_as_default(client):
+    with defaults.client_as_default(other):
+        with defaults.client_as_default(client):
             pass
         assert default_client.get_default_client() is other
     assert default_client.get_default_client() is client
@@ -94,9 +94,9 @@ def test_a_connection_entered_twice_is_left_from_the_inside_out(client: Client) 
 def opened_client() -> Iterator[Client]:
     """A connection that is open, but in no ``with`` statement."""
     connected = cast(Client, SimpleNamespace(graph=eager_graph()))
-    default_stack.opened(connected)
+    defaults.opened(connected)
     yield connected
-    default_stack.closed(connected)
+    defaults.closed(connected)
 
 
 def test_outside_of_blocks_the_newest_connection_counts(opened_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,17 +117,18 @@ def test_outside_of_blocks_programs_with_tensorflows_names_build_in_the_graph_of
     reset_default_graph()
     assert get_default_graph() is not graph
     assert default_client.find_default_client() is opened_client
-    with default_stack.client_as_default(opened_client):
+    with defaults.client_as_default(opened_client):
         assert get_default_graph() is opened_client.graph
 
 
 def test_importing_tensorflows_names_is_what_counts() -> None:
     program = (
         "from types import SimpleNamespace\n"
-        "from worker_client import default_stack, get_default_graph\n"
+        "from worker_client import get_default_graph\n"
+        "from worker_client.graph import defaults\n"
         "from worker_client.graph.graph import Graph\n"
         "client = SimpleNamespace(graph=Graph(deferred=False))\n"
-        "default_stack.opened(client)\n"
+        "defaults.opened(client)\n"
         "assert get_default_graph() is client.graph\n"
         "import worker_client.compat.v1 as tf\n"
         "assert tf.get_default_graph() is get_default_graph() is not client.graph\n"

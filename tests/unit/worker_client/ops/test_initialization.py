@@ -195,12 +195,12 @@ def test_at_once_a_value_is_kept(cluster: InProcessCluster) -> None:
 
 
 def test_variables_of_both_kinds_are_not_initialised_together(cluster: InProcessCluster, graph: Graph) -> None:
-    lazy = get_variable("lazy", [2])
+    deferred = get_variable("deferred", [2])
     client = cluster.client()
     with client.graph.as_default():
         eager = get_variable("eager", [2])
-    with pytest.raises(TypeError, match="lazy:0 belongs to a deferred graph and eager:0 does not"):
-        variables_initializer([lazy, eager])
+    with pytest.raises(TypeError, match="deferred:0 belongs to a deferred graph and eager:0 does not"):
+        variables_initializer([deferred, eager])
 
 
 # -- waiting for the chief --------------------------------------------------------------------------

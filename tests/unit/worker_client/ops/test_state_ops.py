@@ -1,4 +1,4 @@
-"""TensorFlow's functions on variables of both kinds: lazy ones give tensors, those of a connection act at once."""
+"""TensorFlow's functions on variables of both kinds: deferred ones give tensors, those of a connection act at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INITIAL = np.arange(6, dtype=np.float32).reshape(3, 2)
 
 
 class Subject:
-    """A way of using variables: lazily, run by a session, or at once."""
+    """A way of using variables: deferred, run by a session, or at once."""
 
     def __init__(self, session: Session | None):
         self.session = session
@@ -46,9 +46,9 @@ class Subject:
         return (variable.read_value() if self.session is None else self.session.run(variable)).tolist()
 
 
-@pytest.fixture(params=["lazy", "at once"])
+@pytest.fixture(params=["deferred", "at once"])
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
-    if request.param == "lazy":
+    if request.param == "deferred":
         graph = Graph()
         with graph.as_default(), Session(graph=graph) as session:
             yield Subject(session)

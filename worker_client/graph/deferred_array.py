@@ -1,4 +1,4 @@
-"""Arithmetic for lazy tensors and variables, through NumPy's own protocols.
+"""Arithmetic for deferred tensors and variables, through NumPy's own protocols.
 
 ``__array_ufunc__`` and ``__array_function__`` see every NumPy function that is applied to one of them; the operators of
 Python are NumPy's ufuncs. None is written by hand, so what NumPy can do with arrays, a graph can do later. Which
@@ -17,7 +17,7 @@ from worker_client.graph.deferred_value import DeferredValue
 
 
 class Arithmetic(Protocol):
-    """Makes operations for what is done with lazy arrays, and returns their outputs."""
+    """Makes operations for what is done with deferred arrays, and returns their outputs."""
 
     def ufunc(self, ufunc: np.ufunc, method: str, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """For a call of a ufunc, or of one of its methods."""
@@ -32,7 +32,7 @@ class Arithmetic(Protocol):
         ...
 
 
-class LazyArray(DeferredValue, NDArrayOperatorsMixin):
+class DeferredArray(DeferredValue, NDArrayOperatorsMixin):
     """Makes operations instead of computing. ``==`` compares identity, as in TensorFlow 1, so that it can be a key.
 
     Attributes:
