@@ -14,7 +14,7 @@ from ps_protocol.operations import Array
 from worker_client.deferred.shape_inference import MAX_KEPT_SIZE, inferred
 from worker_client.graph.computation import Kernel
 from worker_client.graph.default_graph import graph_of
-from worker_client.graph.deferred_value import DeferredValue
+from worker_client.graph.deferred_array import DeferredValue
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.values.shapes import TensorShape
 

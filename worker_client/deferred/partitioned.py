@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
 from worker_client.deferred.call import deferred_call, tensor_or_none
-from worker_client.graph.deferred_value import DeferredValue
+from worker_client.graph.deferred_array import DeferredValue
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.values.shapes import ShapeLike, TensorShape
 from worker_client.values.wire_names import WireDTypeName

@@ -12,7 +12,7 @@ from ps_protocol.operations import Array, Reply, VariableSpec
 from worker_client.graph.operation import Computation, Operation, Tensor
 
 
-class DeferredVariable(Protocol):
+class AccessedVariable(Protocol):
     """A variable of a deferred graph, as far as running operations needs it."""
 
     spec: VariableSpec
@@ -81,7 +81,7 @@ class VariableAccess(Computation):
             inputs' values; raises if the reply is an error that it does not expect.
     """
 
-    variable: DeferredVariable
+    variable: AccessedVariable
     request: Callable[..., operations.PsOperation]
     mutates: bool = False
     answered: bool = False

@@ -24,7 +24,6 @@ from worker_client.graph.default_graph import graph_of
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, OutputSpec
 from worker_client.ops.collections import global_variables, local_variables
-from worker_client.ops.state_ops import is_variable_initialized
 from worker_client.values.shapes import TensorShape
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.variable import Variable
@@ -33,7 +32,6 @@ __all__ = [
     "assert_variables_initialized",
     "global_variables_initializer",
     "initialize_all_variables",
-    "is_variable_initialized",
     "local_variables_initializer",
     "report_uninitialized_variables",
     "variables_initializer",

@@ -170,26 +170,6 @@ def is_variable_initialized(variable: UncutVariable) -> Any:
 # -- rows -----------------------------------------------------------------------------------------
 
 
-def gather_rows(variable: UncutVariable, indices: Any, name: str | None = None) -> Any:
-    """Returns rows of a variable, of which only those leave the ps.
-
-    Args:
-        variable: Not a scalar, and not a partitioned one, for which there is ``embedding_lookup``.
-        indices: Row numbers of any shape.
-        name: Name of the operation.
-
-    Returns:
-        A tensor or an array ``[*indices.shape, *variable.shape[1:]]``.
-
-    Raises:
-        TypeError: ``variable`` is no variable, or ``indices`` are no integers.
-        ValueError: It is a scalar.
-        InvalidArgumentError: At once, or when a session runs it: an index is out of range.
-    """
-    found = _variable(variable)
-    return found.gather(indices) if isinstance(found, Variable) else found.sparse_read(indices, name)
-
-
 def scatter_update(
     ref: UncutVariable, indices: Any, updates: Any, use_locking: bool = True, name: str | None = None
 ) -> Any:

@@ -19,8 +19,7 @@ from worker_client.graph.keys import GraphKeys
 from worker_client.scopes.arguments import (
     NO_DEFAULTS,
     Getter,
-    Initializer,
-    Partitioner,
+    InitializerLike,
     Reuse,
     ScopeDefaults,
     VariableArguments,
@@ -30,6 +29,7 @@ from worker_client.scopes.initial_value import check_initializer_dtype
 from worker_client.scopes.variable_table import VariableTable
 from worker_client.values.dtypes import DType, as_dtype, float32
 from worker_client.values.shapes import ShapeLike
+from worker_client.variables.partitioners import Partitioner
 
 
 class VariableScope:
@@ -58,7 +58,7 @@ class VariableScope:
         self,
         reuse: Reuse,
         name: str = "",
-        initializer: Initializer = None,
+        initializer: InitializerLike = None,
         regularizer: Regularizer | None = None,
         caching_device: Any = None,
         partitioner: Partitioner | None = None,
@@ -103,7 +103,7 @@ class VariableScope:
         return self._reuse
 
     @property
-    def initializer(self) -> Initializer:
+    def initializer(self) -> InitializerLike:
         return self._defaults.initializer
 
     @property
@@ -139,7 +139,7 @@ class VariableScope:
         """Makes this scope reuse variables from now on."""
         self._reuse = True
 
-    def set_initializer(self, initializer: Initializer) -> None:
+    def set_initializer(self, initializer: InitializerLike) -> None:
         """Sets the default initializer."""
         self._defaults = self._defaults._replace(initializer=initializer)
 
@@ -189,7 +189,7 @@ class VariableScope:
         name: str,
         shape: ShapeLike = None,
         dtype: npt.DTypeLike | None = None,
-        initializer: Initializer = None,
+        initializer: InitializerLike = None,
         regularizer: Regularizer | None = None,
         reuse: Reuse = None,
         trainable: bool | None = None,

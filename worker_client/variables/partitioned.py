@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array, VariableSpec
-from worker_client.graph.deferred_value import DeferredValue
+from worker_client.graph.deferred_array import DeferredValue
 from worker_client.values.dtypes import DType, as_dtype
 from worker_client.values.shapes import ShapeLike, TensorShape
 from worker_client.values.versions import VersionedValue

@@ -58,14 +58,14 @@ def test_arrays_are_copied_when_the_operation_is_made(session: Session) -> None:
     np.testing.assert_array_equal(session.run(doubled), [2, 2, 2])
 
 
-def test_outside_of_a_lazy_graph_a_call_is_made_at_once(session: Session) -> None:
+def test_outside_of_a_deferred_graph_a_call_is_made_at_once(session: Session) -> None:
     assert is_deferred(call(np.add, [1, 2], op_type="Add"))
     with Graph(lambda definition: definition).as_default():
         assert call(np.add, [1, 2], op_type="Add") == 3
 
 
 class TestPartitionedVariables:
-    def test_a_lazy_one_counts_as_a_tensor(self, session: Session) -> None:
+    def test_a_deferred_one_counts_as_a_tensor(self, session: Session) -> None:
         variable = partitioned()
         assert isinstance(variable, PartitionedVariable)
         assert is_deferred(variable)

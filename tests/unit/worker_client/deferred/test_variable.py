@@ -233,7 +233,7 @@ def test_what_cannot_fit_is_refused_when_it_is_built(
     assert len(graph.get_operations()) == before
 
 
-def test_lazy_values_that_cannot_fit_are_refused_too(session: Session) -> None:
+def test_deferred_values_that_cannot_fit_are_refused_too(session: Session) -> None:
     v, numbers = table(session), new_variable(np.array([1, 2]), name="numbers")
     with pytest.raises(DTypeMismatchError, match=r"table holds float32, numbers/read:0 is int64; cast it"):
         v.assign(numbers)

@@ -23,11 +23,11 @@ from worker_client.ops.initialization import (
     assert_variables_initialized,
     global_variables_initializer,
     initialize_all_variables,
-    is_variable_initialized,
     local_variables_initializer,
     report_uninitialized_variables,
     variables_initializer,
 )
+from worker_client.ops.state_ops import is_variable_initialized
 from worker_client.scopes.creation import new_variable
 from worker_client.scopes.variable_scope import get_local_variable, get_variable
 from worker_client.sessions.initialization_wait import InitializationWait

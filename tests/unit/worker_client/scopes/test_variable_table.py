@@ -185,7 +185,7 @@ def test_a_variable_that_the_cluster_refuses_is_not_kept() -> None:
         assert graph.get_collection(GraphKeys.GLOBAL_VARIABLES) == []
 
 
-def test_without_a_factory_variables_are_lazy() -> None:
+def test_without_a_factory_variables_are_deferred() -> None:
     with Graph().as_default() as graph:
         assert isinstance(get_variable("v", [1]), DeferredVariable)
     assert graph.deferred

@@ -12,7 +12,7 @@ from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
 from ps_protocol.operations import Describe, Gather, Initialize, Read, Reply, Update
 from worker_client.connection.fanout import Routed
 from worker_client.deferred.call import deferred_call
-from worker_client.graph.computation import DeferredVariable, Kernel
+from worker_client.graph.computation import AccessedVariable, Kernel
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, OutputSpec, Tensor
 from worker_client.scopes.creation import new_variable
@@ -27,9 +27,9 @@ class RecordingRuntime(PrivateRuntime):
     def __init__(self) -> None:
         super().__init__()
         self.exchanges: list[list[Any]] = []
-        self.placed: list[DeferredVariable] = []
+        self.placed: list[AccessedVariable] = []
 
-    def place(self, variables: Iterable[DeferredVariable]) -> None:
+    def place(self, variables: Iterable[AccessedVariable]) -> None:
         listed = list(variables)
         self.placed += listed
         super().place(listed)
