@@ -114,10 +114,6 @@ class Fanout:
         """
         return [succeeded(reply) for reply in self.exchange_all(routed)]
 
-    def run_all_later(self, routed: Sequence[Routed]) -> Future[list[Result]]:
-        """The same as ``run_all``, behind what was queued before and without waiting."""
-        return mapped(self.exchange_all_later(routed), lambda done: [succeeded(reply) for reply in done])
-
     def _submit_all(
         self, routed: Sequence[Routed], groups: Sequence[tuple[int | None, list[int]]], settle: Settle | None
     ) -> Future[list[Reply]]:

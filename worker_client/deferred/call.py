@@ -89,6 +89,11 @@ def is_deferred(value: Any) -> bool:
     return isinstance(value, DeferredValue)
 
 
+def itself(value: Any) -> Any:
+    """Returns what it is given: the function of an operation that only names a value."""
+    return value
+
+
 class _Call:
     """A function and its arguments, with slots where the values of tensors belong.
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
-from worker_client.deferred.call import deferred_call, tensor_or_none
+from worker_client.deferred.call import deferred_call, itself, tensor_or_none
 from worker_client.graph.deferred_array import DeferredValue
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.values.shapes import ShapeLike, TensorShape
@@ -54,7 +54,7 @@ class PartitionedDeferredVariable(PartitionedVariable, DeferredValue):
                         np.concatenate, [values], along, op_type="ConcatV2", name="concat", output=whole
                     )
             with graph.name_scope(None):
-                return deferred_call(_itself, [value], op_type="Identity", name=self._name, output=whole)
+                return deferred_call(itself, [value], op_type="Identity", name=self._name, output=whole)
 
     def part_values(self) -> list[Any]:
         return [part.value() for part in self._parts]
@@ -88,7 +88,3 @@ class PartitionedDeferredVariable(PartitionedVariable, DeferredValue):
 
         output = OutputSpec(tensor.dtype, TensorShape(part.shape))
         return deferred_call(piece, [tensor], op_type="SplitV", name="split", output=output)
-
-
-def _itself(value: Array) -> Array:
-    return value

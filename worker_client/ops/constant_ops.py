@@ -12,7 +12,7 @@ import numpy as np
 
 from ps_protocol.dtype_traits import dtype_category
 from ps_protocol.operations import Array
-from worker_client.deferred.call import call, deferred_call, is_deferred, tensor_or_none
+from worker_client.deferred.call import call, deferred_call, is_deferred, itself, tensor_or_none
 from worker_client.deferred.operands import constant_array, of_one_dtype
 from worker_client.graph.default_graph import get_default_graph, graph_of
 from worker_client.graph.operation import OutputSpec, Tensor
@@ -56,7 +56,7 @@ def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Cons
     array = constant_array(value, dtype, name)
     if shape is not None:
         array = _of_shape(array, TensorShape(shape).as_tuple(), name, verify_shape)
-    return call(_itself, [array], op_type="Const", name=name, output=_spec(array.dtype, array.shape))
+    return call(itself, [array], op_type="Const", name=name, output=_spec(array.dtype, array.shape))
 
 
 def _of_shape(array: Array, shape: tuple[int, ...], name: str, verify_shape: bool) -> Array:
@@ -95,7 +95,7 @@ def placeholder_with_default(input: Any, shape: ShapeLike, name: str | None = No
     if not TensorShape(shape).is_compatible_with(operand.shape):
         raise ValueError(f"placeholder {name or ''}: its default has the shape {list(operand.shape)}, not {shape}")
     output = _spec(operand.dtype, shape)
-    return deferred_call(_itself, [operand], op_type="PlaceholderWithDefault", name=name, output=output)
+    return deferred_call(itself, [operand], op_type="PlaceholderWithDefault", name=name, output=output)
 
 
 def convert_to_tensor(
@@ -134,7 +134,7 @@ def convert_to_tensor(
 
 def identity(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
     """Returns a tensor of the same value, of a variable the present one."""
-    return call(_itself, of_one_dtype("Identity", [input]), op_type="Identity", name=name, is_view=True)
+    return call(itself, of_one_dtype("Identity", [input]), op_type="Identity", name=name, is_view=True)
 
 
 def zeros(shape: Any, dtype: Any = float32, name: str | None = None) -> Any:
@@ -270,7 +270,7 @@ def _fact(function: Any, op_type: str, value: Any, name: str | None, dtype: Any)
     if known.is_fully_defined():
         fact = np.asarray(function(np.broadcast_to(np.zeros(()), known.as_tuple())), as_dtype(dtype))
         with graph_of([operand]).as_default():
-            return call(_itself, [fact], op_type="Const", name=name or op_type, output=output)
+            return call(itself, [fact], op_type="Const", name=name or op_type, output=output)
     return call(_fact_of, [operand, function, as_dtype(dtype)], op_type=op_type, name=name, output=output)
 
 
@@ -316,7 +316,3 @@ def _spec(dtype: np.dtype[Any], shape: ShapeLike) -> OutputSpec:
 
 def _zero(dtype: np.dtype[Any]) -> Array:
     return np.zeros((), np.dtype("S1") if dtype == string.dtype else dtype)
-
-
-def _itself(value: Any) -> Any:
-    return value

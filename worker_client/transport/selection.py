@@ -14,8 +14,7 @@ from ps_protocol.errors import ShardscopeError, UnavailableError
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED
 from ps_protocol.ps_service import ClusterService, Transport
 from ps_protocol.service_types import FastPath, FastPathKind, Welcome
-from worker_client.transport.endpoint import PsEndpoint
-from worker_client.transport.offer import Offer
+from worker_client.transport.endpoint import Offer, PsEndpoint
 
 _LOG = logging.getLogger(__name__)
 

@@ -65,10 +65,6 @@ class Lease:
         """Returns the region's bytes as a uint8 array, which keeps the lease as long as it, or a view of it, lives."""
         return np.asarray(_Memory(self, writable=writable))
 
-    def bytes_at(self, offset: int, size_bytes: int, *, writable: bool) -> memoryview:
-        """Returns some of them; ``offset`` counts from the start of the region."""
-        return self.array(writable=writable)[offset : offset + size_bytes].data
-
 
 class _Memory:
     """What NumPy makes an array of; such an array refers to this, and so to the lease."""

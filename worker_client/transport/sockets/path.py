@@ -9,7 +9,7 @@ from typing import Final
 from ps_protocol.errors import DeadlineExceededError, ShardscopeError, UnavailableError
 from ps_protocol.operations import Array, Batch, BatchReply
 from ps_protocol.ps_service import PendingExchange, Transport
-from worker_client.transport.offer import Offer
+from worker_client.transport.endpoint import Offer
 from worker_client.transport.shared_memory.connection import SegmentConnection
 from worker_client.transport.shared_memory.pool import SegmentPool
 from worker_client.transport.sockets.addresses import connect
