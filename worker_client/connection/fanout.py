@@ -30,7 +30,7 @@ class Routed(NamedTuple):
 
 
 Settle: TypeAlias = Callable[[list[int], Sequence[Reply] | None], None]
-"""Is told what has become of the operations at some positions: their replies, or None if their task has failed."""
+"""Called with the positions of some operations and their replies, or None if their task has failed."""
 
 
 class Fanout:
@@ -50,7 +50,7 @@ class Fanout:
         return self._local() if ps_task is None else self._handles[ps_task]
 
     def store(self, ps_task: int | None) -> UUID:
-        """The incarnation of the store that a ps task was told to have when it was said hello to."""
+        """The incarnation of the store that a ps task named in its answer to hello."""
         return self.handle(ps_task).welcome.store
 
     def new_buffer(self, ps_task: int | None, size_bytes: int) -> Array | None:
@@ -98,16 +98,16 @@ class Fanout:
         return list(replies)
 
     def exchange_all_later(self, routed: Sequence[Routed], settle: Settle | None = None) -> Future[list[Reply]]:
-        """The same behind what was queued before and without waiting.
+        """Does what ``exchange_all`` does, behind what was queued before and without waiting.
 
         Raises:
-            ShardscopeError: Nothing could be sent. If that befalls a task when others have been sent theirs, it is the
-                error of the future.
+            ShardscopeError: Nothing could be sent. If other tasks have been sent theirs already, the future has the
+                error.
         """
         return self._submit_all(routed, list(_by_task(routed).items()), settle)
 
     def run_all(self, routed: Sequence[Routed]) -> list[Result]:
-        """The same where all operations have to succeed.
+        """Does what ``exchange_all`` does, and returns the results of operations that must all succeed.
 
         Raises:
             ShardscopeError: Also the first error of an operation. The others have been carried out all the same.
@@ -130,7 +130,7 @@ class Fanout:
                         settle(unsent, None)
                 if not futures or not isinstance(error, Exception):
                     raise
-                # Others are under way, with the caller's arrays: who waits has to wait for them first.
+                # Others are under way with the caller's arrays, so the error waits until they are done.
                 futures.append(failed(error))
                 break
             futures.append(future if settle is None else _settled(future, positions, settle))

@@ -30,7 +30,7 @@ def partitioned_variable(
 class PartitionedDeferredVariable(PartitionedVariable, DeferredValue):
     """The parts of a variable of a deferred graph in order, which together act like the whole.
 
-    In operations it stands for the value of the whole, which is put together anew for each of them.
+    In operations it stands for the value of the whole, which each of them puts together.
     """
 
     def as_tensor(self, *, out: Array | None = None, wire_dtype: WireDTypeName | None = None) -> Tensor:

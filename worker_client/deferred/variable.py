@@ -96,7 +96,7 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
 
     @property
     def device(self) -> str:
-        """Where it is meant to be; the cluster's directory has the last word."""
+        """Where scopes place it; the cluster's directory may have placed it elsewhere."""
         return self.definition.op.device
 
     @property
@@ -105,7 +105,7 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
 
     @property
     def is_local(self) -> bool:
-        """Whether it belongs to this process, wherever device scopes would have it."""
+        """Whether it belongs to this process, wherever device scopes place it."""
         return self.definition.is_local
 
     @property
@@ -144,7 +144,7 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
 
         A run reads it once, however many operations use it. With a ``caching_device`` it is named as being there, and
         each session keeps a copy: a run asks the ps whether the variable has changed since, and only then is the value
-        sent again, so that a run never works on a stale value. What a run returns is its receiver's, not that copy.
+        sent again, so that a run never works on a stale value. What a run returns is a copy of its own.
         """
         return self._snapshot
 
@@ -215,7 +215,7 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         return self._initial_value
 
     def initialized_value(self) -> Tensor:
-        """Returns the value, or while it has none its initial value: for the initializers of other variables."""
+        """Returns the value, or its initial value while it has none, for the initializers of other variables."""
 
         def value_or_initial(reply: Reply, inputs: Sequence[Array]) -> Array:
             return inputs[0] if isinstance(reply, FailedPreconditionError) else value_read(reply, inputs)

@@ -1,4 +1,4 @@
-"""How a deferred variable is updated: each method adds an operation, which applies again each time that it is run."""
+"""Updates of a deferred variable. Each method adds an operation, which updates the variable each time it is run."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class DeferredVariableUpdates:
         return self.counted(limit)
 
     def counted(self, limit: int, name: str | None = None) -> Tensor:
-        """The same with a name for the operation."""
+        """Does what ``count_up_to`` does, with a name for the operation."""
         check_counts(self.spec)
         request = CountUpTo(self.spec.name, int(limit))
         return self.mutating_op("CountUpTo", [], lambda _: request, name, answered=True).outputs[0]
@@ -337,5 +337,5 @@ def shape_of(value: Tensor | Array) -> TensorShape:
 
 
 def filled(argument: Tensor | Array, values: Iterator[Array]) -> Array:
-    """Returns the value of an argument of an operation, given those of its deferred ones in their order."""
+    """Returns the value of an argument of an operation, given the values of the deferred ones in order."""
     return next(values) if isinstance(argument, Tensor) else argument

@@ -24,7 +24,7 @@ class AccessedVariable(Protocol):
 
     @property
     def is_local(self) -> bool:
-        """Whether it belongs to this process, wherever device scopes would have it."""
+        """Whether it belongs to this process, wherever device scopes place it."""
         ...
 
     def initialized_value(self) -> Tensor:
@@ -46,7 +46,7 @@ class Kernel(Computation):
 
 @dataclass(frozen=True, slots=True)
 class SeededKernel(Computation):
-    """The same where there is one output and the output depends on the job's seed as well.
+    """Computes one output, which depends on the job's seed as well.
 
     Attributes:
         function: Is given the seed and then the inputs' values.

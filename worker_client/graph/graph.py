@@ -25,7 +25,7 @@ VariableCreator: TypeAlias = Callable[..., Any]
 
 
 VariableFactory: TypeAlias = Callable[[Any], Any]
-"""Makes the variable that a ``VariableDefinition`` describes: what kind it is, is for the owner of the graph to say.
+"""Makes the variable that a ``VariableDefinition`` describes, of the kind that the owner of the graph wants.
 
 It is called with the variable's name scope open, on the thread that asked for the variable and without any lock. If it
 raises, the graph keeps no variable of that name, but the name stays used.
@@ -79,11 +79,11 @@ class Graph:
         return Graph(self.variable_factory, deferred=self.deferred)
 
     def slot(self, make: Callable[[Graph], _T]) -> _T:
-        """Returns what ``make`` has made for this graph, now or before: what modules that stand on this one keep here.
+        """Returns what ``make`` has made for this graph, now or before; higher modules keep what is theirs here.
 
         Args:
-            make: A class or function. It is called with the graph, and by chance twice if two threads come first at the
-                same time; then one result is dropped.
+            make: A class or function. It is called with the graph. If two threads come first at the same time it is
+                called twice, and one result is dropped.
         """
         found: _T | None = self._slots.get(make)
         return self._slots.setdefault(make, make(self)) if found is None else found
@@ -169,7 +169,7 @@ class Graph:
         return operation
 
     def withdraw_op(self, operation: Operation) -> None:
-        """Takes an operation back that came to nothing, and its name, so that it can be tried again under that."""
+        """Removes an operation that came to nothing and frees its name, so that it can be tried again."""
         self._operations.remove(operation)
         self._names.give_back(operation.name)
 
@@ -325,7 +325,7 @@ class Graph:
         self.collections.add(names, value)
 
     def get_collection(self, name: str, scope: str | None = None) -> list[Any]:
-        """Returns a new list of the members of a collection; see ``graph_collections.get_collection``."""
+        """Returns a new list of the members of a collection; see ``Collections.get``."""
         return self.collections.get(name, scope)
 
     def get_collection_ref(self, name: str) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Initializers: what says a variable's first value, by TensorFlow 1's names. Imports values alone."""
+"""What gives a variable its first value, by TensorFlow 1's names. Imports no graph and no connection."""
 
 from worker_client.initializers import standard as _standard
 from worker_client.initializers.base import DescribedInitializer, Initializer

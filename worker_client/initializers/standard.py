@@ -1,10 +1,9 @@
-"""TensorFlow 1's initializers, and whatever else users give as one, described for the ps.
+"""TensorFlow 1's initializers, and what else users give as one, described for the ps.
 
 An initializer of this module describes itself (``spec``), and the ps computes the value from the variable's full name
 and the job's seed; a ``seed`` of its own takes the place of the job's. Everything else (arrays, numbers, functions,
 subclasses with a ``__call__`` of their own) is computed in the worker and sent as a value. Called directly, as
-``he_normal()([3, 3, 8, 16])``, an initializer returns an array: the same one each time with a seed, another one each
-time without.
+``he_normal()([3, 3, 8, 16])``, an initializer returns an array, with a seed the same one each time.
 
 Signatures and formulas are TensorFlow 1's (``init_ops.py``). The names with a capital are the classes, those that
 TensorFlow 1 offers at its top level are aliases at the end.

@@ -1,10 +1,10 @@
-"""Giving variables their initial values, and finding out which have one.
+"""Gives variables their initial values, and finds out which have one.
 
 In a deferred graph these make operations, as in TensorFlow 1: run by a session, an initialiser gives its variables
 their initial values whether or not they have one, in one exchange for each ps task.
 
-On the variables of a connection's own graph they act at once. There, where every worker that runs the program would
-act, an initialiser leaves a variable that has a value as it is; ``Variable.initialize(overwrite=True)`` does not.
+On the variables of a connection's own graph they act at once. Every worker that runs the program acts there, so an
+initialiser leaves a variable that has a value as it is; ``Variable.initialize(overwrite=True)`` does not.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ def variables_initializer(var_list: Iterable[Any], name: str = "init") -> Operat
         name: Name of the operation.
 
     Returns:
-        The operation that does it when a session runs it. Of variables that are not deferred None: it is done, for
-        those that had no value.
+        The operation that does it when a session runs it. None for variables that are not deferred: those that had no
+        value have one now.
 
     Raises:
-        TypeError: Something is no variable, or of both kinds.
+        TypeError: One is no variable, or they are of both kinds.
         ShardscopeError: At once: one could not be initialised; others may have been.
     """
     graph, deferred, eager = _sorted_out(var_list)
@@ -88,11 +88,11 @@ def report_uninitialized_variables(
         name: Name scope of the operations.
 
     Returns:
-        Full names without ":0", as bytes: a tensor or an array ``[n]``. The tensor asks anew each time that a session
-        runs it, and never waits.
+        Full names without ":0", as bytes: a tensor or an array ``[n]``. A session that runs the
+        tensor asks each time, and never waits.
 
     Raises:
-        TypeError: Something is no variable, or of both kinds.
+        TypeError: One is no variable, or they are of both kinds.
     """
     graph, deferred, eager = _sorted_out(_all_variables() if var_list is None else var_list)
     names = np.array([each.spec.name.encode() for each in deferred or eager], np.bytes_)
@@ -118,7 +118,7 @@ def assert_variables_initialized(var_list: Iterable[Any] | None = None) -> Any:
         otherwise is their ranks, ``[n]``. None if there are no variables, or if they are not deferred.
 
     Raises:
-        TypeError: Something is no variable, or of both kinds.
+        TypeError: One is no variable, or they are of both kinds.
         FailedPreconditionError: At once: a variable that is not deferred has no value.
     """
     graph, deferred, eager = _sorted_out(_all_variables() if var_list is None else var_list)

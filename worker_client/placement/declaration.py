@@ -33,7 +33,7 @@ class Declaration:
         spec: What is fixed about it.
         op: What stands for it in the graph, with the device that scopes have given it.
         initializer: Its initial value, None to leave it uninitialised.
-        is_local: Whether it belongs to this process, wherever device scopes would have it.
+        is_local: Whether it belongs to this process, wherever device scopes place it.
     """
 
     spec: VariableSpec

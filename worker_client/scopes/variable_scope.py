@@ -234,7 +234,7 @@ def get_variable(
     synchronization: VariableSynchronization = VariableSynchronization.AUTO,
     aggregation: VariableAggregation = VariableAggregation.NONE,
 ) -> Any:
-    """Gets the variable of a name in the current scope, or creates it; which of the two is for the scope to say.
+    """Gets the variable of a name in the current scope, or creates it, as the scope's ``reuse`` says.
 
     Args:
         name: Name, put behind that of the current variable scope; name scopes do not count.

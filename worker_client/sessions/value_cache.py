@@ -1,4 +1,4 @@
-"""What a session keeps of the variables that have a caching device: the last value read, to be read anew when stale.
+"""The values that a session keeps of variables with a caching device, read again when they are stale.
 
 Each run still asks the ps, but names the version that it has a copy of; the value itself travels only if the variable
 has changed since. So a run never works on a stale value.

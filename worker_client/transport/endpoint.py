@@ -25,7 +25,7 @@ class Offer:
         address: "host:port" of its gRPC service, whose host also stands for one that the path leaves out.
         again: Asks the ps once more, within so many seconds, for another ticket; None if it no longer offers this
             transport. Raises a ShardscopeError if the ps does not answer.
-        reference: Takes the batches for which there is no connection; None if there is to be no way but this one.
+        reference: Takes the batches for which there is no connection; None if there must be no other way.
         give_up: Has all batches from now on take the reference; is given the transport and why.
     """
 

@@ -1,4 +1,4 @@
-"""What reads and updates of a variable stand on: its spec and the way to its ps task."""
+"""The base of reads and updates of a variable: its spec and its ps task."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class OperationRunner(Protocol):
         ...
 
     def store(self, ps_task: int | None) -> UUID:
-        """The incarnation of the store that a ps task was told to have."""
+        """The incarnation of the store that a ps task named in its answer to hello."""
         ...
 
     def new_buffer(self, ps_task: int | None, size_bytes: int) -> Array | None:
@@ -36,7 +36,7 @@ class OperationRunner(Protocol):
 
 
 class VariableBase:
-    """A spec, where it lives and who carries out operations there.
+    """A variable's spec, its ps task, and what carries out operations there.
 
     Attributes:
         spec: Name, shape and dtype.

@@ -145,7 +145,7 @@ class PartitionedVariable:
         return newer
 
     def part_versions(self, version: Sequence[SupportsIndex] | None) -> Sequence[SupportsIndex | None]:
-        """Returns a version for each part, given as for ``read_if_newer``; InvalidArgumentError if there is not."""
+        """Returns a version for each part, given as for ``read_if_newer``; InvalidArgumentError if one is missing."""
         if version is None:
             return [None] * len(self._parts)
         if not isinstance(version, Sequence) or len(version) != len(self._parts):
@@ -197,7 +197,7 @@ class PartitionedVariable:
         )
 
     def part_values(self) -> list[Any]:
-        """Returns the value of each part, which it takes one exchange each to read."""
+        """Returns the value of each part, with one exchange for each."""
         return [part.read_value() for part in self._parts]
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
@@ -244,7 +244,7 @@ class PartitionedVariable:
     def _apply(
         self, method: str, value: Any, name: str | None, read_value: bool, options: Mapping[str, Any]
     ) -> list[Any]:
-        del name, read_value  # which say something of operations
+        del name, read_value  # for the operations of a deferred graph
         pieces = self.pieces(value)
         return [getattr(part, method)(piece, **options) for part, piece in zip(self._parts, pieces, strict=True)]
 

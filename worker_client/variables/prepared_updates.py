@@ -40,11 +40,11 @@ def send_all(fanout: Fanout, updates: Sequence[RoutedUpdate]) -> None:
 
 
 def send_all_later(fanout: Fanout, updates: Sequence[RoutedUpdate]) -> Future[None]:
-    """The same behind what was queued before and without waiting.
+    """Sends them behind what was queued before, without waiting.
 
     Raises:
-        ShardscopeError: Nothing could be sent. If that befalls a task when others have been sent theirs, the future
-            has its error when they are done, so that none is still under way behind the caller's back.
+        ShardscopeError: Nothing could be sent. If other tasks have been sent theirs already, the future has the
+            error when those are done, so that nothing is still under way.
     """
     return mapped(fanout.exchange_all_later(_routed(updates), _roll_back_what_failed(updates)), _raise_first)
 

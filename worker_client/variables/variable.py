@@ -1,4 +1,4 @@
-"""A variable of the cluster as a worker holds it: a name, a spec and the way to its ps task."""
+"""A variable of the cluster, as a worker sees it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Variable(VariableReads, VariableUpdates, NDArrayOperatorsMixin):
     """A variable that lives on a ps task. Made by ``get_variable``. Thread-safe.
 
     Operations happen at once and return NumPy arrays; in arithmetic and NumPy functions it stands for its current
-    value, read anew each time. ``==`` compares identity, as in TensorFlow 1, so that variables can be keys.
+    value, read each time. ``==`` compares identity, as in TensorFlow 1, so that variables can be keys.
 
     Attributes:
         name: Full name with TensorFlow's ":0".

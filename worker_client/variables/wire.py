@@ -22,7 +22,7 @@ class VariableWire(VariableBase):
 
     @property
     def push_dtype(self) -> WireDTypeName:
-        """The form in which updates travel that do not say otherwise: "exact", "bfloat16", "float16" or "int8".
+        """The form in which updates travel where a call names none: "exact", "bfloat16", "float16" or "int8".
 
         Set by this worker for itself. Setting it raises InvalidArgumentError if there is no such form, or the
         variable's dtype is neither float32 nor float64.
@@ -60,4 +60,4 @@ class VariableWire(VariableBase):
 
 
 def _nothing() -> None:
-    """What there is to take back of an update that left no trace here."""
+    """Takes nothing back: the update left no trace here."""

@@ -14,7 +14,7 @@ from worker_client.variables import variable
 
 
 class _VariableType(ABCMeta):
-    """The type of ``Variable``; counts all variables as its instances, whoever has made them."""
+    """The type of ``Variable``; counts all variables as its instances."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         if cls is Variable:

@@ -246,7 +246,7 @@ class SegmentPool:
         To be called after an exchange without an answer: the ps may still use what they hold, or may not know them any
         more. Arrays that lie in them stay as they are. The next lease comes from new segments.
         """
-        with self._growth_lock:  # whoever has it waits for the ps with a bound
+        with self._growth_lock:  # its holder waits for the ps for a bounded time
             if generation == self._generation:
                 self._retire_locked()
 

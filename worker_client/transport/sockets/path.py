@@ -40,7 +40,7 @@ def open_transport(offer: Offer) -> SocketTransport:
 class SocketTransport(Transport):
     """Batches over sockets, and their tensors in shared memory where that is offered.
 
-    The connection used last is used next, so that a client that needs only one has only one busy.
+    The connection used last is used next, so a client that needs only one keeps one busy.
 
     What a batch changes counts once whichever transport it takes, and if it takes two: the ps knows it by its client
     and its sequence number. So a batch whose reply was lost here may be sent again over the reference transport.
