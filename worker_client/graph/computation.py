@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ps_protocol import operations
-from ps_protocol.errors import InternalError, ShardscopeError
+from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Array, Reply, VariableSpec
 from worker_client.graph.operation import Computation, Operation, Tensor
+from worker_client.values.out_arrays import tensor_of
 
 
 class AccessedVariable(Protocol):
@@ -60,9 +61,7 @@ def value_read(reply: Reply, inputs: Sequence[Array]) -> Array:
     del inputs
     if isinstance(reply, ShardscopeError):
         raise reply
-    if reply.tensor is None:
-        raise InternalError("the reply to a read holds no tensor")
-    return reply.tensor
+    return tensor_of(reply)
 
 
 @dataclass(slots=True, eq=False)  # not frozen, which takes three times as long to make: every variable has three

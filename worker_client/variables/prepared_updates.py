@@ -10,14 +10,14 @@ from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Reply, Update
 from worker_client.connection.fanout import Fanout, Routed, Settle, succeeded
 from worker_client.connection.futures import mapped
+from worker_client.variables.base import VariableBase
 from worker_client.variables.error_feedback import PreparedUpdate
-from worker_client.variables.wire import VariableWire
 
 RoutedUpdate: TypeAlias = tuple[int | None, PreparedUpdate]
 """An update and its ps task."""
 
 
-def prepared(updates: Iterable[tuple[VariableWire, Update]]) -> list[RoutedUpdate]:
+def prepared(updates: Iterable[tuple[VariableBase, Update]]) -> list[RoutedUpdate]:
     """Returns what to send for updates that have all been checked; if one cannot be made, none leaves a trace."""
     made: list[RoutedUpdate] = []
     try:

@@ -12,10 +12,10 @@ from worker_client.values.out_arrays import check_no_view, direct_target, read_o
 from worker_client.values.versions import Version, VersionedValue, unless_version
 from worker_client.values.wire_names import WireDTypeName
 from worker_client.variables import row_operations
-from worker_client.variables.wire import VariableWire
+from worker_client.variables.base import VariableBase
 
 
-class VariableReads(VariableWire):
+class VariableReads(VariableBase):
     """Reads the whole value, rows of it, or what is new. Thread-safe.
 
     Each method that takes ``out`` puts what it reads there and returns ``out``. It must be a writable array of exactly

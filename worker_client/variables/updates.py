@@ -16,7 +16,7 @@ from worker_client.values.conversion import IndexedSlices, convert
 from worker_client.values.made_functions import named
 from worker_client.values.wire_names import WireDTypeName, wire_of
 from worker_client.variables import row_operations
-from worker_client.variables.wire import VariableWire
+from worker_client.variables.base import VariableBase
 
 RowsLike: TypeAlias = npt.ArrayLike | IndexedSlices
 Updates: TypeAlias = npt.ArrayLike | None
@@ -54,7 +54,7 @@ def _scattering(rule: ScatterRule, doc: str) -> _ScatterMethod:
     return cast("_ScatterMethod", named(scatter, f"scatter_{rule.name.lower()}", doc + like))
 
 
-class VariableUpdates(VariableWire):
+class VariableUpdates(VariableBase):
     """Replaces, adds to and scatters into a value. Thread-safe."""
 
     def push_buffer(self) -> Array:
