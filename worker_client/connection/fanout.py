@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Array, PsOperation, Reply, Result
 from worker_client.connection.futures import failed, gathered, mapped
 from worker_client.connection.handle import PsHandle
+
+_T = TypeVar("_T")
 
 
 class Routed(NamedTuple):
@@ -146,8 +148,8 @@ class Fanout:
         return mapped(gathered(futures), in_order)
 
 
-def succeeded(reply: Reply) -> Result:
-    """Returns the result, or raises the error that the reply is."""
+def succeeded(reply: _T | ShardscopeError) -> _T:
+    """Returns a reply, or raises it if it is an error."""
     if isinstance(reply, ShardscopeError):
         raise reply
     return reply

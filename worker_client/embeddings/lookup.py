@@ -200,7 +200,7 @@ def _beside(part: Any) -> AbstractContextManager[None]:
 def _gathered(parts: Sequence[Any], rows: Sequence[Array]) -> list[Array]:
     """Returns rows of variables, or of arrays; of variables of the default connection in one exchange for each task."""
     client = find_default_client()
-    if client is not None and all(isinstance(part, Variable) and part.is_run_by(client.fanout) for part in parts):
+    if client is not None and all(isinstance(part, Variable) and part.runner is client.fanout for part in parts):
         return client.gather_all(zip(parts, rows, strict=True))
     return [
         gather(part, each) if len(each) else np.empty((0, *part.shape[1:]), part.dtype)

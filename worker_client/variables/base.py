@@ -54,29 +54,21 @@ class VariableBase:
     Attributes:
         spec: Name, shape and dtype.
         ps_task: Index of its ps task, None for this worker's own store.
+        runner: Carries out its operations.
     """
 
     def __init__(self, spec: VariableSpec, *, runner: OperationRunner, ps_task: int | None):
         self.spec = spec
         self.ps_task = ps_task
-        self._runner = runner
+        self.runner = runner
         self._push_wire = WireDType.EXACT
         self._pull_wire = WireDType.EXACT
         self._feedback = ErrorFeedback()
 
-    @property
-    def runner(self) -> OperationRunner:
-        """What carries out its operations."""
-        return self._runner
-
-    def is_run_by(self, runner: OperationRunner) -> bool:
-        """Whether it is this runner that carries out its operations, so that it can do so together with others."""
-        return self._runner is runner
-
     def run(self, operation: PsOperation) -> Result:
         """Carries out an operation on this variable and waits; raises its error."""
         expected_bytes = reply_bytes(operation, self.spec)
-        return self._runner.run(self.ps_task, operation, expected_reply_bytes=expected_bytes)
+        return self.runner.run(self.ps_task, operation, expected_reply_bytes=expected_bytes)
 
     @property
     def push_dtype(self) -> WireDTypeName:

@@ -79,7 +79,7 @@ class VariableReads(VariableBase):
         """
         if out is not None:
             check_out(out, self.spec)
-        store = self._runner.store(self.ps_task)
+        store = self.runner.store(self.ps_task)
         known = unless_version(version, store, self.spec.name)
         result = self.run(Read(self.spec.name, known, self.pull_wire(wire_dtype), direct_target(out)))
         if result.tensor is None and known is not None:

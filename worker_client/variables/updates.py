@@ -196,4 +196,4 @@ class VariableUpdates(VariableBase):
         if wait:
             self.run(operation)
             return self
-        return mapped(self._runner.run_later(self.ps_task, operation), lambda _: self)
+        return mapped(self.runner.run_later(self.ps_task, operation), lambda _: self)
