@@ -76,11 +76,11 @@ def run_against_read_all(rounds: int = 31) -> dict[str, float]:
         zeros = ss.zeros_initializer()
         eager = [ss.get_variable(f"layer{number}", [LAYER], initializer=zeros) for number in range(NUM_LAYERS)]
         with ss.Graph().as_default():
-            lazy = [ss.get_variable(f"layer{number}", [LAYER], initializer=zeros) for number in range(NUM_LAYERS)]
+            deferred = [ss.get_variable(f"layer{number}", [LAYER], initializer=zeros) for number in range(NUM_LAYERS)]
             with ss.Session(client) as session:
                 times: dict[str, list[float]] = {"run": [], "read_all": []}
                 for _ in range(rounds):
-                    times["run"].append(seconds(lambda: session.run(lazy)))
+                    times["run"].append(seconds(lambda: session.run(deferred)))
                     times["read_all"].append(seconds(lambda: client.read_all(eager)))
     run, read_all = (statistics.median(times[key][3:]) for key in ("run", "read_all"))
     ratio = statistics.median(np.divide(times["run"], times["read_all"])[3:])

@@ -24,7 +24,7 @@ from worker_client.connection.handle import PsHandle, Settings
 from worker_client.connection.heartbeat import Heartbeat
 from worker_client.connection.retry import Deadline
 from worker_client.connection.route import Reconnect
-from worker_client.graph import defaults as default_stack
+from worker_client.graph import defaults
 from worker_client.graph.graph import Graph
 from worker_client.placement.declaration import Declarer
 from worker_client.placement.strategies import PsStrategy, RoundRobinStrategy
@@ -188,7 +188,7 @@ class Client(ManyVariables):
         self.graph = Graph(
             EagerVariableFactory(self.fanout, self.declarer, job_seed=self.job_seed, initialize=initialize)
         )
-        default_stack.opened(self)
+        defaults.opened(self)
 
     @property
     def is_chief(self) -> bool:
@@ -206,7 +206,7 @@ class Client(ManyVariables):
 
     def as_default(self) -> contextlib.AbstractContextManager[Client]:
         """Makes this the connection that the module-level functions use, on this thread, inside the block."""
-        return default_stack.client_as_default(self)
+        return defaults.client_as_default(self)
 
     # -- taking part --------------------------------------------------------------------------
 
@@ -263,7 +263,7 @@ class Client(ManyVariables):
 
     def close(self) -> None:
         """Sends what is queued and ends the connection. The variables stay on their ps tasks. May be repeated."""
-        if default_stack.closed(self):
+        if defaults.closed(self):
             self._heartbeat.stop()
             self._leave()
             self._close_handles()

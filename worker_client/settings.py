@@ -1,4 +1,4 @@
-"""What ``connect`` is told: its arguments first, then SHARDSCOPE_* variables."""
+"""The settings of ``connect``: its arguments, else SHARDSCOPE_* variables, else defaults."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from ps_protocol.initial_values.compute import initial_value
 from ps_protocol.operations import Array
 from tests.conformance import replay
 from worker_client.client import Client, connect
-from worker_client.deferred.variable import GraphVariable
+from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.graph import Graph
 from worker_client.sessions.session import Session
 
@@ -67,7 +67,7 @@ def in_scope(name: str, body: list[Any]) -> dict[str, Any]:
     return {"do": "variable_scope", "name": name, "as": "own", "body": body}
 
 
-def built(record: dict[str, Any]) -> tuple[Graph, list[GraphVariable]]:
+def built(record: dict[str, Any]) -> tuple[Graph, list[DeferredVariable]]:
     """Runs a program in a scope of its own; returns its variables."""
     own_scope = f"seed{record['seed']}"
     interpreter = replay.scope_programs.Interpreter(tf)
@@ -78,11 +78,11 @@ def built(record: dict[str, Any]) -> tuple[Graph, list[GraphVariable]]:
     return graph, list(dict.fromkeys(variables))
 
 
-def expected(variable: GraphVariable, job_seed: int) -> Array:
+def expected(variable: DeferredVariable, job_seed: int) -> Array:
     return initial_value(variable.spec, variable.initializer_spec(job_seed))
 
 
-def is_shared(variable: GraphVariable) -> bool:
+def is_shared(variable: DeferredVariable) -> bool:
     return not variable.definition.is_local and "/job:worker" not in variable.device
 
 

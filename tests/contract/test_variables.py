@@ -22,7 +22,7 @@ from ps_protocol.errors import (
 )
 from ps_protocol.operations import Array
 from tests.unit.worker_client.clusters import InProcessCluster
-from worker_client.deferred.partitioned import PartitionedGraphVariable
+from worker_client.deferred.partitioned import PartitionedDeferredVariable
 from worker_client.graph.graph import Graph
 from worker_client.initializers import Constant
 from worker_client.scopes.variable_scope import get_variable
@@ -176,7 +176,7 @@ def test_facts(subject: Subject) -> None:
     assert v.dtype == np.float32
     assert v.name == ("scope/v" if subject.is_partitioned else "scope/v:0")
     assert isinstance(v, PartitionedVariable) == subject.is_partitioned
-    assert isinstance(v, PartitionedGraphVariable) == (subject.kind == PARTITIONED_DEFERRED)
+    assert isinstance(v, PartitionedDeferredVariable) == (subject.kind == PARTITIONED_DEFERRED)
     assert {v: 1}[v] == 1
     assert "scope/v" in repr(v)
 

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from ps_protocol.operations import Array, Read, Result, VariableSpec
 from worker_client.connection.fanout import Routed
-from worker_client.variables.base import OperationRunner
+from worker_client.variables.base import OperationRunner, VariableBase
 from worker_client.variables.part_reads import WholeRead, read
-from worker_client.variables.wire import VariableWire
 
 
 class FillingRunner:
@@ -48,7 +47,7 @@ def test_the_parts_fill_the_whole(shape: list[int], axis: int, cuts: set[int], o
     values = {f"part_{index}": np.ascontiguousarray(piece) for index, piece in enumerate(pieces)}
     runner = cast(OperationRunner, FillingRunner(values))
     parts = [
-        VariableWire(VariableSpec(name, value.dtype, value.shape), runner=runner, ps_task=0)
+        VariableBase(VariableSpec(name, value.dtype, value.shape), runner=runner, ps_task=0)
         for name, value in values.items()
     ]
     out = {

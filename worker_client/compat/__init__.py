@@ -1,1 +1,1 @@
-"""Names of other libraries, so that code written for them runs with only its import changed."""
+"""Names of other libraries, so that their programs run with only an import changed. No other room imports it."""

@@ -1,1 +1,1 @@
-"""A worker's way to its ps tasks: order, retries, pipelining, availability. Imports no variables, no graph."""
+"""A connection to each ps task: order, retries, pipelining, availability. Imports only transport and values."""

@@ -1,4 +1,4 @@
-"""Where a ps task is now that does not answer where it was: the other ps tasks know."""
+"""Asks the other ps tasks for the new address of one that does not answer at its old one."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Whether a ps task is there, and how long to wait for one that is not: once for all threads that need it.
+"""Whether a ps task answers, and how long to wait for one that does not: one answer for all threads.
 
-A call that fails does not tell whether the ps has lost a reply, is busy or has died. Who knows is the ps: it is said
-hello to, which also opens the faster ways to one that was started again. If it does not answer, it is away; everything
-that is meant for it is kept, unchanged and in order, and sent when it is back, within the grace.
+A call that fails does not tell whether a reply was lost, or the ps is busy or has died. So the client says hello to
+the ps, which also opens the faster ways to one that was restarted. If it does not answer, it is away. Everything for it
+is kept, unchanged and in order, and sent when it is back within the grace.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Availability:
         task: The ps task, as "ps:0".
         where: Says where it is being looked for.
         patience_s: How long operations wait for it, from when the first of them found it away, in seconds.
-        say_hello: Says hello again, perhaps at another address; raises a retryable error if nobody answers, and
+        say_hello: Says hello again, perhaps at another address; raises a retryable error if nothing answers, and
             another one if the ps will not talk to this client any more. Bounded to a few seconds.
         probe: Finds out whether it answers at all, and changes nothing; raises if it does not. Bounded likewise.
         clock: Monotonic seconds.
@@ -69,12 +69,12 @@ class Availability:
 
     @property
     def away_s(self) -> float:
-        """For how long they have."""
+        """For how long they have waited."""
         return self._clock() - self._away_since_s if self.is_away else 0.0
 
     @property
     def remaining_s(self) -> float:
-        """For how long they still will; 0 if it is not away."""
+        """For how long they will still wait; 0 if it is not away."""
         return max(0.0, self.patience_s - self.away_s) if self.is_away else 0.0
 
     def require(self) -> None:
@@ -92,7 +92,7 @@ class Availability:
             raise UnavailableError(failure.message, task=self._task) from failure
 
     def note(self, error: ShardscopeError) -> None:
-        """Is told that a call has failed, and finds out whether the ps is away.
+        """Takes note of a failed call, and finds out whether the ps is away.
 
         Raises:
             ShardscopeError: It is there, but will not talk to this client any more.
@@ -105,7 +105,7 @@ class Availability:
             self._ask(self._clock(), self._probe)
 
     def look(self) -> None:
-        """Finds out whether the ps answers where it is known to be, for those who do not wait for it."""
+        """Finds out whether the ps answers, for a caller that does not wait for it."""
         with self._lock:
             try:
                 self._say_hello()
@@ -146,7 +146,7 @@ class Availability:
                 self._where(),
                 self.away_s,
                 self.patience_s,
-                error.message.partition(". ")[0],  # what to do about it is said when the time is over
+                error.message.partition(". ")[0],  # the error at the end says what to do
             )
 
     def _is_back(self) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Array, PsOperation, Reply, Result
 from worker_client.connection.futures import failed, gathered, mapped
 from worker_client.connection.handle import PsHandle
+
+_T = TypeVar("_T")
 
 
 class Routed(NamedTuple):
@@ -30,7 +32,7 @@ class Routed(NamedTuple):
 
 
 Settle: TypeAlias = Callable[[list[int], Sequence[Reply] | None], None]
-"""Is told what has become of the operations at some positions: their replies, or None if their task has failed."""
+"""Called with the positions of some operations and their replies, or None if their task has failed."""
 
 
 class Fanout:
@@ -50,7 +52,7 @@ class Fanout:
         return self._local() if ps_task is None else self._handles[ps_task]
 
     def store(self, ps_task: int | None) -> UUID:
-        """The incarnation of the store that a ps task was told to have when it was said hello to."""
+        """The incarnation of the store that a ps task named in its answer to hello."""
         return self.handle(ps_task).welcome.store
 
     def new_buffer(self, ps_task: int | None, size_bytes: int) -> Array | None:
@@ -98,25 +100,21 @@ class Fanout:
         return list(replies)
 
     def exchange_all_later(self, routed: Sequence[Routed], settle: Settle | None = None) -> Future[list[Reply]]:
-        """The same behind what was queued before and without waiting.
+        """Does what ``exchange_all`` does, behind what was queued before and without waiting.
 
         Raises:
-            ShardscopeError: Nothing could be sent. If that befalls a task when others have been sent theirs, it is the
-                error of the future.
+            ShardscopeError: Nothing could be sent. If other tasks have been sent theirs already, the future has the
+                error.
         """
         return self._submit_all(routed, list(_by_task(routed).items()), settle)
 
     def run_all(self, routed: Sequence[Routed]) -> list[Result]:
-        """The same where all operations have to succeed.
+        """Does what ``exchange_all`` does, and returns the results of operations that must all succeed.
 
         Raises:
             ShardscopeError: Also the first error of an operation. The others have been carried out all the same.
         """
         return [succeeded(reply) for reply in self.exchange_all(routed)]
-
-    def run_all_later(self, routed: Sequence[Routed]) -> Future[list[Result]]:
-        """The same as ``run_all``, behind what was queued before and without waiting."""
-        return mapped(self.exchange_all_later(routed), lambda done: [succeeded(reply) for reply in done])
 
     def _submit_all(
         self, routed: Sequence[Routed], groups: Sequence[tuple[int | None, list[int]]], settle: Settle | None
@@ -134,7 +132,7 @@ class Fanout:
                         settle(unsent, None)
                 if not futures or not isinstance(error, Exception):
                     raise
-                # Others are under way, with the caller's arrays: who waits has to wait for them first.
+                # Others are under way with the caller's arrays, so the error waits until they are done.
                 futures.append(failed(error))
                 break
             futures.append(future if settle is None else _settled(future, positions, settle))
@@ -150,8 +148,8 @@ class Fanout:
         return mapped(gathered(futures), in_order)
 
 
-def succeeded(reply: Reply) -> Result:
-    """Returns the result, or raises the error that the reply is."""
+def succeeded(reply: _T | ShardscopeError) -> _T:
+    """Returns a reply, or raises it if it is an error."""
     if isinstance(reply, ShardscopeError):
         raise reply
     return reply

@@ -12,7 +12,7 @@ _U = TypeVar("_U")
 
 
 def begun() -> Future[_T]:
-    """Returns a future that cannot be cancelled: what it stands for may be on its way, and will be told of."""
+    """Returns a future that cannot be cancelled: its operation may be on its way."""
     future: Future[_T] = Future()
     future.set_running_or_notify_cancel()
     return future
@@ -42,7 +42,7 @@ def mapped(
             if on_failure is not None and (done.cancelled() or done.exception() is not None):
                 on_failure()
             outcome.set_result(function(done.result()))
-        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the outcome
+        except BaseException as error:  # noqa: BLE001 - the outcome carries it
             outcome.set_exception(error)
 
     future.add_done_callback(finish)
@@ -73,7 +73,7 @@ def gathered(futures: Sequence[Future[_T]]) -> Future[list[_T]]:
         waiting.clear()
         try:
             outcome.set_result([each.result() for each in done])
-        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the outcome
+        except BaseException as error:  # noqa: BLE001 - the outcome carries it
             outcome.set_exception(error)
 
     for future in futures:

@@ -109,9 +109,9 @@ class PsHandle:
             clock=settings.retry.clock,
         )
         self._welcome: Welcome | None = None
-        # guards: the order of mutating batches on their way, _sequence. Held while they are exchanged, which is its
-        # purpose. Only the sender waits for it, for at most one direct exchange; whoever finds it taken queues up
-        # behind. No other lock is taken under it but the queue's, which is never held over I/O.
+        # guards: the order of mutating batches on their way, _sequence; held while they are exchanged. Only the sender
+        # waits for it, for at most one direct exchange; a caller that finds it taken puts its batch into the queue. No
+        # other lock is taken under it but the queue's, which is never held over I/O.
         self._order_lock = threading.Lock()
         self._sequence = 0
         self._queue = PendingQueue(settings.max_pending_batches, settings.max_pending_bytes)
@@ -200,7 +200,7 @@ class PsHandle:
         Raises:
             DeadlineExceededError: No answer within the operation timeout, or the ps was away for longer than its grace;
                 updates may or may not have been applied.
-            StateLostError: The ps has been started anew without its variables.
+            StateLostError: The ps was restarted without its variables.
             ShardscopeError: The batch was refused as a whole; nothing was applied.
         """
         if self._queue.is_closed:
@@ -244,8 +244,8 @@ class PsHandle:
             raise self._closed()
         raise ResourceExhaustedError(
             f"{self._queue.num_unfinished} batches have been waiting for {self.task} at {self.address} for "
-            f"{waited.elapsed_s():.0f} s, which leaves no room for {pending.size_bytes} bytes more; it "
-            f"is too slow for their rate: wait for some of the futures, or send less",
+            f"{waited.elapsed_s():.0f} s, which leaves no room for {pending.size_bytes} bytes more; the "
+            f"ps is too slow for them: wait for some of the futures, or send less",
             task=str(self.task),
         )
 

@@ -1,4 +1,4 @@
-"""Tells the cluster at intervals that this client lives, so that one that dies is noticed within its lease."""
+"""Tells the cluster at intervals that this client lives, so that a death is noticed within the lease."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class FirstPs(Protocol):
 class Heartbeat:
     """A daemon thread that renews the lease, from ``start`` to ``stop``. Thread-safe.
 
-    A ps task 0 that is away is no failure: the thread goes on trying, and says again who this client is when the ps has
-    been started anew and knows nobody.
+    A ps task 0 that is away is no failure: the thread goes on trying, and joins again when the ps has been
+    restarted and knows no members.
 
     Args:
         first_ps: The handle of ps task 0.

@@ -158,7 +158,7 @@ class PendingQueue:
                 self._room.notify_all()
 
     def close(self) -> bool:
-        """Takes nothing more in; what is queued can still be taken. Returns whether it was open."""
+        """Refuses what is put from now on; what is queued can still be taken. Returns whether it was open."""
         with self._lock:
             was_open, self.is_closed = not self.is_closed, True
             self._arrived.notify_all()
@@ -166,7 +166,7 @@ class PendingQueue:
             return was_open
 
     def abandon(self) -> list[Submission]:
-        """Takes out all that is queued still."""
+        """Takes out all that is still queued."""
         with self._lock:
             abandoned = list(self._queued)
             self._queued.clear()

@@ -67,8 +67,8 @@ class BatchSender:
     """The work of one thread, which is the only one that takes from the queue.
 
     Args:
-        queue: What to send. A batch is finished there before its future is done, so that who has waited for that finds
-            the way free.
+        queue: What to send. A batch is finished there before its future is done: a caller that has waited for the
+            future finds the queue free.
         number: Makes the batch; one that mutates gets the next number. Called under the order lock.
         attempt: Exchanges a batch and waits for it.
         begin: Sends a batch without waiting.
@@ -122,7 +122,7 @@ class BatchSender:
                 return
 
     def _lets_others_join(self) -> bool:
-        """Whether the next batch waits for a reply: with two on their way the ps is busy, and one less costs less."""
+        """Whether the next batch waits for a reply, so that more updates join it: two keep the ps busy."""
         return len(self._window) >= 2 and self._limits.max_merged > 1 and self._queue.next_is_mergeable
 
     def _send(self, outgoing: OutgoingBatch) -> None:
@@ -133,7 +133,7 @@ class BatchSender:
             self._order_lock.acquire()
         try:
             batch = self._number(outgoing)
-        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
+        except BaseException as error:  # noqa: BLE001 - the future carries it
             self._settle(outgoing, error, is_last=not self._window)
             return
         if not (pipelined and self._begin(outgoing, batch)):
@@ -161,7 +161,7 @@ class BatchSender:
         try:
             timeout_s = min(self._timeout_s, self._retry.attempt_s(self._window_bytes + outgoing.size_bytes))
             exchange = self._begin_exchange(batch, timeout_s=timeout_s)
-        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
+        except BaseException as error:  # noqa: BLE001 - the future carries it
             self._recover([*((each.outgoing, each.batch) for each in self._window), (outgoing, batch)], outgoing, error)
             return True
         if exchange is None:
@@ -176,7 +176,7 @@ class BatchSender:
         oldest = self._window[0]
         try:
             replies = oldest.exchange.finish().replies
-        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
+        except BaseException as error:  # noqa: BLE001 - the future carries it
             begun = [(each.outgoing, each.batch) for each in self._window]
             self._recover(begun, oldest.outgoing, error, keeps_lock=keeps_lock)
             return
@@ -214,11 +214,11 @@ class BatchSender:
     ) -> tuple[Reply, ...] | BaseException:
         try:
             return self._attempt(batch, timeout_s=self._timeout_s if timeout_s is None else timeout_s, failure=failure)
-        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
+        except BaseException as error:  # noqa: BLE001 - the future carries it
             return error
 
     def _settle(self, outgoing: OutgoingBatch, outcome: tuple[Reply, ...] | BaseException, *, is_last: bool) -> None:
-        """Tells the outcome of a batch; after the last one that was on its way the lock is free."""
+        """Gives a batch its outcome; frees the lock if it was the last on its way."""
         if is_last and len(outgoing.members) > 1 and isinstance(outcome, InvalidArgumentError):
             self._exchange_members(outgoing)
             return
@@ -235,7 +235,7 @@ class BatchSender:
                 start = end
 
     def _exchange_members(self, outgoing: OutgoingBatch) -> None:
-        """Sends each of what shared a batch in one of its own, since that was refused, perhaps for one of them only.
+        """Sends each member of a refused batch in one of its own, since only one of them may be invalid.
 
         A batch that was refused as invalid has changed nothing, and none was numbered after it.
         """
@@ -243,6 +243,6 @@ class BatchSender:
             alone = OutgoingBatch([member])
             try:
                 outcome: tuple[Reply, ...] | BaseException = self._outcome(self._number(alone))
-            except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
+            except BaseException as error:  # noqa: BLE001 - the future carries it
                 outcome = error
             self._settle(alone, outcome, is_last=member is outgoing.members[-1])

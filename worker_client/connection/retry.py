@@ -99,12 +99,12 @@ class RetryPolicy:
         Args:
             attempt: Is given the seconds it may take. Must be safe to repeat.
             timeout_s: Bound on all tries and pauses together, in seconds.
-            what: What is being waited for, or says so, for the error: "ps:1 at host:port to apply an update".
+            what: What is being waited for, for the error, as "ps:1 at host:port to apply an update"; or its maker.
             size_bytes: Bytes that move, either way.
             failure: How a first try has ended that was made already.
-            on_failure: Told of each failure that will be tried again.
-            extend: Told of each failure that is worth repeating, before it is seen whether there is time for another
-                try; may move the end, and says whether the pauses are to be short again. What it raises ends the call.
+            on_failure: Called with each failure that will be tried again.
+            extend: Called with each failure that is worth repeating, before the next try. It may move the end, and
+                returns whether the pauses are to be short again. What it raises ends the call.
 
         Raises:
             DeadlineExceededError: Time ran out; its cause is the last failure.

@@ -1,7 +1,7 @@
 """The route to one ps task: at which address it is called now.
 
-A ps may be started again at another address. It tells the other ps tasks then, so a client that gets no answer where
-the ps was asks those, and goes there.
+A ps may be started again at another address, and tells the other ps tasks. A client that gets no answer at the old
+address asks those, and goes to the new one.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ class Route:
         self._is_closed = False
 
     def hello(self, timeout_s: float) -> Welcome:
-        """Says hello where the ps was, else where it is now.
+        """Says hello where the ps was; if it does not answer there, where it is now.
 
         Raises:
-            ShardscopeError: As of the address that was known; retryable if nobody answers.
+            ShardscopeError: As of the address that was known; retryable if nothing answers.
         """
         timeout_s = min(timeout_s, HELLO_TIMEOUT_S)
         try:
@@ -84,10 +84,10 @@ class Route:
             return welcome
 
     def hello_again(self) -> None:
-        """The same, once the client is known; that the store may be another one, each batch will tell.
+        """Says hello again. If the store is another one by now, the next batch finds out.
 
         Raises:
-            UnavailableError: Nobody answers, or it is another ps task that does; retryable.
+            UnavailableError: Nothing answers, or another ps task does; retryable.
             ShardscopeError: The ps will not talk to this client any more.
         """
         welcome = self.hello(HELLO_TIMEOUT_S)

@@ -12,14 +12,14 @@ from worker_client.initializers.arrays import array_value
 
 
 def tensor_value(value: object, name: str, dtype: np.dtype[Any] | None = None) -> Tensor | Array:
-    """Returns a value as an array, or a lazy tensor as it is.
+    """Returns a value as an array, or a deferred tensor as it is.
 
     Without a dtype Python's numbers become int32 or float32 where they fit, as in TensorFlow; what has a dtype of its
     own keeps it.
 
     Raises:
         DTypeMismatchError: The value is not of the kind of elements that ``dtype`` holds.
-        ValueError: A lazy tensor has another dtype.
+        ValueError: A deferred tensor has another dtype.
     """
     if isinstance(value, Tensor):
         if dtype is not None and value.dtype != dtype:

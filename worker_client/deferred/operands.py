@@ -14,14 +14,14 @@ import numpy as np
 from ps_protocol.dtype_traits import dtype_category
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
+from worker_client.deferred.call import deferred_call, is_deferred, tensor_or_none
 from worker_client.deferred.conversion import tensor_value
-from worker_client.deferred.lazy_call import is_lazy, lazy_call, tensor_or_none
 from worker_client.graph.operation import Tensor
 from worker_client.values.dtypes import as_dtype, string
 
 
 def of_one_dtype(operation: str, values: Sequence[Any]) -> list[Any]:
-    """Returns values of one dtype: lazy ones as tensors, the others as arrays.
+    """Returns values of one dtype: deferred ones as tensors, the others as arrays.
 
     Args:
         operation: What they are for, for errors.
@@ -51,11 +51,11 @@ def constant_array(value: Any, dtype: Any, what: str) -> Array:
     """Returns a value as a new array; without a dtype Python's numbers become float32 or int32, as in TensorFlow.
 
     Raises:
-        TypeError: The value is of another kind of elements, or a lazy tensor.
+        TypeError: The value is of another kind of elements, or a deferred tensor.
         ValueError: An element is out of the dtype's range.
     """
     if tensor_or_none(value) is not None:
-        raise TypeError(f"{what} needs a value that is known now, not the lazy {value!r}")
+        raise TypeError(f"{what} needs a value that is known now, not the deferred {value!r}")
     wanted = None if dtype is None else as_dtype(dtype)
     if wanted is not None and wanted == string.dtype:  # of whatever length
         wanted = np.asarray(value, dtype=np.bytes_).dtype
@@ -70,8 +70,8 @@ def _operand(operation: str, value: Any) -> Any:
     tensor = tensor_or_none(value)
     if tensor is not None:
         return tensor
-    if isinstance(value, list | tuple) and any(is_lazy(each) for each in value):
-        return lazy_call(np.stack, [of_one_dtype(operation, value)], op_type="Pack", name="packed")
+    if isinstance(value, list | tuple) and any(is_deferred(each) for each in value):
+        return deferred_call(np.stack, [of_one_dtype(operation, value)], op_type="Pack", name="packed")
     return np.asarray(value) if hasattr(value, "__array__") else value
 
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
-from worker_client.deferred.lazy_call import lazy_call, tensor_or_none
-from worker_client.graph.deferred_value import DeferredValue
+from worker_client.deferred.call import deferred_call, itself, tensor_or_none
+from worker_client.graph.deferred_array import DeferredValue
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.values.shapes import ShapeLike, TensorShape
 from worker_client.values.wire_names import WireDTypeName
@@ -23,14 +23,14 @@ def partitioned_variable(
 ) -> PartitionedVariable:
     """Makes a partitioned variable of the kind of its parts; arguments and errors as of ``PartitionedVariable``."""
     is_deferred = isinstance(variable_list, list | tuple) and isinstance(next(iter(variable_list), None), DeferredValue)
-    kind = PartitionedGraphVariable if is_deferred else PartitionedVariable
+    kind = PartitionedDeferredVariable if is_deferred else PartitionedVariable
     return kind(name, shape, dtype, variable_list, partitions)
 
 
-class PartitionedGraphVariable(PartitionedVariable, DeferredValue):
+class PartitionedDeferredVariable(PartitionedVariable, DeferredValue):
     """The parts of a variable of a deferred graph in order, which together act like the whole.
 
-    In operations it stands for the value of the whole, which is put together anew for each of them.
+    In operations it stands for the value of the whole, which each of them puts together.
     """
 
     def as_tensor(self, *, out: Array | None = None, wire_dtype: WireDTypeName | None = None) -> Tensor:
@@ -50,9 +50,11 @@ class PartitionedGraphVariable(PartitionedVariable, DeferredValue):
         with graph.control_dependencies(None):
             if len(values) > 1:
                 with graph.name_scope(f"{self._name}/ConcatPartitions/"):
-                    value = lazy_call(np.concatenate, [values], along, op_type="ConcatV2", name="concat", output=whole)
+                    value = deferred_call(
+                        np.concatenate, [values], along, op_type="ConcatV2", name="concat", output=whole
+                    )
             with graph.name_scope(None):
-                return lazy_call(_itself, [value], op_type="Identity", name=self._name, output=whole)
+                return deferred_call(itself, [value], op_type="Identity", name=self._name, output=whole)
 
     def part_values(self) -> list[Any]:
         return [part.value() for part in self._parts]
@@ -85,8 +87,4 @@ class PartitionedGraphVariable(PartitionedVariable, DeferredValue):
             return np.take(whole, range(start, end), axis=axis)
 
         output = OutputSpec(tensor.dtype, TensorShape(part.shape))
-        return lazy_call(piece, [tensor], op_type="SplitV", name="split", output=output)
-
-
-def _itself(value: Array) -> Array:
-    return value
+        return deferred_call(piece, [tensor], op_type="SplitV", name="split", output=output)

@@ -14,10 +14,11 @@ from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.operations import Array, Describe, Gather, Initialize, Read, Reply, Update, UpdateRule, VariableSpec
 from worker_client.deferred import save_slice_info
 from worker_client.deferred.arithmetic import DeferredArithmetic
-from worker_client.deferred.lazy_call import tensor_or_none
+from worker_client.deferred.call import tensor_or_none
 from worker_client.deferred.safe_initial_value import with_initialized_values
-from worker_client.deferred.variable_updates import GraphVariableUpdates, filled, shape_of
+from worker_client.deferred.variable_updates import DeferredVariableUpdates, filled, shape_of
 from worker_client.graph.computation import SeededKernel, VariableAccess, value_read
+from worker_client.graph.deferred_array import DeferredArray
 from worker_client.graph.definition import (
     Constraint,
     VariableAggregation,
@@ -25,7 +26,6 @@ from worker_client.graph.definition import (
     VariableSynchronization,
 )
 from worker_client.graph.graph import Graph
-from worker_client.graph.lazy_array import LazyArray
 from worker_client.graph.operation import Operation, OutputSpec, Tensor
 from worker_client.graph.runners import Runner, runner_for
 from worker_client.initializers.standard import initializer_spec
@@ -34,12 +34,12 @@ from worker_client.values.dtypes import DType
 from worker_client.values.shapes import ShapeLike, TensorShape
 from worker_client.variables import row_operations
 
-LazyArray.arithmetic = DeferredArithmetic()
+DeferredArray.arithmetic = DeferredArithmetic()
 
 _BOOL = OutputSpec(np.dtype(bool), TensorShape([]))
 
 
-class GraphVariable(GraphVariableUpdates, LazyArray):
+class DeferredVariable(DeferredVariableUpdates, DeferredArray):
     """A variable in a deferred graph. Made by ``get_variable`` and ``Variable`` where a ``Graph`` is the default.
 
     In arithmetic it stands for its value. It is declared on the cluster when a session first needs it, and has no value
@@ -96,7 +96,7 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
 
     @property
     def device(self) -> str:
-        """Where it is meant to be; the cluster's directory has the last word."""
+        """Where scopes place it; the cluster's directory may have placed it elsewhere."""
         return self.definition.op.device
 
     @property
@@ -105,7 +105,7 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
 
     @property
     def is_local(self) -> bool:
-        """Whether it belongs to this process, wherever device scopes would have it."""
+        """Whether it belongs to this process, wherever device scopes place it."""
         return self.definition.is_local
 
     @property
@@ -121,7 +121,7 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
     def aggregation(self) -> VariableAggregation:
         return self.definition.aggregation
 
-    def ref(self) -> GraphVariable:
+    def ref(self) -> DeferredVariable:
         """Returns itself, which can be a key as it is."""
         return self
 
@@ -144,7 +144,7 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
 
         A run reads it once, however many operations use it. With a ``caching_device`` it is named as being there, and
         each session keeps a copy: a run asks the ps whether the variable has changed since, and only then is the value
-        sent again, so that a run never works on a stale value. What a run returns is its receiver's, not that copy.
+        sent again, so that a run never works on a stale value. What a run returns is a copy of its own.
         """
         return self._snapshot
 
@@ -215,7 +215,7 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
         return self._initial_value
 
     def initialized_value(self) -> Tensor:
-        """Returns the value, or while it has none its initial value: for the initializers of other variables."""
+        """Returns the value, or its initial value while it has none, for the initializers of other variables."""
 
         def value_or_initial(reply: Reply, inputs: Sequence[Array]) -> Array:
             return inputs[0] if isinstance(reply, FailedPreconditionError) else value_read(reply, inputs)
@@ -238,7 +238,7 @@ class GraphVariable(GraphVariableUpdates, LazyArray):
         ).outputs[0]
 
     def initializer_spec(self, job_seed: int) -> InitializerSpec:
-        """Returns how the ps is to make the initial value; not for a variable whose initial value is a lazy tensor."""
+        """Returns how the ps makes the initial value; only if that is not a deferred tensor."""
         return initializer_spec(self.definition.initializer, self.spec, job_seed)
 
     def load(self, value: Any, session: Runner | None = None) -> None:

@@ -1,4 +1,4 @@
-"""How a lazy variable is updated: each method adds an operation, which applies again each time that it is run."""
+"""Updates of a deferred variable. Each method adds an operation, which updates the variable each time it is run."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ps_protocol import operations
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import DTypeMismatchError, ShapeMismatchError
 from ps_protocol.operations import Array, CountUpTo, Scatter, ScatterRule, Update, UpdateRule, VariableSpec
-from worker_client.deferred.lazy_call import tensor_or_none
+from worker_client.deferred.call import tensor_or_none
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.values.conversion import IndexedSlices, convert, row_indices
 from worker_client.values.shapes import TensorShape
 from worker_client.variables import row_operations
 
 
-class GraphVariableUpdates:
-    """The updates of a ``GraphVariable``. All are atomic, so that ``use_locking`` has no effect.
+class DeferredVariableUpdates:
+    """The updates of a ``DeferredVariable``. All are atomic, so that ``use_locking`` has no effect.
 
     What they return is the value afterwards, as a tensor. It is read back only if something asks for it, and then
     behind the update, so that updates of other workers may be in it.
@@ -79,7 +79,7 @@ class GraphVariableUpdates:
         return self.counted(limit)
 
     def counted(self, limit: int, name: str | None = None) -> Tensor:
-        """The same with a name for the operation."""
+        """Does what ``count_up_to`` does, with a name for the operation."""
         check_counts(self.spec)
         request = CountUpTo(self.spec.name, int(limit))
         return self.mutating_op("CountUpTo", [], lambda _: request, name, answered=True).outputs[0]
@@ -337,5 +337,5 @@ def shape_of(value: Tensor | Array) -> TensorShape:
 
 
 def filled(argument: Tensor | Array, values: Iterator[Array]) -> Array:
-    """Returns the value of an argument of an operation, given those of its lazy ones in their order."""
+    """Returns the value of an argument of an operation, given the values of the deferred ones in order."""
     return next(values) if isinstance(argument, Tensor) else argument

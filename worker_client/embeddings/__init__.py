@@ -1,1 +1,1 @@
-"""Looking rows up by ids, over whole and partitioned variables."""
+"""Looks rows up by their ids, in whole and partitioned variables. Imports no training."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from ps_protocol.operations import Array
 from worker_client.default_client import find_default_client
-from worker_client.deferred.lazy_call import call, is_lazy
+from worker_client.deferred.call import call, is_deferred
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.embeddings.rows import (
     COMBINERS,
@@ -69,10 +69,10 @@ def embedding_lookup(
     (wanted,) = of_one_dtype("embedding_lookup", [ids])
     if wanted.dtype.kind not in "iu":
         raise TypeError(f"the ids of rows of {table.name} should be integers, not {wanted.dtype.name}")
-    if not table.is_lazy and not isinstance(wanted, Tensor) and not get_default_graph().deferred:
+    if not table.is_deferred and not isinstance(wanted, Tensor) and not get_default_graph().deferred:
         rows = table.read(wanted)
         return rows if max_norm is None else clipped(rows, table.row.ndims or 0, max_norm)
-    with name_scope(name, "embedding_lookup", [each for each in (*table.parts, wanted) if is_lazy(each)]) as scope:
+    with name_scope(name, "embedding_lookup", [each for each in (*table.parts, wanted) if is_deferred(each)]) as scope:
         found = table.looked_up(wanted, scope)
         if max_norm is not None:
             found = call(clipped, [found, table.row.ndims or 0, max_norm], op_type="ClipByNorm", name="clip_by_norm")
@@ -117,7 +117,7 @@ def embedding_lookup_sparse(
         raise ValueError(f"combiner should be one of {', '.join(COMBINERS)}, not {combiner!r}")
     table = _Table(params, partition_strategy)
     weights = None if sp_weights is None else sp_weights.values
-    with name_scope(name, "embedding_lookup_sparse", [each for each in table.parts if is_lazy(each)]) as scope:
+    with name_scope(name, "embedding_lookup_sparse", [each for each in table.parts if is_deferred(each)]) as scope:
         output = OutputSpec(sp_ids.dtype, TensorShape([None]))
         unique = call(np.unique, [sp_ids.values], op_type="Unique", output=output)
         rows = embedding_lookup(params, unique, partition_strategy, max_norm=max_norm)
@@ -166,9 +166,9 @@ class _Table:
         self._assignment = RowAssignment("mod" if len(lengths) == 1 else strategy, lengths, self.name)
 
     @property
-    def is_lazy(self) -> bool:
+    def is_deferred(self) -> bool:
         """Whether its values are known only when a session runs."""
-        return any(is_lazy(part) for part in self.parts)
+        return any(is_deferred(part) for part in self.parts)
 
     def read(self, ids: Array) -> Array:
         """Returns rows, now."""
@@ -194,13 +194,13 @@ class _Table:
 
 
 def _beside(part: Any) -> AbstractContextManager[None]:
-    return colocate_with(part) if is_lazy(part) else nullcontext()
+    return colocate_with(part) if is_deferred(part) else nullcontext()
 
 
 def _gathered(parts: Sequence[Any], rows: Sequence[Array]) -> list[Array]:
     """Returns rows of variables, or of arrays; of variables of the default connection in one exchange for each task."""
     client = find_default_client()
-    if client is not None and all(isinstance(part, Variable) and part.is_run_by(client.fanout) for part in parts):
+    if client is not None and all(isinstance(part, Variable) and part.runner is client.fanout for part in parts):
         return client.gather_all(zip(parts, rows, strict=True))
     return [
         gather(part, each) if len(each) else np.empty((0, *part.shape[1:]), part.dtype)

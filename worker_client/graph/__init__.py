@@ -1,1 +1,1 @@
-"""Names, scopes of names and devices, operations and collections of a graph. Imports no variables and no session."""
+"""Names, scopes, devices, operations and collections of a graph. Imports no connection and no variables."""

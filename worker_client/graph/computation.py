@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ps_protocol import operations
-from ps_protocol.errors import InternalError, ShardscopeError
+from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Array, Reply, VariableSpec
 from worker_client.graph.operation import Computation, Operation, Tensor
+from worker_client.values.out_arrays import tensor_of
 
 
-class DeferredVariable(Protocol):
+class AccessedVariable(Protocol):
     """A variable of a deferred graph, as far as running operations needs it."""
 
     spec: VariableSpec
@@ -24,7 +25,7 @@ class DeferredVariable(Protocol):
 
     @property
     def is_local(self) -> bool:
-        """Whether it belongs to this process, wherever device scopes would have it."""
+        """Whether it belongs to this process, wherever device scopes place it."""
         ...
 
     def initialized_value(self) -> Tensor:
@@ -46,7 +47,7 @@ class Kernel(Computation):
 
 @dataclass(frozen=True, slots=True)
 class SeededKernel(Computation):
-    """The same where there is one output and the output depends on the job's seed as well.
+    """Computes one output, which depends on the job's seed as well.
 
     Attributes:
         function: Is given the seed and then the inputs' values.
@@ -60,9 +61,7 @@ def value_read(reply: Reply, inputs: Sequence[Array]) -> Array:
     del inputs
     if isinstance(reply, ShardscopeError):
         raise reply
-    if reply.tensor is None:
-        raise InternalError("the reply to a read holds no tensor")
-    return reply.tensor
+    return tensor_of(reply)
 
 
 @dataclass(slots=True, eq=False)  # not frozen, which takes three times as long to make: every variable has three
@@ -81,7 +80,7 @@ class VariableAccess(Computation):
             inputs' values; raises if the reply is an error that it does not expect.
     """
 
-    variable: DeferredVariable
+    variable: AccessedVariable
     request: Callable[..., operations.PsOperation]
     mutates: bool = False
     answered: bool = False

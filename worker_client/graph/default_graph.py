@@ -25,7 +25,7 @@ from worker_client.graph.graph import Graph
 _TF1_NAMES: Final = "worker_client.compat.v1"
 
 _process_lock = threading.Lock()  # guards: _process_graphs
-_process_graphs: list[Graph] = []  # none until it is needed, then one
+_process_graphs: list[Graph] = []  # empty until one is needed
 
 
 def get_default_graph() -> Graph:
@@ -36,7 +36,7 @@ def get_default_graph() -> Graph:
 
 
 def reset_default_graph() -> None:
-    """Starts the default graph anew, empty: that of the default connection, or that of the process.
+    """Empties the default graph: that of the default connection, or that of the process.
 
     Variables that were made stay on their ps tasks; only the names in this process are forgotten.
 

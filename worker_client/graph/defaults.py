@@ -1,7 +1,7 @@
-"""What the ``with`` statements of each thread have made the default, connections and graphs, and what is open.
+"""Which connections and graphs each thread's ``with`` statements have made the default, and which connections are open.
 
-Connections and graphs are on one stack, so that of a connection and a graph the inner one counts. This module is below
-the classes of both; ``default_graph`` and ``default_client`` are the ways to ask.
+Both are on one stack, so that the inner one counts. This module stands below the classes of both; ask
+``default_graph`` and ``default_client``.
 """
 
 from __future__ import annotations

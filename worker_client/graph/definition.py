@@ -1,4 +1,4 @@
-"""What scopes, naming and placement have settled about a variable, before anything makes it."""
+"""What scopes, naming and placement have decided about a variable that is about to be made."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from worker_client.graph.operation import Operation
 
 
 class VariableSynchronization(enum.Enum):
-    """When the copies of a variable are brought together; only the difference of ``ON_READ`` has an effect here.
+    """When the copies of a variable are brought together. Only ``ON_READ`` has an effect here.
 
-    With ``ON_READ`` a variable is not trainable unless that is asked for.
+    A variable with ``ON_READ`` is not trainable unless that is asked for.
     """
 
     AUTO = 0
@@ -40,7 +40,7 @@ Regularizer: TypeAlias = Callable[[Any], Any]
 """Makes a loss of a variable, or None for none."""
 
 Constraint: TypeAlias = Callable[[Any], Any]
-"""Makes the value that a variable may have of the one that an optimizer has given it."""
+"""Takes the value that an optimizer has given a variable, and returns the one that it may have."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)  # not frozen, which takes three times as long to make with all these
@@ -53,10 +53,10 @@ class VariableDefinition:
             taken that; None if it does not find it.
         dtype: Type of the value.
         shape: Shape of the value, all sizes known.
-        initializer: An ``Initializer``, which says what the ps is told; or a lazy tensor, in a deferred graph.
+        initializer: An ``Initializer``, or in a deferred graph a deferred tensor.
         trainable: Whether optimizers are meant to update it.
         collections: Keys of the collections that it goes into.
-        device: Where it is meant to be, as "/job:ps/task:1"; "" if no scope says so.
+        device: Where scopes place it, as "/job:ps/task:1"; "" if none does.
         slice: Place in the whole, of a part of a partitioned variable.
         constraint: Applied to the value after an optimizer has updated it.
         regularizer: Makes its loss.

@@ -241,7 +241,7 @@ DeviceFunction: TypeAlias = Callable[[Operation], "str | DeviceSpec"]
 """Chooses the device of an operation, whose own device so far is ``op.device``."""
 
 DeviceLike: TypeAlias = "str | DeviceSpec | DeviceFunction | None"
-"""What ``device()`` takes; None keeps the scopes around it from having a say."""
+"""What ``device()`` takes; None ignores the scopes around it."""
 
 
 class MergeDevice:

@@ -19,7 +19,7 @@ class _DeviceScope(NamedTuple):
 
 
 class DeviceScopes:
-    """The device scopes that are open one inside the other; ``colocate_with`` begins anew with none.
+    """The device scopes that are open one inside the other; ``colocate_with`` begins with none.
 
     Attributes:
         innermost: The scope that is asked first, None if none is open.
@@ -34,11 +34,11 @@ class DeviceScopes:
 class PlacementScopes:
     """The scopes that place what is created now, innermost first. Not thread-safe.
 
-    A deferred graph shares one between its threads all the same, as TensorFlow does; there scopes that threads open at
-    the same time must not overlap, or see ``Graph.switch_to_thread_local``.
+    The threads of a deferred graph share one all the same, as in TensorFlow. Scopes that its threads open at the same
+    time must not overlap; ``Graph.switch_to_thread_local`` gives each thread its own.
 
     Device functions are asked from the inside out, each seeing what the ones before it have chosen, up to the first
-    ``device(None)``. An operation that is colocated goes where its leader is, whatever they say.
+    ``device(None)``. A colocated operation goes where its leader is, whatever they answer.
 
     Attributes:
         devices: The device scopes that count now.
@@ -67,7 +67,7 @@ class PlacementScopes:
             self.devices.innermost = outer
 
     def colocate_with(self, leader: Operation | None, *, ignore_existing: bool) -> AbstractContextManager[None]:
-        """Opens a scope whose operations go where ``leader`` is; device scopes around it have no say.
+        """Opens a scope whose operations go where ``leader`` is; device scopes around it do not count.
 
         Args:
             leader: The operation to stay with; None, with ``ignore_existing``, only to forget scopes around this one.

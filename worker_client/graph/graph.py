@@ -1,8 +1,8 @@
-"""A graph: what a connection, or a program of lazy operations, has named so far.
+"""A graph: what a connection, or a program of deferred operations, has named so far.
 
 It gives out names, knows the open scopes of each thread, and keeps the operations and the collections. It moves no
-values: what a variable is, the graph's variable factory decides. By default variables are lazy, as everything else in a
-graph that is not a connection's.
+values: the graph's variable factory decides what a variable is. By default variables are deferred, as is everything
+else in a graph that is not a connection's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias, TypeVar
 
-from worker_client.graph import defaults as default_stack
+from worker_client.graph import defaults
 from worker_client.graph.collections import Collections
 from worker_client.graph.device import DeviceLike
 from worker_client.graph.device_scopes import DeviceScopes, PlacementScopes
@@ -25,7 +25,7 @@ VariableCreator: TypeAlias = Callable[..., Any]
 
 
 VariableFactory: TypeAlias = Callable[[Any], Any]
-"""Makes the variable that a ``VariableDefinition`` describes: what kind it is, is for the owner of the graph to say.
+"""Makes the variable that a ``VariableDefinition`` describes, of the kind that the owner of the graph wants.
 
 It is called with the variable's name scope open, on the thread that asked for the variable and without any lock. If it
 raises, the graph keeps no variable of that name, but the name stays used.
@@ -56,7 +56,7 @@ class Graph:
 
     Attributes:
         variable_factory: Makes the variables; None for deferred ones.
-        deferred: Whether this is a graph of lazy operations; if not, everything happens at once.
+        deferred: Whether this is a graph of deferred operations; if not, everything happens at once.
         container_name: Of the innermost ``container`` statement.
         collections: Named lists of what was made.
     """
@@ -79,18 +79,18 @@ class Graph:
         return Graph(self.variable_factory, deferred=self.deferred)
 
     def slot(self, make: Callable[[Graph], _T]) -> _T:
-        """Returns what ``make`` has made for this graph, now or before: what modules that stand on this one keep here.
+        """Returns what ``make`` has made for this graph, now or before; higher modules keep what is theirs here.
 
         Args:
-            make: A class or function. It is called with the graph, and by chance twice if two threads come first at the
-                same time; then one result is dropped.
+            make: A class or function. It is called with the graph. If two threads come first at the same time it is
+                called twice, and one result is dropped.
         """
         found: _T | None = self._slots.get(make)
         return self._slots.setdefault(make, make(self)) if found is None else found
 
     def as_default(self) -> AbstractContextManager[Graph]:
         """Makes this the graph that the module-level functions use, on this thread, inside the block."""
-        return default_stack.graph_as_default(self)
+        return defaults.graph_as_default(self)
 
     # -- names --------------------------------------------------------------------------------
 
@@ -169,7 +169,7 @@ class Graph:
         return operation
 
     def withdraw_op(self, operation: Operation) -> None:
-        """Takes an operation back that came to nothing, and its name, so that it can be tried again under that."""
+        """Removes an operation that came to nothing and frees its name, so that it can be tried again."""
         self._operations.remove(operation)
         self._names.give_back(operation.name)
 
@@ -262,7 +262,7 @@ class Graph:
         default one, by ``as_default()`` or by entering a variable scope. The variable still goes where its leader is,
         but takes its turn with a placement strategy.
         """
-        return self._placement.unless_open(default_stack.entered_devices())
+        return self._placement.unless_open(defaults.entered_devices())
 
     @contextmanager
     def container(self, container_name: str) -> Iterator[str]:
@@ -325,7 +325,7 @@ class Graph:
         self.collections.add(names, value)
 
     def get_collection(self, name: str, scope: str | None = None) -> list[Any]:
-        """Returns a new list of the members of a collection; see ``graph_collections.get_collection``."""
+        """Returns a new list of the members of a collection; see ``Collections.get``."""
         return self.collections.get(name, scope)
 
     def get_collection_ref(self, name: str) -> list[Any]:

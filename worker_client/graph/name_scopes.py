@@ -95,7 +95,7 @@ class NameScopes:
 
 
 class OpenNameScope:
-    """Opens a name scope, each time anew; gives its full name with a slash at the end."""
+    """Opens a new name scope at each entry; gives its full name with a slash at the end."""
 
     __slots__ = ("_name", "_outer", "_scopes")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from worker_client.graph.lazy_array import LazyArray
+from worker_client.graph.deferred_array import DeferredArray
 from worker_client.graph.runners import Runner, runner_for
 from worker_client.values.shapes import ShapeLike, TensorShape
 
@@ -154,7 +154,7 @@ class Operation:
         return f"<Operation {self.name!r} type={self.type}>"
 
 
-class Tensor(LazyArray):
+class Tensor(DeferredArray):
     """One output of an operation. In arithmetic and NumPy functions it makes further operations.
 
     Args:

@@ -1,4 +1,4 @@
-"""What all initializers have in common: they make an array when called, and say what a ps needs to make the same."""
+"""The base of all initializers: each makes an array when called, and describes it so that a ps can make the same."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Initializer:
 
 
 class DescribedInitializer(Initializer):
-    """Base of the initializers that a ps can compute by itself, as ``describe`` says.
+    """Base of the initializers that a ps can compute, from what ``describe`` returns.
 
     Called without a seed of its own, one returns another value each time. A subclass that defines ``__call__`` but not
     ``describe`` is computed in the worker, since what it inherits does not describe what it returns.
@@ -86,7 +86,7 @@ class DescribedInitializer(Initializer):
             cls._described = False
 
     def describe(self, variable: VariableSpec, /) -> InitializerKind:
-        """Returns what a ps is told of the variable's value, the seed aside."""
+        """Returns what a ps needs to make the variable's value, without the seed."""
         raise NotImplementedError(f"{type(self).__name__} must define describe")
 
     def __call__(

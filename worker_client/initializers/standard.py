@@ -1,10 +1,9 @@
-"""TensorFlow 1's initializers, and whatever else users give as one, described for the ps.
+"""TensorFlow 1's initializers, and what else users give as one, described for the ps.
 
 An initializer of this module describes itself (``spec``), and the ps computes the value from the variable's full name
 and the job's seed; a ``seed`` of its own takes the place of the job's. Everything else (arrays, numbers, functions,
 subclasses with a ``__call__`` of their own) is computed in the worker and sent as a value. Called directly, as
-``he_normal()([3, 3, 8, 16])``, an initializer returns an array: the same one each time with a seed, another one each
-time without.
+``he_normal()([3, 3, 8, 16])``, an initializer returns an array, with a seed the same one each time.
 
 Signatures and formulas are TensorFlow 1's (``init_ops.py``). The names with a capital are the classes, those that
 TensorFlow 1 offers at its top level are aliases at the end.
@@ -25,6 +24,42 @@ from worker_client.initializers.arrays import called_value, part_value, repeated
 from worker_client.initializers.base import DescribedInitializer, Initializer
 from worker_client.values.dtypes import DType, as_dtype, float32
 from worker_client.values.partition_info import PartitionInfo, Shape
+
+__all__ = [
+    "Constant",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "Identity",
+    "LecunNormal",
+    "LecunUniform",
+    "Ones",
+    "Orthogonal",
+    "RandomNormal",
+    "RandomUniform",
+    "TruncatedNormal",
+    "UniformUnitScaling",
+    "VarianceScaling",
+    "Zeros",
+    "constant_initializer",
+    "glorot_normal_initializer",
+    "glorot_uniform_initializer",
+    "he_normal",
+    "he_uniform",
+    "identity",
+    "identity_initializer",
+    "lecun_normal",
+    "lecun_uniform",
+    "ones_initializer",
+    "orthogonal_initializer",
+    "random_normal_initializer",
+    "random_uniform_initializer",
+    "truncated_normal_initializer",
+    "uniform_unit_scaling_initializer",
+    "variance_scaling_initializer",
+    "zeros_initializer",
+]
 
 
 class Zeros(DescribedInitializer):

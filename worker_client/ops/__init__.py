@@ -1,1 +1,1 @@
-"""TensorFlow 1's functions that make operations. On top of graph, deferred and scopes."""
+"""TensorFlow 1's functions that make operations. Imports no sessions, embeddings or training."""

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from ps_protocol.operations import Array
-from worker_client.deferred.lazy_call import call, is_lazy
+from worker_client.deferred.call import call, is_deferred
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.deferred.shape_inference import inferred
-from worker_client.deferred.variable import GraphVariable
+from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.computation import Kernel
 from worker_client.graph.default_graph import graph_of
@@ -66,7 +66,7 @@ def reshape(tensor: Any, shape: Any, name: str | None = None) -> Any:
     (operand,) = of_one_dtype("Reshape", [tensor])
     known = shape_of(shape)
     argument = shape_argument(shape)
-    is_given = not isinstance(argument, Tensor) and not any(is_lazy(each) for each in argument)
+    is_given = not isinstance(argument, Tensor) and not any(is_deferred(each) for each in argument)
     finds_out = is_given and TensorShape(operand.shape).is_fully_defined()
     output = None if finds_out else OutputSpec(operand.dtype, known)
     return call(_reshaped, [operand, argument], op_type="Reshape", name=name, output=output, is_view=True)
@@ -216,7 +216,7 @@ def tile(input: Any, multiples: Any, name: str | None = None) -> Any:  # noqa: A
     """Returns the tensor repeated along each dimension as often as ``multiples`` says."""
     (operand,) = of_one_dtype("Tile", [input])
     output = None
-    if is_lazy(multiples):
+    if is_deferred(multiples):
         ndims = TensorShape(operand.shape).ndims
         output = OutputSpec(operand.dtype, TensorShape(None if ndims is None else [None] * ndims))
     return call(_tiled, [operand, multiples], op_type="Tile", name=name, output=output)
@@ -264,7 +264,7 @@ def slice(input_: Any, begin: Any, size: Any, name: str | None = None) -> Any:  
     (operand,) = of_one_dtype("Slice", [input_])
     shape = TensorShape(operand.shape)
     output = None
-    if is_lazy(begin) or is_lazy(size):
+    if is_deferred(begin) or is_deferred(size):
         output = OutputSpec(operand.dtype, TensorShape(None if shape.ndims is None else [None] * shape.ndims))
     elif not shape.is_fully_defined():
         sizes = [
@@ -317,13 +317,13 @@ def gather(
     """
     del validate_indices
     axis = 0 if axis is None else axis
-    if not is_lazy(axis) and int(axis) == 0:
-        if isinstance(params, GraphVariable):
+    if not is_deferred(axis) and int(axis) == 0:
+        if isinstance(params, DeferredVariable):
             return params.sparse_read(indices, name)
-        if isinstance(params, Variable) and not is_lazy(indices):
+        if isinstance(params, Variable) and not is_deferred(indices):
             return params.gather(indices)
     (operand,), (places,) = of_one_dtype("GatherV2", [params]), of_one_dtype("GatherV2", [indices])
-    output = None if is_lazy(axis) else _gathered_output(operand, places, int(axis))
+    output = None if is_deferred(axis) else _gathered_output(operand, places, int(axis))
     return call(_taken, [operand, places, axis], op_type="GatherV2", name=name, output=output)
 
 
@@ -344,7 +344,7 @@ def _taken(array: Array, indices: Array, axis: Any) -> Array:
 
 def gather_nd(params: Any, indices: Any, name: str | None = None) -> Any:
     """Returns elements or boxes of a tensor; ``[..., k]`` indices each say where in its first k dimensions."""
-    if isinstance(params, GraphVariable):
+    if isinstance(params, DeferredVariable):
         return params.gather_nd(indices, name)
     (operand,), (places,) = of_one_dtype("GatherNd", [params]), of_one_dtype("GatherNd", [indices])
     shape, inner = TensorShape(operand.shape), TensorShape(places.shape)

@@ -8,6 +8,18 @@ from typing import Any
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.keys import GraphKeys
 
+__all__ = [
+    "add_to_collection",
+    "add_to_collections",
+    "get_collection",
+    "get_collection_ref",
+    "global_variables",
+    "local_variables",
+    "model_variables",
+    "moving_average_variables",
+    "trainable_variables",
+]
+
 
 def add_to_collection(name: str, value: Any) -> None:
     """Adds a value to a collection of the default graph."""

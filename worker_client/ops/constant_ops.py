@@ -12,7 +12,7 @@ import numpy as np
 
 from ps_protocol.dtype_traits import dtype_category
 from ps_protocol.operations import Array
-from worker_client.deferred.lazy_call import call, is_lazy, lazy_call, tensor_or_none
+from worker_client.deferred.call import call, deferred_call, is_deferred, itself, tensor_or_none
 from worker_client.deferred.operands import constant_array, of_one_dtype
 from worker_client.graph.default_graph import get_default_graph, graph_of
 from worker_client.graph.operation import OutputSpec, Tensor
@@ -49,14 +49,14 @@ def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Cons
         verify_shape: Whether the value must have the shape already.
 
     Raises:
-        TypeError: The value is of another kind than ``dtype``, is a lazy tensor, or does not have the shape that is to
-            be verified.
+        TypeError: The value is of another kind than ``dtype``, is a deferred tensor, or does not have the shape that
+            ``verify_shape`` asks for.
         ValueError: It has more elements than ``shape``, or none to repeat.
     """
     array = constant_array(value, dtype, name)
     if shape is not None:
         array = _of_shape(array, TensorShape(shape).as_tuple(), name, verify_shape)
-    return call(_itself, [array], op_type="Const", name=name, output=_spec(array.dtype, array.shape))
+    return call(itself, [array], op_type="Const", name=name, output=_spec(array.dtype, array.shape))
 
 
 def _of_shape(array: Array, shape: tuple[int, ...], name: str, verify_shape: bool) -> Array:
@@ -95,7 +95,7 @@ def placeholder_with_default(input: Any, shape: ShapeLike, name: str | None = No
     if not TensorShape(shape).is_compatible_with(operand.shape):
         raise ValueError(f"placeholder {name or ''}: its default has the shape {list(operand.shape)}, not {shape}")
     output = _spec(operand.dtype, shape)
-    return lazy_call(_itself, [operand], op_type="PlaceholderWithDefault", name=name, output=output)
+    return deferred_call(itself, [operand], op_type="PlaceholderWithDefault", name=name, output=output)
 
 
 def convert_to_tensor(
@@ -114,8 +114,8 @@ def convert_to_tensor(
         ValueError: A tensor has another dtype.
         TypeError: A constant cannot have the dtype.
     """
-    if isinstance(value, list | tuple) and any(is_lazy(each) for each in value):
-        value = lazy_call(np.stack, [of_one_dtype("Pack", value)], op_type="Pack", name=name or "packed")
+    if isinstance(value, list | tuple) and any(is_deferred(each) for each in value):
+        value = deferred_call(np.stack, [of_one_dtype("Pack", value)], op_type="Pack", name=name or "packed")
     tensor = tensor_or_none(value)
     if tensor is not None:
         if dtype is not None and tensor.dtype != as_dtype(dtype):
@@ -134,7 +134,7 @@ def convert_to_tensor(
 
 def identity(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
     """Returns a tensor of the same value, of a variable the present one."""
-    return call(_itself, of_one_dtype("Identity", [input]), op_type="Identity", name=name, is_view=True)
+    return call(itself, of_one_dtype("Identity", [input]), op_type="Identity", name=name, is_view=True)
 
 
 def zeros(shape: Any, dtype: Any = float32, name: str | None = None) -> Any:
@@ -194,12 +194,12 @@ def range(  # noqa: A001 - TensorFlow's name
     if limit is None:
         start, limit = 0, start
     bounds = [start, limit, delta]
-    if any(is_lazy(each) for each in bounds):
+    if any(is_deferred(each) for each in bounds):
         bounds = of_one_dtype("Range", bounds)
     dtypes = [each.dtype if isinstance(each, Tensor) else constant_array(each, None, "Range").dtype for each in bounds]
     widest = max(dtypes, key=lambda dtype: (dtype_category(dtype), dtype.itemsize))
     wanted = widest if dtype is None else as_dtype(dtype)
-    output = _spec(wanted, [None]) if any(is_lazy(each) for each in bounds) else None
+    output = _spec(wanted, [None]) if any(is_deferred(each) for each in bounds) else None
     return call(_arange, [*bounds, wanted], op_type="Range", name=name, output=output)
 
 
@@ -234,7 +234,7 @@ def one_hot(
     on, off = (1 if on_value is None else on_value), (0 if off_value is None else off_value)
     (rows,) = of_one_dtype("OneHot", [indices])
     output = None
-    if is_lazy(depth):
+    if is_deferred(depth):
         rank_known = TensorShape(rows.shape).ndims
         output = _spec(wanted, None if rank_known is None else [None] * (rank_known + 1))
     arguments = [rows, depth, on, off, -1 if axis is None else axis, wanted]
@@ -270,7 +270,7 @@ def _fact(function: Any, op_type: str, value: Any, name: str | None, dtype: Any)
     if known.is_fully_defined():
         fact = np.asarray(function(np.broadcast_to(np.zeros(()), known.as_tuple())), as_dtype(dtype))
         with graph_of([operand]).as_default():
-            return call(_itself, [fact], op_type="Const", name=name or op_type, output=output)
+            return call(itself, [fact], op_type="Const", name=name or op_type, output=output)
     return call(_fact_of, [operand, function, as_dtype(dtype)], op_type=op_type, name=name, output=output)
 
 
@@ -288,7 +288,7 @@ def shape_argument(given: Any) -> Any:
         return tensor
     if isinstance(given, np.ndarray | np.generic | int):
         return [int(each) for each in np.ravel(given)]
-    return [each if is_lazy(each) else int(each) for each in given]
+    return [each if is_deferred(each) else int(each) for each in given]
 
 
 def shape_of(given: Any) -> TensorShape:
@@ -296,7 +296,7 @@ def shape_of(given: Any) -> TensorShape:
     argument = shape_argument(given)
     if isinstance(argument, Tensor):
         return TensorShape([None] * length if (length := _length(argument)) is not None else None)
-    return TensorShape(None if is_lazy(each) or each == -1 else each for each in argument)
+    return TensorShape(None if is_deferred(each) or each == -1 else each for each in argument)
 
 
 def _length(tensor: Tensor) -> int | None:
@@ -316,7 +316,3 @@ def _spec(dtype: np.dtype[Any], shape: ShapeLike) -> OutputSpec:
 
 def _zero(dtype: np.dtype[Any]) -> Array:
     return np.zeros((), np.dtype("S1") if dtype == string.dtype else dtype)
-
-
-def _itself(value: Any) -> Any:
-    return value

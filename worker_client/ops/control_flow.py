@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from worker_client.deferred.lazy_call import lazy_call, tensor_or_none
+from worker_client.deferred.call import deferred_call, itself, tensor_or_none
 from worker_client.graph.blocks import colocate_with, name_scope
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.operation import Operation, Tensor, operation_of
@@ -102,11 +102,7 @@ def with_dependencies(dependencies: Sequence[Any], output_tensor: Any, name: str
             tensor = tensor_or_none(output_tensor)
             if tensor is None:
                 raise TypeError(f"{output_tensor!r} is neither a tensor nor a variable")
-            return lazy_call(_itself, [tensor], op_type="Identity", name=scope, is_view=True)
-
-
-def _itself(value: Any) -> Any:
-    return value
+            return deferred_call(itself, [tensor], op_type="Identity", name=scope, is_view=True)
 
 
 def _operations(inputs: Iterable[Any]) -> list[Operation]:

@@ -1,10 +1,10 @@
-"""Giving variables their initial values, and finding out which have one.
+"""Gives variables their initial values, and finds out which have one.
 
 In a deferred graph these make operations, as in TensorFlow 1: run by a session, an initialiser gives its variables
 their initial values whether or not they have one, in one exchange for each ps task.
 
-On the variables of a connection's own graph they act at once. There, where every worker that runs the program would
-act, an initialiser leaves a variable that has a value as it is; ``Variable.initialize(overwrite=True)`` does not.
+On the variables of a connection's own graph they act at once. Every worker that runs the program acts there, so an
+initialiser leaves a variable that has a value as it is; ``Variable.initialize(overwrite=True)`` does not.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.operations import Array, Describe
 from worker_client.connection.fanout import Routed
 from worker_client.default_client import get_default_client
-from worker_client.deferred.variable import GraphVariable
+from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.computation import Kernel
 from worker_client.graph.default_graph import graph_of
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, OutputSpec
 from worker_client.ops.collections import global_variables, local_variables
-from worker_client.ops.state_ops import is_variable_initialized
 from worker_client.values.shapes import TensorShape
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.variable import Variable
@@ -33,7 +32,6 @@ __all__ = [
     "assert_variables_initialized",
     "global_variables_initializer",
     "initialize_all_variables",
-    "is_variable_initialized",
     "local_variables_initializer",
     "report_uninitialized_variables",
     "variables_initializer",
@@ -63,20 +61,20 @@ def variables_initializer(var_list: Iterable[Any], name: str = "init") -> Operat
         name: Name of the operation.
 
     Returns:
-        The operation that does it when a session runs it. Of variables that are not deferred None: it is done, for
-        those that had no value.
+        The operation that does it when a session runs it. None for variables that are not deferred: those that had no
+        value have one now.
 
     Raises:
-        TypeError: Something is no variable, or of both kinds.
+        TypeError: One is no variable, or they are of both kinds.
         ShardscopeError: At once: one could not be initialised; others may have been.
     """
-    graph, lazy, eager = _sorted_out(var_list)
+    graph, deferred, eager = _sorted_out(var_list)
     if eager or not graph.deferred:
         routed = [Routed(each.ps_task, each.initialization(overwrite=False)) for each in eager]
         if routed:
             get_default_client().fanout.run_all(routed)
         return None
-    with graph.control_dependencies([each.initializer for each in lazy]):
+    with graph.control_dependencies([each.initializer for each in deferred]):
         return graph.create_op("NoOp", name=name)
 
 
@@ -90,18 +88,18 @@ def report_uninitialized_variables(
         name: Name scope of the operations.
 
     Returns:
-        Full names without ":0", as bytes: a tensor or an array ``[n]``. The tensor asks anew each time that a session
-        runs it, and never waits.
+        Full names without ":0", as bytes: a tensor or an array ``[n]``. A session that runs the
+        tensor asks each time, and never waits.
 
     Raises:
-        TypeError: Something is no variable, or of both kinds.
+        TypeError: One is no variable, or they are of both kinds.
     """
-    graph, lazy, eager = _sorted_out(_all_variables() if var_list is None else var_list)
-    names = np.array([each.spec.name.encode() for each in lazy or eager], np.bytes_)
+    graph, deferred, eager = _sorted_out(_all_variables() if var_list is None else var_list)
+    names = np.array([each.spec.name.encode() for each in deferred or eager], np.bytes_)
     if eager or not graph.deferred:
         return names[~_are_initialized(eager)]
     with graph.name_scope(name):
-        states = [each.is_initialized() for each in lazy]
+        states = [each.is_initialized() for each in deferred]
         output = OutputSpec(names.dtype, TensorShape([None]))
         kernel = Kernel(lambda *states: names[~np.array(states, bool)])
         return graph.create_op("GatherV2", states, [output], name="boolean_mask/GatherV2", computation=kernel).outputs[
@@ -120,23 +118,23 @@ def assert_variables_initialized(var_list: Iterable[Any] | None = None) -> Any:
         otherwise is their ranks, ``[n]``. None if there are no variables, or if they are not deferred.
 
     Raises:
-        TypeError: Something is no variable, or of both kinds.
+        TypeError: One is no variable, or they are of both kinds.
         FailedPreconditionError: At once: a variable that is not deferred has no value.
     """
-    graph, lazy, eager = _sorted_out(_all_variables() if var_list is None else var_list)
+    graph, deferred, eager = _sorted_out(_all_variables() if var_list is None else var_list)
     if eager:
         _check_initialized([each.spec.name for each in eager], _are_initialized(eager))
         return None
-    if not lazy:
+    if not deferred:
         return None
-    names = [each.spec.name for each in lazy]
-    ranks = np.array([len(each.spec.shape) for each in lazy], np.int32)
+    names = [each.spec.name for each in deferred]
+    ranks = np.array([len(each.spec.shape) for each in deferred], np.int32)
 
     def checked(*states: Array) -> Array:
         _check_initialized(names, np.array(states, bool))
         return ranks.copy()
 
-    states = [each.is_initialized() for each in lazy]
+    states = [each.is_initialized() for each in deferred]
     output = OutputSpec(ranks.dtype, TensorShape(ranks.shape))
     return graph.create_op("Pack", states, [output], name="stack", computation=Kernel(checked)).outputs[0]
 
@@ -145,23 +143,23 @@ def _all_variables() -> list[Any]:
     return [*global_variables(), *local_variables()]
 
 
-def _sorted_out(variables: Iterable[Any]) -> tuple[Graph, list[GraphVariable], list[Variable]]:
-    """Returns the graph of variables, and the lazy and the eager ones; of partitioned ones the parts."""
-    lazy: list[GraphVariable] = []
+def _sorted_out(variables: Iterable[Any]) -> tuple[Graph, list[DeferredVariable], list[Variable]]:
+    """Returns the graph of variables, and the deferred and the eager ones; of partitioned ones the parts."""
+    deferred: list[DeferredVariable] = []
     eager: list[Variable] = []
     for whole in variables:
         for each in whole if isinstance(whole, PartitionedVariable) else (whole,):
-            if isinstance(each, GraphVariable):
-                lazy.append(each)
+            if isinstance(each, DeferredVariable):
+                deferred.append(each)
             elif isinstance(each, Variable):
                 eager.append(each)
             else:
                 raise TypeError(f"{each!r} is a {type(each).__name__}, not a variable")
-    if lazy and eager:
+    if deferred and eager:
         raise TypeError(
-            f"{lazy[0].name} belongs to a deferred graph and {eager[0].name} does not; initialise them separately"
+            f"{deferred[0].name} belongs to a deferred graph and {eager[0].name} does not; initialise them separately"
         )
-    return graph_of(lazy or eager), lazy, eager
+    return graph_of(deferred or eager), deferred, eager
 
 
 def _are_initialized(variables: Sequence[Variable]) -> Array:

@@ -1,7 +1,7 @@
 """TensorFlow 1's functions for arithmetic, comparison and reduction.
 
-Applied to lazy tensors, or in a deferred graph, they make named operations; otherwise they compute at once and return
-NumPy values. Operands are brought to one dtype as ``operands.of_one_dtype`` says.
+In a deferred graph, or applied to deferred tensors, they make named operations. Otherwise they compute at once and
+return NumPy values. Operands are brought to one dtype as ``operands.of_one_dtype`` says.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ps_protocol.operations import Array
-from worker_client.deferred.lazy_call import call
+from worker_client.deferred.call import call
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.graph.operation import Tensor
 from worker_client.ops.constant_ops import constant, convert_to_tensor, identity, rank

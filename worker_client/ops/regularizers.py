@@ -1,6 +1,6 @@
 """Regularizers: losses that keep variables small, as in TensorFlow 1's ``contrib.layers``.
 
-A regularizer is a function of a variable. Of a lazy variable it makes a tensor; of any other it returns a number,
+A regularizer is a function of a variable. Of a deferred variable it makes a tensor; of any other it returns a number,
 computed from the present value.
 """
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ps_protocol.operations import Array
-from worker_client.deferred.lazy_call import tensor_or_none
+from worker_client.deferred.call import tensor_or_none
 from worker_client.graph.operation import Tensor
 from worker_client.values.shapes import TensorShape
 
@@ -24,9 +24,9 @@ class SparseTensor:
         ValueError: The shapes do not fit each other.
 
     Attributes:
-        indices: As a lazy tensor, or an int64 array.
-        values: As a lazy tensor, or an array.
-        dense_shape: As a lazy tensor, or an int64 array.
+        indices: As a deferred tensor, or an int64 array.
+        values: As a deferred tensor, or an array.
+        dense_shape: As a deferred tensor, or an int64 array.
     """
 
     def __init__(self, indices: Any, values: Any, dense_shape: Any):

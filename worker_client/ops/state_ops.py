@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeAlias
 
 from ps_protocol.operations import CountUpTo, Scatter, ScatterRule
-from worker_client.deferred.variable import GraphVariable
+from worker_client.deferred.variable import DeferredVariable
 from worker_client.deferred.variable_updates import check_counts
 from worker_client.graph.operation import Tensor
 from worker_client.values.made_functions import named
@@ -37,14 +37,14 @@ __all__ = [
     "scatter_update",
 ]
 
-UncutVariable: TypeAlias = GraphVariable | Variable
+UncutVariable: TypeAlias = DeferredVariable | Variable
 """A variable of either kind that is not partitioned."""
 
 # -- which kind of variable -----------------------------------------------------------------------
 
 
 def _variable(ref: Any) -> UncutVariable:
-    if isinstance(ref, GraphVariable | Variable):
+    if isinstance(ref, DeferredVariable | Variable):
         return ref
     hint = "; use its parts, or embedding_lookup" if isinstance(ref, PartitionedVariable) else ""
     raise TypeError(f"{ref!r} is a {type(ref).__name__}, not a variable{hint}")
@@ -58,13 +58,13 @@ def _whole(ref: Any, method: str, value: Any, name: str | None) -> Any:
 
 
 _Form: TypeAlias = tuple[Callable[..., Tensor], Callable[..., Scatter]]
-_ROWS: Final[_Form] = (GraphVariable.scatter, row_operations.scatter)
-_PLACES: Final[_Form] = (GraphVariable.scatter_nd, row_operations.scatter_nd)
+_ROWS: Final[_Form] = (DeferredVariable.scatter, row_operations.scatter)
+_PLACES: Final[_Form] = (DeferredVariable.scatter_nd, row_operations.scatter_nd)
 
 
 def _scattered(form: _Form, rule: ScatterRule, ref: Any, indices: Any, updates: Any, name: str | None) -> Any:
     variable, (deferred, at_once) = _variable(ref), form
-    if isinstance(variable, GraphVariable):
+    if isinstance(variable, DeferredVariable):
         return deferred(variable, rule, indices, updates, name)
     variable.run(at_once(variable.spec, rule, indices, updates))
     return variable
@@ -155,7 +155,7 @@ def count_up_to(ref: UncutVariable, limit: int, name: str | None = None) -> Any:
         OutOfRangeError: At once, or when a session runs it: the limit is reached.
     """
     variable = _variable(ref)
-    if isinstance(variable, GraphVariable):
+    if isinstance(variable, DeferredVariable):
         return variable.counted(limit, name)
     check_counts(variable.spec)
     return tensor_of(variable.run(CountUpTo(variable.spec.name, int(limit))))[()]
@@ -164,30 +164,10 @@ def count_up_to(ref: UncutVariable, limit: int, name: str | None = None) -> Any:
 def is_variable_initialized(variable: UncutVariable) -> Any:
     """Returns whether a variable has a value, as a tensor or at once."""
     variable = _variable(variable)
-    return variable.is_initialized() if isinstance(variable, GraphVariable) else variable.initialized
+    return variable.is_initialized() if isinstance(variable, DeferredVariable) else variable.initialized
 
 
 # -- rows -----------------------------------------------------------------------------------------
-
-
-def gather_rows(variable: UncutVariable, indices: Any, name: str | None = None) -> Any:
-    """Returns rows of a variable, of which only those leave the ps.
-
-    Args:
-        variable: Not a scalar, and not a partitioned one, for which there is ``embedding_lookup``.
-        indices: Row numbers of any shape.
-        name: Name of the operation.
-
-    Returns:
-        A tensor or an array ``[*indices.shape, *variable.shape[1:]]``.
-
-    Raises:
-        TypeError: ``variable`` is no variable, or ``indices`` are no integers.
-        ValueError: It is a scalar.
-        InvalidArgumentError: At once, or when a session runs it: an index is out of range.
-    """
-    found = _variable(variable)
-    return found.gather(indices) if isinstance(found, Variable) else found.sparse_read(indices, name)
 
 
 def scatter_update(

@@ -1,1 +1,1 @@
-"""Which ps task a variable goes to, and declaring it there. Imports graph and connection."""
+"""Chooses the ps task of a variable and declares it there. Imports no variables, scopes or sessions."""

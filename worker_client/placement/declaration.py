@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ps_protocol.cluster_spec import ClusterSpec
-from ps_protocol.errors import InvalidArgumentError, ShardscopeError
+from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.initializer_spec import InitializerSpec
 from ps_protocol.operations import Declare, VariableSpec
-from ps_protocol.service_types import Placement, Proposal
+from ps_protocol.service_types import Proposal
 from ps_protocol.task_id import TaskId
-from worker_client.connection.fanout import Fanout, Routed
+from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.retry import RetryPolicy
 from worker_client.graph.device import DeviceSpec
 from worker_client.graph.operation import Operation
@@ -33,7 +33,7 @@ class Declaration:
         spec: What is fixed about it.
         op: What stands for it in the graph, with the device that scopes have given it.
         initializer: Its initial value, None to leave it uninitialised.
-        is_local: Whether it belongs to this process, wherever device scopes would have it.
+        is_local: Whether it belongs to this process, wherever device scopes place it.
     """
 
     spec: VariableSpec
@@ -155,10 +155,4 @@ class Declarer:
             lambda service, timeout_s: service.place(proposals, store=directory.welcome.store, timeout_s=timeout_s),
             what=f"to say where {len(proposals)} variables are, {proposals[0].spec.name} the first",
         )
-        return [_checked(placement).ps_task for placement in placements]
-
-
-def _checked(placement: Placement | ShardscopeError) -> Placement:
-    if isinstance(placement, ShardscopeError):
-        raise placement
-    return placement
+        return [succeeded(placement).ps_task for placement in placements]

@@ -8,27 +8,7 @@ from typing import Final
 from ps_protocol.cluster_spec import ClusterSpec, ClusterSpecLike
 from worker_client.graph.device import DeviceFields, DeviceFunction, parse_device
 from worker_client.graph.operation import Operation
-from worker_client.placement.strategies import (
-    GreedyLoadBalancingStrategy,
-    HashStrategy,
-    LoadFunction,
-    PsStrategy,
-    RandomStrategy,
-    RoundRobinStrategy,
-    byte_size_load_fn,
-)
-
-__all__ = [
-    "STANDARD_PS_OPS",
-    "GreedyLoadBalancingStrategy",
-    "HashStrategy",
-    "LoadFunction",
-    "PsStrategy",
-    "RandomStrategy",
-    "RoundRobinStrategy",
-    "byte_size_load_fn",
-    "replica_device_setter",
-]
+from worker_client.placement.strategies import PsStrategy, RoundRobinStrategy
 
 STANDARD_PS_OPS: Final = (
     "Variable",

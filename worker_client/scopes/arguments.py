@@ -17,6 +17,7 @@ from worker_client.graph.definition import (
 )
 from worker_client.values.dtypes import DType, as_dtype, float32
 from worker_client.values.shapes import ShapeLike
+from worker_client.variables.partitioners import Partitioner
 
 
 class ReuseMode(enum.Enum):
@@ -29,8 +30,9 @@ AUTO_REUSE: Final = ReuseMode.AUTO_REUSE
 """Reuse a variable that exists and create one that does not."""
 
 Reuse: TypeAlias = bool | Literal[ReuseMode.AUTO_REUSE] | None
-Initializer: TypeAlias = Any
-Partitioner: TypeAlias = Callable[..., Any]
+InitializerLike: TypeAlias = Any
+"""An ``Initializer`` or a class of them, a function of ``(shape, dtype=...)``, a constant; None for the default."""
+
 Getter: TypeAlias = Callable[..., Any]
 
 
@@ -64,7 +66,7 @@ class VariableArguments(NamedTuple):
     name: str
     shape: ShapeLike = None
     dtype: npt.DTypeLike = float32
-    initializer: Initializer = None
+    initializer: InitializerLike = None
     regularizer: Regularizer | None = None
     reuse: Reuse = None
     trainable: bool | None = None
@@ -81,7 +83,7 @@ class VariableArguments(NamedTuple):
 class ScopeDefaults(NamedTuple):
     """What a variable scope sets for the variables inside; None leaves what is inherited."""
 
-    initializer: Initializer = None
+    initializer: InitializerLike = None
     regularizer: Regularizer | None = None
     caching_device: Any = None
     partitioner: Partitioner | None = None

@@ -39,8 +39,8 @@ class ScopeCounters:
 
     Leaving a scope clears the counts below it, and entering a scope object keeps a copy to go back to, so both must
     cost little even after thousands of scopes. The names therefore form a tree of their parts. A copy is the root
-    alone: its nodes are from then on shared, and whoever changes a shared node makes its own first. A node belongs to
-    the tree as long as its ``owner`` is the present one, which is a new number after every copy.
+    alone. Its nodes are shared from then on, and a shared node is copied before it is changed. A node belongs to the
+    tree as long as its ``owner`` is the present one; every copy begins a new number.
     """
 
     def __init__(self) -> None:

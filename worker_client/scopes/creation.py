@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ps_protocol.errors import ShapeMismatchError, ShardscopeError
 from ps_protocol.operations import PartitionSlice
-from worker_client.deferred.variable import GraphVariable
+from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.definition import (
     Constraint,
@@ -209,7 +209,7 @@ def _create(
             graph=graph,
         )
         try:
-            variable = (graph.variable_factory or GraphVariable)(definition)
+            variable = (graph.variable_factory or DeferredVariable)(definition)
         except ShardscopeError:  # as when a ps does not answer: TensorFlow has no such failure here
             graph.withdraw_op(op)
             raise

@@ -80,7 +80,7 @@ class InitialValue:
     """What a variable starts with, and what follows about the variable.
 
     Attributes:
-        initializer: An ``Initializer``, or a lazy tensor.
+        initializer: An ``Initializer``, or a deferred tensor.
         dtype: Of the variable.
         shape: Of the variable.
     """
@@ -94,7 +94,7 @@ def initial_value(given: object, name: str, dtype: np.dtype[Any] | None) -> Init
     """Settles what a variable starts with; functions that users gave are called, initializers of ours are not.
 
     Args:
-        given: A ``BoundInitializer``, a function without arguments, a lazy tensor, or whatever NumPy makes an array of.
+        given: A ``BoundInitializer``, a function without arguments, a deferred tensor, or what NumPy makes an array of.
         name: Full name of the variable, for errors.
         dtype: Of the variable; None to take the value's.
 

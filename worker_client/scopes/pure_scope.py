@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Protocol
 
 from worker_client.graph.definition import Constraint
+from worker_client.graph.graph import Graph
 from worker_client.scopes.arguments import Reuse, ScopeDefaults
-from worker_client.scopes.counters import Snapshot
+from worker_client.scopes.counters import ScopeCounters, Snapshot
 from worker_client.scopes.scope import VariableScope
-from worker_client.scopes.scope_store import ScopeStore
+
+
+class ScopeStore:
+    """The current scope of a thread, and how often it has entered which. Every thread starts at the root.
+
+    Attributes:
+        current: The innermost open scope.
+        counters: Entries by full scope name.
+    """
+
+    __slots__ = ("counters", "current")
+
+    def __init__(self) -> None:
+        self.current = VariableScope(reuse=False)
+        self.counters = ScopeCounters()
+
+
+class ScopeStores(threading.local):
+    """The scope stores of the threads that use one graph, as ``Graph.slot`` keeps them.
+
+    Attributes:
+        here: That of the calling thread.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        del graph
+        self.here = ScopeStore()
 
 
 class PureScope(Protocol):

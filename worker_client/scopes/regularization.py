@@ -36,7 +36,7 @@ class RegularizationLoss(NDArrayOperatorsMixin):
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False:
-            raise ValueError(f"the loss {self.name} is computed anew each time: an array of it is always a copy")
+            raise ValueError(f"the loss {self.name} is computed each time: an array of it is always a copy")
         return np.array(self(), dtype=dtype)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:

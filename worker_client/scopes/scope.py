@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any
 
 import numpy.typing as npt
@@ -19,8 +20,7 @@ from worker_client.graph.keys import GraphKeys
 from worker_client.scopes.arguments import (
     NO_DEFAULTS,
     Getter,
-    Initializer,
-    Partitioner,
+    InitializerLike,
     Reuse,
     ScopeDefaults,
     VariableArguments,
@@ -30,6 +30,11 @@ from worker_client.scopes.initial_value import check_initializer_dtype
 from worker_client.scopes.variable_table import VariableTable
 from worker_client.values.dtypes import DType, as_dtype, float32
 from worker_client.values.shapes import ShapeLike
+from worker_client.variables.partitioners import Partitioner
+
+
+def _read_only(path: str) -> Any:
+    return property(attrgetter(path))
 
 
 class VariableScope:
@@ -58,7 +63,7 @@ class VariableScope:
         self,
         reuse: Reuse,
         name: str = "",
-        initializer: Initializer = None,
+        initializer: InitializerLike = None,
         regularizer: Regularizer | None = None,
         caching_device: Any = None,
         partitioner: Partitioner | None = None,
@@ -98,48 +103,21 @@ class VariableScope:
         """The name scope opened when this scope was first entered by name, with a slash at its end."""
         return self._name_scope
 
-    @property
-    def reuse(self) -> Reuse:
-        return self._reuse
-
-    @property
-    def initializer(self) -> Initializer:
-        return self._defaults.initializer
-
-    @property
-    def regularizer(self) -> Regularizer | None:
-        return self._defaults.regularizer
-
-    @property
-    def caching_device(self) -> Any:
-        return self._defaults.caching_device
-
-    @property
-    def partitioner(self) -> Partitioner | None:
-        return self._defaults.partitioner
-
-    @property
-    def custom_getter(self) -> Getter | None:
-        return self._defaults.custom_getter
-
-    @property
-    def dtype(self) -> DType:
-        dtype: DType = self._defaults.dtype
-        return dtype
-
-    @property
-    def use_resource(self) -> bool | None:
-        return self._defaults.use_resource
-
-    @property
-    def constraint(self) -> Constraint | None:
-        return self._constraint
+    reuse: Reuse = _read_only("_reuse")
+    initializer: InitializerLike = _read_only("_defaults.initializer")
+    regularizer: Regularizer | None = _read_only("_defaults.regularizer")
+    caching_device: Any = _read_only("_defaults.caching_device")
+    partitioner: Partitioner | None = _read_only("_defaults.partitioner")
+    custom_getter: Getter | None = _read_only("_defaults.custom_getter")
+    dtype: DType = _read_only("_defaults.dtype")
+    use_resource: bool | None = _read_only("_defaults.use_resource")
+    constraint: Constraint | None = _read_only("_constraint")
 
     def reuse_variables(self) -> None:
         """Makes this scope reuse variables from now on."""
         self._reuse = True
 
-    def set_initializer(self, initializer: Initializer) -> None:
+    def set_initializer(self, initializer: InitializerLike) -> None:
         """Sets the default initializer."""
         self._defaults = self._defaults._replace(initializer=initializer)
 
@@ -189,7 +167,7 @@ class VariableScope:
         name: str,
         shape: ShapeLike = None,
         dtype: npt.DTypeLike | None = None,
-        initializer: Initializer = None,
+        initializer: InitializerLike = None,
         regularizer: Regularizer | None = None,
         reuse: Reuse = None,
         trainable: bool | None = None,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy.typing as npt
 
 from worker_client.graph.default_graph import get_default_graph
-from worker_client.scopes.arguments import Initializer, Reuse, VariableArguments
+from worker_client.scopes.arguments import InitializerLike, Reuse, VariableArguments
 from worker_client.scopes.variable_scope import variable_scope
 from worker_client.scopes.variable_table import VariableTable
 from worker_client.values.dtypes import float32
@@ -17,7 +17,7 @@ from worker_client.values.dtypes import float32
 def create_partitioned_variables(
     shape: Sequence[int],
     slicing: Sequence[int],
-    initializer: Initializer,
+    initializer: InitializerLike,
     dtype: npt.DTypeLike = float32,
     trainable: bool = True,
     collections: Iterable[str] | None = None,

@@ -10,9 +10,8 @@ from typing import Any
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.scopes.arguments import Getter, ScopeDefaults
-from worker_client.scopes.pure_scope import ScopeByName
+from worker_client.scopes.pure_scope import ScopeByName, ScopeStores
 from worker_client.scopes.scope import VariableScope
-from worker_client.scopes.scope_store import ScopeStores
 from worker_client.scopes.variable_scope import variable_scope
 from worker_client.values.dtypes import float32
 

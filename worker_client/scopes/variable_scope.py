@@ -26,22 +26,20 @@ from worker_client.scopes.arguments import (
     AUTO_REUSE,
     NO_DEFAULTS,
     Getter,
-    Initializer,
-    Partitioner,
+    InitializerLike,
     Reuse,
     ReuseMode,
     ScopeDefaults,
     no_regularizer,
 )
-from worker_client.scopes.pure_scope import PureScope, ScopeByName, ScopeByObject
+from worker_client.scopes.pure_scope import PureScope, ScopeByName, ScopeByObject, ScopeStores
 from worker_client.scopes.scope import VariableScope
-from worker_client.scopes.scope_store import ScopeStores
 from worker_client.scopes.variable_table import VariableTable
 from worker_client.values.shapes import ShapeLike
+from worker_client.variables.partitioners import Partitioner
 
 __all__ = [
     "AUTO_REUSE",
-    "ReuseMode",
     "VariableScope",
     "get_local_variable",
     "get_variable",
@@ -88,7 +86,7 @@ class variable_scope:  # noqa: N801 - TensorFlow's name, used like a function
         name_or_scope: str | VariableScope | None,
         default_name: str | None = None,
         values: Iterable[Any] | None = None,
-        initializer: Initializer = None,
+        initializer: InitializerLike = None,
         regularizer: Regularizer | None = None,
         caching_device: Any = None,
         partitioner: Partitioner | None = None,
@@ -187,7 +185,7 @@ def variable_op_scope(
     values: Iterable[Any] | None,
     name_or_scope: str | VariableScope | None,
     default_name: str | None = None,
-    initializer: Initializer = None,
+    initializer: InitializerLike = None,
     regularizer: Regularizer | None = None,
     caching_device: Any = None,
     partitioner: Partitioner | None = None,
@@ -223,7 +221,7 @@ def get_variable(
     name: str,
     shape: ShapeLike = None,
     dtype: npt.DTypeLike | None = None,
-    initializer: Initializer = None,
+    initializer: InitializerLike = None,
     regularizer: Regularizer | None = None,
     trainable: bool | None = None,
     collections: Iterable[str] | None = None,
@@ -236,7 +234,7 @@ def get_variable(
     synchronization: VariableSynchronization = VariableSynchronization.AUTO,
     aggregation: VariableAggregation = VariableAggregation.NONE,
 ) -> Any:
-    """Gets the variable of a name in the current scope, or creates it; which of the two is for the scope to say.
+    """Gets the variable of a name in the current scope, or creates it, as the scope's ``reuse`` says.
 
     Args:
         name: Name, put behind that of the current variable scope; name scopes do not count.
@@ -290,7 +288,7 @@ def get_local_variable(
     name: str,
     shape: ShapeLike = None,
     dtype: npt.DTypeLike | None = None,
-    initializer: Initializer = None,
+    initializer: InitializerLike = None,
     regularizer: Regularizer | None = None,
     trainable: bool = False,  # noqa: ARG001 - part of TensorFlow's signature
     collections: Iterable[str] | None = None,

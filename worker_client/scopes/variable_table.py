@@ -1,16 +1,23 @@
-"""The table in which ``get_variable`` finds variables again, whole ones and partitioned ones."""
+"""The table in which ``get_variable`` finds variables again, and its rules for those that are cut into parts."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from ps_protocol.operations import PartitionSlice, VariableSpec
+from worker_client.deferred.partitioned import partitioned_variable
 from worker_client.graph.graph import Graph
+from worker_client.initializers.arrays import part_value
+from worker_client.initializers.standard import default_initializer
 from worker_client.scopes.arguments import Getter, VariableArguments
-from worker_client.scopes.partitioned_getter import PartitionedVariables
-from worker_client.scopes.whole_variables import WholeVariables
-from worker_client.values.shapes import ShapeLike
+from worker_client.scopes.whole_variables import WholeVariables, check_shared
+from worker_client.values.dtypes import DType, as_dtype
+from worker_client.values.shapes import ShapeLike, TensorShape
+from worker_client.variables.partitioned import PartitionedVariable
+from worker_client.variables.partitioners import partitions_of, parts
 
 
 class VariableTable:
@@ -26,7 +33,8 @@ class VariableTable:
     def __init__(self, graph: Graph):
         self.graph = graph
         self._whole = WholeVariables(graph)
-        self._partitioned = PartitionedVariables(self._whole)
+        # Changed only by the thread that has claimed the name, and read without a lock.
+        self._partitioned: dict[str, PartitionedVariable] = {}
 
     def get(self, arguments: VariableArguments, custom_getter: Getter | None = None) -> Any:
         """Gets or creates a variable by its full name, through ``custom_getter`` if there is one."""
@@ -50,15 +58,44 @@ class VariableTable:
             if not callable(partitioner):
                 raise ValueError(f"variable {name}: the partitioner should be a function, not {partitioner!r}")
             with self.graph.name_scope(None):
-                return self._partitioned.get(arguments)
+                return self._get_partitioned(arguments)
         if partitioner is None and arguments.reuse is True and name in self._partitioned:
-            return self._partitioned.get(arguments)
+            return self._get_partitioned(arguments)
         if f"{name}/part_0" in self._whole:
             raise ValueError(
                 f"variable {name} already exists in parts ({name}/part_0 and so on), but no partitioner is given; give "
                 f"the partitioner it was made with, or another name"
             )
         return self._whole.get(arguments)
+
+    def _get_partitioned(self, arguments: VariableArguments) -> PartitionedVariable:
+        """Gets or creates a partitioned variable; without a partitioner it must exist."""
+        name, shape = arguments.name, TensorShape(arguments.shape)
+        if name in self._whole:
+            raise ValueError(
+                f"variable {name} already exists whole, but a partitioner is given; leave the partitioner out "
+                f"(a scope may have set it), or use another name"
+            )
+        partitions = _partitions(arguments, shape)
+        found = self._partitioned.get(name)
+        if found is None:
+            if arguments.reuse is True:
+                raise ValueError(
+                    f"partitioned variable {name} does not exist, or was not made with get_variable(), but reuse=True "
+                    f"asks for one that does; create it first, or use reuse=AUTO_REUSE"
+                )
+            with self._whole.claims.hold(name):
+                found = self._partitioned.get(name)
+                if found is None:
+                    found = self._partitioned[name] = _created(self._whole, arguments, shape, partitions or [])
+                    return found
+        check_shared(arguments, shape, found.shape, found.dtype.dtype, "partitioned variable")
+        if partitions is not None and partitions != found.partitions:
+            raise ValueError(
+                f"cannot share partitioned variable {name}: parts {partitions} are asked for, but it has "
+                f"{found.partitions}"
+            )
+        return found
 
 
 def _is_scalar(shape: ShapeLike) -> bool:
@@ -71,3 +108,72 @@ def _takes_constraint(getter: Getter) -> bool:
         return True  # as most do; known at once, while making a signature takes longer than finding the variable
     parameters = inspect.signature(getter).parameters.values()
     return any(each.name == "constraint" or each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters)
+
+
+def _partitions(arguments: VariableArguments, shape: TensorShape) -> list[int] | None:
+    if arguments.partitioner is None:
+        return None
+    if shape.ndims is None:
+        raise ValueError(f"variable {arguments.name} is to be partitioned and needs a shape")
+    return partitions_of(arguments.partitioner, shape, DType(as_dtype(arguments.dtype)), arguments.name)
+
+
+def _created(
+    whole: WholeVariables, arguments: VariableArguments, shape: TensorShape, partitions: Sequence[int]
+) -> PartitionedVariable:
+    name, full_shape = arguments.name, shape.as_tuple()
+    places = list(parts(full_shape, partitions))
+    _check_found_parts(whole, name, len(places))
+    made: list[Any] = []
+    with _all_or_none(whole) as created:
+        for index, (offset, part_shape) in enumerate(places):
+            part_name = f"{name}/part_{index}"
+            if part_name not in whole:
+                created.append(part_name)
+            place = PartitionSlice(name, full_shape, offset)
+            made.append(whole.get(_part_arguments(whole, arguments, part_name, part_shape, place), place))
+    return partitioned_variable(name, shape, arguments.dtype, made, list(partitions))
+
+
+def _check_found_parts(whole: WholeVariables, name: str, number: int) -> None:
+    """Makes sure that variables which exist under the names of parts, if any, are all the parts and no more."""
+    if f"{name}/part_0" not in whole:
+        return
+    if f"{name}/part_{number - 1}" not in whole:
+        raise ValueError(
+            f"variable {name} is to have {number} parts, but only some exist: {name}/part_0 already exists, "
+            f"{name}/part_{number - 1} does not exist"
+        )
+    if f"{name}/part_{number}" in whole:
+        raise ValueError(
+            f"variable {name} is to have {number} parts, but more exist: {name}/part_{number} already exists"
+        )
+
+
+@contextmanager
+def _all_or_none(whole: WholeVariables) -> Iterator[list[str]]:
+    """Takes the parts back out of the table if not all of them could be made."""
+    created: list[str] = []
+    try:
+        yield created
+    except BaseException:
+        for part_name in created:
+            if part_name in whole:
+                whole.forget(part_name)
+        raise
+
+
+def _part_arguments(
+    whole: WholeVariables, arguments: VariableArguments, part_name: str, shape: tuple[int, ...], place: PartitionSlice
+) -> VariableArguments:
+    """Returns what is asked for of one part, for which a constant initializer is cut."""
+    dtype = as_dtype(arguments.dtype)
+    with whole.graph.name_scope(f"{part_name}/PartitionedInitializer"):
+        initializer = arguments.initializer
+        if initializer is None:
+            initializer = default_initializer(dtype, arguments.name)
+        known_shape: ShapeLike = shape
+        if not callable(initializer):
+            initializer = part_value(initializer, VariableSpec(part_name, dtype, shape, place))
+            known_shape = None
+    return arguments._replace(name=part_name, shape=known_shape, initializer=initializer, partitioner=None)

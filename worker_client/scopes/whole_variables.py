@@ -77,7 +77,8 @@ class WholeVariables:
                 entry = self._entries.get(name)
                 if entry is None:
                     return self._create(arguments, shape, place)
-        return _shared(entry, arguments, shape)
+        check_shared(arguments, shape, entry.shape, entry.dtype)
+        return entry.variable
 
     def _create(self, arguments: VariableArguments, shape: TensorShape, place: PartitionSlice | None) -> Any:
         name, regularizer = arguments.name, arguments.regularizer
@@ -109,22 +110,27 @@ class WholeVariables:
         return variable
 
 
-def _shared(entry: TableEntry, arguments: VariableArguments, shape: TensorShape) -> Any:
-    """Returns the variable of an entry, if that is what is asked for."""
+def check_shared(
+    arguments: VariableArguments,
+    shape: TensorShape,
+    found_shape: TensorShape,
+    found_dtype: np.dtype[Any],
+    kind: str = "variable",
+) -> None:
+    """Makes sure that a variable that exists is what is asked for; ValueError if it is not."""
     name, dtype = arguments.name, as_dtype(arguments.dtype)
     if arguments.reuse is False:
         raise ValueError(
-            f"variable {name} already exists ({entry.dtype.name} {entry.shape}); to share it, enter its scope with "
+            f"{kind} {name} already exists ({found_dtype.name} {found_shape}); to share it, enter its scope with "
             f"reuse=True or reuse=AUTO_REUSE"
         )
-    if not shape.is_compatible_with(entry.shape):
-        raise ValueError(f"cannot share variable {name}: shape {shape} is asked for, but it has shape {entry.shape}")
-    if dtype != entry.dtype:
+    if not shape.is_compatible_with(found_shape):
+        raise ValueError(f"cannot share {kind} {name}: shape {shape} is asked for, but it has shape {found_shape}")
+    if dtype != found_dtype:
         raise ValueError(
-            f"cannot share variable {name}: dtype {dtype.name} is asked for, but it has dtype {entry.dtype.name}; give "
-            f"dtype={entry.dtype.name}"
+            f"cannot share {kind} {name}: dtype {dtype.name} is asked for, but it has dtype {found_dtype.name}; give "
+            f"dtype={found_dtype.name}"
         )
-    return entry.variable
 
 
 def _initial_value(

@@ -1,1 +1,1 @@
-"""Runs deferred operations: what is fetched, in which rounds, with which exchanges."""
+"""Runs deferred operations in rounds, with one exchange for each ps task. Imports no ops."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ps_protocol.operations import Array
-from worker_client.deferred.lazy_call import tensor_or_none
+from worker_client.deferred.call import tensor_or_none
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.variables.partitioned import PartitionedVariable
@@ -24,7 +24,7 @@ class Fetches:
 
     Raises:
         ValueError: Something is not of the graph, or no operation has the name.
-        TypeError: Something is nothing that can be run.
+        TypeError: Something cannot be run.
 
     Attributes:
         operations: What is only to be run.
@@ -116,7 +116,7 @@ def element_of_graph(graph: Graph, element: Any, verb: str) -> Operation | Tenso
 
 
 def tensor_of_graph(graph: Graph, element: Any, verb: str) -> Tensor:
-    """The same where only a tensor will do."""
+    """Returns the tensor that is meant; TypeError for an operation. Otherwise as ``element_of_graph``."""
     found = element_of_graph(graph, element, verb)
     if isinstance(found, Operation):
         raise TypeError(f"operation {found.name} cannot be {verb}; name one of its tensors, such as {found.name}:0")

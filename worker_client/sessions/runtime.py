@@ -13,7 +13,7 @@ from worker_client.client import Client
 from worker_client.connection.fanout import Fanout, Routed
 from worker_client.connection.handle import PsHandle, Settings
 from worker_client.connection.retry import Deadline
-from worker_client.graph.computation import DeferredVariable
+from worker_client.graph.computation import AccessedVariable
 from worker_client.placement.declaration import Declaration
 from worker_client.sessions.initialization_wait import InitializationWait
 from worker_client.sessions.value_cache import ValueCache
@@ -33,11 +33,11 @@ class VariableRuntime(Protocol):
         """The session's copies of the variables that have a caching device."""
         ...
 
-    def place(self, variables: Iterable[DeferredVariable]) -> None:
+    def place(self, variables: Iterable[AccessedVariable]) -> None:
         """Declares those variables that are not declared yet, all together; they stay uninitialised."""
         ...
 
-    def route(self, variable: DeferredVariable) -> int | None:
+    def route(self, variable: AccessedVariable) -> int | None:
         """Returns the ps task of a placed variable, None for this process's own store."""
         ...
 
@@ -45,7 +45,7 @@ class VariableRuntime(Protocol):
         """Carries out operations, one exchange for each ps task, and returns all replies; an error is a reply."""
         ...
 
-    def wait_until_initialized(self, variables: Iterable[DeferredVariable], timeout_s: float | None) -> None:
+    def wait_until_initialized(self, variables: Iterable[AccessedVariable], timeout_s: float | None) -> None:
         """Waits until placed variables have values; FailedPreconditionError if time runs out."""
         ...
 
@@ -73,13 +73,13 @@ class ClusterRuntime:
         settings = client.settings
         self._wait = InitializationWait(client.fanout, retry=settings.retry, timeout_s=settings.connect_timeout_s)
         self._lock = threading.Lock()  # guards: _tasks; held while variables are declared, so that each is only once
-        self._tasks: dict[DeferredVariable, int | None] = {}
+        self._tasks: dict[AccessedVariable, int | None] = {}
 
     @property
     def job_seed(self) -> int:
         return self._client.job_seed
 
-    def place(self, variables: Iterable[DeferredVariable]) -> None:
+    def place(self, variables: Iterable[AccessedVariable]) -> None:
         with self._lock:
             new = [variable for variable in variables if variable not in self._tasks]
             if new:
@@ -88,13 +88,13 @@ class ClusterRuntime:
                 )
                 self._tasks.update(zip(new, tasks, strict=True))
 
-    def route(self, variable: DeferredVariable) -> int | None:
+    def route(self, variable: AccessedVariable) -> int | None:
         return self._tasks[variable]
 
     def exchange(self, routed: Sequence[Routed]) -> list[Reply]:
         return self._client.fanout.exchange_all(routed) if self._client.is_chief else self._wait.exchange(routed)
 
-    def wait_until_initialized(self, variables: Iterable[DeferredVariable], timeout_s: float | None) -> None:
+    def wait_until_initialized(self, variables: Iterable[AccessedVariable], timeout_s: float | None) -> None:
         self._wait.wait({each.spec.name: self._tasks[each] for each in variables}, timeout_s)
 
     def close(self) -> None:
@@ -125,22 +125,22 @@ class PrivateRuntime:
         self._fanout = Fanout([], lambda: handle)
         self._wait = InitializationWait(self._fanout, retry=settings.retry, timeout_s=settings.connect_timeout_s)
         self._lock = threading.Lock()  # guards: _declared; held while variables are declared
-        self._declared: set[DeferredVariable] = set()
+        self._declared: set[AccessedVariable] = set()
 
-    def place(self, variables: Iterable[DeferredVariable]) -> None:
+    def place(self, variables: Iterable[AccessedVariable]) -> None:
         with self._lock:
             new = [variable for variable in variables if variable not in self._declared]
             if new:
                 self._fanout.run_all([Routed(None, Declare(variable.spec)) for variable in new])
                 self._declared.update(new)
 
-    def route(self, variable: DeferredVariable) -> None:
+    def route(self, variable: AccessedVariable) -> None:
         del variable
 
     def exchange(self, routed: Sequence[Routed]) -> list[Reply]:
         return self._fanout.exchange_all(routed)
 
-    def wait_until_initialized(self, variables: Iterable[DeferredVariable], timeout_s: float | None) -> None:
+    def wait_until_initialized(self, variables: Iterable[AccessedVariable], timeout_s: float | None) -> None:
         self._wait.wait(dict.fromkeys(each.spec.name for each in variables), timeout_s)
 
     def close(self) -> None:

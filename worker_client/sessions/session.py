@@ -14,7 +14,7 @@ from worker_client.client import Client
 from worker_client.connection.fanout import Routed, succeeded
 from worker_client.default_client import find_default_client
 from worker_client.graph import runners as default_runner
-from worker_client.graph.computation import DeferredVariable
+from worker_client.graph.computation import AccessedVariable
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
@@ -97,7 +97,7 @@ class Session:
         values = Evaluation(self._runtime, feeds).run(wanted.operations, wanted.tensors)
         return wanted.structured(values)
 
-    def request(self, variable: DeferredVariable, operation: PsOperation) -> None:
+    def request(self, variable: AccessedVariable, operation: PsOperation) -> None:
         """Carries out one operation on a variable, outside the graph; raises its error."""
         self._check_open()
         self._runtime.place([variable])
@@ -178,7 +178,7 @@ class Session:
     def _fed(self, key: Any, value: Any) -> tuple[Tensor, Array]:
         tensor = tensor_of_graph(self._graph, key, "fed")
         if isinstance(value, Tensor):
-            raise TypeError(f"the value fed to {tensor.name} is a lazy tensor; run that first and feed its value")
+            raise TypeError(f"the value fed to {tensor.name} is a deferred tensor; run that first and feed its value")
         array = np.asarray(value)
         if array.dtype != tensor.dtype:
             if array.size and not keeps_kind(array.dtype, tensor.dtype):  # NumPy makes floats of an empty list

@@ -1,4 +1,4 @@
-"""What a session keeps of the variables that have a caching device: the last value read, to be read anew when stale.
+"""The values that a session keeps of variables with a caching device, read again when they are stale.
 
 Each run still asks the ps, but names the version that it has a copy of; the value itself travels only if the variable
 has changed since. So a run never works on a stale value.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 
 from ps_protocol.operations import Reply, Result
-from worker_client.graph.computation import DeferredVariable
+from worker_client.graph.computation import AccessedVariable
 from worker_client.values.versions import VersionedValue
 
 
@@ -18,14 +18,14 @@ class ValueCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards: _values
-        self._values: dict[DeferredVariable, VersionedValue[int]] = {}
+        self._values: dict[AccessedVariable, VersionedValue[int]] = {}
 
-    def find(self, variable: DeferredVariable) -> VersionedValue[int] | None:
+    def find(self, variable: AccessedVariable) -> VersionedValue[int] | None:
         """Returns the copy of a variable, None if there is none."""
         with self._lock:
             return self._values.get(variable)
 
-    def refreshed(self, variable: DeferredVariable, cached: VersionedValue[int] | None, reply: Reply) -> Reply:
+    def refreshed(self, variable: AccessedVariable, cached: VersionedValue[int] | None, reply: Reply) -> Reply:
         """Returns the reply to a read with a tensor in it, which is read-only: its own, or that of the copy.
 
         Args:

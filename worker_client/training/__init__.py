@@ -1,1 +1,1 @@
-"""What training loops share: the global step."""
+"""What training loops share: the global step. Imports no embeddings."""

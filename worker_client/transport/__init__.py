@@ -1,1 +1,1 @@
-"""The ways to a ps task: each is a ``PsEndpoint``, whose batches take one of several transports."""
+"""How bytes reach a ps task: gRPC, sockets, shared memory, or a call in this process. Imports only values."""

@@ -1,7 +1,7 @@
 """The direct way to a ps in this very process: its typed core, nothing encoded.
 
-The one door through which the client knows ``ps_server``. Variables that live in the worker and the
-contract tests go through it.
+The only module of the client that imports ``ps_server``. Variables that live in the worker and the contract tests
+use it.
 """
 
 from __future__ import annotations

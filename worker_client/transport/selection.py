@@ -14,8 +14,7 @@ from ps_protocol.errors import ShardscopeError, UnavailableError
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED
 from ps_protocol.ps_service import ClusterService, Transport
 from ps_protocol.service_types import FastPath, FastPathKind, Welcome
-from worker_client.transport.endpoint import PsEndpoint
-from worker_client.transport.offer import Offer
+from worker_client.transport.endpoint import Offer, PsEndpoint
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,13 +69,13 @@ TRANSPORTS: Final[Mapping[TransportChoice, Scheme]] = {
     TransportChoice.UNIX: Scheme(_SOCKETS, FastPathKind.UNIX),
     TransportChoice.SHM: Scheme(_SOCKETS, FastPathKind.UNIX, shares_memory=True),
 }
-"""All there are. A new one is a module and a row, and its place in the orders below."""
+"""All transports. A new one is a module, a row here, and a place in the orders below."""
 
 _ORDERS: Final[Mapping[TransportChoice, Sequence[TransportChoice]]] = {
     TransportChoice.AUTO: (TransportChoice.SHM, TransportChoice.UNIX, TransportChoice.TCP),
     TransportChoice.SOCKET: (TransportChoice.UNIX, TransportChoice.TCP),
 }
-"""What is tried, best first, for a choice that is no transport itself."""
+"""What is tried, best first, for a choice that names several."""
 
 
 def private_store(*, job_seed: int = 0) -> PsEndpoint:

@@ -1,1 +1,1 @@
-"""Conversions between what callers pass and what travels: dtypes, shapes, arrays, versions. Imports no other room."""
+"""Dtypes, shapes, versions and arrays, as callers pass them and as they travel. Imports no other room."""

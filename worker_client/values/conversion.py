@@ -71,7 +71,7 @@ def convert(value: npt.ArrayLike, spec: VariableSpec, *, copy: bool = False) -> 
 
 
 def row_indices(indices: npt.ArrayLike, spec: VariableSpec, *, copy: bool = False) -> Array:
-    """Returns row indices as an int32 or int64 array, new if ``copy``; whether they are in range is for the ps to say.
+    """Returns row indices as an int32 or int64 array, new if ``copy``. The ps checks their range.
 
     Raises:
         DTypeMismatchError: They are not integers.

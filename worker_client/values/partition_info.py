@@ -1,4 +1,4 @@
-"""What an initializer is told about the part of a partitioned variable that it makes a value for."""
+"""Which part of a partitioned variable an initializer makes a value for."""
 
 from __future__ import annotations
 

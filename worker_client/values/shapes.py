@@ -1,4 +1,4 @@
-"""Shapes that need not be fully known, as those of lazy tensors and of variables not yet created."""
+"""Shapes that need not be fully known, as those of deferred tensors and of variables not yet created."""
 
 from __future__ import annotations
 

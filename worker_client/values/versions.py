@@ -16,9 +16,9 @@ _VersionT_co = TypeVar("_VersionT_co", covariant=True)
 class Version(int):
     """Number of updates applied to a variable since it was initialised, within one store.
 
-    A number like any other, which also knows where it was counted: a ps that was started anew without its variables
-    counts anew, so that equal numbers of two stores may stand for different values (``Read.unless_version`` in
-    ``batch.proto``).
+    A number like any other, which also knows where it was counted: a ps that was restarted without its
+    variables counts from 0 again, so equal numbers of two stores may stand for different values
+    (``Read.unless_version`` in ``batch.proto``).
 
     Args:
         number: Updates applied.

@@ -1,1 +1,1 @@
-"""Eager variables, whole and partitioned: reads, updates, rows. Imports no deferred variables."""
+"""Variables that act at once, whole and partitioned. Imports no deferred variables, scopes or sessions."""

@@ -1,4 +1,4 @@
-"""What reads and updates of a variable stand on: its spec and the way to its ps task."""
+"""The base of reads and updates of a variable: its spec, its ps task, and in what form its tensors travel."""
 
 from __future__ import annotations
 
@@ -7,8 +7,19 @@ from concurrent.futures import Future
 from typing import Protocol
 from uuid import UUID
 
-from ps_protocol.operations import Array, PsOperation, Result, VariableSpec, reply_bytes
+from ps_protocol.operations import (
+    Array,
+    PsOperation,
+    Result,
+    Update,
+    UpdateRule,
+    VariableSpec,
+    WireDType,
+    reply_bytes,
+)
 from worker_client.connection.fanout import Routed
+from worker_client.values.wire_names import WireDTypeName, name_of, wire_dtype_of
+from worker_client.variables.error_feedback import ErrorFeedback, PreparedUpdate
 
 
 class OperationRunner(Protocol):
@@ -27,7 +38,7 @@ class OperationRunner(Protocol):
         ...
 
     def store(self, ps_task: int | None) -> UUID:
-        """The incarnation of the store that a ps task was told to have."""
+        """The incarnation of the store that a ps task named in its answer to hello."""
         ...
 
     def new_buffer(self, ps_task: int | None, size_bytes: int) -> Array | None:
@@ -36,28 +47,67 @@ class OperationRunner(Protocol):
 
 
 class VariableBase:
-    """A spec, where it lives and who carries out operations there.
+    """A variable's spec, its ps task, the forms in which its tensors travel, and what lossy pushes still owe.
+
+    Thread-safe. A variable of this worker's own store does not travel: it is read and updated exactly.
 
     Attributes:
         spec: Name, shape and dtype.
         ps_task: Index of its ps task, None for this worker's own store.
+        runner: Carries out its operations.
     """
 
     def __init__(self, spec: VariableSpec, *, runner: OperationRunner, ps_task: int | None):
         self.spec = spec
         self.ps_task = ps_task
-        self._runner = runner
-
-    @property
-    def runner(self) -> OperationRunner:
-        """What carries out its operations."""
-        return self._runner
-
-    def is_run_by(self, runner: OperationRunner) -> bool:
-        """Whether it is this runner that carries out its operations, so that it can do so together with others."""
-        return self._runner is runner
+        self.runner = runner
+        self._push_wire = WireDType.EXACT
+        self._pull_wire = WireDType.EXACT
+        self._feedback = ErrorFeedback()
 
     def run(self, operation: PsOperation) -> Result:
         """Carries out an operation on this variable and waits; raises its error."""
         expected_bytes = reply_bytes(operation, self.spec)
-        return self._runner.run(self.ps_task, operation, expected_reply_bytes=expected_bytes)
+        return self.runner.run(self.ps_task, operation, expected_reply_bytes=expected_bytes)
+
+    @property
+    def push_dtype(self) -> WireDTypeName:
+        """The form in which updates travel where a call names none: "exact", "bfloat16", "float16" or "int8".
+
+        Set by this worker for itself. Setting it raises InvalidArgumentError if there is no such form, or the
+        variable's dtype is neither float32 nor float64.
+        """
+        return name_of(self._push_wire)
+
+    @push_dtype.setter
+    def push_dtype(self, name: WireDTypeName | None) -> None:
+        self._push_wire = wire_dtype_of(name, self.spec)
+
+    @property
+    def pull_dtype(self) -> WireDTypeName:
+        """The form in which what is read travels; otherwise as ``push_dtype``."""
+        return name_of(self._pull_wire)
+
+    @pull_dtype.setter
+    def pull_dtype(self, name: WireDTypeName | None) -> None:
+        self._pull_wire = wire_dtype_of(name, self.spec)
+
+    def push_wire(self, name: WireDTypeName | None) -> WireDType:
+        """Returns the form of one update: that of ``name``, or without it ``push_dtype``."""
+        return self._push_wire if name is None else wire_dtype_of(name, self.spec)
+
+    def pull_wire(self, name: WireDTypeName | None) -> WireDType:
+        """Returns the form of what one call reads: that of ``name``, or without it ``pull_dtype``."""
+        return self._pull_wire if name is None else wire_dtype_of(name, self.spec)
+
+    def push(self, update: Update) -> PreparedUpdate:
+        """Returns what to send for an update of the whole value: with what earlier pushes owe, if it is lossy."""
+        if update.rule is UpdateRule.ASSIGN:
+            self._feedback.forget()
+        elif update.wire is not WireDType.EXACT and self.ps_task is not None:
+            return self._feedback.push(update)
+        return PreparedUpdate(update, _nothing)
+
+
+def _nothing() -> None:
+    """Takes nothing back: the update left no trace here."""

@@ -110,7 +110,7 @@ class ManyVariables:
         ]
 
     def mirror(self, variables: Iterable[EagerVariable]) -> Mirror:
-        """Returns copies of many variables, read now, whose ``pull`` reads anew in place what has changed.
+        """Returns copies of many variables, read now; ``pull`` reads what has changed in place.
 
         Raises:
             FailedPreconditionError: One of them has not been initialised.

@@ -62,8 +62,8 @@ class ErrorFeedback:
             try:
                 encoded = _quantise(update, delta, self._residual, sent)
             except BaseException:
-                self._residual = None  # it is half way between two values
-                self._epoch += 1  # nothing of it is left that earlier pushes could be taken back from
+                self._residual = None  # it is half changed
+                self._epoch += 1  # earlier pushes have nothing left to be taken back from
                 raise
             epoch = self._epoch
         operation = replace(update, value=sent, encoded=encoded)
@@ -115,7 +115,7 @@ def _quantise(update: Update, delta: Array, residual: Array, sent: Array) -> npt
 
 
 def _only_finite(residual: Array) -> None:
-    """Clears what is NaN or infinite: the ps has been sent it, and later pushes must not be spoiled as well."""
+    """Clears what is NaN or infinite: the ps has been sent it, and later pushes must not carry it."""
     finite = np.isfinite(residual)
     if not finite.all():
         residual[~finite] = 0

@@ -37,7 +37,7 @@ class Mirror:
         self._changed: set[int] = set()  # positions of variables that have changed and were not reported yet
 
     def pull(self) -> list[EagerVariable]:
-        """Reads anew, in place, what has changed since the last pull: one exchange for each ps task, all at once.
+        """Reads what has changed since the last pull, in place: one exchange for each ps task, all at once.
 
         Of a partitioned variable only the parts that have changed travel.
 

@@ -13,8 +13,7 @@ from worker_client.connection.fanout import Routed
 from worker_client.values.out_arrays import check_no_view, direct_target, read_only, received
 from worker_client.values.versions import Version, VersionedValue, unless_version
 from worker_client.values.wire_names import WireDTypeName
-from worker_client.variables.base import OperationRunner
-from worker_client.variables.wire import VariableWire
+from worker_client.variables.base import OperationRunner, VariableBase
 
 
 class PartRead(NamedTuple):
@@ -27,7 +26,7 @@ class PartRead(NamedTuple):
         view: Whether the value may be memory that is not this process's own.
     """
 
-    part: VariableWire
+    part: VariableBase
     place: Array | None
     wire: WireDType
     view: bool = False
@@ -70,7 +69,7 @@ class WholeRead:
     def __init__(
         self,
         whole: VariableSpec,
-        parts: Sequence[VariableWire],
+        parts: Sequence[VariableBase],
         *,
         axis: int = 0,
         out: Array | None = None,
@@ -157,7 +156,7 @@ def _spans(reads: Sequence[WholeRead]) -> list[range]:
     return [range(end - len(whole.parts), end) for whole, end in zip(reads, ends, strict=True)]
 
 
-def _places(out: Array | None, parts: Sequence[VariableWire], axis: int) -> list[Array | None]:
+def _places(out: Array | None, parts: Sequence[VariableBase], axis: int) -> list[Array | None]:
     """The slice of the whole that each part fills."""
     if out is None:
         return [None] * len(parts)

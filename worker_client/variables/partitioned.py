@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array, VariableSpec
-from worker_client.graph.deferred_value import DeferredValue
+from worker_client.graph.deferred_array import DeferredValue
 from worker_client.values.dtypes import DType, as_dtype
 from worker_client.values.shapes import ShapeLike, TensorShape
 from worker_client.values.versions import VersionedValue
@@ -21,7 +21,7 @@ from worker_client.variables import part_reads
 class PartitionedVariable:
     """The parts of a variable in order, which together act like the whole. Thread-safe as far as the parts are.
 
-    One of a deferred graph is a ``PartitionedGraphVariable``.
+    One of a deferred graph is a ``PartitionedDeferredVariable``.
 
     Reading and assigning the whole is one operation for each part, so others may see some parts updated and some not.
 
@@ -60,7 +60,7 @@ class PartitionedVariable:
         if not self._parts:
             raise ValueError(f"partitioned variable {self._name} needs at least one part")
         if isinstance(self._parts[0], DeferredValue) and not isinstance(self, DeferredValue):
-            raise TypeError(f"the parts of {self._name} are deferred: make a PartitionedGraphVariable of them")
+            raise TypeError(f"the parts of {self._name} are deferred: make a PartitionedDeferredVariable of them")
         if len(self._shape.as_tuple()) != len(self.partitions) or min(self.partitions, default=0) < 1:
             raise ValueError(
                 f"the partitions {self.partitions} of variable {self._name} should be one positive number for each "
@@ -145,7 +145,7 @@ class PartitionedVariable:
         return newer
 
     def part_versions(self, version: Sequence[SupportsIndex] | None) -> Sequence[SupportsIndex | None]:
-        """Returns a version for each part, given as for ``read_if_newer``; InvalidArgumentError if there is not."""
+        """Returns a version for each part, given as for ``read_if_newer``; InvalidArgumentError if one is missing."""
         if version is None:
             return [None] * len(self._parts)
         if not isinstance(version, Sequence) or len(version) != len(self._parts):
@@ -197,7 +197,7 @@ class PartitionedVariable:
         )
 
     def part_values(self) -> list[Any]:
-        """Returns the value of each part, which it takes one exchange each to read."""
+        """Returns the value of each part, with one exchange for each."""
         return [part.read_value() for part in self._parts]
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
@@ -244,7 +244,7 @@ class PartitionedVariable:
     def _apply(
         self, method: str, value: Any, name: str | None, read_value: bool, options: Mapping[str, Any]
     ) -> list[Any]:
-        del name, read_value  # which say something of operations
+        del name, read_value  # for the operations of a deferred graph
         pieces = self.pieces(value)
         return [getattr(part, method)(piece, **options) for part, piece in zip(self._parts, pieces, strict=True)]
 

@@ -10,14 +10,14 @@ from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Reply, Update
 from worker_client.connection.fanout import Fanout, Routed, Settle, succeeded
 from worker_client.connection.futures import mapped
+from worker_client.variables.base import VariableBase
 from worker_client.variables.error_feedback import PreparedUpdate
-from worker_client.variables.wire import VariableWire
 
 RoutedUpdate: TypeAlias = tuple[int | None, PreparedUpdate]
 """An update and its ps task."""
 
 
-def prepared(updates: Iterable[tuple[VariableWire, Update]]) -> list[RoutedUpdate]:
+def prepared(updates: Iterable[tuple[VariableBase, Update]]) -> list[RoutedUpdate]:
     """Returns what to send for updates that have all been checked; if one cannot be made, none leaves a trace."""
     made: list[RoutedUpdate] = []
     try:
@@ -40,11 +40,11 @@ def send_all(fanout: Fanout, updates: Sequence[RoutedUpdate]) -> None:
 
 
 def send_all_later(fanout: Fanout, updates: Sequence[RoutedUpdate]) -> Future[None]:
-    """The same behind what was queued before and without waiting.
+    """Sends them behind what was queued before, without waiting.
 
     Raises:
-        ShardscopeError: Nothing could be sent. If that befalls a task when others have been sent theirs, the future
-            has its error when they are done, so that none is still under way behind the caller's back.
+        ShardscopeError: Nothing could be sent. If other tasks have been sent theirs already, the future has the
+            error when those are done, so that nothing is still under way.
     """
     return mapped(fanout.exchange_all_later(_routed(updates), _roll_back_what_failed(updates)), _raise_first)
 

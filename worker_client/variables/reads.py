@@ -12,10 +12,10 @@ from worker_client.values.out_arrays import check_no_view, direct_target, read_o
 from worker_client.values.versions import Version, VersionedValue, unless_version
 from worker_client.values.wire_names import WireDTypeName
 from worker_client.variables import row_operations
-from worker_client.variables.wire import VariableWire
+from worker_client.variables.base import VariableBase
 
 
-class VariableReads(VariableWire):
+class VariableReads(VariableBase):
     """Reads the whole value, rows of it, or what is new. Thread-safe.
 
     Each method that takes ``out`` puts what it reads there and returns ``out``. It must be a writable array of exactly
@@ -23,8 +23,8 @@ class VariableReads(VariableWire):
     use it before the call has returned. After a call that failed its content is undefined.
 
     Each method that takes ``wire_dtype`` has what it reads travel in that form, if the variable is of float32 or
-    float64: "exact", "bfloat16", "float16" or "int8"; None stands for ``pull_dtype``. There is an InvalidArgumentError
-    if the form does not exist, or not for the variable's dtype.
+    float64: "exact", "bfloat16", "float16" or "int8"; None stands for ``pull_dtype``. InvalidArgumentError
+    if there is no such form, or none for the variable's dtype.
     """
 
     def read_value(
@@ -35,9 +35,9 @@ class VariableReads(VariableWire):
         Args:
             out: Where to put it.
             wire_dtype: The form in which it travels.
-            copy: If not, the array is read-only. From a ps on the same host it then is memory that is shared with the
-                ps, into which that has put the value, and no byte is copied here. It never changes; but the memory is
-                not used again before the array and all views of it are gone.
+            copy: If not, the array is read-only. From a ps on the same host it is shared memory that the ps has filled,
+                and nothing is copied here. It never changes. The memory is in use until the array and all views of it
+                are gone.
 
         Raises:
             FailedPreconditionError: It has not been initialised.
@@ -50,7 +50,7 @@ class VariableReads(VariableWire):
         return read_only(received(self.run(read), None))
 
     def numpy(self, *, out: Array | None = None, wire_dtype: WireDTypeName | None = None) -> Array:
-        """The same as ``read_value()``."""
+        """Returns ``read_value()``."""
         return self.read_value(out=out, wire_dtype=wire_dtype)
 
     def read_if_newer(
@@ -79,7 +79,7 @@ class VariableReads(VariableWire):
         """
         if out is not None:
             check_out(out, self.spec)
-        store = self._runner.store(self.ps_task)
+        store = self.runner.store(self.ps_task)
         known = unless_version(version, store, self.spec.name)
         result = self.run(Read(self.spec.name, known, self.pull_wire(wire_dtype), direct_target(out)))
         if result.tensor is None and known is not None:

@@ -16,11 +16,12 @@ from worker_client.values.conversion import IndexedSlices, convert
 from worker_client.values.made_functions import named
 from worker_client.values.wire_names import WireDTypeName, wire_of
 from worker_client.variables import row_operations
-from worker_client.variables.wire import VariableWire
+from worker_client.variables.base import VariableBase
 
-Rows: TypeAlias = npt.ArrayLike | IndexedSlices
+RowsLike: TypeAlias = npt.ArrayLike | IndexedSlices
 Updates: TypeAlias = npt.ArrayLike | None
-Wire: TypeAlias = WireDTypeName | None
+Form: TypeAlias = WireDTypeName | None
+"""The form in which values travel; None for the one that the variable has for its updates."""
 
 
 _V = TypeVar("_V", bound="VariableUpdates")
@@ -29,11 +30,11 @@ _V = TypeVar("_V", bound="VariableUpdates")
 class _Scatter(Protocol[_V]):
     @overload
     def __call__(
-        self, indices: Rows, updates: Updates = None, *, wait: Literal[True] = True, wire_dtype: Wire = None
+        self, indices: RowsLike, updates: Updates = None, *, wait: Literal[True] = True, wire_dtype: Form = None
     ) -> _V: ...
     @overload
     def __call__(
-        self, indices: Rows, updates: Updates = None, *, wait: Literal[False], wire_dtype: Wire = None
+        self, indices: RowsLike, updates: Updates = None, *, wait: Literal[False], wire_dtype: Form = None
     ) -> Future[_V]: ...
 
 
@@ -45,7 +46,7 @@ def _scattering(rule: ScatterRule, doc: str) -> _ScatterMethod:
     """Returns the method that scatters by a rule."""
 
     def scatter(
-        self: VariableUpdates, indices: Rows, updates: Updates = None, *, wait: bool = True, wire_dtype: Wire = None
+        self: VariableUpdates, indices: RowsLike, updates: Updates = None, *, wait: bool = True, wire_dtype: Form = None
     ) -> VariableUpdates | Future[VariableUpdates]:
         return self._scatter(rule, indices, updates, wait, wire_dtype)
 
@@ -53,7 +54,7 @@ def _scattering(rule: ScatterRule, doc: str) -> _ScatterMethod:
     return cast("_ScatterMethod", named(scatter, f"scatter_{rule.name.lower()}", doc + like))
 
 
-class VariableUpdates(VariableWire):
+class VariableUpdates(VariableBase):
     """Replaces, adds to and scatters into a value. Thread-safe."""
 
     def push_buffer(self) -> Array:
@@ -73,10 +74,10 @@ class VariableUpdates(VariableWire):
         return memory.view(self.spec.dtype).reshape(self.spec.shape)
 
     @overload
-    def assign(self, value: npt.ArrayLike, *, wait: Literal[True] = True, wire_dtype: Wire = None) -> Self: ...
+    def assign(self, value: npt.ArrayLike, *, wait: Literal[True] = True, wire_dtype: Form = None) -> Self: ...
     @overload
-    def assign(self, value: npt.ArrayLike, *, wait: Literal[False], wire_dtype: Wire = None) -> Future[Self]: ...
-    def assign(self, value: npt.ArrayLike, *, wait: bool = True, wire_dtype: Wire = None) -> Self | Future[Self]:
+    def assign(self, value: npt.ArrayLike, *, wait: Literal[False], wire_dtype: Form = None) -> Future[Self]: ...
+    def assign(self, value: npt.ArrayLike, *, wait: bool = True, wire_dtype: Form = None) -> Self | Future[Self]:
         """Replaces the value; also initialises.
 
         Args:
@@ -97,10 +98,10 @@ class VariableUpdates(VariableWire):
         return self._update(UpdateRule.ASSIGN, value, wait, wire_dtype)
 
     @overload
-    def assign_add(self, delta: npt.ArrayLike, *, wait: Literal[True] = True, wire_dtype: Wire = None) -> Self: ...
+    def assign_add(self, delta: npt.ArrayLike, *, wait: Literal[True] = True, wire_dtype: Form = None) -> Self: ...
     @overload
-    def assign_add(self, delta: npt.ArrayLike, *, wait: Literal[False], wire_dtype: Wire = None) -> Future[Self]: ...
-    def assign_add(self, delta: npt.ArrayLike, *, wait: bool = True, wire_dtype: Wire = None) -> Self | Future[Self]:
+    def assign_add(self, delta: npt.ArrayLike, *, wait: Literal[False], wire_dtype: Form = None) -> Future[Self]: ...
+    def assign_add(self, delta: npt.ArrayLike, *, wait: bool = True, wire_dtype: Form = None) -> Self | Future[Self]:
         """Adds ``delta``, a scalar or of the variable's shape. Counts exactly once; otherwise as ``assign``.
 
         What a lossy ``wire_dtype`` takes from a delta is kept here, for one array of memory, and added to the next one
@@ -109,10 +110,10 @@ class VariableUpdates(VariableWire):
         return self._update(UpdateRule.ASSIGN_ADD, delta, wait, wire_dtype)
 
     @overload
-    def assign_sub(self, delta: npt.ArrayLike, *, wait: Literal[True] = True, wire_dtype: Wire = None) -> Self: ...
+    def assign_sub(self, delta: npt.ArrayLike, *, wait: Literal[True] = True, wire_dtype: Form = None) -> Self: ...
     @overload
-    def assign_sub(self, delta: npt.ArrayLike, *, wait: Literal[False], wire_dtype: Wire = None) -> Future[Self]: ...
-    def assign_sub(self, delta: npt.ArrayLike, *, wait: bool = True, wire_dtype: Wire = None) -> Self | Future[Self]:
+    def assign_sub(self, delta: npt.ArrayLike, *, wait: Literal[False], wire_dtype: Form = None) -> Future[Self]: ...
+    def assign_sub(self, delta: npt.ArrayLike, *, wait: bool = True, wire_dtype: Form = None) -> Self | Future[Self]:
         """Subtracts ``delta``; otherwise as ``assign_add``."""
         return self._update(UpdateRule.ASSIGN_SUB, delta, wait, wire_dtype)
 
@@ -144,7 +145,7 @@ class VariableUpdates(VariableWire):
 
     # -- what goes to the ps ------------------------------------------------------------------
 
-    def update(self, rule: UpdateRule, value: npt.ArrayLike, *, copy: bool, wire_dtype: Wire = None) -> Update:
+    def update(self, rule: UpdateRule, value: npt.ArrayLike, *, copy: bool, wire_dtype: Form = None) -> Update:
         """Returns the operation that a batch carries, checked against the spec.
 
         Args:
@@ -164,7 +165,7 @@ class VariableUpdates(VariableWire):
             )
         return Update(self.spec.name, rule, array, wire_of(array, wire))
 
-    def _update(self, rule: UpdateRule, value: npt.ArrayLike, wait: bool, wire_dtype: Wire) -> Self | Future[Self]:
+    def _update(self, rule: UpdateRule, value: npt.ArrayLike, wait: bool, wire_dtype: Form) -> Self | Future[Self]:
         update = self.update(rule, value, copy=not wait, wire_dtype=wire_dtype)
         if update.wire is WireDType.EXACT and rule is not UpdateRule.ASSIGN:
             return self._apply(update, wait)  # leaves nothing behind, so there is nothing to roll back
@@ -177,7 +178,7 @@ class VariableUpdates(VariableWire):
         return mapped(applied, lambda done: done, push.roll_back) if isinstance(applied, Future) else applied
 
     def _scatter(
-        self, rule: ScatterRule, indices: Rows, updates: Updates, wait: bool, wire_dtype: Wire
+        self, rule: ScatterRule, indices: RowsLike, updates: Updates, wait: bool, wire_dtype: Form
     ) -> Self | Future[Self]:
         wire = self.push_wire(wire_dtype)
         if isinstance(indices, IndexedSlices):
@@ -195,4 +196,4 @@ class VariableUpdates(VariableWire):
         if wait:
             self.run(operation)
             return self
-        return mapped(self._runner.run_later(self.ps_task, operation), lambda _: self)
+        return mapped(self.runner.run_later(self.ps_task, operation), lambda _: self)

@@ -1,4 +1,4 @@
-"""A variable of the cluster as a worker holds it: a name, a spec and the way to its ps task."""
+"""A variable of the cluster, as a worker sees it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ps_protocol.initializer_spec import InitializerSpec
 from ps_protocol.operations import Array, Describe, Initialize, VariableSpec
 from worker_client.graph.definition import VariableDefinition
 from worker_client.graph.graph import Graph
-from worker_client.graph.operation import Operation as SymbolicOperation
+from worker_client.graph.operation import Operation
 from worker_client.variables.base import OperationRunner
 from worker_client.variables.reads import VariableReads
 from worker_client.variables.updates import VariableUpdates
@@ -22,7 +22,7 @@ class Variable(VariableReads, VariableUpdates, NDArrayOperatorsMixin):
     """A variable that lives on a ps task. Made by ``get_variable``. Thread-safe.
 
     Operations happen at once and return NumPy arrays; in arithmetic and NumPy functions it stands for its current
-    value, read anew each time. ``==`` compares identity, as in TensorFlow 1, so that variables can be keys.
+    value, read each time. ``==`` compares identity, as in TensorFlow 1, so that variables can be keys.
 
     Attributes:
         name: Full name with TensorFlow's ":0".
@@ -59,7 +59,7 @@ class Variable(VariableReads, VariableUpdates, NDArrayOperatorsMixin):
         return self.spec.dtype
 
     @property
-    def op(self) -> SymbolicOperation:
+    def op(self) -> Operation:
         """The operation that stands for it in the graph of names."""
         return self.definition.op
 

@@ -35,21 +35,13 @@ from worker_client.initializers import (
     zeros_initializer,
 )
 from worker_client.ops import array_ops as _array_ops
+from worker_client.ops import collections as _collections
 from worker_client.ops import constant_ops as _constant_ops
+from worker_client.ops import initialization as _initialization
 from worker_client.ops import math_ops as _math_ops
 from worker_client.ops import state_ops as _state_ops
 from worker_client.ops.array_ops import *
-from worker_client.ops.collections import (
-    add_to_collection,
-    add_to_collections,
-    get_collection,
-    get_collection_ref,
-    global_variables,
-    local_variables,
-    model_variables,
-    moving_average_variables,
-    trainable_variables,
-)
+from worker_client.ops.collections import *
 from worker_client.ops.constant_ops import *
 from worker_client.ops.control_flow import (
     control_dependencies,
@@ -57,30 +49,15 @@ from worker_client.ops.control_flow import (
     no_op,
     tuple,
 )
-from worker_client.ops.initialization import (
-    assert_variables_initialized,
-    global_variables_initializer,
-    initialize_all_variables,
-    local_variables_initializer,
-    report_uninitialized_variables,
-    variables_initializer,
-)
+from worker_client.ops.initialization import *
 from worker_client.ops.math_ops import *
 from worker_client.ops.math_ops import matmul
 from worker_client.ops.sparse_tensor import SparseTensor
 from worker_client.ops.state_ops import *
+from worker_client.scopes import variable_scope as _variable_scope
 from worker_client.scopes.sliced_variables import create_partitioned_variables
 from worker_client.scopes.template import make_template
-from worker_client.scopes.variable_scope import (
-    AUTO_REUSE,
-    VariableScope,
-    get_local_variable,
-    get_variable,
-    get_variable_scope,
-    no_regularizer,
-    variable_op_scope,
-    variable_scope,
-)
+from worker_client.scopes.variable_scope import *
 from worker_client.sessions.session import InteractiveSession, Session, get_default_session
 from worker_client.values import dtypes as _dtypes
 from worker_client.values.conversion import IndexedSlices
@@ -93,7 +70,6 @@ from worker_client.variables.partitioners import (
 )
 
 __all__ = [
-    "AUTO_REUSE",
     "DeviceSpec",
     "Graph",
     "GraphKeys",
@@ -107,13 +83,9 @@ __all__ = [
     "TensorShape",
     "Variable",
     "VariableAggregation",
-    "VariableScope",
     "VariableSynchronization",
-    "add_to_collection",
-    "add_to_collections",
     "all_variables",
     "as_dtype",
-    "assert_variables_initialized",
     "colocate_with",
     "constant_initializer",
     "container",
@@ -127,50 +99,32 @@ __all__ = [
     "enable_resource_variables",
     "errors",
     "fixed_size_partitioner",
-    "get_collection",
-    "get_collection_ref",
     "get_default_graph",
     "get_default_session",
-    "get_local_variable",
-    "get_variable",
-    "get_variable_scope",
-    "global_variables",
-    "global_variables_initializer",
     "glorot_normal_initializer",
     "glorot_uniform_initializer",
     "group",
-    "initialize_all_variables",
     "initializers",
-    "local_variables",
-    "local_variables_initializer",
     "losses",
     "make_template",
     "math",
     "matmul",
     "min_max_variable_partitioner",
-    "model_variables",
-    "moving_average_variables",
     "name_scope",
     "nn",
     "no_op",
-    "no_regularizer",
     "ones_initializer",
     "orthogonal_initializer",
     "random_normal_initializer",
     "random_uniform_initializer",
-    "report_uninitialized_variables",
     "reset_default_graph",
     "resource_variables_enabled",
     "train",
-    "trainable_variables",
     "truncated_normal_initializer",
     "tuple",
     "uniform_unit_scaling_initializer",
     "variable_axis_size_partitioner",
     "variable_creator_scope",
-    "variable_op_scope",
-    "variable_scope",
-    "variables_initializer",
     "variance_scaling_initializer",
     "zeros_initializer",
 ]
@@ -179,5 +133,8 @@ __all__ += _constant_ops.__all__
 __all__ += _dtypes.__all__
 __all__ += _math_ops.__all__
 __all__ += _state_ops.__all__
+__all__ += _collections.__all__
+__all__ += _initialization.__all__
+__all__ += _variable_scope.__all__
 
-all_variables = global_variables
+all_variables = _collections.global_variables

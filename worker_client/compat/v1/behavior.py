@@ -1,4 +1,4 @@
-"""Switches of TensorFlow that have nothing to switch here; they are there for programs that set them first."""
+"""Switches of TensorFlow that programs set first. They have no effect here."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ class _Switches:
 
 
 def enable_resource_variables() -> None:
-    """Remembers the wish. All variables are of one kind, which behaves as TensorFlow's "resource" variables do."""
+    """Only remembers the call: all variables behave as TensorFlow's "resource" variables do."""
     _Switches.resource_variables = True
 
 
 def disable_resource_variables() -> None:
-    """Takes the wish back."""
+    """Forgets that call."""
     _Switches.resource_variables = False
 
 
 def resource_variables_enabled() -> bool:
-    """Returns whether the wish is standing."""
+    """Returns whether they were enabled last."""
     return _Switches.resource_variables
 
 

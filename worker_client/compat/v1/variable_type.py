@@ -6,23 +6,23 @@ import inspect
 from abc import ABCMeta
 from typing import Any
 
-from worker_client.deferred.partitioned import PartitionedGraphVariable, partitioned_variable
-from worker_client.deferred.variable import GraphVariable
+from worker_client.deferred.partitioned import PartitionedDeferredVariable, partitioned_variable
+from worker_client.deferred.variable import DeferredVariable
 from worker_client.scopes.creation import new_variable
 from worker_client.variables import partitioned as parts
 from worker_client.variables import variable
 
 
 class _VariableType(ABCMeta):
-    """The type of ``Variable``; counts all variables as its instances, whoever has made them."""
+    """The type of ``Variable``; counts all variables as its instances."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         if cls is Variable:
-            return isinstance(instance, GraphVariable | variable.Variable)
+            return isinstance(instance, DeferredVariable | variable.Variable)
         return super().__instancecheck__(instance)
 
 
-class Variable(GraphVariable, metaclass=_VariableType):
+class Variable(DeferredVariable, metaclass=_VariableType):
     """Called, makes a variable of the default graph; see ``worker_client.scopes.creation.new_variable``.
 
     Every variable is an instance of it, one of ``get_variable`` as well, and one of a connection's own graph.
@@ -42,7 +42,7 @@ class _PartitionedVariableType(type):
         return isinstance(instance, parts.PartitionedVariable)
 
 
-class PartitionedVariable(PartitionedGraphVariable, metaclass=_PartitionedVariableType):
+class PartitionedVariable(PartitionedDeferredVariable, metaclass=_PartitionedVariableType):
     """Called, makes a partitioned variable of the kind of its parts; all partitioned variables are instances of it."""
 
     __signature__ = inspect.signature(partitioned_variable)

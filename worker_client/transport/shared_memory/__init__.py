@@ -1,1 +1,1 @@
-"""Batches whose tensors lie in segments shared with a ps on the same host, from the client's end."""
+"""The client's end of memory shared with a ps on the same host. Imports no gRPC and no sockets room."""

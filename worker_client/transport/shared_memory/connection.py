@@ -125,6 +125,6 @@ class SegmentConnection:
 
 
 def _check_sealed(descriptor: int, given: Region, task: str) -> None:
-    """Makes sure that the memory is there and stays: whoever touches what is gone dies of it."""
+    """Makes sure that the memory is there and stays: a process that touches lost memory dies."""
     if not is_size_sealed(descriptor) or os.fstat(descriptor).st_size < given.size_bytes:
         raise InternalError(f"{task} gave memory to share that can shrink", task=task)

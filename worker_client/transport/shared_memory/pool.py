@@ -65,10 +65,6 @@ class Lease:
         """Returns the region's bytes as a uint8 array, which keeps the lease as long as it, or a view of it, lives."""
         return np.asarray(_Memory(self, writable=writable))
 
-    def bytes_at(self, offset: int, size_bytes: int, *, writable: bool) -> memoryview:
-        """Returns some of them; ``offset`` counts from the start of the region."""
-        return self.array(writable=writable)[offset : offset + size_bytes].data
-
 
 class _Memory:
     """What NumPy makes an array of; such an array refers to this, and so to the lease."""
@@ -250,7 +246,7 @@ class SegmentPool:
         To be called after an exchange without an answer: the ps may still use what they hold, or may not know them any
         more. Arrays that lie in them stay as they are. The next lease comes from new segments.
         """
-        with self._growth_lock:  # whoever has it waits for the ps with a bound
+        with self._growth_lock:  # its holder waits for the ps for a bounded time
             if generation == self._generation:
                 self._retire_locked()
 

@@ -1,1 +1,1 @@
-"""Batches over plain TCP and Unix sockets, from the client's end."""
+"""The client's end of TCP and Unix sockets. Imports no gRPC."""

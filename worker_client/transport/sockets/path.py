@@ -9,7 +9,7 @@ from typing import Final
 from ps_protocol.errors import DeadlineExceededError, ShardscopeError, UnavailableError
 from ps_protocol.operations import Array, Batch, BatchReply
 from ps_protocol.ps_service import PendingExchange, Transport
-from worker_client.transport.offer import Offer
+from worker_client.transport.endpoint import Offer
 from worker_client.transport.shared_memory.connection import SegmentConnection
 from worker_client.transport.shared_memory.pool import SegmentPool
 from worker_client.transport.sockets.addresses import connect
@@ -40,7 +40,7 @@ def open_transport(offer: Offer) -> SocketTransport:
 class SocketTransport(Transport):
     """Batches over sockets, and their tensors in shared memory where that is offered.
 
-    The connection used last is used next, so that a client that needs only one has only one busy.
+    The connection used last is used next, so a client that needs only one keeps one busy.
 
     What a batch changes counts once whichever transport it takes, and if it takes two: the ps knows it by its client
     and its sequence number. So a batch whose reply was lost here may be sent again over the reference transport.

@@ -16,7 +16,7 @@ import pytest
 import worker_client.compat.v1 as tf
 from ps_protocol import errors
 from tests.unit.worker_client.naming_fakes import eager_graph
-from worker_client.deferred.lazy_call import is_lazy
+from worker_client.deferred.call import is_deferred
 from worker_client.scopes.creation import new_variable
 from worker_client.sessions.session import Session
 from worker_client.variables.partitioned import PartitionedVariable
@@ -57,7 +57,7 @@ def test_a_partitioned_variable_can_be_made_of_parts_of_either_kind() -> None:
             parts = list(tf.get_variable("p", [4], partitioner=tf.fixed_size_partitioner(2)))
             whole = tf.PartitionedVariable("p", [4], tf.float32, parts, [2])
         assert isinstance(whole, tf.PartitionedVariable)
-        assert is_lazy(whole) == is_lazy(parts[0])
+        assert is_deferred(whole) == is_deferred(parts[0])
     with pytest.raises(TypeError, match="the parts of p are deferred"):
         PartitionedVariable("p", [4], np.float32, list(tf.get_variable("q", [4], partitioner=lambda **_: [2])), [2])
 

@@ -16,7 +16,7 @@ from ps_protocol.errors import FailedPreconditionError, NotFoundError
 from ps_protocol.operations import Batch, BatchReply, Read, Reply, Result, Update, UpdateRule
 from tests.conftest import Eventually
 from tests.unit.worker_client.fakes import ScriptedService, endpoint
-from worker_client.connection.fanout import Fanout, Routed
+from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.handle import PsHandle, Settings
 from worker_client.connection.retry import Deadline
 
@@ -134,10 +134,10 @@ def test_later_returns_before_the_ps_answers(fanout: Fanout, services: list[Scri
         return echo(batch)
 
     services[0].answer = answer
-    future = fanout.run_all_later([Routed(0, add(4))])
+    future = fanout.exchange_all_later([Routed(0, add(4))])
     assert not future.done()
     go_on.set()
-    assert [result.version for result in future.result(10)] == [4]
+    assert [succeeded(reply).version for reply in future.result(10)] == [4]
 
 
 def test_single_operations_raise_their_error(fanout: Fanout) -> None:

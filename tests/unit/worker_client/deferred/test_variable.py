@@ -16,8 +16,8 @@ from ps_protocol.errors import (
     OutOfRangeError,
     ShapeMismatchError,
 )
-from worker_client.deferred.lazy_call import lazy_call
-from worker_client.deferred.variable import GraphVariable
+from worker_client.deferred.call import deferred_call
+from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.initializers import constant_initializer, random_normal_initializer, zeros_initializer
@@ -42,9 +42,9 @@ def session(graph: Graph) -> Iterator[Session]:
         yield session
 
 
-def table(session: Session, name: str = "table") -> GraphVariable:
+def table(session: Session, name: str = "table") -> DeferredVariable:
     """The numbers 0 to 5 in 3 rows."""
-    variable: GraphVariable = new_variable(np.arange(6, dtype=np.float32).reshape(3, 2), name=name)
+    variable: DeferredVariable = new_variable(np.arange(6, dtype=np.float32).reshape(3, 2), name=name)
     session.run(variable.initializer)
     return variable
 
@@ -59,7 +59,7 @@ def values(session: Session, fetch: Any) -> Any:
 def test_names_and_facts(graph: Graph) -> None:
     with variable_scope("scope"):
         v = get_variable("v", [3, 2], trainable=False, constraint=abs)
-    assert isinstance(v, GraphVariable)
+    assert isinstance(v, DeferredVariable)
     assert (v.name, v.op.name, v.op.type, v.graph) == ("scope/v:0", "scope/v", "VariableV2", graph)
     assert v.shape == v.get_shape() == (3, 2)
     assert (v.dtype.name, v.trainable, v.constraint) == ("float32", False, abs)
@@ -140,12 +140,12 @@ def test_a_caching_device_places_the_shared_value(session: Session) -> None:
     assert values(session, v.value()) == [1, 2], "nothing stale is left of another run"
 
 
-@pytest.mark.parametrize("lazy", [False, True])
-def test_rows_and_elements(session: Session, lazy: bool) -> None:
+@pytest.mark.parametrize("deferred", [False, True])
+def test_rows_and_elements(session: Session, deferred: bool) -> None:
     v = table(session)
 
     def given(indices: Any) -> Any:
-        return new_index(indices) if lazy else indices
+        return new_index(indices) if deferred else indices
 
     assert values(session, v.sparse_read(given([[2], [0]]))) == [[[4, 5]], [[0, 1]]]
     assert values(session, v.gather_nd(given([[2, 0], [0, 1]]))) == [4, 1]
@@ -155,8 +155,8 @@ def test_rows_and_elements(session: Session, lazy: bool) -> None:
 
 
 def new_index(indices: Any) -> Tensor:
-    """A lazy tensor of integers."""
-    return lazy_call(np.add, [np.array(indices, np.int64), 0], op_type="Index")
+    """A deferred tensor of integers."""
+    return deferred_call(np.add, [np.array(indices, np.int64), 0], op_type="Index")
 
 
 def test_rows_and_elements_out_of_range_are_errors_of_the_run(session: Session) -> None:
@@ -171,16 +171,16 @@ def test_rows_and_elements_out_of_range_are_errors_of_the_run(session: Session) 
 
 def test_rows_are_scattered_by_what_a_session_computes(session: Session) -> None:
     v = table(session)
-    updates = lazy_call(np.negative, [np.array([[-9, -9], [-8, -8], [-7, -7]], np.float32)], op_type="Neg")
+    updates = deferred_call(np.negative, [np.array([[-9, -9], [-8, -8], [-7, -7]], np.float32)], op_type="Neg")
     scatter = v.scatter_add(IndexedSlices(updates, new_index([1, 2, 2])))
     assert values(session, scatter) == [[0, 1], [11, 12], [19, 20]]
 
 
-@pytest.mark.parametrize("lazy", [False, True])
-def test_elements_are_scattered_in_one_step(session: Session, lazy: bool) -> None:
+@pytest.mark.parametrize("deferred", [False, True])
+def test_elements_are_scattered_in_one_step(session: Session, deferred: bool) -> None:
     v = table(session)
     places: Any = [[0, 1], [2, 0], [0, 1]]
-    places = new_index(places) if lazy else places
+    places = new_index(places) if deferred else places
     assert values(session, v.scatter_nd_add(places, [10, 20, 30])) == [[0, 41], [2, 3], [24, 5]]
     assert values(session, v.scatter_nd_sub(places, [10, 20, 30])) == [[0, 1], [2, 3], [4, 5]]
     assert values(session, v.scatter_nd_update(places, 7)) == [[0, 7], [2, 3], [7, 5]]
@@ -233,7 +233,7 @@ def test_what_cannot_fit_is_refused_when_it_is_built(
     assert len(graph.get_operations()) == before
 
 
-def test_lazy_values_that_cannot_fit_are_refused_too(session: Session) -> None:
+def test_deferred_values_that_cannot_fit_are_refused_too(session: Session) -> None:
     v, numbers = table(session), new_variable(np.array([1, 2]), name="numbers")
     with pytest.raises(DTypeMismatchError, match=r"table holds float32, numbers/read:0 is int64; cast it"):
         v.assign(numbers)
@@ -425,11 +425,11 @@ def test_a_partitioned_variable_refuses_what_does_not_fit(graph: Graph, value: A
 def test_parts_know_where_they_lie_in_the_whole() -> None:
     first, second = partitioned()
     info = second._get_save_slice_info()
-    assert isinstance(info, GraphVariable.SaveSliceInfo)
+    assert isinstance(info, DeferredVariable.SaveSliceInfo)
     assert (info.full_name, info.full_shape, info.var_offset, info.var_shape) == ("whole", [3, 2], [2, 0], [1, 2])
     assert info.spec == "3 2 2,1:0,2"
     assert repr(info) == "<SaveSliceInfo 'whole' 3 2 2,1:0,2>"
     assert first._get_save_slice_info().var_offset == [0, 0]
     assert new_variable(np.float32(1))._get_save_slice_info() is None
     with pytest.raises(TypeError, match="save_slice_info_def is not supported"):
-        GraphVariable.SaveSliceInfo(save_slice_info_def=object())
+        DeferredVariable.SaveSliceInfo(save_slice_info_def=object())

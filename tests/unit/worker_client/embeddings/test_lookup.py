@@ -1,4 +1,4 @@
-"""Lookups in tables of several parts: lazy ones in a session, eager ones through a connection to two ps tasks."""
+"""Lookups in tables of several parts: deferred ones in a session, eager ones through a connection to two ps tasks."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def needed(tensor: Any) -> set[Operation]:
     return found
 
 
-class TestLazy:
+class TestDeferred:
     @pytest.mark.parametrize("number", [1, 2, 5])
     def test_div_over_a_partitioned_variable(self, session: Session, number: int) -> None:
         found = embedding_lookup(partitioned(number), IDS, "div")

@@ -179,7 +179,7 @@ def test_older_names_of_arguments(session: Session) -> None:
         ops.expand_dims(tensor)
 
 
-def test_outside_of_a_lazy_graph_all_is_at_once() -> None:
+def test_outside_of_a_deferred_graph_all_is_at_once() -> None:
     with Graph(lambda definition: definition).as_default():
         np.testing.assert_array_equal(ops.concat([X, X], 0), np.concatenate([X, X]))
         np.testing.assert_array_equal(ops.unstack(X)[1], X[1])

@@ -80,7 +80,7 @@ class TestConstant:
         session.run(tensor)[:] = 8
         np.testing.assert_array_equal(session.run(tensor), [1, 1])
 
-    def test_a_lazy_tensor_is_none(self, session: Session) -> None:
+    def test_a_deferred_tensor_is_none(self, session: Session) -> None:
         with pytest.raises(TypeError, match="known now"):
             ops.constant(ops.constant(1))
 
@@ -214,7 +214,7 @@ class TestFacts:
 
 
 @pytest.mark.usefixtures("_eager")
-def test_outside_of_a_lazy_graph_all_is_at_once() -> None:
+def test_outside_of_a_deferred_graph_all_is_at_once() -> None:
     for result, value in (
         (ops.constant([1.0, 2.0]), np.array([1, 2], np.float32)),
         (ops.zeros([2]), np.zeros(2, np.float32)),

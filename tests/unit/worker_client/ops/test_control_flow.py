@@ -77,7 +77,7 @@ def test_a_tuple_waits_for_all(session: Session) -> None:
         ops.tuple([None])
 
 
-def test_outside_of_a_lazy_graph_futures_are_waited_for() -> None:
+def test_outside_of_a_deferred_graph_futures_are_waited_for() -> None:
     done: Future[int] = Future()
     done.set_result(1)
     failed: Future[int] = Future()

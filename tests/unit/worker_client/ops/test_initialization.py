@@ -23,11 +23,11 @@ from worker_client.ops.initialization import (
     assert_variables_initialized,
     global_variables_initializer,
     initialize_all_variables,
-    is_variable_initialized,
     local_variables_initializer,
     report_uninitialized_variables,
     variables_initializer,
 )
+from worker_client.ops.state_ops import is_variable_initialized
 from worker_client.scopes.creation import new_variable
 from worker_client.scopes.variable_scope import get_local_variable, get_variable
 from worker_client.sessions.initialization_wait import InitializationWait
@@ -195,12 +195,12 @@ def test_at_once_a_value_is_kept(cluster: InProcessCluster) -> None:
 
 
 def test_variables_of_both_kinds_are_not_initialised_together(cluster: InProcessCluster, graph: Graph) -> None:
-    lazy = get_variable("lazy", [2])
+    deferred = get_variable("deferred", [2])
     client = cluster.client()
     with client.graph.as_default():
         eager = get_variable("eager", [2])
-    with pytest.raises(TypeError, match="lazy:0 belongs to a deferred graph and eager:0 does not"):
-        variables_initializer([lazy, eager])
+    with pytest.raises(TypeError, match="deferred:0 belongs to a deferred graph and eager:0 does not"):
+        variables_initializer([deferred, eager])
 
 
 # -- waiting for the chief --------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Regularizers, of lazy and of eager variables, and the losses that they leave in the collection."""
+"""Regularizers, of deferred and of eager variables, and the losses that they leave in the collection."""
 
 from __future__ import annotations
 

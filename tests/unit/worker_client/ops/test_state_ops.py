@@ -1,4 +1,4 @@
-"""TensorFlow's functions on variables of both kinds: lazy ones give tensors, those of a connection act at once."""
+"""TensorFlow's functions on variables of both kinds: deferred ones give tensors, those of a connection act at once."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Tensor
 from worker_client.initializers import constant_initializer
 from worker_client.ops import state_ops
+from worker_client.ops.array_ops import gather
 from worker_client.scopes.creation import new_variable
 from worker_client.scopes.variable_scope import get_variable
 from worker_client.sessions.session import Session
@@ -24,7 +25,7 @@ INITIAL = np.arange(6, dtype=np.float32).reshape(3, 2)
 
 
 class Subject:
-    """A way of using variables: lazily, run by a session, or at once."""
+    """A way of using variables: deferred, run by a session, or at once."""
 
     def __init__(self, session: Session | None):
         self.session = session
@@ -46,9 +47,9 @@ class Subject:
         return (variable.read_value() if self.session is None else self.session.run(variable)).tolist()
 
 
-@pytest.fixture(params=["lazy", "at once"])
+@pytest.fixture(params=["deferred", "at once"])
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
-    if request.param == "lazy":
+    if request.param == "deferred":
         graph = Graph()
         with graph.as_default(), Session(graph=graph) as session:
             yield Subject(session)
@@ -122,11 +123,11 @@ def test_slices_of_any_depth(subject: Subject) -> None:
 
 def test_gathering_takes_rows_only(subject: Subject) -> None:
     v = subject.variable(INITIAL)
-    assert subject.value(state_ops.gather_rows(v, [[2], [0]])) == [[[4, 5]], [[0, 1]]]
+    assert subject.value(gather(v, [[2], [0]])) == [[[4, 5]], [[0, 1]]]
     with pytest.raises(InvalidArgumentError, match="row 3"):
-        subject.value(state_ops.gather_rows(v, [3]))
+        subject.value(gather(v, [3]))
     with pytest.raises(DTypeMismatchError, match="v"):
-        state_ops.gather_rows(v, [0.5])
+        gather(v, [0.5])
 
 
 def test_counting(subject: Subject) -> None:
@@ -156,13 +157,13 @@ def test_parts_are_updated_one_by_one(subject: Subject) -> None:
         state_ops.scatter_add(whole, [0], [1])
 
 
-@pytest.mark.parametrize("function", [state_ops.assign, state_ops.assign_add, state_ops.gather_rows])
+@pytest.mark.parametrize("function", [state_ops.assign, state_ops.assign_add])
 def test_what_is_no_variable_is_refused(function: Any) -> None:
     with pytest.raises(TypeError, match="ndarray, not a variable"):
         function(np.zeros(2), [0])
 
 
-def test_lazy_operations_have_tensorflows_names(graph: Graph) -> None:
+def test_deferred_operations_have_tensorflows_names(graph: Graph) -> None:
     v, counter = new_variable(INITIAL), new_variable(np.int32(0))
     made = [
         state_ops.assign(v, INITIAL),
@@ -170,7 +171,7 @@ def test_lazy_operations_have_tensorflows_names(graph: Graph) -> None:
         state_ops.scatter_add(v, [0], 1),
         state_ops.scatter_nd_sub(v, [[0]], 1),
         state_ops.count_up_to(counter, 3),
-        state_ops.gather_rows(v, [0]),
+        gather(v, [0]),
         state_ops.is_variable_initialized(v),
     ]
     assert [tensor.op.name for tensor in made] == [

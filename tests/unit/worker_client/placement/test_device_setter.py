@@ -12,10 +12,11 @@ import pytest
 from ps_protocol.cluster_spec import ClusterSpec
 from tests.unit.worker_client.naming_fakes import deferred_graph
 from worker_client.graph.operation import Operation, OutputSpec
-from worker_client.placement.device_setter import PsStrategy, replica_device_setter
+from worker_client.placement.device_setter import replica_device_setter
 from worker_client.placement.strategies import (
     GreedyLoadBalancingStrategy,
     HashStrategy,
+    PsStrategy,
     RandomStrategy,
     RoundRobinStrategy,
     byte_size_load_fn,

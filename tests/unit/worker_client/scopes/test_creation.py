@@ -15,7 +15,7 @@ from worker_client.graph.definition import VariableDefinition
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.scopes.creation import new_variable
-from worker_client.scopes.scope_store import ScopeStores
+from worker_client.scopes.pure_scope import ScopeStores
 from worker_client.scopes.variable_scope import get_variable
 
 

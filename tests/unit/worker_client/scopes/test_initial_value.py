@@ -90,7 +90,7 @@ def test_a_computed_value_is_an_initializer_of_the_parts_own_shape() -> None:
     assert value([2, 1], np.int32).tolist() == [[1], [2]]
 
 
-def test_a_lazy_tensor_stays_one() -> None:
+def test_a_deferred_tensor_stays_one() -> None:
     tensor = deferred_graph().create_op("Const", outputs=[OutputSpec(FLOAT, TensorShape([2]))]).outputs[0]
     for given in (tensor, lambda: tensor):
         settled = initial_value(given, "v", FLOAT)

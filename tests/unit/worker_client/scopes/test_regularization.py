@@ -11,7 +11,7 @@ from tests.unit.worker_client.naming_fakes import deferred_graph, eager_graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.initializers import Constant
-from worker_client.scopes.scope_store import ScopeStores
+from worker_client.scopes.pure_scope import ScopeStores
 from worker_client.scopes.variable_scope import AUTO_REUSE, get_variable, variable_scope
 from worker_client.values.shapes import TensorShape
 

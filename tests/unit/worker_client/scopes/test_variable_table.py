@@ -12,7 +12,7 @@ import pytest
 
 from ps_protocol.errors import ShapeMismatchError
 from tests.unit.worker_client.naming_fakes import FakeVariable, deferred_graph, eager_graph, refusing_graph
-from worker_client.deferred.variable import GraphVariable
+from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.definition import VariableDefinition, VariableSynchronization
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
@@ -185,9 +185,9 @@ def test_a_variable_that_the_cluster_refuses_is_not_kept() -> None:
         assert graph.get_collection(GraphKeys.GLOBAL_VARIABLES) == []
 
 
-def test_without_a_factory_variables_are_lazy() -> None:
+def test_without_a_factory_variables_are_deferred() -> None:
     with Graph().as_default() as graph:
-        assert isinstance(get_variable("v", [1]), GraphVariable)
+        assert isinstance(get_variable("v", [1]), DeferredVariable)
     assert graph.deferred
 
 

@@ -11,8 +11,8 @@ import pytest
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
 from ps_protocol.operations import Describe, Gather, Initialize, Read, Reply, Update
 from worker_client.connection.fanout import Routed
-from worker_client.deferred.lazy_call import lazy_call
-from worker_client.graph.computation import DeferredVariable, Kernel
+from worker_client.deferred.call import deferred_call
+from worker_client.graph.computation import AccessedVariable, Kernel
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, OutputSpec, Tensor
 from worker_client.scopes.creation import new_variable
@@ -27,9 +27,9 @@ class RecordingRuntime(PrivateRuntime):
     def __init__(self) -> None:
         super().__init__()
         self.exchanges: list[list[Any]] = []
-        self.placed: list[DeferredVariable] = []
+        self.placed: list[AccessedVariable] = []
 
-    def place(self, variables: Iterable[DeferredVariable]) -> None:
+    def place(self, variables: Iterable[AccessedVariable]) -> None:
         listed = list(variables)
         self.placed += listed
         super().place(listed)
@@ -134,7 +134,7 @@ def test_what_is_not_needed_is_neither_declared_nor_read(runtime: RecordingRunti
 
 
 def test_without_variables_there_is_no_exchange(runtime: RecordingRuntime) -> None:
-    assert run(runtime, lazy_call(np.add, [1.0, 2.0], op_type="Add")) == [3.0]
+    assert run(runtime, deferred_call(np.add, [1.0, 2.0], op_type="Add")) == [3.0]
     assert runtime.exchanges == []
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from worker_client.deferred.lazy_call import lazy_call
+from worker_client.deferred.call import deferred_call
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Tensor
 from worker_client.initializers import constant_initializer
@@ -37,7 +37,7 @@ def graph() -> Iterator[Graph]:
 
 
 def number(value: float, name: str = "number") -> Tensor:
-    return lazy_call(np.add, [value, 0.0], op_type="Number", name=name)
+    return deferred_call(np.add, [value, 0.0], op_type="Number", name=name)
 
 
 def fetched(graph: Graph, structure: Any) -> Any:

@@ -12,7 +12,7 @@ import pytest
 
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
 from tests.unit.worker_client.clusters import InProcessCluster
-from worker_client.deferred.lazy_call import lazy_call
+from worker_client.deferred.call import deferred_call
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.initializers import ones_initializer
@@ -90,7 +90,7 @@ def test_a_fed_number_is_converted(session: Session, graph: Graph) -> None:
 
 def test_what_is_fed_must_be_a_value_for_a_tensor_of_the_graph(session: Session, graph: Graph) -> None:
     x = placeholder(graph)
-    with pytest.raises(TypeError, match="fed to x:0 is a lazy tensor"):
+    with pytest.raises(TypeError, match="fed to x:0 is a deferred tensor"):
         session.run(x, {x: x + 1})
     with pytest.raises(TypeError, match="operation x cannot be fed"):
         session.run(x, {x.op: 1.0})
@@ -119,7 +119,7 @@ def test_a_value_that_turns_out_not_to_fit_changes_nothing(session: Session, gra
         session.run(v.assign(x), {x: [1, 2, 3]})
     assert session.run(v).tolist() == [0, 0]
     with pytest.raises(InvalidArgumentError, match=r"operation sum_of \(add\) .*float32\[2\], float32\[3\]"):
-        session.run(lazy_call(np.add, [v, x], op_type="add", name="sum_of"), {x: [1, 2, 3]})
+        session.run(deferred_call(np.add, [v, x], op_type="add", name="sum_of"), {x: [1, 2, 3]})
 
 
 def test_a_callable_takes_feeds_by_place(session: Session, graph: Graph) -> None:

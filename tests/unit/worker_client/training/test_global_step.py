@@ -23,7 +23,7 @@ from worker_client.training.global_step import (
 from worker_client.values.dtypes import int64
 
 
-@pytest.fixture(params=[eager_graph, deferred_graph, Graph], ids=["eager", "deferred", "lazy"], autouse=True)
+@pytest.fixture(params=[eager_graph, deferred_graph, Graph], ids=["eager", "deferred", "default"], autouse=True)
 def graph(request: pytest.FixtureRequest) -> Iterator[Graph]:
     with cast(Graph, request.param()).as_default() as made:
         yield made

@@ -15,9 +15,9 @@ from worker_client.connection.fanout import Fanout
 from worker_client.connection.futures import mapped
 from worker_client.connection.handle import PsHandle
 from worker_client.variables import prepared_updates as pushes
+from worker_client.variables.base import VariableBase
 from worker_client.variables.error_feedback import PreparedUpdate
 from worker_client.variables.prepared_updates import RoutedUpdate
-from worker_client.variables.wire import VariableWire
 
 DONE = Result(1, True)
 
@@ -154,7 +154,7 @@ def test_a_push_that_cannot_be_made_takes_back_those_before(trace: Trace) -> Non
 
     updates = [Update(name, UpdateRule.ASSIGN_ADD, np.zeros(1)) for name in ("a", "b", "too large", "c")]
     with pytest.raises(MemoryError):
-        pushes.prepared([(cast(VariableWire, Variable()), update) for update in updates])
+        pushes.prepared([(cast(VariableBase, Variable()), update) for update in updates])
     assert trace.taken_back == ["a", "b"]
 
 

@@ -120,7 +120,7 @@ def test_a_region_comes_back_when_its_last_view_is_gone(pool: SegmentPool) -> No
     lease = _leased(pool, 4096)
     region = lease.region
     view = lease.array(writable=True).view(np.float32).reshape(32, 32)[3:5]
-    memory = lease.bytes_at(0, 8, writable=False)
+    memory = lease.array(writable=False)[:8].data
     del lease
     gc.collect()
     assert _leased(pool, 4096).region != region

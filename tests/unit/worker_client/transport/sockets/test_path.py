@@ -10,7 +10,7 @@ from ps_protocol.errors import DeadlineExceededError, FailedPreconditionError, S
 from ps_protocol.operations import Batch
 from ps_protocol.ps_service import Transport
 from ps_protocol.service_types import FastPath, FastPathKind
-from worker_client.transport.offer import Offer
+from worker_client.transport.endpoint import Offer
 from worker_client.transport.sockets.path import NoConnectionError, SocketTransport
 
 TIMEOUT_S = 5.0

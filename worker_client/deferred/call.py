@@ -1,4 +1,4 @@
-"""Turns a call of a NumPy function on lazy tensors into an operation that makes the call when a session runs it.
+"""Turns a call of a NumPy function on deferred tensors into an operation that makes the call when a session runs it.
 
 Which function, is for the caller: any NumPy function that takes arrays and returns one can be deferred.
 """
@@ -14,12 +14,12 @@ from ps_protocol.operations import Array
 from worker_client.deferred.shape_inference import MAX_KEPT_SIZE, inferred
 from worker_client.graph.computation import Kernel
 from worker_client.graph.default_graph import graph_of
-from worker_client.graph.deferred_value import DeferredValue
+from worker_client.graph.deferred_array import DeferredValue
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.values.shapes import TensorShape
 
 
-def lazy_call(
+def deferred_call(
     function: Callable[..., Any],
     arguments: Sequence[Any],
     keywords: Mapping[str, Any] | None = None,
@@ -62,7 +62,7 @@ def call(
     output: OutputSpec | None = None,
     is_view: bool = False,
 ) -> Any:
-    """Does what ``lazy_call`` does, or the call itself, at once, where neither arguments nor default graph are lazy.
+    """Does what ``deferred_call`` does; at once where neither arguments nor default graph are deferred.
 
     Returns:
         The operation's output, or the function's result: an array, or a NumPy scalar.
@@ -74,7 +74,7 @@ def call(
 
 
 def tensor_or_none(value: Any) -> Tensor | None:
-    """Returns a lazy tensor, that of a lazy variable included, or None for anything else.
+    """Returns a deferred tensor, that of a deferred variable included, or None for anything else.
 
     The tensor of a partitioned variable, its parts put together, is a new one each time.
     """
@@ -84,9 +84,14 @@ def tensor_or_none(value: Any) -> Tensor | None:
     return tensor
 
 
-def is_lazy(value: Any) -> bool:
+def is_deferred(value: Any) -> bool:
     """Whether ``tensor_or_none`` would return a tensor. Makes no operation."""
     return isinstance(value, DeferredValue)
+
+
+def itself(value: Any) -> Any:
+    """Returns what it is given: the function of an operation that only names a value."""
+    return value
 
 
 class _Call:

@@ -1,4 +1,4 @@
-"""Whatever NumPy makes of arrays at once, a session makes of lazy tensors later, and the shape was known before."""
+"""Whatever NumPy makes of arrays at once, a session makes of deferred tensors later, and the shape was known before."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def fed(draw: st.DrawFn, shape: tuple[int, ...] | None = None) -> tuple[Array, l
 
 
 def run(function: Callable[..., Any], values: list[tuple[Array, list[int | None]]]) -> tuple[Any, Array]:
-    """Returns the lazy tensor that a function makes, and its value."""
+    """Returns the deferred tensor that a function makes, and its value."""
     with Session(graph=Graph()) as session:
         tensors = [placeholder(np.float32, shape) for _, shape in values]
         result = function(*tensors)

@@ -1,4 +1,4 @@
-"""Operators and NumPy functions on lazy tensors: names, dtypes, what is refused."""
+"""Operators and NumPy functions on deferred tensors: names, dtypes, what is refused."""
 
 from __future__ import annotations
 

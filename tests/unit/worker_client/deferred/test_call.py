@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from worker_client.deferred.lazy_call import call, is_lazy, lazy_call, tensor_or_none
+from worker_client.deferred.call import call, deferred_call, is_deferred, tensor_or_none
 from worker_client.graph.graph import Graph
 from worker_client.ops.array_ops import reshape
 from worker_client.ops.constant_ops import constant, placeholder
@@ -37,14 +37,14 @@ def partitioned() -> Any:
 
 
 def test_a_call_becomes_an_operation_with_a_name_and_a_kernel(session: Session) -> None:
-    total = lazy_call(np.sum, [constant([1.0, 2.0])], op_type="Sum", name="total")
+    total = deferred_call(np.sum, [constant([1.0, 2.0])], op_type="Sum", name="total")
     assert (total.name, total.op.type, str(total.shape), total.dtype.name) == ("total:0", "Sum", "[]", "float32")
     assert session.run(total) == 3
 
 
 def test_tensors_are_found_in_lists_dictionaries_and_slices(session: Session) -> None:
     one, two = constant([1.0]), constant([2.0])
-    stacked = lazy_call(np.concatenate, [[one, (two), one]], {"axis": constant(0)}, op_type="Concat")
+    stacked = deferred_call(np.concatenate, [[one, (two), one]], {"axis": constant(0)}, op_type="Concat")
     part = stacked[constant(1) :]
     np.testing.assert_array_equal(session.run(part), [2, 1])
     assert stacked.shape == [3]
@@ -58,17 +58,17 @@ def test_arrays_are_copied_when_the_operation_is_made(session: Session) -> None:
     np.testing.assert_array_equal(session.run(doubled), [2, 2, 2])
 
 
-def test_outside_of_a_lazy_graph_a_call_is_made_at_once(session: Session) -> None:
-    assert is_lazy(call(np.add, [1, 2], op_type="Add"))
+def test_outside_of_a_deferred_graph_a_call_is_made_at_once(session: Session) -> None:
+    assert is_deferred(call(np.add, [1, 2], op_type="Add"))
     with Graph(lambda definition: definition).as_default():
         assert call(np.add, [1, 2], op_type="Add") == 3
 
 
 class TestPartitionedVariables:
-    def test_a_lazy_one_counts_as_a_tensor(self, session: Session) -> None:
+    def test_a_deferred_one_counts_as_a_tensor(self, session: Session) -> None:
         variable = partitioned()
         assert isinstance(variable, PartitionedVariable)
-        assert is_lazy(variable)
+        assert is_deferred(variable)
         tensor = tensor_or_none(variable)
         assert tensor is not None
         assert tensor.shape == [5, 3]
@@ -87,7 +87,7 @@ class TestPartitionedVariables:
 
         whole = PartitionedVariable("w", [2], np.float32, [Unreadable()], [1])
         assert tensor_or_none(whole) is None
-        assert not is_lazy(whole)
+        assert not is_deferred(whole)
 
 
 def shown(tensor: Any) -> str:

@@ -1,8 +1,8 @@
-"""Arithmetic for lazy tensors and variables, through NumPy's own protocols.
+"""Arithmetic for deferred tensors and variables, through NumPy's own protocols.
 
-``__array_ufunc__`` and ``__array_function__`` see every NumPy function that is applied to one of them; the operators of
-Python are NumPy's ufuncs. None is written by hand, so what NumPy can do with arrays, a graph can do later. Which
-operations it makes of them, ``deferred_arithmetic`` says, which stands on the classes that have this one as their base.
+``__array_ufunc__`` and ``__array_function__`` see every NumPy function that is applied to one of them; Python's
+operators are NumPy's ufuncs. So a graph can do later what NumPy can do with arrays. ``deferred.arithmetic`` makes the
+operations.
 """
 
 from __future__ import annotations
@@ -13,11 +13,19 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from worker_client.graph.deferred_value import DeferredValue
+
+class DeferredValue:
+    """What stands for a tensor, whose value is known only when a session runs it: tensors and deferred variables."""
+
+    __slots__ = ()
+
+    def as_graph_tensor(self) -> Any:
+        """Returns the tensor that it stands for, of type ``Tensor``."""
+        raise NotImplementedError
 
 
 class Arithmetic(Protocol):
-    """Makes operations for what is done with lazy arrays, and returns their outputs."""
+    """Makes operations for what is done with deferred arrays, and returns their outputs."""
 
     def ufunc(self, ufunc: np.ufunc, method: str, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """For a call of a ufunc, or of one of its methods."""
@@ -32,7 +40,7 @@ class Arithmetic(Protocol):
         ...
 
 
-class LazyArray(DeferredValue, NDArrayOperatorsMixin):
+class DeferredArray(DeferredValue, NDArrayOperatorsMixin):
     """Makes operations instead of computing. ``==`` compares identity, as in TensorFlow 1, so that it can be a key.
 
     Attributes:
