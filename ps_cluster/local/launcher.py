@@ -18,12 +18,12 @@ from rich.console import Console
 from ps_cluster.inspection.queries import Connect
 from ps_cluster.inspection.task_table import DONE, RUNNING, STARTING, TaskRow, task_row
 from ps_cluster.inspection.watcher import ClusterSnapshot, ClusterWatcher
+from ps_cluster.local.launch_state import Decision, LaunchAction, LaunchState, Report, RestartPs
 from ps_cluster.local.line_splitter import OutputLine
 from ps_cluster.local.local_cluster import LocalCluster
 from ps_cluster.local.options import LaunchOptions
 from ps_cluster.local.processes import ChildProcess
 from ps_cluster.local.ps_process import ClusterStartError, describe_exit, last_lines
-from ps_cluster.local.state import Decision, LaunchAction, LaunchState, Report, RestartPs
 from ps_cluster.local.task_logs import TaskLogs
 from ps_cluster.terminal.live_table import LiveTable
 from ps_protocol.cluster_spec import WORKER_JOB, ClusterSpec

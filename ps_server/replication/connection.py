@@ -14,8 +14,8 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from ps_protocol.codec.chunks import pieces
 from ps_protocol.codec.error_codec import decode_error
-from ps_protocol.codec.frames import pieces
 from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.errors import InvalidArgumentError, UnavailableError
 from ps_protocol.sockets import options as socket_options

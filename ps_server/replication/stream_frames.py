@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from ps_protocol.codec.frames import Assembler, pieces
+from ps_protocol.codec.chunks import Assembler, pieces
 from ps_protocol.codec.limits import CHUNK_SIZE_BYTES
 from ps_protocol.codec.tensor_codec import bytes_of
 from ps_protocol.errors import InvalidArgumentError

@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ps_protocol.codec.frames import Assembler, pieces
+from ps_protocol.codec.chunks import Assembler, pieces
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.grpc_edge.chunk_frames import REPLIES, REQUESTS, FrameReader, data_frame, exchange_message
 from ps_protocol.v1 import batch_pb2, data_pb2

@@ -36,7 +36,7 @@ Settle: TypeAlias = Callable[[list[int], Sequence[Reply] | None], None]
 
 
 class Fanout:
-    """Implements ``variable.OperationRunner``. Thread-safe.
+    """Implements ``OperationRunner`` of ``variables.base``. Thread-safe.
 
     Args:
         handles: One for each ps task, in the order of the tasks.

@@ -13,7 +13,7 @@ from worker_client.graph.graph import Graph
 from worker_client.initializers.arrays import part_value
 from worker_client.initializers.standard import default_initializer
 from worker_client.scopes.arguments import Getter, VariableArguments
-from worker_client.scopes.whole_variables import WholeVariables, check_shared
+from worker_client.scopes.reuse import WholeVariables, check_shared
 from worker_client.values.dtypes import DType, as_dtype
 from worker_client.values.shapes import ShapeLike, TensorShape
 from worker_client.variables.partitioned import PartitionedVariable

@@ -15,9 +15,9 @@ import grpc
 
 from ps_protocol import fault_points
 from ps_protocol.codec import service_codec
+from ps_protocol.codec.chunks import Assembler, pieces
 from ps_protocol.codec.fast.reply_bytes import parse_reply
 from ps_protocol.codec.fast.request_bytes import encode_request
-from ps_protocol.codec.frames import Assembler, pieces
 from ps_protocol.codec.limits import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.codec.reply_targets import reply_buffers
 from ps_protocol.errors import InternalError, ShardscopeError, UnavailableError

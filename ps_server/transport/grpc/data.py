@@ -13,9 +13,9 @@ import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
 from ps_protocol.codec import service_codec, spec_codec
+from ps_protocol.codec.chunks import Assembler, pieces
 from ps_protocol.codec.fast.reply_bytes import encode_answer
 from ps_protocol.codec.fast.request_bytes import parse_request
-from ps_protocol.codec.frames import Assembler, pieces
 from ps_protocol.codec.limits import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.codec.message_codec import RequestHead
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError

@@ -10,7 +10,7 @@ import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.codec import message_codec
-from ps_protocol.codec.frames import Assembler, pieces
+from ps_protocol.codec.chunks import Assembler, pieces
 from ps_protocol.codec.limits import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.errors import (
     FailedPreconditionError,

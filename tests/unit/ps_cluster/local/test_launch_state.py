@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from ps_cluster.local.state import (
+from ps_cluster.local.launch_state import (
     END_GRACE_S,
     MAX_PS_RESTARTS,
     PS_RESTART_WINDOW_S,
