@@ -163,11 +163,11 @@ class LaunchState:
         if self._signals > 1:
             return [Report(f"{signal_name(signum)} again: killing what still runs"), LaunchAction.KILL]
         self.exit_code = _SIGNAL_EXIT_BASE + signum
-        hint = "; once more kills at once" if signum == signal.SIGINT else ""
+        hint = "; Ctrl-C again kills at once" if signum == signal.SIGINT else ""
         return [Report(f"{signal_name(signum)}: ending all tasks{hint}"), *self._end(now_s), *self._advance(now_s)]
 
     def output_lost(self, now_s: float) -> list[Decision]:
-        """Nobody reads the launcher's output any more."""
+        """No process reads the launcher's output any more."""
         self.exit_code = self.exit_code or _SIGNAL_EXIT_BASE + signal.SIGPIPE
         return [*self._end(now_s), *self._advance(now_s)]
 

@@ -74,7 +74,7 @@ class LocalCluster:
         if num_workers < 0:
             raise ValueError(f"num_workers is {num_workers}; it cannot be negative.")
         if replicas not in (0, 1) or (replicas and num_ps < 2):
-            raise ValueError(f"replicas is {replicas} with {num_ps} ps tasks; give 0, or 1 from two ps tasks on.")
+            raise ValueError(f"replicas is {replicas} with {num_ps} ps tasks; give 0, or 1 with two ps tasks or more.")
         self._num_ps = num_ps
         self._replicas = replicas
         self._num_workers = num_workers

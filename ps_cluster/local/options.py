@@ -71,8 +71,8 @@ class LaunchOptions:
         """
         if self.replicas and self.num_ps < 2:
             raise ValueError(
-                "--replicas 1 needs --ps 2 or more: which process of a ps task is the primary is decided by another "
-                "ps task's process"
+                "--replicas 1 needs --ps 2 or more: another ps task's process decides which process of a ps task is "
+                "the primary"
             )
         if self.replicas and self.durability != "none":
             raise ValueError(
