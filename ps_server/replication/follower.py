@@ -180,7 +180,7 @@ class Follower:
         if attachment.task != self.task:
             return f"this process is of {self.task}, not of {attachment.task}; the cluster specs differ"
         if self.is_stopped:
-            return "it follows nobody: it is the primary, or asks to become it"
+            return "it does not follow: it is the primary, or asks to become it"
         if attachment.epoch < self.epoch:
             return f"epoch {attachment.epoch} is over; it knows epoch {self.epoch}"
         if not self.has_state:
