@@ -69,8 +69,8 @@ def connect(
         ps_grace_s: How long operations wait for a ps that has died or cannot be reached, in seconds, if that is more
             than ``operation_timeout_s``. When it is back with its state, here or at another address, they go on where
             they were. By default what ``SHARDSCOPE_PS_GRACE`` says, or 60.
-        lease_s: How long this process may be silent before the cluster takes it for dead, in seconds; a thread tells
-            it three times as often that it lives. 0 for ever, without a thread. By default what ``SHARDSCOPE_LEASE``
+        lease_s: How long this process may be silent before the cluster takes it for dead, in seconds; a thread
+            reports three times in that time. 0: for ever, without a thread. By default what ``SHARDSCOPE_LEASE``
             says, or 10.
 
     Returns:
@@ -128,7 +128,7 @@ class Client(ManyVariables):
         cluster_spec: The cluster.
         task: Which task this process is.
         settings: Bounds on waiting.
-        incarnation: Identity of this connection, never used again.
+        incarnation: Identity of this connection, and of no other.
         graph: This connection's names, scopes and collections.
         fanout: The way to the ps tasks.
         declarer: Declares variables on them.
@@ -211,7 +211,7 @@ class Client(ManyVariables):
     # -- taking part --------------------------------------------------------------------------
 
     def report_step(self, step: int) -> None:
-        """Tells the cluster how many training steps this task has done, for those who watch.
+        """Tells the cluster how many training steps this task has done, which ``shardscope ls`` and ``up`` show.
 
         Cheap enough for every step: most calls only remember the number. Never fails.
         """

@@ -79,8 +79,8 @@ class Fanout:
             One reply for each, in the order given; an error of one operation is a reply.
 
         Raises:
-            ShardscopeError: A whole task has failed. What other tasks were sent has been carried out all the same, and
-                nothing is under way any more: no array is read or written to after this.
+            ShardscopeError: A whole task has failed. Other tasks have carried out what they were sent, and nothing is
+                under way any more: no array is read or written after this.
         """
         groups = list(_by_task(routed).items())
         if len(groups) != 1:

@@ -1,6 +1,6 @@
 """Turns a call of a NumPy function on deferred tensors into an operation that makes the call when a session runs it.
 
-Which function, is for the caller: any NumPy function that takes arrays and returns one can be deferred.
+Any NumPy function that takes arrays and returns one can be deferred.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def _is_plain(value: Sequence[Any]) -> bool:
 
 
 def _frozen(template: Any) -> Any:
-    """Returns the template with arrays that nobody can change: the same ones, or copies that nobody else has."""
+    """Returns the template with arrays that cannot change: the same ones, or read-only copies."""
     if isinstance(template, list | tuple) and _is_plain(template):
         return type(template)([_frozen(each) for each in template])
     if isinstance(template, dict):

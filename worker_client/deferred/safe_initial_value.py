@@ -1,8 +1,7 @@
 """Initial values that are computed from other variables, made safe to compute in any order.
 
-One run of an initialiser initialises many variables, of which none has a value yet. So where the initial value of one
-reads another, the other's initial value is read in its place while it has none: TensorFlow's
-``_try_guard_against_uninitialized_dependencies``.
+One run initialises many variables that have no value yet. So an initial value that reads another variable reads that
+one's initial value while it has none; TensorFlow's ``_try_guard_against_uninitialized_dependencies``.
 """
 
 from __future__ import annotations

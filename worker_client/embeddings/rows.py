@@ -1,4 +1,4 @@
-"""Which part of an embedding table holds which row, and what is made of rows once they are here. Plain NumPy."""
+"""Which part of an embedding table holds which row, and how rows are combined. Plain NumPy."""
 
 from __future__ import annotations
 

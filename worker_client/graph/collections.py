@@ -31,7 +31,7 @@ class Collections:
         """Returns a new list of the members of a collection.
 
         Args:
-            key: The collection; one that nobody has added to is empty.
+            key: The collection; empty if nothing was added to it.
             scope: A regular expression; only members whose name it matches, from the start, are returned.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Operations and tensors of a graph as far as names and places go: what they are called, made of and put on."""
+"""Operations and tensors of a graph: their names, inputs and places."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from worker_client.values.shapes import ShapeLike, TensorShape
 
 @dataclass(frozen=True, slots=True)
 class NodeDef:
-    """A view of an operation with TensorFlow's words for its parts, for placement functions that ask in those.
+    """A view of an operation with TensorFlow's names for its parts, for placement functions.
 
     Attributes:
         name: Full name.
@@ -105,7 +105,7 @@ class Operation:
 
     @property
     def op(self) -> Operation:
-        """Itself, so that operations and tensors can be asked alike."""
+        """Itself, so that callers can treat operations and tensors alike."""
         return self
 
     @property

@@ -17,8 +17,8 @@ from worker_client.graph.operation import Operation, Tensor, operation_of
 def control_dependencies(control_inputs: Iterable[Any] | None) -> AbstractContextManager[None]:
     """Makes what is built inside the block run after other operations; see ``Graph.control_dependencies``.
 
-    Outside of a deferred graph everything has happened already, except what is still on its way: futures, as of
-    ``assign(..., wait=False)``, are waited for as long as their operations may take, and functions are called.
+    Outside of a deferred graph operations have run already. Futures, as of ``assign(..., wait=False)``, are waited for
+    as long as their operations may take, and functions are called.
     """
     graph = get_default_graph()
     return graph.control_dependencies(control_inputs) if graph.deferred else _awaited(control_inputs or ())
@@ -35,7 +35,7 @@ def _awaited(control_inputs: Iterable[Any]) -> Iterator[None]:
 
 
 def no_op(name: str | None = None) -> Operation:
-    """Adds an operation that does nothing, to hang control dependencies on."""
+    """Adds an operation that does nothing, for control dependencies."""
     return get_default_graph().create_op("NoOp", name=name)
 
 

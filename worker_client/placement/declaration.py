@@ -140,7 +140,7 @@ class Declarer:
                 return
             self._warned.add(spec.name)
         _LOG.warning(
-            "variable %s is placed on this worker, %s: every worker has a copy of its own that no other one trains, it "
+            "variable %s is placed on this worker, %s: every worker has a copy of its own, which no other trains; it "
             "takes %d bytes of this process and ends with it; place it on /job:ps to share it",
             spec.name,
             self._task,

@@ -1,7 +1,7 @@
-"""Waits until variables have a value that another task, the chief, is to give them.
+"""Waits until the chief, another task, has given variables their first values.
 
-Waiting only asks the ps tasks how their variables are. What was refused for lack of a value is sent again by its
-sender, once they all have one; nothing is sent twice that was applied.
+Waiting only asks the ps tasks whether their variables have one. The operations that were refused for lack of a value
+are then sent again; nothing that was applied is sent twice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class InitializationWait:
 
     Args:
         fanout: The way to the ps tasks.
-        retry: Pauses between two looks.
+        retry: Pauses between two questions.
         timeout_s: Bound on waiting, in seconds, where no other is given.
     """
 
@@ -35,9 +35,9 @@ class InitializationWait:
         self._timeout_s = timeout_s
 
     def exchange(self, routed: Sequence[Routed]) -> list[Reply]:
-        """Carries out operations; those that need a value which is not there yet are carried out when it is.
+        """Carries out operations; those that need a value wait until it is there.
 
-        What a ps has refused for lack of a value has changed nothing, so that it may be sent again.
+        An operation refused for lack of a value has changed nothing, so it may be sent again.
 
         Returns:
             One reply for each, in the order given.
@@ -101,7 +101,7 @@ class InitializationWait:
 
 
 def _lacks_value(routed: Routed, reply: Reply) -> bool:
-    # A subclass such as StateLostError is no lack of a value, and what lives in this process nobody else initialises.
+    # A subclass such as StateLostError is no lack of a value. No other task initialises what lives in this process.
     return routed.needs_value and routed.ps_task is not None and type(reply) is FailedPreconditionError
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 from uuid import uuid4
 
 from ps_protocol.operations import Declare, Reply
@@ -20,129 +19,94 @@ from worker_client.sessions.value_cache import ValueCache
 from worker_client.transport.selection import private_store
 
 
-class VariableRuntime(Protocol):
-    """What a session needs of the place where variables live. Thread-safe."""
-
-    @property
-    def job_seed(self) -> int:
-        """Seed from which initial values follow."""
-        ...
-
-    @property
-    def value_cache(self) -> ValueCache:
-        """The session's copies of the variables that have a caching device."""
-        ...
-
-    def place(self, variables: Iterable[AccessedVariable]) -> None:
-        """Declares those variables that are not declared yet, all together; they stay uninitialised."""
-        ...
-
-    def route(self, variable: AccessedVariable) -> int | None:
-        """Returns the ps task of a placed variable, None for this process's own store."""
-        ...
-
-    def exchange(self, routed: Sequence[Routed]) -> list[Reply]:
-        """Carries out operations, one exchange for each ps task, and returns all replies; an error is a reply."""
-        ...
-
-    def wait_until_initialized(self, variables: Iterable[AccessedVariable], timeout_s: float | None) -> None:
-        """Waits until placed variables have values; FailedPreconditionError if time runs out."""
-        ...
-
-    def close(self) -> None:
-        """Gives back what is the session's own."""
-        ...
-
-
-class ClusterRuntime:
-    """The ps tasks of a connection, which stays open.
-
-    On any task but the chief, an operation that needs a value waits until the variable has one, as long as the
-    connection would wait for a ps task. The chief does not wait: nobody else would initialise its variables.
+class VariableRuntime:
+    """What a session needs of the place where variables live. Thread-safe.
 
     Args:
-        client: The connection.
+        fanout: Carries out operations there.
+        settings: Bounds on waiting.
+        job_seed: Seed from which initial values follow.
 
     Attributes:
+        job_seed: Seed from which initial values follow.
         value_cache: The session's copies of the variables that have a caching device.
     """
 
-    def __init__(self, client: Client):
+    def __init__(self, fanout: Fanout, settings: Settings, *, job_seed: int):
+        self.job_seed = job_seed
         self.value_cache = ValueCache()
-        self._client = client
-        settings = client.settings
-        self._wait = InitializationWait(client.fanout, retry=settings.retry, timeout_s=settings.connect_timeout_s)
+        self._fanout = fanout
+        self._wait = InitializationWait(fanout, retry=settings.retry, timeout_s=settings.connect_timeout_s)
         self._lock = threading.Lock()  # guards: _tasks; held while variables are declared, so that each is only once
         self._tasks: dict[AccessedVariable, int | None] = {}
 
-    @property
-    def job_seed(self) -> int:
-        return self._client.job_seed
-
     def place(self, variables: Iterable[AccessedVariable]) -> None:
+        """Declares those variables that are not declared yet, all together; they stay uninitialised."""
         with self._lock:
             new = [variable for variable in variables if variable not in self._tasks]
             if new:
-                tasks = self._client.declarer.declare(
-                    [Declaration(each.spec, each.op, None, each.is_local) for each in new]
-                )
-                self._tasks.update(zip(new, tasks, strict=True))
+                self._tasks.update(zip(new, self._declare(new), strict=True))
+
+    def _declare(self, variables: Sequence[AccessedVariable]) -> Sequence[int | None]:
+        """Declares variables; returns the ps task of each."""
+        raise NotImplementedError
 
     def route(self, variable: AccessedVariable) -> int | None:
+        """Returns the ps task of a placed variable, None for this process's own store."""
         return self._tasks[variable]
 
     def exchange(self, routed: Sequence[Routed]) -> list[Reply]:
-        return self._client.fanout.exchange_all(routed) if self._client.is_chief else self._wait.exchange(routed)
-
-    def wait_until_initialized(self, variables: Iterable[AccessedVariable], timeout_s: float | None) -> None:
-        self._wait.wait({each.spec.name: self._tasks[each] for each in variables}, timeout_s)
-
-    def close(self) -> None:
-        self.value_cache.clear()
-
-
-class PrivateRuntime:
-    """A store in this process that belongs to one session and ends with it.
-
-    Attributes:
-        value_cache: The session's copies of the variables that have a caching device.
-    """
-
-    job_seed = 0
-
-    def __init__(self) -> None:
-        self.value_cache = ValueCache()
-        settings = Settings()
-        handle = PsHandle(
-            private_store(),
-            task=TaskId("ps", 0),
-            client=uuid4(),
-            client_task="worker:0",
-            settings=settings,
-        )
-        handle.connect(Deadline(settings.connect_timeout_s))
-        self._handle = handle
-        self._fanout = Fanout([], lambda: handle)
-        self._wait = InitializationWait(self._fanout, retry=settings.retry, timeout_s=settings.connect_timeout_s)
-        self._lock = threading.Lock()  # guards: _declared; held while variables are declared
-        self._declared: set[AccessedVariable] = set()
-
-    def place(self, variables: Iterable[AccessedVariable]) -> None:
-        with self._lock:
-            new = [variable for variable in variables if variable not in self._declared]
-            if new:
-                self._fanout.run_all([Routed(None, Declare(variable.spec)) for variable in new])
-                self._declared.update(new)
-
-    def route(self, variable: AccessedVariable) -> None:
-        del variable
-
-    def exchange(self, routed: Sequence[Routed]) -> list[Reply]:
+        """Carries out operations, one exchange for each ps task, and returns all replies; an error is a reply."""
         return self._fanout.exchange_all(routed)
 
     def wait_until_initialized(self, variables: Iterable[AccessedVariable], timeout_s: float | None) -> None:
-        self._wait.wait(dict.fromkeys(each.spec.name for each in variables), timeout_s)
+        """Waits until placed variables have values; FailedPreconditionError if time runs out."""
+        self._wait.wait({each.spec.name: self._tasks[each] for each in variables}, timeout_s)
 
     def close(self) -> None:
+        """Gives back what is the session's own."""
         self.value_cache.clear()
+
+
+class ClusterRuntime(VariableRuntime):
+    """The ps tasks of a connection, which stays open.
+
+    On any task but the chief, an operation that needs a value waits until the variable has one, as long as the
+    connection would wait for a ps task. The chief does not wait: no other task would initialise its variables.
+
+    Args:
+        client: The connection.
+    """
+
+    def __init__(self, client: Client):
+        super().__init__(client.fanout, client.settings, job_seed=client.job_seed)
+        self._client = client
+
+    def _declare(self, variables: Sequence[AccessedVariable]) -> Sequence[int | None]:
+        return self._client.declarer.declare(
+            [Declaration(each.spec, each.op, None, each.is_local) for each in variables]
+        )
+
+    def exchange(self, routed: Sequence[Routed]) -> list[Reply]:
+        return super().exchange(routed) if self._client.is_chief else self._wait.exchange(routed)
+
+
+class PrivateRuntime(VariableRuntime):
+    """A store in this process that belongs to one session and ends with it."""
+
+    def __init__(self) -> None:
+        settings = Settings()
+        handle = PsHandle(
+            private_store(), task=TaskId("ps", 0), client=uuid4(), client_task="worker:0", settings=settings
+        )
+        handle.connect(Deadline(settings.connect_timeout_s))
+        self._handle = handle
+        super().__init__(Fanout([], lambda: handle), settings, job_seed=0)
+
+    def _declare(self, variables: Sequence[AccessedVariable]) -> Sequence[None]:
+        self._fanout.run_all([Routed(None, Declare(each.spec)) for each in variables])
+        return [None] * len(variables)
+
+    def close(self) -> None:
+        super().close()
         self._handle.close()

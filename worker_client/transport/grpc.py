@@ -1,4 +1,4 @@
-"""The gRPC way to a ps task: the reference transport, and the way of everything that is not data.
+"""The gRPC way to a ps task: the reference transport, and the only way for everything but batches.
 
 A batch whose tensors are small goes out and comes back in one message; a larger one goes on a stream of its own,
 cut into chunks, since a large message in one piece takes several times as long.
@@ -254,8 +254,8 @@ def _decoded_message(message: bytes, operations: Sequence[PsOperation]) -> Batch
     head = parse_reply(header, operations)
     if not buffers:
         return head.reply(buffers)
-    # What came in the message is read-only. A caller's own array gets a copy of it anyway; what else the caller reads
-    # is to be changed at will, and needs memory of its own.
+    # What came in the message is read-only. A caller's own array gets a copy of it anyway. Any other value must
+    # be writable, and so needs memory of its own.
     return head.reply(
         [bytearray(each) if target is None else each for each, target in zip_longest(buffers, head.targets)]
     )

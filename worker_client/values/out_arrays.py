@@ -1,6 +1,6 @@
 """Arrays that a caller gives for values to be read into, so that a training step allocates nothing.
 
-They stay the caller's. Until the call that was given one has returned, nobody else may use it; after a call that
+They stay the caller's. Nothing else may use one until the call that was given it has returned; after a call that
 failed its content is undefined.
 """
 
@@ -83,7 +83,7 @@ def check_no_view(out: Array | None, spec: VariableSpec, *, view: bool) -> None:
 
 
 def read_only(value: Array) -> Array:
-    """Returns a value that is nobody else's, made read-only."""
+    """Makes a new value read-only and returns it."""
     value.flags.writeable = False
     return value
 

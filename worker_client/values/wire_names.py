@@ -43,7 +43,7 @@ def wire_dtype_of(name: str | None, spec: VariableSpec) -> WireDType:
 
 
 def wire_of(array: Array, wire: WireDType) -> WireDType:
-    """Returns the form in which an array travels for which one was chosen: a scalar exactly, since it is small."""
+    """Returns the form in which an array travels: the one chosen, but exact for a scalar."""
     return wire if array.ndim else WireDType.EXACT
 
 

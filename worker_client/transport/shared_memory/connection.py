@@ -26,8 +26,8 @@ from ps_protocol.sockets.frames import PREFIX_BYTES, FrameKind, encode_prefix, m
 class SegmentConnection:
     """A ``SegmentSource`` at the other end of a Unix socket. One thread at a time.
 
-    Nothing else travels on it, so that the end of a batch's connection is not the end of the segments. After any error
-    but ResourceExhaustedError it is of no use any more.
+    Nothing else travels on it, so the segments outlive the connections of batches. After any error
+    but ResourceExhaustedError it is broken.
 
     Args:
         sock: After the handshake; owned.

@@ -84,8 +84,8 @@ def share(pool: SegmentPool, batch: Batch, buffers: Sequence[memoryview], *, tim
         timeout_s: Bound on waiting for the ps to make a segment.
 
     Returns:
-        The exchange, or None if nothing of it is to travel in shared memory (also if another thread has just given all
-        segments up).
+        The exchange; None if nothing of it travels in shared memory, or if another thread has just given up all
+        segments.
     """
     request_bytes, reply_bytes = sum(map(len, buffers)), batch.expected_reply_bytes or 0
     if request_bytes < INLINE_LIMIT_BYTES and reply_bytes < INLINE_LIMIT_BYTES:
@@ -104,7 +104,7 @@ def share(pool: SegmentPool, batch: Batch, buffers: Sequence[memoryview], *, tim
 def _placed(
     pool: SegmentPool, buffers: Sequence[memoryview], timeout_s: float
 ) -> tuple[tuple[Region, ...], Lease | None] | None:
-    """Returns where the tensors of a request are, those that were not there copied; None if there is no room."""
+    """Returns where the tensors of a request are, and copies those that are elsewhere; None if there is no room."""
     found = pool.locate(buffers)
     sizes = [len(buffer) if region is None else 0 for buffer, region in zip(buffers, found, strict=True)]
     offsets, missing_bytes = packed_offsets(sizes)

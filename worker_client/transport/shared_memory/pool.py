@@ -117,20 +117,20 @@ class SegmentPool:
         self._has_reported = False
         self._refused_until_s = float("-inf")
         self._generation = 0
-        self._begin_anew()
+        self._begin_generation()
 
-    def _begin_anew(self) -> None:
+    def _begin_generation(self) -> None:
         self._generation += 1
         self._allocator = SegmentAllocator()
         self._segments: dict[int, MappedSegment] = {}
         # Appended to by finalizers, which may run anywhere, also while a lock is held, and so must not take one. Each
-        # generation has its own: what comes back to an older one has no place any more.
+        # generation has its own: a region of an older one is not used again.
         self._returned: deque[Region] = deque()
 
     # -- leases -------------------------------------------------------------------------------
 
     def lease(self, size_bytes: int, *, timeout_s: float) -> Lease | None:
-        """Returns a region of at least ``size_bytes``, or None if there is no room and none to be had.
+        """Returns a region of at least ``size_bytes``, or None if there is no room and the ps gives no more.
 
         Args:
             size_bytes: How much.
@@ -152,7 +152,7 @@ class SegmentPool:
             self._growth_lock.release()
 
     def locate(self, buffers: Sequence[memoryview]) -> list[Region | None]:
-        """Returns of each buffer where it lies, or None if that is not in a segment that the ps knows."""
+        """Returns where each buffer lies, or None if it is in no segment that the ps knows."""
         with self._lock:
             segments = list(self._segments.values())
         if not segments:
@@ -241,10 +241,10 @@ class SegmentPool:
         return self._generation
 
     def retire(self, generation: int) -> None:
-        """Gives the segments of a generation up, if that is not done yet.
+        """Gives up the segments of a generation, if that is not done yet.
 
-        To be called after an exchange without an answer: the ps may still use what they hold, or may not know them any
-        more. Arrays that lie in them stay as they are. The next lease comes from new segments.
+        Call it after an exchange without an answer: the ps may still use what they hold, or may have dropped them.
+        Arrays that lie in them stay as they are. The next lease comes from new segments.
         """
         with self._growth_lock:  # its holder waits for the ps for a bounded time
             if generation == self._generation:
@@ -253,13 +253,13 @@ class SegmentPool:
     def _retire_locked(self) -> None:
         source, self._source = self._source, None
         with self._lock:
-            self._begin_anew()
+            self._begin_generation()
         if source is not None:
             with contextlib.suppress(ShardscopeError, OSError):
                 source.close()
 
     def close(self) -> None:
-        """Gives all segments up for good; leases are None from now on. Arrays that lie in them stay as they are."""
+        """Gives up all segments for good; leases are None from now on. Arrays that lie in them stay as they are."""
         with self._lock:
             self._closed = True
         self.retire(self._generation)

@@ -65,8 +65,8 @@ _Answer: TypeAlias = BatchReply | ShardscopeError
 class SocketConnection:
     """Sends batches of one client and receives their replies. One thread at a time.
 
-    After any error but one that the ps has answered, the connection is of no use any more (``is_usable``) and is to be
-    closed: what comes next on it might be the rest of what was given up.
+    After any error that is not the ps's own answer, the connection is broken (``is_usable``) and must be closed: what
+    comes next on it may be the rest of a reply that was given up.
 
     Args:
         sock: Connected; owned.
@@ -113,7 +113,7 @@ class SocketConnection:
         Raises:
             UnavailableError: The ps has refused, or the connection broke.
             DeadlineExceededError: It did not answer in time.
-            InternalError: Whatever answers is no ps.
+            InternalError: What answers is no ps.
         """
         hello = encode_hello(self._client, ticket)
         self._is_broken = True
@@ -180,11 +180,11 @@ class SocketConnection:
         finally:
             self._settle_shared(pending.shared)
         if isinstance(answer, ShardscopeError) and self._begun:
-            self._is_broken = True  # the caller exchanges those behind it again: nobody takes their replies here
+            self._is_broken = True  # the caller exchanges those behind it again and does not take their replies here
         return _replied(answer)
 
     def _send_reading(self, frame: _Frame, deadline_s: float) -> None:
-        """Sends a frame; while the ps takes nothing, reads the replies that it may be waiting to get rid of."""
+        """Sends a frame; while the ps takes nothing, reads the replies that it may be waiting to send."""
         stream, sent = self._stream, 0
         while True:
             sent = stream.send_some(frame.parts, sent)
@@ -273,7 +273,7 @@ class SocketConnection:
     # -- time and failures --------------------------------------------------------------------
 
     def _bound(self, deadline_s: float) -> None:
-        """Bounds each wait and the whole by a moment, in steps coarse enough to seldom need a call of the system."""
+        """Bounds each wait and the whole by a moment, in steps so coarse that a system call is seldom needed."""
         remaining_ms = int((deadline_s - time.monotonic()) * 1000) + 1
         if remaining_ms <= 0:
             raise TimeoutError("no time is left")
