@@ -37,3 +37,14 @@ def test_the_tour_says_what_the_room_says_of_itself(room: Path) -> None:
     job = re.sub(r"\s+", " ", docstring.partition("\n\n")[0]).replace("``", "`")
     _, _, name = _named(room).partition("/")
     assert f"| `{name}` | {job} |" in TOUR
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "docs/memory.md", "CONTRIBUTING.md"])
+def test_files_that_a_page_names_are_there(page: str) -> None:
+    named = re.findall(
+        r"`((?:ps_|worker_|tests|docs|proto|shardscope)[\w/]*\.(?:py|md|proto))`", (ROOT / page).read_text()
+    )
+    modules = re.findall(r"`((?:ps_protocol|ps_server|worker_client|ps_cluster)(?:\.\w+)+)`", (ROOT / page).read_text())
+    paths = [*named, *(module.replace(".", "/") + ".py" for module in modules)]
+    assert paths or page == "CONTRIBUTING.md"
+    assert [path for path in paths if not (ROOT / path).exists()] == []
