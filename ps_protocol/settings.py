@@ -74,7 +74,7 @@ class Kind(click.ParamType):  # type: ignore[type-arg]  # it has none in older r
             return self.parse(str(value))
         except ValueError as error:
             source = param.source(ctx) if isinstance(param, Setting) and ctx is not None else self.name
-            raise click.UsageError(f"{source} is {value!r}; it should be {error}.", ctx) from error
+            raise click.UsageError(f"{source} is {value!r}; it should be {error}.", ctx) from None
 
 
 def setting(
@@ -154,7 +154,7 @@ def read(
     except click.exceptions.Exit as ended:
         raise SystemExit(ended.exit_code) from None
     except click.UsageError as error:
-        raise SettingError(" ".join(error.format_message().split())) from error
+        raise SettingError(" ".join(error.format_message().split())) from None
     return context.params
 
 

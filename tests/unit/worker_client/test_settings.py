@@ -27,8 +27,10 @@ def test_the_transport_is_the_argument_then_the_environment_then_automatic() -> 
     ],
 )
 def test_an_unknown_transport_is_refused(name: str | None, environ: dict[str, str], says: str) -> None:
-    with pytest.raises(SettingError, match=says):
+    with pytest.raises(SettingError, match=says) as refused:
         transport_choice(name, environ)
+    assert refused.value.__suppress_context__  # one line, without the library's own errors above it
+    assert refused.value.__cause__ is None
 
 
 def test_times() -> None:
