@@ -6,7 +6,6 @@ a value gives it. A wrong value is an error of one line: which source, which val
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import os
@@ -25,6 +24,7 @@ SETTINGS_FILE: Final = "shardscope.toml"
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _MOST_SECONDS: Final = 1e9  # more would be more than timers can wait for
 _UNITS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+_NUMBER: Final = re.compile(r"\d+(\.\d+)?(e-?\d+)?", re.ASCII)  # as Python shows numbers from 0
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
 
 
@@ -71,6 +71,8 @@ class Kind(click.ParamType):  # type: ignore[type-arg]  # it has none in older r
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
         try:
+            if str(value).startswith("--"):
+                raise ValueError(f"{self.name}, not the next option")  # noqa: TRY301  # as what cannot be parsed
             return self.parse(str(value))
         except ValueError as error:
             source = param.source(ctx) if isinstance(param, Setting) and ctx is not None else self.name
@@ -193,9 +195,8 @@ def one_of(values: Iterable[str] | Mapping[str, object], name: str, *, ignore_ca
 
 
 def _seconds(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 <= float(text) <= _MOST_SECONDS:
-            return float(text)
+    if _NUMBER.fullmatch(text) and float(text) <= _MOST_SECONDS:
+        return float(text)
     raise ValueError("a number of seconds from 0, such as 10 or 0.5")
 
 

@@ -16,12 +16,16 @@ EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
 
+class _Seconds(click.FloatRange):
+    name = "number of seconds"  # as click names it where a text is none
+
+
 def timeout_option(default_s: float) -> Callable[[Any], Any]:
     """Makes the option for how long a command waits; the command gets it as ``timeout_s``."""
     return click.option(
         "--timeout",
         "timeout_s",
-        type=click.FloatRange(min=0.1),
+        type=_Seconds(min=0.1),
         default=default_s,
         show_default=True,
         metavar="SECONDS",

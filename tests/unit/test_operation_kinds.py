@@ -39,6 +39,7 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
     map_tensors,
+    reply_bytes,
     tensor_bytes,
     tensors_of,
 )
@@ -86,6 +87,16 @@ def test_every_kind_of_the_contract_has_one_codec() -> None:
 def test_what_changes_nothing_is_logged_as_a_look() -> None:
     for kind, row in KINDS.items():
         assert (row.logged is Logged.AS_A_LOOK) is not row.mutates, kind
+
+
+@pytest.mark.parametrize(
+    ("operation", "size_bytes"),
+    [(Read("w"), VALUES.nbytes), (Gather("w", ROWS), VALUES[ROWS].nbytes), (Update("w", UpdateRule.ASSIGN, VALUES), 0)],
+)
+def test_the_room_for_a_reply_is_known_before(operation: PsOperation, size_bytes: int) -> None:
+    assert reply_bytes(operation, SPEC) == size_bytes
+    counter = VariableSpec("n", np.dtype(np.int64), ())
+    assert reply_bytes(CountUpTo("n", 7), counter) == 8
 
 
 def test_reads_are_the_kinds_whose_tensor_has_a_place() -> None:

@@ -125,3 +125,18 @@ def test_other_kinds_of_values() -> None:
     ):
         with pytest.raises(ValueError, match=expected):
             kind.parse(text)
+
+
+@pytest.mark.parametrize("text", [" 5 ", "+5", "1_000", "-0", "\u0663", "inf", "nan", "1e99", "."])
+def test_a_number_of_seconds_is_written_as_one(text: str) -> None:
+    with pytest.raises(SettingError, match=r"--patience is .* it should be a number of seconds"):
+        arguments(f"--patience={text}")
+
+
+def test_seconds_that_python_shows_with_an_exponent_are_read() -> None:
+    assert values(patience_s=1e-7).patience_s == 1e-7
+
+
+def test_an_option_does_not_take_the_next_one_as_its_value() -> None:
+    with pytest.raises(SettingError, match="--secret is '--closed'; it should be TEXT, not the next option"):
+        arguments("--secret", "--closed")
