@@ -172,7 +172,7 @@ def test_workers_get_their_place_and_are_ended_with_the_cluster(eventually: Even
         with pytest.raises(ValueError, match="worker:2"):
             cluster.start_worker(2, ["true"])
         assert cluster.process(TaskId("ps", 0)).pid == cluster.ps_pid(0)
-        with pytest.raises(ValueError, match="worker:0 has no process"):
+        with pytest.raises(ValueError, match="worker:0 is not a ps task"):
             cluster.process(TaskId("worker", 0))
         with pytest.raises(ValueError, match="no job 'backup'"):
             cluster.process(TaskId("backup", 0))
