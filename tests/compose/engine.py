@@ -91,7 +91,8 @@ class Up:
 
     def shows(self, service: str, text: str) -> bool:
         """Tells whether a service has printed it, without asking the engine, which takes its time."""
-        return re.search(rf"\b{re.escape(service)}\b.*\|.*{re.escape(text)}", self.output) is not None
+        # Compose writes the code that clears the line right before the name: no word begins there.
+        return re.search(rf"{re.escape(service)}-\d+ *\|.*{re.escape(text)}", self.output) is not None
 
     def wait_until(self, condition: Callable[[], bool], *, timeout: float, what: str) -> None:
         """Asks for a condition again and again while the project is up.
