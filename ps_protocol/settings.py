@@ -63,15 +63,17 @@ class Kind(click.ParamType):  # type: ignore[type-arg]  # it has none in older r
     Args:
         name: Stands for the text in the help.
         parse: Makes the value, or raises a ValueError that says what the text should be: "a whole number".
+        takes_options: Whether the text may be an option, one that is meant for another program.
     """
 
-    def __init__(self, name: str, parse: Callable[[str], object]):
+    def __init__(self, name: str, parse: Callable[[str], object], *, takes_options: bool = False):
         self.name = name
         self.parse = parse
+        self.takes_options = takes_options
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
         try:
-            if str(value).startswith("--"):
+            if str(value).startswith("--") and not self.takes_options:
                 raise ValueError(f"{self.name}, not the next option")  # noqa: TRY301  # as what cannot be parsed
             return self.parse(str(value))
         except ValueError as error:
@@ -214,6 +216,7 @@ def _directory(text: str) -> Path:
 
 
 TEXT: Final = Kind("TEXT", str)
+ARGUMENT: Final = Kind("ARG", str, takes_options=True)
 PORT: Final = whole_number(0, 65535, name="PORT")
 SECONDS: Final = Kind("SECONDS", _seconds)
 SIZE: Final = Kind("SIZE", _size_bytes)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ps_cluster.local.task_environment import task_environment
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB, TfConfig
-from ps_protocol.settings import DIRECTORY, SECONDS, TEXT, one_of, option, setting, switch, whole_number
+from ps_protocol.settings import ARGUMENT, DIRECTORY, SECONDS, one_of, option, setting, switch, whole_number
 from ps_protocol.task_id import TaskId
 from worker_client.transport.selection import TransportChoice
 
@@ -34,7 +34,7 @@ class LaunchOptions:
     )
     num_workers: int = option("--workers", whole_number(1), "1", "Number of workers.")
     ps_arguments: tuple[str, ...] = option(
-        "--ps-arg", TEXT, None, "An argument for every ps; repeatable.", multiple=True, metavar="ARG"
+        "--ps-arg", ARGUMENT, None, "An argument for every ps; repeatable.", multiple=True, metavar="ARG"
     )
     log_dir: Path | None = option("--log-dir", DIRECTORY, None, "Also keep each task's output in a file here.")
     no_table: bool = switch("--no-table", "Show the tasks' output only.")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ps_protocol.settings import (
+    ARGUMENT,
     DIRECTORY,
     SECONDS,
     SIZE,
@@ -30,6 +31,7 @@ class Kitchen:
     patience_s: float | None = setting("--patience", SECONDS, None, "how long guests wait")
     is_closed: bool = switch("--closed", "nobody comes in")
     secret: str = setting("--secret", TEXT, "salt", in_environment=False)
+    music: str | None = setting("--music", ARGUMENT, None, "what the cook hears", in_environment=False)
 
 
 def arguments(*given: str, environ: dict[str, str] | None = None, file: dict[str, Any] | None = None) -> Kitchen:
@@ -65,7 +67,13 @@ def test_the_environment_is_that_of_the_process_unless_another_is_given(monkeypa
 def test_a_switch_and_what_is_for_the_command_line_alone_have_no_variable() -> None:
     assert arguments("--closed", "--secret", "pepper") == Kitchen(is_closed=True, secret="pepper")
     assert arguments(environ={"SHARDSCOPE_CLOSED": "1", "SHARDSCOPE_SECRET": "pepper"}) == Kitchen()
-    assert [each.envvar for each in settings_of(Kitchen)] == ["SHARDSCOPE_COOKS", "SHARDSCOPE_PATIENCE", None, None]
+    assert [each.envvar for each in settings_of(Kitchen)] == [
+        "SHARDSCOPE_COOKS",
+        "SHARDSCOPE_PATIENCE",
+        None,
+        None,
+        None,
+    ]
 
 
 @pytest.mark.parametrize("call", [arguments, values])
@@ -140,3 +148,7 @@ def test_seconds_that_python_shows_with_an_exponent_are_read() -> None:
 def test_an_option_does_not_take_the_next_one_as_its_value() -> None:
     with pytest.raises(SettingError, match="--secret is '--closed'; it should be TEXT, not the next option"):
         arguments("--secret", "--closed")
+
+
+def test_an_argument_for_another_program_may_look_like_an_option() -> None:
+    assert arguments("--music", "--loud").music == "--loud"
