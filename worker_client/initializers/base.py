@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-import secrets
+import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -93,7 +93,7 @@ class DescribedInitializer(Initializer):
         self, shape: Shape, dtype: npt.DTypeLike | None = None, partition_info: PartitionInfo | None = None
     ) -> Array:
         variable = _nameless(shape, self.dtype if dtype is None else dtype, partition_info)
-        return initial_value(variable, self._description(variable, secrets.randbits(63)))
+        return initial_value(variable, self._description(variable, int.from_bytes(os.urandom(8)) >> 1))
 
     def spec(self, variable: VariableSpec, job_seed: int) -> InitializerSpec:
         return self._description(variable, job_seed) if self._described else super().spec(variable, job_seed)
