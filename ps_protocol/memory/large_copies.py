@@ -1,7 +1,7 @@
 """Copies many bytes with two threads, since one processor alone does not reach the speed of memory.
 
-Wins nothing where both processors have other work; not measured on a quiet machine (``python -m benchmarks.one_of_each
-large_copies``).
+A large pull gains a third on a quiet machine, and nothing where both processors have other work (``python -m
+benchmarks.one_of_each large_copies``).
 """
 
 from __future__ import annotations
