@@ -16,14 +16,19 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
+# What pip says is shown when it fails.
 $(INSTALLED): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@echo "Installing Shardscope and its libraries into $(VENV); the first time this takes a minute or two."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --constraint constraints.txt \
+		--editable '.[dev]' > $(VENV)/pip.log 2>&1 || { cat $(VENV)/pip.log; exit 1; }
 	@touch $@
 
 $(PROTO_INSTALLED): tools/proto-requirements.txt
-	$(PYTHON) -m venv $(PROTO_VENV)
-	$(PROTO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@echo "Installing the protocol compiler into $(PROTO_VENV)."
+	@$(PYTHON) -m venv $(PROTO_VENV)
+	@$(PROTO_VENV)/bin/python -m pip install --disable-pip-version-check --progress-bar off \
+		--requirement $< > $(PROTO_VENV)/pip.log 2>&1 || { cat $(PROTO_VENV)/pip.log; exit 1; }
 	@touch $@
 
 demo: $(INSTALLED)  ## Trains a digit classifier with 3 workers on 2 ps tasks.

@@ -144,6 +144,7 @@ def read(
     settings = settings_of(table)
     in_file = {str(each.name): file[each.key] for each in settings if each.key in file}
     command = click.Command(program, params=list(settings), **description)
+    click.version_option(package_name="shardscope", prog_name=program)(command)
     context = click.Context(
         command, info_name=program, obj=environ, default_map=in_file, help_option_names=["-h", "--help"]
     )

@@ -12,19 +12,22 @@ from ps_cluster.cli.common import EXIT_FAILED, one_line_errors, timeout_option
 from ps_cluster.cli.questions import (
     all_answered,
     any_answered,
-    ask_all,
     ask_primaries,
+    ask_statuses,
     cluster_option,
     cluster_spec,
     connect,
 )
 from ps_cluster.inspection import queries as ps_queries
 from ps_cluster.inspection.views import (
+    MEMBER_DROPPABLE,
+    PS_DROPPABLE,
     member_records,
     member_table,
     print_table,
     ps_records,
     ps_table,
+    variable_droppable,
     variable_records,
     variable_table,
 )
@@ -40,7 +43,7 @@ def command(cluster: str | None, tasks: bool, as_json: bool, timeout_s: float) -
     """Lists the variables of a running cluster, or its tasks."""
     with one_line_errors():
         list_them = _list_tasks if tasks else _list_variables
-        succeeded = list_them(cluster_spec(cluster), as_json, timeout_s)
+        succeeded = list_them(cluster_spec(cluster, timeout_s), as_json, timeout_s)
     sys.exit(0 if succeeded else EXIT_FAILED)
 
 
@@ -50,21 +53,22 @@ def _list_variables(spec: ClusterSpec, as_json: bool, timeout_s: float) -> bool:
     if as_json:
         _print_json(records)
     elif any_answered(answers):
-        print_table(variable_table(records))
+        print_table(variable_table(records), variable_droppable(records))
     return all_answered(answers)
 
 
 def _list_tasks(spec: ClusterSpec, as_json: bool, timeout_s: float) -> bool:
-    answers = ask_all(spec, lambda ps: ps.status(timeout_s=timeout_s))
+    answers = ask_statuses(spec, timeout_s)
     of_directory = [each for each in answers if each.task.index == 0]  # ps task 0 knows the members
     [members] = ps_queries.ask_primaries(of_directory, lambda ps: ps.list_members(timeout_s=timeout_s), connect=connect)
     of_ps, of_members = ps_records(answers), member_records(members.value or [])
     if as_json:
         _print_json({"ps": of_ps, "members": of_members})
     elif any_answered(answers):
-        print_table(ps_table(of_ps))
-        click.echo()
-        print_table(member_table(of_members, time.time()))
+        print_table(ps_table(of_ps), PS_DROPPABLE)
+        if of_members:
+            click.echo()
+            print_table(member_table(of_members, time.time()), MEMBER_DROPPABLE)
     is_reported = any(each.error is members.error for each in answers if each.error is not None)
     return all_answered(answers if is_reported else [*answers, members])
 

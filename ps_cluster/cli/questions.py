@@ -10,23 +10,37 @@ import click
 from ps_cluster.cli.common import print_error
 from ps_cluster.inspection import queries as ps_queries
 from ps_cluster.inspection.queries import PsAnswer
-from ps_protocol.cluster_spec import ClusterSpec, TfConfig
+from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TfConfig
 from ps_protocol.ps_service import ClusterService
+from ps_protocol.service_types import Status
 from ps_protocol.task_id import TaskId
 from worker_client.transport import grpc
 
 _T = TypeVar("_T")
 
 cluster_option: Final = click.option(
-    "--cluster", metavar="SPEC", help="As ps=host:port,host:port; without it, TF_CONFIG is read."
+    "--cluster",
+    metavar="SPEC",
+    help="As ps=host:port,host:port, or host:port of any one ps task; without it, TF_CONFIG is read.",
 )
 
 
-def cluster_spec(flag: str | None) -> ClusterSpec:
-    """The cluster that a command is about; ValueError if there is none, or if it has no ps tasks."""
-    spec = TfConfig.from_env().cluster if flag is None else ClusterSpec.parse(flag)
-    spec.require_ps()
-    return spec
+def cluster_spec(flag: str | None, timeout_s: float) -> ClusterSpec:
+    """The cluster that a command is about, with all its ps tasks as far as those given know them.
+
+    Raises:
+        ValueError: No cluster is given, or it has no ps tasks.
+        UnavailableError: A ps task is missing that nobody knows.
+    """
+    if flag is None:
+        spec = TfConfig.from_env().cluster
+        if not spec:
+            raise ValueError(
+                "Which cluster? Give the address of one of its ps tasks, as in --cluster host:2222, or set TF_CONFIG."
+            )
+    else:
+        spec = ClusterSpec.parse(flag if "=" in flag else f"{PS_JOB}={flag}")
+    return ps_queries.whole_cluster(spec, connect=connect, timeout_s=timeout_s)
 
 
 def connect(address: str, task: TaskId) -> ClusterService:
@@ -41,8 +55,12 @@ def ask_all(spec: ClusterSpec, question: Callable[[ClusterService], _T]) -> list
 
 def ask_primaries(spec: ClusterSpec, question: Callable[[ClusterService], _T], timeout_s: float) -> list[PsAnswer[_T]]:
     """Asks each ps task once, at its process that answers clients."""
-    statuses = ask_all(spec, lambda ps: ps.status(timeout_s=timeout_s))
-    return ps_queries.ask_primaries(statuses, question, connect=connect)
+    return ps_queries.ask_primaries(ask_statuses(spec, timeout_s), question, connect=connect)
+
+
+def ask_statuses(spec: ClusterSpec, timeout_s: float) -> list[PsAnswer[Status]]:
+    """Asks every process of the ps tasks for its status."""
+    return ps_queries.ask_statuses(spec, connect=connect, timeout_s=timeout_s)
 
 
 def all_answered(answers: Sequence[PsAnswer[Any]]) -> bool:

@@ -17,7 +17,7 @@ from ps_protocol.cluster_spec import BACKUP_JOB
 def command(cluster: str | None, timeout_s: float) -> None:
     """Ends the ps tasks of a cluster, and their backups, in good order: each finishes what it has accepted."""
     with one_line_errors():
-        spec = cluster_spec(cluster)
+        spec = cluster_spec(cluster, timeout_s)
         if BACKUP_JOB in spec.jobs:
             # Before any process ends: what a primary has accepted needs its backup. Failures are reported below.
             ask_all(spec, lambda ps: ps.drain("shardscope shutdown", timeout_s=timeout_s))

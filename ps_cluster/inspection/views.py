@@ -9,6 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +20,8 @@ from ps_protocol.service_types import Member, Status, VariableInfo
 from ps_protocol.task_id import TaskId
 
 _UNBOUNDED_WIDTH: Final = 10_000
+PS_DROPPABLE: Final = ("sent", "received", "operations", "clients", "held", "variables")
+MEMBER_DROPPABLE: Final = ("since", "host", "pid")
 _MEMBER_STYLES: Final = {"active": "green", "late": "yellow", "dead": "bold red", "left": "dim"}
 
 
@@ -71,6 +74,11 @@ def variable_table(records: Sequence[dict[str, Any]]) -> Table:
             "yes" if record["initialized"] else Text("no", style="yellow"),
         )
     return table
+
+
+def variable_droppable(records: Sequence[dict[str, Any]]) -> list[str]:
+    """Columns that a narrow table of variables need not have."""
+    return [*(["initialized"] if all(record["initialized"] for record in records) else []), "bytes", "version"]
 
 
 def ps_records(answers: Sequence[PsAnswer[Status]]) -> list[dict[str, Any]]:
@@ -166,17 +174,45 @@ def member_table(records: Sequence[dict[str, Any]], now_s: float) -> Table:
     return table
 
 
-def print_table(table: Table) -> None:
-    """Prints a table to standard output: to the width of a terminal, else each row on one line whatever its length."""
+def print_table(table: Table, droppable: Sequence[str] = ()) -> None:
+    """Prints a table to standard output: to the width of a terminal, else each row on one line whatever its length.
+
+    Args:
+        table: The table.
+        droppable: Headings of columns that a narrow terminal need not show, the one to leave out first first.
+    """
     console = Console(highlight=False)
     if console.is_terminal:
-        console.print(table)
+        fitted, dropped = _fitted(table, droppable, console)
+        console.print(fitted)
+        if dropped:
+            console.print(f"Not shown, for a wider terminal or --json: {', '.join(dropped)}", style="dim")
         return
     wide = Console(highlight=False, width=_UNBOUNDED_WIDTH)
     with wide.capture() as capture:
         wide.print(table)
     for line in capture.get().splitlines():
         console.file.write(f"{line.rstrip()}\n")
+
+
+def _fitted(table: Table, droppable: Sequence[str], console: Console) -> tuple[Table, list[str]]:
+    """Leaves columns out until the table fits into the console; returns it, and their headings."""
+    dropped: list[str] = []
+    unbounded = console.options.update(max_width=_UNBOUNDED_WIDTH)
+    for heading in droppable:
+        if Measurement.get(console, unbounded, table).maximum <= console.width:
+            break
+        table = _without(table, heading)
+        dropped.append(heading)
+    return table, dropped
+
+
+def _without(table: Table, heading: str) -> Table:
+    kept = [column for column in table.columns if column.header != heading]
+    smaller = _table(*[f"{'>' if column.justify == 'right' else ''}{column.header}" for column in kept])
+    for row in zip(*[column.cells for column in kept], strict=True):
+        smaller.add_row(*row)
+    return smaller
 
 
 def _table(*headings: str) -> Table:

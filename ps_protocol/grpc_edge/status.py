@@ -7,6 +7,7 @@ or from a server that is no ps. It becomes the error of its code, which says wha
 
 from __future__ import annotations
 
+import re
 from typing import NoReturn
 
 import grpc
@@ -41,8 +42,7 @@ _ADDRESS_AND_VERSION = (
 _MEANINGS: dict[grpc.StatusCode, tuple[str, str]] = {
     grpc.StatusCode.UNAVAILABLE: (
         "cannot be reached",
-        "Check that the task is running, that its address and port are those of the cluster spec, that no firewall "
-        "lies between, and that both sides agree on TLS.",
+        "Check that it is running, that the cluster spec has its address and port, and that no firewall lies between.",
     ),
     grpc.StatusCode.DEADLINE_EXCEEDED: (
         "did not answer in time",
@@ -70,6 +70,11 @@ _MEANINGS: dict[grpc.StatusCode, tuple[str, str]] = {
     grpc.StatusCode.OUT_OF_RANGE: ("was asked for something beyond a limit", _ADDRESS_AND_VERSION),
 }
 """What the task did, and what to do about it, where a status has no details."""
+
+_CONNECTING = re.compile(
+    r"failed to connect to all addresses; last error: [A-Z]+: .*: Failed to connect to remote host: "
+)
+"""How gRPC begins a text that ends with the system's own word, such as "Connection refused"."""
 
 
 def grpc_code(error: ShardscopeError) -> grpc.StatusCode:
@@ -136,7 +141,8 @@ def _without_details(status: grpc.StatusCode, details: str, task: str, address: 
         # A message above the limit stays above it. gRPC gives no other sign than its text, which also stands for a
         # limit that passes, such as too many calls at once.
         retryable = False
-    return error_for(code, f"{where} {what} ({details or 'no details'}). {remedy}", task=task, retryable=retryable)
+    reason = _CONNECTING.sub("", details).rstrip(".") or "no details"
+    return error_for(code, f"{where} {what} ({reason}). {remedy}", task=task, retryable=retryable)
 
 
 def _shortened(text: str, limit_bytes: int) -> str:

@@ -30,10 +30,12 @@ def configure_logs(*, level: str, log_format: LogFormat, task: str, stream: Text
         stream: Standard error by default.
     """
     stream = sys.stderr if stream is None else stream
+    for_people = log_format is LogFormat.CONSOLE or (log_format is LogFormat.AUTO and stream.isatty())
+    common = _common_processors(task, for_people)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *_common_processors(task),
+            *common,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -43,10 +45,10 @@ def configure_logs(*, level: str, log_format: LogFormat, task: str, stream: Text
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_common_processors(task),
+            foreign_pre_chain=common,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *_renderers(log_format, stream),
+                *_renderers(for_people, stream),
             ],
         )
     )
@@ -55,11 +57,13 @@ def configure_logs(*, level: str, log_format: LogFormat, task: str, stream: Text
     root.setLevel(level.upper())
 
 
-def _common_processors(task: str) -> list[Processor]:
+def _common_processors(task: str, for_people: bool) -> list[Processor]:
     def add_task(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         event["task"] = task
         return event
 
+    if for_people:  # one who looks at a terminal knows the day, and needs no name of a module
+        return [structlog.stdlib.add_log_level, structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False), add_task]
     return [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -68,7 +72,7 @@ def _common_processors(task: str) -> list[Processor]:
     ]
 
 
-def _renderers(log_format: LogFormat, stream: TextIO) -> Sequence[Processor]:
-    if log_format is LogFormat.CONSOLE or (log_format is LogFormat.AUTO and stream.isatty()):
-        return [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+def _renderers(for_people: bool, stream: TextIO) -> Sequence[Processor]:
+    if for_people:
+        return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=0, pad_level=False)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

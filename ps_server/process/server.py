@@ -298,7 +298,10 @@ def run(options: ServerOptions) -> int:
 
 
 def _announce(core: ParameterServer, address: str, port: int, *, durability: str) -> None:
-    """Says on standard output, in one line, that the process listens and where."""
+    """Says that the process listens and where: in its log, and on standard output in one line for a program."""
+    _LOG.info("listening", address=address, store=str(core.store_incarnation))
+    if sys.stdout.isatty():
+        return
     line = {
         "event": "listening",
         "task": core.task,
@@ -313,7 +316,6 @@ def _announce(core: ParameterServer, address: str, port: int, *, durability: str
         sys.stdout.flush()
     except OSError as error:
         _LOG.warning("nobody reads standard output", reason=str(error))
-    _LOG.info("listening", address=address, store=str(core.store_incarnation))
 
 
 def _signal_pipe() -> int:

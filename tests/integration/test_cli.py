@@ -123,15 +123,33 @@ def test_ls_lists_tasks(cluster: LocalCluster) -> None:
 
 
 def test_ls_shows_what_it_can_reach_and_says_what_it_cannot(cluster: LocalCluster, nowhere: str) -> None:
-    spec = f"ps={cluster.cluster_spec.ps_addresses()[0]},{nowhere}"
+    spec = f"ps={','.join(cluster.cluster_spec.ps_addresses())},{nowhere}"
     for arguments in ((), ("--tasks",)):
         done = shardscope("ls", "--cluster", spec, *arguments)
         assert done.returncode == 1
         assert "dense/weights" in done.stdout or "serving" in done.stdout
         [error] = done.stderr.splitlines()
-        assert error.startswith("shardscope: [ps:1]")
+        assert error.startswith("shardscope: [ps:2]")
         assert nowhere in error
-        assert "cannot be reached" in error
+        assert "cannot be reached (Connection refused)" in error
+
+
+@pytest.mark.parametrize("form", ["{}", "ps={}"])
+@pytest.mark.parametrize("index", [0, 1])
+def test_one_address_is_enough(cluster: LocalCluster, form: str, index: int) -> None:
+    spec = form.format(cluster.cluster_spec.ps_addresses()[index])
+    done = shardscope("ls", "--cluster", spec)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == ["dense/biases", "dense/weights"]
+
+
+def test_addresses_in_another_order_are_an_error(cluster: LocalCluster) -> None:
+    first, second = cluster.cluster_spec.ps_addresses()
+    for arguments in ((), ("--tasks",)):
+        done = shardscope("ls", "--cluster", f"ps={second},{first}", *arguments)
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert f"[ps:0] the process at {second} is ps:1, not ps:0" in done.stderr
 
 
 def test_ls_of_a_cluster_that_is_not_there_shows_nothing(nowhere: str) -> None:
@@ -157,9 +175,10 @@ def test_ls_of_a_ps_that_does_not_answer_is_bounded(eventually: Eventually) -> N
 @pytest.mark.parametrize(
     ("arguments", "tf_config", "message"),
     [
-        ([], None, "no ps tasks"),
+        ([], None, "Which cluster?"),
         ([], '{"cluster": ', "TF_CONFIG is not valid JSON"),
-        (["--cluster", "ps"], None, "no '='"),
+        (["--cluster", "ps"], None, "has no port"),
+        (["--cluster", "ps=a:1;b:2"], None, "no '='"),
         (["--cluster", "ps=host"], None, "has no port"),
         (["--cluster", "worker=host:1"], None, "no ps tasks"),
     ],
@@ -180,6 +199,19 @@ def test_shutdown_ends_every_ps_in_good_order() -> None:
         assert done.returncode == 0, done.stderr
         assert [line.split()[0] for line in done.stdout.splitlines()] == ["ps:0", "ps:1"]
         assert cluster.wait(TIMEOUT_S) == [0, 0]
+
+
+def test_shutdown_with_one_address_ends_every_ps_and_says_which_it_cannot_reach(eventually: Eventually) -> None:
+    with LocalCluster(num_ps=2) as cluster:
+        first, second = cluster.cluster_spec.ps_addresses()
+        with closing(grpc.connect(first, task="ps:0")) as ps:
+            eventually(lambda: len(ps.list_addresses(timeout_s=TIMEOUT_S)) == 2, message="ps 1 has announced itself")
+        cluster.kill_ps(1)
+        done = shardscope("shutdown", "--cluster", first)
+        assert done.returncode == 1
+        assert done.stdout == f"ps:0 at {first} is shut down\n"
+        assert f"[ps:1] the task at {second} cannot be reached (Connection refused)" in done.stderr
+        assert cluster.wait(TIMEOUT_S)[0] == 0
 
 
 def test_shutdown_says_which_ps_it_could_not_reach_and_ends_the_others(nowhere: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -265,7 +266,10 @@ def test_a_worker_waits_for_a_ps_that_starts_later(caplog: pytest.LogCaptureFixt
         with caplog.at_level(logging.WARNING), ThreadPoolExecutor(1) as pool:
             connecting = pool.submit(ss.connect, cluster.cluster_spec)
             address = cluster.cluster_spec.ps_addresses()[1]
-            eventually(lambda: f"waiting for ps 1 at {address}, " in caplog.text, message="the worker says it waits")
+            eventually(
+                lambda: re.search(rf"waiting for ps:1 at {address}, \d+ s of up to 60 s: ", caplog.text),
+                message="the worker says it waits",
+            )
             cluster.restart_ps(1)
             client = connecting.result(120)
         with client:

@@ -13,11 +13,10 @@ from collections.abc import Callable
 from typing import Final
 
 from ps_protocol.errors import DeadlineExceededError, ShardscopeError, UnavailableError
-from worker_client.connection.retry import Deadline
+from worker_client.connection.retry import Deadline, Reports
 
 _LOG = logging.getLogger(__name__)
 
-_REPORT_EVERY_S: Final = 4.0
 _RECENT_S: Final = 0.05
 """Age up to which what one thread has found out serves the others too."""
 
@@ -60,7 +59,7 @@ class Availability:
         self._failure: ShardscopeError | None = None  # why it is away
         self._away_since_s = 0.0
         self._asked_s = float("-inf")  # when hello was last begun
-        self._reported_s = 0.0
+        self._reports = Reports(0.0)
 
     @property
     def is_away(self) -> bool:
@@ -133,20 +132,18 @@ class Availability:
 
     def _is_away(self, error: ShardscopeError) -> None:
         """With the lock held."""
-        now_s = self._clock()
         if self._failure is None:
             self._away_since_s = self._asked_s
-            self._reported_s = float("-inf")
+            self._reports = Reports(0.0)
         self._failure = error
-        if now_s - self._reported_s >= _REPORT_EVERY_S:
-            self._reported_s = now_s
+        if self._reports.is_due(self.away_s):
             _LOG.warning(
-                "waiting for %s at %s, away for %.0f s, up to %.0f s in all (%s)",
+                "waiting for %s at %s, away for %.0f s, up to %.0f s in all: %s",
                 self._task,
                 self._where(),
                 self.away_s,
                 self.patience_s,
-                error.message.partition(". ")[0],  # the error at the end says what to do
+                self._reports.reason(error, self._where()),
             )
 
     def _is_back(self) -> None:

@@ -34,14 +34,12 @@ from ps_protocol.service_types import Welcome
 from worker_client.connection.availability import Availability, OperationTime
 from worker_client.connection.pending_queue import PendingQueue, Submission
 from worker_client.connection.pipeline import BatchSender, WindowLimits
-from worker_client.connection.retry import Deadline, RetryPolicy
+from worker_client.connection.retry import Deadline, Reports, RetryPolicy
 from worker_client.connection.route import HELLO_TIMEOUT_S, Locate, Reconnect, Route
 from worker_client.transport.endpoint import PsEndpoint
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-_REPORT_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +119,20 @@ class PsHandle:
     # -- conversation -------------------------------------------------------------------------
 
     def connect(self, deadline: Deadline) -> Welcome:
-        """Says hello, waiting for a ps that is not there yet, with a log line every few seconds.
+        """Says hello, waiting for a ps that is not there yet, with a log line now and then.
 
         Raises:
             UnavailableError: The ps did not answer in time.
             ShardscopeError: It answered that it will not talk to this client.
         """
-        last_report_s = 0.0
+        reports = Reports()
 
         def waiting(error: ShardscopeError, so_far: Deadline) -> None:
-            nonlocal last_report_s
             elapsed_s = so_far.elapsed_s()
-            if elapsed_s - last_report_s >= _REPORT_EVERY_S:
-                last_report_s = elapsed_s
+            if reports.is_due(elapsed_s):
                 _LOG.warning(
-                    "waiting for ps %d at %s, %.0f s (%s)", self.task.index, self.address, elapsed_s, error.message
+                    "waiting for %s at %s, %.0f s of up to %.0f s: %s",
+                    *(self.task, self.address, elapsed_s, timeout_s, reports.reason(error, self.address)),
                 )
 
         timeout_s = deadline.remaining_s()

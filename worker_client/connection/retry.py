@@ -43,6 +43,31 @@ class Deadline:
         self._end_s = end_s
 
 
+class Reports:
+    """When to say that something is still waited for: soon at first, then after twice as long each time.
+
+    Args:
+        first_s: Seconds of waiting before the first report.
+    """
+
+    __slots__ = ("_next_s",)
+
+    def __init__(self, first_s: float = 2.0):
+        self._next_s = first_s
+
+    def is_due(self, elapsed_s: float) -> bool:
+        """Whether to report after so many seconds of waiting; if so, the next one is due later."""
+        if elapsed_s < self._next_s:
+            return False
+        self._next_s = elapsed_s + min(max(elapsed_s, 4.0), 30.0)
+        return True
+
+    @staticmethod
+    def reason(error: ShardscopeError, address: str) -> str:
+        """What has gone wrong, without what to do, which the error at the end says, and without the address."""
+        return error.message.partition(". ")[0].removeprefix(f"the task at {address} ")
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """Exponential backoff with full jitter, so that clients that failed together do not return together.

@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from ps_protocol.errors import DeadlineExceededError, FailedPreconditionError, ShardscopeError
 from ps_protocol.operations import Describe, Reply
 from worker_client.connection.fanout import Fanout, Routed, succeeded
-from worker_client.connection.retry import Deadline, RetryPolicy
+from worker_client.connection.retry import Deadline, Reports, RetryPolicy
 
 _LOG = logging.getLogger(__name__)
 
-_REPORT_EVERY_S = 2.0
 _MAX_NAMES_SHOWN = 10
 
 
@@ -69,7 +68,7 @@ class InitializationWait:
         """
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         missing = list(tasks)
-        last_report_s = 0.0
+        reports = Reports()
 
         def look(_: float) -> None:
             missing[:] = self._without_value(missing, tasks)
@@ -77,10 +76,8 @@ class InitializationWait:
                 raise FailedPreconditionError(f"{_listed(missing)} without a value", retryable=True)
 
         def waiting(_: ShardscopeError, so_far: Deadline) -> None:
-            nonlocal last_report_s
             elapsed_s = so_far.elapsed_s()
-            if elapsed_s - last_report_s >= _REPORT_EVERY_S:
-                last_report_s = elapsed_s
+            if reports.is_due(elapsed_s):
                 _LOG.warning("waiting for the chief to initialise %s, %.0f s", _listed(missing), elapsed_s)
 
         what = f"the chief to initialise {_listed(missing)}"

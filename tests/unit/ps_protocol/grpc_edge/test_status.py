@@ -168,7 +168,7 @@ class TestErrorsOfGrpc:
                 True,
                 "is running",
             ),
-            (grpc.StatusCode.UNAVAILABLE, "Ssl handshake failed", UnavailableError, True, "TLS"),
+            (grpc.StatusCode.UNAVAILABLE, "Ssl handshake failed", UnavailableError, True, "firewall"),
             (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", DeadlineExceededError, False, "more time"),
             (grpc.StatusCode.CANCELLED, "Channel closed!", CancelledError, False, "closed"),
             (grpc.StatusCode.UNIMPLEMENTED, "Method not found!", UnimplementedError, False, "same version"),
