@@ -14,11 +14,12 @@ from typing import Self
 from uuid import uuid4
 
 from ps_protocol import fault_points
-from ps_protocol.cluster_spec import ClusterSpec, ClusterSpecLike, TfConfig
+from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec, ClusterSpecLike, TfConfig
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.settings import read
 from ps_protocol.task_id import TaskId
 from worker_client.connection.address_lookup import AddressLookup
+from worker_client.connection.cluster_check import connect_all
 from worker_client.connection.fanout import Fanout
 from worker_client.connection.handle import PsHandle, Settings
 from worker_client.connection.heartbeat import Heartbeat
@@ -52,6 +53,7 @@ def connect(
     transport: str | None = None,
     ps_grace_s: float | None = None,
     lease_s: float | None = None,
+    replace: bool = False,
 ) -> Client:
     """Connects this process to a cluster, waiting for ps tasks that have not started yet.
 
@@ -72,13 +74,17 @@ def connect(
         lease_s: How long this process may be silent before the cluster takes it for dead, in seconds; a thread
             reports three times in that time. 0: for ever, without a thread. By default what ``SHARDSCOPE_LEASE``
             says, or 10.
+        replace: Whether to take the place of another process that is this task and lives. One that is dead needs
+            no leave: it is known to be when it has closed its connections, or its lease is over.
 
     Returns:
         The connection, which from now on the module-level functions use. Close it, or use it in a ``with`` statement.
 
     Raises:
-        ValueError: The cluster spec or TF_CONFIG is not usable, or has no such task; there is no such transport; or a
-            number of seconds is none.
+        ValueError: The cluster spec or TF_CONFIG is not usable, or has no such task; this process is a ps; there is no
+            such transport; or a number of seconds is none.
+        FailedPreconditionError: The ps tasks are not those of one cluster, or are not all of it.
+        AlreadyExistsError: Another process is this task, and lives.
         UnavailableError: A ps did not answer in time, or not over the transport asked for.
     """
     fault_points.install_from_environment()
@@ -92,6 +98,11 @@ def connect(
     else:
         spec, task = ClusterSpec(cluster_spec), TaskId(job_name, task_index)
     addresses = spec.ps_addresses()
+    if task.job in (PS_JOB, BACKUP_JOB):
+        raise ValueError(
+            f"this process is {task}; start `shardscope ps` there or call ss.serve(): ps tasks hold variables, and do "
+            f"not connect"
+        )
     if task.job in spec.jobs:
         spec.task_address(task.job, task.index)
     return Client(
@@ -107,6 +118,7 @@ def connect(
         ps_strategy=ps_strategy or RoundRobinStrategy(len(addresses)),
         initialize=initialize,
         reconnect=lambda address, ps_task: connect_endpoint(address, str(ps_task), choice),
+        replace=replace,
     )
 
 
@@ -123,6 +135,7 @@ class Client(ManyVariables):
         ps_strategy: Chooses a ps task for variables that no ``device`` scope places.
         initialize: Whether declaring a variable initialises it.
         reconnect: Makes the endpoint of a ps task that has moved; None if none will.
+        replace: Whether to take the place of a living process that is this task.
 
     Attributes:
         cluster_spec: The cluster.
@@ -145,6 +158,7 @@ class Client(ManyVariables):
         ps_strategy: PsStrategy,
         initialize: bool,
         reconnect: Reconnect | None = None,
+        replace: bool = False,
     ):
         self.cluster_spec = cluster_spec
         self.task = task
@@ -167,10 +181,12 @@ class Client(ManyVariables):
             host=socket.gethostname(),
             pid=os.getpid(),
             lease_s=settings.lease_s,
+            job_sizes={job: cluster_spec.num_tasks(job) for job in cluster_spec.jobs if job != PS_JOB},
+            replace=replace,
         )
         try:
             deadline = Deadline(settings.connect_timeout_s)
-            welcomes = [handle.connect(deadline) for handle in self._handles]
+            welcomes = connect_all(self._handles, cluster_spec, deadline, settings.retry)
             self._handles[0].call(self._heartbeat.join, what="to let this task join")
             self._heartbeat.start()
         except BaseException:
@@ -246,6 +262,7 @@ class Client(ManyVariables):
             client=self.incarnation,
             client_task=str(self.task),
             settings=self.settings,
+            num_ps_tasks=self.cluster_spec.num_tasks(PS_JOB),
             locate=self._addresses.find,
             reconnect=self._reconnect,
         )

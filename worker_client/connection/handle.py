@@ -79,6 +79,7 @@ class PsHandle:
         client: Incarnation of the client.
         client_task: The client's own task, as "worker:1".
         settings: Bounds on waiting.
+        num_ps_tasks: How many ps tasks its cluster spec has; 0 not to ask what the ps knows of its own cluster.
         locate: Finds other addresses of the ps; None if it is to stay where it is.
         reconnect: Makes the endpoint of one of them.
     """
@@ -91,6 +92,7 @@ class PsHandle:
         client: UUID,
         client_task: str,
         settings: Settings,
+        num_ps_tasks: int = 0,
         locate: Locate | None = None,
         reconnect: Reconnect | None = None,
     ):
@@ -98,7 +100,13 @@ class PsHandle:
         self._client = client
         self._settings = settings
         self._route = Route(
-            endpoint, task=task, client=client, client_task=client_task, locate=locate, reconnect=reconnect
+            endpoint,
+            task=task,
+            client=client,
+            client_task=client_task,
+            num_ps_tasks=num_ps_tasks,
+            locate=locate,
+            reconnect=reconnect,
         )
         self._availability = Availability(
             task=str(task),
@@ -156,7 +164,7 @@ class PsHandle:
         if self._welcome.task != str(self.task):
             raise FailedPreconditionError(
                 f"the process at {self.address} is {self._welcome.task}, not {self.task}; the cluster spec given here "
-                f"and the one it was started with differ",
+                f"and the one it was started with differ: give the ps tasks in the same order everywhere",
                 task=str(self.task),
             )
         return self._welcome
