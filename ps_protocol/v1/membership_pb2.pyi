@@ -324,6 +324,7 @@ class AnnounceRequest(google.protobuf.message.Message):
     LEASE_S_FIELD_NUMBER: builtins.int
     AGE_S_FIELD_NUMBER: builtins.int
     CLUSTER_INCARNATION_FIELD_NUMBER: builtins.int
+    NUM_PS_TASKS_FIELD_NUMBER: builtins.int
     host: builtins.str
     pid: builtins.int
     lease_s: builtins.float
@@ -331,6 +332,8 @@ class AnnounceRequest(google.protobuf.message.Message):
     age_s: builtins.float
     cluster_incarnation: builtins.bytes
     """Identity of the cluster (Cluster in data.proto), if the one that announces itself is ps task 0."""
+    num_ps_tasks: builtins.int
+    """How many ps tasks the cluster spec of this task has. If it is given, ps task 0 answers with the identity."""
     @property
     def address(self) -> global___PsAddress: ...
     def __init__(
@@ -342,9 +345,10 @@ class AnnounceRequest(google.protobuf.message.Message):
         lease_s: builtins.float = ...,
         age_s: builtins.float = ...,
         cluster_incarnation: builtins.bytes = ...,
+        num_ps_tasks: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["address", b"address"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "age_s", b"age_s", "cluster_incarnation", b"cluster_incarnation", "host", b"host", "lease_s", b"lease_s", "pid", b"pid"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "age_s", b"age_s", "cluster_incarnation", b"cluster_incarnation", "host", b"host", "lease_s", b"lease_s", "num_ps_tasks", b"num_ps_tasks", "pid", b"pid"]) -> None: ...
 
 global___AnnounceRequest = AnnounceRequest
 
@@ -357,7 +361,7 @@ class AnnounceReply(google.protobuf.message.Message):
     ADDRESSES_FIELD_NUMBER: builtins.int
     CLUSTER_INCARNATION_FIELD_NUMBER: builtins.int
     cluster_incarnation: builtins.bytes
-    """Identity of the cluster, if the called ps is ps task 0."""
+    """Identity of the cluster, if it was asked for and the called ps is ps task 0."""
     @property
     def addresses(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PsAddress]: ...
     def __init__(

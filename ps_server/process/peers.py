@@ -74,6 +74,7 @@ class Peers:
             lease_s=lease_s,
             age_s=age_s,
             cluster_incarnation=b"" if cluster is None else cluster.bytes,
+            num_ps_tasks=len(self._addresses) + 1,
         )
         calls = [
             (task, membership_pb2_grpc.MembershipStub(self._channel(task)).Announce.future(request, timeout=timeout_s))

@@ -18,6 +18,7 @@ import worker_client
 from ps_cluster import ClusterStartError, LocalCluster
 from ps_cluster.inspection.health_probe import check_health
 from ps_cluster.local.processes import ProcessSupervisor
+from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.task_id import TaskId
 from tests.conftest import Eventually
 
@@ -62,6 +63,17 @@ def test_every_task_has_an_address_of_its_own_on_the_loopback_interface() -> Non
         ]
         assert len(set(taken)) == 5
         assert all(address.startswith("127.0.0.1:") for address in taken)
+
+
+def test_a_spec_that_mixes_two_clusters_is_refused() -> None:
+    with LocalCluster(num_ps=2) as one, LocalCluster(num_ps=2) as other:
+        mixed = [addresses(one)[0], addresses(other)[1]]
+        with pytest.raises(FailedPreconditionError) as refused:
+            worker_client.connect({"ps": mixed})
+        assert all(address in str(refused.value) for address in (*mixed, addresses(other)[0]))
+        one.restart_ps(0)  # it is there again without its state, and so with another identity
+        with worker_client.connect({"ps": addresses(one)}):
+            pass
 
 
 def test_tf_config_says_who_a_task_is() -> None:

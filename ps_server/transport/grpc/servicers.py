@@ -103,7 +103,7 @@ class MembershipServicer(_Servicer, membership_pb2_grpc.MembershipServicer):
             cluster=spec_codec.decode_uuid(cluster, "incarnation of the cluster") if cluster else None,
             timeout_s=timeout_s,
         )
-        own = self._core.own_cluster
+        own = self._core.own_cluster if request.num_ps_tasks else None
         return membership_pb2.AnnounceReply(
             addresses=[service_codec.encode_ps_address(each) for each in addresses],
             cluster_incarnation=b"" if own is None else own.bytes,
