@@ -257,8 +257,8 @@ def _check_free(entry: _Entry, incarnation: UUID, clock_s: float) -> None:
     if not member.lease_s or entry.heard_s > entry.claim.since_s:
         lives = f"which lives ({silent})" if member.lease_s else f"which has no lease ({silent})"
         raise AlreadyExistsError(
-            f"{who}, {lives}; give this process another task, end the other one, or connect with replace=True to take "
-            f"its place"
+            f"{who}, {lives}; give this process another task, end the other one, connect with replace=True to take its "
+            f"place, or with observer=True to look on"
         )
     raise AbortedError(
         f"{who}, {silent}; whether it lives shows within its lease of {member.lease_s:g} s",
