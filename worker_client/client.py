@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias
 from uuid import uuid4
 
 from ps_protocol import fault_points
@@ -35,7 +35,6 @@ from worker_client.transport.selection import connect_endpoint, private_store
 from worker_client.variables.bulk import ManyVariables
 from worker_client.variables.catalog import Catalog, VariableEntry
 from worker_client.variables.factory import EagerVariableFactory
-from worker_client.variables.parts import EagerVariable
 
 _LOG = logging.getLogger(__name__)
 
@@ -260,13 +259,16 @@ class Client(ManyVariables):
         """
         return self._catalog.entries()
 
-    def variable(self, name: str) -> EagerVariable:
+    def variable(self, name: str) -> Any:
         """Finds a variable of the cluster by its name alone, whoever has made it; a partitioned one as a whole.
 
         It is no part of this connection's table of names, and is the same object each time.
 
         Args:
             name: Its full name, as "scope/name", with ":0" or without; or that of a part.
+
+        Returns:
+            A ``Variable``, or a ``PartitionedVariable``.
 
         Raises:
             NotFoundError: There is none of that name.

@@ -25,7 +25,6 @@ from worker_client.graph.graph import Graph
 from worker_client.graph.operation import OutputSpec
 from worker_client.values.shapes import TensorShape
 from worker_client.variables.partitioned import PartitionedVariable
-from worker_client.variables.parts import EagerVariable
 from worker_client.variables.variable import Variable
 
 
@@ -114,7 +113,7 @@ class Catalog:
         held = sorted(self._held(), key=lambda each: (each.whole_name, each.offset))
         return [_entry(list(parts)) for _, parts in groupby(held, key=lambda each: each.whole_name)]
 
-    def variable(self, name: str) -> EagerVariable:
+    def variable(self, name: str) -> Any:
         """Finds a variable of the cluster, or a part of one.
 
         Args:

@@ -221,9 +221,9 @@ def test_a_lease_that_cannot_be_is_refused() -> None:
 # -- one process for each task ------------------------------------------------------------------
 
 
-def claims(members: Membership, clock_s: float, incarnation: UUID = SECOND, **more: float) -> None:
+def claims(members: Membership, clock_s: float, incarnation: UUID = SECOND) -> None:
     """Another process would be worker:0, if that is free."""
-    members.join("worker:0", incarnation, "other", 2, clock_s, lease_s=LEASE_S, if_free=True, **more)
+    members.join("worker:0", incarnation, "other", 2, clock_s, lease_s=LEASE_S, if_free=True)
 
 
 def test_a_second_process_waits_until_it_is_known_whether_the_first_lives() -> None:

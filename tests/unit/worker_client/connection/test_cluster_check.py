@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from uuid import uuid4
 
@@ -30,7 +30,7 @@ class Time:
 
     def __init__(self) -> None:
         self.now_s = 0.0
-        self.when_waiting = lambda: None
+        self.when_waiting: Callable[[], None] = lambda: None
 
     def clock(self) -> float:
         return self.now_s
