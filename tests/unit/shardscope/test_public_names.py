@@ -60,7 +60,7 @@ def test_the_names_are_those_of_the_worker_and_more() -> None:
     for name in worker_client.__all__:
         assert getattr(shardscope, name) is getattr(worker_client, name)
     assert shardscope.LocalCluster is ps_cluster.LocalCluster
-    assert set(shardscope.__all__) - set(worker_client.__all__) == {"LocalCluster", "__version__"}
+    assert set(shardscope.__all__) - set(worker_client.__all__) == {"LocalCluster", "__version__", "serve"}
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
