@@ -36,7 +36,7 @@ def measure(transport: str, *, rounds: int, seconds: float, scale: str) -> list[
     with contextlib.ExitStack() as stack:
         spec = stack.enter_context(LocalCluster(num_ps=1)).cluster_spec
         mover = stack.enter_context(RunningContestant(own_entry(transport, scale, cluster=spec.to_flag())))
-        stack.enter_context(connect(spec, transport, task_index=1))  # the mover is worker 0
+        stack.enter_context(connect(spec, transport))
         scalar = ss.get_variable("beside_large_ones", [], initializer=ss.zeros_initializer())
         for turn in range(rounds):
             command.progress(f"{transport}: round {turn + 1} of {rounds}")
