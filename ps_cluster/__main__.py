@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "up": "Runs a whole cluster on this machine.",
     "ps": "Runs one ps task in the foreground.",
     "ls": "Lists variables or tasks.",
+    "get": "Shows the value of a variable.",
     "shutdown": "Ends the ps tasks in good order.",
     "health": "Asks a ps task whether it serves.",
 }

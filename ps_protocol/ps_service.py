@@ -7,7 +7,7 @@ unless they say otherwise; ``timeout_s`` bounds how long a call may wait, in sec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -60,8 +60,15 @@ class Transport(Protocol):
 class ClusterService(Protocol):
     """All that a ps task offers besides batches."""
 
-    def hello(self, client: UUID, task: str, *, timeout_s: float) -> Welcome:
-        """Opens a conversation of the client ``task`` (as "worker:1")."""
+    def hello(self, client: UUID, task: str, *, num_ps_tasks: int = 0, timeout_s: float) -> Welcome:
+        """Opens a conversation.
+
+        Args:
+            client: Incarnation of the client.
+            task: Its task, as "worker:1".
+            num_ps_tasks: How many ps tasks its cluster spec has; 0 not to ask what the ps knows of its own cluster.
+            timeout_s: Bound on the call.
+        """
 
     def goodbye(self, client: UUID, *, timeout_s: float) -> None:
         """Ends the conversation; the ps forgets the client's sequence numbers."""
@@ -86,8 +93,10 @@ class ClusterService(Protocol):
         *,
         lease_s: float = 0.0,
         age_s: float = 0.0,
+        if_free: bool = False,
+        job_sizes: Mapping[str, int] | None = None,
         timeout_s: float,
-    ) -> None:
+    ) -> str | None:
         """Announces a task (ps task 0 only).
 
         Args:
@@ -97,11 +106,23 @@ class ClusterService(Protocol):
             pid: Of its process.
             lease_s: How long it may be silent before it counts as dead, in seconds; 0 for ever.
             age_s: Seconds since it began to take part, if it joins again.
+            if_free: Whether to leave a living process alone that is this task already. Else this one takes its place.
+            job_sizes: How many tasks each job has by the cluster spec of this process.
             timeout_s: Bound on the call.
+
+        Returns:
+            Which other task was started with another cluster, and what differs, in words; None if none is known.
+
+        Raises:
+            AbortedError: With ``if_free``: it is not known yet whether the process that is this task lives; retryable.
+            AlreadyExistsError: It does live.
         """
 
-    def heartbeat(self, task: str, incarnation: UUID, step: int | None = None, *, timeout_s: float) -> None:
+    def heartbeat(self, task: str, incarnation: UUID, step: int | None = None, *, timeout_s: float) -> str | None:
         """Renews the lease of a task, and reports its training steps if given (ps task 0 only).
+
+        Returns:
+            As ``join``, of a task that has joined since the last heartbeat.
 
         Raises:
             FailedPreconditionError: This ps does not know that the task has joined: it must join again.

@@ -32,6 +32,21 @@ class FastPath:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownCluster:
+    """What a ps task knows of its own cluster; ``Cluster`` in ``data.proto``.
+
+    Attributes:
+        num_ps_tasks: By its own cluster spec.
+        incarnation: Identity of the cluster, which is that of the store of ps task 0; None if the task has not met it.
+        first_ps: Where ps task 0 is by its own cluster spec, as "host:port".
+    """
+
+    num_ps_tasks: int
+    incarnation: UUID | None
+    first_ps: str
+
+
+@dataclass(frozen=True, slots=True)
 class Welcome:
     """A ps's answer to hello.
 
@@ -41,6 +56,7 @@ class Welcome:
         job_seed: Seed from which initial values follow; that of ps task 0 counts.
         fast_paths: Other ways to exchange batches, best first.
         ticket: Admits one connection on one of them, soon; empty if there are none.
+        cluster: Of which cluster it is; None if that was not asked for, or the ps is too old to know.
     """
 
     task: str
@@ -48,6 +64,7 @@ class Welcome:
     job_seed: int
     fast_paths: tuple[FastPath, ...] = ()
     ticket: bytes = b""
+    cluster: KnownCluster | None = None
 
 
 @dataclass(frozen=True, slots=True)

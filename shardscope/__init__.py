@@ -6,7 +6,7 @@
         weights = ss.get_variable("weights", [784, 10])
         weights.assign_add(0.1 * gradient(weights.read_value()))
 
-The names here are those of ``worker_client``, and ``LocalCluster`` and ``__version__``. They, and those of
+The names here are those of ``worker_client``, and ``LocalCluster``, ``serve`` and ``__version__``. They, and those of
 ``worker_client.compat.v1``, are the public API. Other modules have names without underscores, but are not part of it:
 any release may change them.
 """
@@ -19,6 +19,7 @@ from worker_client import *
 
 if TYPE_CHECKING:  # what starts processes is imported when it is asked for
     from ps_cluster import LocalCluster
+    from ps_cluster.local.serve import serve
 
     __version__: str
 else:
@@ -26,12 +27,14 @@ else:
     def __getattr__(name: str) -> object:
         if name == "LocalCluster":
             return importlib.import_module("ps_cluster").LocalCluster
+        if name == "serve":  # which imports all of the ps
+            return importlib.import_module("ps_cluster.local.serve").serve
         if name == "__version__":
             return importlib.import_module("importlib.metadata").version("shardscope")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["LocalCluster", "__version__"]
+__all__ = ["LocalCluster", "__version__", "serve"]
 __all__ += worker_client.__all__
 
 

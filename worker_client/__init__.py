@@ -38,6 +38,7 @@ from worker_client.initializers import (
     variance_scaling_initializer,
     zeros_initializer,
 )
+from worker_client.ops.collections import global_variables, trainable_variables
 from worker_client.ops.control_flow import control_dependencies
 from worker_client.ops.initialization import (
     global_variables_initializer,
@@ -105,6 +106,7 @@ __all__ = [
     "get_local_variable",
     "get_variable",
     "get_variable_scope",
+    "global_variables",
     "global_variables_initializer",
     "glorot_normal_initializer",
     "glorot_uniform_initializer",
@@ -126,6 +128,7 @@ __all__ = [
     "replica_device_setter",
     "report_uninitialized_variables",
     "reset_default_graph",
+    "trainable_variables",
     "truncated_normal_initializer",
     "uniform_unit_scaling_initializer",
     "variable_axis_size_partitioner",

@@ -10,15 +10,16 @@ import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Final, Literal, Self, TypeAlias
 from uuid import uuid4
 
 from ps_protocol import fault_points
-from ps_protocol.cluster_spec import ClusterSpec, ClusterSpecLike, TfConfig
+from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec, ClusterSpecLike, TfConfig
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.settings import read
 from ps_protocol.task_id import TaskId
 from worker_client.connection.address_lookup import AddressLookup
+from worker_client.connection.cluster_check import connect_all
 from worker_client.connection.fanout import Fanout
 from worker_client.connection.handle import PsHandle, Settings
 from worker_client.connection.heartbeat import Heartbeat
@@ -32,10 +33,15 @@ from worker_client.settings import ConnectSettings
 from worker_client.transport.endpoint import PsEndpoint
 from worker_client.transport.selection import connect_endpoint, private_store
 from worker_client.variables.bulk import ManyVariables
+from worker_client.variables.catalog import Catalog, VariableEntry
 from worker_client.variables.factory import EagerVariableFactory
 
 _LOG = logging.getLogger(__name__)
 
+ObserverMode: TypeAlias = Literal[False, True, "update"]
+"""Whether a connection looks on without being a task, and whether it may change variables then."""
+
+_OBSERVER_JOB: Final = "observer"
 _REPORT_EVERY_S = 0.5
 _REPORT_TIMEOUT_S = 1.0
 
@@ -52,6 +58,8 @@ def connect(
     transport: str | None = None,
     ps_grace_s: float | None = None,
     lease_s: float | None = None,
+    replace: bool = False,
+    observer: ObserverMode = False,
 ) -> Client:
     """Connects this process to a cluster, waiting for ps tasks that have not started yet.
 
@@ -72,19 +80,29 @@ def connect(
         lease_s: How long this process may be silent before the cluster takes it for dead, in seconds; a thread
             reports three times in that time. 0: for ever, without a thread. By default what ``SHARDSCOPE_LEASE``
             says, or 10.
+        replace: Whether to take the place of another process that is this task and lives. One that is dead needs
+            no leave: it is known to be when it has closed its connections, or its lease is over.
+        observer: Whether to look on without taking part: this process is no task (``job_name`` and ``task_index`` say
+            nothing), has no lease, takes nobody's place and is never the chief. True: what would change a variable, or
+            make one, is refused before anything is sent; ``get_variable`` finds those that others have made.
+            "update": it may.
 
     Returns:
         The connection, which from now on the module-level functions use. Close it, or use it in a ``with`` statement.
 
     Raises:
-        ValueError: The cluster spec or TF_CONFIG is not usable, or has no such task; there is no such transport; or a
-            number of seconds is none.
+        ValueError: The cluster spec or TF_CONFIG is not usable, or has no such task; this process is a ps; there is no
+            such transport; a number of seconds is none; or there is no such kind of observer.
+        FailedPreconditionError: The ps tasks are not those of one cluster, or are not all of it.
+        AlreadyExistsError: Another process is this task, and lives.
         UnavailableError: A ps did not answer in time, or not over the transport asked for.
     """
     fault_points.install_from_environment()
     given = {"transport": transport, "ps_grace_s": ps_grace_s, "lease_s": lease_s}
     chosen = ConnectSettings(**read(ConnectSettings, given))
     choice = chosen.transport
+    if observer not in (False, True, "update"):
+        raise ValueError(f'observer is {observer!r}; it should be True, or "update" to change variables as well')
     if cluster_spec is None:
         config = TfConfig.from_env()
         spec = config.cluster
@@ -92,7 +110,12 @@ def connect(
     else:
         spec, task = ClusterSpec(cluster_spec), TaskId(job_name, task_index)
     addresses = spec.ps_addresses()
-    if task.job in spec.jobs:
+    if task.job in (PS_JOB, BACKUP_JOB) and not observer:
+        raise ValueError(
+            f"this process is {task}; start `shardscope ps` there or call ss.serve(): ps tasks hold variables, and do "
+            f"not connect"
+        )
+    if task.job in spec.jobs and not observer:
         spec.task_address(task.job, task.index)
     return Client(
         spec,
@@ -107,6 +130,8 @@ def connect(
         ps_strategy=ps_strategy or RoundRobinStrategy(len(addresses)),
         initialize=initialize,
         reconnect=lambda address, ps_task: connect_endpoint(address, str(ps_task), choice),
+        replace=replace,
+        observer=observer,
     )
 
 
@@ -123,11 +148,14 @@ class Client(ManyVariables):
         ps_strategy: Chooses a ps task for variables that no ``device`` scope places.
         initialize: Whether declaring a variable initialises it.
         reconnect: Makes the endpoint of a ps task that has moved; None if none will.
+        replace: Whether to take the place of a living process that is this task.
+        observer: Whether it looks on without being a task, and whether it may change variables then.
 
     Attributes:
         cluster_spec: The cluster.
         task: Which task this process is.
         settings: Bounds on waiting.
+        observer: True or "update" if this is an observer, which is no task of the cluster.
         incarnation: Identity of this connection, and of no other.
         graph: This connection's names, scopes and collections.
         fanout: The way to the ps tasks.
@@ -145,17 +173,25 @@ class Client(ManyVariables):
         ps_strategy: PsStrategy,
         initialize: bool,
         reconnect: Reconnect | None = None,
+        replace: bool = False,
+        observer: ObserverMode = False,
     ):
         self.cluster_spec = cluster_spec
-        self.task = task
+        self.task = task = TaskId(_OBSERVER_JOB, 0) if observer else task
         self.incarnation = uuid4()
         self.settings = settings
+        self.observer = observer
         self._reconnect = reconnect
         self._addresses = AddressLookup(lambda: [handle.service for handle in self._handles])
-        self._handles = [self._handle(TaskId("ps", index), endpoint) for index, endpoint in enumerate(endpoints)]
+        may_update = observer in (False, "update")
+        self._handles = [
+            self._handle(TaskId("ps", index), endpoint, may_update=may_update)
+            for index, endpoint in enumerate(endpoints)
+        ]
         self._local_lock = threading.Lock()  # guards: _local
         self._local: PsHandle | None = None
         self.fanout = Fanout(self._handles, self._local_handle)
+        self._catalog = Catalog(self.fanout, len(self._handles))
         self._report_lock = threading.Lock()  # guards: _reported_s, _step
         self._reported_s = -_REPORT_EVERY_S
         self._step = 0
@@ -167,12 +203,15 @@ class Client(ManyVariables):
             host=socket.gethostname(),
             pid=os.getpid(),
             lease_s=settings.lease_s,
+            job_sizes={job: cluster_spec.num_tasks(job) for job in cluster_spec.jobs if job != PS_JOB},
+            replace=replace,
         )
         try:
             deadline = Deadline(settings.connect_timeout_s)
-            welcomes = [handle.connect(deadline) for handle in self._handles]
-            self._handles[0].call(self._heartbeat.join, what="to let this task join")
-            self._heartbeat.start()
+            welcomes = connect_all(self._handles, cluster_spec, deadline, settings.retry)
+            if not observer:
+                self._handles[0].call(self._heartbeat.join, what="to let this task join")
+                self._heartbeat.start()
         except BaseException:
             self._close_handles()
             raise
@@ -184,6 +223,7 @@ class Client(ManyVariables):
             ps_strategy=ps_strategy,
             retry=settings.retry,
             timeout_s=settings.operation_timeout_s,
+            may_declare=may_update,
         )
         self.graph = Graph(
             EagerVariableFactory(self.fanout, self.declarer, job_seed=self.job_seed, initialize=initialize)
@@ -193,6 +233,8 @@ class Client(ManyVariables):
     @property
     def is_chief(self) -> bool:
         """Whether this is the process that does what must be done once: worker 0, or the only "chief" or "master"."""
+        if self.observer:
+            return False
         return self.task.job in ("chief", "master") or (self.task.index == 0 and not self._has_chief_job)
 
     @property
@@ -208,13 +250,41 @@ class Client(ManyVariables):
         """Makes this the connection that the module-level functions use, on this thread, inside the block."""
         return defaults.client_as_default(self)
 
+    # -- what there is ------------------------------------------------------------------------
+
+    def variables(self) -> list[VariableEntry]:
+        """Returns what variables the cluster has, by name: shape, dtype, ps task and parts of each.
+
+        They need not be known to this process; partitioned ones are listed as wholes.
+        """
+        return self._catalog.entries()
+
+    def variable(self, name: str) -> Any:
+        """Finds a variable of the cluster by its name alone, whoever has made it; a partitioned one as a whole.
+
+        It is no part of this connection's table of names, and is the same object each time.
+
+        Args:
+            name: Its full name, as "scope/name", with ":0" or without; or that of a part.
+
+        Returns:
+            A ``Variable``, or a ``PartitionedVariable``.
+
+        Raises:
+            NotFoundError: There is none of that name.
+            FailedPreconditionError: Parts of it are missing.
+        """
+        return self._catalog.variable(name)
+
     # -- taking part --------------------------------------------------------------------------
 
     def report_step(self, step: int) -> None:
         """Tells the cluster how many training steps this task has done, which ``shardscope ls`` and ``up`` show.
 
-        Cheap enough for every step: most calls only remember the number. Never fails.
+        Cheap enough for every step: most calls only remember the number. Never fails. An observer has nothing to tell.
         """
+        if self.observer:
+            return
         with self._report_lock:
             self._step = self._heartbeat.step = step
             now_s = time.monotonic()
@@ -232,6 +302,8 @@ class Client(ManyVariables):
             _LOG.debug("progress not reported: %s", error)
 
     def _leave(self) -> None:
+        if self.observer:
+            return
         if self._step:
             self._send_report()
         try:
@@ -239,13 +311,15 @@ class Client(ManyVariables):
         except ShardscopeError as error:
             _LOG.debug("leave not reported: %s", error)
 
-    def _handle(self, task: TaskId, endpoint: PsEndpoint) -> PsHandle:
+    def _handle(self, task: TaskId, endpoint: PsEndpoint, *, may_update: bool = True) -> PsHandle:
         return PsHandle(
             endpoint,
             task=task,
             client=self.incarnation,
             client_task=str(self.task),
             settings=self.settings,
+            num_ps_tasks=self.cluster_spec.num_tasks(PS_JOB),
+            may_update=may_update,
             locate=self._addresses.find,
             reconnect=self._reconnect,
         )

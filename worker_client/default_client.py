@@ -10,10 +10,9 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Literal, overload
 
-from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.operations import Array
 from worker_client.client import Client
-from worker_client.graph.defaults import STACK, find_newest_client
+from worker_client.graph.defaults import STACK, find_newest_client, not_connected
 from worker_client.values.wire_names import WireDTypeName
 from worker_client.variables.mirror import Mirror
 from worker_client.variables.parts import EagerVariable, Pair
@@ -33,7 +32,7 @@ def get_default_client() -> Client:
     """
     client = find_default_client()
     if client is None:
-        raise FailedPreconditionError("not connected to a cluster; call worker_client.connect() first")
+        raise not_connected()
     return client
 
 

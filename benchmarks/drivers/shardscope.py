@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,13 +24,13 @@ from ps_cluster import LocalCluster
 _TRANSPORTS = {"socket": "tcp"}
 
 
-def connect(spec: ss.ClusterSpec | None, transport: str, *, task_index: int = 0) -> ss.Client:
-    """Connects by one transport and no other, to a cluster or to that of ``TF_CONFIG``, as one of its workers.
+def connect(spec: ss.ClusterSpec | None, transport: str, *, job_name: str = "worker", task_index: int = 0) -> ss.Client:
+    """Connects by one transport and no other, to a cluster or to that of ``TF_CONFIG``, as one of its tasks.
 
     Raises:
         UnavailableError: The transport cannot be used; there is no falling back to another.
     """
-    return ss.connect(spec, task_index=task_index, transport=_TRANSPORTS.get(transport, transport))
+    return ss.connect(spec, job_name, task_index, transport=_TRANSPORTS.get(transport, transport))
 
 
 class Shardscope:
@@ -52,7 +53,8 @@ class Shardscope:
                 spec = stack.enter_context(LocalCluster(num_ps=1)).cluster_spec
             else:
                 spec = ss.ClusterSpec.parse(cluster)
-            self._client = stack.enter_context(connect(spec, transport))
+            # Several processes may work on one cluster, each of which is a task of its own.
+            self._client = stack.enter_context(connect(spec, transport, job_name="contestant", task_index=os.getpid()))
             self._declare()
             self._stack = stack.pop_all()
 

@@ -21,6 +21,7 @@ from ps_protocol.service_types import (
     DurabilityStatus,
     FastPath,
     FastPathKind,
+    KnownCluster,
     Member,
     MemberState,
     Placement,
@@ -68,6 +69,7 @@ def encode_welcome(welcome: Welcome) -> data_pb2.HelloReply:
             for path in welcome.fast_paths
         ],
         ticket=welcome.ticket,
+        cluster=None if welcome.cluster is None else _CLUSTER.encode(welcome.cluster),
     )
 
 
@@ -90,6 +92,7 @@ def decode_welcome(message: data_pb2.HelloReply) -> Welcome:
             if path.kind in _FAST_PATH_KINDS
         ),
         message.ticket,
+        _CLUSTER.decode(message.cluster) if message.HasField("cluster") else None,
     )
 
 
@@ -175,11 +178,17 @@ def _uuid_field(what: str, name: str | None = None) -> _Field:
     return _Field(lambda uuid: uuid.bytes, lambda data: decode_uuid(data, what), name)
 
 
+def _known_uuid_field(what: str) -> _Field:
+    """A UUID that is empty if it is not known."""
+    return _Field(lambda uuid: uuid.bytes, lambda data: decode_uuid(data, what) if data else None)
+
+
 def _optional(codec: _Codec[Any, Any]) -> _Field:
     return _Field(codec.encode, codec.decode, is_optional=True)
 
 
 _SPEC: Final = _Field(encode_spec, decode_spec)
+_CLUSTER: Final = _Codec(KnownCluster, data_pb2.Cluster, incarnation=_known_uuid_field("incarnation of the cluster"))
 _MEMBER: Final = _Codec(
     Member,
     membership_pb2.Member,

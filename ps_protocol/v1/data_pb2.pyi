@@ -27,6 +27,7 @@ class HelloRequest(google.protobuf.message.Message):
     CLIENT_INCARNATION_FIELD_NUMBER: builtins.int
     TASK_FIELD_NUMBER: builtins.int
     PROTOCOL_VERSION_FIELD_NUMBER: builtins.int
+    NUM_PS_TASKS_FIELD_NUMBER: builtins.int
     client_incarnation: builtins.bytes
     task: builtins.str
     """The client's task, as "worker:1", or a word for what is no task of the cluster
@@ -34,14 +35,19 @@ class HelloRequest(google.protobuf.message.Message):
     """
     protocol_version: builtins.int
     """Version of this contract that the client speaks, 1 now."""
+    num_ps_tasks: builtins.int
+    """How many ps tasks the client's cluster spec has. If it is given, the reply says what
+    the task knows of its own cluster.
+    """
     def __init__(
         self,
         *,
         client_incarnation: builtins.bytes = ...,
         task: builtins.str = ...,
         protocol_version: builtins.int = ...,
+        num_ps_tasks: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["client_incarnation", b"client_incarnation", "protocol_version", b"protocol_version", "task", b"task"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["client_incarnation", b"client_incarnation", "num_ps_tasks", b"num_ps_tasks", "protocol_version", b"protocol_version", "task", b"task"]) -> None: ...
 
 global___HelloRequest = HelloRequest
 
@@ -55,6 +61,7 @@ class HelloReply(google.protobuf.message.Message):
     JOB_SEED_FIELD_NUMBER: builtins.int
     FAST_PATHS_FIELD_NUMBER: builtins.int
     TICKET_FIELD_NUMBER: builtins.int
+    CLUSTER_FIELD_NUMBER: builtins.int
     task: builtins.str
     store_incarnation: builtins.bytes
     protocol_version: builtins.int
@@ -70,6 +77,10 @@ class HelloReply(google.protobuf.message.Message):
         a client that can use none of them goes on with Exchange and ExchangeStream.
         """
 
+    @property
+    def cluster(self) -> global___Cluster:
+        """Asked for with `num_ps_tasks`; absent if it was not, or if the task is older than this field."""
+
     def __init__(
         self,
         *,
@@ -79,10 +90,40 @@ class HelloReply(google.protobuf.message.Message):
         job_seed: builtins.int = ...,
         fast_paths: collections.abc.Iterable[global___FastPath] | None = ...,
         ticket: builtins.bytes = ...,
+        cluster: global___Cluster | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["fast_paths", b"fast_paths", "job_seed", b"job_seed", "protocol_version", b"protocol_version", "store_incarnation", b"store_incarnation", "task", b"task", "ticket", b"ticket"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["cluster", b"cluster"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cluster", b"cluster", "fast_paths", b"fast_paths", "job_seed", b"job_seed", "protocol_version", b"protocol_version", "store_incarnation", b"store_incarnation", "task", b"task", "ticket", b"ticket"]) -> None: ...
 
 global___HelloReply = HelloReply
+
+@typing.final
+class Cluster(google.protobuf.message.Message):
+    """What a ps task knows of its own cluster. A client refuses ps tasks that are not all of one."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUM_PS_TASKS_FIELD_NUMBER: builtins.int
+    INCARNATION_FIELD_NUMBER: builtins.int
+    FIRST_PS_FIELD_NUMBER: builtins.int
+    num_ps_tasks: builtins.int
+    """By its own cluster spec."""
+    incarnation: builtins.bytes
+    """Identity of the cluster: the store incarnation of its ps task 0, which the others learn from
+    it (AnnounceRequest, AnnounceReply). Empty as long as this task has not met ps task 0.
+    """
+    first_ps: builtins.str
+    """Where ps task 0 is by this task's cluster spec, as "host:port"."""
+    def __init__(
+        self,
+        *,
+        num_ps_tasks: builtins.int = ...,
+        incarnation: builtins.bytes = ...,
+        first_ps: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["first_ps", b"first_ps", "incarnation", b"incarnation", "num_ps_tasks", b"num_ps_tasks"]) -> None: ...
+
+global___Cluster = Cluster
 
 @typing.final
 class FastPath(google.protobuf.message.Message):

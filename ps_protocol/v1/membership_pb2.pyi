@@ -23,12 +23,30 @@ DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 class JoinRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class JobSizesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     TASK_FIELD_NUMBER: builtins.int
     INCARNATION_FIELD_NUMBER: builtins.int
     HOST_FIELD_NUMBER: builtins.int
     PID_FIELD_NUMBER: builtins.int
     LEASE_S_FIELD_NUMBER: builtins.int
     AGE_S_FIELD_NUMBER: builtins.int
+    IF_FREE_FIELD_NUMBER: builtins.int
+    JOB_SIZES_FIELD_NUMBER: builtins.int
     task: builtins.str
     """As "worker:1"."""
     incarnation: builtins.bytes
@@ -38,6 +56,12 @@ class JoinRequest(google.protobuf.message.Message):
     """How long the task may be silent before it counts as dead, in seconds; 0 for ever."""
     age_s: builtins.float
     """Seconds since this incarnation began to take part, more than 0 if it joins again."""
+    if_free: builtins.bool
+    """Whether to leave a process alone that lives and is this task already."""
+    @property
+    def job_sizes(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """How many tasks each job has by the cluster spec of this process, to be compared with those of others."""
+
     def __init__(
         self,
         *,
@@ -47,8 +71,10 @@ class JoinRequest(google.protobuf.message.Message):
         pid: builtins.int = ...,
         lease_s: builtins.float = ...,
         age_s: builtins.float = ...,
+        if_free: builtins.bool = ...,
+        job_sizes: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["age_s", b"age_s", "host", b"host", "incarnation", b"incarnation", "lease_s", b"lease_s", "pid", b"pid", "task", b"task"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["age_s", b"age_s", "host", b"host", "if_free", b"if_free", "incarnation", b"incarnation", "job_sizes", b"job_sizes", "lease_s", b"lease_s", "pid", b"pid", "task", b"task"]) -> None: ...
 
 global___JoinRequest = JoinRequest
 
@@ -56,9 +82,15 @@ global___JoinRequest = JoinRequest
 class JoinReply(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    DISAGREEMENT_FIELD_NUMBER: builtins.int
+    disagreement: builtins.str
+    """For a person: which other task was started with another cluster, and what differs; empty if none is known."""
     def __init__(
         self,
+        *,
+        disagreement: builtins.str = ...,
     ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["disagreement", b"disagreement"]) -> None: ...
 
 global___JoinReply = JoinReply
 
@@ -150,9 +182,15 @@ global___HeartbeatRequest = HeartbeatRequest
 class HeartbeatReply(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    DISAGREEMENT_FIELD_NUMBER: builtins.int
+    disagreement: builtins.str
+    """As in JoinReply, of a task that has joined since the last heartbeat."""
     def __init__(
         self,
+        *,
+        disagreement: builtins.str = ...,
     ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["disagreement", b"disagreement"]) -> None: ...
 
 global___HeartbeatReply = HeartbeatReply
 
@@ -285,11 +323,17 @@ class AnnounceRequest(google.protobuf.message.Message):
     PID_FIELD_NUMBER: builtins.int
     LEASE_S_FIELD_NUMBER: builtins.int
     AGE_S_FIELD_NUMBER: builtins.int
+    CLUSTER_INCARNATION_FIELD_NUMBER: builtins.int
+    NUM_PS_TASKS_FIELD_NUMBER: builtins.int
     host: builtins.str
     pid: builtins.int
     lease_s: builtins.float
     """As in JoinRequest."""
     age_s: builtins.float
+    cluster_incarnation: builtins.bytes
+    """Identity of the cluster (Cluster in data.proto), if the one that announces itself is ps task 0."""
+    num_ps_tasks: builtins.int
+    """How many ps tasks the cluster spec of this task has. If it is given, ps task 0 answers with the identity."""
     @property
     def address(self) -> global___PsAddress: ...
     def __init__(
@@ -300,9 +344,11 @@ class AnnounceRequest(google.protobuf.message.Message):
         pid: builtins.int = ...,
         lease_s: builtins.float = ...,
         age_s: builtins.float = ...,
+        cluster_incarnation: builtins.bytes = ...,
+        num_ps_tasks: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["address", b"address"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "age_s", b"age_s", "host", b"host", "lease_s", b"lease_s", "pid", b"pid"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "age_s", b"age_s", "cluster_incarnation", b"cluster_incarnation", "host", b"host", "lease_s", b"lease_s", "num_ps_tasks", b"num_ps_tasks", "pid", b"pid"]) -> None: ...
 
 global___AnnounceRequest = AnnounceRequest
 
@@ -313,14 +359,18 @@ class AnnounceReply(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ADDRESSES_FIELD_NUMBER: builtins.int
+    CLUSTER_INCARNATION_FIELD_NUMBER: builtins.int
+    cluster_incarnation: builtins.bytes
+    """Identity of the cluster, if it was asked for and the called ps is ps task 0."""
     @property
     def addresses(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PsAddress]: ...
     def __init__(
         self,
         *,
         addresses: collections.abc.Iterable[global___PsAddress] | None = ...,
+        cluster_incarnation: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["addresses", b"addresses"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["addresses", b"addresses", "cluster_incarnation", b"cluster_incarnation"]) -> None: ...
 
 global___AnnounceReply = AnnounceReply
 

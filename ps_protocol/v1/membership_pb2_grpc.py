@@ -89,7 +89,9 @@ class MembershipServicer(object):
     """
 
     def Join(self, request, context):
-        """Announces a task, or a new incarnation of it, which takes the place of the old.
+        """Announces a task, or a new incarnation of it, which takes the place of the old; with `if_free` only if the old
+        one has left, is dead, has lost its connection or is the same process. Else the answer is ABORTED, retryable, until
+        it is known whether the old one lives, which its next heartbeat shows: then ALREADY_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -32,7 +32,10 @@ class MembershipStub:
         ps_protocol.v1.membership_pb2.JoinRequest,
         ps_protocol.v1.membership_pb2.JoinReply,
     ]
-    """Announces a task, or a new incarnation of it, which takes the place of the old."""
+    """Announces a task, or a new incarnation of it, which takes the place of the old; with `if_free` only if the old
+    one has left, is dead, has lost its connection or is the same process. Else the answer is ABORTED, retryable, until
+    it is known whether the old one lives, which its next heartbeat shows: then ALREADY_EXISTS.
+    """
 
     Leave: grpc.UnaryUnaryMultiCallable[
         ps_protocol.v1.membership_pb2.LeaveRequest,
@@ -90,7 +93,10 @@ class MembershipAsyncStub:
         ps_protocol.v1.membership_pb2.JoinRequest,
         ps_protocol.v1.membership_pb2.JoinReply,
     ]
-    """Announces a task, or a new incarnation of it, which takes the place of the old."""
+    """Announces a task, or a new incarnation of it, which takes the place of the old; with `if_free` only if the old
+    one has left, is dead, has lost its connection or is the same process. Else the answer is ABORTED, retryable, until
+    it is known whether the old one lives, which its next heartbeat shows: then ALREADY_EXISTS.
+    """
 
     Leave: grpc.aio.UnaryUnaryMultiCallable[
         ps_protocol.v1.membership_pb2.LeaveRequest,
@@ -150,7 +156,10 @@ class MembershipServicer(metaclass=abc.ABCMeta):
         request: ps_protocol.v1.membership_pb2.JoinRequest,
         context: _ServicerContext,
     ) -> typing.Union[ps_protocol.v1.membership_pb2.JoinReply, collections.abc.Awaitable[ps_protocol.v1.membership_pb2.JoinReply]]:
-        """Announces a task, or a new incarnation of it, which takes the place of the old."""
+        """Announces a task, or a new incarnation of it, which takes the place of the old; with `if_free` only if the old
+        one has left, is dead, has lost its connection or is the same process. Else the answer is ABORTED, retryable, until
+        it is known whether the old one lives, which its next heartbeat shows: then ALREADY_EXISTS.
+        """
 
     @abc.abstractmethod
     def Leave(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
 
 from ps_protocol.errors import (
     AbortedError,
+    AlreadyExistsError,
     FailedPreconditionError,
     InvalidArgumentError,
     ResourceExhaustedError,
@@ -18,6 +20,11 @@ from ps_protocol.task_id import TaskId
 from ps_server.cluster.leases import LeaseState, check_lease, lease_state
 
 MAX_HOST_LENGTH: Final = 255
+
+_MAX_JOBS: Final = 64
+_MAX_JOB_LENGTH: Final = 255
+_CLAIM_AGAIN_S: Final = 0.25
+"""After how long a process that would be a task asks again."""
 
 _STATES: Final = {
     LeaseState.ALIVE: MemberState.ACTIVE,
@@ -39,6 +46,14 @@ class Change:
     silent_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A process that would be a task, and when it first said so on the clock of the leases."""
+
+    incarnation: UUID
+    since_s: float
+
+
 @dataclass(slots=True)
 class _Entry:
     """One task. ``member.state`` is ACTIVE or LEFT; whether it is dead follows from the lease.
@@ -47,11 +62,19 @@ class _Entry:
         member: Its newest incarnation.
         heard_s: When it was last heard of, on the clock of the leases.
         reported_dead: Whether ``changes`` has reported its death.
+        job_sizes: How many tasks each job has by its cluster spec.
+        disagreement: How the cluster spec of a later task differs, in words; None if none does.
+        is_disconnected: Whether its last connection has ended since it was last heard of.
+        claim: Another process that would be this task, and waits until it is known whether this one lives.
     """
 
     member: Member
     heard_s: float
     reported_dead: bool = False
+    job_sizes: Mapping[str, int] = field(default_factory=dict)
+    disagreement: str | None = None
+    is_disconnected: bool = False
+    claim: _Claim | None = None
 
     def shown(self, clock_s: float) -> Member:
         if self.member.state is not MemberState.ACTIVE:
@@ -86,12 +109,19 @@ class Membership:
         clock_s: float | None = None,
         lease_s: float = 0.0,
         age_s: float = 0.0,
-    ) -> None:
+        if_free: bool = False,
+        job_sizes: Mapping[str, int] | None = None,
+    ) -> str | None:
         """Records a task; a new incarnation takes the place of the old, the same one again changes only its host.
 
+        Returns:
+            Which member was started with another cluster, and what differs, in words; None if none is known.
+
         Raises:
-            InvalidArgumentError: The task is not written as "worker:1", the host's name is too long, or the lease is
-                not possible.
+            InvalidArgumentError: The task is not written as "worker:1", the host's name is too long, the lease is
+                not possible, or there are too many jobs.
+            AbortedError: With ``if_free``: whether the process that is this task lives is not known yet; retryable.
+            AlreadyExistsError: It does live.
             ResourceExhaustedError: There are too many members, and none has left.
         """
         task_id = _parse(task)
@@ -101,6 +131,9 @@ class Membership:
                 f"the host's name of {task} has {len(host)} characters; at most 255 are possible"
             )
         check_lease(lease_s)
+        sizes = dict(job_sizes or {})
+        if len(sizes) > _MAX_JOBS or any(len(job) > _MAX_JOB_LENGTH for job in sizes):
+            raise InvalidArgumentError(f"the cluster spec of {task} has {len(sizes)} jobs, or one with a long name")
         with self._lock:
             entry = self._entries.get(task_id)
             if entry is not None and entry.member.incarnation == incarnation:
@@ -108,12 +141,19 @@ class Membership:
                     entry.member, host=host, pid=pid, state=MemberState.ACTIVE, last_seen_s=now_s, lease_s=lease_s
                 )
                 entry.heard_s = clock_s
-                return
+                return entry.disagreement
+            joined_at_s = now_s - max(0.0, age_s)
+            if entry is not None and if_free and (host, pid) != (entry.member.host, entry.member.pid):
+                is_successor = age_s > 0 and joined_at_s > entry.member.joined_at_s  # both join again after a restart
+                if not is_successor:
+                    _check_free(entry, incarnation, clock_s)
             if entry is None and len(self._entries) >= self._max_members:
                 self._make_room(clock_s)
-            joined_at_s = now_s - max(0.0, age_s)
             member = Member(task, incarnation, host, pid, MemberState.ACTIVE, joined_at_s, now_s, 0, lease_s)
-            self._entries[task_id] = _Entry(member, clock_s, entry is not None and entry.reported_dead)
+            joined = _Entry(member, clock_s, entry is not None and entry.reported_dead, sizes)
+            self._entries[task_id] = joined
+            self._compare_clusters(joined, clock_s)
+            return joined.disagreement
 
     def leave(self, task: str, incarnation: UUID, now_s: float) -> None:
         """Records that a task has ended in good order; ignored for an incarnation that is not the newest."""
@@ -125,7 +165,7 @@ class Membership:
 
     def heartbeat(
         self, task: str, incarnation: UUID, now_s: float, *, clock_s: float | None = None, step: int | None = None
-    ) -> None:
+    ) -> str | None:
         """Renews a task's lease; a late heartbeat of a task that has left is ignored.
 
         Args:
@@ -134,6 +174,9 @@ class Membership:
             now_s: The time.
             clock_s: The time by which leases are judged.
             step: Training steps that it has done; None to keep the last report.
+
+        Returns:
+            As ``join``.
 
         Raises:
             FailedPreconditionError: The task has not joined.
@@ -155,6 +198,15 @@ class Membership:
             if known.state is MemberState.ACTIVE:
                 entry.member = replace(known, step=known.step if step is None else step, last_seen_s=now_s)
                 entry.heard_s = now_s if clock_s is None else clock_s
+                entry.is_disconnected = False
+            return entry.disagreement
+
+    def connection_lost(self, incarnation: UUID) -> None:
+        """Records that the last connection of an incarnation has ended: until it is heard of it may be replaced."""
+        with self._lock:
+            for entry in self._entries.values():
+                if entry.member.incarnation == incarnation:
+                    entry.is_disconnected = True
 
     def list_members(self, clock_s: float = 0.0) -> list[Member]:
         """All members, by job and index; their states at a moment on the clock of the leases."""
@@ -170,6 +222,14 @@ class Membership:
                 if (member := _change(entry := self._entries[task_id], clock_s)) is not None
             ]
 
+    def _compare_clusters(self, joined: _Entry, clock_s: float) -> None:
+        """Notes, with both, how the cluster of a new member differs from that of another; with the lock held."""
+        for entry in self._entries.values():
+            if entry is joined or entry.shown(clock_s).state in (MemberState.LEFT, MemberState.DEAD):
+                continue
+            for one, other in ((joined, entry), (entry, joined)):
+                one.disagreement = _disagreement(one, other) or one.disagreement
+
     def _make_room(self, clock_s: float) -> None:
         """With the lock held."""
         gone: list[tuple[float, TaskId]] = [
@@ -183,6 +243,40 @@ class Membership:
                 retryable=False,
             )
         del self._entries[min(gone)[1]]
+
+
+def _check_free(entry: _Entry, incarnation: UUID, clock_s: float) -> None:
+    """Makes sure that no living process is a task, for another that would be; AbortedError while that is not known."""
+    member = entry.shown(clock_s)
+    if member.state in (MemberState.LEFT, MemberState.DEAD) or entry.is_disconnected:
+        return
+    if entry.claim is None or entry.claim.incarnation != incarnation:
+        entry.claim = _Claim(incarnation, clock_s)
+    who = f"{member.task} is the process {member.pid} on {member.host}"
+    silent = f"last heard of {clock_s - entry.heard_s:.1f} s ago"
+    if not member.lease_s or entry.heard_s > entry.claim.since_s:
+        lives = f"which lives ({silent})" if member.lease_s else f"which has no lease ({silent})"
+        raise AlreadyExistsError(
+            f"{who}, {lives}; give this process another task, end the other one, connect with replace=True to take its "
+            f"place, or with observer=True to look on"
+        )
+    raise AbortedError(
+        f"{who}, {silent}; whether it lives shows within its lease of {member.lease_s:g} s",
+        retry_after_s=_CLAIM_AGAIN_S,
+    )
+
+
+def _disagreement(own: _Entry, other: _Entry) -> str | None:
+    """How another member's cluster differs from one's own, in words; None if it does not."""
+    for job, size in own.job_sizes.items():
+        of_other = other.job_sizes.get(job, size)
+        if of_other != size:
+            who = other.member
+            return (
+                f"{who.task} (pid {who.pid} on {who.host}) was started in a cluster with {of_other} tasks of the job "
+                f"{job!r}, {own.member.task} in one with {size}; give all the same cluster spec"
+            )
+    return None
 
 
 def _change(entry: _Entry, clock_s: float) -> Member | None:

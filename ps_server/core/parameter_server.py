@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Concatenate, Final, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -13,7 +13,16 @@ from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TaskId
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError, StateLostError
 from ps_protocol.operations import Batch, BatchReply, PsOperation
 from ps_protocol.ps_service import Transport
-from ps_protocol.service_types import Member, Placement, Proposal, PsAddress, Status, VariableInfo, Welcome
+from ps_protocol.service_types import (
+    KnownCluster,
+    Member,
+    Placement,
+    Proposal,
+    PsAddress,
+    Status,
+    VariableInfo,
+    Welcome,
+)
 from ps_server.cluster.address_book import AddressBook
 from ps_server.cluster.membership import Change, Membership
 from ps_server.core.admission import Admission
@@ -85,6 +94,9 @@ class ParameterServer(Transport):
         self._wall_clock = wall_clock
         self._started_s = clock()
         self._first_ps_address = addresses[0]
+        self._num_ps = len(addresses)
+        self._is_first_ps = task_index == 0
+        self._learned_cluster: UUID | None = None  # what ps task 0 has said; set and read as a whole
         self._parts: Final = self.state.parts
         self._store: Final = self._parts.store
         self._runner: Final = self._parts.runner
@@ -98,10 +110,24 @@ class ParameterServer(Transport):
         """Identity of the state held here."""
         return self.state.store_incarnation
 
+    @property
+    def own_cluster(self) -> UUID | None:
+        """Identity of the cluster, if this is ps task 0, which makes it."""
+        return self.store_incarnation if self._is_first_ps else None
+
+    @property
+    def cluster(self) -> UUID | None:
+        """Identity of the cluster; None as long as this task has not met ps task 0."""
+        return self.own_cluster or self._learned_cluster
+
+    def learn_cluster(self, cluster: UUID) -> None:
+        """Takes what ps task 0 says is the identity of the cluster; ps task 0 itself knows better."""
+        self._learned_cluster = cluster
+
     # -- clients ------------------------------------------------------------------------------
 
     @_errors_name_task
-    def hello(self, client: UUID, task: str, *, timeout_s: float) -> Welcome:
+    def hello(self, client: UUID, task: str, *, num_ps_tasks: int = 0, timeout_s: float) -> Welcome:
         if self._admission.is_draining:
             raise self._admission.refusal()
         if len(task) > _MAX_TASK_LENGTH:
@@ -111,7 +137,8 @@ class ParameterServer(Transport):
         self._check_may_answer()
         self.state.hello(client, task, timeout_s)
         self._check_may_answer()
-        return Welcome(self.task, self.store_incarnation, self._job_seed)
+        cluster = KnownCluster(self._num_ps, self.cluster, self._first_ps_address) if num_ps_tasks else None
+        return Welcome(self.task, self.store_incarnation, self._job_seed, cluster=cluster)
 
     @_errors_name_task
     def goodbye(self, client: UUID, *, timeout_s: float) -> None:
@@ -247,9 +274,11 @@ class ParameterServer(Transport):
         *,
         lease_s: float = 0.0,
         age_s: float = 0.0,
+        if_free: bool = False,
+        job_sizes: Mapping[str, int] | None = None,
         timeout_s: float,  # noqa: ARG002 - it does not wait
-    ) -> None:
-        self._members.join(
+    ) -> str | None:
+        return self._members.join(
             task,
             incarnation,
             host,
@@ -258,6 +287,8 @@ class ParameterServer(Transport):
             clock_s=self._clock(),
             lease_s=lease_s,
             age_s=age_s,
+            if_free=if_free,
+            job_sizes=job_sizes,
         )
 
     @_errors_name_task
@@ -275,8 +306,13 @@ class ParameterServer(Transport):
         step: int | None = None,
         *,
         timeout_s: float,  # noqa: ARG002 - it does not wait
-    ) -> None:
-        self._members.heartbeat(task, incarnation, self._wall_clock(), clock_s=self._clock(), step=step)
+    ) -> str | None:
+        return self._members.heartbeat(task, incarnation, self._wall_clock(), clock_s=self._clock(), step=step)
+
+    def connection_lost(self, client: UUID) -> None:
+        """Called by a transport when the last connection of a client has ended, in whatever way."""
+        if self._membership is not None:
+            self._membership.connection_lost(client)
 
     @_errors_name_task
     def list_members(self, *, timeout_s: float) -> list[Member]:  # noqa: ARG002 - it does not wait
@@ -295,9 +331,12 @@ class ParameterServer(Transport):
         *,
         lease_s: float = 0.0,
         age_s: float = 0.0,
+        cluster: UUID | None = None,
         timeout_s: float,
     ) -> list[PsAddress]:
         self._addresses.announce(address)
+        if cluster is not None and address.task == str(TaskId(PS_JOB, 0)):
+            self.learn_cluster(cluster)
         if self._membership is not None:
             self.join(address.task, address.incarnation, host, pid, lease_s=lease_s, age_s=age_s, timeout_s=timeout_s)
         return self._addresses.addresses()

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
+from uuid import UUID
 
 from ps_protocol.cluster_spec import PS_JOB
 from ps_protocol.errors import AbortedError, ShardscopeError
@@ -18,6 +19,7 @@ from ps_protocol.task_id import TaskId
 from ps_server.cluster.leases import DEFAULT_LEASE_S
 from ps_server.cluster.membership import Change
 from ps_server.core.parameter_server import ParameterServer
+from ps_server.process.peers import PeerAnswers
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,8 +39,16 @@ class PeerCalls(Protocol):
     def learn_address(self, address: PsAddress) -> None: ...
 
     def announce(
-        self, address: PsAddress, host: str, pid: int, *, lease_s: float, age_s: float, timeout_s: float
-    ) -> tuple[list[PsAddress], list[ShardscopeError]]: ...
+        self,
+        address: PsAddress,
+        host: str,
+        pid: int,
+        *,
+        lease_s: float,
+        age_s: float,
+        cluster: UUID | None,
+        timeout_s: float,
+    ) -> PeerAnswers: ...
 
     def leave(self, first_ps: str, address: PsAddress, *, timeout_s: float) -> None: ...
 
@@ -99,13 +109,21 @@ class PsHeartbeats:
             return self._report([error])
         for known in own:
             self._peers.learn_address(known)
-        learned, failures = self._peers.announce(
-            self._address, self._host, os.getpid(), lease_s=self._lease_s, age_s=age_s, timeout_s=self._call_timeout_s
+        answers = self._peers.announce(
+            self._address,
+            self._host,
+            os.getpid(),
+            lease_s=self._lease_s,
+            age_s=age_s,
+            cluster=self._core.own_cluster,
+            timeout_s=self._call_timeout_s,
         )
-        for each in learned:
+        if answers.cluster is not None:
+            self._core.learn_cluster(answers.cluster)
+        for each in answers.addresses:
             if each.task != self._address.task:
                 self._learn(each)
-        return self._report(failures)
+        return self._report(answers.failures)
 
     def watch(self) -> None:
         """Logs, once each, the members that have died or come back."""

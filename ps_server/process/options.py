@@ -23,6 +23,7 @@ from ps_protocol.settings import (
     one_of,
     read,
     setting,
+    settings_of,
     switch,
     whole_number,
 )
@@ -205,13 +206,21 @@ class ServerOptions:
         return f"{self.advertised_host}:{_host_and_port(self.advertise)[1] or port}"
 
 
-def parse_options(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> ServerOptions:
-    """Reads the command line, completed by the environment.
+def parse_options(
+    arguments: Sequence[str] | Mapping[str, object], environ: Mapping[str, str] = os.environ
+) -> ServerOptions:
+    """Reads the command line, or options by the names of their fields, completed by the environment.
 
     Raises:
+        TypeError: There is no option of a name.
         SettingError: Something is missing, malformed or contradictory; the message names it in one line.
         SystemExit: Help was asked for, and has been printed.
     """
+    if isinstance(arguments, Mapping):
+        known = {str(each.name) for each in settings_of(ServerOptions)}
+        unknown = sorted(arguments.keys() - known)
+        if unknown:
+            raise TypeError(f"a ps has no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
     given = read(
         ServerOptions,
         arguments,

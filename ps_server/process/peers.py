@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
 
 import grpc
 
 from ps_protocol.cluster_spec import PS_JOB
-from ps_protocol.codec import service_codec
+from ps_protocol.codec import service_codec, spec_codec
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.grpc_edge import channel_options, status
 from ps_protocol.service_types import PsAddress
@@ -16,6 +19,23 @@ from ps_protocol.task_id import TaskId
 from ps_protocol.v1 import membership_pb2, membership_pb2_grpc
 
 _LOG = logging.getLogger(__name__)
+
+_FIRST_PS: Final = str(TaskId(PS_JOB, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAnswers:
+    """What the other ps tasks have answered to an announcement.
+
+    Attributes:
+        addresses: Those that they know.
+        failures: An error for each that has not answered.
+        cluster: Identity of the cluster, if ps task 0 is among those that have answered.
+    """
+
+    addresses: list[PsAddress]
+    failures: list[ShardscopeError]
+    cluster: UUID | None = None
 
 
 class Peers:
@@ -36,15 +56,25 @@ class Peers:
             self._close(address.task)
 
     def announce(
-        self, address: PsAddress, host: str, pid: int, *, lease_s: float, age_s: float, timeout_s: float
-    ) -> tuple[list[PsAddress], list[ShardscopeError]]:
-        """Announces this task to all peers at once.
-
-        Returns:
-            The addresses that they know, and an error for each peer that has not answered.
-        """
+        self,
+        address: PsAddress,
+        host: str,
+        pid: int,
+        *,
+        lease_s: float,
+        age_s: float,
+        cluster: UUID | None,
+        timeout_s: float,
+    ) -> PeerAnswers:
+        """Announces this task to all peers at once; ``cluster`` is for ps task 0 to say."""
         request = membership_pb2.AnnounceRequest(
-            address=service_codec.encode_ps_address(address), host=host, pid=pid, lease_s=lease_s, age_s=age_s
+            address=service_codec.encode_ps_address(address),
+            host=host,
+            pid=pid,
+            lease_s=lease_s,
+            age_s=age_s,
+            cluster_incarnation=b"" if cluster is None else cluster.bytes,
+            num_ps_tasks=len(self._addresses) + 1,
         )
         calls = [
             (task, membership_pb2_grpc.MembershipStub(self._channel(task)).Announce.future(request, timeout=timeout_s))
@@ -52,14 +82,18 @@ class Peers:
         ]
         learned: list[PsAddress] = []
         failures: list[ShardscopeError] = []
+        learned_cluster: UUID | None = None
         for task, call in calls:
             try:
-                learned += [service_codec.decode_ps_address(each) for each in call.result().addresses]
+                reply = call.result()
+                learned += [service_codec.decode_ps_address(each) for each in reply.addresses]
+                if reply.cluster_incarnation and task == _FIRST_PS:
+                    learned_cluster = spec_codec.decode_uuid(reply.cluster_incarnation, "incarnation of the cluster")
             except grpc.RpcError as error:
                 failures.append(status.from_rpc_error(error, task=task, address=self._addresses[task]))
             except ShardscopeError as error:
                 failures.append(error)
-        return learned, failures
+        return PeerAnswers(learned, failures, learned_cluster)
 
     def leave(self, first_ps: str, address: PsAddress, *, timeout_s: float) -> None:
         """Tells ps task 0, if it is a peer, that this task has ended in good order; logs it if ps task 0 is gone."""

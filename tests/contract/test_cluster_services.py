@@ -10,6 +10,7 @@ import pytest
 
 from ps_protocol.errors import (
     AbortedError,
+    AlreadyExistsError,
     DTypeMismatchError,
     FailedPreconditionError,
     InvalidArgumentError,
@@ -20,7 +21,15 @@ from ps_protocol.errors import (
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import Declare, PartitionSlice, Read, Result, Update, UpdateRule, VariableSpec
 from ps_protocol.ps_service import ClusterService
-from ps_protocol.service_types import MemberState, Placement, Proposal, PsAddress, ServingState, VariableInfo
+from ps_protocol.service_types import (
+    KnownCluster,
+    MemberState,
+    Placement,
+    Proposal,
+    PsAddress,
+    ServingState,
+    VariableInfo,
+)
 from tests.conftest import Eventually
 from tests.contract.conftest import JOB_SEED, MEMORY_LIMIT_BYTES, TIMEOUT_S, Conversation, Task
 
@@ -36,6 +45,19 @@ def test_hello_tells_task_store_and_seed(ps: Task, second_ps: Task) -> None:
     second = second_ps.service().hello(uuid4(), "worker:0", timeout_s=TIMEOUT_S)
     assert (first.task, first.store, first.job_seed) == ("ps:0", ps.core.store_incarnation, JOB_SEED)
     assert (second.task, second.store) == ("ps:1", second_ps.core.store_incarnation)
+
+
+def test_hello_tells_of_which_cluster_a_ps_is_if_it_is_asked(ps: Task, second_ps: Task) -> None:
+    def known(task: Task, num_ps_tasks: int = 2) -> KnownCluster | None:
+        return task.service().hello(uuid4(), "worker:0", num_ps_tasks=num_ps_tasks, timeout_s=TIMEOUT_S).cluster
+
+    first_ps, identity = "ps0.example:2222", ps.core.store_incarnation
+    assert known(ps, 0) is None
+    assert known(ps) == KnownCluster(2, identity, first_ps)
+    assert known(second_ps) == KnownCluster(2, None, first_ps)
+    second_ps.core.announce(PsAddress("ps:0", first_ps, FIRST), "host", 7, cluster=identity, timeout_s=TIMEOUT_S)
+    second_ps.core.announce(PsAddress("ps:1", "b.example:2", FIRST), "host", 7, cluster=FIRST, timeout_s=TIMEOUT_S)
+    assert known(second_ps) == KnownCluster(2, identity, first_ps)
 
 
 # -- directory ----------------------------------------------------------------------------------
@@ -103,6 +125,39 @@ def test_a_new_incarnation_takes_the_place_of_the_old(ps: Task) -> None:
     service.leave("worker:0", FIRST, timeout_s=TIMEOUT_S)
     (member,) = service.list_members(timeout_s=TIMEOUT_S)
     assert (member.incarnation, member.state) == (SECOND, MemberState.ACTIVE)
+
+
+def test_a_task_that_is_taken_is_not_given_to_another_process(ps: Task, eventually: Eventually) -> None:
+    first, service = ps.conversation(), ps.service()
+    service.join("worker:0", first.client, "host-a", 41, lease_s=600.0, timeout_s=TIMEOUT_S)
+    with pytest.raises(AbortedError, match="worker:0 is the process 41 on host-a") as waiting:
+        service.join("worker:0", SECOND, "host-b", 42, lease_s=60.0, if_free=True, timeout_s=TIMEOUT_S)
+    assert waiting.value.retryable
+    service.heartbeat("worker:0", first.client, timeout_s=TIMEOUT_S)
+    with pytest.raises(AlreadyExistsError, match="lives"):
+        service.join("worker:0", SECOND, "host-b", 42, lease_s=60.0, if_free=True, timeout_s=TIMEOUT_S)
+    if ps.transport in ("core", "grpc"):  # which have no connection that ends
+        return
+    first.endpoint.close()
+
+    def joins() -> bool:
+        try:
+            service.join("worker:0", SECOND, "host-b", 42, lease_s=60.0, if_free=True, timeout_s=TIMEOUT_S)
+        except AlreadyExistsError:
+            return False
+        return True
+
+    eventually(joins, message="the ps has seen the end of the connection")
+
+
+def test_a_task_with_another_cluster_is_told(ps: Task) -> None:
+    service = ps.service()
+    sizes = {"worker": 2}
+    assert service.join("worker:0", FIRST, "host-a", 41, job_sizes=sizes, timeout_s=TIMEOUT_S) is None
+    told = service.join("worker:1", SECOND, "host-b", 42, job_sizes={"worker": 4}, timeout_s=TIMEOUT_S)
+    assert told is not None
+    assert "worker:0 (pid 41 on host-a)" in told
+    assert "worker:1" in (service.heartbeat("worker:0", FIRST, timeout_s=TIMEOUT_S) or "")
 
 
 def test_a_heartbeat_renews_the_lease_and_tells_the_step(ps: Task) -> None:

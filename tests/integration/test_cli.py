@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -88,6 +89,28 @@ def test_ls_lists_the_variables_of_all_ps_tasks(cluster: LocalCluster) -> None:
         ["dense/biases", "[32]", "float64", "256", "ps:1", "0", "no"],
         ["dense/weights", "[64,", "32]", "float32", "8,192", "ps:0", "0", "yes"],
     ]
+
+
+def test_get_shows_a_variable_and_takes_no_part(cluster: LocalCluster, tmp_path: Path) -> None:
+    flag = ("--cluster", cluster.cluster_spec.to_flag())
+    whole = shardscope("get", "dense/weights", "--npy", str(tmp_path / "weights.npy"), *flag)
+    assert whole.returncode == 0, whole.stderr
+    assert whole.stdout.splitlines()[0] == "dense/weights  float32 [64, 32]  on ps:0"
+    np.testing.assert_array_equal(np.load(tmp_path / "weights.npy"), np.ones((64, 32), np.float32))
+    rows = shardscope("get", "dense/weights", "--rows", "0:2,-1", *flag)
+    assert rows.stdout.count("1.") == 3 * 32
+    assert all(len(line) <= 80 for line in rows.stdout.splitlines())
+    for arguments, exit_code, told in (
+        (("get", "dense/weight"), 1, "did you mean dense/weights"),
+        (("get", "dense/biases"), 1, "dense/biases"),  # which has no value yet
+        (("get", "dense/weights", "--rows", "64"), 2, "the rows 0 to 63"),
+        (("get", "dense/weights", "--rows", "a"), 2, "--rows is 'a'"),
+    ):
+        failed = shardscope(*arguments, *flag)
+        assert (failed.returncode, failed.stdout) == (exit_code, "")
+        assert told in failed.stderr
+    with closing(grpc.connect(cluster.cluster_spec.ps_addresses()[0], task="ps:0")) as ps:
+        assert [each.task for each in ps.list_members(timeout_s=TIMEOUT_S)] == ["ps:0", "ps:1", "worker:0"]
 
 
 def test_ls_reads_tf_config_and_writes_json(cluster: LocalCluster) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -18,6 +20,7 @@ import worker_client
 from ps_cluster import ClusterStartError, LocalCluster
 from ps_cluster.inspection.health_probe import check_health
 from ps_cluster.local.processes import ProcessSupervisor
+from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.task_id import TaskId
 from tests.conftest import Eventually
 
@@ -62,6 +65,78 @@ def test_every_task_has_an_address_of_its_own_on_the_loopback_interface() -> Non
         ]
         assert len(set(taken)) == 5
         assert all(address.startswith("127.0.0.1:") for address in taken)
+
+
+def test_a_spec_that_mixes_two_clusters_is_refused() -> None:
+    with LocalCluster(num_ps=2) as one, LocalCluster(num_ps=2) as other:
+        mixed = [addresses(one)[0], addresses(other)[1]]
+        with pytest.raises(FailedPreconditionError) as refused:
+            worker_client.connect({"ps": mixed})
+        assert all(address in str(refused.value) for address in (*mixed, addresses(other)[0]))
+        one.restart_ps(0)  # it is there again without its state, and so with another identity
+        with worker_client.connect({"ps": addresses(one)}):
+            pass
+
+
+CONNECT = """
+import sys
+import shardscope as ss
+try:
+    with ss.connect({"ps": [sys.argv[1]]}, replace=sys.argv[2] == "replace", lease_s=1.0):
+        print("in", flush=True)
+        sys.stdin.read()
+except ss.errors.AlreadyExistsError as error:
+    print(error, flush=True)
+"""
+
+
+def test_a_second_process_is_not_given_the_task_of_one_that_lives() -> None:
+    def start(how: str) -> subprocess.Popen[str]:
+        arguments = [sys.executable, "-c", CONNECT, addresses(cluster)[0], how]
+        return subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def said(process: subprocess.Popen[str]) -> str:
+        assert process.stdout is not None
+        return process.stdout.readline()
+
+    with LocalCluster(num_ps=1) as cluster, contextlib.ExitStack() as started:
+        first, second = start("no"), None
+        started.callback(first.communicate)
+        assert said(first) == "in\n"
+        second = start("no")
+        started.callback(second.communicate)
+        assert f"worker:0 is the process {first.pid} on" in said(second)
+        first.kill()
+        third = start("no")  # at once, since the connections of the first are known to be gone
+        started.callback(third.communicate)
+        assert said(third) == "in\n"
+        fourth = start("replace")
+        started.callback(fourth.communicate)
+        assert said(fourth) == "in\n"
+
+
+SERVE = """
+import shardscope as ss
+ss.serve()
+print("served", flush=True)
+"""
+
+
+def test_one_script_runs_the_ps_of_its_task() -> None:
+    with LocalCluster(num_ps=1, num_workers=1) as cluster:
+        cluster.stop_ps(0)
+        environment = {**os.environ, "TF_CONFIG": cluster.tf_config("ps", 0)}
+        process = subprocess.Popen([sys.executable, "-c", SERVE], env=environment, stdout=subprocess.PIPE, text=True)
+        with worker_client.connect(cluster.cluster_spec):
+            pass
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=TIMEOUT_S)[0].endswith("served\n")
+        assert process.returncode == 0
+        environment["TF_CONFIG"] = cluster.tf_config("worker", 0)
+        refused = subprocess.run(
+            [sys.executable, "-c", SERVE], env=environment, capture_output=True, text=True, check=False
+        )
+        assert "TF_CONFIG says that this process is worker:0" in refused.stderr
 
 
 def test_tf_config_says_who_a_task_is() -> None:

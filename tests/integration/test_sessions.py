@@ -33,7 +33,7 @@ def cluster() -> Iterator[LocalCluster]:
 
 @pytest.fixture
 def client(cluster: LocalCluster) -> Iterator[ss.Client]:
-    with ss.connect(cluster.cluster_spec) as connected:
+    with ss.connect(cluster.cluster_spec, "master") as connected:  # which is no task of those that tests start
         yield connected
 
 

@@ -434,7 +434,7 @@ def test_fifty_clients_that_are_killed_leave_nothing(
 ) -> None:
     ps = start_ps()
     named_before = sorted(Path("/dev/shm").iterdir())
-    bystander = connect({"ps": [address_of(ps)]}, transport="shm")
+    bystander = connect({"ps": [address_of(ps)]}, observer="update", transport="shm")
     resources.callback(bystander.close)
     weights = variable(bystander, "w")
     weights.assign_add(np.ones(SIZE, np.float32))

@@ -24,6 +24,7 @@ from ps_protocol.errors import (
     CancelledError,
     DeadlineExceededError,
     FailedPreconditionError,
+    PermissionDeniedError,
     ResourceExhaustedError,
     ShardscopeError,
     UnavailableError,
@@ -77,6 +78,8 @@ class PsHandle:
         client: Incarnation of the client.
         client_task: The client's own task, as "worker:1".
         settings: Bounds on waiting.
+        num_ps_tasks: How many ps tasks its cluster spec has; 0 not to ask what the ps knows of its own cluster.
+        may_update: Whether batches that change something are sent; else they are refused here.
         locate: Finds other addresses of the ps; None if it is to stay where it is.
         reconnect: Makes the endpoint of one of them.
     """
@@ -89,14 +92,23 @@ class PsHandle:
         client: UUID,
         client_task: str,
         settings: Settings,
+        num_ps_tasks: int = 0,
+        may_update: bool = True,
         locate: Locate | None = None,
         reconnect: Reconnect | None = None,
     ):
         self.task = task
         self._client = client
         self._settings = settings
+        self._may_update = may_update
         self._route = Route(
-            endpoint, task=task, client=client, client_task=client_task, locate=locate, reconnect=reconnect
+            endpoint,
+            task=task,
+            client=client,
+            client_task=client_task,
+            num_ps_tasks=num_ps_tasks,
+            locate=locate,
+            reconnect=reconnect,
         )
         self._availability = Availability(
             task=str(task),
@@ -153,7 +165,7 @@ class PsHandle:
         if self._welcome.task != str(self.task):
             raise FailedPreconditionError(
                 f"the process at {self.address} is {self._welcome.task}, not {self.task}; the cluster spec given here "
-                f"and the one it was started with differ",
+                f"and the one it was started with differ: give the ps tasks in the same order everywhere",
                 task=str(self.task),
             )
         return self._welcome
@@ -198,11 +210,14 @@ class PsHandle:
             DeadlineExceededError: No answer within the operation timeout, or the ps was away for longer than its grace;
                 updates may or may not have been applied.
             StateLostError: The ps was restarted without its variables.
+            PermissionDeniedError: It changes something, and this client only looks on; nothing was sent.
             ShardscopeError: The batch was refused as a whole; nothing was applied.
         """
         if self._queue.is_closed:
             raise self._closed()
         operations = tuple(operations)
+        if not self._may_update:
+            self._check_changes_nothing(operations)
         if not self._queue.num_unfinished:  # nothing is overtaken
             if not mutates(operations):
                 return self._attempt(self._batch(operations, expected_reply_bytes, sequence=0))
@@ -227,8 +242,11 @@ class PsHandle:
         many bytes, are queued.
 
         Raises:
+            PermissionDeniedError: The operations change something, and this client only looks on.
             ResourceExhaustedError: The queue stayed full for the operation timeout.
         """
+        if not self._may_update:
+            self._check_changes_nothing(operations)
         pending = Submission(tuple(operations), expected_reply_bytes)
         self._ensure_sender()
         waited = Deadline(0.0, self._settings.retry.clock)
@@ -245,6 +263,16 @@ class PsHandle:
             f"ps is too slow for them: wait for some of the futures, or send less",
             task=str(self.task),
         )
+
+    def _check_changes_nothing(self, operations: Sequence[PsOperation]) -> None:
+        for each in operations:
+            if mutates((each,)):
+                raise PermissionDeniedError(
+                    f"variable {each.name} was not changed: this connection is an observer, which only reads; connect "
+                    f'with observer="update" to change variables, or as a worker',
+                    variable=each.name,
+                    task=str(self.task),
+                )
 
     def _ensure_sender(self) -> None:
         if self._sender is None:

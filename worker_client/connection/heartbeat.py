@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 from uuid import UUID
 
-from ps_protocol.errors import AbortedError, FailedPreconditionError, ShardscopeError
+from ps_protocol.errors import AbortedError, AlreadyExistsError, FailedPreconditionError, ShardscopeError
 from ps_protocol.liveness import HEARTBEATS_PER_LEASE
 from ps_protocol.ps_service import ClusterService
 
@@ -41,6 +41,8 @@ class Heartbeat:
         host: Where it runs.
         pid: Of its process.
         lease_s: How long it may be silent before it counts as dead, in seconds; 0 for ever: then there is no thread.
+        job_sizes: How many tasks each job has by this client's cluster spec.
+        replace: Whether to take the place of a living process that is this task.
         clock: Monotonic seconds.
 
     Attributes:
@@ -56,6 +58,8 @@ class Heartbeat:
         host: str,
         pid: int,
         lease_s: float,
+        job_sizes: Mapping[str, int] | None = None,
+        replace: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._first_ps = first_ps
@@ -64,6 +68,9 @@ class Heartbeat:
         self._host = host
         self._pid = pid
         self._lease_s = lease_s
+        self._job_sizes = job_sizes
+        self._replace = replace
+        self._told = ""  # what was logged last of joining and of other clusters, so that it is logged once
         self._clock = clock
         self._started_s = clock()
         self._ended = threading.Event()
@@ -71,16 +78,34 @@ class Heartbeat:
         self.step: int | None = None
 
     def join(self, service: ClusterService, timeout_s: float) -> None:
-        """Makes this client a member of the cluster, as at its start."""
-        service.join(
-            self._task,
-            self._incarnation,
-            self._host,
-            self._pid,
-            lease_s=self._lease_s,
-            age_s=self._clock() - self._started_s,
-            timeout_s=timeout_s,
-        )
+        """Makes this client a member of the cluster, at its start.
+
+        Raises:
+            AbortedError: Whether another process that is this task lives is not known yet; retryable.
+            AlreadyExistsError: It does live.
+            ShardscopeError: Ps task 0 does not answer, or refuses.
+        """
+        self._join(service, timeout_s, age_s=0.0)
+
+    def _join(self, service: ClusterService, timeout_s: float, *, age_s: float) -> None:
+        try:
+            disagreement = service.join(
+                self._task,
+                self._incarnation,
+                self._host,
+                self._pid,
+                lease_s=self._lease_s,
+                age_s=age_s,
+                if_free=not self._replace,
+                job_sizes=self._job_sizes,
+                timeout_s=timeout_s,
+            )
+        except AbortedError as error:
+            if self._told != self._task:
+                self._told = self._task
+                _LOG.warning("waiting for the place of %s: %s", self._task, error.message)
+            raise
+        self._tell(disagreement)
 
     def start(self) -> None:
         """Starts the thread; called once, after ``join``."""
@@ -100,17 +125,24 @@ class Heartbeat:
         timeout_s = min(_CALL_TIMEOUT_S, self._lease_s / HEARTBEATS_PER_LEASE)
         try:
             try:
-                service.heartbeat(self._task, self._incarnation, self.step, timeout_s=timeout_s)
+                self._tell(service.heartbeat(self._task, self._incarnation, self.step, timeout_s=timeout_s))
             except FailedPreconditionError:
-                self.join(service, timeout_s)
+                self._join(service, timeout_s, age_s=self._clock() - self._started_s)
                 _LOG.info("%s has joined the cluster again", self._task)
-        except AbortedError as error:
+        except (AbortedError, AlreadyExistsError) as error:
+            if error.retryable:
+                return True
             _LOG.warning("no more heartbeats of %s: %s", self._task, error.message)
             return False
         except ShardscopeError as error:
             _LOG.debug("no heartbeat: %s", error)
             self._first_ps.look()
         return True
+
+    def _tell(self, disagreement: str | None) -> None:
+        if disagreement and disagreement != self._told:
+            self._told = disagreement
+            _LOG.warning("tasks disagree about the cluster: %s", disagreement)
 
     def _run(self) -> None:
         # Until the client is closed; each wait is one interval.

@@ -40,6 +40,7 @@ class Route:
         task: Which ps task.
         client: Incarnation of the client.
         client_task: The client's own task, as "worker:1".
+        num_ps_tasks: How many ps tasks its cluster spec has; 0 not to ask what the ps knows of its own cluster.
         locate: Finds other addresses; None if the ps is to stay where it is.
         reconnect: Makes the endpoint of one of them.
 
@@ -54,6 +55,7 @@ class Route:
         task: TaskId,
         client: UUID,
         client_task: str,
+        num_ps_tasks: int = 0,
         locate: Locate | None,
         reconnect: Reconnect | None,
     ):
@@ -61,6 +63,7 @@ class Route:
         self._task = task
         self._client = client
         self._client_task = client_task
+        self._num_ps_tasks = num_ps_tasks
         self._locate = locate
         self._reconnect = reconnect
         self._left: list[PsEndpoint] = []  # others may still be waiting for answers on them
@@ -74,7 +77,7 @@ class Route:
         """
         timeout_s = min(timeout_s, HELLO_TIMEOUT_S)
         try:
-            return self.endpoint.hello(self._client, self._client_task, timeout_s=timeout_s)
+            return self._greet(self.endpoint, timeout_s)
         except ShardscopeError as error:
             if not RetryPolicy.is_worth_repeating(error):
                 raise
@@ -106,13 +109,16 @@ class Route:
         for endpoint in [self.endpoint, *self._left]:
             endpoint.close()
 
+    def _greet(self, endpoint: PsEndpoint, timeout_s: float) -> Welcome:
+        return endpoint.hello(self._client, self._client_task, num_ps_tasks=self._num_ps_tasks, timeout_s=timeout_s)
+
     def _hello_elsewhere(self, timeout_s: float) -> Welcome | None:
         if self._locate is None or self._reconnect is None:
             return None
         for address in self._locate(self._task, self.endpoint.address)[:_MAX_CANDIDATES]:
             endpoint = self._reconnect(address, self._task)
             try:
-                welcome = endpoint.hello(self._client, self._client_task, timeout_s=timeout_s)
+                welcome = self._greet(endpoint, timeout_s)
             except ShardscopeError as error:
                 _LOG.debug("%s is not at %s: %s", self._task, address, error.message)
             else:

@@ -6,7 +6,8 @@ any:
 - in a program that has imported ``worker_client.compat.v1``, one deferred graph that belongs to the process, since code
   for TensorFlow 1 builds its graph at the top level of a module, whether or not it has connected before;
 - in any other, the graph of the connection that was opened last, in which everything happens at once;
-- without a connection, again the process's deferred graph.
+- without a connection, again the process's deferred graph, so that scopes can be opened. But no variable is made there
+  (``graph_to_build_in``) unless the program has said that it builds a graph: by those names, or by a session of it.
 
 So code that connects in a ``with`` statement means the same whether some other module imports the names of TensorFlow 1
 or not.
@@ -19,19 +20,49 @@ import threading
 from collections.abc import Iterable
 from typing import Any, Final
 
-from worker_client.graph.defaults import STACK, HasGraph, find_newest_client
+from worker_client.graph.defaults import STACK, HasGraph, find_newest_client, not_connected
 from worker_client.graph.graph import Graph
 
 _TF1_NAMES: Final = "worker_client.compat.v1"
 
-_process_lock = threading.Lock()  # guards: _process_graphs
-_process_graphs: list[Graph] = []  # empty until one is needed
+_process_lock = threading.Lock()  # guards: _process_graphs; what is in it is set and read without
+_process_graphs: list[_ProcessGraph] = []  # empty until one is needed
+
+
+class _ProcessGraph(Graph):
+    """The deferred graph of the process.
+
+    Attributes:
+        is_chosen: Whether the program has made a session of it.
+    """
+
+    is_chosen = False
 
 
 def get_default_graph() -> Graph:
     """Returns the graph that this thread builds in now."""
     innermost = STACK.innermost or _client_outside_of_blocks()
     graph: Graph = innermost.graph if innermost else _process_graph()
+    return graph
+
+
+def graph_to_build_in() -> Graph:
+    """Returns the default graph, for a function that makes something there.
+
+    Raises:
+        FailedPreconditionError: There is no connection, and the program has not said that it builds a graph.
+    """
+    graph = get_default_graph()
+    if isinstance(graph, _ProcessGraph) and not graph.is_chosen and _TF1_NAMES not in sys.modules:
+        raise not_connected()
+    return graph
+
+
+def graph_to_run() -> Graph:
+    """Returns the default graph, for a session; from here on the program builds in it, also if it is the process's."""
+    graph = get_default_graph()
+    if isinstance(graph, _ProcessGraph):
+        graph.is_chosen = True
     return graph
 
 
@@ -80,5 +111,5 @@ def _client_outside_of_blocks() -> HasGraph | None:
 def _process_graph() -> Graph:
     with _process_lock:
         if not _process_graphs:
-            _process_graphs.append(Graph())
+            _process_graphs.append(_ProcessGraph())
         return _process_graphs[0]

@@ -11,7 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from ps_protocol.errors import FailedPreconditionError
 from worker_client.graph.device_scopes import DeviceScopes
+
+
+def not_connected() -> FailedPreconditionError:
+    """The error of a function that needs a connection where none is open."""
+    return FailedPreconditionError(
+        "not connected: call ss.connect() first, or stay inside its `with` block; a graph for a session is "
+        "built in `with ss.Graph().as_default():`"
+    )
 
 
 class HasGraph(Protocol):

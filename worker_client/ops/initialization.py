@@ -20,7 +20,7 @@ from worker_client.connection.fanout import Routed
 from worker_client.default_client import get_default_client
 from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.computation import Kernel
-from worker_client.graph.default_graph import graph_of
+from worker_client.graph.default_graph import graph_of, graph_to_build_in
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, OutputSpec
 from worker_client.ops.collections import global_variables, local_variables
@@ -159,7 +159,7 @@ def _sorted_out(variables: Iterable[Any]) -> tuple[Graph, list[DeferredVariable]
         raise TypeError(
             f"{deferred[0].name} belongs to a deferred graph and {eager[0].name} does not; initialise them separately"
         )
-    return graph_of(deferred or eager), deferred, eager
+    return graph_of(deferred or eager) if deferred or eager else graph_to_build_in(), deferred, eager
 
 
 def _are_initialized(variables: Sequence[Variable]) -> Array:

@@ -8,10 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ps_protocol.cluster_spec import ClusterSpec
-from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.errors import (
+    DTypeMismatchError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+    ShapeMismatchError,
+)
 from ps_protocol.initializer_spec import InitializerSpec
 from ps_protocol.operations import Declare, VariableSpec
-from ps_protocol.service_types import Proposal
+from ps_protocol.service_types import Placement, Proposal
 from ps_protocol.task_id import TaskId
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.retry import RetryPolicy
@@ -52,6 +57,7 @@ class Declarer:
         ps_strategy: Proposes a ps task for a variable that no device scope has placed.
         retry: Pauses between tries, while another client is initialising the same variables.
         timeout_s: Bound on those tries, in seconds.
+        may_declare: Whether variables are made; else only those are found that others have declared.
     """
 
     def __init__(
@@ -63,10 +69,12 @@ class Declarer:
         ps_strategy: PsStrategy,
         retry: RetryPolicy,
         timeout_s: float,
+        may_declare: bool = True,
     ):
         self._fanout = fanout
         self._retry = retry
         self._timeout_s = timeout_s
+        self._may_declare = may_declare
         self._num_ps = cluster_spec.num_tasks("ps")
         self._task = task
         self._ps_strategy = ps_strategy
@@ -83,6 +91,7 @@ class Declarer:
             ShapeMismatchError: Another worker has declared the name with another shape.
             DTypeMismatchError: Or with another dtype.
             InvalidArgumentError: A variable is placed on a device that is not of this cluster.
+            PermissionDeniedError: This client only looks on, and nobody has declared the name.
             ShardscopeError: The cluster has refused one; others may have been declared.
         """
         tasks: list[int | None] = []
@@ -95,11 +104,15 @@ class Declarer:
         proposals = [
             Proposal(each.spec, task) for each, task in zip(declarations, proposed, strict=True) if task is not None
         ]
-        recorded = iter(self._recorded_tasks(proposals))
+        recorded = iter(self._recorded_tasks(proposals) if self._may_declare else self._found_tasks(proposals))
         tasks = [None if task is None else next(recorded) for task in proposed]
         routed = [
-            Routed(task, Declare(each.spec, each.initializer)) for each, task in zip(declarations, tasks, strict=True)
+            Routed(task, Declare(each.spec, each.initializer))
+            for each, task in zip(declarations, tasks, strict=True)
+            if self._may_declare or task is None
         ]
+        if not routed:
+            return tasks
         self._retry.call(
             lambda _: self._fanout.run_all(routed),
             timeout_s=self._timeout_s,
@@ -156,3 +169,36 @@ class Declarer:
             what=f"to say where {len(proposals)} variables are, {proposals[0].spec.name} the first",
         )
         return [succeeded(placement).ps_task for placement in placements]
+
+    def _found_tasks(self, proposals: Sequence[Proposal]) -> list[int]:
+        """Where the directory has variables that others have declared, for a client that makes none."""
+        if not proposals:
+            return []
+        placements = self._fanout.handle(0).call(
+            lambda service, timeout_s: service.list_placements(timeout_s=timeout_s),
+            what=f"to say where {len(proposals)} variables are, {proposals[0].spec.name} the first",
+        )
+        recorded = {each.spec.name: each for each in placements}
+        return [_checked(proposal.spec, recorded.get(proposal.spec.name)).ps_task for proposal in proposals]
+
+
+def _checked(spec: VariableSpec, recorded: Placement | None) -> Placement:
+    if recorded is None:
+        raise PermissionDeniedError(
+            f"variable {spec.name} is not in the cluster, and this connection is an observer, which makes none; "
+            f'connect with observer="update" to make it, or as a worker',
+            variable=spec.name,
+        )
+    found = recorded.spec
+    for wanted, there, error_type in (
+        (spec.dtype, found.dtype, DTypeMismatchError),
+        (spec.shape, found.shape, ShapeMismatchError),
+        (spec.slice, found.slice, ShapeMismatchError),
+    ):
+        if wanted != there:
+            raise error_type(
+                f"variable {spec.name} is {found.dtype.name} {list(found.shape)} in the cluster, but {spec.dtype.name} "
+                f"{list(spec.shape)} is asked for; leave both to client.variable({spec.name!r}), or correct them",
+                variable=spec.name,
+            )
+    return recorded

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ps_protocol.errors import ShapeMismatchError, ShardscopeError
 from ps_protocol.operations import PartitionSlice
 from worker_client.deferred.variable import DeferredVariable
-from worker_client.graph.default_graph import get_default_graph
+from worker_client.graph.default_graph import graph_to_build_in
 from worker_client.graph.definition import (
     Constraint,
     Regularizer,
@@ -95,7 +95,7 @@ def new_variable(
     if variable_def is not None:
         raise ValueError("variable_def is not supported; give initial_value")
     return create_variable(
-        get_default_graph(),
+        graph_to_build_in(),
         Origin(),
         initial_value=initial_value,
         trainable=trainable,

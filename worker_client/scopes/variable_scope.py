@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from worker_client.graph.default_graph import get_default_graph, graph_of
+from worker_client.graph.default_graph import get_default_graph, graph_of, graph_to_build_in
 from worker_client.graph.defaults import Default, enter, leave
 from worker_client.graph.definition import (
     Constraint,
@@ -262,8 +262,9 @@ def get_variable(
         ValueError: The variable exists and must not, or does not exist and must; it exists with another shape, dtype or
             partition; or an argument or the name is not valid.
         TypeError: The initial value is not of the dtype's kind of elements.
+        FailedPreconditionError: There is no connection, and no graph that is built for a session.
     """
-    graph = get_default_graph()
+    graph = graph_to_build_in()
     return graph.slot(ScopeStores).here.current.get_variable(
         graph.slot(VariableTable),
         name,

@@ -15,7 +15,7 @@ from worker_client.connection.fanout import Routed, succeeded
 from worker_client.default_client import find_default_client
 from worker_client.graph import runners as default_runner
 from worker_client.graph.computation import AccessedVariable
-from worker_client.graph.default_graph import get_default_graph
+from worker_client.graph.default_graph import graph_to_run
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.graph.operation import Tensor
@@ -48,7 +48,7 @@ class Session:
         if target is not None and target != "" and not isinstance(target, Client):
             raise TypeError(f"the target of a session is a connection, as connect() returns, not {target!r}")
         client = target if isinstance(target, Client) else find_default_client()
-        self._graph = graph or get_default_graph()
+        self._graph = graph or graph_to_run()
         if not self._graph.deferred:
             raise ValueError(
                 "the default graph here is a connection's own, in which everything happens at once and no session is "

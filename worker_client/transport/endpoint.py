@@ -61,9 +61,9 @@ class PsEndpoint:
         self._reference = transport
         self._lock = threading.Lock()  # guards: the change of transport; no other lock is taken under it
 
-    def hello(self, client: UUID, task: str, *, timeout_s: float) -> Welcome:
-        """Opens a conversation of the client ``task``; ``ClusterService.hello``."""
-        return self.service.hello(client, task, timeout_s=timeout_s)
+    def hello(self, client: UUID, task: str, *, num_ps_tasks: int = 0, timeout_s: float) -> Welcome:
+        """Opens a conversation; ``ClusterService.hello``."""
+        return self.service.hello(client, task, num_ps_tasks=num_ps_tasks, timeout_s=timeout_s)
 
     def goodbye(self, client: UUID, *, timeout_s: float) -> None:
         """Ends it."""

@@ -6,7 +6,7 @@ cut into chunks, since a large message in one piece takes several times as long.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Final, NoReturn, TypeVar
 from uuid import UUID
@@ -87,8 +87,13 @@ class GrpcPsService(Transport):
 
     # -- data ---------------------------------------------------------------------------------
 
-    def hello(self, client: UUID, task: str, *, timeout_s: float) -> Welcome:
-        request = data_pb2.HelloRequest(client_incarnation=client.bytes, task=task, protocol_version=PROTOCOL_VERSION)
+    def hello(self, client: UUID, task: str, *, num_ps_tasks: int = 0, timeout_s: float) -> Welcome:
+        request = data_pb2.HelloRequest(
+            client_incarnation=client.bytes,
+            task=task,
+            protocol_version=PROTOCOL_VERSION,
+            num_ps_tasks=num_ps_tasks,
+        )
         return service_codec.decode_welcome(self._call(self._data.Hello, request, timeout_s))
 
     def goodbye(self, client: UUID, *, timeout_s: float) -> None:
@@ -172,12 +177,21 @@ class GrpcPsService(Transport):
         *,
         lease_s: float = 0.0,
         age_s: float = 0.0,
+        if_free: bool = False,
+        job_sizes: Mapping[str, int] | None = None,
         timeout_s: float,
-    ) -> None:
+    ) -> str | None:
         request = membership_pb2.JoinRequest(
-            task=task, incarnation=incarnation.bytes, host=host, pid=pid, lease_s=lease_s, age_s=age_s
+            task=task,
+            incarnation=incarnation.bytes,
+            host=host,
+            pid=pid,
+            lease_s=lease_s,
+            age_s=age_s,
+            if_free=if_free,
+            job_sizes=job_sizes,
         )
-        self._call(self._membership.Join, request, timeout_s)
+        return self._call(self._membership.Join, request, timeout_s).disagreement or None
 
     def leave(self, task: str, incarnation: UUID, *, timeout_s: float) -> None:
         request = membership_pb2.LeaveRequest(task=task, incarnation=incarnation.bytes)
@@ -191,9 +205,9 @@ class GrpcPsService(Transport):
         reply = self._call(self._membership.ListMembers, membership_pb2.ListMembersRequest(), timeout_s)
         return [service_codec.decode_member(each) for each in reply.members]
 
-    def heartbeat(self, task: str, incarnation: UUID, step: int | None = None, *, timeout_s: float) -> None:
+    def heartbeat(self, task: str, incarnation: UUID, step: int | None = None, *, timeout_s: float) -> str | None:
         request = membership_pb2.HeartbeatRequest(task=task, incarnation=incarnation.bytes, step=step)
-        self._call(self._membership.Heartbeat, request, timeout_s)
+        return self._call(self._membership.Heartbeat, request, timeout_s).disagreement or None
 
     def announce(
         self, address: PsAddress, host: str, pid: int, *, lease_s: float = 0.0, age_s: float = 0.0, timeout_s: float

@@ -120,7 +120,7 @@ class SelectingEndpoint(PsEndpoint):
         self._order = [TRANSPORTS[each] for each in _ORDERS.get(choice, (choice,))]
         self._falls_back = choice is TransportChoice.AUTO
 
-    def hello(self, client: UUID, task: str, *, timeout_s: float) -> Welcome:
+    def hello(self, client: UUID, task: str, *, num_ps_tasks: int = 0, timeout_s: float) -> Welcome:
         """Opens a conversation, and the transport for it.
 
         Raises:
@@ -128,7 +128,7 @@ class SelectingEndpoint(PsEndpoint):
         """
 
         def greet(timeout_s: float) -> Welcome:
-            return self.service.hello(client, task, timeout_s=timeout_s)
+            return self.service.hello(client, task, num_ps_tasks=num_ps_tasks, timeout_s=timeout_s)
 
         welcome = greet(timeout_s)
         self._change_to(self._opened(welcome, client, greet))

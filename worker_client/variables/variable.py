@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.initializer_spec import InitializerSpec
 from ps_protocol.operations import Array, Describe, Initialize, VariableSpec
 from worker_client.graph.definition import VariableDefinition
@@ -36,7 +37,7 @@ class Variable(VariableReads, VariableUpdates, NDArrayOperatorsMixin):
         definition: VariableDefinition,
         spec: VariableSpec,
         *,
-        initializer: InitializerSpec,
+        initializer: InitializerSpec | None,
         runner: OperationRunner,
         ps_task: int | None,
         device: str,
@@ -136,5 +137,15 @@ class Variable(VariableReads, VariableUpdates, NDArrayOperatorsMixin):
         return self
 
     def initialization(self, *, overwrite: bool) -> Initialize:
-        """Returns the operation of ``initialize`` that a batch carries."""
+        """Returns the operation of ``initialize`` that a batch carries.
+
+        Raises:
+            FailedPreconditionError: The variable was found by its name alone, and so has no initializer here.
+        """
+        if self._initializer is None:
+            raise FailedPreconditionError(
+                f"{self.spec.name} was found by its name alone, so that its initializer is not known here; assign a "
+                f"value, or get it with get_variable()",
+                variable=self.spec.name,
+            )
         return Initialize(self.spec.name, self._initializer, overwrite)

@@ -93,7 +93,7 @@ class DataServicer:
     def Hello(self, request: data_pb2.HelloRequest, timeout_s: float) -> data_pb2.HelloReply:
         service_codec.check_protocol_version(request.protocol_version, request.task or "the client")
         client = spec_codec.decode_uuid(request.client_incarnation, "client incarnation")
-        welcome = self._core.hello(client, request.task, timeout_s=timeout_s)
+        welcome = self._core.hello(client, request.task, num_ps_tasks=request.num_ps_tasks, timeout_s=timeout_s)
         return service_codec.encode_welcome(welcome if self._offer is None else self._offer(welcome, client))
 
     @unary

@@ -50,16 +50,18 @@ class MembershipServicer(_Servicer, membership_pb2_grpc.MembershipServicer):
     @unary
     def Join(self, request: membership_pb2.JoinRequest, timeout_s: float) -> membership_pb2.JoinReply:
         incarnation = spec_codec.decode_uuid(request.incarnation, "incarnation")
-        self._core.join(
+        disagreement = self._core.join(
             request.task,
             incarnation,
             request.host,
             request.pid,
             lease_s=request.lease_s,
             age_s=request.age_s,
+            if_free=request.if_free,
+            job_sizes=request.job_sizes,
             timeout_s=timeout_s,
         )
-        return membership_pb2.JoinReply()
+        return membership_pb2.JoinReply(disagreement=disagreement or "")
 
     @unary
     def Leave(self, request: membership_pb2.LeaveRequest, timeout_s: float) -> membership_pb2.LeaveReply:
@@ -86,20 +88,26 @@ class MembershipServicer(_Servicer, membership_pb2_grpc.MembershipServicer):
     def Heartbeat(self, request: membership_pb2.HeartbeatRequest, timeout_s: float) -> membership_pb2.HeartbeatReply:
         incarnation = spec_codec.decode_uuid(request.incarnation, "incarnation")
         step = request.step if request.HasField("step") else None
-        self._core.heartbeat(request.task, incarnation, step, timeout_s=timeout_s)
-        return membership_pb2.HeartbeatReply()
+        disagreement = self._core.heartbeat(request.task, incarnation, step, timeout_s=timeout_s)
+        return membership_pb2.HeartbeatReply(disagreement=disagreement or "")
 
     @unary
     def Announce(self, request: membership_pb2.AnnounceRequest, timeout_s: float) -> membership_pb2.AnnounceReply:
+        cluster = request.cluster_incarnation
         addresses = self._core.announce(
             service_codec.decode_ps_address(request.address),
             request.host,
             request.pid,
             lease_s=request.lease_s,
             age_s=request.age_s,
+            cluster=spec_codec.decode_uuid(cluster, "incarnation of the cluster") if cluster else None,
             timeout_s=timeout_s,
         )
-        return membership_pb2.AnnounceReply(addresses=[service_codec.encode_ps_address(each) for each in addresses])
+        own = self._core.own_cluster if request.num_ps_tasks else None
+        return membership_pb2.AnnounceReply(
+            addresses=[service_codec.encode_ps_address(each) for each in addresses],
+            cluster_incarnation=b"" if own is None else own.bytes,
+        )
 
     @unary
     def ListAddresses(

@@ -371,9 +371,14 @@ class SocketListener:
     def _forget(self, sock: socket.socket) -> None:
         with self._lock:
             connection = self._connections.pop(sock, None)
+            is_last = connection is not None and not any(
+                other is not None and other.client == connection.client for other in self._connections.values()
+            )
         if connection is not None:
             connection.close()
         sock.close()
+        if connection is not None and is_last:
+            self._core.connection_lost(connection.client)
 
     def _shut_down(self, how: int) -> None:
         with self._lock:

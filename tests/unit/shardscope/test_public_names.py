@@ -23,11 +23,12 @@ NAMES = set(
     InteractiveSession LocalCluster Mirror PartitionedVariable RandomStrategy RoundRobinStrategy Session TaskId TfConfig
     Variable VariableScope Version VersionedValue __version__ assign_add_all assign_all byte_size_load_fn colocate_with
     connect constant_initializer control_dependencies device errors fixed_size_partitioner get_default_client
-    get_default_graph get_local_variable get_variable get_variable_scope global_variables_initializer
+    get_default_graph get_local_variable get_variable get_variable_scope global_variables global_variables_initializer
     glorot_normal_initializer glorot_uniform_initializer he_normal he_uniform identity_initializer initializers
     lecun_normal lecun_uniform local_variables_initializer min_max_variable_partitioner mirror name_scope
     ones_initializer orthogonal_initializer random_normal_initializer random_uniform_initializer read_all
-    replica_device_setter report_uninitialized_variables reset_default_graph truncated_normal_initializer
+    replica_device_setter report_uninitialized_variables reset_default_graph serve trainable_variables
+    truncated_normal_initializer
     uniform_unit_scaling_initializer variable_axis_size_partitioner variable_scope variables_initializer
     variance_scaling_initializer zeros_initializer
     """.split()  # noqa: SIM905  # shorter as text
@@ -59,7 +60,7 @@ def test_the_names_are_those_of_the_worker_and_more() -> None:
     for name in worker_client.__all__:
         assert getattr(shardscope, name) is getattr(worker_client, name)
     assert shardscope.LocalCluster is ps_cluster.LocalCluster
-    assert set(shardscope.__all__) - set(worker_client.__all__) == {"LocalCluster", "__version__"}
+    assert set(shardscope.__all__) - set(worker_client.__all__) == {"LocalCluster", "__version__", "serve"}
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

@@ -9,7 +9,7 @@ from typing import Self
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.task_id import TaskId
 from ps_server.core.parameter_server import ParameterServer
-from worker_client.client import Client
+from worker_client.client import Client, ObserverMode
 from worker_client.connection.handle import Settings
 from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.transport.in_process import endpoint_of
@@ -29,7 +29,14 @@ class InProcessCluster:
         self.tasks = [ParameterServer(cluster_spec=SPEC, task_index=index, job_seed=3) for index in range(2)]
         self._clients = ExitStack()
 
-    def client(self, task_index: int = 0, *, settings: Settings | None = None, initialize: bool = True) -> Client:
+    def client(
+        self,
+        task_index: int = 0,
+        *,
+        settings: Settings | None = None,
+        initialize: bool = True,
+        observer: ObserverMode = False,
+    ) -> Client:
         """A connection of a worker; worker 0 is the chief."""
         client = Client(
             SPEC,
@@ -38,6 +45,7 @@ class InProcessCluster:
             settings=settings or Settings(),
             ps_strategy=RoundRobinStrategy(2),
             initialize=initialize,
+            observer=observer,
         )
         self._clients.callback(client.close)
         return client

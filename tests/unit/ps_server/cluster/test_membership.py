@@ -4,7 +4,13 @@ from uuid import UUID
 
 import pytest
 
-from ps_protocol.errors import AbortedError, FailedPreconditionError, InvalidArgumentError, ResourceExhaustedError
+from ps_protocol.errors import (
+    AbortedError,
+    AlreadyExistsError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+)
 from ps_protocol.service_types import Member, MemberState
 from ps_server.cluster.membership import Membership
 
@@ -210,3 +216,95 @@ def test_the_dead_make_room() -> None:
 def test_a_lease_that_cannot_be_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="lease"):
         Membership().join("worker:0", FIRST, "host", 1, 0.0, lease_s=float("inf"))
+
+
+# -- one process for each task ------------------------------------------------------------------
+
+
+def claims(members: Membership, clock_s: float, incarnation: UUID = SECOND) -> None:
+    """Another process would be worker:0, if that is free."""
+    members.join("worker:0", incarnation, "other", 2, clock_s, lease_s=LEASE_S, if_free=True)
+
+
+def test_a_second_process_waits_until_it_is_known_whether_the_first_lives() -> None:
+    members = leased()
+    for clock_s in (1.0, 1.25):
+        with pytest.raises(AbortedError, match="worker:0 is the process 1 on host, last heard of 1") as waiting:
+            claims(members, clock_s)
+        assert waiting.value.retryable
+        assert waiting.value.retry_after_s > 0
+    members.heartbeat("worker:0", FIRST, 1.5)
+    with pytest.raises(AlreadyExistsError, match=r"worker:0 is the process 1 on host, which lives.*replace=True"):
+        claims(members, 1.75)
+    assert only(members).incarnation == FIRST
+    with pytest.raises(AbortedError):  # a third one has to wait anew
+        claims(members, 2.0, UUID(int=3))
+
+
+def test_it_gets_the_place_of_one_whose_lease_is_over() -> None:
+    members = leased()
+    with pytest.raises(AbortedError):
+        claims(members, LEASE_S)
+    claims(members, LEASE_S + 0.5)
+    assert only(members).incarnation == SECOND
+
+
+def test_it_gets_the_place_of_one_that_has_left_or_lost_its_connection() -> None:
+    left, lost = leased(), leased()
+    left.leave("worker:0", FIRST, 1.0)
+    lost.connection_lost(FIRST)
+    for members in (left, lost):
+        claims(members, 1.0)
+        assert only(members).incarnation == SECOND
+
+
+def test_one_that_was_heard_of_since_it_lost_its_connection_keeps_its_place() -> None:
+    members = leased()
+    members.connection_lost(FIRST)
+    members.connection_lost(SECOND)  # who is no member
+    members.heartbeat("worker:0", FIRST, 1.0)
+    with pytest.raises(AbortedError):
+        claims(members, 1.25)
+
+
+def test_a_process_takes_its_own_place_and_one_that_insists_any() -> None:
+    members = leased()
+    members.join("worker:0", SECOND, "host", 1, 1.0, lease_s=LEASE_S, if_free=True)
+    members.join("worker:0", FIRST, "other", 2, 2.0, lease_s=LEASE_S)
+    assert only(members).incarnation == FIRST
+
+
+def test_one_without_a_lease_is_never_known_to_be_dead() -> None:
+    members = Membership()
+    members.join("worker:0", FIRST, "host", 1, 0.0)
+    with pytest.raises(AlreadyExistsError, match="has no lease"):
+        claims(members, 1e6)
+
+
+def test_of_two_that_join_again_after_the_list_was_lost_the_later_one_counts() -> None:
+    members = Membership()
+    members.join("worker:0", FIRST, "host", 1, 1000.0, clock_s=0.0, lease_s=LEASE_S, if_free=True, age_s=400.0)
+    members.join("worker:0", SECOND, "other", 2, 1001.0, clock_s=1.0, lease_s=LEASE_S, if_free=True, age_s=100.0)
+    with pytest.raises(AbortedError):
+        members.join("worker:0", FIRST, "host", 1, 1002.0, clock_s=2.0, lease_s=LEASE_S, if_free=True, age_s=402.0)
+    assert only(members).incarnation == SECOND
+
+
+def test_members_that_were_started_with_other_clusters_are_told_of_each_other() -> None:
+    members = Membership()
+    members.join("worker:0", FIRST, "host", 1, 0.0, lease_s=LEASE_S, job_sizes={"worker": 2, "chief": 1})
+    assert members.heartbeat("worker:0", FIRST, 1.0) is None
+    told = members.join("worker:2", SECOND, "other", 2, 2.0, lease_s=LEASE_S, job_sizes={"worker": 3})
+    assert told == (
+        "worker:0 (pid 1 on host) was started in a cluster with 2 tasks of the job 'worker', worker:2 in one with 3; "
+        "give all the same cluster spec"
+    )
+    assert (members.heartbeat("worker:0", FIRST, 3.0) or "").startswith("worker:2 (pid 2 on other)")
+    agrees = members.join("worker:1", UUID(int=3), "third", 3, 100.0, lease_s=LEASE_S, job_sizes={"worker": 7})
+    assert agrees is None  # with those that are dead nobody has to agree
+
+
+def test_a_cluster_spec_with_countless_jobs_is_refused() -> None:
+    for sizes in ({f"job{index}": 1 for index in range(65)}, {"j" * 256: 1}):
+        with pytest.raises(InvalidArgumentError, match="jobs"):
+            Membership().join("worker:0", FIRST, "host", 1, 0.0, job_sizes=sizes)

@@ -12,6 +12,7 @@ from ps_protocol.errors import AbortedError, ShardscopeError, UnavailableError
 from ps_protocol.service_types import MemberState, PsAddress
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.process.heartbeats import PsHeartbeats
+from ps_server.process.peers import PeerAnswers
 
 SPEC = ClusterSpec({"ps": ["a:1", "b:1", "c:1"]})
 OWN = PsAddress("ps:0", "a:1", UUID(int=1))
@@ -36,6 +37,8 @@ class ScriptedPeers:
         self.failures: list[ShardscopeError] = []
         self.announced: list[PsAddress] = []
         self.ages_s: list[float] = []
+        self.clusters: list[UUID | None] = []
+        self.cluster: UUID | None = None
         self.addresses: dict[str, str] = {}
         self.left: list[PsAddress] = []
         self.is_closed = False
@@ -44,13 +47,22 @@ class ScriptedPeers:
         self.addresses[address.task] = address.address
 
     def announce(
-        self, address: PsAddress, host: str, pid: int, *, lease_s: float, age_s: float, timeout_s: float
-    ) -> tuple[list[PsAddress], list[ShardscopeError]]:
+        self,
+        address: PsAddress,
+        host: str,
+        pid: int,
+        *,
+        lease_s: float,
+        age_s: float,
+        cluster: UUID | None,
+        timeout_s: float,
+    ) -> PeerAnswers:
         assert 0 < timeout_s <= LEASE_S / 3
         assert lease_s == LEASE_S
         self.announced.append(address)
         self.ages_s.append(age_s)
-        return self.learned, self.failures
+        self.clusters.append(cluster)
+        return PeerAnswers(self.learned, self.failures, self.cluster)
 
     def leave(self, first_ps: str, address: PsAddress, *, timeout_s: float) -> None:
         assert first_ps == "ps:0"
@@ -130,6 +142,18 @@ def test_a_ps_that_was_replaced_goes_on_without_telling_the_others(caplog: pytes
     ps.heartbeats.announce()
     assert ps.peers.announced == []
     assert "another process is this ps task" in caplog.text
+
+
+def test_ps_0_tells_the_others_of_which_cluster_they_are_and_they_learn_it_from_its_answer_too() -> None:
+    first, second = Ps(), Ps(1)
+    first.heartbeats.announce()
+    second.heartbeats.announce()
+    assert (first.peers.clusters, second.peers.clusters) == ([first.core.store_incarnation], [None])
+    assert (first.core.cluster, second.core.cluster) == (first.core.store_incarnation, None)
+    second.peers.cluster = first.core.own_cluster
+    second.heartbeats.announce()
+    assert second.core.cluster == first.core.store_incarnation
+    assert second.core.own_cluster is None
 
 
 def test_ps_0_names_a_dead_member_once_and_its_return_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import cast
 
 import pytest
 
+from ps_protocol.errors import FailedPreconditionError
 from tests.unit.worker_client.naming_fakes import deferred_graph, eager_graph
 from worker_client import default_client
 from worker_client.client import Client
@@ -18,6 +19,11 @@ from worker_client.graph import defaults
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.default_graph import get_default_graph, graph_of, reset_default_graph
 from worker_client.graph.graph import Graph
+from worker_client.initializers import ones_initializer
+from worker_client.ops.initialization import global_variables_initializer, report_uninitialized_variables
+from worker_client.scopes.arguments import AUTO_REUSE
+from worker_client.scopes.variable_scope import get_local_variable, get_variable, variable_scope
+from worker_client.sessions.session import Session
 
 
 @pytest.fixture
@@ -135,6 +141,38 @@ def test_importing_tensorflows_names_is_what_counts() -> None:
         "assert isinstance(tf.get_variable('v', [1]), tf.Variable)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=50)
+
+
+def test_without_a_connection_nothing_is_made_in_the_graph_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "worker_client.compat.v1", raising=False)
+    makers: list[Callable[[], object]] = [
+        lambda: get_variable("v", [1]),
+        lambda: get_local_variable("v", [1]),
+        global_variables_initializer,
+        report_uninitialized_variables,
+        default_client.get_default_client,
+        lambda: default_client.read_all([]),
+    ]
+    with variable_scope("scope", reuse=AUTO_REUSE):  # which may be opened
+        for make in makers:
+            with pytest.raises(FailedPreconditionError, match=r"not connected: call ss\.connect\(\) first"):
+                make()
+    assert get_default_graph().get_operations() == []
+
+
+def test_without_a_connection_a_graph_is_built_where_the_program_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "worker_client.compat.v1", raising=False)
+    with Graph().as_default():
+        assert get_variable("v", [1]).graph is get_default_graph()
+        assert global_variables_initializer() is not None
+    with Session() as session:
+        v = get_variable("v", [1], initializer=ones_initializer())
+        session.run(global_variables_initializer())
+        assert session.run(v) == [1.0]
+    assert get_variable("w", [1]).graph is session.graph
+    reset_default_graph()
+    with pytest.raises(FailedPreconditionError, match="not connected"):
+        get_variable("v", [1])
 
 
 def test_resetting_empties_the_graph_of_the_connection(client: Client) -> None:

@@ -1,0 +1,244 @@
+"""What variables a cluster has, and any of them by its name alone.
+
+The ps tasks say what they hold. A variable that is found here is no part of the connection's table of names: nothing is
+declared, and ``get_variable`` of the same name goes its own way.
+"""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ps_protocol.errors import FailedPreconditionError, NotFoundError
+from ps_protocol.operations import VariableSpec
+from ps_protocol.service_types import VariableInfo
+from ps_protocol.task_id import TaskId
+from worker_client.connection.fanout import Fanout
+from worker_client.graph.definition import VariableAggregation, VariableDefinition, VariableSynchronization
+from worker_client.graph.graph import Graph
+from worker_client.graph.operation import OutputSpec
+from worker_client.values.shapes import TensorShape
+from worker_client.variables.partitioned import PartitionedVariable
+from worker_client.variables.variable import Variable
+
+
+@dataclass(frozen=True, slots=True)
+class VariablePart:
+    """One part of a partitioned variable.
+
+    Attributes:
+        name: Its full name, as "table/part_0".
+        task: The ps task that holds it, as "ps:1".
+        offset: Where in the whole it begins.
+        shape: Of the part.
+    """
+
+    name: str
+    task: str
+    offset: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VariableEntry:
+    """A variable of the cluster, a partitioned one as a whole.
+
+    Attributes:
+        name: Its full name, without ":0".
+        shape: Of the whole.
+        dtype: Of its elements.
+        task: The ps task that holds it, as "ps:1"; of a partitioned one those of its parts, as "ps:0,ps:1".
+        parts: Of a partitioned one the parts, in the order of their offsets; empty for one that is not.
+        initialized: Whether it has a value, or all its parts have.
+        size_bytes: Bytes that its value takes, or those of its parts.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    task: str
+    parts: tuple[VariablePart, ...]
+    initialized: bool
+    size_bytes: int
+
+
+class _Held(NamedTuple):
+    """What a ps task holds."""
+
+    info: VariableInfo
+    ps_task: int
+
+    @property
+    def whole_name(self) -> str:
+        part = self.info.spec.slice
+        return self.info.spec.name if part is None else part.full_name
+
+    @property
+    def offset(self) -> tuple[int, ...]:
+        part = self.info.spec.slice
+        return () if part is None else part.offset
+
+    @property
+    def task(self) -> str:
+        return str(TaskId("ps", self.ps_task))
+
+
+class Catalog:
+    """The variables of a cluster. Thread-safe.
+
+    Args:
+        fanout: The way to the ps tasks.
+        num_ps: How many there are.
+    """
+
+    def __init__(self, fanout: Fanout, num_ps: int):
+        self._fanout = fanout
+        self._num_ps = num_ps
+        self._graph = Graph(deferred=False)  # of what is found
+        self._lock = threading.Lock()  # guards: _found, and what is made in _graph
+        self._found: dict[str, Variable] = {}
+
+    def entries(self) -> list[VariableEntry]:
+        """All variables by name, as the ps tasks tell now.
+
+        Raises:
+            ShardscopeError: A ps task does not answer.
+        """
+        held = sorted(self._held(), key=lambda each: (each.whole_name, each.offset))
+        return [_entry(list(parts)) for _, parts in groupby(held, key=lambda each: each.whole_name)]
+
+    def variable(self, name: str) -> Any:
+        """Finds a variable of the cluster, or a part of one.
+
+        Args:
+            name: Its full name, with ":0" or without. The name of a partitioned variable gives the whole.
+
+        Raises:
+            NotFoundError: There is none of that name.
+            FailedPreconditionError: Parts of it are missing.
+            ShardscopeError: A ps task does not answer.
+        """
+        name = name.removesuffix(":0")
+        held = self._held()
+        for each in held:
+            if each.info.spec.name == name:
+                return self._variable(each)
+        parts = sorted((each for each in held if each.whole_name == name), key=lambda each: each.offset)
+        if not parts:
+            raise NotFoundError(_not_found(name, {each.whole_name for each in held}), variable=name)
+        _check_complete(name, parts)
+        spec = parts[0].info.spec
+        return PartitionedVariable(
+            name,
+            _whole_shape(spec),
+            spec.dtype,
+            [self._variable(each) for each in parts],
+            [len(set(offsets)) for offsets in zip(*(each.offset for each in parts), strict=True)],
+        )
+
+    def _held(self) -> list[_Held]:
+        held: list[_Held] = []
+        for ps_task in range(self._num_ps):
+            variables = self._fanout.handle(ps_task).call(
+                lambda service, timeout_s: service.list_variables(timeout_s=timeout_s), what="to list its variables"
+            )
+            held += [_Held(each, ps_task) for each in variables]
+        return held
+
+    def _variable(self, held: _Held) -> Variable:
+        """The variable that a ps task holds; the same object each time."""
+        spec, ps_task = held.info.spec, held.ps_task
+        with self._lock:
+            known = self._found.get(spec.name)
+            if known is not None:
+                if (known.spec, known.ps_task) == (spec, ps_task):
+                    return known
+                self._graph.withdraw_op(known.op)  # the cluster has lost it, and has another of that name
+            variable = Variable(
+                self._definition(spec, device=f"/job:ps/task:{ps_task}"),
+                spec,
+                initializer=None,
+                runner=self._fanout,
+                ps_task=ps_task,
+                device=f"/job:ps/task:{ps_task}",
+            )
+            self._found[spec.name] = variable
+            return variable
+
+    def _definition(self, spec: VariableSpec, *, device: str) -> VariableDefinition:
+        op = self._graph.create_op(
+            "VarHandleOp", outputs=[OutputSpec(spec.dtype, TensorShape(spec.shape))], name=f"{spec.name}/"
+        )
+        op.device = device
+        return VariableDefinition(
+            name=spec.name,
+            key=None,
+            dtype=spec.dtype,
+            shape=spec.shape,
+            initializer=None,
+            trainable=True,
+            collections=(),
+            device=device,
+            slice=spec.slice,
+            constraint=None,
+            regularizer=None,
+            caching_device=None,
+            validate_shape=True,
+            synchronization=VariableSynchronization.AUTO,
+            aggregation=VariableAggregation.NONE,
+            name_scope=f"{spec.name}/",
+            op=op,
+            graph=self._graph,
+        )
+
+
+def _whole_shape(spec: VariableSpec) -> tuple[int, ...]:
+    return spec.shape if spec.slice is None else spec.slice.full_shape
+
+
+def _entry(held: Sequence[_Held]) -> VariableEntry:
+    """Puts the parts of one variable together."""
+    first = held[0].info.spec
+    parts = [
+        VariablePart(each.info.spec.name, each.task, each.offset, each.info.spec.shape)
+        for each in held
+        if each.info.spec.slice is not None
+    ]
+    return VariableEntry(
+        name=held[0].whole_name,
+        shape=_whole_shape(first),
+        dtype=first.dtype,
+        task=",".join(str(TaskId("ps", index)) for index in sorted({each.ps_task for each in held})),
+        parts=tuple(parts),
+        initialized=all(each.info.initialized for each in held),
+        size_bytes=sum(each.info.size_bytes for each in held),
+    )
+
+
+def _check_complete(name: str, parts: Sequence[_Held]) -> None:
+    whole = _whole_shape(parts[0].info.spec)
+    there = sum(int(np.prod(each.info.spec.shape, dtype=np.int64)) for each in parts)
+    if there != int(np.prod(whole, dtype=np.int64)):
+        names = ", ".join(each.info.spec.name for each in parts)
+        raise FailedPreconditionError(
+            f"variable {name} {list(whole)} is partitioned, but of its parts there are only {names}; wait until a "
+            f"worker has declared the others, or take the parts one by one",
+            variable=name,
+        )
+
+
+def _not_found(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=3)
+    if close:
+        hint = f"did you mean {' or '.join(close)}?"
+    elif known:
+        hint = f"it has {len(known)} others, which `shardscope ls` lists"
+    else:
+        hint = "it has no variables yet"
+    return f"there is no variable {name} in the cluster; {hint}"
