@@ -7,7 +7,7 @@ kind: 0.5 becomes a float64 beside a float64 tensor, and is refused beside an in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,7 +17,11 @@ from ps_protocol.operations import Array
 from worker_client.deferred.call import deferred_call, is_deferred, tensor_or_none
 from worker_client.deferred.conversion import tensor_value
 from worker_client.graph.operation import Tensor
+from worker_client.values.array_likes import ValueRangeError, array_of
 from worker_client.values.dtypes import as_dtype, string
+
+_PYTHONS_OWN: Final = (list, tuple, int, float, complex, str, bytes)
+"""What takes the dtype of other operands."""
 
 
 def of_one_dtype(operation: str, values: Sequence[Any]) -> list[Any]:
@@ -61,8 +65,12 @@ def constant_array(value: Any, dtype: Any, what: str) -> Array:
         wanted = np.asarray(value, dtype=np.bytes_).dtype
     try:
         array = tensor_value(value, what, wanted)
+    except ValueRangeError:
+        raise
     except InvalidArgumentError as error:
-        raise TypeError(f"{what}: {value!r} is not {'a constant' if wanted is None else wanted.name}") from error
+        raise TypeError(
+            f"{what}: {value!r} is not {'a constant' if wanted is None else wanted.name}: {error}"
+        ) from error
     return np.asarray(array)
 
 
@@ -72,7 +80,7 @@ def _operand(operation: str, value: Any) -> Any:
         return tensor
     if isinstance(value, list | tuple) and any(is_deferred(each) for each in value):
         return deferred_call(np.stack, [of_one_dtype(operation, value)], op_type="Pack", name="packed")
-    return np.asarray(value) if hasattr(value, "__array__") else value
+    return value if isinstance(value, _PYTHONS_OWN) else array_of(value, operation)
 
 
 def _checked(operation: str, value: Any, leader: Tensor | Array) -> Any:
@@ -82,7 +90,7 @@ def _checked(operation: str, value: Any, leader: Tensor | Array) -> Any:
 
 
 def _constant(operation: str, value: Any, leader: Tensor | Array) -> Array:
-    array: Array = np.asarray(value)
+    array = array_of(value, operation, dtype=leader.dtype)
     if array.dtype == leader.dtype:
         return array
     if array.size and not _keeps_kind(array.dtype, leader.dtype):
