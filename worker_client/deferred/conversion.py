@@ -41,7 +41,7 @@ def _losslessly_cast(array: Array, dtype: np.dtype[Any]) -> Array:
     """Returns an array in another kind of numbers if no element changes, as the floats of ``np.zeros`` to integers."""
     if array.dtype == dtype or array.dtype.kind not in "biuf" or dtype.kind not in "biuf":
         return array
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         cast = array.astype(dtype)
     return cast if np.array_equal(cast, array) else array
 

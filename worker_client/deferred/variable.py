@@ -139,6 +139,9 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
     def __getitem__(self, key: Any) -> Tensor:
         return self._snapshot[key]
 
+    def __bool__(self) -> bool:
+        return True  # as any object: in TensorFlow 1 `if variable` asks whether there is one
+
     def value(self) -> Tensor:
         """Returns the value as the run begins that reads it: the same tensor at each call.
 
@@ -166,6 +169,8 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         row_operations.check_depth(self.spec, 1)
         shape = row_operations.with_row_shape(shape_of(rows), self.spec.shape[1:])
         return self._gather("GatherV2", rows, shape, name, lambda rows: row_operations.gather(self.spec, rows))
+
+    gather = sparse_read  # as those that act at once call it
 
     def gather_nd(self, indices: Any, name: str | None = None) -> Tensor:
         """Returns slices or elements of the value, of which only those leave the ps.

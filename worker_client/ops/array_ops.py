@@ -11,6 +11,7 @@ import numpy as np
 from ps_protocol.operations import Array
 from worker_client.deferred.call import call, is_deferred
 from worker_client.deferred.operands import of_one_dtype
+from worker_client.deferred.partitioned import PartitionedDeferredVariable
 from worker_client.deferred.shape_inference import inferred
 from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.blocks import name_scope
@@ -21,6 +22,7 @@ from worker_client.ops.constant_ops import identity, shape_argument, shape_of
 from worker_client.values.dtypes import as_dtype, int64
 from worker_client.values.made_functions import named, one_of
 from worker_client.values.shapes import TensorShape
+from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.variable import Variable
 
 __all__ = [
@@ -318,9 +320,9 @@ def gather(
     del validate_indices
     axis = 0 if axis is None else axis
     if not is_deferred(axis) and int(axis) == 0:
-        if isinstance(params, DeferredVariable):
+        if isinstance(params, DeferredVariable | PartitionedDeferredVariable):
             return params.sparse_read(indices, name)
-        if isinstance(params, Variable) and not is_deferred(indices):
+        if isinstance(params, Variable | PartitionedVariable) and not is_deferred(indices):
             return params.gather(indices)
     (operand,), (places,) = of_one_dtype("GatherV2", [params]), of_one_dtype("GatherV2", [indices])
     output = None if is_deferred(axis) else _gathered_output(operand, places, int(axis))
@@ -343,9 +345,14 @@ def _taken(array: Array, indices: Array, axis: Any) -> Array:
 
 
 def gather_nd(params: Any, indices: Any, name: str | None = None) -> Any:
-    """Returns elements or boxes of a tensor; ``[..., k]`` indices each say where in its first k dimensions."""
-    if isinstance(params, DeferredVariable):
+    """Returns elements or boxes of a tensor; ``[..., k]`` indices each say where in its first k dimensions.
+
+    Of a variable only those asked for leave the ps task.
+    """
+    if isinstance(params, DeferredVariable | PartitionedDeferredVariable):
         return params.gather_nd(indices, name)
+    if isinstance(params, Variable | PartitionedVariable) and not is_deferred(indices):
+        return params.gather_nd(indices)
     (operand,), (places,) = of_one_dtype("GatherNd", [params]), of_one_dtype("GatherNd", [indices])
     shape, inner = TensorShape(operand.shape), TensorShape(places.shape)
     depth = inner[-1] if inner.ndims else None

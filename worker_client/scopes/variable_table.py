@@ -16,7 +16,7 @@ from worker_client.scopes.arguments import Getter, VariableArguments
 from worker_client.scopes.reuse import WholeVariables, check_shared
 from worker_client.values.dtypes import DType, as_dtype
 from worker_client.values.shapes import ShapeLike, TensorShape
-from worker_client.variables.partitioned import PartitionedVariable
+from worker_client.variables.partitioned import VariableInParts
 from worker_client.variables.partitioners import partitions_of, parts
 
 
@@ -34,7 +34,7 @@ class VariableTable:
         self.graph = graph
         self._whole = WholeVariables(graph)
         # Changed only by the thread that has claimed the name, and read without a lock.
-        self._partitioned: dict[str, PartitionedVariable] = {}
+        self._partitioned: dict[str, VariableInParts] = {}
 
     def get(self, arguments: VariableArguments, custom_getter: Getter | None = None) -> Any:
         """Gets or creates a variable by its full name, through ``custom_getter`` if there is one."""
@@ -68,7 +68,7 @@ class VariableTable:
             )
         return self._whole.get(arguments)
 
-    def _get_partitioned(self, arguments: VariableArguments) -> PartitionedVariable:
+    def _get_partitioned(self, arguments: VariableArguments) -> VariableInParts:
         """Gets or creates a partitioned variable; without a partitioner it must exist."""
         name, shape = arguments.name, TensorShape(arguments.shape)
         if name in self._whole:
@@ -120,7 +120,7 @@ def _partitions(arguments: VariableArguments, shape: TensorShape) -> list[int] |
 
 def _created(
     whole: WholeVariables, arguments: VariableArguments, shape: TensorShape, partitions: Sequence[int]
-) -> PartitionedVariable:
+) -> VariableInParts:
     name, full_shape = arguments.name, shape.as_tuple()
     places = list(parts(full_shape, partitions))
     _check_found_parts(whole, name, len(places))
