@@ -20,6 +20,8 @@ _ELEMENT_KINDS: Final = frozenset("biufcSU")
 _TEXT: Final = (str, bytes)
 _NUMBERS: Final = (int, float, complex, np.number, np.bool_)
 _PLAIN: Final = (*_NUMBERS, *_TEXT, np.generic)
+_FLOATS: Final = {float}
+_INTEGERS: Final = {int}
 _MAX_DEPTH: Final = 64  # of NumPy's arrays
 
 
@@ -47,6 +49,10 @@ def array_of(
         ShapeMismatchError: Its rows differ in length.
         ValueRangeError: An integer is out of the range of ``dtype``.
     """
+    if type(value) is np.ndarray and value.dtype.kind in _ELEMENT_KINDS:
+        return value
+    if type(value) is float:
+        return np.asarray(value)
     return _Conversion(owner, what, dtype).array(value)
 
 
@@ -127,6 +133,11 @@ class _Conversion:
     # -- lists --------------------------------------------------------------------------------
 
     def _of_sequence(self, value: Sequence[Any]) -> Array:
+        found = set(map(type, value))
+        if found in (_FLOATS, _INTEGERS):
+            array = np.asarray(value)
+            if found == _FLOATS or array.dtype.kind == "i":
+                return array
         kinds: set[type] = set()
         plain = self._plain(value, kinds, 1)
         numbers = [kind for kind in kinds if issubclass(kind, _NUMBERS)]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final, final
 
 import numpy as np
 import numpy.typing as npt
 
-from ps_protocol.dtype_traits import DTypeCategory, dtype_category, integer_limits
+from ps_protocol.dtype_traits import DTypeCategory, dtype_category, float_limits, integer_limits, is_ml_dtype
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError
 from ps_protocol.operations import Array, VariableSpec
 from worker_client.values.array_likes import array_of, named, out_of_range
@@ -80,25 +82,46 @@ def cast(array: Array, spec: VariableSpec, what: str = "the value") -> Array:
         DTypeMismatchError: The conversion would change the kind of number.
         ValueRangeError: A number does not fit into the dtype; a finite float would become infinite.
     """
-    target = spec.dtype
-    if array.size and not keeps_kind(array.dtype, target):
+    way = _way(array.dtype, spec.dtype)
+    if way is _Way.NONE and array.size:
         raise DTypeMismatchError(
-            f"{named(spec)} holds {target.name}, {what} is {array.dtype.name}; convert it first if that is meant",
+            f"{named(spec)} holds {spec.dtype.name}, {what} is {array.dtype.name}; convert it first if that is meant",
             variable=spec.name,
         )
-    if np.can_cast(array.dtype, target, "safe") or not array.size:
-        return array.astype(target, order="C")
-    if dtype_category(target) is DTypeCategory.INTEGER:
+    if way is _Way.AMONG_INTEGERS:
         _check_integers(array, spec, what)
-    elif array.dtype.kind in "biu" and target.itemsize >= 4:
-        pass  # all 64 bits are well within its range
-    else:
+    elif way is _Way.MAY_OVERFLOW:
         return _cast_floats(array, spec, what)
-    return array.astype(target, order="C")
+    return array.astype(spec.dtype, order="C")
+
+
+class _Way(enum.Enum):
+    """How elements of one dtype become those of another."""
+
+    NONE = enum.auto()
+    """They are of another kind."""
+    SAFE = enum.auto()
+    """No element is out of range."""
+    AMONG_INTEGERS = enum.auto()
+    MAY_OVERFLOW = enum.auto()
+    """A finite number may become an infinite float."""
+
+
+@lru_cache(maxsize=1024)
+def _way(source: np.dtype[Any], target: np.dtype[Any]) -> _Way:
+    if not keeps_kind(source, target):
+        return _Way.NONE
+    category = dtype_category(target)
+    if np.can_cast(source, target, "safe") or category is DTypeCategory.BYTES:
+        return _Way.SAFE
+    if category is DTypeCategory.INTEGER:
+        return _Way.SAFE if source.kind == "b" else _Way.AMONG_INTEGERS
+    # All 64 bits of an integer are well within the range of a float32.
+    return _Way.SAFE if source.kind in "biu" and target.itemsize >= 4 else _Way.MAY_OVERFLOW
 
 
 def _check_integers(array: Array, spec: VariableSpec, what: str) -> None:
-    if array.size and array.dtype.kind != "b":
+    if array.size:
         least, greatest = integer_limits(spec.dtype)
         for extreme in (int(array.min()), int(array.max())):
             if not least <= extreme <= greatest:
@@ -106,13 +129,19 @@ def _check_integers(array: Array, spec: VariableSpec, what: str) -> None:
 
 
 def _cast_floats(array: Array, spec: VariableSpec, what: str) -> Array:
-    with np.errstate(over="ignore", invalid="ignore"):
-        converted = array.astype(spec.dtype, order="C")
-    finite = np.isfinite(converted)
-    if not finite.all():
-        lost = np.asarray(array[~finite & np.isfinite(array)])
-        if lost.size:
-            raise out_of_range(spec, what, spec.dtype, lost[0])
+    if not array.ndim and array.dtype.kind == "f" and abs(float(array)) <= float_limits(spec.dtype)[1]:
+        return array.astype(spec.dtype)  # a scalar, for which the context below would take longer than all else
+    try:
+        with np.errstate(over="raise", invalid="ignore"):
+            converted = array.astype(spec.dtype, order="C")
+        if not is_ml_dtype(spec.dtype):  # of NumPy's own the processor would have said so
+            return converted
+    except FloatingPointError:
+        with np.errstate(over="ignore", invalid="ignore"):
+            converted = array.astype(spec.dtype, order="C")
+    lost = np.asarray(array[~np.isfinite(converted) & np.isfinite(array)])
+    if lost.size:
+        raise out_of_range(spec, what, spec.dtype, lost[0])
     return converted
 
 
