@@ -73,6 +73,36 @@ def call(
     return _added(deferred, name, output, is_view=is_view)
 
 
+def call_for_several(
+    function: Callable[..., tuple[Array, ...]],
+    operands: Sequence[Any],
+    outputs: Sequence[OutputSpec],
+    *,
+    op_type: str,
+    name: str | None = None,
+) -> list[Any]:
+    """Does what ``call`` does with a function that returns several arrays: the outputs of one operation.
+
+    Args:
+        function: Of the operands alone; must not change them.
+        operands: Tensors and arrays.
+        outputs: What the results will look like.
+        op_type: What the operation is called.
+        name: Name within the name scope; ``op_type`` if not given.
+    """
+    tensors = [each for each in operands if isinstance(each, Tensor)]
+    graph = graph_of(tensors)
+    if not graph.deferred:
+        return list(function(*operands))
+
+    def results(*values: Array) -> tuple[Array, ...]:
+        given = iter(values)
+        found = function(*(next(given) if isinstance(each, Tensor) else each for each in operands))
+        return tuple(np.asarray(each, spec.dtype) for each, spec in zip(found, outputs, strict=True))
+
+    return list(graph.create_op(op_type, tensors, outputs, name=name, computation=Kernel(results)).outputs)
+
+
 def tensor_or_none(value: Any) -> Tensor | None:
     """Returns a deferred tensor, that of a deferred variable included, or None for anything else.
 

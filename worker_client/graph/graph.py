@@ -59,6 +59,7 @@ class Graph:
         deferred: Whether this is a graph of deferred operations; if not, everything happens at once.
         container_name: Of the innermost ``container`` statement.
         collections: Named lists of what was made.
+        seed: What random operations that are made from now on follow from; see ``ops.random_ops``. None if nothing.
     """
 
     def __init__(self, variable_factory: VariableFactory | None = None, *, deferred: bool | None = None):
@@ -66,6 +67,7 @@ class Graph:
         self.deferred = variable_factory is None if deferred is None else deferred
         self.container_name = ""
         self.collections = Collections()
+        self.seed: int | None = None
         self._slots: dict[Callable[[Graph], Any], Any] = {}
         self._names = NameScopes(forgets_unused=not self.deferred)
         self._operations = OperationTable()

@@ -26,6 +26,7 @@ from worker_client.variables.variable import Variable
 __all__ = [
     "argmax",
     "argmin",
+    "batch_gather",
     "cast",
     "concat",
     "expand_dims",
@@ -297,6 +298,7 @@ def gather(
     validate_indices: bool | None = None,
     name: str | None = None,
     axis: Any = None,
+    batch_dims: int = 0,
 ) -> Any:
     """Returns rows, or what else lies along a dimension, at some indices.
 
@@ -308,6 +310,7 @@ def gather(
         validate_indices: Ignored; they always are.
         name: "GatherV2" if not given.
         axis: The dimension, by default the first.
+        batch_dims: In how many of the first dimensions each entry of ``indices`` is for its own entry of ``params``.
 
     Returns:
         A tensor in whose shape that of ``indices`` stands instead of the dimension.
@@ -316,7 +319,9 @@ def gather(
         InvalidArgumentError: When a session runs it: an index is out of range. Of an array that is an IndexError.
     """
     del validate_indices
-    axis = 0 if axis is None else axis
+    axis = batch_dims if axis is None else axis
+    if batch_dims:
+        return _gathered_by_batch(params, indices, int(axis), batch_dims, name)
     if not is_deferred(axis) and int(axis) == 0:
         if isinstance(params, DeferredVariable):
             return params.sparse_read(indices, name)
@@ -337,13 +342,48 @@ def _gathered_output(operand: Tensor | Array, indices: Tensor | Array, axis: int
     return OutputSpec(operand.dtype, TensorShape([*shape[:axis], *inner, *shape[axis + 1 :]]))
 
 
+def _gathered_by_batch(params: Any, indices: Any, axis: int, batch_dims: int, name: str | None) -> Any:
+    (operand,), (places,) = of_one_dtype("GatherV2", [params]), of_one_dtype("GatherV2", [indices])
+    shape, inner = TensorShape(operand.shape), TensorShape(places.shape)
+    known: TensorShape | None = None
+    if shape.ndims is not None and inner.ndims is not None:
+        axis, batch_dims = axis % shape.ndims, batch_dims % (inner.ndims + 1)
+        if batch_dims > axis or not shape[:batch_dims].is_compatible_with(inner[:batch_dims]):
+            raise ValueError(f"gather: indices {inner} do not fit {shape} in {batch_dims} batch dimensions")
+        known = TensorShape([*shape[:axis], *inner[batch_dims:], *shape[axis + 1 :]])
+    output = OutputSpec(operand.dtype, TensorShape(known))
+    return call(_taken_by_batch, [operand, places, axis, batch_dims], op_type="GatherV2", name=name, output=output)
+
+
+def _taken_by_batch(array: Array, indices: Array, axis: int, batch_dims: int) -> Array:
+    if batch_dims == 0:
+        return _taken(array, indices, axis)
+    return np.stack(
+        [_taken_by_batch(part, places, axis - 1, batch_dims - 1) for part, places in zip(array, indices, strict=True)]
+    )
+
+
 def _taken(array: Array, indices: Array, axis: Any) -> Array:
     _check_indices(indices, array.shape[int(axis)], array)
     return np.take(array, indices, axis=int(axis))
 
 
-def gather_nd(params: Any, indices: Any, name: str | None = None) -> Any:
-    """Returns elements or boxes of a tensor; ``[..., k]`` indices each say where in its first k dimensions."""
+def batch_gather(params: Any, indices: Any, name: str | None = None) -> Any:
+    """Does what ``gather`` does with as many batch dimensions as ``indices`` have, but one."""
+    ndims = TensorShape(of_one_dtype("GatherV2", [indices])[0].shape).ndims
+    if not ndims:
+        raise ValueError("batch_gather: the rank of the indices should be known, and not 0")
+    with name_scope(name, "BatchGather", [params, indices]):
+        return gather(params, indices, batch_dims=ndims - 1)
+
+
+def gather_nd(params: Any, indices: Any, name: str | None = None, batch_dims: int = 0) -> Any:
+    """Returns elements or boxes of a tensor; ``[..., k]`` indices each say where in its first k dimensions.
+
+    In the first ``batch_dims`` dimensions each entry of ``indices`` is for its own entry of ``params``.
+    """
+    if batch_dims:
+        return _gathered_nd_by_batch(params, indices, batch_dims, name)
     if isinstance(params, DeferredVariable):
         return params.gather_nd(indices, name)
     (operand,), (places,) = of_one_dtype("GatherNd", [params]), of_one_dtype("GatherNd", [indices])
@@ -356,6 +396,24 @@ def gather_nd(params: Any, indices: Any, name: str | None = None) -> Any:
         op_type="GatherNd",
         name=name,
         output=OutputSpec(operand.dtype, TensorShape(known)),
+    )
+
+
+def _gathered_nd_by_batch(params: Any, indices: Any, batch_dims: int, name: str | None) -> Any:
+    with name_scope(name, "BatchGatherND", [params, indices]):
+        (operand,), (places,) = of_one_dtype("GatherNd", [params]), of_one_dtype("GatherNd", [indices])
+        shape, inner = TensorShape(operand.shape), TensorShape(places.shape)
+        depth = inner[-1] if inner.ndims else None
+        known = None if shape.ndims is None or depth is None else [*inner[:-1], *shape[batch_dims + depth :]]
+        output = OutputSpec(operand.dtype, TensorShape(known))
+        return call(_taken_nd_by_batch, [operand, places, batch_dims], op_type="Reshape", output=output)
+
+
+def _taken_nd_by_batch(array: Array, indices: Array, batch_dims: int) -> Array:
+    if batch_dims == 0:
+        return _taken_nd(array, indices)
+    return np.stack(
+        [_taken_nd_by_batch(part, places, batch_dims - 1) for part, places in zip(array, indices, strict=True)]
     )
 
 

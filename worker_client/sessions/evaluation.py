@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.operations import Array, PsOperation, Read, reply_bytes
 from worker_client.connection.fanout import Routed
-from worker_client.graph.computation import Kernel, SeededKernel, VariableAccess
+from worker_client.graph.computation import DrawingKernel, Kernel, SeededKernel, VariableAccess
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.sessions.runtime import VariableRuntime
 from worker_client.values.versions import VersionedValue
@@ -123,6 +123,8 @@ class Evaluation:
                 return values if isinstance(values, tuple) else (values,)
             if isinstance(computation, SeededKernel):
                 return (computation.function(self._runtime.job_seed, *inputs),)
+            if isinstance(computation, DrawingKernel):
+                return (computation.function(self._runtime.generator(computation), *inputs),)
         except ShardscopeError:
             raise
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
