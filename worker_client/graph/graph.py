@@ -195,6 +195,11 @@ class Graph:
         finally:
             self._thread.control_inputs = outer
 
+    @property
+    def control_inputs(self) -> tuple[Operation, ...]:
+        """What must have run before that which is built now, on this thread."""
+        return self._thread.control_inputs
+
     def get_operations(self) -> list[Operation]:
         """Returns all operations in the order in which they were made."""
         return self._operations.all()

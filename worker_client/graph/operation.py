@@ -34,9 +34,15 @@ class NodeDef:
 
 
 class Computation:
-    """How an operation gets its outputs when a session runs it. The kinds are in the module ``computation``."""
+    """How an operation gets its outputs when a session runs it. The kinds are in the module ``computation``.
+
+    Attributes:
+        mutates: Whether it changes a variable.
+    """
 
     __slots__ = ()
+
+    mutates = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,7 @@ class Operation:
         attributes: What else its type needs to know.
         computation: How it gets its output when a session runs it; None if it only names something.
         control_inputs: What must have run before it.
+        follows_update: Whether it, or anything that must have run before it, changes a variable.
     """
 
     __slots__ = (
@@ -73,6 +80,7 @@ class Operation:
         "computation",
         "control_inputs",
         "device",
+        "follows_update",
         "graph",
         "inputs",
         "name",
@@ -101,6 +109,11 @@ class Operation:
         self.attributes = dict(attributes) if attributes else {}
         self.computation = computation
         self.control_inputs = tuple(control_inputs)
+        self.follows_update = (
+            (computation is not None and computation.mutates)
+            or any(tensor.op.follows_update for tensor in self.inputs)
+            or any(each.follows_update for each in self.control_inputs)
+        )
         self._colocation_groups: tuple[str, ...] = ()
 
     @property
@@ -116,8 +129,30 @@ class Operation:
         )
 
     def add_control_inputs(self, operations: Sequence[Operation]) -> None:
-        """Makes it wait for more operations."""
+        """Makes it wait for more operations.
+
+        Reads that were built behind it before are not moved behind those.
+        """
         self.control_inputs += tuple(each for each in operations if each not in self.control_inputs)
+        self.follows_update = self.follows_update or any(each.follows_update for each in operations)
+
+    def behind(self, control_inputs: Sequence[Operation]) -> Operation:
+        """Returns the same operation once more, under the same name and in the same place, behind other operations.
+
+        The graph does not list it, so that it takes no name.
+        """
+        again = Operation(
+            self.graph,
+            self.type,
+            self.name,
+            inputs=self.inputs,
+            outputs=[OutputSpec(output.dtype, output.shape) for output in self.outputs],
+            attributes=self.attributes,
+            computation=self.computation,
+            control_inputs=control_inputs,
+        )
+        again.device, again._colocation_groups = self.device, self._colocation_groups
+        return again
 
     def run(self, feed_dict: Mapping[Any, Any] | None = None, session: Runner | None = None) -> None:
         """Runs it in a session, by default the default one; see ``Session.run``."""
