@@ -81,8 +81,9 @@ class VariableTable:
         if found is None:
             if arguments.reuse is True:
                 raise ValueError(
-                    f"partitioned variable {name} does not exist, or was not made with get_variable(), but reuse=True "
-                    f"asks for one that does; create it first, or use reuse=AUTO_REUSE"
+                    f"partitioned variable {name} does not exist, or was not created with tf.get_variable(). Did you "
+                    f"mean to set reuse=False or reuse=tf.AUTO_REUSE in VarScope? reuse=True asks for one that exists: "
+                    f"create it first"
                 )
             with self._whole.claims.hold(name):
                 found = self._partitioned.get(name)
@@ -92,7 +93,7 @@ class VariableTable:
         check_shared(arguments, shape, found.shape, found.dtype.dtype, "partitioned variable")
         if partitions is not None and partitions != found.partitions:
             raise ValueError(
-                f"cannot share partitioned variable {name}: parts {partitions} are asked for, but it has "
+                f"cannot share partitioned variable {name}: specified parts {partitions} and found parts "
                 f"{found.partitions}"
             )
         return found
