@@ -34,6 +34,17 @@ class AccessedVariable(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Constant(Computation):
+    """Is known from the start.
+
+    Attributes:
+        value: Which nobody changes.
+    """
+
+    value: Array
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel(Computation):
     """Computes the outputs from the values of the inputs, in this process.
 
