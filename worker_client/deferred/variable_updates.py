@@ -11,7 +11,7 @@ from ps_protocol import operations
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import DTypeMismatchError, ShapeMismatchError
 from ps_protocol.operations import Array, CountUpTo, Scatter, ScatterRule, Update, UpdateRule, VariableSpec
-from worker_client.deferred.call import tensor_or_none
+from worker_client.deferred.operands import tensor_of
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.values.conversion import IndexedSlices, convert, row_indices
 from worker_client.values.shapes import TensorShape
@@ -235,7 +235,7 @@ class DeferredVariableUpdates:
 
     def rows_operand(self, indices: Any) -> Tensor | Array:
         """Returns row numbers as a tensor or an array of integers; DTypeMismatchError if they are none."""
-        tensor = tensor_or_none(indices)
+        tensor = tensor_of(indices)
         if tensor is None:
             return row_indices(indices, self.spec, copy=True)
         if tensor.dtype.kind not in "iu":
@@ -247,7 +247,7 @@ class DeferredVariableUpdates:
 
     def updates_operand(self, updates: Any) -> Tensor | Array:
         """Returns values as a tensor or an array of the variable's dtype; DTypeMismatchError if they have another."""
-        tensor = tensor_or_none(updates)
+        tensor = tensor_of(updates, self.spec.dtype)
         if tensor is None:
             return convert(updates, self.spec, copy=True)
         self._check_dtype(tensor)
@@ -262,7 +262,7 @@ class DeferredVariableUpdates:
             ShapeMismatchError: The value cannot have the variable's shape.
             DTypeMismatchError: It has another dtype.
         """
-        tensor = tensor_or_none(value)
+        tensor = tensor_of(value, self.spec.dtype)
         if tensor is None:
             array = self.checked(convert(value, self.spec, copy=True))
             return [], lambda: array

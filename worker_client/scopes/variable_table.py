@@ -7,9 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ps_protocol.errors import ShapeMismatchError
 from ps_protocol.operations import PartitionSlice, VariableSpec
-from worker_client.deferred.partitioned import partitioned_variable
+from worker_client.deferred.operands import tensor_of
+from worker_client.deferred.partitioned import partitioned_variable, sliced
 from worker_client.graph.graph import Graph
+from worker_client.graph.operation import Tensor
 from worker_client.initializers.arrays import part_value
 from worker_client.initializers.standard import default_initializer
 from worker_client.scopes.arguments import Getter, VariableArguments
@@ -71,6 +74,8 @@ class VariableTable:
     def _get_partitioned(self, arguments: VariableArguments) -> PartitionedVariable:
         """Gets or creates a partitioned variable; without a partitioner it must exist."""
         name, shape = arguments.name, TensorShape(arguments.shape)
+        if isinstance(arguments.initializer, Tensor):
+            shape = _shape_of_both(name, shape, arguments.initializer)
         if name in self._whole:
             raise ValueError(
                 f"variable {name} already exists whole, but a partitioner is given; leave the partitioner out "
@@ -97,6 +102,17 @@ class VariableTable:
                 f"{found.partitions}"
             )
         return found
+
+
+def _shape_of_both(name: str, shape: TensorShape, initializer: Tensor) -> TensorShape:
+    """Returns the shape that is given and the initializer's as one; ShapeMismatchError if they disagree."""
+    if not shape.is_compatible_with(initializer.shape):
+        raise ShapeMismatchError(
+            f"partitioned variable {name}: shape {shape} is given, but its initializer {initializer.name} has the "
+            f"shape {initializer.shape}",
+            variable=name,
+        )
+    return shape.merge_with(initializer.shape)
 
 
 def _is_scalar(shape: ShapeLike) -> bool:
@@ -133,7 +149,7 @@ def _created(
                 created.append(part_name)
             place = PartitionSlice(name, full_shape, offset)
             made.append(whole.get(_part_arguments(whole, arguments, part_name, part_shape, place), place))
-    return partitioned_variable(name, shape, arguments.dtype, made, list(partitions))
+    return partitioned_variable(name, shape, made[0].dtype, made, list(partitions))
 
 
 def _check_found_parts(whole: WholeVariables, name: str, number: int) -> None:
@@ -175,6 +191,10 @@ def _part_arguments(
             initializer = default_initializer(dtype, arguments.name)
         known_shape: ShapeLike = shape
         if not callable(initializer):
-            initializer = part_value(initializer, VariableSpec(part_name, dtype, shape, place))
+            whole_value = tensor_of(initializer, dtype)
+            if whole_value is None:
+                initializer = part_value(initializer, VariableSpec(part_name, dtype, shape, place))
+            else:
+                initializer = sliced(whole_value, place, shape)
             known_shape = None
     return arguments._replace(name=part_name, shape=known_shape, initializer=initializer, partitioner=None)
