@@ -51,9 +51,11 @@ class Kernel(Computation):
     Attributes:
         function: Is given the inputs' values in their order, and must not change them. Returns the output, or of
             several a tuple.
+        folds: Whether it may be called while the graph is built as well, since nothing but its inputs matters.
     """
 
     function: Callable[..., Array | tuple[Array, ...]]
+    folds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
