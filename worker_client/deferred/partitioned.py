@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.operations import Array
-from worker_client.deferred.call import deferred_call, itself, tensor_or_none
+from ps_protocol.operations import Array, PartitionSlice
+from worker_client.deferred.call import deferred_call, itself
+from worker_client.deferred.operands import tensor_of
 from worker_client.graph.deferred_array import DeferredValue
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.values.shapes import ShapeLike, TensorShape
@@ -25,6 +26,24 @@ def partitioned_variable(
     is_deferred = isinstance(variable_list, list | tuple) and isinstance(next(iter(variable_list), None), DeferredValue)
     kind = PartitionedDeferredVariable if is_deferred else PartitionedVariable
     return kind(name, shape, dtype, variable_list, partitions)
+
+
+def sliced(whole: Tensor, place: PartitionSlice, shape: Sequence[int]) -> Tensor:
+    """Returns the part of a tensor that a part of a partitioned variable starts from.
+
+    Args:
+        whole: Of the whole's shape; where that is not known yet, running it checks it.
+        place: Of the part.
+        shape: Of the part.
+    """
+    box = tuple(slice(start, start + size) for start, size in zip(place.offset, shape, strict=True))
+
+    def part(array: Array) -> Array:
+        if array.shape != place.full_shape:
+            raise ValueError(f"partitioned variable {place.full_name} has the shape {list(place.full_shape)}")
+        return array[box]
+
+    return deferred_call(part, [whole], op_type="Slice", output=OutputSpec(whole.dtype, TensorShape(shape)))
 
 
 class PartitionedDeferredVariable(PartitionedVariable, DeferredValue):
@@ -73,7 +92,7 @@ class PartitionedDeferredVariable(PartitionedVariable, DeferredValue):
         return super()._apply(method, value, name, read_value, {"name": name, "read_value": read_value, **options})
 
     def _cut(self, value: Any) -> Sequence[Any]:
-        tensor = tensor_or_none(value)
+        tensor = tensor_of(value, self._dtype)
         if tensor is None:
             return super()._cut(value)
         return [self._piece(tensor, part, end) for part, end in zip(self._parts, self._ends, strict=True)]

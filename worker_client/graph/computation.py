@@ -36,15 +36,28 @@ class AccessedVariable(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Constant(Computation):
+    """Is known from the start.
+
+    Attributes:
+        value: Which nobody changes.
+    """
+
+    value: Array
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel(Computation):
     """Computes the outputs from the values of the inputs, in this process.
 
     Attributes:
         function: Is given the inputs' values in their order, and must not change them. Returns the output, or of
             several a tuple.
+        folds: Whether it may be called while the graph is built as well, since nothing but its inputs matters.
     """
 
     function: Callable[..., Array | tuple[Array, ...]]
+    folds: bool = False
 
 
 @dataclass(frozen=True, slots=True)

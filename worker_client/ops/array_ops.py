@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ps_protocol.operations import Array
-from worker_client.deferred.call import call, is_deferred
+from worker_client.deferred.call import call, is_deferred, tensor_or_none
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.deferred.shape_inference import inferred
 from worker_client.deferred.variable import DeferredVariable
@@ -94,7 +94,8 @@ def expand_dims(input: Any, axis: Any = None, name: str | None = None, dim: Any 
     if at is None:
         raise ValueError("expand_dims needs axis, where the new dimension is to be")
     (operand,) = of_one_dtype("ExpandDims", [input])
-    return call(_expanded, [operand, at], op_type="ExpandDims", name=name, is_view=True)
+    arguments = [operand, _axis("expand_dims(input, axis)", at)]
+    return call(_expanded, arguments, op_type="ExpandDims", name=name, is_view=True)
 
 
 def _expanded(array: Array, axis: Any) -> Array:
@@ -116,12 +117,39 @@ def _squeezed(array: Array, dims: Any) -> Array:
 
 
 def concat(values: Any, axis: Any, name: str = "concat") -> Any:
-    """Returns tensors one behind the other along a dimension that exists."""
+    """Returns tensors one behind the other along a dimension that exists.
+
+    Raises:
+        ValueError: There are no tensors, ``axis`` is not one number, or the shapes do not fit.
+        TypeError: ``axis`` is not an integer, or the dtypes differ.
+    """
     if not isinstance(values, list | tuple):
         values = [values]
+    if not values:
+        raise ValueError("concat needs at least one tensor")
+    dimension = _axis("concat(values, axis)", axis)
     if len(values) == 1:
         return identity(values[0], name=name)
-    return call(_concatenated, [of_one_dtype("ConcatV2", values), axis], op_type="ConcatV2", name=name)
+    return call(_concatenated, [of_one_dtype("ConcatV2", values), dimension], op_type="ConcatV2", name=name)
+
+
+def _axis(signature: str, axis: Any) -> Any:
+    """Returns the number of a dimension, a tensor or an integer; before TensorFlow 1.0 it came first.
+
+    Raises:
+        ValueError: It is not one number.
+        TypeError: It is not an integer.
+    """
+    values = axis if isinstance(axis, list | tuple) else [axis]
+    deferred = [each for each in values if is_deferred(each)]
+    if axis is None or (deferred and deferred[0] is not axis):
+        raise ValueError(f"{signature}: axis should be the number of a dimension, not {axis!r}; it comes last")
+    given = tensor_or_none(axis) if deferred else np.asarray(axis)
+    if given.dtype.kind not in ("iu" if deferred else "biu"):
+        raise TypeError(f"{signature}: axis should be an integer, not {axis!r} ({given.dtype.name})")
+    if TensorShape(given.shape).ndims not in (0, None):
+        raise ValueError(f"{signature}: axis should be one number, not of the shape {list(given.shape)}")
+    return given if deferred else int(given)
 
 
 def _concatenated(values: Sequence[Array], axis: Any) -> Array:
@@ -319,7 +347,7 @@ def gather(
         InvalidArgumentError: When a session runs it: an index is out of range. Of an array that is an IndexError.
     """
     del validate_indices
-    axis = batch_dims if axis is None else axis
+    axis = batch_dims if axis is None else _axis("gather(params, indices, axis=axis)", axis)
     if batch_dims:
         return _gathered_by_batch(params, indices, int(axis), batch_dims, name)
     if not is_deferred(axis) and int(axis) == 0:
@@ -328,6 +356,8 @@ def gather(
         if isinstance(params, Variable) and not is_deferred(indices):
             return params.gather(indices)
     (operand,), (places,) = of_one_dtype("GatherV2", [params]), of_one_dtype("GatherV2", [indices])
+    if places.dtype.kind not in "iu":
+        raise TypeError(f"gather(params, indices): indices should be integers, not {indices!r} ({places.dtype.name})")
     output = None if is_deferred(axis) else _gathered_output(operand, places, int(axis))
     return call(_taken, [operand, places, axis], op_type="GatherV2", name=name, output=output)
 
@@ -473,7 +503,10 @@ def _size_along(function: str, operand: Tensor | Array, axis: int) -> int:
 
 
 def _integers(values: Any) -> tuple[int, ...]:
-    return tuple(int(each) for each in np.ravel(values))
+    given = np.ravel(values)
+    if given.size and given.dtype.kind not in "iu":
+        raise TypeError(f"integers are needed, not {given.dtype.name}")
+    return tuple(int(each) for each in given)
 
 
 argmax = _extreme("argmax", np.argmax, "ArgMax", "Returns where the greatest is along a dimension, or the first.")

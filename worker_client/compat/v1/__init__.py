@@ -13,6 +13,11 @@ from worker_client.compat.v1.behavior import (
     resource_variables_enabled,
 )
 from worker_client.compat.v1.dtypes import as_dtype
+from worker_client.compat.v1.partitioners import (
+    fixed_size_partitioner,
+    min_max_variable_partitioner,
+    variable_axis_size_partitioner,
+)
 from worker_client.compat.v1.variable_type import PartitionedVariable, Variable
 from worker_client.graph.blocks import colocate_with, container, device, name_scope, variable_creator_scope
 from worker_client.graph.default_graph import get_default_graph, reset_default_graph
@@ -75,11 +80,6 @@ from worker_client.values import dtypes as _dtypes
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.dtypes import *
 from worker_client.values.shapes import TensorShape
-from worker_client.variables.partitioners import (
-    fixed_size_partitioner,
-    min_max_variable_partitioner,
-    variable_axis_size_partitioner,
-)
 
 __all__ = [
     "DeviceSpec",
