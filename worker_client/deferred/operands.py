@@ -14,11 +14,12 @@ import numpy as np
 from ps_protocol.dtype_traits import dtype_category
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
-from worker_client.deferred.call import deferred_call, is_deferred, tensor_or_none
+from worker_client.deferred.call import deferred_call, is_deferred, itself, tensor_or_none
 from worker_client.deferred.conversion import tensor_value
-from worker_client.graph.operation import Tensor
+from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.values.array_likes import ValueRangeError, array_of
 from worker_client.values.dtypes import as_dtype, string
+from worker_client.values.shapes import TensorShape
 
 _PYTHONS_OWN: Final = (list, tuple, int, float, complex, str, bytes)
 """What takes the dtype of other operands."""
@@ -74,12 +75,71 @@ def constant_array(value: Any, dtype: Any, what: str) -> Array:
     return np.asarray(array)
 
 
-def _operand(operation: str, value: Any) -> Any:
+def tensor_of(value: Any, dtype: np.dtype[Any] | None = None, name: str = "packed") -> Tensor | None:
+    """Returns the tensor of what is not known before a session runs: a tensor, a variable, or a list with one inside.
+
+    Args:
+        value: Anything; lists may be nested.
+        dtype: What the elements of a list are cast to; by default they have that of the first tensor in it.
+        name: Of the operation that puts a list together; those of inner lists are numbered inside it.
+
+    Returns:
+        The tensor, or None if all of the value is known now.
+
+    Raises:
+        TypeError: A list holds tensors of several dtypes, or constants of another kind.
+        ValueError: Its elements differ in shape.
+    """
+    if not isinstance(value, list | tuple):
+        return tensor_or_none(value)
+    leader = _first_deferred(value)
+    if leader is None:
+        return None
+    tensor = tensor_or_none(leader)
+    return None if tensor is None else _packed(value, tensor, tensor.dtype if dtype is None else dtype, name)
+
+
+def _first_deferred(value: Any) -> Any:
+    """Returns the first tensor or variable in nested lists, None if there is none."""
+    if not isinstance(value, list | tuple):
+        return value if is_deferred(value) else None
+    for each in value:
+        found = _first_deferred(each)
+        if found is not None:
+            return found
+    return None
+
+
+def _packed(values: Sequence[Any], leader: Tensor, dtype: np.dtype[Any], name: str) -> Tensor:
+    graph = leader.graph
+    with graph.name_scope(name) as scope:
+        elements = [_element(each, leader, dtype, str(index)) for index, each in enumerate(values)]
+        return deferred_call(np.stack, [elements], op_type="Pack", name=scope)
+
+
+def _element(value: Any, leader: Tensor, dtype: np.dtype[Any], name: str) -> Tensor:
+    if isinstance(value, list | tuple) and _first_deferred(value) is not None:
+        return _packed(value, leader, dtype, name)
     tensor = tensor_or_none(value)
+    if tensor is None:
+        constant = _constant("Pack", value, leader).astype(dtype)
+        output = OutputSpec(dtype, TensorShape(constant.shape))
+        with leader.graph.as_default():
+            return deferred_call(itself, [constant], op_type="Const", name=name, output=output)
+    _checked("Pack", tensor, leader)
+    if tensor.dtype == dtype:
+        return tensor
+    return deferred_call(_cast, [tensor, dtype], op_type="Cast")
+
+
+def _cast(array: Array, dtype: np.dtype[Any]) -> Array:
+    return array.astype(dtype)
+
+
+def _operand(operation: str, value: Any) -> Any:
+    tensor = tensor_of(value)
     if tensor is not None:
         return tensor
-    if isinstance(value, list | tuple) and any(is_deferred(each) for each in value):
-        return deferred_call(np.stack, [of_one_dtype(operation, value)], op_type="Pack", name="packed")
     return value if isinstance(value, _PYTHONS_OWN) else array_of(value, operation)
 
 

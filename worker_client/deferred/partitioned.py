@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.operations import Array, ScatterRule
-from worker_client.deferred.call import deferred_call, itself, tensor_or_none
+from ps_protocol.operations import Array, PartitionSlice, ScatterRule
+from worker_client.deferred.call import deferred_call, itself
+from worker_client.deferred.operands import tensor_of
 from worker_client.deferred.variable_updates import DeferredVariableUpdates, shape_of
 from worker_client.graph.deferred_array import DeferredArray, DeferredValue
 from worker_client.graph.operation import OutputSpec, Tensor
@@ -30,6 +31,24 @@ def partitioned_variable(
     is_deferred = isinstance(variable_list, list | tuple) and isinstance(next(iter(variable_list), None), DeferredValue)
     kind = PartitionedDeferredVariable if is_deferred else PartitionedVariable
     return kind(name, shape, dtype, variable_list, partitions)
+
+
+def sliced(whole: Tensor, place: PartitionSlice, shape: Sequence[int]) -> Tensor:
+    """Returns the part of a tensor that a part of a partitioned variable starts from.
+
+    Args:
+        whole: Of the whole's shape; where that is not known yet, running it checks it.
+        place: Of the part.
+        shape: Of the part.
+    """
+    box = tuple(slice(start, start + size) for start, size in zip(place.offset, shape, strict=True))
+
+    def part(array: Array) -> Array:
+        if array.shape != place.full_shape:
+            raise ValueError(f"partitioned variable {place.full_name} has the shape {list(place.full_shape)}")
+        return array[box]
+
+    return deferred_call(part, [whole], op_type="Slice", output=OutputSpec(whole.dtype, TensorShape(shape)))
 
 
 class _AtOnce:
@@ -224,7 +243,7 @@ class PartitionedDeferredVariable(  # type: ignore[misc] # whose tensors are not
         ]
 
     def _known(self, value: Any) -> Any:
-        tensor = tensor_or_none(value)
+        tensor = tensor_of(value, self._dtype)
         return super()._known(value) if tensor is None else tensor
 
     def _cut_up(self, value: Any) -> Sequence[Any]:
