@@ -127,31 +127,28 @@ class PartitionedDeferredVariable(  # type: ignore[misc] # whose tensors are not
     value = as_tensor
 
     def as_graph_tensor(self) -> Tensor:
-        return self._together(self.part_values(), self._name)
+        graph = self.graph
+        with graph.control_dependencies(None):
+            with graph.name_scope(f"{self._name}/ConcatPartitions/"):
+                value = self._joined(self.part_values())
+            with graph.name_scope(None):
+                return deferred_call(itself, [value], op_type="Identity", name=self._name, output=self._output)
 
     def read_value(
         self,
     ) -> Tensor:
         """Returns the value at the time that control dependencies say: new operations at each call."""
-        return self._joined([part.read_value() for part in self._parts], "concat")
+        return self._joined([part.read_value() for part in self._parts])
 
     def part_values(self) -> list[Any]:
         return [part.value() for part in self._parts]
 
-    def _together(self, values: Sequence[Tensor], name: str) -> Tensor:
-        graph = self.graph
-        with graph.control_dependencies(None):
-            with graph.name_scope(f"{self._name}/ConcatPartitions/"):
-                value = self._joined(values, "concat")
-            with graph.name_scope(None):
-                return deferred_call(itself, [value], op_type="Identity", name=name, output=self._output)
-
-    def _joined(self, values: Sequence[Tensor], name: str) -> Tensor:
+    def _joined(self, values: Sequence[Tensor]) -> Tensor:
         """Returns the parts' values as one."""
         if len(values) == 1:
             return values[0]
         return deferred_call(
-            np.concatenate, [values], {"axis": self._axis}, op_type="ConcatV2", name=name, output=self._output
+            np.concatenate, [values], {"axis": self._axis}, op_type="ConcatV2", name="concat", output=self._output
         )
 
     @property
@@ -315,7 +312,7 @@ class PartitionedDeferredVariable(  # type: ignore[misc] # whose tensors are not
             output = OutputSpec(self._dtype, shape)
             piece = deferred_call(piece_of(index), [indices, values], op_type="DynamicPartition", output=output)
             updated.append(part.scatter_nd(rule, share, piece, name))
-        return self._joined(updated, "concat")
+        return self._joined(updated)
 
 
 def _as_places(rows: Array) -> Array:

@@ -71,28 +71,32 @@ class Cut:
             InvalidArgumentError: One is outside of the variable.
         """
         flat = self._checked(places)
-        found = [each for index in range(len(self.sizes)) if len((each := self._share(flat, index)).places)]
-        return found or [self._share(flat, 0)]
+        owners = self._owners(flat)
+        present = range(len(self.sizes)) if owners is None else np.unique(owners).tolist()
+        return [self._share(flat, owners, part) for part in present or [0]]
 
     def share(self, places: Array, part: int) -> Share:
         """Returns the share of one part, perhaps an empty one; otherwise as ``shares``."""
-        return self._share(self._checked(places), part)
+        flat = self._checked(places)
+        return self._share(flat, self._owners(flat), part)
 
-    def _share(self, flat: Array, part: int) -> Share:
-        start, end = self.spans()[part]
-        depth = flat.shape[1]
-        if self.axis >= depth:  # every part has a piece of each
-            return Share(part, flat, (_ALL,) * (self.axis - depth + 1) + (slice(start, end),))
-        along = flat[:, self.axis]
-        where = np.flatnonzero((along >= start) & (along < end))
-        if len(where) == len(flat):
-            return Share(part, self._moved(flat, start), (_ALL,))
-        return Share(part, self._moved(flat[where], start), (where,))
+    def _owners(self, flat: Array) -> Array | None:
+        """Returns the part that has each place; None if every part has a piece of each."""
+        if self.axis >= flat.shape[1]:
+            return None
+        return np.searchsorted(np.cumsum(self.sizes), flat[:, self.axis], side="right")
 
-    def _moved(self, places: Array, start: int) -> Array:
-        offset = np.zeros(places.shape[1], places.dtype)
+    def _share(self, flat: Array, owners: Array | None, part: int) -> Share:
+        start = sum(self.sizes[:part])
+        if owners is None:
+            along = slice(start, start + self.sizes[part])
+            return Share(part, flat, (_ALL,) * (self.axis - flat.shape[1] + 1) + (along,))
+        offset = np.zeros(flat.shape[1], flat.dtype)
         offset[self.axis] = start
-        return places - offset
+        where = np.flatnonzero(owners == part)
+        if len(where) == len(flat):
+            return Share(part, flat - offset, (_ALL,))
+        return Share(part, flat[where] - offset, (where,))
 
     def _checked(self, places: Array) -> Array:
         """Returns the places as ``[n, depth]``."""
