@@ -43,7 +43,7 @@ class BoundInitializer:
     @property
     def is_described(self) -> bool:
         """Whether it is one of this library's, which tell the ps what to do instead of making the value here."""
-        return isinstance(self.initializer, DescribedInitializer)
+        return isinstance(self.initializer, DescribedInitializer) and self.initializer.is_described
 
     def spec(self, name: str) -> VariableSpec:
         """Returns what is fixed about the variable, given its name."""
