@@ -127,10 +127,10 @@ class PartitionedDeferredVariable(  # type: ignore[misc] # whose tensors are not
     value = as_tensor
 
     def as_graph_tensor(self) -> Tensor:
-        graph = self.graph
+        values, graph = self.part_values(), self.graph
         with graph.control_dependencies(None):
             with graph.name_scope(f"{self._name}/ConcatPartitions/"):
-                value = self._joined(self.part_values())
+                value = self._joined(values)
             with graph.name_scope(None):
                 return deferred_call(itself, [value], op_type="Identity", name=self._name, output=self._output)
 
