@@ -791,3 +791,7 @@ def test_the_same_initial_values_are_refused(subject: Subject) -> None:
     for value in (MASKED, np.zeros((4, 2), "M8[D]")):
         with pytest.raises(InvalidArgumentError, match="scope/bad"):
             make(value)
+    for number in (1e300, np.float64(-1e300), [1e39], 2**200):
+        with pytest.raises(InvalidArgumentError, match=r"scope/bad.* out of its range") as caught:
+            make(Constant(number))
+        assert isinstance(caught.value, ValueError)

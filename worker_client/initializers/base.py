@@ -14,6 +14,7 @@ from ps_protocol.initial_values.compute import check_initializer, initial_value
 from ps_protocol.initializer_spec import InitializerKind, InitializerSpec, ValueKind
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
 from worker_client.initializers.arrays import called_value
+from worker_client.values.array_likes import InvalidValueError
 from worker_client.values.dtypes import DType, as_dtype, float32
 from worker_client.values.partition_info import PartitionInfo, Shape
 
@@ -114,7 +115,8 @@ class DescribedInitializer(Initializer):
         except InvalidArgumentError as error:
             if isinstance(error, ValueError | TypeError):
                 raise
-            raise ValueError(str(error)) from error  # TensorFlow 1's error for a misuse that is found here
+            # A ValueError is TensorFlow 1's error for a misuse that is found here.
+            raise InvalidValueError(str(error), variable=variable.name) from error
         return description
 
 

@@ -25,7 +25,11 @@ _INTEGERS: Final = {int}
 _MAX_DEPTH: Final = 64  # of NumPy's arrays
 
 
-class ValueRangeError(InvalidArgumentError, ValueError):
+class InvalidValueError(InvalidArgumentError, ValueError):
+    """A value can never do, which is found before anything is sent."""
+
+
+class ValueRangeError(InvalidValueError):
     """An element lies beyond the numbers that a dtype can hold."""
 
 
