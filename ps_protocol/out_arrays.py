@@ -42,16 +42,31 @@ def check_out(out: Array, spec: VariableSpec, shape: tuple[int, ...] | None = No
         in_order: Whether the array must be in C order.
 
     Raises:
-        InvalidArgumentError: It is no NumPy array, cannot be written, or is not in C order.
+        InvalidArgumentError: It is no NumPy array or a masked one, cannot be written, is not in C order, or has
+            elements that share their memory, as repeated ones do.
         DTypeMismatchError: Its dtype is not exactly the variable's.
         ShapeMismatchError: Its shape is another.
     """
     shape = spec.shape if shape is None else shape
     if isinstance(out, np.ndarray):
         wrong = misfit(out, spec.dtype, shape, in_order)
+        if wrong is None and type(out) is not np.ndarray and hasattr(out, "mask"):
+            wrong = InvalidArgumentError, "is masked"
+        elif wrong is None and not out.flags.c_contiguous and _overlaps_itself(out):
+            wrong = InvalidArgumentError, "has elements that share their memory"
     else:
         wrong = InvalidArgumentError, f"is no NumPy array but {type(out).__name__}"
     if wrong is not None:
         kind, text = wrong
         remedy = f"make it with np.empty({list(shape)}, {spec.dtype.name!r})"
         raise kind(f"variable {spec.name}: `out` {text}; {remedy}", variable=spec.name)
+
+
+def _overlaps_itself(array: Array) -> bool:
+    """Whether elements may share memory: sorted by their strides, a dimension steps over less than the ones before."""
+    extent = array.itemsize
+    for stride, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True)):
+        if size > 1 and stride < extent:
+            return bool(array.size)
+        extent += stride * (size - 1)
+    return False

@@ -6,16 +6,16 @@ opened last and is still open, so that threads started by a program with one con
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 from ps_protocol.operations import Array
 from worker_client.client import Client
 from worker_client.graph.defaults import STACK, find_newest_client, not_connected
 from worker_client.values.wire_names import WireDTypeName
 from worker_client.variables.mirror import Mirror
-from worker_client.variables.parts import EagerVariable, Pair
+from worker_client.variables.parts import EagerVariable, Key, Pairs
 
 
 def find_default_client() -> Client | None:
@@ -36,28 +36,38 @@ def get_default_client() -> Client:
     return client
 
 
+@overload
+def read_all(  # type: ignore[overload-overlap] # a dictionary is more than what is iterated over
+    variables: Mapping[Key, EagerVariable],
+    *,
+    out: Mapping[Key, Array] | None = None,
+    wire_dtype: WireDTypeName | None = None,
+    copy: bool = True,
+) -> dict[Key, Array]: ...
+@overload
 def read_all(
     variables: Iterable[EagerVariable],
     *,
     out: Sequence[Array] | None = None,
     wire_dtype: WireDTypeName | None = None,
     copy: bool = True,
-) -> list[Array]:
+) -> list[Array]: ...
+def read_all(
+    variables: Any,
+    *,
+    out: Any = None,
+    wire_dtype: WireDTypeName | None = None,
+    copy: bool = True,
+) -> Any:
     """``Client.read_all`` of the default connection."""
     return get_default_client().read_all(variables, out=out, wire_dtype=wire_dtype, copy=copy)
 
 
 @overload
-def assign_add_all(
-    pairs: Iterable[Pair], *, wait: Literal[True] = True, wire_dtype: WireDTypeName | None = None
-) -> None: ...
+def assign_add_all(pairs: Pairs, *, wait: Literal[True] = True, wire_dtype: WireDTypeName | None = None) -> None: ...
 @overload
-def assign_add_all(
-    pairs: Iterable[Pair], *, wait: Literal[False], wire_dtype: WireDTypeName | None = None
-) -> Future[None]: ...
-def assign_add_all(
-    pairs: Iterable[Pair], *, wait: bool = True, wire_dtype: WireDTypeName | None = None
-) -> Future[None] | None:
+def assign_add_all(pairs: Pairs, *, wait: Literal[False], wire_dtype: WireDTypeName | None = None) -> Future[None]: ...
+def assign_add_all(pairs: Pairs, *, wait: bool = True, wire_dtype: WireDTypeName | None = None) -> Future[None] | None:
     """``Client.assign_add_all`` of the default connection."""
     client = get_default_client()
     if wait:
@@ -66,7 +76,7 @@ def assign_add_all(
     return client.assign_add_all(pairs, wait=False, wire_dtype=wire_dtype)
 
 
-def assign_all(pairs: Iterable[Pair], *, wire_dtype: WireDTypeName | None = None) -> None:
+def assign_all(pairs: Pairs, *, wire_dtype: WireDTypeName | None = None) -> None:
     """``Client.assign_all`` of the default connection."""
     get_default_client().assign_all(pairs, wire_dtype=wire_dtype)
 

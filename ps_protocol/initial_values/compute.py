@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -136,9 +136,13 @@ def _given(spec: VariableSpec, array: Array) -> _Recipe:
     return lambda: np.array(array, dtype=spec.dtype, order="C")
 
 
+_WITH_RANGE: Final = (DTypeCategory.INTEGER, DTypeCategory.FLOAT, DTypeCategory.COMPLEX)
+
+
 def _element(spec: VariableSpec, value: float, what: str) -> Any:
     """Returns a number as an element of the variable: as it is for integers, rounded within range for floats."""
-    match dtype_category(spec.dtype):
+    category = dtype_category(spec.dtype)
+    match category:
         case DTypeCategory.BOOL if value in (0, 1):
             return np.bool_(value)
         case DTypeCategory.BYTES if value == 0:
@@ -153,7 +157,9 @@ def _element(spec: VariableSpec, value: float, what: str) -> Any:
             alike = np.isnan(rounded) == math.isnan(value) and np.isinf(rounded) == math.isinf(value)
             if alike and not _saturates(spec.dtype, value):
                 return rounded[0]
-    raise invalid(spec, f"{what} {value} is not an element of {spec.dtype.name}; change it, or the variable's dtype")
+    is_beyond = not math.isnan(value) and (category is not DTypeCategory.INTEGER or is_integral(value))
+    why = "out of its range: it is not" if is_beyond and category in _WITH_RANGE else "not"
+    raise invalid(spec, f"{what} {value} is {why} an element of {spec.dtype.name}; change it, or the variable's dtype")
 
 
 def _saturates(dtype: np.dtype[Any], value: float) -> bool:

@@ -1,9 +1,10 @@
-"""Replays scope programs and says how many give the recorded trace.
+"""Replays programs and says how many do what is recorded.
 
     python -m tests.conformance TRACES.jsonl
 
-Each line of the file is an object with "seed", "program" and "trace", as in ``reference/traces/scopes.jsonl``. Prints
-what differs and then ``N of N programs``; the exit code is 0 if all agree.
+Each line of the file is an object with "seed", "program", and "trace" or "result", as in
+``reference/traces/scopes.jsonl`` and ``running.jsonl``. Prints what differs and then ``N of N programs``; the exit code
+is 0 if all agree.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ def _module(path: Path) -> ModuleType:
 
 
 scope_programs = _module(REFERENCE / "scope_programs.py")
+running_programs = _module(REFERENCE / "running_programs.py")
 
 
 def records(path: Path) -> list[dict[str, Any]]:
@@ -33,7 +34,19 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 
 def first_difference(record: dict[str, Any]) -> str:
-    """Runs one program; returns where its trace first differs from the recorded one, "" if nowhere."""
+    """Runs one program; returns where what it does first differs from what is recorded, "" if nowhere."""
+    return _first_other_event(record) if "trace" in record else _first_other_values(record)
+
+
+def _first_other_values(record: dict[str, Any]) -> str:
+    steps, kinds = running_programs.execute(tf, record["program"])
+    for index, (reference, values) in enumerate(zip_longest(record["result"], steps)):
+        if values != reference:
+            return f"seed {record['seed']}, values {index} (reads: {kinds}): expected {reference}, got {values}"
+    return ""
+
+
+def _first_other_event(record: dict[str, Any]) -> str:
     trace = scope_programs.Interpreter(tf).run(record["program"])
     missing = ["missing"]
     for index, (reference, event) in enumerate(zip_longest(record["trace"], trace, fillvalue=missing)):

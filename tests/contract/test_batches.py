@@ -215,6 +215,35 @@ def test_operands_need_not_be_contiguous(talk: Conversation) -> None:
     assert value_of(talk).tolist() == [[1, 5, 9], [3, 7, 11]]
 
 
+def read_only(array: Array) -> Array:
+    array.flags.writeable = False
+    return array
+
+
+def unaligned(array: Array) -> Array:
+    return np.frombuffer(b"\0" + array.tobytes(), np.uint8)[1:].view(array.dtype).reshape(array.shape)
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        np.broadcast_to(np.float32(2), (2, 3)),
+        read_only(np.full((2, 3), 2, np.float32)),
+        np.full((2, 3), 2, np.float32, order="F"),
+        np.full((2, 3), 2, np.float32)[::-1, ::-1],
+        unaligned(np.full((2, 3), 2, np.float32)),
+    ],
+    ids=["zero-strided", "read-only", "in Fortran's order", "reversed", "unaligned"],
+)
+def test_operands_may_lie_in_any_way(talk: Conversation, delta: Any) -> None:
+    talk.run(Declare(spec(shape=(2, 3)), ONES))
+    for rule in (UpdateRule.ASSIGN, UpdateRule.ASSIGN_ADD):
+        talk.run(Update("scope/w", rule, delta))
+    talk.run(Scatter("scope/w", ScatterRule.ADD, np.broadcast_to(np.int64(1), (2,)), delta))
+    assert value_of(talk).tolist() == [[4, 4, 4], [8, 8, 8]]
+    assert np.asarray(delta).tolist() == [[2, 2, 2], [2, 2, 2]]
+
+
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [

@@ -118,6 +118,43 @@ def test_rows_are_read_into_their_array(client: Client) -> None:
     assert_equal(both, [whole[[3]], whole[[0, 2]]])
 
 
+@pytest.mark.parametrize("rows", [5, 50_000])  # in one message, and in a stream
+def test_rows_of_variables_in_parts_are_read_and_updated(client: Client, tasks: list[Task], rows: int) -> None:
+    model = Model(rows)
+    wanted = np.array([[rows - 1, 0], [2, 2]])
+    for variable in (model.cut_rows, model.cut_columns):
+        whole = variable.read_value()
+        out = np.empty((2, 2, 4), np.float32)
+        before = batches(tasks)
+        assert variable.gather(wanted, out=out) is out
+        np.testing.assert_array_equal(out, whole[wanted])
+        variable.scatter_add(wanted, np.ones((2, 2, 4)))
+        np.add.at(whole, wanted, 1)
+        variable.scatter_nd_update([[1, 3], [rows - 1, 0]], [5, 6])
+        whole[[1, rows - 1], [3, 0]] = [5, 6]
+        everything = np.arange(rows)
+        variable.scatter_sub(everything, np.full((rows, 4), 0.5), wait=False).result(TIMEOUT_S)
+        assert max(after - each for after, each in zip(batches(tasks), before, strict=True)) == 4  # one for each call
+        np.testing.assert_array_equal(variable.gather(everything), whole - np.float32(0.5))
+        np.testing.assert_array_equal(variable.gather_nd([[1, 3], [4, 0]]), (whole - np.float32(0.5))[[1, 4], [3, 0]])
+        variable.push_dtype = "bfloat16"
+        variable.scatter_update([0, rows - 1], np.full((2, 4), 1 / 3))
+        rounded = np.float32(1 / 3) if tasks[0].transport == "core" else np.float32(0.33398438)
+        np.testing.assert_array_equal(variable.gather([0, rows - 1]), np.full((2, 4), rounded))
+
+
+def test_an_index_that_is_wrong_updates_no_part(client: Client, tasks: list[Task]) -> None:
+    model = Model()
+    before, whole = batches(tasks), model.cut_rows.read_value()
+    for indices in ([0, 5], [-1, 4]):
+        with pytest.raises(InvalidArgumentError, match=r"row (5|-1) .*variable cut_rows .*nothing was changed"):
+            model.cut_rows.scatter_add(indices, 1)
+        with pytest.raises(InvalidArgumentError, match=r"row (5|-1) .*variable cut_rows"):
+            model.cut_rows.gather(indices)
+    assert sum(batches(tasks)) - sum(before) == 2  # the read
+    np.testing.assert_array_equal(model.cut_rows.read_value(), whole)
+
+
 def test_rows_are_not_read_into_indices_that_are_still_needed(client: Client, tasks: list[Task]) -> None:
     model = Model()
     memory = np.zeros(40, np.uint8)

@@ -116,6 +116,10 @@ class Fanout:
         """
         return [succeeded(reply) for reply in self.exchange_all(routed)]
 
+    def run_all_later(self, routed: Sequence[Routed]) -> Future[list[Result]]:
+        """Does what ``run_all`` does, behind what was queued before and without waiting; errors as there."""
+        return mapped(self.exchange_all_later(routed), lambda replies: [succeeded(reply) for reply in replies])
+
     def _submit_all(
         self, routed: Sequence[Routed], groups: Sequence[tuple[int | None, list[int]]], settle: Settle | None
     ) -> Future[list[Reply]]:

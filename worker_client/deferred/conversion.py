@@ -9,6 +9,7 @@ import numpy as np
 from ps_protocol.operations import Array, VariableSpec
 from worker_client.graph.operation import Tensor
 from worker_client.initializers.arrays import array_value
+from worker_client.values.array_likes import array_of
 
 
 def tensor_value(value: object, name: str, dtype: np.dtype[Any] | None = None) -> Tensor | Array:
@@ -28,7 +29,7 @@ def tensor_value(value: object, name: str, dtype: np.dtype[Any] | None = None) -
                 f"leave out dtype, or cast the value"
             )
         return value
-    array = np.asarray(value)
+    array = array_of(value, VariableSpec(name, np.dtype(np.float32) if dtype is None else dtype, ()), dtype=dtype)
     if dtype is None:
         dtype = array.dtype if hasattr(value, "dtype") else _python_dtype(array)
     elif hasattr(value, "dtype"):
@@ -40,7 +41,7 @@ def _losslessly_cast(array: Array, dtype: np.dtype[Any]) -> Array:
     """Returns an array in another kind of numbers if no element changes, as the floats of ``np.zeros`` to integers."""
     if array.dtype == dtype or array.dtype.kind not in "biuf" or dtype.kind not in "biuf":
         return array
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         cast = array.astype(dtype)
     return cast if np.array_equal(cast, array) else array
 

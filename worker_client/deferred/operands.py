@@ -7,17 +7,22 @@ kind: 0.5 becomes a float64 beside a float64 tensor, and is refused beside an in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from ps_protocol.dtype_traits import dtype_category
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
-from worker_client.deferred.call import deferred_call, is_deferred, tensor_or_none
+from worker_client.deferred.call import deferred_call, is_deferred, itself, tensor_or_none
 from worker_client.deferred.conversion import tensor_value
-from worker_client.graph.operation import Tensor
+from worker_client.graph.operation import OutputSpec, Tensor
+from worker_client.values.array_likes import ValueRangeError, array_of
 from worker_client.values.dtypes import as_dtype, string
+from worker_client.values.shapes import TensorShape
+
+_PYTHONS_OWN: Final = (list, tuple, int, float, complex, str, bytes)
+"""What takes the dtype of other operands."""
 
 
 def of_one_dtype(operation: str, values: Sequence[Any]) -> list[Any]:
@@ -61,18 +66,81 @@ def constant_array(value: Any, dtype: Any, what: str) -> Array:
         wanted = np.asarray(value, dtype=np.bytes_).dtype
     try:
         array = tensor_value(value, what, wanted)
+    except ValueRangeError:
+        raise
     except InvalidArgumentError as error:
-        raise TypeError(f"{what}: {value!r} is not {'a constant' if wanted is None else wanted.name}") from error
+        raise TypeError(
+            f"{what}: {value!r} is not {'a constant' if wanted is None else wanted.name}: {error}"
+        ) from error
     return np.asarray(array)
 
 
-def _operand(operation: str, value: Any) -> Any:
+def tensor_of(value: Any, dtype: np.dtype[Any] | None = None, name: str = "packed") -> Tensor | None:
+    """Returns the tensor of what is not known before a session runs: a tensor, a variable, or a list with one inside.
+
+    Args:
+        value: Anything; lists may be nested.
+        dtype: What the elements of a list are cast to; by default they have that of the first tensor in it.
+        name: Of the operation that puts a list together; those of inner lists are numbered inside it.
+
+    Returns:
+        The tensor, or None if all of the value is known now.
+
+    Raises:
+        TypeError: A list holds tensors of several dtypes, or constants of another kind.
+        ValueError: Its elements differ in shape.
+    """
+    if not isinstance(value, list | tuple):
+        return tensor_or_none(value)
+    leader = _first_deferred(value)
+    if leader is None:
+        return None
+    tensor = tensor_or_none(leader)
+    return None if tensor is None else _packed(value, tensor, tensor.dtype if dtype is None else dtype, name)
+
+
+def _first_deferred(value: Any) -> Any:
+    """Returns the first tensor or variable in nested lists, None if there is none."""
+    if not isinstance(value, list | tuple):
+        return value if is_deferred(value) else None
+    for each in value:
+        found = _first_deferred(each)
+        if found is not None:
+            return found
+    return None
+
+
+def _packed(values: Sequence[Any], leader: Tensor, dtype: np.dtype[Any], name: str) -> Tensor:
+    graph = leader.graph
+    with graph.name_scope(name) as scope:
+        elements = [_element(each, leader, dtype, str(index)) for index, each in enumerate(values)]
+        return deferred_call(np.stack, [elements], op_type="Pack", name=scope)
+
+
+def _element(value: Any, leader: Tensor, dtype: np.dtype[Any], name: str) -> Tensor:
+    if isinstance(value, list | tuple) and _first_deferred(value) is not None:
+        return _packed(value, leader, dtype, name)
     tensor = tensor_or_none(value)
+    if tensor is None:
+        constant = _constant("Pack", value, leader).astype(dtype)
+        output = OutputSpec(dtype, TensorShape(constant.shape))
+        with leader.graph.as_default():
+            return deferred_call(itself, [constant], op_type="Const", name=name, output=output)
+    _checked("Pack", tensor, leader)
+    if tensor.dtype == dtype:
+        return tensor
+    return deferred_call(_cast, [tensor, dtype], op_type="Cast")
+
+
+def _cast(array: Array, dtype: np.dtype[Any]) -> Array:
+    return array.astype(dtype)
+
+
+def _operand(operation: str, value: Any) -> Any:
+    tensor = tensor_of(value)
     if tensor is not None:
         return tensor
-    if isinstance(value, list | tuple) and any(is_deferred(each) for each in value):
-        return deferred_call(np.stack, [of_one_dtype(operation, value)], op_type="Pack", name="packed")
-    return np.asarray(value) if hasattr(value, "__array__") else value
+    return value if isinstance(value, _PYTHONS_OWN) else array_of(value, operation)
 
 
 def _checked(operation: str, value: Any, leader: Tensor | Array) -> Any:
@@ -82,7 +150,7 @@ def _checked(operation: str, value: Any, leader: Tensor | Array) -> Any:
 
 
 def _constant(operation: str, value: Any, leader: Tensor | Array) -> Array:
-    array: Array = np.asarray(value)
+    array = array_of(value, operation, dtype=leader.dtype)
     if array.dtype == leader.dtype:
         return array
     if array.size and not _keeps_kind(array.dtype, leader.dtype):

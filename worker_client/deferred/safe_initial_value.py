@@ -32,8 +32,8 @@ def _replacement(operation: Operation, replacements: Mapping[Operation, Operatio
     computation = operation.computation
     if isinstance(computation, VariableAccess) and operation.type in _READS:
         return computation.variable.initialized_value().op
-    inputs = [replacements[tensor.op].outputs[tensor.value_index] for tensor in operation.inputs]
-    if all(one is other for one, other in zip(inputs, operation.inputs, strict=True)):
+    inputs = [replacements[tensor.op].outputs[tensor.value_index] for tensor in operation.operands]
+    if all(one is other for one, other in zip(inputs, operation.operands, strict=True)):
         return operation
     graph: Graph = operation.graph
     with graph.control_dependencies(None):
@@ -44,6 +44,7 @@ def _replacement(operation: Operation, replacements: Mapping[Operation, Operatio
             name=f"{operation.name}_{suffix}",
             attributes=operation.attributes,
             computation=operation.computation,
+            references=operation.references,
         )
 
 
@@ -58,4 +59,4 @@ def _inputs_first(last: Operation) -> Iterable[Operation]:
         elif operation not in seen:
             seen.add(operation)
             stack.append((operation, True))
-            stack.extend((tensor.op, False) for tensor in operation.inputs)
+            stack.extend((tensor.op, False) for tensor in operation.operands)

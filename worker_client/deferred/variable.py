@@ -62,6 +62,7 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
             self._safe_initial_value = with_initialized_values(self._initial_value, definition.op)
         self._initializer = self._initializer_op()
         self._snapshot = self._snapshot_op()
+        self._later_reads: dict[tuple[Operation, ...], Tensor] = {}
 
     # -- facts --------------------------------------------------------------------------------
 
@@ -133,20 +134,37 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
 
     # -- reading ------------------------------------------------------------------------------
 
-    def as_graph_tensor(self) -> Tensor:
+    @property
+    def snapshot(self) -> Tensor:
+        """The value as the run begins that reads it: what a session fetches and is fed for the variable."""
         return self._snapshot
+
+    def as_graph_tensor(self) -> Tensor:
+        return self.value()
 
     def __getitem__(self, key: Any) -> Tensor:
-        return self._snapshot[key]
+        return self.value()[key]
+
+    def __bool__(self) -> bool:
+        return True  # as any object: in TensorFlow 1 `if variable` asks whether there is one
 
     def value(self) -> Tensor:
-        """Returns the value as the run begins that reads it: the same tensor at each call.
+        """Returns the value that operations work with: as the run begins, or behind the updates that come before.
 
-        A run reads it once, however many operations use it. With a ``caching_device`` it is named as being there, and
-        each session keeps a copy: a run asks the ps whether the variable has changed since, and only then is the value
-        sent again, so that a run never works on a stale value. What a run returns is a copy of its own.
+        Where ``control_dependencies`` put an update before what is built, it is the value after that update. Otherwise
+        it is the same tensor at each call, and a run reads it once, however many operations use it.
+
+        With a ``caching_device`` it is named as being there, and each session keeps a copy: a run asks the ps whether
+        the variable has changed since, and only then is the value sent again, so that a run never works on a stale
+        value. What a run returns is a copy of its own.
         """
-        return self._snapshot
+        before = self.graph.control_inputs
+        if not before or not any(each.follows_update for each in before):
+            return self._snapshot
+        read = self._later_reads.get(before)
+        if read is None:
+            read = self._later_reads.setdefault(before, self._snapshot.op.behind(before).outputs[0])
+        return read
 
     def read_value(self) -> Tensor:
         """Returns the value at the time that control dependencies say: a new operation at each call.
@@ -166,6 +184,8 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         row_operations.check_depth(self.spec, 1)
         shape = row_operations.with_row_shape(shape_of(rows), self.spec.shape[1:])
         return self._gather("GatherV2", rows, shape, name, lambda rows: row_operations.gather(self.spec, rows))
+
+    gather = sparse_read  # as those that act at once call it
 
     def gather_nd(self, indices: Any, name: str | None = None) -> Tensor:
         """Returns slices or elements of the value, of which only those leave the ps.

@@ -11,7 +11,7 @@ from ps_protocol import operations
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import DTypeMismatchError, ShapeMismatchError
 from ps_protocol.operations import Array, CountUpTo, Scatter, ScatterRule, Update, UpdateRule, VariableSpec
-from worker_client.deferred.call import tensor_or_none
+from worker_client.deferred.operands import tensor_of
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.values.conversion import IndexedSlices, convert, row_indices
 from worker_client.values.shapes import TensorShape
@@ -206,13 +206,14 @@ class DeferredVariableUpdates:
         places, values = self.rows_operand(indices), self.updates_operand(updates)
         depth = row_operations.index_depth(self.spec, shape_of(places))
         row_operations.check_shapes(self.spec, shape_of(places)[:-1], shape_of(values), depth)
-        return self._scatter(
-            f"ScatterNd{rule.name.title()}",
-            places,
-            values,
-            name,
-            lambda places, values: row_operations.scatter_nd(self.spec, rule, places, values),
-        )
+        is_scalar = shape_of(values).ndims == 0
+
+        def operation(places: Array, values: Array) -> Scatter:
+            if not values.shape and not is_scalar:
+                raise self._unexpected_scalar()
+            return row_operations.scatter_nd(self.spec, rule, places, values)
+
+        return self._scatter(f"ScatterNd{rule.name.title()}", places, values, name, operation)
 
     def _scatter_slices(self, rule: ScatterRule, sparse_delta: IndexedSlices, name: str | None) -> Tensor:
         slices = _slices(sparse_delta)
@@ -235,7 +236,7 @@ class DeferredVariableUpdates:
 
     def rows_operand(self, indices: Any) -> Tensor | Array:
         """Returns row numbers as a tensor or an array of integers; DTypeMismatchError if they are none."""
-        tensor = tensor_or_none(indices)
+        tensor = tensor_of(indices)
         if tensor is None:
             return row_indices(indices, self.spec, copy=True)
         if tensor.dtype.kind not in "iu":
@@ -247,7 +248,7 @@ class DeferredVariableUpdates:
 
     def updates_operand(self, updates: Any) -> Tensor | Array:
         """Returns values as a tensor or an array of the variable's dtype; DTypeMismatchError if they have another."""
-        tensor = tensor_or_none(updates)
+        tensor = tensor_of(updates, self.spec.dtype)
         if tensor is None:
             return convert(updates, self.spec, copy=True)
         self._check_dtype(tensor)
@@ -262,14 +263,14 @@ class DeferredVariableUpdates:
             ShapeMismatchError: The value cannot have the variable's shape.
             DTypeMismatchError: It has another dtype.
         """
-        tensor = tensor_or_none(value)
+        tensor = tensor_of(value, self.spec.dtype)
         if tensor is None:
             array = self.checked(convert(value, self.spec, copy=True))
             return [], lambda: array
         self._check_dtype(tensor)
         if not tensor.shape.is_compatible_with(self.spec.shape):
             raise self._other_shape(tensor.shape)
-        return [tensor], lambda value: value
+        return [tensor], self.checked  # its shape may be known only now
 
     def checked(self, array: Array) -> Array:
         """Returns an array that has the variable's shape; ShapeMismatchError if it has not."""
@@ -304,6 +305,13 @@ class DeferredVariableUpdates:
                 f"cast it",
                 variable=self.spec.name,
             )
+
+    def _unexpected_scalar(self) -> ShapeMismatchError:
+        return ShapeMismatchError(
+            f"variable {self.spec}: the updates turn out to be a scalar; to spread one over all places, give a tensor "
+            f"whose shape is known to be []",
+            variable=self.spec.name,
+        )
 
     def _other_shape(self, shape: TensorShape) -> ShapeMismatchError:
         return ShapeMismatchError(

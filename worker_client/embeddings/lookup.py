@@ -66,7 +66,7 @@ def embedding_lookup(
     """
     del validate_indices
     table = _Table(params, partition_strategy)
-    (wanted,) = of_one_dtype("embedding_lookup", [ids])
+    (wanted,) = of_one_dtype(f"embedding_lookup in {table.name}", [ids])
     if wanted.dtype.kind not in "iu":
         raise TypeError(f"the ids of rows of {table.name} should be integers, not {wanted.dtype.name}")
     if not table.is_deferred and not isinstance(wanted, Tensor) and not get_default_graph().deferred:

@@ -37,14 +37,14 @@ class RowAssignment:
             InvalidArgumentError: An id has no row.
         """
         number = len(self.lengths)
-        flat = ids.astype(np.int64)
+        most = np.iinfo(np.int64).max
+        flat = (np.minimum(ids, most) if ids.dtype == np.uint64 else ids).astype(np.int64)
         if self.strategy == "mod":
             parts, rows = flat % number, flat // number
         else:
             parts, rows = self._stretches(flat)
-        most = np.iinfo(np.int64).max
         lengths = np.array([most if length is None else length for length in self.lengths], np.int64)
-        wrong = flat[(parts < 0) | (parts >= number) | (rows < 0) | (rows >= lengths[parts.clip(0, number - 1)])]
+        wrong = ids[(parts < 0) | (parts >= number) | (rows < 0) | (rows >= lengths[parts.clip(0, number - 1)])]
         if wrong.size:
             raise InvalidArgumentError(
                 f"id {wrong[0]} has no row in {self.table}, whose parts have {list(self.lengths)} rows "

@@ -34,12 +34,28 @@ raises, the graph keeps no variable of that name, but the name stays used.
 _T = TypeVar("_T")
 
 
+class _Controller:
+    """An open ``control_dependencies`` statement.
+
+    Attributes:
+        waited_for: What it makes others wait for.
+        made: What has been made inside, and so waits already.
+    """
+
+    __slots__ = ("made", "waited_for")
+
+    def __init__(self, waited_for: tuple[Operation, ...]):
+        self.waited_for = waited_for
+        self.made: set[Operation] = set()
+
+
 class _ThreadState(threading.local):
     """The scopes that one thread has open in one graph."""
 
     def __init__(self) -> None:
         self.creators: tuple[tuple[int, VariableCreator], ...] = ()
         self.control_inputs: tuple[Operation, ...] = ()
+        self.controllers: tuple[_Controller, ...] = ()
         self.placement: PlacementScopes | None = None
 
 
@@ -59,6 +75,7 @@ class Graph:
         deferred: Whether this is a graph of deferred operations; if not, everything happens at once.
         container_name: Of the innermost ``container`` statement.
         collections: Named lists of what was made.
+        seed: What random operations that are made from now on follow from; see ``ops.random_ops``. None if nothing.
     """
 
     def __init__(self, variable_factory: VariableFactory | None = None, *, deferred: bool | None = None):
@@ -66,6 +83,7 @@ class Graph:
         self.deferred = variable_factory is None if deferred is None else deferred
         self.container_name = ""
         self.collections = Collections()
+        self.seed: int | None = None
         self._slots: dict[Callable[[Graph], Any], Any] = {}
         self._names = NameScopes(forgets_unused=not self.deferred)
         self._operations = OperationTable()
@@ -133,6 +151,7 @@ class Graph:
         name: str | None = None,
         attributes: Mapping[str, Any] | None = None,
         computation: Computation | None = None,
+        references: Sequence[Tensor] = (),
     ) -> Operation:
         """Names and places an operation. It computes nothing.
 
@@ -144,6 +163,7 @@ class Graph:
                 ``op_type`` if not given.
             attributes: What else its type needs to know.
             computation: How it gets its output when a session runs it.
+            references: Of what accesses a variable: the tensors that stand for that, which come before the inputs.
 
         Raises:
             RuntimeError: The graph is finalized.
@@ -162,9 +182,13 @@ class Graph:
             outputs=outputs,
             attributes=attributes,
             computation=computation,
-            control_inputs=self._thread.control_inputs,
+            references=references,
+            waits_for=self._thread.control_inputs,
+            control_inputs=self._thread.controllers and _listed_control_inputs(self._thread.controllers, inputs),
         )
         self._operations.add(operation)
+        for controller in self._thread.controllers:
+            controller.made.add(operation)
         self._placement.place(operation)
         return operation
 
@@ -184,29 +208,45 @@ class Graph:
         Raises:
             ValueError: One belongs to another graph.
         """
-        outer = self._thread.control_inputs
+        outer, outer_controllers = self._thread.control_inputs, self._thread.controllers
         added = tuple(operation_of(each) for each in control_inputs or ())
         for operation in added:
             if operation.graph is not self:
                 raise ValueError(f"{operation.name} belongs to another graph and cannot be waited for in this one")
-        self._thread.control_inputs = () if control_inputs is None else tuple(dict.fromkeys([*outer, *added]))
+        if control_inputs is None:
+            self._thread.control_inputs, self._thread.controllers = (), ()
+        else:
+            self._thread.control_inputs = tuple(dict.fromkeys([*outer, *added]))
+            self._thread.controllers = (*outer_controllers, _Controller(added))
         try:
             yield
         finally:
-            self._thread.control_inputs = outer
+            self._thread.control_inputs, self._thread.controllers = outer, outer_controllers
+
+    @property
+    def control_inputs(self) -> tuple[Operation, ...]:
+        """What must have run before that which is built now, on this thread."""
+        return self._thread.control_inputs
 
     def get_operations(self) -> list[Operation]:
         """Returns all operations in the order in which they were made."""
         return self._operations.all()
 
     def get_operation_by_name(self, name: str) -> Operation:
-        """Returns an operation by its full name; KeyError if there is none."""
+        """Returns an operation by its full name.
+
+        Raises:
+            TypeError: The name is no string.
+            ValueError: It is the name of a tensor.
+            KeyError: There is no such operation.
+        """
         return self._operations.operation(name)
 
     def get_tensor_by_name(self, name: str) -> Tensor:
         """Returns a tensor by its name, such as "scope/add:0".
 
         Raises:
+            TypeError: The name is no string.
             ValueError: The name is not of that form.
             KeyError: There is no such operation, or it has no such output.
         """
@@ -339,3 +379,16 @@ class Graph:
     def clear_collection(self, name: str) -> None:
         """Removes all members of a collection."""
         self.collections.clear(name)
+
+
+def _listed_control_inputs(controllers: Iterable[_Controller], inputs: Iterable[Tensor]) -> list[Operation]:
+    """Returns what TensorFlow lists of what an operation waits for.
+
+    Nothing of a statement inside which an input was made, and nothing that is an input itself.
+    """
+    sources = {tensor.op for tensor in inputs}
+    listed: dict[Operation, None] = {}
+    for controller in controllers:
+        if controller.made.isdisjoint(sources):
+            listed.update(dict.fromkeys(each for each in controller.waited_for if each not in sources))
+    return list(listed)

@@ -35,6 +35,13 @@ def check_scope_name(name: object, outer_scope: str) -> None:
         raise ValueError(f"{name!r} is not a valid scope name at the root; {_CHARACTERS}, and {_FIRST_CHARACTER}")
 
 
+def check_variable_name(name: str, outer_scope: str) -> None:
+    """Makes sure that a variable can have this name under ``outer_scope``, "" at the root; ValueError if not."""
+    if not (_NESTED_NAME if outer_scope else _ROOT_NAME).fullmatch(name):
+        first = "" if outer_scope else f", and {_FIRST_CHARACTER}"
+        raise ValueError(f"{name!r} is not a valid name of a variable; {_CHARACTERS}{first}")
+
+
 def check_operation_name(name: str) -> None:
     """Makes sure that an operation can have this full name; ValueError if not."""
     if not _ROOT_NAME.fullmatch(name):

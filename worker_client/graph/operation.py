@@ -22,7 +22,8 @@ class NodeDef:
         name: Full name.
         op: The operation's type, such as "VariableV2".
         device: Where it is.
-        input: Names of what it reads.
+        input: Names of what it reads, as TensorFlow writes them: that of an operation for its first output, and with "^"
+            that of what must have run before.
         attr: Its attributes.
     """
 
@@ -34,9 +35,15 @@ class NodeDef:
 
 
 class Computation:
-    """How an operation gets its outputs when a session runs it. The kinds are in the module ``computation``."""
+    """How an operation gets its outputs when a session runs it. The kinds are in the module ``computation``.
+
+    Attributes:
+        mutates: Whether it changes a variable.
+    """
 
     __slots__ = ()
+
+    mutates = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +66,31 @@ class Operation:
         graph: The ``Graph`` it belongs to, a class that stands on this one.
         type: What it does, such as "VariableV2" or "Add".
         name: Full name, unique in the graph.
-        inputs: The tensors that it reads.
+        references: Of what accesses a variable: tensors that stand for the variable itself. They are among the inputs,
+            but no value of theirs is computed for it.
+        operands: The other inputs: the tensors whose values it works with.
         outputs: The tensors that it makes.
         device: Where it runs, as "/job:ps/task:1"; "" if that is left open.
         attributes: What else its type needs to know.
         computation: How it gets its output when a session runs it; None if it only names something.
-        control_inputs: What must have run before it.
+        waits_for: What must have run before it, all that was said.
+        follows_update: Whether it, or anything that must have run before it, changes a variable.
     """
 
     __slots__ = (
         "_colocation_groups",
+        "_control_inputs",
         "attributes",
         "computation",
-        "control_inputs",
         "device",
+        "follows_update",
         "graph",
-        "inputs",
         "name",
+        "operands",
         "outputs",
+        "references",
         "type",
+        "waits_for",
     )
 
     def __init__(
@@ -90,17 +103,26 @@ class Operation:
         outputs: Sequence[OutputSpec] = (),
         attributes: Mapping[str, Any] | None = None,
         computation: Computation | None = None,
-        control_inputs: Sequence[Operation] = (),
+        references: Sequence[Tensor] = (),
+        waits_for: Sequence[Operation] = (),
+        control_inputs: Sequence[Operation] | None = None,
     ):
         self.graph = graph
         self.type = op_type
         self.name = name
-        self.inputs = tuple(inputs)
-        self.outputs = tuple([Tensor(self, index, output) for index, output in enumerate(outputs)])
+        self.references = tuple(references)
+        self.operands = tuple(inputs)
+        self.outputs = [Tensor(self, index, output) for index, output in enumerate(outputs)]
         self.device = ""
         self.attributes = dict(attributes) if attributes else {}
         self.computation = computation
-        self.control_inputs = tuple(control_inputs)
+        self.waits_for = tuple(waits_for)
+        self._control_inputs = self.waits_for if control_inputs is None else tuple(control_inputs)
+        self.follows_update = (
+            (computation is not None and computation.mutates)
+            or any(tensor.op.follows_update for tensor in self.operands)
+            or any(each.follows_update for each in self.waits_for)
+        )
         self._colocation_groups: tuple[str, ...] = ()
 
     @property
@@ -109,15 +131,49 @@ class Operation:
         return self
 
     @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """The tensors that it reads, constants that were given as numbers included."""
+        return (*self.references, *self.operands)
+
+    @property
+    def control_inputs(self) -> list[Operation]:
+        """What must have run before it, as TensorFlow lists it, which leaves out what its inputs wait for anyway."""
+        return list(self._control_inputs)
+
+    @property
     def node_def(self) -> NodeDef:
         """The operation in TensorFlow's words, as it is now."""
-        return NodeDef(
-            self.name, self.type, self.device, tuple(tensor.name for tensor in self.inputs), dict(self.attributes)
-        )
+        inputs = [tensor.name.removesuffix(":0") for tensor in self.inputs]
+        inputs += [f"^{each.name}" for each in self._control_inputs]
+        return NodeDef(self.name, self.type, self.device, tuple(inputs), dict(self.attributes))
 
     def add_control_inputs(self, operations: Sequence[Operation]) -> None:
-        """Makes it wait for more operations."""
-        self.control_inputs += tuple(each for each in operations if each not in self.control_inputs)
+        """Makes it wait for more operations.
+
+        Reads that were built behind it before are not moved behind those.
+        """
+        self.waits_for = tuple(dict.fromkeys([*self.waits_for, *operations]))
+        self._control_inputs = tuple(dict.fromkeys([*self._control_inputs, *operations]))
+        self.follows_update = self.follows_update or any(each.follows_update for each in operations)
+
+    def behind(self, control_inputs: Sequence[Operation]) -> Operation:
+        """Returns the same operation once more, under the same name and in the same place, behind other operations.
+
+        The graph does not list it, so that it takes no name.
+        """
+        again = Operation(
+            self.graph,
+            self.type,
+            self.name,
+            inputs=self.operands,
+            outputs=[OutputSpec(output.dtype, output.shape) for output in self.outputs],
+            attributes=self.attributes,
+            computation=self.computation,
+            references=self.references,
+            waits_for=control_inputs,
+        )
+        again.device, again._colocation_groups = self.device, self._colocation_groups
+        return again
 
     def run(self, feed_dict: Mapping[Any, Any] | None = None, session: Runner | None = None) -> None:
         """Runs it in a session, by default the default one; see ``Session.run``."""
@@ -125,7 +181,7 @@ class Operation:
 
     def values(self) -> tuple[Tensor, ...]:
         """Returns the outputs."""
-        return self.outputs
+        return tuple(self.outputs)
 
     def get_attr(self, name: str) -> Any:
         """Returns an attribute; ValueError if there is none of that name."""
@@ -196,6 +252,14 @@ class Tensor(DeferredArray):
         """Adds to what is known about the shape; ValueError if it contradicts."""
         self._shape = self._shape.merge_with(shape)
 
+    def consumers(self) -> list[Operation]:
+        """Returns the operations that have it among their inputs. Looks through the whole graph."""
+        return [
+            each
+            for each in self.graph.get_operations()
+            if any(tensor.op.name == self.op.name and tensor.value_index == self.value_index for tensor in each.inputs)
+        ]
+
     def as_graph_tensor(self) -> Tensor:
         return self
 
@@ -251,24 +315,40 @@ class OperationTable:
             return list(self._operations.values())
 
     def operation(self, name: str) -> Operation:
-        """Returns the operation of a full name; KeyError if there is none."""
+        """Returns the operation of a full name.
+
+        Raises:
+            TypeError: The name is no string.
+            ValueError: It is the name of a tensor.
+            KeyError: There is no such operation.
+        """
+        _check_string(name)
         with self._lock:
             found = self._operations.get(name)
-        if found is None:
-            raise KeyError(f"the graph has no operation {name!r}")
-        return found
+        if found is not None:
+            return found
+        if ":" in name:
+            raise ValueError(f"{name!r} is the name of a tensor; that of its operation ends before the colon")
+        raise KeyError(f"the graph has no operation {name!r}")
 
     def tensor(self, name: str) -> Tensor:
         """Returns the tensor of a name such as "scope/add:0".
 
         Raises:
+            TypeError: The name is no string.
             ValueError: The name is not of that form.
             KeyError: There is no such operation, or it has no such output.
         """
+        _check_string(name)
         operation_name, colon, index = name.rpartition(":")
-        if not colon or not index.isdecimal():
+        if not colon or not index.isdecimal() or ":" in operation_name:
             raise ValueError(f"{name!r} is not the name of a tensor; write the operation and the output, as 'add:0'")
         outputs = self.operation(operation_name).outputs
         if int(index) >= len(outputs):
             raise KeyError(f"operation {operation_name!r} has no output {index}; it has {len(outputs)}")
         return outputs[int(index)]
+
+
+def _check_string(name: object) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"operations and tensors are found by their names, which are strings, not by {name!r}")

@@ -5,17 +5,19 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from ps_protocol.dtype_traits import DTypeCategory, dtype_category, integer_limits
-from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError
+from ps_protocol.errors import ShapeMismatchError
 from ps_protocol.initial_values.variable_layout import cuts, full_shape, stretches, subject
 from ps_protocol.operations import Array, VariableSpec
+from worker_client.values.array_likes import array_of
+from worker_client.values.conversion import cast
 from worker_client.values.dtypes import DType
 from worker_client.values.partition_info import PartitionInfo
 
+_WHAT: Final = "its initial value"
 _BLOCK = 1 << 16  # elements filled at a time
 
 
@@ -27,25 +29,12 @@ def array_value(value: object, variable: VariableSpec) -> Array:
 
     Raises:
         DTypeMismatchError: The value holds another kind of elements, or longer bytes.
-        ValueError: An element is out of the dtype's range.
+        ValueRangeError: An element is out of the dtype's range; it is a ValueError.
     """
-    array = np.asarray(value)
+    array = array_of(value, variable, what=_WHAT, dtype=variable.dtype)
     if array.dtype.kind == "U":
         array = np.char.encode(array, "utf-8")
-    if not _keeps_kind(array, variable):
-        raise DTypeMismatchError(
-            f"{subject(variable)}: its initial value is {array.dtype.name}; convert it, or name that dtype for the "
-            f"variable",
-            variable=variable.name,
-        )
-    with np.errstate(over="ignore", invalid="ignore"):
-        converted = array.astype(variable.dtype, order="C")
-    if not _keeps_range(array, converted):
-        raise ValueError(
-            f"{subject(variable)}: its initial value has elements out of the range of {variable.dtype.name}; "
-            f"use a wider dtype"
-        )
-    return converted
+    return cast(array, variable, _WHAT)
 
 
 def part_value(value: object, variable: VariableSpec) -> Array:
@@ -56,7 +45,7 @@ def part_value(value: object, variable: VariableSpec) -> Array:
         DTypeMismatchError: As ``array_value``.
         ValueError: As ``array_value``.
     """
-    array = np.asarray(value)
+    array = array_of(value, variable, what=_WHAT, dtype=variable.dtype)
     _check_shape(array.shape, full_shape(variable), variable)
     return array_value(array[tuple(slice(cut.start, cut.start + cut.size) for cut in cuts(variable))], variable)
 
@@ -98,8 +87,8 @@ def called_value(initializer: Callable[..., Any], variable: VariableSpec) -> Arr
         ValueError: As ``array_value``.
         Exception: Whatever the function raises, with a note that names the variable.
     """
-    result = call_initializer(initializer, variable)
-    _check_shape(np.shape(result), variable.shape, variable)
+    result = array_of(call_initializer(initializer, variable), variable, what=_WHAT, dtype=variable.dtype)
+    _check_shape(result.shape, variable.shape, variable)
     return array_value(result, variable)
 
 
@@ -138,28 +127,3 @@ def _check_shape(shape: tuple[int, ...], expected: tuple[int, ...], variable: Va
             f"{subject(variable)}: its initial value has shape {list(shape)}, expected is {list(expected)}",
             variable=variable.name,
         )
-
-
-def _keeps_kind(array: Array, variable: VariableSpec) -> bool:
-    try:
-        source, target = dtype_category(array.dtype), dtype_category(variable.dtype)
-    except InvalidArgumentError:  # Python objects, dates
-        return False
-    if DTypeCategory.BYTES in (source, target):
-        return source is target and array.dtype.itemsize <= variable.dtype.itemsize
-    if array.size == 0:  # NumPy makes float64 of an empty list
-        return True
-    return source <= target and (target is not DTypeCategory.BOOL or source is target)
-
-
-def _keeps_range(array: Array, converted: Array) -> bool:
-    if array.dtype == converted.dtype or array.size == 0:
-        return True
-    match dtype_category(converted.dtype):
-        case DTypeCategory.INTEGER if dtype_category(array.dtype) is DTypeCategory.INTEGER:
-            least, greatest = integer_limits(converted.dtype)
-            return least <= int(array.min()) and int(array.max()) <= greatest
-        case DTypeCategory.FLOAT | DTypeCategory.COMPLEX:
-            return bool(np.isfinite(converted).all() or not np.isfinite(array).all())
-        case _:
-            return True

@@ -14,6 +14,7 @@ from ps_protocol.initial_values.compute import check_initializer, initial_value
 from ps_protocol.initializer_spec import InitializerKind, InitializerSpec, ValueKind
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
 from worker_client.initializers.arrays import called_value
+from worker_client.values.array_likes import InvalidValueError
 from worker_client.values.dtypes import DType, as_dtype, float32
 from worker_client.values.partition_info import PartitionInfo, Shape
 
@@ -95,6 +96,15 @@ class DescribedInitializer(Initializer):
         variable = _nameless(shape, self.dtype if dtype is None else dtype, partition_info)
         return initial_value(variable, self._description(variable, int.from_bytes(os.urandom(8)) >> 1))
 
+    def check(self, shape: Shape, dtype: npt.DTypeLike, partition_info: PartitionInfo | None = None) -> None:
+        """Makes sure that a call returns a value; raises what it would raise."""
+        self._description(_nameless(shape, dtype, partition_info), 0)
+
+    @property
+    def is_described(self) -> bool:
+        """Whether the ps can compute its values, so that it need not be called."""
+        return self._described
+
     def spec(self, variable: VariableSpec, job_seed: int) -> InitializerSpec:
         return self._description(variable, job_seed) if self._described else super().spec(variable, job_seed)
 
@@ -105,7 +115,8 @@ class DescribedInitializer(Initializer):
         except InvalidArgumentError as error:
             if isinstance(error, ValueError | TypeError):
                 raise
-            raise ValueError(str(error)) from error  # TensorFlow 1's error for a misuse that is found here
+            # A ValueError is TensorFlow 1's error for a misuse that is found here.
+            raise InvalidValueError(str(error), variable=variable.name) from error
         return description
 
 

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from ps_protocol.operations import Array
-from worker_client.deferred.call import call, is_deferred
+from worker_client.deferred.call import call, is_deferred, tensor_or_none
 from worker_client.deferred.operands import of_one_dtype
+from worker_client.deferred.partitioned import PartitionedDeferredVariable
 from worker_client.deferred.shape_inference import inferred
 from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.blocks import name_scope
@@ -21,11 +22,13 @@ from worker_client.ops.constant_ops import identity, shape_argument, shape_of
 from worker_client.values.dtypes import as_dtype, int64
 from worker_client.values.made_functions import named, one_of
 from worker_client.values.shapes import TensorShape
+from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.variable import Variable
 
 __all__ = [
     "argmax",
     "argmin",
+    "batch_gather",
     "cast",
     "concat",
     "expand_dims",
@@ -93,7 +96,8 @@ def expand_dims(input: Any, axis: Any = None, name: str | None = None, dim: Any 
     if at is None:
         raise ValueError("expand_dims needs axis, where the new dimension is to be")
     (operand,) = of_one_dtype("ExpandDims", [input])
-    return call(_expanded, [operand, at], op_type="ExpandDims", name=name, is_view=True)
+    arguments = [operand, _axis("expand_dims(input, axis)", at)]
+    return call(_expanded, arguments, op_type="ExpandDims", name=name, is_view=True)
 
 
 def _expanded(array: Array, axis: Any) -> Array:
@@ -115,12 +119,39 @@ def _squeezed(array: Array, dims: Any) -> Array:
 
 
 def concat(values: Any, axis: Any, name: str = "concat") -> Any:
-    """Returns tensors one behind the other along a dimension that exists."""
+    """Returns tensors one behind the other along a dimension that exists.
+
+    Raises:
+        ValueError: There are no tensors, ``axis`` is not one number, or the shapes do not fit.
+        TypeError: ``axis`` is not an integer, or the dtypes differ.
+    """
     if not isinstance(values, list | tuple):
         values = [values]
+    if not values:
+        raise ValueError("concat needs at least one tensor")
+    dimension = _axis("concat(values, axis)", axis)
     if len(values) == 1:
         return identity(values[0], name=name)
-    return call(_concatenated, [of_one_dtype("ConcatV2", values), axis], op_type="ConcatV2", name=name)
+    return call(_concatenated, [of_one_dtype("ConcatV2", values), dimension], op_type="ConcatV2", name=name)
+
+
+def _axis(signature: str, axis: Any) -> Any:
+    """Returns the number of a dimension, a tensor or an integer; before TensorFlow 1.0 it came first.
+
+    Raises:
+        ValueError: It is not one number.
+        TypeError: It is not an integer.
+    """
+    values = axis if isinstance(axis, list | tuple) else [axis]
+    deferred = [each for each in values if is_deferred(each)]
+    if axis is None or (deferred and deferred[0] is not axis):
+        raise ValueError(f"{signature}: axis should be the number of a dimension, not {axis!r}; it comes last")
+    given: Any = tensor_or_none(axis) if deferred else np.asarray(axis)
+    if given.dtype.kind not in ("iu" if deferred else "biu"):
+        raise TypeError(f"{signature}: axis should be an integer, not {axis!r} ({given.dtype.name})")
+    if TensorShape(given.shape).ndims not in (0, None):
+        raise ValueError(f"{signature}: axis should be one number, not of the shape {list(given.shape)}")
+    return given if deferred else int(given)
 
 
 def _concatenated(values: Sequence[Array], axis: Any) -> Array:
@@ -297,6 +328,7 @@ def gather(
     validate_indices: bool | None = None,
     name: str | None = None,
     axis: Any = None,
+    batch_dims: int = 0,
 ) -> Any:
     """Returns rows, or what else lies along a dimension, at some indices.
 
@@ -308,6 +340,7 @@ def gather(
         validate_indices: Ignored; they always are.
         name: "GatherV2" if not given.
         axis: The dimension, by default the first.
+        batch_dims: In how many of the first dimensions each entry of ``indices`` is for its own entry of ``params``.
 
     Returns:
         A tensor in whose shape that of ``indices`` stands instead of the dimension.
@@ -316,13 +349,17 @@ def gather(
         InvalidArgumentError: When a session runs it: an index is out of range. Of an array that is an IndexError.
     """
     del validate_indices
-    axis = 0 if axis is None else axis
+    axis = batch_dims if axis is None else _axis("gather(params, indices, axis=axis)", axis)
+    if batch_dims:
+        return _gathered_by_batch(params, indices, int(axis), batch_dims, name)
     if not is_deferred(axis) and int(axis) == 0:
-        if isinstance(params, DeferredVariable):
+        if isinstance(params, DeferredVariable | PartitionedDeferredVariable):
             return params.sparse_read(indices, name)
-        if isinstance(params, Variable) and not is_deferred(indices):
+        if isinstance(params, Variable | PartitionedVariable) and not is_deferred(indices):
             return params.gather(indices)
     (operand,), (places,) = of_one_dtype("GatherV2", [params]), of_one_dtype("GatherV2", [indices])
+    if places.dtype.kind not in "iu":
+        raise TypeError(f"gather(params, indices): indices should be integers, not {indices!r} ({places.dtype.name})")
     output = None if is_deferred(axis) else _gathered_output(operand, places, int(axis))
     return call(_taken, [operand, places, axis], op_type="GatherV2", name=name, output=output)
 
@@ -337,15 +374,53 @@ def _gathered_output(operand: Tensor | Array, indices: Tensor | Array, axis: int
     return OutputSpec(operand.dtype, TensorShape([*shape[:axis], *inner, *shape[axis + 1 :]]))
 
 
+def _gathered_by_batch(params: Any, indices: Any, axis: int, batch_dims: int, name: str | None) -> Any:
+    (operand,), (places,) = of_one_dtype("GatherV2", [params]), of_one_dtype("GatherV2", [indices])
+    shape, inner = TensorShape(operand.shape), TensorShape(places.shape)
+    known: TensorShape | None = None
+    if shape.ndims is not None and inner.ndims is not None:
+        axis, batch_dims = axis % shape.ndims, batch_dims % (inner.ndims + 1)
+        if batch_dims > axis or not shape[:batch_dims].is_compatible_with(inner[:batch_dims]):
+            raise ValueError(f"gather: indices {inner} do not fit {shape} in {batch_dims} batch dimensions")
+        known = TensorShape([*shape[:axis], *inner[batch_dims:], *shape[axis + 1 :]])
+    output = OutputSpec(operand.dtype, TensorShape(known))
+    return call(_taken_by_batch, [operand, places, axis, batch_dims], op_type="GatherV2", name=name, output=output)
+
+
+def _taken_by_batch(array: Array, indices: Array, axis: int, batch_dims: int) -> Array:
+    if batch_dims == 0:
+        return _taken(array, indices, axis)
+    return np.stack(
+        [_taken_by_batch(part, places, axis - 1, batch_dims - 1) for part, places in zip(array, indices, strict=True)]
+    )
+
+
 def _taken(array: Array, indices: Array, axis: Any) -> Array:
     _check_indices(indices, array.shape[int(axis)], array)
     return np.take(array, indices, axis=int(axis))
 
 
-def gather_nd(params: Any, indices: Any, name: str | None = None) -> Any:
-    """Returns elements or boxes of a tensor; ``[..., k]`` indices each say where in its first k dimensions."""
-    if isinstance(params, DeferredVariable):
+def batch_gather(params: Any, indices: Any, name: str | None = None) -> Any:
+    """Does what ``gather`` does with as many batch dimensions as ``indices`` have, but one."""
+    ndims = TensorShape(of_one_dtype("GatherV2", [indices])[0].shape).ndims
+    if not ndims:
+        raise ValueError("batch_gather: the rank of the indices should be known, and not 0")
+    with name_scope(name, "BatchGather", [params, indices]):
+        return gather(params, indices, batch_dims=ndims - 1)
+
+
+def gather_nd(params: Any, indices: Any, name: str | None = None, batch_dims: int = 0) -> Any:
+    """Returns elements or boxes of a tensor; ``[..., k]`` indices each say where in its first k dimensions.
+
+    In the first ``batch_dims`` dimensions each entry of ``indices`` is for its own entry of ``params``.
+    Of a variable only those asked for leave the ps task.
+    """
+    if batch_dims:
+        return _gathered_nd_by_batch(params, indices, batch_dims, name)
+    if isinstance(params, DeferredVariable | PartitionedDeferredVariable):
         return params.gather_nd(indices, name)
+    if isinstance(params, Variable | PartitionedVariable) and not is_deferred(indices):
+        return params.gather_nd(indices)
     (operand,), (places,) = of_one_dtype("GatherNd", [params]), of_one_dtype("GatherNd", [indices])
     shape, inner = TensorShape(operand.shape), TensorShape(places.shape)
     depth = inner[-1] if inner.ndims else None
@@ -356,6 +431,24 @@ def gather_nd(params: Any, indices: Any, name: str | None = None) -> Any:
         op_type="GatherNd",
         name=name,
         output=OutputSpec(operand.dtype, TensorShape(known)),
+    )
+
+
+def _gathered_nd_by_batch(params: Any, indices: Any, batch_dims: int, name: str | None) -> Any:
+    with name_scope(name, "BatchGatherND", [params, indices]):
+        (operand,), (places,) = of_one_dtype("GatherNd", [params]), of_one_dtype("GatherNd", [indices])
+        shape, inner = TensorShape(operand.shape), TensorShape(places.shape)
+        depth = inner[-1] if inner.ndims else None
+        known = None if shape.ndims is None or depth is None else [*inner[:-1], *shape[batch_dims + depth :]]
+        output = OutputSpec(operand.dtype, TensorShape(known))
+        return call(_taken_nd_by_batch, [operand, places, batch_dims], op_type="Reshape", output=output)
+
+
+def _taken_nd_by_batch(array: Array, indices: Array, batch_dims: int) -> Array:
+    if batch_dims == 0:
+        return _taken_nd(array, indices)
+    return np.stack(
+        [_taken_nd_by_batch(part, places, batch_dims - 1) for part, places in zip(array, indices, strict=True)]
     )
 
 
@@ -415,7 +508,10 @@ def _size_along(function: str, operand: Tensor | Array, axis: int) -> int:
 
 
 def _integers(values: Any) -> tuple[int, ...]:
-    return tuple(int(each) for each in np.ravel(values))
+    given = np.ravel(values)
+    if given.size and given.dtype.kind not in "iu":
+        raise TypeError(f"integers are needed, not {given.dtype.name}")
+    return tuple(int(each) for each in given)
 
 
 argmax = _extreme("argmax", np.argmax, "ArgMax", "Returns where the greatest is along a dimension, or the first.")

@@ -13,7 +13,7 @@ import numpy as np
 from ps_protocol.dtype_traits import dtype_category
 from ps_protocol.operations import Array
 from worker_client.deferred.call import call, deferred_call, is_deferred, itself, tensor_or_none
-from worker_client.deferred.operands import constant_array, of_one_dtype
+from worker_client.deferred.operands import constant_array, of_one_dtype, tensor_of
 from worker_client.graph.default_graph import get_default_graph, graph_of
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.values.dtypes import as_dtype, float32, int32, string
@@ -114,9 +114,7 @@ def convert_to_tensor(
         ValueError: A tensor has another dtype.
         TypeError: A constant cannot have the dtype.
     """
-    if isinstance(value, list | tuple) and any(is_deferred(each) for each in value):
-        value = deferred_call(np.stack, [of_one_dtype("Pack", value)], op_type="Pack", name=name or "packed")
-    tensor = tensor_or_none(value)
+    tensor = tensor_of(value, None if dtype is None else as_dtype(dtype), name or "packed")
     if tensor is not None:
         if dtype is not None and tensor.dtype != as_dtype(dtype):
             raise ValueError(

@@ -81,7 +81,9 @@ class _Reduction(Protocol):
 # -- of two operands ------------------------------------------------------------------------------
 
 
-def _binary(public_name: str, function: np.ufunc, op_type: str, doc: str, *, name: str | None = None) -> _Binary:
+def _binary(
+    public_name: str, function: Callable[..., Any], op_type: str, doc: str, *, name: str | None = None
+) -> _Binary:
     """Returns a function that makes an operation, which is called ``name`` where its caller gives none."""
     default = name
 
@@ -252,7 +254,12 @@ def _reduction(public_name: str, function: Callable[..., Any], op_type: str, sum
 
 
 def _over(array: Array, axis: Any, keepdims: bool, function: Callable[..., Any]) -> Any:
-    axes = axis if axis is None else tuple(int(each) for each in np.ravel(axis))
+    if axis is None:
+        return function(array, axis=None, keepdims=keepdims)
+    numbers = np.ravel(axis)
+    if numbers.size and numbers.dtype.kind not in "iu":
+        raise TypeError(f"axis should be an integer, or some, not {numbers.dtype.name}")
+    axes = tuple(int(each) for each in numbers)
     return function(array, axis=axes, keepdims=keepdims)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from ps_protocol.operations import Array
 from worker_client.deferred.call import tensor_or_none
 from worker_client.graph.operation import Tensor
+from worker_client.values.array_likes import array_of
 from worker_client.values.shapes import TensorShape
 
 
@@ -57,4 +58,4 @@ class SparseTensor:
 
 def _tensor(value: Any, dtype: Any) -> Tensor | Array:
     tensor = tensor_or_none(value)
-    return np.asarray(value, dtype) if tensor is None else tensor
+    return np.asarray(array_of(value, "SparseTensor"), dtype) if tensor is None else tensor

@@ -6,16 +6,14 @@ session. On a variable of a connection's own graph it acts at once: an update re
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeAlias
 
-from ps_protocol.operations import CountUpTo, Scatter, ScatterRule
+from ps_protocol.operations import CountUpTo, ScatterRule
 from worker_client.deferred.variable import DeferredVariable
 from worker_client.deferred.variable_updates import check_counts
-from worker_client.graph.operation import Tensor
+from worker_client.graph.deferred_array import DeferredValue
 from worker_client.values.made_functions import named
 from worker_client.values.out_arrays import tensor_of
-from worker_client.variables import row_operations
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.variable import Variable
 
@@ -39,6 +37,11 @@ __all__ = [
 
 UncutVariable: TypeAlias = DeferredVariable | Variable
 """A variable of either kind that is not partitioned."""
+AnyVariable: TypeAlias = UncutVariable | PartitionedVariable
+"""A variable of any kind."""
+
+_ROWS: Final = "scatter"
+_PLACES: Final = "scatter_nd"
 
 # -- which kind of variable -----------------------------------------------------------------------
 
@@ -46,7 +49,7 @@ UncutVariable: TypeAlias = DeferredVariable | Variable
 def _variable(ref: Any) -> UncutVariable:
     if isinstance(ref, DeferredVariable | Variable):
         return ref
-    hint = "; use its parts, or embedding_lookup" if isinstance(ref, PartitionedVariable) else ""
+    hint = "; use its parts" if isinstance(ref, PartitionedVariable) else ""
     raise TypeError(f"{ref!r} is a {type(ref).__name__}, not a variable{hint}")
 
 
@@ -57,35 +60,28 @@ def _whole(ref: Any, method: str, value: Any, name: str | None) -> Any:
     return getattr(variable, method)(value, name=name)
 
 
-_Form: TypeAlias = tuple[Callable[..., Tensor], Callable[..., Scatter]]
-_ROWS: Final[_Form] = (DeferredVariable.scatter, row_operations.scatter)
-_PLACES: Final[_Form] = (DeferredVariable.scatter_nd, row_operations.scatter_nd)
-
-
-def _scattered(form: _Form, rule: ScatterRule, ref: Any, indices: Any, updates: Any, name: str | None) -> Any:
-    variable, (deferred, at_once) = _variable(ref), form
-    if isinstance(variable, DeferredVariable):
-        return deferred(variable, rule, indices, updates, name)
-    variable.run(at_once(variable.spec, rule, indices, updates))
-    return variable
+def _scattered(method: str, rule: ScatterRule, ref: Any, indices: Any, updates: Any, name: str | None) -> Any:
+    variable = ref if isinstance(ref, PartitionedVariable) else _variable(ref)
+    named_operation = {"name": name} if isinstance(variable, DeferredValue) else {}
+    return getattr(variable, method)(rule, indices, updates, **named_operation)
 
 
 class _Scattering(Protocol):
     def __call__(
-        self, ref: UncutVariable, indices: Any, updates: Any, use_locking: bool = False, name: str | None = None
+        self, ref: AnyVariable, indices: Any, updates: Any, use_locking: bool = False, name: str | None = None
     ) -> Any: ...
 
 
-def _scattering(public_name: str, form: _Form, rule: ScatterRule, summary: str) -> _Scattering:
+def _scattering(public_name: str, method: str, rule: ScatterRule, summary: str) -> _Scattering:
     """Returns a function that scatters by a rule, as ``scatter_update`` or ``scatter_nd_update`` does by another."""
 
     def scatter(
-        ref: UncutVariable, indices: Any, updates: Any, use_locking: bool = False, name: str | None = None
+        ref: AnyVariable, indices: Any, updates: Any, use_locking: bool = False, name: str | None = None
     ) -> Any:
         del use_locking
-        return _scattered(form, rule, ref, indices, updates, name)
+        return _scattered(method, rule, ref, indices, updates, name)
 
-    like = "scatter_update" if form is _ROWS else "scatter_nd_update"
+    like = "scatter_update" if method == _ROWS else "scatter_nd_update"
     return named(scatter, public_name, f"{summary} Otherwise as ``{like}``.")
 
 
@@ -93,7 +89,7 @@ def _scattering(public_name: str, form: _Form, rule: ScatterRule, summary: str) 
 
 
 def assign(
-    ref: UncutVariable | PartitionedVariable,
+    ref: AnyVariable,
     value: Any,
     validate_shape: bool | None = None,  # noqa: ARG001 - part of TensorFlow's signature
     use_locking: bool | None = None,  # noqa: ARG001 - part of TensorFlow's signature
@@ -119,7 +115,7 @@ def assign(
 
 
 def assign_add(
-    ref: UncutVariable | PartitionedVariable,
+    ref: AnyVariable,
     value: Any,
     use_locking: bool | None = None,  # noqa: ARG001 - part of TensorFlow's signature
     name: str | None = None,
@@ -129,7 +125,7 @@ def assign_add(
 
 
 def assign_sub(
-    ref: UncutVariable | PartitionedVariable,
+    ref: AnyVariable,
     value: Any,
     use_locking: bool | None = None,  # noqa: ARG001 - part of TensorFlow's signature
     name: str | None = None,
@@ -171,7 +167,7 @@ def is_variable_initialized(variable: UncutVariable) -> Any:
 
 
 def scatter_update(
-    ref: UncutVariable, indices: Any, updates: Any, use_locking: bool = True, name: str | None = None
+    ref: AnyVariable, indices: Any, updates: Any, use_locking: bool = True, name: str | None = None
 ) -> Any:
     """Replaces rows of a variable; of a row given twice the last one stays.
 
@@ -205,7 +201,7 @@ scatter_max = _scattering("scatter_max", _ROWS, ScatterRule.MAX, "Raises rows to
 
 
 def scatter_nd_update(
-    ref: UncutVariable, indices: Any, updates: Any, use_locking: bool = True, name: str | None = None
+    ref: AnyVariable, indices: Any, updates: Any, use_locking: bool = True, name: str | None = None
 ) -> Any:
     """Replaces slices or single elements of a variable, in one step on the ps; of one given twice the last one stays.
 

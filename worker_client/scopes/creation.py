@@ -22,6 +22,7 @@ from worker_client.graph.definition import (
 )
 from worker_client.graph.graph import Graph, VariableCreator
 from worker_client.graph.keys import GraphKeys
+from worker_client.graph.naming import check_variable_name
 from worker_client.graph.operation import OutputSpec
 from worker_client.scopes.initial_value import BoundInitializer, ComputedValue, InitialValue, initial_value
 from worker_client.values.dtypes import as_dtype
@@ -172,9 +173,11 @@ def _create(
         trainable = synchronization is not VariableSynchronization.ON_READ
     keys = _collection_keys(collections, trainable, name)
     if initial_value is None:
-        raise ValueError(f"variable {name or 'Variable'} needs an initial value; give initial_value")
+        raise ValueError(f"variable {name or 'Variable'} needs an initial value: initial_value must be specified")
     if constraint is not None and not callable(constraint):
         raise ValueError(f"the constraint of variable {name} should be a function, not {constraint!r}")
+    if name and isinstance(name, str):
+        check_variable_name(name, graph.get_name_scope())
     with (
         graph.control_dependencies(None),  # whatever is open: it can be initialised and read without waiting for that
         graph.places_of_a_variable(),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
 from worker_client.deferred.conversion import tensor_value
+from worker_client.deferred.operands import tensor_of
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.initializers.arrays import call_initializer
@@ -42,7 +43,7 @@ class BoundInitializer:
     @property
     def is_described(self) -> bool:
         """Whether it is one of this library's, which tell the ps what to do instead of making the value here."""
-        return isinstance(self.initializer, DescribedInitializer)
+        return isinstance(self.initializer, DescribedInitializer) and self.initializer.is_described
 
     def spec(self, name: str) -> VariableSpec:
         """Returns what is fixed about the variable, given its name."""
@@ -111,17 +112,23 @@ def initial_value(given: object, name: str, dtype: np.dtype[Any] | None) -> Init
             kind = initializer_spec(given.initializer, spec, job_seed=0).kind  # raises now what it would raise later
             initializer = ComputedValue(kind.array) if isinstance(kind, ValueKind) else given.initializer
             return InitialValue(initializer, given.dtype, TensorShape(given.shape))
-        value = tensor_value(call_initializer(given.initializer, spec), name, given.dtype)
+        value = _value(call_initializer(given.initializer, spec), name, given.dtype)
     else:
-        value = tensor_value(given() if callable(given) else given, name, dtype)
+        value = _value(given() if callable(given) else given, name, dtype)
     return InitialValue(
         value if isinstance(value, Tensor) else ComputedValue(value), value.dtype, TensorShape(value.shape)
     )
 
 
+def _value(given: object, name: str, dtype: np.dtype[Any] | None) -> Tensor | Array:
+    tensor = tensor_of(given, dtype, "initial_value")
+    return tensor_value(given if tensor is None else tensor, name, dtype)
+
+
 def check_initializer_dtype(name: str, initializer: object, dtype: np.dtype[Any], graph: Graph) -> None:
     """Makes sure that a constant initializer has the dtype that was asked for; ValueError if not."""
-    value = tensor_value(initializer, name)
+    tensor = tensor_of(initializer)
+    value = tensor_value(initializer, name) if tensor is None else tensor
     if graph.deferred and not isinstance(value, Tensor):
         graph.create_op("Const", outputs=[OutputSpec(value.dtype, TensorShape(value.shape))])  # it takes a name
     if value.dtype != dtype:

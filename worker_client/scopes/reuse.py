@@ -64,14 +64,15 @@ class WholeVariables:
         name, shape, initializer = arguments.name, TensorShape(arguments.shape), arguments.initializer
         if initializer is not None and not callable(initializer) and shape.ndims is not None:
             raise ValueError(
-                f"variable {name}: its initializer is a constant, which has a shape of its own; leave out shape"
+                f"variable {name}: if initializer is a constant, do not specify shape; it has one of its own, "
+                f"leave out shape"
             )
         entry = self._entries.get(name)
         if entry is None:
             if arguments.reuse is True:
                 raise ValueError(
-                    f"variable {name} does not exist, or was not made with get_variable(), but reuse=True asks for one "
-                    f"that does; create it first, or use reuse=AUTO_REUSE"
+                    f"Variable {name} does not exist, or was not created with tf.get_variable(). Did you mean to set "
+                    f"reuse=tf.AUTO_REUSE in VarScope? reuse=True asks for one that exists: create it first"
                 )
             with self.claims.hold(name):
                 entry = self._entries.get(name)
@@ -115,21 +116,24 @@ def check_shared(
     shape: TensorShape,
     found_shape: TensorShape,
     found_dtype: np.dtype[Any],
-    kind: str = "variable",
+    kind: str = "Variable",
 ) -> None:
     """Makes sure that a variable that exists is what is asked for; ValueError if it is not."""
     name, dtype = arguments.name, as_dtype(arguments.dtype)
     if arguments.reuse is False:
         raise ValueError(
-            f"{kind} {name} already exists ({found_dtype.name} {found_shape}); to share it, enter its scope with "
-            f"reuse=True or reuse=AUTO_REUSE"
+            f"{kind} {name} already exists, disallowed. Did you mean to set reuse=True or reuse=tf.AUTO_REUSE in "
+            f"VarScope? It is {found_dtype.name} {found_shape}; for another variable take another name"
         )
     if not shape.is_compatible_with(found_shape):
-        raise ValueError(f"cannot share {kind} {name}: shape {shape} is asked for, but it has shape {found_shape}")
+        raise ValueError(
+            f"cannot share {kind.lower()} {name}: specified shape {shape} and found shape {found_shape}; give that "
+            f"one, or leave it out"
+        )
     if dtype != found_dtype:
         raise ValueError(
-            f"cannot share {kind} {name}: dtype {dtype.name} is asked for, but it has dtype {found_dtype.name}; give "
-            f"dtype={found_dtype.name}"
+            f"cannot share {kind.lower()} {name}: specified dtype {dtype.name} and found dtype {found_dtype.name}; "
+            f"give dtype={found_dtype.name}"
         )
 
 

@@ -143,14 +143,13 @@ class variable_scope:  # noqa: N801 - TensorFlow's name, used like a function
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not self._open or self._way is None:
+            raise RuntimeError("a variable scope is left that is not open; leave it once for each time it is entered")
+        self._way[1].leave(self._scopes.here)  # if refused, the scope is still open and can be left in its turn
         entry, name_scope = self._open.pop()
-        try:
-            if self._way is not None:
-                self._way[1].leave(self._scopes.here)
-        finally:
-            if name_scope is not None:
-                name_scope.leave()
-            leave(entry)
+        if name_scope is not None:
+            name_scope.leave()
+        leave(entry)
 
     def _name_scope(self) -> str | None:
         """The name scope to open, None to open none."""

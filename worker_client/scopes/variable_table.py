@@ -7,16 +7,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ps_protocol.errors import ShapeMismatchError
 from ps_protocol.operations import PartitionSlice, VariableSpec
-from worker_client.deferred.partitioned import partitioned_variable
+from worker_client.deferred.operands import tensor_of
+from worker_client.deferred.partitioned import partitioned_variable, sliced
 from worker_client.graph.graph import Graph
+from worker_client.graph.operation import Tensor
 from worker_client.initializers.arrays import part_value
 from worker_client.initializers.standard import default_initializer
 from worker_client.scopes.arguments import Getter, VariableArguments
 from worker_client.scopes.reuse import WholeVariables, check_shared
 from worker_client.values.dtypes import DType, as_dtype
 from worker_client.values.shapes import ShapeLike, TensorShape
-from worker_client.variables.partitioned import PartitionedVariable
+from worker_client.variables.partitioned import VariableInParts
 from worker_client.variables.partitioners import partitions_of, parts
 
 
@@ -34,7 +37,7 @@ class VariableTable:
         self.graph = graph
         self._whole = WholeVariables(graph)
         # Changed only by the thread that has claimed the name, and read without a lock.
-        self._partitioned: dict[str, PartitionedVariable] = {}
+        self._partitioned: dict[str, VariableInParts] = {}
 
     def get(self, arguments: VariableArguments, custom_getter: Getter | None = None) -> Any:
         """Gets or creates a variable by its full name, through ``custom_getter`` if there is one."""
@@ -68,9 +71,11 @@ class VariableTable:
             )
         return self._whole.get(arguments)
 
-    def _get_partitioned(self, arguments: VariableArguments) -> PartitionedVariable:
+    def _get_partitioned(self, arguments: VariableArguments) -> VariableInParts:
         """Gets or creates a partitioned variable; without a partitioner it must exist."""
         name, shape = arguments.name, TensorShape(arguments.shape)
+        if isinstance(arguments.initializer, Tensor):
+            shape = _shape_of_both(name, shape, arguments.initializer)
         if name in self._whole:
             raise ValueError(
                 f"variable {name} already exists whole, but a partitioner is given; leave the partitioner out "
@@ -81,8 +86,9 @@ class VariableTable:
         if found is None:
             if arguments.reuse is True:
                 raise ValueError(
-                    f"partitioned variable {name} does not exist, or was not made with get_variable(), but reuse=True "
-                    f"asks for one that does; create it first, or use reuse=AUTO_REUSE"
+                    f"partitioned variable {name} does not exist, or was not created with tf.get_variable(). Did you "
+                    f"mean to set reuse=False or reuse=tf.AUTO_REUSE in VarScope? reuse=True asks for one that exists: "
+                    f"create it first"
                 )
             with self._whole.claims.hold(name):
                 found = self._partitioned.get(name)
@@ -92,10 +98,21 @@ class VariableTable:
         check_shared(arguments, shape, found.shape, found.dtype.dtype, "partitioned variable")
         if partitions is not None and partitions != found.partitions:
             raise ValueError(
-                f"cannot share partitioned variable {name}: parts {partitions} are asked for, but it has "
+                f"cannot share partitioned variable {name}: specified parts {partitions} and found parts "
                 f"{found.partitions}"
             )
         return found
+
+
+def _shape_of_both(name: str, shape: TensorShape, initializer: Tensor) -> TensorShape:
+    """Returns the shape that is given and the initializer's as one; ShapeMismatchError if they disagree."""
+    if not shape.is_compatible_with(initializer.shape):
+        raise ShapeMismatchError(
+            f"partitioned variable {name}: shape {shape} is given, but its initializer {initializer.name} has the "
+            f"shape {initializer.shape}",
+            variable=name,
+        )
+    return shape.merge_with(initializer.shape)
 
 
 def _is_scalar(shape: ShapeLike) -> bool:
@@ -120,7 +137,7 @@ def _partitions(arguments: VariableArguments, shape: TensorShape) -> list[int] |
 
 def _created(
     whole: WholeVariables, arguments: VariableArguments, shape: TensorShape, partitions: Sequence[int]
-) -> PartitionedVariable:
+) -> VariableInParts:
     name, full_shape = arguments.name, shape.as_tuple()
     places = list(parts(full_shape, partitions))
     _check_found_parts(whole, name, len(places))
@@ -132,7 +149,7 @@ def _created(
                 created.append(part_name)
             place = PartitionSlice(name, full_shape, offset)
             made.append(whole.get(_part_arguments(whole, arguments, part_name, part_shape, place), place))
-    return partitioned_variable(name, shape, arguments.dtype, made, list(partitions))
+    return partitioned_variable(name, shape, made[0].dtype, made, list(partitions))
 
 
 def _check_found_parts(whole: WholeVariables, name: str, number: int) -> None:
@@ -174,6 +191,10 @@ def _part_arguments(
             initializer = default_initializer(dtype, arguments.name)
         known_shape: ShapeLike = shape
         if not callable(initializer):
-            initializer = part_value(initializer, VariableSpec(part_name, dtype, shape, place))
+            whole_value = tensor_of(initializer, dtype)
+            if whole_value is None:
+                initializer = part_value(initializer, VariableSpec(part_name, dtype, shape, place))
+            else:
+                initializer = sliced(whole_value, place, shape)
             known_shape = None
     return arguments._replace(name=part_name, shape=known_shape, initializer=initializer, partitioner=None)

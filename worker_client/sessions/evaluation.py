@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ps_protocol.errors import InvalidArgumentError, ShardscopeError
+from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, ShardscopeError
 from ps_protocol.operations import Array, PsOperation, Read, reply_bytes
 from worker_client.connection.fanout import Routed
-from worker_client.graph.computation import Kernel, SeededKernel, VariableAccess
+from worker_client.graph.computation import Constant, DrawingKernel, Kernel, SeededKernel, VariableAccess
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.sessions.runtime import VariableRuntime
 from worker_client.values.versions import VersionedValue
@@ -33,6 +33,16 @@ class _Access:
         return bool(self.operation.outputs) and (self.reads_back or self.access.answered or not self.access.mutates)
 
 
+class _Values(dict[Tensor, Array]):
+    """The values of tensors, those of constants included, which need not be computed."""
+
+    def __missing__(self, tensor: Tensor) -> Array:
+        computation = tensor.op.computation
+        if not isinstance(computation, Constant):
+            raise KeyError(tensor)
+        return computation.value
+
+
 class Evaluation:
     """One run: holds the values of all tensors that have been computed in it. Used once, by one thread.
 
@@ -43,7 +53,7 @@ class Evaluation:
 
     def __init__(self, runtime: VariableRuntime, feeds: Mapping[Tensor, Array]):
         self._runtime = runtime
-        self._values: dict[Tensor, Array] = dict(feeds)
+        self._values = _Values(feeds)
 
     def run(self, operations: Iterable[Operation], tensors: Sequence[Tensor]) -> list[Array]:
         """Runs operations and returns the values of tensors.
@@ -58,7 +68,7 @@ class Evaluation:
         self._runtime.place(
             dict.fromkeys(each.computation.variable for each in order if isinstance(each.computation, VariableAccess))
         )
-        consumed = {tensor for each in order for tensor in each.inputs}.union(tensors)
+        consumed = {tensor for each in order for tensor in each.operands}.union(tensors)
         done: set[Operation] = set()
         while order:
             accesses = self._compute(order, done, consumed)
@@ -93,8 +103,10 @@ class Evaluation:
         return order
 
     def _needs(self, operation: Operation) -> Iterable[Operation]:
-        yield from (tensor.op for tensor in operation.inputs if tensor not in self._values)
-        yield from operation.control_inputs
+        for tensor in operation.operands:
+            if tensor not in self._values and not _is_known(tensor.op):
+                yield tensor.op
+        yield from operation.waits_for
 
     def _compute(self, order: Iterable[Operation], done: set[Operation], consumed: set[Tensor]) -> list[_Access]:
         """Computes what can be computed here; returns the accesses to variables that are ready."""
@@ -102,7 +114,7 @@ class Evaluation:
         for operation in order:
             if any(each not in done for each in self._needs(operation)):
                 continue
-            inputs = [self._values[tensor] for tensor in operation.inputs]
+            inputs = [self._values[tensor] for tensor in operation.operands]
             computation = operation.computation
             if isinstance(computation, VariableAccess):
                 is_consumed = not consumed.isdisjoint(operation.outputs)
@@ -121,8 +133,12 @@ class Evaluation:
             if isinstance(computation, Kernel):
                 values = computation.function(*inputs)
                 return values if isinstance(values, tuple) else (values,)
+            if isinstance(computation, Constant):
+                return (computation.value,)
             if isinstance(computation, SeededKernel):
                 return (computation.function(self._runtime.job_seed, *inputs),)
+            if isinstance(computation, DrawingKernel):
+                return (computation.function(self._runtime.generator(computation), *inputs),)
         except ShardscopeError:
             raise
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
@@ -160,7 +176,17 @@ class Evaluation:
             each.cached = self._runtime.value_cache.find(each.access.variable)
             if each.cached is not None:
                 return Read(each.access.variable.spec.name, unless_version=each.cached.version)
-        return each.access.request(self._runtime.job_seed, *each.inputs)
+        try:
+            return each.access.request(self._runtime.job_seed, *each.inputs)
+        except ShapeMismatchError as error:  # a ValueError is for what is found while the graph is built
+            raise InvalidArgumentError(
+                f"operation {each.operation.name} ({each.operation.type}): {error.message}", variable=error.variable
+            ) from error
+
+
+def _is_known(operation: Operation) -> bool:
+    """Whether its output is known without running anything: it is a constant that waits for nothing."""
+    return type(operation.computation) is Constant and not operation.waits_for
 
 
 def _not_computable(operation: Operation) -> InvalidArgumentError:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ps_protocol.operations import Array
 from worker_client.deferred.call import tensor_or_none
+from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.variables.partitioned import PartitionedVariable
@@ -107,6 +108,8 @@ def element_of_graph(graph: Graph, element: Any, verb: str) -> Operation | Tenso
             return graph.get_tensor_by_name(element) if ":" in element else graph.get_operation_by_name(element)
         except KeyError as error:
             raise ValueError(f"{element!r} cannot be {verb}: {error.args[0]}") from error
+    if isinstance(element, DeferredVariable):  # whatever control dependencies are open where it is run
+        element = element.snapshot
     found = element if isinstance(element, Operation) else tensor_or_none(element)
     if found is None:
         raise TypeError(f"{element!r} cannot be {verb}: it is a {type(element).__name__}, not a tensor or an operation")

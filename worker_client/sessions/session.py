@@ -7,8 +7,6 @@ from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
 from ps_protocol.operations import Array, PsOperation
 from worker_client.client import Client
 from worker_client.connection.fanout import Routed, succeeded
@@ -22,6 +20,7 @@ from worker_client.graph.operation import Tensor
 from worker_client.sessions.evaluation import Evaluation
 from worker_client.sessions.fetches import Fetches, element_of_graph, tensor_of_graph
 from worker_client.sessions.runtime import ClusterRuntime, PrivateRuntime, VariableRuntime
+from worker_client.values.array_likes import array_of
 from worker_client.values.conversion import keeps_kind
 from worker_client.variables.partitioned import PartitionedVariable
 
@@ -179,7 +178,7 @@ class Session:
         tensor = tensor_of_graph(self._graph, key, "fed")
         if isinstance(value, Tensor):
             raise TypeError(f"the value fed to {tensor.name} is a deferred tensor; run that first and feed its value")
-        array = np.asarray(value)
+        array = array_of(value, "Session.run", what=f"the value fed to {tensor.name}", dtype=tensor.dtype)
         if array.dtype != tensor.dtype:
             if array.size and not keeps_kind(array.dtype, tensor.dtype):  # NumPy makes floats of an empty list
                 raise TypeError(f"the value fed to {tensor.name} is {array.dtype.name}, needed is {tensor.dtype.name}")

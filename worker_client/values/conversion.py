@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
-from typing import Any, final
+from functools import lru_cache
+from typing import Any, Final, final
 
 import numpy as np
 import numpy.typing as npt
 
+from ps_protocol.dtype_traits import DTypeCategory, dtype_category, float_limits, integer_limits, is_ml_dtype
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError
 from ps_protocol.operations import Array, VariableSpec
+from worker_client.values.array_likes import array_of, named, out_of_range
+
+_INDEX_DTYPES: Final = (np.dtype(np.int32), np.dtype(np.int64))
+_MAX_INDEX: Final = np.iinfo(np.int64).max
 
 
 @final
@@ -30,11 +37,13 @@ class IndexedSlices:
 
 def keeps_kind(source: np.dtype[Any], target: np.dtype[Any]) -> bool:
     """Whether a conversion keeps the kind of number: integer to float, float64 to float32, but not float to integer."""
-    if source.kind == "c" and target.kind != "c":
-        return False  # ml-dtypes would let the imaginary part go
-    if target.kind == "S":
-        return source.kind == "S" and source.itemsize <= target.itemsize
-    return np.can_cast(source, target, "same_kind")
+    try:
+        kind, wanted = dtype_category(source), dtype_category(target)
+    except InvalidArgumentError:  # Python objects, dates
+        return False
+    if DTypeCategory.BYTES in (kind, wanted):
+        return kind is wanted and source.itemsize <= target.itemsize
+    return kind <= wanted and (wanted is not DTypeCategory.BOOL or kind is wanted)
 
 
 def convert(value: npt.ArrayLike, spec: VariableSpec, *, copy: bool = False) -> Array:
@@ -46,28 +55,94 @@ def convert(value: npt.ArrayLike, spec: VariableSpec, *, copy: bool = False) -> 
         copy: Whether the array must be a new one even if ``value`` needs no conversion.
 
     Raises:
-        DTypeMismatchError: The conversion would change the kind of number.
-        InvalidArgumentError: A Python integer does not fit into the dtype.
+        DTypeMismatchError: It is no array, or the conversion would change the kind of number.
+        ShapeMismatchError: It is a list whose rows differ in length.
+        ValueRangeError: A number does not fit into the dtype.
     """
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    if type(value) is np.ndarray and value.dtype == spec.dtype:
+        return value.copy() if copy else value
+    array = array_of(value, spec, dtype=spec.dtype)
     if array.dtype == spec.dtype:
         return array.copy() if copy else array
-    is_python = not isinstance(value, np.ndarray | np.generic)
-    # A Python integer has no sign of its own: whether it fits is checked below.
-    if not keeps_kind(array.dtype, spec.dtype) and not (is_python and array.dtype.kind + spec.dtype.kind == "iu"):
+    return cast(array, spec)
+
+
+def cast(array: Array, spec: VariableSpec, what: str = "the value") -> Array:
+    """Returns a new array, in C order, of a variable's dtype.
+
+    The kind of number stays, and so does each number but for rounding: what is beyond the range of the dtype is
+    refused, whatever it comes from. An empty array has no kind.
+
+    Args:
+        array: What ``array_of`` returned.
+        spec: The variable.
+        what: What errors should call the value.
+
+    Raises:
+        DTypeMismatchError: The conversion would change the kind of number.
+        ValueRangeError: A number does not fit into the dtype; a finite float would become infinite.
+    """
+    way = _way(array.dtype, spec.dtype)
+    if way is _Way.NONE and array.size:
         raise DTypeMismatchError(
-            f"variable {spec.name} holds {spec.dtype.name}, the value is {array.dtype.name}; "
-            f"convert it first if that is meant",
+            f"{named(spec)} holds {spec.dtype.name}, {what} is {array.dtype.name}; convert it first if that is meant",
             variable=spec.name,
         )
-    if not is_python:
-        return array.astype(spec.dtype)
+    if way is _Way.AMONG_INTEGERS:
+        _check_integers(array, spec, what)
+    elif way is _Way.MAY_OVERFLOW:
+        return _cast_floats(array, spec, what)
+    return array.astype(spec.dtype, order="C")
+
+
+class _Way(enum.Enum):
+    """How elements of one dtype become those of another."""
+
+    NONE = enum.auto()
+    """They are of another kind."""
+    SAFE = enum.auto()
+    """No element is out of range."""
+    AMONG_INTEGERS = enum.auto()
+    MAY_OVERFLOW = enum.auto()
+    """A finite number may become an infinite float."""
+
+
+@lru_cache(maxsize=1024)
+def _way(source: np.dtype[Any], target: np.dtype[Any]) -> _Way:
+    if not keeps_kind(source, target):
+        return _Way.NONE
+    category = dtype_category(target)
+    if np.can_cast(source, target, "safe") or category is DTypeCategory.BYTES:
+        return _Way.SAFE
+    if category is DTypeCategory.INTEGER:
+        return _Way.SAFE if source.kind == "b" else _Way.AMONG_INTEGERS
+    # All 64 bits of an integer are well within the range of a float32.
+    return _Way.SAFE if source.kind in "biu" and target.itemsize >= 4 else _Way.MAY_OVERFLOW
+
+
+def _check_integers(array: Array, spec: VariableSpec, what: str) -> None:
+    if array.size:
+        least, greatest = integer_limits(spec.dtype)
+        for extreme in (int(array.min()), int(array.max())):
+            if not least <= extreme <= greatest:
+                raise out_of_range(spec, what, spec.dtype, extreme)
+
+
+def _cast_floats(array: Array, spec: VariableSpec, what: str) -> Array:
+    if not array.ndim and array.dtype.kind == "f" and abs(float(array)) <= float_limits(spec.dtype)[1]:
+        return array.astype(spec.dtype)  # a scalar, for which the context below would take longer than all else
     try:
-        return np.asarray(value, dtype=spec.dtype)
-    except OverflowError as error:
-        raise InvalidArgumentError(
-            f"variable {spec.name} holds {spec.dtype.name}, the value is out of its range: {error}", variable=spec.name
-        ) from error
+        with np.errstate(over="raise", invalid="ignore"):
+            converted = array.astype(spec.dtype, order="C")
+        if not is_ml_dtype(spec.dtype):  # of NumPy's own the processor would have said so
+            return converted
+    except FloatingPointError:
+        with np.errstate(over="ignore", invalid="ignore"):
+            converted = array.astype(spec.dtype, order="C")
+    lost = np.asarray(array[~np.isfinite(converted) & np.isfinite(array)])
+    if lost.size:
+        raise out_of_range(spec, what, spec.dtype, lost[0])
+    return converted
 
 
 def row_indices(indices: npt.ArrayLike, spec: VariableSpec, *, copy: bool = False) -> Array:
@@ -75,10 +150,15 @@ def row_indices(indices: npt.ArrayLike, spec: VariableSpec, *, copy: bool = Fals
 
     Raises:
         DTypeMismatchError: They are not integers.
+        ValueRangeError: One of them is beyond int64.
     """
-    rows = np.asarray(indices)
-    if rows.dtype in (np.int32, np.int64):
+    if type(indices) is np.ndarray and indices.dtype in _INDEX_DTYPES:
+        return indices.copy() if copy else indices
+    rows = array_of(indices, spec, what="the index", dtype=_INDEX_DTYPES[-1])
+    if rows.dtype in _INDEX_DTYPES:
         return rows.copy() if copy else rows
+    if rows.dtype == np.uint64 and rows.size and rows.max() > _MAX_INDEX:
+        raise out_of_range(spec, "the index", _INDEX_DTYPES[-1], rows.max())
     if rows.dtype.kind in "iu" or rows.size == 0:  # NumPy makes float64 of an empty list
         return rows.astype(np.int64)
     raise DTypeMismatchError(

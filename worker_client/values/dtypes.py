@@ -19,7 +19,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from ps_protocol.dtype_traits import DTypeCategory, dtype_category
+from ps_protocol.dtype_traits import DTypeCategory, dtype_category, float_limits, integer_limits
 from ps_protocol.errors import InvalidArgumentError
 
 __all__ = [  # TensorFlow's names; its ``as_dtype`` returns a ``DType``
@@ -110,6 +110,49 @@ class DType:
         return self._category is DTypeCategory.COMPLEX
 
     @property
+    def min(self) -> Any:
+        """The least number that it can hold; TypeError if it holds no real numbers."""
+        return self._limits()[0]
+
+    @property
+    def max(self) -> Any:
+        """The greatest number that it can hold; TypeError if it holds no real numbers."""
+        return self._limits()[1]
+
+    @property
+    def limits(self) -> tuple[Any, Any]:
+        """The least and the greatest intensity of an image: (0, greatest) of integers, (0, 1) of floats."""
+        return (0, self.max) if self.is_integer or self.is_bool else (0, 1)
+
+    @property
+    def real_dtype(self) -> DType:
+        """The type of the real part of complex numbers; of others the type itself."""
+        return DType(np.zeros((), self.dtype).real.dtype) if self.is_complex else self
+
+    @property
+    def as_datatype_enum(self) -> int:
+        """TensorFlow's number for it; TypeError if TensorFlow has none."""
+        number = _ENUM.get(self.base_dtype.dtype)
+        if number is None:
+            raise TypeError(f"TensorFlow has no number for {self.name}")
+        return number
+
+    def is_compatible_with(self, other: object) -> builtins.bool:
+        """Whether values of another type can be used as they are where this one is expected."""
+        return self.base_dtype == DType(as_dtype(other)).base_dtype
+
+    def _limits(self) -> tuple[Any, Any]:
+        match self._category:
+            case DTypeCategory.BOOL:
+                return False, True
+            case DTypeCategory.INTEGER:
+                return integer_limits(self.dtype)
+            case DTypeCategory.FLOAT:
+                limits = float_limits(self.dtype)
+                return self.dtype.type(limits[0]), self.dtype.type(limits[1])
+        raise TypeError(f"{self.name} holds no real numbers, of which there would be a least and a greatest")
+
+    @property
     def _category(self) -> DTypeCategory:
         return dtype_category(self.dtype)
 
@@ -181,3 +224,27 @@ _MEANINGS: dict[str | type, np.dtype[Any]] = {
     "string": string.dtype,
     "str": string.dtype,
 }
+
+_ENUM: dict[np.dtype[Any], int] = {
+    each.dtype: number
+    for number, each in {
+        1: float32,
+        2: float64,
+        3: int32,
+        4: uint8,
+        5: int16,
+        6: int8,
+        7: string,
+        8: complex64,
+        9: int64,
+        10: bool,
+        14: bfloat16,
+        17: uint16,
+        18: complex128,
+        19: float16,
+        22: uint32,
+        23: uint64,
+    }.items()
+}
+"""The numbers of ``types.proto`` of TensorFlow."""
+_OF_ENUM = {number: dtype for dtype, number in _ENUM.items()}

@@ -10,6 +10,7 @@ from uuid import UUID
 from ps_protocol.operations import (
     Array,
     PsOperation,
+    Reply,
     Result,
     Update,
     UpdateRule,
@@ -17,7 +18,7 @@ from ps_protocol.operations import (
     WireDType,
     reply_bytes,
 )
-from worker_client.connection.fanout import Routed
+from worker_client.connection.fanout import Routed, Settle
 from worker_client.values.wire_names import WireDTypeName, name_of, wire_dtype_of
 from worker_client.variables.error_feedback import ErrorFeedback, PreparedUpdate
 
@@ -35,6 +36,18 @@ class OperationRunner(Protocol):
 
     def run_all(self, routed: Sequence[Routed]) -> list[Result]:
         """Carries out operations on any tasks, with one exchange for each; raises the first error."""
+        ...
+
+    def run_all_later(self, routed: Sequence[Routed]) -> Future[list[Result]]:
+        """Queues operations on any tasks, with one exchange for each, behind those before them."""
+        ...
+
+    def exchange_all(self, routed: Sequence[Routed], settle: Settle | None = None) -> list[Reply]:
+        """Does what ``run_all`` does; an error of one operation is a reply."""
+        ...
+
+    def exchange_all_later(self, routed: Sequence[Routed], settle: Settle | None = None) -> Future[list[Reply]]:
+        """Does what ``run_all_later`` does; an error of one operation is a reply."""
         ...
 
     def store(self, ps_task: int | None) -> UUID:

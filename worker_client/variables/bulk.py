@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Literal, overload
-
-import numpy.typing as npt
+from typing import Any, Literal, overload
 
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.operations import Array, UpdateRule, reply_bytes
-from worker_client.connection.fanout import Fanout, Routed
-from worker_client.values.out_arrays import check_disjoint, check_not_read, received
+from ps_protocol.operations import Array, UpdateRule
+from worker_client.connection.fanout import Fanout
+from worker_client.values.out_arrays import check_disjoint, check_not_read
 from worker_client.values.wire_names import WireDTypeName
-from worker_client.variables import part_reads
+from worker_client.variables import part_reads, part_rows
 from worker_client.variables import prepared_updates as pushes
 from worker_client.variables.mirror import Mirror
-from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.parts import (
     AnyVersion,
     AnyVersionedValue,
     EagerVariable,
-    Pair,
-    new_array,
-    of_one_part,
-    part_versions,
-    parts_of,
-    pieces_of,
-    spec_of,
-    whole_read,
+    Key,
+    Pairs,
+    some_pairs,
+    some_variables,
 )
-from worker_client.variables.variable import Variable
 
 
 class ManyVariables:
@@ -42,6 +34,16 @@ class ManyVariables:
 
     fanout: Fanout
 
+    @overload
+    def read_all(  # type: ignore[overload-overlap] # a dictionary is more than what is iterated over
+        self,
+        variables: Mapping[Key, EagerVariable],
+        *,
+        out: Mapping[Key, Array] | None = None,
+        wire_dtype: WireDTypeName | None = None,
+        copy: bool = True,
+    ) -> dict[Key, Array]: ...
+    @overload
     def read_all(
         self,
         variables: Iterable[EagerVariable],
@@ -49,7 +51,15 @@ class ManyVariables:
         out: Sequence[Array] | None = None,
         wire_dtype: WireDTypeName | None = None,
         copy: bool = True,
-    ) -> list[Array]:
+    ) -> list[Array]: ...
+    def read_all(
+        self,
+        variables: Any,
+        *,
+        out: Any = None,
+        wire_dtype: WireDTypeName | None = None,
+        copy: bool = True,
+    ) -> Any:
         """Returns the values of many variables: one exchange for each ps task, all tasks at once.
 
         Each value is of one version of its variable (of a partitioned variable, of each of its parts); the variables
@@ -57,24 +67,28 @@ class ManyVariables:
         in use as long as one of them is held; a process keeps up to 256 MiB of blocks to use again.
 
         Args:
-            variables: What to read.
+            variables: What to read: a list, or a dictionary whose values are variables.
             out: One array for each variable, of which each is as in ``Variable.read_value`` and no two overlap in
-                memory. The parts of a variable that is cut along its first dimension are read straight into their
-                places. After an error the content of all is undefined.
+                memory; for a dictionary, one with the same keys. The parts of a variable that is cut along its first
+                dimension are read straight into their places. After an error the content of all is undefined.
             wire_dtype: The form in which the values travel, as in ``Variable.read_value``.
             copy: If not, the arrays are read-only, as in ``Variable.read_value``. Over shared memory the memory of all
                 values that one ps task has sent is in use as long as one of them is held.
 
         Returns:
-            One array for each variable: those of ``out``, or new ones.
+            One array for each variable: those of ``out``, or new ones; for a dictionary, one with the same keys.
 
         Raises:
             FailedPreconditionError: One of them has not been initialised.
-            InvalidArgumentError: An array does not fit its variable, there are not as many as variables, or two
-                overlap.
+            InvalidArgumentError: An array does not fit its variable, there are not as many as variables, two overlap,
+                or ``variables`` holds anything else.
         """
-        whole = list(variables)
-        reads = [whole_read(*each, wire_dtype, view=not copy) for each in _with_outs(whole, out)]
+        if isinstance(variables, Mapping):
+            outs = None if out is None else _in_order_of(variables, out)
+            values = self.read_all(list(variables.values()), out=outs, wire_dtype=wire_dtype, copy=copy)
+            return dict(zip(variables, values, strict=True))
+        whole = some_variables("read_all", variables)
+        reads = [each.whole_read(array, wire_dtype, view=not copy) for each, array in _with_outs(whole, out)]
         return part_reads.read(self.fanout, reads)
 
     def read_all_if_newer(
@@ -96,18 +110,15 @@ class ManyVariables:
         Returns:
             For each variable the value and its version, or None if the version is still the one known.
         """
-        whole, known = list(variables), list(versions)
+        whole, known = some_variables("read_all_if_newer", variables), list(versions)
         if len(known) != len(whole):
             raise InvalidArgumentError(
                 f"there are {len(whole)} variables, but {len(known)} versions; give one for each"
             )
-        reads = [whole_read(*each, wire_dtype) for each in _with_outs(whole, out)]
-        parts = [part_versions(*each) for each in zip(whole, known, strict=True)]
+        reads = [each.whole_read(array, wire_dtype) for each, array in _with_outs(whole, out)]
+        parts = [each.part_versions(version) for each, version in zip(whole, known, strict=True)]
         newer = part_reads.read_if_newer(self.fanout, reads, parts)
-        return [
-            each if each is None or isinstance(variable, PartitionedVariable) else of_one_part(each)
-            for variable, each in zip(whole, newer, strict=True)
-        ]
+        return [None if each is None else variable.versioned(each) for variable, each in zip(whole, newer, strict=True)]
 
     def mirror(self, variables: Iterable[EagerVariable]) -> Mirror:
         """Returns copies of many variables, read now; ``pull`` reads what has changed in place.
@@ -115,13 +126,13 @@ class ManyVariables:
         Raises:
             FailedPreconditionError: One of them has not been initialised.
         """
-        mirror = Mirror(self.fanout, list(variables))
+        mirror = Mirror(self.fanout, some_variables("mirror", variables))
         mirror.pull()
         return mirror
 
     def gather_all(
         self,
-        pairs: Iterable[tuple[Variable, npt.ArrayLike]],
+        pairs: Pairs,
         *,
         out: Sequence[Array] | None = None,
         wire_dtype: WireDTypeName | None = None,
@@ -135,55 +146,52 @@ class ManyVariables:
                 the indices in memory.
             DTypeMismatchError: Indices are not integers.
         """
-        asked = list(pairs)
+        asked = some_pairs("gather_all", pairs, "its indices")
         outs = [each for _, each in _with_outs([variable for variable, _ in asked], out)]
-        gathers = [
-            variable.gathering(rows, out=each, wire_dtype=wire_dtype)
-            for (variable, rows), each in zip(asked, outs, strict=True)
-        ]
+        reads = [variable.rows_read(rows, each, wire_dtype) for (variable, rows), each in zip(asked, outs, strict=True)]
         check_not_read(
-            [(each, variable.spec.name) for (variable, _), each in zip(asked, outs, strict=True) if each is not None],
-            [gather.indices for gather in gathers],
+            [
+                (each, variable.whole_spec.name)
+                for (variable, _), each in zip(asked, outs, strict=True)
+                if each is not None
+            ],
+            [indices for each in reads for indices in each.indices],
         )
-        routed = [
-            Routed(variable.ps_task, gather, reply_bytes(gather, variable.spec))
-            for (variable, _), gather in zip(asked, gathers, strict=True)
-        ]
-        return [received(result, each) for result, each in zip(self.fanout.run_all(routed), outs, strict=True)]
+        return part_rows.read(self.fanout, reads)
 
     @overload
     def assign_add_all(
-        self, pairs: Iterable[Pair], *, wait: Literal[True] = True, wire_dtype: WireDTypeName | None = None
+        self, pairs: Pairs, *, wait: Literal[True] = True, wire_dtype: WireDTypeName | None = None
     ) -> None: ...
     @overload
     def assign_add_all(
-        self, pairs: Iterable[Pair], *, wait: Literal[False], wire_dtype: WireDTypeName | None = None
+        self, pairs: Pairs, *, wait: Literal[False], wire_dtype: WireDTypeName | None = None
     ) -> Future[None]: ...
     def assign_add_all(
-        self, pairs: Iterable[Pair], *, wait: bool = True, wire_dtype: WireDTypeName | None = None
+        self, pairs: Pairs, *, wait: bool = True, wire_dtype: WireDTypeName | None = None
     ) -> Future[None] | None:
         """Adds to many variables: one exchange for each ps task, all tasks at once.
 
         All deltas are checked before any is sent. Each addition is atomic, all together are not.
 
         Args:
-            pairs: Variables and their deltas, as for ``Variable.assign_add``.
+            pairs: Variables and their deltas, as for ``Variable.assign_add``: pairs, or a dictionary.
             wait: Whether to wait until all are applied. If not, the deltas are copied and a future is returned.
             wire_dtype: The form in which the deltas travel, as in ``Variable.assign_add``.
         """
         return self._update_all(UpdateRule.ASSIGN_ADD, pairs, wait, wire_dtype)
 
-    def assign_all(self, pairs: Iterable[Pair], *, wire_dtype: WireDTypeName | None = None) -> None:
+    def assign_all(self, pairs: Pairs, *, wire_dtype: WireDTypeName | None = None) -> None:
         """Replaces the values of many variables; otherwise as ``assign_add_all``."""
         self._update_all(UpdateRule.ASSIGN, pairs, True, wire_dtype)
 
     def _update_all(
-        self, rule: UpdateRule, pairs: Iterable[Pair], wait: bool, wire_dtype: WireDTypeName | None
+        self, rule: UpdateRule, pairs: Pairs, wait: bool, wire_dtype: WireDTypeName | None
     ) -> Future[None] | None:
         updates = [
-            (part, part.update(rule, piece, copy=not wait, wire_dtype=wire_dtype))
-            for variable, value in pairs
-            for part, piece in zip(parts_of(variable), pieces_of(variable, value), strict=True)
+            update
+            for variable, value in some_pairs(f"{rule.name.lower()}_all", pairs)
+            for update in variable.part_updates(rule, value, copy=not wait, wire_dtype=wire_dtype)
         ]
         routed = pushes.prepared(updates)
         if not wait:
@@ -196,12 +204,7 @@ class ManyVariables:
 
         That of a variable of several parts is an ordinary array: no memory is shared with several ps tasks.
         """
-        whole = list(variables)
-        parts = [parts_of(variable) for variable in whole]
-        return [
-            each[0].push_buffer() if len(each) == 1 else new_array(variable)
-            for variable, each in zip(whole, parts, strict=True)
-        ]
+        return [variable.push_buffer() for variable in some_variables("push_buffers", variables)]
 
 
 def _with_outs(
@@ -210,10 +213,19 @@ def _with_outs(
     """Pairs variables with the arrays to read them into; InvalidArgumentError if those are not usable together."""
     if outs is None:
         return [(variable, None) for variable in variables]
+    if not isinstance(outs, Sequence):
+        raise InvalidArgumentError(f"`out` takes a list with one array for each variable, not {type(outs).__name__}")
     if len(outs) != len(variables):
         raise InvalidArgumentError(
             f"there are {len(variables)} variables, but {len(outs)} arrays in `out`; give one each"
         )
     pairs: list[tuple[EagerVariable, Array | None]] = list(zip(variables, outs, strict=True))
-    check_disjoint(outs, [spec_of(variable).name for variable in variables])
+    check_disjoint(outs, [variable.whole_spec.name for variable in variables])
     return pairs
+
+
+def _in_order_of(variables: Mapping[Key, EagerVariable], outs: Mapping[Key, Array]) -> list[Array]:
+    """Returns the arrays of a dictionary in the order of the variables of another."""
+    if not isinstance(outs, Mapping) or outs.keys() != variables.keys():
+        raise InvalidArgumentError("the variables are given as a dictionary; give `out` as one with the same keys")
+    return [outs[key] for key in variables]

@@ -8,7 +8,7 @@ from ps_protocol.operations import Result
 from worker_client.connection.fanout import Fanout, succeeded
 from worker_client.values.out_arrays import received
 from worker_client.values.versions import Version, unless_version
-from worker_client.variables.parts import EagerVariable, new_array, whole_read
+from worker_client.variables.parts import EagerVariable, new_array
 
 
 class Mirror:
@@ -29,7 +29,7 @@ class Mirror:
     def __init__(self, fanout: Fanout, variables: Sequence[EagerVariable]):
         self.variables = tuple(variables)
         self.values = tuple([new_array(variable) for variable in self.variables])
-        reads = [whole_read(variable, out) for variable, out in zip(self.variables, self.values, strict=True)]
+        reads = [variable.whole_read(out) for variable, out in zip(self.variables, self.values, strict=True)]
         self._fanout = fanout
         self._parts = [part for each in reads for part in each.parts]
         self._owners = [index for index, each in enumerate(reads) for _ in each.parts]

@@ -1,7 +1,8 @@
 """How a large variable is cut into parts, each a variable of its own on a ps task of its own.
 
-A partitioner is called with the keywords ``shape`` and ``dtype`` and returns the number of parts along each dimension,
-as ``[2, 1]``. At most one dimension may be cut. The outcomes are TensorFlow 1's (``partitioned_variables.py``).
+A partitioner is called with the keywords ``shape``, a ``TensorShape``, and ``dtype``, a ``DType``, and returns the
+number of parts along each dimension, as ``[2, 1]``. At most one dimension may be cut. The outcomes are TensorFlow 1's
+(``partitioned_variables.py``).
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
-from worker_client.values.dtypes import as_dtype, string
+from worker_client.values.dtypes import DType, as_dtype, string
 from worker_client.values.partition_info import Shape
+from worker_client.values.shapes import TensorShape
 
 Partitioner: TypeAlias = Callable[..., Sequence[int]]
 
@@ -26,7 +28,7 @@ def fixed_size_partitioner(num_shards: int, axis: int = 0) -> Partitioner:
         axis: Dimension to cut.
     """
 
-    def partitioner(shape: Shape, **_: object) -> list[int]:
+    def partitioner(shape: Sequence[int | None], **_: object) -> list[int]:
         return _along(axis, shape, min(num_shards, _length(shape, axis)))
 
     return partitioner
@@ -57,7 +59,7 @@ def variable_axis_size_partitioner(
     if max_shards is not None and max_shards < 0:
         raise ValueError(f"max_shards ({max_shards}) must be positive")
 
-    def partitioner(shape: Shape, dtype: object) -> list[int]:
+    def partitioner(shape: Sequence[int | None], dtype: object) -> list[int]:
         length = _length(shape, axis)
         slice_bytes = _size_bytes(shape, dtype, bytes_per_string_element) // max(1, length)
         slices_per_shard = max(1, int(max_shard_bytes // slice_bytes)) if slice_bytes else max(1, length)
@@ -90,7 +92,7 @@ def min_max_variable_partitioner(
             f"must be positive"
         )
 
-    def partitioner(shape: Shape, dtype: object) -> list[int]:
+    def partitioner(shape: Sequence[int | None], dtype: object) -> list[int]:
         length = _length(shape, axis)
         shards = _ceil_divide(_size_bytes(shape, dtype, bytes_per_string_element), min_slice_size)
         return _along(axis, shape, max(1, min(length, max_partitions, shards)))
@@ -102,9 +104,9 @@ def partitions_of(partitioner: Partitioner, shape: Sequence[int | None], dtype: 
     """Asks a partitioner and checks its answer.
 
     Args:
-        partitioner: Called with the keywords ``shape`` and ``dtype``.
+        partitioner: Called with the keywords ``shape``, a ``TensorShape``, and ``dtype``, a ``DType``.
         shape: Of the whole.
-        dtype: Of the whole, as the partitioner is to see it.
+        dtype: Of the whole.
         name: Full name of the whole, for errors.
 
     Returns:
@@ -118,7 +120,7 @@ def partitions_of(partitioner: Partitioner, shape: Sequence[int | None], dtype: 
         raise ValueError(f"variable {name} is to be partitioned, but its shape {list(shape)} is not fully known")
     if not known:
         raise ValueError(f"variable {name} is to be partitioned, but it is a scalar; it needs a dimension")
-    partitions = partitioner(shape=known, dtype=dtype)
+    partitions = partitioner(shape=TensorShape(known), dtype=DType(as_dtype(dtype)))
     if not isinstance(partitions, Sequence) or isinstance(partitions, str):
         raise ValueError(f"the partitioner of variable {name} returned {partitions!r}; it must return a list")  # noqa: TRY004 - TensorFlow's type
     if len(partitions) != len(known):
@@ -157,24 +159,33 @@ def parts(shape: Shape, partitions: Sequence[int]) -> Iterator[tuple[tuple[int, 
         start += size
 
 
-def _length(shape: Shape, axis: int) -> int:
+def _length(shape: Sequence[int | None], axis: int) -> int:
     if not -len(shape) <= axis < len(shape):
         raise ValueError(f"cannot cut along axis {axis}: the shape is only {list(shape)}")
-    return shape[axis]
+    length = shape[axis]
+    if length is None:
+        raise _not_fully_defined(shape)
+    return length
 
 
-def _along(axis: int, shape: Shape, number: int) -> list[int]:
+def _along(axis: int, shape: Sequence[int | None], number: int) -> list[int]:
     partitions = [1] * len(shape)
     partitions[axis] = number
     return partitions
 
 
-def _size_bytes(shape: Shape, dtype: object, bytes_per_string_element: int) -> int:
+def _size_bytes(shape: Sequence[int | None], dtype: object, bytes_per_string_element: int) -> int:
     element = as_dtype(dtype)
     size = bytes_per_string_element if element == string.dtype else element.itemsize
     for length in shape:
+        if length is None:
+            raise _not_fully_defined(shape)
         size *= length
     return size
+
+
+def _not_fully_defined(shape: Sequence[int | None]) -> ValueError:
+    return ValueError(f"shape is not fully defined: {list(shape)}; a variable is cut only if all sizes are known")
 
 
 def _ceil_divide(numerator: int, denominator: int) -> int:

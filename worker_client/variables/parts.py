@@ -1,66 +1,74 @@
-"""Whole and partitioned variables alike, where many variables move at once."""
+"""Whole and partitioned variables alike, where many variables move at once, and what a caller gave for some of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import SupportsIndex, TypeAlias
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, Final, SupportsIndex, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from ps_protocol.operations import Array, VariableSpec
+from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.operations import Array
 from worker_client.values.versions import Version, VersionedValue
-from worker_client.values.wire_names import WireDTypeName
-from worker_client.variables.part_reads import PartVersions, WholeRead
+from worker_client.variables.part_reads import PartVersions
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.variable import Variable
 
 EagerVariable: TypeAlias = Variable | PartitionedVariable
 """A variable of a connection, whole or partitioned."""
 Pair: TypeAlias = tuple[EagerVariable, npt.ArrayLike]
+Pairs: TypeAlias = Iterable[Pair] | Mapping[EagerVariable, npt.ArrayLike]
 AnyVersion: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
 AnyVersionedValue: TypeAlias = VersionedValue[Version] | VersionedValue[PartVersions]
 
-
-def parts_of(variable: EagerVariable) -> list[Variable]:
-    """Returns the variables on the ps tasks that make it up: itself, or its parts in order."""
-    return list(variable) if isinstance(variable, PartitionedVariable) else [variable]
-
-
-def pieces_of(variable: EagerVariable, value: npt.ArrayLike) -> Sequence[npt.ArrayLike]:
-    """Returns what of a value belongs to each part; ValueError if it has another shape."""
-    return variable.pieces(value) if isinstance(variable, PartitionedVariable) else [value]
-
-
-def spec_of(variable: EagerVariable) -> VariableSpec:
-    """Returns name, dtype and shape of the whole."""
-    return variable.whole_spec if isinstance(variable, PartitionedVariable) else variable.spec
+Key = TypeVar("Key", bound=Hashable)
+_VARIABLES: Final = (Variable, PartitionedVariable)
 
 
 def new_array(variable: EagerVariable) -> Array:
     """Returns an array that the value of the whole fits into, of undefined content."""
-    spec = spec_of(variable)
+    spec = variable.whole_spec
     return np.empty(spec.shape, spec.dtype)
 
 
-def whole_read(
-    variable: EagerVariable, out: Array | None = None, wire_dtype: WireDTypeName | None = None, *, view: bool = False
-) -> WholeRead:
-    """Returns the read of the whole into ``out``, or into a new array; checks ``out``."""
-    if isinstance(variable, PartitionedVariable):
-        return variable.whole_read(out, wire_dtype, view=view)
-    return WholeRead(variable.spec, [variable], out=out, wire_dtype=wire_dtype, view=view)
+def some_variables(function: str, variables: object) -> list[EagerVariable]:
+    """Returns the variables that a function was given; InvalidArgumentError, with what it wants, for anything else."""
+    if isinstance(variables, _VARIABLES):
+        raise InvalidArgumentError(
+            f"{function} takes a list of variables, not one: give [{variables.name}], or use its own method",
+            variable=variables.whole_spec.name,
+        )
+    if not isinstance(variables, Iterable) or isinstance(variables, str):
+        raise _wants(function, "a list of variables", variables)
+    found = list(variables)
+    for each in found:
+        _check(function, each)
+    return found
 
 
-def part_versions(variable: EagerVariable, version: AnyVersion | None) -> Sequence[SupportsIndex | None]:
-    """Returns the version known of each part; InvalidArgumentError if there is not one for each."""
-    if isinstance(variable, PartitionedVariable):
-        if isinstance(version, SupportsIndex):
-            version = (version,)  # which is right for a variable of one part
-        return variable.part_versions(version)
-    return [version]  # type: ignore[list-item] # a sequence is refused by unless_version, which checks each
+def some_pairs(function: str, pairs: object, what: str = "its value") -> list[tuple[Any, Any]]:
+    """Returns variables and what belongs to each, given as pairs or as a dictionary; otherwise as above."""
+    wanted = f"pairs of a variable and {what}, in a list or as a dictionary"
+    if isinstance(pairs, Mapping):
+        pairs = pairs.items()
+    if isinstance(pairs, (*_VARIABLES, str)) or not isinstance(pairs, Iterable):
+        raise _wants(function, wanted, pairs)
+    found = list(pairs)
+    for each in found:
+        if not isinstance(each, tuple | list) or len(each) != 2:
+            raise _wants(function, wanted, each)
+        _check(function, each[0])
+    return found
 
 
-def of_one_part(newer: VersionedValue[PartVersions]) -> VersionedValue[Version]:
-    """Returns what was read of a variable that is not cut, with its one version."""
-    return VersionedValue(newer.value, newer.version[0])
+def _check(function: str, variable: object) -> None:
+    if not isinstance(variable, _VARIABLES):
+        raise _wants(function, "variables", variable)
+
+
+def _wants(function: str, wanted: str, given: object) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"{function} takes {wanted} of a connection, not {given!r}; those of a deferred graph are read and updated by "
+        f"Session.run"
+    )

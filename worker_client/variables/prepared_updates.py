@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Reply, Update
-from worker_client.connection.fanout import Fanout, Routed, Settle, succeeded
+from worker_client.connection.fanout import Routed, Settle, succeeded
 from worker_client.connection.futures import mapped
-from worker_client.variables.base import VariableBase
+from worker_client.variables.base import OperationRunner, VariableBase
 from worker_client.variables.error_feedback import PreparedUpdate
 
 RoutedUpdate: TypeAlias = tuple[int | None, PreparedUpdate]
@@ -30,7 +30,7 @@ def prepared(updates: Iterable[tuple[VariableBase, Update]]) -> list[RoutedUpdat
     return made
 
 
-def send_all(fanout: Fanout, updates: Sequence[RoutedUpdate]) -> None:
+def send_all(fanout: OperationRunner, updates: Sequence[RoutedUpdate]) -> None:
     """Sends updates: one exchange for each ps task, all tasks at once; waits for all of them.
 
     Raises:
@@ -39,7 +39,7 @@ def send_all(fanout: Fanout, updates: Sequence[RoutedUpdate]) -> None:
     _raise_first(fanout.exchange_all(_routed(updates), _roll_back_what_failed(updates)))
 
 
-def send_all_later(fanout: Fanout, updates: Sequence[RoutedUpdate]) -> Future[None]:
+def send_all_later(fanout: OperationRunner, updates: Sequence[RoutedUpdate]) -> Future[None]:
     """Sends them behind what was queued before, without waiting.
 
     Raises:

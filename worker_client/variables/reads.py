@@ -53,6 +53,8 @@ class VariableReads(VariableBase):
         """Returns ``read_value()``."""
         return self.read_value(out=out, wire_dtype=wire_dtype)
 
+    value = read_value  # TensorFlow's name
+
     def read_if_newer(
         self,
         version: SupportsIndex | None,
@@ -105,6 +107,29 @@ class VariableReads(VariableBase):
             ShapeMismatchError: The variable is a scalar.
         """
         operation = self.gathering(indices, out=out, wire_dtype=wire_dtype)
+        return received(self.run(operation), out)
+
+    sparse_read = gather  # TensorFlow's name
+
+    def gather_nd(
+        self, indices: npt.ArrayLike, *, out: Array | None = None, wire_dtype: WireDTypeName | None = None
+    ) -> Array:
+        """Returns slices or single elements of the current value.
+
+        Args:
+            indices: Shape ``[..., depth]``: each names a slice by its place in the first ``depth`` dimensions.
+            out: Where to put them, of the shape below; must not overlap ``indices``.
+            wire_dtype: The form in which they travel.
+
+        Returns:
+            An array ``[*indices.shape[:-1], *shape[depth:]]``: a new one, or ``out``.
+
+        Raises:
+            InvalidArgumentError: An index is out of range, or ``out`` no writable array of the right dtype and shape.
+            DTypeMismatchError: Indices are not integers.
+            ShapeMismatchError: The last dimension of the indices does not fit the variable.
+        """
+        operation = row_operations.gather_nd(self.spec, indices, wire=self.pull_wire(wire_dtype), out=out)
         return received(self.run(operation), out)
 
     def gathering(

@@ -33,9 +33,7 @@ def gather(spec: VariableSpec, indices: Any, *, wire: WireDType = WireDType.EXAC
         InvalidArgumentError: ``out`` is no writable array of the right dtype and shape, or overlaps ``indices``.
         ShapeMismatchError: The variable is a scalar.
     """
-    rows = row_indices(indices, spec)
-    if not spec.shape:
-        check_depth(spec, 1)
+    rows = rows_of(spec, indices)
     if out is not None:
         check_out(out, spec, (*rows.shape, *spec.shape[1:]))
         if np.may_share_memory(rows, out):
@@ -43,21 +41,42 @@ def gather(spec: VariableSpec, indices: Any, *, wire: WireDType = WireDType.EXAC
     return Gather(spec.name, rows, wire=wire, out=direct_target(out))
 
 
-def gather_nd(spec: VariableSpec, indices: Any) -> Gather:
+def rows_of(spec: VariableSpec, indices: Any) -> Array:
+    """Returns row numbers as an array; errors as of ``gather``."""
+    rows = row_indices(indices, spec)
+    if not spec.shape:
+        check_depth(spec, 1)
+    return rows
+
+
+def gather_nd(
+    spec: VariableSpec, indices: Any, *, wire: WireDType = WireDType.EXACT, out: Array | None = None
+) -> Gather:
     """Returns the operation that reads slices or single elements.
 
     Args:
         spec: Of the variable.
         indices: Shape ``[..., depth]``: each names a slice by its place in the first ``depth`` dimensions.
+        wire: The form in which they travel.
+        out: Where they are to be put.
 
     Raises:
-        InvalidArgumentError: An index is outside of the variable.
+        InvalidArgumentError: An index is outside of the variable, or ``out`` does not fit.
         DTypeMismatchError: ``indices`` are no integers.
         ShapeMismatchError: Their last dimension does not fit the variable.
     """
-    places = row_indices(indices, spec)
-    depth = index_depth(spec, TensorShape(places.shape))
-    return Gather(spec.name, _flat_rows(spec, places), depth)
+    places = places_of(spec, indices)
+    depth = places.shape[-1]
+    if out is not None:
+        check_out(out, spec, (*places.shape[:-1], *spec.shape[depth:]))
+    return Gather(spec.name, flat_rows(spec, places), depth, wire=wire, out=direct_target(out))
+
+
+def places_of(spec: VariableSpec, indices: Any, *, copy: bool = False) -> Array:
+    """Returns the indices of ``gather_nd`` and ``scatter_nd`` as an array; errors as of ``gather_nd``."""
+    places = row_indices(indices, spec, copy=copy)
+    index_depth(spec, TensorShape(places.shape))
+    return places
 
 
 def scatter(
@@ -83,12 +102,26 @@ def scatter(
         DTypeMismatchError: ``indices`` are no integers, or ``updates`` of another kind of numbers.
         ShapeMismatchError: ``updates`` do not fit.
     """
-    rows, values = row_indices(indices, spec, copy=copy), convert(updates, spec, copy=copy)
-    _check_arrays(spec, rows.shape, values, 1)
+    rows, values = rows_and_values(spec, indices, updates, copy=copy)
     return Scatter(spec.name, rule, rows, values, wire=wire_of(values, wire))
 
 
-def scatter_nd(spec: VariableSpec, rule: ScatterRule, indices: Any, updates: Any) -> Scatter:
+def rows_and_values(spec: VariableSpec, indices: Any, updates: Any, *, copy: bool) -> tuple[Array, Array]:
+    """Returns the arguments of ``scatter`` as arrays; errors as there."""
+    rows, values = row_indices(indices, spec, copy=copy), convert(updates, spec, copy=copy)
+    _check_arrays(spec, rows.shape, values, 1)
+    return rows, values
+
+
+def scatter_nd(
+    spec: VariableSpec,
+    rule: ScatterRule,
+    indices: Any,
+    updates: Any,
+    *,
+    wire: WireDType = WireDType.EXACT,
+    copy: bool = False,
+) -> Scatter:
     """Returns the operation that updates slices or single elements.
 
     Args:
@@ -96,35 +129,57 @@ def scatter_nd(spec: VariableSpec, rule: ScatterRule, indices: Any, updates: Any
         rule: What to do with each slice and its update.
         indices: Shape ``[..., depth]``: each names a slice by its place in the first ``depth`` dimensions.
         updates: Shape ``[*indices.shape[:-1], *spec.shape[depth:]]``, or a scalar.
+        wire: As in ``scatter``.
+        copy: As in ``scatter``.
 
     Raises:
         InvalidArgumentError: An index is outside of the variable.
         DTypeMismatchError: As ``scatter``.
         ShapeMismatchError: ``indices`` or ``updates`` do not fit.
     """
-    places, values = row_indices(indices, spec), convert(updates, spec)
-    depth = index_depth(spec, TensorShape(places.shape))
-    _check_arrays(spec, places.shape[:-1], values, depth)
-    return Scatter(spec.name, rule, _flat_rows(spec, places), values, depth)
+    places, values = places_and_values(spec, indices, updates, copy=copy)
+    return Scatter(spec.name, rule, flat_rows(spec, places), values, places.shape[-1], wire_of(values, wire))
 
 
-def batch_scatter_update(spec: VariableSpec, indices: Any, updates: Any) -> Scatter:
+def places_and_values(spec: VariableSpec, indices: Any, updates: Any, *, copy: bool) -> tuple[Array, Array]:
+    """Returns the arguments of ``scatter_nd`` as arrays; errors as there."""
+    places, values = places_of(spec, indices, copy=copy), convert(updates, spec, copy=copy)
+    _check_arrays(spec, places.shape[:-1], values, places.shape[-1])
+    return places, values
+
+
+def batch_scatter_update(
+    spec: VariableSpec, indices: Any, updates: Any, *, wire: WireDType = WireDType.EXACT, copy: bool = False
+) -> Scatter:
     """Returns the operation that replaces rows within each element of a batch.
 
     Args:
         spec: Of the variable, ``[*batch, rows, ...]``.
         indices: Shape ``[*batch, n]``: row numbers within the variable at the same place of the batch.
         updates: Shape ``[*batch, n, ...]``.
+        wire: As in ``scatter``.
+        copy: As in ``scatter``.
 
     Raises:
         InvalidArgumentError: An index is outside of the variable.
         DTypeMismatchError: As ``scatter``.
         ShapeMismatchError: ``indices`` or ``updates`` do not fit.
     """
-    rows, values = row_indices(indices, spec), convert(updates, spec)
+    places, values = batch_places_and_values(spec, indices, updates, copy=copy)
+    rows = flat_rows(spec, places)
+    return Scatter(spec.name, ScatterRule.UPDATE, rows, values, places.shape[-1], wire_of(values, wire))
+
+
+def batch_places_and_values(spec: VariableSpec, indices: Any, updates: Any, *, copy: bool) -> tuple[Array, Array]:
+    """Returns the arguments of ``batch_scatter_update`` as those of ``scatter_nd``; errors as there."""
+    rows, values = row_indices(indices, spec), convert(updates, spec, copy=copy)
     check_batch(spec, TensorShape(rows.shape), TensorShape(values.shape))
-    places = np.stack([*np.indices(rows.shape)[:-1], rows], axis=-1)
-    return Scatter(spec.name, ScatterRule.UPDATE, _flat_rows(spec, places), values, places.shape[-1])
+    return batch_places(rows), values
+
+
+def batch_places(rows: Array) -> Array:
+    """Returns the places of rows ``[*batch, n]``, each within its element of the batch."""
+    return np.stack([*np.indices(rows.shape)[:-1], rows], axis=-1)
 
 
 # -- checks, also before the values are known ------------------------------------------------------
@@ -204,8 +259,12 @@ def _check_arrays(spec: VariableSpec, places: tuple[int, ...], updates: Array, d
         check_shapes(spec, TensorShape(places), TensorShape(updates.shape), depth)
 
 
-def _flat_rows(spec: VariableSpec, places: Array) -> Array:
-    """Row numbers, in C order over the first dimensions, of places ``[..., depth]``."""
+def flat_rows(spec: VariableSpec, places: Array) -> Array:
+    """Returns row numbers, in C order over the first dimensions, of places ``[..., depth]``.
+
+    Raises:
+        InvalidArgumentError: A place is outside of the variable.
+    """
     sizes = np.array(spec.shape[: places.shape[-1]], np.int64)
     outside = ((places < 0) | (places >= sizes)).any(axis=-1)
     if outside.any():

@@ -3,58 +3,23 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from typing import Literal, Protocol, Self, TypeAlias, TypeVar, cast, overload
+from typing import Literal, Self, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
+from ps_protocol.errors import ShapeMismatchError
 from ps_protocol.memory.regions import INLINE_LIMIT_BYTES
 from ps_protocol.operations import Array, Scatter, ScatterRule, Update, UpdateRule, WireDType
 from worker_client.connection.futures import mapped
-from worker_client.values.conversion import IndexedSlices, convert
-from worker_client.values.made_functions import named
-from worker_client.values.wire_names import WireDTypeName, wire_of
+from worker_client.values.conversion import convert
+from worker_client.values.wire_names import wire_of
 from worker_client.variables import row_operations
 from worker_client.variables.base import VariableBase
-
-RowsLike: TypeAlias = npt.ArrayLike | IndexedSlices
-Updates: TypeAlias = npt.ArrayLike | None
-Form: TypeAlias = WireDTypeName | None
-"""The form in which values travel; None for the one that the variable has for its updates."""
+from worker_client.variables.scatter_methods import Form, RowsLike, ScatterMethods, Updates, indices_and_updates
 
 
-_V = TypeVar("_V", bound="VariableUpdates")
-
-
-class _Scatter(Protocol[_V]):
-    @overload
-    def __call__(
-        self, indices: RowsLike, updates: Updates = None, *, wait: Literal[True] = True, wire_dtype: Form = None
-    ) -> _V: ...
-    @overload
-    def __call__(
-        self, indices: RowsLike, updates: Updates = None, *, wait: Literal[False], wire_dtype: Form = None
-    ) -> Future[_V]: ...
-
-
-class _ScatterMethod(Protocol):
-    def __get__(self, variable: _V, kind: type[_V]) -> _Scatter[_V]: ...
-
-
-def _scattering(rule: ScatterRule, doc: str) -> _ScatterMethod:
-    """Returns the method that scatters by a rule."""
-
-    def scatter(
-        self: VariableUpdates, indices: RowsLike, updates: Updates = None, *, wait: bool = True, wire_dtype: Form = None
-    ) -> VariableUpdates | Future[VariableUpdates]:
-        return self._scatter(rule, indices, updates, wait, wire_dtype)
-
-    like = "" if rule is ScatterRule.UPDATE else " As ``scatter_update``."
-    return cast("_ScatterMethod", named(scatter, f"scatter_{rule.name.lower()}", doc + like))
-
-
-class VariableUpdates(VariableBase):
+class VariableUpdates(ScatterMethods, VariableBase):
     """Replaces, adds to and scatters into a value. Thread-safe."""
 
     def push_buffer(self) -> Array:
@@ -117,32 +82,6 @@ class VariableUpdates(VariableBase):
         """Subtracts ``delta``; otherwise as ``assign_add``."""
         return self._update(UpdateRule.ASSIGN_SUB, delta, wait, wire_dtype)
 
-    scatter_update = _scattering(
-        ScatterRule.UPDATE,
-        """Replaces rows; of a row given twice the last one stays.
-
-        Args:
-            indices: Integers of any shape, each in ``[0, shape[0])``; or ``IndexedSlices``, without ``updates``.
-            updates: Shape ``[*indices.shape, *shape[1:]]``, or a scalar.
-            wait: As in ``assign``.
-            wire_dtype: The form in which the updates travel, as in ``assign``; each is rounded on its own.
-
-        Returns:
-            The variable itself, or a future of it.
-
-        Raises:
-            InvalidArgumentError: An index is out of range; nothing has changed.
-            ShapeMismatchError: ``updates`` does not fit ``indices``.
-            DTypeMismatchError: The conversion would change the kind of number.
-        """,
-    )
-    scatter_add = _scattering(ScatterRule.ADD, "Adds to rows; a row given twice counts twice.")
-    scatter_sub = _scattering(ScatterRule.SUB, "Subtracts from rows; a row given twice counts twice.")
-    scatter_mul = _scattering(ScatterRule.MUL, "Multiplies rows; a row given twice is multiplied twice.")
-    scatter_div = _scattering(ScatterRule.DIV, "Divides rows, integers towards zero; a row given twice counts twice.")
-    scatter_min = _scattering(ScatterRule.MIN, "Lowers rows to ``updates`` where that is less.")
-    scatter_max = _scattering(ScatterRule.MAX, "Raises rows to ``updates`` where that is more.")
-
     # -- what goes to the ps ------------------------------------------------------------------
 
     def update(self, rule: UpdateRule, value: npt.ArrayLike, *, copy: bool, wire_dtype: Form = None) -> Update:
@@ -177,20 +116,38 @@ class VariableUpdates(VariableBase):
             raise
         return mapped(applied, lambda done: done, push.roll_back) if isinstance(applied, Future) else applied
 
-    def _scatter(
-        self, rule: ScatterRule, indices: RowsLike, updates: Updates, wait: bool, wire_dtype: Form
+    def scatter(
+        self,
+        rule: ScatterRule,
+        indices: RowsLike,
+        updates: Updates = None,
+        *,
+        wait: bool = True,
+        wire_dtype: Form = None,
     ) -> Self | Future[Self]:
         wire = self.push_wire(wire_dtype)
-        if isinstance(indices, IndexedSlices):
-            if updates is not None:
-                raise InvalidArgumentError(
-                    f"variable {self.spec.name}: IndexedSlices hold their updates; give no second argument"
-                )
-            updates, indices = indices.values, indices.indices
-        elif updates is None:
-            raise InvalidArgumentError(f"variable {self.spec.name}: the updates of the rows are missing")
-        scatter = row_operations.scatter(self.spec, rule, indices, updates, wire=wire, copy=not wait)
-        return self._apply(scatter, wait)
+        rows, values = indices_and_updates(self.spec, indices, updates)
+        return self._apply(row_operations.scatter(self.spec, rule, rows, values, wire=wire, copy=not wait), wait)
+
+    def scatter_nd(
+        self,
+        rule: ScatterRule,
+        indices: RowsLike,
+        updates: Updates = None,
+        *,
+        wait: bool = True,
+        wire_dtype: Form = None,
+    ) -> Self | Future[Self]:
+        wire = self.push_wire(wire_dtype)
+        places, values = indices_and_updates(self.spec, indices, updates)
+        return self._apply(row_operations.scatter_nd(self.spec, rule, places, values, wire=wire, copy=not wait), wait)
+
+    def batch_scatter_update(
+        self, indices: RowsLike, updates: Updates = None, *, wait: bool = True, wire_dtype: Form = None
+    ) -> Self | Future[Self]:
+        wire = self.push_wire(wire_dtype)
+        rows, values = indices_and_updates(self.spec, indices, updates)
+        return self._apply(row_operations.batch_scatter_update(self.spec, rows, values, wire=wire, copy=not wait), wait)
 
     def _apply(self, operation: Update | Scatter, wait: bool) -> Self | Future[Self]:
         if wait:

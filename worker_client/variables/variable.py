@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.initializer_spec import InitializerSpec
-from ps_protocol.operations import Array, Describe, Initialize, VariableSpec
+from ps_protocol.operations import Array, Describe, Initialize, Update, UpdateRule, VariableSpec
 from worker_client.graph.definition import VariableDefinition
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation
+from worker_client.values.shapes import TensorShape
+from worker_client.values.versions import Version, VersionedValue
+from worker_client.values.wire_names import WireDTypeName
+from worker_client.variables.array_protocols import ActsAsArray
 from worker_client.variables.base import OperationRunner
+from worker_client.variables.part_reads import PartVersions, WholeRead
+from worker_client.variables.part_rows import RowsRead
 from worker_client.variables.reads import VariableReads
 from worker_client.variables.updates import VariableUpdates
 
 
-class Variable(VariableReads, VariableUpdates, NDArrayOperatorsMixin):
+class Variable(VariableReads, VariableUpdates, ActsAsArray):
     """A variable that lives on a ps task. Made by ``get_variable``. Thread-safe.
 
-    Operations happen at once and return NumPy arrays; in arithmetic and NumPy functions it stands for its current
-    value, read each time. ``==`` compares identity, as in TensorFlow 1, so that variables can be keys.
+    Operations happen at once: reads return NumPy arrays, updates the variable itself. In arithmetic and NumPy functions
+    it stands for its current value, read each time. ``==`` compares identity, as in TensorFlow 1, so that variables can
+    be keys.
 
     Attributes:
         name: Full name with TensorFlow's ":0".
@@ -59,6 +66,42 @@ class Variable(VariableReads, VariableUpdates, NDArrayOperatorsMixin):
     def dtype(self) -> np.dtype[Any]:
         return self.spec.dtype
 
+    # -- one of many, or of several parts -----------------------------------------------------
+
+    def whole_read(
+        self, out: Array | None = None, wire_dtype: WireDTypeName | None = None, *, view: bool = False
+    ) -> WholeRead:
+        """Returns the read of the value into ``out``, or into a new array; checks ``out``."""
+        return WholeRead(self.spec, [self], out=out, wire_dtype=wire_dtype, view=view)
+
+    def part_versions(self, version: SupportsIndex | Sequence[SupportsIndex] | None) -> Sequence[SupportsIndex | None]:
+        """Returns the version known of its only part."""
+        return [version]  # type: ignore[list-item] # a sequence is refused by unless_version, which checks each
+
+    def versioned(self, newer: VersionedValue[PartVersions]) -> VersionedValue[Version]:
+        """Returns what was read of it with its one version."""
+        return VersionedValue(newer.value, newer.version[0])
+
+    def part_updates(
+        self, rule: UpdateRule, value: npt.ArrayLike, *, copy: bool, wire_dtype: WireDTypeName | None = None
+    ) -> list[tuple[Variable, Update]]:
+        """Returns itself with its update, checked against the spec; arguments as of ``update``."""
+        return [(self, self.update(rule, value, copy=copy, wire_dtype=wire_dtype))]
+
+    def rows_read(self, indices: npt.ArrayLike, out: Array | None, wire_dtype: WireDTypeName | None) -> RowsRead:
+        """Returns the read of ``gather``, checked against the spec."""
+        return RowsRead.of_one(self, self.gathering(indices, out=out, wire_dtype=wire_dtype), out)
+
+    # -- facts --------------------------------------------------------------------------------
+
+    def get_shape(self) -> TensorShape:
+        """Returns the shape, as a ``TensorShape``."""
+        return TensorShape(self.spec.shape)
+
+    @property
+    def whole_spec(self) -> VariableSpec:
+        return self.spec
+
     @property
     def op(self) -> Operation:
         """The operation that stands for it in the graph of names."""
@@ -83,48 +126,6 @@ class Variable(VariableReads, VariableUpdates, NDArrayOperatorsMixin):
     def initialized(self) -> bool:
         """Whether it has a value, asked of the ps now."""
         return self.run(Describe(self.spec.name)).initialized
-
-    # -- in place of its value ----------------------------------------------------------------
-
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
-        if copy is False:
-            raise ValueError(f"{self.spec.name} lives on a ps: an array of it is always a copy")
-        value = self.read_value()
-        return value if dtype is None else value.astype(dtype, copy=False)
-
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if any(isinstance(target, Variable) for target in kwargs.get("out", ())):
-            raise TypeError(
-                f"{self.spec.name} lives on a ps and cannot be changed in place by {ufunc.__name__}; "
-                f"use assign, assign_add or assign_sub"
-            )
-        arrays = [each.read_value() if isinstance(each, Variable) else each for each in inputs]
-        return getattr(ufunc, method)(*arrays, **kwargs)
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.read_value()[key]
-
-    __iter__ = None  # a loop over rows would read the whole value once for each
-
-    def __len__(self) -> int:
-        if not self.shape:
-            raise TypeError(f"{self.spec.name} is a scalar and has no len()")
-        return self.shape[0]
-
-    def __float__(self) -> float:
-        return float(self.read_value())
-
-    def __int__(self) -> int:
-        return int(self.read_value())
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __ne__(self, other: object) -> bool:
-        return self is not other
-
-    def __hash__(self) -> int:
-        return id(self)
 
     def __repr__(self) -> str:
         return f"<Variable {self.name!r} shape={self.shape} dtype={self.dtype.name} device={self.device!r}>"

@@ -33,6 +33,9 @@ def read_only() -> npt.NDArray[np.float32]:
         (np.empty((2, 3), np.float32), ShapeMismatchError, r"shape \[2, 3\], but it should be \[3, 2\]"),
         (np.empty(6, np.float32), ShapeMismatchError, r"shape \[6\]"),
         (read_only(), InvalidArgumentError, r"read-only"),
+        (np.ma.empty((3, 2), np.float32), InvalidArgumentError, r"is masked"),
+        (np.lib.stride_tricks.as_strided(np.empty(1, np.float32), (3, 2), (0, 0)), InvalidArgumentError, "share"),
+        (np.lib.stride_tricks.as_strided(np.empty(4, np.float32), (3, 2), (4, 4)), InvalidArgumentError, "share"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_remedy(out: Any, error: type[Exception], message: str) -> None:
@@ -43,6 +46,8 @@ def test_what_does_not_fit_is_refused_with_the_remedy(out: Any, error: type[Exce
 def test_what_fits_is_taken() -> None:
     check_out(np.empty((3, 2), np.float32), SPEC)
     check_out(np.empty((2, 3), np.float32).T, SPEC)
+    check_out(np.empty((3, 4), np.float32)[::-1, ::2], SPEC)
+    check_out(np.empty((3, 2), np.float32).view(np.recarray), SPEC)
     check_out(np.empty((4, 4, 2), np.float32), SPEC, (4, 4, 2))
 
 

@@ -20,9 +20,11 @@ import worker_client
 NAMES = set(
     """
     AUTO_REUSE Client ClusterSpec DeviceSpec Graph GraphKeys GreedyLoadBalancingStrategy HashStrategy IndexedSlices
-    InteractiveSession LocalCluster Mirror PartitionedVariable RandomStrategy RoundRobinStrategy Session TaskId TfConfig
+    InteractiveSession LocalCluster Mirror PartitionedVariable RandomStrategy RoundRobinStrategy Session SparseTensor
+    TaskId TfConfig
     Variable VariableScope Version VersionedValue __version__ assign_add_all assign_all byte_size_load_fn colocate_with
-    connect constant_initializer control_dependencies device errors fixed_size_partitioner get_default_client
+    connect constant_initializer control_dependencies device embedding_lookup embedding_lookup_sparse errors
+    fixed_size_partitioner get_default_client
     get_default_graph get_local_variable get_variable get_variable_scope global_variables global_variables_initializer
     glorot_normal_initializer glorot_uniform_initializer he_normal he_uniform identity_initializer initializers
     lecun_normal lecun_uniform local_variables_initializer min_max_variable_partitioner mirror name_scope

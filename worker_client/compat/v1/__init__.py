@@ -13,6 +13,11 @@ from worker_client.compat.v1.behavior import (
     resource_variables_enabled,
 )
 from worker_client.compat.v1.dtypes import as_dtype
+from worker_client.compat.v1.partitioners import (
+    fixed_size_partitioner,
+    min_max_variable_partitioner,
+    variable_axis_size_partitioner,
+)
 from worker_client.compat.v1.variable_type import PartitionedVariable, Variable
 from worker_client.graph.blocks import colocate_with, container, device, name_scope, variable_creator_scope
 from worker_client.graph.default_graph import get_default_graph, reset_default_graph
@@ -21,7 +26,30 @@ from worker_client.graph.device import DeviceSpec
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.graph.operation import Operation, Tensor
-from worker_client.initializers import (
+from worker_client.ops import array_ops as _array_ops
+from worker_client.ops import collections as _collections
+from worker_client.ops import constant_ops as _constant_ops
+from worker_client.ops import elementwise_ops as _elementwise_ops
+from worker_client.ops import initialization as _initialization
+from worker_client.ops import math_ops as _math_ops
+from worker_client.ops import matrix_ops as _matrix_ops
+from worker_client.ops import order_ops as _order_ops
+from worker_client.ops import random_ops as _random_ops
+from worker_client.ops import selection_ops as _selection_ops
+from worker_client.ops import state_ops as _state_ops
+from worker_client.ops import statistics_ops as _statistics_ops
+from worker_client.ops.array_ops import *
+from worker_client.ops.collections import *
+from worker_client.ops.constant_ops import *
+from worker_client.ops.control_flow import (
+    control_dependencies,
+    group,
+    no_op,
+    tuple,
+)
+from worker_client.ops.elementwise_ops import *
+from worker_client.ops.initialization import *
+from worker_client.ops.initializer_tensors import (
     constant_initializer,
     glorot_normal_initializer,
     glorot_uniform_initializer,
@@ -34,26 +62,15 @@ from worker_client.initializers import (
     variance_scaling_initializer,
     zeros_initializer,
 )
-from worker_client.ops import array_ops as _array_ops
-from worker_client.ops import collections as _collections
-from worker_client.ops import constant_ops as _constant_ops
-from worker_client.ops import initialization as _initialization
-from worker_client.ops import math_ops as _math_ops
-from worker_client.ops import state_ops as _state_ops
-from worker_client.ops.array_ops import *
-from worker_client.ops.collections import *
-from worker_client.ops.constant_ops import *
-from worker_client.ops.control_flow import (
-    control_dependencies,
-    group,
-    no_op,
-    tuple,
-)
-from worker_client.ops.initialization import *
 from worker_client.ops.math_ops import *
 from worker_client.ops.math_ops import matmul
+from worker_client.ops.matrix_ops import *
+from worker_client.ops.order_ops import *
+from worker_client.ops.random_ops import *
+from worker_client.ops.selection_ops import *
 from worker_client.ops.sparse_tensor import SparseTensor
 from worker_client.ops.state_ops import *
+from worker_client.ops.statistics_ops import *
 from worker_client.scopes import variable_scope as _variable_scope
 from worker_client.scopes.sliced_variables import create_partitioned_variables
 from worker_client.scopes.template import make_template
@@ -63,11 +80,6 @@ from worker_client.values import dtypes as _dtypes
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.dtypes import *
 from worker_client.values.shapes import TensorShape
-from worker_client.variables.partitioners import (
-    fixed_size_partitioner,
-    min_max_variable_partitioner,
-    variable_axis_size_partitioner,
-)
 
 __all__ = [
     "DeviceSpec",
@@ -131,8 +143,14 @@ __all__ = [
 __all__ += _array_ops.__all__
 __all__ += _constant_ops.__all__
 __all__ += _dtypes.__all__
+__all__ += _elementwise_ops.__all__
 __all__ += _math_ops.__all__
+__all__ += _random_ops.__all__
 __all__ += _state_ops.__all__
+__all__ += _order_ops.__all__
+__all__ += _selection_ops.__all__
+__all__ += _matrix_ops.__all__
+__all__ += _statistics_ops.__all__
 __all__ += _collections.__all__
 __all__ += _initialization.__all__
 __all__ += _variable_scope.__all__

@@ -35,7 +35,7 @@ class Variable(DeferredVariable, metaclass=_VariableType):
         return new_variable(*args, **kwargs)
 
 
-class _PartitionedVariableType(type):
+class _PartitionedVariableType(ABCMeta):
     """The type of ``PartitionedVariable``; counts all partitioned variables as its instances."""
 
     def __instancecheck__(cls, instance: object) -> bool:

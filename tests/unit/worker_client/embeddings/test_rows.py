@@ -40,6 +40,15 @@ def test_an_id_without_a_row_is_named(strategy: str, wrong: int) -> None:
         RowAssignment(strategy, (3, 2), "the table").places(np.array([0, wrong]))
 
 
+@pytest.mark.parametrize("strategy", ["mod", "div"])
+def test_an_id_beyond_int64_is_not_taken_for_another(strategy: str) -> None:
+    assignment = RowAssignment(strategy, (3, 2), "the table")
+    assert assignment.places(np.array([1, 3], np.uint64))[0].tolist() == ([1, 1] if strategy == "mod" else [0, 1])
+    for wrong in (2**63, 2**64 - 1):
+        with pytest.raises(InvalidArgumentError, match=f"id {wrong} has no row in the table"):
+            assignment.places(np.array([0, wrong], np.uint64))
+
+
 def test_lengths_may_be_unknown_to_mod() -> None:
     assignment = RowAssignment("mod", (None, 2), "the table")
     assert assignment.places(np.array([100]))[1].tolist() == [50]

@@ -12,6 +12,7 @@ from ps_protocol.errors import InvalidArgumentError
 from worker_client.graph.graph import Graph
 from worker_client.ops import array_ops as ops
 from worker_client.ops.constant_ops import constant, placeholder, shape
+from worker_client.ops.math_ops import reduce_sum
 from worker_client.scopes.variable_scope import get_variable
 from worker_client.sessions.session import Session
 from worker_client.values.dtypes import float64, int32
@@ -185,3 +186,39 @@ def test_outside_of_a_deferred_graph_all_is_at_once() -> None:
         np.testing.assert_array_equal(ops.unstack(X)[1], X[1])
         np.testing.assert_array_equal(ops.gather(X, [1]), X[[1]])
         assert ops.cast(X, int32).dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [
+        (lambda x: ops.concat(1, [x, x]), ValueError),  # the order of arguments before TensorFlow 1.0
+        (lambda x: ops.concat(0, [x]), ValueError),
+        (lambda x: ops.concat([x], x), TypeError),
+        (lambda x: ops.concat([x], [0, 1]), ValueError),
+        (lambda x: ops.concat([x], None), ValueError),
+        (lambda x: ops.concat([x, x], 1.0), TypeError),
+        (lambda x: ops.concat([x, x], "0"), TypeError),
+        (lambda x: ops.concat([x, x], [1]), ValueError),
+        (lambda x: ops.concat([x, x], constant([1])), ValueError),
+        (lambda x: ops.concat([], 0), ValueError),
+        (lambda x: ops.expand_dims(0, x), TypeError),
+        (lambda x: ops.gather([1], x), TypeError),
+        (lambda x: ops.gather(x, [1], axis=1.0), TypeError),
+        (lambda x: ops.gather(x, [1], axis=[x]), ValueError),
+        (lambda x: ops.tile(x, [1.5, 2.0]), TypeError),
+        (lambda x: reduce_sum(x, [x]), TypeError),
+        (lambda x: reduce_sum(x, 0.5), TypeError),
+    ],
+)
+@pytest.mark.parametrize("is_variable", [False, True], ids=["constant", "variable"])
+def test_arguments_in_another_order_are_refused(
+    session: Session, function: Callable[[Any], Any], error: type[Exception], is_variable: bool
+) -> None:
+    value = get_variable("v", initializer=X) if is_variable else constant(X)
+    with pytest.raises(error):
+        function(value)
+
+
+def test_a_dimension_can_be_any_integer(session: Session) -> None:
+    for axis in (1, np.int64(1), constant(1), np.asarray(1, np.int8)):
+        np.testing.assert_array_equal(session.run(ops.concat([constant(X), X], axis)), np.concatenate([X, X], 1))

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, OutOfRangeError, ShapeMismatchError
+from ps_protocol.operations import WireDType
 from tests.unit.worker_client.clusters import InProcessCluster
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Tensor
 from worker_client.initializers import constant_initializer
 from worker_client.ops import state_ops
-from worker_client.ops.array_ops import gather
+from worker_client.ops.array_ops import gather, gather_nd
 from worker_client.scopes.creation import new_variable
 from worker_client.scopes.variable_scope import get_variable
 from worker_client.sessions.session import Session
@@ -153,8 +154,29 @@ def test_parts_are_updated_one_by_one(subject: Subject) -> None:
             subject.session.run(part.initializer)
     results = state_ops.assign_add(whole, np.arange(4, dtype=np.float32), name="mine")
     assert [subject.value(result) for result in results] == [[1, 2], [3, 4]]
-    with pytest.raises(TypeError, match="use its parts, or embedding_lookup"):
-        state_ops.scatter_add(whole, [0], [1])
+    assert subject.value(state_ops.scatter_add(whole, [0, 3], [1, 1])) == [2, 2, 3, 5]
+    assert subject.value(state_ops.scatter_nd_update(whole, [[2]], [9], name="mine")) == [2, 2, 9, 5]
+    assert subject.value(gather(whole, [3, 0])) == [5, 2]
+    with pytest.raises(TypeError, match="use its parts"):
+        state_ops.count_up_to(whole, 3)
+
+
+@pytest.mark.parametrize("subject", ["at once"], indirect=True)
+def test_rows_travel_in_the_form_that_the_variable_has(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    v = subject.variable(INITIAL)
+    sent: list[Any] = []
+    v.push_dtype = "bfloat16"
+    monkeypatch.setattr(v, "run", sent.append)
+    state_ops.scatter_add(v, [0], INITIAL[:1])
+    state_ops.scatter_nd_add(v, [[0]], INITIAL[:1])
+    assert [each.wire for each in sent] == [WireDType.BFLOAT16] * 2
+
+
+@pytest.mark.parametrize("subject", ["at once"], indirect=True)
+def test_gathering_elements_takes_no_more_than_those(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    v = subject.variable(INITIAL)
+    monkeypatch.setattr(v, "read_value", lambda: pytest.fail("the whole value was read"))
+    np.testing.assert_array_equal(gather_nd(v, [[2, 1], [0, 0]]), [5, 0])
 
 
 @pytest.mark.parametrize("function", [state_ops.assign, state_ops.assign_add])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any, cast
@@ -402,6 +403,63 @@ def test_scopes_left_out_of_order_are_an_error() -> None:
         outer.__exit__(None, None, None)
     assert get_variable_scope().name == "a/b"
     inner.__exit__(None, None, None)
+    outer.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("by_object", [False, True], ids=["name", "scope"])
+def test_a_scope_whose_leaving_was_refused_can_be_left_in_its_turn(by_object: bool) -> None:
+    with variable_scope("a") as captured:
+        pass
+    scopes = [variable_scope(captured if by_object else "a"), variable_scope("b"), variable_scope("c")]
+    for each in scopes:
+        each.__enter__()
+    for outer in [scopes[0], scopes[1], scopes[0]]:
+        with pytest.raises(RuntimeError, match="is left while 'a/b/c'"):
+            outer.__exit__(None, None, None)
+    for each in reversed(scopes):
+        each.__exit__(None, None, None)
+    assert (get_variable_scope().name, get_default_graph().get_name_scope()) == ("", "")
+    assert get_variable("v", [1]).name.startswith("v")
+
+
+def test_a_scope_that_is_not_open_cannot_be_left() -> None:
+    scope = variable_scope("a")
+    with scope:
+        pass
+    for each in (scope, variable_scope("b")):
+        with pytest.raises(RuntimeError, match="not open"):
+            each.__exit__(None, None, None)
+
+
+# -- messages ---------------------------------------------------------------------------------
+
+
+def test_messages_hold_the_phrases_of_tensorflow() -> None:
+    get_variable("x", [1])
+    get_variable("p", [4], partitioner=fixed_size_partitioner(2))
+    phrase = "already exists, disallowed. Did you mean to set reuse=True or reuse=tf.AUTO_REUSE in VarScope?"
+    with pytest.raises(ValueError, match=re.escape(f"Variable x {phrase}")):
+        get_variable("x", [1])
+    with pytest.raises(ValueError, match=re.escape(f"variable p {phrase}")):
+        get_variable("p", [4], partitioner=fixed_size_partitioner(2))
+    with variable_scope("", reuse=True):
+        for name, partitioner in [("y", None), ("q", fixed_size_partitioner(2))]:
+            missing = (
+                rf"(?i)variable {name} does not exist, or was not created with tf\.get_variable\(\)\. Did you mean"
+            )
+            with pytest.raises(ValueError, match=missing):
+                get_variable(name, [4], partitioner=partitioner)
+
+
+@pytest.mark.parametrize("name", ["a b", "/a", "_a", "a:0"])
+def test_a_bad_name_of_a_variable_is_called_that(name: str) -> None:
+    message = f"'{name}' is not a valid name of a variable; use only letters"
+    with pytest.raises(ValueError, match=message):
+        get_variable(name, [1])
+    with pytest.raises(ValueError, match=message):
+        new_variable([1.0], name=name)
+    with name_scope("s"), pytest.raises(ValueError, match="'a b' is not a valid name of a variable"):
+        new_variable([1.0], name="a b")
 
 
 def test_leaving_through_an_error_goes_back() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShapeMismatchError
 from tests.unit.worker_client.clusters import TIMEOUT_S, InProcessCluster
 from worker_client.client import Client
+from worker_client.graph.graph import Graph
 from worker_client.initializers import zeros_initializer
 from worker_client.scopes.variable_scope import get_variable
 from worker_client.variables.partitioned import PartitionedVariable
@@ -51,6 +52,77 @@ def test_each_ps_task_is_asked_once(client: Client, cluster: InProcessCluster, v
     client.assign_all([(variables[1], [5, 6]), (variables[0], [7, 8])])
     assert lists(client.gather_all([(variables[0], [1]), (variables[1], [0, 0])])) == [[8], [5, 5]]
     assert [after - each for after, each in zip(cluster.batches(), before, strict=True)] == [4, 4]
+
+
+def test_they_may_be_given_as_dictionaries(client: Client, cluster: InProcessCluster, variables: list[Any]) -> None:
+    named = dict(zip("abc", variables, strict=True))
+    before = cluster.batches()
+    client.assign_add_all({variables[0]: [1, 2], variables[2]: np.ones((4, 2))})
+    read = client.read_all(named)
+    assert {name: value.tolist() for name, value in read.items()} == {"a": [1, 2], "b": [0, 0], "c": [[1, 1]] * 4}
+    out = {name: np.empty_like(value) for name, value in reversed(read.items())}
+    assert all(value is out[name] for name, value in client.read_all(named, out=out).items())
+    assert out["a"].tolist() == [1, 2]
+    assert lists(client.gather_all({variables[0]: [1], variables[2]: [0, 3]})) == [[2], [[1, 1], [1, 1]]]
+    assert [after - each for after, each in zip(cluster.batches(), before, strict=True)] == [4, 4]
+    with pytest.raises(InvalidArgumentError, match="`out` as one with the same keys"):
+        client.read_all(named, out={"a": out["a"]})
+    with pytest.raises(InvalidArgumentError, match="`out` takes a list"):
+        client.read_all(variables, out=out)  # type: ignore[call-overload] # that is what is tested
+
+
+def test_rows_of_whole_and_partitioned_variables_come_together(
+    client: Client, cluster: InProcessCluster, variables: list[Any]
+) -> None:
+    client.assign_all([(variables[0], [5, 6]), (variables[2], np.arange(8).reshape(4, 2))])
+    out = [np.empty(1, np.float32), np.empty((3, 2), np.float32)]
+    before = cluster.batches()
+    found = client.gather_all([(variables[0], [1]), (variables[2], [3, 0, 2])], out=out)
+    assert lists(found) == [[6], [[6, 7], [0, 1], [4, 5]]]
+    assert [given is array for given, array in zip(found, out, strict=True)] == [True, True]
+    assert [after - each for after, each in zip(cluster.batches(), before, strict=True)] == [1, 1]
+    with pytest.raises(InvalidArgumentError, match=r"row 4 .*variable cut"):
+        client.gather_all([(variables[0], [1]), (variables[2], [4])])
+    memory = np.zeros(8, np.int64)
+    with pytest.raises(InvalidArgumentError, match="overlaps the indices"):
+        client.gather_all(
+            [(variables[0], memory[:1]), (variables[2], [0])], out=[out[0], memory.view(np.float32)[:2].reshape(1, 2)]
+        )
+
+
+def test_what_is_wanted_is_said(client: Any, cluster: InProcessCluster, variables: list[Any]) -> None:
+    whole, cut = variables[0], variables[2]
+    before = cluster.batches()
+    with Graph().as_default():
+        deferred = get_variable("d", [2])
+    calls: list[tuple[Callable[[], object], str]] = [
+        *(
+            (lambda each=each, read=read: read(each), r"takes a list of variables, not one: give \[(a:0|cut)\]")
+            for each in (whole, cut)
+            for read in (
+                client.read_all,
+                client.mirror,
+                client.push_buffers,
+                lambda v: client.read_all_if_newer(v, [None]),
+            )
+        ),
+        (lambda: client.read_all(3), "read_all takes a list of variables .*not 3"),
+        (lambda: client.read_all("a:0"), "read_all takes a list of variables .*not 'a:0'"),
+        (lambda: client.read_all([whole, "b"]), "read_all takes variables .*not 'b'"),
+        (lambda: client.read_all([deferred]), r"takes variables of a connection, not <Variable 'd:0'.*Session\.run"),
+        (lambda: client.read_all({"a": np.zeros(2)}), "read_all takes variables"),
+        (lambda: client.assign_add_all(whole), "assign_add_all takes pairs of a variable and its value"),
+        (lambda: client.assign_add_all(cut), "assign_add_all takes pairs of a variable and its value"),
+        (lambda: client.assign_add_all((whole, [1, 1])), "takes pairs .*or as a dictionary"),
+        (lambda: client.assign_all([whole]), "assign_all takes pairs"),
+        (lambda: client.assign_all([(whole,)]), "assign_all takes pairs"),
+        (lambda: client.assign_all({"a": [1, 1]}), "assign_all takes variables .*not 'a'"),
+        (lambda: client.gather_all(cut), "gather_all takes pairs of a variable and its indices"),
+    ]
+    for call, message in calls:
+        with pytest.raises(InvalidArgumentError, match=message):
+            call()
+    assert cluster.batches() == before
 
 
 def test_one_that_does_not_fit_leaves_all_as_they_are(

@@ -29,6 +29,7 @@ from worker_client.connection.fanout import Routed
 from worker_client.graph.definition import VariableDefinition
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.versions import Version
+from worker_client.variables.base import OperationRunner
 from worker_client.variables.variable import Variable
 
 STORE = uuid4()
@@ -85,7 +86,7 @@ def make(runner: RecordingRunner, dtype: npt.DTypeLike) -> Variable:
         cast(VariableDefinition, SimpleNamespace(trainable=True)),
         VariableSpec("scope/v", np.dtype(dtype), (3, 2)),
         initializer=InitializerSpec(ConstantKind(2)),
-        runner=runner,
+        runner=cast(OperationRunner, runner),
         ps_task=1,
         device="/job:ps/task:1",
     )
@@ -211,14 +212,14 @@ def test_changing_it_in_place_is_refused_with_the_remedy(variable: Variable, run
     assert runner.operations == []
 
 
-def test_it_is_a_key_and_not_iterated(variable: Variable, runner: RecordingRunner) -> None:
+def test_it_is_a_key_and_read_once_to_be_iterated(variable: Variable, runner: RecordingRunner) -> None:
     other = make(runner, "float32")
     assert variable == variable
     assert variable != other
     assert {variable: 1}[variable] == 1
-    with pytest.raises(TypeError, match="not iterable"):
-        iter(variable)
     assert runner.operations == []
+    assert [row.tolist() for row in variable] == VALUE.tolist()
+    assert len(runner.operations) == 1
 
 
 def test_the_array_to_read_into_goes_along_if_a_transport_can_fill_it(

@@ -1,0 +1,118 @@
+"""Makes operations as TensorFlow's definitions say: with checked dtypes and shapes, and constants as their inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ps_protocol.operations import Array
+from worker_client.deferred.op_defs import OP_DEFS, OpDef, is_taken
+from worker_client.deferred.shape_functions import Known
+from worker_client.graph.computation import Constant, Kernel
+from worker_client.graph.graph import Graph
+from worker_client.graph.operation import Operation, OutputSpec, Tensor
+from worker_client.values.dtypes import DType
+from worker_client.values.shapes import TensorShape
+
+
+def constant_op(graph: Graph, value: Array, name: str) -> Tensor:
+    """Adds a constant.
+
+    Args:
+        graph: To which.
+        value: Copied if it can change.
+        name: Name within the name scope.
+    """
+    if value.base is not None or value.flags.writeable:
+        value = value.copy()
+        value.flags.writeable = False
+    output = OutputSpec(value.dtype, TensorShape(value.shape))
+    attributes = {"dtype": DType(value.dtype), "value": value}
+    return graph.create_op(
+        "Const", [], [output], name=name, attributes=attributes, computation=Constant(value)
+    ).outputs[0]
+
+
+def built_op(
+    graph: Graph,
+    op_type: str,
+    function: Callable[..., Any],
+    inputs: Sequence[Tensor],
+    *,
+    name: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
+    dtype: np.dtype[Any] | None = None,
+) -> Operation:
+    """Adds an operation of a type that has a definition.
+
+    Args:
+        graph: To which.
+        op_type: The type.
+        function: Computes the output from the values of the inputs, or a tuple of several outputs; nothing else
+            matters to it.
+        inputs: Those of lists one after the other.
+        name: Name within the name scope; the type if not given.
+        attributes: Those that do not follow from the inputs.
+        dtype: Of the outputs, if not that which the definition says.
+
+    Raises:
+        TypeError: The dtypes of the inputs are not those that such operations take.
+        ValueError: The shapes do not fit.
+    """
+    definition = OP_DEFS[op_type]
+    dtypes = _checked_dtypes(definition, op_type, name, inputs)
+    all_attributes: dict[str, Any] = {group: DType(each) for group, each in dtypes.items()}
+    if definition.has_list:
+        all_attributes["N"] = len(inputs) - len(definition.arguments) + 1
+    all_attributes.update(attributes or {})
+    try:
+        shapes = definition.shape(Known(inputs, all_attributes))
+    except ValueError as error:
+        given = " and ".join(f"{each.name} ({each.dtype.name}{each.shape})" for each in inputs)
+        raise ValueError(f"{op_type} {name or ''} of {given}: {error}") from error
+    wanted = dtypes[definition.output] if dtype is None else dtype
+    outputs = [OutputSpec(wanted, shape) for shape in (shapes if isinstance(shapes, list) else [shapes])]
+    kernel = Kernel(_QuietFunction(function), folds=True)
+    return graph.create_op(op_type, inputs, outputs, name=name, attributes=all_attributes, computation=kernel)
+
+
+def _checked_dtypes(
+    definition: OpDef, op_type: str, name: str | None, inputs: Sequence[Tensor]
+) -> dict[str, np.dtype[Any]]:
+    """Returns the dtype of each group."""
+    found: dict[str, np.dtype[Any]] = {}
+    in_list = len(inputs) - len(definition.arguments) + 1
+    given = iter(inputs)
+    for argument in definition.arguments:
+        for tensor in (next(given) for _ in range(in_list if argument.is_list else 1)):
+            dtype = found.setdefault(argument.group, tensor.dtype)
+            if tensor.dtype != dtype and not (dtype.kind == tensor.dtype.kind == "S"):
+                leader = inputs[0]
+                raise TypeError(
+                    f"{op_type} needs operands of one dtype: {leader.name} ({dtype.name}) and {tensor.name} "
+                    f"({tensor.dtype.name}); cast one"
+                )
+            allowed = definition.dtypes.get(argument.group)
+            if allowed is not None and not is_taken(dtype, allowed):
+                taken = ", ".join(sorted(DType(each).name for each in allowed))
+                raise TypeError(
+                    f"{op_type} {name or ''}: {argument.name} is {tensor.name} ({dtype.name}); it should be one of "
+                    f"{taken}; cast it"
+                )
+    return found
+
+
+class _QuietFunction:
+    """A function whose results are arrays, and which makes infinities and nan without warnings, as TensorFlow does."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]):
+        self._function = function
+
+    def __call__(self, *values: Array) -> Array | tuple[Array, ...]:
+        with np.errstate(all="ignore"):
+            result = self._function(*values)
+        return result if isinstance(result, tuple) else np.asarray(result)

@@ -1,0 +1,189 @@
+"""What TensorFlow's definitions of operations say: names of inputs, the dtypes that they take, the shapes that follow.
+
+One row for each type of operation. What it computes is no part of that: the functions that make operations say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from worker_client.deferred import shape_functions as shapes
+from worker_client.deferred.shape_functions import ShapeFunction
+from worker_client.values import dtypes
+
+TEXT: Final = frozenset({dtypes.string.dtype})
+BOOL: Final = frozenset({dtypes.bool.dtype})
+FLOATS: Final = frozenset(each.dtype for each in (dtypes.float16, dtypes.bfloat16, dtypes.float32, dtypes.float64))
+COMPLEX: Final = frozenset({dtypes.complex64.dtype, dtypes.complex128.dtype})
+SIGNED: Final = frozenset(each.dtype for each in (dtypes.int8, dtypes.int16, dtypes.int32, dtypes.int64))
+UNSIGNED: Final = frozenset(each.dtype for each in (dtypes.uint8, dtypes.uint16, dtypes.uint32, dtypes.uint64))
+REAL: Final = FLOATS | SIGNED | UNSIGNED
+NUMBERS: Final = REAL | COMPLEX
+INDICES: Final = frozenset({dtypes.int32.dtype, dtypes.int64.dtype})
+SHORT_INDICES: Final = INDICES | {dtypes.int16.dtype}
+
+DTypes = frozenset[np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An input.
+
+    Attributes:
+        name: As TensorFlow's; a constant for it has this name inside that of the operation.
+        group: Inputs of the same group have the same dtype, which is the attribute of this name.
+        is_list: Whether it is a list of tensors.
+    """
+
+    name: str
+    group: str
+    is_list: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpDef:
+    """A type of operation.
+
+    Attributes:
+        arguments: Its inputs in their order.
+        dtypes: Those that each group may have; any if the group is not there.
+        shape: Works out the shapes of the outputs, and raises ValueError where shapes do not fit.
+        output: The group whose dtype the outputs have, if whoever makes the operation does not say another.
+    """
+
+    arguments: tuple[Argument, ...]
+    dtypes: Mapping[str, DTypes]
+    shape: ShapeFunction
+    output: str
+
+    @property
+    def has_list(self) -> bool:
+        """Whether an input is a list, whose length is the attribute "N"."""
+        return any(each.is_list for each in self.arguments)
+
+
+def is_taken(dtype: np.dtype[Any], allowed: DTypes) -> bool:
+    """Whether a dtype is among those of a group; text is, whatever its length."""
+    return dtype in allowed or (dtype.kind in "SUO" and not TEXT.isdisjoint(allowed))
+
+
+def _of(signature: str, shape: ShapeFunction, output: str = "T", **groups: DTypes) -> OpDef:
+    """Returns a row; in ``signature`` there is "name:group" for each input, with "*" before the name of a list."""
+    arguments = []
+    for each in signature.split():
+        name, _, group = each.partition(":")
+        arguments.append(Argument(name.removeprefix("*"), group, name.startswith("*")))
+    return OpDef(tuple(arguments), groups, shape, output)
+
+
+def _of_two(taken: DTypes) -> OpDef:
+    return _of("x:T y:T", shapes.broadcast, T=taken)
+
+
+def _of_one(taken: DTypes, name: str = "x") -> OpDef:
+    return _of(f"{name}:T", shapes.same, T=taken)
+
+
+def _reduction(taken: DTypes) -> OpDef:
+    return _of("input:T reduction_indices:Tidx", shapes.reduced, T=taken, Tidx=INDICES)
+
+
+_INTEGERS: Final = SIGNED | UNSIGNED
+_MATRICES: Final = NUMBERS - {dtypes.int8.dtype, dtypes.int16.dtype}
+_FULL: Final = FLOATS | COMPLEX
+_CLASSES: Final = frozenset(each.dtype for each in (dtypes.int8, dtypes.uint8, dtypes.int32, dtypes.int64))
+
+OP_DEFS: Final[Mapping[str, OpDef]] = {
+    # -- of two
+    "Add": _of_two(NUMBERS | TEXT),
+    "AddV2": _of_two(NUMBERS),
+    "Sub": _of_two(NUMBERS),
+    "Mul": _of_two(NUMBERS),
+    "RealDiv": _of_two(NUMBERS),
+    "FloorDiv": _of_two(NUMBERS),
+    "FloorMod": _of_two(REAL),
+    "Pow": _of_two(_FULL | SIGNED),
+    "Maximum": _of_two(REAL),
+    "Minimum": _of_two(REAL),
+    "Less": _of_two(REAL),
+    "LessEqual": _of_two(REAL),
+    "Greater": _of_two(REAL),
+    "GreaterEqual": _of_two(REAL),
+    "Equal": _of_two(NUMBERS | BOOL | TEXT),
+    "NotEqual": _of_two(NUMBERS | BOOL | TEXT),
+    "LogicalAnd": _of_two(BOOL),
+    "LogicalOr": _of_two(BOOL),
+    "BitwiseAnd": _of_two(_INTEGERS),
+    "BitwiseOr": _of_two(_INTEGERS),
+    "BitwiseXor": _of_two(_INTEGERS),
+    "MatMul": _of("a:T b:T", shapes.matrix_product, T=_MATRICES),
+    "BatchMatMulV2": _of("x:T y:T", shapes.matrix_product, T=_MATRICES | SIGNED),
+    # -- of one
+    "Abs": _of_one(FLOATS | SIGNED),
+    "ComplexAbs": _of_one(COMPLEX),
+    "Neg": _of_one(_FULL | SIGNED),
+    "Square": _of_one(NUMBERS),
+    "Sqrt": _of_one(_FULL),
+    "Exp": _of_one(_FULL),
+    "Log": _of_one(_FULL),
+    "Tanh": _of_one(_FULL),
+    "Sigmoid": _of_one(_FULL),
+    "LogicalNot": _of_one(BOOL),
+    "Invert": _of_one(_INTEGERS),
+    "L2Loss": _of("t:T", shapes.scalar, T=FLOATS),
+    "Cast": _of("x:SrcT", shapes.same, output="SrcT"),
+    "Identity": _of("input:T", shapes.same),
+    "PlaceholderWithDefault": _of("input:dtype", shapes.default_of_placeholder, output="dtype"),
+    "ZerosLike": _of("x:T", shapes.same),
+    # -- of several
+    "AddN": _of("*inputs:T", shapes.all_the_same, T=NUMBERS),
+    "ConcatV2": _of("*values:T axis:Tidx", shapes.concatenated, Tidx=INDICES),
+    "Pack": _of("*values:T", shapes.packed),
+    "Select": _of("condition:bool t:T e:T", shapes.selected, bool=BOOL),
+    # -- over dimensions
+    "Sum": _reduction(NUMBERS),
+    "Mean": _reduction(NUMBERS),
+    "Prod": _reduction(NUMBERS),
+    "Max": _reduction(REAL),
+    "Min": _reduction(REAL),
+    "All": _of("input:bool reduction_indices:Tidx", shapes.reduced, "bool", bool=BOOL, Tidx=INDICES),
+    "Any": _of("input:bool reduction_indices:Tidx", shapes.reduced, "bool", bool=BOOL, Tidx=INDICES),
+    "ArgMax": _of("input:T dimension:Tidx", shapes.without_dimension, T=REAL | BOOL, Tidx=INDICES),
+    "ArgMin": _of("input:T dimension:Tidx", shapes.without_dimension, T=REAL | BOOL, Tidx=INDICES),
+    # -- shapes, and parts
+    "Shape": _of("input:T", shapes.shape),
+    "Size": _of("input:T", shapes.scalar),
+    "Rank": _of("input:T", shapes.scalar),
+    "Reshape": _of("tensor:T shape:Tshape", shapes.reshaped, Tshape=INDICES),
+    "Transpose": _of("x:T perm:Tperm", shapes.transposed, Tperm=INDICES),
+    "ExpandDims": _of("input:T dim:Tdim", shapes.expanded, Tdim=INDICES),
+    "Squeeze": _of("input:T", shapes.squeezed),
+    "Tile": _of("input:T multiples:Tmultiples", shapes.tiled, Tmultiples=INDICES),
+    "Slice": _of("input:T begin:Index size:Index", shapes.boxed, Index=INDICES),
+    "StridedSlice": _of("input:T begin:Index end:Index strides:Index", shapes.strided, Index=SHORT_INDICES),
+    "Split": _of("split_dim:Tdim value:T", shapes.split_evenly, Tdim=frozenset({dtypes.int32.dtype})),
+    "SplitV": _of(
+        "value:T size_splits:Tlen split_dim:Tdim",
+        shapes.split_into_sizes,
+        Tlen=INDICES,
+        Tdim=frozenset({dtypes.int32.dtype}),
+    ),
+    "Unpack": _of("value:T", shapes.unpacked),
+    "GatherV2": _of(
+        "params:Tparams indices:Tindices axis:Taxis",
+        shapes.gathered,
+        "Tparams",
+        Tindices=SHORT_INDICES,
+        Taxis=INDICES,
+    ),
+    "GatherNd": _of("params:Tparams indices:Tindices", shapes.gathered_nd, "Tparams", Tindices=SHORT_INDICES),
+    "Where": _of("condition:T", shapes.places, T=NUMBERS | BOOL),
+    # -- made from sizes
+    "Fill": _of("dims:index_type value:T", shapes.filled, index_type=INDICES),
+    "Range": _of("start:Tidx limit:Tidx delta:Tidx", shapes.counted, "Tidx", Tidx=FLOATS | INDICES),
+    "OneHot": _of("indices:TI depth:depth on_value:T off_value:T", shapes.one_hot, TI=_CLASSES, depth=INDICES),
+}
