@@ -6,7 +6,7 @@ Any NumPy function that takes arrays and returns one can be deferred.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from worker_client.graph.default_graph import graph_of
 from worker_client.graph.deferred_array import DeferredValue
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.values.shapes import TensorShape
+
+_WHOLE_DIVISIONS: Final = frozenset({np.floor_divide, np.remainder, np.fmod})
 
 
 def deferred_call(
@@ -118,10 +120,20 @@ class _Call:
     def __call__(self, *values: Array) -> Array:
         return self.applied(values, self._arrays)
 
-    def applied(self, values: Sequence[Array], arrays: Sequence[Array]) -> Array:
-        """Makes the call with values for the tensors and for the arrays among its arguments."""
+    def applied(self, values: Sequence[Array], arrays: Sequence[Array], *, is_trial: bool = False) -> Array:
+        """Makes the call with values for the tensors and for the arrays among its arguments.
+
+        Args:
+            values: For the tensors.
+            arrays: For the arrays.
+            is_trial: Whether the values only stand for others, so that it is no matter if they are zero.
+
+        Raises:
+            FloatingPointError: Integers are divided by zero, and the result would be an integer.
+        """
         positional, named = _filled(self._positional, values, arrays), _filled(self._named, values, arrays)
-        with np.errstate(all="ignore"):  # as TensorFlow's kernels: no warnings, but infinities and nan
+        divide = "raise" if not is_trial and _divides_integers(self._function, positional) else "ignore"
+        with np.errstate(all="ignore", divide=divide):  # as TensorFlow's kernels: no warnings, but infinities and nan
             result = self._function(*positional, **named)
         if isinstance(result, list | tuple):
             raise TypeError(f"{self.op_type} returns several arrays, an operation returns one")
@@ -140,7 +152,7 @@ class _Call:
         named += [f"a constant ({array.dtype.name}{array.shape})" for array in arrays]
         number = len(specs)
         return inferred(
-            lambda *values: self.applied(values[:number], values[number:]),
+            lambda *values: self.applied(values[:number], values[number:], is_trial=True),
             [*specs, *arrays],
             description=f"{self.op_type} of {' and '.join(named) or 'constants'}",
             may_shrink=self.may_shrink,
@@ -167,6 +179,14 @@ class _Call:
             return value
         self.inputs.append(tensor)
         return _Slot(len(self.inputs) - 1)
+
+
+def _divides_integers(function: Callable[..., Any], operands: Sequence[Any]) -> bool:
+    """Whether integers are divided with an integer result, which has no value for a division by zero."""
+    ufunc = getattr(function, "__self__", function)  # also of one of its methods
+    if not isinstance(ufunc, np.ufunc) or ufunc not in _WHOLE_DIVISIONS:
+        return False
+    return all(np.asarray(operand).dtype.kind in "iu" for operand in operands[: ufunc.nin])
 
 
 def _added(deferred: _Call, name: str | None, output: OutputSpec | None, *, is_view: bool) -> Tensor:

@@ -206,13 +206,14 @@ class DeferredVariableUpdates:
         places, values = self.rows_operand(indices), self.updates_operand(updates)
         depth = row_operations.index_depth(self.spec, shape_of(places))
         row_operations.check_shapes(self.spec, shape_of(places)[:-1], shape_of(values), depth)
-        return self._scatter(
-            f"ScatterNd{rule.name.title()}",
-            places,
-            values,
-            name,
-            lambda places, values: row_operations.scatter_nd(self.spec, rule, places, values),
-        )
+        is_scalar = shape_of(values).ndims == 0
+
+        def operation(places: Array, values: Array) -> Scatter:
+            if not values.shape and not is_scalar:
+                raise self._unexpected_scalar()
+            return row_operations.scatter_nd(self.spec, rule, places, values)
+
+        return self._scatter(f"ScatterNd{rule.name.title()}", places, values, name, operation)
 
     def _scatter_slices(self, rule: ScatterRule, sparse_delta: IndexedSlices, name: str | None) -> Tensor:
         slices = _slices(sparse_delta)
@@ -269,7 +270,7 @@ class DeferredVariableUpdates:
         self._check_dtype(tensor)
         if not tensor.shape.is_compatible_with(self.spec.shape):
             raise self._other_shape(tensor.shape)
-        return [tensor], lambda value: value
+        return [tensor], self.checked  # its shape may be known only now
 
     def checked(self, array: Array) -> Array:
         """Returns an array that has the variable's shape; ShapeMismatchError if it has not."""
@@ -304,6 +305,13 @@ class DeferredVariableUpdates:
                 f"cast it",
                 variable=self.spec.name,
             )
+
+    def _unexpected_scalar(self) -> ShapeMismatchError:
+        return ShapeMismatchError(
+            f"variable {self.spec}: the updates turn out to be a scalar; to spread one over all places, give a tensor "
+            f"whose shape is known to be []",
+            variable=self.spec.name,
+        )
 
     def _other_shape(self, shape: TensorShape) -> ShapeMismatchError:
         return ShapeMismatchError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ps_protocol.errors import InvalidArgumentError, ShardscopeError
+from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, ShardscopeError
 from ps_protocol.operations import Array, PsOperation, Read, reply_bytes
 from worker_client.connection.fanout import Routed
 from worker_client.graph.computation import Constant, Kernel, SeededKernel, VariableAccess
@@ -174,7 +174,12 @@ class Evaluation:
             each.cached = self._runtime.value_cache.find(each.access.variable)
             if each.cached is not None:
                 return Read(each.access.variable.spec.name, unless_version=each.cached.version)
-        return each.access.request(self._runtime.job_seed, *each.inputs)
+        try:
+            return each.access.request(self._runtime.job_seed, *each.inputs)
+        except ShapeMismatchError as error:  # a ValueError is for what is found while the graph is built
+            raise InvalidArgumentError(
+                f"operation {each.operation.name} ({each.operation.type}): {error.message}", variable=error.variable
+            ) from error
 
 
 def _is_known(operation: Operation) -> bool:
