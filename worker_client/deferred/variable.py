@@ -11,7 +11,18 @@ from ps_protocol import operations
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
 from ps_protocol.initial_values.compute import initial_value
 from ps_protocol.initializer_spec import InitializerSpec, ValueKind
-from ps_protocol.operations import Array, Describe, Gather, Initialize, Read, Reply, Update, UpdateRule, VariableSpec
+from ps_protocol.operations import (
+    Array,
+    Describe,
+    Gather,
+    Initialize,
+    Read,
+    Replace,
+    Reply,
+    Update,
+    UpdateRule,
+    VariableSpec,
+)
 from worker_client.deferred import save_slice_info
 from worker_client.deferred.arithmetic import DeferredArithmetic
 from worker_client.deferred.call import tensor_or_none
@@ -54,7 +65,10 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
     def __init__(self, definition: VariableDefinition):
         self.definition = definition
         self.spec = VariableSpec(definition.name, definition.dtype, definition.shape, definition.slice)
-        self._output = OutputSpec(definition.dtype, TensorShape(definition.shape))
+        static_shape = definition.static_shape
+        self._output = OutputSpec(
+            definition.dtype, TensorShape(definition.shape) if static_shape is None else static_shape
+        )
         self._initial_value: Tensor | None = tensor_or_none(definition.initializer)
         definition.op.computation = VariableAccess(self, self._read_request)
         self._safe_initial_value: Tensor | None = None
@@ -77,7 +91,8 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
 
     @property
     def shape(self) -> TensorShape:
-        return TensorShape(self.spec.shape)
+        """What is known of the shape of its values: all of it, unless it was made without checks of the shape."""
+        return self._output.shape
 
     def get_shape(self) -> TensorShape:
         """Returns the shape."""
@@ -271,10 +286,12 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         name: str | None,
         *,
         answered: bool = False,
+        shape: TensorShape | None = None,
     ) -> Operation:
         access = VariableAccess(self, request, mutates=True, answered=answered)
+        output = self._output if shape is None else OutputSpec(self.spec.dtype, shape)
         with self.graph.colocate_with(self.op):
-            return self.graph.create_op(op_type, inputs, [self._output], name=name or op_type, computation=access)
+            return self.graph.create_op(op_type, inputs, [output], name=name or op_type, computation=access)
 
     def _gather(
         self,
@@ -319,6 +336,8 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         inputs = [] if self._safe_initial_value is None else [self._safe_initial_value]
 
         def request(job_seed: int, *values: Array) -> operations.PsOperation:
+            if values and not self.definition.validate_shape:
+                return Replace(self.spec.name, values[0])
             spec = InitializerSpec(ValueKind(values[0])) if values else self.initializer_spec(job_seed)
             return Initialize(self.spec.name, spec, overwrite=True)
 

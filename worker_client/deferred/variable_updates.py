@@ -10,7 +10,7 @@ import numpy as np
 from ps_protocol import operations
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import DTypeMismatchError, ShapeMismatchError
-from ps_protocol.operations import Array, CountUpTo, Scatter, ScatterRule, Update, UpdateRule, VariableSpec
+from ps_protocol.operations import Array, CountUpTo, Replace, Scatter, ScatterRule, Update, UpdateRule, VariableSpec
 from worker_client.deferred.operands import tensor_of
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.values.conversion import IndexedSlices, convert, row_indices
@@ -29,6 +29,10 @@ class DeferredVariableUpdates:
 
     spec: VariableSpec
 
+    @property
+    def shape(self) -> TensorShape:
+        raise NotImplementedError
+
     # -- whole values -------------------------------------------------------------------------
 
     def assign(self, value: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True) -> Any:
@@ -46,6 +50,29 @@ class DeferredVariableUpdates:
         """
         del use_locking
         return self._update(UpdateRule.ASSIGN, "Assign", value, name, read_value)
+
+    def replace(self, value: Any, name: str | None = None) -> Tensor:
+        """Replaces the value each time that a session runs it, and with it the shape, which may be another.
+
+        Args:
+            value: A tensor or an array of the variable's dtype.
+            name: Name of the operation.
+
+        Raises:
+            DTypeMismatchError: The dtypes differ; it is a TypeError.
+        """
+        tensor = tensor_of(value, self.spec.dtype)
+        if tensor is None:
+            array = convert(value, self.spec, copy=True)
+            inputs, shape = [], TensorShape(array.shape)
+        else:
+            self._check_dtype(tensor)
+            inputs, shape = [tensor], tensor.shape
+
+        def request(_: int, *values: Array) -> operations.PsOperation:
+            return Replace(self.spec.name, values[0] if values else array)
+
+        return self.mutating_op("Assign", inputs, request, name, shape=shape).outputs[0]
 
     def assign_add(
         self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
@@ -268,13 +295,13 @@ class DeferredVariableUpdates:
             array = self.checked(convert(value, self.spec, copy=True))
             return [], lambda: array
         self._check_dtype(tensor)
-        if not tensor.shape.is_compatible_with(self.spec.shape):
+        if not tensor.shape.is_compatible_with(self.shape):
             raise self._other_shape(tensor.shape)
         return [tensor], self.checked  # its shape may be known only now
 
     def checked(self, array: Array) -> Array:
         """Returns an array that has the variable's shape; ShapeMismatchError if it has not."""
-        if array.shape != self.spec.shape:
+        if not self.shape.is_compatible_with(array.shape):
             raise self._other_shape(TensorShape(array.shape))
         return array
 
@@ -286,6 +313,7 @@ class DeferredVariableUpdates:
         name: str | None,
         *,
         answered: bool = False,
+        shape: TensorShape | None = None,
     ) -> Operation:
         """Adds an operation that updates the variable.
 
@@ -295,6 +323,7 @@ class DeferredVariableUpdates:
             request: Makes the operation for the ps from the job's seed and the inputs' values.
             name: Name within the name scope; ``op_type`` if not given.
             answered: Whether the ps's answer is the output; if not, the value afterwards is.
+            shape: Of the output, if it is not the variable's.
         """
         raise NotImplementedError
 
@@ -315,7 +344,7 @@ class DeferredVariableUpdates:
 
     def _other_shape(self, shape: TensorShape) -> ShapeMismatchError:
         return ShapeMismatchError(
-            f"variable {self.spec.name} has the shape {list(self.spec.shape)}, the value {shape}",
+            f"variable {self.spec.name} has the shape {self.shape}, the value {shape}",
             variable=self.spec.name,
         )
 

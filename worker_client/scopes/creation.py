@@ -73,7 +73,8 @@ def new_variable(
             returns that.
         trainable: Whether optimizers are meant to update it; they are unless ``synchronization`` is ``ON_READ``.
         collections: The collections it goes into, instead of ``GraphKeys.GLOBAL_VARIABLES``.
-        validate_shape: Whether values assigned later must have the shape.
+        validate_shape: Whether all values must have the shape of the first. If not, nothing is known of the shape of a
+            deferred variable, and the initial value may have any.
         caching_device: Where a local copy is kept, if one is asked for.
         name: Name within the name scope, made unique; "Variable" if not given.
         variable_def: Not supported; there is no protocol buffer of a variable here.
@@ -84,7 +85,7 @@ def new_variable(
         use_resource: Ignored; all variables here are TensorFlow's "resource" kind.
         synchronization: See ``VariableSynchronization``.
         aggregation: See ``VariableAggregation``.
-        shape: Must agree with the initial value's if given.
+        shape: What is known of the shape of its values; must agree with the initial value's. By default that one.
 
     Returns:
         What the graph's factory makes: a ``Variable``.
@@ -185,9 +186,10 @@ def _create(
     ):
         initial = _initial_value(graph, initial_value, name_scope, dtype)
         wanted = TensorShape(shape)
+        static_shape = wanted if shape is not None else initial.shape if validate_shape else TensorShape(None)
         op = graph.create_op(
             _VARIABLE_OP,
-            outputs=[OutputSpec(initial.dtype, wanted if wanted.is_fully_defined() else initial.shape)],
+            outputs=[OutputSpec(initial.dtype, static_shape)],
             name=name_scope,
             attributes={"container": graph.container_name},
         )
@@ -195,7 +197,8 @@ def _create(
             name=op.name,
             key=origin.key,
             dtype=initial.dtype,
-            shape=_full_shape(op.name, initial.shape, wanted),
+            shape=_full_shape(op.name, initial.shape, wanted, validate_shape=validate_shape),
+            static_shape=static_shape,
             initializer=initial.initializer,
             trainable=trainable,
             collections=keys,
@@ -252,11 +255,12 @@ def _collection_keys(collections: Iterable[str] | None, trainable: bool, name: s
     return tuple(keys)
 
 
-def _full_shape(name: str, shape: TensorShape, wanted: TensorShape) -> tuple[int, ...]:
-    if not shape.is_fully_defined():
+def _full_shape(name: str, shape: TensorShape, wanted: TensorShape, *, validate_shape: bool) -> tuple[int, ...]:
+    if validate_shape and not shape.is_fully_defined():
         raise ValueError(f"the initial value of variable {name} has the shape {shape}; all sizes must be known")
     if not shape.is_compatible_with(wanted):
         raise ShapeMismatchError(
             f"variable {name}: its initial value has shape {shape}, expected is {wanted}", variable=name
         )
-    return shape.as_tuple()
+    known = shape.merge_with(wanted)  # where it is not known before there is a value, it is declared as empty
+    return tuple(size or 0 for size in known) if known.ndims is not None else ()
