@@ -284,7 +284,8 @@ global___Replace = Replace
 @typing.final
 class Scatter(google.protobuf.message.Message):
     """Updates rows, that is slices along the first dimension. Row indices may repeat:
-    repeated rows count as often as they occur (with update, the last one stays).
+    repeated rows count as often as they occur (with update, the last one stays). Bytes
+    may have another length; the variable then has the greater one.
     updates has the shape indices.shape + variable.shape[1:], or is a scalar. An
     index outside [0, rows) refuses the operation whole.
 

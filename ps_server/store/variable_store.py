@@ -17,6 +17,7 @@ into another array, which then takes the place of the value. A value that is not
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Final
 
@@ -45,6 +46,7 @@ from ps_protocol.service_types import VariableInfo
 from ps_server.memory.lent_arrays import LendableArray
 from ps_server.memory.operand_ownership import can_become_value
 from ps_server.memory.spare_arrays import SMALL_BYTES, SpareArrays, prepared_array
+from ps_server.rules.operand_checks import refuse_operand
 from ps_server.rules.row_rules import checked_rows, gather_into, in_rows, plan_scatter
 from ps_server.rules.update_rules import apply_update, check_count, check_update, count_up_to, replaced_spec
 from ps_server.store.name_gates import NameGates
@@ -380,6 +382,8 @@ class VariableStore:
         variable = self._find(operation.name)
         if variable.value is None:
             raise uninitialized(variable.spec)
+        if operation.updates.dtype.kind == "S" and operation.updates.dtype != variable.spec.dtype:
+            return self._scatter_bytes(variable, operation)
         spec = variable.spec
         rows = in_rows(spec, operation.index_depth)
         plan = plan_scatter(rows, operation.rule, operation.indices, operation.updates)
@@ -399,6 +403,25 @@ class VariableStore:
             reply = variable.updated()
         self._spares.keep(replaced)
         return reply
+
+    def _scatter_bytes(self, variable: StoredVariable, operation: Scatter) -> Result:
+        """Updates rows with bytes of another length; the variable has the greater length from then on."""
+        updates = operation.updates
+        with variable.lock:
+            before, value = variable.spec, variable.initialized_value()
+            if before.dtype.kind != "S":
+                refuse_operand(before, operation.rule.name.lower(), updates, updates.shape)
+            spec = before
+            if updates.dtype.itemsize > before.dtype.itemsize:
+                spec = dataclasses.replace(before, dtype=updates.dtype)
+            rows = in_rows(spec, operation.index_depth)
+            plan = plan_scatter(rows, operation.rule, operation.indices, updates.astype(spec.dtype))
+            longer = value.astype(spec.dtype)
+            plan.apply(longer.reshape(rows.shape))
+            replaced = self._relaid(variable, spec, longer)
+            result = variable.updated()
+        del replaced
+        return result
 
     # -- counting -----------------------------------------------------------------------------
 

@@ -40,9 +40,9 @@ from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, OutputSpec, Tensor
 from worker_client.graph.runners import Runner, runner_for
 from worker_client.initializers.standard import initializer_spec
-from worker_client.values.conversion import convert
 from worker_client.values.dtypes import DType
 from worker_client.values.shapes import ShapeLike, TensorShape
+from worker_client.values.text import graph_dtype, is_text, stored
 from worker_client.variables import row_operations
 
 DeferredArray.arithmetic = DeferredArithmetic()
@@ -67,7 +67,7 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         self.spec = VariableSpec(definition.name, definition.dtype, definition.shape, definition.slice)
         static_shape = definition.static_shape
         self._output = OutputSpec(
-            definition.dtype, TensorShape(definition.shape) if static_shape is None else static_shape
+            graph_dtype(definition.dtype), TensorShape(definition.shape) if static_shape is None else static_shape
         )
         self._initial_value: Tensor | None = tensor_or_none(definition.initializer)
         definition.op.computation = VariableAccess(self, self._read_request)
@@ -87,7 +87,7 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
 
     @property
     def dtype(self) -> DType:
-        return DType(self.spec.dtype)
+        return DType(self._output.dtype)
 
     @property
     def shape(self) -> TensorShape:
@@ -273,8 +273,11 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
 
     def load(self, value: Any, session: Runner | None = None) -> None:
         """Replaces the value at once, in a session, by default the default one. Adds nothing to the graph."""
-        array = self.checked(convert(value, self.spec))
-        runner_for(self.graph, session, self.name).request(self, Update(self.spec.name, UpdateRule.ASSIGN, array))
+        array = self.checked(self._array(value))
+        request: operations.PsOperation = Update(self.spec.name, UpdateRule.ASSIGN, array)
+        if is_text(array.dtype):
+            request = Replace(self.spec.name, stored(array), keeps_shape=True)
+        runner_for(self.graph, session, self.name).request(self, request)
 
     # -- operations ---------------------------------------------------------------------------
 
@@ -336,6 +339,8 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         inputs = [] if self._safe_initial_value is None else [self._safe_initial_value]
 
         def request(job_seed: int, *values: Array) -> operations.PsOperation:
+            if values and is_text(self.spec.dtype):
+                return Replace(self.spec.name, stored(values[0]))
             if values and not self.definition.validate_shape:
                 return Replace(self.spec.name, values[0])
             spec = InitializerSpec(ValueKind(values[0])) if values else self.initializer_spec(job_seed)

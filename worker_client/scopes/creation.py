@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ps_protocol.errors import ShapeMismatchError, ShardscopeError
 from ps_protocol.operations import PartitionSlice
+from worker_client.deferred.call import deferred_call, itself
 from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.definition import (
@@ -25,8 +26,9 @@ from worker_client.graph.keys import GraphKeys
 from worker_client.graph.naming import check_variable_name
 from worker_client.graph.operation import OutputSpec
 from worker_client.scopes.initial_value import BoundInitializer, ComputedValue, InitialValue, initial_value
-from worker_client.values.dtypes import as_dtype
+from worker_client.values.dtypes import as_dtype, string
 from worker_client.values.shapes import ShapeLike, TensorShape
+from worker_client.values.text import STORED, is_text
 
 _VARIABLE_OP = "VariableV2"
 _IGNORED_KEYWORDS = frozenset({"variable_def", "expected_shape", "import_scope", "use_resource"})
@@ -196,7 +198,7 @@ def _create(
         definition = VariableDefinition(
             name=op.name,
             key=origin.key,
-            dtype=initial.dtype,
+            dtype=STORED if graph.deferred and initial.dtype == string.dtype else initial.dtype,
             shape=_full_shape(op.name, initial.shape, wanted, validate_shape=validate_shape),
             static_shape=static_shape,
             initializer=initial.initializer,
@@ -239,8 +241,13 @@ def _initial_value(graph: Graph, given: Any, name_scope: str, dtype: npt.DTypeLi
 
 def _with_operation(graph: Graph, initial: InitialValue) -> InitialValue:
     """In a deferred graph a value is an operation too, which has a name and a place."""
-    if graph.deferred and isinstance(initial.initializer, ComputedValue):
-        graph.create_op("Const", outputs=[OutputSpec(initial.dtype, initial.shape)], name="initial_value")
+    if not graph.deferred or not isinstance(initial.initializer, ComputedValue):
+        return initial
+    if is_text(initial.dtype):
+        output, array = OutputSpec(initial.dtype, initial.shape), initial.initializer.value
+        value = deferred_call(itself, [array], op_type="Const", name="initial_value", output=output)
+        return InitialValue(value, string.dtype, initial.shape)
+    graph.create_op("Const", outputs=[OutputSpec(initial.dtype, initial.shape)], name="initial_value")
     return initial
 
 

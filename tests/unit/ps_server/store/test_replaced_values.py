@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ps_protocol.errors import DTypeMismatchError, ResourceExhaustedError, ShapeMismatchError
+from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ResourceExhaustedError, ShapeMismatchError
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import (
     Array,
@@ -88,6 +88,17 @@ def test_bytes_may_have_another_length() -> None:
     for text in (b"a longer one", b"short"):
         store.replace(Replace("w", np.array(text), keeps_shape=True))
         assert value(store)[()] == text
+
+
+def test_rows_of_bytes_may_be_longer_than_what_is_there() -> None:
+    store = made(VariableSpec("w", np.dtype("S1"), (2,)), InitializerSpec(ConstantKind(0.0)))
+    store.scatter(Scatter("w", ScatterRule.UPDATE, np.array([1]), np.array([b"longer"])))
+    store.scatter(Scatter("w", ScatterRule.UPDATE, np.array([0]), np.array([b"s"])))
+    assert value(store).tolist() == [b"s", b"longer"]
+    assert store.variable_bytes == 12
+    with pytest.raises(InvalidArgumentError):
+        store.scatter(Scatter("w", ScatterRule.UPDATE, np.array([2]), np.array([b"much longer"])))
+    assert (value(store).tolist(), store.variable_bytes) == ([b"s", b"longer"], 12)
 
 
 @pytest.mark.parametrize(
