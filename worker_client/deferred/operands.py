@@ -61,8 +61,8 @@ def constant_array(value: Any, dtype: Any, what: str) -> Array:
         raise TypeError(f"{what} needs a value that is known now, not the deferred {value!r}")
     wanted = None if dtype is None else as_dtype(dtype)
     if wanted == string.dtype or (wanted is None and is_text(np.asarray(value).dtype)):
-        array = text_array(value)
-        return array if get_default_graph().deferred else array.astype(np.bytes_)
+        text = text_array(value)
+        return text if get_default_graph().deferred else text.astype(np.bytes_)
     try:
         array = tensor_value(value, what, wanted)
     except InvalidArgumentError as error:

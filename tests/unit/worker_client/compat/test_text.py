@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -46,14 +46,15 @@ def test_numbers_are_no_text(session: tf.Session) -> None:
     note = tf.Variable("abc")
     with pytest.raises(TypeError):
         session.run(tf.identity(box), {box: [1]})
-    for wrong in (
+    wrongs: tuple[Callable[[], Any], ...] = (
         lambda: tf.constant([1, "a"]),
         lambda: tf.constant(1, tf.string),
         lambda: tf.constant("a", tf.int32),
         lambda: note.assign(1),
         lambda: note.assign_add("x"),
         lambda: tf.concat([tf.constant(["a"]), tf.constant([1])], 0),
-    ):
+    )
+    for wrong in wrongs:
         with pytest.raises(TypeError):
             wrong()
 
@@ -117,7 +118,7 @@ def test_a_shape_is_checked_as_of_numbers(session: tf.Session) -> None:
 def test_parts_hold_text(session: tf.Session) -> None:
     whole = tf.get_variable("whole", [3], tf.string, partitioner=tf.fixed_size_partitioner(2))
     session.run(tf.global_variables_initializer())
-    session.run(whole.assign(["longer", "b", "c"]))
+    session.run(whole.assign(np.array(["longer", "b", "c"])))
     assert session.run(whole).tolist() == [b"longer", b"b", b"c"]
 
 
