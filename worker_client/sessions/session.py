@@ -22,6 +22,7 @@ from worker_client.sessions.fetches import Fetches, element_of_graph, tensor_of_
 from worker_client.sessions.runtime import ClusterRuntime, PrivateRuntime, VariableRuntime
 from worker_client.values.array_likes import array_of
 from worker_client.values.conversion import keeps_kind
+from worker_client.values.text import is_text, text_array
 from worker_client.variables.partitioned import PartitionedVariable
 
 
@@ -178,8 +179,11 @@ class Session:
         tensor = tensor_of_graph(self._graph, key, "fed")
         if isinstance(value, Tensor):
             raise TypeError(f"the value fed to {tensor.name} is a deferred tensor; run that first and feed its value")
-        array = array_of(value, "Session.run", what=f"the value fed to {tensor.name}", dtype=tensor.dtype)
-        if array.dtype != tensor.dtype:
+        if is_text(tensor.dtype):
+            array = text_array(value)
+        else:
+            array = array_of(value, "Session.run", what=f"the value fed to {tensor.name}", dtype=tensor.dtype)
+        if array.dtype != tensor.dtype and not is_text(tensor.dtype):
             if array.size and not keeps_kind(array.dtype, tensor.dtype):  # NumPy makes floats of an empty list
                 raise TypeError(f"the value fed to {tensor.name} is {array.dtype.name}, needed is {tensor.dtype.name}")
             array = array.astype(tensor.dtype)
