@@ -176,9 +176,7 @@ def reduced(known: Known) -> TensorShape:
     if shape.ndims is None or axes is None:
         return _of_rank(shape.ndims) if keeps else _UNKNOWN
     gone = {_dimension(int(axis), shape) for axis in np.ravel(axes)}
-    return TensorShape(
-        1 if axis in gone else size for axis, size in enumerate(shape) if keeps or axis not in gone
-    )
+    return TensorShape(1 if axis in gone else size for axis, size in enumerate(shape) if keeps or axis not in gone)
 
 
 def without_dimension(known: Known) -> TensorShape:
@@ -285,7 +283,7 @@ def reshaped(known: Known) -> TensorShape:
     if after.ndims is None or elements is None:
         return after
     product = math.prod(size for size in after if size is not None)
-    open_sizes = [size for size in after].count(None)
+    open_sizes = list(after).count(None)
     if (not open_sizes and product != elements) or (open_sizes and product and elements % product):
         raise ValueError(f"the {elements} elements of the shape {before} cannot have the shape {after}")
     if open_sizes != 1 or not product:
@@ -462,7 +460,9 @@ def counted(known: Known) -> TensorShape:
     first, last, step = start.item(), limit.item(), delta.item()
     if step == 0 or (last - first) * step < 0:
         raise ValueError(f"{last} is not reached from {first} by steps of {step}")
-    return TensorShape([math.ceil((last - first) / step) if isinstance(first, float) else len(range(first, last, step))])
+    return TensorShape(
+        [math.ceil((last - first) / step) if isinstance(first, float) else len(range(first, last, step))]
+    )
 
 
 def one_hot(known: Known) -> TensorShape:
