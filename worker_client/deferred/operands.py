@@ -159,31 +159,27 @@ def operands_of(op_type: str, definition: OpDef, values: Sequence[Any], graph: G
         TypeError: A value is of another kind of elements than the others of its group.
         ValueError: It is None, or out of the range of its dtype.
     """
-    leaders: dict[str, np.dtype[Any] | None] = {}
+    groups: dict[str, list[Any]] = {}
     for argument, value in zip(definition.arguments, values, strict=True):
-        if leaders.get(argument.group) is None:
-            leaders[argument.group] = _dtype_inside(value if argument.is_list else [value])
+        groups.setdefault(argument.group, []).extend(value if argument.is_list else [value])
+    leaders = {group: _leader_inside(each) for group, each in groups.items()}
     operands: list[Any] = []
     for argument, value in zip(definition.arguments, values, strict=True):
-        elements = (
-            [(f"{argument.name}_{index}", each) for index, each in enumerate(value)]
-            if argument.is_list
-            else [(argument.name, value)]
-        )
-        for name, each in elements:
+        names = [f"{argument.name}_{index}" for index in range(len(value))] if argument.is_list else [argument.name]
+        for name, each in zip(names, value if argument.is_list else [value], strict=True):
             operand = _converted(op_type, definition, argument, name, each, leaders[argument.group], graph)
-            leaders[argument.group] = operand.dtype
+            if leaders[argument.group] is None:
+                leaders[argument.group] = operand
             operands.append(operand)
     return operands
 
 
-def _dtype_inside(values: Sequence[Any]) -> np.dtype[Any] | None:
-    """Returns the dtype that others have to take: that of a tensor, else that of an array, else None."""
+def _leader_inside(values: Sequence[Any]) -> Any:
+    """Returns the value whose dtype others have to take: a tensor, else an array, else None."""
     deferred = _first_deferred(values)
     if deferred is not None:
-        return as_dtype(deferred.dtype)
-    array = next((each for each in values if isinstance(each, np.ndarray | np.generic)), None)
-    return None if array is None else array.dtype
+        return deferred
+    return next((each for each in values if isinstance(each, np.ndarray | np.generic)), None)
 
 
 def _converted(
@@ -192,9 +188,10 @@ def _converted(
     argument: Argument,
     name: str,
     value: Any,
-    dtype: np.dtype[Any] | None,
+    leader: Any,
     graph: Graph | None,
 ) -> Any:
+    dtype = None if leader is None else as_dtype(leader.dtype)
     what = f"{op_type}: {name}"
     if value is None:
         raise ValueError(f"{what} is None; a value is needed")
@@ -202,7 +199,15 @@ def _converted(
     if tensor is not None:
         return tensor
     wanted = string.dtype if dtype is not None and dtype.kind == "S" else dtype
-    array = constant_array(value, wanted, what)
+    try:
+        array = constant_array(value, wanted, what)
+    except (TypeError, ValueError) as error:
+        if leader is None or isinstance(value, list | tuple | np.ndarray):
+            raise
+        of = getattr(leader, "name", "a constant")
+        raise TypeError(
+            f"{op_type} needs operands of one dtype: {of} ({as_dtype(leader.dtype).name}) and {value!r}, which does not fit; cast one"
+        ) from error
     allowed = definition.dtypes.get(argument.group, frozenset())
     if dtype is None and allowed >= INDICES and array.dtype not in allowed:
         if graph is not None and not array.size:

@@ -311,7 +311,7 @@ def one_hot(
     )
     function = _OneHot(at)
     if graph is None:
-        values = [constant_array(each, wanted, "one_hot") for each in _on_and_off(on_value, off_value)]
+        values = [constant_array(each, wanted, "one_hot") for each in _on_and_off(on_value, off_value, wanted)]
         return computed("OneHot", function, [indices, depth, *values])
     with graph.name_scope(name or "one_hot") as scope:
         names = ("on_value" if on_value is None else "Const", "off_value" if off_value is None else "Const")
@@ -319,14 +319,14 @@ def one_hot(
             each.as_graph_tensor()
             if is_deferred(each)
             else constant_op(graph, constant_array(each, wanted, name), name)
-            for each, name in zip(_on_and_off(on_value, off_value), names, strict=True)
+            for each, name in zip(_on_and_off(on_value, off_value, wanted), names, strict=True)
         ]
         operands = operands_of("OneHot", OP_DEFS["OneHot"], [indices, depth, *tensors], graph)
         return built_op(graph, "OneHot", function, operands, name=scope, attributes={"axis": at}).outputs[0]
 
 
-def _on_and_off(on_value: Any, off_value: Any) -> list[Any]:
-    return [1 if on_value is None else on_value, 0 if off_value is None else off_value]
+def _on_and_off(on_value: Any, off_value: Any, dtype: np.dtype[Any]) -> list[Any]:
+    return [np.ones((), dtype) if on_value is None else on_value, _zero(dtype) if off_value is None else off_value]
 
 
 class _OneHot:
