@@ -16,6 +16,7 @@ from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, OutputSpec, Tensor
 from worker_client.values.dtypes import DType
 from worker_client.values.shapes import TensorShape
+from worker_client.values.text import graph_array, graph_dtype, is_text
 
 
 def constant_op(graph: Graph, value: Array, name: str) -> Tensor:
@@ -29,8 +30,8 @@ def constant_op(graph: Graph, value: Array, name: str) -> Tensor:
     if value.base is not None or value.flags.writeable:
         value = value.copy()
         value.flags.writeable = False
-    output = OutputSpec(value.dtype, TensorShape(value.shape))
-    attributes = {"dtype": DType(value.dtype), "value": value}
+    output = OutputSpec(graph_dtype(value.dtype), TensorShape(value.shape))
+    attributes = {"dtype": DType(output.dtype), "value": value}
     return graph.create_op(
         "Const", [], [output], name=name, attributes=attributes, computation=Constant(value)
     ).outputs[0]
@@ -94,7 +95,7 @@ def checked_dtypes(
     for argument in definition.arguments:
         for tensor in (next(given) for _ in range(in_list if argument.is_list else 1)):
             dtype = found.setdefault(argument.group, tensor.dtype)
-            if tensor.dtype != dtype and not (dtype.kind == tensor.dtype.kind == "S"):
+            if tensor.dtype != dtype and not (is_text(dtype) and is_text(tensor.dtype)):
                 leader = next(each for each in inputs if each.dtype == dtype)
                 raise TypeError(f"{op_type} needs operands of one dtype: {named(leader)} and {named(tensor)}; cast one")
             allowed = definition.dtypes.get(argument.group)
@@ -112,7 +113,7 @@ def _titled(op_type: str, name: str | None) -> str:
 
 def named(value: Tensor | Array) -> str:
     """Returns what errors call an operand."""
-    return f"{value.name if isinstance(value, Tensor) else 'a constant'} ({value.dtype.name})"
+    return f"{value.name if isinstance(value, Tensor) else 'a constant'} ({DType(graph_dtype(value.dtype)).name})"
 
 
 class _QuietFunction:
@@ -130,4 +131,4 @@ class _QuietFunction:
         divide = "raise" if divides_integers(self._function, values) else "ignore"
         with np.errstate(all="ignore", divide=divide):
             result = self._function(*values)
-        return result if isinstance(result, tuple) else np.asarray(result)
+        return result if isinstance(result, tuple) else graph_array(result)

@@ -18,6 +18,7 @@ from worker_client.deferred.op_defs import OP_DEFS
 from worker_client.deferred.operands import cast_to, constant_array, operands_of
 from worker_client.values.dtypes import as_dtype, float32, float64
 from worker_client.values.shapes import TensorShape
+from worker_client.values.text import is_text
 
 _QUOTIENTS: Final[Mapping[str, np.dtype[Any]]] = {
     **dict.fromkeys(("int8", "uint8", "int16", "uint16"), float32.dtype),
@@ -34,8 +35,8 @@ def is_bool(*values: Any) -> bool:
 
 def added(x: Any, y: Any, name: str | None = None) -> Any:
     """Returns ``x + y``; of texts, one behind the other."""
-    is_text = any(hasattr(each, "dtype") and as_dtype(each.dtype).kind in "SUO" for each in (x, y))
-    return computed("Add" if is_text else "AddV2", _sum, [x, y], name=name)
+    of_text = any(hasattr(each, "dtype") and is_text(np.dtype(each.dtype)) for each in (x, y))
+    return computed("Add" if of_text else "AddV2", _sum, [x, y], name=name)
 
 
 def _sum(x: Array, y: Array) -> Any:

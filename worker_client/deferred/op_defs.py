@@ -14,6 +14,7 @@ import numpy as np
 from worker_client.deferred import shape_functions as shapes
 from worker_client.deferred.shape_functions import ShapeFunction
 from worker_client.values import dtypes
+from worker_client.values.text import is_text
 
 TEXT: Final = frozenset({dtypes.string.dtype})
 BOOL: Final = frozenset({dtypes.bool.dtype})
@@ -68,7 +69,7 @@ class OpDef:
 
 def is_taken(dtype: np.dtype[Any], allowed: DTypes) -> bool:
     """Whether a dtype is among those of a group; text is, whatever its length."""
-    return dtype in allowed or (dtype.kind in "SUO" and not TEXT.isdisjoint(allowed))
+    return dtype in allowed or (is_text(dtype) and not TEXT.isdisjoint(allowed))
 
 
 def _of(signature: str, shape: ShapeFunction, output: str | np.dtype[Any] = "T", **groups: DTypes) -> OpDef:

@@ -18,9 +18,11 @@ from worker_client.deferred.building import built_op, constant_op, named
 from worker_client.deferred.call import is_deferred, tensor_or_none
 from worker_client.deferred.conversion import tensor_value
 from worker_client.deferred.op_defs import INDICES, Argument, OpDef
+from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Tensor
 from worker_client.values.dtypes import as_dtype, int32, string
+from worker_client.values.text import is_text, text_array
 
 
 def of_one_dtype(operation: str, values: Sequence[Any]) -> list[Any]:
@@ -60,8 +62,9 @@ def constant_array(value: Any, dtype: Any, what: str) -> Array:
     if tensor_or_none(value) is not None:
         raise TypeError(f"{what} needs a value that is known now, not the deferred {value!r}")
     wanted = None if dtype is None else as_dtype(dtype)
-    if wanted is not None and wanted == string.dtype:  # of whatever length
-        wanted = np.asarray(value, dtype=np.bytes_).dtype
+    if wanted == string.dtype or (wanted is None and is_text(np.asarray(value).dtype)):
+        text = text_array(value)
+        return text if get_default_graph().deferred else text.astype(np.bytes_)
     try:
         array = tensor_value(value, what, wanted)
     except InvalidArgumentError as error:
@@ -124,7 +127,8 @@ def _element(value: Any, leader: Tensor, dtype: np.dtype[Any], name: str) -> Ten
         if isinstance(value, list | tuple):
             with leader.graph.name_scope(name):
                 pass  # TensorFlow looks for tensors in it, which takes the name
-        return constant_op(leader.graph, _constant("Pack", value, leader).astype(dtype), name)
+        constant = _constant("Pack", value, leader)
+        return constant_op(leader.graph, constant if is_text(dtype) else constant.astype(dtype), name)
     _checked("Pack", tensor, leader)
     if tensor.dtype == dtype:
         return tensor
@@ -198,7 +202,7 @@ def _converted(
     tensor = tensor_of(value, dtype if isinstance(value, list | tuple) else None, name)
     if tensor is not None:
         return tensor
-    wanted = string.dtype if dtype is not None and dtype.kind == "S" else dtype
+    wanted = string.dtype if dtype is not None and is_text(dtype) else dtype
     try:
         array = constant_array(value, wanted, what)
     except (TypeError, ValueError) as error:
@@ -206,7 +210,8 @@ def _converted(
             raise
         of = getattr(leader, "name", "a constant")
         raise TypeError(
-            f"{op_type} needs operands of one dtype: {of} ({as_dtype(leader.dtype).name}) and {value!r}, which does not fit; cast one"
+            f"{op_type} needs operands of one dtype: {of} ({as_dtype(leader.dtype).name}) and {value!r}, which does "
+            f"not fit; cast one"
         ) from error
     allowed = definition.dtypes.get(argument.group, frozenset())
     if dtype is None and allowed >= INDICES and array.dtype not in allowed:
@@ -231,6 +236,8 @@ def _checked(operation: str, value: Any, leader: Tensor | Array) -> Any:
 
 def _constant(operation: str, value: Any, leader: Tensor | Array) -> Array:
     array: Array = np.asarray(value)
+    if is_text(array.dtype) and is_text(leader.dtype):
+        return text_array(value)
     if array.dtype == leader.dtype:
         return array
     if array.size and not _keeps_kind(array.dtype, leader.dtype):
@@ -244,6 +251,6 @@ def _constant(operation: str, value: Any, leader: Tensor | Array) -> Array:
 
 
 def _keeps_kind(source: np.dtype[Any], target: np.dtype[Any]) -> bool:
-    if source.kind in "US" or target.kind in "US":
-        return source.kind in "US" and target.kind in "US"
+    if is_text(source) or is_text(target):
+        return False
     return dtype_category(source) <= dtype_category(target)

@@ -22,8 +22,9 @@ from worker_client.deferred.operands import cast_to, constant_array, of_one_dtyp
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import OutputSpec, Tensor
-from worker_client.values.dtypes import DType, as_dtype, float32, int32, string
+from worker_client.values.dtypes import DType, as_dtype, float32, int32
 from worker_client.values.shapes import ShapeLike, TensorShape
+from worker_client.values.text import STORED, is_text, text_array
 
 __all__ = [
     "constant",
@@ -164,7 +165,7 @@ _MOST_IN_A_CONSTANT: Final = 1000
 def _full_of(shape: Any, element: Array, name: str) -> Any:
     graph = deferred_graph([shape])
     if graph is None:
-        return np.full(tuple(_given_sizes(shape)), element, element.dtype)
+        return np.full(tuple(given_sizes(shape)), element, element.dtype)
     with graph.name_scope(name) as scope:
         return _full_tensor(graph, shape, element, scope)
 
@@ -172,7 +173,7 @@ def _full_of(shape: Any, element: Array, name: str) -> Any:
 def _full_tensor(graph: Graph, shape: Any, element: Array, scope: str) -> Tensor:
     sizes = tensor_of(shape, None, "packed")
     if sizes is None:
-        given = _given_sizes(shape)
+        given = given_sizes(shape)
         if isinstance(shape, list | builtins.tuple) and math.prod(given) < _MOST_IN_A_CONSTANT:
             return constant_op(graph, np.full(given, element, element.dtype), scope)
         sizes = constant_op(graph, np.array(given, np.int32), "shape_as_tensor")
@@ -205,7 +206,7 @@ def zeros_like(tensor: Any, dtype: Any = None, name: str | None = None, optimize
     with graph.name_scope(name or "zeros_like") as scope:
         operand = _tensor(graph, tensor, "tensor")
         element = _zero(operand.dtype if dtype is None else as_dtype(dtype))
-        if optimize and operand.shape.is_fully_defined() and element.dtype.kind != "S":
+        if optimize and operand.shape.is_fully_defined() and not is_text(element.dtype):
             return _full_tensor(graph, operand.shape.as_tuple(), element, scope)
         if element.dtype != operand.dtype:
             sizes = shape(operand)
@@ -238,7 +239,7 @@ def _like(tensor: Any, dtype: Any, *, is_one: bool) -> Array:
 
 
 def _number(dtype: np.dtype[Any], what: str) -> np.dtype[Any]:
-    if dtype.kind in "SUO":
+    if is_text(dtype):
         raise TypeError(f"{what}: there is no text that means one")
     return dtype
 
@@ -395,7 +396,7 @@ def _tensor(graph: Graph, value: Any, name: str) -> Tensor:
 # -- shapes given as arguments ----------------------------------------------------------------------
 
 
-def _given_sizes(given: Any) -> list[int]:
+def given_sizes(given: Any) -> list[int]:
     """Returns the sizes of a shape that is known now."""
     if given is None:
         raise ValueError("a shape is needed, not None")
@@ -413,4 +414,6 @@ def _spec(dtype: np.dtype[Any], shape: ShapeLike) -> OutputSpec:
 
 
 def _zero(dtype: np.dtype[Any]) -> Array:
-    return np.zeros((), np.dtype("S1") if dtype == string.dtype else dtype)
+    if not is_text(dtype):
+        return np.zeros((), dtype)
+    return text_array(b"") if get_default_graph().deferred else np.zeros((), STORED)

@@ -26,19 +26,6 @@ from worker_client.graph.device import DeviceSpec
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.graph.operation import Operation, Tensor
-from worker_client.initializers import (
-    constant_initializer,
-    glorot_normal_initializer,
-    glorot_uniform_initializer,
-    ones_initializer,
-    orthogonal_initializer,
-    random_normal_initializer,
-    random_uniform_initializer,
-    truncated_normal_initializer,
-    uniform_unit_scaling_initializer,
-    variance_scaling_initializer,
-    zeros_initializer,
-)
 from worker_client.ops import array_ops as _array_ops
 from worker_client.ops import collections as _collections
 from worker_client.ops import constant_ops as _constant_ops
@@ -55,6 +42,19 @@ from worker_client.ops.control_flow import (
     tuple,
 )
 from worker_client.ops.initialization import *
+from worker_client.ops.initializer_tensors import (
+    constant_initializer,
+    glorot_normal_initializer,
+    glorot_uniform_initializer,
+    ones_initializer,
+    orthogonal_initializer,
+    random_normal_initializer,
+    random_uniform_initializer,
+    truncated_normal_initializer,
+    uniform_unit_scaling_initializer,
+    variance_scaling_initializer,
+    zeros_initializer,
+)
 from worker_client.ops.math_ops import *
 from worker_client.ops.math_ops import matmul
 from worker_client.ops.sparse_tensor import SparseTensor
