@@ -40,6 +40,7 @@ from worker_client.initializers import (
     zeros_initializer,
 )
 from worker_client.ops import array_ops as _array_ops
+from worker_client.ops import clip_ops as _clip_ops
 from worker_client.ops import collections as _collections
 from worker_client.ops import constant_ops as _constant_ops
 from worker_client.ops import elementwise_ops as _elementwise_ops
@@ -52,6 +53,7 @@ from worker_client.ops import selection_ops as _selection_ops
 from worker_client.ops import state_ops as _state_ops
 from worker_client.ops import statistics_ops as _statistics_ops
 from worker_client.ops.array_ops import *
+from worker_client.ops.clip_ops import *
 from worker_client.ops.collections import *
 from worker_client.ops.constant_ops import *
 from worker_client.ops.control_flow import (
@@ -151,6 +153,7 @@ __all__ += _order_ops.__all__
 __all__ += _selection_ops.__all__
 __all__ += _matrix_ops.__all__
 __all__ += _statistics_ops.__all__
+__all__ += _clip_ops.__all__
 __all__ += _collections.__all__
 __all__ += _initialization.__all__
 __all__ += _variable_scope.__all__
