@@ -40,6 +40,7 @@ from worker_client.initializers import (
     zeros_initializer,
 )
 from worker_client.ops import array_ops as _array_ops
+from worker_client.ops import check_ops as _check_ops
 from worker_client.ops import clip_ops as _clip_ops
 from worker_client.ops import collections as _collections
 from worker_client.ops import constant_ops as _constant_ops
@@ -48,11 +49,13 @@ from worker_client.ops import initialization as _initialization
 from worker_client.ops import math_ops as _math_ops
 from worker_client.ops import matrix_ops as _matrix_ops
 from worker_client.ops import order_ops as _order_ops
+from worker_client.ops import print_ops as _print_ops
 from worker_client.ops import random_ops as _random_ops
 from worker_client.ops import selection_ops as _selection_ops
 from worker_client.ops import state_ops as _state_ops
 from worker_client.ops import statistics_ops as _statistics_ops
 from worker_client.ops.array_ops import *
+from worker_client.ops.check_ops import *
 from worker_client.ops.clip_ops import *
 from worker_client.ops.collections import *
 from worker_client.ops.constant_ops import *
@@ -68,6 +71,7 @@ from worker_client.ops.math_ops import *
 from worker_client.ops.math_ops import matmul
 from worker_client.ops.matrix_ops import *
 from worker_client.ops.order_ops import *
+from worker_client.ops.print_ops import *
 from worker_client.ops.random_ops import *
 from worker_client.ops.selection_ops import *
 from worker_client.ops.sparse_tensor import SparseTensor
@@ -154,6 +158,8 @@ __all__ += _selection_ops.__all__
 __all__ += _matrix_ops.__all__
 __all__ += _statistics_ops.__all__
 __all__ += _clip_ops.__all__
+__all__ += _check_ops.__all__
+__all__ += _print_ops.__all__
 __all__ += _collections.__all__
 __all__ += _initialization.__all__
 __all__ += _variable_scope.__all__
