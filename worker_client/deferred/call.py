@@ -12,7 +12,7 @@ import numpy as np
 
 from ps_protocol.operations import Array
 from worker_client.deferred.shape_inference import MAX_KEPT_SIZE, inferred
-from worker_client.graph.computation import Kernel
+from worker_client.graph.computation import Constant, Kernel
 from worker_client.graph.default_graph import graph_of
 from worker_client.graph.deferred_array import DeferredValue
 from worker_client.graph.operation import OutputSpec, Tensor
@@ -224,8 +224,8 @@ def _added(deferred: _Call, name: str | None, output: OutputSpec | None, *, is_v
     deferred.freeze()
     if output is None:
         output = deferred.output(is_view=is_view)
-    op = graph.create_op(deferred.op_type, deferred.inputs, [output], name=name, computation=Kernel(deferred))
-    return op.outputs[0]
+    computation = Constant(deferred()) if deferred.op_type == "Const" else Kernel(deferred)
+    return graph.create_op(deferred.op_type, deferred.inputs, [output], name=name, computation=computation).outputs[0]
 
 
 class _Slot:

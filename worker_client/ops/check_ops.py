@@ -100,8 +100,7 @@ def Assert(  # noqa: N802 - TensorFlow's name
 
 
 def _asserted(condition: Any, data: Iterable[Any], summarize: int | None, op_type: str, name: str) -> Operation | None:
-    shown, texts = list(data), _SHOWN if summarize is None else summarize
-    inputs = [condition, *shown]
+    inputs = [condition, *data]
     tensors = [tensor_or_none(each) for each in inputs]
     graph = graph_of([each for each in tensors if each is not None])
 
@@ -109,7 +108,7 @@ def _asserted(condition: Any, data: Iterable[Any], summarize: int | None, op_typ
         given = iter(values)
         test, *facts = (plain if tensor is None else next(given) for plain, tensor in zip(inputs, tensors, strict=True))
         if not np.all(test):
-            raise InvalidArgumentError(f"assertion failed: {' '.join(f'[{summary(each, texts)}]' for each in facts)}")
+            raise _failed(facts, summarize)
         return np.asarray(True)
 
     if not graph.deferred:
@@ -118,6 +117,13 @@ def _asserted(condition: Any, data: Iterable[Any], summarize: int | None, op_typ
     operands = [each for each in tensors if each is not None]
     output = OutputSpec(np.dtype(bool), TensorShape([]))
     return graph.create_op(op_type, operands, [output], name=name, computation=Kernel(check))
+
+
+def _failed(facts: Iterable[Any], summarize: int | None) -> InvalidArgumentError:
+    values = [constant_value(each) if isinstance(each, Tensor) else each for each in facts]
+    number = _SHOWN if summarize is None else summarize
+    shown = " ".join(f"[{summary('?' if each is None else each, number)}]" for each in values)
+    return InvalidArgumentError(f"assertion failed: {shown}")
 
 
 def summary(value: Any, number: int) -> str:
@@ -157,7 +163,9 @@ class _Sign(Protocol):
     ) -> Operation | None: ...
 
 
-def _comparison(public_name: str, compare: Callable[..., Any], symbol: str, condition: str) -> _Comparison:
+def _comparison(
+    public_name: str, compare: Callable[..., Any], known: Callable[..., Any], symbol: str, condition: str
+) -> _Comparison:
     def operation(
         x: Any,
         y: Any,
@@ -172,14 +180,13 @@ def _comparison(public_name: str, compare: Callable[..., Any], symbol: str, cond
                     return no_op() if is_deferred(x) else None
         with name_scope(name, public_name, [x, y]):
             one, two = convert_to_tensor(x, name="x"), convert_to_tensor(y, name="y")
-            facts = [
-                f"Condition x {symbol} y did not hold element-wise:",
-                _equals("x", one),
-                one,
-                _equals("y", two),
-                two,
-            ]
-            return _holds(reduce_all(compare(one, two)), facts if data is None else data, summarize, message)
+            words = f"Condition x {symbol} y did not hold element-wise:"
+            shown = [words, _equals("x", one), one, _equals("y", two), two] if data is None else data
+            facts = [*([message] if message else []), *shown]
+            values = [constant_value(each) if isinstance(each, Tensor) else each for each in (one, two)]
+            if all(each is not None for each in values) and not np.all(known(*values)):
+                raise _failed(facts, summarize)
+            return Assert(reduce_all(compare(one, two)), facts, summarize)
 
     return named(operation, public_name, f"Makes an operation that fails unless {condition}; see ``Assert``.")
 
@@ -188,25 +195,15 @@ def _equals(what: str, value: Any) -> str:
     return f"{what} ({value.name}) = " if isinstance(value, Tensor) else f"{what} = "
 
 
-def _holds(condition: Any, data: Iterable[Any], summarize: int | None, message: str | None) -> Operation | None:
-    facts = [*([message] if message else []), *data]
-    known = constant_value(condition) if isinstance(condition, Tensor) else condition
-    if known is not None and not np.all(known):
-        values = [constant_value(each) if isinstance(each, Tensor) else each for each in facts]
-        shown = (summary("?" if each is None else each, _SHOWN if summarize is None else summarize) for each in values)
-        raise InvalidArgumentError(f"assertion failed: {' '.join(f'[{each}]' for each in shown)}")
-    return Assert(condition, facts, summarize)
-
-
-assert_equal = _comparison("assert_equal", equal, "==", "all elements of two tensors are equal")
-assert_none_equal = _comparison("assert_none_equal", not_equal, "!=", "no elements of two tensors are equal")
-assert_less = _comparison("assert_less", less, "<", "all elements of ``x`` are less than those of ``y``")
+assert_equal = _comparison("assert_equal", equal, np.equal, "==", "``x`` and ``y`` are equal everywhere")
+assert_none_equal = _comparison("assert_none_equal", not_equal, np.not_equal, "!=", "``x`` and ``y`` are equal nowhere")
+assert_less = _comparison("assert_less", less, np.less, "<", "``x`` is less than ``y`` everywhere")
 assert_less_equal = _comparison(
-    "assert_less_equal", less_equal, "<=", "no element of ``x`` is greater than that of ``y``"
+    "assert_less_equal", less_equal, np.less_equal, "<=", "``x`` is greater than ``y`` nowhere"
 )
-assert_greater = _comparison("assert_greater", greater, ">", "all elements of ``x`` are greater than those of ``y``")
+assert_greater = _comparison("assert_greater", greater, np.greater, ">", "``x`` is greater than ``y`` everywhere")
 assert_greater_equal = _comparison(
-    "assert_greater_equal", greater_equal, ">=", "no element of ``x`` is less than that of ``y``"
+    "assert_greater_equal", greater_equal, np.greater_equal, ">=", "``x`` is less than ``y`` nowhere"
 )
 
 
@@ -226,9 +223,7 @@ def _sign(public_name: str, compare: _Comparison, what: str, *, zero_first: bool
             pair = [zero, operand] if zero_first else [operand, zero]
             return compare(*pair, data=facts if data is None else data, summarize=summarize)
 
-    return named(
-        operation, public_name, f"Makes an operation that fails unless {what} for all elements; see ``Assert``."
-    )
+    return named(operation, public_name, f"Makes an operation that fails unless {what} everywhere; see ``Assert``.")
 
 
 assert_positive = _sign("assert_positive", assert_less, "x > 0", zero_first=True)
@@ -263,9 +258,9 @@ def assert_near(
         one, two = of_one_dtype("assert_near", [convert_to_tensor(x, name="x"), convert_to_tensor(y, name="y")])
         least = 10 * np.finfo(as_dtype(one.dtype)).eps
         room = add(least if atol is None else atol, multiply(least if rtol is None else rtol, absolute(two)))
-        facts = ["x and y not equal to tolerance", _equals("x", one), one, _equals("y", two), two]
-        condition = reduce_all(less(absolute(subtract(one, two)), room))
-        return _holds(condition, facts if data is None else data, summarize, message)
+        shown = ["x and y not equal to tolerance", _equals("x", one), one, _equals("y", two), two]
+        facts = [*([message] if message else []), *(shown if data is None else data)]
+        return Assert(reduce_all(less(absolute(subtract(one, two)), room)), facts, summarize)
 
 
 # -- assertions about shapes ----------------------------------------------------------------------
@@ -282,7 +277,7 @@ def _rank(public_name: str, words: str, fits: Callable[[int, Sequence[int]], boo
     ) -> Operation | None:
         return _checked_rank(public_name, words, fits, x, [rank], data, summarize, message, name)
 
-    doc = f"Makes an operation that fails unless the rank is {words} ``rank``; see ``Assert``. ValueError if that is known now."
+    doc = f"Makes an operation that fails unless the rank is {words} ``rank``, or ValueError now; see ``Assert``."
     return named(operation, public_name, doc)
 
 
