@@ -34,6 +34,8 @@ class VariableAggregation(enum.Enum):
     SUM = 1
     MEAN = 2
     ONLY_FIRST_REPLICA = 3
+    ONLY_FIRST_TOWER = 3
+    """Older name of ``ONLY_FIRST_REPLICA``."""
 
 
 Regularizer: TypeAlias = Callable[[Any], Any]
