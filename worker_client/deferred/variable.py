@@ -122,12 +122,6 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
     def aggregation(self) -> VariableAggregation:
         return self.definition.aggregation
 
-    def ref(self) -> DeferredVariable:
-        """Returns itself, which can be a key as it is."""
-        return self
-
-    experimental_ref = ref
-
     def _get_save_slice_info(self) -> save_slice_info.SaveSliceInfo | None:
         """Returns where it lies in the whole, of a part; otherwise None."""
         return save_slice_info.SaveSliceInfo.of(self.spec)

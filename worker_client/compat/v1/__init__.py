@@ -5,14 +5,40 @@ TensorFlow's names about variables whether it is here. Importing this module mak
 ``with`` statements a deferred one; see ``worker_client.graph.default_graph``.
 """
 
-from worker_client.compat.v1 import contrib, dtypes, errors, initializers, losses, math, nn, train
+from worker_client.compat.v1 import (
+    app,
+    contrib,
+    debugging,
+    dtypes,
+    errors,
+    flags,
+    gfile,
+    initializers,
+    linalg,
+    logging,
+    losses,
+    math,
+    nn,
+    random,
+    train,
+)
 from worker_client.compat.v1.behavior import (
     disable_resource_variables,
     disable_v2_behavior,
     enable_resource_variables,
     resource_variables_enabled,
 )
+from worker_client.compat.v1.config import (
+    ConfigProto,
+    GPUOptions,
+    GraphOptions,
+    OptimizerOptions,
+    RunMetadata,
+    RunOptions,
+)
 from worker_client.compat.v1.dtypes import as_dtype
+from worker_client.compat.v1.errors import OpError
+from worker_client.compat.v1.logging import get_logger
 from worker_client.compat.v1.partitioners import (
     fixed_size_partitioner,
     min_max_variable_partitioner,
@@ -88,13 +114,20 @@ from worker_client.values.dtypes import *
 from worker_client.values.shapes import TensorShape
 
 __all__ = [
+    "ConfigProto",
     "DeviceSpec",
+    "GPUOptions",
     "Graph",
     "GraphKeys",
+    "GraphOptions",
     "IndexedSlices",
     "InteractiveSession",
+    "OpError",
     "Operation",
+    "OptimizerOptions",
     "PartitionedVariable",
+    "RunMetadata",
+    "RunOptions",
     "Session",
     "SparseTensor",
     "Tensor",
@@ -103,6 +136,7 @@ __all__ = [
     "VariableAggregation",
     "VariableSynchronization",
     "all_variables",
+    "app",
     "as_dtype",
     "colocate_with",
     "constant_initializer",
@@ -110,6 +144,7 @@ __all__ = [
     "contrib",
     "control_dependencies",
     "create_partitioned_variables",
+    "debugging",
     "device",
     "disable_resource_variables",
     "disable_v2_behavior",
@@ -117,22 +152,29 @@ __all__ = [
     "enable_resource_variables",
     "errors",
     "fixed_size_partitioner",
+    "flags",
     "get_default_graph",
     "get_default_session",
+    "get_logger",
+    "gfile",
     "glorot_normal_initializer",
     "glorot_uniform_initializer",
     "group",
     "initializers",
+    "linalg",
+    "logging",
     "losses",
     "make_template",
     "math",
     "matmul",
     "min_max_variable_partitioner",
     "name_scope",
+    "newaxis",
     "nn",
     "no_op",
     "ones_initializer",
     "orthogonal_initializer",
+    "random",
     "random_normal_initializer",
     "random_uniform_initializer",
     "reset_default_graph",
@@ -165,3 +207,4 @@ __all__ += _initialization.__all__
 __all__ += _variable_scope.__all__
 
 all_variables = _collections.global_variables
+newaxis = None

@@ -19,6 +19,7 @@ __all__ = [
     "orthogonal",
     "random_normal",
     "random_uniform",
+    "tables",
     "truncated_normal",
     "uniform_unit_scaling",
     "variables",
@@ -41,3 +42,4 @@ orthogonal = initializers.orthogonal_initializer
 global_variables = initialization.global_variables_initializer
 local_variables = initialization.local_variables_initializer
 variables = initialization.variables_initializer
+tables = initialization.tables_initializer
