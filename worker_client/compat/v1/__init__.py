@@ -23,26 +23,32 @@ from worker_client.compat.v1 import (
     train,
 )
 from worker_client.compat.v1.behavior import (
+    disable_control_flow_v2,
+    disable_eager_execution,
     disable_resource_variables,
+    disable_tensor_equality,
     disable_v2_behavior,
+    disable_v2_tensorshape,
     enable_resource_variables,
+    executing_eagerly,
     resource_variables_enabled,
 )
-from worker_client.compat.v1.config import (
+from worker_client.compat.v1.dtypes import as_dtype
+from worker_client.compat.v1.errors import OpError
+from worker_client.compat.v1.left_out import getattr_of as _getattr_of
+from worker_client.compat.v1.logging import get_logger
+from worker_client.compat.v1.partitioners import (
+    fixed_size_partitioner,
+    min_max_variable_partitioner,
+    variable_axis_size_partitioner,
+)
+from worker_client.compat.v1.session_config import (
     ConfigProto,
     GPUOptions,
     GraphOptions,
     OptimizerOptions,
     RunMetadata,
     RunOptions,
-)
-from worker_client.compat.v1.dtypes import as_dtype
-from worker_client.compat.v1.errors import OpError
-from worker_client.compat.v1.logging import get_logger
-from worker_client.compat.v1.partitioners import (
-    fixed_size_partitioner,
-    min_max_variable_partitioner,
-    variable_axis_size_partitioner,
 )
 from worker_client.compat.v1.variable_type import PartitionedVariable, Variable
 from worker_client.graph.blocks import colocate_with, container, device, name_scope, variable_creator_scope
@@ -77,6 +83,7 @@ from worker_client.ops import matrix_ops as _matrix_ops
 from worker_client.ops import order_ops as _order_ops
 from worker_client.ops import print_ops as _print_ops
 from worker_client.ops import random_ops as _random_ops
+from worker_client.ops import script_ops as _script_ops
 from worker_client.ops import selection_ops as _selection_ops
 from worker_client.ops import state_ops as _state_ops
 from worker_client.ops import statistics_ops as _statistics_ops
@@ -99,6 +106,7 @@ from worker_client.ops.matrix_ops import *
 from worker_client.ops.order_ops import *
 from worker_client.ops.print_ops import *
 from worker_client.ops.random_ops import *
+from worker_client.ops.script_ops import *
 from worker_client.ops.selection_ops import *
 from worker_client.ops.sparse_tensor import SparseTensor
 from worker_client.ops.state_ops import *
@@ -146,11 +154,16 @@ __all__ = [
     "create_partitioned_variables",
     "debugging",
     "device",
+    "disable_control_flow_v2",
+    "disable_eager_execution",
     "disable_resource_variables",
+    "disable_tensor_equality",
     "disable_v2_behavior",
+    "disable_v2_tensorshape",
     "dtypes",
     "enable_resource_variables",
     "errors",
+    "executing_eagerly",
     "fixed_size_partitioner",
     "flags",
     "get_default_graph",
@@ -202,9 +215,14 @@ __all__ += _statistics_ops.__all__
 __all__ += _clip_ops.__all__
 __all__ += _check_ops.__all__
 __all__ += _print_ops.__all__
+__all__ += _script_ops.__all__
 __all__ += _collections.__all__
 __all__ += _initialization.__all__
 __all__ += _variable_scope.__all__
 
 all_variables = _collections.global_variables
 newaxis = None
+__version__ = VERSION = "1.15.0"
+"""The version of TensorFlow whose names these are."""
+
+__getattr__ = _getattr_of("")

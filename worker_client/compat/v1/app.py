@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from worker_client.compat.v1 import flags
+from worker_client.compat.v1.left_out import getattr_of
 
 __all__ = ["flags", "run"]
 
@@ -26,3 +27,6 @@ def run(main: Callable[[list[str]], Any] | None = None, argv: Sequence[str] | No
     except flags.Error as error:
         sys.exit(f"{error}")
     sys.exit((main or sys.modules["__main__"].main)(arguments))
+
+
+__getattr__ = getattr_of("app")

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from worker_client.compat.v1.left_out import getattr_of
+
 __all__ = [
     "FLAGS",
     "DEFINE_alias",
@@ -445,3 +447,6 @@ def mark_flags_as_required(flag_names: Iterable[str], flag_values: FlagValues = 
     """Does what ``mark_flag_as_required`` does, with several."""
     for name in flag_names:
         mark_flag_as_required(name, flag_values)
+
+
+__getattr__ = getattr_of("flags")

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from ps_protocol.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError, PermissionDeniedError
+from worker_client.compat.v1.left_out import getattr_of
 
 __all__ = [
     "Copy",
@@ -191,3 +192,6 @@ def Stat(filename: str) -> os.stat_result:  # noqa: N802 - see above
 def Walk(top: str, in_order: bool = True) -> Iterator[tuple[str, list[str], list[str]]]:  # noqa: N802 - see above
     """Yields each directory below one, with the names of the directories and of the files in it."""
     return os.walk(top, topdown=in_order)
+
+
+__getattr__ = getattr_of("gfile")

@@ -1,6 +1,7 @@
 """``tf.initializers``: initializers of variables, and the operations that run those of many variables."""
 
 from worker_client import initializers
+from worker_client.compat.v1.left_out import getattr_of
 from worker_client.initializers import he_normal, he_uniform, identity, lecun_normal, lecun_uniform
 from worker_client.ops import initialization
 
@@ -43,3 +44,5 @@ global_variables = initialization.global_variables_initializer
 local_variables = initialization.local_variables_initializer
 variables = initialization.variables_initializer
 tables = initialization.tables_initializer
+
+__getattr__ = getattr_of("initializers")

@@ -1,5 +1,6 @@
 """``tf.linalg``: functions of matrices, which are at the top as well, many under longer names."""
 
+from worker_client.compat.v1.left_out import getattr_of
 from worker_client.ops.clip_ops import global_norm
 from worker_client.ops.elementwise_ops import cross
 from worker_client.ops.math_ops import matmul
@@ -54,3 +55,5 @@ solve = matrix_solve
 tensor_diag, tensor_diag_part = diag, diag_part
 diag, diag_part = matrix_diag, matrix_diag_part
 transpose = matrix_transpose
+
+__getattr__ = getattr_of("linalg")

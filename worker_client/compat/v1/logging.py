@@ -7,6 +7,8 @@ import logging as _logging
 import threading
 from typing import Any, Final
 
+from worker_client.compat.v1.left_out import getattr_of
+
 __all__ = [
     "DEBUG",
     "ERROR",
@@ -138,3 +140,6 @@ def flush() -> None:
 def TaskLevelStatusMessage(msg: str) -> None:  # noqa: N802 - TensorFlow's name
     """Logs a message as an error."""
     error(msg)
+
+
+__getattr__ = getattr_of("logging")

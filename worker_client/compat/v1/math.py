@@ -1,5 +1,6 @@
 """``tf.math``: arithmetic, comparisons and reductions, which are at the top as well but for a few."""
 
+from worker_client.compat.v1.left_out import getattr_of
 from worker_client.ops import elementwise_ops as _elementwise_ops
 from worker_client.ops import math_ops as _math_ops
 from worker_client.ops.array_ops import argmax, argmin
@@ -75,3 +76,5 @@ __all__ += _math_ops.__all__
 __all__ += _elementwise_ops.__all__
 
 divide_no_nan = _elementwise_ops.div_no_nan
+
+__getattr__ = getattr_of("math")

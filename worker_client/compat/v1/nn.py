@@ -1,5 +1,6 @@
 """``tf.nn``: embeddings, activations, losses of logits, and what else of it needs no derivatives."""
 
+from worker_client.compat.v1.left_out import getattr_of
 from worker_client.embeddings.lookup import embedding_lookup, embedding_lookup_sparse
 from worker_client.ops import nn_ops as _nn_ops
 from worker_client.ops.math_ops import l2_loss, sigmoid, tanh
@@ -20,3 +21,5 @@ __all__ = [
     "zero_fraction",
 ]
 __all__ += _nn_ops.__all__
+
+__getattr__ = getattr_of("nn")

@@ -1,5 +1,6 @@
 """``tf.random``: what draws random numbers, which is at the top as well under longer names."""
 
+from worker_client.compat.v1.left_out import getattr_of
 from worker_client.ops.random_ops import (
     categorical,
     get_seed,
@@ -31,3 +32,5 @@ normal = random_normal
 poisson = random_poisson
 shuffle = random_shuffle
 uniform = random_uniform
+
+__getattr__ = getattr_of("random")

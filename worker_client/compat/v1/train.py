@@ -1,6 +1,7 @@
 """``tf.train``: what of it concerns variables, clusters and learning rates."""
 
 from ps_protocol.cluster_spec import ClusterSpec
+from worker_client.compat.v1.left_out import getattr_of
 from worker_client.placement.device_setter import replica_device_setter
 from worker_client.training import learning_rate as _learning_rate
 from worker_client.training.global_step import (
@@ -22,3 +23,5 @@ __all__ = [
     "replica_device_setter",
 ]
 __all__ += _learning_rate.__all__
+
+__getattr__ = getattr_of("train")
