@@ -128,9 +128,7 @@ def _check_weights(weights: TensorShape, losses: TensorShape) -> None:
         one in (None, 1) or other is None or one == other for one, other in zip(weights, losses, strict=True)
     )
     if not fits:
-        raise ValueError(
-            f"weights of the shape {weights} do not fit losses of the shape {losses}; their sizes should be 1 or the same"
-        )
+        raise ValueError(f"weights {weights} do not fit losses {losses}; each size should be 1 or the same")
 
 
 def _compared(labels: Any, predictions: Any) -> tuple[Any, Any]:
@@ -188,7 +186,7 @@ def huber_loss(
     loss_collection: str | None = GraphKeys.LOSSES,
     reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS,
 ) -> Any:
-    """Returns the mean of half the squared errors, beyond ``delta`` of straight lines; see ``compute_weighted_loss``."""
+    """Returns the mean of half the squared errors, beyond ``delta`` of straight lines."""
 
     def losses() -> Any:
         expected, predicted = _compared(labels, predictions)
@@ -247,7 +245,7 @@ def sigmoid_cross_entropy(
     loss_collection: str | None = GraphKeys.LOSSES,
     reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS,
 ) -> Any:
-    """Returns the mean of ``sigmoid_cross_entropy_with_logits``; labels are moved towards 1/2 by ``label_smoothing``."""
+    """Returns the mean of ``sigmoid_cross_entropy_with_logits``; ``label_smoothing`` moves labels towards 1/2."""
 
     def losses() -> Any:
         given = convert_to_tensor(logits)
@@ -291,7 +289,7 @@ def sparse_softmax_cross_entropy(
     loss_collection: str | None = GraphKeys.LOSSES,
     reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS,
 ) -> Any:
-    """Returns the mean of ``sparse_softmax_cross_entropy_with_logits``; labels may have one more dimension, of size 1."""
+    """Returns the mean of ``sparse_softmax_cross_entropy_with_logits``; labels may have a dimension more, of size 1."""
 
     def losses() -> Any:
         given, places = convert_to_tensor(logits), convert_to_tensor(labels)
