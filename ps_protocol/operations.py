@@ -162,6 +162,22 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True)
+class Replace:
+    """Replaces the whole value by one that may have another shape, or bytes of another length.
+
+    The variable has the new value's layout from then on; ``Initialize`` goes back to the one that was declared.
+
+    Attributes:
+        value: The variable's dtype, or bytes of any length if it holds bytes.
+        keeps_shape: Whether the shape must be the one that the variable has.
+    """
+
+    name: str
+    value: Array
+    keeps_shape: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Scatter:
     """Updates rows.
 
@@ -215,7 +231,7 @@ class Describe:
     name: str
 
 
-PsOperation: TypeAlias = Declare | Initialize | Read | Update | Scatter | CountUpTo | Gather | Describe
+PsOperation: TypeAlias = Declare | Initialize | Read | Update | Replace | Scatter | CountUpTo | Gather | Describe
 
 _Operation = TypeVar("_Operation", bound=PsOperation)
 
@@ -293,6 +309,13 @@ KINDS: Final[dict[type[Any], OperationKind]] = {
         tensors=lambda update: (update.value,),
         with_tensors=lambda update, tensors: Update(update.name, update.rule, tensors[0]),
         operand=0,
+    ),
+    Replace: OperationKind(
+        mutates=True,
+        logged=Logged.AS_ITSELF,
+        may_merge=True,
+        tensors=lambda replace: (replace.value,),
+        with_tensors=lambda replace, tensors: Replace(replace.name, tensors[0], replace.keeps_shape),
     ),
     Scatter: OperationKind(
         mutates=True,

@@ -28,6 +28,7 @@ from ps_protocol.operations import (
     Initialize,
     PsOperation,
     Read,
+    Replace,
     Scatter,
     ScatterRule,
     Update,
@@ -123,6 +124,15 @@ def _decode_update(name: str, message: batch_pb2.Update, take: TakeTensor) -> Up
     return Update(name, rule, value, parse_wire(message.value.wire))
 
 
+def _encode_replace(message: batch_pb2.Replace, operation: Replace, buffers: list[memoryview]) -> None:
+    buffers.append(tensor_codec.encode_into(message.value, operation.value))
+    message.keeps_shape = operation.keeps_shape
+
+
+def _decode_replace(name: str, message: batch_pb2.Replace, take: TakeTensor) -> Replace:
+    return Replace(name, take(message.value), message.keeps_shape)
+
+
 def _encode_scatter(message: batch_pb2.Scatter, operation: Scatter, buffers: list[memoryview]) -> None:
     message.rule = batch_pb2.Scatter.Rule.ValueType(operation.rule)
     buffers.append(tensor_codec.encode_into(message.indices, operation.indices))
@@ -173,6 +183,7 @@ CODECS: Final[dict[type[Any], OperationCodec]] = {
     Initialize: OperationCodec("initialize", _encode_initialize, _decode_initialize),
     Read: OperationCodec("read", _encode_read, _decode_read),
     Update: OperationCodec("update", _encode_update, _decode_update),
+    Replace: OperationCodec("replace", _encode_replace, _decode_replace),
     Scatter: OperationCodec("scatter", _encode_scatter, _decode_scatter),
     CountUpTo: OperationCodec(
         "count_up_to", _encode_count_up_to, lambda name, message, _: CountUpTo(name, message.limit)

@@ -88,6 +88,7 @@ class Operation(google.protobuf.message.Message):
     GATHER_FIELD_NUMBER: builtins.int
     DESCRIBE_FIELD_NUMBER: builtins.int
     COUNT_UP_TO_FIELD_NUMBER: builtins.int
+    REPLACE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Full name of the variable, for every kind; for declare it is repeated here."""
     @property
@@ -106,6 +107,8 @@ class Operation(google.protobuf.message.Message):
     def describe(self) -> global___Describe: ...
     @property
     def count_up_to(self) -> global___CountUpTo: ...
+    @property
+    def replace(self) -> global___Replace: ...
     def __init__(
         self,
         *,
@@ -118,10 +121,11 @@ class Operation(google.protobuf.message.Message):
         gather: global___Gather | None = ...,
         describe: global___Describe | None = ...,
         count_up_to: global___CountUpTo | None = ...,
+        replace: global___Replace | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "read", b"read", "scatter", b"scatter", "update", b"update"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "name", b"name", "read", b"read", "scatter", b"scatter", "update", b"update"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["declare", "initialize", "read", "update", "scatter", "gather", "describe", "count_up_to"] | None: ...
+    def HasField(self, field_name: typing.Literal["count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "read", b"read", "replace", b"replace", "scatter", b"scatter", "update", b"update"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "name", b"name", "read", b"read", "replace", b"replace", "scatter", b"scatter", "update", b"update"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["declare", "initialize", "read", "update", "scatter", "gather", "describe", "count_up_to", "replace"] | None: ...
 
 global___Operation = Operation
 
@@ -250,9 +254,38 @@ class Update(google.protobuf.message.Message):
 global___Update = Update
 
 @typing.final
+class Replace(google.protobuf.message.Message):
+    """Replaces the value by one that may have another layout than the variable has: another
+    shape, or bytes of another length; otherwise as assign. From then on the variable has
+    the layout of the new value, and the other operations go by that. What was declared
+    stays what a later declaration must agree with; initialize goes back to it. The shape
+    of a part of a partitioned variable does not change.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: builtins.int
+    KEEPS_SHAPE_FIELD_NUMBER: builtins.int
+    keeps_shape: builtins.bool
+    """Whether the shape must be the one that the variable has."""
+    @property
+    def value(self) -> ps_protocol.v1.tensor_pb2.TensorHeader: ...
+    def __init__(
+        self,
+        *,
+        value: ps_protocol.v1.tensor_pb2.TensorHeader | None = ...,
+        keeps_shape: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["keeps_shape", b"keeps_shape", "value", b"value"]) -> None: ...
+
+global___Replace = Replace
+
+@typing.final
 class Scatter(google.protobuf.message.Message):
     """Updates rows, that is slices along the first dimension. Row indices may repeat:
-    repeated rows count as often as they occur (with update, the last one stays).
+    repeated rows count as often as they occur (with update, the last one stays). Bytes
+    may have another length; the variable then has the greater one.
     updates has the shape indices.shape + variable.shape[1:], or is a scalar. An
     index outside [0, rows) refuses the operation whole.
 

@@ -181,6 +181,7 @@ class ImageVariable(google.protobuf.message.Message):
     SPEC_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     VALUE_FIELD_NUMBER: builtins.int
+    DECLARED_FIELD_NUMBER: builtins.int
     version: builtins.int
     @property
     def spec(self) -> ps_protocol.v1.variable_pb2.VariableSpec: ...
@@ -188,15 +189,20 @@ class ImageVariable(google.protobuf.message.Message):
     def value(self) -> ps_protocol.v1.tensor_pb2.TensorHeader:
         """Absent if it has not been initialised."""
 
+    @property
+    def declared(self) -> ps_protocol.v1.variable_pb2.VariableSpec:
+        """What was declared, if the value has been replaced by one of another layout."""
+
     def __init__(
         self,
         *,
         spec: ps_protocol.v1.variable_pb2.VariableSpec | None = ...,
         version: builtins.int = ...,
         value: ps_protocol.v1.tensor_pb2.TensorHeader | None = ...,
+        declared: ps_protocol.v1.variable_pb2.VariableSpec | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["spec", b"spec", "value", b"value"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["spec", b"spec", "value", b"value", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["declared", b"declared", "spec", b"spec", "value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["declared", b"declared", "spec", b"spec", "value", b"value", "version", b"version"]) -> None: ...
 
 global___ImageVariable = ImageVariable
 

@@ -13,6 +13,7 @@ from ps_protocol.operations import (
     Gather,
     Initialize,
     Read,
+    Replace,
     Result,
     Scatter,
     Update,
@@ -46,6 +47,10 @@ def _update(ps: Resources, operation: Update, _deadline_s: float, _lend: bool, t
     return ps.store.update(operation, take=take)
 
 
+def _replace(ps: Resources, operation: Replace, _deadline_s: float, _lend: bool, take: bool) -> Result:
+    return ps.store.replace(operation, take=take)
+
+
 def _read(ps: Resources, operation: Read, _deadline_s: float, lend: bool, _take: bool) -> Result:
     return ps.store.read(operation, lend=lend)
 
@@ -76,6 +81,7 @@ def _initialize(ps: Resources, operation: Initialize, deadline_s: float, _lend: 
 
 HANDLERS: Final[dict[type[Any], Handler]] = {
     Update: _update,
+    Replace: _replace,
     Read: _read,
     Scatter: _scatter,
     Gather: _gather,

@@ -26,6 +26,7 @@ from ps_protocol.operations import (
     Initialize,
     Logged,
     PsOperation,
+    Replace,
     Reply,
     Update,
     UpdateRule,
@@ -117,6 +118,9 @@ class LoggedBatches:
             value = self._store.first_value(operation)
         except ShardscopeError as error:
             return self._refused(error)
+        variable = self._variables.find(operation.name)
+        if variable.spec is not variable.declared:
+            return Replace(operation.name, value)  # back to the layout that was declared
         return Update(operation.name, UpdateRule.ASSIGN, value)
 
     def _refused(self, error: ShardscopeError) -> _CarriedOut:

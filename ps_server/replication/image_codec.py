@@ -78,6 +78,8 @@ def _encode_variable(variable: VariableImage) -> tuple[replication_pb2.ImagePart
     part = replication_pb2.ImagePart()
     part.variable.spec.CopyFrom(encode_spec(variable.spec))
     part.variable.version = variable.version
+    if variable.declared is not None:
+        part.variable.declared.CopyFrom(encode_spec(variable.declared))
     if variable.value is None:
         return part, []
     header, buffer = tensor_codec.encode(variable.value)
@@ -87,9 +89,10 @@ def _encode_variable(variable: VariableImage) -> tuple[replication_pb2.ImagePart
 
 def _decode_variable(message: replication_pb2.ImageVariable, data: memoryview) -> VariableImage:
     spec = decode_spec(message.spec)
+    declared = decode_spec(message.declared) if message.HasField("declared") else None
     if not message.HasField("value"):
-        return VariableImage(spec, None, message.version)
+        return VariableImage(spec, None, message.version, declared)
     value, end = tensor_codec.decode_at(message.value, data, 0)
     if end != len(data) or value.shape != spec.shape or value.dtype != spec.dtype:
         raise InvalidArgumentError(f"the value in the image is not one of variable {spec.name}", variable=spec.name)
-    return VariableImage(spec, value.copy(), message.version)
+    return VariableImage(spec, value.copy(), message.version, declared)

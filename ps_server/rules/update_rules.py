@@ -16,7 +16,7 @@ import numpy as np
 
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category, integer_limits
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, OutOfRangeError, ShapeMismatchError
-from ps_protocol.operations import Array, UpdateRule, VariableSpec
+from ps_protocol.operations import Array, Replace, UpdateRule, VariableSpec
 from ps_server.rules.arithmetic import quiet
 from ps_server.rules.operand_checks import is_number, not_computable, refuse_operand
 
@@ -53,6 +53,23 @@ def apply_update(value: Array, rule: UpdateRule, operand: Array, out: Array | No
         np.copyto(result, operand)
     else:
         quiet.run(_UPDATE_UFUNCS[rule], value, operand, result)
+
+
+def replaced_spec(spec: VariableSpec, operation: Replace) -> VariableSpec:
+    """Returns what a variable is like after a ``Replace``: itself if that does not change its layout.
+
+    Raises:
+        DTypeMismatchError: The value has another dtype; bytes may have another length.
+        ShapeMismatchError: It has another shape, and the operation or the variable's place in a whole forbids that.
+    """
+    value = operation.value
+    if value.dtype == spec.dtype and value.shape == spec.shape:
+        return spec
+    if value.dtype.kind == "S":  # of any length
+        spec = VariableSpec(spec.name, value.dtype, spec.shape, spec.slice) if spec.dtype.kind == "S" else spec
+    if value.dtype != spec.dtype or (value.shape != spec.shape and (operation.keeps_shape or spec.slice is not None)):
+        refuse_operand(spec, "assign", value, spec.shape)
+    return VariableSpec(spec.name, spec.dtype, value.shape, spec.slice)
 
 
 # -- counting -----------------------------------------------------------------------------------

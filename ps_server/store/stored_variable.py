@@ -19,28 +19,39 @@ class VariableImage:
         spec: What is fixed about it.
         value: None if it has not been initialised. Read-only: a lent value, which no update changes.
         version: Updates applied since it was initialised.
+        declared: The spec that declarations must agree with, if the value has another layout now.
     """
 
     spec: VariableSpec
     value: Array | None
     version: int
+    declared: VariableSpec | None = None
 
 
 class StoredVariable:
     """A spec, a value and its version. Its users take the lock.
 
     Args:
-        spec: Fixed from here on.
+        spec: What the variable is like now.
         value: The initial value, in C order and the variable's own; None for none yet.
+        declared: The spec that declarations must agree with; by default the same.
+
+    Attributes:
+        declared: As above; fixed.
+        spec: As the value is now, which only a ``Replace`` changes.
     """
 
-    __slots__ = ("_lendable", "lock", "position", "size_bytes", "spec", "value", "version")
+    __slots__ = ("_lendable", "declared", "lock", "position", "size_bytes", "spec", "value", "version")
 
-    def __init__(self, spec: VariableSpec, value: Array | None):
+    def __init__(self, spec: VariableSpec, value: Array | None, declared: VariableSpec | None = None):
+        self.declared = declared or spec
+        # Another object each time that it changes. Those who look at it without the lock look again with the lock held
+        # whether it is still the same one.
         self.spec = spec
         self.size_bytes = spec.size_bytes
-        # guards: version, value and its elements, what of it is lent, and position. Whether `value` is None may be read
-        # without it, since a value never becomes None. Re-entrant: a batch may hold it around its operations.
+        # guards: spec, size_bytes, version, value and its elements, what of it is lent, and position. Whether `value`
+        # is None may be read without it, since a value never becomes None. Re-entrant: a batch may hold it around its
+        # operations.
         self.lock = threading.RLock()
         self.value = value
         self.version = 0
@@ -67,6 +78,16 @@ class StoredVariable:
         self._lendable = None
         return before
 
+    def relaid(self, spec: VariableSpec, value: Array) -> LendableArray | None:
+        """Gives it a value of another layout; returns the old one, if there was one."""
+        before = None
+        if self.value is None:
+            self.value = value
+        else:
+            before = self.replace(value)
+        self.spec, self.size_bytes = spec, spec.size_bytes
+        return before
+
     def initialized_value(self) -> Array:
         """Returns the value; FailedPreconditionError if there is none."""
         if self.value is None:
@@ -78,7 +99,7 @@ class StoredVariable:
         value = self.value
         if value is not None:
             value = value.copy() if self.size_bytes <= SMALL_BYTES else self.lend()
-        return VariableImage(self.spec, value, self.version)
+        return VariableImage(self.spec, value, self.version, None if self.declared is self.spec else self.declared)
 
     def updated(self) -> Result:
         """Counts an update; returns the result of one."""

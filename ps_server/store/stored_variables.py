@@ -52,9 +52,9 @@ class StoredVariables:
             variables = list(self._variables.values())
         return sorted(variables, key=lambda each: each.spec.name)
 
-    def take_memory(self, spec: VariableSpec) -> None:
-        """Counts the memory of a variable that is to be added; ResourceExhaustedError if there is not enough."""
-        if not self.memory.try_take(spec.size_bytes):
+    def take_memory(self, spec: VariableSpec, more_bytes: int | None = None) -> None:
+        """Counts the memory of a variable, or what it needs more; ResourceExhaustedError if there is not enough."""
+        if not self.memory.try_take(spec.size_bytes if more_bytes is None else more_bytes):
             raise ResourceExhaustedError(
                 f"variable {spec} needs {readable_bytes(spec.size_bytes)}, but of the memory limit of "
                 f"{readable_bytes(self.memory.limit_bytes)} {readable_bytes(self.memory.used_bytes)} are used; raise "
@@ -99,6 +99,6 @@ class StoredVariables:
             ResourceExhaustedError: The memory limit would be exceeded.
         """
         self.take_memory(image.spec)
-        variable = StoredVariable(image.spec, image.value)
+        variable = StoredVariable(image.spec, image.value, image.declared)
         variable.version = image.version
         self.add(variable)

@@ -7,7 +7,8 @@ Locks, in the order in which they may be taken:
    value. These two are never held together, and two variables' locks only by ``StoredVariables.locked``.
 
 What takes time is done outside the variable's lock: operands are checked and prepared before it is taken, and the
-array that a value is read into is made, its pages included, beforehand. So an update waits for one memcpy of each
+array that a value is read into is made, its pages included, beforehand. (Where another client has given the variable
+another layout in between, that is done again, with the lock held.) So an update waits for one memcpy of each
 reader ahead of it, never for a network, an allocation or a page fault.
 
 A large value may also be lent: the reader gets a view of it at once. While that view is held, an update is computed
@@ -16,6 +17,7 @@ into another array, which then takes the place of the value. A value that is not
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Final
 
@@ -32,6 +34,7 @@ from ps_protocol.operations import (
     Gather,
     Initialize,
     Read,
+    Replace,
     Result,
     Scatter,
     Update,
@@ -40,10 +43,12 @@ from ps_protocol.operations import (
 )
 from ps_protocol.out_arrays import check_out
 from ps_protocol.service_types import VariableInfo
+from ps_server.memory.lent_arrays import LendableArray
 from ps_server.memory.operand_ownership import can_become_value
 from ps_server.memory.spare_arrays import SMALL_BYTES, SpareArrays, prepared_array
+from ps_server.rules.operand_checks import refuse_operand
 from ps_server.rules.row_rules import checked_rows, gather_into, in_rows, plan_scatter
-from ps_server.rules.update_rules import apply_update, check_count, check_update, count_up_to
+from ps_server.rules.update_rules import apply_update, check_count, check_update, count_up_to, replaced_spec
 from ps_server.store.name_gates import NameGates
 from ps_server.store.spec_checks import check_agreement, check_spec
 from ps_server.store.stored_variable import StoredVariable, uninitialized
@@ -116,7 +121,7 @@ class VariableStore:
                 variable = self.variables.get(spec.name)
                 if variable is None:
                     return self._create(spec, operation.initializer, take=take).result(with_spec=True)
-        check_agreement(variable.spec, spec)
+        check_agreement(variable.declared, spec)
         if operation.initializer is not None:
             self._initialize(variable, operation.initializer, timeout_s, overwrite=False, take=take)
         return variable.result(with_spec=True)
@@ -142,7 +147,7 @@ class VariableStore:
             NotFoundError: There is no such variable.
             InvalidArgumentError: The initializer does not fit it.
         """
-        return self._initial_value(self._find(operation.name).spec, operation.initializer, take=False)
+        return self._initial_value(self._find(operation.name).declared, operation.initializer, take=False)
 
     @property
     def is_initializing(self) -> bool:
@@ -177,14 +182,14 @@ class VariableStore:
             self._check_entered(entered, variable.spec.name, timeout_s)
             if variable.value is not None and not overwrite:
                 return
-            value = self._initial_value(variable.spec, initializer, take=take)
+            value = self._initial_value(variable.declared, initializer, take=take)
             replaced = None  # freed after the lock is released: to give memory back to the system takes time
             with variable.lock:
                 if variable.value is None:
                     variable.value = value
                     variable.position = self._note(Initialize(variable.spec.name, initializer))
                 elif overwrite:
-                    replaced = variable.replace(value)
+                    replaced = self._relaid(variable, variable.declared, value)
                     variable.version += 1
             del replaced
 
@@ -229,8 +234,9 @@ class VariableStore:
             with variable.lock:
                 if variable.version == operation.unless_version and variable.value is not None:
                     return Result(variable.version, True)
+        spec = variable.spec
         if out is not None:
-            check_out(out, variable.spec, in_order=True)
+            check_out(out, spec, in_order=True)
         elif variable.size_bytes <= SMALL_BYTES:
             with variable.lock:
                 return Result(variable.version, True, variable.initialized_value().copy())
@@ -239,8 +245,10 @@ class VariableStore:
                 return Result(variable.version, True, variable.lend())
         if variable.value is None:
             raise uninitialized(variable.spec)
-        tensor = prepared_array(variable.spec.shape, variable.spec.dtype) if out is None else out
+        tensor = prepared_array(spec.shape, spec.dtype) if out is None else out
         with variable.lock:
+            if variable.spec is not spec:
+                return self.read(operation, lend=lend)
             np.copyto(tensor, variable.value)
             return Result(variable.version, True, tensor)
 
@@ -258,25 +266,29 @@ class VariableStore:
             ShapeMismatchError, DTypeMismatchError, InvalidArgumentError: The operand does not fit; nothing changed.
         """
         variable, rule, operand = self._find(operation.name), operation.rule, operation.value
-        check_update(variable.spec, rule, operand)
+        spec = variable.spec
+        check_update(spec, rule, operand)
         if rule is _ASSIGN:
             if take and variable.size_bytes > SMALL_BYTES and can_become_value(operand):
-                return self._put(variable, operand)
+                return self._put(variable, spec, operation, operand)
             if variable.value is None:
-                return self._put(variable, np.array(operand, order="C"))
+                return self._put(variable, spec, operation, np.array(operand, order="C"))
         with variable.lock:
             value = variable.value
             if value is None:
-                raise uninitialized(variable.spec)
+                raise uninitialized(spec)
+            if variable.spec is not spec:
+                return self.update(operation)
             if not variable.is_lent:
                 apply_update(value, rule, operand)
                 return variable.updated()
-        return self._update_beside(variable, rule, operand)
+        return self._update_beside(variable, spec, operation)
 
-    @staticmethod
-    def _put(variable: StoredVariable, value: Array) -> Result:
+    def _put(self, variable: StoredVariable, spec: VariableSpec, operation: Update, value: Array) -> Result:
         replaced = None  # freed after the lock is released: to give memory back to the system takes time
         with variable.lock:
+            if variable.spec is not spec:
+                return self.update(operation)
             if variable.value is None:
                 variable.value = value
             else:
@@ -285,18 +297,51 @@ class VariableStore:
         del replaced
         return result
 
-    def _update_beside(self, variable: StoredVariable, rule: UpdateRule, operand: Array) -> Result:
+    def _update_beside(self, variable: StoredVariable, spec: VariableSpec, operation: Update) -> Result:
         """Updates a variable whose value is lent: computes a new array, so that the borrowers' one does not change."""
-        result = self._spares.take(variable.spec)
+        rule, operand = operation.rule, operation.value
+        result = self._spares.take(spec)
         if rule is _ASSIGN:
             np.copyto(result, operand)
         with variable.lock:
+            if variable.spec is not spec:
+                return self.update(operation)
             if rule is not _ASSIGN:
                 apply_update(variable.initialized_value(), rule, operand, out=result)
             replaced = variable.replace(result)
             reply = variable.updated()
         self._spares.keep(replaced)
         return reply
+
+    def replace(self, operation: Replace, *, take: bool = False) -> Result:
+        """Replaces the value by one that may have another layout, and gives the variable that layout.
+
+        Arguments are those of ``update``.
+
+        Raises:
+            NotFoundError: There is no such variable.
+            ShapeMismatchError, DTypeMismatchError: The variable cannot have such a value; nothing changed.
+            ResourceExhaustedError: The memory limit would be exceeded; nothing changed.
+        """
+        variable, value = self._find(operation.name), operation.value
+        value = value if take and can_become_value(value) else np.array(value, order="C")
+        replaced = None  # freed after the lock is released: to give memory back to the system takes time
+        with variable.lock:
+            spec = replaced_spec(variable.spec, operation)
+            replaced = self._relaid(variable, spec, value)
+            result = variable.updated()
+        del replaced
+        return result
+
+    def _relaid(self, variable: StoredVariable, spec: VariableSpec, value: Array) -> LendableArray | None:
+        """With the lock held, gives a variable a value of a layout, and counts its memory; returns the value before."""
+        more_bytes = spec.size_bytes - variable.size_bytes
+        if more_bytes > 0:
+            self.variables.take_memory(spec, more_bytes)
+        replaced = variable.relaid(spec, value)
+        if more_bytes < 0:
+            self.variables.memory.give_back(-more_bytes)
+        return replaced
 
     # -- rows ---------------------------------------------------------------------------------
 
@@ -310,7 +355,8 @@ class VariableStore:
             DTypeMismatchError, ShapeMismatchError, InvalidArgumentError: The rows cannot be put into ``out``.
         """
         variable, indices = self._find(operation.name), operation.indices
-        spec = in_rows(variable.spec, operation.index_depth)
+        whole = variable.spec
+        spec = in_rows(whole, operation.index_depth)
         rows = checked_rows(spec, indices)
         if variable.value is None:
             raise uninitialized(variable.spec)
@@ -318,8 +364,10 @@ class VariableStore:
         if out is None:
             out = prepared_array(shape, spec.dtype)
         else:
-            check_out(out, variable.spec, shape, in_order=True)
+            check_out(out, whole, shape, in_order=True)
         with variable.lock:
+            if variable.spec is not whole:
+                return self.gather(operation)
             gather_into(variable.value.reshape(spec.shape), rows, out.reshape(rows.size, *spec.shape[1:]))
             return Result(variable.version, True, out)
 
@@ -334,20 +382,46 @@ class VariableStore:
         variable = self._find(operation.name)
         if variable.value is None:
             raise uninitialized(variable.spec)
-        rows = in_rows(variable.spec, operation.index_depth)
+        if operation.updates.dtype.kind == "S" and operation.updates.dtype != variable.spec.dtype:
+            return self._scatter_bytes(variable, operation)
+        spec = variable.spec
+        rows = in_rows(spec, operation.index_depth)
         plan = plan_scatter(rows, operation.rule, operation.indices, operation.updates)
         with variable.lock:
+            if variable.spec is not spec:
+                return self.scatter(operation)
             if not variable.is_lent:
                 plan.apply(variable.value.reshape(rows.shape))  # a view: values are in C order
                 return variable.updated()
-        result = self._spares.take(variable.spec)
+        result = self._spares.take(spec)
         with variable.lock:
+            if variable.spec is not spec:
+                return self.scatter(operation)
             np.copyto(result, variable.value)
             plan.apply(result.reshape(rows.shape))
             replaced = variable.replace(result)
             reply = variable.updated()
         self._spares.keep(replaced)
         return reply
+
+    def _scatter_bytes(self, variable: StoredVariable, operation: Scatter) -> Result:
+        """Updates rows with bytes of another length; the variable has the greater length from then on."""
+        updates = operation.updates
+        with variable.lock:
+            before, value = variable.spec, variable.initialized_value()
+            if before.dtype.kind != "S":
+                refuse_operand(before, operation.rule.name.lower(), updates, updates.shape)
+            spec = before
+            if updates.dtype.itemsize > before.dtype.itemsize:
+                spec = dataclasses.replace(before, dtype=updates.dtype)
+            rows = in_rows(spec, operation.index_depth)
+            plan = plan_scatter(rows, operation.rule, operation.indices, updates.astype(spec.dtype))
+            longer = value.astype(spec.dtype)
+            plan.apply(longer.reshape(rows.shape))
+            replaced = self._relaid(variable, spec, longer)
+            result = variable.updated()
+        del replaced
+        return result
 
     # -- counting -----------------------------------------------------------------------------
 
@@ -363,9 +437,12 @@ class VariableStore:
         variable = self._find(operation.name)
         if variable.value is None:
             raise uninitialized(variable.spec)
-        check_count(variable.spec, operation.limit)
+        spec = variable.spec
+        check_count(spec, operation.limit)
         with variable.lock:
-            before = count_up_to(variable.spec, variable.value, operation.limit)
+            if variable.spec is not spec:
+                return self.count_up_to(operation)
+            before = count_up_to(spec, variable.value, operation.limit)
             variable.version += 1
             return Result(variable.version, True, before)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -24,6 +25,7 @@ from ps_protocol.operations import (
     Initialize,
     PsOperation,
     Read,
+    Replace,
     Reply,
     Result,
     Scatter,
@@ -56,6 +58,7 @@ class ModelVariable:
     spec: VariableSpec
     value: Array | None = None
     version: int = 0
+    declared: VariableSpec | None = None
 
 
 class Refused(Exception):  # noqa: N818 - the model's word for any error
@@ -78,7 +81,7 @@ def initializers(draw: Any) -> InitializerSpec:
 def operations(draw: Any) -> PsOperation:
     """Operations of which many fit and some do not."""
     name, shape, dtype = draw(NAMES), draw(SHAPES), draw(DTYPES)
-    match draw(st.integers(0, 8)):
+    match draw(st.integers(0, 9)):
         case 0 | 1:
             return Declare(VariableSpec(name, dtype, shape), draw(st.none() | initializers()))
         case 2:
@@ -94,6 +97,8 @@ def operations(draw: Any) -> PsOperation:
         case 6:
             return Gather(name, np.array(draw(st.lists(st.integers(-1, 3), max_size=4)), np.int32), draw(DEPTHS))
         case 7:
+            return Replace(name, arrays(draw, shape, dtype), draw(st.booleans()))
+        case 8:
             return CountUpTo(name, draw(st.sampled_from([0, 3, 127, 128])))
         case _:
             return Read(name, draw(st.none() | st.integers(0, 3))) if draw(st.booleans()) else Describe(name)
@@ -118,6 +123,12 @@ class Model:
                 return self.initialize(variable, operation)
             case Update():
                 return self.update(variable, operation)
+            case Replace(value=value):
+                if value.dtype != variable.spec.dtype or (operation.keeps_shape and value.shape != variable.spec.shape):
+                    raise Refused
+                self.relay(variable, dataclasses.replace(variable.spec, shape=value.shape), value)
+                variable.version += 1
+                return Result(variable.version, True)
         if variable.value is None:
             raise Refused
         match operation:
@@ -135,23 +146,32 @@ class Model:
     def declare(self, operation: Declare) -> Result:
         variable = self.variables.get(operation.name)
         if variable is None:
-            used = sum(each.spec.size_bytes for each in self.variables.values())
-            if used + operation.spec.size_bytes > MEMORY_LIMIT_BYTES:
-                raise Refused
+            self.check_memory(operation.spec.size_bytes)
             variable = ModelVariable(operation.spec)
-        elif variable.spec != operation.spec:
+        elif (variable.declared or variable.spec) != operation.spec:
             raise Refused
         if operation.initializer is not None and variable.value is None:
-            variable.value = self.initial_value(variable.spec, operation.initializer)
+            variable.value = self.initial_value(operation.spec, operation.initializer)
         self.variables[operation.name] = variable
         return Result(variable.version, variable.value is not None, None, variable.spec)
 
     def initialize(self, variable: ModelVariable, operation: Initialize) -> Result:
         if variable.value is None or operation.overwrite:
-            value = self.initial_value(variable.spec, operation.initializer)
-            variable.version += variable.value is not None
-            variable.value = value
+            spec, is_first = variable.declared or variable.spec, variable.value is None
+            self.relay(variable, spec, self.initial_value(spec, operation.initializer))
+            variable.version += not is_first
         return Result(variable.version, True)
+
+    def relay(self, variable: ModelVariable, spec: VariableSpec, value: Array) -> None:
+        more_bytes = spec.size_bytes - variable.spec.size_bytes
+        if more_bytes > 0:
+            self.check_memory(more_bytes)
+        variable.declared = variable.declared or variable.spec
+        variable.spec, variable.value = spec, value.copy()
+
+    def check_memory(self, more_bytes: int) -> None:
+        if sum(each.spec.size_bytes for each in self.variables.values()) + more_bytes > MEMORY_LIMIT_BYTES:
+            raise Refused
 
     def update(self, variable: ModelVariable, operation: Update) -> Result:
         assigns, value = operation.rule is UpdateRule.ASSIGN, operation.value

@@ -17,6 +17,7 @@ from worker_client.graph.default_graph import graph_of
 from worker_client.graph.deferred_array import DeferredValue
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.values.shapes import TensorShape
+from worker_client.values.text import text_array
 
 _WHOLE_DIVISIONS: Final = frozenset({np.floor_divide, np.remainder, np.fmod})
 
@@ -167,7 +168,7 @@ class _Call:
             result = self._function(*positional, **named)
         if isinstance(result, list | tuple):
             raise TypeError(f"{self.op_type} returns several arrays, an operation returns one")
-        return np.asarray(result)
+        return text_array(result) if type(result) is bytes else np.asarray(result)
 
     def freeze(self) -> None:
         """Makes it independent of arrays that belong to others."""

@@ -16,9 +16,11 @@ from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
 from worker_client.deferred.call import deferred_call, is_deferred, itself, tensor_or_none
 from worker_client.deferred.conversion import tensor_value
+from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.values.dtypes import as_dtype, string
 from worker_client.values.shapes import TensorShape
+from worker_client.values.text import is_text, text_array
 
 
 def of_one_dtype(operation: str, values: Sequence[Any]) -> list[Any]:
@@ -58,8 +60,9 @@ def constant_array(value: Any, dtype: Any, what: str) -> Array:
     if tensor_or_none(value) is not None:
         raise TypeError(f"{what} needs a value that is known now, not the deferred {value!r}")
     wanted = None if dtype is None else as_dtype(dtype)
-    if wanted is not None and wanted == string.dtype:  # of whatever length
-        wanted = np.asarray(value, dtype=np.bytes_).dtype
+    if wanted == string.dtype or (wanted is None and is_text(np.asarray(value).dtype)):
+        text = text_array(value)
+        return text if get_default_graph().deferred else text.astype(np.bytes_)
     try:
         array = tensor_value(value, what, wanted)
     except InvalidArgumentError as error:
@@ -114,7 +117,8 @@ def _element(value: Any, leader: Tensor, dtype: np.dtype[Any], name: str) -> Ten
         return _packed(value, leader, dtype, name)
     tensor = tensor_or_none(value)
     if tensor is None:
-        constant = _constant("Pack", value, leader).astype(dtype)
+        constant = _constant("Pack", value, leader)
+        constant = constant if is_text(dtype) else constant.astype(dtype)
         output = OutputSpec(dtype, TensorShape(constant.shape))
         with leader.graph.as_default():
             return deferred_call(itself, [constant], op_type="Const", name=name, output=output)
@@ -143,6 +147,8 @@ def _checked(operation: str, value: Any, leader: Tensor | Array) -> Any:
 
 def _constant(operation: str, value: Any, leader: Tensor | Array) -> Array:
     array: Array = np.asarray(value)
+    if is_text(array.dtype) and is_text(leader.dtype):
+        return text_array(value)
     if array.dtype == leader.dtype:
         return array
     if array.size and not _keeps_kind(array.dtype, leader.dtype):
@@ -156,8 +162,8 @@ def _constant(operation: str, value: Any, leader: Tensor | Array) -> Array:
 
 
 def _keeps_kind(source: np.dtype[Any], target: np.dtype[Any]) -> bool:
-    if source.kind in "US" or target.kind in "US":
-        return source.kind in "US" and target.kind in "US"
+    if is_text(source) or is_text(target):
+        return False
     return dtype_category(source) <= dtype_category(target)
 
 

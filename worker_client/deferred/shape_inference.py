@@ -18,6 +18,7 @@ from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
 from worker_client.graph.operation import OutputSpec
 from worker_client.values.shapes import TensorShape
+from worker_client.values.text import is_text, text_array
 
 MAX_KEPT_SIZE: Final = 16
 """Sizes up to this one are never replaced, so that small constants mean the same in a trial."""
@@ -148,8 +149,11 @@ def _stand_ins(inputs: Sequence[OutputSpec], sizes: _Sizes, integer: int) -> lis
     stand_ins = []
     for spec in inputs:
         shape = () if spec.shape.ndims is None else tuple(sizes[size] for size in spec.shape)
-        element = integer if spec.dtype.kind in "iu" else 1 - integer
-        stand_ins.append(np.broadcast_to(np.full((), element, spec.dtype), shape))
+        if is_text(spec.dtype):
+            filled = text_array(b"")
+        else:
+            filled = np.full((), integer if spec.dtype.kind in "iu" else 1 - integer, spec.dtype)
+        stand_ins.append(np.broadcast_to(filled, shape))
     return stand_ins
 
 

@@ -11,7 +11,18 @@ from ps_protocol import operations
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
 from ps_protocol.initial_values.compute import initial_value
 from ps_protocol.initializer_spec import InitializerSpec, ValueKind
-from ps_protocol.operations import Array, Describe, Gather, Initialize, Read, Reply, Update, UpdateRule, VariableSpec
+from ps_protocol.operations import (
+    Array,
+    Describe,
+    Gather,
+    Initialize,
+    Read,
+    Replace,
+    Reply,
+    Update,
+    UpdateRule,
+    VariableSpec,
+)
 from worker_client.deferred import save_slice_info
 from worker_client.deferred.arithmetic import DeferredArithmetic
 from worker_client.deferred.call import tensor_or_none
@@ -29,9 +40,9 @@ from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, OutputSpec, Tensor
 from worker_client.graph.runners import Runner, runner_for
 from worker_client.initializers.standard import initializer_spec
-from worker_client.values.conversion import convert
 from worker_client.values.dtypes import DType
 from worker_client.values.shapes import ShapeLike, TensorShape
+from worker_client.values.text import graph_dtype, is_text, stored
 from worker_client.variables import row_operations
 
 DeferredArray.arithmetic = DeferredArithmetic()
@@ -54,7 +65,10 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
     def __init__(self, definition: VariableDefinition):
         self.definition = definition
         self.spec = VariableSpec(definition.name, definition.dtype, definition.shape, definition.slice)
-        self._output = OutputSpec(definition.dtype, TensorShape(definition.shape))
+        static_shape = definition.static_shape
+        self._output = OutputSpec(
+            graph_dtype(definition.dtype), TensorShape(definition.shape) if static_shape is None else static_shape
+        )
         self._initial_value: Tensor | None = tensor_or_none(definition.initializer)
         definition.op.computation = VariableAccess(self, self._read_request)
         self._safe_initial_value: Tensor | None = None
@@ -73,11 +87,12 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
 
     @property
     def dtype(self) -> DType:
-        return DType(self.spec.dtype)
+        return DType(self._output.dtype)
 
     @property
     def shape(self) -> TensorShape:
-        return TensorShape(self.spec.shape)
+        """What is known of the shape of its values: all of it, unless it was made without checks of the shape."""
+        return self._output.shape
 
     def get_shape(self) -> TensorShape:
         """Returns the shape."""
@@ -252,8 +267,11 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
 
     def load(self, value: Any, session: Runner | None = None) -> None:
         """Replaces the value at once, in a session, by default the default one. Adds nothing to the graph."""
-        array = self.checked(convert(value, self.spec))
-        runner_for(self.graph, session, self.name).request(self, Update(self.spec.name, UpdateRule.ASSIGN, array))
+        array = self.checked(self._array(value))
+        request: operations.PsOperation = Update(self.spec.name, UpdateRule.ASSIGN, array)
+        if is_text(array.dtype):
+            request = Replace(self.spec.name, stored(array), keeps_shape=True)
+        runner_for(self.graph, session, self.name).request(self, request)
 
     # -- operations ---------------------------------------------------------------------------
 
@@ -265,10 +283,12 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         name: str | None,
         *,
         answered: bool = False,
+        shape: TensorShape | None = None,
     ) -> Operation:
         access = VariableAccess(self, request, mutates=True, answered=answered)
+        output = self._output if shape is None else OutputSpec(self.spec.dtype, shape)
         with self.graph.colocate_with(self.op):
-            return self.graph.create_op(op_type, inputs, [self._output], name=name or op_type, computation=access)
+            return self.graph.create_op(op_type, inputs, [output], name=name or op_type, computation=access)
 
     def _gather(
         self,
@@ -313,6 +333,10 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         inputs = [] if self._safe_initial_value is None else [self._safe_initial_value]
 
         def request(job_seed: int, *values: Array) -> operations.PsOperation:
+            if values and is_text(self.spec.dtype):
+                return Replace(self.spec.name, stored(values[0]))
+            if values and not self.definition.validate_shape:
+                return Replace(self.spec.name, values[0])
             spec = InitializerSpec(ValueKind(values[0])) if values else self.initializer_spec(job_seed)
             return Initialize(self.spec.name, spec, overwrite=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,11 +11,12 @@ import numpy as np
 from ps_protocol import operations
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import DTypeMismatchError, ShapeMismatchError
-from ps_protocol.operations import Array, CountUpTo, Scatter, ScatterRule, Update, UpdateRule, VariableSpec
+from ps_protocol.operations import Array, CountUpTo, Replace, Scatter, ScatterRule, Update, UpdateRule, VariableSpec
 from worker_client.deferred.operands import tensor_of
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.values.conversion import IndexedSlices, convert, row_indices
 from worker_client.values.shapes import TensorShape
+from worker_client.values.text import graph_dtype, is_text, stored, text_array
 from worker_client.variables import row_operations
 
 
@@ -28,6 +30,10 @@ class DeferredVariableUpdates:
     __slots__ = ()
 
     spec: VariableSpec
+
+    @property
+    def shape(self) -> TensorShape:
+        raise NotImplementedError
 
     # -- whole values -------------------------------------------------------------------------
 
@@ -46,6 +52,30 @@ class DeferredVariableUpdates:
         """
         del use_locking
         return self._update(UpdateRule.ASSIGN, "Assign", value, name, read_value)
+
+    def replace(self, value: Any, name: str | None = None) -> Tensor:
+        """Replaces the value each time that a session runs it, and with it the shape, which may be another.
+
+        Args:
+            value: A tensor or an array of the variable's dtype.
+            name: Name of the operation.
+
+        Raises:
+            DTypeMismatchError: The dtypes differ; it is a TypeError.
+        """
+        tensor = self._tensor(value)
+        if tensor is None:
+            array = self._array(value)
+            inputs, shape = [], TensorShape(array.shape)
+        else:
+            self._check_dtype(tensor)
+            inputs, shape = [tensor], tensor.shape
+
+        def request(_: int, *values: Array) -> operations.PsOperation:
+            given = values[0] if values else array
+            return Replace(self.spec.name, stored(given) if is_text(given.dtype) else given)
+
+        return self.mutating_op("Assign", inputs, request, name, shape=shape).outputs[0]
 
     def assign_add(
         self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
@@ -88,7 +118,13 @@ class DeferredVariableUpdates:
         inputs, array_of = self.operand(value)
 
         def request(_: int, *values: Array) -> operations.PsOperation:
-            return Update(self.spec.name, rule, array_of(*values))
+            array = array_of(*values)
+            if is_text(array.dtype):
+                return Replace(self.spec.name, stored(array), keeps_shape=True)
+            return Update(self.spec.name, rule, array)
+
+        if is_text(self.spec.dtype) and rule is not UpdateRule.ASSIGN:
+            raise TypeError(f"variable {self.spec.name} holds text, for which there is no {op_type}; use assign")
 
         op = self.mutating_op(op_type, inputs, request, name)
         return op.outputs[0] if read_value else op
@@ -155,7 +191,7 @@ class DeferredVariableUpdates:
             rows,
             updates,
             name or "batch_scatter_update",
-            lambda rows, updates: row_operations.batch_scatter_update(self.spec, rows, updates),
+            lambda rows, updates: row_operations.batch_scatter_update(self._spec_for(updates), rows, updates),
         )
 
     def scatter(self, rule: ScatterRule, indices: Any, updates: Any, name: str | None = None) -> Tensor:
@@ -174,7 +210,7 @@ class DeferredVariableUpdates:
             rows,
             values,
             name,
-            lambda rows, values: row_operations.scatter(self.spec, rule, rows, values),
+            lambda rows, values: row_operations.scatter(self._spec_for(values), rule, rows, values),
         )
 
     # -- slices and elements ------------------------------------------------------------------
@@ -211,7 +247,7 @@ class DeferredVariableUpdates:
         def operation(places: Array, values: Array) -> Scatter:
             if not values.shape and not is_scalar:
                 raise self._unexpected_scalar()
-            return row_operations.scatter_nd(self.spec, rule, places, values)
+            return row_operations.scatter_nd(self._spec_for(values), rule, places, values)
 
         return self._scatter(f"ScatterNd{rule.name.title()}", places, values, name, operation)
 
@@ -229,7 +265,8 @@ class DeferredVariableUpdates:
     ) -> Tensor:
         def request(_: int, *values: Array) -> operations.PsOperation:
             given = iter(values)
-            return operation(filled(indices, given), filled(updates, given))
+            rows, rest = filled(indices, given), filled(updates, given)
+            return operation(rows, stored(rest) if is_text(rest.dtype) else rest)
 
         inputs = [each for each in (indices, updates) if isinstance(each, Tensor)]
         return self.mutating_op(op_type, inputs, request, name).outputs[0]
@@ -248,9 +285,9 @@ class DeferredVariableUpdates:
 
     def updates_operand(self, updates: Any) -> Tensor | Array:
         """Returns values as a tensor or an array of the variable's dtype; DTypeMismatchError if they have another."""
-        tensor = tensor_of(updates, self.spec.dtype)
+        tensor = self._tensor(updates)
         if tensor is None:
-            return convert(updates, self.spec, copy=True)
+            return self._array(updates)
         self._check_dtype(tensor)
         return tensor
 
@@ -263,18 +300,18 @@ class DeferredVariableUpdates:
             ShapeMismatchError: The value cannot have the variable's shape.
             DTypeMismatchError: It has another dtype.
         """
-        tensor = tensor_of(value, self.spec.dtype)
+        tensor = self._tensor(value)
         if tensor is None:
-            array = self.checked(convert(value, self.spec, copy=True))
+            array = self.checked(self._array(value))
             return [], lambda: array
         self._check_dtype(tensor)
-        if not tensor.shape.is_compatible_with(self.spec.shape):
+        if not tensor.shape.is_compatible_with(self.shape):
             raise self._other_shape(tensor.shape)
         return [tensor], self.checked  # its shape may be known only now
 
     def checked(self, array: Array) -> Array:
         """Returns an array that has the variable's shape; ShapeMismatchError if it has not."""
-        if array.shape != self.spec.shape:
+        if not self.shape.is_compatible_with(array.shape):
             raise self._other_shape(TensorShape(array.shape))
         return array
 
@@ -286,6 +323,7 @@ class DeferredVariableUpdates:
         name: str | None,
         *,
         answered: bool = False,
+        shape: TensorShape | None = None,
     ) -> Operation:
         """Adds an operation that updates the variable.
 
@@ -295,11 +333,23 @@ class DeferredVariableUpdates:
             request: Makes the operation for the ps from the job's seed and the inputs' values.
             name: Name within the name scope; ``op_type`` if not given.
             answered: Whether the ps's answer is the output; if not, the value afterwards is.
+            shape: Of the output, if it is not the variable's.
         """
         raise NotImplementedError
 
+    def _tensor(self, value: Any) -> Tensor | None:
+        return tensor_of(value, graph_dtype(self.spec.dtype))
+
+    def _array(self, value: Any) -> Array:
+        return text_array(value).copy() if is_text(self.spec.dtype) else convert(value, self.spec, copy=True)
+
+    def _spec_for(self, values: Array) -> VariableSpec:
+        """Returns the spec that values for some rows are checked against: text may be longer than what is there."""
+        spec = self.spec
+        return dataclasses.replace(spec, dtype=values.dtype) if is_text(spec.dtype) else spec
+
     def _check_dtype(self, tensor: Tensor) -> None:
-        if tensor.dtype != self.spec.dtype:
+        if tensor.dtype != graph_dtype(self.spec.dtype):
             raise DTypeMismatchError(
                 f"variable {self.spec.name} holds {self.spec.dtype.name}, {tensor.name} is {tensor.dtype.name}; "
                 f"cast it",
@@ -315,7 +365,7 @@ class DeferredVariableUpdates:
 
     def _other_shape(self, shape: TensorShape) -> ShapeMismatchError:
         return ShapeMismatchError(
-            f"variable {self.spec.name} has the shape {list(self.spec.shape)}, the value {shape}",
+            f"variable {self.spec.name} has the shape {self.shape}, the value {shape}",
             variable=self.spec.name,
         )
 

@@ -13,6 +13,7 @@ from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Array, Reply, VariableSpec
 from worker_client.graph.operation import Computation, Operation, Tensor
 from worker_client.values.out_arrays import tensor_of
+from worker_client.values.text import taken
 
 
 class AccessedVariable(Protocol):
@@ -98,7 +99,7 @@ def value_read(reply: Reply, inputs: Sequence[Array]) -> Array:
     del inputs
     if isinstance(reply, ShardscopeError):
         raise reply
-    return tensor_of(reply)
+    return taken(tensor_of(reply))
 
 
 @dataclass(slots=True, eq=False)  # not frozen, which takes three times as long to make: every variable has three

@@ -13,6 +13,7 @@ from ps_protocol.operations import PartitionSlice
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.graph.operation import Operation
+from worker_client.values.shapes import TensorShape
 
 
 class VariableSynchronization(enum.Enum):
@@ -54,7 +55,8 @@ class VariableDefinition:
         key: Full name under which ``get_variable`` finds it again, which differs from ``name`` where an operation had
             taken that; None if it does not find it.
         dtype: Type of the value.
-        shape: Shape of the value, all sizes known.
+        shape: Shape of the first value, as it is declared, all sizes known.
+        static_shape: What is known of the shape of all values, if that is less.
         initializer: An ``Initializer``, or in a deferred graph a deferred tensor.
         trainable: Whether optimizers are meant to update it.
         collections: Keys of the collections that it goes into.
@@ -89,6 +91,7 @@ class VariableDefinition:
     name_scope: str
     op: Operation
     graph: Graph
+    static_shape: TensorShape | None = None
 
     @property
     def is_local(self) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from worker_client.graph.deferred_array import DeferredArray
 from worker_client.graph.runners import Runner, runner_for
 from worker_client.values.shapes import ShapeLike, TensorShape
+from worker_client.values.text import graph_dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +225,7 @@ class Tensor(DeferredArray):
     def __init__(self, op: Operation, value_index: int, spec: OutputSpec):
         self.op = op
         self.value_index = value_index
-        self.dtype = spec.dtype
+        self.dtype = graph_dtype(spec.dtype)
         self._shape = spec.shape
 
     @property

@@ -95,6 +95,15 @@ class DescribedInitializer(Initializer):
         variable = _nameless(shape, self.dtype if dtype is None else dtype, partition_info)
         return initial_value(variable, self._description(variable, secrets.randbits(63)))
 
+    def check(self, shape: Shape, dtype: npt.DTypeLike, partition_info: PartitionInfo | None = None) -> None:
+        """Makes sure that a call returns a value; raises what it would raise."""
+        self._description(_nameless(shape, dtype, partition_info), 0)
+
+    @property
+    def is_described(self) -> bool:
+        """Whether the ps can compute its values, so that it need not be called."""
+        return self._described
+
     def spec(self, variable: VariableSpec, job_seed: int) -> InitializerSpec:
         return self._description(variable, job_seed) if self._described else super().spec(variable, job_seed)
 

@@ -144,7 +144,7 @@ def _axis(signature: str, axis: Any) -> Any:
     deferred = [each for each in values if is_deferred(each)]
     if axis is None or (deferred and deferred[0] is not axis):
         raise ValueError(f"{signature}: axis should be the number of a dimension, not {axis!r}; it comes last")
-    given = tensor_or_none(axis) if deferred else np.asarray(axis)
+    given: Any = tensor_or_none(axis) if deferred else np.asarray(axis)
     if given.dtype.kind not in ("iu" if deferred else "biu"):
         raise TypeError(f"{signature}: axis should be an integer, not {axis!r} ({given.dtype.name})")
     if TensorShape(given.shape).ndims not in (0, None):

@@ -95,7 +95,7 @@ def _scattering(public_name: str, form: _Form, rule: ScatterRule, summary: str) 
 def assign(
     ref: UncutVariable | PartitionedVariable,
     value: Any,
-    validate_shape: bool | None = None,  # noqa: ARG001 - part of TensorFlow's signature
+    validate_shape: bool | None = None,
     use_locking: bool | None = None,  # noqa: ARG001 - part of TensorFlow's signature
     name: str | None = None,
 ) -> Any:
@@ -104,7 +104,8 @@ def assign(
     Args:
         ref: The variable.
         value: Of its shape and dtype.
-        validate_shape: Ignored: the shape of a variable is fixed when it is declared.
+        validate_shape: False lets a deferred variable take another shape with the value; initialising it goes back to
+            the first one. Without effect on the others, whose shapes are fixed.
         use_locking: Ignored; updates are always atomic.
         name: Name of the operation.
 
@@ -115,6 +116,8 @@ def assign(
         TypeError: ``ref`` is no variable, or the dtypes differ.
         ValueError: The shapes differ.
     """
+    if validate_shape is False and isinstance(ref, DeferredVariable):
+        return ref.replace(value, name)
     return _whole(ref, "assign", value, name)
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ps_protocol.errors import ShapeMismatchError, ShardscopeError
 from ps_protocol.operations import PartitionSlice
+from worker_client.deferred.call import deferred_call, itself
 from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.definition import (
@@ -25,8 +26,9 @@ from worker_client.graph.keys import GraphKeys
 from worker_client.graph.naming import check_variable_name
 from worker_client.graph.operation import OutputSpec
 from worker_client.scopes.initial_value import BoundInitializer, ComputedValue, InitialValue, initial_value
-from worker_client.values.dtypes import as_dtype
+from worker_client.values.dtypes import as_dtype, string
 from worker_client.values.shapes import ShapeLike, TensorShape
+from worker_client.values.text import STORED, is_text
 
 _VARIABLE_OP = "VariableV2"
 _IGNORED_KEYWORDS = frozenset({"variable_def", "expected_shape", "import_scope", "use_resource"})
@@ -73,7 +75,8 @@ def new_variable(
             returns that.
         trainable: Whether optimizers are meant to update it; they are unless ``synchronization`` is ``ON_READ``.
         collections: The collections it goes into, instead of ``GraphKeys.GLOBAL_VARIABLES``.
-        validate_shape: Whether values assigned later must have the shape.
+        validate_shape: Whether all values must have the shape of the first. If not, nothing is known of the shape of a
+            deferred variable, and the initial value may have any.
         caching_device: Where a local copy is kept, if one is asked for.
         name: Name within the name scope, made unique; "Variable" if not given.
         variable_def: Not supported; there is no protocol buffer of a variable here.
@@ -84,7 +87,7 @@ def new_variable(
         use_resource: Ignored; all variables here are TensorFlow's "resource" kind.
         synchronization: See ``VariableSynchronization``.
         aggregation: See ``VariableAggregation``.
-        shape: Must agree with the initial value's if given.
+        shape: What is known of the shape of its values; must agree with the initial value's. By default that one.
 
     Returns:
         What the graph's factory makes: a ``Variable``.
@@ -185,17 +188,19 @@ def _create(
     ):
         initial = _initial_value(graph, initial_value, name_scope, dtype)
         wanted = TensorShape(shape)
+        static_shape = wanted if shape is not None else initial.shape if validate_shape else TensorShape(None)
         op = graph.create_op(
             _VARIABLE_OP,
-            outputs=[OutputSpec(initial.dtype, wanted if wanted.is_fully_defined() else initial.shape)],
+            outputs=[OutputSpec(initial.dtype, static_shape)],
             name=name_scope,
             attributes={"container": graph.container_name},
         )
         definition = VariableDefinition(
             name=op.name,
             key=origin.key,
-            dtype=initial.dtype,
-            shape=_full_shape(op.name, initial.shape, wanted),
+            dtype=STORED if graph.deferred and initial.dtype == string.dtype else initial.dtype,
+            shape=_full_shape(op.name, initial.shape, wanted, validate_shape=validate_shape),
+            static_shape=static_shape,
             initializer=initial.initializer,
             trainable=trainable,
             collections=keys,
@@ -236,8 +241,13 @@ def _initial_value(graph: Graph, given: Any, name_scope: str, dtype: npt.DTypeLi
 
 def _with_operation(graph: Graph, initial: InitialValue) -> InitialValue:
     """In a deferred graph a value is an operation too, which has a name and a place."""
-    if graph.deferred and isinstance(initial.initializer, ComputedValue):
-        graph.create_op("Const", outputs=[OutputSpec(initial.dtype, initial.shape)], name="initial_value")
+    if not graph.deferred or not isinstance(initial.initializer, ComputedValue):
+        return initial
+    if is_text(initial.dtype):
+        output, array = OutputSpec(initial.dtype, initial.shape), initial.initializer.value
+        value = deferred_call(itself, [array], op_type="Const", name="initial_value", output=output)
+        return InitialValue(value, string.dtype, initial.shape)
+    graph.create_op("Const", outputs=[OutputSpec(initial.dtype, initial.shape)], name="initial_value")
     return initial
 
 
@@ -252,11 +262,12 @@ def _collection_keys(collections: Iterable[str] | None, trainable: bool, name: s
     return tuple(keys)
 
 
-def _full_shape(name: str, shape: TensorShape, wanted: TensorShape) -> tuple[int, ...]:
-    if not shape.is_fully_defined():
+def _full_shape(name: str, shape: TensorShape, wanted: TensorShape, *, validate_shape: bool) -> tuple[int, ...]:
+    if validate_shape and not shape.is_fully_defined():
         raise ValueError(f"the initial value of variable {name} has the shape {shape}; all sizes must be known")
     if not shape.is_compatible_with(wanted):
         raise ShapeMismatchError(
             f"variable {name}: its initial value has shape {shape}, expected is {wanted}", variable=name
         )
-    return shape.as_tuple()
+    known = shape.merge_with(wanted)  # where it is not known before there is a value, it is declared as empty
+    return tuple(size or 0 for size in known) if known.ndims is not None else ()

@@ -12,14 +12,16 @@ from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
 from worker_client.deferred.conversion import tensor_value
 from worker_client.deferred.operands import tensor_of
+from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.initializers.arrays import call_initializer
 from worker_client.initializers.base import DescribedInitializer, Initializer
 from worker_client.initializers.standard import initializer_spec
-from worker_client.values.dtypes import DType, as_dtype
+from worker_client.values.dtypes import DType, as_dtype, string
 from worker_client.values.partition_info import PartitionInfo, Shape
 from worker_client.values.shapes import TensorShape
+from worker_client.values.text import is_text, text_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class BoundInitializer:
     @property
     def is_described(self) -> bool:
         """Whether it is one of this library's, which tell the ps what to do instead of making the value here."""
-        return isinstance(self.initializer, DescribedInitializer)
+        return isinstance(self.initializer, DescribedInitializer) and self.initializer.is_described
 
     def spec(self, name: str) -> VariableSpec:
         """Returns what is fixed about the variable, given its name."""
@@ -62,7 +64,7 @@ class ComputedValue(Initializer):
 
     def __init__(self, value: Array):
         self.value = value
-        self.dtype = DType(value.dtype)
+        self.dtype = string if value.dtype == object else DType(value.dtype)
 
     def __call__(
         self,
@@ -115,23 +117,24 @@ def initial_value(given: object, name: str, dtype: np.dtype[Any] | None) -> Init
         value = _value(call_initializer(given.initializer, spec), name, given.dtype)
     else:
         value = _value(given() if callable(given) else given, name, dtype)
-    return InitialValue(
-        value if isinstance(value, Tensor) else ComputedValue(value), value.dtype, TensorShape(value.shape)
-    )
+    element = string.dtype if value.dtype == object else value.dtype
+    return InitialValue(value if isinstance(value, Tensor) else ComputedValue(value), element, TensorShape(value.shape))
 
 
 def _value(given: object, name: str, dtype: np.dtype[Any] | None) -> Tensor | Array:
     tensor = tensor_of(given, dtype, "initial_value")
+    if tensor is None and get_default_graph().deferred and is_text(dtype or np.asarray(given).dtype):
+        return text_array(given)
     return tensor_value(given if tensor is None else tensor, name, dtype)
 
 
 def check_initializer_dtype(name: str, initializer: object, dtype: np.dtype[Any], graph: Graph) -> None:
     """Makes sure that a constant initializer has the dtype that was asked for; ValueError if not."""
     tensor = tensor_of(initializer)
-    value = tensor_value(initializer, name) if tensor is None else tensor
+    value = _value(initializer, name, None) if tensor is None else tensor
     if graph.deferred and not isinstance(value, Tensor):
         graph.create_op("Const", outputs=[OutputSpec(value.dtype, TensorShape(value.shape))])  # it takes a name
-    if value.dtype != dtype:
+    if value.dtype != dtype and not (is_text(value.dtype) and is_text(dtype)):
         raise ValueError(
             f"the initializer of variable {name} is {value.dtype.name}, but dtype={dtype.name} is asked for; "
             f"leave out dtype, or convert the initializer"

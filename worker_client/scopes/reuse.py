@@ -9,14 +9,16 @@ import numpy as np
 
 from ps_protocol.operations import PartitionSlice
 from worker_client.graph.graph import Graph
+from worker_client.initializers.base import Initializer
 from worker_client.initializers.standard import default_initializer
 from worker_client.scopes.arguments import Getter, VariableArguments
 from worker_client.scopes.creation import Origin, create_variable
 from worker_client.scopes.initial_value import BoundInitializer
 from worker_client.scopes.name_claims import NameClaims
 from worker_client.scopes.regularization import add_regularization_loss
-from worker_client.values.dtypes import DType, as_dtype
+from worker_client.values.dtypes import DType, as_dtype, string
 from worker_client.values.shapes import TensorShape
+from worker_client.values.text import STORED, is_text, stored, text_array
 
 
 class TableEntry(NamedTuple):
@@ -83,7 +85,7 @@ class WholeVariables:
 
     def _create(self, arguments: VariableArguments, shape: TensorShape, place: PartitionSlice | None) -> Any:
         name, regularizer = arguments.name, arguments.regularizer
-        initial_value, dtype = _initial_value(arguments, shape, place)
+        initial_value, dtype = _initial_value(arguments, shape, place, self.graph)
         variable = create_variable(
             self.graph,
             Origin(key=name, slice=place, regularizer=regularizer),
@@ -138,7 +140,7 @@ def check_shared(
 
 
 def _initial_value(
-    arguments: VariableArguments, shape: TensorShape, place: PartitionSlice | None
+    arguments: VariableArguments, shape: TensorShape, place: PartitionSlice | None, graph: Graph
 ) -> tuple[Any, np.dtype[Any] | None]:
     """Returns what ``Variable`` is given as initial value and as dtype."""
     name, initializer, dtype = arguments.name, arguments.initializer, as_dtype(arguments.dtype)
@@ -152,6 +154,9 @@ def _initial_value(
         return initializer, None
     if shape.is_fully_defined():
         is_default = arguments.initializer is None
+        if dtype == string.dtype and graph.deferred:  # of any length, which the ps learns with each value
+            text = getattr(initializer, "value", b"") if isinstance(initializer, Initializer) else b""
+            dtype = stored(text_array(text)).dtype if is_text(np.asarray(text).dtype) else STORED
         return BoundInitializer(initializer, dtype, shape.as_tuple(), place, is_default), dtype
     if _needs_no_arguments(initializer):
         return initializer, None

@@ -16,6 +16,7 @@ from worker_client.connection.fanout import Routed
 from worker_client.graph.computation import Constant, DrawingKernel, Kernel, SeededKernel, VariableAccess
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.sessions.runtime import VariableRuntime
+from worker_client.values.text import graph_array
 from worker_client.values.versions import VersionedValue
 
 
@@ -123,7 +124,7 @@ class Evaluation:
                 continue
             if any(output not in self._values for output in operation.outputs):  # or all are fed
                 for output, value in zip(operation.outputs, self._computed(operation, inputs), strict=True):
-                    self._values.setdefault(output, value)
+                    self._values.setdefault(output, graph_array(value) if output.dtype.kind == "S" else value)
             done.add(operation)
         return ready
 

@@ -23,6 +23,7 @@ from worker_client.sessions.evaluation import Evaluation
 from worker_client.sessions.fetches import Fetches, element_of_graph, tensor_of_graph
 from worker_client.sessions.runtime import ClusterRuntime, PrivateRuntime, VariableRuntime
 from worker_client.values.conversion import keeps_kind
+from worker_client.values.text import is_text, text_array
 from worker_client.variables.partitioned import PartitionedVariable
 
 
@@ -179,8 +180,8 @@ class Session:
         tensor = tensor_of_graph(self._graph, key, "fed")
         if isinstance(value, Tensor):
             raise TypeError(f"the value fed to {tensor.name} is a deferred tensor; run that first and feed its value")
-        array = np.asarray(value)
-        if array.dtype != tensor.dtype:
+        array = text_array(value) if is_text(tensor.dtype) else np.asarray(value)
+        if array.dtype != tensor.dtype and not is_text(tensor.dtype):
             if array.size and not keeps_kind(array.dtype, tensor.dtype):  # NumPy makes floats of an empty list
                 raise TypeError(f"the value fed to {tensor.name} is {array.dtype.name}, needed is {tensor.dtype.name}")
             array = array.astype(tensor.dtype)

@@ -7,7 +7,8 @@ So users are handed a ``DType``, a thin face on the NumPy dtype that equals it a
 wherever it takes a dtype: ``v.dtype == np.float32``, ``np.zeros(3, v.dtype)`` and ``v.dtype.base_dtype`` all work.
 
 TensorFlow's strings have no length, the bytes of NumPy and of the contract have one. ``string`` is bytes of a length
-still to be said; ``as_dtype("S16")`` says it.
+still to be said; ``as_dtype("S16")`` says it. In deferred graphs text has the dtype ``string`` and elements of any
+length, as in TensorFlow; see the module ``text``.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ class StoredValue:
         initialized: Whether it has a value.
         offset: Where in the file of values its bytes begin; 0 without a value.
         crc32: Of its bytes.
+        declared: The spec that was declared, if the value has another layout now.
     """
 
     spec: VariableSpec
@@ -35,6 +36,7 @@ class StoredValue:
     initialized: bool
     offset: int
     crc32: int
+    declared: VariableSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def _encode_summary(summary: FileSummary) -> dict[str, int]:
 
 
 def _encode_variable(variable: StoredValue) -> dict[str, Any]:
-    spec = variable.spec
+    spec, declared = variable.spec, variable.declared
     return {
         "name": spec.name,
         "dtype": dtype_name(spec.dtype),
@@ -124,7 +126,12 @@ def _encode_variable(variable: StoredValue) -> dict[str, Any]:
         "initialized": variable.initialized,
         "offset": variable.offset,
         "crc32": variable.crc32,
+        **({} if declared is None else {"declared": _encode_layout(declared)}),
     }
+
+
+def _encode_layout(spec: VariableSpec) -> dict[str, Any]:
+    return {"dtype": dtype_name(spec.dtype), "shape": list(spec.shape)}
 
 
 def _encode_slice(part: PartitionSlice) -> dict[str, Any]:
@@ -143,20 +150,21 @@ def _decode_content(content: dict[str, Any]) -> Manifest:
 
 
 def _decode_variable(content: dict[str, Any]) -> StoredValue:
-    layout = parse_layout(content["dtype"], content["shape"])
-    part = content["slice"]
+    part = None if content["slice"] is None else _decode_slice(content["slice"])
+    declared = content.get("declared")
     return StoredValue(
-        spec=VariableSpec(
-            content["name"],
-            layout.dtype,
-            layout.shape,
-            None if part is None else _decode_slice(part),
-        ),
+        spec=_decode_spec(content["name"], content, part),
         version=content["version"],
         initialized=content["initialized"],
         offset=content["offset"],
         crc32=content["crc32"],
+        declared=None if declared is None else _decode_spec(content["name"], declared, part),
     )
+
+
+def _decode_spec(name: str, content: dict[str, Any], part: PartitionSlice | None) -> VariableSpec:
+    layout = parse_layout(content["dtype"], content["shape"])
+    return VariableSpec(name, layout.dtype, layout.shape, part)
 
 
 def _decode_slice(content: dict[str, Any]) -> PartitionSlice:

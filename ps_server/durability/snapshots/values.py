@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -40,7 +41,7 @@ def write_values(
     is_wanted: Callable[[], bool],
 ) -> Manifest:
     """Writes the values, giving back each in turn, and returns the manifest."""
-    stored = [StoredValue(each.spec, each.version, each.value is not None, 0, 0) for each in variables]
+    stored = [StoredValue(each.spec, each.version, each.value is not None, 0, 0, each.declared) for each in variables]
     with_value = [index for index, each in enumerate(stored) if each.initialized]
     layout = values_layout([stored[index].spec for index in with_value], {"position": str(position)})
     values: list[Array | None] = [each.value for each in variables if each.value is not None]
@@ -54,7 +55,7 @@ def write_values(
             crc = writer.write(bytes_of(value))
             del value
             each = stored[with_value[index]]
-            stored[with_value[index]] = StoredValue(each.spec, each.version, True, layout.offsets[index], crc)
+            stored[with_value[index]] = replace(each, offset=layout.offsets[index], crc32=crc)
     header = FileSummary(len(layout.header), header_crc)
     return Manifest(position, taken_at_s, tuple(stored), layout.size_bytes, header, ledger)
 
@@ -89,7 +90,7 @@ def read_values(path: Path, manifest: Manifest) -> list[VariableImage]:
 
 def _read_variable(path: Path, descriptor: int, stored: StoredValue) -> VariableImage:
     if not stored.initialized:
-        return VariableImage(stored.spec, None, stored.version)
+        return VariableImage(stored.spec, None, stored.version, stored.declared)
     value = np.empty(stored.spec.shape, stored.spec.dtype)
     try:
         crc = synced_files.read_into(descriptor, bytes_of(value), stored.offset)
@@ -97,7 +98,7 @@ def _read_variable(path: Path, descriptor: int, stored: StoredValue) -> Variable
         raise damaged(path, f"variable {stored.spec.name} is cut off: {error}") from error
     if crc != stored.crc32:
         raise damaged(path, f"the checksum of variable {stored.spec} does not fit its {value.nbytes} bytes")
-    return VariableImage(stored.spec, value, stored.version)
+    return VariableImage(stored.spec, value, stored.version, stored.declared)
 
 
 def _shares(variables: Sequence[StoredValue]) -> Iterator[list[StoredValue]]:

@@ -58,19 +58,6 @@ from worker_client.graph.device import DeviceSpec
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.graph.operation import Operation, Tensor
-from worker_client.initializers import (
-    constant_initializer,
-    glorot_normal_initializer,
-    glorot_uniform_initializer,
-    ones_initializer,
-    orthogonal_initializer,
-    random_normal_initializer,
-    random_uniform_initializer,
-    truncated_normal_initializer,
-    uniform_unit_scaling_initializer,
-    variance_scaling_initializer,
-    zeros_initializer,
-)
 from worker_client.ops import array_ops as _array_ops
 from worker_client.ops import check_ops as _check_ops
 from worker_client.ops import clip_ops as _clip_ops
@@ -100,6 +87,19 @@ from worker_client.ops.control_flow import (
 )
 from worker_client.ops.elementwise_ops import *
 from worker_client.ops.initialization import *
+from worker_client.ops.initializer_tensors import (
+    constant_initializer,
+    glorot_normal_initializer,
+    glorot_uniform_initializer,
+    ones_initializer,
+    orthogonal_initializer,
+    random_normal_initializer,
+    random_uniform_initializer,
+    truncated_normal_initializer,
+    uniform_unit_scaling_initializer,
+    variance_scaling_initializer,
+    zeros_initializer,
+)
 from worker_client.ops.math_ops import *
 from worker_client.ops.math_ops import matmul
 from worker_client.ops.matrix_ops import *

@@ -46,6 +46,7 @@ from ps_protocol.operations import (
     PartitionSlice,
     PsOperation,
     Read,
+    Replace,
     Result,
     Scatter,
     ScatterRule,
@@ -130,6 +131,12 @@ class TestOperations:
         assert (decoded.name, decoded.rule) == ("w", rule)
         np.testing.assert_array_equal(decoded.value, FLOATS)
 
+    @pytest.mark.parametrize("keeps_shape", [False, True])
+    def test_replace(self, keeps_shape: bool) -> None:
+        decoded = there_and_back(Replace("w", FLOATS, keeps_shape))
+        assert (decoded.name, decoded.keeps_shape) == ("w", keeps_shape)
+        np.testing.assert_array_equal(decoded.value, FLOATS)
+
     @pytest.mark.parametrize("rule", ScatterRule)
     def test_scatter(self, rule: ScatterRule) -> None:
         decoded = there_and_back(Scatter("w", rule, ROWS, FLOATS[:, None]))
@@ -182,7 +189,10 @@ class TestOperations:
         assert covered - {None} == kinds - {"value"}
         operations = {field.name for field in batch_pb2.Operation.DESCRIPTOR.oneofs_by_name["kind"].fields}
         tensors = encoded(
-            Update("w", UpdateRule.ASSIGN, FLOATS), Scatter("w", ScatterRule.ADD, ROWS, FLOATS), Gather("w", ROWS)
+            Update("w", UpdateRule.ASSIGN, FLOATS),
+            Replace("w", FLOATS),
+            Scatter("w", ScatterRule.ADD, ROWS, FLOATS),
+            Gather("w", ROWS),
         )
         covered_operations = {
             message.WhichOneof("kind") for message in (*encoded(*OPERATIONS).operations, *tensors.operations)

@@ -162,3 +162,82 @@ def test_lists_of_tensors_must_agree() -> None:
             tf.Variable(ragged)
     with pytest.raises(ValueError, match="float64"):
         tf.Variable(base, dtype=tf.float64)
+
+
+# -- initializers that are called -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("initializer", "name", "expected"),
+    [
+        (tf.zeros_initializer(), "zeros", [0, 0, 0, 0]),
+        (tf.ones_initializer(tf.int64), "ones", [1, 1, 1, 1]),
+        (tf.constant_initializer([1, 2]), "Const", [1, 2, 2, 2]),
+        (tf.initializers.constant(4.0), "Const", [4, 4, 4, 4]),
+        (tf.initializers.identity(), "mul", [1, 0, 0, 1]),
+        (tf.random_uniform_initializer(seed=1), "random_uniform", None),
+        (tf.random_normal_initializer(seed=1), "random_normal", None),
+        (tf.truncated_normal_initializer(seed=1), "truncated_normal", None),
+        (tf.uniform_unit_scaling_initializer(seed=1), "random_uniform", None),
+        (tf.variance_scaling_initializer(seed=1), "truncated_normal", None),
+        (tf.glorot_uniform_initializer(seed=1), "random_uniform", None),
+        (tf.initializers.he_normal(seed=1), "truncated_normal", None),
+        (tf.orthogonal_initializer(seed=1), "mul", None),
+    ],
+)
+def test_an_initializer_that_is_called_makes_a_tensor(
+    session: tf.Session, initializer: Callable[..., Any], name: str, expected: list[float] | None
+) -> None:
+    first = initializer([2, 2])
+    assert (first.name, first.op.type == "Const") == (f"{name}:0", name in ("zeros", "ones", "Const"))
+    made = [
+        first,
+        *(initializer(shape) for shape in ([tf.constant(2), 2], tf.constant([2, 2]), tf.TensorShape([2, 2]))),
+    ]
+    assert [each.shape.as_list() for each in made] == [[2, 2]] * 4
+    found = session.run(made)
+    assert all(np.array_equal(each, found[0]) for each in found)
+    if expected is not None:
+        assert found[0].ravel().tolist() == expected
+    size = tf.placeholder(tf.int32, [])
+    assert initializer([size, 2]).shape.as_list() == [None, 2]
+    assert session.run(initializer([size, 2]), {size: 5}).shape == (5, 2)
+
+
+def test_without_a_seed_each_run_draws(session: tf.Session) -> None:
+    drawn = tf.random_normal_initializer()([3])
+    assert (session.run(drawn) != session.run(drawn)).all()
+
+
+def test_what_a_call_makes_can_be_a_first_value(session: tf.Session) -> None:
+    def tripled(shape: Any, dtype: Any = None, partition_info: Any = None) -> Any:
+        del partition_info
+        return tf.constant_initializer(2.0)(shape, dtype=dtype) * 3
+
+    class Shifted(tf.ones_initializer):
+        def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None, verify_shape: Any = None) -> Any:
+            return super().__call__(shape, dtype, partition_info, verify_shape) + 1.0
+
+    made = [
+        tf.Variable(tf.zeros_initializer()([2]), name="zeros"),
+        tf.Variable(lambda: tf.ones_initializer()([2]), name="late"),
+        tf.get_variable("tripled", [2], initializer=tripled),
+        tf.get_variable("shifted", [2], initializer=Shifted()),
+        tf.get_variable("parts", [2], initializer=tripled, partitioner=tf.fixed_size_partitioner(2)),
+    ]
+    assert [each.tolist() for each in values(session, made)] == [[0, 0], [1, 1], [6, 6], [2, 2], [6, 6]]
+    assert tf.get_default_graph().get_operation_by_name("late/Initializer/ones").type == "Const"
+
+
+def test_a_wrong_call_is_an_error_while_building() -> None:
+    with pytest.raises(ValueError, match="too many elements"):
+        tf.constant_initializer([1, 2, 3])([2])
+    with pytest.raises(TypeError, match="expected is"):
+        tf.constant_initializer([1, 2, 3], verify_shape=True)([2])
+    with pytest.raises(ValueError, match="floats"):
+        tf.random_normal_initializer()([2], dtype=tf.int32)
+
+
+def test_outside_of_deferred_graphs_a_call_makes_an_array() -> None:
+    with tf.Graph(deferred=False).as_default():
+        assert isinstance(tf.zeros_initializer()([2]), np.ndarray)

@@ -453,9 +453,11 @@ def test_messages_hold_the_phrases_of_tensorflow() -> None:
 
 @pytest.mark.parametrize("name", ["a b", "/a", "_a", "a:0"])
 def test_a_bad_name_of_a_variable_is_called_that(name: str) -> None:
-    for make in (lambda: get_variable(name, [1]), lambda: new_variable([1.0], name=name)):
-        with pytest.raises(ValueError, match=f"'{name}' is not a valid name of a variable; use only letters"):
-            make()
+    message = f"'{name}' is not a valid name of a variable; use only letters"
+    with pytest.raises(ValueError, match=message):
+        get_variable(name, [1])
+    with pytest.raises(ValueError, match=message):
+        new_variable([1.0], name=name)
     with name_scope("s"), pytest.raises(ValueError, match="'a b' is not a valid name of a variable"):
         new_variable([1.0], name="a b")
 

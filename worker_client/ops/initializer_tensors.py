@@ -1,0 +1,206 @@
+"""TensorFlow 1's initializers as it has them: called in a deferred graph, one makes a tensor.
+
+Given to ``get_variable`` they are the initializers that they derive from, which the ps carries out. Outside of deferred
+graphs a call returns an array, as theirs does.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ps_protocol.operations import Array
+from worker_client.deferred.call import deferred_call, is_deferred
+from worker_client.graph.computation import Constant, Kernel
+from worker_client.graph.default_graph import graph_of
+from worker_client.graph.operation import OutputSpec, Tensor
+from worker_client.initializers import standard
+from worker_client.initializers.base import DescribedInitializer
+from worker_client.ops.constant_ops import constant, shape_argument, shape_of
+from worker_client.values.dtypes import DType, as_dtype
+from worker_client.values.partition_info import PartitionInfo
+from worker_client.values.shapes import TensorShape
+
+__all__ = [
+    "constant_initializer",
+    "glorot_normal_initializer",
+    "glorot_uniform_initializer",
+    "he_normal",
+    "he_uniform",
+    "identity_initializer",
+    "lecun_normal",
+    "lecun_uniform",
+    "ones_initializer",
+    "orthogonal_initializer",
+    "random_normal_initializer",
+    "random_uniform_initializer",
+    "truncated_normal_initializer",
+    "uniform_unit_scaling_initializer",
+    "variance_scaling_initializer",
+    "zeros_initializer",
+]
+
+
+class _MakesTensors:
+    """What the initializers of this module do before those that they derive from.
+
+    A tensor of random numbers has others in each run, or with a seed the same ones.
+    """
+
+    _name: ClassVar[str]
+    """Of the operation."""
+    _type: ClassVar[str] = "Const"
+    """Of the operation; "Const" of one that is the same each time."""
+
+    dtype: DType
+
+    def __call__(
+        self,
+        shape: Any,
+        dtype: npt.DTypeLike | None = None,
+        partition_info: PartitionInfo | None = None,
+        verify_shape: bool | None = None,
+    ) -> Any:
+        """Returns a value.
+
+        Args:
+            shape: Of the value; may be a tensor, or have tensors in it.
+            dtype: Its dtype; by default the initializer's.
+            partition_info: Which part of a partitioned variable is meant.
+            verify_shape: Of a constant, whether it must have that shape; by default as the initializer says.
+        """
+        assert isinstance(self, DescribedInitializer)
+        given = shape_argument(shape)
+        graph = graph_of([given] if isinstance(given, Tensor) else [each for each in given if is_deferred(each)])
+        options = {} if verify_shape is None else {"verify_shape": verify_shape}
+        value = partial(super().__call__, dtype=dtype, partition_info=partition_info, **options)  # type: ignore[misc]  # it is a mixin
+        if not graph.deferred:
+            return value(given)
+        element, known = as_dtype(self.dtype if dtype is None else dtype), _known_shape(given)
+        name = self._name
+        with graph.as_default():
+            if self._type == "Const" and known.is_fully_defined():
+                return constant(value(known.as_tuple()), name=name)
+            if known.is_fully_defined():
+                self.check(known.as_tuple(), element, partition_info)
+
+            def computed(sizes: Any) -> Array:
+                return np.asarray(value([int(size) for size in np.ravel(sizes)]))
+
+            op_type = "Fill" if self._type == "Const" else self._type
+            return deferred_call(computed, [given], op_type=op_type, name=name, output=OutputSpec(element, known))
+
+
+def _known_shape(given: Any) -> TensorShape:
+    """Returns what is known of a shape given as an argument, from constants in it as well."""
+    if isinstance(given, Tensor):
+        value = _constant_value(given)
+        return shape_of(given if value is None else value)
+    return shape_of([each if (value := _constant_value(each)) is None else value for each in given])
+
+
+def _constant_value(element: Any) -> Any:
+    if not isinstance(element, Tensor):
+        return None
+    computation = element.op.computation
+    if isinstance(computation, Constant):
+        return computation.value
+    if element.op.type == "Const" and isinstance(computation, Kernel) and not element.op.inputs:
+        return computation.function()
+    return None
+
+
+class zeros_initializer(_MakesTensors, standard.Zeros):  # noqa: N801 - TensorFlow's name
+    """Zeros; False, or empty bytes."""
+
+    _name = "zeros"
+
+
+class ones_initializer(_MakesTensors, standard.Ones):  # noqa: N801
+    """Ones, or True."""
+
+    _name = "ones"
+
+
+class constant_initializer(_MakesTensors, standard.Constant):  # noqa: N801
+    """A number everywhere, or the elements of a list in C order, the last one repeated to the end."""
+
+    _name = "Const"
+
+
+class random_uniform_initializer(_MakesTensors, standard.RandomUniform):  # noqa: N801
+    """Uniform in [minval, maxval)."""
+
+    _name, _type = "random_uniform", "AddV2"
+
+
+class random_normal_initializer(_MakesTensors, standard.RandomNormal):  # noqa: N801
+    """Normal."""
+
+    _name, _type = "random_normal", "AddV2"
+
+
+class truncated_normal_initializer(_MakesTensors, standard.TruncatedNormal):  # noqa: N801
+    """Normal, drawn again beyond two standard deviations from the mean."""
+
+    _name, _type = "truncated_normal", "AddV2"
+
+
+class uniform_unit_scaling_initializer(_MakesTensors, standard.UniformUnitScaling):  # noqa: N801
+    """Uniform so that the variance of inputs is kept."""
+
+    _name, _type = "random_uniform", "AddV2"
+
+
+class _ScalesVariance(_MakesTensors):
+    _type = "AddV2"
+    distribution: str
+
+    @property
+    def _name(self) -> str:  # type: ignore[override]
+        return {"uniform": "random_uniform", "untruncated_normal": "random_normal"}.get(
+            self.distribution, "truncated_normal"
+        )
+
+
+class variance_scaling_initializer(_ScalesVariance, standard.VarianceScaling):  # noqa: N801
+    """Random with the variance ``scale / n``, n being the number of inputs, of outputs, or their average."""
+
+
+class glorot_uniform_initializer(_ScalesVariance, standard.GlorotUniform):  # noqa: N801
+    """Uniform within sqrt(6 / (inputs + outputs)), also called Xavier."""
+
+
+class glorot_normal_initializer(_ScalesVariance, standard.GlorotNormal):  # noqa: N801
+    """Truncated normal of variance 2 / (inputs + outputs), also called Xavier."""
+
+
+class he_uniform(_ScalesVariance, standard.HeUniform):  # noqa: N801
+    """Uniform within sqrt(6 / inputs), for layers before a ReLU."""
+
+
+class he_normal(_ScalesVariance, standard.HeNormal):  # noqa: N801
+    """Truncated normal of variance 2 / inputs, for layers before a ReLU."""
+
+
+class lecun_uniform(_ScalesVariance, standard.LecunUniform):  # noqa: N801
+    """Uniform within sqrt(3 / inputs)."""
+
+
+class lecun_normal(_ScalesVariance, standard.LecunNormal):  # noqa: N801
+    """Truncated normal of variance 1 / inputs."""
+
+
+class orthogonal_initializer(_MakesTensors, standard.Orthogonal):  # noqa: N801
+    """Orthogonal rows or columns, whichever are fewer; all dimensions but the last count as rows."""
+
+    _name, _type = "mul", "Mul"
+
+
+class identity_initializer(_MakesTensors, standard.Identity):  # noqa: N801
+    """Ones on the main diagonal of a matrix, which need not be square."""
+
+    _name, _type = "mul", "Mul"
