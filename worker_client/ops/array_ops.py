@@ -306,7 +306,7 @@ def slice(input_: Any, begin: Any, size: Any, name: str | None = None) -> Any:  
 
 def _left(shape: TensorShape, axis: int, at: int) -> int | None:
     """Returns how many elements follow along a dimension, None if that is not known."""
-    size = shape[axis] if shape.ndims is not None else None
+    size = shape.size(axis) if shape.ndims is not None else None
     return None if size is None else size - at
 
 
@@ -418,7 +418,7 @@ def gather_nd(params: Any, indices: Any, name: str | None = None, batch_dims: in
         return params.gather_nd(indices, name)
     (operand,), (places,) = of_one_dtype("GatherNd", [params]), of_one_dtype("GatherNd", [indices])
     shape, inner = TensorShape(operand.shape), TensorShape(places.shape)
-    depth = inner[-1] if inner.ndims else None
+    depth = inner.size(-1) if inner.ndims else None
     known = None if shape.ndims is None or depth is None else [*inner[:-1], *shape[depth:]]
     return call(
         _taken_nd,
@@ -433,7 +433,7 @@ def _gathered_nd_by_batch(params: Any, indices: Any, batch_dims: int, name: str 
     with name_scope(name, "BatchGatherND", [params, indices]):
         (operand,), (places,) = of_one_dtype("GatherNd", [params]), of_one_dtype("GatherNd", [indices])
         shape, inner = TensorShape(operand.shape), TensorShape(places.shape)
-        depth = inner[-1] if inner.ndims else None
+        depth = inner.size(-1) if inner.ndims else None
         known = None if shape.ndims is None or depth is None else [*inner[:-1], *shape[batch_dims + depth :]]
         output = OutputSpec(operand.dtype, TensorShape(known))
         return call(_taken_nd_by_batch, [operand, places, batch_dims], op_type="Reshape", output=output)
@@ -496,7 +496,7 @@ def _place_of(array: Array, axis: Any, function: Callable[..., Any], dtype: np.d
 
 def _size_along(function: str, operand: Tensor | Array, axis: int) -> int:
     shape = TensorShape(operand.shape)
-    size: int | None = None if shape.ndims is None else shape[axis]
+    size: int | None = None if shape.ndims is None else shape.size(axis)
     if size is None:
         raise ValueError(f"{function}: the size of dimension {axis} is not known in {shape}; give num")
     return size

@@ -300,7 +300,7 @@ def shape_of(given: Any) -> TensorShape:
 def _length(tensor: Tensor) -> int | None:
     if tensor.shape.ndims != 1:
         return 1 if tensor.shape.ndims == 0 else None
-    length: int | None = tensor.shape[0]
+    length: int | None = tensor.shape.size(0)
     return length
 
 

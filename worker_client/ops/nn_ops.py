@@ -346,8 +346,8 @@ def _cross_entropy(labels: Any, logits: Any, axis: Any, name: str | None, defaul
 def _flat(tensor: Any) -> Any:
     """Returns a tensor with all its dimensions but the last as one."""
     shape = TensorShape(tensor.shape)
-    if shape.ndims and shape[-1] is not None:
-        return reshape(tensor, [-1, shape[-1]])
+    if shape.ndims and shape.size(-1) is not None:
+        return reshape(tensor, [-1, shape.size(-1)])
     last = slice_(shape_tensor(tensor), [subtract(rank(tensor), 1)], [1])
     return reshape(tensor, concat([[-1], last], 0))
 

@@ -118,12 +118,14 @@ from worker_client.scopes.variable_scope import *
 from worker_client.sessions.session import InteractiveSession, Session, get_default_session
 from worker_client.values import dtypes as _dtypes
 from worker_client.values.conversion import IndexedSlices
+from worker_client.values.dimension import Dimension, dimension_value
 from worker_client.values.dtypes import *
-from worker_client.values.shapes import TensorShape
+from worker_client.values.shapes import TensorShape, dimension_at_index
 
 __all__ = [
     "ConfigProto",
     "DeviceSpec",
+    "Dimension",
     "GPUOptions",
     "Graph",
     "GraphKeys",
@@ -154,6 +156,8 @@ __all__ = [
     "create_partitioned_variables",
     "debugging",
     "device",
+    "dimension_at_index",
+    "dimension_value",
     "disable_control_flow_v2",
     "disable_eager_execution",
     "disable_resource_variables",
