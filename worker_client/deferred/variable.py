@@ -151,6 +151,10 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
     def as_graph_tensor(self) -> Tensor:
         return self.value()
 
+    def __bool__(self) -> bool:
+        """True, as of other objects that have no truth value of their own; see ``Tensor`` for its value."""
+        return True
+
     def __getitem__(self, key: Any) -> Tensor:
         return self.value()[key]
 

@@ -312,6 +312,11 @@ class OperationTable:
                     f"exactly as it is, one without is numbered"
                 )
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are none."""
+        return not self._operations
+
     def remove(self, operation: Operation) -> None:
         """Forgets an operation that nothing uses."""
         with self._lock:

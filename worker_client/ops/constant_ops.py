@@ -51,8 +51,10 @@ def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Cons
     Raises:
         TypeError: The value is of another kind than ``dtype``, is a deferred tensor, or does not have the shape that
             ``verify_shape`` asks for.
-        ValueError: It has more elements than ``shape``, or none to repeat.
+        ValueError: It has more elements than ``shape``, or none to repeat; or ``name`` is empty.
     """
+    if name == "":
+        raise ValueError("a constant needs a name that is not empty")
     array = constant_array(value, dtype, name)
     if shape is not None:
         array = _of_shape(array, TensorShape(shape).as_tuple(), name, verify_shape)

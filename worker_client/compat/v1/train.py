@@ -1,6 +1,6 @@
 """``tf.train``: what of it concerns variables, clusters and learning rates."""
 
-from ps_protocol.cluster_spec import ClusterSpec
+from worker_client.compat.v1.cluster import ClusterSpec
 from worker_client.compat.v1.left_out import getattr_of
 from worker_client.placement.device_setter import replica_device_setter
 from worker_client.training import learning_rate as _learning_rate
