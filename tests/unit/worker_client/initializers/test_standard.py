@@ -191,7 +191,7 @@ class TestDescriptions:
 
 class TestConstant:
     @pytest.mark.parametrize(
-        ("value", "dtype"), [(0.5, np.int32), ([1, 2.5], np.int64), ("a", np.float32), (1, np.bool_), (1.0, "S4")]
+        ("value", "dtype"), [(0.5, np.int32), ([1, 2.5], np.int64), ("a", np.float32), (0.5, np.bool_), (1.0, "S4")]
     )
     def test_another_kind_of_elements_is_a_type_error_at_once(self, value: Any, dtype: Any) -> None:
         with pytest.raises(TypeError, match="scope/w") as caught:

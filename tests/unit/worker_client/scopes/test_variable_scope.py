@@ -346,8 +346,8 @@ def test_collections_of_a_local_variable_are_added_to() -> None:
     assert own == ["own", GraphKeys.LOCAL_VARIABLES]  # as in TensorFlow 1, to the list itself
     assert [graph.get_collection(key) for key in ("own", GraphKeys.LOCAL_VARIABLES)] == [[local], [local]]
     assert graph.get_collection(GraphKeys.TRAINABLE_VARIABLES) == []
-    for given in ([], (), None):
-        get_local_variable(f"of_{given}".strip("()[]_"), [1], collections=given)
+    for name, given in (("none", []), ("nor", ()), ("any", None)):
+        get_local_variable(name, [1], collections=given)
         assert not given
 
 
