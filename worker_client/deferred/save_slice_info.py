@@ -55,8 +55,8 @@ class SaveSliceInfo:
         Raises:
             ValueError: The text is of another form.
         """
-        *sizes, cuts = spec.split()
         try:
+            *sizes, cuts = spec.split()
             full_shape = [int(size) for size in sizes]
             places = [tuple(map(int, cut.split(","))) for cut in cuts.split(":")]
             offset, shape = [start for start, _ in places], [size for _, size in places]

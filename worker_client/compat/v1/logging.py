@@ -107,12 +107,14 @@ def log_if(level: int, msg: str, condition: bool, *args: Any) -> None:
 
 def log_first_n(level: int, msg: str, n: int, *args: Any) -> None:
     """Logs a message, but not more than ``n`` times."""
-    log_if(level, msg, _count("first", level, msg) < n, *args)
+    if _count("first", level, msg) < n:
+        log(level, msg, *args, stacklevel=_STACK_LEVEL + 1)
 
 
 def log_every_n(level: int, msg: str, n: int, *args: Any) -> None:
     """Logs a message the first time, and then every ``n``-th time."""
-    log_if(level, msg, _count("every", level, msg) % n == 0, *args)
+    if _count("every", level, msg) % n == 0:
+        log(level, msg, *args, stacklevel=_STACK_LEVEL + 1)
 
 
 def _count(*key: Any) -> int:
