@@ -12,7 +12,7 @@ import numpy as np
 
 from ps_protocol.operations import Array
 from worker_client.deferred.shape_inference import MAX_KEPT_SIZE, inferred
-from worker_client.graph.computation import Kernel
+from worker_client.graph.computation import Constant, Kernel
 from worker_client.graph.default_graph import graph_of
 from worker_client.graph.deferred_array import DeferredValue
 from worker_client.graph.operation import OutputSpec, Tensor
@@ -74,6 +74,36 @@ def call(
     if not deferred.inputs and not graph_of(()).deferred:
         return deferred()[()]
     return _added(deferred, name, output, is_view=is_view)
+
+
+def call_for_several(
+    function: Callable[..., tuple[Array, ...]],
+    operands: Sequence[Any],
+    outputs: Sequence[OutputSpec],
+    *,
+    op_type: str,
+    name: str | None = None,
+) -> list[Any]:
+    """Does what ``call`` does with a function that returns several arrays: the outputs of one operation.
+
+    Args:
+        function: Of the operands alone; must not change them.
+        operands: Tensors and arrays.
+        outputs: What the results will look like.
+        op_type: What the operation is called.
+        name: Name within the name scope; ``op_type`` if not given.
+    """
+    tensors = [each for each in operands if isinstance(each, Tensor)]
+    graph = graph_of(tensors)
+    if not graph.deferred:
+        return list(function(*operands))
+
+    def results(*values: Array) -> tuple[Array, ...]:
+        given = iter(values)
+        found = function(*(next(given) if isinstance(each, Tensor) else each for each in operands))
+        return tuple(np.asarray(each, spec.dtype) for each, spec in zip(found, outputs, strict=True))
+
+    return list(graph.create_op(op_type, tensors, outputs, name=name, computation=Kernel(results)).outputs)
 
 
 def tensor_or_none(value: Any) -> Tensor | None:
@@ -195,8 +225,8 @@ def _added(deferred: _Call, name: str | None, output: OutputSpec | None, *, is_v
     deferred.freeze()
     if output is None:
         output = deferred.output(is_view=is_view)
-    op = graph.create_op(deferred.op_type, deferred.inputs, [output], name=name, computation=Kernel(deferred))
-    return op.outputs[0]
+    computation = Constant(deferred()) if deferred.op_type == "Const" else Kernel(deferred)
+    return graph.create_op(deferred.op_type, deferred.inputs, [output], name=name, computation=computation).outputs[0]
 
 
 class _Slot:

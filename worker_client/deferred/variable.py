@@ -137,12 +137,6 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
     def aggregation(self) -> VariableAggregation:
         return self.definition.aggregation
 
-    def ref(self) -> DeferredVariable:
-        """Returns itself, which can be a key as it is."""
-        return self
-
-    experimental_ref = ref
-
     def _get_save_slice_info(self) -> save_slice_info.SaveSliceInfo | None:
         """Returns where it lies in the whole, of a part; otherwise None."""
         return save_slice_info.SaveSliceInfo.of(self.spec)
@@ -156,6 +150,10 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
 
     def as_graph_tensor(self) -> Tensor:
         return self.value()
+
+    def __bool__(self) -> bool:
+        """True, as of other objects that have no truth value of their own; see ``Tensor`` for its value."""
+        return True
 
     def __getitem__(self, key: Any) -> Tensor:
         return self.value()[key]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+import numpy as np
 
 from ps_protocol import operations
 from ps_protocol.errors import ShardscopeError
@@ -68,6 +70,28 @@ class SeededKernel(Computation):
     """
 
     function: Callable[..., Array]
+
+
+Seeds: TypeAlias = tuple[int, int] | tuple[None, None]
+"""What a sequence of random numbers follows from; two None if from nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawingKernel(Computation):
+    """Computes one output from random numbers, others each time. Each session draws a sequence of its own.
+
+    Attributes:
+        function: Is given the session's generator for this operation and then the inputs' values.
+        seeds: What the sequence follows from.
+    """
+
+    function: Callable[..., Array]
+    seeds: Seeds
+
+    def generator(self) -> np.random.Generator:
+        """Returns a generator at the beginning of the sequence."""
+        entropy = None if self.seeds[0] is None else [seed % 2**64 for seed in self.seeds if seed is not None]
+        return np.random.Generator(np.random.Philox(entropy))
 
 
 def value_read(reply: Reply, inputs: Sequence[Array]) -> Array:

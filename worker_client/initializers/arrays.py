@@ -32,7 +32,7 @@ def array_value(value: object, variable: VariableSpec) -> Array:
     array = np.asarray(value)
     if array.dtype.kind == "U":
         array = np.char.encode(array, "utf-8")
-    if not _keeps_kind(array, variable):
+    if not keeps_kind(array, variable):
         raise DTypeMismatchError(
             f"{subject(variable)}: its initial value is {array.dtype.name}; convert it, or name that dtype for the "
             f"variable",
@@ -140,7 +140,8 @@ def _check_shape(shape: tuple[int, ...], expected: tuple[int, ...], variable: Va
         )
 
 
-def _keeps_kind(array: Array, variable: VariableSpec) -> bool:
+def keeps_kind(array: Array, variable: VariableSpec) -> bool:
+    """Whether a variable can hold elements of an array's kind, as floats integers."""
     try:
         source, target = dtype_category(array.dtype), dtype_category(variable.dtype)
     except InvalidArgumentError:  # Python objects, dates

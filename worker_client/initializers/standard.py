@@ -20,7 +20,7 @@ import numpy.typing as npt
 import ps_protocol.initializer_spec as kinds
 from ps_protocol.initial_values.variable_layout import full_shape, subject
 from ps_protocol.operations import Array, VariableSpec
-from worker_client.initializers.arrays import called_value, part_value, repeated_value
+from worker_client.initializers.arrays import called_value, keeps_kind, part_value, repeated_value
 from worker_client.initializers.base import DescribedInitializer, Initializer
 from worker_client.values.dtypes import DType, as_dtype, float32
 from worker_client.values.partition_info import PartitionInfo, Shape
@@ -130,6 +130,14 @@ class Constant(DescribedInitializer):
         if number is not None:
             return kinds.ConstantKind(number)
         return kinds.ValueKind(repeated_value(self.value, variable))
+
+    def _description(self, variable: VariableSpec, job_seed: int) -> kinds.InitializerSpec:
+        try:
+            return super()._description(variable, job_seed)
+        except (TypeError, ValueError) as error:
+            if keeps_kind(np.asarray(self.value), variable):
+                raise
+            raise TypeError(str(error)) from error  # TensorFlow 1's error, in place of our own kinds of it
 
     def get_config(self) -> dict[str, Any]:
         return {"value": self.value, "dtype": self.dtype.name}

@@ -10,12 +10,13 @@ import numpy as np
 
 from ps_protocol.operations import Array
 from worker_client.deferred.building import built_op, constant_op
-from worker_client.deferred.call import is_deferred, tensor_or_none
+from worker_client.deferred.call import call, is_deferred, tensor_or_none
 from worker_client.deferred.computed import all_computed, computed, deferred_graph
 from worker_client.deferred.op_defs import OP_DEFS
-from worker_client.deferred.operands import cast_to, constant_array, operands_of, stacked, tensor_of
+from worker_client.deferred.operands import cast_to, constant_array, of_one_dtype, operands_of, stacked, tensor_of
 from worker_client.deferred.variable import DeferredVariable
-from worker_client.graph.operation import Tensor
+from worker_client.graph.blocks import name_scope
+from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.ops.constant_ops import constant, convert_to_tensor, identity, rank
 from worker_client.ops.constant_ops import range as range_
 from worker_client.values.dtypes import DType, as_dtype, int64
@@ -26,6 +27,7 @@ from worker_client.variables.variable import Variable
 __all__ = [
     "argmax",
     "argmin",
+    "batch_gather",
     "cast",
     "concat",
     "expand_dims",
@@ -219,7 +221,7 @@ def split(value: Any, num_or_size_splits: Any, axis: Any = 0, num: int | None = 
 
         return all_computed("Split", evenly, [axis, value], name=name, attributes={"num_split": number})
     sizes = convert_to_tensor(num_or_size_splits)
-    known = sizes.shape[0] if TensorShape(sizes.shape).ndims == 1 else None
+    known = TensorShape(sizes.shape).size(0) if TensorShape(sizes.shape).ndims == 1 else None
     number = known if num is None else num
     if number is None:
         raise ValueError(f"split: the number of sizes is not known in {num_or_size_splits!r}; give num")
@@ -297,6 +299,7 @@ def gather(
     validate_indices: bool | None = None,
     name: str | None = None,
     axis: Any = None,
+    batch_dims: int = 0,
 ) -> Any:
     """Returns rows, or what else lies along a dimension, at some indices.
 
@@ -308,6 +311,7 @@ def gather(
         validate_indices: Ignored; they always are.
         name: "GatherV2" if not given.
         axis: The dimension, by default the first.
+        batch_dims: In how many of the first dimensions each entry of ``indices`` is for its own entry of ``params``.
 
     Returns:
         A tensor in whose shape that of ``indices`` stands instead of the dimension.
@@ -316,7 +320,9 @@ def gather(
         InvalidArgumentError: When a session runs it: an index is out of range. Of an array that is an IndexError.
     """
     del validate_indices
-    axis = 0 if axis is None else _axis("gather(params, indices, axis=axis)", axis)
+    axis = batch_dims if axis is None else _axis("gather(params, indices, axis=axis)", axis)
+    if batch_dims:
+        return _gathered_by_batch(params, indices, int(axis), batch_dims, name)
     if not is_deferred(axis) and int(axis) == 0:
         if isinstance(params, DeferredVariable):
             return params.sparse_read(indices, name)
@@ -325,16 +331,69 @@ def gather(
     return computed("GatherV2", _taken, [params, indices, axis], name=name)
 
 
+def _gathered_by_batch(params: Any, indices: Any, axis: int, batch_dims: int, name: str | None) -> Any:
+    (operand,), (places,) = of_one_dtype("GatherV2", [params]), of_one_dtype("GatherV2", [indices])
+    shape, inner = TensorShape(operand.shape), TensorShape(places.shape)
+    known: TensorShape | None = None
+    if shape.ndims is not None and inner.ndims is not None:
+        axis, batch_dims = axis % shape.ndims, batch_dims % (inner.ndims + 1)
+        if batch_dims > axis or not shape[:batch_dims].is_compatible_with(inner[:batch_dims]):
+            raise ValueError(f"gather: indices {inner} do not fit {shape} in {batch_dims} batch dimensions")
+        known = TensorShape([*shape[:axis], *inner[batch_dims:], *shape[axis + 1 :]])
+    output = OutputSpec(operand.dtype, TensorShape(known))
+    return call(_taken_by_batch, [operand, places, axis, batch_dims], op_type="GatherV2", name=name, output=output)
+
+
+def _taken_by_batch(array: Array, indices: Array, axis: int, batch_dims: int) -> Array:
+    if batch_dims == 0:
+        return _taken(array, indices, axis)
+    return np.stack(
+        [_taken_by_batch(part, places, axis - 1, batch_dims - 1) for part, places in zip(array, indices, strict=True)]
+    )
+
+
 def _taken(array: Array, indices: Array, axis: Any) -> Array:
     _check_indices(indices, array.shape[int(axis)], array)
     return np.take(array, indices, axis=int(axis))
 
 
-def gather_nd(params: Any, indices: Any, name: str | None = None) -> Any:
-    """Returns elements or boxes of a tensor; ``[..., k]`` indices each say where in its first k dimensions."""
+def batch_gather(params: Any, indices: Any, name: str | None = None) -> Any:
+    """Does what ``gather`` does with as many batch dimensions as ``indices`` have, but one."""
+    ndims = TensorShape(of_one_dtype("GatherV2", [indices])[0].shape).ndims
+    if not ndims:
+        raise ValueError("batch_gather: the rank of the indices should be known, and not 0")
+    with name_scope(name, "BatchGather", [params, indices]):
+        return gather(params, indices, batch_dims=ndims - 1)
+
+
+def gather_nd(params: Any, indices: Any, name: str | None = None, batch_dims: int = 0) -> Any:
+    """Returns elements or boxes of a tensor; ``[..., k]`` indices each say where in its first k dimensions.
+
+    In the first ``batch_dims`` dimensions each entry of ``indices`` is for its own entry of ``params``.
+    """
+    if batch_dims:
+        return _gathered_nd_by_batch(params, indices, batch_dims, name)
     if isinstance(params, DeferredVariable):
         return params.gather_nd(indices, name)
     return computed("GatherNd", _taken_nd, [params, indices], name=name)
+
+
+def _gathered_nd_by_batch(params: Any, indices: Any, batch_dims: int, name: str | None) -> Any:
+    with name_scope(name, "BatchGatherND", [params, indices]):
+        (operand,), (places,) = of_one_dtype("GatherNd", [params]), of_one_dtype("GatherNd", [indices])
+        shape, inner = TensorShape(operand.shape), TensorShape(places.shape)
+        depth = inner.size(-1) if inner.ndims else None
+        known = None if shape.ndims is None or depth is None else [*inner[:-1], *shape[batch_dims + depth :]]
+        output = OutputSpec(operand.dtype, TensorShape(known))
+        return call(_taken_nd_by_batch, [operand, places, batch_dims], op_type="Reshape", output=output)
+
+
+def _taken_nd_by_batch(array: Array, indices: Array, batch_dims: int) -> Array:
+    if batch_dims == 0:
+        return _taken_nd(array, indices)
+    return np.stack(
+        [_taken_nd_by_batch(part, places, batch_dims - 1) for part, places in zip(array, indices, strict=True)]
+    )
 
 
 def _taken_nd(array: Array, indices: Array) -> Array:
@@ -389,7 +448,7 @@ def _size_along(function: str, operand: Tensor | Array, axis: int) -> int:
     shape = TensorShape(operand.shape)
     if shape.ndims is not None and not -shape.ndims <= axis < shape.ndims:
         raise ValueError(f"{function}: there is no dimension {axis} in the shape {shape}")
-    size: int | None = None if shape.ndims is None else shape[axis]
+    size: int | None = None if shape.ndims is None else shape.size(axis)
     if size is None:
         raise ValueError(f"{function}: the size of dimension {axis} is not known in {shape}; give num")
     return size

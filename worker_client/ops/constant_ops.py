@@ -15,10 +15,11 @@ import numpy as np
 from ps_protocol.dtype_traits import dtype_category
 from ps_protocol.operations import Array
 from worker_client.deferred.building import built_op, constant_op
-from worker_client.deferred.call import is_deferred, itself
+from worker_client.deferred.call import is_deferred, itself, tensor_or_none
 from worker_client.deferred.computed import computed, deferred_graph
 from worker_client.deferred.op_defs import OP_DEFS
 from worker_client.deferred.operands import cast_to, constant_array, of_one_dtype, operands_of, tensor_of
+from worker_client.deferred.static_values import constant_value, known_sizes
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import OutputSpec, Tensor
@@ -58,10 +59,12 @@ def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Cons
     Raises:
         TypeError: The value is of another kind than ``dtype``, is a deferred tensor, or does not have the shape that
             ``verify_shape`` asks for.
-        ValueError: It has more elements than ``shape``, or none to repeat.
+        ValueError: It has more elements than ``shape``, or none to repeat; or ``name`` is empty.
     """
     if value is None:
         raise ValueError(f"constant {name}: a value is needed, not None")
+    if name == "":
+        raise ValueError("a constant needs a name that is not empty")
     array = constant_array(value, dtype, name)
     if shape is not None:
         array = _of_shape(array, TensorShape(shape).as_tuple(), name, verify_shape)
@@ -394,6 +397,25 @@ def _tensor(graph: Graph, value: Any, name: str) -> Tensor:
 
 
 # -- shapes given as arguments ----------------------------------------------------------------------
+
+
+def shape_argument(given: Any) -> Any:
+    """Returns a shape as an argument of an operation: a tensor, or a list of sizes and tensors."""
+    tensor = tensor_or_none(given)
+    if tensor is not None:
+        return tensor
+    if isinstance(given, np.ndarray | np.generic | int):
+        return [int(each) for each in np.ravel(given)]
+    return [each if is_deferred(each) else int(each) for each in given]
+
+
+def shape_of(given: Any) -> TensorShape:
+    """Returns what is known of a shape that is given as an argument; -1 stands for an unknown size."""
+    argument = shape_argument(given)
+    if isinstance(argument, Tensor):
+        return known_sizes(argument)
+    sizes = [constant_value(each.as_graph_tensor()) if is_deferred(each) else each for each in argument]
+    return TensorShape(None if size is None or size < 0 else int(size) for size in sizes)
 
 
 def given_sizes(given: Any) -> list[int]:

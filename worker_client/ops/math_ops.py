@@ -85,7 +85,9 @@ class _Reduction(Protocol):
 # -- of two operands ------------------------------------------------------------------------------
 
 
-def _binary(public_name: str, function: np.ufunc, op_type: str, doc: str, *, name: str | None = None) -> _Binary:
+def _binary(
+    public_name: str, function: Callable[..., Any], op_type: str, doc: str, *, name: str | None = None
+) -> _Binary:
     """Returns a function that makes an operation, which is called ``name`` where its caller gives none."""
     default = name
 

@@ -118,7 +118,9 @@ def initial_value(given: object, name: str, dtype: np.dtype[Any] | None) -> Init
     else:
         value = _value(given() if callable(given) else given, name, dtype)
     element = string.dtype if value.dtype == object else value.dtype
-    return InitialValue(value if isinstance(value, Tensor) else ComputedValue(value), element, TensorShape(value.shape))
+    return InitialValue(
+        value if isinstance(value, Tensor) else ComputedValue(value), as_dtype(element), TensorShape(value.shape)
+    )
 
 
 def _value(given: object, name: str, dtype: np.dtype[Any] | None) -> Tensor | Array:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, ShardscopeError
 from ps_protocol.operations import Array, PsOperation, Read, reply_bytes
 from worker_client.connection.fanout import Routed
-from worker_client.graph.computation import Constant, Kernel, SeededKernel, VariableAccess
+from worker_client.graph.computation import Constant, DrawingKernel, Kernel, SeededKernel, VariableAccess
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.sessions.runtime import VariableRuntime
 from worker_client.values.text import graph_array
@@ -138,13 +138,14 @@ class Evaluation:
                 return (computation.value,)
             if isinstance(computation, SeededKernel):
                 return (computation.function(self._runtime.job_seed, *inputs),)
-        except ShardscopeError:
-            raise
+            if isinstance(computation, DrawingKernel):
+                return (computation.function(self._runtime.generator(computation), *inputs),)
+        except ShardscopeError as error:
+            raise _found_in(operation, error) from error.__cause__
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             given = ", ".join(f"{value.dtype.name}{list(value.shape)}" for value in inputs) or "nothing"
-            raise InvalidArgumentError(
-                f"operation {operation.name} ({operation.type}) cannot be computed from {given}: {error}"
-            ) from error
+            text = f"operation {operation.name} ({operation.type}) cannot be computed from {given}: {error}"
+            raise InvalidArgumentError(text, op=operation) from error
         raise _not_computable(operation)
 
     def _make(self, accesses: Sequence[_Access]) -> None:
@@ -165,10 +166,13 @@ class Evaluation:
             if each.reads_back:
                 outcome = next(replies)
                 reply = reply if isinstance(reply, ShardscopeError) else outcome
-            if each.has_output:
-                self._values[each.operation.outputs[0]] = each.access.output(reply, each.inputs)
-            elif isinstance(reply, ShardscopeError):
-                raise reply
+            try:
+                if each.has_output:
+                    self._values[each.operation.outputs[0]] = each.access.output(reply, each.inputs)
+                elif isinstance(reply, ShardscopeError):
+                    raise reply
+            except ShardscopeError as error:
+                raise _found_in(each.operation, error) from error.__cause__
 
     def _request(self, each: _Access) -> PsOperation:
         if each.access.cached:
@@ -188,9 +192,14 @@ def _is_known(operation: Operation) -> bool:
     return type(operation.computation) is Constant and not operation.waits_for
 
 
+def _found_in(operation: Operation, error: ShardscopeError) -> ShardscopeError:
+    """Returns an error that says which operation of the graph it was found in."""
+    error.op = operation if error.op is None else error.op
+    return error
+
+
 def _not_computable(operation: Operation) -> InvalidArgumentError:
+    text = f"operation {operation.name} ({operation.type}) only names something and has no value"
     if operation.type == "Placeholder":
-        return InvalidArgumentError(
-            f"placeholder {operation.name} has no value; give it one in feed_dict, as {{{operation.name}: value}}"
-        )
-    return InvalidArgumentError(f"operation {operation.name} ({operation.type}) only names something and has no value")
+        text = f"placeholder {operation.name} has no value; give it one in feed_dict, as {{{operation.name}: value}}"
+    return InvalidArgumentError(text, op=operation)

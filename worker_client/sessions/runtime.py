@@ -6,13 +6,15 @@ import threading
 from collections.abc import Iterable, Sequence
 from uuid import uuid4
 
+import numpy as np
+
 from ps_protocol.operations import Declare, Reply
 from ps_protocol.task_id import TaskId
 from worker_client.client import Client
 from worker_client.connection.fanout import Fanout, Routed
 from worker_client.connection.handle import PsHandle, Settings
 from worker_client.connection.retry import Deadline
-from worker_client.graph.computation import AccessedVariable
+from worker_client.graph.computation import AccessedVariable, DrawingKernel
 from worker_client.placement.declaration import Declaration
 from worker_client.sessions.initialization_wait import InitializationWait
 from worker_client.sessions.value_cache import ValueCache
@@ -39,6 +41,7 @@ class VariableRuntime:
         self._wait = InitializationWait(fanout, retry=settings.retry, timeout_s=settings.connect_timeout_s)
         self._lock = threading.Lock()  # guards: _tasks; held while variables are declared, so that each is only once
         self._tasks: dict[AccessedVariable, int | None] = {}
+        self._generators: dict[int, tuple[DrawingKernel, np.random.Generator]] = {}
 
     def place(self, variables: Iterable[AccessedVariable]) -> None:
         """Declares those variables that are not declared yet, all together; they stay uninitialised."""
@@ -54,6 +57,13 @@ class VariableRuntime:
     def route(self, variable: AccessedVariable) -> int | None:
         """Returns the ps task of a placed variable, None for this process's own store."""
         return self._tasks[variable]
+
+    def generator(self, kernel: DrawingKernel) -> np.random.Generator:
+        """Returns the session's generator of an operation's random numbers, the same one in each run."""
+        found = self._generators.get(id(kernel))
+        if found is None:  # of two runs that come first together, one's is kept; a generator has a lock of its own
+            found = self._generators.setdefault(id(kernel), (kernel, kernel.generator()))
+        return found[1]
 
     def exchange(self, routed: Sequence[Routed]) -> list[Reply]:
         """Carries out operations, one exchange for each ps task, and returns all replies; an error is a reply."""

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import builtins
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from ps_protocol.dtype_traits import DTypeCategory, dtype_category
+from ps_protocol.dtype_traits import DTypeCategory, dtype_category, float_limits, integer_limits
 from ps_protocol.errors import InvalidArgumentError
 
 __all__ = [  # TensorFlow's names; its ``as_dtype`` returns a ``DType``
@@ -59,6 +60,33 @@ class DType:
 
     dtype: np.dtype[Any]
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.dtype, np.dtype):
+            object.__setattr__(self, "dtype", as_dtype(self.dtype))
+
+    @staticmethod
+    @lru_cache(maxsize=256)
+    def of(dtype: np.dtype[Any]) -> DType:
+        """Returns the face of a NumPy dtype, the same one each time."""
+        return DType(dtype)
+
+    # What code for NumPy's dtypes asks for.
+
+    @property
+    def kind(self) -> str:
+        """NumPy's letter for the kind of elements."""
+        return self.dtype.kind
+
+    @property
+    def type(self) -> builtins.type[np.generic]:
+        """The NumPy scalar type, as ``as_numpy_dtype``."""
+        return self.dtype.type
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element, as ``size``."""
+        return self.dtype.itemsize
+
     @property
     def __numpy_dtype__(self) -> np.dtype[Any]:
         return self.dtype
@@ -76,7 +104,7 @@ class DType:
         return string if self._category is DTypeCategory.BYTES else self
 
     @property
-    def as_numpy_dtype(self) -> type[np.generic]:
+    def as_numpy_dtype(self) -> builtins.type[np.generic]:
         """The NumPy scalar type."""
         return self.dtype.type
 
@@ -111,6 +139,49 @@ class DType:
         return self._category is DTypeCategory.COMPLEX
 
     @property
+    def min(self) -> Any:
+        """The least number that it can hold; TypeError if it holds no real numbers."""
+        return self._limits()[0]
+
+    @property
+    def max(self) -> Any:
+        """The greatest number that it can hold; TypeError if it holds no real numbers."""
+        return self._limits()[1]
+
+    @property
+    def limits(self) -> tuple[Any, Any]:
+        """The least and the greatest intensity of an image: (0, greatest) of integers, (0, 1) of floats."""
+        return (0, self.max) if self.is_integer or self.is_bool else (0, 1)
+
+    @property
+    def real_dtype(self) -> DType:
+        """The type of the real part of complex numbers; of others the type itself."""
+        return DType(np.zeros((), self.dtype).real.dtype) if self.is_complex else self
+
+    @property
+    def as_datatype_enum(self) -> int:
+        """TensorFlow's number for it; TypeError if TensorFlow has none."""
+        number = _ENUM.get(self.base_dtype.dtype)
+        if number is None:
+            raise TypeError(f"TensorFlow has no number for {self.name}")
+        return number
+
+    def is_compatible_with(self, other: object) -> builtins.bool:
+        """Whether values of another type can be used as they are where this one is expected."""
+        return self.base_dtype == DType(as_dtype(other)).base_dtype
+
+    def _limits(self) -> tuple[Any, Any]:
+        match self._category:
+            case DTypeCategory.BOOL:
+                return False, True
+            case DTypeCategory.INTEGER:
+                return integer_limits(self.dtype)
+            case DTypeCategory.FLOAT:
+                limits = float_limits(self.dtype)
+                return self.dtype.type(limits[0]), self.dtype.type(limits[1])
+        raise TypeError(f"{self.name} holds no real numbers, of which there would be a least and a greatest")
+
+    @property
     def _category(self) -> DTypeCategory:
         return dtype_category(self.dtype)
 
@@ -130,16 +201,18 @@ class DType:
 def as_dtype(value: object) -> np.dtype[Any]:
     """Returns the NumPy dtype that ``value`` means, in native byte order.
 
-    Takes a ``DType``, whatever NumPy takes, and names of TensorFlow or ml-dtypes. As in TensorFlow 1, Python's
-    ``float`` and the name "float" mean float32; ``str``, ``bytes`` and "string" mean bytes.
+    Takes a ``DType``, whatever NumPy takes, names of TensorFlow or ml-dtypes, and TensorFlow's numbers. As in
+    TensorFlow 1, Python's ``float`` and the name "float" mean float32; ``str``, ``bytes`` and "string" mean bytes.
 
     Raises:
         TypeError: It means no dtype, or one that a variable cannot hold.
     """
     if isinstance(value, DType):
         return value.dtype
-    if isinstance(value, str | type) and value in _MEANINGS:
+    if isinstance(value, str | builtins.type) and value in _MEANINGS:
         return _MEANINGS[value]
+    if type(value) is int and value in _OF_ENUM:
+        return _OF_ENUM[value]
     if value is None:  # to NumPy it means float64
         raise TypeError("None is not a dtype; name one, such as float32")
     try:
@@ -174,7 +247,7 @@ complex128 = DType(np.dtype(np.complex128))
 bool = DType(np.dtype(np.bool_))  # noqa: A001 - TensorFlow's name
 string = DType(np.dtype(np.bytes_))
 
-_MEANINGS: dict[str | type, np.dtype[Any]] = {
+_MEANINGS: dict[str | builtins.type, np.dtype[Any]] = {
     float: float32.dtype,
     "float": float32.dtype,
     str: string.dtype,
@@ -182,3 +255,27 @@ _MEANINGS: dict[str | type, np.dtype[Any]] = {
     "string": string.dtype,
     "str": string.dtype,
 }
+
+_ENUM: dict[np.dtype[Any], int] = {
+    each.dtype: number
+    for number, each in {
+        1: float32,
+        2: float64,
+        3: int32,
+        4: uint8,
+        5: int16,
+        6: int8,
+        7: string,
+        8: complex64,
+        9: int64,
+        10: bool,
+        14: bfloat16,
+        17: uint16,
+        18: complex128,
+        19: float16,
+        22: uint32,
+        23: uint64,
+    }.items()
+}
+"""The numbers of ``types.proto`` of TensorFlow."""
+_OF_ENUM = {number: dtype for dtype, number in _ENUM.items()}

@@ -66,7 +66,8 @@ def test_names_and_facts(graph: Graph) -> None:
     assert (v.initializer.name, v.value().name) == ("scope/v/Assign", "scope/v/read:0")
     assert v.initial_value.name == "scope/v/initial_value:0"
     assert repr(v) == "<Variable 'scope/v:0' shape=[3, 2] dtype=float32>"
-    assert v.ref() is v.experimental_ref() is v
+    assert v.ref() == v.experimental_ref()
+    assert v.ref().deref() is v
     v.set_shape([3, None])
     with pytest.raises(ValueError, match="not compatible"):
         v.set_shape([4, 2])

@@ -64,21 +64,21 @@ class TestUnknownShapes:
     def test_what_is_known_stays_known(self, session: Session) -> None:
         batch = placeholder(np.float32, [None, 4])
         for tensor, known in (
-            (ops.reshape(batch, [-1, 2]), "[?, 2]"),
-            (ops.reshape(batch, [8, 3]), "[8, 3]"),
-            (ops.reshape(batch, [shape(batch)[0], 2, 2]), "[?, 2, 2]"),
-            (ops.reshape(batch, shape(batch)), "[?, 4]"),
-            (ops.transpose(batch), "[4, ?]"),
+            (ops.reshape(batch, [-1, 2]), "(?, 2)"),
+            (ops.reshape(batch, [8, 3]), "(8, 3)"),
+            (ops.reshape(batch, [shape(batch)[0], 2, 2]), "(?, 2, 2)"),
+            (ops.reshape(batch, shape(batch)), "(?, 4)"),
+            (ops.transpose(batch), "(4, ?)"),
             (ops.squeeze(batch), "<unknown>"),
-            (ops.concat([batch, batch], 1), "[?, 8]"),
-            (ops.concat([batch, np.ones((2, 4), np.float32)], 0), "[?, 4]"),
-            (ops.stack([batch, batch]), "[2, ?, 4]"),
-            (ops.tile(batch, constant([1, 2])), "[?, 8]"),
-            (ops.gather(batch, [0, 1]), "[2, 4]"),
-            (ops.slice(batch, [0, 0], [-1, 2]), "[?, 2]"),
-            (ops.slice(batch, constant([0, 0]), [2, 2]), "[2, 2]"),
-            (ops.argmax(batch, 1), "[?]"),
-            (ops.where(batch > 0.0), "[?, 2]"),
+            (ops.concat([batch, batch], 1), "(?, 8)"),
+            (ops.concat([batch, np.ones((2, 4), np.float32)], 0), "(?, 4)"),
+            (ops.stack([batch, batch]), "(2, ?, 4)"),
+            (ops.tile(batch, constant([1, 2])), "(?, 8)"),
+            (ops.gather(batch, [0, 1]), "(2, 4)"),
+            (ops.slice(batch, [0, 0], [-1, 2]), "(?, 2)"),
+            (ops.slice(batch, constant([0, 0]), [2, 2]), "(2, 2)"),
+            (ops.argmax(batch, 1), "(?,)"),
+            (ops.where(batch > 0.0), "(?, 2)"),
         ):
             assert str(tensor.shape) == known, tensor
         np.testing.assert_array_equal(

@@ -1,0 +1,142 @@
+"""TensorFlow 1's functions that keep tensors, or their norms, within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from worker_client.graph.blocks import name_scope
+from worker_client.ops.array_ops import cast
+from worker_client.ops.constant_ops import constant, convert_to_tensor, identity, ones_like
+from worker_client.ops.constant_ops import size as size_of
+from worker_client.ops.elementwise_ops import realdiv
+from worker_client.ops.math_ops import (
+    add,
+    add_n,
+    greater,
+    l2_loss,
+    maximum,
+    minimum,
+    multiply,
+    reduce_sum,
+    sqrt,
+    subtract,
+)
+from worker_client.ops.selection_ops import where_v2
+from worker_client.values.conversion import IndexedSlices
+from worker_client.values.dtypes import DType, as_dtype
+
+__all__ = ["clip_by_average_norm", "clip_by_global_norm", "clip_by_norm", "clip_by_value", "global_norm"]
+
+
+def clip_by_value(t: Any, clip_value_min: Any, clip_value_max: Any, name: str | None = None) -> Any:
+    """Returns the elements, those below a bound or above another as that bound.
+
+    Args:
+        t: A tensor.
+        clip_value_min: The lower bound; a number, or a tensor that fits.
+        clip_value_max: The upper bound.
+        name: Of the operation; "clip_by_value" if not given.
+
+    Raises:
+        ValueError: The bounds have a shape that does not fit.
+    """
+    with name_scope(name, "clip_by_value", [t, clip_value_min, clip_value_max]) as scope:
+        return maximum(minimum(convert_to_tensor(t), clip_value_max), clip_value_min, name=scope)
+
+
+def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = None) -> Any:
+    """Returns a tensor, shortened to the length ``clip_norm`` if it is longer.
+
+    Args:
+        t: Of floats.
+        clip_norm: The greatest length; a number above 0, or a tensor.
+        axes: Dimensions over which lengths are computed; all if not given.
+        name: Of the operation; "clip_by_norm" if not given.
+
+    Raises:
+        TypeError: The elements are no floats.
+    """
+    with name_scope(name, "clip_by_norm", [t, clip_norm]) as scope:
+        operand = _floats(t, "clip_by_norm")
+        squares = reduce_sum(multiply(operand, operand), axes, keepdims=True)
+        is_positive = greater(squares, 0)
+        lengths = where_v2(is_positive, sqrt(where_v2(is_positive, squares, ones_like(squares))), squares)
+        return identity(realdiv(multiply(operand, clip_norm), maximum(lengths, clip_norm)), name=scope)
+
+
+def clip_by_average_norm(t: Any, clip_norm: Any, name: str | None = None) -> Any:
+    """Returns a tensor, shortened so that its length divided by the number of elements is at most ``clip_norm``."""
+    with name_scope(name, "clip_by_average_norm", [t, clip_norm]) as scope:
+        operand = _floats(t, "clip_by_average_norm")
+        count = cast(size_of(operand), operand.dtype)
+        inverse_length = realdiv(1, sqrt(reduce_sum(multiply(operand, operand))))
+        factor = minimum(multiply(inverse_length, count), realdiv(1.0, clip_norm))
+        return identity(multiply(multiply(operand, clip_norm), factor), name=scope)
+
+
+def global_norm(t_list: Sequence[Any], name: str | None = None) -> Any:
+    """Returns the length of several tensors taken together; those that are None are left out.
+
+    Raises:
+        TypeError: ``t_list`` is no sequence.
+    """
+    tensors = [each for each in _listed(t_list, "global_norm") if each is not None]
+    with name_scope(name, "global_norm", tensors):
+        halves = [l2_loss(_values(each)) for each in tensors]
+        doubled = multiply(add_n(halves), constant(2.0, as_dtype(halves[0].dtype)))
+        return sqrt(doubled, name="global_norm")
+
+
+def clip_by_global_norm(
+    t_list: Sequence[Any], clip_norm: Any, use_norm: Any = None, name: str | None = None
+) -> tuple[list[Any], Any]:
+    """Returns several tensors, all shortened by the same factor if together they are longer than ``clip_norm``.
+
+    Args:
+        t_list: Tensors, ``IndexedSlices``, or None, which stays.
+        clip_norm: The greatest length.
+        use_norm: Their length, if it is known; see ``global_norm``.
+        name: Of the scope; "clip_by_global_norm" if not given.
+
+    Returns:
+        The shortened tensors, and their length before. If that is no finite number, their elements are none.
+
+    Raises:
+        TypeError: ``t_list`` is no sequence.
+    """
+    listed = _listed(t_list, "clip_by_global_norm")
+    length = global_norm(listed, name) if use_norm is None else use_norm
+    values = [_values(each) for each in listed if each is not None]
+    with name_scope(name, "clip_by_global_norm", [*values, clip_norm]) as scope:
+        bound = convert_to_tensor(clip_norm, dtype=length.dtype)
+        factor = multiply(bound, minimum(realdiv(1, length), realdiv(1, bound)))
+        scale = add(factor, subtract(length, length))  # not a number if the length is none or infinite
+        return [_scaled(each, scale, f"{scope}_{number}") for number, each in enumerate(listed)], length
+
+
+def _scaled(tensor: Any, scale: Any, name: str) -> Any:
+    if tensor is None:
+        return None
+    shortened = identity(multiply(_values(tensor), scale), name=name)
+    if isinstance(tensor, IndexedSlices):
+        return IndexedSlices(shortened, tensor.indices, tensor.dense_shape)
+    return shortened
+
+
+def _listed(t_list: Any, function: str) -> list[Any]:
+    if not isinstance(t_list, Sequence) or isinstance(t_list, str):
+        raise TypeError(f"{function} takes a list of tensors, not {t_list!r}")
+    return [each if each is None or isinstance(each, IndexedSlices) else convert_to_tensor(each) for each in t_list]
+
+
+def _values(tensor: Any) -> Any:
+    return tensor.values if isinstance(tensor, IndexedSlices) else tensor
+
+
+def _floats(t: Any, function: str) -> Any:
+    operand = convert_to_tensor(t)
+    kind = DType(as_dtype(operand.dtype))
+    if not (kind.is_floating or kind.is_complex):
+        raise TypeError(f"{function} takes floats, not {kind.name}")
+    return operand
