@@ -49,6 +49,8 @@ class ClusterSpec:
 
     def __init__(self, cluster: ClusterSpecLike):
         self._tasks: dict[str, dict[int, str]]
+        if type(cluster) is not ClusterSpec and isinstance(cluster, ClusterSpec):
+            cluster = cluster.as_dict()  # of a kind that has not checked them
         if isinstance(cluster, ClusterSpec):
             self._tasks = cluster._tasks
         elif isinstance(cluster, Mapping):

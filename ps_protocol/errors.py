@@ -55,6 +55,28 @@ class ErrorCode(enum.IntEnum):
     STATE_LOST = 18
 
 
+_STATUS_NUMBERS: dict[ErrorCode, int] = {
+    ErrorCode.CANCELLED: 1,
+    ErrorCode.UNKNOWN: 2,
+    ErrorCode.INVALID_ARGUMENT: 3,
+    ErrorCode.SHAPE_MISMATCH: 3,
+    ErrorCode.DTYPE_MISMATCH: 3,
+    ErrorCode.DEADLINE_EXCEEDED: 4,
+    ErrorCode.NOT_FOUND: 5,
+    ErrorCode.ALREADY_EXISTS: 6,
+    ErrorCode.PERMISSION_DENIED: 7,
+    ErrorCode.RESOURCE_EXHAUSTED: 8,
+    ErrorCode.FAILED_PRECONDITION: 9,
+    ErrorCode.STATE_LOST: 9,
+    ErrorCode.ABORTED: 10,
+    ErrorCode.OUT_OF_RANGE: 11,
+    ErrorCode.UNIMPLEMENTED: 12,
+    ErrorCode.INTERNAL: 13,
+    ErrorCode.UNAVAILABLE: 14,
+    ErrorCode.UNAUTHENTICATED: 16,
+}
+
+
 class ShardscopeError(Exception):
     """Base of every error that a ps or a client reports.
 
@@ -65,6 +87,16 @@ class ShardscopeError(Exception):
         task: The task that found the error, as "ps:0", or "".
         retryable: Whether the same request may succeed if sent again unchanged.
         retry_after_s: With a retryable error, seconds to wait first; 0 leaves it to the client.
+        op: The operation of a graph that a session could not carry out, None if there is none.
+
+    Args:
+        node_def: What happened; or, as TensorFlow's programs make errors, None, None and then what happened.
+        op: See the attributes.
+        message: See the attributes.
+        variable: See the attributes.
+        task: See the attributes.
+        retryable: See the attributes; that of the class if not given.
+        retry_after_s: See the attributes.
     """
 
     code: ClassVar[ErrorCode] = ErrorCode.UNKNOWN
@@ -72,19 +104,32 @@ class ShardscopeError(Exception):
 
     def __init__(
         self,
-        message: str,
+        node_def: Any = None,
+        op: Any = None,
+        message: str | None = None,
         *,
         variable: str = "",
         task: str = "",
         retryable: bool | None = None,
         retry_after_s: float = 0.0,
     ):
-        super().__init__(message)
-        self.message = message
+        self.message: str = message if message is not None else "" if node_def is None else node_def
+        super().__init__(self.message)
+        self.op = op
         self.variable = variable
         self.task = task
         self.retryable = self.retryable_by_default if retryable is None else retryable
         self.retry_after_s = retry_after_s
+
+    @property
+    def error_code(self) -> int:
+        """TensorFlow's number of the kind of error, which is gRPC's as well."""
+        return _STATUS_NUMBERS[self.code]
+
+    @property
+    def node_def(self) -> Any:
+        """The definition of ``op``, None if there is none."""
+        return None if self.op is None else self.op.node_def
 
     def __str__(self) -> str:
         return f"[{self.task}] {self.message}" if self.task else self.message

@@ -12,7 +12,7 @@ import numpy as np
 
 from ps_protocol.operations import Array
 from worker_client.deferred.shape_inference import MAX_KEPT_SIZE, inferred
-from worker_client.graph.computation import Kernel
+from worker_client.graph.computation import Constant, Kernel
 from worker_client.graph.default_graph import graph_of
 from worker_client.graph.deferred_array import DeferredValue
 from worker_client.graph.operation import OutputSpec, Tensor
@@ -163,7 +163,7 @@ class _Call:
             FloatingPointError: Integers are divided by zero, and the result would be an integer.
         """
         positional, named = _filled(self._positional, values, arrays), _filled(self._named, values, arrays)
-        divide = "raise" if not is_trial and _divides_integers(self._function, positional) else "ignore"
+        divide = "raise" if not is_trial and divides_integers(self._function, positional) else "ignore"
         with np.errstate(all="ignore", divide=divide):  # as TensorFlow's kernels: no warnings, but infinities and nan
             result = self._function(*positional, **named)
         if isinstance(result, list | tuple):
@@ -212,7 +212,7 @@ class _Call:
         return _Slot(len(self.inputs) - 1)
 
 
-def _divides_integers(function: Callable[..., Any], operands: Sequence[Any]) -> bool:
+def divides_integers(function: Callable[..., Any], operands: Sequence[Any]) -> bool:
     """Whether integers are divided with an integer result, which has no value for a division by zero."""
     ufunc = getattr(function, "__self__", function)  # also of one of its methods
     if not isinstance(ufunc, np.ufunc) or ufunc not in _WHOLE_DIVISIONS:
@@ -225,8 +225,8 @@ def _added(deferred: _Call, name: str | None, output: OutputSpec | None, *, is_v
     deferred.freeze()
     if output is None:
         output = deferred.output(is_view=is_view)
-    op = graph.create_op(deferred.op_type, deferred.inputs, [output], name=name, computation=Kernel(deferred))
-    return op.outputs[0]
+    computation = Constant(deferred()) if deferred.op_type == "Const" else Kernel(deferred)
+    return graph.create_op(deferred.op_type, deferred.inputs, [output], name=name, computation=computation).outputs[0]
 
 
 class _Slot:

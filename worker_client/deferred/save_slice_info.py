@@ -48,6 +48,24 @@ class SaveSliceInfo:
             return None
         return cls(place.full_name, list(place.full_shape), list(place.offset), list(spec.shape))
 
+    @classmethod
+    def from_spec(cls, spec: str) -> SaveSliceInfo:
+        """Returns the place that a text describes, as "4 3 0,2:0,3"; see ``spec``.
+
+        Raises:
+            ValueError: The text is of another form.
+        """
+        try:
+            *sizes, cuts = spec.split()
+            full_shape = [int(size) for size in sizes]
+            places = [tuple(map(int, cut.split(","))) for cut in cuts.split(":")]
+            offset, shape = [start for start, _ in places], [size for _, size in places]
+        except ValueError as error:
+            raise ValueError(f'a part is described as "4 3 0,2:0,3" does it, not as {spec!r}') from error
+        if len(full_shape) != len(shape):
+            raise ValueError(f"{spec!r} has {len(full_shape)} sizes, but {len(shape)} parts of dimensions")
+        return cls(full_shape=full_shape, var_offset=offset, var_shape=shape)
+
     @property
     def spec(self) -> str:
         """The shape of the whole, and offset and size along each dimension: "4 3 0,2:0,3"."""

@@ -122,7 +122,7 @@ def _merged(shapes: Sequence[TensorShape]) -> TensorShape:
     merged = _UNKNOWN
     for shape in shapes:
         if not merged.is_compatible_with(shape):
-            raise ValueError(f"the shapes {', '.join(map(str, shapes))} should be the same")
+            raise ValueError(f"the shapes {', '.join(map(format, shapes))} should be the same")
         merged = merged.merge_with(shape)
     return merged
 
@@ -134,7 +134,7 @@ def selected(known: Known) -> TensorShape:
     if condition.ndims in (None, 0) or shape.ndims is None:
         return shape
     if condition.ndims == 1 and shape.ndims > 1:
-        _same_size(condition[0], shape[0], f"those of the condition {condition} and of the rows of {shape}")
+        _same_size(condition.size(0), shape.size(0), f"those of the condition {condition} and of the rows of {shape}")
         return shape
     return _merged([shape, condition])
 
@@ -203,17 +203,17 @@ def concatenated(known: Known) -> TensorShape:
     if ndims is None:
         return _UNKNOWN
     if any(shape.ndims not in (None, ndims) for shape in shapes) or not ndims:
-        raise ValueError(f"tensors of the shapes {', '.join(map(str, shapes))} cannot be concatenated")
+        raise ValueError(f"tensors of the shapes {', '.join(map(format, shapes))} cannot be concatenated")
     if axis is None:
         return _of_rank(ndims)
     at = _dimension(axis, _of_rank(ndims))
     sizes: list[Size] = [None] * ndims
     total: Size = 0
     for shape in (each if each.ndims is not None else _of_rank(ndims) for each in shapes):
-        total = None if total is None or shape[at] is None else total + shape[at]
+        total = None if total is None or shape.size(at) is None else total + shape.size(at)
         for other in range(ndims):
             if other != at:
-                sizes[other] = _same_size(sizes[other], shape[other], f"to concatenate along dimension {at}")
+                sizes[other] = _same_size(sizes[other], shape.size(other), f"to concatenate along dimension {at}")
     sizes[at] = total
     return TensorShape(sizes)
 
@@ -233,7 +233,7 @@ def unpacked(known: Known) -> list[TensorShape]:
     if shape.ndims is None:
         return [_UNKNOWN] * number
     at = _dimension(known.attributes["axis"], shape)
-    _same_size(shape[at], number, f"to take the shape {shape} apart along dimension {at}")
+    _same_size(shape.size(at), number, f"to take the shape {shape} apart along dimension {at}")
     return [TensorShape([*shape[:at], *shape[at + 1 :]])] * number
 
 
@@ -245,7 +245,7 @@ def split_evenly(known: Known) -> list[TensorShape]:
     if shape.ndims is None or axis is None:
         return [_of_rank(shape.ndims)] * number
     at = _dimension(axis, shape)
-    size = shape[at]
+    size = shape.size(at)
     if size is not None and size % number:
         raise ValueError(f"dimension {at} of the shape {shape} cannot be split into {number} equal parts")
     return [TensorShape([*shape[:at], None if size is None else size // number, *shape[at + 1 :]])] * number
@@ -260,8 +260,8 @@ def split_into_sizes(known: Known) -> list[TensorShape]:
         return [_of_rank(shape.ndims)] * number
     at = _dimension(axis, shape)
     sizes: list[Size] = [None] * number if given is None else [None if size < 0 else int(size) for size in given]
-    if given is not None and shape[at] is not None:
-        rest = shape[at] - sum(size or 0 for size in sizes)
+    if given is not None and shape.size(at) is not None:
+        rest = shape.size(at) - sum(size or 0 for size in sizes)
         if rest < 0 or sizes.count(None) > 1 or (rest and None not in sizes):
             raise ValueError(f"dimension {at} of the shape {shape} cannot be split into the sizes {given.tolist()}")
         sizes = [rest if size is None else size for size in sizes]
@@ -283,7 +283,7 @@ def reshaped(known: Known) -> TensorShape:
     if after.ndims is None or elements is None:
         return after
     product = math.prod(size for size in after if size is not None)
-    open_sizes = [size for size in after].count(None)
+    open_sizes = list(after).count(None)
     if (not open_sizes and product != elements) or (open_sizes and product and elements % product):
         raise ValueError(f"the {elements} elements of the shape {before} cannot have the shape {after}")
     if open_sizes != 1 or not product:
@@ -320,7 +320,7 @@ def squeezed(known: Known) -> TensorShape:
     if not dims:
         return TensorShape(size for size in before if size != 1) if before.is_fully_defined() else _UNKNOWN
     gone = {_dimension(axis, before) for axis in dims}
-    if any(before[axis] not in (None, 1) for axis in gone):
+    if any(before.size(axis) not in (None, 1) for axis in gone):
         raise ValueError(f"dimensions {sorted(gone)} of the shape {before} cannot be squeezed: not all have the size 1")
     return TensorShape(size for axis, size in enumerate(before) if axis not in gone)
 
@@ -379,7 +379,7 @@ def strided(known: Known) -> TensorShape:
             continue
         if at >= before.ndims:
             raise ValueError(f"{explicit} indices for the {before.ndims} dimensions of the shape {before}")
-        length = before[at]
+        length = before.size(at)
         at += 1
         start = None if begin is None else int(begin[place])
         if masks["shrink_axis_mask"] & bit:

@@ -156,11 +156,11 @@ class _Table:
             raise ValueError(f"partition_strategy should be one of {', '.join(STRATEGIES)}, not {strategy!r}")
         shapes = [TensorShape(part.shape) for part in self.parts]
         if any(not shape.ndims for shape in shapes):
-            raise ValueError(f"{self.name} should have rows: {', '.join(map(str, shapes))}")
+            raise ValueError(f"{self.name} should have rows: {', '.join(map(format, shapes))}")
         self.row = shapes[0][1:]
         if any(not shape[1:].is_compatible_with(self.row) for shape in shapes):
-            raise ValueError(f"the rows of {self.name} differ in shape: {', '.join(map(str, shapes))}")
-        lengths = tuple(shape[0] for shape in shapes)
+            raise ValueError(f"the rows of {self.name} differ in shape: {', '.join(map(format, shapes))}")
+        lengths = tuple(shape.size(0) for shape in shapes)
         if strategy == "div" and None in lengths and len(lengths) > 1:
             raise ValueError(f"partition_strategy 'div' of {self.name} needs the number of rows of each part")
         self._assignment = RowAssignment("mod" if len(lengths) == 1 else strategy, lengths, self.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 
@@ -13,9 +13,9 @@ class Collections:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards: _members
-        self._members: dict[str, list[Any]] = {}
+        self._members: dict[Hashable, list[Any]] = {}
 
-    def add(self, keys: str | Iterable[str], value: Any) -> None:
+    def add(self, keys: str | Iterable[Hashable], value: Any) -> None:
         """Adds a value to one collection, or once to each of several."""
         with self._lock:
             for key in (keys,) if isinstance(keys, str) else dict.fromkeys(keys):
@@ -27,7 +27,7 @@ class Collections:
             for members in self._members.values():
                 members[:] = [member for member in members if member is not value]
 
-    def get(self, key: str, scope: str | None = None) -> list[Any]:
+    def get(self, key: Hashable, scope: str | None = None) -> list[Any]:
         """Returns a new list of the members of a collection.
 
         Args:
@@ -47,17 +47,17 @@ class Collections:
             raise ValueError(f"scope={scope!r} of the collection {key!r} is no regular expression: {error}") from error
         return [member for member in members if hasattr(member, "name") and pattern.match(member.name)]
 
-    def reference(self, key: str) -> list[Any]:
+    def reference(self, key: Hashable) -> list[Any]:
         """Returns the list itself, so that changes to it are changes to the collection."""
         with self._lock:
             return self._members.setdefault(key, [])
 
-    def clear(self, key: str) -> None:
+    def clear(self, key: Hashable) -> None:
         """Removes all members of a collection."""
         with self._lock:
             self._members.pop(key, None)
 
-    def keys(self) -> list[str]:
+    def keys(self) -> list[Any]:
         """Returns the keys of all collections."""
         with self._lock:
             return list(self._members)

@@ -14,6 +14,28 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 
+class Reference:
+    """Stands for a tensor or a variable as a key of dictionaries: equal to another if both stand for the same one."""
+
+    __slots__ = ("_referent",)
+
+    def __init__(self, referent: Any):
+        self._referent = referent
+
+    def deref(self) -> Any:
+        """Returns what it stands for."""
+        return self._referent
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Reference) and other._referent is self._referent
+
+    def __hash__(self) -> int:
+        return id(self._referent)
+
+    def __repr__(self) -> str:
+        return f"<Reference to {self._referent!r}>"
+
+
 class DeferredValue:
     """What stands for a tensor, whose value is known only when a session runs it: tensors and deferred variables."""
 
@@ -83,6 +105,12 @@ class DeferredArray(DeferredValue, NDArrayOperatorsMixin):
         raise TypeError(f"{self!r} has no truth value before a session runs it; use Session.run or eval()")
 
     __iter__ = None
+
+    def ref(self) -> Reference:
+        """Returns a key that stands for it. It can be a key itself as well."""
+        return Reference(self)
+
+    experimental_ref = ref
 
     def __eq__(self, other: object) -> bool:
         return self is other

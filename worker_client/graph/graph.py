@@ -8,7 +8,7 @@ else in a graph that is not a connection's.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias, TypeVar
 
@@ -228,6 +228,11 @@ class Graph:
         """What must have run before that which is built now, on this thread."""
         return self._thread.control_inputs
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no operations."""
+        return self._operations.is_empty
+
     def get_operations(self) -> list[Operation]:
         """Returns all operations in the order in which they were made."""
         return self._operations.all()
@@ -355,28 +360,29 @@ class Graph:
 
     # -- collections --------------------------------------------------------------------------
 
-    def add_to_collection(self, name: str, value: Any) -> None:
-        """Adds a value to a collection."""
-        self.add_to_collections(name, value)
+    def add_to_collection(self, name: Hashable, value: Any) -> None:
+        """Adds a value to a collection; ``name`` may be whatever can be a key of a dictionary."""
+        self._require_not_finalized()
+        self.collections.add((name,), value)
 
-    def add_to_collections(self, names: str | Iterable[str], value: Any) -> None:
+    def add_to_collections(self, names: str | Iterable[Hashable], value: Any) -> None:
         """Adds a value to several collections, to each of them once."""
         self._require_not_finalized()
         self.collections.add(names, value)
 
-    def get_collection(self, name: str, scope: str | None = None) -> list[Any]:
+    def get_collection(self, name: Hashable, scope: str | None = None) -> list[Any]:
         """Returns a new list of the members of a collection; see ``Collections.get``."""
         return self.collections.get(name, scope)
 
-    def get_collection_ref(self, name: str) -> list[Any]:
+    def get_collection_ref(self, name: Hashable) -> list[Any]:
         """Returns the list of a collection itself."""
         return self.collections.reference(name)
 
-    def get_all_collection_keys(self) -> list[str]:
+    def get_all_collection_keys(self) -> list[Any]:
         """Returns the keys of all collections."""
         return self.collections.keys()
 
-    def clear_collection(self, name: str) -> None:
+    def clear_collection(self, name: Hashable) -> None:
         """Removes all members of a collection."""
         self.collections.clear(name)
 

@@ -45,5 +45,8 @@ class GraphKeys:
     GLOBAL_STEP: Final = "global_step"
     EVAL_STEP: Final = "eval_step"
 
+    RESOURCES: Final = "resources"
+    LOCAL_RESOURCES: Final = "local_resources"
+
     COND_CONTEXT: Final = "cond_context"
     WHILE_CONTEXT: Final = "while_context"

@@ -11,6 +11,7 @@ import numpy as np
 
 from worker_client.graph.deferred_array import DeferredArray
 from worker_client.graph.runners import Runner, runner_for
+from worker_client.values.dtypes import DType
 from worker_client.values.shapes import ShapeLike, TensorShape
 from worker_client.values.text import graph_dtype
 
@@ -23,8 +24,8 @@ class NodeDef:
         name: Full name.
         op: The operation's type, such as "VariableV2".
         device: Where it is.
-        input: Names of what it reads, as TensorFlow writes them: that of an operation for its first output, and with "^"
-            that of what must have run before.
+        input: Names of what it reads, as TensorFlow writes them: that of an operation for its first output, and with
+            "^" before it that of what must have run before.
         attr: Its attributes.
     """
 
@@ -58,6 +59,10 @@ class OutputSpec:
 
     dtype: np.dtype[Any]
     shape: TensorShape = field(default_factory=TensorShape)
+
+    def __post_init__(self) -> None:
+        if type(self.dtype) is DType:
+            object.__setattr__(self, "dtype", self.dtype.dtype)
 
 
 class Operation:
@@ -218,6 +223,9 @@ class Tensor(DeferredArray):
         op: The operation.
         value_index: Which of its outputs.
         spec: What is known about it.
+
+    Attributes:
+        dtype: Type of the elements, a ``DType``, which NumPy takes wherever it takes a dtype.
     """
 
     __slots__ = ("_shape", "dtype", "op", "value_index")
@@ -225,7 +233,7 @@ class Tensor(DeferredArray):
     def __init__(self, op: Operation, value_index: int, spec: OutputSpec):
         self.op = op
         self.value_index = value_index
-        self.dtype = graph_dtype(spec.dtype)
+        self.dtype: Any = DType.of(graph_dtype(spec.dtype))
         self._shape = spec.shape
 
     @property
@@ -303,6 +311,11 @@ class OperationTable:
                     f"the graph already has an operation {operation.name!r}; a name with a slash at its end is taken "
                     f"exactly as it is, one without is numbered"
                 )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are none."""
+        return not self._operations
 
     def remove(self, operation: Operation) -> None:
         """Forgets an operation that nothing uses."""

@@ -22,6 +22,7 @@ from ps_protocol.initial_values.variable_layout import full_shape, subject
 from ps_protocol.operations import Array, VariableSpec
 from worker_client.initializers.arrays import called_value, part_value, repeated_value
 from worker_client.initializers.base import DescribedInitializer, Initializer
+from worker_client.values.conversion import keeps_kind
 from worker_client.values.dtypes import DType, as_dtype, float32
 from worker_client.values.partition_info import PartitionInfo, Shape
 
@@ -65,6 +66,8 @@ __all__ = [
 class Zeros(DescribedInitializer):
     """Zeros; False, or empty bytes."""
 
+    op_name, op_type = "zeros", "Const"
+
     def __init__(self, dtype: npt.DTypeLike = float32):
         self.dtype = DType(as_dtype(dtype))
 
@@ -77,6 +80,8 @@ class Zeros(DescribedInitializer):
 
 class Ones(DescribedInitializer):
     """Ones, or True."""
+
+    op_name, op_type = "ones", "Const"
 
     def __init__(self, dtype: npt.DTypeLike = float32):
         self.dtype = DType(as_dtype(dtype))
@@ -101,6 +106,8 @@ class Constant(DescribedInitializer):
     Raises:
         TypeError: The value is none of these.
     """
+
+    op_name, op_type, is_one_constant = "Const", "Const", True
 
     def __init__(self, value: npt.ArrayLike = 0, dtype: npt.DTypeLike = float32, verify_shape: bool = False):
         if not (np.isscalar(value) or isinstance(value, list | tuple | np.ndarray)):
@@ -131,6 +138,14 @@ class Constant(DescribedInitializer):
             return kinds.ConstantKind(number)
         return kinds.ValueKind(repeated_value(self.value, variable))
 
+    def _description(self, variable: VariableSpec, job_seed: int) -> kinds.InitializerSpec:
+        try:
+            return super()._description(variable, job_seed)
+        except (TypeError, ValueError) as error:
+            if keeps_kind(np.asarray(self.value).dtype, variable.dtype):
+                raise
+            raise TypeError(str(error)) from error  # TensorFlow 1's error, in place of our own kinds of it
+
     def get_config(self) -> dict[str, Any]:
         return {"value": self.value, "dtype": self.dtype.name}
 
@@ -144,6 +159,8 @@ class RandomUniform(DescribedInitializer):
         seed: Taken instead of the job's.
         dtype: Used if a call names none.
     """
+
+    op_name = "random_uniform"
 
     def __init__(
         self,
@@ -182,6 +199,8 @@ class RandomNormal(DescribedInitializer):
         dtype: Used if a call names none; must be a float type.
     """
 
+    op_name = "random_normal"
+
     def __init__(
         self,
         mean: float = 0.0,
@@ -204,6 +223,8 @@ class RandomNormal(DescribedInitializer):
 class TruncatedNormal(RandomNormal):
     """Normal, drawn again beyond two standard deviations from the mean; arguments as for ``RandomNormal``."""
 
+    op_name = "truncated_normal"
+
     def describe(self, _variable: VariableSpec, /) -> kinds.TruncatedNormalKind:
         return kinds.TruncatedNormalKind(float(self.mean), float(self.stddev))
 
@@ -216,6 +237,8 @@ class UniformUnitScaling(DescribedInitializer):
         seed: Taken instead of the job's.
         dtype: Used if a call names none; must be a float type.
     """
+
+    op_name = "random_uniform"
 
     def __init__(self, factor: float = 1.0, seed: int | None = None, dtype: npt.DTypeLike = float32):
         self.factor = factor
@@ -244,6 +267,13 @@ class VarianceScaling(DescribedInitializer):
     Raises:
         ValueError: An argument is none of these.
     """
+
+    @property
+    def op_name(self) -> str:  # type: ignore[override]
+        """Of the operation that stands for the value of a variable, as TensorFlow names it."""
+        return {"uniform": "random_uniform", "untruncated_normal": "random_normal"}.get(
+            self.distribution, "truncated_normal"
+        )
 
     _MODES: ClassVar = {
         "fan_in": kinds.FanMode.FAN_IN,
@@ -349,6 +379,8 @@ class Orthogonal(DescribedInitializer):
         dtype: Used if a call names none; must be a float type.
     """
 
+    op_name, op_type = "mul_1", "Mul"
+
     def __init__(self, gain: float = 1.0, seed: int | None = None, dtype: npt.DTypeLike = float32):
         self.gain = gain
         self.seed = seed
@@ -368,6 +400,8 @@ class Identity(DescribedInitializer):
         gain: Factor.
         dtype: Used if a call names none; must be a float type.
     """
+
+    op_name, op_type = "mul", "Mul"
 
     def __init__(self, gain: float = 1.0, dtype: npt.DTypeLike = float32):
         self.gain = gain

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 from worker_client.graph.default_graph import get_default_graph
@@ -21,17 +21,17 @@ __all__ = [
 ]
 
 
-def add_to_collection(name: str, value: Any) -> None:
+def add_to_collection(name: Hashable, value: Any) -> None:
     """Adds a value to a collection of the default graph."""
     get_default_graph().add_to_collection(name, value)
 
 
-def add_to_collections(names: str | Iterable[str], value: Any) -> None:
+def add_to_collections(names: str | Iterable[Hashable], value: Any) -> None:
     """Adds a value to several collections of the default graph, to each of them once."""
     get_default_graph().add_to_collections(names, value)
 
 
-def get_collection(key: str, scope: str | None = None) -> list[Any]:
+def get_collection(key: Hashable, scope: str | None = None) -> list[Any]:
     """Returns a new list of the members of a collection of the default graph.
 
     Args:
@@ -41,7 +41,7 @@ def get_collection(key: str, scope: str | None = None) -> list[Any]:
     return get_default_graph().get_collection(key, scope)
 
 
-def get_collection_ref(key: str) -> list[Any]:
+def get_collection_ref(key: Hashable) -> list[Any]:
     """Returns the list of a collection of the default graph itself; what is done to it is done to the collection."""
     return get_default_graph().get_collection_ref(key)
 

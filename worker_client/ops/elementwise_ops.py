@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ps_protocol.operations import Array
-from worker_client.deferred.call import call
+from worker_client.deferred.call import call, itself
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.graph.blocks import name_scope
 from worker_client.ops.array_ops import cast
@@ -154,9 +154,11 @@ erf = _unary("erf", _each(math.erf), "Erf", "Returns the error function of each 
 erfc = _unary("erfc", _each(math.erfc), "Erfc", "Returns ``1 - erf(x)``, exact also where that is small.")
 lgamma = _unary("lgamma", _each(_log_gamma), "Lgamma", "Returns the logarithm of the gamma function's absolute value.")
 softplus = _unary("softplus", _softplus, "Softplus", "Returns ``log(1 + exp(x))``, without overflow.")
-stop_gradient = _unary(
-    "stop_gradient", np.positive, "StopGradient", "Returns the tensor, as one that no gradient passes."
-)
+
+
+def stop_gradient(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
+    """Returns the tensor, as one that no gradient passes."""
+    return call(itself, of_one_dtype("StopGradient", [input]), op_type="StopGradient", name=name, is_view=True)
 
 
 def round(x: Any, name: str | None = None) -> Any:  # noqa: A001 - TensorFlow's name

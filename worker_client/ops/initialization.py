@@ -20,7 +20,7 @@ from worker_client.connection.fanout import Routed
 from worker_client.default_client import get_default_client
 from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.computation import Kernel
-from worker_client.graph.default_graph import graph_of, graph_to_build_in
+from worker_client.graph.default_graph import get_default_graph, graph_of, graph_to_build_in
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, OutputSpec
 from worker_client.ops.collections import global_variables, local_variables
@@ -31,9 +31,13 @@ from worker_client.variables.variable import Variable
 __all__ = [
     "assert_variables_initialized",
     "global_variables_initializer",
+    "initialize_all_tables",
     "initialize_all_variables",
+    "initialize_local_variables",
+    "initialize_variables",
     "local_variables_initializer",
     "report_uninitialized_variables",
+    "tables_initializer",
     "variables_initializer",
 ]
 
@@ -51,6 +55,27 @@ def local_variables_initializer() -> Operation | None:
 def initialize_all_variables() -> Operation | None:
     """The older name of ``global_variables_initializer``."""
     return global_variables_initializer()
+
+
+def initialize_local_variables() -> Operation | None:
+    """The older name of ``local_variables_initializer``."""
+    return local_variables_initializer()
+
+
+def initialize_variables(var_list: Iterable[Any], name: str = "init") -> Operation | None:
+    """The older name of ``variables_initializer``."""
+    return variables_initializer(var_list, name)
+
+
+def tables_initializer(name: str = "init_all_tables") -> Operation | None:
+    """Returns an operation that does nothing, since there are no lookup tables here; None where nothing is deferred."""
+    graph = get_default_graph()
+    return graph.create_op("NoOp", name=name) if graph.deferred else None
+
+
+def initialize_all_tables(name: str = "init_all_tables") -> Operation | None:
+    """The older name of ``tables_initializer``."""
+    return tables_initializer(name)
 
 
 def variables_initializer(var_list: Iterable[Any], name: str = "init") -> Operation | None:

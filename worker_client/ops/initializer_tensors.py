@@ -12,14 +12,14 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ps_protocol.operations import Array
-from worker_client.deferred.call import deferred_call, is_deferred
-from worker_client.graph.computation import Constant, Kernel
-from worker_client.graph.default_graph import graph_of
+from worker_client.deferred.operands import tensor_of
+from worker_client.deferred.static_values import known_sizes
+from worker_client.graph.computation import Kernel
+from worker_client.graph.default_graph import get_default_graph, graph_of
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.initializers import standard
 from worker_client.initializers.base import DescribedInitializer
-from worker_client.ops.constant_ops import constant, shape_argument, shape_of
+from worker_client.ops.constant_ops import constant, convert_to_tensor, given_sizes, ones, zeros
 from worker_client.values.dtypes import DType, as_dtype
 from worker_client.values.partition_info import PartitionInfo
 from worker_client.values.shapes import TensorShape
@@ -50,12 +50,9 @@ class _MakesTensors:
     A tensor of random numbers has others in each run, or with a seed the same ones.
     """
 
-    _name: ClassVar[str]
-    """Of the operation."""
-    _type: ClassVar[str] = "Const"
-    """Of the operation; "Const" of one that is the same each time."""
-
     dtype: DType
+    op_name: str
+    op_type: ClassVar[str]
 
     def __call__(
         self,
@@ -73,134 +70,103 @@ class _MakesTensors:
             verify_shape: Of a constant, whether it must have that shape; by default as the initializer says.
         """
         assert isinstance(self, DescribedInitializer)
-        given = shape_argument(shape)
-        graph = graph_of([given] if isinstance(given, Tensor) else [each for each in given if is_deferred(each)])
+        sizes = tensor_of(shape, None, "packed")
         options = {} if verify_shape is None else {"verify_shape": verify_shape}
         value = partial(super().__call__, dtype=dtype, partition_info=partition_info, **options)  # type: ignore[misc]  # it is a mixin
+        graph = graph_of([] if sizes is None else [sizes])
         if not graph.deferred:
-            return value(given)
-        element, known = as_dtype(self.dtype if dtype is None else dtype), _known_shape(given)
-        name = self._name
+            return value(given_sizes(shape))
+        element = as_dtype(self.dtype if dtype is None else dtype)
+        known = TensorShape(given_sizes(shape)) if sizes is None else known_sizes(sizes)
+        if known.is_fully_defined():
+            self.check(known.as_tuple(), element, partition_info)
         with graph.as_default():
-            if self._type == "Const" and known.is_fully_defined():
-                return constant(value(known.as_tuple()), name=name)
-            if known.is_fully_defined():
-                self.check(known.as_tuple(), element, partition_info)
+            return self._made(shape, known, element, value)
 
-            def computed(sizes: Any) -> Array:
-                return np.asarray(value([int(size) for size in np.ravel(sizes)]))
-
-            op_type = "Fill" if self._type == "Const" else self._type
-            return deferred_call(computed, [given], op_type=op_type, name=name, output=OutputSpec(element, known))
-
-
-def _known_shape(given: Any) -> TensorShape:
-    """Returns what is known of a shape given as an argument, from constants in it as well."""
-    if isinstance(given, Tensor):
-        value = _constant_value(given)
-        return shape_of(given if value is None else value)
-    return shape_of([each if (value := _constant_value(each)) is None else value for each in given])
-
-
-def _constant_value(element: Any) -> Any:
-    if not isinstance(element, Tensor):
-        return None
-    computation = element.op.computation
-    if isinstance(computation, Constant):
-        return computation.value
-    if element.op.type == "Const" and isinstance(computation, Kernel) and not element.op.inputs:
-        return computation.function()
-    return None
+    def _made(self, shape: Any, known: TensorShape, dtype: np.dtype[Any], value: Any) -> Tensor:
+        graph = get_default_graph()
+        with graph.name_scope(self.op_name) as scope:
+            sizes = convert_to_tensor(shape, name="shape")
+            kernel = Kernel(lambda sizes: np.asarray(value(sizes.tolist())))
+            output, attributes = OutputSpec(dtype, known), {"T": DType(dtype)}
+            op_type = "Fill" if self.op_type == "Const" else self.op_type
+            op = graph.create_op(op_type, [sizes], [output], name=scope, attributes=attributes, computation=kernel)
+        return op.outputs[0]
 
 
 class zeros_initializer(_MakesTensors, standard.Zeros):  # noqa: N801 - TensorFlow's name
     """Zeros; False, or empty bytes."""
 
-    _name = "zeros"
+    def _made(self, shape: Any, known: TensorShape, dtype: np.dtype[Any], value: Any) -> Tensor:  # noqa: ARG002
+        made: Tensor = zeros(shape, dtype)
+        return made
 
 
 class ones_initializer(_MakesTensors, standard.Ones):  # noqa: N801
     """Ones, or True."""
 
-    _name = "ones"
+    def _made(self, shape: Any, known: TensorShape, dtype: np.dtype[Any], value: Any) -> Tensor:  # noqa: ARG002
+        made: Tensor = ones(shape, dtype)
+        return made
 
 
 class constant_initializer(_MakesTensors, standard.Constant):  # noqa: N801
     """A number everywhere, or the elements of a list in C order, the last one repeated to the end."""
 
-    _name = "Const"
+    def _made(self, shape: Any, known: TensorShape, dtype: np.dtype[Any], value: Any) -> Tensor:
+        if not known.is_fully_defined():
+            return super()._made(shape, known, dtype, value)
+        made: Tensor = constant(value(known.as_tuple()), name=self.op_name)
+        return made
 
 
 class random_uniform_initializer(_MakesTensors, standard.RandomUniform):  # noqa: N801
     """Uniform in [minval, maxval)."""
 
-    _name, _type = "random_uniform", "AddV2"
-
 
 class random_normal_initializer(_MakesTensors, standard.RandomNormal):  # noqa: N801
     """Normal."""
-
-    _name, _type = "random_normal", "AddV2"
 
 
 class truncated_normal_initializer(_MakesTensors, standard.TruncatedNormal):  # noqa: N801
     """Normal, drawn again beyond two standard deviations from the mean."""
 
-    _name, _type = "truncated_normal", "AddV2"
-
 
 class uniform_unit_scaling_initializer(_MakesTensors, standard.UniformUnitScaling):  # noqa: N801
     """Uniform so that the variance of inputs is kept."""
 
-    _name, _type = "random_uniform", "AddV2"
 
-
-class _ScalesVariance(_MakesTensors):
-    _type = "AddV2"
-    distribution: str
-
-    @property
-    def _name(self) -> str:  # type: ignore[override]
-        return {"uniform": "random_uniform", "untruncated_normal": "random_normal"}.get(
-            self.distribution, "truncated_normal"
-        )
-
-
-class variance_scaling_initializer(_ScalesVariance, standard.VarianceScaling):  # noqa: N801
+class variance_scaling_initializer(_MakesTensors, standard.VarianceScaling):  # noqa: N801
     """Random with the variance ``scale / n``, n being the number of inputs, of outputs, or their average."""
 
 
-class glorot_uniform_initializer(_ScalesVariance, standard.GlorotUniform):  # noqa: N801
+class glorot_uniform_initializer(_MakesTensors, standard.GlorotUniform):  # noqa: N801
     """Uniform within sqrt(6 / (inputs + outputs)), also called Xavier."""
 
 
-class glorot_normal_initializer(_ScalesVariance, standard.GlorotNormal):  # noqa: N801
+class glorot_normal_initializer(_MakesTensors, standard.GlorotNormal):  # noqa: N801
     """Truncated normal of variance 2 / (inputs + outputs), also called Xavier."""
 
 
-class he_uniform(_ScalesVariance, standard.HeUniform):  # noqa: N801
+class he_uniform(_MakesTensors, standard.HeUniform):  # noqa: N801
     """Uniform within sqrt(6 / inputs), for layers before a ReLU."""
 
 
-class he_normal(_ScalesVariance, standard.HeNormal):  # noqa: N801
+class he_normal(_MakesTensors, standard.HeNormal):  # noqa: N801
     """Truncated normal of variance 2 / inputs, for layers before a ReLU."""
 
 
-class lecun_uniform(_ScalesVariance, standard.LecunUniform):  # noqa: N801
+class lecun_uniform(_MakesTensors, standard.LecunUniform):  # noqa: N801
     """Uniform within sqrt(3 / inputs)."""
 
 
-class lecun_normal(_ScalesVariance, standard.LecunNormal):  # noqa: N801
+class lecun_normal(_MakesTensors, standard.LecunNormal):  # noqa: N801
     """Truncated normal of variance 1 / inputs."""
 
 
 class orthogonal_initializer(_MakesTensors, standard.Orthogonal):  # noqa: N801
     """Orthogonal rows or columns, whichever are fewer; all dimensions but the last count as rows."""
 
-    _name, _type = "mul", "Mul"
-
 
 class identity_initializer(_MakesTensors, standard.Identity):  # noqa: N801
     """Ones on the main diagonal of a matrix, which need not be square."""
-
-    _name, _type = "mul", "Mul"

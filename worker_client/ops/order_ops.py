@@ -201,7 +201,7 @@ def top_k(
     del sorted
     (operand,) = of_one_dtype("TopKV2", [input])
     shape, wanted = TensorShape(operand.shape), as_dtype(index_type)
-    if shape.ndims == 0 or (shape.ndims and shape[-1] is not None and shape[-1] < k):
+    if shape.ndims == 0 or (shape.ndims and shape.size(-1) is not None and shape.size(-1) < k):
         raise ValueError(f"top_k: the input should have at least {k} elements in its last dimension, not {shape}")
     known = TensorShape(None if shape.ndims is None else [*shape[:-1], k])
 
@@ -332,7 +332,7 @@ def broadcast_dynamic_shape(shape_x: Any, shape_y: Any) -> Any:
     """Returns the shape that elementwise operations of two shapes have, of shapes as tensors."""
     operands = [convert_to_tensor(shape_x, name="shape_x"), convert_to_tensor(shape_y, name="shape_y")]
     lengths = [TensorShape(each.shape) for each in operands]
-    sizes = [length[0] if length.ndims else None for length in lengths]
+    sizes = [length.size(0) if length.ndims else None for length in lengths]
     known = None if None in sizes else max(sizes)
     output = OutputSpec(as_dtype(operands[0].dtype), TensorShape([known]))
     return call(_common_shape, operands, op_type="BroadcastArgs", output=output)

@@ -8,7 +8,6 @@ import numpy as np
 
 from ps_protocol.operations import Array
 from worker_client.graph.blocks import name_scope
-from worker_client.graph.operation import Tensor
 from worker_client.ops.array_ops import cast, reshape, squeeze
 from worker_client.ops.constant_ops import convert_to_tensor, identity, zeros_like
 from worker_client.ops.constant_ops import size as size_of
@@ -210,8 +209,3 @@ def moments(
         if not keeps:
             mean, variance = squeeze(mean, axes), squeeze(variance, axes)
         return (cast(mean, np.float16), cast(variance, np.float16)) if is_half else (mean, variance)
-
-
-def is_tensor(x: Any) -> bool:
-    """Whether something is a deferred tensor."""
-    return isinstance(x, Tensor)

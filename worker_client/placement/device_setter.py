@@ -60,7 +60,7 @@ def replica_device_setter(
     """
     ps_fields, worker_fields = parse_device(ps_device or ""), parse_device(worker_device or "")
     if cluster is not None:
-        spec = ClusterSpec(cluster)
+        spec = cluster if isinstance(cluster, ClusterSpec) else ClusterSpec(cluster)
         ps_tasks = spec.num_tasks(ps_fields.job) if ps_fields.job in spec.jobs else 0
     if ps_tasks == 0:
         return None

@@ -72,6 +72,8 @@ class GreedyLoadBalancingStrategy:
 class RandomStrategy:
     """A task drawn from the variable's name and a seed, whatever the order of creation. Thread-safe.
 
+    It is the one that ``contrib.training.RandomStrategy`` of TensorFlow 1 draws: MD5 of "name_seed".
+
     Args:
         num_tasks: Number of ps tasks.
         seed: Another seed, another distribution.
@@ -85,7 +87,8 @@ class RandomStrategy:
         self._seed = seed
 
     def __call__(self, op: Operation) -> int:
-        return _stable_hash(f"{self._seed}:{op.name}") % self._num_tasks
+        digest = hashlib.md5(f"{op.name}_{self._seed}".encode(), usedforsecurity=False).hexdigest()
+        return int(digest, 16) % self._num_tasks
 
 
 class HashStrategy:

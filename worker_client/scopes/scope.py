@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any
@@ -146,8 +145,11 @@ class VariableScope:
         self._defaults = self._defaults._replace(use_resource=use_resource)
 
     def get_collection(self, name: str) -> list[Any]:
-        """Returns the members of a collection of the default graph whose names begin with this scope's."""
-        return get_default_graph().get_collection(name, re.escape(f"{self._name}/") if self._name else None)
+        """Returns the members of a collection of the default graph whose names begin with this scope's.
+
+        As in TensorFlow 1 the scope's name is a regular expression: a dot in it stands for any character.
+        """
+        return get_default_graph().get_collection(name, f"{self._name}/" if self._name else None)
 
     def global_variables(self) -> list[Any]:
         """Returns the global variables of this scope."""

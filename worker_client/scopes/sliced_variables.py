@@ -41,7 +41,8 @@ def create_partitioned_variables(
         The parts, which are called "name/part_0" and so on.
 
     Raises:
-        ValueError: ``shape`` and ``slicing`` differ in length or are empty, or as ``get_variable``.
+        ValueError: ``shape`` and ``slicing`` differ in length or are empty, the scope has a custom getter, which this
+            would pass by, or as ``get_variable``.
     """
     if len(shape) != len(slicing) or not shape:
         raise ValueError(
@@ -49,6 +50,11 @@ def create_partitioned_variables(
             f"have one number each for every dimension, of which there must be one"
         )
     with variable_scope(name, "PartitionedVariable", reuse=reuse) as scope:
+        if scope.custom_getter is not None:
+            raise ValueError(
+                f"variable {scope.name}: create_partitioned_variables makes parts that the custom getter of the scope "
+                f"would not see; use get_variable with a partitioner there"
+            )
         arguments = VariableArguments(
             scope.name,
             shape=shape,

@@ -172,3 +172,13 @@ class Template:
     @property
     def trainable_variables(self) -> list[Any]:
         return self._scope.trainable_variables() if self._scope else []
+
+    @property
+    def non_trainable_variables(self) -> list[Any]:
+        """The global variables that are not trainable, and the local ones."""
+        trainable = {id(each) for each in self.trainable_variables}
+        return [each for each in self.variables if id(each) not in trainable]
+
+    weights = variables
+    trainable_weights = trainable_variables
+    non_trainable_weights = non_trainable_variables

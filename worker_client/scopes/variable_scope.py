@@ -303,8 +303,13 @@ def get_local_variable(
 ) -> Any:
     """Gets or creates a variable that belongs to this worker: in ``GraphKeys.LOCAL_VARIABLES`` and never trainable.
 
-    The arguments and errors are those of ``get_variable``; ``collections`` are added to the one above.
+    The arguments and errors are those of ``get_variable``; the collection above is added to ``collections``, as in
+    TensorFlow 1 to the caller's list itself if it is one and not empty.
     """
+    if isinstance(collections, list) and collections:
+        collections.append(GraphKeys.LOCAL_VARIABLES)
+    else:
+        collections = [*(collections or ()), GraphKeys.LOCAL_VARIABLES]
     return get_variable(
         name,
         shape=shape,
@@ -312,7 +317,7 @@ def get_local_variable(
         initializer=initializer,
         regularizer=regularizer,
         trainable=False,
-        collections=[*(collections or ()), GraphKeys.LOCAL_VARIABLES],
+        collections=collections,
         caching_device=caching_device,
         partitioner=partitioner,
         validate_shape=validate_shape,

@@ -118,6 +118,8 @@ class Evaluation:
             inputs = [self._values[tensor] for tensor in operation.operands]
             computation = operation.computation
             if isinstance(computation, VariableAccess):
+                if computation.unless_fed is not None and computation.unless_fed in self._values:
+                    inputs = [self._values[computation.unless_fed]]
                 is_consumed = not consumed.isdisjoint(operation.outputs)
                 reads_back = computation.mutates and not computation.answered and is_consumed
                 ready.append(_Access(operation, computation, inputs, reads_back))
@@ -140,13 +142,12 @@ class Evaluation:
                 return (computation.function(self._runtime.job_seed, *inputs),)
             if isinstance(computation, DrawingKernel):
                 return (computation.function(self._runtime.generator(computation), *inputs),)
-        except ShardscopeError:
-            raise
+        except ShardscopeError as error:
+            raise _found_in(operation, error) from error.__cause__
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             given = ", ".join(f"{value.dtype.name}{list(value.shape)}" for value in inputs) or "nothing"
-            raise InvalidArgumentError(
-                f"operation {operation.name} ({operation.type}) cannot be computed from {given}: {error}"
-            ) from error
+            text = f"operation {operation.name} ({operation.type}) cannot be computed from {given}: {error}"
+            raise InvalidArgumentError(text, op=operation) from error
         raise _not_computable(operation)
 
     def _make(self, accesses: Sequence[_Access]) -> None:
@@ -167,10 +168,13 @@ class Evaluation:
             if each.reads_back:
                 outcome = next(replies)
                 reply = reply if isinstance(reply, ShardscopeError) else outcome
-            if each.has_output:
-                self._values[each.operation.outputs[0]] = each.access.output(reply, each.inputs)
-            elif isinstance(reply, ShardscopeError):
-                raise reply
+            try:
+                if each.has_output:
+                    self._values[each.operation.outputs[0]] = each.access.output(reply, each.inputs)
+                elif isinstance(reply, ShardscopeError):
+                    raise reply
+            except ShardscopeError as error:
+                raise _found_in(each.operation, error) from error.__cause__
 
     def _request(self, each: _Access) -> PsOperation:
         if each.access.cached:
@@ -190,9 +194,14 @@ def _is_known(operation: Operation) -> bool:
     return type(operation.computation) is Constant and not operation.waits_for
 
 
+def _found_in(operation: Operation, error: ShardscopeError) -> ShardscopeError:
+    """Returns an error that says which operation of the graph it was found in."""
+    error.op = operation if error.op is None else error.op
+    return error
+
+
 def _not_computable(operation: Operation) -> InvalidArgumentError:
+    text = f"operation {operation.name} ({operation.type}) only names something and has no value"
     if operation.type == "Placeholder":
-        return InvalidArgumentError(
-            f"placeholder {operation.name} has no value; give it one in feed_dict, as {{{operation.name}: value}}"
-        )
-    return InvalidArgumentError(f"operation {operation.name} ({operation.type}) only names something and has no value")
+        text = f"placeholder {operation.name} has no value; give it one in feed_dict, as {{{operation.name}: value}}"
+    return InvalidArgumentError(text, op=operation)

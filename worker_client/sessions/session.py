@@ -84,7 +84,7 @@ class Session:
             Values in the structure of ``fetches``; None for an operation.
 
         Raises:
-            RuntimeError: The session is closed.
+            RuntimeError: The session is closed, or there are no operations in the graph.
             ValueError: A fetch or feed is not of this graph, or a fed value does not have the tensor's shape.
             TypeError: A fetch or feed is nothing that can be run or fed, or a fed value is of another kind.
             FailedPreconditionError: A variable that is read has not been initialised.
@@ -92,6 +92,8 @@ class Session:
         """
         del options, run_metadata
         self._check_open()
+        if self._graph.is_empty:
+            raise RuntimeError("the graph of the session is empty; build something in it before running it")
         wanted = Fetches(self._graph, fetches)
         feeds = dict(self._fed(key, value) for key, value in (feed_dict or {}).items())
         values = Evaluation(self._runtime, feeds).run(wanted.operations, wanted.tensors)

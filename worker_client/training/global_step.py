@@ -76,6 +76,11 @@ def get_or_create_global_step(graph: Graph | None = None) -> Any:
     return create_global_step(graph) if found is None else found
 
 
+def assert_global_step(global_step_tensor: Any) -> None:
+    """Raises TypeError if what is to be the global step is not an integer, or not a scalar."""
+    _checked(global_step_tensor)
+
+
 def global_step(sess: Session, global_step_tensor: Any) -> int:
     """Returns the present count as a number.
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import builtins
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import ml_dtypes
@@ -59,6 +60,33 @@ class DType:
 
     dtype: np.dtype[Any]
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.dtype, np.dtype):
+            object.__setattr__(self, "dtype", as_dtype(self.dtype))
+
+    @staticmethod
+    @lru_cache(maxsize=256)
+    def of(dtype: np.dtype[Any]) -> DType:
+        """Returns the face of a NumPy dtype, the same one each time."""
+        return DType(dtype)
+
+    # What code for NumPy's dtypes asks for.
+
+    @property
+    def kind(self) -> str:
+        """NumPy's letter for the kind of elements."""
+        return self.dtype.kind
+
+    @property
+    def type(self) -> builtins.type[np.generic]:
+        """The NumPy scalar type, as ``as_numpy_dtype``."""
+        return self.dtype.type
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element, as ``size``."""
+        return self.dtype.itemsize
+
     @property
     def __numpy_dtype__(self) -> np.dtype[Any]:
         return self.dtype
@@ -76,7 +104,7 @@ class DType:
         return string if self._category is DTypeCategory.BYTES else self
 
     @property
-    def as_numpy_dtype(self) -> type[np.generic]:
+    def as_numpy_dtype(self) -> builtins.type[np.generic]:
         """The NumPy scalar type."""
         return self.dtype.type
 
@@ -173,16 +201,18 @@ class DType:
 def as_dtype(value: object) -> np.dtype[Any]:
     """Returns the NumPy dtype that ``value`` means, in native byte order.
 
-    Takes a ``DType``, whatever NumPy takes, and names of TensorFlow or ml-dtypes. As in TensorFlow 1, Python's
-    ``float`` and the name "float" mean float32; ``str``, ``bytes`` and "string" mean bytes.
+    Takes a ``DType``, whatever NumPy takes, names of TensorFlow or ml-dtypes, and TensorFlow's numbers. As in
+    TensorFlow 1, Python's ``float`` and the name "float" mean float32; ``str``, ``bytes`` and "string" mean bytes.
 
     Raises:
         TypeError: It means no dtype, or one that a variable cannot hold.
     """
     if isinstance(value, DType):
         return value.dtype
-    if isinstance(value, str | type) and value in _MEANINGS:
+    if isinstance(value, str | builtins.type) and value in _MEANINGS:
         return _MEANINGS[value]
+    if type(value) is int and value in _OF_ENUM:
+        return _OF_ENUM[value]
     if value is None:  # to NumPy it means float64
         raise TypeError("None is not a dtype; name one, such as float32")
     try:
@@ -217,7 +247,7 @@ complex128 = DType(np.dtype(np.complex128))
 bool = DType(np.dtype(np.bool_))  # noqa: A001 - TensorFlow's name
 string = DType(np.dtype(np.bytes_))
 
-_MEANINGS: dict[str | type, np.dtype[Any]] = {
+_MEANINGS: dict[str | builtins.type, np.dtype[Any]] = {
     float: float32.dtype,
     "float": float32.dtype,
     str: string.dtype,

@@ -162,7 +162,7 @@ def parts(shape: Shape, partitions: Sequence[int]) -> Iterator[tuple[tuple[int, 
 def _length(shape: Sequence[int | None], axis: int) -> int:
     if not -len(shape) <= axis < len(shape):
         raise ValueError(f"cannot cut along axis {axis}: the shape is only {list(shape)}")
-    length = shape[axis]
+    length = list(shape)[axis]  # an index of a ``TensorShape`` gives a ``Dimension``
     if length is None:
         raise _not_fully_defined(shape)
     return length

@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 
 import worker_client.compat.v1 as tf
+from worker_client.compat.v1 import left_out
 
 ROOT = Path(__file__).parents[3]
 SIGNATURES = ROOT / "tests" / "conformance" / "reference" / "api_signatures.txt"
@@ -145,9 +146,37 @@ def test_a_name_that_works_takes_what_tensorflows_takes(name: Name) -> None:
 
 
 @pytest.mark.parametrize("name", with_status(LEFT_OUT))
+def test_the_table_says_what_the_names_themselves_say(name: Name) -> None:
+    reason = left_out.reason_for(name.path) or left_out.reason_for(name.path.partition(".")[0])
+    reason = reason or left_out.reason_for(name.path.rpartition(".")[0])
+    assert reason in (None, ROWS[name.path].note)
+
+
+@pytest.mark.parametrize("name", with_status(LEFT_OUT))
 def test_a_name_that_is_left_out_is_not_there(name: Name) -> None:
     with pytest.raises(AttributeError):
         resolved(name.path)
+
+
+def test_the_other_names_are_all_listed() -> None:
+    section = TABLE.read_text(encoding="utf-8").partition("## Other names that are here")[2].partition("\n## ")[0]
+    listed = {
+        f"{module}.{name}"
+        for module, names in re.findall(r"^\| `(tf[\w.]*)` \| (.*) \|$", section, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    modules = ["tf", *sorted({path.rpartition(".")[0] for path in listed} - {"tf"})]
+    assert len(modules) == 17
+    there = {f"{module}.{name}" for module in modules for name in _module(module).__all__}
+    works = {f"tf.{path}" for path, row in ROWS.items() if row.status != LEFT_OUT}
+    assert listed == there - works
+
+
+def _module(path: str) -> Any:
+    found: Any = tf
+    for part in path.split(".")[1:]:
+        found = getattr(found, part)
+    return found
 
 
 def test_all_names_of_the_module_are_exported_and_exist() -> None:

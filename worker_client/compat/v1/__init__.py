@@ -5,18 +5,50 @@ TensorFlow's names about variables whether it is here. Importing this module mak
 ``with`` statements a deferred one; see ``worker_client.graph.default_graph``.
 """
 
-from worker_client.compat.v1 import contrib, dtypes, errors, initializers, losses, math, nn, train
+from worker_client.compat.v1 import (
+    app,
+    contrib,
+    debugging,
+    dtypes,
+    errors,
+    flags,
+    gfile,
+    initializers,
+    linalg,
+    logging,
+    losses,
+    math,
+    nn,
+    random,
+    train,
+)
 from worker_client.compat.v1.behavior import (
+    disable_control_flow_v2,
+    disable_eager_execution,
     disable_resource_variables,
+    disable_tensor_equality,
     disable_v2_behavior,
+    disable_v2_tensorshape,
     enable_resource_variables,
+    executing_eagerly,
     resource_variables_enabled,
 )
 from worker_client.compat.v1.dtypes import as_dtype
+from worker_client.compat.v1.errors import OpError
+from worker_client.compat.v1.left_out import getattr_of as _getattr_of
+from worker_client.compat.v1.logging import get_logger
 from worker_client.compat.v1.partitioners import (
     fixed_size_partitioner,
     min_max_variable_partitioner,
     variable_axis_size_partitioner,
+)
+from worker_client.compat.v1.session_config import (
+    ConfigProto,
+    GPUOptions,
+    GraphOptions,
+    OptimizerOptions,
+    RunMetadata,
+    RunOptions,
 )
 from worker_client.compat.v1.variable_type import PartitionedVariable, Variable
 from worker_client.graph.blocks import colocate_with, container, device, name_scope, variable_creator_scope
@@ -27,6 +59,8 @@ from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.ops import array_ops as _array_ops
+from worker_client.ops import check_ops as _check_ops
+from worker_client.ops import clip_ops as _clip_ops
 from worker_client.ops import collections as _collections
 from worker_client.ops import constant_ops as _constant_ops
 from worker_client.ops import elementwise_ops as _elementwise_ops
@@ -34,11 +68,15 @@ from worker_client.ops import initialization as _initialization
 from worker_client.ops import math_ops as _math_ops
 from worker_client.ops import matrix_ops as _matrix_ops
 from worker_client.ops import order_ops as _order_ops
+from worker_client.ops import print_ops as _print_ops
 from worker_client.ops import random_ops as _random_ops
+from worker_client.ops import script_ops as _script_ops
 from worker_client.ops import selection_ops as _selection_ops
 from worker_client.ops import state_ops as _state_ops
 from worker_client.ops import statistics_ops as _statistics_ops
 from worker_client.ops.array_ops import *
+from worker_client.ops.check_ops import *
+from worker_client.ops.clip_ops import *
 from worker_client.ops.collections import *
 from worker_client.ops.constant_ops import *
 from worker_client.ops.control_flow import (
@@ -66,7 +104,9 @@ from worker_client.ops.math_ops import *
 from worker_client.ops.math_ops import matmul
 from worker_client.ops.matrix_ops import *
 from worker_client.ops.order_ops import *
+from worker_client.ops.print_ops import *
 from worker_client.ops.random_ops import *
+from worker_client.ops.script_ops import *
 from worker_client.ops.selection_ops import *
 from worker_client.ops.sparse_tensor import SparseTensor
 from worker_client.ops.state_ops import *
@@ -78,17 +118,26 @@ from worker_client.scopes.variable_scope import *
 from worker_client.sessions.session import InteractiveSession, Session, get_default_session
 from worker_client.values import dtypes as _dtypes
 from worker_client.values.conversion import IndexedSlices
+from worker_client.values.dimension import Dimension, dimension_value
 from worker_client.values.dtypes import *
-from worker_client.values.shapes import TensorShape
+from worker_client.values.shapes import TensorShape, dimension_at_index
 
 __all__ = [
+    "ConfigProto",
     "DeviceSpec",
+    "Dimension",
+    "GPUOptions",
     "Graph",
     "GraphKeys",
+    "GraphOptions",
     "IndexedSlices",
     "InteractiveSession",
+    "OpError",
     "Operation",
+    "OptimizerOptions",
     "PartitionedVariable",
+    "RunMetadata",
+    "RunOptions",
     "Session",
     "SparseTensor",
     "Tensor",
@@ -97,6 +146,7 @@ __all__ = [
     "VariableAggregation",
     "VariableSynchronization",
     "all_variables",
+    "app",
     "as_dtype",
     "colocate_with",
     "constant_initializer",
@@ -104,29 +154,44 @@ __all__ = [
     "contrib",
     "control_dependencies",
     "create_partitioned_variables",
+    "debugging",
     "device",
+    "dimension_at_index",
+    "dimension_value",
+    "disable_control_flow_v2",
+    "disable_eager_execution",
     "disable_resource_variables",
+    "disable_tensor_equality",
     "disable_v2_behavior",
+    "disable_v2_tensorshape",
     "dtypes",
     "enable_resource_variables",
     "errors",
+    "executing_eagerly",
     "fixed_size_partitioner",
+    "flags",
     "get_default_graph",
     "get_default_session",
+    "get_logger",
+    "gfile",
     "glorot_normal_initializer",
     "glorot_uniform_initializer",
     "group",
     "initializers",
+    "linalg",
+    "logging",
     "losses",
     "make_template",
     "math",
     "matmul",
     "min_max_variable_partitioner",
     "name_scope",
+    "newaxis",
     "nn",
     "no_op",
     "ones_initializer",
     "orthogonal_initializer",
+    "random",
     "random_normal_initializer",
     "random_uniform_initializer",
     "reset_default_graph",
@@ -151,8 +216,17 @@ __all__ += _order_ops.__all__
 __all__ += _selection_ops.__all__
 __all__ += _matrix_ops.__all__
 __all__ += _statistics_ops.__all__
+__all__ += _clip_ops.__all__
+__all__ += _check_ops.__all__
+__all__ += _print_ops.__all__
+__all__ += _script_ops.__all__
 __all__ += _collections.__all__
 __all__ += _initialization.__all__
 __all__ += _variable_scope.__all__
 
 all_variables = _collections.global_variables
+newaxis = None
+__version__ = VERSION = "1.15.0"
+"""The version of TensorFlow whose names these are."""
+
+__getattr__ = _getattr_of("")

@@ -1,5 +1,6 @@
 """``tf.initializers``: initializers of variables, and the operations that run those of many variables."""
 
+from worker_client.compat.v1.left_out import getattr_of
 from worker_client.ops import initialization
 from worker_client.ops import initializer_tensors as initializers
 from worker_client.ops.initializer_tensors import he_normal, he_uniform, lecun_normal, lecun_uniform
@@ -19,6 +20,7 @@ __all__ = [
     "orthogonal",
     "random_normal",
     "random_uniform",
+    "tables",
     "truncated_normal",
     "uniform_unit_scaling",
     "variables",
@@ -42,3 +44,6 @@ orthogonal = initializers.orthogonal_initializer
 global_variables = initialization.global_variables_initializer
 local_variables = initialization.local_variables_initializer
 variables = initialization.variables_initializer
+tables = initialization.tables_initializer
+
+__getattr__ = getattr_of("initializers")

@@ -1,5 +1,11 @@
-"""``tf.losses``: what of it concerns variables."""
+"""``tf.losses``: losses of predictions and of regularizers."""
 
+from worker_client.compat.v1.left_out import getattr_of
+from worker_client.ops import losses as _losses
+from worker_client.ops.losses import *
 from worker_client.ops.regularizers import get_regularization_loss, get_regularization_losses
 
 __all__ = ["get_regularization_loss", "get_regularization_losses"]
+__all__ += _losses.__all__
+
+__getattr__ = getattr_of("losses")

@@ -1,19 +1,27 @@
-"""``tf.train``: what of it concerns variables and clusters."""
+"""``tf.train``: what of it concerns variables, clusters and learning rates."""
 
-from ps_protocol.cluster_spec import ClusterSpec
+from worker_client.compat.v1.cluster import ClusterSpec
+from worker_client.compat.v1.left_out import getattr_of
 from worker_client.placement.device_setter import replica_device_setter
+from worker_client.training import learning_rate as _learning_rate
 from worker_client.training.global_step import (
+    assert_global_step,
     create_global_step,
     get_global_step,
     get_or_create_global_step,
     global_step,
 )
+from worker_client.training.learning_rate import *
 
 __all__ = [
     "ClusterSpec",
+    "assert_global_step",
     "create_global_step",
     "get_global_step",
     "get_or_create_global_step",
     "global_step",
     "replica_device_setter",
 ]
+__all__ += _learning_rate.__all__
+
+__getattr__ = getattr_of("train")

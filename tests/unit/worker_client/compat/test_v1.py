@@ -87,7 +87,8 @@ def test_errors_of_a_session_are_those_of_the_errors_module() -> None:
 
 def test_every_error_but_our_own_has_tensorflows_name() -> None:
     own = {errors.ShapeMismatchError, errors.DTypeMismatchError, errors.StateLostError}
-    named = {getattr(tf.errors, name) for name in tf.errors.__all__} - {tf.errors.OpError}
+    named = {getattr(tf.errors, name) for name in tf.errors.__all__ if name.endswith("Error")}
+    named -= {tf.errors.OpError, tf.errors.DataLossError}
     assert named == set(errors.ERROR_TYPES.values()) - own | {errors.UnknownError}
 
 
@@ -114,7 +115,8 @@ def test_the_modules_have_what_they_export(module: ModuleType) -> None:
 
 @pytest.mark.parametrize("module", [tf.math, tf.dtypes], ids=["math", "dtypes"])
 def test_some_names_are_the_same_at_the_top_and_in_their_module(module: ModuleType) -> None:
-    names: list[str] = module.__all__
+    names: list[str] = [name for name in module.__all__ if name in tf.__all__]
+    assert len(names) > 18
     assert all(getattr(tf, name) is getattr(module, name) for name in names)
 
 
@@ -127,7 +129,7 @@ def test_dtypes_have_tensorflows_attributes() -> None:
 
 def test_initializers_are_the_same_at_the_top_and_in_their_module() -> None:
     at_the_top = {name.removesuffix("_initializer") for name in tf.__all__ if name.endswith("_initializer")}
-    assert at_the_top - {"global_variables", "local_variables", "variables"} <= set(tf.initializers.__all__)
+    assert at_the_top <= set(tf.initializers.__all__)
     for name in at_the_top:
         assert getattr(tf.initializers, name) is getattr(tf, f"{name}_initializer")
 

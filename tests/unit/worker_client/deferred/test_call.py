@@ -38,7 +38,7 @@ def partitioned() -> Any:
 
 def test_a_call_becomes_an_operation_with_a_name_and_a_kernel(session: Session) -> None:
     total = deferred_call(np.sum, [constant([1.0, 2.0])], op_type="Sum", name="total")
-    assert (total.name, total.op.type, str(total.shape), total.dtype.name) == ("total:0", "Sum", "[]", "float32")
+    assert (total.name, total.op.type, str(total.shape), total.dtype.name) == ("total:0", "Sum", "()", "float32")
     assert session.run(total) == 3
 
 
@@ -48,7 +48,7 @@ def test_tensors_are_found_in_lists_dictionaries_and_slices(session: Session) ->
     part = stacked[constant(1) :]
     np.testing.assert_array_equal(session.run(part), [2, 1])
     assert stacked.shape == [3]
-    assert part.shape == [None]
+    assert part.shape == [2]
 
 
 def test_arrays_are_copied_when_the_operation_is_made(session: Session) -> None:
@@ -98,28 +98,28 @@ class TestInference:
     def test_sizes_that_are_not_known_pass_through(self, session: Session) -> None:
         batch = placeholder(np.float32, [None, 4])
         product = batch @ constant(np.ones((4, 3), np.float32))
-        assert shown(product) == "[?, 3]"
-        assert shown(batch + batch) == "[?, 4]"
-        assert shown(np.transpose(batch)) == "[4, ?]"
-        assert shown(np.mean(batch, axis=0)) == "[4]"
+        assert shown(product) == "(?, 3)"
+        assert shown(batch + batch) == "(?, 4)"
+        assert shown(np.transpose(batch)) == "(4, ?)"
+        assert shown(np.mean(batch, axis=0)) == "(4,)"
 
     def test_large_tensors_are_not_computed(self, session: Session) -> None:
         large = placeholder(np.float32, [None, 1 << 20, 1 << 10])
-        assert shown(np.exp(large)) == "[?, 1048576, 1024]"
-        assert shown(large @ np.ones((1 << 10, 5))) == "[?, 1048576, 5]"
-        assert shown(large[:, :100]) == "[?, 100, 1024]"
-        assert shown(np.sum(large, axis=1)) == "[?, 1024]"
+        assert shown(np.exp(large)) == "(?, 1048576, 1024)"
+        assert shown(large @ np.ones((1 << 10, 5))) == "(?, 1048576, 5)"
+        assert shown(large[:, :100]) == "(?, 100, 1024)"
+        assert shown(np.sum(large, axis=1)) == "(?, 1024)"
 
     def test_constants_that_depend_on_the_size_are_not_mistaken(self, session: Session) -> None:
         row = placeholder(np.float32, [1 << 15])
-        assert shown(np.diag(row[:200], k=100)) == "[300, 300]"
-        assert shown(row[-20:]) == "[20]"
+        assert shown(np.diag(row[:200], k=100)) == "(300, 300)"
+        assert shown(row[-20:]) == "(20,)"
         assert shown(np.pad(placeholder(np.float32, [1 << 40]), 1 << 10)) == "<unknown>"
 
     def test_sizes_that_depend_on_values_are_not_known(self, session: Session) -> None:
         numbers = constant([1.0, 0.0, 2.0])
-        assert shown(np.argwhere(numbers)) == "[?, 1]"
-        assert shown(numbers[numbers > 1]) == "[?]"
+        assert shown(np.argwhere(numbers)) == "(?, 1)"
+        assert shown(numbers[numbers > 1]) == "(?,)"
         np.testing.assert_array_equal(session.run(numbers[numbers > 1]), [2])
 
     def test_an_unknown_size_may_have_to_be_a_known_one(self, session: Session) -> None:
@@ -136,7 +136,7 @@ class TestInference:
             placeholder(np.float32, [20_000, 64]) @ placeholder(np.float32, [63, 2])
 
     def test_a_function_that_the_dtype_has_not_is_refused(self, session: Session) -> None:
-        with pytest.raises(TypeError, match=r"bitwise_and of a:0 \(float32\[2\]\)"):
+        with pytest.raises(TypeError, match=r"BitwiseAnd and/BitwiseAnd: x is a:0 \(float32\); it takes int16"):
             np.bitwise_and(constant([1.0, 2.0], name="a"), 1.0)
 
     def test_stand_ins_may_be_singular(self, session: Session) -> None:
@@ -145,7 +145,7 @@ class TestInference:
         np.testing.assert_allclose(session.run(inverse), np.diag([0.5, 0.25]))
 
     def test_a_shape_may_be_found_out_from_a_tensor_of_zero_rows(self, session: Session) -> None:
-        assert shown(reshape(placeholder(np.float32, [0, 4]), [2, -1])) == "[2, 0]"
+        assert shown(reshape(placeholder(np.float32, [0, 4]), [2, -1])) == "(2, 0)"
 
     def test_functions_with_several_results_are_refused(self, session: Session) -> None:
         with pytest.raises(TypeError, match="several arrays"):

@@ -91,7 +91,7 @@ def needed(tensor: Any) -> set[Operation]:
     while todo:
         operation = todo.pop()
         found.add(operation)
-        todo += [each.op for each in operation.inputs]
+        todo += [each.op for each in operation.operands]
     return found
 
 
@@ -115,7 +115,7 @@ class TestDeferred:
         found = embedding_lookup(table, ids, "div")
         accesses = [op for op in needed(found) if isinstance(op.computation, VariableAccess)]
         assert sorted(op.type for op in accesses) == ["GatherV2"] * 3
-        assert str(found.shape) == "[?, 2]"
+        assert str(found.shape) == "(?, 2)"
         initialize(session)
         for wanted in ([12, 0], []):
             np.testing.assert_array_equal(
@@ -167,7 +167,7 @@ class TestDeferred:
         divisor = {"sum": 1, "sqrtn": 5**0.5}.get(combiner or "mean", 3)
         last = TABLE[12] * (3 if combiner == "sum" else 1)
         expected = np.stack([(TABLE[4] + 2 * TABLE[9]) / divisor, np.zeros(2), last])
-        assert str(found.shape) == "[?, 2]"
+        assert str(found.shape) == "(?, 2)"
         np.testing.assert_allclose(session.run(found, {values: [4, 9, 12]}), expected, rtol=1e-6)
 
 

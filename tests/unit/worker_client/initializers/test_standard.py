@@ -154,7 +154,7 @@ class TestDescriptions:
             (initializers.RandomUniform(1.0, 0.0), variable()),
             (initializers.RandomUniform(0), variable(np.int32)),
             (initializers.RandomUniform(0, 2**63 - 1), variable(np.int64)),  # a double would make it 2**63
-            (initializers.Constant(0.5), variable(np.int32)),
+            (initializers.Constant(300), variable(np.int8)),
             (initializers.Ones(), variable("S4")),
         ],
     )
@@ -190,6 +190,14 @@ class TestDescriptions:
 
 
 class TestConstant:
+    @pytest.mark.parametrize(
+        ("value", "dtype"), [(0.5, np.int32), ([1, 2.5], np.int64), ("a", np.float32), (0.5, np.bool_), (1.0, "S4")]
+    )
+    def test_another_kind_of_elements_is_a_type_error_at_once(self, value: Any, dtype: Any) -> None:
+        with pytest.raises(TypeError, match="scope/w") as caught:
+            kind_of(initializers.Constant(value), variable(dtype))
+        assert type(caught.value) is TypeError
+
     def test_a_list_fills_the_variable_and_its_last_element_the_rest(self) -> None:
         value = sent(initializers.Constant([0, 1, 2, 3]), variable(shape=(2, 3)))
         assert value.tolist() == [[0.0, 1.0, 2.0], [3.0, 3.0, 3.0]]

@@ -88,14 +88,14 @@ class TestConstant:
 class TestPlaceholder:
     def test_it_has_the_value_that_is_fed(self, session: Session) -> None:
         tensor = ops.placeholder(np.float32, [None, 2])
-        assert (tensor.name, str(tensor.shape)) == ("Placeholder:0", "[?, 2]")
+        assert (tensor.name, str(tensor.shape)) == ("Placeholder:0", "(?, 2)")
         np.testing.assert_array_equal(session.run(tensor + 1, {tensor: [[1, 2]]}), [[2, 3]])
         with pytest.raises(InvalidArgumentError, match="Placeholder has no value"):
             session.run(tensor)
 
     def test_one_with_a_default_need_not_be_fed(self, session: Session) -> None:
         tensor = ops.placeholder_with_default([1.0, 2.0], [None])
-        assert (tensor.op.name, str(tensor.shape)) == ("PlaceholderWithDefault", "[?]")
+        assert (tensor.op.name, str(tensor.shape)) == ("PlaceholderWithDefault", "(?,)")
         np.testing.assert_array_equal(session.run(tensor), [1, 2])
         np.testing.assert_array_equal(session.run(tensor, {tensor: [3]}), [3])
         with pytest.raises(ValueError, match="default has the shape"):
@@ -146,14 +146,14 @@ class TestFilled:
 
     def test_the_shape_may_be_a_tensor(self, session: Session) -> None:
         sizes = ops.placeholder(np.int32, [2])
-        assert str(ops.zeros(sizes).shape) == "[?, ?]"
+        assert str(ops.zeros(sizes).shape) == "(?, ?)"
         assert session.run(ops.zeros(sizes), {sizes: [2, 3]}).shape == (2, 3)
         mixed = ops.ones([sizes[0], 4])
-        assert str(mixed.shape) == "[?, 4]"
+        assert str(mixed.shape) == "(?, 4)"
         assert session.run(mixed, {sizes: [2, 3]}).shape == (2, 4)
 
     def test_one_element_fills(self, session: Session) -> None:
-        with pytest.raises(ValueError, match="one element"):
+        with pytest.raises(ValueError, match="its rank should be 0"):
             ops.fill([2], [1, 2])
 
 
@@ -171,7 +171,7 @@ class TestRange:
 
     def test_limits_may_be_tensors(self, session: Session) -> None:
         tensor = ops.range(1, ops.constant(4))
-        assert (str(tensor.shape), tensor.dtype) == ("[?]", np.int32)
+        assert (str(tensor.shape), tensor.dtype) == ("(3,)", np.int32)
         np.testing.assert_array_equal(session.run(tensor), [1, 2, 3])
 
 
@@ -188,7 +188,7 @@ class TestOneHot:
 
     def test_the_depth_may_be_a_tensor(self, session: Session) -> None:
         tensor = ops.one_hot([1], ops.constant(2), dtype=bool)
-        assert str(tensor.shape) == "[?, ?]"
+        assert str(tensor.shape) == "(1, 2)"
         np.testing.assert_array_equal(session.run(tensor), [[False, True]])
 
 
@@ -207,7 +207,7 @@ class TestFacts:
     def test_others_are_found_out_in_the_session(self, session: Session) -> None:
         tensor = ops.placeholder(np.float32)
         facts = [ops.shape(tensor, out_type=int64), ops.size(tensor), ops.rank(tensor)]
-        assert [str(fact.shape) for fact in facts] == ["[?]", "[]", "[]"]
+        assert [str(fact.shape) for fact in facts] == ["(?,)", "()", "()"]
         shape, size, rank = session.run(facts, {tensor: np.ones((2, 3))})
         assert (shape.tolist(), shape.dtype, size, rank) == ([2, 3], np.int64, 6, 2)
         assert ops.shape(ops.placeholder(np.float32, [None, 2])).shape == [2]

@@ -343,17 +343,22 @@ def test_collections_of_a_local_variable_are_added_to() -> None:
     own = ["own"]
     local = get_local_variable("l", [1], collections=own, trainable=True)
     graph = get_default_graph()
-    assert own == ["own"]
+    assert own == ["own", GraphKeys.LOCAL_VARIABLES]  # as in TensorFlow 1, to the list itself
     assert [graph.get_collection(key) for key in ("own", GraphKeys.LOCAL_VARIABLES)] == [[local], [local]]
     assert graph.get_collection(GraphKeys.TRAINABLE_VARIABLES) == []
+    for name, given in (("none", []), ("nor", ()), ("any", None)):
+        get_local_variable(name, [1], collections=given)
+        assert not given
 
 
-def test_the_name_of_a_scope_is_no_regular_expression_in_its_own_collections() -> None:
+def test_the_name_of_a_scope_is_a_regular_expression_in_its_own_collections() -> None:
     with variable_scope("a.b") as scope:
         inside = get_variable("v", [1])
     with variable_scope("axb"):
+        alike = get_variable("v", [1])
+    with variable_scope("aaxb"):
         get_variable("v", [1])
-    assert scope.global_variables() == [inside]
+    assert scope.global_variables() == [inside, alike]
 
 
 # -- threads and errors -----------------------------------------------------------------------

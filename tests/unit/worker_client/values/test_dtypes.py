@@ -131,3 +131,30 @@ class TestDType:
     def test_names_for_what_is_the_same(self) -> None:
         assert dtypes.half is dtypes.float16
         assert dtypes.double is dtypes.float64
+
+
+class TestTensorFlowsAttributes:
+    def test_limits(self) -> None:
+        assert (dtypes.int8.min, dtypes.int8.max, dtypes.int8.limits) == (-128, 127, (0, 127))
+        assert dtypes.float32.max == np.finfo(np.float32).max
+        assert (dtypes.float16.limits, dtypes.bool.max) == ((0, 1), True)
+        assert float(dtypes.bfloat16.max) > 3e38
+        for refused in (dtypes.string, dtypes.complex64):
+            with pytest.raises(TypeError, match=refused.name):
+                _ = refused.max
+
+    def test_kinds(self) -> None:
+        assert (dtypes.complex64.real_dtype, dtypes.int32.real_dtype) == (dtypes.float32, dtypes.int32)
+        assert dtypes.float32.is_compatible_with("float32")
+        assert not dtypes.float32.is_compatible_with(dtypes.float64)
+
+    def test_numbers(self) -> None:
+        assert (dtypes.float32.as_datatype_enum, dtypes.DType(1), as_dtype(9)) == (1, np.float32, np.int64)
+        assert dtypes.DType(np.dtype("int32")) is not None
+        with pytest.raises(TypeError, match="999"):
+            as_dtype(999)
+
+    def test_what_numpys_code_asks_for(self) -> None:
+        dtype = dtypes.DType.of(np.dtype(np.float32))
+        assert dtype is dtypes.DType.of(np.dtype(np.float32))
+        assert (dtype.kind, dtype.itemsize, dtype.type) == ("f", 4, np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 import pickle
 from typing import Any, cast
 
@@ -21,7 +22,9 @@ UNKNOWN = TensorShape(None)
 def test_what_a_shape_is_made_from(given: Any, sizes: list[int | None]) -> None:
     shape = TensorShape(given)
     assert shape.as_list() == sizes
-    assert (shape.ndims, shape.rank, shape.dims) == (len(sizes), len(sizes), sizes)
+    assert (shape.ndims, shape.rank) == (len(sizes), len(sizes))
+    assert [dimension.value for dimension in shape.dims or []] == sizes
+    assert [shape.size(axis) for axis in range(len(sizes))] == sizes
 
 
 @pytest.mark.parametrize("given", ["ab", [2.5], ["2"], 1.0, [[2]]])
@@ -50,7 +53,7 @@ def test_a_known_shape_is_a_tuple() -> None:
 def test_an_unknown_shape_has_no_rank() -> None:
     assert (UNKNOWN.ndims, UNKNOWN.dims, UNKNOWN.num_elements()) == (None, None, None)
     assert not UNKNOWN
-    for ask in (len, list, TensorShape.as_list, TensorShape.as_tuple, lambda shape: shape[0]):
+    for ask in (len, list, TensorShape.as_list, TensorShape.as_tuple):
         with pytest.raises(ValueError, match=r"rank|fully defined"):
             ask(UNKNOWN)
 
@@ -109,18 +112,65 @@ def test_copies_are_equal(shape: TensorShape) -> None:
 
 
 def test_how_it_is_written() -> None:
-    assert str(TensorShape([2, None])) == "[2, ?]"
+    assert str(TensorShape([2, None])) == "(2, ?)"
     assert str(UNKNOWN) == "<unknown>"
     assert repr(TensorShape([2, None])) == "TensorShape([2, None])"
     assert repr(UNKNOWN) == "TensorShape(None)"
 
 
 def test_a_shape_made_of_truth_values_is_one_of_integers() -> None:
-    assert str(TensorShape([True, 7919])) == "[1, 7919]"
-    assert str(TensorShape([1, 7919])) == "[1, 7919]"
+    assert str(TensorShape([True, 7919])) == "(1, 7919)"
+    assert str(TensorShape([1, 7919])) == "(1, 7919)"
 
 
 def test_what_was_found_valid_does_not_make_valid_what_is_equal_to_it() -> None:
     TensorShape([3])
     with pytest.raises(TypeError, match="integer"):
         TensorShape([3.0])  # type: ignore[list-item]  # what is refused
+
+
+class TestTensorFlowsMethods:
+    SHAPE = TensorShape([4, None])
+
+    def test_put_together(self) -> None:
+        assert self.SHAPE.concatenate([2]).as_list() == [4, None, 2]
+        assert operator.add(self.SHAPE, [2]).as_list() == [4, None, 2]
+        assert operator.add([2], self.SHAPE).as_list() == [2, 4, None]
+        assert self.SHAPE.concatenate(None) == UNKNOWN
+
+    def test_ranks(self) -> None:
+        assert self.SHAPE.with_rank(2) is self.SHAPE
+        assert UNKNOWN.with_rank(2).as_list() == [None, None]
+        assert self.SHAPE.with_rank_at_least(1).with_rank_at_most(3) is self.SHAPE
+        self.SHAPE.assert_has_rank(2)
+        self.SHAPE.assert_same_rank([1, 1])
+        UNKNOWN.assert_has_rank(7)
+        for refuse in (
+            lambda: self.SHAPE.with_rank(3),
+            lambda: self.SHAPE.with_rank_at_least(3),
+            lambda: self.SHAPE.with_rank_at_most(1),
+            lambda: self.SHAPE.assert_has_rank(3),
+            lambda: self.SHAPE.assert_same_rank([1]),
+            lambda: self.SHAPE.assert_is_compatible_with([5, 1]),
+            self.SHAPE.assert_is_fully_defined,
+        ):
+            with pytest.raises(ValueError, match=r"4, \?|4, None"):
+                refuse()
+
+    def test_what_two_have_in_common(self) -> None:
+        assert TensorShape([4, 2]).most_specific_compatible_shape([4, 3]).as_list() == [4, None]
+        assert self.SHAPE.most_specific_compatible_shape([4]) == UNKNOWN
+
+    def test_parts_of_an_unknown_one(self) -> None:
+        assert UNKNOWN[1:] == UNKNOWN
+        assert UNKNOWN[1:3].as_list() == [None, None]
+        assert UNKNOWN[:-1] == UNKNOWN
+
+    def test_two_ways_of_writing(self) -> None:
+        assert [str(shape) for shape in (self.SHAPE, TensorShape([3]), TensorShape([]), UNKNOWN)] == [
+            "(4, ?)",
+            "(3,)",
+            "()",
+            "<unknown>",
+        ]
+        assert f"{self.SHAPE} {UNKNOWN}" == "[4, ?] <unknown>"

@@ -1,0 +1,36 @@
+"""``tf.random``: what draws random numbers, which is at the top as well under longer names."""
+
+from worker_client.compat.v1.left_out import getattr_of
+from worker_client.ops.random_ops import (
+    categorical,
+    get_seed,
+    multinomial,
+    random_gamma,
+    random_normal,
+    random_poisson,
+    random_shuffle,
+    random_uniform,
+    set_random_seed,
+    truncated_normal,
+)
+
+__all__ = [
+    "categorical",
+    "gamma",
+    "get_seed",
+    "multinomial",
+    "normal",
+    "poisson",
+    "set_random_seed",
+    "shuffle",
+    "truncated_normal",
+    "uniform",
+]
+
+gamma = random_gamma
+normal = random_normal
+poisson = random_poisson
+shuffle = random_shuffle
+uniform = random_uniform
+
+__getattr__ = getattr_of("random")

@@ -1,0 +1,67 @@
+"""TensorFlow 1's operations that call functions of Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.operations import Array
+from worker_client.deferred.call import call_for_several
+from worker_client.graph.operation import OutputSpec
+from worker_client.ops.constant_ops import convert_to_tensor
+from worker_client.values.dtypes import as_dtype
+
+__all__ = ["numpy_function", "py_func"]
+
+
+def py_func(
+    func: Callable[..., Any],
+    inp: Sequence[Any],
+    Tout: Any,  # noqa: N803 - TensorFlow's name
+    stateful: bool = True,
+    name: str | None = None,
+) -> Any:
+    """Makes an operation that calls a function in the session's process.
+
+    Args:
+        func: Is given NumPy arrays, which it must not change, and returns one array or a list of them.
+        inp: Tensors.
+        Tout: The dtype of the result, or a list of those of several results.
+        stateful: Ignored: it is called once in each run that needs it.
+        name: "PyFunc" if not given.
+
+    Returns:
+        A tensor of unknown shape, or a list of them.
+
+    Raises:
+        InvalidArgumentError: When it runs: the function raises an error, or returns another number of arrays or dtype.
+    """
+    del stateful
+    is_one = not isinstance(Tout, list | tuple)
+    wanted = [as_dtype(each) for each in ([Tout] if is_one else Tout)]
+
+    def results(*values: Array) -> tuple[Array, ...]:
+        returned = func(*values)
+        found = [np.asarray(each) for each in ([returned] if is_one else returned or [])]
+        if [each.dtype for each in found] != wanted:
+            given, asked = ([each.name for each in dtypes] for dtypes in ([each.dtype for each in found], wanted))
+            raise InvalidArgumentError(f"{getattr(func, '__name__', func)} returned {given}, but Tout says {asked}")
+        return tuple(found)
+
+    operands = [convert_to_tensor(each) for each in inp]
+    outputs = call_for_several(results, operands, [OutputSpec(each) for each in wanted], op_type="PyFunc", name=name)
+    return outputs[0] if is_one else outputs
+
+
+def numpy_function(
+    func: Callable[..., Any],
+    inp: Sequence[Any],
+    Tout: Any,  # noqa: N803 - TensorFlow's name
+    stateful: bool = True,
+    name: str | None = None,
+) -> Any:
+    """Does what ``py_func`` does, under its newer name."""
+    return py_func(func, inp, Tout, stateful, name)
