@@ -220,8 +220,8 @@ def _sign(public_name: str, compare: _Comparison, what: str, *, zero_first: bool
             facts = [*([message] if message else []), f"Condition {what} did not hold element-wise:"]
             facts += [_equals("x", operand), operand]
             zero = np.zeros((), as_dtype(operand.dtype))
-            pair = [zero, operand] if zero_first else [operand, zero]
-            return compare(*pair, data=facts if data is None else data, summarize=summarize)
+            one, two = (zero, operand) if zero_first else (operand, zero)
+            return compare(one, two, data=facts if data is None else data, summarize=summarize)
 
     return named(operation, public_name, f"Makes an operation that fails unless {what} everywhere; see ``Assert``.")
 

@@ -81,7 +81,7 @@ def _diagonal_of_tensor(array: Array) -> Array:
 
 
 def _diagonal_matrices(array: Array) -> Array:
-    return array[..., np.newaxis] * np.eye(array.shape[-1], dtype=array.dtype)
+    return np.asarray(array[..., np.newaxis] * np.eye(array.shape[-1], dtype=array.dtype))
 
 
 def _diagonals(array: Array) -> Array:
@@ -242,4 +242,7 @@ def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Any:
 
 
 def _dotted(a: Array, b: Array, axes: Any) -> Array:
-    return np.tensordot(a, b, axes if isinstance(axes, int) else [np.ravel(each).tolist() for each in axes])
+    if isinstance(axes, int):
+        return np.asarray(np.tensordot(a, b, axes))
+    of_a, of_b = (np.ravel(each).tolist() for each in axes)
+    return np.asarray(np.tensordot(a, b, (of_a, of_b)))

@@ -201,7 +201,7 @@ def top_k(
     del sorted
     (operand,) = of_one_dtype("TopKV2", [input])
     shape, wanted = TensorShape(operand.shape), as_dtype(index_type)
-    if shape.ndims == 0 or (shape.ndims and shape.size(-1) is not None and shape.size(-1) < k):
+    if shape.ndims == 0 or (shape.ndims and (shape.size(-1) or k) < k):
         raise ValueError(f"top_k: the input should have at least {k} elements in its last dimension, not {shape}")
     known = TensorShape(None if shape.ndims is None else [*shape[:-1], k])
 
@@ -224,7 +224,7 @@ def in_top_k(predictions: Any, targets: Any, k: int, name: str | None = None) ->
 def _is_among_best(rows: Array, places: Array, k: int) -> Array:
     is_valid = (places >= 0) & (places < rows.shape[1])
     theirs = rows[np.arange(len(rows)), np.where(is_valid, places, 0)]
-    return is_valid & np.isfinite(theirs) & (np.sum(rows > theirs[:, np.newaxis], axis=1) < k)
+    return np.asarray(is_valid & np.isfinite(theirs) & (np.sum(rows > theirs[:, np.newaxis], axis=1) < k))
 
 
 def invert_permutation(x: Any, name: str | None = None) -> Any:
@@ -298,7 +298,8 @@ def _padded(array: Array, paddings: Any, mode: str, element: Any) -> Array:
     widths = [(int(before), int(behind)) for before, behind in np.asarray(paddings)]
     if mode == "constant":
         return np.pad(array, widths, constant_values=element)
-    return np.pad(array, widths, mode)  # type: ignore[call-overload]  # one of two words
+    padded: Array = np.pad(array, widths, mode)  # type: ignore[call-overload]  # one of two words
+    return padded
 
 
 def broadcast_to(input: Any, shape: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
@@ -333,7 +334,7 @@ def broadcast_dynamic_shape(shape_x: Any, shape_y: Any) -> Any:
     operands = [convert_to_tensor(shape_x, name="shape_x"), convert_to_tensor(shape_y, name="shape_y")]
     lengths = [TensorShape(each.shape) for each in operands]
     sizes = [length.size(0) if length.ndims else None for length in lengths]
-    known = None if None in sizes else max(sizes)
+    known = None if None in sizes else max(size for size in sizes if size is not None)
     output = OutputSpec(as_dtype(operands[0].dtype), TensorShape([known]))
     return call(_common_shape, operands, op_type="BroadcastArgs", output=output)
 
