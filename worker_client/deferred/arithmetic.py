@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
+from worker_client.deferred import elementwise
 from worker_client.deferred.call import deferred_call
+from worker_client.deferred.computed import computed
+from worker_client.deferred.indexing import item
 from worker_client.deferred.operands import of_one_dtype
-from worker_client.graph.operation import OutputSpec, Tensor
-from worker_client.values.shapes import TensorShape
+from worker_client.graph.operation import Tensor
 
-_OPERATOR_NAMES: Final = {
-    "subtract": "sub",
-    "multiply": "mul",
-    "true_divide": "truediv",
-    "divide": "truediv",
-    "floor_divide": "floordiv",
-    "remainder": "mod",
-    "power": "pow",
-    "negative": "Neg",
-    "absolute": "Abs",
-    "less": "Less",
-    "less_equal": "LessEqual",
-    "greater": "Greater",
-    "greater_equal": "GreaterEqual",
-    "logical_and": "and",
-    "logical_or": "or",
-    "matmul": "matmul",
+
+def _of_type(op_type: str, function: Callable[..., Any], name: str | None = None) -> Callable[..., Any]:
+    return lambda *values: computed(op_type, function, values, name=name)
+
+
+_OPERATORS: Final[Mapping[np.ufunc, Callable[..., Any]]] = {
+    np.add: partial(elementwise.added, name="add"),
+    np.subtract: _of_type("Sub", np.subtract, "sub"),
+    np.multiply: partial(elementwise.multiplied, name="mul"),
+    np.true_divide: elementwise.divided,
+    np.floor_divide: _of_type("FloorDiv", np.floor_divide, "floordiv"),
+    np.remainder: _of_type("FloorMod", np.remainder, "mod"),
+    np.power: _of_type("Pow", np.power, "pow"),
+    np.matmul: partial(elementwise.matrix_product, name="matmul"),
+    np.negative: _of_type("Neg", np.negative),
+    np.absolute: elementwise.absolute,
+    np.less: _of_type("Less", np.less),
+    np.less_equal: _of_type("LessEqual", np.less_equal),
+    np.greater: _of_type("Greater", np.greater),
+    np.greater_equal: _of_type("GreaterEqual", np.greater_equal),
+    np.bitwise_and: partial(elementwise.bitwise, "and"),
+    np.bitwise_or: partial(elementwise.bitwise, "or"),
+    np.bitwise_xor: partial(elementwise.bitwise, "xor"),
+    np.invert: elementwise.inverted,
 }
-"""TensorFlow's names of the operations that Python's operators make, where they are not NumPy's."""
+"""What Python's operators make, by the ufunc that NumPy calls for them."""
 
 
 class DeferredArithmetic:
@@ -39,51 +49,22 @@ class DeferredArithmetic:
     def ufunc(self, ufunc: np.ufunc, method: str, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor:
         if "out" in keywords or method == "at":
             raise TypeError(f"a deferred tensor cannot be changed in place by {ufunc.__name__}; assign to a variable")
-        name = _OPERATOR_NAMES.get(ufunc.__name__, ufunc.__name__)
+        operator = _OPERATORS.get(ufunc)
+        if operator is not None and method == "__call__" and not keywords:
+            result: Tensor = operator(*inputs)
+            return result
         if method in ("__call__", "outer") and _wants_one_dtype(ufunc):
-            inputs = of_one_dtype(name, inputs)
+            inputs = of_one_dtype(ufunc.__name__, inputs)
         function = ufunc if method == "__call__" else getattr(ufunc, method)
-        return deferred_call(function, inputs, keywords, op_type=name)
+        return deferred_call(function, inputs, keywords, op_type=ufunc.__name__)
 
     def function(self, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor:
         return deferred_call(function, arguments, keywords, op_type=function.__name__)
 
     def item(self, tensor: Tensor, key: Any) -> Tensor:
-        output = _item_spec(tensor, key)
-        return deferred_call(_item, [tensor, key], op_type="strided_slice", output=output, is_view=True)
+        return item(tensor, key)
 
 
 def _wants_one_dtype(ufunc: np.ufunc) -> bool:
     """Whether a ufunc takes several operands and is meant for operands of one dtype, as ``ldexp`` is not."""
     return ufunc.nin > 1 and any(len(set(loop.partition("->")[0])) == 1 for loop in ufunc.types)
-
-
-def _item(array: Any, key: Any) -> Any:
-    return array[key]
-
-
-def _item_spec(tensor: Tensor, key: Any) -> OutputSpec | None:
-    """Returns what is known about an element or slice of a tensor of which not all sizes are; None to find it out."""
-    shape = tensor.shape
-    keys = key if type(key) is tuple else (key,)
-    if shape.ndims is None or shape.is_fully_defined() or not all(_is_basic(each) for each in keys):
-        return None
-    missing = shape.ndims - sum(each is not None and each is not Ellipsis for each in keys)
-    keys = keys if Ellipsis in keys else (*keys, Ellipsis)
-    at = keys.index(Ellipsis)
-    sizes: list[int | None] = []
-    unread = iter(shape)
-    for each in [*keys[:at], *[slice(None)] * missing, *keys[at + 1 :]]:
-        size = 1 if each is None else next(unread, None)
-        if isinstance(each, slice) and size is not None:
-            size = len(range(*each.indices(size)))
-        if each is None or isinstance(each, slice):
-            sizes.append(size)
-    return OutputSpec(tensor.dtype, TensorShape(sizes)) if missing >= 0 and keys.count(Ellipsis) == 1 else None
-
-
-def _is_basic(key: Any) -> bool:
-    """Whether a part of an index is a number, or a slice of numbers, so that no tensor nor array is in it."""
-    if isinstance(key, slice):
-        return all(bound is None or isinstance(bound, int | np.integer) for bound in (key.start, key.stop, key.step))
-    return key is None or key is Ellipsis or (isinstance(key, int | np.integer) and not isinstance(key, bool))

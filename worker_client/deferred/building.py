@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ps_protocol.operations import Array
+from worker_client.deferred.call import divides_integers
 from worker_client.deferred.op_defs import OP_DEFS, OpDef, is_taken
 from worker_client.deferred.shape_functions import Known
 from worker_client.graph.computation import Constant, Kernel
@@ -15,6 +16,7 @@ from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, OutputSpec, Tensor
 from worker_client.values.dtypes import DType
 from worker_client.values.shapes import TensorShape
+from worker_client.values.text import graph_array, graph_dtype, is_text
 
 
 def constant_op(graph: Graph, value: Array, name: str) -> Tensor:
@@ -28,8 +30,8 @@ def constant_op(graph: Graph, value: Array, name: str) -> Tensor:
     if value.base is not None or value.flags.writeable:
         value = value.copy()
         value.flags.writeable = False
-    output = OutputSpec(value.dtype, TensorShape(value.shape))
-    attributes = {"dtype": DType(value.dtype), "value": value}
+    output = OutputSpec(graph_dtype(value.dtype), TensorShape(value.shape))
+    attributes = {"dtype": DType(output.dtype), "value": value}
     return graph.create_op(
         "Const", [], [output], name=name, attributes=attributes, computation=Constant(value)
     ).outputs[0]
@@ -62,7 +64,7 @@ def built_op(
         ValueError: The shapes do not fit.
     """
     definition = OP_DEFS[op_type]
-    dtypes = _checked_dtypes(definition, op_type, name, inputs)
+    dtypes = checked_dtypes(definition, op_type, name, inputs)
     all_attributes: dict[str, Any] = {group: DType(each) for group, each in dtypes.items()}
     if definition.has_list:
         all_attributes["N"] = len(inputs) - len(definition.arguments) + 1
@@ -71,41 +73,54 @@ def built_op(
         shapes = definition.shape(Known(inputs, all_attributes))
     except ValueError as error:
         given = " and ".join(f"{each.name} ({each.dtype.name}{each.shape})" for each in inputs)
-        raise ValueError(f"{op_type} {name or ''} of {given}: {error}") from error
-    wanted = dtypes[definition.output] if dtype is None else dtype
-    outputs = [OutputSpec(wanted, shape) for shape in (shapes if isinstance(shapes, list) else [shapes])]
+        raise ValueError(f"{_titled(op_type, name)} of {given}: {error}") from error
+    if dtype is None:
+        dtype = dtypes[definition.output] if isinstance(definition.output, str) else definition.output
+    outputs = [OutputSpec(dtype, shape) for shape in (shapes if isinstance(shapes, list) else [shapes])]
     kernel = Kernel(_QuietFunction(function), folds=True)
     return graph.create_op(op_type, inputs, outputs, name=name, attributes=all_attributes, computation=kernel)
 
 
-def _checked_dtypes(
-    definition: OpDef, op_type: str, name: str | None, inputs: Sequence[Tensor]
+def checked_dtypes(
+    definition: OpDef, op_type: str, name: str | None, inputs: Sequence[Tensor | Array]
 ) -> dict[str, np.dtype[Any]]:
-    """Returns the dtype of each group."""
+    """Returns the dtype of each group of inputs.
+
+    Raises:
+        TypeError: They differ inside a group, or one is not among those that the group takes.
+    """
     found: dict[str, np.dtype[Any]] = {}
     in_list = len(inputs) - len(definition.arguments) + 1
     given = iter(inputs)
     for argument in definition.arguments:
         for tensor in (next(given) for _ in range(in_list if argument.is_list else 1)):
             dtype = found.setdefault(argument.group, tensor.dtype)
-            if tensor.dtype != dtype and not (dtype.kind == tensor.dtype.kind == "S"):
-                leader = inputs[0]
-                raise TypeError(
-                    f"{op_type} needs operands of one dtype: {leader.name} ({dtype.name}) and {tensor.name} "
-                    f"({tensor.dtype.name}); cast one"
-                )
+            if tensor.dtype != dtype and not (is_text(dtype) and is_text(tensor.dtype)):
+                leader = next(each for each in inputs if each.dtype == dtype)
+                raise TypeError(f"{op_type} needs operands of one dtype: {named(leader)} and {named(tensor)}; cast one")
             allowed = definition.dtypes.get(argument.group)
             if allowed is not None and not is_taken(dtype, allowed):
                 taken = ", ".join(sorted(DType(each).name for each in allowed))
                 raise TypeError(
-                    f"{op_type} {name or ''}: {argument.name} is {tensor.name} ({dtype.name}); it should be one of "
-                    f"{taken}; cast it"
+                    f"{_titled(op_type, name)}: {argument.name} is {named(tensor)}; it takes {taken}; cast it"
                 )
     return found
 
 
+def _titled(op_type: str, name: str | None) -> str:
+    return f"{op_type} {name.removesuffix('/')}" if name else op_type
+
+
+def named(value: Tensor | Array) -> str:
+    """Returns what errors call an operand."""
+    return f"{value.name if isinstance(value, Tensor) else 'a constant'} ({DType(graph_dtype(value.dtype)).name})"
+
+
 class _QuietFunction:
-    """A function whose results are arrays, and which makes infinities and nan without warnings, as TensorFlow does."""
+    """A function whose results are arrays, and which makes infinities and nan without warnings, as TensorFlow does.
+
+    Of integers divided by zero it raises FloatingPointError.
+    """
 
     __slots__ = ("_function",)
 
@@ -113,6 +128,7 @@ class _QuietFunction:
         self._function = function
 
     def __call__(self, *values: Array) -> Array | tuple[Array, ...]:
-        with np.errstate(all="ignore"):
+        divide = "raise" if divides_integers(self._function, values) else "ignore"
+        with np.errstate(all="ignore", divide=divide):
             result = self._function(*values)
-        return result if isinstance(result, tuple) else np.asarray(result)
+        return result if isinstance(result, tuple) else graph_array(result)

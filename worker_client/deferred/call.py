@@ -163,7 +163,7 @@ class _Call:
             FloatingPointError: Integers are divided by zero, and the result would be an integer.
         """
         positional, named = _filled(self._positional, values, arrays), _filled(self._named, values, arrays)
-        divide = "raise" if not is_trial and _divides_integers(self._function, positional) else "ignore"
+        divide = "raise" if not is_trial and divides_integers(self._function, positional) else "ignore"
         with np.errstate(all="ignore", divide=divide):  # as TensorFlow's kernels: no warnings, but infinities and nan
             result = self._function(*positional, **named)
         if isinstance(result, list | tuple):
@@ -212,7 +212,7 @@ class _Call:
         return _Slot(len(self.inputs) - 1)
 
 
-def _divides_integers(function: Callable[..., Any], operands: Sequence[Any]) -> bool:
+def divides_integers(function: Callable[..., Any], operands: Sequence[Any]) -> bool:
     """Whether integers are divided with an integer result, which has no value for a division by zero."""
     ufunc = getattr(function, "__self__", function)  # also of one of its methods
     if not isinstance(ufunc, np.ufunc) or ufunc not in _WHOLE_DIVISIONS:

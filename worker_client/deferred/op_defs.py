@@ -14,6 +14,7 @@ import numpy as np
 from worker_client.deferred import shape_functions as shapes
 from worker_client.deferred.shape_functions import ShapeFunction
 from worker_client.values import dtypes
+from worker_client.values.text import is_text
 
 TEXT: Final = frozenset({dtypes.string.dtype})
 BOOL: Final = frozenset({dtypes.bool.dtype})
@@ -52,13 +53,13 @@ class OpDef:
         arguments: Its inputs in their order.
         dtypes: Those that each group may have; any if the group is not there.
         shape: Works out the shapes of the outputs, and raises ValueError where shapes do not fit.
-        output: The group whose dtype the outputs have, if whoever makes the operation does not say another.
+        output: The dtype of the outputs, or the group that has the same, where no other is asked for.
     """
 
     arguments: tuple[Argument, ...]
     dtypes: Mapping[str, DTypes]
     shape: ShapeFunction
-    output: str
+    output: str | np.dtype[Any]
 
     @property
     def has_list(self) -> bool:
@@ -68,10 +69,10 @@ class OpDef:
 
 def is_taken(dtype: np.dtype[Any], allowed: DTypes) -> bool:
     """Whether a dtype is among those of a group; text is, whatever its length."""
-    return dtype in allowed or (dtype.kind in "SUO" and not TEXT.isdisjoint(allowed))
+    return dtype in allowed or (is_text(dtype) and not TEXT.isdisjoint(allowed))
 
 
-def _of(signature: str, shape: ShapeFunction, output: str = "T", **groups: DTypes) -> OpDef:
+def _of(signature: str, shape: ShapeFunction, output: str | np.dtype[Any] = "T", **groups: DTypes) -> OpDef:
     """Returns a row; in ``signature`` there is "name:group" for each input, with "*" before the name of a list."""
     arguments = []
     for each in signature.split():
@@ -82,6 +83,10 @@ def _of(signature: str, shape: ShapeFunction, output: str = "T", **groups: DType
 
 def _of_two(taken: DTypes) -> OpDef:
     return _of("x:T y:T", shapes.broadcast, T=taken)
+
+
+def _comparison(taken: DTypes) -> OpDef:
+    return _of("x:T y:T", shapes.broadcast, dtypes.bool.dtype, T=taken)
 
 
 def _of_one(taken: DTypes, name: str = "x") -> OpDef:
@@ -109,19 +114,19 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     "Pow": _of_two(_FULL | SIGNED),
     "Maximum": _of_two(REAL),
     "Minimum": _of_two(REAL),
-    "Less": _of_two(REAL),
-    "LessEqual": _of_two(REAL),
-    "Greater": _of_two(REAL),
-    "GreaterEqual": _of_two(REAL),
-    "Equal": _of_two(NUMBERS | BOOL | TEXT),
-    "NotEqual": _of_two(NUMBERS | BOOL | TEXT),
+    "Less": _comparison(REAL),
+    "LessEqual": _comparison(REAL),
+    "Greater": _comparison(REAL),
+    "GreaterEqual": _comparison(REAL),
+    "Equal": _comparison(NUMBERS | BOOL | TEXT),
+    "NotEqual": _comparison(NUMBERS | BOOL | TEXT),
     "LogicalAnd": _of_two(BOOL),
     "LogicalOr": _of_two(BOOL),
     "BitwiseAnd": _of_two(_INTEGERS),
     "BitwiseOr": _of_two(_INTEGERS),
     "BitwiseXor": _of_two(_INTEGERS),
     "MatMul": _of("a:T b:T", shapes.matrix_product, T=_MATRICES),
-    "BatchMatMulV2": _of("x:T y:T", shapes.matrix_product, T=_MATRICES | SIGNED),
+    "BatchMatMulV2": _of("a:T b:T", shapes.matrix_product, T=_MATRICES | SIGNED),
     # -- of one
     "Abs": _of_one(FLOATS | SIGNED),
     "ComplexAbs": _of_one(COMPLEX),
@@ -152,14 +157,15 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     "Min": _reduction(REAL),
     "All": _of("input:bool reduction_indices:Tidx", shapes.reduced, "bool", bool=BOOL, Tidx=INDICES),
     "Any": _of("input:bool reduction_indices:Tidx", shapes.reduced, "bool", bool=BOOL, Tidx=INDICES),
-    "ArgMax": _of("input:T dimension:Tidx", shapes.without_dimension, T=REAL | BOOL, Tidx=INDICES),
-    "ArgMin": _of("input:T dimension:Tidx", shapes.without_dimension, T=REAL | BOOL, Tidx=INDICES),
+    "ArgMax": _of("input:T dimension:Tidx", shapes.without_dimension, dtypes.int64.dtype, T=REAL | BOOL, Tidx=INDICES),
+    "ArgMin": _of("input:T dimension:Tidx", shapes.without_dimension, dtypes.int64.dtype, T=REAL | BOOL, Tidx=INDICES),
     # -- shapes, and parts
-    "Shape": _of("input:T", shapes.shape),
-    "Size": _of("input:T", shapes.scalar),
-    "Rank": _of("input:T", shapes.scalar),
+    "Shape": _of("input:T", shapes.shape, dtypes.int32.dtype),
+    "Size": _of("input:T", shapes.scalar, dtypes.int32.dtype),
+    "Rank": _of("input:T", shapes.scalar, dtypes.int32.dtype),
     "Reshape": _of("tensor:T shape:Tshape", shapes.reshaped, Tshape=INDICES),
     "Transpose": _of("x:T perm:Tperm", shapes.transposed, Tperm=INDICES),
+    "ConjugateTranspose": _of("x:T perm:Tperm", shapes.transposed, Tperm=INDICES),
     "ExpandDims": _of("input:T dim:Tdim", shapes.expanded, Tdim=INDICES),
     "Squeeze": _of("input:T", shapes.squeezed),
     "Tile": _of("input:T multiples:Tmultiples", shapes.tiled, Tmultiples=INDICES),
@@ -181,7 +187,7 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
         Taxis=INDICES,
     ),
     "GatherNd": _of("params:Tparams indices:Tindices", shapes.gathered_nd, "Tparams", Tindices=SHORT_INDICES),
-    "Where": _of("condition:T", shapes.places, T=NUMBERS | BOOL),
+    "Where": _of("condition:T", shapes.places, dtypes.int64.dtype, T=NUMBERS | BOOL),
     # -- made from sizes
     "Fill": _of("dims:index_type value:T", shapes.filled, index_type=INDICES),
     "Range": _of("start:Tidx limit:Tidx delta:Tidx", shapes.counted, "Tidx", Tidx=FLOATS | INDICES),

@@ -6,7 +6,7 @@ kind: 0.5 becomes a float64 beside a float64 tensor, and is refused beside an in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,14 @@ import numpy as np
 from ps_protocol.dtype_traits import dtype_category
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
-from worker_client.deferred.call import deferred_call, is_deferred, itself, tensor_or_none
+from worker_client.deferred.building import built_op, constant_op, named
+from worker_client.deferred.call import is_deferred, tensor_or_none
 from worker_client.deferred.conversion import tensor_value
+from worker_client.deferred.op_defs import INDICES, Argument, OpDef
 from worker_client.graph.default_graph import get_default_graph
-from worker_client.graph.operation import OutputSpec, Tensor
-from worker_client.values.dtypes import as_dtype, string
-from worker_client.values.shapes import TensorShape
+from worker_client.graph.graph import Graph
+from worker_client.graph.operation import Tensor
+from worker_client.values.dtypes import as_dtype, int32, string
 from worker_client.values.text import is_text, text_array
 
 
@@ -109,7 +111,12 @@ def _packed(values: Sequence[Any], leader: Tensor, dtype: np.dtype[Any], name: s
     graph = leader.graph
     with graph.name_scope(name) as scope:
         elements = [_element(each, leader, dtype, str(index)) for index, each in enumerate(values)]
-        return deferred_call(np.stack, [elements], op_type="Pack", name=scope)
+        return built_op(graph, "Pack", stacked(0), elements, name=scope, attributes={"axis": 0}).outputs[0]
+
+
+def stacked(axis: int) -> Callable[..., Array]:
+    """Returns a function that puts arrays beside each other along a new dimension."""
+    return lambda *arrays: np.stack(arrays, axis)
 
 
 def _element(value: Any, leader: Tensor, dtype: np.dtype[Any], name: str) -> Tensor:
@@ -117,19 +124,101 @@ def _element(value: Any, leader: Tensor, dtype: np.dtype[Any], name: str) -> Ten
         return _packed(value, leader, dtype, name)
     tensor = tensor_or_none(value)
     if tensor is None:
+        if isinstance(value, list | tuple):
+            with leader.graph.name_scope(name):
+                pass  # TensorFlow looks for tensors in it, which takes the name
         constant = _constant("Pack", value, leader)
-        constant = constant if is_text(dtype) else constant.astype(dtype)
-        output = OutputSpec(dtype, TensorShape(constant.shape))
-        with leader.graph.as_default():
-            return deferred_call(itself, [constant], op_type="Const", name=name, output=output)
+        return constant_op(leader.graph, constant if is_text(dtype) else constant.astype(dtype), name)
     _checked("Pack", tensor, leader)
     if tensor.dtype == dtype:
         return tensor
-    return deferred_call(_cast, [tensor, dtype], op_type="Cast")
+    return built_op(leader.graph, "Cast", cast_to(dtype), [tensor], dtype=dtype).outputs[0]
 
 
-def _cast(array: Array, dtype: np.dtype[Any]) -> Array:
-    return array.astype(dtype)
+def cast_to(dtype: np.dtype[Any]) -> Callable[[Array], Array]:
+    """Returns a function that makes elements of this type; of complex numbers the real parts, if it is not complex."""
+
+    def cast(array: Array) -> Array:
+        return (array.real if array.dtype.kind == "c" and dtype.kind != "c" else array).astype(dtype)
+
+    return cast
+
+
+# -- as a definition says ----------------------------------------------------------------------------
+
+
+def operands_of(op_type: str, definition: OpDef, values: Sequence[Any], graph: Graph | None) -> list[Any]:
+    """Returns the operands of an operation: those that are known now as constants of the graph, or as arrays.
+
+    Args:
+        op_type: Of the operation.
+        definition: Of the operation.
+        values: One for each argument of the definition.
+        graph: Whose name scope is that of the operation; None for arrays.
+
+    Returns:
+        The operands, those of lists one after the other.
+
+    Raises:
+        TypeError: A value is of another kind of elements than the others of its group.
+        ValueError: It is None, or out of the range of its dtype.
+    """
+    groups: dict[str, list[Any]] = {}
+    for argument, value in zip(definition.arguments, values, strict=True):
+        groups.setdefault(argument.group, []).extend(value if argument.is_list else [value])
+    leaders = {group: _leader_inside(each) for group, each in groups.items()}
+    operands: list[Any] = []
+    for argument, value in zip(definition.arguments, values, strict=True):
+        names = [f"{argument.name}_{index}" for index in range(len(value))] if argument.is_list else [argument.name]
+        for name, each in zip(names, value if argument.is_list else [value], strict=True):
+            operand = _converted(op_type, definition, argument, name, each, leaders[argument.group], graph)
+            if leaders[argument.group] is None:
+                leaders[argument.group] = operand
+            operands.append(operand)
+    return operands
+
+
+def _leader_inside(values: Sequence[Any]) -> Any:
+    """Returns the value whose dtype others have to take: a tensor, else an array, else None."""
+    deferred = _first_deferred(values)
+    if deferred is not None:
+        return deferred
+    return next((each for each in values if isinstance(each, np.ndarray | np.generic)), None)
+
+
+def _converted(
+    op_type: str,
+    definition: OpDef,
+    argument: Argument,
+    name: str,
+    value: Any,
+    leader: Any,
+    graph: Graph | None,
+) -> Any:
+    dtype = None if leader is None else as_dtype(leader.dtype)
+    what = f"{op_type}: {name}"
+    if value is None:
+        raise ValueError(f"{what} is None; a value is needed")
+    tensor = tensor_of(value, dtype if isinstance(value, list | tuple) else None, name)
+    if tensor is not None:
+        return tensor
+    wanted = string.dtype if dtype is not None and is_text(dtype) else dtype
+    try:
+        array = constant_array(value, wanted, what)
+    except (TypeError, ValueError) as error:
+        if leader is None or isinstance(value, list | tuple | np.ndarray):
+            raise
+        of = getattr(leader, "name", "a constant")
+        raise TypeError(
+            f"{op_type} needs operands of one dtype: {of} ({as_dtype(leader.dtype).name}) and {value!r}, which does "
+            f"not fit; cast one"
+        ) from error
+    allowed = definition.dtypes.get(argument.group, frozenset())
+    if dtype is None and allowed >= INDICES and array.dtype not in allowed:
+        if graph is not None and not array.size:
+            constant_op(graph, array, name)  # TensorFlow makes it before it sees that no floats are wanted
+        array = constant_array(value, int32, what) if not array.size or array.dtype.kind in "iub" else array
+    return array if graph is None else constant_op(graph, array, name)
 
 
 def _operand(value: Any) -> Any:
@@ -141,7 +230,7 @@ def _operand(value: Any) -> Any:
 
 def _checked(operation: str, value: Any, leader: Tensor | Array) -> Any:
     if isinstance(value, Tensor) and value.dtype != leader.dtype:
-        raise TypeError(f"{operation} needs operands of one dtype: {_named(leader)} and {_named(value)}; cast one")
+        raise TypeError(f"{operation} needs operands of one dtype: {named(leader)} and {named(value)}; cast one")
     return value
 
 
@@ -153,21 +242,15 @@ def _constant(operation: str, value: Any, leader: Tensor | Array) -> Array:
         return array
     if array.size and not _keeps_kind(array.dtype, leader.dtype):
         raise TypeError(
-            f"{operation} needs operands of one dtype: {_named(leader)} and {value!r} ({array.dtype.name}); cast one"
+            f"{operation} needs operands of one dtype: {named(leader)} and {value!r} ({array.dtype.name}); cast one"
         )
     try:
         return np.asarray(value, dtype=leader.dtype)
     except OverflowError as error:
-        raise TypeError(f"{operation}: {value!r} does not fit into the dtype of {_named(leader)}") from error
+        raise TypeError(f"{operation}: {value!r} does not fit into the dtype of {named(leader)}") from error
 
 
 def _keeps_kind(source: np.dtype[Any], target: np.dtype[Any]) -> bool:
     if is_text(source) or is_text(target):
         return False
     return dtype_category(source) <= dtype_category(target)
-
-
-def _named(value: Tensor | Array) -> str:
-    if isinstance(value, Tensor):
-        return f"{value.name} ({value.dtype.name})"
-    return f"a constant ({value.dtype.name})"

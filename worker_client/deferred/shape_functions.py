@@ -285,7 +285,7 @@ def reshaped(known: Known) -> TensorShape:
     if after.ndims is None or elements is None:
         return after
     product = math.prod(size for size in after if size is not None)
-    open_sizes = [size for size in after].count(None)
+    open_sizes = list(after).count(None)
     if (not open_sizes and product != elements) or (open_sizes and product and elements % product):
         raise ValueError(f"the {elements} elements of the shape {before} cannot have the shape {after}")
     if open_sizes != 1 or not product:

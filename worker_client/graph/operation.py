@@ -24,8 +24,8 @@ class NodeDef:
         name: Full name.
         op: The operation's type, such as "VariableV2".
         device: Where it is.
-        input: Names of what it reads, as TensorFlow writes them: that of an operation for its first output, and with "^"
-            that of what must have run before.
+        input: Names of what it reads, as TensorFlow writes them: that of an operation for its first output, and with
+            "^" before it that of what must have run before.
         attr: Its attributes.
     """
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
 from ps_protocol.operations import Array
+from worker_client.deferred.building import built_op, constant_op
 from worker_client.deferred.call import call, is_deferred, tensor_or_none
-from worker_client.deferred.operands import of_one_dtype
-from worker_client.deferred.shape_inference import inferred
+from worker_client.deferred.computed import all_computed, computed, deferred_graph
+from worker_client.deferred.op_defs import OP_DEFS
+from worker_client.deferred.operands import cast_to, constant_array, of_one_dtype, operands_of, stacked, tensor_of
 from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.blocks import name_scope
-from worker_client.graph.computation import Kernel
-from worker_client.graph.default_graph import graph_of
 from worker_client.graph.operation import OutputSpec, Tensor
-from worker_client.ops.constant_ops import identity, shape_argument, shape_of
-from worker_client.values.dtypes import as_dtype, int64
+from worker_client.ops.constant_ops import constant, convert_to_tensor, identity, rank
+from worker_client.ops.constant_ops import range as range_
+from worker_client.values.dtypes import DType, as_dtype, int64
 from worker_client.values.made_functions import named, one_of
 from worker_client.values.shapes import TensorShape
 from worker_client.variables.variable import Variable
@@ -49,43 +50,51 @@ def cast(x: Any, dtype: Any, name: str | None = None) -> Any:
     wanted = as_dtype(dtype)
     if isinstance(x, Tensor) and x.dtype == wanted:
         return x
-    (operand,) = of_one_dtype("Cast", [x])
-    if operand.dtype == wanted:
-        if isinstance(operand, Tensor):
-            with name_scope(name, "Cast", [operand]):  # which takes the name, as in TensorFlow
-                return operand
-        return operand
-    return call(_cast, [operand, wanted], op_type="Cast", name=name)
-
-
-def _cast(array: Array, dtype: np.dtype[Any]) -> Array:
-    return (array.real if array.dtype.kind == "c" and dtype.kind != "c" else array).astype(dtype)
+    graph = deferred_graph([x])
+    if graph is None:
+        return cast_to(wanted)(constant_array(x, None, "cast"))[()]
+    with graph.name_scope(name or "Cast") as scope:
+        (operand,) = operands_of("Cast", OP_DEFS["Cast"], [x], graph)
+        if operand.dtype == wanted:
+            return operand
+        attributes = {"DstT": DType(wanted)}
+        return built_op(
+            graph, "Cast", cast_to(wanted), [operand], name=scope, dtype=wanted, attributes=attributes
+        ).outputs[0]
 
 
 def reshape(tensor: Any, shape: Any, name: str | None = None) -> Any:
     """Returns the elements in another shape; -1 for one size stands for what is left."""
-    (operand,) = of_one_dtype("Reshape", [tensor])
-    known = shape_of(shape)
-    argument = shape_argument(shape)
-    is_given = not isinstance(argument, Tensor) and not any(is_deferred(each) for each in argument)
-    finds_out = is_given and TensorShape(operand.shape).is_fully_defined()
-    output = None if finds_out else OutputSpec(operand.dtype, known)
-    return call(_reshaped, [operand, argument], op_type="Reshape", name=name, output=output, is_view=True)
+    return computed("Reshape", _reshaped, [tensor, shape], name=name)
 
 
-def _reshaped(array: Array, shape: Any) -> Array:
-    return np.reshape(array, _integers(shape))
+def _reshaped(array: Array, shape: Array) -> Array:
+    return np.reshape(array, shape.tolist())
 
 
 def transpose(a: Any, perm: Any = None, name: str = "transpose", conjugate: bool = False) -> Any:
     """Returns the dimensions in another order, by default the reverse one."""
-    (operand,) = of_one_dtype("Transpose", [a])
-    return call(_transposed, [operand, perm, conjugate], op_type="Transpose", name=name or "transpose", is_view=True)
+    op_type = "ConjugateTranspose" if conjugate else "Transpose"
+    turned = _conjugate_transposed if conjugate else np.transpose
+    graph = deferred_graph([a, perm])
+    if graph is None:
+        return computed(op_type, turned, [a, np.arange(np.ndim(a))[::-1] if perm is None else perm])
+    with graph.name_scope(name or "transpose") as scope:
+        if perm is None:
+            (a,) = operands_of("Identity", OP_DEFS["Identity"], [a], graph)
+            perm = _reverse_order(a)
+        return computed(op_type, turned, [a, perm], name=scope)
 
 
-def _transposed(array: Array, perm: Any, conjugate: bool) -> Array:
-    turned = np.transpose(array, None if perm is None else _integers(perm))
-    return np.conj(turned) if conjugate else turned
+def _conjugate_transposed(array: Array, perm: Array) -> Array:
+    return np.conj(np.transpose(array, perm))
+
+
+def _reverse_order(tensor: Tensor) -> Any:
+    if tensor.shape.ndims is not None:
+        return np.arange(tensor.shape.ndims, dtype=np.int32)[::-1]
+    last = computed("Sub", np.subtract, [rank(tensor), 1], name="sub")
+    return range_(last, -1, -1, name="Range")
 
 
 def expand_dims(input: Any, axis: Any = None, name: str | None = None, dim: Any = None) -> Any:  # noqa: A002 - TensorFlow's name
@@ -93,9 +102,7 @@ def expand_dims(input: Any, axis: Any = None, name: str | None = None, dim: Any 
     at = one_of("expand_dims", axis=axis, dim=dim)
     if at is None:
         raise ValueError("expand_dims needs axis, where the new dimension is to be")
-    (operand,) = of_one_dtype("ExpandDims", [input])
-    arguments = [operand, _axis("expand_dims(input, axis)", at)]
-    return call(_expanded, arguments, op_type="ExpandDims", name=name, is_view=True)
+    return computed("ExpandDims", _expanded, [input, _axis("expand_dims(input, axis)", at)], name=name)
 
 
 def _expanded(array: Array, axis: Any) -> Array:
@@ -105,15 +112,12 @@ def _expanded(array: Array, axis: Any) -> Array:
 def squeeze(input: Any, axis: Any = None, name: str | None = None, squeeze_dims: Any = None) -> Any:  # noqa: A002 - TensorFlow's name
     """Returns the tensor without its dimensions of size 1, or without those at ``axis`` (older: ``squeeze_dims``)."""
     dims = one_of("squeeze", axis=axis, squeeze_dims=squeeze_dims)
-    (operand,) = of_one_dtype("Squeeze", [input])
-    # Unknown sizes might turn out to be 1.
-    is_known = TensorShape(operand.shape).is_fully_defined() or dims is not None
-    output = None if is_known else OutputSpec(operand.dtype)
-    return call(_squeezed, [operand, dims], op_type="Squeeze", name=name, output=output, is_view=True)
+    axes = [] if dims is None else [int(each) for each in np.ravel(dims)]
 
+    def squeezed(array: Array) -> Array:
+        return np.squeeze(array, axis=tuple(axes) or None)
 
-def _squeezed(array: Array, dims: Any) -> Array:
-    return np.squeeze(array, axis=_integers(dims) if np.size(dims) and dims is not None else None)
+    return computed("Squeeze", squeezed, [input], name=name, attributes={"squeeze_dims": axes})
 
 
 def concat(values: Any, axis: Any, name: str = "concat") -> Any:
@@ -128,9 +132,15 @@ def concat(values: Any, axis: Any, name: str = "concat") -> Any:
     if not values:
         raise ValueError("concat needs at least one tensor")
     dimension = _axis("concat(values, axis)", axis)
-    if len(values) == 1:
+    if len(values) > 1:
+        return computed("ConcatV2", _concatenated, [values, dimension], name=name)
+    graph = deferred_graph([values[0], dimension])
+    if graph is None:
+        return identity(values[0])
+    with graph.name_scope(name):
+        if not is_deferred(dimension):
+            constant_op(graph, np.array(dimension, np.int32), "concat_dim")  # it takes a name
         return identity(values[0], name=name)
-    return call(_concatenated, [of_one_dtype("ConcatV2", values), dimension], op_type="ConcatV2", name=name)
 
 
 def _axis(signature: str, axis: Any) -> Any:
@@ -152,13 +162,19 @@ def _axis(signature: str, axis: Any) -> Any:
     return given if deferred else int(given)
 
 
-def _concatenated(values: Sequence[Array], axis: Any) -> Array:
-    return np.concatenate(values, axis=int(axis))
+def _concatenated(*values: Array) -> Array:
+    return np.concatenate(values[:-1], axis=int(values[-1]))
 
 
 def stack(values: Any, axis: int = 0, name: str = "stack") -> Any:
     """Returns tensors of one shape beside each other along a new dimension."""
-    return call(np.stack, [of_one_dtype("Pack", values), axis], op_type="Pack", name=name)
+    if axis == 0 and isinstance(values, list | tuple):
+        tensor = tensor_of(values, None, name)
+        if tensor is not None:
+            return tensor
+        if values and deferred_graph([]) is not None:
+            return constant(np.stack(operands_of("Pack", OP_DEFS["Pack"], [values], None)), name=name)
+    return computed("Pack", stacked(axis), [list(values)], name=name, attributes={"axis": axis})
 
 
 def unstack(value: Any, num: int | None = None, axis: int = 0, name: str = "unstack") -> list[Any]:
@@ -173,82 +189,58 @@ def unstack(value: Any, num: int | None = None, axis: int = 0, name: str = "unst
     Raises:
         ValueError: The number is not known, or is another one.
     """
-    (operand,) = of_one_dtype("Unpack", [value])
-    number = _size_along("unstack", operand, axis) if num is None else num
-    return _several(_unstacked, "Unpack", name, [operand, number, axis], number)
+    tensor = convert_to_tensor(value)
+    number = _size_along("unstack", tensor, axis) if num is None else num
+
+    def unstacked(array: Array) -> tuple[Array, ...]:
+        if array.shape[axis] != number:
+            raise ValueError(f"dimension {axis} of {list(array.shape)} does not have the size {number}")
+        return tuple(np.moveaxis(array, axis, 0))
+
+    return all_computed("Unpack", unstacked, [tensor], name=name, attributes={"axis": axis, "num": number})
 
 
-def _unstacked(array: Array, number: int, axis: int) -> tuple[Array, ...]:
-    if array.shape[axis] != number:
-        raise ValueError(f"dimension {axis} of {list(array.shape)} does not have the size {number}")
-    return tuple(np.moveaxis(array, axis, 0))
-
-
-def split(value: Any, num_or_size_splits: Any, axis: int = 0, num: int | None = None, name: str = "split") -> list[Any]:
+def split(value: Any, num_or_size_splits: Any, axis: Any = 0, num: int | None = None, name: str = "split") -> list[Any]:
     """Returns a tensor cut into parts along a dimension.
 
     Args:
         value: The tensor.
         num_or_size_splits: How many parts of the same size, or a list of their sizes, one of which may be -1.
         axis: The dimension.
-        num: Ignored, since the list has a length.
+        num: How many sizes there are; needed only where that is not known.
         name: Of the operation.
 
     Raises:
-        ValueError: The dimension cannot be cut so.
+        ValueError: The dimension cannot be cut so, or the number of parts is not known.
     """
-    del num
-    (operand,) = of_one_dtype("Split", [value])
-    sizes = num_or_size_splits if np.ndim(num_or_size_splits) == 0 else [int(each) for each in num_or_size_splits]
-    number = int(sizes) if isinstance(sizes, int | np.integer) else len(sizes)
-    return _several(_split, "Split" if number == sizes else "SplitV", name, [operand, sizes, axis], number)
+    if not is_deferred(num_or_size_splits) and np.ndim(num_or_size_splits) == 0:
+        number = int(num_or_size_splits)
+
+        def evenly(axis: Array, array: Array) -> tuple[Array, ...]:
+            return tuple(np.split(array, number, axis=int(axis)))
+
+        return all_computed("Split", evenly, [axis, value], name=name, attributes={"num_split": number})
+    sizes = convert_to_tensor(num_or_size_splits)
+    known = TensorShape(sizes.shape).size(0) if TensorShape(sizes.shape).ndims == 1 else None
+    number = known if num is None else num
+    if number is None:
+        raise ValueError(f"split: the number of sizes is not known in {num_or_size_splits!r}; give num")
+    return all_computed("SplitV", _split_into, [value, sizes, axis], name=name, attributes={"num_split": number})
 
 
-def _split(array: Array, sizes: Any, axis: int) -> tuple[Array, ...]:
-    if not isinstance(sizes, list):
-        return tuple(np.split(array, sizes, axis=axis))
-    length = array.shape[axis]
-    rest = length - sum(each for each in sizes if each != -1)
-    pieces = [rest if each == -1 else each for each in sizes]
-    if rest < 0 or sizes.count(-1) > 1 or sum(pieces) != length:
-        raise ValueError(f"dimension {axis} of {list(array.shape)} cannot be cut into the sizes {sizes}")
-    return tuple(np.split(array, np.cumsum(pieces)[:-1], axis=axis))
-
-
-def _several(
-    function: Callable[..., tuple[Array, ...]], op_type: str, name: str, arguments: list[Any], number: int
-) -> list[Any]:
-    """Calls a function with several results; deferred, they are the outputs of one operation."""
-    operand, constants = arguments[0], arguments[1:]
-    graph = graph_of([operand])
-    if not graph.deferred:
-        return list(function(*arguments))
-    tensor = identity(operand) if not isinstance(operand, Tensor) else operand
-    specs = [_output_of(function, tensor, constants, index, op_type) for index in builtins.range(number)]
-    kernel = Kernel(lambda value: function(value, *constants))
-    return list(graph.create_op(op_type, [tensor], specs, name=name, computation=kernel).outputs)
-
-
-def _output_of(
-    function: Callable[..., tuple[Array, ...]], tensor: Tensor, constants: list[Any], index: int, op_type: str
-) -> OutputSpec:
-    return inferred(
-        lambda value: function(value, *constants)[index],
-        [OutputSpec(tensor.dtype, tensor.shape)],
-        description=f"{op_type} of {tensor.name} ({tensor.dtype.name}{tensor.shape}) with {constants}",
-        may_shrink=False,
-        is_view=True,
-    )
+def _split_into(array: Array, sizes: Array, axis: Array) -> tuple[Array, ...]:
+    at, pieces = int(axis), sizes.tolist()
+    length = array.shape[at]
+    rest = length - sum(each for each in pieces if each != -1)
+    filled = [rest if each == -1 else each for each in pieces]
+    if rest < 0 or pieces.count(-1) > 1 or sum(filled) != length:
+        raise ValueError(f"dimension {at} of {list(array.shape)} cannot be cut into the sizes {pieces}")
+    return tuple(np.split(array, np.cumsum(filled)[:-1], axis=at))
 
 
 def tile(input: Any, multiples: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
     """Returns the tensor repeated along each dimension as often as ``multiples`` says."""
-    (operand,) = of_one_dtype("Tile", [input])
-    output = None
-    if is_deferred(multiples):
-        ndims = TensorShape(operand.shape).ndims
-        output = OutputSpec(operand.dtype, TensorShape(None if ndims is None else [None] * ndims))
-    return call(_tiled, [operand, multiples], op_type="Tile", name=name, output=output)
+    return computed("Tile", _tiled, [input, multiples], name=name)
 
 
 def _tiled(array: Array, multiples: Any) -> Array:
@@ -273,13 +265,11 @@ def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None)
     Raises:
         ValueError: Only one of ``x`` and ``y`` is given, or the shapes do not fit.
     """
-    (test,) = of_one_dtype("Where", [condition])
     if x is None and y is None:
-        places = OutputSpec(int64.dtype, TensorShape([None, TensorShape(test.shape).ndims]))
-        return call(np.argwhere, [test], op_type="Where", name=name, output=places)
+        return computed("Where", np.argwhere, [condition], name=name, dtype=int64.dtype)
     if x is None or y is None:
         raise ValueError("where needs both x and y, or neither")
-    return call(_selected, [test, *of_one_dtype("Select", [x, y])], op_type="Select", name=name)
+    return computed("Select", _selected, [condition, x, y], name=name)
 
 
 def _selected(condition: Array, x: Array, y: Array) -> Array:
@@ -290,24 +280,7 @@ def _selected(condition: Array, x: Array, y: Array) -> Array:
 
 def slice(input_: Any, begin: Any, size: Any, name: str | None = None) -> Any:  # noqa: A001 - TensorFlow's name
     """Returns a box of elements: from ``begin`` on, ``size`` of them along each dimension, with -1 all that follow."""
-    (operand,) = of_one_dtype("Slice", [input_])
-    shape = TensorShape(operand.shape)
-    output = None
-    if is_deferred(begin) or is_deferred(size):
-        output = OutputSpec(operand.dtype, TensorShape(None if shape.ndims is None else [None] * shape.ndims))
-    elif not shape.is_fully_defined():
-        sizes = [
-            _left(shape, axis, at) if each == -1 else each
-            for axis, (at, each) in enumerate(zip(_integers(begin), _integers(size), strict=True))
-        ]
-        output = OutputSpec(operand.dtype, TensorShape(sizes))
-    return call(_box, [operand, begin, size], op_type="Slice", name=name, output=output, is_view=True)
-
-
-def _left(shape: TensorShape, axis: int, at: int) -> int | None:
-    """Returns how many elements follow along a dimension, None if that is not known."""
-    size = shape.size(axis) if shape.ndims is not None else None
-    return None if size is None else size - at
+    return computed("Slice", _box, [input_, begin, size], name=name)
 
 
 def _box(array: Array, begin: Any, size: Any) -> Array:
@@ -355,21 +328,7 @@ def gather(
             return params.sparse_read(indices, name)
         if isinstance(params, Variable) and not is_deferred(indices):
             return params.gather(indices)
-    (operand,), (places,) = of_one_dtype("GatherV2", [params]), of_one_dtype("GatherV2", [indices])
-    if places.dtype.kind not in "iu":
-        raise TypeError(f"gather(params, indices): indices should be integers, not {indices!r} ({places.dtype.name})")
-    output = None if is_deferred(axis) else _gathered_output(operand, places, int(axis))
-    return call(_taken, [operand, places, axis], op_type="GatherV2", name=name, output=output)
-
-
-def _gathered_output(operand: Tensor | Array, indices: Tensor | Array, axis: int) -> OutputSpec:
-    shape, inner = TensorShape(operand.shape), TensorShape(indices.shape)
-    if shape.ndims is None or inner.ndims is None:
-        return OutputSpec(operand.dtype)
-    if not -shape.ndims <= axis < shape.ndims:
-        raise ValueError(f"gather: there is no dimension {axis} in the shape {shape}")
-    axis %= shape.ndims
-    return OutputSpec(operand.dtype, TensorShape([*shape[:axis], *inner, *shape[axis + 1 :]]))
+    return computed("GatherV2", _taken, [params, indices, axis], name=name)
 
 
 def _gathered_by_batch(params: Any, indices: Any, axis: int, batch_dims: int, name: str | None) -> Any:
@@ -416,17 +375,7 @@ def gather_nd(params: Any, indices: Any, name: str | None = None, batch_dims: in
         return _gathered_nd_by_batch(params, indices, batch_dims, name)
     if isinstance(params, DeferredVariable):
         return params.gather_nd(indices, name)
-    (operand,), (places,) = of_one_dtype("GatherNd", [params]), of_one_dtype("GatherNd", [indices])
-    shape, inner = TensorShape(operand.shape), TensorShape(places.shape)
-    depth = inner.size(-1) if inner.ndims else None
-    known = None if shape.ndims is None or depth is None else [*inner[:-1], *shape[depth:]]
-    return call(
-        _taken_nd,
-        [operand, places],
-        op_type="GatherNd",
-        name=name,
-        output=OutputSpec(operand.dtype, TensorShape(known)),
-    )
+    return computed("GatherNd", _taken_nd, [params, indices], name=name)
 
 
 def _gathered_nd_by_batch(params: Any, indices: Any, batch_dims: int, name: str | None) -> Any:
@@ -483,19 +432,22 @@ def _extreme(public_name: str, function: Callable[..., Any], op_type: str, doc: 
         output_type: Any = int64,
     ) -> Any:
         at = one_of(public_name, axis=axis, dimension=dimension)
-        (operand,) = of_one_dtype(op_type, [input])
-        arguments = [operand, 0 if at is None else at, function, as_dtype(output_type)]
-        return call(_place_of, arguments, op_type=op_type, name=name)
+        wanted = as_dtype(output_type)
+
+        def place_of(array: Array, axis: Array) -> Array:
+            return np.asarray(function(array, axis=int(axis)), wanted)
+
+        attributes = {"output_type": DType(wanted)}
+        values = [input, 0 if at is None else at]
+        return computed(op_type, place_of, values, name=name, dtype=wanted, attributes=attributes)
 
     return named(operation, public_name, doc)
 
 
-def _place_of(array: Array, axis: Any, function: Callable[..., Any], dtype: np.dtype[Any]) -> Array:
-    return np.asarray(function(array, axis=int(axis)), dtype)
-
-
 def _size_along(function: str, operand: Tensor | Array, axis: int) -> int:
     shape = TensorShape(operand.shape)
+    if shape.ndims is not None and not -shape.ndims <= axis < shape.ndims:
+        raise ValueError(f"{function}: there is no dimension {axis} in the shape {shape}")
     size: int | None = None if shape.ndims is None else shape.size(axis)
     if size is None:
         raise ValueError(f"{function}: the size of dimension {axis} is not known in {shape}; give num")

@@ -6,18 +6,26 @@ In a deferred graph they make named operations; otherwise they return NumPy arra
 from __future__ import annotations
 
 import builtins
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import numpy as np
 
 from ps_protocol.dtype_traits import dtype_category
 from ps_protocol.operations import Array
-from worker_client.deferred.call import call, deferred_call, is_deferred, itself, tensor_or_none
-from worker_client.deferred.operands import constant_array, of_one_dtype, tensor_of
-from worker_client.graph.default_graph import get_default_graph, graph_of
+from worker_client.deferred.building import built_op, constant_op
+from worker_client.deferred.call import is_deferred, itself, tensor_or_none
+from worker_client.deferred.computed import computed, deferred_graph
+from worker_client.deferred.op_defs import OP_DEFS
+from worker_client.deferred.operands import cast_to, constant_array, of_one_dtype, operands_of, tensor_of
+from worker_client.deferred.static_values import constant_value, known_sizes
+from worker_client.graph.default_graph import get_default_graph
+from worker_client.graph.graph import Graph
 from worker_client.graph.operation import OutputSpec, Tensor
-from worker_client.values.dtypes import as_dtype, float32, int32, string
+from worker_client.values.dtypes import DType, as_dtype, float32, int32
 from worker_client.values.shapes import ShapeLike, TensorShape
+from worker_client.values.text import STORED, is_text, text_array
 
 __all__ = [
     "constant",
@@ -53,12 +61,15 @@ def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Cons
             ``verify_shape`` asks for.
         ValueError: It has more elements than ``shape``, or none to repeat; or ``name`` is empty.
     """
+    if value is None:
+        raise ValueError(f"constant {name}: a value is needed, not None")
     if name == "":
         raise ValueError("a constant needs a name that is not empty")
     array = constant_array(value, dtype, name)
     if shape is not None:
         array = _of_shape(array, TensorShape(shape).as_tuple(), name, verify_shape)
-    return call(itself, [array], op_type="Const", name=name, output=_spec(array.dtype, array.shape))
+    graph = get_default_graph()
+    return constant_op(graph, array, name) if graph.deferred else array.copy()[()]
 
 
 def _of_shape(array: Array, shape: tuple[int, ...], name: str, verify_shape: bool) -> Array:
@@ -88,16 +99,19 @@ def placeholder(dtype: Any, shape: ShapeLike = None, name: str | None = None) ->
     graph = get_default_graph()
     if not graph.deferred:
         raise RuntimeError("a placeholder needs a graph that a session runs: use `with Graph().as_default():`")
-    return graph.create_op("Placeholder", outputs=[_spec(as_dtype(dtype), shape)], name=name).outputs[0]
+    output = _spec(as_dtype(dtype), shape)
+    attributes = {"dtype": DType(output.dtype), "shape": output.shape}
+    return graph.create_op("Placeholder", outputs=[output], name=name, attributes=attributes).outputs[0]
 
 
 def placeholder_with_default(input: Any, shape: ShapeLike, name: str | None = None) -> Tensor:  # noqa: A002 - TensorFlow's name
     """Returns a tensor that has the value of ``input`` unless ``feed_dict`` gives it another of the shape."""
-    (operand,) = of_one_dtype("PlaceholderWithDefault", [input])
-    if not TensorShape(shape).is_compatible_with(operand.shape):
-        raise ValueError(f"placeholder {name or ''}: its default has the shape {list(operand.shape)}, not {shape}")
-    output = _spec(operand.dtype, shape)
-    return deferred_call(itself, [operand], op_type="PlaceholderWithDefault", name=name, output=output)
+    graph = get_default_graph()
+    with graph.name_scope(name or "PlaceholderWithDefault") as scope:
+        (operand,) = operands_of("PlaceholderWithDefault", OP_DEFS["PlaceholderWithDefault"], [input], graph)
+        attributes = {"shape": TensorShape(shape)}
+        op = built_op(graph, "PlaceholderWithDefault", itself, [operand], name=scope, attributes=attributes)
+    return op.outputs[0]
 
 
 def convert_to_tensor(
@@ -134,57 +148,103 @@ def convert_to_tensor(
 
 def identity(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
     """Returns a tensor of the same value, of a variable the present one."""
-    return call(itself, of_one_dtype("Identity", [input]), op_type="Identity", name=name, is_view=True)
+    return computed("Identity", itself, [input], name=name)
 
 
 def zeros(shape: Any, dtype: Any = float32, name: str | None = None) -> Any:
     """Returns a tensor of zeros (of strings, empty ones); ``shape`` may be a tensor."""
-    return _filled(shape, _zero(as_dtype(dtype)), name or "zeros")
+    return _full_of(shape, _zero(as_dtype(dtype)), name or "zeros")
 
 
 def ones(shape: Any, dtype: Any = float32, name: str | None = None) -> Any:
     """Returns a tensor of ones; ``shape`` may be a tensor."""
-    return _filled(shape, np.ones((), as_dtype(dtype)), name or "ones")
+    return _full_of(shape, np.ones((), _number(as_dtype(dtype), "ones")), name or "ones")
+
+
+_MOST_IN_A_CONSTANT: Final = 1000
+"""Zeros and ones that are less than this many are one constant; of more there are only the shape and the element."""
+
+
+def _full_of(shape: Any, element: Array, name: str) -> Any:
+    graph = deferred_graph([shape])
+    if graph is None:
+        return np.full(tuple(given_sizes(shape)), element, element.dtype)
+    with graph.name_scope(name) as scope:
+        return _full_tensor(graph, shape, element, scope)
+
+
+def _full_tensor(graph: Graph, shape: Any, element: Array, scope: str) -> Tensor:
+    sizes = tensor_of(shape, None, "packed")
+    if sizes is None:
+        given = given_sizes(shape)
+        if isinstance(shape, list | builtins.tuple) and math.prod(given) < _MOST_IN_A_CONSTANT:
+            return constant_op(graph, np.full(given, element, element.dtype), scope)
+        sizes = constant_op(graph, np.array(given, np.int32), "shape_as_tensor")
+    if sizes.shape.ndims == 0:
+        sizes = built_op(
+            graph,
+            "Reshape",
+            np.reshape,
+            [sizes, constant_op(graph, np.array([-1], np.int32), "Reshape/shape")],
+        ).outputs[0]
+    return built_op(graph, "Fill", _full, [sizes, constant_op(graph, element, "Const")], name=scope).outputs[0]
 
 
 def fill(dims: Any, value: Any, name: str | None = None) -> Any:
     """Returns a tensor of the shape ``dims`` in which every element is ``value``; both may be tensors."""
-    (element,) = of_one_dtype("Fill", [value])
-    if len(element.shape):
-        raise ValueError(f"fill needs one element to fill with, not the shape {list(element.shape)}")
-    return _filled(dims, element, name or "Fill")
+    return computed("Fill", _full, [dims, value], name=name)
 
 
-def _filled(shape: Any, element: Any, name: str) -> Any:
-    known = shape_of(shape)
-    return call(_full, [shape_argument(shape), element], op_type="Fill", name=name, output=_spec(element.dtype, known))
-
-
-def _full(shape: Any, element: Array) -> Array:
-    return np.full(_sizes(shape), element, np.asarray(element).dtype)
+def _full(shape: Array, element: Array) -> Array:
+    if element.ndim:
+        raise ValueError(f"one element is needed to fill with, not the shape {list(element.shape)}")
+    return np.full(_sizes(shape), element, element.dtype)
 
 
 def zeros_like(tensor: Any, dtype: Any = None, name: str | None = None, optimize: bool = True) -> Any:
     """Returns zeros in the shape of a tensor, and in its dtype if no other is given."""
-    del optimize
-    return _like(tensor, dtype, name or "zeros_like", "ZerosLike", is_one=False)
+    graph = deferred_graph([tensor])
+    if graph is None:
+        return _like(tensor, dtype, is_one=False)
+    with graph.name_scope(name or "zeros_like") as scope:
+        operand = _tensor(graph, tensor, "tensor")
+        element = _zero(operand.dtype if dtype is None else as_dtype(dtype))
+        if optimize and operand.shape.is_fully_defined() and not is_text(element.dtype):
+            return _full_tensor(graph, operand.shape.as_tuple(), element, scope)
+        if element.dtype != operand.dtype:
+            sizes = shape(operand)
+            return built_op(graph, "Fill", _full, [sizes, constant_op(graph, element, "Const")], name=scope).outputs[0]
+        return built_op(graph, "ZerosLike", lambda array: np.full(array.shape, element), [operand], name=scope).outputs[
+            0
+        ]
 
 
 def ones_like(tensor: Any, dtype: Any = None, name: str | None = None, optimize: bool = True) -> Any:
     """Returns ones in the shape of a tensor, and in its dtype if no other is given."""
-    del optimize
-    return _like(tensor, dtype, name or "ones_like", "OnesLike", is_one=True)
+    graph = deferred_graph([tensor])
+    if graph is None:
+        return _like(tensor, dtype, is_one=True)
+    with graph.name_scope(name or "ones_like") as scope:
+        operand = _tensor(graph, tensor, "tensor")
+        element = np.ones((), _number(operand.dtype if dtype is None else as_dtype(dtype), "ones_like"))
+        if optimize and operand.shape.is_fully_defined():
+            sizes = constant_op(graph, np.array(operand.shape.as_tuple(), np.int32), "Shape/shape_as_tensor")
+        else:
+            sizes = shape(operand)
+        return built_op(graph, "Fill", _full, [sizes, constant_op(graph, element, "Const")], name=scope).outputs[0]
 
 
-def _like(tensor: Any, dtype: Any, name: str, op_type: str, *, is_one: bool) -> Any:
-    (operand,) = of_one_dtype(op_type, [tensor])
-    wanted = operand.dtype if dtype is None else as_dtype(dtype)
-    element = np.ones((), wanted) if is_one else _zero(wanted)
-    return call(_full_like, [operand, element], op_type=op_type, name=name)
-
-
-def _full_like(array: Array, element: Array) -> Array:
+def _like(tensor: Any, dtype: Any, *, is_one: bool) -> Array:
+    array = constant_array(tensor, None, "ones_like" if is_one else "zeros_like")
+    wanted = array.dtype if dtype is None else as_dtype(dtype)
+    element = np.ones((), _number(wanted, "ones_like")) if is_one else _zero(wanted)
     return np.full(array.shape, element, element.dtype)
+
+
+def _number(dtype: np.dtype[Any], what: str) -> np.dtype[Any]:
+    if is_text(dtype):
+        raise TypeError(f"{what}: there is no text that means one")
+    return dtype
 
 
 def range(  # noqa: A001 - TensorFlow's name
@@ -194,17 +254,37 @@ def range(  # noqa: A001 - TensorFlow's name
     if limit is None:
         start, limit = 0, start
     bounds = [start, limit, delta]
-    if any(is_deferred(each) for each in bounds):
-        bounds = of_one_dtype("Range", bounds)
-    dtypes = [each.dtype if isinstance(each, Tensor) else constant_array(each, None, "Range").dtype for each in bounds]
-    widest = max(dtypes, key=lambda dtype: (dtype_category(dtype), dtype.itemsize))
-    wanted = widest if dtype is None else as_dtype(dtype)
-    output = _spec(wanted, [None]) if any(is_deferred(each) for each in bounds) else None
-    return call(_arange, [*bounds, wanted], op_type="Range", name=name, output=output)
+    graph = deferred_graph(bounds)
+    if graph is None:
+        return _arange(*_of_widest([constant_array(each, dtype, "range") for each in bounds]))
+    with graph.name_scope(name) as scope:
+        tensors = [
+            each.as_graph_tensor() if is_deferred(each) else constant_op(graph, constant_array(each, dtype, name), name)
+            for each, name in zip(bounds, ("start", "limit", "delta"), strict=True)
+        ]
+        wanted = _widest([each.dtype for each in tensors]) if dtype is None else as_dtype(dtype)
+        tensors = [_cast(graph, each, wanted) for each in tensors]
+        return built_op(graph, "Range", _arange, tensors, name=scope).outputs[0]
 
 
-def _arange(start: Any, limit: Any, delta: Any, dtype: np.dtype[Any]) -> Array:
-    return np.arange(start, limit, delta).astype(dtype)
+def _cast(graph: Graph, tensor: Tensor, dtype: np.dtype[Any]) -> Tensor:
+    if tensor.dtype == dtype:
+        return tensor
+    attributes = {"DstT": DType(dtype)}
+    return built_op(graph, "Cast", cast_to(dtype), [tensor], dtype=dtype, attributes=attributes).outputs[0]
+
+
+def _widest(dtypes: Sequence[np.dtype[Any]]) -> np.dtype[Any]:
+    return max(dtypes, key=lambda dtype: (dtype_category(dtype), dtype.itemsize))
+
+
+def _of_widest(arrays: Sequence[Array]) -> list[Array]:
+    widest = _widest([each.dtype for each in arrays])
+    return [each.astype(widest) for each in arrays]
+
+
+def _arange(start: Array, limit: Array, delta: Array) -> Array:
+    return np.arange(start, limit, delta).astype(start.dtype)
 
 
 def one_hot(
@@ -227,23 +307,43 @@ def one_hot(
         dtype: By default that of the values, or float32.
         name: "one_hot" if not given.
     """
+    at = -1 if axis is None else axis
+    graph = deferred_graph([indices, depth, on_value, off_value])
     given = [each for each in (on_value, off_value) if each is not None]
     wanted = (
         as_dtype(dtype) if dtype is not None else of_one_dtype("OneHot", given)[0].dtype if given else float32.dtype
     )
-    on, off = (1 if on_value is None else on_value), (0 if off_value is None else off_value)
-    (rows,) = of_one_dtype("OneHot", [indices])
-    output = None
-    if is_deferred(depth):
-        rank_known = TensorShape(rows.shape).ndims
-        output = _spec(wanted, None if rank_known is None else [None] * (rank_known + 1))
-    arguments = [rows, depth, on, off, -1 if axis is None else axis, wanted]
-    return call(_one_hot, arguments, op_type="OneHot", name=name or "one_hot", output=output)
+    function = _OneHot(at)
+    if graph is None:
+        values = [constant_array(each, wanted, "one_hot") for each in _on_and_off(on_value, off_value, wanted)]
+        return computed("OneHot", function, [indices, depth, *values])
+    with graph.name_scope(name or "one_hot") as scope:
+        names = ("on_value" if on_value is None else "Const", "off_value" if off_value is None else "Const")
+        tensors = [
+            each.as_graph_tensor()
+            if is_deferred(each)
+            else constant_op(graph, constant_array(each, wanted, name), name)
+            for each, name in zip(_on_and_off(on_value, off_value, wanted), names, strict=True)
+        ]
+        operands = operands_of("OneHot", OP_DEFS["OneHot"], [indices, depth, *tensors], graph)
+        return built_op(graph, "OneHot", function, operands, name=scope, attributes={"axis": at}).outputs[0]
 
 
-def _one_hot(indices: Array, depth: Any, on: Any, off: Any, axis: int, dtype: np.dtype[Any]) -> Array:
-    is_on = indices[..., np.newaxis] == np.arange(int(depth))
-    return np.moveaxis(np.where(is_on, np.asarray(on, dtype), np.asarray(off, dtype)), -1, axis)
+def _on_and_off(on_value: Any, off_value: Any, dtype: np.dtype[Any]) -> list[Any]:
+    return [np.ones((), dtype) if on_value is None else on_value, _zero(dtype) if off_value is None else off_value]
+
+
+class _OneHot:
+    """Makes rows of ``off`` with ``on`` where the index says."""
+
+    __slots__ = ("_axis",)
+
+    def __init__(self, axis: int):
+        self._axis = axis
+
+    def __call__(self, indices: Array, depth: Array, on: Array, off: Array) -> Array:
+        is_on = indices[..., np.newaxis] == np.arange(int(depth))
+        return np.moveaxis(np.where(is_on, on, off), -1, self._axis)
 
 
 def shape(input: Any, name: str | None = None, out_type: Any = int32) -> Any:  # noqa: A002 - TensorFlow's name
@@ -261,21 +361,39 @@ def rank(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow
     return _fact(np.ndim, "Rank", input, name, int32)
 
 
-def _fact(function: Any, op_type: str, value: Any, name: str | None, dtype: Any) -> Any:
-    (operand,) = of_one_dtype(op_type, [value])
-    known = TensorShape(operand.shape)
-    output = _spec(as_dtype(dtype), [known.ndims] if op_type == "Shape" else [])
-    if isinstance(operand, Tensor) and known.ndims is None and op_type == "Shape":
-        output = _spec(as_dtype(dtype), [None])
-    if known.is_fully_defined():
-        fact = np.asarray(function(np.broadcast_to(np.zeros(()), known.as_tuple())), as_dtype(dtype))
-        with graph_of([operand]).as_default():
-            return call(itself, [fact], op_type="Const", name=name or op_type, output=output)
-    return call(_fact_of, [operand, function, as_dtype(dtype)], op_type=op_type, name=name, output=output)
+def _fact(function: Callable[..., Any], op_type: str, value: Any, name: str | None, dtype: Any) -> Any:
+    wanted = as_dtype(dtype)
+    graph = deferred_graph([value])
+    if graph is None:
+        return np.asarray(function(value), wanted)[()]
+    with graph.name_scope(name or op_type) as scope:
+        operand = _tensor(graph, value, "Const")
+        known = operand.shape
+        if known.is_fully_defined() or (op_type == "Rank" and known.ndims is not None):
+            stand_in = np.broadcast_to(np.zeros(()), [1 if size is None else size for size in known])
+            return constant_op(graph, np.asarray(function(stand_in), wanted), scope)
+        attributes = {"out_type": DType(wanted)}
+        fact = _Fact(function, wanted)
+        return built_op(graph, op_type, fact, [operand], name=scope, dtype=wanted, attributes=attributes).outputs[0]
 
 
-def _fact_of(array: Array, function: Any, dtype: np.dtype[Any]) -> Array:
-    return np.asarray(function(array), dtype)
+class _Fact:
+    """Finds out something about an array."""
+
+    __slots__ = ("_dtype", "_function")
+
+    def __init__(self, function: Callable[..., Any], dtype: np.dtype[Any]):
+        self._function = function
+        self._dtype = dtype
+
+    def __call__(self, array: Array) -> Array:
+        return np.asarray(self._function(array), self._dtype)
+
+
+def _tensor(graph: Graph, value: Any, name: str) -> Tensor:
+    """Returns the tensor of a value, a constant of this name if it is known now."""
+    tensor = tensor_of(value, None, name)
+    return constant_op(graph, constant_array(value, None, name), name) if tensor is None else tensor
 
 
 # -- shapes given as arguments ----------------------------------------------------------------------
@@ -295,15 +413,18 @@ def shape_of(given: Any) -> TensorShape:
     """Returns what is known of a shape that is given as an argument; -1 stands for an unknown size."""
     argument = shape_argument(given)
     if isinstance(argument, Tensor):
-        return TensorShape([None] * length if (length := _length(argument)) is not None else None)
-    return TensorShape(None if is_deferred(each) or each == -1 else each for each in argument)
+        return known_sizes(argument)
+    sizes = [constant_value(each.as_graph_tensor()) if is_deferred(each) else each for each in argument]
+    return TensorShape(None if size is None or size < 0 else int(size) for size in sizes)
 
 
-def _length(tensor: Tensor) -> int | None:
-    if tensor.shape.ndims != 1:
-        return 1 if tensor.shape.ndims == 0 else None
-    length: int | None = tensor.shape.size(0)
-    return length
+def given_sizes(given: Any) -> list[int]:
+    """Returns the sizes of a shape that is known now."""
+    if given is None:
+        raise ValueError("a shape is needed, not None")
+    if isinstance(given, str):
+        raise TypeError(f"a shape is made of integers, not of {given!r}")
+    return [int(each) for each in (np.ravel(given) if isinstance(given, np.ndarray | np.generic | int) else given)]
 
 
 def _sizes(shape: Any) -> builtins.tuple[int, ...]:
@@ -315,4 +436,6 @@ def _spec(dtype: np.dtype[Any], shape: ShapeLike) -> OutputSpec:
 
 
 def _zero(dtype: np.dtype[Any]) -> Array:
-    return np.zeros((), np.dtype("S1") if dtype == string.dtype else dtype)
+    if not is_text(dtype):
+        return np.zeros((), dtype)
+    return text_array(b"") if get_default_graph().deferred else np.zeros((), STORED)

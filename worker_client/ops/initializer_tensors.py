@@ -12,14 +12,14 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ps_protocol.operations import Array
-from worker_client.deferred.call import deferred_call, is_deferred
-from worker_client.graph.computation import Constant, Kernel
-from worker_client.graph.default_graph import graph_of
+from worker_client.deferred.operands import tensor_of
+from worker_client.deferred.static_values import known_sizes
+from worker_client.graph.computation import Kernel
+from worker_client.graph.default_graph import get_default_graph, graph_of
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.initializers import standard
 from worker_client.initializers.base import DescribedInitializer
-from worker_client.ops.constant_ops import constant, shape_argument, shape_of
+from worker_client.ops.constant_ops import constant, convert_to_tensor, given_sizes, ones, zeros
 from worker_client.values.dtypes import DType, as_dtype
 from worker_client.values.partition_info import PartitionInfo
 from worker_client.values.shapes import TensorShape
@@ -52,8 +52,8 @@ class _MakesTensors:
 
     _name: ClassVar[str]
     """Of the operation."""
-    _type: ClassVar[str] = "Const"
-    """Of the operation; "Const" of one that is the same each time."""
+    _type: ClassVar[str] = "AddV2"
+    """Of the operation."""
 
     dtype: DType
 
@@ -73,90 +73,83 @@ class _MakesTensors:
             verify_shape: Of a constant, whether it must have that shape; by default as the initializer says.
         """
         assert isinstance(self, DescribedInitializer)
-        given = shape_argument(shape)
-        graph = graph_of([given] if isinstance(given, Tensor) else [each for each in given if is_deferred(each)])
+        sizes = tensor_of(shape, None, "packed")
         options = {} if verify_shape is None else {"verify_shape": verify_shape}
         value = partial(super().__call__, dtype=dtype, partition_info=partition_info, **options)  # type: ignore[misc]  # it is a mixin
+        graph = graph_of([] if sizes is None else [sizes])
         if not graph.deferred:
-            return value(given)
-        element, known = as_dtype(self.dtype if dtype is None else dtype), _known_shape(given)
-        name = self._name
+            return value(given_sizes(shape))
+        element = as_dtype(self.dtype if dtype is None else dtype)
+        known = TensorShape(given_sizes(shape)) if sizes is None else known_sizes(sizes)
+        if known.is_fully_defined():
+            self.check(known.as_tuple(), element, partition_info)
         with graph.as_default():
-            if self._type == "Const" and known.is_fully_defined():
-                return constant(value(known.as_tuple()), name=name)
-            if known.is_fully_defined():
-                self.check(known.as_tuple(), element, partition_info)
+            return self._made(shape, known, element, value)
 
-            def computed(sizes: Any) -> Array:
-                return np.asarray(value([int(size) for size in np.ravel(sizes)]))
-
-            op_type = "Fill" if self._type == "Const" else self._type
-            return deferred_call(computed, [given], op_type=op_type, name=name, output=OutputSpec(element, known))
-
-
-def _known_shape(given: Any) -> TensorShape:
-    """Returns what is known of a shape given as an argument, from constants in it as well."""
-    if isinstance(given, Tensor):
-        value = _constant_value(given)
-        return shape_of(given if value is None else value)
-    return shape_of([each if (value := _constant_value(each)) is None else value for each in given])
-
-
-def _constant_value(element: Any) -> Any:
-    if not isinstance(element, Tensor):
-        return None
-    computation = element.op.computation
-    if isinstance(computation, Constant):
-        return computation.value
-    if element.op.type == "Const" and isinstance(computation, Kernel) and not element.op.inputs:
-        return computation.function()
-    return None
+    def _made(self, shape: Any, known: TensorShape, dtype: np.dtype[Any], value: Any) -> Tensor:
+        graph = get_default_graph()
+        with graph.name_scope(self._name) as scope:
+            sizes = convert_to_tensor(shape, name="shape")
+            kernel = Kernel(lambda sizes: np.asarray(value(sizes.tolist())))
+            output, attributes = OutputSpec(dtype, known), {"T": DType(dtype)}
+            return graph.create_op(
+                self._type, [sizes], [output], name=scope, attributes=attributes, computation=kernel
+            ).outputs[0]
 
 
 class zeros_initializer(_MakesTensors, standard.Zeros):  # noqa: N801 - TensorFlow's name
     """Zeros; False, or empty bytes."""
 
-    _name = "zeros"
+    def _made(self, shape: Any, known: TensorShape, dtype: np.dtype[Any], value: Any) -> Tensor:  # noqa: ARG002
+        made: Tensor = zeros(shape, dtype)
+        return made
 
 
 class ones_initializer(_MakesTensors, standard.Ones):  # noqa: N801
     """Ones, or True."""
 
-    _name = "ones"
+    def _made(self, shape: Any, known: TensorShape, dtype: np.dtype[Any], value: Any) -> Tensor:  # noqa: ARG002
+        made: Tensor = ones(shape, dtype)
+        return made
 
 
 class constant_initializer(_MakesTensors, standard.Constant):  # noqa: N801
     """A number everywhere, or the elements of a list in C order, the last one repeated to the end."""
 
-    _name = "Const"
+    _name, _type = "Const", "Fill"
+
+    def _made(self, shape: Any, known: TensorShape, dtype: np.dtype[Any], value: Any) -> Tensor:
+        if not known.is_fully_defined():
+            return super()._made(shape, known, dtype, value)
+        made: Tensor = constant(value(known.as_tuple()), name=self._name)
+        return made
 
 
 class random_uniform_initializer(_MakesTensors, standard.RandomUniform):  # noqa: N801
     """Uniform in [minval, maxval)."""
 
-    _name, _type = "random_uniform", "AddV2"
+    _name = "random_uniform"
 
 
 class random_normal_initializer(_MakesTensors, standard.RandomNormal):  # noqa: N801
     """Normal."""
 
-    _name, _type = "random_normal", "AddV2"
+    _name = "random_normal"
 
 
 class truncated_normal_initializer(_MakesTensors, standard.TruncatedNormal):  # noqa: N801
     """Normal, drawn again beyond two standard deviations from the mean."""
 
-    _name, _type = "truncated_normal", "AddV2"
+    _name = "truncated_normal"
 
 
 class uniform_unit_scaling_initializer(_MakesTensors, standard.UniformUnitScaling):  # noqa: N801
     """Uniform so that the variance of inputs is kept."""
 
-    _name, _type = "random_uniform", "AddV2"
+    _name = "random_uniform"
 
 
 class _ScalesVariance(_MakesTensors):
-    _type = "AddV2"
     distribution: str
 
     @property

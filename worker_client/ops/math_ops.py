@@ -12,12 +12,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from ps_protocol.operations import Array
-from worker_client.deferred.call import call
+from worker_client.deferred import elementwise
+from worker_client.deferred.call import call, is_deferred
+from worker_client.deferred.computed import computed, deferred_graph
+from worker_client.deferred.op_defs import OP_DEFS
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.graph.operation import Tensor
 from worker_client.ops.constant_ops import constant, convert_to_tensor, identity, rank
 from worker_client.ops.constant_ops import range as range_
 from worker_client.values.made_functions import named, one_of
+from worker_client.values.shapes import TensorShape
 
 __all__ = [  # what is in ``tf.math`` too, which ``matmul`` and ``l2_loss`` are not
     "abs",
@@ -88,15 +92,31 @@ def _binary(
     default = name
 
     def operation(x: Any, y: Any, name: str | None = None) -> Any:
-        return call(function, of_one_dtype(op_type, [x, y]), op_type=op_type, name=name or default)
+        return _applied(function, op_type, [x, y], name or default)
 
     return named(operation, public_name, doc)
 
 
-add = _binary("add", np.add, "AddV2", "Returns ``x + y``.", name="Add")
+def _applied(function: Callable[..., Any], op_type: str, operands: list[Any], name: str | None) -> Any:
+    if op_type in OP_DEFS:
+        return computed(op_type, function, operands, name=name)
+    return call(function, of_one_dtype(op_type, operands), op_type=op_type, name=name)
+
+
+def _as_operator(public_name: str, operator: Callable[..., Any], doc: str, *, name: str) -> _Binary:
+    """Returns a function that makes what an operator of Python makes, under another name."""
+    default = name
+
+    def operation(x: Any, y: Any, name: str | None = None) -> Any:
+        return operator(x, y, name=name or default)
+
+    return named(operation, public_name, doc)
+
+
+add = _as_operator("add", elementwise.added, "Returns ``x + y``.", name="Add")
 subtract = _binary("subtract", np.subtract, "Sub", "Returns ``x - y``.")
 multiply = _binary("multiply", np.multiply, "Mul", "Returns ``x * y``.")
-divide = _binary("divide", np.true_divide, "RealDiv", "Returns ``x / y``, not rounded.", name="truediv")
+divide = _as_operator("divide", elementwise.divided, "Returns ``x / y``, not rounded.", name="truediv")
 floordiv = _binary("floordiv", np.floor_divide, "FloorDiv", "Returns ``x // y``, rounded down.", name="floordiv")
 mod = _binary("mod", np.remainder, "FloorMod", "Returns ``x % y``, with the sign of ``y``.")
 maximum = _binary("maximum", np.maximum, "Maximum", "Returns the greater of each two elements.")
@@ -114,7 +134,7 @@ logical_or = _binary("logical_or", np.logical_or, "LogicalOr", "Returns whether 
 
 def logical_xor(x: Any, y: Any, name: str = "LogicalXor") -> Any:
     """Returns for each two truth values whether they differ."""
-    return call(np.logical_xor, of_one_dtype("LogicalXor", [x, y]), op_type="LogicalXor", name=name)
+    return elementwise.either_but_not_both(x, y, name)
 
 
 def matmul(
@@ -147,16 +167,15 @@ def matmul(
     del a_is_sparse, b_is_sparse
     if (transpose_a and adjoint_a) or (transpose_b and adjoint_b):
         raise ValueError("matmul: a matrix is to be transposed and adjoined; the adjoint is already transposed")
-    operands = of_one_dtype("MatMul", [a, b])
-    flags = (transpose_a or adjoint_a, transpose_b or adjoint_b, adjoint_a, adjoint_b)
-    return call(_matrix_product, [*operands, *flags], op_type="MatMul", name=name)
-
-
-def _matrix_product(a: Array, b: Array, turn_a: bool, turn_b: bool, conjugate_a: bool, conjugate_b: bool) -> Any:
-    if a.ndim < 2 or b.ndim < 2:
-        raise ValueError(f"matrices have two dimensions or more, not {a.ndim} and {b.ndim}")
-    a, b = (np.conj(a) if conjugate_a else a), (np.conj(b) if conjugate_b else b)
-    return np.matmul(np.swapaxes(a, -1, -2) if turn_a else a, np.swapaxes(b, -1, -2) if turn_b else b)
+    return elementwise.matrix_product(
+        a,
+        b,
+        name,
+        turn_a=transpose_a or adjoint_a,
+        turn_b=transpose_b or adjoint_b,
+        conjugate_a=adjoint_a,
+        conjugate_b=adjoint_b,
+    )
 
 
 def add_n(inputs: Sequence[Any], name: str | None = None) -> Any:
@@ -165,12 +184,15 @@ def add_n(inputs: Sequence[Any], name: str | None = None) -> Any:
     Raises:
         ValueError: There is none, or the shapes differ.
     """
-    if not inputs:
-        raise ValueError("add_n needs at least one tensor")
+    if not isinstance(inputs, list | tuple) or not inputs:
+        raise ValueError(f"add_n needs a list of at least one tensor, not {inputs!r}")
     if len(inputs) == 1:
         only = convert_to_tensor(inputs[0])
         return identity(only, name=name) if name else only
-    return call(_sum_of, of_one_dtype("AddN", inputs), op_type="AddN", name=name)
+    if deferred_graph(inputs) is not None:
+        dtype = next((each.dtype for each in inputs if hasattr(each, "dtype")), None)
+        inputs = [convert_to_tensor(each, None if hasattr(each, "dtype") else dtype) for each in inputs]
+    return computed("AddN", _sum_of, [inputs], name=name)
 
 
 def _sum_of(first: Array, *others: Array) -> Any:
@@ -187,7 +209,7 @@ def _sum_of(first: Array, *others: Array) -> Any:
 
 def _unary(public_name: str, function: Callable[..., Any], op_type: str, doc: str) -> _Unary:
     def operation(x: Any, name: str | None = None) -> Any:
-        return call(function, of_one_dtype(op_type, [x]), op_type=op_type, name=name)
+        return _applied(function, op_type, [x], name)
 
     return named(operation, public_name, doc)
 
@@ -197,7 +219,11 @@ def _sigmoid(x: Array) -> Any:
     return np.where(x >= 0, 1 / (1 + small), small / (1 + small))
 
 
-abs = _unary("abs", np.absolute, "Abs", "Returns the absolute value of each element.")  # noqa: A001 - TensorFlow's name
+def abs(x: Any, name: str | None = None) -> Any:  # noqa: A001 - TensorFlow's name
+    """Returns the absolute value of each element."""
+    return elementwise.absolute(x, name)
+
+
 negative = _unary("negative", np.negative, "Neg", "Returns ``-x``.")
 square = _unary("square", np.square, "Square", "Returns ``x * x``.")
 sqrt = _unary("sqrt", np.sqrt, "Sqrt", "Returns the square root of each element.")
@@ -210,7 +236,7 @@ logical_not = _unary("logical_not", np.logical_not, "LogicalNot", "Returns the o
 
 def l2_loss(t: Any, name: str | None = None) -> Any:
     """Returns half the sum of the squares of all elements."""
-    return call(_half_sum_of_squares, of_one_dtype("L2Loss", [t]), op_type="L2Loss", name=name)
+    return computed("L2Loss", _half_sum_of_squares, [t], name=name)
 
 
 def _half_sum_of_squares(array: Array) -> Any:
@@ -244,32 +270,40 @@ def _reduction(public_name: str, function: Callable[..., Any], op_type: str, sum
         keep_dims: bool | None = None,
     ) -> Any:
         dims = one_of(op_type, axis=axis, reduction_indices=reduction_indices)
+        is_full = dims is None
         keeps = bool(one_of(op_type, keepdims=keepdims, keep_dims=keep_dims))
-        (operand,) = of_one_dtype(op_type, [input_tensor])
-        if dims is None and isinstance(operand, Tensor):
-            _name_reduced_dims(operand)
-        return call(_over, [operand, dims, keeps, function], op_type=op_type, name=name)
+        if dims is None:
+            dims = _all_dimensions(input_tensor)
+        over = _Reduced(function, keeps)
+        result = computed(op_type, over, [input_tensor, dims], name=name, attributes={"keep_dims": keeps})
+        if isinstance(result, Tensor) and is_full and not keeps:
+            result.set_shape([])
+        return result
 
     return named(operation, public_name, _REDUCTION_DOC.format(summary=summary, op_type=op_type))
 
 
-def _over(array: Array, axis: Any, keepdims: bool, function: Callable[..., Any]) -> Any:
-    if axis is None:
-        return function(array, axis=None, keepdims=keepdims)
-    numbers = np.ravel(axis)
-    if numbers.size and numbers.dtype.kind not in "iu":
-        raise TypeError(f"axis should be an integer, or some, not {numbers.dtype.name}")
-    axes = tuple(int(each) for each in numbers)
-    return function(array, axis=axes, keepdims=keepdims)
+class _Reduced:
+    """Reduces an array over some dimensions by a function of NumPy's kind."""
+
+    __slots__ = ("_function", "_keeps")
+
+    def __init__(self, function: Callable[..., Any], keeps: bool):
+        self._function = function
+        self._keeps = keeps
+
+    def __call__(self, array: Array, axes: Array) -> Any:
+        return self._function(array, axis=tuple(np.ravel(axes).tolist()), keepdims=self._keeps)
 
 
-def _name_reduced_dims(operand: Tensor) -> None:
-    """Makes the operations that in TensorFlow hold the dimensions, since those take names."""
-    ndims = operand.shape.ndims
-    if ndims:
-        constant(np.arange(ndims, dtype=np.int32))
-    else:
-        range_(0, rank(operand))
+def _all_dimensions(operand: Any) -> Any:
+    """Returns the dimensions to reduce where none are named: TensorFlow's operations that hold them take names."""
+    if operand is None:
+        raise ValueError("there is nothing to reduce in None")
+    if deferred_graph([operand]) is None:
+        return np.arange(np.ndim(operand), dtype=np.int32)
+    ndims = TensorShape(operand.shape).ndims if is_deferred(operand) else None
+    return constant(np.arange(ndims, dtype=np.int32)) if ndims else range_(0, rank(operand))
 
 
 def _sum(array: Array, *, axis: Any, keepdims: bool) -> Any:

@@ -48,7 +48,7 @@ def test_tensors_are_found_in_lists_dictionaries_and_slices(session: Session) ->
     part = stacked[constant(1) :]
     np.testing.assert_array_equal(session.run(part), [2, 1])
     assert stacked.shape == [3]
-    assert part.shape == [None]
+    assert part.shape == [2]
 
 
 def test_arrays_are_copied_when_the_operation_is_made(session: Session) -> None:
@@ -136,7 +136,7 @@ class TestInference:
             placeholder(np.float32, [20_000, 64]) @ placeholder(np.float32, [63, 2])
 
     def test_a_function_that_the_dtype_has_not_is_refused(self, session: Session) -> None:
-        with pytest.raises(TypeError, match=r"bitwise_and of a:0 \(float32\[2\]\)"):
+        with pytest.raises(TypeError, match=r"BitwiseAnd and/BitwiseAnd: x is a:0 \(float32\); it takes int16"):
             np.bitwise_and(constant([1.0, 2.0], name="a"), 1.0)
 
     def test_stand_ins_may_be_singular(self, session: Session) -> None:

@@ -50,7 +50,7 @@ def test_operations_and_tensors_are_found_by_name() -> None:
     operation = graph.create_op("Split", outputs=[FLOAT, FLOAT], name="a/split")
     assert graph.get_operation_by_name("a/split") is operation
     assert graph.get_tensor_by_name("a/split:1") is operation.outputs[1]
-    assert operation.values() == operation.outputs
+    assert operation.values() == tuple(operation.outputs)
     for name in ("a/split:2", "other:0"):
         with pytest.raises(KeyError):
             graph.get_tensor_by_name(name)
@@ -85,7 +85,7 @@ def test_an_operation_in_tensorflows_words() -> None:
     source = graph.create_op("Const", outputs=[FLOAT], name="c").outputs[0]
     operation = graph.create_op("Neg", [source], [FLOAT], attributes={"T": 1})
     node = operation.node_def
-    assert (node.name, node.op, node.device, node.input, node.attr) == ("Neg", "Neg", "", ("c:0",), {"T": 1})
+    assert (node.name, node.op, node.device, node.input, node.attr) == ("Neg", "Neg", "", ("c",), {"T": 1})
     assert operation.get_attr("T") == 1
     with pytest.raises(ValueError, match="it has: T"):
         operation.get_attr("U")

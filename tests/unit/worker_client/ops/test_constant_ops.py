@@ -153,7 +153,7 @@ class TestFilled:
         assert session.run(mixed, {sizes: [2, 3]}).shape == (2, 4)
 
     def test_one_element_fills(self, session: Session) -> None:
-        with pytest.raises(ValueError, match="one element"):
+        with pytest.raises(ValueError, match="its rank should be 0"):
             ops.fill([2], [1, 2])
 
 
@@ -171,7 +171,7 @@ class TestRange:
 
     def test_limits_may_be_tensors(self, session: Session) -> None:
         tensor = ops.range(1, ops.constant(4))
-        assert (str(tensor.shape), tensor.dtype) == ("(?,)", np.int32)
+        assert (str(tensor.shape), tensor.dtype) == ("(3,)", np.int32)
         np.testing.assert_array_equal(session.run(tensor), [1, 2, 3])
 
 
@@ -188,7 +188,7 @@ class TestOneHot:
 
     def test_the_depth_may_be_a_tensor(self, session: Session) -> None:
         tensor = ops.one_hot([1], ops.constant(2), dtype=bool)
-        assert str(tensor.shape) == "(?, ?)"
+        assert str(tensor.shape) == "(1, 2)"
         np.testing.assert_array_equal(session.run(tensor), [[False, True]])
 
 

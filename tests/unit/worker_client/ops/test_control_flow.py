@@ -47,7 +47,7 @@ def test_a_group_gathers_on_each_device_first(session: Session) -> None:
 
 
 def test_an_empty_group_is_nothing(session: Session) -> None:
-    assert ops.group().control_inputs == ()
+    assert ops.group().control_inputs == []
     assert ops.no_op().name == "NoOp"
     with pytest.raises(TypeError, match="neither an operation"):
         ops.group(1)
@@ -60,7 +60,7 @@ def test_control_dependencies_are_those_of_the_default_graph(session: Session) -
         after = variable.read_value()
     assert session.run(after) == 2
     with ops.control_dependencies([after]), ops.control_dependencies(None):
-        assert constant(1).op.control_inputs == ()
+        assert constant(1).op.control_inputs == []
 
 
 def test_a_tuple_waits_for_all(session: Session) -> None:

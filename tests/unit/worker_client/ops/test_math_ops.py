@@ -82,7 +82,7 @@ def test_functions_of_one(
 def test_logic(session: Session) -> None:
     x, y = constant([True, True, False]), [True, False, False]
     results = [ops.logical_and(x, y), ops.logical_or(x, y), ops.logical_xor(x, y), ops.logical_not(x)]
-    assert [each.op.name for each in results] == ["LogicalAnd", "LogicalOr", "LogicalXor", "LogicalNot"]
+    assert [each.op.name for each in results] == ["LogicalAnd", "LogicalOr", "LogicalXor", "LogicalNot_1"]
     values = [[True, False, False], [True, True, False], [False, True, False], [False, False, True]]
     assert [each.tolist() for each in session.run(results)] == values
 
