@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from ps_protocol.operations import Array
 from worker_client.deferred.call import call, call_for_several, is_deferred
+from worker_client.deferred.computed import computed
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.operation import OutputSpec, Tensor
@@ -55,12 +57,12 @@ class _Scan(Protocol):
 
 
 def _scan(public_name: str, function: Callable[..., Array], op_type: str, first: int, what: str) -> _Scan:
-    def run(array: Array, axis: Any, exclusive: bool, backwards: bool) -> Array:
-        along = np.moveaxis(array, int(axis), 0)
-        along = along[::-1] if backwards else along
-        result = function(along, axis=0, dtype=array.dtype)
+    def along(array: Array, axis: Array, exclusive: bool, backwards: bool) -> Array:
+        line = np.moveaxis(array, int(axis), 0)
+        line = line[::-1] if backwards else line
+        result = function(line, axis=0, dtype=array.dtype)
         if exclusive:
-            result = np.concatenate([np.full_like(along[:1], first), result[:-1]])
+            result = np.concatenate([np.full_like(line[:1], first), result[:-1]])
         return np.moveaxis(result[::-1] if backwards else result, 0, int(axis))
 
     def operation(
@@ -70,9 +72,9 @@ def _scan(public_name: str, function: Callable[..., Array], op_type: str, first:
         reverse: bool = False,
         name: str | None = None,
     ) -> Any:
-        (operand,) = of_one_dtype(op_type, [x])
-        output = OutputSpec(as_dtype(operand.dtype), TensorShape(operand.shape))
-        return call(run, [operand, axis, exclusive, reverse], op_type=op_type, name=name, output=output)
+        run = partial(along, exclusive=exclusive, backwards=reverse)
+        attributes = {"exclusive": exclusive, "reverse": reverse}
+        return computed(op_type, run, [x, axis], name=name, attributes=attributes)
 
     return named(
         operation,
