@@ -65,7 +65,8 @@ class TestVariables:
     def test_a_variable_is_true_and_a_tensor_is_not_asked(self) -> None:
         v: Any = tf.Variable(0.0, name="v")
         assert bool(v) is True
-        assert (v or None) is v
+        chosen = v or None
+        assert chosen is v
         with pytest.raises(TypeError, match="truth value"):
             bool(v * 1.0)
 
