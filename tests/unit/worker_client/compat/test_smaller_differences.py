@@ -68,7 +68,7 @@ class TestVariables:
         chosen = v or None
         assert chosen is v
         with pytest.raises(TypeError, match="truth value"):
-            bool(v * 1.0)
+            bool(tf.constant(1.0))
 
     def test_references(self) -> None:
         v, x = tf.Variable(0.0), tf.constant(0.0)
