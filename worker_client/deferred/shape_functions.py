@@ -373,7 +373,7 @@ def strided(known: Known) -> TensorShape:
         bit = 1 << place
         if masks["ellipsis_mask"] & bit:
             following = before.ndims - explicit
-            sizes += before[at : at + max(0, following)]
+            sizes.extend(before[at : at + max(0, following)])
             at += max(0, following)
             continue
         if masks["new_axis_mask"] & bit:
