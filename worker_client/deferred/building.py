@@ -31,7 +31,7 @@ def constant_op(graph: Graph, value: Array, name: str) -> Tensor:
         value = value.copy()
         value.flags.writeable = False
     output = OutputSpec(graph_dtype(value.dtype), TensorShape(value.shape))
-    attributes = {"dtype": DType(output.dtype), "value": value}
+    attributes = {"dtype": DType.of(output.dtype), "value": value}
     return graph.create_op(
         "Const", [], [output], name=name, attributes=attributes, computation=Constant(value)
     ).outputs[0]
@@ -65,7 +65,7 @@ def built_op(
     """
     definition = OP_DEFS[op_type]
     dtypes = checked_dtypes(definition, op_type, name, inputs)
-    all_attributes: dict[str, Any] = {group: DType(each) for group, each in dtypes.items()}
+    all_attributes: dict[str, Any] = {group: DType.of(each) for group, each in dtypes.items()}
     if definition.has_list:
         all_attributes["N"] = len(inputs) - len(definition.arguments) + 1
     all_attributes.update(attributes or {})
@@ -81,6 +81,15 @@ def built_op(
     return graph.create_op(op_type, inputs, outputs, name=name, attributes=all_attributes, computation=kernel)
 
 
+def dtype_attributes(op_type: str, name: str | None, inputs: Sequence[Tensor]) -> dict[str, DType]:
+    """Returns the attributes that say which dtypes the inputs of an operation have.
+
+    Raises:
+        TypeError: The dtypes are not those that such operations take.
+    """
+    return {group: DType.of(each) for group, each in checked_dtypes(OP_DEFS[op_type], op_type, name, inputs).items()}
+
+
 def checked_dtypes(
     definition: OpDef, op_type: str, name: str | None, inputs: Sequence[Tensor | Array]
 ) -> dict[str, np.dtype[Any]]:
@@ -94,8 +103,9 @@ def checked_dtypes(
     given = iter(inputs)
     for argument in definition.arguments:
         for tensor in (next(given) for _ in range(in_list if argument.is_list else 1)):
-            dtype = found.setdefault(argument.group, tensor.dtype)
-            if tensor.dtype != dtype and not (is_text(dtype) and is_text(tensor.dtype)):
+            own = numpy_dtype(tensor.dtype)
+            dtype = found.setdefault(argument.group, own)
+            if own != dtype and not (is_text(dtype) and is_text(own)):
                 leader = next(each for each in inputs if each.dtype == dtype)
                 raise TypeError(f"{op_type} needs operands of one dtype: {named(leader)} and {named(tensor)}; cast one")
             allowed = definition.dtypes.get(argument.group)
@@ -107,13 +117,19 @@ def checked_dtypes(
     return found
 
 
+def numpy_dtype(dtype: Any) -> np.dtype[Any]:
+    """Returns the NumPy dtype of the dtype of a tensor or an array."""
+    return dtype.dtype if type(dtype) is DType else dtype
+
+
 def _titled(op_type: str, name: str | None) -> str:
     return f"{op_type} {name.removesuffix('/')}" if name else op_type
 
 
 def named(value: Tensor | Array) -> str:
     """Returns what errors call an operand."""
-    return f"{value.name if isinstance(value, Tensor) else 'a constant'} ({DType(graph_dtype(value.dtype)).name})"
+    what = value.name if isinstance(value, Tensor) else "a constant"
+    return f"{what} ({DType.of(graph_dtype(numpy_dtype(value.dtype))).name})"
 
 
 class QuietFunction:

@@ -16,7 +16,7 @@ from worker_client.deferred.call import is_deferred
 from worker_client.deferred.computed import arrays_of, computed, deferred_graph
 from worker_client.deferred.op_defs import OP_DEFS
 from worker_client.deferred.operands import cast_to, constant_array, operands_of
-from worker_client.values.dtypes import as_dtype, float32, float64
+from worker_client.values.dtypes import DType, as_dtype, float32, float64
 from worker_client.values.shapes import TensorShape
 from worker_client.values.text import is_text
 
@@ -62,8 +62,9 @@ def divided(x: Any, y: Any, name: str | None = None) -> Any:
         operands = operands_of("RealDiv", OP_DEFS["RealDiv"], [x, y], graph)
         wanted = _QUOTIENTS.get(operands[0].dtype.name)
         if wanted is not None and all(each.dtype == operands[0].dtype for each in operands):
+            cast, attributes = cast_to(wanted), {"DstT": DType.of(wanted)}
             operands = [
-                built_op(graph, "Cast", cast_to(wanted), [each], dtype=wanted, attributes={"DstT": wanted}).outputs[0]
+                built_op(graph, "Cast", cast, [each], dtype=wanted, attributes=attributes).outputs[0]
                 for each in operands
             ]
         return built_op(graph, "RealDiv", np.true_divide, operands, name=scope).outputs[0]

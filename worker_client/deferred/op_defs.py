@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -27,7 +27,8 @@ NUMBERS: Final = REAL | COMPLEX
 INDICES: Final = frozenset({dtypes.int32.dtype, dtypes.int64.dtype})
 SHORT_INDICES: Final = INDICES | {dtypes.int16.dtype}
 
-DTypes = frozenset[np.dtype[Any]]
+DTypes: TypeAlias = frozenset[np.dtype[Any]]
+ANY: Final = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,15 @@ def _of_one(taken: DTypes, name: str = "x") -> OpDef:
 
 def _reduction(taken: DTypes) -> OpDef:
     return _of("input:T reduction_indices:Tidx", shapes.reduced, T=taken, Tidx=INDICES)
+
+
+def _update(taken: DTypes | None) -> OpDef:
+    return _of("ref:T value:T", shapes.same, **({} if taken is None else {"T": taken}))
+
+
+def _scatter(taken: DTypes | None) -> OpDef:
+    groups = {"Tindices": INDICES} if taken is None else {"Tindices": INDICES, "T": taken}
+    return _of("ref:T indices:Tindices updates:T", shapes.same, **groups)
 
 
 _INTEGERS: Final = SIGNED | UNSIGNED
@@ -206,6 +216,21 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     ),
     "GatherNd": _of("params:Tparams indices:Tindices", shapes.gathered_nd, "Tparams", Tindices=SHORT_INDICES),
     "Where": _of("condition:T", shapes.places, dtypes.int64.dtype, T=NUMBERS | BOOL),
+    # -- of variables
+    "Assign": _update(ANY),
+    "AssignAdd": _update(NUMBERS),
+    "AssignSub": _update(NUMBERS),
+    "CountUpTo": _of("ref:T", shapes.same, T=INDICES),
+    "ScatterUpdate": _scatter(ANY),
+    "ScatterAdd": _scatter(NUMBERS),
+    "ScatterSub": _scatter(NUMBERS),
+    "ScatterMul": _scatter(NUMBERS),
+    "ScatterDiv": _scatter(NUMBERS),
+    "ScatterMin": _scatter(FLOATS | INDICES),
+    "ScatterMax": _scatter(FLOATS | INDICES),
+    "ScatterNdUpdate": _scatter(ANY),
+    "ScatterNdAdd": _scatter(NUMBERS),
+    "ScatterNdSub": _scatter(NUMBERS),
     # -- made from sizes
     "Fill": _of("dims:index_type value:T", shapes.filled, index_type=INDICES),
     "Range": _of("start:Tidx limit:Tidx delta:Tidx", shapes.counted, "Tidx", Tidx=FLOATS | INDICES),

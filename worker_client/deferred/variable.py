@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import numpy as np
 
 from ps_protocol import operations
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
-from ps_protocol.initial_values.compute import initial_value
 from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.operations import (
     Array,
@@ -25,10 +25,10 @@ from ps_protocol.operations import (
 )
 from worker_client.deferred import save_slice_info
 from worker_client.deferred.arithmetic import DeferredArithmetic
-from worker_client.deferred.call import tensor_or_none
+from worker_client.deferred.building import constant_op, dtype_attributes
 from worker_client.deferred.safe_initial_value import with_initialized_values
-from worker_client.deferred.variable_updates import DeferredVariableUpdates, filled, shape_of
-from worker_client.graph.computation import SeededKernel, VariableAccess, value_read
+from worker_client.deferred.variable_updates import ASSIGN_ATTRIBUTES, DeferredVariableUpdates, shape_of
+from worker_client.graph.computation import VariableAccess, value_read
 from worker_client.graph.deferred_array import DeferredArray
 from worker_client.graph.definition import (
     Constraint,
@@ -39,6 +39,7 @@ from worker_client.graph.definition import (
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, OutputSpec, Tensor
 from worker_client.graph.runners import Runner, runner_for
+from worker_client.initializers.base import DescribedInitializer
 from worker_client.initializers.standard import initializer_spec
 from worker_client.values.dtypes import DType
 from worker_client.values.shapes import ShapeLike, TensorShape
@@ -69,10 +70,10 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         self._output = OutputSpec(
             graph_dtype(definition.dtype), TensorShape(definition.shape) if static_shape is None else static_shape
         )
-        self._initial_value: Tensor | None = tensor_or_none(definition.initializer)
+        self._initial_value: Tensor = definition.initial_value
         definition.op.computation = VariableAccess(self, self._read_request)
         self._safe_initial_value: Tensor | None = None
-        if self._initial_value is not None:
+        if not isinstance(definition.initializer, DescribedInitializer):
             self._safe_initial_value = with_initialized_values(self._initial_value, definition.op)
         self._initializer = self._initializer_op()
         self._snapshot = self._snapshot_op()
@@ -193,7 +194,8 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         rows = self.rows_operand(indices)
         row_operations.check_depth(self.spec, 1)
         shape = row_operations.with_row_shape(shape_of(rows), self.spec.shape[1:])
-        return self._gather("GatherV2", rows, shape, name, lambda rows: row_operations.gather(self.spec, rows))
+        operands: dict[str, Tensor | Array] = {"indices": rows, "axis": np.zeros((), np.int32)}
+        return self._gather("GatherV2", operands, shape, name, lambda rows: row_operations.gather(self.spec, rows))
 
     def gather_nd(self, indices: Any, name: str | None = None) -> Tensor:
         """Returns slices or elements of the value, of which only those leave the ps.
@@ -212,7 +214,10 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         places = self.rows_operand(indices)
         depth = row_operations.index_depth(self.spec, shape_of(places))
         shape = row_operations.with_row_shape(shape_of(places)[:-1], self.spec.shape[depth:])
-        return self._gather("GatherNd", places, shape, name, lambda places: row_operations.gather_nd(self.spec, places))
+        operands = {"indices": places}
+        return self._gather(
+            "GatherNd", operands, shape, name, lambda places: row_operations.gather_nd(self.spec, places)
+        )
 
     def eval(self, session: Runner | None = None) -> Any:
         """Returns the current value, read in a session, by default the default one."""
@@ -227,19 +232,7 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
 
     @property
     def initial_value(self) -> Tensor:
-        """The value that the initializer gives it."""
-        if self._initial_value is None:
-            graph = self.graph
-            with graph.as_default(), graph.control_dependencies(None), graph.name_scope(self.definition.name_scope):
-                op = graph.create_op(
-                    "InitialValue",
-                    outputs=[self._output],
-                    name="initial_value",
-                    computation=SeededKernel(
-                        lambda job_seed: initial_value(self.spec, self.initializer_spec(job_seed))
-                    ),
-                )
-            self._initial_value = op.outputs[0]
+        """The value that the initializer gives it: another one if a run is fed that."""
         return self._initial_value
 
     def initialized_value(self) -> Tensor:
@@ -261,9 +254,10 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
             return np.array(reply.initialized)
 
         access = VariableAccess(self, lambda _: Describe(self.spec.name), output=has_value)
-        return self.graph.create_op(
-            "IsVariableInitialized", [], [_BOOL], name=name or "IsVariableInitialized", computation=access
-        ).outputs[0]
+        with self.graph.colocate_with(self.op):
+            return self.graph.create_op(
+                "IsVariableInitialized", [], [_BOOL], name=name, computation=access, references=self.op.outputs
+            ).outputs[0]
 
     def initializer_spec(self, job_seed: int) -> InitializerSpec:
         """Returns how the ps makes the initial value; only if that is not a deferred tensor."""
@@ -282,34 +276,66 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
     def mutating_op(
         self,
         op_type: str,
-        inputs: Sequence[Tensor],
+        operands: Mapping[str, Tensor | Array],
         request: Callable[..., operations.PsOperation],
         name: str | None,
         *,
         answered: bool = False,
         shape: TensorShape | None = None,
+        attributes: Mapping[str, Any] | None = None,
     ) -> Operation:
         access = VariableAccess(self, request, mutates=True, answered=answered)
-        output = self._output if shape is None else OutputSpec(self.spec.dtype, shape)
-        with self.graph.colocate_with(self.op):
-            return self.graph.create_op(op_type, inputs, [output], name=name or op_type, computation=access)
+        output = self._output if shape is None else OutputSpec(self._output.dtype, shape)
+        place = self.graph.colocate_with(self.op)
+        return self._accessing_op(op_type, operands, access, name, self.op.outputs[0], output, place, attributes)
+
+    def _accessing_op(
+        self,
+        op_type: str,
+        operands: Mapping[str, Tensor | Array],
+        access: VariableAccess,
+        name: str | None,
+        reference: Tensor,
+        output: OutputSpec,
+        place: AbstractContextManager[None],
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Operation:
+        """Adds an operation that accesses the variable; operands that are known now are constants of their names."""
+        graph = self.graph
+        with ExitStack() as stack:
+            name = name or op_type
+            if not all(isinstance(each, Tensor) for each in operands.values()):
+                name = stack.enter_context(graph.name_scope(name))
+            inputs = [
+                each if isinstance(each, Tensor) else constant_op(graph, each, argument)
+                for argument, each in operands.items()
+            ]
+            known = dtype_attributes(op_type, name, [reference, *inputs])
+            stack.enter_context(place)
+            return graph.create_op(
+                op_type,
+                inputs,
+                [output],
+                name=name,
+                attributes={**known, **(attributes or {})},
+                computation=access,
+                references=[reference],
+            )
 
     def _gather(
         self,
         op_type: str,
-        indices: Tensor | Array,
+        operands: Mapping[str, Tensor | Array],
         shape: TensorShape,
         name: str | None,
         operation: Callable[[Array], Gather],
     ) -> Tensor:
         def request(_: int, *values: Array) -> Gather:
-            return operation(filled(indices, iter(values)))
+            return operation(values[0])
 
-        inputs = [indices] if isinstance(indices, Tensor) else []
+        output = OutputSpec(self._output.dtype, shape)
         access = VariableAccess(self, request)
-        with self.graph.colocate_with(self.op):
-            output = OutputSpec(self.spec.dtype, shape)
-            return self.graph.create_op(op_type, inputs, [output], name=name, computation=access).outputs[0]
+        return self._accessing_op(op_type, operands, access, name, self.value(), output, nullcontext()).outputs[0]
 
     def _read(
         self,
@@ -322,7 +348,15 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         cached: bool = False,
     ) -> Tensor:
         access = VariableAccess(self, self._read_request, needs_value=needs_value, cached=cached, output=output)
-        return self.graph.create_op(op_type, inputs, [self._output], name=name, computation=access).outputs[0]
+        return self.graph.create_op(
+            op_type,
+            inputs,
+            [self._output],
+            name=name,
+            attributes={"T": self.dtype},
+            computation=access,
+            references=self.op.outputs,
+        ).outputs[0]
 
     def _snapshot_op(self) -> Tensor:
         graph, caching_device = self.graph, self.definition.caching_device
@@ -334,7 +368,9 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         return Read(self.spec.name)
 
     def _initializer_op(self) -> Operation:
-        inputs = [] if self._safe_initial_value is None else [self._safe_initial_value]
+        """What is computed in the graph is an input. What a ps can compute stands there as a reference only."""
+        given = self._initial_value if self._safe_initial_value is None else self._safe_initial_value
+        is_computed = self._safe_initial_value is not None
 
         def request(job_seed: int, *values: Array) -> operations.PsOperation:
             if values and is_text(self.spec.dtype):
@@ -344,7 +380,17 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
             spec = InitializerSpec(ValueKind(values[0])) if values else self.initializer_spec(job_seed)
             return Initialize(self.spec.name, spec, overwrite=True)
 
-        return self.mutating_op("Assign", inputs, request, "Assign")
+        reference = self.op.outputs[0]
+        access = VariableAccess(self, request, mutates=True, unless_fed=None if is_computed else given)
+        with self.graph.colocate_with(self.op):
+            return self.graph.create_op(
+                "Assign",
+                [given] if is_computed else [],
+                [self._output],
+                attributes={"T": self.dtype, **ASSIGN_ATTRIBUTES},
+                computation=access,
+                references=[reference] if is_computed else [reference, given],
+            )
 
     def __repr__(self) -> str:
         return f"<Variable {self.name!r} shape={self.shape} dtype={self.spec.dtype.name}>"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import numpy as np
 
@@ -12,12 +12,14 @@ from ps_protocol import operations
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import DTypeMismatchError, ShapeMismatchError
 from ps_protocol.operations import Array, CountUpTo, Replace, Scatter, ScatterRule, Update, UpdateRule, VariableSpec
-from worker_client.deferred.operands import tensor_of
+from worker_client.deferred.operands import constant_array, tensor_of
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.values.conversion import IndexedSlices, convert, row_indices
 from worker_client.values.shapes import TensorShape
 from worker_client.values.text import graph_dtype, is_text, stored, text_array
 from worker_client.variables import row_operations
+
+ASSIGN_ATTRIBUTES: Final[Mapping[str, Any]] = {"use_locking": False, "validate_shape": True}
 
 
 class DeferredVariableUpdates:
@@ -63,19 +65,15 @@ class DeferredVariableUpdates:
         Raises:
             DTypeMismatchError: The dtypes differ; it is a TypeError.
         """
-        tensor = self._tensor(value)
-        if tensor is None:
-            array = self._array(value)
-            inputs, shape = [], TensorShape(array.shape)
-        else:
-            self._check_dtype(tensor)
-            inputs, shape = [tensor], tensor.shape
+        given = self.updates_operand(value)
 
-        def request(_: int, *values: Array) -> operations.PsOperation:
-            given = values[0] if values else array
-            return Replace(self.spec.name, stored(given) if is_text(given.dtype) else given)
+        def request(_: int, value: Array) -> operations.PsOperation:
+            return Replace(self.spec.name, stored(value) if is_text(value.dtype) else value)
 
-        return self.mutating_op("Assign", inputs, request, name, shape=shape).outputs[0]
+        attributes = {**ASSIGN_ATTRIBUTES, "validate_shape": False}
+        return self.mutating_op(
+            "Assign", {"value": given}, request, name, shape=shape_of(given), attributes=attributes
+        ).outputs[0]
 
     def assign_add(
         self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
@@ -112,21 +110,21 @@ class DeferredVariableUpdates:
         """Does what ``count_up_to`` does, with a name for the operation."""
         check_counts(self.spec)
         request = CountUpTo(self.spec.name, int(limit))
-        return self.mutating_op("CountUpTo", [], lambda _: request, name, answered=True).outputs[0]
+        attributes = {"limit": request.limit}
+        op = self.mutating_op("CountUpTo", {}, lambda _: request, name, answered=True, attributes=attributes)
+        return op.outputs[0]
 
     def _update(self, rule: UpdateRule, op_type: str, value: Any, name: str | None, read_value: bool) -> Any:
-        inputs, array_of = self.operand(value)
+        given = self.operand(value)
 
-        def request(_: int, *values: Array) -> operations.PsOperation:
-            array = array_of(*values)
+        def request(_: int, value: Array) -> operations.PsOperation:
+            array = self.checked(value)  # whose shape may be known only now
             if is_text(array.dtype):
                 return Replace(self.spec.name, stored(array), keeps_shape=True)
             return Update(self.spec.name, rule, array)
 
-        if is_text(self.spec.dtype) and rule is not UpdateRule.ASSIGN:
-            raise TypeError(f"variable {self.spec.name} holds text, for which there is no {op_type}; use assign")
-
-        op = self.mutating_op(op_type, inputs, request, name)
+        attributes = ASSIGN_ATTRIBUTES if rule is UpdateRule.ASSIGN else {"use_locking": False}
+        op = self.mutating_op(op_type, {"value": given}, request, name, attributes=attributes)
         return op.outputs[0] if read_value else op
 
     # -- rows ---------------------------------------------------------------------------------
@@ -263,19 +261,18 @@ class DeferredVariableUpdates:
         name: str | None,
         operation: Callable[[Array, Array], Scatter],
     ) -> Tensor:
-        def request(_: int, *values: Array) -> operations.PsOperation:
-            given = iter(values)
-            rows, rest = filled(indices, given), filled(updates, given)
-            return operation(rows, stored(rest) if is_text(rest.dtype) else rest)
+        def request(_: int, indices: Array, updates: Array) -> operations.PsOperation:
+            return operation(indices, stored(updates) if is_text(updates.dtype) else updates)
 
-        inputs = [each for each in (indices, updates) if isinstance(each, Tensor)]
-        return self.mutating_op(op_type, inputs, request, name).outputs[0]
+        operands = {"indices": indices, "updates": updates}
+        return self.mutating_op(op_type, operands, request, name, attributes={"use_locking": False}).outputs[0]
 
     def rows_operand(self, indices: Any) -> Tensor | Array:
         """Returns row numbers as a tensor or an array of integers; DTypeMismatchError if they are none."""
         tensor = tensor_of(indices)
         if tensor is None:
-            return row_indices(indices, self.spec, copy=True)
+            known = indices if hasattr(indices, "dtype") else constant_array(indices, None, "indices")
+            return row_indices(known, self.spec, copy=True)
         if tensor.dtype.kind not in "iu":
             raise DTypeMismatchError(
                 f"indices of variable {self.spec.name}, {tensor.name}, are {tensor.dtype.name}; integers are needed",
@@ -293,21 +290,17 @@ class DeferredVariableUpdates:
 
     # -- operations ---------------------------------------------------------------------------
 
-    def operand(self, value: Any) -> tuple[list[Tensor], Callable[..., Array]]:
-        """Returns the inputs of an operation for a value of this variable, and what makes the value of theirs.
+    def operand(self, value: Any) -> Tensor | Array:
+        """Returns a value of this variable as a tensor or an array.
 
         Raises:
             ShapeMismatchError: The value cannot have the variable's shape.
             DTypeMismatchError: It has another dtype.
         """
-        tensor = self._tensor(value)
-        if tensor is None:
-            array = self.checked(self._array(value))
-            return [], lambda: array
-        self._check_dtype(tensor)
-        if not tensor.shape.is_compatible_with(self.shape):
-            raise self._other_shape(tensor.shape)
-        return [tensor], self.checked  # its shape may be known only now
+        given = self.updates_operand(value)
+        if not shape_of(given).is_compatible_with(self.shape):
+            raise self._other_shape(shape_of(given))
+        return given
 
     def checked(self, array: Array) -> Array:
         """Returns an array that has the variable's shape; ShapeMismatchError if it has not."""
@@ -318,22 +311,24 @@ class DeferredVariableUpdates:
     def mutating_op(
         self,
         op_type: str,
-        inputs: Sequence[Tensor],
+        operands: Mapping[str, Tensor | Array],
         request: Callable[..., operations.PsOperation],
         name: str | None,
         *,
         answered: bool = False,
         shape: TensorShape | None = None,
+        attributes: Mapping[str, Any] | None = None,
     ) -> Operation:
         """Adds an operation that updates the variable.
 
         Args:
             op_type: What it is called.
-            inputs: What it reads.
-            request: Makes the operation for the ps from the job's seed and the inputs' values.
+            operands: What it works with, by TensorFlow's names; an array becomes a constant of that name.
+            request: Makes the operation for the ps from the job's seed and the operands' values.
             name: Name within the name scope; ``op_type`` if not given.
             answered: Whether the ps's answer is the output; if not, the value afterwards is.
             shape: Of the output, if it is not the variable's.
+            attributes: Of the operation.
         """
         raise NotImplementedError
 
@@ -392,8 +387,3 @@ def _slices(sparse_delta: Any) -> IndexedSlices:
 def shape_of(value: Tensor | Array) -> TensorShape:
     """Returns the shape, as far as it is known, of an argument of an operation."""
     return value.shape if isinstance(value, Tensor) else TensorShape(np.shape(value))
-
-
-def filled(argument: Tensor | Array, values: Iterator[Array]) -> Array:
-    """Returns the value of an argument of an operation, given the values of the deferred ones in order."""
-    return next(values) if isinstance(argument, Tensor) else argument

@@ -113,6 +113,8 @@ class VariableAccess(Computation):
         answered: Of what mutates: whether the ps's answer itself holds the output, so that nothing is read back.
         needs_value: Whether the variable must have a value. Where another task gives variables their first one, the
             run waits for that.
+        unless_fed: A tensor that is no input, since the ps can do without its value. In a run that is fed one,
+            ``request`` is given it.
         cached: Of what reads the whole value: whether the session keeps a copy, which is used while it is current.
         output: Makes the output from the ps's reply (or where the value is read back, from the reply to that) and the
             inputs' values; raises if the reply is an error that it does not expect.
@@ -123,5 +125,6 @@ class VariableAccess(Computation):
     mutates: bool = False
     answered: bool = False
     needs_value: bool = True
+    unless_fed: Tensor | None = None
     cached: bool = False
     output: Callable[[Reply, Sequence[Array]], Array] = value_read

@@ -58,6 +58,8 @@ class VariableDefinition:
         shape: Shape of the first value, as it is declared, all sizes known.
         static_shape: What is known of the shape of all values, if that is less.
         initializer: An ``Initializer``, or in a deferred graph a deferred tensor.
+        initial_value: In a deferred graph the tensor that stands for the value: the initializer itself, or one that has
+            what a ps makes by it.
         trainable: Whether optimizers are meant to update it.
         collections: Keys of the collections that it goes into.
         device: Where scopes place it, as "/job:ps/task:1"; "" if none does.
@@ -78,6 +80,7 @@ class VariableDefinition:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     initializer: Any
+    initial_value: Any
     trainable: bool
     collections: tuple[str, ...]
     device: str

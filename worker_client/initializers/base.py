@@ -76,6 +76,12 @@ class DescribedInitializer(Initializer):
     ``describe`` is computed in the worker, since what it inherits does not describe what it returns.
     """
 
+    op_name: str = "initial_value"
+    """Of the operation that stands for the value of a variable, as TensorFlow names it."""
+    op_type: ClassVar[str] = "AddV2"
+    """Of that operation."""
+    is_one_constant: ClassVar[bool] = False
+    """Whether it is a single constant, however many elements it has."""
     _described: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any):

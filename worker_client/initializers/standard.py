@@ -65,6 +65,8 @@ __all__ = [
 class Zeros(DescribedInitializer):
     """Zeros; False, or empty bytes."""
 
+    op_name, op_type = "zeros", "Const"
+
     def __init__(self, dtype: npt.DTypeLike = float32):
         self.dtype = DType(as_dtype(dtype))
 
@@ -77,6 +79,8 @@ class Zeros(DescribedInitializer):
 
 class Ones(DescribedInitializer):
     """Ones, or True."""
+
+    op_name, op_type = "ones", "Const"
 
     def __init__(self, dtype: npt.DTypeLike = float32):
         self.dtype = DType(as_dtype(dtype))
@@ -101,6 +105,8 @@ class Constant(DescribedInitializer):
     Raises:
         TypeError: The value is none of these.
     """
+
+    op_name, op_type, is_one_constant = "Const", "Const", True
 
     def __init__(self, value: npt.ArrayLike = 0, dtype: npt.DTypeLike = float32, verify_shape: bool = False):
         if not (np.isscalar(value) or isinstance(value, list | tuple | np.ndarray)):
@@ -153,6 +159,8 @@ class RandomUniform(DescribedInitializer):
         dtype: Used if a call names none.
     """
 
+    op_name = "random_uniform"
+
     def __init__(
         self,
         minval: float = 0.0,
@@ -190,6 +198,8 @@ class RandomNormal(DescribedInitializer):
         dtype: Used if a call names none; must be a float type.
     """
 
+    op_name = "random_normal"
+
     def __init__(
         self,
         mean: float = 0.0,
@@ -212,6 +222,8 @@ class RandomNormal(DescribedInitializer):
 class TruncatedNormal(RandomNormal):
     """Normal, drawn again beyond two standard deviations from the mean; arguments as for ``RandomNormal``."""
 
+    op_name = "truncated_normal"
+
     def describe(self, _variable: VariableSpec, /) -> kinds.TruncatedNormalKind:
         return kinds.TruncatedNormalKind(float(self.mean), float(self.stddev))
 
@@ -224,6 +236,8 @@ class UniformUnitScaling(DescribedInitializer):
         seed: Taken instead of the job's.
         dtype: Used if a call names none; must be a float type.
     """
+
+    op_name = "random_uniform"
 
     def __init__(self, factor: float = 1.0, seed: int | None = None, dtype: npt.DTypeLike = float32):
         self.factor = factor
@@ -252,6 +266,13 @@ class VarianceScaling(DescribedInitializer):
     Raises:
         ValueError: An argument is none of these.
     """
+
+    @property
+    def op_name(self) -> str:  # type: ignore[override]
+        """Of the operation that stands for the value of a variable, as TensorFlow names it."""
+        return {"uniform": "random_uniform", "untruncated_normal": "random_normal"}.get(
+            self.distribution, "truncated_normal"
+        )
 
     _MODES: ClassVar = {
         "fan_in": kinds.FanMode.FAN_IN,
@@ -357,6 +378,8 @@ class Orthogonal(DescribedInitializer):
         dtype: Used if a call names none; must be a float type.
     """
 
+    op_name, op_type = "mul_1", "Mul"
+
     def __init__(self, gain: float = 1.0, seed: int | None = None, dtype: npt.DTypeLike = float32):
         self.gain = gain
         self.seed = seed
@@ -376,6 +399,8 @@ class Identity(DescribedInitializer):
         gain: Factor.
         dtype: Used if a call names none; must be a float type.
     """
+
+    op_name, op_type = "mul", "Mul"
 
     def __init__(self, gain: float = 1.0, dtype: npt.DTypeLike = float32):
         self.gain = gain

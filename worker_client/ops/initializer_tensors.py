@@ -50,12 +50,9 @@ class _MakesTensors:
     A tensor of random numbers has others in each run, or with a seed the same ones.
     """
 
-    _name: ClassVar[str]
-    """Of the operation."""
-    _type: ClassVar[str] = "AddV2"
-    """Of the operation."""
-
     dtype: DType
+    op_name: str
+    op_type: ClassVar[str]
 
     def __call__(
         self,
@@ -88,13 +85,13 @@ class _MakesTensors:
 
     def _made(self, shape: Any, known: TensorShape, dtype: np.dtype[Any], value: Any) -> Tensor:
         graph = get_default_graph()
-        with graph.name_scope(self._name) as scope:
+        with graph.name_scope(self.op_name) as scope:
             sizes = convert_to_tensor(shape, name="shape")
             kernel = Kernel(lambda sizes: np.asarray(value(sizes.tolist())))
             output, attributes = OutputSpec(dtype, known), {"T": DType(dtype)}
-            return graph.create_op(
-                self._type, [sizes], [output], name=scope, attributes=attributes, computation=kernel
-            ).outputs[0]
+            op_type = "Fill" if self.op_type == "Const" else self.op_type
+            op = graph.create_op(op_type, [sizes], [output], name=scope, attributes=attributes, computation=kernel)
+        return op.outputs[0]
 
 
 class zeros_initializer(_MakesTensors, standard.Zeros):  # noqa: N801 - TensorFlow's name
@@ -116,84 +113,60 @@ class ones_initializer(_MakesTensors, standard.Ones):  # noqa: N801
 class constant_initializer(_MakesTensors, standard.Constant):  # noqa: N801
     """A number everywhere, or the elements of a list in C order, the last one repeated to the end."""
 
-    _name, _type = "Const", "Fill"
-
     def _made(self, shape: Any, known: TensorShape, dtype: np.dtype[Any], value: Any) -> Tensor:
         if not known.is_fully_defined():
             return super()._made(shape, known, dtype, value)
-        made: Tensor = constant(value(known.as_tuple()), name=self._name)
+        made: Tensor = constant(value(known.as_tuple()), name=self.op_name)
         return made
 
 
 class random_uniform_initializer(_MakesTensors, standard.RandomUniform):  # noqa: N801
     """Uniform in [minval, maxval)."""
 
-    _name = "random_uniform"
-
 
 class random_normal_initializer(_MakesTensors, standard.RandomNormal):  # noqa: N801
     """Normal."""
-
-    _name = "random_normal"
 
 
 class truncated_normal_initializer(_MakesTensors, standard.TruncatedNormal):  # noqa: N801
     """Normal, drawn again beyond two standard deviations from the mean."""
 
-    _name = "truncated_normal"
-
 
 class uniform_unit_scaling_initializer(_MakesTensors, standard.UniformUnitScaling):  # noqa: N801
     """Uniform so that the variance of inputs is kept."""
 
-    _name = "random_uniform"
 
-
-class _ScalesVariance(_MakesTensors):
-    distribution: str
-
-    @property
-    def _name(self) -> str:  # type: ignore[override]
-        return {"uniform": "random_uniform", "untruncated_normal": "random_normal"}.get(
-            self.distribution, "truncated_normal"
-        )
-
-
-class variance_scaling_initializer(_ScalesVariance, standard.VarianceScaling):  # noqa: N801
+class variance_scaling_initializer(_MakesTensors, standard.VarianceScaling):  # noqa: N801
     """Random with the variance ``scale / n``, n being the number of inputs, of outputs, or their average."""
 
 
-class glorot_uniform_initializer(_ScalesVariance, standard.GlorotUniform):  # noqa: N801
+class glorot_uniform_initializer(_MakesTensors, standard.GlorotUniform):  # noqa: N801
     """Uniform within sqrt(6 / (inputs + outputs)), also called Xavier."""
 
 
-class glorot_normal_initializer(_ScalesVariance, standard.GlorotNormal):  # noqa: N801
+class glorot_normal_initializer(_MakesTensors, standard.GlorotNormal):  # noqa: N801
     """Truncated normal of variance 2 / (inputs + outputs), also called Xavier."""
 
 
-class he_uniform(_ScalesVariance, standard.HeUniform):  # noqa: N801
+class he_uniform(_MakesTensors, standard.HeUniform):  # noqa: N801
     """Uniform within sqrt(6 / inputs), for layers before a ReLU."""
 
 
-class he_normal(_ScalesVariance, standard.HeNormal):  # noqa: N801
+class he_normal(_MakesTensors, standard.HeNormal):  # noqa: N801
     """Truncated normal of variance 2 / inputs, for layers before a ReLU."""
 
 
-class lecun_uniform(_ScalesVariance, standard.LecunUniform):  # noqa: N801
+class lecun_uniform(_MakesTensors, standard.LecunUniform):  # noqa: N801
     """Uniform within sqrt(3 / inputs)."""
 
 
-class lecun_normal(_ScalesVariance, standard.LecunNormal):  # noqa: N801
+class lecun_normal(_MakesTensors, standard.LecunNormal):  # noqa: N801
     """Truncated normal of variance 1 / inputs."""
 
 
 class orthogonal_initializer(_MakesTensors, standard.Orthogonal):  # noqa: N801
     """Orthogonal rows or columns, whichever are fewer; all dimensions but the last count as rows."""
 
-    _name, _type = "mul", "Mul"
-
 
 class identity_initializer(_MakesTensors, standard.Identity):  # noqa: N801
     """Ones on the main diagonal of a matrix, which need not be square."""
-
-    _name, _type = "mul", "Mul"

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from ps_protocol.errors import ShapeMismatchError, ShardscopeError
 from ps_protocol.operations import PartitionSlice
-from worker_client.deferred.call import deferred_call, itself
 from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.definition import (
@@ -25,10 +24,16 @@ from worker_client.graph.graph import Graph, VariableCreator
 from worker_client.graph.keys import GraphKeys
 from worker_client.graph.naming import check_variable_name
 from worker_client.graph.operation import OutputSpec
-from worker_client.scopes.initial_value import BoundInitializer, ComputedValue, InitialValue, initial_value
-from worker_client.values.dtypes import as_dtype, string
+from worker_client.scopes.initial_value import (
+    BoundInitializer,
+    InitialValue,
+    described_in_graph,
+    in_graph,
+    initial_value,
+)
+from worker_client.values.dtypes import DType, as_dtype, string
 from worker_client.values.shapes import ShapeLike, TensorShape
-from worker_client.values.text import STORED, is_text
+from worker_client.values.text import STORED
 
 _VARIABLE_OP = "VariableV2"
 _IGNORED_KEYWORDS = frozenset({"variable_def", "expected_shape", "import_scope", "use_resource"})
@@ -193,7 +198,12 @@ def _create(
             _VARIABLE_OP,
             outputs=[OutputSpec(initial.dtype, static_shape)],
             name=name_scope,
-            attributes={"container": graph.container_name},
+            attributes={
+                "container": graph.container_name.encode(),
+                "shared_name": b"",
+                "dtype": DType(initial.dtype),
+                "shape": static_shape,
+            },
         )
         definition = VariableDefinition(
             name=op.name,
@@ -202,6 +212,7 @@ def _create(
             shape=_full_shape(op.name, initial.shape, wanted, validate_shape=validate_shape),
             static_shape=static_shape,
             initializer=initial.initializer,
+            initial_value=initial.tensor,
             trainable=trainable,
             collections=keys,
             device=op.device,
@@ -230,25 +241,16 @@ def _create(
 def _initial_value(graph: Graph, given: Any, name_scope: str, dtype: npt.DTypeLike | None) -> InitialValue:
     name = name_scope.rstrip("/") or _VARIABLE_OP
     wanted = None if dtype is None else as_dtype(dtype)
-    if isinstance(given, BoundInitializer) and given.is_described:
-        return initial_value(given, name, wanted)
     if not callable(given):
-        return _with_operation(graph, initial_value(given, name, wanted))
+        return in_graph(graph, initial_value(given, name, wanted), "initial_value")
+    if isinstance(given, BoundInitializer) and given.is_described and not graph.deferred:
+        return initial_value(given, name, wanted)
     # No device scope counts for what an initializer makes: it stays with the variable, which is yet to be placed.
     with graph.name_scope("Initializer"), graph.device(None):
-        return _with_operation(graph, initial_value(given, name, wanted))
-
-
-def _with_operation(graph: Graph, initial: InitialValue) -> InitialValue:
-    """In a deferred graph a value is an operation too, which has a name and a place."""
-    if not graph.deferred or not isinstance(initial.initializer, ComputedValue):
-        return initial
-    if is_text(initial.dtype):
-        output, array = OutputSpec(initial.dtype, initial.shape), initial.initializer.value
-        value = deferred_call(itself, [array], op_type="Const", name="initial_value", output=output)
-        return InitialValue(value, string.dtype, initial.shape)
-    graph.create_op("Const", outputs=[OutputSpec(initial.dtype, initial.shape)], name="initial_value")
-    return initial
+        if not isinstance(given, BoundInitializer) or not given.is_described:
+            return in_graph(graph, initial_value(given, name, wanted), "initial_value")
+        initial = in_graph(graph, initial_value(given, name, wanted), given.initializer.op_name)
+        return described_in_graph(graph, initial, given, name) if initial.tensor is None else initial
 
 
 def _collection_keys(collections: Iterable[str] | None, trainable: bool, name: str | None) -> tuple[str, ...]:

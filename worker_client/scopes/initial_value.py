@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ps_protocol.initial_values.compute import initial_value as initial_array
 from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
+from worker_client.deferred.building import constant_op
 from worker_client.deferred.conversion import tensor_value
 from worker_client.deferred.operands import tensor_of
+from worker_client.graph.computation import SeededKernel
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import OutputSpec, Tensor
@@ -21,7 +24,7 @@ from worker_client.initializers.standard import initializer_spec
 from worker_client.values.dtypes import DType, as_dtype, string
 from worker_client.values.partition_info import PartitionInfo, Shape
 from worker_client.values.shapes import TensorShape
-from worker_client.values.text import is_text, text_array
+from worker_client.values.text import graph_dtype, is_text, text_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +89,13 @@ class InitialValue:
         initializer: An ``Initializer``, or a deferred tensor.
         dtype: Of the variable.
         shape: Of the variable.
+        tensor: In a deferred graph what stands for the value: the initializer itself, if that is a tensor.
     """
 
     initializer: Initializer | Tensor
     dtype: np.dtype[Any]
     shape: TensorShape
+    tensor: Tensor | None = None
 
 
 def initial_value(given: object, name: str, dtype: np.dtype[Any] | None) -> InitialValue:
@@ -123,6 +128,41 @@ def initial_value(given: object, name: str, dtype: np.dtype[Any] | None) -> Init
     )
 
 
+def in_graph(graph: Graph, initial: InitialValue, name: str) -> InitialValue:
+    """Makes a value that was computed here a constant of a deferred graph, of this name."""
+    if not graph.deferred:
+        return initial
+    tensor = initial.initializer
+    if isinstance(tensor, ComputedValue):
+        value = tensor.value
+        if not is_text(value.dtype):
+            value.flags.writeable = False  # it is nobody else's, so that it need not be copied
+        tensor = constant_op(graph, value, name)
+    return replace(initial, tensor=tensor) if isinstance(tensor, Tensor) else initial
+
+
+def described_in_graph(graph: Graph, initial: InitialValue, bound: BoundInitializer, name: str) -> InitialValue:
+    """Adds the operation that stands for a value that the ps makes: run, it computes the same."""
+    initializer, spec = initial.initializer, bound.spec(name)
+    with graph.name_scope(bound.initializer.op_name) as scope:
+        inputs, op_type = [], bound.initializer.op_type
+        if op_type == "Const" and not bound.initializer.is_one_constant and (initial.shape.num_elements() or 0) >= 1000:
+            sizes = np.array(bound.shape, np.int32)
+            element = initial_array(VariableSpec(name, spec.dtype, ()), initializer_spec(initializer, spec, 0))
+            inputs = [constant_op(graph, sizes, "shape_as_tensor"), constant_op(graph, element, "Const")]
+            op_type = "Fill"
+
+        def computed(job_seed: int, *_: Array) -> Array:
+            return initial_array(spec, initializer_spec(initializer, spec, job_seed))
+
+        output = OutputSpec(graph_dtype(initial.dtype), initial.shape)
+        attributes = {"dtype" if op_type == "Const" else "T": DType(output.dtype)}
+        op = graph.create_op(
+            op_type, inputs, [output], name=scope, attributes=attributes, computation=SeededKernel(computed)
+        )
+    return replace(initial, tensor=op.outputs[0])
+
+
 def _value(given: object, name: str, dtype: np.dtype[Any] | None) -> Tensor | Array:
     tensor = tensor_of(given, dtype, "initial_value")
     if tensor is None and get_default_graph().deferred and is_text(dtype or np.asarray(given).dtype):
@@ -135,7 +175,7 @@ def check_initializer_dtype(name: str, initializer: object, dtype: np.dtype[Any]
     tensor = tensor_of(initializer)
     value = _value(initializer, name, None) if tensor is None else tensor
     if graph.deferred and not isinstance(value, Tensor):
-        graph.create_op("Const", outputs=[OutputSpec(value.dtype, TensorShape(value.shape))])  # it takes a name
+        constant_op(graph, value, "Const")  # it takes a name
     if value.dtype != dtype and not (is_text(value.dtype) and is_text(dtype)):
         raise ValueError(
             f"the initializer of variable {name} is {value.dtype.name}, but dtype={dtype.name} is asked for; "

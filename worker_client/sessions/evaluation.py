@@ -118,6 +118,8 @@ class Evaluation:
             inputs = [self._values[tensor] for tensor in operation.operands]
             computation = operation.computation
             if isinstance(computation, VariableAccess):
+                if computation.unless_fed is not None and computation.unless_fed in self._values:
+                    inputs = [self._values[computation.unless_fed]]
                 is_consumed = not consumed.isdisjoint(operation.outputs)
                 reads_back = computation.mutates and not computation.answered and is_consumed
                 ready.append(_Access(operation, computation, inputs, reads_back))

@@ -182,7 +182,7 @@ def test_lists_of_tensors_must_agree() -> None:
         (tf.variance_scaling_initializer(seed=1), "truncated_normal", None),
         (tf.glorot_uniform_initializer(seed=1), "random_uniform", None),
         (tf.initializers.he_normal(seed=1), "truncated_normal", None),
-        (tf.orthogonal_initializer(seed=1), "mul", None),
+        (tf.orthogonal_initializer(seed=1), "mul_1", None),
     ],
 )
 def test_an_initializer_that_is_called_makes_a_tensor(

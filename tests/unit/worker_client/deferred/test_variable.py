@@ -64,7 +64,7 @@ def test_names_and_facts(graph: Graph) -> None:
     assert v.shape == v.get_shape() == (3, 2)
     assert (v.dtype.name, v.trainable, v.constraint) == ("float32", False, abs)
     assert (v.initializer.name, v.value().name) == ("scope/v/Assign", "scope/v/read:0")
-    assert v.initial_value.name == "scope/v/initial_value:0"
+    assert v.initial_value.name == "scope/v/Initializer/random_uniform:0"
     assert repr(v) == "<Variable 'scope/v:0' shape=[3, 2] dtype=float32>"
     assert v.ref() == v.experimental_ref()
     assert v.ref().deref() is v
@@ -112,7 +112,8 @@ def test_updates_are_placed_with_the_variable(graph: Graph) -> None:
     with graph.device("/job:worker"):
         assert v.assign([1, 2]).device == "/job:ps/task:1"
         assert v.scatter_add(IndexedSlices([1], [0])).device == "/job:ps/task:1"
-        assert v.sparse_read([0]).device == "/job:ps/task:1"
+        assert v.is_initialized().device == "/job:ps/task:1"
+        assert v.sparse_read([0]).device == "/job:worker"  # as in TensorFlow: where it is used
 
 
 # -- reading ----------------------------------------------------------------------------------------

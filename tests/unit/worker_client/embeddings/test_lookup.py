@@ -91,7 +91,7 @@ def needed(tensor: Any) -> set[Operation]:
     while todo:
         operation = todo.pop()
         found.add(operation)
-        todo += [each.op for each in operation.inputs]
+        todo += [each.op for each in operation.operands]
     return found
 
 

@@ -141,7 +141,7 @@ class TestGather:
         session.run(table.initializer)
         rows, element = ops.gather(table, [1, 1]), ops.gather_nd(table, [[1, 2]])
         assert (rows.op.name, element.op.name) == ("GatherV2", "GatherNd")
-        assert table.value() not in (*rows.op.inputs, *element.op.inputs)
+        assert table.value() not in (*rows.op.operands, *element.op.operands)
         np.testing.assert_array_equal(session.run(rows), X[[1, 1]])
         np.testing.assert_array_equal(session.run(element), [5])
         np.testing.assert_array_equal(session.run(ops.gather(table, [2], axis=1)), X[:, [2]])

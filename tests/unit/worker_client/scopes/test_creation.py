@@ -131,7 +131,7 @@ def test_collections(graph: Graph) -> None:
 
 def test_the_container_is_noted(graph: Graph) -> None:
     with graph.container("box"):
-        assert definition(1.0).op.get_attr("container") == "box"
+        assert definition(1.0).op.get_attr("container") == b"box"
 
 
 # -- creators ---------------------------------------------------------------------------------
