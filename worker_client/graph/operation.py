@@ -61,7 +61,7 @@ class OutputSpec:
     shape: TensorShape = field(default_factory=TensorShape)
 
     def __post_init__(self) -> None:
-        if type(self.dtype) is DType:
+        if isinstance(self.dtype, DType):  # as of another tensor
             object.__setattr__(self, "dtype", self.dtype.dtype)
 
 
