@@ -12,7 +12,9 @@ import numpy as np
 from ps_cluster.cli.common import one_line_errors, timeout_option
 from ps_cluster.cli.questions import cluster_option, cluster_spec
 from worker_client.client import connect
-from worker_client.variables.parts import EagerVariable, parts_of, spec_of
+from worker_client.variables.partitioned import PartitionedVariable
+from worker_client.variables.parts import EagerVariable
+from worker_client.variables.variable import Variable
 
 _WIDTH: Final = 80
 _MOST_SHOWN: Final = 1000
@@ -30,15 +32,15 @@ _RANGE: Final = re.compile(r"(-?\d+)?(:)?(-?\d+)?", re.ASCII)
 def command(name: str, cluster: str | None, rows: str | None, file: Path | None, timeout_s: float) -> None:
     """Shows the value of a variable of a running cluster; a partitioned one as a whole."""
     with one_line_errors():
-        spec = cluster_spec(cluster)
+        spec = cluster_spec(cluster, timeout_s)
         with connect(
             spec, observer=True, connect_timeout_s=timeout_s, operation_timeout_s=timeout_s, ps_grace_s=0
         ) as client:
             variable = client.variable(name)
-            whole = spec_of(variable)
+            whole = variable.whole_spec
             wanted = None if rows is None else _rows(rows, whole.shape, whole.name)
             value = _value(variable, wanted)
-            where = ",".join(dict.fromkeys(f"ps:{part.ps_task}" for part in parts_of(variable)))
+            where = ",".join(dict.fromkeys(f"ps:{part.ps_task}" for part in _parts(variable)))
         if file is not None:
             _write(file, value)
     click.echo(f"{whole.name}  {whole.dtype.name} {list(whole.shape)}  on {where}")
@@ -48,19 +50,14 @@ def command(name: str, cluster: str | None, rows: str | None, file: Path | None,
         click.echo(np.array2string(value, max_line_width=_WIDTH, threshold=_MOST_SHOWN))
 
 
+def _parts(variable: EagerVariable) -> list[Variable]:
+    return list(variable) if isinstance(variable, PartitionedVariable) else [variable]
+
+
 def _value(variable: EagerVariable, rows: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any]:
-    """Reads the whole, or rows of it: of one part only those, of several all parts that have any."""
-    parts = parts_of(variable)
-    if rows is None or (len(parts) > 1 and parts[0].shape[0] == spec_of(variable).shape[0]):
-        value = np.asarray(variable)
-        return value if rows is None else value[rows]
-    first, found = 0, np.empty((len(rows), *spec_of(variable).shape[1:]), spec_of(variable).dtype)
-    for part in parts:
-        here = (rows >= first) & (rows < first + part.shape[0])
-        if here.any():
-            found[here] = part.gather(rows[here] - first)
-        first += part.shape[0]
-    return found
+    if rows is None:
+        return np.asarray(variable.numpy())
+    return np.asarray(variable.gather(rows))
 
 
 def _rows(text: str, shape: tuple[int, ...], name: str) -> np.ndarray[Any, Any]:

@@ -99,12 +99,13 @@ def _reduction(taken: DTypes) -> OpDef:
 
 
 def _update(taken: DTypes | None) -> OpDef:
-    return _of("ref:T value:T", shapes.same, **({} if taken is None else {"T": taken}))
+    groups = {} if taken is None else {"T": taken}
+    return _of("ref:T value:T", shapes.same, "T", **groups)
 
 
 def _scatter(taken: DTypes | None) -> OpDef:
     groups = {"Tindices": INDICES} if taken is None else {"Tindices": INDICES, "T": taken}
-    return _of("ref:T indices:Tindices updates:T", shapes.same, **groups)
+    return _of("ref:T indices:Tindices updates:T", shapes.same, "T", **groups)
 
 
 _INTEGERS: Final = SIGNED | UNSIGNED

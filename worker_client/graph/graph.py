@@ -184,7 +184,7 @@ class Graph:
             computation=computation,
             references=references,
             waits_for=self._thread.control_inputs,
-            control_inputs=self._thread.controllers and _listed_control_inputs(self._thread.controllers, inputs),
+            control_inputs=_listed_control_inputs(self._thread.controllers, inputs),
         )
         self._operations.add(operation)
         for controller in self._thread.controllers:
@@ -387,11 +387,13 @@ class Graph:
         self.collections.clear(name)
 
 
-def _listed_control_inputs(controllers: Iterable[_Controller], inputs: Iterable[Tensor]) -> list[Operation]:
+def _listed_control_inputs(controllers: Sequence[_Controller], inputs: Iterable[Tensor]) -> list[Operation]:
     """Returns what TensorFlow lists of what an operation waits for.
 
     Nothing of a statement inside which an input was made, and nothing that is an input itself.
     """
+    if not controllers:
+        return []
     sources = {tensor.op for tensor in inputs}
     listed: dict[Operation, None] = {}
     for controller in controllers:

@@ -124,7 +124,7 @@ class Operation:
         self.computation = computation
         self.waits_for = tuple(waits_for)
         self._control_inputs = self.waits_for if control_inputs is None else tuple(control_inputs)
-        self.follows_update = (
+        self.follows_update: bool = (
             (computation is not None and computation.mutates)
             or any(tensor.op.follows_update for tensor in self.operands)
             or any(each.follows_update for each in self.waits_for)

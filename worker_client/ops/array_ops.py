@@ -89,7 +89,8 @@ def transpose(a: Any, perm: Any = None, name: str = "transpose", conjugate: bool
 
 
 def _conjugate_transposed(array: Array, perm: Array) -> Array:
-    return np.conj(np.transpose(array, perm))
+    conjugate: Array = np.conj(np.transpose(array, perm))
+    return conjugate
 
 
 def _reverse_order(tensor: Tensor) -> Any:
@@ -216,12 +217,12 @@ def split(value: Any, num_or_size_splits: Any, axis: Any = 0, num: int | None = 
         ValueError: The dimension cannot be cut so, or the number of parts is not known.
     """
     if not is_deferred(num_or_size_splits) and np.ndim(num_or_size_splits) == 0:
-        number = int(num_or_size_splits)
+        num = int(num_or_size_splits)
 
         def evenly(axis: Array, array: Array) -> tuple[Array, ...]:
-            return tuple(np.split(array, number, axis=int(axis)))
+            return tuple(np.split(array, num, axis=int(axis)))
 
-        return all_computed("Split", evenly, [axis, value], name=name, attributes={"num_split": number})
+        return all_computed("Split", evenly, [axis, value], name=name, attributes={"num_split": num})
     sizes = convert_to_tensor(num_or_size_splits)
     known = TensorShape(sizes.shape).size(0) if TensorShape(sizes.shape).ndims == 1 else None
     number = known if num is None else num

@@ -284,7 +284,9 @@ def _of_widest(arrays: Sequence[Array]) -> list[Array]:
 
 
 def _arange(start: Array, limit: Array, delta: Array) -> Array:
-    return np.arange(start, limit, delta).astype(start.dtype)
+    bounds: list[Any] = [start, limit, delta]
+    made: Array = np.arange(*bounds).astype(start.dtype)
+    return made
 
 
 def one_hot(

@@ -182,6 +182,7 @@ class Catalog:
             dtype=spec.dtype,
             shape=spec.shape,
             initializer=None,
+            initial_value=None,
             trainable=True,
             collections=(),
             device=device,

@@ -81,14 +81,15 @@ def test_an_update_takes_what_the_one_before_has_made(session: Any, read: str) -
 @pytest.mark.parametrize("way", ["scatter", "group", "no_op", "initializer", "tensor of an update", "nested"])
 def test_whatever_leads_to_the_update_counts(session: Any, way: str) -> None:
     v = started(session)
-    update = {
+    ways: dict[str, Callable[[], Any]] = {
         "scatter": lambda: tf.scatter_update(v, [0, 1], [7.0, 8.0]),
         "group": lambda: tf.group(tf.group(v.assign([7.0, 8.0]))),
         "no_op": lambda: behind_a_no_op(v.assign([7.0, 8.0])),
         "initializer": lambda: tf.variables_initializer([v]),
         "tensor of an update": lambda: tf.reduce_sum(v.assign([7.0, 8.0]) * 2.0),
         "nested": lambda: v.assign([7.0, 8.0]).op,
-    }[way]()
+    }
+    update = ways[way]()
     with tf.control_dependencies([update]), tf.control_dependencies([tf.no_op()]):
         behind = v * 1.0
     session.run(v.assign([0.0, 0.0]))
