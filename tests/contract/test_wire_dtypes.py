@@ -142,7 +142,7 @@ def test_a_batch_sent_again_counts_once(ps: Task, talk: Conversation) -> None:
 def client(ps: Task) -> Iterator[Client]:
     with ExitStack() as resources:
         client = Client(
-            ClusterSpec({"ps": ["ps0.example:2222"], "worker": ["worker0.example:2222"]}),
+            ClusterSpec({"ps": ["ps0.example:2222", "ps1.example:2222"], "worker": ["worker0.example:2222"]}),
             TaskId("worker", 0),
             endpoints=[ps.endpoint()],
             settings=Settings(),

@@ -232,6 +232,10 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     "ScatterNdUpdate": _scatter(ANY),
     "ScatterNdAdd": _scatter(NUMBERS),
     "ScatterNdSub": _scatter(NUMBERS),
+    "ScatterNdMul": _scatter(NUMBERS),  # this and the next one only of parts
+    "ScatterNdDiv": _scatter(NUMBERS),
+    "ScatterNdMin": _scatter(FLOATS | INDICES),
+    "ScatterNdMax": _scatter(FLOATS | INDICES),
     # -- made from sizes
     "Fill": _of("dims:index_type value:T", shapes.filled, index_type=INDICES),
     "Range": _of("start:Tidx limit:Tidx delta:Tidx", shapes.counted, "Tidx", Tidx=FLOATS | INDICES),

@@ -66,10 +66,10 @@ def constant_array(value: Any, dtype: Any, what: str) -> Array:
     if tensor_or_none(value) is not None:
         raise TypeError(f"{what} needs a value that is known now, not the deferred {value!r}")
     wanted = None if dtype is None else as_dtype(dtype)
-    if wanted == string.dtype or (wanted is None and is_text(array_of(value, what).dtype)):
-        text = text_array(value)
-        return text if get_default_graph().deferred else text.astype(np.bytes_)
     try:
+        if wanted == string.dtype or (wanted is None and is_text(array_of(value, what).dtype)):
+            text = text_array(value)
+            return text if get_default_graph().deferred else text.astype(np.bytes_)
         array = tensor_value(value, what, wanted)
     except ValueRangeError:
         raise

@@ -92,6 +92,8 @@ class PartitionedDeferredVariable(  # type: ignore[misc] # whose tensors are not
         super().__init__(name, shape, dtype, variable_list, partitions)
         self.spec = self.whole_spec
 
+    shape = VariableInParts.shape
+
     numpy: Any = _AtOnce()
     read_if_newer: Any = _AtOnce()
     push_dtype: Any = _AtOnce()

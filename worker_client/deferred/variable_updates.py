@@ -271,8 +271,10 @@ class DeferredVariableUpdates:
         """Returns row numbers as a tensor or an array of integers; DTypeMismatchError if they are none."""
         tensor = tensor_of(indices)
         if tensor is None:
-            known = indices if hasattr(indices, "dtype") else constant_array(indices, None, "indices")
-            return row_indices(known, self.spec, copy=True)
+            rows = row_indices(indices, self.spec, copy=True)
+            if hasattr(indices, "dtype"):
+                return rows
+            return row_indices(constant_array(indices, None, "indices"), self.spec, copy=True)
         if tensor.dtype.kind not in "iu":
             raise DTypeMismatchError(
                 f"indices of variable {self.spec.name}, {tensor.name}, are {tensor.dtype.name}; integers are needed",

@@ -142,7 +142,8 @@ class Constant(DescribedInitializer):
         try:
             return super()._description(variable, job_seed)
         except (TypeError, ValueError) as error:
-            if keeps_kind(np.asarray(self.value).dtype, variable.dtype):
+            given = np.asarray(self.value).dtype
+            if given.kind not in "biufc" or keeps_kind(given, variable.dtype):
                 raise
             raise TypeError(str(error)) from error  # TensorFlow 1's error, in place of our own kinds of it
 
