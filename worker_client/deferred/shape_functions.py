@@ -192,6 +192,15 @@ def without_dimension(known: Known) -> TensorShape:
     return TensorShape([*shape[:at], *shape[at + 1 :]])
 
 
+def segments(known: Known) -> TensorShape:
+    """As many rows as the third input says, of the shape that is left behind the dimensions of the second one."""
+    (data, ids, _), number = known.shapes, known.number(2)
+    if data.ndims is None or ids.ndims is None:
+        return _UNKNOWN
+    _merged([data[: ids.ndims], ids])
+    return TensorShape([number, *data[ids.ndims :]])
+
+
 # -- put together and taken apart ---------------------------------------------------------------------
 
 

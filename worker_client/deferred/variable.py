@@ -387,7 +387,7 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
                 "Assign",
                 [given] if is_computed else [],
                 [self._output],
-                attributes={"T": self.dtype, **ASSIGN_ATTRIBUTES},
+                attributes={"T": self.dtype, **ASSIGN_ATTRIBUTES, "use_locking": True},
                 computation=access,
                 references=[reference] if is_computed else [reference, given],
             )

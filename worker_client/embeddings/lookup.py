@@ -16,6 +16,7 @@ from ps_protocol.operations import Array
 from worker_client.default_client import find_default_client
 from worker_client.deferred.call import call, is_deferred
 from worker_client.deferred.operands import of_one_dtype
+from worker_client.deferred.sparse_tensor import SparseTensor
 from worker_client.embeddings.rows import (
     COMBINERS,
     STRATEGIES,
@@ -30,7 +31,6 @@ from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.ops.array_ops import gather
 from worker_client.ops.constant_ops import identity
-from worker_client.ops.sparse_tensor import SparseTensor
 from worker_client.values.shapes import TensorShape
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.variable import Variable

@@ -14,6 +14,7 @@ from worker_client.deferred.call import call, is_deferred, tensor_or_none
 from worker_client.deferred.computed import all_computed, computed, deferred_graph
 from worker_client.deferred.op_defs import OP_DEFS
 from worker_client.deferred.operands import cast_to, constant_array, of_one_dtype, operands_of, stacked, tensor_of
+from worker_client.deferred.sparse_tensor import with_values_of
 from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.operation import OutputSpec, Tensor
@@ -50,6 +51,9 @@ def cast(x: Any, dtype: Any, name: str | None = None) -> Any:
     wanted = as_dtype(dtype)
     if isinstance(x, Tensor) and x.dtype == wanted:
         return x
+    sparse = with_values_of(lambda values: cast(values, dtype, name), x)
+    if sparse is not None:
+        return sparse
     graph = deferred_graph([x])
     if graph is None:
         return cast_to(wanted)(constant_array(x, None, "cast"))[()]

@@ -16,6 +16,7 @@ from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
 from worker_client.deferred.call import call, is_deferred, tensor_or_none
 from worker_client.deferred.operands import of_one_dtype
+from worker_client.deferred.sparse_tensor import SparseTensor
 from worker_client.deferred.static_values import constant_value
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.computation import Kernel
@@ -38,7 +39,6 @@ from worker_client.ops.math_ops import (
     reduce_all,
     subtract,
 )
-from worker_client.ops.sparse_tensor import SparseTensor
 from worker_client.values.dtypes import DType, as_dtype, float32
 from worker_client.values.made_functions import named, one_of
 from worker_client.values.shapes import TensorShape
