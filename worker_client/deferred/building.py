@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -148,7 +148,7 @@ class _QuietFunction:
         self._function = function
 
     def __call__(self, *values: Array) -> Array | tuple[Array, ...]:
-        divide = "raise" if divides_integers(self._function, values) else "ignore"
+        divide: Literal["raise", "ignore"] = "raise" if divides_integers(self._function, values) else "ignore"
         with np.errstate(all="ignore", divide=divide):
             result = self._function(*values)
         return result if isinstance(result, tuple) else graph_array(result)

@@ -6,7 +6,7 @@ Any NumPy function that takes arrays and returns one can be deferred.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -169,7 +169,9 @@ class _Call:
             FloatingPointError: Integers are divided by zero, and the result would be an integer.
         """
         positional, named = _filled(self._positional, values, arrays), _filled(self._named, values, arrays)
-        divide = "raise" if not is_trial and divides_integers(self._function, positional) else "ignore"
+        divide: Literal["raise", "ignore"] = (
+            "raise" if not is_trial and divides_integers(self._function, positional) else "ignore"
+        )
         with np.errstate(all="ignore", divide=divide):  # as TensorFlow's kernels: no warnings, but infinities and nan
             result = self._function(*positional, **named)
         if isinstance(result, list | tuple):

@@ -63,7 +63,7 @@ def all_computed(
         return list(result) if isinstance(result, tuple) else [np.asarray(result)[()]]
     definition = OP_DEFS[op_type]
     if all(is_deferred(each) for each in values):
-        inputs = [tensor_or_none(each) for each in values]
+        inputs = [tensor for tensor in map(tensor_or_none, values) if tensor is not None]
         return built_op(graph, op_type, function, inputs, name=name, dtype=dtype, attributes=attributes).outputs
     with graph.name_scope(name or op_type) as scope:
         inputs = operands_of(op_type, definition, values, graph)

@@ -114,7 +114,8 @@ def _add_slice(bounds: _Bounds, graph: Graph, key: slice) -> None:
         for bound, default in zip(given, (0, 0, 1), strict=True)
     ]
     open_ends = [mask for mask, bound in zip(_MASKS, given[:2], strict=False) if bound is None]
-    bounds.add(*filled, *open_ends)
+    begin, end, stride = filled
+    bounds.add(begin, end, stride, *open_ends)
 
 
 def _check_index(index: Any) -> None:

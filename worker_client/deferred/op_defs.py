@@ -6,7 +6,7 @@ One row for each type of operation. What it computes is no part of that: the fun
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -100,12 +100,13 @@ def _reduction(taken: DTypes) -> OpDef:
 
 
 def _update(taken: DTypes | None) -> OpDef:
-    return _of("ref:T value:T", shapes.same, **({} if taken is None else {"T": taken}))
+    definition = _of("ref:T value:T", shapes.same)
+    return definition if taken is None else replace(definition, dtypes={"T": taken})
 
 
 def _scatter(taken: DTypes | None) -> OpDef:
-    groups = {"Tindices": INDICES} if taken is None else {"Tindices": INDICES, "T": taken}
-    return _of("ref:T indices:Tindices updates:T", shapes.same, **groups)
+    definition = _of("ref:T indices:Tindices updates:T", shapes.same, Tindices=INDICES)
+    return definition if taken is None else replace(definition, dtypes={"T": taken, **definition.dtypes})
 
 
 _INTEGERS: Final = SIGNED | UNSIGNED
@@ -136,6 +137,11 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     "BitwiseAnd": _of_two(_INTEGERS),
     "BitwiseOr": _of_two(_INTEGERS),
     "BitwiseXor": _of_two(_INTEGERS),
+    "SquaredDifference": _of_two(_FULL | {dtypes.int32.dtype, dtypes.int64.dtype}),
+    **dict.fromkeys(("DivNoNan", "MulNoNan", "Xlogy", "Xdivy"), _of_two(_FULL)),
+    "TruncateDiv": _of_two(NUMBERS),
+    "TruncateMod": _of_two(FLOATS | INDICES),
+    "Atan2": _of("y:T x:T", shapes.broadcast, T=FLOATS),
     "MatMul": _of("a:T b:T", shapes.matrix_product, T=_MATRICES),
     "BatchMatMulV2": _of("a:T b:T", shapes.matrix_product, T=_MATRICES | SIGNED),
     # -- of one
@@ -148,6 +154,15 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     "Log": _of_one(_FULL),
     "Tanh": _of_one(_FULL),
     "Sigmoid": _of_one(_FULL),
+    **dict.fromkeys(("Rsqrt", "Log1p", "Expm1", "Sin", "Cos", "Tan", "Asin", "Acos", "Atan"), _of_one(_FULL)),
+    **dict.fromkeys(("Sinh", "Cosh", "Asinh", "Acosh", "Atanh"), _of_one(_FULL)),
+    **dict.fromkeys(("Sign", "Round", "Reciprocal"), _of_one(_FULL | SIGNED)),
+    **dict.fromkeys(("Floor", "Ceil", "Rint", "Erf", "Erfc", "Lgamma"), _of_one(FLOATS)),
+    **dict.fromkeys(("IsNan", "IsInf", "IsFinite"), _of("x:T", shapes.same, dtypes.bool.dtype, T=FLOATS)),
+    **dict.fromkeys(("Relu", "Relu6"), _of_one(REAL, "features")),
+    **dict.fromkeys(("Elu", "Selu", "Softplus", "Softsign"), _of_one(FLOATS, "features")),
+    "Conj": _of_one(COMPLEX, "input"),
+    "StopGradient": _of("input:T", shapes.same),
     "LogicalNot": _of("x:_bool", shapes.same, "_bool", _bool=BOOL),
     "Invert": _of_one(_INTEGERS),
     "L2Loss": _of("t:T", shapes.scalar, T=FLOATS),
@@ -166,6 +181,7 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     "Prod": _reduction(NUMBERS),
     "Max": _reduction(REAL),
     "Min": _reduction(REAL),
+    "EuclideanNorm": _reduction(NUMBERS),
     "All": _of("input:_bool reduction_indices:Tidx", shapes.reduced, "_bool", _bool=BOOL, Tidx=INDICES),
     "Any": _of("input:_bool reduction_indices:Tidx", shapes.reduced, "_bool", _bool=BOOL, Tidx=INDICES),
     "ArgMax": _of("input:T dimension:Tidx", shapes.without_dimension, dtypes.int64.dtype, T=REAL | BOOL, Tidx=INDICES),

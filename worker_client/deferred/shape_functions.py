@@ -219,7 +219,8 @@ def concatenated(known: Known) -> TensorShape:
     sizes: list[Size] = [None] * ndims
     total: Size = 0
     for shape in (each if each.ndims is not None else _of_rank(ndims) for each in shapes):
-        total = None if total is None or shape.size(at) is None else total + shape.size(at)
+        along = shape.size(at)
+        total = None if total is None or along is None else total + along
         for other in range(ndims):
             if other != at:
                 sizes[other] = _same_size(sizes[other], shape.size(other), f"to concatenate along dimension {at}")
@@ -269,8 +270,9 @@ def split_into_sizes(known: Known) -> list[TensorShape]:
         return [_of_rank(shape.ndims)] * number
     at = _dimension(axis, shape)
     sizes: list[Size] = [None] * number if given is None else [None if size < 0 else int(size) for size in given]
-    if given is not None and shape.size(at) is not None:
-        rest = shape.size(at) - sum(size or 0 for size in sizes)
+    length = shape.size(at)
+    if given is not None and length is not None:
+        rest = length - sum(size or 0 for size in sizes)
         if rest < 0 or sizes.count(None) > 1 or (rest and None not in sizes):
             raise ValueError(f"dimension {at} of the shape {shape} cannot be split into the sizes {given.tolist()}")
         sizes = [rest if size is None else size for size in sizes]

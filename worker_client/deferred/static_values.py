@@ -69,7 +69,7 @@ def _sizes(tensor: Tensor, depth: int) -> list[int | None] | None:
         return [int(each) if each >= 0 else None for each in np.ravel(value)]
     sizes = _sizes_of_parts(tensor.op, depth - 1) if depth else None
     if sizes is None and tensor.shape.ndims == 1 and tensor.shape.size(0) is not None:
-        sizes = [None] * tensor.shape.size(0)
+        return [None] * (tensor.shape.size(0) or 0)
     return sizes
 
 

@@ -118,7 +118,7 @@ def embedding_lookup_sparse(
     table = _Table(params, partition_strategy)
     weights = None if sp_weights is None else sp_weights.values
     with name_scope(name, "embedding_lookup_sparse", [each for each in table.parts if is_deferred(each)]) as scope:
-        output = OutputSpec(sp_ids.dtype, TensorShape([None]))
+        output = OutputSpec(sp_ids.dtype.dtype, TensorShape([None]))
         unique = call(np.unique, [sp_ids.values], op_type="Unique", output=output)
         rows = embedding_lookup(params, unique, partition_strategy, max_norm=max_norm)
         arguments = [rows, unique, sp_ids.values, sp_ids.indices, weights, combiner or "mean"]

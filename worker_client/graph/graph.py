@@ -184,7 +184,7 @@ class Graph:
             computation=computation,
             references=references,
             waits_for=self._thread.control_inputs,
-            control_inputs=self._thread.controllers and _listed_control_inputs(self._thread.controllers, inputs),
+            control_inputs=_listed_control_inputs(self._thread.controllers, inputs) if self._thread.controllers else (),
         )
         self._operations.add(operation)
         for controller in self._thread.controllers:

@@ -61,8 +61,9 @@ class OutputSpec:
     shape: TensorShape = field(default_factory=TensorShape)
 
     def __post_init__(self) -> None:
-        if type(self.dtype) is DType:
-            object.__setattr__(self, "dtype", self.dtype.dtype)
+        given: Any = self.dtype
+        if type(given) is DType:
+            object.__setattr__(self, "dtype", given.dtype)
 
 
 class Operation:
@@ -124,7 +125,7 @@ class Operation:
         self.computation = computation
         self.waits_for = tuple(waits_for)
         self._control_inputs = self.waits_for if control_inputs is None else tuple(control_inputs)
-        self.follows_update = (
+        self.follows_update: bool = (
             (computation is not None and computation.mutates)
             or any(tensor.op.follows_update for tensor in self.operands)
             or any(each.follows_update for each in self.waits_for)

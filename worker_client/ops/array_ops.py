@@ -91,7 +91,8 @@ def transpose(a: Any, perm: Any = None, name: str = "transpose", conjugate: bool
 
 
 def _conjugate_transposed(array: Array, perm: Array) -> Array:
-    return np.conj(np.transpose(array, perm))
+    turned: Array = np.conj(np.transpose(array, perm))
+    return turned
 
 
 def _reverse_order(tensor: Tensor) -> Any:
@@ -226,10 +227,10 @@ def split(value: Any, num_or_size_splits: Any, axis: Any = 0, num: int | None = 
         return all_computed("Split", evenly, [axis, value], name=name, attributes={"num_split": number})
     sizes = convert_to_tensor(num_or_size_splits)
     known = TensorShape(sizes.shape).size(0) if TensorShape(sizes.shape).ndims == 1 else None
-    number = known if num is None else num
-    if number is None:
+    sizes_given = known if num is None else num
+    if sizes_given is None:
         raise ValueError(f"split: the number of sizes is not known in {num_or_size_splits!r}; give num")
-    return all_computed("SplitV", _split_into, [value, sizes, axis], name=name, attributes={"num_split": number})
+    return all_computed("SplitV", _split_into, [value, sizes, axis], name=name, attributes={"num_split": sizes_given})
 
 
 def _split_into(array: Array, sizes: Array, axis: Array) -> tuple[Array, ...]:

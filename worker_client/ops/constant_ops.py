@@ -292,7 +292,8 @@ def _of_widest(arrays: Sequence[Array]) -> list[Array]:
 
 
 def _arange(start: Array, limit: Array, delta: Array) -> Array:
-    return np.arange(start, limit, delta).astype(start.dtype)
+    numbers: Array = np.arange(start.item(), limit.item(), delta.item()).astype(start.dtype)
+    return numbers
 
 
 def one_hot(

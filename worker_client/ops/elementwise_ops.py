@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ps_protocol.operations import Array
+from worker_client.deferred import elementwise
 from worker_client.deferred.call import call, itself
+from worker_client.deferred.computed import computed
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.graph.blocks import name_scope
 from worker_client.ops.array_ops import cast
 from worker_client.ops.constant_ops import convert_to_tensor
 from worker_client.ops.math_ops import (
+    _as_operator,
     _binary,
     _unary,
     add_n,
@@ -158,7 +162,7 @@ softplus = _unary("softplus", _softplus, "Softplus", "Returns ``log(1 + exp(x))`
 
 def stop_gradient(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
     """Returns the tensor, as one that no gradient passes."""
-    return call(itself, of_one_dtype("StopGradient", [input]), op_type="StopGradient", name=name, is_view=True)
+    return computed("StopGradient", itself, [input], name=name)
 
 
 def round(x: Any, name: str | None = None) -> Any:  # noqa: A001 - TensorFlow's name
@@ -214,8 +218,11 @@ truncatemod = _binary("truncatemod", np.fmod, "TruncateMod", "Returns what ``tru
 squared_difference = _binary(
     "squared_difference", _squared_difference, "SquaredDifference", "Returns ``(x - y) * (x - y)``."
 )
-div_no_nan = _binary(
-    "div_no_nan", _quotient_or_zero, "DivNoNan", "Returns ``x / y``, 0 where ``y`` is.", name="div_no_nan"
+div_no_nan = _as_operator(
+    "div_no_nan",
+    partial(elementwise.divided, op_type="DivNoNan", function=_quotient_or_zero),
+    "Returns ``x / y``, 0 where ``y`` is.",
+    name="div_no_nan",
 )
 atan2 = _binary("atan2", np.arctan2, "Atan2", "Returns the angle in radians of the point ``(y, x)``, in all quadrants.")
 xlogy = _binary("xlogy", _xlogy, "Xlogy", "Returns ``x * log(y)``, 0 where ``x`` is.")

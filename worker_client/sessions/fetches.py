@@ -48,10 +48,9 @@ class Fetches:
         if isinstance(fetch, list | tuple):
             return _rebuilt(fetch, [self._taken_apart(each) for each in fetch])
         if isinstance(fetch, IndexedSlices):
-            rows = [self._taken_apart(each) for each in (fetch.values, fetch.indices)]
-            return IndexedSlicesValue(
-                *rows, _NOTHING if fetch.dense_shape is None else self._taken_apart(fetch.dense_shape)
-            )
+            values, indices = self._taken_apart(fetch.values), self._taken_apart(fetch.indices)
+            sizes = _NOTHING if fetch.dense_shape is None else self._taken_apart(fetch.dense_shape)
+            return IndexedSlicesValue(values, indices, sizes)
         if isinstance(fetch, SparseTensor):
             members = (fetch.indices, fetch.values, fetch.dense_shape)
             return SparseTensorValue(*(self._taken_apart(each) for each in members))

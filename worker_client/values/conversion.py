@@ -46,7 +46,7 @@ class IndexedSlices:
     @property
     def name(self) -> str:
         """That of the values, which are a deferred tensor."""
-        return self._values.name
+        return str(self._values.name)
 
     @property
     def op(self) -> Any:
@@ -61,7 +61,7 @@ class IndexedSlices:
     @property
     def device(self) -> str:
         """Where the values are, which are a deferred tensor."""
-        return self._values.device
+        return str(self._values.device)
 
     @property
     def dtype(self) -> DType:
