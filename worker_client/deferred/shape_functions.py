@@ -306,7 +306,8 @@ def transposed(known: Known) -> TensorShape:
     """The dimensions in the order that the second input says."""
     (before, order), numbers = known.shapes, known.value(1)
     known.check_rank(1, 1)
-    ndims = before.ndims if order.ndims is None or order[0] is None else order[0]
+    length = order.size(0)
+    ndims = before.ndims if length is None else length
     if before.ndims not in (None, ndims):
         raise ValueError(f"the {before.ndims} dimensions of the shape {before} cannot be put in an order of {ndims}")
     if before.ndims is None or numbers is None:
@@ -352,7 +353,7 @@ def boxed(known: Known) -> TensorShape:
     begin, size = known.value(1), known.value(2)
     known.check_rank(1, 1)
     sizes = known.sizes(2)
-    lengths = [known.shapes[0].ndims, *(each[0] if each.ndims else None for each in known.shapes[1:]), sizes.ndims]
+    lengths = [known.shapes[0].ndims, *(each.size(0) if each.ndims else None for each in known.shapes[1:]), sizes.ndims]
     ndims = next((length for length in lengths if length is not None), None)
     if any(length not in (None, ndims) for length in lengths):
         raise ValueError(f"begin and size need one number for each dimension of the shape {known.shapes[0]}")
@@ -372,7 +373,7 @@ def strided(known: Known) -> TensorShape:
         return _UNKNOWN
     begin, end, strides = (known.value(index) for index in (1, 2, 3))
     masks = {name: known.attributes[name] for name in _MASKS}
-    number = next((each[0] for each in known.shapes[1:] if each.ndims), None)
+    number = next((each.size(0) for each in known.shapes[1:] if each.ndims), None)
     if number is None:
         return _UNKNOWN
     sizes: list[Size] = []
@@ -382,7 +383,7 @@ def strided(known: Known) -> TensorShape:
         bit = 1 << place
         if masks["ellipsis_mask"] & bit:
             following = before.ndims - explicit
-            sizes += before[at : at + max(0, following)]
+            sizes.extend(before[at : at + max(0, following)])
             at += max(0, following)
             continue
         if masks["new_axis_mask"] & bit:
@@ -436,7 +437,7 @@ def gathered_nd(known: Known) -> TensorShape:
     before, indices = known.shapes
     if indices.ndims == 0:
         raise ValueError("indices of places should have at least one dimension")
-    depth = None if indices.ndims is None else indices[-1]
+    depth = indices.size(-1)
     if before.ndims is None or depth is None:
         return _UNKNOWN
     if depth > before.ndims:

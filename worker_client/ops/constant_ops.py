@@ -154,8 +154,9 @@ def identity(input: Any, name: str | None = None) -> Any:  # noqa: A002 - Tensor
         members = (input.indices, input.values, input.dense_shape)
         return SparseTensor(*(identity(each, name) for each in members))
     if isinstance(input, IndexedSlices) and is_deferred(input):
+        values, indices = identity(input.values, name), identity(input.indices, name)
         sizes = None if input.dense_shape is None else identity(input.dense_shape, name)
-        return IndexedSlices(identity(input.values, name), identity(input.indices, name), sizes)
+        return IndexedSlices(values, indices, sizes)
     return computed("Identity", itself, [input], name=name)
 
 

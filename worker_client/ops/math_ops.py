@@ -183,10 +183,13 @@ def add_n(inputs: Sequence[Any], name: str | None = None) -> Any:
     """Returns the sum of some tensors of one shape.
 
     Raises:
+        TypeError: They are no list, or their dtypes differ.
         ValueError: There is none, or the shapes differ.
     """
-    if not isinstance(inputs, list | tuple) or not inputs:
-        raise ValueError(f"add_n needs a list of at least one tensor, not {inputs!r}")
+    if not isinstance(inputs, list | tuple):
+        raise TypeError(f"add_n needs a list of tensors, not {inputs!r}")
+    if not inputs:
+        raise ValueError("add_n needs at least one tensor")
     if len(inputs) == 1:
         only = convert_to_tensor(inputs[0])
         return identity(only, name=name) if name else only
