@@ -23,7 +23,7 @@ OTHERWISE = {
     "bits + 2**40",
     "tf.constant(300, tf.uint8)",
     "tf.constant(-1, tf.uint8)",
-    # Bounds of other dtypes become int32 where that holds them, else it is a TypeError; in TensorFlow an assertion fails.
+    # Bounds of other dtypes become int32 where that holds them; in TensorFlow an assertion fails.
     "tf.range(x[0])",
     "tf.range(x[0], x[0])",
     # An axis that is not there is refused; in TensorFlow only when it runs.

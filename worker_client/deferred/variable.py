@@ -29,6 +29,7 @@ from worker_client.deferred.building import constant_op, dtype_attributes
 from worker_client.deferred.safe_initial_value import with_initialized_values
 from worker_client.deferred.variable_updates import ASSIGN_ATTRIBUTES, DeferredVariableUpdates, shape_of
 from worker_client.graph.computation import VariableAccess, value_read
+from worker_client.graph.default_graph import graph_of
 from worker_client.graph.deferred_array import DeferredArray
 from worker_client.graph.definition import (
     Constraint,
@@ -300,8 +301,13 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         place: AbstractContextManager[None],
         attributes: Mapping[str, Any] | None = None,
     ) -> Operation:
-        """Adds an operation that accesses the variable; operands that are known now are constants of their names."""
-        graph = self.graph
+        """Adds an operation that accesses the variable; operands that are known now are constants of their names.
+
+        Raises:
+            TypeError: Such operations do not take these dtypes.
+            ValueError: An operand belongs to another graph.
+        """
+        graph = graph_of([self, *operands.values()])
         with ExitStack() as stack:
             name = name or op_type
             if not all(isinstance(each, Tensor) for each in operands.values()):
