@@ -387,7 +387,7 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
             return Initialize(self.spec.name, spec, overwrite=True)
 
         reference = self.op.outputs[0]
-        access = VariableAccess(self, request, mutates=True, unless_fed=None if is_computed else given)
+        access = VariableAccess(self, request, mutates=True, unless_fed=self._initial_value)
         with self.graph.colocate_with(self.op):
             return self.graph.create_op(
                 "Assign",

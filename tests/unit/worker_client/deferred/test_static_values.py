@@ -11,7 +11,8 @@ from worker_client.deferred.call import deferred_call
 from worker_client.deferred.static_values import constant_value, known_sizes
 from worker_client.graph.graph import Graph
 from worker_client.ops.array_ops import concat, stack
-from worker_client.ops.constant_ops import constant, placeholder, range, shape
+from worker_client.ops.constant_ops import constant, placeholder, shape
+from worker_client.ops.constant_ops import range as range_
 from worker_client.ops.random_ops import random_uniform
 
 
@@ -26,7 +27,7 @@ def test_what_is_made_of_constants_is_known() -> None:
     for tensor, value in (
         (three, 3),
         (three * 2 - 1, 5),
-        (range(three), [0, 1, 2]),
+        (range_(three), [0, 1, 2]),
         (stack([three, three + 1])[1], 4),
         (shape(constant(np.zeros((2, 5)))), [2, 5]),
     ):
