@@ -33,12 +33,8 @@ class TestIndexedSlices:
     def test_members_are_those_of_the_values(self, session: Session) -> None:
         with session.graph.device("/job:ps/task:1"):
             slices = rows()
-        assert (slices.name, slices.op.name, slices.dtype, slices.device) == (
-            "vals:0",
-            "vals",
-            np.float32,
-            "/job:ps/task:1",
-        )
+        assert (slices.name, slices.op.name, slices.device) == ("vals:0", "vals", "/job:ps/task:1")
+        assert slices.dtype == np.float32
         assert slices.graph is session.graph
         assert slices.shape == [3, 1]
         assert rows(None).shape.ndims is None
@@ -82,7 +78,8 @@ class TestSparseTensor:
         tensor = SparseTensor([[1, 0]], [4.0], [2, 2])
         names = [each.name for each in (tensor.indices, tensor.values, tensor.dense_shape)]
         assert names == ["SparseTensor/indices:0", "SparseTensor/values:0", "SparseTensor/dense_shape:0"]
-        assert (tensor.dtype, tensor.indices.dtype, tensor.dense_shape.dtype) == (np.float32, np.int64, np.int64)
+        assert tensor.dtype == np.float32
+        assert tensor.indices.dtype == tensor.dense_shape.dtype == np.int64
         assert tensor.shape == tensor.get_shape() == [2, 2]
         assert (tensor.name, tensor.op, tensor.graph, tensor.device) == (
             "SparseTensor/values:0",
@@ -119,4 +116,5 @@ def test_elsewhere_than_in_a_graph_members_are_arrays() -> None:
     with Graph(deferred=False).as_default():
         tensor = SparseTensor([[1, 0]], [4.0], [2, 2])
     assert isinstance(tensor.values, np.ndarray)
-    assert (tensor.dtype, tensor.shape) == (np.float32, [2, 2])
+    assert tensor.dtype == np.float32
+    assert tensor.shape == [2, 2]

@@ -61,7 +61,7 @@ def test_one_that_waits_does_so(session: Session) -> None:
 
 def test_a_fed_initial_value_is_assigned(session: Session) -> None:
     given, described = new_variable([1.0, 2.0]), get_variable("described", [2])
-    computed = new_variable(given.initialized_value() * 2.0)
+    computed = new_variable(given * 2.0)
     session.run(
         [given.initializer, described.initializer], {given.initial_value: [3, 4], described.initial_value: [5, 6]}
     )
