@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
+import numpy as np
 import pytest
 
 import worker_client.compat.v1 as tf
 from tests.conformance import replay
 from tests.conformance.reference import operation_calls
+from tests.unit.worker_client.naming_fakes import eager_graph
 
 RECORDS = json.loads((replay.TRACES / "operations.json").read_text(encoding="utf-8"))
 
@@ -65,3 +68,37 @@ def test_a_call_makes_what_tensorflows_makes(record: dict[str, Any]) -> None:
         assert is_close(without_names(record["made"]), without_names(found["made"])), found
     else:
         assert is_close(record, found), f"{record} is not {found}"
+
+
+def has_value(made: Any) -> bool:
+    """Whether all of what a call makes are tensors whose values are recorded."""
+    if isinstance(made, list):
+        return all(map(has_value, made))
+    return "dtype" in made and made["run"] is not None and not isinstance(made["run"], dict)
+
+
+def values(made: Any) -> Any:
+    return [values(each) for each in made] if isinstance(made, list) else made["run"]
+
+
+AT_ONCE = [
+    record
+    for record in RECORDS
+    if has_value(record.get("made", {"value": None}))
+    and not re.search(r"\b[ur]\b|Variable|assert|train|sparse|py_func|numpy_function", record["call"])
+]
+
+
+def test_calls_outside_of_a_deferred_graph_give_the_same_values_at_once() -> None:
+    assert len(AT_ONCE) > 300
+    for record in AT_ONCE:
+        with eager_graph().as_default():
+            names: dict[str, Any] = {"tf": tf, "np": np}
+            given = {name: made for name, made in operation_calls.OPERANDS.items() if name not in "ur"}
+            names.update({name: eval(made, names) for name, made in given.items()})
+            made = eval(record["call"], names)
+        assert is_close(values(record["made"]), plain(made)), record["call"]
+
+
+def plain(made: Any) -> Any:
+    return [plain(each) for each in made] if isinstance(made, list | tuple) else operation_calls._plain(made)

@@ -77,7 +77,7 @@ def built_op(
     if dtype is None:
         dtype = dtypes[definition.output] if isinstance(definition.output, str) else definition.output
     outputs = [OutputSpec(dtype, shape) for shape in (shapes if isinstance(shapes, list) else [shapes])]
-    kernel = Kernel(_QuietFunction(function), folds=True)
+    kernel = Kernel(QuietFunction(function), folds=True)
     return graph.create_op(op_type, inputs, outputs, name=name, attributes=all_attributes, computation=kernel)
 
 
@@ -136,7 +136,7 @@ def named(value: Tensor | Array) -> str:
     return f"{what} ({DType.of(graph_dtype(numpy_dtype(value.dtype))).name})"
 
 
-class _QuietFunction:
+class QuietFunction:
     """A function whose results are arrays, and which makes infinities and nan without warnings, as TensorFlow does.
 
     Of integers divided by zero it raises FloatingPointError.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ps_protocol.operations import Array
-from worker_client.deferred.building import built_op, checked_dtypes
+from worker_client.deferred.building import QuietFunction, built_op, checked_dtypes
 from worker_client.deferred.call import is_deferred, tensor_or_none
 from worker_client.deferred.op_defs import OP_DEFS
 from worker_client.deferred.operands import operands_of
@@ -59,7 +59,7 @@ def all_computed(
     """Does what ``computed`` does; returns all outputs."""
     graph = deferred_graph(values)
     if graph is None:
-        result = function(*arrays_of(op_type, values))
+        result = QuietFunction(function)(*arrays_of(op_type, values))
         return list(result) if isinstance(result, tuple) else [np.asarray(result)[()]]
     definition = OP_DEFS[op_type]
     if all(is_deferred(each) for each in values):

@@ -15,6 +15,7 @@ import numpy as np
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
 from worker_client.deferred.call import call, is_deferred, tensor_or_none
+from worker_client.deferred.computed import computed
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.deferred.sparse_tensor import SparseTensor
 from worker_client.deferred.static_values import constant_value
@@ -220,8 +221,8 @@ def _sign(public_name: str, compare: _Comparison, what: str, *, zero_first: bool
             facts = [*([message] if message else []), f"Condition {what} did not hold element-wise:"]
             facts += [_equals("x", operand), operand]
             zero = np.zeros((), as_dtype(operand.dtype))
-            pair = [zero, operand] if zero_first else [operand, zero]
-            return compare(*pair, data=facts if data is None else data, summarize=summarize)
+            one, two = (zero, operand) if zero_first else (operand, zero)
+            return compare(one, two, data=facts if data is None else data, summarize=summarize)
 
     return named(operation, public_name, f"Makes an operation that fails unless {what} everywhere; see ``Assert``.")
 
@@ -424,7 +425,6 @@ def check_numerics(tensor: Any, message: str, name: str | None = None) -> Any:
     Raises:
         InvalidArgumentError: When it runs: one is infinite or not a number; the error begins with ``message``.
     """
-    (operand,) = of_one_dtype("CheckNumerics", [tensor])
 
     def checked(array: Array) -> Array:
         wrong = [word for word, test in (("Inf", np.isinf), ("NaN", np.isnan)) if np.any(test(array))]
@@ -432,8 +432,7 @@ def check_numerics(tensor: Any, message: str, name: str | None = None) -> Any:
             raise InvalidArgumentError(f"{message} : Tensor had {' and '.join(wrong)} values")
         return array
 
-    output = OutputSpec(as_dtype(operand.dtype), TensorShape(operand.shape))
-    return call(checked, [operand], op_type="CheckNumerics", name=name, output=output)
+    return computed("CheckNumerics", checked, [tensor], name=name)
 
 
 def verify_tensor_all_finite(

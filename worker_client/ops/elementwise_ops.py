@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,8 @@ from worker_client.graph.blocks import name_scope
 from worker_client.ops.array_ops import cast
 from worker_client.ops.constant_ops import convert_to_tensor
 from worker_client.ops.math_ops import (
-    _as_operator,
-    _binary,
-    _unary,
     add_n,
+    binary,
     divide,
     floordiv,
     maximum,
@@ -32,6 +29,7 @@ from worker_client.ops.math_ops import (
     mod,
     multiply,
     negative,
+    unary,
 )
 from worker_client.values.dtypes import (
     DType,
@@ -132,32 +130,32 @@ def _rsqrt(x: Array) -> Any:
     return np.reciprocal(np.sqrt(x))
 
 
-sign = _unary("sign", np.sign, "Sign", "Returns -1, 0 or 1 for each element.")
-floor = _unary("floor", np.floor, "Floor", "Returns the greatest whole number that is not greater.")
-ceil = _unary("ceil", np.ceil, "Ceil", "Returns the least whole number that is not less.")
-rint = _unary("rint", np.rint, "Rint", "Returns the nearest whole number, of two the even one.")
-rsqrt = _unary("rsqrt", _rsqrt, "Rsqrt", "Returns ``1 / sqrt(x)``.")
-reciprocal = _unary("reciprocal", np.reciprocal, "Reciprocal", "Returns ``1 / x``.")
-is_nan = _unary("is_nan", np.isnan, "IsNan", "Returns whether each element is not a number.")
-is_inf = _unary("is_inf", np.isinf, "IsInf", "Returns whether each element is infinite.")
-is_finite = _unary("is_finite", np.isfinite, "IsFinite", "Returns whether each element is a finite number.")
-sin = _unary("sin", np.sin, "Sin", "Returns the sine of each element, an angle in radians.")
-cos = _unary("cos", np.cos, "Cos", "Returns the cosine of each element, an angle in radians.")
-tan = _unary("tan", np.tan, "Tan", "Returns the tangent of each element, an angle in radians.")
-asin = _unary("asin", np.arcsin, "Asin", "Returns the angle in radians of which each element is the sine.")
-acos = _unary("acos", np.arccos, "Acos", "Returns the angle in radians of which each element is the cosine.")
-atan = _unary("atan", np.arctan, "Atan", "Returns the angle in radians of which each element is the tangent.")
-sinh = _unary("sinh", np.sinh, "Sinh", "Returns the hyperbolic sine of each element.")
-cosh = _unary("cosh", np.cosh, "Cosh", "Returns the hyperbolic cosine of each element.")
-asinh = _unary("asinh", np.arcsinh, "Asinh", "Returns of what each element is the hyperbolic sine.")
-acosh = _unary("acosh", np.arccosh, "Acosh", "Returns of what each element is the hyperbolic cosine.")
-atanh = _unary("atanh", np.arctanh, "Atanh", "Returns of what each element is the hyperbolic tangent.")
-log1p = _unary("log1p", np.log1p, "Log1p", "Returns ``log(1 + x)``, exact also near 0.")
-expm1 = _unary("expm1", np.expm1, "Expm1", "Returns ``exp(x) - 1``, exact also near 0.")
-erf = _unary("erf", _each(math.erf), "Erf", "Returns the error function of each element.")
-erfc = _unary("erfc", _each(math.erfc), "Erfc", "Returns ``1 - erf(x)``, exact also where that is small.")
-lgamma = _unary("lgamma", _each(_log_gamma), "Lgamma", "Returns the logarithm of the gamma function's absolute value.")
-softplus = _unary("softplus", _softplus, "Softplus", "Returns ``log(1 + exp(x))``, without overflow.")
+sign = unary("sign", np.sign, "Sign", "Returns -1, 0 or 1 for each element.")
+floor = unary("floor", np.floor, "Floor", "Returns the greatest whole number that is not greater.")
+ceil = unary("ceil", np.ceil, "Ceil", "Returns the least whole number that is not less.")
+rint = unary("rint", np.rint, "Rint", "Returns the nearest whole number, of two the even one.")
+rsqrt = unary("rsqrt", _rsqrt, "Rsqrt", "Returns ``1 / sqrt(x)``.")
+reciprocal = unary("reciprocal", np.reciprocal, "Reciprocal", "Returns ``1 / x``.")
+is_nan = unary("is_nan", np.isnan, "IsNan", "Returns whether each element is not a number.")
+is_inf = unary("is_inf", np.isinf, "IsInf", "Returns whether each element is infinite.")
+is_finite = unary("is_finite", np.isfinite, "IsFinite", "Returns whether each element is a finite number.")
+sin = unary("sin", np.sin, "Sin", "Returns the sine of each element, an angle in radians.")
+cos = unary("cos", np.cos, "Cos", "Returns the cosine of each element, an angle in radians.")
+tan = unary("tan", np.tan, "Tan", "Returns the tangent of each element, an angle in radians.")
+asin = unary("asin", np.arcsin, "Asin", "Returns the angle in radians of which each element is the sine.")
+acos = unary("acos", np.arccos, "Acos", "Returns the angle in radians of which each element is the cosine.")
+atan = unary("atan", np.arctan, "Atan", "Returns the angle in radians of which each element is the tangent.")
+sinh = unary("sinh", np.sinh, "Sinh", "Returns the hyperbolic sine of each element.")
+cosh = unary("cosh", np.cosh, "Cosh", "Returns the hyperbolic cosine of each element.")
+asinh = unary("asinh", np.arcsinh, "Asinh", "Returns of what each element is the hyperbolic sine.")
+acosh = unary("acosh", np.arccosh, "Acosh", "Returns of what each element is the hyperbolic cosine.")
+atanh = unary("atanh", np.arctanh, "Atanh", "Returns of what each element is the hyperbolic tangent.")
+log1p = unary("log1p", np.log1p, "Log1p", "Returns ``log(1 + x)``, exact also near 0.")
+expm1 = unary("expm1", np.expm1, "Expm1", "Returns ``exp(x) - 1``, exact also near 0.")
+erf = unary("erf", _each(math.erf), "Erf", "Returns the error function of each element.")
+erfc = unary("erfc", _each(math.erfc), "Erfc", "Returns ``1 - erf(x)``, exact also where that is small.")
+lgamma = unary("lgamma", _each(_log_gamma), "Lgamma", "Returns the logarithm of the gamma function's absolute value.")
+softplus = unary("softplus", _softplus, "Softplus", "Returns ``log(1 + exp(x))``, without overflow.")
 
 
 def stop_gradient(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
@@ -171,7 +169,7 @@ def round(x: Any, name: str | None = None) -> Any:  # noqa: A001 - TensorFlow's 
     return operand if as_dtype(operand.dtype).kind in "iu" else _round(operand, name)
 
 
-_round = _unary("round", np.rint, "Round", "Rounds floats.")
+_round = unary("round", np.rint, "Round", "Rounds floats.")
 
 
 def log_sigmoid(x: Any, name: str | None = None) -> Any:
@@ -190,6 +188,8 @@ def _quotient_or_zero(x: Array, y: Array) -> Any:
 def _quotient_towards_zero(x: Array, y: Array) -> Any:
     if x.dtype.kind not in "iu":
         return np.trunc(np.divide(x, y))
+    if not np.all(y):
+        raise ZeroDivisionError("divide by zero")
     down = np.floor_divide(x, y)
     return down + ((np.remainder(x, y) != 0) & ((x < 0) != (y < 0))).astype(x.dtype)
 
@@ -212,24 +212,23 @@ def _product_or_zero(x: Array, y: Array) -> Any:
 
 truediv = divide
 floormod = mod
-realdiv = _binary("realdiv", np.true_divide, "RealDiv", "Returns ``x / y`` of numbers that are not whole.")
-truncatediv = _binary("truncatediv", _quotient_towards_zero, "TruncateDiv", "Returns ``x / y`` rounded towards zero.")
-truncatemod = _binary("truncatemod", np.fmod, "TruncateMod", "Returns what ``truncatediv`` leaves, with ``x``'s sign.")
-squared_difference = _binary(
+realdiv = binary("realdiv", np.true_divide, "RealDiv", "Returns ``x / y`` of numbers that are not whole.")
+truncatediv = binary("truncatediv", _quotient_towards_zero, "TruncateDiv", "Returns ``x / y`` rounded towards zero.")
+truncatemod = binary("truncatemod", np.fmod, "TruncateMod", "Returns what ``truncatediv`` leaves, with ``x``'s sign.")
+squared_difference = binary(
     "squared_difference", _squared_difference, "SquaredDifference", "Returns ``(x - y) * (x - y)``."
 )
-div_no_nan = _as_operator(
-    "div_no_nan",
-    partial(elementwise.divided, op_type="DivNoNan", function=_quotient_or_zero),
-    "Returns ``x / y``, 0 where ``y`` is.",
-    name="div_no_nan",
-)
-atan2 = _binary("atan2", np.arctan2, "Atan2", "Returns the angle in radians of the point ``(y, x)``, in all quadrants.")
-xlogy = _binary("xlogy", _xlogy, "Xlogy", "Returns ``x * log(y)``, 0 where ``x`` is.")
-xdivy = _binary("xdivy", _xdivy, "Xdivy", "Returns ``x / y``, 0 where ``x`` is.", name="xdivy/Xdivy")
-multiply_no_nan = _binary(
+atan2 = binary("atan2", np.arctan2, "Atan2", "Returns the angle in radians of the point ``(y, x)``, in all quadrants.")
+xlogy = binary("xlogy", _xlogy, "Xlogy", "Returns ``x * log(y)``, 0 where ``x`` is.")
+xdivy = binary("xdivy", _xdivy, "Xdivy", "Returns ``x / y``, 0 where ``x`` is.", name="xdivy/Xdivy")
+multiply_no_nan = binary(
     "multiply_no_nan", _product_or_zero, "MulNoNan", "Returns ``x * y``, 0 where ``y`` is.", name="multiply_no_nan"
 )
+
+
+def div_no_nan(x: Any, y: Any, name: str | None = None) -> Any:
+    """Returns ``x / y``, 0 where ``y`` is; integers are made floats first."""
+    return elementwise.divided(x, y, name or "div_no_nan", op_type="DivNoNan", function=_quotient_or_zero)
 
 
 def floor_div(x: Any, y: Any, name: str | None = None) -> Any:
@@ -291,7 +290,7 @@ def _complex(real: Array, imag: Array) -> Array:
 
 
 def _of_complex(public_name: str, function: Callable[..., Any], op_type: str, doc: str) -> Any:
-    of_complex = _unary(public_name, function, op_type, doc)
+    of_complex = unary(public_name, function, op_type, doc)
 
     def operation(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
         operand = convert_to_tensor(input, name="input")
@@ -302,8 +301,8 @@ def _of_complex(public_name: str, function: Callable[..., Any], op_type: str, do
 
 real = _of_complex("real", np.real, "Real", "Returns the real part of each element.")
 conj = _of_complex("conj", np.conj, "Conj", "Returns the complex conjugate of each element.")
-_imag = _unary("imag", np.imag, "Imag", "Returns the imaginary part of each element.")
-_angle = _unary("angle", np.angle, "Angle", "Returns the angle in radians of each element in the complex plane.")
+_imag = unary("imag", np.imag, "Imag", "Returns the imaginary part of each element.")
+_angle = unary("angle", np.angle, "Angle", "Returns the angle in radians of each element in the complex plane.")
 
 
 def imag(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name

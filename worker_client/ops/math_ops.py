@@ -86,7 +86,7 @@ class _Reduction(Protocol):
 # -- of two operands ------------------------------------------------------------------------------
 
 
-def _binary(
+def binary(
     public_name: str, function: Callable[..., Any], op_type: str, doc: str, *, name: str | None = None
 ) -> _Binary:
     """Returns a function that makes an operation, which is called ``name`` where its caller gives none."""
@@ -115,22 +115,22 @@ def _as_operator(public_name: str, operator: Callable[..., Any], doc: str, *, na
 
 
 add = _as_operator("add", elementwise.added, "Returns ``x + y``.", name="Add")
-subtract = _binary("subtract", np.subtract, "Sub", "Returns ``x - y``.")
-multiply = _binary("multiply", np.multiply, "Mul", "Returns ``x * y``.")
+subtract = binary("subtract", np.subtract, "Sub", "Returns ``x - y``.")
+multiply = binary("multiply", np.multiply, "Mul", "Returns ``x * y``.")
 divide = _as_operator("divide", elementwise.divided, "Returns ``x / y``, not rounded.", name="truediv")
-floordiv = _binary("floordiv", np.floor_divide, "FloorDiv", "Returns ``x // y``, rounded down.", name="floordiv")
-mod = _binary("mod", np.remainder, "FloorMod", "Returns ``x % y``, with the sign of ``y``.")
-maximum = _binary("maximum", np.maximum, "Maximum", "Returns the greater of each two elements.")
-minimum = _binary("minimum", np.minimum, "Minimum", "Returns the lesser of each two elements.")
-pow = _binary("pow", np.power, "Pow", "Returns ``x ** y``.")  # noqa: A001 - TensorFlow's name
-greater = _binary("greater", np.greater, "Greater", "Returns ``x > y``.")
-greater_equal = _binary("greater_equal", np.greater_equal, "GreaterEqual", "Returns ``x >= y``.")
-less = _binary("less", np.less, "Less", "Returns ``x < y``.")
-less_equal = _binary("less_equal", np.less_equal, "LessEqual", "Returns ``x <= y``.")
-equal = _binary("equal", np.equal, "Equal", "Returns for each two elements whether they are equal.")
-not_equal = _binary("not_equal", np.not_equal, "NotEqual", "Returns for each two elements whether they differ.")
-logical_and = _binary("logical_and", np.logical_and, "LogicalAnd", "Returns whether both of each two are true.")
-logical_or = _binary("logical_or", np.logical_or, "LogicalOr", "Returns whether one of each two is true.")
+floordiv = binary("floordiv", np.floor_divide, "FloorDiv", "Returns ``x // y``, rounded down.", name="floordiv")
+mod = binary("mod", np.remainder, "FloorMod", "Returns ``x % y``, with the sign of ``y``.")
+maximum = binary("maximum", np.maximum, "Maximum", "Returns the greater of each two elements.")
+minimum = binary("minimum", np.minimum, "Minimum", "Returns the lesser of each two elements.")
+pow = binary("pow", np.power, "Pow", "Returns ``x ** y``.")  # noqa: A001 - TensorFlow's name
+greater = binary("greater", np.greater, "Greater", "Returns ``x > y``.")
+greater_equal = binary("greater_equal", np.greater_equal, "GreaterEqual", "Returns ``x >= y``.")
+less = binary("less", np.less, "Less", "Returns ``x < y``.")
+less_equal = binary("less_equal", np.less_equal, "LessEqual", "Returns ``x <= y``.")
+equal = binary("equal", np.equal, "Equal", "Returns for each two elements whether they are equal.")
+not_equal = binary("not_equal", np.not_equal, "NotEqual", "Returns for each two elements whether they differ.")
+logical_and = binary("logical_and", np.logical_and, "LogicalAnd", "Returns whether both of each two are true.")
+logical_or = binary("logical_or", np.logical_or, "LogicalOr", "Returns whether one of each two is true.")
 
 
 def logical_xor(x: Any, y: Any, name: str = "LogicalXor") -> Any:
@@ -211,7 +211,7 @@ def _sum_of(first: Array, *others: Array) -> Any:
 # -- of one operand -------------------------------------------------------------------------------
 
 
-def _unary(public_name: str, function: Callable[..., Any], op_type: str, doc: str) -> _Unary:
+def unary(public_name: str, function: Callable[..., Any], op_type: str, doc: str) -> _Unary:
     def operation(x: Any, name: str | None = None) -> Any:
         if isinstance(x, SparseTensor):
             return with_values_of(lambda values: operation(values, name), x)
@@ -232,14 +232,14 @@ def abs(x: Any, name: str | None = None) -> Any:  # noqa: A001 - TensorFlow's na
     return elementwise.absolute(x, name)
 
 
-negative = _unary("negative", np.negative, "Neg", "Returns ``-x``.")
-square = _unary("square", np.square, "Square", "Returns ``x * x``.")
-sqrt = _unary("sqrt", np.sqrt, "Sqrt", "Returns the square root of each element.")
-exp = _unary("exp", np.exp, "Exp", "Returns e to the power of each element.")
-log = _unary("log", np.log, "Log", "Returns the natural logarithm of each element.")
-tanh = _unary("tanh", np.tanh, "Tanh", "Returns the hyperbolic tangent of each element.")
-sigmoid = _unary("sigmoid", _sigmoid, "Sigmoid", "Returns ``1 / (1 + exp(-x))``, without overflow.")
-logical_not = _unary("logical_not", np.logical_not, "LogicalNot", "Returns the opposite of each truth value.")
+negative = unary("negative", np.negative, "Neg", "Returns ``-x``.")
+square = unary("square", np.square, "Square", "Returns ``x * x``.")
+sqrt = unary("sqrt", np.sqrt, "Sqrt", "Returns the square root of each element.")
+exp = unary("exp", np.exp, "Exp", "Returns e to the power of each element.")
+log = unary("log", np.log, "Log", "Returns the natural logarithm of each element.")
+tanh = unary("tanh", np.tanh, "Tanh", "Returns the hyperbolic tangent of each element.")
+sigmoid = unary("sigmoid", _sigmoid, "Sigmoid", "Returns ``1 / (1 + exp(-x))``, without overflow.")
+logical_not = unary("logical_not", np.logical_not, "LogicalNot", "Returns the opposite of each truth value.")
 
 
 def l2_loss(t: Any, name: str | None = None) -> Any:
@@ -268,7 +268,7 @@ _REDUCTION_DOC = """{summary}
     """
 
 
-def _reduction(public_name: str, function: Callable[..., Any], op_type: str, summary: str) -> _Reduction:
+def reduction(public_name: str, function: Callable[..., Any], op_type: str, summary: str) -> _Reduction:
     def operation(
         input_tensor: Any,
         axis: Any = None,
@@ -331,12 +331,12 @@ def _mean(array: Array, *, axis: Any, keepdims: bool) -> Any:
     return np.divide(total, array.size / max(1, total.size)).astype(array.dtype)
 
 
-reduce_sum = _reduction("reduce_sum", _sum, "Sum", "Returns the sum over some dimensions, in the elements' dtype.")
-reduce_mean = _reduction(
+reduce_sum = reduction("reduce_sum", _sum, "Sum", "Returns the sum over some dimensions, in the elements' dtype.")
+reduce_mean = reduction(
     "reduce_mean", _mean, "Mean", "Returns the mean over some dimensions; of integers a whole number."
 )
-reduce_max = _reduction("reduce_max", np.max, "Max", "Returns the greatest element over some dimensions.")
-reduce_min = _reduction("reduce_min", np.min, "Min", "Returns the least element over some dimensions.")
-reduce_prod = _reduction("reduce_prod", _product, "Prod", "Returns the product over some dimensions.")
-reduce_all = _reduction("reduce_all", np.all, "All", "Returns whether all are true over some dimensions.")
-reduce_any = _reduction("reduce_any", np.any, "Any", "Returns whether any is true over some dimensions.")
+reduce_max = reduction("reduce_max", np.max, "Max", "Returns the greatest element over some dimensions.")
+reduce_min = reduction("reduce_min", np.min, "Min", "Returns the least element over some dimensions.")
+reduce_prod = reduction("reduce_prod", _product, "Prod", "Returns the product over some dimensions.")
+reduce_all = reduction("reduce_all", np.all, "All", "Returns whether all are true over some dimensions.")
+reduce_any = reduction("reduce_any", np.any, "Any", "Returns whether any is true over some dimensions.")

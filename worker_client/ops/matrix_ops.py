@@ -9,11 +9,12 @@ import numpy as np
 from ps_protocol.operations import Array
 from worker_client.deferred.call import call, is_deferred
 from worker_client.deferred.operands import of_one_dtype
+from worker_client.deferred.static_values import constant_value
 from worker_client.graph.blocks import name_scope
-from worker_client.graph.operation import OutputSpec
+from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.ops.array_ops import transpose
 from worker_client.ops.constant_ops import convert_to_tensor, shape_argument
-from worker_client.ops.math_ops import _unary, reduce_sum
+from worker_client.ops.math_ops import reduce_sum, unary
 from worker_client.values.dtypes import as_dtype, float32
 from worker_client.values.shapes import TensorShape
 
@@ -53,11 +54,16 @@ def eye(
     with name_scope(name, "eye", [num_rows, columns, batch_shape]):
         is_square = num_columns is None or (not is_deferred(columns) and num_columns == num_rows)
         op_type, short = ("MatrixDiagV3", "diag") if is_square else ("MatrixSetDiagV3", "set_diag")
-        sizes = [None if is_deferred(each) else int(each) for each in (num_rows, columns)]
+        sizes = [_known(each) for each in (num_rows, columns)]
         outer = [None if is_deferred(each) else int(each) for each in batch] if isinstance(batch, list) else None
         output = OutputSpec(as_dtype(dtype), TensorShape(None if outer is None else [*outer, *sizes]))
         arguments = [num_rows, columns, batch, as_dtype(dtype)]
         return call(_identities, arguments, op_type=op_type, name=short, output=output)
+
+
+def _known(size: Any) -> int | None:
+    value = constant_value(size) if isinstance(size, Tensor) else None if is_deferred(size) else size
+    return None if value is None else int(value)
 
 
 def _identities(rows: Any, columns: Any, batch: Any, dtype: np.dtype[Any]) -> Array:
@@ -81,20 +87,20 @@ def _diagonal_of_tensor(array: Array) -> Array:
 
 
 def _diagonal_matrices(array: Array) -> Array:
-    return array[..., np.newaxis] * np.eye(array.shape[-1], dtype=array.dtype)
+    return np.asarray(array[..., np.newaxis] * np.eye(array.shape[-1], dtype=array.dtype))
 
 
 def _diagonals(array: Array) -> Array:
     return np.diagonal(array, axis1=-2, axis2=-1)
 
 
-diag = _unary(
+diag = unary(
     "diag", _diagonal_tensor, "Diag", "Returns a tensor of the shape twice over with the elements on its diagonal."
 )
-_diag_part = _unary("diag_part", _diagonal_of_tensor, "DiagPart", "Returns the diagonal of what ``diag`` makes.")
-_matrix_diag = _unary("matrix_diag", _diagonal_matrices, "MatrixDiagV3", "Makes matrices of diagonals.")
-_matrix_diag_part = _unary("matrix_diag_part", _diagonals, "MatrixDiagPartV3", "Takes the diagonals of matrices.")
-_determinant = _unary(
+_diag_part = unary("diag_part", _diagonal_of_tensor, "DiagPart", "Returns the diagonal of what ``diag`` makes.")
+_matrix_diag = unary("matrix_diag", _diagonal_matrices, "MatrixDiagV3", "Makes matrices of diagonals.")
+_matrix_diag_part = unary("matrix_diag_part", _diagonals, "MatrixDiagPartV3", "Takes the diagonals of matrices.")
+_determinant = unary(
     "matrix_determinant", np.linalg.det, "MatrixDeterminant", "Returns the determinant of each matrix."
 )
 
@@ -242,4 +248,7 @@ def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Any:
 
 
 def _dotted(a: Array, b: Array, axes: Any) -> Array:
-    return np.tensordot(a, b, axes if isinstance(axes, int) else [np.ravel(each).tolist() for each in axes])
+    if isinstance(axes, int):
+        return np.asarray(np.tensordot(a, b, axes))
+    of_a, of_b = (np.ravel(each).tolist() for each in axes)
+    return np.asarray(np.tensordot(a, b, (of_a, of_b)))

@@ -17,8 +17,8 @@ from worker_client.ops.array_ops import slice as slice_
 from worker_client.ops.constant_ops import convert_to_tensor, ones_like, rank, zeros_like
 from worker_client.ops.constant_ops import shape as shape_tensor
 from worker_client.ops.elementwise_ops import log1p, rsqrt, softplus, stop_gradient
+from worker_client.ops.math_ops import abs as absolute
 from worker_client.ops.math_ops import (
-    _unary,
     add,
     divide,
     exp,
@@ -31,8 +31,8 @@ from worker_client.ops.math_ops import (
     negative,
     sigmoid,
     subtract,
+    unary,
 )
-from worker_client.ops.math_ops import abs as absolute
 from worker_client.ops.random_ops import random_uniform
 from worker_client.ops.selection_ops import where_v2
 from worker_client.values.dtypes import DType, as_dtype, float32
@@ -76,7 +76,7 @@ class _Activation(Protocol):
 
 
 def _activation(public_name: str, function: Callable[..., Any], op_type: str, doc: str) -> _Activation:
-    activated = _unary(public_name, function, op_type, doc)
+    activated = unary(public_name, function, op_type, doc)
 
     def operation(features: Any, name: str | None = None) -> Any:
         return activated(features, name)
@@ -336,7 +336,8 @@ def _cross_entropy(labels: Any, logits: Any, axis: Any, name: str | None, defaul
         if int(axis) != -1 and ndims is not None and int(axis) % ndims != ndims - 1:
             order = _last(int(axis) % ndims, ndims)
             scores, shares = transpose(scores, order), transpose(shares, order)
-        outer = TensorShape(scores.shape)[:-1] if ndims else TensorShape(None)
+        shape = TensorShape(scores.shape).merge_with(shares.shape)
+        outer = shape[:-1] if shape.ndims else TensorShape(None)
         sizes = shape_tensor(scores)
         flat = [_flat(scores), _flat(shares)]
         losses = call(_cross_entropies, flat, op_type="SoftmaxCrossEntropyWithLogits")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from ps_protocol.operations import Array
 from worker_client.deferred.call import call, call_for_several, is_deferred
+from worker_client.deferred.computed import computed
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.operation import OutputSpec, Tensor
@@ -55,12 +57,12 @@ class _Scan(Protocol):
 
 
 def _scan(public_name: str, function: Callable[..., Array], op_type: str, first: int, what: str) -> _Scan:
-    def run(array: Array, axis: Any, exclusive: bool, backwards: bool) -> Array:
-        along = np.moveaxis(array, int(axis), 0)
-        along = along[::-1] if backwards else along
-        result = function(along, axis=0, dtype=array.dtype)
+    def along(array: Array, axis: Array, exclusive: bool, backwards: bool) -> Array:
+        line = np.moveaxis(array, int(axis), 0)
+        line = line[::-1] if backwards else line
+        result = function(line, axis=0, dtype=array.dtype)
         if exclusive:
-            result = np.concatenate([np.full_like(along[:1], first), result[:-1]])
+            result = np.concatenate([np.full_like(line[:1], first), result[:-1]])
         return np.moveaxis(result[::-1] if backwards else result, 0, int(axis))
 
     def operation(
@@ -70,9 +72,9 @@ def _scan(public_name: str, function: Callable[..., Array], op_type: str, first:
         reverse: bool = False,
         name: str | None = None,
     ) -> Any:
-        (operand,) = of_one_dtype(op_type, [x])
-        output = OutputSpec(as_dtype(operand.dtype), TensorShape(operand.shape))
-        return call(run, [operand, axis, exclusive, reverse], op_type=op_type, name=name, output=output)
+        run = partial(along, exclusive=exclusive, backwards=reverse)
+        attributes = {"exclusive": exclusive, "reverse": reverse}
+        return computed(op_type, run, [x, axis], name=name, attributes=attributes)
 
     return named(
         operation,
@@ -201,7 +203,7 @@ def top_k(
     del sorted
     (operand,) = of_one_dtype("TopKV2", [input])
     shape, wanted = TensorShape(operand.shape), as_dtype(index_type)
-    if shape.ndims == 0 or (shape.ndims and shape.size(-1) is not None and shape.size(-1) < k):
+    if shape.ndims == 0 or (shape.ndims and (shape.size(-1) or k) < k):
         raise ValueError(f"top_k: the input should have at least {k} elements in its last dimension, not {shape}")
     known = TensorShape(None if shape.ndims is None else [*shape[:-1], k])
 
@@ -224,7 +226,7 @@ def in_top_k(predictions: Any, targets: Any, k: int, name: str | None = None) ->
 def _is_among_best(rows: Array, places: Array, k: int) -> Array:
     is_valid = (places >= 0) & (places < rows.shape[1])
     theirs = rows[np.arange(len(rows)), np.where(is_valid, places, 0)]
-    return is_valid & np.isfinite(theirs) & (np.sum(rows > theirs[:, np.newaxis], axis=1) < k)
+    return np.asarray(is_valid & np.isfinite(theirs) & (np.sum(rows > theirs[:, np.newaxis], axis=1) < k))
 
 
 def invert_permutation(x: Any, name: str | None = None) -> Any:
@@ -298,7 +300,8 @@ def _padded(array: Array, paddings: Any, mode: str, element: Any) -> Array:
     widths = [(int(before), int(behind)) for before, behind in np.asarray(paddings)]
     if mode == "constant":
         return np.pad(array, widths, constant_values=element)
-    return np.pad(array, widths, mode)  # type: ignore[call-overload]  # one of two words
+    padded: Array = np.pad(array, widths, mode)  # type: ignore[call-overload]  # one of two words
+    return padded
 
 
 def broadcast_to(input: Any, shape: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
@@ -333,7 +336,7 @@ def broadcast_dynamic_shape(shape_x: Any, shape_y: Any) -> Any:
     operands = [convert_to_tensor(shape_x, name="shape_x"), convert_to_tensor(shape_y, name="shape_y")]
     lengths = [TensorShape(each.shape) for each in operands]
     sizes = [length.size(0) if length.ndims else None for length in lengths]
-    known = None if None in sizes else max(sizes)
+    known = None if None in sizes else max(size for size in sizes if size is not None)
     output = OutputSpec(as_dtype(operands[0].dtype), TensorShape([known]))
     return call(_common_shape, operands, op_type="BroadcastArgs", output=output)
 

@@ -257,7 +257,7 @@ def _sampled(logits: Any, num_samples: Any, seed: int | None, dtype: Any) -> Any
 
     def draw(generator: Generator, shape: tuple[int, ...], scores: Array) -> Array:
         noise = generator.gumbel(size=(scores.shape[0], *shape, scores.shape[1]))
-        return np.argmax(scores[:, np.newaxis, :] + noise, axis=-1)
+        return np.asarray(np.argmax(scores[:, np.newaxis, :] + noise, axis=-1))
 
     return _drawn(draw, "Multinomial", [count, scores], output, seed)
 
@@ -328,7 +328,7 @@ def _truncated_normal(generator: Generator, shape: tuple[int, ...]) -> Array:
 
 
 def _uniform(dtype: np.dtype[Any]) -> Callable[..., Array]:
-    bits = ml_dtypes.finfo(dtype).nmant + 1  # so many that no number is rounded up to 1
+    bits = int(ml_dtypes.finfo(dtype).nmant) + 1  # type: ignore[no-untyped-call]  # so many that no number is rounded up to 1
 
     def draw(generator: Generator, shape: tuple[int, ...]) -> Array:
         return generator.integers(2**bits, size=shape) * 2.0**-bits

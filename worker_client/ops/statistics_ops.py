@@ -13,7 +13,9 @@ from worker_client.ops.constant_ops import convert_to_tensor, identity, zeros_li
 from worker_client.ops.constant_ops import size as size_of
 from worker_client.ops.elementwise_ops import is_finite, realdiv, rsqrt, squared_difference, stop_gradient
 from worker_client.ops.math_ops import (
-    _reduction,
+    abs as absolute,
+)
+from worker_client.ops.math_ops import (
     add,
     exp,
     log,
@@ -23,12 +25,10 @@ from worker_client.ops.math_ops import (
     reduce_max,
     reduce_mean,
     reduce_sum,
+    reduction,
     sqrt,
     square,
     subtract,
-)
-from worker_client.ops.math_ops import (
-    abs as absolute,
 )
 from worker_client.ops.math_ops import (
     pow as power,
@@ -84,7 +84,7 @@ def _length(array: Array, *, axis: Any, keepdims: bool) -> Any:
     return np.sqrt(np.sum(np.square(array), axis=axis, keepdims=keepdims))
 
 
-reduce_euclidean_norm = _reduction(
+reduce_euclidean_norm = reduction(
     "reduce_euclidean_norm", _length, "EuclideanNorm", "Returns the square root of the sum of the squares."
 )
 

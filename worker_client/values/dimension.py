@@ -94,10 +94,10 @@ class _KnownDimension(int, Dimension):
         return int(self)
 
     def __eq__(self, other: object) -> Any:
-        return None if type(other) is Dimension else int.__eq__(self, other)  # type: ignore[operator]  # as int's
+        return None if type(other) is Dimension else int.__eq__(self, other)
 
     def __ne__(self, other: object) -> Any:
-        return None if type(other) is Dimension else int.__ne__(self, other)  # type: ignore[operator]  # as int's
+        return None if type(other) is Dimension else int.__ne__(self, other)
 
     __hash__ = int.__hash__
     __bool__ = int.__bool__

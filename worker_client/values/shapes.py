@@ -162,7 +162,7 @@ class TensorShape(tuple[int | None, ...]):
             return TensorShape(None)
         return TensorShape([*self, *other])
 
-    def __add__(self, other: Any) -> TensorShape:  # type: ignore[override]  # more than a tuple's
+    def __add__(self, other: Any) -> TensorShape:
         return self.concatenate(other)
 
     def __radd__(self, other: Any) -> TensorShape:

@@ -267,14 +267,16 @@ def _define(
     parse: Callable[[Any], Any],
     flag_values: FlagValues,
     required: bool,
-    **kinds: bool,
+    *,
+    is_bool: bool = False,
+    is_multi: bool = False,
 ) -> None:
     if default is not None:
         try:
-            default = [parse(each) for each in _several(default)] if kinds.get("is_multi") else parse(default)
+            default = [parse(each) for each in _several(default)] if is_multi else parse(default)
         except ValueError as error:
             raise IllegalFlagValueError(f"option --{name} cannot be {default!r}: {error}") from error
-    flag_values._define(_Flag(name, default, help or "", parse, **kinds))
+    flag_values._define(_Flag(name, default, help or "", parse, is_bool, is_multi))
     if required:
         mark_flag_as_required(name, flag_values)
 

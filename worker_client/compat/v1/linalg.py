@@ -1,13 +1,12 @@
 """``tf.linalg``: functions of matrices, which are at the top as well, many under longer names."""
 
 from worker_client.compat.v1.left_out import getattr_of
+from worker_client.ops import matrix_ops as _matrix_ops
 from worker_client.ops.clip_ops import global_norm
 from worker_client.ops.elementwise_ops import cross
 from worker_client.ops.math_ops import matmul
 from worker_client.ops.matrix_ops import (
     cholesky,
-    diag,
-    diag_part,
     einsum,
     eye,
     matrix_band_part,
@@ -52,8 +51,10 @@ det = matrix_determinant
 inv = matrix_inverse
 set_diag = matrix_set_diag
 solve = matrix_solve
-tensor_diag, tensor_diag_part = diag, diag_part
-diag, diag_part = matrix_diag, matrix_diag_part
+tensor_diag = _matrix_ops.diag
+tensor_diag_part = _matrix_ops.diag_part
+diag = matrix_diag
+diag_part = matrix_diag_part
 transpose = matrix_transpose
 
 __getattr__ = getattr_of("linalg")

@@ -35,6 +35,9 @@ class Message:
             if value is not None:
                 self.__dict__[name] = value
 
+    def __getattr__(self, name: str) -> Any:  # only of fields that there are not
+        raise AttributeError(self._unknown(name))
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.FIELDS:
             raise AttributeError(

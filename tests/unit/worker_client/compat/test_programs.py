@@ -79,9 +79,9 @@ class TestFlags:
     def test_required_ones_and_validators(self, values: Any) -> None:
         tf.flags.mark_flag_as_required("job", values)
         tf.flags.register_validator("rate", lambda rate: rate < 1, "too fast", values)
-        with pytest.raises(tf.flags.ValidationError, match="job.*required"):
+        with pytest.raises(tf.flags.ValidationError, match=r"job.*required"):
             values(["program"])
-        with pytest.raises(tf.flags.ValidationError, match="rate.*too fast"):
+        with pytest.raises(tf.flags.ValidationError, match=r"rate.*too fast"):
             values(["program", "--job=ps", "--rate=2"])
 
     def test_names_are_there_once(self, values: Any) -> None:
@@ -190,7 +190,7 @@ class TestConfigurations:
         assert repr(tf.ConfigProto(placement_period=2)) == "ConfigProto(placement_period=2)"
 
     def test_names_of_fields_are_checked(self) -> None:
-        with pytest.raises(ValueError, match="allow_soft_placment.*allow_soft_placement"):
+        with pytest.raises(ValueError, match=r"allow_soft_placment.*allow_soft_placement"):
             tf.ConfigProto(allow_soft_placment=True)
         with pytest.raises(AttributeError, match="allow_grow"):
             tf.GPUOptions().allow_grow = True

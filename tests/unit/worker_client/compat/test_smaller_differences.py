@@ -63,11 +63,12 @@ class TestCollections:
 
 class TestVariables:
     def test_a_variable_is_true_and_a_tensor_is_not_asked(self) -> None:
-        v = tf.Variable(0.0, name="v")
-        assert v
-        assert (v or None) is v
+        v: Any = tf.Variable(0.0, name="v")
+        assert bool(v) is True
+        chosen = v or None
+        assert chosen is v
         with pytest.raises(TypeError, match="truth value"):
-            bool(v + 1)
+            bool(tf.constant(1.0))
 
     def test_references(self) -> None:
         v, x = tf.Variable(0.0), tf.constant(0.0)
@@ -125,7 +126,8 @@ class TestGraphs:
 
 class TestClusterSpec:
     def test_it_takes_names_and_addresses_as_they_are(self) -> None:
-        spec = tf.train.ClusterSpec({"my ps": ["alpha", b"beta"], "w": {-1: "h:http", "2": "h:1"}, "none": []})
+        cluster: Any = {"my ps": ["alpha", b"beta"], "w": {-1: "h:http", "2": "h:1"}, "none": []}
+        spec = tf.train.ClusterSpec(cluster)
         assert spec.jobs == ["my ps", "w", "none"]
         assert spec.as_dict() == {"my ps": ["alpha", "beta"], "w": {-1: "h:http", 2: "h:1"}, "none": {}}
         assert str(spec) == f"ClusterSpec({dict(sorted(spec.as_dict().items()))})"

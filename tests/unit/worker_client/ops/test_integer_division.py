@@ -15,6 +15,9 @@ DIVISIONS: dict[str, Callable[[Any, Any], Any]] = {
     "%": lambda x, y: x % y,
     "floordiv": tf.floordiv,
     "mod": tf.mod,
+    "div": tf.div,
+    "floor_div": tf.floor_div,
+    "truncatediv": tf.truncatediv,
     "outer": np.floor_divide.outer,
 }
 

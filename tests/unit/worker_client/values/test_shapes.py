@@ -137,6 +137,9 @@ class TestTensorFlowsMethods:
         assert operator.add(self.SHAPE, [2]).as_list() == [4, None, 2]
         assert operator.add([2], self.SHAPE).as_list() == [2, 4, None]
         assert self.SHAPE.concatenate(None) == UNKNOWN
+        sizes: Any = [2]
+        sizes += self.SHAPE  # as in TensorFlow 1, a shape and no longer a list
+        assert sizes.as_list() == [2, 4, None]
 
     def test_ranks(self) -> None:
         assert self.SHAPE.with_rank(2) is self.SHAPE
