@@ -15,6 +15,7 @@ from ps_protocol.task_id import TaskId
 from worker_client import initializers
 from worker_client.client import Client, connect
 from worker_client.default_client import assign_add_all, assign_all, get_default_client, mirror, read_all
+from worker_client.deferred.sparse_tensor import SparseTensor
 from worker_client.embeddings.lookup import embedding_lookup, embedding_lookup_sparse
 from worker_client.graph.blocks import colocate_with, device, name_scope
 from worker_client.graph.default_graph import get_default_graph, reset_default_graph
@@ -47,7 +48,6 @@ from worker_client.ops.initialization import (
     report_uninitialized_variables,
     variables_initializer,
 )
-from worker_client.ops.sparse_tensor import SparseTensor
 from worker_client.placement.device_setter import replica_device_setter
 from worker_client.placement.strategies import (
     GreedyLoadBalancingStrategy,

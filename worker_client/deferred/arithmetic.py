@@ -8,12 +8,17 @@ from typing import Any, Final
 
 import numpy as np
 
+from ps_protocol.operations import Array
 from worker_client.deferred import elementwise
-from worker_client.deferred.call import deferred_call
+from worker_client.deferred.building import constant_op
+from worker_client.deferred.call import deferred_call, is_deferred
 from worker_client.deferred.computed import computed
 from worker_client.deferred.indexing import item
 from worker_client.deferred.operands import of_one_dtype
+from worker_client.deferred.static_values import known_sizes
 from worker_client.graph.operation import Tensor
+from worker_client.values.conversion import IndexedSlices
+from worker_client.values.shapes import TensorShape
 
 
 def _of_type(op_type: str, function: Callable[..., Any], name: str | None = None) -> Callable[..., Any]:
@@ -61,8 +66,31 @@ class DeferredArithmetic:
     def function(self, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor:
         return deferred_call(function, arguments, keywords, op_type=function.__name__)
 
+    def sizes(self, tensor: Tensor) -> TensorShape:
+        return known_sizes(tensor)
+
+    def dense(self, slices: IndexedSlices) -> Tensor:
+        """Rows with the same index are summed, as TensorFlow does.
+
+        Raises:
+            ValueError: The shape of the whole is not given.
+        """
+        if slices.dense_shape is None:
+            raise ValueError(f"{slices.name}: IndexedSlices without dense_shape cannot become a tensor; give it")
+        sizes: Any = slices.dense_shape
+        if not is_deferred(sizes):
+            sizes = constant_op(slices.graph, np.array(sizes), "Const")
+        total: Tensor = computed("UnsortedSegmentSum", _summed_rows, [slices.values, slices.indices, sizes[0]])
+        return total
+
     def item(self, tensor: Tensor, key: Any) -> Tensor:
         return item(tensor, key)
+
+
+def _summed_rows(rows: Array, indices: Array, number: Array) -> Array:
+    total = np.zeros((int(number), *rows.shape[indices.ndim :]), rows.dtype)
+    np.add.at(total, indices[indices >= 0], rows[indices >= 0])
+    return total
 
 
 def _wants_one_dtype(ufunc: np.ufunc) -> bool:

@@ -65,7 +65,7 @@ def built_op(
     """
     definition = OP_DEFS[op_type]
     dtypes = checked_dtypes(definition, op_type, name, inputs)
-    all_attributes: dict[str, Any] = {group: DType.of(each) for group, each in dtypes.items()}
+    all_attributes: dict[str, Any] = _attributes(dtypes)
     if definition.has_list:
         all_attributes["N"] = len(inputs) - len(definition.arguments) + 1
     all_attributes.update(attributes or {})
@@ -87,7 +87,11 @@ def dtype_attributes(op_type: str, name: str | None, inputs: Sequence[Tensor]) -
     Raises:
         TypeError: The dtypes are not those that such operations take.
     """
-    return {group: DType.of(each) for group, each in checked_dtypes(OP_DEFS[op_type], op_type, name, inputs).items()}
+    return _attributes(checked_dtypes(OP_DEFS[op_type], op_type, name, inputs))
+
+
+def _attributes(dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, Any]:
+    return {group: DType.of(dtype) for group, dtype in dtypes.items() if not group.startswith("_")}
 
 
 def checked_dtypes(

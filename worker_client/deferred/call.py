@@ -16,6 +16,7 @@ from worker_client.graph.computation import Constant, Kernel
 from worker_client.graph.default_graph import graph_of
 from worker_client.graph.deferred_array import DeferredValue
 from worker_client.graph.operation import OutputSpec, Tensor
+from worker_client.values.conversion import IndexedSlices
 from worker_client.values.shapes import TensorShape
 from worker_client.values.text import text_array
 
@@ -113,13 +114,18 @@ def tensor_or_none(value: Any) -> Tensor | None:
     """
     if isinstance(value, Tensor):
         return value
+    if isinstance(value, IndexedSlices) and isinstance(value.values, DeferredValue):
+        whole: Tensor = Tensor.arithmetic.dense(value)
+        return whole
     tensor: Tensor | None = value.as_graph_tensor() if isinstance(value, DeferredValue) else None
     return tensor
 
 
 def is_deferred(value: Any) -> bool:
     """Whether ``tensor_or_none`` would return a tensor. Makes no operation."""
-    return isinstance(value, DeferredValue)
+    return isinstance(value, DeferredValue) or (
+        isinstance(value, IndexedSlices) and isinstance(value.values, DeferredValue)
+    )
 
 
 def itself(value: Any) -> Any:

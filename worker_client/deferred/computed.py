@@ -9,7 +9,7 @@ import numpy as np
 
 from ps_protocol.operations import Array
 from worker_client.deferred.building import QuietFunction, built_op, checked_dtypes
-from worker_client.deferred.call import is_deferred
+from worker_client.deferred.call import is_deferred, tensor_or_none
 from worker_client.deferred.op_defs import OP_DEFS
 from worker_client.deferred.operands import operands_of
 from worker_client.graph.default_graph import graph_of
@@ -63,7 +63,7 @@ def all_computed(
         return list(result) if isinstance(result, tuple) else [np.asarray(result)[()]]
     definition = OP_DEFS[op_type]
     if all(is_deferred(each) for each in values):
-        inputs = [each.as_graph_tensor() for each in values]
+        inputs = [tensor for tensor in map(tensor_or_none, values) if tensor is not None]
         return built_op(graph, op_type, function, inputs, name=name, dtype=dtype, attributes=attributes).outputs
     with graph.name_scope(name or op_type) as scope:
         inputs = operands_of(op_type, definition, values, graph)

@@ -50,14 +50,21 @@ def multiplied(x: Any, y: Any, name: str | None = None) -> Any:
     return computed("Mul", np.multiply, [x, y], name=name)
 
 
-def divided(x: Any, y: Any, name: str | None = None) -> Any:
-    """Returns ``x / y``, not rounded: integers are made floats first."""
+def divided(
+    x: Any,
+    y: Any,
+    name: str | None = None,
+    *,
+    op_type: str = "RealDiv",
+    function: Callable[[Array, Array], Any] = np.true_divide,
+) -> Any:
+    """Returns ``x / y``, not rounded: integers are made floats first; or what another function makes of them."""
     graph = deferred_graph([x, y])
     if graph is None:
         arrays = arrays_of("RealDiv", [x, y])
         wide = _QUOTIENTS.get(arrays[0].dtype.name, arrays[0].dtype)
         with np.errstate(all="ignore"):
-            return np.true_divide(*(each.astype(wide) for each in arrays))[()]
+            return function(*(each.astype(wide) for each in arrays))[()]
     with graph.name_scope(name or "truediv") as scope:
         operands = operands_of("RealDiv", OP_DEFS["RealDiv"], [x, y], graph)
         wanted = _QUOTIENTS.get(operands[0].dtype.name)
@@ -67,7 +74,7 @@ def divided(x: Any, y: Any, name: str | None = None) -> Any:
                 built_op(graph, "Cast", cast, [each], dtype=wanted, attributes=attributes).outputs[0]
                 for each in operands
             ]
-        return built_op(graph, "RealDiv", np.true_divide, operands, name=scope).outputs[0]
+        return built_op(graph, op_type, function, operands, name=scope).outputs[0]
 
 
 def absolute(x: Any, name: str | None = None) -> Any:

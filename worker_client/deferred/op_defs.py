@@ -6,7 +6,7 @@ One row for each type of operation. What it computes is no part of that: the fun
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -37,7 +37,8 @@ class Argument:
 
     Attributes:
         name: As TensorFlow's; a constant for it has this name inside that of the operation.
-        group: Inputs of the same group have the same dtype, which is the attribute of this name.
+        group: Inputs of the same group have the same dtype, which is the attribute of this name; it is none if the name
+            begins with "_".
         is_list: Whether it is a list of tensors.
     """
 
@@ -99,13 +100,13 @@ def _reduction(taken: DTypes) -> OpDef:
 
 
 def _update(taken: DTypes | None) -> OpDef:
-    groups = {} if taken is None else {"T": taken}
-    return _of("ref:T value:T", shapes.same, "T", **groups)
+    definition = _of("ref:T value:T", shapes.same)
+    return definition if taken is None else replace(definition, dtypes={"T": taken})
 
 
 def _scatter(taken: DTypes | None) -> OpDef:
-    groups = {"Tindices": INDICES} if taken is None else {"Tindices": INDICES, "T": taken}
-    return _of("ref:T indices:Tindices updates:T", shapes.same, "T", **groups)
+    definition = _of("ref:T indices:Tindices updates:T", shapes.same, Tindices=INDICES)
+    return definition if taken is None else replace(definition, dtypes={"T": taken, **definition.dtypes})
 
 
 _INTEGERS: Final = SIGNED | UNSIGNED
@@ -131,8 +132,8 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     "GreaterEqual": _comparison(REAL),
     "Equal": _comparison(NUMBERS | BOOL | TEXT),
     "NotEqual": _comparison(NUMBERS | BOOL | TEXT),
-    "LogicalAnd": _of_two(BOOL),
-    "LogicalOr": _of_two(BOOL),
+    "LogicalAnd": _of("x:_bool y:_bool", shapes.broadcast, "_bool", _bool=BOOL),
+    "LogicalOr": _of("x:_bool y:_bool", shapes.broadcast, "_bool", _bool=BOOL),
     "BitwiseAnd": _of_two(_INTEGERS),
     "BitwiseOr": _of_two(_INTEGERS),
     "BitwiseXor": _of_two(_INTEGERS),
@@ -148,7 +149,8 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     "Log": _of_one(_FULL),
     "Tanh": _of_one(_FULL),
     "Sigmoid": _of_one(_FULL),
-    "LogicalNot": _of_one(BOOL),
+    "Conj": _of_one(COMPLEX, "input"),
+    "LogicalNot": _of("x:_bool", shapes.same, "_bool", _bool=BOOL),
     "Invert": _of_one(_INTEGERS),
     "L2Loss": _of("t:T", shapes.scalar, T=FLOATS),
     "Cast": _of("x:SrcT", shapes.same, output="SrcT"),
@@ -176,7 +178,7 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     "AddN": _of("*inputs:T", shapes.all_the_same, T=NUMBERS),
     "ConcatV2": _of("*values:T axis:Tidx", shapes.concatenated, Tidx=INDICES),
     "Pack": _of("*values:T", shapes.packed),
-    "Select": _of("condition:bool t:T e:T", shapes.selected, bool=BOOL),
+    "Select": _of("condition:_bool t:T e:T", shapes.selected, _bool=BOOL),
     # -- over dimensions
     "Sum": _reduction(NUMBERS),
     "Mean": _reduction(NUMBERS),
@@ -184,10 +186,17 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     "Max": _reduction(REAL),
     "Min": _reduction(REAL),
     "EuclideanNorm": _reduction(NUMBERS),
-    "All": _of("input:bool reduction_indices:Tidx", shapes.reduced, "bool", bool=BOOL, Tidx=INDICES),
-    "Any": _of("input:bool reduction_indices:Tidx", shapes.reduced, "bool", bool=BOOL, Tidx=INDICES),
+    "All": _of("input:_bool reduction_indices:Tidx", shapes.reduced, "_bool", _bool=BOOL, Tidx=INDICES),
+    "Any": _of("input:_bool reduction_indices:Tidx", shapes.reduced, "_bool", _bool=BOOL, Tidx=INDICES),
     "ArgMax": _of("input:T dimension:Tidx", shapes.without_dimension, dtypes.int64.dtype, T=REAL | BOOL, Tidx=INDICES),
     "ArgMin": _of("input:T dimension:Tidx", shapes.without_dimension, dtypes.int64.dtype, T=REAL | BOOL, Tidx=INDICES),
+    "UnsortedSegmentSum": _of(
+        "data:T segment_ids:Tindices num_segments:Tnumsegments",
+        shapes.segments,
+        T=NUMBERS,
+        Tindices=INDICES,
+        Tnumsegments=INDICES,
+    ),
     # -- shapes, and parts
     "Shape": _of("input:T", shapes.shape, dtypes.int32.dtype),
     "Size": _of("input:T", shapes.scalar, dtypes.int32.dtype),
@@ -200,12 +209,12 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     "Tile": _of("input:T multiples:Tmultiples", shapes.tiled, Tmultiples=INDICES),
     "Slice": _of("input:T begin:Index size:Index", shapes.boxed, Index=INDICES),
     "StridedSlice": _of("input:T begin:Index end:Index strides:Index", shapes.strided, Index=SHORT_INDICES),
-    "Split": _of("split_dim:Tdim value:T", shapes.split_evenly, Tdim=frozenset({dtypes.int32.dtype})),
+    "Split": _of("split_dim:_dim value:T", shapes.split_evenly, _dim=frozenset({dtypes.int32.dtype})),
     "SplitV": _of(
-        "value:T size_splits:Tlen split_dim:Tdim",
+        "value:T size_splits:Tlen split_dim:_dim",
         shapes.split_into_sizes,
         Tlen=INDICES,
-        Tdim=frozenset({dtypes.int32.dtype}),
+        _dim=frozenset({dtypes.int32.dtype}),
     ),
     "Unpack": _of("value:T", shapes.unpacked),
     "GatherV2": _of(
@@ -239,5 +248,5 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     # -- made from sizes
     "Fill": _of("dims:index_type value:T", shapes.filled, index_type=INDICES),
     "Range": _of("start:Tidx limit:Tidx delta:Tidx", shapes.counted, "Tidx", Tidx=FLOATS | INDICES),
-    "OneHot": _of("indices:TI depth:depth on_value:T off_value:T", shapes.one_hot, TI=_CLASSES, depth=INDICES),
+    "OneHot": _of("indices:TI depth:_depth on_value:T off_value:T", shapes.one_hot, TI=_CLASSES, _depth=INDICES),
 }

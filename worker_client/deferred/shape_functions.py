@@ -192,6 +192,15 @@ def without_dimension(known: Known) -> TensorShape:
     return TensorShape([*shape[:at], *shape[at + 1 :]])
 
 
+def segments(known: Known) -> TensorShape:
+    """As many rows as the third input says, of the shape that is left behind the dimensions of the second one."""
+    (data, ids, _), number = known.shapes, known.number(2)
+    if data.ndims is None or ids.ndims is None:
+        return _UNKNOWN
+    _merged([data[: ids.ndims], ids])
+    return TensorShape([number, *data[ids.ndims :]])
+
+
 # -- put together and taken apart ---------------------------------------------------------------------
 
 
@@ -210,8 +219,8 @@ def concatenated(known: Known) -> TensorShape:
     sizes: list[Size] = [None] * ndims
     total: Size = 0
     for shape in (each if each.ndims is not None else _of_rank(ndims) for each in shapes):
-        size = shape.size(at)
-        total = None if total is None or size is None else total + size
+        along = shape.size(at)
+        total = None if total is None or along is None else total + along
         for other in range(ndims):
             if other != at:
                 sizes[other] = _same_size(sizes[other], shape.size(other), f"to concatenate along dimension {at}")
@@ -297,7 +306,8 @@ def transposed(known: Known) -> TensorShape:
     """The dimensions in the order that the second input says."""
     (before, order), numbers = known.shapes, known.value(1)
     known.check_rank(1, 1)
-    ndims = before.ndims if order.ndims is None or order[0] is None else order[0]
+    length = order.size(0)
+    ndims = before.ndims if length is None else length
     if before.ndims not in (None, ndims):
         raise ValueError(f"the {before.ndims} dimensions of the shape {before} cannot be put in an order of {ndims}")
     if before.ndims is None or numbers is None:
@@ -343,7 +353,7 @@ def boxed(known: Known) -> TensorShape:
     begin, size = known.value(1), known.value(2)
     known.check_rank(1, 1)
     sizes = known.sizes(2)
-    lengths = [known.shapes[0].ndims, *(each[0] if each.ndims else None for each in known.shapes[1:]), sizes.ndims]
+    lengths = [known.shapes[0].ndims, *(each.size(0) if each.ndims else None for each in known.shapes[1:]), sizes.ndims]
     ndims = next((length for length in lengths if length is not None), None)
     if any(length not in (None, ndims) for length in lengths):
         raise ValueError(f"begin and size need one number for each dimension of the shape {known.shapes[0]}")
@@ -363,7 +373,7 @@ def strided(known: Known) -> TensorShape:
         return _UNKNOWN
     begin, end, strides = (known.value(index) for index in (1, 2, 3))
     masks = {name: known.attributes[name] for name in _MASKS}
-    number = next((each[0] for each in known.shapes[1:] if each.ndims), None)
+    number = next((each.size(0) for each in known.shapes[1:] if each.ndims), None)
     if number is None:
         return _UNKNOWN
     sizes: list[Size] = []
@@ -427,7 +437,7 @@ def gathered_nd(known: Known) -> TensorShape:
     before, indices = known.shapes
     if indices.ndims == 0:
         raise ValueError("indices of places should have at least one dimension")
-    depth = None if indices.ndims is None else indices[-1]
+    depth = indices.size(-1)
     if before.ndims is None or depth is None:
         return _UNKNOWN
     if depth > before.ndims:

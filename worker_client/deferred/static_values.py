@@ -68,8 +68,8 @@ def _sizes(tensor: Tensor, depth: int) -> list[int | None] | None:
     if value is not None:
         return [int(each) if each >= 0 else None for each in np.ravel(value)]
     sizes = _sizes_of_parts(tensor.op, depth - 1) if depth else None
-    if sizes is None and tensor.shape.ndims == 1 and (length := tensor.shape.size(0)) is not None:
-        sizes = [None for _ in range(length)]
+    if sizes is None and tensor.shape.ndims == 1 and tensor.shape.size(0) is not None:
+        return [None] * (tensor.shape.size(0) or 0)
     return sizes
 
 

@@ -29,6 +29,7 @@ from worker_client.deferred.building import constant_op, dtype_attributes
 from worker_client.deferred.safe_initial_value import with_initialized_values
 from worker_client.deferred.variable_updates import ASSIGN_ATTRIBUTES, DeferredVariableUpdates, shape_of
 from worker_client.graph.computation import VariableAccess, value_read
+from worker_client.graph.default_graph import graph_of
 from worker_client.graph.deferred_array import DeferredArray
 from worker_client.graph.definition import (
     Constraint,
@@ -302,8 +303,13 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         place: AbstractContextManager[None],
         attributes: Mapping[str, Any] | None = None,
     ) -> Operation:
-        """Adds an operation that accesses the variable; operands that are known now are constants of their names."""
-        graph = self.graph
+        """Adds an operation that accesses the variable; operands that are known now are constants of their names.
+
+        Raises:
+            TypeError: Such operations do not take these dtypes.
+            ValueError: An operand belongs to another graph.
+        """
+        graph = graph_of([self, *operands.values()])
         with ExitStack() as stack:
             name = name or op_type
             if not all(isinstance(each, Tensor) for each in operands.values()):
@@ -383,13 +389,13 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
             return Initialize(self.spec.name, spec, overwrite=True)
 
         reference = self.op.outputs[0]
-        access = VariableAccess(self, request, mutates=True, unless_fed=None if is_computed else given)
+        access = VariableAccess(self, request, mutates=True, unless_fed=self._initial_value)
         with self.graph.colocate_with(self.op):
             return self.graph.create_op(
                 "Assign",
                 [given] if is_computed else [],
                 [self._output],
-                attributes={"T": self.dtype, **ASSIGN_ATTRIBUTES},
+                attributes={"T": self.dtype, **ASSIGN_ATTRIBUTES, "use_locking": True},
                 computation=access,
                 references=[reference] if is_computed else [reference, given],
             )

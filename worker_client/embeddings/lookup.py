@@ -16,6 +16,7 @@ from ps_protocol.operations import Array
 from worker_client.default_client import find_default_client
 from worker_client.deferred.call import call, is_deferred
 from worker_client.deferred.operands import of_one_dtype
+from worker_client.deferred.sparse_tensor import SparseTensor
 from worker_client.embeddings.rows import (
     COMBINERS,
     STRATEGIES,
@@ -30,7 +31,6 @@ from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.ops.array_ops import gather
 from worker_client.ops.constant_ops import identity
-from worker_client.ops.sparse_tensor import SparseTensor
 from worker_client.values.shapes import TensorShape
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.variable import Variable
@@ -118,7 +118,7 @@ def embedding_lookup_sparse(
     table = _Table(params, partition_strategy)
     weights = None if sp_weights is None else sp_weights.values
     with name_scope(name, "embedding_lookup_sparse", [each for each in table.parts if is_deferred(each)]) as scope:
-        output = OutputSpec(sp_ids.dtype, TensorShape([None]))
+        output = OutputSpec(sp_ids.dtype.dtype, TensorShape([None]))
         unique = call(np.unique, [sp_ids.values], op_type="Unique", output=output)
         rows = embedding_lookup(params, unique, partition_strategy, max_norm=max_norm)
         arguments = [rows, unique, sp_ids.values, sp_ids.indices, weights, combiner or "mean"]

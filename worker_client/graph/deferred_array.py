@@ -13,6 +13,9 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from worker_client.values.conversion import IndexedSlices
+from worker_client.values.shapes import TensorShape
+
 
 class Reference:
     """Stands for a tensor or a variable as a key of dictionaries: equal to another if both stand for the same one."""
@@ -55,6 +58,14 @@ class Arithmetic(Protocol):
 
     def function(self, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """For a call of any other function of NumPy."""
+        ...
+
+    def sizes(self, tensor: Any) -> TensorShape:
+        """Returns what is known of the shape that a tensor of sizes stands for."""
+        ...
+
+    def dense(self, slices: IndexedSlices) -> Any:
+        """For rows of deferred tensors where a whole tensor is wanted."""
         ...
 
     def item(self, tensor: Any, key: Any) -> Any:

@@ -61,8 +61,9 @@ class OutputSpec:
     shape: TensorShape = field(default_factory=TensorShape)
 
     def __post_init__(self) -> None:
-        if isinstance(self.dtype, DType):  # as of another tensor
-            object.__setattr__(self, "dtype", self.dtype.dtype)
+        given: Any = self.dtype
+        if type(given) is DType:
+            object.__setattr__(self, "dtype", given.dtype)
 
 
 class Operation:
@@ -191,6 +192,8 @@ class Operation:
 
     def get_attr(self, name: str) -> Any:
         """Returns an attribute; ValueError if there is none of that name."""
+        if name == "_class" and self._colocation_groups:
+            return self.colocation_groups()
         try:
             return self.attributes[name]
         except KeyError:
@@ -257,16 +260,21 @@ class Tensor(DeferredArray):
         """Returns the shape."""
         return self._shape
 
+    def as_shape(self) -> TensorShape:
+        """Returns the shape that it stands for, as a tensor of sizes, as far as that is known."""
+        return self.arithmetic.sizes(self)
+
     def set_shape(self, shape: ShapeLike) -> None:
         """Adds to what is known about the shape; ValueError if it contradicts."""
         self._shape = self._shape.merge_with(shape)
 
     def consumers(self) -> list[Operation]:
-        """Returns the operations that have it among their inputs. Looks through the whole graph."""
+        """Returns the operations that have it among their inputs, as often as they have. Looks through the graph."""
         return [
             each
             for each in self.graph.get_operations()
-            if any(tensor.op.name == self.op.name and tensor.value_index == self.value_index for tensor in each.inputs)
+            for tensor in each.inputs
+            if tensor.op.name == self.op.name and tensor.value_index == self.value_index
         ]
 
     def as_graph_tensor(self) -> Tensor:

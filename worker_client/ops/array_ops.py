@@ -15,6 +15,7 @@ from worker_client.deferred.computed import all_computed, computed, deferred_gra
 from worker_client.deferred.op_defs import OP_DEFS
 from worker_client.deferred.operands import cast_to, constant_array, of_one_dtype, operands_of, stacked, tensor_of
 from worker_client.deferred.partitioned import PartitionedDeferredVariable
+from worker_client.deferred.sparse_tensor import with_values_of
 from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.operation import OutputSpec, Tensor
@@ -52,6 +53,9 @@ def cast(x: Any, dtype: Any, name: str | None = None) -> Any:
     wanted = as_dtype(dtype)
     if isinstance(x, Tensor) and x.dtype == wanted:
         return x
+    sparse = with_values_of(lambda values: cast(values, dtype, name), x)
+    if sparse is not None:
+        return sparse
     graph = deferred_graph([x])
     if graph is None:
         return cast_to(wanted)(constant_array(x, None, "cast"))[()]
@@ -225,10 +229,10 @@ def split(value: Any, num_or_size_splits: Any, axis: Any = 0, num: int | None = 
         return all_computed("Split", evenly, [axis, value], name=name, attributes={"num_split": num})
     sizes = convert_to_tensor(num_or_size_splits)
     known = TensorShape(sizes.shape).size(0) if TensorShape(sizes.shape).ndims == 1 else None
-    number = known if num is None else num
-    if number is None:
+    sizes_given = known if num is None else num
+    if sizes_given is None:
         raise ValueError(f"split: the number of sizes is not known in {num_or_size_splits!r}; give num")
-    return all_computed("SplitV", _split_into, [value, sizes, axis], name=name, attributes={"num_split": number})
+    return all_computed("SplitV", _split_into, [value, sizes, axis], name=name, attributes={"num_split": sizes_given})
 
 
 def _split_into(array: Array, sizes: Array, axis: Array) -> tuple[Array, ...]:

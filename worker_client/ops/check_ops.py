@@ -17,6 +17,7 @@ from ps_protocol.operations import Array
 from worker_client.deferred.call import call, is_deferred, tensor_or_none
 from worker_client.deferred.computed import computed
 from worker_client.deferred.operands import of_one_dtype
+from worker_client.deferred.sparse_tensor import SparseTensor
 from worker_client.deferred.static_values import constant_value
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.computation import Kernel
@@ -39,7 +40,6 @@ from worker_client.ops.math_ops import (
     reduce_all,
     subtract,
 )
-from worker_client.ops.sparse_tensor import SparseTensor
 from worker_client.values.dtypes import DType, as_dtype, float32
 from worker_client.values.made_functions import named, one_of
 from worker_client.values.shapes import TensorShape

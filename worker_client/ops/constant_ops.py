@@ -19,10 +19,12 @@ from worker_client.deferred.call import is_deferred, itself, tensor_or_none
 from worker_client.deferred.computed import computed, deferred_graph
 from worker_client.deferred.op_defs import OP_DEFS
 from worker_client.deferred.operands import cast_to, constant_array, of_one_dtype, operands_of, tensor_of
+from worker_client.deferred.sparse_tensor import SparseTensor
 from worker_client.deferred.static_values import constant_value, known_sizes
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import OutputSpec, Tensor
+from worker_client.values.conversion import IndexedSlices
 from worker_client.values.dtypes import DType, as_dtype, float32, int32
 from worker_client.values.shapes import ShapeLike, TensorShape
 from worker_client.values.text import STORED, is_text, text_array
@@ -148,6 +150,13 @@ def convert_to_tensor(
 
 def identity(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
     """Returns a tensor of the same value, of a variable the present one."""
+    if isinstance(input, SparseTensor):
+        members = (input.indices, input.values, input.dense_shape)
+        return SparseTensor(*(identity(each, name) for each in members))
+    if isinstance(input, IndexedSlices) and is_deferred(input):
+        values, indices = identity(input.values, name), identity(input.indices, name)
+        sizes = None if input.dense_shape is None else identity(input.dense_shape, name)
+        return IndexedSlices(values, indices, sizes)
     return computed("Identity", itself, [input], name=name)
 
 

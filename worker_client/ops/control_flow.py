@@ -8,10 +8,13 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from worker_client.deferred.call import deferred_call, itself, tensor_or_none
+from worker_client.deferred.call import itself, tensor_or_none
+from worker_client.deferred.computed import computed
+from worker_client.deferred.sparse_tensor import with_values_of
 from worker_client.graph.blocks import colocate_with, name_scope
 from worker_client.graph.default_graph import get_default_graph
-from worker_client.graph.operation import Operation, Tensor, operation_of
+from worker_client.graph.operation import Operation, operation_of
+from worker_client.values.conversion import IndexedSlices
 
 
 def control_dependencies(control_inputs: Iterable[Any] | None) -> AbstractContextManager[None]:
@@ -75,7 +78,7 @@ def _gathered(operations: Sequence[Operation], device: str, name: str | None) ->
 
 def tuple(  # noqa: A001 - TensorFlow's name
     tensors: Sequence[Any], name: str | None = None, control_inputs: Sequence[Any] | None = None
-) -> list[Tensor | None]:
+) -> list[Any]:
     """Returns tensors that have their values when all of them have been computed.
 
     Args:
@@ -94,15 +97,17 @@ def tuple(  # noqa: A001 - TensorFlow's name
         return [None if tensor is None else with_dependencies([gate], tensor) for tensor in tensors]
 
 
-def with_dependencies(dependencies: Sequence[Any], output_tensor: Any, name: str | None = None) -> Tensor:
+def with_dependencies(dependencies: Sequence[Any], output_tensor: Any, name: str | None = None) -> Any:
     """Returns the value of a tensor once other operations have run; "control_dependency" if no name is given."""
+    if isinstance(output_tensor, IndexedSlices):
+        return with_values_of(lambda values: with_dependencies(dependencies, values, name), output_tensor)
     with name_scope(name, "control_dependency", [*dependencies, output_tensor]) as scope:
         graph = get_default_graph()
         with colocate_with(output_tensor), graph.control_dependencies(dependencies):
             tensor = tensor_or_none(output_tensor)
             if tensor is None:
                 raise TypeError(f"{output_tensor!r} is neither a tensor nor a variable")
-            return deferred_call(itself, [tensor], op_type="Identity", name=scope, is_view=True)
+            return computed("Identity", itself, [tensor], name=scope)
 
 
 def _operations(inputs: Iterable[Any]) -> list[Operation]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ps_protocol.operations import Array
+from worker_client.deferred import elementwise
 from worker_client.deferred.call import call, itself
 from worker_client.deferred.computed import computed
 from worker_client.deferred.operands import of_one_dtype
@@ -217,7 +218,6 @@ truncatemod = binary("truncatemod", np.fmod, "TruncateMod", "Returns what ``trun
 squared_difference = binary(
     "squared_difference", _squared_difference, "SquaredDifference", "Returns ``(x - y) * (x - y)``."
 )
-_div_no_nan = binary("div_no_nan", _quotient_or_zero, "DivNoNan", "Divides floats.", name="div_no_nan")
 atan2 = binary("atan2", np.arctan2, "Atan2", "Returns the angle in radians of the point ``(y, x)``, in all quadrants.")
 xlogy = binary("xlogy", _xlogy, "Xlogy", "Returns ``x * log(y)``, 0 where ``x`` is.")
 xdivy = binary("xdivy", _xdivy, "Xdivy", "Returns ``x / y``, 0 where ``x`` is.", name="xdivy/Xdivy")
@@ -228,12 +228,7 @@ multiply_no_nan = binary(
 
 def div_no_nan(x: Any, y: Any, name: str | None = None) -> Any:
     """Returns ``x / y``, 0 where ``y`` is; integers are made floats first."""
-    one, two = of_one_dtype("DivNoNan", [x, y])
-    dtype = as_dtype(one.dtype)
-    if dtype.kind in "iu":
-        wide = float32 if dtype.itemsize < 4 else float64
-        one, two = cast(one, wide), cast(two, wide)
-    return _div_no_nan(one, two, name)
+    return elementwise.divided(x, y, name or "div_no_nan", op_type="DivNoNan", function=_quotient_or_zero)
 
 
 def floor_div(x: Any, y: Any, name: str | None = None) -> Any:

@@ -24,6 +24,7 @@ from worker_client.graph.default_graph import get_default_graph, graph_of, graph
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, OutputSpec
 from worker_client.ops.collections import global_variables, local_variables
+from worker_client.ops.control_flow import group
 from worker_client.values.shapes import TensorShape
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.variable import Variable
@@ -99,8 +100,8 @@ def variables_initializer(var_list: Iterable[Any], name: str = "init") -> Operat
         if routed:
             get_default_client().fanout.run_all(routed)
         return None
-    with graph.control_dependencies([each.initializer for each in deferred]):
-        return graph.create_op("NoOp", name=name)
+    with graph.as_default():
+        return group(*(each.initializer for each in deferred), name=name)
 
 
 def report_uninitialized_variables(

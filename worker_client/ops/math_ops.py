@@ -17,6 +17,7 @@ from worker_client.deferred.call import call, is_deferred
 from worker_client.deferred.computed import computed, deferred_graph
 from worker_client.deferred.op_defs import OP_DEFS
 from worker_client.deferred.operands import of_one_dtype
+from worker_client.deferred.sparse_tensor import SparseTensor, with_values_of
 from worker_client.graph.operation import Tensor
 from worker_client.ops.constant_ops import constant, convert_to_tensor, identity, rank
 from worker_client.ops.constant_ops import range as range_
@@ -182,10 +183,13 @@ def add_n(inputs: Sequence[Any], name: str | None = None) -> Any:
     """Returns the sum of some tensors of one shape.
 
     Raises:
+        TypeError: They are no list, or their dtypes differ.
         ValueError: There is none, or the shapes differ.
     """
-    if not isinstance(inputs, list | tuple) or not inputs:
-        raise ValueError(f"add_n needs a list of at least one tensor, not {inputs!r}")
+    if not isinstance(inputs, list | tuple):
+        raise TypeError(f"add_n needs a list of tensors, not {inputs!r}")
+    if not inputs:
+        raise ValueError("add_n needs at least one tensor")
     if len(inputs) == 1:
         only = convert_to_tensor(inputs[0])
         return identity(only, name=name) if name else only
@@ -209,6 +213,8 @@ def _sum_of(first: Array, *others: Array) -> Any:
 
 def unary(public_name: str, function: Callable[..., Any], op_type: str, doc: str) -> _Unary:
     def operation(x: Any, name: str | None = None) -> Any:
+        if isinstance(x, SparseTensor):
+            return with_values_of(lambda values: operation(values, name), x)
         return _applied(function, op_type, [x], name)
 
     return named(operation, public_name, doc)
@@ -221,6 +227,8 @@ def _sigmoid(x: Array) -> Any:
 
 def abs(x: Any, name: str | None = None) -> Any:  # noqa: A001 - TensorFlow's name
     """Returns the absolute value of each element."""
+    if isinstance(x, SparseTensor):
+        return with_values_of(lambda values: abs(values, name), x)
     return elementwise.absolute(x, name)
 
 

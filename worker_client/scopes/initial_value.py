@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -138,7 +138,9 @@ def in_graph(graph: Graph, initial: InitialValue, name: str) -> InitialValue:
         if not is_text(value.dtype):
             value.flags.writeable = False  # it is nobody else's, so that it need not be copied
         tensor = constant_op(graph, value, name)
-    return replace(initial, tensor=tensor) if isinstance(tensor, Tensor) else initial
+    if not isinstance(tensor, Tensor):
+        return initial
+    return InitialValue(initial.initializer, initial.dtype, initial.shape, tensor)
 
 
 def described_in_graph(graph: Graph, initial: InitialValue, bound: BoundInitializer, name: str) -> InitialValue:
@@ -160,7 +162,7 @@ def described_in_graph(graph: Graph, initial: InitialValue, bound: BoundInitiali
         op = graph.create_op(
             op_type, inputs, [output], name=scope, attributes=attributes, computation=SeededKernel(computed)
         )
-    return replace(initial, tensor=op.outputs[0])
+    return InitialValue(initializer, initial.dtype, initial.shape, op.outputs[0])
 
 
 def _value(given: object, name: str, dtype: np.dtype[Any] | None) -> Tensor | Array:

@@ -10,9 +10,11 @@ import numpy as np
 
 from ps_protocol.operations import Array
 from worker_client.deferred.call import tensor_or_none
+from worker_client.deferred.sparse_tensor import SparseTensor, SparseTensorValue
 from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, Tensor
+from worker_client.values.conversion import IndexedSlices, IndexedSlicesValue
 from worker_client.variables.partitioned import PartitionedVariable
 
 
@@ -45,6 +47,13 @@ class Fetches:
     def _taken_apart(self, fetch: Any) -> Any:
         if isinstance(fetch, list | tuple):
             return _rebuilt(fetch, [self._taken_apart(each) for each in fetch])
+        if isinstance(fetch, IndexedSlices):
+            values, indices = self._taken_apart(fetch.values), self._taken_apart(fetch.indices)
+            sizes = _NOTHING if fetch.dense_shape is None else self._taken_apart(fetch.dense_shape)
+            return IndexedSlicesValue(values, indices, sizes)
+        if isinstance(fetch, SparseTensor):
+            members = (fetch.indices, fetch.values, fetch.dense_shape)
+            return SparseTensorValue(*(self._taken_apart(each) for each in members))
         if isinstance(fetch, PartitionedVariable):  # whose tensor would be a new operation at each run
             return _Whole([self._taken_apart(part) for part in fetch], fetch.axis)
         if isinstance(fetch, dict):
@@ -57,7 +66,7 @@ class Fetches:
         return _TENSOR
 
 
-_OPERATION, _TENSOR = object(), object()
+_OPERATION, _TENSOR, _NOTHING = object(), object(), object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,7 @@ class _Whole:
 
 
 def _put_together(template: Any, values: Iterator[Array]) -> Any:
-    if template is _OPERATION:
+    if template is _OPERATION or template is _NOTHING:
         return None
     if template is _TENSOR:
         return _owned(next(values))[()]

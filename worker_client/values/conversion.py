@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,25 @@ from ps_protocol.dtype_traits import DTypeCategory, dtype_category, float_limits
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError
 from ps_protocol.operations import Array, VariableSpec
 from worker_client.values.array_likes import array_of, named, out_of_range
+from worker_client.values.dtypes import DType
+from worker_client.values.shapes import TensorShape
 
 _INDEX_DTYPES: Final = (np.dtype(np.int32), np.dtype(np.int64))
 _MAX_INDEX: Final = np.iinfo(np.int64).max
+
+
+class IndexedSlicesValue(NamedTuple):
+    """The value of ``IndexedSlices`` of tensors, as a session returns it.
+
+    Attributes:
+        values: The rows.
+        indices: Row of each.
+        dense_shape: Shape of the whole, None if it is not known.
+    """
+
+    values: Any
+    indices: Any
+    dense_shape: Any
 
 
 @final
@@ -33,6 +49,51 @@ class IndexedSlices:
         self.values = values
         self.indices = indices
         self.dense_shape = dense_shape
+
+    @property
+    def name(self) -> str:
+        """That of the values, which are a deferred tensor."""
+        return str(self._values.name)
+
+    @property
+    def op(self) -> Any:
+        """The operation that makes the values, which are a deferred tensor."""
+        return self._values.op
+
+    @property
+    def graph(self) -> Any:
+        """The graph of the values, which are a deferred tensor."""
+        return self._values.graph
+
+    @property
+    def device(self) -> str:
+        """Where the values are, which are a deferred tensor."""
+        return str(self._values.device)
+
+    @property
+    def dtype(self) -> DType:
+        """Type of the elements."""
+        return DType(getattr(self.values, "dtype", None) or np.asarray(self.values).dtype)
+
+    @property
+    def shape(self) -> TensorShape:
+        """Shape of the whole, as far as it is known."""
+        sizes: Any = self.dense_shape
+        return sizes.as_shape() if hasattr(sizes, "as_shape") else TensorShape(sizes)
+
+    def consumers(self) -> Any:
+        """Returns the operations that have the values, a deferred tensor, among their inputs."""
+        return self._values.consumers()
+
+    def __neg__(self) -> IndexedSlices:
+        return IndexedSlices(np.negative(self.values), self.indices, self.dense_shape)
+
+    def __repr__(self) -> str:
+        return f"IndexedSlices(indices={self.indices!r}, values={self.values!r}, dense_shape={self.dense_shape!r})"
+
+    @property
+    def _values(self) -> Any:
+        return self.values
 
 
 def keeps_kind(source: np.dtype[Any], target: np.dtype[Any]) -> bool:

@@ -51,6 +51,7 @@ from worker_client.compat.v1.session_config import (
     RunOptions,
 )
 from worker_client.compat.v1.variable_type import PartitionedVariable, Variable
+from worker_client.deferred.sparse_tensor import SparseTensor, SparseTensorValue
 from worker_client.graph.blocks import colocate_with, container, device, name_scope, variable_creator_scope
 from worker_client.graph.default_graph import get_default_graph, reset_default_graph
 from worker_client.graph.definition import VariableAggregation, VariableSynchronization
@@ -108,7 +109,6 @@ from worker_client.ops.print_ops import *
 from worker_client.ops.random_ops import *
 from worker_client.ops.script_ops import *
 from worker_client.ops.selection_ops import *
-from worker_client.ops.sparse_tensor import SparseTensor
 from worker_client.ops.state_ops import *
 from worker_client.ops.statistics_ops import *
 from worker_client.scopes import variable_scope as _variable_scope
@@ -140,6 +140,7 @@ __all__ = [
     "RunOptions",
     "Session",
     "SparseTensor",
+    "SparseTensorValue",
     "Tensor",
     "TensorShape",
     "Variable",

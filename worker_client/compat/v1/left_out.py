@@ -123,7 +123,7 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (METRICS, "metrics"),
     (TABLES, "lookup"),
-    (SPARSE, "sparse sparse_* SparseTensorValue SparseTensorSpec deserialize_many_sparse serialize_*sparse"),
+    (SPARSE, "sparse sparse_* SparseTensorSpec deserialize_many_sparse serialize_*sparse"),
     (
         TEXT,
         "strings string_* as_string dtypes.as_string substr regex_replace reduce_join edit_distance encode_base64 "

@@ -15,12 +15,12 @@ from ps_protocol.task_id import TaskId
 from ps_server.core.parameter_server import ParameterServer
 from worker_client.client import Client
 from worker_client.connection.handle import Settings
+from worker_client.deferred.sparse_tensor import SparseTensor
 from worker_client.embeddings.lookup import embedding_lookup, embedding_lookup_sparse
 from worker_client.graph.computation import VariableAccess
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation
 from worker_client.ops.constant_ops import constant, placeholder
-from worker_client.ops.sparse_tensor import SparseTensor
 from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.scopes.variable_scope import get_variable
 from worker_client.sessions.session import Session
