@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.forks import new_lock
 from ps_protocol.initializer_spec import InitializerSpec
 from ps_protocol.operations import Declare, VariableSpec
 from ps_protocol.service_types import Proposal
@@ -70,7 +70,7 @@ class Declarer:
         self._num_ps = cluster_spec.num_tasks("ps")
         self._task = task
         self._ps_strategy = ps_strategy
-        self._lock = threading.Lock()  # guards: _warned
+        self._lock = new_lock()  # guards: _warned
         self._warned: set[str] = set()
 
     def declare(self, declarations: Sequence[Declaration]) -> list[int | None]:
