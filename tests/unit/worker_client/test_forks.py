@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -24,6 +25,12 @@ from worker_client.variables.partitioners import fixed_size_partitioner
 from worker_client.variables.variable import Variable
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def _is_no_program_of_tf1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one, the default graph outside of all blocks is no connection's; other tests of this process import it."""
+    monkeypatch.delitem(sys.modules, "worker_client.compat.v1", raising=False)
 
 
 @pytest.fixture
