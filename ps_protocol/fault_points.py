@@ -37,13 +37,14 @@ import logging
 import os
 import re
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from ps_protocol.forks import new_lock
 
 _LOG = logging.getLogger(__name__)
 _ENTRY: Final = re.compile(r"([a-z_.]+)=([a-z]+)(?::(\d+(?:\.\d+)?))?(?:@(\d+)(?:-(\d+))?)?", re.ASCII)
@@ -101,7 +102,7 @@ class FaultPlan:
     def __init__(self, faults: tuple[Fault, ...], log_path: str = ""):
         self.faults = faults
         self._log_path = log_path
-        self._lock = threading.Lock()  # guards: _passes, _fired
+        self._lock = new_lock()  # guards: _passes, _fired
         self._passes: Counter[str] = Counter()
         self._fired: Counter[str] = Counter()
 

@@ -6,26 +6,28 @@ import contextlib
 import logging
 import os
 import socket
-import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, NoReturn, Self, TypeAlias
 from uuid import uuid4
 
 from ps_protocol import fault_points
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec, ClusterSpecLike, TfConfig
 from ps_protocol.errors import ShardscopeError
+from ps_protocol.forks import new_lock, tell_in_child
 from ps_protocol.settings import read
 from ps_protocol.task_id import TaskId
 from worker_client.connection.address_lookup import AddressLookup
 from worker_client.connection.cluster_check import connect_all
+from worker_client.connection.copied import parents_connection
 from worker_client.connection.fanout import Fanout
 from worker_client.connection.handle import PsHandle, Settings
 from worker_client.connection.heartbeat import Heartbeat
 from worker_client.connection.retry import Deadline
 from worker_client.connection.route import Reconnect
 from worker_client.graph import defaults
+from worker_client.graph.definition import VariableDefinition
 from worker_client.graph.graph import Graph
 from worker_client.placement.declaration import Declarer
 from worker_client.placement.strategies import PsStrategy, RoundRobinStrategy
@@ -188,11 +190,11 @@ class Client(ManyVariables):
             self._handle(TaskId("ps", index), endpoint, may_update=may_update)
             for index, endpoint in enumerate(endpoints)
         ]
-        self._local_lock = threading.Lock()  # guards: _local
+        self._local_lock = new_lock()  # guards: _local
         self._local: PsHandle | None = None
         self.fanout = Fanout(self._handles, self._local_handle)
         self._catalog = Catalog(self.fanout, len(self._handles))
-        self._report_lock = threading.Lock()  # guards: _reported_s, _step
+        self._report_lock = new_lock()  # guards: _reported_s, _step
         self._reported_s = -_REPORT_EVERY_S
         self._step = 0
         self._entered: list[contextlib.ExitStack] = []
@@ -229,6 +231,7 @@ class Client(ManyVariables):
             EagerVariableFactory(self.fanout, self.declarer, job_seed=self.job_seed, initialize=initialize)
         )
         defaults.opened(self)
+        tell_in_child(self)
 
     @property
     def is_chief(self) -> bool:
@@ -281,8 +284,10 @@ class Client(ManyVariables):
     def report_step(self, step: int) -> None:
         """Tells the cluster how many training steps this task has done, which ``shardscope ls`` and ``up`` show.
 
-        Cheap enough for every step: most calls only remember the number. Never fails. An observer has nothing to tell.
+        Cheap enough for every step: most calls only remember the number. Never fails but in a forked child. An observer
+        has nothing to tell.
         """
+        self._handles[0].check_not_copy()
         if self.observer:
             return
         with self._report_lock:
@@ -332,6 +337,14 @@ class Client(ManyVariables):
                 self._local = self._handle(TaskId("ps", 0), endpoint)
                 self._local.connect(Deadline(self.settings.connect_timeout_s))
             return self._local
+
+    def become_copy(self) -> None:
+        """In a forked child: makes no variables any more. The handles refuse all else."""
+
+        def refuse(definition: VariableDefinition) -> NoReturn:
+            raise parents_connection(variable=definition.name)
+
+        self.graph = Graph(refuse)
 
     # -- the end ------------------------------------------------------------------------------
 

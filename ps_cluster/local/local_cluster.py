@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from ps_cluster.local.ps_process import LogSink, PsProcess
 from ps_cluster.local.reserved_ports import LOOPBACK, ReservedPorts
 from ps_cluster.local.task_environment import task_environment
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB, ClusterSpec, TfConfig
+from ps_protocol.forks import new_lock, tell_in_child
 from ps_protocol.task_id import TaskId
 
 # A ps gives accepted batches 10 s to finish, unless --drain-timeout says otherwise.
@@ -33,7 +33,8 @@ class LocalCluster:
 
     Leaving the block ends every process, in good order if it can. If the program that made the cluster dies,
     even by SIGKILL, its processes and all that these have started are ended too. Every ps keeps its port while the
-    cluster lasts, so it comes back to the same address. Thread-safe.
+    cluster lasts, so it comes back to the same address. Closing it in a child that the program has
+    forked ends nothing, and other uses there raise RuntimeError. Thread-safe.
 
     Args:
         num_ps: Number of ps tasks.
@@ -91,13 +92,15 @@ class LocalCluster:
         self._log = log
         self._on_ps_exit = on_ps_exit
         # guards: _spec, _supervisor, _ports, _ps, _workers, _closed, _own_data_dir
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._spec: ClusterSpec | None = None
         self._supervisor: ProcessSupervisor | None = None
         self._ports: ReservedPorts | None = None
         self._ps: dict[TaskId, PsProcess] = {}  # backups too
         self._workers: list[ChildProcess] = []
         self._closed = False
+        self._parents: list[object] = []  # in a forked child, what belongs to the parent
+        tell_in_child(self)
 
     def __enter__(self) -> Self:
         self.start()
@@ -121,6 +124,18 @@ class LocalCluster:
         except BaseException:
             self.close()
             raise
+
+    def become_copy(self) -> None:
+        """In a forked child: leaves the processes to the parent; ``close`` does nothing then."""
+        if self._supervisor is None:
+            return
+        self._parents = [
+            self._supervisor,
+            self._ps,
+            self._workers,
+        ]  # a Popen that is dropped looks for its process
+        self._supervisor = self._own_data_dir = None
+        self._ps, self._workers = {}, []
 
     def close(self) -> None:
         """Ends the workers, then the ps processes, and gives the ports back. Repeated calls do nothing."""
@@ -312,11 +327,20 @@ class LocalCluster:
         return ["--durability", self._durability, "--data-dir", str(self.data_dir)]
 
     def _running_supervisor(self) -> ProcessSupervisor:
+        self._check_not_copy()
         if self._supervisor is None:
             raise RuntimeError("The cluster is not running: use it inside `with LocalCluster(...) as cluster:`.")
         return self._supervisor
 
+    def _check_not_copy(self) -> None:
+        if self._parents:
+            raise RuntimeError(
+                "The cluster belongs to the process that made it, from which this one was forked; start and end its "
+                "tasks there."
+            )
+
     def _ps_process(self, task: TaskId) -> PsProcess:
+        self._check_not_copy()
         self.cluster_spec.task_address(task.job, task.index)  # says which tasks there are, if not this one
         with self._lock:
             ps = self._ps.get(task)

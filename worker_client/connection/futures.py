@@ -1,4 +1,4 @@
-"""Small combinations of ``concurrent.futures.Future``."""
+"""The futures of operations that are not waited for, and small combinations of them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,28 @@ _T = TypeVar("_T")
 _U = TypeVar("_U")
 
 
-def begun() -> Future[_T]:
-    """Returns a future that cannot be cancelled: its operation may be on its way."""
-    future: Future[_T] = Future()
-    future.set_running_or_notify_cancel()
-    return future
+class OperationFuture(Future[_T]):
+    """The outcome of operations that are on their way or queued. It cannot be cancelled. Thread-safe."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_running_or_notify_cancel()
+
+    def become_copy(self, error: BaseException) -> None:
+        """In a forked child: has failed, and so have those that depend on it; other callbacks are the parent's."""
+        self._condition = threading.Condition()  # a thread that is not there may hold the parent's
+        callbacks: list[Any] = self._done_callbacks  # type: ignore[attr-defined] # which Future has
+        dependent = [each.outcome for each in callbacks if isinstance(each, _Dependency)]
+        callbacks.clear()
+        if not self.done():
+            self.set_exception(error)
+        for each in dependent:
+            each.become_copy(error)
 
 
 def failed(error: BaseException) -> Future[Any]:
     """Returns a future that has failed."""
-    future: Future[Any] = begun()
+    future: Future[Any] = OperationFuture()
     future.set_exception(error)
     return future
 
@@ -35,7 +47,7 @@ def mapped(
         function: What is done with it.
         on_failure: Called when ``future`` has failed, before the outcome is done.
     """
-    outcome: Future[_U] = begun()
+    outcome: OperationFuture[_U] = OperationFuture()
 
     def finish(done: Future[_T]) -> None:
         try:
@@ -45,7 +57,7 @@ def mapped(
         except BaseException as error:  # noqa: BLE001 - the outcome carries it
             outcome.set_exception(error)
 
-    future.add_done_callback(finish)
+    future.add_done_callback(_Dependency(outcome, finish))
     return outcome
 
 
@@ -54,7 +66,7 @@ def gathered(futures: Sequence[Future[_T]]) -> Future[list[_T]]:
 
     It cannot be cancelled.
     """
-    outcome: Future[list[_T]] = begun()
+    outcome: OperationFuture[list[_T]] = OperationFuture()
     if not futures:
         outcome.set_result([])
         return outcome
@@ -77,5 +89,18 @@ def gathered(futures: Sequence[Future[_T]]) -> Future[list[_T]]:
             outcome.set_exception(error)
 
     for future in futures:
-        future.add_done_callback(finish)
+        future.add_done_callback(_Dependency(outcome, finish))
     return outcome
+
+
+class _Dependency:
+    """A callback that gives another future its outcome."""
+
+    __slots__ = ("_finish", "outcome")
+
+    def __init__(self, outcome: OperationFuture[Any], finish: Callable[[Future[Any]], None]):
+        self.outcome = outcome
+        self._finish = finish
+
+    def __call__(self, done: Future[Any]) -> None:
+        self._finish(done)

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from ps_protocol.cluster_spec import TaskId
@@ -29,10 +29,12 @@ from ps_protocol.errors import (
     ShardscopeError,
     UnavailableError,
 )
+from ps_protocol.forks import new_lock, tell_in_child
 from ps_protocol.operations import Array, Batch, PsOperation, Reply, mutates, tensor_bytes
 from ps_protocol.ps_service import ClusterService, PendingExchange
 from ps_protocol.service_types import Welcome
 from worker_client.connection.availability import Availability, OperationTime
+from worker_client.connection.copied import Refusal, parents_connection
 from worker_client.connection.pending_queue import PendingQueue, Submission
 from worker_client.connection.pipeline import BatchSender, WindowLimits
 from worker_client.connection.retry import Deadline, Reports, RetryPolicy
@@ -125,8 +127,10 @@ class PsHandle:
         self._order_lock = threading.Lock()
         self._sequence = 0
         self._queue = PendingQueue(settings.max_pending_batches, settings.max_pending_bytes)
-        self._sender_lock = threading.Lock()  # guards: the start of _sender
+        self._sender_lock = new_lock()  # guards: the start of _sender
         self._sender: threading.Thread | None = None
+        self._is_copy = False
+        tell_in_child(self)
 
     # -- conversation -------------------------------------------------------------------------
 
@@ -183,6 +187,7 @@ class PsHandle:
     @property
     def service(self) -> ClusterService:
         """What is called there, besides batches."""
+        self.check_not_copy()
         return self._route.endpoint.service
 
     @property
@@ -194,6 +199,7 @@ class PsHandle:
     def welcome(self) -> Welcome:
         """What the ps answered to hello."""
         if self._welcome is None:
+            self.check_not_copy()
             raise FailedPreconditionError(
                 f"not connected to {self.task} yet; call connect() first", task=str(self.task)
             )
@@ -214,7 +220,7 @@ class PsHandle:
             ShardscopeError: The batch was refused as a whole; nothing was applied.
         """
         if self._queue.is_closed:
-            raise self._closed()
+            raise self._closed(operations)
         operations = tuple(operations)
         if not self._may_update:
             self._check_changes_nothing(operations)
@@ -256,7 +262,7 @@ class PsHandle:
         if is_in:
             return pending.future
         if self._queue.is_closed:
-            raise self._closed()
+            raise self._closed(pending.operations)
         raise ResourceExhaustedError(
             f"{self._queue.num_unfinished} batches have been waiting for {self.task} at {self.address} for "
             f"{waited.elapsed_s():.0f} s, which leaves no room for {pending.size_bytes} bytes more; the "
@@ -385,6 +391,7 @@ class PsHandle:
             method: Is given the service and the seconds it may take.
             what: What is being waited for, in words.
         """
+        self.check_not_copy()
         return self._persist(
             lambda attempt_s: method(self.service, attempt_s),
             timeout_s=self._settings.operation_timeout_s,
@@ -431,5 +438,26 @@ class PsHandle:
                 )
             )
 
-    def _closed(self) -> FailedPreconditionError:
-        return FailedPreconditionError(f"the connection to {self.task} is closed; connect again", task=str(self.task))
+    def check_not_copy(self) -> None:
+        """Raises FailedPreconditionError in a child that was forked after this was made."""
+        if self._is_copy:
+            raise parents_connection(str(self.task))
+
+    def become_copy(self) -> None:
+        """In a forked child: refuses all from now on, and leaves to the parent what is the parent's."""
+        self._is_copy = True
+        self._welcome = None
+        self._sender = None
+        self._queue.close()
+        for each in [*self._queue.unfinished(), *self._queue.abandon()]:
+            each.future.become_copy(self._closed(each.operations))
+        refusal: Any = Refusal(self._closed)
+        self._route.become_copy(PsEndpoint(refusal, refusal, address=self.address))
+
+    def _closed(self, operations: Sequence[PsOperation] = ()) -> FailedPreconditionError:
+        variable = operations[0].name if operations else ""
+        if self._is_copy:
+            return parents_connection(str(self.task), variable=variable)
+        return FailedPreconditionError(
+            f"the connection to {self.task} is closed; connect again", variable=variable, task=str(self.task)
+        )

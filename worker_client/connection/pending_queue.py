@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from ps_protocol.forks import new_lock
 from ps_protocol.operations import KINDS, PsOperation, Reply, tensor_bytes
-from worker_client.connection.futures import begun
+from worker_client.connection.futures import OperationFuture
 
 _MERGEABLE = frozenset([kind for kind, row in KINDS.items() if row.may_merge])
 
@@ -27,7 +27,7 @@ class Submission:
 
     operations: tuple[PsOperation, ...]
     expected_reply_bytes: int | None
-    future: Future[tuple[Reply, ...]] = field(default_factory=begun)
+    future: OperationFuture[tuple[Reply, ...]] = field(default_factory=OperationFuture)
     size_bytes: int = 0
 
     def __post_init__(self) -> None:
@@ -78,10 +78,11 @@ class PendingQueue:
     def __init__(self, max_batches: int, max_bytes: int):
         self._max_batches = max_batches
         self._max_bytes = max_bytes
-        self._lock = threading.Lock()  # guards: all below
+        self._lock = new_lock()  # guards: all below
         self._arrived = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
         self._queued: deque[Submission] = deque()
+        self._taken: dict[Submission, None] = {}  # and not finished, in their order
         self._putting: deque[Submission] = deque()  # those that wait for room, in their order
         self._unfinished_bytes = 0
         self.num_unfinished = 0
@@ -147,11 +148,14 @@ class PendingQueue:
                 if size_bytes > max_merged_bytes or not following.is_mergeable:
                     break
                 members.append(self._queued.popleft())
+            self._taken.update(dict.fromkeys(members))
             return OutgoingBatch(members)
 
     def finished(self, outgoing: OutgoingBatch) -> None:
         """Makes room: what was taken has its outcome."""
         with self._lock:
+            for member in outgoing.members:
+                self._taken.pop(member, None)
             self.num_unfinished -= len(outgoing.members)
             self._unfinished_bytes -= outgoing.size_bytes
             if self._putting:
@@ -164,6 +168,11 @@ class PendingQueue:
             self._arrived.notify_all()
             self._room.notify_all()
             return was_open
+
+    def unfinished(self) -> list[Submission]:
+        """Returns what has no outcome yet, in order: what was taken, and what is still queued."""
+        with self._lock:
+            return [*self._taken, *self._queued]
 
     def abandon(self) -> list[Submission]:
         """Takes out all that is still queued."""

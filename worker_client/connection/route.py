@@ -112,6 +112,14 @@ class Route:
     def _greet(self, endpoint: PsEndpoint, timeout_s: float) -> Welcome:
         return endpoint.hello(self._client, self._client_task, num_ps_tasks=self._num_ps_tasks, timeout_s=timeout_s)
 
+    def become_copy(self, endpoint: PsEndpoint) -> None:
+        """In a forked child: goes nowhere but to an endpoint that refuses, and drops those of the parent unclosed."""
+        self._is_closed = True
+        self._left.append(self.endpoint)  # kept, so that gRPC does not end what is the parent's
+        for each in self._left:
+            each.become_copy()
+        self.endpoint = endpoint
+
     def _hello_elsewhere(self, timeout_s: float) -> Welcome | None:
         if self._locate is None or self._reconnect is None:
             return None

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Hashable, Iterable
 from typing import Any
+
+from ps_protocol.forks import new_lock
 
 
 class Collections:
     """Lists by key, in the order of insertion. Thread-safe, except that ``reference`` gives out the list itself."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards: _members
+        self._lock = new_lock()  # guards: _members
         self._members: dict[Hashable, list[Any]] = {}
 
     def add(self, keys: str | Iterable[Hashable], value: Any) -> None:

@@ -16,16 +16,16 @@ or not.
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterable
 from typing import Any, Final
 
+from ps_protocol.forks import new_lock
 from worker_client.graph.defaults import STACK, HasGraph, find_newest_client, not_connected
 from worker_client.graph.graph import Graph
 
 _TF1_NAMES: Final = "worker_client.compat.v1"
 
-_process_lock = threading.Lock()  # guards: _process_graphs; what is in it is set and read without
+_process_lock = new_lock()  # guards: _process_graphs; what is in it is set and read without
 _process_graphs: list[_ProcessGraph] = []  # empty until one is needed
 
 

@@ -6,12 +6,14 @@ Both are on one stack, so that the inner one counts. This module stands below th
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ps_protocol.errors import FailedPreconditionError
+from ps_protocol.forks import new_lock
 from worker_client.graph.device_scopes import DeviceScopes
 
 
@@ -82,17 +84,23 @@ class DefaultStack(threading.local):
 
     def pop(self, entry: Default) -> None:
         """Leaves the innermost block that is ``entry``'s, which need not be the innermost of all."""
-        if self._entries[-1] is entry:
+        if self._entries and self._entries[-1] is entry:
             self._entries.pop()
             return
-        position = next(index for index in reversed(range(len(self._entries))) if self._entries[index] is entry)
-        del self._entries[position]
+        positions = [index for index, each in enumerate(self._entries) if each is entry]
+        if positions:  # or a forked child leaves a block that its parent has entered
+            del self._entries[positions[-1]]
+
+    def forget_clients(self) -> None:
+        """Leaves all blocks of connections."""
+        self._entries = [each for each in self._entries if each.client is None]
 
 
 STACK = DefaultStack()
 
-_open_lock = threading.Lock()  # guards: _open
+_open_lock = new_lock()  # guards: _open
 _open: list[HasGraph] = []
+_parents: list[HasGraph] = []  # the default connection of the process that this one was forked from, if it had one
 
 
 @contextmanager
@@ -160,6 +168,23 @@ def closed(client: HasGraph) -> bool:
 
 
 def find_newest_client() -> Any:
-    """The connection that was opened last and is still open, or None if there is none."""
+    """The connection that was opened last and is still open, or None if there is none.
+
+    In a forked child that has opened none it is the default one of the parent, of which every use raises: nothing must
+    be done elsewhere instead.
+    """
     with _open_lock:
-        return _open[-1] if _open else None
+        return next(reversed(_open or _parents), None)
+
+
+def _become_copy() -> None:
+    """In a forked child: no connection is open, and none is the default."""
+    entered = next((entry.client for entry in STACK if entry.client is not None), None)
+    newest = entered or next(reversed(_open), None)
+    if newest is not None:
+        _parents[:] = [newest]
+    _open.clear()
+    STACK.forget_clients()
+
+
+os.register_at_fork(after_in_child=_become_copy)

@@ -8,8 +8,9 @@ same, so that they stay apart where they become files.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterable
+
+from ps_protocol.forks import new_lock
 
 _ROOT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 _NESTED_NAME = re.compile(r"[A-Za-z0-9_.\\/>-]*")
@@ -56,7 +57,7 @@ class NameTable:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards: _next_number
+        self._lock = new_lock()  # guards: _next_number
         self._next_number: dict[str, int] = {}
 
     def unique(self, name: str, *, mark_as_used: bool = True) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ps_protocol.forks import new_lock
 from worker_client.graph.deferred_array import DeferredArray
 from worker_client.graph.runners import Runner, runner_for
 from worker_client.values.dtypes import DType
@@ -308,7 +308,7 @@ class OperationTable:
     """The operations of a graph by full name, in the order in which they were made. Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards: _operations
+        self._lock = new_lock()  # guards: _operations
         self._operations: dict[str, Operation] = {}
 
     def add(self, operation: Operation) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from ps_protocol.forks import new_lock
 from ps_protocol.operations import Array
 from worker_client.deferred.call import tensor_or_none
 from worker_client.graph.computation import Kernel
@@ -104,7 +104,7 @@ class _Times:
 
     def __init__(self, number: int | None):
         self._left = None if number is None or number < 0 else number
-        self._lock = threading.Lock()  # guards: _left
+        self._lock = new_lock()  # guards: _left
 
     def __call__(self) -> bool:
         with self._lock:

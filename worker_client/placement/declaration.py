@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from ps_protocol.errors import (
     PermissionDeniedError,
     ShapeMismatchError,
 )
+from ps_protocol.forks import new_lock
 from ps_protocol.initializer_spec import InitializerSpec
 from ps_protocol.operations import Declare, VariableSpec
 from ps_protocol.service_types import Placement, Proposal
@@ -78,7 +78,7 @@ class Declarer:
         self._num_ps = cluster_spec.num_tasks("ps")
         self._task = task
         self._ps_strategy = ps_strategy
-        self._lock = threading.Lock()  # guards: _warned
+        self._lock = new_lock()  # guards: _warned
         self._warned: set[str] = set()
 
     def declare(self, declarations: Sequence[Declaration]) -> list[int | None]:

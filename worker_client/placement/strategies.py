@@ -7,10 +7,10 @@ operation's first output has the variable's shape and dtype.
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable
 from typing import TypeAlias
 
+from ps_protocol.forks import new_lock
 from worker_client.graph.operation import Operation
 
 PsStrategy: TypeAlias = Callable[[Operation], int]
@@ -35,7 +35,7 @@ class RoundRobinStrategy:
 
     def __init__(self, num_tasks: int):
         self._num_tasks = _checked(num_tasks)
-        self._lock = threading.Lock()  # guards: _next_task
+        self._lock = new_lock()  # guards: _next_task
         self._next_task = 0
 
     def __call__(self, op: Operation) -> int:  # noqa: ARG002 - all count alike
@@ -57,7 +57,7 @@ class GreedyLoadBalancingStrategy:
     """
 
     def __init__(self, num_tasks: int, load_fn: LoadFunction):
-        self._lock = threading.Lock()  # guards: _loads
+        self._lock = new_lock()  # guards: _loads
         self._loads = [0.0] * _checked(num_tasks)
         self._load_fn = load_fn
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ps_protocol.errors import DeadlineExceededError
+from ps_protocol.forks import new_lock, tell_in_child
 
 _WAIT_S = 300.0  # above what declaring a variable on a ps may take, with its retries
 
@@ -20,8 +21,9 @@ class NameClaims:
 
     def __init__(self, wait_s: float = _WAIT_S) -> None:
         self._wait_s = wait_s
-        self._changed = threading.Condition()  # guards: _threads
+        self._changed = threading.Condition(new_lock())  # guards: _threads
         self._threads: dict[str, int] = {}
+        tell_in_child(self)
 
     @contextmanager
     def hold(self, name: str) -> Iterator[None]:
@@ -36,6 +38,11 @@ class NameClaims:
         finally:
             if is_outer:
                 self._release(name)
+
+    def become_copy(self) -> None:
+        """In a forked child: drops the claims of threads that are not there."""
+        this_thread = threading.get_ident()
+        self._threads = {name: thread for name, thread in self._threads.items() if thread == this_thread}
 
     def _claim(self, name: str) -> bool:
         """Returns whether the claim is new, rather than one inside another of this thread."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Sequence
 from uuid import uuid4
 
 import numpy as np
 
+from ps_protocol.forks import new_lock
 from ps_protocol.operations import Declare, Reply
 from ps_protocol.task_id import TaskId
 from worker_client.client import Client
@@ -39,7 +39,7 @@ class VariableRuntime:
         self.value_cache = ValueCache()
         self._fanout = fanout
         self._wait = InitializationWait(fanout, retry=settings.retry, timeout_s=settings.connect_timeout_s)
-        self._lock = threading.Lock()  # guards: _tasks; held while variables are declared, so that each is only once
+        self._lock = new_lock()  # guards: _tasks; held while variables are declared, so that each is only once
         self._tasks: dict[AccessedVariable, int | None] = {}
         self._generators: dict[int, tuple[DrawingKernel, np.random.Generator]] = {}
 

@@ -6,8 +6,7 @@ has changed since. So a run never works on a stale value.
 
 from __future__ import annotations
 
-import threading
-
+from ps_protocol.forks import new_lock
 from ps_protocol.operations import Reply, Result
 from worker_client.graph.computation import AccessedVariable
 from worker_client.values.versions import VersionedValue
@@ -17,7 +16,7 @@ class ValueCache:
     """The copies of one session, at most one for each variable; read-only, and shared by all runs. Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards: _values
+        self._lock = new_lock()  # guards: _values
         self._values: dict[AccessedVariable, VersionedValue[int]] = {}
 
     def find(self, variable: AccessedVariable) -> VersionedValue[int] | None:

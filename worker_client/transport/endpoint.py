@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from ps_protocol.forks import new_lock
 from ps_protocol.ps_service import ClusterService, Transport
 from ps_protocol.service_types import FastPath, Welcome
 
@@ -59,7 +59,7 @@ class PsEndpoint:
         self.address: Final = address
         self.transport = transport
         self._reference = transport
-        self._lock = threading.Lock()  # guards: the change of transport; no other lock is taken under it
+        self._lock = new_lock()  # guards: the change of transport; no other lock is taken under it
 
     def hello(self, client: UUID, task: str, *, num_ps_tasks: int = 0, timeout_s: float) -> Welcome:
         """Opens a conversation; ``ClusterService.hello``."""
@@ -75,6 +75,10 @@ class PsEndpoint:
         self._change_to(self._reference)
         self._reference.close()
         self.service.close()
+
+    def become_copy(self) -> None:
+        """In a forked child: forgets the transport that was opened. Its descriptors are closed there by themselves."""
+        self.transport = self._reference
 
     def _change_to(self, transport: Transport, *, only_from: Transport | None = None) -> bool:
         """Has batches take another transport, and closes the one before; returns whether it did.

@@ -7,7 +7,6 @@ declared, and ``get_variable`` of the same name goes its own way.
 from __future__ import annotations
 
 import difflib
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ps_protocol.errors import FailedPreconditionError, NotFoundError
+from ps_protocol.forks import new_lock
 from ps_protocol.operations import VariableSpec
 from ps_protocol.service_types import VariableInfo
 from ps_protocol.task_id import TaskId
@@ -101,7 +101,7 @@ class Catalog:
         self._fanout = fanout
         self._num_ps = num_ps
         self._graph = Graph(deferred=False)  # of what is found
-        self._lock = threading.Lock()  # guards: _found, and what is made in _graph
+        self._lock = new_lock()  # guards: _found, and what is made in _graph
         self._found: dict[str, Variable] = {}
 
     def entries(self) -> list[VariableEntry]:

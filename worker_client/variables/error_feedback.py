@@ -9,7 +9,6 @@ is shown by Karimireddy et al. 2019, "Error Feedback Fixes SignSGD and other Gra
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.codec import wire_dtypes
+from ps_protocol.forks import new_lock
 from ps_protocol.operations import Array, Update, UpdateRule
 
 
@@ -44,7 +44,7 @@ class ErrorFeedback:
     def __init__(self) -> None:
         # guards: _residual (flat), its elements, _epoch; held while a delta is quantised, so that each rounding error
         # goes to exactly one later push. No other lock is taken under it.
-        self._lock: Final = threading.Lock()
+        self._lock: Final = new_lock()
         self._residual: Array | None = None
         self._epoch = 0
 

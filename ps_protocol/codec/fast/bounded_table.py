@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
+
+from ps_protocol.forks import new_lock
 
 TABLE_BYTES: Final = 16 * 1024 * 1024
 
@@ -30,7 +31,7 @@ class BoundedTable(Generic[_Value]):
     def __init__(self, limit_bytes: int = TABLE_BYTES) -> None:
         self._limit_bytes = limit_bytes
         # guards: changes of _entries, used_bytes. A look-up is atomic and needs no lock.
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._entries: dict[Hashable, _Value] = {}
         self.used_bytes = 0
         self.get = self._entries.get

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 import weakref
 from collections import deque
@@ -14,10 +13,12 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from ps_protocol.errors import ResourceExhaustedError, ShardscopeError
+from ps_protocol.forks import new_lock, tell_in_child
 from ps_protocol.memory.regions import ELEMENT_ALIGNMENT, MAX_SEGMENTS, MIN_SEGMENT_BYTES, Region
 from ps_protocol.memory.segment_mapping import MappedSegment
 from ps_protocol.operations import Array
 from worker_client.transport.shared_memory.allocator import SegmentAllocator
+from worker_client.transport.shared_memory.inherited_memory import keep_in_child
 
 _LOG = logging.getLogger(__name__)
 
@@ -60,6 +61,17 @@ class Lease:
     def __init__(self, segment: MappedSegment, region: Region):
         self.segment: Final = segment
         self.region: Final = region
+        keep_in_child(self)
+
+    @property
+    def address(self) -> int:
+        """Of the first byte, in this process."""
+        return self.segment.address + self.region.offset
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the region."""
+        return self.region.size_bytes
 
     def array(self, *, writable: bool) -> Array:
         """Returns the region's bytes as a uint8 array, which keeps the lease as long as it, or a view of it, lives."""
@@ -75,7 +87,7 @@ class _Memory:
             "version": 3,
             "typestr": "|u1",
             "shape": (lease.region.size_bytes,),
-            "data": (lease.segment.address + lease.region.offset, not writable),
+            "data": (lease.address, not writable),
         }
 
 
@@ -109,15 +121,16 @@ class SegmentPool:
         self._clock = clock
         # guards: _generation, _allocator, _segments, _returned, _refused_until_s, _has_reported, _closed. No I/O and no
         # other lock under it.
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         # guards: _source. Held while the ps is asked for a segment, with a bound on that; taken before _lock.
-        self._growth_lock = threading.Lock()
+        self._growth_lock = new_lock()
         self._source: SegmentSource | None = None
         self._closed = False
         self._has_reported = False
         self._refused_until_s = float("-inf")
         self._generation = 0
         self._begin_generation()
+        tell_in_child(self)
 
     def _begin_generation(self) -> None:
         self._generation += 1
@@ -257,6 +270,12 @@ class SegmentPool:
         if source is not None:
             with contextlib.suppress(ShardscopeError, OSError):
                 source.close()
+
+    def become_copy(self) -> None:
+        """In a forked child: forgets all segments, which are the parent's. Arrays that lie in them stay as they are."""
+        self._closed = True
+        self._source = None
+        self._begin_generation()
 
     def close(self) -> None:
         """Gives up all segments for good; leases are None from now on. Arrays that lie in them stay as they are."""

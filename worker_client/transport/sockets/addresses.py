@@ -6,6 +6,7 @@ import socket
 import sys
 from typing import Final
 
+from ps_protocol.forks import close_in_child
 from ps_protocol.service_types import FastPath, FastPathKind
 from ps_protocol.sockets import options as socket_options
 
@@ -13,7 +14,7 @@ _HAS_ABSTRACT_SOCKETS: Final = sys.platform == "linux"
 
 
 def connect(path: FastPath, host: str, timeout_s: float) -> socket.socket:
-    """Connects to where a ps says that it can be reached.
+    """Connects to where a ps says that it can be reached. A forked child does not keep the connection open.
 
     Args:
         path: As offered.
@@ -33,6 +34,7 @@ def connect(path: FastPath, host: str, timeout_s: float) -> socket.socket:
         except BaseException:
             sock.close()
             raise
+        close_in_child(sock)
         return sock
     own_host, _, port = path.address.rpartition(":")
     if not port.isascii() or not port.isdigit() or int(port) > 65535:
@@ -44,4 +46,5 @@ def connect(path: FastPath, host: str, timeout_s: float) -> socket.socket:
     except BaseException:
         sock.close()
         raise
+    close_in_child(sock)
     return sock
