@@ -186,6 +186,8 @@ class DType:
         return dtype_category(self.dtype)
 
     def __eq__(self, other: object) -> builtins.bool:
+        if isinstance(other, DType | np.dtype):
+            return self.dtype == (other.dtype if isinstance(other, DType) else other)
         try:
             return self.dtype == as_dtype(other)
         except TypeError:
