@@ -75,7 +75,9 @@ def whole_cluster(cluster_spec: ClusterSpec, *, connect: Connect, timeout_s: flo
     answers = ask_each(given, question, connect=connect)
     heard = [(each, *each.value) for each in answers if each.value is not None]
     announced = sorted((address for *_, addresses in heard for address in addresses), key=lambda each: each.epoch)
-    places = {TaskId.parse(each.task): each.address for each in announced}
+    others = {address for job, tasks in cluster_spec.as_dict().items() if job != PS_JOB for address in _listed(tasks)}
+    # A backup that has taken over announces itself as the ps task; the spec has its address under another name.
+    places = {TaskId.parse(each.task): each.address for each in announced if each.address not in others}
     if len(given) == 1 and heard:  # any ps task: it says which
         answering = {TaskId.parse(task): answer.address for answer, task, _ in heard}
     else:
@@ -89,6 +91,10 @@ def whole_cluster(cluster_spec: ClusterSpec, *, connect: Connect, timeout_s: flo
             f"give its address too, as in --cluster ps=host:port,host:port"
         )
     return ClusterSpec({**cluster_spec.as_dict(), PS_JOB: tasks})
+
+
+def _listed(tasks: list[str] | dict[int, str]) -> list[str]:
+    return list(tasks.values()) if isinstance(tasks, dict) else tasks
 
 
 def ask_statuses(cluster_spec: ClusterSpec, *, connect: Connect, timeout_s: float) -> list[PsAnswer[Status]]:

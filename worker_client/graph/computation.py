@@ -27,6 +27,11 @@ class AccessedVariable(Protocol):
         ...
 
     @property
+    def snapshot(self) -> Tensor:
+        """Its value as a run begins, which stands for the variable where it is fetched or fed."""
+        ...
+
+    @property
     def is_local(self) -> bool:
         """Whether it belongs to this process, wherever device scopes place it."""
         ...

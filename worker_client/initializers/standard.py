@@ -143,7 +143,7 @@ class Constant(DescribedInitializer):
             return super()._description(variable, job_seed)
         except (TypeError, ValueError) as error:
             given = np.asarray(self.value).dtype
-            if given.kind not in "biufc" or keeps_kind(given, variable.dtype):
+            if given.kind not in "biufcSU" or keeps_kind(given, variable.dtype):
                 raise
             raise TypeError(str(error)) from error  # TensorFlow 1's error, in place of our own kinds of it
 

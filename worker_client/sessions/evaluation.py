@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, ShardscopeError
-from ps_protocol.operations import Array, PsOperation, Read, reply_bytes
+from ps_protocol.operations import READS, Array, PsOperation, Read, reply_bytes
 from worker_client.connection.fanout import Routed
 from worker_client.graph.computation import Constant, DrawingKernel, Kernel, SeededKernel, VariableAccess
 from worker_client.graph.operation import Operation, Tensor
+from worker_client.sessions.fed_variables import answered_from, fed_variables
 from worker_client.sessions.runtime import VariableRuntime
 from worker_client.values.text import graph_array
 from worker_client.values.versions import VersionedValue
@@ -55,6 +56,7 @@ class Evaluation:
     def __init__(self, runtime: VariableRuntime, feeds: Mapping[Tensor, Array]):
         self._runtime = runtime
         self._values = _Values(feeds)
+        self._fed_variables = fed_variables(feeds) if feeds else {}
 
     def run(self, operations: Iterable[Operation], tensors: Sequence[Tensor]) -> list[Array]:
         """Runs operations and returns the values of tensors.
@@ -67,7 +69,12 @@ class Evaluation:
         wanted = [tensor.op for tensor in tensors if tensor not in self._values]
         order = self._ordered([*operations, *wanted])
         self._runtime.place(
-            dict.fromkeys(each.computation.variable for each in order if isinstance(each.computation, VariableAccess))
+            dict.fromkeys(
+                each.computation.variable
+                for each in order
+                if isinstance(each.computation, VariableAccess)
+                and (each.computation.mutates or each.computation.variable not in self._fed_variables)
+            )
         )
         consumed = {tensor for each in order for tensor in each.operands}.union(tensors)
         done: set[Operation] = set()
@@ -120,6 +127,9 @@ class Evaluation:
             if isinstance(computation, VariableAccess):
                 if computation.unless_fed is not None and computation.unless_fed in self._values:
                     inputs = [self._values[computation.unless_fed]]
+                if computation.variable in self._fed_variables and self._read_fed(operation, computation, inputs):
+                    done.add(operation)
+                    continue
                 is_consumed = not consumed.isdisjoint(operation.outputs)
                 reads_back = computation.mutates and not computation.answered and is_consumed
                 ready.append(_Access(operation, computation, inputs, reads_back))
@@ -129,6 +139,15 @@ class Evaluation:
                     self._values.setdefault(output, graph_array(value) if output.dtype.kind == "S" else value)
             done.add(operation)
         return ready
+
+    def _read_fed(self, operation: Operation, access: VariableAccess, inputs: list[Array]) -> bool:
+        """Reads the value that is fed for a variable; False if the operation does not read the value."""
+        request = self._request(_Access(operation, access, inputs, reads_back=False))
+        if not isinstance(request, READS):
+            return False
+        reply = answered_from(self._fed_variables[access.variable], request)
+        self._values.setdefault(operation.outputs[0], access.output(reply, inputs))
+        return True
 
     def _computed(self, operation: Operation, inputs: Sequence[Array]) -> tuple[Array, ...]:
         computation = operation.computation

@@ -112,6 +112,8 @@ def element_of_graph(graph: Graph, element: Any, verb: str) -> Operation | Tenso
         ValueError: It belongs to another graph, or nothing has the name.
         TypeError: It is none of those.
     """
+    if isinstance(element, bytes):
+        element = element.decode()
     if isinstance(element, str):
         try:
             return graph.get_tensor_by_name(element) if ":" in element else graph.get_operation_by_name(element)

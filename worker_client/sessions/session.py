@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from ps_protocol.operations import Array, PsOperation
+from ps_protocol.operations import PsOperation
 from worker_client.client import Client
 from worker_client.connection.fanout import Routed, succeeded
 from worker_client.default_client import find_default_client
@@ -16,13 +16,10 @@ from worker_client.graph.computation import AccessedVariable
 from worker_client.graph.default_graph import graph_to_run
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
-from worker_client.graph.operation import Tensor
 from worker_client.sessions.evaluation import Evaluation
-from worker_client.sessions.fetches import Fetches, element_of_graph, tensor_of_graph
+from worker_client.sessions.feeds import fed_values
+from worker_client.sessions.fetches import Fetches, element_of_graph
 from worker_client.sessions.runtime import ClusterRuntime, PrivateRuntime, VariableRuntime
-from worker_client.values.array_likes import array_of
-from worker_client.values.conversion import keeps_kind
-from worker_client.values.text import is_text, text_array
 from worker_client.variables.partitioned import PartitionedVariable
 
 
@@ -76,7 +73,8 @@ class Session:
 
         Args:
             fetches: A tensor, a variable, an operation, a name of one, or a nested list, tuple or dict of those.
-            feed_dict: Values to use instead of computing those tensors.
+            feed_dict: Values to use instead of computing those tensors. That of a variable stands for every read of
+                it; updates still change the variable itself. Values are converted as NumPy does.
             options: Ignored.
             run_metadata: Ignored.
 
@@ -85,8 +83,9 @@ class Session:
 
         Raises:
             RuntimeError: The session is closed, or there are no operations in the graph.
-            ValueError: A fetch or feed is not of this graph, or a fed value does not have the tensor's shape.
-            TypeError: A fetch or feed is nothing that can be run or fed, or a fed value is of another kind.
+            ValueError: A fetch is not of this graph, or a fed value does not have the tensor's shape.
+            TypeError: A fetch or feed is nothing that can be run or fed here, or a fed value is of another kind, or
+                an integer that the tensor's dtype cannot hold.
             FailedPreconditionError: A variable that is read has not been initialised.
             InvalidArgumentError: A placeholder is not fed, or a value does not fit.
         """
@@ -95,7 +94,7 @@ class Session:
         if self._graph.is_empty:
             raise RuntimeError("the graph of the session is empty; build something in it before running it")
         wanted = Fetches(self._graph, fetches)
-        feeds = dict(self._fed(key, value) for key, value in (feed_dict or {}).items())
+        feeds = fed_values(self._graph, feed_dict) if feed_dict else {}
         values = Evaluation(self._runtime, feeds).run(wanted.operations, wanted.tensors)
         return wanted.structured(values)
 
@@ -176,24 +175,6 @@ class Session:
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("the session is closed; make a new one")
-
-    def _fed(self, key: Any, value: Any) -> tuple[Tensor, Array]:
-        tensor = tensor_of_graph(self._graph, key, "fed")
-        if isinstance(value, Tensor):
-            raise TypeError(f"the value fed to {tensor.name} is a deferred tensor; run that first and feed its value")
-        if is_text(tensor.dtype):
-            array = text_array(value)
-        else:
-            array = array_of(value, "Session.run", what=f"the value fed to {tensor.name}", dtype=tensor.dtype)
-        if array.dtype != tensor.dtype and not is_text(tensor.dtype):
-            if array.size and not keeps_kind(array.dtype, tensor.dtype):  # NumPy makes floats of an empty list
-                raise TypeError(f"the value fed to {tensor.name} is {array.dtype.name}, needed is {tensor.dtype.name}")
-            array = array.astype(tensor.dtype)
-        if not tensor.shape.is_compatible_with(array.shape):
-            raise ValueError(
-                f"cannot feed a value of shape {list(array.shape)} to {tensor.name}, which has shape {tensor.shape}"
-            )
-        return tensor, array
 
 
 class InteractiveSession(Session):

@@ -75,10 +75,10 @@ def test_a_fed_value_of_another_shape_is_refused(session: Session, graph: Graph,
         session.run(x, {x: value})
 
 
-@pytest.mark.parametrize("value", [1.5, 1j, "text", b"bytes", None])
+@pytest.mark.parametrize("value", [1j, None, {}, np.datetime64("2020-01-01")])
 def test_a_fed_value_of_another_kind_is_refused(session: Session, graph: Graph, value: Any) -> None:
     x = placeholder(graph, dtype=np.int32, name="scope/x")
-    with pytest.raises(TypeError, match=r"fed to scope/x:0 is .*, needed is int32"):
+    with pytest.raises(TypeError, match=r"fed to scope/x:0 (is|holds) .*, needed is int32"):
         session.run(x, {x: value})
 
 
@@ -96,7 +96,7 @@ def test_what_is_fed_must_be_a_value_for_a_tensor_of_the_graph(session: Session,
         session.run(x, {x.op: 1.0})
     with Graph().as_default() as other:
         stranger = placeholder(other, name="stranger")
-    with pytest.raises(ValueError, match="stranger:0 cannot be fed: it belongs to another graph"):
+    with pytest.raises(TypeError, match="stranger:0 cannot be fed: it belongs to another graph"):
         session.run(x, {x: 1.0, stranger: 1.0})
     with pytest.raises(InvalidArgumentError, match="placeholder x has no value"):
         session.run(x)
