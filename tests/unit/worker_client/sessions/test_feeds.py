@@ -90,7 +90,9 @@ def test_what_no_integer_stands_for_is_refused(session: Any, value: Any) -> None
 
 @pytest.mark.parametrize("dtype", ["bool", "int32", "float32"])
 @pytest.mark.parametrize(
-    "value", [None, [None], 1j, np.array([1j]), {}, {1}, object(), np.datetime64("2020-01-01")], ids=repr
+    "value",
+    [None, [None], 1j, np.array([1j]), {}, {1}, object(), np.datetime64("2020-01-01")],
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_no_number_is_refused(session: Any, dtype: str, value: Any) -> None:
     with pytest.raises(TypeError, match=rf"fed to p:0 (is|holds) .*, needed is {dtype}"):
