@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from ps_protocol.dtype_traits import dtype_category
-from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import Array
 from worker_client.deferred.building import built_op, constant_op, named
 from worker_client.deferred.call import is_deferred, tensor_or_none
@@ -73,6 +73,8 @@ def constant_array(value: Any, dtype: Any, what: str) -> Array:
         array = tensor_value(value, what, wanted)
     except ValueRangeError:
         raise
+    except ShapeMismatchError as error:
+        raise ValueError(f"{what}: {error}") from error
     except InvalidArgumentError as error:
         raise TypeError(
             f"{what}: {value!r} is not {'a constant' if wanted is None else wanted.name}: {error}"
