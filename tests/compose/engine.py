@@ -16,6 +16,7 @@ from typing import IO, Any
 QUICK = 60.0
 """Seconds for a command that only asks or tells the engine something."""
 
+FREEZE_TRIES = 20
 COMPOSE_MINIMUM = (2, 20, 2)
 """The first Compose with `depends_on.*.required`, which deploy/compose.yaml needs."""
 
@@ -188,11 +189,25 @@ class ComposeProject:
     @contextmanager
     def paused(self, *services: str) -> Iterator[None]:
         """Has services stand still in the block; AssertionError if one has ended before."""
-        self.compose("pause", *services)
+        paused: list[str] = []
         try:
+            for service in services:
+                self._pause(service)
+                paused.append(service)
             yield
         finally:
-            self.compose("unpause", *services)
+            self.compose("unpause", *paused)
+
+    def _pause(self, service: str) -> None:
+        """Pauses a service; a kernel that is busy may need several tries to freeze a container."""
+        for tries_left in reversed(range(FREEZE_TRIES)):
+            try:
+                self.compose("pause", service)
+            except AssertionError as error:
+                if not tries_left or "unable to freeze" not in str(error):
+                    raise
+            else:
+                return
 
     def down(self) -> None:
         """Removes every container, network and volume of the project."""
