@@ -16,6 +16,7 @@ from ps_protocol import fault_points
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec, ClusterSpecLike, TfConfig
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.forks import new_lock, tell_in_child
+from ps_protocol.not_copied import NotCopied
 from ps_protocol.settings import read
 from ps_protocol.task_id import TaskId
 from worker_client.connection.address_lookup import AddressLookup
@@ -137,7 +138,12 @@ def connect(
     )
 
 
-class Client(ManyVariables):
+class Client(
+    ManyVariables,
+    NotCopied,
+    bound_to="this process",
+    instead="pass on its cluster_spec, and connect in the other process",
+):
     """One process's connection to a cluster. Made by ``connect``. Thread-safe.
 
     As a context manager it is the default connection inside and is closed at the end.

@@ -18,6 +18,7 @@ from ps_cluster.local.reserved_ports import LOOPBACK, ReservedPorts
 from ps_cluster.local.task_environment import task_environment
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB, ClusterSpec, TfConfig
 from ps_protocol.forks import new_lock, tell_in_child
+from ps_protocol.not_copied import NotCopied
 from ps_protocol.task_id import TaskId
 
 # A ps gives accepted batches 10 s to finish, unless --drain-timeout says otherwise.
@@ -25,7 +26,9 @@ STOP_GRACE_S: Final = 15.0
 _KILL_TIMEOUT_S: Final = 10.0
 
 
-class LocalCluster:
+class LocalCluster(
+    NotCopied, bound_to="the process that made it", instead="pass on its cluster_spec, and connect in the other process"
+):
     """Ps processes on the loopback interface, at ports that were free.
 
         with ss.LocalCluster(num_ps=2) as cluster, ss.connect(cluster.cluster_spec) as client:

@@ -14,6 +14,7 @@ from typing import IO, Final, TypeAlias
 
 from ps_cluster.local.lifeline import MARKER_VARIABLE, Lifeline, end_marked
 from ps_cluster.local.line_splitter import LineSplitter, OutputLine
+from ps_protocol.not_copied import NotCopied
 
 TAIL_LINES: Final = 50
 
@@ -27,7 +28,7 @@ OnExit: TypeAlias = Callable[["ChildProcess"], None]
 """Called once, by a thread of the process's own, when it has ended and its output has been delivered."""
 
 
-class ChildProcess:
+class ChildProcess(NotCopied, bound_to="the process that started it", instead="pass on its pid"):
     """A process in a session of its own, so that a signal reaches all it has started. Thread-safe.
 
     Made by ``ProcessSupervisor.start``.

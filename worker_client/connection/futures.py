@@ -7,11 +7,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from ps_protocol.not_copied import NotCopied
+
 _T = TypeVar("_T")
 _U = TypeVar("_U")
 
 
-class OperationFuture(Future[_T]):
+class OperationFuture(
+    NotCopied, Future[_T], bound_to="a connection of this process", instead="wait for it here and pass on its result()"
+):
     """The outcome of operations that are on their way or queued. It cannot be cancelled. Thread-safe."""
 
     def __init__(self) -> None:

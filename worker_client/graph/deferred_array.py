@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from ps_protocol.not_copied import NotCopied
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.shapes import TensorShape
 
@@ -73,7 +74,13 @@ class Arithmetic(Protocol):
         ...
 
 
-class DeferredArray(DeferredValue, NDArrayOperatorsMixin):
+class DeferredArray(
+    DeferredValue,
+    NDArrayOperatorsMixin,
+    NotCopied,
+    bound_to="a graph of this process",
+    instead="build the graph in the other process, or pass on the value that session.run() returns",
+):
     """Makes operations instead of computing. ``==`` compares identity, as in TensorFlow 1, so that it can be a key.
 
     Attributes:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias, TypeVar
 
+from ps_protocol.not_copied import NotCopied
 from worker_client.graph import defaults
 from worker_client.graph.collections import Collections
 from worker_client.graph.device import DeviceLike
@@ -59,7 +60,7 @@ class _ThreadState(threading.local):
         self.placement: PlacementScopes | None = None
 
 
-class Graph:
+class Graph(NotCopied, bound_to="this process", instead="build it again in the other process"):
     """Names, scopes, operations, collections and variables. Thread-safe.
 
     Name scopes, variable scopes and variable creator scopes belong to the thread that opens them, and a new thread

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ps_protocol.forks import new_lock
+from ps_protocol.not_copied import NotCopied
 from worker_client.graph.deferred_array import DeferredArray
 from worker_client.graph.runners import Runner, runner_for
 from worker_client.values.dtypes import DType
@@ -66,7 +67,7 @@ class OutputSpec:
             object.__setattr__(self, "dtype", given.dtype)
 
 
-class Operation:
+class Operation(NotCopied, bound_to="a graph of this process", instead="build the graph in the other process"):
     """A named operation of a graph. Made by ``Graph.create_op``.
 
     Attributes:

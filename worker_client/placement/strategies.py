@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from ps_protocol.forks import new_lock
+from ps_protocol.not_copied import NotCopied
 from worker_client.graph.operation import Operation
 
 PsStrategy: TypeAlias = Callable[[Operation], int]
@@ -20,7 +21,9 @@ LoadFunction: TypeAlias = Callable[[Operation], float]
 """Says how much of a task's capacity a variable takes."""
 
 
-class RoundRobinStrategy:
+class RoundRobinStrategy(
+    NotCopied, bound_to="what this process has placed so far", instead="make one for the other process"
+):
     """One task after the other: as many variables on each. Thread-safe.
 
     Which task a variable gets depends on the order of creation, so workers that create variables in another order
@@ -45,7 +48,9 @@ class RoundRobinStrategy:
         return task
 
 
-class GreedyLoadBalancingStrategy:
+class GreedyLoadBalancingStrategy(
+    NotCopied, bound_to="what this process has placed so far", instead="make one for the other process"
+):
     """Always the task with the least load, of equals the first. Thread-safe.
 
     Args:

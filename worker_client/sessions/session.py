@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any, Self
 
+from ps_protocol.not_copied import NotCopied
 from ps_protocol.operations import PsOperation
 from worker_client.client import Client
 from worker_client.connection.fanout import Routed, succeeded
@@ -23,7 +24,7 @@ from worker_client.sessions.runtime import ClusterRuntime, PrivateRuntime, Varia
 from worker_client.variables.partitioned import PartitionedVariable
 
 
-class Session:
+class Session(NotCopied, bound_to="a graph of this process", instead="make one in the other process"):
     """Runs operations of one graph. Thread-safe.
 
     Without a client its variables live in a store of its own, in this process, and end with it. With one they live on

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import Protocol
 from uuid import UUID
 
+from ps_protocol.not_copied import NotCopied
 from ps_protocol.operations import (
     Array,
     PsOperation,
@@ -59,7 +60,11 @@ class OperationRunner(Protocol):
         ...
 
 
-class VariableBase:
+class VariableBase(
+    NotCopied,
+    bound_to="a connection of this process",
+    instead="connect in the other process and get it by its name there, or pass on its value: numpy()",
+):
     """A variable's spec, its ps task, the forms in which its tensors travel, and what lossy pushes still owe.
 
     Thread-safe. A variable of this worker's own store does not travel: it is read and updated exactly.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ps_protocol.not_copied import NotCopied
 from ps_protocol.operations import Result
 from worker_client.connection.fanout import Fanout, succeeded
 from worker_client.values.out_arrays import received
@@ -11,7 +12,11 @@ from worker_client.values.versions import Version, unless_version
 from worker_client.variables.parts import EagerVariable, new_array
 
 
-class Mirror:
+class Mirror(
+    NotCopied,
+    bound_to="a connection of this process",
+    instead="connect in the other process and make one there, or pass on its values",
+):
     """Arrays that hold the values of variables as of the last ``pull``. Made by ``Client.mirror``.
 
     Not thread-safe: while one thread pulls no other may pull or use the arrays, which change in place.

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
+from ps_protocol.not_copied import NotCopied
 from ps_protocol.operations import Array, Describe, Result, ScatterRule, Update, UpdateRule, VariableSpec
 from worker_client.connection.fanout import Routed
 from worker_client.connection.futures import mapped
@@ -202,7 +203,15 @@ class VariableInParts:
         return f"<PartitionedVariable {self._name!r} shape={self._shape} dtype={self._dtype.name} parts={len(self)}>"
 
 
-class PartitionedVariable(VariableInParts, ScatterMethods, ActsAsArray, metaclass=ABCMeta):
+class PartitionedVariable(
+    VariableInParts,
+    ScatterMethods,
+    ActsAsArray,
+    NotCopied,
+    metaclass=ABCMeta,
+    bound_to="a connection of this process",
+    instead="connect in the other process and get it by its name there, or pass on its value: numpy()",
+):
     """A variable that is cut into parts, which together act like the whole. Thread-safe.
 
     It offers what a ``Variable`` does, with one exchange for each ps task that has a part of what is read or updated,
