@@ -140,6 +140,8 @@ PLAIN: dict[str, Any] = {
     "config": tf.ConfigProto(),
 }
 
+WITHOUT_EQUALITY = ["config"]
+
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_plain_values_are_copied(name: str) -> None:
@@ -147,8 +149,7 @@ def test_plain_values_are_copied(name: str) -> None:
     for again in (pickle.loads(pickle.dumps(value)), copy.copy(value), copy.deepcopy(value)):
         assert type(again) is type(value)
         assert repr(again) == repr(value)
-        if type(value).__eq__ is not object.__eq__:
-            assert again == value
+        assert name in WITHOUT_EQUALITY or again == value
 
 
 INITIALIZERS: dict[str, Any] = {
