@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
 import socket
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, NoReturn, Self, TypeAlias
 from uuid import uuid4
@@ -22,9 +24,11 @@ from ps_protocol.task_id import TaskId
 from worker_client.connection.address_lookup import AddressLookup
 from worker_client.connection.cluster_check import connect_all
 from worker_client.connection.copied import parents_connection
+from worker_client.connection.ending import Ending
 from worker_client.connection.fanout import Fanout
+from worker_client.connection.forgotten_failures import FORGOTTEN
 from worker_client.connection.handle import PsHandle, Settings
-from worker_client.connection.heartbeat import Heartbeat
+from worker_client.connection.heartbeat import STOP_TIMEOUT_S, Heartbeat
 from worker_client.connection.retry import Deadline
 from worker_client.connection.route import Reconnect
 from worker_client.graph import defaults
@@ -220,8 +224,8 @@ class Client(
             if not observer:
                 self._handles[0].call(self._heartbeat.join, what="to let this task join")
                 self._heartbeat.start()
-        except BaseException:
-            self._close_handles()
+        except BaseException as error:
+            self._take_steps(self._closing_handles(), Ending.by(error))
             raise
         self.job_seed = welcomes[0].job_seed
         self.declarer = Declarer(
@@ -237,6 +241,7 @@ class Client(
             EagerVariableFactory(self.fanout, self.declarer, job_seed=self.job_seed, initialize=initialize)
         )
         defaults.opened(self)
+        _end_with_a_child_of_multiprocessing()
         tell_in_child(self)
 
     @property
@@ -312,13 +317,14 @@ class Client(
         except ShardscopeError as error:
             _LOG.debug("progress not reported: %s", error)
 
-    def _leave(self) -> None:
-        if self.observer:
+    def _leave(self, ending: Ending | None) -> None:
+        if self.observer or (ending is not None and ending.is_crash):
             return
         if self._step:
             self._send_report()
+        timeout_s = _REPORT_TIMEOUT_S if ending is None else ending.at_most(_REPORT_TIMEOUT_S)
         try:
-            self._handles[0].service.leave(str(self.task), self.incarnation, timeout_s=_REPORT_TIMEOUT_S)
+            self._handles[0].service.leave(str(self.task), self.incarnation, timeout_s=timeout_s)
         except ShardscopeError as error:
             _LOG.debug("leave not reported: %s", error)
 
@@ -355,15 +361,36 @@ class Client(
     # -- the end ------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Sends what is queued and ends the connection. The variables stay on their ps tasks. May be repeated."""
-        if defaults.closed(self):
-            self._heartbeat.stop()
-            self._leave()
-            self._close_handles()
+        """Sends what is queued and ends the connection. The variables stay on their ps tasks. May be repeated.
 
-    def _close_handles(self) -> None:
-        for handle in [*self._handles, *([self._local] if self._local else [])]:
-            handle.close()
+        What is queued for a ps that is away is waited for as long as an operation is. Leaving the ``with`` block by an
+        error, Ctrl-C included, and the end of the program do not wait that long.
+        """
+        self.end(None)
+
+    def end(self, ending: Ending | None) -> None:
+        """Does what ``close`` does, in the time that ``ending`` has."""
+        if defaults.closed(self):
+            self._take_steps([self._stop_heartbeat, self._leave, *self._closing_handles()], ending)
+
+    def _stop_heartbeat(self, ending: Ending | None) -> None:
+        self._heartbeat.stop(STOP_TIMEOUT_S if ending is None else ending.at_most(STOP_TIMEOUT_S))
+
+    def _closing_handles(self) -> list[Callable[[Ending | None], None]]:
+        return [handle.close for handle in [*self._handles, *([self._local] if self._local else [])]]
+
+    @staticmethod
+    def _take_steps(steps: Sequence[Callable[[Ending | None], None]], ending: Ending | None) -> None:
+        """Takes all steps, the rest of them in haste after one that was interrupted."""
+        failure: BaseException | None = None
+        for step in steps:
+            try:
+                step(ending)
+            except BaseException as error:  # noqa: BLE001 - raised below
+                failure, ending = error, Ending.by(error)
+        FORGOTTEN.flush()
+        if failure is not None:
+            raise failure
 
     def __enter__(self) -> Self:
         self._entered.append(contextlib.ExitStack())
@@ -374,4 +401,19 @@ class Client(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._entered.pop().close()
-        self.close()
+        self.end(Ending.by(error))
+
+
+def _end_with_a_child_of_multiprocessing() -> None:
+    """Has the connections that are open at the end of such a child ended, since those that are forked run no atexit."""
+    process, util = (sys.modules.get(f"multiprocessing.{name}") for name in ("process", "util"))
+    if process is not None and util is not None and process.parent_process() is not None:
+        util.Finalize(None, _end_with_the_program, exitpriority=0)
+
+
+@atexit.register
+def _end_with_the_program() -> None:
+    """Ends the connections that the program has left open, after its last thread that is no daemon has ended."""
+    ending = Ending.of_program()
+    for client in defaults.open_clients():
+        client.end(ending)

@@ -103,6 +103,10 @@ class Availability:
         elif isinstance(error, DeadlineExceededError):  # a ps that is only busy keeps its connections
             self._ask(self._clock(), self._probe)
 
+    def give_up(self) -> None:
+        """Has operations wait no longer for a ps that is away: the connection is being closed."""
+        self.patience_s = 0.0
+
     def look(self) -> None:
         """Finds out whether the ps answers, for a caller that does not wait for it."""
         with self._lock:

@@ -35,6 +35,7 @@ from ps_protocol.ps_service import ClusterService, PendingExchange
 from ps_protocol.service_types import Welcome
 from worker_client.connection.availability import Availability, OperationTime
 from worker_client.connection.copied import Refusal, parents_connection
+from worker_client.connection.ending import Ending, number_of_updates
 from worker_client.connection.pending_queue import PendingQueue, Submission
 from worker_client.connection.pipeline import BatchSender, WindowLimits
 from worker_client.connection.retry import Deadline, Reports, RetryPolicy
@@ -129,6 +130,7 @@ class PsHandle:
         self._queue = PendingQueue(settings.max_pending_batches, settings.max_pending_bytes)
         self._sender_lock = new_lock()  # guards: the start of _sender
         self._sender: threading.Thread | None = None
+        self._has_given_up = False
         self._is_copy = False
         tell_in_child(self)
 
@@ -293,7 +295,7 @@ class PsHandle:
         return BatchSender(
             self._queue,
             number=lambda parcel: self._numbered(parcel.operations, parcel.expected_reply_bytes),
-            attempt=self._attempt,
+            attempt=self._attempt_queued,
             begin=self._begin,
             order_lock=self._order_lock,
             limits=self._settings.window,
@@ -302,8 +304,28 @@ class PsHandle:
         )
 
     def _begin(self, batch: Batch, *, timeout_s: float) -> PendingExchange | None:
-        self._availability.require()
-        return self._route.endpoint.transport.begin(batch, timeout_s=timeout_s)
+        try:
+            self._availability.require()
+            return self._route.endpoint.transport.begin(batch, timeout_s=timeout_s)
+        except Exception as error:
+            self._check_not_given_up(error)
+            raise
+
+    def _attempt_queued(self, batch: Batch, *, timeout_s: float, failure: ShardscopeError | None) -> tuple[Reply, ...]:
+        try:
+            return self._attempt(batch, timeout_s=timeout_s, failure=failure)
+        except Exception as error:
+            self._check_not_given_up(error)
+            raise
+
+    def _check_not_given_up(self, error: Exception) -> None:
+        """Raises CancelledError if a batch on its way has failed because ``close`` has given it up."""
+        if self._has_given_up:
+            raise CancelledError(
+                f"the connection was closed before {self.task} at {self.address} answered; this batch may or may not "
+                f"have been applied",
+                task=str(self.task),
+            ) from error
 
     def _numbered(self, operations: tuple[PsOperation, ...], expected_reply_bytes: int | None) -> Batch:
         """Makes a batch, with the next number if it mutates; for that the order lock is held."""
@@ -370,9 +392,12 @@ class PsHandle:
             there = self._availability
             if not there.is_away:
                 raise
+            bound = (
+                f"than {there.patience_s:.0f} s (ps_grace_s)" if there.patience_s else "since the connection is closed"
+            )
             raise DeadlineExceededError(
                 f"{self.task} at {self.address} has been away for {there.away_s:.0f} s, and is not waited for "
-                f"any longer than {there.patience_s:.0f} s (ps_grace_s). Start it again, with the --data-dir "
+                f"any longer {bound}. Start it again, with the --data-dir "
                 f"that it had; what was not acknowledged may or may not have been applied ({error.message})",
                 variable=error.variable,
                 task=str(self.task),
@@ -398,36 +423,54 @@ class PsHandle:
             what=lambda: f"{self.task} at {self.address} {what}",
         )
 
-    def close(self) -> None:
-        """Sends what is queued, says goodbye and closes the endpoint. A ps that is gone is no error."""
+    def close(self, ending: Ending | None = None) -> None:
+        """Sends what is queued, says goodbye and closes the endpoint. A ps that is gone is no error.
+
+        Args:
+            ending: How long that may take; without it, what is queued is waited for as long as an operation is.
+        """
         if not self._queue.close():
             return
         with self._sender_lock:
             sender = self._sender
         if sender is not None:
-            self._end(sender)
+            self._end(sender, ending)
         if self._welcome is not None:
+            timeout_s = HELLO_TIMEOUT_S if ending is None else ending.at_most(HELLO_TIMEOUT_S)
             try:
-                self._route.endpoint.goodbye(self._client, timeout_s=HELLO_TIMEOUT_S)
+                self._route.endpoint.goodbye(self._client, timeout_s=timeout_s)
             except ShardscopeError as error:
                 _LOG.debug("no goodbye to %s at %s: %s", self.task, self.address, error)
         self._route.close()
 
-    def _end(self, sender: threading.Thread) -> None:
+    def _end(self, sender: threading.Thread, ending: Ending | None) -> None:
         """Waits until all that is queued has been sent: for the operation timeout, or as long as the ps is away."""
         waited = Deadline(0.0, self._settings.retry.clock)
-        sender.join(self._settings.operation_timeout_s)
-        if sender.is_alive() and self._availability.is_away:
-            sender.join(self._availability.remaining_s)
-        if not sender.is_alive():
-            return
+        try:
+            if ending is not None:
+                ending.join(sender, is_away=lambda: self._availability.is_away)
+            else:
+                sender.join(self._settings.operation_timeout_s)
+                if sender.is_alive() and self._availability.is_away:
+                    sender.join(self._availability.remaining_s)
+        finally:  # Ctrl-C as well
+            if sender.is_alive():
+                self._give_up(waited)
+
+    def _give_up(self, waited: Deadline) -> None:
+        """Says what is not waited for any longer, and has the thread that sends it end soon."""
         abandoned = self._queue.abandon()
-        _LOG.warning(
-            "updates for %s at %s are still on their way after %.0f s; %d batches queued behind them are given up",
+        on_their_way = self._queue.unfinished()
+        self._has_given_up = True
+        self._availability.give_up()
+        _LOG.error(
+            "the connection to %s at %s is closed, and after %.1f s no longer waits for it: %s were not sent and are "
+            "lost; %s were on their way and may or may not have been applied",
             self.task,
             self.address,
             waited.elapsed_s(),
-            len(abandoned),
+            number_of_updates(each.operations for each in abandoned),
+            number_of_updates(each.operations for each in on_their_way),
         )
         for pending in abandoned:
             pending.future.set_exception(

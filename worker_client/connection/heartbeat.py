@@ -16,7 +16,8 @@ from ps_protocol.ps_service import ClusterService
 _LOG = logging.getLogger(__name__)
 
 _CALL_TIMEOUT_S: Final = 1.0
-_STOP_TIMEOUT_S: Final = 5.0
+STOP_TIMEOUT_S: Final = 5.0
+"""How long the end of the thread is waited for."""
 
 
 class FirstPs(Protocol):
@@ -113,11 +114,11 @@ class Heartbeat:
             self._thread = threading.Thread(target=self._run, name="shardscope-heartbeat", daemon=True)
             self._thread.start()
 
-    def stop(self) -> None:
-        """Ends the thread, and waits until it has ended or a few seconds are over. May be repeated."""
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """Ends the thread, and waits until it has ended or some seconds are over. May be repeated."""
         self._ended.set()
         if self._thread is not None:
-            self._thread.join(_STOP_TIMEOUT_S)
+            self._thread.join(timeout_s)
 
     def beat(self) -> bool:
         """Renews the lease once; False if this client has lost its place to another process, and is to stop."""

@@ -32,6 +32,7 @@ class Submission:
 
     def __post_init__(self) -> None:
         self.size_bytes = tensor_bytes(self.operations)
+        self.future.names = [each.name for each in self.operations]
 
     @property
     def is_mergeable(self) -> bool:

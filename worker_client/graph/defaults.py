@@ -167,6 +167,12 @@ def closed(client: HasGraph) -> bool:
         return True
 
 
+def open_clients() -> list[Any]:
+    """Returns the connections that are open, the newest first."""
+    with _open_lock:
+        return _open[::-1]
+
+
 def find_newest_client() -> Any:
     """The connection that was opened last and is still open, or None if there is none.
 

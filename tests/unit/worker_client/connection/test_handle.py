@@ -243,7 +243,7 @@ def test_what_close_cannot_send_in_time_is_told_that_it_was_not_sent(
     assert arrived.wait(10)
     with caplog.at_level(logging.WARNING):
         handle.close()
-    assert "1 batches queued behind them are given up" in caplog.text
+    assert "1 updates (v: 1) were not sent and are lost; 1 updates (v: 1) were on their way" in caplog.text
     with pytest.raises(CancelledError, match="nothing of it was applied"):
         queued.result(10)
     go_on.set()
