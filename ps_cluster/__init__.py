@@ -1,6 +1,6 @@
 """Launches, watches and operates clusters: the command, and ``LocalCluster``. Does not import ``shardscope``."""
 
 from ps_cluster.local.local_cluster import LocalCluster
-from ps_cluster.local.ps_process import ClusterStartError
+from ps_protocol.errors import ClusterStartError
 
 __all__ = ["ClusterStartError", "LocalCluster"]

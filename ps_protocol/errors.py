@@ -5,7 +5,9 @@
     ├── CancelledError
     ├── InvalidArgumentError
     │   ├── ShapeMismatchError      (also a ValueError)
-    │   └── DTypeMismatchError      (also a TypeError)
+    │   ├── DTypeMismatchError      (also a TypeError)
+    │   └── InvalidValueError       (also a ValueError)
+    │       └── ValueRangeError
     ├── DeadlineExceededError       (also a TimeoutError)
     ├── NotFoundError
     ├── AlreadyExistsError
@@ -19,6 +21,11 @@
     ├── UnimplementedError
     ├── InternalError
     └── UnavailableError            retryable
+
+    ValueError
+    └── SettingError
+    RuntimeError
+    └── ClusterStartError
 
 Each says what happened, to which variable, on which task, and what to do. Errors of
 Python's own kind (``ValueError``, ``TypeError``, ``RuntimeError``) are raised where
@@ -142,6 +149,8 @@ class ShardscopeError(Exception):
 class UnknownError(ShardscopeError):
     """An error of a kind that this version does not know."""
 
+    code = ErrorCode.UNKNOWN
+
 
 class CancelledError(ShardscopeError):
     """The caller gave up the call."""
@@ -165,6 +174,14 @@ class DTypeMismatchError(InvalidArgumentError, TypeError):
     """A tensor or a declaration has another dtype than the variable."""
 
     code = ErrorCode.DTYPE_MISMATCH
+
+
+class InvalidValueError(InvalidArgumentError, ValueError):
+    """A value can never do, which is found before anything is sent."""
+
+
+class ValueRangeError(InvalidValueError):
+    """An element lies beyond the numbers that a dtype can hold."""
 
 
 class DeadlineExceededError(ShardscopeError, TimeoutError):
@@ -248,12 +265,22 @@ class UnavailableError(ShardscopeError):
     retryable_by_default = True
 
 
+class SettingError(ValueError):
+    """A setting is missing, malformed or contradicts another; the message says in one line what to change."""
+
+
+class ClusterStartError(RuntimeError):
+    """A ps process did not come up; the message ends with the last lines that it printed."""
+
+
 def _tree(root: type[ShardscopeError]) -> list[type[ShardscopeError]]:
     return [root, *(found for child in root.__subclasses__() for found in _tree(child))]
 
 
 ERROR_TYPES: dict[int, type[ShardscopeError]] = {
-    error_type.code: error_type for error_type in _tree(ShardscopeError) if error_type is not ShardscopeError
+    error_type.code: error_type
+    for error_type in _tree(ShardscopeError)
+    if error_type is not ShardscopeError and "code" in vars(error_type)
 }
 """The class that stands for each code; every code has one."""
 
@@ -267,3 +294,35 @@ def error_for(code: int, message: str, **details: Any) -> ShardscopeError:
         details: As ``ShardscopeError`` takes them.
     """
     return ERROR_TYPES.get(code, UnknownError)(message, **details)
+
+
+__all__ = [
+    "AbortedError",
+    "AlreadyExistsError",
+    "CancelledError",
+    "ClusterStartError",
+    "DTypeMismatchError",
+    "DeadlineExceededError",
+    "ErrorCode",
+    "FailedPreconditionError",
+    "InternalError",
+    "InvalidArgumentError",
+    "InvalidValueError",
+    "NotFoundError",
+    "OutOfRangeError",
+    "PermissionDeniedError",
+    "ResourceExhaustedError",
+    "SettingError",
+    "ShapeMismatchError",
+    "ShardscopeError",
+    "StateLostError",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "UnimplementedError",
+    "UnknownError",
+    "ValueRangeError",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

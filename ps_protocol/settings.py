@@ -19,6 +19,8 @@ from typing import Any, Final
 import click
 from click.core import ParameterSource
 
+from ps_protocol.errors import SettingError
+
 SETTINGS_FILE: Final = "shardscope.toml"
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -26,10 +28,6 @@ _MOST_SECONDS: Final = 1e9  # more would be more than timers can wait for
 _UNITS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _NUMBER: Final = re.compile(r"\d+(\.\d+)?(e-?\d+)?", re.ASCII)  # as Python shows numbers from 0
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
-
-
-class SettingError(ValueError):
-    """A setting is missing, malformed or contradicts another; the message says in one line what to change."""
 
 
 class Setting(click.Option):

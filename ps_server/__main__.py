@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ps_protocol.settings import SettingError
+from ps_protocol.errors import SettingError
 from ps_server.process.options import parse_options
 from ps_server.process.server import run
 

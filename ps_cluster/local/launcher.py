@@ -23,10 +23,11 @@ from ps_cluster.local.line_splitter import OutputLine
 from ps_cluster.local.local_cluster import LocalCluster
 from ps_cluster.local.options import LaunchOptions
 from ps_cluster.local.processes import ChildProcess
-from ps_cluster.local.ps_process import ClusterStartError, describe_exit, last_lines
+from ps_cluster.local.ps_process import describe_exit, last_lines
 from ps_cluster.local.task_logs import TaskLogs
 from ps_cluster.terminal.live_table import LiveTable
 from ps_protocol.cluster_spec import WORKER_JOB, ClusterSpec
+from ps_protocol.errors import ClusterStartError
 from ps_protocol.settings import environment_of
 from ps_protocol.task_id import TaskId
 

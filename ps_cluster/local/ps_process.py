@@ -11,16 +11,13 @@ from typing import Any, Final, TypeAlias
 
 from ps_cluster.local.line_splitter import OutputLine
 from ps_cluster.local.processes import ChildProcess, ProcessSupervisor
+from ps_protocol.errors import ClusterStartError
 from ps_protocol.task_id import TaskId
 
 REPORTED_LINES: Final = 15
 
 LogSink: TypeAlias = Callable[[str, str], None]
 """Takes the name of a task, as "ps:0", and a line that it has printed; is called by several threads."""
-
-
-class ClusterStartError(RuntimeError):
-    """A ps process did not come up; the message ends with the last lines that it printed."""
 
 
 class PsProcess:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec, TaskId, TfConfig
+from ps_protocol.errors import SettingError
 from ps_protocol.service_types import DurabilityMode
 from ps_protocol.settings import (
     DIRECTORY,
@@ -19,7 +20,6 @@ from ps_protocol.settings import (
     SIZE,
     TEXT,
     Kind,
-    SettingError,
     one_of,
     read,
     setting,

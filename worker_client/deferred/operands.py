@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from ps_protocol.dtype_traits import dtype_category
-from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
+from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, ValueRangeError
 from ps_protocol.operations import Array
 from worker_client.deferred.building import built_op, constant_op, named
 from worker_client.deferred.call import is_deferred, tensor_or_none
@@ -21,7 +21,7 @@ from worker_client.deferred.op_defs import INDICES, Argument, OpDef
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Tensor
-from worker_client.values.array_likes import ValueRangeError, array_of
+from worker_client.values.array_likes import array_of
 from worker_client.values.dtypes import as_dtype, int32, string
 from worker_client.values.text import is_text, text_array
 

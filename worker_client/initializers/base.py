@@ -9,12 +9,11 @@ from typing import Any, ClassVar, Self
 
 import numpy.typing as npt
 
-from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.errors import InvalidArgumentError, InvalidValueError
 from ps_protocol.initial_values.compute import check_initializer, initial_value
 from ps_protocol.initializer_spec import InitializerKind, InitializerSpec, ValueKind
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
 from worker_client.initializers.arrays import called_value
-from worker_client.values.array_likes import InvalidValueError
 from worker_client.values.dtypes import DType, as_dtype, float32
 from worker_client.values.partition_info import PartitionInfo, Shape
 

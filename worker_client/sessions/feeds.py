@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category, integer_limits, is_ml_dtype
-from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.errors import InvalidArgumentError, ValueRangeError
 from ps_protocol.operations import Array
 from worker_client.graph.deferred_array import DeferredValue
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Tensor
 from worker_client.sessions.fetches import tensor_of_graph
-from worker_client.values.array_likes import ValueRangeError, array_of
+from worker_client.values.array_likes import array_of
 from worker_client.values.text import is_text, text_array
 from worker_client.variables.partitioned import PartitionedVariable
 

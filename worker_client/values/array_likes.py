@@ -13,7 +13,12 @@ from typing import Any, Final
 import numpy as np
 
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category, integer_limits, is_ml_dtype
-from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError, ShardscopeError
+from ps_protocol.errors import (
+    DTypeMismatchError,
+    ShapeMismatchError,
+    ShardscopeError,
+    ValueRangeError,
+)
 from ps_protocol.operations import Array, VariableSpec
 
 _ELEMENT_KINDS: Final = frozenset("biufcSU")
@@ -23,14 +28,6 @@ _PLAIN: Final = (*_NUMBERS, *_TEXT, np.generic)
 _FLOATS: Final = {float}
 _INTEGERS: Final = {int}
 _MAX_DEPTH: Final = 64  # of NumPy's arrays
-
-
-class InvalidValueError(InvalidArgumentError, ValueError):
-    """A value can never do, which is found before anything is sent."""
-
-
-class ValueRangeError(InvalidValueError):
-    """An element lies beyond the numbers that a dtype can hold."""
 
 
 def array_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 
 import pytest
@@ -17,7 +18,11 @@ def test_every_code_has_a_class_of_its_own() -> None:
 
 
 def test_every_class_is_the_one_of_its_code() -> None:
-    classes = {each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, ShardscopeError)}
+    classes = {
+        each
+        for each in vars(errors).values()
+        if isinstance(each, type) and issubclass(each, ShardscopeError) and "code" in vars(each)
+    }
     assert classes == {*ERROR_TYPES.values(), ShardscopeError}
 
 
@@ -69,3 +74,34 @@ def test_survives_pickling(error_type: type[ShardscopeError]) -> None:
     assert type(copy) is error_type
     assert vars(copy) == vars(error)
     assert str(copy) == str(error)
+
+
+INTERNAL = {
+    "NoConnectionError",  # makes a transport take another way
+    "UnskippableError",  # ends a connection
+    "DataLossError",  # a name of TensorFlow's
+}
+
+
+def test_every_error_that_users_meet_is_listed() -> None:
+    for package in ("shardscope", "ps_cluster.local.launcher", "worker_client.compat.v1"):
+        importlib.import_module(package)
+    defined = {each.__name__ for each in all_below(ShardscopeError)} | {"ShardscopeError"}
+    assert dir(errors) == sorted(defined - INTERNAL | {"SettingError", "ClusterStartError", "ErrorCode"})
+    assert sorted(errors.__all__) == sorted(dir(errors))
+    assert all(getattr(errors, name).__doc__ for name in dir(errors))
+    assert importlib.import_module("ps_cluster").ClusterStartError is errors.ClusterStartError
+
+
+def all_below(root: type[ShardscopeError]) -> list[type[ShardscopeError]]:
+    return [found for child in root.__subclasses__() for found in [child, *all_below(child)] if not is_of_a_test(child)]
+
+
+def is_of_a_test(error_type: type[ShardscopeError]) -> bool:
+    return error_type.__module__.startswith("tests.")
+
+
+def test_a_code_stands_for_the_general_kind() -> None:
+    assert ERROR_TYPES[errors.ErrorCode.INVALID_ARGUMENT] is errors.InvalidArgumentError
+    assert ERROR_TYPES[errors.ErrorCode.UNKNOWN] is errors.UnknownError
+    assert set(ERROR_TYPES) == set(errors.ErrorCode)

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from ps_protocol.errors import SettingError
 from ps_protocol.settings import (
     ARGUMENT,
     DIRECTORY,
     SECONDS,
     SIZE,
     TEXT,
-    SettingError,
     environment_of,
     one_of,
     read,

@@ -15,11 +15,10 @@ import shardscope as ss
 import worker_client.compat.v1 as tf
 from ps_protocol import errors
 from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.errors import InvalidValueError, SettingError, ValueRangeError
 from ps_protocol.operations import VariableSpec
-from ps_protocol.settings import SettingError
 from tests.unit.worker_client.clusters import SPEC, InProcessCluster
 from worker_client.graph.definition import VariableDefinition
-from worker_client.values.array_likes import InvalidValueError, ValueRangeError
 
 COPIERS = [pickle.dumps, copy.copy, copy.deepcopy]
 

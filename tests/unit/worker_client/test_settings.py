@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from ps_protocol.settings import SettingError, read
+from ps_protocol.errors import SettingError
+from ps_protocol.settings import read
 from worker_client.settings import ConnectSettings
 from worker_client.transport.selection import TransportChoice
 

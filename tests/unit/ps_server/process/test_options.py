@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.errors import SettingError
 from ps_protocol.service_types import DurabilityMode
-from ps_protocol.settings import SettingError
 from ps_server.process.logs import LogFormat
 from ps_server.process.options import OfferedTransport, ServerOptions, parse_options
 

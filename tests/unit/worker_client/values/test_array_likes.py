@@ -13,10 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError, UnavailableError
+from ps_protocol.errors import (
+    DTypeMismatchError,
+    InvalidArgumentError,
+    ShapeMismatchError,
+    UnavailableError,
+    ValueRangeError,
+)
 from ps_protocol.operations import VariableSpec
 from worker_client.initializers.arrays import array_value, called_value, part_value
-from worker_client.values.array_likes import ValueRangeError, array_of
+from worker_client.values.array_likes import array_of
 from worker_client.values.conversion import convert, row_indices
 
 NUMBERS = np.array([1, 2, 3])
