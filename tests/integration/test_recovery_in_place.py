@@ -355,11 +355,21 @@ def test_a_client_that_closes_has_left(leased_cluster: LocalCluster) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "name"), [({"ps_grace_s": -1.0}, "ps_grace_s"), ({"lease_s": float("nan")}, "lease_s")]
+    ("name", "value", "allowed"),
+    [
+        ("ps_grace_s", -1.0, "from 0"),
+        ("lease_s", float("nan"), "from 0"),
+        ("operation_timeout_s", 0, "above 0"),
+        ("operation_timeout_s", -0.5, "above 0"),
+        ("connect_timeout_s", float("nan"), "above 0"),
+        ("connect_timeout_s", float("inf"), "above 0"),
+        ("connect_timeout_s", "a minute", "above 0"),
+        ("operation_timeout_s", True, "above 0"),
+    ],
 )
-def test_a_number_of_seconds_that_is_none_is_refused(wrong: dict[str, Any], name: str) -> None:
-    with pytest.raises(ValueError, match=name):
-        ss.connect({"ps": ["localhost:1"]}, **wrong)
+def test_a_number_of_seconds_that_is_none_is_refused(name: str, value: Any, allowed: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is {value!r}; it should be a number of seconds {allowed}"):
+        ss.connect({"ps": ["localhost:1"]}, **{name: value})
 
 
 def test_the_environment_may_say_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
