@@ -75,8 +75,18 @@ class Kind(click.ParamType):  # type: ignore[type-arg]  # it has none in older r
                 raise ValueError(f"{self.name}, not the next option")  # noqa: TRY301  # as what cannot be parsed
             return self.parse(str(value))
         except ValueError as error:
-            source = param.source(ctx) if isinstance(param, Setting) and ctx is not None else self.name
+            if isinstance(param, Setting) and ctx is not None:
+                source = param.source(ctx)
+            else:
+                source = self.name if param is None else param.opts[0]
             raise click.UsageError(f"{source} is {value!r}; it should be {error}.", ctx) from None
+
+    def check(self, value: object, name: str) -> Any:
+        """Makes the value of an argument; SettingError, with the argument's name, if it makes no sense."""
+        try:
+            return self.parse(str(value))
+        except ValueError as error:
+            raise SettingError(f"{name} is {value!r}; it should be {error}.") from None
 
 
 def setting(
@@ -201,6 +211,12 @@ def _seconds(text: str) -> float:
     raise ValueError("a number of seconds from 0, such as 10 or 0.5")
 
 
+def _positive_seconds(text: str) -> float:
+    if _NUMBER.fullmatch(text) and 0 < float(text) <= _MOST_SECONDS:
+        return float(text)
+    raise ValueError("a number of seconds above 0, such as 10 or 0.5")
+
+
 def _size_bytes(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
@@ -218,5 +234,6 @@ TEXT: Final = Kind("TEXT", str)
 ARGUMENT: Final = Kind("ARG", str, takes_options=True)
 PORT: Final = whole_number(0, 65535, name="PORT")
 SECONDS: Final = Kind("SECONDS", _seconds)
+POSITIVE_SECONDS: Final = Kind("SECONDS", _positive_seconds)
 SIZE: Final = Kind("SIZE", _size_bytes)
 DIRECTORY: Final = Kind("DIR", _directory)

@@ -99,13 +99,19 @@ def connect(
 
     Raises:
         ValueError: The cluster spec or TF_CONFIG is not usable, or has no such task; this process is a ps; there is no
-            such transport; a number of seconds is none; or there is no such kind of observer.
+            such transport; a number of seconds is none, or one that waits is 0; or there is no such kind of observer.
         FailedPreconditionError: The ps tasks are not those of one cluster, or are not all of it.
         AlreadyExistsError: Another process is this task, and lives.
         UnavailableError: A ps did not answer in time, or not over the transport asked for.
     """
     fault_points.install_from_environment()
-    given = {"transport": transport, "ps_grace_s": ps_grace_s, "lease_s": lease_s}
+    given = {
+        "operation_timeout_s": operation_timeout_s,
+        "connect_timeout_s": connect_timeout_s,
+        "transport": transport,
+        "ps_grace_s": ps_grace_s,
+        "lease_s": lease_s,
+    }
     chosen = ConnectSettings(**read(ConnectSettings, given))
     choice = chosen.transport
     if observer not in (False, True, "update"):
@@ -129,8 +135,8 @@ def connect(
         task,
         endpoints=[connect_endpoint(each, f"ps:{index}", choice) for index, each in enumerate(addresses)],
         settings=Settings(
-            operation_timeout_s=operation_timeout_s,
-            connect_timeout_s=connect_timeout_s,
+            operation_timeout_s=chosen.operation_timeout_s,
+            connect_timeout_s=chosen.connect_timeout_s,
             ps_grace_s=chosen.ps_grace_s,
             lease_s=chosen.lease_s,
         ),

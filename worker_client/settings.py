@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ps_protocol.settings import SECONDS, one_of, setting
+from ps_protocol.settings import POSITIVE_SECONDS, SECONDS, one_of, option, setting
 from worker_client.transport.selection import TransportChoice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectSettings:
-    """The arguments of ``connect`` that the environment may give."""
+    """Those arguments of ``connect`` that are checked here; the environment may give some of them."""
 
+    operation_timeout_s: float = option("--operation-timeout", POSITIVE_SECONDS, "60")
+    connect_timeout_s: float = option("--connect-timeout", POSITIVE_SECONDS, "60")
     transport: TransportChoice = setting("--transport", one_of(TransportChoice, "NAME"), "auto")
     ps_grace_s: float = setting("--ps-grace", SECONDS, "60")
     lease_s: float = setting("--lease", SECONDS, "10")

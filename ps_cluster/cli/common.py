@@ -10,14 +10,11 @@ from typing import Any, Final
 import click
 
 from ps_protocol.errors import ShardscopeError
+from ps_protocol.settings import POSITIVE_SECONDS
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
-
-
-class _Seconds(click.FloatRange):
-    name = "number of seconds"  # as click names it where a text is none
 
 
 def timeout_option(default_s: float) -> Callable[[Any], Any]:
@@ -25,10 +22,9 @@ def timeout_option(default_s: float) -> Callable[[Any], Any]:
     return click.option(
         "--timeout",
         "timeout_s",
-        type=_Seconds(min=0.1),
-        default=default_s,
+        type=POSITIVE_SECONDS,
+        default=f"{default_s:g}",
         show_default=True,
-        metavar="SECONDS",
         help="How long to wait.",
     )
 

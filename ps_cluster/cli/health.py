@@ -6,17 +6,43 @@ import sys
 
 import click
 
-from ps_cluster.cli.common import EXIT_FAILED, one_line_errors, timeout_option
+from ps_cluster.cli.common import EXIT_FAILED, one_line_errors, print_error, timeout_option
 from ps_cluster.inspection.health_probe import check_health
+from ps_protocol.errors import ShardscopeError
 from ps_protocol.task_id import check_address
 
 
 @click.command()
-@click.argument("address", metavar="HOST:PORT")
+@click.argument("address", metavar="[HOST:PORT]", required=False)
+@click.option("--cluster", metavar="SPEC", help="Ask all ps tasks of a cluster, as in shardscope ls, instead of one.")
 @timeout_option(5.0)
-def command(address: str, timeout_s: float) -> None:
-    """Asks a ps task whether it serves; exit code 0 if it does, else 1."""
+def command(address: str | None, cluster: str | None, timeout_s: float) -> None:
+    """Asks a ps task whether it serves, or all of a cluster; exit code 0 if it does, or all do, else 1."""
     with one_line_errors():
-        state = check_health(check_address(address, "the ps"), timeout_s=timeout_s)
-    click.echo(f"{address} is {state}", err=state != "SERVING")
-    sys.exit(0 if state == "SERVING" else EXIT_FAILED)
+        if (address is None) == (cluster is None):
+            raise ValueError("give the address of a ps task, as in host:2222, or a cluster, as in --cluster host:2222")
+        if address is not None:
+            answers = [_serves(check_address(address, "the ps"), "", timeout_s)]
+        else:
+            answers = [_serves(*process, timeout_s) for process in _processes(cluster, timeout_s)]
+    sys.exit(0 if all(answers) else EXIT_FAILED)
+
+
+def _serves(address: str, name: str, timeout_s: float) -> bool:
+    """Says what a ps task answers."""
+    try:
+        state = check_health(address, timeout_s=timeout_s)
+    except ShardscopeError as error:
+        print_error(" ".join(f"{name and f'[{name}] '}{error}".split()))
+        return False
+    click.echo(f"{name and f'{name} at '}{address} is {state}", err=state != "SERVING")
+    return state == "SERVING"
+
+
+def _processes(cluster: str | None, timeout_s: float) -> list[tuple[str, str]]:
+    """Address and name of each process of the ps tasks."""
+    # Not above: what asks a cluster takes long to import, and one address needs none of it.
+    from ps_cluster.cli.questions import cluster_spec  # noqa: PLC0415
+    from ps_cluster.inspection.queries import ps_processes  # noqa: PLC0415
+
+    return [(address, str(task)) for task, address in ps_processes(cluster_spec(cluster, timeout_s)).items()]

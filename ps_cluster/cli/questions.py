@@ -10,6 +10,7 @@ import click
 from ps_cluster.cli.common import print_error
 from ps_cluster.inspection import queries as ps_queries
 from ps_cluster.inspection.queries import PsAnswer
+from ps_cluster.inspection.whole_cluster import whole_cluster
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TfConfig
 from ps_protocol.ps_service import ClusterService
 from ps_protocol.service_types import Status
@@ -31,6 +32,7 @@ def cluster_spec(flag: str | None, timeout_s: float) -> ClusterSpec:
     Raises:
         ValueError: No cluster is given, or it has no ps tasks.
         UnavailableError: A ps task is missing that nobody knows.
+        FailedPreconditionError: The addresses are in another order than the ps tasks, or of different clusters.
     """
     if flag is None:
         spec = TfConfig.from_env().cluster
@@ -40,7 +42,7 @@ def cluster_spec(flag: str | None, timeout_s: float) -> ClusterSpec:
             )
     else:
         spec = ClusterSpec.parse(flag if "=" in flag else f"{PS_JOB}={flag}")
-    return ps_queries.whole_cluster(spec, connect=connect, timeout_s=timeout_s)
+    return whole_cluster(spec, connect=connect, timeout_s=timeout_s)
 
 
 def connect(address: str, task: TaskId) -> ClusterService:

@@ -1,4 +1,4 @@
-"""Asks every ps task of a cluster the same thing, all at once; finds the tasks whose addresses were not given."""
+"""Asks every ps task of a cluster the same thing, all at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeAlias, TypeVar
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError, UnavailableError
 from ps_protocol.ps_service import ClusterService
-from ps_protocol.service_types import PsAddress, Status
+from ps_protocol.service_types import Status
 from ps_protocol.task_id import TaskId
 
 _MAX_CONCURRENT_CALLS: Final = 32
@@ -49,52 +49,6 @@ def ps_processes(cluster_spec: ClusterSpec) -> dict[TaskId, str]:
         for index in cluster_spec.task_indices(BACKUP_JOB):
             places[TaskId(BACKUP_JOB, index)] = cluster_spec.task_address(BACKUP_JOB, index)
     return places
-
-
-def whole_cluster(cluster_spec: ClusterSpec, *, connect: Connect, timeout_s: float) -> ClusterSpec:
-    """Completes a spec that may have only some of the ps tasks: those that answer are asked for the others.
-
-    Args:
-        cluster_spec: One address is enough, of any ps task. The jobs other than "ps" stay as they are.
-        connect: Makes the client of a ps; it is closed after the question.
-        timeout_s: Bound on each question.
-
-    Returns:
-        The same spec with all ps tasks. Where a task does not answer at the address given and the others know a newer
-        one, it has that.
-
-    Raises:
-        ValueError: The spec has no ps tasks.
-        UnavailableError: The cluster has a ps task whose address none of those that answer knows.
-    """
-
-    def question(ps: ClusterService) -> tuple[str, list[PsAddress]]:
-        return ps.status(timeout_s=timeout_s).task, ps.list_addresses(timeout_s=timeout_s)
-
-    given = {TaskId(PS_JOB, index): address for index, address in enumerate(cluster_spec.ps_addresses())}
-    answers = ask_each(given, question, connect=connect)
-    heard = [(each, *each.value) for each in answers if each.value is not None]
-    announced = sorted((address for *_, addresses in heard for address in addresses), key=lambda each: each.epoch)
-    others = {address for job, tasks in cluster_spec.as_dict().items() if job != PS_JOB for address in _listed(tasks)}
-    # A backup that has taken over announces itself as the ps task; the spec has its address under another name.
-    places = {TaskId.parse(each.task): each.address for each in announced if each.address not in others}
-    if len(given) == 1 and heard:  # any ps task: it says which
-        answering = {TaskId.parse(task): answer.address for answer, task, _ in heard}
-    else:
-        answering = {answer.task: answer.address for answer, *_ in heard}
-        places = given | places
-    tasks = {task.index: address for task, address in (places | answering).items() if task.job == PS_JOB}
-    missing = next((index for index in range(len(tasks)) if index not in tasks), None)
-    if missing is not None:
-        raise UnavailableError(
-            f"the cluster has a ps:{missing}, and {', '.join(map(str, sorted(answering)))} does not know where; "
-            f"give its address too, as in --cluster ps=host:port,host:port"
-        )
-    return ClusterSpec({**cluster_spec.as_dict(), PS_JOB: tasks})
-
-
-def _listed(tasks: list[str] | dict[int, str]) -> list[str]:
-    return list(tasks.values()) if isinstance(tasks, dict) else tasks
 
 
 def ask_statuses(cluster_spec: ClusterSpec, *, connect: Connect, timeout_s: float) -> list[PsAnswer[Status]]:

@@ -19,6 +19,7 @@ from ps_cluster.local.task_environment import task_environment
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB, ClusterSpec, TfConfig
 from ps_protocol.forks import new_lock, tell_in_child
 from ps_protocol.not_copied import NotCopied
+from ps_protocol.settings import POSITIVE_SECONDS, SECONDS
 from ps_protocol.task_id import TaskId
 
 # A ps gives accepted batches 10 s to finish, unless --drain-timeout says otherwise.
@@ -56,7 +57,7 @@ class LocalCluster(
             reason, by a thread of its own. It must not raise.
 
     Raises:
-        ValueError: A number of tasks makes no sense.
+        ValueError: A number of tasks or of seconds makes no sense.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class LocalCluster(
         self._data_dir = None if data_dir is None else Path(data_dir)
         self._own_data_dir: Path | None = None
         self._env = dict(env or {})
-        self._start_timeout_s = start_timeout_s
+        self._start_timeout_s = POSITIVE_SECONDS.check(start_timeout_s, "start_timeout_s")
         self._log = log
         self._on_ps_exit = on_ps_exit
         # guards: _spec, _supervisor, _ports, _ps, _workers, _closed, _own_data_dir
@@ -250,7 +251,7 @@ class LocalCluster(
 
     def stop_ps(self, index: int, *, grace_s: float = STOP_GRACE_S) -> int | None:
         """Ends a ps in good order with SIGTERM, with SIGKILL after ``grace_s``; returns its exit code."""
-        return self.process(TaskId(PS_JOB, index)).end(grace_s)
+        return self.process(TaskId(PS_JOB, index)).end(SECONDS.check(grace_s, "grace_s"))
 
     def restart_ps(self, index: int, *, arguments: Sequence[str] = ()) -> None:
         """Starts a ps again at its old address and returns when it listens; stops it first if it still runs.
@@ -282,7 +283,7 @@ class LocalCluster(
         Returns:
             Their exit codes, those of the backups last; None for one that runs.
         """
-        deadline_s = time.monotonic() + timeout_s
+        deadline_s = time.monotonic() + SECONDS.check(timeout_s, "timeout_s")
         with self._lock:
             processes = [ps.process for ps in self._ps.values()]
         return [process.wait(max(0.0, deadline_s - time.monotonic())) for process in processes]

@@ -76,6 +76,10 @@ _CONNECTING = re.compile(
 )
 """How gRPC begins a text that ends with the system's own word, such as "Connection refused"."""
 
+_NO_GRPC = re.compile(r"Failed parsing HTTP/2|Trying to connect an http1\.x server")
+"""What gRPC says when something has answered that does not speak its protocol."""
+_NOT_GRPC = ("is no ps task: something else listens there", "Check the address and the port.")
+
 
 def grpc_code(error: ShardscopeError) -> grpc.StatusCode:
     """Returns the gRPC code that comes nearest to an error."""
@@ -134,7 +138,7 @@ def _without_details(status: grpc.StatusCode, details: str, task: str, address: 
     where = f"the task at {address}" if address else "the task"
     if status not in _MEANINGS:
         status = grpc.StatusCode.UNKNOWN
-    what, remedy = _MEANINGS[status]
+    what, remedy = _NOT_GRPC if _NO_GRPC.search(details) else _MEANINGS[status]
     code = ErrorCode.INTERNAL if status is grpc.StatusCode.DATA_LOSS else ErrorCode[status.name]
     retryable = None
     if code is ErrorCode.RESOURCE_EXHAUSTED and "larger than max" in details:

@@ -6,8 +6,10 @@ gets no answer at the address that it knows asks them for the new one.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -33,13 +35,31 @@ class AddressBook:
 
     Args:
         num_ps: Ps tasks in the cluster, which bounds what is remembered.
+        remembered: What an earlier process of this task knew. It counts less than whatever is heard in this one, and
+            is not passed on to other ps tasks: they may have heard something newer.
+        remember: Called with all that is known, one call at a time, after each change and before whoever has caused it
+            gets an answer. Must not raise.
     """
 
-    def __init__(self, num_ps: int):
+    def __init__(
+        self,
+        num_ps: int,
+        *,
+        remembered: Iterable[PsAddress] = (),
+        remember: Callable[[Sequence[PsAddress]], None] | None = None,
+    ):
         self._num_ps = num_ps
-        # guards: _entries; no other lock is taken under it
+        self._remember = remember
+        # guards: the order of calls of _remember, and _told; held while the disk is written, so taken before _lock
+        self._remember_lock = threading.Lock()
+        self._told: list[PsAddress] | None = None
+        # guards: _entries, _remembered; no other lock is taken under it
         self._lock = threading.Lock()
         self._entries: dict[TaskId, _Entry] = {}
+        self._remembered: dict[TaskId, PsAddress] = {}
+        for address in remembered:
+            with contextlib.suppress(InvalidArgumentError):  # it is of no use, and does no harm
+                self._remembered[self._checked(address)] = address
 
     def announce(self, address: PsAddress) -> None:
         """Records the address that a ps task announces for itself.
@@ -50,22 +70,27 @@ class AddressBook:
         """
         task = self._checked(address)
         with self._lock:
-            entry = self._entries.get(task)
-            if entry is None:
-                self._entries[task] = _Entry(address)
-                return
-            known = entry.newest
-            is_superseded = address.epoch == known.epoch and address.incarnation in entry.superseded
-            if address.epoch < known.epoch or is_superseded:
-                raise AbortedError(
-                    f"{task} has announced itself at {known.address} since (epoch {known.epoch}), in another process "
-                    f"than the one at {address.address} (epoch {address.epoch}); end this one, since two must not "
-                    f"claim to be the same task",
-                    retryable=False,
-                )
-            if address.incarnation != known.incarnation:
-                entry.superseded.append(known.incarnation)
-            entry.newest = address
+            self._record(task, address)
+        self._tell()
+
+    def _record(self, task: TaskId, address: PsAddress) -> None:
+        """What a task has announced itself; with the lock held."""
+        entry = self._entries.get(task)
+        if entry is None:
+            self._entries[task] = _Entry(address)
+            return
+        known = entry.newest
+        is_superseded = address.epoch == known.epoch and address.incarnation in entry.superseded
+        if address.epoch < known.epoch or is_superseded:
+            raise AbortedError(
+                f"{task} has announced itself at {known.address} since (epoch {known.epoch}), in another process "
+                f"than the one at {address.address} (epoch {address.epoch}); end this one, since two must not "
+                f"claim to be the same task",
+                retryable=False,
+            )
+        if address.incarnation != known.incarnation:
+            entry.superseded.append(known.incarnation)
+        entry.newest = address
 
     def learn(self, address: PsAddress) -> None:
         """Records what another ps task knows of a third one; an address that the third announced itself counts more.
@@ -81,11 +106,27 @@ class AddressBook:
             elif address.epoch > entry.newest.epoch:
                 entry.superseded.append(entry.newest.incarnation)
                 entry.newest = address
+        self._tell()
 
-    def addresses(self) -> list[PsAddress]:
-        """The newest of each ps task that has announced itself, by name."""
+    def heard(self) -> list[PsAddress]:
+        """The newest of each ps task that this process has heard of, by name."""
         with self._lock:
             return [self._entries[task].newest for task in sorted(self._entries)]
+
+    def addresses(self) -> list[PsAddress]:
+        """The same, and of those that it has not heard of what an earlier process knew."""
+        with self._lock:
+            known = self._remembered | {task: entry.newest for task, entry in self._entries.items()}
+            return [known[task] for task in sorted(known)]
+
+    def _tell(self) -> None:
+        if self._remember is None:
+            return
+        with self._remember_lock:
+            known = self.addresses()
+            if known != self._told:
+                self._told = known
+                self._remember(known)
 
     def _checked(self, address: PsAddress) -> TaskId:
         if len(address.address) > _MAX_ADDRESS_LENGTH:

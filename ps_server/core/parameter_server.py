@@ -62,6 +62,7 @@ class ParameterServer(Transport):
         job_seed: Seed from which initial values follow.
         state: The variables, the ledger and the directory; None for an empty one that ends with the process.
         role: Whether this process may answer for the task; None if it is the only one.
+        addresses: Where the ps tasks of the cluster are; None to know nothing of them yet.
         clock: Monotonic seconds.
         wall_clock: Seconds since the epoch.
 
@@ -80,10 +81,11 @@ class ParameterServer(Transport):
         job_seed: int = 0,
         state: State | None = None,
         role: TaskRole | None = None,
+        addresses: AddressBook | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ):
-        addresses = cluster_spec.ps_addresses()
+        ps_addresses = cluster_spec.ps_addresses()
         self.task: Final = str(TaskId(PS_JOB, task_index))
         self.shutdown_requested: Final = threading.Event()
         self.state: Final = state or MemoryState(StateParts(cluster_spec, task_index, clock=clock))
@@ -93,8 +95,8 @@ class ParameterServer(Transport):
         self._clock = clock
         self._wall_clock = wall_clock
         self._started_s = clock()
-        self._first_ps_address = addresses[0]
-        self._num_ps = len(addresses)
+        self._first_ps_address = ps_addresses[0]
+        self._num_ps = len(ps_addresses)
         self._is_first_ps = task_index == 0
         self._learned_cluster: UUID | None = None  # what ps task 0 has said; set and read as a whole
         self._parts: Final = self.state.parts
@@ -103,7 +105,7 @@ class ParameterServer(Transport):
         self._ledger: Final = self._parts.ledger
         self._admission = Admission()
         self._membership = Membership() if task_index == 0 else None
-        self._addresses = AddressBook(len(addresses))
+        self._addresses = addresses or AddressBook(len(ps_addresses))
 
     @property
     def store_incarnation(self) -> UUID:
@@ -339,7 +341,7 @@ class ParameterServer(Transport):
             self.learn_cluster(cluster)
         if self._membership is not None:
             self.join(address.task, address.incarnation, host, pid, lease_s=lease_s, age_s=age_s, timeout_s=timeout_s)
-        return self._addresses.addresses()
+        return self._addresses.heard()
 
     @_errors_name_task
     def learn_address(self, address: PsAddress) -> None:

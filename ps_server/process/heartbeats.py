@@ -102,12 +102,12 @@ class PsHeartbeats:
         """Announces the ps task once, and learns the others' addresses; returns the seconds until the next time."""
         age_s = self._clock() - self._started_s
         try:
-            own = self._core.announce(
+            self._core.announce(
                 self._address, self._host, os.getpid(), lease_s=self._lease_s, age_s=age_s, timeout_s=_CALL_TIMEOUT_S
             )
         except AbortedError as error:  # another process has announced itself here as this task
             return self._report([error])
-        for known in own:
+        for known in self._core.list_addresses(timeout_s=_CALL_TIMEOUT_S):
             self._peers.learn_address(known)
         answers = self._peers.announce(
             self._address,

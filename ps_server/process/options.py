@@ -16,6 +16,7 @@ from ps_protocol.service_types import DurabilityMode
 from ps_protocol.settings import (
     DIRECTORY,
     PORT,
+    POSITIVE_SECONDS,
     SECONDS,
     SIZE,
     TEXT,
@@ -61,13 +62,6 @@ def _transports(text: str) -> frozenset[OfferedTransport]:
     if OfferedTransport.SHM in chosen and OfferedTransport.SOCKET not in chosen:
         raise ValueError("a list with socket as well: shm needs socket, over which the memory is shared")
     return frozenset(chosen)
-
-
-def _interval(text: str) -> object:
-    value = SECONDS.parse(text)
-    if not value:
-        raise ValueError("a number of seconds longer than 0")
-    return value
 
 
 def _advertised(text: str) -> str:
@@ -165,7 +159,7 @@ class ServerOptions:
         "--data-dir", DIRECTORY, None, "where the state is kept; each ps task has a part of it"
     )
     snapshot_interval_s: float = setting(
-        "--snapshot-interval", Kind("SECONDS", _interval), "60", "time between snapshots with --durability snapshot"
+        "--snapshot-interval", POSITIVE_SECONDS, "60", "time between snapshots with --durability snapshot"
     )
     log_level: str = setting(
         "--log-level",

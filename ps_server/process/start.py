@@ -12,9 +12,11 @@ import structlog
 from ps_protocol.cluster_spec import PS_JOB, TaskId
 from ps_protocol.errors import ResourceExhaustedError
 from ps_protocol.service_types import DurabilityMode
+from ps_server.cluster.address_book import AddressBook
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.core.state import MemoryState, State, TaskRole
 from ps_server.durability.disk.data_directory import DataDirectoryError, DirectoryInUseError
+from ps_server.durability.disk.known_peers import KnownPeers
 from ps_server.durability.journal.journal import CorruptJournalError
 from ps_server.durability.recovery import Recovered, StateOnDisk
 from ps_server.durability.snapshots.files import CorruptSnapshotError
@@ -83,7 +85,7 @@ def open_task(options: ServerOptions, announce: Callable[[int], None]) -> Opened
         return OpenedTask(_core(options, MemoryState(parts)))
     settings = DurableSettings(options.durability, options.data_dir, options.snapshot_interval_s)
     try:
-        durable = _brought_back(options, parts, settings)
+        durable, known_peers = _brought_back(options, parts, settings)
     except DirectoryInUseError as error:
         raise CannotStartError(str(error), EXIT_CANNOT_START) from error
     except _DAMAGE as error:
@@ -99,7 +101,10 @@ def open_task(options: ServerOptions, announce: Callable[[int], None]) -> Opened
         raise CannotStartError(
             f"the state in {settings.data_dir} cannot be used: {error}", EXIT_CANNOT_START
         ) from error
-    return OpenedTask(_core(options, durable.state), durable=durable)
+    addresses = AddressBook(
+        len(options.cluster_spec.ps_addresses()), remembered=known_peers.read(), remember=known_peers.write
+    )
+    return OpenedTask(_core(options, durable.state, addresses=addresses), durable=durable)
 
 
 def _replicated(options: ServerOptions, parts: StateParts, announce: Callable[[int], None]) -> OpenedTask:
@@ -109,23 +114,28 @@ def _replicated(options: ServerOptions, parts: StateParts, announce: Callable[[i
     return OpenedTask(_core(options, state, task.replica), replicated=task)
 
 
-def _brought_back(options: ServerOptions, parts: StateParts, settings: DurableSettings) -> DurableTask:
+def _brought_back(
+    options: ServerOptions, parts: StateParts, settings: DurableSettings
+) -> tuple[DurableTask, KnownPeers]:
     num_ps = len(options.cluster_spec.ps_addresses())
     task = TaskId(PS_JOB, options.task_index)
     on_disk = StateOnDisk.open(settings.data_dir, task=task, num_ps=num_ps, mode=settings.mode)
     state = LoggedState(parts, on_disk.store_incarnation)
     durable = DurableTask(state, on_disk, settings, on_fatal=_end_unsafe)
     _report(state, durable.recovered)
-    return durable
+    return durable, KnownPeers(on_disk.directory.path)
 
 
-def _core(options: ServerOptions, state: State, role: TaskRole | None = None) -> ParameterServer:
+def _core(
+    options: ServerOptions, state: State, role: TaskRole | None = None, addresses: AddressBook | None = None
+) -> ParameterServer:
     return ParameterServer(
         cluster_spec=options.cluster_spec,
         task_index=options.task_index,
         job_seed=options.job_seed,
         state=state,
         role=role,
+        addresses=addresses,
     )
 
 

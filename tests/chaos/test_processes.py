@@ -123,7 +123,7 @@ def test_a_killed_ps_is_waited_for_with_a_reason_and_gone_on_with(
         variable.assign_add(ONES)
         ps.kill()
         updates = [variable.assign_add(ONES, wait=False) for _ in range(5)]
-        waiting = f"waiting for ps:0 at {ps.address}, away for"
+        waiting = f"waiting for ps:0 at {ps.address}, "
         eventually(lambda: waiting in caplog.text or updates[0].done(), message="the client says what it waits for")
         assert not any(update.done() for update in updates)
         ps.start()
@@ -142,7 +142,7 @@ def test_a_stopped_ps_is_waited_for_with_a_reason_and_gone_on_with(
         variable.assign_add(ONES)
         ps.signal(signal.SIGSTOP)
         updates = [variable.assign_add(ONES, wait=False) for _ in range(5)]
-        waiting = f"waiting for ps:0 at {ps.address}, away for"
+        waiting = f"waiting for ps:0 at {ps.address}, "
         eventually(lambda: waiting in caplog.text or updates[0].done(), message="the client says what it waits for")
         assert not any(update.done() for update in updates)
         ps.signal(signal.SIGCONT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -172,7 +174,84 @@ def test_addresses_in_another_order_are_an_error(cluster: LocalCluster) -> None:
         done = shardscope("ls", "--cluster", f"ps={second},{first}", *arguments)
         assert done.returncode == 1
         assert done.stdout == ""
-        assert f"[ps:0] the process at {second} is ps:1, not ps:0" in done.stderr
+        [error] = done.stderr.splitlines()
+        assert f"the process at {second} is ps:1, not ps:0, and the process at {first} is ps:0, not ps:1" in error
+
+
+def num_known(address: str) -> int:
+    """How many ps tasks one knows, itself included."""
+    with closing(grpc.connect(address, task="ps")) as ps:
+        return len(ps.list_addresses(timeout_s=TIMEOUT_S))
+
+
+def test_two_clusters_in_one_spec_are_an_error_and_shutdown_ends_neither(
+    cluster: LocalCluster, eventually: Eventually
+) -> None:
+    with LocalCluster(num_ps=2) as other:
+        first, second = cluster.cluster_spec.ps_addresses()
+        of_first, of_second = other.cluster_spec.ps_addresses()
+        eventually(lambda: num_known(of_first) == num_known(of_second) == 2, message="they have met")
+        for arguments in (("ls",), ("ls", "--tasks"), ("shutdown",), ("health",)):
+            done = shardscope(*arguments, "--cluster", f"ps={first},{of_second}")
+            assert (done.returncode, done.stdout) == (1, ""), arguments
+            [error] = done.stderr.splitlines()
+            assert f"ps:0 at {first} and ps:1 at {of_second} are of different clusters" in error
+            assert f"ps:0 knows ps:1 at {second}, and ps:1 knows ps:0 at {of_first}" in error
+        assert [each.ps_exit_code(1) for each in (cluster, other)] == [None, None]
+
+
+@pytest.mark.parametrize("command", [("ls",), ("shutdown",), ("get", "x"), ("health",)])
+def test_what_is_no_ps_task_is_said_to_be_none(command: tuple[str, ...]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=_answer_as_a_web_server, args=(server,), daemon=True)
+        thread.start()
+        try:
+            address = f"127.0.0.1:{server.getsockname()[1]}"
+            done = shardscope(*command, "--cluster", address, "--timeout", "2")
+        finally:
+            server.shutdown(socket.SHUT_RDWR)  # wakes the thread
+            thread.join(TIMEOUT_S)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"the task at {address} is no ps task: something else listens there" in done.stderr
+
+
+def _answer_as_a_web_server(server: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # until the test closes it
+        while True:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+
+@pytest.mark.parametrize("timeout", ["-1", "0", "nan", "soon"])
+def test_a_time_out_that_is_none_is_refused(timeout: str) -> None:
+    done = shardscope("ls", "--cluster", "host:1", "--timeout", timeout)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"--timeout is '{timeout}'; it should be a number of seconds above 0" in done.stderr
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_health_of_all_ps_tasks_by_one_address(cluster: LocalCluster, index: int) -> None:
+    addresses = cluster.cluster_spec.ps_addresses()
+    done = shardscope("health", "--cluster", f"ps={addresses[index]}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"ps:{task} at {each} is SERVING" for task, each in enumerate(addresses)]
+
+
+def test_health_of_a_cluster_of_which_one_ps_is_missing(cluster: LocalCluster, nowhere: str) -> None:
+    done = shardscope("health", "--cluster", f"ps={','.join(cluster.cluster_spec.ps_addresses())},{nowhere}")
+    assert done.returncode == 1
+    assert done.stdout.count("is SERVING") == 2
+    [error] = done.stderr.splitlines()
+    assert error.startswith("shardscope: [ps:2]")
+    assert nowhere in error
+
+
+@pytest.mark.parametrize("arguments", [(), ("host:1", "--cluster", "host:1")])
+def test_health_of_nothing_or_of_both_is_refused(arguments: tuple[str, ...]) -> None:
+    done = shardscope("health", *arguments)
+    assert done.returncode == 2
+    assert "give the address of a ps task" in done.stderr
 
 
 def test_ls_of_a_cluster_that_is_not_there_shows_nothing(nowhere: str) -> None:

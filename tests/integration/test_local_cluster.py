@@ -206,10 +206,25 @@ def test_a_ps_that_cannot_start_is_an_error_with_its_last_lines() -> None:
 
 
 def test_a_ps_that_is_not_ready_in_time_is_an_error_and_nothing_is_left() -> None:
-    cluster = LocalCluster(num_ps=1, start_timeout_s=0.0)
+    cluster = LocalCluster(num_ps=1, start_timeout_s=1e-6)
     with pytest.raises(ClusterStartError, match=r"ps:0 at .* was not ready after 0 s"):
         cluster.start()
     assert cluster.ps_exit_code(0) is not None
+
+
+@pytest.mark.parametrize("start_timeout_s", [0, -1.0, float("nan"), "soon"])
+def test_a_time_to_start_that_is_none_is_refused(start_timeout_s: float) -> None:
+    with pytest.raises(ValueError, match=rf"start_timeout_s is {start_timeout_s!r}; it should be .* above 0"):
+        LocalCluster(num_ps=1, start_timeout_s=start_timeout_s)
+
+
+def test_times_to_wait_that_are_none_are_refused() -> None:
+    with LocalCluster(num_ps=1) as cluster:
+        with pytest.raises(ValueError, match=r"timeout_s is -1; it should be .* from 0"):
+            cluster.wait(-1)
+        with pytest.raises(ValueError, match=r"grace_s is nan; it should be .* from 0"):
+            cluster.stop_ps(0, grace_s=float("nan"))
+        assert cluster.ps_exit_code(0) is None
 
 
 def test_a_ps_that_cannot_come_back_is_an_error() -> None:

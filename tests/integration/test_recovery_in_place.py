@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import threading
@@ -143,6 +144,81 @@ def test_a_ps_that_was_restarted_at_another_address_is_found(
         assert [float(each) for each in variables] == trainer.acknowledged
 
 
+def noted(cluster: LocalCluster, index: int) -> dict[str, str]:
+    """Where a ps task has noted the others to be, in its data directory."""
+    assert cluster.data_dir is not None
+    try:
+        content = json.loads((cluster.data_dir / f"ps-{index}" / "peers.json").read_bytes())
+    except FileNotFoundError:
+        return {}
+    return {task: each["address"] for task, each in content.items()}
+
+
+def has_noted(cluster: LocalCluster, index: int, other: int) -> bool:
+    return noted(cluster, index).get(f"ps:{other}") == cluster.ps_address(other)
+
+
+def move(cluster: LocalCluster, index: int, num_ps: int, eventually: Eventually) -> None:
+    """Kills a ps, starts it at another address with the cluster spec of old, and waits until the others know."""
+    cluster.kill_ps(index)
+    cluster.restart_ps(index, arguments=("--port", "0"))
+    for other in range(num_ps):
+        eventually(partial(has_noted, cluster, other, index), message=f"ps:{other} has noted where ps:{index} is")
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_ps_tasks_that_move_one_after_the_other_find_each_other_and_are_found(
+    order: tuple[int, int], eventually: Eventually
+) -> None:
+    with (
+        LocalCluster(num_ps=2, num_workers=2, durability="journal", ps_arguments=SHORT_LEASE) as cluster,
+        ss.connect(cluster.cluster_spec, lease_s=LEASE_S),
+    ):
+        variables = counters()
+        old = cluster.cluster_spec.ps_addresses()
+        trainer = Trainer(variables)
+        try:
+            for index in order:
+                trainer.makes_progress(eventually)
+                move(cluster, index, 2, eventually)
+            trainer.makes_progress(eventually)
+        finally:
+            trainer.stop()
+        assert [float(each) for each in variables] == trainer.acknowledged
+
+        new = [cluster.ps_address(index) for index in range(2)]
+        assert not set(old) & set(new)
+        for half_right in ([new[0], old[1]], [old[0], new[1]]):
+            with ss.connect({"ps": half_right}, task_index=1, lease_s=LEASE_S, connect_timeout_s=TIMEOUT_S) as other:
+                assert [float(other.variable(each.name)) for each in variables] == trainer.acknowledged
+
+
+def test_a_cluster_spec_that_is_newer_than_what_a_ps_has_noted_is_followed(eventually: Eventually) -> None:
+    with LocalCluster(num_ps=2, durability="journal", ps_arguments=SHORT_LEASE) as cluster:
+        eventually(partial(has_noted, cluster, 1, 0), message="ps:1 has noted where ps:0 is")
+        old = cluster.ps_address(0)
+        for index in (0, 1):
+            cluster.kill_ps(index)
+        cluster.restart_ps(0, arguments=("--port", "0"))  # whom it should tell does not run
+        newer = ss.ClusterSpec({"ps": [cluster.ps_address(0), cluster.ps_address(1)]}).to_flag()
+        assert noted(cluster, 1)["ps:0"] == old != cluster.ps_address(0)
+        cluster.restart_ps(1, arguments=("--cluster", newer, "--port", "0"))
+        eventually(partial(has_noted, cluster, 0, 1), message="ps:0 has noted where ps:1 is")
+        eventually(partial(has_noted, cluster, 1, 0), message="ps:1 has noted where ps:0 is now")
+
+
+def test_a_new_client_finds_ps_tasks_that_have_moved_by_one_that_has_not(eventually: Eventually) -> None:
+    with LocalCluster(num_ps=3, num_workers=1, durability="journal", ps_arguments=SHORT_LEASE) as cluster:
+        for index in (0, 1):
+            move(cluster, index, 3, eventually)
+        cluster.kill_ps(2)  # what it knows must outlive its process
+        cluster.restart_ps(2)
+        with ss.connect(cluster.cluster_spec, connect_timeout_s=TIMEOUT_S):
+            made = [ss.get_variable(f"v{index}", [], initializer=ss.ones_initializer()) for index in range(3)]
+            assert [float(each) for each in made] == [1.0, 1.0, 1.0]
+            assert sorted(each.ps_task for each in made) == [0, 1, 2]
+
+
 @pytest.mark.parametrize("arguments", [(), ("--port", "0")])
 def test_the_members_are_there_again_after_ps_0_was_restarted(
     arguments: tuple[str, ...], eventually: Eventually
@@ -279,11 +355,21 @@ def test_a_client_that_closes_has_left(leased_cluster: LocalCluster) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "name"), [({"ps_grace_s": -1.0}, "ps_grace_s"), ({"lease_s": float("nan")}, "lease_s")]
+    ("name", "value", "allowed"),
+    [
+        ("ps_grace_s", -1.0, "from 0"),
+        ("lease_s", float("nan"), "from 0"),
+        ("operation_timeout_s", 0, "above 0"),
+        ("operation_timeout_s", -0.5, "above 0"),
+        ("connect_timeout_s", float("nan"), "above 0"),
+        ("connect_timeout_s", float("inf"), "above 0"),
+        ("connect_timeout_s", "a minute", "above 0"),
+        ("operation_timeout_s", True, "above 0"),
+    ],
 )
-def test_a_number_of_seconds_that_is_none_is_refused(wrong: dict[str, Any], name: str) -> None:
-    with pytest.raises(ValueError, match=name):
-        ss.connect({"ps": ["localhost:1"]}, **wrong)
+def test_a_number_of_seconds_that_is_none_is_refused(name: str, value: Any, allowed: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is {value!r}; it should be a number of seconds {allowed}"):
+        ss.connect({"ps": ["localhost:1"]}, **{name: value})
 
 
 def test_the_environment_may_say_how_long(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -26,12 +27,13 @@ class AddressLookup:
 
     def __init__(self, services: Callable[[], Sequence[ClusterService]]):
         self._services = services
+        self._searches: Counter[TaskId] = Counter()  # one thread at a time looks for a task
 
     def find(self, task: TaskId, known: str) -> list[str]:
         """Returns the addresses at which a ps task was announced, but for the one known, newest epoch first."""
         others = [service for index, service in enumerate(self._services()) if index != task.index]
-        # Not always the same ones: of many, the first few may be away too.
-        start = task.index % len(others) if others else 0
+        # Others each time: of many, the first few may be away too.
+        start = self._next_start(task) % len(others) if others else 0
         found: list[PsAddress] = []
         for service in [*others[start:], *others[:start]][:_MAX_ASKED]:
             try:
@@ -42,3 +44,9 @@ class AddressLookup:
             found += [each for each in answer if each.task == str(task) and each.address != known]
         newest_first = sorted(found, key=lambda each: each.epoch, reverse=True)
         return list(dict.fromkeys(each.address for each in newest_first))
+
+    def _next_start(self, task: TaskId) -> int:
+        """Which of the other ps tasks is asked first, this time."""
+        start = task.index + self._searches[task] * _MAX_ASKED
+        self._searches[task] += 1
+        return start

@@ -141,14 +141,8 @@ class Availability:
             self._reports = Reports(0.0)
         self._failure = error
         if self._reports.is_due(self.away_s):
-            _LOG.warning(
-                "waiting for %s at %s, away for %.0f s, up to %.0f s in all: %s",
-                self._task,
-                self._where(),
-                self.away_s,
-                self.patience_s,
-                self._reports.reason(error, self._where()),
-            )
+            line = self._reports.line(self._task, self._where(), self.away_s, self.patience_s, error)
+            _LOG.warning("%s", line)
 
     def _is_back(self) -> None:
         """With the lock held."""

@@ -148,10 +148,7 @@ class PsHandle:
         def waiting(error: ShardscopeError, so_far: Deadline) -> None:
             elapsed_s = so_far.elapsed_s()
             if reports.is_due(elapsed_s):
-                _LOG.warning(
-                    "waiting for %s at %s, %.0f s of up to %.0f s: %s",
-                    *(self.task, self.address, elapsed_s, timeout_s, reports.reason(error, self.address)),
-                )
+                _LOG.warning("%s", reports.line(self.task, self.address, elapsed_s, timeout_s, error))
 
         timeout_s = deadline.remaining_s()
         try:

@@ -63,9 +63,13 @@ class Reports:
         return True
 
     @staticmethod
-    def reason(error: ShardscopeError, address: str) -> str:
-        """What has gone wrong, without what to do, which the error at the end says, and without the address."""
-        return error.message.partition(". ")[0].removeprefix(f"the task at {address} ")
+    def line(task: object, address: str, waited_s: float, patience_s: float, error: ShardscopeError) -> str:
+        """What to say, short enough for a terminal: the error at the end says what to do."""
+        reason = error.message.partition(". ")[0].removeprefix(f"the task at {address} ")
+        # "cannot be reached (Connection refused)": why is enough. Elsewhere what stands in brackets are details.
+        unreachable, _, why = reason.partition("cannot be reached (")
+        reason = reason.partition(" (")[0] if unreachable or not why else why.removesuffix(")")
+        return f"waiting for {task} at {address}, {waited_s:.0f} s of up to {patience_s:.0f} s: {reason}"
 
 
 @dataclass(frozen=True, slots=True)

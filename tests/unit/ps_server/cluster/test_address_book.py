@@ -82,3 +82,25 @@ def test_what_cannot_be_is_refused(book: AddressBook, wrong: PsAddress, reason: 
         with pytest.raises(InvalidArgumentError, match=reason):
             take(wrong)
     assert book.addresses() == []
+
+
+def test_what_an_earlier_process_knew_is_listed_until_more_is_heard_and_not_passed_on() -> None:
+    of_first, of_second = address(1, task="ps:0"), address(2)
+    book = AddressBook(2, remembered=[of_first, of_second, address(5, task="ps:9")])
+    assert (book.addresses(), book.heard()) == ([of_first, of_second], [])
+    book.announce(moved := address(4, SECOND, task="ps:0"))
+    book.learn(elsewhere := address(3, SECOND))  # heard of now, even if not from itself
+    assert book.addresses() == book.heard() == [moved, elsewhere]
+
+
+def test_each_change_is_remembered_and_nothing_else() -> None:
+    remembered: list[list[PsAddress]] = []
+    book = AddressBook(2, remember=lambda known: remembered.append(list(known)))
+    book.announce(address(2))
+    book.announce(address(2))
+    book.learn(address(7, THIRD))  # which ps:1 itself knows better
+    book.learn(other := address(1, task="ps:0"))
+    assert remembered == [[address(2)], [other, address(2)]]
+    with pytest.raises(InvalidArgumentError):
+        book.announce(address(2, task="ps:2"))
+    assert len(remembered) == 2

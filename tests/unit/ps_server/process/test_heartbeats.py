@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import AbortedError, ShardscopeError, UnavailableError
 from ps_protocol.service_types import MemberState, PsAddress
+from ps_server.cluster.address_book import AddressBook
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.process.heartbeats import PsHeartbeats
 from ps_server.process.peers import PeerAnswers
@@ -73,9 +75,10 @@ class ScriptedPeers:
 
 
 class Ps:
-    def __init__(self, task_index: int = 0) -> None:
+    def __init__(self, task_index: int = 0, remembered: Sequence[PsAddress] = ()) -> None:
         self.clock = Clock()
-        self.core = ParameterServer(cluster_spec=SPEC, task_index=task_index, clock=self.clock)
+        book = AddressBook(3, remembered=remembered)
+        self.core = ParameterServer(cluster_spec=SPEC, task_index=task_index, addresses=book, clock=self.clock)
         self.peers = ScriptedPeers()
         self.own = PsAddress(f"ps:{task_index}", f"{'abc'[task_index]}:1", UUID(int=1))
         self.heartbeats = PsHeartbeats(self.core, self.own, self.peers, lease_s=LEASE_S, clock=self.clock)
@@ -104,6 +107,12 @@ def test_what_the_others_know_is_learned_but_not_about_itself() -> None:
 def test_one_that_has_moved_is_told_at_its_new_address() -> None:
     ps = Ps()
     ps.core.announce(OTHER, "host", 1, timeout_s=TIMEOUT_S)
+    ps.heartbeats.announce()
+    assert ps.peers.addresses["ps:1"] == "b:7"
+
+
+def test_one_that_moved_before_this_process_began_is_told_where_it_was_last() -> None:
+    ps = Ps(remembered=[OTHER])
     ps.heartbeats.announce()
     assert ps.peers.addresses["ps:1"] == "b:7"
 

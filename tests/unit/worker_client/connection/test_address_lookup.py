@@ -62,3 +62,11 @@ def test_of_many_only_a_few_are_asked() -> None:
     others = [Other(is_away=True) for _ in range(40)]
     assert found(*others) == []
     assert sum(each.calls for each in others) == 4
+
+
+def test_each_time_others_are_asked_until_one_knows() -> None:
+    others = [Other(is_away=True) for _ in range(12)]
+    others[11] = Other(at("b:2"))
+    lookup = AddressLookup(lambda: cast(Sequence[ClusterService], others))
+    assert [lookup.find(MISSING, "old:1") for _ in range(3)] == [[], [], ["b:2"]]
+    assert sum(each.calls for each in others) == 12

@@ -118,7 +118,7 @@ def test_an_operation_outlasts_a_restart_that_takes_longer_than_its_timeout(
     handle.exchange([ADD])
     assert 20 <= ps.clock.now_s < 23
     assert [batch.sequence for batch in ps.service.batches] == [1, 1]
-    assert "waiting for ps:1 at h:1, away for 0 s, up to 30 s in all: connection refused" in caplog.text
+    assert "waiting for ps:1 at h:1, 0 s of up to 30 s: connection refused" in caplog.text
     assert num_lines(caplog, "waiting for ps:1") in range(4, 8)
     assert num_lines(caplog, "ps:1 at h:1 is back after 2") == 1
     handle.close()

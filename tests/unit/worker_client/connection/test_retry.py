@@ -13,7 +13,7 @@ from ps_protocol.errors import (
     ShardscopeError,
     UnavailableError,
 )
-from worker_client.connection.retry import Deadline, RetryPolicy
+from worker_client.connection.retry import Deadline, Reports, RetryPolicy
 
 
 class Clock:
@@ -131,3 +131,17 @@ def test_a_try_that_was_made_already_counts_as_the_first(clock: Clock) -> None:
 )
 def test_what_is_worth_repeating(error: ShardscopeError, is_worth_it: bool) -> None:
     assert RetryPolicy.is_worth_repeating(error) is is_worth_it
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("the task at h:1 cannot be reached (Connection refused). Check that it is running.", "Connection refused"),
+        ("the task at h:1 did not answer in time (Deadline Exceeded). It may be busy.", "did not answer in time"),
+        ("the process at h:1 is ps:0 now", "the process at h:1 is ps:0 now"),
+        ("it is draining (shardscope shutdown). Wait.", "it is draining"),
+    ],
+)
+def test_the_line_of_one_who_waits_is_short(message: str, reason: str) -> None:
+    line = Reports.line("ps:1", "h:1", 3.2, 60.0, UnavailableError(message))
+    assert line == f"waiting for ps:1 at h:1, 3 s of up to 60 s: {reason}"
