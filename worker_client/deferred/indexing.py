@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -65,7 +65,7 @@ def item(tensor: Tensor, key: Any) -> Tensor:
             for each in packed
         ]
         inputs = [tensor, *packed]
-        return built_op(graph, "StridedSlice", _StridedSlice(masks), inputs, name=scope, attributes=masks).outputs[0]
+        return built_op(graph, "StridedSlice", StridedSlice(masks), inputs, name=scope, attributes=masks).outputs[0]
 
 
 def _elements(array: Array, key: Any) -> Any:
@@ -136,15 +136,19 @@ def _stacked(graph: Graph, values: Sequence[Any]) -> Tensor:
     return constant_op(graph, np.array(values, dtype), "stack")
 
 
-class _StridedSlice:
+class StridedSlice:
     """Indexes an array by the numbers that it is given."""
 
     __slots__ = ("_masks",)
 
-    def __init__(self, masks: dict[str, int]):
+    def __init__(self, masks: Mapping[str, int]):
         self._masks = [masks[name] for name in _MASKS]
 
     def __call__(self, array: Array, begin: Array, end: Array, strides: Array) -> Any:
+        return array[self.key(begin, end, strides)]
+
+    def key(self, begin: Array, end: Array, strides: Array) -> tuple[Any, ...]:
+        """Returns the index that some bounds stand for, as NumPy takes it."""
         open_begin, open_end, ellipsis, new_axis, single = self._masks
         key: list[Any] = []
         for place, (start, stop, step) in enumerate(zip(begin.tolist(), end.tolist(), strides.tolist(), strict=True)):
@@ -157,4 +161,4 @@ class _StridedSlice:
                 key.append(start)
             else:
                 key.append(slice(None if open_begin & bit else start, None if open_end & bit else stop, step))
-        return array[tuple(key)]
+        return tuple(key)

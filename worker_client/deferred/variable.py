@@ -27,6 +27,7 @@ from worker_client.deferred import save_slice_info
 from worker_client.deferred.arithmetic import DeferredArithmetic
 from worker_client.deferred.building import constant_op, dtype_attributes
 from worker_client.deferred.safe_initial_value import with_initialized_values
+from worker_client.deferred.slice_updates import assignable
 from worker_client.deferred.variable_updates import ASSIGN_ATTRIBUTES, DeferredVariableUpdates, shape_of
 from worker_client.graph.computation import VariableAccess, value_read
 from worker_client.graph.default_graph import graph_of
@@ -158,7 +159,7 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         return True
 
     def __getitem__(self, key: Any) -> Tensor:
-        return self.value()[key]
+        return assignable(self, self.value()[key])
 
     def value(self) -> Tensor:
         """Returns the value that operations work with: as the run begins, or behind the updates that come before.
@@ -283,6 +284,7 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         request: Callable[..., operations.PsOperation],
         name: str | None,
         *,
+        reference: Tensor | None = None,
         answered: bool = False,
         shape: TensorShape | None = None,
         attributes: Mapping[str, Any] | None = None,
@@ -290,7 +292,10 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         access = VariableAccess(self, request, mutates=True, answered=answered)
         output = self._output if shape is None else OutputSpec(self._output.dtype, shape)
         place = self.graph.colocate_with(self.op)
-        return self._accessing_op(op_type, operands, access, name, self.op.outputs[0], output, place, attributes)
+        if reference is None:
+            return self._accessing_op(op_type, operands, access, name, self.op.outputs[0], output, place, attributes)
+        with self.graph.control_dependencies([reference.op]):
+            return self._accessing_op(op_type, operands, access, name, reference, output, place, attributes)
 
     def _accessing_op(
         self,

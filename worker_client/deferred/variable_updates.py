@@ -317,6 +317,7 @@ class DeferredVariableUpdates:
         request: Callable[..., operations.PsOperation],
         name: str | None,
         *,
+        reference: Tensor | None = None,
         answered: bool = False,
         shape: TensorShape | None = None,
         attributes: Mapping[str, Any] | None = None,
@@ -328,6 +329,7 @@ class DeferredVariableUpdates:
             operands: What it works with, by TensorFlow's names; an array becomes a constant of that name.
             request: Makes the operation for the ps from the job's seed and the operands' values.
             name: Name within the name scope; ``op_type`` if not given.
+            reference: What the update returned that this one comes after; None for the variable itself.
             answered: Whether the ps's answer is the output; if not, the value afterwards is.
             shape: Of the output, if it is not the variable's.
             attributes: Of the operation.
