@@ -14,6 +14,7 @@ from worker_client.deferred.building import built_op, constant_op
 from worker_client.deferred.call import deferred_call, is_deferred
 from worker_client.deferred.op_defs import SHORT_INDICES
 from worker_client.deferred.operands import cast_to, tensor_of
+from worker_client.graph.default_graph import graph_of
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Tensor
 from worker_client.values.dtypes import as_dtype, int16, int32, int64
@@ -50,7 +51,10 @@ def item(tensor: Tensor, key: Any) -> Tensor:
     keys = list(key) if isinstance(key, list | tuple) else [key]
     if any(_takes_elements(each) for each in keys):
         return deferred_call(_elements, [tensor, key], op_type="strided_slice", is_view=True)
-    graph: Graph = tensor.graph
+    bounds_given = [
+        bound for each in keys for bound in ([each.start, each.stop, each.step] if isinstance(each, slice) else [each])
+    ]
+    graph: Graph = graph_of([tensor, *(each for each in bounds_given if is_deferred(each))])
     bounds = _bounds(graph, keys)
     if not keys:
         bounds.begin, bounds.end, bounds.strides = [], [], []

@@ -45,7 +45,7 @@ class VariableSlice(Tensor):
         index = StridedSlice(part.attributes)
         operands: dict[str, Tensor | Array] = dict(zip(_BOUNDS, bounds, strict=True))
         operands["value"] = variable.updates_operand(value)
-        if not variable.shape.is_fully_defined():
+        if not variable.has_known_shape:
             operands["of"] = whole
 
         def request(_: int, *values: Array) -> operations.PsOperation:

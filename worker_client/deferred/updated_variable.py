@@ -43,6 +43,9 @@ class UpdatedVariable(DeferredVariableUpdates):
     def shape(self) -> TensorShape:
         return self._result.shape
 
+    def current_value(self) -> Tensor:
+        return self._result
+
     def mutating_op(
         self,
         op_type: str,
