@@ -35,7 +35,7 @@ class WordStream:
     have to be drawn again.
 
     Args:
-        full_name: Full name of the whole variable.
+        full_name: Full name of the whole variable, or "" where the words follow from the seed alone.
         seed: Any integer of 64 bits.
     """
 

@@ -75,7 +75,7 @@ KINDS: st.SearchStrategy[InitializerKind] = st.one_of(
     st.builds(VarianceScalingKind, FLOATS, st.sampled_from(FanMode), st.sampled_from(Distribution)),
     st.builds(ValueKind, arrays()),
 )
-INITIALIZERS = st.builds(InitializerSpec, KINDS, st.integers(-(2**63), 2**63 - 1))
+INITIALIZERS = st.builds(InitializerSpec, KINDS, st.integers(-(2**63), 2**63 - 1), st.booleans())
 DEPTHS = st.integers(1, 2**32 - 1)
 OPERATIONS: st.SearchStrategy[PsOperation] = st.one_of(
     st.builds(Declare, specs(), st.none() | INITIALIZERS),

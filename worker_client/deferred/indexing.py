@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from worker_client.deferred.building import built_op, constant_op
 from worker_client.deferred.call import deferred_call, is_deferred
 from worker_client.deferred.op_defs import SHORT_INDICES
 from worker_client.deferred.operands import cast_to, tensor_of
+from worker_client.graph.default_graph import graph_of
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Tensor
 from worker_client.values.dtypes import as_dtype, int16, int32, int64
@@ -50,7 +51,10 @@ def item(tensor: Tensor, key: Any) -> Tensor:
     keys = list(key) if isinstance(key, list | tuple) else [key]
     if any(_takes_elements(each) for each in keys):
         return deferred_call(_elements, [tensor, key], op_type="strided_slice", is_view=True)
-    graph: Graph = tensor.graph
+    bounds_given = [
+        bound for each in keys for bound in ([each.start, each.stop, each.step] if isinstance(each, slice) else [each])
+    ]
+    graph: Graph = graph_of([tensor, *(each for each in bounds_given if is_deferred(each))])
     bounds = _bounds(graph, keys)
     if not keys:
         bounds.begin, bounds.end, bounds.strides = [], [], []
@@ -65,7 +69,7 @@ def item(tensor: Tensor, key: Any) -> Tensor:
             for each in packed
         ]
         inputs = [tensor, *packed]
-        return built_op(graph, "StridedSlice", _StridedSlice(masks), inputs, name=scope, attributes=masks).outputs[0]
+        return built_op(graph, "StridedSlice", StridedSlice(masks), inputs, name=scope, attributes=masks).outputs[0]
 
 
 def _elements(array: Array, key: Any) -> Any:
@@ -136,15 +140,19 @@ def _stacked(graph: Graph, values: Sequence[Any]) -> Tensor:
     return constant_op(graph, np.array(values, dtype), "stack")
 
 
-class _StridedSlice:
+class StridedSlice:
     """Indexes an array by the numbers that it is given."""
 
     __slots__ = ("_masks",)
 
-    def __init__(self, masks: dict[str, int]):
+    def __init__(self, masks: Mapping[str, int]):
         self._masks = [masks[name] for name in _MASKS]
 
     def __call__(self, array: Array, begin: Array, end: Array, strides: Array) -> Any:
+        return array[self.key(begin, end, strides)]
+
+    def key(self, begin: Array, end: Array, strides: Array) -> tuple[Any, ...]:
+        """Returns the index that some bounds stand for, as NumPy takes it."""
         open_begin, open_end, ellipsis, new_axis, single = self._masks
         key: list[Any] = []
         for place, (start, stop, step) in enumerate(zip(begin.tolist(), end.tolist(), strides.tolist(), strict=True)):
@@ -157,4 +165,4 @@ class _StridedSlice:
                 key.append(start)
             else:
                 key.append(slice(None if open_begin & bit else start, None if open_end & bit else stop, step))
-        return array[tuple(key)]
+        return tuple(key)

@@ -230,6 +230,7 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     "Assign": _update(ANY),
     "AssignAdd": _update(NUMBERS),
     "AssignSub": _update(NUMBERS),
+    "StridedSliceAssign": _of("ref:T begin:Index end:Index strides:Index value:T", shapes.same, Index=SHORT_INDICES),
     "CountUpTo": _of("ref:T", shapes.same, T=INDICES),
     "ScatterUpdate": _scatter(ANY),
     "ScatterAdd": _scatter(NUMBERS),

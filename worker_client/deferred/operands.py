@@ -6,7 +6,7 @@ kind: 0.5 becomes a float64 beside a float64 tensor, and is refused beside an in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +18,7 @@ from worker_client.deferred.building import built_op, constant_op, named
 from worker_client.deferred.call import is_deferred, tensor_or_none
 from worker_client.deferred.conversion import tensor_value
 from worker_client.deferred.op_defs import INDICES, Argument, OpDef
-from worker_client.graph.default_graph import get_default_graph
+from worker_client.graph.default_graph import get_default_graph, graph_of
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Tensor
 from worker_client.values.array_likes import array_of
@@ -117,8 +117,16 @@ def _first_deferred(value: Any) -> Any:
     return None
 
 
+def _deferred_in(value: Any) -> Iterator[Any]:
+    """Yields the tensors and variables in nested lists."""
+    for each in value if isinstance(value, list | tuple) else ():
+        yield from _deferred_in(each)
+    if is_deferred(value):
+        yield value
+
+
 def _packed(values: Sequence[Any], leader: Tensor, dtype: np.dtype[Any], name: str) -> Tensor:
-    graph = leader.graph
+    graph = graph_of(_deferred_in(values))
     with graph.name_scope(name) as scope:
         elements = [_element(each, leader, dtype, str(index)) for index, each in enumerate(values)]
         return built_op(graph, "Pack", stacked(0), elements, name=scope, attributes={"axis": 0}).outputs[0]

@@ -27,6 +27,7 @@ from worker_client.deferred import save_slice_info
 from worker_client.deferred.arithmetic import DeferredArithmetic
 from worker_client.deferred.building import constant_op, dtype_attributes
 from worker_client.deferred.safe_initial_value import with_initialized_values
+from worker_client.deferred.slice_updates import assignable
 from worker_client.deferred.variable_updates import ASSIGN_ATTRIBUTES, DeferredVariableUpdates, shape_of
 from worker_client.graph.computation import VariableAccess, value_read
 from worker_client.graph.default_graph import graph_of
@@ -101,8 +102,11 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         return self.shape
 
     def set_shape(self, shape: ShapeLike) -> None:
-        """Makes sure that the shape is as given; ValueError if it is not."""
-        self.shape.merge_with(shape)
+        """Adds to what is known about the shape; ValueError if it contradicts."""
+        merged = self.shape.merge_with(shape)
+        self._output = OutputSpec(self._output.dtype, merged)
+        for tensor in (self.op.outputs[0], self._snapshot, *self._later_reads.values()):
+            tensor.set_shape(merged)
 
     @property
     def op(self) -> Operation:
@@ -158,7 +162,7 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         return True
 
     def __getitem__(self, key: Any) -> Tensor:
-        return self.value()[key]
+        return assignable(self, self.value()[key])
 
     def value(self) -> Tensor:
         """Returns the value that operations work with: as the run begins, or behind the updates that come before.
@@ -193,10 +197,12 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
             ShapeMismatchError: The variable is a scalar.
         """
         rows = self.rows_operand(indices)
+        operands: dict[str, Tensor | Array] = {"indices": rows, "axis": np.zeros((), np.int32)}
+        if not self.has_known_shape:
+            return self._gather("GatherV2", operands, TensorShape(), name, lambda rows, _: Gather(self.spec.name, rows))
         row_operations.check_depth(self.spec, 1)
         shape = row_operations.with_row_shape(shape_of(rows), self.spec.shape[1:])
-        operands: dict[str, Tensor | Array] = {"indices": rows, "axis": np.zeros((), np.int32)}
-        return self._gather("GatherV2", operands, shape, name, lambda rows: row_operations.gather(self.spec, rows))
+        return self._gather("GatherV2", operands, shape, name, lambda rows, _: row_operations.gather(self.spec, rows))
 
     gather = sparse_read  # as those that act at once call it
 
@@ -215,12 +221,15 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
             ShapeMismatchError: Their last dimension is not known, or not between 1 and the variable's rank.
         """
         places = self.rows_operand(indices)
-        depth = row_operations.index_depth(self.spec, shape_of(places))
-        shape = row_operations.with_row_shape(shape_of(places)[:-1], self.spec.shape[depth:])
-        operands = {"indices": places}
-        return self._gather(
-            "GatherNd", operands, shape, name, lambda places: row_operations.gather_nd(self.spec, places)
-        )
+        shape = TensorShape()
+        if self.has_known_shape:
+            depth = row_operations.index_depth(self.spec, shape_of(places))
+            shape = row_operations.with_row_shape(shape_of(places)[:-1], self.spec.shape[depth:])
+
+        def operation(places: Array, *current: Array) -> Gather:
+            return row_operations.gather_nd(self._spec_for(places, *current), places)
+
+        return self._gather("GatherNd", {"indices": places, **self.shape_operand()}, shape, name, operation)
 
     def eval(self, session: Runner | None = None) -> Any:
         """Returns the current value, read in a session, by default the default one."""
@@ -276,6 +285,9 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
 
     # -- operations ---------------------------------------------------------------------------
 
+    def current_value(self) -> Tensor:
+        return self.value()
+
     def mutating_op(
         self,
         op_type: str,
@@ -283,6 +295,7 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         request: Callable[..., operations.PsOperation],
         name: str | None,
         *,
+        reference: Tensor | None = None,
         answered: bool = False,
         shape: TensorShape | None = None,
         attributes: Mapping[str, Any] | None = None,
@@ -290,7 +303,10 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         access = VariableAccess(self, request, mutates=True, answered=answered)
         output = self._output if shape is None else OutputSpec(self._output.dtype, shape)
         place = self.graph.colocate_with(self.op)
-        return self._accessing_op(op_type, operands, access, name, self.op.outputs[0], output, place, attributes)
+        if reference is None:
+            return self._accessing_op(op_type, operands, access, name, self.op.outputs[0], output, place, attributes)
+        with self.graph.control_dependencies([reference.op]):
+            return self._accessing_op(op_type, operands, access, name, reference, output, place, attributes)
 
     def _accessing_op(
         self,
@@ -336,10 +352,10 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
         operands: Mapping[str, Tensor | Array],
         shape: TensorShape,
         name: str | None,
-        operation: Callable[[Array], Gather],
+        operation: Callable[..., Gather],
     ) -> Tensor:
         def request(_: int, *values: Array) -> Gather:
-            return operation(values[0])
+            return operation(*values)
 
         output = OutputSpec(self._output.dtype, shape)
         access = VariableAccess(self, request)
@@ -395,7 +411,12 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
                 "Assign",
                 [given] if is_computed else [],
                 [self._output],
-                attributes={"T": self.dtype, **ASSIGN_ATTRIBUTES, "use_locking": True},
+                attributes={
+                    "T": self.dtype,
+                    **ASSIGN_ATTRIBUTES,
+                    "use_locking": True,
+                    "validate_shape": self.definition.validate_shape,
+                },
                 computation=access,
                 references=[reference] if is_computed else [reference, given],
             )

@@ -116,15 +116,19 @@ class DeferredVariableUpdates:
 
     def _update(self, rule: UpdateRule, op_type: str, value: Any, name: str | None, read_value: bool) -> Any:
         given = self.operand(value)
+        operands = {"value": given, **({} if shape_of(given).ndims else self.shape_operand())}
 
-        def request(_: int, value: Array) -> operations.PsOperation:
+        def request(_: int, value: Array, *current: Array) -> operations.PsOperation:
             array = self.checked(value)  # whose shape may be known only now
+            if current and current[0].shape != array.shape:  # the ps would spread a scalar
+                raise self._other_shape(TensorShape(array.shape), TensorShape(current[0].shape))
             if is_text(array.dtype):
                 return Replace(self.spec.name, stored(array), keeps_shape=True)
             return Update(self.spec.name, rule, array)
 
         attributes = ASSIGN_ATTRIBUTES if rule is UpdateRule.ASSIGN else {"use_locking": False}
-        op = self.mutating_op(op_type, {"value": given}, request, name, attributes=attributes)
+        shape = self.shape.merge_with(shape_of(given))
+        op = self.mutating_op(op_type, operands, request, name, shape=shape, attributes=attributes)
         return op.outputs[0] if read_value else op
 
     # -- rows ---------------------------------------------------------------------------------
@@ -202,14 +206,15 @@ class DeferredVariableUpdates:
             name: Name of the operation; by default that of TensorFlow, as "ScatterAdd".
         """
         rows, values = self.rows_operand(indices), self.updates_operand(updates)
-        row_operations.check_shapes(self.spec, shape_of(rows), shape_of(values), depth=1)
-        return self._scatter(
-            f"Scatter{rule.name.title()}",
-            rows,
-            values,
-            name,
-            lambda rows, values: row_operations.scatter(self._spec_for(values), rule, rows, values),
-        )
+        if self.has_known_shape:
+            row_operations.check_shapes(self.spec, shape_of(rows), shape_of(values), depth=1)
+
+        def operation(rows: Array, values: Array) -> Scatter:
+            if self.has_known_shape:
+                return row_operations.scatter(self._spec_for(values), rule, rows, values)
+            return Scatter(self.spec.name, rule, row_indices(rows, self.spec), values)
+
+        return self._scatter(f"Scatter{rule.name.title()}", rows, values, name, operation)
 
     # -- slices and elements ------------------------------------------------------------------
 
@@ -238,16 +243,17 @@ class DeferredVariableUpdates:
     def scatter_nd(self, rule: ScatterRule, indices: Any, updates: Any, name: str | None = None) -> Tensor:
         """Updates slices or elements by any rule; otherwise as ``scatter_nd_update``."""
         places, values = self.rows_operand(indices), self.updates_operand(updates)
-        depth = row_operations.index_depth(self.spec, shape_of(places))
-        row_operations.check_shapes(self.spec, shape_of(places)[:-1], shape_of(values), depth)
+        if self.has_known_shape:
+            depth = row_operations.index_depth(self.spec, shape_of(places))
+            row_operations.check_shapes(self.spec, shape_of(places)[:-1], shape_of(values), depth)
         is_scalar = shape_of(values).ndims == 0
 
-        def operation(places: Array, values: Array) -> Scatter:
+        def operation(places: Array, values: Array, *current: Array) -> Scatter:
             if not values.shape and not is_scalar:
                 raise self._unexpected_scalar()
-            return row_operations.scatter_nd(self._spec_for(values), rule, places, values)
+            return row_operations.scatter_nd(self._spec_for(values, *current), rule, places, values)
 
-        return self._scatter(f"ScatterNd{rule.name.title()}", places, values, name, operation)
+        return self._scatter(f"ScatterNd{rule.name.title()}", places, values, name, operation, self.shape_operand())
 
     def _scatter_slices(self, rule: ScatterRule, sparse_delta: IndexedSlices, name: str | None) -> Tensor:
         slices = _slices(sparse_delta)
@@ -259,12 +265,13 @@ class DeferredVariableUpdates:
         indices: Tensor | Array,
         updates: Tensor | Array,
         name: str | None,
-        operation: Callable[[Array, Array], Scatter],
+        operation: Callable[..., Scatter],
+        current: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        def request(_: int, indices: Array, updates: Array) -> operations.PsOperation:
-            return operation(indices, stored(updates) if is_text(updates.dtype) else updates)
+        def request(_: int, indices: Array, updates: Array, *current: Array) -> operations.PsOperation:
+            return operation(indices, stored(updates) if is_text(updates.dtype) else updates, *current)
 
-        operands = {"indices": indices, "updates": updates}
+        operands = {"indices": indices, "updates": updates, **(current or {})}
         return self.mutating_op(op_type, operands, request, name, attributes={"use_locking": False}).outputs[0]
 
     def rows_operand(self, indices: Any) -> Tensor | Array:
@@ -292,6 +299,19 @@ class DeferredVariableUpdates:
 
     # -- operations ---------------------------------------------------------------------------
 
+    @property
+    def has_known_shape(self) -> bool:
+        """Whether all values have one shape, which is known; that of the spec."""
+        return self.shape.is_fully_defined()
+
+    def shape_operand(self) -> dict[str, Tensor]:
+        """Returns one more operand for what needs the shape where that is not known: the value that has it."""
+        return {} if self.has_known_shape else {"of": self.current_value()}
+
+    def current_value(self) -> Tensor:
+        """Returns the value."""
+        raise NotImplementedError
+
     def operand(self, value: Any) -> Tensor | Array:
         """Returns a value of this variable as a tensor or an array.
 
@@ -317,6 +337,7 @@ class DeferredVariableUpdates:
         request: Callable[..., operations.PsOperation],
         name: str | None,
         *,
+        reference: Tensor | None = None,
         answered: bool = False,
         shape: TensorShape | None = None,
         attributes: Mapping[str, Any] | None = None,
@@ -328,6 +349,7 @@ class DeferredVariableUpdates:
             operands: What it works with, by TensorFlow's names; an array becomes a constant of that name.
             request: Makes the operation for the ps from the job's seed and the operands' values.
             name: Name within the name scope; ``op_type`` if not given.
+            reference: What the update returned that this one comes after; None for the variable itself.
             answered: Whether the ps's answer is the output; if not, the value afterwards is.
             shape: Of the output, if it is not the variable's.
             attributes: Of the operation.
@@ -340,9 +362,9 @@ class DeferredVariableUpdates:
     def _array(self, value: Any) -> Array:
         return text_array(value).copy() if is_text(self.spec.dtype) else convert(value, self.spec, copy=True)
 
-    def _spec_for(self, values: Array) -> VariableSpec:
+    def _spec_for(self, values: Array, *current: Array) -> VariableSpec:
         """Returns the spec that values for some rows are checked against: text may be longer than what is there."""
-        spec = self.spec
+        spec = dataclasses.replace(self.spec, shape=current[0].shape) if current else self.spec
         return dataclasses.replace(spec, dtype=values.dtype) if is_text(spec.dtype) else spec
 
     def _check_dtype(self, tensor: Tensor) -> None:
@@ -360,9 +382,10 @@ class DeferredVariableUpdates:
             variable=self.spec.name,
         )
 
-    def _other_shape(self, shape: TensorShape) -> ShapeMismatchError:
+    def _other_shape(self, shape: TensorShape, own: TensorShape | None = None) -> ShapeMismatchError:
+        own = self.shape if own is None else own
         return ShapeMismatchError(
-            f"variable {self.spec.name} has the shape {self.shape}, the value {shape}",
+            f"variable {self.spec.name} has the shape {own}, the value {shape}; the shapes must be equal",
             variable=self.spec.name,
         )
 

@@ -155,7 +155,7 @@ class _Table:
         if strategy not in STRATEGIES:
             raise ValueError(f"partition_strategy should be one of {', '.join(STRATEGIES)}, not {strategy!r}")
         shapes = [TensorShape(part.shape) for part in self.parts]
-        if any(not shape.ndims for shape in shapes):
+        if any(shape.ndims == 0 for shape in shapes):
             raise ValueError(f"{self.name} should have rows: {', '.join(map(format, shapes))}")
         self.row = shapes[0][1:]
         if any(not shape[1:].is_compatible_with(self.row) for shape in shapes):
@@ -188,7 +188,7 @@ class _Table:
             with _beside(part):
                 found.append(gather(part, rows))
         shape = TensorShape(ids.shape)
-        full = TensorShape(None if shape.ndims is None else [*shape, *self.row])
+        full = TensorShape(None if None in (shape.ndims, self.row.ndims) else [*shape, *self.row])
         output = OutputSpec(found[0].dtype, full)
         return call(stitched, [ids, found, self._assignment], op_type="DynamicStitch", name=name, output=output)
 

@@ -26,8 +26,10 @@ class Initializer:
     Attributes:
         seed: Seed of the initializer's own, of any size; None for the job's.
         dtype: Of the value, if a call names none.
+        by_name: Whether the random numbers follow from the variable's name also where the initializer has a seed.
     """
 
+    by_name: ClassVar[bool] = True
     seed: int | None = None
     dtype: DType = float32
 
@@ -66,7 +68,9 @@ class Initializer:
         return cls(**config)
 
     def _with_seed(self, kind: InitializerKind, job_seed: int) -> InitializerSpec:
-        return InitializerSpec(kind, _int64(job_seed if self.seed is None else self.seed))
+        if self.seed is None:
+            return InitializerSpec(kind, _int64(job_seed))
+        return InitializerSpec(kind, _int64(self.seed), ignores_name=not self.by_name)
 
 
 class DescribedInitializer(Initializer):

@@ -47,9 +47,11 @@ __all__ = [
 class _MakesTensors:
     """What the initializers of this module do before those that they derive from.
 
-    A tensor of random numbers has others in each run, or with a seed the same ones.
+    A tensor of random numbers has others in each run, or with a seed the same ones. Variables of one shape whose
+    initializers have the same seed start alike, as in TensorFlow.
     """
 
+    by_name: ClassVar[bool] = False
     dtype: DType
     op_name: str
     op_type: ClassVar[str]

@@ -9,9 +9,12 @@ from __future__ import annotations
 from typing import Any, Final, Protocol, TypeAlias
 
 from ps_protocol.operations import CountUpTo, ScatterRule
+from worker_client.deferred.slice_updates import VariableSlice
+from worker_client.deferred.updated_variable import UpdatedVariable
 from worker_client.deferred.variable import DeferredVariable
-from worker_client.deferred.variable_updates import check_counts
+from worker_client.deferred.variable_updates import DeferredVariableUpdates, check_counts
 from worker_client.graph.deferred_array import DeferredValue
+from worker_client.graph.operation import Tensor
 from worker_client.values.made_functions import named
 from worker_client.values.out_arrays import tensor_of
 from worker_client.variables.partitioned import PartitionedVariable
@@ -35,8 +38,8 @@ __all__ = [
     "scatter_update",
 ]
 
-UncutVariable: TypeAlias = DeferredVariable | Variable
-"""A variable of either kind that is not partitioned."""
+UncutVariable: TypeAlias = DeferredVariable | Variable | Tensor
+"""A variable of either kind that is not partitioned, or what an update of a deferred one returned."""
 AnyVariable: TypeAlias = UncutVariable | PartitionedVariable
 """A variable of any kind."""
 
@@ -46,23 +49,26 @@ _PLACES: Final = "scatter_nd"
 # -- which kind of variable -----------------------------------------------------------------------
 
 
-def _variable(ref: Any) -> UncutVariable:
+def _variable(ref: Any) -> DeferredVariableUpdates | Variable:
     if isinstance(ref, DeferredVariable | Variable):
         return ref
+    updated = UpdatedVariable.of(ref)
+    if updated is not None:
+        return updated
     hint = "; use its parts" if isinstance(ref, PartitionedVariable) else ""
     raise TypeError(f"{ref!r} is a {type(ref).__name__}, not a variable{hint}")
 
 
 def _whole(ref: Any, method: str, value: Any, name: str | None) -> Any:
-    if isinstance(ref, Variable):
-        return getattr(ref, method)(value)
     variable = ref if isinstance(ref, PartitionedVariable) else _variable(ref)
+    if isinstance(variable, Variable):
+        return getattr(variable, method)(value)
     return getattr(variable, method)(value, name=name)
 
 
 def _scattered(method: str, rule: ScatterRule, ref: Any, indices: Any, updates: Any, name: str | None) -> Any:
     variable = ref if isinstance(ref, PartitionedVariable) else _variable(ref)
-    named_operation = {"name": name} if isinstance(variable, DeferredValue) else {}
+    named_operation = {"name": name} if isinstance(variable, DeferredVariableUpdates | DeferredValue) else {}
     return getattr(variable, method)(rule, indices, updates, **named_operation)
 
 
@@ -112,8 +118,12 @@ def assign(
         TypeError: ``ref`` is no variable, or the dtypes differ.
         ValueError: The shapes differ.
     """
-    if validate_shape is False and isinstance(ref, DeferredVariable):
-        return ref.replace(value, name)
+    if isinstance(ref, VariableSlice):
+        return ref.assign(value, name)
+    if validate_shape is False and isinstance(ref, DeferredVariable | Tensor):
+        variable = _variable(ref)
+        assert isinstance(variable, DeferredVariableUpdates)
+        return variable.replace(value, name)
     return _whole(ref, "assign", value, name)
 
 
@@ -154,7 +164,7 @@ def count_up_to(ref: UncutVariable, limit: int, name: str | None = None) -> Any:
         OutOfRangeError: At once, or when a session runs it: the limit is reached.
     """
     variable = _variable(ref)
-    if isinstance(variable, DeferredVariable):
+    if isinstance(variable, DeferredVariableUpdates):
         return variable.counted(limit, name)
     check_counts(variable.spec)
     return tensor_of(variable.run(CountUpTo(variable.spec.name, int(limit))))[()]
@@ -162,8 +172,11 @@ def count_up_to(ref: UncutVariable, limit: int, name: str | None = None) -> Any:
 
 def is_variable_initialized(variable: UncutVariable) -> Any:
     """Returns whether a variable has a value, as a tensor or at once."""
-    variable = _variable(variable)
-    return variable.is_initialized() if isinstance(variable, DeferredVariable) else variable.initialized
+    if isinstance(variable, DeferredVariable):
+        return variable.is_initialized()
+    if not isinstance(variable, Variable):
+        raise TypeError(f"{variable!r} is a {type(variable).__name__}, not a variable")
+    return variable.initialized
 
 
 # -- rows -----------------------------------------------------------------------------------------

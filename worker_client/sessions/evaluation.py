@@ -192,6 +192,8 @@ class Evaluation:
                     self._values[each.operation.outputs[0]] = each.access.output(reply, each.inputs)
                 elif isinstance(reply, ShardscopeError):
                     raise reply
+            except ShapeMismatchError as error:
+                raise _found_in(each.operation, _of_the_run(each.operation, error)) from error
             except ShardscopeError as error:
                 raise _found_in(each.operation, error) from error.__cause__
 
@@ -202,15 +204,19 @@ class Evaluation:
                 return Read(each.access.variable.spec.name, unless_version=each.cached.version)
         try:
             return each.access.request(self._runtime.job_seed, *each.inputs)
-        except ShapeMismatchError as error:  # a ValueError is for what is found while the graph is built
-            raise InvalidArgumentError(
-                f"operation {each.operation.name} ({each.operation.type}): {error.message}", variable=error.variable
-            ) from error
+        except ShapeMismatchError as error:
+            raise _of_the_run(each.operation, error) from error
 
 
 def _is_known(operation: Operation) -> bool:
     """Whether its output is known without running anything: it is a constant that waits for nothing."""
     return type(operation.computation) is Constant and not operation.waits_for
+
+
+def _of_the_run(operation: Operation, error: ShapeMismatchError) -> InvalidArgumentError:
+    """Returns the error that a run reports; a ValueError is for what is found while the graph is built."""
+    text = f"operation {operation.name} ({operation.type}): {error.message}"
+    return InvalidArgumentError(text, variable=error.variable, task=error.task)
 
 
 def _found_in(operation: Operation, error: ShardscopeError) -> ShardscopeError:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +57,8 @@ class Fetches:
             return SparseTensorValue(*(self._taken_apart(each) for each in members))
         if isinstance(fetch, PartitionedVariable):  # whose tensor would be a new operation at each run
             return _Whole([self._taken_apart(part) for part in fetch], fetch.axis)
-        if isinstance(fetch, dict):
-            return {key: self._taken_apart(each) for key, each in fetch.items()}
+        if isinstance(fetch, Mapping):
+            return _Keyed(type(fetch), {key: self._taken_apart(each) for key, each in fetch.items()})
         found = element_of_graph(self._graph, fetch, "fetched")
         if isinstance(found, Operation):
             self.operations.append(found)
@@ -77,6 +78,14 @@ class _Whole:
     axis: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Keyed:
+    """Stands for a mapping, and for what kind of mapping."""
+
+    kind: type[Any]
+    members: dict[Any, Any]
+
+
 def _put_together(template: Any, values: Iterator[Array]) -> Any:
     if template is _OPERATION or template is _NOTHING:
         return None
@@ -84,8 +93,9 @@ def _put_together(template: Any, values: Iterator[Array]) -> Any:
         return _owned(next(values))[()]
     if isinstance(template, _Whole):
         return np.concatenate([_put_together(part, values) for part in template.parts], axis=template.axis)
-    if isinstance(template, dict):
-        return {key: _put_together(each, values) for key, each in template.items()}
+    if isinstance(template, _Keyed):
+        found = {key: _put_together(each, values) for key, each in template.members.items()}
+        return template.kind(found) if issubclass(template.kind, OrderedDict) else found
     return _rebuilt(template, [_put_together(each, values) for each in template])
 
 

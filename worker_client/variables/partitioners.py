@@ -121,8 +121,10 @@ def partitions_of(partitioner: Partitioner, shape: Sequence[int | None], dtype: 
     if not known:
         raise ValueError(f"variable {name} is to be partitioned, but it is a scalar; it needs a dimension")
     partitions = partitioner(shape=TensorShape(known), dtype=DType(as_dtype(dtype)))
-    if not isinstance(partitions, Sequence) or isinstance(partitions, str):
+    if not isinstance(partitions, Sequence):
         raise ValueError(f"the partitioner of variable {name} returned {partitions!r}; it must return a list")  # noqa: TRY004 - TensorFlow's type
+    if not all(hasattr(number, "__index__") for number in partitions):
+        raise TypeError(f"the partitioner of variable {name} returned {list(partitions)}; whole numbers are needed")
     if len(partitions) != len(known):
         raise ValueError(
             f"the partitioner of variable {name} returned {list(partitions)}, which has not one number for each "

@@ -121,7 +121,6 @@ class TestPartitionsOf:
         ("answer", "reason"),
         [
             (2, "list"),
-            ("2", "list"),
             ([2], "each dimension"),
             ([0, 1], "below 1"),
             ([2, 2], "only one dimension"),
@@ -129,6 +128,11 @@ class TestPartitionsOf:
     )
     def test_an_answer_that_cannot_be_carried_out(self, answer: Any, reason: str) -> None:
         with pytest.raises(ValueError, match=rf"variable scope/w .*{reason}"):
+            partitions_of(lambda **_: answer, (4, 3), float32, "scope/w")
+
+    @pytest.mark.parametrize("answer", ["21", [2.0, 1], [None, 1]])
+    def test_an_answer_without_whole_numbers(self, answer: Any) -> None:
+        with pytest.raises(TypeError, match=r"variable scope/w .*whole numbers"):
             partitions_of(lambda **_: answer, (4, 3), float32, "scope/w")
 
     @pytest.mark.parametrize(("shape", "reason"), [((4, None), "not fully known"), ((), "scalar")])
