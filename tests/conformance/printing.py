@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 import worker_client.compat.v1 as tf
-from ps_protocol.errors import DTypeMismatchError, ShapeMismatchError
-from worker_client.values.array_likes import InvalidValueError, ValueRangeError
+from ps_protocol.errors import DTypeMismatchError, InvalidValueError, ShapeMismatchError, ValueRangeError
 
 _OWN = (DTypeMismatchError, ShapeMismatchError, InvalidValueError, ValueRangeError)
 """Errors that also are one of Python's own, which is what TensorFlow raises."""
