@@ -100,7 +100,14 @@ InitializerKind: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class InitializerSpec:
-    """A kind and the seed of its random numbers (ignored by the kinds that draw none)."""
+    """A kind and the seed of its random numbers (ignored by the kinds that draw none).
+
+    Attributes:
+        kind: What to make.
+        seed: Of its random numbers.
+        seed_alone: Whether these follow from the seed alone; else from the variable's full name as well.
+    """
 
     kind: InitializerKind
     seed: int = 0
+    seed_alone: bool = False

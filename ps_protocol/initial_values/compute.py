@@ -1,4 +1,4 @@
-"""Initial values, computed from a variable's full name and a seed alone.
+"""Initial values, computed from a variable's full name and the job's seed, or from an initializer's own seed alone.
 
 The same function runs on every ps and, for local variables, in the worker. Its results are part of the contract: they
 do not depend on the number of ps tasks, on who declares first, on the machine or on the release.
@@ -119,9 +119,9 @@ def _recipe(spec: VariableSpec, initializer: InitializerSpec) -> _Recipe:
         case IdentityKind(gain=gain):
             return _identity(spec, gain)
         case OrthogonalKind(gain=gain):
-            return _orthogonal(spec, gain, initializer.seed)
+            return _orthogonal(spec, gain, _stream_of(spec, initializer))
         case kind:
-            return partial(_random, spec, random_draw(spec, kind), initializer.seed)
+            return partial(_random, spec, random_draw(spec, kind), _stream_of(spec, initializer))
 
 
 def _given(spec: VariableSpec, array: Array) -> _Recipe:
@@ -192,7 +192,12 @@ def _identity(spec: VariableSpec, gain: float) -> _Recipe:
     return make
 
 
-def _orthogonal(spec: VariableSpec, gain: float, seed: int) -> _Recipe:
+def _stream_of(spec: VariableSpec, initializer: InitializerSpec) -> Callable[[], WordStream]:
+    """Returns the maker of the random words of a variable: each value has a stream of its own."""
+    return partial(WordStream, "" if initializer.seed_alone else full_name(spec), initializer.seed)
+
+
+def _orthogonal(spec: VariableSpec, gain: float, new_stream: Callable[[], WordStream]) -> _Recipe:
     check_float_dtype(spec, "orthogonal")
     check_finite(spec, gain=gain)
     check_reach(spec, "an orthogonal value", -abs(gain), abs(gain))
@@ -205,7 +210,7 @@ def _orthogonal(spec: VariableSpec, gain: float, seed: int) -> _Recipe:
     def make() -> Array:
         if 0 in spec.shape:
             return np.empty(spec.shape, dtype=spec.dtype)
-        normal = _random(tall, random_draw(tall, RandomNormalKind(0.0, 1.0)), seed)
+        normal = _random(tall, random_draw(tall, RandomNormalKind(0.0, 1.0)), new_stream)
         q, r = np.linalg.qr(normal)
         q *= np.where(np.diagonal(r) < 0, -gain, gain)  # with these signs all orthogonal matrices are equally likely
         whole = (q if rows >= columns else q.T).reshape(shape)
@@ -215,10 +220,10 @@ def _orthogonal(spec: VariableSpec, gain: float, seed: int) -> _Recipe:
     return make
 
 
-def _random(spec: VariableSpec, draw: Draw, seed: int) -> Array:
+def _random(spec: VariableSpec, draw: Draw, new_stream: Callable[[], WordStream]) -> Array:
     value = np.empty(spec.shape, dtype=spec.dtype)
     elements = value.reshape(-1)
-    stream = WordStream(full_name(spec), seed)
+    stream = new_stream()
     done = 0
     for stretch in stretches(cuts(spec), _BLOCK):
         drawn = draw(partial(_words, stream, stretch))

@@ -21,7 +21,7 @@ PROGRAMS = re.findall(
     re.MULTILINE | re.DOTALL,
 )
 ROWS = dict(re.findall(r"^\| ([ABC]\d+) \| (.*) \|$", PAGE, re.MULTILINE))
-RUN = "A1 A2 A3 B2 B3 B4 B5 B6 B8 B9 B10 C1 C2 C4 C8 C9 C10 C12".split()  # noqa: SIM905 - as the page counts them
+RUN = "A1 A2 A3 A7 B2 B3 B4 B5 B6 B8 B9 B10 C1 C2 C4 C8 C9 C10 C12".split()  # noqa: SIM905 - as the page counts them
 """The kinds whose programs are run here; of the others there are tests of their own."""
 
 

@@ -24,7 +24,8 @@ class Initializer:
     A subclass defines ``__call__``; its values are computed in the worker and sent to the ps.
 
     Attributes:
-        seed: Seed of the initializer's own, of any size; None for the job's.
+        seed: Seed of the initializer's own, of any size, which alone decides the random numbers; None for the job's and
+            the variable's name.
         dtype: Of the value, if a call names none.
     """
 
@@ -66,7 +67,9 @@ class Initializer:
         return cls(**config)
 
     def _with_seed(self, kind: InitializerKind, job_seed: int) -> InitializerSpec:
-        return InitializerSpec(kind, _int64(job_seed if self.seed is None else self.seed))
+        if self.seed is None:
+            return InitializerSpec(kind, _int64(job_seed))
+        return InitializerSpec(kind, _int64(self.seed), seed_alone=True)
 
 
 class DescribedInitializer(Initializer):
