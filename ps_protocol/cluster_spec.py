@@ -24,7 +24,7 @@ WORKER_JOB = "worker"
 BACKUP_JOB = "backup"
 """Job of the backups of replicated ps tasks: backup:1 is the backup of ps:1."""
 
-_CHIEF_JOBS = ("chief", "master")
+CHIEF_JOBS = ("chief", "master")
 _TF_CONFIG = "TF_CONFIG"
 _GIVE_A_CLUSTER = (
     "Give it as ClusterSpec({'ps': ['host:2222'], 'worker': [...]}), as --cluster 'ps=host:2222;worker=...', "
@@ -244,8 +244,8 @@ class TfConfig:
         """
         if self.task is None:
             return True
-        has_chief_job = any(job in _CHIEF_JOBS for job in self.cluster.jobs)
-        chief_jobs = _CHIEF_JOBS if has_chief_job else (*_CHIEF_JOBS, WORKER_JOB)
+        has_chief_job = any(job in CHIEF_JOBS for job in self.cluster.jobs)
+        chief_jobs = CHIEF_JOBS if has_chief_job else (*CHIEF_JOBS, WORKER_JOB)
         return self.task.index == 0 and self.task.job in chief_jobs
 
 

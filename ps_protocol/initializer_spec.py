@@ -100,15 +100,14 @@ InitializerKind: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class InitializerSpec:
-    """A kind of value, and what its random numbers follow from (ignored by the kinds that draw none).
+    """A kind and the seed of its random numbers (ignored by the kinds that draw none).
 
     Attributes:
-        kind: The kind.
-        seed: Seed of the numbers.
-        ignores_name: Whether they follow from the seed alone and not from the variable's full name as well, so that
-            variables of one shape start alike.
+        kind: What to make.
+        seed: Of its random numbers.
+        seed_alone: Whether these follow from the seed alone; else from the variable's full name as well.
     """
 
     kind: InitializerKind
     seed: int = 0
-    ignores_name: bool = False
+    seed_alone: bool = False

@@ -15,9 +15,10 @@ from typing import Any, Final, Literal, NoReturn, Self, TypeAlias
 from uuid import uuid4
 
 from ps_protocol import fault_points
-from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec, ClusterSpecLike, TfConfig
-from ps_protocol.errors import ShardscopeError
+from ps_protocol.cluster_spec import BACKUP_JOB, CHIEF_JOBS, PS_JOB, WORKER_JOB, ClusterSpec, ClusterSpecLike, TfConfig
+from ps_protocol.errors import FailedPreconditionError, ShardscopeError
 from ps_protocol.forks import new_lock, tell_in_child
+from ps_protocol.html_tables import html_table
 from ps_protocol.not_copied import NotCopied
 from ps_protocol.settings import read
 from ps_protocol.task_id import TaskId
@@ -255,16 +256,41 @@ class Client(
         """Whether this is the process that does what must be done once: worker 0, or the only "chief" or "master"."""
         if self.observer:
             return False
-        return self.task.job in ("chief", "master") or (self.task.index == 0 and not self._has_chief_job)
+        return self.task.job in CHIEF_JOBS or (self.task.index == 0 and not self._has_chief_job)
 
     @property
     def _has_chief_job(self) -> bool:
-        return any(job in self.cluster_spec.jobs for job in ("chief", "master"))
+        return any(job in self.cluster_spec.jobs for job in CHIEF_JOBS)
 
     @property
     def num_workers(self) -> int:
         """Tasks of the worker job, 0 if the cluster spec names none."""
         return self.cluster_spec.num_tasks("worker") if "worker" in self.cluster_spec.jobs else 0
+
+    @property
+    def shard(self) -> tuple[int, int]:
+        """This worker's place among the workers of the cluster spec, from 0, and their number.
+
+        With ``index, count = client.shard`` the worker's part of the input is ``data[index::count]``. A job "chief" or
+        "master" counts as a worker, and comes first.
+
+        Raises:
+            FailedPreconditionError: This process is none of these tasks, or the cluster spec names no workers.
+        """
+        spec = self.cluster_spec
+        workers = [
+            TaskId(job, index)
+            for job in (*CHIEF_JOBS, WORKER_JOB)
+            if job in spec.jobs
+            for index in spec.task_indices(job)
+        ]
+        if self.task not in workers:
+            named = ", ".join(map(str, workers)) or "none"
+            raise FailedPreconditionError(
+                f"{self.task} is no worker of the cluster spec, so that it has no part of the input; workers are: "
+                f"{named}. Name all workers in the cluster spec that connect() is given"
+            )
+        return workers.index(self.task), len(workers)
 
     def as_default(self) -> contextlib.AbstractContextManager[Client]:
         """Makes this the connection that the module-level functions use, on this thread, inside the block."""
@@ -295,6 +321,19 @@ class Client(
             FailedPreconditionError: Parts of it are missing.
         """
         return self._catalog.variable(name)
+
+    def __repr__(self) -> str:
+        addresses = ", ".join(handle.address for handle in self._handles)
+        return f"<Client {self.task} of the ps tasks at {addresses}: {self._state}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what is known here; nobody is asked."""
+        rows = [(handle.task, handle.address, handle.state) for handle in self._handles]
+        return html_table(f"Client {self.task}: {self._state}", rows)
+
+    @property
+    def _state(self) -> str:
+        return "open" if self in defaults.open_clients() else "closed"
 
     # -- taking part --------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from ps_cluster.local.reserved_ports import LOOPBACK, ReservedPorts
 from ps_cluster.local.task_environment import task_environment
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB, ClusterSpec, TfConfig
 from ps_protocol.forks import new_lock, tell_in_child
+from ps_protocol.html_tables import html_table
 from ps_protocol.not_copied import NotCopied
 from ps_protocol.settings import POSITIVE_SECONDS, SECONDS
 from ps_protocol.task_id import TaskId
@@ -35,10 +36,16 @@ class LocalCluster(
         with ss.LocalCluster(num_ps=2) as cluster, ss.connect(cluster.cluster_spec) as client:
             ...
 
-    Leaving the block ends every process, in good order if it can. If the program that made the cluster dies,
-    even by SIGKILL, its processes and all that these have started are ended too. Every ps keeps its port while the
-    cluster lasts, so it comes back to the same address. Closing it in a child that the program has
-    forked ends nothing, and other uses there raise RuntimeError. Thread-safe.
+    or over the cells of a notebook:
+
+        cluster = ss.LocalCluster(num_ps=2).start()
+        ...
+        cluster.stop()
+
+    Leaving the block, or ``stop``, ends every process, in good order if it can. If the program that made the cluster
+    dies, even by SIGKILL, its processes and all that these have started are ended too. Every ps keeps its port while
+    the cluster lasts, so it comes back to the same address. Closing it in a child that the program has forked ends
+    nothing, and other uses there raise RuntimeError. Thread-safe.
 
     Args:
         num_ps: Number of ps tasks.
@@ -113,21 +120,56 @@ class LocalCluster(
     def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def start(self) -> None:
-        """Starts the ps processes and returns when all of them listen.
+    def start(self) -> Self:
+        """Starts the ps processes and returns when all of them listen. Does nothing if they have been started.
+
+        Returns:
+            Itself.
 
         Raises:
             ClusterStartError: One has ended or is not ready in time; all of them are ended then.
-            RuntimeError: The cluster has been started before.
+            RuntimeError: The cluster has been stopped before; or this is a forked child.
         """
+        self._check_not_copy()
         try:
-            self._start_processes()
+            if not self._start_processes():
+                return self
             deadline_s = time.monotonic() + self._start_timeout_s
             for ps in self._ps.values():
                 ps.wait_ready(max(0.0, deadline_s - time.monotonic()))
         except BaseException:
             self.close()
             raise
+        return self
+
+    def stop(self) -> None:
+        """Does what ``close`` does."""
+        self.close()
+
+    def __repr__(self) -> str:
+        tasks = ", ".join(f"{task} at {address} {state}" for task, address, state in self._shown())
+        return f"<LocalCluster {self._described()}{': ' if tasks else ''}{tasks}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the tasks, how to connect and how to stop; nobody is asked."""
+        if self._supervisor is not None:
+            notes = ["client = ss.connect(cluster.cluster_spec)", "cluster.stop()"]
+        else:
+            notes = [] if self._closed else ["cluster.start()"]
+        return html_table(f"LocalCluster {self._described()}", self._shown(), notes=notes)
+
+    def _described(self) -> str:
+        if self._parents:
+            return "of the process from which this one was forked"
+        if self._supervisor is not None:
+            return "running; connect with ss.connect(cluster.cluster_spec), end it with stop()"
+        return "stopped; make a new one" if self._closed else "not started; start() starts it"
+
+    def _shown(self) -> list[tuple[TaskId, str, str]]:
+        """Of each ps and backup: task, address, and whether it runs."""
+        with self._lock:
+            found = dict(self._ps)
+        return [(task, ps.address, _state(ps.process.returncode)) for task, ps in found.items()]
 
     def become_copy(self) -> None:
         """In a forked child: leaves the processes to the parent; ``close`` does nothing then."""
@@ -165,7 +207,9 @@ class LocalCluster(
     def cluster_spec(self) -> ClusterSpec:
         """Addresses of all tasks; RuntimeError before the start."""
         if self._spec is None:
-            raise RuntimeError("The cluster has not been started: use it as `with LocalCluster(...) as cluster:`.")
+            raise RuntimeError(
+                "The cluster has not been started: use it as `with LocalCluster(...) as cluster:`, or call start()."
+            )
         return self._spec
 
     def tf_config(self, job: str, index: int) -> str:
@@ -288,10 +332,13 @@ class LocalCluster(
             processes = [ps.process for ps in self._ps.values()]
         return [process.wait(max(0.0, deadline_s - time.monotonic())) for process in processes]
 
-    def _start_processes(self) -> None:
+    def _start_processes(self) -> bool:
+        """Starts them, and returns whether they had to be started."""
         with self._lock:
-            if self._spec is not None or self._closed:
-                raise RuntimeError("The cluster has been started or closed before; make a new one.")
+            if self._closed:
+                raise RuntimeError("The cluster has been stopped before; make a new one.")
+            if self._supervisor is not None:
+                return False
             num_backups = self._num_ps * self._replicas
             self._ports = ReservedPorts(self._num_ps + num_backups + self._num_workers)
             addresses = [f"{LOOPBACK}:{port}" for port in self._ports.ports]
@@ -308,6 +355,7 @@ class LocalCluster(
                 for index in range(len(jobs[job])):
                     task = TaskId(job, index)
                     self._ps[task] = self._start_ps(self._supervisor, task)
+            return True
 
     def _start_ps(self, supervisor: ProcessSupervisor, task: TaskId, arguments: Sequence[str] = ()) -> PsProcess:
         address = self.cluster_spec.task_address(task.job, task.index)
@@ -333,7 +381,9 @@ class LocalCluster(
     def _running_supervisor(self) -> ProcessSupervisor:
         self._check_not_copy()
         if self._supervisor is None:
-            raise RuntimeError("The cluster is not running: use it inside `with LocalCluster(...) as cluster:`.")
+            raise RuntimeError(
+                "The cluster is not running: use it inside `with LocalCluster(...) as cluster:`, or call start()."
+            )
         return self._supervisor
 
     def _check_not_copy(self) -> None:
@@ -355,3 +405,7 @@ class LocalCluster(
     def _tf_config(self, task: TaskId) -> TfConfig:
         self.cluster_spec.task_address(task.job, task.index)
         return TfConfig(cluster=self.cluster_spec, task=task)
+
+
+def _state(returncode: int | None) -> str:
+    return "running" if returncode is None else f"has ended with {returncode}"

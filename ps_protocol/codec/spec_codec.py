@@ -115,7 +115,7 @@ def encode_initializer_into(
 ) -> None:
     """Fills an empty message, a field of another one; appends the bytes of a given value to ``buffers``."""
     message.seed = initializer.seed
-    message.ignores_name = initializer.ignores_name
+    message.seed_alone = initializer.seed_alone
     kind = initializer.kind
     if isinstance(kind, ValueKind):
         buffers.append(tensor_codec.encode_into(message.value.tensor, kind.array))
@@ -135,7 +135,7 @@ def decode_initializer(message: variable_pb2.Initializer, take: TakeTensor) -> I
     name = message.WhichOneof("kind")
     if name is None:
         raise InvalidArgumentError("an initializer lacks its kind, or has one that this version does not know")
-    return InitializerSpec(_KIND_DECODERS[name](getattr(message, name), take), message.seed, message.ignores_name)
+    return InitializerSpec(_KIND_DECODERS[name](getattr(message, name), take), message.seed, message.seed_alone)
 
 
 def _decode_slice(message: variable_pb2.PartitionSlice, part: tensor_codec.TensorLayout) -> PartitionSlice:

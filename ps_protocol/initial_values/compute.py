@@ -1,4 +1,4 @@
-"""Initial values, computed from a variable's full name and a seed alone, or from a seed alone.
+"""Initial values, computed from a variable's full name and the job's seed, or from an initializer's own seed alone.
 
 The same function runs on every ps and, for local variables, in the worker. Its results are part of the contract: they
 do not depend on the number of ps tasks, on who declares first, on the machine or on the release.
@@ -54,8 +54,6 @@ from ps_protocol.initializer_spec import (
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
 
 _Recipe: TypeAlias = Callable[[], Array]
-_StreamKey: TypeAlias = tuple[str, int]
-"""What random words follow from: a name and a seed, as a ``WordStream`` takes them."""
 
 _BLOCK = 8192  # elements drawn at a time: 64 KiB of words stay in the cache
 
@@ -121,13 +119,9 @@ def _recipe(spec: VariableSpec, initializer: InitializerSpec) -> _Recipe:
         case IdentityKind(gain=gain):
             return _identity(spec, gain)
         case OrthogonalKind(gain=gain):
-            return _orthogonal(spec, gain, _stream_key(spec, initializer))
+            return _orthogonal(spec, gain, _stream_of(spec, initializer))
         case kind:
-            return partial(_random, spec, random_draw(spec, kind), _stream_key(spec, initializer))
-
-
-def _stream_key(spec: VariableSpec, initializer: InitializerSpec) -> _StreamKey:
-    return "" if initializer.ignores_name else full_name(spec), initializer.seed
+            return partial(_random, spec, random_draw(spec, kind), _stream_of(spec, initializer))
 
 
 def _given(spec: VariableSpec, array: Array) -> _Recipe:
@@ -198,7 +192,12 @@ def _identity(spec: VariableSpec, gain: float) -> _Recipe:
     return make
 
 
-def _orthogonal(spec: VariableSpec, gain: float, key: _StreamKey) -> _Recipe:
+def _stream_of(spec: VariableSpec, initializer: InitializerSpec) -> Callable[[], WordStream]:
+    """Returns the maker of the random words of a variable: each value has a stream of its own."""
+    return partial(WordStream, "" if initializer.seed_alone else full_name(spec), initializer.seed)
+
+
+def _orthogonal(spec: VariableSpec, gain: float, new_stream: Callable[[], WordStream]) -> _Recipe:
     check_float_dtype(spec, "orthogonal")
     check_finite(spec, gain=gain)
     check_reach(spec, "an orthogonal value", -abs(gain), abs(gain))
@@ -211,7 +210,7 @@ def _orthogonal(spec: VariableSpec, gain: float, key: _StreamKey) -> _Recipe:
     def make() -> Array:
         if 0 in spec.shape:
             return np.empty(spec.shape, dtype=spec.dtype)
-        normal = _random(tall, random_draw(tall, RandomNormalKind(0.0, 1.0)), key)
+        normal = _random(tall, random_draw(tall, RandomNormalKind(0.0, 1.0)), new_stream)
         q, r = np.linalg.qr(normal)
         q *= np.where(np.diagonal(r) < 0, -gain, gain)  # with these signs all orthogonal matrices are equally likely
         whole = (q if rows >= columns else q.T).reshape(shape)
@@ -221,10 +220,10 @@ def _orthogonal(spec: VariableSpec, gain: float, key: _StreamKey) -> _Recipe:
     return make
 
 
-def _random(spec: VariableSpec, draw: Draw, key: _StreamKey) -> Array:
+def _random(spec: VariableSpec, draw: Draw, new_stream: Callable[[], WordStream]) -> Array:
     value = np.empty(spec.shape, dtype=spec.dtype)
     elements = value.reshape(-1)
-    stream = WordStream(*key)
+    stream = new_stream()
     done = 0
     for stretch in stretches(cuts(spec), _BLOCK):
         drawn = draw(partial(_words, stream, stretch))

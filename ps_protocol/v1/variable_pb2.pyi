@@ -268,12 +268,12 @@ class Initializer(google.protobuf.message.Message):
     IDENTITY_FIELD_NUMBER: builtins.int
     VALUE_FIELD_NUMBER: builtins.int
     SEED_FIELD_NUMBER: builtins.int
-    IGNORES_NAME_FIELD_NUMBER: builtins.int
+    SEED_ALONE_FIELD_NUMBER: builtins.int
     seed: builtins.int
     """Seed of the random kinds: the initializer's own, or else the job's."""
-    ignores_name: builtins.bool
-    """Whether the numbers follow from the seed alone and not from the variable's
-    full name as well, so that variables of one shape start alike.
+    seed_alone: builtins.bool
+    """The seed is the initializer's own, and the random numbers follow from it alone: the variable's name does not
+    count.
     """
     @property
     def constant(self) -> global___Initializer.Constant: ...
@@ -303,10 +303,10 @@ class Initializer(google.protobuf.message.Message):
         identity: global___Initializer.Identity | None = ...,
         value: global___Initializer.Value | None = ...,
         seed: builtins.int = ...,
-        ignores_name: builtins.bool = ...,
+        seed_alone: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["constant", b"constant", "identity", b"identity", "kind", b"kind", "orthogonal", b"orthogonal", "random_normal", b"random_normal", "random_uniform", b"random_uniform", "truncated_normal", b"truncated_normal", "value", b"value", "variance_scaling", b"variance_scaling"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["constant", b"constant", "identity", b"identity", "ignores_name", b"ignores_name", "kind", b"kind", "orthogonal", b"orthogonal", "random_normal", b"random_normal", "random_uniform", b"random_uniform", "seed", b"seed", "truncated_normal", b"truncated_normal", "value", b"value", "variance_scaling", b"variance_scaling"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["constant", b"constant", "identity", b"identity", "kind", b"kind", "orthogonal", b"orthogonal", "random_normal", b"random_normal", "random_uniform", b"random_uniform", "seed", b"seed", "seed_alone", b"seed_alone", "truncated_normal", b"truncated_normal", "value", b"value", "variance_scaling", b"variance_scaling"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["constant", "random_uniform", "random_normal", "truncated_normal", "variance_scaling", "orthogonal", "identity", "value"] | None: ...
 
 global___Initializer = Initializer

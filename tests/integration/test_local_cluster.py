@@ -289,7 +289,7 @@ def test_a_number_of_tasks_that_makes_no_sense(num_ps: int, num_workers: int) ->
 def test_a_cluster_that_was_closed_cannot_be_started() -> None:
     cluster = LocalCluster(num_ps=1)
     cluster.close()
-    with pytest.raises(RuntimeError, match="started or closed before"):
+    with pytest.raises(RuntimeError, match="stopped before"):
         cluster.start()
 
 
@@ -297,11 +297,10 @@ def test_before_the_start_there_is_no_cluster_and_after_the_end_none_again() -> 
     cluster = LocalCluster(num_ps=1)
     with pytest.raises(RuntimeError, match="has not been started"):
         _ = cluster.cluster_spec
-    with cluster:
-        with pytest.raises(ValueError, match="ps:1"):
-            cluster.ps_pid(1)
-        with pytest.raises(RuntimeError, match="started or closed before"):
-            cluster.start()
+    with cluster, pytest.raises(ValueError, match="ps:1"):
+        cluster.ps_pid(1)
+    with pytest.raises(RuntimeError, match="stopped before; make a new one"):
+        cluster.start()
     with pytest.raises(RuntimeError, match="not running"):
         cluster.restart_ps(0)
 

@@ -57,8 +57,12 @@ def cut_shapes(draw: st.DrawFn, min_dimensions: int = 0) -> list[Cut]:
 
 
 def assert_part_is_of_whole(kind: InitializerKind, dtype: str, seed: int, cut: list[Cut]) -> None:
+    for seed_alone in (False, True):
+        assert_part_is_of_whole_from(InitializerSpec(kind, seed, seed_alone), dtype, cut)
+
+
+def assert_part_is_of_whole_from(initializer: InitializerSpec, dtype: str, cut: list[Cut]) -> None:
     shape, full, offset = (tuple(sizes[field] for sizes in cut) for field in (1, 0, 2))
-    initializer = InitializerSpec(kind, seed)
     whole = initial_value(VariableSpec("w", parse_dtype(dtype), full), initializer)
     part_spec = VariableSpec("w/part_0", parse_dtype(dtype), shape, PartitionSlice("w", full, offset))
     part = initial_value(part_spec, initializer)
@@ -111,3 +115,12 @@ def test_stretches_are_the_elements_of_a_part_in_order(cut: list[Cut], limit: in
         ]
         assert (stretch.rows * stretch.period if stretch.rows > 1 else stretch.length) <= limit
     assert found == expected
+
+
+@given(float_kinds, seeds, st.text(min_size=1), st.text(min_size=1))
+def test_with_a_seed_alone_the_name_does_not_count(kind: InitializerKind, seed: int, name: str, other: str) -> None:
+    first, second = (
+        initial_value(VariableSpec(each, np.dtype(np.float32), (3, 4)), InitializerSpec(kind, seed, seed_alone=True))
+        for each in (name, other)
+    )
+    np.testing.assert_array_equal(first, second)

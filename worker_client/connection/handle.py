@@ -195,6 +195,13 @@ class PsHandle:
         return self._route.endpoint.address
 
     @property
+    def state(self) -> str:
+        """Whether it answers, as far as is known without asking."""
+        if self._queue.is_closed:
+            return "closed"
+        return f"away for {self._availability.away_s:.0f} s" if self._availability.is_away else "connected"
+
+    @property
     def welcome(self) -> Welcome:
         """What the ps answered to hello."""
         if self._welcome is None:

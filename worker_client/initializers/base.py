@@ -24,12 +24,11 @@ class Initializer:
     A subclass defines ``__call__``; its values are computed in the worker and sent to the ps.
 
     Attributes:
-        seed: Seed of the initializer's own, of any size; None for the job's.
+        seed: Seed of the initializer's own, of any size, which alone decides the random numbers; None for the job's and
+            the variable's name.
         dtype: Of the value, if a call names none.
-        by_name: Whether the random numbers follow from the variable's name also where the initializer has a seed.
     """
 
-    by_name: ClassVar[bool] = True
     seed: int | None = None
     dtype: DType = float32
 
@@ -70,7 +69,7 @@ class Initializer:
     def _with_seed(self, kind: InitializerKind, job_seed: int) -> InitializerSpec:
         if self.seed is None:
             return InitializerSpec(kind, _int64(job_seed))
-        return InitializerSpec(kind, _int64(self.seed), ignores_name=not self.by_name)
+        return InitializerSpec(kind, _int64(self.seed), seed_alone=True)
 
 
 class DescribedInitializer(Initializer):

@@ -1,7 +1,7 @@
 """TensorFlow 1's initializers, and what else users give as one, described for the ps.
 
 An initializer of this module describes itself (``spec``), and the ps computes the value from the variable's full name
-and the job's seed; a ``seed`` of its own takes the place of the job's. Everything else (arrays, numbers, functions,
+and the job's seed; a ``seed`` of its own takes the place of both. Everything else (arrays, numbers, functions,
 subclasses with a ``__call__`` of their own) is computed in the worker and sent as a value. Called directly, as
 ``he_normal()([3, 3, 8, 16])``, an initializer returns an array, with a seed the same one each time.
 
@@ -157,7 +157,7 @@ class RandomUniform(DescribedInitializer):
     Args:
         minval: Least value.
         maxval: Upper bound; 1 for floats, to be given for integers.
-        seed: Taken instead of the job's.
+        seed: Decides the numbers alone, instead of the job's seed and the variable's name.
         dtype: Used if a call names none.
     """
 
@@ -196,7 +196,7 @@ class RandomNormal(DescribedInitializer):
     Args:
         mean: Mean.
         stddev: Standard deviation.
-        seed: Taken instead of the job's.
+        seed: Decides the numbers alone, instead of the job's seed and the variable's name.
         dtype: Used if a call names none; must be a float type.
     """
 
@@ -235,7 +235,7 @@ class UniformUnitScaling(DescribedInitializer):
 
     Args:
         factor: About 1.43 before a ReLU, 1.15 before a tanh.
-        seed: Taken instead of the job's.
+        seed: Decides the numbers alone, instead of the job's seed and the variable's name.
         dtype: Used if a call names none; must be a float type.
     """
 
@@ -262,7 +262,7 @@ class VarianceScaling(DescribedInitializer):
         scale: Positive factor.
         mode: "fan_in", "fan_out" or "fan_avg".
         distribution: "truncated_normal" (also called "normal"), "untruncated_normal" or "uniform".
-        seed: Taken instead of the job's.
+        seed: Decides the numbers alone, instead of the job's seed and the variable's name.
         dtype: Used if a call names none; must be a float type.
 
     Raises:
@@ -376,7 +376,7 @@ class Orthogonal(DescribedInitializer):
 
     Args:
         gain: Factor.
-        seed: Taken instead of the job's.
+        seed: Decides the numbers alone, instead of the job's seed and the variable's name.
         dtype: Used if a call names none; must be a float type.
     """
 

@@ -51,7 +51,6 @@ class _MakesTensors:
     initializers have the same seed start alike, as in TensorFlow.
     """
 
-    by_name: ClassVar[bool] = False
     dtype: DType
     op_name: str
     op_type: ClassVar[str]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
+from ps_protocol.html_tables import html_table
 from ps_protocol.not_copied import NotCopied
 from ps_protocol.operations import Array, Describe, Result, ScatterRule, Update, UpdateRule, VariableSpec
 from worker_client.connection.fanout import Routed
@@ -231,6 +232,12 @@ class PartitionedVariable(
         TypeError: ``variable_list`` or ``partitions`` is no list, or the parts belong to a deferred graph.
         ValueError: There are no parts, or ``partitions`` does not fit the shape or the number of parts.
     """
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what is known here. The values are not asked for, since a ps may be away."""
+        parts = [(part.name, part.shape, part.device) for part in self._parts]
+        title = f"PartitionedVariable {self._name}: shape {self._shape}, {self._dtype.name}, {len(self)} parts"
+        return html_table(title, parts)
 
     # -- whole values -------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.errors import FailedPreconditionError
+from ps_protocol.html_tables import html_table
 from ps_protocol.initializer_spec import InitializerSpec
 from ps_protocol.operations import Array, Describe, Initialize, Update, UpdateRule, VariableSpec
 from worker_client.graph.definition import VariableDefinition
@@ -129,6 +130,11 @@ class Variable(VariableReads, VariableUpdates, ActsAsArray):
 
     def __repr__(self) -> str:
         return f"<Variable {self.name!r} shape={self.shape} dtype={self.dtype.name} device={self.device!r}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what is known here. The value is not asked for, since the ps may be away."""
+        facts = [("shape", list(self.shape)), ("dtype", self.dtype.name), ("device", self.device)]
+        return html_table(f"Variable {self.name}", facts)
 
     # -- its initial value --------------------------------------------------------------------
 

@@ -93,6 +93,7 @@ OPERATIONS: list[PsOperation] = [
     Declare(SPEC),
     Declare(PART),
     *(Declare(SPEC, InitializerSpec(kind, seed)) for seed, kind in enumerate(KINDS)),
+    Declare(SPEC, InitializerSpec(RandomNormalKind(0.0, 1.0), 7, seed_alone=True)),
     Initialize("w", InitializerSpec(ConstantKind(0.0))),
     Initialize("w", InitializerSpec(ConstantKind(1.0), -(2**63)), overwrite=True),
     Read("w"),

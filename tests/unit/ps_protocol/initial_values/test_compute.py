@@ -112,13 +112,6 @@ class TestContract:
         assert np.abs(correlations).max() < 0.5
 
     @pytest.mark.parametrize("kind", RANDOM_KINDS)
-    def test_a_name_makes_none_where_it_is_left_out(self, kind: InitializerKind) -> None:
-        spec, other = (VariableSpec(name, np.dtype(np.float32), (5, 10)) for name in ("a", "b"))
-        alone = InitializerSpec(kind, 42, ignores_name=True)
-        np.testing.assert_array_equal(initial_value(spec, alone), initial_value(other, alone))
-        assert (initial_value(spec, alone) != initial_value(spec, InitializerSpec(kind, 42))).any()
-
-    @pytest.mark.parametrize("kind", RANDOM_KINDS)
     def test_the_same_name_and_seed_make_none(self, kind: InitializerKind) -> None:
         np.testing.assert_array_equal(made(kind, (50,)), made(kind, (50,)))
 

@@ -139,6 +139,11 @@ class TestDescriptions:
         assert initializer_spec(initializers.RandomNormal(seed=5), variable(), JOB_SEED).seed == 5
         assert initializer_spec(initializers.he_normal(seed=0), variable(), JOB_SEED).seed == 0
 
+    def test_with_a_seed_of_its_own_the_name_does_not_count(self) -> None:
+        assert not initializer_spec(initializers.RandomNormal(), variable(), JOB_SEED).seed_alone
+        assert initializer_spec(initializers.RandomNormal(seed=5), variable(), JOB_SEED).seed_alone
+        assert initializer_spec(initializers.he_normal(seed=0), variable(), JOB_SEED).seed_alone
+
     @pytest.mark.parametrize(("seed", "travels_as"), [(2**63, -(2**63)), (2**64 + 3, 3), (np.int32(4), 4)])
     def test_a_seed_of_any_size_travels(self, seed: int, travels_as: int) -> None:
         assert initializer_spec(initializers.RandomNormal(seed=seed), variable(), JOB_SEED).seed == travels_as
