@@ -164,7 +164,9 @@ def member_table(records: Sequence[dict[str, Any]], now_s: float) -> Table:
         has_steps = record["step"] or TaskId.parse(record["task"]).job != PS_JOB
         table.add_row(
             record["task"],
-            Text(record["state"], style=_MEMBER_STYLES.get(record["state"], "")),
+            Text(
+                ": ".join(filter(None, (record["state"], record["end"]))), style=_MEMBER_STYLES.get(record["state"], "")
+            ),
             Text(record["host"]),
             str(record["pid"]),
             f"{record['step']:,}" if has_steps else "",
