@@ -96,6 +96,25 @@ def test_operations_runs_by_itself(section: Section, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out.splitlines() == section.expected_output
 
 
+@pytest.mark.parametrize("section", named(sections_of("docs/tf1-names.md")))
+def test_the_program_of_tensorflow_1_runs_by_itself(section: Section, capsys: pytest.CaptureFixture[str]) -> None:
+    section.run({})
+    assert capsys.readouterr().out.splitlines() == section.expected_output
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_block_of_python_is_run(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    name = str(document.relative_to(ROOT))
+    blocks = re.findall(r"^[ ]*(?:```|~~~)[ ]*(?:python|py|pycon)\b", text, re.MULTILINE | re.IGNORECASE)
+    run = (
+        _BLOCK.findall(text)
+        if name in ("README.md", "docs/guide.md", "docs/operations.md", "docs/tf1-names.md")
+        else []
+    )
+    assert len(run) == len(blocks)
+
+
 def test_operations_describes_every_option_of_the_ps() -> None:
     text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
     table = text.split("## Options of a ps task", 1)[1].split("\n## ", 1)[0]

@@ -144,15 +144,24 @@ def test_what_is_wanted_is_said(client: Any, cluster: InProcessCluster, variable
         (lambda: client.read_all([whole, 3]), "read_all takes variables of a connection, or their names, not 3"),
         (lambda: client.read_all([deferred]), r"takes variables of a connection, .*not <Variable 'd:0'.*Session\.run"),
         (lambda: client.read_all({"a": np.zeros(2)}), "read_all takes variables"),
-        (lambda: client.assign_add_all(whole), "assign_add_all takes pairs of a variable and its value"),
-        (lambda: client.assign_add_all(cut), "assign_add_all takes pairs of a variable and its value"),
+        (
+            lambda: client.assign_add_all(whole),
+            "assign_add_all takes pairs of a variable of a connection, or its name, and its value",
+        ),
+        (
+            lambda: client.assign_add_all(cut),
+            "assign_add_all takes pairs of a variable of a connection, or its name, and its value",
+        ),
         (lambda: client.assign_add_all((whole, [1, 1])), "takes pairs .*or as a dictionary"),
         (lambda: client.assign_all([whole]), "assign_all takes pairs"),
         (lambda: client.assign_all([(whole,)]), "assign_all takes pairs"),
         (lambda: client.assign_all({5: [1, 1]}), "assign_all takes variables .*not 5"),
         (lambda: client.read_all_if_newer({"x": whole}, [None]), "give `versions` as one with the same keys"),
         (lambda: client.gather_all({whole: [0]}, out=[np.zeros(1)]), "give `out` as one with the same keys"),
-        (lambda: client.gather_all(cut), "gather_all takes pairs of a variable and its indices"),
+        (
+            lambda: client.gather_all(cut),
+            "gather_all takes pairs of a variable of a connection, or its name, and its indices",
+        ),
     ]
     for call, message in calls:
         with pytest.raises(InvalidArgumentError, match=message):
