@@ -19,6 +19,7 @@ import pytest
 
 import shardscope
 from ps_cluster import LocalCluster
+from ps_cluster.__main__ import COMMANDS
 
 pytestmark = pytest.mark.integration
 
@@ -113,6 +114,19 @@ def test_every_block_of_python_is_run(document: Path) -> None:
         else []
     )
     assert len(run) == len(blocks)
+
+
+def test_the_first_hour_fits_a_terminal_and_names_no_machine() -> None:
+    text = (ROOT / "docs/first-hour.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if re.search(r"(^|[ ='])/(?!(dev|s)\b)\w|localhost|@", line)] == []
+    unwrapped = "".join(line if len(line) == 80 else f"{line}\n" for line in lines)
+    hosts = set(re.findall(r"([\w.-]+):\d{4,5}\b", unwrapped))
+    assert hosts == {"127.0.0.1"}
+    commands = re.findall(r"^\$ shardscope (\w+)", text, re.MULTILINE)
+    assert set(commands) == {"up", "ls", "get", "ps", "shutdown"} <= COMMANDS.keys()
 
 
 def test_operations_describes_every_option_of_the_ps() -> None:
