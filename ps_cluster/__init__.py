@@ -1,6 +1,18 @@
 """Launches, watches and operates clusters: the command, and ``LocalCluster``. Does not import ``shardscope``."""
 
-from ps_cluster.local.local_cluster import LocalCluster
+import importlib
+from typing import TYPE_CHECKING
+
 from ps_protocol.errors import ClusterStartError
+
+if TYPE_CHECKING:  # imported when it is asked for, so that the command starts sooner
+    from ps_cluster.local.local_cluster import LocalCluster
+else:
+
+    def __getattr__(name: str) -> object:
+        if name == "LocalCluster":
+            return importlib.import_module("ps_cluster.local.local_cluster").LocalCluster
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = ["ClusterStartError", "LocalCluster"]

@@ -11,6 +11,8 @@ from typing import Final
 
 import click
 
+from ps_protocol.early_signals import end_at_once_on_signals
+
 COMMANDS: Final = {
     "up": "Runs a whole cluster on this machine.",
     "ps": "Runs one ps task in the foreground.",
@@ -45,6 +47,7 @@ def app() -> None:
 
 def main() -> None:
     """Runs the command; does not return."""
+    end_at_once_on_signals()
     app()
 
 

@@ -142,8 +142,8 @@ class ClusterService(Protocol):
     def list_addresses(self, *, timeout_s: float) -> list[PsAddress]:
         """Where ps tasks have last announced themselves, by name."""
 
-    def leave(self, task: str, incarnation: UUID, *, timeout_s: float) -> None:
-        """Says that a task has ended in good order (ps task 0 only)."""
+    def leave(self, task: str, incarnation: UUID, *, end: str = "", timeout_s: float) -> None:
+        """Says that a task has ended: in good order, or how, as "signal SIGKILL" (ps task 0 only)."""
 
     def report_progress(self, task: str, incarnation: UUID, step: int, *, timeout_s: float) -> None:
         """Says how many training steps a task has done (ps task 0 only)."""

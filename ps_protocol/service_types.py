@@ -98,7 +98,8 @@ class MemberState(enum.IntEnum):
 class Member:
     """A task that has joined the cluster; times are seconds since the epoch.
 
-    ``lease_s`` is how long it may be silent before it counts as dead, 0 for ever.
+    ``lease_s`` is how long it may be silent before it counts as dead, 0 for ever. ``end`` is how it has ended, in
+    words, if that is known and was not in good order.
     """
 
     task: str
@@ -110,6 +111,7 @@ class Member:
     last_seen_s: float
     step: int
     lease_s: float = 0.0
+    end: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 
-from ps_protocol.errors import SettingError
-from ps_server.process.options import parse_options
-from ps_server.process.server import run
+from ps_protocol.early_signals import end_at_once_on_signals
 
 
 def main() -> int:
     """Runs a ps task as the command line and the environment say; returns the exit code."""
+    end_at_once_on_signals()
+    # Not above: these take long to import, and whoever interrupts that needs no trace of it.
+    from ps_protocol.errors import SettingError  # noqa: PLC0415
+    from ps_server.process.options import parse_options  # noqa: PLC0415
+    from ps_server.process.server import run  # noqa: PLC0415
+
     try:
         options = parse_options(sys.argv[1:])
     except SettingError as error:

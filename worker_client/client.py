@@ -43,6 +43,7 @@ from worker_client.transport.selection import connect_endpoint, private_store
 from worker_client.variables.bulk import ManyVariables
 from worker_client.variables.catalog import Catalog, VariableEntry
 from worker_client.variables.factory import EagerVariableFactory
+from worker_client.variables.parts import EagerVariable
 
 _LOG = logging.getLogger(__name__)
 
@@ -321,6 +322,10 @@ class Client(
             FailedPreconditionError: Parts of it are missing.
         """
         return self._catalog.variable(name)
+
+    def _find(self, name: str) -> EagerVariable:
+        found: EagerVariable = self._catalog.known(name)
+        return found
 
     def __repr__(self) -> str:
         addresses = ", ".join(handle.address for handle in self._handles)

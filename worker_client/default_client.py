@@ -15,7 +15,7 @@ from worker_client.client import Client
 from worker_client.graph.defaults import STACK, find_newest_client, not_connected
 from worker_client.values.wire_names import WireDTypeName
 from worker_client.variables.mirror import Mirror
-from worker_client.variables.parts import EagerVariable, Key, Pairs
+from worker_client.variables.parts import Key, NamedOrVariable, Pairs
 
 
 def find_default_client() -> Client | None:
@@ -38,7 +38,7 @@ def get_default_client() -> Client:
 
 @overload
 def read_all(  # type: ignore[overload-overlap] # a dictionary is more than what is iterated over
-    variables: Mapping[Key, EagerVariable],
+    variables: Mapping[Key, NamedOrVariable],
     *,
     out: Mapping[Key, Array] | None = None,
     wire_dtype: WireDTypeName | None = None,
@@ -46,7 +46,7 @@ def read_all(  # type: ignore[overload-overlap] # a dictionary is more than what
 ) -> dict[Key, Array]: ...
 @overload
 def read_all(
-    variables: Iterable[EagerVariable],
+    variables: Iterable[NamedOrVariable],
     *,
     out: Sequence[Array] | None = None,
     wire_dtype: WireDTypeName | None = None,
@@ -81,6 +81,6 @@ def assign_all(pairs: Pairs, *, wire_dtype: WireDTypeName | None = None) -> None
     get_default_client().assign_all(pairs, wire_dtype=wire_dtype)
 
 
-def mirror(variables: Iterable[EagerVariable]) -> Mirror:
+def mirror(variables: Iterable[NamedOrVariable] | Mapping[Any, NamedOrVariable]) -> Mirror:
     """``Client.mirror`` of the default connection."""
     return get_default_client().mirror(variables)

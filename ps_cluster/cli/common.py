@@ -14,7 +14,6 @@ from ps_protocol.settings import POSITIVE_SECONDS
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
-EXIT_INTERRUPTED: Final = 130
 
 
 def timeout_option(default_s: float) -> Callable[[Any], Any]:
@@ -39,8 +38,6 @@ def one_line_errors() -> Iterator[None]:
     """Turns what a user can cause into a message and an exit code."""
     try:
         yield
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
     except (ShardscopeError, OSError) as error:
         print_error(" ".join(str(error).split()))
         sys.exit(EXIT_FAILED)

@@ -17,6 +17,8 @@ from ps_protocol.task_id import TaskId
 STARTING: Final = "starting"
 RUNNING: Final = "running"
 DONE: Final = "done"
+ENDED: Final = "ended"
+"""By the launcher, and not by itself."""
 UNREACHABLE: Final = "no answer"
 DRAINING: Final = "draining"
 
@@ -24,6 +26,7 @@ _STATE_STYLES: Final = {
     STARTING: "dim",
     RUNNING: "green",
     DONE: "dim green",
+    ENDED: "dim",
     UNREACHABLE: "yellow",
     DRAINING: "yellow",
     "primary": "green",

@@ -20,6 +20,8 @@ from ps_protocol.service_types import Member, Status, VariableInfo
 from ps_protocol.task_id import TaskId
 
 _UNBOUNDED_WIDTH: Final = 10_000
+_MAY_GO_ON: Final = frozenset({"name", "shape", "address", "host", "state", "kept", "role"})
+"""Columns that go on in the next line where a terminal is too narrow; the others are never cut."""
 PS_DROPPABLE: Final = ("sent", "received", "operations", "clients", "held", "variables")
 MEMBER_DROPPABLE: Final = ("since", "host", "pid")
 _MEMBER_STYLES: Final = {"active": "green", "late": "yellow", "dead": "bold red", "left": "dim"}
@@ -164,7 +166,9 @@ def member_table(records: Sequence[dict[str, Any]], now_s: float) -> Table:
         has_steps = record["step"] or TaskId.parse(record["task"]).job != PS_JOB
         table.add_row(
             record["task"],
-            Text(record["state"], style=_MEMBER_STYLES.get(record["state"], "")),
+            Text(
+                ": ".join(filter(None, (record["state"], record["end"]))), style=_MEMBER_STYLES.get(record["state"], "")
+            ),
             Text(record["host"]),
             str(record["pid"]),
             f"{record['step']:,}" if has_steps else "",
@@ -186,7 +190,8 @@ def print_table(table: Table, droppable: Sequence[str] = ()) -> None:
         fitted, dropped = _fitted(table, droppable, console)
         console.print(fitted)
         if dropped:
-            console.print(f"Not shown, for a wider terminal or --json: {', '.join(dropped)}", style="dim")
+            left_out = [str(column.header) for column in table.columns if column.header in dropped]
+            console.print(f"Not shown, for a wider terminal or --json: {', '.join(left_out)}", style="dim")
         return
     wide = Console(highlight=False, width=_UNBOUNDED_WIDTH)
     with wide.capture() as capture:
@@ -218,11 +223,11 @@ def _without(table: Table, heading: str) -> Table:
 def _table(*headings: str) -> Table:
     """A table with the given headings; ">" marks a column of numbers."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for index, heading in enumerate(headings):
+    for heading in headings:
         table.add_column(
             heading.removeprefix(">"),
             justify="right" if heading.startswith(">") else "left",
-            no_wrap=index > 0,
+            no_wrap=heading not in _MAY_GO_ON,
             overflow="fold",
         )
     return table

@@ -69,8 +69,9 @@ class ClusterWatcher:
     def __init__(self, cluster_spec: ClusterSpec, connect: Connect):
         self._services = {task: connect(address, task) for task, address in ps_processes(cluster_spec).items()}
         self._stateless: frozenset[int] = frozenset()  # as of the last poll
-        self._lock = threading.Lock()  # guards: _snapshot
+        self._lock = threading.Lock()  # guards: _snapshot, _ends
         self._snapshot = ClusterSnapshot()
+        self._ends: dict[str, str] = {}
         self._rates = StepRates()
         self._finish = threading.Event()
         self._thread = threading.Thread(target=self._poll_until_finished, name="cluster watcher", daemon=True)
@@ -87,6 +88,11 @@ class ClusterWatcher:
         """What the ps tasks last said."""
         with self._lock:
             return self._snapshot
+
+    def report_end(self, task: TaskId, end: str) -> None:
+        """Has the cluster told that a worker has not ended in good order, and how, as "signal SIGKILL"; never waits."""
+        with self._lock:
+            self._ends[str(task)] = end
 
     def finish(self) -> None:
         """Asks a last time and stops; returns when the answers are there, or after a few seconds."""
@@ -111,8 +117,11 @@ class ClusterWatcher:
         # Asked one after the other, one of a pair may have given its state to the other in between: so ask twice.
         stateless_before, self._stateless = self._stateless, _stateless_pairs(statuses)
         directory = self._services[_directory_task(statuses)]
+        with self._lock:
+            ends = dict(self._ends)
         try:
             members = {member.task: member for member in directory.list_members(timeout_s=_CALL_TIMEOUT_S)}
+            self._tell_ends(ends, directory, members)
         except ShardscopeError:
             members = dict(self.snapshot.members)  # ps 0 has just been counted as one that does not answer
         now_s = time.monotonic()
@@ -123,6 +132,14 @@ class ClusterWatcher:
             {task: rate for task, rate in rates.items() if rate is not None},
             lost=stateless_before & self._stateless,
         )
+
+    def _tell_ends(self, ends: Mapping[str, str], directory: ClusterService, members: Mapping[str, Member]) -> None:
+        """Tells how workers have ended; what fails is told at the next poll. One that never joined is no member."""
+        for task, end in ends.items():
+            if task in members:
+                directory.leave(task, members[task].incarnation, end=end, timeout_s=_CALL_TIMEOUT_S)
+            with self._lock:
+                del self._ends[task]
 
 
 def _directory_task(statuses: Mapping[TaskId, Status | None]) -> TaskId:

@@ -16,9 +16,9 @@ from typing import Final, TypeAlias
 from rich.console import Console
 
 from ps_cluster.inspection.queries import Connect
-from ps_cluster.inspection.task_table import DONE, RUNNING, STARTING, TaskRow, task_row
+from ps_cluster.inspection.task_table import DONE, ENDED, RUNNING, STARTING, TaskRow, task_row
 from ps_cluster.inspection.watcher import ClusterSnapshot, ClusterWatcher
-from ps_cluster.local.launch_state import Decision, LaunchAction, LaunchState, Report, RestartPs
+from ps_cluster.local.launch_state import Decision, LaunchAction, LaunchState, Phase, Report, RestartPs
 from ps_cluster.local.line_splitter import OutputLine
 from ps_cluster.local.local_cluster import LocalCluster
 from ps_cluster.local.options import LaunchOptions
@@ -39,6 +39,7 @@ JOURNAL: Final = "journal"
 
 _TICK_S: Final = 0.25
 _STARTER_TIMEOUT_S: Final = 30.0
+_EXIT_CODES_IF_TOLD: Final = (-signal.SIGTERM, -signal.SIGKILL, 128 + signal.SIGTERM)
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _Event: TypeAlias = Callable[[float], list[Decision]]
@@ -69,6 +70,7 @@ class Launcher:
         self._workers: dict[TaskId, ChildProcess] = {}
         self._progress: dict[TaskId, str] = {}  # a task's entry is written only by the thread that reads its output
         self._exit_codes: dict[TaskId, int] = {}  # as above, by the thread that waits for it
+        self._told_to_end: set[TaskId] = set()
         self._watcher: ClusterWatcher | None = None
         self._resources = contextlib.ExitStack()
         self._table = LiveTable(
@@ -138,10 +140,10 @@ class Launcher:
                 case LaunchAction.END_PS:
                     if self._watcher is not None:
                         self._watcher.finish()  # only a running ps task gives its last figures
-                    self._cluster.signal_all_ps(signal.SIGTERM)
+                    self._signal_ps(signal.SIGTERM)
                 case LaunchAction.KILL:
                     self._signal_workers(signal.SIGKILL)
-                    self._cluster.signal_all_ps(signal.SIGKILL)
+                    self._signal_ps(signal.SIGKILL)
 
     # -- starting -----------------------------------------------------------------------------
 
@@ -191,8 +193,14 @@ class Launcher:
         self._watcher = self._resources.enter_context(ClusterWatcher(spec, self._connect))
 
     def _signal_workers(self, signum: signal.Signals) -> None:
+        self._told_to_end |= {task for task, worker in self._workers.items() if worker.returncode is None}
         for worker in self._workers.values():
             worker.send_signal(signum)
+
+    def _signal_ps(self, signum: signal.Signals) -> None:
+        all_ps = {task for task in self._options.tasks if task.job != WORKER_JOB}
+        self._told_to_end |= all_ps - self._exit_codes.keys()
+        self._cluster.signal_all_ps(signum)
 
     # -- what other threads and signal handlers call -----------------------------------------
 
@@ -200,6 +208,9 @@ class Launcher:
         returncode = process.returncode
         if returncode is not None:
             self._exit_codes[task] = returncode
+            is_crash = task.job == WORKER_JOB and returncode != 0 and self._state.phase is Phase.RUNNING
+            if is_crash and self._watcher is not None:
+                self._watcher.report_end(task, describe_exit(returncode))
             self._events.put(functools.partial(self._state.task_exited, task, returncode, last_lines(process)))
 
     def _post_signal(self, signum: int) -> None:
@@ -232,12 +243,19 @@ class Launcher:
     def _process_state(self, task: TaskId) -> tuple[str, int | None]:
         if task.job == WORKER_JOB:
             worker = self._workers.get(task)
-            return (STARTING, None) if worker is None else (_state_of(worker.returncode), worker.pid)
+            return (STARTING, None) if worker is None else (self._state_of(task, worker.returncode), worker.pid)
         if self._watcher is None:  # made when all ps tasks listen
             exit_code = self._exit_codes.get(task)
-            return (STARTING if exit_code is None else _state_of(exit_code)), None
+            return (STARTING if exit_code is None else self._state_of(task, exit_code)), None
         process = self._cluster.process(task)
-        return _state_of(process.returncode), process.pid
+        return self._state_of(task, process.returncode), process.pid
+
+    def _state_of(self, task: TaskId, returncode: int | None) -> str:
+        if returncode is None:
+            return RUNNING
+        if task in self._told_to_end and returncode in _EXIT_CODES_IF_TOLD:
+            return ENDED
+        return DONE if returncode == 0 else describe_exit(returncode)
 
 
 @contextlib.contextmanager
@@ -253,12 +271,6 @@ def _signals_go_to(handler: Callable[[int], None]) -> Iterator[None]:
     finally:
         for signum, old_handler in previous.items():
             signal.signal(signum, old_handler)
-
-
-def _state_of(returncode: int | None) -> str:
-    if returncode is None:
-        return RUNNING
-    return DONE if returncode == 0 else describe_exit(returncode)
 
 
 def _count(number: int, noun: str) -> str:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fps_protocol/v1/membership.proto\x12\x0eps_protocol.v1\"\xeb\x01\n\x0bJoinRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\r\x12\x0f\n\x07lease_s\x18\x05 \x01(\x01\x12\r\n\x05\x61ge_s\x18\x06 \x01(\x01\x12\x0f\n\x07if_free\x18\x07 \x01(\x08\x12<\n\tjob_sizes\x18\x08 \x03(\x0b\x32).ps_protocol.v1.JoinRequest.JobSizesEntry\x1a/\n\rJobSizesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"!\n\tJoinReply\x12\x14\n\x0c\x64isagreement\x18\x01 \x01(\t\"1\n\x0cLeaveRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\"\x0c\n\nLeaveReply\"H\n\x15ReportProgressRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\x12\x0c\n\x04step\x18\x03 \x01(\x04\"\x15\n\x13ReportProgressReply\"Q\n\x10HeartbeatRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\x12\x11\n\x04step\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_step\"&\n\x0eHeartbeatReply\x12\x14\n\x0c\x64isagreement\x18\x01 \x01(\t\"\x14\n\x12ListMembersRequest\"\x9e\x02\n\x06Member\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\r\x12+\n\x05state\x18\x05 \x01(\x0e\x32\x1c.ps_protocol.v1.Member.State\x12\x13\n\x0bjoined_at_s\x18\x06 \x01(\x01\x12\x13\n\x0blast_seen_s\x18\x07 \x01(\x01\x12\x0c\n\x04step\x18\x08 \x01(\x04\x12\x0f\n\x07lease_s\x18\t \x01(\x01\"`\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ACTIVE\x10\x01\x12\x0e\n\nSTATE_LEFT\x10\x02\x12\x0e\n\nSTATE_DEAD\x10\x03\x12\x0e\n\nSTATE_LATE\x10\x04\";\n\x10ListMembersReply\x12\'\n\x07members\x18\x01 \x03(\x0b\x32\x16.ps_protocol.v1.Member\"N\n\tPsAddress\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\x0c\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\"\xab\x01\n\x0f\x41nnounceRequest\x12*\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x19.ps_protocol.v1.PsAddress\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12\x0f\n\x07lease_s\x18\x04 \x01(\x01\x12\r\n\x05\x61ge_s\x18\x05 \x01(\x01\x12\x1b\n\x13\x63luster_incarnation\x18\x06 \x01(\x0c\x12\x14\n\x0cnum_ps_tasks\x18\x07 \x01(\r\"Z\n\rAnnounceReply\x12,\n\taddresses\x18\x01 \x03(\x0b\x32\x19.ps_protocol.v1.PsAddress\x12\x1b\n\x13\x63luster_incarnation\x18\x02 \x01(\x0c\"\x16\n\x14ListAddressesRequest\"B\n\x12ListAddressesReply\x12,\n\taddresses\x18\x01 \x03(\x0b\x32\x19.ps_protocol.v1.PsAddress2\xb8\x04\n\nMembership\x12>\n\x04Join\x12\x1b.ps_protocol.v1.JoinRequest\x1a\x19.ps_protocol.v1.JoinReply\x12\x41\n\x05Leave\x12\x1c.ps_protocol.v1.LeaveRequest\x1a\x1a.ps_protocol.v1.LeaveReply\x12\\\n\x0eReportProgress\x12%.ps_protocol.v1.ReportProgressRequest\x1a#.ps_protocol.v1.ReportProgressReply\x12M\n\tHeartbeat\x12 .ps_protocol.v1.HeartbeatRequest\x1a\x1e.ps_protocol.v1.HeartbeatReply\x12S\n\x0bListMembers\x12\".ps_protocol.v1.ListMembersRequest\x1a .ps_protocol.v1.ListMembersReply\x12J\n\x08\x41nnounce\x12\x1f.ps_protocol.v1.AnnounceRequest\x1a\x1d.ps_protocol.v1.AnnounceReply\x12Y\n\rListAddresses\x12$.ps_protocol.v1.ListAddressesRequest\x1a\".ps_protocol.v1.ListAddressesReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fps_protocol/v1/membership.proto\x12\x0eps_protocol.v1\"\xeb\x01\n\x0bJoinRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\r\x12\x0f\n\x07lease_s\x18\x05 \x01(\x01\x12\r\n\x05\x61ge_s\x18\x06 \x01(\x01\x12\x0f\n\x07if_free\x18\x07 \x01(\x08\x12<\n\tjob_sizes\x18\x08 \x03(\x0b\x32).ps_protocol.v1.JoinRequest.JobSizesEntry\x1a/\n\rJobSizesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"!\n\tJoinReply\x12\x14\n\x0c\x64isagreement\x18\x01 \x01(\t\">\n\x0cLeaveRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x03 \x01(\t\"\x0c\n\nLeaveReply\"H\n\x15ReportProgressRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\x12\x0c\n\x04step\x18\x03 \x01(\x04\"\x15\n\x13ReportProgressReply\"Q\n\x10HeartbeatRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\x12\x11\n\x04step\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_step\"&\n\x0eHeartbeatReply\x12\x14\n\x0c\x64isagreement\x18\x01 \x01(\t\"\x14\n\x12ListMembersRequest\"\xab\x02\n\x06Member\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\r\x12+\n\x05state\x18\x05 \x01(\x0e\x32\x1c.ps_protocol.v1.Member.State\x12\x13\n\x0bjoined_at_s\x18\x06 \x01(\x01\x12\x13\n\x0blast_seen_s\x18\x07 \x01(\x01\x12\x0c\n\x04step\x18\x08 \x01(\x04\x12\x0f\n\x07lease_s\x18\t \x01(\x01\x12\x0b\n\x03\x65nd\x18\n \x01(\t\"`\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ACTIVE\x10\x01\x12\x0e\n\nSTATE_LEFT\x10\x02\x12\x0e\n\nSTATE_DEAD\x10\x03\x12\x0e\n\nSTATE_LATE\x10\x04\";\n\x10ListMembersReply\x12\'\n\x07members\x18\x01 \x03(\x0b\x32\x16.ps_protocol.v1.Member\"N\n\tPsAddress\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\x0c\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\"\xab\x01\n\x0f\x41nnounceRequest\x12*\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x19.ps_protocol.v1.PsAddress\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12\x0f\n\x07lease_s\x18\x04 \x01(\x01\x12\r\n\x05\x61ge_s\x18\x05 \x01(\x01\x12\x1b\n\x13\x63luster_incarnation\x18\x06 \x01(\x0c\x12\x14\n\x0cnum_ps_tasks\x18\x07 \x01(\r\"Z\n\rAnnounceReply\x12,\n\taddresses\x18\x01 \x03(\x0b\x32\x19.ps_protocol.v1.PsAddress\x12\x1b\n\x13\x63luster_incarnation\x18\x02 \x01(\x0c\"\x16\n\x14ListAddressesRequest\"B\n\x12ListAddressesReply\x12,\n\taddresses\x18\x01 \x03(\x0b\x32\x19.ps_protocol.v1.PsAddress2\xb8\x04\n\nMembership\x12>\n\x04Join\x12\x1b.ps_protocol.v1.JoinRequest\x1a\x19.ps_protocol.v1.JoinReply\x12\x41\n\x05Leave\x12\x1c.ps_protocol.v1.LeaveRequest\x1a\x1a.ps_protocol.v1.LeaveReply\x12\\\n\x0eReportProgress\x12%.ps_protocol.v1.ReportProgressRequest\x1a#.ps_protocol.v1.ReportProgressReply\x12M\n\tHeartbeat\x12 .ps_protocol.v1.HeartbeatRequest\x1a\x1e.ps_protocol.v1.HeartbeatReply\x12S\n\x0bListMembers\x12\".ps_protocol.v1.ListMembersRequest\x1a .ps_protocol.v1.ListMembersReply\x12J\n\x08\x41nnounce\x12\x1f.ps_protocol.v1.AnnounceRequest\x1a\x1d.ps_protocol.v1.AnnounceReply\x12Y\n\rListAddresses\x12$.ps_protocol.v1.ListAddressesRequest\x1a\".ps_protocol.v1.ListAddressesReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,35 +40,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOINREPLY']._serialized_start=289
   _globals['_JOINREPLY']._serialized_end=322
   _globals['_LEAVEREQUEST']._serialized_start=324
-  _globals['_LEAVEREQUEST']._serialized_end=373
-  _globals['_LEAVEREPLY']._serialized_start=375
-  _globals['_LEAVEREPLY']._serialized_end=387
-  _globals['_REPORTPROGRESSREQUEST']._serialized_start=389
-  _globals['_REPORTPROGRESSREQUEST']._serialized_end=461
-  _globals['_REPORTPROGRESSREPLY']._serialized_start=463
-  _globals['_REPORTPROGRESSREPLY']._serialized_end=484
-  _globals['_HEARTBEATREQUEST']._serialized_start=486
-  _globals['_HEARTBEATREQUEST']._serialized_end=567
-  _globals['_HEARTBEATREPLY']._serialized_start=569
-  _globals['_HEARTBEATREPLY']._serialized_end=607
-  _globals['_LISTMEMBERSREQUEST']._serialized_start=609
-  _globals['_LISTMEMBERSREQUEST']._serialized_end=629
-  _globals['_MEMBER']._serialized_start=632
-  _globals['_MEMBER']._serialized_end=918
-  _globals['_MEMBER_STATE']._serialized_start=822
-  _globals['_MEMBER_STATE']._serialized_end=918
-  _globals['_LISTMEMBERSREPLY']._serialized_start=920
-  _globals['_LISTMEMBERSREPLY']._serialized_end=979
-  _globals['_PSADDRESS']._serialized_start=981
-  _globals['_PSADDRESS']._serialized_end=1059
-  _globals['_ANNOUNCEREQUEST']._serialized_start=1062
-  _globals['_ANNOUNCEREQUEST']._serialized_end=1233
-  _globals['_ANNOUNCEREPLY']._serialized_start=1235
-  _globals['_ANNOUNCEREPLY']._serialized_end=1325
-  _globals['_LISTADDRESSESREQUEST']._serialized_start=1327
-  _globals['_LISTADDRESSESREQUEST']._serialized_end=1349
-  _globals['_LISTADDRESSESREPLY']._serialized_start=1351
-  _globals['_LISTADDRESSESREPLY']._serialized_end=1417
-  _globals['_MEMBERSHIP']._serialized_start=1420
-  _globals['_MEMBERSHIP']._serialized_end=1988
+  _globals['_LEAVEREQUEST']._serialized_end=386
+  _globals['_LEAVEREPLY']._serialized_start=388
+  _globals['_LEAVEREPLY']._serialized_end=400
+  _globals['_REPORTPROGRESSREQUEST']._serialized_start=402
+  _globals['_REPORTPROGRESSREQUEST']._serialized_end=474
+  _globals['_REPORTPROGRESSREPLY']._serialized_start=476
+  _globals['_REPORTPROGRESSREPLY']._serialized_end=497
+  _globals['_HEARTBEATREQUEST']._serialized_start=499
+  _globals['_HEARTBEATREQUEST']._serialized_end=580
+  _globals['_HEARTBEATREPLY']._serialized_start=582
+  _globals['_HEARTBEATREPLY']._serialized_end=620
+  _globals['_LISTMEMBERSREQUEST']._serialized_start=622
+  _globals['_LISTMEMBERSREQUEST']._serialized_end=642
+  _globals['_MEMBER']._serialized_start=645
+  _globals['_MEMBER']._serialized_end=944
+  _globals['_MEMBER_STATE']._serialized_start=848
+  _globals['_MEMBER_STATE']._serialized_end=944
+  _globals['_LISTMEMBERSREPLY']._serialized_start=946
+  _globals['_LISTMEMBERSREPLY']._serialized_end=1005
+  _globals['_PSADDRESS']._serialized_start=1007
+  _globals['_PSADDRESS']._serialized_end=1085
+  _globals['_ANNOUNCEREQUEST']._serialized_start=1088
+  _globals['_ANNOUNCEREQUEST']._serialized_end=1259
+  _globals['_ANNOUNCEREPLY']._serialized_start=1261
+  _globals['_ANNOUNCEREPLY']._serialized_end=1351
+  _globals['_LISTADDRESSESREQUEST']._serialized_start=1353
+  _globals['_LISTADDRESSESREQUEST']._serialized_end=1375
+  _globals['_LISTADDRESSESREPLY']._serialized_start=1377
+  _globals['_LISTADDRESSESREPLY']._serialized_end=1443
+  _globals['_MEMBERSHIP']._serialized_start=1446
+  _globals['_MEMBERSHIP']._serialized_end=2014
 # @@protoc_insertion_point(module_scope)

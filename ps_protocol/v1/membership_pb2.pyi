@@ -100,15 +100,19 @@ class LeaveRequest(google.protobuf.message.Message):
 
     TASK_FIELD_NUMBER: builtins.int
     INCARNATION_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
     task: builtins.str
     incarnation: builtins.bytes
+    end: builtins.str
+    """For a person: how it has ended, as "signal SIGKILL"; empty if in good order."""
     def __init__(
         self,
         *,
         task: builtins.str = ...,
         incarnation: builtins.bytes = ...,
+        end: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["incarnation", b"incarnation", "task", b"task"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["end", b"end", "incarnation", b"incarnation", "task", b"task"]) -> None: ...
 
 global___LeaveRequest = LeaveRequest
 
@@ -218,7 +222,7 @@ class Member(google.protobuf.message.Message):
         STATE_ACTIVE: Member._State.ValueType  # 1
         STATE_LEFT: Member._State.ValueType  # 2
         STATE_DEAD: Member._State.ValueType  # 3
-        """Its lease has run out."""
+        """Its lease has run out, or it is known that it has not ended in good order."""
         STATE_LATE: Member._State.ValueType  # 4
         """Its lease still runs, but a heartbeat is missing."""
 
@@ -227,7 +231,7 @@ class Member(google.protobuf.message.Message):
     STATE_ACTIVE: Member.State.ValueType  # 1
     STATE_LEFT: Member.State.ValueType  # 2
     STATE_DEAD: Member.State.ValueType  # 3
-    """Its lease has run out."""
+    """Its lease has run out, or it is known that it has not ended in good order."""
     STATE_LATE: Member.State.ValueType  # 4
     """Its lease still runs, but a heartbeat is missing."""
 
@@ -240,6 +244,7 @@ class Member(google.protobuf.message.Message):
     LAST_SEEN_S_FIELD_NUMBER: builtins.int
     STEP_FIELD_NUMBER: builtins.int
     LEASE_S_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
     task: builtins.str
     incarnation: builtins.bytes
     host: builtins.str
@@ -251,6 +256,8 @@ class Member(google.protobuf.message.Message):
     step: builtins.int
     lease_s: builtins.float
     """As in JoinRequest."""
+    end: builtins.str
+    """As in LeaveRequest."""
     def __init__(
         self,
         *,
@@ -263,8 +270,9 @@ class Member(google.protobuf.message.Message):
         last_seen_s: builtins.float = ...,
         step: builtins.int = ...,
         lease_s: builtins.float = ...,
+        end: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["host", b"host", "incarnation", b"incarnation", "joined_at_s", b"joined_at_s", "last_seen_s", b"last_seen_s", "lease_s", b"lease_s", "pid", b"pid", "state", b"state", "step", b"step", "task", b"task"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["end", b"end", "host", b"host", "incarnation", b"incarnation", "joined_at_s", b"joined_at_s", "last_seen_s", b"last_seen_s", "lease_s", b"lease_s", "pid", b"pid", "state", b"state", "step", b"step", "task", b"task"]) -> None: ...
 
 global___Member = Member
 

@@ -98,7 +98,8 @@ class MembershipServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Leave(self, request, context):
-        """The task has ended in good order. Ignored if a newer incarnation has joined.
+        """The task has ended: in good order, or in the way that whoever has started it says; then it is dead at once. Ignored
+        if a newer incarnation has joined.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

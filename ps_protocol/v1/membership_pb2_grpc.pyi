@@ -41,7 +41,9 @@ class MembershipStub:
         ps_protocol.v1.membership_pb2.LeaveRequest,
         ps_protocol.v1.membership_pb2.LeaveReply,
     ]
-    """The task has ended in good order. Ignored if a newer incarnation has joined."""
+    """The task has ended: in good order, or in the way that whoever has started it says; then it is dead at once. Ignored
+    if a newer incarnation has joined.
+    """
 
     ReportProgress: grpc.UnaryUnaryMultiCallable[
         ps_protocol.v1.membership_pb2.ReportProgressRequest,
@@ -102,7 +104,9 @@ class MembershipAsyncStub:
         ps_protocol.v1.membership_pb2.LeaveRequest,
         ps_protocol.v1.membership_pb2.LeaveReply,
     ]
-    """The task has ended in good order. Ignored if a newer incarnation has joined."""
+    """The task has ended: in good order, or in the way that whoever has started it says; then it is dead at once. Ignored
+    if a newer incarnation has joined.
+    """
 
     ReportProgress: grpc.aio.UnaryUnaryMultiCallable[
         ps_protocol.v1.membership_pb2.ReportProgressRequest,
@@ -167,7 +171,9 @@ class MembershipServicer(metaclass=abc.ABCMeta):
         request: ps_protocol.v1.membership_pb2.LeaveRequest,
         context: _ServicerContext,
     ) -> typing.Union[ps_protocol.v1.membership_pb2.LeaveReply, collections.abc.Awaitable[ps_protocol.v1.membership_pb2.LeaveReply]]:
-        """The task has ended in good order. Ignored if a newer incarnation has joined."""
+        """The task has ended: in good order, or in the way that whoever has started it says; then it is dead at once. Ignored
+        if a newer incarnation has joined.
+        """
 
     @abc.abstractmethod
     def ReportProgress(

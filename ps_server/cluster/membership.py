@@ -20,6 +20,7 @@ from ps_protocol.task_id import TaskId
 from ps_server.cluster.leases import LeaseState, check_lease, lease_state
 
 MAX_HOST_LENGTH: Final = 255
+MAX_END_LENGTH: Final = 255
 
 _MAX_JOBS: Final = 64
 _MAX_JOB_LENGTH: Final = 255
@@ -56,7 +57,7 @@ class _Claim:
 
 @dataclass(slots=True)
 class _Entry:
-    """One task. ``member.state`` is ACTIVE or LEFT; whether it is dead follows from the lease.
+    """One task. ``member.state`` is ACTIVE, LEFT, or DEAD if its end is known; else that follows from the lease.
 
     Attributes:
         member: Its newest incarnation.
@@ -138,7 +139,13 @@ class Membership:
             entry = self._entries.get(task_id)
             if entry is not None and entry.member.incarnation == incarnation:
                 entry.member = replace(
-                    entry.member, host=host, pid=pid, state=MemberState.ACTIVE, last_seen_s=now_s, lease_s=lease_s
+                    entry.member,
+                    host=host,
+                    pid=pid,
+                    state=MemberState.ACTIVE,
+                    last_seen_s=now_s,
+                    lease_s=lease_s,
+                    end="",
                 )
                 entry.heard_s = clock_s
                 return entry.disagreement
@@ -155,13 +162,23 @@ class Membership:
             self._compare_clusters(joined, clock_s)
             return joined.disagreement
 
-    def leave(self, task: str, incarnation: UUID, now_s: float) -> None:
-        """Records that a task has ended in good order; ignored for an incarnation that is not the newest."""
+    def leave(self, task: str, incarnation: UUID, now_s: float, *, end: str = "") -> None:
+        """Records that a task has ended; ignored for an incarnation that is not the newest.
+
+        Args:
+            task: Which.
+            incarnation: Of its process or connection.
+            now_s: The time.
+            end: How it has ended, in words, if not in good order: then it is dead, whatever it has said itself. Whoever
+                says so has told it, so that it is no change.
+        """
         with self._lock:
             entry = self._entries.get(_parse(task))
             if entry is not None and entry.member.incarnation == incarnation:
-                entry.member = replace(entry.member, state=MemberState.LEFT, last_seen_s=now_s)
-                entry.reported_dead = False
+                state = MemberState.DEAD if end else MemberState.LEFT
+                seen_s = entry.member.last_seen_s if end else now_s
+                entry.member = replace(entry.member, state=state, last_seen_s=seen_s, end=end[:MAX_END_LENGTH])
+                entry.reported_dead = bool(end)
 
     def heartbeat(
         self, task: str, incarnation: UUID, now_s: float, *, clock_s: float | None = None, step: int | None = None

@@ -294,8 +294,15 @@ class ParameterServer(Transport):
         )
 
     @_errors_name_task
-    def leave(self, task: str, incarnation: UUID, *, timeout_s: float) -> None:  # noqa: ARG002 - it does not wait
-        self._members.leave(task, incarnation, self._wall_clock())
+    def leave(
+        self,
+        task: str,
+        incarnation: UUID,
+        *,
+        end: str = "",
+        timeout_s: float,  # noqa: ARG002 - it does not wait
+    ) -> None:
+        self._members.leave(task, incarnation, self._wall_clock(), end=end)
 
     def report_progress(self, task: str, incarnation: UUID, step: int, *, timeout_s: float) -> None:
         self.heartbeat(task, incarnation, step, timeout_s=timeout_s)

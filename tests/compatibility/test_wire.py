@@ -8,6 +8,8 @@ that is wrong.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.compatibility.byte_peers import Asker, RecordedPs
@@ -43,7 +45,16 @@ def test_the_client_asks_as_it_did_then_and_understands_the_recorded_ps(name: st
             assert ps.differences == []
         assert ps.num_left == 0
     for number, (recorded, now) in enumerate(zip(outcomes, client.outcomes, strict=True)):
-        assert now == recorded, f"outcome {number}"
+        assert _without_what_is_new(now, recorded) == recorded, f"outcome {number}"
+
+
+def _without_what_is_new(now: Any, recorded: Any) -> Any:
+    """Leaves out the fields that the recorded version did not have."""
+    if isinstance(now, dict) and isinstance(recorded, dict):
+        return {key: _without_what_is_new(value, recorded[key]) for key, value in now.items() if key in recorded}
+    if isinstance(now, list) and isinstance(recorded, list) and len(now) == len(recorded):
+        return [_without_what_is_new(*each) for each in zip(now, recorded, strict=True)]
+    return now
 
 
 def test_every_method_of_the_contract_is_recorded() -> None:

@@ -19,6 +19,7 @@ import pytest
 
 import shardscope
 from ps_cluster import LocalCluster
+from ps_cluster.__main__ import COMMANDS
 
 pytestmark = pytest.mark.integration
 
@@ -94,6 +95,38 @@ def test_guide_runs_with_an_open_connection(
 def test_operations_runs_by_itself(section: Section, capsys: pytest.CaptureFixture[str]) -> None:
     section.run({})
     assert capsys.readouterr().out.splitlines() == section.expected_output
+
+
+@pytest.mark.parametrize("section", named(sections_of("docs/tf1-names.md")))
+def test_the_program_of_tensorflow_1_runs_by_itself(section: Section, capsys: pytest.CaptureFixture[str]) -> None:
+    section.run({})
+    assert capsys.readouterr().out.splitlines() == section.expected_output
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_block_of_python_is_run(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    name = str(document.relative_to(ROOT))
+    blocks = re.findall(r"^[ ]*(?:```|~~~)[ ]*(?:python|py|pycon)\b", text, re.MULTILINE | re.IGNORECASE)
+    run = (
+        _BLOCK.findall(text)
+        if name in ("README.md", "docs/guide.md", "docs/operations.md", "docs/tf1-names.md")
+        else []
+    )
+    assert len(run) == len(blocks)
+
+
+def test_the_first_hour_fits_a_terminal_and_names_no_machine() -> None:
+    text = (ROOT / "docs/first-hour.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if re.search(r"(^|[ ='])/(?!(dev|s)\b)\w|localhost|@", line)] == []
+    unwrapped = "".join(line if len(line) == 80 else f"{line}\n" for line in lines)
+    hosts = set(re.findall(r"([\w.-]+):\d{4,5}\b", unwrapped))
+    assert hosts == {"127.0.0.1"}
+    commands = re.findall(r"^\$ shardscope (\w+)", text, re.MULTILINE)
+    assert set(commands) == {"up", "ls", "get", "ps", "shutdown"} <= COMMANDS.keys()
 
 
 def test_operations_describes_every_option_of_the_ps() -> None:

@@ -224,6 +224,47 @@ def test_a_worker_killed_by_a_signal_counts_as_128_and_its_number(up: Up) -> Non
     assert any("worker:0 failed with signal SIGKILL" in line for line in launch.errors)
 
 
+CRASHING = """
+import os, pathlib, signal, sys, worker_client as ss
+enough = pathlib.Path(sys.argv[0]).with_name("enough")
+with ss.connect() as client:
+    client.report_step(client.task.index)
+    print("this is worker", client.task.index, flush=True)
+    if client.task.index == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if client.task.index == 1:
+        raise RuntimeError("nothing works")
+    while not enough.exists():
+        pass
+"""
+
+
+def test_the_cluster_knows_at_once_how_a_worker_has_crashed(up: Up, tmp_path: Path, eventually: Eventually) -> None:
+    (tmp_path / "worker.py").write_text(CRASHING)
+    launch = up(options="--ps 2 --workers 3")  # a lease is 10 s
+    wait_for_workers(launch, eventually, 3)
+    [command] = re.findall(r"shardscope ls --cluster (\S+)", launch.text)
+
+    def listed(*options: str) -> str:
+        ls = [sys.executable, "-m", "ps_cluster", "ls", "--tasks", *options, "--cluster", command]
+        return subprocess.run(ls, capture_output=True, text=True, timeout=TIMEOUT_S, check=True).stdout
+
+    eventually(lambda: listed().count(" dead: ") == 2, timeout_s=TIMEOUT_S, message="both are dead")
+    lines = listed().splitlines()
+    assert any(re.match(r"worker:0 +dead: signal SIGKILL ", line) for line in lines), lines
+    assert any(re.match(r"worker:1 +dead: exit code 1 ", line) for line in lines), lines
+    assert any(re.match(r"worker:2 +active ", line) for line in lines), lines
+    members = {each["task"]: (each["state"], each["end"]) for each in json.loads(listed("--json"))["members"]}
+    assert members["worker:0"] == ("dead", "signal SIGKILL")
+    assert members["worker:2"] == ("active", "")
+    (tmp_path / "enough").touch()
+    assert launch.wait() in (1, 128 + signal.SIGKILL)
+    for index, how in enumerate(("signal SIGKILL", "exit code 1")):
+        assert _has_line(launch.errors, f"worker:{index} failed with {how}; the others go on")
+        assert f"worker:{index} {how}" in launch.output[-1]
+    assert "worker:1   | RuntimeError: nothing works" in launch.output
+
+
 def test_fail_fast_ends_the_others(up: Up) -> None:
     launch = up("1:exit3", options="--ps 1 --workers 2 --fail-fast")
     assert launch.wait() == 3
@@ -393,6 +434,9 @@ def test_sigterm_ends_everything(up: Up, eventually: Eventually) -> None:
     launch.process.send_signal(signal.SIGTERM)
     assert launch.wait() == 143
     assert_all_gone(processes, eventually)
+    # Whatever a worker has ended with, it was told to.
+    assert [f"worker:{index} ended" in launch.output[-1] for index in range(2)] == [True, True]
+    assert launch.errors == []
 
 
 @pytest.mark.parametrize(("inherited", "exit_code"), [(signal.SIG_DFL, 129), (signal.SIG_IGN, 143)])

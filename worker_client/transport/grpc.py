@@ -193,8 +193,8 @@ class GrpcPsService(Transport):
         )
         return self._call(self._membership.Join, request, timeout_s).disagreement or None
 
-    def leave(self, task: str, incarnation: UUID, *, timeout_s: float) -> None:
-        request = membership_pb2.LeaveRequest(task=task, incarnation=incarnation.bytes)
+    def leave(self, task: str, incarnation: UUID, *, end: str = "", timeout_s: float) -> None:
+        request = membership_pb2.LeaveRequest(task=task, incarnation=incarnation.bytes, end=end)
         self._call(self._membership.Leave, request, timeout_s)
 
     def report_progress(self, task: str, incarnation: UUID, step: int, *, timeout_s: float) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Literal, overload
 
+import numpy.typing as npt
+
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array, UpdateRule
 from worker_client.connection.fanout import Fanout
@@ -19,6 +21,8 @@ from worker_client.variables.parts import (
     AnyVersionedValue,
     EagerVariable,
     Key,
+    NamedOrVariable,
+    Pair,
     Pairs,
     some_pairs,
     some_variables,
@@ -34,10 +38,14 @@ class ManyVariables:
 
     fanout: Fanout
 
+    def _find(self, name: str) -> EagerVariable:
+        """Finds a variable of the cluster by its name; NotFoundError if there is none."""
+        raise NotImplementedError
+
     @overload
     def read_all(  # type: ignore[overload-overlap] # a dictionary is more than what is iterated over
         self,
-        variables: Mapping[Key, EagerVariable],
+        variables: Mapping[Key, NamedOrVariable],
         *,
         out: Mapping[Key, Array] | None = None,
         wire_dtype: WireDTypeName | None = None,
@@ -46,7 +54,7 @@ class ManyVariables:
     @overload
     def read_all(
         self,
-        variables: Iterable[EagerVariable],
+        variables: Iterable[NamedOrVariable],
         *,
         out: Sequence[Array] | None = None,
         wire_dtype: WireDTypeName | None = None,
@@ -67,7 +75,7 @@ class ManyVariables:
         in use as long as one of them is held; a process keeps up to 256 MiB of blocks to use again.
 
         Args:
-            variables: What to read: a list, or a dictionary whose values are variables.
+            variables: What to read: a list of variables or of their names, or a dictionary whose values are such.
             out: One array for each variable, of which each is as in ``Variable.read_value`` and no two overlap in
                 memory; for a dictionary, one with the same keys. The parts of a variable that is cut along its first
                 dimension are read straight into their places. After an error the content of all is undefined.
@@ -82,35 +90,60 @@ class ManyVariables:
             FailedPreconditionError: One of them has not been initialised.
             InvalidArgumentError: An array does not fit its variable, there are not as many as variables, two overlap,
                 or ``variables`` holds anything else.
+            NotFoundError: There is no variable of a name.
         """
         if isinstance(variables, Mapping):
             outs = None if out is None else _in_order_of(variables, out)
             values = self.read_all(list(variables.values()), out=outs, wire_dtype=wire_dtype, copy=copy)
             return dict(zip(variables, values, strict=True))
-        whole = some_variables("read_all", variables)
+        whole = some_variables("read_all", variables, self._find)
         reads = [each.whole_read(array, wire_dtype, view=not copy) for each, array in _with_outs(whole, out)]
         return part_reads.read(self.fanout, reads)
 
+    @overload
+    def read_all_if_newer(  # type: ignore[overload-overlap] # as above
+        self,
+        variables: Mapping[Key, NamedOrVariable],
+        versions: Mapping[Key, AnyVersion | None],
+        *,
+        out: Mapping[Key, Array] | None = None,
+        wire_dtype: WireDTypeName | None = None,
+    ) -> dict[Key, AnyVersionedValue | None]: ...
+    @overload
     def read_all_if_newer(
         self,
-        variables: Iterable[EagerVariable],
+        variables: Iterable[NamedOrVariable],
         versions: Iterable[AnyVersion | None],
         *,
         out: Sequence[Array] | None = None,
         wire_dtype: WireDTypeName | None = None,
-    ) -> list[AnyVersionedValue | None]:
+    ) -> list[AnyVersionedValue | None]: ...
+    def read_all_if_newer(
+        self,
+        variables: Any,
+        versions: Any,
+        *,
+        out: Any = None,
+        wire_dtype: WireDTypeName | None = None,
+    ) -> Any:
         """Reads those of many variables that have changed, otherwise as ``read_all``.
 
         Args:
             variables: What to read.
-            versions: For each the version known, as for its ``read_if_newer``.
+            versions: For each the version known, as for its ``read_if_newer``; for a dictionary, one with its keys.
             out: As in ``read_all``. The arrays of variables that have not changed are left as they are.
             wire_dtype: As in ``read_all``.
 
         Returns:
-            For each variable the value and its version, or None if the version is still the one known.
+            For each variable the value and its version, or None if the version is still the one known; for a
+            dictionary, one with the same keys.
         """
-        whole, known = some_variables("read_all_if_newer", variables), list(versions)
+        if isinstance(variables, Mapping):
+            outs = None if out is None else _in_order_of(variables, out)
+            known = _in_order_of(variables, versions, "`versions`")
+            found = self.read_all_if_newer(list(variables.values()), known, out=outs, wire_dtype=wire_dtype)
+            return dict(zip(variables, found, strict=True))
+        whole, known = some_variables("read_all_if_newer", variables, self._find), list(versions)
         if len(known) != len(whole):
             raise InvalidArgumentError(
                 f"there are {len(whole)} variables, but {len(known)} versions; give one for each"
@@ -120,33 +153,56 @@ class ManyVariables:
         newer = part_reads.read_if_newer(self.fanout, reads, parts)
         return [None if each is None else variable.versioned(each) for variable, each in zip(whole, newer, strict=True)]
 
-    def mirror(self, variables: Iterable[EagerVariable]) -> Mirror:
+    def mirror(self, variables: Iterable[NamedOrVariable] | Mapping[Any, NamedOrVariable]) -> Mirror:
         """Returns copies of many variables, read now; ``pull`` reads what has changed in place.
+
+        Those of a dictionary come in its order.
 
         Raises:
             FailedPreconditionError: One of them has not been initialised.
         """
-        mirror = Mirror(self.fanout, some_variables("mirror", variables))
+        mirror = Mirror(self.fanout, some_variables("mirror", _in_a_row(variables), self._find))
         mirror.pull()
         return mirror
 
+    @overload
+    def gather_all(  # type: ignore[overload-overlap] # as above
+        self,
+        pairs: Mapping[Key, npt.ArrayLike],
+        *,
+        out: Mapping[Key, Array] | None = None,
+        wire_dtype: WireDTypeName | None = None,
+    ) -> dict[Key, Array]: ...
+    @overload
     def gather_all(
         self,
-        pairs: Pairs,
+        pairs: Iterable[Pair],
         *,
         out: Sequence[Array] | None = None,
         wire_dtype: WireDTypeName | None = None,
-    ) -> list[Array]:
+    ) -> list[Array]: ...
+    def gather_all(
+        self,
+        pairs: Any,
+        *,
+        out: Any = None,
+        wire_dtype: WireDTypeName | None = None,
+    ) -> Any:
         """Returns rows of many variables, given with their indices as for ``Variable.gather``.
 
-        It makes one exchange for each ps task, all tasks at once; otherwise as ``read_all``.
+        It makes one exchange for each ps task, all tasks at once; otherwise as ``read_all``. A dictionary from
+        variables, or their names, to indices gives one with the same keys.
 
         Raises:
             InvalidArgumentError: An index is out of range, or an array of ``out`` does not fit, or overlaps any of
                 the indices in memory.
             DTypeMismatchError: Indices are not integers.
         """
-        asked = some_pairs("gather_all", pairs, "its indices")
+        if isinstance(pairs, Mapping):
+            in_order = None if out is None else _in_order_of(pairs, out)
+            found = self.gather_all(list(pairs.items()), out=in_order, wire_dtype=wire_dtype)
+            return dict(zip(pairs, found, strict=True))
+        asked = some_pairs("gather_all", pairs, self._find, "its indices")
         outs = [each for _, each in _with_outs([variable for variable, _ in asked], out)]
         reads = [variable.rows_read(rows, each, wire_dtype) for (variable, rows), each in zip(asked, outs, strict=True)]
         check_not_read(
@@ -175,7 +231,7 @@ class ManyVariables:
         All deltas are checked before any is sent. Each addition is atomic, all together are not.
 
         Args:
-            pairs: Variables and their deltas, as for ``Variable.assign_add``: pairs, or a dictionary.
+            pairs: Variables, or their names, and their deltas, as for ``Variable.assign_add``: pairs, or a dictionary.
             wait: Whether to wait until all are applied. If not, the deltas are copied and a future is returned.
             wire_dtype: The form in which the deltas travel, as in ``Variable.assign_add``.
         """
@@ -190,7 +246,7 @@ class ManyVariables:
     ) -> Future[None] | None:
         updates = [
             update
-            for variable, value in some_pairs(f"{rule.name.lower()}_all", pairs)
+            for variable, value in some_pairs(f"{rule.name.lower()}_all", pairs, self._find)
             for update in variable.part_updates(rule, value, copy=not wait, wire_dtype=wire_dtype)
         ]
         routed = pushes.prepared(updates)
@@ -199,12 +255,23 @@ class ManyVariables:
         pushes.send_all(self.fanout, routed)
         return None
 
-    def push_buffers(self, variables: Iterable[EagerVariable]) -> list[Array]:
+    @overload
+    def push_buffers(self, variables: Mapping[Key, NamedOrVariable]) -> dict[Key, Array]: ...  # type: ignore[overload-overlap] # as above
+    @overload
+    def push_buffers(self, variables: Iterable[NamedOrVariable]) -> list[Array]: ...
+    def push_buffers(self, variables: Any) -> Any:
         """Returns an array to compute updates in for each variable, as ``Variable.push_buffer``.
 
-        That of a variable of several parts is an ordinary array: no memory is shared with several ps tasks.
+        Those of a dictionary come as one with the same keys. That of a variable of several parts is an ordinary array:
+        no memory is shared with several ps tasks.
         """
-        return [variable.push_buffer() for variable in some_variables("push_buffers", variables)]
+        if isinstance(variables, Mapping):
+            return dict(zip(variables, self.push_buffers(list(variables.values())), strict=True))
+        return [variable.push_buffer() for variable in some_variables("push_buffers", variables, self._find)]
+
+
+def _in_a_row(variables: object) -> object:
+    return list(variables.values()) if isinstance(variables, Mapping) else variables
 
 
 def _with_outs(
@@ -224,8 +291,8 @@ def _with_outs(
     return pairs
 
 
-def _in_order_of(variables: Mapping[Key, EagerVariable], outs: Mapping[Key, Array]) -> list[Array]:
-    """Returns the arrays of a dictionary in the order of the variables of another."""
-    if not isinstance(outs, Mapping) or outs.keys() != variables.keys():
-        raise InvalidArgumentError("the variables are given as a dictionary; give `out` as one with the same keys")
-    return [outs[key] for key in variables]
+def _in_order_of(variables: Mapping[Any, Any], given: object, what: str = "`out`") -> list[Any]:
+    """Returns what a dictionary has for each variable of another, in the order of the latter."""
+    if not isinstance(given, Mapping) or given.keys() != variables.keys():
+        raise InvalidArgumentError(f"the variables are given as a dictionary; give {what} as one with the same keys")
+    return [given[key] for key in variables]

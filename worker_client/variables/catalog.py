@@ -103,6 +103,7 @@ class Catalog:
         self._graph = Graph(deferred=False)  # of what is found
         self._lock = new_lock()  # guards: _found, and what is made in _graph
         self._found: dict[str, Variable] = {}
+        self._known: dict[str, Any] = {}  # set and read as a whole
 
     def entries(self) -> list[VariableEntry]:
         """All variables by name, as the ps tasks tell now.
@@ -141,6 +142,13 @@ class Catalog:
             [self._variable(each) for each in parts],
             [len(set(offsets)) for offsets in zip(*(each.offset for each in parts), strict=True)],
         )
+
+    def known(self, name: str) -> Any:
+        """As ``variable``, but asks for each name once: for names that a training step gives."""
+        found = self._known.get(name)
+        if found is None:
+            found = self._known[name] = self.variable(name)
+        return found
 
     def _held(self) -> list[_Held]:
         held: list[_Held] = []

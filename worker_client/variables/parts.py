@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final, SupportsIndex, TypeAlias, TypeVar
 
 import numpy as np
@@ -17,8 +17,17 @@ from worker_client.variables.variable import Variable
 
 EagerVariable: TypeAlias = Variable | PartitionedVariable
 """A variable of a connection, whole or partitioned."""
-Pair: TypeAlias = tuple[EagerVariable, npt.ArrayLike]
-Pairs: TypeAlias = Iterable[Pair] | Mapping[EagerVariable, npt.ArrayLike]
+NamedOrVariable: TypeAlias = EagerVariable | str
+"""A variable, or its full name in the cluster."""
+Pair: TypeAlias = tuple[NamedOrVariable, npt.ArrayLike]
+Pairs: TypeAlias = (
+    Iterable[Pair]
+    | Mapping[EagerVariable, npt.ArrayLike]
+    | Mapping[str, npt.ArrayLike]
+    | Mapping[NamedOrVariable, npt.ArrayLike]
+)
+Find: TypeAlias = Callable[[str], EagerVariable]
+"""Finds a variable by its name; NotFoundError if there is none."""
 AnyVersion: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
 AnyVersionedValue: TypeAlias = VersionedValue[Version] | VersionedValue[PartVersions]
 
@@ -32,43 +41,47 @@ def new_array(variable: EagerVariable) -> Array:
     return np.empty(spec.shape, spec.dtype)
 
 
-def some_variables(function: str, variables: object) -> list[EagerVariable]:
-    """Returns the variables that a function was given; InvalidArgumentError, with what it wants, for anything else."""
-    if isinstance(variables, _VARIABLES):
+def some_variables(function: str, variables: object, find: Find) -> list[EagerVariable]:
+    """Returns the variables that a function was given, themselves or by their names.
+
+    Raises:
+        InvalidArgumentError: It was given anything else; the error says what the function takes.
+        NotFoundError: There is no variable of a name.
+    """
+    if isinstance(variables, (*_VARIABLES, str)):
+        one = repr(variables) if isinstance(variables, str) else variables.name
         raise InvalidArgumentError(
-            f"{function} takes a list of variables, not one: give [{variables.name}], or use its own method",
-            variable=variables.whole_spec.name,
+            f"{function} takes a list of variables, not one: give [{one}], or use its own method",
+            variable=variables if isinstance(variables, str) else variables.whole_spec.name,
         )
-    if not isinstance(variables, Iterable) or isinstance(variables, str):
-        raise _wants(function, "a list of variables", variables)
-    found = list(variables)
-    for each in found:
-        _check(function, each)
-    return found
+    if not isinstance(variables, Iterable):
+        raise _wants(function, "a list of variables of a connection, or of their names", variables)
+    return [_found(function, each, find) for each in variables]
 
 
-def some_pairs(function: str, pairs: object, what: str = "its value") -> list[tuple[Any, Any]]:
+def some_pairs(function: str, pairs: object, find: Find, what: str = "its value") -> list[tuple[Any, Any]]:
     """Returns variables and what belongs to each, given as pairs or as a dictionary; otherwise as above."""
-    wanted = f"pairs of a variable and {what}, in a list or as a dictionary"
+    wanted = f"pairs of a variable of a connection, or its name, and {what}, in a list or as a dictionary"
     if isinstance(pairs, Mapping):
         pairs = pairs.items()
     if isinstance(pairs, (*_VARIABLES, str)) or not isinstance(pairs, Iterable):
         raise _wants(function, wanted, pairs)
-    found = list(pairs)
-    for each in found:
+    given = list(pairs)
+    for each in given:
         if not isinstance(each, tuple | list) or len(each) != 2:
             raise _wants(function, wanted, each)
-        _check(function, each[0])
-    return found
+    return [(_found(function, variable, find), value) for variable, value in given]
 
 
-def _check(function: str, variable: object) -> None:
+def _found(function: str, variable: object, find: Find) -> EagerVariable:
+    if isinstance(variable, str):
+        return find(variable)
     if not isinstance(variable, _VARIABLES):
-        raise _wants(function, "variables", variable)
+        raise _wants(function, "variables of a connection, or their names", variable)
+    return variable
 
 
 def _wants(function: str, wanted: str, given: object) -> InvalidArgumentError:
     return InvalidArgumentError(
-        f"{function} takes {wanted} of a connection, not {given!r}; those of a deferred graph are read and updated by "
-        f"Session.run"
+        f"{function} takes {wanted}, not {given!r}; those of a deferred graph are read and updated by Session.run"
     )

@@ -66,7 +66,7 @@ class MembershipServicer(_Servicer, membership_pb2_grpc.MembershipServicer):
     @unary
     def Leave(self, request: membership_pb2.LeaveRequest, timeout_s: float) -> membership_pb2.LeaveReply:
         incarnation = spec_codec.decode_uuid(request.incarnation, "incarnation")
-        self._core.leave(request.task, incarnation, timeout_s=timeout_s)
+        self._core.leave(request.task, incarnation, end=request.end, timeout_s=timeout_s)
         return membership_pb2.LeaveReply()
 
     @unary

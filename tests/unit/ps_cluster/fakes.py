@@ -40,6 +40,8 @@ class FakePs:
         self.error = error
         self.calls = 0
         self.is_closed = False
+        self.ends: list[tuple[str, UUID, str]] = []
+        self.leave_errors: list[ShardscopeError] = []
 
     @property
     def service(self) -> ClusterService:
@@ -53,6 +55,11 @@ class FakePs:
     def list_members(self, *, timeout_s: float) -> list[Member]:
         self._answer()
         return list(self.members)
+
+    def leave(self, task: str, incarnation: UUID, *, end: str = "", timeout_s: float) -> None:
+        if self.leave_errors:
+            raise self.leave_errors.pop()
+        self.ends.append((task, incarnation, end))
 
     def list_variables(self, *, timeout_s: float) -> list[VariableInfo]:
         self._answer()

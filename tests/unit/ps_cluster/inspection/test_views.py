@@ -1,18 +1,26 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import takewhile
 
 import pytest
+from rich.console import Console
 from rich.table import Table
 
 from ps_cluster.inspection.queries import PsAnswer
 from ps_cluster.inspection.views import (
+    MEMBER_DROPPABLE,
+    PS_DROPPABLE,
     member_records,
     member_table,
     print_table,
     ps_records,
     ps_table,
+    variable_droppable,
     variable_records,
     variable_table,
 )
@@ -171,3 +179,94 @@ def test_members_are_listed_by_number_with_how_long_ago(capsys: pytest.CaptureFi
     _, first, cells = printed(member_table(records, now_s=1000.0 + 3 * 3600), capsys)
     assert first[0] == "worker:2"
     assert " ".join(cells) == "worker:10 active host 77 1,500 3 h 0 min ago 2 h 59 min ago"
+
+
+# -- on a terminal --------------------------------------------------------------------------------
+
+
+def shown(
+    table: Table,
+    droppable: Sequence[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    width: int = 80,
+) -> list[str]:
+    """The lines on a terminal without colours."""
+    terminal = partial(Console, force_terminal=True, color_system=None, width=width)
+    monkeypatch.setattr("ps_cluster.inspection.views.Console", terminal)
+    print_table(table, droppable)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    return [line.rstrip() for line in lines]
+
+
+def cell(lines: Sequence[str], heading: str, next_heading: str = "", between: str = "") -> str:
+    """What stands under a heading in a table of one row, with what goes on in the next lines."""
+    start, end = lines[0].index(heading), lines[0].index(next_heading) if next_heading else None
+    rows = takewhile(lambda line: not line.startswith("Not shown"), lines[1:])
+    return between.join(part for line in rows if (part := line[start:end].strip()))
+
+
+def test_eighty_columns_show_every_task_and_address_and_say_what_they_leave_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    durable = DurabilityStatus(DurabilityMode.JOURNAL, 1, 1, 0, 0, 0.0, 0, "")
+    statuses = [
+        PsAnswer(
+            TaskId("ps", index), f"127.0.0.1:4000{index}", value=replace(status_of(f"ps:{index}"), durability=durable)
+        )
+        for index in range(3)
+    ]
+    lines = shown(ps_table(ps_records(statuses)), PS_DROPPABLE, capsys, monkeypatch)
+    assert [line.split()[:3] for line in lines[1:4]] == [
+        [f"ps:{index}", f"127.0.0.1:4000{index}", "serving"] for index in range(3)
+    ]
+    assert lines[0].split() == ["task", "address", "state", "up", "variables", "held", "clients", "kept"]
+    assert lines[4] == "Not shown, for a wider terminal or --json: operations, received, sent"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_long_address_goes_on_in_the_next_line_and_is_not_cut(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = "ps-0.parameter-servers.some-rather-long-namespace.svc.cluster.local:22222"
+    table = ps_table(ps_records([PsAnswer(PS_0, address, value=status_of("ps:0"))]))
+    lines = shown(table, PS_DROPPABLE, capsys, monkeypatch, width)
+    assert cell(lines, "address", "state") == address
+    assert lines[1].startswith("ps:0")
+    assert any(line.startswith("Not shown, for a wider terminal") for line in lines)
+
+
+def test_a_role_that_has_much_to_say_leaves_the_tasks_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = replica_status("ps:1", ReplicaRole.PRIMARY, has_backup=False)
+    assert status.replication is not None
+    obstacle = "ps:1 at 127.0.0.1:40001: it is catching up with what was acknowledged meanwhile"
+    status = replace(status, replication=replace(status.replication, obstacle=obstacle))
+    table = ps_table(ps_records([PsAnswer(TaskId("backup", 1), "127.0.0.1:40003", value=status)]))
+    lines = shown(table, PS_DROPPABLE, capsys, monkeypatch)
+    assert lines[1].split()[:3] == ["backup:1", "127.0.0.1:40003", "serving"]
+    assert cell(lines, "role", between=" ") == f"alone: {obstacle}"
+
+
+def test_a_long_name_of_a_variable_goes_on_in_the_next_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "a_rather_long_scope/and_another_one/tower_17/the_weights_of_the_embedding_layer/part_12"
+    records = variable_records([PsAnswer(PS_1, "a:1", value=[variable(name, (64, 32))])])
+    lines = shown(variable_table(records), variable_droppable(records), capsys, monkeypatch)
+    assert cell(lines, "name", "shape") == name
+    assert lines[1].endswith("[64, 32]  float32  ps:1")
+    assert lines[-1] == "Not shown, for a wider terminal or --json: bytes, version, initialized"
+
+
+def test_how_a_worker_has_ended_is_shown_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = replace(
+        member("worker:12", step=1_234_567, state=MemberState.DEAD), host="a-host-of-ours", end="signal SIGKILL"
+    )
+    lines = shown(member_table(member_records([dead]), 5000.0), MEMBER_DROPPABLE, capsys, monkeypatch)
+    assert re.match(r"worker:12 +dead: signal SIGKILL ", lines[1])
+    assert lines[1].endswith("66 min ago")

@@ -66,6 +66,18 @@ def test_members_stay_known_when_ps_0_stops_answering(eventually: Eventually) ->
         assert "worker:0" in watcher.snapshot.members
 
 
+def test_how_a_worker_has_ended_is_told_once_and_again_if_that_fails(eventually: Eventually) -> None:
+    tasks = Tasks()
+    first = tasks.by_index[0]
+    first.leave_errors = [UnavailableError("busy")]
+    with ClusterWatcher(SPEC, tasks.connect) as watcher:
+        watcher.report_end(TaskId("worker", 0), "signal SIGKILL")
+        watcher.report_end(TaskId("worker", 1), "exit code 3")  # which has never joined
+        eventually(lambda: first.ends, message="the cluster is told")
+    assert first.leave_errors == []
+    assert first.ends == [("worker:0", first.members[0].incarnation, "signal SIGKILL")]
+
+
 class Pairs:
     """Two ps tasks with a backup each, and what connects to them."""
 

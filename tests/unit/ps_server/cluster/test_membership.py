@@ -308,3 +308,22 @@ def test_a_cluster_spec_with_countless_jobs_is_refused() -> None:
     for sizes in ({f"job{index}": 1 for index in range(65)}, {"j" * 256: 1}):
         with pytest.raises(InvalidArgumentError, match="jobs"):
             Membership().join("worker:0", FIRST, "host", 1, 0.0, job_sizes=sizes)
+
+
+def test_one_whose_end_is_told_is_dead_at_once_and_stays_so() -> None:
+    members = leased()
+    members.leave("worker:0", FIRST, 1.0)
+    members.leave("worker:0", FIRST, 2.0, end="exit code 1")  # by who has started it, and knows better
+    members.heartbeat("worker:0", FIRST, 3.0)
+    assert (only(members).state, only(members).end) == (MemberState.DEAD, "exit code 1")
+    assert members.changes(100.0) == [], "whoever says so tells it too"
+    members.leave("worker:0", SECOND, 4.0, end="signal SIGKILL")  # not the newest
+    assert only(members).end == "exit code 1"
+    members.join("worker:0", SECOND, "host", 3, 5.0, lease_s=LEASE_S, if_free=True)
+    assert (only(members).state, only(members).end) == (MemberState.ACTIVE, "")
+
+
+def test_a_long_end_is_cut() -> None:
+    members = leased()
+    members.leave("worker:0", FIRST, 1.0, end="x" * 1000)
+    assert only(members).end == "x" * 255

@@ -7,9 +7,10 @@ from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShapeMismatchError
+from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, ShapeMismatchError
 from tests.unit.worker_client.clusters import TIMEOUT_S, InProcessCluster
 from worker_client.client import Client
 from worker_client.graph.graph import Graph
@@ -63,12 +64,44 @@ def test_they_may_be_given_as_dictionaries(client: Client, cluster: InProcessClu
     out = {name: np.empty_like(value) for name, value in reversed(read.items())}
     assert all(value is out[name] for name, value in client.read_all(named, out=out).items())
     assert out["a"].tolist() == [1, 2]
-    assert lists(client.gather_all({variables[0]: [1], variables[2]: [0, 3]})) == [[2], [[1, 1], [1, 1]]]
+    rows = client.gather_all({variables[0]: [1], variables[2]: [0, 3]})
+    assert list(rows) == [variables[0], variables[2]]
+    assert lists(rows.values()) == [[2], [[1, 1], [1, 1]]]
     assert [after - each for after, each in zip(cluster.batches(), before, strict=True)] == [4, 4]
     with pytest.raises(InvalidArgumentError, match="`out` as one with the same keys"):
         client.read_all(named, out={"a": out["a"]})
     with pytest.raises(InvalidArgumentError, match="`out` takes a list"):
         client.read_all(variables, out=out)  # type: ignore[call-overload] # that is what is tested
+
+
+def test_they_may_be_given_by_name(client: Client, cluster: InProcessCluster, variables: list[Any]) -> None:
+    before = cluster.batches()
+    deltas: dict[str, npt.ArrayLike] = {"a": [1, 2], "cut": np.ones((4, 2))}
+    client.assign_add_all(deltas)
+    client.assign_all([("b:0", [5, 6])])
+    assert lists(client.read_all(["a", variables[1], "cut"])) == [[1, 2], [5, 6], [[1, 1]] * 4]
+    assert {key: value.tolist() for key, value in client.read_all({"x": "a"}).items()} == {"x": [1, 2]}
+    assert {key: value.tolist() for key, value in client.gather_all({"cut": [3], "b": [1]}).items()} == {
+        "cut": [[1, 1]],
+        "b": [6],
+    }
+    version = variables[0].version
+    newer = client.read_all_if_newer({"x": "a", "y": "b"}, {"y": None, "x": version})
+    assert newer["x"] is None
+    assert newer["y"] is not None
+    assert newer["y"].value.tolist() == [5, 6]
+    assert {key: value.shape for key, value in client.push_buffers({"x": "cut"}).items()} == {"x": (4, 2)}
+    assert lists(client.mirror({"x": "a"}).values) == [[1, 2]]
+    assert sum(cluster.batches()) > sum(before)
+
+
+def test_a_name_that_there_is_not_is_told_before_anything_is_sent(
+    client: Client, cluster: InProcessCluster, variables: list[Any]
+) -> None:
+    before = cluster.batches()
+    with pytest.raises(NotFoundError, match="no variable nope in the cluster"):
+        client.assign_add_all({"a": [1, 1], "nope": [1, 1]})
+    assert cluster.batches() == before
 
 
 def test_rows_of_whole_and_partitioned_variables_come_together(
@@ -107,17 +140,28 @@ def test_what_is_wanted_is_said(client: Any, cluster: InProcessCluster, variable
             )
         ),
         (lambda: client.read_all(3), "read_all takes a list of variables .*not 3"),
-        (lambda: client.read_all("a:0"), "read_all takes a list of variables .*not 'a:0'"),
-        (lambda: client.read_all([whole, "b"]), "read_all takes variables .*not 'b'"),
-        (lambda: client.read_all([deferred]), r"takes variables of a connection, not <Variable 'd:0'.*Session\.run"),
+        (lambda: client.read_all("a:0"), r"read_all takes a list of variables, not one: give \['a:0'\]"),
+        (lambda: client.read_all([whole, 3]), "read_all takes variables of a connection, or their names, not 3"),
+        (lambda: client.read_all([deferred]), r"takes variables of a connection, .*not <Variable 'd:0'.*Session\.run"),
         (lambda: client.read_all({"a": np.zeros(2)}), "read_all takes variables"),
-        (lambda: client.assign_add_all(whole), "assign_add_all takes pairs of a variable and its value"),
-        (lambda: client.assign_add_all(cut), "assign_add_all takes pairs of a variable and its value"),
+        (
+            lambda: client.assign_add_all(whole),
+            "assign_add_all takes pairs of a variable of a connection, or its name, and its value",
+        ),
+        (
+            lambda: client.assign_add_all(cut),
+            "assign_add_all takes pairs of a variable of a connection, or its name, and its value",
+        ),
         (lambda: client.assign_add_all((whole, [1, 1])), "takes pairs .*or as a dictionary"),
         (lambda: client.assign_all([whole]), "assign_all takes pairs"),
         (lambda: client.assign_all([(whole,)]), "assign_all takes pairs"),
-        (lambda: client.assign_all({"a": [1, 1]}), "assign_all takes variables .*not 'a'"),
-        (lambda: client.gather_all(cut), "gather_all takes pairs of a variable and its indices"),
+        (lambda: client.assign_all({5: [1, 1]}), "assign_all takes variables .*not 5"),
+        (lambda: client.read_all_if_newer({"x": whole}, [None]), "give `versions` as one with the same keys"),
+        (lambda: client.gather_all({whole: [0]}, out=[np.zeros(1)]), "give `out` as one with the same keys"),
+        (
+            lambda: client.gather_all(cut),
+            "gather_all takes pairs of a variable of a connection, or its name, and its indices",
+        ),
     ]
     for call, message in calls:
         with pytest.raises(InvalidArgumentError, match=message):

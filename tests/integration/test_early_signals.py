@@ -1,0 +1,46 @@
+"""Ctrl-C and SIGTERM while a program still imports: it ends at once, without a trace of where it was."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+TIMEOUT_S = 120.0
+
+# Runs a module as a program, and sends this process a signal when a certain other module is imported.
+PROGRAM = """
+import os, runpy, signal, sys
+program, interrupted, signum = sys.argv[1:]
+
+class Interrupter:
+    def find_spec(self, name, path=None, target=None):
+        if name == interrupted:
+            os.write(1, b"interrupted")
+            os.kill(os.getpid(), int(signum))
+
+sys.meta_path.insert(0, Interrupter())
+sys.argv[1:] = ["up", "--", "true"] if program == "ps_cluster" else []
+runpy.run_module(program, run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("program", "interrupted"),
+    [("ps_cluster", "ps_cluster.local.launcher"), ("ps_server", "ps_server.process.server")],
+    ids=["shardscope up", "ps_server"],
+)
+def test_a_program_that_is_interrupted_while_it_imports(program: str, interrupted: str, signum: signal.Signals) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, program, interrupted, str(int(signum))],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signum, "interrupted", "")
