@@ -19,6 +19,7 @@ from worker_client.graph.device_scopes import DeviceScopes, PlacementScopes
 from worker_client.graph.name_scopes import NameScopes, OpenNameScope
 from worker_client.graph.naming import check_operation_name
 from worker_client.graph.operation import Computation, Operation, OperationTable, OutputSpec, Tensor, operation_of
+from worker_client.values.left_out import SaysWhatIsLeftOut
 
 VariableCreator: TypeAlias = Callable[..., Any]
 """Makes a variable, usually by calling its first argument, the next creator, with changed keyword arguments."""
@@ -59,7 +60,7 @@ class _ThreadState(threading.local):
         self.placement: PlacementScopes | None = None
 
 
-class Graph:
+class Graph(SaysWhatIsLeftOut):
     """Names, scopes, operations, collections and variables. Thread-safe.
 
     Name scopes, variable scopes and variable creator scopes belong to the thread that opens them, and a new thread
@@ -77,6 +78,8 @@ class Graph:
         collections: Named lists of what was made.
         seed: What random operations that are made from now on follow from; see ``ops.random_ops``. None if nothing.
     """
+
+    public_name = "Graph"
 
     def __init__(self, variable_factory: VariableFactory | None = None, *, deferred: bool | None = None):
         self.variable_factory = variable_factory

@@ -12,6 +12,7 @@ from ps_protocol.forks import new_lock
 from worker_client.graph.deferred_array import DeferredArray
 from worker_client.graph.runners import Runner, runner_for
 from worker_client.values.dtypes import DType
+from worker_client.values.left_out import SaysWhatIsLeftOut
 from worker_client.values.shapes import ShapeLike, TensorShape
 from worker_client.values.text import graph_dtype
 
@@ -66,7 +67,7 @@ class OutputSpec:
             object.__setattr__(self, "dtype", given.dtype)
 
 
-class Operation:
+class Operation(SaysWhatIsLeftOut):
     """A named operation of a graph. Made by ``Graph.create_op``.
 
     Attributes:
@@ -83,6 +84,8 @@ class Operation:
         waits_for: What must have run before it, all that was said.
         follows_update: Whether it, or anything that must have run before it, changes a variable.
     """
+
+    public_name = "Operation"
 
     __slots__ = (
         "_colocation_groups",
@@ -219,7 +222,7 @@ class Operation:
         return f"<Operation {self.name!r} type={self.type}>"
 
 
-class Tensor(DeferredArray):
+class Tensor(SaysWhatIsLeftOut, DeferredArray):
     """One output of an operation. In arithmetic and NumPy functions it makes further operations.
 
     Args:
@@ -230,6 +233,8 @@ class Tensor(DeferredArray):
     Attributes:
         dtype: Type of the elements, a ``DType``, which NumPy takes wherever it takes a dtype.
     """
+
+    public_name = "Tensor"
 
     __slots__ = ("_shape", "dtype", "op", "value_index")
 
