@@ -444,6 +444,15 @@ def test_it_is_an_array_to_those_who_want_one(subject: Subject) -> None:
 
 
 @offered("__dlpack__")
+def test_what_an_array_has_besides_says_where_it_is(subject: Subject) -> None:
+    v = subject.variable()
+    with pytest.raises(AttributeError, match=r"scope/v has no 'sum' of its own.*numpy\(\)\.sum"):
+        v.sum()
+    with pytest.raises(AttributeError, match="has no attribute 'frobnicate'"):
+        v.frobnicate()
+
+
+@offered("__dlpack__")
 def test_what_only_one_element_has_many_have_not(subject: Subject) -> None:
     v = subject.variable()
     with pytest.raises(ValueError, match=r"scope/v of shape \[4, 2\] has no truth value.*is not None"):

@@ -44,6 +44,7 @@ from worker_client.graph.runners import Runner, runner_for
 from worker_client.initializers.base import DescribedInitializer
 from worker_client.initializers.standard import initializer_spec
 from worker_client.values.dtypes import DType
+from worker_client.values.left_out import SaysWhatIsLeftOut
 from worker_client.values.shapes import ShapeLike, TensorShape
 from worker_client.values.text import graph_dtype, is_text, stored
 from worker_client.variables import row_operations
@@ -53,7 +54,7 @@ DeferredArray.arithmetic = DeferredArithmetic()
 _BOOL = OutputSpec(np.dtype(bool), TensorShape([]))
 
 
-class DeferredVariable(DeferredVariableUpdates, DeferredArray):
+class DeferredVariable(SaysWhatIsLeftOut, DeferredVariableUpdates, DeferredArray):
     """A variable in a deferred graph. Made by ``get_variable`` and ``Variable`` where a ``Graph`` is the default.
 
     In arithmetic it stands for its value. It is declared on the cluster when a session first needs it, and has no value
@@ -62,6 +63,8 @@ class DeferredVariable(DeferredVariableUpdates, DeferredArray):
     Args:
         definition: What scopes, naming and placement have settled. The variable's name scope is open.
     """
+
+    public_name = "Variable"
 
     SaveSliceInfo = save_slice_info.SaveSliceInfo
 

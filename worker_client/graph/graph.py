@@ -20,6 +20,7 @@ from worker_client.graph.device_scopes import DeviceScopes, PlacementScopes
 from worker_client.graph.name_scopes import NameScopes, OpenNameScope
 from worker_client.graph.naming import check_operation_name
 from worker_client.graph.operation import Computation, Operation, OperationTable, OutputSpec, Tensor, operation_of
+from worker_client.values.left_out import SaysWhatIsLeftOut
 
 VariableCreator: TypeAlias = Callable[..., Any]
 """Makes a variable, usually by calling its first argument, the next creator, with changed keyword arguments."""
@@ -60,7 +61,7 @@ class _ThreadState(threading.local):
         self.placement: PlacementScopes | None = None
 
 
-class Graph(NotCopied, bound_to="this process", instead="build it again in the other process"):
+class Graph(SaysWhatIsLeftOut, NotCopied, bound_to="this process", instead="build it again in the other process"):
     """Names, scopes, operations, collections and variables. Thread-safe.
 
     Name scopes, variable scopes and variable creator scopes belong to the thread that opens them, and a new thread
@@ -78,6 +79,8 @@ class Graph(NotCopied, bound_to="this process", instead="build it again in the o
         collections: Named lists of what was made.
         seed: What random operations that are made from now on follow from; see ``ops.random_ops``. None if nothing.
     """
+
+    public_name = "Graph"
 
     def __init__(self, variable_factory: VariableFactory | None = None, *, deferred: bool | None = None):
         self.variable_factory = variable_factory

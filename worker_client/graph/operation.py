@@ -13,6 +13,7 @@ from ps_protocol.not_copied import NotCopied
 from worker_client.graph.deferred_array import DeferredArray
 from worker_client.graph.runners import Runner, runner_for
 from worker_client.values.dtypes import DType
+from worker_client.values.left_out import SaysWhatIsLeftOut
 from worker_client.values.shapes import ShapeLike, TensorShape
 from worker_client.values.text import graph_dtype
 
@@ -67,7 +68,9 @@ class OutputSpec:
             object.__setattr__(self, "dtype", given.dtype)
 
 
-class Operation(NotCopied, bound_to="a graph of this process", instead="build the graph in the other process"):
+class Operation(
+    SaysWhatIsLeftOut, NotCopied, bound_to="a graph of this process", instead="build the graph in the other process"
+):
     """A named operation of a graph. Made by ``Graph.create_op``.
 
     Attributes:
@@ -84,6 +87,8 @@ class Operation(NotCopied, bound_to="a graph of this process", instead="build th
         waits_for: What must have run before it, all that was said.
         follows_update: Whether it, or anything that must have run before it, changes a variable.
     """
+
+    public_name = "Operation"
 
     __slots__ = (
         "_colocation_groups",
@@ -220,7 +225,7 @@ class Operation(NotCopied, bound_to="a graph of this process", instead="build th
         return f"<Operation {self.name!r} type={self.type}>"
 
 
-class Tensor(DeferredArray):
+class Tensor(SaysWhatIsLeftOut, DeferredArray):
     """One output of an operation. In arithmetic and NumPy functions it makes further operations.
 
     Args:
@@ -231,6 +236,8 @@ class Tensor(DeferredArray):
     Attributes:
         dtype: Type of the elements, a ``DType``, which NumPy takes wherever it takes a dtype.
     """
+
+    public_name = "Tensor"
 
     __slots__ = ("_shape", "dtype", "op", "value_index")
 

@@ -205,7 +205,7 @@ class Evaluation:
         try:
             return each.access.request(self._runtime.job_seed, *each.inputs)
         except ShapeMismatchError as error:
-            raise _of_the_run(each.operation, error) from error
+            raise _found_in(each.operation, _of_the_run(each.operation, error)) from error
 
 
 def _is_known(operation: Operation) -> bool:

@@ -21,10 +21,13 @@ from worker_client.sessions.evaluation import Evaluation
 from worker_client.sessions.feeds import fed_values
 from worker_client.sessions.fetches import Fetches, element_of_graph
 from worker_client.sessions.runtime import ClusterRuntime, PrivateRuntime, VariableRuntime
+from worker_client.values.left_out import SaysWhatIsLeftOut
 from worker_client.variables.partitioned import PartitionedVariable
 
 
-class Session(NotCopied, bound_to="a graph of this process", instead="make one in the other process"):
+class Session(
+    SaysWhatIsLeftOut, NotCopied, bound_to="a graph of this process", instead="make one in the other process"
+):
     """Runs operations of one graph. Thread-safe.
 
     Without a client its variables live in a store of its own, in this process, and end with it. With one they live on
@@ -40,6 +43,8 @@ class Session(NotCopied, bound_to="a graph of this process", instead="make one i
         TypeError: ``target`` is neither a connection nor "".
         ValueError: The graph is a connection's own, in which everything happens at once.
     """
+
+    public_name = "Session"
 
     def __init__(self, target: Client | str | None = None, graph: Graph | None = None, config: Any = None):
         del config

@@ -73,6 +73,11 @@ class ActsAsArray(NDArrayOperatorsMixin):
     def __dlpack__(self, *, copy: bool | None = None, **options: Any) -> Any:
         if copy is False:
             raise BufferError(f"{self.whole_spec.name} lives on a ps: a tensor of it is always a copy")
+        if self.whole_spec.dtype.kind not in "biufc":
+            raise BufferError(
+                f"variable {self.whole_spec.name} holds {self.whole_spec.dtype.name}, of which NumPy makes no DLPack "
+                f"tensor; take its numpy(), as another dtype where it holds numbers: .numpy().astype('float32')"
+            )
         return self.read_value().__dlpack__(**options)  # its own memory already
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -180,3 +185,19 @@ class ActsAsArray(NDArrayOperatorsMixin):
 
     def _described(self) -> str:
         return f"variable {self.whole_spec.name} of shape {list(self.whole_spec.shape)}"
+
+
+def _array_member(self: ActsAsArray, name: str) -> NoReturn:
+    """Says of a member of NumPy's arrays how to use it, of any other that there is none."""
+    if hasattr(np.ndarray, name) and not name.startswith("_"):
+        raise AttributeError(
+            f"variable {self.whole_spec.name} has no {name!r} of its own, since it lives on a ps; read it first, as "
+            f"numpy().{name}",
+            name=name,
+            obj=self,
+        )
+    raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+
+# Not in the class, where type checkers would take every name for a member of it.
+ActsAsArray.__getattr__ = _array_member  # type: ignore[attr-defined]

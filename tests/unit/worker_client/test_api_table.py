@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytest
 
 import worker_client.compat.v1 as tf
-from worker_client.compat.v1 import left_out
+from worker_client.values import left_out
 
 ROOT = Path(__file__).parents[3]
 SIGNATURES = ROOT / "tests" / "conformance" / "reference" / "api_signatures.txt"

@@ -35,7 +35,6 @@ from worker_client.compat.v1.behavior import (
 )
 from worker_client.compat.v1.dtypes import as_dtype
 from worker_client.compat.v1.errors import OpError
-from worker_client.compat.v1.left_out import getattr_of as _getattr_of
 from worker_client.compat.v1.logging import get_logger
 from worker_client.compat.v1.partitioners import (
     fixed_size_partitioner,
@@ -120,6 +119,7 @@ from worker_client.values import dtypes as _dtypes
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.dimension import Dimension, dimension_value
 from worker_client.values.dtypes import *
+from worker_client.values.left_out import getattr_of as _getattr_of
 from worker_client.values.shapes import TensorShape, dimension_at_index
 
 __all__ = [

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from worker_client.compat.v1 import flags
-from worker_client.compat.v1.left_out import getattr_of
+from worker_client.values.left_out import getattr_of
 
 __all__ = ["flags", "run"]
 

@@ -1,11 +1,11 @@
 """``tf.dtypes``: dtypes with TensorFlow 1's attributes."""
 
-from worker_client.compat.v1.left_out import getattr_of
 from worker_client.ops.array_ops import cast
 from worker_client.ops.elementwise_ops import complex, saturate_cast
 from worker_client.values import dtypes as own
 from worker_client.values.dtypes import *
 from worker_client.values.dtypes import DType
+from worker_client.values.left_out import getattr_of
 
 __all__ = ["as_dtype", "cast", "complex", "saturate_cast"]
 __all__ += own.__all__

@@ -26,7 +26,7 @@ from ps_protocol.errors import (
     UnknownError,
 )
 from ps_protocol.errors import ShardscopeError as OpError
-from worker_client.compat.v1.left_out import getattr_of
+from worker_client.values.left_out import getattr_of
 
 __all__ = [
     "ABORTED",

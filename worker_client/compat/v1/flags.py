@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worker_client.compat.v1.left_out import getattr_of
+from worker_client.values.left_out import getattr_of
 
 __all__ = [
     "FLAGS",

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from ps_protocol.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError, PermissionDeniedError
-from worker_client.compat.v1.left_out import getattr_of
+from worker_client.values.left_out import getattr_of
 
 __all__ = [
     "Copy",

@@ -1,9 +1,9 @@
 """``tf.initializers``: initializers of variables, and the operations that run those of many variables."""
 
-from worker_client.compat.v1.left_out import getattr_of
 from worker_client.ops import initialization
 from worker_client.ops import initializer_tensors as initializers
 from worker_client.ops.initializer_tensors import he_normal, he_uniform, lecun_normal, lecun_uniform
+from worker_client.values.left_out import getattr_of
 
 __all__ = [
     "constant",

@@ -1,6 +1,5 @@
 """``tf.linalg``: functions of matrices, which are at the top as well, many under longer names."""
 
-from worker_client.compat.v1.left_out import getattr_of
 from worker_client.ops import matrix_ops as _matrix_ops
 from worker_client.ops.clip_ops import global_norm
 from worker_client.ops.elementwise_ops import cross
@@ -21,6 +20,7 @@ from worker_client.ops.matrix_ops import (
     trace,
 )
 from worker_client.ops.statistics_ops import l2_normalize, norm
+from worker_client.values.left_out import getattr_of
 
 __all__ = [
     "band_part",

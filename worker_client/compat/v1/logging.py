@@ -7,7 +7,7 @@ import logging as _logging
 import threading
 from typing import Any, Final
 
-from worker_client.compat.v1.left_out import getattr_of
+from worker_client.values.left_out import getattr_of
 
 __all__ = [
     "DEBUG",

@@ -1,9 +1,9 @@
 """``tf.losses``: losses of predictions and of regularizers."""
 
-from worker_client.compat.v1.left_out import getattr_of
 from worker_client.ops import losses as _losses
 from worker_client.ops.losses import *
 from worker_client.ops.regularizers import get_regularization_loss, get_regularization_losses
+from worker_client.values.left_out import getattr_of
 
 __all__ = ["get_regularization_loss", "get_regularization_losses"]
 __all__ += _losses.__all__

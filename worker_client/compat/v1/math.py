@@ -1,6 +1,5 @@
 """``tf.math``: arithmetic, comparisons and reductions, which are at the top as well but for a few."""
 
-from worker_client.compat.v1.left_out import getattr_of
 from worker_client.ops import elementwise_ops as _elementwise_ops
 from worker_client.ops import math_ops as _math_ops
 from worker_client.ops.array_ops import argmax, argmin
@@ -33,6 +32,7 @@ from worker_client.ops.statistics_ops import (
     reduce_variance,
     zero_fraction,
 )
+from worker_client.values.left_out import getattr_of
 
 __all__ = [
     "argmax",

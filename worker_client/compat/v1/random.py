@@ -1,6 +1,5 @@
 """``tf.random``: what draws random numbers, which is at the top as well under longer names."""
 
-from worker_client.compat.v1.left_out import getattr_of
 from worker_client.ops.random_ops import (
     categorical,
     get_seed,
@@ -13,6 +12,7 @@ from worker_client.ops.random_ops import (
     set_random_seed,
     truncated_normal,
 )
+from worker_client.values.left_out import getattr_of
 
 __all__ = [
     "categorical",

@@ -1,7 +1,6 @@
 """``tf.train``: what of it concerns variables, clusters and learning rates."""
 
 from worker_client.compat.v1.cluster import ClusterSpec
-from worker_client.compat.v1.left_out import getattr_of
 from worker_client.placement.device_setter import replica_device_setter
 from worker_client.training import learning_rate as _learning_rate
 from worker_client.training.global_step import (
@@ -12,6 +11,7 @@ from worker_client.training.global_step import (
     global_step,
 )
 from worker_client.training.learning_rate import *
+from worker_client.values.left_out import getattr_of
 
 __all__ = [
     "ClusterSpec",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from abc import ABCMeta
-from typing import Any
+from typing import Any, NoReturn
 
 from worker_client.deferred.partitioned import PartitionedDeferredVariable, partitioned_variable
 from worker_client.deferred.variable import DeferredVariable
 from worker_client.scopes.creation import new_variable
+from worker_client.values.left_out import getattr_of_member
 from worker_client.variables import partitioned as parts
 from worker_client.variables import variable
 
@@ -20,6 +21,9 @@ class _VariableType(ABCMeta):
         if cls is Variable:
             return isinstance(instance, DeferredVariable | variable.Variable)
         return super().__instancecheck__(instance)
+
+    def __getattr__(cls, name: str) -> NoReturn:
+        getattr_of_member(cls, name, "Variable")
 
 
 class Variable(DeferredVariable, metaclass=_VariableType):

@@ -1,7 +1,7 @@
 """``tf.contrib.training``: placement strategies for ``replica_device_setter``."""
 
-from worker_client.compat.v1.left_out import getattr_of
 from worker_client.placement.strategies import GreedyLoadBalancingStrategy, RandomStrategy, byte_size_load_fn
+from worker_client.values.left_out import getattr_of
 
 __all__ = ["GreedyLoadBalancingStrategy", "RandomStrategy", "byte_size_load_fn"]
 

@@ -1,14 +1,15 @@
 """TensorFlow 1's names that are left out, each with the reason and what to use instead: the one table of them.
 
-A module of these names has a ``__getattr__`` from here, so that asking it for such a name says both. The table in
-``docs/tf1-names.md`` repeats the reasons; a test compares them.
+A module of these names has a ``__getattr__`` from here, and a class whose members are among them derives from
+``SaysWhatIsLeftOut``, so that asking for such a name says both. The tables in ``docs/tf1-names.md`` repeat the reasons;
+tests compare them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
-from typing import Any, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn
 
 GRADIENTS: Final = (
     "no automatic differentiation here; take gradients from PyTorch, JAX or NumPy, feed them, and apply them with "
@@ -66,6 +67,16 @@ LINEAR: Final = "not among the functions of matrices here; compute it with `nump
 STATELESS: Final = "use `tf.random_normal` and its like with `seed`, or draw with NumPy and feed the result"
 CONTRIB: Final = "of `tf.contrib` only regularizers and placement strategies are here"
 ABSEIL: Final = "a part of Abseil's `flags` is here; define this option with `DEFINE_string`, or use `argparse`"
+FEEDABLE: Final = "every tensor can be fed, and everything be fetched"
+LISTED: Final = "TensorFlow's own; `get_operations()` lists all operations of a graph"
+FUNCTIONS: Final = "there are no functions as graphs; build with Python's functions"
+LOOKED_UP: Final = "`get_tensor_by_name` and `get_operation_by_name` find it; sessions take names themselves"
+OWN: Final = "TensorFlow's own, for its tests and debugging; nothing takes its place"
+IN_PARTS: Final = "run the parts as runs of their own, and feed what one returned to the next"
+CONTAINERS: Final = "there are no containers to clear; initialise variables again instead"
+EXTREMES: Final = "elements have no minimum and maximum of updates; `scatter_min` and `scatter_max` do that for rows"
+NO_VALUE: Final = "a deferred tensor has no value before it is run; use `session.run` or `eval()`"
+ASSIGNED: Final = "only variables, slices of them and what their updates return can be assigned; see `tf.assign`"
 LOSSES: Final = "write it out with `tf.nn` and `tf.reduce_mean`"
 
 _GROUPS: Final[tuple[tuple[str, str], ...]] = (
@@ -73,7 +84,8 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
         GRADIENTS,
         "gradients hessians GradientTape custom_gradient recompute_grad grad_pass_through no_gradient NoGradient "
         "NotDifferentiable RegisterGradient UnconnectedGradients AggregationMethod "
-        "nondifferentiable_batch_function train.*Optimizer train.ExponentialMovingAverage train.sdca_*",
+        "nondifferentiable_batch_function Graph.gradient_override_map train.*Optimizer "
+        "train.ExponentialMovingAverage train.sdca_*",
     ),
     (
         SAVING,
@@ -147,7 +159,8 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
         PROTOBUF,
         "GraphDef MetaGraphDef NodeDef AttrValue NameAttrList TensorInfo import_graph_def graph_util GRAPH_DEF_* "
         "make_ndarray make_tensor_proto Graph.as_graph_def Graph.graph_def_versions Graph.op_def_for_type "
-        "Session.graph_def Variable.from_proto Variable.to_proto",
+        "Session.graph_def Variable.from_proto Variable.to_proto Operation.op_def "
+        "Operation.from_node_def Operation.experimental_set_type",
     ),
     (
         PYTHON,
@@ -161,7 +174,7 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
         "enable_v2_behavior enable_v2_tensorshape enable_tensor_equality compat mixed_precision experimental "
         "*.experimental",
     ),
-    (HARDWARE, "tpu xla lite profiler test config sysconfig mlir nn.fused_batch_norm"),
+    (HARDWARE, "Session.list_devices tpu xla lite profiler test config sysconfig mlir nn.fused_batch_norm"),
     (
         QUANTIZED,
         "quantiz* dequantize fake_quant_* qint* quint* QUANTIZED_DTYPES dtypes.q* dtypes.QUANTIZED_DTYPES "
@@ -188,6 +201,16 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
         "matrix_solve_ls matrix_square_root matrix_triangular_solve cholesky_solve qr svd self_adjoint_eig* linalg.*",
     ),
     (STATELESS, "random.* random_index_shuffle distributions"),
+    (FEEDABLE, "Graph.is_feedable Graph.is_fetchable Graph.prevent_feeding Graph.prevent_fetching"),
+    (LISTED, "Graph.new_operations Graph.num_operations Graph.operations Graph.version"),
+    (FUNCTIONS, "Graph.building_function Graph.get"),
+    (LOOKED_UP, "Graph.as_graph_element"),
+    (OWN, "Graph.Dismantle Session.sess_str Operation.traceback"),
+    (IN_PARTS, "Session.partial_run Session.partial_run_setup"),
+    (CONTAINERS, "Session.reset"),
+    (EXTREMES, "Variable.scatter_nd_max Variable.scatter_nd_min"),
+    (NO_VALUE, "Tensor.numpy Variable.numpy"),
+    (ASSIGNED, "Tensor.assign Tensor.assign_add Tensor.assign_sub"),
     (LOSSES, "losses.cosine_distance losses.mean_pairwise_squared_error"),
     (CONTRIB, "contrib.* contrib.*.*"),
     (ABSEIL, "flags.*"),
@@ -239,12 +262,40 @@ def getattr_of(module: str) -> Callable[[str], Any]:
     where = f"tf.{module}" if module else "tf"
 
     def missing(name: str) -> NoReturn:
-        path = f"{module}.{name}" if module else name
-        reason = None if name.startswith("__") else reason_for(path)
-        if reason is None:
-            raise AttributeError(f"{where} has no attribute {name!r}", name=name)
-        raise AttributeError(
-            f"tf.{path} is left out of Shardscope: {reason.replace('`', '')} (docs/tf1-names.md)", name=name
-        )
+        raise _missing(f"{module}.{name}" if module else name, "tf.", f"{where} has no attribute {name!r}")
 
     return missing
+
+
+def getattr_of_member(owner: object, name: str, public_name: str) -> NoReturn:
+    """Raises what a class, or an instance of one, of this name in TensorFlow raises for a member that it lacks."""
+    kind = owner if isinstance(owner, type) else type(owner)
+    raise _missing(f"{public_name}.{name}", "", f"{kind.__name__!r} object has no attribute {name!r}")
+
+
+class SaysWhatIsLeftOut:
+    """Base of a class of TensorFlow's: asked for a member that is left out, it says why and what to use instead.
+
+    Attributes:
+        public_name: What the class is called in TensorFlow, as "Graph".
+    """
+
+    __slots__ = ()
+    public_name: ClassVar[str]
+
+
+def _member(self: SaysWhatIsLeftOut, name: str) -> NoReturn:
+    getattr_of_member(self, name, self.public_name)
+
+
+# Not in the class, where type checkers would take every name for a member of it.
+SaysWhatIsLeftOut.__getattr__ = _member  # type: ignore[attr-defined]
+
+
+def _missing(path: str, prefix: str, otherwise: str) -> AttributeError:
+    name = path.rpartition(".")[2]
+    reason = None if name.startswith("_") else reason_for(path)
+    if reason is None:
+        return AttributeError(otherwise, name=name)
+    text = f"{prefix}{path} is left out of Shardscope: {reason.replace('`', '')} (docs/tf1-names.md)"
+    return AttributeError(text, name=name)

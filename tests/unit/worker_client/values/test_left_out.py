@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 
 import worker_client.compat.v1 as tf
-from worker_client.compat.v1 import left_out
+from worker_client.values import left_out
 
 PAGE = (Path(__file__).parents[4] / "docs" / "tf1-names.md").read_text(encoding="utf-8")
 PLAIN = [
     name
     for name, _ in left_out.rows()
-    if "*" not in name and name.split(".")[0] not in ("Graph", "Session", "Variable")
+    if "*" not in name and name.split(".")[0] not in ("Graph", "Operation", "Session", "Tensor", "Variable")
+]
+MEMBERS = [
+    name for name, _ in left_out.rows() if name.split(".")[0] in ("Graph", "Operation", "Session", "Tensor", "Variable")
 ]
 
 
@@ -31,6 +34,35 @@ def test_a_name_says_why_it_is_left_out(path: str) -> None:
     with pytest.raises(AttributeError, match=re.escape(f"tf.{path} is left out of Shardscope: ")) as caught:
         asked(path)
     assert (left_out.reason_for(path) or "").replace("`", "") in str(caught.value)
+
+
+@pytest.mark.parametrize("path", MEMBERS)
+def test_a_member_says_why_it_is_left_out(path: str) -> None:
+    owner, _, member = path.partition(".")
+    graph = tf.Graph()
+    with graph.as_default():
+        variable = tf.Variable([1.0])
+        owners = {
+            "Graph": graph,
+            "Operation": variable.op,
+            "Session": tf.Session(),
+            "Tensor": variable + 1.0,
+            "Variable": variable,
+        }
+    with pytest.raises(AttributeError, match=re.escape(f"{path} is left out of Shardscope: ")) as caught:
+        getattr(owners[owner], member)
+    assert (left_out.reason_for(path) or "").replace("`", "") in str(caught.value)
+
+
+def test_the_type_of_variables_says_it_too() -> None:
+    with pytest.raises(AttributeError, match="from_proto is left out of Shardscope"):
+        asked("Variable.from_proto")
+
+
+@pytest.mark.parametrize("member", ["frobnicate", "_private", "__wrapped__"])
+def test_a_member_that_is_none_of_tensorflows_is_only_missing(member: str) -> None:
+    with pytest.raises(AttributeError, match=f"'Graph' object has no attribute '{member}'"):
+        getattr(tf.Graph(), member)
 
 
 @pytest.mark.parametrize(
