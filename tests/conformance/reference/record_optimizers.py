@@ -84,7 +84,9 @@ def cases(rng):
         for kind in ("dense", "sparse"):
             for dtype in ("float32", "float64", "float16"):
                 try:
-                    yield run_case(rng, name, options, kind, dtype)
+                    case = run_case(rng, name, options, kind, dtype)
+                    if "NaN" not in json.dumps(case):  # epsilon 1e-8 is zero in float16
+                        yield case
                 except (TypeError, ValueError, tf.errors.OpError) as error:
                     print(f"TensorFlow has no {name} {kind} {dtype}: {type(error).__name__} {str(error)[:100]}")
 
