@@ -161,6 +161,15 @@ class Plan:
         self._num_rows = spec.shape[0] if spec.shape else 1
         self._width = math.prod(spec.shape[1:])
 
+    def set_step(self, step: int, numbers: Sequence[float]) -> None:
+        """Says which step it is and what its settings are, where that is known only now.
+
+        Raises:
+            InvalidArgumentError: A setting or the step is not allowed.
+        """
+        check_step(self._spec, self._rule, numbers, step)
+        self._step, self._numbers = step, tuple(numbers)
+
     def apply(self, value: Array, slots: Sequence[Array]) -> None:
         """Changes value and slots in place.
 
