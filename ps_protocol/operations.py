@@ -27,8 +27,12 @@ import numpy.typing as npt
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.initializer_spec import InitializerSpec, ValueKind
+from ps_protocol.optimizer_spec import OptimizerSpec
 
 Array: TypeAlias = npt.NDArray[Any]
+
+MAX_REDUCED_BYTES: Final = 1024 * 1024
+"""The most bytes that a ``Reduce`` returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +59,16 @@ class VariableSpec:
         dtype: NumPy or ml-dtypes type, in native byte order.
         shape: All sizes known.
         slice: Place in the whole, of a part of a partitioned variable.
+        slot_of: Full name of the variable that this one is a slot of; empty for one that is no slot.
+        optimizer: Of a variable that counts the steps of an optimizer, how these change the variable ``slot_of``.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     slice: PartitionSlice | None = None
+    slot_of: str = ""
+    optimizer: OptimizerSpec | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -101,6 +109,16 @@ class ScatterRule(enum.IntEnum):
     DIV = 5
     MIN = 6
     MAX = 7
+
+
+class Verdict(enum.IntEnum):
+    """What became of an update that was not refused; numbers of ``OperationReply.Verdict``.
+
+    ``SKIPPED``: nothing changed, as the optimizer was declared to do with a gradient that is not finite.
+    """
+
+    APPLIED = 0
+    SKIPPED = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +223,46 @@ class CountUpTo:
 
 
 @dataclass(frozen=True, slots=True)
+class Apply:
+    """Computes a variable and its slots anew by a function that the ps knows by name, such as a step of an optimizer.
+
+    Attributes:
+        function: Its name.
+        slots: Full names of the variables that it computes with, in the function's order; on the same ps task.
+        state: Full name of the variable that counts the steps, whose spec says how the optimizer was declared; empty
+            if there is none, and ``numbers`` say all.
+        operands: What the function takes; of an optimizer the gradient, or row indices (int32 or int64, ``[n]``) and
+            the gradient of those rows, of the variable's dtype.
+        numbers: float64, ``[k]``: the function's settings in its order. NaN stands for what was declared.
+        wire: The form in which the last operand travels, where it does.
+    """
+
+    name: str
+    function: str
+    slots: tuple[str, ...]
+    state: str
+    operands: tuple[Array, ...]
+    numbers: Array
+    wire: WireDType = WireDType.EXACT
+
+
+@dataclass(frozen=True, slots=True)
+class Reduce:
+    """Something small that is computed from the value on its ps, by a function that the ps knows by name.
+
+    Attributes:
+        function: Its name.
+        operands: What it takes besides the value.
+        numbers: float64, ``[k]``: its settings.
+    """
+
+    name: str
+    function: str
+    operands: tuple[Array, ...]
+    numbers: Array
+
+
+@dataclass(frozen=True, slots=True)
 class Gather:
     """Rows of the value.
 
@@ -231,7 +289,9 @@ class Describe:
     name: str
 
 
-PsOperation: TypeAlias = Declare | Initialize | Read | Update | Replace | Scatter | CountUpTo | Gather | Describe
+PsOperation: TypeAlias = (
+    Declare | Initialize | Read | Update | Replace | Scatter | CountUpTo | Apply | Reduce | Gather | Describe
+)
 
 _Operation = TypeVar("_Operation", bound=PsOperation)
 
@@ -273,6 +333,7 @@ class OperationKind:
             later.
         reply_bytes: Returns the most bytes of the tensor in its reply, on a variable of that spec. None if there is no
             tensor.
+        others: Returns the names of the variables that it works on besides the one that it is about.
     """
 
     mutates: bool
@@ -282,6 +343,7 @@ class OperationKind:
     with_tensors: Callable[[Any, Sequence[Array]], PsOperation] = _unchanged
     operand: int | None = None
     reply_bytes: Callable[[Any, VariableSpec], int] | None = None
+    others: Callable[[Any], tuple[str, ...]] | None = None
 
 
 def _initial_value(operation: Declare | Initialize) -> tuple[Array, ...]:
@@ -330,6 +392,16 @@ KINDS: Final[dict[type[Any], OperationKind]] = {
     CountUpTo: OperationKind(
         mutates=True, logged=Logged.AS_ITSELF, reply_bytes=lambda _count_up_to, spec: spec.size_bytes
     ),
+    Apply: OperationKind(
+        mutates=True,
+        logged=Logged.AS_ITSELF,
+        may_merge=True,
+        tensors=lambda apply: (*apply.operands, apply.numbers),
+        with_tensors=lambda apply, tensors: Apply(
+            apply.name, apply.function, apply.slots, apply.state, tuple(tensors[:-1]), tensors[-1]
+        ),
+        others=lambda apply: (*apply.slots, apply.state) if apply.state else apply.slots,
+    ),
     Declare: OperationKind(
         mutates=True, logged=Logged.BEFORE_ITS_BATCH, tensors=_initial_value, with_tensors=_with_initial_value
     ),
@@ -346,6 +418,13 @@ KINDS: Final[dict[type[Any], OperationKind]] = {
         ),
         reply_bytes=_rows_bytes,
     ),
+    Reduce: OperationKind(
+        mutates=False,
+        logged=Logged.AS_A_LOOK,
+        tensors=lambda reduce: (*reduce.operands, reduce.numbers),
+        with_tensors=lambda reduce, tensors: Reduce(reduce.name, reduce.function, tuple(tensors[:-1]), tensors[-1]),
+        reply_bytes=lambda _reduce, _spec: MAX_REDUCED_BYTES,
+    ),
     Describe: OperationKind(mutates=False, logged=Logged.AS_A_LOOK),
 }
 """A row for each kind. Its messages are in ``operation_codec``, what a ps does with it in ``batch_handlers``."""
@@ -356,6 +435,17 @@ _READ_ONLY: Final = frozenset([kind for kind, row in KINDS.items() if not row.mu
 def mutates(operations: Iterable[PsOperation]) -> bool:
     """Whether any of the operations may change a variable."""
     return not _READ_ONLY.issuperset(map(type, operations))
+
+
+def names_of(operations: Iterable[PsOperation]) -> set[str]:
+    """Names of all variables that operations work on."""
+    names = set()
+    for operation in operations:
+        names.add(operation.name)
+        others = KINDS[type(operation)].others
+        if others is not None:
+            names.update(others(operation))
+    return names
 
 
 def tensors_of(operation: PsOperation) -> tuple[Array, ...]:
@@ -422,12 +512,14 @@ class Result:
         tensor: Of read, gather and count up to, the result; None for a read whose ``unless_version`` is the variable's
             version.
         spec: Of declare and describe, what is recorded.
+        verdict: What became of an update.
     """
 
     version: int
     initialized: bool
     tensor: Array | None = None
     spec: VariableSpec | None = None
+    verdict: Verdict = Verdict.APPLIED
 
 
 Reply: TypeAlias = Result | ShardscopeError

@@ -12,7 +12,7 @@
 from ps_protocol import errors
 from ps_protocol.cluster_spec import ClusterSpec, TfConfig
 from ps_protocol.task_id import TaskId
-from worker_client import initializers
+from worker_client import initializers, train
 from worker_client.client import Client, connect
 from worker_client.default_client import assign_add_all, assign_all, get_default_client, mirror, read_all
 from worker_client.deferred.sparse_tensor import SparseTensor
@@ -133,6 +133,7 @@ __all__ = [
     "replica_device_setter",
     "report_uninitialized_variables",
     "reset_default_graph",
+    "train",
     "trainable_variables",
     "truncated_normal_initializer",
     "uniform_unit_scaling_initializer",

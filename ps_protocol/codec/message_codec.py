@@ -23,7 +23,7 @@ import numpy as np
 from ps_protocol.codec import tensor_codec
 from ps_protocol.codec.error_codec import decode_error, encode_error
 from ps_protocol.codec.operation_codec import decode_operation, encode_operation_into
-from ps_protocol.codec.spec_codec import TakeTensor, decode_spec, decode_uuid, encode_spec_into
+from ps_protocol.codec.spec_codec import TakeTensor, decode_enum, decode_spec, decode_uuid, encode_spec_into
 from ps_protocol.codec.tensor_codec import Buffer, TensorLayout
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.operations import (
@@ -37,12 +37,15 @@ from ps_protocol.operations import (
     Reply,
     Result,
     VariableSpec,
+    Verdict,
     WireDType,
 )
 from ps_protocol.v1 import batch_pb2
 from ps_protocol.v1.tensor_pb2 import TensorHeader
 
 _EXACT = WireDType.EXACT
+_APPLIED = Verdict.APPLIED
+_VERDICTS = {int(verdict): verdict for verdict in Verdict}
 _PLACEHOLDER = np.empty(0, np.uint8)
 
 TensorReply: TypeAlias = tuple[int, bool, VariableSpec | None]
@@ -168,6 +171,8 @@ def encode_reply(
             add(error=encode_error(answer))
             continue
         message = add(version=answer.version, initialized=answer.initialized)
+        if answer.verdict is not _APPLIED:
+            message.verdict = batch_pb2.OperationReply.Verdict.ValueType(answer.verdict)
         if answer.tensor is not None:
             if isinstance(operation, READS) and operation.wire is not _EXACT:
                 _encode_lossy(message, answer.tensor, operation, buffers)
@@ -285,7 +290,8 @@ def reply_head(message: batch_pb2.BatchReply, operations: Sequence[PsOperation] 
             targets.append(target_of(operation))
             replies.append((each.version, each.initialized, spec))
         else:
-            replies.append(Result(each.version, each.initialized, None, spec))
+            verdict = decode_enum(_VERDICTS, each.verdict, "verdict on an update")
+            replies.append(Result(each.version, each.initialized, None, spec, verdict))
     return ReplyHead(operations, replies, layouts, targets)
 
 

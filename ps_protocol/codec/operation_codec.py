@@ -21,6 +21,8 @@ from ps_protocol.codec.spec_codec import (
 from ps_protocol.codec.tensor_codec import parse_wire
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import (
+    Apply,
+    Array,
     CountUpTo,
     Declare,
     Describe,
@@ -28,6 +30,7 @@ from ps_protocol.operations import (
     Initialize,
     PsOperation,
     Read,
+    Reduce,
     Replace,
     Scatter,
     ScatterRule,
@@ -152,6 +155,49 @@ def _encode_count_up_to(message: batch_pb2.CountUpTo, operation: CountUpTo, _buf
     message.limit = operation.limit
 
 
+def _encode_apply(message: batch_pb2.Apply, operation: Apply, buffers: list[memoryview]) -> None:
+    message.function, message.state = operation.function, operation.state
+    message.slots.extend(operation.slots)
+    last = len(operation.operands) - 1
+    for index, operand in enumerate(operation.operands):
+        wire = operation.wire if index == last else _EXACT
+        buffers.append(tensor_codec.encode_into(message.operands.add(), operand, wire))
+    buffers.append(tensor_codec.encode_into(message.numbers, operation.numbers))
+
+
+def _decode_apply(name: str, message: batch_pb2.Apply, take: TakeTensor) -> Apply:
+    operands = tuple([take(operand) for operand in message.operands])
+    wire = parse_wire(message.operands[-1].wire) if operands else _EXACT
+    numbers = _decode_numbers(message.numbers, take)
+    return Apply(name, _function(message.function), tuple(message.slots), message.state, operands, numbers, wire)
+
+
+def _encode_reduce(message: batch_pb2.Reduce, operation: Reduce, buffers: list[memoryview]) -> None:
+    message.function = operation.function
+    buffers.extend([tensor_codec.encode_into(message.operands.add(), operand) for operand in operation.operands])
+    buffers.append(tensor_codec.encode_into(message.numbers, operation.numbers))
+
+
+def _decode_reduce(name: str, message: batch_pb2.Reduce, take: TakeTensor) -> Reduce:
+    operands = tuple([take(operand) for operand in message.operands])
+    return Reduce(name, _function(message.function), operands, _decode_numbers(message.numbers, take))
+
+
+def _function(name: str) -> str:
+    if not name:
+        raise InvalidArgumentError("the name of the function is missing")
+    return name
+
+
+def _decode_numbers(message: tensor_pb2.TensorHeader, take: TakeTensor) -> Array:
+    numbers = take(message)
+    if message.dtype != "float64" or len(message.shape) != 1:
+        raise InvalidArgumentError(
+            f"the numbers are {message.dtype}{list(message.shape)}; they should be float64 of one dimension"
+        )
+    return numbers
+
+
 def _encode_gather(message: batch_pb2.Gather, operation: Gather, buffers: list[memoryview]) -> None:
     buffers.append(tensor_codec.encode_into(message.indices, operation.indices))
     message.index_depth = operation.index_depth
@@ -188,6 +234,8 @@ CODECS: Final[dict[type[Any], OperationCodec]] = {
     CountUpTo: OperationCodec(
         "count_up_to", _encode_count_up_to, lambda name, message, _: CountUpTo(name, message.limit)
     ),
+    Apply: OperationCodec("apply", _encode_apply, _decode_apply),
+    Reduce: OperationCodec("reduce", _encode_reduce, _decode_reduce),
     Gather: OperationCodec("gather", _encode_gather, _decode_gather),
     Describe: OperationCodec("describe", lambda *_: None, lambda name, *_: Describe(name)),
 }

@@ -28,6 +28,8 @@ from ps_protocol.initializer_spec import (
     VarianceScalingKind,
 )
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
+from ps_protocol.optimizer_schedules import ScheduleSpec
+from ps_protocol.optimizer_spec import NamedNumbers, OnNonfinite, OptimizerSpec, SparseMode
 from ps_protocol.v1 import variable_pb2
 from ps_protocol.v1.tensor_pb2 import TensorHeader
 
@@ -37,6 +39,8 @@ TakeTensor: TypeAlias = Callable[[TensorHeader], Array]
 _Enum = TypeVar("_Enum", bound=enum.IntEnum)
 
 _FAN_MODES = {int(mode): mode for mode in FanMode}
+_SPARSE_MODES = {int(mode): mode for mode in SparseMode}
+_ON_NONFINITE = {int(each): each for each in OnNonfinite}
 _DISTRIBUTIONS = {int(distribution): distribution for distribution in Distribution}
 _PLAIN_KINDS: dict[type[InitializerKind], tuple[str, tuple[str, ...]]] = {
     ConstantKind: ("constant", ("value",)),
@@ -93,6 +97,9 @@ def encode_spec_into(message: variable_pb2.VariableSpec, spec: VariableSpec) -> 
         part.full_name = spec.slice.full_name
         part.full_shape.extend(spec.slice.full_shape)
         part.offset.extend(spec.slice.offset)
+    message.slot_of = spec.slot_of
+    if spec.optimizer is not None:
+        _encode_optimizer_into(message.optimizer, spec.optimizer)
 
 
 def decode_spec(message: variable_pb2.VariableSpec) -> VariableSpec:
@@ -107,7 +114,8 @@ def decode_spec(message: variable_pb2.VariableSpec) -> VariableSpec:
         raise InvalidArgumentError("a variable's spec lacks the name")
     layout = tensor_codec.parse_layout(message.dtype, message.shape)
     part = _decode_slice(message.slice, layout) if message.HasField("slice") else None
-    return VariableSpec(name, layout.dtype, layout.shape, part)
+    optimizer = _decode_optimizer(message.optimizer) if message.HasField("optimizer") else None
+    return VariableSpec(name, layout.dtype, layout.shape, part, message.slot_of, optimizer)
 
 
 def encode_initializer_into(
@@ -136,6 +144,45 @@ def decode_initializer(message: variable_pb2.Initializer, take: TakeTensor) -> I
     if name is None:
         raise InvalidArgumentError("an initializer lacks its kind, or has one that this version does not know")
     return InitializerSpec(_KIND_DECODERS[name](getattr(message, name), take), message.seed, message.seed_alone)
+
+
+def _encode_optimizer_into(message: variable_pb2.OptimizerSpec, optimizer: OptimizerSpec) -> None:
+    message.function = optimizer.function
+    message.numbers.extend(optimizer.numbers)
+    message.sparse = variable_pb2.OptimizerSpec.SparseMode.ValueType(optimizer.sparse)
+    message.on_nonfinite = variable_pb2.OptimizerSpec.OnNonfinite.ValueType(optimizer.on_nonfinite)
+    if optimizer.schedule is not None:
+        _encode_schedule_into(message.schedule, optimizer.schedule)
+    if optimizer.constraint is not None:
+        message.constraint.name = optimizer.constraint.name
+        message.constraint.numbers.extend(optimizer.constraint.numbers)
+
+
+def _encode_schedule_into(message: variable_pb2.OptimizerSpec.NamedNumbers, schedule: ScheduleSpec) -> None:
+    message.name = schedule.name
+    message.numbers.extend(schedule.numbers)
+    if schedule.then is not None:
+        _encode_schedule_into(message.then, schedule.then)
+
+
+def _decode_optimizer(message: variable_pb2.OptimizerSpec) -> OptimizerSpec:
+    if not message.function:
+        raise InvalidArgumentError("the optimizer of a variable's spec lacks the name of its rule")
+    return OptimizerSpec(
+        message.function,
+        tuple(message.numbers),
+        decode_enum(_SPARSE_MODES, message.sparse, "sparse mode of an optimizer"),
+        decode_enum(_ON_NONFINITE, message.on_nonfinite, "treatment of gradients that are not finite"),
+        _decode_schedule(message.schedule) if message.HasField("schedule") else None,
+        NamedNumbers(message.constraint.name, tuple(message.constraint.numbers))
+        if message.HasField("constraint")
+        else None,
+    )
+
+
+def _decode_schedule(message: variable_pb2.OptimizerSpec.NamedNumbers) -> ScheduleSpec:
+    then = _decode_schedule(message.then) if message.HasField("then") else None
+    return ScheduleSpec(message.name, tuple(message.numbers), then)
 
 
 def _decode_slice(message: variable_pb2.PartitionSlice, part: tensor_codec.TensorLayout) -> PartitionSlice:

@@ -35,8 +35,8 @@ class BatchRequest(google.protobuf.message.Message):
     batch is not atomic: its operations succeed or fail one by one, each with a
     reply of its own, and others may see the first ones applied before the last.
 
-    Retry. A batch that holds a mutating operation (anything but read, gather and
-    describe) carries (client_incarnation, sequence). The ps applies a sequence number
+    Retry. A batch that holds a mutating operation (anything but read, gather,
+    reduce and describe) carries (client_incarnation, sequence). The ps applies a sequence number
     at most once. A batch that is sent again gets the reply of the first time, even if
     that is still being carried out. So a client that has lost a reply sends the same
     batch again, unchanged. A batch without mutations carries sequence 0 and may be
@@ -89,6 +89,8 @@ class Operation(google.protobuf.message.Message):
     DESCRIBE_FIELD_NUMBER: builtins.int
     COUNT_UP_TO_FIELD_NUMBER: builtins.int
     REPLACE_FIELD_NUMBER: builtins.int
+    APPLY_FIELD_NUMBER: builtins.int
+    REDUCE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Full name of the variable, for every kind; for declare it is repeated here."""
     @property
@@ -109,6 +111,10 @@ class Operation(google.protobuf.message.Message):
     def count_up_to(self) -> global___CountUpTo: ...
     @property
     def replace(self) -> global___Replace: ...
+    @property
+    def apply(self) -> global___Apply: ...
+    @property
+    def reduce(self) -> global___Reduce: ...
     def __init__(
         self,
         *,
@@ -122,10 +128,12 @@ class Operation(google.protobuf.message.Message):
         describe: global___Describe | None = ...,
         count_up_to: global___CountUpTo | None = ...,
         replace: global___Replace | None = ...,
+        apply: global___Apply | None = ...,
+        reduce: global___Reduce | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "read", b"read", "replace", b"replace", "scatter", b"scatter", "update", b"update"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "name", b"name", "read", b"read", "replace", b"replace", "scatter", b"scatter", "update", b"update"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["declare", "initialize", "read", "update", "scatter", "gather", "describe", "count_up_to", "replace"] | None: ...
+    def HasField(self, field_name: typing.Literal["apply", b"apply", "count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "read", b"read", "reduce", b"reduce", "replace", b"replace", "scatter", b"scatter", "update", b"update"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["apply", b"apply", "count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "name", b"name", "read", b"read", "reduce", b"reduce", "replace", b"replace", "scatter", b"scatter", "update", b"update"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["declare", "initialize", "read", "update", "scatter", "gather", "describe", "count_up_to", "replace", "apply", "reduce"] | None: ...
 
 global___Operation = Operation
 
@@ -397,6 +405,86 @@ class CountUpTo(google.protobuf.message.Message):
 global___CountUpTo = CountUpTo
 
 @typing.final
+class Apply(google.protobuf.message.Message):
+    """Computes the variable and its slots anew by a function that the ps knows by name; a
+    step of an optimizer is one. All of them change in one atomic step, or none does. The
+    slots are variables of the same ps task; all must be initialised.
+
+    An optimizer takes one operand, the gradient, of the variable's dtype and shape; or two,
+    row indices (int32 or int64, [n]) and the gradient of those rows. Rows that come again
+    are added up first, in their order.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FUNCTION_FIELD_NUMBER: builtins.int
+    SLOTS_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    OPERANDS_FIELD_NUMBER: builtins.int
+    NUMBERS_FIELD_NUMBER: builtins.int
+    function: builtins.str
+    state: builtins.str
+    """Full name of the variable that counts the steps, an int64 of shape []. Its spec says
+    how the optimizer was declared, and it goes up by one. Empty: there is none, and
+    numbers say all.
+    """
+    @property
+    def slots(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Full names, in the function's order."""
+
+    @property
+    def operands(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[ps_protocol.v1.tensor_pb2.TensorHeader]: ...
+    @property
+    def numbers(self) -> ps_protocol.v1.tensor_pb2.TensorHeader:
+        """float64, [k]: the function's settings, in its order. NaN stands for what was declared,
+        or for what follows from the number of the step.
+        """
+
+    def __init__(
+        self,
+        *,
+        function: builtins.str = ...,
+        slots: collections.abc.Iterable[builtins.str] | None = ...,
+        state: builtins.str = ...,
+        operands: collections.abc.Iterable[ps_protocol.v1.tensor_pb2.TensorHeader] | None = ...,
+        numbers: ps_protocol.v1.tensor_pb2.TensorHeader | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["numbers", b"numbers"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["function", b"function", "numbers", b"numbers", "operands", b"operands", "slots", b"slots", "state", b"state"]) -> None: ...
+
+global___Apply = Apply
+
+@typing.final
+class Reduce(google.protobuf.message.Message):
+    """Something small that the ps computes from the value by a function that it knows by
+    name: a norm, a sum, the greatest elements. At most 1 MiB.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FUNCTION_FIELD_NUMBER: builtins.int
+    OPERANDS_FIELD_NUMBER: builtins.int
+    NUMBERS_FIELD_NUMBER: builtins.int
+    function: builtins.str
+    @property
+    def operands(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[ps_protocol.v1.tensor_pb2.TensorHeader]: ...
+    @property
+    def numbers(self) -> ps_protocol.v1.tensor_pb2.TensorHeader:
+        """float64, [k]: its settings."""
+
+    def __init__(
+        self,
+        *,
+        function: builtins.str = ...,
+        operands: collections.abc.Iterable[ps_protocol.v1.tensor_pb2.TensorHeader] | None = ...,
+        numbers: ps_protocol.v1.tensor_pb2.TensorHeader | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["numbers", b"numbers"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["function", b"function", "numbers", b"numbers", "operands", b"operands"]) -> None: ...
+
+global___Reduce = Reduce
+
+@typing.final
 class Describe(google.protobuf.message.Message):
     """Spec, version and state without the value."""
 
@@ -430,21 +518,43 @@ global___BatchReply = BatchReply
 class OperationReply(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    class _Verdict:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _VerdictEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[OperationReply._Verdict.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        VERDICT_APPLIED: OperationReply._Verdict.ValueType  # 0
+        VERDICT_SKIPPED: OperationReply._Verdict.ValueType  # 1
+        """The gradient was not finite, and the optimizer was declared to leave out such ones:
+        nothing changed.
+        """
+
+    class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper): ...
+    VERDICT_APPLIED: OperationReply.Verdict.ValueType  # 0
+    VERDICT_SKIPPED: OperationReply.Verdict.ValueType  # 1
+    """The gradient was not finite, and the optimizer was declared to leave out such ones:
+    nothing changed.
+    """
+
     ERROR_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     INITIALIZED_FIELD_NUMBER: builtins.int
     TENSOR_FIELD_NUMBER: builtins.int
     SPEC_FIELD_NUMBER: builtins.int
+    VERDICT_FIELD_NUMBER: builtins.int
     version: builtins.int
     """Updates applied to the variable since it was initialised, this one included."""
     initialized: builtins.bool
+    verdict: global___OperationReply.Verdict.ValueType
+    """What became of an update."""
     @property
     def error(self) -> ps_protocol.v1.errors_pb2.Error:
         """If set the operation changed nothing and the other fields are empty."""
 
     @property
     def tensor(self) -> ps_protocol.v1.tensor_pb2.TensorHeader:
-        """Of read, gather and count_up_to: the result, in the next buffer. Absent for a
+        """Of read, gather, reduce and count_up_to: the result, in the next buffer. Absent for a
         read whose unless_version is the variable's version.
         """
 
@@ -460,8 +570,9 @@ class OperationReply(google.protobuf.message.Message):
         initialized: builtins.bool = ...,
         tensor: ps_protocol.v1.tensor_pb2.TensorHeader | None = ...,
         spec: ps_protocol.v1.variable_pb2.VariableSpec | None = ...,
+        verdict: global___OperationReply.Verdict.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["error", b"error", "spec", b"spec", "tensor", b"tensor"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["error", b"error", "initialized", b"initialized", "spec", b"spec", "tensor", b"tensor", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["error", b"error", "initialized", b"initialized", "spec", b"spec", "tensor", b"tensor", "verdict", b"verdict", "version", b"version"]) -> None: ...
 
 global___OperationReply = OperationReply

@@ -58,14 +58,22 @@ class VariableSpec(google.protobuf.message.Message):
     DTYPE_FIELD_NUMBER: builtins.int
     SHAPE_FIELD_NUMBER: builtins.int
     SLICE_FIELD_NUMBER: builtins.int
+    SLOT_OF_FIELD_NUMBER: builtins.int
+    OPTIMIZER_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Full name, scopes included, without ":0"."""
     dtype: builtins.str
+    slot_of: builtins.str
+    """Full name of the variable that this one is a slot of; empty if it is no slot."""
     @property
     def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
     @property
     def slice(self) -> global___PartitionSlice:
         """Absent for a variable that is not a part of another."""
+
+    @property
+    def optimizer(self) -> global___OptimizerSpec:
+        """Of a variable that counts the steps of an optimizer: how they change the variable."""
 
     def __init__(
         self,
@@ -74,11 +82,124 @@ class VariableSpec(google.protobuf.message.Message):
         dtype: builtins.str = ...,
         shape: collections.abc.Iterable[builtins.int] | None = ...,
         slice: global___PartitionSlice | None = ...,
+        slot_of: builtins.str = ...,
+        optimizer: global___OptimizerSpec | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["slice", b"slice"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["dtype", b"dtype", "name", b"name", "shape", b"shape", "slice", b"slice"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["optimizer", b"optimizer", "slice", b"slice"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["dtype", b"dtype", "name", b"name", "optimizer", b"optimizer", "shape", b"shape", "slice", b"slice", "slot_of", b"slot_of"]) -> None: ...
 
 global___VariableSpec = VariableSpec
+
+@typing.final
+class OptimizerSpec(google.protobuf.message.Message):
+    """How the steps of an optimizer change a variable. The first declaration fixes it; a later
+    one that differs is refused, naming both sides.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _SparseMode:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _SparseModeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[OptimizerSpec._SparseMode.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        SPARSE_MODE_TF1: OptimizerSpec._SparseMode.ValueType  # 0
+        """What a dense step with a gradient of zero does."""
+        SPARSE_MODE_LAZY: OptimizerSpec._SparseMode.ValueType  # 1
+        """Nothing."""
+        SPARSE_MODE_CATCH_UP: OptimizerSpec._SparseMode.ValueType  # 2
+        """The steps that a row has missed are made up for when it is next in one."""
+
+    class SparseMode(_SparseMode, metaclass=_SparseModeEnumTypeWrapper):
+        """What a step with rows does to the other rows."""
+
+    SPARSE_MODE_TF1: OptimizerSpec.SparseMode.ValueType  # 0
+    """What a dense step with a gradient of zero does."""
+    SPARSE_MODE_LAZY: OptimizerSpec.SparseMode.ValueType  # 1
+    """Nothing."""
+    SPARSE_MODE_CATCH_UP: OptimizerSpec.SparseMode.ValueType  # 2
+    """The steps that a row has missed are made up for when it is next in one."""
+
+    class _OnNonfinite:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _OnNonfiniteEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[OptimizerSpec._OnNonfinite.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        ON_NONFINITE_REFUSE: OptimizerSpec._OnNonfinite.ValueType  # 0
+        ON_NONFINITE_SKIP: OptimizerSpec._OnNonfinite.ValueType  # 1
+        ON_NONFINITE_APPLY: OptimizerSpec._OnNonfinite.ValueType  # 2
+
+    class OnNonfinite(_OnNonfinite, metaclass=_OnNonfiniteEnumTypeWrapper):
+        """What becomes of a gradient with an infinity or a NaN."""
+
+    ON_NONFINITE_REFUSE: OptimizerSpec.OnNonfinite.ValueType  # 0
+    ON_NONFINITE_SKIP: OptimizerSpec.OnNonfinite.ValueType  # 1
+    ON_NONFINITE_APPLY: OptimizerSpec.OnNonfinite.ValueType  # 2
+
+    @typing.final
+    class NamedNumbers(google.protobuf.message.Message):
+        """A pure function that is known by name, and its numbers."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: builtins.int
+        NUMBERS_FIELD_NUMBER: builtins.int
+        THEN_FIELD_NUMBER: builtins.int
+        name: builtins.str
+        @property
+        def numbers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]: ...
+        @property
+        def then(self) -> global___OptimizerSpec.NamedNumbers:
+            """Of a schedule that goes over to another one."""
+
+        def __init__(
+            self,
+            *,
+            name: builtins.str = ...,
+            numbers: collections.abc.Iterable[builtins.float] | None = ...,
+            then: global___OptimizerSpec.NamedNumbers | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["then", b"then"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["name", b"name", "numbers", b"numbers", "then", b"then"]) -> None: ...
+
+    FUNCTION_FIELD_NUMBER: builtins.int
+    NUMBERS_FIELD_NUMBER: builtins.int
+    SPARSE_FIELD_NUMBER: builtins.int
+    ON_NONFINITE_FIELD_NUMBER: builtins.int
+    SCHEDULE_FIELD_NUMBER: builtins.int
+    CONSTRAINT_FIELD_NUMBER: builtins.int
+    function: builtins.str
+    """Name of the rule."""
+    sparse: global___OptimizerSpec.SparseMode.ValueType
+    on_nonfinite: global___OptimizerSpec.OnNonfinite.ValueType
+    @property
+    def numbers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Its settings, in the rule's order; NaN for one that follows from the step."""
+
+    @property
+    def schedule(self) -> global___OptimizerSpec.NamedNumbers:
+        """Gives the learning rate of each step in place of the setting."""
+
+    @property
+    def constraint(self) -> global___OptimizerSpec.NamedNumbers:
+        """Applied to the value after each step."""
+
+    def __init__(
+        self,
+        *,
+        function: builtins.str = ...,
+        numbers: collections.abc.Iterable[builtins.float] | None = ...,
+        sparse: global___OptimizerSpec.SparseMode.ValueType = ...,
+        on_nonfinite: global___OptimizerSpec.OnNonfinite.ValueType = ...,
+        schedule: global___OptimizerSpec.NamedNumbers | None = ...,
+        constraint: global___OptimizerSpec.NamedNumbers | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["constraint", b"constraint", "schedule", b"schedule"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["constraint", b"constraint", "function", b"function", "numbers", b"numbers", "on_nonfinite", b"on_nonfinite", "schedule", b"schedule", "sparse", b"sparse"]) -> None: ...
+
+global___OptimizerSpec = OptimizerSpec
 
 @typing.final
 class Initializer(google.protobuf.message.Message):

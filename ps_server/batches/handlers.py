@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from ps_protocol.operations import (
+    Apply,
     CountUpTo,
     Declare,
     Describe,
     Gather,
     Initialize,
     Read,
+    Reduce,
     Replace,
     Result,
     Scatter,
     Update,
 )
+from ps_server.store.function_calls import FunctionCalls
 from ps_server.store.variable_store import VariableStore
 
 
@@ -27,10 +30,12 @@ class Resources:
 
     Attributes:
         store: Holds the variables.
+        functions: Calls named functions on them.
         clock: Monotonic seconds.
     """
 
     store: VariableStore
+    functions: FunctionCalls
     clock: Callable[[], float]
 
 
@@ -67,6 +72,14 @@ def _count_up_to(ps: Resources, operation: CountUpTo, _deadline_s: float, _lend:
     return ps.store.count_up_to(operation)
 
 
+def _apply(ps: Resources, operation: Apply, _deadline_s: float, _lend: bool, _take: bool) -> Result:
+    return ps.functions.apply(operation)
+
+
+def _reduce(ps: Resources, operation: Reduce, _deadline_s: float, _lend: bool, _take: bool) -> Result:
+    return ps.functions.reduce(operation)
+
+
 def _describe(ps: Resources, operation: Describe, _deadline_s: float, _lend: bool, _take: bool) -> Result:
     return ps.store.describe(operation)
 
@@ -86,6 +99,8 @@ HANDLERS: Final[dict[type[Any], Handler]] = {
     Scatter: _scatter,
     Gather: _gather,
     CountUpTo: _count_up_to,
+    Apply: _apply,
+    Reduce: _reduce,
     Describe: _describe,
     Declare: _declare,
     Initialize: _initialize,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError, ShardscopeError
 from ps_protocol.operations import KINDS, BatchReply, Declare, Logged, PsOperation, Reply, VariableSpec
 from ps_server.batches.defects import internal_error
 from ps_server.batches.handlers import HANDLERS, Resources
 from ps_server.memory.operand_ownership import share_memory
+from ps_server.rules.built_in_functions import BUILT_IN_FUNCTIONS
+from ps_server.rules.functions import Functions
+from ps_server.store.function_calls import FunctionCalls
 from ps_server.store.variable_store import VariableStore
 
 
@@ -19,13 +23,25 @@ class BatchRunner:
         store: Holds the variables.
         task: Name of the ps task, as "ps:0", for the errors.
         clock: Monotonic seconds.
+        functions: Those that operations can call by name.
+
+    Attributes:
+        calls: Calls them.
     """
 
-    def __init__(self, store: VariableStore, *, task: str, clock: Callable[[], float]):
+    def __init__(
+        self,
+        store: VariableStore,
+        *,
+        task: str,
+        clock: Callable[[], float],
+        functions: Functions = BUILT_IN_FUNCTIONS,
+    ):
         self._store = store
         self.task = task
         self._clock = clock
-        self._resources = Resources(store, clock)
+        self.calls: Final = FunctionCalls(store.variables, store.spares, functions)
+        self._resources = Resources(store, self.calls, clock)
 
     def run(
         self,

@@ -31,6 +31,7 @@ from ps_protocol.operations import (
     Update,
     UpdateRule,
     map_tensors,
+    names_of,
 )
 from ps_server.batches.remembered_answers import independent_copy
 from ps_server.log.commit_log import CommitLog, Reservation
@@ -70,7 +71,7 @@ class LoggedBatches:
         """Carries out a mutating batch; returns the reply and the position of its record, not committed yet."""
         steps = [self._step(operation, deadline_s) for operation in operations]
         remaining = [step for step in steps if not isinstance(step, _CarriedOut)]
-        with self._variables.locked({operation.name for operation in remaining}) as variables:
+        with self._variables.locked(names_of(remaining)) as variables:
             answers = iter(self._runner.run(remaining, deadline_s).replies)
             reply = BatchReply(
                 tuple([step.reply if isinstance(step, _CarriedOut) else next(answers) for step in steps])
@@ -90,7 +91,7 @@ class LoggedBatches:
             DeadlineExceededError: It was not in time.
         """
         reply = self._runner.run(operations, deadline_s, lend_values=lend_values)
-        position = self._variables.newest_position({operation.name for operation in operations})
+        position = self._variables.newest_position(names_of(operations))
         self.log.wait_committed(position, deadline_s - self._clock())
         return reply
 

@@ -16,6 +16,8 @@ from ps_server.batches.update_ledger import LedgerLimits, UpdateLedger
 from ps_server.cluster.directory import Directory
 from ps_server.log.records import Declared, Placed, Record
 from ps_server.log.state_image import StateImage
+from ps_server.rules.built_in_functions import BUILT_IN_FUNCTIONS
+from ps_server.rules.functions import Functions
 from ps_server.store.variable_store import VariableStore
 
 AppendRecord = Callable[[Record], int]
@@ -31,6 +33,7 @@ class StateParts:
         memory_limit_bytes: The most that the values may take together; 0 for no limit.
         ledger_limits: What is remembered of updates; None for the defaults.
         clock: Monotonic seconds.
+        functions: Those that operations can call by name.
 
     Attributes:
         store: The variables.
@@ -50,6 +53,7 @@ class StateParts:
         memory_limit_bytes: int = 0,
         ledger_limits: LedgerLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        functions: Functions = BUILT_IN_FUNCTIONS,
     ):
         cluster_spec.task_address(PS_JOB, task_index)
         self.task: Final = str(TaskId(PS_JOB, task_index))
@@ -58,7 +62,7 @@ class StateParts:
         self.store: Final = VariableStore(
             memory_limit_bytes=memory_limit_bytes, note=lambda operation: self._append(Declared(operation))
         )
-        self.runner: Final = BatchRunner(self.store, task=self.task, clock=clock)
+        self.runner: Final = BatchRunner(self.store, task=self.task, clock=clock, functions=functions)
         self.ledger: Final = UpdateLedger(ledger_limits)
         num_ps = len(cluster_spec.ps_addresses())
         self.directory: Final = (

@@ -13,8 +13,6 @@ import functools
 import importlib
 import importlib.util
 import logging
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 
 from ps_protocol.operations import Array, ScatterRule
+from ps_server.rules.background_compiler import BackgroundCompiler
 from ps_server.rules.row_schedule import Rows
 
 RowKernel = Callable[[Array, Rows, Array], None]
@@ -122,7 +121,7 @@ def compiled_kernel(rule: ScatterRule, dtype: np.dtype[Any]) -> RowKernel:
     return kernel
 
 
-class KernelCompiler:
+class KernelCompiler(BackgroundCompiler[_Key]):
     """Gets kernels in the background. Thread-safe.
 
     Args:
@@ -130,63 +129,12 @@ class KernelCompiler:
     """
 
     def __init__(self, compiled: Callable[[ScatterRule, np.dtype[Any]], RowKernel] = compiled_kernel):
-        self._compiled = compiled
-        # guards: _wanted, _thread, and changes of _kernels. A look into _kernels is atomic and done without it.
-        self._lock = threading.Lock()
-        self._kernels: dict[_Key, RowKernel | None] = {}
-        self._wanted: list[_Key] = []  # each of the few kernels there are at most once
-        self._thread: threading.Thread | None = None
+        super().__init__(lambda key: compiled(*key), lambda key: f"scatter_{key[0].name.lower()} for {key[1].name}")
 
     def find(self, rule: ScatterRule, dtype: np.dtype[Any]) -> RowKernel | None:
-        """Returns the kernel if it is ready; otherwise asks for it in the background and returns None."""
-        key = (rule, dtype)
-        try:
-            return self._kernels[key]
-        except KeyError:
-            if has_kernel(rule, dtype):
-                self._want(key)
-            return None
-
-    def wait(self, timeout_s: float) -> bool:
-        """Waits until what was asked for is ready or has failed; returns whether that was in time."""
-        thread = self._thread
-        if thread is not None:
-            thread.join(timeout_s)
-        return thread is None or not thread.is_alive()
-
-    def _want(self, key: _Key) -> None:
-        with self._lock:
-            if key in self._kernels:
-                return
-            self._kernels[key] = None
-            self._wanted.append(key)
-            if self._thread is None:
-                # Not a daemon: the interpreter must not end in the middle of the compiler's C++.
-                thread = threading.Thread(target=self._compile, name="row-kernels")
-                try:
-                    thread.start()
-                except RuntimeError as error:  # the system has no thread left; the next kernel asked for tries again
-                    _LOG.warning("nothing compiles row kernels for now, NumPy does their work: %s", error)
-                    return
-                self._thread = thread
-
-    def _compile(self) -> None:
-        while True:
-            with self._lock:
-                if not self._wanted:
-                    self._thread = None
-                    return
-                key = self._wanted.pop()
-            rule, dtype = key
-            started_s = time.monotonic()
-            try:
-                kernel = self._compiled(rule, dtype)
-            except Exception as error:  # noqa: BLE001 - NumPy can do the work
-                _LOG.warning("no compiled scatter_%s for %s, NumPy does it: %r", rule.name.lower(), dtype.name, error)
-                continue
-            with self._lock:
-                self._kernels[key] = kernel
-            _LOG.info("scatter_%s for %s ready in %.2f s", rule.name.lower(), dtype.name, time.monotonic() - started_s)
+        """Returns the kernel if it is ready; otherwise asks for it, if there is one, and returns None."""
+        kernel: RowKernel | None = self.get((rule, dtype)) if has_kernel(rule, dtype) else None
+        return kernel
 
 
 _compiler: KernelCompiler | None = None

@@ -72,7 +72,7 @@ def order_of_updates(rows: Rows, num_rows: int, *, allow_hot_rows: bool = True) 
     """
     if rows.size <= _SMALL_BATCH:
         return OrderGiven(rows, single_corrections=_single_corrections(rows.tolist()))
-    ordered, positions = _sorted_with_positions(rows, num_rows)
+    ordered, positions = sorted_with_positions(rows, num_rows)
     is_first = np.ones(rows.size + 1, np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:-1])
     repeats = np.flatnonzero(~is_first)
@@ -129,7 +129,7 @@ def _rounds(ordered: Rows, positions: Rows, starts: Rows, *, allow_hot_rows: boo
     )
 
 
-def _sorted_with_positions(rows: Rows, num_rows: int) -> tuple[Rows, Rows]:
+def sorted_with_positions(rows: Rows, num_rows: int) -> tuple[Rows, Rows]:
     """The rows in order, and where each came from; equal rows stay in the order they had."""
     position_bits = (rows.size - 1).bit_length()
     if position_bits + num_rows.bit_length() > 62:

@@ -10,6 +10,7 @@ and neither warns.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -66,10 +67,10 @@ def replaced_spec(spec: VariableSpec, operation: Replace) -> VariableSpec:
     if value.dtype == spec.dtype and value.shape == spec.shape:
         return spec
     if value.dtype.kind == "S":  # of any length
-        spec = VariableSpec(spec.name, value.dtype, spec.shape, spec.slice) if spec.dtype.kind == "S" else spec
+        spec = replace(spec, dtype=value.dtype) if spec.dtype.kind == "S" else spec
     if value.dtype != spec.dtype or (value.shape != spec.shape and (operation.keeps_shape or spec.slice is not None)):
         refuse_operand(spec, "assign", value, spec.shape)
-    return VariableSpec(spec.name, spec.dtype, value.shape, spec.slice)
+    return replace(spec, shape=value.shape)
 
 
 # -- counting -----------------------------------------------------------------------------------

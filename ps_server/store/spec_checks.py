@@ -5,6 +5,7 @@ from __future__ import annotations
 from ps_protocol.codec.tensor_codec import dtype_name, parse_layout
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import VariableSpec
+from ps_protocol.optimizer_spec import OptimizerSpec, describe_optimizer
 
 MAX_NAME_LENGTH = 4096
 
@@ -47,6 +48,33 @@ def check_agreement(recorded: VariableSpec, proposed: VariableSpec) -> None:
         raise DTypeMismatchError(_differ(recorded, proposed), variable=recorded.name)
     if recorded.shape != proposed.shape or recorded.slice != proposed.slice:
         raise ShapeMismatchError(_differ(recorded, proposed), variable=recorded.name)
+    if recorded.slot_of != proposed.slot_of:
+        raise InvalidArgumentError(
+            f"variable {recorded.name} already exists as {_place(recorded)}, but is declared here as "
+            f"{_place(proposed)}; give the optimizer or the variable another name",
+            variable=recorded.name,
+        )
+    if recorded.optimizer != proposed.optimizer:
+        check_optimizers(recorded, proposed)
+
+
+def check_optimizers(recorded: VariableSpec, proposed: VariableSpec) -> None:
+    """Makes sure that an optimizer is declared alike; InvalidArgumentError, which names both sides, if not."""
+    before, now = _described(recorded.optimizer), _described(proposed.optimizer)
+    if before != now:  # compared in words, since NaN does not equal itself
+        raise InvalidArgumentError(
+            f"variable {recorded.slot_of or recorded.name} is already trained by {before} ({recorded.name}), but is "
+            f"declared here with {now}; give both the same settings, or the optimizer another name",
+            variable=recorded.slot_of or recorded.name,
+        )
+
+
+def _described(optimizer: OptimizerSpec | None) -> str:
+    return "no optimizer" if optimizer is None else describe_optimizer(optimizer)
+
+
+def _place(spec: VariableSpec) -> str:
+    return f"a slot of {spec.slot_of}" if spec.slot_of else "a variable of its own"
 
 
 def describe_spec(spec: VariableSpec) -> str:

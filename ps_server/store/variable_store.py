@@ -79,6 +79,7 @@ class VariableStore:
 
     Attributes:
         variables: By name.
+        spares: Replaced values that are kept to be used again.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class VariableStore:
     ):
         self.variables: Final = StoredVariables(memory_limit_bytes)
         self._find: Final = self.variables.find
-        self._spares = SpareArrays(spare_limit_bytes)
+        self.spares: Final = SpareArrays(spare_limit_bytes)
         self._compute_initial_value = compute_initial_value
         self._note = note
         self._gates = NameGates()
@@ -300,7 +301,7 @@ class VariableStore:
     def _update_beside(self, variable: StoredVariable, spec: VariableSpec, operation: Update) -> Result:
         """Updates a variable whose value is lent: computes a new array, so that the borrowers' one does not change."""
         rule, operand = operation.rule, operation.value
-        result = self._spares.take(spec)
+        result = self.spares.take(spec)
         if rule is _ASSIGN:
             np.copyto(result, operand)
         with variable.lock:
@@ -310,7 +311,7 @@ class VariableStore:
                 apply_update(variable.initialized_value(), rule, operand, out=result)
             replaced = variable.replace(result)
             reply = variable.updated()
-        self._spares.keep(replaced)
+        self.spares.keep(replaced)
         return reply
 
     def replace(self, operation: Replace, *, take: bool = False) -> Result:
@@ -393,7 +394,7 @@ class VariableStore:
             if not variable.is_lent:
                 plan.apply(variable.value.reshape(rows.shape))  # a view: values are in C order
                 return variable.updated()
-        result = self._spares.take(spec)
+        result = self.spares.take(spec)
         with variable.lock:
             if variable.spec is not spec:
                 return self.scatter(operation)
@@ -401,7 +402,7 @@ class VariableStore:
             plan.apply(result.reshape(rows.shape))
             replaced = variable.replace(result)
             reply = variable.updated()
-        self._spares.keep(replaced)
+        self.spares.keep(replaced)
         return reply
 
     def _scatter_bytes(self, variable: StoredVariable, operation: Scatter) -> Result:
@@ -477,7 +478,7 @@ class VariableStore:
     @property
     def spare_bytes(self) -> int:
         """Bytes of replaced values that are kept to be used again."""
-        return self._spares.used_bytes
+        return self.spares.used_bytes
 
     @property
     def memory_limit_bytes(self) -> int:

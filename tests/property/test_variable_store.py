@@ -142,6 +142,8 @@ class Model:
                 return Result(variable.version, True, rows[indices])
             case Scatter():
                 return self.scatter(variable, self.in_rows(variable.value, operation.index_depth), operation)
+            case _:
+                raise AssertionError(f"the model is not asked for {operation}")
 
     def declare(self, operation: Declare) -> Result:
         variable = self.variables.get(operation.name)

@@ -21,6 +21,7 @@ from ps_protocol.initializer_spec import ConstantKind, InitializerSpec, ValueKin
 from ps_protocol.operations import (
     KINDS,
     READS,
+    Apply,
     Array,
     Batch,
     CountUpTo,
@@ -32,6 +33,7 @@ from ps_protocol.operations import (
     OperationKind,
     PsOperation,
     Read,
+    Reduce,
     Replace,
     Result,
     Scatter,
@@ -67,6 +69,8 @@ EXAMPLES: tuple[PsOperation, ...] = (
     Replace("w", VALUES[:2], keeps_shape=True),
     Scatter("w", ScatterRule.ADD, ROWS, VALUES[:2]),
     CountUpTo("w", 7),
+    Apply("w", "momentum", ("w/m",), "w/step", (ROWS, VALUES[:2]), np.array([0.1, 0.9, 0.0])),
+    Reduce("w", "dot", (VALUES,), np.empty(0)),
     Gather("w", ROWS),
     Describe("w"),
 )

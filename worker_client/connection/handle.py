@@ -228,8 +228,7 @@ class PsHandle:
         if self._queue.is_closed:
             raise self._closed(operations)
         operations = tuple(operations)
-        if not self._may_update:
-            self._check_changes_nothing(operations)
+        self.check_may_update(operations)
         if not self._queue.num_unfinished:  # nothing is overtaken
             if not mutates(operations):
                 return self._attempt(self._batch(operations, expected_reply_bytes, sequence=0))
@@ -257,8 +256,7 @@ class PsHandle:
             PermissionDeniedError: The operations change something, and this client only looks on.
             ResourceExhaustedError: The queue stayed full for the operation timeout.
         """
-        if not self._may_update:
-            self._check_changes_nothing(operations)
+        self.check_may_update(operations)
         pending = Submission(tuple(operations), expected_reply_bytes)
         self._ensure_sender()
         waited = Deadline(0.0, self._settings.retry.clock)
@@ -276,7 +274,10 @@ class PsHandle:
             task=str(self.task),
         )
 
-    def _check_changes_nothing(self, operations: Sequence[PsOperation]) -> None:
+    def check_may_update(self, operations: Sequence[PsOperation]) -> None:
+        """Raises PermissionDeniedError if any operation changes something, and this client only looks on."""
+        if self._may_update:
+            return
         for each in operations:
             if mutates((each,)):
                 raise PermissionDeniedError(

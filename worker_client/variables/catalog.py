@@ -15,17 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ps_protocol.errors import FailedPreconditionError, NotFoundError
-from ps_protocol.forks import new_lock
 from ps_protocol.operations import VariableSpec
 from ps_protocol.service_types import VariableInfo
 from ps_protocol.task_id import TaskId
 from worker_client.connection.fanout import Fanout
-from worker_client.graph.definition import VariableAggregation, VariableDefinition, VariableSynchronization
-from worker_client.graph.graph import Graph
-from worker_client.graph.operation import OutputSpec
-from worker_client.values.shapes import TensorShape
+from worker_client.variables.found import FoundVariables
 from worker_client.variables.partitioned import PartitionedVariable
-from worker_client.variables.variable import Variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +95,7 @@ class Catalog:
     def __init__(self, fanout: Fanout, num_ps: int):
         self._fanout = fanout
         self._num_ps = num_ps
-        self._graph = Graph(deferred=False)  # of what is found
-        self._lock = new_lock()  # guards: _found, and what is made in _graph
-        self._found: dict[str, Variable] = {}
+        self._found = FoundVariables(fanout)
         self._known: dict[str, Any] = {}  # set and read as a whole
 
     def entries(self) -> list[VariableEntry]:
@@ -129,7 +122,7 @@ class Catalog:
         held = self._held()
         for each in held:
             if each.info.spec.name == name:
-                return self._variable(each)
+                return self._found.variable(each.info.spec, each.ps_task)
         parts = sorted((each for each in held if each.whole_name == name), key=lambda each: each.offset)
         if not parts:
             raise NotFoundError(_not_found(name, {each.whole_name for each in held}), variable=name)
@@ -139,7 +132,7 @@ class Catalog:
             name,
             _whole_shape(spec),
             spec.dtype,
-            [self._variable(each) for each in parts],
+            [self._found.variable(each.info.spec, each.ps_task) for each in parts],
             [len(set(offsets)) for offsets in zip(*(each.offset for each in parts), strict=True)],
         )
 
@@ -158,53 +151,6 @@ class Catalog:
             )
             held += [_Held(each, ps_task) for each in variables]
         return held
-
-    def _variable(self, held: _Held) -> Variable:
-        """The variable that a ps task holds; the same object each time."""
-        spec, ps_task = held.info.spec, held.ps_task
-        with self._lock:
-            known = self._found.get(spec.name)
-            if known is not None:
-                if (known.spec, known.ps_task) == (spec, ps_task):
-                    return known
-                self._graph.withdraw_op(known.op)  # the cluster has lost it, and has another of that name
-            variable = Variable(
-                self._definition(spec, device=f"/job:ps/task:{ps_task}"),
-                spec,
-                initializer=None,
-                runner=self._fanout,
-                ps_task=ps_task,
-                device=f"/job:ps/task:{ps_task}",
-            )
-            self._found[spec.name] = variable
-            return variable
-
-    def _definition(self, spec: VariableSpec, *, device: str) -> VariableDefinition:
-        op = self._graph.create_op(
-            "VarHandleOp", outputs=[OutputSpec(spec.dtype, TensorShape(spec.shape))], name=f"{spec.name}/"
-        )
-        op.device = device
-        return VariableDefinition(
-            name=spec.name,
-            key=None,
-            dtype=spec.dtype,
-            shape=spec.shape,
-            initializer=None,
-            initial_value=None,
-            trainable=True,
-            collections=(),
-            device=device,
-            slice=spec.slice,
-            constraint=None,
-            regularizer=None,
-            caching_device=None,
-            validate_shape=True,
-            synchronization=VariableSynchronization.AUTO,
-            aggregation=VariableAggregation.NONE,
-            name_scope=f"{spec.name}/",
-            op=op,
-            graph=self._graph,
-        )
 
 
 def _whole_shape(spec: VariableSpec) -> tuple[int, ...]:

@@ -216,6 +216,28 @@ def read(runner: OperationRunner, reads: Sequence[RowsRead]) -> list[Array]:
     return [each.value([next(results) for _ in each.routed]) for each in reads]
 
 
+def row_values(
+    cut: Cut, parts: Sequence[VariableBase], rows: Array, values: Array
+) -> list[tuple[Any, tuple[Array, ...]]]:
+    """Returns for each part its rows and their values; of a part that has none of the rows, none.
+
+    Args:
+        cut: How the variable is cut.
+        parts: The parts.
+        rows: Row numbers in the whole, ``[n]``.
+        values: ``[n, *row]``.
+
+    Raises:
+        InvalidArgumentError: A row is outside of the variable.
+    """
+    found: list[tuple[Any, tuple[Array, ...]]] = []
+    for index, part in enumerate(parts):
+        share = cut.share(rows.reshape(-1, 1), index)
+        piece = np.ascontiguousarray(values[share.selection])
+        found.append((part, (row_operations.flat_rows(part.spec, share.places), piece)))
+    return found
+
+
 def scatters(
     cut: Cut,
     parts: Sequence[VariableBase],

@@ -470,6 +470,10 @@ class PartitionedVariable(
             return self
         return mapped(self._runner.run_all_later(routed), lambda _: self)
 
+    def part_row_values(self, rows: Array, values: Array) -> list[tuple[Any, tuple[Array, ...]]]:
+        """Returns for each part which rows it has of those given, ``[n]``, and their values, ``[n, *row]``."""
+        return part_rows.row_values(self._cut, self._parts, rows, values)
+
     # -- state --------------------------------------------------------------------------------
 
     @property

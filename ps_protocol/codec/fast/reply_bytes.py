@@ -18,7 +18,7 @@ from ps_protocol.codec.fast.varints import LENGTH_DELIMITED, VARINT, decode_vari
 from ps_protocol.codec.message_codec import ReplyHead, TensorReply, target_of
 from ps_protocol.codec.tensor_codec import TensorLayout
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
-from ps_protocol.operations import READS, Array, BatchReply, PsOperation, Reply, Result, WireDType
+from ps_protocol.operations import READS, Array, BatchReply, PsOperation, Reply, Result, Verdict, WireDType
 from ps_protocol.v1 import batch_pb2
 from ps_protocol.v1.batch_pb2 import OperationReply
 from ps_protocol.v1.tensor_pb2 import TensorHeader
@@ -33,6 +33,7 @@ _CONTINUED: Final = 0x80  # a byte of a varint from here on is not its last
 
 _MAX_TENSOR_FIELD_BYTES: Final = 126
 _EXACT: Final = WireDType.EXACT
+_APPLIED: Final = Verdict.APPLIED
 
 _tensor_fields: Final[BoundedTable[bytes]] = BoundedTable()
 _tensor_layouts: Final[BoundedTable[TensorLayout]] = BoundedTable()
@@ -44,6 +45,8 @@ def encode_answer(reply: BatchReply, operations: Sequence[PsOperation]) -> tuple
     buffers: list[memoryview] = []
     for result, operation in zip(reply.replies, operations, strict=False):
         if isinstance(result, ShardscopeError) or result.spec is not None or not result.initialized:
+            break
+        if result.verdict is not _APPLIED:
             break
         tensor = result.tensor
         if tensor is None:

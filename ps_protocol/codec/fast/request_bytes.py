@@ -24,7 +24,7 @@ from ps_protocol.codec.message_codec import MessageRequest, RequestHead, check_n
 from ps_protocol.codec.operation_codec import encode_operation_into
 from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.codec.tensor_codec import Buffer, TensorLayout
-from ps_protocol.operations import KINDS, Batch, Describe, Gather, PsOperation, Read, Scatter, Update, WireDType
+from ps_protocol.operations import KINDS, Apply, Batch, Describe, Gather, PsOperation, Read, Scatter, Update, WireDType
 from ps_protocol.v1.batch_pb2 import BatchRequest
 from ps_protocol.v1.batch_pb2 import Operation as OperationMessage
 
@@ -63,11 +63,19 @@ def _scatter_key(scatter: Scatter) -> Hashable | None:
     return (scatter.name, scatter.rule, *shapes, scatter.index_depth)
 
 
+def _apply_key(apply: Apply) -> Hashable | None:
+    if apply.wire is not _EXACT:
+        return None
+    layouts = [(operand.dtype, operand.shape) for operand in apply.operands]
+    return (apply.name, apply.function, apply.slots, apply.state, apply.numbers.shape, *layouts)
+
+
 KEYS: Final[dict[type[Any], Callable[[Any], Hashable | None]]] = {
     Update: _update_key,
     Read: _read_key,
     Gather: _gather_key,
     Scatter: _scatter_key,
+    Apply: _apply_key,
     Describe: lambda describe: (describe.name,),
 }
 """For each kind that comes again and again: a key of all that the bytes of an operation depend on.

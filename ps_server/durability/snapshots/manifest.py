@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from ps_protocol.codec.tensor_codec import dtype_name, parse_layout
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import PartitionSlice, VariableSpec
+from ps_protocol.optimizer_schedules import ScheduleSpec
+from ps_protocol.optimizer_spec import NamedNumbers, OnNonfinite, OptimizerSpec, SparseMode
 
 FORMAT_VERSION: Final = 1
 
@@ -127,6 +131,8 @@ def _encode_variable(variable: StoredValue) -> dict[str, Any]:
         "offset": variable.offset,
         "crc32": variable.crc32,
         **({} if declared is None else {"declared": _encode_layout(declared)}),
+        **({"slot_of": spec.slot_of} if spec.slot_of else {}),
+        **({} if spec.optimizer is None else {"optimizer": _encode_optimizer(spec.optimizer)}),
     }
 
 
@@ -164,7 +170,58 @@ def _decode_variable(content: dict[str, Any]) -> StoredValue:
 
 def _decode_spec(name: str, content: dict[str, Any], part: PartitionSlice | None) -> VariableSpec:
     layout = parse_layout(content["dtype"], content["shape"])
-    return VariableSpec(name, layout.dtype, layout.shape, part)
+    return VariableSpec(
+        name,
+        layout.dtype,
+        layout.shape,
+        part,
+        content.get("slot_of", ""),
+        _decode_optimizer(content["optimizer"]) if "optimizer" in content else None,
+    )
+
+
+def _encode_optimizer(optimizer: OptimizerSpec) -> dict[str, Any]:
+    schedule, constraint = optimizer.schedule, optimizer.constraint
+    return {
+        "function": optimizer.function,
+        "numbers": _encode_numbers(optimizer.numbers),
+        "sparse": int(optimizer.sparse),
+        "on_nonfinite": int(optimizer.on_nonfinite),
+        "schedule": None if schedule is None else _encode_schedule(schedule),
+        "constraint": None
+        if constraint is None
+        else {"name": constraint.name, "numbers": _encode_numbers(constraint.numbers)},
+    }
+
+
+def _encode_schedule(schedule: ScheduleSpec) -> dict[str, Any]:
+    then = None if schedule.then is None else _encode_schedule(schedule.then)
+    return {"name": schedule.name, "numbers": _encode_numbers(schedule.numbers), "then": then}
+
+
+def _encode_numbers(numbers: Sequence[float]) -> list[float | str]:
+    return [each if math.isfinite(each) else str(each) for each in numbers]  # JSON has neither infinities nor NaN
+
+
+def _decode_optimizer(content: dict[str, Any]) -> OptimizerSpec:
+    schedule, constraint = content["schedule"], content["constraint"]
+    return OptimizerSpec(
+        content["function"],
+        _decode_numbers(content["numbers"]),
+        SparseMode(content["sparse"]),
+        OnNonfinite(content["on_nonfinite"]),
+        None if schedule is None else _decode_schedule(schedule),
+        None if constraint is None else NamedNumbers(constraint["name"], _decode_numbers(constraint["numbers"])),
+    )
+
+
+def _decode_schedule(content: dict[str, Any]) -> ScheduleSpec:
+    then = None if content["then"] is None else _decode_schedule(content["then"])
+    return ScheduleSpec(content["name"], _decode_numbers(content["numbers"]), then)
+
+
+def _decode_numbers(content: list[float | str]) -> tuple[float, ...]:
+    return tuple([float(each) for each in content])
 
 
 def _decode_slice(content: dict[str, Any]) -> PartitionSlice:

@@ -29,7 +29,7 @@ NAMES = set(
     glorot_normal_initializer glorot_uniform_initializer he_normal he_uniform identity_initializer initializers
     lecun_normal lecun_uniform local_variables_initializer min_max_variable_partitioner mirror name_scope
     ones_initializer orthogonal_initializer random_normal_initializer random_uniform_initializer read_all
-    replica_device_setter report_uninitialized_variables reset_default_graph serve trainable_variables
+    replica_device_setter report_uninitialized_variables reset_default_graph serve train trainable_variables
     truncated_normal_initializer
     uniform_unit_scaling_initializer variable_axis_size_partitioner variable_scope variables_initializer
     variance_scaling_initializer zeros_initializer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from typing import Any
 from uuid import UUID
 
@@ -36,6 +37,7 @@ from ps_protocol.initializer_spec import (
     VarianceScalingKind,
 )
 from ps_protocol.operations import (
+    Apply,
     Batch,
     BatchReply,
     CountUpTo,
@@ -46,6 +48,7 @@ from ps_protocol.operations import (
     PartitionSlice,
     PsOperation,
     Read,
+    Reduce,
     Replace,
     Result,
     Scatter,
@@ -54,6 +57,8 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
+from ps_protocol.optimizer_schedules import ScheduleSpec
+from ps_protocol.optimizer_spec import NamedNumbers, OnNonfinite, OptimizerSpec, SparseMode
 from ps_protocol.ps_service import PROTOCOL_VERSION
 from ps_protocol.service_types import (
     DurabilityMode,
@@ -78,6 +83,16 @@ SPEC = VariableSpec("scope/w", np.dtype(np.float32), (2, 3))
 PART = VariableSpec("w/part_1", np.dtype("S4"), (2, 3), PartitionSlice("w", (4, 3), (2, 0)))
 FLOATS = np.arange(6, dtype=np.float32).reshape(2, 3)
 ROWS = np.array([[1], [0]], np.int64)
+OPTIMIZER = OptimizerSpec(
+    "momentum",
+    (0.1, 0.9, math.inf),
+    SparseMode.CATCH_UP,
+    OnNonfinite.SKIP,
+    ScheduleSpec("linear_warmup", (0.1, 10.0, 0.0), ScheduleSpec("cosine", (0.1, 100.0, 0.0))),
+    NamedNumbers("max_norm", (2.0,)),
+)
+STEP = VariableSpec("w/Momentum/step", np.dtype(np.int64), (), None, "w", OPTIMIZER)
+APPLY = Apply("w", "momentum", ("w/Momentum/momentum",), STEP.name, (ROWS[:, 0], FLOATS), np.array([0.1, np.nan, 0]))
 
 KINDS: list[InitializerKind] = [
     ConstantKind(0.0),
@@ -92,6 +107,7 @@ KINDS: list[InitializerKind] = [
 OPERATIONS: list[PsOperation] = [
     Declare(SPEC),
     Declare(PART),
+    Declare(STEP),
     *(Declare(SPEC, InitializerSpec(kind, seed)) for seed, kind in enumerate(KINDS)),
     Declare(SPEC, InitializerSpec(RandomNormalKind(0.0, 1.0), 7, seed_alone=True)),
     Initialize("w", InitializerSpec(ConstantKind(0.0))),
@@ -194,6 +210,8 @@ class TestOperations:
             Replace("w", FLOATS),
             Scatter("w", ScatterRule.ADD, ROWS, FLOATS),
             Gather("w", ROWS),
+            APPLY,
+            Reduce("w", "dot", (FLOATS,), np.empty(0)),
         )
         covered_operations = {
             message.WhichOneof("kind") for message in (*encoded(*OPERATIONS).operations, *tensors.operations)

@@ -1,0 +1,88 @@
+"""What is fixed about an optimizer when it is first declared for a variable."""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+
+from ps_protocol.optimizer_rules import RULES
+from ps_protocol.optimizer_schedules import ScheduleSpec
+
+
+class OnNonfinite(enum.IntEnum):
+    """What becomes of a gradient that holds an infinity or a NaN; numbers of ``OptimizerSpec.OnNonfinite``."""
+
+    REFUSE = 0
+    SKIP = 1
+    APPLY = 2
+
+
+class SparseMode(enum.IntEnum):
+    """What a step with rows does to the rows that are not in it; numbers of ``OptimizerSpec.SparseMode``.
+
+    ``TF1``: what a dense step with a gradient of zero does to them. ``LAZY``: nothing. ``CATCH_UP``: nothing yet; the
+    steps that a row has missed are made up for when it is next in one.
+    """
+
+    TF1 = 0
+    LAZY = 1
+    CATCH_UP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class NamedNumbers:
+    """A pure function that both sides know by name, and its numbers."""
+
+    name: str
+    numbers: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerSpec:
+    """How steps of an optimizer change a variable.
+
+    It belongs to the spec of the variable that counts the steps, so that it is declared, agreed upon, journalled and
+    replicated like any spec.
+
+    Attributes:
+        function: Name of the rule, in ``optimizer_rules.RULES``.
+        numbers: Its settings, in the order of the rule; NaN for one that follows from the number of the step.
+        sparse: What steps with rows do to the others.
+        on_nonfinite: What becomes of a gradient that is not finite.
+        schedule: Gives the learning rate of each step, in place of the setting; None for none.
+        constraint: Applied to the value after each step; None for none.
+    """
+
+    function: str
+    numbers: tuple[float, ...]
+    sparse: SparseMode = SparseMode.TF1
+    on_nonfinite: OnNonfinite = OnNonfinite.REFUSE
+    schedule: ScheduleSpec | None = None
+    constraint: NamedNumbers | None = None
+
+
+def describe_optimizer(optimizer: OptimizerSpec) -> str:
+    """An optimizer for messages, as "adam(learning_rate=0.001, beta1=0.9, sparse='lazy')"; equal for equal ones."""
+    rule = RULES.get(optimizer.function)
+    names = [each.name for each in rule.settings] if rule is not None else []
+    if len(names) != len(optimizer.numbers):
+        names = [f"setting_{index}" for index in range(len(optimizer.numbers))]
+    words = [
+        f"{name}={number!r}" for name, number in zip(names, optimizer.numbers, strict=True) if not math.isnan(number)
+    ]
+    words += [f"sparse={optimizer.sparse.name.lower()!r}", f"on_nonfinite={optimizer.on_nonfinite.name.lower()!r}"]
+    if optimizer.schedule is not None:
+        words.append(f"schedule={_described_schedule(optimizer.schedule)}")
+    if optimizer.constraint is not None:
+        words.append(f"constraint={_called(optimizer.constraint)}")
+    return f"{optimizer.function}({', '.join(words)})"
+
+
+def _described_schedule(schedule: ScheduleSpec) -> str:
+    then = "" if schedule.then is None else f", then {_described_schedule(schedule.then)}"
+    return f"{_called(NamedNumbers(schedule.name, schedule.numbers))}{then}"
+
+
+def _called(named: NamedNumbers) -> str:
+    return f"{named.name}({', '.join(map(repr, named.numbers))})"

@@ -1,0 +1,10 @@
+"""The functions that every ps knows: the rules of optimizers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ps_server.rules.functions import Functions
+from ps_server.rules.optimizer_functions import OPTIMIZER_FUNCTIONS
+
+BUILT_IN_FUNCTIONS: Final = Functions(OPTIMIZER_FUNCTIONS)

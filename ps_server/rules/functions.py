@@ -1,0 +1,99 @@
+"""Functions that a ps knows by name: they compute a variable and its slots anew, or something small from its value.
+
+All are pure functions of NumPy arrays, so that a replayed or replicated call has the effect of the first one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
+
+from ps_protocol.errors import NotFoundError
+from ps_protocol.operations import Array, VariableSpec, Verdict
+from ps_protocol.optimizer_spec import OptimizerSpec
+from ps_server.rules.reductions import REDUCTIONS, Reduction
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCall:
+    """What a function is called with, but for the values.
+
+    Attributes:
+        spec: Of the variable.
+        slots: Specs of its slots, in the function's order.
+        operands: As sent; not copied.
+        numbers: float64, ``[k]``, as sent.
+        optimizer: How the optimizer was declared; None if the numbers say all.
+    """
+
+    spec: VariableSpec
+    slots: Sequence[VariableSpec]
+    operands: Sequence[Array]
+    numbers: Array
+    optimizer: OptimizerSpec | None
+
+
+class FunctionPlan(Protocol):
+    """A call that has been checked.
+
+    Attributes:
+        verdict: What becomes of it.
+        num_written: How many of the slots change, the first ones; the others are only read.
+    """
+
+    verdict: Verdict
+    num_written: int
+
+    def apply(self, value: Array, slots: Sequence[Array], step: int) -> None:
+        """Changes the arrays in place; if it raises (out of memory), nothing has been changed.
+
+        Args:
+            value: Of the variable, in C order.
+            slots: Those of the slots.
+            step: Number of this step, from 1; 0 if nothing counts the steps.
+        """
+        ...
+
+
+VariableFunction: TypeAlias = Callable[[FunctionCall], FunctionPlan]
+"""Checks a call; raises a ``ShardscopeError`` that names the variable if it cannot be carried out."""
+
+
+class Functions:
+    """The functions that one ps knows. Thread-safe.
+
+    Args:
+        functions: Those that change variables, by name.
+        reductions: Those that compute something small.
+    """
+
+    def __init__(
+        self,
+        functions: Mapping[str, VariableFunction],
+        reductions: Mapping[str, Reduction] = REDUCTIONS,
+    ):
+        self._functions: Final = dict(functions)
+        self._reductions: Final = dict(reductions)
+
+    def find(self, name: str, variable: str) -> VariableFunction:
+        """Returns the function of that name that changes variables; NotFoundError if there is none."""
+        function = self._functions.get(name)
+        if function is None:
+            raise _unknown(name, variable, self._functions)
+        return function
+
+    def find_reduction(self, name: str, variable: str) -> Reduction:
+        """Returns the reduction of that name; NotFoundError if there is none."""
+        reduction = self._reductions.get(name)
+        if reduction is None:
+            raise _unknown(name, variable, self._reductions)
+        return reduction
+
+
+def _unknown(name: str, variable: str, known: Mapping[str, object]) -> NotFoundError:
+    return NotFoundError(
+        f"variable {variable}: this ps knows no function {name!r}, only {', '.join(sorted(known))}; start every ps "
+        f"with the --functions module that has it",
+        variable=variable,
+    )

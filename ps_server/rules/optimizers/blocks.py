@@ -1,0 +1,160 @@
+"""Arrays by blocks that stay in the cache, in the dtype of the computation, in memory that each thread keeps.
+
+What is stored in that dtype and lies together is changed where it is. Everything else is copied into a block first and
+stored afterwards: rows of a table, and elements of a narrower type, which are rounded to nearest then, or at random
+(``stochastic_rounding``).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from ps_protocol.operations import Array
+from ps_server.memory.spare_arrays import prepared_array
+from ps_server.rules.computed_rows import put_rows
+from ps_server.rules.optimizers.stochastic_rounding import Rounding
+from ps_server.rules.row_schedule import Rows
+
+BLOCK: Final = 16 * 1024
+"""Elements of a block: half a dozen of them fit a core's second cache."""
+
+NUM_TARGETS: Final = 4
+"""The value, and at most three slots beside it."""
+_NUM_REGISTERS: Final = 8
+_NUM_SPARE: Final = 2
+
+
+class Part(NamedTuple):
+    """A part of a variable that is computed at once.
+
+    Attributes:
+        begin: The first element, counted in C order; for given rows the number of the first of them.
+        end: The one after the last.
+        rows: Those rows, if they are given.
+    """
+
+    begin: int
+    end: int
+    rows: Rows | None = None
+
+
+def stretches(size: int, length: int = BLOCK) -> Iterator[Part]:
+    """Yields all elements."""
+    for begin in range(0, size, length):
+        yield Part(begin, min(begin + length, size))
+
+
+def groups(rows: Rows, length: int) -> Iterator[Part]:
+    """Yields given rows, ``length`` at a time."""
+    for begin in range(0, rows.size, length):
+        end = min(begin + length, rows.size)
+        yield Part(begin, end, rows[begin:end])
+
+
+class Workspace:
+    """Blocks of one dtype. Belongs to one thread.
+
+    Args:
+        dtype: Of the computation.
+        length: Elements of a block.
+    """
+
+    def __init__(self, dtype: np.dtype[Any], length: int):
+        self.dtype, self.length = dtype, length
+        self._targets = [prepared_array((length,), dtype) for _ in range(NUM_TARGETS)]
+        self._registers = [prepared_array((length,), dtype) for _ in range(_NUM_REGISTERS)]
+        self._spare = [prepared_array((length,), dtype) for _ in range(_NUM_SPARE)]
+        self._gradient = prepared_array((length,), dtype)
+        self._raw = prepared_array((length * dtype.itemsize,), np.dtype(np.uint8))
+
+    def registers(self, number: int, shape: tuple[int, ...], size: int) -> list[Array]:
+        """Returns room for results on the way."""
+        return [each[:size].reshape(shape) for each in self._registers[:number]]
+
+    def spare(self, number: int, size: int) -> Array:
+        """Returns room for one more array."""
+        return self._spare[number][:size]
+
+    def gradient(self, size: int) -> Array:
+        """Returns room for a gradient."""
+        return self._gradient[:size]
+
+    def load(self, number: int, array: Array, part: Part, width: int) -> Array:
+        """Returns a part of an array, ``[n]``: itself if it can be changed in place, otherwise a copy.
+
+        Args:
+            number: Which target it is, so that each has its own memory.
+            array: C-contiguous.
+            part: Which part.
+            width: Elements of a row.
+        """
+        if part.rows is None:
+            own = array.reshape(-1)[part.begin : part.end]
+            return own if own.dtype == self.dtype else self.converted(own, self._targets[number][: own.size])
+        block = self._targets[number][: part.rows.size * width]
+        matrix = array.reshape(-1, width)
+        if array.dtype == self.dtype:
+            np.take(matrix, part.rows, axis=0, out=block.reshape(-1, width), mode="clip")
+            return block
+        raw = self._raw_block(array.dtype, block.size)
+        np.take(matrix, part.rows, axis=0, out=raw.reshape(-1, width), mode="clip")
+        return self.converted(raw, block)
+
+    def store(self, array: Array, part: Part, width: int, block: Array, rounding: Rounding | None) -> None:
+        """Stores what ``load`` has returned and what was changed since."""
+        if part.rows is None:
+            own = array.reshape(-1)[part.begin : part.end]
+            if own.dtype != self.dtype:
+                _round_into(own, block, rounding, np.arange(part.begin, part.end) if rounding else None)
+            return
+        matrix = array.reshape(-1, width)
+        if array.dtype == self.dtype:
+            put_rows(matrix, part.rows, block.reshape(-1, width))
+            return
+        raw = self._raw_block(array.dtype, block.size)
+        elements = (part.rows[:, np.newaxis] * width + np.arange(width)).reshape(-1) if rounding else None
+        _round_into(raw, block, rounding, elements)
+        put_rows(matrix, part.rows, raw.reshape(-1, width))
+
+    def converted(self, elements: Array, block: Array) -> Array:
+        """Returns a block filled with elements of another dtype."""
+        np.copyto(block, elements, casting="unsafe")
+        return block
+
+    def _raw_block(self, dtype: np.dtype[Any], size: int) -> Array:
+        if dtype.itemsize > self.dtype.itemsize:
+            raise TypeError(f"{dtype.name} is wider than {self.dtype.name}")
+        return self._raw[: size * dtype.itemsize].view(dtype)
+
+
+def _round_into(own: Array, block: Array, rounding: Rounding | None, elements: Any) -> None:
+    if rounding is None:
+        np.copyto(own, block, casting="unsafe")
+    else:
+        rounding.round_into(own, block, elements)
+
+
+class _Workspaces(threading.local):
+    """The workspaces of a thread."""
+
+    def __init__(self) -> None:
+        self._kept: dict[np.dtype[Any], Workspace] = {}
+
+    def get(self, dtype: np.dtype[Any], length: int) -> Workspace:
+        """Returns a workspace whose blocks have at least so many elements."""
+        kept = self._kept.get(dtype)
+        if kept is None or kept.length < length:
+            kept = self._kept[dtype] = Workspace(dtype, max(length, BLOCK))
+        return kept
+
+
+workspaces = _Workspaces()
+
+
+def lie_direct(arrays: Sequence[Array], dtype: np.dtype[Any]) -> bool:
+    """Whether compiled loops can take arrays as they are."""
+    return all(each.dtype == dtype and each.flags.c_contiguous and each.flags.aligned for each in arrays)

@@ -1,0 +1,37 @@
+"""Sums of squares in an order that is fixed, whatever the machine: in float64, halves added to halves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from ps_protocol.operations import Array
+
+Doubles = npt.NDArray[np.float64]
+
+
+def row_sums_of_squares(matrix: Array) -> Doubles:
+    """Returns the sum of the squares of each row of ``matrix``, ``[rows, width]``, as a new array ``[rows]``."""
+    squares = matrix.astype(np.float64)
+    squares *= squares
+    width = squares.shape[1]
+    while width > 1:
+        half = width // 2
+        squares[:, :half] += squares[:, width - half : width]
+        width -= half
+    return squares[:, 0].copy()
+
+
+def sum_of_squares(block: Array) -> float:
+    """Returns the sum of the squares of ``block``, ``[n]``."""
+    return float(row_sums_of_squares(block.reshape(1, -1))[0]) if block.size else 0.0
+
+
+def norm(sums: Iterable[float]) -> float:
+    """Returns the root of sums of squares, added up in their order."""
+    total = 0.0
+    for each in sums:
+        total += each
+    return float(np.sqrt(total))

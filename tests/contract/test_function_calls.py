@@ -1,0 +1,272 @@
+"""What every transport does with a call of a named function: a step of an optimizer, or a reduction."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ps_protocol.errors import (
+    DTypeMismatchError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    ShapeMismatchError,
+    ShardscopeError,
+)
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec, ValueKind
+from ps_protocol.operations import (
+    Apply,
+    Array,
+    Declare,
+    Describe,
+    Read,
+    Reduce,
+    Result,
+    Update,
+    UpdateRule,
+    VariableSpec,
+    Verdict,
+)
+from ps_protocol.optimizer_schedules import schedule_spec
+from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
+from tests.contract.conftest import Conversation, Task
+
+FLOAT, COUNT = np.dtype(np.float32), np.dtype(np.int64)
+W = VariableSpec("w", FLOAT, (4, 2))
+SLOT = VariableSpec("w/m", FLOAT, (4, 2), slot_of="w")
+MOMENTUM = OptimizerSpec("momentum", (0.5, 0.5, 0.0), SparseMode.LAZY)
+STEP = VariableSpec("w/step", COUNT, (), slot_of="w", optimizer=MOMENTUM)
+ZERO = InitializerSpec(ConstantKind(0.0))
+AS_DECLARED = np.full(3, math.nan)
+GRADIENT = np.arange(8, dtype=FLOAT).reshape(4, 2)
+
+
+def declared(talk: Conversation, optimizer: OptimizerSpec = MOMENTUM, initial: InitializerSpec = ZERO) -> None:
+    for spec in (W, SLOT, replace(STEP, optimizer=optimizer)):
+        talk.run(Declare(spec, initial if spec is W else ZERO))
+
+
+def step(
+    *operands: Array, function: str = "momentum", numbers: Array = AS_DECLARED, state: str = "w/step", slot: str = "w/m"
+) -> Apply:
+    return Apply("w", function, (slot,), state, operands, numbers)
+
+
+def value_of(talk: Conversation, name: str) -> Array:
+    tensor = talk.run(Read(name)).tensor
+    assert tensor is not None
+    return tensor
+
+
+def test_a_step_changes_the_variable_its_slots_and_the_count(talk: Conversation) -> None:
+    declared(talk)
+    assert talk.run(step(GRADIENT)) == Result(1, True)
+    assert talk.run(step(GRADIENT)) == Result(2, True)
+    np.testing.assert_array_equal(value_of(talk, "w"), -0.5 * (GRADIENT + 1.5 * GRADIENT))
+    np.testing.assert_array_equal(value_of(talk, "w/m"), 1.5 * GRADIENT)
+    assert value_of(talk, "w/step") == 2
+    assert [talk.run(Describe(name)).version for name in ("w", "w/m", "w/step")] == [2, 2, 2]
+
+
+def test_rows_that_come_again_are_added_up_first(talk: Conversation) -> None:
+    declared(talk)
+    ones = np.ones((3, 2), FLOAT)
+    talk.run(step(np.array([2, 0, 2]), ones))
+    np.testing.assert_array_equal(value_of(talk, "w/m"), [[1, 1], [0, 0], [2, 2], [0, 0]])
+    np.testing.assert_array_equal(value_of(talk, "w"), [[-0.5, -0.5], [0, 0], [-1, -1], [0, 0]])
+
+
+def test_a_step_without_rows_counts(talk: Conversation) -> None:
+    declared(talk)
+    talk.run(step(np.empty(0, np.int32), np.empty((0, 2), FLOAT)))
+    assert value_of(talk, "w/step") == 1
+    np.testing.assert_array_equal(value_of(talk, "w"), np.zeros((4, 2)))
+
+
+def test_numbers_that_are_sent_count_instead_of_the_declared_ones(talk: Conversation) -> None:
+    declared(talk)
+    talk.run(step(GRADIENT, numbers=np.array([2.0, math.nan, math.nan])))
+    np.testing.assert_array_equal(value_of(talk, "w"), -2 * GRADIENT)
+
+
+def test_without_a_count_the_numbers_say_all(talk: Conversation) -> None:
+    declared(talk)
+    talk.run(step(GRADIENT, state="", numbers=np.array([1.0, 0.0, 0.0])))
+    np.testing.assert_array_equal(value_of(talk, "w"), -GRADIENT)
+    assert value_of(talk, "w/step") == 0
+
+
+def test_a_schedule_goes_by_the_count_of_steps(talk: Conversation) -> None:
+    halved = schedule_spec("exponential", {"learning_rate": 1.0, "decay_steps": 1.0, "decay_rate": 0.5})
+    declared(talk, replace(MOMENTUM, numbers=(0.0, 0.0, 0.0), schedule=halved))
+    for _ in range(3):
+        talk.run(step(GRADIENT))
+    np.testing.assert_array_equal(value_of(talk, "w"), -(1 + 0.5 + 0.25) * GRADIENT)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_gradient_that_is_not_finite_is_refused(talk: Conversation, bad: float) -> None:
+    declared(talk)
+    gradient = GRADIENT.copy()
+    gradient[1, 1] = bad
+    with pytest.raises(
+        InvalidArgumentError, match=rf"variable w .*1 of the 8 .*{bad} at \[1, 1\].*nothing was changed"
+    ):
+        talk.run(step(gradient))
+    assert [talk.run(Describe(name)).version for name in ("w", "w/m", "w/step")] == [0, 0, 0]
+
+
+def test_or_it_is_skipped(talk: Conversation) -> None:
+    declared(talk, replace(MOMENTUM, on_nonfinite=OnNonfinite.SKIP))
+    assert talk.run(step(GRADIENT)).verdict is Verdict.APPLIED
+    skipped = talk.run(step(np.full((4, 2), math.nan, FLOAT)))
+    assert (skipped.verdict, skipped.version) == (Verdict.SKIPPED, 1)
+    assert value_of(talk, "w/step") == 1
+
+
+def test_or_it_is_applied(talk: Conversation) -> None:
+    declared(talk, replace(MOMENTUM, on_nonfinite=OnNonfinite.APPLY))
+    assert talk.run(step(np.full((4, 2), math.nan, FLOAT))).verdict is Verdict.APPLIED
+    assert np.isnan(value_of(talk, "w")).all()
+
+
+def test_an_optimizer_that_is_declared_otherwise_is_refused_naming_both(talk: Conversation) -> None:
+    declared(talk)
+    other = replace(STEP, optimizer=replace(MOMENTUM, numbers=(0.5, 0.75, 0.0)))
+    with pytest.raises(InvalidArgumentError, match=r"momentum=0\.5.*declared here with.*momentum=0\.75") as refused:
+        talk.run(Declare(other))
+    assert refused.value.variable == "w"
+    talk.run(Declare(STEP))
+
+
+BAD: dict[str, tuple[Apply, type[ShardscopeError], str]] = {
+    "dtype": (step(GRADIENT.astype(np.float64)), DTypeMismatchError, "variable w .*float64"),
+    "shape": (step(GRADIENT[:2]), ShapeMismatchError, r"has the shape \[2, 2\]; variable w .* needs \[4, 2\]"),
+    "row width": (step(np.array([0]), np.ones((1, 3), FLOAT)), ShapeMismatchError, r"needs \[1, 2\]"),
+    "row": (step(np.array([4]), np.ones((1, 2), FLOAT)), InvalidArgumentError, r"outside .*\[0, 4\).* of variable w"),
+    "dtype of rows": (step(np.array([0.0]), np.ones((1, 2), FLOAT)), DTypeMismatchError, "int32 or int64"),
+    "rows in two dimensions": (step(np.array([[0]]), np.ones((1, 1, 2), FLOAT)), ShapeMismatchError, "one dimension"),
+    "no operands": (step(), InvalidArgumentError, "takes a gradient"),
+    "function": (step(GRADIENT, function="mementum"), NotFoundError, "knows no function 'mementum'.* momentum"),
+    "another function": (
+        step(GRADIENT, function="adam"),
+        FailedPreconditionError,
+        "declared for momentum, not for adam",
+    ),
+    "slot": (step(GRADIENT, slot="w/n"), NotFoundError, "variable w: .*w/n, which does not exist"),
+    "slot itself": (step(GRADIENT, slot="w"), InvalidArgumentError, "variable w cannot be a slot of itself"),
+    "state": (step(GRADIENT, state="w/m"), FailedPreconditionError, "w/m does not count the steps"),
+    "no state": (step(GRADIENT, state="w/n"), NotFoundError, "w/n, which does not exist"),
+    "numbers": (
+        step(GRADIENT, numbers=np.ones(2)),
+        InvalidArgumentError,
+        "variable w.* has 3 settings, but 2 were sent",
+    ),
+    "number": (
+        step(GRADIENT, numbers=np.array([math.inf, math.nan, math.nan])),
+        InvalidArgumentError,
+        "variable w.*learning_rate .*is inf",
+    ),
+    "numbers missing": (step(GRADIENT, state=""), InvalidArgumentError, "variable w.*learning_rate .*is nan"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_cannot_be_done_changes_nothing(talk: Conversation, what: str) -> None:
+    operation, error, message = BAD[what]
+    declared(talk)
+    with pytest.raises(error, match=message) as refused:
+        talk.run(operation)
+    assert refused.value.variable == "w"
+    assert refused.value.task == "ps:0"
+    assert [talk.run(Describe(name)).version for name in ("w", "w/m", "w/step")] == [0, 0, 0]
+
+
+def test_only_floats_are_trained(talk: Conversation) -> None:
+    for spec in (VariableSpec("w", COUNT, (4, 2)), SLOT, STEP):
+        talk.run(Declare(spec, ZERO))
+    with pytest.raises(InvalidArgumentError, match=r"variable w .*cannot be trained"):
+        talk.run(step(GRADIENT.astype(np.int64)))
+
+
+@pytest.mark.parametrize("missing", ["w", "w/m", "w/step"])
+def test_all_must_be_initialized(talk: Conversation, missing: str) -> None:
+    for spec in (W, SLOT, STEP):
+        talk.run(Declare(spec, None if spec.name == missing else ZERO))
+    with pytest.raises(FailedPreconditionError, match=f"variable {missing} .*has not been initialised"):
+        talk.run(step(GRADIENT))
+    for name in {"w", "w/m", "w/step"} - {missing}:
+        assert talk.run(Describe(name)).version == 0
+
+
+def test_a_value_that_is_held_does_not_change(ps: Task) -> None:
+    talk = ps.conversation()
+    large = VariableSpec("w", FLOAT, (1000, 50))
+    zeros = InitializerSpec(ValueKind(np.zeros(large.shape, FLOAT)))
+    for spec in (large, replace(SLOT, shape=large.shape), STEP):
+        talk.run(Declare(spec, zeros if spec is large else ZERO))
+    before = talk.run(Read("w", view=True)).tensor
+    assert before is not None
+    talk.run(step(np.ones(large.shape, FLOAT)))
+    np.testing.assert_array_equal(before, np.zeros(large.shape))
+    np.testing.assert_array_equal(value_of(talk, "w"), np.full(large.shape, -0.5))
+
+
+def test_it_counts_once_however_often_it_is_sent(talk: Conversation) -> None:
+    declared(talk)
+    batch = talk.batch(step(GRADIENT))
+    assert talk.send(batch) == talk.send(batch)
+    assert value_of(talk, "w/step") == 1
+
+
+# -- reductions ---------------------------------------------------------------------------------
+
+
+def reduced(talk: Conversation, function: str, *operands: Array, numbers: tuple[float, ...] = ()) -> Array:
+    tensor = talk.run(Reduce("w", function, operands, np.array(numbers, np.float64))).tensor
+    assert tensor is not None
+    return tensor
+
+
+def test_reductions(talk: Conversation) -> None:
+    value = np.array([[3, -1], [4, 1], [-5, 9], [2, 6]], FLOAT)
+    declared(talk, initial=InitializerSpec(ValueKind(value)))
+    assert reduced(talk, "sum") == 19
+    assert reduced(talk, "sum_of_squares") == (value**2).sum()
+    assert reduced(talk, "dot", GRADIENT) == (value * GRADIENT).sum()
+    assert reduced(talk, "max") == 9
+    assert reduced(talk, "min") == -5
+    indices, bits = reduced(talk, "top_k", numbers=(3,))
+    assert indices.tolist() == [5, 7, 2]
+    assert bits.view(np.float64).tolist() == [9, 6, 4]
+    assert reduced(talk, "histogram", numbers=(2, -5, 9)).tolist() == [3, 5]
+
+
+@pytest.mark.parametrize(
+    ("function", "operands", "numbers", "message"),
+    [
+        ("sum", (), (1.0,), "takes 0 operands and 0 numbers"),
+        ("dot", (GRADIENT[:1],), (), r"needs \[4, 2\]"),
+        ("top_k", (), (9.0,), "asked for 9 elements; it has 8"),
+        ("histogram", (), (2.0, 1.0, 1.0), "the lesser one first"),
+        ("product", (), (), "knows no function 'product'"),
+    ],
+)
+def test_reductions_are_refused_by_name(
+    talk: Conversation, function: str, operands: tuple[Array, ...], numbers: tuple[float, ...], message: str
+) -> None:
+    declared(talk)
+    with pytest.raises(ShardscopeError, match=message) as refused:
+        reduced(talk, function, *operands, numbers=numbers)
+    assert refused.value.variable == "w"
+
+
+def test_a_reduction_needs_a_value(talk: Conversation) -> None:
+    talk.run(Declare(W))
+    with pytest.raises(FailedPreconditionError, match=r"variable w .*has not been initialised"):
+        reduced(talk, "sum")
+    talk.run(Update("w", UpdateRule.ASSIGN, GRADIENT))
+    assert reduced(talk, "sum") == GRADIENT.sum()

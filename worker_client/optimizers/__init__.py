@@ -1,0 +1,1 @@
+"""Optimizers whose steps the ps tasks carry out, beside the variables: gradients go there, no parameters come back."""

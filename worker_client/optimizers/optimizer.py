@@ -1,0 +1,372 @@
+"""The base of all optimizers: declares them, sends gradients, and finds slots."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
+from ps_protocol.forks import new_lock
+from ps_protocol.operations import Apply, Array, Reply, Update, UpdateRule, Verdict, WireDType
+from ps_protocol.optimizer_rules import RULES, check_mode, check_settings
+from ps_protocol.optimizer_schedules import ScheduleSpec, check_schedule
+from ps_protocol.optimizer_spec import NamedNumbers, OnNonfinite, OptimizerSpec, SparseMode
+from worker_client.connection.fanout import Fanout, Routed, succeeded
+from worker_client.connection.futures import mapped
+from worker_client.optimizers.slots import STEP, SlotVariables, slot_variables
+from worker_client.optimizers.steps import Gradient, PartGradient, numbers_of, of_one_connection, part_gradients
+from worker_client.placement.beside import declare_beside
+from worker_client.values.dtypes import as_dtype
+from worker_client.values.wire_names import WireDTypeName, wire_of
+from worker_client.variables.error_feedback import ErrorFeedback, PreparedUpdate
+from worker_client.variables.found import FoundVariables
+from worker_client.variables.partitioned import PartitionedVariable
+from worker_client.variables.parts import EagerVariable, some_pairs
+from worker_client.variables.variable import Variable
+
+LearningRate: TypeAlias = float | ScheduleSpec
+GradientsAndVariables: TypeAlias = Iterable[tuple[Gradient, EagerVariable]] | Mapping[EagerVariable, Gradient]
+_VERDICTS: Final = {Verdict.APPLIED: "applied", Verdict.SKIPPED: "skipped"}
+
+
+class Applied(NamedTuple):
+    """What became of the gradient of one variable.
+
+    Attributes:
+        verdict: "applied"; or "skipped", if it was not finite and the optimizer was made with ``on_nonfinite="skip"``.
+            Of a partitioned variable "skipped" if any of its parts was.
+        version: Of the variable after it; of a partitioned one those of its parts.
+    """
+
+    verdict: Literal["applied", "skipped"]
+    version: int | tuple[int, ...]
+
+
+class Optimizer:
+    """Changes variables by gradients, on their ps tasks. Thread-safe.
+
+    The first ``apply_gradients`` for a variable declares the optimizer there: makes its slots beside the variable, as
+    ``w/Adam/m``, and fixes its settings. Another worker that declares it with other settings gets an error that names
+    both. Each variable has its own count of steps, ``w/Adam/step``.
+
+    Args:
+        rule: Name of the update rule.
+        settings: Its numbers, by name, without the learning rate.
+        learning_rate: A number, or a schedule of ``ss.train``, which the ps evaluates for each step of the variable.
+        name: Name of the optimizer; two that train one variable need two names.
+        sparse: What a gradient for some rows does to the others: "tf1", "lazy" or "catch_up"; None for the rule's own.
+        slot_dtype: Type of the slots: "float32" or "bfloat16"; None for the variable's own, or float32 beside 16 bits.
+        on_nonfinite: What becomes of a gradient with an infinity or a NaN: "refuse" raises an error, "skip" leaves the
+            variable as it is, "apply" does not look.
+        constraint: Name of what is done to the value after each step, and its number, as ("max_norm", 2.0).
+
+    Raises:
+        InvalidArgumentError: A setting is unknown, missing, or not allowed.
+    """
+
+    def __init__(
+        self,
+        rule: str,
+        settings: Mapping[str, float],
+        *,
+        learning_rate: LearningRate,
+        name: str,
+        sparse: str | None = None,
+        slot_dtype: npt.DTypeLike | None = None,
+        on_nonfinite: Literal["refuse", "skip", "apply"] = "refuse",
+        constraint: tuple[str, float] | str | None = None,
+    ):
+        schedule = learning_rate if isinstance(learning_rate, ScheduleSpec) else None
+        if schedule is not None:
+            check_schedule(schedule)
+        number = 0.0 if isinstance(learning_rate, ScheduleSpec) else _rate(learning_rate)
+        mode = sparse or RULES[rule].default_mode
+        check_mode(rule, mode)
+        if on_nonfinite not in ("refuse", "skip", "apply"):
+            raise InvalidArgumentError(
+                f'{name}: on_nonfinite is {on_nonfinite!r}; it should be "refuse", "skip" or "apply"'
+            )
+        self.name: Final = _checked_name(name)
+        self.spec: Final = OptimizerSpec(
+            rule,
+            check_settings(rule, {"learning_rate": number, **settings}),
+            SparseMode[mode.upper()],
+            OnNonfinite[on_nonfinite.upper()],
+            schedule,
+            _constraint(constraint),
+        )
+        self.learning_rate: LearningRate = learning_rate
+        self._slot_dtype = None if slot_dtype is None else as_dtype(slot_dtype)
+        self._lock = new_lock()  # guards: _slots, _found and _feedback
+        self._slots: weakref.WeakKeyDictionary[Variable, SlotVariables] = weakref.WeakKeyDictionary()
+        self._found: weakref.WeakKeyDictionary[Fanout, FoundVariables] = weakref.WeakKeyDictionary()
+        self._feedback: weakref.WeakKeyDictionary[Variable, ErrorFeedback] = weakref.WeakKeyDictionary()
+
+    # -- steps --------------------------------------------------------------------------------
+
+    @overload
+    def apply_gradients(
+        self,
+        grads_and_vars: GradientsAndVariables,
+        *,
+        learning_rate: float | None = None,
+        global_step: Variable | None = None,
+        wait: Literal[True] = True,
+        wire_dtype: WireDTypeName | None = None,
+    ) -> list[Applied]: ...
+    @overload
+    def apply_gradients(
+        self,
+        grads_and_vars: GradientsAndVariables,
+        *,
+        learning_rate: float | None = None,
+        global_step: Variable | None = None,
+        wait: Literal[False],
+        wire_dtype: WireDTypeName | None = None,
+    ) -> Future[list[Applied]]: ...
+    def apply_gradients(
+        self,
+        grads_and_vars: GradientsAndVariables,
+        *,
+        learning_rate: float | None = None,
+        global_step: Variable | None = None,
+        wait: bool = True,
+        wire_dtype: WireDTypeName | None = None,
+    ) -> list[Applied] | Future[list[Applied]]:
+        """Changes variables by their gradients: one exchange for each ps task, all tasks at once.
+
+        All gradients are checked before any is sent. Each variable's step, with its slots, is atomic and counts exactly
+        once; all together are not atomic.
+
+        Args:
+            grads_and_vars: Pairs of a gradient and its variable, or a dictionary of gradients by variables. A gradient
+                is an array of the variable's shape, or ``IndexedSlices`` for some of its rows, which may repeat.
+            learning_rate: For this call, instead of the optimizer's own.
+            global_step: A variable that goes up by one in the same exchange.
+            wait: Whether to wait until all are applied. If not, the gradients are copied and a future is returned.
+            wire_dtype: The form in which gradients travel, as in ``Variable.assign_add``. What rounding takes from one
+                is added to the next.
+
+        Returns:
+            For each pair what became of it, in their order.
+
+        Raises:
+            InvalidArgumentError: A gradient is None, or not finite (the others have been applied then), or a row is
+                not in its variable.
+            ShapeMismatchError, DTypeMismatchError: A gradient does not fit its variable.
+            FailedPreconditionError: A variable has no value yet.
+        """
+        asked = self._asked(grads_and_vars)
+        if not asked:
+            raise InvalidArgumentError(f"{self.name}.apply_gradients was given no gradients")
+        gradients = [part_gradients(variable, gradient, copy=not wait) for gradient, variable in asked]
+        parts = [each for of_variable in gradients for each in of_variable]
+        fanout = cast(Fanout, of_one_connection([part for part, _ in parts]))
+        kept = self._declared(fanout, [part for part, _ in parts])
+        rate = self._rate_of_call(learning_rate)
+        sent = self._operations(parts, kept, rate, wire_dtype)
+        routed = [Routed(part.ps_task, operation) for (part, _), (operation, _) in zip(parts, sent, strict=True)]
+        if global_step is not None:
+            routed.append(_counted(global_step, fanout))
+        lengths = [len(each) for each in gradients]
+
+        def settle(positions: list[int], replies: Sequence[Reply] | None) -> None:
+            for number, position in enumerate(positions):
+                refused = replies is None or isinstance(replies[number], ShardscopeError)
+                push = sent[position][1] if position < len(sent) else None
+                if refused and push is not None:
+                    push.roll_back()
+
+        def outcome(replies: Sequence[Reply]) -> list[Applied]:
+            return _outcome(replies, lengths)
+
+        if wait:
+            return outcome(fanout.exchange_all(routed, settle))
+        return mapped(fanout.exchange_all_later(routed, settle), outcome)
+
+    def _asked(self, given: GradientsAndVariables) -> list[tuple[Any, EagerVariable]]:
+        if isinstance(given, Mapping):
+            return [(gradient, variable) for variable, gradient in given.items()]
+        pairs = list(given)
+        if any(not isinstance(each, tuple | list) or len(each) != 2 for each in pairs):
+            raise InvalidArgumentError(
+                f"{self.name}.apply_gradients takes pairs of a gradient and its variable, not {pairs!r}"
+            )
+        checked = some_pairs("apply_gradients", [(variable, gradient) for gradient, variable in pairs], "its gradient")
+        return [(gradient, variable) for variable, gradient in checked]
+
+    def _rate_of_call(self, learning_rate: float | None) -> float | None:
+        if learning_rate is not None:
+            return _rate(learning_rate)
+        return None if isinstance(self.learning_rate, ScheduleSpec) else _rate(self.learning_rate)
+
+    def _operations(
+        self,
+        parts: Sequence[PartGradient],
+        kept: Sequence[SlotVariables],
+        rate: float | None,
+        wire_dtype: WireDTypeName | None,
+    ) -> list[tuple[Apply, PreparedUpdate | None]]:
+        numbers = numbers_of(rate, len(self.spec.numbers))
+        made: list[tuple[Apply, PreparedUpdate | None]] = []
+        try:
+            for (part, operands), slots in zip(parts, kept, strict=True):
+                made.append(self._operation(part, operands, slots, numbers, wire_dtype))
+        except BaseException:
+            for _, push in made:
+                if push is not None:
+                    push.roll_back()
+            raise
+        return made
+
+    def _operation(
+        self,
+        part: Variable,
+        operands: tuple[Array, ...],
+        kept: SlotVariables,
+        numbers: Array,
+        wire_dtype: WireDTypeName | None,
+    ) -> tuple[Apply, PreparedUpdate | None]:
+        *rows, gradient = operands
+        wire = wire_of(gradient, part.push_wire(wire_dtype)) if part.ps_task is not None else WireDType.EXACT
+        push = None
+        if wire is not WireDType.EXACT and not rows:
+            push = self._feedback_of(part).push(Update(part.spec.name, UpdateRule.ASSIGN_ADD, gradient, wire))
+            gradient = push.operation.value
+        operation = Apply(
+            part.spec.name,
+            self.spec.function,
+            kept.full_names,
+            kept.step.name,
+            (*rows, gradient),
+            numbers,
+            wire,
+        )
+        return operation, push
+
+    def _feedback_of(self, part: Variable) -> ErrorFeedback:
+        with self._lock:
+            return self._feedback.setdefault(part, ErrorFeedback())
+
+    # -- slots --------------------------------------------------------------------------------
+
+    def slot_names(self) -> list[str]:
+        """Names of the slots that it keeps beside each variable, in the rule's order."""
+        rule = RULES[self.spec.function]
+        return [each.name for each in rule.slots(self.spec.numbers, self.spec.sparse.name.lower())]
+
+    def get_slot(self, variable: EagerVariable, name: str) -> Any:
+        """Returns a slot of a variable, as a variable; of a partitioned one it is partitioned alike.
+
+        Args:
+            variable: Of which; the optimizer is declared for it if it was not.
+            name: One of ``slot_names()``, or "step" for the count of steps (of a partitioned variable that of its
+                first part).
+
+        Raises:
+            NotFoundError: The optimizer has no such slot.
+        """
+        slots = self.slots(variable)
+        if name not in slots:
+            raise NotFoundError(
+                f"{self.name} has no slot {name!r} of variable {variable.whole_spec.name}; it has {', '.join(slots)}",
+                variable=variable.whole_spec.name,
+            )
+        return slots[name]
+
+    def slots(self, variable: EagerVariable) -> dict[str, Any]:
+        """Returns all slots of a variable by their names, as ``get_slot`` does, and the count of steps as "step"."""
+        parts = list(variable) if isinstance(variable, PartitionedVariable) else [variable]
+        fanout = cast(Fanout, of_one_connection(parts))
+        kept = self._declared(fanout, parts)
+        with self._lock:
+            made = self._found.setdefault(fanout, FoundVariables(fanout))
+        found: dict[str, Any] = {}
+        for name in kept[0].slots:
+            found[name] = _whole_slot(variable, [made.variable(each.slots[name], each.ps_task) for each in kept])
+        return {**found, STEP: made.variable(kept[0].step, kept[0].ps_task)}
+
+    def _declared(self, fanout: Fanout, parts: Sequence[Variable]) -> list[SlotVariables]:
+        """Returns what is kept beside each part; what is not declared yet is, in one exchange with each task."""
+        with self._lock:
+            known = {part: self._slots.get(part) for part in parts}
+        new = {part: self._variables_of(part) for part, kept in known.items() if kept is None}
+        if new:
+            declare_beside(fanout, [each for kept in new.values() for each in kept.declarations()])
+            with self._lock:
+                self._slots.update(new)
+        return [known[part] or new[part] for part in parts]
+
+    def _variables_of(self, part: Variable) -> SlotVariables:
+        return slot_variables(part.spec, part.ps_task, self.spec, name=self.name, slot_dtype=self._slot_dtype)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} learning_rate={self.learning_rate}>"
+
+
+def _whole_slot(variable: EagerVariable, parts: list[Variable]) -> Any:
+    """Returns the slot of a whole variable, given those of its parts; a list of them if they make up no whole."""
+    place = parts[0].spec.slice
+    if not isinstance(variable, PartitionedVariable):
+        return parts[0]
+    if place is None:
+        return parts
+    partitions = variable.partitions[: len(place.full_shape)]
+    return PartitionedVariable(place.full_name, place.full_shape, parts[0].dtype, parts, partitions)
+
+
+def _outcome(replies: Sequence[Reply], lengths: Sequence[int]) -> list[Applied]:
+    """Puts the replies of parts together; raises the first error when all have been looked at."""
+    results = [succeeded(each) for each in replies]
+    outcomes: list[Applied] = []
+    start = 0
+    for length in lengths:
+        of_variable = results[start : start + length]
+        start += length
+        worst = max(each.verdict for each in of_variable)
+        versions = tuple([each.version for each in of_variable])
+        verdict = cast(Literal["applied", "skipped"], _VERDICTS[worst])
+        outcomes.append(Applied(verdict, versions if length > 1 else versions[0]))
+    return outcomes
+
+
+def _counted(global_step: Variable, fanout: Fanout) -> Routed:
+    if not isinstance(global_step, Variable) or global_step.runner is not fanout:
+        raise InvalidArgumentError(f"the global step should be a variable of the same connection, not {global_step!r}")
+    return Routed(
+        global_step.ps_task, global_step.update(UpdateRule.ASSIGN_ADD, np.array(1, global_step.dtype), copy=False)
+    )
+
+
+def _rate(number: object) -> float:
+    try:
+        rate = float(cast(Any, number))
+    except (TypeError, ValueError):
+        rate = math.nan
+    if not math.isfinite(rate):
+        raise InvalidArgumentError(f"the learning rate is {number!r}; give a finite number, or a schedule")
+    return rate
+
+
+def _checked_name(name: str) -> str:
+    if not isinstance(name, str) or not name or name.startswith("/") or name.endswith("/"):
+        raise InvalidArgumentError(f"the name of an optimizer is {name!r}; it should be some letters, as 'Adam'")
+    return name
+
+
+def _constraint(constraint: tuple[str, float] | str | None) -> NamedNumbers | None:
+    match constraint:
+        case None:
+            return None
+        case str(name):
+            return NamedNumbers(name)
+        case (str(name), *numbers):
+            return NamedNumbers(name, tuple([float(each) for each in numbers]))
+        case _:
+            raise InvalidArgumentError(f'the constraint is {constraint!r}; give its name, or as ("max_norm", 2.0)')

@@ -1,0 +1,113 @@
+"""Gradients on their way to the ps: checked, cut into those of parts, and made into operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ps_protocol.dtype_traits import DTypeCategory, dtype_category
+from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError
+from ps_protocol.operations import Array
+from worker_client.values.conversion import IndexedSlices, convert, row_indices
+from worker_client.variables.partitioned import PartitionedVariable
+from worker_client.variables.parts import EagerVariable
+from worker_client.variables.variable import Variable
+
+Gradient: TypeAlias = npt.ArrayLike | IndexedSlices
+"""Of a loss with respect to a variable: of its shape, or for some of its rows."""
+
+PartGradient: TypeAlias = tuple[Variable, tuple[Array, ...]]
+"""A variable, or a part of one, and its operands: the gradient, or rows and their gradients."""
+
+
+def part_gradients(variable: EagerVariable, gradient: Gradient, *, copy: bool) -> list[PartGradient]:
+    """Returns the gradient of each part of a variable; of one that is not partitioned, of itself.
+
+    A part gets a gradient of no rows if none of the rows is in it, since its step counts too.
+
+    Args:
+        variable: What the gradient is of.
+        gradient: As given.
+        copy: Whether the result must outlive the caller's hold on it.
+
+    Raises:
+        DTypeMismatchError: The variable is not one of floats, or the gradient is of another kind of numbers.
+        ShapeMismatchError: The gradient has another shape.
+        InvalidArgumentError: It is None, or a row is not in the variable.
+    """
+    spec = variable.whole_spec
+    if dtype_category(spec.dtype) is not DTypeCategory.FLOAT:
+        raise DTypeMismatchError(
+            f"variable {spec} holds {spec.dtype.name} and cannot be trained: gradients are of floats",
+            variable=spec.name,
+        )
+    if gradient is None:
+        raise InvalidArgumentError(
+            f"the gradient of variable {spec.name} is None: the loss does not depend on it; leave the variable out",
+            variable=spec.name,
+        )
+    if isinstance(gradient, IndexedSlices):
+        rows, values = _rows_and_values(variable, gradient, copy=copy)
+        if isinstance(variable, PartitionedVariable):
+            return variable.part_row_values(rows, values)
+        return [(variable, (rows, values))]
+    array = convert(gradient, spec, copy=copy)
+    if array.shape != spec.shape:
+        raise ShapeMismatchError(
+            f"the gradient of variable {spec} has the shape {list(array.shape)}; it should have the variable's, or be "
+            f"IndexedSlices for some rows",
+            variable=spec.name,
+        )
+    if isinstance(variable, PartitionedVariable):
+        pieces = variable.pieces(array)
+        return [(part, (np.ascontiguousarray(piece),)) for part, piece in zip(variable, pieces, strict=True)]
+    return [(variable, (array,))]
+
+
+def _rows_and_values(variable: EagerVariable, gradient: IndexedSlices, *, copy: bool) -> tuple[Array, Array]:
+    spec = variable.whole_spec
+    if not spec.shape:
+        raise ShapeMismatchError(
+            f"variable {spec} is a scalar and has no rows, but its gradient is for some", variable=spec.name
+        )
+    rows, values = row_indices(gradient.indices, spec, copy=copy), convert(gradient.values, spec, copy=copy)
+    row_shape = spec.shape[1:]
+    expected = (*rows.shape, *row_shape)
+    if values.shape != expected:
+        raise ShapeMismatchError(
+            f"the gradient of variable {spec} has {rows.size} row indices and values of the shape "
+            f"{list(values.shape)}; the values should have the shape {list(expected)}",
+            variable=spec.name,
+        )
+    flat = rows.reshape(-1)
+    outside = np.flatnonzero((flat < 0) | (flat >= spec.shape[0]))
+    if outside.size:
+        raise InvalidArgumentError(
+            f"row {flat[outside[0]]} in the gradient of variable {spec} is outside of [0, {spec.shape[0]}); nothing "
+            f"was changed",
+            variable=spec.name,
+        )
+    return flat, values.reshape(flat.size, *row_shape)
+
+
+def numbers_of(learning_rate: float | None, num_settings: int) -> Array:
+    """Returns the settings as they travel: the learning rate if it is given, and otherwise what was declared."""
+    numbers: Array = np.full(num_settings, np.nan)
+    if learning_rate is not None:
+        numbers[0] = learning_rate
+    return numbers
+
+
+def of_one_connection(parts: Sequence[Variable]) -> Any:
+    """Returns what carries out the operations of variables; ValueError if they are of several connections."""
+    runner = parts[0].runner
+    for part in parts:
+        if part.runner is not runner:
+            raise ValueError(
+                f"variables {parts[0].spec.name} and {part.spec.name} are of different connections; apply their "
+                f"gradients one connection at a time"
+            )
+    return runner
