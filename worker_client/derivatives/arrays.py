@@ -9,6 +9,7 @@ import autograd.numpy as anp
 import numpy as np
 from autograd.core import primitive_vjps
 from autograd.extend import defvjp
+from autograd.tracer import getval
 
 from ps_protocol.operations import Array
 from worker_client.derivatives.registry import SELECTING, Derivative, Vjp, each, primitive
@@ -100,10 +101,16 @@ def sorting_rule(places_of: Callable[..., Array]) -> Callable[..., Vjp]:
 
     def rule(_: Sequence[int], ans: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Vjp:
         del ans, kwargs
-        places, axis = places_of(*args), args[1]
+        places, axis = places_of(*map(getval, args)), args[1]
         return lambda g: [put_along(g, places, axis, anp.shape(args[0])[axis])]
 
     return rule
+
+
+def linspace(start: Any, stop: Any, num: Any, axis: int, dtype: Any) -> Any:
+    """Returns numbers at equal distances, as a function that autograd can trace."""
+    shares = np.linspace(0, 1, int(num)).reshape(-1, *[1] * max(anp.ndim(start), anp.ndim(stop)))
+    return anp.moveaxis(start * (1 - shares) + stop * shares, 0, axis)
 
 
 # -- at places ------------------------------------------------------------------------------------

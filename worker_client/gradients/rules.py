@@ -151,7 +151,7 @@ def _gathered_nd(
     if not wanted(source):
         return [None, None]
     if depth is not None and int(depth or 0) == 1:
-        return [_rows(source, places, gradients[0]), None]
+        return [_rows(source, places, gradients[0], depth=1), None]
     if not isinstance(operation.computation, VariableAccess):
         return [_by_derivative(operation, 0, gradients), None]
     (gradient,) = gradients
@@ -166,11 +166,18 @@ def _placed(places: Array, rows: Array, sizes: Array) -> Array:
     return result
 
 
-def _rows(source: Tensor, indices: Tensor, gradient: Gradient | None) -> IndexedSlices:
-    """Returns the gradient of rows of a tensor or variable as rows of that."""
+def _rows(source: Tensor, indices: Tensor, gradient: Gradient | None, depth: int = 0) -> IndexedSlices:
+    """Returns the gradient of rows of a tensor or variable as rows of that.
+
+    Args:
+        source: The tensor or variable.
+        indices: Of the rows.
+        gradient: Of what was taken.
+        depth: How many of the last dimensions of the indices are not among those of what was taken.
+    """
     sizes: Any = _shape_of(source)
     output = OutputSpec(source.dtype, TensorShape([None, *source.shape[1:]] if source.shape.ndims else None))
-    operands = [dense(_given(gradient)), indices]
+    operands = [dense(_given(gradient)), indices, depth]
     values = deferred_call(_as_rows, operands, op_type="Reshape", output=output)
     output = OutputSpec(indices.dtype, TensorShape([indices.shape.num_elements()]))
     rows = deferred_call(_flat, [indices], op_type="Reshape", name="Reshape_1", output=output)
@@ -178,10 +185,9 @@ def _rows(source: Tensor, indices: Tensor, gradient: Gradient | None) -> Indexed
 
 
 @differentiable(SELECTING)
-def _as_rows(gradient: Array, indices: Array) -> Array:
+def _as_rows(gradient: Array, indices: Array, depth: int) -> Array:
     """Returns a gradient with one dimension for all those of the indices."""
-    inner = gradient.shape[gradient.ndim - (gradient.ndim - indices.ndim) :] if indices.ndim else gradient.shape
-    return gradient.reshape(indices.size, *inner)
+    return gradient.reshape(indices.size, *gradient.shape[indices.ndim - depth :])
 
 
 def _flat(indices: Array) -> Array:
