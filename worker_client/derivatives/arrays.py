@@ -12,7 +12,7 @@ from autograd.extend import defvjp
 from autograd.tracer import getval
 
 from ps_protocol.operations import Array
-from worker_client.derivatives.registry import SELECTING, Derivative, Vjp, each, primitive
+from worker_client.derivatives.registry import SELECTING, Derivative, Vjp, differentiable, each, primitive
 
 RULES: Final[dict[str, Derivative]] = dict.fromkeys(
     (
@@ -52,6 +52,9 @@ for _type in [
     "TensorScatterUpdate",
 ]:
     RULES[_type] = SELECTING
+
+for _function in (np.concatenate, np.stack):  # whose first argument is a list
+    differentiable(SELECTING)(_function)
 
 _CONCATENATE: Any = primitive_vjps[anp.concatenate_args]
 

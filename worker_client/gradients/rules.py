@@ -68,6 +68,8 @@ def _rule_of(operation: Operation) -> GraphRule | None:
         return _OF_ACCESSES.get(operation.type)
     if computation is None or isinstance(computation, ConstantValue | SeededKernel):
         return _none
+    if operation.type in ("GatherV2", "GatherNd") and "Tindices" not in operation.attributes:
+        return None  # made of several parts, or for each entry of a batch
     return _OF_TYPES.get(operation.type)
 
 
@@ -137,7 +139,7 @@ def _gathered(operation: Operation, gradients: Sequence[Gradient | None], wanted
         return [None, *rest]
     if not isinstance(operation.computation, VariableAccess):
         axis = constant_value(operation.operands[2]) if len(operation.operands) > 2 else None
-        if axis is None or int(axis) != 0 or "Taxis" not in operation.attributes:
+        if axis is None or int(axis) != 0:
             return [_by_derivative(operation, 0, gradients), *rest]
     return [_rows(operation.inputs[0], operation.inputs[1], gradients[0]), *rest]
 
