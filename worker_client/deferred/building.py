@@ -140,6 +140,9 @@ class QuietFunction:
     """A function whose results are arrays, and which makes infinities and nan without warnings, as TensorFlow does.
 
     Of integers divided by zero it raises FloatingPointError.
+
+    Attributes:
+        function: The function.
     """
 
     __slots__ = ("function",)

@@ -10,6 +10,8 @@ from ps_protocol.operations import Array
 from worker_client.deferred.call import call, is_deferred
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.deferred.static_values import constant_value
+from worker_client.derivatives.matrices import DOT
+from worker_client.derivatives.registry import differentiable
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.ops.array_ops import transpose
@@ -247,6 +249,7 @@ def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Any:
         return call(_dotted, [*operands, axes], op_type="MatMul")
 
 
+@differentiable(DOT)
 def _dotted(a: Array, b: Array, axes: Any) -> Array:
     if isinstance(axes, int):
         return np.asarray(np.tensordot(a, b, axes))

@@ -68,7 +68,7 @@ def test_a_member_that_is_none_of_tensorflows_is_only_missing(member: str) -> No
 @pytest.mark.parametrize(
     ("path", "remedy"),
     [
-        ("train.RMSPropOptimizer", "assign_sub"),
+        ("train.SyncReplicasOptimizer", "asynchronously"),
         ("train.LoggingTensorHook", "session.run"),
         ("nn.conv2d_transpose", "get_variable"),
         ("nn.static_bidirectional_rnn", "get_variable"),
