@@ -192,14 +192,25 @@ class Optimizer:
 
     def _asked(self, given: GradientsAndVariables) -> list[tuple[Any, EagerVariable]]:
         if isinstance(given, Mapping):
-            return [(gradient, variable) for variable, gradient in given.items()]
-        pairs = list(given)
+            given = [(gradient, variable) for variable, gradient in given.items()]
+        pairs = (
+            [(gradient, variable) for variable, gradient in given.items()]
+            if isinstance(given, Mapping)
+            else list(given)
+        )
         if any(not isinstance(each, tuple | list) or len(each) != 2 for each in pairs):
             raise InvalidArgumentError(
                 f"{self.name}.apply_gradients takes pairs of a gradient and its variable, not {pairs!r}"
             )
-        checked = some_pairs("apply_gradients", [(variable, gradient) for gradient, variable in pairs], "its gradient")
+        turned = [(variable, gradient) for gradient, variable in pairs]
+        checked = some_pairs(f"{self.name}.apply_gradients", turned, self._by_name, "its gradient")
         return [(gradient, variable) for variable, gradient in checked]
+
+    def _by_name(self, name: str) -> EagerVariable:
+        raise InvalidArgumentError(
+            f"{self.name}.apply_gradients was given the name {name!r}; give the variable, as client.variable({name!r})",
+            variable=name,
+        )
 
     def _rate_of_call(self, learning_rate: float | None) -> float | None:
         if learning_rate is not None:

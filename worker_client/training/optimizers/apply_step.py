@@ -3,71 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from ps_protocol.errors import ShapeMismatchError
-from ps_protocol.operations import Array
+from ps_protocol.operations import Apply, Array
+from ps_protocol.optimizer_rules import RULES
 from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.computation import VariableAccess
 from worker_client.graph.operation import Operation, OutputSpec, Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Apply:
-    """Asks a ps for one step of a rule.
-
-    Attributes:
-        name: Full name of the variable.
-        function: The rule.
-        slots: Full names of the variables that are its slots, in the rule's order.
-        state: Name of state of the rule's own; "" for none.
-        operands: The gradient; or the rows that it is for, each once, and the gradients of those.
-        numbers: Of the rule's settings in their order, float64; NaN for what follows from the count of steps.
-    """
-
-    name: str
-    function: str
-    slots: tuple[str, ...]
-    state: str
-    operands: tuple[Array, ...]
-    numbers: Array
-
-
-SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
-    "gradient_descent": ("learning_rate",),
-    "momentum": ("learning_rate", "momentum", "use_nesterov"),
-    "adagrad": ("learning_rate", "initial_accumulator_value"),
-    "adagrad_da": (
-        "learning_rate",
-        "global_step",
-        "initial_gradient_squared_accumulator_value",
-        "l1_regularization_strength",
-        "l2_regularization_strength",
-    ),
-    "adadelta": ("learning_rate", "rho", "epsilon"),
-    "adam": ("learning_rate", "beta1", "beta2", "epsilon", "beta1_power", "beta2_power", "amsgrad"),
-    "rmsprop": ("learning_rate", "decay", "momentum", "epsilon", "centered"),
-    "ftrl": (
-        "learning_rate",
-        "learning_rate_power",
-        "initial_accumulator_value",
-        "l1_regularization_strength",
-        "l2_regularization_strength",
-        "l2_shrinkage_regularization_strength",
-        "beta",
-    ),
-    "proximal_gradient_descent": ("learning_rate", "l1_regularization_strength", "l2_regularization_strength"),
-    "proximal_adagrad": (
-        "learning_rate",
-        "initial_accumulator_value",
-        "l1_regularization_strength",
-        "l2_regularization_strength",
-    ),
-}
-"""The settings of each rule in the order in which they travel."""
 
 
 def apply_op(
@@ -98,7 +43,7 @@ def apply_op(
         TypeError: The gradient has another dtype than the variable.
     """
     _check(variable, gradient, indices)
-    order = SETTINGS[rule]
+    order = [each.name for each in RULES[rule].settings]
     tensors = {name: each for name, each in settings.items() if isinstance(each, Tensor)}
     fixed = [np.nan if name in tensors else float(settings[name]) for name in order]  # type: ignore[arg-type]
     places = [order.index(name) for name in tensors]
