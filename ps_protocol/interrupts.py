@@ -113,12 +113,12 @@ class _Helpers:
 
     def __init__(self) -> None:
         self._work: SimpleQueue[_Work[Any]] = SimpleQueue()
-        self._free: deque[None] = deque()  # one for each that waits for work
+        self.free: deque[None] = deque()  # one for each that waits for work
 
     def do(self, work: _Work[Any]) -> None:
         """Has it begun soon, on some thread."""
         self._work.put(work)
-        if not self._free:
+        if not self.free:
             self.add()
 
     def add(self) -> None:
@@ -132,13 +132,13 @@ class _Helpers:
 
     def _run(self) -> None:
         while True:
-            self._free.append(None)
+            self.free.append(None)
             try:
                 work = self._work.get(timeout=_IDLE_S)
             except Empty:
                 return
             finally:
-                self._free.pop()
+                self.free.pop()
             work.run()
             del work  # or its result would stay until the next one comes
 
@@ -154,6 +154,11 @@ def _become_copy() -> None:
 
 
 os.register_at_fork(after_in_child=_become_copy)
+
+
+def num_idle_threads() -> int:
+    """How many threads wait for work; each ends by itself when it has had none for a moment."""
+    return len(_helpers.free)
 
 
 def on_main_thread() -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Final, TypeVar
 
-from ps_protocol.interrupts import is_interrupt
+from ps_protocol.interrupts import LINGER_S, is_interrupt
 
 _LOG = logging.getLogger(__name__)
 
@@ -168,6 +168,17 @@ def _taken(waiting: deque[_U]) -> _U | None:
         return waiting.popleft()
     except IndexError:
         return None
+
+
+def linger(error: BaseException, future: OperationFuture[Any] | None) -> None:
+    """If an interrupt has ended the wait for a future, waits on for a moment, since the caller's arrays are in use.
+
+    Args:
+        error: What has ended it.
+        future: What was waited for; None if it was not made yet.
+    """
+    if future is not None and is_interrupt(error):
+        future.wait(LINGER_S)
 
 
 def failed(error: BaseException) -> OperationFuture[Any]:

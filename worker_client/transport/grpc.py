@@ -2,10 +2,14 @@
 
 A batch whose tensors are small goes out and comes back in one message; a larger one goes on a stream of its own,
 cut into chunks, since a large message in one piece takes several times as long.
+
+gRPC takes locks of its own, which an interrupt on the main thread leaves taken (grpc/grpc#19973). So the main thread
+never calls it: another thread does, and the main thread waits.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Final, NoReturn, TypeVar
@@ -24,6 +28,7 @@ from ps_protocol.errors import InternalError, ShardscopeError, UnavailableError
 from ps_protocol.fault_points import FaultAction, fault_point
 from ps_protocol.grpc_edge import channel_options, status
 from ps_protocol.grpc_edge.chunk_frames import REPLIES, data_frame, exchange_message, header_frame
+from ps_protocol.interrupts import sheltered, sheltered_with_arrays
 from ps_protocol.memory.allocator import keep_freed_chunks
 from ps_protocol.operations import READS, Batch, BatchReply, PsOperation
 from ps_protocol.ps_service import PROTOCOL_VERSION, Transport
@@ -104,19 +109,16 @@ class GrpcPsService(Transport):
         request_bytes = sum(map(len, buffers))
         fault = fault_point("request.send")
         if fault is not None:
-            self._send_less(header, buffers, fault, timeout_s)
+            sheltered(self._send_less, header, buffers, fault, timeout_s)
         try:
             if max(request_bytes, _expected_reply_bytes(batch)) <= UNARY_LIMIT_BYTES:
-                reply = self._exchange_message(exchange_message(header, buffers), timeout=timeout_s)
+                reply = sheltered(self._exchange_message, exchange_message(header, buffers), timeout=timeout_s)
                 return _decoded_message(reply, batch.operations)
-            if request_bytes:
-                frames = self._exchange_stream(_request_frames(header, buffers), timeout=timeout_s)
-            else:
-                frames = self._exchange_reading(header_frame(header), timeout=timeout_s)
-            try:
-                return self._receive(frames, batch.operations)
-            finally:
-                frames.cancel()  # without effect on a stream that has ended
+            caller = threading.Lock()
+            with caller:
+                return sheltered_with_arrays(
+                    self._exchange_frames, header, buffers, batch.operations, timeout_s, caller.locked
+                )
         except grpc.RpcError as error:
             raise status.from_rpc_error(error, task=self._task, address=self._address) from error
 
@@ -135,7 +137,27 @@ class GrpcPsService(Transport):
             call.code()  # waits for the end
         raise UnavailableError(str(fault_points.lost("request.send", fault)), task=self._task)
 
-    def _receive(self, frames: Iterator[bytes], operations: Sequence[PsOperation]) -> BatchReply:
+    def _exchange_frames(
+        self,
+        header: bytes,
+        buffers: Sequence[memoryview],
+        operations: Sequence[PsOperation],
+        timeout_s: float,
+        is_wanted: Callable[[], bool],
+    ) -> BatchReply:
+        """Exchanges a batch on a stream, as long as the caller leaves its arrays to it."""
+        if buffers:
+            frames = self._exchange_stream(_request_frames(header, buffers, is_wanted), timeout=timeout_s)
+        else:
+            frames = self._exchange_reading(header_frame(header), timeout=timeout_s)
+        try:
+            return self._receive(frames, operations, is_wanted)
+        finally:
+            frames.cancel()  # without effect on a stream that has ended
+
+    def _receive(
+        self, frames: Iterator[bytes], operations: Sequence[PsOperation], is_wanted: Callable[[], bool]
+    ) -> BatchReply:
         first = next(frames, None)
         header = None if first is None else REPLIES.header(first)
         if header is None:
@@ -144,6 +166,7 @@ class GrpcPsService(Transport):
         buffers = reply_buffers(head.layouts, head.targets)
         assembler = Assembler(buffers)
         for frame in frames:
+            _check_wanted(is_wanted)
             assembler.feed(REPLIES.data(frame) or _NOTHING)
         if assembler.missing_bytes:
             raise InternalError(
@@ -240,11 +263,11 @@ class GrpcPsService(Transport):
         self._call(self._control.Shutdown, control_pb2.ShutdownRequest(reason=reason), timeout_s)
 
     def close(self) -> None:
-        self._channel.close()
+        sheltered(self._channel.close)
 
     def _call(self, method: Callable[..., _Reply], request: Any, timeout_s: float) -> _Reply:
         try:
-            return method(request, timeout=timeout_s)
+            return sheltered(method, request, timeout=timeout_s)
         except grpc.RpcError as error:
             raise status.from_rpc_error(error, task=self._task, address=self._address) from error
 
@@ -256,10 +279,18 @@ def _expected_reply_bytes(batch: Batch) -> float:
     return float("inf") if returns_tensors else 0
 
 
-def _request_frames(header: bytes, buffers: Sequence[memoryview]) -> Iterator[bytes]:
+def _check_wanted(is_wanted: Callable[[], bool]) -> None:
+    if not is_wanted():
+        raise UnavailableError("the call was interrupted")
+
+
+def _request_frames(
+    header: bytes, buffers: Sequence[memoryview], is_wanted: Callable[[], bool] = lambda: True
+) -> Iterator[bytes]:
     """Yields a batch; gRPC asks for each frame when the one before it is on its way, so that few are in memory."""
     yield header_frame(header)
     for parts in pieces(buffers, CHUNK_SIZE_BYTES):
+        _check_wanted(is_wanted)
         yield data_frame(parts)
 
 

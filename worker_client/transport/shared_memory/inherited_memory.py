@@ -42,17 +42,19 @@ class _Fork(threading.local):
     writing = -1
 
 
-_in_use: Final[weakref.WeakSet[Memory]] = weakref.WeakSet()
+# No WeakSet, since that drops references by lines of Python: what a signal handler raises in the callback of a weak
+# reference is lost.
+_in_use: Final[set[weakref.ref[Memory]]] = set()
 _fork: Final = _Fork()
 
 
 def keep_in_child(memory: Memory) -> None:
     """Has a forked child keep what lies there at the fork as values of its own."""
-    _in_use.add(memory)
+    _in_use.add(weakref.ref(memory, _in_use.discard))
 
 
 def _before() -> None:
-    _fork.memory = tuple(_in_use)
+    _fork.memory = tuple([memory for each in list(_in_use) if (memory := each()) is not None])
     if _fork.memory:
         _fork.reading, _fork.writing = os.pipe()
 
