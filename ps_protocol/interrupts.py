@@ -16,6 +16,7 @@ otherwise throws it away.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -86,11 +87,11 @@ class Turn:
 class _Work(Generic[_T]):
     """A call that another thread makes."""
 
-    __slots__ = ("_function", "done", "error", "has_begun", "result")
+    __slots__ = ("_function", "done", "error", "has_begun", "is_over", "result")
 
     def __init__(self, function: Callable[[], _T]):
         self._function: Callable[[], _T] | None = function
-        self.has_begun = False
+        self.has_begun = self.is_over = False
         self.done = threading.Lock()
         self.done.acquire()
         self.result: _T | None = None
@@ -105,6 +106,7 @@ class _Work(Generic[_T]):
         except BaseException as error:  # noqa: BLE001 - who waits for it raises it
             self.error = error
         del function
+        self.is_over = True
         self.done.release()
 
 
@@ -119,7 +121,10 @@ class _Helpers:
         """Has it begun soon, on some thread."""
         self._work.put(work)
         if not self.free:
-            self.add()
+            try:
+                self.add()
+            except RuntimeError:  # the interpreter is about to end, and starts no more threads
+                self._run_all()
 
     def add(self) -> None:
         """Starts one more thread."""
@@ -128,7 +133,16 @@ class _Helpers:
         start_new_thread(self._start, ())
 
     def _start(self) -> None:
-        threading.Thread(target=self._run, name="shardscope-shelter", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="shardscope-shelter", daemon=True).start()
+        except RuntimeError:
+            self._run_all()
+
+    def _run_all(self) -> None:
+        """Does what there is to do on this thread."""
+        with contextlib.suppress(Empty):
+            while True:
+                self._work.get_nowait().run()
 
     def _run(self) -> None:
         while True:
@@ -183,19 +197,19 @@ def sheltered(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
     return _outcome(_hand_over(lambda: function(*args, **kwargs)))
 
 
-def sheltered_with_arrays(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Does what ``sheltered`` does for a function that uses arrays of the caller.
+def sheltered_to_the_end(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Does what ``sheltered`` does for a function that uses what is the caller's, such as its arrays.
 
-    An interrupt waits until the function has ended, so that the caller may use its arrays again, but not for longer
-    than ``LINGER_S``, and not if there is another one.
+    An interrupt waits until the function has ended, but not for longer than ``LINGER_S``, and not if there is another
+    one.
     """
     if not on_main_thread():
         return function(*args, **kwargs)
     work = _hand_over(lambda: function(*args, **kwargs))
     try:
         return _outcome(work)
-    except BaseException as error:
-        if error is not work.error:
+    except BaseException:
+        if not work.is_over:
             work.done.acquire(timeout=LINGER_S)
         raise
 

@@ -16,6 +16,7 @@ from ps_protocol import fault_points
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec, ClusterSpecLike, TfConfig
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.forks import new_lock, tell_in_child
+from ps_protocol.interrupts import is_interrupt, sheltered, sheltered_to_the_end
 from ps_protocol.settings import read
 from ps_protocol.task_id import TaskId
 from worker_client.connection.address_lookup import AddressLookup
@@ -119,22 +120,41 @@ def connect(
         )
     if task.job in spec.jobs and not observer:
         spec.task_address(task.job, task.index)
-    return Client(
-        spec,
-        task,
-        endpoints=[connect_endpoint(each, f"ps:{index}", choice) for index, each in enumerate(addresses)],
-        settings=Settings(
-            operation_timeout_s=operation_timeout_s,
-            connect_timeout_s=connect_timeout_s,
-            ps_grace_s=chosen.ps_grace_s,
-            lease_s=chosen.lease_s,
-        ),
-        ps_strategy=ps_strategy or RoundRobinStrategy(len(addresses)),
-        initialize=initialize,
-        reconnect=lambda address, ps_task: connect_endpoint(address, str(ps_task), choice),
-        replace=replace,
-        observer=observer,
+    settings = Settings(
+        operation_timeout_s=operation_timeout_s,
+        connect_timeout_s=connect_timeout_s,
+        ps_grace_s=chosen.ps_grace_s,
+        lease_s=chosen.lease_s,
     )
+    endpoints: list[PsEndpoint] = []
+
+    def reconnect(address: str, ps_task: TaskId) -> PsEndpoint:
+        return connect_endpoint(address, str(ps_task), choice)
+
+    def open_endpoints() -> None:
+        for index, address in enumerate(addresses):
+            endpoints.append(reconnect(address, TaskId(PS_JOB, index)))
+
+    def close_endpoints() -> None:
+        for each in endpoints:
+            each.close()
+
+    try:
+        sheltered_to_the_end(open_endpoints)
+        return Client(
+            spec,
+            task,
+            endpoints=endpoints,
+            settings=settings,
+            ps_strategy=ps_strategy or RoundRobinStrategy(len(addresses)),
+            initialize=initialize,
+            reconnect=reconnect,
+            replace=replace,
+            observer=observer,
+        )
+    except BaseException:
+        sheltered(close_endpoints)
+        raise
 
 
 class Client(ManyVariables):
@@ -213,25 +233,25 @@ class Client(ManyVariables):
             welcomes = connect_all(self._handles, cluster_spec, deadline, settings.retry)
             if not observer:
                 self._handles[0].call(self._heartbeat.join, what="to let this task join")
-                self._heartbeat.start()
+                sheltered(self._heartbeat.start)
+            self.job_seed = welcomes[0].job_seed
+            self.declarer = Declarer(
+                self.fanout,
+                cluster_spec=cluster_spec,
+                task=task,
+                ps_strategy=ps_strategy,
+                retry=settings.retry,
+                timeout_s=settings.operation_timeout_s,
+                may_declare=may_update,
+            )
+            self.graph = Graph(
+                EagerVariableFactory(self.fanout, self.declarer, job_seed=self.job_seed, initialize=initialize)
+            )
+            defaults.opened(self)
+            tell_in_child(self)
         except BaseException:
-            self._close_handles()
+            sheltered(self._give_up)
             raise
-        self.job_seed = welcomes[0].job_seed
-        self.declarer = Declarer(
-            self.fanout,
-            cluster_spec=cluster_spec,
-            task=task,
-            ps_strategy=ps_strategy,
-            retry=settings.retry,
-            timeout_s=settings.operation_timeout_s,
-            may_declare=may_update,
-        )
-        self.graph = Graph(
-            EagerVariableFactory(self.fanout, self.declarer, job_seed=self.job_seed, initialize=initialize)
-        )
-        defaults.opened(self)
-        tell_in_child(self)
 
     @property
     def is_chief(self) -> bool:
@@ -304,6 +324,8 @@ class Client(ManyVariables):
                 str(self.task), self.incarnation, self._step, timeout_s=_REPORT_TIMEOUT_S
             )
         except ShardscopeError as error:
+            if is_interrupt(error):
+                raise
             _LOG.debug("progress not reported: %s", error)
 
     def _leave(self) -> None:
@@ -334,8 +356,9 @@ class Client(ManyVariables):
         with self._local_lock:
             if self._local is None:
                 endpoint = private_store(job_seed=self._handles[0].welcome.job_seed)
-                self._local = self._handle(TaskId("ps", 0), endpoint)
-                self._local.connect(Deadline(self.settings.connect_timeout_s))
+                local = self._handle(TaskId("ps", 0), endpoint)
+                local.connect(Deadline(self.settings.connect_timeout_s))
+                self._local = local
             return self._local
 
     def become_copy(self) -> None:
@@ -349,11 +372,24 @@ class Client(ManyVariables):
     # -- the end ------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Sends what is queued and ends the connection. The variables stay on their ps tasks. May be repeated."""
+        """Sends what is queued and ends the connection. The variables stay on their ps tasks. May be repeated.
+
+        An interrupt ends only the wait for that; a daemon thread does the rest.
+        """
+        sheltered(self._close)
+
+    def _close(self) -> None:
         if defaults.closed(self):
             self._heartbeat.stop()
             self._leave()
             self._close_handles()
+
+    def _give_up(self) -> None:
+        """Ends a connection that was not made; the ps tasks find out by themselves that it is no member."""
+        defaults.closed(self)
+        self._heartbeat.stop()
+        self._leave()
+        self._close_handles()
 
     def _close_handles(self) -> None:
         for handle in [*self._handles, *([self._local] if self._local else [])]:

@@ -29,7 +29,7 @@ from ps_protocol.errors import (
     UnavailableError,
 )
 from ps_protocol.forks import new_lock, tell_in_child
-from ps_protocol.interrupts import Turn, sheltered
+from ps_protocol.interrupts import Turn, is_interrupt, sheltered
 from ps_protocol.operations import Array, Batch, PsOperation, Reply, mutates, tensor_bytes
 from ps_protocol.ps_service import ClusterService, PendingExchange
 from ps_protocol.service_types import Welcome
@@ -164,6 +164,8 @@ class PsHandle:
                 on_failure=waiting,
             )
         except DeadlineExceededError as error:
+            if is_interrupt(error):
+                raise
             raise UnavailableError(
                 f"no ps answers at {self.address} after {timeout_s:.0f} s; start it with `python -m ps_server "
                 f"--task-index {self.task.index}` or correct its address in the cluster spec ({error.message})",
@@ -411,7 +413,7 @@ class PsHandle:
             )
         except DeadlineExceededError as error:
             there = self._availability
-            if not there.is_away:
+            if not there.is_away or is_interrupt(error):
                 raise
             raise DeadlineExceededError(
                 f"{self.task} at {self.address} has been away for {there.away_s:.0f} s, and is not waited for "
@@ -452,9 +454,10 @@ class PsHandle:
         if not self._queue.close():
             return
         with self._sender_lock:
-            sender = self._sender
+            sender, self._sender = self._sender, None  # a thread has finalizers, which are not for the main thread
         if sender is not None:
             self._end(sender)
+        del sender
         if self._welcome is not None:
             try:
                 self._route.endpoint.goodbye(self._client, timeout_s=HELLO_TIMEOUT_S)

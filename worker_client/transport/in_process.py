@@ -13,7 +13,7 @@ import functools
 from typing import Any
 
 from ps_protocol.cluster_spec import ClusterSpec
-from ps_protocol.interrupts import sheltered, sheltered_with_arrays
+from ps_protocol.interrupts import sheltered, sheltered_to_the_end
 from ps_protocol.operations import Batch, BatchReply
 from ps_protocol.ps_service import Transport
 from ps_server.core.parameter_server import ParameterServer
@@ -38,7 +38,7 @@ class _InProcess(Transport):
         self._core = core
 
     def exchange(self, batch: Batch, *, timeout_s: float) -> BatchReply:
-        return sheltered_with_arrays(self._core.exchange, batch, timeout_s=timeout_s)
+        return sheltered_to_the_end(self._core.exchange, batch, timeout_s=timeout_s)
 
     def close(self) -> None:
         sheltered(self._core.close)

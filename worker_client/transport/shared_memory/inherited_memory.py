@@ -11,8 +11,9 @@ import mmap
 import os
 import select
 import threading
-import weakref
 from typing import Final, Protocol
+
+from ps_protocol.forks import WeakReferences
 
 _PIECE_BYTES: Final = 1024 * 1024
 _COPY_TIMEOUT_S: Final = 10.0
@@ -42,19 +43,17 @@ class _Fork(threading.local):
     writing = -1
 
 
-# No WeakSet, since that drops references by lines of Python: what a signal handler raises in the callback of a weak
-# reference is lost.
-_in_use: Final[set[weakref.ref[Memory]]] = set()
+_in_use: Final[WeakReferences[Memory]] = WeakReferences()
 _fork: Final = _Fork()
 
 
 def keep_in_child(memory: Memory) -> None:
     """Has a forked child keep what lies there at the fork as values of its own."""
-    _in_use.add(weakref.ref(memory, _in_use.discard))
+    _in_use.add(memory)
 
 
 def _before() -> None:
-    _fork.memory = tuple([memory for each in list(_in_use) if (memory := each()) is not None])
+    _fork.memory = tuple(_in_use)
     if _fork.memory:
         _fork.reading, _fork.writing = os.pipe()
 
