@@ -11,7 +11,10 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import Final, Protocol
+from collections.abc import Iterator
+from typing import Final, Generic, Protocol, TypeVar
+
+_T = TypeVar("_T")
 
 
 class Closeable(Protocol):
@@ -28,9 +31,31 @@ class Inherited(Protocol):
         ...
 
 
-_locks: Final[weakref.WeakSet[threading.Lock]] = weakref.WeakSet()
-_closed_in_child: Final[weakref.WeakSet[Closeable]] = weakref.WeakSet()
-_told_in_child: Final[weakref.WeakSet[Inherited]] = weakref.WeakSet()
+class WeakReferences(Generic[_T]):
+    """Objects as long as they live, without keeping them alive. Thread-safe.
+
+    Dropping them takes no line of Python, other than with a ``WeakSet``: what a signal handler raises in the callback
+    of a weak reference is lost. Objects must be hashed by their identity.
+    """
+
+    def __init__(self) -> None:
+        self._references: set[weakref.ref[_T]] = set()
+
+    def add(self, each: _T) -> None:
+        """Keeps an object in mind."""
+        self._references.add(weakref.ref(each, self._references.discard))
+
+    def __iter__(self) -> Iterator[_T]:
+        """Those that live, in no order."""
+        for reference in list(self._references):
+            each = reference()
+            if each is not None:
+                yield each
+
+
+_locks: Final[WeakReferences[threading.Lock]] = WeakReferences()
+_closed_in_child: Final[WeakReferences[Closeable]] = WeakReferences()
+_told_in_child: Final[WeakReferences[Inherited]] = WeakReferences()
 
 
 def new_lock() -> threading.Lock:

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import psutil
 import pytest
 
+from ps_protocol.interrupts import num_idle_threads
+
 _LEAK_TIMEOUT_S = 10.0
 _POLL_INTERVAL_S = 0.01
 _MAX_LEAKED_DESCRIPTORS = 64
@@ -54,16 +56,21 @@ def _no_leaks() -> Iterator[None]:
 @contextlib.contextmanager
 def no_leaks() -> Iterator[None]:
     """Fails a test that leaves a child process or a thread; gRPC's own threads get a moment to end."""
-    threads_before = threading.active_count()
+    threads_before = _num_threads()
     children_before = len(_children())
     yield
     deadline_s = time.monotonic() + _LEAK_TIMEOUT_S
-    while threading.active_count() > threads_before or len(_children()) > children_before:
+    while _num_threads() > threads_before or len(_children()) > children_before:
         if time.monotonic() > deadline_s:
             threads = [thread.name for thread in threading.enumerate()]
             pytest.fail(f"left behind: of the threads {threads} or the child processes {_children()}")
         gc.collect()  # the threads of an executor that nobody holds any more end then
         time.sleep(_POLL_INTERVAL_S)
+
+
+def _num_threads() -> int:
+    """How many threads there are, without those that shelter calls of the main thread and have nothing to do."""
+    return threading.active_count() - num_idle_threads()
 
 
 @pytest.fixture(autouse=True, scope="session")

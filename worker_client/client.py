@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, NoReturn, Self, TypeAlias
 from uuid import uuid4
@@ -19,6 +19,7 @@ from ps_protocol.cluster_spec import BACKUP_JOB, CHIEF_JOBS, PS_JOB, WORKER_JOB,
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
 from ps_protocol.forks import new_lock, tell_in_child
 from ps_protocol.html_tables import html_table
+from ps_protocol.interrupts import is_interrupt, sheltered, sheltered_to_the_end
 from ps_protocol.not_copied import NotCopied
 from ps_protocol.settings import read
 from ps_protocol.task_id import TaskId
@@ -132,22 +133,41 @@ def connect(
         )
     if task.job in spec.jobs and not observer:
         spec.task_address(task.job, task.index)
-    return Client(
-        spec,
-        task,
-        endpoints=[connect_endpoint(each, f"ps:{index}", choice) for index, each in enumerate(addresses)],
-        settings=Settings(
-            operation_timeout_s=chosen.operation_timeout_s,
-            connect_timeout_s=chosen.connect_timeout_s,
-            ps_grace_s=chosen.ps_grace_s,
-            lease_s=chosen.lease_s,
-        ),
-        ps_strategy=ps_strategy or RoundRobinStrategy(len(addresses)),
-        initialize=initialize,
-        reconnect=lambda address, ps_task: connect_endpoint(address, str(ps_task), choice),
-        replace=replace,
-        observer=observer,
+    settings = Settings(
+        operation_timeout_s=chosen.operation_timeout_s,
+        connect_timeout_s=chosen.connect_timeout_s,
+        ps_grace_s=chosen.ps_grace_s,
+        lease_s=chosen.lease_s,
     )
+    endpoints: list[PsEndpoint] = []
+
+    def reconnect(address: str, ps_task: TaskId) -> PsEndpoint:
+        return connect_endpoint(address, str(ps_task), choice)
+
+    def open_endpoints() -> None:
+        for index, address in enumerate(addresses):
+            endpoints.append(reconnect(address, TaskId(PS_JOB, index)))
+
+    def close_endpoints() -> None:
+        for each in endpoints:
+            each.close()
+
+    try:
+        sheltered_to_the_end(open_endpoints)
+        return Client(
+            spec,
+            task,
+            endpoints=endpoints,
+            settings=settings,
+            ps_strategy=ps_strategy or RoundRobinStrategy(len(addresses)),
+            initialize=initialize,
+            reconnect=reconnect,
+            replace=replace,
+            observer=observer,
+        )
+    except BaseException:
+        sheltered(close_endpoints)
+        raise
 
 
 class Client(
@@ -231,26 +251,27 @@ class Client(
             welcomes = connect_all(self._handles, cluster_spec, deadline, settings.retry)
             if not observer:
                 self._handles[0].call(self._heartbeat.join, what="to let this task join")
-                self._heartbeat.start()
+                sheltered(self._heartbeat.start)
+            self.job_seed = welcomes[0].job_seed
+            self.declarer = Declarer(
+                self.fanout,
+                cluster_spec=cluster_spec,
+                task=task,
+                ps_strategy=ps_strategy,
+                retry=settings.retry,
+                timeout_s=settings.operation_timeout_s,
+                may_declare=may_update,
+            )
+            self.graph = Graph(
+                EagerVariableFactory(self.fanout, self.declarer, job_seed=self.job_seed, initialize=initialize)
+            )
+            defaults.opened(self)
+            _end_with_a_child_of_multiprocessing()
+            tell_in_child(self)
         except BaseException as error:
-            self._take_steps(self._closing_handles(), Ending.by(error))
+            defaults.closed(self)
+            sheltered(self._take_steps, Ending.by(error))
             raise
-        self.job_seed = welcomes[0].job_seed
-        self.declarer = Declarer(
-            self.fanout,
-            cluster_spec=cluster_spec,
-            task=task,
-            ps_strategy=ps_strategy,
-            retry=settings.retry,
-            timeout_s=settings.operation_timeout_s,
-            may_declare=may_update,
-        )
-        self.graph = Graph(
-            EagerVariableFactory(self.fanout, self.declarer, job_seed=self.job_seed, initialize=initialize)
-        )
-        defaults.opened(self)
-        _end_with_a_child_of_multiprocessing()
-        tell_in_child(self)
 
     @property
     def is_chief(self) -> bool:
@@ -365,6 +386,8 @@ class Client(
                 str(self.task), self.incarnation, self._step, timeout_s=_REPORT_TIMEOUT_S
             )
         except ShardscopeError as error:
+            if is_interrupt(error):
+                raise
             _LOG.debug("progress not reported: %s", error)
 
     def _leave(self, ending: Ending | None) -> None:
@@ -396,8 +419,9 @@ class Client(
         with self._local_lock:
             if self._local is None:
                 endpoint = private_store(job_seed=self._handles[0].welcome.job_seed)
-                self._local = self._handle(TaskId("ps", 0), endpoint)
-                self._local.connect(Deadline(self.settings.connect_timeout_s))
+                local = self._handle(TaskId("ps", 0), endpoint)
+                local.connect(Deadline(self.settings.connect_timeout_s))
+                self._local = local
             return self._local
 
     def become_copy(self) -> None:
@@ -414,33 +438,37 @@ class Client(
         """Sends what is queued and ends the connection. The variables stay on their ps tasks. May be repeated.
 
         What is queued for a ps that is away is waited for as long as an operation is. Leaving the ``with`` block by an
-        error, Ctrl-C included, and the end of the program do not wait that long.
+        error, Ctrl-C included, and the end of the program do not wait that long; nor does what is left after an
+        interrupt, which daemon threads do.
         """
         self.end(None)
 
     def end(self, ending: Ending | None) -> None:
         """Does what ``close`` does, in the time that ``ending`` has."""
-        if defaults.closed(self):
-            self._take_steps([self._stop_heartbeat, self._leave, *self._closing_handles()], ending)
+        if not defaults.closed(self):
+            return
+        try:
+            sheltered(self._take_steps, ending)
+        except BaseException as error:
+            if is_interrupt(error):
+                self._hurry(Ending.by(error))
+            raise
+        finally:
+            FORGOTTEN.flush()
 
-    def _stop_heartbeat(self, ending: Ending | None) -> None:
+    def _take_steps(self, ending: Ending | None) -> None:
         self._heartbeat.stop(STOP_TIMEOUT_S if ending is None else ending.at_most(STOP_TIMEOUT_S))
+        self._leave(ending)
+        for handle in self._all_handles():
+            handle.close(ending)
 
-    def _closing_handles(self) -> list[Callable[[Ending | None], None]]:
-        return [handle.close for handle in [*self._handles, *([self._local] if self._local else [])]]
+    def _hurry(self, ending: Ending | None) -> None:
+        """After an interrupt has ended the wait for ``_take_steps``, which goes on: has it end soon."""
+        for handle in self._all_handles():
+            handle.hurry(ending)
 
-    @staticmethod
-    def _take_steps(steps: Sequence[Callable[[Ending | None], None]], ending: Ending | None) -> None:
-        """Takes all steps, the rest of them in haste after one that was interrupted."""
-        failure: BaseException | None = None
-        for step in steps:
-            try:
-                step(ending)
-            except BaseException as error:  # noqa: BLE001 - raised below
-                failure, ending = error, Ending.by(error)
-        FORGOTTEN.flush()
-        if failure is not None:
-            raise failure
+    def _all_handles(self) -> list[PsHandle]:
+        return [*self._handles, *([self._local] if self._local else [])]
 
     def __enter__(self) -> Self:
         self._entered.append(contextlib.ExitStack())

@@ -207,7 +207,7 @@ class Signal:
 def test_a_child_keeps_no_connection_of_its_parent_open(cluster: LocalCluster, resources: ExitStack) -> None:
     client = connected(cluster, resources, "unix")
     ours = variable(client, "open")
-    sock = client.fanout.handle(0).endpoint.transport._idle[0].sock  # type: ignore[attr-defined] # of a socket transport
+    sock = client.fanout.handle(0).endpoint.transport._connections[0].sock  # type: ignore[attr-defined] # of a socket transport
     descriptor = Path(f"/proc/self/fd/{sock.fileno()}")
     inode = descriptor.readlink()
     assert in_child(sock.fileno) == -1

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ps_protocol.errors import DeadlineExceededError, ShardscopeError, UnavailableError
+from ps_protocol.interrupts import sheltered
 from worker_client.connection.retry import Deadline, Reports
 
 _LOG = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ class Availability:
         """
         if not self.is_away:
             return
-        self._ask(self._clock() - _RECENT_S, self._say_hello)
+        sheltered(self._ask, self._clock() - _RECENT_S, self._say_hello)
         failure = self._failure
         if failure is not None:
             raise UnavailableError(failure.message, task=self._task) from failure
@@ -99,9 +100,9 @@ class Availability:
         if self.is_away:
             return
         if isinstance(error, UnavailableError):
-            self._ask(self._clock(), self._say_hello)
+            sheltered(self._ask, self._clock(), self._say_hello)
         elif isinstance(error, DeadlineExceededError):  # a ps that is only busy keeps its connections
-            self._ask(self._clock(), self._probe)
+            sheltered(self._ask, self._clock(), self._probe)
 
     def give_up(self) -> None:
         """Has operations wait no longer for a ps that is away: the connection is being closed."""
@@ -109,6 +110,9 @@ class Availability:
 
     def look(self) -> None:
         """Finds out whether the ps answers, for a caller that does not wait for it."""
+        sheltered(self._look)
+
+    def _look(self) -> None:
         with self._lock:
             try:
                 self._say_hello()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError
+from ps_protocol.interrupts import is_interrupt
 from ps_protocol.operations import Array, PsOperation, Reply, Result
-from worker_client.connection.futures import failed, gathered, mapped
+from worker_client.connection.futures import OperationFuture, failed, gathered, linger, mapped
 from worker_client.connection.handle import PsHandle
 
 _T = TypeVar("_T")
@@ -33,6 +35,9 @@ class Routed(NamedTuple):
 
 Settle: TypeAlias = Callable[[list[int], Sequence[Reply] | None], None]
 """Called with the positions of some operations and their replies, or None if their task has failed."""
+
+_Group: TypeAlias = tuple[int | None, list[int]]
+"""A task, and the positions of what goes there."""
 
 
 class Fanout:
@@ -84,7 +89,7 @@ class Fanout:
         """
         groups = list(_by_task(routed).items())
         if len(groups) != 1:
-            return self._submit_all(routed, groups, settle).result()
+            return self._exchange_groups(routed, groups, settle)
         ps_task, positions = groups[0]  # spares the usual case of one task the change of threads
         try:
             replies = self.handle(ps_task).exchange(
@@ -106,7 +111,8 @@ class Fanout:
             ShardscopeError: Nothing could be sent. If other tasks have been sent theirs already, the future has the
                 error.
         """
-        return self._submit_all(routed, list(_by_task(routed).items()), settle)
+        groups = list(_by_task(routed).items())
+        return _in_order(routed, groups, self._submit_all(routed, groups, settle))
 
     def run_all(self, routed: Sequence[Routed]) -> list[Result]:
         """Does what ``exchange_all`` does, and returns the results of operations that must all succeed.
@@ -120,36 +126,63 @@ class Fanout:
         """Does what ``run_all`` does, behind what was queued before and without waiting; errors as there."""
         return mapped(self.exchange_all_later(routed), lambda replies: [succeeded(reply) for reply in replies])
 
+    def _exchange_groups(
+        self, routed: Sequence[Routed], groups: Sequence[_Group], settle: Settle | None
+    ) -> list[Reply]:
+        caller, outcome = threading.Lock(), None
+        try:
+            with caller:  # what is still queued when this is left, by an interrupt say, is not sent
+                futures = self._submit_all(routed, groups, settle, caller)
+                outcome = _in_order(routed, groups, futures)
+                for (ps_task, _), future in zip(groups, futures, strict=False):  # those that could be sent
+                    self.handle(ps_task).wait_for(future)
+                return outcome.result(0)
+        except BaseException as error:
+            linger(error, outcome)
+            raise
+
     def _submit_all(
-        self, routed: Sequence[Routed], groups: Sequence[tuple[int | None, list[int]]], settle: Settle | None
-    ) -> Future[list[Reply]]:
-        futures: list[Future[tuple[Reply, ...]]] = []
+        self,
+        routed: Sequence[Routed],
+        groups: Sequence[_Group],
+        settle: Settle | None,
+        caller: threading.Lock | None = None,
+    ) -> list[OperationFuture[tuple[Reply, ...]]]:
+        futures: list[OperationFuture[tuple[Reply, ...]]] = []
         for number, (ps_task, positions) in enumerate(groups):
             try:
                 future = self.handle(ps_task).submit(
                     [routed[position].operation for position in positions],
                     expected_reply_bytes=sum(routed[position].expected_reply_bytes for position in positions),
+                    caller=caller,
                 )
             except BaseException as error:
                 if settle is not None:
                     for _, unsent in groups[number:]:
                         settle(unsent, None)
-                if not futures or not isinstance(error, Exception):
+                if not futures or not isinstance(error, Exception) or is_interrupt(error):
                     raise
                 # Others are under way with the caller's arrays, so the error waits until they are done.
                 futures.append(failed(error))
                 break
             futures.append(future if settle is None else _settled(future, positions, settle))
+        return futures
 
-        def in_order(answers: list[tuple[Reply, ...]]) -> list[Reply]:
-            by_position = {
-                position: reply
-                for (_, positions), answered in zip(groups, answers, strict=True)
-                for position, reply in zip(positions, answered, strict=True)
-            }
-            return [by_position[position] for position in range(len(routed))]
 
-        return mapped(gathered(futures), in_order)
+def _in_order(
+    routed: Sequence[Routed], groups: Sequence[_Group], futures: Sequence[OperationFuture[tuple[Reply, ...]]]
+) -> OperationFuture[list[Reply]]:
+    """Returns a future of one reply for each operation, from those of the tasks."""
+
+    def in_order(answers: list[tuple[Reply, ...]]) -> list[Reply]:
+        by_position = {
+            position: reply
+            for (_, positions), answered in zip(groups, answers, strict=True)
+            for position, reply in zip(positions, answered, strict=True)
+        }
+        return [by_position[position] for position in range(len(routed))]
+
+    return mapped(gathered(futures), in_order)
 
 
 def succeeded(reply: _T | ShardscopeError) -> _T:
@@ -159,7 +192,9 @@ def succeeded(reply: _T | ShardscopeError) -> _T:
     return reply
 
 
-def _settled(future: Future[tuple[Reply, ...]], positions: list[int], settle: Settle) -> Future[tuple[Reply, ...]]:
+def _settled(
+    future: OperationFuture[tuple[Reply, ...]], positions: list[int], settle: Settle
+) -> OperationFuture[tuple[Reply, ...]]:
     def answered(replies: tuple[Reply, ...]) -> tuple[Reply, ...]:
         settle(positions, replies)
         return replies

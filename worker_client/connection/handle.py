@@ -14,9 +14,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from ps_protocol.cluster_spec import TaskId
@@ -30,12 +29,14 @@ from ps_protocol.errors import (
     UnavailableError,
 )
 from ps_protocol.forks import new_lock, tell_in_child
+from ps_protocol.interrupts import Turn, is_interrupt, sheltered
 from ps_protocol.operations import Array, Batch, PsOperation, Reply, mutates, tensor_bytes
 from ps_protocol.ps_service import ClusterService, PendingExchange
 from ps_protocol.service_types import Welcome
 from worker_client.connection.availability import Availability, OperationTime
 from worker_client.connection.copied import Refusal, parents_connection
 from worker_client.connection.ending import Ending, number_of_updates
+from worker_client.connection.futures import OperationFuture, linger
 from worker_client.connection.pending_queue import PendingQueue, Submission
 from worker_client.connection.pipeline import BatchSender, WindowLimits
 from worker_client.connection.retry import Deadline, Reports, RetryPolicy
@@ -44,6 +45,9 @@ from worker_client.transport.endpoint import PsEndpoint
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
+
+_MARGIN_S: Final = 10.0
+"""What a batch may take besides the times that are set: to find out whether the ps is away, and to be woken up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +126,17 @@ class PsHandle:
             clock=settings.retry.clock,
         )
         self._welcome: Welcome | None = None
-        # guards: the order of mutating batches on their way, _sequence; held while they are exchanged. Only the sender
+        # Whose turn it is to have mutating batches on their way, and to draw numbers from _sequence. Only the sender
         # waits for it, for at most one direct exchange; a caller that finds it taken puts its batch into the queue. No
-        # other lock is taken under it but the queue's, which is never held over I/O.
-        self._order_lock = threading.Lock()
+        # lock is taken in it but the queue's, which is never held over I/O.
+        self._order = Turn()
         self._sequence = 0
         self._queue = PendingQueue(settings.max_pending_batches, settings.max_pending_bytes)
         self._sender_lock = new_lock()  # guards: the start of _sender
         self._sender: threading.Thread | None = None
         self._has_given_up = False
+        self._haste: Ending | None = None
+        self._ended_sender: threading.Thread | None = None  # the one that a close waits for
         self._is_copy = False
         tell_in_child(self)
 
@@ -153,12 +159,14 @@ class PsHandle:
         timeout_s = deadline.remaining_s()
         try:
             self._welcome = self._settings.retry.call(
-                self._route.hello,
+                lambda attempt_s: sheltered(self._route.hello, attempt_s),
                 timeout_s=timeout_s,
                 what=f"{self.task} at {self.address} to answer",
                 on_failure=waiting,
             )
         except DeadlineExceededError as error:
+            if is_interrupt(error):
+                raise
             raise UnavailableError(
                 f"no ps answers at {self.address} after {timeout_s:.0f} s; start it with `python -m ps_server "
                 f"--task-index {self.task.index}` or correct its address in the cluster spec ({error.message})",
@@ -232,32 +240,49 @@ class PsHandle:
         if not self._queue.num_unfinished:  # nothing is overtaken
             if not mutates(operations):
                 return self._attempt(self._batch(operations, expected_reply_bytes, sequence=0))
-            if self._order_lock.acquire(blocking=False):
-                try:
+            in_turn = threading.Lock()
+            with in_turn:  # and nothing else ends the turn, so that an interrupt does as well
+                if self._order.take(in_turn):
                     return self._attempt(self._numbered(operations, expected_reply_bytes))
-                finally:
-                    self._order_lock.release()
         if threading.current_thread() is self._sender:
             raise FailedPreconditionError(
                 "a callback of a future runs on the thread that sends, and may not wait for it; use wait=False there",
                 task=str(self.task),
             )
-        return self.submit(operations, expected_reply_bytes=expected_reply_bytes).result()
+        caller, future = threading.Lock(), None
+        try:
+            with caller:  # what is still queued when this is left, by an interrupt say, is not sent
+                future = self.submit(operations, expected_reply_bytes=expected_reply_bytes, caller=caller)
+                self.wait_for(future)
+                return future.result(0)
+        except BaseException as error:
+            linger(error, future)
+            raise
 
     def submit(
-        self, operations: Sequence[PsOperation], *, expected_reply_bytes: int | None = None
-    ) -> Future[tuple[Reply, ...]]:
+        self,
+        operations: Sequence[PsOperation],
+        *,
+        expected_reply_bytes: int | None = None,
+        caller: threading.Lock | None = None,
+    ) -> OperationFuture[tuple[Reply, ...]]:
         """Queues operations behind those submitted before; the future gives what ``exchange`` would.
 
         The arrays in the operations must stay unchanged until the future is done. Waits while too many batches, or too
         many bytes, are queued.
+
+        Args:
+            operations: What to send.
+            expected_reply_bytes: Size of the tensors in the reply, None if not known.
+            caller: Held by a caller that waits for the future, and freed when it waits no longer: what is still queued
+                then is not sent.
 
         Raises:
             PermissionDeniedError: The operations change something, and this client only looks on.
             ResourceExhaustedError: The queue stayed full for the operation timeout.
         """
         self.check_may_update(operations)
-        pending = Submission(tuple(operations), expected_reply_bytes)
+        pending = Submission(tuple(operations), expected_reply_bytes, caller)
         self._ensure_sender()
         waited = Deadline(0.0, self._settings.retry.clock)
         is_in = self._queue.put(pending, timeout_s=self._settings.operation_timeout_s)
@@ -274,6 +299,26 @@ class PsHandle:
             task=str(self.task),
         )
 
+    def wait_for(self, future: OperationFuture[Any]) -> None:
+        """Waits until what ``submit`` returned is settled.
+
+        What is queued before it may take any time, but one batch takes no longer than the operation timeout and the
+        grace together.
+
+        Raises:
+            DeadlineExceededError: In that time no batch was settled.
+        """
+        longest_s = self._settings.operation_timeout_s + self._availability.patience_s + _MARGIN_S
+        num_finished = -1
+        while not future.wait(longest_s):
+            before, num_finished = num_finished, self._queue.num_finished
+            if num_finished == before:
+                raise DeadlineExceededError(
+                    f"nothing that is queued for {self.task} at {self.address} was answered in {longest_s:.0f} s; "
+                    f"updates may or may not have been applied: connect again",
+                    task=str(self.task),
+                )
+
     def check_may_update(self, operations: Sequence[PsOperation]) -> None:
         """Raises PermissionDeniedError if any operation changes something, and this client only looks on."""
         if self._may_update:
@@ -289,12 +334,14 @@ class PsHandle:
 
     def _ensure_sender(self) -> None:
         if self._sender is None:
-            with self._sender_lock:
-                if self._sender is None and not self._queue.is_closed:
-                    self._sender = threading.Thread(
-                        target=self._new_sender().run, name=f"shardscope-{self.task}", daemon=True
-                    )
-                    self._sender.start()
+            sheltered(self._start_sender)
+
+    def _start_sender(self) -> None:
+        with self._sender_lock:
+            if self._sender is None and not self._queue.is_closed:
+                sender = threading.Thread(target=self._new_sender().run, name=f"shardscope-{self.task}", daemon=True)
+                sender.start()
+                self._sender = sender
 
     def _new_sender(self) -> BatchSender:
         return BatchSender(
@@ -302,7 +349,7 @@ class PsHandle:
             number=lambda parcel: self._numbered(parcel.operations, parcel.expected_reply_bytes),
             attempt=self._attempt_queued,
             begin=self._begin,
-            order_lock=self._order_lock,
+            order=self._order,
             limits=self._settings.window,
             retry=self._settings.retry,
             timeout_s=self._settings.operation_timeout_s,
@@ -333,7 +380,7 @@ class PsHandle:
             ) from error
 
     def _numbered(self, operations: tuple[PsOperation, ...], expected_reply_bytes: int | None) -> Batch:
-        """Makes a batch, with the next number if it mutates; for that the order lock is held."""
+        """Makes a batch, with the next number if it mutates; it is the caller's turn for that."""
         if not mutates(operations):
             return self._batch(operations, expected_reply_bytes, sequence=0)
         self._sequence += 1
@@ -395,7 +442,7 @@ class PsHandle:
             )
         except DeadlineExceededError as error:
             there = self._availability
-            if not there.is_away:
+            if not there.is_away or is_interrupt(error):
                 raise
             bound = (
                 f"than {there.patience_s:.0f} s (ps_grace_s)" if there.patience_s else "since the connection is closed"
@@ -431,15 +478,34 @@ class PsHandle:
     def close(self, ending: Ending | None = None) -> None:
         """Sends what is queued, says goodbye and closes the endpoint. A ps that is gone is no error.
 
+        An interrupt ends only the wait for that; a daemon thread does the rest.
+
         Args:
             ending: How long that may take; without it, what is queued is waited for as long as an operation is.
         """
+        sheltered(self._close, ending)
+
+    def hurry(self, ending: Ending | None) -> None:
+        """Has a ``close`` that was interrupted end in the time that ``ending`` has; closes what was not yet."""
+        self._haste = ending
+        sheltered(self._end_soon, ending)
+
+    def _end_soon(self, ending: Ending | None) -> None:
+        self._close(ending)
+        sender = self._ended_sender
+        if sender is not None:
+            self._end(sender, ending)
+
+    def _close(self, ending: Ending | None) -> None:
         if not self._queue.close():
             return
         with self._sender_lock:
-            sender = self._sender
+            sender, self._sender = self._sender, None  # a thread has finalizers, which are not for the main thread
+            self._ended_sender = sender
         if sender is not None:
-            self._end(sender, ending)
+            self._end(sender, self._haste or ending)
+        self._ended_sender = None
+        del sender
         if self._welcome is not None:
             timeout_s = HELLO_TIMEOUT_S if ending is None else ending.at_most(HELLO_TIMEOUT_S)
             try:
@@ -464,6 +530,8 @@ class PsHandle:
 
     def _give_up(self, waited: Deadline) -> None:
         """Says what is not waited for any longer, and has the thread that sends it end soon."""
+        if self._has_given_up:
+            return
         abandoned = self._queue.abandon()
         on_their_way = self._queue.unfinished()
         self._has_given_up = True

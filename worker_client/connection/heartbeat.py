@@ -111,14 +111,16 @@ class Heartbeat:
     def start(self) -> None:
         """Starts the thread; called once, after ``join``."""
         if self._lease_s > 0:
-            self._thread = threading.Thread(target=self._run, name="shardscope-heartbeat", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="shardscope-heartbeat", daemon=True)
+            thread.start()
+            self._thread = thread  # not before: `stop` may come meanwhile, and the thread ends at once then
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """Ends the thread, and waits until it has ended or some seconds are over. May be repeated."""
         self._ended.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join(timeout_s)
 
     def beat(self) -> bool:
         """Renews the lease once; False if this client has lost its place to another process, and is to stop."""

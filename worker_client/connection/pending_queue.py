@@ -6,8 +6,11 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 
+from ps_protocol.errors import CancelledError
 from ps_protocol.forks import new_lock
+from ps_protocol.interrupts import sheltered
 from ps_protocol.operations import KINDS, PsOperation, Reply, tensor_bytes
 from worker_client.connection.futures import OperationFuture
 
@@ -21,18 +24,26 @@ class Submission:
     Attributes:
         operations: What to send.
         expected_reply_bytes: Size of the tensors in the reply, None if not known.
+        caller: Of one that is waited for: held by the caller until it waits no longer. What is still queued then is
+            not sent, since the caller may use its arrays again.
         future: Gets the replies, or the error of the whole batch. Cannot be cancelled.
         size_bytes: Size of the tensors to send.
     """
 
     operations: tuple[PsOperation, ...]
     expected_reply_bytes: int | None
+    caller: threading.Lock | None = None
     future: OperationFuture[tuple[Reply, ...]] = field(default_factory=OperationFuture)
     size_bytes: int = 0
 
     def __post_init__(self) -> None:
         self.size_bytes = tensor_bytes(self.operations)
         self.future.names = [each.name for each in self.operations]
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it is still to be sent: nobody waits for it in particular, or the caller still does."""
+        return self.caller is None or self.caller.locked()
 
     @property
     def is_mergeable(self) -> bool:
@@ -67,12 +78,15 @@ class PendingQueue:
 
     What is bounded is what has no outcome yet, queued or on its way: its arrays are in memory until then.
 
+    The main thread may be interrupted anywhere in ``put``, where there is room: what it puts is in the queue by one
+    instruction, or not. All else is done by other threads.
+
     Args:
         max_batches: How many there may be.
         max_bytes: Bytes of tensors in all of them. One batch alone may be larger.
 
     Attributes:
-        num_unfinished: Those put and not finished yet. May be read without a lock; a thread sees at least its own.
+        num_finished: Goes up with each batch that has its outcome.
         is_closed: Whether nothing can be put any more.
     """
 
@@ -80,14 +94,20 @@ class PendingQueue:
         self._max_batches = max_batches
         self._max_bytes = max_bytes
         self._lock = new_lock()  # guards: all below
-        self._arrived = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
         self._queued: deque[Submission] = deque()
         self._taken: dict[Submission, None] = {}  # and not finished, in their order
         self._putting: deque[Submission] = deque()  # those that wait for room, in their order
-        self._unfinished_bytes = 0
-        self.num_unfinished = 0
+        self._unfinished_bytes = 0  # or more, after an interrupt, until nothing is unfinished
+        self._is_awaited = False  # by the one that takes
+        self._arrivals: SimpleQueue[None] = SimpleQueue()  # wakes it
+        self.num_finished = 0
         self.is_closed = False
+
+    @property
+    def num_unfinished(self) -> int:
+        """Those put and not finished yet. May be read without a lock; a thread sees at least its own."""
+        return len(self._queued) + len(self._taken)
 
     @property
     def num_waiting(self) -> int:
@@ -101,23 +121,36 @@ class PendingQueue:
             False if there was no room in time or the queue is closed; then nothing was appended.
         """
         with self._lock:
-            if self._putting or not self._has_room_for(pending):
-                self._putting.append(pending)
-                try:
-                    self._room.wait_for(lambda: self.is_closed or self._is_next(pending), timeout_s)
-                    has_room = self._is_next(pending)
-                finally:
-                    self._putting.remove(pending)
-                    self._room.notify_all()
-            else:
-                has_room = True
-            if self.is_closed or not has_room:
+            if self.is_closed:
                 return False
-            self._queued.append(pending)
-            self.num_unfinished += 1
-            self._unfinished_bytes += pending.size_bytes
-            self._arrived.notify()
-            return True
+            if not self._putting and self._has_room_for(pending):
+                self._append(pending)
+                return True
+        return sheltered(self._put_when_there_is_room, pending, timeout_s)
+
+    def _put_when_there_is_room(self, pending: Submission, timeout_s: float) -> bool:
+        with self._lock:
+            self._putting.append(pending)
+            try:
+                self._room.wait_for(lambda: self.is_closed or self._is_next(pending), timeout_s)
+                if self.is_closed or not (self._is_next(pending) and pending.is_wanted):
+                    return False
+                self._append(pending)
+                return True
+            finally:
+                self._putting.remove(pending)
+                self._room.notify_all()
+
+    def _append(self, pending: Submission) -> None:
+        """With the lock held. What is interrupted before it is in leaves too many bytes counted, not too few."""
+        self._unfinished_bytes += pending.size_bytes
+        self._queued.append(pending)
+        self._wake()
+
+    def _wake(self) -> None:
+        """With the lock held: wakes the one that takes."""
+        if self._is_awaited:
+            self._arrivals.put(None)
 
     @property
     def next_is_mergeable(self) -> bool:
@@ -126,7 +159,7 @@ class PendingQueue:
             return bool(self._queued) and self._queued[0].is_mergeable
 
     def get(self, *, wait: bool, max_merged: int = 1, max_merged_bytes: int = 0) -> OutgoingBatch | None:
-        """Takes the next one, with those behind it that may share its batch.
+        """Takes the next one, with those behind it that may share its batch; drops those whose caller has gone.
 
         Args:
             wait: Whether to wait until there is one, or the queue is closed.
@@ -136,37 +169,67 @@ class PendingQueue:
         Returns:
             What to send; None if there is nothing.
         """
-        with self._lock:
-            while wait and not self._queued and not self.is_closed:
-                self._arrived.wait()  # for the next batch or for close(), as long as the client lives
-            if not self._queued:
+        while True:
+            with self._lock:
+                dropped = self._drop_unwanted()
+                members = self._take(max_merged, max_merged_bytes)
+                ends = not wait or self.is_closed
+                self._is_awaited = not (members or dropped or ends)
+            for each in dropped:
+                each.future.set_exception(_interrupted(each))
+            if members:
+                return OutgoingBatch(members)
+            if dropped:
+                continue
+            if ends:
                 return None
-            members = [self._queued.popleft()]
-            size_bytes = members[0].size_bytes
-            while len(members) < max_merged and self._queued and members[-1].is_mergeable:
-                following = self._queued[0]
-                size_bytes += following.size_bytes
-                if size_bytes > max_merged_bytes or not following.is_mergeable:
-                    break
-                members.append(self._queued.popleft())
-            self._taken.update(dict.fromkeys(members))
-            return OutgoingBatch(members)
+            self._arrivals.get()  # for the next batch or for close(), as long as the client lives
+
+    def _drop_unwanted(self) -> list[Submission]:
+        """With the lock held."""
+        dropped = []
+        while self._queued and not self._queued[0].is_wanted:
+            dropped.append(self._queued.popleft())
+            self._count_finished(dropped[-1].size_bytes)
+        return dropped
+
+    def _take(self, max_merged: int, max_merged_bytes: int) -> list[Submission]:
+        """With the lock held. What is taken is counted twice for a moment, so that it is never not counted."""
+        members: list[Submission] = []
+        size_bytes = 0
+        while self._queued and len(members) < max_merged:
+            following = self._queued[0]
+            size_bytes += following.size_bytes
+            if members and not (
+                members[-1].is_mergeable
+                and following.is_mergeable
+                and following.is_wanted
+                and size_bytes <= max_merged_bytes
+            ):
+                break
+            self._taken[following] = None
+            members.append(self._queued.popleft())
+        return members
 
     def finished(self, outgoing: OutgoingBatch) -> None:
         """Makes room: what was taken has its outcome."""
         with self._lock:
             for member in outgoing.members:
                 self._taken.pop(member, None)
-            self.num_unfinished -= len(outgoing.members)
-            self._unfinished_bytes -= outgoing.size_bytes
-            if self._putting:
-                self._room.notify_all()
+            self._count_finished(outgoing.size_bytes)
+
+    def _count_finished(self, size_bytes: int) -> None:
+        """With the lock held."""
+        self.num_finished += 1
+        self._unfinished_bytes = self._unfinished_bytes - size_bytes if self.num_unfinished else 0
+        if self._putting:
+            self._room.notify_all()
 
     def close(self) -> bool:
         """Refuses what is put from now on; what is queued can still be taken. Returns whether it was open."""
         with self._lock:
             was_open, self.is_closed = not self.is_closed, True
-            self._arrived.notify_all()
+            self._wake()
             self._room.notify_all()
             return was_open
 
@@ -180,16 +243,23 @@ class PendingQueue:
         with self._lock:
             abandoned = list(self._queued)
             self._queued.clear()
-            self.num_unfinished -= len(abandoned)
-            self._unfinished_bytes -= sum(each.size_bytes for each in abandoned)
+            self._count_finished(sum(each.size_bytes for each in abandoned))
             return abandoned
 
     def _is_next(self, pending: Submission) -> bool:
         return self._putting[0] is pending and self._has_room_for(pending)
 
     def _has_room_for(self, pending: Submission) -> bool:
-        if not self.num_unfinished:
+        num_unfinished = self.num_unfinished
+        if not num_unfinished:
             return True
-        return (
-            self.num_unfinished < self._max_batches and self._unfinished_bytes + pending.size_bytes <= self._max_bytes
-        )
+        return num_unfinished < self._max_batches and self._unfinished_bytes + pending.size_bytes <= self._max_bytes
+
+
+def _interrupted(pending: Submission) -> CancelledError:
+    """The outcome of what was not sent since its caller waits no longer, for those who were told of it all the same."""
+    return CancelledError(
+        f"variable {pending.operations[0].name}: the call was interrupted before anything was sent; nothing of it was "
+        f"applied",
+        variable=pending.operations[0].name,
+    )

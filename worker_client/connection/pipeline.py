@@ -14,13 +14,16 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
+from ps_protocol.interrupts import Turn
 from ps_protocol.operations import Batch, Reply
 from ps_protocol.ps_service import PendingExchange
 from worker_client.connection.pending_queue import OutgoingBatch, PendingQueue
 from worker_client.connection.retry import Deadline, RetryPolicy
+
+_LOOK_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +72,10 @@ class BatchSender:
     Args:
         queue: What to send. A batch is finished there before its future is done: a caller that has waited for the
             future finds the queue free.
-        number: Makes the batch; one that mutates gets the next number. Called under the order lock.
+        number: Makes the batch; one that mutates gets the next number. Called in its turn of ``order``.
         attempt: Exchanges a batch and waits for it.
         begin: Sends a batch without waiting.
-        order_lock: Held while mutating batches are on their way.
+        order: Taken while mutating batches are on their way.
         limits: Of what is on its way.
         retry: Says which failures are worth repeating.
         timeout_s: Bound on each batch from when its turn has come, in seconds.
@@ -85,7 +88,7 @@ class BatchSender:
         number: Callable[[OutgoingBatch], Batch],
         attempt: Attempt,
         begin: Begin,
-        order_lock: threading.Lock,
+        order: Turn,
         limits: WindowLimits,
         retry: RetryPolicy,
         timeout_s: float,
@@ -94,11 +97,12 @@ class BatchSender:
         self._number = number
         self._attempt = attempt
         self._begin_exchange = begin
-        self._order_lock = order_lock
+        self._order = order
+        self._in_turn = threading.Lock()  # held while it has the turn
         self._limits = limits
         self._retry = retry
         self._timeout_s = timeout_s
-        self._window: deque[_Begun] = deque()  # the order lock is held while there are any
+        self._window: deque[_Begun] = deque()  # it has the turn while there are any
         self._window_bytes = 0
         self._turn = Deadline(timeout_s, retry.clock)  # of the oldest in the window
 
@@ -130,7 +134,7 @@ class BatchSender:
         while self._window and not (pipelined and self._has_room_for(outgoing)):
             self._finish_oldest()
         if not self._window:
-            self._order_lock.acquire()
+            self._begin_turn()
         try:
             batch = self._number(outgoing)
         except BaseException as error:  # noqa: BLE001 - the future carries it
@@ -138,6 +142,11 @@ class BatchSender:
             return
         if not (pipelined and self._begin(outgoing, batch)):
             self._settle(outgoing, self._outcome(batch), is_last=True)
+
+    def _begin_turn(self) -> None:
+        self._in_turn.acquire()
+        while not self._order.wait(self._in_turn, _LOOK_S):
+            pass  # a direct exchange is on its way, which is bounded by the operation timeout
 
     def _can_be_pipelined(self, outgoing: OutgoingBatch) -> bool:
         return (
@@ -155,7 +164,7 @@ class BatchSender:
     # -- on its way ---------------------------------------------------------------------------
 
     def _begin(self, outgoing: OutgoingBatch, batch: Batch) -> bool:
-        """Sends a batch; False if it has to be exchanged, for which the window then is empty and the lock held."""
+        """Sends a batch; False if it has to be exchanged, for which the window then is empty and the turn its own."""
         if not self._window:
             self._turn = Deadline(self._timeout_s, self._retry.clock)
         try:
@@ -166,24 +175,24 @@ class BatchSender:
             return True
         if exchange is None:
             while self._window:
-                self._finish_oldest(keeps_lock=True)
+                self._finish_oldest(keeps_turn=True)
             return False
         self._window.append(_Begun(outgoing, batch, exchange))
         self._window_bytes += outgoing.size_bytes
         return True
 
-    def _finish_oldest(self, *, keeps_lock: bool = False) -> None:
+    def _finish_oldest(self, *, keeps_turn: bool = False) -> None:
         oldest = self._window[0]
         try:
             replies = oldest.exchange.finish().replies
         except BaseException as error:  # noqa: BLE001 - the future carries it
             begun = [(each.outgoing, each.batch) for each in self._window]
-            self._recover(begun, oldest.outgoing, error, keeps_lock=keeps_lock)
+            self._recover(begun, oldest.outgoing, error, keeps_turn=keeps_turn)
             return
         self._window.popleft()
         self._window_bytes -= oldest.outgoing.size_bytes
         self._turn = Deadline(self._timeout_s, self._retry.clock)
-        self._settle(oldest.outgoing, replies, is_last=not (self._window or keeps_lock))
+        self._settle(oldest.outgoing, replies, is_last=not (self._window or keeps_turn))
 
     def _recover(
         self,
@@ -191,13 +200,13 @@ class BatchSender:
         failed: OutgoingBatch,
         error: BaseException,
         *,
-        keeps_lock: bool = False,
+        keeps_turn: bool = False,
     ) -> None:
         """Exchanges all batches of which it is not known whether they were applied, in order, but not one refused."""
         self._window.clear()
         self._window_bytes = 0
         for index, (outgoing, batch) in enumerate(begun):
-            is_last = index == len(begun) - 1 and not keeps_lock
+            is_last = index == len(begun) - 1 and not keeps_turn
             timeout_s = self._timeout_s if index else self._turn.remaining_s()
             if outgoing is not failed:
                 outcome = self._outcome(batch, timeout_s=timeout_s)
@@ -218,12 +227,12 @@ class BatchSender:
             return error
 
     def _settle(self, outgoing: OutgoingBatch, outcome: tuple[Reply, ...] | BaseException, *, is_last: bool) -> None:
-        """Gives a batch its outcome; frees the lock if it was the last on its way."""
+        """Gives a batch its outcome; ends the turn if it was the last on its way."""
         if is_last and len(outgoing.members) > 1 and isinstance(outcome, InvalidArgumentError):
             self._exchange_members(outgoing)
             return
         if is_last:
-            self._order_lock.release()
+            self._in_turn.release()
         self._queue.finished(outgoing)
         start = 0
         for member in outgoing.members:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ps_protocol.errors import DeadlineExceededError, ShardscopeError
+from ps_protocol.interrupts import is_interrupt
 
 _T = TypeVar("_T")
 
@@ -108,9 +109,9 @@ class RetryPolicy:
 
     @staticmethod
     def is_worth_repeating(error: ShardscopeError) -> bool:
-        """Whether the same call may succeed if made again."""
+        """Whether the same call may succeed if made again; what a signal handler has raised is no failure of it."""
         # A try that ran out of its own time may have lost only its reply.
-        return error.retryable or isinstance(error, DeadlineExceededError)
+        return (error.retryable or isinstance(error, DeadlineExceededError)) and not is_interrupt(error)
 
     def call(
         self,

@@ -59,7 +59,8 @@ class PsEndpoint:
         self.address: Final = address
         self.transport = transport
         self._reference = transport
-        self._lock = new_lock()  # guards: the change of transport; no other lock is taken under it
+        self._is_closed = False
+        self._lock = new_lock()  # guards: the change of transport, _is_closed; no other lock is taken under it
 
     def hello(self, client: UUID, task: str, *, num_ps_tasks: int = 0, timeout_s: float) -> Welcome:
         """Opens a conversation; ``ClusterService.hello``."""
@@ -71,7 +72,9 @@ class PsEndpoint:
         self.service.goodbye(client, timeout_s=timeout_s)
 
     def close(self) -> None:
-        """Closes the transport and the service; the ps is left alone."""
+        """Closes the transport and the service; the ps is left alone. May be repeated."""
+        with self._lock:
+            self._is_closed = True  # a hello that was interrupted may still open a transport
         self._change_to(self._reference)
         self._reference.close()
         self.service.close()
@@ -91,7 +94,10 @@ class PsEndpoint:
             before = self.transport
             if before is transport or only_from not in (None, before):
                 return False
-            self.transport = transport
+            if self._is_closed and transport is not self._reference:
+                before = transport  # which comes too late
+            else:
+                self.transport = transport
         if before is not self._reference:
             before.close()
         return True

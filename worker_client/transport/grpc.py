@@ -2,10 +2,15 @@
 
 A batch whose tensors are small goes out and comes back in one message; a larger one goes on a stream of its own,
 cut into chunks, since a large message in one piece takes several times as long.
+
+gRPC takes locks of its own, which an interrupt on the main thread leaves taken (grpc/grpc#19973). So the main thread
+never calls it: another thread does, and the main thread waits.
 """
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Final, NoReturn, TypeVar
@@ -24,6 +29,7 @@ from ps_protocol.errors import InternalError, ShardscopeError, UnavailableError
 from ps_protocol.fault_points import FaultAction, fault_point
 from ps_protocol.grpc_edge import channel_options, status
 from ps_protocol.grpc_edge.chunk_frames import REPLIES, data_frame, exchange_message, header_frame
+from ps_protocol.interrupts import sheltered, sheltered_to_the_end
 from ps_protocol.memory.allocator import keep_freed_chunks
 from ps_protocol.operations import READS, Batch, BatchReply, PsOperation
 from ps_protocol.ps_service import PROTOCOL_VERSION, Transport
@@ -61,6 +67,30 @@ def connect(address: str, *, task: str) -> GrpcPsService:
     return GrpcPsService(channel, address=address, task=task)
 
 
+class _Calls:
+    """A channel and what can be called on it.
+
+    It has to be dropped by another thread than the main one: gRPC's finalizers take locks, and swallow interrupts. So
+    it is kept for a while after it was closed, since the traceback of an interrupt may refer to it.
+    """
+
+    def __init__(self, channel: grpc.Channel):
+        self.channel = channel
+        self.data = data_pb2_grpc.DataStub(channel)
+        # The same methods as those of the stub, with messages as bytes. A batch without tensors is one frame: then the
+        # caller's own thread receives the reply, and no other is needed.
+        self.exchange_message: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_EXCHANGE)
+        self.exchange_stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(_EXCHANGE_STREAM)
+        self.exchange_reading: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(_EXCHANGE_STREAM)
+        self.directory = directory_pb2_grpc.DirectoryStub(channel)
+        self.membership = membership_pb2_grpc.MembershipStub(channel)
+        self.inspection = inspection_pb2_grpc.InspectionStub(channel)
+        self.control = control_pb2_grpc.ControlStub(channel)
+
+
+_closed: Final[deque[_Calls]] = deque(maxlen=16)
+
+
 class GrpcPsService(Transport):
     """A ``ClusterService`` and a ``Transport``, both at the other end of one channel. Thread-safe.
 
@@ -71,19 +101,18 @@ class GrpcPsService(Transport):
     """
 
     def __init__(self, channel: grpc.Channel, *, address: str, task: str):
-        self._channel = channel
         self._address = address
         self._task = task
-        self._data = data_pb2_grpc.DataStub(channel)
-        # The same methods as those of the stub, with messages as bytes. A batch without tensors is one frame: then the
-        # caller's own thread receives the reply, and no other is needed.
-        self._exchange_message: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_EXCHANGE)
-        self._exchange_stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(_EXCHANGE_STREAM)
-        self._exchange_reading: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(_EXCHANGE_STREAM)
-        self._directory = directory_pb2_grpc.DirectoryStub(channel)
-        self._membership = membership_pb2_grpc.MembershipStub(channel)
-        self._inspection = inspection_pb2_grpc.InspectionStub(channel)
-        self._control = control_pb2_grpc.ControlStub(channel)
+        self._calls: _Calls | None = _Calls(channel)
+
+    @property
+    def _open(self) -> _Calls:
+        calls = self._calls
+        if calls is None:
+            raise UnavailableError(
+                f"the connection to {self._task} at {self._address} is closed", task=self._task, retryable=False
+            )
+        return calls
 
     # -- data ---------------------------------------------------------------------------------
 
@@ -94,29 +123,26 @@ class GrpcPsService(Transport):
             protocol_version=PROTOCOL_VERSION,
             num_ps_tasks=num_ps_tasks,
         )
-        return service_codec.decode_welcome(self._call(self._data.Hello, request, timeout_s))
+        return service_codec.decode_welcome(self._call(self._open.data.Hello, request, timeout_s))
 
     def goodbye(self, client: UUID, *, timeout_s: float) -> None:
-        self._call(self._data.Goodbye, data_pb2.GoodbyeRequest(client_incarnation=client.bytes), timeout_s)
+        self._call(self._open.data.Goodbye, data_pb2.GoodbyeRequest(client_incarnation=client.bytes), timeout_s)
 
     def exchange(self, batch: Batch, *, timeout_s: float) -> BatchReply:
         header, buffers = encode_request(batch, names_client=True)
         request_bytes = sum(map(len, buffers))
         fault = fault_point("request.send")
         if fault is not None:
-            self._send_less(header, buffers, fault, timeout_s)
+            sheltered(self._send_less, header, buffers, fault, timeout_s)
         try:
             if max(request_bytes, _expected_reply_bytes(batch)) <= UNARY_LIMIT_BYTES:
-                reply = self._exchange_message(exchange_message(header, buffers), timeout=timeout_s)
+                reply = sheltered(self._open.exchange_message, exchange_message(header, buffers), timeout=timeout_s)
                 return _decoded_message(reply, batch.operations)
-            if request_bytes:
-                frames = self._exchange_stream(_request_frames(header, buffers), timeout=timeout_s)
-            else:
-                frames = self._exchange_reading(header_frame(header), timeout=timeout_s)
-            try:
-                return self._receive(frames, batch.operations)
-            finally:
-                frames.cancel()  # without effect on a stream that has ended
+            caller = threading.Lock()
+            with caller:
+                return sheltered_to_the_end(
+                    self._exchange_frames, header, buffers, batch.operations, timeout_s, caller.locked
+                )
         except grpc.RpcError as error:
             raise status.from_rpc_error(error, task=self._task, address=self._address) from error
 
@@ -131,11 +157,31 @@ class GrpcPsService(Transport):
                 yield from frames[: len(frames) // 2]
                 call.cancel()  # asked for one more frame, gRPC has sent those
 
-            call = self._exchange_stream(half(), timeout=timeout_s)
+            call = self._open.exchange_stream(half(), timeout=timeout_s)
             call.code()  # waits for the end
         raise UnavailableError(str(fault_points.lost("request.send", fault)), task=self._task)
 
-    def _receive(self, frames: Iterator[bytes], operations: Sequence[PsOperation]) -> BatchReply:
+    def _exchange_frames(
+        self,
+        header: bytes,
+        buffers: Sequence[memoryview],
+        operations: Sequence[PsOperation],
+        timeout_s: float,
+        is_wanted: Callable[[], bool],
+    ) -> BatchReply:
+        """Exchanges a batch on a stream, as long as the caller leaves its arrays to it."""
+        if buffers:
+            frames = self._open.exchange_stream(_request_frames(header, buffers, is_wanted), timeout=timeout_s)
+        else:
+            frames = self._open.exchange_reading(header_frame(header), timeout=timeout_s)
+        try:
+            return self._receive(frames, operations, is_wanted)
+        finally:
+            frames.cancel()  # without effect on a stream that has ended
+
+    def _receive(
+        self, frames: Iterator[bytes], operations: Sequence[PsOperation], is_wanted: Callable[[], bool]
+    ) -> BatchReply:
         first = next(frames, None)
         header = None if first is None else REPLIES.header(first)
         if header is None:
@@ -144,6 +190,7 @@ class GrpcPsService(Transport):
         buffers = reply_buffers(head.layouts, head.targets)
         assembler = Assembler(buffers)
         for frame in frames:
+            _check_wanted(is_wanted)
             assembler.feed(REPLIES.data(frame) or _NOTHING)
         if assembler.missing_bytes:
             raise InternalError(
@@ -160,11 +207,11 @@ class GrpcPsService(Transport):
             proposals=[service_codec.encode_proposal(each) for each in proposals],
             store_incarnation=store.bytes if store else b"",
         )
-        reply = self._call(self._directory.Place, request, timeout_s)
+        reply = self._call(self._open.directory.Place, request, timeout_s)
         return [service_codec.decode_placement(each) for each in reply.placements]
 
     def list_placements(self, *, timeout_s: float) -> list[Placement]:
-        reply = self._call(self._directory.ListPlacements, directory_pb2.ListPlacementsRequest(), timeout_s)
+        reply = self._call(self._open.directory.ListPlacements, directory_pb2.ListPlacementsRequest(), timeout_s)
         placements = [service_codec.decode_placement(each) for each in reply.placements]
         return [each for each in placements if isinstance(each, Placement)]
 
@@ -191,23 +238,23 @@ class GrpcPsService(Transport):
             if_free=if_free,
             job_sizes=job_sizes,
         )
-        return self._call(self._membership.Join, request, timeout_s).disagreement or None
+        return self._call(self._open.membership.Join, request, timeout_s).disagreement or None
 
     def leave(self, task: str, incarnation: UUID, *, end: str = "", timeout_s: float) -> None:
         request = membership_pb2.LeaveRequest(task=task, incarnation=incarnation.bytes, end=end)
-        self._call(self._membership.Leave, request, timeout_s)
+        self._call(self._open.membership.Leave, request, timeout_s)
 
     def report_progress(self, task: str, incarnation: UUID, step: int, *, timeout_s: float) -> None:
         request = membership_pb2.ReportProgressRequest(task=task, incarnation=incarnation.bytes, step=step)
-        self._call(self._membership.ReportProgress, request, timeout_s)
+        self._call(self._open.membership.ReportProgress, request, timeout_s)
 
     def list_members(self, *, timeout_s: float) -> list[Member]:
-        reply = self._call(self._membership.ListMembers, membership_pb2.ListMembersRequest(), timeout_s)
+        reply = self._call(self._open.membership.ListMembers, membership_pb2.ListMembersRequest(), timeout_s)
         return [service_codec.decode_member(each) for each in reply.members]
 
     def heartbeat(self, task: str, incarnation: UUID, step: int | None = None, *, timeout_s: float) -> str | None:
         request = membership_pb2.HeartbeatRequest(task=task, incarnation=incarnation.bytes, step=step)
-        return self._call(self._membership.Heartbeat, request, timeout_s).disagreement or None
+        return self._call(self._open.membership.Heartbeat, request, timeout_s).disagreement or None
 
     def announce(
         self, address: PsAddress, host: str, pid: int, *, lease_s: float = 0.0, age_s: float = 0.0, timeout_s: float
@@ -215,36 +262,42 @@ class GrpcPsService(Transport):
         request = membership_pb2.AnnounceRequest(
             address=service_codec.encode_ps_address(address), host=host, pid=pid, lease_s=lease_s, age_s=age_s
         )
-        reply = self._call(self._membership.Announce, request, timeout_s)
+        reply = self._call(self._open.membership.Announce, request, timeout_s)
         return [service_codec.decode_ps_address(each) for each in reply.addresses]
 
     def list_addresses(self, *, timeout_s: float) -> list[PsAddress]:
-        reply = self._call(self._membership.ListAddresses, membership_pb2.ListAddressesRequest(), timeout_s)
+        reply = self._call(self._open.membership.ListAddresses, membership_pb2.ListAddressesRequest(), timeout_s)
         return [service_codec.decode_ps_address(each) for each in reply.addresses]
 
     # -- inspection and control ---------------------------------------------------------------
 
     def list_variables(self, *, timeout_s: float) -> list[VariableInfo]:
-        reply = self._call(self._inspection.ListVariables, inspection_pb2.ListVariablesRequest(), timeout_s)
+        reply = self._call(self._open.inspection.ListVariables, inspection_pb2.ListVariablesRequest(), timeout_s)
         return [service_codec.decode_variable_info(each) for each in reply.variables]
 
     def status(self, *, timeout_s: float) -> Status:
         return service_codec.decode_status(
-            self._call(self._inspection.GetStatus, inspection_pb2.GetStatusRequest(), timeout_s)
+            self._call(self._open.inspection.GetStatus, inspection_pb2.GetStatusRequest(), timeout_s)
         )
 
     def drain(self, reason: str, *, timeout_s: float) -> None:
-        self._call(self._control.Drain, control_pb2.DrainRequest(reason=reason), timeout_s)
+        self._call(self._open.control.Drain, control_pb2.DrainRequest(reason=reason), timeout_s)
 
     def shutdown(self, reason: str, *, timeout_s: float) -> None:
-        self._call(self._control.Shutdown, control_pb2.ShutdownRequest(reason=reason), timeout_s)
+        self._call(self._open.control.Shutdown, control_pb2.ShutdownRequest(reason=reason), timeout_s)
 
     def close(self) -> None:
-        self._channel.close()
+        sheltered(self._close)
+
+    def _close(self) -> None:
+        calls, self._calls = self._calls, None
+        if calls is not None:
+            calls.channel.close()
+            _closed.append(calls)
 
     def _call(self, method: Callable[..., _Reply], request: Any, timeout_s: float) -> _Reply:
         try:
-            return method(request, timeout=timeout_s)
+            return sheltered(method, request, timeout=timeout_s)
         except grpc.RpcError as error:
             raise status.from_rpc_error(error, task=self._task, address=self._address) from error
 
@@ -256,10 +309,18 @@ def _expected_reply_bytes(batch: Batch) -> float:
     return float("inf") if returns_tensors else 0
 
 
-def _request_frames(header: bytes, buffers: Sequence[memoryview]) -> Iterator[bytes]:
+def _check_wanted(is_wanted: Callable[[], bool]) -> None:
+    if not is_wanted():
+        raise UnavailableError("the call was interrupted")
+
+
+def _request_frames(
+    header: bytes, buffers: Sequence[memoryview], is_wanted: Callable[[], bool] = lambda: True
+) -> Iterator[bytes]:
     """Yields a batch; gRPC asks for each frame when the one before it is on its way, so that few are in memory."""
     yield header_frame(header)
     for parts in pieces(buffers, CHUNK_SIZE_BYTES):
+        _check_wanted(is_wanted)
         yield data_frame(parts)
 
 

@@ -11,6 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError, UnavailableError
+from ps_protocol.interrupts import sheltered
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED
 from ps_protocol.ps_service import ClusterService, Transport
 from ps_protocol.service_types import FastPath, FastPathKind, Welcome
@@ -80,7 +81,7 @@ _ORDERS: Final[Mapping[TransportChoice, Sequence[TransportChoice]]] = {
 
 def private_store(*, job_seed: int = 0) -> PsEndpoint:
     """Returns a ps task of this process alone; ``in_process.private_store``, which few processes need and so import."""
-    endpoint: PsEndpoint = importlib.import_module("worker_client.transport.in_process").private_store(
+    endpoint: PsEndpoint = sheltered(importlib.import_module, "worker_client.transport.in_process").private_store(
         job_seed=job_seed
     )
     return endpoint
@@ -94,7 +95,8 @@ def connect_endpoint(address: str, task: str, choice: TransportChoice = Transpor
         task: Its name, as "ps:0".
         choice: How batches are to reach it.
     """
-    grpc = importlib.import_module(TRANSPORTS[TransportChoice.GRPC].module).connect(address, task=task)
+    module = sheltered(importlib.import_module, TRANSPORTS[TransportChoice.GRPC].module)
+    grpc = sheltered(module.connect, address, task=task)
     if choice is TransportChoice.GRPC:
         return PsEndpoint(grpc, grpc, address=address)
     return SelectingEndpoint(grpc, grpc, task=task, address=address, choice=choice)

@@ -109,7 +109,7 @@ def test_nothing_of_the_client_is_waited_for_that_another_thread_held(client: Cl
     feedback = model.whole._feedback._lock
     held, over = threading.Event(), threading.Event()
 
-    locks = [feedback, model.session._runtime._lock, client._report_lock, client.fanout.handle(0)._order_lock]
+    locks = [feedback, model.session._runtime._lock, client._report_lock, client.fanout.handle(0)._order._lock]
     locks += [client.graph.collections._lock, model.graph._names._table._lock]
 
     def hold() -> None:

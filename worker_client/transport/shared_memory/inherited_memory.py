@@ -11,8 +11,9 @@ import mmap
 import os
 import select
 import threading
-import weakref
 from typing import Final, Protocol
+
+from ps_protocol.forks import WeakReferences
 
 _PIECE_BYTES: Final = 1024 * 1024
 _COPY_TIMEOUT_S: Final = 10.0
@@ -42,7 +43,7 @@ class _Fork(threading.local):
     writing = -1
 
 
-_in_use: Final[weakref.WeakSet[Memory]] = weakref.WeakSet()
+_in_use: Final[WeakReferences[Memory]] = WeakReferences()
 _fork: Final = _Fork()
 
 

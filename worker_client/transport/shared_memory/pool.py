@@ -14,6 +14,7 @@ import numpy as np
 
 from ps_protocol.errors import ResourceExhaustedError, ShardscopeError
 from ps_protocol.forks import new_lock, tell_in_child
+from ps_protocol.interrupts import sheltered
 from ps_protocol.memory.regions import ELEMENT_ALIGNMENT, MAX_SEGMENTS, MIN_SEGMENT_BYTES, Region
 from ps_protocol.memory.segment_mapping import MappedSegment
 from ps_protocol.operations import Array
@@ -78,6 +79,16 @@ class Lease:
         return np.asarray(_Memory(self, writable=writable))
 
 
+class _Out(weakref.ref[Lease]):
+    """A lease that is out, and its region, which the lease's end gives back without a line of Python.
+
+    What a signal handler raises in the callback of a weak reference is lost, so the callback has to be C's.
+    """
+
+    __slots__ = ("region",)
+    region: Region
+
+
 class _Memory:
     """What NumPy makes an array of; such an array refers to this, and so to the lease."""
 
@@ -119,8 +130,8 @@ class SegmentPool:
         self._connect = connect
         self._task = task
         self._clock = clock
-        # guards: _generation, _allocator, _segments, _returned, _refused_until_s, _has_reported, _closed. No I/O and no
-        # other lock under it.
+        # guards: _generation, _allocator, _segments, _out, _returned, _is_changing, _refused_until_s, _has_reported,
+        # _closed. No I/O and no other lock under it.
         self._lock = new_lock()
         # guards: _source. Held while the ps is asked for a segment, with a bound on that; taken before _lock.
         self._growth_lock = new_lock()
@@ -138,7 +149,9 @@ class SegmentPool:
         self._segments: dict[int, MappedSegment] = {}
         # Appended to by finalizers, which may run anywhere, also while a lock is held, and so must not take one. Each
         # generation has its own: a region of an older one is not used again.
-        self._returned: deque[Region] = deque()
+        self._returned: deque[_Out] = deque()
+        self._out: set[_Out] = set()
+        self._is_changing = False  # without anybody in the middle of it: an interrupt has left it half changed
 
     # -- leases -------------------------------------------------------------------------------
 
@@ -152,11 +165,18 @@ class SegmentPool:
         timeout_s = min(timeout_s, GROWTH_TIMEOUT_S)
         deadline_s = self._clock() + timeout_s
         lease = self._lease_now(size_bytes)
-        if lease is not None or not self._may_grow():
+        if lease is not None or not (self._is_changing or self._may_grow()):
             return lease
-        if not self._growth_lock.acquire(timeout=max(0.0, timeout_s)):
+        return sheltered(self._lease_growing, size_bytes, deadline_s)
+
+    def _lease_growing(self, size_bytes: int, deadline_s: float) -> Lease | None:
+        if not self._growth_lock.acquire(timeout=max(0.0, deadline_s - self._clock())):
             return None
         try:
+            with self._lock:
+                was_interrupted = self._is_changing
+            if was_interrupted:
+                self._retire_locked()
             lease = self._lease_now(size_bytes)  # another thread may have brought a segment meanwhile
             if lease is None and self._may_grow() and self._grow(size_bytes, deadline_s):
                 lease = self._lease_now(size_bytes)
@@ -174,17 +194,25 @@ class SegmentPool:
 
     def _lease_now(self, size_bytes: int) -> Lease | None:
         with self._lock:
+            if self._is_changing:
+                return None  # until all segments are given up
+            self._is_changing = True
+            lease = None
             self._take_back()
             region = self._allocator.allocate(size_bytes)
-            if region is None:
-                return None
-            lease = Lease(self._segments[region.segment], region)
-            weakref.finalize(lease, self._returned.append, region).atexit = False
+            if region is not None:
+                lease = Lease(self._segments[region.segment], region)
+                out = _Out(lease, self._returned.append)
+                out.region = region
+                self._out.add(out)
+            self._is_changing = False
             return lease
 
     def _take_back(self) -> None:
         while self._returned:
-            self._allocator.free(self._returned.popleft())
+            out = self._returned.popleft()
+            self._out.discard(out)
+            self._allocator.free(out.region)
 
     # -- segments -----------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import threading
 import time
 from collections import deque
 from typing import Final, NamedTuple, TypeAlias
@@ -22,6 +23,7 @@ from ps_protocol.errors import (
     ShardscopeError,
     UnavailableError,
 )
+from ps_protocol.interrupts import is_interrupt
 from ps_protocol.memory.regions import encode_regions
 from ps_protocol.operations import Batch, BatchReply
 from ps_protocol.sockets.faults import before_send
@@ -65,8 +67,9 @@ _Answer: TypeAlias = BatchReply | ShardscopeError
 class SocketConnection:
     """Sends batches of one client and receives their replies. One thread at a time.
 
-    After any error that is not the ps's own answer, the connection is broken (``is_usable``) and must be closed: what
-    comes next on it may be the rest of a reply that was given up.
+    After any error that is not the ps's own answer, and after an interrupt, the connection is broken (``is_usable``)
+    and must be closed: what comes next on it may be the rest of a reply that was given up. Until then it holds the
+    shared memory that the ps may still use.
 
     Args:
         sock: Connected; owned.
@@ -75,6 +78,9 @@ class SocketConnection:
         address: Where the ps is, for the errors.
         segments: Memory that is shared with the ps, for large tensors.
         looks_first: Whether a reply is waited for with the processor kept, as long as that pays (``BriefWait``).
+
+    Attributes:
+        caller: Held by the caller that uses the connection, as long as it does.
     """
 
     def __init__(
@@ -95,7 +101,9 @@ class SocketConnection:
         self._address = address
         self._segments = segments
         self._begun: deque[_PendingReply] = deque()
+        self._shared: SharedExchange | None = None  # of the batch that is exchanged
         self._is_broken = False
+        self.caller = threading.Lock()
 
     @property
     def is_usable(self) -> bool:
@@ -133,6 +141,7 @@ class SocketConnection:
         """Sends a batch and waits for its reply; ``Transport.exchange``."""
         deadline_s = time.monotonic() + timeout_s
         frame = self._request(batch, timeout_s)
+        self._shared = frame.shared
         self._is_broken = True  # unless all of it succeeds
         try:
             self._bound(deadline_s)
@@ -140,9 +149,11 @@ class SocketConnection:
             self._stream.send(frame.parts, frame.size_bytes)
             answer = self._receive(batch, deadline_s, frame.shared)
         except Exception as error:
+            if is_interrupt(error):
+                raise
             raise self._failure(error, f"to answer a batch of {len(batch.operations)} operations") from error
-        finally:
-            self._settle_shared(frame.shared)
+        if not self._is_broken:
+            self._shared = None
         return _replied(answer)
 
     # -- several at a time --------------------------------------------------------------------
@@ -225,7 +236,7 @@ class SocketConnection:
     def _settle_shared(self, shared: SharedExchange | None) -> None:
         """If the connection broke, gives the shared memory up: the ps may still use what unanswered batches named."""
         if self._is_broken and self._segments is not None:
-            for each in (shared, *[pending.shared for pending in self._begun]):
+            for each in (shared, self._shared, *[pending.shared for pending in self._begun]):
                 if each is not None:
                     self._segments.retire(each.generation)
 
@@ -309,6 +320,7 @@ class SocketConnection:
         self._is_broken = True
         self._stream.close()
         self._settle_shared(None)
+        self._shared = None
 
 
 class _PendingReply:

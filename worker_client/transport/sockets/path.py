@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 from ps_protocol.errors import DeadlineExceededError, ShardscopeError, UnavailableError
+from ps_protocol.interrupts import sheltered
 from ps_protocol.operations import Array, Batch, BatchReply
 from ps_protocol.ps_service import PendingExchange, Transport
 from worker_client.transport.endpoint import Offer
@@ -20,6 +21,8 @@ MAX_CONNECTIONS: Final = 8
 
 MAX_PIPELINED_REPLY_BYTES: Final = 16 * 1024
 """Most bytes of tensors in the reply to a batch that may be sent before the replies to earlier ones are read."""
+
+_LOOK_S: Final = 0.05
 
 _CONNECT_TIMEOUT_S: Final = 2.0
 """Longest that connecting is tried; where a firewall drops what is sent, nothing else ends it."""
@@ -40,7 +43,9 @@ def open_transport(offer: Offer) -> SocketTransport:
 class SocketTransport(Transport):
     """Batches over sockets, and their tensors in shared memory where that is offered.
 
-    The connection used last is used next, so a client that needs only one keeps one busy.
+    The first connection that is free is used next, so a client that needs only one keeps one busy. A connection is
+    busy as long as a caller holds the lock that it was taken with, in a ``with`` statement. It says itself whether it
+    is of use after that. So an interrupted caller gives it back as well, and whoever comes next drops what is broken.
 
     What a batch changes counts once whichever transport it takes, and if it takes two: the ps knows it by its client
     and its sequence number. So a batch whose reply was lost here may be sent again over the reference transport.
@@ -53,20 +58,19 @@ class SocketTransport(Transport):
         self._offer = offer
         self._task = offer.task
         self._segments = SegmentPool(self._open_for_segments, task=offer.task) if offer.shares_memory else None
-        # guards: _idle, _num_open, _is_closed; no other lock is taken under it
+        # guards: _connections, _num_opening, _num_waiting, _is_closed, and who takes a connection; no other lock is
+        # taken under it
         self._lock = threading.Lock()
         self._returned = threading.Condition(self._lock)
-        self._idle: list[SocketConnection] = []
-        self._num_open = 0
+        self._connections: list[SocketConnection] = []
+        self._num_opening = 0
+        self._num_waiting = 0
         self._is_closed = False
         self._pipeline: SocketConnection | None = None  # of the thread that calls `begin` alone
 
     def connect(self, offer: Offer) -> None:
         """Opens a connection with an offer that was not used yet; errors as for ``open_transport``."""
-        connection = self._connected(offer, _CONNECT_TIMEOUT_S)
-        with self._lock:
-            self._num_open += 1
-        self._give_back(connection)
+        self._add(self._connected(offer, _CONNECT_TIMEOUT_S))
 
     def exchange(self, batch: Batch, *, timeout_s: float) -> BatchReply:
         """Has a batch carried out; ``Transport.exchange``.
@@ -78,24 +82,32 @@ class SocketTransport(Transport):
             DeadlineExceededError: No reply in time, or no connection was free; likewise.
             ShardscopeError: The batch was refused as a whole.
         """
-        with self._lock:
-            connection = self._idle.pop() if self._idle else None
-        if connection is None:
-            started_s = time.monotonic()
+        caller = threading.Lock()
+        with caller:
+            connection = self._taken(caller)
+            if connection is None:
+                started_s = time.monotonic()
+                try:
+                    while connection is None:
+                        sheltered(self._make_one_free, timeout_s - (time.monotonic() - started_s))
+                        connection = self._taken(caller)
+                except NoConnectionError as error:
+                    reference = self._offer.reference
+                    if reference is None:
+                        raise
+                    if error.ps_answers and not self._connections:
+                        sheltered(self._offer.give_up, self, error.message)
+                    return reference.exchange(batch, timeout_s=timeout_s - (time.monotonic() - started_s))
+                timeout_s -= time.monotonic() - started_s
             try:
-                connection = self._another(timeout_s)
-            except NoConnectionError as error:
-                reference = self._offer.reference
-                if reference is None:
-                    raise
-                if error.ps_answers and not self._num_open:
-                    self._offer.give_up(self, error.message)
-                return reference.exchange(batch, timeout_s=timeout_s - (time.monotonic() - started_s))
-            timeout_s -= time.monotonic() - started_s
-        try:
-            return connection.exchange(batch, timeout_s)
-        finally:
-            self._give_back(connection)
+                reply = connection.exchange(batch, timeout_s)
+            except BaseException:
+                if not connection.is_usable:
+                    sheltered(self._drop_broken, caller)
+                raise
+        if self._num_waiting or self._is_closed:
+            sheltered(self._given_back)
+        return reply
 
     def begin(self, batch: Batch, *, timeout_s: float) -> PendingExchange | None:
         """Sends a batch without waiting for its reply; ``Transport.begin``."""
@@ -118,40 +130,98 @@ class SocketTransport(Transport):
         """Closes the connections; batches that are on their way keep theirs until they are done."""
         with self._lock:
             self._is_closed = True
-            idle, self._idle = self._idle, []
-            self._num_open -= len(idle)
             self._returned.notify_all()
-        for connection in idle:
-            connection.close()
+        self._drop_free()
         if self._pipeline is not None:
             self._pipeline.close()
         if self._segments is not None:
             self._segments.close()
 
-    def _another(self, timeout_s: float) -> SocketConnection:
-        """Opens a connection, or waits until one is free if there may not be another."""
+    # -- which connection ---------------------------------------------------------------------
+
+    def _taken(self, caller: threading.Lock) -> SocketConnection | None:
+        """Takes a connection that is free, for as long as the caller holds that lock; None if there is none."""
         with self._lock:
-            in_time = self._returned.wait_for(
-                lambda: self._is_closed or self._idle or self._num_open < MAX_CONNECTIONS, timeout_s
-            )
-            if self._is_closed:
-                raise UnavailableError(f"the connections to {self._task} are closed", task=self._task)
-            if not in_time:
-                raise DeadlineExceededError(
-                    f"all {MAX_CONNECTIONS} connections to {self._task} at {self._offer.address} were busy for "
-                    f"{timeout_s:.1f} s",
-                    task=self._task,
-                )
-            if self._idle:
-                return self._idle.pop()
-            self._num_open += 1
-        try:
-            return self._opened(timeout_s)
-        except BaseException:
+            for connection in self._connections:
+                if connection.is_usable and not connection.caller.locked():
+                    connection.caller = caller
+                    return connection
+        return None
+
+    def _make_one_free(self, timeout_s: float) -> None:
+        """Opens a connection, or waits until one is free if there may not be another.
+
+        Raises:
+            UnavailableError: The transport was closed.
+            DeadlineExceededError: None became free in time.
+            NoConnectionError: As of ``_opened``.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            self._drop_broken()
             with self._lock:
-                self._num_open -= 1
+                if self._is_closed:
+                    raise UnavailableError(f"the connections to {self._task} are closed", task=self._task)
+                if any(not each.caller.locked() for each in self._connections):
+                    return
+                remaining_s = deadline_s - time.monotonic()
+                may_open = len(self._connections) + self._num_opening < MAX_CONNECTIONS
+                if may_open:
+                    self._num_opening += 1
+                elif remaining_s > 0:
+                    self._num_waiting += 1
+                    self._returned.wait(min(remaining_s, _LOOK_S))  # one given back by an interrupt wakes nobody
+                    self._num_waiting -= 1
+                else:
+                    raise DeadlineExceededError(
+                        f"all {MAX_CONNECTIONS} connections to {self._task} at {self._offer.address} were busy for "
+                        f"{timeout_s:.1f} s",
+                        task=self._task,
+                    )
+            if may_open:
+                self._open_one(remaining_s)
+                return
+
+    def _open_one(self, timeout_s: float) -> None:
+        try:
+            self._add(self._opened(timeout_s))
+        finally:
+            with self._lock:
+                self._num_opening -= 1
                 self._returned.notify()
-            raise
+
+    def _add(self, connection: SocketConnection) -> None:
+        with self._lock:
+            self._connections.append(connection)
+        if self._is_closed:
+            self._drop_free()
+
+    def _given_back(self) -> None:
+        with self._lock:
+            self._returned.notify()
+        if self._is_closed:
+            self._drop_free()
+
+    def _drop_broken(self, caller: threading.Lock | None = None) -> None:
+        """Closes connections if one is broken that nobody uses but ``caller``.
+
+        The others that are free have most likely lost the same ps; to find out costs a failed try each.
+        """
+        with self._lock:
+            free = [each for each in self._connections if each.caller is caller or not each.caller.locked()]
+            if all(each.is_usable for each in free):
+                return
+            self._connections = [each for each in self._connections if each not in free]
+            self._returned.notify()
+        for each in free:
+            each.close()
+
+    def _drop_free(self) -> None:
+        with self._lock:
+            free = [each for each in self._connections if not each.caller.locked()]
+            self._connections = [each for each in self._connections if each not in free]
+        for each in free:
+            each.close()
 
     def _opened(self, timeout_s: float) -> SocketConnection:
         """Opens one more connection, for which the ps gives another ticket.
@@ -193,20 +263,6 @@ class SocketTransport(Transport):
     def _open_for_segments(self, timeout_s: float) -> SegmentConnection:
         """Opens one more connection, for nothing but shared memory."""
         return SegmentConnection(self._opened(timeout_s).sock, task=self._task)
-
-    def _give_back(self, connection: SocketConnection) -> None:
-        broken = []
-        with self._lock:
-            if connection.is_usable and not self._is_closed:
-                self._idle.append(connection)
-            else:
-                # The others that are idle have most likely lost the same ps; to find out costs a failed try each.
-                broken = [connection, *self._idle]
-                self._idle = []
-                self._num_open -= len(broken)
-            self._returned.notify()
-        for each in broken:
-            each.close()
 
 
 class NoConnectionError(UnavailableError):

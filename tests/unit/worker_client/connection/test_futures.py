@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor, as_completed, wait
+from types import FrameType
 
 import pytest
 
 from ps_protocol import errors
 from worker_client.connection.forgotten_failures import FORGOTTEN, ForgottenFailures
 from worker_client.connection.futures import OperationFuture, failed, gathered, mapped
+
+WAIT_S = 10.0
 
 
 def test_mapped_applies_the_function() -> None:
@@ -182,3 +186,82 @@ def test_failures_alike_are_counted(told: Callable[[], list[str]]) -> None:
         "an operation on a, b, c and 2 others has failed, and nobody asked for its outcome: "
         "StateLostError: [ps:0] lost",
     ]
+
+
+# -- futures of operations --------------------------------------------------------------------
+
+
+def test_it_is_settled_once() -> None:
+    future: OperationFuture[int] = OperationFuture()
+    future.set_result(1)
+    with pytest.raises(InvalidStateError):
+        future.set_result(2)
+    assert future.result(0) == 1
+    assert not future.cancel()
+
+
+def test_a_wait_that_runs_out_of_time_leaves_nothing_behind() -> None:
+    future: OperationFuture[int] = OperationFuture()
+    with pytest.raises(TimeoutError):
+        future.result(0)
+    assert not future._sleepers
+    with ThreadPoolExecutor() as threads:
+        waiting = [threads.submit(future.result, WAIT_S) for _ in range(3)]
+        future.set_result(1)
+        assert [each.result(WAIT_S) for each in waiting] == [1, 1, 1]
+
+
+def test_the_functions_of_the_standard_library_wait_for_it() -> None:
+    futures: list[Future[int]] = [OperationFuture(), OperationFuture()]
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(wait, futures, WAIT_S)
+        for number, each in enumerate(futures):
+            each.set_result(number)
+        assert not waiting.result(WAIT_S).not_done
+    assert {each.result() for each in as_completed([*futures], WAIT_S)} == {0, 1}
+
+
+def test_it_is_settled_though_a_waiter_was_interrupted_with_its_condition_taken() -> None:
+    future: OperationFuture[int] = OperationFuture()
+    with ThreadPoolExecutor() as threads:
+        threads.submit(future._condition.acquire).result(WAIT_S)  # an RLock, left taken by another thread
+        threads.submit(future.set_result, 1).result(WAIT_S)
+        assert future.result(0) == 1
+
+
+def test_callbacks_are_called_once_and_their_errors_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    future: OperationFuture[int] = OperationFuture()
+    called: list[str] = []
+
+    def fails(_: Future[int]) -> None:
+        called.append("fails")
+        raise KeyError("a callback")
+
+    future.add_done_callback(fails)
+    future.add_done_callback(lambda _: called.append("before"))
+    future.set_result(1)
+    future.add_done_callback(lambda _: called.append("after"))
+    assert called == ["fails", "before", "after"]
+    assert "a callback" in caplog.text
+
+
+def test_what_a_signal_handler_raises_in_a_function_is_no_outcome() -> None:
+    class AlarmError(Exception):
+        pass
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        raise AlarmError
+
+    def interrupted(_: int) -> None:
+        signal.raise_signal(signal.SIGALRM)
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        source: OperationFuture[int] = OperationFuture()
+        source.set_result(1)
+        with pytest.raises(AlarmError):
+            mapped(source, interrupted)
+        with pytest.raises(AlarmError):
+            source.add_done_callback(lambda _: signal.raise_signal(signal.SIGALRM))
+    finally:
+        signal.signal(signal.SIGALRM, before)

@@ -247,7 +247,7 @@ def adding(names: str) -> list[Update]:
 def pile_of(service: PipelinedService, handle: PsHandle, *names: str) -> list[Future[Any]]:
     """Submits updates of those variables, of which the first has left before the others are queued."""
     pile = Pile(service)
-    futures = [handle.submit(adding(names[0]), expected_reply_bytes=0)]
+    futures: list[Future[Any]] = [handle.submit(adding(names[0]), expected_reply_bytes=0)]
     pile.wait_for_first()
     futures += [handle.submit(adding(each), expected_reply_bytes=0) for each in names[1:]]
     pile.go()

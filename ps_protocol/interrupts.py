@@ -1,0 +1,259 @@
+"""What keeps a signal's exception from leaving anything half done.
+
+Python runs signal handlers on the main thread alone. A handler, such as the one of Ctrl-C, may run at nearly every
+instruction there, and what it raises comes out of that instruction: between taking a lock and the ``try`` behind it, or
+in the middle of a ``finally``. Three things hold against that, and the client uses them wherever the main thread comes:
+
+- ``with`` on a lock itself (a ``threading.Lock``, not something with an ``__enter__`` in Python) takes and frees it
+  whatever happens: both ends are one instruction each, before and after which no handler runs unseen. A ``Turn`` makes
+  of that a lock that can be tried.
+- ``sheltered`` runs a function on another thread, where no handler ever runs.
+- ``is_interrupt`` tells a handler's exception from an error of what it has interrupted, where errors are caught.
+
+What neither can be undone nor sheltered says beforehand that it is not whole, and afterwards that it is; who finds it
+otherwise throws it away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from _thread import start_new_thread
+from collections import deque
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from types import FrameType
+from typing import Any, Final, Generic, ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+LINGER_S: Final = 1.0
+"""How long an interrupt may wait for what still uses the caller's arrays; nearly always it is done at once."""
+
+_IDLE_S: Final = 2.0
+_BEGIN_S: Final = 0.02
+_LOOK_S: Final = 1.0
+
+
+class Turn:
+    """A lock that can be tried, and that an interrupt cannot leave taken. Thread-safe.
+
+    The caller holds a lock of its own, new or free, in a ``with`` statement around all of what it does in its turn;
+    that lock is what the others look at:
+
+        mine = threading.Lock()
+        with mine:
+            if turn.take(mine): ...
+
+    Leaving the block ends the turn.
+    """
+
+    __slots__ = ("_holder", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards: _holder. No other lock is taken under it.
+        self._holder = threading.Lock()
+
+    def take(self, mine: threading.Lock) -> bool:
+        """Takes the turn if nobody has it; ``mine`` is held by the caller for as long as it wants the turn."""
+        with self._lock:
+            if self._holder.locked() and self._holder is not mine:
+                return False
+            self._holder = mine
+            return True
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether somebody has it now."""
+        return self._holder.locked()
+
+    def wait(self, mine: threading.Lock, timeout_s: float) -> bool:
+        """Takes the turn, waiting for the others; not for the main thread. Returns whether it has it."""
+        deadline_s = time.monotonic() + timeout_s
+        while not self.take(mine):
+            holder = self._holder
+            if not holder.acquire(timeout=max(0.0, deadline_s - time.monotonic())):
+                return False
+            holder.release()
+        return True
+
+
+# -- shelter ----------------------------------------------------------------------------------
+
+
+class _Work(Generic[_T]):
+    """A call that another thread makes."""
+
+    __slots__ = ("_function", "done", "error", "has_begun", "is_over", "result")
+
+    def __init__(self, function: Callable[[], _T]):
+        self._function: Callable[[], _T] | None = function
+        self.has_begun = self.is_over = False
+        self.done = threading.Lock()
+        self.done.acquire()
+        self.result: _T | None = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        function, self._function = self._function, None
+        self.has_begun = True
+        try:
+            assert function is not None
+            self.result = function()
+        except BaseException as error:  # noqa: BLE001 - who waits for it raises it
+            self.error = error
+        del function
+        self.is_over = True
+        self.done.release()
+
+
+class _Helpers:
+    """Threads that take work; one is started when none is free, and ends when it has had nothing to do for a while."""
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[_Work[Any]] = SimpleQueue()
+        self.free: deque[None] = deque()  # one for each that waits for work
+
+    def do(self, work: _Work[Any]) -> None:
+        """Has it begun soon, on some thread."""
+        self._work.put(work)
+        if not self.free:
+            try:
+                self.add()
+            except RuntimeError:  # the interpreter is about to end, and starts no more threads
+                self._run_all()
+
+    def add(self) -> None:
+        """Starts one more thread."""
+        # `Thread.start` waits for the new thread with a lock that an interrupt could leave taken, so that is done on a
+        # thread as well. That one is bare: it starts another, and ends.
+        start_new_thread(self._start, ())
+
+    def _start(self) -> None:
+        try:
+            threading.Thread(target=self._run, name="shardscope-shelter", daemon=True).start()
+        except RuntimeError:
+            self._run_all()
+
+    def _run_all(self) -> None:
+        """Does what there is to do on this thread."""
+        with contextlib.suppress(Empty):
+            while True:
+                self._work.get_nowait().run()
+
+    def _run(self) -> None:
+        while True:
+            self.free.append(None)
+            try:
+                work = self._work.get(timeout=_IDLE_S)
+            except Empty:
+                return
+            finally:
+                self.free.pop()
+            work.run()
+            del work  # or its result would stay until the next one comes
+
+
+_helpers = _Helpers()
+_main_thread = threading.main_thread().ident
+
+
+def _become_copy() -> None:
+    global _helpers, _main_thread  # noqa: PLW0603 - of a process
+    _helpers = _Helpers()  # the threads of the other one are not here
+    _main_thread = threading.get_ident()
+
+
+os.register_at_fork(after_in_child=_become_copy)
+
+
+def num_idle_threads() -> int:
+    """How many threads wait for work; each ends by itself when it has had none for a moment."""
+    return len(_helpers.free)
+
+
+def on_main_thread() -> bool:
+    """Whether signal handlers may run on this thread."""
+    return threading.get_ident() == _main_thread
+
+
+def sheltered(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Calls a function where no signal handler can interrupt it.
+
+    On the main thread another thread makes the call, which costs some 20 to 100 µs. An interrupt ends the wait for it,
+    not the call: that goes on to its end, and what it returns or raises is lost. So a function that makes something
+    puts it where it belongs.
+
+    Args:
+        function: What to call. It must not depend on which thread it runs on, and must end in bounded time.
+        args: Its arguments.
+        kwargs: Its arguments.
+    """
+    if not on_main_thread():
+        return function(*args, **kwargs)
+    return _outcome(_hand_over(lambda: function(*args, **kwargs)))
+
+
+def sheltered_to_the_end(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Does what ``sheltered`` does for a function that uses what is the caller's, such as its arrays.
+
+    An interrupt waits until the function has ended, but not for longer than ``LINGER_S``, and not if there is another
+    one.
+    """
+    if not on_main_thread():
+        return function(*args, **kwargs)
+    work = _hand_over(lambda: function(*args, **kwargs))
+    try:
+        return _outcome(work)
+    except BaseException:
+        if not work.is_over:
+            work.done.acquire(timeout=LINGER_S)
+        raise
+
+
+def _hand_over(function: Callable[[], _T]) -> _Work[_T]:
+    work = _Work(function)
+    _helpers.do(work)
+    return work
+
+
+def _outcome(work: _Work[_T]) -> _T:
+    while not work.done.acquire(timeout=_LOOK_S if work.has_begun else _BEGIN_S):
+        if not work.has_begun:
+            _helpers.add()  # the others are busy with what was interrupted before
+    if work.error is not None:
+        raise work.error
+    return work.result  # type: ignore[return-value] # a result of None is one
+
+
+# -- errors -----------------------------------------------------------------------------------
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether a signal handler of this process has raised an exception that was caught on this thread.
+
+    A handler is known by how it is called: with the number of the signal and the frame that it has interrupted.
+    """
+    if not on_main_thread():
+        return False
+    if not isinstance(error, Exception):
+        return True
+    trace = error.__traceback__
+    while trace is not None:
+        if _is_handler(trace.tb_frame):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _is_handler(frame: FrameType) -> bool:
+    code = frame.f_code
+    names = code.co_varnames[: code.co_argcount]
+    if len(names) < 2:
+        return False
+    values = frame.f_locals
+    number, interrupted = values.get(names[-2]), values.get(names[-1])
+    return isinstance(number, int) and isinstance(interrupted, FrameType)
