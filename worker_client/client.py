@@ -25,9 +25,8 @@ from ps_protocol.task_id import TaskId
 from worker_client.connection.address_lookup import AddressLookup
 from worker_client.connection.cluster_check import connect_all
 from worker_client.connection.copied import parents_connection
-from worker_client.connection.ending import Ending
+from worker_client.connection.ending import Ending, take_steps
 from worker_client.connection.fanout import Fanout
-from worker_client.connection.forgotten_failures import FORGOTTEN
 from worker_client.connection.handle import PsHandle, Settings
 from worker_client.connection.heartbeat import STOP_TIMEOUT_S, Heartbeat
 from worker_client.connection.retry import Deadline
@@ -226,7 +225,7 @@ class Client(
                 self._handles[0].call(self._heartbeat.join, what="to let this task join")
                 self._heartbeat.start()
         except BaseException as error:
-            self._take_steps(self._closing_handles(), Ending.by(error))
+            take_steps(self._closing_handles(), Ending.by(error))
             raise
         self.job_seed = welcomes[0].job_seed
         self.declarer = Declarer(
@@ -410,26 +409,13 @@ class Client(
     def end(self, ending: Ending | None) -> None:
         """Does what ``close`` does, in the time that ``ending`` has."""
         if defaults.closed(self):
-            self._take_steps([self._stop_heartbeat, self._leave, *self._closing_handles()], ending)
+            take_steps([self._stop_heartbeat, self._leave, *self._closing_handles()], ending)
 
     def _stop_heartbeat(self, ending: Ending | None) -> None:
         self._heartbeat.stop(STOP_TIMEOUT_S if ending is None else ending.at_most(STOP_TIMEOUT_S))
 
     def _closing_handles(self) -> list[Callable[[Ending | None], None]]:
         return [handle.close for handle in [*self._handles, *([self._local] if self._local else [])]]
-
-    @staticmethod
-    def _take_steps(steps: Sequence[Callable[[Ending | None], None]], ending: Ending | None) -> None:
-        """Takes all steps, the rest of them in haste after one that was interrupted."""
-        failure: BaseException | None = None
-        for step in steps:
-            try:
-                step(ending)
-            except BaseException as error:  # noqa: BLE001 - raised below
-                failure, ending = error, Ending.by(error)
-        FORGOTTEN.flush()
-        if failure is not None:
-            raise failure
 
     def __enter__(self) -> Self:
         self._entered.append(contextlib.ExitStack())
@@ -453,6 +439,4 @@ def _end_with_a_child_of_multiprocessing() -> None:
 @atexit.register
 def _end_with_the_program() -> None:
     """Ends the connections that the program has left open, after its last thread that is no daemon has ended."""
-    ending = Ending.of_program()
-    for client in defaults.open_clients():
-        client.end(ending)
+    take_steps([client.end for client in defaults.open_clients()], Ending.of_program())
