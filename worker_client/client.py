@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, NoReturn, Self, TypeAlias
 from uuid import uuid4
@@ -26,9 +26,8 @@ from ps_protocol.task_id import TaskId
 from worker_client.connection.address_lookup import AddressLookup
 from worker_client.connection.cluster_check import connect_all
 from worker_client.connection.copied import parents_connection
-from worker_client.connection.ending import Ending
+from worker_client.connection.ending import Ending, take_steps
 from worker_client.connection.fanout import Fanout
-from worker_client.connection.forgotten_failures import FORGOTTEN
 from worker_client.connection.handle import PsHandle, Settings
 from worker_client.connection.heartbeat import STOP_TIMEOUT_S, Heartbeat
 from worker_client.connection.retry import Deadline
@@ -270,7 +269,7 @@ class Client(
             tell_in_child(self)
         except BaseException as error:
             defaults.closed(self)
-            sheltered(self._take_steps, Ending.by(error))
+            sheltered(take_steps, [self._stop_heartbeat, *self._closing_handles()], Ending.by(error))
             raise
 
     @property
@@ -448,24 +447,17 @@ class Client(
         if not defaults.closed(self):
             return
         try:
-            sheltered(self._take_steps, ending)
+            sheltered(take_steps, [self._stop_heartbeat, self._leave, *self._closing_handles()], ending)
         except BaseException as error:
-            if is_interrupt(error):
-                self._hurry(Ending.by(error))
+            if is_interrupt(error):  # which has ended the wait for the steps, not the steps
+                take_steps([handle.hurry for handle in self._all_handles()], Ending.by(error))
             raise
-        finally:
-            FORGOTTEN.flush()
 
-    def _take_steps(self, ending: Ending | None) -> None:
+    def _stop_heartbeat(self, ending: Ending | None) -> None:
         self._heartbeat.stop(STOP_TIMEOUT_S if ending is None else ending.at_most(STOP_TIMEOUT_S))
-        self._leave(ending)
-        for handle in self._all_handles():
-            handle.close(ending)
 
-    def _hurry(self, ending: Ending | None) -> None:
-        """After an interrupt has ended the wait for ``_take_steps``, which goes on: has it end soon."""
-        for handle in self._all_handles():
-            handle.hurry(ending)
+    def _closing_handles(self) -> list[Callable[[Ending | None], None]]:
+        return [handle.close for handle in self._all_handles()]
 
     def _all_handles(self) -> list[PsHandle]:
         return [*self._handles, *([self._local] if self._local else [])]
@@ -492,6 +484,4 @@ def _end_with_a_child_of_multiprocessing() -> None:
 @atexit.register
 def _end_with_the_program() -> None:
     """Ends the connections that the program has left open, after its last thread that is no daemon has ended."""
-    ending = Ending.of_program()
-    for client in defaults.open_clients():
-        client.end(ending)
+    take_steps([client.end for client in defaults.open_clients()], Ending.of_program())

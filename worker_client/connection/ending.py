@@ -6,10 +6,11 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Self
 
 from ps_protocol.operations import PsOperation, mutates
+from worker_client.connection.forgotten_failures import FORGOTTEN
 from worker_client.connection.retry import Deadline
 
 EXIT_GRACE_S: Final = 10.0
@@ -67,6 +68,19 @@ class Ending:
     def at_most(self, timeout_s: float) -> float:
         """Returns how long a last call may take that otherwise may take ``timeout_s``."""
         return min(timeout_s, max(_LEAST_S, self._away.remaining_s()))
+
+
+def take_steps(steps: Sequence[Callable[[Ending | None], None]], ending: Ending | None) -> None:
+    """Takes all steps of an end, the rest of them in haste after one that was interrupted; raises what did that."""
+    failure: BaseException | None = None
+    for step in steps:
+        try:
+            step(ending)
+        except BaseException as error:  # noqa: BLE001 - raised below
+            failure, ending = error, Ending.by(error)
+    FORGOTTEN.flush()
+    if failure is not None:
+        raise failure
 
 
 def number_of_updates(batches: Iterable[Iterable[PsOperation]]) -> str:

@@ -524,8 +524,9 @@ class PsHandle:
                 sender.join(self._settings.operation_timeout_s)
                 if sender.is_alive() and self._availability.is_away:
                     sender.join(self._availability.remaining_s)
-        finally:  # Ctrl-C as well
-            if sender.is_alive():
+        finally:
+            # After Ctrl-C in join() the thread may call itself ended, although it is not (Python 3.11).
+            if self._queue.num_unfinished:
                 self._give_up(waited)
 
     def _give_up(self, waited: Deadline) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ps_protocol.operations import Read, Update, UpdateRule
-from worker_client.connection.ending import EXIT_GRACE_S, HASTY_GRACE_S, Ending, number_of_updates
+from worker_client.connection.ending import EXIT_GRACE_S, HASTY_GRACE_S, Ending, number_of_updates, take_steps
 
 
 class FakeThread(threading.Thread):
@@ -106,3 +106,17 @@ def test_updates_are_counted_by_variable() -> None:
     assert number_of_updates([[update("w")], [update("v"), Read("v"), update("v")]]) == "3 updates (v: 2, w: 1)"
     many = [[update(f"v{index}")] for index in range(7)]
     assert number_of_updates(many) == "7 updates (v0: 1, v1: 1, v2: 1, v3: 1, v4: 1, and 2 other variables)"
+
+
+def test_all_steps_are_taken_in_haste_after_an_interrupt() -> None:
+    taken: list[Ending | None] = []
+
+    def interrupted(ending: Ending | None) -> None:
+        taken.append(ending)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        take_steps([taken.append, interrupted, taken.append], None)
+    assert taken[:2] == [None, None]
+    assert taken[2] is not None
+    assert not taken[2].is_crash

@@ -251,6 +251,35 @@ def test_what_close_cannot_send_in_time_is_told_that_it_was_not_sent(
     assert len(service.batches) == 1
 
 
+def test_ctrl_c_while_close_waits_gives_up_what_is_queued(
+    service: ScriptedService, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def answer(batch: Batch) -> BatchReply:
+        arrived.set()
+        assert go_on.wait(10)
+        return succeed(batch)
+
+    def interrupted(timeout: float | None = None) -> None:
+        raise KeyboardInterrupt
+
+    service.answer = answer
+    handle = connected(make_handle(service))
+    on_its_way, queued = handle.submit([ADD]), handle.submit([ADD])
+    assert arrived.wait(10)
+    assert handle._sender is not None
+    monkeypatch.setattr(handle._sender, "join", interrupted)
+    monkeypatch.setattr(handle._sender, "is_alive", lambda: False)  # as Python 3.11 has it then
+    with pytest.raises(KeyboardInterrupt):
+        handle.close()
+    assert "1 updates (v: 1) were not sent and are lost; 1 updates (v: 1) were on their way" in caplog.text
+    with pytest.raises(CancelledError, match="nothing of it was applied"):
+        queued.result(10)
+    go_on.set()
+    assert on_its_way.result(10)
+
+
 def test_close_sends_what_is_queued_and_says_goodbye(handle: PsHandle, service: ScriptedService) -> None:
     futures = [connected(handle).submit([ADD]) for _ in range(5)]
     handle.close()
