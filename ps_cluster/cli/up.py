@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
 from typing import Any, Final
 
@@ -30,6 +31,8 @@ def _up(**given: Any) -> None:
         options.check()
         launcher = Launcher(options, console=Console(), errors=Console(stderr=True), connect=connect)
         exit_code = launcher.run()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)  # all has ended: one that comes now must not change the exit code
     sys.exit(exit_code)
 
 

@@ -1,7 +1,8 @@
-"""Ctrl-C and SIGTERM while a program still imports: it ends at once, without a trace of where it was."""
+"""Ctrl-C and SIGTERM while a program still imports, or when all has ended: no trace, and the right exit code."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -44,3 +45,25 @@ def test_a_program_that_is_interrupted_while_it_imports(program: str, interrupte
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (128 + signum, "interrupted", "")
+
+
+# Sends this process a signal when all that ``shardscope up`` has started has ended.
+LATE = """
+import atexit, os, runpy, signal, sys
+atexit.register(lambda: os.kill(os.getpid(), int(os.environ["SIGNUM"])))
+sys.argv[1:] = ["up", "--no-table", "--", "true"]
+runpy.run_module("ps_cluster", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_when_all_has_ended_changes_nothing(signum: signal.Signals) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LATE],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        env={**os.environ, "SIGNUM": str(int(signum))},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
