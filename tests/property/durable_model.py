@@ -6,7 +6,7 @@ unanswered call has survived, and the model follows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from ps_protocol.operations import (
     Initialize,
     PsOperation,
     Read,
+    Replace,
     Reply,
     Result,
     Scatter,
@@ -42,11 +43,21 @@ Values: TypeAlias = npt.NDArray[Any]
 
 @dataclass
 class ModelVariable:
-    """One variable."""
+    """One variable; ``spec`` is as it was declared."""
 
     spec: VariableSpec
     value: Values | None
     version: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the value, which a replacement may have changed."""
+        return self.spec.shape if self.value is None else self.value.shape
+
+    @property
+    def layout(self) -> VariableSpec:
+        """The spec with that shape, which is what a task tells about the variable."""
+        return replace(self.spec, shape=self.shape)
 
     def assign(self, value: Values) -> tuple[Any, ...]:
         self.value = value
@@ -120,7 +131,7 @@ class Model:
             return ("error", "ShapeMismatchError")
         if initializer is not None:
             self._give_first_value(variable, initializer, up_to)
-        return ("result", variable.version, variable.value is not None, None, spec)
+        return ("result", variable.version, variable.value is not None, None, variable.layout)
 
     def _give_first_value(self, variable: ModelVariable, initializer: InitializerSpec, up_to: int) -> None:
         if variable.value is None and self.position < up_to:
@@ -131,10 +142,16 @@ class Model:
         variable = self.variables[operation.name]
         match operation:
             case Describe():
-                return ("result", variable.version, variable.value is not None, None, variable.spec)
+                return ("result", variable.version, variable.value is not None, None, variable.layout)
             case Initialize(initializer=initializer):
                 return variable.assign(value_of(initializer))
+            case Replace(value=value, keeps_shape=keeps_shape):
+                if keeps_shape and value.shape != variable.shape:
+                    return ("error", "ShapeMismatchError")
+                return variable.assign(value.copy())
             case Update(rule=UpdateRule.ASSIGN, value=value):
+                if value.shape != variable.shape:
+                    return ("error", "ShapeMismatchError")
                 return variable.assign(value.copy())
         if variable.value is None:
             return ("error", "FailedPreconditionError")
@@ -142,16 +159,22 @@ class Model:
             case Read():
                 return ("result", variable.version, True, _key(variable.value), None)
             case Update(value=value):
+                if value.shape not in ((), variable.shape):
+                    return ("error", "ShapeMismatchError")
                 return variable.assign(variable.value + value)
             case CountUpTo(limit=limit):
                 before = variable.value
+                if before.shape:
+                    return ("error", "ShapeMismatchError")
                 if int(before) >= limit:
                     return ("error", "OutOfRangeError")
                 variable.assign(before + 1)
                 return ("result", variable.version, True, _key(before), None)
             case Scatter(rule=rule, indices=indices, updates=updates):
-                if int(indices.max()) >= variable.spec.shape[0]:
+                if not variable.shape or int(indices.max()) >= variable.shape[0]:
                     return ("error", "InvalidArgumentError")
+                if updates.shape[1:] != variable.shape[1:]:
+                    return ("error", "ShapeMismatchError")
                 changed = variable.value.copy()
                 if rule is ScatterRule.ADD:
                     np.add.at(changed, indices, updates)

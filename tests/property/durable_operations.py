@@ -17,6 +17,7 @@ from ps_protocol.operations import (
     Initialize,
     PsOperation,
     Read,
+    Replace,
     Scatter,
     ScatterRule,
     Update,
@@ -60,6 +61,9 @@ def some_operations(draw: st.DrawFn) -> tuple[PsOperation, ...]:
         "describe": Describe(spec.name),
         "count up": CountUpTo("count", 4),
     }
+    shapes = [(), (2,), (3,), (4, 2), (1, 4, 2), (0,)]
+    kinds["replace"] = Replace(spec.name, multiple(VariableSpec("", spec.dtype, draw(st.sampled_from(shapes))), number))
+    kinds["replace in its shape"] = Replace(spec.name, multiple(spec, number), keeps_shape=True)
     if spec.shape:
         rows = np.array(draw(st.lists(st.integers(0, spec.shape[0] - (number < 9)), min_size=1, max_size=3)))
         updates = np.stack([multiple(spec, number)[0]] * len(rows)).astype(spec.dtype)

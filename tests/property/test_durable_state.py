@@ -42,7 +42,7 @@ GROUP_PLACES = ("journal.before_commit", "journal.after_commit")
 
 
 def adding(number: int) -> PsOperation:
-    return Update("row", UpdateRule.ASSIGN_ADD, multiple(SPECS["row"], number))
+    return Update("row", UpdateRule.ASSIGN_ADD, np.array(number, np.float64))  # whatever shape it has by now
 
 
 def version_of(reply: BatchReply) -> int:
@@ -204,7 +204,7 @@ class JournalMachine(RuleBasedStateMachine):
         ]
         infos = core.list_variables(timeout_s=TIMEOUT_S)
         assert [(each.spec, each.version, each.initialized) for each in infos] == [
-            (each.spec, each.version, each.value is not None) for _, each in sorted(model.variables.items())
+            (each.layout, each.version, each.value is not None) for _, each in sorted(model.variables.items())
         ]
         names = [name for name, each in model.variables.items() if each.value is not None]
         reads = Batch(OBSERVER, self.store, 0, tuple(Read(name) for name in names))

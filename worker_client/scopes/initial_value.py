@@ -178,7 +178,7 @@ def check_initializer_dtype(name: str, initializer: object, dtype: np.dtype[Any]
     value = _value(initializer, name, None) if tensor is None else tensor
     if graph.deferred and not isinstance(value, Tensor):
         constant_op(graph, value, "Const")  # it takes a name
-    if as_dtype(value.dtype) != dtype and not (is_text(value.dtype) and is_text(dtype)):
+    if not (is_text(value.dtype) and is_text(dtype)) and as_dtype(value.dtype) != dtype:
         raise ValueError(
             f"the initializer of variable {name} is {value.dtype.name}, but dtype={dtype.name} is asked for; "
             f"leave out dtype, or convert the initializer"

@@ -12,10 +12,16 @@ from ps_protocol.initializer_spec import ValueKind
 from ps_protocol.operations import VariableSpec
 from tests.unit.worker_client.naming_fakes import deferred_graph
 from worker_client.deferred.conversion import tensor_value
+from worker_client.graph.graph import Graph
 from worker_client.graph.operation import OutputSpec
 from worker_client.initializers import Constant, GlorotUniform, Zeros
 from worker_client.initializers.base import Initializer
-from worker_client.scopes.initial_value import BoundInitializer, ComputedValue, initial_value
+from worker_client.scopes.initial_value import (
+    BoundInitializer,
+    ComputedValue,
+    check_initializer_dtype,
+    initial_value,
+)
 from worker_client.values.shapes import TensorShape
 
 FLOAT = np.dtype(np.float32)
@@ -97,3 +103,10 @@ def test_a_deferred_tensor_stays_one() -> None:
         assert (settled.initializer, settled.dtype, settled.shape) == (tensor, FLOAT, (2,))
     with pytest.raises(ValueError, match=r"float32.*int32"):
         initial_value(tensor, "v", np.dtype(np.int32))
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<f4", "=f4"])
+def test_the_byte_order_of_an_initializer_is_no_matter(dtype: str) -> None:
+    check_initializer_dtype("v", np.array([1, 2], dtype), np.dtype(np.float32), Graph(deferred=False))
+    with pytest.raises(ValueError, match="variable v is float32, but dtype=float64"):
+        check_initializer_dtype("v", np.array([1, 2], dtype), np.dtype(np.float64), Graph(deferred=False))
