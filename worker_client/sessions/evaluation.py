@@ -57,6 +57,7 @@ class Evaluation:
         self._runtime = runtime
         self._values = _Values(feeds)
         self._fed_variables = fed_variables(feeds) if feeds else {}
+        self._needed: dict[Operation, list[Operation]] = {}
 
     def run(self, operations: Iterable[Operation], tensors: Sequence[Tensor]) -> list[Array]:
         """Runs operations and returns the values of tensors.
@@ -89,10 +90,10 @@ class Evaluation:
         return [self._values[tensor] for tensor in tensors]
 
     def _ordered(self, targets: Iterable[Operation]) -> list[Operation]:
-        """Returns the targets and all they need, each behind what it needs itself."""
+        """Returns the targets and all they need, each behind what it needs itself; else in the order of the targets."""
         finished: dict[Operation, bool] = {}  # False while what the operation needs is being looked at
         order: list[Operation] = []
-        stack = [(target, False) for target in targets]
+        stack = [(target, False) for target in reversed(list(targets))]
         while stack:
             operation, is_ready = stack.pop()
             if is_ready:
@@ -101,14 +102,14 @@ class Evaluation:
             elif operation not in finished:
                 finished[operation] = False
                 stack.append((operation, True))
-                needs = list(self._needs(operation))
+                needs = self._needed[operation] = list(self._needs(operation))
                 circular = next((each for each in needs if finished.get(each) is False), None)
                 if circular is not None:
                     raise InvalidArgumentError(
                         f"operations {operation.name} and {circular.name} wait for each other, through inputs or "
                         f"control inputs; take one of the control inputs out"
                     )
-                stack.extend((each, False) for each in needs)
+                stack.extend((each, False) for each in reversed(needs))
         return order
 
     def _needs(self, operation: Operation) -> Iterable[Operation]:
@@ -121,7 +122,7 @@ class Evaluation:
         """Computes what can be computed here; returns the accesses to variables that are ready."""
         ready = []
         for operation in order:
-            if any(each not in done for each in self._needs(operation)):
+            if not done.issuperset(self._needed[operation]):
                 continue
             inputs = [self._values[tensor] for tensor in operation.operands]
             computation = operation.computation
@@ -135,7 +136,7 @@ class Evaluation:
                 reads_back = computation.mutates and not computation.answered and is_consumed
                 ready.append(_Access(operation, computation, inputs, reads_back))
                 continue
-            if any(output not in self._values for output in operation.outputs):  # or all are fed
+            if not self._values.keys() >= set(operation.outputs):  # or all are fed
                 for output, value in zip(operation.outputs, self._computed(operation, inputs), strict=True):
                     self._values.setdefault(output, graph_array(value) if output.dtype.kind == "S" else value)
             done.add(operation)
