@@ -261,6 +261,10 @@ class Graph:
         """Allows no more operations and no more members of collections."""
         self._finalized = True
 
+    def reopen(self) -> None:
+        """Undoes ``finalize``, for what has finalized the graph only for a while."""
+        self._finalized = False
+
     @property
     def finalized(self) -> bool:
         """Whether ``finalize`` was called."""

@@ -18,9 +18,6 @@ SAVING: Final = (
     "a session saves nothing; ps tasks keep their state with `--durability journal`, and values that `session.run` "
     "returned can be saved with NumPy and loaded with `Variable.load`"
 )
-LOOPS: Final = (
-    "write the loop in Python around `session.run`; on all workers but the chief it waits until variables have values"
-)
 SERVER: Final = (
     "a ps task is a process of its own, `shardscope ps`; workers connect with `worker_client.connect()`, and "
     "`tf.Session(client)` runs on that connection"
@@ -36,7 +33,13 @@ LAYERS: Final = (
     "and `tf.nn`"
 )
 ESTIMATORS: Final = "no estimators; write the loop in Python around `session.run`"
-SUMMARIES: Final = "no summaries; run the tensor, and hand its value to a writer of your own"
+SUMMARIES: Final = (
+    "only `scalar`, `histogram`, `image`, `text` and their merging are here; run the tensor, and write its value with "
+    "`FileWriter.add_summary`"
+)
+OLD_SUMMARIES: Final = "TensorFlow 1.0 has given it up; use `tf.summary.scalar` and its like"
+EVENTS: Final = "no event files are read here; TensorBoard's `EventAccumulator` reads them"
+PROFILES: Final = "nothing is traced here; measure with Python's profilers, such as `cProfile`"
 METRICS: Final = "no metrics; run the tensors, and count in Python"
 TABLES: Final = "no lookup tables; map keys to rows in Python, then use `tf.nn.embedding_lookup`"
 SPARSE: Final = (
@@ -84,13 +87,6 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
         "train.update_checkpoint_state train.warm_start train.VocabInfo train.export_meta_graph "
         "train.import_meta_graph train.write_graph saved_model",
     ),
-    (
-        LOOPS,
-        "train.MonitoredTrainingSession train.MonitoredSession train.SingularMonitoredSession train.Supervisor "
-        "train.Coordinator train.LooperThread train.Scaffold train.SessionManager train.SessionCreator "
-        "train.ChiefSessionCreator train.WorkerSessionCreator train.SessionRun* train.*Hook "
-        "train.SecondOrStepTimer train.NanLossDuringTrainingError train.basic_train_loop",
-    ),
     (SERVER, "train.Server train.ServerDef train.ClusterDef train.JobDef"),
     (RESOLVER, "distribute"),
     (
@@ -101,7 +97,7 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     (
         INPUT,
         "data queue FIFOQueue PaddingFIFOQueue PriorityQueue RandomShuffleQueue QueueBase train.QueueRunner "
-        "train.add_queue_runner train.queue_runner train.start_queue_runners train.batch train.batch_join "
+        "train.add_queue_runner train.queue_runner train.batch train.batch_join "
         "train.maybe_batch train.maybe_batch_join train.shuffle_batch train.shuffle_batch_join "
         "train.maybe_shuffle_batch train.maybe_shuffle_batch_join train.input_producer train.range_input_producer "
         "train.slice_input_producer train.string_input_producer train.limit_epochs train.match_filenames_once",
@@ -116,11 +112,10 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
         "nn.scale_regularization_loss nn.experimental nn.safe_embedding_lookup_sparse",
     ),
     (ESTIMATORS, "estimator feature_column FixedLenFeature FixedLenSequenceFeature SparseFeature VarLenFeature"),
-    (
-        SUMMARIES,
-        "summary Summary SummaryMetadata *_summary merge_all_summaries merge_summary HistogramProto Event "
-        "LogMessage SessionLog train.summary_iterator",
-    ),
+    (SUMMARIES, "summary.audio summary.tensor_summary summary.initialize summary.all_v2_summary_ops"),
+    (OLD_SUMMARIES, "*_summary merge_all_summaries merge_summary train.SummaryWriter train.SummaryWriterCache"),
+    (EVENTS, "train.summary_iterator summary.get_summary_description"),
+    (PROFILES, "train.ProfilerHook"),
     (METRICS, "metrics"),
     (TABLES, "lookup"),
     (SPARSE, "sparse sparse_* SparseTensorSpec deserialize_many_sparse serialize_*sparse"),
