@@ -18,10 +18,7 @@ SAVING: Final = (
     "a session saves nothing; ps tasks keep their state with `--durability journal`, and values that `session.run` "
     "returned can be saved with NumPy and loaded with `Variable.load`"
 )
-SERVER: Final = (
-    "a ps task is a process of its own, `shardscope ps`; workers connect with `worker_client.connect()`, and "
-    "`tf.Session(client)` runs on that connection"
-)
+CLUSTERS: Final = "no protocol buffers of clusters here; give `tf.train.ClusterSpec` a mapping of jobs to addresses"
 RESOLVER: Final = "`worker_client.connect()` reads `TF_CONFIG` itself; `worker_client.TfConfig` holds what is in it"
 CONTROL_FLOW: Final = (
     "no control flow in graphs; decide in Python, between two runs, or compute both and choose with `tf.where`"
@@ -68,7 +65,6 @@ RAGGED: Final = "no ragged tensors; give rows one length with `tf.pad`, or feed 
 LINEAR: Final = "not among the functions of matrices here; compute it with `numpy.linalg`, and feed the result"
 STATELESS: Final = "use `tf.random_normal` and its like with `seed`, or draw with NumPy and feed the result"
 CONTRIB: Final = "of `tf.contrib` only regularizers and placement strategies are here"
-ABSEIL: Final = "a part of Abseil's `flags` is here; define this option with `DEFINE_string`, or use `argparse`"
 LOSSES: Final = "write it out with `tf.nn` and `tf.reduce_mean`"
 
 _GROUPS: Final[tuple[tuple[str, str], ...]] = (
@@ -87,7 +83,7 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
         "train.update_checkpoint_state train.warm_start train.VocabInfo train.export_meta_graph "
         "train.import_meta_graph train.write_graph saved_model",
     ),
-    (SERVER, "train.Server train.ServerDef train.ClusterDef train.JobDef"),
+    (CLUSTERS, "train.ClusterDef train.JobDef"),
     (RESOLVER, "distribute"),
     (
         CONTROL_FLOW,
@@ -185,7 +181,6 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     (STATELESS, "random.* random_index_shuffle distributions"),
     (LOSSES, "losses.cosine_distance losses.mean_pairwise_squared_error"),
     (CONTRIB, "contrib.* contrib.*.*"),
-    (ABSEIL, "flags.*"),
 )
 
 RENAMED: Final[dict[str, str]] = {

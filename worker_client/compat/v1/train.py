@@ -38,6 +38,7 @@ from worker_client.training.monitored.tensor_hooks import (
     NanTensorHook,
 )
 from worker_client.training.monitored.timers import SecondOrStepTimer
+from worker_client.training.server import Server, ServerDef
 
 __all__ = [
     "ChiefSessionCreator",
@@ -54,6 +55,8 @@ __all__ = [
     "NanTensorHook",
     "Scaffold",
     "SecondOrStepTimer",
+    "Server",
+    "ServerDef",
     "SessionCreator",
     "SessionManager",
     "SessionRunArgs",
