@@ -24,6 +24,9 @@ class SessionCreator(abc.ABC):
 class ChiefSessionCreator(SessionCreator):
     """Makes sessions, and initialises variables in them.
 
+    When a session was lost, variables that ps tasks have kept go on with their values; only if one has none are all
+    initialised again.
+
     Args:
         scaffold: With what; a default one if not given. It finishes the default graph.
         master: As ``Session``'s target.
@@ -52,6 +55,10 @@ class ChiefSessionCreator(SessionCreator):
 
     def create_session(self) -> Any:
         scaffold = self._scaffold.finalize()
+        if self._manager is not None:
+            kept = self._manager.find_ready_session(self._master, self._config)
+            if kept is not None:
+                return kept
         self._manager = self._manager or manager_of(scaffold)
         return self._manager.prepare_session(
             self._master,

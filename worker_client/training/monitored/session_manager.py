@@ -116,6 +116,14 @@ class SessionManager:
                 )
             return session
 
+    def find_ready_session(self, master: Any, config: Any = None) -> Session | None:
+        """Returns a session if the model is ready as it is, None if it must be initialised. Arguments as before."""
+        with self._closed_on_error(master, config) as session:
+            if self._why_no_local_init(session) is None and _lacking(self._ready_op, session) is None:
+                return session
+        session.close()
+        return None
+
     def recover_session(
         self,
         master: Any,

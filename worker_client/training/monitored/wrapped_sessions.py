@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from ps_protocol.errors import AbortedError, ShardscopeError, UnavailableError
+from ps_protocol.errors import AbortedError, DeadlineExceededError, ShardscopeError, UnavailableError
 from worker_client.sessions.session_config import RunMetadata, RunOptions
 from worker_client.training.monitored.coordinator import Coordinator
 from worker_client.training.monitored.hook import (
@@ -17,10 +17,15 @@ from worker_client.training.monitored.hook import (
 )
 from worker_client.training.monitored.log import LOG
 
-PREEMPTION_ERRORS: Final = (AbortedError, UnavailableError)
-
 _MAX_RECOVERY_S: Final = 7200.0
 _PAUSE_S: Final = 0.2
+
+
+def is_loss(error: BaseException | None) -> bool:
+    """Whether an error says that a task is away for now, for longer than the connection waits by itself."""
+    while isinstance(error, DeadlineExceededError):  # of waiting for a task, which was the last failure
+        error = error.__cause__
+    return isinstance(error, AbortedError | UnavailableError) and error.retryable
 
 
 class StepContext:
@@ -81,7 +86,9 @@ class WrappedSession:
             return
         try:
             self._session.close()
-        except PREEMPTION_ERRORS as error:
+        except ShardscopeError as error:
+            if not is_loss(error):
+                raise
             LOG.error(
                 "An error occurred when attempting to close the session. This may be due to a preemption in a "
                 "connected worker or parameter server. Error: %s",
@@ -126,14 +133,12 @@ class RecoverableSession(WrappedSession):
             return True
         try:
             return bool(self._session.check_stop())
-        except PREEMPTION_ERRORS as error:
-            if not error.retryable:
+        except Exception as error:  # noqa: BLE001 - close() raises it
+            if not is_loss(error):
                 return True
             self._lose(error, "An error was raised while considering whether the session is complete.")
             self._session = self._created()
             return False
-        except Exception:  # noqa: BLE001 - run() raises it
-            return True
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         return self._recovering(lambda: self._session.run(*args, **kwargs))
@@ -147,12 +152,12 @@ class RecoverableSession(WrappedSession):
                 self._session = self._created()
             try:
                 return attempt()
-            except PREEMPTION_ERRORS as error:
-                if not error.retryable:
+            except ShardscopeError as error:
+                if not is_loss(error):
                     raise
                 self._lose(error, "An error was raised.")
 
-    def _lose(self, error: ShardscopeError, what: str) -> None:
+    def _lose(self, error: Exception, what: str) -> None:
         LOG.info(
             "%s This may be due to a preemption in a connected worker or parameter server. The current session will be "
             "closed and a new session will be created. Error: %s",
@@ -167,8 +172,8 @@ class RecoverableSession(WrappedSession):
         while True:
             try:
                 return self._creator.create_session()
-            except PREEMPTION_ERRORS as error:
-                if not error.retryable or time.monotonic() - start_s > _MAX_RECOVERY_S:
+            except ShardscopeError as error:
+                if not is_loss(error) or time.monotonic() - start_s > _MAX_RECOVERY_S:
                     raise
                 LOG.info(
                     "An error was raised while a session was being created. This may be due to a preemption of a "
@@ -206,15 +211,12 @@ class CoordinatedSession(WrappedSession):
     def run(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().run(*args, **kwargs)
-        except PREEMPTION_ERRORS:
-            raise
         except Exception as error:
             try:
                 self._coord.raise_requested_exception()
-            except PREEMPTION_ERRORS:
-                raise  # what has failed here follows from that
-            except Exception:  # noqa: BLE001 - join() raises it
-                raise error from None
+            except Exception as requested:
+                if is_loss(requested) and not is_loss(error):
+                    raise  # what has failed here follows from that
             raise
 
 
