@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -181,6 +182,22 @@ def test_servers_of_one_process_are_a_cluster(cluster: Cluster, servers: Callabl
         tf.Session(chief.target)
     with pytest.raises(RuntimeError, match="worker:0 is closed"):
         chief.start()
+
+
+def test_a_program_ends_its_servers(cluster: Cluster) -> None:
+    program = f"""
+        import worker_client.compat.v1 as tf
+
+        servers = [tf.train.Server({cluster.spec!r}, job, index) for job in ("ps", "worker") for index in range(2)]
+        with tf.Graph().as_default(), tf.Session(servers[2].target) as session:
+            counter = tf.get_variable("counter", [], initializer=tf.ones_initializer())
+            session.run(counter.initializer)
+            print(session.run(counter))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], check=True, capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+    assert (done.stdout, done.stderr) == ("1.0\n", "")
 
 
 def test_an_address_that_is_taken_is_an_error_that_says_so(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import atexit
+import concurrent.futures.thread  # noqa: F401 - see _end_open_servers
 import itertools
+import os
 import sys
+import threading
 from dataclasses import dataclass
 from typing import Any, Final
 
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec, ClusterSpecLike
 from ps_protocol.errors import InternalError, NotFoundError
+from ps_protocol.forks import new_lock
 from ps_protocol.task_id import TaskId
 from worker_client.client import Client, connect
 from worker_client.connection.handle import Settings
@@ -26,6 +30,10 @@ _NOWHERE: Final = "localhost:1"
 """Stands for an address where nothing is; a server that is alone does not listen."""
 
 _numbers: Final = itertools.count(1)
+
+_lock: Final = new_lock()  # guards: _open
+_open: Final[list[Server]] = []
+"""Those that have started, to be ended with the program."""
 
 
 @dataclass
@@ -123,7 +131,8 @@ class Server:
         else:
             self._client = self._own_store() if self._is_alone else self._connected()
             name_target(self._target, self._client)
-        atexit.register(self._end_with_program)
+        with _lock:
+            _open.append(self)
 
     def join(self) -> None:
         """Waits for the end of the cluster.
@@ -148,7 +157,9 @@ class Server:
     def close(self) -> None:
         """Ends it: the ps, or the connection. May be repeated. The end of the program does it, too."""
         self._is_closed = True
-        atexit.unregister(self._end_with_program)
+        with _lock:
+            if self in _open:
+                _open.remove(self)
         if self._ps is not None:
             self._ps.close()
         if self._client is not None:
@@ -168,10 +179,18 @@ class Server:
             initialize=True,
         )
 
-    def _end_with_program(self) -> None:
-        """Ends it in good order, unless an error has ended the program: then the others notice a death."""
-        if getattr(sys, "last_value", None) is None:
-            self.close()
+
+def _end_open_servers() -> None:
+    """Ends them in good order, unless an error has ended the program: then the other tasks notice a death."""
+    if getattr(sys, "last_value", None) is None:
+        for server in reversed(tuple(_open)):
+            server.close()
+
+
+# Before the threads of executors end, with which a ps answers; atexit would be too late. What was registered last is
+# called first, and those of executors were by the import of their module.
+getattr(threading, "_register_atexit", atexit.register)(_end_open_servers)
+os.register_at_fork(after_in_child=_open.clear)
 
 
 def _definition(

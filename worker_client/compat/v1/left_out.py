@@ -1,7 +1,7 @@
 """TensorFlow 1's names that are left out, each with the reason and what to use instead: the one table of them.
 
 A module of these names has a ``__getattr__`` from here, so that asking it for such a name says both. The table in
-``docs/tf1-names.md`` repeats the reasons; a test compares them.
+``docs/tf1-names.md`` repeats the reasons, written there by ``tools/update_names_page.py``; a test compares them.
 """
 
 from __future__ import annotations
