@@ -57,6 +57,27 @@ def configure_logs(*, level: str, log_format: LogFormat, task: str, stream: Text
     root.setLevel(level.upper())
 
 
+def log_through_logging(*, level: str, task: str) -> None:
+    """Hands what the ps logs to ``logging``, as lines of text, and leaves it to the program where they go.
+
+    Args:
+        level: Name of the lowest level that is shown, as "info", unless the program shows less.
+        task: The task that speaks, as "ps:0".
+    """
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_common_processors(task, for_people=False)[3:],
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    logging.getLogger("ps_server").setLevel(level.upper())
+
+
 def _common_processors(task: str, for_people: bool) -> list[Processor]:
     def add_task(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         event["task"] = task

@@ -78,7 +78,7 @@ _POOLED_BYTES: Final = 256 * 1024**2
 _LAST_REPLIES_S: Final = 1.0
 """Seconds for replies that are still being sent when the batches are done or out of time."""
 
-_SWITCH_INTERVAL_S: Final = 0.0005
+SWITCH_INTERVAL_S: Final = 0.0005
 """How soon a thread that copies a large tensor lets a small request run; Python's default is 5 ms."""
 
 _LOG = structlog.stdlib.get_logger(__name__)
@@ -213,8 +213,20 @@ class TaskProcess:
         self._task = open_task(options, self._start_heartbeats)
         self.core: Final = self._task.core
 
-    def start(self) -> None:
-        """Listens and serves; BindError if it cannot."""
+    @property
+    def address(self) -> str:
+        """Where the other tasks are to find it, as "host:port", once it is started."""
+        return self._address
+
+    def start(self, *, tells_programs: bool = True) -> None:
+        """Listens and serves.
+
+        Args:
+            tells_programs: Whether it says so on standard output, in a line for a program that has started it.
+
+        Raises:
+            BindError: It cannot listen.
+        """
         options, core, replicated = self._options, self.core, self._task.replicated
         self._server = PsServer(
             core,
@@ -235,7 +247,9 @@ class TaskProcess:
             self._close_durable(drained=True)
             raise
         self._address = options.advertised_address(port)
-        _announce(core, self._address, port, durability=options.durability.name.lower())
+        _LOG.info("listening", address=self._address, store=str(core.store_incarnation))
+        if tells_programs:
+            _announce(core, self._address, port, durability=options.durability.name.lower())
         if replicated is None:
             self._start_heartbeats(epoch=0)
         else:
@@ -275,7 +289,7 @@ def run(options: ServerOptions) -> int:
     configure_logs(level=options.log_level, log_format=options.log_format, task=options.place)
     fault_points.install_from_environment()
     compile_when_used()
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         process = TaskProcess(options)
     except CannotStartError as error:
@@ -298,8 +312,7 @@ def run(options: ServerOptions) -> int:
 
 
 def _announce(core: ParameterServer, address: str, port: int, *, durability: str) -> None:
-    """Says that the process listens and where: in its log, and on standard output in one line for a program."""
-    _LOG.info("listening", address=address, store=str(core.store_incarnation))
+    """Says that the process listens and where, on standard output in one line for a program."""
     if sys.stdout.isatty():
         return
     line = {

@@ -265,6 +265,10 @@ class Graph(SaysWhatIsLeftOut, NotCopied, bound_to="this process", instead="buil
         """Allows no more operations and no more members of collections."""
         self._finalized = True
 
+    def reopen(self) -> None:
+        """Undoes ``finalize``, for what has finalized the graph only for a while."""
+        self._finalized = False
+
     @property
     def finalized(self) -> bool:
         """Whether ``finalize`` was called."""

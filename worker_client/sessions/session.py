@@ -21,6 +21,7 @@ from worker_client.sessions.evaluation import Evaluation, Plans
 from worker_client.sessions.feeds import fed_values
 from worker_client.sessions.fetches import Fetches, element_of_graph
 from worker_client.sessions.runtime import ClusterRuntime, PrivateRuntime, VariableRuntime
+from worker_client.sessions.targets import client_of
 from worker_client.values.left_out import SaysWhatIsLeftOut
 from worker_client.variables.partitioned import PartitionedVariable
 
@@ -34,21 +35,24 @@ class Session(
     the cluster's ps tasks, shared with everyone who uses their names.
 
     Args:
-        target: A connection; by default the connection that is the default, or none if there is none. "" stands for
-            the default as well.
+        target: A connection, or the target of a server, which has one; by default the connection that is the default,
+            or none if there is none. "" stands for the default as well.
         graph: The graph to run; by default the default graph.
         config: Ignored; accepted for code that gives one.
 
     Raises:
-        TypeError: ``target`` is neither a connection nor "".
+        TypeError: ``target`` is neither a connection nor text.
+        NotFoundError: No server of this process has this target.
         ValueError: The graph is a connection's own, in which everything happens at once.
     """
 
     public_name = "Session"
 
-    def __init__(self, target: Client | str | None = None, graph: Graph | None = None, config: Any = None):
+    def __init__(self, target: Client | str | bytes | None = None, graph: Graph | None = None, config: Any = None):
         del config
-        if target is not None and target != "" and not isinstance(target, Client):
+        if isinstance(target, str | bytes) and target:
+            target = client_of(target.decode() if isinstance(target, bytes) else target)
+        if target and not isinstance(target, Client):
             raise TypeError(f"the target of a session is a connection, as connect() returns, not {target!r}")
         client = target if isinstance(target, Client) else find_default_client()
         self._graph = graph or graph_to_run()
@@ -187,7 +191,7 @@ class Session(
 class InteractiveSession(Session):
     """A session that is the default one, with its graph, from its making until it is closed."""
 
-    def __init__(self, target: Client | str | None = None, graph: Graph | None = None, config: Any = None):
+    def __init__(self, target: Client | str | bytes | None = None, graph: Graph | None = None, config: Any = None):
         super().__init__(target, graph, config)
         self._default = ExitStack()
         if graph is not None:

@@ -1,7 +1,7 @@
-"""The direct way to a ps in this very process: its typed core, nothing encoded.
+"""The direct way to a ps in this very process: its typed core, nothing encoded; and a whole ps task that listens here.
 
-The only module of the client that imports ``ps_server``. Variables that live in the worker and the contract tests
-use it.
+The only module of the client that imports ``ps_server``. Variables that live in the worker, servers of TensorFlow 1's
+kind and the contract tests use it.
 
 A core that is interrupted in the middle of a batch would not be whole, so the main thread does not enter it: another
 thread makes its calls, which costs some 20 to 100 µs.
@@ -10,6 +10,7 @@ thread makes its calls, which costs some 20 to 100 µs.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 from ps_protocol.cluster_spec import ClusterSpec
@@ -18,12 +19,29 @@ from ps_protocol.operations import Batch, BatchReply
 from ps_protocol.ps_service import Transport
 from ps_server.core.parameter_server import ParameterServer
 from worker_client.transport.endpoint import PsEndpoint
+from worker_client.transport.hosting import PsHost
 
 
 def endpoint_of(core: ParameterServer) -> PsEndpoint:
     """Returns a core of this process as a client calls it."""
     service: Any = _Service(core)
     return PsEndpoint(service, _InProcess(core), address="this process")
+
+
+def host_ps(options: Mapping[str, object]) -> PsHost:
+    """Starts a ps task that other processes reach, in this process; returns when it serves.
+
+    Args:
+        options: Those of ``shardscope ps``, by the names of their fields; the environment completes them.
+
+    Raises:
+        TypeError: There is no such option.
+        ValueError: Something is missing, malformed or contradictory.
+        RuntimeError: It cannot start; the message says why.
+    """
+    from ps_server.process import hosted  # noqa: PLC0415 - all of the ps and gRPC, which only ps tasks need
+
+    return hosted.HostedPs(options)
 
 
 def private_store(*, job_seed: int = 0) -> PsEndpoint:

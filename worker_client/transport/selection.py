@@ -16,6 +16,7 @@ from ps_protocol.memory.segment_mapping import IS_SUPPORTED
 from ps_protocol.ps_service import ClusterService, Transport
 from ps_protocol.service_types import FastPath, FastPathKind, Welcome
 from worker_client.transport.endpoint import Offer, PsEndpoint
+from worker_client.transport.hosting import PsHost
 
 _LOG = logging.getLogger(__name__)
 
@@ -85,6 +86,12 @@ def private_store(*, job_seed: int = 0) -> PsEndpoint:
         job_seed=job_seed
     )
     return endpoint
+
+
+def host_ps(options: Mapping[str, object]) -> PsHost:
+    """Starts a ps task in this process; ``in_process.host_ps``, which only ps tasks need and so import."""
+    host: PsHost = importlib.import_module("worker_client.transport.in_process").host_ps(options)
+    return host
 
 
 def connect_endpoint(address: str, task: str, choice: TransportChoice = TransportChoice.AUTO) -> PsEndpoint:

@@ -1,8 +1,8 @@
 """TensorFlow 1's names that are left out, each with the reason and what to use instead: the one table of them.
 
 A module of these names has a ``__getattr__`` from here, and a class whose members are among them derives from
-``SaysWhatIsLeftOut``, so that asking for such a name says both. The tables in ``docs/tf1-names.md`` repeat the reasons;
-tests compare them.
+``SaysWhatIsLeftOut``, so that asking for such a name says both. The tables in ``docs/tf1-names.md`` repeat the reasons,
+written there by ``tools/update_names_page.py``; tests compare them.
 """
 
 from __future__ import annotations
@@ -23,13 +23,7 @@ SAVING: Final = (
     "a session saves nothing; ps tasks keep their state with `--durability journal`, and values that `session.run` "
     "returned can be saved with NumPy and loaded with `Variable.load`"
 )
-LOOPS: Final = (
-    "write the loop in Python around `session.run`; on all workers but the chief it waits until variables have values"
-)
-SERVER: Final = (
-    "a ps task is a process of its own, `shardscope ps`; workers connect with `worker_client.connect()`, and "
-    "`tf.Session(client)` runs on that connection"
-)
+CLUSTERS: Final = "no protocol buffers of clusters here; give `tf.train.ClusterSpec` a mapping of jobs to addresses"
 RESOLVER: Final = "`worker_client.connect()` reads `TF_CONFIG` itself; `worker_client.TfConfig` holds what is in it"
 CONTROL_FLOW: Final = (
     "no control flow in graphs; decide in Python, between two runs, or compute both and choose with `tf.where`"
@@ -41,7 +35,13 @@ LAYERS: Final = (
     "and `tf.nn`"
 )
 ESTIMATORS: Final = "no estimators; write the loop in Python around `session.run`"
-SUMMARIES: Final = "no summaries; run the tensor, and hand its value to a writer of your own"
+SUMMARIES: Final = (
+    "only `scalar`, `histogram`, `image`, `text` and their merging are here; run the tensor, and write its value with "
+    "`FileWriter.add_summary`"
+)
+OLD_SUMMARIES: Final = "TensorFlow 1.0 has given it up; use `tf.summary.scalar` and its like"
+EVENTS: Final = "no event files are read here; TensorBoard's `EventAccumulator` reads them"
+PROFILES: Final = "nothing is traced here; measure with Python's profilers, such as `cProfile`"
 METRICS: Final = "no metrics; run the tensors, and count in Python"
 TABLES: Final = "no lookup tables; map keys to rows in Python, then use `tf.nn.embedding_lookup`"
 SPARSE: Final = (
@@ -70,7 +70,6 @@ RAGGED: Final = "no ragged tensors; give rows one length with `tf.pad`, or feed 
 LINEAR: Final = "not among the functions of matrices here; compute it with `numpy.linalg`, and feed the result"
 STATELESS: Final = "use `tf.random_normal` and its like with `seed`, or draw with NumPy and feed the result"
 CONTRIB: Final = "of `tf.contrib` only regularizers and placement strategies are here"
-ABSEIL: Final = "a part of Abseil's `flags` is here; define this option with `DEFINE_string`, or use `argparse`"
 FEEDABLE: Final = "every tensor can be fed, and everything be fetched"
 LISTED: Final = "TensorFlow's own; `get_operations()` lists all operations of a graph"
 FUNCTIONS: Final = "there are no functions as graphs; build with Python's functions"
@@ -100,14 +99,7 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
         "train.update_checkpoint_state train.warm_start train.VocabInfo train.export_meta_graph "
         "train.import_meta_graph train.write_graph saved_model",
     ),
-    (
-        LOOPS,
-        "train.MonitoredTrainingSession train.MonitoredSession train.SingularMonitoredSession train.Supervisor "
-        "train.Coordinator train.LooperThread train.Scaffold train.SessionManager train.SessionCreator "
-        "train.ChiefSessionCreator train.WorkerSessionCreator train.SessionRun* train.*Hook "
-        "train.SecondOrStepTimer train.NanLossDuringTrainingError train.basic_train_loop",
-    ),
-    (SERVER, "train.Server train.ServerDef train.ClusterDef train.JobDef"),
+    (CLUSTERS, "train.ClusterDef train.JobDef"),
     (RESOLVER, "distribute"),
     (
         CONTROL_FLOW,
@@ -117,7 +109,7 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     (
         INPUT,
         "data queue FIFOQueue PaddingFIFOQueue PriorityQueue RandomShuffleQueue QueueBase train.QueueRunner "
-        "train.add_queue_runner train.queue_runner train.start_queue_runners train.batch train.batch_join "
+        "train.add_queue_runner train.queue_runner train.batch train.batch_join "
         "train.maybe_batch train.maybe_batch_join train.shuffle_batch train.shuffle_batch_join "
         "train.maybe_shuffle_batch train.maybe_shuffle_batch_join train.input_producer train.range_input_producer "
         "train.slice_input_producer train.string_input_producer train.limit_epochs train.match_filenames_once",
@@ -132,11 +124,10 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
         "nn.scale_regularization_loss nn.experimental nn.safe_embedding_lookup_sparse",
     ),
     (ESTIMATORS, "estimator feature_column FixedLenFeature FixedLenSequenceFeature SparseFeature VarLenFeature"),
-    (
-        SUMMARIES,
-        "summary Summary SummaryMetadata *_summary merge_all_summaries merge_summary HistogramProto Event "
-        "LogMessage SessionLog train.summary_iterator",
-    ),
+    (SUMMARIES, "summary.audio summary.tensor_summary summary.initialize summary.all_v2_summary_ops"),
+    (OLD_SUMMARIES, "*_summary merge_all_summaries merge_summary train.SummaryWriter train.SummaryWriterCache"),
+    (EVENTS, "train.summary_iterator summary.get_summary_description"),
+    (PROFILES, "train.ProfilerHook"),
     (METRICS, "metrics"),
     (TABLES, "lookup"),
     (SPARSE, "sparse sparse_* SparseTensorSpec deserialize_many_sparse serialize_*sparse"),
@@ -217,7 +208,6 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     (ASSIGNED, "Tensor.assign Tensor.assign_add Tensor.assign_sub"),
     (LOSSES, "losses.cosine_distance losses.mean_pairwise_squared_error"),
     (CONTRIB, "contrib.* contrib.*.*"),
-    (ABSEIL, "flags.*"),
 )
 
 RENAMED: Final[dict[str, str]] = {

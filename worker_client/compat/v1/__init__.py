@@ -5,6 +5,8 @@ TensorFlow's names about variables whether it is here. Importing this module mak
 ``with`` statements a deferred one; see ``worker_client.graph.default_graph``.
 """
 
+from typing import Any as _Any
+
 from worker_client.compat.v1 import (
     app,
     contrib,
@@ -20,6 +22,7 @@ from worker_client.compat.v1 import (
     math,
     nn,
     random,
+    summary,
     train,
 )
 from worker_client.compat.v1.behavior import (
@@ -40,14 +43,6 @@ from worker_client.compat.v1.partitioners import (
     fixed_size_partitioner,
     min_max_variable_partitioner,
     variable_axis_size_partitioner,
-)
-from worker_client.compat.v1.session_config import (
-    ConfigProto,
-    GPUOptions,
-    GraphOptions,
-    OptimizerOptions,
-    RunMetadata,
-    RunOptions,
 )
 from worker_client.compat.v1.variable_type import PartitionedVariable, Variable
 from worker_client.deferred.sparse_tensor import SparseTensor, SparseTensorValue
@@ -116,12 +111,23 @@ from worker_client.scopes.sliced_variables import create_partitioned_variables
 from worker_client.scopes.template import make_template
 from worker_client.scopes.variable_scope import *
 from worker_client.sessions.session import InteractiveSession, Session, get_default_session
+from worker_client.sessions.session_config import (
+    ConfigProto,
+    GPUOptions,
+    GraphOptions,
+    OptimizerOptions,
+    RunMetadata,
+    RunOptions,
+)
+from worker_client.summaries.protos import message_type as _message_type
 from worker_client.values import dtypes as _dtypes
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.dimension import Dimension, dimension_value
 from worker_client.values.dtypes import *
 from worker_client.values.left_out import getattr_of as _getattr_of
 from worker_client.values.shapes import TensorShape, dimension_at_index
+
+_MESSAGES = ("Event", "HistogramProto", "LogMessage", "SessionLog", "Summary", "SummaryMetadata")
 
 __all__ = [
     "AggregationMethod",
@@ -201,6 +207,7 @@ __all__ = [
     "random_uniform_initializer",
     "reset_default_graph",
     "resource_variables_enabled",
+    "summary",
     "train",
     "truncated_normal_initializer",
     "tuple",
@@ -228,10 +235,15 @@ __all__ += _script_ops.__all__
 __all__ += _collections.__all__
 __all__ += _initialization.__all__
 __all__ += _variable_scope.__all__
+__all__ += list(_MESSAGES)
 
 all_variables = _collections.global_variables
 newaxis = None
 __version__ = VERSION = "1.15.0"
 """The version of TensorFlow whose names these are."""
 
-__getattr__ = _getattr_of("")
+_missing = _getattr_of("")
+
+
+def __getattr__(name: str) -> _Any:  # messages, whose library is imported when the first of them is asked for
+    return _message_type(name) if name in _MESSAGES else _missing(name)

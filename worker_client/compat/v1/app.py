@@ -1,10 +1,11 @@
-"""``tf.app``: runs a program with its options read."""
+"""``tf.app``: runs a program with its options read, by Abseil."""
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from worker_client.compat.v1 import flags
 from worker_client.values.left_out import getattr_of
@@ -12,8 +13,10 @@ from worker_client.values.left_out import getattr_of
 __all__ = ["flags", "run"]
 
 
-def run(main: Callable[[list[str]], Any] | None = None, argv: Sequence[str] | None = None) -> NoReturn:
-    """Reads the options, calls ``main`` with the arguments that are none, and ends the program with what it returns.
+def run(main: Callable[[list[str]], Any] | None = None, argv: Sequence[str] | None = None) -> None:
+    """Reads the options, calls ``main`` with what is none, and ends the program with what it returns.
+
+    Options that nobody has defined are left to ``main``. ``--help`` shows those that there are.
 
     Args:
         main: That of the program's main module if not given.
@@ -22,11 +25,13 @@ def run(main: Callable[[list[str]], Any] | None = None, argv: Sequence[str] | No
     Raises:
         SystemExit: Always.
     """
-    try:
-        arguments = flags.FLAGS(list(sys.argv if argv is None else argv), known_only=True)
-    except flags.Error as error:
-        sys.exit(f"{error}")
-    sys.exit((main or sys.modules["__main__"].main)(arguments))
+
+    def parsed(arguments: Sequence[str]) -> list[str]:
+        rest: list[str] = flags.FLAGS(list(arguments), known_only=True)
+        return rest
+
+    library = importlib.import_module("absl.app")
+    library.run(main or sys.modules["__main__"].main, argv=argv, flags_parser=parsed)
 
 
 __getattr__ = getattr_of("app")

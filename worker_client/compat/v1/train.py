@@ -1,4 +1,4 @@
-"""``tf.train``: what of it concerns variables, clusters, learning rates and optimizers."""
+"""``tf.train``: clusters, training loops, optimizers, and what of it concerns variables and learning rates."""
 
 from worker_client.compat.v1.cluster import ClusterSpec
 from worker_client.placement.device_setter import replica_device_setter
@@ -11,6 +11,32 @@ from worker_client.training.global_step import (
     global_step,
 )
 from worker_client.training.learning_rate import *
+from worker_client.training.monitored.coordinator import Coordinator, LooperThread
+from worker_client.training.monitored.hook import SessionRunArgs, SessionRunContext, SessionRunHook, SessionRunValues
+from worker_client.training.monitored.monitored_session import (
+    MonitoredSession,
+    MonitoredTrainingSession,
+    SingularMonitoredSession,
+)
+from worker_client.training.monitored.queue_runners import start_queue_runners
+from worker_client.training.monitored.scaffold import Scaffold
+from worker_client.training.monitored.session_creators import (
+    ChiefSessionCreator,
+    SessionCreator,
+    WorkerSessionCreator,
+)
+from worker_client.training.monitored.session_manager import SessionManager
+from worker_client.training.monitored.step_hooks import GlobalStepWaiterHook, StepCounterHook, StopAtStepHook
+from worker_client.training.monitored.summary_hook import SummarySaverHook
+from worker_client.training.monitored.supervisor import Supervisor, basic_train_loop
+from worker_client.training.monitored.tensor_hooks import (
+    FeedFnHook,
+    FinalOpsHook,
+    LoggingTensorHook,
+    NanLossDuringTrainingError,
+    NanTensorHook,
+)
+from worker_client.training.monitored.timers import SecondOrStepTimer
 from worker_client.training.optimizers.adam import AdamOptimizer
 from worker_client.training.optimizers.adaptive import (
     AdadeltaOptimizer,
@@ -26,6 +52,7 @@ from worker_client.training.optimizers.gradient_descent import (
 )
 from worker_client.training.optimizers.momentum import MomentumOptimizer
 from worker_client.training.optimizers.optimizer import Optimizer
+from worker_client.training.server import Server, ServerDef
 from worker_client.values.left_out import getattr_of
 
 __all__ = [
@@ -33,20 +60,49 @@ __all__ = [
     "AdagradDAOptimizer",
     "AdagradOptimizer",
     "AdamOptimizer",
+    "ChiefSessionCreator",
     "ClusterSpec",
+    "Coordinator",
+    "FeedFnHook",
+    "FinalOpsHook",
     "FtrlOptimizer",
+    "GlobalStepWaiterHook",
     "GradientDescentOptimizer",
+    "LoggingTensorHook",
+    "LooperThread",
     "MomentumOptimizer",
+    "MonitoredSession",
+    "MonitoredTrainingSession",
+    "NanLossDuringTrainingError",
+    "NanTensorHook",
     "Optimizer",
     "ProximalAdagradOptimizer",
     "ProximalGradientDescentOptimizer",
     "RMSPropOptimizer",
+    "Scaffold",
+    "SecondOrStepTimer",
+    "Server",
+    "ServerDef",
+    "SessionCreator",
+    "SessionManager",
+    "SessionRunArgs",
+    "SessionRunContext",
+    "SessionRunHook",
+    "SessionRunValues",
+    "SingularMonitoredSession",
+    "StepCounterHook",
+    "StopAtStepHook",
+    "SummarySaverHook",
+    "Supervisor",
+    "WorkerSessionCreator",
     "assert_global_step",
+    "basic_train_loop",
     "create_global_step",
     "get_global_step",
     "get_or_create_global_step",
     "global_step",
     "replica_device_setter",
+    "start_queue_runners",
 ]
 __all__ += _learning_rate.__all__
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from ps_server.process.logs import LogFormat, configure_logs
+from ps_server.process.logs import LogFormat, configure_logs, log_through_logging
 
 
 class Terminal(io.StringIO):
@@ -69,3 +69,15 @@ def test_writes_for_people_on_a_terminal(log_format: LogFormat, stream: io.Strin
     assert "listening" in stream.getvalue()
     assert not stream.getvalue().startswith("{")
     assert ("\x1b[" in stream.getvalue()) == stream.isatty()
+
+
+def test_a_ps_in_another_program_leaves_its_logging_alone(caplog: pytest.LogCaptureFixture) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    log_through_logging(level="info", task="ps:1")
+    with caplog.at_level(logging.INFO):
+        structlog.stdlib.get_logger("ps_server.test").info("listening", address="a:1")
+        structlog.stdlib.get_logger("ps_server.test").debug("too much")
+    assert caplog.messages == ["event='listening' address='a:1' task='ps:1'"]
+    assert (root.handlers, root.level) == (handlers, level)
+    logging.getLogger("ps_server").setLevel(logging.NOTSET)

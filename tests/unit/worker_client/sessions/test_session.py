@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
+from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from tests.unit.worker_client.clusters import InProcessCluster
 from worker_client.deferred.call import deferred_call
 from worker_client.graph.graph import Graph
@@ -216,10 +216,11 @@ def test_an_interactive_session_is_the_default_until_it_is_closed() -> None:
         session.run(v)
 
 
-@pytest.mark.parametrize("target", ["grpc://ps0:2222", 3])
-def test_a_target_is_a_connection(target: Any) -> None:
+def test_a_target_is_a_connection_or_that_of_a_server() -> None:
     with pytest.raises(TypeError, match="the target of a session is a connection"):
-        Session(target)
+        Session(3)  # type: ignore[arg-type]
+    with pytest.raises(NotFoundError, match="no server of this process has the target 'grpc://ps0:2222'"):
+        Session("grpc://ps0:2222")
 
 
 # -- on a cluster -----------------------------------------------------------------------------------

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.unit.worker_client.training.optimizers.steps import made_by_the_ps
 
 import worker_client.compat.v1 as tf
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Read
 from tests.unit.worker_client.clusters import InProcessCluster
 from tests.unit.worker_client.sessions.test_evaluation import RecordingRuntime
-from tests.unit.worker_client.training.optimizers.steps import made_by_the_ps
 from worker_client.sessions.evaluation import Evaluation
 from worker_client.training.optimizers.apply_step import Apply
 

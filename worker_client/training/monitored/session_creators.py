@@ -1,0 +1,109 @@
+"""Make the session of a monitored one: that of a chief, which initialises, and that of a worker, which waits."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, Final
+
+from worker_client.graph.default_graph import get_default_graph
+from worker_client.training.monitored.saving import saving_is_not_here
+from worker_client.training.monitored.scaffold import Scaffold
+from worker_client.training.monitored.session_manager import SessionManager
+
+_MAX_WAIT_S: Final = 1800.0
+
+
+class SessionCreator(abc.ABC):
+    """Makes sessions."""
+
+    @abc.abstractmethod
+    def create_session(self) -> Any:
+        """Returns a session that is ready to train."""
+
+
+class ChiefSessionCreator(SessionCreator):
+    """Makes sessions, and initialises variables in them.
+
+    When a session was lost, variables that ps tasks have kept go on with their values; only if one has none are all
+    initialised again.
+
+    Args:
+        scaffold: With what; a default one if not given. It finishes the default graph.
+        master: As ``Session``'s target.
+        config: As ``Session``'s.
+        checkpoint_dir: Must be None.
+        checkpoint_filename_with_path: Must be None.
+
+    Raises:
+        NotImplementedError: One of the last two is not.
+    """
+
+    def __init__(
+        self,
+        scaffold: Scaffold | None = None,
+        master: Any = "",
+        config: Any = None,
+        checkpoint_dir: str | None = None,
+        checkpoint_filename_with_path: str | None = None,
+    ):
+        if checkpoint_dir or checkpoint_filename_with_path:
+            raise saving_is_not_here("ChiefSessionCreator(checkpoint_dir=...)", "Leave it out.")
+        self._scaffold = scaffold or Scaffold()
+        self._master = master
+        self._config = config
+        self._manager: SessionManager | None = None
+
+    def create_session(self) -> Any:
+        scaffold = self._scaffold.finalize()
+        if self._manager is not None:
+            kept = self._manager.find_ready_session(self._master, self._config)
+            if kept is not None:
+                return kept
+        self._manager = self._manager or manager_of(scaffold)
+        return self._manager.prepare_session(
+            self._master,
+            config=self._config,
+            init_op=scaffold.init_op,
+            init_feed_dict=scaffold.init_feed_dict,
+            init_fn=scaffold.init_fn,
+        )
+
+
+class WorkerSessionCreator(SessionCreator):
+    """Makes sessions, and waits until the chief has initialised the variables.
+
+    Args:
+        scaffold: What tells that they are; a default one if not given. It finishes the default graph.
+        master: As ``Session``'s target.
+        config: As ``Session``'s.
+        max_wait_secs: Bound on waiting, in seconds.
+    """
+
+    def __init__(
+        self,
+        scaffold: Scaffold | None = None,
+        master: Any = "",
+        config: Any = None,
+        max_wait_secs: float = _MAX_WAIT_S,
+    ):
+        self._scaffold = scaffold or Scaffold()
+        self._master = master
+        self._config = config
+        self._max_wait_s = max_wait_secs
+        self._manager: SessionManager | None = None
+
+    def create_session(self) -> Any:
+        scaffold = self._scaffold.finalize()
+        self._manager = self._manager or manager_of(scaffold)
+        return self._manager.wait_for_session(self._master, config=self._config, max_wait_secs=self._max_wait_s)
+
+
+def manager_of(scaffold: Scaffold) -> SessionManager:
+    """Returns a session manager with the operations of a scaffold."""
+    return SessionManager(
+        local_init_op=scaffold.local_init_op,
+        local_init_feed_dict=scaffold.local_init_feed_dict,
+        ready_op=scaffold.ready_op,
+        ready_for_local_init_op=scaffold.ready_for_local_init_op,
+        graph=get_default_graph(),
+    )

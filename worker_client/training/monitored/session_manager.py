@@ -1,0 +1,227 @@
+"""Makes sessions whose variables have values: initialises them, or waits until another process has."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import numpy as np
+
+from ps_protocol.errors import DeadlineExceededError, FailedPreconditionError
+from worker_client.graph.default_graph import get_default_graph
+from worker_client.graph.graph import Graph
+from worker_client.sessions.session import Session
+from worker_client.training.monitored.log import LOG
+from worker_client.training.monitored.saving import saving_is_not_here
+
+MAX_WAIT_S: Final = 7200.0
+_FIRST_PAUSE_S: Final = 0.02
+_LONGEST_PAUSE_S: Final = 1.0
+
+
+class SessionManager:
+    """Makes sessions that are ready to train.
+
+    Args:
+        local_init_op: Run in each new session.
+        ready_op: Its value are the names of variables without a value; None for always ready.
+        ready_for_local_init_op: The same before ``local_init_op`` is run.
+        graph: To run; the default graph if not given.
+        recovery_wait_secs: How often it is logged that a session is not ready yet, in seconds. It is looked at more
+            often.
+        local_init_run_options: ``RunOptions`` for ``local_init_op``.
+        local_init_feed_dict: What is fed to it.
+
+    Raises:
+        ValueError: ``ready_for_local_init_op`` is given without ``local_init_op``.
+    """
+
+    def __init__(
+        self,
+        local_init_op: Any = None,
+        ready_op: Any = None,
+        ready_for_local_init_op: Any = None,
+        graph: Graph | None = None,
+        recovery_wait_secs: float = 30,
+        local_init_run_options: Any = None,
+        local_init_feed_dict: Mapping[Any, Any] | None = None,
+    ):
+        if ready_for_local_init_op is not None and local_init_op is None:
+            raise ValueError(
+                f"If you pass a ready_for_local_init_op you must also pass a local_init_op , ready_for_local_init_op "
+                f"[{ready_for_local_init_op}]"
+            )
+        self._local_init_op = local_init_op
+        self._ready_op = ready_op
+        self._ready_for_local_init_op = ready_for_local_init_op
+        self._graph = graph or get_default_graph()
+        self._recovery_wait_s = recovery_wait_secs
+        self._local_init_run_options = local_init_run_options
+        self._local_init_feed_dict = local_init_feed_dict
+
+    def prepare_session(
+        self,
+        master: Any,
+        init_op: Any = None,
+        saver: Any = None,
+        checkpoint_dir: str | None = None,
+        checkpoint_filename_with_path: str | None = None,
+        wait_for_checkpoint: bool = False,
+        max_wait_secs: float = MAX_WAIT_S,
+        config: Any = None,
+        init_feed_dict: Mapping[Any, Any] | None = None,
+        init_fn: Callable[[Any], Any] | None = None,
+    ) -> Session:
+        """Returns a session in which everything is initialised.
+
+        Args:
+            master: As ``Session``'s target.
+            init_op: Run first.
+            saver: Must be None, or the next two.
+            checkpoint_dir: See ``saver``.
+            checkpoint_filename_with_path: See ``saver``.
+            wait_for_checkpoint: Ignored.
+            max_wait_secs: Ignored.
+            config: As ``Session``'s.
+            init_feed_dict: What is fed to ``init_op``.
+            init_fn: Called with the session then.
+
+        Raises:
+            RuntimeError: There is nothing that could initialise the model, or it is not ready then.
+            NotImplementedError: It is to be restored from a checkpoint.
+        """
+        del wait_for_checkpoint, max_wait_secs
+        _check_restores_nothing("prepare_session", saver, checkpoint_dir, checkpoint_filename_with_path)
+        if init_op is None and not init_fn and self._local_init_op is None:
+            raise RuntimeError("Model is not initialized and no init_op or init_fn or local_init_op was given")
+        with self._closed_on_error(master, config) as session:
+            if init_op is not None:
+                session.run(init_op, feed_dict=init_feed_dict)
+            if init_fn:
+                init_fn(session)
+            made = f"Init op: {_name_of(init_op)}, init fn: {init_fn}"
+            lacking = self._why_no_local_init(session)
+            if lacking:
+                raise RuntimeError(
+                    f"Init operations did not make model ready for local_init.  {made}, error: {lacking}"
+                )
+            lacking = _lacking(self._ready_op, session)
+            if lacking:
+                raise RuntimeError(
+                    f"Init operations did not make model ready.  {made}, local_init_op: {self._local_init_op}, error: "
+                    f"{lacking}"
+                )
+            return session
+
+    def find_ready_session(self, master: Any, config: Any = None) -> Session | None:
+        """Returns a session if the model is ready as it is, None if it must be initialised. Arguments as before."""
+        with self._closed_on_error(master, config) as session:
+            if self._why_no_local_init(session) is None and _lacking(self._ready_op, session) is None:
+                return session
+        session.close()
+        return None
+
+    def recover_session(
+        self,
+        master: Any,
+        saver: Any = None,
+        checkpoint_dir: str | None = None,
+        checkpoint_filename_with_path: str | None = None,
+        wait_for_checkpoint: bool = False,
+        max_wait_secs: float = MAX_WAIT_S,
+        config: Any = None,
+    ) -> tuple[Session, bool]:
+        """Returns a session, and False: nothing is restored. Arguments as ``prepare_session``."""
+        del wait_for_checkpoint, max_wait_secs
+        _check_restores_nothing("recover_session", saver, checkpoint_dir, checkpoint_filename_with_path)
+        session = Session(master, self._graph, config)
+        self._why_no_local_init(session)
+        return session, False
+
+    def wait_for_session(self, master: Any, config: Any = None, max_wait_secs: float | None = MAX_WAIT_S) -> Session:
+        """Returns a session as soon as the model is ready, which another process makes it.
+
+        Args:
+            master: As ``Session``'s target.
+            config: As ``Session``'s.
+            max_wait_secs: Bound on waiting, in seconds; none if None.
+
+        Raises:
+            DeadlineExceededError: It was not ready in time; the message says what was lacking.
+        """
+        bound_s = math.inf if max_wait_secs is None else max_wait_secs
+        start_s = time.monotonic()
+        reported_s, pause_s = -math.inf, _FIRST_PAUSE_S
+        with self._closed_on_error(master, config) as session:
+            while True:
+                before_local = self._why_no_local_init(session)
+                lacking = before_local or _lacking(self._ready_op, session)
+                if not lacking:
+                    return session
+                now_s = time.monotonic()
+                if now_s - start_s >= bound_s:
+                    raise DeadlineExceededError(
+                        f"Session was not ready after waiting {bound_s:.0f} secs. {lacking}; make sure that the chief "
+                        f"runs, and initialises them"
+                    )
+                if now_s - reported_s >= self._recovery_wait_s:
+                    reported_s = now_s
+                    LOG.info(
+                        "Waiting for model to be ready.  Ready_for_local_init_op:  %s, ready: %s",
+                        before_local,
+                        None if before_local else lacking,
+                    )
+                time.sleep(min(pause_s, max(0.0, start_s + bound_s - now_s)))
+                pause_s = min(1.5 * pause_s, _LONGEST_PAUSE_S)
+
+    @contextmanager
+    def _closed_on_error(self, master: Any, config: Any) -> Iterator[Session]:
+        """Makes a session, which is left open unless the block fails."""
+        session = Session(master, self._graph, config)
+        try:
+            yield session
+        except BaseException:
+            session.close()
+            raise
+
+    def _why_no_local_init(self, session: Session) -> str | None:
+        """Runs ``local_init_op`` if it can be run; returns what is lacking, None if nothing is."""
+        if self._local_init_op is None:
+            return None
+        lacking = _lacking(self._ready_for_local_init_op, session)
+        if lacking is None:
+            LOG.info("Running local_init_op.")
+            session.run(self._local_init_op, feed_dict=self._local_init_feed_dict, options=self._local_init_run_options)
+            LOG.info("Done running local_init_op.")
+        return lacking
+
+
+def _lacking(ready_op: Any, session: Session) -> str | None:
+    """Returns why a model is not ready, None if it is."""
+    if ready_op is None:
+        return None
+    try:
+        value = session.run(ready_op)
+    except FailedPreconditionError as error:
+        if type(error) is not FailedPreconditionError:  # as StateLostError, which waiting does not help
+            raise
+        return error.message
+    if value is None or value.dtype == np.int32 or value.size == 0:
+        return None
+    return "Variables not initialized: " + ", ".join(each.decode() for each in np.ravel(value))
+
+
+def _check_restores_nothing(method: str, saver: Any, *checkpoints: str | None) -> None:
+    if saver is not None or any(checkpoints):
+        raise saving_is_not_here(
+            f"SessionManager.{method}(saver=..., checkpoint_dir=...)", "Give init_op instead, or init_fn."
+        )
+
+
+def _name_of(element: Any) -> str:
+    if element is None:
+        return "None"
+    return str(getattr(element, "name", f"<no name for {type(element)}>"))
