@@ -114,7 +114,7 @@ def connect(
         "ps_grace_s": ps_grace_s,
         "lease_s": lease_s,
     }
-    chosen = ConnectSettings(**read(ConnectSettings, given))
+    chosen = ConnectSettings(**sheltered(read, ConnectSettings, given))
     choice = chosen.transport
     if observer not in (False, True, "update"):
         raise ValueError(f'observer is {observer!r}; it should be True, or "update" to change variables as well')

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import FrameType
 
+import numpy as np
+import psutil
 import pytest
 
+import shardscope as ss
 from ps_cluster import LocalCluster
 
 pytestmark = pytest.mark.chaos
@@ -49,3 +53,105 @@ def test_interrupted_operations_count_once_or_never_and_later_ones_work(cluster:
 @pytest.mark.parametrize("transport", ["tcp", "shm", "grpc"])
 def test_connecting_and_closing_can_be_interrupted_and_repeated(cluster: LocalCluster, transport: str) -> None:
     found_by_worker(cluster, transport, 60, "connections")
+
+
+class Interrupt(BaseException):
+    """What a handler raises at a chosen place."""
+
+
+class Place:
+    """Raises where a handler could: when a function of ours begins, or right after it has called one of C.
+
+    Those are the places at which the interpreter looks for signals, but for the ends of loops.
+
+    Attributes:
+        count: How many places were passed.
+    """
+
+    def __init__(self, number: int):
+        self._number = number
+        self.count = 0
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
+        if event not in ("call", "c_return") or not _is_ours(frame):
+            return
+        self.count += 1
+        if self.count == self._number:
+            raise Interrupt
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).startswith(("worker_client.", "ps_protocol."))
+
+
+def interrupted_at(number: int, function: Callable[[], object]) -> int:
+    """Calls a function with an interrupt at one of its places; returns how many it has passed."""
+    place = Place(number)
+    sys.setprofile(place)
+    try:
+        function()
+    except Interrupt:
+        pass
+    finally:
+        sys.setprofile(None)
+    return place.count
+
+
+@pytest.mark.parametrize("use", ["add", "read", "add_large", "read_large", "add_all", "queue"])
+@pytest.mark.parametrize("transport", ["tcp", "shm", "grpc"])
+def test_an_interrupt_at_each_place_of_a_call_leaves_the_connection_whole(
+    cluster: LocalCluster, transport: str, use: str
+) -> None:
+    with ss.connect(cluster.cluster_spec, transport=transport, operation_timeout_s=20) as client:
+        small, large = (
+            ss.get_variable(f"{transport}/{use}/{len(shape)}", shape, initializer=ss.zeros_initializer())
+            for shape in ([], [50_000])
+        )
+        ones = np.ones(50_000, np.float32)
+        uses: dict[str, tuple[ss.Variable, Callable[[], object]]] = {
+            "add": (small, lambda: small.assign_add(1.0)),
+            "read": (small, small.numpy),
+            "add_large": (large, lambda: large.assign_add(ones)),
+            "read_large": (large, large.numpy),
+            "add_all": (small, lambda: client.assign_add_all([(small, 1.0), (large, 1.0)])),
+            "queue": (small, lambda: small.assign_add(1.0, wait=False).result(20)),
+        }
+        variable, call = uses[use]
+        call()
+        number, num_calls = 0, 1
+        while True:
+            number += 1
+            before = float(np.max(variable.numpy()))
+            passed = interrupted_at(number, call)
+            call()  # the next one works
+            num_calls += 1
+            after = np.unique(variable.numpy())
+            assert len(after) == 1, "half an update"
+            if "read" not in use:
+                assert before + 1 <= after[0] <= before + 2, "each counts once, the interrupted one perhaps never"
+            if passed < number:
+                break
+        assert number > 20, "the interrupts have hit nothing"
+
+
+def test_ctrl_c_while_a_cluster_starts_leaves_no_process_behind() -> None:
+    program = (
+        "import signal, sys, threading, time\n"
+        "from ps_cluster import LocalCluster\n"
+        "from ps_cluster.local import ps_process\n"
+        "def interrupted(self, timeout_s):\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "ps_process.PsProcess.wait_ready = interrupted\n"
+        "cluster = LocalCluster(num_ps=2)\n"
+        "try:\n"
+        "    cluster.start()\n"
+        "except KeyboardInterrupt:\n"
+        "    print(*[each.process.pid for each in cluster._ps.values()])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) == 2
+    assert not any(psutil.pid_exists(pid) for pid in pids)

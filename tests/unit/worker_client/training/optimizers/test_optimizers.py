@@ -7,20 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.unit.worker_client.training.optimizers.steps import made_by_the_ps
 
 import worker_client.compat.v1 as tf
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.operations import Read
+from ps_protocol.operations import Apply, Read
 from tests.unit.worker_client.clusters import InProcessCluster
 from tests.unit.worker_client.sessions.test_evaluation import RecordingRuntime
 from worker_client.sessions.evaluation import Evaluation
-from worker_client.training.optimizers.apply_step import Apply
 
 
 @pytest.fixture(autouse=True)
-def _steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with made_by_the_ps(monkeypatch), tf.Graph().as_default():
+def _graph() -> Iterator[None]:
+    with tf.Graph().as_default():
         yield
 
 
