@@ -10,8 +10,7 @@ from ps_protocol import fault_points
 from ps_protocol.service_types import Member, PsAddress
 from ps_server.process.logs import log_through_logging
 from ps_server.process.options import parse_options
-from ps_server.process.server import SWITCH_INTERVAL_S, TaskProcess
-from ps_server.rules.compiled_row_kernels import compile_when_used
+from ps_server.process.server import SWITCH_INTERVAL_S, TaskProcess, use_compiled_rules
 
 _CALL_TIMEOUT_S: Final = 5.0
 
@@ -33,7 +32,7 @@ class HostedPs:
         parsed = parse_options(options)
         log_through_logging(level=parsed.log_level, task=parsed.place)
         fault_points.install_from_environment()
-        compile_when_used()
+        use_compiled_rules()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._process = TaskProcess(parsed)
         self._core = self._process.core
