@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
@@ -38,7 +39,9 @@ class Notebook:
 
 
 @pytest.fixture
-def notebook() -> Iterator[Notebook]:
+def notebook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
+    # Other tests may have imported it, and then the default graph is a deferred one.
+    monkeypatch.delitem(sys.modules, "worker_client.compat.v1", raising=False)
     opened = Notebook()
     opened.run("import numpy as np\nimport shardscope as ss")
     try:
