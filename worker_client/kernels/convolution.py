@@ -17,9 +17,16 @@ def _inner(shape: tuple[int, ...]) -> Pair:
     return shape[1], shape[2]
 
 
+def _check_places(sent: Array, places: Pair, shape: tuple[int, ...]) -> None:
+    if _inner(sent.shape) != places:
+        raise ValueError(
+            f"a convolution has {list(places)} places on images of the shape {list(shape)}, not {list(sent.shape[1:3])}"
+        )
+
+
 @differentiable
 def conv2d(images: Array, filters: Array, windows: Windows) -> Array:
-    """Returns at each place the sum of what the taps show times the filters: shape ``[batch, down, across, outputs]``."""
+    """Returns at each place what the taps show times the filters, summed: shape ``[batch, down, across, outputs]``."""
     given = windows.images(images)
     height, width, channels, outputs = filters.shape
     down, across = windows.places(_inner(given.shape), (height, width))
@@ -34,6 +41,7 @@ def conv2d_of_gradient(gradient: Array, filters: Array, shape: tuple[int, ...], 
     sizes = windows.image_sizes(shape)
     height, width, channels, outputs = filters.shape
     inner, taps = _inner(sizes), (height, width)
+    _check_places(sent, windows.places(inner, taps), shape)
     margins = windows.margins(inner, taps)
     if windows.strides == (1, 1) and outputs <= 2 * channels:  # else there is less to move the other way
         around = tuple(
@@ -99,6 +107,7 @@ def depthwise_of_gradient(gradient: Array, filters: Array, shape: tuple[int, ...
     sent = windows.images(gradient)
     sent = sent.reshape(*sent.shape[:3], *filters.shape[2:])
     sizes, taps = windows.image_sizes(shape), filters.shape[:2]
+    _check_places(sent, windows.places(_inner(sizes), taps), shape)
     padded = windows.padded_zeros(sizes, taps, np.result_type(sent, filters))
     for i, j, shown in windows.taps(padded, taps, _inner(sent.shape)):
         shown[...] += np.einsum("nhwcm,cm->nhwc", sent, filters[i, j])

@@ -25,7 +25,15 @@ def _spread(values: Array, x: Array, channels_first: bool) -> Any:
 def batch_moments(x: Array, channels_first: bool) -> tuple[Array, Array]:
     """Returns mean and variance of each channel."""
     around = _around(x, channels_first)
-    return anp.mean(x, axis=around), anp.var(x, axis=around)
+    wide = x.astype(np.float32) if x.dtype.itemsize < 4 else x
+    return anp.mean(wide, axis=around), anp.var(wide, axis=around)
+
+
+def estimated_moments(x: Array, channels_first: bool) -> tuple[Array, Array]:
+    """Returns mean and variance of each channel, as estimated from a sample: divided by one less than its size."""
+    mean, variance = batch_moments(x, channels_first)
+    number = x.size // max(1, mean.size)
+    return mean, variance * variance.dtype.type(number / max(1, number - 1))
 
 
 @differentiable

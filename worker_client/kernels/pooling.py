@@ -27,7 +27,7 @@ def max_pool(images: Array, taps: Pair, windows: Windows) -> Array:
 
 @differentiable
 def sent_to_greatest(gradient: Array, images: Array, taps: Pair, windows: Windows) -> Array:
-    """Returns the gradient of images, from that of their ``max_pool``: it goes to the first of the greatest elements."""
+    """Returns the gradient of images from that of their ``max_pool``: the first greatest element gets it."""
     given, sent = windows.images(images), windows.images(gradient)
     padded = windows.padded(given, taps, _least(given.dtype))
     greatest = windows.images(max_pool(images, taps, windows))
@@ -82,7 +82,8 @@ def _counts(sizes: Pair, taps: Pair, windows: Windows, dtype: np.dtype[Any]) -> 
         starts = np.arange(places[axis]) * windows.strides[axis] - margins[axis][0]
         inside = np.minimum(starts + taps[axis], sizes[axis]) - np.maximum(starts, 0)
         lines.append(inside.astype(dtype))
-    return np.multiply.outer(*lines)[..., np.newaxis]
+    counts: Array = np.multiply.outer(*lines)[..., np.newaxis]
+    return counts
 
 
 @differentiable

@@ -58,7 +58,7 @@ HARDWARE: Final = "devices only place variables; what is computed is computed by
 QUANTIZED: Final = "no quantized numbers; `worker_client.WireFormat` says in which form values travel"
 HANDLES: Final = "no values stay in a session; run the tensor, and feed its value in the next run"
 SHAPED: Final = "no such operation; `tf.reshape`, `tf.transpose` and `tf.gather` do what it does"
-SAMPLING: Final = "no candidate sampling; draw ids with NumPy, feed them, and use `tf.nn.embedding_lookup`"
+SAMPLING: Final = "no sampler here that learns; use `tf.nn.fixed_unigram_candidate_sampler` with the counts of classes"
 INTERNAL: Final = "a matter of TensorFlow's own"
 EXTENSIONS: Final = "no operations from libraries; compute in Python, or with `tf.numpy_function`"
 RAGGED: Final = "no ragged tensors; give rows one length with `tf.pad`, or feed values and their segments"
@@ -110,8 +110,8 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     (
         LAYERS,
         "layers keras Module conv conv2d_backprop_* depth_to_space space_to_depth nn.*conv* nn.*pool* nn.*rnn* "
-        "nn.*batch_norm* nn.*ctc* nn.*dilation* nn.erosion2d nn.local_response_normalization nn.lrn "
-        "nn.normalize_moments nn.sufficient_statistics nn.weighted_moments nn.depth_to_space nn.space_to_depth "
+        "nn.*ctc* nn.*dilation* nn.erosion2d "
+        "nn.depth_to_space nn.space_to_depth "
         "nn.space_to_batch nn.with_space_to_batch nn.collapse_repeated nn.compute_average_loss "
         "nn.scale_regularization_loss nn.experimental nn.safe_embedding_lookup_sparse",
     ),
@@ -161,7 +161,7 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
         "enable_v2_behavior enable_v2_tensorshape enable_tensor_equality compat mixed_precision experimental "
         "*.experimental",
     ),
-    (HARDWARE, "tpu xla lite profiler test config sysconfig mlir nn.fused_batch_norm"),
+    (HARDWARE, "tpu xla lite profiler test config sysconfig mlir"),
     (
         QUANTIZED,
         "quantiz* dequantize fake_quant_* qint* quint* QUANTIZED_DTYPES dtypes.q* dtypes.QUANTIZED_DTYPES "
@@ -171,8 +171,7 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     (SHAPED, "batch_to_space* space_to_batch* required_space_to_batch_paddings parallel_stack shape_n strided_slice"),
     (
         SAMPLING,
-        "nn.*candidate_sampler nn.nce_loss nn.sampled_softmax_loss nn.compute_accidental_hits "
-        "random.*candidate_sampler",
+        "nn.learned_unigram_candidate_sampler random.learned_unigram_candidate_sampler",
     ),
     (
         INTERNAL,

@@ -38,7 +38,7 @@ def test_a_name_says_why_it_is_left_out(path: str) -> None:
     [
         ("train.RMSPropOptimizer", "assign_sub"),
         ("train.LoggingTensorHook", "session.run"),
-        ("nn.conv2d_transpose", "get_variable"),
+        ("nn.conv3d_transpose", "get_variable"),
         ("nn.static_bidirectional_rnn", "get_variable"),
         ("TFRecordReader", "feed"),
         ("sparse_reduce_sum", "scatter_nd"),

@@ -1,0 +1,42 @@
+"""What training programs consist of makes what TensorFlow makes: operations, variables, values, errors."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+import worker_client.compat.v1 as tf
+from tests.conformance import replay
+from tests.conformance.reference import training_programs
+
+RECORDS = json.loads((replay.TRACES / "training.json").read_text(encoding="utf-8"))
+
+OTHERWISE_NAMED: set[str] = set()
+"""Programs whose result here is made by other operations than in TensorFlow."""
+
+
+def is_close(expected: Any, found: Any) -> bool:
+    if isinstance(expected, list) and isinstance(found, list):
+        return len(expected) == len(found) and all(map(is_close, expected, found))
+    if isinstance(expected, dict) and isinstance(found, dict):
+        return expected.keys() == found.keys() and all(is_close(expected[key], found[key]) for key in expected)
+    if isinstance(expected, float) and isinstance(found, float):
+        return math.isclose(expected, found, rel_tol=1e-5, abs_tol=1e-5)
+    return type(expected) is type(found) and bool(expected == found)
+
+
+def test_the_programs_are_all_there() -> None:
+    assert [record["program"] for record in RECORDS] == training_programs.PROGRAMS
+    assert set(training_programs.PROGRAMS) >= OTHERWISE_NAMED
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record["program"])
+def test_a_program_makes_what_tensorflows_makes(record: dict[str, Any]) -> None:
+    found = training_programs.recorded(tf, record["program"])
+    expected = {key: each for key, each in record.items() if key != "gradients"}
+    if record["program"] in OTHERWISE_NAMED:
+        expected, found = ({key: each for key, each in made.items() if key != "made"} for made in (expected, found))
+    assert is_close(expected, found), f"{expected} is not {found}"
