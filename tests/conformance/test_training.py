@@ -31,6 +31,7 @@ def is_close(expected: Any, found: Any) -> bool:
 def test_the_programs_are_all_there() -> None:
     assert [record["program"] for record in RECORDS] == training_programs.PROGRAMS
     assert set(training_programs.PROGRAMS) >= OTHERWISE_NAMED
+    assert sum("gradients" in record for record in RECORDS) > 60
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record["program"])
@@ -40,3 +41,11 @@ def test_a_program_makes_what_tensorflows_makes(record: dict[str, Any]) -> None:
     if record["program"] in OTHERWISE_NAMED:
         expected, found = ({key: each for key, each in made.items() if key != "made"} for made in (expected, found))
     assert is_close(expected, found), f"{expected} is not {found}"
+
+
+@pytest.mark.parametrize(
+    "record", [record for record in RECORDS if record.get("gradients")], ids=lambda record: record["program"]
+)
+def test_gradients_are_tensorflows(record: dict[str, Any]) -> None:
+    found = training_programs.gradients(tf, record["program"])
+    assert is_close(record["gradients"], found), f"{record['gradients']} is not {found}"

@@ -143,15 +143,18 @@ class QuietFunction:
     """A function whose results are arrays, and which makes infinities and nan without warnings, as TensorFlow does.
 
     Of integers divided by zero it raises FloatingPointError.
+
+    Attributes:
+        function: The function.
     """
 
-    __slots__ = ("_function",)
+    __slots__ = ("function",)
 
     def __init__(self, function: Callable[..., Any]):
-        self._function = function
+        self.function = function
 
     def __call__(self, *values: Array) -> Array | tuple[Array, ...]:
-        divide: Literal["raise", "ignore"] = "raise" if divides_integers(self._function, values) else "ignore"
+        divide: Literal["raise", "ignore"] = "raise" if divides_integers(self.function, values) else "ignore"
         with np.errstate(all="ignore", divide=divide):
-            result = self._function(*values)
+            result = self.function(*values)
         return result if isinstance(result, tuple) else graph_array(result)

@@ -53,7 +53,7 @@ def deferred_call(
         ValueError: The shapes do not fit each other, or the tensors belong to different graphs.
         TypeError: The function does not take such dtypes.
     """
-    return _added(_Call(function, arguments, keywords or {}, op_type), name, output, is_view=is_view)
+    return _added(DeferredCall(function, arguments, keywords or {}, op_type), name, output, is_view=is_view)
 
 
 def call(
@@ -71,7 +71,7 @@ def call(
     Returns:
         The operation's output, or the function's result: an array, or a NumPy scalar.
     """
-    deferred = _Call(function, arguments, keywords or {}, op_type)
+    deferred = DeferredCall(function, arguments, keywords or {}, op_type)
     if not deferred.inputs and not graph_of(()).deferred:
         return deferred()[()]
     return _added(deferred, name, output, is_view=is_view)
@@ -99,12 +99,37 @@ def call_for_several(
     if not graph.deferred:
         return list(function(*operands))
 
-    def results(*values: Array) -> tuple[Array, ...]:
-        given = iter(values)
-        found = function(*(next(given) if isinstance(each, Tensor) else each for each in operands))
-        return tuple(np.asarray(each, spec.dtype) for each, spec in zip(found, outputs, strict=True))
+    kernel = Kernel(CallForSeveral(function, operands, outputs))
+    return list(graph.create_op(op_type, tensors, outputs, name=name, computation=kernel).outputs)
 
-    return list(graph.create_op(op_type, tensors, outputs, name=name, computation=Kernel(results)).outputs)
+
+class CallForSeveral:
+    """A function that returns several arrays, and its operands.
+
+    Attributes:
+        function: The function.
+    """
+
+    def __init__(
+        self, function: Callable[..., tuple[Array, ...]], operands: Sequence[Any], outputs: Sequence[OutputSpec]
+    ):
+        self.function = function
+        self._operands = operands
+        self._outputs = outputs
+
+    def __call__(self, *values: Array) -> tuple[Array, ...]:
+        found = self.function(*self.arguments(values)[0])
+        return tuple(np.asarray(each, spec.dtype) for each, spec in zip(found, self._outputs, strict=True))
+
+    def arguments(self, values: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Returns the function's arguments, with values for the tensors, and no keyword arguments."""
+        given = iter(values)
+        return [next(given) if isinstance(each, Tensor) else each for each in self._operands], {}
+
+    @property
+    def places(self) -> list[int | None]:
+        """For each tensor which argument it is."""
+        return [at for at, each in enumerate(self._operands) if isinstance(each, Tensor)]
 
 
 def tensor_or_none(value: Any) -> Tensor | None:
@@ -133,7 +158,7 @@ def itself(value: Any) -> Any:
     return value
 
 
-class _Call:
+class DeferredCall:
     """A function and its arguments, with slots where the values of tensors belong.
 
     Arrays of numbers that cannot be sizes or indices have slots as well, so that shape inference treats them, and
@@ -142,6 +167,7 @@ class _Call:
     Attributes:
         op_type: What the operation is called.
         inputs: The tensors.
+        function: The function.
     """
 
     def __init__(
@@ -150,12 +176,26 @@ class _Call:
         self.op_type = op_type
         self.inputs: list[Tensor] = []
         self._arrays: list[Array] = []
-        self._function = function
+        self.function = function
         self._positional = [self._template(each) for each in arguments]
         self._named = {key: self._template(each) for key, each in keywords.items()}
 
     def __call__(self, *values: Array) -> Array:
         return self.applied(values, self._arrays)
+
+    def arguments(self, values: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Returns the function's arguments and keyword arguments, with values for the tensors."""
+        filled: tuple[list[Any], dict[str, Any]] = (
+            _filled(self._positional, values, self._arrays),
+            _filled(self._named, values, self._arrays),
+        )
+        return filled
+
+    @property
+    def places(self) -> list[int | None]:
+        """For each tensor which argument it is; None where it is part of one, or a keyword argument."""
+        places = {each.position: at for at, each in enumerate(self._positional) if type(each) is _Slot}
+        return [places.get(number) for number in range(len(self.inputs))]
 
     def applied(self, values: Sequence[Array], arrays: Sequence[Array], *, is_trial: bool = False) -> Array:
         """Makes the call with values for the tensors and for the arrays among its arguments.
@@ -170,10 +210,10 @@ class _Call:
         """
         positional, named = _filled(self._positional, values, arrays), _filled(self._named, values, arrays)
         divide: Literal["raise", "ignore"] = "ignore"
-        if not is_trial and divides_integers(self._function, positional):
+        if not is_trial and divides_integers(self.function, positional):
             divide = "raise"
         with np.errstate(all="ignore", divide=divide):  # as TensorFlow's kernels: no warnings, but infinities and nan
-            result = self._function(*positional, **named)
+            result = self.function(*positional, **named)
         if isinstance(result, list | tuple):
             raise TypeError(f"{self.op_type} returns several arrays, an operation returns one")
         return text_array(result) if type(result) is bytes else np.asarray(result)
@@ -228,7 +268,7 @@ def divides_integers(function: Callable[..., Any], operands: Sequence[Any]) -> b
     return all(np.asarray(operand).dtype.kind in "iu" for operand in operands[: ufunc.nin])
 
 
-def _added(deferred: _Call, name: str | None, output: OutputSpec | None, *, is_view: bool) -> Tensor:
+def _added(deferred: DeferredCall, name: str | None, output: OutputSpec | None, *, is_view: bool) -> Tensor:
     graph = graph_of(deferred.inputs)
     deferred.freeze()
     if output is None:

@@ -7,14 +7,24 @@ multiplier]``.
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from typing import TypeAlias
 
-from worker_client.kernels.differentiable import derivatives, differentiable
+import numpy as np
+from autograd.extend import defvjp
+
+from worker_client.derivatives.registry import primitive
 from worker_client.kernels.windows import Array, Pair, Windows, reach
+
+Sizes: TypeAlias = Array | Sequence[int]
 
 
 def _inner(shape: tuple[int, ...]) -> Pair:
     return shape[1], shape[2]
+
+
+def _shape(sizes: Sizes) -> tuple[int, ...]:
+    return tuple(int(size) for size in sizes)
 
 
 def _check_places(sent: Array, places: Pair, shape: tuple[int, ...]) -> None:
@@ -24,7 +34,7 @@ def _check_places(sent: Array, places: Pair, shape: tuple[int, ...]) -> None:
         )
 
 
-@differentiable
+@primitive
 def conv2d(images: Array, filters: Array, windows: Windows) -> Array:
     """Returns at each place what the taps show times the filters, summed: shape ``[batch, down, across, outputs]``."""
     given = windows.images(images)
@@ -34,13 +44,13 @@ def conv2d(images: Array, filters: Array, windows: Windows) -> Array:
     return windows.result(product.reshape(given.shape[0], down, across, outputs))
 
 
-@differentiable
-def conv2d_of_gradient(gradient: Array, filters: Array, shape: tuple[int, ...], windows: Windows) -> Array:
-    """Returns the gradient of images of a shape, from that of what ``conv2d`` makes of them."""
-    sent = windows.images(gradient)
-    sizes = windows.image_sizes(shape)
+@primitive
+def conv2d_of_gradient(sizes: Sizes, filters: Array, gradient: Array, windows: Windows) -> Array:
+    """Returns the gradient of images of some sizes, from that of what ``conv2d`` makes of them."""
+    shape, sent = _shape(sizes), windows.images(gradient)
+    own = windows.image_sizes(shape)
     height, width, channels, outputs = filters.shape
-    inner, taps = _inner(sizes), (height, width)
+    inner, taps = _inner(own), (height, width)
     _check_places(sent, windows.places(inner, taps), shape)
     margins = windows.margins(inner, taps)
     if windows.strides == (1, 1) and outputs <= 2 * channels:  # else there is less to move the other way
@@ -51,41 +61,43 @@ def conv2d_of_gradient(gradient: Array, filters: Array, shape: tuple[int, ...], 
         if min(min(around)) >= 0:
             there = Windows(padding=(around[0], around[1]), dilations=windows.dilations)
             turned = filters[::-1, ::-1].swapaxes(2, 3).reshape(height * width * outputs, channels)
-            return windows.result((there.columns(sent, taps) @ turned).reshape(sizes))
+            return windows.result((there.columns(sent, taps) @ turned).reshape(own))
     shares = sent.reshape(-1, outputs) @ filters.reshape(-1, outputs).T
     shares = shares.reshape(*sent.shape[:3], height, width, channels)
-    padded = windows.padded_zeros(sizes, taps, shares.dtype)
+    padded = windows.padded_zeros(own, taps, shares.dtype)
     for i, j, shown in windows.taps(padded, taps, _inner(sent.shape)):
         shown[...] += shares[:, :, :, i, j]
     return windows.result(windows.without_margins(padded, inner, taps))
 
 
-@differentiable
-def conv2d_of_filters(images: Array, gradient: Array, shape: tuple[int, ...], windows: Windows) -> Array:
-    """Returns the gradient of filters of a shape, from that of what ``conv2d`` makes with them."""
-    sent = windows.images(gradient)
+@primitive
+def conv2d_of_filters(images: Array, sizes: Sizes, gradient: Array, windows: Windows) -> Array:
+    """Returns the gradient of filters of some sizes, from that of what ``conv2d`` makes with them."""
+    shape, sent = _shape(sizes), windows.images(gradient)
     columns = windows.columns(windows.images(images), (shape[0], shape[1]))
     return (columns.T @ sent.reshape(columns.shape[0], shape[3])).reshape(shape)
 
 
-derivatives(
+defvjp(
     conv2d,
-    lambda _, images, filters, windows: lambda g: conv2d_of_gradient(g, filters, images.shape, windows),
-    lambda _, images, filters, windows: lambda g: conv2d_of_filters(images, g, filters.shape, windows),
+    lambda _, images, filters, windows: lambda g: conv2d_of_gradient(images.shape, filters, g, windows),
+    lambda _, images, filters, windows: lambda g: conv2d_of_filters(images, filters.shape, g, windows),
 )
-derivatives(
+defvjp(
     conv2d_of_gradient,
-    lambda _, gradient, filters, shape, windows: lambda g: conv2d(g, filters, windows),
-    lambda _, gradient, filters, shape, windows: lambda g: conv2d_of_filters(g, gradient, filters.shape, windows),
+    None,
+    lambda _, sizes, filters, gradient, windows: lambda g: conv2d_of_filters(g, filters.shape, gradient, windows),
+    lambda _, sizes, filters, gradient, windows: lambda g: conv2d(g, filters, windows),
 )
-derivatives(
+defvjp(
     conv2d_of_filters,
-    lambda _, images, gradient, shape, windows: lambda g: conv2d_of_gradient(gradient, g, images.shape, windows),
-    lambda _, images, gradient, shape, windows: lambda g: conv2d(images, g, windows),
+    lambda _, images, sizes, gradient, windows: lambda g: conv2d_of_gradient(images.shape, g, gradient, windows),
+    None,
+    lambda _, images, sizes, gradient, windows: lambda g: conv2d(images, g, windows),
 )
 
 
-@differentiable
+@primitive
 def depthwise_conv2d(images: Array, filters: Array, windows: Windows) -> Array:
     """Returns what a convolution of each channel with filters of its own makes.
 
@@ -101,23 +113,23 @@ def depthwise_conv2d(images: Array, filters: Array, windows: Windows) -> Array:
     return windows.result(total.reshape(*total.shape[:3], -1))
 
 
-@differentiable
-def depthwise_of_gradient(gradient: Array, filters: Array, shape: tuple[int, ...], windows: Windows) -> Array:
-    """Returns the gradient of images of a shape, from that of what ``depthwise_conv2d`` makes of them."""
-    sent = windows.images(gradient)
+@primitive
+def depthwise_of_gradient(sizes: Sizes, filters: Array, gradient: Array, windows: Windows) -> Array:
+    """Returns the gradient of images of some sizes, from that of what ``depthwise_conv2d`` makes of them."""
+    shape, sent = _shape(sizes), windows.images(gradient)
     sent = sent.reshape(*sent.shape[:3], *filters.shape[2:])
-    sizes, taps = windows.image_sizes(shape), filters.shape[:2]
-    _check_places(sent, windows.places(_inner(sizes), taps), shape)
-    padded = windows.padded_zeros(sizes, taps, np.result_type(sent, filters))
+    own, taps = windows.image_sizes(shape), filters.shape[:2]
+    _check_places(sent, windows.places(_inner(own), taps), shape)
+    padded = windows.padded_zeros(own, taps, np.result_type(sent, filters))
     for i, j, shown in windows.taps(padded, taps, _inner(sent.shape)):
         shown[...] += np.einsum("nhwcm,cm->nhwc", sent, filters[i, j])
-    return windows.result(windows.without_margins(padded, _inner(sizes), taps))
+    return windows.result(windows.without_margins(padded, _inner(own), taps))
 
 
-@differentiable
-def depthwise_of_filters(images: Array, gradient: Array, shape: tuple[int, ...], windows: Windows) -> Array:
-    """Returns the gradient of filters of a shape, from that of what ``depthwise_conv2d`` makes with them."""
-    given, sent = windows.images(images), windows.images(gradient)
+@primitive
+def depthwise_of_filters(images: Array, sizes: Sizes, gradient: Array, windows: Windows) -> Array:
+    """Returns the gradient of filters of some sizes, from that of what ``depthwise_conv2d`` makes with them."""
+    given, sent, shape = windows.images(images), windows.images(gradient), _shape(sizes)
     sent = sent.reshape(*sent.shape[:3], *shape[2:])
     found = np.empty(shape, np.result_type(given, sent))
     taps = (shape[0], shape[1])
@@ -126,18 +138,20 @@ def depthwise_of_filters(images: Array, gradient: Array, shape: tuple[int, ...],
     return found
 
 
-derivatives(
+defvjp(
     depthwise_conv2d,
-    lambda _, images, filters, windows: lambda g: depthwise_of_gradient(g, filters, images.shape, windows),
-    lambda _, images, filters, windows: lambda g: depthwise_of_filters(images, g, filters.shape, windows),
+    lambda _, images, filters, windows: lambda g: depthwise_of_gradient(images.shape, filters, g, windows),
+    lambda _, images, filters, windows: lambda g: depthwise_of_filters(images, filters.shape, g, windows),
 )
-derivatives(
+defvjp(
     depthwise_of_gradient,
-    lambda _, gradient, filters, shape, windows: lambda g: depthwise_conv2d(g, filters, windows),
-    lambda _, gradient, filters, shape, windows: lambda g: depthwise_of_filters(g, gradient, filters.shape, windows),
+    None,
+    lambda _, sizes, filters, gradient, windows: lambda g: depthwise_of_filters(g, filters.shape, gradient, windows),
+    lambda _, sizes, filters, gradient, windows: lambda g: depthwise_conv2d(g, filters, windows),
 )
-derivatives(
+defvjp(
     depthwise_of_filters,
-    lambda _, images, gradient, shape, windows: lambda g: depthwise_of_gradient(gradient, g, images.shape, windows),
-    lambda _, images, gradient, shape, windows: lambda g: depthwise_conv2d(images, g, windows),
+    lambda _, images, sizes, gradient, windows: lambda g: depthwise_of_gradient(images.shape, g, gradient, windows),
+    None,
+    lambda _, images, sizes, gradient, windows: lambda g: depthwise_conv2d(images, g, windows),
 )

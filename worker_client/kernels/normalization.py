@@ -6,8 +6,9 @@ from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
+from autograd.extend import defvjp
 
-from worker_client.kernels.differentiable import derivatives, differentiable
+from worker_client.derivatives.registry import primitive
 from worker_client.kernels.windows import Array
 
 
@@ -36,14 +37,14 @@ def estimated_moments(x: Array, channels_first: bool) -> tuple[Array, Array]:
     return mean, variance * variance.dtype.type(number / max(1, number - 1))
 
 
-@differentiable
+@primitive
 def batch_norm(x: Array, scale: Array, offset: Array, epsilon: float, channels_first: bool) -> Array:
     """Returns each channel with mean 0 and variance 1, then scaled and moved."""
     mean, variance = batch_moments(x, channels_first)
     return scaled_norm(x, scale, offset, mean, variance, epsilon, channels_first)
 
 
-@differentiable
+@primitive
 def scaled_norm(
     x: Array, scale: Array, offset: Array, mean: Array, variance: Array, epsilon: float, channels_first: bool
 ) -> Array:
@@ -70,7 +71,7 @@ def _gradient_of_scale(g: Array, x: Array, moments: tuple[Array, Array], epsilon
     return anp.sum(g * _normalized(x, *moments, epsilon, channels_first), axis=_around(x, channels_first))
 
 
-derivatives(
+defvjp(
     batch_norm,
     lambda _, x, scale, offset, epsilon, first: lambda g: _gradient_of_batch(g, x, scale, epsilon, first),
     lambda _, x, scale, offset, epsilon, first: (
@@ -78,7 +79,7 @@ derivatives(
     ),
     lambda _, x, scale, offset, epsilon, first: lambda g: anp.sum(g, axis=_around(x, first)),
 )
-derivatives(
+defvjp(
     scaled_norm,
     lambda _, x, scale, offset, mean, variance, epsilon, first: (
         lambda g: g * _spread(scale / anp.sqrt(variance + epsilon), x, first)
@@ -96,7 +97,7 @@ derivatives(
 )
 
 
-@differentiable
+@primitive
 def sum_of_neighbours(x: Array, radius: int) -> Array:
     """Returns the sum of each element and those in so many channels before and behind it."""
     sums = np.zeros(x.shape, x.dtype)
@@ -108,10 +109,10 @@ def sum_of_neighbours(x: Array, radius: int) -> Array:
     return sums
 
 
-derivatives(sum_of_neighbours, lambda _, x, radius: lambda g: sum_of_neighbours(g, radius))
+defvjp(sum_of_neighbours, lambda _, x, radius: lambda g: sum_of_neighbours(g, radius))
 
 
-@differentiable
+@primitive
 def local_response_normalization(x: Array, radius: int, bias: float, alpha: float, beta: float) -> Array:
     """Returns ``x / (bias + alpha * sum_of_neighbours(x ** 2)) ** beta``."""
     total = bias + alpha * sum_of_neighbours(np.square(x), radius)
@@ -124,7 +125,7 @@ def _gradient_of_local(g: Array, x: Array, radius: int, bias: float, alpha: floa
     return g * anp.power(total, -beta) - 2 * alpha * beta * x * through_others
 
 
-derivatives(
+defvjp(
     local_response_normalization,
     lambda _, x, radius, bias, alpha, beta: lambda g: _gradient_of_local(g, x, radius, bias, alpha, beta),
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from autograd.extend import defvjp
 
-from worker_client.kernels.differentiable import derivatives, differentiable
+from worker_client.derivatives.registry import primitive
 from worker_client.kernels.windows import Array, Pair, Windows
 
 
@@ -14,7 +15,7 @@ def _least(dtype: np.dtype[Any]) -> float:
     return float("-inf") if dtype.kind not in "iu" else int(np.iinfo(dtype).min)
 
 
-@differentiable
+@primitive
 def max_pool(images: Array, taps: Pair, windows: Windows) -> Array:
     """Returns the greatest element of each window: shape ``[batch, down, across, channels]``."""
     given = windows.images(images)
@@ -25,7 +26,7 @@ def max_pool(images: Array, taps: Pair, windows: Windows) -> Array:
     return windows.result(greatest)
 
 
-@differentiable
+@primitive
 def sent_to_greatest(gradient: Array, images: Array, taps: Pair, windows: Windows) -> Array:
     """Returns the gradient of images from that of their ``max_pool``: the first greatest element gets it."""
     given, sent = windows.images(images), windows.images(gradient)
@@ -42,7 +43,7 @@ def sent_to_greatest(gradient: Array, images: Array, taps: Pair, windows: Window
     return windows.result(windows.without_margins(found, (given.shape[1], given.shape[2]), taps))
 
 
-@differentiable
+@primitive
 def taken_from_greatest(values: Array, images: Array, taps: Pair, windows: Windows) -> Array:
     """Returns for each window the element of ``values`` where that of ``images`` is the (first) greatest."""
     given, wanted = windows.images(images), windows.images(values)
@@ -61,13 +62,13 @@ def taken_from_greatest(values: Array, images: Array, taps: Pair, windows: Windo
     return windows.result(taken)
 
 
-derivatives(max_pool, lambda _, images, taps, windows: lambda g: sent_to_greatest(g, images, taps, windows))
-derivatives(
+defvjp(max_pool, lambda _, images, taps, windows: lambda g: sent_to_greatest(g, images, taps, windows))
+defvjp(
     sent_to_greatest,
     lambda _, gradient, images, taps, windows: lambda g: taken_from_greatest(g, images, taps, windows),
     lambda _, gradient, images, taps, windows: lambda g: np.zeros(images.shape, g.dtype),
 )
-derivatives(
+defvjp(
     taken_from_greatest,
     lambda _, values, images, taps, windows: lambda g: sent_to_greatest(g, images, taps, windows),
     lambda _, values, images, taps, windows: lambda g: np.zeros(images.shape, g.dtype),
@@ -86,7 +87,7 @@ def _counts(sizes: Pair, taps: Pair, windows: Windows, dtype: np.dtype[Any]) -> 
     return counts
 
 
-@differentiable
+@primitive
 def avg_pool(images: Array, taps: Pair, windows: Windows) -> Array:
     """Returns the mean of each window, without its taps in the margins: ``[batch, down, across, channels]``."""
     given = windows.images(images)
@@ -98,7 +99,7 @@ def avg_pool(images: Array, taps: Pair, windows: Windows) -> Array:
     return windows.result(total / _counts(sizes, taps, windows, given.dtype))
 
 
-@differentiable
+@primitive
 def sent_to_all(gradient: Array, shape: tuple[int, ...], taps: Pair, windows: Windows) -> Array:
     """Returns the gradient of images of a shape, from that of their ``avg_pool``."""
     sizes, sent = windows.image_sizes(shape), windows.images(gradient)
@@ -110,5 +111,5 @@ def sent_to_all(gradient: Array, shape: tuple[int, ...], taps: Pair, windows: Wi
     return windows.result(windows.without_margins(found, inner, taps))
 
 
-derivatives(avg_pool, lambda _, images, taps, windows: lambda g: sent_to_all(g, images.shape, taps, windows))
-derivatives(sent_to_all, lambda _, gradient, shape, taps, windows: lambda g: avg_pool(g, taps, windows))
+defvjp(avg_pool, lambda _, images, taps, windows: lambda g: sent_to_all(g, images.shape, taps, windows))
+defvjp(sent_to_all, lambda _, gradient, shape, taps, windows: lambda g: avg_pool(g, taps, windows))

@@ -17,7 +17,6 @@ from worker_client.deferred.call import call, itself
 from worker_client.deferred.computed import computed
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.graph.blocks import name_scope
-from worker_client.kernels import activations
 from worker_client.ops.array_ops import cast
 from worker_client.ops.constant_ops import convert_to_tensor
 from worker_client.ops.math_ops import (
@@ -123,6 +122,10 @@ def _log_gamma(x: float) -> float:
         return math.inf
 
 
+def _softplus(x: Array) -> Any:
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
 def _rsqrt(x: Array) -> Any:
     return np.reciprocal(np.sqrt(x))
 
@@ -152,7 +155,7 @@ expm1 = unary("expm1", np.expm1, "Expm1", "Returns ``exp(x) - 1``, exact also ne
 erf = unary("erf", _each(math.erf), "Erf", "Returns the error function of each element.")
 erfc = unary("erfc", _each(math.erfc), "Erfc", "Returns ``1 - erf(x)``, exact also where that is small.")
 lgamma = unary("lgamma", _each(_log_gamma), "Lgamma", "Returns the logarithm of the gamma function's absolute value.")
-softplus = unary("softplus", activations.softplus, "Softplus", "Returns ``log(1 + exp(x))``, without overflow.")
+softplus = unary("softplus", _softplus, "Softplus", "Returns ``log(1 + exp(x))``, without overflow.")
 
 
 def stop_gradient(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name

@@ -19,7 +19,6 @@ from worker_client.deferred.op_defs import OP_DEFS
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.deferred.sparse_tensor import SparseTensor, with_values_of
 from worker_client.graph.operation import Tensor
-from worker_client.kernels import activations
 from worker_client.ops.constant_ops import constant, convert_to_tensor, identity, rank
 from worker_client.ops.constant_ops import range as range_
 from worker_client.values.made_functions import named, one_of
@@ -245,7 +244,11 @@ logical_not = unary("logical_not", np.logical_not, "LogicalNot", "Returns the op
 
 def l2_loss(t: Any, name: str | None = None) -> Any:
     """Returns half the sum of the squares of all elements."""
-    return computed("L2Loss", activations.l2_loss, [t], name=name)
+    return computed("L2Loss", _half_sum_of_squares, [t], name=name)
+
+
+def _half_sum_of_squares(array: Array) -> Any:
+    return np.sum(np.square(array), dtype=array.dtype) / array.dtype.type(2)
 
 
 # -- over dimensions ------------------------------------------------------------------------------

@@ -12,8 +12,6 @@ from worker_client.deferred.call import call, is_deferred
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.operation import OutputSpec, Tensor
-from worker_client.kernels import activations
-from worker_client.kernels import softmax as kernels
 from worker_client.ops.array_ops import cast, concat, reshape, transpose
 from worker_client.ops.array_ops import slice as slice_
 from worker_client.ops.constant_ops import convert_to_tensor, ones_like, rank, zeros_like
@@ -69,6 +67,9 @@ __all__ = [
 
 # -- activations ----------------------------------------------------------------------------------
 
+_SELU_SCALE = 1.0507009873554805
+_SELU_ALPHA = 1.6732632423543772
+
 
 class _Activation(Protocol):
     def __call__(self, features: Any, name: str | None = None) -> Any: ...
@@ -83,20 +84,44 @@ def _activation(public_name: str, function: Callable[..., Any], op_type: str, do
     return named(operation, public_name, doc)
 
 
-relu = _activation("relu", activations.relu, "Relu", "Returns the elements, 0 instead of those below 0.")
+def _relu(x: Array) -> Any:
+    return np.maximum(x, x.dtype.type(0))
+
+
+def _relu6(x: Array) -> Any:
+    return np.clip(x, x.dtype.type(0), x.dtype.type(6))
+
+
+def _elu(x: Array) -> Any:
+    return np.where(x < 0, np.expm1(np.minimum(x, x.dtype.type(0))), x)
+
+
+def _selu(x: Array) -> Any:
+    return (_SELU_SCALE * np.where(x < 0, _SELU_ALPHA * np.expm1(np.minimum(x, x.dtype.type(0))), x)).astype(x.dtype)
+
+
+def _softsign(x: Array) -> Any:
+    return x / (1 + np.abs(x))
+
+
+relu = _activation("relu", _relu, "Relu", "Returns the elements, 0 instead of those below 0.")
 relu6 = _activation(
-    "relu6", activations.relu6, "Relu6", "Returns the elements, 0 instead of those below 0 and 6 of those above 6."
+    "relu6", _relu6, "Relu6", "Returns the elements, 0 instead of those below 0 and 6 of those above 6."
 )
-elu = _activation("elu", activations.elu, "Elu", "Returns the elements, ``exp(x) - 1`` instead of those below 0.")
-selu = _activation("selu", activations.selu, "Selu", "Returns scaled elements, below 0 scaled ``exp(x) - 1``.")
-softsign = _activation("softsign", activations.softsign, "Softsign", "Returns ``x / (1 + abs(x))``.")
+elu = _activation("elu", _elu, "Elu", "Returns the elements, ``exp(x) - 1`` instead of those below 0.")
+selu = _activation("selu", _selu, "Selu", "Returns scaled elements, below 0 scaled ``exp(x) - 1``.")
+softsign = _activation("softsign", _softsign, "Softsign", "Returns ``x / (1 + abs(x))``.")
 
 
 def leaky_relu(features: Any, alpha: float = 0.2, name: str | None = None) -> Any:
     """Returns the elements, those below 0 multiplied by ``alpha``; integers as float32."""
     operand = convert_to_tensor(features, name="features")
     operand = operand if DType(as_dtype(operand.dtype)).is_floating else cast(operand, float32)
-    return call(activations.leaky_relu, [operand, float(alpha)], op_type="LeakyRelu", name=name)
+    return call(_leaky_relu, [operand, float(alpha)], op_type="LeakyRelu", name=name)
+
+
+def _leaky_relu(x: Array, alpha: float) -> Any:
+    return np.where(x < 0, x * x.dtype.type(alpha), x)
 
 
 def crelu(features: Any, name: str | None = None, axis: int = -1) -> Any:
@@ -130,12 +155,12 @@ def softmax(logits: Any, axis: Any = None, name: str | None = None, dim: Any = N
     Raises:
         ValueError: There is no such dimension.
     """
-    return _along(kernels.softmax, "Softmax", logits, one_of("softmax", axis=axis, dim=dim), name)
+    return _along(_soft, "Softmax", logits, one_of("softmax", axis=axis, dim=dim), name)
 
 
 def log_softmax(logits: Any, axis: Any = None, name: str | None = None, dim: Any = None) -> Any:
     """Returns the logarithms of what ``softmax`` returns, without overflow."""
-    return _along(kernels.log_softmax, "LogSoftmax", logits, one_of("log_softmax", axis=axis, dim=dim), name)
+    return _along(_log_soft, "LogSoftmax", logits, one_of("log_softmax", axis=axis, dim=dim), name)
 
 
 def _along(function: Callable[..., Array], op_type: str, logits: Any, axis: Any, name: str | None) -> Any:
@@ -157,6 +182,16 @@ def _last(axis: int, ndims: int) -> list[int]:
     order = list(range(ndims))
     order[axis], order[-1] = order[-1], order[axis]
     return order
+
+
+def _soft(array: Array) -> Array:
+    raised = np.exp(array - np.max(array, axis=-1, keepdims=True))
+    return np.asarray(raised / np.sum(raised, axis=-1, keepdims=True))
+
+
+def _log_soft(array: Array) -> Array:
+    below = array - np.max(array, axis=-1, keepdims=True)
+    return np.asarray(below - np.log(np.sum(np.exp(below), axis=-1, keepdims=True)))
 
 
 # -- biases ---------------------------------------------------------------------------------------
@@ -305,7 +340,7 @@ def _cross_entropy(labels: Any, logits: Any, axis: Any, name: str | None, defaul
         outer = shape[:-1] if shape.ndims else TensorShape(None)
         sizes = shape_tensor(scores)
         flat = [_flat(scores), _flat(shares)]
-        losses = call(kernels.cross_entropies, flat, op_type="SoftmaxCrossEntropyWithLogits")
+        losses = call(_cross_entropies, flat, op_type="SoftmaxCrossEntropyWithLogits")
         return _shaped_as(losses, sizes, outer)
 
 
@@ -325,6 +360,10 @@ def _shaped_as(losses: Any, sizes: Any, outer: TensorShape) -> Any:
     if isinstance(shaped, Tensor):
         shaped.set_shape(outer)
     return shaped
+
+
+def _cross_entropies(logits: Array, labels: Array) -> Array:
+    return np.asarray(-np.sum(labels * _log_soft(logits), axis=-1), logits.dtype)
 
 
 def sparse_softmax_cross_entropy_with_logits(labels: Any = None, logits: Any = None, name: str | None = None) -> Any:
@@ -351,19 +390,23 @@ def sparse_softmax_cross_entropy_with_logits(labels: Any = None, logits: Any = N
             raise ValueError(f"{op_type}: labels of the shape {inner} do not fit logits of the shape {shape}")
         if shape.ndims == 2:
             output = OutputSpec(as_dtype(scores.dtype), shape[:-1].merge_with(inner))
-            return call(kernels.cross_entropies_of_classes, [scores, places], op_type=op_type, output=output)
+            return call(_losses_of_classes, [scores, places], op_type=op_type, output=output)
         sizes = shape_tensor(places)
         flat = [_flat(scores), reshape(places, [-1])]
         losses = call(
-            kernels.cross_entropies_of_classes,
-            flat,
-            op_type=op_type,
-            output=OutputSpec(as_dtype(scores.dtype), TensorShape([None])),
+            _losses_of_classes, flat, op_type=op_type, output=OutputSpec(as_dtype(scores.dtype), TensorShape([None]))
         )
         shaped = reshape(losses, sizes)
         if isinstance(shaped, Tensor):
             shaped.set_shape(inner)
         return shaped
+
+
+def _losses_of_classes(logits: Array, labels: Array) -> Array:
+    wrong = labels[(labels < 0) | (labels >= logits.shape[-1])]
+    if wrong.size:
+        raise IndexError(f"the label {wrong[0]} is not in [0, {logits.shape[-1]})")
+    return np.asarray(-_log_soft(logits)[np.arange(len(labels)), labels])
 
 
 def sigmoid_cross_entropy_with_logits(labels: Any = None, logits: Any = None, name: str | None = None) -> Any:

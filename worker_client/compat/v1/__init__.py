@@ -52,6 +52,7 @@ from worker_client.compat.v1.session_config import (
 )
 from worker_client.compat.v1.variable_type import PartitionedVariable, Variable
 from worker_client.deferred.sparse_tensor import SparseTensor, SparseTensorValue
+from worker_client.gradients.walk import AggregationMethod, UnconnectedGradients, gradients
 from worker_client.graph.blocks import colocate_with, container, device, name_scope, variable_creator_scope
 from worker_client.graph.default_graph import get_default_graph, reset_default_graph
 from worker_client.graph.definition import VariableAggregation, VariableSynchronization
@@ -123,6 +124,7 @@ from worker_client.values.dtypes import *
 from worker_client.values.shapes import TensorShape, dimension_at_index
 
 __all__ = [
+    "AggregationMethod",
     "ConfigProto",
     "DeviceSpec",
     "Dimension",
@@ -143,6 +145,7 @@ __all__ = [
     "SparseTensorValue",
     "Tensor",
     "TensorShape",
+    "UnconnectedGradients",
     "Variable",
     "VariableAggregation",
     "VariableSynchronization",
@@ -177,6 +180,7 @@ __all__ = [
     "gfile",
     "glorot_normal_initializer",
     "glorot_uniform_initializer",
+    "gradients",
     "group",
     "initializers",
     "linalg",

@@ -71,8 +71,8 @@ LOSSES: Final = "write it out with `tf.nn` and `tf.reduce_mean`"
 _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     (
         GRADIENTS,
-        "gradients hessians GradientTape custom_gradient recompute_grad grad_pass_through no_gradient NoGradient "
-        "NotDifferentiable RegisterGradient UnconnectedGradients AggregationMethod "
+        "hessians GradientTape custom_gradient recompute_grad grad_pass_through no_gradient NoGradient "
+        "NotDifferentiable RegisterGradient "
         "nondifferentiable_batch_function train.*Optimizer train.ExponentialMovingAverage train.sdca_*",
     ),
     (

@@ -7,7 +7,7 @@ from typing import Any
 from worker_client.deferred.computed import computed
 from worker_client.graph.blocks import name_scope
 from worker_client.kernels import convolution as kernels
-from worker_client.kernels.windows import Array
+from worker_client.kernels.applied import Applied
 from worker_client.ops.array_ops import expand_dims, squeeze
 from worker_client.ops.constant_ops import convert_to_tensor
 from worker_client.ops.nn.window_arguments import Sliding, sequence, sliding
@@ -69,10 +69,9 @@ def conv2d(
 def _conv2d(images: Any, filters: Any, how: Sliding, on_gpu: bool, name: str | None) -> Any:
     attributes = {**how.attributes, "use_cudnn_on_gpu": on_gpu}
 
-    def convolved(images: Array, filters: Array) -> Array:
-        return kernels.conv2d(images, filters, how.windows)
-
-    return computed("Conv2D", convolved, [images, filters], name=name, attributes=attributes)
+    return computed(
+        "Conv2D", Applied(kernels.conv2d, (how.windows,)), [images, filters], name=name, attributes=attributes
+    )
 
 
 def conv1d(
@@ -136,11 +135,14 @@ def conv2d_backprop_input(
 
 
 def _conv2d_of_gradient(sizes: Any, filters: Any, gradient: Any, how: Sliding, on_gpu: bool, name: str | None) -> Any:
-    def sent_back(sizes: Array, filters: Array, gradient: Array) -> Array:
-        return kernels.conv2d_of_gradient(gradient, filters, tuple(sizes.tolist()), how.windows)
-
     attributes = {**how.attributes, "use_cudnn_on_gpu": on_gpu}
-    return computed("Conv2DBackpropInput", sent_back, [sizes, filters, gradient], name=name, attributes=attributes)
+    return computed(
+        "Conv2DBackpropInput",
+        Applied(kernels.conv2d_of_gradient, (how.windows,)),
+        [sizes, filters, gradient],
+        name=name,
+        attributes=attributes,
+    )
 
 
 def conv2d_backprop_filter(
@@ -157,12 +159,15 @@ def conv2d_backprop_filter(
     """Returns the gradient of the filters of ``conv2d``, which have the sizes ``filter_sizes``, from its result's."""
     how = sliding(strides, padding, data_format, op_type="Conv2DBackpropFilter", dilations=dilations)
 
-    def sent_back(images: Array, sizes: Array, gradient: Array) -> Array:
-        return kernels.conv2d_of_filters(images, gradient, tuple(sizes.tolist()), how.windows)
-
     attributes = {**how.attributes, "use_cudnn_on_gpu": use_cudnn_on_gpu}
     operands = [input, filter_sizes, out_backprop]
-    return computed("Conv2DBackpropFilter", sent_back, operands, name=name, attributes=attributes)
+    return computed(
+        "Conv2DBackpropFilter",
+        Applied(kernels.conv2d_of_filters, (how.windows,)),
+        operands,
+        name=name,
+        attributes=attributes,
+    )
 
 
 def conv2d_transpose(
@@ -213,10 +218,13 @@ def depthwise_conv2d_native(
     """Returns what a convolution of each channel with filters of its own makes; see ``depthwise_conv2d``."""
     how = sliding(strides, padding, data_format, op_type="DepthwiseConv2dNative", dilations=dilations)
 
-    def convolved(images: Array, filters: Array) -> Array:
-        return kernels.depthwise_conv2d(images, filters, how.windows)
-
-    return computed("DepthwiseConv2dNative", convolved, [input, filter], name=name, attributes=dict(how.attributes))
+    return computed(
+        "DepthwiseConv2dNative",
+        Applied(kernels.depthwise_conv2d, (how.windows,)),
+        [input, filter],
+        name=name,
+        attributes=dict(how.attributes),
+    )
 
 
 def depthwise_conv2d(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import numpy as np
-
 from worker_client.deferred.computed import all_computed, computed
 from worker_client.kernels import normalization as kernels
-from worker_client.kernels.windows import Array
+from worker_client.kernels.applied import Applied
+from worker_client.kernels.batch_norm import BatchNorm, BatchNormOfEither
 from worker_client.ops.constant_ops import constant, convert_to_tensor
 from worker_client.ops.nn_ops import batch_normalization
 from worker_client.values.dtypes import float32
@@ -64,20 +63,7 @@ def fused_batch_norm(
     factor, added = convert_to_tensor(scale, name="scale"), convert_to_tensor(offset, name="offset")
     given = [constant([], dtype=float32) if each is None else each for each in (mean, variance)]
     epsilon = max(epsilon, _LEAST_EPSILON)
-    is_second = data_format == "NCHW"
-
-    def normalized(x: Array, scale: Array, offset: Array, mean: Array, variance: Array) -> tuple[Any, ...]:
-        if not is_training:
-            made = kernels.scaled_norm(x, scale, offset, mean, variance, epsilon, is_second)
-            return made, mean, variance, mean, variance, _NOTHING
-        made = kernels.batch_norm(x, scale, offset, epsilon, is_second)
-        moments = kernels.estimated_moments(x, is_second)
-        if exponential_avg_factor != 1.0:
-            share = np.float32(exponential_avg_factor)
-            new = [(1 - share) * old + share * own for old, own in zip((mean, variance), moments, strict=True)]
-            return made, *new, *moments, _NOTHING
-        return made, *moments, *moments, _NOTHING
-
+    normalized = BatchNorm(epsilon, data_format == "NCHW", is_training, exponential_avg_factor)
     attributes = {
         "epsilon": epsilon,
         "exponential_avg_factor": exponential_avg_factor,
@@ -89,23 +75,12 @@ def fused_batch_norm(
     return outputs[0], outputs[1], outputs[2]
 
 
-_NOTHING: Final = np.zeros((), np.float32)
-
-
 def batch_norm_of_either(
     x: Any, scale: Any, offset: Any, mean: Any, variance: Any, training: Any, *, epsilon: float, data_format: str
 ) -> tuple[Any, Any, Any]:
     """Does what ``fused_batch_norm`` does, in training if the tensor ``training`` holds True."""
     epsilon = max(epsilon, _LEAST_EPSILON)
-    is_second = data_format == "NCHW"
-
-    def normalized(
-        x: Array, scale: Array, offset: Array, mean: Array, variance: Array, training: Array
-    ) -> tuple[Any, ...]:
-        if training:
-            return kernels.batch_norm(x, scale, offset, epsilon, is_second), *kernels.estimated_moments(x, is_second)
-        return kernels.scaled_norm(x, scale, offset, mean, variance, epsilon, is_second), mean, variance
-
+    normalized = BatchNormOfEither(epsilon, data_format == "NCHW")
     attributes = {"epsilon": epsilon, "data_format": data_format, "is_training": False}
     operands = [x, scale, offset, mean, variance, training]
     outputs = all_computed("FusedBatchNormOfEither", normalized, operands, attributes=attributes)
@@ -154,10 +129,7 @@ def local_response_normalization(
     Raises:
         ValueError: The images have not four dimensions.
     """
-
-    def normalized(x: Array) -> Array:
-        return kernels.local_response_normalization(x, depth_radius, bias, alpha, beta)
-
+    normalized = Applied(kernels.local_response_normalization, (depth_radius, bias, alpha, beta))
     attributes = {"depth_radius": depth_radius, "bias": bias, "alpha": alpha, "beta": beta}
     return computed("LRN", normalized, [input], name=name, attributes=attributes)
 

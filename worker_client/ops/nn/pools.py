@@ -8,6 +8,7 @@ from typing import Any
 from worker_client.deferred.computed import computed
 from worker_client.graph.blocks import name_scope
 from worker_client.kernels import pooling as kernels
+from worker_client.kernels.applied import Applied
 from worker_client.kernels.windows import Array
 from worker_client.ops.array_ops import expand_dims, squeeze
 from worker_client.ops.constant_ops import convert_to_tensor
@@ -172,12 +173,8 @@ def _pooled(
     how = sliding(strides, padding, data_format, op_type=op_type, ksize=ksize, with_explicit=op_type == "MaxPool")
     first = 2 if how.windows.channels_first else 1
     height, width = how.attributes["ksize"][first : first + 2]
-    kernel = _KERNELS[op_type]
-
-    def pooled(images: Array) -> Array:
-        return kernel(images, (height, width), how.windows)
-
-    return computed(op_type, pooled, [images], name=name, attributes=dict(how.attributes))
+    function = Applied(_KERNELS[op_type], ((height, width), how.windows))
+    return computed(op_type, function, [images], name=name, attributes=dict(how.attributes))
 
 
 def _pooled_lines(

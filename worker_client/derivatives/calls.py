@@ -1,0 +1,48 @@
+"""What a gradient operation calls: the gradients of one function's arguments, by whatever rule it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import autograd.numpy as anp
+import numpy as np
+from autograd.extend import SparseObject
+from autograd.tracer import isbox
+
+from worker_client.derivatives.registry import Derivative, Rule, Selecting, Traced
+from worker_client.derivatives.selection import selection
+from worker_client.derivatives.tracing import traced
+
+
+def rule_of(derivative: Derivative, function: Callable[..., Any]) -> Rule:
+    """Returns how a function is differentiated as a rule."""
+    if isinstance(derivative, Selecting):
+        return lambda argnums, ans, args, kwargs: selection(function, argnums, ans, args, kwargs)
+    if isinstance(derivative, Traced):
+        twin = derivative.twin
+        return lambda argnums, ans, args, kwargs: traced(twin, argnums, ans, args, kwargs)
+    if not callable(derivative):
+        raise TypeError(f"{derivative!r} is no rule")
+    return derivative
+
+
+def gradients_of(
+    rule: Rule, argnums: Sequence[int], ans: Any, args: Sequence[Any], kwargs: Mapping[str, Any], g: Any
+) -> list[Any]:
+    """Returns the gradients of arguments, in their shapes and dtypes."""
+    found = rule(argnums, ans, args, kwargs)(g)
+    return [_like(gradient, args[argnum]) for gradient, argnum in zip(found, argnums, strict=True)]
+
+
+def _like(gradient: Any, argument: Any) -> Any:
+    if isinstance(gradient, SparseObject):  # autograd's for rows that were taken
+        gradient = gradient.mut_add(np.zeros(argument.shape, argument.dtype))
+    if isbox(gradient):  # it is being traced for a second derivative
+        return gradient if gradient.dtype == argument.dtype else gradient.astype(argument.dtype)
+    if isbox(argument):
+        return anp.asarray(gradient)
+    result = np.asarray(gradient, argument.dtype)
+    if result.shape != argument.shape:
+        raise ValueError(f"a gradient of the shape {list(result.shape)} for a value of {list(argument.shape)}")
+    return result

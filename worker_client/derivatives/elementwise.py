@@ -1,0 +1,199 @@
+"""Rules of functions of single elements that autograd has not, or has otherwise than TensorFlow.
+
+At the edges they do what TensorFlow's do: of two equal elements the first counts as the greater, powers of what is not
+above 0 have no gradient by the exponent.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import autograd.numpy as anp
+import numpy as np
+from autograd.numpy.numpy_vjps import unbroadcast_f
+
+from worker_client.derivatives.registry import CONSTANT, Derivative, each, of_primitive
+
+RULES: Final[dict[str, Derivative]] = dict.fromkeys(
+    (
+        *("Floor", "Ceil", "Rint", "Round", "FloorDiv", "TruncateDiv", "ArgMax", "ArgMin"),
+        *("Less", "LessEqual", "Greater", "GreaterEqual", "Equal", "NotEqual", "IsNan", "IsInf", "IsFinite"),
+        *("LogicalAnd", "LogicalOr", "LogicalNot", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Invert", "All", "Any"),
+        *("Shape", "Size", "Rank", "Where", "OneHot", "Range", "ZerosLike", "StopGradient", "PyFunc", "Print"),
+    ),
+    CONSTANT,
+)
+"""By the type of the operation."""
+
+SELU_SCALE: Final = 1.0507009873554805
+SELU_ALPHA: Final = 1.6732632423543772
+
+for _type, _primitive in {
+    "Add": anp.add,
+    "AddV2": anp.add,
+    "Sub": anp.subtract,
+    "Mul": anp.multiply,
+    "RealDiv": anp.true_divide,
+    "FloorMod": anp.mod,
+    "Atan2": anp.arctan2,
+    "Abs": anp.absolute,
+    "Neg": anp.negative,
+    "Square": anp.square,
+    "Sqrt": anp.sqrt,
+    "Exp": anp.exp,
+    "Log": anp.log,
+    "Sin": anp.sin,
+    "Cos": anp.cos,
+    "Tan": anp.tan,
+    "Asin": anp.arcsin,
+    "Acos": anp.arccos,
+    "Atan": anp.arctan,
+    "Log1p": anp.log1p,
+    "Expm1": anp.expm1,
+    "Sinh": anp.sinh,
+    "Cosh": anp.cosh,
+    "Asinh": anp.arcsinh,
+    "Acosh": anp.arccosh,
+    "Atanh": anp.arctanh,
+    "Reciprocal": anp.reciprocal,
+}.items():
+    RULES[_type] = of_primitive(_primitive)
+
+for _type in [
+    "Floor",
+    "Ceil",
+    "Rint",
+    "Round",
+    "FloorDiv",
+    "TruncateDiv",
+    "Less",
+    "LessEqual",
+    "Greater",
+    "GreaterEqual",
+    "Equal",
+    "NotEqual",
+    "LogicalAnd",
+    "LogicalOr",
+    "LogicalNot",
+    "BitwiseAnd",
+    "BitwiseOr",
+    "BitwiseXor",
+    "Invert",
+    "IsNan",
+    "IsInf",
+    "IsFinite",
+    "All",
+    "Any",
+    "ArgMax",
+    "ArgMin",
+    "Shape",
+    "Size",
+    "Rank",
+    "Where",
+    "OneHot",
+    "Range",
+    "ZerosLike",
+    "StopGradient",
+    "PyFunc",
+    "CountUpTo",
+    "Assign",
+    "AssignAdd",
+    "AssignSub",
+    "Print",
+]:
+    RULES[_type] = CONSTANT
+
+
+def _passed(ans: Any, *_: Any) -> Any:
+    del ans
+    return lambda g: g
+
+
+for _type in ("Cast", "CheckNumerics", "EnsureShape"):
+    RULES[_type] = each(_passed)
+
+# -- of one element -------------------------------------------------------------------------------
+
+RULES["Sign"] = each(lambda ans, x: lambda g: g * 0)
+RULES["Tanh"] = each(lambda ans, x: lambda g: g * (1 - ans * ans))  # autograd's needs another exponential
+RULES["Sigmoid"] = each(lambda ans, x: lambda g: g * ans * (1 - ans))
+RULES["Rsqrt"] = each(lambda ans, x: lambda g: g * -0.5 * ans**3)
+RULES["Erf"] = each(lambda ans, x: lambda g: g * (2 / math.sqrt(math.pi)) * anp.exp(-anp.square(x)))
+RULES["Erfc"] = each(lambda ans, x: lambda g: g * (-2 / math.sqrt(math.pi)) * anp.exp(-anp.square(x)))
+RULES["Softplus"] = each(lambda ans, x: lambda g: g * anp.exp(x - ans))
+RULES["Softsign"] = each(lambda ans, x: lambda g: g / anp.square(1 + anp.abs(x)))
+RULES["Relu"] = each(lambda ans, x: lambda g: g * (ans > 0))
+RULES["Relu6"] = each(lambda ans, x: lambda g: g * ((x > 0) & (x < 6)))
+RULES["Elu"] = each(lambda ans, x: lambda g: g * anp.where(ans < 0, ans + 1, np.ones((), ans.dtype)))
+RULES["Selu"] = each(
+    lambda ans, x: lambda g: g * anp.where(ans < 0, ans + SELU_SCALE * SELU_ALPHA, np.asarray(SELU_SCALE, ans.dtype))
+)
+RULES["LeakyRelu"] = each(lambda ans, x, alpha: lambda g: anp.where(x > 0, g, g * alpha))
+
+# -- of two elements ------------------------------------------------------------------------------
+
+RULES["Maximum"] = each(
+    lambda ans, x, y: unbroadcast_f(x, lambda g: g * (x >= y)),
+    lambda ans, x, y: unbroadcast_f(y, lambda g: g * (x < y)),
+)
+RULES["Minimum"] = each(
+    lambda ans, x, y: unbroadcast_f(x, lambda g: g * (x <= y)),
+    lambda ans, x, y: unbroadcast_f(y, lambda g: g * (x > y)),
+)
+RULES["SquaredDifference"] = each(
+    lambda ans, x, y: unbroadcast_f(x, lambda g: 2 * g * (x - y)),
+    lambda ans, x, y: unbroadcast_f(y, lambda g: -2 * g * (x - y)),
+)
+
+
+def _zero_where(condition: Any, value: Any) -> Any:
+    return anp.where(condition, anp.zeros((), value.dtype), value)
+
+
+def _one_where(condition: Any, value: Any) -> Any:
+    return anp.where(condition, anp.ones((), value.dtype), value)
+
+
+def _quotient(x: Any, y: Any) -> Any:
+    return _zero_where(y == 0, x / _one_where(y == 0, y))
+
+
+RULES["Pow"] = each(
+    lambda ans, x, y: unbroadcast_f(x, lambda g: g * y * x ** (y - 1)),
+    lambda ans, x, y: unbroadcast_f(y, lambda g: g * ans * _zero_where(x <= 0, anp.log(_one_where(x <= 0, x)))),
+)
+RULES["DivNoNan"] = each(
+    lambda ans, x, y: unbroadcast_f(x, lambda g: _quotient(g, y)),
+    lambda ans, x, y: unbroadcast_f(y, lambda g: g * _quotient(_quotient(-x, y), y)),
+)
+RULES["MulNoNan"] = each(
+    lambda ans, x, y: unbroadcast_f(x, lambda g: _zero_where(y == 0, g * y)),
+    lambda ans, x, y: unbroadcast_f(y, lambda g: _zero_where(g == 0, g * x)),
+)
+RULES["Xlogy"] = each(
+    lambda ans, x, y: unbroadcast_f(x, lambda g: g * _zero_where(x == 0, anp.log(_one_where(x == 0, y)))),
+    lambda ans, x, y: unbroadcast_f(y, lambda g: g * _zero_where(x == 0, x / _one_where(x == 0, y))),
+)
+RULES["Xdivy"] = each(
+    lambda ans, x, y: unbroadcast_f(x, lambda g: g * _zero_where(x == 0, 1 / _one_where(x == 0, y))),
+    lambda ans, x, y: unbroadcast_f(y, lambda g: g * _zero_where(x == 0, -x / _one_where(x == 0, y) ** 2)),
+)
+
+
+def _condition(condition: Any, ans: Any) -> Any:
+    """Returns a condition in a shape that fits the output: one for each row where it is a vector."""
+    is_for_rows = anp.ndim(condition) == 1 and anp.ndim(ans) > 1
+    return anp.reshape(condition, (-1, *[1] * (anp.ndim(ans) - 1))) if is_for_rows else condition
+
+
+RULES["Select"] = each(
+    None,
+    lambda ans, c, x, y: lambda g: g * _condition(c, ans),
+    lambda ans, c, x, y: lambda g: g * ~_condition(c, ans),
+)
+RULES["SelectV2"] = each(
+    None,
+    lambda ans, c, x, y: unbroadcast_f(x, lambda g: _zero_where(~c, g)),
+    lambda ans, c, x, y: unbroadcast_f(y, lambda g: _zero_where(c, g)),
+)

@@ -1,0 +1,56 @@
+"""Rules of products, inverses and factors of matrices, in terms of autograd's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import autograd.numpy as anp
+import numpy as np
+from autograd.core import primitive_vjps
+
+from worker_client.derivatives.registry import SELECTING, Derivative, Traced, Vjp, of_primitive
+
+RULES: Final[dict[str, Derivative]] = {}
+"""By the type of the operation."""
+
+_MATMUL: Any = primitive_vjps[anp.matmul]
+
+
+def _product_rule(argnums: Sequence[int], ans: Any, args: Sequence[Any], attributes: Mapping[str, Any]) -> Vjp:
+    turns = [attributes.get("transpose_a", False) or attributes.get("adj_x", False)]
+    turns += [attributes.get("transpose_b", False) or attributes.get("adj_y", False)]
+    if not any(turns):
+        found: Vjp = _MATMUL(argnums, ans, args, {})
+        return found
+    turned = [_turned(array) if turn else array for array, turn in zip(args, turns, strict=True)]
+    vjp = _MATMUL(argnums, ans, turned, {})
+    return lambda g: [_turned(each) if turns[argnum] else each for argnum, each in zip(argnums, vjp(g), strict=True)]
+
+
+def _turned(array: Any) -> Any:
+    return anp.swapaxes(array, -1, -2)
+
+
+def inverse(array: Any, adjoint: bool) -> Any:
+    return anp.linalg.inv(_turned(array) if adjoint else array)
+
+
+def solution(matrix: Any, rhs: Any, adjoint: bool) -> Any:
+    return anp.linalg.solve(_turned(matrix) if adjoint else matrix, rhs)
+
+
+def dot(a: Any, b: Any, axes: Any) -> Any:
+    return anp.tensordot(a, b, axes if isinstance(axes, int) else [np.ravel(each).tolist() for each in axes])
+
+
+RULES["MatMul"] = _product_rule
+RULES["BatchMatMulV2"] = _product_rule
+RULES["Einsum"] = of_primitive(anp.einsum)
+RULES["MatrixInverse"] = Traced(inverse)
+RULES["MatrixSolve"] = Traced(solution)
+RULES["MatrixDeterminant"] = of_primitive(anp.linalg.det)
+RULES["Cholesky"] = of_primitive(anp.linalg.cholesky)
+RULES["Cross"] = of_primitive(anp.cross)
+for _type in ["Diag", "DiagPart", "MatrixDiagV3", "MatrixDiagPartV3", "MatrixSetDiagV3", "MatrixBandPart"]:
+    RULES[_type] = SELECTING

@@ -1,0 +1,117 @@
+"""Where the rules are: by function, by type of operation, and NumPy's functions by autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, TypeVar
+
+from autograd.core import primitive_vjps
+from autograd.extend import primitive as _primitive
+
+Vjp: TypeAlias = Callable[[Any], Iterable[Any]]
+"""Given the gradient of the output, returns those of the wanted arguments."""
+
+Rule: TypeAlias = Callable[[Sequence[int], Any, Sequence[Any], Mapping[str, Any]], Vjp]
+"""Given the wanted arguments' places, the output, the arguments and keyword arguments, returns what computes it."""
+
+
+class Selecting:
+    """Stands for the rule of functions whose output consists of elements of their float arguments, and zeros."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """Stands for the rule that autograd finds by tracing a function in each run.
+
+    Attributes:
+        twin: Takes what the function takes, and computes the same by functions of ``autograd.numpy``.
+    """
+
+    twin: Callable[..., Any]
+
+
+class Constant:
+    """Stands for the rule of functions through which no gradient passes: rounding, comparison, shapes."""
+
+
+Derivative: TypeAlias = Rule | Selecting | Traced | Constant
+
+SELECTING: Final = Selecting()
+CONSTANT: Final = Constant()
+
+_BY_FUNCTION: Final[dict[Any, Derivative]] = {}
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def primitive(function: _Function) -> _Function:
+    """Makes a function one that autograd differentiates as a whole, by the rule that ``defvjp`` gives it."""
+    made: _Function = _primitive(function)
+    return made
+
+
+def differentiable(derivative: Derivative) -> Callable[[_Function], _Function]:
+    """Returns a decorator that registers how a function, or what a class makes functions of, is differentiated."""
+
+    def register(function: _Function) -> _Function:
+        _BY_FUNCTION[function] = derivative
+        return function
+
+    return register
+
+
+def of_primitive(primitive: Callable[..., Any], *, with_attributes: bool = False) -> Rule:
+    """Returns autograd's rule of one of its primitives.
+
+    Args:
+        primitive: Takes the operation's inputs as its arguments.
+        with_attributes: Whether it takes the operation's attributes as keyword arguments as well.
+    """
+    rule: Rule = primitive_vjps[primitive]
+    return rule if with_attributes else lambda argnums, ans, args, _: rule(argnums, ans, args, {})
+
+
+def calling(call: Callable[..., tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]]) -> Rule:
+    """Returns autograd's rule of the primitive that is called in other words.
+
+    Args:
+        call: Takes the arguments and keyword arguments of the operation; returns a primitive with its own, among which
+            the differentiable ones have the same places.
+    """
+
+    def rule(argnums: Sequence[int], ans: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Vjp:
+        primitive, positional, named = call(*args, **kwargs)
+        found: Vjp = primitive_vjps[primitive](argnums, ans, positional, named)
+        return found
+
+    return rule
+
+
+def each(*rules: Callable[..., Callable[[Any], Any]] | None) -> Rule:
+    """Returns a rule made of one for each argument, as ``autograd.extend.defvjp`` takes them.
+
+    Args:
+        *rules: For each argument a function ``(ans, *args)`` that returns a function of the gradient; None where there
+            is none. The last one stands for all arguments that follow.
+    """
+
+    def rule(argnums: Sequence[int], ans: Any, args: Sequence[Any], _: Mapping[str, Any]) -> Vjp:
+        functions = []
+        for argnum in argnums:
+            maker = rules[min(argnum, len(rules) - 1)]
+            if maker is None:
+                raise NotImplementedError(f"there is no derivative by argument {argnum}")
+            functions.append(maker(ans, *args))
+        return lambda g: [function(g) for function in functions]
+
+    return rule
+
+
+def registered(function: Any) -> Derivative | None:
+    """Returns how a function is differentiated, if it or its class was registered."""
+    for key in (function, type(function)):
+        found = _BY_FUNCTION.get(key) if isinstance(key, Hashable) else None
+        if found is not None:
+            return found
+    return None
