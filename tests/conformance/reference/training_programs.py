@@ -178,7 +178,165 @@ SAMPLED = [
     for more in ("", ", remove_accidental_hits=True", ", remove_accidental_hits=False, name='own'")
 ]
 
-PROGRAMS = CONVOLUTIONS + POOLS + ACTIVATIONS + SAMPLED
+PRODUCTS = [
+    f"a, b = tf.constant(ramp(2, 3, 4)), tf.constant(ramp(4, 3, 5)); by = [a, b]; result = tf.{call}"
+    for call in (
+        "tensordot(a, b, 1)",
+        "tensordot(a, b, [[2], [0]])",
+        "tensordot(a, b, [[1, 2], [1, 0]], name='own')",
+        "tensordot(a, b, [[-1], [-3]])",
+        "tensordot(a, b, 0)",
+        "einsum('abc,cbd->ad', a, b)",
+        "einsum('abc,cde->abde', a, b)",
+        "einsum('abc->ca', a)",
+        "einsum('abc,cbd', a, b)",
+        "einsum('...c,cbd->...bd', a, b, name='own')",
+        "matmul(a, tf.transpose(b, [2, 0, 1])[:2])",
+        "linalg.norm(a, axis=1)",
+        "linalg.matmul(a, a, transpose_b=True)",
+        "linalg.trace(a[:, :, :3])",
+        "linalg.matrix_transpose(a)",
+        "linalg.band_part(a, 1, 0)",
+        "linalg.diag_part(a)",
+        "linalg.diag(a)",
+        "linalg.cross(tf.transpose(a, [0, 2, 1]), tf.transpose(a, [0, 2, 1]) * 2.0 + 1.0)",
+    )
+] + [
+    f"a = tf.constant([[2.0, 1.0, 0.5], [1.0, 3.0, 0.25], [0.5, 0.25, 4.0]]); by = [a]; result = tf.linalg.{call}"
+    for call in ("inv(a)", "det(a)", "solve(a, a[:, :2])", "cholesky(a)", "l2_normalize(a, 0)", "set_diag(a, a[0])")
+] + [
+    "a = tf.placeholder(tf.float32, [None, 3, 4]); result = tf.tensordot(a, tf.constant(ramp(4, 5)), [[2], [0]])",
+    "a = tf.placeholder(tf.float32, [None, None, 4]); result = tf.tensordot(a, a, [[0, 1], [0, 1]])",
+    "a = tf.placeholder(tf.float32); result = tf.tensordot(a, tf.constant(ramp(4, 5)), 1)",
+    "a = tf.placeholder(tf.float32, [None, 3, 4]); result = tf.einsum('abc,cd->abd', a, tf.constant(ramp(4, 5)))",
+    "result = tf.tensordot(tf.ones([2, 3]), tf.ones([4, 3]), 1)",
+    "result = tf.tensordot(tf.ones([2, 3]), tf.ones([4, 3]), [[0, 1], [0]])",
+    "result = tf.einsum('ab,bc->ac', tf.ones([2, 3]), tf.ones([4, 3]))",
+    "result = tf.reshape(tf.ones([6]), tf.placeholder_with_default([2, 3], [2]))",
+    "result = tf.zeros(tf.placeholder_with_default([2, 3], [2]))",
+]
+
+X5 = "x = tf.constant(ramp(4, 5))"
+X8 = "x = tf.constant(ramp(2, 6, 5, 3))"
+LAYERS = (
+    [
+        f"{X5}; by = [x]; result = tf.layers.{call}"
+        for call in (
+            "dense(x, 3, kernel_initializer=ramps)",
+            "dense(x, 3, tf.nn.relu, name='own', kernel_initializer=ramps, bias_initializer=ramps)",
+            "dense(x, 3, use_bias=False, kernel_initializer=ramps, kernel_regularizer=lambda w: 0.5 * tf.nn.l2_loss(w))",
+            "dense(x, 3, kernel_initializer=ramps, bias_regularizer=tf.nn.l2_loss, activity_regularizer=tf.reduce_sum)",
+            "dense(x, 3, trainable=False, kernel_initializer=ramps)",
+            "dropout(x)",
+            "dropout(x, 0.3, training=False, name='own')",
+            "flatten(x)",
+        )
+    ]
+    + [
+        f"{X8}; by = [x]; result = tf.layers.{call}"
+        for call in (
+            "dense(x, 2, kernel_initializer=ramps)",
+            "conv2d(x, 4, 3, kernel_initializer=ramps)",
+            "conv2d(x, 4, [3, 2], padding='same', activation=tf.nn.relu, kernel_initializer=ramps, name='own')",
+            "conv2d(x, 4, 3, strides=(2, 1), padding='SAME', use_bias=False, kernel_initializer=ramps)",
+            "conv2d(x, 4, 2, dilation_rate=2, kernel_initializer=ramps, bias_initializer=ramps)",
+            "conv2d(x, 4, 2, kernel_initializer=ramps, kernel_regularizer=tf.nn.l2_loss, trainable=False)",
+            "conv2d_transpose(x, 2, 3, strides=2, padding='same', kernel_initializer=ramps)",
+            "conv2d_transpose(x, 2, 3, 2, activation=tf.tanh, kernel_initializer=ramps)",
+            "separable_conv2d(x, 4, 3, depth_multiplier=2, depthwise_initializer=ramps, pointwise_initializer=ramps)",
+            "max_pooling2d(x, 2, 2)",
+            "max_pooling2d(x, [3, 2], [2, 1], padding='same', name='own')",
+            "average_pooling2d(x, 2, 2)",
+            "average_pooling2d(x, pool_size=3, strides=1, padding='same')",
+            "flatten(x)",
+            "batch_normalization(x, training=True)",
+            "batch_normalization(x)",
+            "batch_normalization(x, training=True, momentum=0.9, epsilon=0.1, center=False, name='own')",
+            "batch_normalization(x, scale=False, fused=False, training=True)",
+            "batch_normalization(x, fused=False, gamma_initializer=ramps, moving_mean_initializer=ramps)",
+            "batch_normalization(x, axis=1, fused=False, training=True)",
+            "batch_normalization(x, gamma_regularizer=tf.nn.l2_loss, trainable=False, training=True)",
+        )
+    ]
+    + [
+        f"x = tf.constant(ramp(2, 6, 3)); by = [x]; result = tf.layers.{call}"
+        for call in (
+            "conv1d(x, 4, 3, kernel_initializer=ramps)",
+            "conv1d(x, 4, 3, 2, 'same', activation=tf.nn.elu, kernel_initializer=ramps, name='own')",
+            "max_pooling1d(x, 2, 2)",
+            "average_pooling1d(x, 3, 2, 'same')",
+            "dense(x, 2, kernel_initializer=ramps)",
+        )
+    ]
+    + [
+        f"{X5}; by = [x]; result = tf.layers.batch_normalization(x, training=True)",
+        f"{X5}; by = [x]; result = tf.layers.batch_normalization(x, center=False, scale=False)",
+        f"{X5}; t = tf.constant(True); result = tf.layers.batch_normalization(x, training=t)",
+        f"{X5}; y = tf.layers.batch_normalization(x, training=True, momentum=0.5)\n"
+        "with tf.control_dependencies(tf.get_collection('update_ops')):\n"
+        "    result = [y] + [tf.identity(v) for v in tf.global_variables()]\n"
+        "runs = 3",
+        f"{X8}; y = tf.layers.batch_normalization(x, training=True, momentum=0.5)\n"
+        "result = tf.get_collection('update_ops') + [y]",
+        f"{X8}; t = tf.placeholder_with_default(False, []); y = tf.layers.batch_normalization(x, training=t)\n"
+        "feeds = [{}, {t: True}, {t: False}]; runs = 3; result = y",
+        f"{X5}; t = tf.placeholder_with_default(False, []); y = tf.layers.batch_normalization(x, training=t)\n"
+        "feeds = [{t: True}, {}]; runs = 2; result = y",
+        f"{X8}; t = tf.placeholder_with_default(False, []); y = tf.layers.batch_normalization(x, training=t)\n"
+        "with tf.control_dependencies(tf.get_collection('update_ops')):\n"
+        "    result = [tf.identity(v) for v in tf.global_variables()]\n"
+        "feeds = [{t: True}, {}, {t: True}]; runs = 3",
+        f"{X5}; t = tf.placeholder_with_default(False, []); result = tf.layers.dropout(x, 0.5, training=t)",
+        f"{X5}; y = tf.layers.dense(x, 5, name='a', kernel_initializer=ramps)\n"
+        "result = tf.layers.dense(y, 5, name='a', reuse=True)",
+        f"{X5}; y = tf.layers.dense(x, 5, kernel_initializer=ramps)\n"
+        "result = tf.layers.dense(y, 5, kernel_initializer=ramps)",
+        f"{X5}\nwith tf.variable_scope('s'):\n    y = tf.layers.dense(x, 5, kernel_initializer=ramps)\n"
+        "with tf.variable_scope('s', reuse=True):\n    result = tf.layers.dense(y, 5)",
+        f"{X5}\nwith tf.variable_scope('s', reuse=tf.AUTO_REUSE, initializer=ramps, regularizer=tf.nn.l2_loss):\n"
+        "    result = [tf.layers.dense(x, 5, name='d'), tf.layers.dense(x, 5, name='d')]",
+        f"{X5}; layer = tf.layers.Dense(3, kernel_initializer=ramps); y = layer(x); result = [y, layer(x)]\n"
+        "result += [layer.kernel.name, layer.bias.name, layer.scope_name, layer.built, len(layer.variables)]",
+        f"{X5}; layer = tf.layers.Dense(3, name='own', kernel_initializer=ramps); y = layer(x)\n"
+        "result = [y, layer.count_params(), [v.name for v in layer.trainable_variables]]",
+        f"{X8}; layer = tf.layers.BatchNormalization(momentum=0.9); y = layer.apply(x, training=True)\n"
+        "result = [y, [v.name for v in layer.weights], [v.name for v in layer.non_trainable_variables]]",
+        "class Own(tf.layers.Layer):\n    def build(self, shape):\n"
+        "        self.w = self.add_variable('w', [int(shape[-1])], initializer=ramps)\n        self.built = True\n"
+        "    def call(self, inputs):\n        self.add_loss(tf.reduce_sum(self.w))\n        return inputs * self.w\n"
+        f"{X5}; layer = Own(); result = layer(x)",
+        "x = tf.placeholder(tf.float32, [None, 28, 28, 1]); y = tf.layers.conv2d(x, 8, 5, activation=tf.nn.relu)\n"
+        "y = tf.layers.flatten(tf.layers.max_pooling2d(y, 2, 2)); result = tf.layers.dense(y, 10)",
+        "x = tf.placeholder(tf.float32, [None, None, 3]); result = tf.layers.flatten(x)",
+        "x = tf.placeholder(tf.float32, [7, None, 3]); result = tf.layers.flatten(x)",
+        "x = tf.placeholder(tf.float32, [None, 5, 7, 3])\n"
+        "result = tf.layers.conv2d_transpose(x, 2, 3, strides=2, padding='same')",
+        "x = tf.placeholder(tf.float32, [None, 3, 8, 8])\n"
+        "result = tf.layers.conv2d(x, 2, 3, data_format='channels_first', activation=tf.nn.relu)",
+        "x = tf.placeholder(tf.float32, [None, 3, 8, 8])\n"
+        "result = tf.layers.max_pooling2d(x, 2, 2, data_format='channels_first')",
+        "x = tf.placeholder(tf.float32, [None, 3, 8, 8]); result = tf.layers.flatten(x, data_format='channels_first')",
+        "x = tf.placeholder(tf.float32, [None, 3, 8, 8]); result = tf.layers.batch_normalization(x, axis=1)",
+        "result = tf.layers.dense(tf.placeholder(tf.float32, [4, None]), 3)",
+        "result = tf.layers.dense(tf.placeholder(tf.float32), 3)",
+        "result = tf.layers.dense(tf.ones([3, 4], tf.int32), 3)",
+        "result = tf.layers.dense(tf.ones([3]), 3)",
+        "result = tf.layers.conv2d(tf.ones([3, 4, 5]), 3, 2)",
+        "result = tf.layers.conv2d(tf.placeholder(tf.float32, [4, 5, 5, None]), 3, 2)",
+        "result = tf.layers.conv2d(tf.ones([3, 4, 5, 1]), 3, 2, padding='full')",
+        "result = tf.layers.conv2d(tf.ones([3, 4, 5, 1]), 3, [2, 2, 2])",
+        "result = tf.layers.max_pooling2d(tf.ones([3, 4, 5]), 2, 2)",
+        "result = tf.layers.batch_normalization(tf.placeholder(tf.float32, [4, None]))",
+        "result = tf.layers.batch_normalization(tf.ones([4, 3]), axis=2)",
+        "result = tf.layers.dropout(tf.ones([4, 3]), 1.5)",
+        f"{X5}; y = tf.layers.dense(x, 5, name='a'); result = tf.layers.dense(x, 5, name='a')",
+        f"{X5}; result = tf.layers.dense(x, 5, name='a', reuse=True)",
+        f"{X5}; y = tf.layers.dense(x, 5, name='a'); result = tf.layers.dense(x, 4, name='a', reuse=True)",
+        "result = tf.layers.Dense(3).scope_name",
+    ]
+)
+
+PROGRAMS = CONVOLUTIONS + POOLS + ACTIVATIONS + SAMPLED + PRODUCTS + LAYERS
 
 
 def ramp(*shape: int) -> Any:
@@ -188,11 +346,7 @@ def ramp(*shape: int) -> Any:
 
 def recorded(tf: Any, program: str) -> dict[str, Any]:
     """Returns what a program makes with one implementation of TensorFlow 1's names."""
-
-    def ramps(shape: Any, dtype: Any = None, partition_info: Any = None) -> Any:  # noqa: ARG001 - an initializer's
-        return tf.constant(ramp(*[int(size) for size in shape]))
-
-    names: dict[str, Any] = {"tf": tf, "np": np, "ramp": ramp, "ramps": ramps}
+    names = _names_of(tf)
     with tf.Graph().as_default():
         try:
             exec(program, names)  # noqa: S102 - the programs are those above
@@ -203,9 +357,16 @@ def recorded(tf: Any, program: str) -> dict[str, Any]:
         collections = {key: _names(tf.get_collection(key)) for key in _COLLECTIONS}
         found |= {"variables": variables} if variables else {}
         found |= {key: made for key, made in collections.items() if made}
-        if "placeholder" not in program and "dropout(tf.ones" not in program:
+        if "placeholder(" not in program and "dropout(tf.ones" not in program and "dropout(x, 0.5, training" not in program:
             found["runs"] = _ran(tf, names["result"], names.get("runs", 1), names.get("feeds", [{}]))
         return found
+
+
+def _names_of(tf: Any) -> dict[str, Any]:
+    def ramps(shape: Any, dtype: Any = None, partition_info: Any = None) -> Any:  # noqa: ARG001 - an initializer's
+        return tf.constant(ramp(*[int(size) for size in shape]))
+
+    return {"tf": tf, "np": np, "ramp": ramp, "ramps": ramps}
 
 
 _COLLECTIONS = ("update_ops", "losses", "regularization_losses", "trainable_variables", "metric_variables")
@@ -213,7 +374,7 @@ _COLLECTIONS = ("update_ops", "losses", "regularization_losses", "trainable_vari
 
 def gradients(tf: Any, program: str) -> list[Any] | None:
     """Returns the gradients of the sum of the result, each element with its own weight, by what is in ``by``."""
-    names: dict[str, Any] = {"tf": tf, "np": np, "ramp": ramp}
+    names = _names_of(tf)
     with tf.Graph().as_default():
         exec(program, names)  # noqa: S102
         if "by" not in names:
@@ -223,8 +384,11 @@ def gradients(tf: Any, program: str) -> list[Any] | None:
         found = tf.gradients(tf.reduce_sum(result * weights), names["by"])
         try:
             with tf.Session() as session:
-                return [_plain(session.run(tf.convert_to_tensor(each))) for each in found]
-        except tf.errors.InvalidArgumentError:  # TensorFlow's kernels for a CPU have no gradients of dilated filters
+                session.run(tf.global_variables_initializer())
+                return [None if each is None else _plain(session.run(tf.convert_to_tensor(each))) for each in found]
+        except tf.errors.InvalidArgumentError as error:
+            if "dilation rates larger than 1" not in str(error):  # of which TensorFlow has no gradients on a CPU
+                raise
             return None
 
 
@@ -267,7 +431,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, float) and math.isfinite(value):
-        return float(f"{value:.7g}")
+        return float(f"{value:.6g}")
     return value if value is None or type(value) in (bool, int, float, str) else str(value)
 
 

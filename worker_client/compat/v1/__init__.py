@@ -14,6 +14,7 @@ from worker_client.compat.v1 import (
     flags,
     gfile,
     initializers,
+    layers,
     linalg,
     logging,
     losses,
@@ -112,6 +113,7 @@ from worker_client.ops.script_ops import *
 from worker_client.ops.selection_ops import *
 from worker_client.ops.state_ops import *
 from worker_client.ops.statistics_ops import *
+from worker_client.ops.tensordot import tensordot
 from worker_client.scopes import variable_scope as _variable_scope
 from worker_client.scopes.sliced_variables import create_partitioned_variables
 from worker_client.scopes.template import make_template
@@ -183,6 +185,7 @@ __all__ = [
     "gradients",
     "group",
     "initializers",
+    "layers",
     "linalg",
     "logging",
     "losses",
@@ -201,6 +204,7 @@ __all__ = [
     "random_uniform_initializer",
     "reset_default_graph",
     "resource_variables_enabled",
+    "tensordot",
     "train",
     "truncated_normal_initializer",
     "tuple",

@@ -32,8 +32,8 @@ CONTROL_FLOW: Final = (
 INPUT: Final = "no input pipelines or queues; read and batch in Python, and feed placeholders"
 ACCUMULATORS: Final = "add to a variable with `assign_add` on each worker, which counts every update once"
 LAYERS: Final = (
-    "no layers or networks here; make variables with `tf.get_variable`, and compute with PyTorch, JAX or `tf.matmul` "
-    "and `tf.nn`"
+    "not among the layers and operations here; make variables with `tf.get_variable`, and compute with `tf.layers`, "
+    "`tf.matmul` and what is in `tf.nn`"
 )
 ESTIMATORS: Final = "no estimators; write the loop in Python around `session.run`"
 SUMMARIES: Final = "no summaries; run the tensor, and hand its value to a writer of your own"
@@ -109,7 +109,7 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     (ACCUMULATORS, "ConditionalAccumulator ConditionalAccumulatorBase SparseConditionalAccumulator"),
     (
         LAYERS,
-        "layers keras Module conv conv2d_backprop_* depth_to_space space_to_depth nn.*conv* nn.*pool* nn.*rnn* "
+        "layers.* keras Module conv conv2d_backprop_* depth_to_space space_to_depth nn.*conv* nn.*pool* nn.*rnn* "
         "nn.*ctc* nn.*dilation* nn.erosion2d "
         "nn.depth_to_space nn.space_to_depth "
         "nn.space_to_batch nn.with_space_to_batch nn.collapse_repeated nn.compute_average_loss "

@@ -17,10 +17,10 @@ from worker_client.ops.matrix_ops import (
     matrix_set_diag,
     matrix_solve,
     matrix_transpose,
-    tensordot,
     trace,
 )
 from worker_client.ops.statistics_ops import l2_normalize, norm
+from worker_client.ops.tensordot import tensordot
 
 __all__ = [
     "band_part",

@@ -76,14 +76,23 @@ def fused_batch_norm(
 
 
 def batch_norm_of_either(
-    x: Any, scale: Any, offset: Any, mean: Any, variance: Any, training: Any, *, epsilon: float, data_format: str
+    x: Any,
+    scale: Any,
+    offset: Any,
+    mean: Any,
+    variance: Any,
+    training: Any,
+    *,
+    epsilon: float,
+    data_format: str,
+    name: str,
 ) -> tuple[Any, Any, Any]:
     """Does what ``fused_batch_norm`` does, in training if the tensor ``training`` holds True."""
     epsilon = max(epsilon, _LEAST_EPSILON)
     normalized = BatchNormOfEither(epsilon, data_format == "NCHW")
     attributes = {"epsilon": epsilon, "data_format": data_format, "is_training": False}
     operands = [x, scale, offset, mean, variance, training]
-    outputs = all_computed("FusedBatchNormOfEither", normalized, operands, attributes=attributes)
+    outputs = all_computed("FusedBatchNormOfEither", normalized, operands, name=name, attributes=attributes)
     return outputs[0], outputs[1], outputs[2]
 
 

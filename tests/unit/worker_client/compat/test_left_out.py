@@ -47,7 +47,7 @@ def test_a_name_says_why_it_is_left_out(path: str) -> None:
         ("linalg.svd", "numpy.linalg"),
         ("mul", "multiply"),
         ("batch_matmul", "matmul"),
-        ("layers.dense", "get_variable"),
+        ("layers.conv3d", "get_variable"),
         ("data.Dataset", "placeholders"),
     ],
 )
