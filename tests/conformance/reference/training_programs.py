@@ -336,7 +336,118 @@ LAYERS = (
     ]
 )
 
-PROGRAMS = CONVOLUTIONS + POOLS + ACTIVATIONS + SAMPLED + PRODUCTS + LAYERS
+OF_METRICS = (
+    "l, p = tf.placeholder_with_default([1, 0, 1, 1], [None]), tf.placeholder_with_default([1, 1, 0, 1], [None])\n"
+    "q = tf.placeholder_with_default([0.9, 0.6, 0.2, 0.7], [None]); w = tf.constant([1.0, 0.5, 2.0, 0.0])\n"
+    "feeds = [{}, {l: [0, 0, 1, 0], p: [0, 1, 1, 0], q: [0.1, 0.8, 0.4, 0.3]}]; runs = 3\n"
+)
+METRICS = [
+    f"{OF_METRICS}value, update = tf.metrics.{call}; result = update"
+    for call in (
+        "accuracy(l, p)",
+        "accuracy(l, p, w, name='own')",
+        "accuracy(tf.cast(l, tf.int64), p, metrics_collections=['a'], updates_collections=['update_ops'])",
+        "mean(q)",
+        "mean(q, weights=w)",
+        "mean(tf.reshape(q, [2, 2]), [[2.0], [1.0]])",
+        "auc(l, q)",
+        "auc(l, q, w, num_thresholds=20, curve='PR')",
+        "auc(l, q, num_thresholds=20, summation_method='minoring')",
+        "auc(l, q, num_thresholds=20, curve='PR', summation_method='careful_interpolation')",
+        "auc(l, q, summation_method='majoring', thresholds=[0.25, 0.5])",
+        "precision(l, p)",
+        "precision(l, p, w)",
+        "recall(l, p)",
+        "recall(l, p, w, name='own')",
+        "true_positives(l, p)",
+        "false_positives(l, p, w)",
+        "true_negatives(l, p)",
+        "false_negatives(l, p)",
+        "mean_squared_error(tf.cast(l, tf.float32), q)",
+        "mean_squared_error(tf.cast(l, tf.float32), q, w)",
+        "root_mean_squared_error(tf.cast(l, tf.float32), q)",
+        "mean_absolute_error(tf.cast(l, tf.float32), q)",
+        "mean_relative_error(tf.cast(l, tf.float32), q, tf.cast(p, tf.float32))",
+        "percentage_below(q, 0.5)",
+        "precision_at_thresholds(l, q, [0.3, 0.6])",
+        "recall_at_thresholds(l, q, [0.3, 0.6])",
+    )
+] + [
+    f"{OF_METRICS}value, update = tf.metrics.{call}\nwith tf.control_dependencies([update]):\n    result = [tf.identity("
+    "v) for v in tf.get_collection('metric_variables')]"
+    for call in ("mean(q, w)", "accuracy(l, p)")
+] + [
+    "a = tf.metrics.accuracy([1, 2], [1, 3]); b = tf.metrics.accuracy([1, 2], [1, 3]); result = [a, b][1][1]",
+    "a = tf.metrics.mean([1.0], name='m'); b = tf.metrics.mean([1.0], name='m'); result = b[1]",
+    "with tf.variable_scope('s'), tf.name_scope('n'):\n    result = tf.metrics.mean([1.0, 2.0])[1]",
+    "result = tf.metrics.accuracy([[1], [2]], [1, 2])[1]",
+    "result = tf.metrics.accuracy([1, 2, 3], [1, 2])",
+    "result = tf.metrics.mean([1.0, 2.0], [1.0, 2.0, 3.0])",
+    "result = tf.metrics.auc([True], tf.constant([2.0]))[1]",
+    "result = tf.metrics.auc([True], tf.constant([0.5]), curve='X')",
+]
+
+LOSSES = [
+    "l, q = tf.constant([[1.0, 0.0], [0.0, 1.0]]), tf.constant([[0.9, 0.2], [0.4, 0.7]]); by = [q]\n"
+    f"w = tf.constant([[0.5], [0.0]]); result = tf.losses.{call}"
+    for call in (
+        "mean_squared_error(l, q)",
+        "mean_squared_error(l, q, w)",
+        "mean_squared_error(l, q, 0.5, scope='own', loss_collection=None)",
+        "mean_squared_error(l, q, w, reduction=tf.losses.Reduction.SUM)",
+        "mean_squared_error(l, q, w, reduction=tf.losses.Reduction.NONE)",
+        "mean_squared_error(l, q, w, reduction=tf.losses.Reduction.MEAN)",
+        "mean_squared_error(l, q, w, reduction=tf.losses.Reduction.SUM_OVER_BATCH_SIZE)",
+        "mean_squared_error(l, q, w, reduction='sum')",
+        "absolute_difference(l, q)",
+        "huber_loss(l, q, delta=0.3)",
+        "log_loss(l, q)",
+        "hinge_loss(l, q)",
+        "sigmoid_cross_entropy(l, q)",
+        "sigmoid_cross_entropy(l, q, w, label_smoothing=0.1)",
+        "softmax_cross_entropy(l, q)",
+        "softmax_cross_entropy(l, q, label_smoothing=0.1)",
+        "softmax_cross_entropy(l, q, weights=[1.0, 3.0])",
+        "sparse_softmax_cross_entropy([1, 0], q)",
+        "sparse_softmax_cross_entropy(tf.constant([[1], [0]]), q, weights=[1.0, 3.0])",
+        "cosine_distance(tf.nn.l2_normalize(l + 0.5, 1), tf.nn.l2_normalize(q, 1), axis=1)",
+        "cosine_distance(l, q, 0, weights=2.0)",
+        "mean_pairwise_squared_error(l, q)",
+        "mean_pairwise_squared_error(l, q, [[2.0], [1.0]])",
+        "compute_weighted_loss(q, w)",
+        "mean_squared_error(l, q[:, :1])",
+        "mean_squared_error(l, q, [1.0, 2.0, 3.0])",
+        "mean_squared_error(None, q)",
+    )
+] + [
+    "a = tf.losses.mean_squared_error([1.0], [2.0]); b = tf.losses.absolute_difference([1.0], [3.0])\n"
+    "tf.add_to_collection('regularization_losses', tf.constant(5.0)); result = [tf.losses.get_total_loss(), "
+    "tf.losses.get_total_loss(False, name='t'), tf.losses.get_regularization_loss()] + tf.losses.get_losses()",
+    "result = tf.losses.get_total_loss()",
+]
+
+RANDOM = [
+    f"tf.set_random_seed(7); result = {call}"
+    for call in (
+        "tf.random_normal([2, 3])",
+        "tf.random_normal([2, 3], 1.0, 2.0, tf.float64, seed=3, name='own')",
+        "tf.random_uniform([2, 3])",
+        "tf.random_uniform([4], 2, 9, tf.int32)",
+        "tf.random_uniform([4], -1.0, 1.0)",
+        "tf.truncated_normal([2, 3], stddev=0.1)",
+        "tf.random_shuffle(tf.ones([3, 2]))",
+        "tf.random_normal(tf.placeholder_with_default([2, 3], [2]))",
+        "tf.nn.dropout(tf.ones([2, 3]), keep_prob=0.5)",
+        "tf.nn.dropout(tf.ones([2, 3]), rate=0.5, noise_shape=[2, 1], seed=4, name='own')",
+        "tf.nn.dropout(tf.ones([2, 3]), keep_prob=tf.placeholder_with_default(0.5, []))",
+    )
+] + [
+    "result = tf.random_normal([2, 3], dtype=tf.int32)",
+    "result = tf.random_uniform([2, 3], dtype=tf.int32)",
+    "result = tf.random_normal([2.5, 3])",
+]
+
+PROGRAMS = CONVOLUTIONS + POOLS + ACTIVATIONS + SAMPLED + PRODUCTS + LAYERS + METRICS + LOSSES + RANDOM
 
 
 def ramp(*shape: int) -> Any:
@@ -357,7 +468,7 @@ def recorded(tf: Any, program: str) -> dict[str, Any]:
         collections = {key: _names(tf.get_collection(key)) for key in _COLLECTIONS}
         found |= {"variables": variables} if variables else {}
         found |= {key: made for key, made in collections.items() if made}
-        if "placeholder(" not in program and "dropout(tf.ones" not in program and "dropout(x, 0.5, training" not in program:
+        if "placeholder(" not in program and "dropout(tf.ones" not in program and "dropout(x, 0.5, training" not in program and "set_random_seed" not in program:
             found["runs"] = _ran(tf, names["result"], names.get("runs", 1), names.get("feeds", [{}]))
         return found
 
@@ -409,7 +520,7 @@ def _described(tf: Any, made: Any) -> Any:
         return {"name": made.name, "type": made.type}
     if isinstance(made, tf.Tensor):
         shape = made.shape
-        facts = {"name": made.name, "type": made.op.type, "dtype": made.dtype.name}
+        facts = {"name": made.name, "type": made.op.type, "dtype": made.dtype.base_dtype.name}
         return {**facts, "shape": None if shape.ndims is None else shape.as_list()}
     return _plain(made)
 

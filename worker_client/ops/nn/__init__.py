@@ -1,1 +1,1 @@
-"""TensorFlow 1's functions of neural networks that look at images: convolutions, pools and normalisation."""
+"""TensorFlow 1's convolutions, pools, normalisation and candidate samplers. No other module of ops imports it."""
