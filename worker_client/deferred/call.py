@@ -121,10 +121,10 @@ class CallForSeveral:
         found = self.function(*self.arguments(values)[0])
         return tuple(np.asarray(each, spec.dtype) for each, spec in zip(found, self._outputs, strict=True))
 
-    def arguments(self, values: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+    def arguments(self, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Returns the function's arguments, with values for the tensors, and no keyword arguments."""
         given = iter(values)
-        return [next(given) if isinstance(each, Tensor) else each for each in self._operands], {}
+        return tuple(next(given) if isinstance(each, Tensor) else each for each in self._operands), {}
 
     @property
     def places(self) -> list[int | None]:
@@ -183,13 +183,10 @@ class DeferredCall:
     def __call__(self, *values: Array) -> Array:
         return self.applied(values, self._arrays)
 
-    def arguments(self, values: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+    def arguments(self, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Returns the function's arguments and keyword arguments, with values for the tensors."""
-        filled: tuple[list[Any], dict[str, Any]] = (
-            _filled(self._positional, values, self._arrays),
-            _filled(self._named, values, self._arrays),
-        )
-        return filled
+        positional = _filled(self._positional, values, self._arrays)
+        return tuple(positional), _filled(self._named, values, self._arrays)
 
     @property
     def places(self) -> list[int | None]:

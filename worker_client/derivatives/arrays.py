@@ -9,9 +9,10 @@ import autograd.numpy as anp
 import numpy as np
 from autograd.core import primitive_vjps
 from autograd.extend import defvjp
+from autograd.tracer import getval
 
 from ps_protocol.operations import Array
-from worker_client.derivatives.registry import SELECTING, Derivative, Vjp, each, primitive
+from worker_client.derivatives.registry import SELECTING, Derivative, Vjp, differentiable, each, primitive
 
 RULES: Final[dict[str, Derivative]] = dict.fromkeys(
     (
@@ -51,6 +52,9 @@ for _type in [
     "TensorScatterUpdate",
 ]:
     RULES[_type] = SELECTING
+
+for _function in (np.concatenate, np.stack):  # whose first argument is a list
+    differentiable(SELECTING)(_function)
 
 _CONCATENATE: Any = primitive_vjps[anp.concatenate_args]
 
@@ -100,10 +104,16 @@ def sorting_rule(places_of: Callable[..., Array]) -> Callable[..., Vjp]:
 
     def rule(_: Sequence[int], ans: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Vjp:
         del ans, kwargs
-        places, axis = places_of(*args), args[1]
+        places, axis = places_of(*map(getval, args)), args[1]
         return lambda g: [put_along(g, places, axis, anp.shape(args[0])[axis])]
 
     return rule
+
+
+def linspace(start: Any, stop: Any, num: Any, axis: int, dtype: Any) -> Any:
+    """Returns numbers at equal distances, as a function that autograd can trace."""
+    shares = np.linspace(0, 1, int(num)).reshape(-1, *[1] * max(anp.ndim(start), anp.ndim(stop)))
+    return anp.moveaxis(start * (1 - shares) + stop * shares, 0, axis)
 
 
 # -- at places ------------------------------------------------------------------------------------

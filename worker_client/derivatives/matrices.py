@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import autograd.numpy as anp
-import numpy as np
 from autograd.core import primitive_vjps
 
 from worker_client.derivatives.registry import SELECTING, Derivative, Traced, Vjp, of_primitive
@@ -38,10 +37,6 @@ def inverse(array: Any, adjoint: bool) -> Any:
 
 def solution(matrix: Any, rhs: Any, adjoint: bool) -> Any:
     return anp.linalg.solve(_turned(matrix) if adjoint else matrix, rhs)
-
-
-def dot(a: Any, b: Any, axes: Any) -> Any:
-    return anp.tensordot(a, b, axes if isinstance(axes, int) else [np.ravel(each).tolist() for each in axes])
 
 
 RULES["MatMul"] = _product_rule

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import autograd.numpy as anp
 import numpy as np
-from autograd.tracer import trace_primitives_map
+from autograd.tracer import getval, trace_primitives_map
 
 from worker_client.derivatives.registry import Derivative, Rule, calling, each
 
@@ -57,17 +57,11 @@ def _products_before(lines: Any) -> Any:
 
 def _product_vjp(ans: Any, array: Any, axes: Any) -> Callable[[Any], Any]:
     def vjp(g: Any) -> Any:
-        has_zeros = bool(np.any(np.equal(_value(array), 0)))
+        has_zeros = bool(np.any(np.equal(getval(array), 0)))
         others = _but_for(array, axes) if has_zeros else _with_dimensions(ans, array, axes) / array
         return _with_dimensions(g, array, axes) * others
 
     return vjp
-
-
-def _value(array: Any) -> Any:
-    while hasattr(array, "_value"):
-        array = array._value
-    return array
 
 
 RULES["Sum"] = _reducing(anp.sum)

@@ -39,7 +39,7 @@ def selection(
         return choice
 
     choices = [(choice_of(argnum), np.shape(args[argnum])) for argnum in argnums]
-    return lambda g: [_brought_back(g, choice, shape) for choice, shape in choices]
+    return lambda g: [brought_back(g, choice, shape) for choice, shape in choices]
 
 
 def _without_elements(value: Any, wanted: np.dtype[Any]) -> Any:
@@ -49,13 +49,19 @@ def _without_elements(value: Any, wanted: np.dtype[Any]) -> Any:
     return np.zeros(np.shape(value), wanted) if holds_floats else value
 
 
-def _brought_back(g: Any, choice: Choice, shape: tuple[int, ...]) -> Any:
+def brought_back(g: Any, choice: Choice, shape: tuple[int, ...]) -> Any:
+    """Returns for each element of an argument the sum of the gradients of where it was put.
+
+    Args:
+        g: The gradient of the output, or a tuple of several.
+        choice: What was done to the argument.
+        shape: Of the argument.
+    """
     return _back_of_several(choice, shape, *g) if isinstance(g, tuple) else _back(g, choice, shape)
 
 
 @primitive
 def _back(g: Array, choice: Choice, shape: tuple[int, ...]) -> Array:
-    """Returns for each element of an argument the sum of the gradients of where it was put."""
     return _added([g], choice, shape)
 
 
@@ -89,7 +95,7 @@ def _all(result: Array | tuple[Array, ...]) -> Iterable[Array]:
 
 
 defvjp(_back, lambda _, g, choice, shape: lambda h: _chosen(h, choice, shape))
-defvjp(_chosen, lambda _, argument, choice, shape: lambda g: _brought_back(g, choice, shape))
+defvjp(_chosen, lambda _, argument, choice, shape: lambda g: brought_back(g, choice, shape))
 
 
 def _chosen_of_several(argnum: int, ans: Array, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Callable[[Any], Any]:

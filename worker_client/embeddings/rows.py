@@ -1,15 +1,19 @@
-"""Which part of an embedding table holds which row, and how rows are combined. Plain NumPy."""
+"""Which part of an embedding table holds which row, and how rows are combined; with the derivatives of that."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+import autograd.numpy as anp
 import numpy as np
+from autograd.tracer import getval
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
+from worker_client.derivatives.registry import SELECTING, Traced, Vjp, differentiable
+from worker_client.derivatives.selection import brought_back
 
 STRATEGIES: Final = ("mod", "div")
 COMBINERS: Final = ("sum", "mean", "sqrtn")
@@ -68,6 +72,7 @@ def rows_of_part(ids: Array, part: int, assignment: RowAssignment) -> Array:
     return found
 
 
+@differentiable(SELECTING)
 def stitched(ids: Array, found: Sequence[Array], assignment: RowAssignment) -> Array:
     """Returns the rows ``[*ids.shape, ...]``, given for each part those of ``rows_of_part``."""
     parts, _ = assignment.places(ids)
@@ -77,6 +82,13 @@ def stitched(ids: Array, found: Sequence[Array], assignment: RowAssignment) -> A
     return result
 
 
+def _clipped(rows: Any, row_ndims: int, max_norm: float) -> Any:
+    axes = tuple(range(-row_ndims, 0))
+    squares = anp.sum(anp.square(rows), axis=axes, keepdims=True)
+    return rows * anp.where(squares > max_norm**2, max_norm / anp.sqrt(anp.where(squares > 0, squares, 1)), 1)
+
+
+@differentiable(Traced(_clipped))
 def clipped(rows: Array, row_ndims: int, max_norm: float) -> Array:
     """Returns rows, of which those with a greater L2 norm are scaled to ``max_norm``."""
     wide = rows.astype(np.result_type(rows.dtype, np.float32))
@@ -86,6 +98,35 @@ def clipped(rows: Array, row_ndims: int, max_norm: float) -> Array:
     return result
 
 
+def _combination_rule(argnums: Sequence[int], ans: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Vjp:
+    del kwargs
+    rows, unique, ids, places, weights, combiner = args
+    into = places[:, 0] if places.ndim == 2 else places
+    found = np.searchsorted(unique, ids)
+    factors = np.ones(len(ids), rows.dtype) if weights is None else weights
+    powers = np.square(getval(factors)) if combiner == "sqrtn" else getval(factors)
+    sums = _segment_sum(powers, into, anp.shape(ans)[:1])
+    divisors = np.ones_like(sums) if combiner == "sum" else np.sqrt(sums) if combiner == "sqrtn" else sums
+    divisor = np.where(divisors == 0, 1, divisors)[into]
+
+    def of_rows(each: Any) -> Any:
+        return brought_back(each * _beside_rows(factors, rows.ndim), lambda array: array[found], anp.shape(rows))
+
+    def of_weights(each: Any) -> Any:
+        axes = tuple(range(1, rows.ndim))
+        direct, through_sums = anp.sum(each * rows[found], axis=axes), anp.sum(each * ans[into], axis=axes)
+        if combiner == "sum":
+            return direct
+        return direct - (through_sums if combiner == "mean" else through_sums * factors / divisor)
+
+    def vjp(g: Any) -> list[Any]:
+        each = g[into] / _beside_rows(divisor, rows.ndim)
+        return [of_rows(each) if argnum == 0 else of_weights(each) for argnum in argnums]
+
+    return vjp
+
+
+@differentiable(_combination_rule)
 def combined(rows: Array, unique: Array, ids: Array, places: Array, weights: Array | None, combiner: str) -> Array:
     """Returns combinations of rows.
 

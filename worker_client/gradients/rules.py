@@ -68,6 +68,8 @@ def _rule_of(operation: Operation) -> GraphRule | None:
         return _OF_ACCESSES.get(operation.type)
     if computation is None or isinstance(computation, ConstantValue | SeededKernel):
         return _none
+    if operation.type in ("GatherV2", "GatherNd") and "Tindices" not in operation.attributes:
+        return None  # made of several parts, or for each entry of a batch
     return _OF_TYPES.get(operation.type)
 
 
@@ -137,7 +139,7 @@ def _gathered(operation: Operation, gradients: Sequence[Gradient | None], wanted
         return [None, *rest]
     if not isinstance(operation.computation, VariableAccess):
         axis = constant_value(operation.operands[2]) if len(operation.operands) > 2 else None
-        if axis is None or int(axis) != 0 or "Taxis" not in operation.attributes:
+        if axis is None or int(axis) != 0:
             return [_by_derivative(operation, 0, gradients), *rest]
     return [_rows(operation.inputs[0], operation.inputs[1], gradients[0]), *rest]
 
@@ -151,7 +153,7 @@ def _gathered_nd(
     if not wanted(source):
         return [None, None]
     if depth is not None and int(depth or 0) == 1:
-        return [_rows(source, places, gradients[0]), None]
+        return [_rows(source, places, gradients[0], depth=1), None]
     if not isinstance(operation.computation, VariableAccess):
         return [_by_derivative(operation, 0, gradients), None]
     (gradient,) = gradients
@@ -166,11 +168,18 @@ def _placed(places: Array, rows: Array, sizes: Array) -> Array:
     return result
 
 
-def _rows(source: Tensor, indices: Tensor, gradient: Gradient | None) -> IndexedSlices:
-    """Returns the gradient of rows of a tensor or variable as rows of that."""
+def _rows(source: Tensor, indices: Tensor, gradient: Gradient | None, depth: int = 0) -> IndexedSlices:
+    """Returns the gradient of rows of a tensor or variable as rows of that.
+
+    Args:
+        source: The tensor or variable.
+        indices: Of the rows.
+        gradient: Of what was taken.
+        depth: How many of the last dimensions of the indices are not among those of what was taken.
+    """
     sizes: Any = _shape_of(source)
     output = OutputSpec(source.dtype, TensorShape([None, *source.shape[1:]] if source.shape.ndims else None))
-    operands = [dense(_given(gradient)), indices]
+    operands = [dense(_given(gradient)), indices, depth]
     values = deferred_call(_as_rows, operands, op_type="Reshape", output=output)
     output = OutputSpec(indices.dtype, TensorShape([indices.shape.num_elements()]))
     rows = deferred_call(_flat, [indices], op_type="Reshape", name="Reshape_1", output=output)
@@ -178,10 +187,9 @@ def _rows(source: Tensor, indices: Tensor, gradient: Gradient | None) -> Indexed
 
 
 @differentiable(SELECTING)
-def _as_rows(gradient: Array, indices: Array) -> Array:
+def _as_rows(gradient: Array, indices: Array, depth: int) -> Array:
     """Returns a gradient with one dimension for all those of the indices."""
-    inner = gradient.shape[gradient.ndim - (gradient.ndim - indices.ndim) :] if indices.ndim else gradient.shape
-    return gradient.reshape(indices.size, *inner)
+    return gradient.reshape(indices.size, *gradient.shape[indices.ndim - depth :])
 
 
 def _flat(indices: Array) -> Array:

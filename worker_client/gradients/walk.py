@@ -111,7 +111,7 @@ class _Walk:
 
     def __init__(self, sources: Sequence[Tensor], stops: Sequence[Tensor], *, colocate: bool):
         self._sources = set(sources)
-        self._stops = set(stops)
+        self._stops = {each.op for each in stops}
         self._colocate = colocate
         self._gradients: dict[Tensor, list[Gradient]] = {}
         self._totals: dict[Tensor, Gradient | None] = {}
@@ -147,6 +147,8 @@ class _Walk:
 
     def _pass(self, operation: Operation) -> None:
         """Brings the gradients of an operation's outputs to its inputs."""
+        if operation in self._stops:
+            return
         outputs = [self._total(each) if _has_gradient(each) else None for each in operation.outputs]
         wanted = [each for each in operation.inputs if self._is_wanted(each)]
         if not wanted or all(each is None for each in outputs):
@@ -165,15 +167,13 @@ class _Walk:
         return self._totals[tensor]
 
     def _is_wanted(self, tensor: Tensor) -> bool:
-        if tensor in self._stops or not _has_gradient(tensor):
-            return False
-        return tensor in self._sources or self._depends.get(tensor.op, False)
+        return _has_gradient(tensor) and (tensor in self._sources or self._depends.get(tensor.op, False))
 
     def _followed(self, operation: Operation) -> list[Tensor]:
         """Returns the inputs of an operation, as often as it has them, behind which there is a source."""
-        if not self._depends.get(operation):
+        if operation in self._stops or not self._depends.get(operation):
             return []
-        return [each for each in operation.inputs if each not in self._stops and self._depends.get(each.op)]
+        return [each for each in operation.inputs if self._depends.get(each.op)]
 
     def _between(self, targets: Iterable[Operation]) -> list[Operation]:
         """Returns the operations on the ways from the targets to the sources, and notes which depend on a source."""
@@ -182,15 +182,16 @@ class _Walk:
         while stack:
             operation, is_left = stack.pop()
             if is_left:
-                self._depends[operation] = any(
-                    each not in self._stops and (each in self._sources or self._depends.get(each.op, False))
-                    for each in operation.inputs
-                ) or any(output in self._sources for output in operation.outputs)
+                inputs = () if operation in self._stops else operation.inputs
+                self._depends[operation] = any(self._depends.get(each.op, False) for each in inputs) or any(
+                    output in self._sources for output in operation.outputs
+                )
                 order.append(operation)
             elif operation not in self._depends:
                 self._depends[operation] = False
                 stack.append((operation, True))
-                stack.extend((each.op, False) for each in operation.inputs if each not in self._stops)
+                if operation not in self._stops:
+                    stack.extend((each.op, False) for each in operation.inputs)
         return [each for each in order if self._depends[each]]
 
 

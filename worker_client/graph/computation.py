@@ -121,6 +121,7 @@ class VariableAccess(Computation):
             run waits for that.
         unless_fed: A tensor that is no input, since the ps can do without its value. In a run that is fed one,
             ``request`` is given it.
+        beside: Other variables that it changes as well, on the same ps task.
         cached: Of what reads the whole value: whether the session keeps a copy, which is used while it is current.
         output: Makes the output from the ps's reply (or where the value is read back, from the reply to that) and the
             inputs' values; raises if the reply is an error that it does not expect.
@@ -133,4 +134,5 @@ class VariableAccess(Computation):
     needs_value: bool = True
     unless_fed: Tensor | None = None
     cached: bool = False
+    beside: tuple[AccessedVariable, ...] = ()
     output: Callable[[Reply, Sequence[Array]], Array] = value_read

@@ -17,6 +17,7 @@ from worker_client.deferred.operands import cast_to, constant_array, of_one_dtyp
 from worker_client.deferred.partitioned import PartitionedDeferredVariable
 from worker_client.deferred.sparse_tensor import with_values_of
 from worker_client.deferred.variable import DeferredVariable
+from worker_client.derivatives.registry import SELECTING, differentiable
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.ops.constant_ops import constant, convert_to_tensor, identity, rank
@@ -398,6 +399,7 @@ def _gathered_nd_by_batch(params: Any, indices: Any, batch_dims: int, name: str 
         return call(_taken_nd_by_batch, [operand, places, batch_dims], op_type="Reshape", output=output)
 
 
+@differentiable(SELECTING)
 def _taken_nd_by_batch(array: Array, indices: Array, batch_dims: int) -> Array:
     if batch_dims == 0:
         return _taken_nd(array, indices)

@@ -11,7 +11,7 @@ from worker_client.ops.collections import add_to_collection, get_collection
 from worker_client.ops.constant_ops import convert_to_tensor, ones_like
 from worker_client.ops.constant_ops import shape as shape_tensor
 from worker_client.ops.constant_ops import size as size_of
-from worker_client.ops.elementwise_ops import div_no_nan, squared_difference
+from worker_client.ops.elementwise_ops import div_no_nan, squared_difference, stop_gradient
 from worker_client.ops.math_ops import abs as absolute
 from worker_client.ops.math_ops import add, add_n, log, minimum, multiply, negative, not_equal, reduce_sum, subtract
 from worker_client.ops.nn_ops import (
@@ -276,6 +276,7 @@ def softmax_cross_entropy(
         if label_smoothing:
             classes = cast(shape_tensor(expected)[1], given.dtype)
             expected = expected * (1 - label_smoothing) + label_smoothing / classes
+        expected = stop_gradient(expected, name="labels_stop_gradient")
         return softmax_cross_entropy_with_logits_v2(expected, given, name="xentropy")
 
     values = [logits, onehot_labels, weights]

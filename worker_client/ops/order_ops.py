@@ -13,6 +13,9 @@ from ps_protocol.operations import Array
 from worker_client.deferred.call import call, call_for_several, is_deferred
 from worker_client.deferred.computed import computed
 from worker_client.deferred.operands import of_one_dtype
+from worker_client.derivatives import arrays
+from worker_client.derivatives.arrays import sorting_rule
+from worker_client.derivatives.registry import SELECTING, Traced, differentiable
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.ops.array_ops import cast, expand_dims, reshape
@@ -167,6 +170,12 @@ def _sorted(function: Callable[..., Array], values: Any, axis: int, direction: s
     return call(_in_order, arguments, op_type="TopKV2", output=output)
 
 
+def _places_in_order(array: Array, axis: int, is_descending: bool, function: Callable[..., Array]) -> Array:
+    del function
+    return _in_order(array, axis, is_descending, np.argsort)
+
+
+@differentiable(sorting_rule(_places_in_order))
 def _in_order(array: Array, axis: int, is_descending: bool, function: Callable[..., Array]) -> Array:
     if not is_descending:
         found = function(array, axis=axis, kind="stable")
@@ -370,6 +379,7 @@ def linspace(start: Any, stop: Any, num: Any, name: str | None = None, axis: int
 lin_space = linspace
 
 
+@differentiable(Traced(arrays.linspace))
 def _evenly(start: Array, stop: Array, num: Any, axis: int, dtype: np.dtype[Any]) -> Array:
     if int(num) < 1:
         raise ValueError(f"linspace needs at least one number, not {num}")
@@ -419,6 +429,7 @@ def repeat(input: Any, repeats: Any, axis: int | None = None, name: str | None =
         return call(_repeated, [operand, repeats, axis], op_type="Reshape", output=output)
 
 
+@differentiable(SELECTING)
 def _repeated(array: Array, repeats: Any, axis: int | None) -> Array:
     return np.repeat(array, np.asarray(repeats), axis=axis)
 

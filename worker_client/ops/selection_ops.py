@@ -11,6 +11,7 @@ import numpy as np
 from ps_protocol.operations import Array
 from worker_client.deferred.call import call, call_for_several, is_deferred
 from worker_client.deferred.operands import of_one_dtype
+from worker_client.derivatives.registry import CONSTANT, SELECTING, differentiable
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.operation import OutputSpec
 from worker_client.ops.array_ops import reshape
@@ -83,6 +84,7 @@ def boolean_mask(tensor: Any, mask: Any, name: str | None = "boolean_mask", axis
         return call(_masked, [operand, test, at], op_type="GatherV2", output=output)
 
 
+@differentiable(SELECTING)
 def _masked(array: Array, mask: Array, axis: int) -> Array:
     flat = array.reshape(*array.shape[:axis], -1, *array.shape[axis + mask.ndim :])
     return np.compress(mask.reshape(-1), flat, axis=axis)
@@ -271,6 +273,7 @@ def _numbers(data: Any, segment_ids: Any, num_segments: Any) -> Any:
     return reshape(number, [-1, *[1] * inner]) if inner > 0 else number
 
 
+@differentiable(CONSTANT)
 def _ones_of(ids: Array, dtype: np.dtype[Any]) -> Array:
     return np.ones(ids.shape, dtype)
 

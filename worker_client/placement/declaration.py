@@ -39,12 +39,14 @@ class Declaration:
         op: What stands for it in the graph, with the device that scopes have given it.
         initializer: Its initial value, None to leave it uninitialised.
         is_local: Whether it belongs to this process, wherever device scopes place it.
+        ps_task: Where it has to be, beside another variable, if no device scope has placed it.
     """
 
     spec: VariableSpec
     op: Operation
     initializer: InitializerSpec | None
     is_local: bool = False
+    ps_task: int | None = None
 
 
 class Declarer:
@@ -130,7 +132,8 @@ class Declarer:
             self._check_own(name, device)
             self._warn_of_cost(spec)
             return None
-        ps_task = self._ps_strategy(declaration.op) if device.task is None else device.task
+        ps_task = declaration.ps_task if device.task is None else device.task
+        ps_task = self._ps_strategy(declaration.op) if ps_task is None else ps_task
         if not 0 <= ps_task < self._num_ps:
             raise InvalidArgumentError(
                 f"variable {name} is placed on ps task {ps_task}, but the cluster has {self._num_ps} ps tasks, "

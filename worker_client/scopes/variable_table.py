@@ -71,6 +71,15 @@ class VariableTable:
             )
         return self._whole.get(arguments)
 
+    def get_beside(self, arguments: VariableArguments, place: PartitionSlice | None) -> Any:
+        """Gets or creates a whole variable that belongs to another one, and so is cut as that is.
+
+        Args:
+            arguments: What is asked for; the partitioner counts for nothing.
+            place: Where it lies in a whole, of what belongs to a part.
+        """
+        return self._whole.get(arguments, place)
+
     def _get_partitioned(self, arguments: VariableArguments) -> VariableInParts:
         """Gets or creates a partitioned variable; without a partitioner it must exist."""
         name, shape = arguments.name, TensorShape(arguments.shape)

@@ -70,10 +70,11 @@ class Evaluation:
         order = self._ordered([*operations, *wanted])
         self._runtime.place(
             dict.fromkeys(
-                each.computation.variable
+                variable
                 for each in order
                 if isinstance(each.computation, VariableAccess)
                 and (each.computation.mutates or each.computation.variable not in self._fed_variables)
+                for variable in (each.computation.variable, *each.computation.beside)
             )
         )
         consumed = {tensor for each in order for tensor in each.operands}.union(tensors)

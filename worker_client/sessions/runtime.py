@@ -93,12 +93,27 @@ class ClusterRuntime(VariableRuntime):
         self._client = client
 
     def _declare(self, variables: Sequence[AccessedVariable]) -> Sequence[int | None]:
-        return self._client.declarer.declare(
-            [Declaration(each.spec, each.op, None, each.is_local) for each in variables]
-        )
+        """Declares first what others have to be beside, and those then where that is."""
+        led = {each: _leader_of(each) for each in variables}
+        found: dict[AccessedVariable, int | None] = {}
+        for is_led in (False, True):
+            chosen = [each for each in variables if (led[each] is not None) is is_led]
+            tasks = {each.op.name: task for each, task in {**self._tasks, **found}.items()} if is_led else {}
+            declarations = [
+                Declaration(each.spec, each.op, None, each.is_local, tasks.get(led[each] or "")) for each in chosen
+            ]
+            if declarations:
+                found.update(zip(chosen, self._client.declarer.declare(declarations), strict=True))
+        return [found[each] for each in variables]
 
     def exchange(self, routed: Sequence[Routed]) -> list[Reply]:
         return super().exchange(routed) if self._client.is_chief else self._wait.exchange(routed)
+
+
+def _leader_of(variable: AccessedVariable) -> str | None:
+    """Returns the operation of the variable beside which another one has to be, None if there is none."""
+    groups = (group.decode().removeprefix("loc:@") for group in variable.op.colocation_groups())
+    return next((name for name in groups if name != variable.op.name), None)
 
 
 class PrivateRuntime(VariableRuntime):

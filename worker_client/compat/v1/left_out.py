@@ -11,8 +11,12 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, NoReturn
 
 GRADIENTS: Final = (
-    "no automatic differentiation here; take gradients from PyTorch, JAX or NumPy, feed them, and apply them with "
-    "`assign_sub` or `scatter_sub`"
+    "of automatic differentiation there is `tf.gradients`, in graphs; derivatives of your own are computed in Python, "
+    "fed, and applied with `assign_sub` or `scatter_sub`"
+)
+OPTIMIZERS: Final = (
+    "workers train asynchronously, with those optimizers of TensorFlow's that change a variable by a rule, as "
+    "`tf.train.AdamOptimizer`; anything else is computed in the graph and applied with `assign`"
 )
 SAVING: Final = (
     "a session saves nothing; ps tasks keep their state with `--durability journal`, and values that `session.run` "
@@ -72,8 +76,9 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
         GRADIENTS,
         "hessians GradientTape custom_gradient recompute_grad grad_pass_through no_gradient NoGradient "
         "NotDifferentiable RegisterGradient "
-        "nondifferentiable_batch_function train.*Optimizer train.ExponentialMovingAverage train.sdca_*",
+        "nondifferentiable_batch_function",
     ),
+    (OPTIMIZERS, "train.*Optimizer train.ExponentialMovingAverage train.sdca_*"),
     (
         SAVING,
         "train.Saver train.SaverDef train.latest_checkpoint train.get_checkpoint_state train.checkpoint_exists "

@@ -1,4 +1,4 @@
-"""``tf.train``: what of it concerns variables, clusters and learning rates."""
+"""``tf.train``: what of it concerns variables, clusters, learning rates and optimizers."""
 
 from worker_client.compat.v1.cluster import ClusterSpec
 from worker_client.compat.v1.left_out import getattr_of
@@ -12,9 +12,35 @@ from worker_client.training.global_step import (
     global_step,
 )
 from worker_client.training.learning_rate import *
+from worker_client.training.optimizers.adam import AdamOptimizer
+from worker_client.training.optimizers.adaptive import (
+    AdadeltaOptimizer,
+    AdagradDAOptimizer,
+    AdagradOptimizer,
+    ProximalAdagradOptimizer,
+    RMSPropOptimizer,
+)
+from worker_client.training.optimizers.ftrl import FtrlOptimizer
+from worker_client.training.optimizers.gradient_descent import (
+    GradientDescentOptimizer,
+    ProximalGradientDescentOptimizer,
+)
+from worker_client.training.optimizers.momentum import MomentumOptimizer
+from worker_client.training.optimizers.optimizer import Optimizer
 
 __all__ = [
+    "AdadeltaOptimizer",
+    "AdagradDAOptimizer",
+    "AdagradOptimizer",
+    "AdamOptimizer",
     "ClusterSpec",
+    "FtrlOptimizer",
+    "GradientDescentOptimizer",
+    "MomentumOptimizer",
+    "Optimizer",
+    "ProximalAdagradOptimizer",
+    "ProximalGradientDescentOptimizer",
+    "RMSPropOptimizer",
     "assert_global_step",
     "create_global_step",
     "get_global_step",

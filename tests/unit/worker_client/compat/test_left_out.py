@@ -36,7 +36,7 @@ def test_a_name_says_why_it_is_left_out(path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "remedy"),
     [
-        ("train.RMSPropOptimizer", "assign_sub"),
+        ("train.SyncReplicasOptimizer", "asynchronously"),
         ("train.LoggingTensorHook", "session.run"),
         ("nn.conv3d_transpose", "get_variable"),
         ("nn.static_bidirectional_rnn", "get_variable"),

@@ -1,0 +1,34 @@
+"""Adds up the gradients of rows that are there several times, always in the order in which they come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ps_protocol.operations import Array
+from worker_client.deferred.call import call_for_several
+from worker_client.graph.operation import OutputSpec, Tensor
+from worker_client.values.conversion import IndexedSlices
+from worker_client.values.shapes import TensorShape
+
+
+def summed_rows(gradient: IndexedSlices) -> IndexedSlices:
+    """Returns the same rows, each once, as tensors of the graph."""
+    values: Any = gradient.values
+    indices: Any = gradient.indices
+    row = TensorShape(None) if values.shape.ndims is None else TensorShape([None, *values.shape[1:]])
+    outputs = [OutputSpec(values.dtype, row), OutputSpec(indices.dtype, TensorShape([None]))]
+    summed: list[Tensor] = call_for_several(_summed, [values, indices], outputs, op_type="Unique", name="Unique")
+    return IndexedSlices(summed[0], summed[1], gradient.dense_shape)
+
+
+def _summed(values: Array, indices: Array) -> tuple[Array, Array]:
+    if len(indices) < 2:
+        return values, indices
+    order = np.argsort(indices, kind="stable")
+    ordered = indices[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    if len(starts) == len(indices):
+        return values[order], ordered
+    return np.add.reduceat(values[order], starts, axis=0), ordered[starts]
