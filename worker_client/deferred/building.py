@@ -74,9 +74,12 @@ def built_op(
     except ValueError as error:
         given = " and ".join(f"{each.name} ({each.dtype.name}{each.shape})" for each in inputs)
         raise ValueError(f"{_titled(op_type, name)} of {given}: {error}") from error
-    if dtype is None:
-        dtype = dtypes[definition.output] if isinstance(definition.output, str) else definition.output
-    outputs = [OutputSpec(dtype, shape) for shape in (shapes if isinstance(shapes, list) else [shapes])]
+    shapes = shapes if isinstance(shapes, list) else [shapes]
+    made = definition.output if dtype is None else dtype
+    each = made if isinstance(made, tuple) else (made,) * len(shapes)
+    outputs = [
+        OutputSpec(dtypes[one] if isinstance(one, str) else one, shape) for one, shape in zip(each, shapes, strict=True)
+    ]
     kernel = Kernel(QuietFunction(function), folds=True)
     return graph.create_op(op_type, inputs, outputs, name=name, attributes=all_attributes, computation=kernel)
 

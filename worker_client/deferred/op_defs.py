@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from worker_client.deferred import shape_functions as shapes
+from worker_client.deferred import window_shapes
 from worker_client.deferred.shape_functions import ShapeFunction
 from worker_client.values import dtypes
 from worker_client.values.text import is_text
@@ -28,6 +29,7 @@ INDICES: Final = frozenset({dtypes.int32.dtype, dtypes.int64.dtype})
 SHORT_INDICES: Final = INDICES | {dtypes.int16.dtype}
 
 DTypes: TypeAlias = frozenset[np.dtype[Any]]
+Output: TypeAlias = str | np.dtype[Any] | tuple[str | np.dtype[Any], ...]
 ANY: Final = None
 
 
@@ -55,13 +57,13 @@ class OpDef:
         arguments: Its inputs in their order.
         dtypes: Those that each group may have; any if the group is not there.
         shape: Works out the shapes of the outputs, and raises ValueError where shapes do not fit.
-        output: The dtype of the outputs, or the group that has the same, where no other is asked for.
+        output: The dtype of the outputs, or the group that has the same, where no other is asked for; or one for each.
     """
 
     arguments: tuple[Argument, ...]
     dtypes: Mapping[str, DTypes]
     shape: ShapeFunction
-    output: str | np.dtype[Any]
+    output: Output
 
     @property
     def has_list(self) -> bool:
@@ -74,7 +76,7 @@ def is_taken(dtype: np.dtype[Any], allowed: DTypes) -> bool:
     return dtype in allowed or (is_text(dtype) and not TEXT.isdisjoint(allowed))
 
 
-def _of(signature: str, shape: ShapeFunction, output: str | np.dtype[Any] = "T", **groups: DTypes) -> OpDef:
+def _of(signature: str, shape: ShapeFunction, output: Output = "T", **groups: DTypes) -> OpDef:
     """Returns a row; in ``signature`` there is "name:group" for each input, with "*" before the name of a list."""
     arguments = []
     for each in signature.split():
@@ -226,6 +228,39 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     ),
     "GatherNd": _of("params:Tparams indices:Tindices", shapes.gathered_nd, "Tparams", Tindices=SHORT_INDICES),
     "Where": _of("condition:T", shapes.places, dtypes.int64.dtype, T=NUMBERS | BOOL),
+    # -- of images
+    "Conv2D": _of("input:T filter:T", window_shapes.conv2d, T=FLOATS),
+    "DepthwiseConv2dNative": _of("input:T filter:T", window_shapes.depthwise, T=FLOATS),
+    "Conv2DBackpropInput": _of(
+        "input_sizes:_sizes filter:T out_backprop:T",
+        window_shapes.images_of_gradient,
+        T=FLOATS,
+        _sizes=frozenset({dtypes.int32.dtype}),
+    ),
+    "Conv2DBackpropFilter": _of(
+        "input:T filter_sizes:_sizes out_backprop:T",
+        window_shapes.filters_of_gradient,
+        T=FLOATS,
+        _sizes=frozenset({dtypes.int32.dtype}),
+    ),
+    "MaxPool": _of("input:T", window_shapes.pool, T=REAL),
+    "AvgPool": _of("value:T", window_shapes.pool, T=FLOATS),
+    "LRN": _of("input:T", window_shapes.local_response, T=FLOATS - {dtypes.float64.dtype}),
+    "FusedBatchNormV3": _of(
+        "x:T scale:U offset:U mean:U variance:U",
+        window_shapes.batch_norm,
+        ("T", "U", "U", "U", "U", "U"),
+        T=FLOATS - {dtypes.float64.dtype},
+        U=frozenset({dtypes.float32.dtype}),
+    ),
+    "FusedBatchNormOfEither": _of(
+        "x:T scale:U offset:U mean:U variance:U training:_bool",
+        window_shapes.batch_norm_of_either,
+        ("T", "U", "U"),
+        T=FLOATS - {dtypes.float64.dtype},
+        U=frozenset({dtypes.float32.dtype}),
+        _bool=BOOL,
+    ),
     # -- of variables
     "Assign": _update(ANY),
     "AssignAdd": _update(NUMBERS),

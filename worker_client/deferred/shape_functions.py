@@ -25,16 +25,19 @@ class Known:
     Args:
         inputs: Those of lists one after the other.
         attributes: Of the operation.
+
+    Attributes:
+        shapes: Those of the inputs.
     """
 
     def __init__(self, inputs: Sequence[Tensor], attributes: Mapping[str, Any]):
-        self._inputs = inputs
+        self.inputs = inputs
         self.attributes = attributes
         self.shapes = [tensor.shape for tensor in inputs]
 
     def value(self, index: int) -> Array | None:
         """Returns the value of an input, None if it is not known."""
-        return constant_value(self._inputs[index])
+        return constant_value(self.inputs[index])
 
     def number(self, index: int) -> int | None:
         """Returns the value of an input that must be one integer, None if it is not known."""
@@ -45,7 +48,7 @@ class Known:
     def sizes(self, index: int) -> TensorShape:
         """Returns the sizes that an input consists of, as far as they are known."""
         self.check_rank(index, 1)
-        return known_sizes(self._inputs[index])
+        return known_sizes(self.inputs[index])
 
     def check_rank(self, index: int, ndims: int) -> None:
         """ValueError if an input cannot have this number of dimensions."""

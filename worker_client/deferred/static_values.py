@@ -34,6 +34,8 @@ def _value(tensor: Tensor, found: _Found, depth: int) -> Array | None:
         return computation.value
     if tensor.value_index or not isinstance(computation, Kernel) or not computation.folds or not depth:
         return None
+    if operation.type == "PlaceholderWithDefault":  # a run may be fed another value
+        return None
     if operation not in found:
         found[operation] = _computed(operation, computation, found, depth - 1)
     return found[operation]

@@ -9,7 +9,7 @@ import autograd.numpy as anp
 import numpy as np
 from autograd.core import primitive_vjps
 
-from worker_client.derivatives.registry import SELECTING, Derivative, Traced, Vjp, calling, of_primitive
+from worker_client.derivatives.registry import SELECTING, Derivative, Traced, Vjp, of_primitive
 
 RULES: Final[dict[str, Derivative]] = {}
 """By the type of the operation."""
@@ -42,14 +42,6 @@ def inverse(array: Any, adjoint: bool) -> Any:
 def solution(matrix: Any, rhs: Any, adjoint: bool) -> Any:
     return anp.linalg.solve(_turned(matrix) if adjoint else matrix, rhs)
 
-
-def _dot(a: Any, b: Any, axes: Any) -> tuple[Any, Any, Any]:
-    pairs = axes if isinstance(axes, int) else [np.ravel(each).tolist() for each in axes]
-    return anp.tensordot, (a, b), {"axes": pairs}
-
-
-DOT: Final = calling(_dot)
-"""The rule of ``numpy.tensordot``."""
 
 RULES["MatMul"] = _product_rule
 RULES["BatchMatMulV2"] = _product_rule

@@ -69,7 +69,7 @@ def of_primitive(primitive: Callable[..., Any], *, with_attributes: bool = False
         with_attributes: Whether it takes the operation's attributes as keyword arguments as well.
     """
     rule: Rule = primitive_vjps[primitive]
-    return rule if with_attributes else lambda argnums, ans, args, _: rule(argnums, ans, args, {})
+    return rule if with_attributes else lambda argnums, ans, args, _: rule(argnums, ans, tuple(args), {})
 
 
 def calling(call: Callable[..., tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]]) -> Rule:

@@ -83,14 +83,15 @@ Seeds: TypeAlias = tuple[int, int] | tuple[None, None]
 
 @dataclass(frozen=True, slots=True)
 class DrawingKernel(Computation):
-    """Computes one output from random numbers, others each time. Each session draws a sequence of its own.
+    """Computes the outputs from random numbers, others each time. Each session draws a sequence of its own.
 
     Attributes:
-        function: Is given the session's generator for this operation and then the inputs' values.
+        function: Is given the session's generator for this operation and then the inputs' values. Returns the output,
+            or of several a tuple.
         seeds: What the sequence follows from.
     """
 
-    function: Callable[..., Array]
+    function: Callable[..., Array | tuple[Array, ...]]
     seeds: Seeds
 
     def generator(self) -> np.random.Generator:

@@ -131,7 +131,8 @@ def _check_weights(weights: TensorShape, losses: TensorShape) -> None:
         raise ValueError(f"weights {weights} do not fit losses {losses}; each size should be 1 or the same")
 
 
-def _compared(labels: Any, predictions: Any) -> tuple[Any, Any]:
+def compared(labels: Any, predictions: Any) -> tuple[Any, Any]:
+    """Returns labels and predictions as float32; ValueError if one is missing or their shapes differ."""
     if labels is None or predictions is None:
         raise ValueError("both labels and predictions are needed")
     predicted = cast(convert_to_tensor(predictions), float32)
@@ -152,7 +153,7 @@ def mean_squared_error(
     """Returns the mean of ``(predictions - labels) ** 2``; see ``compute_weighted_loss``."""
 
     def losses() -> Any:
-        expected, predicted = _compared(labels, predictions)
+        expected, predicted = compared(labels, predictions)
         return squared_difference(predicted, expected)
 
     values = [predictions, labels, weights]
@@ -170,7 +171,7 @@ def absolute_difference(
     """Returns the mean of ``abs(predictions - labels)``; see ``compute_weighted_loss``."""
 
     def losses() -> Any:
-        expected, predicted = _compared(labels, predictions)
+        expected, predicted = compared(labels, predictions)
         return absolute(subtract(predicted, expected))
 
     values = [predictions, labels, weights]
@@ -189,7 +190,7 @@ def huber_loss(
     """Returns the mean of half the squared errors, beyond ``delta`` of straight lines."""
 
     def losses() -> Any:
-        expected, predicted = _compared(labels, predictions)
+        expected, predicted = compared(labels, predictions)
         error = absolute(subtract(predicted, expected))
         near = minimum(error, delta)
         return add(multiply(0.5, multiply(near, near)), multiply(delta, subtract(error, near)))
@@ -210,7 +211,7 @@ def log_loss(
     """Returns how badly predicted likelihoods foretell labels of 0 and 1; see ``compute_weighted_loss``."""
 
     def losses() -> Any:
-        expected, predicted = _compared(labels, predictions)
+        expected, predicted = compared(labels, predictions)
         right = multiply(expected, log(add(predicted, epsilon)))
         return subtract(negative(right), multiply(subtract(1.0, expected), log(add(subtract(1.0, predicted), epsilon))))
 
@@ -229,7 +230,7 @@ def hinge_loss(
     """Returns the mean of what ``logits`` miss 1 by in the direction of labels of 0 and 1."""
 
     def losses() -> Any:
-        expected, predicted = _compared(labels, logits)
+        expected, predicted = compared(labels, logits)
         signs = subtract(multiply(2.0, expected), ones_like(expected))
         return relu(subtract(ones_like(expected), multiply(signs, predicted)))
 

@@ -10,8 +10,6 @@ from ps_protocol.operations import Array
 from worker_client.deferred.call import call, is_deferred
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.deferred.static_values import constant_value
-from worker_client.derivatives.matrices import DOT
-from worker_client.derivatives.registry import differentiable
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.ops.array_ops import transpose
@@ -34,7 +32,6 @@ __all__ = [
     "matrix_set_diag",
     "matrix_solve",
     "matrix_transpose",
-    "tensordot",
     "trace",
 ]
 
@@ -230,28 +227,3 @@ def einsum(equation: str, *inputs: Any, name: str | None = None) -> Any:
 
 def _summed_products(equation: str, *arrays: Array) -> Array:
     return np.asarray(np.einsum(equation, *arrays, optimize=True), arrays[0].dtype)
-
-
-def tensordot(a: Any, b: Any, axes: Any, name: str | None = None) -> Any:
-    """Returns the sum of products over some dimensions of two tensors.
-
-    Args:
-        a: A tensor.
-        b: Another.
-        axes: How many of the last of ``a`` and the first of ``b``; or two lists of them.
-        name: Of the scope; "Tensordot" if not given.
-
-    Raises:
-        ValueError: The sizes of the dimensions differ.
-    """
-    with name_scope(name, "Tensordot", [a, b]):
-        operands = of_one_dtype("MatMul", [convert_to_tensor(a, name="a"), convert_to_tensor(b, name="b")])
-        return call(_dotted, [*operands, axes], op_type="MatMul")
-
-
-@differentiable(DOT)
-def _dotted(a: Array, b: Array, axes: Any) -> Array:
-    if isinstance(axes, int):
-        return np.asarray(np.tensordot(a, b, axes))
-    of_a, of_b = (np.ravel(each).tolist() for each in axes)
-    return np.asarray(np.tensordot(a, b, (of_a, of_b)))

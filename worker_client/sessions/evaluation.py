@@ -217,7 +217,8 @@ class Evaluation:
             if isinstance(computation, SeededKernel):
                 return (computation.function(self._runtime.job_seed, *inputs),)
             if isinstance(computation, DrawingKernel):
-                return (computation.function(self._runtime.generator(computation), *inputs),)
+                drawn = computation.function(self._runtime.generator(computation), *inputs)
+                return drawn if isinstance(drawn, tuple) else (drawn,)
         except ShardscopeError as error:
             raise _found_in(operation, error) from error.__cause__
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:

@@ -31,8 +31,8 @@ CONTROL_FLOW: Final = (
 INPUT: Final = "no input pipelines or queues; read and batch in Python, and feed placeholders"
 ACCUMULATORS: Final = "add to a variable with `assign_add` on each worker, which counts every update once"
 LAYERS: Final = (
-    "no layers or networks here; make variables with `tf.get_variable`, and compute with PyTorch, JAX or `tf.matmul` "
-    "and `tf.nn`"
+    "not among the layers and operations here; make variables with `tf.get_variable`, and compute with `tf.layers`, "
+    "`tf.matmul` and what is in `tf.nn`"
 )
 ESTIMATORS: Final = "no estimators; write the loop in Python around `session.run`"
 SUMMARIES: Final = (
@@ -42,7 +42,7 @@ SUMMARIES: Final = (
 OLD_SUMMARIES: Final = "TensorFlow 1.0 has given it up; use `tf.summary.scalar` and its like"
 EVENTS: Final = "no event files are read here; TensorBoard's `EventAccumulator` reads them"
 PROFILES: Final = "nothing is traced here; measure with Python's profilers, such as `cProfile`"
-METRICS: Final = "no metrics; run the tensors, and count in Python"
+METRICS: Final = "not among the metrics here; take `tf.metrics.mean` of what it is made of, or count in Python"
 TABLES: Final = "no lookup tables; map keys to rows in Python, then use `tf.nn.embedding_lookup`"
 SPARSE: Final = (
     "sparse tensors are for `tf.nn.embedding_lookup_sparse` alone; put elements together with `tf.scatter_nd` or "
@@ -63,7 +63,7 @@ HARDWARE: Final = "devices only place variables; what is computed is computed by
 QUANTIZED: Final = "no quantized numbers; `worker_client.WireFormat` says in which form values travel"
 HANDLES: Final = "no values stay in a session; run the tensor, and feed its value in the next run"
 SHAPED: Final = "no such operation; `tf.reshape`, `tf.transpose` and `tf.gather` do what it does"
-SAMPLING: Final = "no candidate sampling; draw ids with NumPy, feed them, and use `tf.nn.embedding_lookup`"
+SAMPLING: Final = "no sampler here that learns; use `tf.nn.fixed_unigram_candidate_sampler` with the counts of classes"
 INTERNAL: Final = "a matter of TensorFlow's own"
 EXTENSIONS: Final = "no operations from libraries; compute in Python, or with `tf.numpy_function`"
 RAGGED: Final = "no ragged tensors; give rows one length with `tf.pad`, or feed values and their segments"
@@ -80,7 +80,6 @@ CONTAINERS: Final = "there are no containers to clear; initialise variables agai
 EXTREMES: Final = "elements have no minimum and maximum of updates; `scatter_min` and `scatter_max` do that for rows"
 NO_VALUE: Final = "a deferred tensor has no value before it is run; use `session.run` or `eval()`"
 ASSIGNED: Final = "only variables, slices of them and what their updates return can be assigned; see `tf.assign`"
-LOSSES: Final = "write it out with `tf.nn` and `tf.reduce_mean`"
 
 _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     (
@@ -117,9 +116,9 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     (ACCUMULATORS, "ConditionalAccumulator ConditionalAccumulatorBase SparseConditionalAccumulator"),
     (
         LAYERS,
-        "layers keras Module conv conv2d_backprop_* depth_to_space space_to_depth nn.*conv* nn.*pool* nn.*rnn* "
-        "nn.*batch_norm* nn.*ctc* nn.*dilation* nn.erosion2d nn.local_response_normalization nn.lrn "
-        "nn.normalize_moments nn.sufficient_statistics nn.weighted_moments nn.depth_to_space nn.space_to_depth "
+        "layers.* keras Module conv conv2d_backprop_* depth_to_space space_to_depth nn.*conv* nn.*pool* nn.*rnn* "
+        "nn.*ctc* nn.*dilation* nn.erosion2d "
+        "nn.depth_to_space nn.space_to_depth "
         "nn.space_to_batch nn.with_space_to_batch nn.collapse_repeated nn.compute_average_loss "
         "nn.scale_regularization_loss nn.experimental nn.safe_embedding_lookup_sparse",
     ),
@@ -128,7 +127,7 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     (OLD_SUMMARIES, "*_summary merge_all_summaries merge_summary train.SummaryWriter train.SummaryWriterCache"),
     (EVENTS, "train.summary_iterator summary.get_summary_description"),
     (PROFILES, "train.ProfilerHook"),
-    (METRICS, "metrics"),
+    (METRICS, "metrics.*"),
     (TABLES, "lookup"),
     (SPARSE, "sparse sparse_* SparseTensorSpec deserialize_many_sparse serialize_*sparse"),
     (
@@ -169,7 +168,7 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
         "enable_v2_behavior enable_v2_tensorshape enable_tensor_equality compat mixed_precision experimental "
         "*.experimental",
     ),
-    (HARDWARE, "Session.list_devices tpu xla lite profiler test config sysconfig mlir nn.fused_batch_norm"),
+    (HARDWARE, "Session.list_devices tpu xla lite profiler test config sysconfig mlir"),
     (
         QUANTIZED,
         "quantiz* dequantize fake_quant_* qint* quint* QUANTIZED_DTYPES dtypes.q* dtypes.QUANTIZED_DTYPES "
@@ -179,8 +178,7 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     (SHAPED, "batch_to_space* space_to_batch* required_space_to_batch_paddings parallel_stack shape_n strided_slice"),
     (
         SAMPLING,
-        "nn.*candidate_sampler nn.nce_loss nn.sampled_softmax_loss nn.compute_accidental_hits "
-        "random.*candidate_sampler",
+        "nn.learned_unigram_candidate_sampler random.learned_unigram_candidate_sampler",
     ),
     (
         INTERNAL,
@@ -206,7 +204,6 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     (EXTREMES, "Variable.scatter_nd_max Variable.scatter_nd_min"),
     (NO_VALUE, "Tensor.numpy Variable.numpy"),
     (ASSIGNED, "Tensor.assign Tensor.assign_add Tensor.assign_sub"),
-    (LOSSES, "losses.cosine_distance losses.mean_pairwise_squared_error"),
     (CONTRIB, "contrib.* contrib.*.*"),
 )
 

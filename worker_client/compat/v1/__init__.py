@@ -16,10 +16,12 @@ from worker_client.compat.v1 import (
     flags,
     gfile,
     initializers,
+    layers,
     linalg,
     logging,
     losses,
     math,
+    metrics,
     nn,
     random,
     summary,
@@ -106,6 +108,7 @@ from worker_client.ops.script_ops import *
 from worker_client.ops.selection_ops import *
 from worker_client.ops.state_ops import *
 from worker_client.ops.statistics_ops import *
+from worker_client.ops.tensordot import tensordot
 from worker_client.scopes import variable_scope as _variable_scope
 from worker_client.scopes.sliced_variables import create_partitioned_variables
 from worker_client.scopes.template import make_template
@@ -189,12 +192,14 @@ __all__ = [
     "gradients",
     "group",
     "initializers",
+    "layers",
     "linalg",
     "logging",
     "losses",
     "make_template",
     "math",
     "matmul",
+    "metrics",
     "min_max_variable_partitioner",
     "name_scope",
     "newaxis",
@@ -208,6 +213,7 @@ __all__ = [
     "reset_default_graph",
     "resource_variables_enabled",
     "summary",
+    "tensordot",
     "train",
     "truncated_normal_initializer",
     "tuple",

@@ -16,10 +16,10 @@ from worker_client.ops.matrix_ops import (
     matrix_set_diag,
     matrix_solve,
     matrix_transpose,
-    tensordot,
     trace,
 )
 from worker_client.ops.statistics_ops import l2_normalize, norm
+from worker_client.ops.tensordot import tensordot
 from worker_client.values.left_out import getattr_of
 
 __all__ = [

@@ -1,5 +1,11 @@
 """``tf.random``: what draws random numbers, which is at the top as well under longer names."""
 
+from worker_client.ops.nn.candidate_samplers import (
+    all_candidate_sampler,
+    fixed_unigram_candidate_sampler,
+    log_uniform_candidate_sampler,
+    uniform_candidate_sampler,
+)
 from worker_client.ops.random_ops import (
     categorical,
     get_seed,
@@ -15,9 +21,12 @@ from worker_client.ops.random_ops import (
 from worker_client.values.left_out import getattr_of
 
 __all__ = [
+    "all_candidate_sampler",
     "categorical",
+    "fixed_unigram_candidate_sampler",
     "gamma",
     "get_seed",
+    "log_uniform_candidate_sampler",
     "multinomial",
     "normal",
     "poisson",
@@ -25,6 +34,7 @@ __all__ = [
     "shuffle",
     "truncated_normal",
     "uniform",
+    "uniform_candidate_sampler",
 ]
 
 gamma = random_gamma

@@ -72,7 +72,7 @@ def test_a_member_that_is_none_of_tensorflows_is_only_missing(member: str) -> No
         ("train.ProfilerHook", "cProfile"),
         ("train.CheckpointSaverHook", "durability journal"),
         ("summary.audio", "add_summary"),
-        ("nn.conv2d_transpose", "get_variable"),
+        ("nn.conv3d_transpose", "get_variable"),
         ("nn.static_bidirectional_rnn", "get_variable"),
         ("TFRecordReader", "feed"),
         ("sparse_reduce_sum", "scatter_nd"),
@@ -81,7 +81,7 @@ def test_a_member_that_is_none_of_tensorflows_is_only_missing(member: str) -> No
         ("linalg.svd", "numpy.linalg"),
         ("mul", "multiply"),
         ("batch_matmul", "matmul"),
-        ("layers.dense", "get_variable"),
+        ("layers.conv3d", "get_variable"),
         ("data.Dataset", "placeholders"),
     ],
 )

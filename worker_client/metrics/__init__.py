@@ -1,0 +1,1 @@
+"""TensorFlow 1's metrics: local variables with sums over batches. Imports no embeddings, layers or training."""
