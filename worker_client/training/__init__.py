@@ -1,1 +1,1 @@
-"""What training loops share: the global step. Imports no embeddings."""
+"""What training programs share: the global step, learning rates, TensorFlow 1's servers. Imports no embeddings."""
