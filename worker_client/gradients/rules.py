@@ -213,6 +213,7 @@ _OF_TYPES: Final[dict[str, GraphRule]] = {
     "Identity": _passed,
     "IdentityN": _passed,
     "PlaceholderWithDefault": _passed,
+    "Print": _passed,
     "Add": _sum_of_same,
     "AddV2": _sum_of_same,
     "AddN": _sum_of_same,

@@ -72,6 +72,15 @@ def test_what_has_no_influence_has_no_gradient() -> None:
     assert tf.gradients(y, []) == []
 
 
+def test_what_only_passes_a_value_on_passes_its_gradient_on() -> None:
+    x = tf.constant([1.0, 2.0])
+    printed = tf.Print(x * x, [x], "x is ")
+    with tf.control_dependencies([tf.assert_positive(x)]):
+        checked = tf.identity(tf.check_numerics(printed, "wrong"))
+    assert tf.gradients(checked, x)[0] is not None
+    np.testing.assert_array_equal(run(tf.gradients(checked, x)[0]), [2, 4])
+
+
 def test_a_source_in_the_middle_gets_its_gradient_and_those_before_it_too() -> None:
     x = tf.constant([1.0, 2.0])
     middle = x * x
