@@ -75,7 +75,7 @@ LOSSES: Final = "write it out with `tf.nn` and `tf.reduce_mean`"
 _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     (
         GRADIENTS,
-        "hessians GradientTape custom_gradient recompute_grad grad_pass_through no_gradient NoGradient "
+        "hessians GradientTape recompute_grad grad_pass_through no_gradient NoGradient "
         "NotDifferentiable RegisterGradient "
         "nondifferentiable_batch_function",
     ),
