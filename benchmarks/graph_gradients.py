@@ -61,16 +61,18 @@ class GraphModel:
 
     def rules(self) -> Callable[[], Any]:
         """Returns a function that computes everything without a session."""
-        steps = [each for each in self._graph.get_operations() if isinstance(each.computation, Kernel)]
+        known: dict[Any, Any] = dict(self._feeds)
+        steps: list[tuple[Callable[..., Any], Any, Any]] = []
+        for operation in self._graph.get_operations():
+            if isinstance(operation.computation, Constant):
+                known[operation.outputs[0]] = operation.computation.value
+            elif isinstance(operation.computation, Kernel):
+                steps.append((operation.computation.function, operation.operands, operation.outputs[0]))
 
         def run() -> Any:
-            values: dict[Any, Any] = dict(self._feeds)
-            for operation in self._graph.get_operations():
-                if isinstance(operation.computation, Constant):
-                    values[operation.outputs[0]] = operation.computation.value
-            for operation in steps:
-                function: Any = operation.computation
-                values[operation.outputs[0]] = function.function(*(values[each] for each in operation.operands))
+            values = dict(known)
+            for function, operands, output in steps:
+                values[output] = function(*[values[each] for each in operands])
             return [values[each] for each in self.gradients]
 
         return run

@@ -20,7 +20,7 @@ RULES: Final[dict[str, Derivative]] = dict.fromkeys(
         *("Floor", "Ceil", "Rint", "Round", "FloorDiv", "TruncateDiv", "ArgMax", "ArgMin"),
         *("Less", "LessEqual", "Greater", "GreaterEqual", "Equal", "NotEqual", "IsNan", "IsInf", "IsFinite"),
         *("LogicalAnd", "LogicalOr", "LogicalNot", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Invert", "All", "Any"),
-        *("Shape", "Size", "Rank", "Where", "OneHot", "Range", "ZerosLike", "StopGradient", "PyFunc", "Print"),
+        *("Shape", "Size", "Rank", "Where", "OneHot", "Range", "ZerosLike", "StopGradient", "PyFunc"),
     ),
     CONSTANT,
 )

@@ -191,7 +191,7 @@ class Evaluation:
                 reads_back = computation.mutates and not computation.answered and is_consumed
                 ready.append(_Access(operation, computation, inputs, reads_back))
                 continue
-            if not self._values.keys() >= set(operation.outputs):  # or all are fed
+            if any(output not in self._values for output in operation.outputs):  # or all are fed
                 for output, value in zip(operation.outputs, self._computed(operation, inputs), strict=True):
                     self._values.setdefault(output, graph_array(value) if output.dtype.kind == "S" else value)
             done.add(operation)

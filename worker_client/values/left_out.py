@@ -84,7 +84,7 @@ ASSIGNED: Final = "only variables, slices of them and what their updates return 
 _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     (
         GRADIENTS,
-        "hessians GradientTape custom_gradient recompute_grad grad_pass_through no_gradient NoGradient "
+        "hessians GradientTape recompute_grad grad_pass_through no_gradient NoGradient "
         "NotDifferentiable RegisterGradient "
         "nondifferentiable_batch_function Graph.gradient_override_map",
     ),

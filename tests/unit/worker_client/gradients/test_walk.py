@@ -72,6 +72,15 @@ def test_what_has_no_influence_has_no_gradient() -> None:
     assert tf.gradients(y, []) == []
 
 
+def test_what_only_passes_a_value_on_passes_its_gradient_on() -> None:
+    x = tf.constant([1.0, 2.0])
+    printed = tf.Print(x * x, [x], "x is ")
+    with tf.control_dependencies([tf.assert_positive(x)]):
+        checked = tf.identity(tf.check_numerics(printed, "wrong"))
+    assert tf.gradients(checked, x)[0] is not None
+    np.testing.assert_array_equal(run(tf.gradients(checked, x)[0]), [2, 4])
+
+
 def test_a_source_in_the_middle_gets_its_gradient_and_those_before_it_too() -> None:
     x = tf.constant([1.0, 2.0])
     middle = x * x
@@ -230,3 +239,34 @@ def test_a_graph_that_acts_at_once_is_refused() -> None:
 
     with eager_graph().as_default(), pytest.raises(RuntimeError, match="deferred graph"):
         tf.gradients(3.0, 2.0)
+
+
+def test_a_function_may_say_its_own_gradient() -> None:
+    @tf.custom_gradient
+    def log1pexp(x: Any) -> Any:
+        e = tf.exp(x)
+        return tf.log(1.0 + e), lambda upstream: upstream * (1.0 - 1.0 / (1.0 + e))
+
+    x = tf.constant([100.0, 0.0])
+    y = log1pexp(x)
+    assert y.op.type == "IdentityN"
+    np.testing.assert_allclose(run(tf.gradients(y, x)[0]), [1.0, 0.5])
+    assert np.isnan(run(tf.gradients(tf.log(1.0 + tf.exp(x)), x)[0])[0])
+
+
+def test_a_function_of_several_may_say_its_gradients() -> None:
+    @tf.custom_gradient
+    def swapped(a: Any, b: Any) -> Any:
+        return (a * b, a + b), lambda of_product, of_sum: (of_product * 10.0, of_sum * 100.0)
+
+    a, b = tf.constant([1.0, 2.0]), tf.constant([3.0, 4.0])
+    product, total = swapped(a, b)
+    found = tf.gradients(product, [a, b]) + tf.gradients([product, total], [a, b])
+    np.testing.assert_array_equal(run(found), [[10, 10], [0, 0], [10, 10], [100, 100]])
+
+    @tf.custom_gradient
+    def wrong(a: Any, b: Any) -> Any:
+        return a * b, lambda upstream: upstream
+
+    with pytest.raises(ValueError, match="gradient function of wrong should return a gradient for each of the 2"):
+        tf.gradients(wrong(a, b), a)
