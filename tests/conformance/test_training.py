@@ -15,7 +15,7 @@ from tests.conformance.reference import training_programs
 RECORDS = json.loads((replay.TRACES / "training.json").read_text(encoding="utf-8"))
 
 OTHERWISE_MADE = {
-    program for program in training_programs.PROGRAMS if "training=t)" in program and "t = tf.p" in program
+    program for program in training_programs.PROGRAMS if "training=t" in program and "t = tf.p" in program
 }
 """Programs whose result has the name that it has in TensorFlow, but not the type: there are no branches here."""
 

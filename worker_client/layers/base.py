@@ -233,7 +233,7 @@ class Layer:
         """
         if not self.built:
             raise ValueError(f"layer {self.name} has no variables yet; it gets them when it is called first")
-        return sum(int(np.prod(each.shape.as_list())) for each in self.weights)
+        return sum(TensorShape(each.shape).num_elements() or 0 for each in self.weights)
 
     # -- inside ---------------------------------------------------------------------------------------
 

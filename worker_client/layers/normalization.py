@@ -153,7 +153,7 @@ class BatchNormalization(Layer):
 
     def _fused_call(self, inputs: Any, is_training: bool | None, flag: Any) -> Any:
         layout = self._layout or "NHWC"
-        size = self.moving_mean.shape.as_list()
+        size = TensorShape(self.moving_mean.shape).as_list()
         gamma = constant(1.0, shape=size) if self.gamma is None else self.gamma
         beta = constant(0.0, shape=size) if self.beta is None else self.beta
         operands = (inputs, gamma, beta, self.moving_mean, self.moving_variance)

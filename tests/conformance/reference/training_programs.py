@@ -447,7 +447,56 @@ RANDOM = [
     "result = tf.random_normal([2.5, 3])",
 ]
 
-PROGRAMS = CONVOLUTIONS + POOLS + ACTIVATIONS + SAMPLED + PRODUCTS + LAYERS + METRICS + LOSSES + RANDOM
+TRAINED = [
+    """
+images, labels = tf.constant(ramp(4, 8, 8, 1)), tf.constant([0, 1, 2, 1])
+
+
+def conv_relu(input, kernel_shape, bias_shape):
+    weights = tf.get_variable("weights", kernel_shape, initializer=ramps)
+    biases = tf.get_variable("biases", bias_shape, initializer=tf.constant_initializer(0.1))
+    conv = tf.nn.conv2d(input, weights, strides=[1, 1, 1, 1], padding="SAME")
+    return tf.nn.relu(conv + biases)
+
+
+with tf.variable_scope("conv1"):
+    x = conv_relu(images, [3, 3, 1, 4], [4])
+x = tf.nn.max_pool(x, [1, 2, 2, 1], [1, 2, 2, 1], "SAME")
+with tf.variable_scope("conv2"):
+    x = conv_relu(x, [3, 3, 4, 2], [2])
+x = tf.reshape(tf.nn.avg_pool(x, 2, 2, "VALID"), [-1, 8])
+with tf.variable_scope("out", regularizer=lambda w: 0.01 * tf.nn.l2_loss(w)):
+    logits = tf.matmul(x, tf.get_variable("w", [8, 3], initializer=ramps))
+tf.losses.sparse_softmax_cross_entropy(labels, logits)
+loss = tf.losses.get_total_loss()
+variables = tf.trainable_variables()
+found = tf.gradients(loss, variables)
+with tf.control_dependencies(found):
+    steps = [tf.assign_sub(v, 0.01 * g) for v, g in zip(variables, found)]
+with tf.control_dependencies(steps):
+    result = [loss] + [tf.reduce_sum(v) for v in variables]
+runs = 4
+""",
+    """
+t = tf.placeholder_with_default(True, [])
+x = tf.layers.conv2d(tf.constant(ramp(4, 8, 8, 1)), 3, 3, padding="same", kernel_initializer=ramps)
+x = tf.nn.elu(tf.layers.batch_normalization(x, training=t, momentum=0.8, gamma_initializer=ramps))
+x = tf.layers.flatten(tf.layers.average_pooling2d(x, 2, 2))
+x = tf.layers.dense(x, 5, activation=tf.nn.softplus, kernel_initializer=ramps)
+x = tf.layers.batch_normalization(x, training=t, momentum=0.8)
+loss = tf.losses.mean_squared_error(tf.constant(ramp(4, 2)), tf.layers.dense(x, 2, kernel_initializer=ramps))
+variables = tf.trainable_variables()
+found = tf.gradients(loss, variables)
+with tf.control_dependencies(found + tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+    steps = [tf.assign_sub(v, 0.01 * g) for v, g in zip(variables, found)]
+with tf.control_dependencies(steps):
+    result = [loss] + [tf.reduce_sum(v) for v in tf.global_variables()]
+runs = 5
+feeds = [{}, {}, {}, {}, {t: False}]
+""",
+]
+
+PROGRAMS = CONVOLUTIONS + POOLS + ACTIVATIONS + SAMPLED + PRODUCTS + LAYERS + METRICS + LOSSES + RANDOM + TRAINED
 
 
 def ramp(*shape: int) -> Any:
