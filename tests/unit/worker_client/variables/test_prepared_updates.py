@@ -43,7 +43,14 @@ class FakeHandle:
     def __init__(self, tasks: FakeTasks, number: int) -> None:
         self._tasks, self._number = tasks, number
 
-    def submit(self, operations: Sequence[PsOperation], *, expected_reply_bytes: int) -> Future[tuple[Reply, ...]]:
+    def submit(
+        self,
+        operations: Sequence[PsOperation],
+        *,
+        expected_reply_bytes: int,
+        caller: object = None,
+    ) -> Future[tuple[Reply, ...]]:
+        del caller
         assert not expected_reply_bytes
         if self._number in self._tasks.full:
             raise ResourceExhaustedError("full")
