@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import worker_client.compat.v1 as tf
-from tests.conformance.reference import optimizer_graphs
+from tests.conformance.reference import optimizer_graphs, training_program
 from tests.unit.worker_client.training.optimizers.steps import made_by_the_ps
 
 TRACES = Path(__file__).parent / "reference" / "traces" / "optimizers.json"
@@ -82,3 +82,8 @@ def test_graphs_are_those_of_tensorflow(case: dict[str, Any]) -> None:
 def test_wrong_uses_are_refused_as_by_tensorflow(case: dict[str, Any]) -> None:
     found = optimizer_graphs.refused(tf, case["misuse"])
     assert found["error"] == case["error"], found
+
+
+def test_a_program_trains_as_with_tensorflow() -> None:
+    expected = json.loads((TRACES.parent / "training.json").read_text(encoding="utf-8"))
+    np.testing.assert_allclose(training_program.losses(tf), expected, rtol=2e-5)

@@ -178,11 +178,11 @@ class PartitionedDeferredVariable(  # type: ignore[misc] # whose tensors are not
         for index, part in enumerate(self._parts):
             share = self._share(indices, places_of, depth, index)
             found.append(part.gather_nd(share))
-        cut, row, dtype = self._cut, self.spec.shape[depth:], self._dtype
+        cut, row = self._cut, self.spec.shape[depth:]
 
         def stitched(indices: Array, found: Sequence[Array]) -> Array:
             places = places_of(indices)
-            result = np.empty((places[..., 0].size, *row), dtype)
+            result = np.empty((places[..., 0].size, *row), found[0].dtype)
             for index, rows in enumerate(found):
                 result[cut.share(places, index).selection] = rows
             return result.reshape(*places.shape[:-1], *row)

@@ -1,4 +1,4 @@
-"""What a gradient operation calls: the gradients of one function's arguments, by whatever rule it has."""
+"""What a gradient operation calls: the gradient of one of a function's arguments, by whatever rule it has."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ def rule_of(derivative: Derivative, function: Callable[..., Any]) -> Rule:
     return derivative
 
 
-def gradients_of(
-    rule: Rule, argnums: Sequence[int], ans: Any, args: Sequence[Any], kwargs: Mapping[str, Any], g: Any
-) -> list[Any]:
-    """Returns the gradients of arguments, in their shapes and dtypes."""
-    found = rule(argnums, ans, args, kwargs)(g)
-    return [_like(gradient, args[argnum]) for gradient, argnum in zip(found, argnums, strict=True)]
+def gradient_of(rule: Rule, argnum: int, ans: Any, args: Sequence[Any], kwargs: Mapping[str, Any], g: Any) -> Any:
+    """Returns the gradient of one argument, in its shape and dtype."""
+    (gradient,) = rule((argnum,), ans, args, kwargs)(g)
+    argument = args[argnum]
+    if type(gradient) is np.ndarray and gradient.dtype == argument.dtype and gradient.shape == argument.shape:
+        return gradient
+    return _like(gradient, argument)
 
 
 def _like(gradient: Any, argument: Any) -> Any:

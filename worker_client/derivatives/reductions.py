@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import autograd.numpy as anp
 import numpy as np
-from autograd.tracer import getval, trace_primitives_map
+from autograd.tracer import getval, isbox, trace_primitives_map
 
-from worker_client.derivatives.registry import Derivative, Rule, calling, each
+from worker_client.derivatives.plain import namespace
+from worker_client.derivatives.registry import Derivative, Rule, Vjp, calling, each
 
 RULES: Final[dict[str, Derivative]] = {}
 """By the type of the operation."""
@@ -22,14 +23,35 @@ def _reducing(primitive: Callable[..., Any]) -> Rule:
     return calling(call)
 
 
+def _spreading(primitive: Callable[..., Any], *, is_mean: bool) -> Rule:
+    """Returns autograd's rule of a sum or a mean, and for plain arrays a shorter way to the same."""
+    traced = _reducing(primitive)
+
+    def rule(argnums: Sequence[int], ans: Any, args: Sequence[Any], attributes: Mapping[str, Any]) -> Vjp:
+        array = args[0]
+        if isbox(array):
+            return traced(argnums, ans, args, attributes)
+
+        def vjp(g: Any) -> list[Any]:
+            if isbox(g):
+                return list(traced(argnums, ans, args, attributes)(g))
+            part = g / max(1, array.size // max(1, g.size)) if is_mean else g
+            return [np.broadcast_to(_with_dimensions(part, array, args[1]), array.shape)]
+
+        return vjp
+
+    return rule
+
+
 def _axes(axes: Any) -> tuple[int, ...]:
     return tuple(np.ravel(axes).tolist())
 
 
 def _with_dimensions(reduced: Any, array: Any, axes: Any) -> Any:
     """Returns what was reduced with its dimensions, of size 1."""
-    at = {axis % anp.ndim(array) for axis in _axes(axes)}
-    return anp.reshape(reduced, [1 if axis in at else size for axis, size in enumerate(anp.shape(array))])
+    shape = np.shape(array)
+    at = {axis % len(shape) for axis in _axes(axes)}
+    return namespace(reduced).reshape(reduced, [1 if axis in at else size for axis, size in enumerate(shape)])
 
 
 def _but_for(array: Any, axes: Any) -> Any:
@@ -64,8 +86,8 @@ def _product_vjp(ans: Any, array: Any, axes: Any) -> Callable[[Any], Any]:
     return vjp
 
 
-RULES["Sum"] = _reducing(anp.sum)
-RULES["Mean"] = _reducing(trace_primitives_map[np.mean])
+RULES["Sum"] = _spreading(anp.sum, is_mean=False)
+RULES["Mean"] = _spreading(trace_primitives_map[np.mean], is_mean=True)
 RULES["Max"] = _reducing(anp.max)
 RULES["Min"] = _reducing(anp.min)
 RULES["Prod"] = each(_product_vjp)

@@ -10,7 +10,7 @@ import numpy as np
 from ps_protocol.operations import Array
 from worker_client.deferred.building import QuietFunction
 from worker_client.deferred.call import CallForSeveral, DeferredCall
-from worker_client.derivatives.calls import gradients_of, rule_of
+from worker_client.derivatives.calls import gradient_of, rule_of
 from worker_client.derivatives.registry import Derivative, Selecting, Traced
 from worker_client.derivatives.table import BY_TYPE, find
 from worker_client.graph.computation import Kernel
@@ -70,14 +70,12 @@ class GradientFunction:
         outputs = values[number : number + len(self._has_gradient)]
         given = iter(values[number + len(outputs) :])
         if not several:
-            (gradient,) = gradients_of(self._rule, (self._argnum,), outputs[0], args, kwargs, next(given))
-            return gradient
+            return gradient_of(self._rule, self._argnum, outputs[0], args, kwargs, next(given))
         gs = tuple(
             next(given) if has_gradient else np.zeros(output.shape, output.dtype)
             for has_gradient, output in zip(self._has_gradient, outputs, strict=True)
         )
-        (gradient,) = gradients_of(self._rule, (self._argnum,), outputs, args, kwargs, gs)
-        return gradient
+        return gradient_of(self._rule, self._argnum, outputs, args, kwargs, gs)
 
 
 def gradient_op(

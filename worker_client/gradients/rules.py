@@ -29,6 +29,10 @@ GraphRule: TypeAlias = Callable[[Operation, Sequence[Gradient | None], Wanted], 
 """Given an operation and the gradients of its outputs, adds operations; returns the gradients of its inputs."""
 
 
+GRADIENT_FUNCTION: Final = "_gradient_function"
+"""Name of the attribute of an operation that has a graph rule of its own."""
+
+
 def gradients_of_inputs(
     operation: Operation, gradients: Sequence[Gradient | None], wanted: Wanted
 ) -> Sequence[Gradient | None]:
@@ -61,6 +65,9 @@ def no_gradient_error(operation: Operation) -> LookupError:
 
 
 def _rule_of(operation: Operation) -> GraphRule | None:
+    own: GraphRule | None = operation.attributes.get(GRADIENT_FUNCTION)
+    if own is not None:
+        return own
     computation = operation.computation
     if isinstance(computation, VariableAccess):
         if computation.mutates:
@@ -213,6 +220,7 @@ _OF_TYPES: Final[dict[str, GraphRule]] = {
     "Identity": _passed,
     "IdentityN": _passed,
     "PlaceholderWithDefault": _passed,
+    "Print": _passed,
     "Add": _sum_of_same,
     "AddV2": _sum_of_same,
     "AddN": _sum_of_same,

@@ -129,5 +129,4 @@ class DeferredArray(DeferredValue, NDArrayOperatorsMixin):
     def __ne__(self, other: object) -> bool:
         return self is not other
 
-    def __hash__(self) -> int:
-        return id(self)
+    __hash__ = object.__hash__

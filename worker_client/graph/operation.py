@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -82,7 +82,10 @@ class Operation:
         computation: How it gets its output when a session runs it; None if it only names something.
         waits_for: What must have run before it, all that was said.
         follows_update: Whether it, or anything that must have run before it, changes a variable.
+        rewirings: How often any operation has been made to wait for more after it was made.
     """
+
+    rewirings: ClassVar[int] = 0
 
     __slots__ = (
         "_colocation_groups",
@@ -159,6 +162,7 @@ class Operation:
 
         Reads that were built behind it before are not moved behind those.
         """
+        Operation.rewirings += 1
         self.waits_for = tuple(dict.fromkeys([*self.waits_for, *operations]))
         self._control_inputs = tuple(dict.fromkeys([*self._control_inputs, *operations]))
         self.follows_update = self.follows_update or any(each.follows_update for each in operations)

@@ -9,11 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, ShardscopeError
 from ps_protocol.operations import READS, Array, PsOperation, Read, reply_bytes
 from worker_client.connection.fanout import Routed
-from worker_client.graph.computation import Constant, DrawingKernel, Kernel, SeededKernel, VariableAccess
+from worker_client.graph.computation import (
+    AccessedVariable,
+    Constant,
+    DrawingKernel,
+    Kernel,
+    SeededKernel,
+    VariableAccess,
+)
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.sessions.fed_variables import answered_from, fed_variables
 from worker_client.sessions.runtime import VariableRuntime
@@ -35,6 +43,37 @@ class _Access:
         return bool(self.operation.outputs) and (self.reads_back or self.access.answered or not self.access.mutates)
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run has to do, which is the same for all runs that want the same and are fed the same tensors.
+
+    Attributes:
+        order: The operations, each behind what it needs itself.
+        needed: For each the operations that must have run before it.
+        consumed: The tensors whose values are used.
+        variables: Those that are accessed.
+        rewirings: How often operations of any graph had been made to wait for others when the plan was made.
+    """
+
+    order: tuple[Operation, ...]
+    needed: Mapping[Operation, Sequence[Operation]]
+    consumed: frozenset[Tensor]
+    variables: tuple[AccessedVariable, ...]
+    rewirings: int
+
+
+class Plans(dict[Any, Plan]):
+    """The plans of a session. Threads may make the same one at the same time, of which one is kept."""
+
+    MOST = 64
+
+    def keep(self, key: Any, plan: Plan) -> None:
+        """Keeps a plan; forgets all others if there are too many."""
+        if len(self) >= self.MOST:
+            self.clear()
+        self[key] = plan
+
+
 class _Values(dict[Tensor, Array]):
     """The values of tensors, those of constants included, which need not be computed."""
 
@@ -51,10 +90,12 @@ class Evaluation:
     Args:
         runtime: Where the variables live.
         feeds: Values that are given instead of computed.
+        plans: Of earlier runs of the same session.
     """
 
-    def __init__(self, runtime: VariableRuntime, feeds: Mapping[Tensor, Array]):
+    def __init__(self, runtime: VariableRuntime, feeds: Mapping[Tensor, Array], plans: Plans | None = None):
         self._runtime = runtime
+        self._plans = plans
         self._values = _Values(feeds)
         self._fed_variables = fed_variables(feeds) if feeds else {}
 
@@ -66,21 +107,12 @@ class Evaluation:
             ShardscopeError: What the first access to a variable that failed was answered. Other updates that were ready
                 at the same time have been made; nothing that comes after.
         """
-        wanted = [tensor.op for tensor in tensors if tensor not in self._values]
-        order = self._ordered([*operations, *wanted])
-        self._runtime.place(
-            dict.fromkeys(
-                variable
-                for each in order
-                if isinstance(each.computation, VariableAccess)
-                and (each.computation.mutates or each.computation.variable not in self._fed_variables)
-                for variable in (each.computation.variable, *each.computation.beside)
-            )
-        )
-        consumed = {tensor for each in order for tensor in each.operands}.union(tensors)
+        plan = self._plan(tuple(operations), tuple(tensors))
+        self._runtime.place(plan.variables)
+        order: Sequence[Operation] = plan.order
         done: set[Operation] = set()
         while order:
-            accesses = self._compute(order, done, consumed)
+            accesses = self._compute(order, done, plan)
             reads = [each for each in accesses if not each.access.mutates]
             if accesses:
                 self._make(reads or accesses)
@@ -88,11 +120,35 @@ class Evaluation:
             order = [operation for operation in order if operation not in done]
         return [self._values[tensor] for tensor in tensors]
 
-    def _ordered(self, targets: Iterable[Operation]) -> list[Operation]:
-        """Returns the targets and all they need, each behind what it needs itself."""
+    def _plan(self, operations: tuple[Operation, ...], tensors: tuple[Tensor, ...]) -> Plan:
+        key = (operations, tensors, frozenset(self._values))
+        plan = None if self._plans is None else self._plans.get(key)
+        if plan is None or plan.rewirings != Operation.rewirings:
+            plan = self._planned(operations, tensors)
+            if self._plans is not None:
+                self._plans.keep(key, plan)
+        return plan
+
+    def _planned(self, operations: Sequence[Operation], tensors: Sequence[Tensor]) -> Plan:
+        rewirings = Operation.rewirings
+        needed: dict[Operation, Sequence[Operation]] = {}
+        wanted = [tensor.op for tensor in tensors if tensor not in self._values]
+        order = self._ordered([*operations, *wanted], needed)
+        variables = dict.fromkeys(
+            variable
+            for each in order
+            if isinstance(each.computation, VariableAccess)
+            and (each.computation.mutates or each.computation.variable not in self._fed_variables)
+            for variable in (each.computation.variable, *each.computation.beside)
+        )
+        consumed = frozenset({tensor for each in order for tensor in each.operands}.union(tensors))
+        return Plan(tuple(order), needed, consumed, tuple(variables), rewirings)
+
+    def _ordered(self, targets: Sequence[Operation], needed: dict[Operation, Sequence[Operation]]) -> list[Operation]:
+        """Returns the targets and all they need, each behind what it needs itself; else in the order of the targets."""
         finished: dict[Operation, bool] = {}  # False while what the operation needs is being looked at
         order: list[Operation] = []
-        stack = [(target, False) for target in targets]
+        stack = [(target, False) for target in reversed(targets)]
         while stack:
             operation, is_ready = stack.pop()
             if is_ready:
@@ -101,14 +157,14 @@ class Evaluation:
             elif operation not in finished:
                 finished[operation] = False
                 stack.append((operation, True))
-                needs = list(self._needs(operation))
+                needs = needed[operation] = list(self._needs(operation))
                 circular = next((each for each in needs if finished.get(each) is False), None)
                 if circular is not None:
                     raise InvalidArgumentError(
                         f"operations {operation.name} and {circular.name} wait for each other, through inputs or "
                         f"control inputs; take one of the control inputs out"
                     )
-                stack.extend((each, False) for each in needs)
+                stack.extend((each, False) for each in reversed(needs))
         return order
 
     def _needs(self, operation: Operation) -> Iterable[Operation]:
@@ -117,11 +173,11 @@ class Evaluation:
                 yield tensor.op
         yield from operation.waits_for
 
-    def _compute(self, order: Iterable[Operation], done: set[Operation], consumed: set[Tensor]) -> list[_Access]:
+    def _compute(self, order: Iterable[Operation], done: set[Operation], plan: Plan) -> list[_Access]:
         """Computes what can be computed here; returns the accesses to variables that are ready."""
         ready = []
         for operation in order:
-            if any(each not in done for each in self._needs(operation)):
+            if not done.issuperset(plan.needed[operation]):
                 continue
             inputs = [self._values[tensor] for tensor in operation.operands]
             computation = operation.computation
@@ -131,7 +187,7 @@ class Evaluation:
                 if computation.variable in self._fed_variables and self._read_fed(operation, computation, inputs):
                     done.add(operation)
                     continue
-                is_consumed = not consumed.isdisjoint(operation.outputs)
+                is_consumed = not plan.consumed.isdisjoint(operation.outputs)
                 reads_back = computation.mutates and not computation.answered and is_consumed
                 ready.append(_Access(operation, computation, inputs, reads_back))
                 continue

@@ -16,7 +16,7 @@ from worker_client.graph.computation import AccessedVariable
 from worker_client.graph.default_graph import graph_to_run
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
-from worker_client.sessions.evaluation import Evaluation
+from worker_client.sessions.evaluation import Evaluation, Plans
 from worker_client.sessions.feeds import fed_values
 from worker_client.sessions.fetches import Fetches, element_of_graph
 from worker_client.sessions.runtime import ClusterRuntime, PrivateRuntime, VariableRuntime
@@ -52,6 +52,7 @@ class Session:
                 "needed; build in `with Graph().as_default():` and make the session there, or give it graph=..."
             )
         self._runtime: VariableRuntime = PrivateRuntime() if client is None else ClusterRuntime(client)
+        self._plans = Plans()
         self._closed = False
         self._entered: list[ExitStack] = []
 
@@ -95,7 +96,7 @@ class Session:
             raise RuntimeError("the graph of the session is empty; build something in it before running it")
         wanted = Fetches(self._graph, fetches)
         feeds = fed_values(self._graph, feed_dict) if feed_dict else {}
-        values = Evaluation(self._runtime, feeds).run(wanted.operations, wanted.tensors)
+        values = Evaluation(self._runtime, feeds, self._plans).run(wanted.operations, wanted.tensors)
         return wanted.structured(values)
 
     def request(self, variable: AccessedVariable, operation: PsOperation) -> None:

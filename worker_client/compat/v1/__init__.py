@@ -54,6 +54,7 @@ from worker_client.compat.v1.session_config import (
 )
 from worker_client.compat.v1.variable_type import PartitionedVariable, Variable
 from worker_client.deferred.sparse_tensor import SparseTensor, SparseTensorValue
+from worker_client.gradients.custom import custom_gradient
 from worker_client.gradients.walk import AggregationMethod, UnconnectedGradients, gradients
 from worker_client.graph.blocks import colocate_with, container, device, name_scope, variable_creator_scope
 from worker_client.graph.default_graph import get_default_graph, reset_default_graph
@@ -161,6 +162,7 @@ __all__ = [
     "contrib",
     "control_dependencies",
     "create_partitioned_variables",
+    "custom_gradient",
     "debugging",
     "device",
     "dimension_at_index",

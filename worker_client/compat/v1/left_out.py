@@ -74,7 +74,7 @@ ABSEIL: Final = "a part of Abseil's `flags` is here; define this option with `DE
 _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     (
         GRADIENTS,
-        "hessians GradientTape custom_gradient recompute_grad grad_pass_through no_gradient NoGradient "
+        "hessians GradientTape recompute_grad grad_pass_through no_gradient NoGradient "
         "NotDifferentiable RegisterGradient "
         "nondifferentiable_batch_function",
     ),

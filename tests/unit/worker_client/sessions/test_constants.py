@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,8 +28,8 @@ def test_they_are_not_among_what_a_run_goes_through(session: Session, monkeypatc
     gone_through: list[list[Operation]] = []
     ordered = Evaluation._ordered
 
-    def watched(self: Evaluation, targets: list[Operation]) -> list[Operation]:
-        gone_through.append(ordered(self, targets))
+    def watched(self: Evaluation, targets: list[Operation], needed: Any) -> list[Operation]:
+        gone_through.append(ordered(self, targets, needed))
         return gone_through[-1]
 
     monkeypatch.setattr(Evaluation, "_ordered", watched)

@@ -20,6 +20,7 @@ from worker_client.ops.constant_ops import constant
 from worker_client.ops.initialization import global_variables_initializer
 from worker_client.scopes.creation import new_variable
 from worker_client.scopes.variable_scope import get_local_variable, get_variable
+from worker_client.sessions.evaluation import Evaluation, Plans
 from worker_client.sessions.session import InteractiveSession, Session, get_default_session
 from worker_client.values.shapes import ShapeLike, TensorShape
 
@@ -343,3 +344,33 @@ def test_a_fetched_value_belongs_to_the_caller(session: Session) -> None:
         session.run(fetch)[:] = 9
     assert session.run([v, fixed + 0])[0].tolist() == [0, 0]
     assert session.run(fixed).tolist() == [1, 1]
+
+
+def test_a_run_is_planned_once_until_operations_wait_for_more(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned: list[str] = []
+    ordered = Evaluation._ordered
+
+    def watched(self: Evaluation, targets: Any, needed: Any) -> Any:
+        planned.append(targets[0].name)
+        return ordered(self, targets, needed)
+
+    monkeypatch.setattr(Evaluation, "_ordered", watched)
+    v = new_variable(np.float32(1), name="v")
+    doubled, other = v * 2.0, v.assign_add(1.0)
+    with Session(graph=graph) as session:
+        session.run(v.initializer)
+        planned.clear()
+        assert [session.run(doubled) for _ in range(3)] == [2, 2, 2]
+        assert [session.run(doubled, {v: float(value)}) for value in range(3)] == [0, 2, 4]
+        assert len(planned) == 2
+        doubled.op.add_control_inputs([other.op])
+        session.run(doubled)
+        assert len(planned) == 3
+        assert session.run(v) == 2
+
+
+def test_a_session_forgets_plans_when_there_are_many(graph: Graph) -> None:
+    with Session(graph=graph) as session:
+        for number in range(Plans.MOST + 5):
+            assert session.run(constant(float(number)) + 1.0) == number + 1
+        assert len(session._plans) <= Plans.MOST
