@@ -14,7 +14,7 @@ import numpy as np
 from autograd.extend import defvjp
 
 from worker_client.derivatives.registry import primitive
-from worker_client.kernels.windows import Array, Pair, Windows, reach
+from worker_client.kernels.windows import Array, Pair, Windows, blocks, reach
 
 Sizes: TypeAlias = Array | Sequence[int]
 
@@ -40,8 +40,12 @@ def conv2d(images: Array, filters: Array, windows: Windows) -> Array:
     given = windows.images(images)
     height, width, channels, outputs = filters.shape
     down, across = windows.places(_inner(given.shape), (height, width))
-    product = windows.columns(given, (height, width)) @ filters.reshape(height * width * channels, outputs)
-    return windows.result(product.reshape(given.shape[0], down, across, outputs))
+    matrix = filters.reshape(height * width * channels, outputs)
+    result = np.empty((given.shape[0], down, across, outputs), np.result_type(given, filters))
+    for block in blocks(given.shape[0], down * across * matrix.shape[0] * given.itemsize):
+        found = result[block]
+        np.matmul(windows.columns(given[block], (height, width)), matrix, out=found.reshape(-1, outputs))
+    return windows.result(result)
 
 
 @primitive
@@ -60,13 +64,15 @@ def conv2d_of_gradient(sizes: Sizes, filters: Array, gradient: Array, windows: W
         )
         if min(min(around)) >= 0:
             there = Windows(padding=(around[0], around[1]), dilations=windows.dilations)
-            turned = filters[::-1, ::-1].swapaxes(2, 3).reshape(height * width * outputs, channels)
-            return windows.result((there.columns(sent, taps) @ turned).reshape(own))
-    shares = sent.reshape(-1, outputs) @ filters.reshape(-1, outputs).T
-    shares = shares.reshape(*sent.shape[:3], height, width, channels)
-    padded = windows.padded_zeros(own, taps, shares.dtype)
-    for i, j, shown in windows.taps(padded, taps, _inner(sent.shape)):
-        shown[...] += shares[:, :, :, i, j]
+            turned = np.ascontiguousarray(filters[::-1, ::-1].swapaxes(2, 3))
+            return windows.result(conv2d(sent, turned, there))
+    padded = windows.padded_zeros(own, taps, np.result_type(sent, filters))
+    each_bytes = sent[:1].size // max(1, outputs) * height * width * channels * padded.itemsize
+    for block in blocks(sent.shape[0], each_bytes):
+        shares = sent[block].reshape(-1, outputs) @ filters.reshape(-1, outputs).T
+        shares = shares.reshape(*sent[block].shape[:3], height, width, channels)
+        for i, j, shown in windows.taps(padded[block], taps, _inner(sent.shape)):
+            shown[...] += shares[:, :, :, i, j]
     return windows.result(windows.without_margins(padded, inner, taps))
 
 
@@ -74,8 +80,12 @@ def conv2d_of_gradient(sizes: Sizes, filters: Array, gradient: Array, windows: W
 def conv2d_of_filters(images: Array, sizes: Sizes, gradient: Array, windows: Windows) -> Array:
     """Returns the gradient of filters of some sizes, from that of what ``conv2d`` makes with them."""
     shape, sent = _shape(sizes), windows.images(gradient)
-    columns = windows.columns(windows.images(images), (shape[0], shape[1]))
-    return (columns.T @ sent.reshape(columns.shape[0], shape[3])).reshape(shape)
+    given, number = windows.images(images), shape[0] * shape[1] * shape[2]
+    total = np.zeros((number, shape[3]), np.result_type(given, sent))
+    for block in blocks(given.shape[0], sent.shape[1] * sent.shape[2] * number * given.itemsize):
+        columns = windows.columns(given[block], (shape[0], shape[1]))
+        total += columns.T @ sent[block].reshape(columns.shape[0], shape[3])
+    return total.reshape(shape)
 
 
 defvjp(
@@ -122,7 +132,7 @@ def depthwise_of_gradient(sizes: Sizes, filters: Array, gradient: Array, windows
     _check_places(sent, windows.places(_inner(own), taps), shape)
     padded = windows.padded_zeros(own, taps, np.result_type(sent, filters))
     for i, j, shown in windows.taps(padded, taps, _inner(sent.shape)):
-        shown[...] += np.einsum("nhwcm,cm->nhwc", sent, filters[i, j])
+        shown[...] += np.sum(sent * filters[i, j], axis=-1)
     return windows.result(windows.without_margins(padded, _inner(own), taps))
 
 
@@ -134,7 +144,7 @@ def depthwise_of_filters(images: Array, sizes: Sizes, gradient: Array, windows: 
     found = np.empty(shape, np.result_type(given, sent))
     taps = (shape[0], shape[1])
     for i, j, shown in windows.taps(windows.padded(given, taps), taps, _inner(sent.shape)):
-        found[i, j] = np.einsum("nhwc,nhwcm->cm", shown, sent)
+        found[i, j] = np.sum(shown[..., np.newaxis] * sent, axis=(0, 1, 2))
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 Array: TypeAlias = NDArray[Any]
 Pair: TypeAlias = tuple[int, int]
 Padding: TypeAlias = str | tuple[Pair, Pair]
+
+BLOCK_BYTES: Final = 64 * 2**20
+"""How much memory the columns of images may take at a time; a convolution of more goes block by block."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,12 @@ class Windows:
         """Returns zeros of the shape that images of a shape have with their margins."""
         margins = self.margins((shape[1], shape[2]), taps)
         return np.zeros((shape[0], shape[1] + sum(margins[0]), shape[2] + sum(margins[1]), shape[3]), dtype)
+
+
+def blocks(number: int, each_bytes: int) -> list[slice]:
+    """Returns images in blocks whose columns fit into ``BLOCK_BYTES``, at least one in each, all in one if they fit."""
+    size = max(1, BLOCK_BYTES // max(1, each_bytes))
+    return [slice(start, start + size) for start in range(0, number, size)]
 
 
 def _slice(start: int, number: int, step: int) -> slice:

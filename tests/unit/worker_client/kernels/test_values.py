@@ -6,11 +6,12 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from tests.unit.worker_client.kernels.test_derivatives import SLIDES, images, values
-from worker_client.kernels import convolution, normalization, pooling
+from worker_client.kernels import convolution, normalization, pooling, windows
 from worker_client.kernels.windows import Windows
 
 
@@ -88,3 +89,58 @@ def test_kernels_keep_single_precision_and_their_arguments() -> None:
 def test_places_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"has \[5, 5\] places on images of the shape \[1, 9, 9, 1\], not \[3, 3\]"):
         convolution.conv2d_of_gradient((1, 9, 9, 1), values(2, 2, 1, 1), values(1, 3, 3, 1), Windows((2, 2), "SAME"))
+
+
+@pytest.mark.parametrize("channels_first", [False, True])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 1)])
+@pytest.mark.parametrize("outputs", [2, 9])
+def test_large_convolutions_go_block_by_block(
+    monkeypatch: pytest.MonkeyPatch, channels_first: bool, strides: tuple[int, int], outputs: int
+) -> None:
+    way = Windows(strides, "SAME", channels_first=channels_first)
+    given = values(5, 2, 6, 5) if channels_first else values(5, 6, 5, 2)
+    filters = values(3, 2, 2, outputs)
+
+    def all_three() -> list[Any]:
+        made = convolution.conv2d(given, filters, way)
+        by_images = convolution.conv2d_of_gradient(given.shape, filters, made, way)
+        return [made, by_images, convolution.conv2d_of_filters(given, filters.shape, made, way)]
+
+    at_once = all_three()
+    sizes: list[int] = []
+    columns = Windows.columns
+
+    def counted(self: Windows, images: Any, taps: tuple[int, int]) -> Any:
+        sizes.append(images.shape[0])
+        return columns(self, images, taps)
+
+    monkeypatch.setattr(windows, "BLOCK_BYTES", 2 * 30 * 12 * 8)
+    monkeypatch.setattr(Windows, "columns", counted)
+    for one, other in zip(at_once, all_three(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-12)
+    assert max(sizes) < 5
+
+
+def test_no_images_make_no_images() -> None:
+    made = convolution.conv2d(np.zeros((0, 6, 5, 2), np.float32), values(3, 2, 2, 4), Windows())
+    assert made.shape == (0, 4, 4, 4)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_short_floats_stay_short(dtype: Any) -> None:
+    given, filters = values(2, 5, 6, 2).astype(dtype), values(3, 2, 2, 4).astype(dtype)
+    way = Windows(padding="SAME")
+    made, own = convolution.conv2d(given, filters, way), convolution.depthwise_conv2d(given, filters, way)
+    results = [
+        made,
+        own,
+        convolution.conv2d_of_gradient(given.shape, filters, made, way),
+        convolution.conv2d_of_filters(given, filters.shape, made, way),
+        convolution.depthwise_of_gradient(given.shape, filters, own, way),
+        convolution.depthwise_of_filters(given, filters.shape, own, way),
+        pooling.avg_pool(given, (2, 2), way),
+        pooling.max_pool(given, (2, 2), way),
+    ]
+    assert {each.dtype for each in results} == {np.dtype(dtype)}
+    wide = convolution.conv2d(given.astype(np.float64), filters.astype(np.float64), way)
+    np.testing.assert_allclose(made.astype(np.float64), wide, atol=0.1)

@@ -1,6 +1,6 @@
 """Layers as objects: what they refuse, what they keep, and that they work without a deferred graph as well.
 
-What they compute and how things are named is compared with TensorFlow in ``tests/conformance/test_training.py``.
+What they compute and how things are named is compared with TensorFlow in ``tests/conformance/test_networks.py``.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ when it is run several times, and its gradients by the operands that the program
 error. ``recorded`` works with every module that has TensorFlow 1's names. To record all again (needs tensorflow and
 tf_keras):
 
-    TF_USE_LEGACY_KERAS=1 python training_programs.py traces/training.json
+    TF_USE_LEGACY_KERAS=1 python network_programs.py traces/networks.json
 """
 
 from __future__ import annotations
