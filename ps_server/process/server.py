@@ -49,7 +49,8 @@ from ps_server.process.options import (
 )
 from ps_server.process.peers import peers_of
 from ps_server.process.start import CannotStartError, open_task
-from ps_server.rules.compiled_row_kernels import compile_when_used
+from ps_server.rules import compiled_row_kernels
+from ps_server.rules.optimizers import compiled_loops
 from ps_server.transport.grpc.data import DataServicer
 from ps_server.transport.grpc.servicers import (
     ControlServicer,
@@ -274,7 +275,8 @@ def run(options: ServerOptions) -> int:
     """Runs a ps task until a signal or a Shutdown call ends it; returns the exit code."""
     configure_logs(level=options.log_level, log_format=options.log_format, task=options.place)
     fault_points.install_from_environment()
-    compile_when_used()
+    compiled_row_kernels.compile_when_used()
+    compiled_loops.compile_when_used()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
         process = TaskProcess(options)

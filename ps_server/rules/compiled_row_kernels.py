@@ -151,6 +151,11 @@ def compile_when_used() -> bool:
     return True
 
 
+def wait(timeout_s: float) -> bool:
+    """Waits until what was asked for is ready or has failed; returns whether that was in time."""
+    return _compiler is None or _compiler.wait(timeout_s)
+
+
 @dataclass(frozen=True, slots=True)
 class CompiledScatter:
     """A scatter by a kernel, which cannot fail once it has begun."""

@@ -112,7 +112,7 @@ def _rounds(ordered: Rows, positions: Rows, starts: Rows, *, allow_hot_rows: boo
     repeated = np.flatnonzero(counts > 1)
     repeated = repeated[np.argsort(-counts[repeated], kind="stable")]
     starts, repeat_counts = starts[np.concatenate((repeated, np.flatnonzero(counts == 1)))], counts[repeated]
-    num_rounds = _cheapest_rounds(repeat_counts) if allow_hot_rows else int(repeat_counts[0])
+    num_rounds = cheapest_rounds(repeat_counts) if allow_hot_rows else int(repeat_counts[0])
     # Counts descend: so many of them are greater than k.
     sizes = np.searchsorted(-repeat_counts, -np.arange(num_rounds), side="left")
     sizes[0] = starts.size
@@ -143,7 +143,7 @@ def sorted_with_positions(rows: Rows, num_rows: int) -> tuple[Rows, Rows]:
     )
 
 
-def _cheapest_rounds(counts: Rows) -> int:
+def cheapest_rounds(counts: Rows) -> int:
     """How many rounds to do before going on row by row, for rows that occur so often (at least twice, descending)."""
     # The i-th entry: as many rounds as the i-th row needs, with the i rows before it treated as hot.
     rounds = np.append(counts, 1)

@@ -1,6 +1,7 @@
 """Replays TensorFlow's recorded optimizers by the update rules: values and slots after each step.
 
-``optimizers.json`` came with the project; ``more_optimizers.json`` was recorded by ``record_optimizers.py``.
+``optimizers.json`` came with the project; ``more_optimizers.json`` was recorded by ``record_optimizers.py``, and
+``torch_optimizers.json`` by ``record_torch_optimizers.py``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from ps_protocol.optimizer_rules import RULES, RuleSpec, check_settings
 from ps_server.rules.optimizers.plans import apply_dense, apply_rows
 
 TRACES = Path(__file__).parent / "reference" / "traces"
-CASES = [case for file in sorted(TRACES.glob("*optimizers.json")) for case in json.loads(file.read_text())]
+CASES = [
+    case for name in ("optimizers", "more_optimizers") for case in json.loads((TRACES / f"{name}.json").read_text())
+]
+TORCH_CASES = json.loads((TRACES / "torch_optimizers.json").read_text())
 DTYPES = {"bfloat16": np.dtype(ml_dtypes.bfloat16)}
 TOLERANCES = {"float64": 1e-12, "float32": 1e-6, "float16": 4e-3}
 
@@ -85,6 +89,17 @@ def test_rules_do_what_tensorflow_does(case: dict[str, Any]) -> None:
         for name, actual in {"value": value, **slots}.items():
             expected = np.array(step["value"] if name == "value" else step["slots"][name])
             assert_close(actual, expected, dtype_name, f"{name} after step {count}")
+
+
+@pytest.mark.parametrize("case", [pytest.param(each, id=f"{at}-{each['rule']}") for at, each in enumerate(TORCH_CASES)])
+def test_rules_do_what_torch_does(case: dict[str, Any]) -> None:
+    rule = case["rule"]
+    numbers = check_settings(rule, case["settings"])
+    value = np.array(case["initial"])
+    slots = [np.full(value.shape, each.initial_number({})) for each in RULES[rule].slots(numbers)]
+    for count, step in enumerate(case["steps"], 1):
+        apply_dense(rule, value, slots, np.array(step["gradient"]), numbers, count)
+        np.testing.assert_allclose(value, np.array(step["value"]), rtol=1e-12, atol=1e-14)
 
 
 def as_setting(number: float, dtype: np.dtype[Any]) -> float:

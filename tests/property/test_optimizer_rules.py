@@ -110,9 +110,7 @@ def test_tf1_is_a_dense_step_with_zeros_in_the_other_rows(
     if case.rule == "adam" and not case.settings.get("amsgrad"):  # in the order of TensorFlow's, which is another one
         rounding = 4 * max(float(np.finfo(np.float32).eps) if dtype.itemsize < 8 else 4e-16, _epsilon(dtype))
         for one, other in zip([value, *slots], [dense[0], *dense[1]], strict=True):
-            np.testing.assert_allclose(
-                one.astype(np.float64), other.astype(np.float64), rtol=rounding, atol=rounding * 0.1
-            )
+            np.testing.assert_allclose(one.astype(np.float64), other.astype(np.float64), rtol=rounding, atol=rounding)
     else:
         assert_same_bits([value, *slots], [dense[0], *dense[1]])
 

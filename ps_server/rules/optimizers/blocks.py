@@ -24,6 +24,8 @@ BLOCK: Final = 16 * 1024
 
 NUM_TARGETS: Final = 4
 """The value, and at most three slots beside it."""
+_MOST_SPARE_BYTES: Final = 32 * 2**20
+_MOST_SPARE_PIECES: Final = 4
 _NUM_REGISTERS: Final = 8
 _NUM_SPARE: Final = 2
 
@@ -153,6 +155,32 @@ class _Workspaces(threading.local):
 
 
 workspaces = _Workspaces()
+
+
+class _SpareMemory(threading.local):
+    """Memory that a thread has used and uses again: fresh memory costs more than filling it."""
+
+    def __init__(self) -> None:
+        self._kept: list[Array] = []
+
+    def take(self, num_bytes: int) -> Array:
+        """Returns at least so many bytes, aligned, for the caller to fill; its own until it gives them back."""
+        for number, each in enumerate(self._kept):
+            if num_bytes <= each.size:
+                return self._kept.pop(number)
+        return prepared_array((num_bytes,), np.dtype(np.uint8))
+
+    def give(self, memory: Array) -> None:
+        """Keeps memory for the next ones; the largest pieces, and not too much."""
+        if memory.size > _MOST_SPARE_BYTES:
+            return
+        self._kept.append(memory)
+        self._kept.sort(key=lambda each: each.size)
+        while len(self._kept) > _MOST_SPARE_PIECES or sum(each.size for each in self._kept) > _MOST_SPARE_BYTES:
+            self._kept.pop(0)
+
+
+spare_memory = _SpareMemory()
 
 
 def lie_direct(arrays: Sequence[Array], dtype: np.dtype[Any]) -> bool:

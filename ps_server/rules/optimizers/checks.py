@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -32,13 +33,26 @@ def compute_dtype(spec: VariableSpec) -> np.dtype[Any]:
     return spec.dtype if spec.dtype.itemsize == 8 else FLOAT32
 
 
+@functools.lru_cache(maxsize=1024)
+def _checked(rule: str, numbers: tuple[float, ...]) -> None:
+    """Checks settings that mostly are those of the step before."""
+    check_numbers(rule, numbers)
+
+
+@functools.lru_cache(maxsize=1024)
+def _wanted_slots(
+    rule: str, numbers: tuple[float, ...], mode: str | None, shape: tuple[int, ...]
+) -> tuple[tuple[SlotSpec, tuple[int, ...]], ...]:
+    return tuple((each, each.shape(shape)) for each in RULES[rule].slots(numbers, mode))
+
+
 def check_step(spec: VariableSpec, rule: str, numbers: Sequence[float], step: int) -> None:
     """Makes sure that settings and the count of a step can be used.
 
     Raises:
         InvalidArgumentError: There is no such rule, a setting is not allowed, or the step is not counted from 1.
     """
-    check_numbers(rule, numbers)
+    _checked(rule, tuple(numbers))
     if step < 1:
         raise InvalidArgumentError(f"step {step} of variable {spec}: steps are counted from 1", variable=spec.name)
 
@@ -75,19 +89,22 @@ def check_slots(
     """
     if value.dtype != spec.dtype or value.shape != spec.shape or not value.flags.c_contiguous:
         raise FailedPreconditionError(f"variable {spec} has changed its layout; plan again", variable=spec.name)
-    wanted = RULES[rule].slots(numbers, mode)
-    if len(slots) != len(wanted) or not all(_fits(spec, each, slot) for each, slot in zip(wanted, slots, strict=True)):
+    wanted = _wanted_slots(rule, tuple(numbers), mode, spec.shape)
+    widest = compute_dtype(spec).itemsize
+    if len(slots) != len(wanted) or not all(
+        _fits(*each, slot, widest) for each, slot in zip(wanted, slots, strict=True)
+    ):
         raise FailedPreconditionError(
-            f"the rule {rule} keeps {', '.join(each.name for each in wanted) or 'no slots'} beside variable {spec}, "
+            f"the rule {rule} keeps {', '.join(each.name for each, _ in wanted) or 'no slots'} beside variable {spec}, "
             f"not {', '.join(f'{dtype_label(each.dtype)}{list(each.shape)}' for each in slots) or 'nothing'}; "
             f"declare the optimizer again",
             variable=spec.name,
         )
 
 
-def _fits(spec: VariableSpec, wanted: SlotSpec, slot: Array) -> bool:
-    if slot.shape != wanted.shape(spec.shape) or not slot.flags.c_contiguous:
+def _fits(wanted: SlotSpec, shape: tuple[int, ...], slot: Array, widest: int) -> bool:
+    if slot.shape != shape or not slot.flags.c_contiguous:
         return False
     if wanted.is_count:
         return slot.dtype == np.dtype(np.int64)
-    return slot.dtype in FLOATS and slot.dtype.itemsize <= compute_dtype(spec).itemsize
+    return slot.dtype in FLOATS and slot.dtype.itemsize <= widest

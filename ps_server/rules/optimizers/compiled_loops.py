@@ -20,11 +20,13 @@ from ps_server.rules.background_compiler import BackgroundCompiler
 from ps_server.rules.optimizers import loop_templates
 from ps_server.rules.optimizers.tape import Body
 
-Loop = Callable[..., None]
-"""Takes flat arrays: those that change, those that are read; then a tuple of constants."""
+Loop = Callable[..., Any]
+"""Takes arrays: those that change, those that are read; then a tuple of constants."""
 
 _LOG = logging.getLogger(__name__)
 
+_OPTIONS: Final = {"nogil": True, "error_model": "numpy"}
+"""The error model keeps division from raising."""
 _TEMPLATES: Final[dict[tuple[int, int], Loop]] = {
     (1, 1): loop_templates.one_changes,
     (2, 1): loop_templates.two_change,
@@ -49,7 +51,7 @@ class LoopKey(NamedTuple):
         reads: How many arrays it only reads; for rows the gradients.
         constants: How many constants the body has.
         dtype: Of all arrays and constants.
-        by_rows: Whether it changes given rows, by the sums of their gradients.
+        by_rows: Whether it changes given rows of matrices; rows come after the gradient.
     """
 
     body: Body
@@ -63,27 +65,46 @@ class LoopKey(NamedTuple):
         return f"{self.body.__name__} of {'rows' if self.by_rows else 'all elements'} for {self.dtype.name}"
 
 
-def compiled_loop(key: LoopKey) -> Loop:
+class SumKey(NamedTuple):
+    """The loop that adds up the gradients of each row, ``loop_templates.sum_by_row``."""
+
+    dtype: np.dtype[Any]
+
+    def __str__(self) -> str:
+        return f"sums by row for {self.dtype.name}"
+
+
+def compiled_loop(key: LoopKey | SumKey) -> Loop:
     """Compiles a loop, or loads it from numba's cache. Takes a second or two the first time.
 
     Raises:
         ImportError: numba is not installed.
     """
     numba: Any = importlib.import_module("numba")
-    options = {"nogil": True, "error_model": "numpy"}
+    if isinstance(key, SumKey):
+        element, index = numba.from_dtype(key.dtype), numba.intp
+        matrix = numba.types.Array(element, 2, "C", readonly=True)
+        arrays = [(index, 1), (numba.int32, 1), (index, 1), (element, 2)]
+        rows, *room = (numba.types.Array(each, ndim, "C") for each, ndim in arrays)
+        return _kept(loop_templates.sum_by_row, index(rows, matrix, *room))
     template = _ROW_TEMPLATES[key.targets] if key.by_rows else _TEMPLATES[key.targets, key.reads]
-    function = _copied(template, key.body, numba.njit(**options)(key.body))
+    function = _copied(template, key.body, numba.njit(**_OPTIONS)(key.body))
     element, index = numba.from_dtype(key.dtype), numba.types.Array(numba.intp, 1, "C")
     ndim = 2 if key.by_rows else 1
     targets = [numba.types.Array(element, ndim, "C")] * key.targets
     reads = [numba.types.Array(element, ndim, "C", readonly=True)] * key.reads
-    rows = [index, index, index, numba.types.Array(element, 1, "C")] if key.by_rows else []
-    signature = numba.void(*targets, *reads, *rows, numba.types.UniTuple(element, key.constants))
+    rows = [index] if key.by_rows else []
+    return _kept(function, numba.void(*targets, *reads, *rows, numba.types.UniTuple(element, key.constants)))
+
+
+def _kept(function: Any, signature: Any) -> Loop:
+    """Compiles a function, or loads it from the disk."""
+    numba: Any = importlib.import_module("numba")
     try:
-        loop: Loop = numba.njit([signature], cache=True, **options)(function)
+        loop: Loop = numba.njit([signature], cache=True, **_OPTIONS)(function)
     except Exception as error:  # noqa: BLE001 - no directory may be written to, the disk is full, a file is damaged
         _LOG.info("compiled optimizer loops are not kept on disk: %r", error)
-        loop = numba.njit([signature], **options)(function)
+        loop = numba.njit([signature], **_OPTIONS)(function)
     return loop
 
 
@@ -97,7 +118,7 @@ def _copied(template: Any, body: Body, compiled_body: Any) -> Any:
     return function
 
 
-_compiler: BackgroundCompiler[LoopKey] | None = None
+_compiler: BackgroundCompiler[LoopKey | SumKey] | None = None
 
 
 def compile_when_used() -> bool:
@@ -111,9 +132,14 @@ def compile_when_used() -> bool:
     return True
 
 
-def find(key: LoopKey) -> Loop | None:
+def find(key: LoopKey | SumKey) -> Loop | None:
     """Returns a loop if it is ready; otherwise asks for it in the background, if that is allowed, and returns None."""
     if _compiler is None:
         return None
     loop: Loop | None = _compiler.get(key)
     return loop
+
+
+def wait(timeout_s: float) -> bool:
+    """Waits until what was asked for is ready or has failed; returns whether that was in time."""
+    return _compiler is None or _compiler.wait(timeout_s)

@@ -1,7 +1,6 @@
 """Loops around a body, by the number of arrays that change; ``compiled_loops`` fills in the body and compiles them.
 
-Those for rows take matrices, ``[rows, width]``. Row ``rows[k]`` gets the gradients at
-``positions[starts[k]:starts[k + 1]]``, added up in that order in ``total``, which is room for a row.
+Those for rows take matrices, ``[rows, width]``; row ``rows[k]`` gets the gradient at ``k``. ``sum_by_row`` has no body.
 """
 
 from __future__ import annotations
@@ -37,72 +36,59 @@ def four_change(value: Any, slot: Any, slot2: Any, slot3: Any, gradient: Any, co
         value[i], slot[i], slot2[i], slot3[i] = body(value[i], slot[i], slot2[i], slot3[i], gradient[i], *constants)
 
 
-def rows_of_one(value: Any, gradient: Any, rows: Any, starts: Any, positions: Any, total: Any, constants: Any) -> None:
+def rows_of_one(value: Any, gradient: Any, rows: Any, constants: Any) -> None:
     for k in range(rows.size):
-        row, first = rows[k], positions[starts[k]]
-        for j in range(value.shape[1]):
-            total[j] = gradient[first, j]
-        for p in range(starts[k] + 1, starts[k + 1]):
-            further = positions[p]
-            for j in range(value.shape[1]):
-                total[j] += gradient[further, j]
-        for j in range(value.shape[1]):
-            (value[row, j],) = body(value[row, j], total[j], *constants)
+        own, pull = value[rows[k]], gradient[k]
+        for j in range(own.size):
+            (own[j],) = body(own[j], pull[j], *constants)
 
 
-def rows_of_two(
-    value: Any, slot: Any, gradient: Any, rows: Any, starts: Any, positions: Any, total: Any, constants: Any
-) -> None:
+def rows_of_two(value: Any, slot: Any, gradient: Any, rows: Any, constants: Any) -> None:
     for k in range(rows.size):
-        row, first = rows[k], positions[starts[k]]
-        for j in range(value.shape[1]):
-            total[j] = gradient[first, j]
-        for p in range(starts[k] + 1, starts[k + 1]):
-            further = positions[p]
-            for j in range(value.shape[1]):
-                total[j] += gradient[further, j]
-        for j in range(value.shape[1]):
-            value[row, j], slot[row, j] = body(value[row, j], slot[row, j], total[j], *constants)
+        own, first, pull = value[rows[k]], slot[rows[k]], gradient[k]
+        for j in range(own.size):
+            own[j], first[j] = body(own[j], first[j], pull[j], *constants)
 
 
-def rows_of_three(
-    value: Any, slot: Any, slot2: Any, gradient: Any, rows: Any, starts: Any, positions: Any, total: Any, constants: Any
-) -> None:
+def rows_of_three(value: Any, slot: Any, slot2: Any, gradient: Any, rows: Any, constants: Any) -> None:
     for k in range(rows.size):
-        row, first = rows[k], positions[starts[k]]
-        for j in range(value.shape[1]):
-            total[j] = gradient[first, j]
-        for p in range(starts[k] + 1, starts[k + 1]):
-            further = positions[p]
-            for j in range(value.shape[1]):
-                total[j] += gradient[further, j]
-        for j in range(value.shape[1]):
-            value[row, j], slot[row, j], slot2[row, j] = body(
-                value[row, j], slot[row, j], slot2[row, j], total[j], *constants
-            )
+        own, first, second, pull = value[rows[k]], slot[rows[k]], slot2[rows[k]], gradient[k]
+        for j in range(own.size):
+            own[j], first[j], second[j] = body(own[j], first[j], second[j], pull[j], *constants)
 
 
-def rows_of_four(
-    value: Any,
-    slot: Any,
-    slot2: Any,
-    slot3: Any,
-    gradient: Any,
-    rows: Any,
-    starts: Any,
-    positions: Any,
-    total: Any,
-    constants: Any,
-) -> None:
+def rows_of_four(value: Any, slot: Any, slot2: Any, slot3: Any, gradient: Any, rows: Any, constants: Any) -> None:
     for k in range(rows.size):
-        row, first = rows[k], positions[starts[k]]
-        for j in range(value.shape[1]):
-            total[j] = gradient[first, j]
-        for p in range(starts[k] + 1, starts[k + 1]):
-            further = positions[p]
-            for j in range(value.shape[1]):
-                total[j] += gradient[further, j]
-        for j in range(value.shape[1]):
-            value[row, j], slot[row, j], slot2[row, j], slot3[row, j] = body(
-                value[row, j], slot[row, j], slot2[row, j], slot3[row, j], total[j], *constants
-            )
+        own, first, second, third, pull = value[rows[k]], slot[rows[k]], slot2[rows[k]], slot3[rows[k]], gradient[k]
+        for j in range(own.size):
+            own[j], first[j], second[j], third[j] = body(own[j], first[j], second[j], third[j], pull[j], *constants)
+
+
+def sum_by_row(rows: Any, gradient: Any, numbers: Any, found: Any, sums: Any) -> Any:
+    """Adds up what each row gets, in the order of occurrence; returns how many rows there are.
+
+    Args:
+        rows: ``[n]``.
+        gradient: ``[n, width]``.
+        numbers: Room for a hash table, -1 everywhere: a power of two of places, more than ``n``.
+        found: Gets each row once, in the order of their first occurrences; room for ``n``.
+        sums: Gets their sums; room for ``[n, width]``.
+    """
+    mask, count = numbers.size - 1, 0
+    for i in range(rows.size):
+        row, pull = rows[i], gradient[i]
+        place = (row ^ (row >> 15)) * 40503 & mask
+        while numbers[place] >= 0 and found[numbers[place]] != row:
+            place = (place + 1) & mask
+        if numbers[place] < 0:
+            numbers[place] = count
+            found[count] = row
+            total = sums[count]
+            for j in range(pull.size):
+                total[j] = pull[j]
+            count += 1
+        else:
+            total = sums[numbers[place]]
+            for j in range(pull.size):
+                total[j] += pull[j]
+    return count

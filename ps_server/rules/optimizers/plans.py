@@ -16,11 +16,20 @@ from typing import Any
 import numpy as np
 
 from ps_protocol.operations import Array, VariableSpec
-from ps_protocol.optimizer_rules import CATCH_UP, LAZY, TF1, check_mode
+from ps_protocol.optimizer_rules import CATCH_UP, TF1, check_mode
 from ps_server.rules.arithmetic import quiet
 from ps_server.rules.optimizers import compiled_loops
 from ps_server.rules.optimizers.application import LEAST_COMPILED, Application, row_number_of
-from ps_server.rules.optimizers.blocks import BLOCK, Part, Workspace, groups, lie_direct, stretches, workspaces
+from ps_server.rules.optimizers.blocks import (
+    BLOCK,
+    Part,
+    Workspace,
+    groups,
+    lie_direct,
+    spare_memory,
+    stretches,
+    workspaces,
+)
 from ps_server.rules.optimizers.catch_up import catch_up
 from ps_server.rules.optimizers.checks import check_gradient, check_slots, check_step, compute_dtype
 from ps_server.rules.optimizers.compiled_loops import LoopKey
@@ -254,9 +263,13 @@ class _EveryRow(Plan):
     """The mode "tf1": the gradient is zero in the rows that are not given."""
 
     def __init__(self, *arguments: Any):
-        *shared, self._by_row, self._mode = arguments
+        *shared, by_row, self._mode = arguments
         super().__init__(*shared)
-        self._sums = self._by_row.sums()
+        self._by_row: RowGradients = by_row.ascending()
+
+    def apply(self, value: Array, slots: Sequence[Array]) -> None:
+        super().apply(value, slots)
+        spare_memory.give(self._by_row.memory)
 
     def _parts(self) -> Iterator[Part]:
         return self._stretches()
@@ -265,15 +278,15 @@ class _EveryRow(Plan):
         """Spreads the sums."""
         gradient, width = workspace.gradient(part.end - part.begin), self._width
         gradient.fill(0)
-        rows = self._by_row.rows
+        rows, sums = self._by_row.rows, self._by_row.sums
         first, last = np.searchsorted(rows, (part.begin // width, -(-part.end // width)), side="left")
         if width <= self._block_length():
-            gradient.reshape(-1, width)[rows[first:last] - part.begin // width] = self._sums[first:last]
+            gradient.reshape(-1, width)[rows[first:last] - part.begin // width] = sums[first:last]
             return gradient
         for number in range(first, last):  # one or two rows, of which the stretch is a part
             begin = int(rows[number]) * width
             inside = slice(max(begin, part.begin) - part.begin, min(begin + width, part.end) - part.begin)
-            gradient[inside] = self._sums[number][max(part.begin - begin, 0) : part.end - begin]
+            gradient[inside] = sums[number][max(part.begin - begin, 0) : part.end - begin]
         return gradient
 
 
@@ -284,8 +297,10 @@ class _GivenRows(Plan):
         self._by_row: RowGradients
         *shared, self._by_row, self._mode = arguments
         super().__init__(*shared)
-        self._sums: Array | None = None
-        self._total = np.empty(self._width, self._dtype)
+
+    def apply(self, value: Array, slots: Sequence[Array]) -> None:
+        super().apply(value, slots)
+        spare_memory.give(self._by_row.memory)
 
     def _block_length(self) -> int:
         return max(BLOCK, self._width)
@@ -294,49 +309,39 @@ class _GivenRows(Plan):
         return groups(self._by_row.rows, max(1, self._block_length() // self._width))
 
     def _gradient_of(self, part: Part, workspace: Workspace) -> Array:  # noqa: ARG002 - others copy into it
-        assert self._sums is not None
-        return self._sums[part.begin : part.end].reshape(-1)
-
-    def apply(self, value: Array, slots: Sequence[Array]) -> None:
-        check_slots(self._spec, self._rule, self._numbers, self._mode, value, slots)
-        if not value.size or not self._by_row.rows.size:
-            return
-        if quiet.run(self._apply_compiled, value, slots):
-            return
-        if self._sums is None:
-            self._sums = self._by_row.sums()
-        super().apply(value, slots)
+        return self._by_row.sums[part.begin : part.end].reshape(-1)
 
     def _apply(self, value: Array, slots: Sequence[Array], workspace: Workspace) -> None:
-        if self._mode != CATCH_UP:
-            super()._apply(value, slots, workspace)
+        if self._mode == CATCH_UP:
+            *slots, last = slots
+            self._catch_up(self._application(value, slots, workspace), last)
+        elif self._rule in ELEMENTWISE_RULES and self._apply_compiled(value, slots):
             return
-        *slots, last = slots
-        application = self._application(value, slots, workspace)
+        super()._apply(value, slots, workspace)
+
+    def _catch_up(self, application: Application, last: Array) -> None:
         for part in self._parts():
             blocks = application.load(part)
             matrices = [each.reshape(-1, self._width) for each in blocks]
             at = row_number_of(part, self._width)
-            catch_up(self._rule, self._numbers, workspace, matrices, last[at], self._step - 1)
+            catch_up(self._rule, self._numbers, application.workspace, matrices, last[at], self._step - 1)
             application.store(part, blocks)
             last[at] = np.maximum(last[at], self._step)
-        super()._apply(value, slots, workspace)
 
     def _apply_compiled(self, value: Array, slots: Sequence[Array]) -> bool:
         """Carries the step out by a loop for rows, if there is one; returns whether there was."""
-        rows = self._by_row
-        if self._mode != LAZY or self._rule not in ELEMENTWISE_RULES or rows.gradient.size < LEAST_COMPILED:
+        by_row = self._by_row
+        if by_row.sums.size < LEAST_COMPILED or not lie_direct((value, *slots), self._dtype):
             return False
-        if not lie_direct((value, *slots), self._dtype):
-            return False
-        one = elementwise(self._rule, rounded_settings(self._rule, self._numbers, self._step, self._dtype), self._dtype)
+        settings = rounded_settings(self._rule, self._numbers, self._step, self._dtype)
+        one = elementwise(self._rule, settings, self._dtype, self._mode)
         if not one.is_compilable:
             return False
         loop = compiled_loops.find(LoopKey(one.body, 1 + len(slots), 1, len(one.constants), self._dtype, by_rows=True))
         if loop is None:
             return False
         targets = [each.reshape(-1, self._width) for each in (value, *slots)]
-        loop(*targets, rows.gradient, rows.rows, rows.starts, rows.positions, self._total, one.constants)
+        loop(*targets, by_row.sums, by_row.rows, one.constants)
         return True
 
 

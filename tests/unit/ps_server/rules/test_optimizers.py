@@ -1,0 +1,344 @@
+"""Update rules that TensorFlow 1 does not have, against their papers; rows, modes, dtypes and bad operands."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ps_protocol.errors import (
+    DTypeMismatchError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    ShapeMismatchError,
+)
+from ps_protocol.operations import Array, VariableSpec
+from ps_protocol.optimizer_rules import CATCH_UP, LAZY, RULES, TF1, check_settings
+from ps_server.rules.optimizers.plans import apply_dense, apply_rows, plan_catch_up, plan_dense, plan_rows
+from tests.optimizer_cases import BFLOAT16, CASES, Case, initial_slots, some_numbers
+
+STEPS = 6
+FLOAT64 = np.dtype(np.float64)
+
+
+def steps_of(case: Case, shape: tuple[int, ...] = (4, 3)) -> tuple[Array, list[Array], list[Array]]:
+    random = np.random.default_rng(11)
+    return (
+        random.standard_normal(shape),
+        initial_slots(case, shape, FLOAT64),
+        list(random.standard_normal((STEPS, *shape))),
+    )
+
+
+def trained(case: Case, shape: tuple[int, ...] = (4, 3)) -> Array:
+    value, slots, gradients = steps_of(case, shape)
+    for step, gradient in enumerate(gradients, 1):
+        apply_dense(case.rule, value, slots, gradient, case.numbers, step)
+    return value
+
+
+def assert_close(actual: Array, expected: Array, tolerance: float = 1e-12) -> None:
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * 0.1)
+
+
+# -- papers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_lamb(decay: float) -> None:
+    case = Case("lamb", {"learning_rate": 0.1, "beta1": 0.8, "beta2": 0.9, "epsilon": 1e-3, "weight_decay": decay})
+    x, _, gradients = steps_of(case)
+    m, v = np.zeros_like(x), np.zeros_like(x)
+    for t, g in enumerate(gradients, 1):
+        m, v = 0.8 * m + 0.2 * g, 0.9 * v + 0.1 * g * g
+        r = (m / (1 - 0.8**t)) / (np.sqrt(v / (1 - 0.9**t)) + 1e-3) + decay * x
+        x = x - 0.1 * np.linalg.norm(x) / np.linalg.norm(r) * r
+    assert_close(trained(case), x)
+
+
+def test_lamb_of_zeros_uses_the_plain_rate() -> None:
+    value, gradient = np.zeros(3), np.array([1.0, -2.0, 4.0])
+    apply_dense("lamb", value, [np.zeros(3), np.zeros(3)], gradient, check_settings("lamb", {"epsilon": 0.0}), 1)
+    assert_close(value, np.array([-0.001, 0.001, -0.001]))
+
+
+@pytest.mark.parametrize("nesterov", [0.0, 1.0])
+def test_lars(nesterov: float) -> None:
+    settings = {"learning_rate": 0.5, "momentum": 0.7, "weight_decay": 0.2, "eeta": 0.1, "use_nesterov": nesterov}
+    case = Case("lars", settings)
+    w, _, gradients = steps_of(case)
+    v = np.zeros_like(w)
+    for g in gradients:
+        local = 0.1 * np.linalg.norm(w) / (np.linalg.norm(g) + 0.2 * np.linalg.norm(w))
+        pull = 0.5 * local * (g + 0.2 * w)
+        v = 0.7 * v + pull
+        w = w - (pull + 0.7 * v if nesterov else v)
+    assert_close(trained(case), w)
+
+
+def test_lion() -> None:
+    case = Case("lion", {"learning_rate": 0.1, "beta1": 0.8, "beta2": 0.9, "weight_decay": 0.3})
+    w, _, gradients = steps_of(case)
+    m = np.zeros_like(w)
+    for g in gradients:
+        w = w - 0.1 * (np.sign(0.8 * m + 0.2 * g) + 0.3 * w)
+        m = 0.9 * m + 0.1 * g
+    assert_close(trained(case), w)
+
+
+def test_row_wise_adagrad() -> None:
+    case = Case("row_wise_adagrad", {"learning_rate": 0.1, "initial_accumulator_value": 0.2, "epsilon": 1e-3})
+    w, _, gradients = steps_of(case)
+    h = np.full(len(w), 0.2)
+    for g in gradients:
+        h += np.mean(g * g, axis=1)
+        w = w - 0.1 * g / (np.sqrt(h)[:, np.newaxis] + 1e-3)
+    assert_close(trained(case), w)
+
+
+def test_group_ftrl() -> None:
+    settings = {
+        "learning_rate": 0.3,
+        "l1_regularization_strength": 0.1,
+        "l2_regularization_strength": 0.2,
+        "l21_regularization_strength": 2.0,
+    }
+    case = Case("group_ftrl", settings)
+    w, _, gradients = steps_of(case, (40, 3))
+    n, z = np.full_like(w, 0.1), np.zeros_like(w)
+    for g in gradients:
+        z += g - (np.sqrt(n + g * g) - np.sqrt(n)) / 0.3 * w
+        n += g * g
+        s = np.sign(z) * np.maximum(np.abs(z) - 0.1, 0)
+        norms = np.linalg.norm(s, axis=1, keepdims=True)
+        kept = np.maximum(1 - 2.0 * math.sqrt(3) / norms, 0)
+        w = -kept * s / (np.sqrt(n) / 0.3 + 2 * 0.2)
+    result = trained(case, (40, 3))
+    assert_close(result, w)
+    zero_rows = (result == 0).all(axis=1)
+    assert 0 < zero_rows.sum() < 40
+    assert not (result[~zero_rows] == 0).all(axis=1).any()
+
+
+# -- rows ---------------------------------------------------------------------------------------
+
+
+def test_duplicates_are_added_up_before_the_rule_is_applied() -> None:
+    value, accumulator = np.zeros((3, 2), np.float32), np.full((3, 2), 0.5, np.float32)
+    gradient = np.array([[1, 2], [10, 20], [3, 4]], np.float32)
+    numbers = check_settings("adagrad", {"learning_rate": 1.0})
+    apply_rows("adagrad", value, [accumulator], np.array([2, 0, 2], np.int32), gradient, numbers, 1, LAZY)
+    np.testing.assert_array_equal(accumulator, [[100.5, 400.5], [0.5, 0.5], [16.5, 36.5]])
+    np.testing.assert_allclose(value, [[-10 / 100.5**0.5, -20 / 400.5**0.5], [0, 0], [-4 / 16.5**0.5, -6 / 36.5**0.5]])
+
+
+def test_duplicates_are_added_in_the_order_in_which_they_occur() -> None:
+    rows = np.array([1, 0, 1, 1], np.int64)
+    gradient = np.array([[1e8], [5], [1], [-1e8]], np.float32)  # (1e8 + 1) - 1e8 is 0 in float32
+    value = np.zeros((2, 1), np.float32)
+    apply_rows("gradient_descent", value, [], rows, gradient, (1.0,), 1, LAZY)
+    np.testing.assert_array_equal(value, [[-5], [0]])
+
+
+def test_lazy_leaves_other_rows_alone_and_tf1_does_not() -> None:
+    case = Case("adam", {"learning_rate": 0.1})
+    value, slots, gradients = steps_of(case)
+    apply_dense("adam", value, slots, gradients[0], case.numbers, 1)
+    lazy, every = copy.deepcopy((value, slots)), copy.deepcopy((value, slots))
+    for operands, mode in ((lazy, LAZY), (every, TF1)):
+        apply_rows("adam", *operands, np.array([1], np.int64), gradients[1][:1], case.numbers, 2, mode)
+    np.testing.assert_array_equal(lazy[0][[0, 2, 3]], value[[0, 2, 3]])
+    assert (every[0] != value).all()
+    assert_close(every[0][1], lazy[0][1])
+
+
+CATCHING_UP = [
+    *(each for each in CASES if CATCH_UP in RULES[each.rule].sparse_modes),
+    Case("momentum", {"learning_rate": 0.1, "momentum": 1.0}),
+    Case("adam", {"learning_rate": 0.1, "beta1": 0.0}),
+    Case("adam", {"learning_rate": 0.1, "beta1": 0.9, "beta2": 0.5}),
+    Case("adam", {"learning_rate": 0.1, "beta1": 0.3, "beta2": 0.9}),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    CATCHING_UP,
+    ids=lambda case: "-".join([case.rule, *(f"{name}={each:g}" for name, each in case.settings.items())]),
+)
+def test_catching_up_is_tf1_to_rounding(case: Case, dtype: Any) -> None:
+    random = np.random.default_rng(3)
+    shape, dtype = (30, 4), np.dtype(dtype)
+    value = random.standard_normal(shape).astype(dtype)
+    every = value.copy(), initial_slots(case, shape, dtype)
+    late = value.copy(), initial_slots(case, shape, dtype, CATCH_UP)
+    for step in range(1, 150):
+        rows = random.integers(0, 3 if step < 100 else 30, 2)
+        gradient = random.standard_normal((2, 4)).astype(dtype)
+        apply_rows(case.rule, *every, rows, gradient, case.numbers, step, TF1)
+        apply_rows(case.rule, *late, rows, gradient, case.numbers, step, CATCH_UP)
+        assert late[1][-1][rows].tolist() == [step, step]
+    tolerance = 2e-5 if dtype.itemsize == 4 else 1e-8
+    np.testing.assert_allclose(late[0][rows], every[0][rows], rtol=tolerance, atol=tolerance)
+    if case.settings.get("beta1") != 0.0:  # otherwise nothing goes on after a row's last gradient
+        assert not np.allclose(late[0], every[0], rtol=1e-3, atol=1e-3)
+    plan_catch_up(VariableSpec("w", dtype, shape), case.rule, case.numbers, 149).apply(*late)
+    np.testing.assert_allclose(late[0], every[0], rtol=tolerance, atol=tolerance)
+    for one, other in zip(late[1], every[1], strict=False):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=1e-7)
+    assert (late[1][-1] == 149).all()
+
+
+# -- dtypes -------------------------------------------------------------------------------------
+
+
+def test_bfloat16_slots_are_rounded_at_random_but_repeatably() -> None:
+    spec, numbers = (
+        VariableSpec("w", BFLOAT16, (4000,)),
+        check_settings("momentum", {"learning_rate": 0, "momentum": 1}),
+    )
+    gradient = np.full(4000, 1 / 1024, np.float32)  # an eighth of the distance from 1 to the next bfloat16
+
+    def once(key: int | None, step: int) -> Array:
+        slot = np.ones(4000, BFLOAT16)
+        plan_dense(spec, "momentum", gradient, numbers, step, rounding_key=key).apply(np.zeros(4000, BFLOAT16), [slot])
+        return slot.astype(np.float32)
+
+    assert (once(None, 1) == 1).all()
+    first = once(7, 1)
+    assert set(first.tolist()) == {1.0, 1.0 + 2.0**-7}
+    assert 0.1 < (first > 1).mean() < 0.15
+    np.testing.assert_array_equal(first, once(7, 1))
+    assert (first != once(7, 2)).any()
+    assert (first != once(8, 1)).any()
+
+
+def test_a_row_is_rounded_as_the_same_row_of_a_dense_step() -> None:
+    spec, numbers = (
+        VariableSpec("w", BFLOAT16, (50, 6)),
+        check_settings("momentum", {"learning_rate": 1, "momentum": 1}),
+    )
+    gradient = some_numbers(np.random.default_rng(2), (50, 6), np.dtype(np.float32))
+    dense = np.zeros((50, 6), BFLOAT16), np.ones((50, 6), BFLOAT16)
+    rows = np.array([44, 3, 20], np.int64)
+    by_rows = copy.deepcopy(dense)
+    plan_dense(spec, "momentum", gradient, numbers, 5, rounding_key=-3).apply(dense[0], [dense[1]])
+    plan = plan_rows(spec, "momentum", rows, gradient[rows], numbers, 5, LAZY, rounding_key=-3)
+    plan.apply(by_rows[0], [by_rows[1]])
+    for one, other in zip(dense, by_rows, strict=True):
+        np.testing.assert_array_equal(one[rows].view(np.uint16), other[rows].view(np.uint16))
+
+
+def test_what_is_not_finite_stays_so_in_bfloat16() -> None:
+    spec, numbers = VariableSpec("w", BFLOAT16, (3,)), check_settings("momentum", {"learning_rate": 0, "momentum": 1})
+    slot = np.zeros(3, BFLOAT16)
+    gradient = np.array([np.inf, -np.inf, np.nan], np.float32)
+    plan_dense(spec, "momentum", gradient, numbers, 1, rounding_key=1).apply(np.zeros(3, BFLOAT16), [slot])
+    np.testing.assert_array_equal(slot.astype(np.float32), gradient)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_replayed_step_gives_the_same_bits(case: Case) -> None:
+    random = np.random.default_rng(8)
+    value, gradient = random.standard_normal((90, 40)), random.standard_normal((90, 40))
+    results = []
+    for _ in range(2):
+        operands = value.copy(), initial_slots(case, value.shape, FLOAT64)
+        for step in (1, 2):
+            apply_dense(case.rule, *operands, gradient, case.numbers, step)
+        results.append([each.tobytes() for each in (operands[0], *operands[1])])
+    assert results[0] == results[1]
+
+
+# -- bad operands -------------------------------------------------------------------------------
+
+SPEC = VariableSpec("layer/w", np.dtype(np.float32), (5, 2))
+ADAM = check_settings("adam", {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"rule": "adm"}, InvalidArgumentError, "no update rule 'adm'"),
+        (
+            {"spec": VariableSpec("n", np.dtype(np.int32), (5, 2))},
+            InvalidArgumentError,
+            "variable n .*cannot be trained",
+        ),
+        ({"gradient": np.ones((5, 3), np.float32)}, ShapeMismatchError, r"\[5, 3\].*layer/w.*needs \[5, 2\]"),
+        ({"gradient": np.ones((5, 2))}, DTypeMismatchError, "layer/w.*float64"),
+        ({"numbers": ADAM[:-1]}, InvalidArgumentError, "has 7 settings, not 6"),
+        ({"numbers": (math.nan, *ADAM[1:])}, InvalidArgumentError, "learning_rate of the rule adam is nan"),
+        ({"step": 0}, InvalidArgumentError, "step 0 of variable layer/w.*counted from 1"),
+    ],
+    ids=lambda each: "-".join(each) if isinstance(each, dict) else None,
+)
+def test_bad_operands_of_a_dense_step(changes: dict[str, Any], error: type[Exception], message: str) -> None:
+    arguments = {"spec": SPEC, "rule": "adam", "gradient": np.ones((5, 2), np.float32), "numbers": ADAM, "step": 1}
+    with pytest.raises(error, match=message):
+        plan_dense(**{**arguments, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        (
+            {"indices": np.array([0, 5])},
+            InvalidArgumentError,
+            r"row 5 .*outside \[0, 5\).*layer/w.*nothing was changed",
+        ),
+        ({"indices": np.array([0.0, 1.0])}, DTypeMismatchError, "indices for variable layer/w.*float64"),
+        ({"gradient": np.ones((2, 3), np.float32)}, ShapeMismatchError, r"\[2, 3\].*needs \[2, 2\]"),
+        ({"mode": "eager"}, InvalidArgumentError, "adam has no sparse mode 'eager'; choose 'tf1' or"),
+    ],
+    ids=lambda each: "-".join(each) if isinstance(each, dict) else None,
+)
+def test_bad_operands_of_rows(changes: dict[str, Any], error: type[Exception], message: str) -> None:
+    arguments = {
+        "spec": SPEC,
+        "rule": "adam",
+        "indices": np.array([0, 1]),
+        "gradient": np.ones((2, 2), np.float32),
+        "numbers": ADAM,
+        "step": 1,
+        "mode": LAZY,
+    }
+    with pytest.raises(error, match=message):
+        plan_rows(**{**arguments, **changes})
+
+
+@pytest.mark.parametrize(
+    "slots",
+    [
+        [np.zeros((5, 2), np.float32)],
+        [np.zeros((5, 2), np.float32), np.zeros((5, 3), np.float32)],
+        [np.zeros((5, 2), np.float32), np.zeros((5, 2), np.int32)],
+        [np.zeros((5, 2), np.float32), np.zeros((5, 2))],
+    ],
+    ids=["too few", "shape", "integers", "wider"],
+)
+def test_slots_that_do_not_fit_change_nothing(slots: list[Array]) -> None:
+    value = np.ones((5, 2), np.float32)
+    plan = plan_dense(SPEC, "adam", np.ones((5, 2), np.float32), ADAM, 1)
+    with pytest.raises(FailedPreconditionError, match="the rule adam keeps m, v beside variable layer/w"):
+        plan.apply(value, slots)
+    assert (value == 1).all()
+    assert not any(each.any() for each in slots)
+
+
+def test_no_rows_change_nothing() -> None:
+    value, slots = np.ones((5, 2), np.float32), [np.ones((5, 2), np.float32)] * 2
+    apply_rows("adam", value, slots, np.zeros(0, np.int64), np.zeros((0, 2), np.float32), ADAM, 1, LAZY)
+    assert (value == 1).all()
+
+
+def test_a_gradient_may_be_read_only_and_strided() -> None:
+    value = np.zeros((4, 2), np.float32)
+    gradient = np.arange(16, dtype=np.float32).reshape(4, 4)[:, ::2]
+    gradient.flags.writeable = False
+    apply_dense("gradient_descent", value, [], gradient, (1.0,), 1)
+    np.testing.assert_array_equal(value, -gradient)
