@@ -82,6 +82,13 @@ def _host_and_port(address: str) -> tuple[str, str]:
     return (host, port) if colon else (port, "")
 
 
+def _module(text: str) -> str:
+    name = text.strip()
+    if name and not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError("the name of a Python module, as in my_team.rules")
+    return name
+
+
 def _host(text: str) -> str:
     host = text.strip()
     if not host or re.search(r"[\s/]", host):
@@ -104,6 +111,7 @@ class ServerOptions:
         port: Where to listen; 0 for any free port.
         memory_limit_bytes: 0 for no limit, as for the next one.
         advertise: Empty for the cluster's host and the port that is listened on.
+        functions: Name of the module with the functions that a team has written; empty for none.
         is_backup: Whether this is the second process of a replicated ps task, at the address of the job "backup".
     """
 
@@ -160,6 +168,13 @@ class ServerOptions:
     )
     snapshot_interval_s: float = setting(
         "--snapshot-interval", POSITIVE_SECONDS, "60", "time between snapshots with --durability snapshot"
+    )
+    functions: str = setting(
+        "--functions",
+        Kind("MODULE", _module),
+        "",
+        "a Python module whose FUNCTIONS and REDUCTIONS clients may call by name, from here or installed; the same one "
+        "for every ps",
     )
     log_level: str = setting(
         "--log-level",

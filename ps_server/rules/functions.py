@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
-from ps_protocol.errors import NotFoundError
+from ps_protocol.errors import NotFoundError, ShardscopeError
 from ps_protocol.operations import Array, VariableSpec, Verdict
 from ps_protocol.optimizer_spec import OptimizerSpec
 from ps_server.rules.reductions import REDUCTIONS, Reduction
@@ -39,10 +39,12 @@ class FunctionPlan(Protocol):
 
     Attributes:
         verdict: What becomes of it.
+        refusal: The error of a step that is refused because its gradient is not finite; None for any other.
         num_written: How many of the slots change, the first ones; the others are only read.
     """
 
     verdict: Verdict
+    refusal: ShardscopeError | None
     num_written: int
 
     def apply(self, value: Array, slots: Sequence[Array], step: int) -> None:
@@ -75,6 +77,10 @@ class Functions:
     ):
         self._functions: Final = dict(functions)
         self._reductions: Final = dict(reductions)
+
+    def knows(self, name: str) -> bool:
+        """Whether there is a function of that name that changes variables."""
+        return name in self._functions
 
     def find(self, name: str, variable: str) -> VariableFunction:
         """Returns the function of that name that changes variables; NotFoundError if there is none."""
