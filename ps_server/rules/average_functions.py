@@ -8,7 +8,8 @@ from typing import Final
 
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError, ShardscopeError
 from ps_protocol.operations import Array, Verdict
-from ps_server.rules.functions import FunctionCall, FunctionPlan, VariableFunction
+from ps_server.rules.functions import FunctionCall, FunctionPlan, VariableFunction, checked_for
+from ps_server.rules.optimizers.checks import compute_dtype
 from ps_server.rules.optimizers.moving_average import apply_moving_average, debiased, share_of_new
 
 
@@ -34,8 +35,9 @@ def _planned(call: FunctionCall) -> FunctionPlan:
         raise DTypeMismatchError(
             f"average {spec}: {slots[1]} cannot count its updates; it should be an integer scalar", variable=spec.name
         )
+    compute_dtype(spec)
     decay, num_updates = call.numbers.tolist()
-    share = share_of_new(decay, None if math.isnan(num_updates) else num_updates)
+    share = checked_for(spec, share_of_new, decay, None if math.isnan(num_updates) else num_updates)
     return _Moved(share, len(slots) - 1)
 
 

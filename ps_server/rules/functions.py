@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from typing import Final, ParamSpec, Protocol, TypeAlias, TypeVar
 
-from ps_protocol.errors import NotFoundError, ShardscopeError
+from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
 from ps_protocol.operations import Array, VariableSpec, Verdict
 from ps_protocol.optimizer_spec import OptimizerSpec
 from ps_server.rules.reductions import REDUCTIONS, Reduction
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,14 @@ class FunctionPlan(Protocol):
 
 VariableFunction: TypeAlias = Callable[[FunctionCall], FunctionPlan]
 """Checks a call; raises a ``ShardscopeError`` that names the variable if it cannot be carried out."""
+
+
+def checked_for(spec: VariableSpec, check: Callable[_P, _T], *arguments: _P.args, **options: _P.kwargs) -> _T:
+    """Calls a check that does not know the variable; an InvalidArgumentError of it then names the variable."""
+    try:
+        return check(*arguments, **options)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"variable {spec}: {error.message}", variable=spec.name) from error
 
 
 class Functions:

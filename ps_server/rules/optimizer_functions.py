@@ -15,7 +15,7 @@ from ps_protocol.optimizer_constraints import ConstraintSpec, check_constraint
 from ps_protocol.optimizer_rules import RULES, RuleSpec
 from ps_protocol.optimizer_schedules import ScheduleSpec, learning_rate
 from ps_protocol.optimizer_spec import OnNonfinite
-from ps_server.rules.functions import FunctionCall, FunctionPlan, VariableFunction
+from ps_server.rules.functions import FunctionCall, FunctionPlan, VariableFunction, checked_for
 from ps_server.rules.optimizers.constraints import apply_constraint
 from ps_server.rules.optimizers.finiteness import first_nonfinite
 from ps_server.rules.optimizers.plans import Plan, plan_dense, plan_rows
@@ -31,7 +31,7 @@ def _planned(rule: RuleSpec, call: FunctionCall) -> FunctionPlan:
     numbers = _merged_numbers(rule, call)
     plan, gradient = _plan(rule, call, numbers)
     if optimizer is not None and optimizer.constraint is not None:
-        check_constraint(optimizer.constraint, len(call.spec.shape))
+        checked_for(call.spec, check_constraint, optimizer.constraint, len(call.spec.shape))
     verdict, refusal = Verdict.APPLIED, None
     if optimizer is not None and optimizer.on_nonfinite is not OnNonfinite.APPLY:
         first = first_nonfinite(gradient)

@@ -97,7 +97,8 @@ class _Call:
 
 def _called(name: str, spec: VariableSpec, function: Callable[..., Any], *arguments: Any) -> Any:
     try:
-        return function(*arguments)
+        with np.errstate(all="ignore"):  # as everywhere on a ps: what overflows or is no number is the client's affair
+            return function(*arguments)
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 1 else ""

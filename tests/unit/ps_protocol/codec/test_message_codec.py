@@ -508,7 +508,7 @@ class TestServiceMessages:
 
     @pytest.mark.parametrize("state", ServingState)
     def test_status(self, state: ServingState) -> None:
-        status = Status("ps:0", state, STORE, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+        status = Status("ps:0", state, STORE, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10, steps_skipped=11, steps_refused=12)
         message = service_codec.encode_status(status)
         assert service_codec.decode_status(message) == status
         message.state = inspection_pb2.GetStatusReply.STATE_UNSPECIFIED
