@@ -15,6 +15,7 @@ from ps_protocol.errors import SettingError
 from ps_protocol.service_types import DurabilityMode
 from ps_protocol.settings import (
     DIRECTORY,
+    MODULE,
     PORT,
     POSITIVE_SECONDS,
     SECONDS,
@@ -80,13 +81,6 @@ def _host_and_port(address: str) -> tuple[str, str]:
         return address, ""
     host, colon, port = address.rpartition(":")
     return (host, port) if colon else (port, "")
-
-
-def _module(text: str) -> str:
-    name = text.strip()
-    if name and not all(part.isidentifier() for part in name.split(".")):
-        raise ValueError("the name of a Python module, as in my_team.rules")
-    return name
 
 
 def _host(text: str) -> str:
@@ -171,7 +165,7 @@ class ServerOptions:
     )
     functions: str = setting(
         "--functions",
-        Kind("MODULE", _module),
+        MODULE,
         "",
         "a Python module whose FUNCTIONS and REDUCTIONS clients may call by name, from here or installed; the same one "
         "for every ps",

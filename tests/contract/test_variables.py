@@ -71,7 +71,7 @@ OFFERS: Final[dict[str, Sequence[str]]] = {
     "is_initialized": (DEFERRED,),
     "load": (DEFERRED,),
     **dict.fromkeys(("ndim", "size", "nbytes", "itemsize", "T", "tolist", "item", "__dlpack__"), AT_ONCE),
-    **dict.fromkeys(("sum", "mean", "max", "min", "norm", "dot", "top_k", "histogram"), AT_ONCE),
+    **dict.fromkeys(("sum", "mean", "max", "min", "norm", "dot", "top_k", "histogram", "apply", "reduce"), AT_ONCE),
 }
 """The kinds that have each attribute; what is in it for one that has not yet is an error, or nothing."""
 

@@ -30,6 +30,7 @@ from worker_client.variables.base import OperationRunner
 from worker_client.variables.part_rows import Cut, RowsRead
 from worker_client.variables.reductions import Reductions
 from worker_client.variables.scatter_methods import Form, RowsLike, ScatterMethods, Updates, indices_and_updates
+from worker_client.variables.team_calls import TeamCalls
 
 
 class VariableInParts:
@@ -209,6 +210,7 @@ class PartitionedVariable(
     VariableInParts,
     ScatterMethods,
     Reductions,
+    TeamCalls,
     ActsAsArray,
     NotCopied,
     metaclass=ABCMeta,
@@ -487,6 +489,10 @@ class PartitionedVariable(
 
     def part_pieces(self, value: Array) -> Sequence[Array]:
         return self.pieces(value)
+
+    def reduce(self, function: str, *arguments: npt.ArrayLike) -> list[Array]:
+        """Returns what a function of the ``--functions`` module computes from each part; as ``Variable.reduce``."""
+        return self._reduced_by(function, arguments)
 
     # -- state --------------------------------------------------------------------------------
 

@@ -14,16 +14,38 @@ import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.operations import Array, Reduce, VariableSpec, reply_bytes
+from ps_protocol.operations import Array, Reduce, Result, VariableSpec, reply_bytes
 from worker_client.connection.fanout import Routed
 from worker_client.values.conversion import convert
-from worker_client.variables.base import VariableBase
+from worker_client.variables.base import OperationRunner, VariableBase
 
 _NOT_GIVEN: Final[Any] = object()
 _NO_NUMBERS: Final = np.empty(0)
 
 
-class Reductions:
+class PlacedParts:
+    """A variable as its ps tasks have it: whole, or in parts."""
+
+    @property
+    def whole_spec(self) -> VariableSpec:
+        """Name, dtype and shape of the value."""
+        raise NotImplementedError
+
+    def placed_parts(self) -> Sequence[tuple[VariableBase, tuple[int, ...]]]:
+        """Returns the variables that make it up, itself or its parts, and where in the whole each begins."""
+        raise NotImplementedError
+
+    def part_pieces(self, value: Array) -> Sequence[Array]:
+        """Returns what of a value of the whole belongs to each of them."""
+        raise NotImplementedError
+
+    @property
+    def parts_runner(self) -> OperationRunner:
+        """Carries out operations on them."""
+        return self.placed_parts()[0][0].runner
+
+
+class Reductions(PlacedParts):
     """What is computed from the value on its ps tasks, with one exchange for each task. Thread-safe.
 
     Sums are accumulated in float64 (integers in 64 bits, complex numbers in complex128), and are returned so. Of a
@@ -33,21 +55,8 @@ class Reductions:
     no such thing. ``np.sum(v)`` and its like read the value and compute here, as of any array.
     """
 
-    @property
-    def whole_spec(self) -> VariableSpec:
-        """Name, dtype and shape of the value."""
-        raise NotImplementedError
-
     def read_value(self) -> Array:
         """Returns the value, a new array."""
-        raise NotImplementedError
-
-    def placed_parts(self) -> Sequence[tuple[VariableBase, tuple[int, ...]]]:
-        """Returns the variables that make it up, itself or its parts, and where in the whole each begins."""
-        raise NotImplementedError
-
-    def part_pieces(self, value: Array) -> Sequence[Array]:
-        """Returns what of a value of the whole belongs to each of them."""
         raise NotImplementedError
 
     def sum(self, axis: object = None, dtype: object = None, out: Any = _NOT_GIVEN, **options: object) -> Any:
@@ -201,12 +210,13 @@ def _run(
     for (part, function), given, settings in zip(asked, operands, numbers, strict=True):
         reduce = Reduce(part.spec.name, function, given, np.array(settings) if settings else _NO_NUMBERS)
         routed.append(Routed(part.ps_task, reduce, reply_bytes(reduce, part.spec)))
-    return [_tensor(result.tensor) for result in asked[0][0].runner.run_all(routed)]
+    return [tensor_of(result) for result in asked[0][0].runner.run_all(routed)]
 
 
-def _tensor(tensor: Array | None) -> Array:
-    assert tensor is not None  # a reduction always has one
-    return tensor
+def tensor_of(result: Result) -> Array:
+    """Returns what a reduction has computed."""
+    assert result.tensor is not None  # a reduction always has a tensor
+    return result.tensor
 
 
 def _added(sums: Sequence[Array]) -> Any:

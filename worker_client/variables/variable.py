@@ -24,10 +24,11 @@ from worker_client.variables.part_reads import PartVersions, WholeRead
 from worker_client.variables.part_rows import RowsRead
 from worker_client.variables.reads import VariableReads
 from worker_client.variables.reductions import Reductions
+from worker_client.variables.team_calls import TeamCalls
 from worker_client.variables.updates import VariableUpdates
 
 
-class Variable(VariableReads, VariableUpdates, Reductions, ActsAsArray):
+class Variable(VariableReads, VariableUpdates, Reductions, TeamCalls, ActsAsArray):
     """A variable that lives on a ps task. Made by ``get_variable``. Thread-safe.
 
     Operations happen at once: reads return NumPy arrays, updates the variable itself. In arithmetic and NumPy functions
@@ -99,6 +100,21 @@ class Variable(VariableReads, VariableUpdates, Reductions, ActsAsArray):
 
     def part_pieces(self, value: Array) -> list[Array]:
         return [value]
+
+    def reduce(self, function: str, *arguments: npt.ArrayLike) -> Array:
+        """Returns what a function of the ``--functions`` module computes from the value, at most 1 MiB.
+
+        Args:
+            function: A key of the module's ``REDUCTIONS``.
+            *arguments: Arrays and numbers, as of ``apply``.
+
+        Raises:
+            NotFoundError: The ps knows no such function.
+            InvalidArgumentError: The function has raised an error, or returned what is no array of numbers.
+            FailedPreconditionError: The variable has not been initialised.
+        """
+        (result,) = self._reduced_by(function, arguments)
+        return result
 
     # -- facts --------------------------------------------------------------------------------
 
