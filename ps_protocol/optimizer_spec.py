@@ -6,6 +6,7 @@ import enum
 import math
 from dataclasses import dataclass
 
+from ps_protocol.optimizer_constraints import ConstraintSpec
 from ps_protocol.optimizer_rules import RULES
 from ps_protocol.optimizer_schedules import ScheduleSpec
 
@@ -31,14 +32,6 @@ class SparseMode(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class NamedNumbers:
-    """A pure function that both sides know by name, and its numbers."""
-
-    name: str
-    numbers: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class OptimizerSpec:
     """How steps of an optimizer change a variable.
 
@@ -59,7 +52,7 @@ class OptimizerSpec:
     sparse: SparseMode = SparseMode.TF1
     on_nonfinite: OnNonfinite = OnNonfinite.REFUSE
     schedule: ScheduleSpec | None = None
-    constraint: NamedNumbers | None = None
+    constraint: ConstraintSpec | None = None
 
 
 def describe_optimizer(optimizer: OptimizerSpec) -> str:
@@ -75,14 +68,14 @@ def describe_optimizer(optimizer: OptimizerSpec) -> str:
     if optimizer.schedule is not None:
         words.append(f"schedule={_described_schedule(optimizer.schedule)}")
     if optimizer.constraint is not None:
-        words.append(f"constraint={_called(optimizer.constraint)}")
+        words.append(f"constraint={_called(optimizer.constraint.name, optimizer.constraint.numbers)}")
     return f"{optimizer.function}({', '.join(words)})"
 
 
 def _described_schedule(schedule: ScheduleSpec) -> str:
     then = "" if schedule.then is None else f", then {_described_schedule(schedule.then)}"
-    return f"{_called(NamedNumbers(schedule.name, schedule.numbers))}{then}"
+    return f"{_called(schedule.name, schedule.numbers)}{then}"
 
 
-def _called(named: NamedNumbers) -> str:
-    return f"{named.name}({', '.join(map(repr, named.numbers))})"
+def _called(name: str, numbers: tuple[float, ...]) -> str:
+    return f"{name}({', '.join(map(repr, numbers))})"

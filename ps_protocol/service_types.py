@@ -200,7 +200,13 @@ class ReplicationStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A ps task as inspection shows it; counters run since the start of the process."""
+    """A ps task as inspection shows it; counters run since the start of the process.
+
+    Attributes:
+        steps_skipped: Steps of optimizers that changed nothing since their gradients were not finite; of optimizers
+            that were declared to skip them.
+        steps_refused: Those of optimizers that refuse them.
+    """
 
     task: str
     state: ServingState
@@ -217,6 +223,8 @@ class Status:
     bytes_sent: int
     durability: DurabilityStatus | None = None
     replication: ReplicationStatus | None = None
+    steps_skipped: int = 0
+    steps_refused: int = 0
 
     @property
     def answers_clients(self) -> bool:

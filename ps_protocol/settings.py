@@ -230,6 +230,13 @@ def _directory(text: str) -> Path:
     return Path(text)
 
 
+def _module(text: str) -> str:
+    name = text.strip()
+    if name and not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError("the name of a Python module, as in my_team.rules")
+    return name
+
+
 TEXT: Final = Kind("TEXT", str)
 ARGUMENT: Final = Kind("ARG", str, takes_options=True)
 PORT: Final = whole_number(0, 65535, name="PORT")
@@ -237,3 +244,4 @@ SECONDS: Final = Kind("SECONDS", _seconds)
 POSITIVE_SECONDS: Final = Kind("SECONDS", _positive_seconds)
 SIZE: Final = Kind("SIZE", _size_bytes)
 DIRECTORY: Final = Kind("DIR", _directory)
+MODULE: Final = Kind("MODULE", _module)

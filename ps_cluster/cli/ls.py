@@ -37,19 +37,23 @@ from ps_protocol.cluster_spec import ClusterSpec
 @click.command()
 @cluster_option
 @click.option("--tasks", is_flag=True, help="List the tasks instead of the variables.")
+@click.option("--no-slots", is_flag=True, help="Leave out the slots that optimizers keep beside variables.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @timeout_option(10.0)
-def command(cluster: str | None, tasks: bool, as_json: bool, timeout_s: float) -> None:
+def command(cluster: str | None, tasks: bool, no_slots: bool, as_json: bool, timeout_s: float) -> None:
     """Lists the variables of a running cluster, or its tasks."""
     with one_line_errors():
-        list_them = _list_tasks if tasks else _list_variables
-        succeeded = list_them(cluster_spec(cluster, timeout_s), as_json, timeout_s)
+        spec = cluster_spec(cluster, timeout_s)
+        if tasks:
+            succeeded = _list_tasks(spec, as_json, timeout_s)
+        else:
+            succeeded = _list_variables(spec, as_json, timeout_s, with_slots=not no_slots)
     sys.exit(0 if succeeded else EXIT_FAILED)
 
 
-def _list_variables(spec: ClusterSpec, as_json: bool, timeout_s: float) -> bool:
+def _list_variables(spec: ClusterSpec, as_json: bool, timeout_s: float, *, with_slots: bool) -> bool:
     answers = ask_primaries(spec, lambda ps: ps.list_variables(timeout_s=timeout_s), timeout_s)
-    records = variable_records(answers)
+    records = [each for each in variable_records(answers) if with_slots or not each["slot_of"]]
     if as_json:
         _print_json(records)
     elif any_answered(answers):

@@ -20,7 +20,7 @@ from ps_protocol.service_types import Member, Status, VariableInfo
 from ps_protocol.task_id import TaskId
 
 _UNBOUNDED_WIDTH: Final = 10_000
-_MAY_GO_ON: Final = frozenset({"name", "shape", "address", "host", "state", "kept", "role"})
+_MAY_GO_ON: Final = frozenset({"name", "shape", "slot of", "address", "host", "state", "kept", "role"})
 """Columns that go on in the next line where a terminal is too narrow; the others are never cut."""
 PS_DROPPABLE: Final = ("sent", "received", "operations", "clients", "held", "variables")
 MEMBER_DROPPABLE: Final = ("since", "host", "pid")
@@ -44,7 +44,7 @@ def _json_value(value: object) -> object:
 
 
 def variable_records(answers: Sequence[PsAnswer[list[VariableInfo]]]) -> list[dict[str, Any]]:
-    """One JSON object for each variable, by name."""
+    """One JSON object for each variable, by name; slots come after their variable."""
     records = [
         {
             "name": info.spec.name,
@@ -55,32 +55,47 @@ def variable_records(answers: Sequence[PsAnswer[list[VariableInfo]]]) -> list[di
             "version": info.version,
             "initialized": info.initialized,
             "slice": _record(info.spec.slice),
+            "slot_of": info.spec.slot_of,
         }
         for answer in answers
         for info in answer.value or ()
     ]
-    return sorted(records, key=lambda record: str(record["name"]))
+    owners = {record["name"]: record["slot_of"] for record in records}
+
+    def place(record: dict[str, Any]) -> list[str]:
+        """The names of the variable, of its slot, of a slot of that, and so on."""
+        names = [str(record["name"])]
+        while (owner := owners.get(names[0])) and owner not in names:
+            names.insert(0, owner)
+        return names
+
+    return sorted(records, key=place)
 
 
 def variable_table(records: Sequence[dict[str, Any]]) -> Table:
-    """The same as a table."""
-    table = _table("name", "shape", "dtype", ">bytes", "task", ">version", "initialized")
+    """The same as a table; slots stand a little to the right, and beside them whose they are."""
+    has_slots = any(record["slot_of"] for record in records)
+    of_slots = ["slot of"] if has_slots else []
+    table = _table("name", "shape", "dtype", ">bytes", "task", ">version", "initialized", *of_slots)
     for record in records:
+        slot_of = record["slot_of"]
         table.add_row(
-            Text(record["name"]),
+            Text(f"  {record['name']}" if slot_of else record["name"], style="dim" if slot_of else ""),
             Text(str(record["shape"])),
             record["dtype"],
             f"{record['bytes']:,}",
             record["task"],
             f"{record['version']:,}",
             "yes" if record["initialized"] else Text("no", style="yellow"),
+            *([Text(slot_of, style="dim")] if has_slots else []),
         )
     return table
 
 
 def variable_droppable(records: Sequence[dict[str, Any]]) -> list[str]:
     """Columns that a narrow table of variables need not have."""
-    return [*(["initialized"] if all(record["initialized"] for record in records) else []), "bytes", "version"]
+    slots = ["slot of"] if any(record["slot_of"] for record in records) else []
+    return [*slots, *(["initialized"] if all(record["initialized"] for record in records) else []), "bytes", "version"]
 
 
 def ps_records(answers: Sequence[PsAnswer[Status]]) -> list[dict[str, Any]]:
@@ -99,6 +114,8 @@ def ps_records(answers: Sequence[PsAnswer[Status]]) -> list[dict[str, Any]]:
             "batches": status.batches,
             "operations": status.operations,
             "duplicate_batches": status.duplicate_batches,
+            "steps_skipped": status.steps_skipped,
+            "steps_refused": status.steps_refused,
             "bytes_received": status.bytes_received,
             "bytes_sent": status.bytes_sent,
             "durability": _record(status.durability),

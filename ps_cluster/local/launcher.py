@@ -88,6 +88,7 @@ class Launcher:
             env=environment_of(options),
             durability=options.durability,
             data_dir=options.data_dir,
+            functions=options.functions,
             ps_arguments=(*PS_LOG_ARGUMENTS, *options.ps_arguments),
             log=lambda task, text: self._show(TaskId.parse(task), text),
             on_ps_exit=self._post_exit,

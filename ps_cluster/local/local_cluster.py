@@ -20,7 +20,7 @@ from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB, ClusterSpec
 from ps_protocol.forks import new_lock, tell_in_child
 from ps_protocol.html_tables import html_table
 from ps_protocol.not_copied import NotCopied
-from ps_protocol.settings import POSITIVE_SECONDS, SECONDS
+from ps_protocol.settings import MODULE, POSITIVE_SECONDS, SECONDS
 from ps_protocol.task_id import TaskId
 
 # A ps gives accepted batches 10 s to finish, unless --drain-timeout says otherwise.
@@ -57,6 +57,8 @@ class LocalCluster(
         durability: What the ps tasks keep beyond their processes: "none", "snapshot" or "journal". With the latter
             two, a ps that was killed has its variables again after ``restart_ps``.
         data_dir: Where they keep it; by default in a directory that is removed when the cluster is closed.
+        functions: Name of a Python module whose ``FUNCTIONS`` and ``REDUCTIONS`` clients may call by name; installed,
+            or in the working directory.
         env: More environment for the processes, on top of this one's.
         start_timeout_s: How long the ps tasks may take until they listen.
         log: Takes what the ps processes print, as (task, line), from several threads. It must not raise.
@@ -76,6 +78,7 @@ class LocalCluster(
         ps_arguments: Sequence[str] = (),
         durability: str = "none",
         data_dir: str | os.PathLike[str] | None = None,
+        functions: str | None = None,
         env: Mapping[str, str] | None = None,
         start_timeout_s: float = 30.0,
         log: LogSink | None = None,
@@ -97,6 +100,7 @@ class LocalCluster(
         self._ps_arguments = tuple(ps_arguments)
         self._durability = durability
         self._data_dir = None if data_dir is None else Path(data_dir)
+        self._functions = MODULE.check(functions or "", "functions")
         self._own_data_dir: Path | None = None
         self._env = dict(env or {})
         self._start_timeout_s = POSITIVE_SECONDS.check(start_timeout_s, "start_timeout_s")
@@ -367,7 +371,7 @@ class LocalCluster(
             supervisor,
             task,
             address,
-            [*place, *self._state_arguments(), *self._ps_arguments, *arguments],
+            [*place, *self._state_arguments(), *self._function_arguments(), *self._ps_arguments, *arguments],
             environment=self.task_environment(task.job, task.index),
             log=self._log,
             on_exit=None if self._on_ps_exit is None else functools.partial(self._on_ps_exit, task),
@@ -377,6 +381,9 @@ class LocalCluster(
         if self._durability == "none":
             return []
         return ["--durability", self._durability, "--data-dir", str(self.data_dir)]
+
+    def _function_arguments(self) -> list[str]:
+        return ["--functions", self._functions] if self._functions else []
 
     def _running_supervisor(self) -> ProcessSupervisor:
         self._check_not_copy()

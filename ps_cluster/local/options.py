@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ps_cluster.local.task_environment import task_environment
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB, TfConfig
-from ps_protocol.settings import ARGUMENT, DIRECTORY, SECONDS, one_of, option, setting, switch, whole_number
+from ps_protocol.settings import ARGUMENT, DIRECTORY, MODULE, SECONDS, one_of, option, setting, switch, whole_number
 from ps_protocol.task_id import TaskId
 from worker_client.transport.selection import TransportChoice
 
@@ -52,6 +52,9 @@ class LaunchOptions:
         "What ps tasks keep: none, snapshot or journal; with journal, one that dies is started again.",
     )
     data_dir: Path | None = option("--data-dir", DIRECTORY, None, "Where they keep it; else it is removed at the end.")
+    functions: str | None = option(
+        "--functions", MODULE, None, "A Python module whose FUNCTIONS and REDUCTIONS clients may call by name."
+    )
     ps_grace_s: float | None = setting("--ps-grace", SECONDS, None, "How long workers wait for a ps that is away (60).")
 
     @property

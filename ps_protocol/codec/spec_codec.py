@@ -28,8 +28,9 @@ from ps_protocol.initializer_spec import (
     VarianceScalingKind,
 )
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
+from ps_protocol.optimizer_constraints import ConstraintSpec
 from ps_protocol.optimizer_schedules import ScheduleSpec
-from ps_protocol.optimizer_spec import NamedNumbers, OnNonfinite, OptimizerSpec, SparseMode
+from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
 from ps_protocol.v1 import variable_pb2
 from ps_protocol.v1.tensor_pb2 import TensorHeader
 
@@ -174,7 +175,7 @@ def _decode_optimizer(message: variable_pb2.OptimizerSpec) -> OptimizerSpec:
         decode_enum(_SPARSE_MODES, message.sparse, "sparse mode of an optimizer"),
         decode_enum(_ON_NONFINITE, message.on_nonfinite, "treatment of gradients that are not finite"),
         _decode_schedule(message.schedule) if message.HasField("schedule") else None,
-        NamedNumbers(message.constraint.name, tuple(message.constraint.numbers))
+        ConstraintSpec(message.constraint.name, tuple(message.constraint.numbers))
         if message.HasField("constraint")
         else None,
     )

@@ -245,6 +245,8 @@ class GetStatusReply(google.protobuf.message.Message):
     BYTES_SENT_FIELD_NUMBER: builtins.int
     DURABILITY_FIELD_NUMBER: builtins.int
     REPLICATION_FIELD_NUMBER: builtins.int
+    STEPS_SKIPPED_FIELD_NUMBER: builtins.int
+    STEPS_REFUSED_FIELD_NUMBER: builtins.int
     task: builtins.str
     state: global___GetStatusReply.State.ValueType
     store_incarnation: builtins.bytes
@@ -261,6 +263,11 @@ class GetStatusReply(google.protobuf.message.Message):
     """Batches answered from memory because they had been applied before."""
     bytes_received: builtins.int
     bytes_sent: builtins.int
+    steps_skipped: builtins.int
+    """Steps of optimizers that changed nothing since their gradients were not finite, by
+    what the optimizer was declared to do then; since the start of the process.
+    """
+    steps_refused: builtins.int
     @property
     def durability(self) -> global___DurabilityStatus:
         """Absent from a task that keeps nothing."""
@@ -287,8 +294,10 @@ class GetStatusReply(google.protobuf.message.Message):
         bytes_sent: builtins.int = ...,
         durability: global___DurabilityStatus | None = ...,
         replication: global___ReplicationStatus | None = ...,
+        steps_skipped: builtins.int = ...,
+        steps_refused: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["durability", b"durability", "replication", b"replication"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["batches", b"batches", "bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "duplicate_batches", b"duplicate_batches", "durability", b"durability", "memory_limit_bytes", b"memory_limit_bytes", "num_clients", b"num_clients", "num_variables", b"num_variables", "operations", b"operations", "replication", b"replication", "state", b"state", "store_incarnation", b"store_incarnation", "task", b"task", "uptime_s", b"uptime_s", "variable_bytes", b"variable_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batches", b"batches", "bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "duplicate_batches", b"duplicate_batches", "durability", b"durability", "memory_limit_bytes", b"memory_limit_bytes", "num_clients", b"num_clients", "num_variables", b"num_variables", "operations", b"operations", "replication", b"replication", "state", b"state", "steps_refused", b"steps_refused", "steps_skipped", b"steps_skipped", "store_incarnation", b"store_incarnation", "task", b"task", "uptime_s", b"uptime_s", "variable_bytes", b"variable_bytes"]) -> None: ...
 
 global___GetStatusReply = GetStatusReply

@@ -373,7 +373,7 @@ class ParameterServer(Transport):
         return self._store.list_variables()
 
     def status(self, *, timeout_s: float) -> Status:  # noqa: ARG002 - it does not wait
-        traffic = self._admission.traffic
+        traffic, steps = self._admission.traffic, self._runner.calls.counts
         return Status(
             task=self.task,
             state=self._admission.state,
@@ -390,6 +390,8 @@ class ParameterServer(Transport):
             bytes_sent=traffic.bytes_sent,
             durability=self.state.durability(),
             replication=self._role.status(),
+            steps_skipped=steps.skipped,
+            steps_refused=steps.refused,
         )
 
     @property

@@ -93,6 +93,7 @@ class LoggedState:
         self._store_incarnation = store_incarnation or self._store_incarnation
         self.loss = loss
         self._status = status
+        self.parts.runner.calls.forget_counts()
         for client in self._ledger.images():
             self._ledger.check_known(client.client, self._clock())  # restarts its idle time
         self.parts.keep_records(lambda record: log.append(_with_own_arrays(record), size_of(record)))

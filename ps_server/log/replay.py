@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ps_protocol.errors import ShardscopeError
-from ps_protocol.operations import KINDS, Logged, PsOperation, Reply, Result
+from ps_protocol.operations import KINDS, Apply, Logged, PsOperation, Reply, Result, names_of
 from ps_server.batches.remembered_answers import ClientImage
 from ps_server.log.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed
 from ps_server.log.state_parts import StateParts
@@ -15,6 +15,10 @@ _NO_DEADLINE_S: Final = 1e9  # no other thread works, so nothing has to wait
 
 class ReplayError(Exception):
     """A record does not fit the state that the records before it made; the message names its position."""
+
+
+class MissingFunctionError(ReplayError):
+    """A record calls a function that this process was started without."""
 
 
 class Replay:
@@ -39,6 +43,7 @@ class Replay:
         """Carries out the next record.
 
         Raises:
+            MissingFunctionError: It calls a function that this process does not know.
             ReplayError: It is not the next one, or has another effect than the first time.
         """
         if logged.position != self.position + 1:
@@ -64,6 +69,7 @@ class Replay:
         for operation, recorded in zip(record.operations, record.reply.replies, strict=True):
             # A refused operation has changed nothing; a Describe stands for one that has a record of its own.
             if isinstance(recorded, Result) and KINDS[type(operation)].logged is Logged.AS_ITSELF:
+                self._check_function(position, operation)
                 reply = self._run(operation)
                 self._check(position, operation, reply)
                 if isinstance(reply, Result) and reply.version != recorded.version:
@@ -71,8 +77,16 @@ class Replay:
                         f"record {position} took variable {operation.name} to version {recorded.version}, but takes it "
                         f"to {reply.version} now"
                     )
-                self._variables.find(operation.name).position = position
+                for name in names_of((operation,)):
+                    self._variables.find(name).position = position
         self._ledger.restore_answer(record.client, record.sequence, record.reply)
+
+    def _check_function(self, position: int, operation: PsOperation) -> None:
+        if isinstance(operation, Apply) and not self._runner.calls.knows(operation.function):
+            raise MissingFunctionError(
+                f"record {position} calls the function {operation.function!r} on variable {operation.name}, which this "
+                f"process does not know; start it with the --functions module that has it, as before"
+            )
 
     def _run(self, operation: PsOperation) -> Reply:
         return self._runner.run([operation], _NO_DEADLINE_S).replies[0]

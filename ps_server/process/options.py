@@ -15,6 +15,7 @@ from ps_protocol.errors import SettingError
 from ps_protocol.service_types import DurabilityMode
 from ps_protocol.settings import (
     DIRECTORY,
+    MODULE,
     PORT,
     POSITIVE_SECONDS,
     SECONDS,
@@ -104,6 +105,7 @@ class ServerOptions:
         port: Where to listen; 0 for any free port.
         memory_limit_bytes: 0 for no limit, as for the next one.
         advertise: Empty for the cluster's host and the port that is listened on.
+        functions: Name of the module with the functions that a team has written; empty for none.
         is_backup: Whether this is the second process of a replicated ps task, at the address of the job "backup".
     """
 
@@ -160,6 +162,13 @@ class ServerOptions:
     )
     snapshot_interval_s: float = setting(
         "--snapshot-interval", POSITIVE_SECONDS, "60", "time between snapshots with --durability snapshot"
+    )
+    functions: str = setting(
+        "--functions",
+        MODULE,
+        "",
+        "a Python module whose FUNCTIONS and REDUCTIONS clients may call by name, from here or installed; the same one "
+        "for every ps",
     )
     log_level: str = setting(
         "--log-level",

@@ -22,8 +22,9 @@ from ps_server.durability.recovery import Recovered, StateOnDisk
 from ps_server.durability.snapshots.files import CorruptSnapshotError
 from ps_server.durability.task import DurableSettings, DurableTask
 from ps_server.log.logged_state import LoggedState
-from ps_server.log.replay import ReplayError
+from ps_server.log.replay import MissingFunctionError, ReplayError
 from ps_server.log.state_parts import StateParts
+from ps_server.process.function_module import FunctionModuleError, known_functions
 from ps_server.process.options import ServerOptions
 from ps_server.replication.decisions import EXIT_SUPERSEDED
 from ps_server.replication.replicated_task import ReplicatedTask, ReplicationSettings
@@ -76,9 +77,18 @@ def open_task(options: ServerOptions, announce: Callable[[int], None]) -> Opened
         announce: Called when this process becomes the primary of a replicated task, with the epoch.
 
     Raises:
-        CannotStartError: There is a state, and it cannot be restored.
+        CannotStartError: There is a state, and it cannot be restored; or the module of functions is none.
     """
-    parts = StateParts(options.cluster_spec, options.task_index, memory_limit_bytes=options.memory_limit_bytes)
+    try:
+        functions = known_functions(options.functions)
+    except FunctionModuleError as error:
+        raise CannotStartError(str(error), EXIT_CANNOT_START) from error
+    parts = StateParts(
+        options.cluster_spec,
+        options.task_index,
+        memory_limit_bytes=options.memory_limit_bytes,
+        functions=functions,
+    )
     if options.is_replicated:
         return _replicated(options, parts, announce)
     if options.durability is DurabilityMode.NONE or options.data_dir is None:
@@ -86,7 +96,7 @@ def open_task(options: ServerOptions, announce: Callable[[int], None]) -> Opened
     settings = DurableSettings(options.durability, options.data_dir, options.snapshot_interval_s)
     try:
         durable, known_peers = _brought_back(options, parts, settings)
-    except DirectoryInUseError as error:
+    except (DirectoryInUseError, MissingFunctionError) as error:
         raise CannotStartError(str(error), EXIT_CANNOT_START) from error
     except _DAMAGE as error:
         raise CannotStartError(str(error), EXIT_STATE_REFUSED) from error

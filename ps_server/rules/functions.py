@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from typing import Final, ParamSpec, Protocol, TypeAlias, TypeVar
 
-from ps_protocol.errors import NotFoundError
+from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
 from ps_protocol.operations import Array, VariableSpec, Verdict
 from ps_protocol.optimizer_spec import OptimizerSpec
 from ps_server.rules.reductions import REDUCTIONS, Reduction
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +42,12 @@ class FunctionPlan(Protocol):
 
     Attributes:
         verdict: What becomes of it.
+        refusal: The error of a step that is refused because its gradient is not finite; None for any other.
         num_written: How many of the slots change, the first ones; the others are only read.
     """
 
     verdict: Verdict
+    refusal: ShardscopeError | None
     num_written: int
 
     def apply(self, value: Array, slots: Sequence[Array], step: int) -> None:
@@ -60,6 +65,14 @@ VariableFunction: TypeAlias = Callable[[FunctionCall], FunctionPlan]
 """Checks a call; raises a ``ShardscopeError`` that names the variable if it cannot be carried out."""
 
 
+def checked_for(spec: VariableSpec, check: Callable[_P, _T], *arguments: _P.args, **options: _P.kwargs) -> _T:
+    """Calls a check that does not know the variable; an InvalidArgumentError of it then names the variable."""
+    try:
+        return check(*arguments, **options)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"variable {spec}: {error.message}", variable=spec.name) from error
+
+
 class Functions:
     """The functions that one ps knows. Thread-safe.
 
@@ -75,6 +88,10 @@ class Functions:
     ):
         self._functions: Final = dict(functions)
         self._reductions: Final = dict(reductions)
+
+    def knows(self, name: str) -> bool:
+        """Whether there is a function of that name that changes variables."""
+        return name in self._functions
 
     def find(self, name: str, variable: str) -> VariableFunction:
         """Returns the function of that name that changes variables; NotFoundError if there is none."""

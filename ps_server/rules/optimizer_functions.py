@@ -9,12 +9,15 @@ from typing import Final
 
 import numpy as np
 
-from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
+from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, ShardscopeError
 from ps_protocol.operations import Array, VariableSpec, Verdict
+from ps_protocol.optimizer_constraints import ConstraintSpec, check_constraint
 from ps_protocol.optimizer_rules import RULES, RuleSpec
 from ps_protocol.optimizer_schedules import ScheduleSpec, learning_rate
 from ps_protocol.optimizer_spec import OnNonfinite
-from ps_server.rules.functions import FunctionCall, FunctionPlan, VariableFunction
+from ps_server.rules.functions import FunctionCall, FunctionPlan, VariableFunction, checked_for
+from ps_server.rules.optimizers.constraints import apply_constraint
+from ps_server.rules.optimizers.finiteness import first_nonfinite
 from ps_server.rules.optimizers.plans import Plan, plan_dense, plan_rows
 from ps_server.rules.optimizers.stochastic_rounding import BFLOAT16
 
@@ -27,25 +30,38 @@ def _planned(rule: RuleSpec, call: FunctionCall) -> FunctionPlan:
     optimizer = call.optimizer
     numbers = _merged_numbers(rule, call)
     plan, gradient = _plan(rule, call, numbers)
-    verdict = Verdict.APPLIED
-    if optimizer is not None and optimizer.on_nonfinite is not OnNonfinite.APPLY and not np.isfinite(gradient).all():
-        if optimizer.on_nonfinite is OnNonfinite.REFUSE:
-            raise _not_finite(call.spec, gradient)
-        verdict = Verdict.SKIPPED
+    if optimizer is not None and optimizer.constraint is not None:
+        checked_for(call.spec, check_constraint, optimizer.constraint, len(call.spec.shape))
+    verdict, refusal = Verdict.APPLIED, None
+    if optimizer is not None and optimizer.on_nonfinite is not OnNonfinite.APPLY:
+        first = first_nonfinite(gradient)
+        if first is not None and optimizer.on_nonfinite is OnNonfinite.REFUSE:
+            refusal = _not_finite(call.spec, gradient, first)
+        elif first is not None:
+            verdict = Verdict.SKIPPED
     schedule = None if optimizer is None or not math.isnan(call.numbers[0]) else optimizer.schedule
-    return _Step(plan, numbers, schedule, verdict, len(call.slots))
+    constraint = None if optimizer is None else optimizer.constraint
+    return _Step(plan, numbers, schedule, constraint, verdict, refusal, len(call.slots))
 
 
 class _Step:
     """One step whose operands have been checked."""
 
-    __slots__ = ("_numbers", "_plan", "_schedule", "num_written", "verdict")
+    __slots__ = ("_constraint", "_numbers", "_plan", "_schedule", "num_written", "refusal", "verdict")
 
     def __init__(
-        self, plan: Plan, numbers: list[float], schedule: ScheduleSpec | None, verdict: Verdict, num_written: int
+        self,
+        plan: Plan,
+        numbers: list[float],
+        schedule: ScheduleSpec | None,
+        constraint: ConstraintSpec | None,
+        verdict: Verdict,
+        refusal: ShardscopeError | None,
+        num_written: int,
     ):
-        self._plan, self._numbers, self._schedule = plan, numbers, schedule
+        self._plan, self._numbers, self._schedule, self._constraint = plan, numbers, schedule, constraint
         self.verdict = verdict
+        self.refusal = refusal
         self.num_written = num_written
 
     def apply(self, value: Array, slots: Sequence[Array], step: int) -> None:
@@ -55,6 +71,8 @@ class _Step:
                 numbers = [learning_rate(self._schedule, step - 1), *numbers[1:]]
             self._plan.set_step(step, numbers)
         self._plan.apply(value, slots)
+        if self._constraint is not None:
+            apply_constraint(self._constraint, value)
 
 
 def _plan(rule: RuleSpec, call: FunctionCall, numbers: Sequence[float]) -> tuple[Plan, Array]:
@@ -111,14 +129,13 @@ def _rounding_key(call: FunctionCall) -> int | None:
     return int.from_bytes(digest, "little", signed=True)
 
 
-def _not_finite(spec: VariableSpec, gradient: Array) -> InvalidArgumentError:
-    flat = gradient.reshape(-1)
-    bad = np.flatnonzero(~np.isfinite(flat))
-    first = list(map(int, np.unravel_index(bad[0], gradient.shape)))
+def _not_finite(spec: VariableSpec, gradient: Array, first: int) -> InvalidArgumentError:
+    place = list(map(int, np.unravel_index(first, gradient.shape)))
+    num_bad = gradient.size - int(np.count_nonzero(np.isfinite(gradient)))
     return InvalidArgumentError(
-        f"variable {spec}: {bad.size} of the {gradient.size} elements of the gradient are not finite, the first is "
-        f"{float(flat[bad[0]])} at {first}; the step was refused and nothing was changed. Lower the learning rate, "
-        f'clip gradients, or declare the optimizer with on_nonfinite="skip"',
+        f"variable {spec}: {num_bad} of the {gradient.size} elements of the gradient are not finite, the first is "
+        f"{float(gradient.flat[first])} at {place}; the step was refused and nothing was changed. Lower the "
+        f'learning rate, clip gradients, or declare the optimizer with on_nonfinite="skip"',
         variable=spec.name,
     )
 

@@ -83,7 +83,9 @@ def _histogram(spec: VariableSpec, value: Array, operands: Sequence[Array], numb
             f"numbers, the lesser one first; {bins} bins from {low} to {high} were asked for",
             variable=spec.name,
         )
-    counts, _ = np.histogram(value.astype(np.float64, copy=False), bins=bins, range=(low, high))
+    # As NumPy counts them, which compares with edges of the value's dtype.
+    known = value if value.dtype.kind in "iuf" else value.astype(np.float32)
+    counts, _ = np.histogram(known, bins=bins, range=(low, high))
     return counts.astype(np.int64, copy=False)
 
 

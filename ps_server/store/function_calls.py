@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -19,6 +20,27 @@ from ps_server.store.stored_variables import StoredVariables
 _COUNTER: Final = np.dtype(np.int64)
 
 
+@dataclass(frozen=True, slots=True)
+class StepCounts:
+    """How many steps of optimizers changed nothing, since their gradients were not finite.
+
+    Attributes:
+        skipped: Of optimizers that were declared to skip them.
+        refused: Of those that refuse them.
+    """
+
+    skipped: int = 0
+    refused: int = 0
+
+    def and_skipped(self) -> StepCounts:
+        """With one more."""
+        return replace(self, skipped=self.skipped + 1)
+
+    def and_refused(self) -> StepCounts:
+        """With one more."""
+        return replace(self, refused=self.refused + 1)
+
+
 class FunctionCalls:
     """Carries out ``Apply`` and ``Reduce``. Thread-safe.
 
@@ -32,8 +54,21 @@ class FunctionCalls:
         self._variables: Final = variables
         self._spares: Final = spares
         self._functions: Final = functions
-        self._counts_lock = threading.Lock()  # guards: num_skipped
-        self.num_skipped = 0
+        self._counts_lock = threading.Lock()  # guards: _counts
+        self._counts = StepCounts()
+
+    @property
+    def counts(self) -> StepCounts:
+        """Steps that were not carried out, since the start or the last ``forget_counts``."""
+        return self._counts
+
+    def forget_counts(self) -> None:
+        """Counts from 0 again: those so far were carried out again from the log."""
+        self._counts = StepCounts()
+
+    def knows(self, function: str) -> bool:
+        """Whether there is a function of that name that changes variables."""
+        return self._functions.knows(function)
 
     def apply(self, operation: Apply) -> Result:
         """Computes a variable and its slots anew; other clients see all of that or nothing.
@@ -51,6 +86,10 @@ class FunctionCalls:
         specs = [each.spec for each in (variable, *slots)]
         optimizer = None if state is None else _optimizer_of(operation, state.spec)
         plan = function(FunctionCall(specs[0], specs[1:], operation.operands, operation.numbers, optimizer))
+        if plan.refusal is not None:
+            with self._counts_lock:
+                self._counts = self._counts.and_refused()
+            raise plan.refusal
         replaced: list[LendableArray] = []
         with self._variables.locked(names_of((operation,))):
             for each, spec in zip((variable, *slots), specs, strict=True):
@@ -60,7 +99,7 @@ class FunctionCalls:
                     return self.apply(operation)
             if plan.verdict is not Verdict.APPLIED:
                 with self._counts_lock:
-                    self.num_skipped += 1
+                    self._counts = self._counts.and_skipped()
                 return Result(variable.version, True, verdict=plan.verdict)
             step = 0 if state is None else int(state.initialized_value()) + 1
             changed = (variable, *slots[: plan.num_written])
@@ -101,7 +140,7 @@ class FunctionCalls:
         if slot is None:
             raise NotFoundError(
                 f"variable {operation.name}: {operation.function} computes with {name}, which does not exist on this "
-                f"ps task; declare the optimizer for the variable first",
+                f"ps task; declare it there first, beside the variable",
                 variable=operation.name,
             )
         if name == operation.name:

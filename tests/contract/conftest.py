@@ -17,6 +17,8 @@ from ps_server.core.parameter_server import ParameterServer
 from ps_server.core.state import MemoryState
 from ps_server.log.state_parts import StateParts
 from ps_server.process.server import PsServer
+from ps_server.rules.built_in_functions import BUILT_IN_FUNCTIONS
+from ps_server.rules.functions import Functions
 from ps_server.transport.shared_memory import batches as shared_batches
 from worker_client.transport.endpoint import PsEndpoint
 from worker_client.transport.in_process import endpoint_of
@@ -80,9 +82,15 @@ class Conversation:
 class Task:
     """One ps task, as many clients as a test likes, all over one transport."""
 
-    def __init__(self, transport: str, task_index: int, resources: contextlib.ExitStack):
+    def __init__(
+        self,
+        transport: str,
+        task_index: int,
+        resources: contextlib.ExitStack,
+        functions: Functions = BUILT_IN_FUNCTIONS,
+    ):
         self.transport = transport
-        state = MemoryState(StateParts(CLUSTER, task_index, memory_limit_bytes=MEMORY_LIMIT_BYTES))
+        state = MemoryState(StateParts(CLUSTER, task_index, memory_limit_bytes=MEMORY_LIMIT_BYTES, functions=functions))
         self.core = ParameterServer(cluster_spec=CLUSTER, task_index=task_index, job_seed=JOB_SEED, state=state)
         self._resources = resources
         self._address = ""

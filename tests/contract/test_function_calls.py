@@ -30,9 +30,10 @@ from ps_protocol.operations import (
     VariableSpec,
     Verdict,
 )
+from ps_protocol.optimizer_constraints import ConstraintSpec
 from ps_protocol.optimizer_schedules import schedule_spec
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
-from tests.contract.conftest import Conversation, Task
+from tests.contract.conftest import TIMEOUT_S, Conversation, Task
 
 FLOAT, COUNT = np.dtype(np.float32), np.dtype(np.int64)
 W = VariableSpec("w", FLOAT, (4, 2))
@@ -117,6 +118,8 @@ def test_a_gradient_that_is_not_finite_is_refused(talk: Conversation, bad: float
     ):
         talk.run(step(gradient))
     assert [talk.run(Describe(name)).version for name in ("w", "w/m", "w/step")] == [0, 0, 0]
+    status = talk.service.status(timeout_s=TIMEOUT_S)
+    assert (status.steps_skipped, status.steps_refused) == (0, 1)
 
 
 def test_or_it_is_skipped(talk: Conversation) -> None:
@@ -125,6 +128,8 @@ def test_or_it_is_skipped(talk: Conversation) -> None:
     skipped = talk.run(step(np.full((4, 2), math.nan, FLOAT)))
     assert (skipped.verdict, skipped.version) == (Verdict.SKIPPED, 1)
     assert value_of(talk, "w/step") == 1
+    status = talk.service.status(timeout_s=TIMEOUT_S)
+    assert (status.steps_skipped, status.steps_refused) == (1, 0)
 
 
 def test_or_it_is_applied(talk: Conversation) -> None:
@@ -220,6 +225,79 @@ def test_it_counts_once_however_often_it_is_sent(talk: Conversation) -> None:
     batch = talk.batch(step(GRADIENT))
     assert talk.send(batch) == talk.send(batch)
     assert value_of(talk, "w/step") == 1
+
+
+# -- constraints ---------------------------------------------------------------------------------
+
+
+def test_a_constraint_holds_after_each_step(talk: Conversation) -> None:
+    longest = replace(MOMENTUM, constraint=ConstraintSpec("max_norm", (2.0, 1.0)))
+    declared(talk, longest)
+    talk.run(step(GRADIENT))
+    value = -0.5 * GRADIENT
+    norms = np.linalg.norm(value, axis=1, keepdims=True)
+    np.testing.assert_allclose(value_of(talk, "w"), value * np.minimum(norms, 2) / (1e-7 + norms), rtol=1e-6)
+    talk.run(step(np.array([3]), np.full((1, 2), 100, FLOAT)))
+    np.testing.assert_allclose(np.linalg.norm(value_of(talk, "w"), axis=1)[2:], [2, 2], rtol=1e-6)
+
+
+def test_a_constraint_that_does_not_suit_changes_nothing(talk: Conversation) -> None:
+    declared(talk, replace(MOMENTUM, constraint=ConstraintSpec("max_norm", (2.0, 5.0))))
+    with pytest.raises(InvalidArgumentError, match=r"variable w .*setting axis of the constraint max_norm is 5"):
+        talk.run(step(GRADIENT))
+    assert [talk.run(Describe(name)).version for name in ("w", "w/m", "w/step")] == [0, 0, 0]
+
+
+# -- moving averages -----------------------------------------------------------------------------
+
+
+def test_an_average_follows_a_variable_that_is_only_read(talk: Conversation) -> None:
+    declared(talk, initial=InitializerSpec(ValueKind(GRADIENT)))
+    talk.run(Declare(VariableSpec("w/average", FLOAT, (4, 2), slot_of="w"), ZERO))
+    move = Apply("w/average", "moving_average", ("w",), "", (), np.array([0.75, math.nan]))
+    talk.run(move)
+    np.testing.assert_array_equal(value_of(talk, "w/average"), GRADIENT / 4)
+    talk.run(move)
+    np.testing.assert_array_equal(value_of(talk, "w/average"), GRADIENT / 4 + 0.25 * (GRADIENT - GRADIENT / 4))
+    talk.run(replace(move, numbers=np.array([0.999, 8.0])))  # (1 + 8) / (10 + 8) is less
+    np.testing.assert_allclose(value_of(talk, "w/average"), GRADIENT * (1 + 0.4375) / 2, rtol=1e-6)
+    assert [talk.run(Describe(name)).version for name in ("w", "w/average")] == [0, 3]
+    np.testing.assert_array_equal(value_of(talk, "w"), GRADIENT)
+
+
+def test_an_average_that_began_at_zero_is_told_so(talk: Conversation) -> None:
+    declared(talk, initial=InitializerSpec(ValueKind(GRADIENT)))
+    for name, dtype, shape in (("average", FLOAT, (4, 2)), ("biased", FLOAT, (4, 2)), ("count", COUNT, ())):
+        talk.run(Declare(VariableSpec(name, dtype, shape), ZERO))
+    move = Apply("average", "moving_average", ("biased", "count", "w"), "", (), np.array([0.75, math.nan]))
+    for updates in (1, 2):
+        talk.run(move)
+        np.testing.assert_allclose(value_of(talk, "average"), GRADIENT, rtol=1e-6)
+        np.testing.assert_allclose(value_of(talk, "biased"), GRADIENT * (1 - 0.75**updates), rtol=1e-6)
+        assert value_of(talk, "count") == updates
+    assert talk.run(Describe("w")).version == 0
+
+
+@pytest.mark.parametrize(
+    ("slots", "numbers", "message"),
+    [
+        (("w",), (2.0, math.nan), "decay of a moving average is 2"),
+        (("w",), (0.5, -1.0), "number of updates of a moving average is -1"),
+        (("w",), (0.5,), "average average .* 1 numbers"),
+        (("w", "w/m"), (0.5, math.nan), "given 2 variables"),
+        (("w/step",), (0.5, math.nan), "average average .* cannot follow w/step"),
+        (("w/m", "w", "w"), (0.5, math.nan), "w .* cannot count its updates"),
+    ],
+)
+def test_averages_are_refused(
+    talk: Conversation, slots: tuple[str, ...], numbers: tuple[float, ...], message: str
+) -> None:
+    declared(talk)
+    talk.run(Declare(VariableSpec("average", FLOAT, (4, 2)), ZERO))
+    with pytest.raises(ShardscopeError, match=message) as refused:
+        talk.run(Apply("average", "moving_average", slots, "", (), np.array(numbers)))
+    assert refused.value.variable == "average"
+    assert talk.run(Describe("average")).version == 0
 
 
 # -- reductions ---------------------------------------------------------------------------------

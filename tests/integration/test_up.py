@@ -174,6 +174,14 @@ def test_output_of_the_ps_tasks_is_shown_without_the_line_for_programs(up: Up) -
         assert not any(line.partition("| ")[2].startswith("{") for line in lines), lines
 
 
+def test_the_ps_tasks_have_the_functions_of_a_module(up: Up) -> None:
+    launch = up("all:exit0", options=f"--ps 2 --workers 1 --functions tests.team_rules {VERBOSE_PS}")
+    assert launch.wait() == 0
+    launch = up("all:exit0", options="--ps 1 --workers 1 --functions no_such_rules")
+    assert launch.wait() == 1
+    assert "--functions module no_such_rules cannot be imported" in launch.text
+
+
 def test_the_spec_that_is_printed_finds_the_cluster(up: Up, eventually: Eventually) -> None:
     launch = up(options="--ps 2 --workers 2")
     wait_for_workers(launch, eventually)

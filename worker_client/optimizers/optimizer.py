@@ -14,12 +14,13 @@ import numpy.typing as npt
 from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
 from ps_protocol.forks import new_lock
 from ps_protocol.operations import Apply, Array, Reply, Update, UpdateRule, Verdict, WireDType
+from ps_protocol.optimizer_constraints import CONSTRAINTS, ConstraintSpec, constraint_spec
 from ps_protocol.optimizer_rules import RULES, check_mode, check_settings
 from ps_protocol.optimizer_schedules import ScheduleSpec, check_schedule
-from ps_protocol.optimizer_spec import NamedNumbers, OnNonfinite, OptimizerSpec, SparseMode
+from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.futures import mapped
-from worker_client.optimizers.slots import STEP, SlotVariables, slot_variables
+from worker_client.optimizers.slots import STEP, SlotVariables, check_constraint_of, slot_variables
 from worker_client.optimizers.steps import Gradient, PartGradient, numbers_of, of_one_connection, part_gradients
 from worker_client.placement.beside import declare_beside
 from worker_client.values.dtypes import as_dtype
@@ -31,6 +32,7 @@ from worker_client.variables.parts import EagerVariable, some_pairs
 from worker_client.variables.variable import Variable
 
 LearningRate: TypeAlias = float | ScheduleSpec
+Constraint: TypeAlias = str | tuple[str] | tuple[str, float] | tuple[str, float, int]
 GradientsAndVariables: TypeAlias = Iterable[tuple[Gradient, EagerVariable]] | Mapping[EagerVariable, Gradient]
 _VERDICTS: Final = {Verdict.APPLIED: "applied", Verdict.SKIPPED: "skipped"}
 
@@ -64,7 +66,8 @@ class Optimizer:
         slot_dtype: Type of the slots: "float32" or "bfloat16"; None for the variable's own, or float32 beside 16 bits.
         on_nonfinite: What becomes of a gradient with an infinity or a NaN: "refuse" raises an error, "skip" leaves the
             variable as it is, "apply" does not look.
-        constraint: Name of what is done to the value after each step, and its number, as ("max_norm", 2.0).
+        constraint: Name of what is done to the value after each step, and its numbers, as in Keras: "non_negative",
+            ("unit_norm", axis), ("max_norm", 2.0, axis). Without it the axis is 0.
 
     Raises:
         InvalidArgumentError: A setting is unknown, missing, or not allowed.
@@ -80,7 +83,7 @@ class Optimizer:
         sparse: str | None = None,
         slot_dtype: npt.DTypeLike | None = None,
         on_nonfinite: Literal["refuse", "skip", "apply"] = "refuse",
-        constraint: tuple[str, float] | str | None = None,
+        constraint: Constraint | None = None,
     ):
         schedule = learning_rate if isinstance(learning_rate, ScheduleSpec) else None
         if schedule is not None:
@@ -315,6 +318,8 @@ class Optimizer:
         return [known[part] or new[part] for part in parts]
 
     def _variables_of(self, part: Variable) -> SlotVariables:
+        if self.spec.constraint is not None:
+            check_constraint_of(self.spec.constraint, part.spec)
         return slot_variables(part.spec, part.ps_task, self.spec, name=self.name, slot_dtype=self._slot_dtype)
 
     def __repr__(self) -> str:
@@ -371,13 +376,14 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _constraint(constraint: tuple[str, float] | str | None) -> NamedNumbers | None:
+def _constraint(constraint: Constraint | None) -> ConstraintSpec | None:
     match constraint:
         case None:
             return None
         case str(name):
-            return NamedNumbers(name)
-        case (str(name), *numbers):
-            return NamedNumbers(name, tuple([float(each) for each in numbers]))
+            return constraint_spec(name)
+        case (str(name), *numbers) if len(numbers) <= len(CONSTRAINTS.get(name, numbers)):
+            settings = [each.name for each in CONSTRAINTS.get(name, ())]
+            return constraint_spec(name, dict(zip(settings, numbers, strict=False)))
         case _:
             raise InvalidArgumentError(f'the constraint is {constraint!r}; give its name, or as ("max_norm", 2.0)')

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import numpy.typing as npt
 
-from worker_client.optimizers.optimizer import LearningRate, Optimizer
+from worker_client.optimizers.optimizer import Constraint, LearningRate, Optimizer
 
 
 class Common(TypedDict, total=False):
@@ -15,7 +15,7 @@ class Common(TypedDict, total=False):
     sparse: Literal["tf1", "lazy", "catch_up"] | None
     slot_dtype: npt.DTypeLike | None
     on_nonfinite: Literal["refuse", "skip", "apply"]
-    constraint: tuple[str, float] | str | None
+    constraint: Constraint | None
 
 
 class GradientDescent(Optimizer):

@@ -7,7 +7,7 @@ declared, and ``get_variable`` of the same name goes its own way.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -52,6 +52,7 @@ class VariableEntry:
         parts: Of a partitioned one the parts, in the order of their offsets; empty for one that is not.
         initialized: Whether it has a value, or all its parts have.
         size_bytes: Bytes that its value takes, or those of its parts.
+        slot_of: Of a slot that an optimizer keeps beside a variable, that variable's full name; else empty.
     """
 
     name: str
@@ -61,6 +62,7 @@ class VariableEntry:
     parts: tuple[VariablePart, ...]
     initialized: bool
     size_bytes: int
+    slot_of: str = ""
 
 
 class _Held(NamedTuple):
@@ -105,7 +107,8 @@ class Catalog:
             ShardscopeError: A ps task does not answer.
         """
         held = sorted(self._held(), key=lambda each: (each.whole_name, each.offset))
-        return [_entry(list(parts)) for _, parts in groupby(held, key=lambda each: each.whole_name)]
+        wholes = {each.info.spec.name: each.whole_name for each in held}
+        return [_entry(list(parts), wholes) for _, parts in groupby(held, key=lambda each: each.whole_name)]
 
     def variable(self, name: str) -> Any:
         """Finds a variable of the cluster, or a part of one.
@@ -157,8 +160,8 @@ def _whole_shape(spec: VariableSpec) -> tuple[int, ...]:
     return spec.shape if spec.slice is None else spec.slice.full_shape
 
 
-def _entry(held: Sequence[_Held]) -> VariableEntry:
-    """Puts the parts of one variable together."""
+def _entry(held: Sequence[_Held], wholes: Mapping[str, str]) -> VariableEntry:
+    """Puts the parts of one variable together, given the whole that each part belongs to."""
     first = held[0].info.spec
     parts = [
         VariablePart(each.info.spec.name, each.task, each.offset, each.info.spec.shape)
@@ -173,6 +176,7 @@ def _entry(held: Sequence[_Held]) -> VariableEntry:
         parts=tuple(parts),
         initialized=all(each.info.initialized for each in held),
         size_bytes=sum(each.info.size_bytes for each in held),
+        slot_of=wholes.get(first.slot_of, first.slot_of),
     )
 
 

@@ -28,7 +28,9 @@ from worker_client.variables import prepared_updates as pushes
 from worker_client.variables.array_protocols import ActsAsArray
 from worker_client.variables.base import OperationRunner
 from worker_client.variables.part_rows import Cut, RowsRead
+from worker_client.variables.reductions import Reductions
 from worker_client.variables.scatter_methods import Form, RowsLike, ScatterMethods, Updates, indices_and_updates
+from worker_client.variables.team_calls import TeamCalls
 
 
 class VariableInParts:
@@ -207,6 +209,8 @@ class VariableInParts:
 class PartitionedVariable(
     VariableInParts,
     ScatterMethods,
+    Reductions,
+    TeamCalls,
     ActsAsArray,
     NotCopied,
     metaclass=ABCMeta,
@@ -473,6 +477,22 @@ class PartitionedVariable(
     def part_row_values(self, rows: Array, values: Array) -> list[tuple[Any, tuple[Array, ...]]]:
         """Returns for each part which rows it has of those given, ``[n]``, and their values, ``[n, *row]``."""
         return part_rows.row_values(self._cut, self._parts, rows, values)
+
+    # -- what is computed on the ps tasks -----------------------------------------------------
+
+    def placed_parts(self) -> list[tuple[Any, tuple[int, ...]]]:
+        ndim = len(self._whole_spec.shape)
+        return [
+            (part, tuple(begin if axis == self._axis else 0 for axis in range(ndim)))
+            for part, (begin, _) in zip(self._parts, self._cut.spans(), strict=True)
+        ]
+
+    def part_pieces(self, value: Array) -> Sequence[Array]:
+        return self.pieces(value)
+
+    def reduce(self, function: str, *arguments: npt.ArrayLike) -> list[Array]:
+        """Returns what a function of the ``--functions`` module computes from each part; as ``Variable.reduce``."""
+        return self._reduced_by(function, arguments)
 
     # -- state --------------------------------------------------------------------------------
 

@@ -23,10 +23,12 @@ from worker_client.variables.base import OperationRunner
 from worker_client.variables.part_reads import PartVersions, WholeRead
 from worker_client.variables.part_rows import RowsRead
 from worker_client.variables.reads import VariableReads
+from worker_client.variables.reductions import Reductions
+from worker_client.variables.team_calls import TeamCalls
 from worker_client.variables.updates import VariableUpdates
 
 
-class Variable(VariableReads, VariableUpdates, ActsAsArray):
+class Variable(VariableReads, VariableUpdates, Reductions, TeamCalls, ActsAsArray):
     """A variable that lives on a ps task. Made by ``get_variable``. Thread-safe.
 
     Operations happen at once: reads return NumPy arrays, updates the variable itself. In arithmetic and NumPy functions
@@ -92,6 +94,27 @@ class Variable(VariableReads, VariableUpdates, ActsAsArray):
     def rows_read(self, indices: npt.ArrayLike, out: Array | None, wire_dtype: WireDTypeName | None) -> RowsRead:
         """Returns the read of ``gather``, checked against the spec."""
         return RowsRead.of_one(self, self.gathering(indices, out=out, wire_dtype=wire_dtype), out)
+
+    def placed_parts(self) -> list[tuple[Variable, tuple[int, ...]]]:
+        return [(self, (0,) * len(self.spec.shape))]
+
+    def part_pieces(self, value: Array) -> list[Array]:
+        return [value]
+
+    def reduce(self, function: str, *arguments: npt.ArrayLike) -> Array:
+        """Returns what a function of the ``--functions`` module computes from the value, at most 1 MiB.
+
+        Args:
+            function: A key of the module's ``REDUCTIONS``.
+            *arguments: Arrays and numbers, as of ``apply``.
+
+        Raises:
+            NotFoundError: The ps knows no such function.
+            InvalidArgumentError: The function has raised an error, or returned what is no array of numbers.
+            FailedPreconditionError: The variable has not been initialised.
+        """
+        (result,) = self._reduced_by(function, arguments)
+        return result
 
     # -- facts --------------------------------------------------------------------------------
 

@@ -12,8 +12,9 @@ from typing import Any, Final
 from ps_protocol.codec.tensor_codec import dtype_name, parse_layout
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import PartitionSlice, VariableSpec
+from ps_protocol.optimizer_constraints import ConstraintSpec
 from ps_protocol.optimizer_schedules import ScheduleSpec
-from ps_protocol.optimizer_spec import NamedNumbers, OnNonfinite, OptimizerSpec, SparseMode
+from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
 
 FORMAT_VERSION: Final = 1
 
@@ -211,7 +212,7 @@ def _decode_optimizer(content: dict[str, Any]) -> OptimizerSpec:
         SparseMode(content["sparse"]),
         OnNonfinite(content["on_nonfinite"]),
         None if schedule is None else _decode_schedule(schedule),
-        None if constraint is None else NamedNumbers(constraint["name"], _decode_numbers(constraint["numbers"])),
+        None if constraint is None else ConstraintSpec(constraint["name"], _decode_numbers(constraint["numbers"])),
     )
 
 

@@ -112,6 +112,6 @@ def member(task: str, *, step: int = 0, state: MemberState = MemberState.ACTIVE)
     )
 
 
-def variable(name: str, shape: tuple[int, ...], *, initialized: bool = True) -> VariableInfo:
-    spec = VariableSpec(name, np.dtype(np.float32), shape)
+def variable(name: str, shape: tuple[int, ...], *, initialized: bool = True, slot_of: str = "") -> VariableInfo:
+    spec = VariableSpec(name, np.dtype(np.float32), shape, slot_of=slot_of)
     return VariableInfo(spec, version=5, initialized=initialized, size_bytes=spec.size_bytes)

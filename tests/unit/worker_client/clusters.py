@@ -9,6 +9,10 @@ from typing import Self
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.task_id import TaskId
 from ps_server.core.parameter_server import ParameterServer
+from ps_server.core.state import MemoryState
+from ps_server.log.state_parts import StateParts
+from ps_server.rules.built_in_functions import BUILT_IN_FUNCTIONS
+from ps_server.rules.functions import Functions
 from worker_client.client import Client, ObserverMode
 from worker_client.connection.handle import Settings
 from worker_client.placement.strategies import RoundRobinStrategy
@@ -21,12 +25,19 @@ TIMEOUT_S = 30.0
 class InProcessCluster:
     """Two ps tasks. As a context manager it closes the workers' connections at the end.
 
+    Args:
+        functions: Those that operations can call by name.
+
     Attributes:
         tasks: The ps tasks.
     """
 
-    def __init__(self) -> None:
-        self.tasks = [ParameterServer(cluster_spec=SPEC, task_index=index, job_seed=3) for index in range(2)]
+    def __init__(self, functions: Functions = BUILT_IN_FUNCTIONS) -> None:
+        states = [MemoryState(StateParts(SPEC, index, functions=functions)) for index in range(2)]
+        self.tasks = [
+            ParameterServer(cluster_spec=SPEC, task_index=index, job_seed=3, state=state)
+            for index, state in enumerate(states)
+        ]
         self._clients = ExitStack()
 
     def client(

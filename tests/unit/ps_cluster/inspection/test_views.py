@@ -58,6 +58,7 @@ def test_variables_are_listed_by_name_whatever_their_task(capsys: pytest.Capture
         "version": 5,
         "initialized": True,
         "slice": None,
+        "slot_of": "",
     }
     assert printed(variable_table(records), capsys) == [
         ["name", "shape", "dtype", "bytes", "task", "version", "initialized"],
@@ -78,6 +79,48 @@ def test_a_long_name_is_not_cut_where_a_program_may_read_it(capsys: pytest.Captu
     name = "/".join(["a_rather_long_scope_name"] * 20)
     rows = printed(variable_table(variable_records([PsAnswer(PS_0, "a:1", value=[variable(name, (1,))])])), capsys)
     assert rows[1][0] == name
+
+
+def test_slots_are_listed_after_their_variable_and_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    held = [
+        variable(name, (2, 3), slot_of=slot_of)
+        for name, slot_of in [
+            ("w", ""),
+            ("w-2", ""),
+            ("w/Adam/m", "w"),
+            ("w/Adam/m/average", "w/Adam/m"),
+            ("w/Adam/v", "w"),
+            ("a/of_w", "w"),
+            ("lost", "gone"),
+        ]
+    ]
+    records = variable_records([PsAnswer(PS_0, "a:1", value=held)])
+    assert [(record["name"], record["slot_of"]) for record in records] == [
+        ("lost", "gone"),
+        ("w", ""),
+        ("a/of_w", "w"),
+        ("w/Adam/m", "w"),
+        ("w/Adam/m/average", "w/Adam/m"),
+        ("w/Adam/v", "w"),
+        ("w-2", ""),
+    ]
+    print_table(variable_table(records))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("w ")
+    assert lines[4].startswith("  w/Adam/m ")
+    assert lines[4].split()[-1] == "w"
+    assert lines[2].split()[-1] == "yes"
+
+
+def test_a_narrow_terminal_shows_slots_without_whose_they_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("layer_1/dense/weights", "layer_1/dense/weights/Adam/m", "layer_1/dense/weights/Adam/v")
+    held = [variable(name, (256, 128), slot_of="" if name == names[0] else names[0]) for name in names]
+    records = variable_records([PsAnswer(PS_0, "a:1", value=held)])
+    lines = shown(variable_table(records), variable_droppable(records), capsys, monkeypatch)
+    assert [line.split()[0] for line in lines[1:4]] == list(names)
+    assert "slot of" in lines[-1]
 
 
 def test_what_a_program_may_read_has_no_blanks_at_the_end_of_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,8 +57,9 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
+from ps_protocol.optimizer_constraints import ConstraintSpec
 from ps_protocol.optimizer_schedules import ScheduleSpec
-from ps_protocol.optimizer_spec import NamedNumbers, OnNonfinite, OptimizerSpec, SparseMode
+from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
 from ps_protocol.ps_service import PROTOCOL_VERSION
 from ps_protocol.service_types import (
     DurabilityMode,
@@ -89,7 +90,7 @@ OPTIMIZER = OptimizerSpec(
     SparseMode.CATCH_UP,
     OnNonfinite.SKIP,
     ScheduleSpec("linear_warmup", (0.1, 10.0, 0.0), ScheduleSpec("cosine", (0.1, 100.0, 0.0))),
-    NamedNumbers("max_norm", (2.0,)),
+    ConstraintSpec("max_norm", (2.0, 0.0)),
 )
 STEP = VariableSpec("w/Momentum/step", np.dtype(np.int64), (), None, "w", OPTIMIZER)
 APPLY = Apply("w", "momentum", ("w/Momentum/momentum",), STEP.name, (ROWS[:, 0], FLOATS), np.array([0.1, np.nan, 0]))
@@ -507,7 +508,7 @@ class TestServiceMessages:
 
     @pytest.mark.parametrize("state", ServingState)
     def test_status(self, state: ServingState) -> None:
-        status = Status("ps:0", state, STORE, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+        status = Status("ps:0", state, STORE, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10, steps_skipped=11, steps_refused=12)
         message = service_codec.encode_status(status)
         assert service_codec.decode_status(message) == status
         message.state = inspection_pb2.GetStatusReply.STATE_UNSPECIFIED

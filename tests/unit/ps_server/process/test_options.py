@@ -31,7 +31,16 @@ def test_all_can_be_said() -> None:
         *("--durability", "Journal", "--data-dir", "state", "--snapshot-interval", "0.5"),
         *("--port", "0", "--bind", "0.0.0.0", "--memory-limit", "4G", "--staging-limit", "512M", "--job-seed", "-7"),
         *("--drain-timeout", "2.5", "--max-concurrent", "8", "--log-level", "DEBUG", "--log-format", "console"),
-        *("--shared-memory-limit", "1G", "--transports", "socket", "--socket-port", "7000"),
+        *(
+            "--functions",
+            "team.rules",
+            "--shared-memory-limit",
+            "1G",
+            "--transports",
+            "socket",
+            "--socket-port",
+            "7000",
+        ),
     )
     assert options == ServerOptions(
         cluster_spec=ClusterSpec.parse(CLUSTER),
@@ -49,6 +58,7 @@ def test_all_can_be_said() -> None:
         max_concurrent=8,
         transports=frozenset({OfferedTransport.GRPC, OfferedTransport.SOCKET}),
         socket_port=7000,
+        functions="team.rules",
         log_level="debug",
         log_format=LogFormat.CONSOLE,
     )
@@ -94,6 +104,7 @@ def test_addresses_to_listen_on(text: str, host: str) -> None:
         (["--cluster", CLUSTER, "--task-index", "5"], ["ps:5", "0, 1"]),
         (["--cluster", "ps=nohost", "--task-index", "0"], ["'nohost'", "no port", "host:2222"]),
         (["--cluster", "ps", "--task-index", "0"], ["'ps'", "'='"]),
+        ([*TASK_1, "--functions", "rules.py:f"], ["--functions", "'rules.py:f'", "my_team.rules"]),
         ([*TASK_1, "--port", "70000"], ["--port", "70000", "0..65535"]),
         ([*TASK_1, "--port", "x"], ["--port", "'x'"]),
         ([*TASK_1, "--bind", "a:1"], ["--bind", "'a:1'", "--port"]),

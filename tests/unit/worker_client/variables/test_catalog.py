@@ -12,6 +12,7 @@ from ps_protocol.operations import Declare, PartitionSlice, VariableSpec
 from tests.unit.worker_client.clusters import InProcessCluster
 from worker_client.client import Client
 from worker_client.initializers import constant_initializer, ones_initializer
+from worker_client.optimizers.rules import Momentum
 from worker_client.scopes.variable_scope import get_variable, variable_scope
 from worker_client.variables.catalog import VariableEntry, VariablePart
 from worker_client.variables.partitioned import PartitionedVariable
@@ -47,6 +48,24 @@ def test_a_cluster_without_variables_has_none(cluster: InProcessCluster) -> None
     assert client.variables() == []
     with pytest.raises(NotFoundError, match="it has no variables yet"):
         client.variable("w")
+
+
+@pytest.mark.usefixtures("worker")
+def test_slots_say_whose_they_are(cluster: InProcessCluster) -> None:
+    client = cluster.client(1)
+    optimizer = Momentum(0.1, 0.9)
+    for name in ("scope/table", "scope/whole"):
+        optimizer.slots(client.variable(name))
+    assert {each.name: each.slot_of for each in client.variables()} == {
+        "scope/bare": "",
+        "scope/table": "",
+        "scope/table/Momentum/momentum": "scope/table",
+        "scope/table/part_0/Momentum/step": "scope/table",
+        "scope/table/part_1/Momentum/step": "scope/table",
+        "scope/whole": "",
+        "scope/whole/Momentum/momentum": "scope/whole",
+        "scope/whole/Momentum/step": "scope/whole",
+    }
 
 
 @pytest.mark.usefixtures("worker")
