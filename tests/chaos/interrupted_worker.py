@@ -65,19 +65,17 @@ class Alarms:
         self.delivered.append(next(self._kinds)())
         raise self.delivered[-1]
 
-    @contextlib.contextmanager
-    def expected(self) -> Iterator[None]:
-        """Raises within a block that runs until then; the block lets through what was raised, and nothing else."""
+    def interrupt(self, activity: Callable[[], object]) -> None:
+        """Does something over and over until it is interrupted; raises unless just that comes out of it."""
         faulthandler.dump_traceback_later(BOUND_S, exit=True)
         num_before = len(self.delivered)
         try:
             signal.setitimer(signal.ITIMER_REAL, self._random.uniform(2e-5, self._longest_s))
-            yield
+            while True:
+                activity()
         except BaseException as error:
             if len(self.delivered) != num_before + 1 or error is not self.delivered[-1]:
                 raise AssertionError(f"{self.delivered[num_before:]} came out as {error!r}") from error
-        else:
-            raise AssertionError("the block has ended by itself")
 
 
 class Sums:
@@ -196,9 +194,7 @@ def run_operations(spec: dict[str, list[str]], transport: str, alarms: Alarms, n
     with connected(spec, transport) as client:
         activity = Activity(client, transport.replace(" ", "_"))
         for number, activity_of_round in zip(range(num_interrupts), itertools.cycle(activity.all), strict=False):
-            with alarms.expected():
-                while True:
-                    activity_of_round()
+            alarms.interrupt(activity_of_round)
             if number % 4 == 0:
                 activity.check()
         activity.check()
@@ -206,9 +202,7 @@ def run_operations(spec: dict[str, list[str]], transport: str, alarms: Alarms, n
 
 def run_connections(spec: dict[str, list[str]], transport: str, alarms: Alarms, num_interrupts: int) -> None:
     for number in range(num_interrupts):
-        with alarms.expected():
-            while True:
-                ss.connect(spec, transport=transport).close()
+        alarms.interrupt(lambda: ss.connect(spec, transport=transport).close())
         with contextlib.suppress(ss.errors.FailedPreconditionError):
             ss.get_default_client().close()  # of a connect that was interrupted as it returned
         if number % 8 == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError
@@ -15,6 +15,9 @@ from worker_client.connection.futures import OperationFuture, failed, gathered, 
 from worker_client.connection.handle import PsHandle
 
 _T = TypeVar("_T")
+
+_COMBINED_S: Final = 60.0
+"""Bound on putting replies together that are all there; it takes no longer than another thread needs to be woken."""
 
 
 class Routed(NamedTuple):
@@ -136,7 +139,8 @@ class Fanout:
                 outcome = _in_order(routed, groups, futures)
                 for (ps_task, _), future in zip(groups, futures, strict=False):  # those that could be sent
                     self.handle(ps_task).wait_for(future)
-                return outcome.result(0)
+                # The thread that has settled the last of them is about to call what makes the outcome of all.
+                return outcome.result(_COMBINED_S)
         except BaseException as error:
             linger(error, outcome)
             raise

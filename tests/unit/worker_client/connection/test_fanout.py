@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Iterator
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -17,6 +18,7 @@ from ps_protocol.operations import Batch, BatchReply, Read, Reply, Result, Updat
 from tests.conftest import Eventually
 from tests.unit.worker_client.fakes import ScriptedService, endpoint
 from worker_client.connection.fanout import Fanout, Routed, succeeded
+from worker_client.connection.futures import OperationFuture
 from worker_client.connection.handle import PsHandle, Settings
 from worker_client.connection.retry import Deadline
 
@@ -171,3 +173,23 @@ def test_results_live_no_longer_than_their_receiver_holds_them(
         eventually(lambda: [tensor() for tensor in tensors] == [None] * len(tasks))
     finally:
         gc.enable()
+
+
+def test_what_puts_the_replies_of_several_tasks_together_is_waited_for(
+    fanout: Fanout, services: list[ScriptedService], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def held(batch: Batch) -> BatchReply:
+        assert go_on.wait(10)
+        return echo(batch)
+
+    def result(future: OperationFuture[Any], timeout: float | None = None) -> Any:
+        go_on.set()
+        return of_future(future, timeout)
+
+    services[1].answer = held
+    of_future = OperationFuture.result
+    monkeypatch.setattr(OperationFuture, "result", result)
+    monkeypatch.setattr(PsHandle, "wait_for", lambda *_: None)  # as if all had answered at this instant
+    assert fanout.exchange_all([Routed(0, add(0)), Routed(1, add(1))]) == [Result(0, True), Result(1, True)]
