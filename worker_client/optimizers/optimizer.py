@@ -20,7 +20,7 @@ from ps_protocol.optimizer_schedules import ScheduleSpec, check_schedule
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.futures import mapped
-from worker_client.optimizers.slots import STEP, SlotVariables, check_constraint_of, slot_variables
+from worker_client.optimizers.slots import STEP, SlotVariables, check_constraint_of, slot_variables, whole_slot
 from worker_client.optimizers.steps import Gradient, PartGradient, numbers_of, of_one_connection, part_gradients
 from worker_client.placement.beside import declare_beside
 from worker_client.values.dtypes import as_dtype
@@ -303,7 +303,7 @@ class Optimizer:
             made = self._found.setdefault(fanout, FoundVariables(fanout))
         found: dict[str, Any] = {}
         for name in kept[0].slots:
-            found[name] = _whole_slot(variable, [made.variable(each.slots[name], each.ps_task) for each in kept])
+            found[name] = whole_slot(variable, [made.variable(each.slots[name], each.ps_task) for each in kept])
         return {**found, STEP: made.variable(kept[0].step, kept[0].ps_task)}
 
     def _declared(self, fanout: Fanout, parts: Sequence[Variable]) -> list[SlotVariables]:
@@ -324,17 +324,6 @@ class Optimizer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} learning_rate={self.learning_rate}>"
-
-
-def _whole_slot(variable: EagerVariable, parts: list[Variable]) -> Any:
-    """Returns the slot of a whole variable, given those of its parts; a list of them if they make up no whole."""
-    place = parts[0].spec.slice
-    if not isinstance(variable, PartitionedVariable):
-        return parts[0]
-    if place is None:
-        return parts
-    partitions = variable.partitions[: len(place.full_shape)]
-    return PartitionedVariable(place.full_name, place.full_shape, parts[0].dtype, parts, partitions)
 
 
 def _outcome(replies: Sequence[Reply], lengths: Sequence[int]) -> list[Applied]:

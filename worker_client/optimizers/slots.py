@@ -15,6 +15,9 @@ from ps_protocol.optimizer_constraints import CONSTRAINTS, ConstraintSpec, check
 from ps_protocol.optimizer_rules import RULES, SlotSpec
 from ps_protocol.optimizer_spec import OptimizerSpec
 from worker_client.placement.beside import Beside
+from worker_client.variables.partitioned import PartitionedVariable
+from worker_client.variables.parts import EagerVariable
+from worker_client.variables.variable import Variable
 
 STEP: Final = "step"
 """Name of the variable that counts the steps, beside those of the slots."""
@@ -124,3 +127,14 @@ def _place_in_whole(part: PartitionSlice | None, slot: SlotSpec, name: str) -> P
     if part.offset[1:] != (0,) * len(part.offset[1:]):
         return None  # each part has numbers of its own for the same rows
     return replace(whole, full_shape=part.full_shape[:1], offset=part.offset[:1])
+
+
+def whole_slot(variable: EagerVariable, parts: list[Variable]) -> Any:
+    """Returns the slot of a whole variable, given those of its parts; a list of them if they make up no whole."""
+    place = parts[0].spec.slice
+    if not isinstance(variable, PartitionedVariable):
+        return parts[0]
+    if place is None:
+        return parts
+    partitions = variable.partitions[: len(place.full_shape)]
+    return PartitionedVariable(place.full_name, place.full_shape, parts[0].dtype, parts, partitions)
