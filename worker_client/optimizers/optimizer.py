@@ -104,12 +104,30 @@ class Optimizer:
             schedule,
             _constraint(constraint),
         )
-        self.learning_rate: LearningRate = learning_rate
+        self._learning_rate = learning_rate
         self._slot_dtype = None if slot_dtype is None else as_dtype(slot_dtype)
         self._lock = new_lock()  # guards: _slots, _found and _feedback
         self._slots: weakref.WeakKeyDictionary[Variable, SlotVariables] = weakref.WeakKeyDictionary()
         self._found: weakref.WeakKeyDictionary[Fanout, FoundVariables] = weakref.WeakKeyDictionary()
         self._feedback: weakref.WeakKeyDictionary[Variable, ErrorFeedback] = weakref.WeakKeyDictionary()
+
+    @property
+    def learning_rate(self) -> LearningRate:
+        """What the next step takes, where its call says nothing else; a number may be set at any time.
+
+        Raises:
+            InvalidArgumentError: A schedule is set: what the ps evaluates is fixed when the optimizer is made.
+        """
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: float) -> None:
+        if isinstance(learning_rate, ScheduleSpec):
+            raise InvalidArgumentError(
+                f"{self.name} cannot get the schedule {learning_rate.name} now: the ps evaluates the one that the "
+                f"optimizer was made with; make an optimizer of another name, or set a number"
+            )
+        self._learning_rate = _rate(learning_rate)
 
     # -- steps --------------------------------------------------------------------------------
 
@@ -194,8 +212,6 @@ class Optimizer:
         return mapped(fanout.exchange_all_later(routed, settle), outcome)
 
     def _asked(self, given: GradientsAndVariables) -> list[tuple[Any, EagerVariable]]:
-        if isinstance(given, Mapping):
-            given = [(gradient, variable) for variable, gradient in given.items()]
         pairs = (
             [(gradient, variable) for variable, gradient in given.items()]
             if isinstance(given, Mapping)
