@@ -34,10 +34,8 @@ STREAMS = {"adam": 7, "bandwidth": 3}
 
 def plain_adam(value: Array, m: Array, v: Array, gradient: Array, rate: float) -> None:
     """Adam as one writes it in NumPy."""
-    m *= np.float32(0.9)
-    m += np.float32(0.1) * gradient
-    v *= np.float32(0.999)
-    v += np.float32(0.001) * np.square(gradient)
+    m[...] = np.float32(0.9) * m + np.float32(0.1) * gradient
+    v[...] = np.float32(0.999) * v + np.float32(0.001) * gradient**2
     value -= np.float32(rate) * m / (np.sqrt(v) + np.float32(1e-8))
 
 

@@ -19,14 +19,17 @@ from ps_server.rules.computed_rows import put_rows
 from ps_server.rules.optimizers.stochastic_rounding import Rounding
 from ps_server.rules.row_schedule import Rows
 
-BLOCK: Final = 16 * 1024
-"""Elements of a block: half a dozen of them fit a core's second cache."""
+BLOCK: Final = 64 * 1024
+"""Elements of a block: so many that calls of NumPy cost little, so few that half a dozen arrays fit a cache.
+
+Norms are added up block by block: another number changes their last bits.
+"""
 
 NUM_TARGETS: Final = 4
 """The value, and at most three slots beside it."""
 _MOST_SPARE_BYTES: Final = 32 * 2**20
 _MOST_SPARE_PIECES: Final = 4
-_NUM_REGISTERS: Final = 8
+_NUM_REGISTERS: Final = 4  # the most that a body needs; a test knows
 _NUM_SPARE: Final = 2
 
 

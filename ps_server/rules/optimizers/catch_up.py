@@ -62,36 +62,41 @@ def _catch_up_momentum(settings: Constants, blocks: Sequence[Array], skipped: St
 def _catch_up_adam(
     rule: str, numbers: Sequence[float], workspace: Workspace, blocks: Sequence[Array], last: Steps, step: int
 ) -> None:
-    """Step by step as long as ``m`` counts, all rows that need it at once; what is left only decays."""
-    settings = rounded_settings(rule, numbers, 1, workspace.dtype)
+    """Step by step as long as ``m`` counts, the k-th of all rows at once; what is left only decays."""
+    dtype = workspace.dtype
+    settings = rounded_settings(rule, numbers, 1, dtype)
+    one = elementwise(rule, settings, dtype)
     beta1, beta2 = float(settings["beta1"]), float(settings["beta2"])
+    skipped = np.maximum(step - last, 0)
+    order = np.argsort(-skipped, kind="stable")
+    skipped, last = skipped[order], last[order]
     longest = _steps_that_count(beta1, beta2)
-    order = np.argsort(last, kind="stable")
-    sorted_blocks = [each[order] for each in blocks]
-    sorted_last = last[order]
-    at = int(sorted_last[0]) + 1 if last.size else step + 1
-    while at <= step:
-        begin = int(np.searchsorted(sorted_last, at - longest, side="left"))
-        end = int(np.searchsorted(sorted_last, at, side="left"))
-        if begin == end:  # nobody needs this step: go on with the one that the next row needs
-            if begin == sorted_last.size:
-                break
-            at = int(sorted_last[begin]) + 1
-            continue
-        _decay_once(rule, numbers, workspace, [each[begin:end] for each in sorted_blocks], at)
-        at += 1
-    rest = np.maximum(step - sorted_last - longest, 0)
-    if rest.any():
+    in_order = [each[order] for each in blocks]
+    for k in range(1, min(longest, int(skipped[0])) + 1):
+        active = int(np.searchsorted(-skipped, -k, side="right"))
+        constants = _constants_of_rows(rule, settings, one.constants, last[:active] + k, dtype)
+        run_by_numpy(workspace, one.body, [each[:active] for each in in_order], (dtype.type(0),), constants)
+    rest = np.maximum(skipped - longest, 0)
+    if rest[0]:
         kept = 1.0 - float(settings["learning_rate"]) * float(settings["weight_decay"]) if rule == "adamw" else 1.0
-        for block, factor in zip(sorted_blocks, (kept, beta1, beta2), strict=False):
-            np.multiply(block, (factor**rest).astype(block.dtype)[:, np.newaxis], out=block)
-    for block, each in zip(blocks, sorted_blocks, strict=True):
+        for block, factor in zip(in_order, (kept, beta1, beta2), strict=False):
+            np.multiply(block, (factor**rest).astype(dtype)[:, np.newaxis], out=block)
+    for block, each in zip(blocks, in_order, strict=True):
         block[order] = each
 
 
-def _decay_once(rule: str, numbers: Sequence[float], workspace: Workspace, blocks: Sequence[Any], at: int) -> None:
-    one = elementwise(rule, rounded_settings(rule, numbers, at, workspace.dtype), workspace.dtype)
-    run_by_numpy(workspace, one.body, blocks, (workspace.dtype.type(0),), one.constants)
+def _constants_of_rows(
+    rule: str, settings: Constants, constants: Sequence[Any], steps: Steps, dtype: np.dtype[Any]
+) -> list[Any]:
+    """Returns the constants of ``bodies.adam`` or ``bodies.adamw``, those that follow from the step for each row."""
+    rest1 = 1.0 - float(settings["beta1"]) ** steps
+    roots = np.sqrt(1.0 - float(settings["beta2"]) ** steps)
+    rates = float(settings["learning_rate"]) / rest1 * (1.0 if rule == "adamw" else roots)
+    of_rows = [*constants]
+    of_rows[0] = rates.astype(dtype)[:, np.newaxis]
+    if rule == "adamw":
+        of_rows[-1] = roots.astype(dtype)[:, np.newaxis]
+    return of_rows
 
 
 def _steps_that_count(beta1: float, beta2: float) -> int:
