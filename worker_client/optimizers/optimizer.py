@@ -199,9 +199,8 @@ class Optimizer:
 
         def settle(positions: list[int], replies: Sequence[Reply] | None) -> None:
             for number, position in enumerate(positions):
-                refused = replies is None or isinstance(replies[number], ShardscopeError)
                 push = sent[position][1] if position < len(sent) else None
-                if refused and push is not None:
+                if push is not None and (replies is None or not _is_applied(replies[number])):
                     push.roll_back()
 
         def outcome(replies: Sequence[Reply]) -> list[Applied]:
@@ -340,6 +339,10 @@ class Optimizer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} learning_rate={self.learning_rate}>"
+
+
+def _is_applied(reply: Reply) -> bool:
+    return not isinstance(reply, ShardscopeError) and reply.verdict is Verdict.APPLIED
 
 
 def _outcome(replies: Sequence[Reply], lengths: Sequence[int]) -> list[Applied]:

@@ -81,6 +81,15 @@ class TestOneVariable:
         optimizer.apply_gradients([(GRADIENT, w)], wire_dtype="bfloat16")
         np.testing.assert_allclose(w.numpy(), VALUE - GRADIENT, atol=2**-7)
 
+    @pytest.mark.usefixtures("client")
+    def test_nor_does_a_skipped_one(self) -> None:
+        w = variable_of("whole")
+        optimizer = train.GradientDescent(1.0, on_nonfinite="skip")
+        bad = np.where(GRADIENT[0, 0] == GRADIENT, np.nan, GRADIENT)
+        assert optimizer.apply_gradients([(bad, w)], wire_dtype="bfloat16")[0].verdict == "skipped"
+        optimizer.apply_gradients([(np.zeros_like(GRADIENT), w)], wire_dtype="bfloat16")
+        np.testing.assert_array_equal(w.numpy(), VALUE)
+
     def test_rows_travel_rounded_too(self, w: Any) -> None:
         train.GradientDescent(1.0).apply_gradients([(IndexedSlices(GRADIENT[:2], [3, 1]), w)], wire_dtype="bfloat16")
         np.testing.assert_allclose(w.numpy()[[3, 1]], VALUE[[3, 1]] - GRADIENT[:2], atol=2**-6)
