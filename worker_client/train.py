@@ -1,5 +1,7 @@
 """Training with optimizers that the ps tasks carry out; use it as ``ss.train``."""
 
+from worker_client.optimizers.clipping import clip_by_global_norm, clip_by_norm, clip_by_value, global_norm
+from worker_client.optimizers.moving_averages import ExponentialMovingAverage
 from worker_client.optimizers.optimizer import Applied, Optimizer
 from worker_client.optimizers.rules import (
     Adadelta,
@@ -19,6 +21,17 @@ from worker_client.optimizers.rules import (
     RMSProp,
     RowWiseAdagrad,
 )
+from worker_client.optimizers.schedules import (
+    CosineDecay,
+    CosineDecayRestarts,
+    ExponentialDecay,
+    InverseTimeDecay,
+    LinearWarmup,
+    NaturalExpDecay,
+    OneCycle,
+    PiecewiseConstant,
+    PolynomialDecay,
+)
 
 __all__ = [
     "Adadelta",
@@ -27,16 +40,30 @@ __all__ = [
     "Adam",
     "AdamW",
     "Applied",
+    "CosineDecay",
+    "CosineDecayRestarts",
+    "ExponentialDecay",
+    "ExponentialMovingAverage",
     "Ftrl",
     "GradientDescent",
     "GroupFtrl",
+    "InverseTimeDecay",
     "Lamb",
     "Lars",
+    "LinearWarmup",
     "Lion",
     "Momentum",
+    "NaturalExpDecay",
+    "OneCycle",
     "Optimizer",
+    "PiecewiseConstant",
+    "PolynomialDecay",
     "ProximalAdagrad",
     "ProximalGradientDescent",
     "RMSProp",
     "RowWiseAdagrad",
+    "clip_by_global_norm",
+    "clip_by_norm",
+    "clip_by_value",
+    "global_norm",
 ]

@@ -127,7 +127,23 @@ def test_ls_reads_tf_config_and_writes_json(cluster: LocalCluster) -> None:
         "version": 0,
         "initialized": True,
         "slice": None,
+        "slot_of": "",
     }
+
+
+def test_ls_lists_slots_after_their_variable_or_leaves_them_out() -> None:
+    slot = VariableSpec("z/Adam/m", np.dtype(np.float32), (2,), slot_of="w")
+    with LocalCluster(num_ps=1) as cluster:
+        for spec in (VariableSpec("w", np.dtype(np.float32), (2,)), slot, VariableSpec("x", np.dtype(np.float32), ())):
+            declare(cluster, 0, Declare(spec))
+        flag = cluster.cluster_spec.to_flag()
+        listed = shardscope("ls", "--cluster", flag).stdout.splitlines()
+        assert [line.split()[0] for line in listed] == ["name", "w", "z/Adam/m", "x"]
+        assert listed[2].startswith("  z/Adam/m ")
+        without = json.loads(shardscope("ls", "--no-slots", "--json", "--cluster", flag).stdout)
+        assert [each["name"] for each in without] == ["w", "x"]
+        (task,) = json.loads(shardscope("ls", "--tasks", "--json", "--cluster", flag).stdout)["ps"]
+        assert (task["steps_skipped"], task["steps_refused"]) == (0, 0)
 
 
 def test_ls_lists_tasks(cluster: LocalCluster) -> None:

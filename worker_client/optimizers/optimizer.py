@@ -20,7 +20,7 @@ from ps_protocol.optimizer_schedules import ScheduleSpec, check_schedule
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.futures import mapped
-from worker_client.optimizers.slots import STEP, SlotVariables, check_constraint_of, slot_variables
+from worker_client.optimizers.slots import STEP, SlotVariables, check_constraint_of, slot_variables, whole_slot
 from worker_client.optimizers.steps import Gradient, PartGradient, numbers_of, of_one_connection, part_gradients
 from worker_client.placement.beside import declare_beside
 from worker_client.values.dtypes import as_dtype
@@ -104,12 +104,30 @@ class Optimizer:
             schedule,
             _constraint(constraint),
         )
-        self.learning_rate: LearningRate = learning_rate
+        self._learning_rate = learning_rate
         self._slot_dtype = None if slot_dtype is None else as_dtype(slot_dtype)
         self._lock = new_lock()  # guards: _slots, _found and _feedback
         self._slots: weakref.WeakKeyDictionary[Variable, SlotVariables] = weakref.WeakKeyDictionary()
         self._found: weakref.WeakKeyDictionary[Fanout, FoundVariables] = weakref.WeakKeyDictionary()
         self._feedback: weakref.WeakKeyDictionary[Variable, ErrorFeedback] = weakref.WeakKeyDictionary()
+
+    @property
+    def learning_rate(self) -> LearningRate:
+        """What the next step takes, where its call says nothing else; a number may be set at any time.
+
+        Raises:
+            InvalidArgumentError: A schedule is set: what the ps evaluates is fixed when the optimizer is made.
+        """
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: float) -> None:
+        if isinstance(learning_rate, ScheduleSpec):
+            raise InvalidArgumentError(
+                f"{self.name} cannot get the schedule {learning_rate.name} now: the ps evaluates the one that the "
+                f"optimizer was made with; make an optimizer of another name, or set a number"
+            )
+        self._learning_rate = _rate(learning_rate)
 
     # -- steps --------------------------------------------------------------------------------
 
@@ -181,9 +199,8 @@ class Optimizer:
 
         def settle(positions: list[int], replies: Sequence[Reply] | None) -> None:
             for number, position in enumerate(positions):
-                refused = replies is None or isinstance(replies[number], ShardscopeError)
                 push = sent[position][1] if position < len(sent) else None
-                if refused and push is not None:
+                if push is not None and (replies is None or not _is_applied(replies[number])):
                     push.roll_back()
 
         def outcome(replies: Sequence[Reply]) -> list[Applied]:
@@ -194,8 +211,6 @@ class Optimizer:
         return mapped(fanout.exchange_all_later(routed, settle), outcome)
 
     def _asked(self, given: GradientsAndVariables) -> list[tuple[Any, EagerVariable]]:
-        if isinstance(given, Mapping):
-            given = [(gradient, variable) for variable, gradient in given.items()]
         pairs = (
             [(gradient, variable) for variable, gradient in given.items()]
             if isinstance(given, Mapping)
@@ -303,7 +318,7 @@ class Optimizer:
             made = self._found.setdefault(fanout, FoundVariables(fanout))
         found: dict[str, Any] = {}
         for name in kept[0].slots:
-            found[name] = _whole_slot(variable, [made.variable(each.slots[name], each.ps_task) for each in kept])
+            found[name] = whole_slot(variable, [made.variable(each.slots[name], each.ps_task) for each in kept])
         return {**found, STEP: made.variable(kept[0].step, kept[0].ps_task)}
 
     def _declared(self, fanout: Fanout, parts: Sequence[Variable]) -> list[SlotVariables]:
@@ -326,15 +341,8 @@ class Optimizer:
         return f"<{type(self).__name__} {self.name!r} learning_rate={self.learning_rate}>"
 
 
-def _whole_slot(variable: EagerVariable, parts: list[Variable]) -> Any:
-    """Returns the slot of a whole variable, given those of its parts; a list of them if they make up no whole."""
-    place = parts[0].spec.slice
-    if not isinstance(variable, PartitionedVariable):
-        return parts[0]
-    if place is None:
-        return parts
-    partitions = variable.partitions[: len(place.full_shape)]
-    return PartitionedVariable(place.full_name, place.full_shape, parts[0].dtype, parts, partitions)
+def _is_applied(reply: Reply) -> bool:
+    return not isinstance(reply, ShardscopeError) and reply.verdict is Verdict.APPLIED
 
 
 def _outcome(replies: Sequence[Reply], lengths: Sequence[int]) -> list[Applied]:

@@ -15,6 +15,9 @@ from ps_protocol.optimizer_constraints import CONSTRAINTS, ConstraintSpec, check
 from ps_protocol.optimizer_rules import RULES, SlotSpec
 from ps_protocol.optimizer_spec import OptimizerSpec
 from worker_client.placement.beside import Beside
+from worker_client.variables.partitioned import PartitionedVariable
+from worker_client.variables.parts import EagerVariable
+from worker_client.variables.variable import Variable
 
 STEP: Final = "step"
 """Name of the variable that counts the steps, beside those of the slots."""
@@ -109,18 +112,30 @@ def _slot_spec(spec: VariableSpec, slot: SlotSpec, name: str, dtype: np.dtype[An
         f"{spec.name}/{name}",
         _COUNT if slot.is_count else dtype,
         slot.shape(spec.shape),
-        _place_in_whole(spec.slice, slot, name),
+        _place_in_whole(spec, slot, name),
         spec.name,
     )
 
 
-def _place_in_whole(part: PartitionSlice | None, slot: SlotSpec, name: str) -> PartitionSlice | None:
+def _place_in_whole(spec: VariableSpec, slot: SlotSpec, name: str) -> PartitionSlice | None:
     """Where the slot of a part lies in the slot of the whole; None if the whole has none that it would be a part of."""
+    part = spec.slice
     if part is None or slot.per == "scalar":
         return None
     whole = replace(part, full_name=f"{part.full_name}/{name}")
     if slot.per == "element":
         return whole
-    if part.offset[1:] != (0,) * len(part.offset[1:]):
+    if spec.shape[1:] != part.full_shape[1:]:
         return None  # each part has numbers of its own for the same rows
     return replace(whole, full_shape=part.full_shape[:1], offset=part.offset[:1])
+
+
+def whole_slot(variable: EagerVariable, parts: list[Variable]) -> Any:
+    """Returns the slot of a whole variable, given those of its parts; a list of them if they make up no whole."""
+    place = parts[0].spec.slice
+    if not isinstance(variable, PartitionedVariable):
+        return parts[0]
+    if place is None:
+        return parts
+    partitions = variable.partitions[: len(place.full_shape)]
+    return PartitionedVariable(place.full_name, place.full_shape, parts[0].dtype, parts, partitions)

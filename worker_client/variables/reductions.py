@@ -20,7 +20,6 @@ from worker_client.values.conversion import convert
 from worker_client.variables.base import OperationRunner, VariableBase
 
 _NOT_GIVEN: Final[Any] = object()
-_NO_NUMBERS: Final = np.empty(0)
 
 
 class PlacedParts:
@@ -208,7 +207,7 @@ def _run(
     """Carries out functions on parts, with one exchange for each ps task."""
     routed = []
     for (part, function), given, settings in zip(asked, operands, numbers, strict=True):
-        reduce = Reduce(part.spec.name, function, given, np.array(settings) if settings else _NO_NUMBERS)
+        reduce = Reduce(part.spec.name, function, given, np.array(settings, np.float64))
         routed.append(Routed(part.ps_task, reduce, reply_bytes(reduce, part.spec)))
     return [tensor_of(result) for result in asked[0][0].runner.run_all(routed)]
 

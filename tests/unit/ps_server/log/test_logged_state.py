@@ -21,7 +21,10 @@ from ps_protocol.errors import (
 )
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec, ValueKind
 from ps_protocol.operations import (
+    Apply,
+    Array,
     Batch,
+    BatchReply,
     CountUpTo,
     Declare,
     Describe,
@@ -35,15 +38,17 @@ from ps_protocol.operations import (
     Update,
     UpdateRule,
     VariableSpec,
+    Verdict,
     WireDType,
 )
+from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
 from ps_protocol.service_types import Placement, Proposal
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.log.commit_log import CommitLimits
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.record_codec import decode_record, encode_record
 from ps_server.log.records import AppliedBatch, ClientJoined, Declared, LoggedRecord
-from ps_server.log.replay import ReplayError
+from ps_server.log.replay import MissingFunctionError, ReplayError
 from ps_server.log.state_image import StateImage
 from ps_server.log.state_parts import StateParts
 from tests.conftest import Eventually
@@ -53,6 +58,9 @@ AT_ONCE_S = 0.02
 CLUSTER = ClusterSpec({"ps": ["ps0.example:1", "ps1.example:1"]})
 WEIGHTS = VariableSpec("weights", np.dtype(np.float32), (3, 2))
 COUNTER = VariableSpec("counter", np.dtype(np.int64), ())
+SKIPPING = OptimizerSpec("momentum", (0.5, 0.5, 0.0), SparseMode.LAZY, OnNonfinite.SKIP)
+MOMENTUM = VariableSpec("weights/momentum", np.dtype(np.float32), (3, 2), slot_of="weights")
+STEPS = VariableSpec("weights/steps", np.dtype(np.int64), (), slot_of="weights", optimizer=SKIPPING)
 LARGE = VariableSpec("large", np.dtype(np.float64), (20_000,))
 
 
@@ -154,6 +162,11 @@ def declared(spec: VariableSpec, value: float = 0) -> Declare:
     return Declare(spec, InitializerSpec(ConstantKind(value), 0))
 
 
+def step(gradient: Array) -> Apply:
+    operands = (gradient.astype(np.float32),)
+    return Apply("weights", "momentum", (MOMENTUM.name,), STEPS.name, operands, np.full(3, np.nan))
+
+
 def add(name: str, value: object, dtype: type = np.float32) -> Update:
     return Update(name, UpdateRule.ASSIGN_ADD, np.asarray(value, dtype))
 
@@ -205,6 +218,32 @@ class TestReplay:
             assert isinstance(scatter, Scatter)
             np.testing.assert_array_equal(update.value, thirds)
             np.testing.assert_array_equal(scatter.updates, thirds[:2])
+
+    def test_a_step_changes_a_variable_its_slot_and_its_count_again(self, make_task: MakeTask) -> None:
+        first = make_task()
+        first.run(*(declared(spec) for spec in (WEIGHTS, MOMENTUM, STEPS)))
+        for _ in range(2):
+            assert first.result(step(np.ones((3, 2)))).version
+        again = make_task(client=first.client)
+        for spec in (WEIGHTS, MOMENTUM, STEPS):
+            assert again.value(spec.name) == first.value(spec.name)
+            assert [each.state.parts.store.variables.find(spec.name).position for each in (first, again)] == [7, 7]
+
+    def test_a_step_that_was_skipped_is_not_counted_again(self, make_task: MakeTask) -> None:
+        first = make_task()
+        first.run(*(declared(spec) for spec in (WEIGHTS, MOMENTUM, STEPS)))
+        assert first.result(step(np.full((3, 2), np.nan))).verdict is Verdict.SKIPPED
+        again = make_task(client=first.client)
+        assert again.value("weights/steps") == 0
+        assert [each.core.status(timeout_s=1).steps_skipped for each in (first, again)] == [1, 0]
+
+    def test_a_function_that_is_missing_is_named(self) -> None:
+        call = Apply("weights", "of_a_team", (), "", (), np.empty(0))
+        record = AppliedBatch(uuid4(), 1, (call,), BatchReply((Result(1, True),)))
+        with pytest.raises(
+            MissingFunctionError, match=r"record 1 calls .*'of_a_team' on variable weights.*--functions"
+        ):
+            LoggedState(StateParts(CLUSTER, 0)).replay(LoggedRecord(1, record))
 
     def test_knows_the_clients_and_their_answers(self, make_task: MakeTask) -> None:
         first = make_task()
