@@ -136,6 +136,8 @@ class Fanout:
                 outcome = _in_order(routed, groups, futures)
                 for (ps_task, _), future in zip(groups, futures, strict=False):  # those that could be sent
                     self.handle(ps_task).wait_for(future)
+                if groups:  # whoever settled the last task's is putting the replies together
+                    self.handle(groups[-1][0]).wait_for(outcome)
                 return outcome.result(0)
         except BaseException as error:
             linger(error, outcome)
