@@ -1,7 +1,8 @@
-"""Trains a classifier of handwritten digits on a cluster: between-graph, asynchronous SGD.
+"""Trains a classifier of handwritten digits on a cluster: between-graph, asynchronous, by momentum.
 
 Every worker runs this same script. It names the same variables, takes its own part of the images, and again and again
-pulls the parameters, computes a gradient in NumPy and pushes it, without waiting for the other workers.
+pulls the parameters, has autograd compute the gradients of the loss, and pushes them, without waiting for the other
+workers. The ps tasks make the optimizer's step, beside the parameters.
 
     shardscope up --ps 2 --workers 3 -- python examples/digits.py
 """
@@ -14,8 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import autograd.numpy as anp
 import numpy as np
 import numpy.typing as npt
+from autograd import grad
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -54,28 +57,28 @@ def build_model(client: ss.Client, num_hidden: int) -> list[Any]:
         return [*dense_layer("hidden", 64, num_hidden, num_ps), *dense_layer("softmax", num_hidden, 10, num_ps)]
 
 
-def forward(parameters: Sequence[Array], images: Array) -> tuple[Array, Array]:
-    """Returns hidden activations [n, num_hidden] and class probabilities [n, 10]."""
+def scores(parameters: Sequence[Array], images: Array) -> Array:
+    """Returns a score for each digit, [n, 10]: the highest one is what the model sees."""
     w1, b1, w2, b2 = parameters
-    hidden = np.maximum(images @ w1 + b1, 0)
-    scores = hidden @ w2 + b2
-    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return hidden, exponentials / exponentials.sum(axis=1, keepdims=True)
+    hidden = anp.maximum(anp.dot(images, w1) + b1, 0)
+    return anp.dot(hidden, w2) + b2  # type: ignore[no-any-return]
 
 
-def gradients(parameters: Sequence[Array], images: Array, digits: Array) -> list[Array]:
-    """Gradients of the mean cross-entropy, one for each parameter."""
-    hidden, probabilities = forward(parameters, images)
-    d_scores = probabilities
-    d_scores[np.arange(len(digits)), digits] -= 1
-    d_scores /= len(digits)
-    d_hidden = (d_scores @ parameters[2].T) * (hidden > 0)
-    return [images.T @ d_hidden, d_hidden.sum(axis=0), hidden.T @ d_scores, d_scores.sum(axis=0)]
+def loss(parameters: Sequence[Array], images: Array, digits: Array) -> Any:
+    """Returns the mean cross-entropy."""
+    found = scores(parameters, images)
+    found = found - anp.max(found, axis=1, keepdims=True)
+    log_probabilities = found - anp.log(anp.sum(anp.exp(found), axis=1, keepdims=True))
+    return -anp.mean(log_probabilities[anp.arange(len(digits)), digits])
+
+
+gradients = grad(loss)
+"""Takes what ``loss`` does; returns its gradients, one for each parameter."""
 
 
 def accuracy(parameters: Sequence[Array], images: Array, digits: Array) -> float:
     """Part of the images whose digit is recognised."""
-    return float((forward(parameters, images)[1].argmax(axis=1) == digits).mean())
+    return float((scores(parameters, images).argmax(axis=1) == digits).mean())
 
 
 def train(client: ss.Client, arguments: argparse.Namespace) -> float:
@@ -87,6 +90,7 @@ def train(client: ss.Client, arguments: argparse.Namespace) -> float:
 
     variables = build_model(client, arguments.hidden)
     global_step = ss.get_variable("global_step", [], dtype=np.int64, initializer=ss.zeros_initializer())
+    optimizer = ss.train.Momentum(learning_rate=arguments.rate, momentum=0.9)
     random = np.random.default_rng(client.task.index)
     pulled = client.mirror(variables)
     steps = arguments.epochs * max(1, len(images) // arguments.batch)
@@ -98,8 +102,8 @@ def train(client: ss.Client, arguments: argparse.Namespace) -> float:
             rows = random.choice(len(images), arguments.batch, replace=False)
             pulled.pull()
             parameters = pulled.values
-            steps_down = [-arguments.rate * g for g in gradients(parameters, images[rows], digits[rows])]
-            ss.assign_add_all(zip([*variables, global_step], [*steps_down, 1], strict=True))
+            found = gradients(parameters, images[rows], digits[rows])
+            optimizer.apply_gradients(zip(found, variables, strict=True), global_step=global_step)
             client.report_step(step)
             if not console.is_terminal and step % max(1, steps // LINES_WITHOUT_TERMINAL) == 0:
                 part = accuracy(parameters, images, digits)
@@ -115,10 +119,10 @@ def main() -> int:
     """Returns the exit code: 1 if the model has not become as good as asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--epochs", type=int, default=40, help="passes over this worker's images (default: %(default)s)"
+        "--epochs", type=int, default=30, help="passes over this worker's images (default: %(default)s)"
     )
-    parser.add_argument("--batch", type=int, default=32, help="images in a step (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=0.1, help="learning rate (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=64, help="images in a step (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=0.03, help="learning rate (default: %(default)s)")
     parser.add_argument("--hidden", type=int, default=64, help="hidden units (default: %(default)s)")
     parser.add_argument("--min-accuracy", type=float, default=0.0, help="fail below it (default: %(default)s)")
     arguments = parser.parse_args()

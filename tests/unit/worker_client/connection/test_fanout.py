@@ -17,6 +17,7 @@ from ps_protocol.errors import FailedPreconditionError, NotFoundError
 from ps_protocol.operations import Batch, BatchReply, Read, Reply, Result, Update, UpdateRule
 from tests.conftest import Eventually
 from tests.unit.worker_client.fakes import ScriptedService, endpoint
+from worker_client.connection import futures
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.futures import OperationFuture
 from worker_client.connection.handle import PsHandle, Settings
@@ -79,6 +80,40 @@ def test_all_tasks_are_asked_at_once(fanout: Fanout, services: list[ScriptedServ
     for service in services[:2]:
         service.answer = answer
     assert len(fanout.run_all([Routed(0, add(0)), Routed(1, add(1))])) == 2
+
+
+def test_replies_that_are_still_being_put_together_are_waited_for(
+    fanout: Fanout, services: list[ScriptedService], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: set[OperationFuture[object]] = set()
+    asked, asked_for_all = threading.Event(), threading.Event()
+    call, wait = futures._Dependency.__call__, OperationFuture.wait
+
+    def answer(batch: Batch) -> BatchReply:
+        assert asked.wait(10)
+        return echo(batch)
+
+    def put_together(self: futures._Dependency, done: OperationFuture[object]) -> None:
+        assert asked_for_all.wait(10)
+        call(self, done)
+
+    def noted_wait(self: OperationFuture[object], timeout_s: float | None = None) -> bool:
+        waited.add(self)
+        asked.set()
+        is_third = len(waited) == 3  # after those of the two tasks
+        if is_third and timeout_s != 0:
+            asked_for_all.set()
+        is_done = wait(self, timeout_s)
+        if is_third:
+            asked_for_all.set()
+        return is_done
+
+    for service in services[:2]:
+        service.answer = answer
+    monkeypatch.setattr(futures._Dependency, "__call__", put_together)
+    monkeypatch.setattr(OperationFuture, "wait", noted_wait)
+    assert [each.version for each in fanout.run_all([Routed(0, add(0)), Routed(1, add(1))])] == [0, 1]
+    assert asked_for_all.is_set()
 
 
 def test_the_expected_reply_is_the_sum_over_the_task(fanout: Fanout, services: list[ScriptedService]) -> None:
