@@ -71,7 +71,8 @@ class Replay:
                         f"record {position} took variable {operation.name} to version {recorded.version}, but takes it "
                         f"to {reply.version} now"
                     )
-                self._variables.find(operation.name).position = position
+                for variable in self._variables.find_all(operation):
+                    variable.position = position
         self._ledger.restore_answer(record.client, record.sequence, record.reply)
 
     def _run(self, operation: PsOperation) -> Reply:

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
 from ps_protocol.operations import Apply, Array, Reduce, Result, VariableSpec, Verdict, names_of
 from ps_protocol.optimizer_spec import OptimizerSpec
 from ps_server.memory.lent_arrays import LendableArray
@@ -45,11 +45,12 @@ class FunctionCalls:
                 fit; nothing changed.
         """
         function = self._functions.find(operation.function, operation.name)
-        variable = self._variables.find(operation.name)
-        slots = [self._find_slot(operation, name) for name in operation.slots]
-        state = self._find_state(operation)
+        variable, *others = self._variables.find_all(operation)
+        slots = others[: len(operation.slots)]
+        state = others[-1] if operation.state else None
         specs = [each.spec for each in (variable, *slots)]
         optimizer = None if state is None else _optimizer_of(operation, state.spec)
+        _check_distinct(operation)
         plan = function(FunctionCall(specs[0], specs[1:], operation.operands, operation.numbers, optimizer))
         replaced: list[LendableArray] = []
         with self._variables.locked(names_of((operation,))):
@@ -96,23 +97,6 @@ class FunctionCalls:
         # Computed beside the lock: an update that comes meanwhile goes to another array.
         return Result(version, True, reduction(spec, value, operation.operands, operation.numbers.tolist()))
 
-    def _find_slot(self, operation: Apply, name: str) -> StoredVariable:
-        slot = self._variables.get(name)
-        if slot is None:
-            raise NotFoundError(
-                f"variable {operation.name}: {operation.function} computes with {name}, which does not exist on this "
-                f"ps task; declare the optimizer for the variable first",
-                variable=operation.name,
-            )
-        if name == operation.name:
-            raise InvalidArgumentError(
-                f"variable {name} cannot be a slot of itself, as {operation.function} was told", variable=name
-            )
-        return slot
-
-    def _find_state(self, operation: Apply) -> StoredVariable | None:
-        return self._find_slot(operation, operation.state) if operation.state else None
-
     def _value_to_change(self, variable: StoredVariable) -> Array:
         """With the lock held: the value, or a copy of one that is lent."""
         value = variable.initialized_value()
@@ -129,6 +113,18 @@ class FunctionCalls:
         else:
             state.initialized_value()[...] = step
         state.version += 1
+
+
+def _check_distinct(operation: Apply) -> None:
+    """A variable that is there twice would be changed twice, in place or in two copies: with different results."""
+    names = (operation.name, *operation.slots, operation.state)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidArgumentError(
+            f"variable {operation.name}: {operation.function} was told to compute with {twice} twice; name the "
+            f"variable and each of its slots once",
+            variable=operation.name,
+        )
 
 
 def _optimizer_of(operation: Apply, state: VariableSpec) -> OptimizerSpec:

@@ -157,7 +157,7 @@ BAD: dict[str, tuple[Apply, type[ShardscopeError], str]] = {
         "declared for momentum, not for adam",
     ),
     "slot": (step(GRADIENT, slot="w/n"), NotFoundError, "variable w: .*w/n, which does not exist"),
-    "slot itself": (step(GRADIENT, slot="w"), InvalidArgumentError, "variable w cannot be a slot of itself"),
+    "slot itself": (step(GRADIENT, slot="w"), InvalidArgumentError, "variable w: momentum .* with w twice"),
     "state": (step(GRADIENT, state="w/m"), FailedPreconditionError, "w/m does not count the steps"),
     "no state": (step(GRADIENT, state="w/n"), NotFoundError, "w/n, which does not exist"),
     "numbers": (
