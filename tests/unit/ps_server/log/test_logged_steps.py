@@ -114,17 +114,15 @@ def some_steps(specs: list[VariableSpec], seed: int) -> list[PsOperation]:
     def numbers(*shape: int) -> Array:
         return random.standard_normal(shape).astype(FLOAT)
 
-    catches_up = _optimizer(specs).sparse is SparseMode.CATCH_UP
-    every_row = (np.arange(6),) if catches_up else ()  # which takes no dense gradients
     return [
-        step(specs, *every_row, numbers(*SHAPE)),
+        step(specs, numbers(*SHAPE)),
         step(specs, np.array([4, 1, 4]), numbers(3, 3)),
-        step(specs, *every_row, NAN),
+        step(specs, NAN),
         step(specs, np.empty(0, np.int32), numbers(0, 3)),
         step(specs, numbers(2, 3)),
         step(specs, np.array([6]), numbers(1, 3)),
         step(specs, np.array([0, 1, 5], np.int32), numbers(3, 3), rate=0.25),
-        step(specs, *every_row, numbers(*SHAPE)),
+        step(specs, numbers(*SHAPE)),
     ]
 
 
