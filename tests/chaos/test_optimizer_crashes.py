@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import random
 import signal
-import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final
 
-import numpy as np
 import pytest
 
-import worker_client as ss
 from tests.chaos.patience import ask_impatiently
 from tests.chaos.ps_processes import PsTask
 from tests.chaos.testbed import connected
+from tests.chaos.training import MODES, STEPS, Mode, train, undisturbed
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
 
-Mode: TypeAlias = Literal["tf1", "lazy", "catch_up"]
-MODES: Final[tuple[Mode, ...]] = ("tf1", "lazy", "catch_up")
-Bits: TypeAlias = dict[str, tuple[bytes, int]]
-"""Of each variable and slot, and of the counts: the value and the version."""
-
-STEPS: Final = 300
 LIFE_TIMEOUT_S: Final = 150.0
 PLACES: Final = (
     "request.received",
@@ -43,47 +33,6 @@ PLACES: Final = (
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     ask_impatiently(monkeypatch)
-
-
-def train(client: ss.Client, mode: Mode, meanwhile: Callable[[int], None] = lambda _step: None) -> Bits:
-    """Trains a dense and a sparse variable by gradients that follow from their values.
-
-    Args:
-        client: Whose variables they are.
-        mode: What steps by rows do to the other rows.
-        meanwhile: Called in each step with its number, while its gradients are on their way.
-    """
-    noise, optimizer = np.random.default_rng(5), ss.train.Adam(0.05, sparse=mode)
-    with client.as_default():
-        dense, table = variable("dense", (16, 8)), variable("table", (40, 4))
-        for step in range(STEPS):
-            rows = noise.integers(0, len(table), 6)
-            at_dense = dense.read_value() - 1 + noise.standard_normal(dense.shape)
-            at_rows = table.gather(rows) + 1 + noise.standard_normal((6, 4))
-            gradients = [
-                (at_dense.astype(np.float32), dense),
-                (ss.IndexedSlices(at_rows.astype(np.float32), rows), table),
-            ]
-            applied = optimizer.apply_gradients(gradients, wait=False)
-            meanwhile(step)
-            applied.result(LIFE_TIMEOUT_S)
-        kept = [dense, table, *optimizer.slots(dense).values(), *optimizer.slots(table).values()]
-        return {each.spec.name: (each.read_value().tobytes(), each.version) for each in kept}
-
-
-def variable(name: str, shape: tuple[int, ...]) -> Any:
-    return ss.get_variable(name, shape, np.float32, initializer=ss.random_normal_initializer(seed=3))
-
-
-@functools.cache
-def undisturbed(mode: Mode) -> Bits:
-    """What training ends with when nothing happens, on a ps that keeps nothing."""
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        PsTask(Path(directory)) as ps,
-        connected([ps.start().address], "tcp") as client,
-    ):
-        return train(client, mode)
 
 
 @pytest.mark.parametrize(("mode", "transport"), list(zip(MODES, ("grpc", "unix", "shm"), strict=True)))
