@@ -17,6 +17,7 @@ from ps_server.store.stored_variable import StoredVariable, uninitialized
 from ps_server.store.stored_variables import StoredVariables
 
 _COUNTER: Final = np.dtype(np.int64)
+_MOST_STEPS: Final = 2**63 - 1
 
 
 class FunctionCalls:
@@ -40,7 +41,8 @@ class FunctionCalls:
 
         Raises:
             NotFoundError: The variable, a slot or the function does not exist here.
-            FailedPreconditionError: One of them has not been initialised, or the optimizer was not declared.
+            FailedPreconditionError: One of them has not been initialised, or the optimizer was not declared, or what
+                should be its count of steps is none.
             ShapeMismatchError, DTypeMismatchError, InvalidArgumentError: The operands, the slots or the numbers do not
                 fit; nothing changed.
         """
@@ -63,7 +65,7 @@ class FunctionCalls:
                 with self._counts_lock:
                     self.num_skipped += 1
                 return Result(variable.version, True, verdict=plan.verdict)
-            step = 0 if state is None else int(state.initialized_value()) + 1
+            step = 0 if state is None else _next_step(operation, state)
             changed = (variable, *slots[: plan.num_written])
             values = [self._value_to_change(each) for each in changed]
             read = [each.initialized_value() for each in slots[plan.num_written :]]
@@ -113,6 +115,17 @@ class FunctionCalls:
         else:
             state.initialized_value()[...] = step
         state.version += 1
+
+
+def _next_step(operation: Apply, state: StoredVariable) -> int:
+    step = int(state.initialized_value()) + 1
+    if not 1 <= step <= _MOST_STEPS:
+        raise FailedPreconditionError(
+            f"variable {operation.name}: {state.spec.name} counts {step - 1} steps, after which there can be no other; "
+            f"nothing was changed: assign the number of steps so far to it",
+            variable=operation.name,
+        )
+    return step
 
 
 def _check_distinct(operation: Apply) -> None:

@@ -202,6 +202,18 @@ def test_all_must_be_initialized(talk: Conversation, missing: str) -> None:
         assert talk.run(Describe(name)).version == 0
 
 
+@pytest.mark.parametrize("count", [-1, -5, 2**63 - 1])
+def test_a_count_that_is_none_changes_nothing(talk: Conversation, count: int) -> None:
+    declared(talk)
+    talk.run(Update("w/step", UpdateRule.ASSIGN, np.array(count)))
+    with pytest.raises(FailedPreconditionError, match=rf"variable w: w/step counts {count} steps.*nothing was changed"):
+        talk.run(step(GRADIENT))
+    assert not value_of(talk, "w").any()
+    assert not value_of(talk, "w/m").any()
+    assert value_of(talk, "w/step") == count
+    assert [talk.run(Describe(name)).version for name in ("w", "w/m", "w/step")] == [0, 0, 1]
+
+
 def test_a_value_that_is_held_does_not_change(ps: Task) -> None:
     talk = ps.conversation()
     large = VariableSpec("w", FLOAT, (1000, 50))
