@@ -109,7 +109,7 @@ class LoggedBatches:
             return _CarriedOut(self._runner.run([operation], deadline_s).replies[0])
         try:
             # Looked up here only: a variable that is created after this would not be locked.
-            self._variables.find(operation.name)
+            self._variables.find_all(operation)
         except NotFoundError as error:
             return self._refused(error)
         return operation

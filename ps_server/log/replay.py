@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ps_protocol.errors import ShardscopeError
-from ps_protocol.operations import KINDS, Apply, Logged, PsOperation, Reply, Result, names_of
+from ps_protocol.operations import KINDS, Apply, Logged, PsOperation, Reply, Result
 from ps_server.batches.remembered_answers import ClientImage
 from ps_server.log.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed
 from ps_server.log.state_parts import StateParts
@@ -77,8 +77,8 @@ class Replay:
                         f"record {position} took variable {operation.name} to version {recorded.version}, but takes it "
                         f"to {reply.version} now"
                     )
-                for name in names_of((operation,)):
-                    self._variables.find(name).position = position
+                for variable in self._variables.find_all(operation):
+                    variable.position = position
         self._ledger.restore_answer(record.client, record.sequence, record.reply)
 
     def _check_function(self, position: int, operation: PsOperation) -> None:

@@ -78,9 +78,11 @@ class _Step:
 def _plan(rule: RuleSpec, call: FunctionCall, numbers: Sequence[float]) -> tuple[Plan, Array]:
     """Returns what carries the step out, and the gradient."""
     spec, key = call.spec, _rounding_key(call)
+    declared = rule.tensorflow_mode if call.optimizer is None else call.optimizer.sparse.name.lower()
+    mode = declared or rule.default_mode
     match call.operands:
         case [gradient]:
-            return plan_dense(spec, rule.name, gradient, numbers, 1, rounding_key=key), gradient
+            return plan_dense(spec, rule.name, gradient, numbers, 1, mode=mode, rounding_key=key), gradient
         case [indices, gradient]:
             if indices.ndim != 1:
                 raise ShapeMismatchError(
@@ -88,11 +90,7 @@ def _plan(rule: RuleSpec, call: FunctionCall, numbers: Sequence[float]) -> tuple
                     f"have one dimension",
                     variable=spec.name,
                 )
-            mode = rule.tensorflow_mode if call.optimizer is None else call.optimizer.sparse.name.lower()
-            plan = plan_rows(
-                spec, rule.name, indices, gradient, numbers, 1, mode or rule.default_mode, rounding_key=key
-            )
-            return plan, gradient
+            return plan_rows(spec, rule.name, indices, gradient, numbers, 1, mode, rounding_key=key), gradient
         case operands:
             raise InvalidArgumentError(
                 f"variable {spec}: {rule.name} takes a gradient, or row indices and a gradient, not {len(operands)} "

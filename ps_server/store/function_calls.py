@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
 from ps_protocol.operations import Apply, Array, Reduce, Result, VariableSpec, Verdict, names_of
 from ps_protocol.optimizer_spec import OptimizerSpec
 from ps_server.memory.lent_arrays import LendableArray
@@ -18,6 +18,7 @@ from ps_server.store.stored_variable import StoredVariable, uninitialized
 from ps_server.store.stored_variables import StoredVariables
 
 _COUNTER: Final = np.dtype(np.int64)
+_MOST_STEPS: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +76,18 @@ class FunctionCalls:
 
         Raises:
             NotFoundError: The variable, a slot or the function does not exist here.
-            FailedPreconditionError: One of them has not been initialised, or the optimizer was not declared.
+            FailedPreconditionError: One of them has not been initialised, or the optimizer was not declared, or what
+                should be its count of steps is none.
             ShapeMismatchError, DTypeMismatchError, InvalidArgumentError: The operands, the slots or the numbers do not
                 fit; nothing changed.
         """
         function = self._functions.find(operation.function, operation.name)
-        variable = self._variables.find(operation.name)
-        slots = [self._find_slot(operation, name) for name in operation.slots]
-        state = self._find_state(operation)
+        variable, *others = self._variables.find_all(operation)
+        slots = others[: len(operation.slots)]
+        state = others[-1] if operation.state else None
         specs = [each.spec for each in (variable, *slots)]
         optimizer = None if state is None else _optimizer_of(operation, state.spec)
+        _check_distinct(operation)
         plan = function(FunctionCall(specs[0], specs[1:], operation.operands, operation.numbers, optimizer))
         if plan.refusal is not None:
             with self._counts_lock:
@@ -101,7 +104,7 @@ class FunctionCalls:
                 with self._counts_lock:
                     self._counts = self._counts.and_skipped()
                 return Result(variable.version, True, verdict=plan.verdict)
-            step = 0 if state is None else int(state.initialized_value()) + 1
+            step = 0 if state is None else _next_step(operation, state)
             changed = (variable, *slots[: plan.num_written])
             values = [self._value_to_change(each) for each in changed]
             read = [each.initialized_value() for each in slots[plan.num_written :]]
@@ -135,23 +138,6 @@ class FunctionCalls:
         # Computed beside the lock: an update that comes meanwhile goes to another array.
         return Result(version, True, reduction(spec, value, operation.operands, operation.numbers.tolist()))
 
-    def _find_slot(self, operation: Apply, name: str) -> StoredVariable:
-        slot = self._variables.get(name)
-        if slot is None:
-            raise NotFoundError(
-                f"variable {operation.name}: {operation.function} computes with {name}, which does not exist on this "
-                f"ps task; declare it there first, beside the variable",
-                variable=operation.name,
-            )
-        if name == operation.name:
-            raise InvalidArgumentError(
-                f"variable {name} cannot be a slot of itself, as {operation.function} was told", variable=name
-            )
-        return slot
-
-    def _find_state(self, operation: Apply) -> StoredVariable | None:
-        return self._find_slot(operation, operation.state) if operation.state else None
-
     def _value_to_change(self, variable: StoredVariable) -> Array:
         """With the lock held: the value, or a copy of one that is lent."""
         value = variable.initialized_value()
@@ -168,6 +154,29 @@ class FunctionCalls:
         else:
             state.initialized_value()[...] = step
         state.version += 1
+
+
+def _next_step(operation: Apply, state: StoredVariable) -> int:
+    step = int(state.initialized_value()) + 1
+    if not 1 <= step <= _MOST_STEPS:
+        raise FailedPreconditionError(
+            f"variable {operation.name}: {state.spec.name} counts {step - 1} steps, after which there can be no other; "
+            f"nothing was changed: assign the number of steps so far to it",
+            variable=operation.name,
+        )
+    return step
+
+
+def _check_distinct(operation: Apply) -> None:
+    """A variable that is there twice would be changed twice, in place or in two copies: with different results."""
+    names = (operation.name, *operation.slots, operation.state)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidArgumentError(
+            f"variable {operation.name}: {operation.function} was told to compute with {twice} twice; name the "
+            f"variable and each of its slots once",
+            variable=operation.name,
+        )
 
 
 def _optimizer_of(operation: Apply, state: VariableSpec) -> OptimizerSpec:

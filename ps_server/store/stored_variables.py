@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from ps_protocol.errors import NotFoundError, ResourceExhaustedError
-from ps_protocol.operations import VariableSpec
+from ps_protocol.operations import KINDS, PsOperation, VariableSpec
 from ps_server.memory.byte_budget import ByteBudget, readable_bytes
 from ps_server.store.stored_variable import StoredVariable, VariableImage
 
@@ -45,6 +45,21 @@ class StoredVariables:
                 f"variable {name} does not exist here; declare it first, or check its name and ps task", variable=name
             )
         return variable
+
+    def find_all(self, operation: PsOperation) -> list[StoredVariable]:
+        """The variable that an operation is about, then the others it works on; NotFoundError if one is missing."""
+        found = [self.find(operation.name)]
+        others = KINDS[type(operation)].others
+        for name in others(operation) if others is not None else ():
+            variable = self._variables.get(name)
+            if variable is None:
+                raise NotFoundError(
+                    f"variable {operation.name}: the operation also works on {name}, which does not exist on this ps "
+                    f"task; declare the optimizer for the variable first",
+                    variable=operation.name,
+                )
+            found.append(variable)
+        return found
 
     def by_name(self) -> list[StoredVariable]:
         """All of them, in the order of their names."""

@@ -103,6 +103,24 @@ def window(client: ss.Client, name: str) -> Iterator[None]:
     _check(variable, np.full(WINDOW_ELEMENTS, WINDOW - 1 + 100, np.float32), updates=2 * WINDOW)
 
 
+def optimizer_steps(client: ss.Client, name: str) -> Iterator[None]:
+    """One of the whole variable and one of some rows, each with a slot and the count."""
+    variable, optimizer = _variable(name, (ROWS, COLUMNS)), ss.train.Momentum(1.0, 0.5)
+    slots = optimizer.slots(variable)
+    gradient, rows = _numbers(ROWS, COLUMNS), np.array([3, 7, 3])
+    yield
+    optimizer.apply_gradients([(gradient, variable)])
+    optimizer.apply_gradients([(ss.IndexedSlices(np.ones((3, COLUMNS), np.float32), rows), variable)])
+    yield
+    momentum = gradient.copy()
+    momentum[3], momentum[7] = gradient[3] / 2 + 2, gradient[7] / 2 + 1
+    expected = -gradient
+    expected[[3, 7]] -= momentum[[3, 7]]
+    _check(variable, expected, updates=2)
+    _check(slots["momentum"], momentum, updates=2)
+    _check(slots["step"], np.array(2), updates=2)
+
+
 def read(client: ss.Client, name: str) -> Iterator[None]:
     variable = _variable(name, (ROWS, COLUMNS))
     variable.assign(_numbers(ROWS, COLUMNS))
@@ -121,6 +139,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     counting,
     two_tasks,
     window,
+    optimizer_steps,
     read,
 )
 

@@ -133,10 +133,10 @@ class PsTask:
         self.signal(signal.SIGKILL)
         self.wait()
 
-    def wait(self) -> int:
+    def wait(self, timeout_s: float = _TIMEOUT_S) -> int:
         """Waits for its end; returns the exit code."""
         assert self._process is not None
-        code = self._process.wait(_TIMEOUT_S)
+        code = self._process.wait(timeout_s)
         assert self._process.stdout is not None
         self._process.stdout.close()
         return code

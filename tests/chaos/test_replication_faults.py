@@ -15,6 +15,7 @@ import worker_client as ss
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec
 from ps_protocol.task_id import TaskId
 from tests.chaos.ps_processes import PsTask
+from tests.chaos.training import train, undisturbed
 from tests.conftest import Eventually
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
@@ -72,9 +73,13 @@ class Pairs:
         restart = self[task].start_when_ended()
         self._resources.callback(restart.join, TIMEOUT_S)
 
+    def client(self) -> ss.Client:
+        """One that waits for ps tasks that are away."""
+        return self._resources.enter_context(ss.connect(self.spec))
+
     def counter(self) -> ss.Variable:
-        """A variable of the second ps task, of a client that waits for it."""
-        client = self._resources.enter_context(ss.connect(self.spec))
+        """A variable of the second ps task."""
+        client = self.client()
         with client.as_default(), ss.device("/job:ps/task:1"):
             variable = ss.get_variable("counter", ONES.shape, np.float32, initializer=ss.zeros_initializer())
         assert isinstance(variable, ss.Variable)
@@ -135,3 +140,24 @@ def test_a_backup_that_dies_before_it_acknowledges_leaves_every_update_counted_o
     pairs.wait_until(PS_1, "is the backup now", times=2)
     pairs[PS_1].kill()
     np.testing.assert_array_equal(counter.read_value(), UPDATES * ONES)
+
+
+def test_backups_that_take_over_in_the_middle_of_training_have_the_bits_of_values_slots_and_counts(
+    pairs: Pairs,
+) -> None:
+    """First one that had every record, then one that began with an image of it."""
+    pairs.start({PS_1: "batch.before_reply=crash@60"})
+
+    def disturb(step: int) -> None:
+        if step == 150:
+            assert pairs[PS_1].wait() == -signal.SIGKILL
+            pairs[PS_1].start()
+            pairs.wait_until(BACKUP_1, "is the backup now")
+        if step == 200:
+            pairs[BACKUP_1].kill()
+
+    bits = train(pairs.client(), "catch_up", disturb, device="/job:ps/task:1")
+    assert pairs[PS_1].faults == [("batch.before_reply", "crash")]
+    assert "is the primary of ps:1 now" in pairs[BACKUP_1].log
+    assert "is the primary of ps:1 now" in pairs[PS_1].log
+    assert bits == undisturbed("catch_up")

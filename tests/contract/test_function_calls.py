@@ -162,7 +162,7 @@ BAD: dict[str, tuple[Apply, type[ShardscopeError], str]] = {
         "declared for momentum, not for adam",
     ),
     "slot": (step(GRADIENT, slot="w/n"), NotFoundError, "variable w: .*w/n, which does not exist"),
-    "slot itself": (step(GRADIENT, slot="w"), InvalidArgumentError, "variable w cannot be a slot of itself"),
+    "slot itself": (step(GRADIENT, slot="w"), InvalidArgumentError, "variable w: momentum .* with w twice"),
     "state": (step(GRADIENT, state="w/m"), FailedPreconditionError, "w/m does not count the steps"),
     "no state": (step(GRADIENT, state="w/n"), NotFoundError, "w/n, which does not exist"),
     "numbers": (
@@ -205,6 +205,18 @@ def test_all_must_be_initialized(talk: Conversation, missing: str) -> None:
         talk.run(step(GRADIENT))
     for name in {"w", "w/m", "w/step"} - {missing}:
         assert talk.run(Describe(name)).version == 0
+
+
+@pytest.mark.parametrize("count", [-1, -5, 2**63 - 1])
+def test_a_count_that_is_none_changes_nothing(talk: Conversation, count: int) -> None:
+    declared(talk)
+    talk.run(Update("w/step", UpdateRule.ASSIGN, np.array(count)))
+    with pytest.raises(FailedPreconditionError, match=rf"variable w: w/step counts {count} steps.*nothing was changed"):
+        talk.run(step(GRADIENT))
+    assert not value_of(talk, "w").any()
+    assert not value_of(talk, "w/m").any()
+    assert value_of(talk, "w/step") == count
+    assert [talk.run(Describe(name)).version for name in ("w", "w/m", "w/step")] == [0, 0, 1]
 
 
 def test_a_value_that_is_held_does_not_change(ps: Task) -> None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.operations import (
+    Apply,
     BatchReply,
     CountUpTo,
     Declare,
@@ -30,6 +31,8 @@ from ps_protocol.operations import (
     Update,
     UpdateRule,
     VariableSpec,
+    Verdict,
+    names_of,
 )
 
 REMEMBERED: Final = 4
@@ -115,7 +118,8 @@ class Model:
                 self._give_first_value(variable, initializer, up_to)
                 return ("result", variable.version, True, None, None)
             case _:
-                return ("error", "NotFoundError") if variable is None else None
+                missing = not self.variables.keys() >= names_of((operation,))
+                return ("error", "NotFoundError") if missing else None
 
     def _declare(
         self, variable: ModelVariable | None, spec: VariableSpec, initializer: InitializerSpec | None, up_to: int
@@ -141,6 +145,8 @@ class Model:
     def _run(self, operation: PsOperation) -> tuple[Any, ...]:
         variable = self.variables[operation.name]
         match operation:
+            case Apply():
+                return self._step(variable, operation)
             case Describe():
                 return ("result", variable.version, variable.value is not None, None, variable.layout)
             case Initialize(initializer=initializer):
@@ -184,6 +190,42 @@ class Model:
                 return variable.assign(changed)
         raise AssertionError(operation)
 
+    def _step(self, variable: ModelVariable, operation: Apply) -> tuple[Any, ...]:
+        slots, count = [self.variables[name] for name in operation.slots], self.variables[operation.state]
+        *rows, gradient = operation.operands
+        optimizer = count.spec.optimizer
+        if optimizer is None or count.shape or optimizer.function != operation.function:
+            return ("error", "FailedPreconditionError")
+        if variable in slots:
+            return ("error", "InvalidArgumentError")
+        if rows and (not variable.shape or (rows[0].size and int(rows[0].max()) >= variable.shape[0])):
+            return ("error", "InvalidArgumentError")
+        if gradient.dtype != variable.spec.dtype:
+            return ("error", "DTypeMismatchError")
+        if gradient.shape != ((*rows[0].shape, *variable.shape[1:]) if rows else variable.shape):
+            return ("error", "ShapeMismatchError")
+        if variable.value is None or any(slot.value is None for slot in slots):
+            return ("error", "FailedPreconditionError")
+        if not np.isfinite(gradient).all():
+            return ("skipped", variable.version, True, None, None)
+        if count.value is None or count.value < 0 or [slot.shape for slot in slots] != [variable.shape]:
+            return ("error", "FailedPreconditionError")
+        (momentum,) = slots
+        assert momentum.value is not None
+        declared_rate, decay, _ = optimizer.numbers
+        rate = declared_rate if np.isnan(operation.numbers[0]) else operation.numbers[0]
+        total = gradient
+        if rows:
+            total = np.zeros(variable.shape)
+            np.add.at(total, rows[0], gradient)
+        given = np.isin(np.arange(len(total)), rows[0]) if rows else ...
+        new_momentum, new_value = momentum.value.copy(), variable.value.copy()
+        new_momentum[given] = (decay * momentum.value + total)[given]
+        new_value[given] -= (rate * new_momentum)[given]
+        momentum.assign(new_momentum)
+        count.assign(count.value + 1)
+        return variable.assign(new_value)
+
 
 def value_of(initializer: InitializerSpec) -> Values:
     """The array that an initializer carries."""
@@ -200,7 +242,8 @@ def _comparable(reply: Reply) -> tuple[Any, ...]:
     if not isinstance(reply, Result):
         return ("error", type(reply).__name__)
     tensor = None if reply.tensor is None else _key(reply.tensor)
-    return ("result", reply.version, reply.initialized, tensor, reply.spec)
+    word = "skipped" if reply.verdict is Verdict.SKIPPED else "result"
+    return (word, reply.version, reply.initialized, tensor, reply.spec)
 
 
 def _key(array: Values) -> tuple[str, tuple[int, ...], bytes]:

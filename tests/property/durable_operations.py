@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.operations import (
+    Apply,
     CountUpTo,
     Declare,
     Describe,
@@ -25,6 +26,10 @@ from ps_protocol.operations import (
     VariableSpec,
     mutates,
 )
+from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
+
+MOMENTUM = OptimizerSpec("momentum", (0.5, 1.0, 0.0), SparseMode.LAZY, OnNonfinite.SKIP)
+"""All its results are multiples of a quarter, so exact."""
 
 SPECS = {
     spec.name: spec
@@ -33,6 +38,9 @@ SPECS = {
         VariableSpec("row", np.dtype("float64"), (3,)),
         VariableSpec("table", np.dtype("int32"), (4, 2)),
         VariableSpec("large", np.dtype("int64"), (9_000,)),  # beyond what goes into the journal's database
+        VariableSpec("weights", np.dtype("float64"), (3, 2)),
+        VariableSpec("weights/m", np.dtype("float64"), (3, 2), slot_of="weights"),
+        VariableSpec("weights/step", np.dtype("int64"), (), slot_of="weights", optimizer=MOMENTUM),
     )
 }
 
@@ -40,6 +48,32 @@ SPECS = {
 def multiple(spec: VariableSpec, number: int) -> npt.NDArray[Any]:
     size = int(np.prod(spec.shape, dtype=np.int64))
     return (number * (1 + np.arange(size))).reshape(spec.shape).astype(spec.dtype)
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> Apply:
+    """Of the optimizer: by a whole gradient or by rows; some with a rate of their own, some wrong, some not finite."""
+    number, rows = draw(st.integers(-3, 9)), draw(st.none() | st.lists(st.integers(0, 3), max_size=4))
+    gradient = multiple(SPECS["weights"], number)
+    if rows is not None:
+        gradient = gradient[np.array(rows, np.intp) % 3]
+    if number == 9:
+        gradient[..., -1:] = np.inf
+    wrong = draw(
+        st.sampled_from(["", "", "", "", "", "shape", "dtype", "function", "no slots", "itself", "slot", "count"])
+    )
+    if wrong == "shape":
+        gradient = np.ones((1, 2))
+    elif wrong == "dtype":
+        gradient = np.ones(gradient.shape, np.int64)
+    return Apply(
+        "weights",
+        "adam" if wrong == "function" else "momentum",
+        {"no slots": (), "itself": ("weights",), "slot": ("large",)}.get(wrong, ("weights/m",)),
+        "count" if wrong == "count" else "weights/step",
+        (gradient,) if rows is None else (np.array(rows, np.int32), gradient),
+        np.array([draw(st.sampled_from([np.nan, np.nan, 0.25])), np.nan, np.nan]),
+    )
 
 
 @st.composite
@@ -74,5 +108,7 @@ def some_operations(draw: st.DrawFn) -> tuple[PsOperation, ...]:
 
 
 OPERATIONS = (
-    st.lists(some_operations(), min_size=1, max_size=4).map(lambda each: tuple(itertools.chain(*each))).filter(mutates)
+    st.lists(some_operations() | steps().map(lambda each: (each,)), min_size=1, max_size=4)
+    .map(lambda each: tuple(itertools.chain(*each)))
+    .filter(mutates)
 )

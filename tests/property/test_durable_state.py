@@ -64,7 +64,9 @@ class JournalMachine(RuleBasedStateMachine):
         for client in (OBSERVER, *RESIDENTS):
             self.hello(client)
         declared = [
-            Declare(spec, InitializerSpec(ValueKind(multiple(spec, 1)))) for spec in SPECS.values() if spec.shape
+            Declare(spec, InitializerSpec(ValueKind(multiple(spec, 1))))
+            for spec in SPECS.values()
+            if spec.shape or spec.slot_of
         ]
         self.exchange(RESIDENTS[0], 1, tuple(declared))
 

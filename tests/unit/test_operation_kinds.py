@@ -53,7 +53,7 @@ from ps_server.log import record_codec
 from ps_server.log.records import AppliedBatch
 from ps_server.store.variable_store import VariableStore
 from ps_server.transport.shared_memory.batches import with_private_operands
-from tests.unit.ps_server.log.test_logged_state import TIMEOUT_S, Journal, Task
+from tests.unit.ps_server.log.logged_tasks import TIMEOUT_S, Journal, Task
 from worker_client.connection.pending_queue import Submission
 
 FLOAT = np.dtype(np.float32)

@@ -158,21 +158,21 @@ def _decode_content(content: dict[str, Any]) -> Manifest:
 
 def _decode_variable(content: dict[str, Any]) -> StoredValue:
     part = None if content["slice"] is None else _decode_slice(content["slice"])
-    declared = content.get("declared")
+    layout = content.get("declared")
     return StoredValue(
-        spec=_decode_spec(content["name"], content, part),
+        spec=_decode_spec(content, content, part),
         version=content["version"],
         initialized=content["initialized"],
         offset=content["offset"],
         crc32=content["crc32"],
-        declared=None if declared is None else _decode_spec(content["name"], declared, part),
+        declared=None if layout is None else _decode_spec(content, layout, part),
     )
 
 
-def _decode_spec(name: str, content: dict[str, Any], part: PartitionSlice | None) -> VariableSpec:
-    layout = parse_layout(content["dtype"], content["shape"])
+def _decode_spec(content: dict[str, Any], declared: dict[str, Any], part: PartitionSlice | None) -> VariableSpec:
+    layout = parse_layout(declared["dtype"], declared["shape"])
     return VariableSpec(
-        name,
+        content["name"],
         layout.dtype,
         layout.shape,
         part,

@@ -47,6 +47,7 @@ def plan_dense(
     numbers: Sequence[float],
     step: int,
     *,
+    mode: str | None = None,
     rounding_key: int | None = None,
 ) -> Plan:
     """Prepares a step by a gradient for the whole variable.
@@ -57,6 +58,7 @@ def plan_dense(
         gradient: The variable's shape; its dtype, or float32. Kept until the plan has been applied.
         numbers: The rule's settings in its order; NaN for what follows from the step.
         step: The count of this step, from 1.
+        mode: What steps by rows do; in the mode "catch_up" all rows first get the steps that they were left out of.
         rounding_key: 64 bits, signed, that say how bfloat16 slots are rounded at random; None rounds to nearest.
 
     Raises:
@@ -68,7 +70,8 @@ def plan_dense(
     check_step(spec, rule, numbers, step)
     check_gradient(spec, rule, gradient, spec.shape)
     flat = np.require(gradient, requirements=["C", "A"]).reshape(-1)
-    return _Dense(spec, rule, numbers, step, dtype, rounding_key, flat)
+    kind = _DenseCaughtUp if mode == CATCH_UP else _Dense
+    return kind(spec, rule, numbers, step, dtype, rounding_key, flat)
 
 
 def plan_rows(
@@ -223,6 +226,16 @@ class Plan:
             value.size >= LEAST_COMPILED and value.flags.aligned and all(each.flags.aligned for each in slots),
         )
 
+    def _catch_up(self, application: Application, last: Array) -> None:
+        """Gives rows the steps before this one that they were left out of."""
+        for part in self._parts():
+            blocks = application.load(part)
+            matrices = [each.reshape(-1, self._width) for each in blocks]
+            at = row_number_of(part, self._width)
+            catch_up(self._rule, self._numbers, application.workspace, matrices, last[at], self._step - 1)
+            application.store(part, blocks)
+            last[at] = np.maximum(last[at], self._step)
+
     def _roundings(self, slots: Sequence[Array]) -> list[Rounding | None]:
         key, step = self._rounding_key, self._step
         return [
@@ -257,6 +270,20 @@ class _Dense(Plan):
     def _gradient_of(self, part: Part, workspace: Workspace) -> Array:
         own = self._gradient[part.begin : part.end]
         return own if own.dtype == self._dtype else workspace.converted(own, workspace.gradient(own.size))
+
+
+class _DenseCaughtUp(_Dense):
+    """A dense step in the mode "catch_up"."""
+
+    _mode = CATCH_UP
+
+    def _block_length(self) -> int:
+        return max(BLOCK, self._width)
+
+    def _apply(self, value: Array, slots: Sequence[Array], workspace: Workspace) -> None:
+        *slots, last = slots
+        self._catch_up(self._application(value, slots, workspace), last)
+        super()._apply(value, slots, workspace)
 
 
 class _EveryRow(Plan):
@@ -318,15 +345,6 @@ class _GivenRows(Plan):
         elif self._rule in ELEMENTWISE_RULES and self._apply_compiled(value, slots):
             return
         super()._apply(value, slots, workspace)
-
-    def _catch_up(self, application: Application, last: Array) -> None:
-        for part in self._parts():
-            blocks = application.load(part)
-            matrices = [each.reshape(-1, self._width) for each in blocks]
-            at = row_number_of(part, self._width)
-            catch_up(self._rule, self._numbers, application.workspace, matrices, last[at], self._step - 1)
-            application.store(part, blocks)
-            last[at] = np.maximum(last[at], self._step)
 
     def _apply_compiled(self, value: Array, slots: Sequence[Array]) -> bool:
         """Carries the step out by a loop for rows, if there is one; returns whether there was."""

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import numpy as np
 import pytest
 
-from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
@@ -29,9 +25,7 @@ from ps_protocol.operations import (
     Declare,
     Describe,
     Initialize,
-    PsOperation,
     Read,
-    Reply,
     Result,
     Scatter,
     ScatterRule,
@@ -43,119 +37,21 @@ from ps_protocol.operations import (
 )
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
 from ps_protocol.service_types import Placement, Proposal
-from ps_server.core.parameter_server import ParameterServer
 from ps_server.log.commit_log import CommitLimits
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.record_codec import decode_record, encode_record
 from ps_server.log.records import AppliedBatch, ClientJoined, Declared, LoggedRecord
 from ps_server.log.replay import MissingFunctionError, ReplayError
-from ps_server.log.state_image import StateImage
 from ps_server.log.state_parts import StateParts
 from tests.conftest import Eventually
+from tests.unit.ps_server.log.logged_tasks import AT_ONCE_S, CLUSTER, TIMEOUT_S, Journal, MakeTask, Task
 
-TIMEOUT_S = 20.0
-AT_ONCE_S = 0.02
-CLUSTER = ClusterSpec({"ps": ["ps0.example:1", "ps1.example:1"]})
 WEIGHTS = VariableSpec("weights", np.dtype(np.float32), (3, 2))
 COUNTER = VariableSpec("counter", np.dtype(np.int64), ())
 SKIPPING = OptimizerSpec("momentum", (0.5, 0.5, 0.0), SparseMode.LAZY, OnNonfinite.SKIP)
 MOMENTUM = VariableSpec("weights/momentum", np.dtype(np.float32), (3, 2), slot_of="weights")
 STEPS = VariableSpec("weights/steps", np.dtype(np.int64), (), slot_of="weights", optimizer=SKIPPING)
 LARGE = VariableSpec("large", np.dtype(np.float64), (20_000,))
-
-
-class Journal:
-    """A sink in memory, which a test can hold up."""
-
-    def __init__(self, name: str = "the journal"):
-        self.name = name
-        self.records: list[LoggedRecord] = []
-        self.open = threading.Event()
-        self.open.set()
-
-    def write(self, records: Sequence[LoggedRecord]) -> None:
-        assert self.open.wait(TIMEOUT_S)
-        self.records += records
-
-    def close(self) -> None:
-        pass
-
-
-class Task:
-    """One life of a task, and one client of it."""
-
-    def __init__(
-        self,
-        journal: Journal,
-        image: StateImage | None = None,
-        client: UUID | None = None,
-        limits: CommitLimits | None = None,
-        fatal: Callable[[BaseException], None] = lambda error: pytest.fail(str(error)),
-        backup: Journal | None = None,
-    ):
-        self.state = LoggedState(StateParts(CLUSTER, 0), UUID(int=7))
-        self.core = ParameterServer(cluster_spec=CLUSTER, task_index=0, state=self.state)
-        if image is not None:
-            variables = [
-                replace(each, value=None if each.value is None else each.value.copy()) for each in image.variables
-            ]
-            self.state.restore(replace(image, variables=tuple(variables)))
-        for record in journal.records:
-            if record.position > self.state.replayed_position:
-                self.state.replay(record)
-        self.log = self.state.start([journal, *([backup] if backup else [])], limits=limits, on_fatal=fatal)
-        self.client = uuid4() if client is None else client
-        self.sequence = 0
-
-    def hello(self) -> None:
-        self.core.hello(self.client, "worker:0", timeout_s=TIMEOUT_S)
-
-    def batch(self, *operations: PsOperation, sequence: int | None = None) -> Batch:
-        batch = Batch(self.client, self.core.store_incarnation, 0, operations)
-        if batch.mutates and sequence is None:
-            self.sequence += 1
-            sequence = self.sequence
-        return Batch(self.client, self.core.store_incarnation, sequence or 0, operations)
-
-    def send(self, batch: Batch, timeout_s: float = TIMEOUT_S) -> tuple[Reply, ...]:
-        return self.core.exchange(batch, timeout_s=timeout_s, lend_values=True, take_operands=True).replies
-
-    def run(self, *operations: PsOperation) -> tuple[Reply, ...]:
-        return self.send(self.batch(*operations))
-
-    def result(self, operation: PsOperation) -> Result:
-        (reply,) = self.run(operation)
-        assert isinstance(reply, Result), reply
-        return reply
-
-    def value(self, name: str) -> object:
-        tensor = self.result(Read(name)).tensor
-        assert tensor is not None
-        return tensor.tolist()
-
-
-MakeTask = Callable[..., Task]
-
-
-@pytest.fixture
-def journal() -> Journal:
-    return Journal()
-
-
-@pytest.fixture
-def make_task(journal: Journal) -> Iterator[MakeTask]:
-    with ExitStack() as tasks:
-
-        def make(
-            image: StateImage | None = None, client: UUID | None = None, limits: CommitLimits | None = None
-        ) -> Task:
-            task = Task(journal, image, client, limits)
-            tasks.callback(task.log.close, TIMEOUT_S)
-            tasks.callback(journal.open.set)
-            task.hello()
-            return task
-
-        yield make
 
 
 def declared(spec: VariableSpec, value: float = 0) -> Declare:

@@ -193,6 +193,25 @@ def test_catching_up_is_tf1_to_rounding(case: Case, dtype: Any) -> None:
     assert (late[1][-1] == 149).all()
 
 
+@pytest.mark.parametrize("shape", [(30, 4), (30,), (30, 70_000)], ids=str)
+def test_a_dense_step_catches_all_rows_up(shape: tuple[int, ...]) -> None:
+    random, case = np.random.default_rng(3), Case("adam", {"learning_rate": 0.05})
+    spec, every = VariableSpec("w", FLOAT64, shape), random.standard_normal(shape)
+    late = every.copy()
+    slots, late_slots = initial_slots(case, shape, FLOAT64), initial_slots(case, shape, FLOAT64, CATCH_UP)
+    for step in range(1, 7):
+        if step % 3 == 0:
+            gradient = random.standard_normal(shape)
+            apply_dense(case.rule, every, slots, gradient, case.numbers, step)
+            plan_dense(spec, case.rule, gradient, case.numbers, step, mode=CATCH_UP).apply(late, late_slots)
+            assert_close(late, every)
+            assert (late_slots[-1] == step).all()
+        else:
+            rows, gradient = np.array([step]), random.standard_normal((1, *shape[1:]))
+            apply_rows(case.rule, every, slots, rows, gradient, case.numbers, step, TF1)
+            apply_rows(case.rule, late, late_slots, rows, gradient, case.numbers, step, CATCH_UP)
+
+
 # -- dtypes -------------------------------------------------------------------------------------
 
 
