@@ -69,7 +69,7 @@ def _mnist(directory: Path, mine: slice) -> Images:
     labels = [_numbers(directory / f"{name}-labels-idx1-ubyte.gz", 8).astype(np.int64) for name in ("train", "t10k")]
     train, test = (each.reshape(-1, 28 * 28) for each in images)
     train, test = ((each / np.float32(255)).astype(np.float32) for each in (train[mine], test))
-    return Images(f"{directory.name}, {len(train)} images", 28, train, labels[0][mine], test, labels[1])
+    return Images(f"{directory.name}, {len(labels[0]):,} images", 28, train, labels[0][mine], test, labels[1])
 
 
 def _numbers(path: Path, header_bytes: int) -> Any:
