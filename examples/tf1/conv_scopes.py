@@ -1,8 +1,10 @@
-"""Trains a convolutional network whose layers find their variables by scope, as TensorFlow 1's guide on sharing does.
+"""Trains a convolutional network whose layers find their variables by scope.
 
-``conv_relu`` asks for "weights" and "biases"; which ones it gets is up to the scope around it. The network is built
-twice: for the images of a training step, and, in a scope that reuses, for the test images. Both have the same
-variables. Only the import is not TensorFlow's. In one process, or on a cluster:
+As in TensorFlow 1's guide on sharing variables, ``conv_relu`` asks for
+"weights" and "biases", and which ones it gets is up to the scope around it. The
+network is built twice: for the images of a training step, and, in a scope that
+reuses, for the test images. Both have the same variables. Only the import is
+not TensorFlow's. In one process, or on a cluster:
 
     python examples/tf1/conv_scopes.py
     shardscope up --ps 2 --workers 2 -- python examples/tf1/conv_scopes.py

@@ -1,9 +1,11 @@
-"""Trains a classifier of images on a cluster, as programs for TensorFlow 1 do: between-graph, asynchronous, by Adam.
+"""Trains a classifier of images on a cluster, as programs for TensorFlow 1 do.
 
-One program serves for all tasks. Every worker builds the same graph; the variables are on the ps tasks, the operations
-on the worker. Only the import is not TensorFlow's. Started by hand, each in a terminal of its own:
+One program serves for all tasks. Every worker builds the same graph; the
+variables are on the ps tasks, the operations on the worker. Only the import is
+not TensorFlow's. Started by hand, each in a terminal of its own:
 
-    hosts="--ps_hosts=localhost:2222,localhost:2223 --worker_hosts=localhost:2224,localhost:2225"
+    hosts="--ps_hosts=localhost:2222,localhost:2223
+        --worker_hosts=localhost:2224,localhost:2225"
     python examples/tf1/mnist_replica.py $hosts --job_name=ps --task_index=0
     python examples/tf1/mnist_replica.py $hosts --job_name=ps --task_index=1
     python examples/tf1/mnist_replica.py $hosts --job_name=worker --task_index=0

@@ -128,3 +128,8 @@ def test_convolutions_train_on_a_cluster() -> None:
     found = accuracies(output, "test")
     assert len(found) == 2
     assert min(found) > 2 * CHANCE
+
+
+@pytest.mark.parametrize("program", ["examples/digits.py", REPLICA, CONV])
+def test_help_fits_a_terminal(program: str) -> None:
+    run(program, "--help", exit_code=0 if program == "examples/digits.py" else 1, COLUMNS="80")
