@@ -1,8 +1,9 @@
-"""Trains a classifier of handwritten digits on a cluster: between-graph, asynchronous, by momentum.
+"""Trains a classifier of handwritten digits on a cluster, asynchronously.
 
-Every worker runs this same script. It names the same variables, takes its own part of the images, and again and again
-pulls the parameters, has autograd compute the gradients of the loss, and pushes them, without waiting for the other
-workers. The ps tasks make the optimizer's step, beside the parameters.
+Every worker runs this same script. It names the same variables, takes its own
+part of the images, and again and again pulls the parameters, has autograd
+compute the gradients of the loss, and pushes them, without waiting for the
+other workers. The ps tasks make the optimizer's step, beside the parameters.
 
     shardscope up --ps 2 --workers 3 -- python examples/digits.py
 """

@@ -75,7 +75,8 @@ def log_through_logging(*, level: str, task: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    logging.getLogger("ps_server").setLevel(level.upper())
+    shown = max(logging.getLevelNamesMapping()[level.upper()], logging.getLogger().level)
+    logging.getLogger("ps_server").setLevel(shown)
 
 
 def _common_processors(task: str, for_people: bool) -> list[Processor]:

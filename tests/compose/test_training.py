@@ -22,8 +22,8 @@ LONG_TRAINING = {"EPOCHS": "1000"}
 
 
 def held_out_accuracy(output: str) -> float:
-    """Returns the last accuracy that a worker has printed."""
-    found = re.findall(r"held-out accuracy\D+(0\.\d+|1\.0+)", output)
+    """Returns the last accuracy, on images that it has not seen, that a worker has printed."""
+    found = re.findall(r"(?:held-out|test) accuracy\D+(0\.\d+|1\.0+)", output)
     assert found, f"no accuracy in:\n{output}"
     return float(found[-1])
 
@@ -37,6 +37,15 @@ def test_trains_and_returns_by_itself(cluster: ComposeProject, tmp_path: Path) -
     assert {service: cluster.exit_code(service) for service in PS_TASKS + WORKERS} == dict.fromkeys(
         PS_TASKS + WORKERS, 0
     )
+
+
+def test_a_program_for_tensorflow_1_trains_and_returns_by_itself(cluster: ComposeProject, tmp_path: Path) -> None:
+    program = {"PROGRAM": "python examples/tf1/mnist_replica.py --train_steps=1000"}
+    with replace(cluster, environment=cluster.environment | program).up(tmp_path / "up.log") as up:
+        assert up.wait(timeout=UP_TIMEOUT) == 0, up.output
+
+    for worker in WORKERS:
+        assert held_out_accuracy(cluster.logs(worker)) >= 0.9
 
 
 def test_others_finish_when_a_worker_is_killed(cluster: ComposeProject, tmp_path: Path) -> None:

@@ -21,12 +21,12 @@ def test_all_cases_are_there() -> None:
     assert {case["kind"] for case in CASES} == {"dense", "sparse"}
 
 
-def _named(case: dict[str, Any]) -> str:
+def named(case: dict[str, Any]) -> str:
     options = "-".join(f"{key}={value}" for key, value in case["options"].items())
     return f"{case['optimizer']}-{case['kind']}-{options}"
 
 
-@pytest.mark.parametrize("case", CASES, ids=_named)
+@pytest.mark.parametrize("case", CASES, ids=named)
 def test_steps_are_those_of_tensorflow(case: dict[str, Any]) -> None:
     initial = np.array(case["initial"], np.float32)
     with tf.Graph().as_default(), tf.Session() as session:

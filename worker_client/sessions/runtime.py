@@ -73,6 +73,9 @@ class VariableRuntime:
         """Waits until placed variables have values; FailedPreconditionError if time runs out."""
         self._wait.wait({each.spec.name: self._tasks[each] for each in variables}, timeout_s)
 
+    def report_step(self, step: int) -> None:
+        """Tells the cluster, if there is one, how many training steps this task has done."""
+
     def close(self) -> None:
         """Gives back what is the session's own."""
         self.value_cache.clear()
@@ -108,6 +111,9 @@ class ClusterRuntime(VariableRuntime):
 
     def exchange(self, routed: Sequence[Routed]) -> list[Reply]:
         return super().exchange(routed) if self._client.is_chief else self._wait.exchange(routed)
+
+    def report_step(self, step: int) -> None:
+        self._client.report_step(step)
 
 
 def _leader_of(variable: AccessedVariable) -> str | None:

@@ -139,6 +139,10 @@ class Session(
         self._runtime.place(found)
         self._runtime.wait_until_initialized(found, timeout_s)
 
+    def report_step(self, step: int) -> None:
+        """Tells the cluster how many training steps this task has done; a monitored session does so itself."""
+        self._runtime.report_step(step)
+
     def make_callable(
         self, fetches: Any, feed_list: Sequence[Any] | None = None, accept_options: bool = False
     ) -> Callable[..., Any]:

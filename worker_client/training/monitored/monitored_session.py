@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
@@ -56,6 +57,7 @@ class _CoordinatedCreator:
         self._creator = creator
         self._hooks = hooks
         self._stop_grace_period_secs = stop_grace_period_secs
+        self._numbers = itertools.count(1)
         self.coord: Coordinator | None = None
         self.session: Any = None
 
@@ -64,7 +66,8 @@ class _CoordinatedCreator:
         self.coord = Coordinator(clean_stop_exception_types=[])
         for hook in self._hooks:
             hook.after_create_session(self.session, self.coord)
-        return CoordinatedSession(HookedSession(self.session, self._hooks), self.coord, self._stop_grace_period_secs)
+        hooked = HookedSession(self.session, self._hooks, self._numbers)
+        return CoordinatedSession(hooked, self.coord, self._stop_grace_period_secs)
 
 
 class _MonitoredSession:

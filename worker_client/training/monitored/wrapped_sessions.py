@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from ps_protocol.errors import AbortedError, DeadlineExceededError, ShardscopeError, UnavailableError
+from worker_client.sessions.session import Session
 from worker_client.sessions.session_config import RunMetadata, RunOptions
 from worker_client.training.monitored.coordinator import Coordinator
 from worker_client.training.monitored.hook import (
@@ -226,11 +227,13 @@ class HookedSession(WrappedSession):
     Args:
         session: The session itself.
         hooks: In the order in which they are called.
+        numbers: Of the runs, from 1, which the cluster shows as the steps of this task.
     """
 
-    def __init__(self, session: Any, hooks: Sequence[SessionRunHook]):
+    def __init__(self, session: Any, hooks: Sequence[SessionRunHook], numbers: Iterator[int]):
         super().__init__(session)
         self._hooks = hooks
+        self._numbers = numbers
         self._stop_requested = False
 
     def check_stop(self) -> bool:
@@ -273,6 +276,8 @@ class HookedSession(WrappedSession):
         results = super().run(
             wanted, feed_dict={**hook_feeds, **(feed_dict or {})}, options=options, run_metadata=run_metadata
         )
+        if isinstance(self._session, Session):
+            self._session.report_step(next(self._numbers))
         for number, hook in enumerate(self._hooks):
             own = results[positions[number]] if number in positions else None
             hook.after_run(context, SessionRunValues(own, options, run_metadata))

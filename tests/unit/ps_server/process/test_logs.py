@@ -71,13 +71,22 @@ def test_writes_for_people_on_a_terminal(log_format: LogFormat, stream: io.Strin
     assert ("\x1b[" in stream.getvalue()) == stream.isatty()
 
 
-def test_a_ps_in_another_program_leaves_its_logging_alone(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        pytest.param(logging.INFO, ["event='listening' address='a:1' task='ps:1'"], id="info"),
+        pytest.param(logging.WARNING, [], id="warning"),
+    ],
+)
+def test_a_ps_in_another_program_leaves_its_logging_alone(
+    caplog: pytest.LogCaptureFixture, shown: int, expected: list[str]
+) -> None:
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    log_through_logging(level="info", task="ps:1")
-    with caplog.at_level(logging.INFO):
+    handlers = root.handlers[:]
+    with caplog.at_level(shown):
+        log_through_logging(level="info", task="ps:1")
         structlog.stdlib.get_logger("ps_server.test").info("listening", address="a:1")
         structlog.stdlib.get_logger("ps_server.test").debug("too much")
-    assert caplog.messages == ["event='listening' address='a:1' task='ps:1'"]
-    assert (root.handlers, root.level) == (handlers, level)
+        assert (root.handlers, root.level) == (handlers, shown)
+    assert caplog.messages == expected
     logging.getLogger("ps_server").setLevel(logging.NOTSET)

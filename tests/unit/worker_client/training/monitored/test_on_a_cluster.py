@@ -10,7 +10,7 @@ import pytest
 
 import worker_client.compat.v1 as tf
 from tests.conftest import Eventually
-from tests.unit.worker_client.clusters import InProcessCluster
+from tests.unit.worker_client.clusters import TIMEOUT_S, InProcessCluster
 from tests.unit.worker_client.training.monitored.conftest import Model
 
 
@@ -46,6 +46,17 @@ def test_what_ps_tasks_have_kept_goes_on_in_a_new_session(cluster: InProcessClus
         assert hook.num_runs == 5
     with tf.Session(cluster.client(1)) as session:
         assert session.run([model.step, model.weight]) == [4, 4.0]
+
+
+def test_the_cluster_knows_how_many_steps_each_task_has_done(cluster: InProcessCluster, model: Model) -> None:
+    client = cluster.client()
+    hooks = [Lost(3), tf.train.StopAtStepHook(num_steps=4)]
+    with tf.train.MonitoredTrainingSession(client, hooks=hooks) as session:
+        while not session.should_stop():
+            session.run(model.train)
+    client.close()
+    steps = {each.task: each.step for each in cluster.tasks[0].list_members(timeout_s=TIMEOUT_S)}
+    assert steps["worker:0"] == 4
 
 
 def test_time_that_ran_out_waiting_for_a_ps_is_a_loss_and_other_time_is_not(
