@@ -25,10 +25,10 @@ from tests.conformance import (
     replay,
     test_gradients,
     test_graphs,
+    test_networks,
     test_operations,
     test_optimizer_rules,
     test_optimizers,
-    test_training,
 )
 from tests.conformance.reference import training_program
 
@@ -62,9 +62,9 @@ def _optimizer_graph(record: Record) -> None:
 
 
 def _training_program(record: Record) -> None:
-    test_training.test_a_program_makes_what_tensorflows_makes(record)
+    test_networks.test_a_program_makes_what_tensorflows_makes(record)
     if record.get("gradients"):
-        test_training.test_gradients_are_tensorflows(record)
+        test_networks.test_gradients_are_tensorflows(record)
 
 
 def _training_steps(record: Record) -> None:
@@ -93,7 +93,7 @@ FILES = {
     "optimizer_graphs.json": Kind(
         "graphs", _optimizer_graph, lambda record: str(record.get("misuse") or (record["optimizer"], record["use"]))
     ),
-    "training.json": Kind("programs", _training_program, lambda record: str(record["program"])),
+    "networks.json": Kind("programs", _training_program, lambda record: str(record["program"])),
     "training_steps.json": Kind("program", _training_steps, lambda _: "training_program.py"),
 }
 """What is recorded in reference/traces, in the order in which it is told."""
