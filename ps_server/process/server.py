@@ -264,13 +264,14 @@ class TaskProcess:
         for beats in self._heartbeats:
             beats.stop()
         drained = self._server.stop("the process is ending", timeout_s=self._options.drain_timeout_s)
-        kept = self._close_durable(drained=drained)
+        closed = self._close_durable(drained=drained)
         if replicated is not None:
             replicated.close()
-        _LOG.info("stopped", drained=drained, kept=kept)
-        return drained and kept
+        _LOG.info("stopped", drained=drained, kept=closed and self._task.durable is not None)
+        return drained and closed
 
     def _close_durable(self, *, drained: bool) -> bool:
+        """Returns whether all that must be kept on disk is; True if nothing must."""
         durable = self._task.durable
         return durable is None or durable.close(drained=drained, timeout_s=self._options.drain_timeout_s)
 

@@ -262,6 +262,13 @@ def test_a_crash_while_a_snapshot_is_taken(place: str, start_ps: StartPs, tmp_pa
     assert left == [f"{position(again):020}"]
 
 
+@pytest.mark.parametrize("mode", ["snapshot", "journal"])
+def test_a_good_end_says_that_the_state_is_kept(start_ps: StartPs, mode: str) -> None:
+    ps = start_ps(mode)
+    assert ps.end() == 0
+    assert (ps.log[-1]["event"], ps.log[-1]["kept"]) == ("stopped", True)
+
+
 # -- from one mode to the other -----------------------------------------------------------------
 
 

@@ -164,6 +164,7 @@ def test_says_in_one_line_that_it_listens_and_logs_to_standard_error(ps: PsProce
     events = [line["event"] for line in ps.log_lines]
     assert events == ["listening", "received signal", "draining", "stopped"]
     assert {line["task"] for line in ps.log_lines} == {"ps:0"}
+    assert ps.log_lines[-1]["kept"] is False  # its variables have ended with it
 
 
 def test_every_start_has_a_store_of_its_own(start_ps: StartPs) -> None:

@@ -5,6 +5,7 @@ Python blocks are run as they stand. What a block prints must be what its commen
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -137,6 +138,15 @@ def test_operations_describes_every_option_of_the_ps() -> None:
         [sys.executable, "-m", "ps_server", "--help"], capture_output=True, text=True, check=True, timeout=120
     ).stdout
     assert described == set(re.findall(r"(--[a-z-]+)", shown.split("Options:", 1)[1])) - {"--help", "--version"}
+
+
+def test_operations_and_its_help_describe_every_option_of_a_local_cluster() -> None:
+    text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    table = text.split("| option of `LocalCluster` |", 1)[1].split("\n\n", 1)[0]
+    options = set(inspect.signature(LocalCluster).parameters)
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == options
+    arguments = (inspect.getdoc(LocalCluster) or "").split("Args:", 1)[1].split("Raises:", 1)[0]
+    assert set(re.findall(r"^ {4}(\w+): ", arguments, re.MULTILINE)) == options
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
