@@ -25,6 +25,7 @@ BACKUP_JOB = "backup"
 """Job of the backups of replicated ps tasks: backup:1 is the backup of ps:1."""
 
 CHIEF_JOBS = ("chief", "master")
+_EVALUATOR_JOB = "evaluator"
 _TF_CONFIG = "TF_CONFIG"
 _GIVE_A_CLUSTER = (
     "Give it as ClusterSpec({'ps': ['host:2222'], 'worker': [...]}), as --cluster 'ps=host:2222;worker=...', "
@@ -127,6 +128,17 @@ class ClusterSpec:
             raise ValueError(
                 f"There is no task {job_name}:{task_index} in the cluster; tasks of {job_name!r}: {known}."
             ) from None
+
+    def check_takes_part(self, task: TaskId) -> None:
+        """Makes sure that a task that connects to the ps tasks is in the cluster, as far as that names such tasks.
+
+        Raises:
+            ValueError: The cluster has other jobs than those of ps tasks, and the task is in none of them; or its job
+                has no such task. An evaluator need not be in the cluster.
+        """
+        names_others = any(job not in (PS_JOB, BACKUP_JOB) for job in self._tasks)
+        if task.job in self._tasks or (names_others and task.job != _EVALUATOR_JOB):
+            self.task_address(task.job, task.index)
 
     def require_ps(self) -> None:
         """Makes sure that there are ps tasks, numbered 0, 1, 2, ... without gaps.

@@ -100,8 +100,9 @@ def connect(
         The connection, which from now on the module-level functions use. Close it, or use it in a ``with`` statement.
 
     Raises:
-        ValueError: The cluster spec or TF_CONFIG is not usable, or has no such task; this process is a ps; there is no
-            such transport; a number of seconds is none, or one that waits is 0; or there is no such kind of observer.
+        ValueError: The cluster spec or TF_CONFIG is not usable, or has no such task (a spec of ps tasks alone takes
+            any, and an evaluator need not be in it); this process is a ps; there is no such transport; a number of
+            seconds is none, or one that waits is 0; or there is no such kind of observer.
         FailedPreconditionError: The ps tasks are not those of one cluster, or are not all of it.
         AlreadyExistsError: Another process is this task, and lives.
         UnavailableError: A ps did not answer in time, or not over the transport asked for.
@@ -130,8 +131,8 @@ def connect(
             f"this process is {task}; start `shardscope ps` there or call ss.serve(): ps tasks hold variables, and do "
             f"not connect"
         )
-    if task.job in spec.jobs and not observer:
-        spec.task_address(task.job, task.index)
+    if not observer:
+        spec.check_takes_part(task)
     settings = Settings(
         operation_timeout_s=chosen.operation_timeout_s,
         connect_timeout_s=chosen.connect_timeout_s,

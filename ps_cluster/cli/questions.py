@@ -10,7 +10,7 @@ import click
 from ps_cluster.cli.common import print_error
 from ps_cluster.inspection import queries as ps_queries
 from ps_cluster.inspection.queries import PsAnswer
-from ps_cluster.inspection.whole_cluster import whole_cluster
+from ps_cluster.inspection.whole_cluster import whole_cluster, whole_cluster_at
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TfConfig
 from ps_protocol.ps_service import ClusterService
 from ps_protocol.service_types import Status
@@ -29,7 +29,10 @@ cluster_option: Final = click.option(
 def cluster_spec(flag: str | None, timeout_s: float) -> ClusterSpec:
     """The cluster that a command is about, with all its ps tasks as far as those given know them.
 
+    Says on standard error which ps tasks are elsewhere than given.
+
     Raises:
+        ShardscopeError: One address is given, of whichever ps task, and none answers there.
         ValueError: No cluster is given, or it has no ps tasks.
         UnavailableError: A ps task is missing that nobody knows.
         FailedPreconditionError: The addresses are in another order than the ps tasks, or of different clusters.
@@ -40,9 +43,17 @@ def cluster_spec(flag: str | None, timeout_s: float) -> ClusterSpec:
             raise ValueError(
                 "Which cluster? Give the address of one of its ps tasks, as in --cluster host:2222, or set TF_CONFIG."
             )
-    else:
+    elif "=" in flag or "," in flag:
         spec = ClusterSpec.parse(flag if "=" in flag else f"{PS_JOB}={flag}")
-    return whole_cluster(spec, connect=connect, timeout_s=timeout_s)
+    else:
+        return whole_cluster_at(flag, connect=connect, timeout_s=timeout_s)
+    whole = whole_cluster(spec, connect=connect, timeout_s=timeout_s)
+    given = spec.ps_addresses()
+    if len(given) > 1:  # a single one may be any ps task's
+        for index, (address, known) in enumerate(zip(given, whole.ps_addresses(), strict=False)):
+            if address != known:
+                print_error(f"{TaskId(PS_JOB, index)} is at {known}, not at {address}, where the cluster given has it")
+    return whole
 
 
 def connect(address: str, task: TaskId) -> ClusterService:

@@ -36,6 +36,20 @@ class _Heard:
     known: Mapping[TaskId, PsAddress]
 
 
+def whole_cluster_at(address: str, *, connect: Connect, timeout_s: float) -> ClusterSpec:
+    """Returns the ps tasks of the cluster that has one at an address, whichever it is; otherwise as ``whole_cluster``.
+
+    Raises:
+        ShardscopeError: None answers there.
+    """
+    spec = ClusterSpec({PS_JOB: [address]})
+    [answer] = ask_each({TaskId(PS_JOB, 0): address}, lambda ps: ps.status(timeout_s=timeout_s), connect=connect)
+    if answer.error is not None:
+        answer.error.task = ""  # which was not told
+        raise answer.error
+    return whole_cluster(spec, connect=connect, timeout_s=timeout_s)
+
+
 def whole_cluster(
     cluster_spec: ClusterSpec, *, connect: Connect, timeout_s: float, sleep: Callable[[float], None] = time.sleep
 ) -> ClusterSpec:

@@ -21,6 +21,7 @@ from ps_protocol.forks import new_lock, tell_in_child
 from ps_protocol.html_tables import html_table
 from ps_protocol.not_copied import NotCopied
 from ps_protocol.settings import MODULE, POSITIVE_SECONDS, SECONDS
+from ps_protocol.stopped_clusters import note_started, note_stopped
 from ps_protocol.task_id import TaskId
 
 # A ps gives accepted batches 10 s to finish, unless --drain-timeout says otherwise.
@@ -188,7 +189,11 @@ class LocalCluster(
         self._ps, self._workers = {}, []
 
     def close(self) -> None:
-        """Ends the workers, then the ps processes, and gives the ports back. Repeated calls do nothing."""
+        """Ends the workers, then the ps processes, and gives the ports back. Repeated calls do nothing.
+
+        Connections of this process to the cluster wait for nothing then: what is asked of them raises
+        FailedPreconditionError.
+        """
         with self._lock:
             self._closed = True
             supervisor, self._supervisor = self._supervisor, None
@@ -196,6 +201,8 @@ class LocalCluster(
             own_data_dir, self._own_data_dir = self._own_data_dir, None
             processes = [ps.process for ps in self._ps.values()]
             workers = list(self._workers)
+            if supervisor is not None:
+                note_stopped(self._addresses())
         try:
             end_all(workers, STOP_GRACE_S)
             end_all(processes, STOP_GRACE_S)
@@ -352,6 +359,7 @@ class LocalCluster(
                 WORKER_JOB: addresses[self._num_ps + num_backups :],
             }
             self._spec = ClusterSpec({job: tasks for job, tasks in jobs.items() if tasks})
+            note_started(addresses)
             if self._durability != "none" and self._data_dir is None:
                 self._own_data_dir = Path(tempfile.mkdtemp(prefix="shardscope-"))
             self._supervisor = ProcessSupervisor()
@@ -376,6 +384,11 @@ class LocalCluster(
             log=self._log,
             on_exit=None if self._on_ps_exit is None else functools.partial(self._on_ps_exit, task),
         )
+
+    def _addresses(self) -> set[str]:
+        """Of all ps tasks and backups, as they were given and as they are; with the lock held."""
+        given = {self.cluster_spec.task_address(task.job, task.index) for task in self._ps}
+        return given | {ps.address for ps in self._ps.values()}
 
     def _state_arguments(self) -> list[str]:
         if self._durability == "none":

@@ -24,6 +24,7 @@ MAX_END_LENGTH: Final = 255
 
 _MAX_JOBS: Final = 64
 _MAX_JOB_LENGTH: Final = 255
+_MAX_OLDER: Final = 16
 _CLAIM_AGAIN_S: Final = 0.25
 """After how long a process that would be a task asks again."""
 
@@ -67,6 +68,7 @@ class _Entry:
         disagreement: How the cluster spec of a later task differs, in words; None if none does.
         is_disconnected: Whether its last connection has ended since it was last heard of.
         claim: Another process that would be this task, and waits until it is known whether this one lives.
+        older: The incarnations before it that are connections of the same process, as many as are remembered.
     """
 
     member: Member
@@ -76,6 +78,7 @@ class _Entry:
     disagreement: str | None = None
     is_disconnected: bool = False
     claim: _Claim | None = None
+    older: tuple[UUID, ...] = ()
 
     def shown(self, clock_s: float) -> Member:
         if self.member.state is not MemberState.ACTIVE:
@@ -158,6 +161,8 @@ class Membership:
                 self._make_room(clock_s)
             member = Member(task, incarnation, host, pid, MemberState.ACTIVE, joined_at_s, now_s, 0, lease_s)
             joined = _Entry(member, clock_s, entry is not None and entry.reported_dead, sizes)
+            if entry is not None and (host, pid) == (entry.member.host, entry.member.pid):
+                joined.older = (*entry.older, entry.member.incarnation)[-_MAX_OLDER:]
             self._entries[task_id] = joined
             self._compare_clusters(joined, clock_s)
             return joined.disagreement
@@ -208,8 +213,10 @@ class Membership:
             known = entry.member
             if known.incarnation != incarnation:
                 raise AbortedError(
-                    f"another process (pid {known.pid} on {known.host}) has joined as {task} since; end this one, or "
-                    f"give it a task of its own",
+                    f"another connection of this process has joined as {task} since; close this older one"
+                    if incarnation in entry.older
+                    else f"another process (pid {known.pid} on {known.host}) has joined as {task} since; end this one, "
+                    f"or give it a task of its own",
                     retryable=False,
                 )
             if known.state is MemberState.ACTIVE:

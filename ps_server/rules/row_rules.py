@@ -49,8 +49,8 @@ def in_rows(spec: VariableSpec, index_depth: int) -> VariableSpec:
     return replace(spec, shape=shape, slice=None)
 
 
-def checked_rows(spec: VariableSpec, indices: Array) -> Rows:
-    """Returns the row numbers as a new, flat ``[indices.size]`` array.
+def checked_rows(spec: VariableSpec, indices: Array, *, reading: bool = False) -> Rows:
+    """Returns the row numbers as a new, flat ``[indices.size]`` array; ``reading`` says what an error need not say.
 
     Raises:
         DTypeMismatchError: The indices are neither int32 nor int64.
@@ -72,8 +72,8 @@ def checked_rows(spec: VariableSpec, indices: Array) -> Rows:
         position = int(np.flatnonzero((rows < 0) | (rows >= spec.shape[0]))[0])
         place = ", ".join(str(each) for each in np.unravel_index(position, indices.shape))
         raise InvalidArgumentError(
-            f"row {rows[position]} (indices[{place}]) is outside [0, {spec.shape[0]}) of variable {spec}; "
-            f"nothing was changed",
+            f"row {rows[position]} (indices[{place}]) is outside [0, {spec.shape[0]}) of variable {spec}"
+            f"{'' if reading else '; nothing was changed'}",
             variable=spec.name,
         )
     return rows

@@ -358,7 +358,7 @@ class VariableStore:
         variable, indices = self._find(operation.name), operation.indices
         whole = variable.spec
         spec = in_rows(whole, operation.index_depth)
-        rows = checked_rows(spec, indices)
+        rows = checked_rows(spec, indices, reading=True)
         if variable.value is None:
             raise uninitialized(variable.spec)
         shape, out = (*indices.shape, *spec.shape[1:]), operation.out

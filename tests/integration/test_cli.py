@@ -277,6 +277,23 @@ def test_ls_of_a_cluster_that_is_not_there_shows_nothing(nowhere: str) -> None:
         assert all("[ps:0]" in line and nowhere in line for line in done.stderr.splitlines())
 
 
+def test_what_does_not_answer_at_a_bare_address_is_no_task_by_name(nowhere: str) -> None:
+    for arguments in ((), ("--tasks",)):
+        done = shardscope("ls", "--cluster", nowhere, *arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        [error] = done.stderr.splitlines()
+        assert error.startswith(f"shardscope: the task at {nowhere} cannot be reached")
+
+
+def test_ls_says_which_ps_task_is_elsewhere(cluster: LocalCluster, nowhere: str) -> None:
+    first, second = cluster.cluster_spec.ps_addresses()
+    for given in (f"ps={first},{nowhere}", f"{first},{nowhere}"):
+        done = shardscope("ls", "--cluster", given)
+        assert (done.returncode, "dense/weights" in done.stdout) == (0, True)
+        [error] = done.stderr.splitlines()
+        assert error == f"shardscope: ps:1 is at {second}, not at {nowhere}, where the cluster given has it"
+
+
 def test_ls_of_a_ps_that_does_not_answer_is_bounded(eventually: Eventually) -> None:
     with LocalCluster(num_ps=1) as cluster:
         cluster.signal_ps(0, signal.SIGSTOP)

@@ -53,6 +53,21 @@ def test_ps_tasks_serve_inside_the_block_and_are_gone_after_it() -> None:
     assert [cluster.ps_exit_code(index) for index in range(2)] == [0, 0]
 
 
+def test_what_was_stopped_is_not_waited_for() -> None:
+    with LocalCluster(num_ps=2) as cluster:
+        client = worker_client.connect(cluster.cluster_spec)
+        w = worker_client.get_variable("w", [2], initializer=worker_client.zeros_initializer())
+        queued = w.assign_add(1.0, wait=False)
+        queued.result(TIMEOUT_S)
+    told = r"the LocalCluster at 127\.0\.0\.1:\d+ was stopped; make a new one and connect to it"
+    for use in (w.numpy, lambda: w.assign_add(1.0), lambda: w.assign_add(1.0, wait=False).result(TIMEOUT_S)):
+        with pytest.raises(FailedPreconditionError, match=told):
+            use()
+    with pytest.raises(FailedPreconditionError, match=told):
+        worker_client.connect(cluster.cluster_spec)
+    client.close()
+
+
 def test_every_task_has_an_address_of_its_own_on_the_loopback_interface() -> None:
     with LocalCluster(num_ps=1, num_workers=3) as one, LocalCluster(num_ps=1) as other:
         assert one.cluster_spec.num_tasks("ps") == 1

@@ -70,6 +70,8 @@ class Reports:
         # "cannot be reached (Connection refused)": why is enough. Elsewhere what stands in brackets are details.
         unreachable, _, why = reason.partition("cannot be reached (")
         reason = reason.partition(" (")[0] if unreachable or not why else why.removesuffix(")")
+        if waited_s > patience_s:
+            return f"{task} at {address} is not waited for any longer, after {patience_s:.0f} s: {reason}"
         return f"waiting for {task} at {address}, {waited_s:.0f} s of up to {patience_s:.0f} s: {reason}"
 
 
@@ -159,8 +161,8 @@ class RetryPolicy:
             if pause_s >= deadline.remaining_s():
                 waited_for = what if isinstance(what, str) else what()
                 raise DeadlineExceededError(
-                    f"gave up after {tries} tries in {deadline.elapsed_s():.1f} s waiting for {waited_for}; "
-                    f"last failure: {failure.message}",
+                    f"gave up after {tries} {'try' if tries == 1 else 'tries'} in {deadline.elapsed_s():.1f} s waiting "
+                    f"for {waited_for}; last failure: {failure.message}",
                     variable=failure.variable,
                     task=failure.task,
                 ) from failure

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError, UnavailableError
 from ps_protocol.service_types import Welcome
+from ps_protocol.stopped_clusters import check_not_stopped
 from ps_protocol.task_id import TaskId
 from worker_client.connection.retry import RetryPolicy
 from worker_client.transport.endpoint import PsEndpoint
@@ -73,6 +74,7 @@ class Route:
         """Says hello where the ps was; if it does not answer there, where it is now.
 
         Raises:
+            FailedPreconditionError: It does not answer, since this process has stopped it.
             ShardscopeError: As of the address that was known; retryable if nothing answers.
         """
         timeout_s = min(timeout_s, HELLO_TIMEOUT_S)
@@ -81,6 +83,7 @@ class Route:
         except ShardscopeError as error:
             if not RetryPolicy.is_worth_repeating(error):
                 raise
+            check_not_stopped(self.endpoint.address, str(self._task))
             welcome = self._hello_elsewhere(timeout_s)
             if welcome is None:
                 raise

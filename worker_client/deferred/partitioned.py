@@ -176,7 +176,7 @@ class PartitionedDeferredVariable(  # type: ignore[misc] # whose tensors are not
     ) -> Tensor:
         found = []
         for index, part in enumerate(self._parts):
-            share = self._share(indices, places_of, depth, index)
+            share = self._share(indices, places_of, depth, index, reading=True)
             found.append(part.gather_nd(share))
         cut, row = self._cut, self.spec.shape[depth:]
 
@@ -184,7 +184,7 @@ class PartitionedDeferredVariable(  # type: ignore[misc] # whose tensors are not
             places = places_of(indices)
             result = np.empty((places[..., 0].size, *row), found[0].dtype)
             for index, rows in enumerate(found):
-                result[cut.share(places, index).selection] = rows
+                result[cut.share(places, index, reading=True).selection] = rows
             return result.reshape(*places.shape[:-1], *row)
 
         outer = shape_of(indices)
@@ -192,11 +192,19 @@ class PartitionedDeferredVariable(  # type: ignore[misc] # whose tensors are not
         output = OutputSpec(self._dtype, shape)
         return deferred_call(stitched, [indices, found], op_type=op_type, name=name, output=output)
 
-    def _share(self, indices: Tensor | Array, places_of: Callable[[Array], Array], depth: int, index: int) -> Tensor:
+    def _share(
+        self,
+        indices: Tensor | Array,
+        places_of: Callable[[Array], Array],
+        depth: int,
+        index: int,
+        *,
+        reading: bool = False,
+    ) -> Tensor:
         """Returns the places of a part that some indices of the whole ask for."""
         cut = self._cut
         return deferred_call(
-            lambda indices: cut.share(places_of(indices), index).places.astype(_INT64),
+            lambda indices: cut.share(places_of(indices), index, reading=reading).places.astype(_INT64),
             [indices],
             op_type="DynamicPartition",
             output=OutputSpec(_INT64, TensorShape([None, depth])),

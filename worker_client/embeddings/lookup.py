@@ -151,7 +151,7 @@ class _Table:
         if not self.parts:
             raise ValueError("an embedding table needs at least one part")
         self.parts = [part if hasattr(part, "dtype") else np.asarray(part) for part in self.parts]
-        self.name = f"the table {getattr(self.parts[0], 'name', 'given')}"
+        self.name = f"the table {_name_of(params, self.parts)}"
         if strategy not in STRATEGIES:
             raise ValueError(f"partition_strategy should be one of {', '.join(STRATEGIES)}, not {strategy!r}")
         shapes = [TensorShape(part.shape) for part in self.parts]
@@ -191,6 +191,13 @@ class _Table:
         full = TensorShape(None if None in (shape.ndims, self.row.ndims) else [*shape, *self.row])
         output = OutputSpec(found[0].dtype, full)
         return call(stitched, [ids, found, self._assignment], op_type="DynamicStitch", name=name, output=output)
+
+
+def _name_of(params: Any, parts: Sequence[Any]) -> str:
+    """Returns what users call a table: its variable, or all of its parts if there are several variables."""
+    whole = params[0] if isinstance(params, list | tuple) and len(params) == 1 else params
+    named = [whole] if hasattr(whole, "name") else parts
+    return ", ".join(dict.fromkeys(str(getattr(each, "name", "given")) for each in named))
 
 
 def _beside(part: Any) -> AbstractContextManager[None]:

@@ -6,11 +6,12 @@ import math
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast, overload
+from typing import Any, Final, Literal, NamedTuple, Never, TypeAlias, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
 from ps_protocol.forks import new_lock
 from ps_protocol.operations import Apply, Array, Reply, Update, UpdateRule, Verdict, WireDType
@@ -57,6 +58,8 @@ class Optimizer:
     ``w/Adam/m``, and fixes its settings. Another worker that declares it with other settings gets an error that names
     both. Each variable has its own count of steps, ``w/Adam/step``.
 
+    Copies and pickles have its settings; they find the slots of a name where it has declared them.
+
     Args:
         rule: Name of the update rule.
         settings: Its numbers, by name, without the learning rate.
@@ -84,7 +87,12 @@ class Optimizer:
         slot_dtype: npt.DTypeLike | None = None,
         on_nonfinite: Literal["refuse", "skip", "apply"] = "refuse",
         constraint: Constraint | None = None,
+        **unknown: Never,
     ):
+        if unknown:
+            kind, other = type(self).__name__, next(iter(unknown))
+            meant = "; the learning rate is called learning_rate" if other in ("lr", "rate", "alpha", "eta") else ""
+            raise TypeError(f"{kind}() has no argument {other!r}{meant}")
         schedule = learning_rate if isinstance(learning_rate, ScheduleSpec) else None
         if schedule is not None:
             check_schedule(schedule)
@@ -106,10 +114,22 @@ class Optimizer:
         )
         self._learning_rate = learning_rate
         self._slot_dtype = None if slot_dtype is None else as_dtype(slot_dtype)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Makes all that it keeps of variables anew."""
         self._lock = new_lock()  # guards: _slots, _found and _feedback
         self._slots: weakref.WeakKeyDictionary[Variable, SlotVariables] = weakref.WeakKeyDictionary()
         self._found: weakref.WeakKeyDictionary[Fanout, FoundVariables] = weakref.WeakKeyDictionary()
         self._feedback: weakref.WeakKeyDictionary[Variable, ErrorFeedback] = weakref.WeakKeyDictionary()
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("_lock", "_slots", "_found", "_feedback")
+        return {name: value for name, value in self.__dict__.items() if name not in kept}
+
+    def __setstate__(self, settings: Mapping[str, Any]) -> None:
+        self.__dict__.update(settings)
+        self._forget()
 
     @property
     def learning_rate(self) -> LearningRate:
@@ -169,7 +189,7 @@ class Optimizer:
             grads_and_vars: Pairs of a gradient and its variable, or a dictionary of gradients by variables. A gradient
                 is an array of the variable's shape, or ``IndexedSlices`` for some of its rows, which may repeat.
             learning_rate: For this call, instead of the optimizer's own.
-            global_step: A variable that goes up by one in the same exchange.
+            global_step: A scalar variable of integers that goes up by one in the same exchange.
             wait: Whether to wait until all are applied. If not, the gradients are copied and a future is returned.
             wire_dtype: The form in which gradients travel, as in ``Variable.assign_add``. What rounding takes from one
                 is added to the next.
@@ -220,6 +240,15 @@ class Optimizer:
             raise InvalidArgumentError(
                 f"{self.name}.apply_gradients takes pairs of a gradient and its variable, not {pairs!r}"
             )
+        for first, second in pairs:
+            if isinstance(first, Variable | PartitionedVariable) and not isinstance(
+                second, Variable | PartitionedVariable | str
+            ):
+                raise InvalidArgumentError(
+                    f"{self.name}.apply_gradients takes pairs (gradient, variable), but was given variable "
+                    f"{first.whole_spec.name} first: turn the pair round",
+                    variable=first.whole_spec.name,
+                )
         turned = [(variable, gradient) for gradient, variable in pairs]
         checked = some_pairs(f"{self.name}.apply_gradients", turned, self._by_name, "its gradient")
         return [(gradient, variable) for variable, gradient in checked]
@@ -363,6 +392,11 @@ def _outcome(replies: Sequence[Reply], lengths: Sequence[int]) -> list[Applied]:
 def _counted(global_step: Variable, fanout: Fanout) -> Routed:
     if not isinstance(global_step, Variable) or global_step.runner is not fanout:
         raise InvalidArgumentError(f"the global step should be a variable of the same connection, not {global_step!r}")
+    spec = global_step.whole_spec
+    if spec.shape or dtype_category(spec.dtype) is not DTypeCategory.INTEGER:
+        raise InvalidArgumentError(
+            f"the global step should be a scalar variable of integers, not variable {spec}", variable=spec.name
+        )
     return Routed(
         global_step.ps_task, global_step.update(UpdateRule.ASSIGN_ADD, np.array(1, global_step.dtype), copy=False)
     )

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.errors import ShardscopeError
 from ps_protocol.interrupts import sheltered, sheltered_to_the_end
 from ps_protocol.operations import Batch, BatchReply
 from ps_protocol.ps_service import Transport
@@ -46,9 +47,9 @@ def host_ps(options: Mapping[str, object]) -> PsHost:
 
 def private_store(*, job_seed: int = 0) -> PsEndpoint:
     """Returns a ps task of its own, in memory, that no other process can reach."""
-    return endpoint_of(
-        ParameterServer(cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0, job_seed=job_seed)
-    )
+    core = ParameterServer(cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0, job_seed=job_seed)
+    service: Any = _Service(core)
+    return PsEndpoint(service, _Private(core), address="this process")
 
 
 class _InProcess(Transport):
@@ -60,6 +61,21 @@ class _InProcess(Transport):
 
     def close(self) -> None:
         sheltered(self._core.close)
+
+
+class _Private(_InProcess):
+    """That of a store which is no task of a cluster, so that its errors name none."""
+
+    def exchange(self, batch: Batch, *, timeout_s: float) -> BatchReply:
+        try:
+            answer = super().exchange(batch, timeout_s=timeout_s)
+        except ShardscopeError as error:
+            error.task = ""
+            raise
+        for each in answer.replies:
+            if isinstance(each, ShardscopeError):
+                each.task = ""
+        return answer
 
 
 class _Service:

@@ -61,23 +61,24 @@ class Cut:
         ends = list(itertools.accumulate(self.sizes))
         return [(end - size, end) for end, size in zip(ends, self.sizes, strict=True)]
 
-    def shares(self, places: Array) -> list[Share]:
+    def shares(self, places: Array, *, reading: bool = False) -> list[Share]:
         """Returns the shares of the parts that have any; if none has, an empty one of the first part.
 
         Args:
             places: Shape ``[..., depth]``, of integers: each counts through the first ``depth`` dimensions.
+            reading: As of ``row_operations.flat_rows``.
 
         Raises:
             InvalidArgumentError: One is outside of the variable.
         """
-        flat = self._checked(places)
+        flat = self._checked(places, reading=reading)
         owners = self._owners(flat)
         present = range(len(self.sizes)) if owners is None else np.unique(owners).tolist()
         return [self._share(flat, owners, part) for part in present or [0]]
 
-    def share(self, places: Array, part: int) -> Share:
+    def share(self, places: Array, part: int, *, reading: bool = False) -> Share:
         """Returns the share of one part, perhaps an empty one; otherwise as ``shares``."""
-        flat = self._checked(places)
+        flat = self._checked(places, reading=reading)
         return self._share(flat, self._owners(flat), part)
 
     def _owners(self, flat: Array) -> Array | None:
@@ -98,7 +99,7 @@ class Cut:
             return Share(part, flat - offset, (_ALL,))
         return Share(part, flat[where] - offset, (where,))
 
-    def _checked(self, places: Array) -> Array:
+    def _checked(self, places: Array, *, reading: bool) -> Array:
         """Returns the places as ``[n, depth]``."""
         depth = places.shape[-1]
         flat = places.reshape(-1, depth)
@@ -109,8 +110,8 @@ class Cut:
             index: Any = flat[outside[0]].tolist()
             row = f"row {index[0]}" if depth == 1 else f"index {index}"
             raise InvalidArgumentError(
-                f"{row} (indices[{place}]) is outside {_ranges(self.spec.shape[:depth])} of variable {self.spec}; "
-                f"nothing was changed",
+                f"{row} (indices[{place}]) is outside {_ranges(self.spec.shape[:depth])} of variable {self.spec}"
+                f"{'' if reading else '; nothing was changed'}",
                 variable=self.spec.name,
             )
         return flat
@@ -159,7 +160,7 @@ class RowsRead:
             check_out(out, cut.spec, shape)
             if np.may_share_memory(places, out):
                 raise overlaps_indices(cut.spec.name)
-        shares = cut.shares(places)
+        shares = cut.shares(places, reading=True)
         is_whole = len(shares) == 1 and shares[0].selection == (_ALL,)
         routed = []
         for share in shares:

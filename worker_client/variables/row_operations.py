@@ -69,7 +69,7 @@ def gather_nd(
     depth = places.shape[-1]
     if out is not None:
         check_out(out, spec, (*places.shape[:-1], *spec.shape[depth:]))
-    return Gather(spec.name, flat_rows(spec, places), depth, wire=wire, out=direct_target(out))
+    return Gather(spec.name, flat_rows(spec, places, reading=True), depth, wire=wire, out=direct_target(out))
 
 
 def places_of(spec: VariableSpec, indices: Any, *, copy: bool = False) -> Array:
@@ -259,8 +259,13 @@ def _check_arrays(spec: VariableSpec, places: tuple[int, ...], updates: Array, d
         check_shapes(spec, TensorShape(places), TensorShape(updates.shape), depth)
 
 
-def flat_rows(spec: VariableSpec, places: Array) -> Array:
+def flat_rows(spec: VariableSpec, places: Array, *, reading: bool = False) -> Array:
     """Returns row numbers, in C order over the first dimensions, of places ``[..., depth]``.
+
+    Args:
+        spec: Of the variable.
+        places: Of its rows or elements.
+        reading: Whether nothing is to be changed there anyway, so that an error does not speak of it.
 
     Raises:
         InvalidArgumentError: A place is outside of the variable.
@@ -269,7 +274,8 @@ def flat_rows(spec: VariableSpec, places: Array) -> Array:
     outside = ((places < 0) | (places >= sizes)).any(axis=-1)
     if outside.any():
         raise InvalidArgumentError(
-            f"index {places[outside][0].tolist()} is outside of variable {spec}; nothing was changed",
+            f"index {places[outside][0].tolist()} is outside of variable {spec}"
+            f"{'' if reading else '; nothing was changed'}",
             variable=spec.name,
         )
     strides = np.append(np.cumprod(sizes[:0:-1])[::-1], 1)

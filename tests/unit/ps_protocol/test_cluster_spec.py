@@ -294,3 +294,17 @@ class TestTfConfig:
 
     def test_a_process_on_its_own_is_its_chief(self) -> None:
         assert TfConfig().is_chief
+
+
+@pytest.mark.parametrize(
+    ("jobs", "task"),
+    [
+        ({"ps": ["p:1"]}, "worker:0"),
+        ({"ps": ["p:1"], "backup": ["b:1"]}, "worker:7"),
+        ({"ps": ["p:1"], "worker": ["w:1"]}, "worker:0"),
+        ({"ps": ["p:1"], "worker": ["w:1"]}, "evaluator:0"),
+    ],
+    ids=["ps alone", "ps and backups", "a worker", "an evaluator"],
+)
+def test_tasks_that_may_connect(jobs: dict[str, list[str]], task: str) -> None:
+    ClusterSpec(jobs).check_takes_part(TaskId.parse(task))

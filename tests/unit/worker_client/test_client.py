@@ -45,6 +45,12 @@ def test_a_ps_does_not_connect(job: str, monkeypatch: pytest.MonkeyPatch) -> Non
         connect()
 
 
+@pytest.mark.parametrize("job", ["wrker", "chief"])
+def test_a_job_that_the_cluster_spec_does_not_name_is_refused(job: str) -> None:
+    with pytest.raises(ValueError, match=f"There is no job '{job}' in the cluster; jobs: .*'worker'"):
+        connect({**PS, "worker": ["w.example:1"]}, job)
+
+
 def members(cluster: InProcessCluster) -> list[str]:
     return [each.task for each in cluster.tasks[0].list_members(timeout_s=TIMEOUT_S)]
 

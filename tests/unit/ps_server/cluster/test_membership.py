@@ -66,6 +66,15 @@ def test_a_new_incarnation_takes_the_place_of_the_old() -> None:
     assert only(members).step == 0
 
 
+def test_another_connection_of_the_same_process_is_named_as_that() -> None:
+    members = Membership()
+    for incarnation in (FIRST, SECOND, UUID(int=3)):
+        members.join("worker:0", incarnation, "host", 1, 0.0)
+    for older in (FIRST, SECOND):
+        with pytest.raises(AbortedError, match=r"another connection of this process .*worker:0.*close this older one"):
+            members.heartbeat("worker:0", older, 1.0)
+
+
 def test_a_task_leaves() -> None:
     members = Membership()
     members.join("worker:0", FIRST, "host", 1, 0.0)

@@ -115,7 +115,7 @@ def test_a_try_that_was_made_already_counts_as_the_first(clock: Clock) -> None:
         tries.append, timeout_s=60, what="it", failure=first, on_failure=lambda error, _: told.append(error.message)
     )
     assert (len(tries), clock.pauses, told) == (1, [3], ["cut"])
-    with pytest.raises(DeadlineExceededError, match=r"after 1 tries in 0\.0 s waiting for the ps; last failure: cut"):
+    with pytest.raises(DeadlineExceededError, match=r"after 1 try in 0\.0 s waiting for the ps; last failure: cut"):
         policy(clock).call(tries.append, timeout_s=2, what=lambda: "the ps", failure=first)
     assert len(tries) == 1
 
@@ -145,3 +145,8 @@ def test_what_is_worth_repeating(error: ShardscopeError, is_worth_it: bool) -> N
 def test_the_line_of_one_who_waits_is_short(message: str, reason: str) -> None:
     line = Reports.line("ps:1", "h:1", 3.2, 60.0, UnavailableError(message))
     assert line == f"waiting for ps:1 at h:1, 3 s of up to 60 s: {reason}"
+
+
+def test_the_line_of_one_who_waits_no_longer_says_so() -> None:
+    line = Reports.line("ps:1", "h:1", 119.0, 60.0, UnavailableError("it is draining"))
+    assert line == "ps:1 at h:1 is not waited for any longer, after 60 s: it is draining"

@@ -154,7 +154,7 @@ class TestDeferred:
     def test_an_id_without_a_row(self, session: Session) -> None:
         found = embedding_lookup(dealt(2), [13])
         initialize(session)
-        with pytest.raises(InvalidArgumentError, match="id 13 has no row in the table part_0:0"):
+        with pytest.raises(InvalidArgumentError, match="id 13 has no row in the table part_0:0, part_1:0, whose"):
             session.run(found)
 
     @pytest.mark.parametrize("combiner", ["sum", "mean", "sqrtn", None])
@@ -195,8 +195,12 @@ class TestEager:
         table = dealt(2)
         norms = np.linalg.norm(embedding_lookup(table, IDS, max_norm=3.0), axis=-1)
         np.testing.assert_allclose(norms, np.minimum(np.linalg.norm(TABLE[IDS], axis=-1), 3), rtol=1e-6)
-        with pytest.raises(InvalidArgumentError, match="id 13 has no row"):
+        with pytest.raises(InvalidArgumentError, match="id 13 has no row in the table part_0:0, part_1:0, whose"):
             embedding_lookup(table, [13])
+        whole = partitioned(3)
+        for given in (whole, [whole]):
+            with pytest.raises(InvalidArgumentError, match=f"id 13 has no row in the table {whole.name}, whose"):
+                embedding_lookup(given, [13], "div")
 
     def test_sparse(self) -> None:
         ids = SparseTensor([[0, 0], [0, 1], [1, 0]], [4, 9, 4], [2, 2])

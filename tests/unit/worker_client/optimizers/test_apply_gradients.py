@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -102,6 +105,44 @@ class TestOneVariable:
         optimizer.apply_gradients([(GRADIENT, w)], global_step=step, wait=False).result(TIMEOUT_S)
         assert max(exchanges(cluster, before)) == 1
         assert step.numpy() == 2
+
+
+class TestWhatIsGivenWrongly:
+    @pytest.mark.usefixtures("client")
+    def test_pairs_the_wrong_way_round(self) -> None:
+        w: Any = variable_of("whole")
+        with pytest.raises(InvalidArgumentError, match=r"takes pairs \(gradient, variable\).*variable w first"):
+            train.Adam().apply_gradients([(w, GRADIENT)])  # type: ignore[list-item]  # that is what is tested
+
+    @pytest.mark.parametrize(("shape", "dtype"), [([2], np.int64), ([], np.float32)], ids=["vector", "float"])
+    def test_a_global_step_is_a_scalar_of_integers(self, w: Any, shape: list[int], dtype: Any) -> None:
+        step = get_variable("step", shape, dtype, initializer=zeros_initializer())
+        with pytest.raises(InvalidArgumentError, match="scalar variable of integers, not variable step"):
+            train.GradientDescent(1.0).apply_gradients([(GRADIENT, w)], global_step=step)
+        np.testing.assert_array_equal(w.numpy(), VALUE)
+
+    @pytest.mark.parametrize(
+        ("argument", "told"), [("lr", "'lr'; the learning rate is called learning_rate"), ("beta_1", "'beta_1'$")]
+    )
+    def test_an_argument_that_there_is_not(self, argument: str, told: str) -> None:
+        with pytest.raises(TypeError, match=rf"^Adam\(\) has no argument {told}"):
+            train.Adam(**{argument: 0.1})  # type: ignore[arg-type]  # that is what is tested
+
+
+@pytest.mark.parametrize(
+    "copier",
+    [lambda each: pickle.loads(pickle.dumps(each)), copy.deepcopy, copy.copy],
+    ids=["pickle", "deepcopy", "copy"],
+)
+def test_a_copy_has_the_settings_and_finds_the_slots(w: Any, copier: Callable[[Any], Any]) -> None:
+    optimizer = train.Adam(train.ExponentialDecay(0.5, 10, 0.9), beta1=0.8, constraint="non_negative")
+    optimizer.apply_gradients([(GRADIENT, w)])
+    other = copier(optimizer)
+    assert repr((other.name, other.spec)) == repr((optimizer.name, optimizer.spec))  # there are NaNs in the spec
+    assert other.learning_rate == optimizer.learning_rate
+    other.apply_gradients([(GRADIENT, w)])
+    assert optimizer.get_slot(w, "step").numpy() == 2
+    assert other._lock is not optimizer._lock
 
 
 class TestLearningRates:

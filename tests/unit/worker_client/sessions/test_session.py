@@ -171,6 +171,13 @@ def test_as_a_context_manager_it_makes_itself_and_its_graph_the_default_and_clos
         session.run(v)
 
 
+def test_errors_of_a_session_without_a_cluster_name_no_task(session: Session) -> None:
+    v = get_variable("v", [2])
+    with pytest.raises(FailedPreconditionError, match=r"^variable v .*has not been initialised") as refused:
+        session.run(v)
+    assert refused.value.task == ""
+
+
 def test_as_default_leaves_it_open(graph: Graph) -> None:
     x = placeholder(graph)
     session = Session(graph=graph)

@@ -1,0 +1,32 @@
+"""Addresses of ps tasks that this process has stopped for good, so that none of its connections waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from ps_protocol.errors import FailedPreconditionError
+
+_stopped: Final[set[str]] = set()  # each change of it is one call
+
+
+def note_stopped(addresses: Iterable[str]) -> None:
+    """Remembers that what listens at addresses is ended, and does not come back."""
+    _stopped.update(addresses)
+
+
+def note_started(addresses: Iterable[str]) -> None:
+    """Forgets that, since others are started at the same addresses."""
+    _stopped.difference_update(addresses)
+
+
+def check_not_stopped(address: str, task: str) -> None:
+    """Makes sure that a ps task that does not answer is worth waiting for.
+
+    Raises:
+        FailedPreconditionError: This process has stopped it; not retryable.
+    """
+    if address in _stopped:
+        raise FailedPreconditionError(
+            f"the LocalCluster at {address} was stopped; make a new one and connect to it", task=task
+        )
