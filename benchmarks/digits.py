@@ -1,17 +1,26 @@
 """Steps per second of workers that train the example's digit classifier: ``python -m benchmarks.digits``.
 
-A step pulls all parameters, computes a gradient and pushes it, as in ``examples/digits.py``. Here the gradient is
-written by hand, so that the time is that of the exchanges.
+A step pulls all parameters, computes a gradient of a batch and pushes it, as in ``examples/digits.py``. There are three
+ways to make it:
+
+* ``deltas``: the worker makes the step of gradient descent itself, and adds it to the parameters;
+* ``optimizer``: the ps makes the step of ``ss.train.GradientDescent`` or, with ``--rule adam``, of ``ss.train.Adam``;
+* ``graph``: a program for TensorFlow 1, whose session makes the step; only its import is changed.
+
+In the first two the gradient is written by hand, so that the time is that of the exchanges. With ``--tensorflow
+PYTHON``, the interpreter of an environment that has TensorFlow, it trains the same model with the same graph program.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import json
+import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -22,31 +31,40 @@ from benchmarks.harness import command
 from benchmarks.harness.contestants import ROOT, TRANSPORTS
 from benchmarks.harness.record import Record
 from benchmarks.harness.tables import Table, number
+from benchmarks.peers import digits_graph
 from examples import digits
 from ps_cluster import LocalCluster
 from ps_cluster.local.line_splitter import OutputLine
+from ps_cluster.local.reserved_ports import ReservedPorts
 
 BENCHMARK = "digits"
+
+Step: TypeAlias = Callable[[], None]
+Accuracy: TypeAlias = Callable[[], float]
 _HIDDEN, _BATCH, _RATE = 64, 32, 0.1
+_ADAM_RATE = 1e-3
+WAYS = ("deltas", "optimizer", "graph")
+RULES = ("sgd", "adam")
+_TENSORFLOW = "tensorflow"
 _START_TIMEOUT_S = 60.0
 _END_TIMEOUT_S = 60.0
 
 
-def train(client: ss.Client, num_workers: int, seconds: float) -> int:
-    """Trains together with the other workers, once all are there, for so long; returns this worker's steps."""
-    images, classes, _, _ = digits.load_digits()
-    variables = digits.build_model(client, _HIDDEN)
+def train(client: ss.Client, num_workers: int, seconds: float, way: str, rule: str) -> tuple[int, float]:
+    """Trains together with the other workers, once all are there; returns this worker's steps and the accuracy.
+
+    Args:
+        client: The connection.
+        num_workers: How many workers there are.
+        seconds: How long to train.
+        way: One of ``WAYS``.
+        rule: One of ``RULES``.
+    """
     present = ss.get_variable("present", [], initializer=ss.zeros_initializer())
-    outs = [np.zeros(each.shape, np.float32) for each in variables]
-    random = np.random.default_rng(client.task.index)
-
-    def step() -> None:
-        rows = random.choice(len(images), _BATCH, replace=False)
-        parameters = client.read_all(variables, out=outs)
-        found = gradients(parameters, images[rows], classes[rows])
-        client.assign_add_all(zip(variables, [-_RATE * each for each in found], strict=True))
-
-    step()
+    data = digits.load_digits()
+    step, held_out_accuracy = (_graph_step if way == "graph" else _eager_step)(client, data, way, rule)
+    for _ in range(20):
+        step()
     present.assign_add(1.0)
     deadline_s = time.monotonic() + _START_TIMEOUT_S
     while present.read_value() < num_workers:
@@ -57,18 +75,47 @@ def train(client: ss.Client, num_workers: int, seconds: float) -> int:
     while time.perf_counter() < end_s:
         step()
         steps += 1
-    return steps
+    return steps, held_out_accuracy()
+
+
+def _eager_step(client: ss.Client, data: Any, way: str, rule: str) -> tuple[Step, Accuracy]:
+    images, classes, held_out_images, held_out_classes = data
+    variables = digits.build_model(client, _HIDDEN)
+    outs = [np.zeros(each.shape, np.float32) for each in variables]
+    random = np.random.default_rng(client.task.index)
+    optimizer = ss.train.Adam(_ADAM_RATE) if rule == "adam" else ss.train.GradientDescent(_RATE)
+
+    def step() -> None:
+        rows = random.integers(0, len(images), _BATCH)
+        parameters = client.read_all(variables, out=outs)
+        found = gradients(parameters, images[rows], classes[rows])
+        if way == "optimizer":
+            optimizer.apply_gradients(zip(found, variables, strict=True))
+        else:
+            client.assign_add_all(zip(variables, [-_RATE * each for each in found], strict=True))
+
+    return step, lambda: digits.accuracy(client.read_all(variables), held_out_images, held_out_classes)
+
+
+def _graph_step(client: ss.Client, data: Any, _way: str, rule: str) -> tuple[Step, Accuracy]:
+    import worker_client.compat.v1 as tf  # noqa: PLC0415 - which makes the process's graph a deferred one
+
+    with tf.Graph().as_default():
+        made = digits_graph.build(tf, client.cluster_spec, client.task.index, rule)
+        session = tf.Session(client)
+        return digits_graph.trained(session, made, data, client.task.index, is_chief=client.is_chief)
 
 
 def _keep(lines: list[str], line: OutputLine) -> None:
     lines.append(line.text)
 
 
-def measure(transport: str, num_ps: int, num_workers: int, seconds: float) -> dict[str, Any]:
-    """Returns the steps per second of each worker."""
+def measure(transport: str, num_ps: int, num_workers: int, seconds: float, way: str, rule: str) -> dict[str, Any]:
+    """Returns the steps per second of each worker, and the greatest held-out accuracy that one has seen."""
     with LocalCluster(num_ps=num_ps, num_workers=num_workers, env={"PYTHONPATH": str(ROOT)}) as cluster:
         printed: list[list[str]] = [[] for _ in range(num_workers)]
         program = ["python", "-m", "benchmarks.digits", "--worker", transport, "--seconds", str(seconds)]
+        program += ["--way", way, "--rule", rule]
         workers = [
             cluster.start_worker(index, program, on_line=functools.partial(_keep, printed[index]))
             for index in range(num_workers)
@@ -76,8 +123,43 @@ def measure(transport: str, num_ps: int, num_workers: int, seconds: float) -> di
         codes = [each.wait(_START_TIMEOUT_S + seconds + _END_TIMEOUT_S) for each in workers]
         if any(codes) or None in codes:
             raise RuntimeError(f"{transport}: workers ended with {codes}; they printed {printed}")
-    rates = [int(lines[-1]) / seconds for lines in printed]
-    return {"transport": transport, "steps_per_s": rates}
+    ends = [lines[-1].split() for lines in printed]
+    return {
+        "transport": transport,
+        "way": way,
+        "rule": rule,
+        "steps_per_s": [int(steps) / seconds for steps, _ in ends],
+        "accuracy": max(float(found) for _, found in ends),
+    }
+
+
+def measure_tensorflow(python: str, num_ps: int, num_workers: int, seconds: float, rule: str) -> dict[str, Any]:
+    """The same of TensorFlow's own servers and graph."""
+    reserved = ReservedPorts(num_ps + num_workers)
+    addresses = [f"127.0.0.1:{port}" for port in reserved.ports]
+    reserved.close()
+    cluster = {"ps": addresses[:num_ps], "worker": addresses[num_ps:]}
+    driver = [python, str(ROOT / "benchmarks" / "peers" / "tensorflow_digits.py")]
+    tasks: list[subprocess.Popen[str]] = []
+    try:
+        for job, index in [(job, index) for job, of_job in cluster.items() for index in range(len(of_job))]:
+            task = [json.dumps(cluster), job, str(index), rule, str(seconds)]
+            tasks.append(
+                subprocess.Popen([*driver, *task], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            )
+        bound_s = 2 * _START_TIMEOUT_S + seconds + _END_TIMEOUT_S
+        ends = [each.communicate(timeout=bound_s)[0].split()[-2:] for each in tasks[num_ps:]]
+    finally:
+        for each in tasks:
+            each.kill()
+            each.wait()
+    return {
+        "transport": _TENSORFLOW,
+        "way": "graph",
+        "rule": rule,
+        "steps_per_s": [int(steps) / seconds for steps, _ in ends],
+        "accuracy": max(float(found) for _, found in ends),
+    }
 
 
 def tables(record: Record) -> list[Table]:
@@ -85,17 +167,18 @@ def tables(record: Record) -> list[Table]:
     results = record["results"]
     table = Table(
         f"Training digits: {results['workers']} workers, {results['ps']} ps",
-        ["transport", "steps per second, together", "slowest worker", "fastest worker"],
+        ["transport", "way", "rule", "steps per second, together", "slowest worker", "fastest worker", "accuracy"],
     )
     for case in results["cases"]:
         rates = case["steps_per_s"]
-        table.rows.append([case["transport"], *(number(each) for each in (sum(rates), min(rates), max(rates)))])
+        figures = [number(each) for each in (sum(rates), min(rates), max(rates))]
+        table.rows.append([case["transport"], case["way"], case["rule"], *figures, f"{case['accuracy']:.3f}"])
     return [table]
 
 
-def _worker(transport: str, seconds: float) -> None:
+def _worker(transport: str, seconds: float, way: str, rule: str) -> None:
     with connect(None, transport) as client:
-        print(train(client, client.num_workers, seconds), flush=True)
+        print(*train(client, client.num_workers, seconds, way, rule), flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,15 +187,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ps", type=command.positive, default=2, help="ps processes (default: %(default)s)")
     parser.add_argument("--workers", type=command.positive, default=4, help="worker processes (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of training (default: %(default)s)")
+    parser.add_argument("--way", nargs="+", choices=WAYS, default=list(WAYS), help="how a step is made (default: all)")
+    parser.add_argument("--rule", choices=RULES, default="sgd", help="the optimizer (default: %(default)s)")
+    parser.add_argument("--tensorflow", metavar="PYTHON", help="interpreter with TensorFlow, to train the same with it")
     parser.add_argument("--worker", choices=TRANSPORTS, help=argparse.SUPPRESS)  # be one of the workers
     given = parser.parse_args(arguments)
     if given.worker:
-        _worker(given.worker, given.seconds)
+        _worker(given.worker, given.seconds, given.way[0], given.rule)
         return 0
+    ways = [way for way in given.way if way != "deltas" or given.rule == "sgd"]
     cases = []
     for transport in given.transport:
-        command.progress(transport)
-        cases.append(measure(transport, given.ps, given.workers, given.seconds))
+        for way in ways:
+            command.progress(f"{transport}, {way}")
+            cases.append(measure(transport, given.ps, given.workers, given.seconds, way, given.rule))
+    if given.tensorflow:
+        command.progress(_TENSORFLOW)
+        cases.append(measure_tensorflow(given.tensorflow, given.ps, given.workers, given.seconds, given.rule))
     results = {"cases": cases, "ps": given.ps, "workers": given.workers}
     command.finish(BENCHMARK, "benchmarks.digits", results, tables, given.json)
     return 0
