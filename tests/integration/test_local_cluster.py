@@ -56,9 +56,9 @@ def test_ps_tasks_serve_inside_the_block_and_are_gone_after_it() -> None:
 def test_what_was_stopped_is_not_waited_for() -> None:
     with LocalCluster(num_ps=2) as cluster:
         client = worker_client.connect(cluster.cluster_spec)
-        w = worker_client.get_variable("w", [2], initializer=worker_client.zeros_initializer())
-        queued = w.assign_add(1.0, wait=False)
-        queued.result(TIMEOUT_S)
+        with client.as_default():
+            w = worker_client.get_variable("w", [2], initializer=worker_client.zeros_initializer())
+        w.assign_add(1.0, wait=False).result(TIMEOUT_S)
     told = r"the LocalCluster at 127\.0\.0\.1:\d+ was stopped; make a new one and connect to it"
     for use in (w.numpy, lambda: w.assign_add(1.0), lambda: w.assign_add(1.0, wait=False).result(TIMEOUT_S)):
         with pytest.raises(FailedPreconditionError, match=told):

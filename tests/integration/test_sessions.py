@@ -33,7 +33,8 @@ def cluster() -> Iterator[LocalCluster]:
 
 @pytest.fixture
 def client(cluster: LocalCluster) -> Iterator[ss.Client]:
-    with ss.connect(cluster.cluster_spec, "master") as connected:  # which is no task of those that tests start
+    spec = {**cluster.cluster_spec.as_dict(), "master": ["master.example:1"]}  # which is no task of those started here
+    with ss.connect(spec, "master") as connected:
         yield connected
 
 
