@@ -298,7 +298,7 @@ def test_an_average_that_began_at_zero_is_told_so(talk: Conversation) -> None:
         (("w",), (0.5,), "average average .* 1 numbers"),
         (("w", "w/m"), (0.5, math.nan), "given 2 variables"),
         (("w/step",), (0.5, math.nan), "average average .* cannot follow w/step"),
-        (("w/m", "w", "w"), (0.5, math.nan), "w .* cannot count its updates"),
+        (("w/m", "w", "w/step"), (0.5, math.nan), "w .* cannot count its updates"),
     ],
 )
 def test_averages_are_refused(
