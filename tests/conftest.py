@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import threading
 import time
@@ -75,6 +76,15 @@ def _num_threads() -> int:
     """
     compiling = sum(thread.name == "kernels" for thread in threading.enumerate())
     return threading.active_count() - num_idle_threads() - compiling
+
+
+@pytest.fixture(autouse=True)
+def _level_of_the_ps_logs() -> Iterator[None]:
+    """Puts back what a ps task that a test has in its own process says of what it logs."""
+    logger = logging.getLogger("ps_server")
+    before = logger.level
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture(autouse=True, scope="session")
