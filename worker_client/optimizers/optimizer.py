@@ -15,13 +15,13 @@ from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
 from ps_protocol.forks import new_lock
 from ps_protocol.operations import Apply, Array, Reply, Update, UpdateRule, Verdict, WireDType
-from ps_protocol.optimizer_constraints import CONSTRAINTS, ConstraintSpec, constraint_spec
 from ps_protocol.optimizer_rules import RULES, check_mode, check_settings
 from ps_protocol.optimizer_schedules import ScheduleSpec, check_schedule
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.futures import mapped
-from worker_client.optimizers.slots import STEP, SlotVariables, check_constraint_of, slot_variables, whole_slot
+from worker_client.optimizers.constraints import Constraint, check_constraint_of, constraint_of
+from worker_client.optimizers.slots import STEP, SlotVariables, slot_variables, whole_slot
 from worker_client.optimizers.steps import Gradient, PartGradient, numbers_of, of_one_connection, part_gradients
 from worker_client.placement.beside import declare_beside
 from worker_client.values.dtypes import as_dtype
@@ -33,7 +33,6 @@ from worker_client.variables.parts import EagerVariable, some_pairs
 from worker_client.variables.variable import Variable
 
 LearningRate: TypeAlias = float | ScheduleSpec
-Constraint: TypeAlias = str | tuple[str] | tuple[str, float] | tuple[str, float, int]
 GradientsAndVariables: TypeAlias = Iterable[tuple[Gradient, EagerVariable]] | Mapping[EagerVariable, Gradient]
 _VERDICTS: Final = {Verdict.APPLIED: "applied", Verdict.SKIPPED: "skipped"}
 
@@ -110,7 +109,7 @@ class Optimizer:
             SparseMode[mode.upper()],
             OnNonfinite[on_nonfinite.upper()],
             schedule,
-            _constraint(constraint),
+            constraint_of(constraint),
         )
         self._learning_rate = learning_rate
         self._slot_dtype = None if slot_dtype is None else as_dtype(slot_dtype)
@@ -416,16 +415,3 @@ def _checked_name(name: str) -> str:
     if not isinstance(name, str) or not name or name.startswith("/") or name.endswith("/"):
         raise InvalidArgumentError(f"the name of an optimizer is {name!r}; it should be some letters, as 'Adam'")
     return name
-
-
-def _constraint(constraint: Constraint | None) -> ConstraintSpec | None:
-    match constraint:
-        case None:
-            return None
-        case str(name):
-            return constraint_spec(name)
-        case (str(name), *numbers) if len(numbers) <= len(CONSTRAINTS.get(name, numbers)):
-            settings = [each.name for each in CONSTRAINTS.get(name, ())]
-            return constraint_spec(name, dict(zip(settings, numbers, strict=False)))
-        case _:
-            raise InvalidArgumentError(f'the constraint is {constraint!r}; give its name, or as ("max_norm", 2.0)')

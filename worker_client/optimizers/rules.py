@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict, Unpack
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Final, Literal, TypedDict, TypeVar, Unpack
 
 import numpy.typing as npt
 
-from worker_client.optimizers.optimizer import Constraint, LearningRate, Optimizer
+from ps_protocol.optimizer_rules import RULES
+from worker_client.optimizers.constraints import Constraint
+from worker_client.optimizers.optimizer import LearningRate, Optimizer
+
+_Constructor = TypeVar("_Constructor", bound=Callable[..., None])
+_ARGUMENT_OF: Final = {"use_nesterov": "nesterov"}
+"""Arguments that have another name than the setting, which is named as in TensorFlow 1."""
 
 
 class Common(TypedDict, total=False):
@@ -18,16 +27,53 @@ class Common(TypedDict, total=False):
     constraint: Constraint | None
 
 
-class GradientDescent(Optimizer):
-    """``w -= learning_rate * g``."""
+def _of_rule(rule: str) -> Callable[[_Constructor], _Constructor]:
+    """Makes an optimizer's constructor from its signature: gives the rule the arguments that are its settings."""
+    arguments = {each.name: _ARGUMENT_OF.get(each.name, each.name) for each in RULES[rule].settings[1:]}
 
-    def __init__(self, learning_rate: LearningRate, *, name: str = "GradientDescent", **common: Unpack[Common]):
-        super().__init__("gradient_descent", {}, learning_rate=learning_rate, name=name, **common)
+    def made(declared: _Constructor) -> _Constructor:
+        signature = inspect.signature(declared)
+
+        @functools.wraps(declared)
+        def construct(self: Optimizer, *args: Any, **kwargs: Any) -> None:
+            declared(self, *args, **kwargs)  # does nothing, but raises Python's own error where an argument is missing
+            bound = signature.bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            given = bound.arguments
+            settings = {setting: given[name] for setting, name in arguments.items() if name in given}
+            rate, name, common = given["learning_rate"], given["name"], given["common"]
+            Optimizer.__init__(self, rule, settings, learning_rate=rate, name=name, **common)
+
+        return construct  # type: ignore[return-value]
+
+    return made
+
+
+class GradientDescent(Optimizer):
+    """``w -= learning_rate * g``.
+
+    Args:
+        learning_rate: A number, or a schedule of ``ss.train``.
+        name: Of the optimizer.
+        **common: As of ``Optimizer``.
+    """
+
+    @_of_rule("gradient_descent")
+    def __init__(self, learning_rate: LearningRate, *, name: str = "GradientDescent", **common: Unpack[Common]): ...
 
 
 class Momentum(Optimizer):
-    """Gradients with momentum, as TensorFlow 1's; ``nesterov`` looks one step ahead."""
+    """``momentum = momentum * slot + g; w -= learning_rate * slot``, as TensorFlow 1's (Polyak 1964).
 
+    Args:
+        learning_rate: A number, or a schedule of ``ss.train``.
+        momentum: How much of the slot stays at each step.
+        nesterov: Whether to look one step ahead: ``w -= learning_rate * (g + momentum * slot)`` (Sutskever 2013).
+        name: Of the optimizer.
+        **common: As of ``Optimizer``.
+    """
+
+    @_of_rule("momentum")
     def __init__(
         self,
         learning_rate: LearningRate,
@@ -36,14 +82,20 @@ class Momentum(Optimizer):
         nesterov: bool = False,
         name: str = "Momentum",
         **common: Unpack[Common],
-    ):
-        settings = {"momentum": momentum, "use_nesterov": nesterov}
-        super().__init__("momentum", settings, learning_rate=learning_rate, name=name, **common)
+    ): ...
 
 
 class Adagrad(Optimizer):
-    """Divides by the root of the sum of all squared gradients (Duchi et al. 2011)."""
+    """``accumulator += g**2; w -= learning_rate * g / sqrt(accumulator)`` (Duchi et al. 2011).
 
+    Args:
+        learning_rate: A number, or a schedule of ``ss.train``.
+        initial_accumulator_value: Of the accumulator of each element; above 0.
+        name: Of the optimizer.
+        **common: As of ``Optimizer``.
+    """
+
+    @_of_rule("adagrad")
     def __init__(
         self,
         learning_rate: LearningRate,
@@ -51,14 +103,23 @@ class Adagrad(Optimizer):
         initial_accumulator_value: float = 0.1,
         name: str = "Adagrad",
         **common: Unpack[Common],
-    ):
-        settings = {"initial_accumulator_value": initial_accumulator_value}
-        super().__init__("adagrad", settings, learning_rate=learning_rate, name=name, **common)
+    ): ...
 
 
 class RowWiseAdagrad(Optimizer):
-    """Adagrad with one accumulator for each row: a slot of a fraction of the size, for embedding tables."""
+    """Adagrad with one accumulator for each row: a slot of a fraction of the size, for embedding tables.
 
+    ``accumulator += mean(g**2); w -= learning_rate * g / (sqrt(accumulator) + epsilon)``, the mean over a row.
+
+    Args:
+        learning_rate: A number, or a schedule of ``ss.train``.
+        initial_accumulator_value: Of the accumulator of each row; at least 0.
+        epsilon: Added to the root.
+        name: Of the optimizer.
+        **common: As of ``Optimizer``.
+    """
+
+    @_of_rule("row_wise_adagrad")
     def __init__(
         self,
         learning_rate: LearningRate,
@@ -67,14 +128,26 @@ class RowWiseAdagrad(Optimizer):
         epsilon: float = 1e-8,
         name: str = "RowWiseAdagrad",
         **common: Unpack[Common],
-    ):
-        settings = {"initial_accumulator_value": initial_accumulator_value, "epsilon": epsilon}
-        super().__init__("row_wise_adagrad", settings, learning_rate=learning_rate, name=name, **common)
+    ): ...
 
 
 class AdagradDA(Optimizer):
-    """Adagrad with dual averaging, for sparse models with an L1 penalty."""
+    """Adagrad by dual averaging (Duchi et al. 2011), for sparse models with an L1 penalty.
 
+    The value follows from the slots, the sums ``s`` of gradients and ``q`` of squares, alone:
+    ``w = -learning_rate * soft(s, l1 * step) / (l2 * step * learning_rate + sqrt(q))``, where ``soft`` moves a number
+    towards zero.
+
+    Args:
+        learning_rate: A number, or a schedule of ``ss.train``.
+        initial_gradient_squared_accumulator_value: Of the sum of squares of each element; above 0.
+        l1_regularization_strength: At least 0.
+        l2_regularization_strength: At least 0.
+        name: Of the optimizer.
+        **common: As of ``Optimizer``.
+    """
+
+    @_of_rule("adagrad_da")
     def __init__(
         self,
         learning_rate: LearningRate,
@@ -84,18 +157,24 @@ class AdagradDA(Optimizer):
         l2_regularization_strength: float = 0.0,
         name: str = "AdagradDA",
         **common: Unpack[Common],
-    ):
-        settings = {
-            "initial_gradient_squared_accumulator_value": initial_gradient_squared_accumulator_value,
-            "l1_regularization_strength": l1_regularization_strength,
-            "l2_regularization_strength": l2_regularization_strength,
-        }
-        super().__init__("adagrad_da", settings, learning_rate=learning_rate, name=name, **common)
+    ): ...
 
 
 class Adadelta(Optimizer):
-    """Steps in the units of the variable (Zeiler 2012)."""
+    """Steps in the units of the variable (Zeiler 2012).
 
+    ``step = sqrt(accum_update + epsilon) / sqrt(accum + epsilon) * g; w -= learning_rate * step``, where the slots are
+    decaying means of ``g**2`` and ``step**2``.
+
+    Args:
+        learning_rate: A number, or a schedule of ``ss.train``.
+        rho: How much of the means stays at each step.
+        epsilon: Added to the means.
+        name: Of the optimizer.
+        **common: As of ``Optimizer``.
+    """
+
+    @_of_rule("adadelta")
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
@@ -104,13 +183,26 @@ class Adadelta(Optimizer):
         epsilon: float = 1e-8,
         name: str = "Adadelta",
         **common: Unpack[Common],
-    ):
-        super().__init__("adadelta", {"rho": rho, "epsilon": epsilon}, learning_rate=learning_rate, name=name, **common)
+    ): ...
 
 
 class Adam(Optimizer):
-    """Moments of the gradient, corrected for their start at zero (Kingma and Ba 2014); ``amsgrad`` never forgets."""
+    """Moments of the gradient, corrected for their start at zero (Kingma and Ba 2014), as TensorFlow 1's.
 
+    ``w -= learning_rate * sqrt(1 - beta2**step) / (1 - beta1**step) * m / (sqrt(v) + epsilon)``, where the slots are
+    decaying means of ``g`` and ``g**2``.
+
+    Args:
+        learning_rate: A number, or a schedule of ``ss.train``.
+        beta1: How much of ``m`` stays at each step.
+        beta2: How much of ``v`` stays at each step.
+        epsilon: Added to the root.
+        amsgrad: Whether to divide by the root of the largest ``v`` so far (Reddi et al. 2018).
+        name: Of the optimizer.
+        **common: As of ``Optimizer``.
+    """
+
+    @_of_rule("adam")
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
@@ -121,14 +213,27 @@ class Adam(Optimizer):
         amsgrad: bool = False,
         name: str = "Adam",
         **common: Unpack[Common],
-    ):
-        settings = {"beta1": beta1, "beta2": beta2, "epsilon": epsilon, "amsgrad": amsgrad}
-        super().__init__("adam", settings, learning_rate=learning_rate, name=name, **common)
+    ): ...
 
 
 class AdamW(Optimizer):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2017)."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2017), as torch's.
 
+    ``w -= learning_rate * (weight_decay * w + mhat / (sqrt(vhat) + epsilon))``, where ``mhat = m / (1 - beta1**step)``
+    and ``vhat = v / (1 - beta2**step)``.
+
+    Args:
+        learning_rate: A number, or a schedule of ``ss.train``.
+        beta1: How much of ``m`` stays at each step.
+        beta2: How much of ``v`` stays at each step.
+        epsilon: Added to the root.
+        weight_decay: At least 0.
+        amsgrad: Whether to divide by the root of the largest ``v`` so far (Reddi et al. 2018).
+        name: Of the optimizer.
+        **common: As of ``Optimizer``.
+    """
+
+    @_of_rule("adamw")
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
@@ -140,20 +245,26 @@ class AdamW(Optimizer):
         amsgrad: bool = False,
         name: str = "AdamW",
         **common: Unpack[Common],
-    ):
-        settings: dict[str, Any] = {
-            "beta1": beta1,
-            "beta2": beta2,
-            "epsilon": epsilon,
-            "weight_decay": weight_decay,
-            "amsgrad": amsgrad,
-        }
-        super().__init__("adamw", settings, learning_rate=learning_rate, name=name, **common)
+    ): ...
 
 
 class RMSProp(Optimizer):
-    """Divides by a moving root mean square of gradients, as TensorFlow 1's; ``centered`` subtracts their mean."""
+    """Divides by a moving root mean square of gradients (Tieleman and Hinton 2012), as TensorFlow 1's.
 
+    ``slot = momentum * slot + learning_rate * g / sqrt(rms + epsilon); w -= slot``, where ``rms`` is a decaying mean of
+    ``g**2``.
+
+    Args:
+        learning_rate: A number, or a schedule of ``ss.train``.
+        decay: How much of the mean stays at each step.
+        momentum: How much of the last change is made again.
+        epsilon: Added to the mean.
+        centered: Whether to subtract the square of the mean gradient from ``rms`` (Graves 2013).
+        name: Of the optimizer.
+        **common: As of ``Optimizer``.
+    """
+
+    @_of_rule("rmsprop")
     def __init__(
         self,
         learning_rate: LearningRate,
@@ -164,14 +275,29 @@ class RMSProp(Optimizer):
         centered: bool = False,
         name: str = "RMSProp",
         **common: Unpack[Common],
-    ):
-        settings = {"decay": decay, "momentum": momentum, "epsilon": epsilon, "centered": centered}
-        super().__init__("rmsprop", settings, learning_rate=learning_rate, name=name, **common)
+    ): ...
 
 
 class Ftrl(Optimizer):
-    """Follows the regularised leader (McMahan et al. 2013), as TensorFlow 1's."""
+    """Follows the regularised leader (McMahan et al. 2013), as TensorFlow 1's.
 
+    ``linear += g + 2 * l2_shrinkage * w - (new**-power - accum**-power) / learning_rate * w`` with
+    ``new = accum + g**2``; then ``w = -soft(linear, l1) / (new**-power / learning_rate + 2 * l2)``, where ``soft``
+    moves a number towards zero.
+
+    Args:
+        learning_rate: A number, or a schedule of ``ss.train``.
+        learning_rate_power: At most 0.
+        initial_accumulator_value: Of the accumulator of each element; at least 0.
+        l1_regularization_strength: At least 0.
+        l2_regularization_strength: At least 0.
+        l2_shrinkage_regularization_strength: At least 0; a penalty on the size of weights that have gradients.
+        beta: At least 0; ``beta / (2 * learning_rate)`` is added to the L2 strength.
+        name: Of the optimizer.
+        **common: As of ``Optimizer``.
+    """
+
+    @_of_rule("ftrl")
     def __init__(
         self,
         learning_rate: LearningRate,
@@ -184,21 +310,26 @@ class Ftrl(Optimizer):
         beta: float = 0.0,
         name: str = "Ftrl",
         **common: Unpack[Common],
-    ):
-        settings = {
-            "learning_rate_power": learning_rate_power,
-            "initial_accumulator_value": initial_accumulator_value,
-            "l1_regularization_strength": l1_regularization_strength,
-            "l2_regularization_strength": l2_regularization_strength,
-            "l2_shrinkage_regularization_strength": l2_shrinkage_regularization_strength,
-            "beta": beta,
-        }
-        super().__init__("ftrl", settings, learning_rate=learning_rate, name=name, **common)
+    ): ...
 
 
 class GroupFtrl(Optimizer):
-    """Ftrl with a penalty on whole rows, which become exactly zero."""
+    """Ftrl with a penalty on whole rows, which become exactly zero (Ni et al. 2021).
 
+    A row of ``Ftrl`` is multiplied by ``max(0, 1 - l21 * sqrt(width) / norm(soft(linear, l1)))``.
+
+    Args:
+        learning_rate: A number, or a schedule of ``ss.train``.
+        learning_rate_power: At most 0.
+        initial_accumulator_value: Of the accumulator of each element; at least 0.
+        l1_regularization_strength: At least 0.
+        l2_regularization_strength: At least 0.
+        l21_regularization_strength: Of whole rows; at least 0.
+        name: Of the optimizer.
+        **common: As of ``Optimizer``.
+    """
+
+    @_of_rule("group_ftrl")
     def __init__(
         self,
         learning_rate: LearningRate,
@@ -210,20 +341,24 @@ class GroupFtrl(Optimizer):
         l21_regularization_strength: float = 0.0,
         name: str = "GroupFtrl",
         **common: Unpack[Common],
-    ):
-        settings = {
-            "learning_rate_power": learning_rate_power,
-            "initial_accumulator_value": initial_accumulator_value,
-            "l1_regularization_strength": l1_regularization_strength,
-            "l2_regularization_strength": l2_regularization_strength,
-            "l21_regularization_strength": l21_regularization_strength,
-        }
-        super().__init__("group_ftrl", settings, learning_rate=learning_rate, name=name, **common)
+    ): ...
 
 
 class ProximalGradientDescent(Optimizer):
-    """Gradient descent with L1 and L2 penalties that are applied exactly, as TensorFlow 1's."""
+    """Gradient descent with L1 and L2 penalties that are applied exactly (Duchi and Singer 2009), as TensorFlow 1's.
 
+    ``w = soft(w - learning_rate * g, learning_rate * l1) / (1 + learning_rate * l2)``, where ``soft`` moves a number
+    towards zero.
+
+    Args:
+        learning_rate: A number, or a schedule of ``ss.train``.
+        l1_regularization_strength: At least 0.
+        l2_regularization_strength: At least 0.
+        name: Of the optimizer.
+        **common: As of ``Optimizer``.
+    """
+
+    @_of_rule("proximal_gradient_descent")
     def __init__(
         self,
         learning_rate: LearningRate,
@@ -232,17 +367,22 @@ class ProximalGradientDescent(Optimizer):
         l2_regularization_strength: float = 0.0,
         name: str = "ProximalGradientDescent",
         **common: Unpack[Common],
-    ):
-        settings = {
-            "l1_regularization_strength": l1_regularization_strength,
-            "l2_regularization_strength": l2_regularization_strength,
-        }
-        super().__init__("proximal_gradient_descent", settings, learning_rate=learning_rate, name=name, **common)
+    ): ...
 
 
 class ProximalAdagrad(Optimizer):
-    """Adagrad with L1 and L2 penalties that are applied exactly, as TensorFlow 1's."""
+    """As ``ProximalGradientDescent``, with Adagrad's rate for each element, as TensorFlow 1's.
 
+    Args:
+        learning_rate: A number, or a schedule of ``ss.train``.
+        initial_accumulator_value: Of the accumulator of each element; above 0.
+        l1_regularization_strength: At least 0.
+        l2_regularization_strength: At least 0.
+        name: Of the optimizer.
+        **common: As of ``Optimizer``.
+    """
+
+    @_of_rule("proximal_adagrad")
     def __init__(
         self,
         learning_rate: LearningRate,
@@ -252,18 +392,26 @@ class ProximalAdagrad(Optimizer):
         l2_regularization_strength: float = 0.0,
         name: str = "ProximalAdagrad",
         **common: Unpack[Common],
-    ):
-        settings = {
-            "initial_accumulator_value": initial_accumulator_value,
-            "l1_regularization_strength": l1_regularization_strength,
-            "l2_regularization_strength": l2_regularization_strength,
-        }
-        super().__init__("proximal_adagrad", settings, learning_rate=learning_rate, name=name, **common)
+    ): ...
 
 
 class Lamb(Optimizer):
-    """Adam with a rate for each variable that follows from its norm (You et al. 2019), for large batches."""
+    """Adam with a rate for each variable that follows from its norm (You et al. 2019), for large batches.
 
+    ``w -= learning_rate * norm(w) / norm(d) * d`` with ``d = mhat / (sqrt(vhat) + epsilon) + weight_decay * w``, where
+    ``mhat`` and ``vhat`` are those of ``AdamW``.
+
+    Args:
+        learning_rate: A number, or a schedule of ``ss.train``.
+        beta1: How much of ``m`` stays at each step.
+        beta2: How much of ``v`` stays at each step.
+        epsilon: Added to the root.
+        weight_decay: At least 0.
+        name: Of the optimizer.
+        **common: As of ``Optimizer``.
+    """
+
+    @_of_rule("lamb")
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
@@ -274,14 +422,27 @@ class Lamb(Optimizer):
         weight_decay: float = 0.0,
         name: str = "Lamb",
         **common: Unpack[Common],
-    ):
-        settings = {"beta1": beta1, "beta2": beta2, "epsilon": epsilon, "weight_decay": weight_decay}
-        super().__init__("lamb", settings, learning_rate=learning_rate, name=name, **common)
+    ): ...
 
 
 class Lars(Optimizer):
-    """Momentum with a rate for each variable that follows from its norm (You et al. 2017), for large batches."""
+    """Momentum with a rate for each variable that follows from its norm (You et al. 2017), for large batches.
 
+    ``slot = momentum * slot + rate * (g + weight_decay * w); w -= slot`` with
+    ``rate = learning_rate * eeta * norm(w) / (norm(g) + weight_decay * norm(w) + epsilon)``.
+
+    Args:
+        learning_rate: A number, or a schedule of ``ss.train``.
+        momentum: How much of the slot stays at each step.
+        weight_decay: At least 0.
+        eeta: Above 0; the paper's trust coefficient.
+        epsilon: Added to the norms.
+        nesterov: Whether to look one step ahead, as ``Momentum``.
+        name: Of the optimizer.
+        **common: As of ``Optimizer``.
+    """
+
+    @_of_rule("lars")
     def __init__(
         self,
         learning_rate: LearningRate,
@@ -293,20 +454,25 @@ class Lars(Optimizer):
         nesterov: bool = False,
         name: str = "Lars",
         **common: Unpack[Common],
-    ):
-        settings = {
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "eeta": eeta,
-            "epsilon": epsilon,
-            "use_nesterov": nesterov,
-        }
-        super().__init__("lars", settings, learning_rate=learning_rate, name=name, **common)
+    ): ...
 
 
 class Lion(Optimizer):
-    """The sign of a momentum (Chen et al. 2023)."""
+    """The sign of a momentum (Chen et al. 2023).
 
+    ``w -= learning_rate * (sign(beta1 * m + (1 - beta1) * g) + weight_decay * w)``, where ``m`` is a decaying mean of
+    ``g``.
+
+    Args:
+        learning_rate: A number, or a schedule of ``ss.train``.
+        beta1: How much of ``m`` is in the sign.
+        beta2: How much of ``m`` stays at each step.
+        weight_decay: At least 0.
+        name: Of the optimizer.
+        **common: As of ``Optimizer``.
+    """
+
+    @_of_rule("lion")
     def __init__(
         self,
         learning_rate: LearningRate = 0.0001,
@@ -316,6 +482,4 @@ class Lion(Optimizer):
         weight_decay: float = 0.0,
         name: str = "Lion",
         **common: Unpack[Common],
-    ):
-        settings = {"beta1": beta1, "beta2": beta2, "weight_decay": weight_decay}
-        super().__init__("lion", settings, learning_rate=learning_rate, name=name, **common)
+    ): ...

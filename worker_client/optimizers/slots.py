@@ -8,10 +8,8 @@ from typing import Any, Final
 import numpy as np
 
 from ps_protocol.dtype_traits import is_ml_dtype
-from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import PartitionSlice, VariableSpec
-from ps_protocol.optimizer_constraints import CONSTRAINTS, ConstraintSpec, check_constraint
 from ps_protocol.optimizer_rules import RULES, SlotSpec
 from ps_protocol.optimizer_spec import OptimizerSpec
 from worker_client.placement.beside import Beside
@@ -82,29 +80,6 @@ def slot_variables(
     slots = {each.name: _slot_spec(spec, each, f"{name}/{each.name}", dtype) for each in kept}
     step = VariableSpec(f"{spec.name}/{name}/{STEP}", _COUNT, (), None, spec.name, optimizer)
     return SlotVariables(slots, step, tuple([each.initial_number(settings) for each in kept]), ps_task)
-
-
-def check_constraint_of(constraint: ConstraintSpec, spec: VariableSpec) -> None:
-    """Makes sure that a constraint suits a variable, or a part of one.
-
-    Raises:
-        InvalidArgumentError: The variable has no such axis, or is cut along it, so that a part does not know norms.
-    """
-    try:
-        check_constraint(constraint, len(spec.shape))
-    except InvalidArgumentError as error:
-        raise InvalidArgumentError(f"variable {spec}: {error.message}", variable=spec.name) from error
-    settings = dict(zip([each.name for each in CONSTRAINTS[constraint.name]], constraint.numbers, strict=True))
-    place = spec.slice
-    if place is None or "axis" not in settings:
-        return
-    axis = int(settings["axis"])
-    if spec.shape[axis] != place.full_shape[axis]:
-        raise InvalidArgumentError(
-            f"variable {place.full_name} is cut along axis {axis}, along which the constraint {constraint.name} takes "
-            f"norms: no part knows those of the whole; cut it along another axis, or give the constraint another",
-            variable=place.full_name,
-        )
 
 
 def _slot_spec(spec: VariableSpec, slot: SlotSpec, name: str, dtype: np.dtype[Any]) -> VariableSpec:
