@@ -20,7 +20,7 @@ from worker_client.ops.control_flow import group
 from worker_client.ops.control_flow import tuple as tuple_
 from worker_client.scopes.creation import new_variable
 from worker_client.training.optimizers.duplicates import summed_rows
-from worker_client.training.optimizers.slots import create_slot
+from worker_client.training.optimizers.slot_creator import create_slot
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.dtypes import DType, as_dtype
 

@@ -1,4 +1,4 @@
-"""Slots: variables beside a variable, in which an optimizer keeps what it has to remember.
+"""Makes a slot in a graph, as TensorFlow 1's module of this name: a variable beside a variable, for an optimizer.
 
 They are named, placed and cut into parts as the variable is, so that a step finds all of them on one ps task.
 """
