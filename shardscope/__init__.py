@@ -15,16 +15,19 @@ import importlib
 from typing import TYPE_CHECKING
 
 import worker_client
-from worker_client import *
 
-if TYPE_CHECKING:  # what starts processes is imported when it is asked for
+if TYPE_CHECKING:  # optimizers, and what starts processes, are imported when they are asked for
     from ps_cluster import LocalCluster
     from ps_cluster.local.serve import serve
+    from worker_client import *
 
     __version__: str
 else:
+    globals().update({name: each for name, each in vars(worker_client).items() if name in worker_client.__all__})
 
     def __getattr__(name: str) -> object:
+        if name in worker_client.__all__:
+            return getattr(worker_client, name)
         if name == "LocalCluster":
             return importlib.import_module("ps_cluster").LocalCluster
         if name == "serve":  # which imports all of the ps

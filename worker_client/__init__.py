@@ -9,10 +9,13 @@
 ``shardscope`` has all these names, and ``LocalCluster``.
 """
 
+import importlib
+from typing import TYPE_CHECKING
+
 from ps_protocol import errors
 from ps_protocol.cluster_spec import ClusterSpec, TfConfig
 from ps_protocol.task_id import TaskId
-from worker_client import initializers, train
+from worker_client import initializers
 from worker_client.client import Client, connect
 from worker_client.default_client import assign_add_all, assign_all, get_default_client, mirror, read_all
 from worker_client.deferred.sparse_tensor import SparseTensor
@@ -70,6 +73,16 @@ from worker_client.variables.partitioners import (
     variable_axis_size_partitioner,
 )
 from worker_client.variables.variable import Variable
+
+if TYPE_CHECKING:  # the optimizers are imported when they are asked for
+    from worker_client import train
+else:
+
+    def __getattr__(name: str) -> object:
+        if name == "train":
+            return importlib.import_module("worker_client.train")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "AUTO_REUSE",

@@ -1,4 +1,4 @@
-"""The derivative of each array function, by autograd's rules. Imports no other room.
+"""The derivative of each array function, by autograd's rules. Imports only values.
 
 Where the derivative of an operation comes from, in this order:
 
@@ -21,7 +21,7 @@ themselves. A gradient has the shape of its argument; a wider dtype is brought b
 
 A function that autograd does not know can become a primitive of its own, with its derivatives beside it::
 
-    @primitive                                                                    # of ``registry``
+    @primitive                                                                    # of ``primitives``
     def conv2d(x: Array, filters: Array, strides: Sequence[int], padding: str) -> Array: ...
 
     defvjp(conv2d, lambda ans, x, filters, strides, padding: lambda g: conv2d_input(g, filters, ...), ...)

@@ -12,7 +12,8 @@ from autograd.extend import defvjp
 from autograd.tracer import getval
 
 from ps_protocol.operations import Array
-from worker_client.derivatives.registry import SELECTING, Derivative, Vjp, differentiable, each, primitive
+from worker_client.derivatives.primitives import primitive
+from worker_client.derivatives.registry import SELECTING, Derivative, Vjp, differentiable, each
 
 RULES: Final[dict[str, Derivative]] = dict.fromkeys(
     (

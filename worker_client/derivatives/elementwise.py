@@ -13,7 +13,8 @@ import autograd.numpy as anp
 import numpy as np
 
 from worker_client.derivatives.plain import fitted
-from worker_client.derivatives.registry import CONSTANT, Derivative, each, of_primitive
+from worker_client.derivatives.primitives import of_primitive
+from worker_client.derivatives.registry import CONSTANT, Derivative, each
 
 RULES: Final[dict[str, Derivative]] = dict.fromkeys(
     (

@@ -9,7 +9,8 @@ import autograd.numpy as anp
 import numpy as np
 from autograd.core import primitive_vjps
 
-from worker_client.derivatives.registry import SELECTING, Derivative, Traced, Vjp, of_primitive
+from worker_client.derivatives.primitives import of_primitive
+from worker_client.derivatives.registry import SELECTING, Derivative, Traced, Vjp
 
 RULES: Final[dict[str, Derivative]] = {}
 """By the type of the operation."""

@@ -10,7 +10,8 @@ import numpy as np
 from autograd.tracer import getval, isbox, trace_primitives_map
 
 from worker_client.derivatives.plain import namespace
-from worker_client.derivatives.registry import Derivative, Rule, Vjp, calling, each
+from worker_client.derivatives.primitives import calling
+from worker_client.derivatives.registry import Derivative, Rule, Vjp, each
 
 RULES: Final[dict[str, Derivative]] = {}
 """By the type of the operation."""

@@ -1,13 +1,10 @@
-"""Where the rules are: by function, by type of operation, and NumPy's functions by autograd."""
+"""How functions say what their derivative is. Imports no autograd, which only gradients need."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
-
-from autograd.core import primitive_vjps
-from autograd.extend import primitive as _primitive
 
 Vjp: TypeAlias = Callable[[Any], Iterable[Any]]
 """Given the gradient of the output, returns those of the wanted arguments."""
@@ -45,12 +42,6 @@ _BY_FUNCTION: Final[dict[Any, Derivative]] = {}
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def primitive(function: _Function) -> _Function:
-    """Makes a function one that autograd differentiates as a whole, by the rule that ``defvjp`` gives it."""
-    made: _Function = _primitive(function)
-    return made
-
-
 def differentiable(derivative: Derivative) -> Callable[[_Function], _Function]:
     """Returns a decorator that registers how a function, or what a class makes functions of, is differentiated."""
 
@@ -59,33 +50,6 @@ def differentiable(derivative: Derivative) -> Callable[[_Function], _Function]:
         return function
 
     return register
-
-
-def of_primitive(primitive: Callable[..., Any], *, with_attributes: bool = False) -> Rule:
-    """Returns autograd's rule of one of its primitives.
-
-    Args:
-        primitive: Takes the operation's inputs as its arguments.
-        with_attributes: Whether it takes the operation's attributes as keyword arguments as well.
-    """
-    rule: Rule = primitive_vjps[primitive]
-    return rule if with_attributes else lambda argnums, ans, args, _: rule(argnums, ans, tuple(args), {})
-
-
-def calling(call: Callable[..., tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]]) -> Rule:
-    """Returns autograd's rule of the primitive that is called in other words.
-
-    Args:
-        call: Takes the arguments and keyword arguments of the operation; returns a primitive with its own, among which
-            the differentiable ones have the same places.
-    """
-
-    def rule(argnums: Sequence[int], ans: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Vjp:
-        primitive, positional, named = call(*args, **kwargs)
-        found: Vjp = primitive_vjps[primitive](argnums, ans, positional, named)
-        return found
-
-    return rule
 
 
 def each(*rules: Callable[..., Callable[[Any], Any]] | None) -> Rule:

@@ -13,7 +13,8 @@ import numpy as np
 from autograd.extend import defvjp, defvjp_argnum
 
 from ps_protocol.operations import Array
-from worker_client.derivatives.registry import Vjp, primitive
+from worker_client.derivatives.primitives import primitive
+from worker_client.derivatives.registry import Vjp
 
 Choice: TypeAlias = Callable[[Array], Array | tuple[Array, ...]]
 """Applied to an argument alone, returns the output with zeros where it consists of other arguments."""

@@ -11,12 +11,13 @@ from autograd.core import primitive_vjps
 from autograd.extend import VJPNode
 from autograd.tracer import notrace_primitives, trace_primitives_map
 
-from worker_client.derivatives import arrays, elementwise, matrices, networks, reductions, segments
+from worker_client.derivatives import arrays, elementwise, embeddings, matrices, networks, reductions, segments
 from worker_client.derivatives.registry import CONSTANT, Derivative, Rule, Traced, registered
 
 BY_TYPE: Final[Mapping[str, Derivative]] = {
     **arrays.RULES,
     **elementwise.RULES,
+    **embeddings.RULES,
     **matrices.RULES,
     **networks.RULES,
     **reductions.RULES,

@@ -1,19 +1,20 @@
-"""Which part of an embedding table holds which row, and how rows are combined; with the derivatives of that."""
+"""Which part of an embedding table holds which row, and how rows are combined.
+
+Their derivatives are in ``derivatives.embeddings``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import autograd.numpy as anp
 import numpy as np
-from autograd.tracer import getval
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
-from worker_client.derivatives.registry import SELECTING, Traced, Vjp, differentiable
-from worker_client.derivatives.selection import brought_back
+from worker_client.derivatives.registry import SELECTING, differentiable
+from worker_client.values.segments import beside_rows, segment_sums
 
 STRATEGIES: Final = ("mod", "div")
 COMBINERS: Final = ("sum", "mean", "sqrtn")
@@ -82,13 +83,6 @@ def stitched(ids: Array, found: Sequence[Array], assignment: RowAssignment) -> A
     return result
 
 
-def _clipped(rows: Any, row_ndims: int, max_norm: float) -> Any:
-    axes = tuple(range(-row_ndims, 0))
-    squares = anp.sum(anp.square(rows), axis=axes, keepdims=True)
-    return rows * anp.where(squares > max_norm**2, max_norm / anp.sqrt(anp.where(squares > 0, squares, 1)), 1)
-
-
-@differentiable(Traced(_clipped))
 def clipped(rows: Array, row_ndims: int, max_norm: float) -> Array:
     """Returns rows, of which those with a greater L2 norm are scaled to ``max_norm``."""
     wide = rows.astype(np.result_type(rows.dtype, np.float32))
@@ -98,35 +92,6 @@ def clipped(rows: Array, row_ndims: int, max_norm: float) -> Array:
     return result
 
 
-def _combination_rule(argnums: Sequence[int], ans: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Vjp:
-    del kwargs
-    rows, unique, ids, places, weights, combiner = args
-    into = places[:, 0] if places.ndim == 2 else places
-    found = np.searchsorted(unique, ids)
-    factors = np.ones(len(ids), rows.dtype) if weights is None else weights
-    powers = np.square(getval(factors)) if combiner == "sqrtn" else getval(factors)
-    sums = _segment_sum(powers, into, anp.shape(ans)[:1])
-    divisors = np.ones_like(sums) if combiner == "sum" else np.sqrt(sums) if combiner == "sqrtn" else sums
-    divisor = np.where(divisors == 0, 1, divisors)[into]
-
-    def of_rows(each: Any) -> Any:
-        return brought_back(each * _beside_rows(factors, rows.ndim), lambda array: array[found], anp.shape(rows))
-
-    def of_weights(each: Any) -> Any:
-        axes = tuple(range(1, rows.ndim))
-        direct, through_sums = anp.sum(each * rows[found], axis=axes), anp.sum(each * ans[into], axis=axes)
-        if combiner == "sum":
-            return direct
-        return direct - (through_sums if combiner == "mean" else through_sums * factors / divisor)
-
-    def vjp(g: Any) -> list[Any]:
-        each = g[into] / _beside_rows(divisor, rows.ndim)
-        return [of_rows(each) if argnum == 0 else of_weights(each) for argnum in argnums]
-
-    return vjp
-
-
-@differentiable(_combination_rule)
 def combined(rows: Array, unique: Array, ids: Array, places: Array, weights: Array | None, combiner: str) -> Array:
     """Returns combinations of rows.
 
@@ -153,23 +118,11 @@ def combined(rows: Array, unique: Array, ids: Array, places: Array, weights: Arr
     wide = np.result_type(rows.dtype, np.float32)
     factors = np.ones(len(ids), wide) if weights is None else weights.astype(wide)
     shape = (int(into[-1]) + 1 if len(into) else 0, *rows.shape[1:])
-    summands = rows[np.searchsorted(unique, ids)].astype(wide) * _beside_rows(factors, rows.ndim)
-    total = _segment_sum(summands, into, shape)
+    summands = rows[np.searchsorted(unique, ids)].astype(wide) * beside_rows(factors, rows.ndim)
+    total = segment_sums(summands, into, shape)
     if combiner != "sum":
-        divisors = _segment_sum(factors if combiner == "mean" else np.square(factors), into, shape[:1])
-        divisors = _beside_rows(divisors if combiner == "mean" else np.sqrt(divisors), rows.ndim)
+        divisors = segment_sums(factors if combiner == "mean" else np.square(factors), into, shape[:1])
+        divisors = beside_rows(divisors if combiner == "mean" else np.sqrt(divisors), rows.ndim)
         total = np.divide(total, divisors, out=np.zeros_like(total), where=divisors != 0)
     result: Array = total.astype(rows.dtype)
     return result
-
-
-def _beside_rows(values: Array, ndim: int) -> Array:
-    return values.reshape(-1, *[1] * (ndim - 1))
-
-
-def _segment_sum(summands: Array, into: Array, shape: tuple[int, ...]) -> Array:
-    total = np.zeros(shape, summands.dtype)
-    starts = np.flatnonzero(np.diff(into, prepend=-1))
-    if len(starts):
-        total[into[starts]] = np.add.reduceat(summands, starts, axis=0)
-    return total

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from autograd.extend import defvjp
 
-from worker_client.derivatives.registry import primitive
+from worker_client.derivatives.primitives import primitive
 from worker_client.kernels.windows import Array, Pair, Windows, blocks, reach
 
 Sizes: TypeAlias = Array | Sequence[int]

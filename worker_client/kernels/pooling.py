@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from autograd.extend import defvjp
 
-from worker_client.derivatives.registry import primitive
+from worker_client.derivatives.primitives import primitive
 from worker_client.kernels.windows import Array, Pair, Windows
 
 
