@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -20,11 +20,16 @@ from worker_client.ops.array_ops import cast
 from worker_client.ops.collections import get_collection, get_collection_ref
 from worker_client.ops.constant_ops import convert_to_tensor
 from worker_client.ops.constant_ops import shape as shape_tensor
+from worker_client.ops.initializer_tensors import zeros_initializer
 from worker_client.ops.math_ops import divide
 from worker_client.scopes.variable_scope import get_variable, variable_scope
 from worker_client.values.dtypes import DType, as_dtype, float32
+from worker_client.values.made_functions import with_body
 from worker_client.values.shapes import TensorShape
 
+Activation: TypeAlias = Callable[[Any], Any]
+ZEROS: Final = zeros_initializer()
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 _NAMES: Final[WeakKeyDictionary[Any, Counter[str]]] = WeakKeyDictionary()
 
 
@@ -254,6 +259,10 @@ class Layer:
                 if loss is not None:
                     self.add_loss(divide(loss, cast(shape_tensor(each)[0], loss.dtype)))
 
+    def format_of(self, data_format: Any) -> str:
+        """Returns where the channels are; ValueError if that is no word for it."""
+        return one_of_words(data_format, ["channels_last", "channels_first"], f"layer {self.name}: data_format")
+
     def check_rank(self, inputs: Any, ndims: int, *, or_more: bool = False) -> TensorShape:
         """Returns the shape of inputs; ValueError if it has another number of dimensions."""
         shape = TensorShape(inputs if isinstance(inputs, TensorShape) else inputs.shape)
@@ -261,6 +270,21 @@ class Layer:
             wanted = f"{ndims} dimensions{' or more' if or_more else ''}"
             raise ValueError(f"layer {self.name} takes inputs with {wanted}, not of the shape {shape}")
         return shape
+
+
+def function_of(layer: type[Layer]) -> Callable[[_Function], _Function]:
+    """Makes the function that stands for a layer: makes the layer of its arguments, and returns its outputs.
+
+    Its parameters are those of the layer, and ``inputs``; ``reuse`` is that of the variable scope, and ``training`` is
+    given to the call.
+    """
+
+    def outputs(given: dict[str, Any]) -> Any:
+        of_call = {name: given.pop(name) for name in ("inputs", "training") if name in given}
+        of_scope = {"_scope": given["name"], "_reuse": given.pop("reuse")} if "reuse" in given else {}
+        return layer(**given, **of_scope)(**of_call)
+
+    return with_body(outputs)
 
 
 def known_size(layer: Layer, shape: TensorShape, axis: int) -> int:

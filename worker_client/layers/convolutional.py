@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from worker_client.graph.definition import Constraint, Regularizer
 from worker_client.graph.operation import Tensor
-from worker_client.layers.base import Layer, known_size, one_of_words, pair
+from worker_client.layers.base import ZEROS, Activation, known_size
+from worker_client.layers.sliding import SlidingLayer
 from worker_client.ops.array_ops import reshape, stack
 from worker_client.ops.constant_ops import shape as shape_tensor
-from worker_client.ops.initializer_tensors import zeros_initializer
 from worker_client.ops.math_ops import add
 from worker_client.ops.nn.convolutions import conv2d_transpose as transposed
 from worker_client.ops.nn.convolutions import convolution
@@ -18,12 +17,8 @@ from worker_client.ops.nn.convolutions import separable_conv2d as separable
 from worker_client.ops.nn_ops import bias_add
 from worker_client.values.shapes import TensorShape
 
-Activation = Callable[[Any], Any]
-_ZEROS = zeros_initializer()
-_FORMATS = ("channels_last", "channels_first")
 
-
-class Convolution(Layer):
+class Convolution(SlidingLayer):
     """A convolution of lines ``[batch, width, channels]`` or images ``[batch, height, width, channels]``.
 
     Args:
@@ -51,7 +46,6 @@ class Convolution(Layer):
         bias: The bias; None if there is none.
     """
 
-    _inner: ClassVar[int]
     kernel: Any = None
     bias: Any = None
 
@@ -66,7 +60,7 @@ class Convolution(Layer):
         activation: Activation | None = None,
         use_bias: bool = True,
         kernel_initializer: Any = None,
-        bias_initializer: Any = _ZEROS,
+        bias_initializer: Any = ZEROS,
         kernel_regularizer: Regularizer | None = None,
         bias_regularizer: Regularizer | None = None,
         activity_regularizer: Regularizer | None = None,
@@ -80,11 +74,9 @@ class Convolution(Layer):
         self.filters = int(filters)
         if self.filters < 1:
             raise ValueError(f"layer {self.name}: filters should be 1 or more, not {filters}")
-        self.kernel_size = pair(kernel_size, f"layer {self.name}: kernel_size", self._inner)
-        self.strides = pair(strides, f"layer {self.name}: strides", self._inner)
-        self.dilation_rate = pair(dilation_rate, f"layer {self.name}: dilation_rate", self._inner)
-        self.padding = one_of_words(padding, ["valid", "same"], f"layer {self.name}: padding")
-        self.data_format = one_of_words(data_format, _FORMATS, f"layer {self.name}: data_format")
+        self.kernel_size = self._sizes(kernel_size, "kernel_size")
+        self.dilation_rate = self._sizes(dilation_rate, "dilation_rate")
+        self._slide(strides, padding, data_format)
         self.activation = activation
         self.use_bias = use_bias
         self.kernel_initializer = kernel_initializer
@@ -97,11 +89,11 @@ class Convolution(Layer):
     @property
     def _layout(self) -> str:
         letters = "HW"[2 - self._inner :]
-        return f"NC{letters}" if self.data_format == "channels_first" else f"N{letters}C"
+        return f"NC{letters}" if self._is_second else f"N{letters}C"
 
     def _channels(self, input_shape: Any) -> int:
         shape = self.check_rank(TensorShape(input_shape), self._inner + 2)
-        return known_size(self, shape, 1 if self.data_format == "channels_first" else -1)
+        return known_size(self, shape, 1 if self._is_second else -1)
 
     def build(self, input_shape: Any) -> None:
         self.kernel = self.add_weight(
@@ -182,7 +174,7 @@ class Conv2DTranspose(Convolution):
         activation: Activation | None = None,
         use_bias: bool = True,
         kernel_initializer: Any = None,
-        bias_initializer: Any = _ZEROS,
+        bias_initializer: Any = ZEROS,
         kernel_regularizer: Regularizer | None = None,
         bias_regularizer: Regularizer | None = None,
         activity_regularizer: Regularizer | None = None,
@@ -218,16 +210,15 @@ class Conv2DTranspose(Convolution):
 
     def _convolved(self, inputs: Any) -> Any:
         sizes = shape_tensor(inputs)
-        first = 2 if self.data_format == "channels_first" else 1
+        first = 2 if self._is_second else 1
         known = [TensorShape(inputs.shape).size(first + axis) for axis in (0, 1)]
         inner = [self._length(sizes[first + axis] if known[axis] is None else known[axis], axis) for axis in (0, 1)]
         wanted = [self.filters, *inner] if first == 2 else [*inner, self.filters]
-        steps = [1, 1, *self.strides] if first == 2 else [1, *self.strides, 1]
         outputs = transposed(
             inputs,
             self.kernel,
             stack([sizes[0], *wanted]),
-            steps,
+            self._of_all_dimensions(self.strides),
             self.padding.upper(),
             "NCHW" if first == 2 else "NHWC",
         )
@@ -286,7 +277,7 @@ class SeparableConv2D(Convolution):
         use_bias: bool = True,
         depthwise_initializer: Any = None,
         pointwise_initializer: Any = None,
-        bias_initializer: Any = _ZEROS,
+        bias_initializer: Any = ZEROS,
         depthwise_regularizer: Regularizer | None = None,
         pointwise_regularizer: Regularizer | None = None,
         bias_regularizer: Regularizer | None = None,
@@ -341,12 +332,11 @@ class SeparableConv2D(Convolution):
         return self.add_weight(name, shape, initializer=initializer, regularizer=regularizer, constraint=constraint)
 
     def _convolved(self, inputs: Any) -> Any:
-        steps = [1, 1, *self.strides] if self.data_format == "channels_first" else [1, *self.strides, 1]
         return separable(
             inputs,
             self.depthwise_kernel,
             self.pointwise_kernel,
-            steps,
+            self._of_all_dimensions(self.strides),
             self.padding.upper(),
             self.dilation_rate,
             data_format=self._layout,

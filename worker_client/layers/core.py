@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.definition import Constraint, Regularizer
-from worker_client.layers.base import Layer, known_size, one_of_words, truth
+from worker_client.layers.base import ZEROS, Activation, Layer, function_of, known_size, truth
 from worker_client.ops.array_ops import expand_dims, reshape, transpose
 from worker_client.ops.constant_ops import constant, identity
 from worker_client.ops.constant_ops import shape as shape_tensor
-from worker_client.ops.initializer_tensors import zeros_initializer
 from worker_client.ops.math_ops import matmul
 from worker_client.ops.nn_ops import bias_add
 from worker_client.ops.nn_ops import dropout as dropped
 from worker_client.ops.selection_ops import where_v2
 from worker_client.ops.tensordot import tensordot
 from worker_client.values.shapes import TensorShape
-
-Activation = Callable[[Any], Any]
-_ZEROS = zeros_initializer()
 
 
 class Dense(Layer):
@@ -56,7 +51,7 @@ class Dense(Layer):
         activation: Activation | None = None,
         use_bias: bool = True,
         kernel_initializer: Any = None,
-        bias_initializer: Any = _ZEROS,
+        bias_initializer: Any = ZEROS,
         kernel_regularizer: Regularizer | None = None,
         bias_regularizer: Regularizer | None = None,
         activity_regularizer: Regularizer | None = None,
@@ -112,13 +107,14 @@ class Dense(Layer):
         return TensorShape([*TensorShape(input_shape)[:-1], self.units])
 
 
+@function_of(Dense)
 def dense(
     inputs: Any,
     units: int,
     activation: Activation | None = None,
     use_bias: bool = True,
     kernel_initializer: Any = None,
-    bias_initializer: Any = _ZEROS,
+    bias_initializer: Any = ZEROS,
     kernel_regularizer: Regularizer | None = None,
     bias_regularizer: Regularizer | None = None,
     activity_regularizer: Regularizer | None = None,
@@ -129,23 +125,6 @@ def dense(
     reuse: Any = None,
 ) -> Any:
     """Returns the outputs of a ``Dense`` layer; ``reuse`` as in ``variable_scope``, with the name of an older one."""
-    layer = Dense(
-        units,
-        activation,
-        use_bias,
-        kernel_initializer,
-        bias_initializer,
-        kernel_regularizer,
-        bias_regularizer,
-        activity_regularizer,
-        kernel_constraint,
-        bias_constraint,
-        trainable,
-        name,
-        _scope=name,
-        _reuse=reuse,
-    )
-    return layer(inputs)
 
 
 class Flatten(Layer):
@@ -158,8 +137,7 @@ class Flatten(Layer):
 
     def __init__(self, data_format: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        words = ["channels_last", "channels_first"]
-        self.data_format = one_of_words(data_format or words[0], words, f"layer {self.name}: data_format")
+        self.data_format = self.format_of(data_format or "channels_last")
 
     def call(self, inputs: Any, **kwargs: Any) -> Any:
         del kwargs
@@ -181,9 +159,9 @@ class Flatten(Layer):
         return TensorShape([sizes[0], inner])
 
 
+@function_of(Flatten)
 def flatten(inputs: Any, name: str | None = None, data_format: str = "channels_last") -> Any:
     """Returns the outputs of a ``Flatten`` layer."""
-    return Flatten(data_format, name=name)(inputs)
 
 
 class Dropout(Layer):
@@ -223,6 +201,7 @@ class Dropout(Layer):
         return TensorShape(input_shape)
 
 
+@function_of(Dropout)
 def dropout(
     inputs: Any,
     rate: Any = 0.5,
@@ -232,4 +211,3 @@ def dropout(
     name: str | None = None,
 ) -> Any:
     """Returns the outputs of a ``Dropout`` layer."""
-    return Dropout(rate, noise_shape, seed, name)(inputs, training=training)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from worker_client.graph.definition import Constraint, Regularizer
+from worker_client.layers.base import ZEROS, Activation, function_of
 from worker_client.layers.convolutional import Conv1D, Conv2D, Conv2DTranspose, SeparableConv2D
-from worker_client.ops.initializer_tensors import zeros_initializer
-
-Activation = Callable[[Any], Any]
-_ZEROS = zeros_initializer()
 
 
+@function_of(Conv1D)
 def conv1d(
     inputs: Any,
     filters: int,
@@ -24,7 +21,7 @@ def conv1d(
     activation: Activation | None = None,
     use_bias: bool = True,
     kernel_initializer: Any = None,
-    bias_initializer: Any = _ZEROS,
+    bias_initializer: Any = ZEROS,
     kernel_regularizer: Regularizer | None = None,
     bias_regularizer: Regularizer | None = None,
     activity_regularizer: Regularizer | None = None,
@@ -35,30 +32,9 @@ def conv1d(
     reuse: Any = None,
 ) -> Any:
     """Returns the outputs of a ``Conv1D`` layer; ``reuse`` as in ``variable_scope``."""
-    layer = Conv1D(
-        filters,
-        kernel_size,
-        strides,
-        padding,
-        data_format,
-        dilation_rate,
-        activation,
-        use_bias,
-        kernel_initializer,
-        bias_initializer,
-        kernel_regularizer,
-        bias_regularizer,
-        activity_regularizer,
-        kernel_constraint,
-        bias_constraint,
-        trainable,
-        name,
-        _scope=name,
-        _reuse=reuse,
-    )
-    return layer(inputs)
 
 
+@function_of(Conv2D)
 def conv2d(
     inputs: Any,
     filters: int,
@@ -70,7 +46,7 @@ def conv2d(
     activation: Activation | None = None,
     use_bias: bool = True,
     kernel_initializer: Any = None,
-    bias_initializer: Any = _ZEROS,
+    bias_initializer: Any = ZEROS,
     kernel_regularizer: Regularizer | None = None,
     bias_regularizer: Regularizer | None = None,
     activity_regularizer: Regularizer | None = None,
@@ -81,30 +57,9 @@ def conv2d(
     reuse: Any = None,
 ) -> Any:
     """Returns the outputs of a ``Conv2D`` layer; ``reuse`` as in ``variable_scope``."""
-    layer = Conv2D(
-        filters,
-        kernel_size,
-        strides,
-        padding,
-        data_format,
-        dilation_rate,
-        activation,
-        use_bias,
-        kernel_initializer,
-        bias_initializer,
-        kernel_regularizer,
-        bias_regularizer,
-        activity_regularizer,
-        kernel_constraint,
-        bias_constraint,
-        trainable,
-        name,
-        _scope=name,
-        _reuse=reuse,
-    )
-    return layer(inputs)
 
 
+@function_of(Conv2DTranspose)
 def conv2d_transpose(
     inputs: Any,
     filters: int,
@@ -115,7 +70,7 @@ def conv2d_transpose(
     activation: Activation | None = None,
     use_bias: bool = True,
     kernel_initializer: Any = None,
-    bias_initializer: Any = _ZEROS,
+    bias_initializer: Any = ZEROS,
     kernel_regularizer: Regularizer | None = None,
     bias_regularizer: Regularizer | None = None,
     activity_regularizer: Regularizer | None = None,
@@ -126,29 +81,9 @@ def conv2d_transpose(
     reuse: Any = None,
 ) -> Any:
     """Returns the outputs of a ``Conv2DTranspose`` layer; ``reuse`` as in ``variable_scope``."""
-    layer = Conv2DTranspose(
-        filters,
-        kernel_size,
-        strides,
-        padding,
-        data_format,
-        activation,
-        use_bias,
-        kernel_initializer,
-        bias_initializer,
-        kernel_regularizer,
-        bias_regularizer,
-        activity_regularizer,
-        kernel_constraint,
-        bias_constraint,
-        trainable,
-        name,
-        _scope=name,
-        _reuse=reuse,
-    )
-    return layer(inputs)
 
 
+@function_of(SeparableConv2D)
 def separable_conv2d(
     inputs: Any,
     filters: int,
@@ -162,7 +97,7 @@ def separable_conv2d(
     use_bias: bool = True,
     depthwise_initializer: Any = None,
     pointwise_initializer: Any = None,
-    bias_initializer: Any = _ZEROS,
+    bias_initializer: Any = ZEROS,
     depthwise_regularizer: Regularizer | None = None,
     pointwise_regularizer: Regularizer | None = None,
     bias_regularizer: Regularizer | None = None,
@@ -175,29 +110,3 @@ def separable_conv2d(
     reuse: Any = None,
 ) -> Any:
     """Returns the outputs of a ``SeparableConv2D`` layer; ``reuse`` as in ``variable_scope``."""
-    layer = SeparableConv2D(
-        filters,
-        kernel_size,
-        strides,
-        padding,
-        data_format,
-        dilation_rate,
-        depth_multiplier,
-        activation,
-        use_bias,
-        depthwise_initializer,
-        pointwise_initializer,
-        bias_initializer,
-        depthwise_regularizer,
-        pointwise_regularizer,
-        bias_regularizer,
-        activity_regularizer,
-        depthwise_constraint,
-        pointwise_constraint,
-        bias_constraint,
-        trainable,
-        name,
-        _scope=name,
-        _reuse=reuse,
-    )
-    return layer(inputs)

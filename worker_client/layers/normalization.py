@@ -10,10 +10,10 @@ import numpy as np
 from worker_client.graph.blocks import colocate_with, name_scope
 from worker_client.graph.definition import Constraint, Regularizer
 from worker_client.graph.operation import Tensor
-from worker_client.layers.base import Layer, known_size, truth
+from worker_client.layers.base import ZEROS, Layer, function_of, known_size, truth
 from worker_client.ops.array_ops import cast, reshape
 from worker_client.ops.constant_ops import constant, convert_to_tensor
-from worker_client.ops.initializer_tensors import ones_initializer, zeros_initializer
+from worker_client.ops.initializer_tensors import ones_initializer
 from worker_client.ops.math_ops import multiply, subtract
 from worker_client.ops.nn.normalization import batch_norm_of_either, fused_batch_norm
 from worker_client.ops.nn_ops import batch_normalization as normalized
@@ -23,7 +23,6 @@ from worker_client.ops.statistics_ops import moments
 from worker_client.values.dtypes import as_dtype, float32
 from worker_client.values.shapes import TensorShape
 
-_ZEROS: Final = zeros_initializer()
 _ONES: Final = ones_initializer()
 _FUSED: Final = {(4, 1): "NCHW", (4, 3): "NHWC"}
 
@@ -73,9 +72,9 @@ class BatchNormalization(Layer):
         epsilon: float = 1e-3,
         center: bool = True,
         scale: bool = True,
-        beta_initializer: Any = _ZEROS,
+        beta_initializer: Any = ZEROS,
         gamma_initializer: Any = _ONES,
-        moving_mean_initializer: Any = _ZEROS,
+        moving_mean_initializer: Any = ZEROS,
         moving_variance_initializer: Any = _ONES,
         beta_regularizer: Regularizer | None = None,
         gamma_regularizer: Regularizer | None = None,
@@ -211,6 +210,7 @@ class BatchNormalization(Layer):
         return reshape(values, [-1 if axis in self._axes else 1 for axis in range(ndims)])
 
 
+@function_of(BatchNormalization)
 def batch_normalization(
     inputs: Any,
     axis: int | Sequence[int] = -1,
@@ -218,9 +218,9 @@ def batch_normalization(
     epsilon: float = 1e-3,
     center: bool = True,
     scale: bool = True,
-    beta_initializer: Any = _ZEROS,
+    beta_initializer: Any = ZEROS,
     gamma_initializer: Any = _ONES,
-    moving_mean_initializer: Any = _ZEROS,
+    moving_mean_initializer: Any = ZEROS,
     moving_variance_initializer: Any = _ONES,
     beta_regularizer: Regularizer | None = None,
     gamma_regularizer: Regularizer | None = None,
@@ -238,29 +238,3 @@ def batch_normalization(
     adjustment: Any = None,
 ) -> Any:
     """Returns the outputs of a ``BatchNormalization`` layer; ``reuse`` as in ``variable_scope``."""
-    layer = BatchNormalization(
-        axis,
-        momentum,
-        epsilon,
-        center,
-        scale,
-        beta_initializer,
-        gamma_initializer,
-        moving_mean_initializer,
-        moving_variance_initializer,
-        beta_regularizer,
-        gamma_regularizer,
-        beta_constraint,
-        gamma_constraint,
-        renorm,
-        renorm_clipping,
-        renorm_momentum,
-        fused,
-        trainable,
-        virtual_batch_size,
-        adjustment,
-        name,
-        _scope=name,
-        _reuse=reuse,
-    )
-    return layer(inputs, training=training)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from worker_client.layers.base import Layer, one_of_words, pair
+from worker_client.layers.base import function_of
+from worker_client.layers.sliding import SlidingLayer
 from worker_client.ops.array_ops import expand_dims, squeeze
 from worker_client.ops.nn.pools import avg_pool, max_pool
 
 
-class Pooling(Layer):
+class Pooling(SlidingLayer):
     """A pool over lines ``[batch, width, channels]`` or images ``[batch, height, width, channels]``.
 
     Args:
@@ -22,7 +23,6 @@ class Pooling(Layer):
         **kwargs: As ``Layer``'s.
     """
 
-    _inner: ClassVar[int]
     _function: ClassVar[Callable[..., Any]]
 
     def __init__(
@@ -35,21 +35,17 @@ class Pooling(Layer):
         **kwargs: Any,
     ):
         super().__init__(name=name, **kwargs)
-        self.pool_size = pair(pool_size, f"layer {self.name}: pool_size", self._inner)
-        self.strides = pair(strides, f"layer {self.name}: strides", self._inner)
-        self.padding = one_of_words(padding, ["valid", "same"], f"layer {self.name}: padding")
-        words = ["channels_last", "channels_first"]
-        self.data_format = one_of_words(data_format, words, f"layer {self.name}: data_format")
+        self.pool_size = self._sizes(pool_size, "pool_size")
+        self._slide(strides, padding, data_format)
 
     def call(self, inputs: Any, **kwargs: Any) -> Any:
         del kwargs
         self.check_rank(inputs, self._inner + 2)
-        is_second = self.data_format == "channels_first"
-        axis = 3 if is_second else 2  # of the dimension that makes lines images
-        inner = [list(each) + [1] * (2 - self._inner) for each in (self.pool_size, self.strides)]
-        windows, steps = ([1, 1, *each] if is_second else [1, *each, 1] for each in inner)
+        axis = 3 if self._is_second else 2  # of the dimension that makes lines images
+        ones = [1] * (2 - self._inner)
+        windows, steps = (self._of_all_dimensions([*each, *ones]) for each in (self.pool_size, self.strides))
         images = expand_dims(inputs, axis) if self._inner == 1 else inputs
-        layout = "NCHW" if is_second else "NHWC"
+        layout = "NCHW" if self._is_second else "NHWC"
         outputs = type(self)._function(images, windows, steps, self.padding.upper(), layout)
         return squeeze(outputs, [axis]) if self._inner == 1 else outputs
 
@@ -78,6 +74,7 @@ class AveragePooling2D(Pooling):
     _inner, _function = 2, avg_pool
 
 
+@function_of(MaxPooling1D)
 def max_pooling1d(
     inputs: Any,
     pool_size: Any,
@@ -87,9 +84,9 @@ def max_pooling1d(
     name: str | None = None,
 ) -> Any:
     """Returns the outputs of a ``MaxPooling1D`` layer."""
-    return MaxPooling1D(pool_size, strides, padding, data_format, name)(inputs)
 
 
+@function_of(MaxPooling2D)
 def max_pooling2d(
     inputs: Any,
     pool_size: Any,
@@ -99,9 +96,9 @@ def max_pooling2d(
     name: str | None = None,
 ) -> Any:
     """Returns the outputs of a ``MaxPooling2D`` layer."""
-    return MaxPooling2D(pool_size, strides, padding, data_format, name)(inputs)
 
 
+@function_of(AveragePooling1D)
 def average_pooling1d(
     inputs: Any,
     pool_size: Any,
@@ -111,9 +108,9 @@ def average_pooling1d(
     name: str | None = None,
 ) -> Any:
     """Returns the outputs of an ``AveragePooling1D`` layer."""
-    return AveragePooling1D(pool_size, strides, padding, data_format, name)(inputs)
 
 
+@function_of(AveragePooling2D)
 def average_pooling2d(
     inputs: Any,
     pool_size: Any,
@@ -123,4 +120,3 @@ def average_pooling2d(
     name: str | None = None,
 ) -> Any:
     """Returns the outputs of an ``AveragePooling2D`` layer."""
-    return AveragePooling2D(pool_size, strides, padding, data_format, name)(inputs)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypedDict, TypeVar, Unpack
 
@@ -12,6 +10,7 @@ import numpy.typing as npt
 from ps_protocol.optimizer_rules import RULES
 from worker_client.optimizers.constraints import Constraint
 from worker_client.optimizers.optimizer import LearningRate, Optimizer
+from worker_client.values.made_functions import with_body
 
 _Constructor = TypeVar("_Constructor", bound=Callable[..., None])
 _ARGUMENT_OF: Final = {"use_nesterov": "nesterov"}
@@ -31,22 +30,12 @@ def _of_rule(rule: str) -> Callable[[_Constructor], _Constructor]:
     """Makes an optimizer's constructor from its signature: gives the rule the arguments that are its settings."""
     arguments = {each.name: _ARGUMENT_OF.get(each.name, each.name) for each in RULES[rule].settings[1:]}
 
-    def made(declared: _Constructor) -> _Constructor:
-        signature = inspect.signature(declared)
+    def construct(given: dict[str, Any]) -> None:
+        settings = {setting: given[name] for setting, name in arguments.items() if name in given}
+        rate, name = given["learning_rate"], given["name"]
+        Optimizer.__init__(given["self"], rule, settings, learning_rate=rate, name=name, **given["common"])
 
-        @functools.wraps(declared)
-        def construct(self: Optimizer, *args: Any, **kwargs: Any) -> None:
-            declared(self, *args, **kwargs)  # does nothing, but raises Python's own error where an argument is missing
-            bound = signature.bind(self, *args, **kwargs)
-            bound.apply_defaults()
-            given = bound.arguments
-            settings = {setting: given[name] for setting, name in arguments.items() if name in given}
-            rate, name, common = given["learning_rate"], given["name"], given["common"]
-            Optimizer.__init__(self, rule, settings, learning_rate=rate, name=name, **common)
-
-        return construct  # type: ignore[return-value]
-
-    return made
+    return with_body(construct)
 
 
 class GradientDescent(Optimizer):

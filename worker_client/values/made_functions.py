@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -13,6 +15,30 @@ def named(function: _F, name: str, doc: str) -> _F:
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
     return function
+
+
+def with_body(body: Callable[[dict[str, Any]], Any]) -> Callable[[_F], _F]:
+    """Gives a function that is only a signature and a docstring its body.
+
+    Signature and docstring stay as written, for users and for type checkers.
+
+    Args:
+        body: Returns what the function returns. Gets the arguments by their names, defaults filled in.
+    """
+
+    def made(declared: _F) -> _F:
+        signature = inspect.signature(declared)
+
+        @functools.wraps(declared)
+        def function(*args: Any, **kwargs: Any) -> Any:
+            declared(*args, **kwargs)  # does nothing, but raises Python's own error where an argument is missing
+            given = signature.bind(*args, **kwargs)
+            given.apply_defaults()
+            return body(given.arguments)
+
+        return cast(_F, function)
+
+    return made
 
 
 def one_of(function: str, **names: Any) -> Any:
