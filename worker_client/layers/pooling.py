@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
-from worker_client.layers.base import function_of
 from worker_client.layers.sliding import SlidingLayer
 from worker_client.ops.array_ops import expand_dims, squeeze
 from worker_client.ops.nn.pools import avg_pool, max_pool
+from worker_client.values.made_functions import named
 
 
 class Pooling(SlidingLayer):
@@ -74,49 +74,33 @@ class AveragePooling2D(Pooling):
     _inner, _function = 2, avg_pool
 
 
-@function_of(MaxPooling1D)
-def max_pooling1d(
-    inputs: Any,
-    pool_size: Any,
-    strides: Any,
-    padding: str = "valid",
-    data_format: str = "channels_last",
-    name: str | None = None,
-) -> Any:
-    """Returns the outputs of a ``MaxPooling1D`` layer."""
+class _Function(Protocol):
+    def __call__(
+        self,
+        inputs: Any,
+        pool_size: Any,
+        strides: Any,
+        padding: str = "valid",
+        data_format: str = "channels_last",
+        name: str | None = None,
+    ) -> Any: ...
 
 
-@function_of(MaxPooling2D)
-def max_pooling2d(
-    inputs: Any,
-    pool_size: Any,
-    strides: Any,
-    padding: str = "valid",
-    data_format: str = "channels_last",
-    name: str | None = None,
-) -> Any:
-    """Returns the outputs of a ``MaxPooling2D`` layer."""
+def _function_of(public_name: str, layer: type[Pooling]) -> _Function:
+    def outputs(
+        inputs: Any,
+        pool_size: Any,
+        strides: Any,
+        padding: str = "valid",
+        data_format: str = "channels_last",
+        name: str | None = None,
+    ) -> Any:
+        return layer(pool_size, strides, padding, data_format, name)(inputs)
+
+    return named(outputs, public_name, f"Returns the outputs of the layer ``{layer.__name__}``.")
 
 
-@function_of(AveragePooling1D)
-def average_pooling1d(
-    inputs: Any,
-    pool_size: Any,
-    strides: Any,
-    padding: str = "valid",
-    data_format: str = "channels_last",
-    name: str | None = None,
-) -> Any:
-    """Returns the outputs of an ``AveragePooling1D`` layer."""
-
-
-@function_of(AveragePooling2D)
-def average_pooling2d(
-    inputs: Any,
-    pool_size: Any,
-    strides: Any,
-    padding: str = "valid",
-    data_format: str = "channels_last",
-    name: str | None = None,
-) -> Any:
-    """Returns the outputs of an ``AveragePooling2D`` layer."""
+max_pooling1d = _function_of("max_pooling1d", MaxPooling1D)
+max_pooling2d = _function_of("max_pooling2d", MaxPooling2D)
+average_pooling1d = _function_of("average_pooling1d", AveragePooling1D)
+average_pooling2d = _function_of("average_pooling2d", AveragePooling2D)

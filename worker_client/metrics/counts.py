@@ -5,8 +5,7 @@ Each returns two tensors, as those of ``means`` do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from worker_client.graph.operation import Tensor
 from worker_client.metrics.variables import Collections, collected, fitted, metric_variable, spread
@@ -17,33 +16,67 @@ from worker_client.ops.state_ops import assign_add
 from worker_client.scopes.variable_scope import variable_scope
 from worker_client.values.dtypes import bool as bool_
 from worker_client.values.dtypes import float32
+from worker_client.values.made_functions import named
 
 __all__ = ["false_negatives", "false_positives", "precision", "recall", "true_negatives", "true_positives"]
 
 
-def _counted(
-    name: str | None,
-    default_name: str,
-    labels: Any,
-    predictions: Any,
-    weights: Any,
-    metrics_collections: Collections,
-    updates_collections: Collections,
-    *,
-    label: bool,
-    prediction: bool,
-) -> tuple[Any, Any]:
-    """Counts how often a label of one kind was predicted as another."""
-    with variable_scope(name, default_name, [predictions, labels, weights]):
-        expected, predicted, factors = _truths(labels, predictions, weights)
-        is_it = logical_and(equal(expected, label), equal(predicted, prediction))
-        count = metric_variable([], "count")
-        ones = cast(is_it, float32)
-        if factors is not None:
-            ones = multiply(ones, spread(factors, ones))
-        value = convert_to_tensor(count)
-        update = assign_add(count, reduce_sum(ones))
-        return collected(value, update, metrics_collections, updates_collections)
+class _Metric(Protocol):
+    def __call__(
+        self,
+        labels: Any,
+        predictions: Any,
+        weights: Any = None,
+        metrics_collections: Collections = None,
+        updates_collections: Collections = None,
+        name: str | None = None,
+    ) -> tuple[Any, Any]: ...
+
+
+def _count(public_name: str, doc: str, *, label: bool, prediction: bool) -> _Metric:
+    """Returns a metric that counts how often a label of one kind was predicted as another."""
+
+    def metric(
+        labels: Any,
+        predictions: Any,
+        weights: Any = None,
+        metrics_collections: Collections = None,
+        updates_collections: Collections = None,
+        name: str | None = None,
+    ) -> tuple[Any, Any]:
+        with variable_scope(name, public_name, [predictions, labels, weights]):
+            expected, predicted, factors = _truths(labels, predictions, weights)
+            is_it = logical_and(equal(expected, label), equal(predicted, prediction))
+            count = metric_variable([], "count")
+            ones = cast(is_it, float32)
+            if factors is not None:
+                ones = multiply(ones, spread(factors, ones))
+            value = convert_to_tensor(count)
+            update = assign_add(count, reduce_sum(ones))
+            return collected(value, update, metrics_collections, updates_collections)
+
+    return named(metric, public_name, doc)
+
+
+def _share(public_name: str, doc: str, others: _Metric) -> _Metric:
+    """Returns a metric that is the share of true positives among those and others."""
+
+    def metric(
+        labels: Any,
+        predictions: Any,
+        weights: Any = None,
+        metrics_collections: Collections = None,
+        updates_collections: Collections = None,
+        name: str | None = None,
+    ) -> tuple[Any, Any]:
+        with variable_scope(name, public_name, [predictions, labels, weights]):
+            given = _truths(labels, predictions, weights)
+            (right, new_right), (wrong, new_wrong) = true_positives(*given), others(*given)
+            value = _ratio(right, wrong, "value")
+            update = _ratio(new_right, new_wrong, "update_op")
+            return collected(value, update, metrics_collections, updates_collections)
+
+    return named(metric, public_name, doc)
 
 
 def _truths(labels: Any, predictions: Any, weights: Any) -> tuple[Any, Any, Any]:
@@ -51,14 +84,14 @@ def _truths(labels: Any, predictions: Any, weights: Any) -> tuple[Any, Any, Any]
     return fitted(cast(convert_to_tensor(labels), bool_), predicted, weights)
 
 
-def true_positives(
-    labels: Any,
-    predictions: Any,
-    weights: Any = None,
-    metrics_collections: Collections = None,
-    updates_collections: Collections = None,
-    name: str | None = None,
-) -> tuple[Any, Any]:
+def _ratio(right: Any, wrong: Any, name: str) -> Tensor:
+    is_any = greater(add(right, wrong), 0)
+    ratio: Tensor = where(is_any, divide(right, add(right, wrong)), zeros_like(right), name)
+    return ratio
+
+
+true_positives = _count(
+    "true_positives",
     """Returns how often what is true was predicted as true.
 
     Args:
@@ -74,96 +107,35 @@ def true_positives(
 
     Raises:
         ValueError: The shapes do not fit.
-    """
-    given = (labels, predictions, weights, metrics_collections, updates_collections)
-    return _counted(name, "true_positives", *given, label=True, prediction=True)
-
-
-def false_positives(
-    labels: Any,
-    predictions: Any,
-    weights: Any = None,
-    metrics_collections: Collections = None,
-    updates_collections: Collections = None,
-    name: str | None = None,
-) -> tuple[Any, Any]:
-    """Returns how often what is false was predicted as true; otherwise as ``true_positives``."""
-    given = (labels, predictions, weights, metrics_collections, updates_collections)
-    return _counted(name, "false_positives", *given, label=False, prediction=True)
-
-
-def true_negatives(
-    labels: Any,
-    predictions: Any,
-    weights: Any = None,
-    metrics_collections: Collections = None,
-    updates_collections: Collections = None,
-    name: str | None = None,
-) -> tuple[Any, Any]:
-    """Returns how often what is false was predicted as false; otherwise as ``true_positives``."""
-    given = (labels, predictions, weights, metrics_collections, updates_collections)
-    return _counted(name, "true_negatives", *given, label=False, prediction=False)
-
-
-def false_negatives(
-    labels: Any,
-    predictions: Any,
-    weights: Any = None,
-    metrics_collections: Collections = None,
-    updates_collections: Collections = None,
-    name: str | None = None,
-) -> tuple[Any, Any]:
-    """Returns how often what is true was predicted as false; otherwise as ``true_positives``."""
-    given = (labels, predictions, weights, metrics_collections, updates_collections)
-    return _counted(name, "false_negatives", *given, label=True, prediction=False)
-
-
-def precision(
-    labels: Any,
-    predictions: Any,
-    weights: Any = None,
-    metrics_collections: Collections = None,
-    updates_collections: Collections = None,
-    name: str | None = None,
-) -> tuple[Any, Any]:
-    """Returns what part of what was predicted as true is true, 0 before the first; arguments as ``true_positives``'."""
-    given = (labels, predictions, weights, metrics_collections, updates_collections)
-    return _share(name, "precision", false_positives, *given)
-
-
-def recall(
-    labels: Any,
-    predictions: Any,
-    weights: Any = None,
-    metrics_collections: Collections = None,
-    updates_collections: Collections = None,
-    name: str | None = None,
-) -> tuple[Any, Any]:
-    """Returns what part of what is true was predicted as true, 0 before the first; arguments as ``true_positives``'."""
-    given = (labels, predictions, weights, metrics_collections, updates_collections)
-    return _share(name, "recall", false_negatives, *given)
-
-
-def _share(
-    name: str | None,
-    default_name: str,
-    others: Callable[..., tuple[Any, Any]],
-    labels: Any,
-    predictions: Any,
-    weights: Any,
-    metrics_collections: Collections,
-    updates_collections: Collections,
-) -> tuple[Any, Any]:
-    """Returns the share of true positives among those and others."""
-    with variable_scope(name, default_name, [predictions, labels, weights]):
-        given = _truths(labels, predictions, weights)
-        (right, new_right), (wrong, new_wrong) = true_positives(*given), others(*given)
-        value = _ratio(right, wrong, "value")
-        update = _ratio(new_right, new_wrong, "update_op")
-        return collected(value, update, metrics_collections, updates_collections)
-
-
-def _ratio(right: Any, wrong: Any, name: str) -> Tensor:
-    is_any = greater(add(right, wrong), 0)
-    ratio: Tensor = where(is_any, divide(right, add(right, wrong)), zeros_like(right), name)
-    return ratio
+    """,
+    label=True,
+    prediction=True,
+)
+false_positives = _count(
+    "false_positives",
+    "Returns how often what is false was predicted as true; otherwise as ``true_positives``.",
+    label=False,
+    prediction=True,
+)
+true_negatives = _count(
+    "true_negatives",
+    "Returns how often what is false was predicted as false; otherwise as ``true_positives``.",
+    label=False,
+    prediction=False,
+)
+false_negatives = _count(
+    "false_negatives",
+    "Returns how often what is true was predicted as false; otherwise as ``true_positives``.",
+    label=True,
+    prediction=False,
+)
+precision = _share(
+    "precision",
+    "Returns what part of what was predicted as true is true, 0 before the first; arguments as ``true_positives``'.",
+    false_positives,
+)
+recall = _share(
+    "recall",
+    "Returns what part of what is true was predicted as true, 0 before the first; arguments as ``true_positives``'.",
+    false_negatives,
+)

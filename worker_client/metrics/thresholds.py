@@ -104,12 +104,8 @@ def precision_at_thresholds(
 ) -> tuple[Any, Any]:
     """Returns what part of what is predicted above each threshold is true; arguments as ``auc``'s."""
     with variable_scope(name, "precision_at_thresholds", [predictions, labels, weights]):
-        values, updates = _confusions(labels, predictions, thresholds, weights, ("tp", "fp"))
-        made = [
-            divide(each["tp"], add(_EDGE, add(each["tp"], each["fp"])), name=f"precision_{what}")
-            for each, what in ((values, "value"), (updates, "update_op"))
-        ]
-        return collected(made[0], made[1], metrics_collections, updates_collections)
+        value, update = _shares("precision", "fp", labels, predictions, thresholds, weights)
+        return collected(value, update, metrics_collections, updates_collections)
 
 
 def recall_at_thresholds(
@@ -123,12 +119,20 @@ def recall_at_thresholds(
 ) -> tuple[Any, Any]:
     """Returns what part of what is true is predicted above each threshold; arguments as ``auc``'s."""
     with variable_scope(name, "recall_at_thresholds", [predictions, labels, weights]):
-        values, updates = _confusions(labels, predictions, thresholds, weights, ("tp", "fn"))
-        made = [
-            divide(each["tp"], add(_EDGE, add(each["tp"], each["fn"])), name=f"recall_{what}")
-            for each, what in ((values, "value"), (updates, "update_op"))
-        ]
-        return collected(made[0], made[1], metrics_collections, updates_collections)
+        value, update = _shares("recall", "fn", labels, predictions, thresholds, weights)
+        return collected(value, update, metrics_collections, updates_collections)
+
+
+def _shares(
+    name: str, others: str, labels: Any, predictions: Any, thresholds: Sequence[float], weights: Any
+) -> list[Any]:
+    """Returns the share of true positives among those and others at each threshold, and the update of that."""
+    return [
+        divide(each["tp"], add(_EDGE, add(each["tp"], each[others])), name=f"{name}_{what}")
+        for each, what in zip(
+            _confusions(labels, predictions, thresholds, weights, ("tp", others)), ("value", "update_op"), strict=True
+        )
+    ]
 
 
 _NAMES: Final = {

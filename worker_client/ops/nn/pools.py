@@ -13,21 +13,32 @@ from worker_client.kernels.windows import Array
 from worker_client.ops.array_ops import expand_dims, squeeze
 from worker_client.ops.constant_ops import convert_to_tensor
 from worker_client.ops.nn.window_arguments import explicit, sequence, sliding
-from worker_client.values.made_functions import one_of
+from worker_client.values.made_functions import named, one_of
 from worker_client.values.shapes import TensorShape
 
 __all__ = ["avg_pool", "avg_pool1d", "avg_pool2d", "max_pool", "max_pool1d", "max_pool2d", "max_pool_v2", "pool"]
 
 
-def max_pool(
-    value: Any = None,
-    ksize: Any = None,
-    strides: Any = None,
-    padding: Any = None,
-    data_format: str | None = "NHWC",
-    name: str | None = None,
-    input: Any = None,  # noqa: A002 - TensorFlow's name
-) -> Any:
+def _of_images(public_name: str, op_type: str, doc: str) -> Any:
+    def operation(
+        value: Any = None,
+        ksize: Any = None,
+        strides: Any = None,
+        padding: Any = None,
+        data_format: str | None = "NHWC",
+        name: str | None = None,
+        input: Any = None,  # noqa: A002 - TensorFlow's name
+    ) -> Any:
+        images = one_of(public_name, value=value, input=input)
+        with name_scope(name, op_type, [images]) as scope:
+            return _pooled(op_type, images, ksize, strides, padding, data_format, scope)
+
+    return named(operation, public_name, doc)
+
+
+max_pool = _of_images(
+    "max_pool",
+    "MaxPool",
     """Returns the greatest element of each window, for each channel.
 
     Args:
@@ -41,10 +52,37 @@ def max_pool(
 
     Raises:
         ValueError: An argument has another form, or the images are smaller than the windows.
-    """
-    images = one_of("max_pool", value=value, input=input)
-    with name_scope(name, "MaxPool", [images]) as scope:
-        return _pooled("MaxPool", images, ksize, strides, padding, data_format, scope)
+    """,
+)
+avg_pool = _of_images(
+    "avg_pool",
+    "AvgPool",
+    """Returns the mean of each window, for each channel, of those of its elements that are inside the image.
+
+    Its arguments are those of ``max_pool``, but ``padding`` is a word. "AvgPool" if no name is given.
+    """,
+)
+avg_pool2d = avg_pool
+
+
+def _of_lines(public_name: str, op_type: str, default_name: str, like: str) -> Any:
+    def operation(
+        input: Any,  # noqa: A002 - TensorFlow's name
+        ksize: Any,
+        strides: Any,
+        padding: Any,
+        data_format: str | None = "NWC",
+        name: str | None = None,
+    ) -> Any:
+        with name_scope(name, default_name, [input]) as scope:
+            return _pooled_lines(op_type, input, ksize, strides, padding, data_format, scope)
+
+    doc = f"Does what ``{like}`` does along one dimension, of the shape ``[batch, width, channels]``."
+    return named(operation, public_name, doc)
+
+
+max_pool1d = _of_lines("max_pool1d", "MaxPool", "MaxPool1d", "max_pool")
+avg_pool1d = _of_lines("avg_pool1d", "AvgPool", "AvgPool1D", "avg_pool")
 
 
 def max_pool2d(
@@ -73,53 +111,6 @@ def max_pool_v2(
     if TensorShape(operand.shape).ndims == 3:
         return max_pool1d(operand, ksize, strides, padding, data_format or "NWC", name)
     return max_pool2d(operand, ksize, strides, padding, data_format, name or "max_pool")
-
-
-def avg_pool(
-    value: Any = None,
-    ksize: Any = None,
-    strides: Any = None,
-    padding: Any = None,
-    data_format: str | None = "NHWC",
-    name: str | None = None,
-    input: Any = None,  # noqa: A002 - TensorFlow's name
-) -> Any:
-    """Returns the mean of each window, for each channel, of those of its elements that are inside the image.
-
-    Its arguments are those of ``max_pool``, but ``padding`` is a word. "AvgPool" if no name is given.
-    """
-    images = one_of("avg_pool", value=value, input=input)
-    with name_scope(name, "AvgPool", [images]) as scope:
-        return _pooled("AvgPool", images, ksize, strides, padding, data_format, scope)
-
-
-avg_pool2d = avg_pool
-
-
-def max_pool1d(
-    input: Any,  # noqa: A002 - TensorFlow's name
-    ksize: Any,
-    strides: Any,
-    padding: Any,
-    data_format: str | None = "NWC",
-    name: str | None = None,
-) -> Any:
-    """Does what ``max_pool`` does along one dimension, of the shape ``[batch, width, channels]``."""
-    with name_scope(name, "MaxPool1d", [input]) as scope:
-        return _pooled_lines("MaxPool", input, ksize, strides, padding, data_format, scope)
-
-
-def avg_pool1d(
-    input: Any,  # noqa: A002 - TensorFlow's name
-    ksize: Any,
-    strides: Any,
-    padding: Any,
-    data_format: str | None = "NWC",
-    name: str | None = None,
-) -> Any:
-    """Does what ``avg_pool`` does along one dimension, of the shape ``[batch, width, channels]``."""
-    with name_scope(name, "AvgPool1D", [input]) as scope:
-        return _pooled_lines("AvgPool", input, ksize, strides, padding, data_format, scope)
 
 
 def pool(
@@ -183,17 +174,17 @@ def _pooled_lines(
     is_second = (data_format or "NWC").startswith("NC")
     axis = 2 if is_second else 1
     windows, steps = (
-        _of_images(sequence(each, 1 if is_second else 2, f"{op_type}: {what}", 1), axis)
+        _with_one_more(sequence(each, 1 if is_second else 2, f"{op_type}: {what}", 1), axis)
         for each, what in ((ksize, "ksize"), (strides, "strides"))
     )
     if isinstance(padding, list | tuple):
         explicit(padding, 3)
-        padding = _of_images(list(padding), axis, (0, 0))
+        padding = _with_one_more(list(padding), axis, (0, 0))
     images = expand_dims(lines, axis)
     layout = "NCHW" if is_second else "NHWC"
     return squeeze(_pooled(op_type, images, windows, steps, padding, layout, name), [axis])
 
 
-def _of_images(values: list[Any], axis: int, filler: Any = 1) -> list[Any]:
+def _with_one_more(values: list[Any], axis: int, filler: Any = 1) -> list[Any]:
     """Returns what is given for three dimensions for four, with one more at ``axis``."""
     return [*values[:axis], filler, *values[axis:]]
