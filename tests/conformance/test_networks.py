@@ -10,11 +10,12 @@ import pytest
 
 import worker_client.compat.v1 as tf
 from tests.conformance import replay
-from tests.conformance.reference import network_programs
+from tests.conformance.reference.network_programs import PROGRAMS
+from tests.conformance.reference.network_results import gradients, recorded
 
 RECORDS = json.loads((replay.TRACES / "networks.json").read_text(encoding="utf-8"))
 
-OTHERWISE_MADE = {program for program in network_programs.PROGRAMS if "training=t" in program and "t = tf.p" in program}
+OTHERWISE_MADE = {program for program in PROGRAMS if "training=t" in program and "t = tf.p" in program}
 """Programs whose result has the name that it has in TensorFlow, but not the type: there are no branches here."""
 
 
@@ -37,13 +38,13 @@ def is_close(expected: Any, found: Any) -> bool:
 
 
 def test_the_programs_are_all_there() -> None:
-    assert [record["program"] for record in RECORDS] == network_programs.PROGRAMS
+    assert [record["program"] for record in RECORDS] == PROGRAMS
     assert sum("gradients" in record for record in RECORDS) > 60
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record["program"])
 def test_a_program_makes_what_tensorflows_makes(record: dict[str, Any]) -> None:
-    found = network_programs.recorded(tf, record["program"])
+    found = recorded(tf, record["program"])
     expected = {key: each for key, each in record.items() if key != "gradients"}
     if record["program"] in OTHERWISE_MADE:
         expected, found = without_types(expected), without_types(found)
@@ -54,5 +55,5 @@ def test_a_program_makes_what_tensorflows_makes(record: dict[str, Any]) -> None:
     "record", [record for record in RECORDS if record.get("gradients")], ids=lambda record: record["program"]
 )
 def test_gradients_are_tensorflows(record: dict[str, Any]) -> None:
-    found = network_programs.gradients(tf, record["program"])
+    found = gradients(tf, record["program"])
     assert is_close(record["gradients"], found), f"{record['gradients']} is not {found}"
