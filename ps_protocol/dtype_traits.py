@@ -66,12 +66,12 @@ def dtype_category(dtype: np.dtype[Any]) -> DTypeCategory:
 @lru_cache(maxsize=256)
 def integer_limits(dtype: np.dtype[Any]) -> tuple[int, int]:
     """Returns the least and the greatest element of an integer dtype."""
-    limits = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]  # ml-dtypes has no types for it
+    limits = ml_dtypes.iinfo(dtype)
     return int(limits.min), int(limits.max)
 
 
 @lru_cache(maxsize=256)
 def float_limits(dtype: np.dtype[Any]) -> tuple[float, float]:
     """Returns the least and the greatest finite element of a float dtype; infinities if a double cannot hold them."""
-    limits = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]  # ml-dtypes has no types for it
+    limits = ml_dtypes.finfo(dtype)
     return float(limits.min), float(limits.max)

@@ -143,7 +143,8 @@ def _slid(known: Known, images: TensorShape, taps: Sequence[int | None], channel
 
 def _padding(attributes: Mapping[str, Any], first: int) -> Padding:
     if attributes["padding"] != "EXPLICIT":
-        return str(attributes["padding"])
+        word: Padding = attributes["padding"]
+        return word
     flat: list[int] = attributes["explicit_paddings"]
     at = 2 * first
     return (flat[at], flat[at + 1]), (flat[at + 2], flat[at + 3])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
 Pair: TypeAlias = tuple[int, int]
-Padding: TypeAlias = str | tuple[Pair, Pair]
+Padding: TypeAlias = Literal["SAME", "VALID"] | tuple[Pair, Pair]
 
 BLOCK_BYTES: Final = 64 * 2**20
 """How much memory the columns of images may take at a time; a convolution of more goes block by block."""
@@ -145,4 +145,4 @@ def margin(padding: Padding, axis: int, size: int, taps: int, stride: int, dilat
     if padding == "SAME":
         total = max(0, (-(-size // stride) - 1) * stride + reach(taps, dilation) - size)
         return total // 2, total - total // 2
-    return padding[axis]  # type: ignore[return-value]  # it is no string
+    return padding[axis]

@@ -105,7 +105,7 @@ def _reverse_order(tensor: Tensor) -> Any:
     return range_(last, -1, -1, name="Range")
 
 
-def expand_dims(input: Any, axis: Any = None, name: str | None = None, dim: Any = None) -> Any:  # noqa: A002 - TensorFlow's name
+def expand_dims(input: Any, axis: Any = None, name: str | None = None, dim: Any = None) -> Any:
     """Returns the tensor with one more dimension, of size 1, before the one at ``axis`` (older name: ``dim``)."""
     at = one_of("expand_dims", axis=axis, dim=dim)
     if at is None:
@@ -117,7 +117,7 @@ def _expanded(array: Array, axis: Any) -> Array:
     return np.expand_dims(array, int(axis))
 
 
-def squeeze(input: Any, axis: Any = None, name: str | None = None, squeeze_dims: Any = None) -> Any:  # noqa: A002 - TensorFlow's name
+def squeeze(input: Any, axis: Any = None, name: str | None = None, squeeze_dims: Any = None) -> Any:
     """Returns the tensor without its dimensions of size 1, or without those at ``axis`` (older: ``squeeze_dims``)."""
     dims = one_of("squeeze", axis=axis, squeeze_dims=squeeze_dims)
     axes = [] if dims is None else [int(each) for each in np.ravel(dims)]
@@ -246,7 +246,7 @@ def _split_into(array: Array, sizes: Array, axis: Array) -> tuple[Array, ...]:
     return tuple(np.split(array, np.cumsum(filled)[:-1], axis=at))
 
 
-def tile(input: Any, multiples: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
+def tile(input: Any, multiples: Any, name: str | None = None) -> Any:
     """Returns the tensor repeated along each dimension as often as ``multiples`` says."""
     return computed("Tile", _tiled, [input, multiples], name=name)
 
@@ -427,7 +427,7 @@ def _check_indices(indices: Array, length: int, array: Array) -> None:
 class _Extreme(Protocol):
     def __call__(
         self,
-        input: Any,  # noqa: A002 - TensorFlow's name
+        input: Any,
         axis: Any = None,
         name: str | None = None,
         dimension: Any = None,
@@ -437,7 +437,7 @@ class _Extreme(Protocol):
 
 def _extreme(public_name: str, function: Callable[..., Any], op_type: str, doc: str) -> _Extreme:
     def operation(
-        input: Any,  # noqa: A002 - TensorFlow's name
+        input: Any,
         axis: Any = None,
         name: str | None = None,
         dimension: Any = None,

@@ -106,7 +106,7 @@ def placeholder(dtype: Any, shape: ShapeLike = None, name: str | None = None) ->
     return graph.create_op("Placeholder", outputs=[output], name=name, attributes=attributes).outputs[0]
 
 
-def placeholder_with_default(input: Any, shape: ShapeLike, name: str | None = None) -> Tensor:  # noqa: A002 - TensorFlow's name
+def placeholder_with_default(input: Any, shape: ShapeLike, name: str | None = None) -> Tensor:
     """Returns a tensor that has the value of ``input`` unless ``feed_dict`` gives it another of the shape."""
     graph = get_default_graph()
     with graph.name_scope(name or "PlaceholderWithDefault") as scope:
@@ -148,7 +148,7 @@ def convert_to_tensor(
     return constant(value, dtype, name=name or "Const")
 
 
-def identity(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
+def identity(input: Any, name: str | None = None) -> Any:
     """Returns a tensor of the same value, of a variable the present one."""
     if isinstance(input, SparseTensor):
         members = (input.indices, input.values, input.dense_shape)
@@ -357,17 +357,17 @@ class _OneHot:
         return np.moveaxis(np.where(is_on, on, off), -1, self._axis)
 
 
-def shape(input: Any, name: str | None = None, out_type: Any = int32) -> Any:  # noqa: A002 - TensorFlow's name
+def shape(input: Any, name: str | None = None, out_type: Any = int32) -> Any:
     """Returns the shape of a tensor, as a tensor."""
     return _fact(np.shape, "Shape", input, name, out_type)
 
 
-def size(input: Any, name: str | None = None, out_type: Any = int32) -> Any:  # noqa: A002 - TensorFlow's name
+def size(input: Any, name: str | None = None, out_type: Any = int32) -> Any:
     """Returns the number of elements of a tensor, as a tensor."""
     return _fact(np.size, "Size", input, name, out_type)
 
 
-def rank(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
+def rank(input: Any, name: str | None = None) -> Any:
     """Returns the number of dimensions of a tensor, as a tensor."""
     return _fact(np.ndim, "Rank", input, name, int32)
 

@@ -158,7 +158,7 @@ lgamma = unary("lgamma", _each(_log_gamma), "Lgamma", "Returns the logarithm of 
 softplus = unary("softplus", _softplus, "Softplus", "Returns ``log(1 + exp(x))``, without overflow.")
 
 
-def stop_gradient(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
+def stop_gradient(input: Any, name: str | None = None) -> Any:
     """Returns the tensor, as one that no gradient passes."""
     return computed("StopGradient", itself, [input], name=name)
 
@@ -292,7 +292,7 @@ def _complex(real: Array, imag: Array) -> Array:
 def _of_complex(public_name: str, function: Callable[..., Any], op_type: str, doc: str) -> Any:
     of_complex = unary(public_name, function, op_type, doc)
 
-    def operation(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
+    def operation(input: Any, name: str | None = None) -> Any:
         operand = convert_to_tensor(input, name="input")
         return of_complex(operand, name) if as_dtype(operand.dtype).kind == "c" else operand
 
@@ -305,12 +305,12 @@ _imag = unary("imag", np.imag, "Imag", "Returns the imaginary part of each eleme
 _angle = unary("angle", np.angle, "Angle", "Returns the angle in radians of each element in the complex plane.")
 
 
-def imag(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
+def imag(input: Any, name: str | None = None) -> Any:
     """Returns the imaginary part of each element, 0 of a real one."""
     return _imag(convert_to_tensor(input, name="input"), name)
 
 
-def angle(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
+def angle(input: Any, name: str | None = None) -> Any:
     """Returns the angle in radians of each element in the complex plane."""
     return _angle(convert_to_tensor(input, name="input"), name)
 

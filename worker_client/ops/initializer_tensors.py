@@ -3,6 +3,7 @@
 Given to ``get_variable`` they are the initializers that they derive from, which the ps carries out. Outside of deferred
 graphs a call returns an array, as theirs does.
 """
+# ruff: noqa: N801 - TensorFlow's names
 
 from __future__ import annotations
 
@@ -95,7 +96,7 @@ class _MakesTensors:
         return op.outputs[0]
 
 
-class zeros_initializer(_MakesTensors, standard.Zeros):  # noqa: N801 - TensorFlow's name
+class zeros_initializer(_MakesTensors, standard.Zeros):
     """Zeros; False, or empty bytes."""
 
     def _made(self, shape: Any, known: TensorShape, dtype: np.dtype[Any], value: Any) -> Tensor:  # noqa: ARG002
@@ -103,7 +104,7 @@ class zeros_initializer(_MakesTensors, standard.Zeros):  # noqa: N801 - TensorFl
         return made
 
 
-class ones_initializer(_MakesTensors, standard.Ones):  # noqa: N801
+class ones_initializer(_MakesTensors, standard.Ones):
     """Ones, or True."""
 
     def _made(self, shape: Any, known: TensorShape, dtype: np.dtype[Any], value: Any) -> Tensor:  # noqa: ARG002
@@ -111,7 +112,7 @@ class ones_initializer(_MakesTensors, standard.Ones):  # noqa: N801
         return made
 
 
-class constant_initializer(_MakesTensors, standard.Constant):  # noqa: N801
+class constant_initializer(_MakesTensors, standard.Constant):
     """A number everywhere, or the elements of a list in C order, the last one repeated to the end."""
 
     def _made(self, shape: Any, known: TensorShape, dtype: np.dtype[Any], value: Any) -> Tensor:
@@ -121,53 +122,53 @@ class constant_initializer(_MakesTensors, standard.Constant):  # noqa: N801
         return made
 
 
-class random_uniform_initializer(_MakesTensors, standard.RandomUniform):  # noqa: N801
+class random_uniform_initializer(_MakesTensors, standard.RandomUniform):
     """Uniform in [minval, maxval)."""
 
 
-class random_normal_initializer(_MakesTensors, standard.RandomNormal):  # noqa: N801
+class random_normal_initializer(_MakesTensors, standard.RandomNormal):
     """Normal."""
 
 
-class truncated_normal_initializer(_MakesTensors, standard.TruncatedNormal):  # noqa: N801
+class truncated_normal_initializer(_MakesTensors, standard.TruncatedNormal):
     """Normal, drawn again beyond two standard deviations from the mean."""
 
 
-class uniform_unit_scaling_initializer(_MakesTensors, standard.UniformUnitScaling):  # noqa: N801
+class uniform_unit_scaling_initializer(_MakesTensors, standard.UniformUnitScaling):
     """Uniform so that the variance of inputs is kept."""
 
 
-class variance_scaling_initializer(_MakesTensors, standard.VarianceScaling):  # noqa: N801
+class variance_scaling_initializer(_MakesTensors, standard.VarianceScaling):
     """Random with the variance ``scale / n``, n being the number of inputs, of outputs, or their average."""
 
 
-class glorot_uniform_initializer(_MakesTensors, standard.GlorotUniform):  # noqa: N801
+class glorot_uniform_initializer(_MakesTensors, standard.GlorotUniform):
     """Uniform within sqrt(6 / (inputs + outputs)), also called Xavier."""
 
 
-class glorot_normal_initializer(_MakesTensors, standard.GlorotNormal):  # noqa: N801
+class glorot_normal_initializer(_MakesTensors, standard.GlorotNormal):
     """Truncated normal of variance 2 / (inputs + outputs), also called Xavier."""
 
 
-class he_uniform(_MakesTensors, standard.HeUniform):  # noqa: N801
+class he_uniform(_MakesTensors, standard.HeUniform):
     """Uniform within sqrt(6 / inputs), for layers before a ReLU."""
 
 
-class he_normal(_MakesTensors, standard.HeNormal):  # noqa: N801
+class he_normal(_MakesTensors, standard.HeNormal):
     """Truncated normal of variance 2 / inputs, for layers before a ReLU."""
 
 
-class lecun_uniform(_MakesTensors, standard.LecunUniform):  # noqa: N801
+class lecun_uniform(_MakesTensors, standard.LecunUniform):
     """Uniform within sqrt(3 / inputs)."""
 
 
-class lecun_normal(_MakesTensors, standard.LecunNormal):  # noqa: N801
+class lecun_normal(_MakesTensors, standard.LecunNormal):
     """Truncated normal of variance 1 / inputs."""
 
 
-class orthogonal_initializer(_MakesTensors, standard.Orthogonal):  # noqa: N801
+class orthogonal_initializer(_MakesTensors, standard.Orthogonal):
     """Orthogonal rows or columns, whichever are fewer; all dimensions but the last count as rows."""
 
 
-class identity_initializer(_MakesTensors, standard.Identity):  # noqa: N801
+class identity_initializer(_MakesTensors, standard.Identity):
     """Ones on the main diagonal of a matrix, which need not be square."""

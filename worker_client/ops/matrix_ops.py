@@ -104,7 +104,7 @@ _determinant = unary(
 )
 
 
-def diag_part(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
+def diag_part(input: Any, name: str | None = None) -> Any:
     """Returns the diagonal of what ``diag`` makes."""
     return _diag_part(input, name)
 
@@ -114,12 +114,12 @@ def matrix_diag(diagonal: Any, name: str = "diag") -> Any:
     return _matrix_diag(diagonal, name)
 
 
-def matrix_diag_part(input: Any, name: str = "diag_part") -> Any:  # noqa: A002 - TensorFlow's name
+def matrix_diag_part(input: Any, name: str = "diag_part") -> Any:
     """Returns the diagonals of matrices."""
     return _matrix_diag_part(input, name)
 
 
-def matrix_set_diag(input: Any, diagonal: Any, name: str = "set_diag") -> Any:  # noqa: A002 - TensorFlow's name
+def matrix_set_diag(input: Any, diagonal: Any, name: str = "set_diag") -> Any:
     """Returns matrices with other diagonals."""
     operands = of_one_dtype("MatrixSetDiagV3", [input, diagonal])
     return call(_with_diagonals, operands, op_type="MatrixSetDiagV3", name=name)
@@ -132,7 +132,7 @@ def _with_diagonals(array: Array, diagonal: Array) -> Array:
     return result
 
 
-def matrix_band_part(input: Any, num_lower: Any, num_upper: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
+def matrix_band_part(input: Any, num_lower: Any, num_upper: Any, name: str | None = None) -> Any:
     """Returns matrices with 0 everywhere but on so many diagonals below and above the main one; -1 for all."""
     (operand,) = of_one_dtype("MatrixBandPart", [input])
     arguments = [operand, num_lower, num_upper]
@@ -169,7 +169,7 @@ def trace(x: Any, name: str | None = None) -> Any:
         return reduce_sum(matrix_diag_part(convert_to_tensor(x, name="x")), [-1], name=scope)
 
 
-def matrix_inverse(input: Any, adjoint: bool = False, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
+def matrix_inverse(input: Any, adjoint: bool = False, name: str | None = None) -> Any:
     """Returns the inverse of each square matrix, or of its adjoint; InvalidArgumentError if there is none."""
     (operand,) = of_one_dtype("MatrixInverse", [input])
     return call(_inverse, [operand, adjoint], op_type="MatrixInverse", name=name, output=_like(operand))
@@ -204,12 +204,12 @@ def _adjoint(array: Array) -> Array:
     return np.conj(np.swapaxes(array, -1, -2))
 
 
-def matrix_determinant(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
+def matrix_determinant(input: Any, name: str | None = None) -> Any:
     """Returns the determinant of each square matrix."""
     return _determinant(input, name)
 
 
-def cholesky(input: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
+def cholesky(input: Any, name: str | None = None) -> Any:
     """Returns for each matrix the lower triangular one whose product with its adjoint it is."""
     (operand,) = of_one_dtype("Cholesky", [input])
     return call(np.linalg.cholesky, [operand], op_type="Cholesky", name=name, output=_like(operand))

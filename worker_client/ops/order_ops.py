@@ -106,7 +106,7 @@ def _reversed(array: Array, axis: Any) -> Array:
 
 
 def reverse_sequence(
-    input: Any,  # noqa: A002 - TensorFlow's name
+    input: Any,
     seq_lengths: Any,
     seq_axis: int | None = None,
     batch_axis: int | None = None,
@@ -131,7 +131,7 @@ def _reversed_beginnings(array: Array, lengths: Array, along: int, each: int) ->
     return result
 
 
-def roll(input: Any, shift: Any, axis: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
+def roll(input: Any, shift: Any, axis: Any, name: str | None = None) -> Any:
     """Returns the elements moved along dimensions; those that are moved over the end begin again at the start."""
     (operand,) = of_one_dtype("Roll", [input])
     output = OutputSpec(as_dtype(operand.dtype), TensorShape(operand.shape))
@@ -191,7 +191,7 @@ TopK = namedtuple("TopK", ["values", "indices"])
 
 
 def top_k(
-    input: Any,  # noqa: A002 - TensorFlow's name
+    input: Any,
     k: int = 1,
     sorted: bool = True,  # noqa: A002 - TensorFlow's name
     index_type: Any = int32,
@@ -313,7 +313,7 @@ def _padded(array: Array, paddings: Any, mode: str, element: Any) -> Array:
     return padded
 
 
-def broadcast_to(input: Any, shape: Any, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
+def broadcast_to(input: Any, shape: Any, name: str | None = None) -> Any:
     """Returns the elements repeated along dimensions of size 1 and new ones before the first, up to a shape."""
     (operand,) = of_one_dtype("BroadcastTo", [input])
     arguments, output = [operand, shape_argument(shape)], OutputSpec(as_dtype(operand.dtype), shape_of(shape))
@@ -418,7 +418,7 @@ def _over_all(line: Any, laid: Sequence[Any]) -> Any:
     return line
 
 
-def repeat(input: Any, repeats: Any, axis: int | None = None, name: str | None = None) -> Any:  # noqa: A002 - TensorFlow's name
+def repeat(input: Any, repeats: Any, axis: int | None = None, name: str | None = None) -> Any:
     """Returns each element ``repeats`` times along a dimension, or without ``axis`` all elements in one line."""
     with name_scope(name, "Repeat", [input, repeats]):
         (operand,) = of_one_dtype("Repeat", [input])
@@ -434,7 +434,7 @@ def _repeated(array: Array, repeats: Any, axis: int | None) -> Array:
     return np.repeat(array, np.asarray(repeats), axis=axis)
 
 
-def identity_n(input: Sequence[Any], name: str | None = None) -> list[Any]:  # noqa: A002 - TensorFlow's name
+def identity_n(input: Sequence[Any], name: str | None = None) -> list[Any]:
     """Returns tensors of the same values, which are there when all are."""
     operands = [convert_to_tensor(each) for each in input]
     outputs = [OutputSpec(as_dtype(each.dtype), TensorShape(each.shape)) for each in operands]

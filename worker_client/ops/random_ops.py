@@ -328,7 +328,7 @@ def _truncated_normal(generator: Generator, shape: tuple[int, ...]) -> Array:
 
 
 def _uniform(dtype: np.dtype[Any]) -> Callable[..., Array]:
-    bits = int(ml_dtypes.finfo(dtype).nmant) + 1  # type: ignore[no-untyped-call]  # so many that no number is rounded up to 1
+    bits = int(ml_dtypes.finfo(dtype).nmant) + 1  # so many that no number is rounded up to 1
 
     def draw(generator: Generator, shape: tuple[int, ...]) -> Array:
         return generator.integers(2**bits, size=shape) * 2.0**-bits

@@ -97,7 +97,7 @@ def count_nonzero(
     name: str | None = None,
     reduction_indices: Any = None,
     keep_dims: bool | None = None,
-    input: Any = None,  # noqa: A002 - TensorFlow's name
+    input: Any = None,
 ) -> Any:
     """Returns how many elements are not 0 over some dimensions, as ``dtype``; otherwise as ``reduce_sum``."""
     given = one_of("count_nonzero", input_tensor=input_tensor, input=input)

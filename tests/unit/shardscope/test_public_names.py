@@ -17,24 +17,23 @@ import ps_cluster
 import shardscope
 import worker_client
 
-NAMES = set(
-    """
-    AUTO_REUSE Client ClusterSpec DeviceSpec Graph GraphKeys GreedyLoadBalancingStrategy HashStrategy IndexedSlices
-    InteractiveSession LocalCluster Mirror PartitionedVariable RandomStrategy RoundRobinStrategy Session SparseTensor
-    TaskId TfConfig
-    Variable VariableScope Version VersionedValue __version__ assign_add_all assign_all byte_size_load_fn colocate_with
-    connect constant_initializer control_dependencies device embedding_lookup embedding_lookup_sparse errors
-    fixed_size_partitioner get_default_client
-    get_default_graph get_local_variable get_variable get_variable_scope global_variables global_variables_initializer
-    glorot_normal_initializer glorot_uniform_initializer he_normal he_uniform identity_initializer initializers
-    lecun_normal lecun_uniform local_variables_initializer min_max_variable_partitioner mirror name_scope
-    ones_initializer orthogonal_initializer random_normal_initializer random_uniform_initializer read_all
-    replica_device_setter report_uninitialized_variables reset_default_graph serve train trainable_variables
-    truncated_normal_initializer
-    uniform_unit_scaling_initializer variable_axis_size_partitioner variable_scope variables_initializer
-    variance_scaling_initializer zeros_initializer
-    """.split()  # noqa: SIM905  # shorter as text
-)
+_NAMES = """
+AUTO_REUSE Client ClusterSpec DeviceSpec Graph GraphKeys GreedyLoadBalancingStrategy HashStrategy IndexedSlices
+InteractiveSession LocalCluster Mirror PartitionedVariable RandomStrategy RoundRobinStrategy Session SparseTensor
+TaskId TfConfig
+Variable VariableScope Version VersionedValue __version__ assign_add_all assign_all byte_size_load_fn colocate_with
+connect constant_initializer control_dependencies device embedding_lookup embedding_lookup_sparse errors
+fixed_size_partitioner get_default_client
+get_default_graph get_local_variable get_variable get_variable_scope global_variables global_variables_initializer
+glorot_normal_initializer glorot_uniform_initializer he_normal he_uniform identity_initializer initializers
+lecun_normal lecun_uniform local_variables_initializer min_max_variable_partitioner mirror name_scope
+ones_initializer orthogonal_initializer random_normal_initializer random_uniform_initializer read_all
+replica_device_setter report_uninitialized_variables reset_default_graph serve train trainable_variables
+truncated_normal_initializer
+uniform_unit_scaling_initializer variable_axis_size_partitioner variable_scope variables_initializer
+variance_scaling_initializer zeros_initializer
+"""
+NAMES = set(_NAMES.split())
 
 MODULES = pytest.mark.parametrize("module", [shardscope, worker_client], ids=lambda module: module.__name__)
 

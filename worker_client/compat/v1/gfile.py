@@ -1,4 +1,5 @@
 """``tf.gfile``: files of this machine, with TensorFlow 1's functions. There are no other file systems."""
+# ruff: noqa: N802 - TensorFlow's names
 
 from __future__ import annotations
 
@@ -118,54 +119,54 @@ class GFile:
 FastGFile = Open = GFile
 
 
-def Exists(filename: str) -> bool:  # noqa: N802 - TensorFlow's name
+def Exists(filename: str) -> bool:
     """Whether there is a file or a directory of that name."""
     return Path(filename).exists()
 
 
-def IsDirectory(dirname: str) -> bool:  # noqa: N802 - see above
+def IsDirectory(dirname: str) -> bool:
     """Whether there is a directory of that name."""
     return Path(dirname).is_dir()
 
 
-def ListDirectory(dirname: str) -> list[str]:  # noqa: N802 - see above
+def ListDirectory(dirname: str) -> list[str]:
     """Returns the names in a directory; NotFoundError if there is none."""
     with _translated():
         return [each.name for each in Path(dirname).iterdir()]
 
 
-def MkDir(dirname: str) -> None:  # noqa: N802 - see above
+def MkDir(dirname: str) -> None:
     """Makes a directory; NotFoundError if that around it is missing, AlreadyExistsError if it exists."""
     with _translated():
         Path(dirname).mkdir()
 
 
-def MakeDirs(dirname: str) -> None:  # noqa: N802 - see above
+def MakeDirs(dirname: str) -> None:
     """Makes a directory and those around it, as far as they are missing."""
     with _translated():
         Path(dirname).mkdir(parents=True, exist_ok=True)
 
 
-def Remove(filename: str) -> None:  # noqa: N802 - see above
+def Remove(filename: str) -> None:
     """Deletes a file; NotFoundError if there is none."""
     with _translated():
         Path(filename).unlink()
 
 
-def DeleteRecursively(dirname: str) -> None:  # noqa: N802 - see above
+def DeleteRecursively(dirname: str) -> None:
     """Deletes a directory with all that is in it; NotFoundError if there is none."""
     with _translated():
         shutil.rmtree(dirname)
 
 
-def Copy(oldpath: str, newpath: str, overwrite: bool = False) -> None:  # noqa: N802 - see above
+def Copy(oldpath: str, newpath: str, overwrite: bool = False) -> None:
     """Copies a file; AlreadyExistsError if there is one of the new name and ``overwrite`` is not asked for."""
     with _translated():
         _refuse_existing(newpath, overwrite)
         shutil.copyfile(oldpath, newpath)
 
 
-def Rename(oldname: str, newname: str, overwrite: bool = False) -> None:  # noqa: N802 - see above
+def Rename(oldname: str, newname: str, overwrite: bool = False) -> None:
     """Moves a file; AlreadyExistsError if there is one of the new name and ``overwrite`` is not asked for."""
     with _translated():
         _refuse_existing(newname, overwrite)
@@ -177,19 +178,19 @@ def _refuse_existing(name: str, overwrite: bool) -> None:
         raise AlreadyExistsError(f"{name} exists already; give overwrite=True to replace it")
 
 
-def Glob(filename: str | list[str]) -> list[str]:  # noqa: N802 - see above
+def Glob(filename: str | list[str]) -> list[str]:
     """Returns the names of the files that match a pattern, or one of several."""
     patterns = [filename] if isinstance(filename, str) else filename
     return [name for pattern in patterns for name in sorted(_glob.glob(pattern))]  # noqa: PTH207 - text
 
 
-def Stat(filename: str) -> os.stat_result:  # noqa: N802 - see above
+def Stat(filename: str) -> os.stat_result:
     """Returns what the operating system knows of a file, ``length`` under its own name ``st_size``."""
     with _translated():
         return Path(filename).stat()
 
 
-def Walk(top: str, in_order: bool = True) -> Iterator[tuple[str, list[str], list[str]]]:  # noqa: N802 - see above
+def Walk(top: str, in_order: bool = True) -> Iterator[tuple[str, list[str], list[str]]]:
     """Yields each directory below one, with the names of the directories and of the files in it."""
     return os.walk(top, topdown=in_order)
 

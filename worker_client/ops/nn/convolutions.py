@@ -31,8 +31,8 @@ _ONES = (1, 1, 1, 1)
 
 
 def conv2d(
-    input: Any,  # noqa: A002 - TensorFlow's name
-    filter: Any = None,  # noqa: A002 - TensorFlow's name
+    input: Any,
+    filter: Any = None,
     strides: Any = None,
     padding: Any = None,
     use_cudnn_on_gpu: bool = True,
@@ -82,7 +82,7 @@ def conv1d(
     use_cudnn_on_gpu: bool | None = None,
     data_format: str | None = None,
     name: str | None = None,
-    input: Any = None,  # noqa: A002 - TensorFlow's name
+    input: Any = None,
     dilations: Any = None,
 ) -> Any:
     """Does what ``conv2d`` does along one dimension: of the shape ``[batch, width, channels]``.
@@ -118,7 +118,7 @@ def conv1d(
 
 def conv2d_backprop_input(
     input_sizes: Any,
-    filter: Any = None,  # noqa: A002 - TensorFlow's name
+    filter: Any = None,
     out_backprop: Any = None,
     strides: Any = None,
     padding: Any = None,
@@ -146,7 +146,7 @@ def _conv2d_of_gradient(sizes: Any, filters: Any, gradient: Any, how: Sliding, o
 
 
 def conv2d_backprop_filter(
-    input: Any,  # noqa: A002 - TensorFlow's name
+    input: Any,
     filter_sizes: Any,
     out_backprop: Any,
     strides: Any,
@@ -172,13 +172,13 @@ def conv2d_backprop_filter(
 
 def conv2d_transpose(
     value: Any = None,
-    filter: Any = None,  # noqa: A002 - TensorFlow's name
+    filter: Any = None,
     output_shape: Any = None,
     strides: Any = None,
     padding: Any = "SAME",
     data_format: str | None = "NHWC",
     name: str | None = None,
-    input: Any = None,  # noqa: A002 - TensorFlow's name
+    input: Any = None,
     filters: Any = None,
     dilations: Any = None,
 ) -> Any:
@@ -207,8 +207,8 @@ def conv2d_transpose(
 
 
 def depthwise_conv2d_native(
-    input: Any,  # noqa: A002 - TensorFlow's name
-    filter: Any,  # noqa: A002 - TensorFlow's name
+    input: Any,
+    filter: Any,
     strides: Any,
     padding: Any,
     data_format: str | None = "NHWC",
@@ -228,8 +228,8 @@ def depthwise_conv2d_native(
 
 
 def depthwise_conv2d(
-    input: Any,  # noqa: A002 - TensorFlow's name
-    filter: Any,  # noqa: A002 - TensorFlow's name
+    input: Any,
+    filter: Any,
     strides: Any,
     padding: Any,
     rate: Any = None,
@@ -262,7 +262,7 @@ def depthwise_conv2d(
 
 
 def separable_conv2d(
-    input: Any,  # noqa: A002 - TensorFlow's name
+    input: Any,
     depthwise_filter: Any,
     pointwise_filter: Any,
     strides: Any,
@@ -307,8 +307,8 @@ def atrous_conv2d(value: Any, filters: Any, rate: int, padding: Any, name: str |
 
 
 def convolution(
-    input: Any,  # noqa: A002 - TensorFlow's name
-    filter: Any = None,  # noqa: A002 - TensorFlow's name
+    input: Any,
+    filter: Any = None,
     padding: Any = None,
     strides: Any = None,
     dilation_rate: Any = None,

@@ -105,7 +105,7 @@ def batch_norm_with_global_normalization(
     variance_epsilon: Any = None,
     scale_after_normalization: bool | None = None,
     name: str | None = None,
-    input: Any = None,  # noqa: A002 - TensorFlow's name
+    input: Any = None,
     mean: Any = None,
     variance: Any = None,
 ) -> Any:
@@ -118,7 +118,7 @@ def batch_norm_with_global_normalization(
 
 
 def local_response_normalization(
-    input: Any,  # noqa: A002 - TensorFlow's name
+    input: Any,
     depth_radius: int = 5,
     bias: float = 1,
     alpha: float = 1,

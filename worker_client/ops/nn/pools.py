@@ -27,7 +27,7 @@ def _of_images(public_name: str, op_type: str, doc: str) -> Any:
         padding: Any = None,
         data_format: str | None = "NHWC",
         name: str | None = None,
-        input: Any = None,  # noqa: A002 - TensorFlow's name
+        input: Any = None,
     ) -> Any:
         images = one_of(public_name, value=value, input=input)
         with name_scope(name, op_type, [images]) as scope:
@@ -67,7 +67,7 @@ avg_pool2d = avg_pool
 
 def _of_lines(public_name: str, op_type: str, default_name: str, like: str) -> Any:
     def operation(
-        input: Any,  # noqa: A002 - TensorFlow's name
+        input: Any,
         ksize: Any,
         strides: Any,
         padding: Any,
@@ -86,7 +86,7 @@ avg_pool1d = _of_lines("avg_pool1d", "AvgPool", "AvgPool1D", "avg_pool")
 
 
 def max_pool2d(
-    input: Any,  # noqa: A002 - TensorFlow's name
+    input: Any,
     ksize: Any,
     strides: Any,
     padding: Any,
@@ -99,7 +99,7 @@ def max_pool2d(
 
 
 def max_pool_v2(
-    input: Any,  # noqa: A002 - TensorFlow's name
+    input: Any,
     ksize: Any,
     strides: Any,
     padding: Any,
@@ -114,7 +114,7 @@ def max_pool_v2(
 
 
 def pool(
-    input: Any,  # noqa: A002 - TensorFlow's name
+    input: Any,
     window_shape: Any,
     pooling_type: str,
     padding: Any,

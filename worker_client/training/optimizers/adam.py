@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from worker_client.graph.operation import Operation
-from worker_client.training.optimizers.rule_optimizer import RuleOptimizer
+from worker_client.training.optimizers.rule_optimizer import RuleOptimizer, tensors
 
 
 class AdamOptimizer(RuleOptimizer):
@@ -26,7 +26,7 @@ class AdamOptimizer(RuleOptimizer):
     """
 
     rule = "adam"
-    tensor_names = {name: name for name in ("learning_rate", "beta1", "beta2", "epsilon")}  # noqa: RUF012 - of the base
+    tensor_names = tensors("learning_rate", "beta1", "beta2", "epsilon")
     slot_names = ("m", "v")
 
     def __init__(

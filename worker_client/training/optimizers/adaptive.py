@@ -7,7 +7,7 @@ from typing import Any
 
 from worker_client.initializers import constant_initializer, ones_initializer
 from worker_client.ops.math_ops import add
-from worker_client.training.optimizers.rule_optimizer import RuleOptimizer
+from worker_client.training.optimizers.rule_optimizer import RuleOptimizer, tensors
 
 
 class AdagradOptimizer(RuleOptimizer):
@@ -24,7 +24,7 @@ class AdagradOptimizer(RuleOptimizer):
     """
 
     rule = "adagrad"
-    tensor_names = {"learning_rate": "learning_rate"}  # noqa: RUF012 - a ClassVar of the base
+    tensor_names = tensors("learning_rate")
     slot_names = ("accumulator",)
 
     def __init__(
@@ -61,9 +61,7 @@ class ProximalAdagradOptimizer(AdagradOptimizer):
     """
 
     rule = "proximal_adagrad"
-    tensor_names = {  # noqa: RUF012 - a ClassVar of the base
-        name: name for name in ("learning_rate", "l1_regularization_strength", "l2_regularization_strength")
-    }
+    tensor_names = tensors("learning_rate", "l1_regularization_strength", "l2_regularization_strength")
 
     def __init__(
         self,
@@ -96,7 +94,7 @@ class AdagradDAOptimizer(RuleOptimizer):
     """
 
     rule = "adagrad_da"
-    tensor_names = {"learning_rate": "learning_rate"}  # noqa: RUF012 - a ClassVar of the base
+    tensor_names = tensors("learning_rate")
     slot_names = ("gradient_accumulator", "gradient_squared_accumulator")
     op_type = "AdagradDA"
 
@@ -145,7 +143,7 @@ class AdadeltaOptimizer(RuleOptimizer):
     """
 
     rule = "adadelta"
-    tensor_names = {"learning_rate": "lr", "rho": "rho", "epsilon": "epsilon"}  # noqa: RUF012 - a ClassVar of the base
+    tensor_names = tensors("rho", "epsilon", learning_rate="lr")
     slot_names = ("accum", "accum_update")
 
     def __init__(
@@ -178,7 +176,7 @@ class RMSPropOptimizer(RuleOptimizer):
     """
 
     rule = "rmsprop"
-    tensor_names = {name: name for name in ("learning_rate", "decay", "momentum", "epsilon")}  # noqa: RUF012 - as above
+    tensor_names = tensors("learning_rate", "decay", "momentum", "epsilon")
     slot_names = ("rms", "momentum", "mg")
 
     def __init__(

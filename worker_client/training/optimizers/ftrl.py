@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from worker_client.initializers import constant_initializer
-from worker_client.training.optimizers.rule_optimizer import RuleOptimizer
+from worker_client.training.optimizers.rule_optimizer import RuleOptimizer, tensors
 
 
 class FtrlOptimizer(RuleOptimizer):
@@ -30,17 +30,14 @@ class FtrlOptimizer(RuleOptimizer):
     """
 
     rule = "ftrl"
-    tensor_names = {  # noqa: RUF012 - a ClassVar of the base
-        name: name
-        for name in (
-            "learning_rate",
-            "l1_regularization_strength",
-            "l2_regularization_strength",
-            "beta",
-            "l2_shrinkage_regularization_strength",
-            "learning_rate_power",
-        )
-    }
+    tensor_names = tensors(
+        "learning_rate",
+        "l1_regularization_strength",
+        "l2_regularization_strength",
+        "beta",
+        "l2_shrinkage_regularization_strength",
+        "learning_rate_power",
+    )
     slot_names = ("accum", "linear")
 
     def __init__(

@@ -6,7 +6,7 @@ from typing import Any
 
 from worker_client.ops.array_ops import cast
 from worker_client.ops.math_ops import multiply
-from worker_client.training.optimizers.rule_optimizer import RuleOptimizer
+from worker_client.training.optimizers.rule_optimizer import RuleOptimizer, tensors
 from worker_client.values.conversion import IndexedSlices
 
 
@@ -20,7 +20,7 @@ class GradientDescentOptimizer(RuleOptimizer):
     """
 
     rule = "gradient_descent"
-    tensor_names = {"learning_rate": "learning_rate"}  # noqa: RUF012 - a ClassVar of the base
+    tensor_names = tensors("learning_rate")
 
     def __init__(self, learning_rate: Any, use_locking: bool = False, name: str = "GradientDescent"):
         super().__init__({"learning_rate": learning_rate}, use_locking, name)
@@ -42,9 +42,7 @@ class ProximalGradientDescentOptimizer(RuleOptimizer):
     """
 
     rule = "proximal_gradient_descent"
-    tensor_names = {  # noqa: RUF012 - a ClassVar of the base
-        name: name for name in ("learning_rate", "l1_regularization_strength", "l2_regularization_strength")
-    }
+    tensor_names = tensors("learning_rate", "l1_regularization_strength", "l2_regularization_strength")
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from worker_client.training.optimizers.rule_optimizer import RuleOptimizer
+from worker_client.training.optimizers.rule_optimizer import RuleOptimizer, tensors
 
 
 class MomentumOptimizer(RuleOptimizer):
@@ -20,7 +20,7 @@ class MomentumOptimizer(RuleOptimizer):
     """
 
     rule = "momentum"
-    tensor_names = {"learning_rate": "learning_rate", "momentum": "momentum"}  # noqa: RUF012 - a ClassVar of the base
+    tensor_names = tensors("learning_rate", "momentum")
     slot_names = ("momentum",)
 
     def __init__(

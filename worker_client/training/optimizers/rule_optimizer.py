@@ -12,6 +12,16 @@ from worker_client.training.optimizers.optimizer import Optimizer
 from worker_client.values.conversion import IndexedSlices
 
 
+def tensors(*settings: str, **named: str) -> Mapping[str, str]:
+    """Returns the settings of a rule that are tensors of its steps, and what those are called.
+
+    Args:
+        *settings: Those whose tensors have their names.
+        **named: Names of the tensors of others, which come first.
+    """
+    return {**named, **{each: each for each in settings}}
+
+
 class RuleOptimizer(Optimizer):
     """Makes one operation for each variable: a step of a rule.
 
@@ -24,7 +34,7 @@ class RuleOptimizer(Optimizer):
 
     Attributes:
         rule: Name of the rule.
-        tensor_names: Settings that are tensors of the step, and what those are called.
+        tensor_names: Settings that are tensors of the step, and what those are called; see ``tensors``.
         slot_names: Names of the rule's slots, in its order.
     """
 

@@ -85,9 +85,9 @@ def _in_parent() -> None:
 def _pages(memory: tuple[Memory, ...]) -> list[tuple[int, int]]:
     """Returns the addresses of the pages in which some memory lies, joined where they touch."""
     joined: list[tuple[int, int]] = []
-    for first, end in sorted((each.address, each.address + each.size_bytes) for each in memory):
-        first -= first % mmap.PAGESIZE  # noqa: PLW2901 - rounded
-        end += -end % mmap.PAGESIZE  # noqa: PLW2901
+    for address, size_bytes in sorted((each.address, each.size_bytes) for each in memory):
+        first = address - address % mmap.PAGESIZE
+        end = address + size_bytes + -(address + size_bytes) % mmap.PAGESIZE
         if joined and first <= joined[-1][1]:
             joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import pytest
 
@@ -21,7 +21,7 @@ SECONDS = {"ours": 0.010, "theirs": 0.030, "limit": 0.005}
 class FakeContestant:
     """Answers at once, and writes down that it was asked."""
 
-    log: list[tuple[str, str, str]] = []  # noqa: RUF012  # one for all, emptied by the fixture
+    log: ClassVar[list[tuple[str, str, str]]] = []  # one for all, emptied by the fixture
 
     def __init__(self, entry: Entry):
         self.entry = entry

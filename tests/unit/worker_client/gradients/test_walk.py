@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import worker_client.compat.v1 as tf
+from tests.unit.worker_client.naming_fakes import eager_graph
+from worker_client.deferred.call import deferred_call
 from worker_client.derivatives.registry import Traced, differentiable
 
 
@@ -212,8 +214,6 @@ def cube(x: Any) -> Any:
 
 
 def test_traces_of_several_threads_do_not_meet() -> None:
-    from worker_client.deferred.call import deferred_call  # noqa: PLC0415
-
     x = tf.placeholder(tf.float64, [])
     y = deferred_call(cube, [x], op_type="Cube")
     (first,) = tf.gradients(y, x)
@@ -235,8 +235,6 @@ def test_traces_of_several_threads_do_not_meet() -> None:
 
 
 def test_a_graph_that_acts_at_once_is_refused() -> None:
-    from tests.unit.worker_client.naming_fakes import eager_graph  # noqa: PLC0415
-
     with eager_graph().as_default(), pytest.raises(RuntimeError, match="deferred graph"):
         tf.gradients(3.0, 2.0)
 

@@ -113,7 +113,10 @@ def test_an_empty_device_changes_nothing_not_even_a_device_it_cannot_read() -> N
 
 def test_what_device_takes() -> None:
     assert device_function(None) is None
-    function = lambda op: "/cpu:0"  # noqa: E731 - a device function is any function
+
+    def function(op: Operation) -> str:
+        return "/cpu:0"
+
     assert device_function(function) is function
     made = device_function(DeviceSpec(job="ps"))
     assert made is not None

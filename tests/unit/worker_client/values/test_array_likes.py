@@ -6,7 +6,7 @@ import array
 import collections
 import decimal
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import ml_dtypes
 import numpy as np
@@ -95,7 +95,7 @@ class Sparse:
 
 
 class OnGpu:
-    __cuda_array_interface__: Any = {}  # noqa: RUF012 - what it has does not matter
+    __cuda_array_interface__: ClassVar[Any] = {}  # what it has does not matter
 
 
 def on_device() -> OnlyDlpack:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -88,7 +88,7 @@ def test_a_looper_can_be_a_class_of_its_own() -> None:
     coord = tf.train.Coordinator()
 
     class Once(tf.train.LooperThread):
-        calls: list[str] = []  # noqa: RUF012
+        calls: ClassVar[list[str]] = []
 
         def start_loop(self) -> None:
             self.calls.append("start")
