@@ -26,7 +26,6 @@ from ps_server.core.state import MemoryState
 from ps_server.log.state_parts import StateParts
 from ps_server.process.server import PsServer
 from tests.chaos import dying_clients
-from tests.chaos.soak import ROOT
 from tests.conftest import Eventually
 
 pytestmark = [
@@ -35,6 +34,7 @@ pytestmark = [
     pytest.mark.skipif(not IS_SUPPORTED, reason="this system has no memfds"),
 ]
 
+ROOT = Path(__file__).parents[2]
 NUM_CLIENTS = 200
 MAX_CLIENTS = 40
 MAX_CONCURRENT = 8

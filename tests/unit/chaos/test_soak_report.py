@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.chaos.soak_report import SoakReport, outcomes
-from tests.chaos.soak_variables import (
+from tests.chaos.soak.report import SoakReport, outcomes
+from tests.chaos.soak.variables import (
     NumberedUpdate,
     SoakVariable,
     UpdateLog,

@@ -27,7 +27,7 @@ from ps_server.durability.snapshots.files import SnapshotInfo
 from ps_server.durability.task import DurableSettings, DurableTask
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.state_parts import StateParts
-from tests.property.durable_model import REMEMBERED
+from tests.property.durability.durable_model import REMEMBERED
 
 TIMEOUT_S: Final = 30.0
 _NEVER_S: Final = 1e9

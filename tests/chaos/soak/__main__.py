@@ -21,15 +21,14 @@ from ps_cluster import ClusterStartError, LocalCluster
 from ps_cluster.local.processes import ChildProcess
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.task_id import TaskId
-from tests.chaos import soak_worker
 from tests.chaos.fault_log import fault_environment, fired, now_and_then
 from tests.chaos.patience import connect_impatiently
-from tests.chaos.soak_report import SoakReport, outcomes
-from tests.chaos.soak_settings import SoakSettings, parse_settings
-from tests.chaos.soak_variables import acknowledged_path, num_updates, soak_variables
+from tests.chaos.soak.report import SoakReport, outcomes
+from tests.chaos.soak.settings import ROOT, SoakSettings, parse_settings
+from tests.chaos.soak.variables import acknowledged_path, num_updates, soak_variables
+from tests.chaos.soak.worker import ENOUGH_FILE, OPERATION_TIMEOUT_S
 from worker_client.transport import grpc
 
-ROOT: Final = Path(__file__).parents[2]
 DROPPED_REPLY: Final = "reply.send=drop"
 _POLL_S: Final = 0.02
 _STATUS_TIMEOUT_S: Final = 10.0
@@ -87,14 +86,12 @@ class Soak:
 
     def _run_on(self, cluster: LocalCluster) -> None:
         variables = soak_variables(self._settings.num_ps)
-        with connect_impatiently(
-            cluster.cluster_spec, "evaluator", operation_timeout_s=soak_worker.OPERATION_TIMEOUT_S
-        ):
+        with connect_impatiently(cluster.cluster_spec, "evaluator", operation_timeout_s=OPERATION_TIMEOUT_S):
             declared = [variable.declare() for variable in variables]
             for index in range(self._settings.num_workers):
                 self._start_worker(cluster, index, life=0)
             self._make_trouble(cluster)
-            (self._directory / soak_worker.ENOUGH_FILE).touch()
+            (self._directory / ENOUGH_FILE).touch()
             self._await_workers()
             self._count_duplicates(cluster)
             values = [variable.read_value() for variable in declared]
@@ -170,7 +167,7 @@ class Soak:
             "transport": self._settings.transport,
         }
         flags = [text for name, value in told.items() for text in (f"--{name}", str(value))]
-        worker = cluster.start_worker(index, ["python", "-m", "tests.chaos.soak_worker", *flags])
+        worker = cluster.start_worker(index, ["python", "-m", "tests.chaos.soak.worker", *flags])
         self._workers[index] = (life, worker)
 
     def _num_acknowledged(self) -> int:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.chaos.soak import ROOT
+from tests.chaos.soak.settings import ROOT
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 

@@ -27,9 +27,15 @@ from ps_protocol.operations import (
     UpdateRule,
 )
 from ps_protocol.service_types import DurabilityMode, Placement, Proposal
-from tests.property.crashing_task import SEND_PLACES, SNAPSHOT_PLACES, TIMEOUT_S, CrashingTask, fast_directory
-from tests.property.durable_model import Model, ModelClient, comparable
-from tests.property.durable_operations import OPERATIONS, SPECS, multiple
+from tests.property.durability.crashing_task import (
+    SEND_PLACES,
+    SNAPSHOT_PLACES,
+    TIMEOUT_S,
+    CrashingTask,
+    fast_directory,
+)
+from tests.property.durability.durable_model import Model, ModelClient, comparable
+from tests.property.durability.durable_operations import OPERATIONS, SPECS, multiple
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ps_server.durability.snapshots.files import CorruptSnapshotError, SnapshotFiles
 from ps_server.log.state_image import StateImage
-from tests.property.state_images import comparable, images
+from tests.property.durability.state_images import comparable, images
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import worker_client as ss
 from tests.chaos.patience import connect_impatiently
-from tests.chaos.soak_variables import (
+from tests.chaos.soak.variables import (
     MAX_FACTOR,
     NumberedUpdate,
     SoakVariable,

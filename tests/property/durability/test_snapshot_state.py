@@ -16,8 +16,8 @@ from ps_protocol.errors import StateLostError
 from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.operations import Batch, Declare, PsOperation, Read, Result, Update, UpdateRule
 from ps_protocol.service_types import DurabilityMode
-from tests.property.crashing_task import SNAPSHOT_PLACES, TIMEOUT_S, CrashingTask, fast_directory
-from tests.property.durable_operations import SPECS
+from tests.property.durability.crashing_task import SNAPSHOT_PLACES, TIMEOUT_S, CrashingTask, fast_directory
+from tests.property.durability.durable_operations import SPECS
 
 
 class SnapshotMachine(RuleBasedStateMachine):

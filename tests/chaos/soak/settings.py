@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import secrets
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True, slots=True)

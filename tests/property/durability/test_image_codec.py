@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from ps_protocol.v1 import replication_pb2
 from ps_server.log.state_image import StateImage
 from ps_server.replication.image_codec import ImageBuilder, encode_image
-from tests.property.state_images import comparable, images
+from tests.property.durability.state_images import comparable, images
 
 
 @settings(max_examples=100)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tests.chaos.soak_variables import NumberedUpdate, SoakVariable, read_updates
+from tests.chaos.soak.variables import NumberedUpdate, SoakVariable, read_updates
 
 
 @dataclass(frozen=True, slots=True)
