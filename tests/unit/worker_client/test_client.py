@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,6 @@ from worker_client.initializers import ones_initializer
 from worker_client.scopes.variable_scope import get_local_variable, get_variable
 
 PS = {"ps": ["localhost:1"], "backup": ["localhost:2"]}
-
-
-@pytest.fixture
-def cluster() -> Iterator[InProcessCluster]:
-    with InProcessCluster() as started:
-        yield started
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -31,12 +31,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def _is_no_program_of_tf1(monkeypatch: pytest.MonkeyPatch) -> None:
     """In one, the default graph outside of all blocks is no connection's; other tests of this process import it."""
     monkeypatch.delitem(sys.modules, "worker_client.compat.v1", raising=False)
-
-
-@pytest.fixture
-def cluster() -> Iterator[InProcessCluster]:
-    with InProcessCluster() as made:
-        yield made
 
 
 @pytest.fixture

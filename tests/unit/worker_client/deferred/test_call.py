@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,6 @@ from worker_client.scopes.variable_scope import get_variable
 from worker_client.sessions.session import Session
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.partitioners import fixed_size_partitioner
-
-
-@pytest.fixture
-def session() -> Iterator[Session]:
-    with Session(graph=Graph()) as session:
-        yield session
 
 
 def partitioned() -> Any:

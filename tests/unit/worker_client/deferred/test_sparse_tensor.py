@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -16,12 +14,6 @@ from worker_client.ops.control_flow import tuple as tuple_
 from worker_client.ops.math_ops import add_n, negative
 from worker_client.sessions.session import Session
 from worker_client.values.conversion import IndexedSlices, IndexedSlicesValue
-
-
-@pytest.fixture
-def session() -> Iterator[Session]:
-    with Session(graph=Graph()) as session:
-        yield session
 
 
 def rows(dense_shape: object = (3, 1)) -> IndexedSlices:

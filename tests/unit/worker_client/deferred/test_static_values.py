@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
 from worker_client.deferred.call import deferred_call
 from worker_client.deferred.static_values import constant_value, known_sizes
-from worker_client.graph.graph import Graph
 from worker_client.ops.array_ops import concat, stack
 from worker_client.ops.constant_ops import constant, placeholder, shape
 from worker_client.ops.constant_ops import range as range_
 from worker_client.ops.random_ops import random_uniform
 
-
-@pytest.fixture(autouse=True)
-def graph() -> Iterator[Graph]:
-    with Graph().as_default() as graph:
-        yield graph
+pytestmark = pytest.mark.usefixtures("graph")
 
 
 def test_what_is_made_of_constants_is_known() -> None:

@@ -42,12 +42,6 @@ class CountingServer(ParameterServer):
 
 
 @pytest.fixture
-def session() -> Iterator[Session]:
-    with Session(graph=Graph()) as session:
-        yield session
-
-
-@pytest.fixture
 def servers() -> list[CountingServer]:
     spec = ClusterSpec({"ps": ["ps0.example:1", "ps1.example:1"], "worker": ["worker0.example:1"]})
     return [CountingServer(cluster_spec=spec, task_index=index, job_seed=3) for index in range(2)]

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from worker_client.graph.graph import Graph
 from worker_client.ops.constant_ops import constant, placeholder
 from worker_client.scopes.variable_scope import get_variable
 from worker_client.sessions.session import Session
-
-
-@pytest.fixture
-def session() -> Iterator[Session]:
-    with Session(graph=Graph()) as session:
-        yield session
 
 
 @pytest.mark.parametrize(

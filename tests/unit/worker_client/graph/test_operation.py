@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -15,11 +13,7 @@ from worker_client.ops.math_ops import add, reduce_sum
 from worker_client.scopes.creation import new_variable
 from worker_client.values.dtypes import DType, float32, int32
 
-
-@pytest.fixture(autouse=True)
-def graph() -> Iterator[Graph]:
-    with Graph().as_default() as graph:
-        yield graph
+pytestmark = pytest.mark.usefixtures("graph")
 
 
 def test_numbers_are_constants_among_the_inputs(graph: Graph) -> None:

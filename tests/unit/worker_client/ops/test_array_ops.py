@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,6 @@ from worker_client.sessions.session import Session
 from worker_client.values.dtypes import float64, int32
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
-
-
-@pytest.fixture
-def session() -> Iterator[Session]:
-    with Session(graph=Graph()) as session:
-        yield session
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,6 @@ from worker_client.values.dtypes import float64, int64, string
 
 
 @pytest.fixture
-def session() -> Iterator[Session]:
-    with Session(graph=Graph()) as session:
-        yield session
-
-
-@pytest.fixture
 def _eager() -> Iterator[None]:
     with Graph(lambda definition: definition).as_default():
         yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -15,12 +14,6 @@ from worker_client.ops import control_flow as ops
 from worker_client.ops.constant_ops import constant
 from worker_client.scopes.variable_scope import get_variable
 from worker_client.sessions.session import Session
-
-
-@pytest.fixture
-def session() -> Iterator[Session]:
-    with Session(graph=Graph()) as session:
-        yield session
 
 
 def test_a_group_runs_all(session: Session) -> None:

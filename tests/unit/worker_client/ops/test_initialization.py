@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -35,19 +34,6 @@ from worker_client.sessions.session import Session
 from worker_client.variables.partitioners import fixed_size_partitioner
 
 ONE = constant_initializer(1)
-
-
-@pytest.fixture
-def cluster() -> Iterator[InProcessCluster]:
-    with InProcessCluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def graph() -> Iterator[Graph]:
-    graph = Graph()
-    with graph.as_default():
-        yield graph
 
 
 class Waiting:

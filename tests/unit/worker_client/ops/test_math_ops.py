@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Tensor
 from worker_client.ops import math_ops as ops
 from worker_client.ops.constant_ops import constant, placeholder
@@ -17,12 +16,6 @@ from worker_client.sessions.session import Session
 
 X = np.array([[0.5, 2.0], [3.0, 4.0]], np.float32)
 Y = np.array([[1.0, 2.0], [-3.0, 0.25]], np.float32)
-
-
-@pytest.fixture
-def session() -> Iterator[Session]:
-    with Session(graph=Graph()) as session:
-        yield session
 
 
 @pytest.mark.parametrize(

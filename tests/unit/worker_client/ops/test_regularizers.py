@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.unit.worker_client.naming_fakes import eager_graph
-from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.ops import regularizers as ops
 from worker_client.ops.collections import add_to_collection, get_collection
@@ -18,12 +16,6 @@ from worker_client.scopes.variable_scope import get_variable, variable_scope
 from worker_client.sessions.session import Session
 
 VALUE = np.array([1.0, -2.0, 3.0], np.float32)
-
-
-@pytest.fixture
-def session() -> Iterator[Session]:
-    with Session(graph=Graph()) as session:
-        yield session
 
 
 def weights(session: Session, **options: Any) -> Any:

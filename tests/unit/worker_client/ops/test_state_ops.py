@@ -59,13 +59,6 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
         yield Subject(None)
 
 
-@pytest.fixture
-def graph() -> Iterator[Graph]:
-    graph = Graph()
-    with graph.as_default():
-        yield graph
-
-
 @pytest.mark.parametrize(("function", "first"), [("assign", 1), ("assign_add", 1), ("assign_sub", -1)])
 def test_whole_values(subject: Subject, function: str, first: float) -> None:
     v = subject.variable(INITIAL)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.unit.worker_client.clusters import InProcessCluster
 from worker_client.client import Client
 from worker_client.initializers import Constant
 from worker_client.scopes.variable_scope import get_variable
@@ -17,18 +15,6 @@ from worker_client.variables.partitioners import fixed_size_partitioner
 
 VALUE = np.arange(12, dtype=np.float32).reshape(4, 3)
 WAYS: dict[str, int | None] = {"whole": None, "cut by rows": 0, "cut by columns": 1}
-
-
-@pytest.fixture
-def cluster() -> Iterator[InProcessCluster]:
-    with InProcessCluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def client(cluster: InProcessCluster) -> Iterator[Client]:
-    with cluster.client() as client:
-        yield client
 
 
 def variable_of(way: str, name: str = "w", value: npt.ArrayLike = VALUE, dtype: npt.DTypeLike = np.float32) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,18 +16,6 @@ from worker_client.train import ExponentialMovingAverage
 from worker_client.variables.partitioners import fixed_size_partitioner
 
 VALUE = np.arange(12, dtype=np.float32).reshape(4, 3)
-
-
-@pytest.fixture
-def cluster() -> Iterator[InProcessCluster]:
-    with InProcessCluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def client(cluster: InProcessCluster) -> Iterator[Client]:
-    with cluster.client() as client:
-        yield client
 
 
 @pytest.fixture

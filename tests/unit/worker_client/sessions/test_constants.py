@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation
 from worker_client.ops.constant_ops import constant, zeros
 from worker_client.ops.math_ops import add
@@ -16,12 +14,6 @@ from worker_client.scopes.creation import new_variable
 from worker_client.scopes.variable_scope import get_variable
 from worker_client.sessions.evaluation import Evaluation
 from worker_client.sessions.session import Session
-
-
-@pytest.fixture
-def session() -> Iterator[Session]:
-    with Session(graph=Graph()) as session:
-        yield session
 
 
 def test_they_are_not_among_what_a_run_goes_through(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,8 @@ from worker_client.sessions.evaluation import Evaluation
 from worker_client.sessions.runtime import PrivateRuntime
 from worker_client.values.shapes import TensorShape
 
+pytestmark = pytest.mark.usefixtures("graph")
+
 
 class RecordingRuntime(PrivateRuntime):
     """A private store that keeps what it was asked, exchange by exchange."""
@@ -48,13 +50,6 @@ def runtime() -> Iterator[RecordingRuntime]:
     runtime = RecordingRuntime()
     yield runtime
     runtime.close()
-
-
-@pytest.fixture(autouse=True)
-def graph() -> Iterator[Graph]:
-    graph = Graph()
-    with graph.as_default():
-        yield graph
 
 
 def run(runtime: PrivateRuntime, *fetches: Any, feeds: dict[Tensor, Any] | None = None) -> list[Any]:

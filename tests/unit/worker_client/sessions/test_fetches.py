@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,8 @@ from worker_client.scopes.variable_scope import get_variable
 from worker_client.sessions.fetches import Fetches, tensor_of_graph
 from worker_client.variables.partitioners import fixed_size_partitioner
 
+pytestmark = pytest.mark.usefixtures("graph")
+
 
 class Pair(NamedTuple):
     """One of each."""
@@ -27,13 +28,6 @@ class Pair(NamedTuple):
 
 
 Untyped = namedtuple("Untyped", ["only"])
-
-
-@pytest.fixture(autouse=True)
-def graph() -> Iterator[Graph]:
-    graph = Graph()
-    with graph.as_default():
-        yield graph
 
 
 def number(value: float, name: str = "number") -> Tensor:

@@ -24,24 +24,13 @@ from worker_client.sessions.evaluation import Evaluation, Plans
 from worker_client.sessions.session import InteractiveSession, Session, get_default_session
 from worker_client.values.shapes import ShapeLike, TensorShape
 
-
-@pytest.fixture(autouse=True)
-def graph() -> Iterator[Graph]:
-    graph = Graph()
-    with graph.as_default():
-        yield graph
+pytestmark = pytest.mark.usefixtures("graph")
 
 
 @pytest.fixture
 def session(graph: Graph) -> Iterator[Session]:
     with Session(graph=graph) as session:
         yield session
-
-
-@pytest.fixture
-def cluster() -> Iterator[InProcessCluster]:
-    with InProcessCluster() as cluster:
-        yield cluster
 
 
 def placeholder(graph: Graph, shape: ShapeLike = None, dtype: Any = np.float32, name: str = "x") -> Tensor:

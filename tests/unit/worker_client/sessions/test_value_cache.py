@@ -23,24 +23,13 @@ from worker_client.sessions.value_cache import ValueCache
 from worker_client.values.versions import VersionedValue
 from worker_client.variables.partitioners import fixed_size_partitioner
 
-
-@pytest.fixture(autouse=True)
-def graph() -> Iterator[Graph]:
-    graph = Graph()
-    with graph.as_default():
-        yield graph
+pytestmark = pytest.mark.usefixtures("graph")
 
 
 @pytest.fixture
 def session(graph: Graph) -> Iterator[Session]:
     with Session(graph=graph) as session:
         yield session
-
-
-@pytest.fixture
-def cluster() -> Iterator[InProcessCluster]:
-    with InProcessCluster() as cluster:
-        yield cluster
 
 
 Exchanged = list[tuple[PsOperation, Reply]]

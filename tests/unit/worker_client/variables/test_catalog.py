@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -20,12 +18,6 @@ from worker_client.variables.partitioners import fixed_size_partitioner
 from worker_client.variables.variable import Variable
 
 F4 = np.dtype(np.float32)
-
-
-@pytest.fixture
-def cluster() -> Iterator[InProcessCluster]:
-    with InProcessCluster() as started:
-        yield started
 
 
 @pytest.fixture

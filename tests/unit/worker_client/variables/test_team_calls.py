@@ -27,12 +27,6 @@ def cluster() -> Iterator[InProcessCluster]:
         yield cluster
 
 
-@pytest.fixture
-def client(cluster: InProcessCluster) -> Iterator[Client]:
-    with cluster.client() as client:
-        yield client
-
-
 def variable_of(way: str, name: str = "v", value: Any = VALUE) -> Any:
     axis = WAYS[way]
     partitioner = None if axis is None else fixed_size_partitioner(2, axis=axis)

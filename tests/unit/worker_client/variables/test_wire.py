@@ -72,12 +72,6 @@ class Wiretap:
 
 
 @pytest.fixture
-def cluster() -> Iterator[InProcessCluster]:
-    with InProcessCluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
 def tap(cluster: InProcessCluster) -> Wiretap:
     return Wiretap(cluster)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,12 +11,6 @@ import worker_client.compat.v1 as tf
 from tests.conftest import Eventually
 from tests.unit.worker_client.clusters import TIMEOUT_S, InProcessCluster
 from tests.unit.worker_client.training.monitored.conftest import Model
-
-
-@pytest.fixture
-def cluster() -> Iterator[InProcessCluster]:
-    with InProcessCluster() as made:
-        yield made
 
 
 class Lost(tf.train.SessionRunHook):

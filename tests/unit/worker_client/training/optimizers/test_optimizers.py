@@ -29,12 +29,6 @@ def runtime() -> Iterator[RecordingRuntime]:
     runtime.close()
 
 
-@pytest.fixture
-def cluster() -> Iterator[InProcessCluster]:
-    with InProcessCluster() as cluster:
-        yield cluster
-
-
 def initialized(runtime: RecordingRuntime) -> None:
     initializer = tf.global_variables_initializer()
     assert initializer is not None
