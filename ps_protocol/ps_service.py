@@ -7,6 +7,7 @@ unless they say otherwise; ``timeout_s`` bounds how long a call may wait, in sec
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
@@ -25,13 +26,30 @@ class PendingExchange(Protocol):
         """Waits for the reply; called once, in the order in which the batches were sent."""
 
 
+class Line(Protocol):
+    """A way for one small batch that a caller has to itself, so that it can send to several ps tasks before it waits.
+
+    Whatever comes out of either method but a reply, an interrupt included, the line is given up. It is not used again
+    then, and the ps may or may not have carried the batch out.
+    """
+
+    def send(self, batch: Batch, *, timeout_s: float) -> None:
+        """Sends it; called once. ``timeout_s`` also bounds the time until its reply. Errors as of ``exchange``."""
+
+    def receive(self) -> BatchReply:
+        """Waits for the reply; called once, after ``send``. Errors as of ``exchange``."""
+
+    def freed(self) -> None:
+        """Called when the caller has freed its lock, so that others who wait for a line find this one."""
+
+
 class Transport(Protocol):
     """Carries batches to one ps task. A transport derives from it, and overrides what it can do besides ``exchange``.
 
-    ``exchange`` and ``new_buffer`` are safe to call from many threads. One thread at a time uses ``begin`` and
-    ``finish``. Several batches of one client may be on their way so; they are carried out in order. After an error of
-    either, every batch that was begun and not finished may or may not have been applied, and none can be finished any
-    more: the caller exchanges each again, unchanged and in order.
+    ``exchange``, ``line`` and ``new_buffer`` are safe to call from many threads. One thread at a time uses ``begin``
+    and ``finish``. Several batches of one client may be on their way so; they are carried out in order. After an error
+    of either, every batch that was begun and not finished may or may not have been applied, and none can be finished
+    any more: the caller exchanges each again, unchanged and in order.
     """
 
     def exchange(self, batch: Batch, *, timeout_s: float) -> BatchReply:
@@ -43,6 +61,15 @@ class Transport(Protocol):
         Args:
             batch: Its ``expected_reply_bytes`` must be known and small, or None is returned.
             timeout_s: Bound on sending it and, counted from now, on its reply.
+        """
+        return None
+
+    def line(self, caller: threading.Lock, *, timeout_s: float) -> Line | None:  # noqa: ARG002 - overridden
+        """Returns a line that is free, for a batch with little to send and to receive; None if there is none.
+
+        Args:
+            caller: Held by the caller. The line is its own as long as that lock is.
+            timeout_s: What its batch will be given.
         """
         return None
 

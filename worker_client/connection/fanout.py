@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.interrupts import is_interrupt
 from ps_protocol.operations import Array, PsOperation, Reply, Result
+from worker_client.connection.direct import Reserve, ask
 from worker_client.connection.futures import OperationFuture, failed, gathered, linger, mapped
 from worker_client.connection.handle import PsHandle
 
@@ -92,7 +94,8 @@ class Fanout:
         """
         groups = list(_by_task(routed).items())
         if len(groups) != 1:
-            return self._exchange_groups(routed, groups, settle)
+            asked = self._ask_groups(routed, groups, settle)
+            return self._exchange_groups(routed, groups, settle) if asked is None else asked
         ps_task, positions = groups[0]  # spares the usual case of one task the change of threads
         try:
             replies = self.handle(ps_task).exchange(
@@ -128,6 +131,40 @@ class Fanout:
     def run_all_later(self, routed: Sequence[Routed]) -> Future[list[Result]]:
         """Does what ``run_all`` does, behind what was queued before and without waiting; errors as there."""
         return mapped(self.exchange_all_later(routed), lambda replies: [succeeded(reply) for reply in replies])
+
+    def _ask_groups(
+        self, routed: Sequence[Routed], groups: Sequence[_Group], settle: Settle | None
+    ) -> list[Reply] | None:
+        """Has this thread exchange small batches with idle ps tasks; None if it cannot, and nothing was sent."""
+        try:
+            outcomes = ask([self._reserve(routed, *group) for group in groups])
+        except BaseException:
+            if settle is not None:
+                for _, positions in groups:
+                    settle(positions, None)
+            raise
+        if outcomes is None:
+            return None
+        in_order: list[Reply] = [None] * len(routed)  # type: ignore[list-item] # all are set below, or an error is raised
+        failures = []
+        for (_, positions), outcome in zip(groups, outcomes, strict=True):
+            if isinstance(outcome, ShardscopeError):
+                failures.append(outcome)
+            else:
+                for position, reply in zip(positions, outcome, strict=True):
+                    in_order[position] = reply
+            if settle is not None:
+                settle(positions, None if isinstance(outcome, ShardscopeError) else outcome)
+        if failures:
+            raise failures[0]
+        return in_order
+
+    def _reserve(self, routed: Sequence[Routed], ps_task: int | None, positions: Sequence[int]) -> Reserve:
+        return partial(
+            self.handle(ps_task).reserve,
+            tuple([routed[position].operation for position in positions]),
+            expected_reply_bytes=sum([routed[position].expected_reply_bytes for position in positions]),
+        )
 
     def _exchange_groups(
         self, routed: Sequence[Routed], groups: Sequence[_Group], settle: Settle | None

@@ -35,6 +35,7 @@ from ps_protocol.ps_service import ClusterService, PendingExchange
 from ps_protocol.service_types import Welcome
 from worker_client.connection.availability import Availability, OperationTime
 from worker_client.connection.copied import Refusal, parents_connection
+from worker_client.connection.direct import MAX_DIRECT_BYTES, Question
 from worker_client.connection.ending import Ending, number_of_updates
 from worker_client.connection.futures import OperationFuture, linger
 from worker_client.connection.pending_queue import PendingQueue, Submission
@@ -258,6 +259,41 @@ class PsHandle:
         except BaseException as error:
             linger(error, future)
             raise
+
+    def reserve(
+        self, operations: tuple[PsOperation, ...], caller: threading.Lock, *, expected_reply_bytes: int
+    ) -> Question | None:
+        """Takes what a small batch needs to be sent at once, for as long as the caller holds that lock.
+
+        Returns:
+            None if it would overtake what is queued, is too large, or if no line to the ps is free.
+
+        Raises:
+            PermissionDeniedError: The operations change something, and this client only looks on.
+        """
+        self.check_may_update(operations)
+        size_bytes = tensor_bytes(operations) + expected_reply_bytes
+        if size_bytes > MAX_DIRECT_BYTES or self._queue.is_closed or self._queue.num_unfinished:
+            return None
+        if self._availability.is_away or (mutates(operations) and not self._order.take(caller)):
+            return None
+        retry = self._settings.retry
+        timeout_s = min(self._settings.operation_timeout_s, retry.attempt_s(size_bytes))
+        line = self._route.endpoint.transport.line(caller, timeout_s=timeout_s)
+        if line is None:
+            return None
+        return Question(
+            line,
+            lambda: self._numbered(operations, expected_reply_bytes),
+            timeout_s=timeout_s,
+            repeat=self._repeat,
+            clock=retry.clock,
+        )
+
+    def _repeat(self, batch: Batch, failure: ShardscopeError, *, after_s: float) -> tuple[Reply, ...]:
+        if not self._settings.retry.is_worth_repeating(failure):
+            raise failure
+        return self._attempt(batch, timeout_s=max(0.0, self._settings.operation_timeout_s - after_s), failure=failure)
 
     def submit(
         self,

@@ -55,6 +55,11 @@ _GRANULE_MS: Final = 250
 _GRANULE_FROM_MS: Final = 1000
 
 
+class _Asked(NamedTuple):
+    batch: Batch
+    deadline_s: float
+
+
 class _Frame(NamedTuple):
     parts: list[Part]
     size_bytes: int
@@ -102,6 +107,7 @@ class SocketConnection:
         self._segments = segments
         self._begun: deque[_PendingReply] = deque()
         self._shared: SharedExchange | None = None  # of the batch that is exchanged
+        self._asked: _Asked | None = None
         self._is_broken = False
         self.caller = threading.Lock()
 
@@ -139,6 +145,11 @@ class SocketConnection:
 
     def exchange(self, batch: Batch, timeout_s: float) -> BatchReply:
         """Sends a batch and waits for its reply; ``Transport.exchange``."""
+        self.send(batch, timeout_s=timeout_s)
+        return self.receive()
+
+    def send(self, batch: Batch, *, timeout_s: float) -> None:
+        """Sends a batch; ``receive`` takes its reply."""
         deadline_s = time.monotonic() + timeout_s
         frame = self._request(batch, timeout_s)
         self._shared = frame.shared
@@ -147,7 +158,21 @@ class SocketConnection:
             self._bound(deadline_s)
             before_send("request.send", self._stream, frame.parts, frame.size_bytes)
             self._stream.send(frame.parts, frame.size_bytes)
-            answer = self._receive(batch, deadline_s, frame.shared)
+        except Exception as error:
+            if is_interrupt(error):
+                raise
+            raise self._failure(error, f"to take a batch of {len(batch.operations)} operations") from error
+        self._asked = _Asked(batch, deadline_s)
+
+    def receive(self) -> BatchReply:
+        """Waits for the reply to the batch that was sent."""
+        asked, self._asked = self._asked, None
+        if asked is None:
+            raise InternalError("a reply is taken once, after its batch was sent")
+        batch, deadline_s = asked
+        try:
+            self._bound(deadline_s)
+            answer = self._receive(batch, deadline_s, self._shared)
         except Exception as error:
             if is_interrupt(error):
                 raise

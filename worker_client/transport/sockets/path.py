@@ -9,7 +9,7 @@ from typing import Final
 from ps_protocol.errors import DeadlineExceededError, ShardscopeError, UnavailableError
 from ps_protocol.interrupts import sheltered
 from ps_protocol.operations import Array, Batch, BatchReply
-from ps_protocol.ps_service import PendingExchange, Transport
+from ps_protocol.ps_service import Line, PendingExchange, Transport
 from worker_client.transport.endpoint import Offer
 from worker_client.transport.shared_memory.connection import SegmentConnection
 from worker_client.transport.shared_memory.pool import SegmentPool
@@ -103,11 +103,15 @@ class SocketTransport(Transport):
                 reply = connection.exchange(batch, timeout_s)
             except BaseException:
                 if not connection.is_usable:
-                    sheltered(self._drop_broken, caller)
+                    self.drop_broken(caller)
                 raise
-        if self._num_waiting or self._is_closed:
-            sheltered(self._given_back)
+        self.freed()
         return reply
+
+    def line(self, caller: threading.Lock, *, timeout_s: float) -> Line | None:  # noqa: ARG002 - has no use for it
+        """Returns a connection that is free; ``Transport.line``."""
+        connection = self._taken(caller)
+        return None if connection is None else _ConnectionLine(self, connection, caller)
 
     def begin(self, batch: Batch, *, timeout_s: float) -> PendingExchange | None:
         """Sends a batch without waiting for its reply; ``Transport.begin``."""
@@ -190,6 +194,15 @@ class SocketTransport(Transport):
                 self._num_opening -= 1
                 self._returned.notify()
 
+    def drop_broken(self, caller: threading.Lock) -> None:
+        """Closes the connection that a caller has, and those that are free, since it broke."""
+        sheltered(self._drop_broken, caller)
+
+    def freed(self) -> None:
+        """Has whoever waits for a connection look for one that was given back."""
+        if self._num_waiting or self._is_closed:
+            sheltered(self._given_back)
+
     def _add(self, connection: SocketConnection) -> None:
         with self._lock:
             self._connections.append(connection)
@@ -263,6 +276,35 @@ class SocketTransport(Transport):
     def _open_for_segments(self, timeout_s: float) -> SegmentConnection:
         """Opens one more connection, for nothing but shared memory."""
         return SegmentConnection(self._opened(timeout_s).sock, task=self._task)
+
+
+class _ConnectionLine:
+    """A connection as a ``Line``."""
+
+    __slots__ = ("_caller", "_connection", "_transport")
+
+    def __init__(self, transport: SocketTransport, connection: SocketConnection, caller: threading.Lock):
+        self._transport = transport
+        self._connection = connection
+        self._caller = caller
+
+    def send(self, batch: Batch, *, timeout_s: float) -> None:
+        try:
+            self._connection.send(batch, timeout_s=timeout_s)
+        except BaseException:
+            self._transport.drop_broken(self._caller)
+            raise
+
+    def receive(self) -> BatchReply:
+        try:
+            return self._connection.receive()
+        except BaseException:
+            if not self._connection.is_usable:
+                self._transport.drop_broken(self._caller)
+            raise
+
+    def freed(self) -> None:
+        self._transport.freed()
 
 
 class NoConnectionError(UnavailableError):
