@@ -19,21 +19,17 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class FunctionCall:
-    """What a function is called with, but for the values.
+class FunctionSubject:
+    """What a function computes with, as long as it stays as it is.
 
     Attributes:
         spec: Of the variable.
         slots: Specs of its slots, in the function's order.
-        operands: As sent; not copied.
-        numbers: float64, ``[k]``, as sent.
-        optimizer: How the optimizer was declared; None if the numbers say all.
+        optimizer: How the optimizer was declared; None if the numbers of each call say all.
     """
 
     spec: VariableSpec
-    slots: Sequence[VariableSpec]
-    operands: Sequence[Array]
-    numbers: Array
+    slots: tuple[VariableSpec, ...]
     optimizer: OptimizerSpec | None
 
 
@@ -61,8 +57,12 @@ class FunctionPlan(Protocol):
         ...
 
 
-VariableFunction: TypeAlias = Callable[[FunctionCall], FunctionPlan]
-"""Checks a call; raises a ``ShardscopeError`` that names the variable if it cannot be carried out."""
+PreparedFunction: TypeAlias = Callable[[Sequence[Array], Array], FunctionPlan]
+"""Checks a call, with its operands and numbers as sent, not copied; raises a ``ShardscopeError`` that names the
+variable if it cannot be carried out. It is called from many threads, again and again."""
+
+VariableFunction: TypeAlias = Callable[[FunctionSubject], PreparedFunction]
+"""Prepares calls: checks what is the same in all of them. Raises what ``PreparedFunction`` does."""
 
 
 def checked_for(spec: VariableSpec, check: Callable[_P, _T], *arguments: _P.args, **options: _P.kwargs) -> _T:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from ps_protocol.operations import Array
 from ps_server.rules.optimizers import compiled_loops
@@ -12,9 +12,6 @@ from ps_server.rules.optimizers.blocks import Part, Workspace
 from ps_server.rules.optimizers.compiled_loops import Loop, LoopKey
 from ps_server.rules.optimizers.stochastic_rounding import Rounding
 from ps_server.rules.optimizers.tape import Body, recorded
-
-LEAST_COMPILED: Final = 4096
-"""Updates of fewer elements do not ask for a compiled loop: NumPy takes some ten microseconds for them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ Numbers may overflow, so callers run these functions without NumPy's warnings.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,22 @@ def elementwise(rule: str, settings: Constants, dtype: np.dtype[Any], mode: str 
     is_for_rows = (rule, mode) == ("adam", TF1) and not settings["amsgrad"]
     body, constants, *compilable = (_adam_for_rows if is_for_rows else _ELEMENTWISE[rule])(settings)
     return Elementwise(body, rounded(constants, dtype), *compilable)
+
+
+@functools.lru_cache(maxsize=256)
+def elementwise_step(
+    rule: str, numbers: tuple[float, ...], step: int, dtype: np.dtype[Any], mode: str | None = None
+) -> Elementwise:
+    """Returns what an elementwise rule does in one step; kept, since many variables are at the same step.
+
+    Args:
+        rule: Its name.
+        numbers: In the rule's order, checked.
+        step: The count of the step; always the same number if no setting follows from it.
+        dtype: Of the computation.
+        mode: As of ``elementwise``.
+    """
+    return elementwise(rule, rounded_settings(rule, numbers, step, dtype), dtype, mode)
 
 
 def rounded(constants: Sequence[Any], dtype: np.dtype[Any]) -> tuple[Any, ...]:
