@@ -49,17 +49,17 @@ def _planned(spec: VariableSpec, num_slots: int, operands: Sequence[Array], numb
         )
     decay, num_updates = numbers.tolist()
     share = checked_for(spec, share_of_new, decay, None if math.isnan(num_updates) else num_updates)
-    return _Moved(share, num_slots - 1)
+    return _Moved(share)
 
 
 class _Moved:
     """One move of an average."""
 
-    __slots__ = ("_share", "num_written", "refusal", "verdict")
+    __slots__ = ("_share", "num_read", "refusal", "verdict")
 
-    def __init__(self, share: float, num_written: int):
+    def __init__(self, share: float):
         self._share = share
-        self.num_written = num_written
+        self.num_read = 1
         self.verdict = Verdict.APPLIED
         self.refusal: ShardscopeError | None = None
 

@@ -39,12 +39,12 @@ class FunctionPlan(Protocol):
     Attributes:
         verdict: What becomes of it.
         refusal: The error of a step that is refused because its gradient is not finite; None for any other.
-        num_written: How many of the slots change, the first ones; the others are only read.
+        num_read: How many of the slots, the last ones, are only read.
     """
 
     verdict: Verdict
     refusal: ShardscopeError | None
-    num_written: int
+    num_read: int
 
     def apply(self, value: Array, slots: Sequence[Array], step: int) -> None:
         """Changes the arrays in place; if it raises (out of memory), nothing has been changed.

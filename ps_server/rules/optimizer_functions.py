@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, ShardscopeError
+from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import Array, VariableSpec, Verdict
 from ps_protocol.optimizer_constraints import check_constraint
 from ps_protocol.optimizer_rules import RULES, RuleSpec
@@ -25,8 +25,7 @@ from ps_server.rules.optimizers.plans import Plan, plan_dense
 from ps_server.rules.optimizers.row_plans import plan_rows
 from ps_server.rules.optimizers.stochastic_rounding import BFLOAT16
 
-_APPLIED: Final = Verdict.APPLIED  # looking a member up takes as long as a call
-_APPLY: Final = OnNonfinite.APPLY
+_APPLY: Final = OnNonfinite.APPLY  # looking a member up takes as long as a call
 
 
 class _Kept(NamedTuple):
@@ -61,20 +60,21 @@ class _OptimizerOfVariable:
         sent, kept = numbers.tobytes(), self._kept
         if kept is None or kept.sent != sent:
             kept = self._kept = self._said(sent, numbers.tolist())
-        plan = self._plan(operands, kept.settings)
-        verdict, refusal = _APPLIED, None
-        if self._on_nonfinite is not _APPLY:
-            gradient = operands[-1]
-            first = first_nonfinite(gradient)
-            if first is not None and self._on_nonfinite is OnNonfinite.REFUSE:
-                refusal = _not_finite(self.subject.spec, gradient, first)
-            elif first is not None:
-                verdict = Verdict.SKIPPED
-        return _Step(self, plan, kept, verdict, refusal)
-
-    def _plan(self, operands: Sequence[Array], settings: Settings) -> Plan:
         if len(operands) == 1:
-            return plan_dense(self.rule, operands[0], settings)
+            plan = plan_dense(self.rule, operands[0], kept.settings)
+        else:
+            plan = self._plan_rows(operands, kept.settings)
+        if self._on_nonfinite is not _APPLY:
+            first = first_nonfinite(operands[-1])
+            if first is not None and self._on_nonfinite is OnNonfinite.REFUSE:
+                plan.refusal = _not_finite(self.subject.spec, operands[-1], first)
+            elif first is not None:
+                plan.verdict = Verdict.SKIPPED
+        if kept.schedule is not None or self.constraint is not None:
+            return _Step(self, plan, kept.schedule)
+        return plan
+
+    def _plan_rows(self, operands: Sequence[Array], settings: Settings) -> Plan:
         spec = self.subject.spec
         if len(operands) != 2:
             raise InvalidArgumentError(
@@ -114,25 +114,22 @@ class _OptimizerOfVariable:
 
 
 class _Step:
-    """One step whose operands have been checked."""
+    """A step whose learning rate follows from its count, or after which the value is held to a constraint."""
 
-    __slots__ = ("_kept", "_of", "_plan", "num_written", "refusal", "verdict")
+    __slots__ = ("_of", "_plan", "_schedule", "num_read", "refusal", "verdict")
 
-    def __init__(
-        self, of: _OptimizerOfVariable, plan: Plan, kept: _Kept, verdict: Verdict, refusal: ShardscopeError | None
-    ):
-        self._of, self._plan, self._kept, self.verdict, self.refusal = of, plan, kept, verdict, refusal
-        self.num_written = len(kept.settings.slots)
+    def __init__(self, of: _OptimizerOfVariable, plan: Plan, schedule: ScheduleSpec | None):
+        self._of, self._plan, self._schedule = of, plan, schedule
+        self.verdict, self.refusal, self.num_read = plan.verdict, plan.refusal, plan.num_read
 
     def apply(self, value: Array, slots: Sequence[Array], step: int) -> None:
-        settings, schedule = self._kept.settings, self._kept.schedule
-        if schedule is not None:
-            numbers = (learning_rate(schedule, step - 1), *settings.numbers[1:])
-            rule = self._of.rule
-            settings = checked_for(rule.spec, checked_settings, rule.name, numbers, rule.mode)
-        self._plan.run(value, slots, step or 1, settings)
-        if self._of.constraint is not None:
-            apply_constraint(self._of.constraint, value)
+        plan, rule, constraint = self._plan, self._of.rule, self._of.constraint
+        if self._schedule is not None:
+            numbers = (learning_rate(self._schedule, step - 1), *plan.settings.numbers[1:])
+            plan.settings = checked_for(rule.spec, checked_settings, rule.name, numbers, rule.mode)
+        plan.apply(value, slots, step)
+        if constraint is not None:
+            apply_constraint(constraint, value)
 
 
 def _rounding_key(subject: FunctionSubject) -> int | None:

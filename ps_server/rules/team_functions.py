@@ -55,11 +55,11 @@ def reduction(name: str, function: TeamReduction) -> Reduction:
 class _Call:
     """A call of a team's function."""
 
-    __slots__ = ("_function", "_name", "_operands", "_subject", "num_written", "refusal", "verdict")
+    __slots__ = ("_function", "_name", "_operands", "_subject", "num_read", "refusal", "verdict")
 
     def __init__(self, name: str, function: TeamFunction, subject: FunctionSubject, operands: Sequence[Array]):
         self._name, self._function, self._subject, self._operands = name, function, subject, operands
-        self.num_written = len(subject.slots)
+        self.num_read = 0
         self.refusal: ShardscopeError | None = None
         self.verdict = Verdict.APPLIED
 

@@ -102,9 +102,10 @@ class FunctionCalls:
                     self._counts = self._counts.and_skipped()
                 return Result(variable.version, True, verdict=plan.verdict)
             step = 0 if state is None else _next_step(operation, state)
-            changed = (variable, *slots[: plan.num_written])
-            values = [self._value_to_change(each) for each in changed]
-            read = [each.initialized_value() for each in slots[plan.num_written :]]
+            num_changed = len(slots) - plan.num_read
+            changed = (variable, *slots[:num_changed])
+            values = [self._copy(each) if each.is_lent else each.initialized_value() for each in changed]
+            read = [each.initialized_value() for each in slots[num_changed:]]
             plan.apply(values[0], [*values[1:], *read], step)
             for each, value in zip(changed, values, strict=True):
                 if value is not each.value:
@@ -142,13 +143,10 @@ class FunctionCalls:
         # Computed beside the lock: an update that comes meanwhile goes to another array.
         return Result(version, True, reduction(spec, value, operation.operands, operation.numbers.tolist()))
 
-    def _value_to_change(self, variable: StoredVariable) -> Array:
-        """With the lock held: the value, or a copy of one that is lent."""
-        value = variable.initialized_value()
-        if not variable.is_lent:
-            return value
+    def _copy(self, variable: StoredVariable) -> Array:
+        """With the lock held: a copy of a value that is lent, to be changed in its place."""
         copy = self._spares.take(variable.spec)
-        np.copyto(copy, value)
+        np.copyto(copy, variable.initialized_value())
         return copy
 
     @staticmethod

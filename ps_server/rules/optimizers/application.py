@@ -49,11 +49,9 @@ class Application:
         for array, block, rounding in arrays[which]:
             self.workspace.store(array, part, self.width, block, rounding)
 
-    def loop(self, body: Body, targets: int, reads: int, constants: int) -> Loop | None:
-        """Returns the compiled loop of a body, if it is to be used and there is one."""
-        if not self.may_compile:
-            return None
-        return compiled_loops.find(LoopKey(body, targets, reads, constants, self.workspace.dtype))
+    def loop(self, key: LoopKey | None) -> Loop | None:
+        """Returns a compiled loop, if it is to be used and there is one."""
+        return compiled_loops.find(key) if self.may_compile and key is not None else None
 
     def run(
         self,

@@ -32,10 +32,10 @@ def first_nonfinite(array: Array) -> int | None:
     Args:
         array: float16, bfloat16, float32 or float64; a copy is made if it is not contiguous.
     """
-    flat = array.reshape(-1)
-    # A sum of squares that is finite has none; larger ones are not given to BLAS, which would start threads for them.
-    if flat.size <= _SMALL and flat.dtype.itemsize >= 4 and math.isfinite(quiet.run(np.dot, flat, flat)):
+    # A sum of squares that is finite has none; larger arrays are not given to BLAS, which would use threads for them.
+    if array.size <= _SMALL and array.dtype.itemsize >= 4 and math.isfinite(quiet.run(np.vdot, array, array)):
         return None
+    flat = array.reshape(-1)
     for begin in range(0, flat.size, _BLOCK):
         part = flat[begin : begin + _BLOCK]
         flags = _room.flags[: part.size]

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.operations import Array, VariableSpec
+from ps_protocol.errors import InvalidArgumentError, ShardscopeError
+from ps_protocol.operations import Array, VariableSpec, Verdict
 from ps_protocol.optimizer_rules import CATCH_UP, check_mode
 from ps_server.rules.arithmetic import quiet
 from ps_server.rules.optimizers import compiled_loops
@@ -23,7 +23,6 @@ from ps_server.rules.optimizers.blocks import BLOCK, Part, Workspace, lie_direct
 from ps_server.rules.optimizers.bound_rule import BoundRule
 from ps_server.rules.optimizers.catch_up import catch_up
 from ps_server.rules.optimizers.checks import Settings, check_gradient, check_slots, check_value, checked_settings
-from ps_server.rules.optimizers.compiled_loops import Loop, LoopKey
 from ps_server.rules.optimizers.constants import Elementwise, elementwise_step, rounded_settings
 from ps_server.rules.optimizers.norm_rules import NORM_RULES
 from ps_server.rules.optimizers.stochastic_rounding import BFLOAT16, Rounding
@@ -72,7 +71,9 @@ def apply_dense(
 ) -> None:
     """Carries out what ``plan_dense`` prepares."""
     bound = BoundRule(rule, VariableSpec("value", value.dtype, value.shape), mode, rounding_key)
-    plan_dense(bound, gradient, checked_settings(rule, tuple(numbers), mode)).apply(value, slots, step)
+    plan = plan_dense(bound, gradient, checked_settings(rule, tuple(numbers), mode))
+    plan.check(value, slots, step)
+    plan.apply(value, slots, step)
 
 
 class Plan:
@@ -81,62 +82,64 @@ class Plan:
     Args:
         rule: With its variable.
         settings: Of the rule.
+
+    Attributes:
+        settings: As above. Where they follow from the step, they may be replaced by others with the same slots.
+        verdict: What becomes of the step; APPLIED unless somebody says something else.
+        refusal: The error of a step that is refused; as above.
+        num_read: No slot is only read.
     """
 
-    __slots__ = ("_rule", "_settings")
-
+    verdict: Verdict = Verdict.APPLIED
+    refusal: ShardscopeError | None = None
+    num_read: int = 0
     _is_for_rows = False
 
     def __init__(self, rule: BoundRule, settings: Settings):
-        self._rule, self._settings = rule, settings
+        self._rule, self.settings = rule, settings
+
+    def check(self, value: Array, slots: Sequence[Array], step: int) -> None:
+        """Makes sure that ``apply`` can do its work.
+
+        Raises:
+            FailedPreconditionError: Value or slots are not what the plan was made for.
+            InvalidArgumentError: The step is not counted from 1.
+        """
+        spec = self._rule.spec
+        check_value(spec, value)
+        check_slots(spec, self._rule.name, self.settings.slots, slots)
+        if step < 1:
+            raise InvalidArgumentError(f"step {step} of variable {spec}: steps are counted from 1", variable=spec.name)
 
     def apply(self, value: Array, slots: Sequence[Array], step: int) -> None:
         """Changes value and slots in place.
 
         Args:
-            value: C-contiguous.
-            slots: C-contiguous, in the rule's order.
-            step: The count of this step, from 1.
+            value: In C order.
+            slots: In C order, each, and in the rule's order.
+            step: The count of this step, from 1; 0 if nothing counts them, for the first.
 
         Raises:
-            FailedPreconditionError: They are not what the plan was made for; nothing has been changed.
-            InvalidArgumentError: The step is not counted from 1.
             MemoryError: There is no room for the blocks; nothing has been changed.
         """
-        spec = self._rule.spec
-        check_value(spec, value)
-        check_slots(spec, self._rule.name, self._settings.slots, slots)
-        if step < 1:
-            raise InvalidArgumentError(f"step {step} of variable {spec}: steps are counted from 1", variable=spec.name)
-        self.run(value, slots, step)
-
-    def run(self, value: Array, slots: Sequence[Array], step: int, settings: Settings | None = None) -> None:
-        """Does what ``apply`` does with operands that are known to fit.
-
-        Args:
-            value: As of ``apply``.
-            slots: As of ``apply``.
-            step: As of ``apply``.
-            settings: Those of this step, if they were not known when it was planned; with the same slots.
-        """
         if value.size:
-            quiet.run(self._run, value, slots, step, settings or self._settings)
+            quiet.run(self._run, value, slots, step or 1)
 
-    def _run(self, value: Array, slots: Sequence[Array], step: int, settings: Settings) -> None:
+    def _run(self, value: Array, slots: Sequence[Array], step: int) -> None:
         rule = self._rule
         application = self._application(value, slots, step)
         if not rule.is_elementwise:
-            NORM_RULES[rule.name](application, rounded_settings(rule.name, settings.numbers, step, rule.dtype))
+            NORM_RULES[rule.name](application, rounded_settings(rule.name, self.settings.numbers, step, rule.dtype))
             return
-        one = self._elementwise(step, settings)
-        loop = application.loop(one.body, 1 + len(slots), 1, len(one.constants)) if one.is_compilable else None
+        one = self._elementwise(step)
+        loop = application.loop(one.loop)
         for part in application.parts():
             blocks = application.load(part)
             application.run(one.body, blocks, (application.gradient_of(part),), one.constants, loop)
             application.store(part, blocks)
 
-    def _elementwise(self, step: int, settings: Settings) -> Elementwise:
-        rule = self._rule
+    def _elementwise(self, step: int) -> Elementwise:
+        rule, settings = self._rule, self.settings
         mode = rule.mode if self._is_for_rows else None
         return elementwise_step(rule.name, settings.numbers, step if settings.follow_step else 1, rule.dtype, mode)
 
@@ -153,14 +156,14 @@ class Plan:
             value.flags.aligned and all(each.flags.aligned for each in slots),
         )
 
-    def _catch_up(self, application: Application, last: Array, step: int, settings: Settings) -> None:
+    def _catch_up(self, application: Application, last: Array, step: int) -> None:
         """Gives rows the steps before this one that they were left out of."""
         rule = self._rule
         for part in self._parts():
             blocks = application.load(part)
             matrices = [each.reshape(-1, rule.width) for each in blocks]
             at = row_number_of(part, rule.width)
-            catch_up(rule.name, settings.numbers, application.workspace, matrices, last[at], step - 1)
+            catch_up(rule.name, self.settings.numbers, application.workspace, matrices, last[at], step - 1)
             application.store(part, blocks)
             last[at] = np.maximum(last[at], step)
 
@@ -187,31 +190,22 @@ class Plan:
 
 
 class _Dense(Plan):
-    __slots__ = ("_gradient",)
-
     def __init__(self, rule: BoundRule, settings: Settings, gradient: Array):
-        super().__init__(rule, settings)
-        self._gradient = gradient
+        self._rule, self.settings, self._gradient = rule, settings, gradient
 
-    def _run(self, value: Array, slots: Sequence[Array], step: int, settings: Settings) -> None:
-        if not self._run_at_once(value, slots, step, settings):
-            super()._run(value, slots, step, settings)
-
-    def _run_at_once(self, value: Array, slots: Sequence[Array], step: int, settings: Settings) -> bool:
-        """Carries the step out where the arrays lie, by one loop or on one block, if it can; returns whether it did."""
-        rule, gradient, targets = self._rule, self._gradient, (value, *slots)
-        dtype = rule.dtype
-        if not rule.is_elementwise or gradient.dtype != dtype or not lie_direct(targets, dtype):
-            return False
-        one = self._elementwise(step, settings)
-        loop: Loop | None = None
-        if one.is_compilable:
-            loop = compiled_loops.find(LoopKey(one.body, len(targets), 1, len(one.constants), dtype))
-        if loop is not None:
-            loop(*[each.reshape(-1) for each in targets], gradient.reshape(-1), one.constants)
-        elif value.size <= BLOCK:
-            run_by_numpy(workspaces.get(dtype, BLOCK), one.body, targets, (gradient,), one.constants)
-        return loop is not None or value.size <= BLOCK
+    def _run(self, value: Array, slots: Sequence[Array], step: int) -> None:
+        """Changes all where it lies, by one loop or as one block, if that is possible."""
+        dtype, gradient, targets = self._rule.dtype, self._gradient, (value, *slots)
+        if self._rule.is_elementwise and gradient.dtype == dtype and lie_direct(targets, dtype):
+            one = self._elementwise(step)
+            loop = None if one.loop is None else compiled_loops.find(one.loop)
+            if loop is not None:
+                loop(*[each.reshape(-1) for each in targets], gradient.reshape(-1), one.constants)
+                return
+            if value.size <= BLOCK:
+                run_by_numpy(workspaces.get(dtype, BLOCK), one.body, targets, (gradient,), one.constants)
+                return
+        super()._run(value, slots, step)
 
     def _parts(self) -> Iterator[Part]:
         return self._stretches()
@@ -224,21 +218,17 @@ class _Dense(Plan):
 class _DenseCaughtUp(_Dense):
     """A dense step in the mode "catch_up"."""
 
-    __slots__ = ()
-
     def _block_length(self) -> int:
         return max(BLOCK, self._rule.width)
 
-    def _run(self, value: Array, slots: Sequence[Array], step: int, settings: Settings) -> None:
+    def _run(self, value: Array, slots: Sequence[Array], step: int) -> None:
         *slots, last = slots
-        self._catch_up(self._application(value, slots, step), last, step, settings)
-        super()._run(value, slots, step, settings)
+        self._catch_up(self._application(value, slots, step), last, step)
+        super()._run(value, slots, step)
 
 
 class _CaughtUp(Plan):
     """No step: every row gets those that it was left out of."""
-
-    __slots__ = ()
 
     def _block_length(self) -> int:
         return max(BLOCK, self._rule.width)
@@ -246,13 +236,15 @@ class _CaughtUp(Plan):
     def _parts(self) -> Iterator[Part]:
         return self._stretches()
 
-    def _run(self, value: Array, slots: Sequence[Array], step: int, settings: Settings) -> None:
+    def _run(self, value: Array, slots: Sequence[Array], step: int) -> None:
         *slots, last = slots
         application, rule = self._application(value, slots, step), self._rule
         for part in self._parts():
             blocks = application.load(part)
             at = row_number_of(part, rule.width)
             matrices = [each.reshape(-1, rule.width) for each in blocks]
-            catch_up(rule.name, settings.numbers, application.workspace, matrices, np.minimum(last[at], step), step)
+            catch_up(
+                rule.name, self.settings.numbers, application.workspace, matrices, np.minimum(last[at], step), step
+            )
             application.store(part, blocks)
             last[at] = np.maximum(last[at], step)

@@ -12,7 +12,6 @@ from ps_server.rules.optimizers import compiled_loops
 from ps_server.rules.optimizers.blocks import BLOCK, Part, Workspace, groups, lie_direct, spare_memory
 from ps_server.rules.optimizers.bound_rule import BoundRule
 from ps_server.rules.optimizers.checks import Settings, check_gradient, checked_settings
-from ps_server.rules.optimizers.compiled_loops import LoopKey
 from ps_server.rules.optimizers.plans import Plan
 from ps_server.rules.optimizers.row_gradients import RowGradients, row_gradients
 from ps_server.rules.row_rules import checked_rows
@@ -54,27 +53,25 @@ def apply_rows(
 ) -> None:
     """Carries out what ``plan_rows`` prepares."""
     bound = BoundRule(rule, VariableSpec("value", value.dtype, value.shape), mode, rounding_key)
-    plan_rows(bound, indices, gradient, checked_settings(rule, tuple(numbers), mode)).apply(value, slots, step)
+    plan = plan_rows(bound, indices, gradient, checked_settings(rule, tuple(numbers), mode))
+    plan.check(value, slots, step)
+    plan.apply(value, slots, step)
 
 
 class _RowPlan(Plan):
-    __slots__ = ("_by_row",)
-
     _is_for_rows = True
 
     def __init__(self, rule: BoundRule, settings: Settings, by_row: RowGradients):
         super().__init__(rule, settings)
         self._by_row = by_row
 
-    def run(self, value: Array, slots: Sequence[Array], step: int, settings: Settings | None = None) -> None:
-        super().run(value, slots, step, settings)
+    def apply(self, value: Array, slots: Sequence[Array], step: int) -> None:
+        super().apply(value, slots, step)
         spare_memory.give(self._by_row.memory)
 
 
 class _EveryRow(_RowPlan):
     """The mode "tf1": the gradient is zero in the rows that are not given."""
-
-    __slots__ = ()
 
     def __init__(self, rule: BoundRule, settings: Settings, by_row: RowGradients):
         super().__init__(rule, settings, by_row.ascending())
@@ -101,8 +98,6 @@ class _EveryRow(_RowPlan):
 class _GivenRows(_RowPlan):
     """The modes "lazy" and "catch_up": only the given rows."""
 
-    __slots__ = ()
-
     def _block_length(self) -> int:
         return max(BLOCK, self._rule.width)
 
@@ -112,23 +107,21 @@ class _GivenRows(_RowPlan):
     def _gradient_of(self, part: Part, workspace: Workspace) -> Array:  # noqa: ARG002 - others copy into it
         return self._by_row.sums[part.begin : part.end].reshape(-1)
 
-    def _run(self, value: Array, slots: Sequence[Array], step: int, settings: Settings) -> None:
+    def _run(self, value: Array, slots: Sequence[Array], step: int) -> None:
         if self._rule.mode == CATCH_UP:
             *slots, last = slots
-            self._catch_up(self._application(value, slots, step), last, step, settings)
-        elif self._run_compiled(value, slots, step, settings):
+            self._catch_up(self._application(value, slots, step), last, step)
+        elif self._run_compiled(value, slots, step):
             return
-        super()._run(value, slots, step, settings)
+        super()._run(value, slots, step)
 
-    def _run_compiled(self, value: Array, slots: Sequence[Array], step: int, settings: Settings) -> bool:
+    def _run_compiled(self, value: Array, slots: Sequence[Array], step: int) -> bool:
         """Carries the step out by a loop for rows, if there is one; returns whether there was."""
         rule, by_row, targets = self._rule, self._by_row, (value, *slots)
         if not rule.is_elementwise or not lie_direct(targets, rule.dtype):
             return False
-        one = self._elementwise(step, settings)
-        if not one.is_compilable:
-            return False
-        loop = compiled_loops.find(LoopKey(one.body, len(targets), 1, len(one.constants), rule.dtype, by_rows=True))
+        one = self._elementwise(step)
+        loop = None if one.loop is None else compiled_loops.find(one.loop._replace(by_rows=True))
         if loop is None:
             return False
         loop(*[each.reshape(-1, rule.width) for each in targets], by_row.sums, by_row.rows, one.constants)
