@@ -46,19 +46,19 @@ class PreparedCall:
         self.slots: Final = tuple(others[: len(operation.slots)])
         self.state: Final = others[-1] if operation.state else None
         self._function, self._slot_names = operation.function, operation.slots
-        self._specs = tuple([(each, each.spec) for each in (self.variable, *self.slots)])
-        optimizer = None if self.state is None else _optimizer_of(operation, self.state.spec)
+        self._specs = tuple([(each, each.spec) for each in (self.variable, *others)])
+        spec, *specs = [each for _, each in self._specs]
+        optimizer = _optimizer_of(operation, specs.pop()) if operation.state else None
         _check_distinct(operation)
-        self.in_order: Final = sorted((self.variable, *others), key=lambda each: each.spec.name)
-        spec, *slots = [each for _, each in self._specs]
-        self.plan: Final = function(FunctionSubject(spec, tuple(slots), optimizer))
+        self.in_order: Final = sorted((self.variable, *others), key=lambda each: each.declared.name)
+        self.plan: Final = function(FunctionSubject(spec, tuple(specs), optimizer))
 
     def is_for(self, operation: Apply) -> bool:
         """Whether it is another call of the same function; of the same variable and count they are."""
         return operation.function == self._function and operation.slots == self._slot_names
 
     def is_current(self) -> bool:
-        """Whether variable and slots still are as they were."""
+        """Whether all of them still are as they were."""
         for variable, spec in self._specs:  # noqa: SIM110 - a generator would take as long as all else
             if variable.spec is not spec:
                 return False
