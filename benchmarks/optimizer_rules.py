@@ -24,7 +24,8 @@ from ps_protocol.operations import Array, ScatterRule, VariableSpec
 from ps_protocol.optimizer_rules import LAZY, check_settings
 from ps_server.rules import compiled_row_kernels
 from ps_server.rules.optimizers import compiled_loops
-from ps_server.rules.optimizers.plans import apply_dense, apply_rows
+from ps_server.rules.optimizers.plans import apply_dense
+from ps_server.rules.optimizers.row_plans import apply_rows
 from ps_server.rules.row_rules import plan_scatter
 
 ELEMENTS = 100 * 2**20 // 4

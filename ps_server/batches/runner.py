@@ -9,7 +9,7 @@ from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError, Sh
 from ps_protocol.operations import KINDS, BatchReply, Declare, Logged, PsOperation, Reply, VariableSpec
 from ps_server.batches.defects import internal_error
 from ps_server.batches.handlers import HANDLERS, Resources
-from ps_server.memory.operand_ownership import share_memory
+from ps_server.memory.operand_ownership import may_be_taken
 from ps_server.rules.built_in_functions import BUILT_IN_FUNCTIONS
 from ps_server.rules.functions import Functions
 from ps_server.store.function_calls import FunctionCalls
@@ -59,8 +59,7 @@ class BatchRunner:
             take_operands: Whether arrays in the operations may be kept, as ``VariableStore.update`` has it; those that
                 share memory with one another are not.
         """
-        if take_operands and len(operations) > 1:
-            take_operands = not share_memory(operations)
+        take_operands = take_operands and may_be_taken(operations)
         replies = [self._reply(operation, deadline_s, lend_values, take_operands) for operation in operations]
         return BatchReply(tuple(replies))
 

@@ -10,8 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from ps_protocol.operations import Array, PsOperation, tensors_of
+from ps_protocol.operations import Array, Declare, Initialize, PsOperation, Replace, Update, tensors_of
 
+_TAKERS: Final = frozenset({Declare, Initialize, Replace, Update})
 _SLACK_BYTES: Final = 64 * 1024
 """How much memory beside its own an operand may keep alive: a header, or the rest of a page."""
 
@@ -28,6 +29,11 @@ def can_become_value(operand: Array) -> bool:
     if isinstance(owner, np.ndarray):
         return owner.flags.owndata and owner.nbytes <= operand.nbytes + _SLACK_BYTES
     return isinstance(owner, bytearray) and len(owner) <= operand.nbytes + _SLACK_BYTES
+
+
+def may_be_taken(operations: Sequence[PsOperation]) -> bool:
+    """Whether operands of the operations may become values: of a kind that does that, and without shared memory."""
+    return not _TAKERS.isdisjoint(map(type, operations)) and not (len(operations) > 1 and share_memory(operations))
 
 
 def share_memory(operations: Sequence[PsOperation]) -> bool:

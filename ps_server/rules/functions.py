@@ -19,21 +19,17 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class FunctionCall:
-    """What a function is called with, but for the values.
+class FunctionSubject:
+    """What a function computes with, as long as it stays as it is.
 
     Attributes:
         spec: Of the variable.
         slots: Specs of its slots, in the function's order.
-        operands: As sent; not copied.
-        numbers: float64, ``[k]``, as sent.
-        optimizer: How the optimizer was declared; None if the numbers say all.
+        optimizer: How the optimizer was declared; None if the numbers of each call say all.
     """
 
     spec: VariableSpec
-    slots: Sequence[VariableSpec]
-    operands: Sequence[Array]
-    numbers: Array
+    slots: tuple[VariableSpec, ...]
     optimizer: OptimizerSpec | None
 
 
@@ -43,12 +39,12 @@ class FunctionPlan(Protocol):
     Attributes:
         verdict: What becomes of it.
         refusal: The error of a step that is refused because its gradient is not finite; None for any other.
-        num_written: How many of the slots change, the first ones; the others are only read.
+        num_read: How many of the slots, the last ones, are only read.
     """
 
     verdict: Verdict
     refusal: ShardscopeError | None
-    num_written: int
+    num_read: int
 
     def apply(self, value: Array, slots: Sequence[Array], step: int) -> None:
         """Changes the arrays in place; if it raises (out of memory), nothing has been changed.
@@ -61,8 +57,12 @@ class FunctionPlan(Protocol):
         ...
 
 
-VariableFunction: TypeAlias = Callable[[FunctionCall], FunctionPlan]
-"""Checks a call; raises a ``ShardscopeError`` that names the variable if it cannot be carried out."""
+PreparedFunction: TypeAlias = Callable[[Sequence[Array], Array], FunctionPlan]
+"""Checks a call, with its operands and numbers as sent, not copied; raises a ``ShardscopeError`` that names the
+variable if it cannot be carried out. It is called from many threads, again and again."""
+
+VariableFunction: TypeAlias = Callable[[FunctionSubject], PreparedFunction]
+"""Prepares calls: checks what is the same in all of them. Raises what ``PreparedFunction`` does."""
 
 
 def checked_for(spec: VariableSpec, check: Callable[_P, _T], *arguments: _P.args, **options: _P.kwargs) -> _T:

@@ -5,125 +5,138 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, ShardscopeError
+from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import Array, VariableSpec, Verdict
-from ps_protocol.optimizer_constraints import ConstraintSpec, check_constraint
+from ps_protocol.optimizer_constraints import check_constraint
 from ps_protocol.optimizer_rules import RULES, RuleSpec
 from ps_protocol.optimizer_schedules import ScheduleSpec, learning_rate
 from ps_protocol.optimizer_spec import OnNonfinite
-from ps_server.rules.functions import FunctionCall, FunctionPlan, VariableFunction, checked_for
+from ps_server.rules.functions import FunctionPlan, FunctionSubject, VariableFunction, checked_for
+from ps_server.rules.optimizers.bound_rule import BoundRule
+from ps_server.rules.optimizers.checks import Settings, check_slots, checked_settings
 from ps_server.rules.optimizers.constraints import apply_constraint
 from ps_server.rules.optimizers.finiteness import first_nonfinite
-from ps_server.rules.optimizers.plans import Plan, plan_dense, plan_rows
+from ps_server.rules.optimizers.plans import Plan, plan_dense
+from ps_server.rules.optimizers.row_plans import plan_rows
 from ps_server.rules.optimizers.stochastic_rounding import BFLOAT16
 
-
-def _function_of(rule: RuleSpec) -> VariableFunction:
-    return lambda call: _planned(rule, call)
+_APPLY: Final = OnNonfinite.APPLY  # looking a member up takes as long as a call
 
 
-def _planned(rule: RuleSpec, call: FunctionCall) -> FunctionPlan:
-    optimizer = call.optimizer
-    numbers = _merged_numbers(rule, call)
-    plan, gradient = _plan(rule, call, numbers)
-    if optimizer is not None and optimizer.constraint is not None:
-        checked_for(call.spec, check_constraint, optimizer.constraint, len(call.spec.shape))
-    verdict, refusal = Verdict.APPLIED, None
-    if optimizer is not None and optimizer.on_nonfinite is not OnNonfinite.APPLY:
-        first = first_nonfinite(gradient)
-        if first is not None and optimizer.on_nonfinite is OnNonfinite.REFUSE:
-            refusal = _not_finite(call.spec, gradient, first)
-        elif first is not None:
-            verdict = Verdict.SKIPPED
-    schedule = None if optimizer is None or not math.isnan(call.numbers[0]) else optimizer.schedule
-    constraint = None if optimizer is None else optimizer.constraint
-    return _Step(plan, numbers, schedule, constraint, verdict, refusal, len(call.slots))
+class _Kept(NamedTuple):
+    """What the numbers of a call have said."""
+
+    sent: bytes
+    settings: Settings
+    schedule: ScheduleSpec | None
+
+
+class _OptimizerOfVariable:
+    """Prepares the steps of an optimizer for one variable; called with operands and numbers."""
+
+    def __init__(self, spec: RuleSpec, subject: FunctionSubject):
+        self.subject: Final = subject
+        self._spec: Final = spec
+        declared = subject.optimizer
+        mode = spec.tensorflow_mode if declared is None else declared.sparse.name.lower()
+        self.rule: Final = BoundRule(spec.name, subject.spec, mode or spec.default_mode, _rounding_key(subject))
+        # NaN is one object here, so that equal settings of many variables are found to be equal.
+        self._declared: Final = (
+            None if declared is None else [math.nan if math.isnan(each) else each for each in declared.numbers]
+        )
+        self._on_nonfinite: Final = OnNonfinite.APPLY if declared is None else declared.on_nonfinite
+        self._schedule: Final = None if declared is None else declared.schedule
+        self.constraint: Final = None if declared is None else declared.constraint
+        if self.constraint is not None:
+            checked_for(subject.spec, check_constraint, self.constraint, len(subject.spec.shape))
+        self._kept: _Kept | None = None  # mostly the next call says the same
+
+    def __call__(self, operands: Sequence[Array], numbers: Array) -> FunctionPlan:
+        sent, kept = numbers.tobytes(), self._kept
+        if kept is None or kept.sent != sent:
+            kept = self._kept = self._said(sent, numbers.tolist())
+        if len(operands) == 1:
+            plan = plan_dense(self.rule, operands[0], kept.settings)
+        else:
+            plan = self._plan_rows(operands, kept.settings)
+        if self._on_nonfinite is not _APPLY:
+            first = first_nonfinite(operands[-1])
+            if first is not None and self._on_nonfinite is OnNonfinite.REFUSE:
+                plan.refusal = _not_finite(self.subject.spec, operands[-1], first)
+            elif first is not None:
+                plan.verdict = Verdict.SKIPPED
+        if kept.schedule is not None or self.constraint is not None:
+            return _Step(self, plan, kept.schedule)
+        return plan
+
+    def _plan_rows(self, operands: Sequence[Array], settings: Settings) -> Plan:
+        spec = self.subject.spec
+        if len(operands) != 2:
+            raise InvalidArgumentError(
+                f"variable {spec}: {self.rule.name} takes a gradient, or row indices and a gradient, not "
+                f"{len(operands)} operands",
+                variable=spec.name,
+            )
+        indices, gradient = operands
+        if indices.ndim != 1:
+            raise ShapeMismatchError(
+                f"variable {spec}: the row indices of a gradient have the shape {list(indices.shape)}; they should "
+                f"have one dimension",
+                variable=spec.name,
+            )
+        return plan_rows(self.rule, indices, gradient, settings)
+
+    def _said(self, sent: bytes, numbers: list[float]) -> _Kept:
+        """Checks settings and slots: the settings are as sent, and where those are NaN, as declared."""
+        spec, rule = self.subject.spec, self._spec
+        if len(numbers) != len(rule.settings):
+            raise InvalidArgumentError(
+                f"variable {spec}: {rule.name} has {len(rule.settings)} settings, but {len(numbers)} were sent",
+                variable=spec.name,
+            )
+        declared = numbers if self._declared is None else self._declared
+        merged = tuple([old if math.isnan(new) else new for new, old in zip(numbers, declared, strict=True)])
+        for setting, number in zip(rule.settings, merged, strict=True):
+            if not setting.is_allowed(number) or (self._declared is None and math.isnan(number)):
+                raise InvalidArgumentError(
+                    f"variable {spec}: the setting {setting.name} of {rule.name} is {number:g}; give {setting.allowed}",
+                    variable=spec.name,
+                )
+        settings = checked_settings(rule.name, merged, self.rule.mode)
+        if self._kept is None or settings.slots != self._kept.settings.slots:
+            check_slots(spec, rule.name, settings.slots, self.subject.slots)
+        return _Kept(sent, settings, self._schedule if math.isnan(numbers[0]) else None)
 
 
 class _Step:
-    """One step whose operands have been checked."""
+    """A step whose learning rate follows from its count, or after which the value is held to a constraint."""
 
-    __slots__ = ("_constraint", "_numbers", "_plan", "_schedule", "num_written", "refusal", "verdict")
+    __slots__ = ("_of", "_plan", "_schedule", "num_read", "refusal", "verdict")
 
-    def __init__(
-        self,
-        plan: Plan,
-        numbers: list[float],
-        schedule: ScheduleSpec | None,
-        constraint: ConstraintSpec | None,
-        verdict: Verdict,
-        refusal: ShardscopeError | None,
-        num_written: int,
-    ):
-        self._plan, self._numbers, self._schedule, self._constraint = plan, numbers, schedule, constraint
-        self.verdict = verdict
-        self.refusal = refusal
-        self.num_written = num_written
+    def __init__(self, of: _OptimizerOfVariable, plan: Plan, schedule: ScheduleSpec | None):
+        self._of, self._plan, self._schedule = of, plan, schedule
+        self.verdict, self.refusal, self.num_read = plan.verdict, plan.refusal, plan.num_read
 
     def apply(self, value: Array, slots: Sequence[Array], step: int) -> None:
-        if step:
-            numbers = self._numbers
-            if self._schedule is not None:
-                numbers = [learning_rate(self._schedule, step - 1), *numbers[1:]]
-            self._plan.set_step(step, numbers)
-        self._plan.apply(value, slots)
-        if self._constraint is not None:
-            apply_constraint(self._constraint, value)
+        plan, rule, constraint = self._plan, self._of.rule, self._of.constraint
+        if self._schedule is not None:
+            numbers = (learning_rate(self._schedule, step - 1), *plan.settings.numbers[1:])
+            plan.settings = checked_for(rule.spec, checked_settings, rule.name, numbers, rule.mode)
+        plan.apply(value, slots, step)
+        if constraint is not None:
+            apply_constraint(constraint, value)
 
 
-def _plan(rule: RuleSpec, call: FunctionCall, numbers: Sequence[float]) -> tuple[Plan, Array]:
-    """Returns what carries the step out, and the gradient."""
-    spec, key = call.spec, _rounding_key(call)
-    declared = rule.tensorflow_mode if call.optimizer is None else call.optimizer.sparse.name.lower()
-    mode = declared or rule.default_mode
-    match call.operands:
-        case [gradient]:
-            return plan_dense(spec, rule.name, gradient, numbers, 1, mode=mode, rounding_key=key), gradient
-        case [indices, gradient]:
-            if indices.ndim != 1:
-                raise ShapeMismatchError(
-                    f"variable {spec}: the row indices of a gradient have the shape {list(indices.shape)}; they should "
-                    f"have one dimension",
-                    variable=spec.name,
-                )
-            return plan_rows(spec, rule.name, indices, gradient, numbers, 1, mode, rounding_key=key), gradient
-        case operands:
-            raise InvalidArgumentError(
-                f"variable {spec}: {rule.name} takes a gradient, or row indices and a gradient, not {len(operands)} "
-                f"operands",
-                variable=spec.name,
-            )
-
-
-def _merged_numbers(rule: RuleSpec, call: FunctionCall) -> list[float]:
-    """The settings as sent, and where those are NaN, as declared."""
-    sent: list[float] = call.numbers.tolist()
-    if len(sent) != len(rule.settings):
-        raise InvalidArgumentError(
-            f"variable {call.spec}: {rule.name} has {len(rule.settings)} settings, but {len(sent)} were sent",
-            variable=call.spec.name,
-        )
-    declared: Sequence[float] = sent if call.optimizer is None else call.optimizer.numbers
-    merged = [old if math.isnan(new) else new for new, old in zip(sent, declared, strict=True)]
-    for setting, number in zip(rule.settings, merged, strict=True):
-        if not setting.is_allowed(number) or (call.optimizer is None and math.isnan(number)):
-            raise InvalidArgumentError(
-                f"variable {call.spec}: the setting {setting.name} of {rule.name} is {number:g}; give "
-                f"{setting.allowed}",
-                variable=call.spec.name,
-            )
-    return merged
-
-
-def _rounding_key(call: FunctionCall) -> int | None:
+def _rounding_key(subject: FunctionSubject) -> int | None:
     """Follows from the variable's name, so that a step that is replayed rounds alike; None if no slot is rounded."""
-    if not any(slot.dtype == BFLOAT16 for slot in call.slots):
+    if not any(slot.dtype == BFLOAT16 for slot in subject.slots):
         return None
-    digest = hashlib.blake2b(call.spec.name.encode("utf-8"), digest_size=8).digest()
+    digest = hashlib.blake2b(subject.spec.name.encode("utf-8"), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
 
 
@@ -138,5 +151,7 @@ def _not_finite(spec: VariableSpec, gradient: Array, first: int) -> InvalidArgum
     )
 
 
-OPTIMIZER_FUNCTIONS: Final[dict[str, VariableFunction]] = {name: _function_of(rule) for name, rule in RULES.items()}
+OPTIMIZER_FUNCTIONS: Final[dict[str, VariableFunction]] = {
+    name: partial(_OptimizerOfVariable, rule) for name, rule in RULES.items()
+}
 """By the names of the rules."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.operations import MAX_REDUCED_BYTES, Array, VariableSpec, Verdict
-from ps_server.rules.functions import FunctionCall, FunctionPlan, VariableFunction
+from ps_server.rules.functions import FunctionPlan, FunctionSubject, VariableFunction
 from ps_server.rules.reductions import Reduction
 
 TeamFunction: TypeAlias = Callable[[Array, list[Array], list[Any]], Any]
@@ -27,11 +28,11 @@ _RETURNED_KINDS: Final = "biufcV"  # V: the types of ml-dtypes
 def variable_function(name: str, function: TeamFunction) -> VariableFunction:
     """Returns the function of the ps that calls one of a team."""
 
-    def planned(call: FunctionCall) -> FunctionPlan:
-        _check_no_numbers(name, call.spec, call.numbers)
-        return _Call(name, function, call)
+    def planned(subject: FunctionSubject, operands: Sequence[Array], numbers: Array) -> FunctionPlan:
+        _check_no_numbers(name, subject.spec, numbers)
+        return _Call(name, function, subject, operands)
 
-    return planned
+    return lambda subject: partial(planned, subject)
 
 
 def reduction(name: str, function: TeamReduction) -> Reduction:
@@ -54,18 +55,18 @@ def reduction(name: str, function: TeamReduction) -> Reduction:
 class _Call:
     """A call of a team's function."""
 
-    __slots__ = ("_call", "_function", "_name", "num_written", "refusal", "verdict")
+    __slots__ = ("_function", "_name", "_operands", "_subject", "num_read", "refusal", "verdict")
 
-    def __init__(self, name: str, function: TeamFunction, call: FunctionCall):
-        self._name, self._function, self._call = name, function, call
-        self.num_written = len(call.slots)
+    def __init__(self, name: str, function: TeamFunction, subject: FunctionSubject, operands: Sequence[Array]):
+        self._name, self._function, self._subject, self._operands = name, function, subject, operands
+        self.num_read = 0
         self.refusal: ShardscopeError | None = None
         self.verdict = Verdict.APPLIED
 
     def apply(self, value: Array, slots: Sequence[Array], step: int) -> None:  # noqa: ARG002 - nothing counts steps
-        call, targets = self._call, (value, *slots)
+        spec, targets = self._subject.spec, (value, *slots)
         given = [_read_only(each) for each in targets]
-        returned = _called(self._name, call.spec, self._function, given[0], given[1:], _arguments(call.operands))
+        returned = _called(self._name, spec, self._function, given[0], given[1:], _arguments(self._operands))
         results = self._checked(returned)
         # Before anything changes: what is returned may be a view of what is overwritten.
         results = [
@@ -75,23 +76,23 @@ class _Call:
             np.copyto(target, new)
 
     def _checked(self, returned: Any) -> list[Array]:
-        call = self._call
+        subject = self._subject
         try:
             value, slots = returned
             results = [np.asarray(value), *map(np.asarray, slots)]
         except (TypeError, ValueError) as error:
             raise self._wrong(f"something that is no pair of a value and a list of slots ({error})") from None
-        if len(results) != 1 + len(call.slots):
-            raise self._wrong(f"{len(results) - 1} slots instead of {len(call.slots)}")
-        for spec, result in zip((call.spec, *call.slots), results, strict=True):
+        if len(results) != 1 + len(subject.slots):
+            raise self._wrong(f"{len(results) - 1} slots instead of {len(subject.slots)}")
+        for spec, result in zip((subject.spec, *subject.slots), results, strict=True):
             if result.shape != spec.shape or result.dtype != spec.dtype:
                 raise self._wrong(f"{_layout(result)} for {spec}; it should keep the shape and the dtype")
         return results
 
     def _wrong(self, what: str) -> InvalidArgumentError:
         return InvalidArgumentError(
-            f"variable {self._call.spec}: the function {self._name!r} has returned {what}; nothing was changed",
-            variable=self._call.spec.name,
+            f"variable {self._subject.spec}: the function {self._name!r} has returned {what}; nothing was changed",
+            variable=self._subject.spec.name,
         )
 
 

@@ -8,16 +8,16 @@ from typing import Final
 
 import numpy as np
 
-from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
-from ps_protocol.operations import Apply, Array, Reduce, Result, VariableSpec, Verdict, names_of
-from ps_protocol.optimizer_spec import OptimizerSpec
+from ps_protocol.errors import FailedPreconditionError
+from ps_protocol.operations import Apply, Array, Reduce, Result, Verdict
 from ps_server.memory.lent_arrays import LendableArray
 from ps_server.memory.spare_arrays import SMALL_BYTES, SpareArrays
-from ps_server.rules.functions import FunctionCall, Functions
-from ps_server.store.stored_variable import StoredVariable, uninitialized
+from ps_server.rules.functions import Functions
+from ps_server.store.prepared_calls import COUNTER, PreparedCall
+from ps_server.store.stored_variable import HeldLocks, StoredVariable, uninitialized
 from ps_server.store.stored_variables import StoredVariables
 
-_COUNTER: Final = np.dtype(np.int64)
+_APPLIED: Final = Verdict.APPLIED  # looking a member up takes as long as a call
 _MOST_STEPS: Final = 2**63 - 1
 
 
@@ -55,6 +55,8 @@ class FunctionCalls:
         self._variables: Final = variables
         self._spares: Final = spares
         self._functions: Final = functions
+        # By the names of the variable and of its count of steps. A look into it, and a change of it, are atomic.
+        self._prepared: Final[dict[tuple[str, str], PreparedCall]] = {}
         self._counts_lock = threading.Lock()  # guards: _counts
         self._counts = StepCounts()
 
@@ -81,33 +83,29 @@ class FunctionCalls:
             ShapeMismatchError, DTypeMismatchError, InvalidArgumentError: The operands, the slots or the numbers do not
                 fit; nothing changed.
         """
-        function = self._functions.find(operation.function, operation.name)
-        variable, *others = self._variables.find_all(operation)
-        slots = others[: len(operation.slots)]
-        state = others[-1] if operation.state else None
-        specs = [each.spec for each in (variable, *slots)]
-        optimizer = None if state is None else _optimizer_of(operation, state.spec)
-        _check_distinct(operation)
-        plan = function(FunctionCall(specs[0], specs[1:], operation.operands, operation.numbers, optimizer))
+        call = self._prepared_call(operation)
+        plan = call.plan(operation.operands, operation.numbers)
         if plan.refusal is not None:
             with self._counts_lock:
                 self._counts = self._counts.and_refused()
             raise plan.refusal
+        variable, slots, state = call.variable, call.slots, call.state
         replaced: list[LendableArray] = []
-        with self._variables.locked(names_of((operation,))):
-            for each, spec in zip((variable, *slots), specs, strict=True):
+        with HeldLocks(call.in_order):
+            for each in (variable, *slots):
                 if each.value is None:
                     raise uninitialized(each.spec)
-                if each.spec is not spec:
-                    return self.apply(operation)
-            if plan.verdict is not Verdict.APPLIED:
+            if not call.is_current():
+                return self.apply(operation)
+            if plan.verdict is not _APPLIED:
                 with self._counts_lock:
                     self._counts = self._counts.and_skipped()
                 return Result(variable.version, True, verdict=plan.verdict)
             step = 0 if state is None else _next_step(operation, state)
-            changed = (variable, *slots[: plan.num_written])
-            values = [self._value_to_change(each) for each in changed]
-            read = [each.initialized_value() for each in slots[plan.num_written :]]
+            num_changed = len(slots) - plan.num_read
+            changed = (variable, *slots[:num_changed])
+            values = [self._copy(each) if each.is_lent else each.initialized_value() for each in changed]
+            read = [each.initialized_value() for each in slots[num_changed:]]
             plan.apply(values[0], [*values[1:], *read], step)
             for each, value in zip(changed, values, strict=True):
                 if value is not each.value:
@@ -119,6 +117,13 @@ class FunctionCalls:
         for lent in replaced:
             self._spares.keep(lent)
         return result
+
+    def _prepared_call(self, operation: Apply) -> PreparedCall:
+        key = (operation.name, operation.state)
+        call = self._prepared.get(key)
+        if call is None or not call.is_for(operation) or not call.is_current():
+            call = self._prepared[key] = PreparedCall(operation, self._variables, self._functions)
+        return call
 
     def reduce(self, operation: Reduce) -> Result:
         """Computes something small from the value, of one version.
@@ -138,19 +143,16 @@ class FunctionCalls:
         # Computed beside the lock: an update that comes meanwhile goes to another array.
         return Result(version, True, reduction(spec, value, operation.operands, operation.numbers.tolist()))
 
-    def _value_to_change(self, variable: StoredVariable) -> Array:
-        """With the lock held: the value, or a copy of one that is lent."""
-        value = variable.initialized_value()
-        if not variable.is_lent:
-            return value
+    def _copy(self, variable: StoredVariable) -> Array:
+        """With the lock held: a copy of a value that is lent, to be changed in its place."""
         copy = self._spares.take(variable.spec)
-        np.copyto(copy, value)
+        np.copyto(copy, variable.initialized_value())
         return copy
 
     @staticmethod
     def _count(state: StoredVariable, step: int, replaced: list[LendableArray]) -> None:
         if state.is_lent:
-            replaced.append(state.replace(np.array(step, _COUNTER)))
+            replaced.append(state.replace(np.array(step, COUNTER)))
         else:
             state.initialized_value()[...] = step
         state.version += 1
@@ -165,32 +167,3 @@ def _next_step(operation: Apply, state: StoredVariable) -> int:
             variable=operation.name,
         )
     return step
-
-
-def _check_distinct(operation: Apply) -> None:
-    """A variable that is there twice would be changed twice, in place or in two copies: with different results."""
-    names = (operation.name, *operation.slots, operation.state)
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidArgumentError(
-            f"variable {operation.name}: {operation.function} was told to compute with {twice} twice; name the "
-            f"variable and each of its slots once",
-            variable=operation.name,
-        )
-
-
-def _optimizer_of(operation: Apply, state: VariableSpec) -> OptimizerSpec:
-    optimizer = state.optimizer
-    if optimizer is None or state.slot_of != operation.name or state.dtype != _COUNTER or state.shape:
-        raise FailedPreconditionError(
-            f"variable {operation.name}: {state.name} does not count the steps of an optimizer of it; declare the "
-            f"optimizer for the variable first",
-            variable=operation.name,
-        )
-    if optimizer.function != operation.function:
-        raise FailedPreconditionError(
-            f"variable {operation.name}: {state.name} was declared for {optimizer.function}, not for "
-            f"{operation.function}; give the other optimizer a name of its own",
-            variable=operation.name,
-        )
-    return optimizer

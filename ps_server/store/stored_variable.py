@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ps_protocol.errors import FailedPreconditionError
@@ -112,6 +113,32 @@ class StoredVariable:
         """Version and state."""
         with self.lock:
             return Result(self.version, self.value is not None, None, self.spec if with_spec else None)
+
+
+class HeldLocks:
+    """A context that holds the locks of some variables; entered once.
+
+    Args:
+        variables: In the order of their names, in which their locks are taken.
+    """
+
+    __slots__ = ("_num_held", "_variables")
+
+    def __init__(self, variables: Sequence[StoredVariable]):
+        self._variables, self._num_held = variables, 0
+
+    def __enter__(self) -> None:
+        try:
+            for each in self._variables:
+                each.lock.acquire()
+                self._num_held += 1
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_error: object) -> None:
+        for each in self._variables[: self._num_held]:
+            each.lock.release()
 
 
 def uninitialized(spec: VariableSpec) -> FailedPreconditionError:

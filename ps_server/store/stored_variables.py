@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 from ps_protocol.errors import NotFoundError, ResourceExhaustedError
 from ps_protocol.operations import KINDS, PsOperation, VariableSpec
 from ps_server.memory.byte_budget import ByteBudget, readable_bytes
-from ps_server.store.stored_variable import StoredVariable, VariableImage
+from ps_server.store.stored_variable import HeldLocks, StoredVariable, VariableImage
 
 
 class StoredVariables:
@@ -89,9 +89,7 @@ class StoredVariables:
     def locked(self, names: Iterable[str]) -> Iterator[list[StoredVariable]]:
         """Holds the locks of those that exist, taken in the order of their names; yields them."""
         variables = [self._variables[name] for name in sorted(names) if name in self._variables]
-        with ExitStack() as locks:
-            for variable in variables:
-                locks.enter_context(variable.lock)
+        with HeldLocks(variables):
             yield variables
 
     def newest_position(self, names: Iterable[str]) -> int:

@@ -17,7 +17,8 @@ import pytest
 
 from ps_protocol.operations import Array
 from ps_protocol.optimizer_rules import RULES, RuleSpec, check_settings
-from ps_server.rules.optimizers.plans import apply_dense, apply_rows
+from ps_server.rules.optimizers.plans import apply_dense
+from ps_server.rules.optimizers.row_plans import apply_rows
 
 TRACES = Path(__file__).parent / "reference" / "traces"
 CASES = [

@@ -24,6 +24,7 @@ from ps_protocol.operations import (
     Describe,
     Read,
     Reduce,
+    Replace,
     Result,
     Update,
     UpdateRule,
@@ -258,6 +259,57 @@ def test_a_constraint_that_does_not_suit_changes_nothing(talk: Conversation) -> 
     with pytest.raises(InvalidArgumentError, match=r"variable w .*setting axis of the constraint max_norm is 5"):
         talk.run(step(GRADIENT))
     assert [talk.run(Describe(name)).version for name in ("w", "w/m", "w/step")] == [0, 0, 0]
+
+
+# -- calls that come again -----------------------------------------------------------------------
+
+
+def test_a_variable_may_get_another_shape_between_steps(talk: Conversation) -> None:
+    declared(talk)
+    talk.run(step(GRADIENT))
+    talk.run(Replace("w", np.zeros((3, 2), FLOAT)))
+    with pytest.raises(FailedPreconditionError, match=r"momentum keeps momentum beside .* not float32\[4, 2\]"):
+        talk.run(step(GRADIENT[:3]))
+    talk.run(Replace("w/m", np.ones((3, 2), FLOAT)))
+    with pytest.raises(ShapeMismatchError, match=r"\[4, 2\].* needs \[3, 2\]"):
+        talk.run(step(GRADIENT))
+    assert talk.run(step(GRADIENT[:3])) == Result(3, True)
+    np.testing.assert_array_equal(value_of(talk, "w"), -0.5 * (GRADIENT[:3] + 0.5))
+    assert value_of(talk, "w/step") == 2
+
+
+def test_a_count_may_become_none_between_steps(talk: Conversation) -> None:
+    declared(talk)
+    talk.run(step(GRADIENT))
+    talk.run(Replace("w/step", np.zeros(2, COUNT)))
+    with pytest.raises(FailedPreconditionError, match="w/step does not count the steps"):
+        talk.run(step(GRADIENT))
+    assert [talk.run(Describe(name)).version for name in ("w", "w/m", "w/step")] == [1, 1, 2]
+
+
+def test_calls_in_turn_may_name_other_slots_and_numbers(talk: Conversation) -> None:
+    declared(talk)
+    talk.run(Declare(replace(SLOT, name="w/other"), ZERO))
+    talk.run(Declare(replace(SLOT, name="w/narrow", shape=(4, 1)), ZERO))
+    talk.run(step(GRADIENT))
+    talk.run(step(GRADIENT, slot="w/other", numbers=np.array([0.25, 0.0, 0.0])))
+    with pytest.raises(FailedPreconditionError, match=r"not float32\[4, 1\]"):
+        talk.run(step(GRADIENT, slot="w/narrow"))
+    talk.run(step(GRADIENT, numbers=np.array([1.0, 0.0, 0.0])))
+    np.testing.assert_array_equal(value_of(talk, "w"), -(0.5 + 0.25 + 1.0) * GRADIENT)
+    assert [talk.run(Describe(name)).version for name in ("w", "w/m", "w/other", "w/step")] == [3, 2, 1, 3]
+
+
+def test_slots_are_those_of_the_numbers_of_each_call(talk: Conversation) -> None:
+    talk.run(Declare(W, ZERO))
+    for name in ("w/m", "w/v"):
+        talk.run(Declare(replace(SLOT, name=name), ZERO))
+    adam = np.array([0.1, 0.9, 0.99, 1e-8, 0.9, 0.99, 0.0])
+    talk.run(Apply("w", "adam", ("w/m", "w/v"), "", (GRADIENT,), adam))
+    adam[-1] = 1.0
+    with pytest.raises(FailedPreconditionError, match="adam keeps m, v, vhat beside variable w"):
+        talk.run(Apply("w", "adam", ("w/m", "w/v"), "", (GRADIENT,), adam))
+    assert talk.run(Describe("w")).version == 1
 
 
 # -- moving averages -----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
 from ps_protocol.forks import new_lock
-from ps_protocol.operations import Apply, Array, Reply, Update, UpdateRule, Verdict, WireDType
+from ps_protocol.operations import Apply, Reply, Result, Update, UpdateRule, Verdict, WireDType
 from ps_protocol.optimizer_rules import RULES, check_mode, check_settings
 from ps_protocol.optimizer_schedules import ScheduleSpec, check_schedule
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
@@ -29,12 +29,12 @@ from worker_client.values.wire_names import WireDTypeName, wire_of
 from worker_client.variables.error_feedback import ErrorFeedback, PreparedUpdate
 from worker_client.variables.found import FoundVariables
 from worker_client.variables.partitioned import PartitionedVariable
-from worker_client.variables.parts import EagerVariable, some_pairs
+from worker_client.variables.parts import EagerVariable
 from worker_client.variables.variable import Variable
 
 LearningRate: TypeAlias = float | ScheduleSpec
 GradientsAndVariables: TypeAlias = Iterable[tuple[Gradient, EagerVariable]] | Mapping[EagerVariable, Gradient]
-_VERDICTS: Final = {Verdict.APPLIED: "applied", Verdict.SKIPPED: "skipped"}
+_VARIABLES: Final = (Variable, PartitionedVariable)
 
 
 class Applied(NamedTuple):
@@ -203,22 +203,20 @@ class Optimizer:
             FailedPreconditionError: A variable has no value yet.
         """
         asked = self._asked(grads_and_vars)
-        if not asked:
-            raise InvalidArgumentError(f"{self.name}.apply_gradients was given no gradients")
         gradients = [part_gradients(variable, gradient, copy=not wait) for gradient, variable in asked]
         parts = [each for of_variable in gradients for each in of_variable]
         fanout = cast(Fanout, of_one_connection([part for part, _ in parts]))
         kept = self._declared(fanout, [part for part, _ in parts])
         rate = self._rate_of_call(learning_rate)
-        sent = self._operations(parts, kept, rate, wire_dtype)
-        routed = [Routed(part.ps_task, operation) for (part, _), (operation, _) in zip(parts, sent, strict=True)]
+        operations, pushes = self._operations(parts, kept, rate, wire_dtype)
+        routed = [Routed(part.ps_task, operation) for (part, _), operation in zip(parts, operations, strict=True)]
         if global_step is not None:
             routed.append(_counted(global_step, fanout))
         lengths = [len(each) for each in gradients]
 
         def settle(positions: list[int], replies: Sequence[Reply] | None) -> None:
             for number, position in enumerate(positions):
-                push = sent[position][1] if position < len(sent) else None
+                push = pushes.get(position)
                 if push is not None and (replies is None or not _is_applied(replies[number])):
                     push.roll_back()
 
@@ -230,32 +228,39 @@ class Optimizer:
         return mapped(fanout.exchange_all_later(routed, settle), outcome)
 
     def _asked(self, given: GradientsAndVariables) -> list[tuple[Any, EagerVariable]]:
-        pairs = (
+        pairs: list[Any] = (
             [(gradient, variable) for variable, gradient in given.items()]
             if isinstance(given, Mapping)
             else list(given)
         )
-        if any(not isinstance(each, tuple | list) or len(each) != 2 for each in pairs):
-            raise InvalidArgumentError(
-                f"{self.name}.apply_gradients takes pairs of a gradient and its variable, not {pairs!r}"
-            )
-        for first, second in pairs:
-            if isinstance(first, Variable | PartitionedVariable) and not isinstance(
-                second, Variable | PartitionedVariable | str
-            ):
+        if not pairs:
+            raise InvalidArgumentError(f"{self.name}.apply_gradients was given no gradients")
+        for pair in pairs:
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise InvalidArgumentError(
-                    f"{self.name}.apply_gradients takes pairs (gradient, variable), but was given variable "
-                    f"{first.whole_spec.name} first: turn the pair round",
-                    variable=first.whole_spec.name,
+                    f"{self.name}.apply_gradients takes pairs of a gradient and its variable, not {pairs!r}"
                 )
-        turned = [(variable, gradient) for gradient, variable in pairs]
-        checked = some_pairs(f"{self.name}.apply_gradients", turned, self._by_name, "its gradient")
-        return [(gradient, variable) for variable, gradient in checked]
+            if not isinstance(pair[1], _VARIABLES):
+                raise self._no_variable(*pair)
+        return pairs
 
-    def _by_name(self, name: str) -> EagerVariable:
-        raise InvalidArgumentError(
-            f"{self.name}.apply_gradients was given the name {name!r}; give the variable, as client.variable({name!r})",
-            variable=name,
+    def _no_variable(self, first: object, second: object) -> InvalidArgumentError:
+        function = f"{self.name}.apply_gradients"
+        if isinstance(second, str):
+            return InvalidArgumentError(
+                f"{function} was given the name {second!r}; give the variable, as client.variable({second!r})",
+                variable=second,
+            )
+        if isinstance(first, _VARIABLES):
+            name = first.whole_spec.name
+            return InvalidArgumentError(
+                f"{function} takes pairs (gradient, variable), but was given variable {name} first: turn the pair "
+                f"round",
+                variable=name,
+            )
+        return InvalidArgumentError(
+            f"{function} takes pairs of a gradient and a variable of a connection, not {second!r} as the variable; "
+            f"those of a deferred graph are read and updated by Session.run"
         )
 
     def _rate_of_call(self, learning_rate: float | None) -> float | None:
@@ -269,43 +274,28 @@ class Optimizer:
         kept: Sequence[SlotVariables],
         rate: float | None,
         wire_dtype: WireDTypeName | None,
-    ) -> list[tuple[Apply, PreparedUpdate | None]]:
+    ) -> tuple[list[Apply], dict[int, PreparedUpdate]]:
+        """Returns the operations, and by their positions those pushes that leave a trace here."""
         numbers = numbers_of(rate, len(self.spec.numbers))
-        made: list[tuple[Apply, PreparedUpdate | None]] = []
+        function = self.spec.function
+        operations: list[Apply] = []
+        pushes: dict[int, PreparedUpdate] = {}
         try:
             for (part, operands), slots in zip(parts, kept, strict=True):
-                made.append(self._operation(part, operands, slots, numbers, wire_dtype))
+                wire = wire_of(operands[-1], part.push_wire(wire_dtype))
+                if part.ps_task is None:
+                    wire = WireDType.EXACT
+                elif wire is not WireDType.EXACT and len(operands) == 1:
+                    lossy = Update(part.spec.name, UpdateRule.ASSIGN_ADD, operands[0], wire)
+                    push = pushes[len(operations)] = self._feedback_of(part).push(lossy)
+                    operands = (push.operation.value,)  # noqa: PLW2901 - with what earlier ones owe
+                state = slots.step.name
+                operations.append(Apply(part.spec.name, function, slots.full_names, state, operands, numbers, wire))
         except BaseException:
-            for _, push in made:
-                if push is not None:
-                    push.roll_back()
+            for push in pushes.values():
+                push.roll_back()
             raise
-        return made
-
-    def _operation(
-        self,
-        part: Variable,
-        operands: tuple[Array, ...],
-        kept: SlotVariables,
-        numbers: Array,
-        wire_dtype: WireDTypeName | None,
-    ) -> tuple[Apply, PreparedUpdate | None]:
-        *rows, gradient = operands
-        wire = wire_of(gradient, part.push_wire(wire_dtype)) if part.ps_task is not None else WireDType.EXACT
-        push = None
-        if wire is not WireDType.EXACT and not rows:
-            push = self._feedback_of(part).push(Update(part.spec.name, UpdateRule.ASSIGN_ADD, gradient, wire))
-            gradient = push.operation.value
-        operation = Apply(
-            part.spec.name,
-            self.spec.function,
-            kept.full_names,
-            kept.step.name,
-            (*rows, gradient),
-            numbers,
-            wire,
-        )
-        return operation, push
+        return operations, pushes
 
     def _feedback_of(self, part: Variable) -> ErrorFeedback:
         with self._lock:
@@ -352,13 +342,13 @@ class Optimizer:
     def _declared(self, fanout: Fanout, parts: Sequence[Variable]) -> list[SlotVariables]:
         """Returns what is kept beside each part; what is not declared yet is, in one exchange with each task."""
         with self._lock:
-            known = {part: self._slots.get(part) for part in parts}
-        new = {part: self._variables_of(part) for part, kept in known.items() if kept is None}
+            known = [self._slots.get(part) for part in parts]
+        new = {part: self._variables_of(part) for part, kept in zip(parts, known, strict=True) if kept is None}
         if new:
             declare_beside(fanout, [each for kept in new.values() for each in kept.declarations()])
             with self._lock:
                 self._slots.update(new)
-        return [known[part] or new[part] for part in parts]
+        return [kept or new[part] for part, kept in zip(parts, known, strict=True)]
 
     def _variables_of(self, part: Variable) -> SlotVariables:
         if self.spec.constraint is not None:
@@ -379,13 +369,20 @@ def _outcome(replies: Sequence[Reply], lengths: Sequence[int]) -> list[Applied]:
     outcomes: list[Applied] = []
     start = 0
     for length in lengths:
-        of_variable = results[start : start + length]
+        first = results[start]
+        if length == 1:
+            outcomes.append(Applied(_verdict(first), first.version))
+        else:
+            of_variable = results[start : start + length]
+            skipped = [each for each in of_variable if each.verdict is not Verdict.APPLIED]
+            verdict = _verdict(skipped[0] if skipped else first)
+            outcomes.append(Applied(verdict, tuple([each.version for each in of_variable])))
         start += length
-        worst = max(each.verdict for each in of_variable)
-        versions = tuple([each.version for each in of_variable])
-        verdict = cast(Literal["applied", "skipped"], _VERDICTS[worst])
-        outcomes.append(Applied(verdict, versions if length > 1 else versions[0]))
     return outcomes
+
+
+def _verdict(result: Result) -> Literal["applied", "skipped"]:
+    return "applied" if result.verdict is Verdict.APPLIED else "skipped"
 
 
 def _counted(global_step: Variable, fanout: Fanout) -> Routed:

@@ -30,20 +30,17 @@ class SlotVariables:
 
     Attributes:
         slots: Specs of the slots, by the names that the rule gives them and in its order.
+        full_names: Names of the slot variables, in the rule's order.
         step: Spec of the count of the steps, which says how the optimizer is declared.
         initial: The initial value of each slot, in their order.
         ps_task: Where all of them are; None for this worker's own store.
     """
 
     slots: dict[str, VariableSpec]
+    full_names: tuple[str, ...]
     step: VariableSpec
     initial: tuple[float, ...]
     ps_task: int | None
-
-    @property
-    def full_names(self) -> tuple[str, ...]:
-        """Names of the slot variables, in the rule's order."""
-        return tuple([spec.name for spec in self.slots.values()])
 
     def declarations(self) -> list[Beside]:
         """What declares them, the slots first."""
@@ -79,7 +76,8 @@ def slot_variables(
     )
     slots = {each.name: _slot_spec(spec, each, f"{name}/{each.name}", dtype) for each in kept}
     step = VariableSpec(f"{spec.name}/{name}/{STEP}", _COUNT, (), None, spec.name, optimizer)
-    return SlotVariables(slots, step, tuple([each.initial_number(settings) for each in kept]), ps_task)
+    full_names, initial = [each.name for each in slots.values()], [each.initial_number(settings) for each in kept]
+    return SlotVariables(slots, tuple(full_names), step, tuple(initial), ps_task)
 
 
 def _slot_spec(spec: VariableSpec, slot: SlotSpec, name: str, dtype: np.dtype[Any]) -> VariableSpec:

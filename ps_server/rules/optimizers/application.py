@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from ps_protocol.operations import Array
 from ps_server.rules.optimizers import compiled_loops
@@ -12,9 +12,6 @@ from ps_server.rules.optimizers.blocks import Part, Workspace
 from ps_server.rules.optimizers.compiled_loops import Loop, LoopKey
 from ps_server.rules.optimizers.stochastic_rounding import Rounding
 from ps_server.rules.optimizers.tape import Body, recorded
-
-LEAST_COMPILED: Final = 4096
-"""Updates of fewer elements do not ask for a compiled loop: NumPy takes some ten microseconds for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +49,9 @@ class Application:
         for array, block, rounding in arrays[which]:
             self.workspace.store(array, part, self.width, block, rounding)
 
-    def loop(self, body: Body, targets: int, reads: int, constants: int) -> Loop | None:
-        """Returns the compiled loop of a body, if it is to be used and there is one."""
-        if not self.may_compile:
-            return None
-        return compiled_loops.find(LoopKey(body, targets, reads, constants, self.workspace.dtype))
+    def loop(self, key: LoopKey | None) -> Loop | None:
+        """Returns a compiled loop, if it is to be used and there is one."""
+        return compiled_loops.find(key) if self.may_compile and key is not None else None
 
     def run(
         self,

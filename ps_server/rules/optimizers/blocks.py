@@ -31,6 +31,7 @@ _MOST_SPARE_BYTES: Final = 32 * 2**20
 _MOST_SPARE_PIECES: Final = 4
 _NUM_REGISTERS: Final = 4  # the most that a body needs; a test knows
 _NUM_SPARE: Final = 2
+_MOST_SHAPES: Final = 64  # of which views are kept
 
 
 class Part(NamedTuple):
@@ -72,13 +73,19 @@ class Workspace:
         self.dtype, self.length = dtype, length
         self._targets = [prepared_array((length,), dtype) for _ in range(NUM_TARGETS)]
         self._registers = [prepared_array((length,), dtype) for _ in range(_NUM_REGISTERS)]
+        self._shaped: dict[tuple[int, ...], list[Array]] = {}  # views of the registers
         self._spare = [prepared_array((length,), dtype) for _ in range(_NUM_SPARE)]
         self._gradient = prepared_array((length,), dtype)
         self._raw = prepared_array((length * dtype.itemsize,), np.dtype(np.uint8))
 
     def registers(self, number: int, shape: tuple[int, ...], size: int) -> list[Array]:
         """Returns room for results on the way."""
-        return [each[:size].reshape(shape) for each in self._registers[:number]]
+        shaped = self._shaped.get(shape)
+        if shaped is None:
+            if len(self._shaped) == _MOST_SHAPES:
+                self._shaped.clear()
+            shaped = self._shaped[shape] = [each[:size].reshape(shape) for each in self._registers]
+        return shaped[:number]
 
     def spare(self, number: int, size: int) -> Array:
         """Returns room for one more array."""
@@ -187,5 +194,8 @@ spare_memory = _SpareMemory()
 
 
 def lie_direct(arrays: Sequence[Array], dtype: np.dtype[Any]) -> bool:
-    """Whether compiled loops can take arrays as they are."""
-    return all(each.dtype == dtype and each.flags.c_contiguous and each.flags.aligned for each in arrays)
+    """Whether arrays that are changed can be so where they are: by compiled loops, or as one block."""
+    for each in arrays:  # noqa: SIM110 - a generator would take longer than the arrays
+        if each.dtype != dtype or not each.flags.carray:
+            return False
+    return True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import ml_dtypes
@@ -17,6 +19,7 @@ from ps_server.rules.operand_checks import dtype_label, refuse_operand
 FLOATS: Final = tuple(np.dtype(each) for each in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64))
 """Dtypes of variables that rules can change."""
 FLOAT32: Final = np.dtype(np.float32)
+_COUNT: Final = np.dtype(np.int64)
 
 
 def compute_dtype(spec: VariableSpec) -> np.dtype[Any]:
@@ -33,28 +36,35 @@ def compute_dtype(spec: VariableSpec) -> np.dtype[Any]:
     return spec.dtype if spec.dtype.itemsize == 8 else FLOAT32
 
 
-@functools.lru_cache(maxsize=1024)
-def _checked(rule: str, numbers: tuple[float, ...]) -> None:
-    """Checks settings that mostly are those of the step before."""
-    check_numbers(rule, numbers)
+@dataclass(frozen=True, slots=True, eq=False)
+class Settings:
+    """What a rule is set to, checked.
+
+    Attributes:
+        numbers: In the rule's order; NaN for what follows from the count of the step.
+        slots: Those that the rule has with these numbers.
+        follow_step: Whether any number follows from the count of the step.
+    """
+
+    numbers: tuple[float, ...]
+    slots: tuple[SlotSpec, ...]
+    follow_step: bool
 
 
 @functools.lru_cache(maxsize=1024)
-def _wanted_slots(
-    rule: str, numbers: tuple[float, ...], mode: str | None, shape: tuple[int, ...]
-) -> tuple[tuple[SlotSpec, tuple[int, ...]], ...]:
-    return tuple((each, each.shape(shape)) for each in RULES[rule].slots(numbers, mode))
+def checked_settings(rule: str, numbers: tuple[float, ...], mode: str | None = None) -> Settings:
+    """Returns the settings of a rule; kept, since they mostly are those of the step before.
 
-
-def check_step(spec: VariableSpec, rule: str, numbers: Sequence[float], step: int) -> None:
-    """Makes sure that settings and the count of a step can be used.
+    Args:
+        rule: Its name.
+        numbers: In its order.
+        mode: The sparse mode; "catch_up" needs one slot more.
 
     Raises:
-        InvalidArgumentError: There is no such rule, a setting is not allowed, or the step is not counted from 1.
+        InvalidArgumentError: There is no such rule, it has another number of settings, or a number is not allowed.
     """
-    _checked(rule, tuple(numbers))
-    if step < 1:
-        raise InvalidArgumentError(f"step {step} of variable {spec}: steps are counted from 1", variable=spec.name)
+    check_numbers(rule, numbers)
+    return Settings(numbers, RULES[rule].slots(numbers, mode), any(map(math.isnan, numbers)))
 
 
 def check_gradient(spec: VariableSpec, rule: str, gradient: Array, expected: tuple[int, ...]) -> None:
@@ -79,32 +89,32 @@ def _refuse_shape(spec: VariableSpec, gradient: Array, expected: tuple[int, ...]
     refuse_operand(as_expected, "apply as gradient", gradient, expected)
 
 
+def check_value(spec: VariableSpec, value: Array) -> None:
+    """Makes sure that a value is of the variable that a plan was made for; FailedPreconditionError if not."""
+    if value.dtype != spec.dtype or value.shape != spec.shape or not value.flags.c_contiguous:
+        raise FailedPreconditionError(f"variable {spec} has changed its layout; plan again", variable=spec.name)
+
+
 def check_slots(
-    spec: VariableSpec, rule: str, numbers: Sequence[float], mode: str | None, value: Array, slots: Sequence[Array]
+    spec: VariableSpec, rule: str, wanted: Sequence[SlotSpec], slots: Sequence[Array | VariableSpec]
 ) -> None:
-    """Makes sure that value and slots are those that the plan was made for; nothing has been changed yet.
+    """Makes sure that slots, or what they are declared as, are those that a rule wants.
 
     Raises:
         FailedPreconditionError: They are not.
     """
-    if value.dtype != spec.dtype or value.shape != spec.shape or not value.flags.c_contiguous:
-        raise FailedPreconditionError(f"variable {spec} has changed its layout; plan again", variable=spec.name)
-    wanted = _wanted_slots(rule, tuple(numbers), mode, spec.shape)
     widest = compute_dtype(spec).itemsize
     if len(slots) != len(wanted) or not all(
-        _fits(*each, slot, widest) for each, slot in zip(wanted, slots, strict=True)
+        slot.shape == each.shape(spec.shape) and _holds(each, slot.dtype, widest)
+        for each, slot in zip(wanted, slots, strict=True)
     ):
         raise FailedPreconditionError(
-            f"the rule {rule} keeps {', '.join(each.name for each, _ in wanted) or 'no slots'} beside variable {spec}, "
+            f"the rule {rule} keeps {', '.join(each.name for each in wanted) or 'no slots'} beside variable {spec}, "
             f"not {', '.join(f'{dtype_label(each.dtype)}{list(each.shape)}' for each in slots) or 'nothing'}; "
             f"declare the optimizer again",
             variable=spec.name,
         )
 
 
-def _fits(wanted: SlotSpec, shape: tuple[int, ...], slot: Array, widest: int) -> bool:
-    if slot.shape != shape or not slot.flags.c_contiguous:
-        return False
-    if wanted.is_count:
-        return slot.dtype == np.dtype(np.int64)
-    return slot.dtype in FLOATS and slot.dtype.itemsize <= widest
+def _holds(wanted: SlotSpec, dtype: np.dtype[Any], widest: int) -> bool:
+    return dtype == _COUNT if wanted.is_count else dtype in FLOATS and dtype.itemsize <= widest

@@ -8,6 +8,7 @@ Numbers may overflow, so callers run these functions without NumPy's warnings.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy as np
 
 from ps_protocol.optimizer_rules import RULES, TF1
 from ps_server.rules.optimizers import bodies
+from ps_server.rules.optimizers.compiled_loops import LoopKey
 from ps_server.rules.optimizers.tape import Body
 
 Constants: TypeAlias = Mapping[str, Any]
@@ -30,12 +32,12 @@ class Elementwise:
     Attributes:
         body: Takes the value, slots and a gradient.
         constants: Numbers of the dtype of the computation.
-        is_compilable: Whether numba gives the bits that NumPy does.
+        loop: The loop that does the same for all elements; None if numba does not give the bits that NumPy does.
     """
 
     body: Body
     constants: tuple[Any, ...]
-    is_compilable: bool = True
+    loop: LoopKey | None
 
 
 def rounded_settings(rule: str, numbers: Sequence[float], step: int, dtype: np.dtype[Any]) -> dict[str, Any]:
@@ -47,12 +49,20 @@ def rounded_settings(rule: str, numbers: Sequence[float], step: int, dtype: np.d
         step: The count of the step, from 1.
         dtype: Of the computation.
     """
-    named: dict[str, Any] = {name: dtype.type(each) for name, each in RULES[rule].named(numbers).items()}
-    for name, number in named.items():
-        if not math.isnan(number):
-            continue
-        named[name] = float(step) if name == "global_step" else float(named[name.removesuffix("_power")]) ** step
-    return named
+    fixed = _fixed_settings(rule, tuple(numbers), dtype)
+    derived = {
+        name: float(step) if name == "global_step" else float(fixed[name.removesuffix("_power")]) ** step
+        for name, number in fixed.items()
+        if number is None
+    }
+    return {**fixed, **derived}
+
+
+@functools.lru_cache(maxsize=256)
+def _fixed_settings(rule: str, numbers: tuple[float, ...], dtype: np.dtype[Any]) -> Constants:
+    """Returns settings rounded; None for those that follow from the step."""
+    named = RULES[rule].named(numbers)
+    return {name: None if math.isnan(number) else dtype.type(number) for name, number in named.items()}
 
 
 def elementwise(rule: str, settings: Constants, dtype: np.dtype[Any], mode: str | None = None) -> Elementwise:
@@ -65,8 +75,26 @@ def elementwise(rule: str, settings: Constants, dtype: np.dtype[Any], mode: str 
         mode: The sparse mode, if the gradient is for some rows.
     """
     is_for_rows = (rule, mode) == ("adam", TF1) and not settings["amsgrad"]
-    body, constants, *compilable = (_adam_for_rows if is_for_rows else _ELEMENTWISE[rule])(settings)
-    return Elementwise(body, rounded(constants, dtype), *compilable)
+    body, constants = (_adam_for_rows if is_for_rows else _ELEMENTWISE[rule])(settings)
+    num_targets = body.__code__.co_argcount - 1 - len(constants)
+    loop = LoopKey(body, num_targets, 1, len(constants), dtype) if body not in _NOT_COMPILED else None
+    return Elementwise(body, rounded(constants, dtype), loop)
+
+
+@functools.lru_cache(maxsize=256)
+def elementwise_step(
+    rule: str, numbers: tuple[float, ...], step: int, dtype: np.dtype[Any], mode: str | None = None
+) -> Elementwise:
+    """Returns what an elementwise rule does in one step; kept, since many variables are at the same step.
+
+    Args:
+        rule: Its name.
+        numbers: In the rule's order, checked.
+        step: The count of the step; always the same number if no setting follows from it.
+        dtype: Of the computation.
+        mode: As of ``elementwise``.
+    """
+    return elementwise(rule, rounded_settings(rule, numbers, step, dtype), dtype, mode)
 
 
 def rounded(constants: Sequence[Any], dtype: np.dtype[Any]) -> tuple[Any, ...]:
@@ -132,7 +160,7 @@ def _ftrl(s: Constants) -> tuple[Any, ...]:
     constants = (rate, l1, 2.0 * l2, 2 * s["l2_shrinkage_regularization_strength"], np.finfo(rate.dtype).tiny)
     if s["learning_rate_power"] == -0.5:
         return bodies.ftrl, constants
-    return bodies.ftrl_of_any_power, (*constants, -s["learning_rate_power"]), False
+    return bodies.ftrl_of_any_power, (*constants, -s["learning_rate_power"])
 
 
 def _proximal_gradient_descent(s: Constants) -> tuple[Any, ...]:
@@ -164,6 +192,8 @@ _ELEMENTWISE: Final[dict[str, Callable[[Constants], tuple[Any, ...]]]] = {
     "adamw": _adamw,
     "lion": _lion,
 }
+
+_NOT_COMPILED: Final = frozenset({bodies.ftrl_of_any_power})
 
 ELEMENTWISE_RULES: Final = frozenset(_ELEMENTWISE)
 """Rules whose elements have nothing to do with each other; ``norm_rules`` has the others."""

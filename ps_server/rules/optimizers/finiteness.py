@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Final
 
 import numpy as np
 
 from ps_protocol.operations import Array
+from ps_server.rules.arithmetic import quiet
 from ps_server.rules.optimizers.stochastic_rounding import BFLOAT16
 
 _BLOCK: Final = 32 * 1024
+_SMALL: Final = 8 * 1024
 _BFLOAT16_EXPONENT: Final = np.uint16(0x7F80)
 
 
@@ -29,6 +32,9 @@ def first_nonfinite(array: Array) -> int | None:
     Args:
         array: float16, bfloat16, float32 or float64; a copy is made if it is not contiguous.
     """
+    # A sum of squares that is finite has none; larger arrays are not given to BLAS, which would use threads for them.
+    if array.size <= _SMALL and array.dtype.itemsize >= 4 and math.isfinite(quiet.run(np.vdot, array, array)):
+        return None
     flat = array.reshape(-1)
     for begin in range(0, flat.size, _BLOCK):
         part = flat[begin : begin + _BLOCK]
@@ -39,6 +45,6 @@ def first_nonfinite(array: Array) -> int | None:
             np.not_equal(exponents, _BFLOAT16_EXPONENT, out=flags)
         else:
             np.isfinite(part, out=flags)
-        if not flags.all():
+        if np.count_nonzero(flags) < flags.size:
             return begin + int(np.argmin(flags))
     return None

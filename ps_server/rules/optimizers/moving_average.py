@@ -8,7 +8,7 @@ from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import Array, VariableSpec
 from ps_server.rules.arithmetic import quiet
 from ps_server.rules.optimizers import bodies, compiled_loops
-from ps_server.rules.optimizers.application import LEAST_COMPILED, run_by_numpy
+from ps_server.rules.optimizers.application import run_by_numpy
 from ps_server.rules.optimizers.blocks import BLOCK, Workspace, lie_direct, stretches, workspaces
 from ps_server.rules.optimizers.checks import compute_dtype
 from ps_server.rules.optimizers.compiled_loops import LoopKey
@@ -60,7 +60,7 @@ def apply_moving_average(shadow: Array, value: Array, share: float) -> None:
 def _move(shadow: Array, value: Array, share: float, workspace: Workspace) -> None:
     dtype = workspace.dtype
     constants = (dtype.type(share),)
-    if shadow.size >= LEAST_COMPILED and lie_direct((shadow,), dtype):
+    if lie_direct((shadow,), dtype):
         loop = compiled_loops.find(LoopKey(bodies.moving_average, 1, 1, 1, dtype))
         if loop is not None:
             loop(shadow, value, constants)

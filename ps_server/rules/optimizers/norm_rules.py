@@ -13,6 +13,7 @@ import numpy as np
 
 from ps_server.rules.optimizers import bodies
 from ps_server.rules.optimizers.application import Application, row_number_of, run_by_numpy
+from ps_server.rules.optimizers.compiled_loops import LoopKey
 from ps_server.rules.optimizers.constants import Constants, rounded
 from ps_server.rules.optimizers.norms import norm, row_sums_of_squares, sum_of_squares
 
@@ -23,7 +24,7 @@ def _lamb(application: Application, settings: Constants) -> None:
     rests = (1.0 - float(settings["beta1_power"]), 1.0 - float(settings["beta2_power"]))
     constants = rounded((*rests, settings["epsilon"], settings["weight_decay"]), workspace.dtype)
     value_sums, direction_sums = [], []
-    loop = application.loop(bodies.moments, 2, 1, len(decays))
+    loop = application.loop(LoopKey(bodies.moments, 2, 1, len(decays), application.workspace.dtype))
     for part in application.parts():
         value, m, v = application.load(part)
         application.run(bodies.moments, (m, v), (application.gradient_of(part),), decays, loop)
@@ -35,7 +36,7 @@ def _lamb(application: Application, settings: Constants) -> None:
     norms = norm(value_sums), norm(direction_sums)
     ratio = norms[0] / norms[1] if all(norms) else 1.0
     constants = rounded((float(settings["learning_rate"]) * ratio, *constants), workspace.dtype)
-    loop = application.loop(bodies.lamb, 1, 2, len(constants))
+    loop = application.loop(LoopKey(bodies.lamb, 1, 2, len(constants), application.workspace.dtype))
     for part in application.parts():
         value, m, v = application.load(part)
         application.run(bodies.lamb, (value,), (m, v), constants, loop)
@@ -55,7 +56,7 @@ def _lars(application: Application, settings: Constants) -> None:
     rate = float(settings["learning_rate"]) * ratio
     constants = rounded((rate, settings["momentum"], settings["weight_decay"]), dtype)
     body = bodies.nesterov_lars if settings["use_nesterov"] else bodies.lars
-    loop = application.loop(body, 2, 1, len(constants))
+    loop = application.loop(LoopKey(body, 2, 1, len(constants), application.workspace.dtype))
     for part in application.parts():
         blocks = application.load(part)
         application.run(body, blocks, (application.gradient_of(part),), constants, loop)

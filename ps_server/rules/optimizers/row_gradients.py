@@ -10,7 +10,6 @@ import numpy as np
 from ps_protocol.operations import Array
 from ps_server.rules.arithmetic import quiet
 from ps_server.rules.optimizers import compiled_loops
-from ps_server.rules.optimizers.application import LEAST_COMPILED
 from ps_server.rules.optimizers.blocks import spare_memory
 from ps_server.rules.optimizers.compiled_loops import Loop, SumKey
 from ps_server.rules.row_schedule import Rows, cheapest_rounds, sorted_with_positions
@@ -46,7 +45,7 @@ def row_gradients(rows: Rows, gradient: Array, num_rows: int) -> RowGradients:
     """
     memory = spare_memory.take(gradient.nbytes)
     room = memory[: gradient.nbytes].view(gradient.dtype).reshape(gradient.shape)
-    loop = compiled_loops.find(SumKey(gradient.dtype)) if gradient.size >= LEAST_COMPILED else None
+    loop = compiled_loops.find(SumKey(gradient.dtype))
     if loop is not None:
         return _compiled(loop, rows, gradient, room, memory)
     if not gradient.size:

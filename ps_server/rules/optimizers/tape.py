@@ -11,7 +11,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -21,12 +22,19 @@ from ps_protocol.operations import Array
 Body = Callable[..., tuple[Any, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call of a ufunc; arguments and result are places: first the arguments of the body, then registers."""
+class Call(NamedTuple):
+    """One call of a ufunc.
+
+    Places are the arguments of the body, and then the registers.
+
+    Attributes:
+        ufunc: What is called.
+        arguments: Takes its arguments from a list of all places.
+        result: The place of its result.
+    """
 
     ufunc: np.ufunc
-    arguments: tuple[int, ...]
+    arguments: Callable[[list[Any]], Sequence[Any]]
     result: int
 
 
@@ -52,8 +60,8 @@ class Tape:
             registers: ``num_registers`` arrays of that shape and dtype.
         """
         places = [*operands, *registers]
-        for call in self.calls:
-            call.ufunc(*[places[each] for each in call.arguments], out=places[call.result])
+        for ufunc, arguments, result in self.calls:
+            ufunc(*arguments(places), out=places[result])
         for to, source in self.copies:
             np.copyto(places[to], places[source])
 
@@ -107,6 +115,7 @@ def recorded(body: Body, num_targets: int, num_arguments: int) -> Tape:
         else:
             places[number] = num_arguments + num_registers
             num_registers += 1
-        calls.append(Call(ufunc, taken, places[number]))
+        getter = itemgetter(*taken) if len(taken) > 1 else itemgetter(slice(taken[0], taken[0] + 1))
+        calls.append(Call(ufunc, getter, places[number]))
     copies = tuple((to, places[number]) for to, number in enumerate(results) if places[number] != to)
     return Tape(tuple(calls), num_registers, copies)

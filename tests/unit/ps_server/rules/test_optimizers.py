@@ -17,7 +17,10 @@ from ps_protocol.errors import (
 )
 from ps_protocol.operations import Array, VariableSpec
 from ps_protocol.optimizer_rules import CATCH_UP, LAZY, RULES, TF1, check_settings
-from ps_server.rules.optimizers.plans import apply_dense, apply_rows, plan_catch_up, plan_dense, plan_rows
+from ps_server.rules.optimizers.bound_rule import BoundRule
+from ps_server.rules.optimizers.checks import checked_settings
+from ps_server.rules.optimizers.plans import apply_dense, plan_catch_up, plan_dense
+from ps_server.rules.optimizers.row_plans import apply_rows, plan_rows
 from tests.optimizer_cases import BFLOAT16, CASES, Case, initial_slots, some_numbers
 
 STEPS = 6
@@ -186,7 +189,8 @@ def test_catching_up_is_tf1_to_rounding(case: Case, dtype: Any) -> None:
     np.testing.assert_allclose(late[0][rows], every[0][rows], rtol=tolerance, atol=tolerance)
     if case.settings.get("beta1") != 0.0:  # otherwise nothing goes on after a row's last gradient
         assert not np.allclose(late[0], every[0], rtol=1e-3, atol=1e-3)
-    plan_catch_up(VariableSpec("w", dtype, shape), case.rule, case.numbers, 149).apply(*late)
+    settings = checked_settings(case.rule, case.numbers, CATCH_UP)
+    plan_catch_up(BoundRule(case.rule, VariableSpec("w", dtype, shape), CATCH_UP), settings).apply(*late, 149)
     np.testing.assert_allclose(late[0], every[0], rtol=tolerance, atol=tolerance)
     for one, other in zip(late[1], every[1], strict=False):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=1e-7)
@@ -196,14 +200,14 @@ def test_catching_up_is_tf1_to_rounding(case: Case, dtype: Any) -> None:
 @pytest.mark.parametrize("shape", [(30, 4), (30,), (30, 70_000)], ids=str)
 def test_a_dense_step_catches_all_rows_up(shape: tuple[int, ...]) -> None:
     random, case = np.random.default_rng(3), Case("adam", {"learning_rate": 0.05})
-    spec, every = VariableSpec("w", FLOAT64, shape), random.standard_normal(shape)
+    every = random.standard_normal(shape)
     late = every.copy()
     slots, late_slots = initial_slots(case, shape, FLOAT64), initial_slots(case, shape, FLOAT64, CATCH_UP)
     for step in range(1, 7):
         if step % 3 == 0:
             gradient = random.standard_normal(shape)
             apply_dense(case.rule, every, slots, gradient, case.numbers, step)
-            plan_dense(spec, case.rule, gradient, case.numbers, step, mode=CATCH_UP).apply(late, late_slots)
+            apply_dense(case.rule, late, late_slots, gradient, case.numbers, step, CATCH_UP)
             assert_close(late, every)
             assert (late_slots[-1] == step).all()
         else:
@@ -216,15 +220,12 @@ def test_a_dense_step_catches_all_rows_up(shape: tuple[int, ...]) -> None:
 
 
 def test_bfloat16_slots_are_rounded_at_random_but_repeatably() -> None:
-    spec, numbers = (
-        VariableSpec("w", BFLOAT16, (4000,)),
-        check_settings("momentum", {"learning_rate": 0, "momentum": 1}),
-    )
+    numbers = check_settings("momentum", {"learning_rate": 0, "momentum": 1})
     gradient = np.full(4000, 1 / 1024, np.float32)  # an eighth of the distance from 1 to the next bfloat16
 
     def once(key: int | None, step: int) -> Array:
         slot = np.ones(4000, BFLOAT16)
-        plan_dense(spec, "momentum", gradient, numbers, step, rounding_key=key).apply(np.zeros(4000, BFLOAT16), [slot])
+        apply_dense("momentum", np.zeros(4000, BFLOAT16), [slot], gradient, numbers, step, rounding_key=key)
         return slot.astype(np.float32)
 
     assert (once(None, 1) == 1).all()
@@ -237,26 +238,22 @@ def test_bfloat16_slots_are_rounded_at_random_but_repeatably() -> None:
 
 
 def test_a_row_is_rounded_as_the_same_row_of_a_dense_step() -> None:
-    spec, numbers = (
-        VariableSpec("w", BFLOAT16, (50, 6)),
-        check_settings("momentum", {"learning_rate": 1, "momentum": 1}),
-    )
+    numbers = check_settings("momentum", {"learning_rate": 1, "momentum": 1})
     gradient = some_numbers(np.random.default_rng(2), (50, 6), np.dtype(np.float32))
     dense = np.zeros((50, 6), BFLOAT16), np.ones((50, 6), BFLOAT16)
     rows = np.array([44, 3, 20], np.int64)
     by_rows = copy.deepcopy(dense)
-    plan_dense(spec, "momentum", gradient, numbers, 5, rounding_key=-3).apply(dense[0], [dense[1]])
-    plan = plan_rows(spec, "momentum", rows, gradient[rows], numbers, 5, LAZY, rounding_key=-3)
-    plan.apply(by_rows[0], [by_rows[1]])
+    apply_dense("momentum", dense[0], [dense[1]], gradient, numbers, 5, rounding_key=-3)
+    apply_rows("momentum", by_rows[0], [by_rows[1]], rows, gradient[rows], numbers, 5, LAZY, rounding_key=-3)
     for one, other in zip(dense, by_rows, strict=True):
         np.testing.assert_array_equal(one[rows].view(np.uint16), other[rows].view(np.uint16))
 
 
 def test_what_is_not_finite_stays_so_in_bfloat16() -> None:
-    spec, numbers = VariableSpec("w", BFLOAT16, (3,)), check_settings("momentum", {"learning_rate": 0, "momentum": 1})
+    numbers = check_settings("momentum", {"learning_rate": 0, "momentum": 1})
     slot = np.zeros(3, BFLOAT16)
     gradient = np.array([np.inf, -np.inf, np.nan], np.float32)
-    plan_dense(spec, "momentum", gradient, numbers, 1, rounding_key=1).apply(np.zeros(3, BFLOAT16), [slot])
+    apply_dense("momentum", np.zeros(3, BFLOAT16), [slot], gradient, numbers, 1, rounding_key=1)
     np.testing.assert_array_equal(slot.astype(np.float32), gradient)
 
 
@@ -297,9 +294,14 @@ ADAM = check_settings("adam", {})
     ids=lambda each: "-".join(each) if isinstance(each, dict) else None,
 )
 def test_bad_operands_of_a_dense_step(changes: dict[str, Any], error: type[Exception], message: str) -> None:
-    arguments = {"spec": SPEC, "rule": "adam", "gradient": np.ones((5, 2), np.float32), "numbers": ADAM, "step": 1}
+    value, slots = np.ones((5, 2), np.float32), [np.zeros((5, 2), np.float32), np.zeros((5, 2), np.float32)]
+
+    def check(spec: VariableSpec, rule: str, gradient: Array, numbers: tuple[float, ...], step: int) -> None:
+        plan_dense(BoundRule(rule, spec), gradient, checked_settings(rule, numbers)).check(value, slots, step)
+
+    given: dict[str, Any] = {"spec": SPEC, "rule": "adam", "gradient": np.ones((5, 2), np.float32), "numbers": ADAM}
     with pytest.raises(error, match=message):
-        plan_dense(**{**arguments, **changes})
+        check(**{**given, "step": 1, **changes})
 
 
 @pytest.mark.parametrize(
@@ -317,17 +319,11 @@ def test_bad_operands_of_a_dense_step(changes: dict[str, Any], error: type[Excep
     ids=lambda each: "-".join(each) if isinstance(each, dict) else None,
 )
 def test_bad_operands_of_rows(changes: dict[str, Any], error: type[Exception], message: str) -> None:
-    arguments = {
-        "spec": SPEC,
-        "rule": "adam",
-        "indices": np.array([0, 1]),
-        "gradient": np.ones((2, 2), np.float32),
-        "numbers": ADAM,
-        "step": 1,
-        "mode": LAZY,
-    }
+    given: dict[str, Any] = {"indices": np.array([0, 1]), "gradient": np.ones((2, 2), np.float32), "mode": LAZY}
+    given |= changes
+    rule = BoundRule("adam", SPEC, given["mode"])
     with pytest.raises(error, match=message):
-        plan_rows(**{**arguments, **changes})
+        plan_rows(rule, given["indices"], given["gradient"], checked_settings("adam", ADAM))
 
 
 @pytest.mark.parametrize(
@@ -340,13 +336,11 @@ def test_bad_operands_of_rows(changes: dict[str, Any], error: type[Exception], m
     ],
     ids=["too few", "shape", "integers", "wider"],
 )
-def test_slots_that_do_not_fit_change_nothing(slots: list[Array]) -> None:
+def test_slots_that_do_not_fit_are_refused(slots: list[Array]) -> None:
     value = np.ones((5, 2), np.float32)
-    plan = plan_dense(SPEC, "adam", np.ones((5, 2), np.float32), ADAM, 1)
+    plan = plan_dense(BoundRule("adam", SPEC), np.ones((5, 2), np.float32), checked_settings("adam", ADAM))
     with pytest.raises(FailedPreconditionError, match="the rule adam keeps m, v beside variable layer/w"):
-        plan.apply(value, slots)
-    assert (value == 1).all()
-    assert not any(each.any() for each in slots)
+        plan.check(value, slots, 1)
 
 
 def test_no_rows_change_nothing() -> None:
