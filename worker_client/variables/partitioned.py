@@ -235,6 +235,11 @@ class PartitionedVariable(
         ValueError: There are no parts, or ``partitions`` does not fit the shape or the number of parts.
     """
 
+    @property
+    def dtype(self) -> np.dtype[Any]:  # type: ignore[override] # as of a whole variable that acts at once
+        """Type of the elements."""
+        return self._dtype
+
     def _repr_html_(self) -> str:
         """For notebooks: what is known here. The values are not asked for, since a ps may be away."""
         parts = [(part.name, part.shape, part.device) for part in self._parts]
