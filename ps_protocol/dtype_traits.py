@@ -47,6 +47,13 @@ def is_ml_dtype(dtype: np.dtype[Any]) -> bool:
     return dtype.type.__module__ == "ml_dtypes"
 
 
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """Returns what errors call a dtype; that of text with its length, which NumPy's name counts in bits."""
+    if dtype.kind not in "SU":
+        return dtype.name
+    return f"bytes of length {dtype.itemsize}" if dtype.kind == "S" else f"str of length {dtype.itemsize // 4}"
+
+
 @lru_cache(maxsize=256)
 def dtype_category(dtype: np.dtype[Any]) -> DTypeCategory:
     """Returns the kind of a dtype's elements.

@@ -79,7 +79,8 @@ class VariableSpec:
         return size
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.dtype.name}{list(self.shape)})"
+        dtype = f"S{self.dtype.itemsize}" if self.dtype.kind == "S" else self.dtype.name  # NumPy's name has bits
+        return f"{self.name} ({dtype}{list(self.shape)})"
 
 
 class UpdateRule(enum.IntEnum):

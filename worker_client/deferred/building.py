@@ -24,9 +24,11 @@ def constant_op(graph: Graph, value: Array, name: str) -> Tensor:
 
     Args:
         graph: To which.
-        value: Copied if it can change.
+        value: Copied if it can change, or is not in native byte order.
         name: Name within the name scope.
     """
+    if not value.dtype.isnative:
+        value = value.astype(value.dtype.newbyteorder("="))
     if value.base is not None or value.flags.writeable:
         value = value.copy()
         value.flags.writeable = False

@@ -31,7 +31,7 @@ def tensor_value(value: object, name: str, dtype: np.dtype[Any] | None = None) -
         return value
     array = array_of(value, VariableSpec(name, np.dtype(np.float32) if dtype is None else dtype, ()), dtype=dtype)
     if dtype is None:
-        dtype = array.dtype if hasattr(value, "dtype") else _python_dtype(array)
+        dtype = array.dtype.newbyteorder("=") if hasattr(value, "dtype") else _python_dtype(array)
     elif hasattr(value, "dtype"):
         array = _losslessly_cast(array, dtype)
     return array_value(array, VariableSpec(name, dtype, array.shape))

@@ -16,6 +16,7 @@ from worker_client.deferred.call import is_deferred
 from worker_client.deferred.computed import arrays_of, computed, deferred_graph
 from worker_client.deferred.op_defs import OP_DEFS
 from worker_client.deferred.operands import cast_to, constant_array, operands_of
+from worker_client.values.array_likes import array_of
 from worker_client.values.dtypes import DType, as_dtype, float32, float64
 from worker_client.values.shapes import TensorShape
 from worker_client.values.text import is_text
@@ -29,13 +30,21 @@ _QUOTIENTS: Final[Mapping[str, np.dtype[Any]]] = {
 
 def is_bool(*values: Any) -> bool:
     """Whether the first value that has a dtype holds truth values; if none has one, whether the first is one."""
-    dtype = next((each.dtype for each in values if hasattr(each, "dtype")), None)
-    return np.asarray(values[0]).dtype == np.bool_ if dtype is None else as_dtype(dtype) == np.bool_
+    dtype = next((found for found in map(_dtype, values) if found is not None), None)
+    return array_of(values[0], "an operand").dtype == np.bool_ if dtype is None else dtype == np.bool_
+
+
+def _dtype(value: Any) -> np.dtype[Any] | None:
+    """Returns the dtype of a tensor, a variable or an array; None if it has none, or one of another library."""
+    try:
+        return as_dtype(value.dtype)
+    except (AttributeError, TypeError):
+        return None
 
 
 def added(x: Any, y: Any, name: str | None = None) -> Any:
     """Returns ``x + y``; of texts, one behind the other."""
-    of_text = any(hasattr(each, "dtype") and is_text(np.dtype(each.dtype)) for each in (x, y))
+    of_text = any(found is not None and is_text(found) for found in map(_dtype, (x, y)))
     return computed("Add" if of_text else "AddV2", _sum, [x, y], name=name)
 
 
@@ -79,7 +88,7 @@ def divided(
 
 def absolute(x: Any, name: str | None = None) -> Any:
     """Returns the absolute value of each element, of complex numbers a real one."""
-    dtype = as_dtype(x.dtype) if hasattr(x, "dtype") else np.asarray(x).dtype
+    dtype = _dtype(x) or array_of(x, "an operand").dtype
     if dtype.kind != "c":
         return computed("Abs", np.absolute, [x], name=name)
     real = np.zeros((), dtype).real.dtype

@@ -13,7 +13,7 @@ import numpy as np
 
 from ps_protocol.dtype_traits import dtype_category
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, ValueRangeError
-from ps_protocol.operations import Array
+from ps_protocol.operations import Array, VariableSpec
 from worker_client.deferred.building import built_op, constant_op, named
 from worker_client.deferred.call import is_deferred, tensor_or_none
 from worker_client.deferred.conversion import tensor_value
@@ -21,6 +21,7 @@ from worker_client.deferred.op_defs import INDICES, Argument, OpDef
 from worker_client.graph.default_graph import get_default_graph, graph_of
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Tensor
+from worker_client.initializers.arrays import array_value
 from worker_client.values.array_likes import array_of
 from worker_client.values.dtypes import as_dtype, int32, string
 from worker_client.values.text import is_text, text_array
@@ -263,8 +264,8 @@ def _constant(operation: str, value: Any, leader: Tensor | Array) -> Array:
             f"{operation} needs operands of one dtype: {named(leader)} and {value!r} ({array.dtype.name}); cast one"
         )
     try:
-        return np.asarray(value, dtype=leader.dtype)
-    except OverflowError as error:
+        return array_value(array, VariableSpec(operation, leader.dtype, array.shape))
+    except ValueRangeError as error:
         raise TypeError(f"{operation}: {value!r} does not fit into the dtype of {named(leader)}") from error
 
 

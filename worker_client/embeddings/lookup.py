@@ -31,6 +31,7 @@ from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.ops.array_ops import gather
 from worker_client.ops.constant_ops import identity
+from worker_client.values.array_likes import array_of
 from worker_client.values.shapes import TensorShape
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.variable import Variable
@@ -67,9 +68,12 @@ def embedding_lookup(
     del validate_indices
     table = _Table(params, partition_strategy)
     (wanted,) = of_one_dtype(f"embedding_lookup in {table.name}", [ids])
+    is_known = not table.is_deferred and not isinstance(wanted, Tensor) and not get_default_graph().deferred
+    if is_known and not wanted.size:  # of an empty list, which has no dtype of its own
+        wanted = wanted.astype(np.int64)
     if wanted.dtype.kind not in "iu":
         raise TypeError(f"the ids of rows of {table.name} should be integers, not {wanted.dtype.name}")
-    if not table.is_deferred and not isinstance(wanted, Tensor) and not get_default_graph().deferred:
+    if is_known:
         rows = table.read(wanted)
         return rows if max_norm is None else clipped(rows, table.row.ndims or 0, max_norm)
     with name_scope(name, "embedding_lookup", [each for each in (*table.parts, wanted) if is_deferred(each)]) as scope:
@@ -150,8 +154,11 @@ class _Table:
             self.parts = list(self.parts[0])
         if not self.parts:
             raise ValueError("an embedding table needs at least one part")
-        self.parts = [part if hasattr(part, "dtype") else np.asarray(part) for part in self.parts]
         self.name = f"the table {_name_of(params, self.parts)}"
+        self.parts = [
+            part if is_deferred(part) or isinstance(part, Variable) else array_of(part, self.name)
+            for part in self.parts
+        ]
         if strategy not in STRATEGIES:
             raise ValueError(f"partition_strategy should be one of {', '.join(STRATEGIES)}, not {strategy!r}")
         shapes = [TensorShape(part.shape) for part in self.parts]
@@ -197,7 +204,7 @@ def _name_of(params: Any, parts: Sequence[Any]) -> str:
     """Returns what users call a table: its variable, or all of its parts if there are several variables."""
     whole = params[0] if isinstance(params, list | tuple) and len(params) == 1 else params
     named = [whole] if hasattr(whole, "name") else parts
-    return ", ".join(dict.fromkeys(str(getattr(each, "name", "given")) for each in named))
+    return ", ".join(dict.fromkeys(str(getattr(each, "name", None) or "given") for each in named))
 
 
 def _beside(part: Any) -> AbstractContextManager[None]:

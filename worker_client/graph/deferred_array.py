@@ -89,6 +89,7 @@ class DeferredArray(
 
     __slots__ = ()
 
+    __pandas_priority__: ClassVar = 10_000  # pandas leaves ``series + tensor`` to the tensor
     arithmetic: ClassVar[Arithmetic]
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:

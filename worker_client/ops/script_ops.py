@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
 from worker_client.deferred.call import call_for_several
 from worker_client.graph.operation import OutputSpec
 from worker_client.ops.constant_ops import convert_to_tensor
+from worker_client.values.array_likes import array_of
 from worker_client.values.dtypes import as_dtype
 
 __all__ = ["numpy_function", "py_func"]
@@ -45,11 +44,13 @@ def py_func(
 
     def results(*values: Array) -> tuple[Array, ...]:
         returned = func(*values)
-        found = [np.asarray(each) for each in ([returned] if is_one else returned or [])]
-        if [each.dtype for each in found] != wanted:
-            given, asked = ([each.name for each in dtypes] for dtypes in ([each.dtype for each in found], wanted))
-            raise InvalidArgumentError(f"{getattr(func, '__name__', func)} returned {given}, but Tout says {asked}")
-        return tuple(found)
+        called = getattr(func, "__name__", str(func))
+        found = [array_of(each, called, what="what it returned") for each in ([returned] if is_one else returned or [])]
+        dtypes = [each.dtype.newbyteorder("=") for each in found]
+        if dtypes != wanted:
+            given, asked = ([each.name for each in some] for some in (dtypes, wanted))
+            raise InvalidArgumentError(f"{called} returned {given}, but Tout says {asked}")
+        return tuple(each.astype(dtype, copy=False) for each, dtype in zip(found, dtypes, strict=True))
 
     operands = [convert_to_tensor(each) for each in inp]
     outputs = call_for_several(results, operands, [OutputSpec(each) for each in wanted], op_type="PyFunc", name=name)

@@ -104,7 +104,7 @@ class VariableTable:
                 if found is None:
                     found = self._partitioned[name] = _created(self._whole, arguments, shape, partitions or [])
                     return found
-        check_shared(arguments, shape, found.shape, found.dtype.dtype, "partitioned variable")
+        check_shared(arguments, shape, found.shape, as_dtype(found.dtype), "partitioned variable")
         if partitions is not None and partitions != found.partitions:
             raise ValueError(
                 f"cannot share partitioned variable {name}: specified parts {partitions} and found parts "

@@ -1,12 +1,13 @@
 """What users hold as arrays, made NumPy arrays of plain elements, or refused with what to do instead.
 
 Every value, index and initial value comes through ``array_of``, so that all places take the same things. What is taken
-means the same as to the library that it comes from; where NumPy would drop something in silence (a mask, the elements
-of a sparse matrix, the order of a set), the value is refused.
+means the same as to the library that it comes from; where NumPy would drop something in silence (a mask, what says that
+an element is missing, the elements of a sparse matrix, the order of a set), the value is refused.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -107,21 +108,30 @@ class _Conversion:
         if isinstance(value, list | tuple):
             return self._of_sequence(value)
         if is_masked(value):
-            raise self._refused("is masked", "fill it first, as with value.filled(0)")
+            raise self._masked()
         if any(hasattr(value, protocol) for protocol in ("__array__", "__array_interface__", "__array_struct__")):
-            return self._asked(_of_bfloat16 if _is_torchs_bfloat16(value) else np.asarray, value)
+            return self._of_library(value)
         if hasattr(value, "__dlpack__"):
-            return self._asked(np.from_dlpack, value)
+            return np.asarray(self._asked(np.from_dlpack, value))
         if _has_buffer(value):
-            return self._asked(np.asarray, value)
+            return np.asarray(self._asked(np.asarray, value))
         if isinstance(value, Sequence):
             return self._of_sequence(tuple(value))
         raise self._no_array(value)
 
-    def _asked(self, make: Any, value: Any) -> Array:
-        """Has an object of another library make an array of itself."""
+    def _of_library(self, value: Any) -> Array:
+        """Has an object of another library make an array of itself, unless that would drop what is missing in it."""
+        if self._asked(_has_gaps, value):
+            raise self._refused("has missing elements", "fill them first, or take them for NaN with value.to_numpy()")
+        array = self._asked(_of_bfloat16 if _is_torchs_bfloat16(value) else np.asanyarray, value)
+        if is_masked(array):
+            raise self._masked()
+        return np.asarray(array)
+
+    def _asked(self, make: Any, value: Any) -> Any:
+        """Asks an object of another library, which may refuse."""
         try:
-            array: Array = make(value)
+            return make(value)
         except ShardscopeError:
             raise
         except Exception as error:
@@ -129,7 +139,6 @@ class _Conversion:
                 f"is a {_type_name(value)} that makes no array of itself ({_one_line(error)})",
                 "make a NumPy array of it first",
             ) from error
-        return array
 
     # -- lists --------------------------------------------------------------------------------
 
@@ -224,6 +233,9 @@ class _Conversion:
 
     # -- what is refused ----------------------------------------------------------------------
 
+    def _masked(self) -> DTypeMismatchError:
+        return self._refused("is masked", "fill it first, as with value.filled(0)")
+
     def _no_array(self, value: Any) -> DTypeMismatchError:
         if value is None:
             return self._refused("is None")
@@ -250,6 +262,21 @@ def _has_buffer(value: Any) -> bool:
     except (ValueError, BufferError):  # it has one that it does not give, which will be said
         return True
     return True
+
+
+def _has_gaps(value: Any) -> bool:
+    """Whether elements are missing in what pandas, Arrow or Polars holds, of which NumPy's form of it may make NaN."""
+    if hasattr(value, "null_count"):  # Arrow and Polars
+        count = value.null_count
+        return bool(np.any(np.asarray(count() if callable(count) else count)))
+    if hasattr(value, "itercolumns"):  # a table of Arrow's
+        return any(map(_has_gaps, value.itercolumns()))
+    if not hasattr(value, "isna"):
+        return False
+    dtypes = list(value.dtypes) if getattr(value, "ndim", 1) == 2 else [value.dtype]
+    # Where NaN itself stands for what is missing, it stays what it is.
+    nullable = [not isinstance(getattr(dtype, "na_value", math.nan), float) for dtype in dtypes]
+    return any(nullable) and bool(np.asarray(value.isna()).reshape(-1, len(dtypes))[:, nullable].any())
 
 
 def _is_torchs_bfloat16(value: Any) -> bool:

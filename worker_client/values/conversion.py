@@ -10,7 +10,14 @@ from typing import Any, Final, NamedTuple, final
 import numpy as np
 import numpy.typing as npt
 
-from ps_protocol.dtype_traits import DTypeCategory, dtype_category, float_limits, integer_limits, is_ml_dtype
+from ps_protocol.dtype_traits import (
+    DTypeCategory,
+    dtype_category,
+    dtype_name,
+    float_limits,
+    integer_limits,
+    is_ml_dtype,
+)
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError
 from ps_protocol.operations import Array, VariableSpec
 from worker_client.values.array_likes import array_of, named, out_of_range
@@ -145,8 +152,10 @@ def cast(array: Array, spec: VariableSpec, what: str = "the value") -> Array:
     """
     way = _way(array.dtype, spec.dtype)
     if way is _Way.NONE and array.size:
+        convert_it = "encode it" if (array.dtype.kind, spec.dtype.kind) == ("U", "S") else "convert it"
         raise DTypeMismatchError(
-            f"{named(spec)} holds {spec.dtype.name}, {what} is {array.dtype.name}; convert it first if that is meant",
+            f"{named(spec)} holds {dtype_name(spec.dtype)}, {what} is {dtype_name(array.dtype)}; {convert_it} first if "
+            f"that is meant",
             variable=spec.name,
         )
     if way is _Way.AMONG_INTEGERS:
@@ -200,10 +209,20 @@ def _cast_floats(array: Array, spec: VariableSpec, what: str) -> Array:
     except FloatingPointError:
         with np.errstate(over="ignore", invalid="ignore"):
             converted = array.astype(spec.dtype, order="C")
-    lost = np.asarray(array[~np.isfinite(converted) & np.isfinite(array)])
+    # A finite number may have become infinite; where the dtype has no infinity, NaN or its greatest number.
+    is_lost = (np.isnan(converted) != np.isnan(array)) | (np.isinf(converted) != np.isinf(array))
+    if _saturates(spec.dtype):
+        is_lost |= np.abs(array) > float_limits(spec.dtype)[1]
+    lost = np.asarray(array[is_lost])
     if lost.size:
         raise out_of_range(spec, what, spec.dtype, lost[0])
     return converted
+
+
+@lru_cache(maxsize=64)
+def _saturates(dtype: np.dtype[Any]) -> bool:
+    """Whether a dtype has neither infinity nor NaN, so that what is beyond its range becomes its greatest number."""
+    return bool(np.isfinite(np.array(np.inf).astype(dtype)))
 
 
 def row_indices(indices: npt.ArrayLike, spec: VariableSpec, *, copy: bool = False) -> Array:
@@ -220,7 +239,7 @@ def row_indices(indices: npt.ArrayLike, spec: VariableSpec, *, copy: bool = Fals
         return rows.copy() if copy else rows
     if rows.dtype == np.uint64 and rows.size and rows.max() > _MAX_INDEX:
         raise out_of_range(spec, "the index", _INDEX_DTYPES[-1], rows.max())
-    if rows.dtype.kind in "iu" or rows.size == 0:  # NumPy makes float64 of an empty list
+    if rows.size == 0 or dtype_category(rows.dtype) is DTypeCategory.INTEGER:  # NumPy makes float64 of an empty list
         return rows.astype(np.int64)
     raise DTypeMismatchError(
         f"indices of variable {spec.name} are {rows.dtype.name}; integers are needed", variable=spec.name

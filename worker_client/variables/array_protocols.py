@@ -7,8 +7,9 @@ would change the value in place says what to use instead.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any, NoReturn
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -105,6 +106,9 @@ class ActsAsArray(NDArrayOperatorsMixin):
     def __delitem__(self, key: Any) -> NoReturn:
         self._cannot_change("by leaving elements out")
 
+    def __bytes__(self) -> bytes:
+        return self.read_value().tobytes()
+
     def __len__(self) -> int:
         self._check_has_rows("len()")
         return self.whole_spec.shape[0]
@@ -185,6 +189,35 @@ class ActsAsArray(NDArrayOperatorsMixin):
 
     def _described(self) -> str:
         return f"variable {self.whole_spec.name} of shape {list(self.whole_spec.shape)}"
+
+
+_OPERATORS: Final = ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow")
+_COMPARISONS: Final = ("lt", "le", "gt", "ge")
+
+
+def _left_to_others(name: str) -> Callable[[ActsAsArray, Any], Any]:
+    """Returns a method for an operator of Python's that is NumPy's ufunc, but leaves it to whom arrays leave it."""
+    by_ufunc: Callable[[ActsAsArray, Any], Any] = getattr(NDArrayOperatorsMixin, name)
+    is_reflected = name not in vars(operator)
+    of_arrays = getattr(operator, name.replace("__r", "__") if is_reflected else name)
+
+    def method(self: ActsAsArray, other: Any) -> Any:
+        if not _has_operators_of_its_own(other):
+            return by_ufunc(self, other)
+        value = self.read_value()
+        return of_arrays(other, value) if is_reflected else of_arrays(value, other)
+
+    method.__name__ = name
+    return method
+
+
+def _has_operators_of_its_own(other: object) -> bool:
+    """Whether operators mean something else than ufuncs beside it: of NumPy's matrices and SciPy's sparse arrays."""
+    return isinstance(other, np.matrix) or (hasattr(other, "toarray") and hasattr(other, "__array_priority__"))
+
+
+for _name in (*_OPERATORS, *(f"r{each}" for each in _OPERATORS), *_COMPARISONS):
+    setattr(ActsAsArray, f"__{_name}__", _left_to_others(f"__{_name}__"))
 
 
 def _array_member(self: ActsAsArray, name: str) -> NoReturn:

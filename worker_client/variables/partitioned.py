@@ -187,14 +187,12 @@ class VariableInParts:
         return np.split(value, [end for _, end in self._cut.spans()[:-1]], axis=self._axis)
 
     def _is_one_for_each_part(self, values: list[Any]) -> bool:
-        """Whether a list holds one value for each part, and not the rows of the whole."""
+        """Whether a list holds one value for each part, and not the rows of the whole, or what fits neither."""
         if len(values) != len(self._parts):
             return False
         shapes = [_shape_or_none(value) for value in values]
-        if self._shape.as_list() == [len(values)] and all(shape == () for shape in shapes):
-            return False  # the elements of a vector in parts of one, which is the same but for `assign`
         return all(
-            shape is not None and (shape.ndims == 0 or shape.is_compatible_with(part.shape))
+            shape is not None and shape.is_compatible_with(part.shape)
             for part, shape in zip(self._parts, shapes, strict=True)
         )
 
@@ -236,6 +234,11 @@ class PartitionedVariable(
         TypeError: ``variable_list`` or ``partitions`` is no list, or the parts belong to a deferred graph.
         ValueError: There are no parts, or ``partitions`` does not fit the shape or the number of parts.
     """
+
+    @property
+    def dtype(self) -> np.dtype[Any]:  # type: ignore[override] # as of a whole variable that acts at once
+        """Type of the elements."""
+        return self._dtype
 
     def _repr_html_(self) -> str:
         """For notebooks: what is known here. The values are not asked for, since a ps may be away."""

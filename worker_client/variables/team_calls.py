@@ -13,6 +13,7 @@ from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError
 from ps_protocol.operations import Apply, Array, Reduce, reply_bytes
 from worker_client.connection.fanout import Routed
 from worker_client.connection.futures import mapped
+from worker_client.values.array_likes import array_of
 from worker_client.variables.reductions import PlacedParts, tensor_of
 
 _NO_NUMBERS: Final = np.empty(0)
@@ -95,7 +96,8 @@ class TeamCalls(PlacedParts):
         num_parts = len(self.placed_parts())
         of_arguments: list[Sequence[Array]] = []
         for number, argument in enumerate(arguments):
-            array = np.array(argument, order="C") if copy else np.asarray(argument, order="C")
+            given = array_of(argument, self.whole_spec, what=f"argument {number} of {function}")
+            array = np.array(given, order="C") if copy else np.asarray(given, order="C")
             if array.dtype.kind not in _KINDS:
                 raise DTypeMismatchError(
                     f"argument {number} of {function} for variable {self.whole_spec.name} is {argument!r}; it should "

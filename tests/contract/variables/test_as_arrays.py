@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 import numpy as np
 import pytest
 
+from ps_protocol.operations import Array
 from tests.contract.variables.kinds import (
     EAGER,
     INITIAL,
@@ -60,6 +64,49 @@ def test_it_is_an_array_to_those_who_want_one(subject: Subject) -> None:
     np.testing.assert_array_equal(round(v, 1), np.round(INITIAL / 3, 1))
     np.testing.assert_array_equal(round(v), np.round(INITIAL / 3))
     assert f"{v}" == repr(v)
+
+
+class SparseArray:
+    """As one of SciPy's, whose operators NumPy's arrays leave to it."""
+
+    __array_priority__ = 10.1
+
+    def toarray(self) -> Array:
+        raise AssertionError("nobody asked for that")
+
+    def __rmul__(self, other: object) -> tuple[str, type]:
+        return "other * sparse", type(other)
+
+    def __sub__(self, other: object) -> Any:
+        return ("sparse - other", type(other)) if isinstance(other, np.ndarray) else NotImplemented
+
+    def __lt__(self, other: object) -> tuple[str, type]:
+        return "sparse < other", type(other)
+
+
+@offered("__dlpack__")
+def test_operators_are_left_to_whom_arrays_leave_them(subject: Subject) -> None:
+    v = subject.variable(INITIAL[:2])
+    with warnings.catch_warnings(action="ignore", category=PendingDeprecationWarning):
+        matrix = np.asmatrix(INITIAL[2:])
+        np.testing.assert_array_equal(v * matrix, INITIAL[:2] @ INITIAL[2:])
+        np.testing.assert_array_equal(matrix * v, INITIAL[2:] @ INITIAL[:2])
+        np.testing.assert_array_equal(np.multiply(v, matrix), INITIAL[:2] * INITIAL[2:])
+    assert v * SparseArray() == ("other * sparse", np.ndarray)
+    assert SparseArray() - v == ("sparse - other", np.ndarray)
+    assert (v > SparseArray()) == ("sparse < other", np.ndarray)
+
+
+@offered("__dlpack__")
+def test_its_bytes_are_those_of_its_value(subject: Subject) -> None:
+    assert bytes(subject.variable()) == INITIAL.tobytes()
+
+
+@offered("__dlpack__")
+def test_its_dtype_is_numpys(subject: Subject) -> None:
+    v = subject.variable()
+    assert type(v.dtype) is type(np.dtype(np.float32))
+    assert np.result_type(v, np.float64) == np.float64
 
 
 @offered("__dlpack__")

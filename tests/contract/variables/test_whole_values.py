@@ -140,3 +140,13 @@ def test_a_partitioned_value_is_cut_along_any_dimension(subject: Subject) -> Non
         for wrong in ([np.zeros((4, 1))], [np.zeros((4, 1)), np.zeros((3, 1))]):
             with pytest.raises(ValueError, match="scope/v"):
                 v.assign(wrong)
+
+
+@each_kind
+@pytest.mark.parametrize("method", ["assign", "assign_add", "assign_sub"])
+def test_a_list_of_numbers_is_a_vector_and_no_number_for_each_part(subject: Subject, method: str) -> None:
+    v = subject.variable([1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="scope/v"):
+        subject.done(getattr(v, method)([5.0, 6.0]))
+    np.testing.assert_array_equal(subject.read(v), [1, 2, 3])
+    subject.done(getattr(v, method)([0.0, 0.0, 0.0]))

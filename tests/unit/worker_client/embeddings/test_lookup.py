@@ -172,6 +172,7 @@ class TestEager:
         table = dealt(3)
         np.testing.assert_array_equal(embedding_lookup(table, IDS), TABLE[IDS])
         np.testing.assert_array_equal(embedding_lookup(table, np.zeros((2, 0), int)), np.zeros((2, 0, 2)))
+        np.testing.assert_array_equal(embedding_lookup(table, []), np.zeros((0, 2)))
 
     def test_one_exchange_for_each_task(self, servers: list[CountingServer]) -> None:
         table = partitioned(5)

@@ -64,6 +64,40 @@ class Converted:
         return self._kept if dtype is None else self._kept.astype(dtype)
 
 
+class DtypeWithNa:
+    """As pandas' nullable dtypes, where what is missing is not NaN."""
+
+    na_value = object()
+
+
+class Nullable(Converted):
+    """As a series or a frame of pandas."""
+
+    def __init__(self, kept: Any, *, missing: Any, dtype: Any):
+        super().__init__(np.asarray(kept))
+        self._missing = missing
+        self.ndim = np.ndim(missing)
+        self.dtypes = self.dtype = dtype
+
+    def isna(self) -> npt.NDArray[Any]:
+        return np.array(self._missing)
+
+
+class NullCount(Converted):
+    """As an array of Arrow, or a series of Polars, where it is a method."""
+
+    def __init__(self, kept: Any, null_count: Any):
+        super().__init__(np.asarray(kept))
+        self.null_count = null_count
+
+
+class Table(Converted):
+    """As a table of Arrow."""
+
+    def itercolumns(self) -> Any:
+        return iter([NullCount([1.0], 0), NullCount([np.nan], 1)])
+
+
 class Failing:
     """A tensor that wants to be asked otherwise: one that has a gradient, or is on a GPU."""
 
@@ -137,6 +171,8 @@ RIGHT: dict[str, Callable[[], Any]] = {
     "__array_interface__": lambda: OnlyInterface(np.array([1, 2, 3], np.float32)),
     "__dlpack__": lambda: OnlyDlpack(np.array([1, 2, 3], np.float64)),
     "a tensor of bfloat16": lambda: Bfloat16Tensor(Converted(np.array([1, 2, 3], np.float32))),
+    "integers that may be missing": lambda: Nullable([1, 2, 3], missing=[False] * 3, dtype=DtypeWithNa()),
+    "a series of Polars": lambda: NullCount([1, 2, 3], lambda: 0),
     "a subclass": lambda: np.array([1, 2, 3], np.float32).view(np.recarray),
 }
 
@@ -163,6 +199,7 @@ def test_it_has_the_numbers_that_it_means(make: Callable[[], Any]) -> None:
         np.array([1, 2, 3], np.uint64),
         np.array([1, 2, 3], object),
         array.array("q", [1, 2, 3]),
+        np.array([1, 2, 3], ml_dtypes.int4),
         Converted(NUMBERS),
         OnlyDlpack(NUMBERS),
     ],
@@ -180,6 +217,13 @@ def test_what_needs_no_conversion_is_passed_on_as_it_lies(value: Any) -> None:
     assert convert(value, spec(), copy=True).flags.c_contiguous
 
 
+def test_where_missing_is_nan_to_the_library_itself_it_is_nan_here() -> None:
+    series = Nullable([1.0, np.nan], missing=[False, True], dtype=np.dtype(float))
+    frame = Nullable([[1.0, np.nan]], missing=[[False, True]], dtype=[DtypeWithNa(), np.dtype(float)])
+    for value in (series, frame):
+        assert np.array_equal(convert(value, spec()), value, equal_nan=True)
+
+
 def test_text_stays_text_also_as_objects() -> None:
     assert array_of(["a", "bc"], "here").tolist() == ["a", "bc"]
     assert array_of(np.array([b"a", "bc"], object), "here").tolist() == [b"a", "bc"]
@@ -195,6 +239,18 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "the masked element": (lambda: np.ma.masked, "is masked.*fill it"),
     "a list with a masked element": (lambda: [1.0, np.ma.masked], "is masked.*fill it"),
     "a list of masked arrays": (lambda: [[MASKED], [MASKED]], "is masked.*fill it"),
+    "what makes a masked array of itself": (lambda: Converted(MASKED), "is masked.*fill it"),
+    "a missing integer": (
+        lambda: Nullable([1.0, np.nan], missing=[False, True], dtype=DtypeWithNa()),
+        "missing elements.*fill",
+    ),
+    "a frame with a missing integer": (
+        lambda: Nullable([[1.0, 0.0]], missing=[[False, True]], dtype=[np.dtype(float), DtypeWithNa()]),
+        "missing elements.*fill",
+    ),
+    "a missing element of Arrow": (lambda: NullCount([1.0, np.nan], 1), "missing elements.*fill"),
+    "a missing element of Polars": (lambda: NullCount([1.0, np.nan], lambda: 1), "missing elements.*fill"),
+    "a table with a missing element": (lambda: Table(np.array([[1.0, np.nan]])), "missing elements.*fill"),
     "None": (lambda: None, "is None"),
     "a list with None": (lambda: [[1.0], [None]], "is None"),
     "objects with gaps": (lambda: np.array([1, None], object), r"Python objects \(NoneType\).*without gaps"),
@@ -278,6 +334,10 @@ BEYOND: list[tuple[Any, str]] = [
     (np.array([1, 70_000]), "float16"),
     (np.array([1e39]), "bfloat16"),
     (np.array([3.4e38], np.float32), "bfloat16"),
+    (np.array([np.inf]), "float8_e4m3fn"),
+    (np.array([1e9]), "float8_e4m3fn"),
+    (np.array([6.5]), "float4_e2m1fn"),
+    (np.array([np.nan]), "float4_e2m1fn"),
     (1e39 + 1j, "complex64"),
     (2**2000, "float64"),
 ]
@@ -307,6 +367,8 @@ def test_a_number_beyond_the_range_is_refused_wherever_it_comes_from(value: Any,
         (np.array([True]), "int8", [1]),
         ([np.inf, -np.inf], "float32", [np.inf, -np.inf]),
         (np.array([np.inf]), "bfloat16", [np.inf]),
+        (np.array([449.0]), "float8_e4m3fn", [448.0]),
+        (np.array([6.0, -0.4]), "float4_e2m1fn", [6.0, -0.5]),
         ([], "int32", []),
         ([], "S4", []),
     ],

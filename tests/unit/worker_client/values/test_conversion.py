@@ -76,6 +76,15 @@ def test_a_python_integer_beyond_the_range_is_refused() -> None:
         convert(300, spec("int8"))
 
 
+def test_text_that_does_not_fit_is_counted_in_its_own_letters() -> None:
+    text = VariableSpec("scope/v", np.dtype("S4"), (1,))
+    with pytest.raises(DTypeMismatchError, match=r"holds bytes of length 4, .* str of length 3; encode it"):
+        convert(["abc"], text)
+    with pytest.raises(DTypeMismatchError, match=r"holds bytes of length 4, .* bytes of length 5; convert it"):
+        convert([b"abcde"], text)
+    assert str(text) == "scope/v (S4[1])"
+
+
 @pytest.mark.parametrize("dtype", ["int32", "int64"])
 def test_indices_keep_their_type(dtype: str) -> None:
     indices = np.array([[1, 0]], dtype)

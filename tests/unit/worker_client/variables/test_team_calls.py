@@ -112,6 +112,12 @@ def test_what_is_refused_before_it_is_sent() -> None:
         v.apply("swapped", 1, slots=("elsewhere",))
     with pytest.raises(DTypeMismatchError, match=r"argument 1 of added for variable v is 'one'"):
         v.apply("added", 1, "one")
+    for number, way in enumerate(WAYS):
+        v, masked = variable_of(way, f"v{number}"), np.ma.array(VALUE, mask=VALUE == 0)
+        for wait in (True, False):
+            with pytest.raises(DTypeMismatchError, match=rf"v{number}: argument 0 of added is masked"):
+                v.apply("added", masked, wait=wait)
+        np.testing.assert_array_equal(v.numpy(), VALUE)
 
 
 def test_an_observer_only_looks(client: Client, cluster: InProcessCluster) -> None:
