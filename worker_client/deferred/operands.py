@@ -13,6 +13,7 @@ import numpy as np
 
 from ps_protocol.dtype_traits import dtype_category
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, ValueRangeError
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array
 from worker_client.deferred.building import built_op, constant_op, named
 from worker_client.deferred.call import is_deferred, tensor_or_none
@@ -224,6 +225,7 @@ def _converted(
     try:
         array = constant_array(value, wanted, what)
     except (TypeError, ValueError) as error:
+        raise_interrupt(error)
         if leader is None or isinstance(value, list | tuple | np.ndarray):
             raise
         of = getattr(leader, "name", "a constant")
@@ -265,6 +267,7 @@ def _constant(operation: str, value: Any, leader: Tensor | Array) -> Array:
     try:
         return np.asarray(value, dtype=leader.dtype)
     except OverflowError as error:
+        raise_interrupt(error)
         raise TypeError(f"{operation}: {value!r} does not fit into the dtype of {named(leader)}") from error
 
 
