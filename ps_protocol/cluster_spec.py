@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.task_id import TaskId, check_address, check_job, checked_index
 
 __all__ = ["BACKUP_JOB", "PS_JOB", "WORKER_JOB", "ClusterSpec", "ClusterSpecLike", "TaskId", "TfConfig"]
@@ -123,7 +124,8 @@ class ClusterSpec:
         tasks = self._job(job_name)
         try:
             return tasks[task_index]
-        except KeyError:
+        except KeyError as error:
+            raise_interrupt(error)
             known = ", ".join(map(str, sorted(tasks))) or "none"
             raise ValueError(
                 f"There is no task {job_name}:{task_index} in the cluster; tasks of {job_name!r}: {known}."
@@ -185,7 +187,8 @@ class ClusterSpec:
     def _job(self, job_name: str) -> dict[int, str]:
         try:
             return self._tasks[job_name]
-        except KeyError:
+        except KeyError as error:
+            raise_interrupt(error)
             known = ", ".join(map(repr, self._tasks)) or "none"
             raise ValueError(f"There is no job {job_name!r} in the cluster; jobs: {known}.") from None
 
@@ -227,6 +230,7 @@ class TfConfig:
         try:
             config = json.loads(text)
         except (ValueError, RecursionError) as error:
+            raise_interrupt(error)
             raise ValueError(
                 f"{_TF_CONFIG} is not valid JSON ({error}). Check its quotes and commas; it should look like "
                 '{"cluster": {"ps": ["host:2222"], "worker": ["host:2223"]}, "task": {"type": "worker", "index": 0}}.'
@@ -266,6 +270,7 @@ def _cluster_from_json(cluster: object) -> ClusterSpec:
     try:
         return ClusterSpec(jobs)
     except (TypeError, ValueError) as error:
+        raise_interrupt(error)
         raise ValueError(f"{_TF_CONFIG}: in 'cluster': {error}") from error
 
 
@@ -277,6 +282,7 @@ def _task_from_json(task: object) -> TaskId | None:
     try:
         return TaskId(job, index)  # type: ignore[arg-type]  # it checks what it is given, and says what is wrong
     except (TypeError, ValueError) as error:
+        raise_interrupt(error)
         raise ValueError(
             f'{_TF_CONFIG}: in \'task\': {error} Write it as "task": {{"type": "worker", "index": 0}}.'
         ) from error

@@ -8,7 +8,8 @@ in the middle of a ``finally``. Three things hold against that, and the client u
   whatever happens: both ends are one instruction each, before and after which no handler runs unseen. A ``Turn`` makes
   of that a lock that can be tried.
 - ``sheltered`` runs a function on another thread, where no handler ever runs.
-- ``is_interrupt`` tells a handler's exception from an error of what it has interrupted, where errors are caught.
+- ``is_interrupt`` tells a handler's exception from an error of what it has interrupted, where errors are caught;
+  ``raise_interrupt`` lets it go on.
 
 What neither can be undone nor sheltered says beforehand that it is not whole, and afterwards that it is; who finds it
 otherwise throws it away.
@@ -123,7 +124,8 @@ class _Helpers:
         if not self.free:
             try:
                 self.add()
-            except RuntimeError:  # the interpreter is about to end, and starts no more threads
+            except RuntimeError as error:  # the interpreter is about to end, and starts no more threads
+                raise_interrupt(error)
                 self._run_all()
 
     def add(self) -> None:
@@ -247,6 +249,12 @@ def is_interrupt(error: BaseException) -> bool:
             return True
         trace = trace.tb_next
     return False
+
+
+def raise_interrupt(error: BaseException) -> None:
+    """Raises an error that was caught again if it is no failure of what was tried, but a signal handler's exception."""
+    if is_interrupt(error):
+        raise error
 
 
 def _is_handler(frame: FrameType) -> bool:

@@ -20,6 +20,7 @@ import click
 from click.core import ParameterSource
 
 from ps_protocol.errors import SettingError
+from ps_protocol.interrupts import raise_interrupt
 
 SETTINGS_FILE: Final = "shardscope.toml"
 
@@ -75,6 +76,7 @@ class Kind(click.ParamType):  # type: ignore[type-arg]  # it has none in older r
                 raise ValueError(f"{self.name}, not the next option")  # noqa: TRY301  # as what cannot be parsed
             return self.parse(str(value))
         except ValueError as error:
+            raise_interrupt(error)
             if isinstance(param, Setting) and ctx is not None:
                 source = param.source(ctx)
             else:
@@ -86,6 +88,7 @@ class Kind(click.ParamType):  # type: ignore[type-arg]  # it has none in older r
         try:
             return self.parse(str(value))
         except ValueError as error:
+            raise_interrupt(error)
             raise SettingError(f"{name} is {value!r}; it should be {error}.") from None
 
 

@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import SupportsIndex
 
+from ps_protocol.interrupts import raise_interrupt
+
 MAX_TASK_INDEX = 2**20 - 1
 """Highest index of a task; bounds the list that ``ClusterSpec.job_tasks`` makes of a job with gaps."""
 
@@ -104,6 +106,7 @@ def _address_defect(host: str, colon: str, port: str) -> str:
         try:
             ipaddress.IPv6Address(host[1:-1])
         except ValueError as error:
+            raise_interrupt(error)
             return f"has brackets around what is no IPv6 address ({error})"
     elif ":" in host:
         return "has more than one colon; an IPv6 address needs brackets"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from typing import Final
 
+from ps_protocol.forks import close_in_child
+
 LOOPBACK: Final = "127.0.0.1"
 
 
@@ -41,6 +43,7 @@ class ReservedPorts:
 
 def _bound_socket() -> socket.socket:
     holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    close_in_child(holder)
     try:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind((LOOPBACK, 0))

@@ -13,6 +13,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ps_protocol.interrupts import raise_interrupt
+
 TWO_THREADS_FROM_BYTES: Final = 16 * 1024**2
 """From here on, a second thread saves many times what it costs to start it."""
 
@@ -34,7 +36,8 @@ def copy_bytes(target: Bytes, source: Bytes) -> None:
     second = threading.Thread(target=np.copyto, args=(target[middle:], source[middle:]), name="copy", daemon=True)
     try:
         second.start()
-    except RuntimeError:  # the system has no thread left
+    except RuntimeError as error:  # the system has no thread left
+        raise_interrupt(error)
         np.copyto(target, source)
         return
     try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import select
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -186,6 +189,42 @@ def test_arrays_in_shared_memory_are_the_childs_own(cluster: LocalCluster, resou
         go_on.set()
         assert answer.result(60) == (True, True, True)
     assert address in addresses, "the parent has used that memory again"
+
+
+HOST = """
+import json, os, sys
+import psutil
+import shardscope as ss
+from worker_client.transport.selection import host_ps
+
+place = {"cluster_spec": "ps=127.0.0.1:1", "task_index": 0, "port": 0}
+host = host_ps({**place, "durability": "journal", "data_dir": sys.argv[1]})
+with ss.connect({"ps": [host.address]}, transport="tcp") as client:
+    variable = ss.get_variable("v", [], initializer=ss.zeros_initializer())
+    reading, writing = os.pipe()
+    if not os.fork():
+        files = [os.path.realpath(each.path) for each in os.scandir("/proc/self/fd") if os.path.exists(each.path)]
+        sockets = [f"{each.laddr.port} {each.status}" for each in psutil.Process().net_connections("tcp")]
+        os.write(writing, json.dumps([*sockets, *[each for each in files if each.endswith("/lock")]]).encode())
+        os._exit(0)
+    os.close(writing)
+    kept = os.read(reading, 65536)
+    variable.assign_add(1.0)
+    print(json.dumps([json.loads(kept), float(variable)]))
+host.stop()
+"""
+
+
+def test_a_child_keeps_no_sockets_and_no_lock_of_a_ps_that_its_parent_hosts(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HOST, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [[], 1.0]
 
 
 class Signal:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array
 from worker_client.deferred.call import divides_integers
 from worker_client.deferred.op_defs import OP_DEFS, OpDef, is_taken
@@ -74,6 +75,7 @@ def built_op(
     try:
         shapes = definition.shape(Known(inputs, all_attributes))
     except ValueError as error:
+        raise_interrupt(error)
         given = " and ".join(f"{each.name} ({each.dtype.name}{each.shape})" for each in inputs)
         raise ValueError(f"{_titled(op_type, name)} of {given}: {error}") from error
     shapes = shapes if isinstance(shapes, list) else [shapes]

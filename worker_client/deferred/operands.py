@@ -225,6 +225,7 @@ def _converted(
     try:
         array = constant_array(value, wanted, what)
     except (TypeError, ValueError) as error:
+        raise_interrupt(error)
         if leader is None or isinstance(value, list | tuple | np.ndarray):
             raise
         of = getattr(leader, "name", "a constant")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import VariableSpec
 
 
@@ -61,6 +62,7 @@ class SaveSliceInfo:
             places = [tuple(map(int, cut.split(","))) for cut in cuts.split(":")]
             offset, shape = [start for start, _ in places], [size for _, size in places]
         except ValueError as error:
+            raise_interrupt(error)
             raise ValueError(f'a part is described as "4 3 0,2:0,3" does it, not as {spec!r}') from error
         if len(full_shape) != len(shape):
             raise ValueError(f"{spec!r} has {len(full_shape)} sizes, but {len(shape)} parts of dimensions")

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array
 from worker_client.graph.operation import OutputSpec
 from worker_client.values.shapes import TensorShape
@@ -83,8 +84,10 @@ def inferred(
         except np.linalg.LinAlgError:  # stand-ins are singular, the values may not be
             break
         except _MISFITS as error:
+            raise_interrupt(error)
             failure = failure or error
         except (TypeError, ArithmeticError) as error:
+            raise_interrupt(error)
             raise TypeError(f"{description}: the dtypes do not fit: {error}") from error
         else:
             return _merged(results, inputs)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ps_protocol import operations
 from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array, Scatter, ScatterRule, Update, UpdateRule, VariableSpec
 from worker_client.deferred.indexing import StridedSlice
 from worker_client.deferred.variable_updates import DeferredVariableUpdates
@@ -75,6 +76,7 @@ def _assignment(spec: VariableSpec, shape: Sequence[int], key: tuple[Any, ...], 
         part = np.broadcast_to(np.False_, shape)[key].shape
         spread = np.broadcast_to(value, part)
     except (IndexError, ValueError) as error:
+        raise_interrupt(error)
         raise InvalidArgumentError(
             f"variable {spec.name} has the shape {list(shape)}; a value of shape {list(value.shape)} cannot be put "
             f"where the slice points to: {error}",

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array
 from worker_client.graph.computation import Constant, Kernel
 from worker_client.graph.operation import Operation, Tensor
@@ -56,7 +57,8 @@ def _computed(operation: Operation, kernel: Kernel, found: _Found, depth: int) -
         values.append(value)
     try:
         return np.asarray(kernel.function(*values))
-    except Exception:  # noqa: BLE001 - it is reported when a session computes it
+    except Exception as error:  # noqa: BLE001 - it is reported when a session computes it
+        raise_interrupt(error)
         return None
 
 
@@ -113,6 +115,7 @@ def _strided_sizes(operation: Operation, depth: int) -> list[int | None] | None:
     numbers = np.array([-1 if size is None else size for size in sizes])
     try:
         taken = computation.function(numbers, *key)
-    except Exception:  # noqa: BLE001 - as above
+    except Exception as error:  # noqa: BLE001 - as above
+        raise_interrupt(error)
         return None
     return [int(each) if each >= 0 else None for each in np.ravel(taken)]

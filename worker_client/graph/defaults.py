@@ -64,7 +64,10 @@ class Default(NamedTuple):
 
 
 class DefaultStack(threading.local):
-    """The open statements of one thread, the innermost last."""
+    """The open statements of one thread, the innermost last.
+
+    In a forked child a connection of the parent's stands for the one that the child has opened last.
+    """
 
     def __init__(self) -> None:
         self._entries: list[Default] = []
@@ -72,11 +75,11 @@ class DefaultStack(threading.local):
     @property
     def innermost(self) -> Default | None:
         """What was made the default last, None outside of all blocks."""
-        return self._entries[-1] if self._entries else None
+        return _of_this_process(self._entries[-1]) if self._entries else None
 
     def __iter__(self) -> Iterator[Default]:
         """From the inside out."""
-        return iter(self._entries[::-1])
+        return map(_of_this_process, self._entries[::-1])
 
     def push(self, entry: Default) -> None:
         """Enters a block."""
@@ -88,19 +91,22 @@ class DefaultStack(threading.local):
             self._entries.pop()
             return
         positions = [index for index, each in enumerate(self._entries) if each is entry]
-        if positions:  # or a forked child leaves a block that its parent has entered
+        if positions:  # or a forked child leaves a block that another thread of its parent has entered
             del self._entries[positions[-1]]
-
-    def forget_clients(self) -> None:
-        """Leaves all blocks of connections."""
-        self._entries = [each for each in self._entries if each.client is None]
 
 
 STACK = DefaultStack()
 
 _open_lock = new_lock()  # guards: _open
 _open: list[HasGraph] = []
-_parents: list[HasGraph] = []  # the default connection of the process that this one was forked from, if it had one
+_parents: list[HasGraph] = []  # the connections of the process that this one was forked from, the default one last
+
+
+def _of_this_process(entry: Default) -> Default:
+    """Returns an entry of the stack as it counts in a forked child."""
+    if _parents and _open and entry.client in _parents:
+        return Default(client=find_newest_client())
+    return entry
 
 
 @contextmanager
@@ -184,13 +190,10 @@ def find_newest_client() -> Any:
 
 
 def _become_copy() -> None:
-    """In a forked child: no connection is open, and none is the default."""
-    entered = next((entry.client for entry in STACK if entry.client is not None), None)
-    newest = entered or next(reversed(_open), None)
-    if newest is not None:
-        _parents[:] = [newest]
+    """In a forked child: no connection is open. Blocks of connections stay, since others would stand for them else."""
+    entered = [entry.client for entry in STACK if entry.client is not None]
+    _parents[:] = [*_parents, *_open, *entered[::-1]]
     _open.clear()
-    STACK.forget_clients()
 
 
 os.register_at_fork(after_in_child=_become_copy)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
+from ps_protocol.interrupts import raise_interrupt
 from worker_client.graph.operation import Operation
 
 _SHORT_DEVICE_TYPES = frozenset({"CPU", "GPU", "TPU"})
@@ -86,7 +87,8 @@ def _type(device_type: str) -> str:
 def _number(number: Any, text: object) -> int:
     try:
         value = int(number)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError) as error:
+        raise_interrupt(error)
         value = -1
     if value < 0:
         raise ValueError(f"{number!r} in the device {text!r} should be a whole number from 0")

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ps_protocol.forks import new_lock
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.not_copied import NotCopied
 from worker_client.graph.deferred_array import DeferredArray
 from worker_client.graph.runners import Runner, runner_for
@@ -205,7 +206,8 @@ class Operation(
             return self.colocation_groups()
         try:
             return self.attributes[name]
-        except KeyError:
+        except KeyError as error:
+            raise_interrupt(error)
             known = ", ".join(sorted(self.attributes)) or "none"
             raise ValueError(f"operation {self.name} has no attribute {name!r}; it has: {known}") from None
 

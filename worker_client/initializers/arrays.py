@@ -11,6 +11,7 @@ import numpy as np
 
 from ps_protocol.errors import ShapeMismatchError
 from ps_protocol.initial_values.variable_layout import cuts, full_shape, stretches, subject
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array, VariableSpec
 from worker_client.values.array_likes import array_of
 from worker_client.values.conversion import cast
@@ -117,7 +118,8 @@ def call_initializer(initializer: Callable[..., Any], variable: VariableSpec) ->
 def _takes_partition_info(initializer: Callable[..., Any]) -> bool:
     try:
         return "partition_info" in inspect.signature(initializer).parameters
-    except (TypeError, ValueError):  # a function written in C that does not tell
+    except (TypeError, ValueError) as error:  # a function written in C that does not tell
+        raise_interrupt(error)
         return False
 
 

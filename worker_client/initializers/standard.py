@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 import ps_protocol.initializer_spec as kinds
 from ps_protocol.initial_values.variable_layout import full_shape, subject
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array, VariableSpec
 from worker_client.initializers.arrays import called_value, part_value, repeated_value
 from worker_client.initializers.base import DescribedInitializer, Initializer
@@ -142,6 +143,7 @@ class Constant(DescribedInitializer):
         try:
             return super()._description(variable, job_seed)
         except (TypeError, ValueError) as error:
+            raise_interrupt(error)
             given = np.asarray(self.value).dtype
             if given.kind not in "biufcSU" or keeps_kind(given, variable.dtype):
                 raise
@@ -471,7 +473,8 @@ def _double(value: object) -> float | None:
         return None
     try:
         number = float(value)
-    except OverflowError:
+    except OverflowError as error:
+        raise_interrupt(error)
         return None
     return number if number == value or math.isnan(number) else None
 

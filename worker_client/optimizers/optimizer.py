@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
 from ps_protocol.forks import new_lock
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Apply, Reply, Result, Update, UpdateRule, Verdict, WireDType
 from ps_protocol.optimizer_rules import RULES, check_mode, check_settings
 from ps_protocol.optimizer_schedules import ScheduleSpec, check_schedule
@@ -401,7 +402,8 @@ def _counted(global_step: Variable, fanout: Fanout) -> Routed:
 def _rate(number: object) -> float:
     try:
         rate = float(cast(Any, number))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError) as error:
+        raise_interrupt(error)
         rate = math.nan
     if not math.isfinite(rate):
         raise InvalidArgumentError(f"the learning rate is {number!r}; give a finite number, or a schedule")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy.typing as npt
 
 from ps_protocol.errors import ShapeMismatchError, ShardscopeError
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import PartitionSlice
 from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.default_graph import graph_to_build_in
@@ -144,7 +145,8 @@ def checked_mode(mode: Any, kind: type[_Mode], name: str | None) -> _Mode:
         return mode
     try:
         return kind(mode)
-    except ValueError:
+    except ValueError as error:
+        raise_interrupt(error)
         allowed = ", ".join(member.name for member in kind)
         raise ValueError(f"variable {name}: {mode!r} is no {kind.__name__}; use one of {allowed}") from None
 

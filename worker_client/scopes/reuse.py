@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import PartitionSlice
 from worker_client.graph.graph import Graph
 from worker_client.initializers.base import Initializer
@@ -169,7 +170,8 @@ def _initial_value(
 def _needs_no_arguments(function: Getter) -> bool:
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # a function written in C that does not tell
+    except (TypeError, ValueError) as error:  # a function written in C that does not tell
+        raise_interrupt(error)
         return False
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return not any(each.default is each.empty and each.kind not in variadic for each in parameters)

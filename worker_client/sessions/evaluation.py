@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, ShardscopeError
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import READS, Array, PsOperation, Read, reply_bytes
 from worker_client.connection.fanout import Routed
 from worker_client.graph.computation import (
@@ -220,8 +221,10 @@ class Evaluation:
                 drawn = computation.function(self._runtime.generator(computation), *inputs)
                 return drawn if isinstance(drawn, tuple) else (drawn,)
         except ShardscopeError as error:
+            raise_interrupt(error)
             raise _found_in(operation, error) from error.__cause__
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise_interrupt(error)
             given = ", ".join(f"{value.dtype.name}{list(value.shape)}" for value in inputs) or "nothing"
             text = f"operation {operation.name} ({operation.type}) cannot be computed from {given}: {error}"
             raise InvalidArgumentError(text, op=operation) from error

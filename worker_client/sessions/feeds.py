@@ -15,6 +15,7 @@ import numpy as np
 
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category, integer_limits, is_ml_dtype
 from ps_protocol.errors import InvalidArgumentError, ValueRangeError
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array
 from worker_client.graph.deferred_array import DeferredValue
 from worker_client.graph.graph import Graph
@@ -65,6 +66,7 @@ def _tensor(graph: Graph, key: Any) -> Tensor:
     try:
         return tensor_of_graph(graph, key, "fed")
     except ValueError as error:  # as of a fetch
+        raise_interrupt(error)
         raise TypeError(str(error)) from error
 
 
@@ -107,8 +109,10 @@ def _cast(tensor: Tensor, array: Array, *, is_python: bool) -> Array:
         with np.errstate(all="ignore"):
             return array.astype(target)
     except OverflowError as error:  # an integer beyond all floats
+        raise_interrupt(error)
         raise _misfit(tensor, f"is out of its range: {error}") from error
     except ValueError as error:  # a text that is no number
+        raise_interrupt(error)
         raise ValueError(f"the value fed to {tensor.name} is no {target.name}: {error}") from error
 
 

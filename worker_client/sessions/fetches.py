@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array
 from worker_client.deferred.call import tensor_or_none
 from worker_client.deferred.sparse_tensor import SparseTensor, SparseTensorValue
@@ -128,6 +129,7 @@ def element_of_graph(graph: Graph, element: Any, verb: str) -> Operation | Tenso
         try:
             return graph.get_tensor_by_name(element) if ":" in element else graph.get_operation_by_name(element)
         except KeyError as error:
+            raise_interrupt(error)
             raise ValueError(f"{element!r} cannot be {verb}: {error.args[0]}") from error
     if isinstance(element, DeferredVariable):  # whatever control dependencies are open where it is run
         element = element.snapshot

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from ps_protocol.interrupts import raise_interrupt
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.definition import VariableAggregation
 from worker_client.graph.graph import Graph
@@ -36,7 +37,8 @@ def get_global_step(graph: Graph | None = None) -> Any:
         return _checked(found[0])
     try:
         return _checked(graph.get_tensor_by_name(f"{GraphKeys.GLOBAL_STEP}:0"))
-    except KeyError:
+    except KeyError as error:
+        raise_interrupt(error)
         return None
 
 

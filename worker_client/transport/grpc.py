@@ -29,6 +29,7 @@ from ps_protocol.errors import InternalError, ShardscopeError, UnavailableError
 from ps_protocol.fault_points import FaultAction, fault_point
 from ps_protocol.grpc_edge import channel_options, status
 from ps_protocol.grpc_edge.chunk_frames import REPLIES, data_frame, exchange_message, header_frame
+from ps_protocol.grpc_edge.fork_gate import GATE
 from ps_protocol.interrupts import sheltered, sheltered_to_the_end
 from ps_protocol.memory.allocator import keep_freed_chunks
 from ps_protocol.operations import READS, Batch, BatchReply, PsOperation
@@ -63,7 +64,7 @@ def connect(address: str, *, task: str) -> GrpcPsService:
         task: Its name, as "ps:0", for the errors.
     """
     keep_freed_chunks()
-    channel = grpc.insecure_channel(address, options=channel_options.client_options())
+    channel = GATE.call(grpc.insecure_channel, address, options=channel_options.client_options())
     return GrpcPsService(channel, address=address, task=task)
 
 
@@ -133,15 +134,17 @@ class GrpcPsService(Transport):
         request_bytes = sum(map(len, buffers))
         fault = fault_point("request.send")
         if fault is not None:
-            sheltered(self._send_less, header, buffers, fault, timeout_s)
+            sheltered(GATE.call, self._send_less, header, buffers, fault, timeout_s)
         try:
             if max(request_bytes, _expected_reply_bytes(batch)) <= UNARY_LIMIT_BYTES:
-                reply = sheltered(self._open.exchange_message, exchange_message(header, buffers), timeout=timeout_s)
+                reply = sheltered(
+                    GATE.call, self._open.exchange_message, exchange_message(header, buffers), timeout=timeout_s
+                )
                 return _decoded_message(reply, batch.operations)
             caller = threading.Lock()
             with caller:
                 return sheltered_to_the_end(
-                    self._exchange_frames, header, buffers, batch.operations, timeout_s, caller.locked
+                    GATE.call, self._exchange_frames, header, buffers, batch.operations, timeout_s, caller.locked
                 )
         except grpc.RpcError as error:
             raise status.from_rpc_error(error, task=self._task, address=self._address) from error
@@ -292,12 +295,12 @@ class GrpcPsService(Transport):
     def _close(self) -> None:
         calls, self._calls = self._calls, None
         if calls is not None:
-            calls.channel.close()
+            GATE.call(calls.channel.close)
             _closed.append(calls)
 
     def _call(self, method: Callable[..., _Reply], request: Any, timeout_s: float) -> _Reply:
         try:
-            return sheltered(method, request, timeout=timeout_s)
+            return sheltered(GATE.call, method, request, timeout=timeout_s)
         except grpc.RpcError as error:
             raise status.from_rpc_error(error, task=self._task, address=self._address) from error
 

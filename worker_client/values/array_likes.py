@@ -20,6 +20,7 @@ from ps_protocol.errors import (
     ShardscopeError,
     ValueRangeError,
 )
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array, VariableSpec
 
 _ELEMENT_KINDS: Final = frozenset("biufcSU")
@@ -135,6 +136,7 @@ class _Conversion:
         except ShardscopeError:
             raise
         except Exception as error:
+            raise_interrupt(error)
             raise self._refused(
                 f"is a {_type_name(value)} that makes no array of itself ({_one_line(error)})",
                 "make a NumPy array of it first",
@@ -156,6 +158,7 @@ class _Conversion:
         try:
             array = np.asarray(plain)
         except ValueError as error:
+            raise_interrupt(error)
             raise ShapeMismatchError(
                 f"{named(self._owner)}: {self._what} is a list whose rows differ in length; give all the same length",
                 variable=variable_name(self._owner),
@@ -203,8 +206,10 @@ class _Conversion:
         try:
             return np.asarray(value, np.float64)
         except OverflowError as error:
+            raise_interrupt(error)
             raise out_of_range(self._owner, self._what, np.dtype(np.float64), "an integer") from error
         except (TypeError, ValueError) as error:  # complex numbers beside it
+            raise_interrupt(error)
             raise self._refused(f"has integers beyond all dtypes ({_one_line(error)})") from error
 
     # -- elements -----------------------------------------------------------------------------
@@ -257,9 +262,11 @@ class _Conversion:
 def _has_buffer(value: Any) -> bool:
     try:
         memoryview(value).release()
-    except TypeError:
+    except TypeError as error:
+        raise_interrupt(error)
         return False
-    except (ValueError, BufferError):  # it has one that it does not give, which will be said
+    except (ValueError, BufferError) as error:  # it has one that it does not give, which will be said
+        raise_interrupt(error)
         return True
     return True
 

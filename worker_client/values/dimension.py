@@ -6,6 +6,8 @@ import operator
 from collections.abc import Callable
 from typing import Any, SupportsIndex
 
+from ps_protocol.interrupts import raise_interrupt
+
 
 class Dimension:
     """A size that a shape has in one dimension.
@@ -31,7 +33,8 @@ class Dimension:
             return object.__new__(Dimension)
         try:
             size = operator.index(value)
-        except TypeError:
+        except TypeError as error:
+            raise_interrupt(error)
             raise TypeError(f"a size in a shape should be an integer or None, not {value!r}") from None
         if size < 0:
             raise ValueError(f"a size in a shape should not be negative, as {size} is")
@@ -64,7 +67,8 @@ class Dimension:
     def __eq__(self, other: object) -> Any:
         try:
             Dimension(other)  # type: ignore[arg-type]  # that is the question
-        except (TypeError, ValueError):
+        except (TypeError, ValueError) as error:
+            raise_interrupt(error)
             return NotImplemented
         return None
 
@@ -117,7 +121,8 @@ def _arithmetic(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     def unknown(_: Dimension, other: Any) -> Any:
         try:
             Dimension(other)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError) as error:
+            raise_interrupt(error)
             return NotImplemented
         return Dimension(None)
 

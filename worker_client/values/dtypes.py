@@ -23,6 +23,7 @@ import numpy as np
 
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category, float_limits, integer_limits
 from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.interrupts import raise_interrupt
 
 __all__ = [  # TensorFlow's names; its ``as_dtype`` returns a ``DType``
     "DType",
@@ -190,7 +191,8 @@ class DType:
             return self.dtype == (other.dtype if isinstance(other, DType) else other)
         try:
             return self.dtype == as_dtype(other)
-        except TypeError:
+        except TypeError as error:
+            raise_interrupt(error)
             return False
 
     def __hash__(self) -> int:
@@ -221,6 +223,7 @@ def as_dtype(value: object) -> np.dtype[Any]:
         dtype = np.dtype(_ml_dtype(value) or value)  # type: ignore[call-overload]  # that is the question
         dtype_category(dtype)
     except (TypeError, ValueError, InvalidArgumentError) as error:
+        raise_interrupt(error)
         raise TypeError(
             f"{value!r} is not a dtype that a variable can hold; use a name such as 'float32', a NumPy type or a DType"
         ) from error

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Self, SupportsIndex, TypeAlias, cast
 
+from ps_protocol.interrupts import raise_interrupt
 from worker_client.values.dimension import Dimension
 
 ShapeLike: TypeAlias = "TensorShape | Iterable[SupportsIndex | Dimension | None] | SupportsIndex | Dimension | None"
@@ -249,7 +250,8 @@ def _size(size: SupportsIndex | Dimension) -> int | None:
         return size.value
     try:
         number = int(operator.index(size))  # the index of True is True
-    except TypeError:
+    except TypeError as error:
+        raise_interrupt(error)
         raise TypeError(f"a size in a shape should be an integer or None, not {size!r}") from None
     if number < 0:
         raise ValueError(f"a size in a shape should not be negative, as {number} is")

@@ -8,6 +8,7 @@ from typing import Generic, Self, SupportsIndex, TypeVar
 from uuid import UUID
 
 from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array
 
 _VersionT_co = TypeVar("_VersionT_co", covariant=True)
@@ -64,7 +65,8 @@ def unless_version(version: SupportsIndex | None, store: UUID, name: str) -> int
         return None
     try:
         number = operator.index(version)
-    except TypeError:
+    except TypeError as error:
+        raise_interrupt(error)
         number = -1
     if not 0 <= number < 2**64:
         raise InvalidArgumentError(

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
 from ps_protocol.html_tables import html_table
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.not_copied import NotCopied
 from ps_protocol.operations import Array, Describe, Result, ScatterRule, Update, UpdateRule, VariableSpec
 from worker_client.connection.fanout import Routed
@@ -561,5 +562,6 @@ def _shape_or_none(value: Any) -> TensorShape | None:
     """Returns the shape of something in a list; None if it is none."""
     try:
         return TensorShape(value.shape if hasattr(value, "shape") else np.shape(value))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError) as error:
+        raise_interrupt(error)
         return None

@@ -18,6 +18,7 @@ from ps_protocol.codec.fast.varints import LENGTH_DELIMITED, VARINT, decode_vari
 from ps_protocol.codec.message_codec import ReplyHead, TensorReply, target_of
 from ps_protocol.codec.tensor_codec import TensorLayout
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import READS, Array, BatchReply, PsOperation, Reply, Result, Verdict, WireDType
 from ps_protocol.v1 import batch_pb2
 from ps_protocol.v1.batch_pb2 import OperationReply
@@ -132,7 +133,8 @@ def _usual_head(header: bytes, operations: Sequence[PsOperation]) -> ReplyHead |
             layouts.append(layout)
             targets.append(target_of(operation))
             replies.append((version, True, None))
-    except IndexError:  # it ends too early
+    except IndexError as error:  # it ends too early
+        raise_interrupt(error)
         return None
     return ReplyHead(operations, replies, layouts, targets) if position == size else None
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, Self
 from uuid import UUID, uuid4
 
+from ps_protocol.forks import close_in_child
 from ps_protocol.task_id import TaskId
 from ps_server.durability.disk.synced_files import replace_file, sync_directory
 
@@ -62,6 +63,7 @@ class DataDirectory:
     def __init__(self, path: Path, lock: int, form: _Format, *, is_new: bool):
         self.path: Final = path
         self._lock = lock
+        close_in_child(self)  # or the lock would outlive this process
         self._form = form
         self.is_new: Final = is_new
 

@@ -9,6 +9,7 @@ import sys
 from typing import Final
 from uuid import uuid4
 
+from ps_protocol.forks import close_in_child
 from ps_protocol.liveness import KEEPALIVE_INTERVAL_S, KEEPALIVE_TIMEOUT_S
 from ps_protocol.sockets import options as socket_options
 
@@ -25,7 +26,7 @@ def listen_tcp(host: str, port: int) -> list[socket.socket]:
     found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     for family, kind, protocol, _, address in dict.fromkeys(found):
         try:
-            listener = socket.socket(family, kind, protocol)
+            listener = _made(family, kind, protocol)
         except OSError as error:  # the kernel has no such family
             failure = error
             continue
@@ -52,13 +53,20 @@ def listen_unix() -> socket.socket | None:
     if not _HAS_ABSTRACT_SOCKETS:
         return None
     try:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener = _made(socket.AF_UNIX, socket.SOCK_STREAM)
     except OSError as error:  # a sandbox may forbid it; there still is TCP
         _LOG.info("no Unix socket is offered: %s", error)
         return None
     listener.bind(f"\0shardscope-{uuid4()}")
     listener.listen(_BACKLOG)
     listener.setblocking(False)
+    return listener
+
+
+def _made(family: int, kind: int, protocol: int = 0) -> socket.socket:
+    """Returns a socket that a forked child closes: else it would listen on when this process has ended."""
+    listener = socket.socket(family, kind, protocol)
+    close_in_child(listener)
     return listener
 
 

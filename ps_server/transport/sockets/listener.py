@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID, uuid4
 
+from ps_protocol.forks import close_in_child
 from ps_protocol.service_types import FastPath, FastPathKind, Welcome
 from ps_protocol.sockets.frames import REASONS, Verdict
 from ps_protocol.sockets.stream import SCRATCH_BYTES, SocketStream
@@ -262,6 +263,7 @@ class SocketListener:
             return  # paused since this was reported
         try:
             sock, _ = listener.accept()
+            close_in_child(sock)  # or clients would not see that this process has ended
         except OSError as error:
             if error.errno in _OUT_OF_RESOURCES:
                 self._pause(error)

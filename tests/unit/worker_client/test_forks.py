@@ -178,6 +178,30 @@ def test_a_child_that_connects_uses_its_own_connection(cluster: InProcessCluster
     assert (ours.numpy() == 1).all()  # these ps tasks are in the process that was forked
 
 
+def test_inside_a_block_of_the_parent_a_child_builds_no_graph_though_tf1s_names_are_imported(
+    monkeypatch: pytest.MonkeyPatch, cluster: InProcessCluster, client: Client
+) -> None:
+    def made() -> object:
+        return ss.get_variable("v", [2], initializer=Zeros())
+
+    def child() -> tuple[type[BaseException] | None, bool]:
+        refused = error_of(made)
+        with cluster.client(1):
+            return type(refused) if refused else None, isinstance(made(), Variable)
+
+    def child_without_a_block() -> tuple[bool, str]:
+        cluster.client(1)
+        eager = made()
+        block.close()
+        return isinstance(eager, Variable), type(made()).__name__
+
+    monkeypatch.setitem(sys.modules, "worker_client.compat.v1", ss)
+    with ExitStack() as block:
+        block.enter_context(client.as_default())
+        assert in_child(child) == (FailedPreconditionError, True)
+        assert in_child(child_without_a_block) == (True, "DeferredVariable")
+
+
 def test_a_name_that_another_thread_was_creating_is_free_in_the_child(cluster: InProcessCluster) -> None:
     cluster.client()
     graph = Graph()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ps_protocol import cluster_spec
+from ps_protocol.interrupts import raise_interrupt
 
 
 class ClusterSpec(cluster_spec.ClusterSpec):
@@ -35,7 +36,8 @@ class ClusterSpec(cluster_spec.ClusterSpec):
         if isinstance(other, Mapping):
             try:
                 other = ClusterSpec(other)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError) as error:
+                raise_interrupt(error)
                 return False
         return super().__eq__(other)
 
@@ -67,5 +69,6 @@ def _text(value: Any, what: str) -> str:
 def _index(value: Any, job: object) -> int:
     try:
         return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError) as error:
+        raise_interrupt(error)
         raise TypeError(f"a task of the job {job!r} has an integer as its index, not {value!r}") from None

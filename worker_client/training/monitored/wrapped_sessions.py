@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from ps_protocol.errors import AbortedError, DeadlineExceededError, ShardscopeError, UnavailableError
+from ps_protocol.interrupts import is_interrupt, raise_interrupt
 from worker_client.sessions.session import Session
 from worker_client.sessions.session_config import RunMetadata, RunOptions
 from worker_client.training.monitored.coordinator import Coordinator
@@ -26,7 +27,7 @@ def is_loss(error: BaseException | None) -> bool:
     """Whether an error says that a task is away for now, for longer than the connection waits by itself."""
     while isinstance(error, DeadlineExceededError):  # of waiting for a task, which was the last failure
         error = error.__cause__
-    return isinstance(error, AbortedError | UnavailableError) and error.retryable
+    return isinstance(error, AbortedError | UnavailableError) and error.retryable and not is_interrupt(error)
 
 
 class StepContext:
@@ -135,6 +136,7 @@ class RecoverableSession(WrappedSession):
         try:
             return bool(self._session.check_stop())
         except Exception as error:  # noqa: BLE001 - close() raises it
+            raise_interrupt(error)
             if not is_loss(error):
                 return True
             self._lose(error, "An error was raised while considering whether the session is complete.")

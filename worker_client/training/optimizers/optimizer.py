@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any, ClassVar, Final, TypeAlias
 
+from ps_protocol.interrupts import raise_interrupt
 from worker_client.deferred.partitioned import PartitionedDeferredVariable
 from worker_client.deferred.variable import DeferredVariable
 from worker_client.gradients.walk import gradients
@@ -350,7 +351,8 @@ def _gradient(value: Any) -> Tensor | IndexedSlices | None:
         if isinstance(value, IndexedSlices):
             return IndexedSlices(convert_to_tensor(value.values), convert_to_tensor(value.indices), value.dense_shape)
         gradient = convert_to_tensor(value)
-    except TypeError:
+    except TypeError as error:
+        raise_interrupt(error)
         raise TypeError(f"Gradient must be convertible to a Tensor or IndexedSlices, or None: {value!r}") from None
     if not isinstance(gradient, Tensor):
         raise TypeError(f"Gradient must be a Tensor, IndexedSlices, or None: {value!r}")
