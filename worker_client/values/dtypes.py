@@ -220,10 +220,10 @@ def as_dtype(value: object) -> np.dtype[Any]:
     try:
         dtype = np.dtype(_ml_dtype(value) or value)  # type: ignore[call-overload]  # that is the question
         dtype_category(dtype)
-    except (TypeError, ValueError, InvalidArgumentError) as error:
+    except (TypeError, ValueError, InvalidArgumentError):
         raise TypeError(
             f"{value!r} is not a dtype that a variable can hold; use a name such as 'float32', a NumPy type or a DType"
-        ) from error
+        ) from None
     native: np.dtype[Any] = dtype.newbyteorder("=")
     return native
 
