@@ -11,6 +11,7 @@ import click
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.settings import POSITIVE_SECONDS
+from ps_protocol.word_wrap import wrap_for
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -30,7 +31,7 @@ def timeout_option(default_s: float) -> Callable[[Any], Any]:
 
 def print_error(message: str) -> None:
     """Says what has failed, on standard error."""
-    click.echo(f"shardscope: {message}", err=True)
+    click.echo(wrap_for(sys.stderr, f"shardscope: {message}"), err=True)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from ps_cluster.local.processes import ChildProcess
 from ps_cluster.local.ps_process import describe_exit, last_lines
 from ps_cluster.local.task_logs import TaskLogs
 from ps_cluster.terminal.live_table import LiveTable
-from ps_protocol.cluster_spec import WORKER_JOB, ClusterSpec
+from ps_protocol.cluster_spec import BACKUP_JOB, WORKER_JOB, ClusterSpec
 from ps_protocol.errors import ClusterStartError
 from ps_protocol.settings import environment_of
 from ps_protocol.task_id import TaskId
@@ -170,11 +170,10 @@ class Launcher:
 
     def _start_workers(self) -> None:
         spec = self._cluster.cluster_spec
-        flag = ClusterSpec({job: tasks for job, tasks in spec.as_dict().items() if job != WORKER_JOB}).to_flag()
         backups = " with a backup each" if self._options.replicas else ""
         self._table.report(
             f"{_count(self._options.num_ps, 'ps task')}{backups}, {_count(self._options.num_workers, 'worker')}; "
-            f"to look inside: shardscope ls --cluster {shlex.quote(flag)}"
+            f"to look inside:\n  shardscope ls --cluster {shlex.quote(_known_by(spec))}"
         )
         waiting = [task for task in self._options.tasks if task.job == WORKER_JOB]
         try:
@@ -272,6 +271,13 @@ def _signals_go_to(handler: Callable[[int], None]) -> Iterator[None]:
     finally:
         for signum, old_handler in previous.items():
             signal.signal(signum, old_handler)
+
+
+def _known_by(spec: ClusterSpec) -> str:
+    """The shortest ``--cluster`` that finds all ps tasks for as long as the cluster runs."""
+    if BACKUP_JOB not in spec.jobs:
+        return spec.ps_addresses()[0]  # where it is started again, too; it knows the others
+    return ClusterSpec({job: tasks for job, tasks in spec.as_dict().items() if job != WORKER_JOB}).to_flag()
 
 
 def _count(number: int, noun: str) -> str:

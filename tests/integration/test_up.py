@@ -182,10 +182,11 @@ def test_the_ps_tasks_have_the_functions_of_a_module(up: Up) -> None:
     assert "--functions module no_such_rules cannot be imported" in launch.text
 
 
-def test_the_spec_that_is_printed_finds_the_cluster(up: Up, eventually: Eventually) -> None:
+def test_the_address_that_is_printed_finds_the_cluster(up: Up, eventually: Eventually) -> None:
     launch = up(options="--ps 2 --workers 2")
     wait_for_workers(launch, eventually)
     [command] = re.findall(r"shardscope ls --cluster (\S+)", launch.text)
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", command)  # short enough for a terminal; it knows the others
     done = subprocess.run(
         [sys.executable, "-m", "ps_cluster", "ls", "--tasks", "--json", "--cluster", command],
         capture_output=True,
