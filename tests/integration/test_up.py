@@ -327,7 +327,7 @@ def _has_line(lines: list[str], text: str) -> bool:
     return any(text in line for line in lines)
 
 
-REPLICATED = "--ps 2 --replicas 1 --workers 1 --ps-arg --lease --ps-arg 2"
+REPLICATED = f"--ps 2 --replicas 1 --workers 1 --ps-arg --lease --ps-arg 2 {VERBOSE_PS}"
 
 
 def test_either_process_of_a_ps_with_a_backup_may_die_and_is_started_again(
