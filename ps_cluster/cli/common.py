@@ -39,8 +39,12 @@ def one_line_errors() -> Iterator[None]:
     """Turns what a user can cause into a message and an exit code."""
     try:
         yield
-    except (ShardscopeError, OSError) as error:
+    except ShardscopeError as error:
         print_error(" ".join(str(error).split()))
+        sys.exit(EXIT_FAILED)
+    except OSError as error:
+        has_both = error.filename is not None and error.strerror
+        print_error(f"{error.filename}: {error.strerror}" if has_both else " ".join(str(error).split()))
         sys.exit(EXIT_FAILED)
     except (TypeError, ValueError) as error:
         print_error(" ".join(str(error).split()))

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from rich.console import Console
 
 from ps_cluster.inspection.queries import Connect
-from ps_cluster.inspection.task_table import DONE, ENDED, RUNNING, STARTING, TaskRow, task_row
+from ps_cluster.inspection.task_table import DONE, ENDED, NOT_STARTED, RUNNING, STARTING, TaskRow, task_row
 from ps_cluster.inspection.watcher import ClusterSnapshot, ClusterWatcher
 from ps_cluster.local.launch_state import Decision, LaunchAction, LaunchState, Phase, Report, RestartPs
 from ps_cluster.local.line_splitter import OutputLine
@@ -243,12 +243,19 @@ class Launcher:
     def _process_state(self, task: TaskId) -> tuple[str, int | None]:
         if task.job == WORKER_JOB:
             worker = self._workers.get(task)
-            return (STARTING, None) if worker is None else (self._state_of(task, worker.returncode), worker.pid)
+            return (
+                (self._state_before, None) if worker is None else (self._state_of(task, worker.returncode), worker.pid)
+            )
         if self._watcher is None:  # made when all ps tasks listen
             exit_code = self._exit_codes.get(task)
-            return (STARTING if exit_code is None else self._state_of(task, exit_code)), None
+            return (self._state_before if exit_code is None else self._state_of(task, exit_code)), None
         process = self._cluster.process(task)
         return self._state_of(task, process.returncode), process.pid
+
+    @property
+    def _state_before(self) -> str:
+        """Of a task that has no process yet, or never will."""
+        return STARTING if self._state.phase in (Phase.STARTING_PS, Phase.RUNNING) else NOT_STARTED
 
     def _state_of(self, task: TaskId, returncode: int | None) -> str:
         if returncode is None:

@@ -421,6 +421,7 @@ def test_ctrl_c_while_the_ps_tasks_start(up: Up, eventually: Eventually) -> None
     )
     launch.process.send_signal(signal.SIGINT)
     assert launch.wait() == 130
+    assert launch.output[-1].endswith("worker:0 not started; worker:1 not started")
     assert_all_gone(processes, eventually)
 
 
@@ -511,6 +512,7 @@ def test_each_task_has_a_log_file_if_wanted(up: Up, tmp_path: Path) -> None:
         (["--transport", "pigeon", "--", "true"], "transport is 'pigeon'"),
         (["--replicas", "1", "--", "true"], "--replicas 1 needs --ps 2 or more"),
         (["--replicas", "1", "--ps", "2", "--durability", "journal", "--", "true"], "exclude each other"),
+        (["--data-dir", "kept", "--", "true"], "give --durability journal as well"),
         ([], "COMMAND"),
     ],
 )
