@@ -234,7 +234,7 @@ class TfConfig:
             raise ValueError(
                 f"{_TF_CONFIG} is not valid JSON ({error}). Check its quotes and commas; it should look like "
                 '{"cluster": {"ps": ["host:2222"], "worker": ["host:2223"]}, "task": {"type": "worker", "index": 0}}.'
-            ) from error
+            ) from None
         config = _json_object(config, "the whole")
         environment = config.get("environment")
         if environment is not None and not isinstance(environment, str):
@@ -271,7 +271,7 @@ def _cluster_from_json(cluster: object) -> ClusterSpec:
         return ClusterSpec(jobs)
     except (TypeError, ValueError) as error:
         raise_interrupt(error)
-        raise ValueError(f"{_TF_CONFIG}: in 'cluster': {error}") from error
+        raise ValueError(f"{_TF_CONFIG}: in 'cluster': {error}") from None
 
 
 def _task_from_json(task: object) -> TaskId | None:
@@ -285,7 +285,7 @@ def _task_from_json(task: object) -> TaskId | None:
         raise_interrupt(error)
         raise ValueError(
             f'{_TF_CONFIG}: in \'task\': {error} Write it as "task": {{"type": "worker", "index": 0}}.'
-        ) from error
+        ) from None
 
 
 def _json_object(value: object, part: str) -> dict[str, Any]:

@@ -185,9 +185,14 @@ class ValueRangeError(InvalidValueError):
 
 
 class DeadlineExceededError(ShardscopeError, TimeoutError):
-    """Time ran out. An update may or may not have been applied; a retry counts it once."""
+    """Time ran out. An update may or may not have been applied; a retry counts it once.
+
+    Attributes:
+        last_failure: Why the last of several tries failed; None if there was none.
+    """
 
     code = ErrorCode.DEADLINE_EXCEEDED
+    last_failure: ShardscopeError | None = None
 
 
 class NotFoundError(ShardscopeError):

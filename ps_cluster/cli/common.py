@@ -11,6 +11,7 @@ import click
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.settings import POSITIVE_SECONDS
+from ps_protocol.word_wrap import wrap_for
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -30,7 +31,7 @@ def timeout_option(default_s: float) -> Callable[[Any], Any]:
 
 def print_error(message: str) -> None:
     """Says what has failed, on standard error."""
-    click.echo(f"shardscope: {message}", err=True)
+    click.echo(wrap_for(sys.stderr, f"shardscope: {message}"), err=True)
 
 
 @contextlib.contextmanager
@@ -38,8 +39,12 @@ def one_line_errors() -> Iterator[None]:
     """Turns what a user can cause into a message and an exit code."""
     try:
         yield
-    except (ShardscopeError, OSError) as error:
+    except ShardscopeError as error:
         print_error(" ".join(str(error).split()))
+        sys.exit(EXIT_FAILED)
+    except OSError as error:
+        has_both = error.filename is not None and error.strerror
+        print_error(f"{error.filename}: {error.strerror}" if has_both else " ".join(str(error).split()))
         sys.exit(EXIT_FAILED)
     except (TypeError, ValueError) as error:
         print_error(" ".join(str(error).split()))

@@ -25,5 +25,5 @@ def check_health(address: str, *, timeout_s: float) -> str:
         try:
             reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
         except grpc.RpcError as error:
-            raise status.from_rpc_error(error, task="", address=address) from error
+            raise status.from_rpc_error(error, task="", address=address) from None
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status))

@@ -15,6 +15,7 @@ from ps_protocol.service_types import ServingState, Status
 from ps_protocol.task_id import TaskId
 
 STARTING: Final = "starting"
+NOT_STARTED: Final = "not started"
 RUNNING: Final = "running"
 DONE: Final = "done"
 ENDED: Final = "ended"
@@ -24,6 +25,7 @@ DRAINING: Final = "draining"
 
 _STATE_STYLES: Final = {
     STARTING: "dim",
+    NOT_STARTED: "dim",
     RUNNING: "green",
     DONE: "dim green",
     ENDED: "dim",

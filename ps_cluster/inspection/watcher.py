@@ -29,7 +29,7 @@ class ClusterSnapshot:
 
     Attributes:
         statuses: By ps or backup, None for one that has not answered the last question.
-        members: The workers that have joined, by name.
+        members: The workers that have joined, by name; also those that a new ps 0 does not know, as they were.
         steps_per_s: By worker, over the last few seconds, once it can be said.
         lost: Indices of replicated ps tasks whose state is in neither of their processes.
     """
@@ -119,16 +119,18 @@ class ClusterWatcher:
         directory = self._services[_directory_task(statuses)]
         with self._lock:
             ends = dict(self._ends)
+        members: dict[str, Member] = {}
         try:
-            members = {member.task: member for member in directory.list_members(timeout_s=_CALL_TIMEOUT_S)}
+            members |= {member.task: member for member in directory.list_members(timeout_s=_CALL_TIMEOUT_S)}
             self._tell_ends(ends, directory, members)
         except ShardscopeError:
-            members = dict(self.snapshot.members)  # ps 0 has just been counted as one that does not answer
+            pass  # ps 0 has just been counted as one that does not answer
         now_s = time.monotonic()
         rates = {task: self._rates.add(task, member.step, now_s) for task, member in members.items()}
         return ClusterSnapshot(
             statuses,
-            members,
+            # A ps 0 that was started again does not know those that have ended, and the others only after a while.
+            {**self.snapshot.members, **members},
             {task: rate for task, rate in rates.items() if rate is not None},
             lost=stateless_before & self._stateless,
         )

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from rich.console import Console
 
 from ps_cluster.inspection.queries import Connect
-from ps_cluster.inspection.task_table import DONE, ENDED, RUNNING, STARTING, TaskRow, task_row
+from ps_cluster.inspection.task_table import DONE, ENDED, NOT_STARTED, RUNNING, STARTING, TaskRow, task_row
 from ps_cluster.inspection.watcher import ClusterSnapshot, ClusterWatcher
 from ps_cluster.local.launch_state import Decision, LaunchAction, LaunchState, Phase, Report, RestartPs
 from ps_cluster.local.line_splitter import OutputLine
@@ -26,7 +26,7 @@ from ps_cluster.local.processes import ChildProcess
 from ps_cluster.local.ps_process import describe_exit, last_lines
 from ps_cluster.local.task_logs import TaskLogs
 from ps_cluster.terminal.live_table import LiveTable
-from ps_protocol.cluster_spec import WORKER_JOB, ClusterSpec
+from ps_protocol.cluster_spec import BACKUP_JOB, WORKER_JOB, ClusterSpec
 from ps_protocol.errors import ClusterStartError
 from ps_protocol.settings import environment_of
 from ps_protocol.task_id import TaskId
@@ -170,11 +170,10 @@ class Launcher:
 
     def _start_workers(self) -> None:
         spec = self._cluster.cluster_spec
-        flag = ClusterSpec({job: tasks for job, tasks in spec.as_dict().items() if job != WORKER_JOB}).to_flag()
         backups = " with a backup each" if self._options.replicas else ""
         self._table.report(
             f"{_count(self._options.num_ps, 'ps task')}{backups}, {_count(self._options.num_workers, 'worker')}; "
-            f"to look inside: shardscope ls --cluster {shlex.quote(flag)}"
+            f"to look inside:\n  shardscope ls --cluster {shlex.quote(_known_by(spec))}"
         )
         waiting = [task for task in self._options.tasks if task.job == WORKER_JOB]
         try:
@@ -244,12 +243,19 @@ class Launcher:
     def _process_state(self, task: TaskId) -> tuple[str, int | None]:
         if task.job == WORKER_JOB:
             worker = self._workers.get(task)
-            return (STARTING, None) if worker is None else (self._state_of(task, worker.returncode), worker.pid)
+            return (
+                (self._state_before, None) if worker is None else (self._state_of(task, worker.returncode), worker.pid)
+            )
         if self._watcher is None:  # made when all ps tasks listen
             exit_code = self._exit_codes.get(task)
-            return (STARTING if exit_code is None else self._state_of(task, exit_code)), None
+            return (self._state_before if exit_code is None else self._state_of(task, exit_code)), None
         process = self._cluster.process(task)
         return self._state_of(task, process.returncode), process.pid
+
+    @property
+    def _state_before(self) -> str:
+        """Of a task that has no process yet, or never will."""
+        return STARTING if self._state.phase in (Phase.STARTING_PS, Phase.RUNNING) else NOT_STARTED
 
     def _state_of(self, task: TaskId, returncode: int | None) -> str:
         if returncode is None:
@@ -272,6 +278,13 @@ def _signals_go_to(handler: Callable[[int], None]) -> Iterator[None]:
     finally:
         for signum, old_handler in previous.items():
             signal.signal(signum, old_handler)
+
+
+def _known_by(spec: ClusterSpec) -> str:
+    """The shortest ``--cluster`` that finds all ps tasks for as long as the cluster runs."""
+    if BACKUP_JOB not in spec.jobs:
+        return spec.ps_addresses()[0]  # where it is started again, too; it knows the others
+    return ClusterSpec({job: tasks for job, tasks in spec.as_dict().items() if job != WORKER_JOB}).to_flag()
 
 
 def _count(number: int, noun: str) -> str:

@@ -70,7 +70,7 @@ class LaunchOptions:
         """Checks what can be checked before anything is started.
 
         Raises:
-            ValueError: The command is no program that can be run, or ps tasks of this kind can have no backups.
+            ValueError: The command is no program that can be run, or options contradict each other.
         """
         if self.replicas and self.num_ps < 2:
             raise ValueError(
@@ -81,6 +81,11 @@ class LaunchOptions:
             raise ValueError(
                 f"--replicas 1 and --durability {self.durability} exclude each other: the state is kept either in two "
                 f"processes or on disk; leave one of them out"
+            )
+        if self.data_dir is not None and self.durability == "none":
+            raise ValueError(
+                f"--data-dir is {str(self.data_dir)!r}, but --durability none keeps nothing there; give --durability "
+                f"journal as well"
             )
         path = task_environment(TfConfig(), os.environ)["PATH"]
         if shutil.which(self.command[0], path=path) is None:

@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -47,6 +48,7 @@ class PsProcess:
         self._task = task
         self._address = address
         self._log = log
+        self._started_s = time.monotonic()
         self._is_ready = threading.Event()
         self._settled = threading.Event()  # ready, or ended
         self._exit_callback = on_exit
@@ -77,7 +79,7 @@ class PsProcess:
         what = (
             f"ended with {describe_exit(self.process.returncode)} before it was ready"
             if settled
-            else f"was not ready after {timeout_s:.0f} s"
+            else f"was not ready after {time.monotonic() - self._started_s:.0f} s"
         )
         raise ClusterStartError(f"{self._task} at {self._address} {what}; {last_lines(self.process)}")
 

@@ -13,6 +13,8 @@ from rich.segment import Segment, Segments
 from rich.style import Style
 from rich.text import Text
 
+from ps_protocol.word_wrap import wrap_words
+
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -34,7 +36,7 @@ class PrintedLine:
 
 
 class LinePrinter:
-    """Writes many lines at a time; a line is never wrapped nor cut. Not thread-safe.
+    """Writes many lines at a time; none is cut, and on a terminal a long one is broken between words. Not thread-safe.
 
     Args:
         console: Where to. On a terminal the names are in colour, colours within a line are kept, and escape
@@ -69,11 +71,19 @@ class LinePrinter:
 
     def _segments(self, line: PrintedLine, console: Console) -> Iterator[Segment]:
         prefix = Segment(self._prefix(line), Style.parse(line.style))
+        further = Segment(f"{'':<{self._name_width}} | ", prefix.style)
         style = Style.parse(line.style) if line.is_failure else None
         for text in line.text.split("\n"):
-            yield prefix
-            if _CONTROL.search(text):
-                yield from Text.from_ansi(text, end="").render(console)
-            else:
-                yield Segment(text, style)
-            yield Segment.line()
+            rows = wrap_words(text, console.width - len(prefix.text))
+            is_plain = _CONTROL.search(text) is None
+            shown: list[Text] = []
+            if not is_plain:  # as a whole, since a colour goes on in the next row
+                shown += Text.from_ansi("\n".join(rows), end="").split("\n", allow_blank=True)
+            for number, row in enumerate(rows):
+                yield further if number else prefix
+                if is_plain:
+                    yield Segment(row, style)
+                else:
+                    shown[number].end = ""
+                    yield from shown[number].render(console)
+                yield Segment.line()

@@ -11,6 +11,8 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from ps_protocol.word_wrap import wrap_for
+
 
 class LogFormat(enum.StrEnum):
     """How log lines look."""
@@ -96,5 +98,6 @@ def _common_processors(task: str, for_people: bool) -> list[Processor]:
 
 def _renderers(for_people: bool, stream: TextIO) -> Sequence[Processor]:
     if for_people:
-        return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=0, pad_level=False)]
+        console = structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=0, pad_level=False)
+        return [console, lambda _logger, _method, text: wrap_for(stream, str(text))]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

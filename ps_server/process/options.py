@@ -236,7 +236,7 @@ def parse_options(
     try:
         return ServerOptions(**given | _place(given, TfConfig.from_env(environ)))
     except (TypeError, ValueError) as error:
-        raise SettingError(" ".join(str(error).split())) from error
+        raise SettingError(" ".join(str(error).split())) from None
 
 
 def _place(given: Mapping[str, Any], config: TfConfig) -> dict[str, Any]:

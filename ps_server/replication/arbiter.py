@@ -64,7 +64,7 @@ class Arbiter:
             before = known.register
             self._known[request.task], verdict = judge(known, request.is_second, report, wish, candidate)
         if verdict.register != before:
-            _LOG.warning("%s: %s", request.task, _in_words(verdict.register))
+            _LOG.info("%s: %s", request.task, _in_words(verdict.register))  # the process itself says more
         return _encode_verdict(verdict)
 
 

@@ -30,6 +30,9 @@ _HELD_LEASES: Final = 3.0
 _STOP_TIMEOUT_S: Final = 5.0
 _REPORT_EVERY_S: Final = 5.0
 
+FIRST_PAIR_EPOCH: Final = 2
+"""In the first, a task begins without state in one process; in this one the other has become its backup."""
+
 
 class ArbiterCalls(Protocol):
     """``arbiter.ArbiterClient``."""
@@ -181,7 +184,8 @@ class Replica:
             return False
         view = self._view()
         decision, reason = decide(self._clock(), view)
-        self._log_reason(reason)
+        is_good = decision in (ReplicaDecision.BEGIN, ReplicaDecision.ADOPT)
+        self._log_reason(reason, logging.INFO if is_good else logging.WARNING)
         match decision:
             case ReplicaDecision.BEGIN:
                 self._begin()
@@ -274,7 +278,7 @@ class Replica:
         self.epoch, self._is_paired, self._backup = epoch, False, None
         self._link.start(epoch, store)
         self.is_primary = True
-        _LOG.warning("is the primary of %s now, in epoch %d", self._task, epoch)
+        _LOG.log(_level(epoch), "is the primary of %s now, in epoch %d", self._task, epoch)
         self._transitions.announce(epoch)
 
     def _adopt(self) -> None:
@@ -319,7 +323,7 @@ class Replica:
         self.epoch, self._backup = self.epoch + 1, candidate
         self._link.begin_epoch(self.epoch)
         self._serves_from_s = 0.0
-        _LOG.warning("%s is the backup now, in epoch %d", self._link.name, self.epoch)
+        _LOG.log(_level(self.epoch), "%s is the backup now, in epoch %d", self._link.name, self.epoch)
         return True
 
     def _consult(self, wish: Wish, candidate: UUID | None = None) -> ArbiterVerdict | None:
@@ -347,9 +351,14 @@ class Replica:
         self._ended.set()
         self._transitions.end(reason)
 
-    def _log_reason(self, what: str) -> None:
+    def _log_reason(self, what: str, level: int = logging.WARNING) -> None:
         """Writes a reason to the log; the same one again only now and then."""
         now_s = self._clock()
         if what and (what[:40] != self._last_reason[:40] or now_s - self._last_reason_s > _REPORT_EVERY_S):
             self._last_reason, self._last_reason_s = what, now_s
-            _LOG.warning("%s: %s", self._task, what)
+            _LOG.log(level, "%s: %s", self._task, what)
+
+
+def _level(epoch: int) -> int:
+    """Of what is said when an epoch has begun: up to the first pair all goes as it should."""
+    return logging.INFO if epoch <= FIRST_PAIR_EPOCH else logging.WARNING

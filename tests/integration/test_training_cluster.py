@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -280,8 +281,9 @@ def test_a_ps_that_never_comes_is_named() -> None:
     with LocalCluster(num_ps=1) as cluster:
         cluster.stop_ps(0)
         address = cluster.cluster_spec.ps_addresses()[0]
-        with pytest.raises(ss.errors.UnavailableError, match=rf"no ps answers at {address} after"):
+        with pytest.raises(ss.errors.UnavailableError, match=rf"no ps answers at {address} after") as caught:
             ss.connect(cluster.cluster_spec, connect_timeout_s=0.5)
+        assert "".join(traceback.format_exception(caught.value)).count("Traceback") == 1
 
 
 # -- bad input ------------------------------------------------------------------------------------

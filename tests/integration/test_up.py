@@ -182,10 +182,11 @@ def test_the_ps_tasks_have_the_functions_of_a_module(up: Up) -> None:
     assert "--functions module no_such_rules cannot be imported" in launch.text
 
 
-def test_the_spec_that_is_printed_finds_the_cluster(up: Up, eventually: Eventually) -> None:
+def test_the_address_that_is_printed_finds_the_cluster(up: Up, eventually: Eventually) -> None:
     launch = up(options="--ps 2 --workers 2")
     wait_for_workers(launch, eventually)
     [command] = re.findall(r"shardscope ls --cluster (\S+)", launch.text)
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", command)  # short enough for a terminal; it knows the others
     done = subprocess.run(
         [sys.executable, "-m", "ps_cluster", "ls", "--tasks", "--json", "--cluster", command],
         capture_output=True,
@@ -326,7 +327,7 @@ def _has_line(lines: list[str], text: str) -> bool:
     return any(text in line for line in lines)
 
 
-REPLICATED = "--ps 2 --replicas 1 --workers 1 --ps-arg --lease --ps-arg 2"
+REPLICATED = f"--ps 2 --replicas 1 --workers 1 --ps-arg --lease --ps-arg 2 {VERBOSE_PS}"
 
 
 def test_either_process_of_a_ps_with_a_backup_may_die_and_is_started_again(
@@ -420,6 +421,7 @@ def test_ctrl_c_while_the_ps_tasks_start(up: Up, eventually: Eventually) -> None
     )
     launch.process.send_signal(signal.SIGINT)
     assert launch.wait() == 130
+    assert launch.output[-1].endswith("worker:0 not started; worker:1 not started")
     assert_all_gone(processes, eventually)
 
 
@@ -510,6 +512,7 @@ def test_each_task_has_a_log_file_if_wanted(up: Up, tmp_path: Path) -> None:
         (["--transport", "pigeon", "--", "true"], "transport is 'pigeon'"),
         (["--replicas", "1", "--", "true"], "--replicas 1 needs --ps 2 or more"),
         (["--replicas", "1", "--ps", "2", "--durability", "journal", "--", "true"], "exclude each other"),
+        (["--data-dir", "kept", "--", "true"], "give --durability journal as well"),
         ([], "COMMAND"),
     ],
 )

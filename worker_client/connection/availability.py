@@ -89,7 +89,7 @@ class Availability:
         sheltered(self._ask, self._clock() - _RECENT_S, self._say_hello)
         failure = self._failure
         if failure is not None:
-            raise UnavailableError(failure.message, task=self._task) from failure
+            raise UnavailableError(failure.message, task=self._task)
 
     def note(self, error: ShardscopeError) -> None:
         """Takes note of a failed call, and finds out whether the ps is away.

@@ -40,7 +40,7 @@ from worker_client.connection.ending import Ending, number_of_updates
 from worker_client.connection.futures import OperationFuture, linger
 from worker_client.connection.pending_queue import PendingQueue, Submission
 from worker_client.connection.pipeline import BatchSender, WindowLimits
-from worker_client.connection.retry import Deadline, Reports, RetryPolicy
+from worker_client.connection.retry import Deadline, Reports, RetryPolicy, short_reason
 from worker_client.connection.route import HELLO_TIMEOUT_S, Locate, Reconnect, Route
 from worker_client.transport.endpoint import PsEndpoint
 
@@ -169,11 +169,12 @@ class PsHandle:
             if is_interrupt(error):
                 raise
             raise UnavailableError(
-                f"no ps answers at {self.address} after {timeout_s:.0f} s; start it with `python -m ps_server "
-                f"--task-index {self.task.index}` or correct its address in the cluster spec ({error.message})",
+                f"no ps answers at {self.address} after {timeout_s:.0f} s "
+                f"({short_reason(error.last_failure, self.address)}); start it with `python -m ps_server "
+                f"--task-index {self.task.index}` or correct its address in the cluster spec",
                 task=str(self.task),
                 retryable=False,
-            ) from error
+            ) from None
         if self._welcome.task != str(self.task):
             raise FailedPreconditionError(
                 f"the process at {self.address} is {self._welcome.task}, not {self.task}; the cluster spec given here "
@@ -395,25 +396,25 @@ class PsHandle:
         try:
             self._availability.require()
             return self._route.endpoint.transport.begin(batch, timeout_s=timeout_s)
-        except Exception as error:
-            self._check_not_given_up(error)
+        except Exception:
+            self._check_not_given_up()
             raise
 
     def _attempt_queued(self, batch: Batch, *, timeout_s: float, failure: ShardscopeError | None) -> tuple[Reply, ...]:
         try:
             return self._attempt(batch, timeout_s=timeout_s, failure=failure)
-        except Exception as error:
-            self._check_not_given_up(error)
+        except Exception:
+            self._check_not_given_up()
             raise
 
-    def _check_not_given_up(self, error: Exception) -> None:
+    def _check_not_given_up(self) -> None:
         """Raises CancelledError if a batch on its way has failed because ``close`` has given it up."""
         if self._has_given_up:
             raise CancelledError(
                 f"the connection was closed before {self.task} at {self.address} answered; this batch may or may not "
                 f"have been applied",
                 task=str(self.task),
-            ) from error
+            ) from None
 
     def _numbered(self, operations: tuple[PsOperation, ...], expected_reply_bytes: int | None) -> Batch:
         """Makes a batch, with the next number if it mutates; it is the caller's turn for that."""
@@ -483,13 +484,16 @@ class PsHandle:
             bound = (
                 f"than {there.patience_s:.0f} s (ps_grace_s)" if there.patience_s else "since the connection is closed"
             )
-            raise DeadlineExceededError(
-                f"{self.task} at {self.address} has been away for {there.away_s:.0f} s, and is not waited for "
-                f"any longer {bound}. Start it again, with the --data-dir "
-                f"that it had; what was not acknowledged may or may not have been applied ({error.message})",
+            gave_up = DeadlineExceededError(
+                f"{self.task} at {self.address} has been away for {there.away_s:.0f} s "
+                f"({short_reason(error.last_failure, self.address)}), and is not waited for any longer {bound}. Start "
+                f"it again, with the --data-dir that it had, if any; what was not acknowledged may or may not have "
+                f"been applied",
                 variable=error.variable,
                 task=str(self.task),
-            ) from error
+            )
+            gave_up.last_failure = error.last_failure
+            raise gave_up from None
 
     # -- everything else ----------------------------------------------------------------------
 

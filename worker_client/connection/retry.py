@@ -66,13 +66,25 @@ class Reports:
     @staticmethod
     def line(task: object, address: str, waited_s: float, patience_s: float, error: ShardscopeError) -> str:
         """What to say, short enough for a terminal: the error at the end says what to do."""
-        reason = error.message.partition(". ")[0].removeprefix(f"the task at {address} ")
-        # "cannot be reached (Connection refused)": why is enough. Elsewhere what stands in brackets are details.
-        unreachable, _, why = reason.partition("cannot be reached (")
-        reason = reason.partition(" (")[0] if unreachable or not why else why.removesuffix(")")
+        reason = short_reason(error, address)
         if waited_s > patience_s:
             return f"{task} at {address} is not waited for any longer, after {patience_s:.0f} s: {reason}"
         return f"waiting for {task} at {address}, {waited_s:.0f} s of up to {patience_s:.0f} s: {reason}"
+
+
+def short_reason(error: ShardscopeError | None, address: str) -> str:
+    """Why a task does not answer, in a few words: without the address, which stands beside it, and without a remedy.
+
+    Args:
+        error: The failure; None if none is known.
+        address: Where the task was called.
+    """
+    if error is None:
+        return "no answer"
+    reason = error.message.partition(". ")[0].removeprefix(f"the task at {address} ")
+    # "cannot be reached (Connection refused)": why is enough. Elsewhere what stands in brackets are details.
+    unreachable, _, why = reason.partition("cannot be reached (")
+    return reason.partition(" (")[0] if unreachable or not why else why.removesuffix(")")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +151,7 @@ class RetryPolicy:
                 returns whether the pauses are to be short again. What it raises ends the call.
 
         Raises:
-            DeadlineExceededError: Time ran out; its cause is the last failure.
+            DeadlineExceededError: Time ran out; it knows the last failure.
             ShardscopeError: The first failure that is not worth repeating.
         """
         deadline = Deadline(timeout_s, self.clock)
@@ -160,12 +172,14 @@ class RetryPolicy:
             pause_s = self.backoff_s(failures, failure)
             if pause_s >= deadline.remaining_s():
                 waited_for = what if isinstance(what, str) else what()
-                raise DeadlineExceededError(
+                gave_up = DeadlineExceededError(
                     f"gave up after {tries} {'try' if tries == 1 else 'tries'} in {deadline.elapsed_s():.1f} s waiting "
                     f"for {waited_for}; last failure: {failure.message}",
                     variable=failure.variable,
                     task=failure.task,
-                ) from failure
+                )
+                gave_up.last_failure = failure  # not its cause: its message says all, and its traceback is long
+                raise gave_up
             if on_failure is not None:
                 on_failure(failure, deadline)
             failure = None

@@ -13,6 +13,7 @@ import numpy as np
 
 from ps_protocol.dtype_traits import dtype_category
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, ValueRangeError
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array, VariableSpec
 from worker_client.deferred.building import built_op, constant_op, named
 from worker_client.deferred.call import is_deferred, tensor_or_none

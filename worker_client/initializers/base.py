@@ -124,7 +124,7 @@ class DescribedInitializer(Initializer):
             if isinstance(error, ValueError | TypeError):
                 raise
             # A ValueError is TensorFlow 1's error for a misuse that is found here.
-            raise InvalidValueError(str(error), variable=variable.name) from error
+            raise InvalidValueError(str(error), variable=variable.name) from None
         return description
 
 

@@ -38,7 +38,7 @@ def check_constraint_of(constraint: ConstraintSpec, spec: VariableSpec) -> None:
     try:
         check_constraint(constraint, len(spec.shape))
     except InvalidArgumentError as error:
-        raise InvalidArgumentError(f"variable {spec}: {error.message}", variable=spec.name) from error
+        raise InvalidArgumentError(f"variable {spec}: {error.message}", variable=spec.name) from None
     settings = dict(zip([each.name for each in CONSTRAINTS[constraint.name]], constraint.numbers, strict=True))
     place = spec.slice
     if place is None or "axis" not in settings:

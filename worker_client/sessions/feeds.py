@@ -67,7 +67,7 @@ def _tensor(graph: Graph, key: Any) -> Tensor:
         return tensor_of_graph(graph, key, "fed")
     except ValueError as error:  # as of a fetch
         raise_interrupt(error)
-        raise TypeError(str(error)) from error
+        raise TypeError(str(error)) from None
 
 
 def _converted(tensor: Tensor, value: Any) -> Array:
@@ -93,7 +93,7 @@ def _array(tensor: Tensor, value: Any) -> Array:
     except ValueRangeError:
         return np.asarray(value, object)
     except InvalidArgumentError as error:
-        raise TypeError(error.message) from error
+        raise TypeError(error.message) from None
 
 
 def _cast(tensor: Tensor, array: Array, *, is_python: bool) -> Array:

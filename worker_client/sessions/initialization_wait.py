@@ -84,13 +84,13 @@ class InitializationWait:
         try:
             self._retry.call(look, timeout_s=timeout_s, what=what, on_failure=waiting)
         except DeadlineExceededError as error:
-            if not isinstance(error.__cause__, FailedPreconditionError):
+            if not isinstance(error.last_failure, FailedPreconditionError):
                 raise
             raise FailedPreconditionError(
                 f"{_listed(missing)} not initialised after {timeout_s:.0f} s of waiting for the chief; have the chief "
                 f"run global_variables_initializer(), or wait longer",
                 variable=missing[0],
-            ) from error
+            ) from None
 
     def _without_value(self, names: Sequence[str], tasks: Mapping[str, int | None]) -> list[str]:
         replies = self._fanout.exchange_all([Routed(tasks[name], Describe(name)) for name in names])

@@ -147,7 +147,7 @@ class GrpcPsService(Transport):
                     GATE.call, self._exchange_frames, header, buffers, batch.operations, timeout_s, caller.locked
                 )
         except grpc.RpcError as error:
-            raise status.from_rpc_error(error, task=self._task, address=self._address) from error
+            raise status.from_rpc_error(error, task=self._task, address=self._address) from None
 
     def _send_less(
         self, header: bytes, buffers: Sequence[memoryview], fault: FaultAction, timeout_s: float
@@ -302,7 +302,7 @@ class GrpcPsService(Transport):
         try:
             return sheltered(GATE.call, method, request, timeout=timeout_s)
         except grpc.RpcError as error:
-            raise status.from_rpc_error(error, task=self._task, address=self._address) from error
+            raise status.from_rpc_error(error, task=self._task, address=self._address) from None
 
 
 def _expected_reply_bytes(batch: Batch) -> float:

@@ -226,7 +226,7 @@ def as_dtype(value: object) -> np.dtype[Any]:
         raise_interrupt(error)
         raise TypeError(
             f"{value!r} is not a dtype that a variable can hold; use a name such as 'float32', a NumPy type or a DType"
-        ) from error
+        ) from None
     native: np.dtype[Any] = dtype.newbyteorder("=")
     return native
 

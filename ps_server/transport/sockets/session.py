@@ -123,7 +123,7 @@ class SocketSession:
         # Errors are logged as text: a log record that is kept would keep their frames, and the memory of these.
         except ConnectionEnded as end:
             if end.in_frame:
-                _LOG.warning(
+                _LOG.info(
                     "%s: connection ended in the middle of a batch, of which nothing was applied: %s",
                     self._who,
                     str(end),
@@ -132,6 +132,8 @@ class SocketSession:
                 _LOG.debug("%s: connection closed", self._who)
         except TimeoutError as error:
             _LOG.warning("%s: connection ended, since the client kept the ps waiting: %s", self._who, str(error))
+        except (ConnectionResetError, BrokenPipeError) as error:  # as when Ctrl-C ends a client: no fault of the ps
+            _LOG.info("%s: connection ended by the client: %s", self._who, error.strerror)
         except OSError as error:
             _LOG.warning("%s: connection broke: %s", self._who, str(error))
         except (InvalidArgumentError, UnavailableError) as error:

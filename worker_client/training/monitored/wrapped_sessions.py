@@ -25,8 +25,8 @@ _PAUSE_S: Final = 0.2
 
 def is_loss(error: BaseException | None) -> bool:
     """Whether an error says that a task is away for now, for longer than the connection waits by itself."""
-    while isinstance(error, DeadlineExceededError):  # of waiting for a task, which was the last failure
-        error = error.__cause__
+    while isinstance(error, DeadlineExceededError):  # of waiting for a task
+        error = error.last_failure
     return isinstance(error, AbortedError | UnavailableError) and error.retryable and not is_interrupt(error)
 
 

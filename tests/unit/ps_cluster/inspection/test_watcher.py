@@ -66,6 +66,17 @@ def test_members_stay_known_when_ps_0_stops_answering(eventually: Eventually) ->
         assert "worker:0" in watcher.snapshot.members
 
 
+def test_steps_stay_known_when_ps_0_is_started_again_and_has_not_heard_of_all(eventually: Eventually) -> None:
+    tasks = Tasks()
+    first = tasks.by_index[0]
+    first.members = [member("worker:0", step=5), member("worker:1", step=7)]
+    with ClusterWatcher(SPEC, tasks.connect) as watcher:
+        eventually(lambda: watcher.snapshot.members, message="a first answer")
+        first.members = [member("worker:0", step=6)]
+        watcher.finish()
+        assert {name: each.step for name, each in watcher.snapshot.members.items()} == {"worker:0": 6, "worker:1": 7}
+
+
 def test_how_a_worker_has_ended_is_told_once_and_again_if_that_fails(eventually: Eventually) -> None:
     tasks = Tasks()
     first = tasks.by_index[0]

@@ -31,10 +31,31 @@ def test_names_are_all_of_one_width() -> None:
     assert printed(lines, is_terminal=True) == (expected, "")
 
 
-def test_a_line_is_neither_wrapped_nor_cut_nor_read_as_markup() -> None:
-    line = "[bold]x[/bold] :smile: " + "long " * 100
-    for is_terminal in (True, False):
-        assert printed([PrintedLine("ps:0", line, "")], is_terminal=is_terminal)[0] == f"ps:0      | {line}\n"
+def test_a_line_is_neither_cut_nor_read_as_markup() -> None:
+    line = "[bold]x[/bold] :smile: " + "long" * 100
+    assert printed([PrintedLine("ps:0", line, "")], is_terminal=False)[0] == f"ps:0      | {line}\n"
+    first, second = f"ps:0      | {line}".split("long", 1)
+    shown = f"{first.rstrip()}\n          | long{second}\n"
+    assert printed([PrintedLine("ps:0", line, "")], is_terminal=True)[0] == shown
+
+
+def test_a_terminal_gets_a_long_line_broken_between_words_behind_the_bar() -> None:
+    line = "    waiting for ps:0 at 127.0.0.1:38347, 0 s of up to 60 s: Connection refused"
+    assert printed([PrintedLine("worker:10", line, "")], is_terminal=True)[0].splitlines() == [
+        "worker:10 |     waiting for ps:0 at 127.0.0.1:38347, 0 s of",
+        "          |     up to 60 s: Connection refused",
+    ]
+    assert printed([PrintedLine("worker:10", line, "")], is_terminal=False)[0] == f"worker:10 | {line}\n"
+
+
+def test_a_colour_goes_on_in_the_next_row() -> None:
+    red = PrintedLine("ps:0", f"\x1b[31m{'red ' * 12}\x1b[0mplain", "")
+    assert printed([red], is_terminal=True, colours=True)[0].splitlines() == [
+        f"ps:0      | \x1b[31m{'red ' * 11}red\x1b[0m",
+        "          | plain",
+    ]
+    long = PrintedLine("ps:0", f"\x1b[31m{'red ' * 13}\x1b[0m", "")
+    assert printed([long], is_terminal=True, colours=True)[0].splitlines()[1] == "          | \x1b[31mred \x1b[0m"
 
 
 def test_a_terminal_shows_colours_but_does_nothing_else_that_a_task_may_say() -> None:

@@ -71,6 +71,16 @@ def test_writes_for_people_on_a_terminal(log_format: LogFormat, stream: io.Strin
     assert ("\x1b[" in stream.getvalue()) == stream.isatty()
 
 
+def test_a_terminal_gets_a_long_line_broken_between_words() -> None:
+    stream = Terminal()
+    configure_logs(level="info", log_format=LogFormat.AUTO, task="ps:1", stream=stream)
+    store = "615c7db3-5b27-4a12-97fb-db982458716f"
+    structlog.stdlib.get_logger("some.module").info("listening", address="127.0.0.1:2222", store=store)
+    first, second = stream.getvalue().splitlines()
+    assert "listening" in first
+    assert store in second
+
+
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import cast
 from uuid import UUID, uuid4
 
@@ -200,3 +201,21 @@ def test_a_primary_says_whether_it_has_a_backup_and_why_it_does_not_answer() -> 
     silent = process.replica.status()
     assert silent.has_backup
     assert "has not been heard of" in silent.obstacle
+
+
+def test_only_what_happens_after_the_first_pair_is_worth_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    process = Process()
+    process.told(Register(1, THIS))
+    process.in_step = OTHER
+    assert process.told(Register(1, THIS)).has_backup
+    begun = [record.levelname for record in caplog.records]
+    assert "backup:1 at host:3 is the backup now, in epoch 2" in caplog.messages
+    assert set(begun) == {"INFO"}
+
+    later = Process()
+    later.told(Register(5, THIS))
+    later.in_step = OTHER
+    later.told(Register(5, THIS))
+    warned = [record.message for record in caplog.records[len(begun) :] if record.levelname == "WARNING"]
+    assert warned == ["is the primary of ps:1 now, in epoch 5", "backup:1 at host:3 is the backup now, in epoch 6"]

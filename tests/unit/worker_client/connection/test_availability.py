@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID, uuid4
@@ -136,10 +137,12 @@ def test_a_ps_that_does_not_come_back_is_given_up_with_what_to_do(ps: Ps) -> Non
     handle = ps.handle()
     ps.goes_away()
     with pytest.raises(
-        DeadlineExceededError, match=r"ps:1 at h:1 has been away for (2[6-9]|30) s, .*--data-dir"
+        DeadlineExceededError, match=r"ps:1 at h:1 has been away for (2[6-9]|30) s \([^()]*\), .*--data-dir"
     ) as given_up:
         handle.exchange([ADD])
     assert "ps_grace_s" in given_up.value.message
+    assert isinstance(given_up.value.last_failure, UnavailableError)
+    assert "".join(traceback.format_exception(given_up.value)).count("Traceback") == 1
     assert given_up.value.task == "ps:1"
     assert 25 <= ps.clock.now_s <= 30
 

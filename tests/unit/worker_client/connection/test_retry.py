@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import traceback
 
 import pytest
 
@@ -79,7 +80,8 @@ def test_gives_up_in_time_and_says_what_it_waited_for(clock: Clock) -> None:
         policy(clock).call(attempt, timeout_s=10, what="ps:1 at h:1 to answer")
     assert sum(clock.pauses) <= 10
     assert caught.value.task == "ps:1"
-    assert isinstance(caught.value.__cause__, UnavailableError)
+    assert isinstance(caught.value.last_failure, UnavailableError)
+    assert "".join(traceback.format_exception(caught.value)).count("Traceback") == 1
 
 
 def test_pauses_grow_to_a_limit_and_vary(clock: Clock) -> None:

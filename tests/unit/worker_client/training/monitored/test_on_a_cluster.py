@@ -56,8 +56,8 @@ def test_time_that_ran_out_waiting_for_a_ps_is_a_loss_and_other_time_is_not(
     cluster: InProcessCluster, model: Model
 ) -> None:
     away = tf.errors.DeadlineExceededError("ps:0 has been away for 60 s")
-    away.__cause__ = tf.errors.DeadlineExceededError("gave up")
-    away.__cause__.__cause__ = tf.errors.UnavailableError("refused")
+    away.last_failure = tf.errors.DeadlineExceededError("gave up")
+    away.last_failure.last_failure = tf.errors.UnavailableError("refused")
 
     class Raises(Lost):
         def before_run(self, run_context: Any) -> None:
