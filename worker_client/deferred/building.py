@@ -10,7 +10,9 @@ import numpy as np
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array
 from worker_client.deferred.call import divides_integers
-from worker_client.deferred.op_defs import OP_DEFS, OpDef, is_taken
+from worker_client.deferred.op_attributes import DEFAULT_ATTRIBUTES
+from worker_client.deferred.op_def import OpDef, Output, is_taken
+from worker_client.deferred.op_defs import OP_DEFS
 from worker_client.deferred.shape_functions import Known
 from worker_client.graph.computation import Constant, Kernel
 from worker_client.graph.graph import Graph
@@ -48,7 +50,7 @@ def built_op(
     *,
     name: str | None = None,
     attributes: Mapping[str, Any] | None = None,
-    dtype: np.dtype[Any] | None = None,
+    dtype: Output | None = None,
 ) -> Operation:
     """Adds an operation of a type that has a definition.
 
@@ -60,7 +62,7 @@ def built_op(
         inputs: Those of lists one after the other.
         name: Name within the name scope; the type if not given.
         attributes: Those that do not follow from the inputs.
-        dtype: Of the outputs, if not that which the definition says.
+        dtype: Of the outputs, if not that which the definition says; or one for each.
 
     Raises:
         TypeError: The dtypes of the inputs are not those that such operations take.
@@ -68,9 +70,9 @@ def built_op(
     """
     definition = OP_DEFS[op_type]
     dtypes = checked_dtypes(definition, op_type, name, inputs)
-    all_attributes: dict[str, Any] = _attributes(dtypes)
+    all_attributes: dict[str, Any] = {**DEFAULT_ATTRIBUTES.get(op_type, {}), **_attributes(dtypes)}
     if definition.has_list:
-        all_attributes["N"] = len(inputs) - len(definition.arguments) + 1
+        all_attributes["N"] = definition.length_of_lists(len(inputs))
     all_attributes.update(attributes or {})
     try:
         shapes = definition.shape(Known(inputs, all_attributes))
@@ -110,7 +112,7 @@ def checked_dtypes(
         TypeError: They differ inside a group, or one is not among those that the group takes.
     """
     found: dict[str, np.dtype[Any]] = {}
-    in_list = len(inputs) - len(definition.arguments) + 1
+    in_list = definition.length_of_lists(len(inputs))
     given = iter(inputs)
     for argument in definition.arguments:
         for tensor in (next(given) for _ in range(in_list if argument.is_list else 1)):

@@ -84,6 +84,7 @@ def call_for_several(
     *,
     op_type: str,
     name: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
 ) -> list[Any]:
     """Does what ``call`` does with a function that returns several arrays: the outputs of one operation.
 
@@ -93,6 +94,7 @@ def call_for_several(
         outputs: What the results will look like.
         op_type: What the operation is called.
         name: Name within the name scope; ``op_type`` if not given.
+        attributes: Of the operation.
     """
     tensors = [each for each in operands if isinstance(each, Tensor)]
     graph = graph_of(tensors)
@@ -100,7 +102,8 @@ def call_for_several(
         return list(function(*operands))
 
     kernel = Kernel(CallForSeveral(function, operands, outputs))
-    return list(graph.create_op(op_type, tensors, outputs, name=name, computation=kernel).outputs)
+    op = graph.create_op(op_type, tensors, outputs, name=name, attributes=attributes, computation=kernel)
+    return list(op.outputs)
 
 
 class CallForSeveral:

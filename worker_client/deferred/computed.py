@@ -10,6 +10,7 @@ import numpy as np
 from ps_protocol.operations import Array
 from worker_client.deferred.building import QuietFunction, built_op, checked_dtypes
 from worker_client.deferred.call import is_deferred, tensor_or_none
+from worker_client.deferred.op_def import Output
 from worker_client.deferred.op_defs import OP_DEFS
 from worker_client.deferred.operands import operands_of
 from worker_client.graph.default_graph import graph_of
@@ -22,7 +23,7 @@ def computed(
     values: Sequence[Any],
     *,
     name: str | None = None,
-    dtype: np.dtype[Any] | None = None,
+    dtype: Output | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> Any:
     """Adds an operation with one output, or calls its function now if neither values nor default graph are deferred.
@@ -33,7 +34,7 @@ def computed(
         values: One for each argument of the definition: tensors, variables, arrays, numbers, lists of those. What is
             known now becomes constants of the graph, named after the arguments.
         name: Name within the name scope; ``op_type`` if not given.
-        dtype: Of the output, if not that which the definition says.
+        dtype: Of the output, if not that which the definition says; or one for each.
         attributes: Of the operation.
 
     Returns:
@@ -53,7 +54,7 @@ def all_computed(
     values: Sequence[Any],
     *,
     name: str | None = None,
-    dtype: np.dtype[Any] | None = None,
+    dtype: Output | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> list[Any]:
     """Does what ``computed`` does; returns all outputs."""
@@ -64,7 +65,11 @@ def all_computed(
     definition = OP_DEFS[op_type]
     if all(is_deferred(each) for each in values):
         inputs = [tensor for tensor in map(tensor_or_none, values) if tensor is not None]
-        return built_op(graph, op_type, function, inputs, name=name, dtype=dtype, attributes=attributes).outputs
+        try:
+            return built_op(graph, op_type, function, inputs, name=name, dtype=dtype, attributes=attributes).outputs
+        except (TypeError, ValueError):
+            graph.unique_name(name or op_type)  # it is taken, as in TensorFlow
+            raise
     with graph.name_scope(name or op_type) as scope:
         inputs = operands_of(op_type, definition, values, graph)
         return built_op(graph, op_type, function, inputs, name=scope, dtype=dtype, attributes=attributes).outputs

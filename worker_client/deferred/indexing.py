@@ -12,7 +12,7 @@ import numpy as np
 from ps_protocol.operations import Array
 from worker_client.deferred.building import built_op, constant_op
 from worker_client.deferred.call import deferred_call, is_deferred
-from worker_client.deferred.op_defs import SHORT_INDICES
+from worker_client.deferred.op_def import SHORT_INDICES
 from worker_client.deferred.operands import cast_to, tensor_of
 from worker_client.graph.default_graph import graph_of
 from worker_client.graph.graph import Graph

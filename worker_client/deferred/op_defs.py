@@ -6,108 +6,55 @@ One row for each type of operation. What it computes is no part of that: the fun
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final, TypeAlias
-
-import numpy as np
+from dataclasses import replace
+from typing import Final
 
 from worker_client.deferred import shape_functions as shapes
 from worker_client.deferred import window_shapes
-from worker_client.deferred.shape_functions import ShapeFunction
+from worker_client.deferred.matrix_op_defs import MATRIX_OPS
+from worker_client.deferred.op_def import (
+    ANY,
+    BOOL,
+    COMPLEX,
+    FLOATS,
+    INDICES,
+    NUMBERS,
+    REAL,
+    SHORT_INDICES,
+    SIGNED,
+    TEXT,
+    UNSIGNED,
+    DTypes,
+    OpDef,
+    row,
+)
+from worker_client.deferred.row_op_defs import ROW_OPS
 from worker_client.values import dtypes
-from worker_client.values.text import is_text
-
-TEXT: Final = frozenset({dtypes.string.dtype})
-BOOL: Final = frozenset({dtypes.bool.dtype})
-FLOATS: Final = frozenset(each.dtype for each in (dtypes.float16, dtypes.bfloat16, dtypes.float32, dtypes.float64))
-COMPLEX: Final = frozenset({dtypes.complex64.dtype, dtypes.complex128.dtype})
-SIGNED: Final = frozenset(each.dtype for each in (dtypes.int8, dtypes.int16, dtypes.int32, dtypes.int64))
-UNSIGNED: Final = frozenset(each.dtype for each in (dtypes.uint8, dtypes.uint16, dtypes.uint32, dtypes.uint64))
-REAL: Final = FLOATS | SIGNED | UNSIGNED
-NUMBERS: Final = REAL | COMPLEX
-INDICES: Final = frozenset({dtypes.int32.dtype, dtypes.int64.dtype})
-SHORT_INDICES: Final = INDICES | {dtypes.int16.dtype}
-
-DTypes: TypeAlias = frozenset[np.dtype[Any]]
-Output: TypeAlias = str | np.dtype[Any] | tuple[str | np.dtype[Any], ...]
-ANY: Final = None
-
-
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """An input.
-
-    Attributes:
-        name: As TensorFlow's; a constant for it has this name inside that of the operation.
-        group: Inputs of the same group have the same dtype, which is the attribute of this name; it is none if the name
-            begins with "_".
-        is_list: Whether it is a list of tensors.
-    """
-
-    name: str
-    group: str
-    is_list: bool
-
-
-@dataclass(frozen=True, slots=True)
-class OpDef:
-    """A type of operation.
-
-    Attributes:
-        arguments: Its inputs in their order.
-        dtypes: Those that each group may have; any if the group is not there.
-        shape: Works out the shapes of the outputs, and raises ValueError where shapes do not fit.
-        output: The dtype of the outputs, or the group that has the same, where no other is asked for; or one for each.
-    """
-
-    arguments: tuple[Argument, ...]
-    dtypes: Mapping[str, DTypes]
-    shape: ShapeFunction
-    output: Output
-
-    @property
-    def has_list(self) -> bool:
-        """Whether an input is a list, whose length is the attribute "N"."""
-        return any(each.is_list for each in self.arguments)
-
-
-def is_taken(dtype: np.dtype[Any], allowed: DTypes) -> bool:
-    """Whether a dtype is among those of a group; text is, whatever its length."""
-    return dtype in allowed or (is_text(dtype) and not TEXT.isdisjoint(allowed))
-
-
-def _of(signature: str, shape: ShapeFunction, output: Output = "T", **groups: DTypes) -> OpDef:
-    """Returns a row; in ``signature`` there is "name:group" for each input, with "*" before the name of a list."""
-    arguments = []
-    for each in signature.split():
-        name, _, group = each.partition(":")
-        arguments.append(Argument(name.removeprefix("*"), group, name.startswith("*")))
-    return OpDef(tuple(arguments), groups, shape, output)
 
 
 def _of_two(taken: DTypes) -> OpDef:
-    return _of("x:T y:T", shapes.broadcast, T=taken)
+    return row("x:T y:T", shapes.broadcast, T=taken)
 
 
 def _comparison(taken: DTypes) -> OpDef:
-    return _of("x:T y:T", shapes.broadcast, dtypes.bool.dtype, T=taken)
+    return row("x:T y:T", shapes.broadcast, dtypes.bool.dtype, T=taken)
 
 
 def _of_one(taken: DTypes, name: str = "x") -> OpDef:
-    return _of(f"{name}:T", shapes.same, T=taken)
+    return row(f"{name}:T", shapes.same, T=taken)
 
 
 def _reduction(taken: DTypes) -> OpDef:
-    return _of("input:T reduction_indices:Tidx", shapes.reduced, T=taken, Tidx=INDICES)
+    return row("input:T reduction_indices:Tidx", shapes.reduced, T=taken, Tidx=INDICES)
 
 
 def _update(taken: DTypes | None) -> OpDef:
-    definition = _of("ref:T value:T", shapes.same)
+    definition = row("ref:T value:T", shapes.same)
     return definition if taken is None else replace(definition, dtypes={"T": taken})
 
 
 def _scatter(taken: DTypes | None) -> OpDef:
-    definition = _of("ref:T indices:Tindices updates:T", shapes.same, Tindices=INDICES)
+    definition = row("ref:T indices:Tindices updates:T", shapes.same, Tindices=INDICES)
     return definition if taken is None else replace(definition, dtypes={"T": taken, **definition.dtypes})
 
 
@@ -117,6 +64,8 @@ _FULL: Final = FLOATS | COMPLEX
 _CLASSES: Final = frozenset(each.dtype for each in (dtypes.int8, dtypes.uint8, dtypes.int32, dtypes.int64))
 
 OP_DEFS: Final[Mapping[str, OpDef]] = {
+    **ROW_OPS,
+    **MATRIX_OPS,
     # -- of two
     "Add": _of_two(NUMBERS | TEXT),
     "AddV2": _of_two(NUMBERS),
@@ -134,13 +83,13 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     "GreaterEqual": _comparison(REAL),
     "Equal": _comparison(NUMBERS | BOOL | TEXT),
     "NotEqual": _comparison(NUMBERS | BOOL | TEXT),
-    "LogicalAnd": _of("x:_bool y:_bool", shapes.broadcast, "_bool", _bool=BOOL),
-    "LogicalOr": _of("x:_bool y:_bool", shapes.broadcast, "_bool", _bool=BOOL),
+    "LogicalAnd": row("x:_bool y:_bool", shapes.broadcast, "_bool", _bool=BOOL),
+    "LogicalOr": row("x:_bool y:_bool", shapes.broadcast, "_bool", _bool=BOOL),
     "BitwiseAnd": _of_two(_INTEGERS),
     "BitwiseOr": _of_two(_INTEGERS),
     "BitwiseXor": _of_two(_INTEGERS),
-    "MatMul": _of("a:T b:T", shapes.matrix_product, T=_MATRICES),
-    "BatchMatMulV2": _of("a:T b:T", shapes.matrix_product, T=_MATRICES | SIGNED),
+    "MatMul": row("a:T b:T", shapes.matrix_product, T=_MATRICES),
+    "BatchMatMulV2": row("a:T b:T", shapes.matrix_product, T=_MATRICES | SIGNED),
     # -- of one
     "Abs": _of_one(FLOATS | SIGNED),
     "ComplexAbs": _of_one(COMPLEX),
@@ -152,35 +101,44 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     "Tanh": _of_one(_FULL),
     "Sigmoid": _of_one(_FULL),
     "Conj": _of_one(COMPLEX, "input"),
-    "LogicalNot": _of("x:_bool", shapes.same, "_bool", _bool=BOOL),
+    "LogicalNot": row("x:_bool", shapes.same, "_bool", _bool=BOOL),
     "Invert": _of_one(_INTEGERS),
-    "L2Loss": _of("t:T", shapes.scalar, T=FLOATS),
-    "Cast": _of("x:SrcT", shapes.same, output="SrcT"),
-    "Identity": _of("input:T", shapes.same),
-    "PlaceholderWithDefault": _of("input:dtype", shapes.default_of_placeholder, output="dtype"),
-    "ZerosLike": _of("x:T", shapes.same),
-    "StopGradient": _of("input:T", shapes.same),
+    "L2Loss": row("t:T", shapes.scalar, T=FLOATS),
+    "Cast": row("x:SrcT", shapes.same, output="SrcT"),
+    "Identity": row("input:T", shapes.same),
+    "PlaceholderWithDefault": row("input:dtype", shapes.default_of_placeholder, output="dtype"),
+    "ZerosLike": row("x:T", shapes.same),
+    "StopGradient": row("input:T", shapes.same),
     **dict.fromkeys(
-        ("Floor", "Ceil", "Rint", "Erf", "Erfc", "Lgamma", "CheckNumerics"), _of("x:T", shapes.same, T=FLOATS)
+        ("Floor", "Ceil", "Rint", "Erf", "Erfc", "Lgamma", "CheckNumerics"), row("x:T", shapes.same, T=FLOATS)
     ),
-    **dict.fromkeys(("IsNan", "IsInf", "IsFinite"), _of("x:T", shapes.same, dtypes.bool.dtype, T=FLOATS)),
+    **dict.fromkeys(("IsNan", "IsInf", "IsFinite"), row("x:T", shapes.same, dtypes.bool.dtype, T=FLOATS)),
     **dict.fromkeys(("Rsqrt", "Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Log1p", "Expm1"), _of_one(_FULL)),
     **dict.fromkeys(("Sinh", "Cosh", "Asinh", "Acosh", "Atanh"), _of_one(_FULL)),
     **dict.fromkeys(("Sign", "Reciprocal", "Round"), _of_one(_FULL | SIGNED)),
     **dict.fromkeys(("Softplus", "Softsign", "Elu", "Selu"), _of_one(FLOATS, "features")),
     **dict.fromkeys(("Relu", "Relu6"), _of_one(REAL, "features")),
+    "LeakyRelu": _of_one(FLOATS, "features"),
+    "Softmax": row("logits:T", shapes.same_of_a_dimension_or_more, T=FLOATS),
+    "LogSoftmax": row("logits:T", shapes.same_of_a_dimension_or_more, T=FLOATS),
+    **dict.fromkeys(("Real", "Imag", "Angle"), _of_one(COMPLEX, "input")),
+    "Complex": row("real:T imag:T", shapes.broadcast, T=frozenset({dtypes.float32.dtype, dtypes.float64.dtype})),
+    "Cross": row("a:T b:T", shapes.cross_product, T=REAL),
+    "EnsureShape": row("input:T", shapes.ensured),
+    "ClipByValue": row("t:T clip_value_min:T clip_value_max:T", shapes.same, T=NUMBERS),
     "TruncateDiv": _of_two(NUMBERS),
     "TruncateMod": _of_two(FLOATS | INDICES),
     "SquaredDifference": _of_two(_FULL | INDICES),
     **dict.fromkeys(("DivNoNan", "Xlogy", "Xdivy", "MulNoNan"), _of_two(_FULL)),
-    "Atan2": _of("y:T x:T", shapes.broadcast, T=FLOATS),
-    "Cumsum": _of("x:T axis:Tidx", shapes.same, T=NUMBERS, Tidx=INDICES),
-    "Cumprod": _of("x:T axis:Tidx", shapes.same, T=NUMBERS, Tidx=INDICES),
+    "Atan2": row("y:T x:T", shapes.broadcast, T=FLOATS),
+    "Cumsum": row("x:T axis:Tidx", shapes.same, T=NUMBERS, Tidx=INDICES),
+    "Cumprod": row("x:T axis:Tidx", shapes.same, T=NUMBERS, Tidx=INDICES),
     # -- of several
-    "AddN": _of("*inputs:T", shapes.all_the_same, T=NUMBERS),
-    "ConcatV2": _of("*values:T axis:Tidx", shapes.concatenated, Tidx=INDICES),
-    "Pack": _of("*values:T", shapes.packed),
-    "Select": _of("condition:_bool t:T e:T", shapes.selected, _bool=BOOL),
+    "AddN": row("*inputs:T", shapes.all_the_same, T=NUMBERS),
+    "ConcatV2": row("*values:T axis:Tidx", shapes.concatenated, Tidx=INDICES),
+    "Pack": row("*values:T", shapes.packed),
+    "Select": row("condition:_bool t:T e:T", shapes.selected, _bool=BOOL),
+    "SelectV2": row("condition:_bool t:T e:T", shapes.broadcast_all, _bool=BOOL),
     # -- over dimensions
     "Sum": _reduction(NUMBERS),
     "Mean": _reduction(NUMBERS),
@@ -188,72 +146,65 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     "Max": _reduction(REAL),
     "Min": _reduction(REAL),
     "EuclideanNorm": _reduction(NUMBERS),
-    "All": _of("input:_bool reduction_indices:Tidx", shapes.reduced, "_bool", _bool=BOOL, Tidx=INDICES),
-    "Any": _of("input:_bool reduction_indices:Tidx", shapes.reduced, "_bool", _bool=BOOL, Tidx=INDICES),
-    "ArgMax": _of("input:T dimension:Tidx", shapes.without_dimension, dtypes.int64.dtype, T=REAL | BOOL, Tidx=INDICES),
-    "ArgMin": _of("input:T dimension:Tidx", shapes.without_dimension, dtypes.int64.dtype, T=REAL | BOOL, Tidx=INDICES),
-    "UnsortedSegmentSum": _of(
-        "data:T segment_ids:Tindices num_segments:Tnumsegments",
-        shapes.segments,
-        T=NUMBERS,
-        Tindices=INDICES,
-        Tnumsegments=INDICES,
-    ),
+    "All": row("input:_bool reduction_indices:Tidx", shapes.reduced, "_bool", _bool=BOOL, Tidx=INDICES),
+    "Any": row("input:_bool reduction_indices:Tidx", shapes.reduced, "_bool", _bool=BOOL, Tidx=INDICES),
+    "ArgMax": row("input:T dimension:Tidx", shapes.without_dimension, dtypes.int64.dtype, T=REAL | BOOL, Tidx=INDICES),
+    "ArgMin": row("input:T dimension:Tidx", shapes.without_dimension, dtypes.int64.dtype, T=REAL | BOOL, Tidx=INDICES),
     # -- shapes, and parts
-    "Shape": _of("input:T", shapes.shape, dtypes.int32.dtype),
-    "Size": _of("input:T", shapes.scalar, dtypes.int32.dtype),
-    "Rank": _of("input:T", shapes.scalar, dtypes.int32.dtype),
-    "Reshape": _of("tensor:T shape:Tshape", shapes.reshaped, Tshape=INDICES),
-    "Transpose": _of("x:T perm:Tperm", shapes.transposed, Tperm=INDICES),
-    "ConjugateTranspose": _of("x:T perm:Tperm", shapes.transposed, Tperm=INDICES),
-    "ExpandDims": _of("input:T dim:Tdim", shapes.expanded, Tdim=INDICES),
-    "Squeeze": _of("input:T", shapes.squeezed),
-    "Tile": _of("input:T multiples:Tmultiples", shapes.tiled, Tmultiples=INDICES),
-    "Slice": _of("input:T begin:Index size:Index", shapes.boxed, Index=INDICES),
-    "StridedSlice": _of("input:T begin:Index end:Index strides:Index", shapes.strided, Index=SHORT_INDICES),
-    "Split": _of("split_dim:_dim value:T", shapes.split_evenly, _dim=frozenset({dtypes.int32.dtype})),
-    "SplitV": _of(
+    "Shape": row("input:T", shapes.shape, dtypes.int32.dtype),
+    "Size": row("input:T", shapes.scalar, dtypes.int32.dtype),
+    "Rank": row("input:T", shapes.scalar, dtypes.int32.dtype),
+    "Reshape": row("tensor:T shape:Tshape", shapes.reshaped, Tshape=INDICES),
+    "Transpose": row("x:T perm:Tperm", shapes.transposed, Tperm=INDICES),
+    "ConjugateTranspose": row("x:T perm:Tperm", shapes.transposed, Tperm=INDICES),
+    "ExpandDims": row("input:T dim:Tdim", shapes.expanded, Tdim=INDICES),
+    "Squeeze": row("input:T", shapes.squeezed),
+    "Tile": row("input:T multiples:Tmultiples", shapes.tiled, Tmultiples=INDICES),
+    "Slice": row("input:T begin:Index size:Index", shapes.boxed, Index=INDICES),
+    "StridedSlice": row("input:T begin:Index end:Index strides:Index", shapes.strided, Index=SHORT_INDICES),
+    "Split": row("split_dim:_dim value:T", shapes.split_evenly, _dim=frozenset({dtypes.int32.dtype})),
+    "SplitV": row(
         "value:T size_splits:Tlen split_dim:_dim",
         shapes.split_into_sizes,
         Tlen=INDICES,
         _dim=frozenset({dtypes.int32.dtype}),
     ),
-    "Unpack": _of("value:T", shapes.unpacked),
-    "GatherV2": _of(
+    "Unpack": row("value:T", shapes.unpacked),
+    "GatherV2": row(
         "params:Tparams indices:Tindices axis:Taxis",
         shapes.gathered,
         "Tparams",
         Tindices=SHORT_INDICES,
         Taxis=INDICES,
     ),
-    "GatherNd": _of("params:Tparams indices:Tindices", shapes.gathered_nd, "Tparams", Tindices=SHORT_INDICES),
-    "Where": _of("condition:T", shapes.places, dtypes.int64.dtype, T=NUMBERS | BOOL),
+    "GatherNd": row("params:Tparams indices:Tindices", shapes.gathered_nd, "Tparams", Tindices=SHORT_INDICES),
+    "Where": row("condition:T", shapes.places, dtypes.int64.dtype, T=NUMBERS | BOOL),
     # -- of images
-    "Conv2D": _of("input:T filter:T", window_shapes.conv2d, T=FLOATS),
-    "DepthwiseConv2dNative": _of("input:T filter:T", window_shapes.depthwise, T=FLOATS),
-    "Conv2DBackpropInput": _of(
+    "Conv2D": row("input:T filter:T", window_shapes.conv2d, T=FLOATS),
+    "DepthwiseConv2dNative": row("input:T filter:T", window_shapes.depthwise, T=FLOATS),
+    "Conv2DBackpropInput": row(
         "input_sizes:_sizes filter:T out_backprop:T",
         window_shapes.images_of_gradient,
         T=FLOATS,
         _sizes=frozenset({dtypes.int32.dtype}),
     ),
-    "Conv2DBackpropFilter": _of(
+    "Conv2DBackpropFilter": row(
         "input:T filter_sizes:_sizes out_backprop:T",
         window_shapes.filters_of_gradient,
         T=FLOATS,
         _sizes=frozenset({dtypes.int32.dtype}),
     ),
-    "MaxPool": _of("input:T", window_shapes.pool, T=REAL),
-    "AvgPool": _of("value:T", window_shapes.pool, T=FLOATS),
-    "LRN": _of("input:T", window_shapes.local_response, T=FLOATS - {dtypes.float64.dtype}),
-    "FusedBatchNormV3": _of(
+    "MaxPool": row("input:T", window_shapes.pool, T=REAL),
+    "AvgPool": row("value:T", window_shapes.pool, T=FLOATS),
+    "LRN": row("input:T", window_shapes.local_response, T=FLOATS - {dtypes.float64.dtype}),
+    "FusedBatchNormV3": row(
         "x:T scale:U offset:U mean:U variance:U",
         window_shapes.batch_norm,
         ("T", "U", "U", "U", "U", "U"),
         T=FLOATS - {dtypes.float64.dtype},
         U=frozenset({dtypes.float32.dtype}),
     ),
-    "FusedBatchNormOfEither": _of(
+    "FusedBatchNormOfEither": row(
         "x:T scale:U offset:U mean:U variance:U training:_bool",
         window_shapes.batch_norm_of_either,
         ("T", "U", "U"),
@@ -265,8 +216,8 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     "Assign": _update(ANY),
     "AssignAdd": _update(NUMBERS),
     "AssignSub": _update(NUMBERS),
-    "StridedSliceAssign": _of("ref:T begin:Index end:Index strides:Index value:T", shapes.same, Index=SHORT_INDICES),
-    "CountUpTo": _of("ref:T", shapes.same, T=INDICES),
+    "StridedSliceAssign": row("ref:T begin:Index end:Index strides:Index value:T", shapes.same, Index=SHORT_INDICES),
+    "CountUpTo": row("ref:T", shapes.same, T=INDICES),
     "ScatterUpdate": _scatter(ANY),
     "ScatterAdd": _scatter(NUMBERS),
     "ScatterSub": _scatter(NUMBERS),
@@ -282,7 +233,7 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     "ScatterNdMin": _scatter(FLOATS | INDICES),
     "ScatterNdMax": _scatter(FLOATS | INDICES),
     # -- made from sizes
-    "Fill": _of("dims:index_type value:T", shapes.filled, index_type=INDICES),
-    "Range": _of("start:Tidx limit:Tidx delta:Tidx", shapes.counted, "Tidx", Tidx=FLOATS | INDICES),
-    "OneHot": _of("indices:TI depth:_depth on_value:T off_value:T", shapes.one_hot, TI=_CLASSES, _depth=INDICES),
+    "Fill": row("dims:index_type value:T", shapes.filled, index_type=INDICES),
+    "Range": row("start:Tidx limit:Tidx delta:Tidx", shapes.counted, "Tidx", Tidx=FLOATS | INDICES),
+    "OneHot": row("indices:TI depth:_depth on_value:T off_value:T", shapes.one_hot, TI=_CLASSES, _depth=INDICES),
 }

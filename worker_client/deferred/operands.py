@@ -18,7 +18,7 @@ from ps_protocol.operations import Array, VariableSpec
 from worker_client.deferred.building import built_op, constant_op, named
 from worker_client.deferred.call import is_deferred, tensor_or_none
 from worker_client.deferred.conversion import tensor_value
-from worker_client.deferred.op_defs import INDICES, Argument, OpDef
+from worker_client.deferred.op_def import INDICES, Argument, OpDef
 from worker_client.graph.default_graph import get_default_graph, graph_of
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Tensor
@@ -235,10 +235,11 @@ def _converted(
             f"not fit; cast one"
         ) from error
     allowed = definition.dtypes.get(argument.group, frozenset())
-    if dtype is None and allowed >= INDICES and array.dtype not in allowed:
-        if graph is not None and not array.size:
-            constant_op(graph, array, name)  # TensorFlow makes it before it sees that no floats are wanted
-        array = constant_array(value, int32, what) if not array.size or array.dtype.kind in "iub" else array
+    is_free = dtype is None or leader is value
+    if is_free and allowed >= INDICES and array.dtype not in allowed and (not array.size or array.dtype.kind in "iub"):
+        if graph is not None:
+            constant_op(graph, array, name)  # TensorFlow makes it before it sees that no such dtype is taken
+        array = constant_array(array.astype(np.int64), int32, what)
     return array if graph is None else constant_op(graph, array, name)
 
 

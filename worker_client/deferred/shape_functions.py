@@ -59,15 +59,16 @@ class Known:
 Size: TypeAlias = int | None
 ShapeFunction: TypeAlias = Callable[[Known], TensorShape | list[TensorShape]]
 
-_UNKNOWN = TensorShape(None)
-_SCALAR = TensorShape([])
+UNKNOWN = TensorShape(None)
+SCALAR = TensorShape([])
 
 
-def _of_rank(ndims: int | None) -> TensorShape:
+def of_rank(ndims: int | None) -> TensorShape:
+    """Returns the shape of which no more is known than the number of dimensions, if that is."""
     return TensorShape(None if ndims is None else [None] * ndims)
 
 
-def _dimension(axis: int, shape: TensorShape, number: int | None = None) -> int:
+def dimension(axis: int, shape: TensorShape, number: int | None = None) -> int:
     """Returns the place of a dimension, counted from the first one."""
     ndims = len(shape) if number is None else number
     if not -ndims <= axis < ndims:
@@ -75,7 +76,8 @@ def _dimension(axis: int, shape: TensorShape, number: int | None = None) -> int:
     return axis % ndims
 
 
-def _same_size(one: Size, two: Size, where: str) -> Size:
+def same_size(one: Size, two: Size, where: str) -> Size:
+    """Returns a size that two are, as far as it is known; ValueError if they differ."""
     if one is None or two is None or one == two:
         return two if one is None else one
     raise ValueError(f"the sizes {one} and {two} should be the same, {where}")
@@ -91,19 +93,20 @@ def same(known: Known) -> TensorShape:
 
 def scalar(known: Known) -> TensorShape:  # noqa: ARG001 - whatever the inputs are
     """No dimensions."""
-    return _SCALAR
+    return SCALAR
 
 
 def broadcast(known: Known) -> TensorShape:
     """The shape to which two inputs are broadcast."""
-    return _broadcast(*known.shapes)
+    return broadcast_shapes(*known.shapes)
 
 
-def _broadcast(one: TensorShape, two: TensorShape) -> TensorShape:
+def broadcast_shapes(one: TensorShape, two: TensorShape) -> TensorShape:
+    """Returns the shape to which two are broadcast; ValueError if they do not fit each other."""
     if one.is_fully_defined() and two.is_fully_defined() and one == two:
         return one
     if one.ndims is None or two.ndims is None:
-        return _UNKNOWN
+        return UNKNOWN
     sizes = [_broadcast_size(*pair, one, two) for pair in zip_longest([*one][::-1], [*two][::-1], fillvalue=1)]
     return TensorShape(sizes[::-1])
 
@@ -116,30 +119,59 @@ def _broadcast_size(first: Size, second: Size, one: TensorShape, two: TensorShap
     raise ValueError(f"the shapes {one} and {two} do not fit each other")
 
 
+def broadcast_all(known: Known) -> TensorShape:
+    """The shape to which all inputs are broadcast."""
+    first, *others = known.shapes
+    for each in others:
+        first = broadcast_shapes(first, each)
+    return first
+
+
+def same_of_a_dimension_or_more(known: Known) -> TensorShape:
+    """The shape of the first input, which is no scalar."""
+    if known.shapes[0].ndims == 0:
+        raise ValueError("a scalar has no last dimension")
+    return known.shapes[0]
+
+
+def cross_product(known: Known) -> TensorShape:
+    """The shape that both inputs have, whose last dimension has the size 3."""
+    shape = merged(known.shapes)
+    if shape.ndims is not None and (not shape.ndims or shape.size(-1) not in (None, 3)):
+        raise ValueError(f"vectors of three elements are needed in the last dimension, not the shape {shape}")
+    return shape
+
+
+def ensured(known: Known) -> TensorShape:
+    """The shape that is asked for, as far as the input does not say more."""
+    return merged([known.shapes[0], TensorShape(known.attributes["shape"])])
+
+
 def all_the_same(known: Known) -> TensorShape:
     """The shape that all inputs have."""
-    return _merged(known.shapes)
+    return merged(known.shapes)
 
 
-def _merged(shapes: Sequence[TensorShape]) -> TensorShape:
-    merged = _UNKNOWN
+def merged(shapes: Sequence[TensorShape]) -> TensorShape:
+    """Returns what is known of a shape that several have; ValueError if they differ."""
+    found = UNKNOWN
     for shape in shapes:
-        if not merged.is_compatible_with(shape):
+        if not found.is_compatible_with(shape):
             raise ValueError(f"the shapes {', '.join(map(format, shapes))} should be the same")
-        merged = merged.merge_with(shape)
-    return merged
+        found = found.merge_with(shape)
+    return found
 
 
 def selected(known: Known) -> TensorShape:
     """That of elements taken from two inputs; the condition has the same shape, or chooses rows, or all."""
     condition, *choices = known.shapes
-    shape = _merged(choices)
+    shape = merged(choices)
     if condition.ndims in (None, 0) or shape.ndims is None:
         return shape
     if condition.ndims == 1 and shape.ndims > 1:
-        _same_size(condition.size(0), shape.size(0), f"those of the condition {condition} and of the rows of {shape}")
+        same_size(condition.size(0), shape.size(0), f"those of the condition {condition} and of the rows of {shape}")
         return shape
-    return _merged([shape, condition])
+    return merged([shape, condition])
 
 
 def default_of_placeholder(known: Known) -> TensorShape:
@@ -160,12 +192,12 @@ def matrix_product(known: Known) -> TensorShape:
         if shape.ndims is not None and shape.ndims < 2:
             raise ValueError(f"matrices have two dimensions or more, not the shape {shape}")
     if one.ndims is None or two.ndims is None:
-        return _UNKNOWN
+        return UNKNOWN
     turned = [any(known.attributes.get(name) for name in names) for names in (_TURNED_FIRST, _TURNED_SECOND)]
     rows, inner = one[-2:][::-1] if turned[0] else one[-2:]
     other_inner, columns = two[-2:][::-1] if turned[1] else two[-2:]
-    _same_size(inner, other_inner, f"to multiply matrices of the shapes {one} and {two}")
-    return TensorShape([*_broadcast(one[:-2], two[:-2]), rows, columns])
+    same_size(inner, other_inner, f"to multiply matrices of the shapes {one} and {two}")
+    return TensorShape([*broadcast_shapes(one[:-2], two[:-2]), rows, columns])
 
 
 _TURNED_FIRST = ("transpose_a", "adj_x")
@@ -177,8 +209,8 @@ def reduced(known: Known) -> TensorShape:
     shape, keeps = known.shapes[0], known.attributes["keep_dims"]
     axes = known.value(1)
     if shape.ndims is None or axes is None:
-        return _of_rank(shape.ndims) if keeps else _UNKNOWN
-    gone = {_dimension(int(axis), shape) for axis in np.ravel(axes)}
+        return of_rank(shape.ndims) if keeps else UNKNOWN
+    gone = {dimension(int(axis), shape) for axis in np.ravel(axes)}
     return TensorShape(1 if axis in gone else size for axis, size in enumerate(shape) if keeps or axis not in gone)
 
 
@@ -186,22 +218,13 @@ def without_dimension(known: Known) -> TensorShape:
     """Without the dimension that the second input says."""
     shape, axis = known.shapes[0], known.number(1)
     if shape.ndims is None:
-        return _UNKNOWN
+        return UNKNOWN
     if axis is None:
-        return _of_rank(max(0, shape.ndims - 1))
+        return of_rank(max(0, shape.ndims - 1))
     if shape.ndims == 0:
-        return _SCALAR
-    at = _dimension(axis, shape)
+        return SCALAR
+    at = dimension(axis, shape)
     return TensorShape([*shape[:at], *shape[at + 1 :]])
-
-
-def segments(known: Known) -> TensorShape:
-    """As many rows as the third input says, of the shape that is left behind the dimensions of the second one."""
-    (data, ids, _), number = known.shapes, known.number(2)
-    if data.ndims is None or ids.ndims is None:
-        return _UNKNOWN
-    _merged([data[: ids.ndims], ids])
-    return TensorShape([number, *data[ids.ndims :]])
 
 
 # -- put together and taken apart ---------------------------------------------------------------------
@@ -213,30 +236,30 @@ def concatenated(known: Known) -> TensorShape:
     axis = known.number(len(shapes))
     ndims = next((shape.ndims for shape in shapes if shape.ndims is not None), None)
     if ndims is None:
-        return _UNKNOWN
+        return UNKNOWN
     if any(shape.ndims not in (None, ndims) for shape in shapes) or not ndims:
         raise ValueError(f"tensors of the shapes {', '.join(map(format, shapes))} cannot be concatenated")
     if axis is None:
-        return _of_rank(ndims)
-    at = _dimension(axis, _of_rank(ndims))
+        return of_rank(ndims)
+    at = dimension(axis, of_rank(ndims))
     sizes: list[Size] = [None] * ndims
     total: Size = 0
-    for shape in (each if each.ndims is not None else _of_rank(ndims) for each in shapes):
+    for shape in (each if each.ndims is not None else of_rank(ndims) for each in shapes):
         along = shape.size(at)
         total = None if total is None or along is None else total + along
         for other in range(ndims):
             if other != at:
-                sizes[other] = _same_size(sizes[other], shape.size(other), f"to concatenate along dimension {at}")
+                sizes[other] = same_size(sizes[other], shape.size(other), f"to concatenate along dimension {at}")
     sizes[at] = total
     return TensorShape(sizes)
 
 
 def packed(known: Known) -> TensorShape:
     """Beside each other along a new dimension."""
-    shape = _merged(known.shapes)
+    shape = merged(known.shapes)
     if shape.ndims is None:
-        return _UNKNOWN
-    at = _dimension(known.attributes["axis"], shape, shape.ndims + 1)
+        return UNKNOWN
+    at = dimension(known.attributes["axis"], shape, shape.ndims + 1)
     return TensorShape([*shape[:at], len(known.shapes), *shape[at:]])
 
 
@@ -244,9 +267,9 @@ def unpacked(known: Known) -> list[TensorShape]:
     """What lies beside each other along a dimension, without it."""
     (shape,), number = known.shapes, known.attributes["num"]
     if shape.ndims is None:
-        return [_UNKNOWN] * number
-    at = _dimension(known.attributes["axis"], shape)
-    _same_size(shape.size(at), number, f"to take the shape {shape} apart along dimension {at}")
+        return [UNKNOWN] * number
+    at = dimension(known.attributes["axis"], shape)
+    same_size(shape.size(at), number, f"to take the shape {shape} apart along dimension {at}")
     return [TensorShape([*shape[:at], *shape[at + 1 :]])] * number
 
 
@@ -256,8 +279,8 @@ def split_evenly(known: Known) -> list[TensorShape]:
     if shape.ndims == 0:
         raise ValueError("a scalar cannot be split")
     if shape.ndims is None or axis is None:
-        return [_of_rank(shape.ndims)] * number
-    at = _dimension(axis, shape)
+        return [of_rank(shape.ndims)] * number
+    at = dimension(axis, shape)
     size = shape.size(at)
     if size is not None and size % number:
         raise ValueError(f"dimension {at} of the shape {shape} cannot be split into {number} equal parts")
@@ -270,8 +293,8 @@ def split_into_sizes(known: Known) -> list[TensorShape]:
     if shape.ndims == 0:
         raise ValueError("a scalar cannot be split")
     if shape.ndims is None or axis is None:
-        return [_of_rank(shape.ndims)] * number
-    at = _dimension(axis, shape)
+        return [of_rank(shape.ndims)] * number
+    at = dimension(axis, shape)
     sizes: list[Size] = [None] * number if given is None else [None if size < 0 else int(size) for size in given]
     length = shape.size(at)
     if given is not None and length is not None:
@@ -314,16 +337,16 @@ def transposed(known: Known) -> TensorShape:
     if before.ndims not in (None, ndims):
         raise ValueError(f"the {before.ndims} dimensions of the shape {before} cannot be put in an order of {ndims}")
     if before.ndims is None or numbers is None:
-        return _of_rank(ndims)
-    return TensorShape(before[_dimension(int(each), before)] for each in numbers)
+        return of_rank(ndims)
+    return TensorShape(before[dimension(int(each), before)] for each in numbers)
 
 
 def expanded(known: Known) -> TensorShape:
     """With one more dimension, of size 1."""
     before, axis = known.shapes[0], known.value(1)
     if before.ndims is None or axis is None:
-        return _UNKNOWN
-    at = _dimension(int(axis), before, before.ndims + 1)
+        return UNKNOWN
+    at = dimension(int(axis), before, before.ndims + 1)
     return TensorShape([*before[:at], 1, *before[at:]])
 
 
@@ -331,10 +354,10 @@ def squeezed(known: Known) -> TensorShape:
     """Without dimensions of size 1."""
     (before,), dims = known.shapes, known.attributes["squeeze_dims"]
     if before.ndims is None:
-        return _UNKNOWN
+        return UNKNOWN
     if not dims:
-        return TensorShape(size for size in before if size != 1) if before.is_fully_defined() else _UNKNOWN
-    gone = {_dimension(axis, before) for axis in dims}
+        return TensorShape(size for size in before if size != 1) if before.is_fully_defined() else UNKNOWN
+    gone = {dimension(axis, before) for axis in dims}
     if any(before.size(axis) not in (None, 1) for axis in gone):
         raise ValueError(f"dimensions {sorted(gone)} of the shape {before} cannot be squeezed: not all have the size 1")
     return TensorShape(size for axis, size in enumerate(before) if axis not in gone)
@@ -344,7 +367,7 @@ def tiled(known: Known) -> TensorShape:
     """Repeated along each dimension."""
     before, times = known.shapes[0], known.sizes(1)
     if before.ndims is None or times.ndims is None:
-        return _of_rank(times.ndims if before.ndims is None else before.ndims)
+        return of_rank(times.ndims if before.ndims is None else before.ndims)
     if before.ndims != times.ndims:
         raise ValueError(f"{times.ndims} multiples for the {before.ndims} dimensions of the shape {before}")
     pairs = zip(before, times, strict=True)
@@ -361,7 +384,7 @@ def boxed(known: Known) -> TensorShape:
     if any(length not in (None, ndims) for length in lengths):
         raise ValueError(f"begin and size need one number for each dimension of the shape {known.shapes[0]}")
     if sizes.ndims is None or size is None or known.shapes[0].ndims is None:
-        return _of_rank(ndims) if sizes.ndims is None else sizes
+        return of_rank(ndims) if sizes.ndims is None else sizes
     starts = [None] * sizes.ndims if begin is None else [int(each) for each in begin]
     return TensorShape(
         (None if length is None or start is None else max(0, length - start)) if number < 0 else int(number)
@@ -373,12 +396,12 @@ def strided(known: Known) -> TensorShape:
     """Elements and slices, as indexing says by the numbers in the inputs and the masks in the attributes."""
     before = known.shapes[0]
     if before.ndims is None:
-        return _UNKNOWN
+        return UNKNOWN
     begin, end, strides = (known.value(index) for index in (1, 2, 3))
     masks = {name: known.attributes[name] for name in _MASKS}
     number = next((each.size(0) for each in known.shapes[1:] if each.ndims), None)
     if number is None:
-        return _UNKNOWN
+        return UNKNOWN
     sizes: list[Size] = []
     at = 0
     explicit = number - sum(bool(masks[name] >> place & 1) for place in range(number) for name in _MASKS[2:4])
@@ -428,10 +451,10 @@ def gathered(known: Known) -> TensorShape:
         raise ValueError("nothing can be gathered from a scalar")
     axis = known.number(2)
     if before.ndims is None or indices.ndims is None:
-        return _UNKNOWN
+        return UNKNOWN
     if axis is None:
-        return _of_rank(before.ndims - 1 + indices.ndims)
-    at = _dimension(axis, before)
+        return of_rank(before.ndims - 1 + indices.ndims)
+    at = dimension(axis, before)
     return TensorShape([*before[:at], *indices, *before[at + 1 :]])
 
 
@@ -442,7 +465,7 @@ def gathered_nd(known: Known) -> TensorShape:
         raise ValueError("indices of places should have at least one dimension")
     depth = indices.size(-1)
     if before.ndims is None or depth is None:
-        return _UNKNOWN
+        return UNKNOWN
     if depth > before.ndims:
         raise ValueError(f"indices of {depth} numbers for the {before.ndims} dimensions of the shape {before}")
     return TensorShape([*indices[:-1], *before[depth:]])
@@ -471,7 +494,7 @@ def counted(known: Known) -> TensorShape:
         known.check_rank(index, 0)
     start, limit, delta = (known.value(index) for index in range(3))
     if start is None or limit is None or delta is None:
-        return _of_rank(1)
+        return of_rank(1)
     first, last, step = start.item(), limit.item(), delta.item()
     if step == 0 or (last - first) * step < 0:
         raise ValueError(f"{last} is not reached from {first} by steps of {step}")
@@ -488,6 +511,6 @@ def one_hot(known: Known) -> TensorShape:
     for index in (2, 3):
         known.check_rank(index, 0)
     if indices.ndims is None:
-        return _UNKNOWN
-    at = _dimension(axis, indices, indices.ndims + 1)
+        return UNKNOWN
+    at = dimension(axis, indices, indices.ndims + 1)
     return TensorShape([*indices[:at], depth, *indices[at:]])

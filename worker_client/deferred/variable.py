@@ -26,6 +26,7 @@ from ps_protocol.operations import (
 from worker_client.deferred import save_slice_info
 from worker_client.deferred.arithmetic import DeferredArithmetic
 from worker_client.deferred.building import constant_op, dtype_attributes
+from worker_client.deferred.op_attributes import DEFAULT_ATTRIBUTES
 from worker_client.deferred.safe_initial_value import with_initialized_values
 from worker_client.deferred.slice_updates import assignable
 from worker_client.deferred.variable_updates import ASSIGN_ATTRIBUTES, DeferredVariableUpdates, shape_of
@@ -344,7 +345,7 @@ class DeferredVariable(SaysWhatIsLeftOut, DeferredVariableUpdates, DeferredArray
                 inputs,
                 [output],
                 name=name,
-                attributes={**known, **(attributes or {})},
+                attributes={**DEFAULT_ATTRIBUTES.get(op_type, {}), **known, **(attributes or {})},
                 computation=access,
                 references=[reference],
             )

@@ -7,6 +7,7 @@ above 0 have no gradient by the exponent.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import autograd.numpy as anp
@@ -14,7 +15,7 @@ import numpy as np
 
 from worker_client.derivatives.plain import fitted
 from worker_client.derivatives.primitives import of_primitive
-from worker_client.derivatives.registry import CONSTANT, Derivative, each
+from worker_client.derivatives.registry import CONSTANT, Derivative, Vjp, each
 
 RULES: Final[dict[str, Derivative]] = dict.fromkeys(
     (
@@ -125,7 +126,14 @@ RULES["Elu"] = each(lambda ans, x: lambda g: g * anp.where(ans < 0, ans + 1, np.
 RULES["Selu"] = each(
     lambda ans, x: lambda g: g * anp.where(ans < 0, ans + SELU_SCALE * SELU_ALPHA, np.asarray(SELU_SCALE, ans.dtype))
 )
-RULES["LeakyRelu"] = each(lambda ans, x, alpha: lambda g: anp.where(x > 0, g, g * alpha))
+
+
+def _leaky_rule(argnums: Sequence[int], ans: Any, args: Sequence[Any], attributes: Mapping[str, Any]) -> Vjp:
+    del argnums, ans
+    return lambda g: [anp.where(args[0] > 0, g, g * attributes["alpha"])]
+
+
+RULES["LeakyRelu"] = _leaky_rule
 
 # -- of two elements ------------------------------------------------------------------------------
 

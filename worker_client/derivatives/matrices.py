@@ -46,9 +46,18 @@ def solution(matrix: Any, rhs: Any, adjoint: bool) -> Any:
 
 RULES["MatMul"] = _product_rule
 RULES["BatchMatMulV2"] = _product_rule
-RULES["Einsum"] = of_primitive(anp.einsum)
-RULES["MatrixInverse"] = Traced(inverse)
-RULES["MatrixSolve"] = Traced(solution)
+
+
+def _einsum_rule(argnums: Sequence[int], ans: Any, args: Sequence[Any], attributes: Mapping[str, Any]) -> Vjp:
+    found: Vjp = primitive_vjps[anp.einsum](
+        [argnum + 1 for argnum in argnums], ans, (attributes["equation"].decode(), *args), {}
+    )
+    return found
+
+
+RULES["Einsum"] = _einsum_rule
+RULES["MatrixInverse"] = Traced(lambda array, **attributes: inverse(array, attributes["adjoint"]))
+RULES["MatrixSolve"] = Traced(lambda matrix, rhs, **attributes: solution(matrix, rhs, attributes["adjoint"]))
 RULES["MatrixDeterminant"] = of_primitive(anp.linalg.det)
 RULES["Cholesky"] = of_primitive(anp.linalg.cholesky)
 RULES["Cross"] = of_primitive(anp.cross)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from worker_client.derivatives.plain import namespace
-from worker_client.derivatives.registry import Derivative, each
+from worker_client.derivatives.registry import Derivative, Vjp, each
 
 RULES: Final[dict[str, Derivative]] = {}
 """By the type of the operation."""
@@ -22,13 +22,15 @@ RULES["Softmax"] = each(lambda ans, x: lambda g: (g - _sum(g * ans)) * ans)
 RULES["LogSoftmax"] = each(lambda ans, x: lambda g: g - np.exp(ans) * _sum(g))
 
 
-def _bias(ans: Any, value: Any, bias: Any, is_second: bool) -> Callable[[Any], Any]:
-    rank = np.ndim(value)
+def _bias_rule(argnums: Sequence[int], ans: Any, args: Sequence[Any], attributes: Mapping[str, Any]) -> Vjp:
+    del ans
+    rank = np.ndim(args[0])
+    is_second = attributes["data_format"] == b"NCHW"
     axes = tuple(axis for axis in range(rank) if axis != (1 if is_second else rank - 1))
-    return lambda g: namespace(g).sum(g, axis=axes)
+    return lambda g: [namespace(g).sum(g, axis=axes) if argnum else g for argnum in argnums]
 
 
-RULES["BiasAdd"] = each(lambda ans, value, bias, is_second: lambda g: g, _bias)
+RULES["BiasAdd"] = _bias_rule
 
 
 def _log_shares(logits: Any) -> Any:
@@ -37,11 +39,11 @@ def _log_shares(logits: Any) -> Any:
 
 
 def _logits(ans: Any, logits: Any, labels: Any) -> Callable[[Any], Any]:
-    return lambda g: g[:, None] * (np.exp(_log_shares(logits)) - labels)  # as TensorFlow, also if their sum is not 1
+    return lambda g: g[0][:, None] * (np.exp(_log_shares(logits)) - labels)  # as TensorFlow, also if their sum is not 1
 
 
 RULES["SoftmaxCrossEntropyWithLogits"] = each(
-    _logits, lambda ans, logits, labels: lambda g: -g[:, None] * _log_shares(logits)
+    _logits, lambda ans, logits, labels: lambda g: -g[0][:, None] * _log_shares(logits)
 )
 
 
@@ -49,7 +51,7 @@ def _logits_of_classes(ans: Any, logits: Any, labels: Any) -> Callable[[Any], An
     rows = np.arange(len(labels))
     is_label = np.zeros(np.shape(logits), bool)
     is_label[rows, labels] = True
-    return lambda g: g[:, None] * (np.exp(_log_shares(logits)) - is_label)
+    return lambda g: g[0][:, None] * (np.exp(_log_shares(logits)) - is_label)
 
 
 RULES["SparseSoftmaxCrossEntropyWithLogits"] = each(_logits_of_classes)

@@ -161,7 +161,10 @@ class Operation(
         """The operation in TensorFlow's words, as it is now."""
         inputs = [tensor.name.removesuffix(":0") for tensor in self.inputs]
         inputs += [f"^{each.name}" for each in self._control_inputs]
-        return NodeDef(self.name, self.type, self.device, tuple(inputs), dict(self.attributes))
+        attributes = dict(self.attributes)
+        if self._colocation_groups:
+            attributes["_class"] = self.colocation_groups()
+        return NodeDef(self.name, self.type, self.device, tuple(inputs), attributes)
 
     def add_control_inputs(self, operations: Sequence[Operation]) -> None:
         """Makes it wait for more operations.
@@ -214,6 +217,10 @@ class Operation(
     def colocation_groups(self) -> list[bytes]:
         """Returns what it must stay with, as TensorFlow writes it: ``loc:@`` and the name of an operation."""
         return [group.encode() for group in self._colocation_groups or (f"loc:@{self.name}",)]
+
+    def stay_with(self, name: str) -> None:
+        """Says that it stays with an operation of this name, if with no other, which does not place it."""
+        self._colocation_groups = self._colocation_groups or (f"loc:@{name}",)
 
     def join_colocation_groups(self, leaders: Sequence[Operation]) -> None:
         """Makes it stay with other operations, the nearest first, and takes the first device that one of them has."""

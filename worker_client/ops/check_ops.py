@@ -432,7 +432,7 @@ def check_numerics(tensor: Any, message: str, name: str | None = None) -> Any:
             raise InvalidArgumentError(f"{message} : Tensor had {' and '.join(wrong)} values")
         return array
 
-    return computed("CheckNumerics", checked, [tensor], name=name)
+    return computed("CheckNumerics", checked, [tensor], name=name, attributes={"message": message.encode()})
 
 
 def verify_tensor_all_finite(

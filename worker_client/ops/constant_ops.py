@@ -383,7 +383,7 @@ def _fact(function: Callable[..., Any], op_type: str, value: Any, name: str | No
         if known.is_fully_defined() or (op_type == "Rank" and known.ndims is not None):
             stand_in = np.broadcast_to(np.zeros(()), [1 if size is None else size for size in known])
             return constant_op(graph, np.asarray(function(stand_in), wanted), scope)
-        attributes = {"out_type": DType(wanted)}
+        attributes = {} if op_type == "Rank" else {"out_type": DType(wanted)}
         fact = _Fact(function, wanted)
         return built_op(graph, op_type, fact, [operand], name=scope, dtype=wanted, attributes=attributes).outputs[0]
 

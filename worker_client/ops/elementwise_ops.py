@@ -13,17 +13,19 @@ import numpy as np
 
 from ps_protocol.operations import Array
 from worker_client.deferred import elementwise
-from worker_client.deferred.call import call, itself
-from worker_client.deferred.computed import computed
+from worker_client.deferred.call import itself
+from worker_client.deferred.computed import computed, deferred_graph
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.graph.blocks import name_scope
-from worker_client.ops.array_ops import cast
-from worker_client.ops.constant_ops import convert_to_tensor
+from worker_client.graph.operation import Tensor
+from worker_client.ops.array_ops import cast, where
+from worker_client.ops.constant_ops import convert_to_tensor, ones_like, zeros_like
 from worker_client.ops.math_ops import (
     add_n,
     binary,
     divide,
     floordiv,
+    less,
     maximum,
     minimum,
     mod,
@@ -253,7 +255,7 @@ def scalar_mul(scalar: Any, x: Any, name: str | None = None) -> Any:
 
 def cross(a: Any, b: Any, name: str | None = None) -> Any:
     """Returns the cross products of vectors of three elements, which lie in the last dimension."""
-    return call(_cross, of_one_dtype("Cross", [a, b]), op_type="Cross", name=name)
+    return computed("Cross", _cross, [a, b], name=name)
 
 
 def _cross(a: Array, b: Array) -> Array:
@@ -282,37 +284,80 @@ def accumulate_n(inputs: Any, shape: Any = None, tensor_dtype: Any = None, name:
 
 def complex(real: Any, imag: Any, name: str | None = None) -> Any:  # noqa: A001 - TensorFlow's name
     """Returns complex numbers of their real and imaginary parts, two tensors of float32 or float64."""
-    return call(_complex, of_one_dtype("Complex", [real, imag]), op_type="Complex", name=name)
+    graph = deferred_graph([real, imag])
+    if graph is not None:
+        real, imag = convert_to_tensor(real, name="real"), convert_to_tensor(imag, name="imag")
+    with name_scope(name, "Complex") as scope:
+        dtypes = [as_dtype(each.dtype) if hasattr(each, "dtype") else float32.dtype for each in (real, imag)]
+        wanted = _COMPLEX_OF.get((dtypes[0], dtypes[1]))
+        if wanted is None:
+            raise TypeError(f"complex: both parts are float32 or float64, not {dtypes[0].name} and {dtypes[1].name}")
+        attributes = {"Tout": DType.of(wanted)}
+        return computed("Complex", _complex, [real, imag], name=scope, dtype=wanted, attributes=attributes)
+
+
+_COMPLEX_OF = {
+    (float32.dtype, float32.dtype): complex64.dtype,
+    (float64.dtype, float64.dtype): complex128.dtype,
+}
 
 
 def _complex(real: Array, imag: Array) -> Array:
     return np.asarray(real + 1j * imag, np.result_type(real.dtype, np.complex64))
 
 
-def _of_complex(public_name: str, function: Callable[..., Any], op_type: str, doc: str) -> Any:
-    of_complex = unary(public_name, function, op_type, doc)
-
-    def operation(input: Any, name: str | None = None) -> Any:
+def real(input: Any, name: str | None = None) -> Any:
+    """Returns the real part of each element, a real one as it is."""
+    with name_scope(name, "Real", [input]) as scope:
         operand = convert_to_tensor(input, name="input")
-        return of_complex(operand, name) if as_dtype(operand.dtype).kind == "c" else operand
-
-    return named(operation, public_name, doc)
-
-
-real = _of_complex("real", np.real, "Real", "Returns the real part of each element.")
-conj = _of_complex("conj", np.conj, "Conj", "Returns the complex conjugate of each element.")
-_imag = unary("imag", np.imag, "Imag", "Returns the imaginary part of each element.")
-_angle = unary("angle", np.angle, "Angle", "Returns the angle in radians of each element in the complex plane.")
+        if _is_complex(operand):
+            return _of_complex(np.real, "Real", operand, scope)
+        if not _is_real(operand):
+            raise TypeError(f"real takes numbers, not {operand.dtype.name}")
+        return operand
 
 
 def imag(input: Any, name: str | None = None) -> Any:
     """Returns the imaginary part of each element, 0 of a real one."""
-    return _imag(convert_to_tensor(input, name="input"), name)
+    with name_scope(name, "Imag", [input]) as scope:
+        operand = convert_to_tensor(input, name="input")
+        return _of_complex(np.imag, "Imag", operand, scope) if _is_complex(operand) else zeros_like(operand)
 
 
 def angle(input: Any, name: str | None = None) -> Any:
     """Returns the angle in radians of each element in the complex plane."""
-    return _angle(convert_to_tensor(input, name="input"), name)
+    with name_scope(name, "Angle", [input]) as scope:
+        operand = convert_to_tensor(input, name="input")
+        if _is_complex(operand):
+            return _of_complex(np.angle, "Angle", operand, scope)
+        return where(less(operand, 0), np.pi * ones_like(operand), zeros_like(operand))
+
+
+def conj(x: Any, name: str | None = None) -> Any:
+    """Returns the complex conjugate of each element, a real one as it is."""
+    if isinstance(x, Tensor) and _is_real(x):
+        return x
+    with name_scope(name, "Conj", [x]) as scope:
+        operand = convert_to_tensor(x, name="x")
+        if _is_complex(operand):
+            return computed("Conj", np.conj, [operand], name=scope)
+        if not _is_real(operand):
+            raise TypeError(f"conj takes numbers, not {operand.dtype.name}")
+        return operand
+
+
+def _is_complex(operand: Any) -> bool:
+    return as_dtype(operand.dtype).kind == "c"
+
+
+def _is_real(operand: Any) -> bool:
+    kind = DType.of(as_dtype(operand.dtype))
+    return kind.is_floating or kind.is_integer
+
+
+def _of_complex(function: Callable[[Array], Any], op_type: str, operand: Any, name: str | None) -> Any:
+    half = np.zeros((), as_dtype(operand.dtype)).real.dtype
+    return computed(op_type, function, [operand], name=name, dtype=half, attributes={"Tout": DType.of(half)})
 
 
 # -- to another dtype -----------------------------------------------------------------------------

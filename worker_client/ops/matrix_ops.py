@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ps_protocol.operations import Array
-from worker_client.deferred.call import call, is_deferred
-from worker_client.deferred.operands import of_one_dtype
-from worker_client.deferred.static_values import constant_value
+from worker_client.deferred.call import is_deferred
+from worker_client.deferred.computed import computed
 from worker_client.graph.blocks import name_scope
-from worker_client.graph.operation import OutputSpec, Tensor
-from worker_client.ops.array_ops import transpose
-from worker_client.ops.constant_ops import convert_to_tensor, shape_argument
-from worker_client.ops.math_ops import reduce_sum, unary
-from worker_client.values.dtypes import as_dtype, float32
+from worker_client.ops.array_ops import concat, transpose
+from worker_client.ops.constant_ops import convert_to_tensor, given_sizes, ones, rank, zeros
+from worker_client.ops.constant_ops import range as range_
+from worker_client.ops.math_ops import minimum, reduce_sum, unary
+from worker_client.values.dtypes import as_dtype, float32, int32
 from worker_client.values.shapes import TensorShape
+from worker_client.values.text import is_text
 
 __all__ = [
     "cholesky",
@@ -48,27 +49,26 @@ def eye(
         dtype: Of the elements.
         name: Of the scope; "eye" if not given.
     """
-    columns = num_rows if num_columns is None else num_columns
-    batch = [] if batch_shape is None else shape_argument(batch_shape)
-    with name_scope(name, "eye", [num_rows, columns, batch_shape]):
-        is_square = num_columns is None or (not is_deferred(columns) and num_columns == num_rows)
-        op_type, short = ("MatrixDiagV3", "diag") if is_square else ("MatrixSetDiagV3", "set_diag")
-        sizes = [_known(each) for each in (num_rows, columns)]
-        outer = [None if is_deferred(each) else int(each) for each in batch] if isinstance(batch, list) else None
-        output = OutputSpec(as_dtype(dtype), TensorShape(None if outer is None else [*outer, *sizes]))
-        arguments = [num_rows, columns, batch, as_dtype(dtype)]
-        return call(_identities, arguments, op_type=op_type, name=short, output=output)
-
-
-def _known(size: Any) -> int | None:
-    value = constant_value(size) if isinstance(size, Tensor) else None if is_deferred(size) else size
-    return None if value is None else int(value)
-
-
-def _identities(rows: Any, columns: Any, batch: Any, dtype: np.dtype[Any]) -> Array:
-    one = np.zeros((int(rows), int(columns)), dtype)
-    np.fill_diagonal(one, 1)
-    return np.broadcast_to(one, (*(int(each) for each in np.ravel(batch)), *one.shape))
+    with name_scope(name, "eye", [num_rows, num_columns, batch_shape]):
+        is_square = num_columns is None
+        columns = num_rows if num_columns is None else num_columns
+        batch = [] if batch_shape is None else batch_shape
+        if not is_deferred(num_rows) and not is_deferred(columns):
+            is_square = is_square or int(num_rows) == int(columns)
+            shortest: Any = min(int(num_rows), int(columns))
+        else:
+            shortest = num_rows if is_square else minimum(num_rows, columns)
+        if is_deferred(shortest) or is_deferred(batch):
+            batch = convert_to_tensor(batch, dtype=int32, name="shape")
+            ones_of = ones(concat([batch, [shortest]], 0), dtype)
+        else:
+            ones_of = ones([*given_sizes(batch), shortest], dtype)
+        if is_square:
+            return matrix_diag(ones_of)
+        sizes = [num_rows, columns]
+        is_known = not is_deferred(batch) and not any(map(is_deferred, sizes))
+        whole = zeros([*given_sizes(batch), *sizes] if is_known else concat([batch, sizes], 0), dtype)
+        return matrix_set_diag(whole, ones_of)
 
 
 def _diagonal_tensor(array: Array) -> Array:
@@ -85,11 +85,11 @@ def _diagonal_of_tensor(array: Array) -> Array:
     return np.diagonal(array.reshape(size, size)).reshape(half)
 
 
-def _diagonal_matrices(array: Array) -> Array:
+def _diagonal_matrices(array: Array, *_: Array) -> Array:
     return np.asarray(array[..., np.newaxis] * np.eye(array.shape[-1], dtype=array.dtype))
 
 
-def _diagonals(array: Array) -> Array:
+def _diagonals(array: Array, *_: Array) -> Array:
     return np.diagonal(array, axis1=-2, axis2=-1)
 
 
@@ -97,8 +97,6 @@ diag = unary(
     "diag", _diagonal_tensor, "Diag", "Returns a tensor of the shape twice over with the elements on its diagonal."
 )
 _diag_part = unary("diag_part", _diagonal_of_tensor, "DiagPart", "Returns the diagonal of what ``diag`` makes.")
-_matrix_diag = unary("matrix_diag", _diagonal_matrices, "MatrixDiagV3", "Makes matrices of diagonals.")
-_matrix_diag_part = unary("matrix_diag_part", _diagonals, "MatrixDiagPartV3", "Takes the diagonals of matrices.")
 _determinant = unary(
     "matrix_determinant", np.linalg.det, "MatrixDeterminant", "Returns the determinant of each matrix."
 )
@@ -111,21 +109,26 @@ def diag_part(input: Any, name: str | None = None) -> Any:
 
 def matrix_diag(diagonal: Any, name: str = "diag") -> Any:
     """Returns square matrices with the last dimension's elements on their diagonals, 0 elsewhere."""
-    return _matrix_diag(diagonal, name)
+    return computed("MatrixDiagV3", _diagonal_matrices, [diagonal, 0, -1, -1, _nothing(diagonal)], name=name)
 
 
 def matrix_diag_part(input: Any, name: str = "diag_part") -> Any:
     """Returns the diagonals of matrices."""
-    return _matrix_diag_part(input, name)
+    return computed("MatrixDiagPartV3", _diagonals, [input, 0, _nothing(input)], name=name)
+
+
+def _nothing(tensor: Any) -> Any:
+    """Returns what lies beside diagonals: 0, False or no text."""
+    dtype = as_dtype(tensor.dtype) if hasattr(tensor, "dtype") else np.asarray(tensor).dtype
+    return b"" if is_text(dtype) else False if dtype == np.bool_ else 0
 
 
 def matrix_set_diag(input: Any, diagonal: Any, name: str = "set_diag") -> Any:
     """Returns matrices with other diagonals."""
-    operands = of_one_dtype("MatrixSetDiagV3", [input, diagonal])
-    return call(_with_diagonals, operands, op_type="MatrixSetDiagV3", name=name)
+    return computed("MatrixSetDiagV3", _with_diagonals, [input, diagonal, 0], name=name)
 
 
-def _with_diagonals(array: Array, diagonal: Array) -> Array:
+def _with_diagonals(array: Array, diagonal: Array, *_: Array) -> Array:
     result = array.copy()
     places = np.arange(min(array.shape[-2:]))
     result[..., places, places] = diagonal
@@ -134,9 +137,7 @@ def _with_diagonals(array: Array, diagonal: Array) -> Array:
 
 def matrix_band_part(input: Any, num_lower: Any, num_upper: Any, name: str | None = None) -> Any:
     """Returns matrices with 0 everywhere but on so many diagonals below and above the main one; -1 for all."""
-    (operand,) = of_one_dtype("MatrixBandPart", [input])
-    arguments = [operand, num_lower, num_upper]
-    return call(_band, arguments, op_type="MatrixBandPart", name=name, output=_like(operand))
+    return computed("MatrixBandPart", _band, [input, num_lower, num_upper], name=name)
 
 
 def _band(array: Array, lower: Any, upper: Any) -> Array:
@@ -151,16 +152,12 @@ def matrix_transpose(a: Any, name: str = "matrix_transpose", conjugate: bool = F
         operand = convert_to_tensor(a, name="a")
         ndims = TensorShape(operand.shape).ndims
         if ndims is None:
-            output = OutputSpec(as_dtype(operand.dtype))
-            return call(_turned, [operand, conjugate], op_type="Transpose", name="transpose", output=output)
+            order = rank(operand)
+            last = range_(order)
+            return transpose(operand, concat([last[:-2], [order - 1, order - 2]], 0), conjugate=conjugate)
         if ndims < 2:
             raise ValueError(f"a matrix has two dimensions or more, not the shape {list(operand.shape)}")
         return transpose(operand, [*range(ndims - 2), ndims - 1, ndims - 2], conjugate=conjugate)
-
-
-def _turned(array: Array, conjugate: bool) -> Array:
-    turned = np.swapaxes(array, -1, -2)
-    return np.conj(turned) if conjugate else turned
 
 
 def trace(x: Any, name: str | None = None) -> Any:
@@ -171,12 +168,11 @@ def trace(x: Any, name: str | None = None) -> Any:
 
 def matrix_inverse(input: Any, adjoint: bool = False, name: str | None = None) -> Any:
     """Returns the inverse of each square matrix, or of its adjoint; InvalidArgumentError if there is none."""
-    (operand,) = of_one_dtype("MatrixInverse", [input])
-    return call(_inverse, [operand, adjoint], op_type="MatrixInverse", name=name, output=_like(operand))
 
+    def inverse(array: Array) -> Array:
+        return np.linalg.inv(_adjoint(array) if adjoint else array)
 
-def _inverse(array: Array, adjoint: bool) -> Array:
-    return np.linalg.inv(_adjoint(array) if adjoint else array)
+    return computed("MatrixInverse", inverse, [input], name=name, attributes={"adjoint": adjoint})
 
 
 def matrix_solve(matrix: Any, rhs: Any, adjoint: bool = False, name: str | None = None) -> Any:
@@ -188,16 +184,11 @@ def matrix_solve(matrix: Any, rhs: Any, adjoint: bool = False, name: str | None 
         adjoint: Whether the adjoint of ``matrix`` is meant.
         name: "MatrixSolve" if not given.
     """
-    operands = of_one_dtype("MatrixSolve", [matrix, rhs])
-    return call(_solved, [*operands, adjoint], op_type="MatrixSolve", name=name, output=_like(operands[1]))
 
+    def solved(matrix: Array, rhs: Array) -> Array:
+        return np.linalg.solve(_adjoint(matrix) if adjoint else matrix, rhs)
 
-def _solved(matrix: Array, rhs: Array, adjoint: bool) -> Array:
-    return np.linalg.solve(_adjoint(matrix) if adjoint else matrix, rhs)
-
-
-def _like(operand: Any) -> OutputSpec:
-    return OutputSpec(as_dtype(operand.dtype), TensorShape(operand.shape))
+    return computed("MatrixSolve", solved, [matrix, rhs], name=name, attributes={"adjoint": adjoint})
 
 
 def _adjoint(array: Array) -> Array:
@@ -211,8 +202,7 @@ def matrix_determinant(input: Any, name: str | None = None) -> Any:
 
 def cholesky(input: Any, name: str | None = None) -> Any:
     """Returns for each matrix the lower triangular one whose product with its adjoint it is."""
-    (operand,) = of_one_dtype("Cholesky", [input])
-    return call(np.linalg.cholesky, [operand], op_type="Cholesky", name=name, output=_like(operand))
+    return computed("Cholesky", np.linalg.cholesky, [input], name=name)
 
 
 def einsum(equation: str, *inputs: Any, name: str | None = None) -> Any:
@@ -222,8 +212,15 @@ def einsum(equation: str, *inputs: Any, name: str | None = None) -> Any:
         ValueError: The shapes do not fit each other or the equation.
     """
     with name_scope(name, "einsum", list(inputs)):
-        return call(_summed_products, [equation, *of_one_dtype("Einsum", inputs)], op_type="Einsum")
+        attributes = {"equation": equation.encode()}
+        return computed("Einsum", _SummedProducts(equation), [list(inputs)], attributes=attributes)
 
 
-def _summed_products(equation: str, *arrays: Array) -> Array:
-    return np.asarray(np.einsum(equation, *arrays, optimize=True), arrays[0].dtype)
+@dataclass(frozen=True, slots=True)
+class _SummedProducts:
+    """Computes what an equation describes."""
+
+    equation: str
+
+    def __call__(self, *arrays: Array) -> Array:
+        return np.asarray(np.einsum(self.equation, *arrays, optimize=True), arrays[0].dtype)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from ps_protocol.operations import Array
-from worker_client.deferred.call import call, is_deferred
+from worker_client.deferred.call import is_deferred
+from worker_client.deferred.computed import all_computed, computed
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.graph.blocks import name_scope
-from worker_client.graph.operation import OutputSpec, Tensor
+from worker_client.graph.operation import Tensor
 from worker_client.ops.array_ops import cast, concat, reshape, transpose
 from worker_client.ops.array_ops import slice as slice_
 from worker_client.ops.constant_ops import convert_to_tensor, ones_like, rank, zeros_like
@@ -115,13 +117,15 @@ softsign = _activation("softsign", _softsign, "Softsign", "Returns ``x / (1 + ab
 
 def leaky_relu(features: Any, alpha: float = 0.2, name: str | None = None) -> Any:
     """Returns the elements, those below 0 multiplied by ``alpha``; integers as float32."""
-    operand = convert_to_tensor(features, name="features")
-    operand = operand if DType(as_dtype(operand.dtype)).is_floating else cast(operand, float32)
-    return call(_leaky_relu, [operand, float(alpha)], op_type="LeakyRelu", name=name)
+    slope = float(alpha)
 
+    def leaky(x: Array) -> Any:
+        return np.where(x < 0, x * x.dtype.type(slope), x)
 
-def _leaky_relu(x: Array, alpha: float) -> Any:
-    return np.where(x < 0, x * x.dtype.type(alpha), x)
+    with name_scope(name, "LeakyRelu", [features]) as scope:
+        operand = convert_to_tensor(features, name="features")
+        operand = cast(operand, float32) if DType(as_dtype(operand.dtype)).is_integer else operand
+        return computed("LeakyRelu", leaky, [operand], name=scope, attributes={"alpha": slope})
 
 
 def crelu(features: Any, name: str | None = None, axis: int = -1) -> Any:
@@ -165,12 +169,9 @@ def log_softmax(logits: Any, axis: Any = None, name: str | None = None, dim: Any
 
 def _along(function: Callable[..., Array], op_type: str, logits: Any, axis: Any, name: str | None) -> Any:
     operand = convert_to_tensor(logits)
-    if not DType(as_dtype(operand.dtype)).is_floating:
-        raise TypeError(f"{op_type} takes floats, not {operand.dtype.name}")
     ndims = TensorShape(operand.shape).ndims
     if axis is None or int(axis) == -1 or (ndims is not None and int(axis) == ndims - 1):
-        output = OutputSpec(as_dtype(operand.dtype), TensorShape(operand.shape))
-        return call(function, [operand], op_type=op_type, name=name, output=output)
+        return computed(op_type, function, [operand], name=name)
     if ndims is None or not -ndims <= int(axis) < ndims:
         raise ValueError(f"{op_type}: there is no dimension {axis} in the shape {operand.shape}")
     order = _last(int(axis) % ndims, ndims)
@@ -215,18 +216,20 @@ def bias_add(value: Any, bias: Any, data_format: str | None = None, name: str | 
     if data_format is not None and not (is_second or (data_format[:1] == "N" and data_format[-1:] == "C")):
         raise ValueError(f'bias_add: data_format should be "NHWC" or "NCHW", not {data_format!r}')
     with name_scope(name, "BiasAdd", [value, bias]) as scope:
-        operand, added = of_one_dtype("BiasAdd", [convert_to_tensor(value, name="input"), bias])
-        shape, channels = TensorShape(operand.shape), TensorShape(added.shape)
-        if shape.ndims is not None:
-            at = 1 if is_second else -1
-            if shape.ndims < 2 or not TensorShape([shape[at]]).is_compatible_with(channels):
-                raise ValueError(f"bias_add: a bias of the shape {channels} does not fit a value of the shape {shape}")
-        output = OutputSpec(as_dtype(operand.dtype), shape)
-        return call(_biased, [operand, added, is_second], op_type="BiasAdd", name=scope, output=output)
+        operand = convert_to_tensor(value, name="input")
+        added = convert_to_tensor(bias, dtype=operand.dtype, name="bias")
+        attributes = {"data_format": b"NCHW" if is_second else b"NHWC"}
+        return computed("BiasAdd", _Biased(is_second), [operand, added], name=scope, attributes=attributes)
 
 
-def _biased(array: Array, bias: Array, is_second: bool) -> Array:
-    return np.asarray(array + (bias.reshape(-1, *[1] * (array.ndim - 2)) if is_second else bias))
+@dataclass(frozen=True, slots=True)
+class _Biased:
+    """Adds a bias for each channel, which are the second dimension or the last."""
+
+    is_second: bool
+
+    def __call__(self, array: Array, bias: Array) -> Array:
+        return np.asarray(array + (bias.reshape(-1, *[1] * (array.ndim - 2)) if self.is_second else bias))
 
 
 def xw_plus_b(x: Any, weights: Any, biases: Any, name: str | None = None) -> Any:
@@ -340,8 +343,8 @@ def _cross_entropy(labels: Any, logits: Any, axis: Any, name: str | None, defaul
         outer = shape[:-1] if shape.ndims else TensorShape(None)
         sizes = shape_tensor(scores)
         flat = [_flat(scores), _flat(shares)]
-        losses = call(_cross_entropies, flat, op_type="SoftmaxCrossEntropyWithLogits")
-        return _shaped_as(losses, sizes, outer)
+        losses = all_computed("SoftmaxCrossEntropyWithLogits", _cross_entropies, flat, name=name or None)
+        return _shaped_as(losses[0], sizes, outer)
 
 
 def _flat(tensor: Any) -> Any:
@@ -362,8 +365,11 @@ def _shaped_as(losses: Any, sizes: Any, outer: TensorShape) -> Any:
     return shaped
 
 
-def _cross_entropies(logits: Array, labels: Array) -> Array:
-    return np.asarray(-np.sum(labels * _log_soft(logits), axis=-1), logits.dtype)
+def _cross_entropies(logits: Array, labels: Array) -> tuple[Array, Array]:
+    """Returns the losses, and their gradients by the logits."""
+    logarithms = _log_soft(logits)
+    losses = np.asarray(-np.sum(labels * logarithms, axis=-1), logits.dtype)
+    return losses, np.asarray(np.exp(logarithms) - labels, logits.dtype)
 
 
 def sparse_softmax_cross_entropy_with_logits(labels: Any = None, logits: Any = None, name: str | None = None) -> Any:
@@ -389,24 +395,24 @@ def sparse_softmax_cross_entropy_with_logits(labels: Any = None, logits: Any = N
         if shape.ndims == 0 or (shape.ndims is not None and not shape[:-1].is_compatible_with(inner)):
             raise ValueError(f"{op_type}: labels of the shape {inner} do not fit logits of the shape {shape}")
         if shape.ndims == 2:
-            output = OutputSpec(as_dtype(scores.dtype), shape[:-1].merge_with(inner))
-            return call(_losses_of_classes, [scores, places], op_type=op_type, output=output)
+            return all_computed(op_type, _losses_of_classes, [scores, places])[0]
         sizes = shape_tensor(places)
         flat = [_flat(scores), reshape(places, [-1])]
-        losses = call(
-            _losses_of_classes, flat, op_type=op_type, output=OutputSpec(as_dtype(scores.dtype), TensorShape([None]))
-        )
-        shaped = reshape(losses, sizes)
+        shaped = reshape(all_computed(op_type, _losses_of_classes, flat)[0], sizes)
         if isinstance(shaped, Tensor):
             shaped.set_shape(inner)
         return shaped
 
 
-def _losses_of_classes(logits: Array, labels: Array) -> Array:
+def _losses_of_classes(logits: Array, labels: Array) -> tuple[Array, Array]:
+    """Returns the losses, and their gradients by the logits."""
     wrong = labels[(labels < 0) | (labels >= logits.shape[-1])]
     if wrong.size:
         raise IndexError(f"the label {wrong[0]} is not in [0, {logits.shape[-1]})")
-    return np.asarray(-_log_soft(logits)[np.arange(len(labels)), labels])
+    logarithms, rows = _log_soft(logits), np.arange(len(labels))
+    gradients = np.exp(logarithms)
+    gradients[rows, labels] -= 1
+    return np.asarray(-logarithms[rows, labels]), gradients
 
 
 def sigmoid_cross_entropy_with_logits(labels: Any = None, logits: Any = None, name: str | None = None) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ps_protocol.operations import Array
 from worker_client.deferred.call import call, call_for_several, is_deferred
-from worker_client.deferred.computed import computed
+from worker_client.deferred.computed import all_computed, computed
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.derivatives import arrays
 from worker_client.derivatives.arrays import sorting_rule
@@ -19,13 +19,14 @@ from worker_client.derivatives.registry import SELECTING, Traced, differentiable
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.ops.array_ops import cast, expand_dims, reshape
-from worker_client.ops.constant_ops import convert_to_tensor, ones_like, shape_argument, shape_of
+from worker_client.ops.constant_ops import convert_to_tensor, ones_like
 from worker_client.ops.constant_ops import range as range_
 from worker_client.ops.math_ops import less, multiply, reduce_max
 from worker_client.values.dtypes import DType, as_dtype, int32
 from worker_client.values.dtypes import bool as bool_
 from worker_client.values.made_functions import named
 from worker_client.values.shapes import ShapeLike, TensorShape
+from worker_client.values.text import is_text
 
 __all__ = [
     "argsort",
@@ -95,7 +96,7 @@ cumprod = _scan("cumprod", np.cumprod, "Cumprod", 1, "product")
 
 def reverse(tensor: Any, axis: Any, name: str | None = None) -> Any:
     """Returns the elements in the opposite order along the dimensions of the list ``axis``."""
-    return call(_reversed, [*of_one_dtype("ReverseV2", [tensor]), axis], op_type="ReverseV2", name=name, is_view=True)
+    return computed("ReverseV2", _reversed, [tensor, axis], name=name)
 
 
 reverse_v2 = reverse
@@ -115,12 +116,11 @@ def reverse_sequence(
     batch_dim: int | None = None,
 ) -> Any:
     """Returns for each ``i`` along ``batch_axis`` the first ``seq_lengths[i]`` elements along ``seq_axis`` reversed."""
-    (operand,), (lengths,) = of_one_dtype("ReverseSequence", [input]), of_one_dtype("ReverseSequence", [seq_lengths])
-    along = seq_dim if seq_axis is None else seq_axis
-    each = batch_dim if batch_axis is None else batch_axis
-    arguments = [operand, lengths, along or 0, each or 0]
-    output = OutputSpec(as_dtype(operand.dtype), TensorShape(operand.shape))
-    return call(_reversed_beginnings, arguments, op_type="ReverseSequence", name=name, output=output)
+    along = int((seq_dim if seq_axis is None else seq_axis) or 0)
+    each = int((batch_dim if batch_axis is None else batch_axis) or 0)
+    reverse_each = partial(_reversed_beginnings, along=along, each=each)
+    attributes = {"seq_dim": along, "batch_dim": each}
+    return computed("ReverseSequence", reverse_each, [input, seq_lengths], name=name, attributes=attributes)
 
 
 def _reversed_beginnings(array: Array, lengths: Array, along: int, each: int) -> Array:
@@ -133,9 +133,7 @@ def _reversed_beginnings(array: Array, lengths: Array, along: int, each: int) ->
 
 def roll(input: Any, shift: Any, axis: Any, name: str | None = None) -> Any:
     """Returns the elements moved along dimensions; those that are moved over the end begin again at the start."""
-    (operand,) = of_one_dtype("Roll", [input])
-    output = OutputSpec(as_dtype(operand.dtype), TensorShape(operand.shape))
-    return call(_rolled, [operand, shift, axis], op_type="Roll", name=name, output=output)
+    return computed("Roll", _rolled, [input, shift, axis], name=name)
 
 
 def _rolled(array: Array, shift: Any, axis: Any) -> Array:
@@ -202,37 +200,30 @@ def top_k(
     Args:
         input: Shape ``[..., n]``.
         k: How many.
-        sorted: Ignored; they always are.
+        sorted: No matter to the values, which always are.
         index_type: Of the places.
         name: "TopKV2" if not given.
 
     Raises:
         ValueError: The rows are shorter than that.
     """
-    del sorted
-    (operand,) = of_one_dtype("TopKV2", [input])
-    shape, wanted = TensorShape(operand.shape), as_dtype(index_type)
-    if shape.ndims == 0 or (shape.ndims and (shape.size(-1) or k) < k):
-        raise ValueError(f"top_k: the input should have at least {k} elements in its last dimension, not {shape}")
-    known = TensorShape(None if shape.ndims is None else [*shape[:-1], k])
+    wanted = as_dtype(index_type)
 
-    def best(array: Array) -> tuple[Array, Array]:
-        places = _in_order(array, -1, True, np.argsort)[..., :k]
+    def best(array: Array, number: Array) -> tuple[Array, Array]:
+        places = _in_order(array, -1, True, np.argsort)[..., : int(number)]
         return np.take_along_axis(array, places, -1), places.astype(wanted)
 
-    outputs = [OutputSpec(as_dtype(operand.dtype), known), OutputSpec(wanted, known)]
-    return TopK(*call_for_several(best, [operand], outputs, op_type="TopKV2", name=name))
+    attributes = {"sorted": sorted, "index_type": DType.of(wanted)}
+    return TopK(*all_computed("TopKV2", best, [input, k], name=name, dtype=("T", wanted), attributes=attributes))
 
 
 def in_top_k(predictions: Any, targets: Any, k: int, name: str | None = None) -> Any:
     """Returns whether each row's element number ``targets[row]`` is finite and among the ``k`` greatest of the row."""
     with name_scope(name, "in_top_k"):
-        (rows,), (places,) = of_one_dtype("InTopKV2", [predictions]), of_one_dtype("InTopKV2", [targets])
-        output = OutputSpec(np.dtype(bool), TensorShape(places.shape))
-        return call(_is_among_best, [rows, places, k], op_type="InTopKV2", output=output)
+        return computed("InTopKV2", _is_among_best, [predictions, targets, k])
 
 
-def _is_among_best(rows: Array, places: Array, k: int) -> Array:
+def _is_among_best(rows: Array, places: Array, k: Array) -> Array:
     is_valid = (places >= 0) & (places < rows.shape[1])
     theirs = rows[np.arange(len(rows)), np.where(is_valid, places, 0)]
     return np.asarray(is_valid & np.isfinite(theirs) & (np.sum(rows > theirs[:, np.newaxis], axis=1) < k))
@@ -240,9 +231,7 @@ def _is_among_best(rows: Array, places: Array, k: int) -> Array:
 
 def invert_permutation(x: Any, name: str | None = None) -> Any:
     """Returns of the numbers 0, 1, 2, ... in some order where each of them is; InvalidArgumentError if it is none."""
-    (operand,) = of_one_dtype("InvertPermutation", [x])
-    output = OutputSpec(as_dtype(operand.dtype), TensorShape(operand.shape))
-    return call(_inverse, [operand], op_type="InvertPermutation", name=name, output=output)
+    return computed("InvertPermutation", _inverse, [x], name=name)
 
 
 def _inverse(order: Array) -> Array:
@@ -286,41 +275,70 @@ def pad(tensor: Any, paddings: Any, mode: str = "CONSTANT", name: str | None = N
     Raises:
         ValueError: The mode is another word, or ``paddings`` does not fit.
     """
-    numpy_mode = {"CONSTANT": "constant", "REFLECT": "reflect", "SYMMETRIC": "symmetric"}.get(mode.upper())
-    if numpy_mode is None:
-        raise ValueError(f'mode should be "CONSTANT", "REFLECT" or "SYMMETRIC", not {mode!r}')
+    wanted = str(mode).upper()
+    if wanted not in _PADDING_MODES:
+        raise ValueError(f'mode should be "CONSTANT", "REFLECT" or "SYMMETRIC", not {mode!r}: Unknown padding mode')
     is_plain = not is_deferred(constant_values) and np.all(constant_values == 0)
-    op_type = "MirrorPad" if numpy_mode != "constant" else "Pad" if is_plain else "PadV2"
-    operand, element = of_one_dtype(op_type, [tensor, constant_values])
-    output = None if is_deferred(paddings) else OutputSpec(as_dtype(operand.dtype), _padded_shape(operand, paddings))
-    return call(_padded, [operand, paddings, numpy_mode, element], op_type=op_type, name=name, output=output)
+    if wanted != "CONSTANT":
+        attributes = {"mode": wanted.encode()}
+        result = computed("MirrorPad", _mirrored(wanted), [tensor, paddings], name=name, attributes=attributes)
+    elif is_plain:
+        result = computed("Pad", _padded, [tensor, paddings], name=name)
+    else:
+        result = computed("PadV2", _padded, [tensor, paddings, constant_values], name=name)
+    if isinstance(result, Tensor) and isinstance(paddings, list | tuple):
+        result.set_shape(_padded_shape(result.op.inputs[0].shape, paddings))
+    return result
 
 
-def _padded_shape(operand: Any, paddings: Any) -> TensorShape:
-    shape, sizes = TensorShape(operand.shape), np.asarray(paddings)
+_PADDING_MODES = ("CONSTANT", "REFLECT", "SYMMETRIC")
+
+
+def _padded_shape(shape: TensorShape, paddings: Sequence[Any]) -> TensorShape:
+    """Returns what is known of a shape, where some sizes of a list are tensors."""
     if shape.ndims is None:
-        return TensorShape([None] * len(sizes))
-    if sizes.shape != (shape.ndims, 2):
-        raise ValueError(f"pad: paddings of the shape {list(sizes.shape)} do not fit {shape}; needed is [rank, 2]")
-    return TensorShape(None if size is None else size + int(sum(each)) for size, each in zip(shape, sizes, strict=True))
+        return TensorShape(None)
+    rows = [None if is_deferred(each) else each for each in paddings]
+    return TensorShape(
+        None if size is None or each is None or any(map(is_deferred, each)) else size + int(sum(each))
+        for size, each in zip(shape, rows, strict=True)
+    )
 
 
-def _padded(array: Array, paddings: Any, mode: str, element: Any) -> Array:
-    widths = [(int(before), int(behind)) for before, behind in np.asarray(paddings)]
-    if mode == "constant":
-        return np.pad(array, widths, constant_values=element)
-    padded: Array = np.pad(array, widths, mode)  # type: ignore[call-overload]  # one of two words
-    return padded
+def _padded(array: Array, paddings: Array, element: Any = None) -> Array:
+    filling = element
+    if element is None:
+        filling = b"" if is_text(array.dtype) else array.dtype.type(0)
+    result = np.full(_padded_sizes(array, paddings), filling, array.dtype)
+    places = zip(array.shape, paddings[:, 0].tolist(), strict=True)
+    result[tuple(slice(before, before + size) for size, before in places)] = array
+    return result
+
+
+def _padded_sizes(array: Array, paddings: Array) -> tuple[int, ...]:
+    if paddings.shape != (array.ndim, 2) or np.any(paddings < 0):
+        raise ValueError(f"paddings {paddings.tolist()} do not fit the shape {list(array.shape)}")
+    return tuple(size + int(sum(each)) for size, each in zip(array.shape, paddings, strict=True))
+
+
+def _mirrored(mode: str) -> Callable[[Array, Array], Array]:
+    def mirrored(array: Array, paddings: Array) -> Array:
+        _padded_sizes(array, paddings)
+        most = np.asarray(array.shape) - (mode == "REFLECT")
+        if np.any(paddings > most[:, np.newaxis]):
+            raise ValueError(f"paddings {paddings.tolist()} are more than the shape {list(array.shape)} can mirror")
+        padded: Array = np.pad(array, paddings.tolist(), mode.lower())  # type: ignore[call-overload]  # one of two words
+        return padded
+
+    return mirrored
 
 
 def broadcast_to(input: Any, shape: Any, name: str | None = None) -> Any:
     """Returns the elements repeated along dimensions of size 1 and new ones before the first, up to a shape."""
-    (operand,) = of_one_dtype("BroadcastTo", [input])
-    arguments, output = [operand, shape_argument(shape)], OutputSpec(as_dtype(operand.dtype), shape_of(shape))
-    return call(_broadcast, arguments, op_type="BroadcastTo", name=name, output=output, is_view=True)
+    return computed("BroadcastTo", _broadcast, [input, shape], name=name)
 
 
-def _broadcast(array: Array, shape: Any) -> Array:
+def _broadcast(array: Array, shape: Array) -> Array:
     return np.broadcast_to(array, _integers(shape))
 
 
@@ -342,12 +360,7 @@ def broadcast_static_shape(shape_x: ShapeLike, shape_y: ShapeLike) -> TensorShap
 
 def broadcast_dynamic_shape(shape_x: Any, shape_y: Any) -> Any:
     """Returns the shape that elementwise operations of two shapes have, of shapes as tensors."""
-    operands = [convert_to_tensor(shape_x, name="shape_x"), convert_to_tensor(shape_y, name="shape_y")]
-    lengths = [TensorShape(each.shape) for each in operands]
-    sizes = [length.size(0) if length.ndims else None for length in lengths]
-    known = None if None in sizes else max(size for size in sizes if size is not None)
-    output = OutputSpec(as_dtype(operands[0].dtype), TensorShape([known]))
-    return call(_common_shape, operands, op_type="BroadcastArgs", output=output)
+    return computed("BroadcastArgs", _common_shape, [shape_x, shape_y])
 
 
 def _common_shape(one: Array, two: Array) -> Array:
@@ -438,7 +451,10 @@ def identity_n(input: Sequence[Any], name: str | None = None) -> list[Any]:
     """Returns tensors of the same values, which are there when all are."""
     operands = [convert_to_tensor(each) for each in input]
     outputs = [OutputSpec(as_dtype(each.dtype), TensorShape(each.shape)) for each in operands]
-    return call_for_several(lambda *values: values, operands, outputs, op_type="IdentityN", name=name)
+    attributes = {"T": [DType.of(each.dtype) for each in outputs]}
+    return call_for_several(
+        lambda *values: values, operands, outputs, op_type="IdentityN", name=name, attributes=attributes
+    )
 
 
 def ensure_shape(x: Any, shape: ShapeLike, name: str | None = None) -> Any:
@@ -448,16 +464,14 @@ def ensure_shape(x: Any, shape: ShapeLike, name: str | None = None) -> Any:
         ValueError: The shape is known to be another.
         InvalidArgumentError: When it runs, it turns out to be another.
     """
-    (operand,) = of_one_dtype("EnsureShape", [x])
     wanted = TensorShape(shape)
-    output = OutputSpec(as_dtype(operand.dtype), wanted.merge_with(operand.shape))
 
     def checked(array: Array) -> Array:
         if not wanted.is_compatible_with(array.shape):
             raise ValueError(f"the shape is {list(array.shape)}, but {wanted} is ensured")
         return array
 
-    return call(checked, [operand], op_type="EnsureShape", name=name, output=output)
+    return computed("EnsureShape", checked, [x], name=name, attributes={"shape": wanted})
 
 
 def _integers(values: Any) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from worker_client.graph.default_graph import graph_of
 from worker_client.graph.operation import Operation, OutputSpec
 from worker_client.ops.check_ops import summary
 from worker_client.ops.constant_ops import convert_to_tensor
-from worker_client.values.dtypes import as_dtype
+from worker_client.values.dtypes import DType, as_dtype
 from worker_client.values.shapes import TensorShape
 
 __all__ = ["Print", "print"]
@@ -53,7 +53,16 @@ def Print(  # noqa: N802 - TensorFlow's name
     if not graph.deferred:
         return show(operand, *printed)
     output = OutputSpec(as_dtype(operand.dtype), TensorShape(operand.shape))
-    return graph.create_op("Print", [operand, *printed], [output], name=name, computation=Kernel(show)).outputs[0]
+    attributes = {
+        "T": DType.of(output.dtype),
+        "U": [DType.of(as_dtype(each.dtype)) for each in printed],
+        "message": (message or "").encode(),
+        "first_n": -1 if first_n is None else first_n,
+        "summarize": number,
+    }
+    return graph.create_op(
+        "Print", [operand, *printed], [output], name=name, attributes=attributes, computation=Kernel(show)
+    ).outputs[0]
 
 
 def print(*inputs: Any, **kwargs: Any) -> Operation | None:  # noqa: A001 - TensorFlow's name

@@ -8,8 +8,8 @@ numbers are not TensorFlow's. Outside of a deferred graph they are drawn at once
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import ml_dtypes
 import numpy as np
@@ -178,7 +178,7 @@ def random_shuffle(value: Any, seed: int | None = None, name: str | None = None)
     """Returns the rows of a tensor in a random order."""
     operand = convert_to_tensor(value, name="value")
     output = OutputSpec(as_dtype(operand.dtype), TensorShape(operand.shape))
-    return _drawn(_shuffled, "RandomShuffle", [shape_tensor(operand), operand], output, seed, name)
+    return _drawn(Generator.permutation, "RandomShuffle", [operand], output, seed, name)
 
 
 def random_crop(value: Any, size: Any, seed: int | None = None, name: str | None = None) -> Any:
@@ -255,11 +255,11 @@ def _sampled(logits: Any, num_samples: Any, seed: int | None, dtype: Any) -> Any
     columns = None if isinstance(num_samples, Tensor) else int(num_samples)
     output = OutputSpec(as_dtype(dtype or int64), TensorShape([*rows[:1], columns] if rows.ndims else None))
 
-    def draw(generator: Generator, shape: tuple[int, ...], scores: Array) -> Array:
-        noise = generator.gumbel(size=(scores.shape[0], *shape, scores.shape[1]))
+    def draw(generator: Generator, scores: Array, number: Array) -> Array:
+        noise = generator.gumbel(size=(scores.shape[0], int(number), scores.shape[1]))
         return np.asarray(np.argmax(scores[:, np.newaxis, :] + noise, axis=-1))
 
-    return _drawn(draw, "Multinomial", [count, scores], output, seed)
+    return _drawn(draw, "Multinomial", [scores, count], output, seed)
 
 
 def _for_each(
@@ -268,8 +268,8 @@ def _for_each(
     outer, inner = shape_of(shape), TensorShape(parameter.shape)
     known = None if outer.ndims is None or inner.ndims is None else [*outer, *inner]
 
-    def draw(generator: Generator, shape: tuple[int, ...], parameter: Array) -> Array:
-        return function(generator, parameter, size=(*shape, *parameter.shape))
+    def draw(generator: Generator, sizes: Array, parameter: Array) -> Array:
+        return function(generator, parameter, size=(*_shape(sizes), *parameter.shape))
 
     return _drawn(draw, op_type, [_sizes(shape), parameter], OutputSpec(as_dtype(dtype), TensorShape(known)), seed)
 
@@ -282,10 +282,10 @@ def _drawn(
     seed: int | None,
     name: str | None = None,
 ) -> Any:
-    """Makes an operation that calls ``draw`` with a generator, a shape (the first operand), and the other operands."""
+    """Makes an operation that calls ``draw`` with a generator and the operands."""
 
-    def compute(generator: Generator, sizes: Array, *others: Array) -> Array:
-        return draw(generator, tuple(int(size) for size in np.ravel(sizes)), *others).astype(output.dtype)
+    def compute(generator: Generator, *values: Array) -> Array:
+        return draw(generator, *values).astype(output.dtype)
 
     graph = graph_of([each for each in operands if isinstance(each, Tensor)])
     with graph.as_default():
@@ -293,7 +293,28 @@ def _drawn(
         if not graph.deferred:
             return compute(kernel.generator(), *operands)[()]
         inputs = [convert_to_tensor(each) for each in operands]
-        return graph.create_op(op_type, inputs, [output], name=name, computation=kernel).outputs[0]
+        attributes: dict[str, Any] = {"seed": kernel.seeds[0] or 0, "seed2": kernel.seeds[1] or 0}
+        for key, place in _DTYPE_ATTRIBUTES[op_type].items():
+            attributes[key] = DType.of(output.dtype) if place is None else inputs[place].dtype
+        op = graph.create_op(op_type, inputs, [output], name=name, attributes=attributes, computation=kernel)
+        return op.outputs[0]
+
+
+_DTYPE_ATTRIBUTES: Final[Mapping[str, Mapping[str, int | None]]] = {
+    "RandomUniform": {"T": 0, "dtype": None},
+    "RandomUniformInt": {"T": 0, "Tout": None},
+    "RandomStandardNormal": {"T": 0, "dtype": None},
+    "TruncatedNormal": {"T": 0, "dtype": None},
+    "RandomShuffle": {"T": 0},
+    "RandomGamma": {"S": 0, "T": 1},
+    "RandomPoissonV2": {"S": 0, "R": 1, "dtype": None},
+    "Multinomial": {"T": 0, "output_dtype": None},
+}
+"""By the type of the operation, what its attributes of dtypes say: that of which operand, or None of the output."""
+
+
+def _shape(sizes: Array) -> tuple[int, ...]:
+    return tuple(int(size) for size in np.ravel(sizes))
 
 
 def _output(dtype: Any, shape: Any) -> OutputSpec:
@@ -318,11 +339,12 @@ def _is_number(value: Any, number: int) -> bool:
 # -- what is drawn --------------------------------------------------------------------------------
 
 
-def _normal(generator: Generator, shape: tuple[int, ...]) -> Array:
-    return np.asarray(generator.standard_normal(shape))
+def _normal(generator: Generator, sizes: Array) -> Array:
+    return np.asarray(generator.standard_normal(_shape(sizes)))
 
 
-def _truncated_normal(generator: Generator, shape: tuple[int, ...]) -> Array:
+def _truncated_normal(generator: Generator, sizes: Array) -> Array:
+    shape = _shape(sizes)
     words = generator.integers(2**64, size=math.prod(shape), dtype=np.uint64)
     return truncated_standard_normal(words).reshape(shape)
 
@@ -330,15 +352,11 @@ def _truncated_normal(generator: Generator, shape: tuple[int, ...]) -> Array:
 def _uniform(dtype: np.dtype[Any]) -> Callable[..., Array]:
     bits = int(ml_dtypes.finfo(dtype).nmant) + 1  # so many that no number is rounded up to 1
 
-    def draw(generator: Generator, shape: tuple[int, ...]) -> Array:
-        return generator.integers(2**bits, size=shape) * 2.0**-bits
+    def draw(generator: Generator, sizes: Array) -> Array:
+        return generator.integers(2**bits, size=_shape(sizes)) * 2.0**-bits
 
     return draw
 
 
-def _integers(generator: Generator, shape: tuple[int, ...], least: Array, bound: Array) -> Array:
-    return np.asarray(generator.integers(least, bound, size=shape))
-
-
-def _shuffled(generator: Generator, _shape: tuple[int, ...], rows: Array) -> Array:
-    return generator.permutation(rows)
+def _integers(generator: Generator, sizes: Array, least: Array, bound: Array) -> Array:
+    return np.asarray(generator.integers(least, bound, size=_shape(sizes)))

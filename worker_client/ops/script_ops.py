@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from itertools import count
+from typing import Any, Final
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
@@ -11,9 +12,12 @@ from worker_client.deferred.call import call_for_several
 from worker_client.graph.operation import OutputSpec
 from worker_client.ops.constant_ops import convert_to_tensor
 from worker_client.values.array_likes import array_of
-from worker_client.values.dtypes import as_dtype
+from worker_client.values.dtypes import DType, as_dtype
 
 __all__ = ["numpy_function", "py_func"]
+
+_NUMBERS: Final = count()
+"""Of all operations of a process that call functions, for their attribute."""
 
 
 def py_func(
@@ -53,7 +57,13 @@ def py_func(
         return tuple(each.astype(dtype, copy=False) for each, dtype in zip(found, dtypes, strict=True))
 
     operands = [convert_to_tensor(each) for each in inp]
-    outputs = call_for_several(results, operands, [OutputSpec(each) for each in wanted], op_type="PyFunc", name=name)
+    attributes = {
+        "Tin": [DType.of(as_dtype(each.dtype)) for each in operands],
+        "Tout": [DType.of(each) for each in wanted],
+        "token": f"pyfunc_{next(_NUMBERS)}".encode(),
+    }
+    specs = [OutputSpec(each) for each in wanted]
+    outputs = call_for_several(results, operands, specs, op_type="PyFunc", name=name, attributes=attributes)
     return outputs[0] if is_one else outputs
 
 

@@ -9,16 +9,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from ps_protocol.operations import Array
-from worker_client.deferred.call import call, call_for_several, is_deferred
+from worker_client.deferred.call import call, is_deferred
+from worker_client.deferred.computed import all_computed, computed
+from worker_client.deferred.op_def import Output
 from worker_client.deferred.operands import of_one_dtype
-from worker_client.derivatives.registry import CONSTANT, SELECTING, differentiable
+from worker_client.derivatives.registry import SELECTING, differentiable
 from worker_client.graph.blocks import name_scope
-from worker_client.graph.operation import OutputSpec
-from worker_client.ops.array_ops import reshape
-from worker_client.ops.constant_ops import convert_to_tensor, shape_argument, shape_of
-from worker_client.ops.elementwise_ops import realdiv
-from worker_client.ops.math_ops import maximum, sqrt
-from worker_client.values.dtypes import as_dtype, int32
+from worker_client.graph.operation import OutputSpec, Tensor
+from worker_client.ops.array_ops import concat, gather, reshape, squeeze, where
+from worker_client.ops.constant_ops import convert_to_tensor, ones, rank
+from worker_client.ops.constant_ops import shape as shape_tensor
+from worker_client.ops.math_ops import divide, maximum, reduce_prod, sqrt
+from worker_client.values.dtypes import DType, as_dtype, int32
 from worker_client.values.made_functions import named
 from worker_client.values.shapes import TensorShape
 
@@ -76,18 +78,16 @@ def boolean_mask(tensor: Any, mask: Any, name: str | None = "boolean_mask", axis
         shape, masked = TensorShape(operand.shape), TensorShape(test.shape)
         if not masked.ndims:
             raise ValueError(f"boolean_mask: the mask should have one dimension or more, known now, not {masked}")
-        if shape.ndims is None:
-            return call(_masked, [operand, test, at], op_type="GatherV2", output=OutputSpec(as_dtype(operand.dtype)))
-        if not shape[at : at + masked.ndims].is_compatible_with(masked):
+        end = at + masked.ndims
+        if not shape[at:end].is_compatible_with(masked):
             raise ValueError(f"boolean_mask: the mask {masked} does not fit {shape} at dimension {at}")
-        output = OutputSpec(as_dtype(operand.dtype), TensorShape([*shape[:at], None, *shape[at + masked.ndims :]]))
-        return call(_masked, [operand, test, at], op_type="GatherV2", output=output)
-
-
-@differentiable(SELECTING)
-def _masked(array: Array, mask: Array, axis: int) -> Array:
-    flat = array.reshape(*array.shape[:axis], -1, *array.shape[axis + mask.ndim :])
-    return np.compress(mask.reshape(-1), flat, axis=axis)
+        number = reduce_prod(shape_tensor(operand)[at:end], [0])
+        sizes = concat([shape_tensor(operand)[:at], [number], shape_tensor(operand)[end:]], 0)
+        flat = reshape(operand, sizes)
+        if isinstance(flat, Tensor) and shape.ndims is not None:
+            flat.set_shape([*shape[:at], shape[at:end].num_elements(), *shape[end:]])
+        places = squeeze(where(reshape(test, [-1])), [1])
+        return gather(flat, places, axis=at)
 
 
 def where_v2(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Any:
@@ -98,13 +98,11 @@ def where_v2(condition: Any, x: Any = None, y: Any = None, name: str | None = No
     Raises:
         ValueError: Only one of them is given, or the shapes do not fit.
     """
-    (test,) = of_one_dtype("SelectV2", [condition])
     if x is None and y is None:
-        places = OutputSpec(np.dtype(np.int64), TensorShape([None, TensorShape(test.shape).ndims]))
-        return call(np.argwhere, [test], op_type="Where", name=name, output=places)
+        return where(condition, name=name)
     if x is None or y is None:
         raise ValueError("where_v2 needs both x and y, or neither")
-    return call(np.where, [test, *of_one_dtype("SelectV2", [x, y])], op_type="SelectV2", name=name)
+    return computed("SelectV2", np.where, [condition, x, y], name=name)
 
 
 # -- different elements ---------------------------------------------------------------------------
@@ -125,17 +123,15 @@ def unique_with_counts(x: Any, out_idx: Any = int32, name: str | None = None) ->
 
 
 def _different(x: Any, out_idx: Any, op_type: str, name: str | None) -> list[Any]:
-    (operand,), index_type = of_one_dtype(op_type, [x]), as_dtype(out_idx)
-    some = TensorShape([None])
-    outputs = [
-        OutputSpec(as_dtype(operand.dtype), some),
-        OutputSpec(index_type, TensorShape(operand.shape)),
-        OutputSpec(index_type, some),
-    ]
-    number = 2 if op_type == "Unique" else 3
-    return call_for_several(
-        lambda array: _first_places(array)[:number], [operand], outputs[:number], op_type=op_type, name=name
-    )
+    number, index_type = 2 if op_type == "Unique" else 3, as_dtype(out_idx)
+
+    def places(array: Array) -> tuple[Array, ...]:
+        elements, *numbers = _first_places(array)[:number]
+        return elements, *(each.astype(index_type) for each in numbers)
+
+    dtypes: Output = ("T", index_type) if number == 2 else ("T", index_type, index_type)
+    attributes = {"out_idx": DType.of(index_type)}
+    return all_computed(op_type, places, [x], name=name, dtype=dtypes, attributes=attributes)
 
 
 def _first_places(array: Array) -> tuple[Array, ...]:
@@ -146,15 +142,14 @@ def _first_places(array: Array) -> tuple[Array, ...]:
 
 def setdiff1d(x: Any, y: Any, index_dtype: Any = int32, name: str | None = None) -> ListDiff:
     """Returns the elements of a vector ``x`` that are not in ``y``, in their order, and their places in ``x``."""
-    operands = of_one_dtype("ListDiff", [x, y])
-    some = TensorShape([None])
-    outputs = [OutputSpec(as_dtype(operands[0].dtype), some), OutputSpec(as_dtype(index_dtype), some)]
+    wanted = as_dtype(index_dtype)
 
     def left(one: Array, two: Array) -> tuple[Array, Array]:
         places = np.flatnonzero(~np.isin(one, two))
-        return one[places], places
+        return one[places], places.astype(wanted)
 
-    return ListDiff(*call_for_several(left, operands, outputs, op_type="ListDiff", name=name))
+    attributes = {"out_idx": DType.of(wanted)}
+    return ListDiff(*all_computed("ListDiff", left, [x, y], name=name, dtype=("T", wanted), attributes=attributes))
 
 
 # -- segments -------------------------------------------------------------------------------------
@@ -208,10 +203,7 @@ def _segment(
         return np.where(counts == 0, data.dtype.type(0), result).astype(data.dtype)
 
     def operation(data: Any, segment_ids: Any, name: str | None = None) -> Any:
-        (operand,), (ids,) = of_one_dtype(op_type, [data]), of_one_dtype(op_type, [segment_ids])
-        shape = TensorShape(operand.shape)
-        output = OutputSpec(as_dtype(operand.dtype), TensorShape(None if not shape.ndims else [None, *shape[1:]]))
-        return call(compute, [operand, ids], op_type=op_type, name=name, output=output)
+        return computed(op_type, compute, [data, segment_ids], name=name)
 
     doc = f"Returns the {what} of the rows of each segment; 0 where it has none. ``segment_ids``, one a row, ascend."
     return named(operation, public_name, doc)
@@ -222,12 +214,7 @@ def _unsorted(public_name: str, function: np.ufunc, neutral: _Neutral, op_type: 
         return _gathered(function, neutral(data.dtype), data, ids, int(number))
 
     def operation(data: Any, segment_ids: Any, num_segments: Any, name: str | None = None) -> Any:
-        (operand,), (ids,) = of_one_dtype(op_type, [data]), of_one_dtype(op_type, [segment_ids])
-        shape, inner = TensorShape(operand.shape), TensorShape(ids.shape)
-        number = None if is_deferred(num_segments) else int(num_segments)
-        known = None if shape.ndims is None or inner.ndims is None else [number, *shape[inner.ndims :]]
-        output = OutputSpec(as_dtype(operand.dtype), TensorShape(known))
-        return call(compute, [operand, ids, num_segments], op_type=op_type, name=name, output=output)
+        return computed(op_type, compute, [data, segment_ids, num_segments], name=name)
 
     doc = f"Returns the {what} of the elements of each of ``num_segments`` segments; negative ids are left out."
     return named(operation, public_name, doc)
@@ -250,32 +237,26 @@ unsorted_segment_min = _unsorted("unsorted_segment_min", np.minimum, _greatest, 
 
 def unsorted_segment_mean(data: Any, segment_ids: Any, num_segments: Any, name: str | None = None) -> Any:
     """Returns the mean of the elements of each segment, 0 of one without; otherwise as ``unsorted_segment_sum``."""
-    with name_scope(name, "UnsortedSegmentMean", [data, segment_ids]):
-        operand = convert_to_tensor(data)
-        number = _numbers(operand, segment_ids, num_segments)
-        return realdiv(unsorted_segment_sum(operand, segment_ids, num_segments), number, name="truediv")
+    with name_scope(name, "UnsortedSegmentMean"):
+        operand, ids = convert_to_tensor(data), convert_to_tensor(segment_ids)
+        number = _numbers(operand, ids, num_segments)
+        return divide(unsorted_segment_sum(operand, ids, num_segments), number)
 
 
 def unsorted_segment_sqrt_n(data: Any, segment_ids: Any, num_segments: Any, name: str | None = None) -> Any:
     """Returns the sum of each segment divided by the square root of its size; as ``unsorted_segment_mean``."""
-    with name_scope(name, "UnsortedSegmentSqrtN", [data, segment_ids]):
-        operand = convert_to_tensor(data)
-        number = _numbers(operand, segment_ids, num_segments)
-        return realdiv(unsorted_segment_sum(operand, segment_ids, num_segments), sqrt(number), name="truediv")
+    with name_scope(name, "UnsortedSegmentSqrtN"):
+        operand, ids = convert_to_tensor(data), convert_to_tensor(segment_ids)
+        number = _numbers(operand, ids, num_segments)
+        return divide(unsorted_segment_sum(operand, ids, num_segments), sqrt(number))
 
 
-def _numbers(data: Any, segment_ids: Any, num_segments: Any) -> Any:
+def _numbers(data: Any, ids: Any, num_segments: Any) -> Any:
     """Returns how many elements each segment has, at least 1, in a shape that divides the segments' sums."""
-    ids = convert_to_tensor(segment_ids)
-    inner = (TensorShape(data.shape).ndims or 0) - (TensorShape(ids.shape).ndims or 0)
-    ones = call(_ones_of, [ids, as_dtype(data.dtype)], op_type="Fill")
-    number = maximum(unsorted_segment_sum(ones, ids, num_segments), 1)
-    return reshape(number, [-1, *[1] * inner]) if inner > 0 else number
-
-
-@differentiable(CONSTANT)
-def _ones_of(ids: Array, dtype: np.dtype[Any]) -> Array:
-    return np.ones(ids.shape, dtype)
+    count = convert_to_tensor(num_segments)
+    number = unsorted_segment_sum(ones(shape_tensor(ids), as_dtype(data.dtype)), ids, count)
+    inner = ones([rank(data) - rank(ids)], as_dtype(count.dtype))
+    return maximum(reshape(number, concat([count[np.newaxis], inner], 0)), 1)
 
 
 # -- putting together -----------------------------------------------------------------------------
@@ -287,29 +268,24 @@ def dynamic_partition(data: Any, partitions: Any, num_partitions: int, name: str
     Raises:
         InvalidArgumentError: When it runs: there is another number in ``partitions``.
     """
-    (operand,), (numbers,) = of_one_dtype("DynamicPartition", [data]), of_one_dtype("DynamicPartition", [partitions])
-    shape, inner = TensorShape(operand.shape), TensorShape(numbers.shape)
-    known = None if shape.ndims is None or inner.ndims is None else [None, *shape[inner.ndims :]]
 
     def parts(array: Array, numbers: Array) -> tuple[Array, ...]:
         if numbers.size and not (numbers.min() >= 0 and numbers.max() < num_partitions):
             raise IndexError(f"partitions should be in [0, {num_partitions}), not {numbers.tolist()}")
         return tuple(array[numbers == each] for each in range(num_partitions))
 
-    outputs = [OutputSpec(as_dtype(operand.dtype), TensorShape(known))] * num_partitions
-    return call_for_several(parts, [operand, numbers], outputs, op_type="DynamicPartition", name=name)
+    attributes = {"num_partitions": num_partitions}
+    return all_computed("DynamicPartition", parts, [data, partitions], name=name, attributes=attributes)
 
 
 def dynamic_stitch(indices: Sequence[Any], data: Sequence[Any], name: str | None = None) -> Any:
     """Returns one tensor of the rows of several, each put where ``indices`` says; of one given twice the last stays."""
-    places, rows = [convert_to_tensor(each) for each in indices], of_one_dtype("DynamicStitch", data)
-    inner = [TensorShape(row.shape)[len(TensorShape(place.shape)) :] for place, row in zip(places, rows, strict=True)]
-    known = None if any(is_deferred(each) for each in places) else 1 + max(int(np.max(each)) for each in places)
-    output = OutputSpec(as_dtype(rows[0].dtype), TensorShape([known, *inner[0]]))
-    return call(_stitched, [places, rows], op_type="DynamicStitch", name=name, output=output)
+    return computed("DynamicStitch", _stitched, [list(indices), list(data)], name=name)
 
 
-def _stitched(places: Sequence[Array], rows: Sequence[Array]) -> Array:
+@differentiable(SELECTING)
+def _stitched(*operands: Array) -> Array:
+    places, rows = operands[: len(operands) // 2], operands[len(operands) // 2 :]
     inner = rows[0].shape[places[0].ndim :]
     size = max((int(each.max()) + 1 for each in places if each.size), default=0)
     result = np.zeros((size, *inner), rows[0].dtype)
@@ -330,9 +306,7 @@ def scatter_nd(indices: Any, updates: Any, shape: Any, name: str | None = None) 
     Raises:
         InvalidArgumentError: When it runs: a place is out of range.
     """
-    (places,), (values,) = of_one_dtype("ScatterNd", [indices]), of_one_dtype("ScatterNd", [updates])
-    output = OutputSpec(as_dtype(values.dtype), shape_of(shape))
-    return call(_scattered, [places, values, shape_argument(shape)], op_type="ScatterNd", name=name, output=output)
+    return computed("ScatterNd", _scattered, [indices, updates, shape], name=name)
 
 
 def _scattered(places: Array, values: Array, shape: Any) -> Array:
@@ -357,9 +331,7 @@ def _tensor_scatter(public_name: str, put: Callable[..., None], op_type: str, ve
         return _put(put, array.copy(), places, values)
 
     def operation(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Any:
-        (array, values), (places,) = of_one_dtype(op_type, [tensor, updates]), of_one_dtype(op_type, [indices])
-        output = OutputSpec(as_dtype(array.dtype), TensorShape(array.shape))
-        return call(compute, [array, places, values], op_type=op_type, name=name, output=output)
+        return computed(op_type, compute, [tensor, indices, updates], name=name)
 
     return named(operation, public_name, f"Returns a tensor with elements or boxes {verb}; ``scatter_nd`` says which.")
 

@@ -24,7 +24,7 @@ from worker_client.graph.definition import (
 from worker_client.graph.graph import Graph, VariableCreator
 from worker_client.graph.keys import GraphKeys
 from worker_client.graph.naming import check_variable_name
-from worker_client.graph.operation import OutputSpec
+from worker_client.graph.operation import Operation, OutputSpec, Tensor
 from worker_client.scopes.initial_value import (
     BoundInitializer,
     InitialValue,
@@ -207,6 +207,8 @@ def _create(
                 "shape": static_shape,
             },
         )
+        if graph.deferred and callable(initial_value):
+            _keep_together(op, initial.tensor, f"{name_scope}Initializer/")
         definition = VariableDefinition(
             name=op.name,
             key=origin.key,
@@ -253,6 +255,19 @@ def _initial_value(graph: Graph, given: Any, name_scope: str, dtype: npt.DTypeLi
             return in_graph(graph, initial_value(given, name, wanted), "initial_value")
         initial = in_graph(graph, initial_value(given, name, wanted), given.initializer.op_name)
         return described_in_graph(graph, initial, given, name) if initial.tensor is None else initial
+
+
+def _keep_together(variable: Operation, initial_value: Tensor | None, scope: str) -> None:
+    """Says of a variable, and of what its initializer has made in a scope, that they stay together."""
+    variable.stay_with(variable.name)
+    seen: set[Operation] = set()
+    found = [initial_value.op] if initial_value is not None else []
+    while found:
+        operation = found.pop()
+        if operation.name.startswith(scope) and operation not in seen:
+            seen.add(operation)
+            operation.stay_with(variable.name)
+            found.extend(each.op for each in operation.operands)
 
 
 def _collection_keys(collections: Iterable[str] | None, trainable: bool, name: str | None) -> tuple[str, ...]:

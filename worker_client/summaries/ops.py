@@ -12,7 +12,7 @@ import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
-from worker_client.deferred.op_defs import REAL
+from worker_client.deferred.op_def import REAL
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.computation import Kernel
 from worker_client.graph.default_graph import get_default_graph
