@@ -1,0 +1,43 @@
+"""Multiplying a value by a number as a function of the ps, for what several workers multiply at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from ps_protocol.errors import InvalidArgumentError, ShardscopeError
+from ps_protocol.operations import Array, Verdict
+from ps_server.rules.arithmetic import quiet
+from ps_server.rules.functions import FunctionCall, FunctionPlan, VariableFunction
+from ps_server.rules.optimizers.checks import compute_dtype
+
+
+def _planned(call: FunctionCall) -> FunctionPlan:
+    """The number is the factor; it is rounded to the dtype of the variable, which holds floats."""
+    spec = call.spec
+    if call.slots or call.operands or call.numbers.size != 1:
+        raise InvalidArgumentError(
+            f"variable {spec}: multiply takes one number, and computes with the variable alone; it was given "
+            f"{len(call.slots)} variables, {len(call.operands)} operands and {call.numbers.size} numbers",
+            variable=spec.name,
+        )
+    compute_dtype(spec)
+    return _Multiplied(call.numbers.astype(spec.dtype).reshape(()))
+
+
+class _Multiplied:
+    __slots__ = ("_factor", "num_written", "refusal", "verdict")
+
+    def __init__(self, factor: Array):
+        self._factor = factor
+        self.num_written = 0
+        self.verdict = Verdict.APPLIED
+        self.refusal: ShardscopeError | None = None
+
+    def apply(self, value: Array, slots: Sequence[Array], step: int) -> None:  # noqa: ARG002 - only the value changes
+        quiet.run(np.multiply, value, self._factor, value)
+
+
+SCALING_FUNCTIONS: Final[dict[str, VariableFunction]] = {"multiply": _planned}
