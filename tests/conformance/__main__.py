@@ -29,6 +29,7 @@ from tests.conformance import (
     test_operations,
     test_optimizer_rules,
     test_optimizers,
+    test_tutorials,
 )
 from tests.conformance.reference import training_program
 
@@ -94,6 +95,11 @@ FILES = {
         "graphs", _optimizer_graph, lambda record: str(record.get("misuse") or (record["optimizer"], record["use"]))
     ),
     "networks.json": Kind("programs", _training_program, lambda record: str(record["program"])),
+    "tutorials.json": Kind(
+        "programs",
+        test_tutorials.test_a_program_notes_what_it_notes_with_tensorflow,
+        lambda record: str(record["program"]),
+    ),
     "training_steps.json": Kind("program", _training_steps, lambda _: "training_program.py"),
 }
 """What is recorded in reference/traces, in the order in which it is told."""

@@ -50,7 +50,7 @@ KINKED = (
         "truncatemod",
         "[tf.newaxis",
     ),
-    *("[tf.newaxis", "softmax_cross_entropy", "moments", "cholesky", "ensure", "max_norm"),
+    *("[tf.newaxis", "softmax_cross_entropy", "moments", "cholesky", "ensure", "max_norm", "np.", "cumprod(f"),
 )
 """What calls have in them that are no smooth functions of their operands, or not of float64."""
 

@@ -30,7 +30,7 @@ _OPERATORS: Final[Mapping[np.ufunc, Callable[..., Any]]] = {
     np.subtract: _of_type("Sub", np.subtract, "sub"),
     np.multiply: partial(elementwise.multiplied, name="mul"),
     np.true_divide: elementwise.divided,
-    np.floor_divide: _of_type("FloorDiv", np.floor_divide, "floordiv"),
+    np.floor_divide: _of_type("FloorDiv", elementwise.rounded_down, "floordiv"),
     np.remainder: _of_type("FloorMod", np.remainder, "mod"),
     np.power: _of_type("Pow", np.power, "pow"),
     np.matmul: partial(elementwise.matrix_product, name="matmul"),

@@ -59,6 +59,15 @@ def multiplied(x: Any, y: Any, name: str | None = None) -> Any:
     return computed("Mul", np.multiply, [x, y], name=name)
 
 
+def rounded_down(x: Array, y: Array) -> Any:
+    """Returns ``x // y``; of floats the rounded quotient rounded down, as TensorFlow: not NumPy's, which is exact."""
+    if x.dtype.kind not in "iu":
+        return np.floor(np.divide(x, y))
+    if not np.all(y):
+        raise ZeroDivisionError("divide by zero")
+    return np.floor_divide(x, y)
+
+
 def divided(
     x: Any,
     y: Any,

@@ -34,10 +34,8 @@ SELU_ALPHA: Final = 1.6732632423543772
 for _type, _primitive in {
     "FloorMod": anp.mod,
     "Atan2": anp.arctan2,
-    "Abs": anp.absolute,
     "Neg": anp.negative,
     "Square": anp.square,
-    "Sqrt": anp.sqrt,
     "Exp": anp.exp,
     "Log": anp.log,
     "Sin": anp.sin,
@@ -112,6 +110,8 @@ for _type in ("Cast", "CheckNumerics", "EnsureShape"):
 
 # -- of one element -------------------------------------------------------------------------------
 
+RULES["Abs"] = each(lambda ans, x: lambda g: g * anp.sign(x))
+RULES["Sqrt"] = each(lambda ans, x: lambda g: g * 0.5 / ans)
 RULES["Sign"] = each(lambda ans, x: lambda g: g * 0)
 RULES["Tanh"] = each(lambda ans, x: lambda g: g * (1 - ans * ans))  # autograd's needs another exponential
 RULES["Sigmoid"] = each(lambda ans, x: lambda g: g * ans * (1 - ans))
@@ -154,14 +154,6 @@ RULES["RealDiv"] = each(
     lambda ans, x, y: fitted(y, lambda g: -g * ans / y),
 )
 
-RULES["Maximum"] = each(
-    lambda ans, x, y: fitted(x, lambda g: g * (x >= y)),
-    lambda ans, x, y: fitted(y, lambda g: g * (x < y)),
-)
-RULES["Minimum"] = each(
-    lambda ans, x, y: fitted(x, lambda g: g * (x <= y)),
-    lambda ans, x, y: fitted(y, lambda g: g * (x > y)),
-)
 RULES["SquaredDifference"] = each(
     lambda ans, x, y: fitted(x, lambda g: 2 * g * (x - y)),
     lambda ans, x, y: fitted(y, lambda g: -2 * g * (x - y)),
@@ -176,17 +168,26 @@ def _one_where(condition: Any, value: Any) -> Any:
     return anp.where(condition, anp.ones((), value.dtype), value)
 
 
-def _quotient(x: Any, y: Any) -> Any:
+def quotient(x: Any, y: Any) -> Any:
+    """Returns ``x / y``, and zero where ``y`` is zero."""
     return _zero_where(y == 0, x / _one_where(y == 0, y))
 
 
+RULES["Maximum"] = each(
+    lambda ans, x, y: fitted(x, lambda g: _zero_where(~(x >= y), g)),
+    lambda ans, x, y: fitted(y, lambda g: _zero_where(x >= y, g)),
+)
+RULES["Minimum"] = each(
+    lambda ans, x, y: fitted(x, lambda g: _zero_where(~(x <= y), g)),
+    lambda ans, x, y: fitted(y, lambda g: _zero_where(x <= y, g)),
+)
 RULES["Pow"] = each(
     lambda ans, x, y: fitted(x, lambda g: g * y * x ** (y - 1)),
-    lambda ans, x, y: fitted(y, lambda g: g * ans * _zero_where(x <= 0, anp.log(_one_where(x <= 0, x)))),
+    lambda ans, x, y: fitted(y, lambda g: g * ans * _zero_where(~(x > 0), anp.log(_one_where(~(x > 0), x)))),
 )
 RULES["DivNoNan"] = each(
-    lambda ans, x, y: fitted(x, lambda g: _quotient(g, y)),
-    lambda ans, x, y: fitted(y, lambda g: g * _quotient(_quotient(-x, y), y)),
+    lambda ans, x, y: fitted(x, lambda g: quotient(g, y)),
+    lambda ans, x, y: fitted(y, lambda g: g * quotient(quotient(-x, y), y)),
 )
 RULES["MulNoNan"] = each(
     lambda ans, x, y: fitted(x, lambda g: _zero_where(y == 0, g * y)),
@@ -210,8 +211,8 @@ def _condition(condition: Any, ans: Any) -> Any:
 
 RULES["Select"] = each(
     None,
-    lambda ans, c, x, y: lambda g: g * _condition(c, ans),
-    lambda ans, c, x, y: lambda g: g * ~_condition(c, ans),
+    lambda ans, c, x, y: lambda g: _zero_where(~_condition(c, ans), g),
+    lambda ans, c, x, y: lambda g: _zero_where(_condition(c, ans), g),
 )
 RULES["SelectV2"] = each(
     None,

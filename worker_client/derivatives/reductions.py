@@ -9,6 +9,7 @@ import autograd.numpy as anp
 import numpy as np
 from autograd.tracer import getval, isbox, trace_primitives_map
 
+from worker_client.derivatives.elementwise import quotient
 from worker_client.derivatives.plain import namespace
 from worker_client.derivatives.primitives import calling
 from worker_client.derivatives.registry import Derivative, Rule, Vjp, each
@@ -115,7 +116,7 @@ def _sum_rule(_: Any, ans: Any, args: Any, kwargs: Mapping[str, Any]) -> Callabl
 
 def _product_rule(_: Any, ans: Any, args: Any, kwargs: Mapping[str, Any]) -> Callable[[Any], Any]:
     axis, exclusive, backwards = int(args[1]), kwargs["exclusive"], kwargs["reverse"]
-    return lambda g: [_running_sum(g * ans, axis, exclusive, not backwards) / args[0]]
+    return lambda g: [quotient(_running_sum(g * ans, axis, exclusive, not backwards), args[0])]
 
 
 RULES["Cumsum"] = _sum_rule

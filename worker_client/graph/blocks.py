@@ -62,6 +62,11 @@ class name_scope:  # noqa: N801 - TensorFlow's name, used like a function
             leave(entry)
 
 
+def op_scope(values: Iterable[Any] | None, name: str | None, default_name: str | None = None) -> name_scope:
+    """The older form of ``name_scope``, with ``values`` first."""
+    return name_scope(name, default_name, values)
+
+
 def device(device_name_or_function: DeviceLike) -> AbstractContextManager[None]:
     """Places what is made inside the block; see ``Graph.device``."""
     return get_default_graph().device(device_name_or_function)

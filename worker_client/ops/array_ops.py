@@ -29,6 +29,8 @@ from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.variable import Variable
 
 __all__ = [
+    "arg_max",
+    "arg_min",
     "argmax",
     "argmin",
     "batch_gather",
@@ -475,3 +477,13 @@ def _integers(values: Any) -> tuple[int, ...]:
 
 argmax = _extreme("argmax", np.argmax, "ArgMax", "Returns where the greatest is along a dimension, or the first.")
 argmin = _extreme("argmin", np.argmin, "ArgMin", "Returns where the least is along a dimension, or the first.")
+
+
+def arg_max(input: Any, dimension: Any, output_type: Any = int64, name: str | None = None) -> Any:
+    """The older form of ``argmax``, with other names of the arguments."""
+    return argmax(input, dimension, output_type=output_type, name=name)
+
+
+def arg_min(input: Any, dimension: Any, output_type: Any = int64, name: str | None = None) -> Any:
+    """The older form of ``argmin``, with other names of the arguments."""
+    return argmin(input, dimension, output_type=output_type, name=name)

@@ -274,7 +274,7 @@ def softmax_cross_entropy(
         given = convert_to_tensor(logits)
         expected = cast(convert_to_tensor(onehot_labels), given.dtype)
         if label_smoothing:
-            classes = cast(shape_tensor(expected)[1], given.dtype)
+            classes = cast(shape_tensor(expected)[-1], given.dtype)
             expected = expected * (1 - label_smoothing) + label_smoothing / classes
         expected = stop_gradient(expected, name="labels_stop_gradient")
         return softmax_cross_entropy_with_logits_v2(expected, given, name="xentropy")

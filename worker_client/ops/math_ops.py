@@ -118,7 +118,9 @@ add = _as_operator("add", elementwise.added, "Returns ``x + y``.", name="Add")
 subtract = binary("subtract", np.subtract, "Sub", "Returns ``x - y``.")
 multiply = binary("multiply", np.multiply, "Mul", "Returns ``x * y``.")
 divide = _as_operator("divide", elementwise.divided, "Returns ``x / y``, not rounded.", name="truediv")
-floordiv = binary("floordiv", np.floor_divide, "FloorDiv", "Returns ``x // y``, rounded down.", name="floordiv")
+floordiv = binary(
+    "floordiv", elementwise.rounded_down, "FloorDiv", "Returns ``x // y``, rounded down.", name="floordiv"
+)
 mod = binary("mod", np.remainder, "FloorMod", "Returns ``x % y``, with the sign of ``y``.")
 maximum = binary("maximum", np.maximum, "Maximum", "Returns the greater of each two elements.")
 minimum = binary("minimum", np.minimum, "Minimum", "Returns the lesser of each two elements.")

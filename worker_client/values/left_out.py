@@ -88,7 +88,7 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
         "NotDifferentiable RegisterGradient "
         "nondifferentiable_batch_function Graph.gradient_override_map",
     ),
-    (OPTIMIZERS, "train.*Optimizer train.ExponentialMovingAverage train.sdca_*"),
+    (OPTIMIZERS, "train.*Optimizer train.sdca_*"),
     (
         SAVING,
         "train.Saver train.SaverDef train.latest_checkpoint train.get_checkpoint_state train.checkpoint_exists "
@@ -208,8 +208,6 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
 )
 
 RENAMED: Final[dict[str, str]] = {
-    "arg_max": "argmax",
-    "arg_min": "argmin",
     "batch_matmul": "matmul",
     "batch_scatter_update": "Variable.batch_scatter_update",
     "complex_abs": "abs",
@@ -217,7 +215,6 @@ RENAMED: Final[dict[str, str]] = {
     "inv": "reciprocal",
     "mul": "multiply",
     "neg": "negative",
-    "op_scope": "name_scope",
     "pack": "stack",
     "select": "where",
     "sub": "subtract",

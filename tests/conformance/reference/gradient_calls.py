@@ -399,6 +399,15 @@ tf.matmul(f, g, transpose_b=True) #64
 tf.nn.softmax(f) #64
 tf.reduce_mean(f, 1) #64
 tf.nn.relu(f) * 0.5 #64
+tf.cumprod(f, 1) #64
+tf.cumprod(f, 1, exclusive=True, reverse=True)
+tf.where(f > 0.0, f, g) * np.inf
+tf.maximum(f, g) * np.inf
+tf.minimum(f, np.nan * g)
+tf.maximum(f, np.nan * g)
+tf.clip_by_value(f, -1.0, 1.0) * np.inf
+tf.abs(f * np.inf)
+tf.pow(np.nan * f, z)
 """.strip().splitlines()
 
 

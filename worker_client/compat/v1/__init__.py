@@ -50,7 +50,7 @@ from worker_client.compat.v1.variable_type import PartitionedVariable, Variable
 from worker_client.deferred.sparse_tensor import SparseTensor, SparseTensorValue
 from worker_client.gradients.custom import custom_gradient
 from worker_client.gradients.walk import AggregationMethod, UnconnectedGradients, gradients
-from worker_client.graph.blocks import colocate_with, container, device, name_scope, variable_creator_scope
+from worker_client.graph.blocks import colocate_with, container, device, name_scope, op_scope, variable_creator_scope
 from worker_client.graph.default_graph import get_default_graph, reset_default_graph
 from worker_client.graph.definition import VariableAggregation, VariableSynchronization
 from worker_client.graph.device import DeviceSpec
@@ -208,6 +208,7 @@ __all__ = [
     "nn",
     "no_op",
     "ones_initializer",
+    "op_scope",
     "orthogonal_initializer",
     "random",
     "random_normal_initializer",

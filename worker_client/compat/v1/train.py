@@ -51,6 +51,7 @@ from worker_client.training.optimizers.gradient_descent import (
     ProximalGradientDescentOptimizer,
 )
 from worker_client.training.optimizers.momentum import MomentumOptimizer
+from worker_client.training.optimizers.moving_averages import ExponentialMovingAverage
 from worker_client.training.optimizers.optimizer import Optimizer
 from worker_client.training.server import Server, ServerDef
 from worker_client.values.left_out import getattr_of
@@ -63,6 +64,7 @@ __all__ = [
     "ChiefSessionCreator",
     "ClusterSpec",
     "Coordinator",
+    "ExponentialMovingAverage",
     "FeedFnHook",
     "FinalOpsHook",
     "FtrlOptimizer",

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from worker_client.graph.operation import Operation
+import numpy as np
+
+from ps_protocol.operations import Apply, Array
+from worker_client.deferred.variable import DeferredVariable
+from worker_client.deferred.variable_updates import ASSIGN_ATTRIBUTES
+from worker_client.graph.computation import VariableAccess
+from worker_client.graph.default_graph import get_default_graph
+from worker_client.graph.operation import Operation, OutputSpec, Tensor
 from worker_client.training.optimizers.rule_optimizer import RuleOptimizer, tensors
 
 
@@ -13,7 +20,7 @@ class AdamOptimizer(RuleOptimizer):
     """Adam (Kingma and Ba, 2015). Of rows, all decay in each step, as in TensorFlow 1.
 
     The powers of ``beta1`` and ``beta2`` are variables, which all trained variables share. A step uses the powers that
-    it has read at its beginning, and multiplies them.
+    it has read at its beginning; the ps multiplies them, once for each step of each worker.
 
     Args:
         learning_rate: A number, a tensor, or a function that returns one.
@@ -69,6 +76,27 @@ class AdamOptimizer(RuleOptimizer):
         multiplied = []
         with graph.colocate_with(self._get_non_slot_variable("beta1_power", graph).op):
             for beta in ("beta1", "beta2"):
-                product = self._tensors[f"{beta}_power"] * self._tensors[beta]
-                multiplied.append(self._get_non_slot_variable(f"{beta}_power", graph).assign(product))
+                power = self._get_non_slot_variable(f"{beta}_power", graph)
+                multiplied.append(_multiplied(power, self._tensors[beta]))
         return super()._finish([*update_ops, *multiplied], name_scope)
+
+    def _get_beta_accumulators(self) -> tuple[Any, Any]:
+        """The powers, which programs initialise by this name."""
+        graph = get_default_graph()
+        return self._get_non_slot_variable("beta1_power", graph), self._get_non_slot_variable("beta2_power", graph)
+
+
+def _multiplied(power: DeferredVariable, beta: Tensor) -> Operation:
+    """Multiplies on the ps: of workers that are in a step at the same time each counts."""
+
+    def request(_: int, beta: Array) -> Apply:
+        return Apply(power.spec.name, "multiply", (), "", (), np.array([float(beta)]))
+
+    return power.graph.create_op(
+        "Assign",
+        [beta],
+        [OutputSpec(power.dtype.dtype, power.shape)],
+        attributes={"T": power.dtype, **ASSIGN_ATTRIBUTES},
+        computation=VariableAccess(power, request, mutates=True),
+        references=[power.op.outputs[0]],
+    )
