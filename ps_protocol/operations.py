@@ -234,7 +234,8 @@ class Apply:
             if there is none, and ``numbers`` say all.
         operands: What the function takes; of an optimizer the gradient, or row indices (int32 or int64, ``[n]``) and
             the gradient of those rows, of the variable's dtype.
-        numbers: float64, ``[k]``: the function's settings in its order. NaN stands for what was declared.
+        numbers: float64, ``[k]``: the function's settings in its order. NaN stands for what was declared; if there are
+            none at all, all are as declared.
         wire: The form in which the last operand travels, where it does.
     """
 
@@ -358,6 +359,17 @@ def _with_initial_value(operation: Declare | Initialize, tensors: Sequence[Array
     return replace(operation, initializer=replace(operation.initializer, kind=ValueKind(tensors[0])))
 
 
+def _tensors_of_apply(apply: Apply) -> tuple[Array, ...]:
+    """Numbers that are not there need not travel."""
+    return (*apply.operands, apply.numbers) if apply.numbers.size else apply.operands
+
+
+def _apply_with_tensors(apply: Apply, tensors: Sequence[Array]) -> Apply:
+    num_operands = len(apply.operands)
+    numbers = tensors[num_operands] if len(tensors) > num_operands else apply.numbers
+    return Apply(apply.name, apply.function, apply.slots, apply.state, tuple(tensors[:num_operands]), numbers)
+
+
 def _rows_bytes(operation: Gather, spec: VariableSpec) -> int:
     if not spec.shape:
         return 0
@@ -397,10 +409,8 @@ KINDS: Final[dict[type[Any], OperationKind]] = {
         mutates=True,
         logged=Logged.AS_ITSELF,
         may_merge=True,
-        tensors=lambda apply: (*apply.operands, apply.numbers),
-        with_tensors=lambda apply, tensors: Apply(
-            apply.name, apply.function, apply.slots, apply.state, tuple(tensors[:-1]), tensors[-1]
-        ),
+        tensors=_tensors_of_apply,
+        with_tensors=_apply_with_tensors,
         others=lambda apply: (*apply.slots, apply.state) if apply.state else apply.slots,
     ),
     Declare: OperationKind(

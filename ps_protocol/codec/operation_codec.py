@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
+
 from ps_protocol.codec import tensor_codec
 from ps_protocol.codec.spec_codec import (
     TakeTensor,
@@ -41,6 +43,7 @@ from ps_protocol.operations import (
 from ps_protocol.v1 import batch_pb2, tensor_pb2
 
 _EXACT = WireDType.EXACT
+_NO_NUMBERS = np.empty(0, np.float64)
 _UPDATE_RULES = {int(rule): rule for rule in UpdateRule}
 _SCATTER_RULES = {int(rule): rule for rule in ScatterRule}
 
@@ -162,13 +165,14 @@ def _encode_apply(message: batch_pb2.Apply, operation: Apply, buffers: list[memo
     for index, operand in enumerate(operation.operands):
         wire = operation.wire if index == last else _EXACT
         buffers.append(tensor_codec.encode_into(message.operands.add(), operand, wire))
-    buffers.append(tensor_codec.encode_into(message.numbers, operation.numbers))
+    if operation.numbers.size:
+        buffers.append(tensor_codec.encode_into(message.numbers, operation.numbers))
 
 
 def _decode_apply(name: str, message: batch_pb2.Apply, take: TakeTensor) -> Apply:
     operands = tuple([take(operand) for operand in message.operands])
     wire = parse_wire(message.operands[-1].wire) if operands else _EXACT
-    numbers = _decode_numbers(message.numbers, take)
+    numbers = _decode_numbers(message.numbers, take) if message.HasField("numbers") else _NO_NUMBERS
     return Apply(name, _function(message.function), tuple(message.slots), message.state, operands, numbers, wire)
 
 

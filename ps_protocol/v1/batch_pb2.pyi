@@ -437,7 +437,7 @@ class Apply(google.protobuf.message.Message):
     @property
     def numbers(self) -> ps_protocol.v1.tensor_pb2.TensorHeader:
         """float64, [k]: the function's settings, in its order. NaN stands for what was declared,
-        or for what follows from the number of the step.
+        or for what follows from the number of the step. Left out: all are as declared.
         """
 
     def __init__(

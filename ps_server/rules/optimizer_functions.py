@@ -92,8 +92,10 @@ class _OptimizerOfVariable:
         return plan_rows(self.rule, indices, gradient, settings)
 
     def _said(self, sent: bytes, numbers: list[float]) -> _Kept:
-        """Checks settings and slots: the settings are as sent, and where those are NaN, as declared."""
+        """Checks settings and slots: the settings are as sent, and where those are NaN or missing, as declared."""
         spec, rule = self.subject.spec, self._spec
+        if self._declared is not None and not numbers:
+            numbers = [math.nan] * len(rule.settings)
         if len(numbers) != len(rule.settings):
             raise InvalidArgumentError(
                 f"variable {spec}: {rule.name} has {len(rule.settings)} settings, but {len(numbers)} were sent",

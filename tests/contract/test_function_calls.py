@@ -94,6 +94,16 @@ def test_numbers_that_are_sent_count_instead_of_the_declared_ones(talk: Conversa
     np.testing.assert_array_equal(value_of(talk, "w"), -2 * GRADIENT)
 
 
+def test_without_numbers_all_is_as_declared(talk: Conversation) -> None:
+    rate = schedule_spec("exponential", {"learning_rate": 1.0, "decay_steps": 1.0, "decay_rate": 0.5})
+    declared(talk, replace(MOMENTUM, schedule=rate))
+    for _ in range(2):
+        talk.run(step(GRADIENT, numbers=np.empty(0)))
+    np.testing.assert_array_equal(value_of(talk, "w"), -GRADIENT - 0.5 * 1.5 * GRADIENT)
+    with pytest.raises(InvalidArgumentError, match="momentum has 3 settings, but 0 were sent"):
+        talk.run(step(GRADIENT, numbers=np.empty(0), state=""))
+
+
 def test_without_a_count_the_numbers_say_all(talk: Conversation) -> None:
     declared(talk)
     talk.run(step(GRADIENT, state="", numbers=np.array([1.0, 0.0, 0.0])))

@@ -18,6 +18,7 @@ from ps_protocol.codec.fast.reply_bytes import encode_answer, parse_reply
 from ps_protocol.codec.fast.request_bytes import parse_request
 from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
 from ps_protocol.operations import (
+    Apply,
     Array,
     Batch,
     BatchReply,
@@ -59,7 +60,7 @@ def arrays(draw: st.DrawFn) -> Array:
 @st.composite
 def operations(draw: st.DrawFn) -> PsOperation:
     name = draw(NAMES)
-    match draw(st.integers(0, 6)):
+    match draw(st.integers(0, 7)):
         case 0:
             return Update(name, draw(st.sampled_from(UpdateRule)), draw(arrays()))
         case 1:
@@ -74,6 +75,12 @@ def operations(draw: st.DrawFn) -> PsOperation:
             return Describe(name)
         case 5:
             return CountUpTo(name, draw(st.integers(0, 9)))
+        case 6:
+            slots = tuple(draw(st.lists(NAMES, max_size=2)))
+            operands = tuple(draw(st.lists(arrays(), max_size=2)))
+            return Apply(
+                name, "momentum", slots, draw(NAMES), operands, np.arange(draw(st.integers(0, 2)), dtype=float)
+            )
         case _:
             return Declare(VariableSpec(name, np.dtype(np.float32), (2,)))
 
@@ -111,6 +118,21 @@ def test_requests(batch: Batch, times: int) -> None:
         message.client_incarnation = CLIENT.bytes
         assert described(decoded) == described(message_codec.MessageRequest(message).batch_of(data))
         message.client_incarnation = b""
+
+
+def test_numbers_without_elements_may_be_announced() -> None:
+    """As clients did that did not leave them out."""
+    gradient = np.arange(3, dtype=np.float32)
+    steps = [Apply(name, "momentum", (), "", (gradient + at,), np.empty(0)) for at, name in enumerate("ab")]
+    batch = Batch(CLIENT, STORE, 1, tuple(steps))
+    message, buffers = message_codec.encode_batch(batch)
+    for operation in message.operations:
+        operation.apply.numbers.dtype = "float64"
+        operation.apply.numbers.shape.append(0)
+    data = memoryview(bytearray(b"".join(buffers)))
+    for _ in range(2):
+        decoded = parse_request(message.SerializeToString(), CLIENT).batch_of(data)
+        assert described(decoded) == described(batch)
 
 
 @given(BATCHES)

@@ -277,7 +277,7 @@ class Optimizer:
         wire_dtype: WireDTypeName | None,
     ) -> tuple[list[Apply], dict[int, PreparedUpdate]]:
         """Returns the operations, and by their positions those pushes that leave a trace here."""
-        numbers = numbers_of(rate, len(self.spec.numbers))
+        numbers = numbers_of(rate, self.spec)
         function = self.spec.function
         operations: list[Apply] = []
         pushes: dict[int, PreparedUpdate] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import Array
+from ps_protocol.optimizer_spec import OptimizerSpec
 from worker_client.values.conversion import IndexedSlices, convert, row_indices
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.parts import EagerVariable
@@ -18,6 +19,8 @@ from worker_client.variables.variable import Variable
 
 Gradient: TypeAlias = npt.ArrayLike | IndexedSlices
 """Of a loss with respect to a variable: of its shape, or for some of its rows."""
+
+_NO_NUMBERS: Final = np.empty(0, np.float64)
 
 PartGradient: TypeAlias = tuple[Variable, tuple[Array, ...]]
 """A variable, or a part of one, and its operands: the gradient, or rows and their gradients."""
@@ -93,11 +96,12 @@ def _rows_and_values(variable: EagerVariable, gradient: IndexedSlices, *, copy: 
     return flat, values.reshape(flat.size, *row_shape)
 
 
-def numbers_of(learning_rate: float | None, num_settings: int) -> Array:
-    """Returns the settings as they travel: the learning rate if it is given, and otherwise what was declared."""
-    numbers: Array = np.full(num_settings, np.nan)
-    if learning_rate is not None:
-        numbers[0] = learning_rate
+def numbers_of(learning_rate: float | None, optimizer: OptimizerSpec) -> Array:
+    """Returns the settings as they travel: none if the learning rate, where it is given, is as declared too."""
+    if learning_rate is None or (optimizer.schedule is None and learning_rate == optimizer.numbers[0]):
+        return _NO_NUMBERS
+    numbers: Array = np.full(len(optimizer.numbers), np.nan)
+    numbers[0] = learning_rate
     return numbers
 
 

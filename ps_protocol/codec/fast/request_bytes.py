@@ -233,6 +233,8 @@ def _keep(key: bytes, batch: Batch, layouts: Sequence[TensorLayout]) -> None:
         end = taken + len(KINDS[type(operation)].tensors(operation))
         makers.append(_maker(operation, layouts[taken:end], taken))
         taken = end
+    if taken != len(layouts):
+        return  # an older client has sent tensors without elements, which now are left out
     *starts, data_bytes = itertools.accumulate([layout.size_bytes for layout in layouts], initial=0)
     template = _Template(
         store=batch.store,
