@@ -48,6 +48,13 @@ def eventually() -> Eventually:
     return poll
 
 
+@pytest.fixture
+def resources() -> Iterator[contextlib.ExitStack]:
+    """Closes what a test has entered, when it ends."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
 @pytest.fixture(autouse=True)
 def _no_leaks() -> Iterator[None]:
     with no_leaks():

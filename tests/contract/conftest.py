@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
-from ps_protocol.operations import Batch, BatchReply, PsOperation, Reply, Result
+from ps_protocol.operations import Array, Batch, BatchReply, PsOperation, Read, Reply, Result
 from ps_protocol.ps_service import ClusterService
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.core.state import MemoryState
@@ -118,6 +118,12 @@ class Task:
         return Conversation(
             self.endpoint(), task=task, expected_reply_bytes=REPLY_ROOM_BYTES if self.transport == "shm" else None
         )
+
+
+def value_of(talk: Conversation, name: str) -> Array:
+    tensor = talk.run(Read(name)).tensor
+    assert tensor is not None
+    return tensor
 
 
 @contextlib.contextmanager

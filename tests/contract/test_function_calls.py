@@ -34,7 +34,7 @@ from ps_protocol.operations import (
 from ps_protocol.optimizer_constraints import ConstraintSpec
 from ps_protocol.optimizer_schedules import schedule_spec
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
-from tests.contract.conftest import TIMEOUT_S, Conversation, Task
+from tests.contract.conftest import TIMEOUT_S, Conversation, Task, value_of
 
 FLOAT, COUNT = np.dtype(np.float32), np.dtype(np.int64)
 W = VariableSpec("w", FLOAT, (4, 2))
@@ -55,12 +55,6 @@ def step(
     *operands: Array, function: str = "momentum", numbers: Array = AS_DECLARED, state: str = "w/step", slot: str = "w/m"
 ) -> Apply:
     return Apply("w", function, (slot,), state, operands, numbers)
-
-
-def value_of(talk: Conversation, name: str) -> Array:
-    tensor = talk.run(Read(name)).tensor
-    assert tensor is not None
-    return tensor
 
 
 def test_a_step_changes_the_variable_its_slots_and_the_count(talk: Conversation) -> None:

@@ -52,12 +52,6 @@ ONES: Final = InitializerSpec(ConstantKind(1))
 
 
 @pytest.fixture
-def resources() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
 def core() -> ParameterServer:
     core = ParameterServer(cluster_spec=CLUSTER, task_index=0)
     core.hello(CLIENT, "worker:0", timeout_s=TIMEOUT_S)

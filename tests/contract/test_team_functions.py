@@ -10,9 +10,9 @@ import pytest
 
 from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
 from ps_protocol.initializer_spec import InitializerSpec, ValueKind
-from ps_protocol.operations import Apply, Array, Declare, Describe, Read, Reduce, Result, VariableSpec
+from ps_protocol.operations import Apply, Array, Declare, Describe, Reduce, Result, VariableSpec
 from ps_server.process.function_module import known_functions
-from tests.contract.conftest import TRANSPORTS, Conversation, Task
+from tests.contract.conftest import TRANSPORTS, Conversation, Task, value_of
 
 FLOAT = np.dtype(np.float32)
 VALUE = np.arange(6, dtype=FLOAT).reshape(3, 2)
@@ -31,12 +31,6 @@ def talk(request: pytest.FixtureRequest) -> Iterator[Conversation]:
 
 def call(function: str, *operands: Array) -> Apply:
     return Apply("w", function, ("w/slot",), "", operands, NOTHING)
-
-
-def value_of(talk: Conversation, name: str) -> Array:
-    tensor = talk.run(Read(name)).tensor
-    assert tensor is not None
-    return tensor
 
 
 def test_a_value_and_its_slots_change_together(talk: Conversation) -> None:

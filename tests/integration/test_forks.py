@@ -41,12 +41,6 @@ def cluster() -> Iterator[LocalCluster]:
         yield running
 
 
-@pytest.fixture
-def resources() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
 @pytest.fixture(params=WAYS)
 def client(request: pytest.FixtureRequest, cluster: LocalCluster, resources: ExitStack) -> Client:
     return connected(cluster, resources, request.param)

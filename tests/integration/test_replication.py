@@ -97,12 +97,6 @@ class Updates:
             self.failures.append(error)
 
 
-@pytest.fixture
-def resources() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
 def counter_on(index: int, client: Client) -> Variable:
     with client.as_default(), ss.device(f"/job:ps/task:{index}"):
         variable = ss.get_variable("counter", [SIZE], initializer=ss.zeros_initializer())

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -76,12 +76,6 @@ class LocalPs:
                 sock.shutdown(socket.SHUT_RDWR)
                 num_broken += 1
         return num_broken
-
-
-@pytest.fixture
-def resources() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 @pytest.fixture
@@ -457,6 +451,7 @@ def test_fifty_clients_that_are_killed_leave_nothing(
 
 def test_a_ps_that_is_killed_leaves_nothing(start_ps: StartPs, resources: ExitStack, eventually: Eventually) -> None:
     ps = start_ps()
+    gc.collect()  # what tests before this one have left
     named_before, mapped_before = named_memory(), memfd_maps(os.getpid())
     client = connect({"ps": [address_of(ps)]}, transport="shm", operation_timeout_s=1.0)
     weights = variable(client)

@@ -11,32 +11,12 @@ from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMi
 from ps_protocol.operations import Array, ScatterRule, VariableSpec
 from ps_server.rules import row_kernels
 from ps_server.rules.row_rules import checked_rows, gather_into, in_rows, plan_scatter
+from tests.unit.ps_server.rules.values import NUMBERS, spec_of
 
-NUMBERS: list[Any] = [
-    np.int8,
-    np.int32,
-    np.int64,
-    np.uint8,
-    np.uint64,
-    np.float16,
-    np.float32,
-    np.float64,
-    np.complex64,
-    np.complex128,
-    ml_dtypes.bfloat16,
-    ml_dtypes.float8_e4m3fn,
-    ml_dtypes.float8_e5m2,
-    ml_dtypes.int4,
-    ml_dtypes.uint4,
-]
 REAL_NUMBERS = [each for each in NUMBERS if np.dtype(each).kind != "c"]
 LIMITED = [(rule, dtype) for rule in ScatterRule for dtype in (np.bool_, "S3")] + [
     (rule, np.complex64) for rule in (ScatterRule.MIN, ScatterRule.MAX)
 ]
-
-
-def spec_of(value: Array, name: str = "scope/w") -> VariableSpec:
-    return VariableSpec(name, value.dtype, value.shape)
 
 
 def scatter(value: Array, rule: ScatterRule, indices: Array, updates: Array) -> None:

@@ -10,28 +10,7 @@ from ps_protocol.dtype_traits import float_limits, integer_limits
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, OutOfRangeError, ShapeMismatchError
 from ps_protocol.operations import Array, UpdateRule, VariableSpec
 from ps_server.rules.update_rules import apply_update, check_count, check_update, count_up_to
-
-NUMBERS: list[Any] = [
-    np.int8,
-    np.int32,
-    np.int64,
-    np.uint8,
-    np.uint64,
-    np.float16,
-    np.float32,
-    np.float64,
-    np.complex64,
-    np.complex128,
-    ml_dtypes.bfloat16,
-    ml_dtypes.float8_e4m3fn,
-    ml_dtypes.float8_e5m2,
-    ml_dtypes.int4,
-    ml_dtypes.uint4,
-]
-
-
-def spec_of(value: Array, name: str = "scope/w") -> VariableSpec:
-    return VariableSpec(name, value.dtype, value.shape)
+from tests.unit.ps_server.rules.values import NUMBERS, spec_of
 
 
 def update(value: Array, rule: UpdateRule, operand: Array) -> None:

@@ -105,12 +105,6 @@ class Ps:
 
 
 @pytest.fixture
-def resources() -> Iterator[contextlib.ExitStack]:
-    with contextlib.ExitStack() as resources:
-        yield resources
-
-
-@pytest.fixture
 def ps(resources: contextlib.ExitStack) -> Ps:
     return Ps(resources)
 
