@@ -149,8 +149,13 @@ class ClusterSpec:
             ValueError: There are none, or an index is missing (task 0 keeps the directory of the others).
         """
         tasks = self._tasks.get(PS_JOB)
+        if not self._tasks:
+            raise ValueError(
+                f"No cluster is given, and {_TF_CONFIG} has none: there are no ps tasks to hold variables. "
+                f"{_GIVE_A_CLUSTER} `shardscope up -- python train.py` starts one on this machine, and sets it."
+            )
         if not tasks:
-            found = ", ".join(f"{job} ({len(job_tasks)})" for job, job_tasks in self._tasks.items()) or "none"
+            found = ", ".join(f"{job} ({len(job_tasks)})" for job, job_tasks in self._tasks.items())
             raise ValueError(
                 f"The cluster has no ps tasks to hold variables; jobs and their tasks: {found}. {_GIVE_A_CLUSTER}"
             )

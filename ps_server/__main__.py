@@ -12,13 +12,14 @@ def main() -> int:
     end_at_once_on_signals()
     # Not above: these take long to import, and whoever interrupts that needs no trace of it.
     from ps_protocol.errors import SettingError  # noqa: PLC0415
+    from ps_protocol.word_wrap import wrap_for  # noqa: PLC0415
     from ps_server.process.options import parse_options  # noqa: PLC0415
     from ps_server.process.server import run  # noqa: PLC0415
 
     try:
         options = parse_options(sys.argv[1:])
     except SettingError as error:
-        sys.stderr.write(f"ps_server: {error} (--help shows the options)\n")
+        sys.stderr.write(wrap_for(sys.stderr, f"ps_server: {error} (`shardscope ps --help` shows the options)\n"))
         return 2
     return run(options)
 

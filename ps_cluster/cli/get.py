@@ -75,9 +75,13 @@ def _rows(text: str, shape: tuple[int, ...], name: str) -> np.ndarray[Any, Any]:
         else:
             row = int(first or last)
             if not -shape[0] <= row < shape[0]:
-                raise ValueError(f"{name} has the rows 0 to {shape[0] - 1}, and none of the number {row}")
+                raise ValueError(f"{name} has {_row_numbers(shape[0])}, and no row {row}")
             rows.append(row % shape[0])
     return np.array(rows, np.int64)
+
+
+def _row_numbers(num_rows: int) -> str:
+    return f"the rows 0 to {num_rows - 1}" if num_rows > 1 else "the row 0 alone" if num_rows else "no rows"
 
 
 def _write(file: Path, value: np.ndarray[Any, Any]) -> None:

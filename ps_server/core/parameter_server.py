@@ -219,15 +219,15 @@ class ParameterServer(Transport):
         return reply
 
     def _state_lost(self, meant: UUID | None) -> StateLostError:
-        found = f"the call is meant for the store {meant}, but this ps holds the store {self.store_incarnation}"
+        stores = f"it holds the store {self.store_incarnation}, the call is meant for {meant}"
         if self.state.loss:
             return StateLostError(
-                f"{found}: its process did not end in good order; {self.state.loss}. Connect again, and go on from "
-                f"that state or restore a checkpoint"
+                f"the ps did not end in good order; {self.state.loss}. Connect again, and go on from that state or put "
+                f"values back ({stores})"
             )
         return StateLostError(
-            f"{found}: it was started again {self._clock() - self._started_s:.0f} s ago, without the variables that it "
-            f"had. Connect again, and restore a checkpoint or initialise the variables"
+            f"the ps was started again {self._clock() - self._started_s:.0f} s ago, without the variables that it had. "
+            f"Connect again, and put their values back or initialise them ({stores})"
         )
 
     @property

@@ -228,7 +228,7 @@ def parse_options(
         ServerOptions,
         arguments,
         environ=environ,
-        program="python -m ps_server",
+        program="shardscope ps",
         help="Runs one ps task: a process that holds variables.",
         epilog="Each option but --backup may be given as an environment variable instead: --memory-limit as "
         "SHARDSCOPE_MEMORY_LIMIT. The cluster and the task may also come from TF_CONFIG.",

@@ -105,7 +105,7 @@ def test_get_shows_a_variable_and_takes_no_part(cluster: LocalCluster, tmp_path:
     for arguments, exit_code, told in (
         (("get", "dense/weight"), 1, "did you mean dense/weights"),
         (("get", "dense/biases"), 1, "dense/biases"),  # which has no value yet
-        (("get", "dense/weights", "--rows", "64"), 2, "the rows 0 to 63"),
+        (("get", "dense/weights", "--rows", "64"), 2, "has the rows 0 to 63, and no row 64"),
         (("get", "dense/weights", "--rows", "a"), 2, "--rows is 'a'"),
     ):
         failed = shardscope(*arguments, *flag)

@@ -257,7 +257,7 @@ def test_a_ps_that_has_lost_its_state_is_told_of_at_once(transport: str, eventua
         finally:
             trainer.stop()
         assert isinstance(trainer.error, ss.errors.StateLostError)
-        assert re.search(r"\[ps:1\] .*started again \d+ s ago.*restore a checkpoint", str(trainer.error))
+        assert re.search(r"\[ps:1\] .*started again \d+ s ago.*put their values back", str(trainer.error))
         with pytest.raises(ss.errors.StateLostError, match="ps:1"):
             float(variables[1])
         assert float(variables[0]) >= trainer.acknowledged[0]

@@ -193,11 +193,17 @@ def _check_complete(name: str, parts: Sequence[_Held]) -> None:
 
 
 def _not_found(name: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(name, sorted(known), n=3)
+    close = difflib.get_close_matches(name, sorted(known), n=3) or _related(name, known)
     if close:
         hint = f"did you mean {' or '.join(close)}?"
     elif known:
-        hint = f"it has {len(known)} others, which `shardscope ls` lists"
+        hint = f"it has {len(known)} {'other' if len(known) == 1 else 'others'}, which `shardscope ls` lists"
     else:
         hint = "it has no variables yet"
-    return f"there is no variable {name} in the cluster; {hint}"
+    return f"there is no variable {name or repr(name)} in the cluster; {hint}"
+
+
+def _related(name: str, known: set[str]) -> list[str]:
+    """A few names of which this one is the end or the scope, the shortest first."""
+    related = [each for each in known if name and (each.endswith(f"/{name}") or each.startswith(f"{name}/"))]
+    return sorted(related, key=lambda each: (len(each), each))[:3]

@@ -200,6 +200,10 @@ class TestPsTasks:
         for way in ("ClusterSpec(", "--cluster", "TF_CONFIG"):
             assert way in str(caught.value)
 
+    def test_a_program_that_was_started_alone_is_told_how_to_start_it(self) -> None:
+        with pytest.raises(ValueError, match=r"^No cluster is given, and TF_CONFIG has none.*`shardscope up -- python"):
+            TfConfig.from_env({}).cluster.ps_addresses()
+
     def test_are_numbered_without_gaps(self) -> None:
         with pytest.raises(ValueError, match=r"no task ps:1, but has ps:0, ps:2"):
             ClusterSpec({"ps": {0: "a:1", 2: "b:2"}}).ps_addresses()

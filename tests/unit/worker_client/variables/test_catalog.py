@@ -122,6 +122,11 @@ def test_a_name_that_is_not_there_is_an_error_that_names_those_that_are_like_it(
         client.variable("scope/hole")
     with pytest.raises(NotFoundError, match="it has 3 others, which `shardscope ls` lists"):
         client.variable("xyz")
+    with client.as_default(), variable_scope("a_long_scope/of_a_layer"):
+        get_variable("w", [2])
+    for part in ("w", "of_a_layer/w", "a_long_scope"):  # too short to be like it
+        with pytest.raises(NotFoundError, match="did you mean a_long_scope/of_a_layer/w"):
+            client.variable(part)
 
 
 def test_a_partitioned_variable_of_which_parts_are_missing_is_refused(cluster: InProcessCluster) -> None:
