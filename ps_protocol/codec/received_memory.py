@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import mmap
 import weakref
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from ps_protocol.codec.tensor_codec import TensorLayout, allocate
 from ps_protocol.errors import ResourceExhaustedError
+from ps_protocol.interrupts import raise_interrupt
 
 BLOCK_BYTES: Final = 4 * 1024 * 1024
 """In pages of the usual size: the kernel takes longer to make room for large pages than they save."""
@@ -37,9 +39,8 @@ class BlockPool:
     """
 
     def __init__(self, kept_blocks: int = KEPT_BLOCKS):
-        self._kept_blocks = kept_blocks
         # Without a lock, since a block may come back at any moment: appending and popping are atomic.
-        self._free: list[mmap.mmap] = []
+        self._free: deque[_End] = deque(maxlen=kept_blocks)
 
     @property
     def num_free(self) -> int:
@@ -71,18 +72,37 @@ class BlockPool:
 
     def _take(self) -> memoryview:
         try:
-            block = self._free.pop()
-        except IndexError:
+            block = self._free.pop().block
+        except IndexError as error:
+            raise_interrupt(error)
             block = _new_block()
         # All that is made of the bytes refers to this array, so the block is free when the array is gone. The block
         # itself is no array: else NumPy would refer to it instead.
-        view = np.frombuffer(block, np.uint8)
-        weakref.finalize(view, self._give_back, block).atexit = False
-        return view.data
+        lent = _Lent(BLOCK_BYTES, np.uint8, block)
+        lent.use = use = _Use()
+        use.end = _End(use, self._free.append)
+        use.end.block = block
+        return lent.data
 
-    def _give_back(self, block: mmap.mmap) -> None:
-        if len(self._free) < self._kept_blocks:
-            self._free.append(block)
+
+class _Use:
+    """Lives as long as a block is in use, and with it the reference that brings the block back."""
+
+    __slots__ = ("__weakref__", "end")
+    end: _End
+
+
+class _End(weakref.ref[_Use]):
+    """Brings a block back. No line of Python runs then, since what a signal handler would raise in it were lost."""
+
+    __slots__ = ("block",)
+    block: mmap.mmap
+
+
+class _Lent(np.ndarray[tuple[int], np.dtype[np.uint8]]):
+    """The bytes of a block that is in use."""
+
+    use: _Use
 
 
 def _new_block() -> mmap.mmap:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 
 import numpy as np
 import pytest
@@ -68,6 +69,18 @@ def test_no_more_is_kept_than_said() -> None:
     del buffers
     gc.collect()
     assert pool.num_free == 2
+
+
+def test_no_line_of_python_runs_when_it_comes_back() -> None:
+    """What a signal handler raised there would be lost."""
+    pool = BlockPool()
+    buffers = pool.allocate(layouts(MOST_BYTES, MOST_BYTES))
+    called: list[str] = []
+    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
+    buffers.clear()
+    sys.setprofile(None)
+    assert called == []
+    assert pool.num_free == 1
 
 
 def test_a_little_is_not_worth_a_block() -> None:

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
 
 import pytest
 
 from ps_protocol.errors import DeadlineExceededError
-from tests.conftest import Eventually
-from worker_client.scopes.name_claims import NameClaims
+from worker_client.scopes import name_claims
+from worker_client.scopes.name_claims import NameClaims, _Claim
 
 
-def test_another_thread_waits_for_its_turn(eventually: Eventually) -> None:
-    claims, order, inside, leave = NameClaims(), list[str](), threading.Event(), threading.Event()
+class Watched(NameClaims):
+    """Tells when a thread has found a name taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = threading.Event()
+
+    def _claim(self, name: str, mine: _Claim) -> _Claim | None:
+        other = super()._claim(name, mine)
+        if other is not None:
+            self.waits.set()
+        return other
+
+
+def test_another_thread_waits_for_its_turn() -> None:
+    claims, order, inside, leave = Watched(), list[str](), threading.Event(), threading.Event()
 
     def first() -> None:
         with claims.hold("v"):
@@ -31,7 +49,7 @@ def test_another_thread_waits_for_its_turn(eventually: Eventually) -> None:
     threads[1].start()
     with claims.hold("other"):
         pass
-    eventually(lambda: claims._changed._waiters, message="the second thread waits")  # type: ignore[attr-defined]
+    assert claims.waits.wait(30)
     assert order == []
     leave.set()
     for thread in threads:
@@ -44,15 +62,55 @@ def test_a_thread_may_claim_what_it_has_claimed() -> None:
     with claims.hold("v"):
         with claims.hold("v"):
             pass
-        assert "v" in claims._threads
-    assert not claims._threads
+        assert "v" in claims._claims
+    assert not claims._claims
 
 
 def test_a_claim_ends_with_an_error_inside() -> None:
     claims = NameClaims()
     with pytest.raises(KeyError), claims.hold("v"):
         raise KeyError
-    assert not claims._threads
+    assert not claims._claims
+
+
+class Interrupt(BaseException):
+    """What a signal handler raises."""
+
+
+def test_an_interrupt_at_any_place_leaves_the_name_to_other_threads() -> None:
+    def claim(claims: NameClaims) -> None:
+        with claims.hold("v"):
+            pass
+
+    number, passed = 0, 0
+    while passed == number:
+        number += 1
+        claims = NameClaims(wait_s=0.0)
+        passed = _interrupted_at(number, lambda claims=claims: claim(claims))  # type: ignore[misc]
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(claim, claims).result(30)
+    assert number > 5, "the interrupts have hit nothing"
+
+
+def _interrupted_at(number: int, function: Callable[[], object]) -> int:
+    """Raises where a handler could, at the given one of those places; returns how many were passed."""
+    places = 0
+
+    def place(frame: FrameType, event: str, _: object) -> None:
+        nonlocal places
+        if event in ("call", "c_return") and frame.f_globals.get("__name__") in (name_claims.__name__, "threading"):
+            places += 1
+            if places == number:
+                raise Interrupt
+
+    sys.setprofile(place)
+    try:
+        function()
+    except Interrupt:
+        pass
+    finally:
+        sys.setprofile(None)
+    return places
 
 
 def test_waiting_has_a_bound_and_says_what_for() -> None:
