@@ -97,7 +97,9 @@ def interrupted_at(number: int, function: Callable[[], object]) -> int:
     return place.count
 
 
-@pytest.mark.parametrize("use", ["add", "read", "add_large", "read_large", "add_all", "queue"])
+@pytest.mark.parametrize(
+    "use", ["add", "read", "add_large", "read_large", "add_all", "add_to_both", "read_both", "queue"]
+)
 @pytest.mark.parametrize("transport", ["tcp", "shm", "grpc"])
 def test_an_interrupt_at_each_place_of_a_call_leaves_the_connection_whole(
     cluster: LocalCluster, transport: str, use: str
@@ -108,12 +110,18 @@ def test_an_interrupt_at_each_place_of_a_call_leaves_the_connection_whole(
             for shape in ([], [50_000])
         )
         ones = np.ones(50_000, np.float32)
+        both = []  # on each ps task one, so small that the caller's thread exchanges with both
+        for index in range(2):
+            with ss.device(f"/job:ps/task:{index}"):
+                both.append(ss.get_variable(f"{transport}/{use}/on_{index}", [], initializer=ss.zeros_initializer()))
         uses: dict[str, tuple[ss.Variable, Callable[[], object]]] = {
             "add": (small, lambda: small.assign_add(1.0)),
             "read": (small, small.numpy),
             "add_large": (large, lambda: large.assign_add(ones)),
             "read_large": (large, large.numpy),
             "add_all": (small, lambda: client.assign_add_all([(small, 1.0), (large, 1.0)])),
+            "add_to_both": (both[1], lambda: client.assign_add_all([(each, 1.0) for each in both])),
+            "read_both": (both[1], lambda: client.read_all(both)),
             "queue": (small, lambda: small.assign_add(1.0, wait=False).result(20)),
         }
         variable, call = uses[use]
