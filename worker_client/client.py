@@ -28,10 +28,11 @@ from worker_client.connection.cluster_check import connect_all
 from worker_client.connection.copied import parents_connection
 from worker_client.connection.ending import Ending, take_steps
 from worker_client.connection.fanout import Fanout
-from worker_client.connection.handle import PsHandle, Settings
+from worker_client.connection.handle import PsHandle
 from worker_client.connection.heartbeat import STOP_TIMEOUT_S, Heartbeat
 from worker_client.connection.retry import Deadline
 from worker_client.connection.route import Reconnect
+from worker_client.connection.settings import Settings
 from worker_client.graph import defaults
 from worker_client.graph.definition import VariableDefinition
 from worker_client.graph.graph import Graph

@@ -10,8 +10,8 @@ import pytest
 
 import worker_client as ss
 from worker_client.connection import route as ps_way
-from worker_client.connection.handle import Settings
 from worker_client.connection.retry import RetryPolicy
+from worker_client.connection.settings import Settings
 
 
 def connect_impatiently(*args: Any, attempt_timeout_s: float = 1.0, **kwargs: Any) -> ss.Client:

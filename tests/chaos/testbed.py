@@ -24,8 +24,8 @@ from ps_server.log.state_image import StateImage
 from ps_server.log.state_parts import StateParts
 from ps_server.process.server import PsServer
 from ps_server.store.stored_variable import VariableImage
-from worker_client.connection.handle import Settings
 from worker_client.connection.retry import RetryPolicy
+from worker_client.connection.settings import Settings
 from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.transport.selection import TransportChoice, connect_endpoint
 

@@ -15,9 +15,10 @@ from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import Batch, BatchReply, Declare, Read, Result, Update, UpdateRule, VariableSpec
 from ps_protocol.task_id import TaskId
 from tests.contract.conftest import TIMEOUT_S, TRANSPORTS, Task
-from worker_client.connection.handle import PsHandle, Settings
+from worker_client.connection.handle import PsHandle
 from worker_client.connection.pipeline import WindowLimits
 from worker_client.connection.retry import Deadline
+from worker_client.connection.settings import Settings
 
 NUM_UPDATES = 300
 

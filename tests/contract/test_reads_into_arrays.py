@@ -14,7 +14,7 @@ from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, StateLo
 from ps_protocol.task_id import TaskId
 from tests.contract.conftest import CLUSTER, TIMEOUT_S, TRANSPORTS, Task
 from worker_client.client import Client
-from worker_client.connection.handle import Settings
+from worker_client.connection.settings import Settings
 from worker_client.initializers import ones_initializer
 from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.scopes.variable_scope import get_variable

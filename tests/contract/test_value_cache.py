@@ -11,7 +11,7 @@ import pytest
 from ps_protocol.task_id import TaskId
 from tests.contract.conftest import CLUSTER, TIMEOUT_S, Task
 from worker_client.client import Client
-from worker_client.connection.handle import Settings
+from worker_client.connection.settings import Settings
 from worker_client.graph.graph import Graph
 from worker_client.initializers import ones_initializer
 from worker_client.placement.strategies import RoundRobinStrategy

@@ -28,7 +28,7 @@ from ps_protocol.operations import (
 from ps_protocol.task_id import TaskId
 from tests.contract.conftest import Conversation, Task
 from worker_client.client import Client
-from worker_client.connection.handle import Settings
+from worker_client.connection.settings import Settings
 from worker_client.initializers import zeros_initializer
 from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.scopes.variable_scope import get_variable

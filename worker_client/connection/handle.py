@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -39,9 +38,10 @@ from worker_client.connection.direct import MAX_DIRECT_BYTES, Question
 from worker_client.connection.ending import Ending, number_of_updates
 from worker_client.connection.futures import OperationFuture, linger
 from worker_client.connection.pending_queue import PendingQueue, Submission
-from worker_client.connection.pipeline import BatchSender, WindowLimits
-from worker_client.connection.retry import Deadline, Reports, RetryPolicy, short_reason
+from worker_client.connection.pipeline import BatchSender
+from worker_client.connection.retry import Deadline, Reports, short_reason
 from worker_client.connection.route import HELLO_TIMEOUT_S, Locate, Reconnect, Route
+from worker_client.connection.settings import Settings
 from worker_client.transport.endpoint import PsEndpoint
 
 _LOG = logging.getLogger(__name__)
@@ -49,32 +49,6 @@ _T = TypeVar("_T")
 
 _MARGIN_S: Final = 10.0
 """What a batch may take besides the times that are set: to find out whether the ps is away, and to be woken up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How long a client waits.
-
-    Attributes:
-        operation_timeout_s: Bound on one operation, retries included, as long as its ps is there.
-        connect_timeout_s: Bound on waiting for a ps that has not started yet.
-        ps_grace_s: How long operations wait for a ps that has gone away, if that is more.
-        lease_s: How long this client may be silent before the cluster takes it for dead; 0 for ever.
-        retry: Pauses between tries.
-        max_pending_batches: Batches that may be queued for one ps task or on their way; submitting more waits for
-            room.
-        max_pending_bytes: Bytes of tensors in them; a batch that is larger waits until it is alone.
-        window: How many of them are sent before the replies of earlier ones are in, where the transport can do that.
-    """
-
-    operation_timeout_s: float = 60.0
-    connect_timeout_s: float = 60.0
-    ps_grace_s: float = 60.0
-    lease_s: float = 10.0
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-    max_pending_batches: int = 1024
-    max_pending_bytes: int = 256 * 1024**2
-    window: WindowLimits = field(default_factory=WindowLimits)
 
 
 class PsHandle:

@@ -12,8 +12,9 @@ from ps_protocol.operations import Declare, Reply
 from ps_protocol.task_id import TaskId
 from worker_client.client import Client
 from worker_client.connection.fanout import Fanout, Routed
-from worker_client.connection.handle import PsHandle, Settings
+from worker_client.connection.handle import PsHandle
 from worker_client.connection.retry import Deadline
+from worker_client.connection.settings import Settings
 from worker_client.graph.computation import AccessedVariable, DrawingKernel
 from worker_client.placement.declaration import Declaration
 from worker_client.sessions.initialization_wait import InitializationWait

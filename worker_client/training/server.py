@@ -16,7 +16,7 @@ from ps_protocol.errors import InternalError, NotFoundError
 from ps_protocol.forks import new_lock
 from ps_protocol.task_id import TaskId
 from worker_client.client import Client, connect
-from worker_client.connection.handle import Settings
+from worker_client.connection.settings import Settings
 from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.sessions.targets import forget_target, name_target
 from worker_client.training.server_ends import PsTask, wait_for_others

@@ -14,7 +14,7 @@ from ps_server.log.state_parts import StateParts
 from ps_server.rules.built_in_functions import BUILT_IN_FUNCTIONS
 from ps_server.rules.functions import Functions
 from worker_client.client import Client, ObserverMode
-from worker_client.connection.handle import Settings
+from worker_client.connection.settings import Settings
 from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.transport.in_process import endpoint_of
 

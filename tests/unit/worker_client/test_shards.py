@@ -9,7 +9,7 @@ from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.task_id import TaskId
 from ps_server.core.parameter_server import ParameterServer
 from worker_client.client import Client
-from worker_client.connection.handle import Settings
+from worker_client.connection.settings import Settings
 from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.transport.in_process import endpoint_of
 

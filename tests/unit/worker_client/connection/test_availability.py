@@ -26,8 +26,9 @@ from ps_protocol.ps_service import ClusterService
 from ps_protocol.service_types import Welcome
 from ps_protocol.task_id import TaskId
 from tests.unit.worker_client.fakes import PipelinedService, ScriptedService, endpoint, succeed
-from worker_client.connection.handle import PsHandle, Settings
+from worker_client.connection.handle import PsHandle
 from worker_client.connection.retry import Deadline, RetryPolicy
+from worker_client.connection.settings import Settings
 
 ADD = Update("v", UpdateRule.ASSIGN_ADD, np.array(1, np.float32))
 READ = Read("v")

@@ -16,8 +16,8 @@ from ps_server.core.parameter_server import ParameterServer
 from tests.unit.worker_client.clusters import InProcessCluster
 from worker_client.client import Client
 from worker_client.connection.cluster_check import SETTLE_S
-from worker_client.connection.handle import Settings
 from worker_client.connection.retry import RetryPolicy
+from worker_client.connection.settings import Settings
 from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.transport.in_process import endpoint_of
 

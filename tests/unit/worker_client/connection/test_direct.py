@@ -17,8 +17,9 @@ from tests.conftest import Eventually
 from tests.unit.worker_client.fakes import ScriptedService, endpoint, succeed
 from worker_client.connection.direct import MAX_DIRECT_BYTES
 from worker_client.connection.fanout import Fanout, Routed
-from worker_client.connection.handle import PsHandle, Settings
+from worker_client.connection.handle import PsHandle
 from worker_client.connection.retry import Deadline
+from worker_client.connection.settings import Settings
 
 EVENTS: list[str] = []
 

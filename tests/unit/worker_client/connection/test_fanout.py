@@ -20,8 +20,9 @@ from tests.unit.worker_client.fakes import ScriptedService, endpoint
 from worker_client.connection import futures
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.futures import OperationFuture
-from worker_client.connection.handle import PsHandle, Settings
+from worker_client.connection.handle import PsHandle
 from worker_client.connection.retry import Deadline
+from worker_client.connection.settings import Settings
 
 
 def echo(batch: Batch) -> BatchReply:

@@ -16,8 +16,9 @@ from ps_protocol.operations import Batch, BatchReply, Update, UpdateRule
 from tests.forked import error_in_child, error_of, in_child
 from tests.unit.worker_client.fakes import ScriptedService, endpoint, succeed
 from worker_client.connection.futures import gathered, mapped
-from worker_client.connection.handle import PsHandle, Settings
+from worker_client.connection.handle import PsHandle
 from worker_client.connection.retry import Deadline
+from worker_client.connection.settings import Settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 

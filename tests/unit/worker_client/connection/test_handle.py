@@ -25,8 +25,9 @@ from ps_protocol.errors import (
 )
 from ps_protocol.operations import Batch, BatchReply, PsOperation, Read, Update, UpdateRule
 from tests.unit.worker_client.fakes import STORE, ScriptedService, endpoint, succeed
-from worker_client.connection.handle import PsHandle, Settings
+from worker_client.connection.handle import PsHandle
 from worker_client.connection.retry import Deadline, RetryPolicy
+from worker_client.connection.settings import Settings
 
 ADD = Update("v", UpdateRule.ASSIGN_ADD, np.array(1, np.float32))
 READ = Read("v")

@@ -28,9 +28,10 @@ from ps_protocol.operations import Batch, BatchReply, Declare, Gather, Read, Res
 from ps_protocol.ps_service import PendingExchange, Transport
 from ps_server.core.parameter_server import ParameterServer
 from tests.unit.worker_client.fakes import PipelinedService, endpoint, succeed
-from worker_client.connection.handle import PsHandle, Settings
+from worker_client.connection.handle import PsHandle
 from worker_client.connection.pipeline import WindowLimits
 from worker_client.connection.retry import Deadline, RetryPolicy
+from worker_client.connection.settings import Settings
 
 WAIT_S = 10.0
 ADD = Update("v", UpdateRule.ASSIGN_ADD, np.array(1, np.float32))

@@ -14,7 +14,7 @@ from ps_protocol.operations import Batch, BatchReply, Gather
 from ps_protocol.task_id import TaskId
 from ps_server.core.parameter_server import ParameterServer
 from worker_client.client import Client
-from worker_client.connection.handle import Settings
+from worker_client.connection.settings import Settings
 from worker_client.deferred.sparse_tensor import SparseTensor
 from worker_client.embeddings.lookup import embedding_lookup, embedding_lookup_sparse
 from worker_client.graph.computation import VariableAccess

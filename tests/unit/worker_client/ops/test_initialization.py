@@ -14,8 +14,8 @@ from ps_protocol.operations import Declare
 from tests.unit.worker_client.clusters import InProcessCluster
 from worker_client.client import Client
 from worker_client.connection.fanout import Routed
-from worker_client.connection.handle import Settings
 from worker_client.connection.retry import RetryPolicy
+from worker_client.connection.settings import Settings
 from worker_client.graph.graph import Graph
 from worker_client.initializers import constant_initializer
 from worker_client.ops.initialization import (
