@@ -15,8 +15,8 @@ from worker_client.deferred.call import deferred_call, is_deferred
 from worker_client.deferred.computed import computed
 from worker_client.deferred.indexing import item
 from worker_client.deferred.operands import of_one_dtype
-from worker_client.deferred.static_values import known_sizes
 from worker_client.graph.operation import Tensor
+from worker_client.op_definitions.static_values import known_sizes
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.shapes import TensorShape
 

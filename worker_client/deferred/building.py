@@ -10,13 +10,13 @@ import numpy as np
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array
 from worker_client.deferred.call import divides_integers
-from worker_client.deferred.op_attributes import DEFAULT_ATTRIBUTES
-from worker_client.deferred.op_def import OpDef, Output, is_taken
-from worker_client.deferred.op_defs import OP_DEFS
-from worker_client.deferred.shape_functions import Known
 from worker_client.graph.computation import Constant, Kernel
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, OutputSpec, Tensor
+from worker_client.op_definitions.op_attributes import DEFAULT_ATTRIBUTES
+from worker_client.op_definitions.op_def import OpDef, Output, is_taken
+from worker_client.op_definitions.op_defs import OP_DEFS
+from worker_client.op_definitions.shape_functions import Known
 from worker_client.values.dtypes import DType
 from worker_client.values.shapes import TensorShape
 from worker_client.values.text import graph_array, graph_dtype, is_text

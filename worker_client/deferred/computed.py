@@ -10,11 +10,11 @@ import numpy as np
 from ps_protocol.operations import Array
 from worker_client.deferred.building import QuietFunction, built_op, checked_dtypes
 from worker_client.deferred.call import is_deferred, tensor_or_none
-from worker_client.deferred.op_def import Output
-from worker_client.deferred.op_defs import OP_DEFS
 from worker_client.deferred.operands import operands_of
 from worker_client.graph.default_graph import graph_of
 from worker_client.graph.graph import Graph
+from worker_client.op_definitions.op_def import Output
+from worker_client.op_definitions.op_defs import OP_DEFS
 
 
 def computed(

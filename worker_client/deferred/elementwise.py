@@ -14,8 +14,8 @@ from ps_protocol.operations import Array
 from worker_client.deferred.building import built_op, constant_op
 from worker_client.deferred.call import is_deferred
 from worker_client.deferred.computed import arrays_of, computed, deferred_graph
-from worker_client.deferred.op_defs import OP_DEFS
 from worker_client.deferred.operands import cast_to, constant_array, operands_of
+from worker_client.op_definitions.op_defs import OP_DEFS
 from worker_client.values.array_likes import array_of
 from worker_client.values.dtypes import DType, as_dtype, float32, float64
 from worker_client.values.shapes import TensorShape

@@ -12,11 +12,11 @@ import numpy as np
 from ps_protocol.operations import Array
 from worker_client.deferred.building import built_op, constant_op
 from worker_client.deferred.call import deferred_call, is_deferred
-from worker_client.deferred.op_def import SHORT_INDICES
 from worker_client.deferred.operands import cast_to, tensor_of
 from worker_client.graph.default_graph import graph_of
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Tensor
+from worker_client.op_definitions.op_def import SHORT_INDICES
 from worker_client.values.dtypes import as_dtype, int16, int32, int64
 
 _MASKS: Final = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")

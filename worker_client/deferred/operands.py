@@ -18,11 +18,11 @@ from ps_protocol.operations import Array, VariableSpec
 from worker_client.deferred.building import built_op, constant_op, named
 from worker_client.deferred.call import is_deferred, tensor_or_none
 from worker_client.deferred.conversion import tensor_value
-from worker_client.deferred.op_def import INDICES, Argument, OpDef
 from worker_client.graph.default_graph import get_default_graph, graph_of
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Tensor
 from worker_client.initializers.arrays import array_value
+from worker_client.op_definitions.op_def import INDICES, Argument, OpDef
 from worker_client.values.array_likes import array_of
 from worker_client.values.dtypes import as_dtype, int32, string
 from worker_client.values.text import is_text, text_array

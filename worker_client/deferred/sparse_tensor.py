@@ -10,10 +10,10 @@ import numpy as np
 from worker_client.deferred.building import constant_op
 from worker_client.deferred.computed import deferred_graph
 from worker_client.deferred.operands import constant_array, tensor_of
-from worker_client.deferred.static_values import known_sizes
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.graph.runners import Runner, runner_for
+from worker_client.op_definitions.static_values import known_sizes
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.dtypes import DType
 from worker_client.values.shapes import TensorShape

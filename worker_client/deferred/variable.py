@@ -26,7 +26,6 @@ from ps_protocol.operations import (
 from worker_client.deferred import save_slice_info
 from worker_client.deferred.arithmetic import DeferredArithmetic
 from worker_client.deferred.building import constant_op, dtype_attributes
-from worker_client.deferred.op_attributes import DEFAULT_ATTRIBUTES
 from worker_client.deferred.safe_initial_value import with_initialized_values
 from worker_client.deferred.slice_updates import assignable
 from worker_client.deferred.variable_updates import ASSIGN_ATTRIBUTES, DeferredVariableUpdates, shape_of
@@ -44,6 +43,7 @@ from worker_client.graph.operation import Operation, OutputSpec, Tensor
 from worker_client.graph.runners import Runner, runner_for
 from worker_client.initializers.base import DescribedInitializer
 from worker_client.initializers.standard import initializer_spec
+from worker_client.op_definitions.op_attributes import DEFAULT_ATTRIBUTES
 from worker_client.values.dtypes import DType
 from worker_client.values.left_out import SaysWhatIsLeftOut
 from worker_client.values.shapes import ShapeLike, TensorShape

@@ -11,7 +11,6 @@ from ps_protocol.operations import Array
 from worker_client.deferred.building import constant_op
 from worker_client.deferred.call import deferred_call
 from worker_client.deferred.computed import computed
-from worker_client.deferred.static_values import constant_value
 from worker_client.derivatives.registry import SELECTING, Constant, differentiable
 from worker_client.gradients.kernel import derivative_of, gradient_op
 from worker_client.gradients.names import name_of
@@ -19,6 +18,7 @@ from worker_client.gradients.sums import Gradient, dense
 from worker_client.graph.computation import Constant as ConstantValue
 from worker_client.graph.computation import SeededKernel, VariableAccess
 from worker_client.graph.operation import Operation, OutputSpec, Tensor
+from worker_client.op_definitions.static_values import constant_value
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.shapes import TensorShape
 

@@ -10,12 +10,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from worker_client.deferred.static_values import constant_value
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.definition import Constraint, Regularizer
 from worker_client.graph.keys import GraphKeys
 from worker_client.graph.operation import Operation, Tensor
+from worker_client.op_definitions.static_values import constant_value
 from worker_client.ops.array_ops import cast
 from worker_client.ops.collections import get_collection, get_collection_ref
 from worker_client.ops.constant_ops import convert_to_tensor

@@ -12,7 +12,6 @@ from ps_protocol.operations import Array
 from worker_client.deferred.building import built_op, constant_op
 from worker_client.deferred.call import call, is_deferred, tensor_or_none
 from worker_client.deferred.computed import all_computed, computed, deferred_graph
-from worker_client.deferred.op_defs import OP_DEFS
 from worker_client.deferred.operands import cast_to, constant_array, of_one_dtype, operands_of, stacked, tensor_of
 from worker_client.deferred.partitioned import PartitionedDeferredVariable
 from worker_client.deferred.sparse_tensor import with_values_of
@@ -20,6 +19,7 @@ from worker_client.deferred.variable import DeferredVariable
 from worker_client.derivatives.registry import SELECTING, differentiable
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.operation import OutputSpec, Tensor
+from worker_client.op_definitions.op_defs import OP_DEFS
 from worker_client.ops.constant_ops import constant, convert_to_tensor, identity, rank
 from worker_client.ops.constant_ops import range as range_
 from worker_client.values.dtypes import DType, as_dtype, int64

@@ -18,11 +18,11 @@ from worker_client.deferred.call import call, is_deferred, tensor_or_none
 from worker_client.deferred.computed import computed
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.deferred.sparse_tensor import SparseTensor
-from worker_client.deferred.static_values import constant_value
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.computation import Kernel
 from worker_client.graph.default_graph import get_default_graph, graph_of
 from worker_client.graph.operation import Operation, OutputSpec, Tensor
+from worker_client.op_definitions.static_values import constant_value
 from worker_client.ops.array_ops import reshape
 from worker_client.ops.constant_ops import convert_to_tensor
 from worker_client.ops.constant_ops import rank as rank_of

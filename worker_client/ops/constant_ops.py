@@ -17,13 +17,13 @@ from ps_protocol.operations import Array
 from worker_client.deferred.building import built_op, constant_op
 from worker_client.deferred.call import is_deferred, itself, tensor_or_none
 from worker_client.deferred.computed import computed, deferred_graph
-from worker_client.deferred.op_defs import OP_DEFS
 from worker_client.deferred.operands import cast_to, constant_array, of_one_dtype, operands_of, tensor_of
 from worker_client.deferred.sparse_tensor import SparseTensor
-from worker_client.deferred.static_values import constant_value, known_sizes
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import OutputSpec, Tensor
+from worker_client.op_definitions.op_defs import OP_DEFS
+from worker_client.op_definitions.static_values import constant_value, known_sizes
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.dtypes import DType, as_dtype, float32, int32
 from worker_client.values.shapes import ShapeLike, TensorShape

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from worker_client.deferred.operands import tensor_of
-from worker_client.deferred.static_values import known_sizes
 from worker_client.graph.computation import Kernel
 from worker_client.graph.default_graph import get_default_graph, graph_of
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.initializers import standard
 from worker_client.initializers.base import DescribedInitializer
+from worker_client.op_definitions.static_values import known_sizes
 from worker_client.ops.constant_ops import constant, convert_to_tensor, given_sizes, ones, zeros
 from worker_client.values.dtypes import DType, as_dtype
 from worker_client.values.partition_info import PartitionInfo

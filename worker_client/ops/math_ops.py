@@ -15,10 +15,10 @@ from ps_protocol.operations import Array
 from worker_client.deferred import elementwise
 from worker_client.deferred.call import call, is_deferred
 from worker_client.deferred.computed import computed, deferred_graph
-from worker_client.deferred.op_defs import OP_DEFS
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.deferred.sparse_tensor import SparseTensor, with_values_of
 from worker_client.graph.operation import Tensor
+from worker_client.op_definitions.op_defs import OP_DEFS
 from worker_client.ops.constant_ops import constant, convert_to_tensor, identity, rank
 from worker_client.ops.constant_ops import range as range_
 from worker_client.values.made_functions import named, one_of

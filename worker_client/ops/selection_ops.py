@@ -11,11 +11,11 @@ import numpy as np
 from ps_protocol.operations import Array
 from worker_client.deferred.call import call, is_deferred
 from worker_client.deferred.computed import all_computed, computed
-from worker_client.deferred.op_def import Output
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.derivatives.registry import SELECTING, differentiable
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.operation import OutputSpec, Tensor
+from worker_client.op_definitions.op_def import Output
 from worker_client.ops.array_ops import concat, gather, reshape, squeeze, where
 from worker_client.ops.constant_ops import convert_to_tensor, ones, rank
 from worker_client.ops.constant_ops import shape as shape_tensor

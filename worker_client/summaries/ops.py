@@ -12,12 +12,12 @@ import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
-from worker_client.deferred.op_def import REAL
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.computation import Kernel
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.graph.operation import OutputSpec
+from worker_client.op_definitions.op_def import REAL
 from worker_client.ops.constant_ops import convert_to_tensor
 from worker_client.summaries.histograms import Histogram
 from worker_client.summaries.images import encoded_images

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from worker_client.deferred import matrix_shapes as shapes
-from worker_client.deferred.op_def import COMPLEX, FLOATS, INDICES, OpDef, row
+from worker_client.op_definitions import matrix_shapes as shapes
+from worker_client.op_definitions.op_def import COMPLEX, FLOATS, INDICES, OpDef, row
 from worker_client.values.dtypes import bfloat16, int32
 
 _INT32: Final = frozenset({int32.dtype})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from worker_client.deferred.call import deferred_call
-from worker_client.deferred.static_values import constant_value, known_sizes
+from worker_client.op_definitions.static_values import constant_value, known_sizes
 from worker_client.ops.array_ops import concat, stack
 from worker_client.ops.constant_ops import constant, placeholder, shape
 from worker_client.ops.constant_ops import range as range_

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ps_protocol.operations import Array
-from worker_client.deferred.static_values import constant_value, known_sizes
 from worker_client.graph.operation import Tensor
+from worker_client.op_definitions.static_values import constant_value, known_sizes
 from worker_client.values.shapes import TensorShape
 
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from worker_client.deferred import shape_functions as shapes
-from worker_client.deferred import window_shapes
-from worker_client.deferred.matrix_op_defs import MATRIX_OPS
-from worker_client.deferred.op_def import (
+from worker_client.op_definitions import shape_functions as shapes
+from worker_client.op_definitions import window_shapes
+from worker_client.op_definitions.matrix_op_defs import MATRIX_OPS
+from worker_client.op_definitions.op_def import (
     ANY,
     BOOL,
     COMPLEX,
@@ -28,7 +28,7 @@ from worker_client.deferred.op_def import (
     OpDef,
     row,
 )
-from worker_client.deferred.row_op_defs import ROW_OPS
+from worker_client.op_definitions.row_op_defs import ROW_OPS
 from worker_client.values import dtypes
 
 

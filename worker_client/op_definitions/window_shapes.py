@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from worker_client.deferred.shape_functions import Known
 from worker_client.kernels.windows import Padding, margin, places, reach
+from worker_client.op_definitions.shape_functions import Known
 from worker_client.values.shapes import TensorShape
 
 

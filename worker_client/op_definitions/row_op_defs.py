@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from worker_client.deferred import row_shapes as shapes
-from worker_client.deferred.op_def import (
+from worker_client.op_definitions import row_shapes as shapes
+from worker_client.op_definitions.op_def import (
     BOOL,
     FLOATS,
     INDICES,

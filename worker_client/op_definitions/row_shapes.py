@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from worker_client.deferred.shape_functions import (
+from worker_client.op_definitions.shape_functions import (
     UNKNOWN,
     Known,
     Size,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker_client.deferred.shape_functions import UNKNOWN, Known, Size, broadcast_shapes, merged, same_size
+from worker_client.op_definitions.shape_functions import UNKNOWN, Known, Size, broadcast_shapes, merged, same_size
 from worker_client.values.shapes import TensorShape
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from worker_client.deferred.shape_functions import ShapeFunction
+from worker_client.op_definitions.shape_functions import ShapeFunction
 from worker_client.values import dtypes
 from worker_client.values.text import is_text
 
