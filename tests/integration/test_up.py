@@ -595,7 +595,7 @@ def test_on_a_terminal_there_is_a_table_below_the_output(tmp_path: Path, termina
 
 
 def test_on_a_terminal_a_ps_that_cannot_start_says_why_once(terminal: Terminal) -> None:
-    assert terminal.up("--ps-arg=--no-such-option", "--", "true") == 1
+    assert terminal.up("--ps", "1", "--ps-arg=--no-such-option", "--", "true") == 1
     shown = terminal.text
     assert shown.count("No such option '--no-such-option'") == 1
     assert "ended with exit code 2 before it was ready" in shown
