@@ -275,7 +275,19 @@ class SettingError(ValueError):
 
 
 class ClusterStartError(RuntimeError):
-    """A ps process did not come up; the message ends with the last lines that it printed."""
+    """A ps process did not come up; the message ends with the last lines that it printed.
+
+    Attributes:
+        what: The message without them.
+
+    Args:
+        what: Which process, and what it did.
+        printed: What it has printed last.
+    """
+
+    def __init__(self, what: str, printed: str = ""):
+        self.what = what
+        super().__init__(f"{what}; {printed}" if printed else what)
 
 
 def _tree(root: type[ShardscopeError]) -> list[type[ShardscopeError]]:

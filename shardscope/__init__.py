@@ -34,7 +34,8 @@ else:
             return importlib.import_module("ps_cluster.local.serve").serve
         if name == "__version__":
             return importlib.import_module("importlib.metadata").version("shardscope")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        elsewhere = "" if name.startswith("_") else "; TensorFlow 1's other names are in worker_client.compat.v1"
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{elsewhere}")
 
 
 __all__ = ["LocalCluster", "__version__", "serve"]

@@ -58,6 +58,8 @@ def _list_variables(spec: ClusterSpec, as_json: bool, timeout_s: float, *, with_
         _print_json(records)
     elif any_answered(answers):
         print_table(variable_table(records), variable_droppable(records))
+        if not records:
+            click.echo("The cluster has no variables yet.", err=True)
     return all_answered(answers)
 
 

@@ -58,6 +58,7 @@ class Launcher:
     def __init__(self, options: LaunchOptions, *, console: Console, errors: Console, connect: Connect):
         self._options = options
         self._connect = connect
+        self._is_terminal = console.is_terminal
         self._state = LaunchState(
             options.num_ps,
             options.num_workers,
@@ -153,7 +154,9 @@ class Launcher:
             self._cluster.start()
         except (ClusterStartError, OSError, RuntimeError) as error:
             all_ps = [task for task in self._options.tasks if task.job != WORKER_JOB]
-            self._events.put(functools.partial(self._state.start_failed, str(error), all_ps))
+            # On a terminal its lines stand just above; elsewhere failures go to another stream.
+            text = error.what if isinstance(error, ClusterStartError) and self._is_terminal else str(error)
+            self._events.put(functools.partial(self._state.start_failed, text, all_ps))
         else:
             self._events.put(self._state.ps_ready)
 

@@ -81,7 +81,7 @@ class PsProcess:
             if settled
             else f"was not ready after {time.monotonic() - self._started_s:.0f} s"
         )
-        raise ClusterStartError(f"{self._task} at {self._address} {what}; {last_lines(self.process)}")
+        raise ClusterStartError(f"{self._task} at {self._address} {what}", last_lines(self.process))
 
     def _on_stdout(self, line: OutputLine) -> None:
         listening = _listening(line.text)

@@ -56,6 +56,10 @@ def _imported(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            raise FunctionModuleError(
+                f"the --functions module {name} cannot be imported: no {error.name} is installed or lies in {here}"
+            ) from None
         raise FunctionModuleError(
             f"the --functions module {name} cannot be imported: {type(error).__name__}: {error}; it should be "
             f"installed or lie in {here}"

@@ -134,6 +134,8 @@ def test_ls_reads_tf_config_and_writes_json(cluster: LocalCluster) -> None:
 def test_ls_lists_slots_after_their_variable_or_leaves_them_out() -> None:
     slot = VariableSpec("z/Adam/m", np.dtype(np.float32), (2,), slot_of="w")
     with LocalCluster(num_ps=1) as cluster:
+        empty = shardscope("ls", "--cluster", cluster.cluster_spec.to_flag())
+        assert (empty.returncode, empty.stderr) == (0, "The cluster has no variables yet.\n")
         for spec in (VariableSpec("w", np.dtype(np.float32), (2,)), slot, VariableSpec("x", np.dtype(np.float32), ())):
             declare(cluster, 0, Declare(spec))
         flag = cluster.cluster_spec.to_flag()

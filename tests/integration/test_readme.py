@@ -9,6 +9,7 @@ import inspect
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,20 @@ def test_guide_runs_with_an_open_connection(
     with shardscope.connect(cluster.cluster_spec) as client:
         section.run({"np": np, "ss": shardscope, "client": client, "cluster_spec": cluster.cluster_spec})
     assert capsys.readouterr().out.splitlines() == section.expected_output
+
+
+def test_what_comes_before_the_blocks_of_the_guide_runs_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_CONFIG", "")  # so that it is as before at the end
+    [preface] = re.findall(r"^    import os\n(?:    .*\n|\n)*", (ROOT / "docs/guide.md").read_text(), re.MULTILINE)
+    names: dict[str, Any] = {}
+    try:
+        exec(textwrap.dedent(preface), names)
+        with shardscope.connect() as client:
+            assert str(client.task) == "worker:0"
+        assert {"np", "ss", "client", "cluster_spec"} <= names.keys()  # what its sections are run with
+    finally:
+        names["client"].close()
+        names["cluster"].stop()
 
 
 @pytest.mark.parametrize("section", named(sections_of("docs/operations.md")))

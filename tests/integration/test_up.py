@@ -543,6 +543,21 @@ class Terminal:
     def text(self) -> str:
         return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.data.decode())
 
+    def up(self, *arguments: str) -> int:
+        """Runs ``shardscope up`` on it; returns the exit code."""
+        environment = {
+            name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "COLUMNS", "LINES"}
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "ps_cluster", "up", *arguments],
+            stdout=self.follower,
+            stderr=self.follower,
+            timeout=TIMEOUT_S,
+            check=False,
+            env={**environment, "TERM": "xterm-256color"},
+        )
+        return done.returncode
+
     def close(self) -> None:
         os.close(self.follower)
         self._reader.join(TIMEOUT_S)
@@ -564,17 +579,8 @@ def terminal() -> Iterator[Terminal]:
 def test_on_a_terminal_there_is_a_table_below_the_output(tmp_path: Path, terminal: Terminal) -> None:
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
-    command = [sys.executable, "-m", "ps_cluster", "up", "--ps", "2", "--workers", "2"]
-    environment = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "COLUMNS", "LINES"}}
-    done = subprocess.run(
-        [*command, "--", "python", str(script), "0:hello", "1:exit3", "all:exit0"],
-        stdout=terminal.follower,
-        stderr=terminal.follower,
-        timeout=TIMEOUT_S,
-        check=False,
-        env={**environment, "TERM": "xterm-256color"},
-    )
-    assert done.returncode == 3
+    options = ("--ps", "2", "--workers", "2", "--", "python", str(script), "0:hello", "1:exit3", "all:exit0")
+    assert terminal.up(*options) == 3
     assert b"\x1b[36mworker:0" in terminal.data
     assert "worker:0   | hello" in terminal.text
     assert "shardscope | worker:1 failed with exit code 3" in terminal.text
@@ -586,3 +592,11 @@ def test_on_a_terminal_there_is_a_table_below_the_output(tmp_path: Path, termina
         ["worker:0", "done"],
         ["worker:1", "exit"],
     ]
+
+
+def test_on_a_terminal_a_ps_that_cannot_start_says_why_once(terminal: Terminal) -> None:
+    assert terminal.up("--ps", "1", "--ps-arg=--no-such-option", "--", "true") == 1
+    shown = terminal.text
+    assert shown.count("No such option '--no-such-option'") == 1
+    assert "ended with exit code 2 before it was ready" in shown
+    assert "its last lines" not in shown

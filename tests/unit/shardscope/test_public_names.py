@@ -81,3 +81,20 @@ def test_what_starts_processes_is_imported_when_it_is_asked_for() -> None:
     program = "import sys, shardscope as ss; assert 'ps_cluster' not in sys.modules; print(ss.LocalCluster.__module__)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=50)
     assert done.stdout.startswith("ps_cluster.")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        pytest.param("SGD", "'SGD': there is GradientDescent$", id="keras"),
+        pytest.param(
+            "AdamOptimizer", "there is Adam, and for graphs worker_client.compat.v1.train.AdamOptimizer$", id="tf1"
+        ),
+        pytest.param("NoSuchOptimizer", "has no attribute 'NoSuchOptimizer'$", id="none"),
+    ],
+)
+def test_names_of_other_libraries_say_what_to_use(name: str, message: str) -> None:
+    with pytest.raises(AttributeError, match=message):
+        getattr(shardscope.train, name)
+    with pytest.raises(AttributeError, match=r"TensorFlow 1's other names are in worker_client\.compat\.v1$"):
+        _ = shardscope.placeholder  # type: ignore[attr-defined]  # that is what is tested

@@ -58,5 +58,9 @@ def test_a_module_that_is_wrong_is_refused(here: Path, text: str, message: str) 
 
 
 def test_a_module_that_is_not_there_says_where_it_should_be(here: Path) -> None:
-    with pytest.raises(FunctionModuleError, match=f"--functions module absent_rules .*lie in {here}"):
-        known_functions("absent_rules")
+    for name, missing in (("absent_rules", "absent_rules"), ("absent_team.rules", "absent_team")):
+        with pytest.raises(FunctionModuleError) as refused:
+            known_functions(name)
+        assert str(refused.value) == (
+            f"the --functions module {name} cannot be imported: no {missing} is installed or lies in {here}"
+        )
