@@ -193,7 +193,8 @@ def _check_complete(name: str, parts: Sequence[_Held]) -> None:
 
 
 def _not_found(name: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(name, sorted(known), n=3)
+    inside = [each for each in sorted(known) if name and each.startswith(name.rstrip("/") + "/")]
+    close = inside[:3] or difflib.get_close_matches(name, sorted(known), n=3)
     if close:
         hint = f"did you mean {' or '.join(close)}?"
     elif known:
