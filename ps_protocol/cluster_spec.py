@@ -26,7 +26,7 @@ BACKUP_JOB = "backup"
 """Job of the backups of replicated ps tasks: backup:1 is the backup of ps:1."""
 
 CHIEF_JOBS = ("chief", "master")
-_EVALUATOR_JOB = "evaluator"
+EVALUATOR_JOB = "evaluator"
 _TF_CONFIG = "TF_CONFIG"
 _GIVE_A_CLUSTER = (
     "Give it as ClusterSpec({'ps': ['host:2222'], 'worker': [...]}), as --cluster 'ps=host:2222;worker=...', "
@@ -139,7 +139,7 @@ class ClusterSpec:
                 has no such task. An evaluator need not be in the cluster.
         """
         names_others = any(job not in (PS_JOB, BACKUP_JOB) for job in self._tasks)
-        if task.job in self._tasks or (names_others and task.job != _EVALUATOR_JOB):
+        if task.job in self._tasks or (names_others and task.job != EVALUATOR_JOB):
             self.task_address(task.job, task.index)
 
     def require_ps(self) -> None:

@@ -48,10 +48,8 @@ def is_ml_dtype(dtype: np.dtype[Any]) -> bool:
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
-    """Returns what errors call a dtype; that of text with its length, which NumPy's name counts in bits."""
-    if dtype.kind not in "SU":
-        return dtype.name
-    return f"bytes of length {dtype.itemsize}" if dtype.kind == "S" else f"str of length {dtype.itemsize // 4}"
+    """Returns NumPy's name of a dtype, as "float32"; of text "S16", with its length, which that counts in bits."""
+    return dtype.str[1:] if dtype.kind in "SU" else dtype.name
 
 
 @lru_cache(maxsize=256)

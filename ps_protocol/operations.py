@@ -25,6 +25,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from ps_protocol.dtype_traits import dtype_name
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.optimizer_spec import OptimizerSpec
@@ -79,8 +80,7 @@ class VariableSpec:
         return size
 
     def __str__(self) -> str:
-        dtype = f"S{self.dtype.itemsize}" if self.dtype.kind == "S" else self.dtype.name  # NumPy's name has bits
-        return f"{self.name} ({dtype}{list(self.shape)})"
+        return f"{self.name} ({dtype_name(self.dtype)}{list(self.shape)})"
 
 
 class UpdateRule(enum.IntEnum):

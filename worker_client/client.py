@@ -15,7 +15,16 @@ from typing import Any, Final, Literal, NoReturn, Self, TypeAlias
 from uuid import uuid4
 
 from ps_protocol import fault_points
-from ps_protocol.cluster_spec import BACKUP_JOB, CHIEF_JOBS, PS_JOB, WORKER_JOB, ClusterSpec, ClusterSpecLike, TfConfig
+from ps_protocol.cluster_spec import (
+    BACKUP_JOB,
+    CHIEF_JOBS,
+    EVALUATOR_JOB,
+    PS_JOB,
+    WORKER_JOB,
+    ClusterSpec,
+    ClusterSpecLike,
+    TfConfig,
+)
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
 from ps_protocol.forks import new_lock, tell_in_child
 from ps_protocol.html_tables import html_table
@@ -277,7 +286,7 @@ class Client(
     @property
     def is_chief(self) -> bool:
         """Whether this is the process that does what must be done once: worker 0, or the only "chief" or "master"."""
-        if self.observer:
+        if self.observer or self.task.job == EVALUATOR_JOB:
             return False
         return self.task.job in CHIEF_JOBS or (self.task.index == 0 and not self._has_chief_job)
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from ps_cluster.inspection.queries import PsAnswer
 from ps_cluster.inspection.task_table import format_size, replica_word
 from ps_protocol.cluster_spec import PS_JOB
+from ps_protocol.dtype_traits import dtype_name
 from ps_protocol.service_types import Member, Status, VariableInfo
 from ps_protocol.task_id import TaskId
 
@@ -49,7 +50,7 @@ def variable_records(answers: Sequence[PsAnswer[list[VariableInfo]]]) -> list[di
         {
             "name": info.spec.name,
             "shape": list(info.spec.shape),
-            "dtype": info.spec.dtype.name,
+            "dtype": dtype_name(info.spec.dtype),
             "bytes": info.size_bytes,
             "task": str(answer.task),
             "version": info.version,

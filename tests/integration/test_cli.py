@@ -17,13 +17,14 @@ from contextlib import closing
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from ps_cluster import LocalCluster
 from ps_cluster.local.line_splitter import OutputLine
 from ps_cluster.local.processes import ProcessSupervisor
-from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec, ValueKind
 from ps_protocol.operations import Batch, Declare, VariableSpec
 from ps_protocol.service_types import Proposal
 from tests.conftest import Eventually
@@ -105,7 +106,10 @@ def test_get_shows_a_variable_and_takes_no_part(cluster: LocalCluster, tmp_path:
     for arguments, exit_code, told in (
         (("get", "dense/weight"), 1, "did you mean dense/weights"),
         (("get", "dense/biases"), 1, "dense/biases"),  # which has no value yet
+        (("get", "dense"), 1, "did you mean dense/biases or dense/weights"),
+        (("get", "dense/weights", "--json", "--npy", "w.npy"), 2, "give one"),
         (("get", "dense/weights", "--rows", "64"), 2, "has the rows 0 to 63, and no row 64"),
+        (("get", "dense/weights", "--rows", "1-2"), 2, "--rows is '1-2'"),
         (("get", "dense/weights", "--rows", "a"), 2, "--rows is 'a'"),
     ):
         failed = shardscope(*arguments, *flag)
@@ -113,6 +117,44 @@ def test_get_shows_a_variable_and_takes_no_part(cluster: LocalCluster, tmp_path:
         assert told in failed.stderr
     with closing(grpc.connect(cluster.cluster_spec.ps_addresses()[0], task="ps:0")) as ps:
         assert [each.task for each in ps.list_members(timeout_s=TIMEOUT_S)] == ["ps:0", "ps:1", "worker:0"]
+
+
+def test_get_writes_json_and_files_of_what_neither_knows(tmp_path: Path) -> None:
+    values = {
+        "narrow": np.array([1.5, np.nan, -np.inf], ml_dtypes.bfloat16),
+        "nibbles": np.array([-8, 7], ml_dtypes.int4),
+        "complex": np.array([1 + 2j], np.complex64),
+        "text": np.array([b"ab", b"\xff"]),
+        "number": np.array(7, np.int64),
+        "none": np.zeros((0, 2), np.float32),
+    }
+    shown = {}
+    with LocalCluster(num_ps=1) as cluster:
+        flag = ("--cluster", cluster.cluster_spec.to_flag())
+        for name, value in values.items():
+            spec = VariableSpec(name, value.dtype, value.shape)
+            declare(cluster, 0, Declare(spec, InitializerSpec(ValueKind(value))))
+            done = shardscope("get", name, "--json", *flag)
+            shown[name] = json.loads(done.stdout, parse_constant=pytest.fail)
+        assert {name: (each["dtype"], each["value"]) for name, each in shown.items()} == {
+            "narrow": ("bfloat16", [1.5, "nan", "-inf"]),
+            "nibbles": ("int4", [-8, 7]),
+            "complex": ("complex64", [[1.0, 2.0]]),
+            "text": ("S2", ["ab", "\\xff"]),
+            "number": ("int64", 7),
+            "none": ("float32", []),
+        }
+        assert (shown["narrow"]["name"], shown["narrow"]["shape"], shown["narrow"]["tasks"]) == (
+            "narrow",
+            [3],
+            ["ps:0"],
+        )
+        for name, dtype in (("narrow", "float32"), ("nibbles", "int8"), ("text", "S2")):
+            file = tmp_path / f"{name}.npy"
+            done = shardscope("get", name, "--npy", str(file), *flag)
+            assert done.stdout.splitlines()[1].endswith(f": {dtype} {list(values[name].shape)}")
+            np.testing.assert_array_equal(np.load(file), values[name].astype(dtype))
+        assert "none has no rows" in shardscope("get", "none", "--rows", "0", *flag).stderr
 
 
 def test_ls_reads_tf_config_and_writes_json(cluster: LocalCluster) -> None:

@@ -27,7 +27,7 @@ from worker_client.embeddings.rows import (
     stitched,
 )
 from worker_client.graph.blocks import colocate_with, name_scope
-from worker_client.graph.default_graph import get_default_graph
+from worker_client.graph.default_graph import graph_to_build_in
 from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.ops.array_ops import gather
 from worker_client.ops.constant_ops import identity
@@ -68,7 +68,7 @@ def embedding_lookup(
     del validate_indices
     table = _Table(params, partition_strategy)
     (wanted,) = of_one_dtype(f"embedding_lookup in {table.name}", [ids])
-    is_known = not table.is_deferred and not isinstance(wanted, Tensor) and not get_default_graph().deferred
+    is_known = not table.is_deferred and not isinstance(wanted, Tensor) and not graph_to_build_in().deferred
     if is_known and not wanted.size:  # of an empty list, which has no dtype of its own
         wanted = wanted.astype(np.int64)
     if wanted.dtype.kind not in "iu":

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ps_protocol.forks import new_lock
-from worker_client.graph.defaults import STACK, HasGraph, find_newest_client, not_connected
+from worker_client.graph.defaults import STACK, HasGraph, connected_too_late, find_newest_client, not_connected
 from worker_client.graph.graph import Graph
 
 _TF1_NAMES: Final = "worker_client.compat.v1"
@@ -50,11 +50,12 @@ def graph_to_build_in() -> Graph:
     """Returns the default graph, for a function that makes something there.
 
     Raises:
-        FailedPreconditionError: There is no connection, and the program has not said that it builds a graph.
+        FailedPreconditionError: There is no connection, or it was made inside a scope that was opened before, and the
+            program has not said that it builds a graph.
     """
     graph = get_default_graph()
     if isinstance(graph, _ProcessGraph) and not graph.is_chosen and _TF1_NAMES not in sys.modules:
-        raise not_connected()
+        raise not_connected() if find_newest_client() is None else connected_too_late()
     return graph
 
 

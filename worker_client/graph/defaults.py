@@ -25,6 +25,14 @@ def not_connected() -> FailedPreconditionError:
     )
 
 
+def connected_too_late() -> FailedPreconditionError:
+    """The error of a function that needs a connection, in a scope that was opened when none was open."""
+    return FailedPreconditionError(
+        "ss.connect() was called inside of a variable_scope or another block that was opened before it, and so is not "
+        "the default connection there: connect before the block, or use `with ss.connect(...) as client:` inside of it"
+    )
+
+
 class HasGraph(Protocol):
     """A connection, as far as it is a default: it has a graph of its own, which is replaced when it is reset."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import Any
 
-from worker_client.graph.default_graph import get_default_graph
+from worker_client.graph.default_graph import get_default_graph, graph_to_build_in
 from worker_client.graph.keys import GraphKeys
 
 __all__ = [
@@ -48,24 +48,29 @@ def get_collection_ref(key: Hashable) -> list[Any]:
 
 def global_variables(scope: str | None = None) -> list[Any]:
     """Returns the variables that the cluster shares; ``scope`` as in ``get_collection``."""
-    return get_collection(GraphKeys.GLOBAL_VARIABLES, scope)
+    return _variables(GraphKeys.GLOBAL_VARIABLES, scope)
 
 
 def local_variables(scope: str | None = None) -> list[Any]:
     """Returns the variables that belong to this worker; ``scope`` as in ``get_collection``."""
-    return get_collection(GraphKeys.LOCAL_VARIABLES, scope)
+    return _variables(GraphKeys.LOCAL_VARIABLES, scope)
 
 
 def trainable_variables(scope: str | None = None) -> list[Any]:
     """Returns the variables that optimizers are meant to update; ``scope`` as in ``get_collection``."""
-    return get_collection(GraphKeys.TRAINABLE_VARIABLES, scope)
+    return _variables(GraphKeys.TRAINABLE_VARIABLES, scope)
 
 
 def model_variables(scope: str | None = None) -> list[Any]:
     """Returns the variables of ``GraphKeys.MODEL_VARIABLES``; ``scope`` as in ``get_collection``."""
-    return get_collection(GraphKeys.MODEL_VARIABLES, scope)
+    return _variables(GraphKeys.MODEL_VARIABLES, scope)
 
 
 def moving_average_variables(scope: str | None = None) -> list[Any]:
     """Returns the variables of which moving averages are kept; ``scope`` as in ``get_collection``."""
-    return get_collection(GraphKeys.MOVING_AVERAGE_VARIABLES, scope)
+    return _variables(GraphKeys.MOVING_AVERAGE_VARIABLES, scope)
+
+
+def _variables(key: Hashable, scope: str | None) -> list[Any]:
+    """Returns the members of a collection of variables; FailedPreconditionError where none can be made."""
+    return graph_to_build_in().get_collection(key, scope)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, SupportsFloat, cast, overload
@@ -77,9 +77,20 @@ class ExponentialMovingAverage:
         self.decay: Final = float(decay)
         self._num_updates = num_updates
         self._zero_debias = zero_debias
+        self._forget()
+
+    def _forget(self) -> None:
+        """Has been declared for no variable yet."""
         self._lock = new_lock()  # guards: _kept and _found
         self._kept: weakref.WeakKeyDictionary[Variable, _Kept] = weakref.WeakKeyDictionary()
         self._found: weakref.WeakKeyDictionary[Fanout, FoundVariables] = weakref.WeakKeyDictionary()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_kept", "_found")}
+
+    def __setstate__(self, settings: Mapping[str, Any]) -> None:
+        self.__dict__.update(settings)
+        self._forget()
 
     @overload
     def apply(self, variables: Iterable[EagerVariable], *, wait: Literal[True] = True) -> None: ...

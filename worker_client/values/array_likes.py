@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ps_protocol.dtype_traits import DTypeCategory, dtype_category, integer_limits, is_ml_dtype
+from ps_protocol.dtype_traits import DTypeCategory, dtype_category, dtype_name, integer_limits, is_ml_dtype
 from ps_protocol.errors import (
     DTypeMismatchError,
     ShapeMismatchError,
@@ -253,7 +253,7 @@ class _Conversion:
         return self._refused(f"is a {_type_name(value)}, of which NumPy makes no array", "give an array or a list")
 
     def _refused(self, reason: str, remedy: str = "give an array of numbers") -> DTypeMismatchError:
-        needed = "" if self._dtype is None else f", needed is {self._dtype.name}"
+        needed = "" if self._dtype is None else f", needed is {dtype_name(self._dtype)}"
         return DTypeMismatchError(
             f"{named(self._owner)}: {self._what} {reason}{needed}; {remedy}", variable=variable_name(self._owner)
         )

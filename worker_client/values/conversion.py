@@ -154,7 +154,7 @@ def cast(array: Array, spec: VariableSpec, what: str = "the value") -> Array:
     if way is _Way.NONE and array.size:
         convert_it = "encode it" if (array.dtype.kind, spec.dtype.kind) == ("U", "S") else "convert it"
         raise DTypeMismatchError(
-            f"{named(spec)} holds {dtype_name(spec.dtype)}, {what} is {dtype_name(array.dtype)}; {convert_it} first if "
+            f"{named(spec)} holds {_described(spec.dtype)}, {what} is {_described(array.dtype)}; {convert_it} first if "
             f"that is meant",
             variable=spec.name,
         )
@@ -163,6 +163,11 @@ def cast(array: Array, spec: VariableSpec, what: str = "the value") -> Array:
     elif way is _Way.MAY_OVERFLOW:
         return _cast_floats(array, spec, what)
     return array.astype(spec.dtype, order="C")
+
+
+def _described(dtype: np.dtype[Any]) -> str:
+    words = {"S": "bytes", "U": "str"}.get(dtype.kind)
+    return dtype_name(dtype) if words is None else f"{words} of length {dtype_name(dtype)[1:]}"
 
 
 class _Way(enum.Enum):

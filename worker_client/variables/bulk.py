@@ -24,6 +24,7 @@ from worker_client.variables.parts import (
     NamedOrVariable,
     Pair,
     Pairs,
+    check_of_cluster,
     some_pairs,
     some_variables,
 )
@@ -41,6 +42,16 @@ class ManyVariables:
     def _find(self, name: str) -> EagerVariable:
         """Finds a variable of the cluster by its name; NotFoundError if there is none."""
         raise NotImplementedError
+
+    def _some(self, function: str, variables: object) -> list[EagerVariable]:
+        found = some_variables(function, variables, self._find)
+        check_of_cluster(function, found, self.fanout)
+        return found
+
+    def _some_pairs(self, function: str, pairs: object, what: str = "its value") -> list[tuple[Any, Any]]:
+        found = some_pairs(function, pairs, self._find, what)
+        check_of_cluster(function, [variable for variable, _ in found], self.fanout)
+        return found
 
     @overload
     def read_all(  # type: ignore[overload-overlap] # a dictionary is more than what is iterated over
@@ -89,14 +100,14 @@ class ManyVariables:
         Raises:
             FailedPreconditionError: One of them has not been initialised.
             InvalidArgumentError: An array does not fit its variable, there are not as many as variables, two overlap,
-                or ``variables`` holds anything else.
+                or ``variables`` holds anything else, or a variable of another cluster.
             NotFoundError: There is no variable of a name.
         """
         if isinstance(variables, Mapping):
             outs = None if out is None else _in_order_of(variables, out)
             values = self.read_all(list(variables.values()), out=outs, wire_dtype=wire_dtype, copy=copy)
             return dict(zip(variables, values, strict=True))
-        whole = some_variables("read_all", variables, self._find)
+        whole = self._some("read_all", variables)
         reads = [each.whole_read(array, wire_dtype, view=not copy) for each, array in _with_outs(whole, out)]
         return part_reads.read(self.fanout, reads)
 
@@ -143,7 +154,7 @@ class ManyVariables:
             known = _in_order_of(variables, versions, "`versions`")
             found = self.read_all_if_newer(list(variables.values()), known, out=outs, wire_dtype=wire_dtype)
             return dict(zip(variables, found, strict=True))
-        whole, known = some_variables("read_all_if_newer", variables, self._find), list(versions)
+        whole, known = self._some("read_all_if_newer", variables), list(versions)
         if len(known) != len(whole):
             raise InvalidArgumentError(
                 f"there are {len(whole)} variables, but {len(known)} versions; give one for each"
@@ -161,7 +172,7 @@ class ManyVariables:
         Raises:
             FailedPreconditionError: One of them has not been initialised.
         """
-        mirror = Mirror(self.fanout, some_variables("mirror", _in_a_row(variables), self._find))
+        mirror = Mirror(self.fanout, self._some("mirror", _in_a_row(variables)))
         mirror.pull()
         return mirror
 
@@ -202,7 +213,7 @@ class ManyVariables:
             in_order = None if out is None else _in_order_of(pairs, out)
             found = self.gather_all(list(pairs.items()), out=in_order, wire_dtype=wire_dtype)
             return dict(zip(pairs, found, strict=True))
-        asked = some_pairs("gather_all", pairs, self._find, "its indices")
+        asked = self._some_pairs("gather_all", pairs, "its indices")
         outs = [each for _, each in _with_outs([variable for variable, _ in asked], out)]
         reads = [variable.rows_read(rows, each, wire_dtype) for (variable, rows), each in zip(asked, outs, strict=True)]
         check_not_read(
@@ -246,7 +257,7 @@ class ManyVariables:
     ) -> Future[None] | None:
         updates = [
             update
-            for variable, value in some_pairs(f"{rule.name.lower()}_all", pairs, self._find)
+            for variable, value in self._some_pairs(f"{rule.name.lower()}_all", pairs)
             for update in variable.part_updates(rule, value, copy=not wait, wire_dtype=wire_dtype)
         ]
         routed = pushes.prepared(updates)
@@ -267,7 +278,7 @@ class ManyVariables:
         """
         if isinstance(variables, Mapping):
             return dict(zip(variables, self.push_buffers(list(variables.values())), strict=True))
-        return [variable.push_buffer() for variable in some_variables("push_buffers", variables, self._find)]
+        return [variable.push_buffer() for variable in self._some("push_buffers", variables)]
 
 
 def _in_a_row(variables: object) -> object:

@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ps_protocol.errors import FailedPreconditionError, NotFoundError
+from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from ps_protocol.operations import VariableSpec
 from ps_protocol.service_types import VariableInfo
 from ps_protocol.task_id import TaskId
 from worker_client.connection.fanout import Fanout
 from worker_client.variables.found import FoundVariables
-from worker_client.variables.partitioned import PartitionedVariable
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +116,13 @@ class Catalog:
             name: Its full name, with ":0" or without. The name of a partitioned variable gives the whole.
 
         Raises:
+            InvalidArgumentError: The name is no text.
             NotFoundError: There is none of that name.
             FailedPreconditionError: Parts of it are missing.
             ShardscopeError: A ps task does not answer.
         """
+        if not isinstance(name, str):
+            raise InvalidArgumentError(f"a variable is found by its full name, as 'scope/name', not by {name!r}")
         name = name.removesuffix(":0")
         held = self._held()
         for each in held:
@@ -130,11 +132,9 @@ class Catalog:
         if not parts:
             raise NotFoundError(_not_found(name, {each.whole_name for each in held}), variable=name)
         _check_complete(name, parts)
-        spec = parts[0].info.spec
-        return PartitionedVariable(
+        return self._found.whole(
             name,
-            _whole_shape(spec),
-            spec.dtype,
+            _whole_shape(parts[0].info.spec),
             [self._found.variable(each.info.spec, each.ps_task) for each in parts],
             [len(set(offsets)) for offsets in zip(*(each.offset for each in parts), strict=True)],
         )

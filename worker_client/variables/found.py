@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ps_protocol.forks import new_lock
 from ps_protocol.operations import VariableSpec
 from worker_client.connection.fanout import Fanout
@@ -9,6 +11,7 @@ from worker_client.graph.definition import VariableAggregation, VariableDefiniti
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import OutputSpec
 from worker_client.values.shapes import TensorShape
+from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.variable import Variable
 
 
@@ -22,8 +25,9 @@ class FoundVariables:
     def __init__(self, fanout: Fanout):
         self._fanout = fanout
         self._graph = Graph(deferred=False)  # of what is found
-        self._lock = new_lock()  # guards: _found, and what is made in _graph
+        self._lock = new_lock()  # guards: _found, _whole, and what is made in _graph
         self._found: dict[str, Variable] = {}
+        self._whole: dict[str, PartitionedVariable] = {}
 
     def variable(self, spec: VariableSpec, ps_task: int | None) -> Variable:
         """The variable of a spec on a ps task, or without one in this worker's own store; the same object each time."""
@@ -44,6 +48,17 @@ class FoundVariables:
             )
             self._found[spec.name] = variable
             return variable
+
+    def whole(
+        self, name: str, shape: Sequence[int], parts: Sequence[Variable], partitions: Sequence[int]
+    ) -> PartitionedVariable:
+        """The variable that some parts make up, which ``variable`` has made; the same object each time."""
+        with self._lock:
+            known = self._whole.get(name)
+            if known is None or list(known) != list(parts):
+                known = PartitionedVariable(name, shape, parts[0].dtype, parts, partitions)
+                self._whole[name] = known
+            return known
 
     def _definition(self, spec: VariableSpec, *, device: str) -> VariableDefinition:
         op = self._graph.create_op(

@@ -1,13 +1,15 @@
 """How a large variable is cut into parts, each a variable of its own on a ps task of its own.
 
 A partitioner is called with the keywords ``shape``, a ``TensorShape``, and ``dtype``, a ``DType``, and returns the
-number of parts along each dimension, as ``[2, 1]``. At most one dimension may be cut. The outcomes are TensorFlow 1's
+number of parts along each dimension, as ``[2, 1]``. At most one dimension may be cut. Those made here can be pickled.
+The outcomes are TensorFlow 1's
 (``partitioned_variables.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeAlias
 
 from worker_client.values.dtypes import DType, as_dtype, string
@@ -27,11 +29,12 @@ def fixed_size_partitioner(num_shards: int, axis: int = 0) -> Partitioner:
         num_shards: Number of parts.
         axis: Dimension to cut.
     """
+    return partial(_fixed_size, num_shards, axis)
 
-    def partitioner(shape: Sequence[int | None], **_: object) -> list[int]:
-        return _along(axis, shape, min(num_shards, _length(shape, axis)))
 
-    return partitioner
+def _fixed_size(num_shards: int, axis: int, shape: Sequence[int | None], dtype: object = None) -> list[int]:
+    del dtype
+    return _along(axis, shape, min(num_shards, _length(shape, axis)))
 
 
 def variable_axis_size_partitioner(
@@ -58,15 +61,22 @@ def variable_axis_size_partitioner(
         )
     if max_shards is not None and max_shards < 0:
         raise ValueError(f"max_shards ({max_shards}) must be positive")
+    return partial(_axis_size, max_shard_bytes, axis, bytes_per_string_element, max_shards)
 
-    def partitioner(shape: Sequence[int | None], dtype: object) -> list[int]:
-        length = _length(shape, axis)
-        slice_bytes = _size_bytes(shape, dtype, bytes_per_string_element) // max(1, length)
-        slices_per_shard = max(1, int(max_shard_bytes // slice_bytes)) if slice_bytes else max(1, length)
-        shards = _ceil_divide(length, slices_per_shard)
-        return _along(axis, shape, min(max_shards, shards) if max_shards else shards)
 
-    return partitioner
+def _axis_size(
+    max_shard_bytes: int,
+    axis: int,
+    bytes_per_string_element: int,
+    max_shards: int | None,
+    shape: Sequence[int | None],
+    dtype: object,
+) -> list[int]:
+    length = _length(shape, axis)
+    slice_bytes = _size_bytes(shape, dtype, bytes_per_string_element) // max(1, length)
+    slices_per_shard = max(1, int(max_shard_bytes // slice_bytes)) if slice_bytes else max(1, length)
+    shards = _ceil_divide(length, slices_per_shard)
+    return _along(axis, shape, min(max_shards, shards) if max_shards else shards)
 
 
 def min_max_variable_partitioner(
@@ -91,13 +101,20 @@ def min_max_variable_partitioner(
             f"min_slice_size ({min_slice_size}) and bytes_per_string_element ({bytes_per_string_element}) "
             f"must be positive"
         )
+    return partial(_least_size, max_partitions, axis, min_slice_size, bytes_per_string_element)
 
-    def partitioner(shape: Sequence[int | None], dtype: object) -> list[int]:
-        length = _length(shape, axis)
-        shards = _ceil_divide(_size_bytes(shape, dtype, bytes_per_string_element), min_slice_size)
-        return _along(axis, shape, max(1, min(length, max_partitions, shards)))
 
-    return partitioner
+def _least_size(
+    max_partitions: int,
+    axis: int,
+    min_slice_size: int,
+    bytes_per_string_element: int,
+    shape: Sequence[int | None],
+    dtype: object,
+) -> list[int]:
+    length = _length(shape, axis)
+    shards = _ceil_divide(_size_bytes(shape, dtype, bytes_per_string_element), min_slice_size)
+    return _along(axis, shape, max(1, min(length, max_partitions, shards)))
 
 
 def partitions_of(partitioner: Partitioner, shape: Sequence[int | None], dtype: object, name: str) -> list[int]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
 from worker_client.values.versions import Version, VersionedValue
+from worker_client.variables.base import OperationRunner, VariableBase
 from worker_client.variables.part_reads import PartVersions
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.variable import Variable
@@ -71,6 +72,31 @@ def some_pairs(function: str, pairs: object, find: Find, what: str = "its value"
         if not isinstance(each, tuple | list) or len(each) != 2:
             raise _wants(function, wanted, each)
     return [(_found(function, variable, find), value) for variable, value in given]
+
+
+def check_of_cluster(function: str, variables: Iterable[EagerVariable], fanout: OperationRunner) -> None:
+    """Makes sure that variables are of the cluster that will be asked for them, by this connection or another one.
+
+    Raises:
+        InvalidArgumentError: One is of another cluster, or in the own store of another connection.
+    """
+    for variable in variables:
+        runner = variable.runner if isinstance(variable, Variable) else variable.parts_runner
+        if runner is fanout or all(_is_in(part, fanout) for part, _ in variable.placed_parts()):
+            continue
+        raise InvalidArgumentError(
+            f"{function}: variable {variable.whole_spec.name} is of another connection, to another cluster; use the "
+            f"{function} of that",
+            variable=variable.whole_spec.name,
+        )
+
+
+def _is_in(part: VariableBase, fanout: OperationRunner) -> bool:
+    """Whether another connection reaches the very store that has a variable."""
+    try:
+        return part.ps_task is not None and part.runner.store(part.ps_task) == fanout.store(part.ps_task)
+    except IndexError:  # a cluster of fewer ps tasks
+        return False
 
 
 def _found(function: str, variable: object, find: Find) -> EagerVariable:

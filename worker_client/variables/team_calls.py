@@ -83,6 +83,11 @@ class TeamCalls(PlacedParts):
                     f"a slot for variable {name} is {slot!r}; it should be a variable of a connection", variable=name
                 )
             theirs = slot.placed_parts()
+            if slot.parts_runner is not self.parts_runner:
+                raise InvalidArgumentError(
+                    f"{slot.whole_spec.name} cannot be a slot for variable {name}: it is of another connection",
+                    variable=name,
+                )
             if [part.ps_task for part, _ in theirs] != [part.ps_task for part, _ in placed]:
                 raise InvalidArgumentError(
                     f"{slot.whole_spec.name} cannot be a slot for variable {name}: it is not on the same ps tasks in "

@@ -47,11 +47,12 @@ class InProcessCluster:
         settings: Settings | None = None,
         initialize: bool = True,
         observer: ObserverMode = False,
+        job: str = "worker",
     ) -> Client:
-        """A connection of a worker; worker 0 is the chief."""
+        """A connection of a worker, or a task of another job; worker 0 is the chief."""
         client = Client(
             SPEC,
-            TaskId("worker", task_index),
+            TaskId(job, task_index),
             endpoints=[endpoint_of(task) for task in self.tasks],
             settings=settings or Settings(),
             ps_strategy=RoundRobinStrategy(2),

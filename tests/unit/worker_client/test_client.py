@@ -45,6 +45,12 @@ def test_a_job_that_the_cluster_spec_does_not_name_is_refused(job: str) -> None:
         connect({**PS, "worker": ["w.example:1"]}, job)
 
 
+@pytest.mark.parametrize(("job", "is_chief"), [("worker", True), ("evaluator", False)])
+def test_an_evaluator_is_no_chief(cluster: InProcessCluster, job: str, is_chief: bool) -> None:
+    with cluster.client(job=job) as client:
+        assert client.is_chief is is_chief
+
+
 def members(cluster: InProcessCluster) -> list[str]:
     return [each.task for each in cluster.tasks[0].list_members(timeout_s=TIMEOUT_S)]
 

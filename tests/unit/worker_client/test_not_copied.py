@@ -151,6 +151,17 @@ def test_plain_values_are_copied(name: str) -> None:
         assert name in WITHOUT_EQUALITY or again == value
 
 
+@pytest.mark.parametrize(
+    "partitioner",
+    [ss.fixed_size_partitioner(3), ss.variable_axis_size_partitioner(40), ss.min_max_variable_partitioner(3, 0, 40)],
+    ids=["fixed size", "axis size", "least size"],
+)
+def test_a_partitioner_is_passed_on_to_other_processes(partitioner: Any) -> None:
+    wanted = {"shape": tf.TensorShape([10, 4]), "dtype": tf.float32}
+    for again in (pickle.loads(pickle.dumps(partitioner)), copy.copy(partitioner), copy.deepcopy(partitioner)):
+        assert again(**wanted) == partitioner(**wanted) != [1, 1]
+
+
 INITIALIZERS: dict[str, Any] = {
     "zeros": ss.zeros_initializer(),
     "constant": ss.constant_initializer([1.0, 2.0, 3.0, 4.0]),

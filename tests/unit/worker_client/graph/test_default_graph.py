@@ -9,17 +9,21 @@ from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import cast
 
+import numpy as np
 import pytest
 
 from ps_protocol.errors import FailedPreconditionError
+from tests.unit.worker_client.clusters import InProcessCluster
 from tests.unit.worker_client.naming_fakes import deferred_graph, eager_graph
 from worker_client import default_client
 from worker_client.client import Client
+from worker_client.embeddings.lookup import embedding_lookup
 from worker_client.graph import defaults
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.default_graph import get_default_graph, graph_of, reset_default_graph
 from worker_client.graph.graph import Graph
 from worker_client.initializers import ones_initializer
+from worker_client.ops.collections import global_variables, trainable_variables
 from worker_client.ops.initialization import global_variables_initializer, report_uninitialized_variables
 from worker_client.scopes.arguments import AUTO_REUSE
 from worker_client.scopes.variable_scope import get_local_variable, get_variable, variable_scope
@@ -150,6 +154,9 @@ def test_without_a_connection_nothing_is_made_in_the_graph_of_the_process(monkey
         lambda: get_local_variable("v", [1]),
         global_variables_initializer,
         report_uninitialized_variables,
+        global_variables,
+        trainable_variables,
+        lambda: embedding_lookup(np.ones((3, 2)), [0]),
         default_client.get_default_client,
         lambda: default_client.read_all([]),
     ]
@@ -158,6 +165,18 @@ def test_without_a_connection_nothing_is_made_in_the_graph_of_the_process(monkey
             with pytest.raises(FailedPreconditionError, match=r"not connected: call ss\.connect\(\) first"):
                 make()
     assert get_default_graph().get_operations() == []
+
+
+def test_who_connects_inside_of_a_scope_is_told_where_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "worker_client.compat.v1", raising=False)
+    with InProcessCluster() as cluster, variable_scope("scope"):
+        client = cluster.client()
+        with pytest.raises(FailedPreconditionError, match=r"inside of a variable_scope .* connect before the block"):
+            get_variable("v", [1])
+        with client.as_default():
+            assert get_variable("v", [1]).name == "v:0"
 
 
 def test_without_a_connection_a_graph_is_built_where_the_program_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

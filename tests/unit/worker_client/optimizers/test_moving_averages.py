@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -112,6 +115,17 @@ def test_a_first_time_that_fails_is_a_first_time_again(cluster: InProcessCluster
         v.initialize()
         averages.apply([v])
         np.testing.assert_array_equal(averages.average(v).numpy(), np.ones(3))
+
+
+@pytest.mark.parametrize("copier", [lambda each: pickle.loads(pickle.dumps(each)), copy.deepcopy, copy.copy])
+def test_a_copy_has_the_settings_and_finds_the_averages(variables: list[Any], copier: Callable[[Any], Any]) -> None:
+    averages = ExponentialMovingAverage(0.75, name="ema")
+    averages.apply(variables)
+    other = copier(averages)
+    variables[0].assign(VALUE + 4)
+    other.apply(variables[:1])
+    np.testing.assert_array_equal(averages.average(variables[0]).numpy(), VALUE + 1)
+    assert other._lock is not averages._lock
 
 
 def test_what_is_refused(variables: list[Any], cluster: InProcessCluster) -> None:

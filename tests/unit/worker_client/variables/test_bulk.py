@@ -15,7 +15,7 @@ from tests.unit.worker_client.clusters import TIMEOUT_S, InProcessCluster
 from worker_client.client import Client
 from worker_client.graph.graph import Graph
 from worker_client.initializers import zeros_initializer
-from worker_client.scopes.variable_scope import get_variable
+from worker_client.scopes.variable_scope import get_local_variable, get_variable
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.partitioners import fixed_size_partitioner
 from worker_client.variables.variable import Variable
@@ -41,6 +41,34 @@ def test_each_ps_task_is_asked_once(client: Client, cluster: InProcessCluster, v
     client.assign_all([(variables[1], [5, 6]), (variables[0], [7, 8])])
     assert lists(client.gather_all([(variables[0], [1]), (variables[1], [0, 0])])) == [[8], [5, 5]]
     assert [after - each for after, each in zip(cluster.batches(), before, strict=True)] == [4, 4]
+
+
+def test_those_of_another_cluster_are_refused(client: Client, variables: list[Any]) -> None:
+    """A cluster that has variables of the same names must not be read or changed instead."""
+    with InProcessCluster() as other_cluster, other_cluster.client() as other:
+        theirs = [get_variable("a", [2], initializer=zeros_initializer()), get_local_variable("own", [2])]
+        for alien in theirs:
+            for call in (
+                lambda alien=alien: client.read_all([variables[0], alien]),
+                lambda alien=alien: client.read_all_if_newer([alien], [None]),
+                lambda alien=alien: client.gather_all({alien: [0]}),
+                lambda alien=alien: client.assign_all({alien: [1, 1]}),
+                lambda alien=alien: client.assign_add_all([(variables[1], 1), (alien, 1)], wait=False),
+                lambda alien=alien: client.mirror([alien]),
+            ):
+                with pytest.raises(InvalidArgumentError, match=f"variable {alien.spec.name} is of another connection"):
+                    call()
+        other.assign_all({theirs[0]: [5, 5]})
+        assert other.read_all(theirs[:1])[0].tolist() == [5, 5]
+    assert lists(client.read_all(variables)) == [[0, 0], [0, 0], [[0, 0]] * 4]
+
+
+def test_those_of_another_connection_to_the_same_cluster_are_taken(
+    cluster: InProcessCluster, variables: list[Any]
+) -> None:
+    with cluster.client(1) as other:
+        other.assign_add_all({each: np.ones(each.shape) for each in variables})
+        assert lists(other.read_all(variables)) == [[1, 1], [1, 1], [[1, 1]] * 4]
 
 
 def test_they_may_be_given_as_dictionaries(client: Client, cluster: InProcessCluster, variables: list[Any]) -> None:

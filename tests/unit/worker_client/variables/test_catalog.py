@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from ps_protocol.errors import FailedPreconditionError, NotFoundError
+from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from ps_protocol.operations import Declare, PartitionSlice, VariableSpec
 from tests.unit.worker_client.clusters import InProcessCluster
 from worker_client.client import Client
@@ -113,6 +115,14 @@ def test_a_partitioned_variable_is_found_whole_and_by_part(cluster: InProcessClu
     table.assign(np.arange(6.0).reshape(3, 2))
     np.testing.assert_array_equal(client.variable("scope/table/part_1").numpy(), [[4, 5]])
     assert next(iter(table)) is client.variable("scope/table/part_0")
+    assert client.variable("scope/table") is table
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("name", [None, 3, b"scope/whole"])
+def test_what_is_no_name_is_refused(cluster: InProcessCluster, name: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="found by its full name"):
+        cluster.client(1).variable(name)
 
 
 @pytest.mark.usefixtures("worker")
