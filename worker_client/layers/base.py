@@ -6,10 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ps_protocol.weak_table import WeakTable
 from worker_client.deferred.static_values import constant_value
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.default_graph import get_default_graph
@@ -25,7 +25,7 @@ from worker_client.scopes.variable_scope import get_variable, variable_scope
 from worker_client.values.dtypes import DType, as_dtype, float32
 from worker_client.values.shapes import TensorShape
 
-_NAMES: Final[WeakKeyDictionary[Any, Counter[str]]] = WeakKeyDictionary()
+_NAMES: Final[WeakTable[Any, Counter[str]]] = WeakTable()
 
 
 class Layer:
