@@ -1,53 +1,14 @@
-"""The ``shardscope`` command.
-
-Every error is one line on standard error that says which task, where, and what to do. Exit codes: 0; 1 if something
-failed; 2 if the command line makes no sense; 130 after Ctrl-C; ``up`` returns what its workers returned.
-"""
-
-from __future__ import annotations
-
-import importlib
-from typing import Final
-
-import click
+"""The ``shardscope`` command; ``ps_cluster.cli.app`` is its command line."""
 
 from ps_protocol.early_signals import end_at_once_on_signals
-
-COMMANDS: Final = {
-    "up": "Runs a whole cluster on this machine.",
-    "ps": "Runs one ps task in the foreground.",
-    "ls": "Lists variables or tasks.",
-    "get": "Shows the value of a variable.",
-    "shutdown": "Ends the ps tasks in good order.",
-    "health": "Asks a ps task whether it serves.",
-}
-"""What each module of ``ps_cluster.cli`` is for; it is imported when its command is asked for."""
-
-
-class _Commands(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # as click calls it
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # as click calls it
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(f"ps_cluster.cli.{cmd_name}").command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # as click calls it
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="shardscope", prog_name="shardscope")
-def app() -> None:
-    """Launches, watches and operates a cluster of parameter servers and workers."""
 
 
 def main() -> None:
     """Runs the command; does not return."""
     end_at_once_on_signals()
+    # Not above: it takes long to import, and whoever interrupts that needs no trace of it.
+    from ps_cluster.cli.app import app  # noqa: PLC0415
+
     app()
 
 

@@ -474,8 +474,9 @@ class Client(
         return [*self._handles, *([self._local] if self._local else [])]
 
     def __enter__(self) -> Self:
-        self._entered.append(contextlib.ExitStack())
-        self._entered[-1].enter_context(self.as_default())
+        entered = contextlib.ExitStack()
+        entered.enter_context(self.as_default())
+        self._entered.append(entered)
         return self
 
     def __exit__(

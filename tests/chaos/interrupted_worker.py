@@ -3,7 +3,7 @@
     python -m tests.chaos.interrupted_worker CLUSTER_SPEC TRANSPORT SEED NUM_INTERRUPTS ACTIVITY
 
 A timer of the process raises exceptions out of a signal handler: ``KeyboardInterrupt``, as Ctrl-C does, and in turns
-one that is a TimeoutError and one of the product's own. It prints what it has found as JSON, and ends with an error if
+others that a client catches for reasons of its own. It prints what it has found as JSON, and ends with an error if
 something is wrong at once; a call that does not return within its bound ends it with the stacks of all threads.
 """
 
@@ -46,6 +46,18 @@ class LateError(DeadlineExceededError):
     """A handler's, of a class that the client knows."""
 
 
+class OddTypeError(TypeError):
+    """A handler's, of a class that is caught where values are converted; so are the next ones."""
+
+
+class OddValueError(ValueError):
+    pass
+
+
+class OddOSError(OSError):
+    pass
+
+
 class Alarms:
     """Raises at random instants.
 
@@ -57,6 +69,7 @@ class Alarms:
         self._random = random_
         self._longest_s = longest_s
         kinds: list[Callable[[], BaseException]] = [KeyboardInterrupt, AlarmError, lambda: LateError("by a handler")]
+        kinds += [OddTypeError, OddValueError, OddOSError]
         self._kinds = itertools.cycle(kinds)
         self.delivered: list[BaseException] = []
         signal.signal(signal.SIGALRM, self._handle)
@@ -100,6 +113,7 @@ class Activity:
         self.sums = {each.name: Sums() for each in (*self.scalars, self.rows)}
         self._client = client
         self._ones = np.ones((ROWS, COLUMNS), np.float32)
+        self._list = self._ones.tolist()
         self._out = np.zeros((ROWS, COLUMNS), np.float32)
 
     @contextlib.contextmanager
@@ -118,6 +132,10 @@ class Activity:
     def add_large(self) -> None:
         with self._update(self.rows):
             self.rows.assign_add(self._ones)
+
+    def add_list(self) -> None:
+        with self._update(self.rows):
+            self.rows.assign_add(self._list)
 
     def add_from_buffer(self) -> None:
         buffer = self.rows.push_buffer()
@@ -161,7 +179,7 @@ class Activity:
 
     @property
     def all(self) -> list[Callable[[], None]]:
-        names = "add add_large add_from_buffer add_on_all add_later read read_into read_on_all gather"
+        names = "add add_large add_list add_from_buffer add_on_all add_later read read_into read_on_all gather"
         return [getattr(self, name) for name in names.split()]
 
     def check(self) -> None:

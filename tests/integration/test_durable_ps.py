@@ -373,7 +373,7 @@ def test_a_full_disk_refuses_updates_and_loses_nothing(
     applied = 0
     with pytest.raises(DeadlineExceededError):  # noqa: PT012 - which one fails is not known
         while applied < 40:
-            client.change(ps, ones, timeout_s=3)
+            client.change(ps, ones, timeout_s=10)
             applied += 1
     unanswered = client.sequence
     with pytest.raises(ResourceExhaustedError, match=r"nothing was applied") as refused:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +46,59 @@ def test_a_program_that_is_interrupted_while_it_imports(program: str, interrupte
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (128 + signum, "interrupted", "")
+
+
+# What the installed command does, and what Python does for `python -m shardscope`; a signal is sent when a module is
+# imported whose place in the order of imports says how early that is.
+COMMAND = """
+import os, signal, sys
+interrupted = sys.argv.pop()
+
+class Interrupter:
+    def find_spec(self, name, path=None, target=None):
+        if name == interrupted:
+            os.write(1, b"interrupted")
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupter())
+"""
+ENTRY = f"{COMMAND}\nfrom ps_cluster.__main__ import main\nsys.argv[0] = 'shardscope'\nmain()"
+
+
+@pytest.mark.parametrize("interrupted", ["click", "ps_cluster.cli.app"])
+def test_the_command_imports_nothing_that_takes_long_before_it_can_be_interrupted(interrupted: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENTRY, "--version", interrupted],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "interrupted", "")
+
+
+def test_python_m_shardscope_is_interrupted_while_it_imports_the_library(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(COMMAND.replace("sys.argv.pop()", "'worker_client'"))
+    done = subprocess.run(
+        [sys.executable, "-m", "shardscope", "--version"],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "interrupted", "")
+
+
+def test_a_library_that_is_imported_handles_no_signals() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import signal, shardscope, ps_cluster; print(signal.getsignal(signal.SIGTERM).name)"],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("SIG_DFL\n", "")
 
 
 # Sends this process a signal when all that ``shardscope up`` has started has ended.

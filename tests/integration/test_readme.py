@@ -21,7 +21,7 @@ import pytest
 
 import shardscope
 from ps_cluster import LocalCluster
-from ps_cluster.__main__ import COMMANDS
+from ps_cluster.cli.app import COMMANDS
 
 pytestmark = pytest.mark.integration
 

@@ -37,6 +37,10 @@ def members_of(cluster: LocalCluster) -> dict[str, Member]:
         service.close()
 
 
+OPERATION_TIMEOUT_S = 2.0
+"""Enough for an operation on a slow machine; ps tasks are away for longer."""
+
+
 def counters() -> list[ss.Variable]:
     """A variable on each of the two ps tasks."""
     made = [ss.get_variable(f"counter_{index}", [], initializer=ss.zeros_initializer()) for index in range(2)]
@@ -100,8 +104,7 @@ def test_a_worker_trains_on_while_each_ps_is_killed_and_restarted(
 ) -> None:
     with (
         LocalCluster(num_ps=2, durability="journal") as cluster,
-        # A timeout that is shorter than any restart: only the grace can bridge it.
-        ss.connect(cluster.cluster_spec, operation_timeout_s=0.2, transport=transport),
+        ss.connect(cluster.cluster_spec, operation_timeout_s=OPERATION_TIMEOUT_S, transport=transport) as client,
     ):
         variables = counters()
         trainer = Trainer(variables)
@@ -111,6 +114,9 @@ def test_a_worker_trains_on_while_each_ps_is_killed_and_restarted(
                 cluster.kill_ps(index)
                 waits = f"waiting for ps:{index} at"
                 eventually(partial(caplog_has, caplog, waits), message="the worker waits")
+                availability = client.fanout.handle(index)._availability
+                # Only the grace can bridge that.
+                eventually(lambda: availability.away_s > 2 * OPERATION_TIMEOUT_S, message="a timeout has passed")  # noqa: B023
                 cluster.restart_ps(index)
                 trainer.makes_progress(eventually)
         finally:
@@ -266,7 +272,7 @@ def test_a_ps_that_has_lost_its_state_is_told_of_at_once(transport: str, eventua
 def test_a_ps_that_does_not_come_back_is_given_up_after_the_grace() -> None:
     with (
         LocalCluster(num_ps=2) as cluster,
-        ss.connect(cluster.cluster_spec, operation_timeout_s=0.2, ps_grace_s=1.0),
+        ss.connect(cluster.cluster_spec, operation_timeout_s=OPERATION_TIMEOUT_S, ps_grace_s=OPERATION_TIMEOUT_S),
     ):
         variables = counters()
         cluster.kill_ps(1)

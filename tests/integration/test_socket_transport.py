@@ -41,7 +41,7 @@ def test_a_transport_that_no_ps_offers_is_refused_with_the_remedy() -> None:
         LocalCluster(num_ps=1, ps_arguments=["--transports", "grpc"]) as cluster,
         pytest.raises(UnavailableError, match="--transports"),
     ):
-        ss.connect(cluster.cluster_spec, transport="tcp", connect_timeout_s=1.0)
+        ss.connect(cluster.cluster_spec, transport="tcp", connect_timeout_s=3.0)
 
 
 def test_a_ps_without_sockets_is_used_over_grpc(caplog: pytest.LogCaptureFixture) -> None:

@@ -78,7 +78,7 @@ def test_a_loop_goes_on_in_a_new_session_when_a_ps_was_away_for_longer_than_its_
     caplog.set_level("INFO", "tensorflow")
     with (
         LocalCluster(num_ps=2, durability="journal") as cluster,
-        connect(cluster.cluster_spec, operation_timeout_s=0.5, ps_grace_s=0.5) as client,
+        connect(cluster.cluster_spec, operation_timeout_s=3.0, ps_grace_s=3.0) as client,
         tf.Graph().as_default(),
     ):
         model = Model()

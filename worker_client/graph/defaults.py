@@ -93,6 +93,13 @@ class DefaultStack(threading.local):
         """Enters a block."""
         self._entries.append(entry)
 
+    def cut(self, entry: Default) -> None:
+        """Leaves ``entry``'s block, and those inside it that were interrupted while they were entered or left."""
+        for position, each in enumerate(self._entries):
+            if each is entry:
+                del self._entries[position:]
+                return
+
     def pop(self, entry: Default) -> None:
         """Leaves the innermost block that is ``entry``'s, which need not be the innermost of all."""
         if self._entries and self._entries[-1] is entry:
@@ -124,11 +131,14 @@ def graph_as_default(graph: _Graph) -> Iterator[_Graph]:
     Raises:
         RuntimeError: Another graph or connection, made the default inside, still is at the end.
     """
-    entry = enter(graph)
+    entry = Default(None, graph, graph.device_scopes)
     try:
+        STACK.push(entry)
         yield graph
-    finally:
-        leave(entry)
+    except BaseException:
+        STACK.cut(entry)
+        raise
+    leave(entry)
 
 
 def enter(graph: PlacesOperations) -> Default:
@@ -159,11 +169,13 @@ def entered_devices() -> DeviceScopes | None:
 def client_as_default(client: _HasGraph) -> Iterator[_HasGraph]:
     """Makes a connection, and with it its graph, the default of this thread inside the block."""
     entry = Default(client=client)
-    STACK.push(entry)
     try:
+        STACK.push(entry)
         yield client
-    finally:
-        STACK.pop(entry)
+    except BaseException:
+        STACK.cut(entry)
+        raise
+    STACK.pop(entry)
 
 
 def opened(client: HasGraph) -> None:

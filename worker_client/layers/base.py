@@ -6,10 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ps_protocol.weak_table import WeakTable
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.definition import Constraint, Regularizer
@@ -30,7 +30,7 @@ from worker_client.values.shapes import TensorShape
 Activation: TypeAlias = Callable[[Any], Any]
 ZEROS: Final = zeros_initializer()
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-_NAMES: Final[WeakKeyDictionary[Any, Counter[str]]] = WeakKeyDictionary()
+_NAMES: Final[WeakTable[Any, Counter[str]]] = WeakTable()
 
 
 class Layer:

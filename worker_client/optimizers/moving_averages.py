@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError
 from ps_protocol.forks import new_lock
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import Apply, Describe, VariableSpec
+from ps_protocol.weak_table import WeakTable
 from worker_client.connection.fanout import Fanout, Routed
 from worker_client.connection.futures import mapped
 from worker_client.optimizers.slots import whole_slot
@@ -82,8 +82,8 @@ class ExponentialMovingAverage:
     def _forget(self) -> None:
         """Has been declared for no variable yet."""
         self._lock = new_lock()  # guards: _kept and _found
-        self._kept: weakref.WeakKeyDictionary[Variable, _Kept] = weakref.WeakKeyDictionary()
-        self._found: weakref.WeakKeyDictionary[Fanout, FoundVariables] = weakref.WeakKeyDictionary()
+        self._kept: WeakTable[Variable, _Kept] = WeakTable()
+        self._found: WeakTable[Fanout, FoundVariables] = WeakTable()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_kept", "_found")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, Literal, NamedTuple, Never, TypeAlias, cast, overload
@@ -19,6 +18,7 @@ from ps_protocol.operations import Apply, Reply, Result, Update, UpdateRule, Ver
 from ps_protocol.optimizer_rules import RULES, check_mode, check_settings
 from ps_protocol.optimizer_schedules import ScheduleSpec, check_schedule
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
+from ps_protocol.weak_table import WeakTable
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.futures import mapped
 from worker_client.optimizers.constraints import Constraint, check_constraint_of, constraint_of
@@ -119,9 +119,9 @@ class Optimizer:
     def _forget(self) -> None:
         """Makes all that it keeps of variables anew."""
         self._lock = new_lock()  # guards: _slots, _found and _feedback
-        self._slots: weakref.WeakKeyDictionary[Variable, SlotVariables] = weakref.WeakKeyDictionary()
-        self._found: weakref.WeakKeyDictionary[Fanout, FoundVariables] = weakref.WeakKeyDictionary()
-        self._feedback: weakref.WeakKeyDictionary[Variable, ErrorFeedback] = weakref.WeakKeyDictionary()
+        self._slots: WeakTable[Variable, SlotVariables] = WeakTable()
+        self._found: WeakTable[Fanout, FoundVariables] = WeakTable()
+        self._feedback: WeakTable[Variable, ErrorFeedback] = WeakTable()
 
     def __getstate__(self) -> dict[str, Any]:
         kept = ("_lock", "_slots", "_found", "_feedback")

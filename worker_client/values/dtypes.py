@@ -89,10 +89,6 @@ class DType:
         return self.dtype.itemsize
 
     @property
-    def __numpy_dtype__(self) -> np.dtype[Any]:
-        return self.dtype
-
-    @property
     def name(self) -> str:
         """NumPy's name, as "float32"; of bytes "string", or "S16" if their length is known."""
         if self._category is not DTypeCategory.BYTES:
@@ -200,6 +196,10 @@ class DType:
 
     def __repr__(self) -> str:
         return self.name
+
+
+# NumPy asks for it when it compares, and takes any error for a no, a signal handler's too: so no line of Python runs.
+DType.__numpy_dtype__ = DType.__dict__["dtype"]  # type: ignore[attr-defined]
 
 
 def as_dtype(value: object) -> np.dtype[Any]:

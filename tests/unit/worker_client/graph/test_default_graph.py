@@ -6,8 +6,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from types import ModuleType, SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -247,3 +248,39 @@ def test_a_name_scope_can_be_entered_again() -> None:
             assert (first, inner) == ("a/", "a/a/")
         with scope as second:
             assert second == "a_1/"
+
+
+class Interrupt(BaseException):
+    """What a signal handler raises."""
+
+
+@pytest.mark.parametrize("make", [defaults.graph_as_default, defaults.client_as_default])
+def test_a_block_that_was_interrupted_while_it_was_entered_neither_stays_nor_hides_the_interrupt(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[[Any], AbstractContextManager[Any]]
+) -> None:
+    def push(entry: defaults.Default) -> None:
+        defaults.STACK._entries.append(entry)
+        raise Interrupt
+
+    outer, inner = deferred_graph(), deferred_graph()
+
+    def enter_both() -> None:
+        with outer.as_default():
+            monkeypatch.setattr(defaults.STACK, "push", push)
+            with make(inner):
+                pass
+
+    with pytest.raises(Interrupt):
+        enter_both()
+    assert not list(defaults.STACK)
+
+
+def test_an_error_in_a_block_is_not_hidden_by_blocks_inside_that_are_still_open() -> None:
+    def leave_open() -> None:
+        with Graph().as_default():
+            defaults.enter(Graph())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        leave_open()
+    assert not list(defaults.STACK)

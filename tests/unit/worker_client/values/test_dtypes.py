@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 
 import ml_dtypes
 import numpy as np
@@ -162,3 +163,14 @@ class TestTensorFlowsAttributes:
         dtype = dtypes.DType.of(np.dtype(np.float32))
         assert dtype is dtypes.DType.of(np.dtype(np.float32))
         assert (dtype.kind, dtype.itemsize, dtype.type) == ("f", 4, np.float32)
+
+
+def test_numpy_compares_with_a_dtype_without_a_line_of_python() -> None:
+    """What a signal handler raised there NumPy would take for a no."""
+    called: list[str] = []
+    plain = np.dtype(np.float32)
+    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
+    equal, different = plain == dtypes.float32, plain != dtypes.float32
+    sys.setprofile(None)
+    assert (equal, different) == (True, False)
+    assert called == []
