@@ -103,13 +103,14 @@ class _OptimizerOfVariable:
             )
         declared = numbers if self._declared is None else self._declared
         merged = tuple([old if math.isnan(new) else new for new, old in zip(numbers, declared, strict=True)])
-        for setting, number in zip(rule.settings, merged, strict=True):
-            if not setting.is_allowed(number) or (self._declared is None and math.isnan(number)):
-                raise InvalidArgumentError(
-                    f"variable {spec}: the setting {setting.name} of {rule.name} is {number:g}; give {setting.allowed}",
-                    variable=spec.name,
-                )
-        settings = checked_settings(rule.name, merged, self.rule.mode)
+        settings = checked_for(spec, checked_settings, rule.name, merged, self.rule.mode)
+        if settings.follow_step and self._declared is None:
+            unknown = [each.name for each, number in zip(rule.settings, merged, strict=True) if math.isnan(number)]
+            raise InvalidArgumentError(
+                f"variable {spec}: the setting {unknown[0]} of the rule {rule.name} is nan, for what follows from the count "
+                f"of steps, but nothing counts them; give its number",
+                variable=spec.name,
+            )
         if self._kept is None or settings.slots != self._kept.settings.slots:
             check_slots(spec, rule.name, settings.slots, self.subject.slots)
         return _Kept(sent, settings, self._schedule if math.isnan(numbers[0]) else None)

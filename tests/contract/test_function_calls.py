@@ -316,6 +316,10 @@ def test_slots_are_those_of_the_numbers_of_each_call(talk: Conversation) -> None
         talk.run(Declare(replace(SLOT, name=name), ZERO))
     adam = np.array([0.1, 0.9, 0.99, 1e-8, 0.9, 0.99, 0.0])
     talk.run(Apply("w", "adam", ("w/m", "w/v"), "", (GRADIENT,), adam))
+    unknown = np.where(adam == 0.99, math.nan, adam)
+    unknown[2] = 0.99
+    with pytest.raises(InvalidArgumentError, match="setting beta2_power of the rule adam is nan"):
+        talk.run(Apply("w", "adam", ("w/m", "w/v"), "", (GRADIENT,), unknown))
     adam[-1] = 1.0
     with pytest.raises(FailedPreconditionError, match="adam keeps m, v, vhat beside variable w"):
         talk.run(Apply("w", "adam", ("w/m", "w/v"), "", (GRADIENT,), adam))
