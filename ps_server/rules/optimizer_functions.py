@@ -107,8 +107,8 @@ class _OptimizerOfVariable:
         if settings.follow_step and self._declared is None:
             unknown = [each.name for each, number in zip(rule.settings, merged, strict=True) if math.isnan(number)]
             raise InvalidArgumentError(
-                f"variable {spec}: the setting {unknown[0]} of the rule {rule.name} is nan, for what follows from the count "
-                f"of steps, but nothing counts them; give its number",
+                f"variable {spec}: the setting {unknown[0]} of the rule {rule.name} is nan, for what follows from the "
+                f"count of steps, but nothing counts them; give its number",
                 variable=spec.name,
             )
         if self._kept is None or settings.slots != self._kept.settings.slots:
