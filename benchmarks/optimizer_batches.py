@@ -112,9 +112,9 @@ def tables(record: Record) -> list[Table]:
             ratios = [one / (two + three) for one, two, three in zip(applied, added, alone, strict=True)]
             medians = [number(statistics.median(each)) for each in (applied, added, alone)]
             used = case["processor_ms"]
-            of_processor = used[rule] / (used[_ADD] + used[f"{rule} alone"])
-            shown = [number(statistics.median(ratios)), number(of_processor)]
-            table.rows.append([case["transport"], rule, *medians, *shown])
+            expected_ms = used[_ADD] + used[f"{rule} alone"]
+            of_processor = number(used[rule] / expected_ms) if expected_ms else "too short"
+            table.rows.append([case["transport"], rule, *medians, number(statistics.median(ratios)), of_processor])
     return [table]
 
 
