@@ -8,7 +8,8 @@ ways to make it:
 * ``graph``: a program for TensorFlow 1, whose session makes the step; only its import is changed.
 
 In the first two the gradient is written by hand, so that the time is that of the exchanges. With ``--tensorflow
-PYTHON``, the interpreter of an environment that has TensorFlow, it trains the same model with the same graph program.
+PYTHON``, the interpreter of an environment that has TensorFlow, it trains the same model with the same graph program;
+with ``--torch PYTHON`` by torch's RPC, in its parameter-server pattern.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ _HIDDEN, _BATCH, _RATE = 64, 32, 0.1
 _ADAM_RATE = 1e-3
 WAYS = ("deltas", "optimizer", "graph")
 RULES = ("sgd", "adam")
-_TENSORFLOW = "tensorflow"
+_TENSORFLOW, _TORCH = "tensorflow", "torch"
+PEERS = ROOT / "benchmarks" / "peers"
 _START_TIMEOUT_S = 60.0
 _END_TIMEOUT_S = 60.0
 
@@ -139,14 +141,31 @@ def measure_tensorflow(python: str, num_ps: int, num_workers: int, seconds: floa
     addresses = [f"127.0.0.1:{port}" for port in reserved.ports]
     reserved.close()
     cluster = {"ps": addresses[:num_ps], "worker": addresses[num_ps:]}
-    driver = [python, str(ROOT / "benchmarks" / "peers" / "tensorflow_digits.py")]
+    tasks = [(job, index) for job, of_job in cluster.items() for index in range(len(of_job))]
+    driver = [python, str(PEERS / "tensorflow_digits.py"), json.dumps(cluster)]
+    commands = [[*driver, job, str(index), rule, str(seconds)] for job, index in tasks]
+    return _measured_peer(_TENSORFLOW, "graph", rule, commands, num_ps, seconds)
+
+
+def measure_torch(python: str, num_ps: int, num_workers: int, seconds: float, rule: str) -> dict[str, Any]:
+    """The same by torch's RPC over TCP, with the optimizers of torch on the ps tasks."""
+    reserved = ReservedPorts(1)
+    driver = [python, str(PEERS / "torch_digits.py"), str(reserved.ports[0])]
+    reserved.close()
+    sizes = [str(num_ps), str(num_workers), rule, str(seconds)]
+    commands = [[*driver, str(rank), *sizes] for rank in range(num_ps + num_workers)]
+    return _measured_peer(_TORCH, "rpc", rule, commands, num_ps, seconds)
+
+
+def _measured_peer(
+    name: str, way: str, rule: str, commands: Sequence[Sequence[str]], num_ps: int, seconds: float
+) -> dict[str, Any]:
+    """Runs the processes of a peer, the ps tasks first; workers print their steps and the accuracy."""
     tasks: list[subprocess.Popen[str]] = []
     try:
-        for job, index in [(job, index) for job, of_job in cluster.items() for index in range(len(of_job))]:
-            task = [json.dumps(cluster), job, str(index), rule, str(seconds)]
-            tasks.append(
-                subprocess.Popen([*driver, *task], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            )
+        for line in commands:
+            task = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            tasks.append(task)
         bound_s = 2 * _START_TIMEOUT_S + seconds + _END_TIMEOUT_S
         ends = [each.communicate(timeout=bound_s)[0].split()[-2:] for each in tasks[num_ps:]]
     finally:
@@ -154,8 +173,8 @@ def measure_tensorflow(python: str, num_ps: int, num_workers: int, seconds: floa
             each.kill()
             each.wait()
     return {
-        "transport": _TENSORFLOW,
-        "way": "graph",
+        "transport": name,
+        "way": way,
         "rule": rule,
         "steps_per_s": [int(steps) / seconds for steps, _ in ends],
         "accuracy": max(float(found) for _, found in ends),
@@ -190,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--way", nargs="+", choices=WAYS, default=list(WAYS), help="how a step is made (default: all)")
     parser.add_argument("--rule", choices=RULES, default="sgd", help="the optimizer (default: %(default)s)")
     parser.add_argument("--tensorflow", metavar="PYTHON", help="interpreter with TensorFlow, to train the same with it")
+    parser.add_argument("--torch", metavar="PYTHON", help="interpreter with torch, to train the same by its RPC")
     parser.add_argument("--worker", choices=TRANSPORTS, help=argparse.SUPPRESS)  # be one of the workers
     given = parser.parse_args(arguments)
     if given.worker:
@@ -204,6 +224,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.tensorflow:
         command.progress(_TENSORFLOW)
         cases.append(measure_tensorflow(given.tensorflow, given.ps, given.workers, given.seconds, given.rule))
+    if given.torch:
+        command.progress(_TORCH)
+        cases.append(measure_torch(given.torch, given.ps, given.workers, given.seconds, given.rule))
     results = {"cases": cases, "ps": given.ps, "workers": given.workers}
     command.finish(BENCHMARK, "benchmarks.digits", results, tables, given.json)
     return 0

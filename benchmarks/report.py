@@ -8,7 +8,19 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import clients, connections, cpu, digits, durability, fairness, memory, ps_tasks, replication, sizes
+from benchmarks import (
+    clients,
+    connections,
+    cpu,
+    digits,
+    durability,
+    fairness,
+    memory,
+    optimizer_batches,
+    ps_tasks,
+    replication,
+    sizes,
+)
 from benchmarks.comparison import comparison, comparison_tables
 from benchmarks.harness.record import Record
 from benchmarks.harness.tables import Table, size
@@ -17,7 +29,19 @@ _TABLES: Mapping[str, Callable[[Record], list[Table]]] = {
     comparison.BENCHMARK: comparison_tables.tables,
     **{
         each.BENCHMARK: each.tables
-        for each in (clients, connections, cpu, digits, durability, fairness, memory, ps_tasks, replication, sizes)
+        for each in (
+            clients,
+            connections,
+            cpu,
+            digits,
+            durability,
+            fairness,
+            memory,
+            optimizer_batches,
+            ps_tasks,
+            replication,
+            sizes,
+        )
     },
 }
 

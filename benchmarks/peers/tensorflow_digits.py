@@ -5,26 +5,14 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 
 from benchmarks.peers import digits_graph
-
-HELD_OUT = 360
-
-
-def load_digits() -> Any:
-    """As ``examples.digits.load_digits``."""
-    path = Path(__file__).parents[2] / "examples" / "data" / "digits.csv.gz"
-    table = np.loadtxt(path, delimiter=",", dtype=np.float32)
-    table = table[np.random.default_rng(0).permutation(len(table))]
-    images, digits = table[:, :-1] / 16, table[:, -1].astype(np.int64)
-    return images[HELD_OUT:], digits[HELD_OUT:], images[:HELD_OUT], digits[:HELD_OUT]
+from benchmarks.peers.digits_table import load_digits
 
 
 def main() -> None:

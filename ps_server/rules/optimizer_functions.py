@@ -13,7 +13,7 @@ import numpy as np
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import Array, VariableSpec, Verdict
 from ps_protocol.optimizer_constraints import check_constraint
-from ps_protocol.optimizer_rules import RULES, RuleSpec
+from ps_protocol.optimizer_rules import RULES, RuleSpec, SlotSpec
 from ps_protocol.optimizer_schedules import ScheduleSpec, learning_rate
 from ps_protocol.optimizer_spec import OnNonfinite
 from ps_server.rules.functions import FunctionPlan, FunctionSubject, VariableFunction, checked_for
@@ -55,6 +55,7 @@ class _OptimizerOfVariable:
         if self.constraint is not None:
             checked_for(subject.spec, check_constraint, self.constraint, len(subject.spec.shape))
         self._kept: _Kept | None = None  # mostly the next call says the same
+        self._fitting: tuple[SlotSpec, ...] | None = None  # what the slots were found to be
 
     def __call__(self, operands: Sequence[Array], numbers: Array) -> FunctionPlan:
         sent, kept = numbers.tobytes(), self._kept
@@ -64,12 +65,15 @@ class _OptimizerOfVariable:
             plan = plan_dense(self.rule, operands[0], kept.settings)
         else:
             plan = self._plan_rows(operands, kept.settings)
-        if self._on_nonfinite is not _APPLY:
-            first = first_nonfinite(operands[-1])
-            if first is not None and self._on_nonfinite is OnNonfinite.REFUSE:
+        first = None if self._on_nonfinite is _APPLY else first_nonfinite(operands[-1])
+        if first is not None:
+            if self._on_nonfinite is OnNonfinite.REFUSE:
                 plan.refusal = _not_finite(self.subject.spec, operands[-1], first)
-            elif first is not None:
+            else:
                 plan.verdict = Verdict.SKIPPED
+        elif kept.settings.slots != self._fitting:
+            check_slots(self.subject.spec, self.rule.name, kept.settings.slots, self.subject.slots)
+            self._fitting = kept.settings.slots
         if kept.schedule is not None or self.constraint is not None:
             return _Step(self, plan, kept.schedule)
         return plan
@@ -92,7 +96,7 @@ class _OptimizerOfVariable:
         return plan_rows(self.rule, indices, gradient, settings)
 
     def _said(self, sent: bytes, numbers: list[float]) -> _Kept:
-        """Checks settings and slots: the settings are as sent, and where those are NaN or missing, as declared."""
+        """Checks settings: they are as sent, and where those are NaN or missing, as declared."""
         spec, rule = self.subject.spec, self._spec
         if self._declared is not None and not numbers:
             numbers = [math.nan] * len(rule.settings)
@@ -103,15 +107,14 @@ class _OptimizerOfVariable:
             )
         declared = numbers if self._declared is None else self._declared
         merged = tuple([old if math.isnan(new) else new for new, old in zip(numbers, declared, strict=True)])
-        for setting, number in zip(rule.settings, merged, strict=True):
-            if not setting.is_allowed(number) or (self._declared is None and math.isnan(number)):
-                raise InvalidArgumentError(
-                    f"variable {spec}: the setting {setting.name} of {rule.name} is {number:g}; give {setting.allowed}",
-                    variable=spec.name,
-                )
-        settings = checked_settings(rule.name, merged, self.rule.mode)
-        if self._kept is None or settings.slots != self._kept.settings.slots:
-            check_slots(spec, rule.name, settings.slots, self.subject.slots)
+        settings = checked_for(spec, checked_settings, rule.name, merged, self.rule.mode)
+        if settings.follow_step and self._declared is None:
+            unknown = [each.name for each, number in zip(rule.settings, merged, strict=True) if math.isnan(number)]
+            raise InvalidArgumentError(
+                f"variable {spec}: the setting {unknown[0]} of the rule {rule.name} is nan, for what follows from the "
+                f"count of steps, but nothing counts them; give its number",
+                variable=spec.name,
+            )
         return _Kept(sent, settings, self._schedule if math.isnan(numbers[0]) else None)
 
 

@@ -89,12 +89,15 @@ class FunctionCalls:
             with self._counts_lock:
                 self._counts = self._counts.and_refused()
             raise plan.refusal
-        variable, slots, state = call.variable, call.slots, call.state
+        variable, state = call.variable, call.state
+        changed = call.targets[: len(call.targets) - plan.num_read]
+        arrays: list[Array] = []
         replaced: list[LendableArray] = []
         with HeldLocks(call.in_order):
-            for each in (variable, *slots):
+            for each in call.targets:
                 if each.value is None:
                     raise uninitialized(each.spec)
+                arrays.append(each.value)
             if not call.is_current():
                 return self.apply(operation)
             if plan.verdict is not _APPLIED:
@@ -102,14 +105,13 @@ class FunctionCalls:
                     self._counts = self._counts.and_skipped()
                 return Result(variable.version, True, verdict=plan.verdict)
             step = 0 if state is None else _next_step(operation, state)
-            num_changed = len(slots) - plan.num_read
-            changed = (variable, *slots[:num_changed])
-            values = [self._copy(each) if each.is_lent else each.initialized_value() for each in changed]
-            read = [each.initialized_value() for each in slots[num_changed:]]
-            plan.apply(values[0], [*values[1:], *read], step)
-            for each, value in zip(changed, values, strict=True):
-                if value is not each.value:
-                    replaced.append(each.replace(value))
+            for number, each in enumerate(changed):
+                if each.is_lent:
+                    arrays[number] = self._copy(each)
+            plan.apply(arrays[0], arrays[1:], step)
+            for each, array in zip(changed, arrays, strict=False):
+                if array is not each.value:
+                    replaced.append(each.replace(array))
                 each.version += 1
             if state is not None:
                 self._count(state, step, replaced)

@@ -26,7 +26,7 @@ class PreparedCall:
 
     Attributes:
         variable: What the call is about.
-        slots: Its slots.
+        targets: The variable and its slots.
         state: Counts the steps; None if nothing does.
         in_order: All of them, in the order of their names.
         plan: Checks operands and numbers.
@@ -38,12 +38,12 @@ class PreparedCall:
         ShapeMismatchError, DTypeMismatchError, InvalidArgumentError: Variable and slots do not fit the function.
     """
 
-    __slots__ = ("_function", "_slot_names", "_specs", "in_order", "plan", "slots", "state", "variable")
+    __slots__ = ("_function", "_slot_names", "_specs", "in_order", "plan", "state", "targets", "variable")
 
     def __init__(self, operation: Apply, variables: StoredVariables, functions: Functions):
         function = functions.find(operation.function, operation.name)
         self.variable, *others = variables.find_all(operation)
-        self.slots: Final = tuple(others[: len(operation.slots)])
+        self.targets: Final = (self.variable, *others[: len(operation.slots)])
         self.state: Final = others[-1] if operation.state else None
         self._function, self._slot_names = operation.function, operation.slots
         self._specs = tuple([(each, each.spec) for each in (self.variable, *others)])

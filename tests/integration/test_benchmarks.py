@@ -144,6 +144,7 @@ def test_a_contestant_that_does_not_answer_is_given_up_and_killed(
         ("cpu", ["--calls", 2, "--scale", "small"], 4),
         ("memory", ["--bytes", 2**20], 2),
         ("digits", ["--ps", 1, "--workers", 2, "--seconds", 0.1], 3),
+        ("optimizer_batches", ["--variables", 3, "--side", 2, "--rounds", 1], 1),
         ("connections", ["--connections", 2, "--idle", 0.05], 1),
     ],
 )
