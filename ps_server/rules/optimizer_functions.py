@@ -16,7 +16,7 @@ from ps_protocol.optimizer_rules import RULES, RuleSpec
 from ps_protocol.optimizer_schedules import ScheduleSpec, learning_rate
 from ps_protocol.optimizer_spec import OnNonfinite
 from ps_server.rules.functions import FunctionCall, FunctionPlan, VariableFunction, checked_for
-from ps_server.rules.optimizers.constraints import apply_constraint
+from ps_server.rules.optimizers.constraints import prepared_constraint
 from ps_server.rules.optimizers.finiteness import first_nonfinite
 from ps_server.rules.optimizers.plans import Plan, plan_dense, plan_rows
 from ps_server.rules.optimizers.stochastic_rounding import BFLOAT16
@@ -41,16 +41,17 @@ def _planned(rule: RuleSpec, call: FunctionCall) -> FunctionPlan:
             verdict = Verdict.SKIPPED
     schedule = None if optimizer is None or not math.isnan(call.numbers[0]) else optimizer.schedule
     constraint = None if optimizer is None else optimizer.constraint
-    return _Step(plan, numbers, schedule, constraint, verdict, refusal, len(call.slots))
+    return _Step(call.spec, plan, numbers, schedule, constraint, verdict, refusal, len(call.slots))
 
 
 class _Step:
     """One step whose operands have been checked."""
 
-    __slots__ = ("_constraint", "_numbers", "_plan", "_schedule", "num_written", "refusal", "verdict")
+    __slots__ = ("_constraint", "_numbers", "_plan", "_schedule", "_spec", "num_written", "refusal", "verdict")
 
     def __init__(
         self,
+        spec: VariableSpec,
         plan: Plan,
         numbers: list[float],
         schedule: ScheduleSpec | None,
@@ -59,7 +60,8 @@ class _Step:
         refusal: ShardscopeError | None,
         num_written: int,
     ):
-        self._plan, self._numbers, self._schedule, self._constraint = plan, numbers, schedule, constraint
+        self._spec, self._plan, self._numbers = spec, plan, numbers
+        self._schedule, self._constraint = schedule, constraint
         self.verdict = verdict
         self.refusal = refusal
         self.num_written = num_written
@@ -68,11 +70,12 @@ class _Step:
         if step:
             numbers = self._numbers
             if self._schedule is not None:
-                numbers = [learning_rate(self._schedule, step - 1), *numbers[1:]]
+                numbers = [checked_for(self._spec, learning_rate, self._schedule, step - 1), *numbers[1:]]
             self._plan.set_step(step, numbers)
+        constrain = None if self._constraint is None else prepared_constraint(self._constraint, value)
         self._plan.apply(value, slots)
-        if self._constraint is not None:
-            apply_constraint(self._constraint, value)
+        if constrain is not None:
+            constrain()
 
 
 def _plan(rule: RuleSpec, call: FunctionCall, numbers: Sequence[float]) -> tuple[Plan, Array]:

@@ -88,6 +88,7 @@ class FunctionCalls:
         specs = [each.spec for each in (variable, *slots)]
         optimizer = None if state is None else _optimizer_of(operation, state.spec)
         _check_distinct(operation)
+        _check_numbers(operation)
         plan = function(FunctionCall(specs[0], specs[1:], operation.operands, operation.numbers, optimizer))
         if plan.refusal is not None:
             with self._counts_lock:
@@ -129,6 +130,7 @@ class FunctionCalls:
             ShapeMismatchError, DTypeMismatchError, InvalidArgumentError: The operands or the numbers do not fit.
         """
         reduction = self._functions.find_reduction(operation.function, operation.name)
+        _check_numbers(operation)
         variable = self._variables.find(operation.name)
         if variable.value is None:
             raise uninitialized(variable.spec)
@@ -175,6 +177,16 @@ def _check_distinct(operation: Apply) -> None:
         raise InvalidArgumentError(
             f"variable {operation.name}: {operation.function} was told to compute with {twice} twice; name the "
             f"variable and each of its slots once",
+            variable=operation.name,
+        )
+
+
+def _check_numbers(operation: Apply | Reduce) -> None:
+    numbers = operation.numbers
+    if numbers.dtype != np.float64 or numbers.ndim != 1:
+        raise InvalidArgumentError(
+            f"variable {operation.name}: the numbers for {operation.function} are {numbers.dtype.name}"
+            f"{list(numbers.shape)}; they should be float64 of one dimension",
             variable=operation.name,
         )
 
