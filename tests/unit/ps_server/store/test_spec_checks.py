@@ -10,7 +10,7 @@ from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMi
 from ps_protocol.operations import PartitionSlice, VariableSpec
 from ps_protocol.optimizer_constraints import ConstraintSpec
 from ps_protocol.optimizer_schedules import ScheduleSpec
-from ps_protocol.optimizer_spec import OptimizerSpec, SparseMode
+from ps_protocol.optimizer_spec import MOVING_AVERAGE, OptimizerSpec, SparseMode
 from ps_server.store.spec_checks import MAX_NAME_LENGTH, check_agreement, check_spec
 
 FLOAT = np.dtype(np.float32)
@@ -129,3 +129,10 @@ def test_refuses_optimizers_that_can_make_no_steps(optimizer: OptimizerSpec, mes
 def test_refuses_counts_that_cannot_count(changed: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError, match=r"w/sgd/step .* cannot count the steps of an optimizer"):
         check_spec(counting(SGD, **changed))
+
+
+def test_averages_declare_a_decay() -> None:
+    check_spec(VariableSpec("w/avg", FLOAT, (2,), None, "w", OptimizerSpec(MOVING_AVERAGE, (0.5,))))
+    for numbers, slot_of in (((1.5,), "w"), ((), "w"), ((0.5,), "")):
+        with pytest.raises(InvalidArgumentError, match=r"w/avg cannot be a moving average .*decay in \[0, 1\]"):
+            check_spec(VariableSpec("w/avg", FLOAT, (2,), None, slot_of, OptimizerSpec(MOVING_AVERAGE, numbers)))
