@@ -36,7 +36,23 @@ def learning_rate(schedule: ScheduleSpec, step: int) -> float:
     Args:
         schedule: The schedule.
         step: How many steps there were before: TensorFlow 1's global step, 0 at first.
+
+    Raises:
+        InvalidArgumentError: The numbers are so large or so small that there is none.
     """
+    try:
+        rate = _rate(schedule, step)
+    except ArithmeticError:
+        rate = math.nan
+    if not math.isfinite(rate):
+        raise InvalidArgumentError(
+            f"the schedule {schedule.name} with the settings {list(schedule.numbers)} has no finite learning rate at "
+            f"step {step}; give other settings"
+        )
+    return rate
+
+
+def _rate(schedule: ScheduleSpec, step: int) -> float:
     if schedule.name == _WARMUP:
         return _warmed_up(schedule, step)
     if schedule.name == _PIECEWISE:
@@ -196,7 +212,7 @@ def _warmed_up(schedule: ScheduleSpec, step: int) -> float:
     highest, steps, first = schedule.numbers
     if step < steps:
         return first + (highest - first) * step / steps
-    return highest if schedule.then is None else learning_rate(schedule.then, step - int(steps))
+    return highest if schedule.then is None else _rate(schedule.then, step - int(steps))
 
 
 _STEPS = Range(0.0, without_least=True)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
+from typing import Final
 
 from ps_protocol.optimizer_constraints import ConstraintSpec
 from ps_protocol.optimizer_rules import RULES
 from ps_protocol.optimizer_schedules import ScheduleSpec
+
+MOVING_AVERAGE: Final = "moving_average"
+"""The function that moves an average. Its spec has that and the decay for an optimizer, so that workers agree on it."""
 
 
 class OnNonfinite(enum.IntEnum):
@@ -39,7 +43,7 @@ class OptimizerSpec:
     replicated like any spec.
 
     Attributes:
-        function: Name of the rule, in ``optimizer_rules.RULES``.
+        function: Name of the rule, in ``optimizer_rules.RULES``; or ``MOVING_AVERAGE``.
         numbers: Its settings, in the order of the rule; NaN for one that follows from the number of the step.
         sparse: What steps with rows do to the others.
         on_nonfinite: What becomes of a gradient that is not finite.
@@ -57,6 +61,8 @@ class OptimizerSpec:
 
 def describe_optimizer(optimizer: OptimizerSpec) -> str:
     """An optimizer for messages, as "adam(learning_rate=0.001, beta1=0.9, sparse='lazy')"; equal for equal ones."""
+    if optimizer.function == MOVING_AVERAGE:
+        return f"a moving average with the decay {', '.join(map(repr, optimizer.numbers))}"
     rule = RULES.get(optimizer.function)
     names = [each.name for each in rule.settings] if rule is not None else []
     if len(names) != len(optimizer.numbers):

@@ -19,7 +19,7 @@ from ps_protocol.optimizer_spec import OnNonfinite
 from ps_server.rules.functions import FunctionPlan, FunctionSubject, VariableFunction, checked_for
 from ps_server.rules.optimizers.bound_rule import BoundRule
 from ps_server.rules.optimizers.checks import Settings, check_slots, checked_settings
-from ps_server.rules.optimizers.constraints import apply_constraint
+from ps_server.rules.optimizers.constraints import prepared_constraint
 from ps_server.rules.optimizers.finiteness import first_nonfinite
 from ps_server.rules.optimizers.plans import Plan, plan_dense
 from ps_server.rules.optimizers.row_plans import plan_rows
@@ -130,11 +130,12 @@ class _Step:
     def apply(self, value: Array, slots: Sequence[Array], step: int) -> None:
         plan, rule, constraint = self._plan, self._of.rule, self._of.constraint
         if self._schedule is not None:
-            numbers = (learning_rate(self._schedule, step - 1), *plan.settings.numbers[1:])
+            numbers = (checked_for(rule.spec, learning_rate, self._schedule, step - 1), *plan.settings.numbers[1:])
             plan.settings = checked_for(rule.spec, checked_settings, rule.name, numbers, rule.mode)
+        constrain = None if constraint is None else prepared_constraint(constraint, value)
         plan.apply(value, slots, step)
-        if constraint is not None:
-            apply_constraint(constraint, value)
+        if constrain is not None:
+            constrain()
 
 
 def _rounding_key(subject: FunctionSubject) -> int | None:

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from ps_protocol.errors import FailedPreconditionError
+from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
 from ps_protocol.operations import Apply, Array, Reduce, Result, Verdict
 from ps_server.memory.lent_arrays import LendableArray
 from ps_server.memory.spare_arrays import SMALL_BYTES, SpareArrays
@@ -83,7 +83,14 @@ class FunctionCalls:
             ShapeMismatchError, DTypeMismatchError, InvalidArgumentError: The operands, the slots or the numbers do not
                 fit; nothing changed.
         """
-        call = self._prepared_call(operation)
+        _check_numbers(operation)
+        while True:
+            result = self._applied(self._prepared_call(operation), operation)
+            if result is not None:
+                return result
+
+    def _applied(self, call: PreparedCall, operation: Apply) -> Result | None:
+        """Carries out a prepared call; None if one of its variables has another layout by now, and nothing changed."""
         plan = call.plan(operation.operands, operation.numbers)
         if plan.refusal is not None:
             with self._counts_lock:
@@ -99,7 +106,7 @@ class FunctionCalls:
                     raise uninitialized(each.spec)
                 arrays.append(each.value)
             if not call.is_current():
-                return self.apply(operation)
+                return None
             if plan.verdict is not _APPLIED:
                 with self._counts_lock:
                     self._counts = self._counts.and_skipped()
@@ -136,6 +143,7 @@ class FunctionCalls:
             ShapeMismatchError, DTypeMismatchError, InvalidArgumentError: The operands or the numbers do not fit.
         """
         reduction = self._functions.find_reduction(operation.function, operation.name)
+        _check_numbers(operation)
         variable = self._variables.find(operation.name)
         if variable.value is None:
             raise uninitialized(variable.spec)
@@ -169,3 +177,13 @@ def _next_step(operation: Apply, state: StoredVariable) -> int:
             variable=operation.name,
         )
     return step
+
+
+def _check_numbers(operation: Apply | Reduce) -> None:
+    numbers = operation.numbers
+    if numbers.dtype != np.float64 or numbers.ndim != 1:
+        raise InvalidArgumentError(
+            f"variable {operation.name}: the numbers for {operation.function} are {numbers.dtype.name}"
+            f"{list(numbers.shape)}; they should be float64 of one dimension",
+            variable=operation.name,
+        )

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+import numpy as np
+
 from ps_protocol.codec.tensor_codec import dtype_name, parse_layout
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import VariableSpec
-from ps_protocol.optimizer_spec import OptimizerSpec, describe_optimizer
+from ps_protocol.optimizer_constraints import check_constraint
+from ps_protocol.optimizer_rules import check_mode, check_numbers
+from ps_protocol.optimizer_schedules import check_schedule
+from ps_protocol.optimizer_spec import MOVING_AVERAGE, OptimizerSpec, describe_optimizer
 
+_COUNT: Final = np.dtype(np.int64)
 MAX_NAME_LENGTH = 4096
 
 
@@ -33,6 +41,39 @@ def check_spec(spec: VariableSpec) -> None:
             variable=spec.name,
         )
     _check_slice(spec)
+    if spec.optimizer is not None:
+        _check_optimizer(spec, spec.optimizer)
+
+
+def _check_optimizer(spec: VariableSpec, optimizer: OptimizerSpec) -> None:
+    """Makes sure that a variable can count the steps of an optimizer that can make steps."""
+    trained = spec.slot_of or spec.name
+    if optimizer.function == MOVING_AVERAGE:
+        if not spec.slot_of or len(optimizer.numbers) != 1 or not 0.0 <= optimizer.numbers[0] <= 1.0:
+            raise InvalidArgumentError(
+                f"variable {spec.name} cannot be {describe_optimizer(optimizer)} of {trained}; it is a slot of what it "
+                f"follows, with a decay in [0, 1]",
+                variable=trained,
+            )
+        return
+    if not spec.slot_of or spec.shape or spec.dtype != _COUNT:
+        raise InvalidArgumentError(
+            f"variable {spec.name} of {describe_spec(spec)} cannot count the steps of an optimizer; that is an int64 "
+            f"scalar, a slot of the variable that is trained",
+            variable=trained,
+        )
+    try:
+        check_numbers(optimizer.function, optimizer.numbers)
+        check_mode(optimizer.function, optimizer.sparse.name.lower())
+        if optimizer.schedule is not None:
+            check_schedule(optimizer.schedule)
+        if optimizer.constraint is not None:
+            check_constraint(optimizer.constraint)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(
+            f"variable {trained} cannot be trained by the optimizer that {spec.name} declares: {error.message}",
+            variable=trained,
+        ) from error
 
 
 def check_agreement(recorded: VariableSpec, proposed: VariableSpec) -> None:
@@ -61,12 +102,19 @@ def check_agreement(recorded: VariableSpec, proposed: VariableSpec) -> None:
 def check_optimizers(recorded: VariableSpec, proposed: VariableSpec) -> None:
     """Makes sure that an optimizer is declared alike; InvalidArgumentError, which names both sides, if not."""
     before, now = _described(recorded.optimizer), _described(proposed.optimizer)
-    if before != now:  # compared in words, since NaN does not equal itself
+    if before == now:  # compared in words, since NaN does not equal itself
+        return
+    if MOVING_AVERAGE in (getattr(each.optimizer, "function", "") for each in (recorded, proposed)):
         raise InvalidArgumentError(
-            f"variable {recorded.slot_of or recorded.name} is already trained by {before} ({recorded.name}), but is "
-            f"declared here with {now}; give both the same settings, or the optimizer another name",
+            f"variable {recorded.slot_of or recorded.name} already has {before} ({recorded.name}), but is declared "
+            f"here with {now}; give both the same decay, or the average another name",
             variable=recorded.slot_of or recorded.name,
         )
+    raise InvalidArgumentError(
+        f"variable {recorded.slot_of or recorded.name} is already trained by {before} ({recorded.name}), but is "
+        f"declared here with {now}; give both the same settings, or the optimizer another name",
+        variable=recorded.slot_of or recorded.name,
+    )
 
 
 def _described(optimizer: OptimizerSpec | None) -> str:

@@ -87,6 +87,7 @@ FILES = {
         "calls", test_gradients.test_gradients_are_those_of_tensorflow, lambda record: str(record["call"])
     ),
     "optimizers.json": _OPTIMIZERS,
+    "odd_optimizers.json": _OPTIMIZERS,
     "more_optimizers.json": _RULES,
     "torch_optimizers.json": Kind(
         "cases", test_optimizer_rules.test_rules_do_what_torch_does, lambda record: str(record["rule"])

@@ -13,11 +13,12 @@ import worker_client.compat.v1 as tf
 from tests.conformance.reference import optimizer_graphs, training_program
 
 TRACES = Path(__file__).parent / "reference" / "traces" / "optimizers.json"
-CASES = json.loads(TRACES.read_text(encoding="utf-8"))
+ODD = TRACES.parent / "odd_optimizers.json"
+CASES = [case for path in (TRACES, ODD) for case in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def test_all_cases_are_there() -> None:
-    assert len(CASES) == 24
+    assert len(CASES) == 24 + 58
     assert {case["kind"] for case in CASES} == {"dense", "sparse"}
 
 

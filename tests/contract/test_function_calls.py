@@ -32,7 +32,7 @@ from ps_protocol.operations import (
     Verdict,
 )
 from ps_protocol.optimizer_constraints import ConstraintSpec
-from ps_protocol.optimizer_schedules import schedule_spec
+from ps_protocol.optimizer_schedules import ScheduleSpec, schedule_spec
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
 from tests.contract.conftest import TIMEOUT_S, Conversation, Task, value_of
 
@@ -421,3 +421,33 @@ def test_a_reduction_needs_a_value(talk: Conversation) -> None:
         reduced(talk, "sum")
     talk.run(Update("w", UpdateRule.ASSIGN, GRADIENT))
     assert reduced(talk, "sum") == GRADIENT.sum()
+
+
+@pytest.mark.parametrize(
+    "numbers", [np.array([2], np.int64), np.array([2.0], np.float32), np.array(2.0)], ids=["int", "f4", "0-d"]
+)
+def test_numbers_that_are_no_doubles_are_refused(talk: Conversation, numbers: Array) -> None:
+    declared(talk)
+    for operation in (
+        Reduce("w", "top_k", (), numbers),
+        Apply("w", "gradient_descent", (), "", (GRADIENT,), numbers),
+    ):
+        with pytest.raises(InvalidArgumentError, match=r"numbers .*should be float64 of one dimension"):
+            talk.run(operation)
+    assert talk.run(Describe("w")).version == 0
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        OptimizerSpec("nonsense", (0.1,)),
+        replace(MOMENTUM, schedule=ScheduleSpec("nonsense", (1.0,))),
+        replace(MOMENTUM, schedule=ScheduleSpec("cosine", (0.1, -5.0, 0.0))),
+        replace(MOMENTUM, numbers=(0.1,)),
+        replace(MOMENTUM, constraint=ConstraintSpec("max_norm", (1.0,))),
+    ],
+    ids=["rule", "schedule", "steps of a schedule", "settings", "constraint"],
+)
+def test_a_declaration_that_makes_no_sense_is_refused_as_such(talk: Conversation, optimizer: OptimizerSpec) -> None:
+    with pytest.raises(InvalidArgumentError, match="variable w cannot be trained by the optimizer"):
+        declared(talk, optimizer)

@@ -15,6 +15,7 @@ from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError
 from ps_protocol.forks import new_lock
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import Apply, Describe, VariableSpec
+from ps_protocol.optimizer_spec import MOVING_AVERAGE, OptimizerSpec
 from ps_protocol.weak_table import WeakTable
 from worker_client.connection.fanout import Fanout, Routed
 from worker_client.connection.futures import mapped
@@ -26,7 +27,6 @@ from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.parts import EagerVariable, some_variables
 from worker_client.variables.variable import Variable
 
-_FUNCTION: Final = "moving_average"
 _COUNT: Final = np.dtype(np.int64)
 _ZERO: Final = InitializerSpec(ConstantKind(0.0))
 
@@ -107,6 +107,7 @@ class ExponentialMovingAverage:
 
         Raises:
             DTypeMismatchError: A variable does not hold floats.
+            InvalidArgumentError: Another worker has declared the average with another decay.
             FailedPreconditionError: A variable has not been initialised.
         """
         parts = [part for variable in self._asked(variables) for part in _parts(variable)]
@@ -119,7 +120,7 @@ class ExponentialMovingAverage:
                 part.ps_task,
                 Apply(
                     each.shadow.name,
-                    _FUNCTION,
+                    MOVING_AVERAGE,
                     (*(helper.name for helper in each.helpers), part.spec.name),
                     "",
                     (),
@@ -200,7 +201,7 @@ class ExponentialMovingAverage:
             place = spec.slice and replace(spec.slice, full_name=f"{spec.slice.full_name}/{name}")
             return VariableSpec(f"{spec.name}/{name}", spec.dtype, spec.shape, place, slot_of)
 
-        shadow = beside(self.name, spec.name)
+        shadow = replace(beside(self.name, spec.name), optimizer=OptimizerSpec(MOVING_AVERAGE, (self.decay,)))
         if not self._zero_debias:
             return _Kept(shadow, ())
         count = VariableSpec(f"{shadow.name}/local_step", _COUNT, (), None, shadow.name)

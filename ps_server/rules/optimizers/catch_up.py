@@ -55,8 +55,10 @@ def _catch_up_momentum(settings: Constants, blocks: Sequence[Array], skipped: St
     total = skipped * 1.0 if decay == 1.0 else decay * (1.0 - kept) / (1.0 - decay)
     if settings["use_nesterov"]:
         total = total * decay
-    value -= (total * float(settings["learning_rate"])).astype(value.dtype)[:, np.newaxis] * momentum
-    momentum *= kept.astype(value.dtype)[:, np.newaxis]
+    moved = (total * float(settings["learning_rate"])).astype(value.dtype)[:, np.newaxis] * momentum
+    factors = kept.astype(value.dtype)[:, np.newaxis]
+    value -= moved  # from here on no memory is taken
+    momentum *= factors
 
 
 def _catch_up_adam(

@@ -16,12 +16,18 @@ def row_sums_of_squares(matrix: Array) -> Doubles:
     """Returns the sum of the squares of each row of ``matrix``, ``[rows, width]``, as a new array ``[rows]``."""
     squares = matrix.astype(np.float64)
     squares *= squares
-    width = squares.shape[1]
+    return folded(squares).copy()
+
+
+def folded(squares: Doubles) -> Doubles:
+    """Returns the sums over the last dimension of ``squares``, ``[..., width]``, in its first elements: overwritten."""
+    width = squares.shape[-1]
     while width > 1:
         half = width // 2
-        squares[:, :half] += squares[:, width - half : width]
+        squares[..., :half] += squares[..., width - half : width]
         width -= half
-    return squares[:, 0].copy()
+    sums: Doubles = squares[..., 0]
+    return sums
 
 
 def sum_of_squares(block: Array) -> float:

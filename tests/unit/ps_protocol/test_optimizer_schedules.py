@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -129,3 +130,28 @@ def test_bad_schedules_are_refused(call: Callable[[], object], message: str) -> 
 def test_every_schedule_is_tried() -> None:
     tried = {name.partition("-")[0] for name in AS_IN_TENSORFLOW} | {"one_cycle", "linear_warmup"}
     assert tried == set(SCHEDULES)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step"),
+    [
+        (ScheduleSpec("exponential", (0.1, 1e-300, 1e300, 0.0)), 1),
+        (ScheduleSpec("natural_exp", (0.1, 1e-300, 1e300, 1.0)), 10**9),
+        (ScheduleSpec("cosine_restarts", (0.1, 1e-300, 1e300, 1.0, 0.0)), 10**9),
+        (ScheduleSpec("linear_warmup", (1e308, 1.0, -1e308)), 0),
+        (ScheduleSpec("linear_warmup", (0.1, 0.0, 0.0), ScheduleSpec("exponential", (0.1, 1e-300, 9.0, 0.0))), 10),
+    ],
+    ids=["exponential", "natural_exp", "cosine_restarts", "warm-up", "behind a warm-up"],
+)
+def test_numbers_that_make_no_learning_rate_are_refused_and_nothing_else(schedule: ScheduleSpec, step: int) -> None:
+    check_schedule(schedule)
+    try:
+        assert math.isfinite(learning_rate(schedule, step))
+    except InvalidArgumentError as error:
+        assert f"schedule {schedule.name} " in error.message  # noqa: PT017 - either is right
+        assert "no finite learning rate at step" in error.message  # noqa: PT017
+
+
+def test_a_rate_that_is_not_finite_names_the_schedule() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"schedule exponential .* no finite learning rate at step 1"):
+        learning_rate(ScheduleSpec("exponential", (0.1, 1e-300, 1e300, 0.0)), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
@@ -9,7 +10,12 @@ import numpy as np
 import pytest
 
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
+from ps_protocol.operations import VariableSpec
 from ps_protocol.optimizer_constraints import ConstraintSpec, constraint_spec
+from ps_protocol.optimizer_spec import OptimizerSpec
+from ps_server.rules.built_in_functions import BUILT_IN_FUNCTIONS
+from ps_server.rules.functions import FunctionSubject
+from ps_server.rules.optimizers import constraints
 from ps_server.rules.optimizers.constraints import apply_constraint
 from ps_server.rules.optimizers.finiteness import first_nonfinite
 from ps_server.rules.optimizers.moving_average import apply_moving_average, debiased, share_of_new
@@ -144,3 +150,38 @@ def test_the_first_that_is_not_finite_is_found(dtype: np.dtype[Any], bad: float)
         gradient[99_999] = np.nan
         assert first_nonfinite(gradient.reshape(100, -1)) == at
     assert first_nonfinite(np.full((4, 4), bad, dtype)[::2, 1::2]) == 0
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+@pytest.mark.parametrize("shape", [(2, 3, 5), (300, 7, 40), (1, 70000, 1)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_norms_by_blocks_are_those_of_the_whole(shape: tuple[int, ...], axis: int, dtype: np.dtype[Any]) -> None:
+    value = np.random.default_rng(3).standard_normal(shape).astype(dtype)
+    norms = np.sqrt(np.sum(np.square(value.astype(np.float64)), axis=axis, keepdims=True))
+    expected = value.astype(np.float64) * np.minimum(norms, 1.5) / (1e-7 + norms)
+    apply_constraint(constraint_spec("max_norm", {"max_value": 1.5, "axis": axis}), value)
+    rounding = {np.float32: 1e-6, np.float64: 1e-12, np.float16: 2e-3}.get(dtype.type, 2e-2)
+    np.testing.assert_allclose(value.astype(np.float64), expected, rtol=rounding, atol=rounding)
+
+
+@pytest.mark.parametrize("name", ["unit_norm", "max_norm"])
+def test_a_step_changes_nothing_if_there_is_no_memory_for_its_constraint(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = VariableSpec("w", np.dtype(np.float32), (3, 2))
+    optimizer = OptimizerSpec("momentum", (0.1, 0.9, 0.0), constraint=constraint_spec(name))
+    value, slot = np.full((3, 2), 2.0, np.float32), np.zeros((3, 2), np.float32)
+    asked = []
+
+    def no_room(num_bytes: int) -> Any:
+        asked.append(num_bytes)
+        raise MemoryError
+
+    monkeypatch.setattr(constraints, "spare_memory", SimpleNamespace(take=no_room))
+    prepared = BUILT_IN_FUNCTIONS.find("momentum", "w")(FunctionSubject(spec, (spec,), optimizer))
+    step = prepared((np.ones((3, 2), np.float32),), np.full(3, np.nan))
+    with pytest.raises(MemoryError):
+        step.apply(value, (slot,), 1)
+    assert asked
+    assert value.tolist() == [[2.0, 2.0]] * 3
+    assert slot.tolist() == [[0.0, 0.0]] * 3

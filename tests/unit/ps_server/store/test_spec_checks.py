@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import PartitionSlice, VariableSpec
+from ps_protocol.optimizer_constraints import ConstraintSpec
+from ps_protocol.optimizer_schedules import ScheduleSpec
+from ps_protocol.optimizer_spec import MOVING_AVERAGE, OptimizerSpec, SparseMode
 from ps_server.store.spec_checks import MAX_NAME_LENGTH, check_agreement, check_spec
 
 FLOAT = np.dtype(np.float32)
@@ -83,3 +87,52 @@ def test_another_place_in_the_whole_names_both_sides() -> None:
     other = VariableSpec("w/part_0", FLOAT, (2, 3), PartitionSlice("w", (6, 3), (2, 0)))
     with pytest.raises(ShapeMismatchError, match=r"part at \[2, 0\] of w \[4, 3\].*w \[6, 3\]"):
         check_agreement(PART, other)
+
+
+def counting(optimizer: OptimizerSpec, **changed: Any) -> VariableSpec:
+    of: dict[str, Any] = {"name": "w/sgd/step", "dtype": np.dtype(np.int64), "shape": (), "slot_of": "w", **changed}
+    return VariableSpec(of["name"], of["dtype"], of["shape"], None, of["slot_of"], optimizer)
+
+
+SGD = OptimizerSpec("gradient_descent", (0.1,), SparseMode.LAZY)
+
+
+def test_accepts_the_count_of_an_optimizer() -> None:
+    schedule = ScheduleSpec("exponential", (0.1, 10.0, 0.5, 0.0))
+    check_spec(counting(replace(SGD, schedule=schedule, constraint=ConstraintSpec("max_norm", (1.0, 0.0)))))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (OptimizerSpec("nonsense", ()), "no update rule 'nonsense'"),
+        (replace(SGD, numbers=(0.1, 0.2)), "gradient_descent has 1 settings, not 2"),
+        (replace(SGD, numbers=(float("inf"),)), "learning_rate of the rule gradient_descent is inf"),
+        (replace(SGD, sparse=SparseMode.CATCH_UP), "no sparse mode 'catch_up'"),
+        (replace(SGD, schedule=ScheduleSpec("nonsense", ())), "no learning rate schedule 'nonsense'"),
+        (replace(SGD, schedule=ScheduleSpec("exponential", (0.1,))), "exponential has 4 settings, not 1"),
+        (replace(SGD, schedule=ScheduleSpec("cosine", (0.1, 0.0, 0.0))), "decay_steps of the schedule cosine is 0"),
+        (replace(SGD, schedule=ScheduleSpec("piecewise", (2.0, 1.0, 0.1, 0.2, 0.3))), "piecewise needs ascending"),
+        (replace(SGD, constraint=ConstraintSpec("nonsense")), "no constraint 'nonsense'"),
+        (replace(SGD, constraint=ConstraintSpec("max_norm", (-1.0, 0.0))), "max_value of the constraint max_norm"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_refuses_optimizers_that_can_make_no_steps(optimizer: OptimizerSpec, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"variable w cannot be trained .* w/sgd/step declares: .*{message}"):
+        check_spec(counting(optimizer))
+
+
+@pytest.mark.parametrize(
+    "changed", [{"dtype": FLOAT}, {"shape": (1,)}, {"slot_of": ""}], ids=lambda each: str(next(iter(each)))
+)
+def test_refuses_counts_that_cannot_count(changed: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"w/sgd/step .* cannot count the steps of an optimizer"):
+        check_spec(counting(SGD, **changed))
+
+
+def test_averages_declare_a_decay() -> None:
+    check_spec(VariableSpec("w/avg", FLOAT, (2,), None, "w", OptimizerSpec(MOVING_AVERAGE, (0.5,))))
+    for numbers, slot_of in (((1.5,), "w"), ((), "w"), ((0.5,), "")):
+        with pytest.raises(InvalidArgumentError, match=r"w/avg cannot be a moving average .*decay in \[0, 1\]"):
+            check_spec(VariableSpec("w/avg", FLOAT, (2,), None, slot_of, OptimizerSpec(MOVING_AVERAGE, numbers)))

@@ -105,6 +105,19 @@ def test_another_worker_goes_on_with_them(variables: list[Any], cluster: InProce
     np.testing.assert_array_equal(other.average(v).numpy(), VALUE + 1)
 
 
+def test_another_worker_with_another_decay_is_refused_naming_both(
+    variables: list[Any], cluster: InProcessCluster
+) -> None:
+    ExponentialMovingAverage(0.5).apply(variables)
+    v = cluster.client(1).variable("a")
+    v.assign(VALUE + 2)
+    with pytest.raises(InvalidArgumentError, match=r"variable a already has .*decay 0\.5 .* with .*decay 0\.75"):
+        ExponentialMovingAverage(0.75).apply([v])
+    other = ExponentialMovingAverage(0.5)
+    other.apply([v])
+    np.testing.assert_array_equal(other.average(v).numpy(), VALUE + 1)
+
+
 def test_a_first_time_that_fails_is_a_first_time_again(cluster: InProcessCluster) -> None:
     with cluster.client(initialize=False):
         v = get_variable("late", [3], initializer=Constant(np.ones(3)))
