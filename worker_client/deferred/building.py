@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ps_protocol.operations import Array
-from worker_client.deferred.call import divides_integers
+from worker_client.deferred.call import divides_integers, may_divide_integers
 from worker_client.deferred.op_defs import OP_DEFS, OpDef, is_taken
 from worker_client.deferred.shape_functions import Known
 from worker_client.graph.computation import Constant, Kernel
@@ -146,15 +146,20 @@ class QuietFunction:
 
     Attributes:
         function: The function.
+        quietly: What it does where NumPy gives no warnings already; None of what may divide integers.
     """
 
-    __slots__ = ("function",)
+    __slots__ = ("function", "quietly")
 
     def __init__(self, function: Callable[..., Any]):
         self.function = function
+        self.quietly = None if may_divide_integers(function) else self._quietly
 
     def __call__(self, *values: Array) -> Array | tuple[Array, ...]:
         divide: Literal["raise", "ignore"] = "raise" if divides_integers(self.function, values) else "ignore"
         with np.errstate(all="ignore", divide=divide):
-            result = self.function(*values)
+            return self._quietly(*values)
+
+    def _quietly(self, *values: Array) -> Array | tuple[Array, ...]:
+        result = self.function(*values)
         return result if isinstance(result, tuple) else graph_array(result)
