@@ -351,6 +351,7 @@ class _StreamLine:
 
     __slots__ = ("_batch", "_due_s", "_message", "_service", "_stream")
 
+    waits_apart = True
     _batch: Batch
     _message: bytes
     _due_s: float
@@ -366,6 +367,9 @@ class _StreamLine:
         """Sends what a batch was encoded to."""
         self._message, self._batch, self._due_s = message, batch, time.monotonic() + timeout_s
         self._stream.send(message, timeout_s)
+
+    def wait(self) -> None:
+        self._stream.wait()
 
     def receive(self) -> BatchReply:
         streams = self._service.streams

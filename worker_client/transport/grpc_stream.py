@@ -59,6 +59,8 @@ class BatchStream:
         self._end_s = time.monotonic() + lifetime_s
         self._requests: SimpleQueue[bytes | None] = SimpleQueue()
         self._due_s: float | None = None  # when the batch on its way is to be answered
+        self._reply: bytes | None = None
+        self._error: Exception | None = None
         self._replies = open_stream(self._messages(), lifetime_s)
 
     def has_time_for(self, timeout_s: float) -> bool:
@@ -71,23 +73,27 @@ class BatchStream:
         self._requests.put(message)
 
     def receive(self) -> bytes | None:
-        """Waits for the reply; None if the stream had ended in good order, and the batch was not read.
+        """Returns the reply; None if the stream had ended in good order, and the batch was not read.
 
         Raises:
             grpc.RpcError: The stream has ended in another way.
         """
-        return sheltered(self._received)
+        if self._due_s is not None:
+            sheltered(self.wait)
+        if self._error is not None:
+            raise self._error
+        return self._reply
 
-    def _received(self) -> bytes | None:
+    def wait(self) -> None:
+        """Waits for what ``receive`` then gives; not for the main thread, which gRPC must not be called by."""
+        self._reply = None
         try:
-            reply = next(self._replies, None)
-        except BaseException:
+            self._reply = next(self._replies, None)
+        except Exception as error:  # noqa: BLE001 - the caller raises it
+            self._error = error
+        if self._reply is None:
             self.end()
-            raise
         self._due_s = None
-        if reply is None:
-            self.end()
-        return reply
 
     def end(self) -> None:
         """Has it end when what was sent is answered; may be repeated."""
