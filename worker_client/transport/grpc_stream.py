@@ -171,7 +171,7 @@ class BatchStreams:
         self._is_closed = True
 
     def close(self) -> None:
-        """Ends the streams; what is on its way is still answered."""
+        """Ends the streams, before their channel is closed."""
         self._is_closed = True
         for each in self._opened:
             each.end()
