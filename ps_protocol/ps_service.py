@@ -31,10 +31,19 @@ class Line(Protocol):
 
     Whatever comes out of either method but a reply, an interrupt included, the line is given up. It is not used again
     then, and the ps may or may not have carried the batch out.
+
+    Attributes:
+        waits_apart: Whether the main thread must not wait itself, so that another thread is to ``wait`` first.
     """
+
+    @property
+    def waits_apart(self) -> bool: ...
 
     def send(self, batch: Batch, *, timeout_s: float) -> None:
         """Sends it; called once. ``timeout_s`` also bounds the time until its reply. Errors as of ``exchange``."""
+
+    def wait(self) -> None:
+        """Waits for what ``receive`` then gives, be it an error; need not be called."""
 
     def receive(self) -> BatchReply:
         """Waits for the reply; called once, after ``send``. Errors as of ``exchange``."""

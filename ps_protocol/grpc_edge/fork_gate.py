@@ -12,12 +12,22 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, Protocol, TypeVar
 
 from ps_protocol.errors import FailedPreconditionError
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+
+class _Stream(Protocol):
+    """What gRPC gives for a stream."""
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        """Has it called when the stream has ended; False if that has been."""
+
+
+_S = TypeVar("_S", bound=_Stream)
 
 WAIT_S: Final = 5.0
 """How long a fork waits for calls; only a ps that does not answer lets one take that long."""
@@ -38,6 +48,7 @@ class ForkGate:
         self._wait_s = wait_s
         self._calls: deque[None] = deque()  # one for each on its way
         self._forks: deque[None] = deque()  # one for each that is about to be made
+        self._kept: dict[Callable[[], object], None] = {}  # what ends each stream that is kept open
         self.was_passed = False
 
     def call(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -63,11 +74,40 @@ class ForkGate:
         finally:
             self._calls.pop()
 
+    def keep(self, open_stream: Callable[[], _S], end: Callable[[], object]) -> _S:
+        """Opens a stream that stays open between calls; a fork has it end, and waits until it has.
+
+        Args:
+            open_stream: Makes that call.
+            end: Has the stream end in good order; called by any thread, as often as it may be.
+
+        Raises:
+            FailedPreconditionError: As of ``call``.
+        """
+
+        def over() -> None:
+            self._kept.pop(end, None)
+
+        def opened() -> _S:
+            self._kept[end] = None
+            try:
+                stream = open_stream()
+            except BaseException:
+                over()
+                raise
+            if not stream.add_callback(over):
+                over()
+            return stream
+
+        return self.call(opened)
+
     def before_fork(self) -> None:
-        """Waits until there is no call."""
+        """Waits until there is no call and no stream."""
         self._forks.append(None)
         end_s = time.monotonic() + self._wait_s
-        while self._calls and time.monotonic() < end_s:
+        while (self._calls or self._kept) and time.monotonic() < end_s:
+            for end in tuple(self._kept):
+                end()
             time.sleep(_PAUSE_S)
 
     def after_fork_in_parent(self) -> None:
@@ -77,8 +117,9 @@ class ForkGate:
 
     def after_fork_in_child(self) -> None:
         """Lets calls of the child pass, whose one thread makes none yet."""
-        self.was_passed = self.was_passed or bool(self._calls)
+        self.was_passed = self.was_passed or bool(self._calls or self._kept)
         self._calls.clear()
+        self._kept.clear()
         self._forks.clear()
 
 

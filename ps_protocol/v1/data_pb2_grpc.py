@@ -50,6 +50,11 @@ class DataStub(object):
                 request_serializer=ps__protocol_dot_v1_dot_data__pb2.ExchangeRequest.SerializeToString,
                 response_deserializer=ps__protocol_dot_v1_dot_data__pb2.ExchangeReply.FromString,
                 _registered_method=True)
+        self.ExchangeMany = channel.stream_stream(
+                '/ps_protocol.v1.Data/ExchangeMany',
+                request_serializer=ps__protocol_dot_v1_dot_data__pb2.ExchangeRequest.SerializeToString,
+                response_deserializer=ps__protocol_dot_v1_dot_data__pb2.ExchangeReply.FromString,
+                _registered_method=True)
         self.ExchangeStream = channel.stream_stream(
                 '/ps_protocol.v1.Data/ExchangeStream',
                 request_serializer=ps__protocol_dot_v1_dot_data__pb2.RequestFrame.SerializeToString,
@@ -87,6 +92,17 @@ class DataServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExchangeMany(self, request_iterator, context):
+        """Small batches, one after the other on a stream that a client at work keeps open,
+        which costs less than a call for each. A message is answered as Exchange answers it
+        before the next one is read. A batch that is refused as a whole ends the stream with
+        its status. The ps may end a stream in good order after any reply, when too many of
+        them are open; it has not read what the client has sent since then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExchangeStream(self, request_iterator, context):
         """Batches whose tensors are large, one after the other on one stream. Each batch
         is a header frame and then data frames, which hold the buffers end to end, cut
@@ -113,6 +129,11 @@ def add_DataServicer_to_server(servicer, server):
             ),
             'Exchange': grpc.unary_unary_rpc_method_handler(
                     servicer.Exchange,
+                    request_deserializer=ps__protocol_dot_v1_dot_data__pb2.ExchangeRequest.FromString,
+                    response_serializer=ps__protocol_dot_v1_dot_data__pb2.ExchangeReply.SerializeToString,
+            ),
+            'ExchangeMany': grpc.stream_stream_rpc_method_handler(
+                    servicer.ExchangeMany,
                     request_deserializer=ps__protocol_dot_v1_dot_data__pb2.ExchangeRequest.FromString,
                     response_serializer=ps__protocol_dot_v1_dot_data__pb2.ExchangeReply.SerializeToString,
             ),
@@ -202,6 +223,33 @@ class Data(object):
             request,
             target,
             '/ps_protocol.v1.Data/Exchange',
+            ps__protocol_dot_v1_dot_data__pb2.ExchangeRequest.SerializeToString,
+            ps__protocol_dot_v1_dot_data__pb2.ExchangeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExchangeMany(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/ps_protocol.v1.Data/ExchangeMany',
             ps__protocol_dot_v1_dot_data__pb2.ExchangeRequest.SerializeToString,
             ps__protocol_dot_v1_dot_data__pb2.ExchangeReply.FromString,
             options,

@@ -47,6 +47,17 @@ class DataStub:
     mutates is not applied a second time.
     """
 
+    ExchangeMany: grpc.StreamStreamMultiCallable[
+        ps_protocol.v1.data_pb2.ExchangeRequest,
+        ps_protocol.v1.data_pb2.ExchangeReply,
+    ]
+    """Small batches, one after the other on a stream that a client at work keeps open,
+    which costs less than a call for each. A message is answered as Exchange answers it
+    before the next one is read. A batch that is refused as a whole ends the stream with
+    its status. The ps may end a stream in good order after any reply, when too many of
+    them are open; it has not read what the client has sent since then.
+    """
+
     ExchangeStream: grpc.StreamStreamMultiCallable[
         ps_protocol.v1.data_pb2.RequestFrame,
         ps_protocol.v1.data_pb2.ReplyFrame,
@@ -85,6 +96,17 @@ class DataAsyncStub:
     tensors are too large for one message the answer is RESOURCE_EXHAUSTED; the same
     batch sent again, unchanged, on ExchangeStream brings the reply, and what it
     mutates is not applied a second time.
+    """
+
+    ExchangeMany: grpc.aio.StreamStreamMultiCallable[
+        ps_protocol.v1.data_pb2.ExchangeRequest,
+        ps_protocol.v1.data_pb2.ExchangeReply,
+    ]
+    """Small batches, one after the other on a stream that a client at work keeps open,
+    which costs less than a call for each. A message is answered as Exchange answers it
+    before the next one is read. A batch that is refused as a whole ends the stream with
+    its status. The ps may end a stream in good order after any reply, when too many of
+    them are open; it has not read what the client has sent since then.
     """
 
     ExchangeStream: grpc.aio.StreamStreamMultiCallable[
@@ -131,6 +153,19 @@ class DataServicer(metaclass=abc.ABCMeta):
         tensors are too large for one message the answer is RESOURCE_EXHAUSTED; the same
         batch sent again, unchanged, on ExchangeStream brings the reply, and what it
         mutates is not applied a second time.
+        """
+
+    @abc.abstractmethod
+    def ExchangeMany(
+        self,
+        request_iterator: _MaybeAsyncIterator[ps_protocol.v1.data_pb2.ExchangeRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[ps_protocol.v1.data_pb2.ExchangeReply], collections.abc.AsyncIterator[ps_protocol.v1.data_pb2.ExchangeReply]]:
+        """Small batches, one after the other on a stream that a client at work keeps open,
+        which costs less than a call for each. A message is answered as Exchange answers it
+        before the next one is read. A batch that is refused as a whole ends the stream with
+        its status. The ps may end a stream in good order after any reply, when too many of
+        them are open; it has not read what the client has sent since then.
         """
 
     @abc.abstractmethod

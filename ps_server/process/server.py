@@ -130,7 +130,11 @@ class PsServer:
             settings = SocketSettings(host=host, port=socket_port, max_threads=max_concurrent)
             self.sockets = SocketListener(core, settings, staging=self.staging, buffers=buffers, segments=self.segments)
         self.data = DataServicer(
-            core, staging=self.staging, buffers=buffers, offer=self.sockets.welcome if self.sockets else None
+            core,
+            staging=self.staging,
+            buffers=buffers,
+            offer=self.sockets.welcome if self.sockets else None,
+            max_kept_streams=max_concurrent // 2,
         )
         self._health = health.HealthServicer()
         self._add_services()

@@ -21,6 +21,7 @@ from ps_protocol.errors import (
     InternalError,
     InvalidArgumentError,
     ShardscopeError,
+    StateLostError,
 )
 from ps_protocol.grpc_edge.channel_options import server_options
 from ps_protocol.grpc_edge.chunk_frames import data_frame
@@ -40,9 +41,12 @@ from ps_protocol.operations import (
 from ps_protocol.v1 import batch_pb2, data_pb2, data_pb2_grpc
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.process.server import PsServer
+from tests.conftest import Eventually
 from tests.contract.conftest import CLUSTER, TIMEOUT_S
 from worker_client.transport import grpc as grpc_transport
+from worker_client.transport import grpc_stream
 from worker_client.transport.grpc import GrpcPsService
+from worker_client.transport.grpc_stream import MAX_STREAMS
 
 CLIENT: Final = UUID(int=5)
 LARGE: Final = VariableSpec("large", np.dtype(np.float32), (3, 1_000_001))
@@ -141,7 +145,7 @@ def test_every_method_of_the_service_is_offered(stub: data_pb2_grpc.DataStub) ->
     for method in data_pb2.DESCRIPTOR.services_by_name["Data"].methods:
         request = getattr(data_pb2, method.input_type.name)()
         call = getattr(stub, method.name)
-        argument = iter([request]) if method.name == "ExchangeStream" else request
+        argument = iter([request]) if method.client_streaming else request
         with pytest.raises(grpc.RpcError) as refused:
             list(call(argument, timeout=TIMEOUT_S))
         assert refused.value.code() is not grpc.StatusCode.UNIMPLEMENTED, method.name
@@ -161,6 +165,11 @@ class Servicer(data_pb2_grpc.DataServicer):
 
     def Exchange(self, request: data_pb2.ExchangeRequest, context: grpc.ServicerContext) -> data_pb2.ExchangeReply:
         raise NotImplementedError
+
+    def ExchangeMany(
+        self, request_iterator: Iterator[data_pb2.ExchangeRequest], context: grpc.ServicerContext
+    ) -> Iterator[data_pb2.ExchangeReply]:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "as a ps from before there was this method")
 
 
 class PlainServicer(Servicer):
@@ -192,6 +201,39 @@ class PlainServicer(Servicer):
         content = b"".join(replies)
         for start in range(0, len(content), self.chunk_bytes):
             yield data_pb2.ReplyFrame(data=content[start : start + self.chunk_bytes])
+
+
+class ManyServicer(PlainServicer):
+    """One that has streams for small batches.
+
+    Args:
+        core: Carries the batches out.
+        most: How many batches it answers on one stream.
+        instead: Called instead of answering, if given.
+
+    Attributes:
+        ended: Set when a stream has ended.
+    """
+
+    def __init__(
+        self, core: ParameterServer, most: int = 1000, instead: Callable[[grpc.ServicerContext], None] | None = None
+    ):
+        super().__init__(core)
+        self.most = most
+        self.instead = instead
+        self.ended = threading.Event()
+
+    def ExchangeMany(
+        self, request_iterator: Iterator[data_pb2.ExchangeRequest], context: grpc.ServicerContext
+    ) -> Iterator[data_pb2.ExchangeReply]:
+        self.calls.append("ExchangeMany")
+        context.add_callback(self.ended.set)
+        for number, request in enumerate(request_iterator, start=1):
+            if self.instead is not None:
+                self.instead(context)
+            yield self.Exchange(request, context)
+            if number == self.most:
+                return
 
 
 Served = Callable[[data_pb2_grpc.DataServicer], GrpcPsService]
@@ -255,6 +297,140 @@ def test_tensors_are_put_where_the_caller_says(
     np.testing.assert_array_equal(out, np.ones(7))
     assert tensor_of(reply, 1).flags.writeable
     assert not np.shares_memory(tensor_of(reply, 1), out)
+
+
+# -- streams for small batches ------------------------------------------------------------------
+
+
+def add_one(core: ParameterServer, sequence: int) -> Batch:
+    return batch_for(core, Update("small", UpdateRule.ASSIGN_ADD, np.ones(7, np.int64)), sequence=sequence)
+
+
+def small_value(core: ParameterServer) -> Any:
+    return tensor_of(core.exchange(batch_for(core, Read("small")), timeout_s=TIMEOUT_S))[0]
+
+
+def test_a_plain_client_exchanges_many_batches_on_one_stream(
+    core: ParameterServer, stub: data_pb2_grpc.DataStub
+) -> None:
+    headers = [message_codec.encode_batch(add_one(core, sequence)) for sequence in (2, 3, 3)]
+    requests = [data_pb2.ExchangeRequest(header=header, buffers=map(bytes, buffers)) for header, buffers in headers]
+    replies = list(stub.ExchangeMany(iter(requests), timeout=TIMEOUT_S))
+    versions = [message_codec.reply_head(each.header).reply(each.buffers).replies[0] for each in replies]
+    assert [each.version for each in versions if isinstance(each, Result)] == [1, 2, 2]  # the third was the second
+    assert small_value(core) == 3
+
+
+def test_a_stream_without_deadline_is_refused(core: ParameterServer, stub: data_pb2_grpc.DataStub) -> None:
+    with pytest.raises(grpc.RpcError, match="deadline"):
+        next(stub.ExchangeMany(iter([data_pb2.ExchangeRequest()])))
+
+
+def test_small_batches_share_a_stream(core: ParameterServer, served: Served) -> None:
+    servicer = ManyServicer(core)
+    service = served(servicer)
+    for sequence in range(2, 7):
+        service.exchange(add_one(core, sequence), timeout_s=TIMEOUT_S)
+    assert servicer.calls == ["ExchangeMany"] + 5 * ["Exchange"]
+    assert small_value(core) == 6
+
+
+def test_a_ps_without_such_streams_gets_calls(core: ParameterServer, served: Served) -> None:
+    servicer = PlainServicer(core)
+    service = served(servicer)
+    for sequence in range(2, 5):
+        service.exchange(add_one(core, sequence), timeout_s=TIMEOUT_S)
+    assert servicer.calls == 3 * ["Exchange"]
+    assert service.line(threading.Lock(), timeout_s=TIMEOUT_S) is None
+
+
+def test_what_a_ps_has_not_read_on_a_stream_that_it_has_ended_goes_in_a_call(
+    core: ParameterServer, served: Served
+) -> None:
+    servicer = ManyServicer(core, most=1)
+    service = served(servicer)
+    for sequence in range(2, 5):
+        service.exchange(add_one(core, sequence), timeout_s=TIMEOUT_S)
+    assert servicer.calls == ["ExchangeMany"] + 3 * ["Exchange"]  # and no other stream so soon
+    assert small_value(core) == 4
+
+
+def test_callers_at_the_same_time_have_streams_of_their_own_and_then_calls(
+    core: ParameterServer, served: Served
+) -> None:
+    service = served(ManyServicer(core))
+    caller = threading.Lock()
+    lines = [service.line(caller, timeout_s=TIMEOUT_S) for _ in range(MAX_STREAMS + 1)]
+    assert lines[MAX_STREAMS] is None
+    used = [each for each in lines if each is not None]
+    assert len(used) == MAX_STREAMS
+    for line in used:
+        line.send(batch_for(core, Read("small")), timeout_s=TIMEOUT_S)
+    for line in used:
+        np.testing.assert_array_equal(tensor_of(line.receive()), np.ones(7))
+    assert service.line(caller, timeout_s=TIMEOUT_S) is not None
+
+
+def test_a_stream_without_batches_ends(
+    core: ParameterServer, served: Served, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    monkeypatch.setattr(grpc_stream, "IDLE_S", 0.01)
+    servicer = ManyServicer(core)
+    service = served(servicer)
+    service.exchange(add_one(core, 2), timeout_s=TIMEOUT_S)
+    assert servicer.ended.wait(TIMEOUT_S)
+    eventually(lambda: not any(each.is_open for each in service.streams._opened))
+    service.exchange(add_one(core, 3), timeout_s=TIMEOUT_S)
+    assert servicer.calls == ["ExchangeMany", "Exchange", "ExchangeMany", "Exchange"]
+
+
+def test_a_batch_that_is_not_answered_in_time_ends_its_stream(
+    core: ParameterServer, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grpc_stream, "IDLE_S", 0.01)
+    servicer = ManyServicer(core)
+    servicer.instead = lambda context: wait_for_the_end(context, servicer.ended)
+    service = served(servicer)
+    with pytest.raises(DeadlineExceededError, match="ps:0 at 127"):
+        service.exchange(add_one(core, 2), timeout_s=0.2)
+    assert servicer.ended.wait(TIMEOUT_S), "the stream goes on at the ps"
+    servicer.instead = None
+    service.exchange(add_one(core, 2), timeout_s=TIMEOUT_S)
+    assert servicer.calls.count("ExchangeMany") == 2
+
+
+def test_closing_the_client_ends_its_streams(core: ParameterServer, served: Served) -> None:
+    reached = threading.Event()
+    servicer = ManyServicer(core)
+
+    def wait(context: grpc.ServicerContext) -> None:
+        reached.set()
+        wait_for_the_end(context, servicer.ended)
+
+    service = served(servicer)
+    service.exchange(add_one(core, 2), timeout_s=TIMEOUT_S)
+    servicer.instead = wait
+    with ThreadPoolExecutor(1) as executor:
+        exchanged = executor.submit(service.exchange, add_one(core, 3), timeout_s=TIMEOUT_S)
+        assert reached.wait(TIMEOUT_S)
+        service.close()
+        with pytest.raises(CancelledError):
+            exchanged.result(TIMEOUT_S)
+    assert servicer.ended.wait(TIMEOUT_S)
+
+
+def test_a_refused_batch_ends_its_stream_with_the_reason(core: ParameterServer, served: Served) -> None:
+    server = PsServer(core, host="127.0.0.1", port=0, max_concurrent=4)
+    service = grpc_transport.connect(f"127.0.0.1:{server.start()}", task="ps:0")
+    try:
+        unknown = Batch(CLIENT, uuid4(), 0, (Read("small"),), SMALL.size_bytes)
+        for _ in range(3):
+            with pytest.raises(StateLostError):
+                service.exchange(unknown, timeout_s=TIMEOUT_S)
+        service.exchange(add_one(core, 2), timeout_s=TIMEOUT_S)
+    finally:
+        service.close()
+        server.stop("the test is over", timeout_s=TIMEOUT_S)
 
 
 class RawServicer(Servicer):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol, TypeAlias
 
 from ps_protocol.errors import ShardscopeError
-from ps_protocol.interrupts import is_interrupt
+from ps_protocol.interrupts import is_interrupt, sheltered
 from ps_protocol.operations import Batch, Reply
 from ps_protocol.ps_service import Line
 
@@ -67,6 +67,15 @@ class Question:
         except ShardscopeError as error:
             self._keep(error)
 
+    @property
+    def waits_apart(self) -> bool:
+        """Whether the main thread must not wait for the reply itself."""
+        return self._failure is None and self._line.waits_apart
+
+    def wait(self) -> None:
+        """Waits for the reply, as another thread does for the main thread."""
+        self._line.wait()
+
     def receive(self) -> None:
         """Takes the reply; a failure is kept for ``outcome``."""
         if self._failure is None:
@@ -119,9 +128,17 @@ def ask(reserves: Sequence[Reserve]) -> list[tuple[Reply, ...] | ShardscopeError
                 questions.append(question)
             for each in questions:
                 each.send()
+            if any(each.waits_apart for each in questions):
+                sheltered(_wait_for_all, questions)
             for each in questions:
                 each.receive()
             return [each.outcome() for each in questions]
     finally:
         for each in questions:
             each.freed()
+
+
+def _wait_for_all(questions: Sequence[Question]) -> None:
+    for each in questions:
+        if each.waits_apart:
+            each.wait()

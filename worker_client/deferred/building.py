@@ -9,7 +9,7 @@ import numpy as np
 
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array
-from worker_client.deferred.call import divides_integers
+from worker_client.deferred.call import divides_integers, may_divide_integers
 from worker_client.graph.computation import Constant, Kernel
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, OutputSpec, Tensor
@@ -152,15 +152,20 @@ class QuietFunction:
 
     Attributes:
         function: The function.
+        quietly: What it does where NumPy gives no warnings already; None of what may divide integers.
     """
 
-    __slots__ = ("function",)
+    __slots__ = ("function", "quietly")
 
     def __init__(self, function: Callable[..., Any]):
         self.function = function
+        self.quietly = None if may_divide_integers(function) else self._quietly
 
     def __call__(self, *values: Array) -> Array | tuple[Array, ...]:
         divide: Literal["raise", "ignore"] = "raise" if divides_integers(self.function, values) else "ignore"
         with np.errstate(all="ignore", divide=divide):
-            result = self.function(*values)
+            return self._quietly(*values)
+
+    def _quietly(self, *values: Array) -> Array | tuple[Array, ...]:
+        result = self.function(*values)
         return result if isinstance(result, tuple) else graph_array(result)

@@ -262,10 +262,16 @@ class DeferredCall:
 
 def divides_integers(function: Callable[..., Any], operands: Sequence[Any]) -> bool:
     """Whether integers are divided with an integer result, which has no value for a division by zero."""
-    ufunc = getattr(function, "__self__", function)  # also of one of its methods
-    if not isinstance(ufunc, np.ufunc) or ufunc not in _WHOLE_DIVISIONS:
+    if not may_divide_integers(function):
         return False
+    ufunc: Any = getattr(function, "__self__", function)
     return all(np.asarray(operand).dtype.kind in "iu" for operand in operands[: ufunc.nin])
+
+
+def may_divide_integers(function: Callable[..., Any]) -> bool:
+    """Whether a function is one that divides integers with an integer result, if it is given integers."""
+    ufunc = getattr(function, "__self__", function)  # also of one of its methods
+    return isinstance(ufunc, np.ufunc) and ufunc in _WHOLE_DIVISIONS
 
 
 def _added(deferred: DeferredCall, name: str | None, output: OutputSpec | None, *, is_view: bool) -> Tensor:

@@ -56,8 +56,12 @@ class GradientFunction:
 
     def __call__(self, *values: Array) -> Array:
         with np.errstate(all="ignore"):
-            gradient: Array = self._gradient(*values)
-            return gradient
+            return self.quietly(*values)
+
+    def quietly(self, *values: Array) -> Array:
+        """What it does where NumPy gives no warnings already."""
+        gradient: Array = self._gradient(*values)
+        return gradient
 
     @property
     def derivative(self) -> Derivative:

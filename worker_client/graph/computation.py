@@ -58,7 +58,7 @@ class Kernel(Computation):
 
     Attributes:
         function: Is given the inputs' values in their order, and must not change them. Returns the output, or of
-            several a tuple.
+            several a tuple. It may have a method ``quietly``, which is called instead where NumPy gives no warnings.
         folds: Whether it may be called while the graph is built as well, since nothing but its inputs matters.
     """
 

@@ -1,4 +1,4 @@
-"""Runs operations of a graph: what is needed, in an order that their inputs and control inputs allow.
+"""Runs operations of a graph: what is needed, in the rounds of a plan (``plans.py``).
 
 What can be computed here is computed at once. Accesses to variables are gathered until nothing else can go on, and then
 made together: all reads that are ready, one exchange for each ps task, and when there are none, all updates that are
@@ -9,22 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, ShardscopeError
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import READS, Array, PsOperation, Read, reply_bytes
 from worker_client.connection.fanout import Routed
-from worker_client.graph.computation import (
-    AccessedVariable,
-    Constant,
-    DrawingKernel,
-    Kernel,
-    SeededKernel,
-    VariableAccess,
-)
+from worker_client.graph.computation import Constant, DrawingKernel, Kernel, SeededKernel
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.sessions.fed_variables import answered_from, fed_variables
+from worker_client.sessions.plans import Plan, PlannedAccess, Plans, Step, planned
 from worker_client.sessions.runtime import VariableRuntime
 from worker_client.values.text import graph_array
 from worker_client.values.versions import VersionedValue
@@ -32,57 +27,9 @@ from worker_client.values.versions import VersionedValue
 
 @dataclass(slots=True)
 class _Access:
-    operation: Operation
-    access: VariableAccess
+    planned: PlannedAccess
     inputs: list[Array]
-    reads_back: bool
     cached: VersionedValue[int] | None = None
-
-    @property
-    def has_output(self) -> bool:
-        """Whether a value comes back for the operation's output."""
-        return bool(self.operation.outputs) and (self.reads_back or self.access.answered or not self.access.mutates)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run has to do, which is the same for all runs that want the same and are fed the same tensors.
-
-    Attributes:
-        order: The operations, each behind what it needs itself.
-        needed: For each the operations that must have run before it.
-        consumed: The tensors whose values are used.
-        variables: Those that are accessed.
-        rewirings: How often operations of any graph had been made to wait for others when the plan was made.
-    """
-
-    order: tuple[Operation, ...]
-    needed: Mapping[Operation, Sequence[Operation]]
-    consumed: frozenset[Tensor]
-    variables: tuple[AccessedVariable, ...]
-    rewirings: int
-
-
-class Plans(dict[Any, Plan]):
-    """The plans of a session. Threads may make the same one at the same time, of which one is kept."""
-
-    MOST = 64
-
-    def keep(self, key: Any, plan: Plan) -> None:
-        """Keeps a plan; forgets all others if there are too many."""
-        if len(self) >= self.MOST:
-            self.clear()
-        self[key] = plan
-
-
-class _Values(dict[Tensor, Array]):
-    """The values of tensors, those of constants included, which need not be computed."""
-
-    def __missing__(self, tensor: Tensor) -> Array:
-        computation = tensor.op.computation
-        if not isinstance(computation, Constant):
-            raise KeyError(tensor)
-        return computation.value
 
 
 class Evaluation:
@@ -97,7 +44,8 @@ class Evaluation:
     def __init__(self, runtime: VariableRuntime, feeds: Mapping[Tensor, Array], plans: Plans | None = None):
         self._runtime = runtime
         self._plans = plans
-        self._values = _Values(feeds)
+        self._feeds = feeds
+        self._values: dict[Tensor, Array] = {}
         self._fed_variables = fed_variables(feeds) if feeds else {}
 
     def run(self, operations: Iterable[Operation], tensors: Sequence[Tensor]) -> list[Array]:
@@ -110,168 +58,129 @@ class Evaluation:
         """
         plan = self._plan(tuple(operations), tuple(tensors))
         self._runtime.place(plan.variables)
-        order: Sequence[Operation] = plan.order
-        done: set[Operation] = set()
-        while order:
-            accesses = self._compute(order, done, plan)
-            reads = [each for each in accesses if not each.access.mutates]
-            if accesses:
-                self._make(reads or accesses)
-            done.update(each.operation for each in reads or accesses)
-            order = [operation for operation in order if operation not in done]
+        self._values = {**plan.constants, **self._feeds}
+        for each in plan.rounds:
+            self._compute(each.steps)
+            if each.accesses:
+                self._make([_Access(access, self._inputs(access)) for access in each.accesses])
         return [self._values[tensor] for tensor in tensors]
 
     def _plan(self, operations: tuple[Operation, ...], tensors: tuple[Tensor, ...]) -> Plan:
-        key = (operations, tensors, frozenset(self._values))
+        key = (operations, tensors, frozenset(self._feeds))
         plan = None if self._plans is None else self._plans.get(key)
         if plan is None or plan.rewirings != Operation.rewirings:
-            plan = self._planned(operations, tensors)
+            plan = planned(operations, tensors, self._feeds, self._fed_variables)
             if self._plans is not None:
                 self._plans.keep(key, plan)
         return plan
 
-    def _planned(self, operations: Sequence[Operation], tensors: Sequence[Tensor]) -> Plan:
-        rewirings = Operation.rewirings
-        needed: dict[Operation, Sequence[Operation]] = {}
-        wanted = [tensor.op for tensor in tensors if tensor not in self._values]
-        order = self._ordered([*operations, *wanted], needed)
-        variables = dict.fromkeys(
-            variable
-            for each in order
-            if isinstance(each.computation, VariableAccess)
-            and (each.computation.mutates or each.computation.variable not in self._fed_variables)
-            for variable in (each.computation.variable, *each.computation.beside)
-        )
-        consumed = frozenset({tensor for each in order for tensor in each.operands}.union(tensors))
-        return Plan(tuple(order), needed, consumed, tuple(variables), rewirings)
+    def _inputs(self, each: PlannedAccess) -> list[Array]:
+        unless_fed = each.access.unless_fed
+        if unless_fed is not None and self._is_given(unless_fed):
+            return [self._values[unless_fed]]
+        return [self._values[tensor] for tensor in each.operands]
 
-    def _ordered(self, targets: Sequence[Operation], needed: dict[Operation, Sequence[Operation]]) -> list[Operation]:
-        """Returns the targets and all they need, each behind what it needs itself; else in the order of the targets."""
-        finished: dict[Operation, bool] = {}  # False while what the operation needs is being looked at
-        order: list[Operation] = []
-        stack = [(target, False) for target in reversed(targets)]
-        while stack:
-            operation, is_ready = stack.pop()
-            if is_ready:
-                finished[operation] = True
-                order.append(operation)
-            elif operation not in finished:
-                finished[operation] = False
-                stack.append((operation, True))
-                needs = needed[operation] = list(self._needs(operation))
-                circular = next((each for each in needs if finished.get(each) is False), None)
-                if circular is not None:
-                    raise InvalidArgumentError(
-                        f"operations {operation.name} and {circular.name} wait for each other, through inputs or "
-                        f"control inputs; take one of the control inputs out"
-                    )
-                stack.extend((each, False) for each in reversed(needs))
-        return order
+    def _is_given(self, tensor: Tensor) -> bool:
+        """Whether a tensor that is no input has a value that this run was given, or has computed."""
+        return tensor in self._feeds or (tensor in self._values and type(tensor.op.computation) is not Constant)
 
-    def _needs(self, operation: Operation) -> Iterable[Operation]:
-        for tensor in operation.operands:
-            if tensor not in self._values and not _is_known(tensor.op):
-                yield tensor.op
-        yield from operation.waits_for
-
-    def _compute(self, order: Iterable[Operation], done: set[Operation], plan: Plan) -> list[_Access]:
-        """Computes what can be computed here; returns the accesses to variables that are ready."""
-        ready = []
-        for operation in order:
-            if not done.issuperset(plan.needed[operation]):
-                continue
-            inputs = [self._values[tensor] for tensor in operation.operands]
-            computation = operation.computation
-            if isinstance(computation, VariableAccess):
-                if computation.unless_fed is not None and computation.unless_fed in self._values:
-                    inputs = [self._values[computation.unless_fed]]
-                if computation.variable in self._fed_variables and self._read_fed(operation, computation, inputs):
-                    done.add(operation)
+    def _compute(self, steps: Sequence[Step | PlannedAccess]) -> None:
+        """Computes what can be computed here."""
+        values, warnings = self._values, np.geterr()
+        with np.errstate(all="ignore"):  # as TensorFlow's kernels: no warnings, but infinities and nan
+            for step in steps:
+                if isinstance(step, PlannedAccess):
+                    self._read_fed(_Access(step, self._inputs(step)))
                     continue
-                is_consumed = not plan.consumed.isdisjoint(operation.outputs)
-                reads_back = computation.mutates and not computation.answered and is_consumed
-                ready.append(_Access(operation, computation, inputs, reads_back))
-                continue
-            if any(output not in self._values for output in operation.outputs):  # or all are fed
-                for output, value in zip(operation.outputs, self._computed(operation, inputs), strict=True):
-                    self._values.setdefault(output, graph_array(value) if output.dtype.kind == "S" else value)
-            done.add(operation)
-        return ready
+                inputs = [values[tensor] for tensor in step.operands]
+                try:
+                    if step.function is not None:
+                        result = step.function(*inputs)
+                    else:
+                        with np.errstate(**warnings):
+                            result = self._computed(step.operation, inputs)
+                except ShardscopeError as error:
+                    raise_interrupt(error)
+                    raise _found_in(step.operation, error) from error.__cause__
+                except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+                    raise_interrupt(error)
+                    raise _not_computed(step.operation, inputs, error) from error
+                found = result if isinstance(result, tuple) else (result,)
+                for output, value in zip(step.outputs, found, strict=True):
+                    if output is not None:
+                        values[output] = value
 
-    def _read_fed(self, operation: Operation, access: VariableAccess, inputs: list[Array]) -> bool:
-        """Reads the value that is fed for a variable; False if the operation does not read the value."""
-        request = self._request(_Access(operation, access, inputs, reads_back=False))
+    def _read_fed(self, each: _Access) -> None:
+        """Reads the value that is fed for a variable, or asks the ps for what else is read of it."""
+        access, output = each.planned.access, each.planned.output
+        request = self._request(each)
         if not isinstance(request, READS):
-            return False
-        reply = answered_from(self._fed_variables[access.variable], request)
-        self._values.setdefault(operation.outputs[0], access.output(reply, inputs))
-        return True
+            self._make([each])
+        elif output is not None:
+            self._values[output] = access.output(
+                answered_from(self._fed_variables[access.variable], request), each.inputs
+            )
 
-    def _computed(self, operation: Operation, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    def _computed(self, operation: Operation, inputs: Sequence[Array]) -> Array | tuple[Array, ...]:
         computation = operation.computation
-        try:
-            if isinstance(computation, Kernel):
-                values = computation.function(*inputs)
-                return values if isinstance(values, tuple) else (values,)
-            if isinstance(computation, Constant):
-                return (computation.value,)
-            if isinstance(computation, SeededKernel):
-                return (computation.function(self._runtime.job_seed, *inputs),)
-            if isinstance(computation, DrawingKernel):
-                drawn = computation.function(self._runtime.generator(computation), *inputs)
-                return drawn if isinstance(drawn, tuple) else (drawn,)
-        except ShardscopeError as error:
-            raise_interrupt(error)
-            raise _found_in(operation, error) from error.__cause__
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            raise_interrupt(error)
-            given = ", ".join(f"{value.dtype.name}{list(value.shape)}" for value in inputs) or "nothing"
-            text = f"operation {operation.name} ({operation.type}) cannot be computed from {given}: {error}"
-            raise InvalidArgumentError(text, op=operation) from error
-        raise _not_computable(operation)
+        values: Array | tuple[Array, ...]
+        if isinstance(computation, Kernel):
+            values = computation.function(*inputs)
+        elif isinstance(computation, Constant):
+            values = computation.value
+        elif isinstance(computation, SeededKernel):
+            values = computation.function(self._runtime.job_seed, *inputs)
+        elif isinstance(computation, DrawingKernel):
+            values = computation.function(self._runtime.generator(computation), *inputs)
+        else:
+            raise _not_computable(operation)
+        found = values if isinstance(values, tuple) else (values,)
+        return tuple(
+            [
+                graph_array(value) if output.dtype.kind == "S" else value
+                for output, value in zip(operation.outputs, found, strict=True)
+            ]
+        )
 
     def _make(self, accesses: Sequence[_Access]) -> None:
         """Makes accesses to variables together and keeps their outputs; raises the first error after all are made."""
         routed = []
         for each in accesses:
-            spec, task = each.access.variable.spec, self._runtime.route(each.access.variable)
+            access = each.planned.access
+            spec, task, needs_value = access.variable.spec, self._runtime.route(access.variable), access.needs_value
             request = self._request(each)
-            needs_value = each.access.needs_value
             routed.append(Routed(task, request, reply_bytes(request, spec), needs_value))
-            if each.reads_back:
+            if each.planned.reads_back:
                 routed.append(Routed(task, Read(spec.name), spec.size_bytes, needs_value))
         replies = iter(self._runtime.exchange(routed))
         for each in accesses:
+            operation, access, output = each.planned.operation, each.planned.access, each.planned.output
             reply = next(replies)
-            if each.access.cached:
-                reply = self._runtime.value_cache.refreshed(each.access.variable, each.cached, reply)
-            if each.reads_back:
+            if access.cached:
+                reply = self._runtime.value_cache.refreshed(access.variable, each.cached, reply)
+            if each.planned.reads_back:
                 outcome = next(replies)
                 reply = reply if isinstance(reply, ShardscopeError) else outcome
             try:
-                if each.has_output:
-                    self._values[each.operation.outputs[0]] = each.access.output(reply, each.inputs)
+                if output is not None:
+                    self._values[output] = access.output(reply, each.inputs)
                 elif isinstance(reply, ShardscopeError):
                     raise reply
             except ShapeMismatchError as error:
-                raise _found_in(each.operation, _of_the_run(each.operation, error)) from error
+                raise _found_in(operation, _of_the_run(operation, error)) from error
             except ShardscopeError as error:
-                raise _found_in(each.operation, error) from error.__cause__
+                raise _found_in(operation, error) from error.__cause__
 
     def _request(self, each: _Access) -> PsOperation:
-        if each.access.cached:
-            each.cached = self._runtime.value_cache.find(each.access.variable)
+        operation, access = each.planned.operation, each.planned.access
+        if access.cached:
+            each.cached = self._runtime.value_cache.find(access.variable)
             if each.cached is not None:
-                return Read(each.access.variable.spec.name, unless_version=each.cached.version)
+                return Read(access.variable.spec.name, unless_version=each.cached.version)
         try:
-            return each.access.request(self._runtime.job_seed, *each.inputs)
+            return access.request(self._runtime.job_seed, *each.inputs)
         except ShapeMismatchError as error:
-            raise _found_in(each.operation, _of_the_run(each.operation, error)) from error
-
-
-def _is_known(operation: Operation) -> bool:
-    """Whether its output is known without running anything: it is a constant that waits for nothing."""
-    return type(operation.computation) is Constant and not operation.waits_for
+            raise _found_in(operation, _of_the_run(operation, error)) from error
 
 
 def _of_the_run(operation: Operation, error: ShapeMismatchError) -> InvalidArgumentError:
@@ -284,6 +193,12 @@ def _found_in(operation: Operation, error: ShardscopeError) -> ShardscopeError:
     """Returns an error that says which operation of the graph it was found in."""
     error.op = operation if error.op is None else error.op
     return error
+
+
+def _not_computed(operation: Operation, inputs: Sequence[Array], error: Exception) -> InvalidArgumentError:
+    given = ", ".join(f"{value.dtype.name}{list(value.shape)}" for value in inputs) or "nothing"
+    text = f"operation {operation.name} ({operation.type}) cannot be computed from {given}: {error}"
+    return InvalidArgumentError(text, op=operation)
 
 
 def _not_computable(operation: Operation) -> InvalidArgumentError:

@@ -17,9 +17,10 @@ from worker_client.graph.computation import AccessedVariable
 from worker_client.graph.default_graph import graph_to_run
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
-from worker_client.sessions.evaluation import Evaluation, Plans
+from worker_client.sessions.evaluation import Evaluation
 from worker_client.sessions.feeds import fed_values
 from worker_client.sessions.fetches import Fetches, element_of_graph
+from worker_client.sessions.plans import Plans
 from worker_client.sessions.runtime import ClusterRuntime, PrivateRuntime, VariableRuntime
 from worker_client.sessions.targets import client_of
 from worker_client.values.left_out import SaysWhatIsLeftOut

@@ -1,7 +1,8 @@
 """The gRPC way to a ps task: the reference transport, and the only way for everything but batches.
 
-A batch whose tensors are small goes out and comes back in one message; a larger one goes on a stream of its own,
-cut into chunks, since a large message in one piece takes several times as long.
+A batch whose tensors are small goes out and comes back in one message, on a stream that stays open while the client is
+at work; a larger one goes on a stream of its own, cut into chunks, since a large message in one piece takes several
+times as long.
 
 gRPC takes locks of its own, which an interrupt on the main thread leaves taken (grpc/grpc#19973). So the main thread
 never calls it: another thread does, and the main thread waits.
@@ -10,6 +11,7 @@ never calls it: another thread does, and the main thread waits.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -25,7 +27,7 @@ from ps_protocol.codec.fast.reply_bytes import parse_reply
 from ps_protocol.codec.fast.request_bytes import encode_request
 from ps_protocol.codec.limits import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.codec.reply_targets import reply_buffers
-from ps_protocol.errors import InternalError, ShardscopeError, UnavailableError
+from ps_protocol.errors import DeadlineExceededError, InternalError, ShardscopeError, UnavailableError
 from ps_protocol.fault_points import FaultAction, fault_point
 from ps_protocol.grpc_edge import channel_options, status
 from ps_protocol.grpc_edge.chunk_frames import REPLIES, data_frame, exchange_message, header_frame
@@ -33,7 +35,7 @@ from ps_protocol.grpc_edge.fork_gate import GATE
 from ps_protocol.interrupts import sheltered, sheltered_to_the_end
 from ps_protocol.memory.allocator import keep_freed_chunks
 from ps_protocol.operations import READS, Batch, BatchReply, PsOperation
-from ps_protocol.ps_service import PROTOCOL_VERSION, Transport
+from ps_protocol.ps_service import PROTOCOL_VERSION, Line, Transport
 from ps_protocol.service_types import Member, Placement, Proposal, PsAddress, Status, VariableInfo, Welcome
 from ps_protocol.v1 import (
     control_pb2,
@@ -47,11 +49,13 @@ from ps_protocol.v1 import (
     membership_pb2,
     membership_pb2_grpc,
 )
+from worker_client.transport.grpc_stream import BatchStream, BatchStreams
 
 _Reply = TypeVar("_Reply")
 
 _SERVICE: Final = data_pb2.DESCRIPTOR.services_by_name["Data"].full_name
 _EXCHANGE: Final = f"/{_SERVICE}/Exchange"
+_EXCHANGE_MANY: Final = f"/{_SERVICE}/ExchangeMany"
 _EXCHANGE_STREAM: Final = f"/{_SERVICE}/ExchangeStream"
 _NOTHING: Final = memoryview(b"")
 
@@ -83,6 +87,8 @@ class _Calls:
         self.exchange_message: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_EXCHANGE)
         self.exchange_stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(_EXCHANGE_STREAM)
         self.exchange_reading: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(_EXCHANGE_STREAM)
+        exchange_many: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(_EXCHANGE_MANY)
+        self.streams = BatchStreams(lambda messages, lifetime_s: exchange_many(messages, timeout=lifetime_s))
         self.directory = directory_pb2_grpc.DirectoryStub(channel)
         self.membership = membership_pb2_grpc.MembershipStub(channel)
         self.inspection = inspection_pb2_grpc.InspectionStub(channel)
@@ -105,6 +111,11 @@ class GrpcPsService(Transport):
         self._address = address
         self._task = task
         self._calls: _Calls | None = _Calls(channel)
+
+    @property
+    def streams(self) -> BatchStreams:
+        """Those for small batches."""
+        return self._open.streams
 
     @property
     def _open(self) -> _Calls:
@@ -130,24 +141,56 @@ class GrpcPsService(Transport):
         self._call(self._open.data.Goodbye, data_pb2.GoodbyeRequest(client_incarnation=client.bytes), timeout_s)
 
     def exchange(self, batch: Batch, *, timeout_s: float) -> BatchReply:
-        header, buffers = encode_request(batch, names_client=True)
-        request_bytes = sum(map(len, buffers))
-        fault = fault_point("request.send")
-        if fault is not None:
-            sheltered(GATE.call, self._send_less, header, buffers, fault, timeout_s)
+        header, buffers = self.encoded(batch, timeout_s)
+        if max(sum(map(len, buffers)), _expected_reply_bytes(batch)) <= UNARY_LIMIT_BYTES:
+            message = exchange_message(header, buffers)
+            stream = self.streams.free(timeout_s)
+            if stream is None:
+                return self.exchange_message(message, batch, timeout_s)
+            line = _StreamLine(self, stream)
+            line.send_message(message, batch, timeout_s)
+            return line.receive()
         try:
-            if max(request_bytes, _expected_reply_bytes(batch)) <= UNARY_LIMIT_BYTES:
-                reply = sheltered(
-                    GATE.call, self._open.exchange_message, exchange_message(header, buffers), timeout=timeout_s
-                )
-                return _decoded_message(reply, batch.operations)
             caller = threading.Lock()
             with caller:
                 return sheltered_to_the_end(
                     GATE.call, self._exchange_frames, header, buffers, batch.operations, timeout_s, caller.locked
                 )
         except grpc.RpcError as error:
-            raise status.from_rpc_error(error, task=self._task, address=self._address) from None
+            raise self.failure(error) from None
+
+    def line(self, caller: threading.Lock, *, timeout_s: float) -> Line | None:  # noqa: ARG002 - a stream is taken out
+        stream = self.streams.free(timeout_s)
+        return None if stream is None else _StreamLine(self, stream)
+
+    def encoded(self, batch: Batch, timeout_s: float) -> tuple[bytes, Sequence[memoryview]]:
+        """Returns the header of a batch and its buffers, unless a test wants it lost."""
+        header, buffers = encode_request(batch, names_client=True)
+        fault = fault_point("request.send")
+        if fault is not None:
+            sheltered(GATE.call, self._send_less, header, buffers, fault, timeout_s)
+        return header, buffers
+
+    def exchange_message(self, message: bytes, batch: Batch, timeout_s: float) -> BatchReply:
+        """Exchanges a batch in a call of its own."""
+        try:
+            return _decoded_message(
+                sheltered(GATE.call, self._open.exchange_message, message, timeout=timeout_s), batch
+            )
+        except grpc.RpcError as error:
+            raise self.failure(error) from None
+
+    def failure(self, error: grpc.RpcError) -> ShardscopeError:
+        """Returns what ended a call, for the caller."""
+        return status.from_rpc_error(error, task=self._task, address=self._address)
+
+    def late(self, batch: Batch) -> DeadlineExceededError:
+        """Returns the error of a batch that was not answered in time."""
+        return DeadlineExceededError(
+            f"time ran out waiting for {self._task} at {self._address} to answer a batch of {len(batch.operations)} "
+            f"operations",
+            task=self._task,
+        )
 
     def _send_less(
         self, header: bytes, buffers: Sequence[memoryview], fault: FaultAction, timeout_s: float
@@ -295,6 +338,7 @@ class GrpcPsService(Transport):
     def _close(self) -> None:
         calls, self._calls = self._calls, None
         if calls is not None:
+            calls.streams.close()
             GATE.call(calls.channel.close)
             _closed.append(calls)
 
@@ -302,7 +346,57 @@ class GrpcPsService(Transport):
         try:
             return sheltered(GATE.call, method, request, timeout=timeout_s)
         except grpc.RpcError as error:
-            raise status.from_rpc_error(error, task=self._task, address=self._address) from None
+            raise self.failure(error) from None
+
+
+class _StreamLine:
+    """A stream that nobody else uses, as a ``Line``."""
+
+    __slots__ = ("_batch", "_due_s", "_message", "_service", "_stream")
+
+    waits_apart = True
+    _batch: Batch
+    _message: bytes
+    _due_s: float
+
+    def __init__(self, service: GrpcPsService, stream: BatchStream):
+        self._service = service
+        self._stream = stream
+
+    def send(self, batch: Batch, *, timeout_s: float) -> None:
+        self.send_message(exchange_message(*self._service.encoded(batch, timeout_s)), batch, timeout_s)
+
+    def send_message(self, message: bytes, batch: Batch, timeout_s: float) -> None:
+        """Sends what a batch was encoded to."""
+        self._message, self._batch, self._due_s = message, batch, time.monotonic() + timeout_s
+        self._stream.send(message, timeout_s)
+
+    def wait(self) -> None:
+        self._stream.wait()
+
+    def receive(self) -> BatchReply:
+        streams = self._service.streams
+        try:
+            reply = self._stream.receive()
+        except grpc.RpcError as error:
+            if self._stream.has_expired:
+                raise self._service.late(self._batch) from error
+            if not _is_unimplemented(error):
+                raise self._service.failure(error) from error
+            streams.give_up()
+            reply = None
+        if reply is None:  # it was not read there
+            streams.rest()
+            return self._service.exchange_message(self._message, self._batch, self._due_s - time.monotonic())
+        streams.give_back(self._stream)
+        return _decoded_message(reply, self._batch)
+
+    def freed(self) -> None:
+        """Nobody waits for a stream."""
+
+
+def _is_unimplemented(error: grpc.RpcError) -> bool:
+    return isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def _expected_reply_bytes(batch: Batch) -> float:
@@ -327,9 +421,9 @@ def _request_frames(
         yield data_frame(parts)
 
 
-def _decoded_message(message: bytes, operations: Sequence[PsOperation]) -> BatchReply:
+def _decoded_message(message: bytes, batch: Batch) -> BatchReply:
     header, buffers = REPLIES.message(message)
-    head = parse_reply(header, operations)
+    head = parse_reply(header, batch.operations)
     if not buffers:
         return head.reply(buffers)
     # What came in the message is read-only. A caller's own array gets a copy of it anyway. Any other value must

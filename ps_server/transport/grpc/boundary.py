@@ -17,6 +17,8 @@ from ps_server.batches.defects import internal_error
 WITHOUT_DEADLINE_S: Final = 60.0
 """How long a call without a deadline may wait."""
 
+_FOR_EVER_S: Final = 1e9
+
 _Request = TypeVar("_Request")
 _Reply = TypeVar("_Reply")
 
@@ -31,10 +33,18 @@ class _Servicer(Protocol):
 _ServicerT = TypeVar("_ServicerT", bound=_Servicer)
 
 
+def remaining_s(context: grpc.ServicerContext) -> float | None:
+    """Seconds until the deadline of a call; None if it has none."""
+    # Of a call without deadline gRPC's documentation says that this is None, but its library gives those to a moment
+    # that never comes.
+    remaining_s = context.time_remaining()
+    return None if remaining_s is None or remaining_s > _FOR_EVER_S else remaining_s
+
+
 def timeout_s(context: grpc.ServicerContext) -> float:
     """Seconds that a call may still take."""
-    remaining_s = context.time_remaining()
-    return WITHOUT_DEADLINE_S if remaining_s is None else remaining_s
+    found_s = remaining_s(context)
+    return WITHOUT_DEADLINE_S if found_s is None else found_s
 
 
 @contextmanager

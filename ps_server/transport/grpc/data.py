@@ -29,7 +29,8 @@ from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget, readable_bytes
 from ps_server.memory.staging import StagingRoom
 from ps_server.transport.grpc import faults as grpc_faults
-from ps_server.transport.grpc.boundary import errors_as_status, message_handler, timeout_s, unary
+from ps_server.transport.grpc.boundary import errors_as_status, message_handler, remaining_s, timeout_s, unary
+from ps_server.transport.grpc.kept_streams import KeptStreams
 
 _SERVICE_NAME: Final = data_pb2.DESCRIPTOR.services_by_name["Data"].full_name
 
@@ -47,6 +48,7 @@ class DataServicer:
         staging: Room for tensors on their way, shared with the other transports.
         buffers: Pool of buffers for large tensors, shared as well.
         offer: Adds the offers of other transports to the answer to a client's hello.
+        max_kept_streams: How many streams may stay open between two batches; each occupies one of the server's threads.
     """
 
     def __init__(
@@ -56,12 +58,14 @@ class DataServicer:
         staging: ByteBudget,
         buffers: BufferPool,
         offer: Callable[[Welcome, UUID], Welcome] | None = None,
+        max_kept_streams: int = 32,
     ):
         self._core = core
         self.task = core.task
         self._offer = offer
         self._staging = staging
         self._buffers = buffers
+        self._kept_streams = KeptStreams(max_kept_streams)
 
     @property
     def staged_bytes(self) -> int:
@@ -75,6 +79,7 @@ class DataServicer:
             "Hello": message_handler(self.Hello, data_pb2.HelloRequest, data_pb2.HelloReply),
             "Goodbye": message_handler(self.Goodbye, data_pb2.GoodbyeRequest, data_pb2.GoodbyeReply),
             "Exchange": grpc.unary_unary_rpc_method_handler(self.Exchange),
+            "ExchangeMany": grpc.stream_stream_rpc_method_handler(self.ExchangeMany),
             "ExchangeStream": grpc.stream_stream_rpc_method_handler(self.ExchangeStream),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE_NAME, handlers),))
@@ -82,12 +87,19 @@ class DataServicer:
     def ExchangeStream(self, request_iterator: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         """Carries out the batches in ``RequestFrame``s; yields ``ReplyFrame``s."""
         with errors_as_status(context, self._core.task):
-            if context.time_remaining() is None:
-                raise InvalidArgumentError(
-                    "a stream without a deadline could be left open for ever; give the call a deadline"
-                )
+            _check_deadline(context)
             for first in request_iterator:
                 yield from self._answer(first, request_iterator, context)
+
+    def ExchangeMany(self, request_iterator: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Carries out ``ExchangeRequest``s; yields an ``ExchangeReply`` for each."""
+        with errors_as_status(context, self._core.task):
+            _check_deadline(context)
+            with self._kept_streams.open() as stays_open:
+                for request in request_iterator:
+                    yield self._exchange(request, timeout_s(context))
+                    if not stays_open():
+                        return
 
     @unary
     def Hello(self, request: data_pb2.HelloRequest, timeout_s: float) -> data_pb2.HelloReply:
@@ -105,6 +117,9 @@ class DataServicer:
     @unary
     def Exchange(self, request: bytes, timeout_s: float) -> bytes:
         """Carries out an ``ExchangeRequest``; returns the ``ExchangeReply``."""
+        return self._exchange(request, timeout_s)
+
+    def _exchange(self, request: bytes, timeout_s: float) -> bytes:
         header, buffers = REQUESTS.message(request)
         batch = _head(header).batch(buffers)
         reply_bytes = self._core.reply_size_bytes(batch.operations)
@@ -175,6 +190,11 @@ class DataServicer:
         room.give_back(staged_bytes)
         self._core.count_bytes(received=received_bytes, sent=0)
         return encode_answer(reply, batch.operations)
+
+
+def _check_deadline(context: grpc.ServicerContext) -> None:
+    if remaining_s(context) is None:
+        raise InvalidArgumentError("a stream without a deadline could be left open for ever; give the call a deadline")
 
 
 def _header_in(frame: bytes) -> bytes:

@@ -58,6 +58,7 @@ _GRANULE_FROM_MS: Final = 1000
 class _Asked(NamedTuple):
     batch: Batch
     deadline_s: float
+    timeout_s: float
 
 
 class _Frame(NamedTuple):
@@ -162,16 +163,17 @@ class SocketConnection:
             if is_interrupt(error):
                 raise
             raise self._failure(error, f"to take a batch of {len(batch.operations)} operations") from error
-        self._asked = _Asked(batch, deadline_s)
+        self._asked = _Asked(batch, deadline_s, timeout_s)
 
     def receive(self) -> BatchReply:
         """Waits for the reply to the batch that was sent."""
         asked, self._asked = self._asked, None
         if asked is None:
             raise InternalError("a reply is taken once, after its batch was sent")
-        batch, deadline_s = asked
+        batch, deadline_s, timeout_s = asked
         try:
-            self._bound(deadline_s)
+            if deadline_s - time.monotonic() < timeout_s - _GRANULE_MS / 1000:  # else it is bounded as for sending
+                self._bound(deadline_s)
             answer = self._receive(batch, deadline_s, self._shared)
         except Exception as error:
             if is_interrupt(error):

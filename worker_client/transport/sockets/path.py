@@ -283,6 +283,8 @@ class _ConnectionLine:
 
     __slots__ = ("_caller", "_connection", "_transport")
 
+    waits_apart = False
+
     def __init__(self, transport: SocketTransport, connection: SocketConnection, caller: threading.Lock):
         self._transport = transport
         self._connection = connection
@@ -294,6 +296,9 @@ class _ConnectionLine:
         except BaseException:
             self._transport.drop_broken(self._caller)
             raise
+
+    def wait(self) -> None:
+        """``receive`` does."""
 
     def receive(self) -> BatchReply:
         try:

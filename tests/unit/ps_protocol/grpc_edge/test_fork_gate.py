@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -69,3 +70,57 @@ def test_a_fork_whose_wait_was_interrupted_at_once_holds_nothing_off() -> None:
     gate = ForkGate(TIMEOUT_S)
     gate.after_fork_in_parent()
     assert gate.call(lambda: 1) == 1
+
+
+class KeptStream:
+    """A stream that ends when it is told to, a moment later."""
+
+    def __init__(self) -> None:
+        self.callbacks: list[Callable[[], None]] = []
+        self.has_ended = False
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        self.callbacks.append(callback)
+        return not self.has_ended
+
+    def end(self) -> None:
+        self.has_ended = True
+        for each in self.callbacks:
+            each()
+
+
+def test_a_fork_has_streams_end_that_are_kept_open() -> None:
+    gate, stream = ForkGate(TIMEOUT_S), KeptStream()
+    assert gate.keep(lambda: stream, stream.end) is stream
+    gate.before_fork()
+    assert stream.has_ended
+    gate.after_fork_in_child()
+    gate.call(lambda: None)  # the child may use gRPC
+
+
+def test_a_child_that_was_forked_beside_a_stream_is_refused() -> None:
+    gate, asked = ForkGate(0.01), []
+    gate.keep(KeptStream, lambda: asked.append("to end"))
+    gate.before_fork()
+    gate.after_fork_in_child()
+    assert asked
+    with pytest.raises(FailedPreconditionError, match="forked while a call"):
+        gate.call(lambda: None)
+
+
+def test_a_stream_that_has_ended_at_once_holds_up_no_fork() -> None:
+    gate, stream = ForkGate(TIMEOUT_S), KeptStream()
+    stream.end()
+    gate.keep(lambda: stream, lambda: None)
+    gate.before_fork()
+
+
+def test_a_stream_that_cannot_be_opened_holds_up_no_fork() -> None:
+    gate = ForkGate(TIMEOUT_S)
+
+    def fail() -> KeptStream:
+        raise OSError("no channel")
+
+    with pytest.raises(OSError, match="no channel"):
+        gate.keep(fail, lambda: None)
+    gate.before_fork()

@@ -29,12 +29,13 @@ class LineService(ScriptedService):
 
     Attributes:
         is_busy: Whether somebody else has it.
+        waits_apart: As of its line.
         send_error: What sending fails with.
     """
 
     def __init__(self, task: str, answer: Callable[[Batch], BatchReply] | None = None):
         super().__init__(task, answer)
-        self.is_busy = False
+        self.is_busy = self.waits_apart = False
         self.send_error: ShardscopeError | None = None
         self.caller: threading.Lock | None = None
 
@@ -47,12 +48,17 @@ class LineService(ScriptedService):
 class _Line:
     def __init__(self, service: LineService):
         self._service = service
+        self.waits_apart = service.waits_apart
 
     def send(self, batch: Batch, *, timeout_s: float) -> None:
         EVENTS.append(f"send {self._service.task}")
         if self._service.send_error is not None:
             raise self._service.send_error
         self._service.batches.append(batch)
+        self._service.threads.append(threading.current_thread().name)
+
+    def wait(self) -> None:
+        EVENTS.append(f"wait {self._service.task}")
         self._service.threads.append(threading.current_thread().name)
 
     def receive(self) -> BatchReply:
@@ -114,6 +120,15 @@ def test_all_are_sent_by_this_thread_before_the_first_reply_is_waited_for(
     assert fanout.exchange_all(BOTH) == [Result(1, True), Result(1, True)]
     assert EVENTS == ["send ps:0", "send ps:1", "receive ps:0", "receive ps:1", "freed ps:0", "freed ps:1"]
     assert [each.threads for each in services] == [[threading.current_thread().name]] * 2
+
+
+def test_one_other_thread_waits_where_the_main_thread_must_not(fanout: Fanout, services: list[LineService]) -> None:
+    for service in services:
+        service.waits_apart = True
+    assert fanout.exchange_all(BOTH) == [Result(1, True), Result(1, True)]
+    assert EVENTS[2:6] == ["wait ps:0", "wait ps:1", "receive ps:0", "receive ps:1"]
+    (first,), (second,) = ({*each.threads} - {threading.current_thread().name} for each in services)
+    assert first == second
 
 
 def test_replies_are_in_the_order_of_what_was_asked(fanout: Fanout, services: list[LineService]) -> None:

@@ -12,19 +12,20 @@ from worker_client.ops.constant_ops import constant, zeros
 from worker_client.ops.math_ops import add
 from worker_client.scopes.creation import new_variable
 from worker_client.scopes.variable_scope import get_variable
-from worker_client.sessions.evaluation import Evaluation
+from worker_client.sessions import plans
 from worker_client.sessions.session import Session
 
 
 def test_they_are_not_among_what_a_run_goes_through(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     gone_through: list[list[Operation]] = []
-    ordered = Evaluation._ordered
+    ordered = plans.ordered
 
-    def watched(self: Evaluation, targets: list[Operation], needed: Any) -> list[Operation]:
-        gone_through.append(ordered(self, targets, needed))
-        return gone_through[-1]
+    def watched(targets: Any, fed: Any) -> dict[Operation, list[Operation]]:
+        found = ordered(targets, fed)
+        gone_through.append(list(found))
+        return found
 
-    monkeypatch.setattr(Evaluation, "_ordered", watched)
+    monkeypatch.setattr(plans, "ordered", watched)
     assert session.run(add(constant(1.0), 2.0, name="total") * 3.0) == 9
     assert [[each.name for each in order] for order in gone_through] == [["total", "mul"]]
 

@@ -15,6 +15,8 @@ from worker_client.deferred.call import deferred_call
 from worker_client.graph.computation import AccessedVariable, Kernel
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, OutputSpec, Tensor
+from worker_client.ops.constant_ops import constant
+from worker_client.ops.script_ops import py_func
 from worker_client.scopes.creation import new_variable
 from worker_client.sessions.evaluation import Evaluation
 from worker_client.sessions.runtime import PrivateRuntime
@@ -322,3 +324,21 @@ def test_asking_for_a_state_reads_no_value(runtime: RecordingRuntime) -> None:
     assert runtime.exchanges == [[Describe("Variable")]]
     run(runtime, v.assign(1).op)
     assert isinstance(runtime.exchanges[1][0], Update)
+
+
+def test_a_function_of_the_programs_own_has_numpys_warnings_as_the_program_set_them(
+    runtime: RecordingRuntime, graph: Graph
+) -> None:
+    zero = constant(np.float32(0))
+    seen: list[Any] = []
+
+    def look(value: Any) -> Any:
+        seen.append(np.geterr())
+        return value
+
+    looked = py_func(look, [1.0 / zero], np.float32)
+    with np.errstate(divide="raise", over="warn", under="ignore", invalid="raise"):
+        expected = np.geterr()
+        assert run(runtime, looked) == [np.inf]  # without a warning: the division is the graph's
+        assert np.geterr() == expected
+    assert seen == [expected]

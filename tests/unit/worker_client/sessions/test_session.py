@@ -20,7 +20,8 @@ from worker_client.ops.constant_ops import constant
 from worker_client.ops.initialization import global_variables_initializer
 from worker_client.scopes.creation import new_variable
 from worker_client.scopes.variable_scope import get_local_variable, get_variable
-from worker_client.sessions.evaluation import Evaluation, Plans
+from worker_client.sessions import plans
+from worker_client.sessions.plans import Plans
 from worker_client.sessions.session import InteractiveSession, Session, get_default_session
 from worker_client.values.shapes import ShapeLike, TensorShape
 
@@ -345,13 +346,13 @@ def test_a_fetched_value_belongs_to_the_caller(session: Session) -> None:
 
 def test_a_run_is_planned_once_until_operations_wait_for_more(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     planned: list[str] = []
-    ordered = Evaluation._ordered
+    ordered = plans.ordered
 
-    def watched(self: Evaluation, targets: Any, needed: Any) -> Any:
+    def watched(targets: Any, fed: Any) -> Any:
         planned.append(targets[0].name)
-        return ordered(self, targets, needed)
+        return ordered(targets, fed)
 
-    monkeypatch.setattr(Evaluation, "_ordered", watched)
+    monkeypatch.setattr(plans, "ordered", watched)
     v = new_variable(np.float32(1), name="v")
     doubled, other = v * 2.0, v.assign_add(1.0)
     with Session(graph=graph) as session:

@@ -45,6 +45,7 @@ def aborted_by(raised: BaseException) -> ShardscopeError:
 def test_the_deadline_of_the_call_is_its_timeout() -> None:
     assert timeout_s(context(2.5)) == 2.5
     assert timeout_s(context(None)) == WITHOUT_DEADLINE_S
+    assert timeout_s(context(9.2e18)) == WITHOUT_DEADLINE_S  # which is what gRPC gives
 
 
 def test_a_call_is_given_request_and_timeout() -> None:

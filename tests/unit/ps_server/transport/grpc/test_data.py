@@ -61,10 +61,15 @@ class Context:
 class Conversation:
     """A client that speaks frames."""
 
-    def __init__(self, staging_limit_bytes: int = 0):
+    def __init__(self, staging_limit_bytes: int = 0, max_kept_streams: int = 2):
         self.core = ParameterServer(cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0)
         self.buffers = BufferPool(2**30)
-        self.servicer = DataServicer(self.core, staging=ByteBudget(staging_limit_bytes), buffers=self.buffers)
+        self.servicer = DataServicer(
+            self.core,
+            staging=ByteBudget(staging_limit_bytes),
+            buffers=self.buffers,
+            max_kept_streams=max_kept_streams,
+        )
         self.core.hello(CLIENT, "worker:0", timeout_s=0)
         self.sequence = 0
         self.core.exchange(self.batch(Declare(SPEC, ONES)), timeout_s=30)
@@ -368,3 +373,33 @@ def test_an_empty_batch_is_answered_empty(conversation: Conversation) -> None:
         client_incarnation=CLIENT.bytes, store_incarnation=conversation.core.store_incarnation.bytes
     )
     assert replies_in(conversation.stream([data_pb2.RequestFrame(header=header)])) == [BatchReply(())]
+
+
+# -- many small batches on one stream -----------------------------------------------------------
+
+
+def small_requests(conversation: Conversation, number: int) -> list[bytes]:
+    header, buffers = message_codec.encode_batch(conversation.batch(Describe("w")))
+    message = data_pb2.ExchangeRequest(header=header, buffers=[bytes(each) for each in buffers])
+    return number * [message.SerializeToString()]
+
+
+def test_a_stream_of_small_batches_goes_on_as_long_as_the_client_sends() -> None:
+    conversation = Conversation()
+    context = cast(grpc.ServicerContext, Context())
+    requests = small_requests(conversation, 5)
+    assert len(list(conversation.servicer.ExchangeMany(iter(requests), context))) == 5
+
+
+def test_if_too_many_are_open_a_stream_ends_behind_a_reply_and_reads_no_more() -> None:
+    conversation = Conversation(max_kept_streams=1)
+    context = cast(grpc.ServicerContext, Context())
+    first, second = (iter(small_requests(conversation, 3)) for _ in range(2))
+    kept, ended = (
+        conversation.servicer.ExchangeMany(first, context),
+        conversation.servicer.ExchangeMany(second, context),
+    )
+    next(kept)
+    assert len(list(ended)) == 1
+    assert len(list(second)) == 2  # left to be sent otherwise
+    assert len(list(kept)) == 2
