@@ -169,6 +169,11 @@ def losses_of_classes(known: Known) -> list[TensorShape]:
     return [rows, TensorShape([rows.size(0), logits.size(1) if logits.ndims else None])]
 
 
+def of_values(known: Known) -> TensorShape:
+    """That of the second input: the values of a sparse tensor."""
+    return known.shapes[1]
+
+
 # -- segments, parts and places -------------------------------------------------------------------
 
 

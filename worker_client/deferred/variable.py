@@ -292,6 +292,9 @@ class DeferredVariable(SaysWhatIsLeftOut, DeferredVariableUpdates, DeferredArray
     def current_value(self) -> Tensor:
         return self.value()
 
+    def _scope(self, name: str) -> AbstractContextManager[str]:
+        return self.graph.name_scope(name)
+
     def mutating_op(
         self,
         op_type: str,

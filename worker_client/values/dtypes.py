@@ -104,9 +104,19 @@ class DType:
         return string if self._category is DTypeCategory.BYTES else self
 
     @property
-    def as_numpy_dtype(self) -> builtins.type[np.generic]:
-        """The NumPy scalar type."""
-        return self.dtype.type
+    def as_numpy_dtype(self) -> builtins.type[Any]:
+        """The NumPy scalar type; of ``string``, whose elements have any length, ``object``."""
+        return object if self.name == "string" else self.dtype.type
+
+    @property
+    def is_numpy_compatible(self) -> builtins.bool:
+        """Whether NumPy has arrays of it: always."""
+        return True
+
+    @property
+    def is_quantized(self) -> builtins.bool:
+        """Whether it is one of TensorFlow's quantized types: never."""
+        return False
 
     @property
     def size(self) -> int:
@@ -150,8 +160,15 @@ class DType:
 
     @property
     def limits(self) -> tuple[Any, Any]:
-        """The least and the greatest intensity of an image: (0, greatest) of integers, (0, 1) of floats."""
-        return (0, self.max) if self.is_integer or self.is_bool else (0, 1)
+        """The least and the greatest intensity of an image: (0, greatest) of integers, (0, 1) of floats.
+
+        ValueError of all other types, as of floats of 16 bits.
+        """
+        if self.is_bool:
+            return 0, True
+        if not self.is_integer and self.name not in ("float32", "float64"):
+            raise ValueError(f"{self.name} has no limits")
+        return (0, self.max) if self.is_integer else (0, 1)
 
     @property
     def real_dtype(self) -> DType:
@@ -172,8 +189,6 @@ class DType:
 
     def _limits(self) -> tuple[Any, Any]:
         match self._category:
-            case DTypeCategory.BOOL:
-                return False, True
             case DTypeCategory.INTEGER:
                 return integer_limits(self.dtype)
             case DTypeCategory.FLOAT:
@@ -196,8 +211,14 @@ class DType:
     def __hash__(self) -> int:
         return hash(self.dtype)
 
+    def __int__(self) -> int:
+        return self.as_datatype_enum
+
+    def __str__(self) -> str:
+        return f"<dtype: {self.name!r}>"
+
     def __repr__(self) -> str:
-        return self.name
+        return f"tf.{self.name}"
 
 
 def as_dtype(value: object) -> np.dtype[Any]:
