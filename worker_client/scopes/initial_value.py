@@ -164,9 +164,11 @@ def described_in_graph(graph: Graph, initial: InitialValue, bound: BoundInitiali
             sizes = np.array(bound.shape, np.int32)
             tensor = drawn_value(graph, drawn, sizes, output, computed, scope)
             return InitialValue(initializer, initial.dtype, initial.shape, tensor)
-        attributes = {"dtype" if op_type == "Const" else "T": DType(output.dtype)}
+        attributes: dict[str, Any] = {"dtype" if op_type == "Const" else "T": DType(output.dtype)}
         if op_type == "Fill":
             attributes["index_type"] = int32
+        elif op_type == "Const":
+            attributes["value"] = computed(0)
         op = graph.create_op(
             op_type, inputs, [output], name=scope, attributes=attributes, computation=SeededKernel(computed)
         )
