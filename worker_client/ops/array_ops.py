@@ -444,6 +444,8 @@ def _extreme(public_name: str, function: Callable[..., Any], op_type: str, doc: 
     ) -> Any:
         at = one_of(public_name, axis=axis, dimension=dimension)
         wanted = as_dtype(output_type)
+        if wanted.kind not in "iu":
+            raise TypeError(f"{op_type} returns integers, not {wanted.name}")
 
         def place_of(array: Array, axis: Array) -> Array:
             return np.asarray(function(array, axis=int(axis)), wanted)

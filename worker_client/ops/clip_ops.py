@@ -104,8 +104,8 @@ def clip_by_global_norm(
     length = global_norm(listed, name) if use_norm is None else use_norm
     values = [_values(each) for each in listed if each is not None]
     with name_scope(name, "clip_by_global_norm", [*values, clip_norm]) as scope:
-        bound = convert_to_tensor(clip_norm, dtype=length.dtype)
-        factor = bound * minimum(divide(1, length), divide(1, bound))
+        one = constant(1.0, as_dtype(length.dtype))
+        factor = clip_norm * minimum(divide(1.0, length), divide(one, clip_norm))
         scale = factor + (length - length)  # not a number if the length is none or infinite
         return [_scaled(each, scale, f"{scope}_{number}") for number, each in enumerate(listed)], length
 

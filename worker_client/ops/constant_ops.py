@@ -360,6 +360,8 @@ class _OneHot:
         self._axis = axis
 
     def __call__(self, indices: Array, depth: Array, on: Array, off: Array) -> Array:
+        if depth < 0:
+            raise ValueError(f"the depth should not be negative, as {depth} is")
         is_on = indices[..., np.newaxis] == np.arange(int(depth))
         return np.moveaxis(np.where(is_on, on, off), -1, self._axis)
 

@@ -335,7 +335,7 @@ def softmax_cross_entropy_with_logits(
 
 def _cross_entropy(labels: Any, logits: Any, axis: Any, name: str | None, default_name: str) -> Any:
     _require("softmax_cross_entropy_with_logits", labels, logits)
-    with name_scope(name, default_name, [logits, labels]):
+    with name_scope(name, default_name, [logits, labels]) as scope:
         scores, shares = of_one_dtype("SoftmaxCrossEntropyWithLogits", [convert_to_tensor(logits), labels])
         ndims = TensorShape(scores.shape).ndims
         if int(axis) != -1 and ndims is not None and int(axis) % ndims != ndims - 1:
@@ -345,7 +345,7 @@ def _cross_entropy(labels: Any, logits: Any, axis: Any, name: str | None, defaul
         outer = shape[:-1] if shape.ndims else TensorShape(None)
         ndims, sizes = rank(scores), shape_tensor(scores)
         flat = [_flat(scores, shape), _flat(shares, shape)]
-        losses = all_computed("SoftmaxCrossEntropyWithLogits", _cross_entropies, flat, name=name or None)[0]
+        losses = all_computed("SoftmaxCrossEntropyWithLogits", _cross_entropies, flat, name=scope)[0]
         shaped = reshape(losses, slice_(sizes, [0], [subtract(ndims, 1)]))
         if isinstance(shaped, Tensor):
             shaped.set_shape(outer)
@@ -357,8 +357,9 @@ def _flat(tensor: Any, shape: TensorShape) -> Any:
     ndims = rank(tensor)
     last = slice_(shape_tensor(tensor), [subtract(ndims, 1)], [1])
     flat = reshape(tensor, concat([[-1], last], 0))
-    if isinstance(flat, Tensor) and shape.ndims:
-        flat.set_shape([shape[:-1].num_elements(), shape.size(-1)])
+    rows = shape[:-1].num_elements() if shape.ndims else None
+    if isinstance(flat, Tensor) and rows is not None:
+        flat.set_shape([rows, shape.size(-1)])
     return flat
 
 
@@ -393,9 +394,9 @@ def sparse_softmax_cross_entropy_with_logits(labels: Any = None, logits: Any = N
             raise ValueError(f"{op_type}: labels of the shape {inner} do not fit logits of the shape {shape}")
         sizes = shape_tensor(places)
         if shape.ndims == 2:
-            return all_computed(op_type, _losses_of_classes, [scores, places])[0]
+            return all_computed(op_type, _losses_of_classes, [scores, places], name=name)[0]
         flat = [_flat(scores, shape), reshape(places, [-1])]
-        shaped = reshape(all_computed(op_type, _losses_of_classes, flat)[0], sizes)
+        shaped = reshape(all_computed(op_type, _losses_of_classes, flat, name=name)[0], sizes)
         if isinstance(shaped, Tensor):
             shaped.set_shape(inner)
         return shaped
