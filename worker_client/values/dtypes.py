@@ -253,22 +253,22 @@ def _ml_dtype(value: object) -> object:
     return getattr(ml_dtypes, value, None) if isinstance(value, str) else None
 
 
-float16 = half = DType(np.dtype(np.float16))
-bfloat16 = DType(np.dtype(ml_dtypes.bfloat16))
-float32 = DType(np.dtype(np.float32))
-float64 = double = DType(np.dtype(np.float64))
-int8 = DType(np.dtype(np.int8))
-int16 = DType(np.dtype(np.int16))
-int32 = DType(np.dtype(np.int32))
-int64 = DType(np.dtype(np.int64))
-uint8 = DType(np.dtype(np.uint8))
-uint16 = DType(np.dtype(np.uint16))
-uint32 = DType(np.dtype(np.uint32))
-uint64 = DType(np.dtype(np.uint64))
-complex64 = DType(np.dtype(np.complex64))
-complex128 = DType(np.dtype(np.complex128))
-bool = DType(np.dtype(np.bool_))  # noqa: A001 - TensorFlow's name
-string = DType(np.dtype(np.bytes_))
+float16 = half = DType.of(np.dtype(np.float16))
+bfloat16 = DType.of(np.dtype(ml_dtypes.bfloat16))
+float32 = DType.of(np.dtype(np.float32))
+float64 = double = DType.of(np.dtype(np.float64))
+int8 = DType.of(np.dtype(np.int8))
+int16 = DType.of(np.dtype(np.int16))
+int32 = DType.of(np.dtype(np.int32))
+int64 = DType.of(np.dtype(np.int64))
+uint8 = DType.of(np.dtype(np.uint8))
+uint16 = DType.of(np.dtype(np.uint16))
+uint32 = DType.of(np.dtype(np.uint32))
+uint64 = DType.of(np.dtype(np.uint64))
+complex64 = DType.of(np.dtype(np.complex64))
+complex128 = DType.of(np.dtype(np.complex128))
+bool = DType.of(np.dtype(np.bool_))  # noqa: A001 - TensorFlow's name
+string = DType.of(np.dtype(np.bytes_))
 
 _MEANINGS: dict[str | builtins.type, np.dtype[Any]] = {
     float: float32.dtype,
