@@ -100,6 +100,7 @@ class ShardscopeError(Exception):
         node_def: What happened; or, as TensorFlow's programs make errors, None, None and then what happened.
         op: See the attributes.
         message: See the attributes.
+        error_code: Of an error of this very class, its number; of others, as TensorFlow's programs make them, ignored.
         variable: See the attributes.
         task: See the attributes.
         retryable: See the attributes; that of the class if not given.
@@ -114,6 +115,7 @@ class ShardscopeError(Exception):
         node_def: Any = None,
         op: Any = None,
         message: str | None = None,
+        error_code: Any = None,
         *,
         variable: str = "",
         task: str = "",
@@ -123,6 +125,7 @@ class ShardscopeError(Exception):
         self.message: str = message if message is not None else "" if node_def is None else node_def
         super().__init__(self.message)
         self.op = op
+        self._error_code = error_code if type(self) is ShardscopeError and isinstance(error_code, int) else None
         self.variable = variable
         self.task = task
         self.retryable = self.retryable_by_default if retryable is None else retryable
@@ -131,7 +134,7 @@ class ShardscopeError(Exception):
     @property
     def error_code(self) -> int:
         """TensorFlow's number of the kind of error, which is gRPC's as well."""
-        return _STATUS_NUMBERS[self.code]
+        return _STATUS_NUMBERS[self.code] if self._error_code is None else self._error_code
 
     @property
     def node_def(self) -> Any:

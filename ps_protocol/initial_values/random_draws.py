@@ -56,7 +56,7 @@ def random_draw(
         case TruncatedNormalKind(mean=mean, stddev=stddev):
             return _normal(spec, mean, stddev, truncated_standard_normal, 2.0)
         case VarianceScalingKind():
-            return random_draw(spec, _scaled(spec, kind))
+            return random_draw(spec, scaled_kind(spec, kind))
 
 
 def is_integral(value: float) -> bool:
@@ -170,9 +170,10 @@ def _normal(
     return draw
 
 
-def _scaled(
+def scaled_kind(
     spec: VariableSpec, kind: VarianceScalingKind
 ) -> RandomUniformKind | TruncatedNormalKind | RandomNormalKind:
+    """Returns the distribution that variance scaling means for a variable; raises as ``random_draw``."""
     check_float_dtype(spec, "variance scaling")
     check_finite(spec, scale=kind.scale)
     if kind.scale <= 0:

@@ -15,6 +15,7 @@ from worker_client.deferred.building import built_op, constant_op
 from worker_client.deferred.call import is_deferred
 from worker_client.deferred.computed import arrays_of, computed, deferred_graph
 from worker_client.deferred.operands import cast_to, constant_array, operands_of
+from worker_client.graph.graph import Graph
 from worker_client.op_definitions.op_defs import OP_DEFS
 from worker_client.values.array_likes import array_of
 from worker_client.values.dtypes import DType, as_dtype, float32, float64
@@ -44,8 +45,15 @@ def _dtype(value: Any) -> np.dtype[Any] | None:
 
 def added(x: Any, y: Any, name: str | None = None) -> Any:
     """Returns ``x + y``; of texts, one behind the other."""
-    of_text = any(found is not None and is_text(found) for found in map(_dtype, (x, y)))
+    of_text = any(is_text(_dtype(each) or _own_dtype(each)) for each in (x, y))
     return computed("Add" if of_text else "AddV2", _sum, [x, y], name=name)
+
+
+def _own_dtype(value: Any) -> np.dtype[Any]:
+    """Returns the dtype of a text, or of a list that begins with one; of all else that of numbers."""
+    while isinstance(value, list | tuple) and value:
+        value = value[0]
+    return np.dtype(np.bytes_ if isinstance(value, str | bytes) else np.float64)
 
 
 def _sum(x: Array, y: Array) -> Any:
@@ -84,24 +92,33 @@ def divided(
         with np.errstate(all="ignore"):
             return function(*(each.astype(wide) for each in arrays))[()]
     with graph.name_scope(name or "truediv") as scope:
-        operands = operands_of("RealDiv", OP_DEFS["RealDiv"], [x, y], graph)
-        wanted = _QUOTIENTS.get(operands[0].dtype.name)
-        if wanted is not None and all(each.dtype == operands[0].dtype for each in operands):
-            cast, attributes = cast_to(wanted), {"DstT": DType.of(wanted)}
-            operands = [
-                built_op(graph, "Cast", cast, [each], dtype=wanted, attributes=attributes).outputs[0]
-                for each in operands
-            ]
+        operands = as_floats(graph, operands_of("RealDiv", OP_DEFS["RealDiv"], [x, y], graph))
         return built_op(graph, op_type, function, operands, name=scope).outputs[0]
+
+
+def as_floats(graph: Graph, operands: list[Any]) -> list[Any]:
+    """Returns the operands of a division, those that are all integers of one dtype as floats."""
+    wanted = _QUOTIENTS.get(operands[0].dtype.name)
+    if wanted is None or any(each.dtype != operands[0].dtype for each in operands):
+        return operands
+    cast, attributes = cast_to(wanted), {"DstT": DType.of(wanted)}
+    return [built_op(graph, "Cast", cast, [each], dtype=wanted, attributes=attributes).outputs[0] for each in operands]
 
 
 def absolute(x: Any, name: str | None = None) -> Any:
     """Returns the absolute value of each element, of complex numbers a real one."""
-    dtype = _dtype(x) or array_of(x, "an operand").dtype
-    if dtype.kind != "c":
-        return computed("Abs", np.absolute, [x], name=name)
-    real = np.zeros((), dtype).real.dtype
-    return computed("ComplexAbs", np.absolute, [x], name=name or "Abs", dtype=real)
+    graph = deferred_graph([x])
+    if graph is None:
+        dtype = _dtype(x) or array_of(x, "an operand").dtype
+        return computed("ComplexAbs" if dtype.kind == "c" else "Abs", np.absolute, [x])
+    with graph.name_scope(name or "Abs") as scope:
+        (operand,) = operands_of("ZerosLike", OP_DEFS["ZerosLike"], [x], graph)
+        dtype = as_dtype(operand.dtype)
+        if dtype.kind != "c":
+            return computed("Abs", np.absolute, [operand], name=scope)
+        real = np.zeros((), dtype).real.dtype
+        attributes = {"Tout": DType.of(real)}
+        return computed("ComplexAbs", np.absolute, [operand], name=scope, dtype=real, attributes=attributes)
 
 
 def either_but_not_both(x: Any, y: Any, name: str | None = None) -> Any:

@@ -22,9 +22,9 @@ from worker_client.graph.default_graph import get_default_graph, graph_of
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Tensor
 from worker_client.initializers.arrays import array_value
-from worker_client.op_definitions.op_def import INDICES, Argument, OpDef
+from worker_client.op_definitions.op_def import Argument, OpDef, default_dtype
 from worker_client.values.array_likes import array_of
-from worker_client.values.dtypes import as_dtype, int32, string
+from worker_client.values.dtypes import as_dtype, string
 from worker_client.values.text import is_text, text_array
 
 _PYTHONS_OWN: Final = (list, tuple, int, float, complex, str, bytes)
@@ -234,12 +234,13 @@ def _converted(
             f"{op_type} needs operands of one dtype: {of} ({as_dtype(leader.dtype).name}) and {value!r}, which does "
             f"not fit; cast one"
         ) from error
-    allowed = definition.dtypes.get(argument.group, frozenset())
+    allowed, default = definition.dtypes.get(argument.group), default_dtype(op_type, argument.group)
     is_free = dtype is None or leader is value
-    if is_free and allowed >= INDICES and array.dtype not in allowed and (not array.size or array.dtype.kind in "iub"):
-        if graph is not None:
+    if allowed is not None and default is not None and is_free and array.dtype not in allowed:
+        if graph is not None and not argument.group.startswith("_"):
             constant_op(graph, array, name)  # TensorFlow makes it before it sees that no such dtype is taken
-        array = constant_array(array.astype(np.int64), int32, what)
+        keeps = not array.size or array.dtype.kind == "b" or isinstance(value, np.ndarray | np.generic)
+        array = array.astype(default) if keeps else constant_array(value, default, what)
     return array if graph is None else constant_op(graph, array, name)
 
 

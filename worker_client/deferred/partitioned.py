@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
 import numpy as np
@@ -270,6 +271,9 @@ class PartitionedDeferredVariable(  # type: ignore[misc] # whose tensors are not
 
         output = OutputSpec(tensor.dtype, TensorShape(part.shape))
         return deferred_call(piece, [tensor], op_type="SplitV", name="split", output=output)
+
+    def _scope(self, name: str) -> AbstractContextManager[str]:
+        return self.graph.name_scope(name)
 
     def scatter(self, rule: ScatterRule, indices: Any, updates: Any, name: str | None = None) -> Tensor:
         rows, values = self.rows_operand(indices), self.updates_operand(updates)

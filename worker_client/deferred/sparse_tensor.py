@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from worker_client.deferred.building import constant_op
+from ps_protocol.operations import Array
+from worker_client.deferred import elementwise
+from worker_client.deferred.building import built_op, constant_op
+from worker_client.deferred.call import is_deferred
 from worker_client.deferred.computed import deferred_graph
 from worker_client.deferred.operands import constant_array, tensor_of
 from worker_client.graph.graph import Graph
@@ -112,8 +115,51 @@ class SparseTensor:
         """Computes it in a session, by default the default one; returns a ``SparseTensorValue``."""
         return runner_for(self.graph, session, self.name).run(self, feed_dict)
 
+    __array_ufunc__ = None  # so that tensors leave a product with one to it
+
     def __neg__(self) -> SparseTensor:
         return SparseTensor(self.indices, -self.values, self.dense_shape)
+
+    def __mul__(self, other: Any) -> SparseTensor:
+        return self._with_dense("SparseDenseCwiseMul", np.multiply, other, "mul")
+
+    def __rmul__(self, other: Any) -> SparseTensor:
+        return self * other if is_deferred(other) else NotImplemented
+
+    def __truediv__(self, other: Any) -> SparseTensor:
+        return self._with_dense("SparseDenseCwiseDiv", np.true_divide, other, "truediv")
+
+    def _with_dense(self, op_type: str, function: Callable[..., Any], other: Any, name: str) -> SparseTensor:
+        """Returns its elements multiplied or divided by those of a dense tensor in the same places.
+
+        Raises:
+            TypeError: The other one is sparse as well, or of another kind of elements.
+            ValueError: It is a tensor of another dtype.
+        """
+        if isinstance(other, SparseTensor):
+            raise TypeError(f"{name}: only one of both can be a sparse tensor, as {other!r} is")
+
+        def in_places(places: Array, values: Array, sizes: Array, dense: Array) -> Any:
+            return function(values, np.broadcast_to(dense, sizes.tolist())[tuple(np.moveaxis(places, -1, 0))])
+
+        graph = deferred_graph([self.values, other])
+        if graph is None:
+            dense = constant_array(other, self.dtype, name)
+            values = in_places(self.indices, self.values, self.dense_shape, dense)
+            return SparseTensor(self.indices, values, self.dense_shape)
+        with graph.name_scope(name) as scope:
+            dtype = self.dtype.dtype
+            tensor = tensor_of(other, dtype, "y")
+            if tensor is None:
+                tensor = constant_op(graph, constant_array(other, dtype, f"{name}: y"), "y")
+            if tensor.dtype != dtype:
+                raise ValueError(f"{name}: {tensor.name} is {tensor.dtype.name}, {self.name} {dtype.name}; cast one")
+            factors = [self.values, tensor]
+            if op_type == "SparseDenseCwiseDiv":
+                factors = elementwise.as_floats(graph, factors)
+            inputs = [self.indices, factors[0], self.dense_shape, factors[1]]
+            values = built_op(graph, op_type, in_places, inputs, name=scope).outputs[0]
+        return SparseTensor(self.indices, values, self.dense_shape)
 
     def _check_shapes(self) -> None:
         number, places, sizes = (TensorShape(each.shape) for each in (self.values, self.indices, self.dense_shape))

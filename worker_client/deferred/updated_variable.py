@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from ps_protocol import operations
@@ -45,6 +46,10 @@ class UpdatedVariable(DeferredVariableUpdates):
 
     def current_value(self) -> Tensor:
         return self._result
+
+    def _scope(self, name: str) -> AbstractContextManager[str]:
+        scope: AbstractContextManager[str] = self._result.graph.name_scope(name)
+        return scope
 
     def mutating_op(
         self,

@@ -94,7 +94,7 @@ class DeferredVariable(SaysWhatIsLeftOut, DeferredVariableUpdates, DeferredArray
 
     @property
     def dtype(self) -> DType:
-        return DType(self._output.dtype)
+        return DType.of(self._output.dtype)
 
     @property
     def shape(self) -> TensorShape:
@@ -292,6 +292,9 @@ class DeferredVariable(SaysWhatIsLeftOut, DeferredVariableUpdates, DeferredArray
     def current_value(self) -> Tensor:
         return self.value()
 
+    def _scope(self, name: str) -> AbstractContextManager[str]:
+        return self.graph.name_scope(name)
+
     def mutating_op(
         self,
         op_type: str,
@@ -426,4 +429,4 @@ class DeferredVariable(SaysWhatIsLeftOut, DeferredVariableUpdates, DeferredArray
             )
 
     def __repr__(self) -> str:
-        return f"<Variable {self.name!r} shape={self.shape} dtype={self.spec.dtype.name}>"
+        return f"<tf.Variable {self.name!r} shape={self.shape!s} dtype={self.dtype.name}>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import numpy as np
@@ -65,15 +66,16 @@ class DeferredVariableUpdates:
         Raises:
             DTypeMismatchError: The dtypes differ; it is a TypeError.
         """
-        given = self.updates_operand(value)
 
         def request(_: int, value: Array) -> operations.PsOperation:
             return Replace(self.spec.name, stored(value) if is_text(value.dtype) else value)
 
         attributes = {**ASSIGN_ATTRIBUTES, "validate_shape": False}
-        return self.mutating_op(
-            "Assign", {"value": given}, request, name, shape=shape_of(given), attributes=attributes
-        ).outputs[0]
+        with self._scope(name or "Assign") as scope:
+            given = self.updates_operand(value, "value")
+            return self.mutating_op(
+                "Assign", {"value": given}, request, scope, shape=shape_of(given), attributes=attributes
+            ).outputs[0]
 
     def assign_add(
         self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
@@ -115,7 +117,12 @@ class DeferredVariableUpdates:
         return op.outputs[0]
 
     def _update(self, rule: UpdateRule, op_type: str, value: Any, name: str | None, read_value: bool) -> Any:
-        given = self.operand(value)
+        with self._scope(name or op_type) as scope:
+            return self._updated(rule, op_type, self.operand(value, "value"), scope, read_value)
+
+    def _updated(
+        self, rule: UpdateRule, op_type: str, given: Tensor | Array, name: str | None, read_value: bool
+    ) -> Any:
         operands = {"value": given, **({} if shape_of(given).ndims else self.shape_operand())}
 
         def request(_: int, value: Array, *current: Array) -> operations.PsOperation:
@@ -205,7 +212,14 @@ class DeferredVariableUpdates:
             updates: Shape ``[*indices.shape, *shape[1:]]``, or a scalar.
             name: Name of the operation; by default that of TensorFlow, as "ScatterAdd".
         """
-        rows, values = self.rows_operand(indices), self.updates_operand(updates)
+        op_type = f"Scatter{rule.name.title()}"
+        with self._scope(name or op_type) as scope:
+            rows, values = self.rows_operand(indices, "indices"), self.updates_operand(updates, "updates")
+            return self._scattered_rows(rule, op_type, rows, values, scope)
+
+    def _scattered_rows(
+        self, rule: ScatterRule, op_type: str, rows: Tensor | Array, values: Tensor | Array, name: str
+    ) -> Tensor:
         if self.has_known_shape:
             row_operations.check_shapes(self.spec, shape_of(rows), shape_of(values), depth=1)
 
@@ -214,7 +228,7 @@ class DeferredVariableUpdates:
                 return row_operations.scatter(self._spec_for(values), rule, rows, values)
             return Scatter(self.spec.name, rule, row_indices(rows, self.spec), values)
 
-        return self._scatter(f"Scatter{rule.name.title()}", rows, values, name, operation)
+        return self._scatter(op_type, rows, values, name, operation)
 
     # -- slices and elements ------------------------------------------------------------------
 
@@ -242,7 +256,14 @@ class DeferredVariableUpdates:
 
     def scatter_nd(self, rule: ScatterRule, indices: Any, updates: Any, name: str | None = None) -> Tensor:
         """Updates slices or elements by any rule; otherwise as ``scatter_nd_update``."""
-        places, values = self.rows_operand(indices), self.updates_operand(updates)
+        op_type = f"ScatterNd{rule.name.title()}"
+        with self._scope(name or op_type) as scope:
+            places, values = self.rows_operand(indices, "indices"), self.updates_operand(updates, "updates")
+            return self._scattered_nd(rule, op_type, places, values, scope)
+
+    def _scattered_nd(
+        self, rule: ScatterRule, op_type: str, places: Tensor | Array, values: Tensor | Array, name: str
+    ) -> Tensor:
         if self.has_known_shape:
             depth = row_operations.index_depth(self.spec, shape_of(places))
             row_operations.check_shapes(self.spec, shape_of(places)[:-1], shape_of(values), depth)
@@ -253,7 +274,7 @@ class DeferredVariableUpdates:
                 raise self._unexpected_scalar()
             return row_operations.scatter_nd(self._spec_for(values, *current), rule, places, values)
 
-        return self._scatter(f"ScatterNd{rule.name.title()}", places, values, name, operation, self.shape_operand())
+        return self._scatter(op_type, places, values, name, operation, self.shape_operand())
 
     def _scatter_slices(self, rule: ScatterRule, sparse_delta: IndexedSlices, name: str | None) -> Tensor:
         slices = _slices(sparse_delta)
@@ -274,9 +295,11 @@ class DeferredVariableUpdates:
         operands = {"indices": indices, "updates": updates, **(current or {})}
         return self.mutating_op(op_type, operands, request, name, attributes={"use_locking": False}).outputs[0]
 
-    def rows_operand(self, indices: Any) -> Tensor | Array:
+    def rows_operand(self, indices: Any, name: str = "packed") -> Tensor | Array:
         """Returns row numbers as a tensor or an array of integers; DTypeMismatchError if they are none."""
-        tensor = tensor_of(indices)
+        if indices is None:
+            raise ValueError(f"indices of variable {self.spec.name} are needed, not None")
+        tensor = tensor_of(indices, None, name)
         if tensor is None:
             rows = row_indices(indices, self.spec, copy=True)
             if hasattr(indices, "dtype"):
@@ -289,9 +312,11 @@ class DeferredVariableUpdates:
             )
         return tensor
 
-    def updates_operand(self, updates: Any) -> Tensor | Array:
+    def updates_operand(self, updates: Any, name: str = "packed") -> Tensor | Array:
         """Returns values as a tensor or an array of the variable's dtype; DTypeMismatchError if they have another."""
-        tensor = self._tensor(updates)
+        if updates is None:
+            raise ValueError(f"variable {self.spec.name}: a value is needed, not None")
+        tensor = tensor_of(updates, graph_dtype(self.spec.dtype), name)
         if tensor is None:
             return self._array(updates)
         self._check_dtype(tensor)
@@ -312,14 +337,22 @@ class DeferredVariableUpdates:
         """Returns the value."""
         raise NotImplementedError
 
-    def operand(self, value: Any) -> Tensor | Array:
+    def _scope(self, name: str) -> AbstractContextManager[str]:
+        """Opens the name scope of an update, which takes the name even if it fails; returns it as an exact name."""
+        raise NotImplementedError
+
+    def operand(self, value: Any, name: str) -> Tensor | Array:
         """Returns a value of this variable as a tensor or an array.
+
+        Args:
+            value: What the variable is to have.
+            name: Of what puts a list with tensors in it together.
 
         Raises:
             ShapeMismatchError: The value cannot have the variable's shape.
             DTypeMismatchError: It has another dtype.
         """
-        given = self.updates_operand(value)
+        given = self.updates_operand(value, name)
         if not shape_of(given).is_compatible_with(self.shape):
             raise self._other_shape(shape_of(given))
         return given
@@ -355,9 +388,6 @@ class DeferredVariableUpdates:
             attributes: Of the operation.
         """
         raise NotImplementedError
-
-    def _tensor(self, value: Any) -> Tensor | None:
-        return tensor_of(value, graph_dtype(self.spec.dtype))
 
     def _array(self, value: Any) -> Array:
         return text_array(value).copy() if is_text(self.spec.dtype) else convert(value, self.spec, copy=True)

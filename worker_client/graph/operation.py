@@ -234,7 +234,7 @@ class Operation(
                 break
 
     def __repr__(self) -> str:
-        return f"<Operation {self.name!r} type={self.type}>"
+        return f"<tf.Operation {self.name!r} type={self.type}>"
 
 
 class Tensor(SaysWhatIsLeftOut, DeferredArray):
@@ -308,8 +308,13 @@ class Tensor(SaysWhatIsLeftOut, DeferredArray):
         """Computes it in a session, by default the default one; see ``Session.run``."""
         return runner_for(self.graph, session, self.name).run(self, feed_dict)
 
+    def __str__(self) -> str:
+        shape = f", shape={self._shape!s}" if self._shape.ndims is not None else ""
+        device = f", device={self.device}" if self.device else ""
+        return f'Tensor("{self.name}"{shape}, dtype={self.dtype.name}{device})'
+
     def __repr__(self) -> str:
-        return f"<Tensor {self.name!r} shape={self._shape} dtype={self.dtype.name}>"
+        return f"<tf.Tensor {self.name!r} shape={self._shape!s} dtype={self.dtype.name}>"
 
 
 def operation_of(value: Any) -> Operation:

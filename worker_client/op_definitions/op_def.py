@@ -75,6 +75,20 @@ class OpDef:
         return (number - len(self.arguments) + lists) // lists if lists else 0
 
 
+_DEFAULT_DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
+    **dict.fromkeys(("Tpaddings", "Tidx", "Tk", "Tnumsegments", "Tshape"), dtypes.int32.dtype),
+    **dict.fromkeys(("Tperm", "Tdim", "Tmultiples", "index_type"), dtypes.int32.dtype),
+    **dict.fromkeys(("Tlen", "Tlabels", "Tindex", "TI"), dtypes.int64.dtype),
+}
+_OF_PLACES: Final = frozenset({"InvertPermutation", "InTopKV2", "BroadcastArgs"})
+
+
+def default_dtype(op_type: str, group: str) -> np.dtype[Any] | None:
+    """Returns what a constant of a group is made if it is of a dtype that the group does not take, None if nothing."""
+    is_int = group == "_int" or (group == "T" and op_type in _OF_PLACES)
+    return dtypes.int32.dtype if is_int else _DEFAULT_DTYPES.get(group)
+
+
 def is_taken(dtype: np.dtype[Any], allowed: DTypes) -> bool:
     """Whether a dtype is among those of a group; text is, whatever its length."""
     return dtype in allowed or (is_text(dtype) and not TEXT.isdisjoint(allowed))

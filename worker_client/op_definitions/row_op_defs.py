@@ -57,6 +57,10 @@ ROW_OPS: Final[Mapping[str, OpDef]] = {
     "SparseSoftmaxCrossEntropyWithLogits": row(
         "features:T labels:Tlabels", shapes.losses_of_classes, ("T", "T"), T=FLOATS, Tlabels=INDICES
     ),
+    **dict.fromkeys(
+        ("SparseDenseCwiseMul", "SparseDenseCwiseDiv"),
+        row("sp_indices:_place sp_values:T sp_shape:_place dense:T", shapes.of_values, T=NUMBERS),
+    ),
     # -- segments, parts and places
     "UnsortedSegmentSum": _segments(NUMBERS, SHORT_INDICES),
     "UnsortedSegmentProd": _segments(NUMBERS),

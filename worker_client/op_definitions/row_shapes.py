@@ -169,6 +169,11 @@ def losses_of_classes(known: Known) -> list[TensorShape]:
     return [rows, TensorShape([rows.size(0), logits.size(1) if logits.ndims else None])]
 
 
+def of_values(known: Known) -> TensorShape:
+    """That of the second input: the values of a sparse tensor."""
+    return known.shapes[1]
+
+
 # -- segments, parts and places -------------------------------------------------------------------
 
 
@@ -243,9 +248,7 @@ def with_places(known: Known) -> TensorShape:
 
 def _check_places(places: TensorShape, values: TensorShape, whole: TensorShape) -> None:
     depth = places.size(-1) if places.ndims else None
-    if depth is None or values.ndims is None or whole.ndims is None:
-        return
-    if depth > whole.ndims:
-        raise ValueError(f"places of {depth} numbers for the {whole.ndims} dimensions of the shape {whole}")
+    if depth is None or values.ndims is None or whole.ndims is None or depth > whole.ndims:
+        return  # what is too deep is refused in the run
     if not values.is_compatible_with([*places[:-1], *whole[depth:]]):
         raise ValueError(f"values of the shape {values} do not fit places of the shape {places} in the shape {whole}")

@@ -455,7 +455,11 @@ def gathered(known: Known) -> TensorShape:
     if axis is None:
         return of_rank(before.ndims - 1 + indices.ndims)
     at = dimension(axis, before)
-    return TensorShape([*before[:at], *indices, *before[at + 1 :]])
+    batches = known.attributes.get("batch_dims", 0) % (indices.ndims + 1)
+    if batches > at:
+        raise ValueError(f"{batches} batch dimensions are more than those before dimension {at} of the shape {before}")
+    outer = merged([before[:batches], indices[:batches]])
+    return TensorShape([*outer, *before[batches:at], *indices[batches:], *before[at + 1 :]])
 
 
 def gathered_nd(known: Known) -> TensorShape:

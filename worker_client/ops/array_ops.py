@@ -89,8 +89,8 @@ def transpose(a: Any, perm: Any = None, name: str = "transpose", conjugate: bool
     if graph is None:
         return computed(op_type, turned, [a, np.arange(np.ndim(a))[::-1] if perm is None else perm])
     with graph.name_scope(name or "transpose") as scope:
+        a = convert_to_tensor(a, name="a")
         if perm is None:
-            (a,) = operands_of("Identity", OP_DEFS["Identity"], [a], graph)
             perm = _reverse_order(a)
         return computed(op_type, turned, [a, perm], name=scope)
 
@@ -342,16 +342,15 @@ def gather(
 
 
 def _gathered_by_batch(params: Any, indices: Any, axis: int, batch_dims: int, name: str | None) -> Any:
-    (operand,), (places,) = of_one_dtype("GatherV2", [params]), of_one_dtype("GatherV2", [indices])
-    shape, inner = TensorShape(operand.shape), TensorShape(places.shape)
-    known: TensorShape | None = None
+    shape, inner = (TensorShape(of_one_dtype("GatherV2", [each])[0].shape) for each in (params, indices))
+    at, batches = axis, batch_dims
     if shape.ndims is not None and inner.ndims is not None:
-        axis, batch_dims = axis % shape.ndims, batch_dims % (inner.ndims + 1)
-        if batch_dims > axis or not shape[:batch_dims].is_compatible_with(inner[:batch_dims]):
-            raise ValueError(f"gather: indices {inner} do not fit {shape} in {batch_dims} batch dimensions")
-        known = TensorShape([*shape[:axis], *inner[batch_dims:], *shape[axis + 1 :]])
-    output = OutputSpec(operand.dtype, TensorShape(known))
-    return call(_taken_by_batch, [operand, places, axis, batch_dims], op_type="GatherV2", name=name, output=output)
+        at, batches = axis % shape.ndims, batch_dims % (inner.ndims + 1)
+
+    def taken(array: Array, indices: Array, axis: Array) -> Array:  # noqa: ARG001 - it is known
+        return _taken_by_batch(array, indices, at, batches)
+
+    return computed("GatherV2", taken, [params, indices, axis], name=name, attributes={"batch_dims": batch_dims})
 
 
 def _taken_by_batch(array: Array, indices: Array, axis: int, batch_dims: int) -> Array:
@@ -447,6 +446,8 @@ def _extreme(public_name: str, function: Callable[..., Any], op_type: str, doc: 
     ) -> Any:
         at = one_of(public_name, axis=axis, dimension=dimension)
         wanted = as_dtype(output_type)
+        if wanted.kind not in "iu":
+            raise TypeError(f"{op_type} returns integers, not {wanted.name}")
 
         def place_of(array: Array, axis: Array) -> Array:
             return np.asarray(function(array, axis=int(axis)), wanted)

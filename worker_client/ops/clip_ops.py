@@ -6,23 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from worker_client.graph.blocks import name_scope
-from worker_client.ops.array_ops import cast
+from worker_client.ops.array_ops import cast, stack, where
 from worker_client.ops.constant_ops import constant, convert_to_tensor, identity, ones_like
 from worker_client.ops.constant_ops import size as size_of
-from worker_client.ops.elementwise_ops import realdiv
 from worker_client.ops.math_ops import (
-    add,
-    add_n,
+    divide,
     greater,
     l2_loss,
     maximum,
     minimum,
-    multiply,
     reduce_sum,
     sqrt,
-    subtract,
 )
-from worker_client.ops.selection_ops import where_v2
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.dtypes import DType, as_dtype
 
@@ -59,10 +54,10 @@ def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = No
     """
     with name_scope(name, "clip_by_norm", [t, clip_norm]) as scope:
         operand = _floats(t, "clip_by_norm")
-        squares = reduce_sum(multiply(operand, operand), axes, keepdims=True)
+        squares = reduce_sum(operand * operand, axes, keepdims=True)
         is_positive = greater(squares, 0)
-        lengths = where_v2(is_positive, sqrt(where_v2(is_positive, squares, ones_like(squares))), squares)
-        return identity(realdiv(multiply(operand, clip_norm), maximum(lengths, clip_norm)), name=scope)
+        lengths = where(is_positive, sqrt(where(is_positive, squares, ones_like(squares))), squares)
+        return identity(operand * clip_norm / maximum(lengths, clip_norm), name=scope)
 
 
 def clip_by_average_norm(t: Any, clip_norm: Any, name: str | None = None) -> Any:
@@ -70,9 +65,9 @@ def clip_by_average_norm(t: Any, clip_norm: Any, name: str | None = None) -> Any
     with name_scope(name, "clip_by_average_norm", [t, clip_norm]) as scope:
         operand = _floats(t, "clip_by_average_norm")
         count = cast(size_of(operand), operand.dtype)
-        inverse_length = realdiv(1, sqrt(reduce_sum(multiply(operand, operand))))
-        factor = minimum(multiply(inverse_length, count), realdiv(1.0, clip_norm))
-        return identity(multiply(multiply(operand, clip_norm), factor), name=scope)
+        inverse_length = divide(1, sqrt(reduce_sum(operand * operand)))
+        factor = minimum(inverse_length * count, divide(1.0, clip_norm))
+        return identity(operand * clip_norm * factor, name=scope)
 
 
 def global_norm(t_list: Sequence[Any], name: str | None = None) -> Any:
@@ -84,8 +79,8 @@ def global_norm(t_list: Sequence[Any], name: str | None = None) -> Any:
     tensors = [each for each in _listed(t_list, "global_norm") if each is not None]
     with name_scope(name, "global_norm", tensors):
         halves = [l2_loss(_values(each)) for each in tensors]
-        doubled = multiply(add_n(halves), constant(2.0, as_dtype(halves[0].dtype)))
-        return sqrt(doubled, name="global_norm")
+        total = reduce_sum(stack(halves))
+        return sqrt(total * constant(2.0, as_dtype(halves[0].dtype)), name="global_norm")
 
 
 def clip_by_global_norm(
@@ -109,16 +104,16 @@ def clip_by_global_norm(
     length = global_norm(listed, name) if use_norm is None else use_norm
     values = [_values(each) for each in listed if each is not None]
     with name_scope(name, "clip_by_global_norm", [*values, clip_norm]) as scope:
-        bound = convert_to_tensor(clip_norm, dtype=length.dtype)
-        factor = multiply(bound, minimum(realdiv(1, length), realdiv(1, bound)))
-        scale = add(factor, subtract(length, length))  # not a number if the length is none or infinite
+        one = constant(1.0, as_dtype(length.dtype))
+        factor = clip_norm * minimum(divide(1.0, length), divide(one, clip_norm))
+        scale = factor + (length - length)  # not a number if the length is none or infinite
         return [_scaled(each, scale, f"{scope}_{number}") for number, each in enumerate(listed)], length
 
 
 def _scaled(tensor: Any, scale: Any, name: str) -> Any:
     if tensor is None:
         return None
-    shortened = identity(multiply(_values(tensor), scale), name=name)
+    shortened = identity(_values(tensor) * scale, name=name)
     if isinstance(tensor, IndexedSlices):
         return IndexedSlices(shortened, tensor.indices, tensor.dense_shape)
     return shortened

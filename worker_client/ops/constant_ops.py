@@ -54,22 +54,27 @@ def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Cons
     Args:
         value: A number, an array or a nested list; it is copied.
         dtype: Without one, Python's numbers become float32 or int32 where they fit; what has a dtype keeps it.
-        shape: Without one, that of the value. Of a value with fewer elements the last one is repeated.
+        shape: Without one, that of the value. Of a value with fewer elements the last one is repeated, or if it has
+            none 0.
         name: Of the operation.
         verify_shape: Whether the value must have the shape already.
 
     Raises:
         TypeError: The value is of another kind than ``dtype``, is a deferred tensor, or does not have the shape that
             ``verify_shape`` asks for.
-        ValueError: It has more elements than ``shape``, or none to repeat; or ``name`` is empty.
+        ValueError: It has more elements than ``shape``; or ``name`` is empty.
     """
     if value is None:
         raise ValueError(f"constant {name}: a value is needed, not None")
     if name == "":
         raise ValueError("a constant needs a name that is not empty")
-    array = constant_array(value, dtype, name)
-    if shape is not None:
-        array = _of_shape(array, TensorShape(shape).as_tuple(), name, verify_shape)
+    sizes = None if shape is None else TensorShape(shape).as_tuple()
+    if sizes is not None and 0 in sizes and not hasattr(value, "dtype"):  # TensorFlow does not look at the value
+        array = np.empty(sizes, as_dtype(float32 if dtype is None else dtype))
+    else:
+        array = constant_array(value, dtype, name)
+    if sizes is not None:
+        array = _of_shape(array, sizes, name, verify_shape)
     graph = get_default_graph()
     return constant_op(graph, array, name) if graph.deferred else array.copy()[()]
 
@@ -80,8 +85,10 @@ def _of_shape(array: Array, shape: tuple[int, ...], name: str, verify_shape: boo
     if verify_shape:
         raise TypeError(f"constant {name}: the value has the shape {list(array.shape)}, expected is {list(shape)}")
     needed = TensorShape(shape).num_elements() or 0
-    if array.size > needed or (needed and not array.size):
+    if array.size > needed:
         raise ValueError(f"constant {name}: {array.size} elements cannot fill the shape {list(shape)}")
+    if not array.size:
+        return np.full(shape, _zero(array.dtype), array.dtype)
     missing = needed - array.size
     flat = array.reshape(-1)
     return np.concatenate([flat, np.repeat(flat[-1:], missing)]).reshape(shape)
@@ -353,6 +360,8 @@ class _OneHot:
         self._axis = axis
 
     def __call__(self, indices: Array, depth: Array, on: Array, off: Array) -> Array:
+        if depth < 0:
+            raise ValueError(f"the depth should not be negative, as {depth} is")
         is_on = indices[..., np.newaxis] == np.arange(int(depth))
         return np.moveaxis(np.where(is_on, on, off), -1, self._axis)
 

@@ -13,6 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from ps_protocol.initializer_spec import RandomUniformKind, TruncatedNormalKind
+from ps_protocol.operations import VariableSpec
+from worker_client.deferred.drawn_values import Drawn, drawn_kind
 from worker_client.deferred.operands import tensor_of
 from worker_client.graph.computation import Kernel
 from worker_client.graph.default_graph import get_default_graph, graph_of
@@ -21,9 +24,11 @@ from worker_client.initializers import standard
 from worker_client.initializers.base import DescribedInitializer
 from worker_client.op_definitions.static_values import known_sizes
 from worker_client.ops.constant_ops import constant, convert_to_tensor, given_sizes, ones, zeros
+from worker_client.ops.random_ops import random_normal, random_uniform, truncated_normal
 from worker_client.values.dtypes import DType, as_dtype
-from worker_client.values.partition_info import PartitionInfo
+from worker_client.values.partition_info import PartitionInfo, Shape
 from worker_client.values.shapes import TensorShape
+from worker_client.values.text import is_text
 
 __all__ = [
     "constant_initializer",
@@ -48,11 +53,12 @@ __all__ = [
 class _MakesTensors:
     """What the initializers of this module do before those that they derive from.
 
-    A tensor of random numbers has others in each run, or with a seed the same ones. Variables of one shape whose
-    initializers have the same seed start alike, as in TensorFlow.
+    A tensor of random numbers has others in each run, with a seed those of ``tf.random_normal`` and its like. Variables
+    of one shape whose initializers have the same seed start alike, as in TensorFlow.
     """
 
     dtype: DType
+    seed: int | None
     op_name: str
     op_type: ClassVar[str]
 
@@ -80,12 +86,17 @@ class _MakesTensors:
             return value(given_sizes(shape))
         element = as_dtype(self.dtype if dtype is None else dtype)
         known = TensorShape(given_sizes(shape)) if sizes is None else known_sizes(sizes)
-        if known.is_fully_defined():
+        if known.is_fully_defined() and not is_text(element):
             self.check(known.as_tuple(), element, partition_info)
         with graph.as_default():
             return self._made(shape, known, element, value)
 
     def _made(self, shape: Any, known: TensorShape, dtype: np.dtype[Any], value: Any) -> Tensor:
+        if is_text(dtype):
+            raise ValueError(f"{type(self).__name__} makes numbers, no text")
+        kind = self._drawn_kind(known, dtype)
+        if kind is not None:
+            return _drawn(kind, shape, dtype, self.seed)
         graph = get_default_graph()
         with graph.name_scope(self.op_name) as scope:
             sizes = convert_to_tensor(shape, name="shape")
@@ -94,6 +105,24 @@ class _MakesTensors:
             op_type = "Fill" if self.op_type == "Const" else self.op_type
             op = graph.create_op(op_type, [sizes], [output], name=scope, attributes=attributes, computation=kernel)
         return op.outputs[0]
+
+    def _drawn_kind(self, known: TensorShape, dtype: np.dtype[Any]) -> Drawn | None:
+        """Returns the distribution, None if there is none of single elements, or it depends on an unknown shape."""
+        assert isinstance(self, DescribedInitializer)
+        if not known.is_fully_defined():
+            return None
+        spec = VariableSpec("", dtype, known.as_tuple())
+        return drawn_kind(self.describe(spec), spec)
+
+
+def _drawn(kind: Drawn, shape: Any, dtype: np.dtype[Any], seed: int | None) -> Tensor:
+    made: Tensor
+    if isinstance(kind, RandomUniformKind):
+        made = random_uniform(shape, kind.minval, kind.maxval, dtype, seed)
+    else:
+        draw = truncated_normal if isinstance(kind, TruncatedNormalKind) else random_normal
+        made = draw(shape, kind.mean, kind.stddev, dtype, seed)
+    return made
 
 
 class zeros_initializer(_MakesTensors, standard.Zeros):
@@ -115,10 +144,19 @@ class ones_initializer(_MakesTensors, standard.Ones):
 class constant_initializer(_MakesTensors, standard.Constant):
     """A number everywhere, or the elements of a list in C order, the last one repeated to the end."""
 
+    def check(self, shape: Shape, dtype: npt.DTypeLike, partition_info: PartitionInfo | None = None) -> None:
+        if is_text(np.asarray(self.value).dtype):
+            raise TypeError(f"the constant {self.value!r} is no {as_dtype(dtype).name}; give dtype=tf.string")
+        super().check(shape, dtype, partition_info)
+
     def _made(self, shape: Any, known: TensorShape, dtype: np.dtype[Any], value: Any) -> Tensor:
         if not known.is_fully_defined():
             return super()._made(shape, known, dtype, value)
-        made: Tensor = constant(value(known.as_tuple()), name=self.op_name)
+        made: Tensor
+        if is_text(dtype):
+            made = constant(self.value, dtype, shape=known, name=self.op_name)
+            return made
+        made = constant(value(known.as_tuple()), name=self.op_name)
         return made
 
 

@@ -14,9 +14,9 @@ from worker_client.deferred.computed import all_computed, computed
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.operation import Tensor
-from worker_client.ops.array_ops import cast, concat, reshape, transpose
+from worker_client.ops.array_ops import cast, concat, reshape, transpose, where
 from worker_client.ops.array_ops import slice as slice_
-from worker_client.ops.constant_ops import convert_to_tensor, ones_like, rank, zeros_like
+from worker_client.ops.constant_ops import constant, convert_to_tensor, ones_like, rank, zeros_like
 from worker_client.ops.constant_ops import shape as shape_tensor
 from worker_client.ops.elementwise_ops import log1p, rsqrt, softplus, stop_gradient
 from worker_client.ops.math_ops import abs as absolute
@@ -288,8 +288,10 @@ def dropout(
             return operand
         shape = shape_tensor(operand) if noise_shape is None else noise_shape
         kept = greater_equal(random_uniform(shape, seed=seed, dtype=operand.dtype), share)
-        enlarged = multiply(operand, divide(1.0, subtract(1.0, share)) if is_deferred(share) else 1.0 / (1.0 - share))
-        result = where_v2(kept, enlarged, zeros_like(enlarged))
+        factor = (
+            divide(1.0, subtract(1.0, share)) if is_deferred(share) else constant(1.0 / (1.0 - share), operand.dtype)
+        )
+        result = where_v2(kept, multiply(operand, factor), constant(0, operand.dtype))
         if isinstance(result, Tensor):
             result.set_shape(operand.shape)
         return result
@@ -333,7 +335,7 @@ def softmax_cross_entropy_with_logits(
 
 def _cross_entropy(labels: Any, logits: Any, axis: Any, name: str | None, default_name: str) -> Any:
     _require("softmax_cross_entropy_with_logits", labels, logits)
-    with name_scope(name, default_name, [logits, labels]):
+    with name_scope(name, default_name, [logits, labels]) as scope:
         scores, shares = of_one_dtype("SoftmaxCrossEntropyWithLogits", [convert_to_tensor(logits), labels])
         ndims = TensorShape(scores.shape).ndims
         if int(axis) != -1 and ndims is not None and int(axis) % ndims != ndims - 1:
@@ -341,28 +343,24 @@ def _cross_entropy(labels: Any, logits: Any, axis: Any, name: str | None, defaul
             scores, shares = transpose(scores, order), transpose(shares, order)
         shape = TensorShape(scores.shape).merge_with(shares.shape)
         outer = shape[:-1] if shape.ndims else TensorShape(None)
-        sizes = shape_tensor(scores)
-        flat = [_flat(scores), _flat(shares)]
-        losses = all_computed("SoftmaxCrossEntropyWithLogits", _cross_entropies, flat, name=name or None)
-        return _shaped_as(losses[0], sizes, outer)
+        ndims, sizes = rank(scores), shape_tensor(scores)
+        flat = [_flat(scores, shape), _flat(shares, shape)]
+        losses = all_computed("SoftmaxCrossEntropyWithLogits", _cross_entropies, flat, name=scope)[0]
+        shaped = reshape(losses, slice_(sizes, [0], [subtract(ndims, 1)]))
+        if isinstance(shaped, Tensor):
+            shaped.set_shape(outer)
+        return shaped
 
 
-def _flat(tensor: Any) -> Any:
+def _flat(tensor: Any, shape: TensorShape) -> Any:
     """Returns a tensor with all its dimensions but the last as one."""
-    shape = TensorShape(tensor.shape)
-    if shape.ndims and shape.size(-1) is not None:
-        return reshape(tensor, [-1, shape.size(-1)])
-    last = slice_(shape_tensor(tensor), [subtract(rank(tensor), 1)], [1])
-    return reshape(tensor, concat([[-1], last], 0))
-
-
-def _shaped_as(losses: Any, sizes: Any, outer: TensorShape) -> Any:
-    if outer.is_fully_defined():
-        return reshape(losses, outer.as_list())
-    shaped = reshape(losses, slice_(sizes, [0], [subtract(shape_tensor(sizes)[0], 1)]))
-    if isinstance(shaped, Tensor):
-        shaped.set_shape(outer)
-    return shaped
+    ndims = rank(tensor)
+    last = slice_(shape_tensor(tensor), [subtract(ndims, 1)], [1])
+    flat = reshape(tensor, concat([[-1], last], 0))
+    rows = shape[:-1].num_elements() if shape.ndims else None
+    if isinstance(flat, Tensor) and rows is not None:
+        flat.set_shape([rows, shape.size(-1)])
+    return flat
 
 
 def _cross_entropies(logits: Array, labels: Array) -> tuple[Array, Array]:
@@ -394,11 +392,11 @@ def sparse_softmax_cross_entropy_with_logits(labels: Any = None, logits: Any = N
         shape, inner = TensorShape(scores.shape), TensorShape(places.shape)
         if shape.ndims == 0 or (shape.ndims is not None and not shape[:-1].is_compatible_with(inner)):
             raise ValueError(f"{op_type}: labels of the shape {inner} do not fit logits of the shape {shape}")
-        if shape.ndims == 2:
-            return all_computed(op_type, _losses_of_classes, [scores, places])[0]
         sizes = shape_tensor(places)
-        flat = [_flat(scores), reshape(places, [-1])]
-        shaped = reshape(all_computed(op_type, _losses_of_classes, flat)[0], sizes)
+        if shape.ndims == 2:
+            return all_computed(op_type, _losses_of_classes, [scores, places], name=name)[0]
+        flat = [_flat(scores, shape), reshape(places, [-1])]
+        shaped = reshape(all_computed(op_type, _losses_of_classes, flat, name=name)[0], sizes)
         if isinstance(shaped, Tensor):
             shaped.set_shape(inner)
         return shaped
@@ -429,10 +427,11 @@ def sigmoid_cross_entropy_with_logits(labels: Any = None, logits: Any = None, na
     _require("sigmoid_cross_entropy_with_logits", labels, logits)
     with name_scope(name, "logistic_loss", [logits, labels]) as scope:
         scores, shares = _alike("sigmoid_cross_entropy_with_logits", logits, labels)
-        is_positive = greater_equal(scores, zeros_like(scores))
-        above = where_v2(is_positive, scores, zeros_like(scores))
-        below = where_v2(is_positive, negative(scores), scores)
-        return add(subtract(above, multiply(scores, shares)), log1p(exp(below)), name=scope)
+        nothing = zeros_like(scores)
+        is_positive = greater_equal(scores, nothing)
+        above = where(is_positive, scores, nothing)
+        below = where(is_positive, negative(scores), scores)
+        return add(above - scores * shares, log1p(exp(below)), name=scope)
 
 
 def weighted_cross_entropy_with_logits(

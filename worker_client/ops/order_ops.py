@@ -210,6 +210,8 @@ def top_k(
     wanted = as_dtype(index_type)
 
     def best(array: Array, number: Array) -> tuple[Array, Array]:
+        if not 0 <= number <= array.shape[-1]:
+            raise ValueError(f"{number} of {array.shape[-1]} elements cannot be taken")
         places = _in_order(array, -1, True, np.argsort)[..., : int(number)]
         return np.take_along_axis(array, places, -1), places.astype(wanted)
 

@@ -333,7 +333,7 @@ def _is_empty(shape: Any) -> bool:
 
 
 def _is_number(value: Any, number: int) -> bool:
-    return isinstance(value, int | float) and value == number
+    return isinstance(value, int) and value == number
 
 
 # -- what is drawn --------------------------------------------------------------------------------

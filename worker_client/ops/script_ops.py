@@ -6,7 +6,15 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, Final
 
-from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.errors import (
+    InvalidArgumentError,
+    OutOfRangeError,
+    ResourceExhaustedError,
+    ShardscopeError,
+    UnimplementedError,
+    UnknownError,
+)
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array
 from worker_client.deferred.call import call_for_several
 from worker_client.graph.operation import OutputSpec
@@ -47,7 +55,7 @@ def py_func(
     wanted = [as_dtype(each) for each in ([Tout] if is_one else Tout)]
 
     def results(*values: Array) -> tuple[Array, ...]:
-        returned = func(*values)
+        returned = _returned(func, values)
         called = getattr(func, "__name__", str(func))
         found = [array_of(each, called, what="what it returned") for each in ([returned] if is_one else returned or [])]
         dtypes = [each.dtype.newbyteorder("=") for each in found]
@@ -65,6 +73,19 @@ def py_func(
     specs = [OutputSpec(each) for each in wanted]
     outputs = call_for_several(results, operands, specs, op_type="PyFunc", name=name, attributes=attributes)
     return outputs[0] if is_one else outputs
+
+
+def _returned(func: Callable[..., Any], values: Sequence[Array]) -> Any:
+    """Calls a function; an error of Python's is what TensorFlow makes of it."""
+    try:
+        return func(*values)
+    except (TypeError, ValueError, ShardscopeError):
+        raise
+    except Exception as error:
+        raise_interrupt(error)
+        kinds = {StopIteration: OutOfRangeError, MemoryError: ResourceExhaustedError}
+        kind = kinds.get(type(error), UnimplementedError if isinstance(error, NotImplementedError) else UnknownError)
+        raise kind(f"{type(error).__name__}: {error}") from error
 
 
 def numpy_function(

@@ -13,6 +13,7 @@ from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.operations import Array, PartitionSlice, VariableSpec
 from worker_client.deferred.building import constant_op
 from worker_client.deferred.conversion import tensor_value
+from worker_client.deferred.drawn_values import drawn_kind, drawn_value
 from worker_client.deferred.operands import tensor_of
 from worker_client.graph.computation import SeededKernel
 from worker_client.graph.default_graph import get_default_graph
@@ -21,7 +22,7 @@ from worker_client.graph.operation import OutputSpec, Tensor
 from worker_client.initializers.arrays import call_initializer
 from worker_client.initializers.base import DescribedInitializer, Initializer
 from worker_client.initializers.standard import initializer_spec
-from worker_client.values.dtypes import DType, as_dtype, string
+from worker_client.values.dtypes import DType, as_dtype, int32, string
 from worker_client.values.partition_info import PartitionInfo, Shape
 from worker_client.values.shapes import TensorShape
 from worker_client.values.text import graph_dtype, is_text, text_array
@@ -158,7 +159,16 @@ def described_in_graph(graph: Graph, initial: InitialValue, bound: BoundInitiali
             return initial_array(spec, initializer_spec(initializer, spec, job_seed))
 
         output = OutputSpec(graph_dtype(initial.dtype), initial.shape)
-        attributes = {"dtype" if op_type == "Const" else "T": DType(output.dtype)}
+        drawn = drawn_kind(initializer_spec(initializer, spec, 0).kind, spec)
+        if drawn is not None:
+            sizes = np.array(bound.shape, np.int32)
+            tensor = drawn_value(graph, drawn, sizes, output, computed, scope)
+            return InitialValue(initializer, initial.dtype, initial.shape, tensor)
+        attributes: dict[str, Any] = {"dtype" if op_type == "Const" else "T": DType(output.dtype)}
+        if op_type == "Fill":
+            attributes["index_type"] = int32
+        elif op_type == "Const":
+            attributes["value"] = computed(0)
         op = graph.create_op(
             op_type, inputs, [output], name=scope, attributes=attributes, computation=SeededKernel(computed)
         )

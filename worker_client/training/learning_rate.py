@@ -14,8 +14,8 @@ from worker_client.graph.blocks import name_scope
 from worker_client.graph.operation import OutputSpec
 from worker_client.ops.array_ops import cast
 from worker_client.ops.constant_ops import convert_to_tensor, ones_like
-from worker_client.ops.elementwise_ops import ceil, cos, floor, realdiv
-from worker_client.ops.math_ops import add, equal, exp, log, minimum, multiply, sqrt
+from worker_client.ops.elementwise_ops import ceil, cos, floor
+from worker_client.ops.math_ops import add, divide, equal, exp, log, minimum, multiply, sqrt
 from worker_client.ops.math_ops import pow as power
 from worker_client.ops.random_ops import random_normal
 from worker_client.ops.selection_ops import where_v2
@@ -60,7 +60,7 @@ def exponential_decay(
     _require_step(global_step, "exponential_decay")
     with name_scope(name, "ExponentialDecay", [learning_rate, global_step, decay_steps, decay_rate]) as scope:
         rate, steps, factor = _alike(learning_rate, decay_steps, decay_rate)
-        done = realdiv(cast(global_step, rate.dtype), steps)
+        done = divide(cast(global_step, rate.dtype), steps)
         return multiply(rate, power(factor, floor(done) if staircase else done), name=scope)
 
 
@@ -90,8 +90,8 @@ def inverse_time_decay(
     _require_step(global_step, "inverse_time_decay")
     with name_scope(name, "InverseTimeDecay", [learning_rate, global_step, decay_rate]) as scope:
         rate, steps, factor = _alike(learning_rate, decay_steps, decay_rate)
-        done = realdiv(cast(global_step, rate.dtype), steps)
-        return realdiv(rate, add(1, multiply(factor, floor(done) if staircase else done)), name=scope)
+        done = divide(cast(global_step, rate.dtype), steps)
+        return divide(rate, add(1, multiply(factor, floor(done) if staircase else done)), name=scope)
 
 
 def polynomial_decay(
@@ -123,11 +123,11 @@ def polynomial_decay(
         rate, steps, end, exponent = _alike(learning_rate, decay_steps, end_learning_rate, power)
         step = cast(global_step, rate.dtype)
         if cycle:
-            rounds = ceil(realdiv(step, steps))
+            rounds = ceil(divide(step, steps))
             steps = multiply(steps, where_v2(equal(step, 0), ones_like(rounds), rounds))
         else:
             step = minimum(step, steps)
-        left = 1 - realdiv(step, steps)
+        left = 1 - divide(step, steps)
         return add(multiply(rate - end, left**exponent), end, name=scope)
 
 
@@ -181,7 +181,7 @@ def cosine_decay(
     _require_step(global_step, "cosine_decay")
     with name_scope(name, "CosineDecay", [learning_rate, global_step]):
         rate, steps = _alike(learning_rate, decay_steps)
-        done = realdiv(minimum(cast(global_step, rate.dtype), steps), steps)
+        done = divide(minimum(cast(global_step, rate.dtype), steps), steps)
         return multiply(rate, (1 - alpha) * _half_wave(done) + alpha)
 
 
@@ -211,14 +211,14 @@ def cosine_decay_restarts(
     _require_step(global_step, "cosine_decay_restarts")
     with name_scope(name, "SGDRDecay", [learning_rate, global_step]) as scope:
         rate, steps, longer, lower = _alike(learning_rate, first_decay_steps, t_mul, m_mul)
-        done = realdiv(cast(global_step, rate.dtype), steps)
+        done = divide(cast(global_step, rate.dtype), steps)
         evenly = floor(done)
-        growing = floor(realdiv(log(1 - done * (1 - longer)), log(longer)))
+        growing = floor(divide(log(1 - done * (1 - longer)), log(longer)))
         is_even = equal(longer, 1)
         restarts = where_v2(is_even, evenly, growing)
         scale = longer**restarts
-        before = realdiv(1 - scale, 1 - longer)
-        rest = where_v2(is_even, done - evenly, realdiv(done - before, scale))
+        before = divide(1 - scale, 1 - longer)
+        rest = where_v2(is_even, done - evenly, divide(done - before, scale))
         return multiply(rate, (1 - alpha) * (lower**restarts) * _half_wave(rest) + alpha, name=scope)
 
 
@@ -261,14 +261,14 @@ def noisy_linear_cosine_decay(
         rate, straight, wave = _line_and_wave(learning_rate, global_step, decay_steps, num_periods)
         step = minimum(cast(global_step, rate.dtype), cast(decay_steps, rate.dtype))
         variance, falling = cast(initial_variance, rate.dtype), cast(variance_decay, rate.dtype)
-        noise = random_normal([], stddev=sqrt(realdiv(variance, (1 + step) ** falling)), dtype=rate.dtype)
+        noise = random_normal([], stddev=sqrt(divide(variance, (1 + step) ** falling)), dtype=rate.dtype)
         return multiply(rate, (alpha + straight + noise) * wave + beta, name=scope)
 
 
 def _line_and_wave(learning_rate: Any, global_step: Any, decay_steps: Any, num_periods: Any) -> tuple[Any, Any, Any]:
     rate, steps, periods = _alike(learning_rate, decay_steps, num_periods)
     step = minimum(cast(global_step, rate.dtype), steps)
-    return rate, realdiv(steps - step, steps), _half_wave(2 * periods * realdiv(step, steps))
+    return rate, divide(steps - step, steps), _half_wave(2 * periods * divide(step, steps))
 
 
 def _half_wave(done: Any) -> Any:
@@ -278,7 +278,7 @@ def _half_wave(done: Any) -> Any:
 
 def _alike(learning_rate: Any, *others: Any) -> list[Any]:
     """Returns the rate as a tensor, and other numbers in its dtype."""
-    rate = convert_to_tensor(learning_rate, name="learning_rate")
+    rate = convert_to_tensor(learning_rate, name="initial_learning_rate")
     return [rate, *(cast(each, rate.dtype) for each in others)]
 
 

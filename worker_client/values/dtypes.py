@@ -101,9 +101,19 @@ class DType:
         return string if self._category is DTypeCategory.BYTES else self
 
     @property
-    def as_numpy_dtype(self) -> builtins.type[np.generic]:
-        """The NumPy scalar type."""
-        return self.dtype.type
+    def as_numpy_dtype(self) -> builtins.type[Any]:
+        """The NumPy scalar type; of ``string``, whose elements have any length, ``object``."""
+        return object if self.name == "string" else self.dtype.type
+
+    @property
+    def is_numpy_compatible(self) -> builtins.bool:
+        """Whether NumPy has arrays of it: always."""
+        return True
+
+    @property
+    def is_quantized(self) -> builtins.bool:
+        """Whether it is one of TensorFlow's quantized types: never."""
+        return False
 
     @property
     def size(self) -> int:
@@ -147,8 +157,15 @@ class DType:
 
     @property
     def limits(self) -> tuple[Any, Any]:
-        """The least and the greatest intensity of an image: (0, greatest) of integers, (0, 1) of floats."""
-        return (0, self.max) if self.is_integer or self.is_bool else (0, 1)
+        """The least and the greatest intensity of an image: (0, greatest) of integers, (0, 1) of floats.
+
+        ValueError of all other types, as of floats of 16 bits.
+        """
+        if self.is_bool:
+            return 0, True
+        if not self.is_integer and self.name not in ("float32", "float64"):
+            raise ValueError(f"{self.name} has no limits")
+        return (0, self.max) if self.is_integer else (0, 1)
 
     @property
     def real_dtype(self) -> DType:
@@ -169,8 +186,6 @@ class DType:
 
     def _limits(self) -> tuple[Any, Any]:
         match self._category:
-            case DTypeCategory.BOOL:
-                return False, True
             case DTypeCategory.INTEGER:
                 return integer_limits(self.dtype)
             case DTypeCategory.FLOAT:
@@ -194,8 +209,14 @@ class DType:
     def __hash__(self) -> int:
         return hash(self.dtype)
 
+    def __int__(self) -> int:
+        return self.as_datatype_enum
+
+    def __str__(self) -> str:
+        return f"<dtype: {self.name!r}>"
+
     def __repr__(self) -> str:
-        return self.name
+        return f"tf.{self.name}"
 
 
 # NumPy asks for it when it compares, and takes any error for a no, a signal handler's too: so no line of Python runs.
@@ -235,22 +256,22 @@ def _ml_dtype(value: object) -> object:
     return getattr(ml_dtypes, value, None) if isinstance(value, str) else None
 
 
-float16 = half = DType(np.dtype(np.float16))
-bfloat16 = DType(np.dtype(ml_dtypes.bfloat16))
-float32 = DType(np.dtype(np.float32))
-float64 = double = DType(np.dtype(np.float64))
-int8 = DType(np.dtype(np.int8))
-int16 = DType(np.dtype(np.int16))
-int32 = DType(np.dtype(np.int32))
-int64 = DType(np.dtype(np.int64))
-uint8 = DType(np.dtype(np.uint8))
-uint16 = DType(np.dtype(np.uint16))
-uint32 = DType(np.dtype(np.uint32))
-uint64 = DType(np.dtype(np.uint64))
-complex64 = DType(np.dtype(np.complex64))
-complex128 = DType(np.dtype(np.complex128))
-bool = DType(np.dtype(np.bool_))  # noqa: A001 - TensorFlow's name
-string = DType(np.dtype(np.bytes_))
+float16 = half = DType.of(np.dtype(np.float16))
+bfloat16 = DType.of(np.dtype(ml_dtypes.bfloat16))
+float32 = DType.of(np.dtype(np.float32))
+float64 = double = DType.of(np.dtype(np.float64))
+int8 = DType.of(np.dtype(np.int8))
+int16 = DType.of(np.dtype(np.int16))
+int32 = DType.of(np.dtype(np.int32))
+int64 = DType.of(np.dtype(np.int64))
+uint8 = DType.of(np.dtype(np.uint8))
+uint16 = DType.of(np.dtype(np.uint16))
+uint32 = DType.of(np.dtype(np.uint32))
+uint64 = DType.of(np.dtype(np.uint64))
+complex64 = DType.of(np.dtype(np.complex64))
+complex128 = DType.of(np.dtype(np.complex128))
+bool = DType.of(np.dtype(np.bool_))  # noqa: A001 - TensorFlow's name
+string = DType.of(np.dtype(np.bytes_))
 
 _MEANINGS: dict[str | builtins.type, np.dtype[Any]] = {
     float: float32.dtype,

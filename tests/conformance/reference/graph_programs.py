@@ -1,9 +1,10 @@
 """Small programs, and what TensorFlow adds to the graph for each: every operation, its inputs, and what they wait for.
 
-A record has one of three kinds of programs, which are run in a graph of their own with the tensors of ``SETUP``:
+A record has one of four kinds of programs, which are run in a graph of their own with the tensors of ``SETUP``:
 
 - ``program``: ``operations`` are those that it adds, in their order; ``error`` is the kind of its error, "" if it has none.
 - ``refused``: an expression of which only ``error`` is recorded.
+- ``attributes``: a program; ``made`` has the name of each operation that it adds, with its attributes.
 - ``dtypes``: an expression over ``x``; ``made`` has, for each dtype of ``x``, the dtype of the result or the error.
 
 ``recorded`` works with every module that has TensorFlow 1's names. To add a program, write it into the file without an
@@ -36,6 +37,8 @@ def recorded(tf: Any, record: dict[str, Any]) -> dict[str, Any]:
     """Returns the record with the answers of one implementation of TensorFlow 1's names."""
     if "dtypes" in record:
         return {"dtypes": record["dtypes"], "made": {dtype: _made(tf, dtype, record["dtypes"]) for dtype in DTYPES}}
+    if "attributes" in record:
+        return {"attributes": record["attributes"], "made": _attributes(tf, record["attributes"])}
     kind = "program" if "program" in record else "refused"
     answer: dict[str, Any] = {kind: record[kind], "error": ""}
     with tf.Graph().as_default() as graph:
@@ -49,6 +52,32 @@ def recorded(tf: Any, record: dict[str, Any]) -> dict[str, Any]:
         if not answer["error"] and kind == "program":
             answer["operations"] = [_described(each) for each in graph.get_operations()[number:]]
     return answer
+
+
+def _attributes(tf: Any, program: str) -> dict[str, Any]:
+    with tf.Graph().as_default() as graph:
+        names: dict[str, Any] = {"tf": tf, "np": np}
+        exec(SETUP, names)  # noqa: S102 - programs of this folder
+        number = len(graph.get_operations())
+        exec(program, names)  # noqa: S102
+        return {each.name: _attributes_of(tf, each) for each in graph.get_operations()[number:] if each.type != "Const"}
+
+
+def _attributes_of(tf: Any, operation: Any) -> dict[str, Any]:
+    return {key: _plain(tf, operation.get_attr(key)) for key in sorted(operation.node_def.attr) if key not in _LEFT_OUT}
+
+
+_LEFT_OUT = {"_has_manual_control_dependencies", "shape"}
+
+
+def _plain(tf: Any, value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, list | tuple):
+        return [_plain(tf, each) for each in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    return value.name if isinstance(value, tf.DType) else value
 
 
 def _described(operation: Any) -> list[Any]:

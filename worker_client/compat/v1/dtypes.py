@@ -13,7 +13,7 @@ __all__ += own.__all__
 
 def as_dtype(type_value: object) -> DType:
     """Returns the dtype that ``type_value`` means, TypeError if none; see ``worker_client.values.dtypes.as_dtype``."""
-    return DType(own.as_dtype(type_value))
+    return DType.of(own.as_dtype(type_value))
 
 
 __getattr__ = getattr_of("dtypes")

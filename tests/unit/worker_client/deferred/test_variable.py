@@ -60,7 +60,7 @@ def test_names_and_facts(graph: Graph) -> None:
     assert (v.dtype.name, v.trainable, v.constraint) == ("float32", False, abs)
     assert (v.initializer.name, v.value().name) == ("scope/v/Assign", "scope/v/read:0")
     assert v.initial_value.name == "scope/v/Initializer/random_uniform:0"
-    assert repr(v) == "<Variable 'scope/v:0' shape=[3, 2] dtype=float32>"
+    assert repr(v) == "<tf.Variable 'scope/v:0' shape=(3, 2) dtype=float32>"
     assert v.ref() == v.experimental_ref()
     assert v.ref().deref() is v
     v.set_shape([3, None])

@@ -67,7 +67,8 @@ class TestSignatures:
 
 def signature(function: Callable[..., Any]) -> str:
     parameters = inspect.signature(function).parameters.values()
-    return ", ".join(str(each.replace(annotation=inspect.Parameter.empty)) for each in parameters)
+    listed = ", ".join(str(each.replace(annotation=inspect.Parameter.empty)) for each in parameters)
+    return listed.replace("tf.", "")
 
 
 class TestDescriptions:

@@ -58,8 +58,7 @@ class TestConstant:
         np.testing.assert_array_equal(session.run(ops.constant(5.0, shape=[3])), [5, 5, 5])
         with pytest.raises(ValueError, match="3 elements cannot fill"):
             ops.constant([1, 2, 3], shape=[2])
-        with pytest.raises(ValueError, match="0 elements cannot fill"):
-            ops.constant([], shape=[2])
+        np.testing.assert_array_equal(session.run(ops.constant([], shape=[2])), [0, 0])
         with pytest.raises(TypeError, match=r"shape \[2\], expected is \[4\]"):
             ops.constant([1, 2], shape=[4], verify_shape=True)
 

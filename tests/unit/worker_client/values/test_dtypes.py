@@ -72,7 +72,8 @@ class TestDType:
     @pytest.mark.parametrize("name", NUMBERS)
     def test_name_is_numpys(self, name: str) -> None:
         face: DType = getattr(dtypes, name)
-        assert face.name == repr(face) == name
+        assert face.name == name
+        assert (str(face), repr(face)) == (f"<dtype: '{name}'>", f"tf.{name}")
         assert face.base_dtype.name == name
 
     @pytest.mark.parametrize("name", NUMBERS)
@@ -140,11 +141,14 @@ class TestTensorFlowsAttributes:
     def test_limits(self) -> None:
         assert (dtypes.int8.min, dtypes.int8.max, dtypes.int8.limits) == (-128, 127, (0, 127))
         assert dtypes.float32.max == np.finfo(np.float32).max
-        assert (dtypes.float16.limits, dtypes.bool.max) == ((0, 1), True)
+        assert (dtypes.float32.limits, dtypes.bool.limits) == ((0, 1), (0, True))
         assert float(dtypes.bfloat16.max) > 3e38
-        for refused in (dtypes.string, dtypes.complex64):
+        for refused in (dtypes.string, dtypes.complex64, dtypes.bool):
             with pytest.raises(TypeError, match=refused.name):
                 _ = refused.max
+        for refused in (dtypes.string, dtypes.complex64, dtypes.float16):
+            with pytest.raises(ValueError, match=refused.name):
+                _ = refused.limits
 
     def test_kinds(self) -> None:
         assert (dtypes.complex64.real_dtype, dtypes.int32.real_dtype) == (dtypes.float32, dtypes.int32)

@@ -158,7 +158,10 @@ def test_what_is_wanted_is_said(client: Any, cluster: InProcessCluster, variable
         (lambda: client.read_all(3), "read_all takes a list of variables .*not 3"),
         (lambda: client.read_all("a:0"), r"read_all takes a list of variables, not one: give \['a:0'\]"),
         (lambda: client.read_all([whole, 3]), "read_all takes variables of a connection, or their names, not 3"),
-        (lambda: client.read_all([deferred]), r"takes variables of a connection, .*not <Variable 'd:0'.*Session\.run"),
+        (
+            lambda: client.read_all([deferred]),
+            r"takes variables of a connection, .*not <tf.Variable 'd:0'.*Session\.run",
+        ),
         (lambda: client.read_all({"a": np.zeros(2)}), "read_all takes variables"),
         (
             lambda: client.assign_add_all(whole),
