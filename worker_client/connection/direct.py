@@ -34,10 +34,22 @@ class Question:
         number: Makes the batch; one that mutates gets the next number, for which the caller has the turn.
         timeout_s: Bound on the first try, in seconds.
         repeat: Makes further tries.
+        end_turn: Ends the caller's turn before its lock is free.
         clock: Monotonic seconds.
     """
 
-    __slots__ = ("_batch", "_clock", "_failure", "_line", "_number", "_repeat", "_replies", "_started_s", "_timeout_s")
+    __slots__ = (
+        "_batch",
+        "_clock",
+        "_failure",
+        "_line",
+        "_number",
+        "_repeat",
+        "_replies",
+        "_started_s",
+        "_timeout_s",
+        "end_turn",
+    )
 
     def __init__(
         self,
@@ -46,12 +58,14 @@ class Question:
         *,
         timeout_s: float,
         repeat: Repeat,
+        end_turn: Callable[[], None],
         clock: Callable[[], float],
     ):
         self._line = line
         self._number = number
         self._timeout_s = timeout_s
         self._repeat = repeat
+        self.end_turn = end_turn
         self._clock = clock
         self._started_s = 0.0
         self._batch: Batch | None = None
@@ -71,6 +85,11 @@ class Question:
     def waits_apart(self) -> bool:
         """Whether the main thread must not wait for the reply itself."""
         return self._failure is None and self._line.waits_apart
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether ``outcome`` has to try again, which may take as long as a ps that is away is waited for."""
+        return self._failure is not None
 
     def wait(self) -> None:
         """Waits for the reply, as another thread does for the main thread."""
@@ -128,10 +147,14 @@ def ask(reserves: Sequence[Reserve]) -> list[tuple[Reply, ...] | ShardscopeError
                 questions.append(question)
             for each in questions:
                 each.send()
-            if any(each.waits_apart for each in questions):
+            if [each for each in questions if each.waits_apart]:
                 sheltered(_wait_for_all, questions)
             for each in questions:
                 each.receive()
+            if [each for each in questions if each.has_failed]:
+                for each in questions:
+                    if not each.has_failed:
+                        each.end_turn()  # a ps that is away keeps nobody from the others
             return [each.outcome() for each in questions]
     finally:
         for each in questions:

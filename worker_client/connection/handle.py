@@ -262,6 +262,7 @@ class PsHandle:
             lambda: self._numbered(operations, expected_reply_bytes),
             timeout_s=timeout_s,
             repeat=self._repeat,
+            end_turn=lambda: self._order.end(caller),
             clock=retry.clock,
         )
 

@@ -41,6 +41,24 @@ def test_a_turn_ends_with_the_block() -> None:
     assert not turn.is_taken
 
 
+def test_a_turn_can_end_before_its_block() -> None:
+    turn, mine, others = Turn(), threading.Lock(), threading.Lock()
+    waited: list[bool] = []
+
+    def wait() -> None:
+        with others:
+            waited.append(turn.wait(others, WAIT_S))
+
+    with mine:
+        assert turn.take(mine)
+        thread = threading.Thread(target=wait)
+        thread.start()
+        turn.end(mine)
+        thread.join(WAIT_S)
+        turn.end(mine)  # it is no longer mine
+        assert waited == [True]
+
+
 def test_one_that_waits_has_the_turn_when_the_other_has_ended() -> None:
     turn, mine = Turn(), threading.Lock()
     waited: list[bool] = []

@@ -214,6 +214,24 @@ def test_what_a_line_loses_is_exchanged_again_with_its_number_when_the_others_ha
     assert [each.sequence for each in services[1].batches] == [1]
 
 
+def test_a_task_that_is_tried_again_keeps_nobody_from_the_others(fanout: Fanout, services: list[LineService]) -> None:
+    of_others: list[Result] = []
+
+    def lost(batch: Batch) -> BatchReply:
+        services[0].answer = answer
+        raise UnavailableError("lost", task="ps:0")
+
+    def answer(batch: Batch) -> BatchReply:
+        other = threading.Thread(target=lambda: of_others.append(fanout.run(1, add(), expected_reply_bytes=0)))
+        other.start()
+        other.join(10)
+        return succeed(batch)
+
+    services[0].answer = lost
+    fanout.exchange_all([Routed(0, add()), Routed(1, add())])
+    assert len(of_others) == 1
+
+
 def test_the_error_of_a_task_is_raised_when_all_have_answered_and_each_is_settled(
     fanout: Fanout, services: list[LineService]
 ) -> None:
