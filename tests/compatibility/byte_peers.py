@@ -27,6 +27,7 @@ from tests.compatibility.recordings import (
     FRAME,
     HELLO,
     HELLO_BYTES,
+    NEWER,
     OPEN,
     PREFIX_BYTES,
     REPLY,
@@ -310,8 +311,10 @@ class _GenericHandler(grpc.GenericRpcHandler):
     def __init__(self, answers: Answers):
         self._answers = answers
 
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         method = details.method
+        if method in NEWER:
+            return None
 
         def behave(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
             code, error, replies = self._answers.call(method, tuple(messages))

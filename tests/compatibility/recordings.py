@@ -174,6 +174,9 @@ _METHODS: Final = {
 METHODS: Final = frozenset(_METHODS)
 """Paths of all methods of the contract."""
 
+NEWER: Final = frozenset({"/ps_protocol.v1.Data/ExchangeMany"})
+"""Those that the recorded version lacks. The peers lack them too, so the client has to do without."""
+
 
 def method(path: str) -> Any:
     """Returns what the contract says of a method."""
