@@ -125,8 +125,11 @@ class PsTask:
         self.start()
 
     def signal(self, signum: signal.Signals) -> None:
+        """Sends a signal; a SIGSTOP has stopped it when this returns."""
         assert self._process is not None
         self._process.send_signal(signum)
+        if signum is signal.SIGSTOP:
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def kill(self) -> None:
         """Kills it; it is gone when this returns."""
