@@ -28,8 +28,6 @@ from ps_protocol.operations import (
     PsOperation,
     Replace,
     Reply,
-    Update,
-    UpdateRule,
     map_tensors,
     names_of,
 )
@@ -119,10 +117,7 @@ class LoggedBatches:
             value = self._store.first_value(operation)
         except ShardscopeError as error:
             return self._refused(error)
-        variable = self._variables.find(operation.name)
-        if variable.spec is not variable.declared:
-            return Replace(operation.name, value)  # back to the layout that was declared
-        return Update(operation.name, UpdateRule.ASSIGN, value)
+        return Replace(operation.name, value)  # back to the layout that was declared, whatever the batch has changed
 
     def _refused(self, error: ShardscopeError) -> _CarriedOut:
         error.task = self._task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import cast
 
@@ -43,7 +44,9 @@ class FillingRunner:
 def test_the_parts_fill_the_whole(shape: list[int], axis: int, cuts: set[int], out_kind: str) -> None:
     axis %= len(shape)
     whole = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    pieces = np.split(whole, sorted(cut for cut in cuts if cut < shape[axis]), axis=axis)
+    ends = [*sorted(cut for cut in cuts if cut < shape[axis]), shape[axis]]
+    slices = [(*(slice(None),) * axis, slice(begin, end)) for begin, end in itertools.pairwise([0, *ends])]
+    pieces = [whole[each] for each in slices]
     values = {f"part_{index}": np.ascontiguousarray(piece) for index, piece in enumerate(pieces)}
     runner = cast(OperationRunner, FillingRunner(values))
     parts = [
@@ -57,6 +60,6 @@ def test_the_parts_fill_the_whole(shape: list[int], axis: int, cuts: set[int], o
         "strided": np.full([*shape[:-1], shape[-1] * 2], np.nan, np.float32)[..., ::2],
     }[out_kind]
     spec = VariableSpec("whole", whole.dtype, whole.shape)
-    (value,) = read(runner, [WholeRead(spec, parts, axis=axis, out=out)])
+    (value,) = read(runner, [WholeRead(spec, parts, slices=slices, out=out)])
     np.testing.assert_array_equal(value, whole)
     assert out is None or value is out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, SupportsIndex
+from typing import NamedTuple, SupportsIndex, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from worker_client.values.out_arrays import check_no_view, direct_target, read_o
 from worker_client.values.versions import Version, VersionedValue, unless_version
 from worker_client.values.wire_names import WireDTypeName
 from worker_client.variables.base import OperationRunner, VariableBase
+
+Slices: TypeAlias = tuple[slice, ...]
+"""Where a part lies in the whole: a slice for each dimension up to the one that is cut."""
 
 
 class PartRead(NamedTuple):
@@ -51,7 +54,7 @@ class WholeRead:
     Args:
         whole: Name, dtype and shape of the whole.
         parts: What it consists of, in order.
-        axis: The dimension that is cut.
+        slices: Where each part lies in the whole; not needed for one part.
         out: Where the value is to be put; without it a new array.
         wire_dtype: The form in which it travels; None for that of each part.
         view: Whether the value is read-only, and then need not be this process's own memory. Not with ``out``.
@@ -71,7 +74,7 @@ class WholeRead:
         whole: VariableSpec,
         parts: Sequence[VariableBase],
         *,
-        axis: int = 0,
+        slices: Sequence[Slices] = (),
         out: Array | None = None,
         wire_dtype: WireDTypeName | None = None,
         view: bool = False,
@@ -84,11 +87,13 @@ class WholeRead:
         self.name = whole.name
         self.out = out
         self._view = view
-        places = [out] if len(parts) == 1 else _places(out, parts, axis)
-        self.parts = [
-            PartRead(part, place, part.pull_wire(wire_dtype), view and out is None)
-            for part, place in zip(parts, places, strict=True)
-        ]
+        if out is None or len(parts) == 1:
+            self.parts = [PartRead(parts[0], out, parts[0].pull_wire(wire_dtype), view and out is None)]
+        else:
+            self.parts = [
+                PartRead(part, out[place], part.pull_wire(wire_dtype))
+                for part, place in zip(parts, slices, strict=True)
+            ]
 
     def value(self, results: Iterable[Result]) -> Array:
         """Returns the value of the whole, given what its parts were answered."""
@@ -154,12 +159,3 @@ def _spans(reads: Sequence[WholeRead]) -> list[range]:
     """Where the parts of each value stand in the list of all parts."""
     ends = np.cumsum([len(whole.parts) for whole in reads]).tolist()
     return [range(end - len(whole.parts), end) for whole, end in zip(reads, ends, strict=True)]
-
-
-def _places(out: Array | None, parts: Sequence[VariableBase], axis: int) -> list[Array | None]:
-    """The slice of the whole that each part fills."""
-    if out is None:
-        return [None] * len(parts)
-    ends = np.cumsum([part.spec.shape[axis] for part in parts]).tolist()
-    before = (slice(None),) * axis
-    return [out[(*before, slice(end - part.spec.shape[axis], end))] for part, end in zip(parts, ends, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABCMeta
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from functools import cached_property
 from typing import Any, Self, SupportsIndex
 
 import numpy as np
@@ -168,6 +169,8 @@ class VariableInParts:
         if isinstance(value, list) and self._is_one_for_each_part(value):
             return value
         known = self._known(value)
+        if known.shape == self._whole_spec.shape:  # nearly always
+            return self._cut_up(known)
         shape = TensorShape(known.shape)
         if is_delta and shape.ndims == 0:
             return [known] * len(self._parts)
@@ -185,7 +188,7 @@ class VariableInParts:
 
     def _cut_up(self, value: Any) -> Sequence[Any]:
         """Returns the pieces of a value of the shape of the whole."""
-        return np.split(value, [end for _, end in self._cut.spans()[:-1]], axis=self._axis)
+        return [value[each] for each in self._slices]
 
     def _is_one_for_each_part(self, values: list[Any]) -> bool:
         """Whether a list holds one value for each part, and not the rows of the whole, or what fits neither."""
@@ -197,7 +200,13 @@ class VariableInParts:
             for part, shape in zip(self._parts, shapes, strict=True)
         )
 
-    @property
+    @cached_property
+    def _slices(self) -> list[part_reads.Slices]:
+        """Where each part lies in the whole."""
+        before = (slice(None),) * self._axis
+        return [(*before, slice(begin, end)) for begin, end in self._cut.spans()]
+
+    @cached_property
     def _cut(self) -> Cut:
         return Cut(self._whole_spec, self._axis, tuple(part.shape[self._axis] for part in self._parts))
 
@@ -323,7 +332,7 @@ class PartitionedVariable(
     ) -> part_reads.WholeRead:
         """Returns the read of the whole into ``out``, or into a new array; checks ``out``."""
         return part_reads.WholeRead(
-            self.whole_spec, self._parts, axis=self._axis, out=out, wire_dtype=wire_dtype, view=view
+            self._whole_spec, self._parts, slices=self._slices, out=out, wire_dtype=wire_dtype, view=view
         )
 
     def part_values(self) -> list[Any]:

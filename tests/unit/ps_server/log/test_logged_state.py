@@ -26,6 +26,7 @@ from ps_protocol.operations import (
     Describe,
     Initialize,
     Read,
+    Replace,
     Result,
     Scatter,
     ScatterRule,
@@ -324,6 +325,17 @@ class TestBatches:
         assert [task.result(anew).version, task.result(anew).version] == [0, 1]
         again = make_task(client=task.client)
         assert (again.value("counter"), again.result(Describe("counter")).version) == (4, 1)
+
+    def test_initialising_anew_goes_back_to_the_declared_shape_that_its_batch_has_changed(
+        self, make_task: MakeTask
+    ) -> None:
+        task = make_task()
+        task.run(declared(COUNTER))
+        anew = Initialize("counter", InitializerSpec(ConstantKind(4), 0), overwrite=True)
+        replies = task.run(Replace("counter", np.array([3, 6])), anew)
+        assert [each.version for each in replies if isinstance(each, Result)] == [1, 2]
+        again = make_task(client=task.client)
+        assert (again.value("counter"), again.result(Describe("counter")).version) == (4, 2)
 
     def test_batches_of_many_clients_keep_one_order(self, make_task: MakeTask, journal: Journal) -> None:
         task = make_task()
