@@ -28,6 +28,8 @@ from ps_protocol.operations import (
     PsOperation,
     Replace,
     Reply,
+    Update,
+    UpdateRule,
     map_tensors,
     names_of,
 )
@@ -70,6 +72,9 @@ class LoggedBatches:
         steps = [self._step(operation, deadline_s) for operation in operations]
         remaining = [step for step in steps if not isinstance(step, _CarriedOut)]
         with self._variables.locked(names_of(remaining)) as variables:
+            if [each for each in operations if type(each) is Initialize]:
+                steps = self._assignments_where_they_fit(operations, steps)
+                remaining = [step for step in steps if not isinstance(step, _CarriedOut)]
             answers = iter(self._runner.run(remaining, deadline_s).replies)
             reply = BatchReply(
                 tuple([step.reply if isinstance(step, _CarriedOut) else next(answers) for step in steps])
@@ -117,7 +122,24 @@ class LoggedBatches:
             value = self._store.first_value(operation)
         except ShardscopeError as error:
             return self._refused(error)
-        return Replace(operation.name, value)  # back to the layout that was declared, whatever the batch has changed
+        return Replace(operation.name, value)
+
+    def _assignments_where_they_fit(
+        self, operations: Sequence[PsOperation], steps: Sequence[PsOperation | _CarriedOut]
+    ) -> list[PsOperation | _CarriedOut]:
+        """With the locks held: initialising anew is an assignment where the layout is the one that was declared."""
+        fitting: list[PsOperation | _CarriedOut] = []
+        relaid: set[str] = set()
+        for operation, step in zip(operations, steps, strict=True):
+            if isinstance(step, Replace) and not step.keeps_shape:
+                variable = self._variables.find(step.name)
+                if not isinstance(operation, Initialize):
+                    relaid.add(step.name)
+                elif variable.spec is variable.declared and step.name not in relaid:
+                    fitting.append(Update(step.name, UpdateRule.ASSIGN, step.value))
+                    continue
+            fitting.append(step)
+        return fitting
 
     def _refused(self, error: ShardscopeError) -> _CarriedOut:
         error.task = self._task
