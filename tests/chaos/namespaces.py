@@ -70,7 +70,10 @@ class OtherNetwork:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _run("ip", "netns", "delete", self._name)  # and the cable with it
+        # The system would take away the cable of a namespace without processes too, but at some later moment: the next
+        # network of this process, of the same name, would find it still there.
+        subprocess.run(["ip", "link", "delete", self._near], capture_output=True, check=False)
+        _run("ip", "netns", "delete", self._name)
 
     def _inside(self, *command: str) -> None:
         _run("ip", "netns", "exec", self._name, *command)

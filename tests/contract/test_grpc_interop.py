@@ -22,6 +22,7 @@ from ps_protocol.errors import (
     InvalidArgumentError,
     ShardscopeError,
     StateLostError,
+    UnavailableError,
 )
 from ps_protocol.grpc_edge.channel_options import server_options
 from ps_protocol.grpc_edge.chunk_frames import data_frame
@@ -523,6 +524,26 @@ def test_closing_the_client_ends_what_is_on_its_way(core: ParameterServer, serve
         with pytest.raises(CancelledError):
             exchanged.result(TIMEOUT_S)
     assert ended.wait(TIMEOUT_S)
+
+
+@pytest.mark.parametrize("method", ["Exchange", "ExchangeMany", "ExchangeStream"])
+def test_a_call_that_a_ps_gives_up_as_it_ends_may_be_repeated(
+    core: ParameterServer, served: Served, method: str
+) -> None:
+    def give_up(context: grpc.ServicerContext) -> None:
+        context.abort(grpc.StatusCode.CANCELLED, "CANCELLED")  # as gRPC for a call that nobody has taken yet
+
+    class Ending(RawServicer):
+        def Exchange(self, request: data_pb2.ExchangeRequest, context: grpc.ServicerContext) -> data_pb2.ExchangeReply:
+            give_up(context)
+            raise AssertionError
+
+    servicer = ManyServicer(core, instead=give_up) if method == "ExchangeMany" else Ending([], give_up)
+    size_bytes = None if method == "ExchangeStream" else SMALL.size_bytes
+    batch = Batch(CLIENT, core.store_incarnation, 0, (Read("small"),), size_bytes)
+    with pytest.raises(UnavailableError, match=r"ps:0.*ended before it took the call") as raised:
+        served(servicer).exchange(batch, timeout_s=TIMEOUT_S)
+    assert raised.value.retryable
 
 
 def wait_for_the_end(context: grpc.ServicerContext, ended: threading.Event) -> None:

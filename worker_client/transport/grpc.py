@@ -27,7 +27,7 @@ from ps_protocol.codec.fast.reply_bytes import parse_reply
 from ps_protocol.codec.fast.request_bytes import encode_request
 from ps_protocol.codec.limits import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.codec.reply_targets import reply_buffers
-from ps_protocol.errors import DeadlineExceededError, InternalError, ShardscopeError, UnavailableError
+from ps_protocol.errors import DeadlineExceededError, ErrorCode, InternalError, ShardscopeError, UnavailableError
 from ps_protocol.fault_points import FaultAction, fault_point
 from ps_protocol.grpc_edge import channel_options, status
 from ps_protocol.grpc_edge.chunk_frames import REPLIES, data_frame, exchange_message, header_frame
@@ -182,7 +182,14 @@ class GrpcPsService(Transport):
 
     def failure(self, error: grpc.RpcError) -> ShardscopeError:
         """Returns what ended a call, for the caller."""
-        return status.from_rpc_error(error, task=self._task, address=self._address)
+        failure = status.from_rpc_error(error, task=self._task, address=self._address)
+        if failure.code is ErrorCode.CANCELLED and self._calls is not None:
+            # By gRPC on the ps, to which the call came when it was about to end. On this side nobody gives up a call
+            # whose end is then looked at.
+            return UnavailableError(
+                f"the task at {self._address} cannot be reached (it ended before it took the call)", task=self._task
+            )
+        return failure
 
     def late(self, batch: Batch) -> DeadlineExceededError:
         """Returns the error of a batch that was not answered in time."""
