@@ -15,7 +15,16 @@ from typing import Any, TypeAlias
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.task_id import TaskId, check_address, check_job, checked_index
 
-__all__ = ["BACKUP_JOB", "PS_JOB", "WORKER_JOB", "ClusterSpec", "ClusterSpecLike", "TaskId", "TfConfig"]
+__all__ = [
+    "BACKUP_JOB",
+    "PS_JOB",
+    "WORKER_JOB",
+    "ClusterSpec",
+    "ClusterSpecLike",
+    "TaskId",
+    "TfConfig",
+    "process_addresses",
+]
 
 ClusterSpecLike: TypeAlias = "ClusterSpec | Mapping[str, Sequence[str] | Mapping[int, str] | Mapping[str, str]]"
 """What a ``ClusterSpec`` is made from: jobs, each a list of addresses or a mapping from task index to address."""
@@ -196,6 +205,12 @@ class ClusterSpec:
             raise_interrupt(error)
             known = ", ".join(map(repr, self._tasks)) or "none"
             raise ValueError(f"There is no job {job_name!r} in the cluster; jobs: {known}.") from None
+
+
+def process_addresses(cluster_spec: ClusterSpec, index: int) -> list[str]:
+    """Returns where the spec has the processes of a ps task: one address, or two if the task has a backup."""
+    jobs = [job for job in (PS_JOB, BACKUP_JOB) if job in cluster_spec.jobs]
+    return [cluster_spec.task_address(job, index) for job in jobs if index in cluster_spec.task_indices(job)]
 
 
 @dataclass(frozen=True, slots=True)

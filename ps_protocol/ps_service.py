@@ -199,5 +199,16 @@ class ClusterService(Protocol):
     def shutdown(self, reason: str, *, timeout_s: float) -> None:
         """Drains, then ends the process."""
 
+    def promote(self, *, accept_loss: bool = False, timeout_s: float) -> None:
+        """Has the process that answers become the primary of its replicated task; returns before it is.
+
+        Args:
+            accept_loss: Whether a process without state may begin, so that what the task had is given up.
+            timeout_s: How long it may take.
+
+        Raises:
+            FailedPreconditionError: The task has one process, or this one does not have its state.
+        """
+
     def close(self) -> None:
         """Gives back what this end of the conversation holds; the ps is left alone."""

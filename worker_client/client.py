@@ -232,7 +232,7 @@ class Client(
         self.settings = settings
         self.observer = observer
         self._reconnect = reconnect
-        self._addresses = AddressLookup(lambda: [handle.service for handle in self._handles])
+        self._addresses = AddressLookup(lambda: [handle.service for handle in self._handles], cluster_spec)
         may_update = observer in (False, "update")
         self._handles = [
             self._handle(TaskId("ps", index), endpoint, may_update=may_update)

@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "ps": "Runs one ps task in the foreground.",
     "ls": "Lists variables or tasks.",
     "get": "Shows the value of a variable.",
+    "promote": "Makes another process the primary of a ps task.",
     "shutdown": "Ends the ps tasks in good order.",
     "health": "Asks a ps task whether it serves.",
 }

@@ -27,6 +27,7 @@ from ps_protocol.task_id import TaskId
 # A ps gives accepted batches 10 s to finish, unless --drain-timeout says otherwise.
 STOP_GRACE_S: Final = 15.0
 _KILL_TIMEOUT_S: Final = 10.0
+_COORDINATION: Final = "coordination"
 
 
 class LocalCluster(
@@ -54,6 +55,8 @@ class LocalCluster(
             ``start_worker``.
         replicas: Further processes for each ps task, 0 or 1: with 1, a backup has every update that was acknowledged,
             and takes over when the first process is gone.
+        coordinator: Where it is decided which process of a replicated ps task is the primary, as ``shardscope ps
+            --coordinator`` takes it; by default in a directory that is removed when the cluster is closed.
         ps_arguments: More arguments for each ``python -m ps_server``.
         durability: What the ps tasks keep beyond their processes: "none", "snapshot" or "journal". With the latter
             two, a ps that was killed has its variables again after ``restart_ps``.
@@ -76,6 +79,7 @@ class LocalCluster(
         num_workers: int = 0,
         *,
         replicas: int = 0,
+        coordinator: str | None = None,
         ps_arguments: Sequence[str] = (),
         durability: str = "none",
         data_dir: str | os.PathLike[str] | None = None,
@@ -89,8 +93,8 @@ class LocalCluster(
             raise ValueError(f"num_ps is {num_ps}; a cluster needs at least one ps task to hold its variables.")
         if num_workers < 0:
             raise ValueError(f"num_workers is {num_workers}; it cannot be negative.")
-        if replicas not in (0, 1) or (replicas and num_ps < 2):
-            raise ValueError(f"replicas is {replicas} with {num_ps} ps tasks; give 0, or 1 with two ps tasks or more.")
+        if replicas not in (0, 1):
+            raise ValueError(f"replicas is {replicas}; give 0, or 1 for a backup of each ps task.")
         self._num_ps = num_ps
         self._replicas = replicas
         self._num_workers = num_workers
@@ -98,16 +102,17 @@ class LocalCluster(
             raise ValueError(f"data_dir is {data_dir}, but durability 'none' keeps nothing; give durability='journal'.")
         if replicas and durability != "none":
             raise ValueError(f"durability is {durability!r} and replicas {replicas}; give only one of them.")
+        self._coordinator = coordinator
         self._ps_arguments = tuple(ps_arguments)
         self._durability = durability
         self._data_dir = None if data_dir is None else Path(data_dir)
         self._functions = MODULE.check(functions or "", "functions")
-        self._own_data_dir: Path | None = None
+        self._own_directory: Path | None = None
         self._env = dict(env or {})
         self._start_timeout_s = POSITIVE_SECONDS.check(start_timeout_s, "start_timeout_s")
         self._log = log
         self._on_ps_exit = on_ps_exit
-        # guards: _spec, _supervisor, _ports, _ps, _workers, _closed, _own_data_dir
+        # guards: _spec, _supervisor, _ports, _ps, _workers, _closed, _own_directory
         self._lock = new_lock()
         self._spec: ClusterSpec | None = None
         self._supervisor: ProcessSupervisor | None = None
@@ -185,7 +190,7 @@ class LocalCluster(
             self._ps,
             self._workers,
         ]  # a Popen that is dropped looks for its process
-        self._supervisor = self._own_data_dir = None
+        self._supervisor = self._own_directory = None
         self._ps, self._workers = {}, []
 
     def close(self) -> None:
@@ -198,7 +203,7 @@ class LocalCluster(
             self._closed = True
             supervisor, self._supervisor = self._supervisor, None
             ports, self._ports = self._ports, None
-            own_data_dir, self._own_data_dir = self._own_data_dir, None
+            own_directory, self._own_directory = self._own_directory, None
             processes = [ps.process for ps in self._ps.values()]
             workers = list(self._workers)
             if supervisor is not None:
@@ -211,8 +216,8 @@ class LocalCluster(
                 supervisor.close()
             if ports is not None:
                 ports.close()
-            if own_data_dir is not None:
-                shutil.rmtree(own_data_dir, ignore_errors=True)
+            if own_directory is not None:
+                shutil.rmtree(own_directory, ignore_errors=True)
 
     @property
     def cluster_spec(self) -> ClusterSpec:
@@ -258,7 +263,9 @@ class LocalCluster(
     @property
     def data_dir(self) -> Path | None:
         """Where the ps tasks keep their state; None if they do not, or before the start."""
-        return self._own_data_dir if self._data_dir is None else self._data_dir
+        if self._data_dir is not None or self._durability == "none":
+            return self._data_dir
+        return self._own_directory
 
     def ps_address(self, index: int) -> str:
         """Where a ps says that it listens, which may be another address than the cluster spec's after a restart."""
@@ -360,8 +367,9 @@ class LocalCluster(
             }
             self._spec = ClusterSpec({job: tasks for job, tasks in jobs.items() if tasks})
             note_started(addresses)
-            if self._durability != "none" and self._data_dir is None:
-                self._own_data_dir = Path(tempfile.mkdtemp(prefix="shardscope-"))
+            keeps_state = self._durability != "none" and self._data_dir is None
+            if keeps_state or (self._replicas and self._coordinator is None):
+                self._own_directory = Path(tempfile.mkdtemp(prefix="shardscope-"))
             self._supervisor = ProcessSupervisor()
             for job in (PS_JOB, BACKUP_JOB):
                 for index in range(len(jobs[job])):
@@ -391,9 +399,12 @@ class LocalCluster(
         return given | {ps.address for ps in self._ps.values()}
 
     def _state_arguments(self) -> list[str]:
-        if self._durability == "none":
-            return []
-        return ["--durability", self._durability, "--data-dir", str(self.data_dir)]
+        arguments: list[str] = []
+        if self._replicas:
+            arguments += ["--coordinator", self._coordinator or f"file://{self._own_directory}/{_COORDINATION}"]
+        if self._durability != "none":
+            arguments += ["--durability", self._durability, "--data-dir", str(self.data_dir)]
+        return arguments
 
     def _function_arguments(self) -> list[str]:
         return ["--functions", self._functions] if self._functions else []

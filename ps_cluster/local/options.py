@@ -30,7 +30,7 @@ class LaunchOptions:
         "--replicas",
         whole_number(0, 1),
         "0",
-        "1 gives each ps a backup, which has every update and takes over when it dies; needs --ps 2 or more.",
+        "1 gives each ps a backup, which has every update and takes over when it dies.",
     )
     num_workers: int = option("--workers", whole_number(1), "1", "Number of workers.")
     ps_arguments: tuple[str, ...] = option(
@@ -72,11 +72,6 @@ class LaunchOptions:
         Raises:
             ValueError: The command is no program that can be run, or options contradict each other.
         """
-        if self.replicas and self.num_ps < 2:
-            raise ValueError(
-                "--replicas 1 needs --ps 2 or more: another ps task's process decides which process of a ps task is "
-                "the primary"
-            )
         if self.replicas and self.durability != "none":
             raise ValueError(
                 f"--replicas 1 and --durability {self.durability} exclude each other: the state is kept either in two "

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cps_protocol/v1/control.proto\x12\x0eps_protocol.v1\"\x1e\n\x0c\x44rainRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x0c\n\nDrainReply\"!\n\x0fShutdownRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x0f\n\rShutdownReply2\x98\x01\n\x07\x43ontrol\x12\x41\n\x05\x44rain\x12\x1c.ps_protocol.v1.DrainRequest\x1a\x1a.ps_protocol.v1.DrainReply\x12J\n\x08Shutdown\x12\x1f.ps_protocol.v1.ShutdownRequest\x1a\x1d.ps_protocol.v1.ShutdownReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cps_protocol/v1/control.proto\x12\x0eps_protocol.v1\"\x1e\n\x0c\x44rainRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x0c\n\nDrainReply\"!\n\x0fShutdownRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x0f\n\rShutdownReply\"%\n\x0ePromoteRequest\x12\x13\n\x0b\x61\x63\x63\x65pt_loss\x18\x01 \x01(\x08\"\x0e\n\x0cPromoteReply2\xe1\x01\n\x07\x43ontrol\x12\x41\n\x05\x44rain\x12\x1c.ps_protocol.v1.DrainRequest\x1a\x1a.ps_protocol.v1.DrainReply\x12J\n\x08Shutdown\x12\x1f.ps_protocol.v1.ShutdownRequest\x1a\x1d.ps_protocol.v1.ShutdownReply\x12G\n\x07Promote\x12\x1e.ps_protocol.v1.PromoteRequest\x1a\x1c.ps_protocol.v1.PromoteReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,6 +39,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SHUTDOWNREQUEST']._serialized_end=127
   _globals['_SHUTDOWNREPLY']._serialized_start=129
   _globals['_SHUTDOWNREPLY']._serialized_end=144
-  _globals['_CONTROL']._serialized_start=147
-  _globals['_CONTROL']._serialized_end=299
+  _globals['_PROMOTEREQUEST']._serialized_start=146
+  _globals['_PROMOTEREQUEST']._serialized_end=183
+  _globals['_PROMOTEREPLY']._serialized_start=185
+  _globals['_PROMOTEREPLY']._serialized_end=199
+  _globals['_CONTROL']._serialized_start=202
+  _globals['_CONTROL']._serialized_end=427
 # @@protoc_insertion_point(module_scope)

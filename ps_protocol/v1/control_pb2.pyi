@@ -60,3 +60,29 @@ class ShutdownReply(google.protobuf.message.Message):
     ) -> None: ...
 
 global___ShutdownReply = ShutdownReply
+
+@typing.final
+class PromoteRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCEPT_LOSS_FIELD_NUMBER: builtins.int
+    accept_loss: builtins.bool
+    """A process without state may begin, in a store of a new incarnation: what the task had is given up."""
+    def __init__(
+        self,
+        *,
+        accept_loss: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accept_loss", b"accept_loss"]) -> None: ...
+
+global___PromoteRequest = PromoteRequest
+
+@typing.final
+class PromoteReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___PromoteReply = PromoteReply

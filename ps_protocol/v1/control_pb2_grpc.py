@@ -45,6 +45,11 @@ class ControlStub(object):
                 request_serializer=ps__protocol_dot_v1_dot_control__pb2.ShutdownRequest.SerializeToString,
                 response_deserializer=ps__protocol_dot_v1_dot_control__pb2.ShutdownReply.FromString,
                 _registered_method=True)
+        self.Promote = channel.unary_unary(
+                '/ps_protocol.v1.Control/Promote',
+                request_serializer=ps__protocol_dot_v1_dot_control__pb2.PromoteRequest.SerializeToString,
+                response_deserializer=ps__protocol_dot_v1_dot_control__pb2.PromoteReply.FromString,
+                _registered_method=True)
 
 
 class ControlServicer(object):
@@ -68,6 +73,15 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Promote(self, request, context):
+        """Has this process of a replicated ps task become its primary. Returns at once; GetStatus says when it is. A backup
+        asks its primary to hand over, which ends with exit code 5 then, and takes over if that is silent for a lease.
+        FAILED_PRECONDITION: the task has one process, or this one does not have its state.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -80,6 +94,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Shutdown,
                     request_deserializer=ps__protocol_dot_v1_dot_control__pb2.ShutdownRequest.FromString,
                     response_serializer=ps__protocol_dot_v1_dot_control__pb2.ShutdownReply.SerializeToString,
+            ),
+            'Promote': grpc.unary_unary_rpc_method_handler(
+                    servicer.Promote,
+                    request_deserializer=ps__protocol_dot_v1_dot_control__pb2.PromoteRequest.FromString,
+                    response_serializer=ps__protocol_dot_v1_dot_control__pb2.PromoteReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -137,6 +156,33 @@ class Control(object):
             '/ps_protocol.v1.Control/Shutdown',
             ps__protocol_dot_v1_dot_control__pb2.ShutdownRequest.SerializeToString,
             ps__protocol_dot_v1_dot_control__pb2.ShutdownReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Promote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ps_protocol.v1.Control/Promote',
+            ps__protocol_dot_v1_dot_control__pb2.PromoteRequest.SerializeToString,
+            ps__protocol_dot_v1_dot_control__pb2.PromoteReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,15 @@ class ControlStub:
     stopped accepting; the process ends shortly after.
     """
 
+    Promote: grpc.UnaryUnaryMultiCallable[
+        ps_protocol.v1.control_pb2.PromoteRequest,
+        ps_protocol.v1.control_pb2.PromoteReply,
+    ]
+    """Has this process of a replicated ps task become its primary. Returns at once; GetStatus says when it is. A backup
+    asks its primary to hand over, which ends with exit code 5 then, and takes over if that is silent for a lease.
+    FAILED_PRECONDITION: the task has one process, or this one does not have its state.
+    """
+
 class ControlAsyncStub:
     """Ends a ps task in good order; served by every task."""
 
@@ -56,6 +65,15 @@ class ControlAsyncStub:
     ]
     """Drains and then ends the process with exit code 0. Returns once the task has
     stopped accepting; the process ends shortly after.
+    """
+
+    Promote: grpc.aio.UnaryUnaryMultiCallable[
+        ps_protocol.v1.control_pb2.PromoteRequest,
+        ps_protocol.v1.control_pb2.PromoteReply,
+    ]
+    """Has this process of a replicated ps task become its primary. Returns at once; GetStatus says when it is. A backup
+    asks its primary to hand over, which ends with exit code 5 then, and takes over if that is silent for a lease.
+    FAILED_PRECONDITION: the task has one process, or this one does not have its state.
     """
 
 class ControlServicer(metaclass=abc.ABCMeta):
@@ -80,6 +98,17 @@ class ControlServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[ps_protocol.v1.control_pb2.ShutdownReply, collections.abc.Awaitable[ps_protocol.v1.control_pb2.ShutdownReply]]:
         """Drains and then ends the process with exit code 0. Returns once the task has
         stopped accepting; the process ends shortly after.
+        """
+
+    @abc.abstractmethod
+    def Promote(
+        self,
+        request: ps_protocol.v1.control_pb2.PromoteRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[ps_protocol.v1.control_pb2.PromoteReply, collections.abc.Awaitable[ps_protocol.v1.control_pb2.PromoteReply]]:
+        """Has this process of a replicated ps task become its primary. Returns at once; GetStatus says when it is. A backup
+        asks its primary to hand over, which ends with exit code 5 then, and takes over if that is silent for a lease.
+        FAILED_PRECONDITION: the task has one process, or this one does not have its state.
         """
 
 def add_ControlServicer_to_server(servicer: ControlServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -5,19 +5,12 @@ isort:skip_file
 
 import builtins
 import google.protobuf.descriptor
-import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import ps_protocol.v1.records_pb2
 import ps_protocol.v1.snapshot_pb2
 import ps_protocol.v1.tensor_pb2
 import ps_protocol.v1.variable_pb2
-import sys
 import typing
-
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
-else:
-    import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
@@ -223,10 +216,16 @@ class FollowAnswer(google.protobuf.message.Message):
     ATTACHED_FIELD_NUMBER: builtins.int
     POSITION_FIELD_NUMBER: builtins.int
     TOKEN_FIELD_NUMBER: builtins.int
+    LEAVING_FIELD_NUMBER: builtins.int
+    WANTS_PLACE_FIELD_NUMBER: builtins.int
     position: builtins.int
     """Newest record whose effect the follower has."""
     token: builtins.int
     """Newest token that it has received."""
+    leaving: builtins.bool
+    """The follower is about to end: the primary goes on without it, and until then records are answered as before."""
+    wants_place: builtins.bool
+    """The operator wants the follower to be the primary: the primary hands over when it has every record."""
     @property
     def attached(self) -> global___Attached:
         """The answer to the attachment."""
@@ -237,9 +236,11 @@ class FollowAnswer(google.protobuf.message.Message):
         attached: global___Attached | None = ...,
         position: builtins.int = ...,
         token: builtins.int = ...,
+        leaving: builtins.bool = ...,
+        wants_place: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["attached", b"attached"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attached", b"attached", "position", b"position", "token", b"token"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attached", b"attached", "leaving", b"leaving", "position", b"position", "token", b"token", "wants_place", b"wants_place"]) -> None: ...
 
 global___FollowAnswer = FollowAnswer
 
@@ -262,114 +263,3 @@ class Attached(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["needs_image", b"needs_image", "process", b"process"]) -> None: ...
 
 global___Attached = Attached
-
-@typing.final
-class ConsultRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    class _Role:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
-
-    class _RoleEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[ConsultRequest._Role.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
-        ROLE_EMPTY: ConsultRequest._Role.ValueType  # 0
-        ROLE_FOLLOWER: ConsultRequest._Role.ValueType  # 1
-        ROLE_PRIMARY: ConsultRequest._Role.ValueType  # 2
-
-    class Role(_Role, metaclass=_RoleEnumTypeWrapper): ...
-    ROLE_EMPTY: ConsultRequest.Role.ValueType  # 0
-    ROLE_FOLLOWER: ConsultRequest.Role.ValueType  # 1
-    ROLE_PRIMARY: ConsultRequest.Role.ValueType  # 2
-
-    class _Wish:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
-
-    class _WishEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[ConsultRequest._Wish.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
-        WISH_NONE: ConsultRequest._Wish.ValueType  # 0
-        WISH_TAKE_OVER: ConsultRequest._Wish.ValueType  # 1
-        """A backup asks to become the primary."""
-        WISH_GO_ALONE: ConsultRequest._Wish.ValueType  # 2
-        """A primary asks to go on without its backup."""
-        WISH_PAIR_UP: ConsultRequest._Wish.ValueType  # 3
-        """A primary asks to have `candidate` as its backup, which has all that it has."""
-
-    class Wish(_Wish, metaclass=_WishEnumTypeWrapper): ...
-    WISH_NONE: ConsultRequest.Wish.ValueType  # 0
-    WISH_TAKE_OVER: ConsultRequest.Wish.ValueType  # 1
-    """A backup asks to become the primary."""
-    WISH_GO_ALONE: ConsultRequest.Wish.ValueType  # 2
-    """A primary asks to go on without its backup."""
-    WISH_PAIR_UP: ConsultRequest.Wish.ValueType  # 3
-    """A primary asks to have `candidate` as its backup, which has all that it has."""
-
-    TASK_FIELD_NUMBER: builtins.int
-    IS_SECOND_FIELD_NUMBER: builtins.int
-    PROCESS_FIELD_NUMBER: builtins.int
-    NUMBER_FIELD_NUMBER: builtins.int
-    ROLE_FIELD_NUMBER: builtins.int
-    EPOCH_FIELD_NUMBER: builtins.int
-    BACKUP_FIELD_NUMBER: builtins.int
-    WISH_FIELD_NUMBER: builtins.int
-    CANDIDATE_FIELD_NUMBER: builtins.int
-    task: builtins.str
-    """As "ps:1"."""
-    is_second: builtins.bool
-    """Which of its two processes: false for the one at the address of the ps task."""
-    process: builtins.bytes
-    number: builtins.int
-    """Counts the calls of this process; one that is overtaken by a later one is refused."""
-    role: global___ConsultRequest.Role.ValueType
-    epoch: builtins.int
-    backup: builtins.bytes
-    """Of the primary's backup; empty if it has none, or this is not the primary."""
-    wish: global___ConsultRequest.Wish.ValueType
-    candidate: builtins.bytes
-    def __init__(
-        self,
-        *,
-        task: builtins.str = ...,
-        is_second: builtins.bool = ...,
-        process: builtins.bytes = ...,
-        number: builtins.int = ...,
-        role: global___ConsultRequest.Role.ValueType = ...,
-        epoch: builtins.int = ...,
-        backup: builtins.bytes = ...,
-        wish: global___ConsultRequest.Wish.ValueType = ...,
-        candidate: builtins.bytes = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["backup", b"backup", "candidate", b"candidate", "epoch", b"epoch", "is_second", b"is_second", "number", b"number", "process", b"process", "role", b"role", "task", b"task", "wish", b"wish"]) -> None: ...
-
-global___ConsultRequest = ConsultRequest
-
-@typing.final
-class ConsultReply(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    GRANTED_FIELD_NUMBER: builtins.int
-    REASON_FIELD_NUMBER: builtins.int
-    EPOCH_FIELD_NUMBER: builtins.int
-    PRIMARY_FIELD_NUMBER: builtins.int
-    BACKUP_FIELD_NUMBER: builtins.int
-    granted: builtins.bool
-    reason: builtins.str
-    """Why not, if not."""
-    epoch: builtins.int
-    """0 while the arbiter does not know who is the primary."""
-    primary: builtins.bytes
-    backup: builtins.bytes
-    """Empty if there is none."""
-    def __init__(
-        self,
-        *,
-        granted: builtins.bool = ...,
-        reason: builtins.str = ...,
-        epoch: builtins.int = ...,
-        primary: builtins.bytes = ...,
-        backup: builtins.bytes = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["backup", b"backup", "epoch", b"epoch", "granted", b"granted", "primary", b"primary", "reason", b"reason"]) -> None: ...
-
-global___ConsultReply = ConsultReply

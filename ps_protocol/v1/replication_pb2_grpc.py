@@ -28,10 +28,9 @@ if _version_not_supported:
 class ReplicationStub(object):
     """How the two processes of a replicated ps task keep the same state, and which of them is the primary.
 
-    Every change of the pair is a new epoch, granted by a third process (the arbiter: the one at the address of ps task 0,
-    for ps task 0 that of ps task 1). For each epoch it grants one change only, to the process that asks first. The
-    primary acknowledges an update when the backup has it, and answers at all only as long as the backup has promised not
-    to ask for its place.
+    Every change of the pair is a new epoch, written into the coordination store by compare-and-set: in each epoch only the
+    process that is first can make a change. The primary acknowledges an update when the backup has it, and answers at all
+    only as long as the backup has promised not to ask for its place.
     """
 
     def __init__(self, channel):
@@ -50,20 +49,14 @@ class ReplicationStub(object):
                 request_serializer=ps__protocol_dot_v1_dot_replication__pb2.FollowFrame.SerializeToString,
                 response_deserializer=ps__protocol_dot_v1_dot_replication__pb2.FollowAnswer.FromString,
                 _registered_method=True)
-        self.Consult = channel.unary_unary(
-                '/ps_protocol.v1.Replication/Consult',
-                request_serializer=ps__protocol_dot_v1_dot_replication__pb2.ConsultRequest.SerializeToString,
-                response_deserializer=ps__protocol_dot_v1_dot_replication__pb2.ConsultReply.FromString,
-                _registered_method=True)
 
 
 class ReplicationServicer(object):
     """How the two processes of a replicated ps task keep the same state, and which of them is the primary.
 
-    Every change of the pair is a new epoch, granted by a third process (the arbiter: the one at the address of ps task 0,
-    for ps task 0 that of ps task 1). For each epoch it grants one change only, to the process that asks first. The
-    primary acknowledges an update when the backup has it, and answers at all only as long as the backup has promised not
-    to ask for its place.
+    Every change of the pair is a new epoch, written into the coordination store by compare-and-set: in each epoch only the
+    process that is first can make a change. The primary acknowledges an update when the backup has it, and answers at all
+    only as long as the backup has promised not to ask for its place.
     """
 
     def Connect(self, request, context):
@@ -83,13 +76,6 @@ class ReplicationServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Consult(self, request, context):
-        """Called by both processes of a task, three times or more in a lease, at the arbiter.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_ReplicationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -103,11 +89,6 @@ def add_ReplicationServicer_to_server(servicer, server):
                     request_deserializer=ps__protocol_dot_v1_dot_replication__pb2.FollowFrame.FromString,
                     response_serializer=ps__protocol_dot_v1_dot_replication__pb2.FollowAnswer.SerializeToString,
             ),
-            'Consult': grpc.unary_unary_rpc_method_handler(
-                    servicer.Consult,
-                    request_deserializer=ps__protocol_dot_v1_dot_replication__pb2.ConsultRequest.FromString,
-                    response_serializer=ps__protocol_dot_v1_dot_replication__pb2.ConsultReply.SerializeToString,
-            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'ps_protocol.v1.Replication', rpc_method_handlers)
@@ -119,10 +100,9 @@ def add_ReplicationServicer_to_server(servicer, server):
 class Replication(object):
     """How the two processes of a replicated ps task keep the same state, and which of them is the primary.
 
-    Every change of the pair is a new epoch, granted by a third process (the arbiter: the one at the address of ps task 0,
-    for ps task 0 that of ps task 1). For each epoch it grants one change only, to the process that asks first. The
-    primary acknowledges an update when the backup has it, and answers at all only as long as the backup has promised not
-    to ask for its place.
+    Every change of the pair is a new epoch, written into the coordination store by compare-and-set: in each epoch only the
+    process that is first can make a change. The primary acknowledges an update when the backup has it, and answers at all
+    only as long as the backup has promised not to ask for its place.
     """
 
     @staticmethod
@@ -169,33 +149,6 @@ class Replication(object):
             '/ps_protocol.v1.Replication/Follow',
             ps__protocol_dot_v1_dot_replication__pb2.FollowFrame.SerializeToString,
             ps__protocol_dot_v1_dot_replication__pb2.FollowAnswer.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Consult(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/ps_protocol.v1.Replication/Consult',
-            ps__protocol_dot_v1_dot_replication__pb2.ConsultRequest.SerializeToString,
-            ps__protocol_dot_v1_dot_replication__pb2.ConsultReply.FromString,
             options,
             channel_credentials,
             insecure,

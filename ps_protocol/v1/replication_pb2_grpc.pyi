@@ -20,10 +20,9 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
 class ReplicationStub:
     """How the two processes of a replicated ps task keep the same state, and which of them is the primary.
 
-    Every change of the pair is a new epoch, granted by a third process (the arbiter: the one at the address of ps task 0,
-    for ps task 0 that of ps task 1). For each epoch it grants one change only, to the process that asks first. The
-    primary acknowledges an update when the backup has it, and answers at all only as long as the backup has promised not
-    to ask for its place.
+    Every change of the pair is a new epoch, written into the coordination store by compare-and-set: in each epoch only the
+    process that is first can make a change. The primary acknowledges an update when the backup has it, and answers at all
+    only as long as the backup has promised not to ask for its place.
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
@@ -44,19 +43,12 @@ class ReplicationStub:
     has another primary, a newer epoch, or has stopped following because it asks to take over.
     """
 
-    Consult: grpc.UnaryUnaryMultiCallable[
-        ps_protocol.v1.replication_pb2.ConsultRequest,
-        ps_protocol.v1.replication_pb2.ConsultReply,
-    ]
-    """Called by both processes of a task, three times or more in a lease, at the arbiter."""
-
 class ReplicationAsyncStub:
     """How the two processes of a replicated ps task keep the same state, and which of them is the primary.
 
-    Every change of the pair is a new epoch, granted by a third process (the arbiter: the one at the address of ps task 0,
-    for ps task 0 that of ps task 1). For each epoch it grants one change only, to the process that asks first. The
-    primary acknowledges an update when the backup has it, and answers at all only as long as the backup has promised not
-    to ask for its place.
+    Every change of the pair is a new epoch, written into the coordination store by compare-and-set: in each epoch only the
+    process that is first can make a change. The primary acknowledges an update when the backup has it, and answers at all
+    only as long as the backup has promised not to ask for its place.
     """
 
     Connect: grpc.aio.UnaryUnaryMultiCallable[
@@ -76,19 +68,12 @@ class ReplicationAsyncStub:
     has another primary, a newer epoch, or has stopped following because it asks to take over.
     """
 
-    Consult: grpc.aio.UnaryUnaryMultiCallable[
-        ps_protocol.v1.replication_pb2.ConsultRequest,
-        ps_protocol.v1.replication_pb2.ConsultReply,
-    ]
-    """Called by both processes of a task, three times or more in a lease, at the arbiter."""
-
 class ReplicationServicer(metaclass=abc.ABCMeta):
     """How the two processes of a replicated ps task keep the same state, and which of them is the primary.
 
-    Every change of the pair is a new epoch, granted by a third process (the arbiter: the one at the address of ps task 0,
-    for ps task 0 that of ps task 1). For each epoch it grants one change only, to the process that asks first. The
-    primary acknowledges an update when the backup has it, and answers at all only as long as the backup has promised not
-    to ask for its place.
+    Every change of the pair is a new epoch, written into the coordination store by compare-and-set: in each epoch only the
+    process that is first can make a change. The primary acknowledges an update when the backup has it, and answers at all
+    only as long as the backup has promised not to ask for its place.
     """
 
     @abc.abstractmethod
@@ -111,13 +96,5 @@ class ReplicationServicer(metaclass=abc.ABCMeta):
         then every record, in order. The first frame is the attachment, answered at once. FAILED_PRECONDITION: the follower
         has another primary, a newer epoch, or has stopped following because it asks to take over.
         """
-
-    @abc.abstractmethod
-    def Consult(
-        self,
-        request: ps_protocol.v1.replication_pb2.ConsultRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[ps_protocol.v1.replication_pb2.ConsultReply, collections.abc.Awaitable[ps_protocol.v1.replication_pb2.ConsultReply]]:
-        """Called by both processes of a task, three times or more in a lease, at the arbiter."""
 
 def add_ReplicationServicer_to_server(servicer: ReplicationServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

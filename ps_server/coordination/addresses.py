@@ -25,6 +25,17 @@ def check_coordinator(text: str) -> str:
     return text
 
 
+def check_namespace(text: str) -> str:
+    """Returns a namespace, as the name of a cluster, as it is.
+
+    Raises:
+        ValueError: It is none; the message says what is expected.
+    """
+    if _NAMESPACE.fullmatch(text) is None:
+        raise ValueError("up to 63 letters, digits, '_' and '-', with a letter or a digit first")
+    return text
+
+
 def open_store(url: str, *, namespace: str) -> CoordinationStore:
     """Returns the store at an address. It is not contacted before the first call, so that it need not be there yet.
 
@@ -35,11 +46,7 @@ def open_store(url: str, *, namespace: str) -> CoordinationStore:
     Raises:
         ValueError: The address or the namespace is malformed.
     """
-    if _NAMESPACE.fullmatch(namespace) is None:
-        raise ValueError(
-            f"{namespace!r} is no namespace of a coordination store: expected up to 63 letters, digits, '_' and '-', "
-            "with a letter or a digit first"
-        )
+    check_namespace(namespace)
     _, place = _parts(url)
     return FileStore(Path(place), namespace)
 

@@ -114,8 +114,8 @@ class ParameterServer(Transport):
 
     @property
     def own_cluster(self) -> UUID | None:
-        """Identity of the cluster, if this is ps task 0, which makes it."""
-        return self.store_incarnation if self._is_first_ps else None
+        """Identity of the cluster, if this is ps task 0, which makes it; None of a process that is not its primary."""
+        return self.store_incarnation if self._is_first_ps and self._role.is_primary else None
 
     @property
     def cluster(self) -> UUID | None:
@@ -415,6 +415,10 @@ class ParameterServer(Transport):
         """Stops accepting batches, and sets ``shutdown_requested``: the process then drains and ends."""
         self._admission.start_draining(reason)
         self.shutdown_requested.set()
+
+    @_errors_name_task
+    def promote(self, *, accept_loss: bool = False, timeout_s: float) -> None:  # noqa: ARG002 - it does not wait
+        self._role.promote(accept_loss=accept_loss)
 
     def when_draining(self, notify: Callable[[], None]) -> None:
         """Calls ``notify`` once: when draining starts, or now if it has. It must be quick and not raise."""

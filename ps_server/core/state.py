@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final, Protocol
 from uuid import UUID, uuid4
 
-from ps_protocol.errors import ShardscopeError
+from ps_protocol.errors import FailedPreconditionError, ShardscopeError
 from ps_protocol.operations import Batch, BatchReply, PsOperation
 from ps_protocol.service_types import DurabilityStatus, Placement, Proposal, ReplicationStatus
 from ps_server.cluster.directory import Directory
@@ -127,6 +127,11 @@ class MemoryState:
 class TaskRole(Protocol):
     """Whether this process may answer for its task; a replicated task has two processes. Thread-safe."""
 
+    @property
+    def is_primary(self) -> bool:
+        """Whether the state that this process has is the task's."""
+        ...
+
     def check_may_answer(self) -> None:
         """Called before a client's call is carried out, and again before it is answered.
 
@@ -139,12 +144,22 @@ class TaskRole(Protocol):
         """Which of the two this process is; None if the task has one."""
         ...
 
+    def promote(self, *, accept_loss: bool) -> None:
+        """See ``ClusterService.promote``."""
+        ...
+
 
 class SingleRole:
     """The role of a task's only process."""
+
+    is_primary: Final = True
 
     def check_may_answer(self) -> None:
         """There is no other process that could answer."""
 
     def status(self) -> None:
         """There is nothing to tell."""
+
+    def promote(self, *, accept_loss: bool) -> None:  # noqa: ARG002 - there is nothing to lose
+        """Nobody else could be the primary."""
+        raise FailedPreconditionError("the task has one process, which is its primary; only backups can be promoted")

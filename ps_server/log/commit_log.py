@@ -129,6 +129,7 @@ class CommitLog:
         self._committed_position = last_position
         self._obstacle = ""  # why nothing is being committed, if so
         self._closing = False
+        self._abandoned = ""  # why nothing is committed any more
         self._writer = threading.Thread(target=self._write_groups, name="commit", daemon=True)
         if self._sinks:
             self._writer.start()
@@ -185,25 +186,43 @@ class CommitLog:
 
         Raises:
             DeadlineExceededError: It was not safe in time. It may become safe later; what was applied stays applied.
+            UnavailableError: The log was abandoned before it was known to be safe.
         """
         if self._committed_position >= position:
             return
         with self._lock:
             if self._committed_position >= position:
                 return
+            if self._abandoned:
+                raise UnavailableError(self._abandoned)
             committed = OneShotEvent()
             waiting = (position, committed)
             self._waiting.append(waiting)
-        if committed.wait(timeout_s):
+        committed.wait(timeout_s)
+        if self._committed_position >= position:
             return
         with self._lock:
-            if waiting not in self._waiting:  # committed just now
+            if self._committed_position >= position:
                 return
+            if self._abandoned:
+                raise UnavailableError(self._abandoned)
             self._waiting.remove(waiting)
         raise DeadlineExceededError(
             f"the update is applied, but after {timeout_s:.1f} s it is not yet on {self._sink_names()}"
             f"{': ' + self._obstacle if self._obstacle else ''}; ask again for the answer"
         )
+
+    def abandon(self, reason: str) -> None:
+        """Commits nothing any more, since another process goes on: whoever waits gets the reason, and asks there."""
+        with self._lock:
+            self._abandoned = reason
+            self._closing = True
+            self._queue.clear()
+            arrived, self._arrived = self._arrived, None
+            waiting, self._waiting = self._waiting, []
+            self._roomy.notify_all()
+        for event in [each for _, each in waiting] + ([arrived] if arrived is not None else []):
+            event.set()
 
     def close(self, timeout_s: float) -> bool:
         """Commits what was appended and ends; returns whether all of it was committed in time."""
@@ -267,6 +286,8 @@ class CommitLog:
                 records = [queued.logged for queued in group]
                 for sink in self._sinks:
                     self._write(sink, records)
+                if self._abandoned:
+                    return
                 for committed in self._note_committed(group):
                     committed.set()
                 del group, records  # frees the arrays of this group before the next comes
@@ -307,7 +328,7 @@ class CommitLog:
         return woken
 
     def _write(self, sink: RecordSink, records: Sequence[LoggedRecord]) -> None:
-        while True:
+        while not self._abandoned:
             try:
                 sink.write(records)
             except SinkUnavailableError as error:

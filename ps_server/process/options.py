@@ -31,6 +31,7 @@ from ps_protocol.settings import (
 )
 from ps_protocol.task_id import check_address
 from ps_server.cluster.leases import DEFAULT_LEASE_S
+from ps_server.coordination.addresses import check_coordinator, check_namespace
 from ps_server.process.logs import LogFormat
 
 DEFAULT_STAGING_LIMIT_BYTES: Final = 4 * 1024**3
@@ -124,6 +125,19 @@ class ServerOptions:
         Kind("HOST[:PORT]", _advertised),
         "",
         "where the other tasks are to find this one (default: the cluster's host, and the port listened on)",
+    )
+    coordinator: str | None = setting(
+        "--coordinator",
+        Kind("URL", check_coordinator),
+        None,
+        "where it is decided which process of a replicated ps task is the primary: file:///DIRECTORY on one machine, "
+        "else etcd://HOST:PORT,...",
+    )
+    cluster_name: str = setting(
+        "--cluster-name",
+        Kind("NAME", check_namespace),
+        "default",
+        "name of this cluster among those that share a coordinator",
     )
     lease_s: float = setting(
         "--lease",
@@ -247,7 +261,7 @@ def _place(given: Mapping[str, Any], config: TfConfig) -> dict[str, Any]:
     configured_job = config.task.job if config.task is not None and given["task_index"] is None else PS_JOB
     is_backup = given["is_backup"] or configured_job == BACKUP_JOB
     task_index = _task_index(given["task_index"], config.task)
-    _check_replication(cluster_spec, is_backup, given["durability"], given["lease_s"])
+    _check_replication(cluster_spec, is_backup, given["durability"], given["lease_s"], given["coordinator"])
     _check_data_dir(given["data_dir"], given["durability"])
     host, _, port = cluster_spec.task_address(BACKUP_JOB if is_backup else PS_JOB, task_index).rpartition(":")
     return {
@@ -274,7 +288,9 @@ def _task_index(given: int | None, configured: TaskId | None) -> int:
     return configured.index
 
 
-def _check_replication(cluster_spec: ClusterSpec, is_backup: bool, durability: DurabilityMode, lease_s: float) -> None:
+def _check_replication(
+    cluster_spec: ClusterSpec, is_backup: bool, durability: DurabilityMode, lease_s: float, coordinator: str | None
+) -> None:
     if BACKUP_JOB not in cluster_spec.jobs:
         if is_backup:
             raise SettingError(
@@ -284,10 +300,11 @@ def _check_replication(cluster_spec: ClusterSpec, is_backup: bool, durability: D
     num_ps = cluster_spec.num_tasks(PS_JOB)
     if cluster_spec.task_indices(BACKUP_JOB) != list(range(num_ps)):
         raise SettingError(f"The cluster has {num_ps} ps tasks, but not as many backups. Give each one, or none.")
-    if num_ps < 2:
+    if not coordinator:
         raise SettingError(
-            "A ps task with a backup needs a second ps task, whose process decides which of both is the primary. Give "
-            "the cluster two ps tasks, or no backup."
+            "The cluster has backups, and nothing decides which process of a ps task is the primary. Give "
+            "--coordinator file:///DIRECTORY if all processes are on one machine, else etcd://HOST:PORT,... of an etcd "
+            "cluster."
         )
     if durability is not DurabilityMode.NONE:
         raise SettingError(

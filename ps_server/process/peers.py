@@ -10,7 +10,7 @@ from uuid import UUID
 
 import grpc
 
-from ps_protocol.cluster_spec import PS_JOB
+from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec
 from ps_protocol.codec import service_codec, spec_codec
 from ps_protocol.errors import DeadlineExceededError, ShardscopeError, UnavailableError
 from ps_protocol.grpc_edge import channel_options, status
@@ -21,6 +21,7 @@ from ps_protocol.v1 import membership_pb2, membership_pb2_grpc
 _LOG = logging.getLogger(__name__)
 
 _FIRST_PS: Final = str(TaskId(PS_JOB, 0))
+_FIRST_PS_PLACES: Final = (_FIRST_PS, str(TaskId(BACKUP_JOB, 0)))
 _MAX_PLACES: Final = 4
 """Addresses of each task at which it is looked for."""
 
@@ -47,10 +48,12 @@ class Peers:
     been. It is called at the one where it has answered or was announced last, and at the others if it is not there.
 
     Args:
-        addresses: Where each of them is, by its name, as the cluster spec says.
+        addresses: Where each of them is, by its name, as the cluster spec says; of a replicated task both processes.
+        num_ps_tasks: How many ps tasks the cluster has.
     """
 
-    def __init__(self, addresses: dict[str, str]):
+    def __init__(self, addresses: dict[str, str], num_ps_tasks: int):
+        self._num_ps_tasks = num_ps_tasks
         self._spec = dict(addresses)
         self._places = {task: [address] for task, address in addresses.items()}  # best first
         self._channels: dict[tuple[str, str], grpc.Channel] = {}
@@ -89,7 +92,7 @@ class Peers:
             lease_s=lease_s,
             age_s=age_s,
             cluster_incarnation=b"" if cluster is None else cluster.bytes,
-            num_ps_tasks=len(self._places) + 1,
+            num_ps_tasks=self._num_ps_tasks,
         )
         # Where this task is itself, no other one is.
         places = {task: [each for each in known if each != address.address] for task, known in self._places.items()}
@@ -105,7 +108,7 @@ class Peers:
         for task, reply in (answered | found).items():
             try:
                 learned += [service_codec.decode_ps_address(each) for each in reply.addresses]
-                if reply.cluster_incarnation and task == _FIRST_PS:
+                if reply.cluster_incarnation and task in _FIRST_PS_PLACES:
                     learned_cluster = spec_codec.decode_uuid(reply.cluster_incarnation, "incarnation of the cluster")
             except ShardscopeError as error:
                 failures[task] = error
@@ -190,7 +193,11 @@ def _is_absent(error: ShardscopeError) -> bool:
     return isinstance(error, UnavailableError | DeadlineExceededError)
 
 
-def peers_of(task: str, addresses: Sequence[str]) -> Peers:
-    """Returns the other ps tasks, given the addresses of all in the order of the tasks."""
-    names = [str(TaskId(PS_JOB, index)) for index in range(len(addresses))]
-    return Peers({name: address for name, address in zip(names, addresses, strict=True) if name != task})
+def peers_of(place: str, cluster_spec: ClusterSpec) -> Peers:
+    """Returns the processes of all ps tasks, as "ps:0" and "backup:0", but for the one at a place."""
+    num_ps_tasks = len(cluster_spec.ps_addresses())
+    places = [TaskId(PS_JOB, index) for index in range(num_ps_tasks)]
+    if BACKUP_JOB in cluster_spec.jobs:
+        places += [TaskId(BACKUP_JOB, index) for index in cluster_spec.task_indices(BACKUP_JOB)]
+    addresses = {str(each): cluster_spec.task_address(each.job, each.index) for each in places if str(each) != place}
+    return Peers(addresses, num_ps_tasks)

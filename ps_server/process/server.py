@@ -21,6 +21,7 @@ from grpc_reflection.v1alpha import reflection
 from ps_protocol import fault_points
 from ps_protocol.errors import DeadlineExceededError
 from ps_protocol.grpc_edge.channel_options import server_options
+from ps_protocol.liveness import READY
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED as HAS_SEGMENTS
 from ps_protocol.service_types import PsAddress
 from ps_protocol.v1 import (
@@ -143,6 +144,11 @@ class PsServer:
         """Adds a service, before the start."""
         add_to(self._server)
 
+    def set_ready(self, is_ready: bool) -> None:
+        """Sets what the health service answers for ``READY``: whether the process may be relied on."""
+        status = health_pb2.HealthCheckResponse.SERVING if is_ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        self._health.set(READY, status)
+
     def start(self) -> int:
         """Listens and serves; returns the port.
 
@@ -204,6 +210,7 @@ class PsServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         for name in SERVICE_NAMES:
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._health.set(READY, health_pb2.HealthCheckResponse.NOT_SERVING)
         reflection.enable_server_reflection((*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
 
 
@@ -215,7 +222,7 @@ class TaskProcess:
         self._incarnation = uuid4()
         self._heartbeats: list[PsHeartbeats] = []
         self._address = ""
-        self._task = open_task(options, self._start_heartbeats)
+        self._task = open_task(options, self._start_heartbeats, self._tell_ready)
         self.core: Final = self._task.core
 
     @property
@@ -257,8 +264,15 @@ class TaskProcess:
             _announce(core, self._address, port, durability=options.durability.name.lower())
         if replicated is None:
             self._start_heartbeats(epoch=0)
+            self._server.set_ready(True)
         else:
             replicated.start()
+
+    def retire(self) -> None:
+        """Before the end: has the other process of a replicated task go on without this one, if there is one."""
+        replicated = self._task.replicated
+        if replicated is not None:
+            replicated.retire(self._options.drain_timeout_s)
 
     def stop(self) -> bool:
         """Drains and ends; returns whether all accepted batches are finished, and kept on disk if they must be."""
@@ -279,11 +293,14 @@ class TaskProcess:
         durable = self._task.durable
         return durable is None or durable.close(drained=drained, timeout_s=self._options.drain_timeout_s)
 
+    def _tell_ready(self, is_ready: bool) -> None:
+        self._server.set_ready(is_ready)
+
     def _start_heartbeats(self, epoch: int) -> None:
         beats = PsHeartbeats(
             self.core,
             PsAddress(self.core.task, self._address, self._incarnation, epoch),
-            peers_of(self.core.task, self._options.cluster_spec.ps_addresses()),
+            peers_of(self._options.place, self._options.cluster_spec),
             lease_s=self._options.lease_s,
         )
         self._heartbeats.append(beats)
@@ -315,7 +332,7 @@ def run(options: ServerOptions) -> int:
     except BindError as error:
         _LOG.error("cannot start", reason=str(error))
         return 1
-    threading.Thread(target=_obey_signals, args=(signals, process.core), name="signals", daemon=True).start()
+    threading.Thread(target=_obey_signals, args=(signals, process), name="signals", daemon=True).start()
     process.core.shutdown_requested.wait()  # as long as the process lives
     _LOG.info("draining", timeout_s=options.drain_timeout_s)
     if not process.stop():
@@ -358,11 +375,17 @@ def _signal_pipe() -> int:
     return read_end
 
 
-def _obey_signals(pipe: int, core: ParameterServer) -> None:
+def _obey_signals(pipe: int, process: TaskProcess) -> None:
     """Ends the process in good order at the first signal, and at once at the second."""
-    name = signal.Signals(os.read(pipe, 1)[0]).name
-    _LOG.info("received signal", signal=name)
-    core.shutdown(f"it received {name}", timeout_s=0)
+    first = signal.Signals(os.read(pipe, 1)[0])
+    _LOG.info("received signal", signal=first.name)
+
+    def end() -> None:
+        if first is signal.SIGTERM:  # the others go on; Ctrl-C ends them all
+            process.retire()
+        process.core.shutdown(f"it received {first.name}", timeout_s=0)
+
+    threading.Thread(target=end, name="end", daemon=True).start()
     second = signal.Signals(os.read(pipe, 1)[0])
     _LOG.warning("received a second signal, ending at once", signal=second.name)
     os._exit(128 + second)

@@ -13,6 +13,7 @@ from ps_protocol.cluster_spec import PS_JOB, TaskId
 from ps_protocol.errors import ResourceExhaustedError
 from ps_protocol.service_types import DurabilityMode
 from ps_server.cluster.address_book import AddressBook
+from ps_server.coordination.addresses import open_store
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.core.state import MemoryState, State, TaskRole
 from ps_server.durability.disk.data_directory import DataDirectoryError, DirectoryInUseError
@@ -69,12 +70,13 @@ class OpenedTask:
     replicated: ReplicatedTask | None = None
 
 
-def open_task(options: ServerOptions, announce: Callable[[int], None]) -> OpenedTask:
+def open_task(options: ServerOptions, announce: Callable[[int], None], on_ready: Callable[[bool], None]) -> OpenedTask:
     """Returns a task that is ready to serve.
 
     Args:
         options: Of the process.
         announce: Called when this process becomes the primary of a replicated task, with the epoch.
+        on_ready: Told whether a process of a replicated task may be relied on, when that has changed.
 
     Raises:
         CannotStartError: There is a state, and it cannot be restored; or the module of functions is none.
@@ -90,7 +92,7 @@ def open_task(options: ServerOptions, announce: Callable[[int], None]) -> Opened
         functions=functions,
     )
     if options.is_replicated:
-        return _replicated(options, parts, announce)
+        return _replicated(options, parts, announce, on_ready)
     if options.durability is DurabilityMode.NONE or options.data_dir is None:
         return OpenedTask(_core(options, MemoryState(parts)))
     settings = DurableSettings(options.durability, options.data_dir, options.snapshot_interval_s)
@@ -117,10 +119,21 @@ def open_task(options: ServerOptions, announce: Callable[[int], None]) -> Opened
     return OpenedTask(_core(options, durable.state, addresses=addresses), durable=durable)
 
 
-def _replicated(options: ServerOptions, parts: StateParts, announce: Callable[[int], None]) -> OpenedTask:
-    settings = ReplicationSettings(options.cluster_spec, options.task_index, options.is_backup, options.lease_s)
+def _replicated(
+    options: ServerOptions, parts: StateParts, announce: Callable[[int], None], on_ready: Callable[[bool], None]
+) -> OpenedTask:
+    assert options.coordinator is not None
+    settings = ReplicationSettings(
+        options.cluster_spec,
+        options.task_index,
+        options.is_backup,
+        options.lease_s,
+        open_store(options.coordinator, namespace=options.cluster_name),
+    )
     state = LoggedState(parts)
-    task = ReplicatedTask(state, settings, announce, on_fatal=_end_unsafe, on_superseded=_end_superseded)
+    task = ReplicatedTask(
+        state, settings, announce, on_fatal=_end_unsafe, on_superseded=_end_superseded, on_ready=on_ready
+    )
     return OpenedTask(_core(options, state, task.replica), replicated=task)
 
 

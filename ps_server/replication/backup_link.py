@@ -79,11 +79,14 @@ class BackupLink:
         take_image: Returns the state as of now, waiting so many seconds at most.
         lease_s: Silence after which the other one counts as gone.
         backlog_bytes: Most bytes of records kept for a follower that catches up; beyond it updates wait.
+        on_news: Called when the follower is in step, is about to end, or has gone. Quick; with the lock held.
         clock: Monotonic seconds.
 
     Attributes:
         heard_s: When the newest token that the follower has answered was sent.
         is_replaced: Whether another process answers in the place of the backup.
+        is_left: Whether the follower has said that it is about to end.
+        is_wanted: Whether the follower has said that it is to be the primary.
         obstacle: Why there is no follower in step, or why it may be silent, in words.
     """
 
@@ -96,6 +99,7 @@ class BackupLink:
         take_image: Callable[[float], StateImage],
         lease_s: float,
         backlog_bytes: int = 256 * 1024**2,
+        on_news: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._other = other
@@ -104,6 +108,7 @@ class BackupLink:
         self._take_image = take_image
         self._lease_s = lease_s
         self._backlog_bytes = backlog_bytes
+        self._on_news = on_news
         self._clock = clock
         # guards: all below; no other lock is taken under it
         self._lock = threading.Lock()
@@ -112,6 +117,8 @@ class BackupLink:
         self._peer: UUID | None = None  # the follower
         self._is_held = False  # the peer is, or may be, the backup: records must wait for it
         self.is_replaced = False
+        self.is_left = False
+        self.is_wanted = False
         self._queue: deque[LoggedRecord] = deque()  # not answered yet; without gaps
         self._queued_bytes = 0
         self._offered = 0  # newest record that was put into the queue
@@ -181,6 +188,11 @@ class BackupLink:
         with self._lock:
             return self._peer if self._mode is _Mode.IN_STEP else None
 
+    @property
+    def is_followed(self) -> bool:
+        """Whether there is a follower, in step or catching up."""
+        return self._mode is not _Mode.ALONE
+
     def hold(self, follower: UUID) -> bool:
         """From here on records wait for this follower even while it is away; False if it is not in step any more."""
         with self._lock:
@@ -205,7 +217,8 @@ class BackupLink:
                 self._hang_up()
 
     def _let_go(self) -> None:
-        self._mode, self._peer, self._is_held, self.is_replaced = _Mode.ALONE, None, False, False
+        self._mode, self._peer, self._is_held = _Mode.ALONE, None, False
+        self.is_replaced = self.is_left = self.is_wanted = False
         self._queue.clear()
         self._queued_bytes = 0
         self.heard_s = float("-inf")  # the next follower has promised nothing yet
@@ -340,6 +353,10 @@ class BackupLink:
             self._mode = _Mode.IN_STEP
             self.obstacle = _SILENT
             _LOG.info("%s is in step, at record %d", self._other, answer.position)
+            self._on_news()
+        if (answer.leaving, answer.wants_place) != (self.is_left, self.is_wanted):
+            self.is_left, self.is_wanted = answer.leaving, answer.wants_place
+            self._on_news()
 
     def _drop_until(self, position: int) -> None:
         while self._queue and self._queue[0].position <= position:
@@ -356,6 +373,7 @@ class BackupLink:
             self._queued_bytes = 0
         elif follower != self._peer or needs_image:
             self.is_replaced = True
+            self._on_news()
             raise FailedPreconditionError("another process, without state, is in its place")
         self.obstacle = _CATCHING_UP if self._mode is _Mode.CATCHING_UP else _SILENT
         conversation.is_attached, conversation.needs_image = True, needs_image

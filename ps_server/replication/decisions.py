@@ -4,6 +4,10 @@ Why an old primary cannot do harm: the primary's lease is its backup's promise. 
 until it has heard nothing for a whole lease. Only then does it ask to take over, and it answers no token after that.
 The primary counts the lease from when it *sent* the newest token that was answered, and uses only a part of it. So it
 has stopped answering clients when its backup begins to ask.
+
+A primary without a backup has its lease from the coordination store: it counts from when it asked for the register that
+still names it. A process that begins anew, since the operator gives up the state of such a primary, waits for a whole
+lease before it answers anybody.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from ps_server.replication.register import Register, Role
+from ps_server.replication.register import FIRST_EPOCH, Register, Role
 
 PRIMARY_PART: Final = 0.8
 """Part of a lease that the primary uses; the rest is for clocks that run at different rates."""
@@ -27,18 +31,26 @@ class ReplicaDecision(enum.Enum):
     """What to do."""
 
     GO_ON = enum.auto()
+    ASK_TO_BEGIN = enum.auto()
+    """Ask to become the primary of a task that has no state yet."""
     BEGIN = enum.auto()
-    """Become the primary of a task that has no state yet."""
+    """Become the primary, without any state."""
     ADOPT = enum.auto()
     """Adopt the register's epoch; the role stays."""
     ASK_TO_TAKE_OVER = enum.auto()
-    """Stop following, and ask the arbiter."""
+    """Stop following, and ask to become the primary."""
     FOLLOW_AGAIN = enum.auto()
-    """The arbiter has refused: be a backup again."""
+    """It was refused: be a backup again."""
     TAKE_OVER = enum.auto()
-    """Become the primary, with the state that there is."""
+    """Stop following, and become the primary, with the state that there is."""
     ASK_TO_GO_ALONE = enum.auto()
     ASK_TO_PAIR_UP = enum.auto()
+    HAND_OVER = enum.auto()
+    """Answer nobody any more, and ask that the backup be the primary."""
+    WRITE_AGAIN = enum.auto()
+    """Put the register back that the coordination store has lost."""
+    BEGIN_ANEW = enum.auto()
+    """Ask to become the primary of a task whose state is given up."""
     END = enum.auto()
     """End the process: its state is of no use any more."""
 
@@ -49,55 +61,81 @@ class View:
 
     Attributes:
         process: Itself.
+        is_second: Whether it is the process at the address of the backup.
         role: What it is.
         epoch: Its newest one.
         lease_s: Silence after which the other one counts as gone.
-        register: The arbiter's last answer; None if the arbiter does not know, or has not answered yet.
-        register_s: When the call was made that this answers.
-        heard_s: Follower: when its primary last sent something. Primary: when it sent the newest answered token.
+        register: What the coordination store said last; None if there is no entry, or it has not answered yet.
+        register_s: When it was asked for that; minus infinity if it has not answered yet.
+        started_s: When the process began to decide.
+        heard_s: Follower, or empty: when its primary last sent something. Primary: when it sent the newest token that
+            was answered.
         is_paired: Follower: whether it is its primary's backup. Primary: whether it has, or may have, one.
-        has_stopped: Follower: whether it has stopped following.
-        was_refused: Follower: whether the arbiter has refused since it stopped.
+        was_refused: Follower: whether it was refused since it stopped following.
+        waits_until_s: Primary: until when one that has just begun waits for a backup before it answers.
         candidate: Primary: the process that has every record, and is not its backup yet.
         is_replaced: Primary: whether another process, without state, has taken the place of its backup.
+        is_left: Primary: whether its backup has said that it is about to end.
+        may_hand_over: Primary: whether it is to hand over to its backup, which has every record.
+        gives_up_state: Whether the operator wants an empty process to begin, whatever state is lost by that.
     """
 
     process: UUID
+    is_second: bool
     role: Role
     epoch: int
     lease_s: float
     register: Register | None = None
-    register_s: float = 0.0
+    register_s: float = float("-inf")
+    started_s: float = 0.0
     heard_s: float = 0.0
     is_paired: bool = False
-    has_stopped: bool = False
     was_refused: bool = False
+    waits_until_s: float = 0.0
     candidate: UUID | None = None
     is_replaced: bool = False
+    is_left: bool = False
+    may_hand_over: bool = False
+    gives_up_state: bool = False
+
+    @property
+    def is_unclaimed(self) -> bool:
+        """Whether the coordination store has said that there is no entry."""
+        return self.register is None and self.register_s > float("-inf")
 
 
 def holds_lease(now_s: float, view: View) -> bool:
-    """Whether a primary may answer: it has no backup, or its backup has promised not to take over yet."""
-    return not view.is_paired or now_s - view.heard_s <= view.lease_s * PRIMARY_PART
+    """Whether a primary may answer: its backup, or the coordination store, has promised that nobody else does yet."""
+    register = view.register
+    if register is not None and register.primary != view.process:
+        return False
+    since_s = view.heard_s if view.is_paired else view.register_s
+    return now_s - since_s <= view.lease_s * PRIMARY_PART
 
 
 def decide(now_s: float, view: View) -> tuple[ReplicaDecision, str]:
     """Returns what to do, and why, for the log; the reason may be empty."""
     match view.role:
         case Role.EMPTY:
-            return _decide_empty(view)
+            return _decide_empty(now_s, view)
         case Role.FOLLOWER:
             return _decide_paired(now_s, view) if view.is_paired else _decide_unpaired(now_s, view)
         case Role.PRIMARY:
             return _decide_primary(now_s, view)
 
 
-def _decide_empty(view: View) -> tuple[ReplicaDecision, str]:
-    if view.register is not None and view.register.primary == view.process:
-        return (
-            ReplicaDecision.BEGIN,
-            f"no process of the task has any state; epoch {view.register.epoch} begins with none",
-        )
+def _decide_empty(now_s: float, view: View) -> tuple[ReplicaDecision, str]:
+    register = view.register
+    if register is not None and register.primary == view.process:
+        return ReplicaDecision.BEGIN, f"epoch {register.epoch} begins without any state"
+    if view.gives_up_state and view.register_s > float("-inf"):
+        return ReplicaDecision.BEGIN_ANEW, "the operator gives up the state that the task had"
+    # The process in the place of the ps comes first, so that tasks begin where the cluster spec has them.
+    has_waited = now_s - max(view.started_s, view.heard_s) > view.lease_s
+    if view.is_unclaimed and (has_waited or not view.is_second):
+        return ReplicaDecision.ASK_TO_BEGIN, ""
+    if register is not None and register.epoch == FIRST_EPOCH and has_waited:
+        return ReplicaDecision.ASK_TO_BEGIN, "the process that has begun, and has answered nobody, is not heard of"
     return ReplicaDecision.GO_ON, ""
 
 
@@ -105,9 +143,11 @@ def _decide_unpaired(now_s: float, view: View) -> tuple[ReplicaDecision, str]:
     register = view.register
     if register is not None and register.backup == view.process:
         return ReplicaDecision.ADOPT, f"it is the backup, in epoch {register.epoch}"
+    if register is not None and register.primary == view.process:
+        return ReplicaDecision.TAKE_OVER, f"the primary has handed over to it, in epoch {register.epoch}"
     silent_s = now_s - view.heard_s
-    # It may be the backup, with the only state, unless the arbiter has answered since the silence was a lease long.
-    if silent_s > view.lease_s and view.register_s > view.heard_s + view.lease_s and register is not None:
+    # It may be the backup, with the only state, unless the register was read since the silence was a lease long.
+    if silent_s > view.lease_s and view.register_s > view.heard_s + view.lease_s:
         return ReplicaDecision.END, (
             f"the primary that it began to follow has been silent for {silent_s:.1f} s, and it had not become its "
             f"backup; started again, it can become one"
@@ -119,16 +159,17 @@ def _decide_paired(now_s: float, view: View) -> tuple[ReplicaDecision, str]:
     register = view.register
     silent_s = now_s - view.heard_s
     if register is not None and register.epoch > view.epoch:
-        if register.primary != view.process:
-            return ReplicaDecision.END, (
-                f"the primary goes on without it, in epoch {register.epoch}; started again, it can become its backup"
-            )
-        if view.has_stopped and silent_s > view.lease_s:
-            return ReplicaDecision.TAKE_OVER, f"it was granted epoch {register.epoch}"
-        return ReplicaDecision.ASK_TO_TAKE_OVER, ""  # granted by a call whose answer was lost: stops first, and waits
+        # Its primary has handed over; or it has asked itself, in silence and having stopped, and the answer was lost.
+        if register.primary == view.process:
+            return ReplicaDecision.TAKE_OVER, f"it is the primary, in epoch {register.epoch}"
+        if register.backup == view.process:
+            return ReplicaDecision.ADOPT, ""
+        return ReplicaDecision.END, (
+            f"the primary goes on without it, in epoch {register.epoch}; started again, it can become its backup"
+        )
     if silent_s <= view.lease_s:
         return ReplicaDecision.GO_ON, ""
-    if view.has_stopped and view.was_refused:
+    if view.was_refused:
         return ReplicaDecision.FOLLOW_AGAIN, ""
     return ReplicaDecision.ASK_TO_TAKE_OVER, f"the primary has been silent for {silent_s:.1f} s"
 
@@ -137,12 +178,27 @@ def _decide_primary(now_s: float, view: View) -> tuple[ReplicaDecision, str]:
     register = view.register
     if register is not None and register.epoch > view.epoch:
         if register.primary != view.process:
-            return ReplicaDecision.END, f"another process became the primary in epoch {register.epoch}"
+            return ReplicaDecision.END, f"another process is the primary, in epoch {register.epoch}"
         return ReplicaDecision.ADOPT, ""
+    if register is not None and register.primary != view.process:
+        if view.epoch == FIRST_EPOCH:
+            return ReplicaDecision.END, "another process has begun in its place"
+        return ReplicaDecision.GO_ON, (
+            f"the coordination store was emptied, and another process has begun in epoch {register.epoch}: this one, "
+            f"which has the state of epoch {view.epoch}, answers nobody until the store's data are put back"
+        )
+    if view.is_unclaimed:
+        return ReplicaDecision.WRITE_AGAIN, "the coordination store has lost the entry of this task"
     if view.candidate is not None and (register is not None or view.is_paired):
         return ReplicaDecision.ASK_TO_PAIR_UP, ""
+    if view.is_paired and view.is_left:
+        return ReplicaDecision.ASK_TO_GO_ALONE, "its backup is about to end"
     if view.is_paired and view.is_replaced:
         return ReplicaDecision.ASK_TO_GO_ALONE, "another process, without state, is in the place of its backup"
-    if not holds_lease(now_s, view):
+    if view.is_paired and not holds_lease(now_s, view):
         return ReplicaDecision.ASK_TO_GO_ALONE, f"its backup has been silent for {now_s - view.heard_s:.1f} s"
+    if view.epoch == FIRST_EPOCH and not view.is_paired and now_s > view.waits_until_s:
+        return ReplicaDecision.ASK_TO_GO_ALONE, "no backup has come"
+    if view.is_paired and view.may_hand_over:
+        return ReplicaDecision.HAND_OVER, "it hands over to its backup"
     return ReplicaDecision.GO_ON, ""

@@ -59,6 +59,8 @@ class FollowSession:
             self._send_reason(error)
         except MemoryError:
             self._send_reason(ResourceExhaustedError("the follower has no memory for what the primary sends"))
+        finally:
+            self._follow.end()
 
     def _serve_message(self) -> None:
         prefix = self._next_prefix()

@@ -43,9 +43,12 @@ class Follower:
         process: This process.
         on_broken: Called once, with the reason, if the state cannot be used any more, for example since a record had
             another effect than at the primary. Must be quick.
+        on_news: Called when its primary has ended a stream, which may mean that another is the primary. Must be quick.
         clock: Monotonic seconds.
 
     Attributes:
+        is_leaving: Whether its answers say that this process is about to end.
+        wants_place: Whether they say that it is to be the primary.
         has_state: Whether it has the state of its primary as of some record.
         is_stopped: Whether it has stopped answering any primary.
         epoch: Newest epoch that it has a part in, or that its primary has named.
@@ -59,12 +62,14 @@ class Follower:
         task: str,
         process: UUID,
         on_broken: Callable[[str], None],
+        on_news: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.task = task
         self._state = state
         self._process = process
         self._on_broken = on_broken
+        self._on_news = on_news
         self._clock = clock
         # guards: all below and the state; held while a record or image is applied, so that nothing is applied or
         # answered after ``stop`` has returned
@@ -72,6 +77,8 @@ class Follower:
         self._newest: FollowStream | None = None
         self.has_state = False
         self.is_stopped = False
+        self.is_leaving = False
+        self.wants_place = False
         self._expected: UUID | None = None
         self._primary: UUID | None = None
         self._store: UUID | None = None
@@ -100,6 +107,10 @@ class Follower:
         """From here on it answers no primary of an older epoch."""
         with self._lock:
             self.epoch = max(self.epoch, epoch)
+
+    def leave(self) -> None:
+        """From here on its answers tell the primary that this process is about to end."""
+        self.is_leaving = True
 
     def stop(self) -> None:
         """Stops following: after this returns, nothing is applied or answered."""
@@ -133,7 +144,7 @@ class Follower:
                 self._primary, self._store = primary, store
             self.heard_s = self._clock()
             attached = replication_pb2.Attached(process=self._process.bytes, needs_image=not self.has_state)
-            return replication_pb2.FollowAnswer(attached=attached, position=self._state.replayed_position)
+            return self._answer(attached=attached)
 
     def restore(self, stream: FollowStream, image: StateImage) -> replication_pb2.FollowAnswer:
         """Restores the state from an image."""
@@ -148,7 +159,7 @@ class Follower:
                 raise
             self.has_state = True
             _LOG.info("has the primary's state as of record %d, %d variables", image.position, len(image.variables))
-            return replication_pb2.FollowAnswer(position=self._state.replayed_position)
+            return self._answer()
 
     def apply(self, stream: FollowStream, logged: LoggedRecord) -> replication_pb2.FollowAnswer:
         """Carries out a record, unless that was done before."""
@@ -162,7 +173,7 @@ class Follower:
                 except (ReplayError, ShardscopeError) as error:
                     self._break(f"the state differs from the primary's: {error}")
                     raise FailedPreconditionError(f"the follower's state differs: {error}") from error
-            return replication_pb2.FollowAnswer(position=self._state.replayed_position)
+            return self._answer()
 
     def hear(self, stream: FollowStream) -> None:
         """Notes that the primary lives. Its lease, which the next answer promises, counts from now."""
@@ -174,7 +185,23 @@ class Follower:
         """Answers a token: the promise not to take over for a lease."""
         with self._lock:
             self._check_current(stream)
-            return replication_pb2.FollowAnswer(token=token, position=self._state.replayed_position)
+            return self._answer(token=token)
+
+    def detach(self, stream: FollowStream) -> None:
+        """Notes that a stream has ended."""
+        if self._newest is stream:
+            self._on_news()
+
+    def _answer(
+        self, *, attached: replication_pb2.Attached | None = None, token: int = 0
+    ) -> replication_pb2.FollowAnswer:
+        return replication_pb2.FollowAnswer(
+            attached=attached,
+            token=token,
+            position=self._state.replayed_position,
+            leaving=self.is_leaving,
+            wants_place=self.wants_place,
+        )
 
     def _objection(self, attachment: replication_pb2.Attachment, primary: UUID, store: UUID) -> str:
         if attachment.task != self.task:
@@ -223,6 +250,10 @@ class FollowStream:
         self.hear()
         joined = self._joiner.feed(frame)
         return None if joined is None else self.take(*joined)
+
+    def end(self) -> None:
+        """Notes that nothing will come any more."""
+        self._follower.detach(self)
 
     def hear(self) -> None:
         """Notes that something has come; FailedPreconditionError if the follower follows on another stream."""

@@ -1,23 +1,28 @@
-"""Who is the primary of a replicated ps task, as its arbiter knows it: one change for each epoch.
+"""Who is the primary of a replicated ps task: one register in the coordination store, with one change for each epoch.
 
 The safety of a failover rests on this: processes that cannot reach each other may ask for changes in the same epoch.
 The first one is granted and begins the next epoch; the others are refused. That is a compare-and-swap register
 (M. Herlihy, "Wait-Free Synchronization", 1991), which lets two processes agree; it needs neither clocks nor leases.
 
-The arbiter keeps nothing on disk. After a restart it grants nothing until both processes have reported what they are;
-then the newest epoch counts. All functions are pure.
+All functions are pure; ``register_store`` carries them out in the store.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+import json
+from dataclasses import dataclass, replace
+from typing import Final
 from uuid import UUID
+
+from ps_protocol.errors import FailedPreconditionError
+
+FIRST_EPOCH: Final = 1
+"""In it a process has begun without state and answers nobody, so that another one may begin in its place."""
 
 
 class Role(enum.IntEnum):
-    """What a process of a pair is; numbers of ``ConsultRequest.Role``."""
+    """What a process of a pair is."""
 
     EMPTY = 0
     """It has no state, and no part in the pair."""
@@ -25,32 +30,23 @@ class Role(enum.IntEnum):
     PRIMARY = 2
 
 
-class Wish(enum.IntEnum):
-    """What a process asks of the arbiter; numbers of ``ConsultRequest.Wish``."""
+class Wish(enum.Enum):
+    """What a process asks for."""
 
-    NONE = 0
-    TAKE_OVER = 1
-    GO_ALONE = 2
-    PAIR_UP = 3
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaReport:
-    """What a process says of itself.
-
-    Attributes:
-        process: Which; drawn at its start.
-        number: Of the call, counted by the process.
-        role: What it is.
-        epoch: Newest epoch that it has a part in; 0 for none.
-        backup: The primary's backup; None if it has none.
-    """
-
-    process: UUID
-    number: int
-    role: Role
-    epoch: int = 0
-    backup: UUID | None = None
+    BEGIN = enum.auto()
+    """An empty process: to be the primary of a task that never had any state: in ``FIRST_EPOCH`` nobody is answered."""
+    TAKE_OVER = enum.auto()
+    """The backup: to be the primary."""
+    GO_ALONE = enum.auto()
+    """The primary: to have no backup any more; in ``FIRST_EPOCH`` to begin to answer without one."""
+    PAIR_UP = enum.auto()
+    """The primary: to have a process as its backup that has every record."""
+    HAND_OVER = enum.auto()
+    """The primary, which answers nobody any more: that its backup be the primary."""
+    WRITE_AGAIN = enum.auto()
+    """The primary: that the register be what it was, since the store has lost it."""
+    BEGIN_ANEW = enum.auto()
+    """An empty process, as the operator wants it: to begin without the state that the task had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,33 +57,71 @@ class Register:
         epoch: Counted from 1.
         primary: The process that may acknowledge updates.
         backup: The process that must have every acknowledged update, and may ask to take over; None for none.
+        is_second: Whether the primary is the process at the address of the backup.
     """
 
     epoch: int
     primary: UUID
     backup: UUID | None = None
+    is_second: bool = False
+
+    def encode(self) -> bytes:
+        """Returns what the store keeps: JSON, for people who look there."""
+        content = {
+            "epoch": self.epoch,
+            "primary": str(self.primary),
+            "place": "backup" if self.is_second else "ps",
+            "backup": str(self.backup) if self.backup else None,
+        }
+        return json.dumps(content).encode()
+
+    @classmethod
+    def decode(cls, content: bytes) -> Register:
+        """Reads it back.
+
+        Raises:
+            FailedPreconditionError: It is no register.
+        """
+        try:
+            said = json.loads(content)
+            backup = said["backup"]
+            return cls(
+                int(said["epoch"]),
+                UUID(said["primary"]),
+                backup and UUID(backup),
+                {"ps": False, "backup": True}[said["place"]],
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise FailedPreconditionError(
+                f"the coordination store says {content[:100]!r} of who is the primary, which is no such entry: another "
+                f"program, or another version, has written it"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """All that an arbiter knows of one pair.
+class Asker:
+    """A process that asks.
 
     Attributes:
-        register: Who is what; None if the arbiter does not know.
-        heard: The newest report of each of the two places, False for the one at the address of the ps task.
+        process: Which.
+        is_second: Whether it is the one at the address of the backup.
+        epoch: Newest epoch that it has a part in; 0 for none.
+        backup: The primary's backup, as far as it knows; None if it has none.
     """
 
-    register: Register | None = None
-    heard: Mapping[bool, ReplicaReport] = field(default_factory=dict)
+    process: UUID
+    is_second: bool
+    epoch: int = 0
+    backup: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class ArbiterVerdict:
-    """The arbiter's answer.
+class Verdict:
+    """The answer to a process.
 
     Attributes:
-        register: Who is what now; None if the arbiter does not know.
-        granted: Whether the change was granted.
+        register: Who is what now; None if there is no register.
+        granted: Whether the change was made.
         reason: Why not, if it was not.
     """
 
@@ -96,82 +130,55 @@ class ArbiterVerdict:
     reason: str = ""
 
 
-def judge(
-    known: Known, is_second: bool, report: ReplicaReport, wish: Wish = Wish.NONE, candidate: UUID | None = None
-) -> tuple[Known, ArbiterVerdict]:
-    """Decides about one call.
-
-    Args:
-        known: What the arbiter knows.
-        is_second: Which of the two places calls.
-        report: What it says of itself.
-        wish: What it asks for.
-        candidate: The process that a primary wants as its backup.
-
-    Returns:
-        What the arbiter knows from now on, and its answer.
-    """
-    before = known.heard.get(is_second)
-    if before is not None and before.process == report.process and before.number >= report.number:
-        return known, ArbiterVerdict(known.register, reason="a later call of the same process was answered already")
-    known = _learned(replace(known, heard={**known.heard, is_second: report}))
-    if wish is Wish.NONE:
-        return known, ArbiterVerdict(known.register, reason=_loss(known))
-    if known.register is None:
-        return known, ArbiterVerdict(
-            None,
-            reason="the arbiter was started after the pair and has not heard of both its processes since, so that it "
-            "cannot tell who was the primary last; start the other one, or end this one and restore a checkpoint",
-        )
-    wanted = Register(report.epoch + 1, report.process, candidate if wish is Wish.PAIR_UP else None)
-    if known.register == wanted:
-        return known, ArbiterVerdict(wanted, granted=True)  # it was granted before, and the answer was lost
-    reason = _objection(known.register, report, wish, candidate)
-    if reason:
-        return known, ArbiterVerdict(known.register, reason=reason)
-    return replace(known, register=wanted), ArbiterVerdict(wanted, granted=True)
+def wanted(known: Register | None, asker: Asker, wish: Wish, candidate: UUID | None = None) -> Register:
+    """The register that a process asks for, given the one that it knows."""
+    mine = Register(asker.epoch + 1, asker.process, None, asker.is_second)
+    match wish:
+        case Wish.PAIR_UP:
+            return replace(mine, backup=candidate)
+        case Wish.HAND_OVER:
+            assert asker.backup is not None
+            return replace(mine, primary=asker.backup, is_second=not asker.is_second)
+        case Wish.WRITE_AGAIN:
+            return replace(mine, epoch=asker.epoch, backup=asker.backup)
+        case Wish.BEGIN_ANEW:
+            return replace(mine, epoch=1 if known is None else known.epoch + 1)
+        case Wish.BEGIN:
+            return replace(mine, epoch=FIRST_EPOCH)
+        case _:
+            return mine
 
 
-def _objection(register: Register, report: ReplicaReport, wish: Wish, candidate: UUID | None) -> str:
+def objection(known: Register | None, asker: Asker, wish: Wish, candidate: UUID | None = None) -> str:
     """Why a wish cannot be granted; empty if it can."""
-    if report.epoch != register.epoch:
-        return f"it is for epoch {report.epoch}, but the newest one is {register.epoch}"
+    if wish is Wish.BEGIN:
+        return "" if known is None or known.epoch == FIRST_EPOCH else f"there was one, in epoch {known.epoch}"
+    if wish is Wish.WRITE_AGAIN:
+        return "" if known is None else f"there is one, of epoch {known.epoch}"
+    if wish is Wish.BEGIN_ANEW:
+        return ""
+    if known is None:
+        return "the coordination store has no entry of this task"
+    if asker.epoch != known.epoch:
+        return f"it is for epoch {asker.epoch}, but the newest one is {known.epoch}"
     if wish is Wish.TAKE_OVER:
-        return "" if register.backup == report.process else "only the backup of this epoch may take over"
-    if register.primary != report.process:
+        return "" if known.backup == asker.process else "only the backup of this epoch may take over"
+    if known.primary != asker.process:
         return "only the primary of this epoch may change its backup"
+    if wish is Wish.HAND_OVER:
+        return "" if known.backup is not None and known.backup == asker.backup else "it has no such backup"
     if wish is Wish.GO_ALONE:
-        return "" if register.backup is not None else "it is alone already"
-    if candidate is None or candidate == report.process:
+        is_change = known.backup is not None or known.epoch == FIRST_EPOCH
+        return "" if is_change else "it is alone already"
+    if candidate is None or candidate == asker.process:
         return "a primary needs another process as its backup"
-    return "" if register.backup is None else "it has a backup; it must go on alone first"
+    return "" if known.backup is None else "it has a backup; it must go on alone first"
 
 
-def _learned(known: Known) -> Known:
-    """Completes what is known by what both processes say of themselves."""
-    primaries = [each for each in known.heard.values() if each.role is Role.PRIMARY]
-    newest = max(primaries, key=lambda each: each.epoch, default=None)
-    is_complete = len(known.heard) == 2
-    if newest is not None and (is_complete if known.register is None else newest.epoch > known.register.epoch):
-        return replace(known, register=Register(newest.epoch, newest.process, newest.backup))
-    # No process has any state: the task begins. But once there was a primary it does not: a backup with state may not
-    # have reported yet.
-    if known.register is None and is_complete and _are_empty(known):
-        return replace(known, register=Register(1, known.heard[False].process))
-    return known
-
-
-def _loss(known: Known) -> str:
-    """The message for two processes without state whose task had one; empty in any other case."""
-    if known.register is None or len(known.heard) < 2 or not _are_empty(known):
-        return ""
-    if {each.process for each in known.heard.values()} & {known.register.primary, known.register.backup}:
-        return ""
-    return (
-        f"neither process has any state, but there was one up to epoch {known.register.epoch}, which is lost unless a "
-        f"process that has it is still there. To begin without it, end both and the arbiter's process; start all three"
-    )
-
-
-def _are_empty(known: Known) -> bool:
-    return all(each.role is Role.EMPTY for each in known.heard.values())
+def in_words(register: Register | None) -> str:
+    """What a register says, for the log."""
+    if register is None:
+        return "there is no primary"
+    place = "the place of the backup" if register.is_second else "the place of the ps"
+    backup = f"with the backup {register.backup}" if register.backup else "without a backup"
+    return f"epoch {register.epoch}: the primary is {register.primary}, in {place}, {backup}"

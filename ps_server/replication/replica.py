@@ -1,7 +1,7 @@
 """One of the two processes of a replicated ps task: a thread that decides its role, and the guard before its answers.
 
-``decisions`` says what to do, and ``register`` what the arbiter grants; this module does it. One thread makes all
-calls to the arbiter, one after the other, so that a report never contradicts an earlier answer.
+``decisions`` says what to do, and ``register`` what is granted; this module does it. One thread makes all calls to the
+coordination store, one after the other, so that a wish never contradicts an earlier answer.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID
 
-from ps_protocol.errors import ShardscopeError, UnavailableError
+from ps_protocol.errors import FailedPreconditionError, ShardscopeError, UnavailableError
 from ps_protocol.service_types import ReplicaRole, ReplicationStatus
 from ps_server.replication.backup_link import BackupLink
 from ps_server.replication.decisions import ReplicaDecision, View, decide, holds_lease
 from ps_server.replication.follower import Follower
-from ps_server.replication.register import ArbiterVerdict, Register, ReplicaReport, Role, Wish
+from ps_server.replication.register import FIRST_EPOCH, Asker, Register, Role, Verdict, Wish
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,17 +29,23 @@ _LONGEST_CALL_S: Final = 1.0
 _HELD_LEASES: Final = 3.0
 _STOP_TIMEOUT_S: Final = 5.0
 _REPORT_EVERY_S: Final = 5.0
+_LOST_AFTER_LEASES: Final = 2.0
 
-FIRST_PAIR_EPOCH: Final = 2
-"""In the first, a task begins without state in one process; in this one the other has become its backup."""
+FOR_A_FOLLOWER_S: Final = 5.0
+"""How long a primary that is to end, and has the only state, waits for a process to follow it."""
+
+_LOOK_EVERY_S: Final = 0.02
 
 
-class ArbiterCalls(Protocol):
-    """``arbiter.ArbiterClient``."""
+class Registers(Protocol):
+    """``register_store.RegisterStore``."""
 
-    def consult(
-        self, report: ReplicaReport, wish: Wish = Wish.NONE, candidate: UUID | None = None, *, timeout_s: float
-    ) -> ArbiterVerdict: ...
+    @property
+    def name(self) -> str: ...
+
+    def read(self, *, timeout_s: float) -> Register | None: ...
+
+    def ask(self, asker: Asker, wish: Wish, candidate: UUID | None = None, *, timeout_s: float) -> Verdict: ...
 
     def close(self) -> None: ...
 
@@ -51,12 +57,16 @@ class Transitions:
     Attributes:
         begin: Makes the core ready to serve with a store: the one followed, or None for its own; returns which.
         announce: Tells the other tasks that this process is the primary, in an epoch.
+        handed_over: Has nobody wait here any more, for the reason given: the other process is the primary.
         end: Ends the process, for the reason given; need not return.
+        ready: Told whether this process may be relied on, when that has changed.
     """
 
     begin: Callable[[UUID | None], UUID]
     announce: Callable[[int], None]
+    handed_over: Callable[[str], None]
     end: Callable[[str], None]
+    ready: Callable[[bool], None] = lambda _is_ready: None
 
 
 class Replica:
@@ -65,9 +75,10 @@ class Replica:
     Args:
         process: This process.
         task: The ps task, as "ps:0".
+        is_second: Whether this is the process at the address of the backup.
         follower: Takes the primary's records while this process follows.
         link: Sends records to the backup while this process is the primary.
-        arbiter: Owned; only the thread calls it.
+        registers: Owned; only the thread calls it.
         transitions: Carried out when the role changes.
         lease_s: Silence after which the other one counts as gone.
         clock: Monotonic seconds.
@@ -82,35 +93,60 @@ class Replica:
         process: UUID,
         *,
         task: str,
+        is_second: bool,
         follower: Follower,
         link: BackupLink,
-        arbiter: ArbiterCalls,
+        registers: Registers,
         transitions: Transitions,
         lease_s: float,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._process = process
         self._task = task
+        self._is_second = is_second
         self._follower = follower
         self._link = link
-        self._arbiter = arbiter
+        self._registers = registers
         self._transitions = transitions
         self._lease_s = lease_s
         self._clock = clock
         # Written by the thread alone; the guard reads plain values.
         self.is_primary = False
         self._is_over = False
+        self._holds_back = ""  # why no call is answered while the task is handed over
         self.epoch = 0
         self._is_paired = False
         self._backup: UUID | None = None
-        self._serves_from_s = 0.0
+        self._started_s = clock()
+        self._waits_until_s = float("-inf")  # for its first backup
+        self._fenced_until_s = float("-inf")  # for a primary that was given up
         self._register: Register | None = None
         self._register_s = float("-inf")
         self._was_refused = False
-        self._number = 0
+        self._was_ready = False
         self._last_reason = ""
         self._last_reason_s = float("-inf")
+        # Written by other threads.
         self._broken = ""
+        self._gives_up_state = False
+        self._retires = False
+        self._is_deserted = False  # both processes were told to end
+        self._acts: Final[Mapping[ReplicaDecision, Callable[[], bool]]] = {
+            ReplicaDecision.GO_ON: self._look,
+            ReplicaDecision.ASK_TO_BEGIN: lambda: self._ask(Wish.BEGIN) is not None,
+            ReplicaDecision.BEGIN_ANEW: self._begin_anew,
+            ReplicaDecision.BEGIN: self._begin,
+            ReplicaDecision.ADOPT: self._adopt,
+            ReplicaDecision.ASK_TO_TAKE_OVER: self._ask_to_take_over,
+            ReplicaDecision.FOLLOW_AGAIN: self._follow_again,
+            ReplicaDecision.TAKE_OVER: self._take_over,
+            ReplicaDecision.ASK_TO_GO_ALONE: self._go_alone,
+            ReplicaDecision.ASK_TO_PAIR_UP: self._pair_up,
+            ReplicaDecision.HAND_OVER: self._hand_over,
+            ReplicaDecision.WRITE_AGAIN: self._write_again,
+        }
+        self._has_retired = threading.Event()
+        self._news = threading.Event()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="replica", daemon=True)
 
@@ -121,8 +157,70 @@ class Replica:
     def stop(self) -> None:
         """Ends the thread, and waits for it for a few seconds."""
         self._ended.set()
+        self._news.set()
         if self._thread.ident is not None:
             self._thread.join(_STOP_TIMEOUT_S)
+
+    def wake(self) -> None:
+        """Has the thread decide at once: something has changed. Quick, and safe with any lock held."""
+        self._news.set()
+
+    def promote(self, *, accept_loss: bool) -> None:
+        """See ``core.state.TaskRole``."""
+        if self.is_primary:
+            raise FailedPreconditionError(f"this process is the primary of {self._task} already")
+        if self._is_paired:
+            self._follower.wants_place = True
+        elif self._follower.has_state or self._follower.is_attached:
+            raise UnavailableError(f"this process is catching up with the primary of {self._task}; try again later")
+        elif not accept_loss:
+            raise FailedPreconditionError(
+                f"this process has no state of {self._task}. Promote the one that has, or give up the state, with "
+                f"--accept-loss"
+            )
+        else:
+            self._gives_up_state = True
+        self.wake()
+
+    def retire(self, timeout_s: float) -> None:
+        """Prepares the end of the process, so that nobody has to wait for a lease.
+
+        The primary hands over to its backup. If there is none, it waits for one: for a few seconds if no process
+        follows it, and as long as it may if one is catching up. A backup tells its primary, and waits until that goes
+        on without it.
+
+        Args:
+            timeout_s: How long it may take.
+        """
+        self._retires = True
+        self._follower.leave()
+        self.wake()
+        began_s = self._clock()
+        while not self._has_retired.wait(_LOOK_EVERY_S):
+            waited_s = self._clock() - began_s
+            is_hopeless = self.is_primary and not (self._is_paired or self._link.is_followed)
+            patience_s = min(FOR_A_FOLLOWER_S, timeout_s) if is_hopeless else timeout_s
+            if not self.is_primary:
+                patience_s = max(patience_s, 2 * self._lease_s) if timeout_s else 0  # it may have to take over
+            if self._ended.is_set() or (is_hopeless and self._is_deserted) or self._is_idle:
+                return
+            if waited_s >= patience_s:
+                _LOG.error("%s ends, and no other process has its state", self._task)
+                return
+
+    @property
+    def is_retiring(self) -> bool:
+        """Whether this process was told to end."""
+        return self._retires
+
+    @property
+    def has_retired(self) -> bool:
+        """Whether the task goes on without this process."""
+        return self._has_retired.is_set()
+
+    @property
+    def _is_idle(self) -> bool:
+        return not (self.is_primary or self._is_paired or self._follower.has_state)
 
     # -- the guard ----------------------------------------------------------------------------
 
@@ -132,18 +230,35 @@ class Replica:
         Raises:
             UnavailableError: This process must not answer now; retryable, here or at the other process.
         """
+        reason = self._objection()
+        if reason:
+            raise UnavailableError(reason)
+
+    def _objection(self) -> str:
+        """Why no call may be answered now; empty if it may."""
         if not self.is_primary or self._is_over:
-            raise UnavailableError(
+            return (
                 f"this process is not the primary of {self._task}. Ask the other ps tasks for the address of "
                 f"{self._task}"
             )
-        if not holds_lease(self._clock(), self._guard_view()):
-            raise UnavailableError(
-                f"its backup, {self._link.name}, has not been heard of ({self._link.obstacle}): calls wait until "
-                f"it is heard of, or until the arbiter lets the task go on alone"
+        if self._holds_back:
+            return self._holds_back
+        now_s = self._clock()
+        if not holds_lease(now_s, self._view()):
+            if self._is_paired:
+                return (
+                    f"its backup, {self._link.name}, has not been heard of ({self._link.obstacle}): calls wait until "
+                    f"it is heard of, or {self._registers.name} lets the task go on alone"
+                )
+            return (
+                f"it has no backup, and {self._registers.name} has not confirmed for {now_s - self._register_s:.1f} s "
+                f"that it is the primary of {self._task}: calls wait until it does"
             )
-        if self._clock() < self._serves_from_s:
-            raise UnavailableError(f"the task has just begun, and waits for its backup, {self._link.name}")
+        if now_s < self._fenced_until_s:
+            return "the task has begun without the state that it had, and waits until no earlier primary may answer"
+        if self.epoch == FIRST_EPOCH or now_s < self._waits_until_s:
+            return f"the task has just begun, and waits for its backup, {self._link.name}"
+        return ""
 
     @property
     def has_backup(self) -> bool:
@@ -165,11 +280,15 @@ class Replica:
         return ReplicationStatus(ReplicaRole.EMPTY, known_epoch, obstacle=self._last_reason)
 
     def _primary_obstacle(self) -> str:
-        try:
-            self.check_may_answer()
-        except UnavailableError as error:
-            return error.message
-        return "" if self.has_backup else f"{self._link.name}: {self._link.obstacle}"
+        reason = self._objection()
+        return reason or ("" if self.has_backup else f"{self._link.name}: {self._link.obstacle}")
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether this process may be relied on: a primary with a backup that answers, or a backup."""
+        if self.is_primary:
+            return self.has_backup and not self._objection()
+        return self._is_paired and self._clock() - self._follower.heard_s <= self._lease_s
 
     def broken(self, reason: str) -> None:
         """Called when the followed state cannot be used any more; the next step ends the process."""
@@ -178,127 +297,179 @@ class Replica:
     # -- deciding -----------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Decides once, and reports to the arbiter; returns whether to decide again at once."""
+        """Decides once, and reads the register; returns whether to decide again at once."""
         if self._broken:
             self._end(self._broken)
             return False
         view = self._view()
         decision, reason = decide(self._clock(), view)
-        is_good = decision in (ReplicaDecision.BEGIN, ReplicaDecision.ADOPT)
+        is_good = decision in (ReplicaDecision.BEGIN, ReplicaDecision.ADOPT, ReplicaDecision.HAND_OVER)
         self._log_reason(reason, logging.INFO if is_good else logging.WARNING)
-        match decision:
-            case ReplicaDecision.BEGIN:
-                self._begin()
-            case ReplicaDecision.TAKE_OVER:
-                self._take_over()
-            case ReplicaDecision.ADOPT:
-                self._adopt()
-            case ReplicaDecision.FOLLOW_AGAIN:
-                self._was_refused = False
-                self._follower.follow_again()
-            case ReplicaDecision.END:
-                self._end(reason)
-                return False
-            case ReplicaDecision.ASK_TO_TAKE_OVER:
-                self._follower.stop()
-                verdict = self._consult(Wish.TAKE_OVER)
-                self._was_refused = verdict is not None and not verdict.granted
-                return verdict is not None and verdict.granted
-            case ReplicaDecision.ASK_TO_GO_ALONE:
-                return self._go_alone()
-            case ReplicaDecision.ASK_TO_PAIR_UP:
-                return self._pair_up(view.candidate)
-            case ReplicaDecision.GO_ON:
-                self._consult(Wish.NONE)
-                return False
-        return True
+        if decision is ReplicaDecision.END:
+            self._end(reason)
+            return False
+        return self._acts[decision]()
 
     def _view(self) -> View:
-        follower = self._follower
+        common = (self._process, self._is_second)
+        follower, link = self._follower, self._link
         if self.is_primary:
-            candidate = self._link.in_step if self._backup is None else None
-            return self._guard_view(candidate=candidate, is_replaced=self._link.is_replaced)
+            return View(
+                *common,
+                Role.PRIMARY,
+                self.epoch,
+                self._lease_s,
+                self._register,
+                self._register_s,
+                heard_s=link.heard_s,
+                is_paired=self._is_paired,
+                waits_until_s=self._waits_until_s,
+                candidate=self._candidate,
+                is_replaced=link.is_replaced,
+                is_left=link.is_left,
+                may_hand_over=(self._retires or link.is_wanted) and self.has_backup and link.in_step == self._backup,
+            )
         return View(
-            self._process,
+            *common,
             Role.FOLLOWER if follower.has_state else Role.EMPTY,
             self.epoch if self._is_paired else follower.epoch,
             self._lease_s,
-            register=self._register,
-            register_s=self._register_s,
+            self._register,
+            self._register_s,
+            started_s=self._started_s,
             heard_s=follower.heard_s,
             is_paired=self._is_paired,
-            has_stopped=follower.is_stopped,
             was_refused=self._was_refused,
+            gives_up_state=self._gives_up_state,
         )
 
-    def _guard_view(self, *, candidate: UUID | None = None, is_replaced: bool = False) -> View:
-        return View(
-            self._process,
-            Role.PRIMARY,
-            self.epoch,
-            self._lease_s,
-            register=self._register,
-            heard_s=self._link.heard_s,
-            is_paired=self._is_paired,
-            candidate=candidate,
-            is_replaced=is_replaced,
-        )
+    @property
+    def _candidate(self) -> UUID | None:
+        """Who might become the backup; once it was asked for, until the answer is known."""
+        if self._backup is not None or (self._link.is_left and not self._is_paired):
+            return None
+        return self._link.in_step
 
     def _run(self) -> None:
         try:
             while not self._ended.is_set():
+                self._news.clear()
                 try:
                     again = self.step()
                     self._link.hang_up_if_silent()
+                    self._tell_if_ready()
                 except Exception:  # noqa: BLE001 - deciding must go on
                     _LOG.exception("a decision could not be carried out")
                     again = False
-                if not again:
-                    self._ended.wait(self._lease_s / _STEPS_PER_LEASE)
+                if not again and not self._ended.is_set():
+                    self._news.wait(self._lease_s / _STEPS_PER_LEASE)
         finally:
-            self._arbiter.close()
+            self._registers.close()
+
+    def _tell_if_ready(self) -> None:
+        is_ready = self.is_ready
+        if is_ready != self._was_ready:
+            self._was_ready = is_ready
+            self._transitions.ready(is_ready)
 
     # -- carrying out -------------------------------------------------------------------------
 
-    def _begin(self) -> None:
+    def _look(self) -> bool:
+        """Reads the register; returns whether it has changed."""
+        before = self._register
+        verdict = self._ask(None)
+        if not self.is_primary:
+            self._note_loss()
+            if self._retires and verdict is not None and not self._has_part(verdict.register):
+                self._has_retired.set()
+        return verdict is not None and verdict.register != before
+
+    def _has_part(self, register: Register | None) -> bool:
+        return register is not None and self._process in (register.primary, register.backup)
+
+    def _note_loss(self) -> None:
+        """Says so when no process is heard of that has the state."""
+        register, waited_s = self._register, self._clock() - max(self._started_s, self._follower.heard_s)
+        if register is None or self._is_paired or waited_s < _LOST_AFTER_LEASES * self._lease_s:
+            return
+        place = "backup" if register.is_second else "ps"
+        self._log_reason(
+            f"no process has been heard of for {waited_s:.0f} s that has the state of epoch {register.epoch}, of which "
+            f"the one in the place of the {place} was the primary. If that one is lost, `shardscope promote "
+            f"{self._task} --accept-loss` begins without the state"
+        )
+
+    def _begin_anew(self) -> bool:
+        verdict = self._ask(Wish.BEGIN_ANEW)
+        if verdict is None or not verdict.granted:
+            return False
+        self._fenced_until_s = self._clock() + self._lease_s
+        return True
+
+    def _begin(self) -> bool:
         self._follower.stop()
         if self._follower.has_state:  # it came just now
-            self._follower.follow_again()
-            return
+            return self._follow_again()
         assert self._register is not None
-        self._serves_from_s = self._clock() + _HELD_LEASES * self._lease_s
-        self._become_primary(self._register.epoch, None)
+        self._waits_until_s = self._clock() + _HELD_LEASES * self._lease_s
+        return self._become_primary(self._register.epoch, None)
 
-    def _take_over(self) -> None:
+    def _ask_to_take_over(self) -> bool:
+        self._follower.stop()
+        if self._clock() - self._follower.heard_s <= self._lease_s:
+            self._follower.follow_again()  # it was heard of just now, and may have been answered
+            return False
+        verdict = self._ask(Wish.TAKE_OVER)
+        self._was_refused = verdict is not None and not verdict.granted
+        return verdict is not None
+
+    def _follow_again(self) -> bool:
+        self._was_refused = False
+        self._follower.follow_again()
+        return True
+
+    def _write_again(self) -> bool:
+        self._ask(Wish.WRITE_AGAIN)
+        return False
+
+    def _take_over(self) -> bool:
         assert self._register is not None
-        self._become_primary(self._register.epoch, self._follower.store)
+        self._follower.stop()
+        was_handed_over = self._clock() - self._follower.heard_s <= self._lease_s
+        self._is_deserted = self._retires and was_handed_over
+        return self._become_primary(self._register.epoch, self._follower.store)
 
-    def _become_primary(self, epoch: int, store: UUID | None) -> None:
+    def _become_primary(self, epoch: int, store: UUID | None) -> bool:
         store = self._transitions.begin(store)
         self.epoch, self._is_paired, self._backup = epoch, False, None
         self._link.start(epoch, store)
         self.is_primary = True
         _LOG.log(_level(epoch), "is the primary of %s now, in epoch %d", self._task, epoch)
         self._transitions.announce(epoch)
+        return True
 
-    def _adopt(self) -> None:
+    def _adopt(self) -> bool:
         register = self._register
         assert register is not None
         self.epoch = register.epoch
         if not self.is_primary:
             self._is_paired = True
             self._follower.begin_epoch(register.epoch)
-            return
+            return True
         self._backup = register.backup
         if register.backup is None:
             self._is_paired = False
             self._link.go_alone()
         self._link.begin_epoch(register.epoch)
+        return True
 
     def _go_alone(self) -> bool:
-        verdict = self._consult(Wish.GO_ALONE)
+        has_left = self._link.is_left
+        verdict = self._ask(Wish.GO_ALONE)
         if verdict is None or not verdict.granted:
             return False
+        self._is_deserted = self._retires and has_left
+        self._holds_back = ""
         self.epoch += 1
         self._link.begin_epoch(self.epoch)
         self._is_paired, self._backup = False, None
@@ -306,50 +477,81 @@ class Replica:
         _LOG.warning("goes on without a backup, in epoch %d: updates are in this process alone", self.epoch)
         return True
 
-    def _pair_up(self, candidate: UUID | None) -> bool:
+    def _pair_up(self) -> bool:
+        candidate = self._candidate
         if candidate is None or not self._link.hold(candidate):
             return False
         # From here on the candidate may become the primary: it must have every update, and the lease counts.
         self._is_paired = True
-        verdict = self._consult(Wish.PAIR_UP, candidate)
+        verdict = self._ask(Wish.PAIR_UP, candidate)
         if verdict is None:
             return False
         if not verdict.granted:
             # It is alone as before only if no call was granted meanwhile, neither its own nor another's.
-            if verdict.register == Register(self.epoch, self._process):
+            if verdict.register == Register(self.epoch, self._process, None, self._is_second):
                 self._is_paired = False
                 self._link.go_alone()
             return False
         self.epoch, self._backup = self.epoch + 1, candidate
         self._link.begin_epoch(self.epoch)
-        self._serves_from_s = 0.0
+        self._waits_until_s = float("-inf")
         _LOG.log(_level(self.epoch), "%s is the backup now, in epoch %d", self._link.name, self.epoch)
         return True
 
-    def _consult(self, wish: Wish, candidate: UUID | None = None) -> ArbiterVerdict | None:
-        """Asks the arbiter; None if it has not answered."""
-        self._number += 1
+    def _hand_over(self) -> bool:
+        # Whoever has not been answered yet asks the backup, which has every update that was carried out for anybody
+        # who was.
+        self._holds_back = f"{self._task} is being handed over to {self._link.name}; ask there"
+        verdict = self._ask(Wish.HAND_OVER)
+        if verdict is None:
+            return False  # it may be granted yet, unless another change is: nobody is answered until that is known
+        if not verdict.granted:
+            self._holds_back = ""
+            return True
+        self._note_handed_over()
+        return False
+
+    def _note_handed_over(self) -> None:
+        self._is_over = True
+        self._ended.set()
+        _LOG.info("%s is the primary of %s now, in epoch %d", self._link.name, self._task, self.epoch + 1)
+        self._link.close()  # which its follower notices
+        self._transitions.handed_over(self._holds_back)
+        if self._retires:
+            self._has_retired.set()
+        else:
+            self._transitions.end(f"it has handed over to {self._link.name}, as the operator wants it")
+
+    def _ask(self, wish: Wish | None, candidate: UUID | None = None) -> Verdict | None:
+        """Asks the coordination store, with no wish only for the register; None if it has not answered."""
         view = self._view()
-        report = ReplicaReport(self._process, self._number, view.role, view.epoch, self._backup)
+        asker = Asker(self._process, self._is_second, view.epoch, self._backup)
         asked_s = self._clock()
         timeout_s = min(_LONGEST_CALL_S, self._lease_s / _CALLS_PER_LEASE)
         try:
-            verdict = self._arbiter.consult(report, wish, candidate, timeout_s=timeout_s)
+            if wish is None:
+                verdict = Verdict(self._registers.read(timeout_s=timeout_s))
+            else:
+                verdict = self._registers.ask(asker, wish, candidate, timeout_s=timeout_s)
         except ShardscopeError as error:
-            if wish is not Wish.NONE:
-                self._log_reason(f"the arbiter does not answer: {error.message}")
+            self._log_reason(error.message, logging.WARNING if wish is not None or self.is_primary else logging.DEBUG)
             return None
         if verdict.reason:
-            self._log_reason(f"the arbiter says no: {verdict.reason}" if wish is not Wish.NONE else verdict.reason)
+            self._log_reason(f"{self._registers.name} says no: {verdict.reason}")
         self._register, self._register_s = verdict.register, asked_s
         if not self.is_primary:
             self._follower.expect(None if verdict.register is None else verdict.register.primary)
         return verdict
 
     def _end(self, reason: str) -> None:
+        if self._holds_back:  # it has handed over, by a call whose answer was lost
+            self._note_handed_over()
+            return
         self._is_over = True
         self._ended.set()
-        self._transitions.end(reason)
+        self._has_retired.set()
+        if not self._retires:  # else it ends in good order
+            self._transitions.end(reason)
 
     def _log_reason(self, what: str, level: int = logging.WARNING) -> None:
         """Writes a reason to the log; the same one again only now and then."""
@@ -361,4 +563,4 @@ class Replica:
 
 def _level(epoch: int) -> int:
     """Of what is said when an epoch has begun: up to the first pair all goes as it should."""
-    return logging.INFO if epoch <= FIRST_PAIR_EPOCH else logging.WARNING
+    return logging.INFO if epoch <= FIRST_EPOCH + 1 else logging.WARNING

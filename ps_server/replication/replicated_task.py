@@ -12,11 +12,12 @@ import grpc
 
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec
 from ps_protocol.task_id import TaskId
+from ps_server.coordination.store import CoordinationStore
 from ps_server.log.commit_log import CommitLog
 from ps_server.log.logged_state import LoggedState
-from ps_server.replication.arbiter import Arbiter, ArbiterClient, arbiter_of
 from ps_server.replication.backup_link import BackupLink, OtherProcess
 from ps_server.replication.follower import Follower
+from ps_server.replication.register_store import RegisterStore
 from ps_server.replication.replica import Replica, Transitions
 from ps_server.replication.servicer import Admit, ReplicationServicer
 
@@ -38,30 +39,20 @@ class ReplicationSettings:
         task_index: The ps task.
         is_second: Whether this is the process at the address of the backup.
         lease_s: Silence after which the other process counts as gone, in seconds.
+        coordinator: Where it is decided which of the two is the primary.
     """
 
     cluster_spec: ClusterSpec
     task_index: int
     is_second: bool
     lease_s: float
+    coordinator: CoordinationStore
 
     @property
     def other(self) -> OtherProcess:
         """The other process of the task."""
         job = PS_JOB if self.is_second else BACKUP_JOB
         return OtherProcess(str(TaskId(job, self.task_index)), self.cluster_spec.task_address(job, self.task_index))
-
-    @property
-    def arbitrated_tasks(self) -> list[str]:
-        """The ps tasks whose arbiter this process is."""
-        spec = self.cluster_spec
-        if self.is_second or BACKUP_JOB not in spec.jobs:
-            return []
-        return [
-            str(TaskId(PS_JOB, index))
-            for index in spec.task_indices(BACKUP_JOB)
-            if arbiter_of(index) == self.task_index
-        ]
 
 
 class ReplicatedTask:
@@ -73,6 +64,7 @@ class ReplicatedTask:
         announce: Tells the other tasks that this process is the primary, in an epoch; called by another thread.
         on_fatal: Called by another thread with an error after which nothing can be promised; must end the process.
         on_superseded: Called with the reason when the task goes on without this process; must end it.
+        on_ready: Told whether this process may be relied on, when that has changed.
 
     Attributes:
         replica: The role of this process, for the core.
@@ -86,36 +78,40 @@ class ReplicatedTask:
         *,
         on_fatal: Callable[[BaseException], None],
         on_superseded: Callable[[str], None],
+        on_ready: Callable[[bool], None] = lambda _is_ready: None,
     ):
         self._state = state
         self._on_fatal = on_fatal
         self._log: CommitLog | None = None
         task, process = state.parts.task, uuid4()
-        arbiter = settings.cluster_spec.task_address(PS_JOB, arbiter_of(settings.task_index))
 
         def broken(reason: str) -> None:
             self.replica.broken(reason)
 
-        self.follower = Follower(state, task=task, process=process, on_broken=broken, clock=lease_clock)
+        def wake() -> None:
+            self.replica.wake()
+
+        self.follower = Follower(state, task=task, process=process, on_broken=broken, on_news=wake, clock=lease_clock)
         self._link = BackupLink(
             settings.other,
             task=task,
             process=process,
             take_image=state.take_image,
             lease_s=settings.lease_s,
+            on_news=wake,
             clock=lease_clock,
         )
         self.replica: Final = Replica(
             process,
             task=task,
+            is_second=settings.is_second,
             follower=self.follower,
             link=self._link,
-            arbiter=ArbiterClient(arbiter, task=task, is_second=settings.is_second),
-            transitions=Transitions(self._begin, announce, on_superseded),
+            registers=RegisterStore(settings.coordinator, task=task),
+            transitions=Transitions(self._begin, announce, self._hand_over, on_superseded, on_ready),
             lease_s=settings.lease_s,
             clock=lease_clock,
         )
-        self._arbiter = Arbiter(settings.arbitrated_tasks)
         self._silence_s = _SILENT_LEASES * settings.lease_s
 
     def add_to(self, server: grpc.Server, admit: Admit | None) -> None:
@@ -125,11 +121,15 @@ class ReplicatedTask:
             server: Not started yet.
             admit: Admits a connection of a primary; None if there is no socket port.
         """
-        ReplicationServicer(self.follower, self._arbiter, silence_s=self._silence_s, admit=admit).add_to(server)
+        ReplicationServicer(self.follower, silence_s=self._silence_s, admit=admit).add_to(server)
 
     def start(self) -> None:
         """Begins to decide what this process is; it must be reachable."""
         self.replica.start()
+
+    def retire(self, timeout_s: float) -> None:
+        """Has the other process go on without this one, which is about to end; see ``Replica.retire``."""
+        self.replica.retire(timeout_s)
 
     def stop_following(self) -> None:
         """Stops following, so that the primary notices at once and need not wait for a lease."""
@@ -142,6 +142,10 @@ class ReplicatedTask:
         self.replica.stop()
         if self._log is not None and not self._log.close(_LAST_RECORDS_S):
             self._link.close()
+
+    def _hand_over(self, reason: str) -> None:
+        if self._log is not None:
+            self._log.abandon(reason)
 
     def _begin(self, store: UUID | None) -> UUID:
         self._log = self._state.start([self._link], on_fatal=self._on_fatal, store_incarnation=store)

@@ -12,7 +12,6 @@ import grpc
 from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.sockets.stream import SocketStream
 from ps_protocol.v1 import replication_pb2
-from ps_server.replication.arbiter import Arbiter
 from ps_server.replication.follow_session import FollowSession
 from ps_server.replication.follower import Follower, FollowStream
 from ps_server.transport.grpc.boundary import errors_as_status, message_handler, unary
@@ -25,19 +24,17 @@ Admit: TypeAlias = Callable[[Callable[[SocketStream], None]], tuple[int, UUID, b
 
 
 class ReplicationServicer:
-    """Receives a primary's stream, and answers as an arbiter. Thread-safe.
+    """Receives a primary's stream. Thread-safe.
 
     Args:
         follower: Takes the frames.
-        arbiter: Decides about other tasks than this one.
         silence_s: Silence after which a connection ends.
         admit: Admits a connection of a primary; None if there is no socket port, so that frames come over gRPC.
     """
 
-    def __init__(self, follower: Follower, arbiter: Arbiter, *, silence_s: float, admit: Admit | None = None):
+    def __init__(self, follower: Follower, *, silence_s: float, admit: Admit | None = None):
         self._follower = follower
         self.task = follower.task
-        self._arbiter = arbiter
         self._silence_s = silence_s
         self._admit = admit
 
@@ -46,21 +43,19 @@ class ReplicationServicer:
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Connect": message_handler(self.Connect, replication_pb2.ConnectRequest, replication_pb2.ConnectReply),
             "Follow": grpc.stream_stream_rpc_method_handler(self.Follow),
-            "Consult": message_handler(self.Consult, replication_pb2.ConsultRequest, replication_pb2.ConsultReply),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE_NAME, handlers),))
 
     def Follow(self, frames: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         with errors_as_status(context, self.task):
             stream = FollowStream(self._follower)
-            for frame in frames:
-                answer = stream.feed(frame)
-                if answer is not None:
-                    yield answer.SerializeToString()
-
-    @unary
-    def Consult(self, request: replication_pb2.ConsultRequest, _timeout_s: float) -> replication_pb2.ConsultReply:
-        return self._arbiter.consult(request)
+            try:
+                for frame in frames:
+                    answer = stream.feed(frame)
+                    if answer is not None:
+                        yield answer.SerializeToString()
+            finally:
+                stream.end()
 
     @unary
     def Connect(self, request: replication_pb2.ConnectRequest, _timeout_s: float) -> replication_pb2.ConnectReply:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ps_protocol.v1 import data_pb2, replication_pb2
+from ps_protocol.v1 import data_pb2
 from tests.compatibility import scenario
 from tests.compatibility.byte_peers import Asker, Relay
 from tests.compatibility.ps_process import Ps, running_ps
@@ -32,9 +32,9 @@ from tests.compatibility.recordings import (
 )
 from tests.compatibility.replication_peers import (
     WAYS,
-    Arbiter,
     Around,
     Follower,
+    Registrar,
     replicated_ps,
     wait_until_it_serves,
 )
@@ -49,7 +49,6 @@ CONVERSATIONS: dict[str, tuple[str, Callable[[scenario.Client], None]]] = {
 }
 
 RAW = "malformed"
-ARBITER = "arbiter"
 
 
 def record_conversation(name: str) -> None:
@@ -151,60 +150,15 @@ def _without_owner(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return member
 
 
-def record_arbiter() -> None:
-    """What the two processes of ps task 1 ask at ps task 0, and are told."""
-    first, second = (each.bytes for each in (scenario.CLIENT, scenario.OTHER))
-    asked = replication_pb2.ConsultRequest
-    consultations = [
-        asked(task="ps:1", process=first, number=1),
-        asked(task="ps:1", is_second=True, process=second, number=1),
-        asked(task="ps:1", process=first, number=2, role=asked.ROLE_PRIMARY, epoch=1),
-        asked(
-            task="ps:1",
-            process=first,
-            number=3,
-            role=asked.ROLE_PRIMARY,
-            epoch=1,
-            wish=asked.WISH_PAIR_UP,
-            candidate=second,
-        ),
-        asked(
-            task="ps:1",
-            is_second=True,
-            process=second,
-            number=2,
-            role=asked.ROLE_FOLLOWER,
-            epoch=2,
-            wish=asked.WISH_TAKE_OVER,
-        ),
-        asked(
-            task="ps:1",
-            process=first,
-            number=4,
-            role=asked.ROLE_PRIMARY,
-            epoch=2,
-            backup=second,
-            wish=asked.WISH_GO_ALONE,
-        ),
-        asked(task="ps:2", process=first, number=5),
-    ]
-    consult, connect = "/ps_protocol.v1.Replication/Consult", "/ps_protocol.v1.Replication/Connect"
-    strange = replication_pb2.ConnectRequest(task="ps:1")
-    with Around("messages", Arbiter()) as around, replicated_ps(around) as ps, Asker(ps.address) as asker:
-        exchanges = [asker.ask(Exchange(consult, 0, (each.SerializeToString(),))) for each in consultations]
-        exchanges.append(asker.ask(Exchange(connect, 0, (strange.SerializeToString(),))))
-        save(ARBITER, exchanges)
-
-
 def record_replication(way: str) -> None:
     """Keeps what a primary sends its followers: the first has no state to begin with, the second gets an image."""
-    follower, arbiter = Follower(), Arbiter()
-    with Around(way, arbiter, follower) as around, replicated_ps(around) as ps:
+    follower = Follower()
+    with Around(way, follower) as around, Registrar() as registrar, replicated_ps(around, registrar) as ps:
         client = scenario.Client(ps.address, "grpc")
         client.close()  # it meets the ps through relays
         changes: list[Callable[[scenario.Client], Any]] = [scenario.first_and_huge_changes, scenario.last_changes]
         for number, change in enumerate(changes, 1):
-            wait_until_it_serves(ps, arbiter, number)
+            wait_until_it_serves(ps, registrar, number)
             with Relay(ps.address) as relay:
                 client.meet(relay.server.address)
                 last = change(client)
@@ -213,7 +167,7 @@ def record_replication(way: str) -> None:
             frames = follower.streams[number - 1]
             follower.replace()
             save(f"replication-{way}-stream-{number}", [Exchange(f"follow/{way}", 0, tuple(frames))])
-        wait_until_it_serves(ps, arbiter, 3)
+        wait_until_it_serves(ps, registrar, 3)
         with Relay(ps.address) as relay:
             client.meet(relay.server.address)
             scenario.looks_at_the_state(client, last)
@@ -226,7 +180,7 @@ def main() -> None:
     kinds: dict[str, list[Callable[[], None]]] = {
         "conversations": [partial(record_conversation, name) for name in CONVERSATIONS] + [record_raw],
         "directories": [partial(record_directory, name) for name in DIRECTORIES],
-        "replication": [partial(record_replication, way) for way in WAYS] + [record_arbiter],
+        "replication": [partial(record_replication, way) for way in WAYS],
     }
     for kind in sys.argv[1:] or kinds:
         for record in kinds[kind]:

@@ -174,7 +174,7 @@ _METHODS: Final = {
 METHODS: Final = frozenset(_METHODS)
 """Paths of all methods of the contract."""
 
-NEWER: Final = frozenset({"/ps_protocol.v1.Data/ExchangeMany"})
+NEWER: Final = frozenset({"/ps_protocol.v1.Control/Promote", "/ps_protocol.v1.Data/ExchangeMany"})
 """Those that the recorded version lacks. The peers lack them too, so the client has to do without."""
 
 

@@ -1,17 +1,21 @@
-"""What stands around one process of a replicated ps task: its arbiter, and the other process of the task.
+"""What stands around one process of a replicated ps task: the coordination store, and the task's other process.
 
-Known here is the contract alone: the messages of replication.proto, and docs/socket-protocol.md.
+Known here is the contract alone: the messages of replication.proto, docs/socket-protocol.md, and what the coordination
+store has of a task.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -19,6 +23,7 @@ import grpc
 from google.protobuf import message_factory
 
 from ps_protocol.v1 import replication_pb2
+from ps_server.coordination.file_store import FileStore
 from tests.compatibility.byte_peers import OPTIONS, TIMEOUT_S, call_bytes, exactly, receive_frame
 from tests.compatibility.ps_process import Ps, running_ps
 from tests.compatibility.recordings import ANSWER_BYTES, FOLLOW, FOLLOW_ANSWER, HELLO_BYTES, METHODS, Frame, frame_bytes
@@ -31,36 +36,45 @@ _MAGIC_AND_VERSION: Final = b"\x89SHDSCP\n" + (1).to_bytes(4, "little")
 _VISITOR: Final = UUID(int=0x7157).bytes
 _TICKET: Final = bytes(range(32))
 _LIST_PLACEMENTS: Final = "/ps_protocol.v1.Directory/ListPlacements"
+_KEY: Final = "primary/ps:0"
 _PREFIX: Final = "/ps_protocol.v1.Replication/"
 
 
-class Arbiter:
-    """Grants whatever the process under test asks for, but its primary's place only when the time has come."""
+class Registrar:
+    """The coordination store of the process under test, and what is written there of its task. In ``with``."""
 
-    def __init__(self, register: replication_pb2.ConsultReply | None = None):
-        self._lock = threading.Lock()  # guards: all below
-        self._register = register or replication_pb2.ConsultReply()
-        self.may_take_over = False
-        self.pairs = 0
+    def __init__(self) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="shardscope-compatibility-")
+        self.url = f"file://{self._directory.name}/store"
+        self._store = FileStore(Path(self._directory.name) / "store", "default")
 
-    def consult(self, request: replication_pb2.ConsultRequest) -> replication_pb2.ConsultReply:
-        wishes, register = replication_pb2.ConsultRequest, self._register
-        with self._lock:
-            if not register.epoch:
-                register.epoch, register.primary = 1, request.process
-            register.granted = request.wish in (wishes.WISH_PAIR_UP, wishes.WISH_GO_ALONE) or (
-                request.wish == wishes.WISH_TAKE_OVER and self.may_take_over
-            )
-            if register.granted:
-                register.epoch, register.primary = register.epoch + 1, request.process
-                register.backup = request.candidate if request.wish == wishes.WISH_PAIR_UP else b""
-                self.pairs += request.wish == wishes.WISH_PAIR_UP
-            return register
+    def __enter__(self) -> Registrar:
+        return self
 
-    def pair_with(self, follower: bytes) -> None:
-        """Makes a process the backup, as its primary would ask for."""
-        with self._lock:
-            self._register.epoch, self._register.backup = self._register.epoch + 1, follower
+    def __exit__(self, *_error: object) -> None:
+        self._store.close()
+        self._directory.cleanup()
+
+    def write(self, epoch: int, primary: bytes, backup: bytes = b"") -> None:
+        """Says who is what, for a task whose primary is in the place of the ps."""
+        said = {
+            "epoch": epoch,
+            "primary": str(UUID(bytes=primary)),
+            "place": "ps",
+            "backup": str(UUID(bytes=backup)) if backup else None,
+        }
+        entry = self._store.read(_KEY, timeout_s=TIMEOUT_S)
+        written, _ = self._store.compare_and_set(
+            _KEY, json.dumps(said).encode(), revision=0 if entry is None else entry.revision, timeout_s=TIMEOUT_S
+        )
+        assert written
+
+    @property
+    def backup(self) -> UUID | None:
+        """The backup, if there is one."""
+        entry = self._store.read(_KEY, timeout_s=TIMEOUT_S)
+        backup = None if entry is None else json.loads(entry.value)["backup"]
+        return UUID(backup) if backup else None
 
 
 class Follower:
@@ -131,17 +145,15 @@ def messages_of(frames: Sequence[bytes]) -> list[tuple[replication_pb2.FollowFra
 
 
 class Around:
-    """A gRPC server and a socket for an arbiter and a follower. In ``with``."""
+    """A gRPC server and a socket for a follower. In ``with``."""
 
-    def __init__(self, way: str, arbiter: Arbiter, follower: Follower | None = None):
+    def __init__(self, way: str, follower: Follower | None = None):
         self._way = way
-        self._arbiter = arbiter
         self._follower = follower
         self._pool = ThreadPoolExecutor(16)
         self._server = grpc.server(self._pool, options=OPTIONS)
         self._server.add_generic_rpc_handlers((_Methods(self),))
-        # Two, since the arbiter and the backup cannot have the same address.
-        self.addresses = [f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}" for _ in range(2)]
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
@@ -170,10 +182,8 @@ class Around:
                 if reply is not None:
                     yield reply
             return
-        request = next(messages)
-        if method == _PREFIX + "Consult":
-            yield self._arbiter.consult(replication_pb2.ConsultRequest.FromString(request)).SerializeToString()
-        elif method == _PREFIX + "Connect" and self._way == "socket":
+        next(messages)
+        if method == _PREFIX + "Connect" and self._way == "socket":
             port = self._listener.getsockname()[1]
             yield replication_pb2.ConnectReply(port=port, visitor=_VISITOR, ticket=_TICKET).SerializeToString()
         else:
@@ -215,20 +225,19 @@ class _Methods(grpc.GenericRpcHandler):
 
 
 @contextmanager
-def replicated_ps(around: Around, *arguments: str, lease_s: float = 10.0) -> Iterator[Ps]:
-    """Starts a process of ps task 0; its arbiter, and its backup if it gets one, are played by ``around``."""
-    arbiter, backup = around.addresses
-    cluster = f"ps=127.0.0.1:1,{arbiter};backup={backup},127.0.0.1:2"
-    with running_ps("--lease", str(lease_s), *arguments, cluster=cluster) as ps:
+def replicated_ps(around: Around, registrar: Registrar, *arguments: str, lease_s: float = 10.0) -> Iterator[Ps]:
+    """Starts a process of ps task 0; its backup, if it gets one, is played by ``around``."""
+    cluster = f"ps=127.0.0.1:1,127.0.0.1:3;backup={around.address},127.0.0.1:2"
+    with running_ps("--lease", str(lease_s), "--coordinator", registrar.url, *arguments, cluster=cluster) as ps:
         yield ps
 
 
-def wait_until_it_serves(ps: Ps, arbiter: Arbiter, pairs: int) -> None:
-    """Waits until a primary has got a follower for the n-th time, and answers."""
+def wait_until_it_serves(ps: Ps, registrar: Registrar, follower: int) -> None:
+    """Waits until a primary has its n-th follower as its backup, and answers."""
     deadline_s = time.monotonic() + TIMEOUT_S
     with grpc.insecure_channel(ps.address, options=OPTIONS) as channel:
-        while arbiter.pairs < pairs or call_bytes(channel, _LIST_PLACEMENTS, [b""])[0]:
-            assert time.monotonic() < deadline_s, f"the ps does not serve, after {arbiter.pairs} followers"
+        while registrar.backup != UUID(int=follower) or call_bytes(channel, _LIST_PLACEMENTS, [b""])[0]:
+            assert time.monotonic() < deadline_s, f"the ps does not serve; its backup is {registrar.backup}"
             threading.Event().wait(0.02)
 
 

@@ -6,6 +6,7 @@ So the two processes of a task may be of two versions, while one after the other
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from uuid import UUID
 
 import grpc
@@ -13,13 +14,12 @@ import pytest
 
 from ps_protocol.v1 import replication_pb2
 from tests.compatibility.byte_peers import OPTIONS, Asker, call_bytes
-from tests.compatibility.record import ARBITER
 from tests.compatibility.recordings import load, masked, meaning_of_received
 from tests.compatibility.replication_peers import (
     WAYS,
-    Arbiter,
     Around,
     Follower,
+    Registrar,
     leading,
     messages_of,
     parse_frame,
@@ -59,14 +59,15 @@ def attachment_of(frames: Sequence[bytes]) -> replication_pb2.Attachment:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_primary_sends_what_was_sent_then(way: str) -> None:
-    follower, arbiter = Follower(), Arbiter()
+    follower = Follower()
     with (
-        Around(way, arbiter, follower) as around,
-        replicated_ps(around) as ps,
+        Around(way, follower) as around,
+        Registrar() as registrar,
+        replicated_ps(around, registrar) as ps,
         Asker(ps.address) as asker,
     ):
         for number in STREAMS:
-            wait_until_it_serves(ps, arbiter, number)
+            wait_until_it_serves(ps, registrar, number)
             for recorded in load(f"replication-{way}-client-{number}")[0]:
                 assert meaning_of_received(asker.ask(recorded)) == meaning_of_received(recorded)
             frames, expected = follower.streams[-1], recorded_frames(way, number)
@@ -76,26 +77,22 @@ def test_a_primary_sends_what_was_sent_then(way: str) -> None:
             follower.replace()
 
 
-def test_an_arbiter_decides_as_it_did_then() -> None:
-    with Around("messages", Arbiter()) as around, replicated_ps(around) as ps, Asker(ps.address) as asker:
-        for number, recorded in enumerate(load(ARBITER)[0]):
-            assert meaning_of_received(asker.ask(recorded)) == meaning_of_received(recorded), f"exchange {number}"
-
-
 @pytest.mark.parametrize("stream", STREAMS)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_follower_takes_what_was_sent_then_and_takes_over(way: str, stream: int, eventually: Eventually) -> None:
     takes_over = stream == 2
     frames = recorded_frames(way, stream)
     attachment = attachment_of(frames)
-    register = replication_pb2.ConsultReply(epoch=attachment.epoch, primary=attachment.process)
-    arbiter = Arbiter(register)
-    with Around(way, arbiter) as around, replicated_ps(around, "--backup", lease_s=8.0 if takes_over else 60.0) as ps:
+    lease_s = 8.0 if takes_over else 60.0
+    with ExitStack() as stack:
+        registrar, around = stack.enter_context(Registrar()), stack.enter_context(Around(way))
+        registrar.write(attachment.epoch, attachment.process)
+        ps = stack.enter_context(replicated_ps(around, registrar, "--backup", lease_s=lease_s))
         with leading(ps.address, way) as primary:
             primary.send(frames[0])
             answer = replication_pb2.FollowAnswer.FromString(primary.answer())
             assert (answer.attached.needs_image, answer.position) == (True, 0)
-            arbiter.pair_with(answer.attached.process)
+            registrar.write(attachment.epoch + 1, attachment.process, answer.attached.process)
             for frame in frames[1:]:
                 primary.send(frame)
             newest = messages_of(frames)[-1][0].record.position
@@ -106,7 +103,6 @@ def test_a_follower_takes_what_was_sent_then_and_takes_over(way: str, stream: in
             assert replication_pb2.FollowAnswer.FromString(primary.answer()).token == 7
         if not takes_over:
             return
-        arbiter.may_take_over = True
         with grpc.insecure_channel(ps.address, options=OPTIONS) as channel:
             eventually(lambda: call_bytes(channel, LIST_PLACEMENTS, [b""])[0] == 0, message="the backup takes over")
         with Asker(ps.address) as asker:

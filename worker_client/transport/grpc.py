@@ -339,6 +339,9 @@ class GrpcPsService(Transport):
     def shutdown(self, reason: str, *, timeout_s: float) -> None:
         self._call(self._open.control.Shutdown, control_pb2.ShutdownRequest(reason=reason), timeout_s)
 
+    def promote(self, *, accept_loss: bool = False, timeout_s: float) -> None:
+        self._call(self._open.control.Promote, control_pb2.PromoteRequest(accept_loss=accept_loss), timeout_s)
+
     def close(self) -> None:
         sheltered(self._close)
 

@@ -148,3 +148,8 @@ class ControlServicer(_Servicer, control_pb2_grpc.ControlServicer):
     def Shutdown(self, request: control_pb2.ShutdownRequest, timeout_s: float) -> control_pb2.ShutdownReply:
         self._core.shutdown(request.reason, timeout_s=timeout_s)
         return control_pb2.ShutdownReply()
+
+    @unary
+    def Promote(self, request: control_pb2.PromoteRequest, timeout_s: float) -> control_pb2.PromoteReply:
+        self._core.promote(accept_loss=request.accept_loss, timeout_s=timeout_s)
+        return control_pb2.PromoteReply()

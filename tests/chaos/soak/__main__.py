@@ -23,6 +23,7 @@ from ps_protocol.errors import ShardscopeError
 from ps_protocol.task_id import TaskId
 from tests.chaos.fault_log import fault_environment, fired, now_and_then
 from tests.chaos.patience import connect_impatiently
+from tests.chaos.soak.pairs import LEASE_S, NotHealedError, Pairs
 from tests.chaos.soak.report import SoakReport, outcomes
 from tests.chaos.soak.settings import ROOT, SoakSettings, parse_settings
 from tests.chaos.soak.variables import acknowledged_path, num_updates, soak_variables
@@ -64,7 +65,7 @@ class Soak:
         try:
             with self._cluster() as cluster:
                 self._run_on(cluster)
-        except (ClusterStartError, ShardscopeError, _SoakError) as error:
+        except (ClusterStartError, ShardscopeError, NotHealedError, _SoakError) as error:
             self._report.failures.append(f"{type(error).__name__}: {error}")
         self._report.elapsed_s = time.monotonic() - started_s
         return self._report
@@ -79,6 +80,8 @@ class Soak:
         return LocalCluster(
             settings.num_ps,
             settings.num_workers,
+            replicas=settings.replicas,
+            ps_arguments=("--lease", str(LEASE_S)) if settings.replicas else (),
             durability=settings.durability,
             data_dir=None if settings.durability == "none" else self._directory / "data",
             env=environment,
@@ -104,17 +107,24 @@ class Soak:
     def _make_trouble(self, cluster: LocalCluster) -> None:
         """Kills at moments that are spread over the run by how far the workers have come."""
         settings = self._settings
+        pairs = Pairs(cluster, str(settings.seed), self._say) if settings.replicas else None
         events = ["ps"] * settings.kills + ["worker"] * settings.worker_kills
+        events += ["restart"] * settings.restarts + ["stop"] * settings.stops
         self._random.shuffle(events)
         victims = [kill % settings.num_ps for kill in range(settings.kills)]
         self._random.shuffle(victims)
         moments = sorted(self._random.uniform(0.02, _LAST_KILL) * settings.updates for _ in events)
         for moment, event in zip(moments, events, strict=True):
             self._await_progress(int(moment), cluster)
-            if event == "ps":
+            if event != "worker" and pairs is not None:
+                pairs.trouble("kill" if event == "ps" else event)
+            elif event == "ps":
                 self._kill_ps(cluster, victims.pop())
             else:
                 self._kill_worker(cluster, self._random.randrange(settings.num_workers))
+        if pairs is not None:
+            self._report.kills, self._report.troubles = pairs.counts["kill"], pairs.counts
+            self._report.longest_connect_s = pairs.longest_s
 
     def _kill_ps(self, cluster: LocalCluster, index: int) -> None:
         self._count_duplicates(cluster)
@@ -143,11 +153,16 @@ class Soak:
         report, settings = self._report, self._settings
         if report.kills < settings.kills:
             report.failures.append(f"only {report.kills} of {settings.kills} kills")
+        for kind, number in (("restart", settings.restarts), ("stop", settings.stops)):
+            if report.troubles[kind] < number:
+                report.failures.append(f"only {report.troubles[kind]} of {number} {kind}s")
         if settings.drop_every and not report.faults[DROPPED_REPLY]:
             report.failures.append(f"no reply was dropped, though {DROPPED_REPLY} was planned")
 
     def _count_duplicates(self, cluster: LocalCluster) -> None:
         """Adds what has been answered from memory since it was last looked at."""
+        if self._settings.replicas:
+            return  # of two processes, either may have answered, or be gone
         for index, address in enumerate(cluster.cluster_spec.ps_addresses()):
             with contextlib.closing(grpc.connect(address, task=str(TaskId("ps", index)))) as service:
                 seen = service.status(timeout_s=_STATUS_TIMEOUT_S).duplicate_batches
@@ -179,7 +194,7 @@ class Soak:
                 if worker.returncode is not None:
                     raise _SoakError(f"worker:{index} has ended with code {worker.returncode}: {_last_words(worker)}")
             for index in range(self._settings.num_ps):
-                if cluster.ps_exit_code(index) is not None:
+                if cluster.ps_exit_code(index) is not None and not self._settings.replicas:
                     raise _SoakError(f"ps:{index} has ended by itself: {cluster.ps_log(index)}")
             if not self._remaining_s():
                 logs = [cluster.ps_log(index)[-3:] for index in range(self._settings.num_ps)]

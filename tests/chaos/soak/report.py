@@ -90,6 +90,8 @@ class SoakReport:
         outcomes: Of each variable.
         kills: How often a ps was killed and started again.
         worker_kills: How often a worker was.
+        troubles: How often each kind of trouble was made with a process of a pair.
+        longest_connect_s: The longest that a new client took to get in after one.
         faults: How often each fault was injected.
         duplicates: Batches that came again and were answered from memory, as far as it was seen: a ps that is killed
             takes its last count with it.
@@ -100,6 +102,8 @@ class SoakReport:
     outcomes: list[VariableOutcome] = field(default_factory=list)
     kills: int = 0
     worker_kills: int = 0
+    troubles: Counter[str] = field(default_factory=Counter)
+    longest_connect_s: float = 0.0
     faults: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
     failures: list[str] = field(default_factory=list)
@@ -111,6 +115,12 @@ class SoakReport:
         in_doubt = any(each.in_doubt for each in self.outcomes)
         accepted = {"equal", "explained"} if in_doubt else {"equal"}
         return not self.failures and bool(self.outcomes) and all(each.verdict in accepted for each in self.outcomes)
+
+    def _pair_lines(self) -> list[str]:
+        if not self.troubles:
+            return []
+        made = ", ".join(f"{number} {kind}s" for kind, number in sorted(self.troubles.items()))
+        return [f"of processes of pairs: {made}; a new client got in within {self.longest_connect_s:.1f} s each time"]
 
     def __str__(self) -> str:
         lines = [f"{'variable':<24} {'updates':>8} {'acknowledged sum':>20} {'final sum':>20}  verdict"]
@@ -125,6 +135,7 @@ class SoakReport:
             f"{updates} updates acknowledged in {self.elapsed_s:.1f} s; {self.kills} kills of ps tasks, "
             f"{self.worker_kills} of workers; at least {self.duplicates} duplicates answered from memory",
             f"faults injected: {faults}",
+            *self._pair_lines(),
             *(f"FAILED: {failure}" for failure in self.failures),
             "every acknowledged update counts exactly once" if self.is_good else "THE RUN HAS FAILED",
         ]

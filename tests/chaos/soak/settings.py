@@ -20,6 +20,10 @@ class SoakSettings:
         kills: How often a ps is killed.
         updates: How many updates the workers send at least, together.
         durability: Of the ps tasks.
+        replicas: Backups of each, 0 or 1. With 1 the kills are of any process, and what is lost is made good by the
+            other one of its task.
+        restarts: How often a process of a pair is ended by SIGTERM and started again.
+        stops: How often one is stopped for a while.
         num_ps: How many there are.
         num_workers: How many workers send.
         transport: How they send.
@@ -32,6 +36,9 @@ class SoakSettings:
     kills: int = 10
     updates: int = 20_000
     durability: str = "journal"
+    replicas: int = 0
+    restarts: int = 0
+    stops: int = 0
     num_ps: int = 3
     num_workers: int = 4
     transport: str = "auto"
@@ -48,14 +55,21 @@ def parse_settings(arguments: list[str]) -> SoakSettings:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31))
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--updates", type=int, default=20_000)
-    parser.add_argument("--durability", choices=("none", "snapshot", "journal"), default="journal")
+    parser.add_argument("--durability", choices=("none", "snapshot", "journal"))
+    parser.add_argument("--replicas", type=int, choices=(0, 1), default=0, help="backups of each ps task")
+    parser.add_argument("--restarts", type=int, default=0, help="how often a process of a pair is ended and started")
+    parser.add_argument("--stops", type=int, default=0, help="how often a process of a pair is stopped for a while")
     parser.add_argument("--ps", dest="num_ps", type=int, default=3)
     parser.add_argument("--workers", dest="num_workers", type=int, default=4)
     parser.add_argument("--transport", default="auto")
     parser.add_argument("--kill-workers", dest="worker_kills", type=int, default=0, help="how often to kill one")
     parser.add_argument("--drop-every", type=int, default=300, help="replies, of which one is dropped; 0 for none")
     parser.add_argument("--timeout", dest="timeout_s", type=float, default=600.0, help="seconds for the whole run")
-    settings = SoakSettings(**vars(parser.parse_args(arguments)))
-    if settings.kills and settings.durability != "journal":
-        parser.error("acknowledged updates outlive SIGKILL with --durability journal only; use that, or --kills 0")
+    given = parser.parse_args(arguments)
+    given.durability = given.durability or ("none" if given.replicas else "journal")
+    settings = SoakSettings(**vars(given))
+    if settings.kills and settings.durability != "journal" and not settings.replicas:
+        parser.error("acknowledged updates outlive SIGKILL with a journal or a backup: give --kills 0, or one of those")
+    if (settings.restarts or settings.stops) and not settings.replicas:
+        parser.error("--restarts and --stops are for ps tasks with backups; give --replicas 1 as well")
     return settings

@@ -182,17 +182,19 @@ def test_the_lease_may_be_said() -> None:
 
 
 REPLICATED = "ps=a:1,b:2;backup=c:3,d:4;worker=w:1"
+COORDINATED = ("--coordinator", "file:///state")
 
 
 def test_the_second_process_of_a_replicated_task() -> None:
-    first = parse("--cluster", REPLICATED, "--task-index", "1")
+    first = parse("--cluster", REPLICATED, "--task-index", "1", *COORDINATED)
     assert (first.place, first.task, first.is_replicated, first.is_backup) == ("ps:1", "ps:1", True, False)
     assert (first.host, first.port) == ("b", 2)
-    second = parse("--cluster", REPLICATED, "--task-index", "1", "--backup")
+    second = parse("--cluster", REPLICATED, "--task-index", "1", "--backup", *COORDINATED)
     assert (second.place, second.task, second.is_replicated, second.is_backup) == ("backup:1", "ps:1", True, True)
     assert (second.host, second.port, second.advertised_address(4)) == ("d", 4, "d:4")
     config = '{"cluster": {"ps": ["a:1", "b:2"], "backup": ["c:3", "d:4"]}, "task": {"type": "backup", "index": 0}}'
-    assert parse(TF_CONFIG=config).place == "backup:0"
+    assert parse(*COORDINATED, TF_CONFIG=config).place == "backup:0"
+    assert parse("--cluster", "ps=a:1;backup=c:3", "--task-index", "0", *COORDINATED).is_replicated
     assert not parse(*TASK_1).is_replicated
 
 
@@ -201,9 +203,11 @@ def test_the_second_process_of_a_replicated_task() -> None:
     [
         (CLUSTER, ["--backup"], "has no backups"),
         ("ps=a:1,b:2;backup=c:3", [], "2 ps tasks, but not as many backups"),
-        ("ps=a:1;backup=c:3", [], "needs a second ps task"),
-        (REPLICATED, ["--durability", "journal", "--data-dir", "state"], "cannot be had together"),
-        (REPLICATED, ["--lease", "0"], "no backup could ever take over"),
+        (REPLICATED, [], "nothing decides which process of a ps task is the primary. Give --coordinator"),
+        (REPLICATED, ["--coordinator", "here"], "--coordinator is 'here'"),
+        (REPLICATED, [*COORDINATED, "--cluster-name", "a b"], "--cluster-name is 'a b'; it should be up to 63 letters"),
+        (REPLICATED, [*COORDINATED, "--durability", "journal", "--data-dir", "state"], "cannot be had together"),
+        (REPLICATED, [*COORDINATED, "--lease", "0"], "no backup could ever take over"),
     ],
 )
 def test_what_replication_needs(cluster: str, arguments: list[str], part: str) -> None:

@@ -34,7 +34,6 @@ from ps_server.log.logged_state import LoggedState
 from ps_server.log.state_parts import StateParts
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
-from ps_server.replication.arbiter import Arbiter
 from ps_server.replication.backup_link import BackupLink, OtherProcess
 from ps_server.replication.follower import Follower, FollowStream
 from ps_server.replication.servicer import Admit, ReplicationServicer
@@ -142,7 +141,7 @@ class Pair:
     def _serve(self, side: Side) -> grpc.Server:
         executor = ThreadPoolExecutor(4)
         server = grpc.server(executor, options=[("grpc.so_reuseport", 0)])
-        ReplicationServicer(side.follower, Arbiter([]), silence_s=TIMEOUT_S, admit=self._admit(side)).add_to(server)
+        ReplicationServicer(side.follower, silence_s=TIMEOUT_S, admit=self._admit(side)).add_to(server)
         port = server.add_insecure_port(self._address or "127.0.0.1:0")
         self._address = f"127.0.0.1:{port}"
         server.start()

@@ -15,28 +15,35 @@ ME, OTHER, THIRD = (UUID(int=number) for number in (1, 2, 3))
 LEASE_S = 10.0
 NOW_S = 100.0
 
-EMPTY = View(ME, Role.EMPTY, 0, LEASE_S)
-UNPAIRED = View(ME, Role.FOLLOWER, 1, LEASE_S, Register(1, OTHER), register_s=NOW_S, heard_s=NOW_S)
-BACKUP = View(ME, Role.FOLLOWER, 2, LEASE_S, Register(2, OTHER, ME), register_s=NOW_S, heard_s=NOW_S, is_paired=True)
-ALONE = View(ME, Role.PRIMARY, 2, LEASE_S, Register(2, ME))
-PAIRED = View(ME, Role.PRIMARY, 2, LEASE_S, Register(2, ME, OTHER), heard_s=NOW_S, is_paired=True)
+EMPTY = View(ME, False, Role.EMPTY, 0, LEASE_S, started_s=NOW_S)
+UNPAIRED = View(ME, True, Role.FOLLOWER, 1, LEASE_S, Register(1, OTHER), NOW_S, heard_s=NOW_S)
+BACKUP = View(ME, True, Role.FOLLOWER, 2, LEASE_S, Register(2, OTHER, ME), NOW_S, heard_s=NOW_S, is_paired=True)
+ALONE = View(ME, False, Role.PRIMARY, 2, LEASE_S, Register(2, ME), NOW_S)
+PAIRED = View(ME, False, Role.PRIMARY, 2, LEASE_S, Register(2, ME, OTHER), NOW_S, heard_s=NOW_S, is_paired=True)
 SILENT_S = NOW_S - LEASE_S - 0.1
 """When one was heard last who is silent now."""
-
-STOPPED = replace(BACKUP, heard_s=SILENT_S, has_stopped=True)
 
 
 @pytest.mark.parametrize(
     ("view", "decision"),
     [
-        (EMPTY, ReplicaDecision.GO_ON),
-        (replace(EMPTY, register=Register(1, OTHER)), ReplicaDecision.GO_ON),
-        (replace(EMPTY, register=Register(1, ME)), ReplicaDecision.BEGIN),
+        (EMPTY, ReplicaDecision.GO_ON),  # the store has not answered
+        (replace(EMPTY, register_s=NOW_S), ReplicaDecision.ASK_TO_BEGIN),
+        (replace(EMPTY, register_s=NOW_S, is_second=True), ReplicaDecision.GO_ON),  # the other place comes first
+        (replace(EMPTY, register_s=NOW_S, is_second=True, started_s=SILENT_S), ReplicaDecision.ASK_TO_BEGIN),
+        (replace(EMPTY, register_s=NOW_S, register=Register(1, OTHER)), ReplicaDecision.GO_ON),
+        (replace(EMPTY, register_s=NOW_S, register=Register(1, ME)), ReplicaDecision.BEGIN),
+        (replace(EMPTY, gives_up_state=True), ReplicaDecision.GO_ON),
+        (
+            replace(EMPTY, register_s=NOW_S, register=Register(4, OTHER), gives_up_state=True),
+            ReplicaDecision.BEGIN_ANEW,
+        ),
+        (replace(EMPTY, register_s=NOW_S, register=Register(5, ME), gives_up_state=True), ReplicaDecision.BEGIN),
         (UNPAIRED, ReplicaDecision.GO_ON),
         (replace(UNPAIRED, register=Register(2, OTHER, ME)), ReplicaDecision.ADOPT),
-        # Silent, but the arbiter's last word is older than the silence: it may be the backup by now.
+        (replace(UNPAIRED, register=Register(3, ME)), ReplicaDecision.TAKE_OVER),  # paired and handed over since
+        # Silent, but the store's last word is older than the silence: it may be the backup by now.
         (replace(UNPAIRED, heard_s=SILENT_S, register_s=SILENT_S), ReplicaDecision.GO_ON),
-        (replace(UNPAIRED, heard_s=SILENT_S, register=None), ReplicaDecision.GO_ON),
         (replace(UNPAIRED, heard_s=SILENT_S), ReplicaDecision.END),
         (BACKUP, ReplicaDecision.GO_ON),
         (replace(BACKUP, register=None), ReplicaDecision.GO_ON),
@@ -44,24 +51,26 @@ STOPPED = replace(BACKUP, heard_s=SILENT_S, has_stopped=True)
         (replace(BACKUP, register=Register(4, OTHER, THIRD)), ReplicaDecision.END),
         (replace(BACKUP, heard_s=SILENT_S), ReplicaDecision.ASK_TO_TAKE_OVER),
         (replace(BACKUP, heard_s=SILENT_S, register=None), ReplicaDecision.ASK_TO_TAKE_OVER),
-        (STOPPED, ReplicaDecision.ASK_TO_TAKE_OVER),
-        (replace(STOPPED, was_refused=True), ReplicaDecision.FOLLOW_AGAIN),
-        (replace(STOPPED, register=Register(3, ME)), ReplicaDecision.TAKE_OVER),
-        # It was granted by a call whose answer was lost: it has to stop first, and to wait for a whole lease.
-        (replace(BACKUP, register=Register(3, ME)), ReplicaDecision.ASK_TO_TAKE_OVER),
-        (replace(BACKUP, heard_s=SILENT_S, register=Register(3, ME)), ReplicaDecision.ASK_TO_TAKE_OVER),
-        (replace(BACKUP, has_stopped=True, register=Register(3, ME)), ReplicaDecision.ASK_TO_TAKE_OVER),
+        (replace(BACKUP, heard_s=SILENT_S, was_refused=True), ReplicaDecision.FOLLOW_AGAIN),
+        (replace(BACKUP, heard_s=SILENT_S, register=Register(3, ME)), ReplicaDecision.TAKE_OVER),
+        (replace(BACKUP, register=Register(3, ME)), ReplicaDecision.TAKE_OVER),  # its primary has handed over
         (ALONE, ReplicaDecision.GO_ON),
-        (replace(ALONE, register=None), ReplicaDecision.GO_ON),
+        (replace(ALONE, register=None, register_s=float("-inf")), ReplicaDecision.GO_ON),
+        (replace(ALONE, register=None), ReplicaDecision.WRITE_AGAIN),
         (replace(ALONE, register=Register(3, OTHER)), ReplicaDecision.END),
+        (replace(ALONE, register=Register(1, OTHER)), ReplicaDecision.GO_ON),  # the store was emptied; says so
         (replace(ALONE, register=Register(3, ME, OTHER)), ReplicaDecision.ADOPT),
         (replace(ALONE, candidate=OTHER), ReplicaDecision.ASK_TO_PAIR_UP),
-        (replace(ALONE, candidate=OTHER, register=None), ReplicaDecision.GO_ON),
-        # It has asked and had no answer: it may have a backup, and asks until it knows.
-        (replace(PAIRED, candidate=OTHER, heard_s=SILENT_S, register=None), ReplicaDecision.ASK_TO_PAIR_UP),
+        (replace(ALONE, may_hand_over=True, candidate=OTHER), ReplicaDecision.ASK_TO_PAIR_UP),
         (PAIRED, ReplicaDecision.GO_ON),
+        # It has asked and had no answer: it may have a backup, and asks until it knows.
+        (replace(PAIRED, candidate=OTHER, heard_s=SILENT_S), ReplicaDecision.ASK_TO_PAIR_UP),
         (replace(PAIRED, heard_s=SILENT_S), ReplicaDecision.ASK_TO_GO_ALONE),
         (replace(PAIRED, is_replaced=True), ReplicaDecision.ASK_TO_GO_ALONE),
+        (replace(PAIRED, is_left=True), ReplicaDecision.ASK_TO_GO_ALONE),
+        (replace(PAIRED, is_left=True, may_hand_over=True), ReplicaDecision.ASK_TO_GO_ALONE),
+        (replace(PAIRED, may_hand_over=True), ReplicaDecision.HAND_OVER),
+        (replace(PAIRED, may_hand_over=True, heard_s=SILENT_S), ReplicaDecision.ASK_TO_GO_ALONE),
         (replace(PAIRED, register=Register(3, OTHER)), ReplicaDecision.END),
         (replace(PAIRED, register=Register(3, ME)), ReplicaDecision.ADOPT),
     ],
@@ -77,19 +86,36 @@ def test_every_view_has_a_decision_and_an_end_has_a_reason() -> None:
         registers,
         (SILENT_S, NOW_S),
         (SILENT_S, NOW_S),
-        itertools.product((False, True), repeat=4),
+        itertools.product((False, True), repeat=6),
         (None, OTHER),
     ):
-        is_paired, has_stopped, was_refused, is_replaced = flags
-        known = View(ME, role, 2, LEASE_S, register, register_s, heard_s, is_paired, has_stopped, was_refused)
-        view = replace(known, candidate=candidate, is_replaced=is_replaced)
+        is_paired, was_refused, is_replaced, is_left, may_hand_over, gives_up_state = flags
+        view = View(
+            ME,
+            False,
+            role,
+            2,
+            LEASE_S,
+            register,
+            register_s,
+            heard_s=heard_s,
+            is_paired=is_paired,
+            was_refused=was_refused,
+            candidate=candidate,
+            is_replaced=is_replaced,
+            is_left=is_left,
+            may_hand_over=may_hand_over,
+            gives_up_state=gives_up_state,
+        )
         decision, reason = decide(NOW_S, view)
         if decision is ReplicaDecision.END:
             assert reason
         if decision is ReplicaDecision.TAKE_OVER:
-            # Only as the one that was granted it, in silence for a whole lease, and having stopped.
             assert register is not None
-            assert (register.primary, role, heard_s, view.has_stopped) == (ME, Role.FOLLOWER, SILENT_S, True)
+            assert (register.primary, role) == (ME, Role.FOLLOWER)
+        if decision is ReplicaDecision.HAND_OVER:
+            assert is_paired
+            assert holds_lease(NOW_S, view)
 
 
 @pytest.mark.parametrize("lease_s", [0.1, 1.0, 10.0, 86_400.0])
@@ -105,5 +131,15 @@ def test_a_primary_has_stopped_before_its_backup_may_ask(lease_s: float) -> None
         assert decide(now_s, backup)[0] is ReplicaDecision.GO_ON
 
 
-def test_one_that_is_alone_needs_no_lease() -> None:
-    assert holds_lease(1e9, ALONE)
+def test_one_that_is_alone_has_its_lease_from_the_coordination_store() -> None:
+    last_answer_s = NOW_S + LEASE_S * PRIMARY_PART
+    assert holds_lease(last_answer_s, ALONE)
+    assert not holds_lease(last_answer_s + 0.01, ALONE)
+    assert not holds_lease(NOW_S, replace(ALONE, register_s=float("-inf"), register=None))
+
+
+def test_one_that_the_register_does_not_name_answers_nobody() -> None:
+    for primary in (ALONE, PAIRED):
+        assert holds_lease(NOW_S, primary)
+        assert not holds_lease(NOW_S, replace(primary, register=Register(1, OTHER)))
+        assert not holds_lease(NOW_S, replace(primary, register=Register(3, OTHER)))

@@ -1,9 +1,9 @@
 """Thousands of random failovers: whoever answers has every update that anybody ever acknowledged.
 
-The processes decide with the code itself (``Replica``, ``decide``, ``judge``); what lies between them is a model:
-messages that are late or lost in any combination, calls to the arbiter of which the request or the reply is lost,
-processes that are stopped and go on, or die and are replaced, an arbiter that forgets, all on one clock that a schedule
-moves. A schedule is drawn from a seed, so that one that fails can be run again.
+The processes decide with the code itself (``Replica``, ``decide``, ``RegisterStore``); what lies between them is a
+model: messages that are late or lost in any combination, calls to the coordination store of which the request or the
+reply is lost, processes that are stopped and go on, that are ended in good order, or die, and are replaced, all on one
+clock that a schedule moves. A schedule is drawn from a seed, so that one that fails can be run again.
 """
 
 from __future__ import annotations
@@ -16,27 +16,28 @@ from uuid import UUID
 import pytest
 
 from ps_protocol.errors import UnavailableError
+from ps_server.coordination.store import Entry
 from ps_server.replication.backup_link import BackupLink
 from ps_server.replication.follower import Follower
-from ps_server.replication.register import ArbiterVerdict, Known, Register, ReplicaReport, Role, Wish, judge
+from ps_server.replication.register import FIRST_EPOCH, Register
+from ps_server.replication.register_store import RegisterStore
 from ps_server.replication.replica import Replica, Transitions
 
 LEASE_S = 10.0
 STEPS = 1500
-SEEDS = range(40)
+SEEDS = range(60)
 
 
 class World:
-    """The two places of a pair, the arbiter, and all that is on its way between them."""
+    """The two places of a pair, the coordination store, and all that is on its way between them."""
 
     def __init__(self, seed: int):
         self.random = random.Random(seed)
         self.now_s = 0.0
-        self.known = Known()
-        self.newest: Register | None = None  # of all that was granted, whether or not the arbiter has forgotten it
+        self.entry: Entry | None = None
         self.num_processes = 0
         self.is_cut = False  # the two processes from each other
-        self.arbiter_is_away = {False: False, True: False}
+        self.store_is_away = {False: False, True: False}
         self.nodes = {False: Node(self, False), True: Node(self, True)}
         self.acknowledged: set[int] = set()
         self.next_update = 0
@@ -45,21 +46,60 @@ class World:
     def clock(self) -> float:
         return self.now_s
 
-    def judge(self, is_second: bool, report: ReplicaReport, wish: Wish, candidate: UUID | None) -> ArbiterVerdict:
-        fate = self.random.random()
-        if self.arbiter_is_away[is_second] or fate < 0.1:
-            raise UnavailableError("the request was lost")
-        before = self.known.register
-        self.known, verdict = judge(self.known, is_second, report, wish, candidate)
-        if before is not None and self.known.register is not None:
-            assert self.known.register.epoch >= before.epoch
-            assert self.known.register.epoch > before.epoch or self.known.register == before
-        now = self.known.register
-        if now is not None and (self.newest is None or now.epoch > self.newest.epoch):
-            self.newest = now
-        if fate < 0.25:
-            raise UnavailableError("the reply was lost")
-        return verdict
+    @property
+    def register(self) -> Register | None:
+        return None if self.entry is None else Register.decode(self.entry.value)
+
+    def write(self, value: bytes, revision: int) -> bool:
+        before = self.register
+        if revision != (0 if self.entry is None else self.entry.revision):
+            return False
+        self.entry = Entry(value, revision + 1)
+        now = Register.decode(value)
+        assert before is None or now.epoch > before.epoch or (now.epoch == before.epoch == FIRST_EPOCH)
+        return True
+
+
+class Store:
+    """The coordination store as one process sees it: requests and replies are lost, or come too late."""
+
+    name = "the store"
+
+    def __init__(self, world: World, is_second: bool):
+        self._world = world
+        self._is_second = is_second
+        self._late: list[tuple[bytes, int]] = []
+
+    def read(self, key: str, *, timeout_s: float) -> Entry | None:
+        assert key == "primary/ps:1"
+        assert timeout_s > 0
+        self._deliver_late()
+        self._lose(0.2)
+        return self._world.entry
+
+    def compare_and_set(self, key: str, value: bytes, *, revision: int, timeout_s: float) -> tuple[bool, Entry | None]:
+        assert key == "primary/ps:1"
+        assert timeout_s > 0
+        if self._world.random.random() < 0.2:
+            self._late.append((value, revision))  # it arrives when its sender has given it up
+            raise UnavailableError("there was no answer in time")
+        self._lose(0.1)
+        written = self._world.write(value, revision)
+        self._lose(0.1)
+        return written, self._world.entry
+
+    def watch(self, key: str, *, revision: int, timeout_s: float) -> Entry | None:
+        raise NotImplementedError
+
+    def close(self) -> None: ...
+
+    def _deliver_late(self) -> None:
+        if self._late and self._world.random.random() < 0.5 and self._world.write(*self._late.pop()):
+            self._world.seen["came late"] += 1
+
+    def _lose(self, part: float) -> None:
+        if self._world.store_is_away[self._is_second] or self._world.random.random() < part:
+            raise UnavailableError("a message was lost")
 
 
 class Node:
@@ -76,6 +116,7 @@ class Node:
         # as the follower
         self.has_state = False
         self.is_stopped = False
+        self.is_leaving = self.wants_place = self.is_attached = False
         self.followed: Node | None = None
         self.expected: UUID | None = None
         self.epoch = 0
@@ -86,10 +127,11 @@ class Node:
         self.replica = Replica(
             self.process,
             task="ps:1",
+            is_second=is_second,
             follower=cast(Follower, self),
             link=cast(BackupLink, self.link),
-            arbiter=self,
-            transitions=Transitions(self.begin, lambda _epoch: None, self.end),
+            registers=RegisterStore(Store(world, is_second), task="ps:1"),
+            transitions=Transitions(self.begin, lambda _epoch: None, self.handed_over, self.end),
             lease_s=LEASE_S,
             clock=world.clock,
         )
@@ -108,14 +150,12 @@ class Node:
         self.is_gone = True
         self.world.seen["ended"] += 1
 
-    def consult(
-        self, report: ReplicaReport, wish: Wish = Wish.NONE, candidate: UUID | None = None, *, timeout_s: float
-    ) -> ArbiterVerdict:
-        assert timeout_s > 0
-        return self.world.judge(self.is_second, report, wish, candidate)
+    def handed_over(self, _reason: str) -> None:
+        self.world.seen["handed over"] += 1
+        self.is_gone = True
 
-    def close(self) -> None:
-        pass
+    def leave(self) -> None:
+        self.is_leaving = True
 
     def expect(self, primary: UUID | None) -> None:
         self.expected = primary
@@ -156,12 +196,23 @@ class Link:
         self.peer: Node | None = None
         self.is_in_step = False
         self.is_held = False
-        self.is_replaced = False
+        self.is_replaced = self.is_wanted = False
         self.heard_s = float("-inf")
         self.epoch = 0
         self.waiting: list[int] = []  # carried out, not acknowledged
         self.tokens: list[tuple[Node, float]] = []
         self.answers: list[tuple[Node, float, int]] = []  # token, and how many updates the follower had
+
+    @property
+    def is_left(self) -> bool:
+        return self.peer is not None and self.peer.is_leaving
+
+    @property
+    def is_followed(self) -> bool:
+        return self.peer is not None
+
+    def close(self) -> None:
+        self.go_alone()
 
     @property
     def in_step(self) -> UUID | None:
@@ -258,14 +309,20 @@ def step(world: World, may_die: bool) -> None:
     """One event of a schedule."""
     node = world.nodes[world.random.random() < 0.5]
     event: Any = world.random.choices(
-        ["time", "decide", "converse", "token", "deliver", "client", "freeze", "wake", "cut", "heal", "arbiter", "die"],
-        [25, 25, 8, 12, 25, 14, 0.4, 0.8, 0.4, 0.8, 0.5, 0.2 if may_die else 0],
+        [
+            *("time", "decide", "converse", "token", "deliver", "client"),
+            *("freeze", "wake", "cut", "heal", "store", "retire", "die"),
+        ],
+        [25, 25, 8, 12, 25, 14, 0.4, 0.8, 0.4, 0.8, 0.5, 0.5, 0.2 if may_die else 0],
     )[0]
     runs = not (node.is_frozen or node.is_gone)
     if event == "time":
         world.now_s += world.random.choice([0.02, 0.05, 0.1, 0.3, 1.0, 2.0])
     elif event == "decide" and runs:
         node.replica.step()
+        if node.replica.has_retired and not node.is_gone:
+            world.seen["left"] += 1
+            node.is_gone = True
     elif event == "converse" and runs:
         node.link.converse()
     elif event == "token" and runs:
@@ -282,20 +339,20 @@ def step(world: World, may_die: bool) -> None:
         world.is_cut = True
     elif event == "heal":
         world.is_cut = False
-    elif event == "arbiter":
-        away = world.random.random()
-        world.arbiter_is_away[node.is_second] = away < 0.2
-        if away > 0.95:
-            world.known = Known()
-            world.seen["forgot"] += 1
+    elif event == "store":
+        world.store_is_away[node.is_second] = world.random.random() < 0.1
+    elif event == "retire" and runs:
+        truth = world.register
+        if truth is not None and truth.backup is not None and not node.other.replica.is_retiring:
+            node.replica.retire(0)  # told to end; it does when the other one goes on
     elif event == "die" or (event == "decide" and node.is_gone):
         replace(world, node)
 
 
 def replace(world: World, node: Node) -> None:
     """A process is started anew, with nothing; not the only one that is promised to have what was acknowledged."""
-    truth = world.newest
-    if not node.is_gone and truth is not None and node.process in (truth.primary, truth.backup):
+    truth = world.register
+    if truth is not None and node.process in (truth.primary, truth.backup):
         if node.other.is_gone or node.other.process not in (truth.primary, truth.backup):
             return
         world.seen["died"] += 1
@@ -315,7 +372,8 @@ def test_whoever_answers_has_every_acknowledged_update(may_die: bool) -> None:
         seen += world.seen
         seen["acknowledged"] += len(world.acknowledged)
     # The schedules do what they are for.
-    assert min(seen[each] for each in ("took over", "ended", "forgot", "served", "acknowledged")) > 5, seen
+    made = ("took over", "ended", "handed over", "left", "came late", "served", "acknowledged")
+    assert min(seen[each] for each in made) > 5, seen
     assert seen["died"] > 5 or not may_die
 
 
@@ -327,6 +385,7 @@ def test_a_primary_that_was_superseded_while_it_asked_for_a_backup_answers_nobod
     for node in (first, second, first, first):
         node.replica.step()
     world.now_s += 4 * LEASE_S  # it has waited long enough for a backup
+    first.replica.step()
     assert first.serves()
     first.link.converse()
     first.link.send_token()
@@ -334,7 +393,7 @@ def test_a_primary_that_was_superseded_while_it_asked_for_a_backup_answers_nobod
     first.link.deliver()
     assert first.link.in_step == second.process
 
-    world.known = Known(Register(3, second.process))
+    world.entry = Entry(Register(3, second.process, None, True).encode(), 100)
     first.replica.step()  # asks, and is refused
     world.now_s += LEASE_S
     assert not first.serves()
@@ -347,7 +406,3 @@ class NothingIsLost(random.Random):
 
     def random(self) -> float:
         return 0.5
-
-
-def test_roles_are_those_of_the_contract() -> None:
-    assert [int(role) for role in Role] == [0, 1, 2]

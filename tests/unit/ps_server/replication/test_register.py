@@ -1,159 +1,160 @@
-"""What an arbiter grants: for each epoch one change, whoever asks first, and nothing that it cannot know."""
+"""What is granted: for each epoch one change, whoever asks first, and how it is written into the coordination store."""
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import replace
 from uuid import UUID
 
 import pytest
 
-from ps_server.replication.register import ArbiterVerdict, Known, Register, ReplicaReport, Role, Wish, judge
+from ps_protocol.errors import FailedPreconditionError, UnavailableError
+from ps_server.coordination.store import Entry
+from ps_server.replication.register import Asker, Register, Verdict, Wish, objection, wanted
+from ps_server.replication.register_store import RegisterStore
 
 A, B, C = (UUID(int=number) for number in (1, 2, 3))
 PAIR = Register(2, A, B)
 ALONE = Register(2, A)
+AS_PRIMARY = Asker(A, False, 2, B)
+AS_BACKUP = Asker(B, True, 2)
+TIMEOUT_S = 5.0
 
 
-class Pair:
-    """An arbiter and the two processes that call it, each with its own count of calls."""
+class MemoryStore:
+    """A coordination store of one key, whose answers may be lost."""
+
+    name = "the store"
 
     def __init__(self, register: Register | None = None):
-        self.known = Known(register)
-        self._numbers = itertools.count(1)
+        self.entry = None if register is None else Entry(register.encode(), 1)
+        self.loses_answer = False
+        self.others: list[Register] = []  # written by somebody else just before each compare-and-set
 
-    def ask(
-        self,
-        process: UUID,
-        role: Role,
-        epoch: int,
-        wish: Wish = Wish.NONE,
-        candidate: UUID | None = None,
-        *,
-        backup: UUID | None = None,
-        is_second: bool | None = None,
-    ) -> ArbiterVerdict:
-        report = ReplicaReport(process, next(self._numbers), role, epoch, backup)
-        is_second = process != A if is_second is None else is_second
-        self.known, verdict = judge(self.known, is_second, report, wish, candidate)
-        return verdict
+    def read(self, key: str, *, timeout_s: float) -> Entry | None:
+        assert (key, timeout_s) == ("primary/ps:1", TIMEOUT_S)
+        return self.entry
+
+    def compare_and_set(self, key: str, value: bytes, *, revision: int, timeout_s: float) -> tuple[bool, Entry | None]:
+        assert (key, timeout_s) == ("primary/ps:1", TIMEOUT_S)
+        if self.others:
+            self._write(self.others.pop(0).encode())
+        if revision != (0 if self.entry is None else self.entry.revision):
+            return False, self.entry
+        self._write(value)
+        if self.loses_answer:
+            raise UnavailableError("the answer was lost")
+        return True, self.entry
+
+    def watch(self, key: str, *, revision: int, timeout_s: float) -> Entry | None:
+        raise NotImplementedError
+
+    def close(self) -> None: ...
+
+    @property
+    def register(self) -> Register | None:
+        return None if self.entry is None else Register.decode(self.entry.value)
+
+    def _write(self, value: bytes) -> None:
+        self.entry = Entry(value, 1 + (0 if self.entry is None else self.entry.revision))
+
+
+def ask(store: MemoryStore, asker: Asker, wish: Wish, candidate: UUID | None = None) -> Verdict:
+    return RegisterStore(store, task="ps:1").ask(asker, wish, candidate, timeout_s=TIMEOUT_S)
+
+
+@pytest.mark.parametrize("register", [PAIR, Register(7, B, None, True)])
+def test_a_register_comes_back_as_it_was_written(register: Register) -> None:
+    assert Register.decode(register.encode()) == register
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'"x"', b"\xff", PAIR.encode().replace(b'"ps"', b'"third"')])
+def test_what_is_no_register_is_refused(content: bytes) -> None:
+    with pytest.raises(FailedPreconditionError, match="no such entry"):
+        Register.decode(content)
 
 
 def test_of_two_that_ask_in_the_same_epoch_the_first_is_granted() -> None:
-    backup_first, primary_first = Pair(PAIR), Pair(PAIR)
+    backup_first, primary_first = MemoryStore(PAIR), MemoryStore(PAIR)
+    assert ask(backup_first, AS_BACKUP, Wish.TAKE_OVER) == Verdict(Register(3, B, None, True), granted=True)
+    refused = ask(backup_first, AS_PRIMARY, Wish.GO_ALONE)
+    assert (refused.granted, refused.register) == (False, Register(3, B, None, True))
 
-    assert backup_first.ask(B, Role.FOLLOWER, 2, Wish.TAKE_OVER).register == Register(3, B)
-    refused = backup_first.ask(A, Role.PRIMARY, 2, Wish.GO_ALONE, backup=B)
-    assert (refused.granted, refused.register) == (False, Register(3, B))
-
-    assert primary_first.ask(A, Role.PRIMARY, 2, Wish.GO_ALONE, backup=B).register == Register(3, A)
-    refused = primary_first.ask(B, Role.FOLLOWER, 2, Wish.TAKE_OVER)
+    assert ask(primary_first, AS_PRIMARY, Wish.GO_ALONE) == Verdict(Register(3, A), granted=True)
+    refused = ask(primary_first, AS_BACKUP, Wish.TAKE_OVER)
     assert (refused.granted, refused.register) == (False, Register(3, A))
+
+
+def test_of_two_that_ask_at_the_same_moment_the_one_that_writes_first_is_granted() -> None:
+    store = MemoryStore(PAIR)
+    store.others = [Register(3, A)]
+    verdict = ask(store, AS_BACKUP, Wish.TAKE_OVER)
+    assert (verdict.granted, verdict.register, store.register) == (False, Register(3, A), Register(3, A))
+
+
+def test_a_store_in_which_others_are_always_first_is_asked_a_few_times_only() -> None:
+    store = MemoryStore()
+    store.others = [Register(2, A, C), PAIR] * 10  # nobody writes like that
+    store.entry = Entry(PAIR.encode(), 1)
+    with pytest.raises(UnavailableError, match="other changes"):
+        RegisterStore(store, task="ps:1").ask(AS_PRIMARY, Wish.BEGIN_ANEW, timeout_s=TIMEOUT_S)
 
 
 @pytest.mark.parametrize(
-    ("register", "process", "role", "wish", "candidate"),
+    ("register", "asker", "wish", "candidate"),
     [
-        (PAIR, B, Role.FOLLOWER, Wish.TAKE_OVER, None),
-        (PAIR, A, Role.PRIMARY, Wish.GO_ALONE, None),
-        (ALONE, A, Role.PRIMARY, Wish.PAIR_UP, B),
+        (None, Asker(A, False), Wish.BEGIN, None),
+        (PAIR, AS_BACKUP, Wish.TAKE_OVER, None),
+        (PAIR, AS_PRIMARY, Wish.GO_ALONE, None),
+        (PAIR, AS_PRIMARY, Wish.HAND_OVER, None),
+        (ALONE, Asker(A, False, 2), Wish.PAIR_UP, B),
+        (None, AS_PRIMARY, Wish.WRITE_AGAIN, None),
     ],
 )
-def test_what_was_granted_is_granted_again_when_the_answer_was_lost(
-    register: Register, process: UUID, role: Role, wish: Wish, candidate: UUID | None
+def test_a_change_whose_answer_was_lost_is_granted_again(
+    register: Register | None, asker: Asker, wish: Wish, candidate: UUID | None
 ) -> None:
-    pair = Pair(register)
-    first = pair.ask(process, role, 2, wish, candidate)
-    again = pair.ask(process, role, 2, wish, candidate)
-    assert first.granted
-    assert again == first
+    store = MemoryStore(register)
+    store.loses_answer = True
+    with pytest.raises(UnavailableError):
+        ask(store, asker, wish, candidate)
+    after = store.register
+    assert ask(store, asker, wish, candidate) == Verdict(after, granted=True)
+    assert store.register == after
 
 
-def test_nothing_else_is_ever_granted() -> None:
-    """All registers, askers, roles, wishes, candidates and epochs: what is granted is one of the three changes."""
-    registers = [Register(2, primary, backup) for primary in (A, B) for backup in (None, A, B, C) if backup != primary]
-    wishes = [Wish.TAKE_OVER, Wish.GO_ALONE, Wish.PAIR_UP]
-    num_granted = 0
-    for register, process, role, wish, candidate, epoch in itertools.product(
-        registers, (A, B, C), Role, wishes, (None, A, B, C), (0, 1, 2)
-    ):
-        verdict = Pair(register).ask(process, role, epoch, wish, candidate)
-        if not verdict.granted:
-            # One that asks for the epoch that has begun already is not answered with another.
-            assert verdict.reason
-            assert verdict.register == register
-            continue
-        num_granted += 1
-        assert verdict.register is not None
-        if verdict.register == register:  # it is so already
-            assert (register.epoch, register.primary) == (epoch + 1, process)
-            continue
-        assert epoch == 2
-        assert verdict.register.epoch == 3
-        assert verdict.register.primary == process
-        if wish is Wish.TAKE_OVER:
-            assert (register.backup, verdict.register.backup) == (process, None)
-        elif wish is Wish.GO_ALONE:
-            assert (register.primary, verdict.register.backup) == (process, None)
-            assert register.backup is not None
-        else:
-            assert (register.primary, register.backup) == (process, None)
-            assert verdict.register.backup == candidate not in (None, process)
-    assert num_granted
+@pytest.mark.parametrize(
+    ("known", "asker", "wish", "candidate"),
+    [
+        (ALONE, Asker(C, True), Wish.BEGIN, None),
+        (Register(3, A), AS_PRIMARY, Wish.WRITE_AGAIN, None),
+        (None, AS_BACKUP, Wish.TAKE_OVER, None),
+        (PAIR, Asker(C, True, 2), Wish.TAKE_OVER, None),
+        (PAIR, Asker(B, True, 1), Wish.TAKE_OVER, None),
+        (ALONE, AS_BACKUP, Wish.TAKE_OVER, None),
+        (ALONE, Asker(A, False, 2), Wish.GO_ALONE, None),
+        (PAIR, Asker(B, True, 2), Wish.GO_ALONE, None),
+        (PAIR, Asker(A, False, 2, B), Wish.PAIR_UP, C),
+        (ALONE, Asker(A, False, 2), Wish.PAIR_UP, None),
+        (ALONE, Asker(A, False, 2), Wish.PAIR_UP, A),
+        (ALONE, Asker(A, False, 2, B), Wish.HAND_OVER, None),
+        (PAIR, Asker(A, False, 2, C), Wish.HAND_OVER, None),
+        (PAIR, Asker(B, True, 2, A), Wish.HAND_OVER, None),
+    ],
+)
+def test_nobody_else_is_granted_anything(
+    known: Register | None, asker: Asker, wish: Wish, candidate: UUID | None
+) -> None:
+    assert objection(known, asker, wish, candidate)
+    store = MemoryStore(known)
+    verdict = ask(store, asker, wish, candidate)
+    assert (verdict.granted, verdict.register, store.register) == (False, known, known)
+    assert verdict.reason
 
 
-def test_an_arbiter_that_was_started_anew_grants_nothing_until_it_has_heard_both() -> None:
-    pair = Pair()
-    assert not pair.ask(B, Role.FOLLOWER, 2, Wish.TAKE_OVER).granted
-    assert not pair.ask(B, Role.FOLLOWER, 2, Wish.TAKE_OVER).granted
-
-    # The primary had gone on alone, which the old arbiter knew, and the backup did not.
-    assert pair.ask(A, Role.PRIMARY, 3).register == Register(3, A)
-    refused = pair.ask(B, Role.FOLLOWER, 2, Wish.TAKE_OVER)
-    assert (refused.granted, refused.register) == (False, Register(3, A))
+def test_a_primary_hands_over_to_the_process_in_the_other_place() -> None:
+    assert wanted(PAIR, AS_PRIMARY, Wish.HAND_OVER) == Register(3, B, None, True)
+    assert wanted(Register(4, B, A, True), Asker(B, True, 4, A), Wish.HAND_OVER) == Register(5, A, None, False)
 
 
-def test_the_newest_primary_is_right() -> None:
-    pair = Pair()
-    pair.ask(A, Role.PRIMARY, 2, backup=B)
-    assert pair.ask(B, Role.PRIMARY, 3).register == Register(3, B)
-    assert pair.ask(A, Role.PRIMARY, 2, backup=B).register == Register(3, B)
-
-
-def test_a_backup_of_a_primary_that_was_never_heard_of_is_no_primary() -> None:
-    pair = Pair()
-    pair.ask(C, Role.EMPTY, 0, is_second=False)  # the primary's place has a new process
-    assert pair.ask(B, Role.FOLLOWER, 2, Wish.TAKE_OVER).register is None
-
-
-def test_a_task_begins_when_both_its_processes_say_that_they_have_nothing() -> None:
-    pair = Pair()
-    assert pair.ask(B, Role.EMPTY, 0).register is None
-    assert pair.ask(A, Role.EMPTY, 0).register == Register(1, A)
-    assert pair.ask(B, Role.EMPTY, 0).register == Register(1, A)
-
-
-def test_a_task_whose_state_is_lost_does_not_begin_anew_by_itself() -> None:
-    pair = Pair(PAIR)
-    pair.ask(C, Role.EMPTY, 0, is_second=False)
-    assert pair.ask(B, Role.FOLLOWER, 2) == ArbiterVerdict(PAIR)
-    lost = pair.ask(UUID(int=4), Role.EMPTY, 0, is_second=True)
-    assert (lost.register, lost.granted) == (PAIR, False)
-    assert "To begin without it" in lost.reason
-
-
-def test_a_backup_that_was_never_heard_of_is_not_taken_for_the_process_before_it() -> None:
-    """The primary said who its backup is, and is lost; what was heard of that place before said that it had nothing."""
-    pair = Pair(ALONE)
-    pair.ask(C, Role.EMPTY, 0, is_second=True)
-    assert pair.ask(A, Role.PRIMARY, 2, Wish.PAIR_UP, B).granted
-    assert pair.ask(UUID(int=4), Role.EMPTY, 0, is_second=False).register == Register(3, A, B)
-    assert pair.ask(B, Role.FOLLOWER, 3, Wish.TAKE_OVER, is_second=True).granted
-
-
-def test_a_call_that_a_later_one_has_overtaken_changes_nothing() -> None:
-    report = ReplicaReport(B, 7, Role.FOLLOWER, 2)
-    known, _ = judge(Known(PAIR), True, report)
-    after, verdict = judge(known, True, replace(report, number=6), Wish.TAKE_OVER)
-    assert after == known
-    assert not verdict.granted
+def test_one_that_begins_anew_begins_a_later_epoch_than_any_before() -> None:
+    assert ask(MemoryStore(PAIR), Asker(C, False), Wish.BEGIN_ANEW).register == Register(3, C)
+    assert ask(MemoryStore(), Asker(C, False), Wish.BEGIN_ANEW).register == Register(1, C)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import cast
 from uuid import UUID, uuid4
 
@@ -10,16 +11,17 @@ import numpy as np
 import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
-from ps_protocol.errors import UnavailableError
+from ps_protocol.errors import FailedPreconditionError, UnavailableError
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import Batch, Declare, Read, Result, Update, UpdateRule, VariableSpec
 from ps_protocol.service_types import ReplicaRole, ReplicationStatus
+from ps_server.coordination.file_store import FileStore
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.state_parts import StateParts
 from ps_server.replication.backup_link import BackupLink
 from ps_server.replication.follower import Follower
-from ps_server.replication.register import ArbiterVerdict, Register, ReplicaReport, Wish
+from ps_server.replication.register import Asker, Register, Verdict, Wish, wanted
 from ps_server.replication.replica import Replica, Transitions
 from ps_server.replication.replicated_task import ReplicatedTask, ReplicationSettings
 
@@ -34,6 +36,8 @@ CLUSTER = ClusterSpec(
 class Lease:
     """A guard that a test takes the lease from."""
 
+    is_primary = True
+
     def __init__(self) -> None:
         self.answers_left = 1_000
 
@@ -44,6 +48,8 @@ class Lease:
 
     def status(self) -> None:
         pass
+
+    def promote(self, *, accept_loss: bool) -> None: ...
 
 
 def served_core() -> tuple[ParameterServer, Lease]:
@@ -88,11 +94,11 @@ def test_nothing_is_read_without_the_lease() -> None:
         core.list_placements(timeout_s=TIMEOUT_S)
 
 
-def test_a_process_that_is_not_the_primary_answers_no_client() -> None:
+def test_a_process_that_is_not_the_primary_answers_no_client(tmp_path: Path) -> None:
     state = LoggedState(StateParts(CLUSTER, 1))
     task = ReplicatedTask(
         state,
-        ReplicationSettings(CLUSTER, 1, True, 1.0),
+        ReplicationSettings(CLUSTER, 1, True, 1.0, FileStore(tmp_path, "test")),
         announce=lambda epoch: pytest.fail(f"it has announced epoch {epoch}"),
         on_fatal=lambda error: pytest.fail(str(error)),
         on_superseded=pytest.fail,
@@ -105,21 +111,12 @@ def test_a_process_that_is_not_the_primary_answers_no_client() -> None:
         task.close()
 
 
-@pytest.mark.parametrize(
-    ("task_index", "is_second", "judged"),
-    [(0, False, ["ps:1", "ps:2"]), (1, False, ["ps:0"]), (2, False, []), (0, True, []), (1, True, [])],
-)
-def test_each_task_has_an_arbiter_that_is_not_of_its_pair(task_index: int, is_second: bool, judged: list[str]) -> None:
-    cluster = ClusterSpec({job: [f"{job}:{port}" for port in (1, 2, 3)] for job in ("ps", "backup")})
-    assert ReplicationSettings(cluster, task_index, is_second, 1.0).arbitrated_tasks == judged
-
-
 LEASE_S = 10.0
 THIS, OTHER = UUID(int=11), UUID(int=12)
 
 
 class Process:
-    """A replica whose follower, link and arbiter are set by a test, on a clock that a test moves."""
+    """A replica whose follower, link and register are set by a test, on a clock that a test moves."""
 
     def __init__(self) -> None:
         self.now_s = 100.0
@@ -132,34 +129,56 @@ class Process:
         self.name = "backup:1 at host:3"
         self.obstacle = "it has not been reached yet"
         self.in_step: UUID | None = None
-        self.is_replaced = False
+        self.is_replaced = self.is_left = self.is_wanted = self.is_followed = False
+        self.is_leaving = self.wants_place = False
+        self.is_silent = False  # of the coordination store
+        self.events: list[str] = []
         self.replica = Replica(
             THIS,
             task="ps:1",
+            is_second=False,
             follower=cast(Follower, self),
             link=cast(BackupLink, self),
-            arbiter=self,
-            transitions=Transitions(lambda _store: UUID(int=1), lambda _epoch: None, pytest.fail),
+            registers=self,
+            transitions=Transitions(
+                lambda _store: UUID(int=1),
+                lambda _epoch: None,
+                lambda _reason: self.events.append("handed over"),
+                lambda reason: self.events.append(f"ended: {reason}"),
+                lambda is_ready: self.events.append("ready" if is_ready else "not ready"),
+            ),
             lease_s=LEASE_S,
             clock=lambda: self.now_s,
         )
 
-    def consult(
-        self, report: ReplicaReport, wish: Wish = Wish.NONE, candidate: UUID | None = None, *, timeout_s: float
-    ) -> ArbiterVerdict:
-        assert report.process == THIS
-        if wish is Wish.PAIR_UP:
-            self.register = Register(report.epoch + 1, THIS, candidate)
-        return ArbiterVerdict(self.register, granted=True)
+    def read(self, *, timeout_s: float) -> Register | None:
+        assert timeout_s > 0
+        if self.is_silent:
+            raise UnavailableError("the store is silent")
+        return self.register
 
-    def told(self, register: Register) -> ReplicationStatus:
-        """What it says of itself when it has heard this from the arbiter, and drawn its conclusions."""
-        self.register = register
+    def ask(self, asker: Asker, wish: Wish, candidate: UUID | None = None, *, timeout_s: float) -> Verdict:
+        assert asker.process == THIS
+        self.events.append(wish.name)
+        self.register = wanted(self.read(timeout_s=timeout_s), asker, wish, candidate)
+        return Verdict(self.register, granted=True)
+
+    def told(self, register: Register | None = None) -> ReplicationStatus:
+        """What it says of itself when it has read this in the coordination store, and drawn its conclusions."""
+        self.register = register or self.register
         for _ in range(3):
             self.replica.step()
         return self.replica.status()
 
     def close(self) -> None: ...
+
+    def follow_again(self) -> None: ...
+
+    def leave(self) -> None:
+        self.is_leaving = True
+
+    def go_alone(self) -> None:
+        self.in_step, self.is_left = None, False
 
     def expect(self, primary: UUID | None) -> None: ...
 
@@ -171,6 +190,27 @@ class Process:
 
     def hold(self, follower: UUID) -> bool:
         return follower == self.in_step
+
+    @property
+    def store(self) -> UUID:
+        return UUID(int=7)
+
+
+def paired() -> Process:
+    """A primary with a backup."""
+    process = Process()
+    process.told(Register(1, THIS))
+    process.in_step, process.heard_s = OTHER, process.now_s
+    assert process.told() == ReplicationStatus(ReplicaRole.PRIMARY, 2, True)
+    process.events.clear()
+    return process
+
+
+def backup() -> Process:
+    process = Process()
+    process.has_state = process.is_attached = True
+    assert process.told(Register(4, OTHER, THIS)) == ReplicationStatus(ReplicaRole.BACKUP, 4)
+    return process
 
 
 def test_a_process_says_how_far_it_is_on_its_way_to_be_the_backup() -> None:
@@ -192,11 +232,14 @@ def test_a_primary_says_whether_it_has_a_backup_and_why_it_does_not_answer() -> 
     assert (status.role, status.epoch, status.has_backup) == (ReplicaRole.PRIMARY, 1, False)
     assert "the task has just begun, and waits for its backup, backup:1 at host:3" in status.obstacle
     process.now_s += 3 * LEASE_S + 1
-    alone = ReplicationStatus(ReplicaRole.PRIMARY, 1, False, "backup:1 at host:3: it has not been reached yet")
+    silent = process.replica.status()
+    assert f"{process.name} has not confirmed for 31.0 s that it is the primary of ps:1" in silent.obstacle
+    process.told()
+    alone = ReplicationStatus(ReplicaRole.PRIMARY, 2, False, "backup:1 at host:3: it has not been reached yet")
     assert process.replica.status() == alone
 
     process.in_step, process.heard_s = OTHER, process.now_s
-    assert process.told(Register(1, THIS)) == ReplicationStatus(ReplicaRole.PRIMARY, 2, True)
+    assert process.told() == ReplicationStatus(ReplicaRole.PRIMARY, 3, True)
     process.now_s += LEASE_S
     silent = process.replica.status()
     assert silent.has_backup
@@ -219,3 +262,101 @@ def test_only_what_happens_after_the_first_pair_is_worth_a_warning(caplog: pytes
     later.told(Register(5, THIS))
     warned = [record.message for record in caplog.records[len(begun) :] if record.levelname == "WARNING"]
     assert warned == ["is the primary of ps:1 now, in epoch 5", "backup:1 at host:3 is the backup now, in epoch 6"]
+
+
+def test_a_primary_that_is_to_end_hands_over_and_answers_nobody() -> None:
+    process = paired()
+    process.replica.check_may_answer()
+    process.replica.retire(0)
+    process.replica.step()
+    assert process.register == Register(3, OTHER, None, True)
+    assert process.events == ["HAND_OVER", "handed over"]  # it ends by itself
+    with pytest.raises(UnavailableError, match="not the primary"):
+        process.replica.check_may_answer()
+    assert process.replica.has_retired
+
+
+def test_a_primary_answers_nobody_as_long_as_it_does_not_know_whether_it_has_handed_over() -> None:
+    process = paired()
+    process.replica.retire(0)
+    process.is_silent = True
+    process.replica.step()
+    with pytest.raises(UnavailableError, match="is being handed over to backup:1"):
+        process.replica.check_may_answer()
+    process.is_silent = False
+    process.register = Register(3, OTHER, None, True)  # it was granted, and the answer was lost
+    for _ in range(2):
+        process.replica.step()
+    assert process.events[-1] == "handed over"
+
+
+def test_a_primary_whose_backup_is_about_to_end_as_well_goes_on_alone() -> None:
+    process = paired()
+    process.is_left = True
+    process.told()
+    assert process.register == Register(3, THIS)
+    process.replica.check_may_answer()
+    process.replica.retire(0)
+    process.told()
+    assert process.events == ["GO_ALONE"]
+
+
+def test_a_backup_that_is_to_end_says_so_and_ends_when_the_primary_goes_on_without_it() -> None:
+    process = backup()
+    process.replica.retire(0)
+    assert process.is_leaving
+    process.told(Register(5, OTHER))
+    assert process.events == ["ready"] or not process.events  # it ends by itself, in good order
+    assert process.replica.has_retired
+
+
+def test_the_operator_has_a_backup_ask_for_the_place_and_the_primary_ends_when_it_has_it() -> None:
+    second = backup()
+    second.replica.promote(accept_loss=False)
+    assert second.wants_place
+    first = paired()
+    first.is_wanted = True
+    first.replica.step()
+    assert first.events == [
+        "HAND_OVER",
+        "handed over",
+        "ended: it has handed over to backup:1 at host:3, as the operator wants it",
+    ]
+
+
+def test_the_operator_gives_up_a_state_only_if_he_says_so() -> None:
+    process = Process()
+    process.told(Register(8, OTHER))
+    with pytest.raises(FailedPreconditionError, match="--accept-loss"):
+        process.replica.promote(accept_loss=False)
+    process.replica.promote(accept_loss=True)
+    status = process.told()
+    assert process.register == Register(9, THIS)
+    assert "waits until no earlier primary may answer" in status.obstacle
+    process.now_s += LEASE_S
+    process.told()
+    with pytest.raises(UnavailableError, match="just begun"):
+        process.replica.check_may_answer()
+    for other in (paired(), backup()):
+        if other.replica.is_primary:
+            with pytest.raises(FailedPreconditionError, match="already"):
+                other.replica.promote(accept_loss=True)
+        else:
+            other.replica.promote(accept_loss=True)
+            assert other.wants_place, "a backup has the state, and loses nothing"
+
+
+def test_only_a_whole_pair_is_ready() -> None:
+    process = Process()
+    assert not process.replica.is_ready
+    process.told(Register(1, THIS))
+    process.now_s += 3 * LEASE_S + 1
+    process.told()
+    process.replica.check_may_answer()
+    assert not process.replica.is_ready, "it is alone"
+    whole, second = paired(), backup()
+    assert whole.replica.is_ready
+    assert second.replica.is_ready
+    for each in (whole, second):
+        each.now_s += LEASE_S + 0.1
+        assert not each.replica.is_ready, "the other one is silent"

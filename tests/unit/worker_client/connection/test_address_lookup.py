@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import cast
 from uuid import UUID
 
+from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import UnavailableError
 from ps_protocol.ps_service import ClusterService
 from ps_protocol.service_types import PsAddress
@@ -13,6 +14,8 @@ from ps_protocol.task_id import TaskId
 from worker_client.connection.address_lookup import AddressLookup
 
 MISSING = TaskId("ps", 1)
+SPEC = ClusterSpec({"ps": ["old:9", "old:1"]})
+PAIRS = ClusterSpec({"ps": ["old:9", "old:1"], "backup": ["other:9", "other:1"]})
 
 
 class Other:
@@ -35,9 +38,9 @@ def at(address: str, *, task: str = "ps:1", epoch: int = 0) -> PsAddress:
     return PsAddress(task, address, UUID(int=1), epoch)
 
 
-def found(*others: Other, known: str = "old:1") -> list[str]:
+def found(*others: Other, known: str = "old:1", spec: ClusterSpec = SPEC) -> list[str]:
     services = cast(Sequence[ClusterService], others)
-    return AddressLookup(lambda: services).find(MISSING, known)
+    return AddressLookup(lambda: services, spec).find(MISSING, known)
 
 
 def test_the_newest_epoch_comes_first_and_each_address_once() -> None:
@@ -55,7 +58,7 @@ def test_others_that_are_away_are_passed_over() -> None:
 
 
 def test_with_one_ps_task_there_is_nobody_to_ask() -> None:
-    assert AddressLookup(lambda: cast(Sequence[ClusterService], [Other()])).find(TaskId("ps", 0), "old:1") == []
+    assert AddressLookup(lambda: cast(Sequence[ClusterService], [Other()]), SPEC).find(TaskId("ps", 0), "old:1") == []
 
 
 def test_of_many_only_a_few_are_asked() -> None:
@@ -67,6 +70,15 @@ def test_of_many_only_a_few_are_asked() -> None:
 def test_each_time_others_are_asked_until_one_knows() -> None:
     others = [Other(is_away=True) for _ in range(12)]
     others[11] = Other(at("b:2"))
-    lookup = AddressLookup(lambda: cast(Sequence[ClusterService], others))
+    lookup = AddressLookup(lambda: cast(Sequence[ClusterService], others), SPEC)
     assert [lookup.find(MISSING, "old:1") for _ in range(3)] == [[], [], ["b:2"]]
     assert sum(each.calls for each in others) == 12
+
+
+def test_of_a_replicated_task_both_places_are_tried_at_last() -> None:
+    assert found(Other(is_away=True), Other(is_away=True), spec=PAIRS) == ["other:1"]
+    assert found(Other(at("b:2", epoch=3)), Other(), spec=PAIRS, known="other:1") == ["b:2", "old:1"]
+
+
+def test_the_process_in_its_place_may_be_the_backup_that_knows_the_primary() -> None:
+    assert found(Other(is_away=True), Other(at("b:2", epoch=3)), spec=PAIRS) == ["b:2", "other:1"]
