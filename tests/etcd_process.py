@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -94,9 +95,10 @@ class EtcdProcess:
         self.start()
 
     def stop(self) -> None:
-        """Stops the process as it is; connections to it stay open, and nobody answers."""
+        """Stops the process as it is, and waits until it has: connections to it stay open, and nobody answers."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def wake(self) -> None:
         """Has a stopped process go on."""

@@ -1,14 +1,18 @@
 """A coordination store in etcd, version 3, by its own gRPC API.
 
-Three calls are used: ``Range`` reads, linearizably; ``Txn`` compares ``mod_revision`` and puts; ``Watch`` says when to
-read again. A revision is the ``mod_revision`` of a key, which grows with every write anywhere in etcd, and never begins
-again for a key. https://etcd.io/docs/v3.5/learning/api/
+Two calls are used: ``Txn`` reads, linearizably, or compares and puts; ``Watch`` says when to read again. A revision is
+the ``mod_revision`` of a key, which grows with every write anywhere in etcd. https://etcd.io/docs/v3.5/learning/api/
+
+/shardscope/NAMESPACE/KEY       a value, as it is
+/shardscope/NAMESPACE/.store    identity of the store; made once, and compared by every transaction
+
+An etcd that has lost what it had begins again with revision 1. Then the identity is another one, and processes that
+have used it before refuse it.
 
 Endpoints are members of one cluster, any of which answers. One is used as long as it does; then the next one gets its
-part of the time. A transaction is only sent to an endpoint that has answered before, since one that was sent and not
-answered may be carried out at any later time. It is then sent again, with the same condition: carried out now, it is
-known to be carried out once. If the condition does not hold any more, nobody knows by which of the two, and the caller
-has to read.
+part of the time. A write is only sent to an endpoint that has answered before, since one that was sent and not answered
+may be carried out at any later time. It is then sent again, with the same condition: carried out now, it is known to be
+carried out once. If the condition does not hold any more, nobody knows by which of the two, and the caller has to read.
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import Final, TypeVar
+from typing import Final
+from uuid import uuid4
 
 import grpc
 
@@ -25,6 +30,7 @@ from ps_server.coordination.etcd_api import etcd_pb2
 from ps_server.coordination.store import Entry, check_key, check_value, unavailable
 
 _PREFIX: Final = "/shardscope"
+_IDENTITY: Final = ".store"
 
 _PAUSE_S: Final = 0.05
 """Between two rounds through all endpoints that fail at once."""
@@ -36,6 +42,10 @@ _LAST_READ_S: Final = 1.0
 """Longest time that a watch keeps for the read at its end, which is a quarter of its time if that is less."""
 
 _CONNECT_TIMEOUT_S: Final = 2.0
+_KEEPALIVE_INTERVAL_S: Final = 6.0
+"""How often a connection that a call waits on is asked whether it is still one; etcd hangs up below 5 s."""
+
+_KEEPALIVE_TIMEOUT_S: Final = 3.0
 _MAX_RECONNECT_BACKOFF_S: Final = 0.5
 
 _OPTIONS: Final = [
@@ -45,6 +55,10 @@ _OPTIONS: Final = [
     ("grpc.initial_reconnect_backoff_ms", round(_PAUSE_S * 1000)),
     ("grpc.max_reconnect_backoff_ms", round(_MAX_RECONNECT_BACKOFF_S * 1000)),
     ("grpc.min_reconnect_backoff_ms", round(_CONNECT_TIMEOUT_S * 1000)),
+    ("grpc.keepalive_time_ms", round(_KEEPALIVE_INTERVAL_S * 1000)),
+    ("grpc.keepalive_timeout_ms", round(_KEEPALIVE_TIMEOUT_S * 1000)),
+    ("grpc.keepalive_permit_without_calls", 0),
+    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.enable_http_proxy", 0),
 ]
 
@@ -59,6 +73,7 @@ _NO_ANSWER: Final = frozenset(
 )
 """Statuses after which another endpoint, or the same one later, may answer. Others are etcd's answer."""
 
+_OTHER_HISTORY: Final = "put its data back, or end all processes that have used it and start them again"
 _OTHER_ETCD: Final = "point all processes of the cluster at the same etcd, and start them again"
 _REMEDIES: Final = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: "make room in etcd: compact and defragment it, then `etcdctl alarm disarm`",
@@ -69,16 +84,12 @@ _REFUSED: Final = (
     "should reach it"
 )
 
-_Request = TypeVar("_Request")
-_Reply = TypeVar("_Reply")
-
 
 class _Endpoint:
     """A member of the cluster. Thread-safe.
 
     Attributes:
         address: Where it listens.
-        read: Calls ``Range``.
         commit: Calls ``Txn``.
         last_failure: Why the last call failed, for messages.
     """
@@ -87,11 +98,6 @@ class _Endpoint:
         self.address = address
         self.last_failure = ""
         channel = self._channel = grpc.insecure_channel(address, options=_OPTIONS)
-        self.read: grpc.UnaryUnaryMultiCallable[etcd_pb2.RangeRequest, etcd_pb2.RangeResponse] = channel.unary_unary(
-            "/etcdserverpb.KV/Range",
-            request_serializer=etcd_pb2.RangeRequest.SerializeToString,
-            response_deserializer=etcd_pb2.RangeResponse.FromString,
-        )
         self.commit: grpc.UnaryUnaryMultiCallable[etcd_pb2.TxnRequest, etcd_pb2.TxnResponse] = channel.unary_unary(
             "/etcdserverpb.KV/Txn",
             request_serializer=etcd_pb2.TxnRequest.SerializeToString,
@@ -140,6 +146,7 @@ class EtcdStore:
         self._lock = threading.Lock()  # guards: all below
         self._first = 0  # the endpoint that is tried first
         self._answers = False  # whether it answered the last call
+        self._identity = b""
         self._cluster_id = 0
         self._revision = 0  # the greatest that was heard of
 
@@ -150,8 +157,15 @@ class EtcdStore:
 
     def compare_and_set(self, key: str, value: bytes, *, revision: int, timeout_s: float) -> tuple[bool, Entry | None]:
         deadline_s = time.monotonic() + timeout_s
-        request = self._transaction(check_key(key), check_value(key, value), revision)
+        name = self._key(check_key(key))
+        check_value(key, value)
         task = f"write {key!r}"
+        identity = self._identified(deadline_s, task)
+        request = etcd_pb2.TxnRequest(
+            compare=[self._is_identity(identity), _is_at(name, revision)],
+            success=[_put(name, value)],
+            failure=[_get(self._key(_IDENTITY)), _get(name)],
+        )
         may_be_written = False
         while True:
             with self._lock:
@@ -159,12 +173,13 @@ class EtcdStore:
             if not answers:
                 self._read(key, deadline_s, task)
                 continue
-            reply = self._ask(endpoint, endpoint.commit, request, self._part_of(deadline_s), task)
+            reply = self._ask(endpoint, request, self._part_of(deadline_s), task)
             if reply is None:
                 may_be_written, task = True, f"say whether it wrote {key!r}"
                 self._pause(deadline_s)
                 continue
             self._check(reply.header, floor, task)
+            self._check_identity(reply, identity, task)
             if reply.succeeded:
                 return True, Entry(value, reply.header.revision)
             if may_be_written:
@@ -174,7 +189,7 @@ class EtcdStore:
                     "the first try was not answered, and then the key had another revision, by this write or another",
                     "read the key",
                 )
-            return False, _entry(reply.responses[0].response_range)
+            return False, _entry(reply.responses[1])
 
     def watch(self, key: str, *, revision: int, timeout_s: float) -> Entry | None:
         deadline_s = time.monotonic() + timeout_s
@@ -202,33 +217,52 @@ class EtcdStore:
     def _key(self, key: str) -> bytes:
         return f"{self._prefix}{key}".encode()
 
-    def _transaction(self, key: str, value: bytes, revision: int) -> etcd_pb2.TxnRequest:
-        name = self._key(key)
-        is_the_same = etcd_pb2.Compare(
-            result=etcd_pb2.Compare.EQUAL, target=etcd_pb2.Compare.MOD, key=name, mod_revision=revision
-        )
-        put = etcd_pb2.RequestOp(request_put=etcd_pb2.PutRequest(key=name, value=value))
-        get = etcd_pb2.RequestOp(request_range=etcd_pb2.RangeRequest(key=name))
-        return etcd_pb2.TxnRequest(compare=[is_the_same], success=[put], failure=[get])
+    def _is_identity(self, identity: bytes) -> etcd_pb2.Compare:
+        name = self._key(_IDENTITY)
+        return etcd_pb2.Compare(result=etcd_pb2.Compare.EQUAL, target=etcd_pb2.Compare.VALUE, key=name, value=identity)
+
+    def _identified(self, deadline_s: float, task: str) -> bytes:
+        """Returns the identity of the store, which is made if there is none. Made twice, it stays what it was."""
+        with self._lock:
+            known = self._identity
+        if known:
+            return known
+        name, fresh = self._key(_IDENTITY), str(uuid4()).encode()
+        request = etcd_pb2.TxnRequest(compare=[_is_at(name, 0)], success=[_put(name, fresh)], failure=[_get(name)])
+        reply = self._answered(request, deadline_s, task)
+        entry = _entry(reply.responses[0]) if not reply.succeeded else None
+        with self._lock:
+            self._identity = self._identity or (entry.value if entry else fresh)
+            return self._identity
 
     def _read(self, key: str, deadline_s: float, task: str) -> tuple[Entry | None, int]:
-        """Returns what a key holds, from the first endpoint that answers, and the store's revision at that time."""
-        request = etcd_pb2.RangeRequest(key=self._key(key))
-        timeout_s = deadline_s - time.monotonic()
+        """Returns what a key holds, and the store's revision at that time."""
+        identity = self._identified(deadline_s, task)
+        request = etcd_pb2.TxnRequest(
+            compare=[self._is_identity(identity)],
+            success=[_get(self._key(key))],
+            failure=[_get(self._key(_IDENTITY))],
+        )
+        reply = self._answered(request, deadline_s, task)
+        self._check_identity(reply, identity, task)
+        return _entry(reply.responses[0]), reply.header.revision
+
+    def _answered(self, request: etcd_pb2.TxnRequest, deadline_s: float, task: str) -> etcd_pb2.TxnResponse:
+        """Returns what the first endpoint that answers says to a transaction that may be carried out many times."""
         tries = 0
         while True:
             with self._lock:
                 endpoint, floor = self._endpoints[self._first], self._revision
-            reply = self._ask(endpoint, endpoint.read, request, self._part_of(deadline_s, tries), task)
+            reply = self._ask(endpoint, request, self._part_of(deadline_s, tries), task)
             if reply is not None:
                 self._check(reply.header, floor, task)
-                return _entry(reply), reply.header.revision
+                return reply
             if time.monotonic() >= deadline_s:
                 failures = "; ".join(f"{each.address}: {each.last_failure or 'not tried'}" for each in self._endpoints)
                 raise unavailable(
                     self.name,
                     task,
-                    f"no answer in {max(timeout_s, 0):.3g} s ({failures})",
+                    f"no answer in time ({failures})",
                     "check that etcd runs, has a quorum, and can be reached at these addresses",
                 )
             tries += 1
@@ -244,13 +278,8 @@ class EtcdStore:
         return left_s / (len(self._endpoints) - tries % len(self._endpoints))
 
     def _ask(
-        self,
-        endpoint: _Endpoint,
-        call: grpc.UnaryUnaryMultiCallable[_Request, _Reply],
-        request: _Request,
-        timeout_s: float,
-        task: str,
-    ) -> _Reply | None:
+        self, endpoint: _Endpoint, request: etcd_pb2.TxnRequest, timeout_s: float, task: str
+    ) -> etcd_pb2.TxnResponse | None:
         """Calls an endpoint; returns None if there is no answer, and has another one tried next.
 
         Raises:
@@ -259,7 +288,7 @@ class EtcdStore:
         if self._closed.is_set():
             raise self._was_closed(task)
         try:
-            reply = call(request, timeout=timeout_s)
+            reply = endpoint.commit(request, timeout=timeout_s)
         except ValueError as error:  # the channel is closed
             raise self._was_closed(task) from error
         except grpc.RpcError as error:
@@ -284,7 +313,7 @@ class EtcdStore:
         return unavailable(self.name, task, "it was closed", "open it again")
 
     def _check(self, header: etcd_pb2.ResponseHeader, floor: int, task: str) -> None:
-        """Notices another etcd in the place of the one before, or one that has lost what it had.
+        """Notices another etcd in the place of the one before, or one that was restored from a copy.
 
         Args:
             header: Of a reply.
@@ -296,15 +325,36 @@ class EtcdStore:
         """
         with self._lock:
             self._cluster_id = self._cluster_id or header.cluster_id
-            if header.cluster_id != self._cluster_id:
-                raise unavailable(self.name, task, "its endpoints are members of different clusters", _OTHER_ETCD)
-            if header.revision < floor:
-                why = f"etcd has gone back from revision {floor} to {header.revision}: it was begun anew, or restored"
-                raise unavailable(
-                    self.name, task, why, "end all processes that have used it and start them again, once it is right"
-                )
-            self._revision = max(self._revision, header.revision)
+            is_other = header.cluster_id != self._cluster_id
+        if is_other:
+            raise unavailable(self.name, task, "its endpoints are members of different clusters", _OTHER_ETCD)
+        if header.revision < floor:
+            why = f"etcd has gone back from revision {floor} to {header.revision}: it was begun anew, or restored"
+            raise unavailable(self.name, task, why, _OTHER_HISTORY)
+
+    def _check_identity(self, reply: etcd_pb2.TxnResponse, identity: bytes, task: str) -> None:
+        """Notices another store. Only of the right one the revision counts from now on."""
+        entry = _entry(reply.responses[0]) if not reply.succeeded else None
+        if not reply.succeeded and (entry is None or entry.value != identity):
+            why = "etcd was begun anew, or its keys were deleted, since this process has used it"
+            raise unavailable(self.name, task, why, _OTHER_HISTORY)
+        with self._lock:
+            self._revision = max(self._revision, reply.header.revision)
 
 
-def _entry(response: etcd_pb2.RangeResponse) -> Entry | None:
-    return Entry(response.kvs[0].value, response.kvs[0].mod_revision) if response.kvs else None
+def _is_at(key: bytes, revision: int) -> etcd_pb2.Compare:
+    compare = etcd_pb2.Compare
+    return compare(result=compare.EQUAL, target=compare.MOD, key=key, mod_revision=revision)
+
+
+def _put(key: bytes, value: bytes) -> etcd_pb2.RequestOp:
+    return etcd_pb2.RequestOp(request_put=etcd_pb2.PutRequest(key=key, value=value))
+
+
+def _get(key: bytes) -> etcd_pb2.RequestOp:
+    return etcd_pb2.RequestOp(request_range=etcd_pb2.RangeRequest(key=key))
+
+
+def _entry(response: etcd_pb2.ResponseOp) -> Entry | None:
+    found = response.response_range.kvs
+    return Entry(found[0].value, found[0].mod_revision) if found else None

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*ps_server/coordination/etcd_api/etcd.proto\x12\x1fps_server.coordination.etcd_api\"6\n\x0eResponseHeader\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x10\n\x08revision\x18\x03 \x01(\x03\"/\n\x08KeyValue\x12\x14\n\x0cmod_revision\x18\x03 \x01(\x03\x12\r\n\x05value\x18\x05 \x01(\x0c\"1\n\x0cRangeRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x14\n\x0cserializable\x18\x07 \x01(\x08\"\x88\x01\n\rRangeResponse\x12?\n\x06header\x18\x01 \x01(\x0b\x32/.ps_server.coordination.etcd_api.ResponseHeader\x12\x36\n\x03kvs\x18\x02 \x03(\x0b\x32).ps_server.coordination.etcd_api.KeyValue\"(\n\nPutRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\"N\n\x0bPutResponse\x12?\n\x06header\x18\x01 \x01(\x0b\x32/.ps_server.coordination.etcd_api.ResponseHeader\"\xa2\x01\n\tRequestOp\x12\x46\n\rrequest_range\x18\x01 \x01(\x0b\x32-.ps_server.coordination.etcd_api.RangeRequestH\x00\x12\x42\n\x0brequest_put\x18\x02 \x01(\x0b\x32+.ps_server.coordination.etcd_api.PutRequestH\x00\x42\t\n\x07request\"\xa8\x01\n\nResponseOp\x12H\n\x0eresponse_range\x18\x01 \x01(\x0b\x32..ps_server.coordination.etcd_api.RangeResponseH\x00\x12\x44\n\x0cresponse_put\x18\x02 \x01(\x0b\x32,.ps_server.coordination.etcd_api.PutResponseH\x00\x42\n\n\x08response\"\xd9\x02\n\x07\x43ompare\x12\x46\n\x06result\x18\x01 \x01(\x0e\x32\x36.ps_server.coordination.etcd_api.Compare.CompareResult\x12\x46\n\x06target\x18\x02 \x01(\x0e\x32\x36.ps_server.coordination.etcd_api.Compare.CompareTarget\x12\x0b\n\x03key\x18\x03 \x01(\x0c\x12\x16\n\x0cmod_revision\x18\x06 \x01(\x03H\x00\"@\n\rCompareResult\x12\t\n\x05\x45QUAL\x10\x00\x12\x0b\n\x07GREATER\x10\x01\x12\x08\n\x04LESS\x10\x02\x12\r\n\tNOT_EQUAL\x10\x03\"G\n\rCompareTarget\x12\x0b\n\x07VERSION\x10\x00\x12\n\n\x06\x43REATE\x10\x01\x12\x07\n\x03MOD\x10\x02\x12\t\n\x05VALUE\x10\x03\x12\t\n\x05LEASE\x10\x04\x42\x0e\n\x0ctarget_union\"\xc1\x01\n\nTxnRequest\x12\x39\n\x07\x63ompare\x18\x01 \x03(\x0b\x32(.ps_server.coordination.etcd_api.Compare\x12;\n\x07success\x18\x02 \x03(\x0b\x32*.ps_server.coordination.etcd_api.RequestOp\x12;\n\x07\x66\x61ilure\x18\x03 \x03(\x0b\x32*.ps_server.coordination.etcd_api.RequestOp\"\xa1\x01\n\x0bTxnResponse\x12?\n\x06header\x18\x01 \x01(\x0b\x32/.ps_server.coordination.etcd_api.ResponseHeader\x12\x11\n\tsucceeded\x18\x02 \x01(\x08\x12>\n\tresponses\x18\x03 \x03(\x0b\x32+.ps_server.coordination.etcd_api.ResponseOp\"9\n\x12WatchCreateRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x16\n\x0estart_revision\x18\x03 \x01(\x03\"n\n\x0cWatchRequest\x12M\n\x0e\x63reate_request\x18\x01 \x01(\x0b\x32\x33.ps_server.coordination.etcd_api.WatchCreateRequestH\x00\x42\x0f\n\rrequest_union\"\x07\n\x05\x45vent\"\x9a\x01\n\rWatchResponse\x12?\n\x06header\x18\x01 \x01(\x0b\x32/.ps_server.coordination.etcd_api.ResponseHeader\x12\x10\n\x08\x63\x61nceled\x18\x04 \x01(\x08\x12\x36\n\x06\x65vents\x18\x0b \x03(\x0b\x32&.ps_server.coordination.etcd_api.Eventb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*ps_server/coordination/etcd_api/etcd.proto\x12\x1fps_server.coordination.etcd_api\"6\n\x0eResponseHeader\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x10\n\x08revision\x18\x03 \x01(\x03\"/\n\x08KeyValue\x12\x14\n\x0cmod_revision\x18\x03 \x01(\x03\x12\r\n\x05value\x18\x05 \x01(\x0c\"1\n\x0cRangeRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x14\n\x0cserializable\x18\x07 \x01(\x08\"\x88\x01\n\rRangeResponse\x12?\n\x06header\x18\x01 \x01(\x0b\x32/.ps_server.coordination.etcd_api.ResponseHeader\x12\x36\n\x03kvs\x18\x02 \x03(\x0b\x32).ps_server.coordination.etcd_api.KeyValue\"(\n\nPutRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\"N\n\x0bPutResponse\x12?\n\x06header\x18\x01 \x01(\x0b\x32/.ps_server.coordination.etcd_api.ResponseHeader\"\xa2\x01\n\tRequestOp\x12\x46\n\rrequest_range\x18\x01 \x01(\x0b\x32-.ps_server.coordination.etcd_api.RangeRequestH\x00\x12\x42\n\x0brequest_put\x18\x02 \x01(\x0b\x32+.ps_server.coordination.etcd_api.PutRequestH\x00\x42\t\n\x07request\"\xa8\x01\n\nResponseOp\x12H\n\x0eresponse_range\x18\x01 \x01(\x0b\x32..ps_server.coordination.etcd_api.RangeResponseH\x00\x12\x44\n\x0cresponse_put\x18\x02 \x01(\x0b\x32,.ps_server.coordination.etcd_api.PutResponseH\x00\x42\n\n\x08response\"\xea\x02\n\x07\x43ompare\x12\x46\n\x06result\x18\x01 \x01(\x0e\x32\x36.ps_server.coordination.etcd_api.Compare.CompareResult\x12\x46\n\x06target\x18\x02 \x01(\x0e\x32\x36.ps_server.coordination.etcd_api.Compare.CompareTarget\x12\x0b\n\x03key\x18\x03 \x01(\x0c\x12\x16\n\x0cmod_revision\x18\x06 \x01(\x03H\x00\x12\x0f\n\x05value\x18\x07 \x01(\x0cH\x00\"@\n\rCompareResult\x12\t\n\x05\x45QUAL\x10\x00\x12\x0b\n\x07GREATER\x10\x01\x12\x08\n\x04LESS\x10\x02\x12\r\n\tNOT_EQUAL\x10\x03\"G\n\rCompareTarget\x12\x0b\n\x07VERSION\x10\x00\x12\n\n\x06\x43REATE\x10\x01\x12\x07\n\x03MOD\x10\x02\x12\t\n\x05VALUE\x10\x03\x12\t\n\x05LEASE\x10\x04\x42\x0e\n\x0ctarget_union\"\xc1\x01\n\nTxnRequest\x12\x39\n\x07\x63ompare\x18\x01 \x03(\x0b\x32(.ps_server.coordination.etcd_api.Compare\x12;\n\x07success\x18\x02 \x03(\x0b\x32*.ps_server.coordination.etcd_api.RequestOp\x12;\n\x07\x66\x61ilure\x18\x03 \x03(\x0b\x32*.ps_server.coordination.etcd_api.RequestOp\"\xa1\x01\n\x0bTxnResponse\x12?\n\x06header\x18\x01 \x01(\x0b\x32/.ps_server.coordination.etcd_api.ResponseHeader\x12\x11\n\tsucceeded\x18\x02 \x01(\x08\x12>\n\tresponses\x18\x03 \x03(\x0b\x32+.ps_server.coordination.etcd_api.ResponseOp\"9\n\x12WatchCreateRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x16\n\x0estart_revision\x18\x03 \x01(\x03\"n\n\x0cWatchRequest\x12M\n\x0e\x63reate_request\x18\x01 \x01(\x0b\x32\x33.ps_server.coordination.etcd_api.WatchCreateRequestH\x00\x42\x0f\n\rrequest_union\"\x07\n\x05\x45vent\"\x9a\x01\n\rWatchResponse\x12?\n\x06header\x18\x01 \x01(\x0b\x32/.ps_server.coordination.etcd_api.ResponseHeader\x12\x10\n\x08\x63\x61nceled\x18\x04 \x01(\x08\x12\x36\n\x06\x65vents\x18\x0b \x03(\x0b\x32&.ps_server.coordination.etcd_api.Eventb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,21 +48,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESPONSEOP']._serialized_start=662
   _globals['_RESPONSEOP']._serialized_end=830
   _globals['_COMPARE']._serialized_start=833
-  _globals['_COMPARE']._serialized_end=1178
-  _globals['_COMPARE_COMPARERESULT']._serialized_start=1025
-  _globals['_COMPARE_COMPARERESULT']._serialized_end=1089
-  _globals['_COMPARE_COMPARETARGET']._serialized_start=1091
-  _globals['_COMPARE_COMPARETARGET']._serialized_end=1162
-  _globals['_TXNREQUEST']._serialized_start=1181
-  _globals['_TXNREQUEST']._serialized_end=1374
-  _globals['_TXNRESPONSE']._serialized_start=1377
-  _globals['_TXNRESPONSE']._serialized_end=1538
-  _globals['_WATCHCREATEREQUEST']._serialized_start=1540
-  _globals['_WATCHCREATEREQUEST']._serialized_end=1597
-  _globals['_WATCHREQUEST']._serialized_start=1599
-  _globals['_WATCHREQUEST']._serialized_end=1709
-  _globals['_EVENT']._serialized_start=1711
-  _globals['_EVENT']._serialized_end=1718
-  _globals['_WATCHRESPONSE']._serialized_start=1721
-  _globals['_WATCHRESPONSE']._serialized_end=1875
+  _globals['_COMPARE']._serialized_end=1195
+  _globals['_COMPARE_COMPARERESULT']._serialized_start=1042
+  _globals['_COMPARE_COMPARERESULT']._serialized_end=1106
+  _globals['_COMPARE_COMPARETARGET']._serialized_start=1108
+  _globals['_COMPARE_COMPARETARGET']._serialized_end=1179
+  _globals['_TXNREQUEST']._serialized_start=1198
+  _globals['_TXNREQUEST']._serialized_end=1391
+  _globals['_TXNRESPONSE']._serialized_start=1394
+  _globals['_TXNRESPONSE']._serialized_end=1555
+  _globals['_WATCHCREATEREQUEST']._serialized_start=1557
+  _globals['_WATCHCREATEREQUEST']._serialized_end=1614
+  _globals['_WATCHREQUEST']._serialized_start=1616
+  _globals['_WATCHREQUEST']._serialized_end=1726
+  _globals['_EVENT']._serialized_start=1728
+  _globals['_EVENT']._serialized_end=1735
+  _globals['_WATCHRESPONSE']._serialized_start=1738
+  _globals['_WATCHRESPONSE']._serialized_end=1892
 # @@protoc_insertion_point(module_scope)

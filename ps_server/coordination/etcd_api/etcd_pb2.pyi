@@ -4,8 +4,7 @@ isort:skip_file
 The part of etcd's API, version 3, that a coordination store needs. Names, numbers and types of the fields are those of
 `rpc.proto` and `kv.proto` of etcd (etcd-io/etcd, api/etcdserverpb and api/mvccpb, Apache License 2.0); fields that are
 not used are left out. The package is our own: a program may have loaded etcd's files too, and names of messages are
-not on the wire. Those of the methods are `/etcdserverpb.KV/Range`, `/etcdserverpb.KV/Txn` and
-`/etcdserverpb.Watch/Watch`.
+not on the wire. Those of the methods are `/etcdserverpb.KV/Txn` and `/etcdserverpb.Watch/Watch`.
 """
 
 import builtins
@@ -226,11 +225,13 @@ class Compare(google.protobuf.message.Message):
     TARGET_FIELD_NUMBER: builtins.int
     KEY_FIELD_NUMBER: builtins.int
     MOD_REVISION_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
     result: global___Compare.CompareResult.ValueType
     target: global___Compare.CompareTarget.ValueType
     key: builtins.bytes
     mod_revision: builtins.int
     """0 for a key that is not there."""
+    value: builtins.bytes
     def __init__(
         self,
         *,
@@ -238,10 +239,11 @@ class Compare(google.protobuf.message.Message):
         target: global___Compare.CompareTarget.ValueType = ...,
         key: builtins.bytes = ...,
         mod_revision: builtins.int = ...,
+        value: builtins.bytes = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["mod_revision", b"mod_revision", "target_union", b"target_union"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["key", b"key", "mod_revision", b"mod_revision", "result", b"result", "target", b"target", "target_union", b"target_union"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["target_union", b"target_union"]) -> typing.Literal["mod_revision"] | None: ...
+    def HasField(self, field_name: typing.Literal["mod_revision", b"mod_revision", "target_union", b"target_union", "value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["key", b"key", "mod_revision", b"mod_revision", "result", b"result", "target", b"target", "target_union", b"target_union", "value", b"value"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["target_union", b"target_union"]) -> typing.Literal["mod_revision", "value"] | None: ...
 
 global___Compare = Compare
 
