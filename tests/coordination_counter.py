@@ -1,4 +1,4 @@
-"""A process that counts in a coordination store: ``python -m tests.coordination_counter URL TIMES``.
+"""A process that counts in a coordination store: ``python -m tests.coordination_counter URL NAMESPACE TIMES``.
 
 It prints a line for each increment that the store has acknowledged: the number that it wrote, and its revision.
 """
@@ -14,7 +14,6 @@ from ps_protocol.errors import UnavailableError
 from ps_server.coordination.addresses import open_store
 from ps_server.coordination.store import CoordinationStore, Entry
 
-NAMESPACE: Final = "tests"
 KEY: Final = "primary/ps:0"
 TIMEOUT_S: Final = 30.0
 
@@ -39,9 +38,9 @@ def count(store: CoordinationStore, times: int) -> Iterator[Entry]:
             yield known
 
 
-def start_counter(url: str, times: int) -> subprocess.Popen[str]:
+def start_counter(url: str, namespace: str, times: int) -> subprocess.Popen[str]:
     """Starts a process that counts; its standard output has what it wrote."""
-    command = [sys.executable, "-m", "tests.coordination_counter", url, str(times)]
+    command = [sys.executable, "-m", "tests.coordination_counter", url, namespace, str(times)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -52,8 +51,8 @@ def printed(output: str) -> dict[int, int]:
 
 
 def main() -> None:
-    url, times = sys.argv[1:]
-    store = open_store(url, namespace=NAMESPACE)
+    url, namespace, times = sys.argv[1:]
+    store = open_store(url, namespace=namespace)
     for entry in count(store, int(times)):
         sys.stdout.write(f"{entry.value.decode()} {entry.revision}\n")
         sys.stdout.flush()

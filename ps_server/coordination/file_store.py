@@ -120,7 +120,9 @@ class FileStore:
         folder_name = _folder_name(check_key(key))
         check_value(key, value)
         with self._errors(f"write {key!r}"), self._opened() as (place, identity):
-            if revision == 0:
+            with self._lock:
+                is_new = key not in self._seen
+            if revision == 0 and is_new:
                 _make_folder(place, folder_name)
             with _folder(place, folder_name) as folder:
                 before = self._newest(key, folder, deadline_s)

@@ -5,7 +5,7 @@ compare-and-set register for each key (M. Herlihy, "Wait-Free Synchronization", 
 change the same revision, one does, and the others learn what it wrote. Stores have no leases and no clocks; epochs and
 leases are in the values, which a store does not look into.
 
-``file_store`` is built in, for one machine. Another may keep each key in a ``Lease``
+There are two: ``file_store``, built in, for one machine, and ``etcd_store``. A third may keep each key in a ``Lease``
 object of Kubernetes (``coordination.k8s.io/v1``): the value stands in an annotation of its metadata, base64-encoded,
 and ``resourceVersion`` is the revision, which for such objects is that of the etcd below. ``read`` is a GET without
 ``resourceVersion``, which is answered by a quorum; ``compare_and_set`` is a PUT with ``metadata.resourceVersion``, or a

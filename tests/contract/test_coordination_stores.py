@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 import pytest
 
 from ps_protocol.errors import InvalidValueError, UnavailableError
 from ps_server.coordination.addresses import open_store
 from ps_server.coordination.store import MAX_VALUE_BYTES, CoordinationStore, Entry
-from tests.coordination_counter import KEY, NAMESPACE, TIMEOUT_S, count, printed, start_counter
+from tests.coordination_counter import KEY, TIMEOUT_S, count, printed, start_counter
+from tests.etcd_process import NO_ETCD, EtcdProcess
 
-STORES: Final = ("file",)
+STORES: Final = ("file", "etcd")
 
 Stores = Callable[[], CoordinationStore]
 
 
-@pytest.fixture(params=STORES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Address of a store that nobody has used."""
-    return (tmp_path / "coordination").as_uri()
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdProcess | None]:
+    """An etcd for all tests; None where there is none."""
+    if shutil.which("etcd") is None:
+        yield None
+        return
+    with EtcdProcess(tmp_path_factory.mktemp("etcd")) as process:
+        process.wait_until_ready()
+        yield process
 
 
 @pytest.fixture
-def stores(url: str) -> Iterator[Stores]:
+def namespace() -> str:
+    """Not used by another test."""
+    return f"tests-{uuid4().hex}"
+
+
+@pytest.fixture(params=STORES)
+def url(request: pytest.FixtureRequest, tmp_path: Path, etcd: EtcdProcess | None) -> str:
+    """Address of a store."""
+    if request.param == "file":
+        return (tmp_path / "coordination").as_uri()
+    if etcd is None:
+        pytest.skip(NO_ETCD)
+    return etcd.url
+
+
+@pytest.fixture
+def stores(url: str, namespace: str) -> Iterator[Stores]:
     """Opens the same store, as processes of their own would."""
     opened: list[CoordinationStore] = []
 
     def another() -> CoordinationStore:
-        opened.append(open_store(url, namespace=NAMESPACE))
+        opened.append(open_store(url, namespace=namespace))
         return opened[-1]
 
     yield another
@@ -54,6 +79,15 @@ def write(store: CoordinationStore, value: bytes, revision: int = 0, key: str = 
 
 def read(store: CoordinationStore, key: str = KEY) -> Entry | None:
     return store.read(key, timeout_s=TIMEOUT_S)
+
+
+def calls(store: CoordinationStore, key: str) -> list[Callable[[], object]]:
+    """One of each."""
+    return [
+        lambda: store.read(key, timeout_s=TIMEOUT_S),
+        lambda: store.compare_and_set(key, b"", revision=0, timeout_s=TIMEOUT_S),
+        lambda: store.watch(key, revision=0, timeout_s=TIMEOUT_S),
+    ]
 
 
 def test_it_says_where_it_is(store: CoordinationStore, url: str) -> None:
@@ -99,24 +133,19 @@ def test_keys_are_apart(store: CoordinationStore) -> None:
     assert read(store, "ps:") is None
 
 
-def test_namespaces_are_apart(store: CoordinationStore, url: str) -> None:
+def test_namespaces_are_apart(store: CoordinationStore, url: str, namespace: str) -> None:
     entry = write(store, b"ours")
-    other = open_store(url, namespace="other")
-    assert read(other) is None
-    write(other, b"theirs")
-    assert read(store) == entry
-    other.close()
+    with contextlib.closing(open_store(url, namespace=f"other-{namespace}")) as other:
+        assert read(other) is None
+        write(other, b"theirs")
+        assert read(store) == entry
 
 
 @pytest.mark.parametrize(
     "key", ["", "/ps", ".", "..", "../ps", "ps 0", "ps\n", "ä", "a" * 121], ids=lambda key: repr(key[:5])
 )
 def test_a_malformed_key_is_refused(store: CoordinationStore, key: str) -> None:
-    for call in (
-        lambda: store.read(key, timeout_s=TIMEOUT_S),
-        lambda: store.compare_and_set(key, b"", revision=0, timeout_s=TIMEOUT_S),
-        lambda: store.watch(key, revision=0, timeout_s=TIMEOUT_S),
-    ):
+    for call in calls(store, key):
         with pytest.raises(InvalidValueError, match="is no key of a coordination store"):
             call()
 
@@ -192,11 +221,7 @@ def test_close_ends_calls_of_other_threads(stores: Stores) -> None:
         store.close()
         assert isinstance(watching.exception(TIMEOUT_S), UnavailableError)
     store.close()
-    for call in (
-        lambda: read(store),
-        lambda: store.compare_and_set(KEY, b"", revision=0, timeout_s=TIMEOUT_S),
-        lambda: store.watch(KEY, revision=0, timeout_s=TIMEOUT_S),
-    ):
+    for call in calls(store, KEY):
         with pytest.raises(UnavailableError, match="was closed; open it again"):
             call()
 
@@ -214,8 +239,8 @@ def test_every_increment_by_many_threads_counts_once(stores: Stores) -> None:
     assert [int(entry.value) for entry in in_order] == [*range(1, 121)]
 
 
-def test_every_increment_by_many_processes_counts_once(url: str, store: CoordinationStore) -> None:
-    counters = [start_counter(url, 25) for _ in range(4)]
+def test_every_increment_by_many_processes_counts_once(url: str, namespace: str, store: CoordinationStore) -> None:
+    counters = [start_counter(url, namespace, 25) for _ in range(4)]
     written = [printed(counter.communicate(timeout=4 * TIMEOUT_S)[0]) for counter in counters]
     assert [counter.returncode for counter in counters] == [0] * 4
     revisions = {number: revision for each in written for number, revision in each.items()}

@@ -1,1 +1,1 @@
-"""The gRPC services of a ps task. Must not import the sockets. Besides, only replication and process import grpc."""
+"""The gRPC services of a ps task. Must not import sockets. Coordination, replication and process import grpc too."""
