@@ -510,7 +510,6 @@ def test_each_task_has_a_log_file_if_wanted(up: Up, tmp_path: Path) -> None:
         (["--ps", "0", "--", "true"], "--ps"),
         (["--workers", "0", "--", "true"], "--workers"),
         (["--transport", "pigeon", "--", "true"], "transport is 'pigeon'"),
-        (["--replicas", "1", "--", "true"], "--replicas 1 needs --ps 2 or more"),
         (["--replicas", "1", "--ps", "2", "--durability", "journal", "--", "true"], "exclude each other"),
         (["--data-dir", "kept", "--", "true"], "give --durability journal as well"),
         ([], "COMMAND"),

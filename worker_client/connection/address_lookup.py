@@ -39,10 +39,8 @@ class AddressLookup:
         # Others each time: of many, the first few may be away too.
         start = self._next_start(task) % len(others) if others else 0
         found: list[PsAddress] = []
-        asked = [*others[start:], *others[:start]][:_MAX_ASKED]
-        if self._has_backups:
-            asked.append(services[task.index])  # what answers there may be the backup now, and know the primary
-        for service in asked:
+        # At last the one that is known: it may be the backup now, and know the primary.
+        for service in [*[*others[start:], *others[:start]][:_MAX_ASKED], services[task.index]]:
             try:
                 answer = service.list_addresses(timeout_s=_ASK_TIMEOUT_S)
             except ShardscopeError as error:
@@ -52,13 +50,9 @@ class AddressLookup:
         newest_first = sorted(found, key=lambda each: each.epoch, reverse=True)
         return list(dict.fromkeys([*[each.address for each in newest_first], *self._places(task, known)]))
 
-    @property
-    def _has_backups(self) -> bool:
-        return BACKUP_JOB in self._spec.jobs
-
     def _places(self, task: TaskId, known: str) -> list[str]:
         """Where the spec has the two processes of a replicated task, but for the address known."""
-        if not self._has_backups:
+        if BACKUP_JOB not in self._spec.jobs:
             return []
         return [each for each in process_addresses(self._spec, task.index) if each != known]
 

@@ -1,0 +1,223 @@
+"""Failover of replicated ps tasks, of any process in any order: it heals, and workers old and new find their way."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pytest
+
+import worker_client as ss
+from ps_cluster.inspection.health_probe import check_health
+from ps_cluster.inspection.queries import ps_processes
+from ps_cluster.local.local_cluster import LocalCluster
+from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec, TaskId
+from ps_protocol.errors import ShardscopeError
+from ps_protocol.liveness import READY
+from ps_server.replication.decisions import EXIT_SUPERSEDED
+from tests.conftest import Eventually
+from tests.etcd_process import EtcdProcess
+from tests.integration.test_replication import SIZE, Updates, counter_on, make_progress
+
+pytestmark = pytest.mark.integration
+
+LEASE_S: Final = 2.0
+TIMEOUT_S: Final = 60.0
+END_GRACE_S: Final = 60.0
+
+
+class Failover:
+    """A cluster with backups whose processes a test ends and starts.
+
+    Args:
+        cluster: Started.
+        eventually: Waits.
+    """
+
+    def __init__(self, cluster: LocalCluster, eventually: Eventually):
+        self.cluster = cluster
+        self._eventually = eventually
+        self.places = ps_processes(cluster.cluster_spec)
+
+    @property
+    def spec(self) -> ClusterSpec:
+        return self.cluster.cluster_spec
+
+    def heal(self) -> None:
+        """Waits until every pair is complete; processes that have ended themselves are started again."""
+
+        def is_whole() -> bool:
+            for task in self.places:
+                if self.cluster.process(task).returncode == EXIT_SUPERSEDED:
+                    self.cluster.restart(task)
+            return all(self.is_ready(task) for task in self.places)
+
+        self._eventually(is_whole, timeout_s=TIMEOUT_S, message="every pair is complete")
+
+    def is_ready(self, task: TaskId) -> bool:
+        try:
+            return check_health(self.places[task], service=READY, timeout_s=TIMEOUT_S) == "SERVING"
+        except ShardscopeError:
+            return False
+
+    def kill(self, task: TaskId) -> None:
+        process = self.cluster.process(task)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(TIMEOUT_S) == -signal.SIGKILL
+
+    def end(self, task: TaskId) -> None:
+        """Ends a process in good order."""
+        process = self.cluster.process(task)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(END_GRACE_S) == 0, process.tail[-5:]
+
+    def count_in_log(self, task: TaskId, text: str) -> int:
+        return sum(text in line for line in self.cluster.process(task).tail)
+
+
+@pytest.fixture(params=[1, 2])
+def failover(request: pytest.FixtureRequest, eventually: Eventually) -> Iterator[Failover]:
+    """A cluster of one ps task, and one of two."""
+    with LocalCluster(request.param, replicas=1, ps_arguments=("--lease", str(LEASE_S))) as cluster:
+        made = Failover(cluster, eventually)
+        made.heal()
+        yield made
+
+
+def counters(failover: Failover, client: ss.Client) -> list[ss.Variable]:
+    """A variable of each ps task."""
+    made = []
+    for index in range(failover.spec.num_tasks(PS_JOB)):
+        with client.as_default(), ss.device(f"/job:ps/task:{index}"):
+            variable = ss.get_variable(f"counter_{index}", [SIZE], initializer=ss.zeros_initializer())
+        assert isinstance(variable, ss.Variable)
+        made.append(variable)
+    return made
+
+
+def test_workers_new_and_old_go_on_after_every_pair_has_failed_over(
+    failover: Failover, resources: ExitStack, eventually: Eventually
+) -> None:
+    old = resources.enter_context(ss.connect(failover.spec))
+    variables = counters(failover, old)
+    for index, variable in enumerate(variables):
+        with Updates(variable) as updates:
+            make_progress(updates, eventually)
+            failover.kill(TaskId(PS_JOB, index))
+            make_progress(updates, eventually)
+        failover.cluster.restart_ps(index)
+        failover.heal()
+        np.testing.assert_array_equal(variable.read_value(), np.full(SIZE, updates.acknowledged))
+    # Every place of a ps has its backup now. Workers find the primaries, also with a spec without the other places.
+    addresses = failover.spec.ps_addresses()
+    for spec in (failover.spec, ClusterSpec({PS_JOB: addresses})):
+        with ss.connect(spec, observer=True) as new:
+            assert len(new.variables()) == len(variables)
+    for variable in variables:
+        variable.assign_add(np.ones(SIZE, np.float32))
+
+
+def test_a_rolling_restart_loses_no_primary_and_no_update(
+    failover: Failover, resources: ExitStack, eventually: Eventually
+) -> None:
+    """Without a pause: the next process is told to end as soon as the one before listens again."""
+    client = resources.enter_context(ss.connect(failover.spec))
+    variables = counters(failover, client)
+    with ExitStack() as running:
+        all_updates = [running.enter_context(Updates(each)) for each in variables]
+        for task in failover.places:
+            failover.end(task)
+            for updates in all_updates:
+                make_progress(updates, eventually, more=1)
+            failover.cluster.restart(task)
+    failover.heal()
+    for updates, variable in zip(all_updates, variables, strict=True):
+        np.testing.assert_array_equal(variable.read_value(), np.full(SIZE, updates.acknowledged))
+
+
+def test_the_operator_promotes_a_backup(failover: Failover, resources: ExitStack, eventually: Eventually) -> None:
+    client = resources.enter_context(ss.connect(failover.spec))
+    variable = counters(failover, client)[0]
+    flag = failover.spec.to_flag()
+    with Updates(variable) as updates:
+        make_progress(updates, eventually)
+        promoted = shardscope("promote", "ps:0", "--cluster", flag)
+        assert promoted.returncode == 0, promoted.stderr
+        assert (
+            f"backup:0 at {failover.places[TaskId(BACKUP_JOB, 0)]} is the primary of ps:0, in epoch" in promoted.stdout
+        )
+        make_progress(updates, eventually)
+    eventually(
+        lambda: failover.cluster.process(TaskId(PS_JOB, 0)).returncode == EXIT_SUPERSEDED,
+        timeout_s=TIMEOUT_S,
+        message="the primary that was has ended",
+    )
+    refused = shardscope("promote", "ps:0", "--cluster", flag)
+    assert refused.returncode == 1
+    assert "ps:0 has no backup that could become its primary" in refused.stderr
+    ready = shardscope("health", "--ready", "--cluster", flag)
+    assert ready.returncode == 1
+    assert "backup:0" in ready.stderr
+    failover.heal()
+    assert shardscope("health", "--ready", "--cluster", flag).returncode == 0
+    np.testing.assert_array_equal(variable.read_value(), np.full(SIZE, updates.acknowledged))
+
+
+def test_a_state_that_is_lost_is_given_up_only_by_the_operator(
+    failover: Failover, resources: ExitStack, eventually: Eventually
+) -> None:
+    first, second = TaskId(PS_JOB, 0), TaskId(BACKUP_JOB, 0)
+    with ss.connect(failover.spec) as client:
+        counters(failover, client)
+    for task in (first, second):
+        failover.kill(task)
+    for task in (first, second):
+        failover.cluster.restart(task)
+    eventually(
+        lambda: failover.count_in_log(second, "shardscope promote ps:0 --accept-loss"),
+        timeout_s=TIMEOUT_S,
+        message="a process without state says what to do",
+    )
+    flag = failover.spec.to_flag()
+    assert "--accept-loss" in shardscope("promote", "ps:0", "--cluster", flag).stderr
+    promoted = shardscope("promote", "ps:0", "--accept-loss", "--cluster", flag)
+    assert promoted.returncode == 0, promoted.stderr
+    failover.heal()
+    new = resources.enter_context(ss.connect(failover.spec))
+    variable = counter_on(0, new)
+    variable.assign_add(np.ones(SIZE, np.float32))
+    np.testing.assert_array_equal(variable.read_value(), np.ones(SIZE))
+
+
+def test_with_etcd_which_is_killed_meanwhile(tmp_path: Path, resources: ExitStack, eventually: Eventually) -> None:
+    etcd = resources.enter_context(EtcdProcess(tmp_path / "etcd"))
+    etcd.wait_until_ready()
+    cluster = resources.enter_context(
+        LocalCluster(1, replicas=1, coordinator=etcd.url, ps_arguments=("--lease", str(LEASE_S)))
+    )
+    failover = Failover(cluster, eventually)
+    failover.heal()
+    client = resources.enter_context(ss.connect(cluster.cluster_spec))
+    variable = counter_on(0, client)
+    with Updates(variable) as updates:
+        make_progress(updates, eventually)
+        etcd.kill()
+        make_progress(updates, eventually)  # a pair needs nobody else
+        failover.kill(TaskId(PS_JOB, 0))
+        etcd.start()
+        make_progress(updates, eventually)
+        failover.cluster.restart_ps(0)
+        failover.heal()
+    np.testing.assert_array_equal(variable.read_value(), np.full(SIZE, updates.acknowledged))
+
+
+def shardscope(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ps_cluster", *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
