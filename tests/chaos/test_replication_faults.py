@@ -40,11 +40,12 @@ class Pairs:
         self._resources = resources
         self._eventually = eventually
         self._processes: dict[TaskId, PsTask] = {}
+        options = ("--lease", str(LEASE_S), "--coordinator", f"file://{directory}/coordination")
         for job in (PS_JOB, BACKUP_JOB):
             for index in range(2):
                 place = directory / f"{job}-{index}"
                 place.mkdir()
-                process = PsTask(place, index=index, is_backup=job == BACKUP_JOB, options=("--lease", str(LEASE_S)))
+                process = PsTask(place, index=index, is_backup=job == BACKUP_JOB, options=options)
                 self._processes[TaskId(job, index)] = resources.enter_context(process)
         self.spec = ClusterSpec(
             {job: [self._processes[TaskId(job, index)].address for index in range(2)] for job in (PS_JOB, BACKUP_JOB)}
