@@ -283,7 +283,12 @@ SaysWhatIsLeftOut.__getattr__ = _member  # type: ignore[attr-defined]
 def _missing(path: str, prefix: str, otherwise: str) -> AttributeError:
     name = path.rpartition(".")[2]
     reason = None if name.startswith("_") else reason_for(path)
-    if reason is None:
-        return AttributeError(otherwise, name=name)
-    text = f"{prefix}{path} is left out of Shardscope: {reason.replace('`', '')} (docs/tf1-names.md)"
-    return AttributeError(text, name=name)
+    if reason is None or (path not in RENAMED and path not in dict(rows())):
+        # Without a name Python adds its own, and with that the nearest one that there is: this may be a slip.
+        text = otherwise if reason is None else _why(path, prefix, reason)
+        return AttributeError(text)
+    return AttributeError(_why(path, prefix, reason), name=name)
+
+
+def _why(path: str, prefix: str, reason: str) -> str:
+    return f"{prefix}{path} is left out of Shardscope: {reason.replace('`', '')} (docs/tf1-names.md)"

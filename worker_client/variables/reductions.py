@@ -141,6 +141,12 @@ class Reductions(PlacedParts):
             InvalidArgumentError: There are too many bins or none, or the range is none.
         """
         spec = self.whole_spec
+        if not isinstance(bins, SupportsIndex):
+            raise InvalidArgumentError(
+                f"a histogram of variable {spec} needs a number of bins, not {bins!r}; for others read the value: "
+                f"np.histogram(v, bins)",
+                variable=spec.name,
+            )
         low, high = self._extent() if range is None else (float(range[0]), float(range[1]))
         if low == high:  # as NumPy widens it
             low, high = low - 0.5, high + 0.5
