@@ -69,7 +69,10 @@ EXTENSIONS: Final = "no operations from libraries; compute in Python, or with `t
 RAGGED: Final = "no ragged tensors; give rows one length with `tf.pad`, or feed values and their segments"
 LINEAR: Final = "not among the functions of matrices here; compute it with `numpy.linalg`, and feed the result"
 STATELESS: Final = "use `tf.random_normal` and its like with `seed`, or draw with NumPy and feed the result"
-CONTRIB: Final = "of `tf.contrib` only regularizers and placement strategies are here"
+CONTRIB: Final = (
+    "of `tf.contrib` only regularizers and placement strategies are here; most of what programs take from it has its "
+    "like in `tf.layers`, `tf.nn`, `tf.losses` and `tf.train`"
+)
 FEEDABLE: Final = "every tensor can be fed, and everything be fetched"
 LISTED: Final = "TensorFlow's own; `get_operations()` lists all operations of a graph"
 FUNCTIONS: Final = "there are no functions as graphs; build with Python's functions"
@@ -212,6 +215,9 @@ RENAMED: Final[dict[str, str]] = {
     "batch_scatter_update": "Variable.batch_scatter_update",
     "complex_abs": "abs",
     "concat_v2": "concat",
+    "contrib.layers.flatten": "layers.flatten",
+    "contrib.layers.xavier_initializer": "glorot_uniform_initializer",
+    "contrib.layers.xavier_initializer_conv2d": "glorot_uniform_initializer",
     "inv": "reciprocal",
     "mul": "multiply",
     "neg": "negative",

@@ -106,6 +106,8 @@ def test_a_slip_is_told_the_nearest_name_and_what_is_left_out_none(path: str, su
         ("batch_matmul", "matmul"),
         ("layers.conv3d", "get_variable"),
         ("data.Dataset", "placeholders"),
+        ("contrib.layers.xavier_initializer", "glorot_uniform_initializer"),
+        ("contrib.slim", "layers"),
     ],
 )
 def test_names_of_one_kind_and_names_in_what_is_left_out(path: str, remedy: str) -> None:
