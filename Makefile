@@ -18,6 +18,9 @@ help:  ## Lists the targets.
 
 # What pip says is shown when it fails.
 $(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Shardscope needs Python 3.11 or newer, and $(PYTHON) is none." >&2; \
+		echo "Name another: make $(or $(MAKECMDGOALS),help) PYTHON=python3.12" >&2; exit 1; }
 	@echo "Installing Shardscope and its libraries into $(VENV); the first time this takes a minute or two."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --constraint constraints.txt \

@@ -161,7 +161,9 @@ class ClusterSpec:
         if not self._tasks:
             raise ValueError(
                 f"No cluster is given, and {_TF_CONFIG} has none: there are no ps tasks to hold variables. "
-                f"{_GIVE_A_CLUSTER} `shardscope up -- python train.py` starts one on this machine, and sets it."
+                f"`shardscope up -- python train.py` starts them on this machine and the program with them, "
+                f"shardscope.LocalCluster() starts them from within it. Or does a cluster run already? "
+                f"{_GIVE_A_CLUSTER}"
             )
         if not tasks:
             found = ", ".join(f"{job} ({len(job_tasks)})" for job, job_tasks in self._tasks.items())

@@ -29,6 +29,15 @@ class ScheduleSpec:
     numbers: tuple[float, ...]
     then: ScheduleSpec | None = None
 
+    def __repr__(self) -> str:
+        names = [f"{each.name}=" for each in SCHEDULES.get(self.name, ())]
+        if len(names) != len(self.numbers):
+            names = [""] * len(self.numbers)
+        words = [f"{name}{number!r}" for name, number in zip(names, self.numbers, strict=True)]
+        if self.then is not None:
+            words.append(f"then={self.then!r}")
+        return f"{self.name}({', '.join(words)})"
+
 
 def learning_rate(schedule: ScheduleSpec, step: int) -> float:
     """Returns the learning rate of a schedule that ``check_schedule`` has passed.

@@ -63,25 +63,22 @@ def describe_optimizer(optimizer: OptimizerSpec) -> str:
     """An optimizer for messages, as "adam(learning_rate=0.001, beta1=0.9, sparse='lazy')"; equal for equal ones."""
     if optimizer.function == MOVING_AVERAGE:
         return f"a moving average with the decay {', '.join(map(repr, optimizer.numbers))}"
+    words = [f"{name}={value}" for name, value in settings_in_words(optimizer).items()]
+    return f"{optimizer.function}({', '.join(words)})"
+
+
+def settings_in_words(optimizer: OptimizerSpec) -> dict[str, str]:
+    """What is fixed about an optimizer, by the names that it has in constructors; equal for equal ones."""
     rule = RULES.get(optimizer.function)
     names = [each.name for each in rule.settings] if rule is not None else []
     if len(names) != len(optimizer.numbers):
         names = [f"setting_{index}" for index in range(len(optimizer.numbers))]
-    words = [
-        f"{name}={number!r}" for name, number in zip(names, optimizer.numbers, strict=True) if not math.isnan(number)
-    ]
-    words += [f"sparse={optimizer.sparse.name.lower()!r}", f"on_nonfinite={optimizer.on_nonfinite.name.lower()!r}"]
+    settings = zip(names, optimizer.numbers, strict=True)
+    words = {name: repr(number) for name, number in settings if not math.isnan(number)}
     if optimizer.schedule is not None:
-        words.append(f"schedule={_described_schedule(optimizer.schedule)}")
+        words["learning_rate"] = repr(optimizer.schedule)
+    words["sparse"] = repr(optimizer.sparse.name.lower())
+    words["on_nonfinite"] = repr(optimizer.on_nonfinite.name.lower())
     if optimizer.constraint is not None:
-        words.append(f"constraint={_called(optimizer.constraint.name, optimizer.constraint.numbers)}")
-    return f"{optimizer.function}({', '.join(words)})"
-
-
-def _described_schedule(schedule: ScheduleSpec) -> str:
-    then = "" if schedule.then is None else f", then {_described_schedule(schedule.then)}"
-    return f"{_called(schedule.name, schedule.numbers)}{then}"
-
-
-def _called(name: str, numbers: tuple[float, ...]) -> str:
-    return f"{name}({', '.join(map(repr, numbers))})"
+        words["constraint"] = f"{optimizer.constraint.name}({', '.join(map(repr, optimizer.constraint.numbers))})"
+    return words

@@ -5,13 +5,14 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import operator
 import os
 import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Final, Literal, NoReturn, Self, TypeAlias
+from typing import Any, Final, Literal, NoReturn, Self, SupportsIndex, TypeAlias
 from uuid import uuid4
 
 from ps_protocol import fault_points
@@ -25,10 +26,10 @@ from ps_protocol.cluster_spec import (
     ClusterSpecLike,
     TfConfig,
 )
-from ps_protocol.errors import FailedPreconditionError, ShardscopeError
+from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError
 from ps_protocol.forks import new_lock, tell_in_child
 from ps_protocol.html_tables import html_table
-from ps_protocol.interrupts import is_interrupt, sheltered, sheltered_to_the_end
+from ps_protocol.interrupts import is_interrupt, raise_interrupt, sheltered, sheltered_to_the_end
 from ps_protocol.not_copied import NotCopied
 from ps_protocol.settings import read
 from ps_protocol.task_id import TaskId
@@ -373,17 +374,27 @@ class Client(
 
     # -- taking part --------------------------------------------------------------------------
 
-    def report_step(self, step: int) -> None:
+    def report_step(self, step: SupportsIndex) -> None:
         """Tells the cluster how many training steps this task has done, which ``shardscope ls`` and ``up`` show.
 
         Cheap enough for every step: most calls only remember the number. Never fails but in a forked child. An observer
         has nothing to tell.
+
+        Raises:
+            InvalidArgumentError: ``step`` is no whole number, or below 0.
         """
         self._handles[0].check_not_copy()
+        try:
+            number = operator.index(step)
+        except TypeError as error:
+            raise_interrupt(error)
+            number = -1
+        if not 0 <= number < 1 << 64:
+            raise InvalidArgumentError(f"the step that {self.task} reports is {step!r}; give a count, as 100")
         if self.observer:
             return
         with self._report_lock:
-            self._step = self._heartbeat.step = step
+            self._step = self._heartbeat.step = number
             now_s = time.monotonic()
             if now_s - self._reported_s < _REPORT_EVERY_S:
                 return

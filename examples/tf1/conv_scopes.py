@@ -108,7 +108,9 @@ def train(server, cluster, index):
     return accuracy
 
 
-def main(_):
+def main(argv):
+    if argv[1:]:
+        raise SystemExit(f"No such flags: {' '.join(argv[1:])}\n--help lists those that there are.")
     logging.getLogger().setLevel(logging.WARNING)  # absl would show a line for every step of the start
     config = json.loads(os.environ.get("TF_CONFIG") or "{}")
     cluster, task = config.get("cluster", {}), config.get("task", {"type": "worker", "index": 0})

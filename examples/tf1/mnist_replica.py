@@ -108,7 +108,9 @@ def train(cluster, index, server):
     return test_accuracy
 
 
-def main(_):
+def main(argv):
+    if argv[1:]:
+        raise SystemExit(f"No such flags: {' '.join(argv[1:])}\n--help lists those that there are.")
     logging.getLogger().setLevel(logging.WARNING)  # absl would show a line for every step of the start
     cluster, job, index = this_task()
     server = tf.train.Server(cluster, job_name=job, task_index=index)

@@ -54,7 +54,7 @@ class TaskRow:
         task: Its name.
         state: Of its process, or what a ps says of itself, such as its role in a pair.
         pid: Of its process.
-        step: Training steps done.
+        step: Training steps done, as far as the task reports any.
         steps_per_s: Over the last few seconds.
         num_variables: Held by this ps.
         variable_bytes: Their bytes.
@@ -89,7 +89,7 @@ def task_row(task: TaskId, state: str, pid: int | None, progress: str, snapshot:
             task,
             state,
             pid,
-            step=member.step if member else None,
+            step=(member.step or None) if member else None,
             steps_per_s=snapshot.steps_per_s.get(str(task)) if is_running else None,
             progress=progress if is_running else "",
         )

@@ -15,7 +15,6 @@ from rich.text import Text
 
 from ps_cluster.inspection.queries import PsAnswer
 from ps_cluster.inspection.task_table import format_size, replica_word
-from ps_protocol.cluster_spec import PS_JOB
 from ps_protocol.dtype_traits import dtype_name
 from ps_protocol.service_types import Member, Status, VariableInfo
 from ps_protocol.task_id import TaskId
@@ -181,7 +180,6 @@ def member_table(records: Sequence[dict[str, Any]], now_s: float) -> Table:
     """The same as a table, with times as how long before ``now_s`` (seconds since the epoch)."""
     table = _table("task", "state", "host", ">pid", ">steps", ">since", ">last seen")
     for record in records:
-        has_steps = record["step"] or TaskId.parse(record["task"]).job != PS_JOB
         table.add_row(
             record["task"],
             Text(
@@ -189,7 +187,7 @@ def member_table(records: Sequence[dict[str, Any]], now_s: float) -> Table:
             ),
             Text(record["host"]),
             str(record["pid"]),
-            f"{record['step']:,}" if has_steps else "",
+            f"{record['step']:,}" if record["step"] else "",
             f"{_duration(now_s - record['joined_at_s'])} ago",
             f"{_duration(now_s - record['last_seen_s'])} ago",
         )

@@ -209,7 +209,8 @@ class LaunchState:
         if self.replicas and returncode == EXIT_SUPERSEDED:
             died = f"{task} was superseded by the other process of its task, and has ended itself"
         if not (self.restarts_ps or self.replicas):
-            return self._give_up(f"{died} and its variables are lost; ending all tasks; {last_lines}", now_s)
+            text = f"{died} and its variables are lost, which --durability journal would keep; ending all tasks"
+            return self._give_up(f"{text}; {last_lines}", now_s)
         recent = [each for each in self._restarts_s.get(task, []) if now_s - each < PS_RESTART_WINDOW_S]
         if len(recent) >= MAX_PS_RESTARTS:
             window = f"{len(recent)} restarts in {PS_RESTART_WINDOW_S:.0f} s"

@@ -70,7 +70,8 @@ class LocalCluster(
             reason, by a thread of its own. It must not raise.
 
     Raises:
-        ValueError: A number of tasks or of seconds makes no sense.
+        ValueError: A number of tasks or of seconds makes no sense, or options do not go together.
+        TypeError: ``ps_arguments`` is one text.
     """
 
     def __init__(
@@ -102,6 +103,8 @@ class LocalCluster(
             raise ValueError(f"data_dir is {data_dir}, but durability 'none' keeps nothing; give durability='journal'.")
         if replicas and durability != "none":
             raise ValueError(f"durability is {durability!r} and replicas {replicas}; give only one of them.")
+        if isinstance(ps_arguments, str):
+            raise TypeError(f"ps_arguments is {ps_arguments!r}; give a list, as {ps_arguments.split()}.")
         self._coordinator = coordinator
         self._ps_arguments = tuple(ps_arguments)
         self._durability = durability

@@ -57,8 +57,10 @@ def _imported(name: str) -> ModuleType:
         return importlib.import_module(name)
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            remedy = f"; give it without .py, as {name.removesuffix('.py')}" if name.endswith(".py") else ""
             raise FunctionModuleError(
                 f"the --functions module {name} cannot be imported: no {error.name} is installed or lies in {here}"
+                f"{remedy}"
             ) from None
         raise FunctionModuleError(
             f"the --functions module {name} cannot be imported: {type(error).__name__}: {error}; it should be "

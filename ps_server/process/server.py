@@ -161,8 +161,8 @@ class PsServer:
             self._executor.shutdown()
             raise BindError(
                 f"{self._core.task} cannot listen on {self._address}: the port is in use, or the address is not one of "
-                f"this machine's. End the process that has it (`ss -ltnp` shows it), or choose another with --port and "
-                f"--bind"
+                f"this machine's. End the process that has it (`ss -ltnp` shows it), or choose another in the cluster "
+                f"spec, or with --port and --bind"
             ) from error
         if self.sockets is not None:
             self._start_sockets(self.sockets)

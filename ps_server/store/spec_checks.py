@@ -12,7 +12,7 @@ from ps_protocol.operations import VariableSpec
 from ps_protocol.optimizer_constraints import check_constraint
 from ps_protocol.optimizer_rules import check_mode, check_numbers
 from ps_protocol.optimizer_schedules import check_schedule
-from ps_protocol.optimizer_spec import MOVING_AVERAGE, OptimizerSpec, describe_optimizer
+from ps_protocol.optimizer_spec import MOVING_AVERAGE, OptimizerSpec, describe_optimizer, settings_in_words
 
 _COUNT: Final = np.dtype(np.int64)
 MAX_NAME_LENGTH = 4096
@@ -110,11 +110,26 @@ def check_optimizers(recorded: VariableSpec, proposed: VariableSpec) -> None:
             f"here with {now}; give both the same decay, or the average another name",
             variable=recorded.slot_of or recorded.name,
         )
+    later = ""
+    if recorded.optimizer is not None and proposed.optimizer is not None:
+        before, now, differing = _differing(recorded.optimizer, proposed.optimizer)
+        if differing == {"learning_rate"}:
+            later = "; a learning rate that changes is set on the optimizer later, or given to apply_gradients"
     raise InvalidArgumentError(
         f"variable {recorded.slot_of or recorded.name} is already trained by {before} ({recorded.name}), but is "
-        f"declared here with {now}; give both the same settings, or the optimizer another name",
+        f"declared here with {now}; give both the same settings, or the optimizer another name{later}",
         variable=recorded.slot_of or recorded.name,
     )
+
+
+def _differing(recorded: OptimizerSpec, proposed: OptimizerSpec) -> tuple[str, str, set[str]]:
+    """Returns both in words, and by which settings they differ; of two of one rule only those are named."""
+    if recorded.function != proposed.function:
+        return describe_optimizer(recorded), describe_optimizer(proposed), set()
+    before, now = settings_in_words(recorded), settings_in_words(proposed)
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    sides = [", ".join([f"{name}={side.get(name, 'None')}" for name in names]) for side in (before, now)]
+    return f"{recorded.function}({sides[0]})", f"{proposed.function}({sides[1]})", set(names)
 
 
 def _described(optimizer: OptimizerSpec | None) -> str:

@@ -143,5 +143,7 @@ class HeldLocks:
 
 def uninitialized(spec: VariableSpec) -> FailedPreconditionError:
     return FailedPreconditionError(
-        f"variable {spec} has not been initialised; run its initializer or assign to it first", variable=spec.name
+        f"variable {spec} has not been initialised; run its initializer (initialize(), or "
+        f"global_variables_initializer() in a session), or assign to it first",
+        variable=spec.name,
     )

@@ -377,6 +377,11 @@ def test_state_is_kept_over_a_kill_and_a_restart_for_as_long_as_the_cluster_last
             assert variable.read_value().tolist() == [2.0, 3.0]
 
 
+def test_arguments_of_a_ps_are_a_list() -> None:
+    with pytest.raises(TypeError, match=r"ps_arguments is '--job-seed 7'; give a list, as \['--job-seed', '7'\]"):
+        LocalCluster(num_ps=1, ps_arguments="--job-seed 7")
+
+
 def test_a_place_for_what_is_not_kept_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="durability"):
         LocalCluster(num_ps=1, data_dir=tmp_path)

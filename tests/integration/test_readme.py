@@ -171,6 +171,48 @@ def test_links_lead_to_files(document: Path) -> None:
     assert [link for link in local if not (document.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_headings(document: Path) -> None:
+    for link in _LINK.findall(document.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        if anchor and not path.startswith(("http://", "https://")):
+            text = (document.parent / path if path else document).read_text(encoding="utf-8")
+            headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings], link
+
+
+def test_the_guide_lists_all_of_its_sections() -> None:
+    text = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
+    contents = text.partition("\n## ")[0]
+    for heading in _HEADING.findall(text):
+        assert f"(#{heading.lower().replace(' ', '-')})" in contents
+
+
+def test_the_loop_of_pytorch_runs(cluster: LocalCluster) -> None:
+    torch = pytest.importorskip("torch")
+    text = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
+    [loop] = re.findall(r"^    parameters = dict\(model(?:.*\n    )+.*\n", text, re.MULTILINE)
+    model, inputs = torch.nn.Linear(3, 1), torch.randn(64, 3)
+    batches = [(inputs, inputs.sum(1, keepdim=True))] * 300
+    names: dict[str, Any] = {"ss": shardscope, "model": model, "batches": batches, "loss": torch.nn.functional.mse_loss}
+    with shardscope.connect(cluster.cluster_spec, task_index=1):
+        exec(textwrap.dedent(loop), names)
+        values = shardscope.read_all(["model/weight", "model/bias"])
+    np.testing.assert_allclose(values[0], [[1, 1, 1]], atol=0.2)
+
+
+def test_an_old_python_is_told_to_be_one(tmp_path: Path) -> None:
+    old = tmp_path / "python3.9"
+    old.write_text("#!/bin/sh\nexit 1\n")  # what the question for the version ends with
+    old.chmod(0o755)
+    command = ["make", "demo", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode != 0
+    assert "needs Python 3.11 or newer" in ended.stderr
+    assert "make demo PYTHON=" in ended.stderr
+    assert not (tmp_path / "venv").exists()
+
+
 def test_the_picture_is_well_formed() -> None:
     picture = ElementTree.parse(ROOT / "docs/architecture.svg").getroot()
     assert picture.tag == "{http://www.w3.org/2000/svg}svg"

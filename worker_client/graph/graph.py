@@ -276,7 +276,10 @@ class Graph(SaysWhatIsLeftOut, NotCopied, bound_to="this process", instead="buil
 
     def _require_not_finalized(self) -> None:
         if self._finalized:
-            raise RuntimeError("the graph is finalized: nothing can be added to it any more")
+            raise RuntimeError(
+                "the graph is finalized: nothing can be added to it any more; build all of it before the session that "
+                "runs it, since monitored sessions and supervisors finalize it"
+            )
 
     # -- places -------------------------------------------------------------------------------
 

@@ -79,6 +79,9 @@ class ExponentialMovingAverage:
         self._zero_debias = zero_debias
         self._forget()
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} decay={self.decay}>"
+
     def _forget(self) -> None:
         """Has been declared for no variable yet."""
         self._lock = new_lock()  # guards: _kept and _found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -23,7 +24,14 @@ from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.futures import mapped
 from worker_client.optimizers.constraints import Constraint, check_constraint_of, constraint_of
 from worker_client.optimizers.slots import STEP, SlotVariables, slot_variables, whole_slot
-from worker_client.optimizers.steps import Gradient, PartGradient, numbers_of, of_one_connection, part_gradients
+from worker_client.optimizers.steps import (
+    Gradient,
+    PartGradient,
+    check_trainable,
+    numbers_of,
+    of_one_connection,
+    part_gradients,
+)
 from worker_client.placement.beside import declare_beside
 from worker_client.values.dtypes import as_dtype
 from worker_client.values.wire_names import WireDTypeName, wire_of
@@ -36,6 +44,15 @@ from worker_client.variables.variable import Variable
 LearningRate: TypeAlias = float | ScheduleSpec
 GradientsAndVariables: TypeAlias = Iterable[tuple[Gradient, EagerVariable]] | Mapping[EagerVariable, Gradient]
 _VARIABLES: Final = (Variable, PartitionedVariable)
+_RATES: Final = ("lr", "rate", "alpha", "eta")
+_OF_OTHERS: Final = {
+    "minimize": "it computes no gradients; give those of autograd, PyTorch or JAX to apply_gradients, or build a graph "
+    "and take worker_client.compat.v1.train",
+    "step": "apply_gradients makes a step",
+    "zero_grad": "it keeps no gradients",
+    "lr": "it is called learning_rate",
+}
+"""What optimizers of other libraries have, and what there is here instead."""
 
 
 class Applied(NamedTuple):
@@ -66,7 +83,7 @@ class Optimizer:
         learning_rate: A number, or a schedule of ``ss.train``, which the ps evaluates for each step of the variable.
         name: Name of the optimizer; two that train one variable need two names.
         sparse: What a gradient for some rows does to the others: "tf1", "lazy" or "catch_up"; None for the rule's own.
-        slot_dtype: Type of the slots: "float32" or "bfloat16"; None for the variable's own, or float32 beside 16 bits.
+        slot_dtype: Of floats, as "float32" or "bfloat16"; None for the variable's own, or float32 beside 16 bits.
         on_nonfinite: What becomes of a gradient with an infinity or a NaN: "refuse" raises an error, "skip" leaves the
             variable as it is, "apply" does not look.
         constraint: Name of what is done to the value after each step, and its numbers, as in Keras: "non_negative",
@@ -90,9 +107,7 @@ class Optimizer:
         **unknown: Never,
     ):
         if unknown:
-            kind, other = type(self).__name__, next(iter(unknown))
-            meant = "; the learning rate is called learning_rate" if other in ("lr", "rate", "alpha", "eta") else ""
-            raise TypeError(f"{kind}() has no argument {other!r}{meant}")
+            raise TypeError(_has_no_argument(type(self), next(iter(unknown))))
         schedule = learning_rate if isinstance(learning_rate, ScheduleSpec) else None
         if schedule is not None:
             check_schedule(schedule)
@@ -103,6 +118,9 @@ class Optimizer:
             raise InvalidArgumentError(
                 f'{name}: on_nonfinite is {on_nonfinite!r}; it should be "refuse", "skip" or "apply"'
             )
+        self._learning_rate = learning_rate
+        self._slot_dtype = None if slot_dtype is None else _dtype_of_slots(name, slot_dtype)
+        self._forget()
         self.name: Final = _checked_name(name)
         self.spec: Final = OptimizerSpec(
             rule,
@@ -112,9 +130,6 @@ class Optimizer:
             schedule,
             constraint_of(constraint),
         )
-        self._learning_rate = learning_rate
-        self._slot_dtype = None if slot_dtype is None else as_dtype(slot_dtype)
-        self._forget()
 
     def _forget(self) -> None:
         """Makes all that it keeps of variables anew."""
@@ -239,7 +254,8 @@ class Optimizer:
         for pair in pairs:
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise InvalidArgumentError(
-                    f"{self.name}.apply_gradients takes pairs of a gradient and its variable, not {pairs!r}"
+                    f"{self.name}.apply_gradients takes a list of pairs, as [(gradient, variable)], but a pair is "
+                    f"{_in_short(pair)}"
                 )
             if not isinstance(pair[1], _VARIABLES):
                 raise self._no_variable(*pair)
@@ -352,12 +368,32 @@ class Optimizer:
         return [kept or new[part] for part, kept in zip(parts, known, strict=True)]
 
     def _variables_of(self, part: Variable) -> SlotVariables:
+        check_trainable(part.spec)
         if self.spec.constraint is not None:
             check_constraint_of(self.spec.constraint, part.spec)
         return slot_variables(part.spec, part.ps_task, self.spec, name=self.name, slot_dtype=self._slot_dtype)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} learning_rate={self.learning_rate}>"
+
+
+def _missing(self: Optimizer, name: str) -> Never:
+    instead = f": {_OF_OTHERS[name]}" if name in _OF_OTHERS else ""
+    raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{instead}")
+
+
+def _set(self: Optimizer, name: str, value: object) -> None:
+    if "spec" in self.__dict__ and name != "learning_rate" and not name.startswith("_"):
+        raise AttributeError(
+            f"{name} of {self!r} cannot be set: of an optimizer only learning_rate changes; make another one, of "
+            f"another name, for other settings"
+        )
+    object.__setattr__(self, name, value)
+
+
+# Not in the class, where type checkers would take every name for a member of it that can be set.
+Optimizer.__getattr__ = _missing  # type: ignore[attr-defined]
+Optimizer.__setattr__ = _set  # type: ignore[method-assign, assignment]
 
 
 def _is_applied(reply: Reply) -> bool:
@@ -397,6 +433,29 @@ def _counted(global_step: Variable, fanout: Fanout) -> Routed:
     return Routed(
         global_step.ps_task, global_step.update(UpdateRule.ASSIGN_ADD, np.array(1, global_step.dtype), copy=False)
     )
+
+
+def _has_no_argument(optimizer: type[Optimizer], name: str) -> str:
+    if name in _RATES:
+        return f"{optimizer.__name__}() has no argument {name!r}; the learning rate is called learning_rate"
+    own, common = (inspect.signature(each).parameters for each in (optimizer, Optimizer))
+    shared = [each for each in common if each not in ("rule", "settings", "unknown") and each not in own]
+    known = [*[each for each in own if each not in ("common", "unknown")], *shared]
+    return f"{optimizer.__name__}() has no argument {name!r}; it takes {', '.join(known)}"
+
+
+def _dtype_of_slots(name: str, given: npt.DTypeLike) -> np.dtype[Any]:
+    dtype = as_dtype(given)
+    if dtype_category(dtype) is not DTypeCategory.FLOAT:
+        raise InvalidArgumentError(
+            f'{name}: slot_dtype is {dtype.name}; slots are of floats, as "float32" or "bfloat16"'
+        )
+    return dtype
+
+
+def _in_short(given: object) -> str:
+    """Something for a message of one line: an array by its type and shape."""
+    return f"an array of the shape {list(given.shape)}" if isinstance(given, np.ndarray) else repr(given)
 
 
 def _rate(number: object) -> float:

@@ -44,7 +44,7 @@ class GradientDescent(Optimizer):
     Args:
         learning_rate: A number, or a schedule of ``ss.train``.
         name: Of the optimizer.
-        **common: As of ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
     """
 
     @_of_rule("gradient_descent")
@@ -59,7 +59,7 @@ class Momentum(Optimizer):
         momentum: How much of the slot stays at each step.
         nesterov: Whether to look one step ahead: ``w -= learning_rate * (g + momentum * slot)`` (Sutskever 2013).
         name: Of the optimizer.
-        **common: As of ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
     """
 
     @_of_rule("momentum")
@@ -81,7 +81,7 @@ class Adagrad(Optimizer):
         learning_rate: A number, or a schedule of ``ss.train``.
         initial_accumulator_value: Of the accumulator of each element; above 0.
         name: Of the optimizer.
-        **common: As of ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
     """
 
     @_of_rule("adagrad")
@@ -105,7 +105,7 @@ class RowWiseAdagrad(Optimizer):
         initial_accumulator_value: Of the accumulator of each row; at least 0.
         epsilon: Added to the root.
         name: Of the optimizer.
-        **common: As of ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
     """
 
     @_of_rule("row_wise_adagrad")
@@ -133,7 +133,7 @@ class AdagradDA(Optimizer):
         l1_regularization_strength: At least 0.
         l2_regularization_strength: At least 0.
         name: Of the optimizer.
-        **common: As of ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
     """
 
     @_of_rule("adagrad_da")
@@ -160,7 +160,7 @@ class Adadelta(Optimizer):
         rho: How much of the means stays at each step.
         epsilon: Added to the means.
         name: Of the optimizer.
-        **common: As of ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
     """
 
     @_of_rule("adadelta")
@@ -188,7 +188,7 @@ class Adam(Optimizer):
         epsilon: Added to the root.
         amsgrad: Whether to divide by the root of the largest ``v`` so far (Reddi et al. 2018).
         name: Of the optimizer.
-        **common: As of ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
     """
 
     @_of_rule("adam")
@@ -219,7 +219,7 @@ class AdamW(Optimizer):
         weight_decay: At least 0.
         amsgrad: Whether to divide by the root of the largest ``v`` so far (Reddi et al. 2018).
         name: Of the optimizer.
-        **common: As of ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
     """
 
     @_of_rule("adamw")
@@ -250,7 +250,7 @@ class RMSProp(Optimizer):
         epsilon: Added to the mean.
         centered: Whether to subtract the square of the mean gradient from ``rms`` (Graves 2013).
         name: Of the optimizer.
-        **common: As of ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
     """
 
     @_of_rule("rmsprop")
@@ -283,7 +283,7 @@ class Ftrl(Optimizer):
         l2_shrinkage_regularization_strength: At least 0; a penalty on the size of weights that have gradients.
         beta: At least 0; ``beta / (2 * learning_rate)`` is added to the L2 strength.
         name: Of the optimizer.
-        **common: As of ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
     """
 
     @_of_rule("ftrl")
@@ -315,7 +315,7 @@ class GroupFtrl(Optimizer):
         l2_regularization_strength: At least 0.
         l21_regularization_strength: Of whole rows; at least 0.
         name: Of the optimizer.
-        **common: As of ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
     """
 
     @_of_rule("group_ftrl")
@@ -344,7 +344,7 @@ class ProximalGradientDescent(Optimizer):
         l1_regularization_strength: At least 0.
         l2_regularization_strength: At least 0.
         name: Of the optimizer.
-        **common: As of ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
     """
 
     @_of_rule("proximal_gradient_descent")
@@ -368,7 +368,7 @@ class ProximalAdagrad(Optimizer):
         l1_regularization_strength: At least 0.
         l2_regularization_strength: At least 0.
         name: Of the optimizer.
-        **common: As of ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
     """
 
     @_of_rule("proximal_adagrad")
@@ -397,7 +397,7 @@ class Lamb(Optimizer):
         epsilon: Added to the root.
         weight_decay: At least 0.
         name: Of the optimizer.
-        **common: As of ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
     """
 
     @_of_rule("lamb")
@@ -428,7 +428,7 @@ class Lars(Optimizer):
         epsilon: Added to the norms.
         nesterov: Whether to look one step ahead, as ``Momentum``.
         name: Of the optimizer.
-        **common: As of ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
     """
 
     @_of_rule("lars")
@@ -458,7 +458,7 @@ class Lion(Optimizer):
         beta2: How much of ``m`` stays at each step.
         weight_decay: At least 0.
         name: Of the optimizer.
-        **common: As of ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
     """
 
     @_of_rule("lion")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError
-from ps_protocol.operations import Array
+from ps_protocol.operations import Array, VariableSpec
 from ps_protocol.optimizer_spec import OptimizerSpec
 from worker_client.values.conversion import IndexedSlices, convert, row_indices
 from worker_client.variables.partitioned import PartitionedVariable
@@ -42,11 +42,7 @@ def part_gradients(variable: EagerVariable, gradient: Gradient, *, copy: bool) -
         InvalidArgumentError: It is None, or a row is not in the variable.
     """
     spec = variable.whole_spec
-    if dtype_category(spec.dtype) is not DTypeCategory.FLOAT:
-        raise DTypeMismatchError(
-            f"variable {spec} holds {spec.dtype.name} and cannot be trained: gradients are of floats",
-            variable=spec.name,
-        )
+    check_trainable(spec)
     if gradient is None:
         raise InvalidArgumentError(
             f"the gradient of variable {spec.name} is None: the loss does not depend on it; leave the variable out",
@@ -68,6 +64,15 @@ def part_gradients(variable: EagerVariable, gradient: Gradient, *, copy: bool) -
         pieces = variable.pieces(array)
         return [(part, (np.ascontiguousarray(piece),)) for part, piece in zip(variable, pieces, strict=True)]
     return [(variable, (array,))]
+
+
+def check_trainable(spec: VariableSpec) -> None:
+    """Makes sure that a variable can have gradients; DTypeMismatchError if it does not hold floats."""
+    if dtype_category(spec.dtype) is not DTypeCategory.FLOAT:
+        raise DTypeMismatchError(
+            f"variable {spec} holds {spec.dtype.name} and cannot be trained: gradients are of floats",
+            variable=spec.name,
+        )
 
 
 def _rows_and_values(variable: EagerVariable, gradient: IndexedSlices, *, copy: bool) -> tuple[Array, Array]:

@@ -66,10 +66,12 @@ class WholeVariables:
         """Gets or creates a variable that is not partitioned; or one part of a variable that is, at its place there."""
         name, shape, initializer = arguments.name, TensorShape(arguments.shape), arguments.initializer
         if initializer is not None and not callable(initializer) and shape.ndims is not None:
-            raise ValueError(
-                f"variable {name}: if initializer is a constant, do not specify shape; it has one of its own, "
-                f"leave out shape"
+            remedy = (
+                f"{initializer!r} is a text, and no initializer such as zeros_initializer()"
+                if isinstance(initializer, str)
+                else "it has one of its own, leave out shape"
             )
+            raise ValueError(f"variable {name}: if initializer is a constant, do not specify shape; {remedy}")
         entry = self._entries.get(name)
         if entry is None:
             if arguments.reuse is True:
@@ -126,7 +128,8 @@ def check_shared(
     if arguments.reuse is False:
         raise ValueError(
             f"{kind} {name} already exists, disallowed. Did you mean to set reuse=True or reuse=tf.AUTO_REUSE in "
-            f"VarScope? It is {found_dtype.name} {found_shape}; for another variable take another name"
+            f"VarScope? It is {found_dtype.name} {found_shape}; for it again, ask inside of variable_scope(..., "
+            f"reuse=AUTO_REUSE); for another variable take another name"
         )
     if not shape.is_compatible_with(found_shape):
         raise ValueError(

@@ -69,7 +69,10 @@ EXTENSIONS: Final = "no operations from libraries; compute in Python, or with `t
 RAGGED: Final = "no ragged tensors; give rows one length with `tf.pad`, or feed values and their segments"
 LINEAR: Final = "not among the functions of matrices here; compute it with `numpy.linalg`, and feed the result"
 STATELESS: Final = "use `tf.random_normal` and its like with `seed`, or draw with NumPy and feed the result"
-CONTRIB: Final = "of `tf.contrib` only regularizers and placement strategies are here"
+CONTRIB: Final = (
+    "of `tf.contrib` only regularizers and placement strategies are here; most of what programs take from it has its "
+    "like in `tf.layers`, `tf.nn`, `tf.losses` and `tf.train`"
+)
 FEEDABLE: Final = "every tensor can be fed, and everything be fetched"
 LISTED: Final = "TensorFlow's own; `get_operations()` lists all operations of a graph"
 FUNCTIONS: Final = "there are no functions as graphs; build with Python's functions"
@@ -212,6 +215,9 @@ RENAMED: Final[dict[str, str]] = {
     "batch_scatter_update": "Variable.batch_scatter_update",
     "complex_abs": "abs",
     "concat_v2": "concat",
+    "contrib.layers.flatten": "layers.flatten",
+    "contrib.layers.xavier_initializer": "glorot_uniform_initializer",
+    "contrib.layers.xavier_initializer_conv2d": "glorot_uniform_initializer",
     "inv": "reciprocal",
     "mul": "multiply",
     "neg": "negative",
@@ -283,7 +289,12 @@ SaysWhatIsLeftOut.__getattr__ = _member  # type: ignore[attr-defined]
 def _missing(path: str, prefix: str, otherwise: str) -> AttributeError:
     name = path.rpartition(".")[2]
     reason = None if name.startswith("_") else reason_for(path)
-    if reason is None:
-        return AttributeError(otherwise, name=name)
-    text = f"{prefix}{path} is left out of Shardscope: {reason.replace('`', '')} (docs/tf1-names.md)"
-    return AttributeError(text, name=name)
+    if reason is None or (path not in RENAMED and path not in dict(rows())):
+        # Without a name Python adds its own, and with that the nearest one that there is: this may be a slip.
+        text = otherwise if reason is None else _why(path, prefix, reason)
+        return AttributeError(text)
+    return AttributeError(_why(path, prefix, reason), name=name)
+
+
+def _why(path: str, prefix: str, reason: str) -> str:
+    return f"{prefix}{path} is left out of Shardscope: {reason.replace('`', '')} (docs/tf1-names.md)"

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array, Reduce, Result, VariableSpec, reply_bytes
 from worker_client.connection.fanout import Routed
 from worker_client.values.conversion import convert
@@ -141,6 +142,15 @@ class Reductions(PlacedParts):
             InvalidArgumentError: There are too many bins or none, or the range is none.
         """
         spec = self.whole_spec
+        try:
+            count = operator.index(bins)
+        except TypeError as error:
+            raise_interrupt(error)
+            raise InvalidArgumentError(
+                f"a histogram of variable {spec} needs a number of bins, not {bins!r}; for others read the value: "
+                f"np.histogram(v, bins)",
+                variable=spec.name,
+            ) from None
         low, high = self._extent() if range is None else (float(range[0]), float(range[1]))
         if low == high:  # as NumPy widens it
             low, high = low - 0.5, high + 0.5
@@ -150,7 +160,6 @@ class Reductions(PlacedParts):
                 f"the lesser one first",
                 variable=spec.name,
             )
-        count = operator.index(bins)
         counts = self._reduced("histogram", numbers=[(float(count), low, high)] * len(self.placed_parts()))
         dtype = spec.dtype if spec.dtype.kind in "iuf" else np.dtype(np.float32)
         edges = np.histogram_bin_edges(np.empty(0, dtype), bins=count, range=(low, high))

@@ -201,7 +201,9 @@ class TestPsTasks:
             assert way in str(caught.value)
 
     def test_a_program_that_was_started_alone_is_told_how_to_start_it(self) -> None:
-        with pytest.raises(ValueError, match=r"^No cluster is given, and TF_CONFIG has none.*`shardscope up -- python"):
+        with pytest.raises(
+            ValueError, match=r"^No cluster is given, and TF_CONFIG has none.*`shardscope up -- .*LocalC"
+        ):
             TfConfig.from_env({}).cluster.ps_addresses()
 
     def test_are_numbered_without_gaps(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ps_protocol.errors import DTypeMismatchError, PermissionDeniedError, ShapeMismatchError
+from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, PermissionDeniedError, ShapeMismatchError
 from ps_protocol.task_id import TaskId
 from tests.unit.worker_client.clusters import TIMEOUT_S, InProcessCluster
 from worker_client.client import Client, connect
@@ -65,6 +65,16 @@ def test_an_observer_is_no_task_and_no_chief(cluster: InProcessCluster) -> None:
         pass
     assert worker.is_chief
     assert members(cluster) == ["worker:0"]
+
+
+@pytest.mark.parametrize("step", ["7", 0.5, None, -1, 1 << 64, np.array(1.0)])
+def test_a_step_that_is_no_count_is_refused_and_harms_nothing(cluster: InProcessCluster, step: Any) -> None:
+    with cluster.client() as client:
+        with pytest.raises(InvalidArgumentError, match=r"^the step that worker:0 reports is .*; give a count, as 100"):
+            client.report_step(step)
+        client.report_step(np.int64(7))
+    [member] = cluster.tasks[0].list_members(timeout_s=TIMEOUT_S)
+    assert member.step == 7
 
 
 @pytest.mark.usefixtures("worker")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from ps_protocol.errors import DeadlineExceededError, FailedPreconditionError
+from worker_client.connection.retry import Reports
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.graph import Graph
 from worker_client.sessions.session import Session
@@ -20,6 +22,7 @@ from worker_client.training.monitored.saving import saving_is_not_here
 MAX_WAIT_S: Final = 7200.0
 _FIRST_PAUSE_S: Final = 0.02
 _LONGEST_PAUSE_S: Final = 1.0
+_LONGEST_REPORT: Final = 200
 
 
 class SessionManager:
@@ -155,6 +158,7 @@ class SessionManager:
         bound_s = math.inf if max_wait_secs is None else max_wait_secs
         start_s = time.monotonic()
         reported_s, pause_s = -math.inf, _FIRST_PAUSE_S
+        reports = Reports()
         with self._closed_on_error(master, config) as session:
             while True:
                 before_local = self._why_no_local_init(session)
@@ -162,6 +166,12 @@ class SessionManager:
                 if not lacking:
                     return session
                 now_s = time.monotonic()
+                if reports.is_due(
+                    now_s - start_s
+                ):  # TensorFlow's lines below are shown to those alone who ask for them
+                    bound = f" of up to {bound_s:.0f} s" if math.isfinite(bound_s) else ""
+                    why = textwrap.shorten(lacking, _LONGEST_REPORT, placeholder=" ...")
+                    LOG.warning("waiting for the chief, %.0f s%s: %s", now_s - start_s, bound, why)
                 if now_s - start_s >= bound_s:
                     raise DeadlineExceededError(
                         f"Session was not ready after waiting {bound_s:.0f} secs. {lacking}; make sure that the chief "

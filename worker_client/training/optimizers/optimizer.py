@@ -172,6 +172,13 @@ class Optimizer:
             raise ValueError("No variables provided.")
         for _, variable in pairs:
             _check_optimizable(variable)
+            if isinstance(variable, Tensor):
+                raise NotImplementedError("Trying to update a Tensor ", variable)
+        if not (global_step is None or isinstance(global_step, DeferredVariable)):
+            raise TypeError(
+                f"the global step is {global_step!r}; give a variable of the graph, as "
+                f"tf.train.get_or_create_global_step() returns it"
+            )
         trained = [variable for gradient, variable in pairs if gradient is not None]
         if not trained:
             raise ValueError(f"No gradients provided for any variable: {[str(variable) for _, variable in pairs]}.")
@@ -202,8 +209,6 @@ class Optimizer:
             return counted
 
     def _update(self, gradient: Tensor | IndexedSlices, variable: Any) -> Any:
-        if isinstance(variable, Tensor):
-            raise NotImplementedError("Trying to update a Tensor ", variable)
         if isinstance(gradient, IndexedSlices):
             if variable.constraint is not None:
                 raise RuntimeError("Cannot use a constraint function on a sparse variable.")

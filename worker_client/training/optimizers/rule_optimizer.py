@@ -44,6 +44,9 @@ class RuleOptimizer(Optimizer):
 
     def __init__(self, settings: Mapping[str, Any], use_locking: bool, name: str, has_own_scope: bool = False):
         super().__init__(use_locking, name, has_own_scope)
+        for setting, value in settings.items():
+            if isinstance(value, str | bytes):
+                raise TypeError(f"{setting} of {name} is {value!r}; give a number or a tensor")
         self._settings = dict(settings)
         self._tensors: dict[str, Tensor] = {}
 

@@ -103,6 +103,11 @@ def test_the_summary_says_the_same_in_a_line() -> None:
     )
 
 
+def test_a_worker_that_reports_no_steps_has_none() -> None:
+    row = task_row(WORKER_0, "running", 12, "", ClusterSnapshot(members={"worker:0": member("worker:0", step=0)}))
+    assert summary_line([row]) == "worker:0 running"
+
+
 def test_what_is_not_known_is_left_out() -> None:
     assert (
         summary_line([TaskRow(PS_0, "starting"), TaskRow(WORKER_0, "starting")]) == "ps:0 starting; worker:0 starting"

@@ -210,9 +210,9 @@ def test_all_tasks_are_listed_with_how_they_are(capsys: pytest.CaptureFixture[st
     assert rows[0] == ["task", "state", "host", "pid", "steps", "since", "last", "seen"]
     assert [" ".join(row) for row in rows[1:]] == [
         "ps:0 active host 77 3 s ago 2 s ago",
-        "worker:0 dead host 77 0 3 s ago 2 s ago",
+        "worker:0 dead host 77 3 s ago 2 s ago",
         "worker:1 late host 77 3 3 s ago 2 s ago",
-        "worker:2 left host 77 0 3 s ago 2 s ago",
+        "worker:2 left host 77 3 s ago 2 s ago",
     ]
 
 

@@ -89,7 +89,7 @@ def test_a_ps_that_dies_ends_everything_and_is_reported_with_its_last_lines() ->
     state = running()
     decisions = exited(state, PS_1, -signal.SIGKILL, "its last lines:\n    out of memory")
     assert actions(decisions) == [LaunchAction.END_WORKERS]
-    assert "ps:1 died with signal SIGKILL" in text(decisions)
+    assert "ps:1 died with signal SIGKILL and its variables are lost, which --durability journal" in text(decisions)
     assert "out of memory" in text(decisions)
     assert finish(state) == 1
 

@@ -64,3 +64,9 @@ def test_a_module_that_is_not_there_says_where_it_should_be(here: Path) -> None:
         assert str(refused.value) == (
             f"the --functions module {name} cannot be imported: no {missing} is installed or lies in {here}"
         )
+
+
+def test_a_file_is_no_module(here: Path) -> None:
+    (here / "given_rules.py").write_text("FUNCTIONS = {'f': print}")
+    with pytest.raises(FunctionModuleError, match=r"cannot be imported: .*; give it without \.py, as given_rules$"):
+        known_functions("given_rules.py")

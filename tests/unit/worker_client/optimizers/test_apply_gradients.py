@@ -122,11 +122,37 @@ class TestWhatIsGivenWrongly:
         np.testing.assert_array_equal(w.numpy(), VALUE)
 
     @pytest.mark.parametrize(
-        ("argument", "told"), [("lr", "'lr'; the learning rate is called learning_rate"), ("beta_1", "'beta_1'$")]
+        ("argument", "told"),
+        [
+            ("lr", "'lr'; the learning rate is called learning_rate"),
+            (
+                "beta_1",
+                "'beta_1'; it takes learning_rate, beta1, beta2, epsilon, amsgrad, name, sparse, slot_dtype, "
+                "on_nonfinite, constraint$",
+            ),
+        ],
     )
     def test_an_argument_that_there_is_not(self, argument: str, told: str) -> None:
         with pytest.raises(TypeError, match=rf"^Adam\(\) has no argument {told}"):
             train.Adam(**{argument: 0.1})  # type: ignore[arg-type]  # that is what is tested
+
+    @pytest.mark.parametrize("name", ["lr", "beta1", "name", "spec"])
+    def test_what_is_fixed_is_not_set(self, name: str) -> None:
+        optimizer = train.Adam(0.25)
+        with pytest.raises(AttributeError, match=rf"^{name} of <Adam .*> cannot be set: .* only learning_rate changes"):
+            setattr(optimizer, name, 0.5)
+        optimizer.learning_rate = 0.5
+        assert optimizer.learning_rate == 0.5
+        assert copy.copy(optimizer).name == "Adam"
+
+    @pytest.mark.parametrize(
+        ("name", "told"),
+        [("minimize", "apply_gradients, or build a graph"), ("step", "apply_gradients makes"), ("lr", "learning_rate")],
+    )
+    def test_what_optimizers_of_other_libraries_have(self, name: str, told: str) -> None:
+        with pytest.raises(AttributeError, match=rf"^'Adam' object has no attribute '{name}': .*{told}"):
+            getattr(train.Adam(), name)
+        assert not hasattr(train.Adam(), "no_such_thing")
 
 
 @pytest.mark.parametrize(
@@ -221,14 +247,21 @@ class TestMany:
     ) -> None:
         train.Momentum(0.5, 0.5).apply_gradients([(GRADIENT, variables[0])])
         seen = cluster.client(1).variable("a")
-        for other in (
-            train.Momentum(0.5, 0.75),
-            train.Momentum(0.25, 0.5),
-            train.Momentum(0.5, 0.5, on_nonfinite="skip"),
-            train.Momentum(0.5, 0.5, constraint="non_negative"),
-            train.Adam(0.5, name="Momentum"),
+        for other, told in (
+            (train.Momentum(0.5, 0.75), r"momentum\(momentum=0\.5\) .* momentum\(momentum=0\.75\);.* name$"),
+            (
+                train.Momentum(0.25, 0.5),
+                r"\(learning_rate=0\.5\) .*\(learning_rate=0\.25\);.* set on the optimizer later",
+            ),
+            (
+                train.Momentum(train.CosineDecay(0.5, 10), 0.5),
+                r"learning_rate=0\.5\) .*\(learning_rate=cosine\(learning_rate=0\.5, decay_steps=10\.0, alpha=0\.0\)\)",
+            ),
+            (train.Momentum(0.5, 0.5, on_nonfinite="skip"), r"\(on_nonfinite='refuse'\) .*\(on_nonfinite='skip'\)"),
+            (train.Momentum(0.5, 0.5, constraint="non_negative"), r"\(constraint=None\) .*=non_negative\(\)\)"),
+            (train.Adam(0.5, name="Momentum"), r"momentum\(learning_rate=0\.5, .* adam\(learning_rate=0\.5, .* name$"),
         ):
-            with pytest.raises(InvalidArgumentError, match=r"variable a .*momentum\(.*declared here with"):
+            with pytest.raises(InvalidArgumentError, match=rf"^variable a is already trained by .*{told}"):
                 other.apply_gradients([(GRADIENT, seen)])
         assert seen.version == 1
 
@@ -280,7 +313,10 @@ class TestRefused:
         optimizer = train.Adam(name="Mine")
         with pytest.raises(InvalidArgumentError, match=r"Mine\.apply_gradients was given no gradients"):
             optimizer.apply_gradients([])
-        with pytest.raises(InvalidArgumentError, match=r"Mine\.apply_gradients takes pairs of a gradient and"):
+        with pytest.raises(
+            InvalidArgumentError,
+            match=r"Mine\.apply_gradients takes a list of pairs, .* an array of the shape \[4, 3\]$",
+        ):
             optimizer.apply_gradients([GRADIENT])  # type: ignore[list-item]
         with pytest.raises(InvalidArgumentError, match=r"name 'w'; give the variable, as client\.variable\('w'\)"):
             optimizer.apply_gradients([(GRADIENT, "w")])  # type: ignore[list-item]

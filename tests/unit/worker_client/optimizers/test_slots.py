@@ -8,11 +8,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from ps_protocol.errors import InvalidArgumentError, NotFoundError
+from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, NotFoundError
 from tests.unit.worker_client.clusters import InProcessCluster
 from tests.unit.worker_client.optimizers.conftest import VALUE, variable_of
 from worker_client import train
 from worker_client.client import Client
+from worker_client.initializers import zeros_initializer
+from worker_client.scopes.variable_scope import get_variable
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.variable import Variable
 
@@ -87,6 +89,13 @@ def test_slots_beside_sixteen_bits_have_thirty_two() -> None:
     np.testing.assert_allclose(w.numpy().astype(np.float32), VALUE - 0.1 * np.sign(GRADIENT), rtol=1e-2, atol=2e-2)
 
 
+def test_what_cannot_be_trained_has_no_slots(client: Client) -> None:
+    count = get_variable("count", [3], np.int64, initializer=zeros_initializer())
+    with pytest.raises(DTypeMismatchError, match=r"variable count .*cannot be trained"):
+        train.Adam().slots(count)
+    assert len(client.variables()) == 1
+
+
 def test_asking_for_slots_declares_them_once(w: Any, cluster: InProcessCluster) -> None:
     adam = train.Adam()
     adam.slots(w)
@@ -149,8 +158,9 @@ def test_a_constraint_that_does_not_suit_the_variable_is_refused_before_anything
         (lambda: train.Adam(name="/a"), "the name of an optimizer is '/a'"),
         (lambda: train.Adam(on_nonfinite="ignore"), "on_nonfinite is 'ignore'"),  # type: ignore[arg-type]
         (lambda: train.Adagrad(0.1, sparse="tf2"), "tf2"),  # type: ignore[arg-type]
+        (lambda: train.Adagrad(0.1, slot_dtype="int8"), "Adagrad: slot_dtype is int8; slots are of floats"),
     ],
-    ids=["setting", "no name", "name", "on_nonfinite", "sparse"],
+    ids=["setting", "no name", "name", "on_nonfinite", "sparse", "slot_dtype"],
 )
 def test_settings_are_checked_when_the_optimizer_is_made(made: Any, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
@@ -159,3 +169,11 @@ def test_settings_are_checked_when_the_optimizer_is_made(made: Any, message: str
 
 def test_it_says_what_it_is() -> None:
     assert repr(train.Adam(0.25, name="Mine")) == "<Adam 'Mine' learning_rate=0.25>"
+    warm = train.LinearWarmup(0.5, 4, then=train.PiecewiseConstant([2], [0.5, 0.25]))
+    assert repr(train.Adam(warm)) == (
+        "<Adam 'Adam' learning_rate=linear_warmup(learning_rate=0.5, warmup_steps=4.0, start_learning_rate=0.0, "
+        "then=piecewise(2.0, 0.5, 0.25))>"
+    )
+    assert (
+        repr(train.ExponentialMovingAverage(0.5)) == "<ExponentialMovingAverage 'ExponentialMovingAverage' decay=0.5>"
+    )

@@ -447,6 +447,14 @@ def test_messages_hold_the_phrases_of_tensorflow() -> None:
         get_variable("x", [1])
     with pytest.raises(ValueError, match=re.escape(f"variable p {phrase}")):
         get_variable("p", [4], partitioner=fixed_size_partitioner(2))
+    with pytest.raises(
+        ValueError, match=r"It is float32 \[1\]; for it again, .* variable_scope\(\.\.\., reuse=AUTO_REUSE\)"
+    ):
+        get_variable("x", [1])
+    with pytest.raises(
+        ValueError, match="do not specify shape; 'zeros' is a text, and no initializer such as zeros_in"
+    ):
+        get_variable("z", [1], initializer="zeros")
     with variable_scope("", reuse=True):
         for name, partitioner in [("y", None), ("q", fixed_size_partitioner(2))]:
             missing = (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import pytest
 import worker_client.compat.v1 as tf
 from worker_client.values import left_out
 
-PAGE = (Path(__file__).parents[4] / "docs" / "tf1-names.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[4]
+PAGE = (ROOT / "docs" / "tf1-names.md").read_text(encoding="utf-8")
 PLAIN = [
     name
     for name, _ in left_out.rows()
@@ -66,6 +69,26 @@ def test_a_member_that_is_none_of_tensorflows_is_only_missing(member: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("path", "suggestion"),
+    [
+        ("get_varible", "get_variable"),
+        ("train.AdamOptimiser", "AdamOptimizer"),
+        ("nn.dropot", "dropout"),
+        ("cond", None),
+        ("train.Saver", None),
+    ],
+)
+def test_a_slip_is_told_the_nearest_name_and_what_is_left_out_none(path: str, suggestion: str | None) -> None:
+    program = f"import worker_client.compat.v1 as tf; tf.{path}"
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False, cwd=ROOT
+    )
+    told = ended.stderr.splitlines()[-1]
+    assert told.startswith("AttributeError: tf")
+    assert told.partition(" Did you mean: ")[2] == (f"'{suggestion}'?" if suggestion else "")
+
+
+@pytest.mark.parametrize(
     ("path", "remedy"),
     [
         ("train.SyncReplicasOptimizer", "asynchronously"),
@@ -83,6 +106,8 @@ def test_a_member_that_is_none_of_tensorflows_is_only_missing(member: str) -> No
         ("batch_matmul", "matmul"),
         ("layers.conv3d", "get_variable"),
         ("data.Dataset", "placeholders"),
+        ("contrib.layers.xavier_initializer", "glorot_uniform_initializer"),
+        ("contrib.slim", "layers"),
     ],
 )
 def test_names_of_one_kind_and_names_in_what_is_left_out(path: str, remedy: str) -> None:

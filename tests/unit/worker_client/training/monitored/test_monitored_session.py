@@ -5,6 +5,7 @@ What is expected is what TensorFlow 2.21 does.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 
 import worker_client.compat.v1 as tf
 from tests.unit.worker_client.training.monitored.conftest import Model
+from worker_client.connection.retry import Reports
+from worker_client.training.monitored import session_manager
 
 
 class Recorder(tf.train.SessionRunHook):
@@ -267,6 +270,17 @@ def test_a_worker_waits_for_the_chief_for_a_bounded_time(model: Model, messages:
     with pytest.raises(tf.errors.DeadlineExceededError):
         tf.train.WorkerSessionCreator(max_wait_secs=0.05).create_session()
     assert "Waiting for model to be ready.  Ready_for_local_init_op:  Variables not initialized" in messages.text
+
+
+def test_who_asks_for_no_messages_is_told_that_a_worker_waits(
+    model: Model, messages: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_manager, "Reports", lambda: Reports(first_s=0.0))
+    messages.set_level(logging.WARNING, "tensorflow")
+    with pytest.raises(tf.errors.DeadlineExceededError):
+        tf.train.MonitoredTrainingSession(is_chief=False, max_wait_secs=0)
+    told = "waiting for the chief, 0 s of up to 0 s: Variables not initialized: global_step, weight"
+    assert [each for each in messages.messages if each.startswith(told)]
 
 
 def test_a_session_manager_says_what_it_needs(model: Model) -> None:

@@ -211,6 +211,30 @@ def test_a_gradient_of_another_dtype_is_refused() -> None:
         tf.train.AdamOptimizer().apply_gradients([(tf.constant([1.0, 2.0]), w)])
 
 
+@pytest.mark.parametrize(
+    ("train", "error", "message"),
+    [
+        (lambda loss, _: tf.train.AdamOptimizer("x").minimize(loss), TypeError, "learning_rate of Adam is 'x'; give a"),
+        (
+            lambda loss, _: tf.train.AdamOptimizer().minimize(loss, global_step=5),
+            TypeError,
+            r"the global step is 5; give a variable of the graph, as tf\.train\.get_or_create",
+        ),
+        (
+            lambda loss, fed: tf.train.AdamOptimizer().minimize(loss, var_list=[fed]),
+            NotImplementedError,
+            "Trying to update a Tensor ', <tf.Tensor 'fed:0'",
+        ),
+    ],
+    ids=["learning rate", "global step", "placeholder"],
+)
+def test_what_cannot_be_trained_makes_no_slots(train: Any, error: type[Exception], message: str) -> None:
+    w, fed = tf.get_variable("w", [2]), tf.placeholder(tf.float32, [2], name="fed")
+    with pytest.raises(error, match=message):
+        train(tf.reduce_sum(w * fed), fed)
+    assert tf.global_variables() == [w]
+
+
 def test_a_partitioned_variable_is_trained_by_its_parts() -> None:
     parts = tf.get_variable("w", [4, 2], partitioner=tf.fixed_size_partitioner(2))
     with pytest.raises(NotImplementedError, match=r"give the parts of w, as list\(variable\)"):
