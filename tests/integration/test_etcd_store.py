@@ -318,6 +318,23 @@ def test_endpoints_are_tried_in_turn(etcd: EtcdStandIn, first: int, is_silent: b
             assert not any(other.num_calls["write"] for other in others)
 
 
+def test_a_connection_that_has_died_silently_is_given_up(etcd: EtcdStandIn, store: EtcdStore) -> None:
+    """As one whose entry a firewall has forgotten: nothing comes back, and nothing ever says so."""
+    peers: list[str] = []
+    _, entry = write(store, b"value")
+
+    def forget(context: Context) -> None:
+        peers.append(context.peer())
+        if context.peer() == peers[0]:
+            hang(context)
+
+    etcd.always = forget
+    assert read(store) == entry
+    assert len(set(peers)) == 2
+    assert write(store, b"other") == (False, entry)
+    assert len(set(peers)) == 2
+
+
 def test_a_watch_goes_on_when_its_stream_ends(etcd: EtcdStandIn, store: EtcdStore) -> None:
     _, entry = write(store, b"value")
     assert entry is not None
