@@ -41,11 +41,13 @@ _STREAM_S: Final = 1.0
 _LAST_READ_S: Final = 1.0
 """Longest time that a watch keeps for the read at its end, which is a quarter of its time if that is less."""
 
-_CONNECT_TIMEOUT_S: Final = 2.0
-_KEEPALIVE_INTERVAL_S: Final = 6.0
-"""How often a connection that a call waits on is asked whether it is still one; etcd hangs up below 5 s."""
+_TRY_S: Final = 2.0
+"""Longest time that one endpoint gets for one try, after which it may be on a connection that has died silently."""
 
-_KEEPALIVE_TIMEOUT_S: Final = 3.0
+_SILENT_S: Final = 1.0
+"""After so long without an answer an endpoint is connected to anew. gRPC's own keepalive took a minute to notice."""
+
+_CONNECT_TIMEOUT_S: Final = 2.0
 _MAX_RECONNECT_BACKOFF_S: Final = 0.5
 
 _OPTIONS: Final = [
@@ -55,10 +57,6 @@ _OPTIONS: Final = [
     ("grpc.initial_reconnect_backoff_ms", round(_PAUSE_S * 1000)),
     ("grpc.max_reconnect_backoff_ms", round(_MAX_RECONNECT_BACKOFF_S * 1000)),
     ("grpc.min_reconnect_backoff_ms", round(_CONNECT_TIMEOUT_S * 1000)),
-    ("grpc.keepalive_time_ms", round(_KEEPALIVE_INTERVAL_S * 1000)),
-    ("grpc.keepalive_timeout_ms", round(_KEEPALIVE_TIMEOUT_S * 1000)),
-    ("grpc.keepalive_permit_without_calls", 0),
-    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.enable_http_proxy", 0),
 ]
 
@@ -85,18 +83,10 @@ _REFUSED: Final = (
 )
 
 
-class _Endpoint:
-    """A member of the cluster. Thread-safe.
-
-    Attributes:
-        address: Where it listens.
-        commit: Calls ``Txn``.
-        last_failure: Why the last call failed, for messages.
-    """
+class _Connection:
+    """A channel, and what it is used for. Thread-safe."""
 
     def __init__(self, address: str):
-        self.address = address
-        self.last_failure = ""
         channel = self._channel = grpc.insecure_channel(address, options=_OPTIONS)
         self.commit: grpc.UnaryUnaryMultiCallable[etcd_pb2.TxnRequest, etcd_pb2.TxnResponse] = channel.unary_unary(
             "/etcdserverpb.KV/Txn",
@@ -104,16 +94,62 @@ class _Endpoint:
             response_deserializer=etcd_pb2.TxnResponse.FromString,
         )
         # The stream of requests has one. etcd keeps the watch when that stream has ended.
-        self._watch = channel.unary_stream(
+        self.watch: grpc.UnaryStreamMultiCallable[etcd_pb2.WatchRequest, etcd_pb2.WatchResponse] = channel.unary_stream(
             "/etcdserverpb.Watch/Watch",
             request_serializer=etcd_pb2.WatchRequest.SerializeToString,
             response_deserializer=etcd_pb2.WatchResponse.FromString,
         )
 
+    def close(self) -> None:
+        self._channel.close()
+
+
+class _Endpoint:
+    """A member of the cluster. Thread-safe.
+
+    Attributes:
+        address: Where it listens.
+        last_failure: Why the last call failed, for messages.
+    """
+
+    def __init__(self, address: str):
+        self.address = address
+        self.last_failure = ""
+        self._lock = threading.Lock()  # guards: all below
+        self._connection = _Connection(address)
+        self._retired: _Connection | None = None  # calls that were begun on it may end
+        self._silent_since_s = 0.0
+
+    def commit(self, request: etcd_pb2.TxnRequest, timeout_s: float) -> etcd_pb2.TxnResponse:
+        """Calls ``Txn``.
+
+        Raises:
+            grpc.RpcError: It failed.
+            ValueError: The connection was closed before.
+        """
+        begun_s = time.monotonic()
+        with self._lock:
+            connection = self._connection
+        try:
+            reply = connection.commit(request, timeout=min(timeout_s, _TRY_S))
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                self._was_silent(connection, begun_s)
+            raise
+        with self._lock:
+            self._silent_since_s = 0.0
+        return reply
+
     def wait_for_event(self, key: bytes, start_revision: int, timeout_s: float) -> bool:
-        """Waits until a key is written; returns whether the stream came to its end for that, or for time."""
+        """Waits until a key is written; returns whether the stream came to its end for that, or for time.
+
+        Raises:
+            ValueError: The connection was closed before.
+        """
         create = etcd_pb2.WatchCreateRequest(key=key, start_revision=start_revision)
-        stream = self._watch(etcd_pb2.WatchRequest(create_request=create), timeout=timeout_s)
+        with self._lock:
+            connection = self._connection
+        stream = connection.watch(etcd_pb2.WatchRequest(create_request=create), timeout=timeout_s)
         try:
             for response in stream:
                 if response.events:
@@ -127,7 +163,20 @@ class _Endpoint:
         return False
 
     def close(self) -> None:
-        self._channel.close()
+        with self._lock:
+            self._connection.close()
+            if self._retired is not None:
+                self._retired.close()
+
+    def _was_silent(self, connection: _Connection, begun_s: float) -> None:
+        with self._lock:
+            self._silent_since_s = self._silent_since_s or begun_s
+            if connection is not self._connection or time.monotonic() - self._silent_since_s < _SILENT_S:
+                return
+            before, self._retired = self._retired, connection
+            self._connection, self._silent_since_s = _Connection(self.address), 0.0
+        if before is not None:
+            before.close()
 
 
 class EtcdStore:
@@ -204,7 +253,7 @@ class EtcdStore:
                 endpoint = self._endpoints[self._first]
             try:
                 is_over = endpoint.wait_for_event(self._key(key), read_at + 1, min(left_s, _STREAM_S))
-            except ValueError:  # the channel is closed
+            except ValueError:  # as in _ask
                 continue
             if not is_over:
                 self._pause(last_read_s)
@@ -288,9 +337,9 @@ class EtcdStore:
         if self._closed.is_set():
             raise self._was_closed(task)
         try:
-            reply = endpoint.commit(request, timeout=timeout_s)
-        except ValueError as error:  # the channel is closed
-            raise self._was_closed(task) from error
+            reply = endpoint.commit(request, timeout_s)
+        except ValueError:  # it was closed, with the store or since it had been silent for long
+            return None
         except grpc.RpcError as error:
             if self._closed.is_set():
                 raise self._was_closed(task) from error

@@ -44,7 +44,7 @@ _LOG = logging.getLogger(__name__)
 
 _FORMAT: Final = 1
 _STORE_FILE: Final = "store.json"
-_POLL_S: Final = 0.02
+_POLL_S: Final = 0.05
 _MAX_FILE_BYTES: Final = 2 * MAX_VALUE_BYTES
 _REVISION: Final = re.compile(r"[0-9]{20}", re.ASCII)
 _DRAFT: Final = re.compile(r"\.([0-9]{20})\.[0-9a-f]{32}", re.ASCII)
@@ -132,7 +132,8 @@ class FileStore:
                     raise _removed()
                 entry = Entry(value, (revision or identity.base) + 1)
                 if _put(folder, revision, entry, _content(identity, key, entry)):
-                    self._saw(key, folder, entry.revision)
+                    with self._errors(f"say whether it wrote {key!r}"):
+                        self._saw(key, folder, entry.revision)
                     _delete_before(folder, entry.revision)
                     return True, entry
                 now = self._newest(key, folder, deadline_s)
@@ -198,11 +199,14 @@ class FileStore:
             os.close(place)
 
     def _make(self) -> None:
-        """Makes the directories and the store's identity, unless they are there."""
+        """Makes the directories and the store's identity, unless they are there.
+
+        They are synced in any case: the process that made them may have been killed before it could.
+        """
         for directory in (self._directory, self._place):
             with contextlib.suppress(FileExistsError):
                 directory.mkdir(mode=0o700, parents=True)
-                _sync(directory.parent)
+            _sync(directory.parent)
             mode = directory.stat().st_mode
             if mode & _OTHERS_MAY_WRITE:
                 raise _UnusableError(
@@ -212,26 +216,28 @@ class FileStore:
         place = os.open(self._place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             names = _names(place)
-            if _STORE_FILE in names:
-                return
-            folders = sorted(name for name in names if not name.startswith("."))
-            if folders:
-                raise _UnusableError(
-                    f"{self._place} holds {', '.join(folders[:5])}, but no {_STORE_FILE}",
-                    "give an empty directory; or, if it was removed by mistake, put the file back",
-                )
-            identity = _Identity(_FORMAT, str(uuid4()), time.time_ns() // 1000)
-            draft = f".{uuid4().hex}"
-            try:
-                _write(place, draft, (json.dumps(asdict(identity)) + "\n").encode())
-                with contextlib.suppress(FileExistsError):  # another process was faster; it is its store then
-                    os.link(draft, _STORE_FILE, src_dir_fd=place, dst_dir_fd=place, follow_symlinks=False)
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(draft, dir_fd=place)
+            if _STORE_FILE not in names:
+                self._make_identity(place, names)
             os.fsync(place)
         finally:
             os.close(place)
+
+    def _make_identity(self, place: int, names: list[str]) -> None:
+        folders = sorted(name for name in names if not name.startswith("."))
+        if folders:
+            raise _UnusableError(
+                f"{self._place} holds {', '.join(folders[:5])}, but no {_STORE_FILE}",
+                "give an empty directory; or, if it was removed by mistake, put the file back",
+            )
+        identity = _Identity(_FORMAT, str(uuid4()), time.time_ns() // 1000)
+        draft = f".{uuid4().hex}"
+        try:
+            _write(place, draft, (json.dumps(asdict(identity)) + "\n").encode())
+            with contextlib.suppress(FileExistsError):  # another process was faster; it is its store then
+                os.link(draft, _STORE_FILE, src_dir_fd=place, dst_dir_fd=place, follow_symlinks=False)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(draft, dir_fd=place)
 
     def _newest(self, key: str, folder: int, deadline_s: float) -> Entry | None:
         """Returns what a key holds, once it is on disk."""
@@ -281,7 +287,7 @@ def _folder_name(key: str) -> str:
 def _make_folder(place: int, name: str) -> None:
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=place)
-        os.fsync(place)
+    os.fsync(place)  # in any case: who made it may have been killed before it could
 
 
 @contextlib.contextmanager
@@ -412,7 +418,10 @@ def _is_at(directory: int, path: Path) -> bool:
 
 
 def _sync(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # then it was not this user who made something in it
+        return
     try:
         os.fsync(directory)
     finally:

@@ -251,7 +251,7 @@ def test_an_etcd_that_is_killed_again_and_again_keeps_everything(etcd: EtcdProce
         before = read(store)
         restarting = threads.submit(restart)
         watching = threads.submit(watch_until, watched, b"last")
-        counting: list[Future[list[Entry]]] = [threads.submit(lambda: [*count(store, 150)]) for _ in range(2)]
+        counting: list[Future[list[Entry]]] = [threads.submit(lambda: [*count(store, 60)]) for _ in range(2)]
         try:
             written = [entry for each in counting for entry in each.result(4 * TIMEOUT_S)]
         finally:
@@ -259,7 +259,7 @@ def test_an_etcd_that_is_killed_again_and_again_keeps_everything(etcd: EtcdProce
             restarting.result(4 * TIMEOUT_S)
         assert before is None
         numbers = {int(entry.value): entry.revision for entry in written}
-        assert len(numbers) == len(written) == 300
+        assert len(numbers) == len(written) == 120
         assert [numbers[number] for number in sorted(numbers)] == sorted(numbers.values())
         entry = read(store)
         assert entry is not None

@@ -42,7 +42,7 @@ def hang(context: Context) -> None:
     """Has a call not be answered, until the caller gives up."""
     given_up = threading.Event()
     if context.add_callback(given_up.set):
-        given_up.wait(TIMEOUT_S)
+        given_up.wait(10 * TIMEOUT_S)
 
 
 LOST: Final = refuse(grpc.StatusCode.UNAVAILABLE, "etcdserver: leader changed")
@@ -318,6 +318,23 @@ def test_endpoints_are_tried_in_turn(etcd: EtcdStandIn, first: int, is_silent: b
             assert not any(other.num_calls["write"] for other in others)
 
 
+def test_a_connection_that_has_died_silently_is_given_up(etcd: EtcdStandIn, store: EtcdStore) -> None:
+    """As one whose entry a firewall has forgotten: nothing comes back, and nothing ever says so."""
+    peers: list[str] = []
+    _, entry = write(store, b"value")
+
+    def forget(context: Context) -> None:
+        peers.append(context.peer())
+        if context.peer() == peers[0]:
+            hang(context)
+
+    etcd.always = forget
+    assert read(store) == entry
+    assert len(set(peers)) == 2
+    assert write(store, b"other") == (False, entry)
+    assert len(set(peers)) == 2
+
+
 def test_a_watch_goes_on_when_its_stream_ends(etcd: EtcdStandIn, store: EtcdStore) -> None:
     _, entry = write(store, b"value")
     assert entry is not None
@@ -328,6 +345,23 @@ def test_a_watch_goes_on_when_its_stream_ends(etcd: EtcdStandIn, store: EtcdStor
             written, later = write(other, b"other", entry.revision)
             assert written
             assert watching.result(TIMEOUT_S) == later
+
+
+def test_a_watch_does_not_believe_a_silent_stream_for_long(etcd: EtcdStandIn, store: EtcdStore) -> None:
+    _, entry = write(store, b"value")
+    assert entry is not None
+    silent = threading.Event()
+
+    def be_silent(context: Context) -> None:
+        silent.set()
+        hang(context)
+
+    etcd.before = [("watch", be_silent)]
+    with futures.ThreadPoolExecutor(1) as threads:
+        watching = threads.submit(store.watch, KEY, revision=entry.revision, timeout_s=10 * TIMEOUT_S)
+        assert silent.wait(TIMEOUT_S)
+        etcd.write(b"/shardscope/cluster/primary/ps:0", b"other")
+        assert watching.result(TIMEOUT_S / 3) == Entry(b"other", entry.revision + 1)
 
 
 def test_a_watch_does_not_ask_again_and_again(etcd: EtcdStandIn, store: EtcdStore) -> None:
@@ -396,6 +430,21 @@ def test_an_etcd_that_was_begun_anew_is_refused_until_it_is_back(
             call()
     etcd.values, etcd.revision = kept
     assert store.compare_and_set(KEY, b"other", revision=0, timeout_s=TIMEOUT_S) == (False, Entry(b"value", 3))
+
+
+def test_an_etcd_that_was_restored_from_a_copy_is_refused_until_it_is_back(etcd: EtcdStandIn, store: EtcdStore) -> None:
+    write(store, b"value")
+    copy = dict(etcd.values), etcd.revision
+    write(store, b"later", 3)
+    kept = etcd.values, etcd.revision
+    etcd.values, etcd.revision = copy
+    for call in calls(store):
+        with pytest.raises(
+            UnavailableError, match=r"etcd has gone back from revision 4 to 3: it was .* or restored; put"
+        ):
+            call()
+    etcd.values, etcd.revision = kept
+    assert read(store) == Entry(b"later", 4)
 
 
 def test_an_identity_is_made_once(etcd: EtcdStandIn, store: EtcdStore) -> None:

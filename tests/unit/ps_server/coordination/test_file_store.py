@@ -455,7 +455,7 @@ def test_a_disk_that_fails_after_the_write_leaves_it_open(store: FileStore, monk
     entry = write(store, b"value")
     with monkeypatch.context() as patch:
         failing("fsync", 2, errno.EIO, patch)
-        with pytest.raises(UnavailableError, match=r"did not write .*the disk fails"):
+        with pytest.raises(UnavailableError, match=r"did not say whether it wrote .*the disk fails"):
             store.compare_and_set(KEY, b"other", revision=entry.revision, timeout_s=TIMEOUT_S)
     assert read(store) == Entry(b"other", entry.revision + 1)
 
@@ -466,8 +466,26 @@ def test_what_another_process_wrote_is_on_disk_before_it_is_returned(
     """The writer may have died before it could sync the name; a loss of power would take back what was read."""
     write(store, b"value")
     other = FileStore(directory, "cluster")
+    other.read("another", timeout_s=TIMEOUT_S)
     with monkeypatch.context() as patch:
         failing("fsync", 1, errno.EIO, patch)
         with pytest.raises(UnavailableError, match=r"did not read .*the disk fails"):
             read(other)
     assert read(other) == read(store)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5], ids=["parent", "directory", "namespace", "keys", "draft"])
+def test_what_another_process_made_is_on_disk_before_a_key_is_written(
+    directory: Path, store: FileStore, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been killed before it could sync what it made; a loss of power would take all keys with it."""
+    store.compare_and_set("other", b"", revision=0, timeout_s=TIMEOUT_S)
+    newest_key = directory / "cluster" / "primary%2Fps%3A0"
+    newest_key.mkdir(mode=0o700)
+    other = FileStore(directory, "cluster")
+    with monkeypatch.context() as patch:
+        failing("fsync", number, errno.EIO, patch)
+        with pytest.raises(UnavailableError, match=r"did not write .*the disk fails"):
+            other.compare_and_set(KEY, b"value", revision=0, timeout_s=TIMEOUT_S)
+    assert list(newest_key.iterdir()) == []
+    write(other, b"value")
