@@ -3,7 +3,8 @@
 A plan names places and what happens there: ``SHARDSCOPE_FAULTS="reply.send=drop@3; journal.commit=crash@5-5"``. Each
 entry is ``place=action[:seconds][@first[-last]]``, counted in passes of this process through the place, from 1; without
 a count every pass counts. What has fired is written to ``SHARDSCOPE_FAULT_LOG``, one JSON line each, so that a test can
-check that its fault fired.
+check that its fault fired. The environment alone injects nothing: the process has to allow it, a ps by
+``--allow-faults``, a program of a test by ``install_from_environment(is_allowed=True)``.
 
 A delay and a crash may happen anywhere, a failure where the disk is written to. The places, and what else they can do:
 
@@ -193,17 +194,26 @@ def lost(place: str, action: FaultAction) -> InjectedFaultError:
     return InjectedFaultError(f"a fault was injected at {place}: {action}")
 
 
-def install_from_environment(environ: Mapping[str, str] = os.environ) -> None:
+def install_from_environment(environ: Mapping[str, str] = os.environ, *, is_allowed: bool) -> None:
     """Takes the plan of this process from the environment, and logs a warning, since it is only for tests.
 
     A plan that is already in force stays, with its counts.
+
+    Args:
+        environ: The environment.
+        is_allowed: Whether the process was started so that it may be made to fail; else the plan is ignored, which the
+            log says.
 
     Raises:
         ValueError: The plan is malformed.
     """
     global _plan  # noqa: PLW0603 - one plan for the process, set once at its start
     text = environ.get(PLAN_VARIABLE, "")
-    if text and _plan is None:
+    if not text or _plan is not None:
+        return
+    if not is_allowed:
+        _LOG.warning("%s is ignored: this process was not started with leave to inject faults", PLAN_VARIABLE)
+    else:
         _plan = parse_plan(text, environ.get(LOG_VARIABLE, ""))
         _LOG.warning("faults will be injected on purpose, as %s says: %s", PLAN_VARIABLE, text)
 

@@ -182,6 +182,7 @@ class ServerOptions:
         "auto",
         "console, json, or auto: console on a terminal, else json",
     )
+    allow_faults: bool = switch("--allow-faults", "for tests: SHARDSCOPE_FAULTS may make this process fail")
 
     @property
     def task(self) -> str:
@@ -230,8 +231,8 @@ def parse_options(
         environ=environ,
         program="shardscope ps",
         help="Runs one ps task: a process that holds variables.",
-        epilog="Each option but --backup may be given as an environment variable instead: --memory-limit as "
-        "SHARDSCOPE_MEMORY_LIMIT. The cluster and the task may also come from TF_CONFIG.",
+        epilog="Each option but --backup and --allow-faults may be given as an environment variable instead: "
+        "--memory-limit as SHARDSCOPE_MEMORY_LIMIT. The cluster and the task may also come from TF_CONFIG.",
     )
     try:
         return ServerOptions(**given | _place(given, TfConfig.from_env(environ)))

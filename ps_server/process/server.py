@@ -299,7 +299,7 @@ def use_compiled_rules() -> None:
 def run(options: ServerOptions) -> int:
     """Runs a ps task until a signal or a Shutdown call ends it; returns the exit code."""
     configure_logs(level=options.log_level, log_format=options.log_format, task=options.place)
-    fault_points.install_from_environment()
+    fault_points.install_from_environment(is_allowed=options.allow_faults)
     use_compiled_rules()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:

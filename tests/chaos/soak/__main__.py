@@ -81,6 +81,7 @@ class Soak:
             settings.num_workers,
             durability=settings.durability,
             data_dir=None if settings.durability == "none" else self._directory / "data",
+            ps_arguments=["--allow-faults"],
             env=environment,
         )
 
