@@ -8,6 +8,7 @@ import click
 
 from ps_cluster.cli.common import EXIT_FAILED, one_line_errors, print_error, timeout_option
 from ps_cluster.inspection.health_probe import check_health
+from ps_cluster.inspection.printable_text import printable
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.task_id import check_address
 
@@ -35,7 +36,7 @@ def _serves(address: str, name: str, timeout_s: float) -> bool:
     except ShardscopeError as error:
         print_error(" ".join(f"{name and f'[{name}] '}{error}".split()))
         return False
-    click.echo(f"{name and f'{name} at '}{address} is {state}", err=state != "SERVING")
+    click.echo(printable(f"{name and f'{name} at '}{address} is {state}"), err=state != "SERVING")
     return state == "SERVING"
 
 

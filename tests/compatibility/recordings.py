@@ -187,7 +187,7 @@ _MASKED: Final = {
     "Error": ("message",),  # for people
     "FastPath": ("address",),
     "HelloReply": ("ticket",),
-    "Member": ("joined_at_s", "last_seen_s"),
+    "Member": ("incarnation", "joined_at_s", "last_seen_s"),
     "GetStatusReply": ("uptime_s",),
     "Attachment": ("process", "store_incarnation"),
     "Attached": ("process",),
