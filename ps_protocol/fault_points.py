@@ -8,7 +8,9 @@ check that its fault fired. The environment alone injects nothing: the process h
 
 A delay and a crash may happen anywhere, a failure where the disk is written to. The places, and what else they can do:
 
-    request.send            client   drop: a batch is not sent; cut: half of it is, and the connection ends
+    request.send            client   drop: a batch is not sent; cut: half of it is, and the connection ends. On sockets,
+                                     where bytes follow each other: duplicate: its frame is sent twice; damage: with
+                                     another header
     request.received        ps       drop: a batch is not looked at, and its connection ends; duplicate: it is carried
                                      out twice, and answered with what the second time gave
     batch.before_log        ps       a batch is applied in memory, but not in the log
@@ -16,7 +18,8 @@ A delay and a crash may happen anywhere, a failure where the disk is written to.
     journal.before_commit   ps       its record is written, but not safe
     journal.after_commit    ps       its record is safe, but the batch does not know yet
     batch.before_reply      ps       it is safe, and is about to be answered
-    reply.send              ps       drop: a reply is not sent, and the connection ends; cut: half of it is
+    reply.send              ps       drop: a reply is not sent, and the connection ends; cut: half of it is. On sockets
+                                     duplicate and damage, as for a request
     journal.new_file, journal.file_made, journal.file_named, journal.set_aside, journal.drop,
     snapshot.before_rename, snapshot.after_rename, snapshot.before_drop
                             ps       a crash there leaves files that the next start has to make sense of
@@ -55,11 +58,12 @@ LOG_VARIABLE: Final = "SHARDSCOPE_FAULT_LOG"
 
 
 class FaultAction(enum.StrEnum):
-    """What happens. The place itself carries out the first three, since only it knows how."""
+    """What happens. The place itself carries out the first four, since only it knows how."""
 
     DROP = "drop"
     DUPLICATE = "duplicate"
     CUT = "cut"
+    DAMAGE = "damage"
     DELAY = "delay"
     CRASH = "crash"
     FAIL = "fail"

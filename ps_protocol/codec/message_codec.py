@@ -23,7 +23,14 @@ import numpy as np
 from ps_protocol.codec import tensor_codec
 from ps_protocol.codec.error_codec import decode_error, encode_error
 from ps_protocol.codec.operation_codec import decode_operation, encode_operation_into
-from ps_protocol.codec.spec_codec import TakeTensor, decode_enum, decode_spec, decode_uuid, encode_spec_into
+from ps_protocol.codec.spec_codec import (
+    TakeTensor,
+    check_features,
+    decode_enum,
+    decode_spec,
+    decode_uuid,
+    encode_spec_into,
+)
 from ps_protocol.codec.tensor_codec import Buffer, TensorLayout
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.operations import (
@@ -93,6 +100,7 @@ class MessageRequest(RequestHead):
     __slots__ = ("_message",)
 
     def __init__(self, message: batch_pb2.BatchRequest):
+        check_features(message.required_features, "the batch")
         self._message = message
         layouts: list[TensorLayout] = []
 

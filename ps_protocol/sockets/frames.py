@@ -17,7 +17,9 @@ from ps_protocol.codec.tensor_codec import MAX_SIZE_BYTES, Buffer
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.memory.regions import REGION_BYTES
 
-SOCKET_PROTOCOL_VERSION: Final = 1
+OLDEST_SOCKET_VERSION: Final = 1
+SOCKET_PROTOCOL_VERSION: Final = 2
+"""Versions that this side speaks: from the oldest up to this one. The client chooses among those that it is offered."""
 
 TICKET_BYTES: Final = 32
 """Size of a ticket; its bytes are random."""
@@ -38,8 +40,9 @@ _MAGIC: Final = b"\x89SHDSCP\n"
 """Begins a handshake. Not text in any encoding, so that no other protocol's client says it by chance."""
 
 _FRAME_MAGIC: Final = 0x5053
+_CHECKS_TENSORS: Final = 0x01
 
-_HELLO: Final = struct.Struct("<8sI16s32s4x")
+_HELLO: Final = struct.Struct("<8sI16s32sI")
 _ANSWER: Final = struct.Struct("<8sII")
 _PREFIX: Final = struct.Struct("<HBBIQII")
 
@@ -61,7 +64,7 @@ class Verdict(enum.IntEnum):
 REASONS: Final[dict[Verdict, str]] = {
     Verdict.ACCEPTED: "the connection is accepted",
     Verdict.MALFORMED: "the ps did not understand the handshake",
-    Verdict.WRONG_VERSION: f"the ps speaks another version of the socket protocol than {SOCKET_PROTOCOL_VERSION}",
+    Verdict.WRONG_VERSION: "the ps does not speak that version of the socket protocol",
     Verdict.BAD_TICKET: "the ticket is unknown, used or expired; say Hello again for a new one",
     Verdict.TOO_MANY_CONNECTIONS: "the ps has as many connections as it may have",
 }
@@ -168,7 +171,25 @@ def milliseconds(timeout_s: float) -> int:
     return max(1, min(MAX_TIMEOUT_MS, int(timeout_s * 1000)))
 
 
-def encode_hello(client: UUID, ticket: bytes) -> bytes:
+class SocketHello(NamedTuple):
+    """With what a client opens a connection; nothing in it is checked yet.
+
+    Attributes:
+        client: Its incarnation.
+        ticket: What admits it.
+        version: Of the protocol on this connection.
+        checks_tensors: Whether frames have a checksum of their tensors, both ways.
+    """
+
+    client: UUID
+    ticket: bytes
+    version: int = OLDEST_SOCKET_VERSION
+    checks_tensors: bool = False
+
+
+def encode_hello(
+    client: UUID, ticket: bytes, *, version: int = OLDEST_SOCKET_VERSION, checks_tensors: bool = False
+) -> bytes:
     """Returns the ``HELLO_BYTES`` bytes with which a client opens a connection.
 
     Raises:
@@ -176,24 +197,24 @@ def encode_hello(client: UUID, ticket: bytes) -> bytes:
     """
     if len(ticket) != TICKET_BYTES:
         raise InvalidArgumentError(f"the ps gave a ticket of {len(ticket)} bytes; a ticket has {TICKET_BYTES}")
-    return _HELLO.pack(_MAGIC, SOCKET_PROTOCOL_VERSION, client.bytes, ticket)
+    return _HELLO.pack(_MAGIC, version, client.bytes, ticket, _CHECKS_TENSORS if checks_tensors else 0)
 
 
-def parse_hello(data: Buffer) -> tuple[UUID, bytes] | Verdict:
-    """Returns the client's incarnation and its ticket, not checked yet, or why there are none."""
+def parse_hello(data: Buffer) -> SocketHello | Verdict:
+    """Returns what a client says when it opens a connection, or why it is not understood."""
     if len(data) != HELLO_BYTES:
         return Verdict.MALFORMED
-    magic, version, client, ticket = _HELLO.unpack(data)
+    magic, version, client, ticket, options = _HELLO.unpack(data)
     if magic != _MAGIC:
         return Verdict.MALFORMED
-    if version != SOCKET_PROTOCOL_VERSION:
+    if not OLDEST_SOCKET_VERSION <= version <= SOCKET_PROTOCOL_VERSION:
         return Verdict.WRONG_VERSION
-    return UUID(bytes=client), ticket
+    return SocketHello(UUID(bytes=client), ticket, version, version > 1 and bool(options & _CHECKS_TENSORS))
 
 
-def encode_answer(verdict: Verdict) -> bytes:
-    """Returns the ``ANSWER_BYTES`` bytes with which a ps answers a handshake."""
-    return _ANSWER.pack(_MAGIC, SOCKET_PROTOCOL_VERSION, verdict)
+def encode_answer(verdict: Verdict, version: int = OLDEST_SOCKET_VERSION) -> bytes:
+    """Returns the ``ANSWER_BYTES`` bytes with which a ps answers a handshake: in the version that the client speaks."""
+    return _ANSWER.pack(_MAGIC, version, verdict)
 
 
 def parse_answer(data: Buffer) -> Verdict:

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from ps_protocol.codec import message_codec, tensor_codec
 from ps_protocol.codec.operation_codec import decode_operation, encode_operation_into
 from ps_protocol.codec.service_codec import decode_placement, encode_placement
-from ps_protocol.codec.spec_codec import TakeTensor, decode_uuid
+from ps_protocol.codec.spec_codec import TakeTensor, check_features, decode_uuid
 from ps_protocol.codec.tensor_codec import Buffer, TensorLayout
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.operations import KINDS, Array, BatchReply, Logged
@@ -175,6 +175,7 @@ def _decode_kind(
 ) -> Record:
     if not header.position:
         raise InvalidArgumentError("it lacks its position")
+    check_features(header.required_features, "it")
     kind = header.WhichOneof("kind")
     if kind == "batch":
         batch = header.batch

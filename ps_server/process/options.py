@@ -40,6 +40,7 @@ DEFAULT_MAX_CONCURRENT: Final = 64
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _SEED: Final = whole_number(-(2**63), 2**63 - 1, expected="a whole number of 64 bits")
 _HOW_TO_SAY: Final = "--cluster 'ps=host:2222,host:2223;worker=host:2224' --task-index 0"
+_SOCKET_CHECKSUMS: Final = {"headers": False, "all": True}
 _DURABILITY_MODES: Final = {mode.name.lower(): mode for mode in DurabilityMode}
 
 
@@ -144,6 +145,12 @@ class ServerOptions:
         "ways for batches to offer, of grpc, socket and shm; grpc always is",
     )
     socket_port: int = setting("--socket-port", PORT, "0", "TCP port of the socket transport; 0 for any free one")
+    checks_tensors: bool = setting(
+        "--socket-checksums",
+        one_of(_SOCKET_CHECKSUMS, "WHAT"),
+        "headers",
+        "what has a checksum on sockets: headers of frames, or all, tensors too",
+    )
     shared_memory_limit_bytes: int = setting(
         "--shared-memory-limit",
         SIZE,

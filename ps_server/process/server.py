@@ -102,6 +102,7 @@ class PsServer:
         transports: Ways for batches besides gRPC.
         socket_port: TCP port of the socket transport; 0 for any free one.
         shared_memory_limit_bytes: The most memory that is shared with clients on this host; 0 for none.
+        checks_tensors: Whether tensors on sockets have checksums too.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class PsServer:
         transports: Collection[OfferedTransport] = DEFAULT_TRANSPORTS,
         socket_port: int = 0,
         shared_memory_limit_bytes: int = DEFAULT_SHARED_MEMORY_LIMIT_BYTES,
+        checks_tensors: bool = False,
     ):
         self._core = core
         self._address = f"{host}:{port}"
@@ -127,7 +129,7 @@ class PsServer:
             self.segments = SegmentRegistry(shared_memory_limit_bytes)
         self.sockets: SocketListener | None = None
         if OfferedTransport.SOCKET in transports:
-            settings = SocketSettings(host=host, port=socket_port, max_threads=max_concurrent)
+            settings = SocketSettings(host, socket_port, max_concurrent, checks_tensors=checks_tensors)
             self.sockets = SocketListener(core, settings, staging=self.staging, buffers=buffers, segments=self.segments)
         self.data = DataServicer(
             core,
@@ -241,6 +243,7 @@ class TaskProcess:
             staging_limit_bytes=options.staging_limit_bytes,
             transports=options.transports,
             socket_port=options.socket_port,
+            checks_tensors=options.checks_tensors,
             shared_memory_limit_bytes=options.shared_memory_limit_bytes,
         )
         if replicated is not None:
