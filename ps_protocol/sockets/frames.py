@@ -39,7 +39,7 @@ LOCATION_BYTES: Final = REGION_BYTES
 _MAGIC: Final = b"\x89SHDSCP\n"
 """Begins a handshake. Not text in any encoding, so that no other protocol's client says it by chance."""
 
-_FRAME_MAGIC: Final = 0x5053
+FRAME_MAGIC: Final = 0x5053
 _CHECKS_TENSORS: Final = 0x01
 
 _HELLO: Final = struct.Struct("<8sI16s32sI")
@@ -100,7 +100,7 @@ FLAG_PIPELINED: Final = 0x04
 """On a request: others may follow before its reply. If it is refused as a whole the ps ends the connection, so that
 none of those behind it is carried out before it is sent again."""
 
-_KINDS: Final[dict[int, FrameKind]] = {int(kind): kind for kind in FrameKind}
+KINDS: Final[dict[int, FrameKind]] = {int(kind): kind for kind in FrameKind}
 
 
 class FramePrefix(NamedTuple):
@@ -142,7 +142,7 @@ def encode_prefix(
             f"the header of the batch has {header_bytes} bytes, more than the {MAX_HEADER_BYTES} that may be sent; "
             f"put fewer operations into one batch"
         )
-    return _PREFIX.pack(_FRAME_MAGIC, kind, flags, header_bytes, buffer_bytes, timeout_ms, num_locations)
+    return _PREFIX.pack(FRAME_MAGIC, kind, flags, header_bytes, buffer_bytes, timeout_ms, num_locations)
 
 
 def parse_prefix(data: Buffer, offset: int = 0) -> FramePrefix:
@@ -152,8 +152,8 @@ def parse_prefix(data: Buffer, offset: int = 0) -> FramePrefix:
         InvalidArgumentError: It is not a prefix, or announces more than may be sent; the stream cannot be read on.
     """
     magic, number, flags, header_bytes, buffer_bytes, timeout_ms, num_locations = _PREFIX.unpack_from(data, offset)
-    kind = _KINDS.get(number)
-    if magic != _FRAME_MAGIC or kind is None:
+    kind = KINDS.get(number)
+    if magic != FRAME_MAGIC or kind is None:
         raise InvalidArgumentError(f"a frame begins with {bytes(data[offset : offset + 4]).hex()}, which is no frame")
     if header_bytes > MAX_HEADER_BYTES:
         raise InvalidArgumentError(f"a frame announces a header of {header_bytes} bytes; at most {MAX_HEADER_BYTES}")

@@ -9,19 +9,32 @@ connection; the client repeats on another one what was not answered.
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Sequence
 from typing import Final
+from zlib import crc32
 
-from ps_protocol.codec.tensor_codec import Buffer
+from ps_protocol.codec.tensor_codec import MAX_SIZE_BYTES, Buffer
 from ps_protocol.errors import InvalidArgumentError, UnavailableError
-from ps_protocol.sockets.frames import PREFIX_BYTES, FrameKind, FramePrefix, encode_prefix, parse_prefix
+from ps_protocol.sockets.frames import (
+    FRAME_MAGIC,
+    KINDS,
+    MAX_HEADER_BYTES,
+    MAX_LOCATIONS,
+    MAX_TIMEOUT_MS,
+    PREFIX_BYTES,
+    FrameKind,
+    FramePrefix,
+    encode_prefix,
+    parse_prefix,
+)
 
-_SEAL: Final = struct.Struct("<III")  # number, checksum of the tensors, checksum of the rest
-_CHECKED: Final = PREFIX_BYTES + 8  # bytes of the prefix that the last checksum covers, before the header
+_CHECKED: Final = struct.Struct("<HBBIQIIII")  # a prefix as in version 1, number, checksum of the tensors
+_CHECKSUM: Final = struct.Struct("<I")
+_SEALED: Final = struct.Struct("<HBBIQIIIII")  # both
+_CHECKED_BYTES: Final = _CHECKED.size
 _MAX_NUMBER: Final = 0xFFFFFFFF
 
-SEALED_PREFIX_BYTES: Final = PREFIX_BYTES + _SEAL.size
+SEALED_PREFIX_BYTES: Final = _SEALED.size
 
 
 class Framing:
@@ -79,23 +92,25 @@ class Framing:
         Raises:
             InvalidArgumentError: The header is too large to be sent.
         """
-        plain = encode_prefix(
-            kind,
-            header_bytes=len(header),
-            buffer_bytes=buffer_bytes,
-            timeout_ms=timeout_ms,
-            flags=flags,
-            num_locations=num_locations,
-        )
-        if self.prefix_bytes == PREFIX_BYTES:
-            return plain
+        header_bytes = len(header)
+        if self.prefix_bytes == PREFIX_BYTES or header_bytes > MAX_HEADER_BYTES:
+            return encode_prefix(
+                kind,
+                header_bytes=header_bytes,
+                buffer_bytes=buffer_bytes,
+                timeout_ms=timeout_ms,
+                flags=flags,
+                num_locations=num_locations,
+            )
         if is_answer:
             number = self._received
         else:
             number = self._sent = self._sent + 1 & _MAX_NUMBER
         tensors = _checksum_of(buffers) if self.checks_tensors else 0
-        checked = plain + number.to_bytes(4, "little") + tensors.to_bytes(4, "little")
-        return checked + zlib.crc32(checked + header + locations).to_bytes(4, "little")
+        checked = _CHECKED.pack(
+            FRAME_MAGIC, kind, flags, header_bytes, buffer_bytes, timeout_ms, num_locations, number, tensors
+        )
+        return checked + _CHECKSUM.pack(crc32(checked + header + locations))
 
     # -- received -----------------------------------------------------------------------------
 
@@ -112,15 +127,35 @@ class Framing:
         if self.prefix_bytes == PREFIX_BYTES:
             return parse_prefix(data)
         due = self._received = self._received + 1 & _MAX_NUMBER
-        try:
-            prefix = parse_prefix(data)
-        except InvalidArgumentError as error:
-            raise _damaged(error.message) from error
-        number, self._tensors_checksum, self._checksum = _SEAL.unpack_from(data, PREFIX_BYTES)
-        if number != due:
+        (
+            magic,
+            kind_number,
+            flags,
+            header_bytes,
+            buffer_bytes,
+            timeout_ms,
+            num_locations,
+            number,
+            self._tensors_checksum,
+            self._checksum,
+        ) = _SEALED.unpack(data)
+        kind = KINDS.get(kind_number)
+        if (
+            kind is None
+            or magic != FRAME_MAGIC
+            or header_bytes > MAX_HEADER_BYTES
+            or buffer_bytes > MAX_SIZE_BYTES
+            or timeout_ms > MAX_TIMEOUT_MS
+            or num_locations > MAX_LOCATIONS
+        ):
+            try:
+                parse_prefix(data)
+            except InvalidArgumentError as error:
+                raise _damaged(error.message) from error
+        if number != due or kind is None:
             raise _damaged(f"a frame has the number {number}, and {due} was due")
-        self._checked = bytes(data[:_CHECKED])
-        return prefix
+        self._checked = bytes(data[:_CHECKED_BYTES])
+        return FramePrefix(kind, flags, header_bytes, buffer_bytes, timeout_ms, num_locations)
 
     def check_header(self, header: bytes, locations: bytes = b"") -> None:
         """Makes sure that prefix, header and locations of the frame are what was sent.
@@ -128,7 +163,7 @@ class Framing:
         Raises:
             UnavailableError: They are not.
         """
-        if self.prefix_bytes != PREFIX_BYTES and zlib.crc32(self._checked + header + locations) != self._checksum:
+        if self.prefix_bytes != PREFIX_BYTES and crc32(self._checked + header + locations) != self._checksum:
             raise _damaged(f"the checksum of frame {self._received} does not fit")
 
     def check_tensors(self, buffers: Sequence[Buffer]) -> None:
@@ -140,7 +175,7 @@ class Framing:
 def _checksum_of(buffers: Sequence[Buffer]) -> int:
     checksum = 0
     for buffer in buffers:
-        checksum = zlib.crc32(buffer, checksum)
+        checksum = crc32(buffer, checksum)
     return checksum
 
 
