@@ -152,6 +152,7 @@ def _encode_kind(header: records_pb2.Record, record: Record, buffers: list[memor
 
 def _encode_batch(message: records_pb2.AppliedBatch, record: AppliedBatch, buffers: list[memoryview]) -> None:
     message.client_incarnation, message.sequence = record.client.bytes, record.sequence
+    message.checksum = record.checksum
     add = message.operations.add
     for operation in record.operations:
         encode_operation_into(add(), operation, buffers)
@@ -184,6 +185,7 @@ def _decode_kind(
             sequence=batch.sequence,
             operations=tuple([decode_operation(message, take) for message in batch.operations]),
             reply=decode_reply(batch.reply),
+            checksum=batch.checksum,
         )
     decode: Callable[[Any, TakeTensor], Record] | None = _DECODERS.get(kind or "")
     if decode is None:

@@ -192,6 +192,8 @@ _MASKED: Final = {
     "HelloReply": ("ticket", "oldest_protocol_version", "newest_protocol_version"),  # likewise
     "Member": ("incarnation", "joined_at_s", "last_seen_s"),
     "GetStatusReply": ("uptime_s",),
+    "AppliedBatch": ("checksum",),  # newer
+    "SnapshotAnswer": ("checksum",),  # newer
     "Attachment": ("process", "store_incarnation"),
     "Attached": ("process",),
 }

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import Batch, Declare, Read, Result, Update, UpdateRule, VariableSpec
 from ps_protocol.service_types import DurabilityMode
@@ -260,3 +261,21 @@ def test_what_is_only_declared_lets_no_journal_grow(tmp_path: Path) -> None:
         policy = life.task.snapshotter._policy
         assert isinstance(policy, WhenJournalIsLong)
         assert policy._value_bytes() == 8
+
+
+@pytest.mark.parametrize("mode", [SNAPSHOT, JOURNAL])
+def test_another_batch_under_an_old_number_is_refused_after_a_restart(mode: DurabilityMode, tmp_path: Path) -> None:
+    def batch(store: UUID, amount: float, checksum: int) -> Batch:
+        return Batch(client, store, 2, (Update("counter", UpdateRule.ASSIGN_ADD, np.array(amount)),), checksum=checksum)
+
+    with run(tmp_path, mode) as first:
+        first.add()
+        client = first._client
+        first.core.exchange(batch(first.store, 1.0, 77), timeout_s=TIMEOUT_S)
+    with run(tmp_path, mode) as second:
+        assert second.store == first.store
+        assert second.task.recovered.num_replayed == (0 if mode is SNAPSHOT else 4)
+        with pytest.raises(InvalidArgumentError, match=r"the sequence 2 .* was used before, for another batch"):
+            second.core.exchange(batch(second.store, 5.0, 78), timeout_s=TIMEOUT_S)
+        second.core.exchange(batch(second.store, 1.0, 77), timeout_s=TIMEOUT_S)
+        assert second.value == 2
