@@ -28,6 +28,10 @@ from tests.unit.ps_server.transport.socket_clients import Client, Ps, running_ps
 
 SMALL, LARGE = 4, 50_000
 
+START = 200
+"""Bytes of a frame that have its header. No more is sent of one that is refused: what the ps leaves unread when it ends
+a connection may take the reason with it."""
+
 
 @pytest.fixture(params=[FastPathKind.TCP, FastPathKind.UNIX], ids=["tcp", "unix"])
 def kind(request: pytest.FixtureRequest) -> FastPathKind:
@@ -118,7 +122,7 @@ def test_whole_frames_are_answered(size: int, ps: Ps, kind: FastPathKind) -> Non
 def test_a_frame_that_comes_twice_is_not_answered_twice(size: int, ps: Ps, kind: FastPathKind) -> None:
     client = SealedClient(ps, kind)
     frame = client.frame(addition(size))
-    client.send(frame + frame)
+    client.send(frame + frame[:START])
     assert client.version() == 1
     assert "a frame has the number 1, and 2 was due" in client.refusal()
     assert version_of(ps, size) == 1
@@ -128,7 +132,7 @@ def test_a_frame_that_comes_twice_is_not_answered_twice(size: int, ps: Ps, kind:
 def test_a_frame_that_is_missing_is_noticed(size: int, ps: Ps, kind: FastPathKind) -> None:
     client = SealedClient(ps, kind)
     client.frame(addition(size))
-    client.send(client.frame(addition(size)))
+    client.send(client.frame(addition(size))[:START])
     assert "a frame has the number 2, and 1 was due" in client.refusal()
     assert version_of(ps, size) == 0
 
@@ -151,7 +155,7 @@ def test_a_changed_byte_is_noticed(place: str, size: int, ps: Ps, kind: FastPath
     client = SealedClient(ps, kind)
     frame = bytearray(client.frame(addition(size)))
     frame[40 if place == "header" else -3] ^= 0x10
-    client.send(bytes(frame))
+    client.send(bytes(frame)[: START if place == "header" else len(frame)])
     expected = "the checksum of frame 1 does not fit" if place == "header" else "the checksum of the tensors of frame 1"
     assert expected in client.refusal()
     assert version_of(ps, size) == 0
