@@ -1,4 +1,4 @@
-"""Where the time of a small operation goes: ``python -m benchmarks.small_operations [--rounds 7]``.
+"""Where the time of a small operation goes: ``python -m benchmarks.small_operations [--socket-version 2]``.
 
 The steps of an addition to a scalar, and of reading it, each alone, in one thread that waits for no other:
 
@@ -32,7 +32,8 @@ from ps_protocol.codec.fast.reply_bytes import encode_answer
 from ps_protocol.codec.fast.request_bytes import encode_request
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import Batch, BatchReply, Declare, PsOperation, Read, Update, UpdateRule, VariableSpec
-from ps_protocol.sockets.frames import FrameKind, encode_prefix
+from ps_protocol.sockets.frames import SOCKET_PROTOCOL_VERSION, FrameKind
+from ps_protocol.sockets.framing import Framing
 from ps_protocol.sockets.stream import SCRATCH_BYTES, SocketStream
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.buffer_pool import BufferPool
@@ -52,9 +53,14 @@ Step = Callable[[int], float]
 
 
 class Ps:
-    """A core with a scalar, and a connection to it whose other end is ours."""
+    """A core with a scalar, and a connection to it whose other end is ours.
 
-    def __init__(self) -> None:
+    Args:
+        version: Of the socket protocol.
+    """
+
+    def __init__(self, version: int = SOCKET_PROTOCOL_VERSION) -> None:
+        self.version = version
         self.core = ParameterServer(cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0)
         self.core.hello(_CLIENT, "worker:0", timeout_s=_TIMEOUT_S)
         self.sequence = 0
@@ -65,6 +71,8 @@ class Ps:
             SocketStream(near), client=_CLIENT, peer="here", core=self.core, staging=ByteBudget(), buffers=BufferPool(0)
         )
         self.connection.stream.lend_scratch(memoryview(bytearray(SCRATCH_BYTES)))
+        self.connection.stream.framing = Framing(self.version)
+        self.framing = Framing(self.version)
 
     def batch(self, operation: PsOperation) -> Batch:
         """Returns the next batch with that operation alone."""
@@ -93,13 +101,8 @@ class Ps:
             for _ in range(calls):
                 header, buffers = encode_request(self.batch(operation), names_client=False)
                 data = b"".join(buffers)
-                self.far.sendall(
-                    encode_prefix(
-                        FrameKind.REQUEST, header_bytes=len(header), buffer_bytes=len(data), timeout_ms=30_000
-                    )
-                    + header
-                    + data
-                )
+                prefix = self.framing.prefix(FrameKind.REQUEST, header, buffer_bytes=len(data), timeout_ms=30_000)
+                self.far.sendall(prefix + header + data)
                 began_s = time.perf_counter()
                 stream.set_receive_timeout(_TIMEOUT_MS)
                 stream.fill()
@@ -114,17 +117,17 @@ class Ps:
 def client_step(ps: Ps, operation: PsOperation) -> Step:
     """Returns the step of the client's connection: the replies are there before they are waited for."""
     near, far = socket.socketpair()
-    connection = client_side.SocketConnection(near, _CLIENT, task="ps:0", address="here")
+    connection = client_side.SocketConnection(near, _CLIENT, task="ps:0", address="here", version=ps.version)
+    framing = Framing(ps.version)
 
     def step(calls: int) -> float:
         reply = ps.run(operation)
         header, buffers = encode_answer(reply, [operation])
         data = b"".join(buffers)
-        frame = encode_prefix(FrameKind.REPLY, header_bytes=len(header), buffer_bytes=len(data)) + header + data
         taken_s = 0.0
         for _ in range(calls):
             batch = ps.batch(operation)
-            far.sendall(frame)
+            far.sendall(framing.prefix(FrameKind.REPLY, header, buffer_bytes=len(data)) + header + data)
             began_s = time.perf_counter()
             connection.exchange(batch, _TIMEOUT_S)
             taken_s += time.perf_counter() - began_s
@@ -181,9 +184,11 @@ def main() -> None:
     """Measures in turns and prints a line for each step."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--socket-version", type=int, default=SOCKET_PROTOCOL_VERSION)
+    arguments = parser.parse_args()
+    rounds = arguments.rounds
     with ping_step() as ping:  # first: the process is forked before there are threads
-        ps = Ps()
+        ps = Ps(arguments.socket_version)
         with LocalCluster(num_ps=1) as cluster, ss.connect(cluster.cluster_spec, transport="tcp") as client:
             variable = ss.get_variable(NAME, [], initializer=ss.zeros_initializer())
             transport = client.fanout.handle(0).endpoint.transport

@@ -3,11 +3,14 @@
 A plan names places and what happens there: ``SHARDSCOPE_FAULTS="reply.send=drop@3; journal.commit=crash@5-5"``. Each
 entry is ``place=action[:seconds][@first[-last]]``, counted in passes of this process through the place, from 1; without
 a count every pass counts. What has fired is written to ``SHARDSCOPE_FAULT_LOG``, one JSON line each, so that a test can
-check that its fault fired.
+check that its fault fired. The environment alone injects nothing: the process has to allow it, a ps by
+``--allow-faults``, a program of a test by ``install_from_environment(is_allowed=True)``.
 
 A delay and a crash may happen anywhere, a failure where the disk is written to. The places, and what else they can do:
 
-    request.send            client   drop: a batch is not sent; cut: half of it is, and the connection ends
+    request.send            client   drop: a batch is not sent; cut: half of it is, and the connection ends. On sockets,
+                                     where bytes follow each other: duplicate: its frame is sent twice; damage: with
+                                     another header
     request.received        ps       drop: a batch is not looked at, and its connection ends; duplicate: it is carried
                                      out twice, and answered with what the second time gave
     batch.before_log        ps       a batch is applied in memory, but not in the log
@@ -15,7 +18,8 @@ A delay and a crash may happen anywhere, a failure where the disk is written to.
     journal.before_commit   ps       its record is written, but not safe
     journal.after_commit    ps       its record is safe, but the batch does not know yet
     batch.before_reply      ps       it is safe, and is about to be answered
-    reply.send              ps       drop: a reply is not sent, and the connection ends; cut: half of it is
+    reply.send              ps       drop: a reply is not sent, and the connection ends; cut: half of it is. On sockets
+                                     duplicate and damage, as for a request
     journal.new_file, journal.file_made, journal.file_named, journal.set_aside, journal.drop,
     snapshot.before_rename, snapshot.after_rename, snapshot.before_drop
                             ps       a crash there leaves files that the next start has to make sense of
@@ -54,11 +58,12 @@ LOG_VARIABLE: Final = "SHARDSCOPE_FAULT_LOG"
 
 
 class FaultAction(enum.StrEnum):
-    """What happens. The place itself carries out the first three, since only it knows how."""
+    """What happens. The place itself carries out the first four, since only it knows how."""
 
     DROP = "drop"
     DUPLICATE = "duplicate"
     CUT = "cut"
+    DAMAGE = "damage"
     DELAY = "delay"
     CRASH = "crash"
     FAIL = "fail"
@@ -193,17 +198,26 @@ def lost(place: str, action: FaultAction) -> InjectedFaultError:
     return InjectedFaultError(f"a fault was injected at {place}: {action}")
 
 
-def install_from_environment(environ: Mapping[str, str] = os.environ) -> None:
+def install_from_environment(environ: Mapping[str, str] = os.environ, *, is_allowed: bool) -> None:
     """Takes the plan of this process from the environment, and logs a warning, since it is only for tests.
 
     A plan that is already in force stays, with its counts.
+
+    Args:
+        environ: The environment.
+        is_allowed: Whether the process was started so that it may be made to fail; else the plan is ignored, which the
+            log says.
 
     Raises:
         ValueError: The plan is malformed.
     """
     global _plan  # noqa: PLW0603 - one plan for the process, set once at its start
     text = environ.get(PLAN_VARIABLE, "")
-    if text and _plan is None:
+    if not text or _plan is not None:
+        return
+    if not is_allowed:
+        _LOG.warning("%s is ignored: this process was not started with leave to inject faults", PLAN_VARIABLE)
+    else:
         _plan = parse_plan(text, environ.get(LOG_VARIABLE, ""))
         _LOG.warning("faults will be injected on purpose, as %s says: %s", PLAN_VARIABLE, text)
 

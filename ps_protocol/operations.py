@@ -499,6 +499,8 @@ class Batch:
         sequence: Number of a mutating batch, from 1 upwards; 0 for one that only reads.
         expected_reply_bytes: Most bytes of tensors in the reply, if the client knows the specs; else None. Guides a
             transport's choice of path and is not sent.
+        checksum: Of a mutating batch as it was received, to tell it from another one under its number; 0 if there is
+            none. It is not sent.
     """
 
     client: UUID
@@ -506,6 +508,7 @@ class Batch:
     sequence: int
     operations: tuple[PsOperation, ...]
     expected_reply_bytes: int | None = field(default=None, compare=False)
+    checksum: int = field(default=0, compare=False, repr=False)
 
     @property
     def mutates(self) -> bool:

@@ -9,14 +9,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Array, Batch, BatchReply
 from ps_protocol.service_types import Member, Placement, Proposal, PsAddress, Status, VariableInfo, Welcome
 
-PROTOCOL_VERSION = 1
+OLDEST_PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
+"""Versions of the contract that this side speaks: from the oldest up to this one.
+
+From version 2 on, what names required features that are not known is refused.
+"""
+
+KNOWN_FEATURES: Final[frozenset[str]] = frozenset()
+"""Names of fields that change what others mean (``required_features`` in ``batch.proto``)."""
 
 
 class PendingExchange(Protocol):

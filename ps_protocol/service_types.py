@@ -24,11 +24,15 @@ class FastPath:
         kind: TCP, or a Unix socket in Linux's abstract namespace.
         address: "host:port", where an empty host is that of the gRPC address; or the name of the Unix socket.
         shared_memory: Whether tensors may travel in shared memory.
+        version: Newest version of the socket protocol that is spoken there.
+        checks_tensors: Whether frames are to carry a checksum of their tensors.
     """
 
     kind: FastPathKind
     address: str
     shared_memory: bool = False
+    version: int = 1
+    checks_tensors: bool = False
 
 
 @dataclass(frozen=True, slots=True)

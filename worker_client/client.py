@@ -118,7 +118,7 @@ def connect(
         AlreadyExistsError: Another process is this task, and lives.
         UnavailableError: A ps did not answer in time, or not over the transport asked for.
     """
-    fault_points.install_from_environment()
+    fault_points.install_from_environment(is_allowed=False)
     given = {
         "operation_timeout_s": operation_timeout_s,
         "connect_timeout_s": connect_timeout_s,

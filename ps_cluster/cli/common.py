@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from ps_cluster.inspection.printable_text import printable
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.settings import POSITIVE_SECONDS
 from ps_protocol.word_wrap import wrap_for
@@ -30,8 +31,8 @@ def timeout_option(default_s: float) -> Callable[[Any], Any]:
 
 
 def print_error(message: str) -> None:
-    """Says what has failed, on standard error."""
-    click.echo(wrap_for(sys.stderr, f"shardscope: {message}"), err=True)
+    """Says what has failed in one line, on standard error."""
+    click.echo(wrap_for(sys.stderr, f"shardscope: {printable(message)}"), err=True)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import numpy as np
 
 from ps_cluster.cli.common import one_line_errors, timeout_option
 from ps_cluster.cli.questions import cluster_option, cluster_spec
+from ps_cluster.inspection.printable_text import printable
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category, dtype_name, is_ml_dtype
 from worker_client.client import connect
 from worker_client.variables.partitioned import PartitionedVariable
@@ -65,7 +66,7 @@ def command(
         found = {"name": whole.name, "shape": whole.shape, "dtype": dtype, "tasks": tasks, "value": _in_json(value)}
         click.echo(json.dumps(found, allow_nan=False))
         return
-    click.echo(f"{whole.name}  {dtype} {list(whole.shape)}  on {','.join(tasks)}")
+    click.echo(printable(f"{whole.name}  {dtype} {list(whole.shape)}  on {','.join(tasks)}"))
     if file is not None:
         click.echo(f"written to {file}: {dtype_name(value.dtype)} {list(value.shape)}")
     else:

@@ -8,6 +8,7 @@ import click
 
 from ps_cluster.cli.common import EXIT_FAILED, one_line_errors, print_error, timeout_option
 from ps_cluster.inspection.health_probe import check_health
+from ps_cluster.inspection.printable_text import printable
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.liveness import READY
 from ps_protocol.task_id import check_address
@@ -43,7 +44,7 @@ def _serves(address: str, name: str, service: str, timeout_s: float) -> bool:
     is_well = state == "SERVING"
     if service:
         state = "ready" if is_well else "not ready; see shardscope ls --tasks"
-    click.echo(f"{name and f'{name} at '}{address} is {state}", err=not is_well)
+    click.echo(printable(f"{name and f'{name} at '}{address} is {state}"), err=not is_well)
     return is_well
 
 

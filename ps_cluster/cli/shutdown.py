@@ -8,6 +8,7 @@ import click
 
 from ps_cluster.cli.common import EXIT_FAILED, one_line_errors, timeout_option
 from ps_cluster.cli.questions import all_answered, ask_all, cluster_option, cluster_spec
+from ps_cluster.inspection.printable_text import printable
 from ps_protocol.cluster_spec import BACKUP_JOB
 
 
@@ -24,5 +25,5 @@ def command(cluster: str | None, timeout_s: float) -> None:
         answers = ask_all(spec, lambda ps: ps.shutdown("shardscope shutdown", timeout_s=timeout_s))
     for answer in answers:
         if answer.error is None:
-            click.echo(f"{answer.task} at {answer.address} is shut down")
+            click.echo(printable(f"{answer.task} at {answer.address} is shut down"))
     sys.exit(0 if all_answered(answers) else EXIT_FAILED)

@@ -13,6 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from ps_cluster.inspection.printable_text import printable
 from ps_cluster.inspection.queries import PsAnswer
 from ps_cluster.inspection.task_table import format_size, replica_word
 from ps_protocol.dtype_traits import dtype_name
@@ -40,6 +41,18 @@ def _json_value(value: object) -> object:
             return str(value)
         case tuple():
             return list(value)
+    return value
+
+
+def _printable(value: Any) -> Any:
+    """The same records, or what is in them, with no text that a terminal would do more with than show it."""
+    match value:
+        case str():
+            return printable(value)
+        case dict():
+            return {name: _printable(each) for name, each in value.items()}
+        case list():
+            return [_printable(each) for each in value]
     return value
 
 
@@ -74,6 +87,7 @@ def variable_records(answers: Sequence[PsAnswer[list[VariableInfo]]]) -> list[di
 
 def variable_table(records: Sequence[dict[str, Any]]) -> Table:
     """The same as a table; slots stand a little to the right, and beside them whose they are."""
+    records = _printable(records)
     has_slots = any(record["slot_of"] for record in records)
     of_slots = ["slot of"] if has_slots else []
     table = _table("name", "shape", "dtype", ">bytes", "task", ">version", "initialized", *of_slots)
@@ -82,9 +96,9 @@ def variable_table(records: Sequence[dict[str, Any]]) -> Table:
         table.add_row(
             Text(f"  {record['name']}" if slot_of else record["name"], style="dim" if slot_of else ""),
             Text(str(record["shape"])),
-            record["dtype"],
+            Text(record["dtype"]),
             f"{record['bytes']:,}",
-            record["task"],
+            Text(record["task"]),
             f"{record['version']:,}",
             "yes" if record["initialized"] else Text("no", style="yellow"),
             *([Text(slot_of, style="dim")] if has_slots else []),
@@ -128,6 +142,7 @@ def ps_records(answers: Sequence[PsAnswer[Status]]) -> list[dict[str, Any]]:
 
 def ps_table(records: Sequence[dict[str, Any]]) -> Table:
     """The same as a table; what is kept on disk, and who is the primary, is shown where that applies to any task."""
+    records = _printable(records)
     keeps = any(record["durability"] for record in records)
     is_replicated = any(record["replication"] for record in records)
     table = _table(
@@ -137,8 +152,8 @@ def ps_table(records: Sequence[dict[str, Any]]) -> Table:
     )
     for record in records:
         table.add_row(
-            record["task"],
-            record["address"],
+            Text(record["task"]),
+            Text(record["address"]),
             record["state"],
             _duration(record["uptime_s"]),
             f"{record['variables']:,}",
@@ -179,9 +194,9 @@ def member_records(members: Sequence[Member]) -> list[dict[str, Any]]:
 def member_table(records: Sequence[dict[str, Any]], now_s: float) -> Table:
     """The same as a table, with times as how long before ``now_s`` (seconds since the epoch)."""
     table = _table("task", "state", "host", ">pid", ">steps", ">since", ">last seen")
-    for record in records:
+    for record in _printable(records):
         table.add_row(
-            record["task"],
+            Text(record["task"]),
             Text(
                 ": ".join(filter(None, (record["state"], record["end"]))), style=_MEMBER_STYLES.get(record["state"], "")
             ),

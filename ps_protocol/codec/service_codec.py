@@ -9,13 +9,14 @@ import dataclasses
 import enum
 from collections.abc import Callable
 from typing import Any, Final, Generic, NamedTuple, TypeVar
+from uuid import UUID
 
 from google.protobuf.message import Message
 
 from ps_protocol.codec.error_codec import decode_error, encode_error
-from ps_protocol.codec.spec_codec import decode_enum, decode_spec, decode_uuid, encode_spec
+from ps_protocol.codec.spec_codec import check_features, decode_enum, decode_spec, decode_uuid, encode_spec
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
-from ps_protocol.ps_service import PROTOCOL_VERSION
+from ps_protocol.ps_service import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 from ps_protocol.service_types import (
     DurabilityMode,
     DurabilityStatus,
@@ -42,29 +43,71 @@ _Value = TypeVar("_Value")
 _Message = TypeVar("_Message", bound=Message)
 
 
-def check_protocol_version(version: int, whose: str) -> None:
-    """Makes sure that the other side speaks this version of the contract; ``whose`` names it, as "worker:1".
+def common_version(oldest: int, newest: int, whose: str) -> int:
+    """Returns the newest version of the contract that both sides speak.
+
+    Args:
+        oldest: That the other side speaks.
+        newest: Likewise; 0 if it says only one.
+        whose: Names the other side, as "worker:1".
 
     Raises:
-        FailedPreconditionError: It does not.
+        FailedPreconditionError: There is none.
     """
-    if version != PROTOCOL_VERSION:
+    newest = newest or oldest
+    common = min(newest, PROTOCOL_VERSION)
+    if not max(oldest, OLDEST_PROTOCOL_VERSION) <= common:
+        theirs, ours = _versions(oldest, newest), _versions(OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION)
         raise FailedPreconditionError(
-            f"{whose} speaks version {version} of the protocol, but this side version {PROTOCOL_VERSION}; "
-            "install the same version of shardscope everywhere"
+            f"{whose} speaks version {theirs} of the protocol, but this side version {ours}; "
+            "install versions of shardscope that have one in common"
         )
+    return common
 
 
-def encode_welcome(welcome: Welcome) -> data_pb2.HelloReply:
-    """Returns the answer to hello, in this version of the protocol."""
+def _versions(oldest: int, newest: int) -> str:
+    return f"{oldest}" if oldest == newest else f"{oldest} to {newest}"
+
+
+def encode_hello(client: UUID, task: str, num_ps_tasks: int) -> data_pb2.HelloRequest:
+    """Returns the hello of a client, in all versions that this side speaks."""
+    return data_pb2.HelloRequest(
+        client_incarnation=client.bytes,
+        task=task,
+        protocol_version=OLDEST_PROTOCOL_VERSION,
+        newest_protocol_version=PROTOCOL_VERSION,
+        num_ps_tasks=num_ps_tasks,
+    )
+
+
+def version_of_hello(message: data_pb2.HelloRequest) -> int:
+    """Returns the version in which to answer a hello.
+
+    Raises:
+        FailedPreconditionError: This side speaks none that the client does.
+        InvalidArgumentError: The hello needs something that this side does not know.
+    """
+    whose = message.task or "the client"
+    check_features(message.required_features, f"the hello of {whose}")
+    return common_version(message.protocol_version, message.newest_protocol_version, whose)
+
+
+def encode_welcome(welcome: Welcome, version: int = PROTOCOL_VERSION) -> data_pb2.HelloReply:
+    """Returns the answer to hello, in that version of the protocol."""
     return data_pb2.HelloReply(
         task=welcome.task,
         store_incarnation=welcome.store.bytes,
-        protocol_version=PROTOCOL_VERSION,
+        protocol_version=version,
+        oldest_protocol_version=OLDEST_PROTOCOL_VERSION,
+        newest_protocol_version=PROTOCOL_VERSION,
         job_seed=welcome.job_seed,
         fast_paths=[
             data_pb2.FastPath(
-                kind=data_pb2.FastPath.Kind.ValueType(path.kind), address=path.address, shared_memory=path.shared_memory
+                kind=data_pb2.FastPath.Kind.ValueType(path.kind),
+                address=path.address,
+                shared_memory=path.shared_memory,
+                newest_version=path.version,
+                checks_tensors=path.checks_tensors,
             )
             for path in welcome.fast_paths
         ],
@@ -80,14 +123,20 @@ def decode_welcome(message: data_pb2.HelloReply) -> Welcome:
         FailedPreconditionError: It speaks another version of the protocol.
         InvalidArgumentError: It is malformed.
     """
-    check_protocol_version(message.protocol_version, message.task or "the ps")
+    common_version(message.protocol_version, message.protocol_version, message.task or "the ps")
     return Welcome(
         message.task,
         decode_uuid(message.store_incarnation, "store incarnation"),
         message.job_seed,
         # A kind that a later version added is one that this client cannot use.
         tuple(
-            FastPath(_FAST_PATH_KINDS[path.kind], path.address, path.shared_memory)
+            FastPath(
+                _FAST_PATH_KINDS[path.kind],
+                path.address,
+                path.shared_memory,
+                path.newest_version or 1,  # one that does not say so is older than this field
+                path.checks_tensors,
+            )
             for path in message.fast_paths
             if path.kind in _FAST_PATH_KINDS
         ),

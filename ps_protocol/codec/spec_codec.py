@@ -6,7 +6,7 @@ What is decoded comes from another process. Whatever is malformed in it is an ``
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
@@ -31,6 +31,7 @@ from ps_protocol.operations import Array, PartitionSlice, VariableSpec
 from ps_protocol.optimizer_constraints import ConstraintSpec
 from ps_protocol.optimizer_schedules import ScheduleSpec
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
+from ps_protocol.ps_service import KNOWN_FEATURES
 from ps_protocol.v1 import variable_pb2
 from ps_protocol.v1.tensor_pb2 import TensorHeader
 
@@ -75,6 +76,20 @@ def decode_enum(members: Mapping[int, _Enum], number: int, what: str) -> _Enum:
         known = ", ".join(f"{value} ({each.name})" for value, each in members.items())
         raise InvalidArgumentError(f"the {what} is {number}; it should be one of {known}")
     return member
+
+
+def check_features(required: Collection[str], what: str) -> None:
+    """Makes sure that all fields are known without which a message means something else; ``what`` names the message.
+
+    Raises:
+        InvalidArgumentError: One is not known.
+    """
+    unknown = sorted(set(required) - KNOWN_FEATURES) if required else ()
+    if unknown:
+        raise InvalidArgumentError(
+            f"{what} needs {', '.join(map(repr, unknown[:5]))}, which this side does not know and must not "
+            f"leave out; use a newer version of shardscope here, or what needs it only when all have been updated"
+        )
 
 
 def encode_spec(spec: VariableSpec) -> variable_pb2.VariableSpec:

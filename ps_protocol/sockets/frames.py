@@ -17,7 +17,9 @@ from ps_protocol.codec.tensor_codec import MAX_SIZE_BYTES, Buffer
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.memory.regions import REGION_BYTES
 
-SOCKET_PROTOCOL_VERSION: Final = 1
+OLDEST_SOCKET_VERSION: Final = 1
+SOCKET_PROTOCOL_VERSION: Final = 2
+"""Versions that this side speaks: from the oldest up to this one. The client chooses among those that it is offered."""
 
 TICKET_BYTES: Final = 32
 """Size of a ticket; its bytes are random."""
@@ -37,9 +39,10 @@ LOCATION_BYTES: Final = REGION_BYTES
 _MAGIC: Final = b"\x89SHDSCP\n"
 """Begins a handshake. Not text in any encoding, so that no other protocol's client says it by chance."""
 
-_FRAME_MAGIC: Final = 0x5053
+FRAME_MAGIC: Final = 0x5053
+_CHECKS_TENSORS: Final = 0x01
 
-_HELLO: Final = struct.Struct("<8sI16s32s4x")
+_HELLO: Final = struct.Struct("<8sI16s32sI")
 _ANSWER: Final = struct.Struct("<8sII")
 _PREFIX: Final = struct.Struct("<HBBIQII")
 
@@ -61,7 +64,7 @@ class Verdict(enum.IntEnum):
 REASONS: Final[dict[Verdict, str]] = {
     Verdict.ACCEPTED: "the connection is accepted",
     Verdict.MALFORMED: "the ps did not understand the handshake",
-    Verdict.WRONG_VERSION: f"the ps speaks another version of the socket protocol than {SOCKET_PROTOCOL_VERSION}",
+    Verdict.WRONG_VERSION: "the ps does not speak that version of the socket protocol",
     Verdict.BAD_TICKET: "the ticket is unknown, used or expired; say Hello again for a new one",
     Verdict.TOO_MANY_CONNECTIONS: "the ps has as many connections as it may have",
 }
@@ -97,7 +100,7 @@ FLAG_PIPELINED: Final = 0x04
 """On a request: others may follow before its reply. If it is refused as a whole the ps ends the connection, so that
 none of those behind it is carried out before it is sent again."""
 
-_KINDS: Final[dict[int, FrameKind]] = {int(kind): kind for kind in FrameKind}
+KINDS: Final[dict[int, FrameKind]] = {int(kind): kind for kind in FrameKind}
 
 
 class FramePrefix(NamedTuple):
@@ -139,7 +142,7 @@ def encode_prefix(
             f"the header of the batch has {header_bytes} bytes, more than the {MAX_HEADER_BYTES} that may be sent; "
             f"put fewer operations into one batch"
         )
-    return _PREFIX.pack(_FRAME_MAGIC, kind, flags, header_bytes, buffer_bytes, timeout_ms, num_locations)
+    return _PREFIX.pack(FRAME_MAGIC, kind, flags, header_bytes, buffer_bytes, timeout_ms, num_locations)
 
 
 def parse_prefix(data: Buffer, offset: int = 0) -> FramePrefix:
@@ -149,8 +152,8 @@ def parse_prefix(data: Buffer, offset: int = 0) -> FramePrefix:
         InvalidArgumentError: It is not a prefix, or announces more than may be sent; the stream cannot be read on.
     """
     magic, number, flags, header_bytes, buffer_bytes, timeout_ms, num_locations = _PREFIX.unpack_from(data, offset)
-    kind = _KINDS.get(number)
-    if magic != _FRAME_MAGIC or kind is None:
+    kind = KINDS.get(number)
+    if magic != FRAME_MAGIC or kind is None:
         raise InvalidArgumentError(f"a frame begins with {bytes(data[offset : offset + 4]).hex()}, which is no frame")
     if header_bytes > MAX_HEADER_BYTES:
         raise InvalidArgumentError(f"a frame announces a header of {header_bytes} bytes; at most {MAX_HEADER_BYTES}")
@@ -168,7 +171,25 @@ def milliseconds(timeout_s: float) -> int:
     return max(1, min(MAX_TIMEOUT_MS, int(timeout_s * 1000)))
 
 
-def encode_hello(client: UUID, ticket: bytes) -> bytes:
+class SocketHello(NamedTuple):
+    """With what a client opens a connection; nothing in it is checked yet.
+
+    Attributes:
+        client: Its incarnation.
+        ticket: What admits it.
+        version: Of the protocol on this connection.
+        checks_tensors: Whether frames have a checksum of their tensors, both ways.
+    """
+
+    client: UUID
+    ticket: bytes
+    version: int = OLDEST_SOCKET_VERSION
+    checks_tensors: bool = False
+
+
+def encode_hello(
+    client: UUID, ticket: bytes, *, version: int = OLDEST_SOCKET_VERSION, checks_tensors: bool = False
+) -> bytes:
     """Returns the ``HELLO_BYTES`` bytes with which a client opens a connection.
 
     Raises:
@@ -176,24 +197,24 @@ def encode_hello(client: UUID, ticket: bytes) -> bytes:
     """
     if len(ticket) != TICKET_BYTES:
         raise InvalidArgumentError(f"the ps gave a ticket of {len(ticket)} bytes; a ticket has {TICKET_BYTES}")
-    return _HELLO.pack(_MAGIC, SOCKET_PROTOCOL_VERSION, client.bytes, ticket)
+    return _HELLO.pack(_MAGIC, version, client.bytes, ticket, _CHECKS_TENSORS if checks_tensors else 0)
 
 
-def parse_hello(data: Buffer) -> tuple[UUID, bytes] | Verdict:
-    """Returns the client's incarnation and its ticket, not checked yet, or why there are none."""
+def parse_hello(data: Buffer) -> SocketHello | Verdict:
+    """Returns what a client says when it opens a connection, or why it is not understood."""
     if len(data) != HELLO_BYTES:
         return Verdict.MALFORMED
-    magic, version, client, ticket = _HELLO.unpack(data)
+    magic, version, client, ticket, options = _HELLO.unpack(data)
     if magic != _MAGIC:
         return Verdict.MALFORMED
-    if version != SOCKET_PROTOCOL_VERSION:
+    if not OLDEST_SOCKET_VERSION <= version <= SOCKET_PROTOCOL_VERSION:
         return Verdict.WRONG_VERSION
-    return UUID(bytes=client), ticket
+    return SocketHello(UUID(bytes=client), ticket, version, version > 1 and bool(options & _CHECKS_TENSORS))
 
 
-def encode_answer(verdict: Verdict) -> bytes:
-    """Returns the ``ANSWER_BYTES`` bytes with which a ps answers a handshake."""
-    return _ANSWER.pack(_MAGIC, SOCKET_PROTOCOL_VERSION, verdict)
+def encode_answer(verdict: Verdict, version: int = OLDEST_SOCKET_VERSION) -> bytes:
+    """Returns the ``ANSWER_BYTES`` bytes with which a ps answers a handshake: in the version that the client speaks."""
+    return _ANSWER.pack(_MAGIC, version, verdict)
 
 
 def parse_answer(data: Buffer) -> Verdict:

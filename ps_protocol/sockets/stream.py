@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 from ps_protocol.sockets.brief_wait import BriefWait
+from ps_protocol.sockets.framing import Framing
 
 SCRATCH_BYTES: Final = 64 * 1024
 """Size of the buffer that small frames are read into, whole and with one call."""
@@ -56,6 +57,7 @@ class SocketStream:
         "_send_timeout_ms",
         "_start",
         "deadline_s",
+        "framing",
         "looks_first",
         "sock",
     )
@@ -65,6 +67,8 @@ class SocketStream:
         self.sock = sock
         self.deadline_s = math.inf
         """When the piece that is being read or written has to be complete, on the monotonic clock."""
+        self.framing = Framing()
+        """How the frames on it are told from damage; another one once the handshake has agreed on it."""
         self.looks_first = False
         """Whether ``fill`` first looks for bytes without giving up the processor."""
         self._brief_wait = BriefWait()

@@ -49,6 +49,7 @@ class BatchRequest(google.protobuf.message.Message):
     SEQUENCE_FIELD_NUMBER: builtins.int
     STORE_INCARNATION_FIELD_NUMBER: builtins.int
     OPERATIONS_FIELD_NUMBER: builtins.int
+    REQUIRED_FEATURES_FIELD_NUMBER: builtins.int
     client_incarnation: builtins.bytes
     """UUID (16 bytes) drawn by the client process for its lifetime, announced with
     Hello. Never reused.
@@ -63,6 +64,13 @@ class BatchRequest(google.protobuf.message.Message):
     """
     @property
     def operations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Operation]: ...
+    @property
+    def required_features(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names of fields in this message that change what the others mean, so that whoever does not know them must not go on
+        without them: INVALID_ARGUMENT, and nothing is applied. Sent only where version 2 of the contract is spoken, since
+        version 1 does not look here. There are none yet.
+        """
+
     def __init__(
         self,
         *,
@@ -70,8 +78,9 @@ class BatchRequest(google.protobuf.message.Message):
         sequence: builtins.int = ...,
         store_incarnation: builtins.bytes = ...,
         operations: collections.abc.Iterable[global___Operation] | None = ...,
+        required_features: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["client_incarnation", b"client_incarnation", "operations", b"operations", "sequence", b"sequence", "store_incarnation", b"store_incarnation"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["client_incarnation", b"client_incarnation", "operations", b"operations", "required_features", b"required_features", "sequence", b"sequence", "store_incarnation", b"store_incarnation"]) -> None: ...
 
 global___BatchRequest = BatchRequest
 

@@ -28,17 +28,26 @@ class HelloRequest(google.protobuf.message.Message):
     TASK_FIELD_NUMBER: builtins.int
     PROTOCOL_VERSION_FIELD_NUMBER: builtins.int
     NUM_PS_TASKS_FIELD_NUMBER: builtins.int
+    NEWEST_PROTOCOL_VERSION_FIELD_NUMBER: builtins.int
+    REQUIRED_FEATURES_FIELD_NUMBER: builtins.int
     client_incarnation: builtins.bytes
     task: builtins.str
     """The client's task, as "worker:1", or a word for what is no task of the cluster
     ("cli:0"); for logs and inspection.
     """
     protocol_version: builtins.int
-    """Version of this contract that the client speaks, 1 now."""
+    """Versions of this contract that the client speaks: from `protocol_version` to `newest_protocol_version`, which is
+    left out if there is one only. The reply says which of them counts. FAILED_PRECONDITION if the task speaks none.
+    """
     num_ps_tasks: builtins.int
     """How many ps tasks the client's cluster spec has. If it is given, the reply says what
     the task knows of its own cluster.
     """
+    newest_protocol_version: builtins.int
+    @property
+    def required_features(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """As in BatchRequest, of this message."""
+
     def __init__(
         self,
         *,
@@ -46,8 +55,10 @@ class HelloRequest(google.protobuf.message.Message):
         task: builtins.str = ...,
         protocol_version: builtins.int = ...,
         num_ps_tasks: builtins.int = ...,
+        newest_protocol_version: builtins.int = ...,
+        required_features: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["client_incarnation", b"client_incarnation", "num_ps_tasks", b"num_ps_tasks", "protocol_version", b"protocol_version", "task", b"task"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["client_incarnation", b"client_incarnation", "newest_protocol_version", b"newest_protocol_version", "num_ps_tasks", b"num_ps_tasks", "protocol_version", b"protocol_version", "required_features", b"required_features", "task", b"task"]) -> None: ...
 
 global___HelloRequest = HelloRequest
 
@@ -62,15 +73,21 @@ class HelloReply(google.protobuf.message.Message):
     FAST_PATHS_FIELD_NUMBER: builtins.int
     TICKET_FIELD_NUMBER: builtins.int
     CLUSTER_FIELD_NUMBER: builtins.int
+    OLDEST_PROTOCOL_VERSION_FIELD_NUMBER: builtins.int
+    NEWEST_PROTOCOL_VERSION_FIELD_NUMBER: builtins.int
     task: builtins.str
     store_incarnation: builtins.bytes
     protocol_version: builtins.int
+    """The newest version that both speak."""
     job_seed: builtins.int
     """Seed of the job, from which initial values follow; the one of ps task 0 counts."""
     ticket: builtins.bytes
     """Admits one connection on one of the fast paths, within a minute from now. Each
     Hello brings a new one.
     """
+    oldest_protocol_version: builtins.int
+    """Versions that the task speaks."""
+    newest_protocol_version: builtins.int
     @property
     def fast_paths(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FastPath]:
         """Faster ways than this service to exchange batches with this task, best first;
@@ -91,9 +108,11 @@ class HelloReply(google.protobuf.message.Message):
         fast_paths: collections.abc.Iterable[global___FastPath] | None = ...,
         ticket: builtins.bytes = ...,
         cluster: global___Cluster | None = ...,
+        oldest_protocol_version: builtins.int = ...,
+        newest_protocol_version: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["cluster", b"cluster"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["cluster", b"cluster", "fast_paths", b"fast_paths", "job_seed", b"job_seed", "protocol_version", b"protocol_version", "store_incarnation", b"store_incarnation", "task", b"task", "ticket", b"ticket"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cluster", b"cluster", "fast_paths", b"fast_paths", "job_seed", b"job_seed", "newest_protocol_version", b"newest_protocol_version", "oldest_protocol_version", b"oldest_protocol_version", "protocol_version", b"protocol_version", "store_incarnation", b"store_incarnation", "task", b"task", "ticket", b"ticket"]) -> None: ...
 
 global___HelloReply = HelloReply
 
@@ -157,18 +176,26 @@ class FastPath(google.protobuf.message.Message):
     KIND_FIELD_NUMBER: builtins.int
     ADDRESS_FIELD_NUMBER: builtins.int
     SHARED_MEMORY_FIELD_NUMBER: builtins.int
+    NEWEST_VERSION_FIELD_NUMBER: builtins.int
+    CHECKS_TENSORS_FIELD_NUMBER: builtins.int
     kind: global___FastPath.Kind.ValueType
     address: builtins.str
     shared_memory: builtins.bool
     """Whether tensors may travel in memory shared with this task (KIND_UNIX only)."""
+    newest_version: builtins.int
+    """Newest version of the socket protocol spoken there, which speaks all older ones too; 0 stands for 1."""
+    checks_tensors: builtins.bool
+    """Whether frames are to carry a checksum of their tensors too (from version 2)."""
     def __init__(
         self,
         *,
         kind: global___FastPath.Kind.ValueType = ...,
         address: builtins.str = ...,
         shared_memory: builtins.bool = ...,
+        newest_version: builtins.int = ...,
+        checks_tensors: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "kind", b"kind", "shared_memory", b"shared_memory"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "checks_tensors", b"checks_tensors", "kind", b"kind", "newest_version", b"newest_version", "shared_memory", b"shared_memory"]) -> None: ...
 
 global___FastPath = FastPath
 

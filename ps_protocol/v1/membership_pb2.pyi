@@ -247,6 +247,7 @@ class Member(google.protobuf.message.Message):
     END_FIELD_NUMBER: builtins.int
     task: builtins.str
     incarnation: builtins.bytes
+    """Not the one under which the task numbers its updates, but one that follows from it and is as unique. Leave takes it."""
     host: builtins.str
     pid: builtins.int
     state: global___Member.State.ValueType

@@ -29,6 +29,7 @@ class Record(google.protobuf.message.Message):
     PLACED_FIELD_NUMBER: builtins.int
     CLIENT_JOINED_FIELD_NUMBER: builtins.int
     CLIENT_LEFT_FIELD_NUMBER: builtins.int
+    REQUIRED_FEATURES_FIELD_NUMBER: builtins.int
     position: builtins.int
     """Place in the order of effects, from 1, without gaps."""
     @property
@@ -43,6 +44,10 @@ class Record(google.protobuf.message.Message):
     def client_joined(self) -> global___ClientJoined: ...
     @property
     def client_left(self) -> global___ClientLeft: ...
+    @property
+    def required_features(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """As in BatchRequest: a record with one that is not known is not carried out."""
+
     def __init__(
         self,
         *,
@@ -52,9 +57,10 @@ class Record(google.protobuf.message.Message):
         placed: global___Placed | None = ...,
         client_joined: global___ClientJoined | None = ...,
         client_left: global___ClientLeft | None = ...,
+        required_features: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["batch", b"batch", "client_joined", b"client_joined", "client_left", b"client_left", "declared", b"declared", "kind", b"kind", "placed", b"placed"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["batch", b"batch", "client_joined", b"client_joined", "client_left", b"client_left", "declared", b"declared", "kind", b"kind", "placed", b"placed", "position", b"position"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batch", b"batch", "client_joined", b"client_joined", "client_left", b"client_left", "declared", b"declared", "kind", b"kind", "placed", b"placed", "position", b"position", "required_features", b"required_features"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["batch", "declared", "placed", "client_joined", "client_left"] | None: ...
 
 global___Record = Record
@@ -71,8 +77,13 @@ class AppliedBatch(google.protobuf.message.Message):
     SEQUENCE_FIELD_NUMBER: builtins.int
     OPERATIONS_FIELD_NUMBER: builtins.int
     REPLY_FIELD_NUMBER: builtins.int
+    CHECKSUM_FIELD_NUMBER: builtins.int
     client_incarnation: builtins.bytes
     sequence: builtins.int
+    checksum: builtins.int
+    """Checksum of the batch as the client has sent it, by which a repeated one is told from another; absent if there is
+    none.
+    """
     @property
     def operations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[ps_protocol.v1.batch_pb2.Operation]: ...
     @property
@@ -84,9 +95,10 @@ class AppliedBatch(google.protobuf.message.Message):
         sequence: builtins.int = ...,
         operations: collections.abc.Iterable[ps_protocol.v1.batch_pb2.Operation] | None = ...,
         reply: ps_protocol.v1.batch_pb2.BatchReply | None = ...,
+        checksum: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["reply", b"reply"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["client_incarnation", b"client_incarnation", "operations", b"operations", "reply", b"reply", "sequence", b"sequence"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["checksum", b"checksum", "client_incarnation", b"client_incarnation", "operations", b"operations", "reply", b"reply", "sequence", b"sequence"]) -> None: ...
 
 global___AppliedBatch = AppliedBatch
 

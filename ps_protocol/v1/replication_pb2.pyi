@@ -37,19 +37,23 @@ class ConnectReply(google.protobuf.message.Message):
     PORT_FIELD_NUMBER: builtins.int
     VISITOR_FIELD_NUMBER: builtins.int
     TICKET_FIELD_NUMBER: builtins.int
+    NEWEST_VERSION_FIELD_NUMBER: builtins.int
     port: builtins.int
     """TCP port, at the host that was called; 0 if there is none."""
     visitor: builtins.bytes
     """What to show there, once and within a minute."""
     ticket: builtins.bytes
+    newest_version: builtins.int
+    """As in FastPath."""
     def __init__(
         self,
         *,
         port: builtins.int = ...,
         visitor: builtins.bytes = ...,
         ticket: builtins.bytes = ...,
+        newest_version: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["port", b"port", "ticket", b"ticket", "visitor", b"visitor"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["newest_version", b"newest_version", "port", b"port", "ticket", b"ticket", "visitor", b"visitor"]) -> None: ...
 
 global___ConnectReply = ConnectReply
 

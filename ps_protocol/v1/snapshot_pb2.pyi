@@ -88,7 +88,10 @@ class SnapshotAnswer(google.protobuf.message.Message):
     REPLY_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
     FORGOTTEN_FIELD_NUMBER: builtins.int
+    CHECKSUM_FIELD_NUMBER: builtins.int
     sequence: builtins.int
+    checksum: builtins.int
+    """As in AppliedBatch."""
     @property
     def reply(self) -> ps_protocol.v1.batch_pb2.BatchReply: ...
     @property
@@ -106,9 +109,10 @@ class SnapshotAnswer(google.protobuf.message.Message):
         reply: ps_protocol.v1.batch_pb2.BatchReply | None = ...,
         error: ps_protocol.v1.errors_pb2.Error | None = ...,
         forgotten: global___ForgottenAnswer | None = ...,
+        checksum: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["error", b"error", "forgotten", b"forgotten", "kind", b"kind", "reply", b"reply"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["error", b"error", "forgotten", b"forgotten", "kind", b"kind", "reply", b"reply", "sequence", b"sequence"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["checksum", b"checksum", "error", b"error", "forgotten", b"forgotten", "kind", b"kind", "reply", b"reply", "sequence", b"sequence"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["reply", "error", "forgotten"] | None: ...
 
 global___SnapshotAnswer = SnapshotAnswer

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -30,6 +31,7 @@ class ClientImage:
         newest: Highest sequence that was applied.
         forgotten_up_to: Answers up to here are no longer remembered.
         answers: The remembered ones, by sequence, ascending.
+        checksums: Of the batches that they answer, by sequence, as far as they are known.
     """
 
     client: UUID
@@ -37,6 +39,7 @@ class ClientImage:
     newest: int
     forgotten_up_to: int
     answers: tuple[tuple[int, Answer], ...]
+    checksums: Mapping[int, int] = field(default_factory=dict)
 
 
 def kept_answer(reply: BatchReply) -> Answer:

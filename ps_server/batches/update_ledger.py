@@ -74,6 +74,7 @@ class _Client:
     __slots__ = (
         "answers",
         "changed",
+        "checksums",
         "executing",
         "forgotten_up_to",
         "gone",
@@ -93,6 +94,7 @@ class _Client:
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
         self.answers: OrderedDict[int, Answer] = OrderedDict()  # by sequence, ascending
+        self.checksums: dict[int, int] = {}  # of the batches answered or being applied, by sequence, as far as known
         self.newest = 0  # highest sequence that has been let through
         self.executing = 0  # the sequence being applied, 0 if none
         self.waiting: list[int] = []  # sequences whose turn has not come; few
@@ -178,7 +180,14 @@ class UpdateLedger:
     # -- batches ------------------------------------------------------------------------------
 
     def apply_once(
-        self, client: UUID, sequence: int, apply: Callable[[], BatchReply], *, timeout_s: float, now_s: float
+        self,
+        client: UUID,
+        sequence: int,
+        apply: Callable[[], BatchReply],
+        *,
+        timeout_s: float,
+        now_s: float,
+        checksum: int = 0,
     ) -> BatchReply:
         """Returns what ``apply`` returned for this number, now or the first time.
 
@@ -188,12 +197,13 @@ class UpdateLedger:
             apply: Applies the batch. What it raises is remembered as the answer, since part may have been applied.
             timeout_s: How long to wait for the batches before this one, or for the first of its kind.
             now_s: The time, on the clock of ``hello``.
+            checksum: Of the batch, 0 if it has none.
 
         Raises:
             FailedPreconditionError: The client is unknown, or the number was overtaken or forgotten; not applied now.
             ResourceExhaustedError: Too many batches of the client wait for their turn; not applied.
             DeadlineExceededError: Time ran out waiting; not applied by this call.
-            InvalidArgumentError: The number is not positive.
+            InvalidArgumentError: The number is not positive, or is that of another batch.
         """
         if sequence < 1:
             raise InvalidArgumentError(f"a batch that changes variables has the sequence {sequence}; number from 1")
@@ -205,16 +215,21 @@ class UpdateLedger:
             else:
                 answer = None
                 record.executing = record.newest = sequence
+            if answer is not None:
+                _check_same(record, sequence, checksum)
+            elif checksum:
+                record.checksums[sequence] = checksum
         if answer is not None:
             return self._answer_again(answer, client, sequence)
         return self._apply(record, sequence, apply)
 
-    def recall(self, client: UUID, sequence: int, *, timeout_s: float) -> BatchReply | None:
+    def recall(self, client: UUID, sequence: int, *, timeout_s: float, checksum: int = 0) -> BatchReply | None:
         """Returns the answer to a batch that was let through before, waiting for it if need be; None for a new one.
 
         Raises:
             FailedPreconditionError: The client is unknown, or the answer was forgotten.
             DeadlineExceededError: Time ran out waiting.
+            InvalidArgumentError: The number is that of another batch.
         """
         record = self._find(client)
         with record.lock:
@@ -224,6 +239,8 @@ class UpdateLedger:
             finally:
                 record.recalling -= 1
             answer = record.answers.get(sequence)
+            if answer is not None:
+                _check_same(record, sequence, checksum)
         if not in_time:
             raise _still_applying(sequence, timeout_s)
         return None if answer is None else self._answer_again(answer, client, sequence)
@@ -285,6 +302,7 @@ class UpdateLedger:
             record.tensor_bytes += tensor_bytes(answer)
             if len(record.answers) > self._limits.answers_per_client:
                 record.forgotten_up_to, dropped = record.answers.popitem(last=False)
+                record.checksums.pop(record.forgotten_up_to, None)
                 if record.tensor_bytes:
                     record.tensor_bytes -= tensor_bytes(dropped)
             record.executing = 0
@@ -324,7 +342,14 @@ class UpdateLedger:
         """What is remembered of each client; called while no batch is being applied."""
         with self._table_lock:
             return tuple(
-                ClientImage(client, record.task, record.newest, record.forgotten_up_to, tuple(record.answers.items()))
+                ClientImage(
+                    client,
+                    record.task,
+                    record.newest,
+                    record.forgotten_up_to,
+                    tuple(record.answers.items()),
+                    dict(record.checksums),
+                )
                 for client, record in self._clients.items()
             )
 
@@ -338,17 +363,20 @@ class UpdateLedger:
         record = self._clients[image.client] = _Client(image.task, now_s)
         record.newest, record.forgotten_up_to = image.newest, image.forgotten_up_to
         record.answers.update(image.answers)
+        record.checksums.update(image.checksums)
         record.tensor_bytes = sum(tensor_bytes(answer) for _, answer in image.answers)
         self._tensor_bytes += record.tensor_bytes
 
-    def restore_answer(self, client: UUID, sequence: int, reply: BatchReply) -> None:
-        """Remembers the answer to a batch that was applied before a restart.
+    def restore_answer(self, client: UUID, sequence: int, reply: BatchReply, checksum: int = 0) -> None:
+        """Remembers the answer to a batch that was applied before a restart, and its checksum if it has one.
 
         Raises:
             FailedPreconditionError: The client is not known.
         """
         record = self._find(client)
         record.newest = max(record.newest, sequence)
+        if checksum:
+            record.checksums[sequence] = checksum
         self._remember(record, sequence, kept_answer(reply))
 
     def restore_departure(self, client: UUID, reason: str) -> None:
@@ -408,6 +436,17 @@ def _is_decided(record: _Client, sequence: int) -> bool:
     if sequence <= record.newest:
         return sequence != record.executing
     return not record.executing and sequence == min(record.waiting)
+
+
+def _check_same(record: _Client, sequence: int, checksum: int) -> None:
+    """With the client's lock held: makes sure that a batch is the one that its number was used for."""
+    known = record.checksums.get(sequence, 0)
+    if known and checksum and known != checksum:
+        raise InvalidArgumentError(
+            f"the sequence {sequence} of this client ({record.task}) was used before, for another batch; a batch is "
+            f"sent again unchanged, and a new one has a new number. Nothing was applied now; do two processes use one "
+            f"incarnation?"
+        )
 
 
 def _interrupted(sequence: int) -> FailedPreconditionError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -172,14 +173,15 @@ class Membership:
 
         Args:
             task: Which.
-            incarnation: Of its process or connection.
+            incarnation: Of its process or connection, or as it is listed, for one that has started the process.
             now_s: The time.
             end: How it has ended, in words, if not in good order: then it is dead, whatever it has said itself. Whoever
                 says so has told it, so that it is no change.
         """
         with self._lock:
             entry = self._entries.get(_parse(task))
-            if entry is not None and entry.member.incarnation == incarnation:
+            known = None if entry is None else entry.member.incarnation
+            if entry is not None and known is not None and incarnation in (known, listed_incarnation(known)):
                 state = MemberState.DEAD if end else MemberState.LEFT
                 seen_s = entry.member.last_seen_s if end else now_s
                 entry.member = replace(entry.member, state=state, last_seen_s=seen_s, end=end[:MAX_END_LENGTH])
@@ -233,9 +235,13 @@ class Membership:
                     entry.is_disconnected = True
 
     def list_members(self, clock_s: float = 0.0) -> list[Member]:
-        """All members, by job and index; their states at a moment on the clock of the leases."""
+        """All members, by job and index; their states at a moment on the clock of the leases.
+
+        Their incarnations are those of ``listed_incarnation``.
+        """
         with self._lock:
-            return [self._entries[task_id].shown(clock_s) for task_id in sorted(self._entries)]
+            shown = [self._entries[task_id].shown(clock_s) for task_id in sorted(self._entries)]
+        return [replace(member, incarnation=listed_incarnation(member.incarnation)) for member in shown]
 
     def changes(self, clock_s: float) -> list[Change]:
         """The members that have died or come back since the last call."""
@@ -267,6 +273,15 @@ class Membership:
                 retryable=False,
             )
         del self._entries[min(gone)[1]]
+
+
+def listed_incarnation(incarnation: UUID) -> UUID:
+    """Returns what is shown of an incarnation: always the same, but the incarnation does not follow from it.
+
+    A process numbers its updates under its incarnation: whoever knew that could make updates in its name, or have the
+    ledger take its own for repeated ones.
+    """
+    return UUID(bytes=hashlib.blake2b(incarnation.bytes, digest_size=16, person=b"listed member").digest())
 
 
 def _check_free(entry: _Entry, incarnation: UUID, clock_s: float) -> None:

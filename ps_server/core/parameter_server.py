@@ -212,7 +212,9 @@ class ParameterServer(Transport):
         return reply
 
     def _answer_while_draining(self, batch: Batch, timeout_s: float) -> BatchReply:
-        reply = self._ledger.recall(batch.client, batch.sequence, timeout_s=timeout_s) if batch.sequence else None
+        reply = None
+        if batch.sequence:
+            reply = self._ledger.recall(batch.client, batch.sequence, timeout_s=timeout_s, checksum=batch.checksum)
         if reply is None:
             raise self._admission.refusal()
         self.state.wait_for_all(timeout_s)

@@ -107,6 +107,7 @@ class MemoryState:
             partial(self.read, batch.operations, deadline_s, lend_values, take_operands),
             timeout_s=deadline_s - self._clock(),
             now_s=now_s,
+            checksum=batch.checksum,
         )
 
     def place(

@@ -98,7 +98,7 @@ class StateOnDisk:
             files = SnapshotFiles(directory.path / _SNAPSHOTS)
             files.remove_incomplete()
             snapshot_position = max(files.positions(), default=0)
-            journal = Journal.open(directory.path, after=snapshot_position)
+            journal = Journal.open(directory.path, after=snapshot_position, place=directory.place)
             opened.callback(journal.close)
             is_complete = _is_complete(directory, journal)
             if not is_complete:
@@ -156,6 +156,7 @@ class StateOnDisk:
         try:
             self.journal.close()
             if ended_at is not None:
+                self.directory.place.check()
                 write_last_run(self.directory.path, LastRun(self._mode, ended_at))
         finally:
             self.directory.close()

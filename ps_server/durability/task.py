@@ -16,6 +16,7 @@ from ps_server.durability.snapshots.policies import AtIntervals, SnapshotPolicy,
 from ps_server.durability.snapshots.snapshotter import Snapshotter
 from ps_server.log.commit_log import CommitLog
 from ps_server.log.logged_state import LoggedState
+from ps_server.log.state_image import StateImage
 
 _LOG = logging.getLogger(__name__)
 
@@ -85,9 +86,9 @@ class DurableTask:
         )
         policy: SnapshotPolicy = AtIntervals(settings.snapshot_interval_s)
         if has_journal:
-            policy = WhenJournalIsLong(on_disk.journal, lambda: state.parts.store.variable_bytes)
+            policy = WhenJournalIsLong(on_disk.journal, lambda: state.parts.store.value_bytes)
         self.snapshotter: Final = Snapshotter(
-            state.take_image,
+            self._take_image,
             on_disk.files,
             self.log,
             policy,
@@ -129,6 +130,10 @@ class DurableTask:
             _LOG.error("that the task has ended in good order could not be noted: %s", error)
             return False
         return is_kept
+
+    def _take_image(self, timeout_s: float) -> StateImage:
+        self._on_disk.directory.place.check()  # or the snapshot would be written to another directory
+        return self.state.take_image(timeout_s)
 
     def _takes_last_snapshot(self) -> bool:
         try:

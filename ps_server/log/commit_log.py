@@ -22,6 +22,8 @@ from ps_server.log.records import LoggedRecord, Record
 _LOG = logging.getLogger(__name__)
 _RETRY_PAUSE_S: Final = 0.5
 _LOOK_AGAIN_S: Final = 60.0
+_ANSWER_S: Final = 0.1
+"""So much before a caller's time is over it is told what it has waited for in vain; later nobody would hear it."""
 
 
 class SinkUnavailableError(Exception):
@@ -40,7 +42,7 @@ class RecordSink(Protocol):
         """Returns when all records are safe; they come in order, without gaps, never from two threads at once.
 
         Raises:
-            SinkUnavailableError: None of them is kept; the same records will be offered again.
+            SinkUnavailableError: None of them counts as safe; the same records will be offered again.
         """
         ...
 
@@ -198,7 +200,7 @@ class CommitLog:
             committed = OneShotEvent()
             waiting = (position, committed)
             self._waiting.append(waiting)
-        committed.wait(timeout_s)
+        committed.wait(timeout_s - min(_ANSWER_S, timeout_s / 4))
         if self._committed_position >= position:
             return
         with self._lock:

@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
-from uuid import UUID
 
 from ps_protocol.errors import NotFoundError, ShardscopeError
 from ps_protocol.fault_points import fault_point
 from ps_protocol.operations import (
     KINDS,
     Array,
+    Batch,
     BatchReply,
     Describe,
     Initialize,
@@ -65,10 +65,9 @@ class LoggedBatches:
         """
         return self.log.reserve(size_of_batch(operations), deadline_s - self._clock())
 
-    def apply(
-        self, client: UUID, sequence: int, operations: Sequence[PsOperation], deadline_s: float, room: Reservation
-    ) -> tuple[BatchReply, int]:
+    def apply(self, batch: Batch, deadline_s: float, room: Reservation) -> tuple[BatchReply, int]:
         """Carries out a mutating batch; returns the reply and the position of its record, not committed yet."""
+        operations = batch.operations
         steps = [self._step(operation, deadline_s) for operation in operations]
         remaining = [step for step in steps if not isinstance(step, _CarriedOut)]
         with self._variables.locked(names_of(remaining)) as variables:
@@ -81,7 +80,8 @@ class LoggedBatches:
             )
             logged = tuple([_logged(operation, step) for operation, step in zip(operations, steps, strict=True)])
             fault_point("batch.before_log")
-            position = room.append(AppliedBatch(client, sequence, logged, independent_copy(reply)))
+            record = AppliedBatch(batch.client, batch.sequence, logged, independent_copy(reply), batch.checksum)
+            position = room.append(record)
             fault_point("batch.after_log")
             for variable in variables:
                 variable.position = position

@@ -128,12 +128,17 @@ class LoggedState:
 
         def apply() -> BatchReply:
             nonlocal position
-            reply, position = batches.apply(batch.client, batch.sequence, operations, deadline_s, room)
+            reply, position = batches.apply(batch, deadline_s, room)
             return reply
 
         with batches.reserve(operations, deadline_s) as room, self._gate.change(self._remaining_s(deadline_s)):
             reply = self._ledger.apply_once(
-                batch.client, batch.sequence, apply, timeout_s=self._remaining_s(deadline_s), now_s=now_s
+                batch.client,
+                batch.sequence,
+                apply,
+                timeout_s=self._remaining_s(deadline_s),
+                now_s=now_s,
+                checksum=batch.checksum,
             )
         log = batches.log
         # A repeated answer belongs to one of the records so far; which one is not known.

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from ps_protocol.codec import message_codec, tensor_codec
 from ps_protocol.codec.operation_codec import decode_operation, encode_operation_into
 from ps_protocol.codec.service_codec import decode_placement, encode_placement
-from ps_protocol.codec.spec_codec import TakeTensor, decode_uuid
+from ps_protocol.codec.spec_codec import TakeTensor, check_features, decode_uuid
 from ps_protocol.codec.tensor_codec import Buffer, TensorLayout
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.operations import KINDS, Array, BatchReply, Logged
@@ -152,6 +152,7 @@ def _encode_kind(header: records_pb2.Record, record: Record, buffers: list[memor
 
 def _encode_batch(message: records_pb2.AppliedBatch, record: AppliedBatch, buffers: list[memoryview]) -> None:
     message.client_incarnation, message.sequence = record.client.bytes, record.sequence
+    message.checksum = record.checksum
     add = message.operations.add
     for operation in record.operations:
         encode_operation_into(add(), operation, buffers)
@@ -175,6 +176,7 @@ def _decode_kind(
 ) -> Record:
     if not header.position:
         raise InvalidArgumentError("it lacks its position")
+    check_features(header.required_features, "it")
     kind = header.WhichOneof("kind")
     if kind == "batch":
         batch = header.batch
@@ -183,6 +185,7 @@ def _decode_kind(
             sequence=batch.sequence,
             operations=tuple([decode_operation(message, take) for message in batch.operations]),
             reply=decode_reply(batch.reply),
+            checksum=batch.checksum,
         )
     decode: Callable[[Any, TakeTensor], Record] | None = _DECODERS.get(kind or "")
     if decode is None:

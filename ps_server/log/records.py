@@ -24,12 +24,14 @@ class AppliedBatch:
         sequence: Its number.
         operations: All of it, in order; declarations among them are in records of their own before this one.
         reply: What the ledger answers if the same number comes again.
+        checksum: Of the batch as it was received; 0 if there is none.
     """
 
     client: UUID
     sequence: int
     operations: tuple[PsOperation, ...]
     reply: BatchReply
+    checksum: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ class Replay:
                     )
                 for variable in self._variables.find_all(operation):
                     variable.position = position
-        self._ledger.restore_answer(record.client, record.sequence, record.reply)
+        self._ledger.restore_answer(record.client, record.sequence, record.reply, record.checksum)
 
     def _check_function(self, position: int, operation: PsOperation) -> None:
         if isinstance(operation, Apply) and not self._runner.calls.knows(operation.function):

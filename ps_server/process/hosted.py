@@ -31,7 +31,7 @@ class HostedPs:
     def __init__(self, options: Mapping[str, object]):
         parsed = parse_options(options)
         log_through_logging(level=parsed.log_level, task=parsed.place)
-        fault_points.install_from_environment()
+        fault_points.install_from_environment(is_allowed=parsed.allow_faults)
         use_compiled_rules()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._process = TaskProcess(parsed)

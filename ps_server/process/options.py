@@ -41,6 +41,7 @@ DEFAULT_MAX_CONCURRENT: Final = 64
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _SEED: Final = whole_number(-(2**63), 2**63 - 1, expected="a whole number of 64 bits")
 _HOW_TO_SAY: Final = "--cluster 'ps=host:2222,host:2223;worker=host:2224' --task-index 0"
+_SOCKET_CHECKSUMS: Final = {"headers": False, "all": True}
 _DURABILITY_MODES: Final = {mode.name.lower(): mode for mode in DurabilityMode}
 
 
@@ -158,6 +159,12 @@ class ServerOptions:
         "ways for batches to offer, of grpc, socket and shm; grpc always is",
     )
     socket_port: int = setting("--socket-port", PORT, "0", "TCP port of the socket transport; 0 for any free one")
+    checks_tensors: bool = setting(
+        "--socket-checksums",
+        one_of(_SOCKET_CHECKSUMS, "WHAT"),
+        "headers",
+        "what has a checksum on sockets: headers of frames, or all, tensors too",
+    )
     shared_memory_limit_bytes: int = setting(
         "--shared-memory-limit",
         SIZE,
@@ -196,6 +203,7 @@ class ServerOptions:
         "auto",
         "console, json, or auto: console on a terminal, else json",
     )
+    allow_faults: bool = switch("--allow-faults", "for tests: SHARDSCOPE_FAULTS may make this process fail")
 
     @property
     def task(self) -> str:
@@ -244,8 +252,8 @@ def parse_options(
         environ=environ,
         program="shardscope ps",
         help="Runs one ps task: a process that holds variables.",
-        epilog="Each option but --backup may be given as an environment variable instead: --memory-limit as "
-        "SHARDSCOPE_MEMORY_LIMIT. The cluster and the task may also come from TF_CONFIG.",
+        epilog="Each option but --backup and --allow-faults may be given as an environment variable instead: "
+        "--memory-limit as SHARDSCOPE_MEMORY_LIMIT. The cluster and the task may also come from TF_CONFIG.",
     )
     try:
         return ServerOptions(**given | _place(given, TfConfig.from_env(environ)))

@@ -103,6 +103,7 @@ class PsServer:
         transports: Ways for batches besides gRPC.
         socket_port: TCP port of the socket transport; 0 for any free one.
         shared_memory_limit_bytes: The most memory that is shared with clients on this host; 0 for none.
+        checks_tensors: Whether tensors on sockets have checksums too.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class PsServer:
         transports: Collection[OfferedTransport] = DEFAULT_TRANSPORTS,
         socket_port: int = 0,
         shared_memory_limit_bytes: int = DEFAULT_SHARED_MEMORY_LIMIT_BYTES,
+        checks_tensors: bool = False,
     ):
         self._core = core
         self._address = f"{host}:{port}"
@@ -128,7 +130,7 @@ class PsServer:
             self.segments = SegmentRegistry(shared_memory_limit_bytes)
         self.sockets: SocketListener | None = None
         if OfferedTransport.SOCKET in transports:
-            settings = SocketSettings(host=host, port=socket_port, max_threads=max_concurrent)
+            settings = SocketSettings(host, socket_port, max_concurrent, checks_tensors=checks_tensors)
             self.sockets = SocketListener(core, settings, staging=self.staging, buffers=buffers, segments=self.segments)
         self.data = DataServicer(
             core,
@@ -248,6 +250,7 @@ class TaskProcess:
             staging_limit_bytes=options.staging_limit_bytes,
             transports=options.transports,
             socket_port=options.socket_port,
+            checks_tensors=options.checks_tensors,
             shared_memory_limit_bytes=options.shared_memory_limit_bytes,
         )
         if replicated is not None:
@@ -316,7 +319,7 @@ def use_compiled_rules() -> None:
 def run(options: ServerOptions) -> int:
     """Runs a ps task until a signal or a Shutdown call ends it; returns the exit code."""
     configure_logs(level=options.log_level, log_format=options.log_format, task=options.place)
-    fault_points.install_from_environment()
+    fault_points.install_from_environment(is_allowed=options.allow_faults)
     use_compiled_rules()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:

@@ -21,16 +21,15 @@ from ps_protocol.errors import InvalidArgumentError, UnavailableError
 from ps_protocol.sockets import options as socket_options
 from ps_protocol.sockets.frames import (
     ANSWER_BYTES,
-    PREFIX_BYTES,
     REASONS,
+    SOCKET_PROTOCOL_VERSION,
     FrameKind,
     FramePrefix,
     Verdict,
     encode_hello,
-    encode_prefix,
     parse_answer,
-    parse_prefix,
 )
+from ps_protocol.sockets.framing import Framing
 from ps_protocol.sockets.stream import MAX_PARTS, SCRATCH_BYTES, ConnectionEnded, Part, SocketStream
 from ps_protocol.v1 import errors_pb2, replication_pb2
 
@@ -79,7 +78,7 @@ class FollowerConnection:
             return
         self._frames.append(_frame(message, ()))
         for piece in pieces(buffers, PIECE_BYTES):
-            self._frames.append([_prefix(0, sum(map(len, piece))), *piece])
+            self._frames.append([b"", *piece])
 
     def put_first(self, message: replication_pb2.FollowFrame) -> None:
         """Queues a message without tensors before all others."""
@@ -139,17 +138,27 @@ class FollowerConnection:
         size_bytes = 0
         while frames and (not parts or size_bytes + _size(frames[0]) <= _BURST_BYTES):
             size_bytes += _size(frames[0])
-            parts += frames.popleft()
+            parts += self._with_prefix(frames.popleft())
         return [b"".join(parts)] if 0 < size_bytes <= _BURST_BYTES else parts
 
+    def _with_prefix(self, frame: list[Part]) -> list[Part]:
+        """Returns a frame to send next: frames are numbered in the order in which they leave."""
+        header, *buffers = frame
+        prefix = self._stream.framing.prefix(
+            FrameKind.FOLLOW, bytes(header), buffers=buffers, buffer_bytes=_size(buffers)
+        )
+        return [prefix, *frame]
+
     def _answer(self) -> replication_pb2.FollowAnswer:
+        framing = self._stream.framing
         if self._prefix is None:
-            self._prefix = parse_prefix(self._stream.take(PREFIX_BYTES))
+            self._prefix = framing.parse(self._stream.take(framing.prefix_bytes))
         kind, size_bytes = self._prefix.kind, self._prefix.header_bytes
-        if size_bytes > SCRATCH_BYTES - PREFIX_BYTES or self._prefix.buffer_bytes:
+        if size_bytes > SCRATCH_BYTES - framing.prefix_bytes or self._prefix.buffer_bytes:
             raise InvalidArgumentError(f"an answer of {size_bytes} bytes is too long for one")
         content = bytes(self._stream.take(size_bytes))
         self._prefix = None
+        framing.check_header(content)
         try:
             if kind is FrameKind.ERROR:
                 raise decode_error(errors_pb2.Error.FromString(content))
@@ -188,20 +197,20 @@ def _shake_hands(stream: SocketStream, reply: replication_pb2.ConnectReply, time
     stream.set_receive_timeout(timeout_ms)
     stream.set_send_timeout(timeout_ms)
     stream.lend_scratch(memoryview(bytearray(ANSWER_BYTES)))
-    hello = encode_hello(decode_uuid(reply.visitor, "visitor"), reply.ticket)
+    # A follower that does not say what it speaks is older than that field.
+    version = min(reply.newest_version or 1, SOCKET_PROTOCOL_VERSION)
+    visitor = decode_uuid(reply.visitor, "visitor")
+    hello = encode_hello(visitor, reply.ticket, version=version)
     stream.send([hello], len(hello))
     verdict = parse_answer(stream.take(ANSWER_BYTES))
     if verdict is not Verdict.ACCEPTED:
         raise UnavailableError(f"the follower refused a connection: {REASONS[verdict]}")
+    stream.framing = Framing(version)
 
 
 def _frame(message: replication_pb2.FollowFrame, buffers: Sequence[memoryview]) -> list[Part]:
-    header = message.SerializeToString()
-    return [_prefix(len(header), message.data_bytes if buffers else 0), header, *buffers]
-
-
-def _prefix(header_bytes: int, buffer_bytes: int) -> bytes:
-    return encode_prefix(FrameKind.FOLLOW, header_bytes=header_bytes, buffer_bytes=buffer_bytes)
+    """Returns a frame without its prefix."""
+    return [message.SerializeToString(), *buffers]
 
 
 def _size(parts: Sequence[Part]) -> int:

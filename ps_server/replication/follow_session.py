@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from ps_protocol.codec.error_codec import encode_error
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError, ShardscopeError
-from ps_protocol.sockets.frames import FLAG_CLOSING, PREFIX_BYTES, FrameKind, FramePrefix, encode_prefix, parse_prefix
+from ps_protocol.sockets.frames import FLAG_CLOSING, FrameKind, FramePrefix
 from ps_protocol.sockets.stream import SCRATCH_BYTES, ConnectionEnded, SocketStream
 from ps_protocol.v1 import replication_pb2
 from ps_server.memory.buffer_pool import BufferPool
@@ -99,6 +99,7 @@ class FollowSession:
             while prefix.header_bytes:
                 self._take_between(self._message(prefix), prefix)
                 prefix = self._next_prefix()
+            self._stream.framing.check_header(b"")
             piece_bytes = prefix.buffer_bytes
             if not 0 < piece_bytes <= len(data) - start:
                 raise InvalidArgumentError(f"a piece of {piece_bytes} bytes was received of {len(data) - start}")
@@ -117,10 +118,10 @@ class FollowSession:
 
     def _next_prefix(self) -> FramePrefix:
         """Reads the next prefix; sends the answer before it has to wait for more."""
-        stream = self._stream
-        if self._answer is not None and stream.buffered_bytes < PREFIX_BYTES:
+        stream, framing = self._stream, self._stream.framing
+        if self._answer is not None and stream.buffered_bytes < framing.prefix_bytes:
             self._send_answer()
-        prefix = parse_prefix(stream.take(PREFIX_BYTES))
+        prefix = framing.parse(stream.take(framing.prefix_bytes))
         self._follow.hear()
         if prefix.kind is not FrameKind.FOLLOW or prefix.num_locations:
             raise InvalidArgumentError(f"a primary does not send frames of the kind {prefix.kind.name}")
@@ -130,9 +131,11 @@ class FollowSession:
 
     def _message(self, prefix: FramePrefix) -> replication_pb2.FollowFrame:
         size_bytes = prefix.header_bytes
-        header = self._stream.take(size_bytes) if size_bytes <= SCRATCH_BYTES else self._stream.read_large(size_bytes)
+        stream = self._stream
+        header = bytes(stream.take(size_bytes) if size_bytes <= SCRATCH_BYTES else stream.read_large(size_bytes))
+        stream.framing.check_header(header)
         try:
-            return replication_pb2.FollowFrame.FromString(bytes(header))
+            return replication_pb2.FollowFrame.FromString(header)
         except DecodeError as error:
             raise InvalidArgumentError(f"{size_bytes} bytes were received that are no FollowFrame: {error}") from error
 
@@ -142,7 +145,7 @@ class FollowSession:
         self._answer = None
 
     def _send(self, kind: FrameKind, content: bytes, flags: int = 0) -> None:
-        frame = encode_prefix(kind, header_bytes=len(content), flags=flags) + content
+        frame = self._stream.framing.prefix(kind, content, flags=flags) + content
         self._stream.send([frame], len(frame))
 
     def _send_reason(self, error: ShardscopeError) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 import grpc
 
 from ps_protocol.errors import FailedPreconditionError
+from ps_protocol.sockets.frames import SOCKET_PROTOCOL_VERSION
 from ps_protocol.sockets.stream import SocketStream
 from ps_protocol.v1 import replication_pb2
 from ps_server.replication.follow_session import FollowSession
@@ -66,7 +67,9 @@ class ReplicationServicer:
         if self._admit is None:
             return replication_pb2.ConnectReply()
         port, visitor, ticket = self._admit(self._serve)
-        return replication_pb2.ConnectReply(port=port, visitor=visitor.bytes, ticket=ticket)
+        return replication_pb2.ConnectReply(
+            port=port, visitor=visitor.bytes, ticket=ticket, newest_version=SOCKET_PROTOCOL_VERSION
+        )
 
     def _serve(self, stream: SocketStream) -> None:
         FollowSession(stream, self._follower, silence_s=self._silence_s).serve()

@@ -476,6 +476,11 @@ class VariableStore:
         return self.variables.memory.used_bytes
 
     @property
+    def value_bytes(self) -> int:
+        """Bytes of the variables that have a value."""
+        return sum([each.size_bytes for each in self.variables.by_name() if each.value is not None])
+
+    @property
     def spare_bytes(self) -> int:
         """Bytes of replaced values that are kept to be used again."""
         return self.spares.used_bytes

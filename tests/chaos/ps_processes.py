@@ -93,13 +93,14 @@ class PsTask:
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "SHARDSCOPE_"))}
         if faults:
             environ |= fault_environment(faults, self._fault_log)
+        allowed = ["--allow-faults"] if faults else []
         cluster = f"ps={','.join(self.cluster)}"
         cluster += f";backup={','.join(self.backups)}" if self.backups else ""
         task = ["--cluster", cluster, "--task-index", str(self._index)]
         place = ["--bind", self._host, "--port", str(self._port)]
         with self._log_path.open("a", encoding="utf-8") as log:
             self._process = subprocess.Popen(
-                [*self._command, "-m", "ps_server", *task, *place, *self._arguments],
+                [*self._command, "-m", "ps_server", *task, *place, *self._arguments, *allowed],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

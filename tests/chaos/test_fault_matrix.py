@@ -31,6 +31,11 @@ FAULTS: Final = (
     Fault("reply.send", FaultAction.DROP, last=3),
     Fault("reply.send", FaultAction.CUT, last=2),
     Fault("reply.send", FaultAction.DELAY, last=1, seconds=0.01),
+    # On sockets a stream in which frames are doubled or changed; over gRPC they are lost.
+    Fault("request.send", FaultAction.DUPLICATE, last=1),
+    Fault("request.send", FaultAction.DAMAGE, last=2),
+    Fault("reply.send", FaultAction.DUPLICATE, last=1),
+    Fault("reply.send", FaultAction.DAMAGE, last=2),
 )
 
 SEGMENT_BYTES: Final = 4 * 1024**2

@@ -30,7 +30,9 @@ DROP = "reply.send=drop"
 def journaling_cluster(tmp_path: Path, *, drop_every: int) -> LocalCluster:
     plan = now_and_then(DROP, every=drop_every, up_to=2_000, seed="linearizability")
     environment = fault_environment(plan, tmp_path / "faults")
-    return LocalCluster(num_ps=1, durability="journal", data_dir=tmp_path / "data", env=environment)
+    return LocalCluster(
+        num_ps=1, durability="journal", data_dir=tmp_path / "data", ps_arguments=["--allow-faults"], env=environment
+    )
 
 
 def num_updates(calls: Sequence[Call]) -> int:

@@ -22,6 +22,7 @@ from tests.compatibility.ps_process import Ps, running_ps
 from tests.compatibility.recordings import (
     ERROR,
     EXCHANGE_STREAM,
+    FAR_VERSION,
     FRAME,
     HELLO,
     OPEN,
@@ -64,7 +65,7 @@ def record_raw() -> None:
     """What no client of ours sends, and what it is refused with."""
     client = scenario.CLIENT.bytes
     hello = data_pb2.HelloRequest(client_incarnation=client, task="worker:0", protocol_version=1)
-    newer = data_pb2.HelloRequest(client_incarnation=client, task="worker:0", protocol_version=2)
+    newer = data_pb2.HelloRequest(client_incarnation=client, task="worker:0", protocol_version=FAR_VERSION)
     magic, version, no_ticket = b"\x89SHDSCP\n", (1).to_bytes(4, "little"), bytes(32)
     with running_ps() as ps, Asker(ps.address) as asker:
         exchanges = [asker.ask(Exchange(HELLO, 0, (each.SerializeToString(),))) for each in (newer, hello)]

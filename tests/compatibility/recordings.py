@@ -46,6 +46,8 @@ FLAG_SHARED: Final = 2
 
 EXCHANGE_STREAM: Final = "/ps_protocol.v1.Data/ExchangeStream"
 HELLO: Final = "/ps_protocol.v1.Data/Hello"
+FAR_VERSION: Final = 2**31
+"""A version of the contract that no task speaks."""
 STATUS_DETAILS: Final = "grpc-status-details-bin"
 
 
@@ -185,10 +187,13 @@ def method(path: str) -> Any:
 
 _MASKED: Final = {
     "Error": ("message",),  # for people
-    "FastPath": ("address",),
-    "HelloReply": ("ticket",),
-    "Member": ("joined_at_s", "last_seen_s"),
+    "FastPath": ("address", "newest_version", "checks_tensors"),  # all but the address are newer than the recording
+    "HelloRequest": ("newest_protocol_version",),  # which is newer
+    "HelloReply": ("ticket", "oldest_protocol_version", "newest_protocol_version"),  # likewise
+    "Member": ("incarnation", "joined_at_s", "last_seen_s"),
     "GetStatusReply": ("uptime_s",),
+    "AppliedBatch": ("checksum",),  # newer
+    "SnapshotAnswer": ("checksum",),  # newer
     "Attachment": ("process", "store_incarnation"),
     "Attached": ("process",),
 }

@@ -543,3 +543,21 @@ def test_after_an_error_the_service_goes_on(talk: Conversation, call: Callable[[
     with pytest.raises(ShardscopeError):
         call(talk)
     assert (value_of(talk) == 1).all()
+
+
+@pytest.mark.parametrize("size", [4, 5000, 100_000])
+def test_another_batch_under_the_same_number_is_refused(ps: Task, size: int) -> None:
+    talk = ps.conversation()
+    spec = VariableSpec("v", np.dtype(np.float32), (size,))
+    talk.run(Declare(spec, InitializerSpec(ConstantKind(0.0))))
+    ones, twos = np.ones(size, np.float32), np.full(size, 2, np.float32)
+    for number in (2, 3):  # the second time the ps knows the header
+        first = talk.batch(Update("v", UpdateRule.ASSIGN_ADD, ones))
+        assert first.sequence == number
+        (reply,) = talk.send(first).replies
+        assert talk.send(first).replies == (reply,)
+        others = [Update("v", UpdateRule.ASSIGN_ADD, twos), Update("v", UpdateRule.ASSIGN_SUB, ones)]
+        for other in others if ps.transport != "core" else ():
+            with pytest.raises(InvalidArgumentError, match=rf"the sequence {number} .* for another batch"):
+                talk.send(talk.batch(other, sequence=number))
+        np.testing.assert_array_equal(value_of(talk, "v"), (number - 1) * ones)

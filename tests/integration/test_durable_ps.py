@@ -155,7 +155,7 @@ def test_an_error_after_which_nothing_is_safe_ends_the_process(start_ps: StartPs
     client = NumberingClient()
     fired = tmp_path / "fired"
     faults = {"SHARDSCOPE_FAULTS": "journal.after_commit=fail@3-3", "SHARDSCOPE_FAULT_LOG": str(fired)}
-    ps = start_ps("journal", environ=faults)
+    ps = start_ps("journal", "--allow-faults", environ=faults)
     client.hello(ps)
 
     def work() -> None:
@@ -251,7 +251,7 @@ def test_a_crash_while_a_snapshot_is_taken(place: str, start_ps: StartPs, tmp_pa
     assert ps.end() == 0
     fired = tmp_path / "fired"
     faults = {"SHARDSCOPE_FAULTS": f"{place}=crash", "SHARDSCOPE_FAULT_LOG": str(fired)}
-    ps = start_ps("snapshot", "--snapshot-interval", "1", environ=faults)
+    ps = start_ps("snapshot", "--snapshot-interval", "1", "--allow-faults", environ=faults)
     client.change(ps, ONE_MORE)
     assert ps.wait() == -9
     assert [json.loads(line)["place"] for line in fired.read_text().splitlines()] == [place]
@@ -424,3 +424,15 @@ def test_a_full_disk_fails_snapshots_but_not_updates(
     again = start_ps("snapshot", directory=small_disk / "state")
     assert (client.read(again, "w")[0] == 2).all()
     again.kill()
+
+
+def test_faults_are_not_injected_because_of_the_environment_alone(start_ps: StartPs, tmp_path: Path) -> None:
+    client = NumberingClient()
+    fired = tmp_path / "fired"
+    ps = start_ps(
+        "journal", environ={"SHARDSCOPE_FAULTS": "batch.before_reply=crash", "SHARDSCOPE_FAULT_LOG": str(fired)}
+    )
+    declare_all(client, ps)
+    assert ps.end() == 0
+    assert not fired.exists()
+    assert any("SHARDSCOPE_FAULTS is ignored" in line["event"] for line in ps.log)

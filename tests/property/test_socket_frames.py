@@ -64,7 +64,8 @@ def test_any_bytes_are_a_prefix_or_refused(data: bytes) -> None:
 def test_any_bytes_are_a_hello_or_not(data: bytes) -> None:
     hello = parse_hello(data)
     if not isinstance(hello, Verdict):
-        assert encode_hello(*hello)[:60] == data[:60]
+        client, ticket, version, checks_tensors = hello
+        assert encode_hello(client, ticket, version=version, checks_tensors=checks_tensors)[:60] == data[:60]
 
 
 @given(st.binary(max_size=32))

@@ -35,7 +35,7 @@ from ps_protocol.grpc_edge.fork_gate import GATE
 from ps_protocol.interrupts import sheltered, sheltered_to_the_end
 from ps_protocol.memory.allocator import keep_freed_chunks
 from ps_protocol.operations import READS, Batch, BatchReply, PsOperation
-from ps_protocol.ps_service import PROTOCOL_VERSION, Line, Transport
+from ps_protocol.ps_service import Line, Transport
 from ps_protocol.service_types import Member, Placement, Proposal, PsAddress, Status, VariableInfo, Welcome
 from ps_protocol.v1 import (
     control_pb2,
@@ -129,12 +129,7 @@ class GrpcPsService(Transport):
     # -- data ---------------------------------------------------------------------------------
 
     def hello(self, client: UUID, task: str, *, num_ps_tasks: int = 0, timeout_s: float) -> Welcome:
-        request = data_pb2.HelloRequest(
-            client_incarnation=client.bytes,
-            task=task,
-            protocol_version=PROTOCOL_VERSION,
-            num_ps_tasks=num_ps_tasks,
-        )
+        request = service_codec.encode_hello(client, task, num_ps_tasks)
         return service_codec.decode_welcome(self._call(self._open.data.Hello, request, timeout_s))
 
     def goodbye(self, client: UUID, *, timeout_s: float) -> None:

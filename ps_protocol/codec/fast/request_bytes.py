@@ -20,7 +20,14 @@ import numpy as np
 from ps_protocol.codec import tensor_codec
 from ps_protocol.codec.fast.bounded_table import ENTRY_BYTES, BoundedTable
 from ps_protocol.codec.fast.varints import LENGTH_DELIMITED, VARINT, decode_varint, encode_varint, field_tag
-from ps_protocol.codec.message_codec import MessageRequest, RequestHead, check_number, check_size
+from ps_protocol.codec.message_codec import (
+    WHOLE_BYTES,
+    MessageRequest,
+    RequestHead,
+    batch_checksum,
+    check_number,
+    check_size,
+)
 from ps_protocol.codec.operation_codec import encode_operation_into
 from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.codec.tensor_codec import Buffer, TensorLayout
@@ -168,50 +175,54 @@ def parse_request(header: bytes, client: UUID | None) -> RequestHead:
     key = header[start:]
     template = _templates.get(key)
     if template is not None and client is not None and template.mutates is bool(sequence):
-        return _KnownRequest(template, client, sequence)
+        return _KnownRequest(template, client, sequence, key)
     message = BatchRequest.FromString(header)
     if client is not None and not message.client_incarnation:
         message.client_incarnation = client.bytes
     if template is None and len(key) <= _MAX_KEPT_BYTES:
         return _NewRequest(message, key)
-    return MessageRequest(message)
+    return MessageRequest(message, key)
 
 
 class _KnownRequest(RequestHead):
     """A request whose header, apart from its sequence number, has come before."""
 
-    __slots__ = ("_client", "_sequence", "_template")
+    __slots__ = ("_client", "_key", "_sequence", "_template")
 
-    def __init__(self, template: _Template, client: UUID, sequence: int):
+    def __init__(self, template: _Template, client: UUID, sequence: int, key: bytes):
         self._template = template
         self._client = client
         self._sequence = sequence
+        self._key = key
         self.layouts = template.layouts
         self.data_bytes = template.data_bytes
 
     def batch(self, buffers: Sequence[Buffer]) -> Batch:
         check_number(buffers, self.layouts)
-        return self._made(buffers, self._template.at_once)
+        checksum = batch_checksum(self._key, buffers, self.data_bytes) if self._sequence else 0
+        return self._made(buffers, self._template.at_once, checksum)
 
     def batch_of(self, data: memoryview) -> Batch:
         check_size(data, self.data_bytes)
         starts = self._template.starts
-        return self._made((data,) * len(starts), starts)
+        checksum = 0
+        if self._sequence:
+            parts: Sequence[Buffer] = (data,)
+            if len(data) > WHOLE_BYTES:
+                parts = [data[start:end] for start, end in zip(starts, [*starts[1:], len(data)], strict=True)]
+            checksum = batch_checksum(self._key, parts, len(data))
+        return self._made((data,) * len(starts), starts, checksum)
 
-    def _made(self, buffers: Sequence[Buffer], starts: Sequence[int]) -> Batch:
+    def _made(self, buffers: Sequence[Buffer], starts: Sequence[int], checksum: int) -> Batch:
         template = self._template
         operations = tuple([make(buffers, starts) for make in template.makers]) or template.operations
-        return Batch(self._client, template.store, self._sequence, operations)
+        return Batch(self._client, template.store, self._sequence, operations, None, checksum)
 
 
 class _NewRequest(MessageRequest):
     """A request that may come again: its meaning is kept once it has been decoded."""
 
-    __slots__ = ("_key",)
-
-    def __init__(self, message: BatchRequest, key: bytes):
-        super().__init__(message)
-        self._key = key
+    __slots__ = ()
 
     def batch(self, buffers: Sequence[Buffer]) -> Batch:
         batch = super().batch(buffers)

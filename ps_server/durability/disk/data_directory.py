@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import platform
+import stat
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Self
@@ -22,7 +23,8 @@ from uuid import UUID, uuid4
 
 from ps_protocol.forks import close_in_child
 from ps_protocol.task_id import TaskId
-from ps_server.durability.disk.synced_files import replace_file, sync_directory
+from ps_server.durability.disk.held_places import HeldPlaces
+from ps_server.durability.disk.synced_files import make_private_directory, open_private, replace_file, sync_directory
 
 _LOG = logging.getLogger(__name__)
 
@@ -57,11 +59,13 @@ class DataDirectory:
 
     Attributes:
         path: Where the task's files are.
+        place: The directory and its lock, to notice when they are moved away or replaced.
         is_new: Whether the directory was empty.
     """
 
     def __init__(self, path: Path, lock: int, form: _Format, *, is_new: bool):
         self.path: Final = path
+        self.place: Final = HeldPlaces([path, path / _LOCK_FILE])
         self._lock = lock
         close_in_child(self)  # or the lock would outlive this process
         self._form = form
@@ -83,7 +87,10 @@ class DataDirectory:
         """
         path = root / f"{task.job}-{task.index}"
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            if not root.exists():
+                make_private_directory(root)
+            make_private_directory(path)
+            _take_from_others(path)
             lock = _locked(path)
         except OSError as error:
             raise DataDirectoryError(
@@ -133,6 +140,7 @@ class DataDirectory:
         """Releases the lock."""
         if self._lock >= 0:
             lock, self._lock = self._lock, -1
+            self.place.close()
             os.close(lock)
 
     def __enter__(self) -> Self:
@@ -144,7 +152,7 @@ class DataDirectory:
 
 def _locked(path: Path) -> int:
     """Returns a descriptor that holds the lock."""
-    lock = os.open(path / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    lock = _opened_lock(path / _LOCK_FILE)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -161,12 +169,40 @@ def _locked(path: Path) -> int:
                     "other's state; use a local disk"
                 ) from error
             raise
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"the process {os.getpid()} on {platform.node()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # on a full disk; only a message about the lock needs it
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"the process {os.getpid()} on {platform.node()}\n".encode(), 0)
     except BaseException:
         os.close(lock)
         raise
     return lock
+
+
+def _opened_lock(path: Path) -> int:
+    """Opens the file that is locked, which is written to, so it must be no other than it seems."""
+    try:
+        lock = open_private(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno not in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:
+            raise
+        raise _strange_lock(path) from error
+    if not stat.S_ISREG(os.fstat(lock).st_mode):
+        os.close(lock)
+        raise _strange_lock(path)
+    return lock
+
+
+def _strange_lock(path: Path) -> DataDirectoryError:
+    return DataDirectoryError(
+        f"{path} is no regular file (a link, perhaps); remove it, and find out who has put it there"
+    )
+
+
+def _take_from_others(path: Path) -> None:
+    """Has a directory that an earlier version has made readable for others belong to its user alone."""
+    status = path.stat()
+    if status.st_mode & 0o077 and status.st_uid == os.geteuid():
+        path.chmod(stat.S_IMODE(status.st_mode) & ~0o077)
 
 
 def _content(path: Path) -> bytes | None:

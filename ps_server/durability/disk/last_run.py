@@ -1,21 +1,27 @@
 """A note of a task's last run: in which mode the state was kept, and how the run ended.
 
-It shows whether the state on disk has every acknowledged update.
+It shows whether the state on disk has every acknowledged update. The note is there twice, so that clients need not
+start over where one is damaged. Each is overwritten where it lies, first the copy, so that one of them is whole
+whenever the process or the machine stops. A full disk has room for that too.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ps_protocol.service_types import DurabilityMode
-from ps_server.durability.disk.synced_files import replace_file
+from ps_server.durability.disk.synced_files import open_private, sync_directory
 
 _LOG = logging.getLogger(__name__)
 _FILE: Final = "last_run.json"
+_COPY: Final = "last_run.copy.json"
+_FILE_BYTES: Final = 64
+"""The note is filled up to this size, so that it never needs more room than the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +43,20 @@ class LastRun:
 
 def read_last_run(directory: Path) -> LastRun | None:
     """Returns the note; None if there is none, or it cannot be read."""
-    try:
-        content = json.loads((directory / _FILE).read_bytes())
-        ended_at = content["ended_at"]
-        return LastRun(DurabilityMode[content["mode"].upper()], None if ended_at is None else int(ended_at))
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        _LOG.warning("%s cannot be read (%s); the last run counts as one that was cut off", directory / _FILE, error)
-        return None
+    is_damaged = False
+    for path in (directory / _FILE, directory / _COPY):
+        try:
+            content = json.loads(path.read_bytes())
+            ended_at = content["ended_at"]
+            return LastRun(DurabilityMode[content["mode"].upper()], None if ended_at is None else int(ended_at))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            _LOG.warning("%s cannot be read: %s", path, error)
+            is_damaged = True
+    if is_damaged:
+        _LOG.warning("the last run of %s counts as one that was cut off", directory)
+    return None
 
 
 def write_last_run(directory: Path, run: LastRun) -> None:
@@ -54,5 +65,25 @@ def write_last_run(directory: Path, run: LastRun) -> None:
     Raises:
         OSError: It could not be written; the note before stays.
     """
-    content = {"mode": run.mode.name.lower(), "ended_at": run.ended_at}
-    replace_file(directory / _FILE, (json.dumps(content) + "\n").encode("ascii"))
+    content = json.dumps({"mode": run.mode.name.lower(), "ended_at": run.ended_at})
+    note = content.ljust(_FILE_BYTES - 1).encode("ascii") + b"\n"
+    for name in (_COPY, _FILE):
+        try:
+            _overwrite(directory / name, note)
+        except OSError as error:
+            if name == _FILE:
+                raise
+            _LOG.warning("%s cannot be written: %s", directory / name, error)
+
+
+def _overwrite(path: Path, content: bytes) -> None:
+    is_new = not path.exists()
+    descriptor = open_private(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        os.pwrite(descriptor, content, 0)
+        os.ftruncate(descriptor, len(content))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if is_new:
+        sync_directory(path.parent)

@@ -27,6 +27,20 @@ _UNSYNCED_BYTES: Final = 8 * 1024**2
 _BUFFER_BYTES: Final = 1024**2
 
 
+def open_private(path: Path, flags: int) -> int:
+    """Opens a file that belongs to this task alone, and returns its descriptor; makes it for its user only.
+
+    Raises:
+        OSError: It cannot be opened; ELOOP if the name is a link, which could lead anywhere.
+    """
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def make_private_directory(path: Path) -> None:
+    """Makes a directory for its user only, and those above it, if they are not there."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)  # those above get the usual mode
+
+
 class SyncedWriter:
     """Writes a new file from its beginning to its end. One thread.
 
@@ -39,7 +53,7 @@ class SyncedWriter:
     """
 
     def __init__(self, path: Path, size_bytes: int = 0):
-        self._raw = io.FileIO(path, "xb")
+        self._raw = io.FileIO(path, "xb", opener=lambda _name, flags: open_private(path, flags))
         self._file = io.BufferedWriter(self._raw, _BUFFER_BYTES)
         self._written_bytes = 0
         self._unsynced_bytes = 0

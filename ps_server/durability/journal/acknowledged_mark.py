@@ -9,6 +9,8 @@ import zlib
 from pathlib import Path
 from typing import Final
 
+from ps_server.durability.disk.synced_files import open_private
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -19,7 +21,7 @@ class AcknowledgedMark:
 
     def __init__(self, path: Path):
         self.was_absent = not path.exists()
-        self._descriptor: int = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._descriptor: int = open_private(path, os.O_RDWR | os.O_CREAT)
         self.position = self._read()
         self._path = path
 

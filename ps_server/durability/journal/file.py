@@ -18,12 +18,15 @@ from typing import Final
 
 from ps_protocol.fault_points import fault_point
 from ps_server.durability.disk import synced_files
+from ps_server.durability.disk.held_places import HeldPlaces
 from ps_server.durability.journal.frames import Layout, Row
 from ps_server.log.commit_log import SinkUnavailableError
 from ps_server.log.records import LoggedRecord
 
 SUFFIXES: Final = (".sqlite", ".sqlite-wal", ".sqlite-shm", ".tensors")
 """Of the files that make up one journal file; without the first, the others are useless."""
+
+_HELD_SUFFIXES: Final = (".sqlite", ".sqlite-wal", ".tensors")
 
 PAGE_BYTES: Final = 16 * 1024
 LOG_BYTES: Final = 4 * 1024**2
@@ -35,6 +38,7 @@ _VECTOR_BUFFERS: Final = 512  # handed to one pwritev; the system takes at most 
 _WRITE_BYTES: Final = 512 * 1024  # likewise: for 16 MiB at once, Linux takes ten times as long as for 1 MiB at a time
 _SHARED_WORK_BYTES: Final = 4 * 1024**2  # worth a thread, which takes about 0.1 ms
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class JournalFile:
@@ -45,23 +49,24 @@ class JournalFile:
     """
 
     def __init__(self, path: Path):
-        self._tensors = os.open(path.with_suffix(".tensors"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._tensors = synced_files.open_private(path.with_suffix(".tensors"), os.O_WRONLY | os.O_CREAT)
         try:
             self._tensor_bytes = os.fstat(self._tensors).st_size
             self._database = _connect(path)
         except BaseException:
             os.close(self._tensors)
             raise
+        self._place: HeldPlaces | None = None
 
     @classmethod
     def create(cls, path: Path) -> JournalFile:
         """Makes a journal file, which appears under its name when it is complete; replaces one without records.
 
         Raises:
-            SinkUnavailableError: The disk is full.
+            SinkUnavailableError: The disk is full, or there is no descriptor.
         """
         fresh = path.with_name(f".{path.stem}.new{path.suffix}")
-        with _full_disk_may_pass():
+        with _no_descriptor_may_pass(), _full_disk_may_pass():
             for suffix in SUFFIXES:
                 fresh.with_suffix(suffix).unlink(missing_ok=True)
                 path.with_suffix(suffix).unlink(missing_ok=True)
@@ -74,6 +79,7 @@ class JournalFile:
             created = cls(path)
             try:
                 created._database.execute("PRAGMA user_version = 1")  # creates the log before the directory is synced
+                created._place = HeldPlaces([path.with_suffix(suffix) for suffix in _HELD_SUFFIXES])
                 synced_files.sync_directory(path.parent)
             except BaseException:
                 created.close()
@@ -106,8 +112,15 @@ class JournalFile:
                 raise
         self._tensor_bytes = layout.end
 
+    def check_place(self) -> None:
+        """Raises DisplacedError if what was written would not be found under its name."""
+        if self._place is not None:
+            self._place.check()
+
     def close(self) -> None:
         """Closes the files; SQLite copies its log into the database."""
+        if self._place is not None:
+            self._place.close()
         os.close(self._tensors)
         self._database.close()
 
@@ -141,6 +154,7 @@ class JournalFile:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    os.close(synced_files.open_private(path, os.O_RDWR | os.O_CREAT))  # SQLite gives the log the mode of the database
     # The journal lets in one thread at a time.
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
@@ -197,3 +211,19 @@ def _full_disk_may_pass() -> Iterator[None]:
         if error.errno not in _NO_ROOM:
             raise
         raise SinkUnavailableError(f"{error.strerror}; free some of the disk, or raise the quota") from error
+
+
+@contextlib.contextmanager
+def _no_descriptor_may_pass() -> Iterator[None]:
+    """For what has not yet taken any record, so that it can be tried again whatever has failed in opening it."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        # SQLite does not say why it could not open a file.
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_CANTOPEN and (
+            getattr(error, "errno", None) not in _NO_DESCRIPTOR
+        ):
+            raise
+        raise SinkUnavailableError(
+            f"a new file cannot be opened ({error}); raise the limit of open files, or have fewer clients connected"
+        ) from error

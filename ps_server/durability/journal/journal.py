@@ -22,6 +22,7 @@ from typing import Final
 
 from ps_protocol.fault_points import fault_point
 from ps_server.durability.disk import synced_files
+from ps_server.durability.disk.held_places import DisplacedError, HeldPlaces
 from ps_server.durability.journal import reader as journal_reader
 from ps_server.durability.journal.acknowledged_mark import AcknowledgedMark
 from ps_server.durability.journal.file import SUFFIXES, JournalFile
@@ -42,9 +43,18 @@ class Journal:
     directory must be held by the process (``data_directory``).
     """
 
-    def __init__(self, directory: Path, *, last_position: int, firsts: Sequence[int], mark: AcknowledgedMark):
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        last_position: int,
+        firsts: Sequence[int],
+        mark: AcknowledgedMark,
+        place: HeldPlaces | None,
+    ):
         self._directory = directory
         self._mark = mark
+        self._place = place
         self._rotate_after = -1  # set by start_new_file alone: a file with records up to it takes none after it
         # guards: all below; held while records are written; no other lock is taken under it
         self._lock = threading.Lock()
@@ -54,18 +64,19 @@ class Journal:
         self._is_closed = False
 
     @classmethod
-    def open(cls, directory: Path, *, after: int) -> Journal:
+    def open(cls, directory: Path, *, after: int, place: HeldPlaces | None = None) -> Journal:
         """Opens the journal in a directory, or begins one; its records do not change before the first write.
 
         Args:
             directory: Made if it does not exist.
             after: Position of the state that the records are replayed on: of a snapshot, or 0.
+            place: What has to stay where it is for as long as records are kept, beside the journal's own files.
 
         Raises:
             CorruptJournalError: Acknowledged records after ``after`` are missing, or a file cannot be read.
             OSError: The directory cannot be used.
         """
-        directory.mkdir(parents=True, exist_ok=True)
+        synced_files.make_private_directory(directory)
         mark = AcknowledgedMark(directory / "acknowledged")
         try:
             firsts = sorted(int(match[1]) for path in directory.iterdir() if (match := _NAME.fullmatch(path.name)))
@@ -79,7 +90,7 @@ class Journal:
         except BaseException:
             mark.close()
             raise
-        return cls(directory, last_position=last, firsts=firsts, mark=mark)
+        return cls(directory, last_position=last, firsts=firsts, mark=mark, place=place)
 
     @property
     def name(self) -> str:
@@ -97,9 +108,12 @@ class Journal:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes on disk, of all files."""
+        """Bytes on disk, of all files that can be found now."""
         size_bytes = 0
-        with os.scandir(self._directory) as entries:
+        with (
+            contextlib.suppress(OSError),
+            os.scandir(self._directory) as entries,
+        ):  # it was moved, no descriptor is left
             for entry in entries:
                 if entry.name.startswith("journal-"):
                     with contextlib.suppress(FileNotFoundError):
@@ -139,6 +153,8 @@ class Journal:
                 count = boundary - self._last_position if boundary > self._last_position else len(waiting)
                 self._append(waiting[:count])
                 del waiting[:count]
+            self._check_place()
+            self._mark.write(self._last_position)
 
     def start_new_file(self, position: int) -> None:
         """From here on writes records after a position, as far as they are not written yet, to a new file.
@@ -189,9 +205,19 @@ class Journal:
         self._current.append(records)
         fault_point("journal.after_commit")
         self._last_position = last
-        self._mark.write(last)
+
+    def _check_place(self) -> None:
+        """Makes sure that what was written is where the next start looks for it; else nothing is acknowledged."""
+        try:
+            if self._place is not None:
+                self._place.check()
+            if self._current is not None:
+                self._current.check_place()
+        except DisplacedError as error:
+            raise SinkUnavailableError(str(error)) from error
 
     def _begin_file(self, first: int) -> None:
+        self._check_place()  # or a file would be made in another directory
         if first in self._firsts:  # it has no record, and is replaced
             self._firsts.remove(first)
         fault_point("journal.new_file")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from ps_protocol.fault_points import fault_point
-from ps_server.durability.disk.synced_files import SyncedWriter, sync_directory
+from ps_server.durability.disk.synced_files import SyncedWriter, make_private_directory, sync_directory
 from ps_server.durability.snapshots import ledger_file
 from ps_server.durability.snapshots.manifest import (
     FileSummary,
@@ -75,7 +75,7 @@ class SnapshotFiles:
         self._root = root
         self._wall_clock = wall_clock
         if not root.is_dir():
-            root.mkdir(parents=True, exist_ok=True)
+            make_private_directory(root)
             sync_directory(root.parent)
 
     def positions(self) -> list[int]:
@@ -128,7 +128,7 @@ class SnapshotFiles:
         taken_at_s, position = self._wall_clock(), image.position
         temporary = self._root / f".{position:020}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
+        make_private_directory(temporary)
         try:
             ledger = _write_ledger(temporary / LEDGER_FILE, image)
             variables = deque(image.variables)

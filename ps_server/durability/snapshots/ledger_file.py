@@ -119,7 +119,7 @@ def _encode_client(client: ClientImage) -> tuple[snapshot_pb2.SnapshotEntry, lis
     message.client_incarnation = client.client.bytes
     message.task, message.newest, message.forgotten_up_to = client.task, client.newest, client.forgotten_up_to
     for sequence, answer in client.answers:
-        added = message.answers.add(sequence=sequence)
+        added = message.answers.add(sequence=sequence, checksum=client.checksums.get(sequence, 0))
         if isinstance(answer, Forgotten):
             added.forgotten.SetInParent()
         elif isinstance(answer, ShardscopeError):
@@ -138,6 +138,7 @@ def _decode_client(message: snapshot_pb2.SnapshotClient, file: BinaryIO) -> Clie
         newest=message.newest,
         forgotten_up_to=message.forgotten_up_to,
         answers=tuple([(answer.sequence, _decode_answer(answer, file)) for answer in message.answers]),
+        checksums={answer.sequence: answer.checksum for answer in message.answers if answer.checksum},
     )
 
 

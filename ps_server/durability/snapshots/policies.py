@@ -72,7 +72,7 @@ class WhenJournalIsLong:
 
     Args:
         journal: The journal.
-        variable_bytes: Returns what the variables take.
+        value_bytes: Returns what the variables' values take; one that was declared only is in no snapshot.
         least_bytes: Size up to which a journal is left alone.
         records: The most records to replay at a start.
     """
@@ -80,21 +80,22 @@ class WhenJournalIsLong:
     def __init__(
         self,
         journal: SizedJournal,
-        variable_bytes: Callable[[], int],
+        value_bytes: Callable[[], int],
         *,
         least_bytes: int = LEAST_JOURNAL_BYTES,
         records: int = MOST_RECORDS,
     ):
         self._journal = journal
-        self._variable_bytes = variable_bytes
+        self._value_bytes = value_bytes
         self._least_bytes = least_bytes
         self._records = records
 
     def is_due(self, since: SinceLast) -> bool:
         if since.records > self._records and since.seconds >= _PAUSES * since.took_s:
             return True
-        return self._journal.size_bytes > self._most_bytes()
+        size_bytes = self._journal.size_bytes
+        return size_bytes > self._least_bytes and size_bytes > self._most_bytes()
 
     def _most_bytes(self) -> int:
-        variable_bytes = self._variable_bytes()
-        return max(self._least_bytes, variable_bytes, min(MANY_TIMES * variable_bytes, LARGE_JOURNAL_BYTES))
+        value_bytes = self._value_bytes()
+        return max(value_bytes, min(MANY_TIMES * value_bytes, LARGE_JOURNAL_BYTES))

@@ -103,10 +103,10 @@ class DataServicer:
 
     @unary
     def Hello(self, request: data_pb2.HelloRequest, timeout_s: float) -> data_pb2.HelloReply:
-        service_codec.check_protocol_version(request.protocol_version, request.task or "the client")
+        version = service_codec.version_of_hello(request)
         client = spec_codec.decode_uuid(request.client_incarnation, "client incarnation")
         welcome = self._core.hello(client, request.task, num_ps_tasks=request.num_ps_tasks, timeout_s=timeout_s)
-        return service_codec.encode_welcome(welcome if self._offer is None else self._offer(welcome, client))
+        return service_codec.encode_welcome(welcome if self._offer is None else self._offer(welcome, client), version)
 
     @unary
     def Goodbye(self, request: data_pb2.GoodbyeRequest, timeout_s: float) -> data_pb2.GoodbyeReply:

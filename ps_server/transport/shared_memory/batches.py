@@ -23,7 +23,8 @@ from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.memory.large_copies import copy_bytes
 from ps_protocol.memory.regions import INLINE_LIMIT_BYTES, Region, encode_regions, packed_offsets
 from ps_protocol.operations import KINDS, Array, Batch, PsOperation, map_tensors, tensors_of
-from ps_protocol.sockets.frames import FrameKind, encode_prefix
+from ps_protocol.sockets.frames import FrameKind
+from ps_protocol.sockets.framing import Framing
 from ps_server.memory.staging import StagingRoom
 from ps_server.transport.shared_memory.registry import SegmentRegistry
 
@@ -44,12 +45,13 @@ class SharedBatches:
         self._client = client
         self._grant = registry.grant(client)
 
-    def answer_segment_request(self, sock: socket.socket, asked: Region) -> None:
+    def answer_segment_request(self, sock: socket.socket, asked: Region, framing: Framing) -> None:
         """Makes a segment and sends it, or takes one back and says so.
 
         Args:
             sock: A Unix socket in blocking mode, with a bound on sending.
             asked: Segment 0 and a size to make one, or a segment's number and no size to give it back.
+            framing: Of the connection.
 
         Raises:
             ResourceExhaustedError: There is no memory to share.
@@ -58,12 +60,12 @@ class SharedBatches:
         """
         if asked.segment and not asked.size_bytes:
             self._grant.release(asked.segment)
-            sock.sendall(_segment_reply(asked))
+            sock.sendall(_segment_reply(asked, framing))
             return
         if asked.segment:
             raise InvalidArgumentError(f"{asked.size_bytes} bytes of segment {asked.segment} were asked for")
         with self._grant.new_segment(asked.size_bytes) as (segment, descriptor):
-            reply = _segment_reply(Region(segment.number, 0, segment.size_bytes))
+            reply = _segment_reply(Region(segment.number, 0, segment.size_bytes), framing)
             sent = socket.send_fds(sock, [reply], [descriptor])
             if sent < len(reply):
                 sock.sendall(reply[sent:])
@@ -189,5 +191,7 @@ def _is_private(operation: PsOperation, tensor: Array) -> bool:
     return not is_operand or dtype_category(tensor.dtype) not in _USED_IN_PLACE
 
 
-def _segment_reply(region: Region) -> bytes:
-    return encode_prefix(FrameKind.SEGMENT_REPLY, header_bytes=0, num_locations=1) + encode_regions([region])
+def _segment_reply(region: Region, framing: Framing) -> bytes:
+    locations = encode_regions([region])
+    prefix = framing.prefix(FrameKind.SEGMENT_REPLY, locations=locations, num_locations=1, is_answer=True)
+    return prefix + locations

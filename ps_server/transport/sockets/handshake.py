@@ -6,6 +6,7 @@ import time
 from uuid import UUID
 
 from ps_protocol.sockets.frames import ANSWER_BYTES, HELLO_BYTES, Verdict, encode_answer, parse_hello
+from ps_protocol.sockets.framing import Framing
 from ps_protocol.sockets.stream import SocketStream
 from ps_server.transport.sockets.tickets import TicketOffice
 
@@ -14,7 +15,7 @@ def shake_hands(stream: SocketStream, tickets: TicketOffice, timeout_s: float) -
     """Receives the ticket and answers.
 
     Args:
-        stream: On which a byte has come.
+        stream: On which a byte has come; its framing becomes the one agreed on.
         tickets: Has issued the ticket.
         timeout_s: Bound on all of it.
 
@@ -32,13 +33,14 @@ def shake_hands(stream: SocketStream, tickets: TicketOffice, timeout_s: float) -
     # Not a byte more: the session reads what follows.
     stream.lend_scratch(memoryview(bytearray(HELLO_BYTES)))
     hello = parse_hello(stream.take(HELLO_BYTES))
-    if not isinstance(hello, Verdict) and not tickets.redeem(*hello):
+    if not isinstance(hello, Verdict) and not tickets.redeem(hello.client, hello.ticket):
         hello = Verdict.BAD_TICKET
     if isinstance(hello, Verdict):
         refuse(stream, hello)
         return hello
-    stream.send([encode_answer(Verdict.ACCEPTED)], ANSWER_BYTES)
-    return hello[0]
+    stream.send([encode_answer(Verdict.ACCEPTED, hello.version)], ANSWER_BYTES)
+    stream.framing = Framing(hello.version, checks_tensors=hello.checks_tensors)
+    return hello.client
 
 
 def refuse(stream: SocketStream, verdict: Verdict) -> None:

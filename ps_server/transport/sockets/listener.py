@@ -25,7 +25,7 @@ from uuid import UUID, uuid4
 
 from ps_protocol.forks import close_in_child
 from ps_protocol.service_types import FastPath, FastPathKind, Welcome
-from ps_protocol.sockets.frames import REASONS, Verdict
+from ps_protocol.sockets.frames import REASONS, SOCKET_PROTOCOL_VERSION, Verdict
 from ps_protocol.sockets.stream import SCRATCH_BYTES, SocketStream
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.buffer_pool import BufferPool
@@ -67,6 +67,7 @@ class SocketSettings:
         handshake_timeout_s: Longest that a new connection may take to show its ticket.
         linger_s: How long a thread waits for the next request before it gives its connection back to be watched.
         looks_first: Whether it keeps the processor while it waits, if that pays and no other connection is served.
+        checks_tensors: Whether clients are asked for checksums of tensors, and get them.
     """
 
     host: str
@@ -77,6 +78,7 @@ class SocketSettings:
     handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S
     linger_s: float = 0.5
     looks_first: bool = True
+    checks_tensors: bool = False
 
 
 class SocketListener:
@@ -130,11 +132,14 @@ class SocketListener:
             OSError: The address is taken, not this machine's, or not allowed.
         """
         tcp = listen_tcp(self._settings.host, self._settings.port)
-        paths = [FastPath(FastPathKind.TCP, f":{tcp[0].getsockname()[1]}")]
+        version, checks = SOCKET_PROTOCOL_VERSION, self._settings.checks_tensors
+        port = tcp[0].getsockname()[1]
+        paths = [FastPath(FastPathKind.TCP, f":{port}", version=version, checks_tensors=checks)]
         unix = listen_unix()
         if unix is not None:
             name = unix.getsockname()[1:].decode()
-            paths.insert(0, FastPath(FastPathKind.UNIX, name, shared_memory=self._segments is not None))
+            shares = self._segments is not None
+            paths.insert(0, FastPath(FastPathKind.UNIX, name, shares, version, checks))
         self._listeners = [*tcp, unix] if unix is not None else tcp
         self._paths = tuple(paths)
         self._selector = selectors.DefaultSelector()

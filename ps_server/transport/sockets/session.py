@@ -31,11 +31,8 @@ from ps_protocol.sockets.frames import (
     FLAG_PIPELINED,
     FLAG_SHARED,
     LOCATION_BYTES,
-    PREFIX_BYTES,
     FrameKind,
     FramePrefix,
-    encode_prefix,
-    parse_prefix,
 )
 from ps_protocol.sockets.stream import COPIED_BYTES, SCRATCH_BYTES, ConnectionEnded, Part, SocketStream
 from ps_server.core.parameter_server import ParameterServer
@@ -154,13 +151,14 @@ class SocketSession:
 
         Raises:
             InvalidArgumentError: It is not a frame, or one that cannot be skipped.
+            UnavailableError: The stream is damaged.
             TimeoutError, OSError: As for ``SocketStream``.
         """
-        stream = self.stream
+        stream, framing = self.stream, self.stream.framing
         started_s = time.monotonic()
-        if stream.buffered_bytes < PREFIX_BYTES:
-            self._expect(PREFIX_BYTES, started_s)
-        prefix = parse_prefix(stream.take(PREFIX_BYTES))
+        if stream.buffered_bytes < framing.prefix_bytes:
+            self._expect(framing.prefix_bytes, started_s)
+        prefix = framing.parse(stream.take(framing.prefix_bytes))
         if prefix.num_locations and self._shared is None:
             raise InvalidArgumentError("a frame names places in shared memory on a connection that shares none")
         rest_bytes = prefix.header_bytes + LOCATION_BYTES * prefix.num_locations + prefix.buffer_bytes
@@ -175,6 +173,7 @@ class SocketSession:
         try:
             if prefix.num_locations and self._shared is not None:
                 return self._answer_shared(header, prefix, started_s, self._shared)
+            framing.check_header(header)
             return self._answer(header, prefix, started_s)
         finally:
             if self._pooled:
@@ -212,6 +211,7 @@ class SocketSession:
             if prefix.buffer_bytes <= UNSTAGED_BYTES:
                 # The tensors are views of the scratch buffer, so the store must not keep them.
                 data = stream.take(prefix.buffer_bytes)
+                stream.framing.check_tensors((data,))
                 reply = self._answers.reply(lambda: self._head(header).batch_of(data), prefix, started_s, room)
             else:
                 try:
@@ -225,6 +225,7 @@ class SocketSession:
                     stream.skip(prefix.buffer_bytes)
                     return self._send_answer(self._answers.error(error), prefix, 0)
                 self._receive_into(buffers)
+                stream.framing.check_tensors(buffers)
                 reply = self._answers.reply(lambda: head.batch(buffers), prefix, started_s, room, take_operands=True)
                 del buffers
                 self._buffers.give_back(self._pooled)
@@ -237,7 +238,7 @@ class SocketSession:
         Raises:
             InvalidArgumentError, UnavailableError: The client may not name that memory.
         """
-        reply_region, *regions = self._read_locations(prefix)
+        reply_region, *regions = self._read_locations(prefix, header)
         target = shared.reply_room(reply_region)
         if not regions:
             return self._answer(header, prefix, started_s, target)
@@ -259,8 +260,10 @@ class SocketSession:
             received_bytes = sum([region.size_bytes for region in regions])
             return self._send_answer(reply, prefix, received_bytes, target)
 
-    def _read_locations(self, prefix: FramePrefix) -> list[Region]:
-        return decode_regions(self._read(LOCATION_BYTES * prefix.num_locations))
+    def _read_locations(self, prefix: FramePrefix, header: bytes = b"") -> list[Region]:
+        locations = self._read(LOCATION_BYTES * prefix.num_locations)
+        self.stream.framing.check_header(header, locations)
+        return decode_regions(locations)
 
     def _answer_segment_request(self, prefix: FramePrefix, shared: SharedBatches) -> None:
         """Makes shared memory for the client, or takes it back."""
@@ -268,7 +271,7 @@ class SocketSession:
             raise InvalidArgumentError("a request for shared memory has one region and nothing else")
         (asked,) = self._read_locations(prefix)
         try:
-            shared.answer_segment_request(self.stream.sock, asked)
+            shared.answer_segment_request(self.stream.sock, asked, self.stream.framing)
         except ResourceExhaustedError as error:
             _LOG.warning("%s: no memory is shared: %s", self._who, error.message)
             self._send(*self._answers.error(error), received_bytes=0)
@@ -315,8 +318,9 @@ class SocketSession:
             buffers.clear()  # lent values are given back before the client can send an update
             flags |= FLAG_SHARED
             size_bytes = 0
-        prefix = encode_prefix(kind, header_bytes=len(header), buffer_bytes=size_bytes, flags=flags)
-        size_bytes += PREFIX_BYTES + len(header)
+        framing = self.stream.framing
+        prefix = framing.prefix(kind, header, buffers=buffers, buffer_bytes=size_bytes, flags=flags, is_answer=True)
+        size_bytes += framing.prefix_bytes + len(header)
         self.stream.deadline_s = time.monotonic() + self._stall_timeout_s + size_bytes / SLOWEST_BYTES_PER_S
         # Counted before it is sent, so that a client that has the reply finds it counted.
         self._core.count_bytes(received=received_bytes, sent=buffer_bytes)

@@ -81,9 +81,9 @@ class Soak:
             settings.num_ps,
             settings.num_workers,
             replicas=settings.replicas,
-            ps_arguments=("--lease", str(LEASE_S)) if settings.replicas else (),
             durability=settings.durability,
             data_dir=None if settings.durability == "none" else self._directory / "data",
+            ps_arguments=["--allow-faults", *(["--lease", str(LEASE_S)] if settings.replicas else [])],
             env=environment,
         )
 

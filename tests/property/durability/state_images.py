@@ -102,7 +102,8 @@ def answers(draw: st.DrawFn) -> Answer:
 def clients(draw: st.DrawFn) -> ClientImage:
     sequences = sorted(draw(st.sets(COUNTS, max_size=3)))
     kept = tuple((sequence, draw(answers())) for sequence in sequences)
-    return ClientImage(draw(st.uuids()), draw(st.text(max_size=6)), draw(COUNTS), draw(COUNTS), kept)
+    checksums = {each: draw(st.integers(1, 2**32 - 1)) for each in sequences if draw(st.booleans())}
+    return ClientImage(draw(st.uuids()), draw(st.text(max_size=6)), draw(COUNTS), draw(COUNTS), kept, checksums)
 
 
 @st.composite
@@ -123,6 +124,8 @@ def comparable(value: object) -> object:
         return (value.dtype, value.shape, value.tobytes())
     if isinstance(value, ShardscopeError):
         return (type(value), value.message, value.variable, value.task, value.retryable, value.retry_after_s)
+    if isinstance(value, dict):
+        return sorted(value.items())
     if isinstance(value, tuple):
         return [comparable(each) for each in value]
     if isinstance(value, StateImage | VariableImage | ClientImage | BatchReply | Result):

@@ -52,8 +52,14 @@ def test_what_arrives_counts_once_twice_or_is_lost() -> None:
 def test_a_plan_that_is_in_force_is_not_begun_anew() -> None:
     with installed(FaultPlan((Fault("loop", FaultAction.DROP, 2, 2),))):
         assert fault_point("loop") is None
-        install_from_environment({"SHARDSCOPE_FAULTS": "loop=cut"})
+        install_from_environment({"SHARDSCOPE_FAULTS": "loop=cut"}, is_allowed=True)
         assert fault_point("loop") is FaultAction.DROP
+
+
+def test_a_plan_needs_leave(caplog: pytest.LogCaptureFixture) -> None:
+    install_from_environment({"SHARDSCOPE_FAULTS": "loop=drop"}, is_allowed=False)
+    assert fault_point("loop") is None
+    assert "SHARDSCOPE_FAULTS is ignored" in caplog.text
 
 
 def test_every_place_is_documented() -> None:
@@ -86,7 +92,7 @@ def test_a_process_crashes_where_its_environment_says_and_leaves_word(tmp_path: 
     log = tmp_path / "faults.jsonl"
     program = (
         "from ps_protocol.fault_points import fault_point, install_from_environment\n"
-        "install_from_environment()\n"
+        "install_from_environment(is_allowed=True)\n"
         "for number in range(5):\n"
         "    fault_point('loop')\n"
         "    print(number, flush=True)\n"

@@ -20,7 +20,8 @@ from ps_protocol.errors import (
 )
 from ps_protocol.memory.regions import REGION_BYTES, Region, decode_regions, encode_regions
 from ps_protocol.memory.segment_mapping import MappedSegment, is_size_sealed
-from ps_protocol.sockets.frames import PREFIX_BYTES, FrameKind, encode_prefix, milliseconds, parse_prefix
+from ps_protocol.sockets.frames import FrameKind, milliseconds
+from ps_protocol.sockets.framing import Framing
 
 
 class SegmentConnection:
@@ -32,11 +33,13 @@ class SegmentConnection:
     Args:
         sock: After the handshake; owned.
         task: The ps's name, as "ps:0", for the errors.
+        framing: Of the connection.
     """
 
-    def __init__(self, sock: socket.socket, *, task: str):
+    def __init__(self, sock: socket.socket, *, task: str, framing: Framing):
         self._sock = sock
         self._task = task
+        self._framing = framing
 
     def request(self, size_bytes: int, *, timeout_s: float) -> MappedSegment:
         """Returns a new segment of at least that size, mapped.
@@ -73,13 +76,14 @@ class SegmentConnection:
     @contextlib.contextmanager
     def _asked(self, asked: Region, timeout_s: float) -> Iterator[tuple[Region, list[int]]]:
         """Sends a request; gives the region of the answer, and the descriptors beside it until the block ends."""
-        prefix = encode_prefix(
-            FrameKind.SEGMENT_REQUEST, header_bytes=0, num_locations=1, timeout_ms=milliseconds(timeout_s)
+        locations = encode_regions([asked])
+        prefix = self._framing.prefix(
+            FrameKind.SEGMENT_REQUEST, locations=locations, num_locations=1, timeout_ms=milliseconds(timeout_s)
         )
         descriptors: list[int] = []
         try:
             self._sock.settimeout(timeout_s)
-            self._sock.sendall(prefix + encode_regions([asked]))
+            self._sock.sendall(prefix + locations)
             yield self._answer(descriptors), descriptors
         except TimeoutError as error:
             raise DeadlineExceededError(f"{self._task} gave no shared memory in time", task=self._task) from error
@@ -97,16 +101,21 @@ class SegmentConnection:
                 os.close(descriptor)
 
     def _answer(self, descriptors: list[int]) -> Region:
-        data, received, _, _ = socket.recv_fds(self._sock, PREFIX_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+        framing = self._framing
+        data, received, _, _ = socket.recv_fds(self._sock, framing.prefix_bytes, 1, socket.MSG_CMSG_CLOEXEC)
         descriptors += received
         if not data:
             raise ConnectionError("the ps has closed it")
-        prefix = parse_prefix(data + self._exactly(PREFIX_BYTES - len(data)))
+        prefix = framing.parse(data + self._exactly(framing.prefix_bytes - len(data)))
         if prefix.kind is FrameKind.ERROR:
-            raise self._refusal(self._exactly(prefix.header_bytes))
+            header = self._exactly(prefix.header_bytes)
+            framing.check_header(header)
+            raise self._refusal(header)
         if prefix.kind is not FrameKind.SEGMENT_REPLY or prefix.header_bytes or prefix.num_locations != 1:
             raise InvalidArgumentError(f"it is a frame of the kind {prefix.kind.name}")
-        return decode_regions(self._exactly(REGION_BYTES))[0]
+        locations = self._exactly(REGION_BYTES)
+        framing.check_header(b"", locations)
+        return decode_regions(locations)[0]
 
     def _refusal(self, header: bytes) -> ShardscopeError:
         error = error_codec.parse_error(header)

@@ -33,17 +33,16 @@ from ps_protocol.sockets.frames import (
     FLAG_PIPELINED,
     FLAG_SHARED,
     LOCATION_BYTES,
-    PREFIX_BYTES,
+    OLDEST_SOCKET_VERSION,
     REASONS,
     FrameKind,
     FramePrefix,
     Verdict,
     encode_hello,
-    encode_prefix,
     milliseconds,
     parse_answer,
-    parse_prefix,
 )
+from ps_protocol.sockets.framing import Framing
 from ps_protocol.sockets.stream import COPIED_BYTES, SCRATCH_BYTES, Part, SocketStream
 from worker_client.transport.shared_memory.exchange import SharedExchange, share
 from worker_client.transport.shared_memory.pool import SegmentPool
@@ -83,6 +82,8 @@ class SocketConnection:
         task: The ps's name, as "ps:0", for the errors.
         address: Where the ps is, for the errors.
         segments: Memory that is shared with the ps, for large tensors.
+        version: Of the socket protocol, of those that the ps speaks.
+        checks_tensors: Whether frames have a checksum of their tensors.
         looks_first: Whether a reply is waited for with the processor kept, as long as that pays (``BriefWait``).
 
     Attributes:
@@ -97,11 +98,16 @@ class SocketConnection:
         task: str,
         address: str,
         segments: SegmentPool | None = None,
+        version: int = OLDEST_SOCKET_VERSION,
+        checks_tensors: bool = False,
         looks_first: bool = True,
     ):
         self._stream = SocketStream(sock)
         self._stream.lend_scratch(memoryview(bytearray(SCRATCH_BYTES)))
         self._stream.looks_first = looks_first
+        self._version = version
+        self.framing: Final = Framing(version, checks_tensors=checks_tensors)
+        self._stream.framing = self.framing
         self._client = client
         self._task = task
         self._address = address
@@ -130,7 +136,7 @@ class SocketConnection:
             DeadlineExceededError: It did not answer in time.
             InternalError: What answers is no ps.
         """
-        hello = encode_hello(self._client, ticket)
+        hello = encode_hello(self._client, ticket, version=self._version, checks_tensors=self.framing.checks_tensors)
         self._is_broken = True
         try:
             self._bound(time.monotonic() + timeout_s)
@@ -249,15 +255,18 @@ class SocketConnection:
             if shared.request is not None:
                 buffers = []
         buffer_bytes = sum(map(len, buffers))
-        prefix = encode_prefix(
+        framing = self.framing
+        prefix = framing.prefix(
             FrameKind.REQUEST,
-            header_bytes=len(header),
+            header,
+            locations=locations,
+            num_locations=len(locations) // LOCATION_BYTES,
+            buffers=buffers,
             buffer_bytes=buffer_bytes,
             flags=flags,
             timeout_ms=milliseconds(timeout_s),
-            num_locations=len(locations) // LOCATION_BYTES,
         )
-        size_bytes = PREFIX_BYTES + len(header) + len(locations) + buffer_bytes
+        size_bytes = framing.prefix_bytes + len(header) + len(locations) + buffer_bytes
         return _Frame([prefix, header, locations, *buffers], size_bytes, shared)
 
     def _settle_shared(self, shared: SharedExchange | None) -> None:
@@ -268,19 +277,22 @@ class SocketConnection:
                     self._segments.retire(each.generation)
 
     def _receive(self, batch: Batch, deadline_s: float, shared: SharedExchange | None) -> _Answer:
-        stream = self._stream
-        prefix = parse_prefix(stream.take(PREFIX_BYTES))
+        stream, framing = self._stream, self.framing
+        prefix = framing.parse(stream.take(framing.prefix_bytes))
         if prefix.header_bytes <= SCRATCH_BYTES:
             header = bytes(stream.take(prefix.header_bytes))
         else:
             header = bytes(stream.read_large(prefix.header_bytes))
+        framing.check_header(header)
         if prefix.kind is not FrameKind.REPLY:
             return self._error_in(prefix, header)
         head = reply_bytes.parse_reply(header, batch.operations)
         if prefix.flags & FLAG_SHARED:
             answer = _received_shared(head, prefix, shared)
         elif prefix.buffer_bytes <= COPIED_BYTES:
-            answer = head.reply_of(stream.take(prefix.buffer_bytes))
+            data = stream.take(prefix.buffer_bytes)
+            framing.check_tensors((data,))
+            answer = head.reply_of(data)
         else:
             answer = self._receive_tensors(head, prefix, deadline_s)
         self._is_broken = False
@@ -299,6 +311,7 @@ class SocketConnection:
             else:
                 self._bound(deadline_s)
                 stream.read_into(buffer)
+        self.framing.check_tensors(buffers)
         return head.reply(buffers)
 
     def _error_in(self, prefix: FramePrefix, header: bytes) -> ShardscopeError:

@@ -10,6 +10,7 @@ from ps_protocol.errors import DeadlineExceededError, ShardscopeError, Unavailab
 from ps_protocol.interrupts import sheltered
 from ps_protocol.operations import Array, Batch, BatchReply
 from ps_protocol.ps_service import Line, PendingExchange, Transport
+from ps_protocol.sockets.frames import SOCKET_PROTOCOL_VERSION
 from worker_client.transport.endpoint import Offer
 from worker_client.transport.shared_memory.connection import SegmentConnection
 from worker_client.transport.shared_memory.pool import SegmentPool
@@ -265,7 +266,15 @@ class SocketTransport(Transport):
     def _connected(self, offer: Offer, timeout_s: float) -> SocketConnection:
         sock = connect(offer.path, offer.address.rpartition(":")[0], timeout_s)
         segments = self._segments if offer.shares_memory else None
-        connection = SocketConnection(sock, offer.client, task=self._task, address=offer.address, segments=segments)
+        connection = SocketConnection(
+            sock,
+            offer.client,
+            task=self._task,
+            address=offer.address,
+            segments=segments,
+            version=min(offer.path.version, SOCKET_PROTOCOL_VERSION),
+            checks_tensors=offer.path.checks_tensors,
+        )
         try:
             connection.shake_hands(offer.ticket, timeout_s)
         except BaseException:
@@ -275,7 +284,8 @@ class SocketTransport(Transport):
 
     def _open_for_segments(self, timeout_s: float) -> SegmentConnection:
         """Opens one more connection, for nothing but shared memory."""
-        return SegmentConnection(self._opened(timeout_s).sock, task=self._task)
+        opened = self._opened(timeout_s)
+        return SegmentConnection(opened.sock, task=self._task, framing=opened.framing)
 
 
 class _ConnectionLine:

@@ -32,3 +32,8 @@ def test_a_file_that_cannot_be_written_is_named_in_words(capsys: pytest.CaptureF
         (tmp_path / "missing" / "rows.npy").open("wb")
     assert ended.value.code == 1
     assert capsys.readouterr().err == f"shardscope: {tmp_path}/missing/rows.npy: No such file or directory\n"
+
+
+def test_an_error_does_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_error("no\x1b[2J\nps:9 is well")
+    assert capsys.readouterr().err == "shardscope: no\\x1b[2J\\nps:9 is well\n"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -313,3 +314,27 @@ def test_how_a_worker_has_ended_is_shown_whole(
     lines = shown(member_table(member_records([dead]), 5000.0), MEMBER_DROPPABLE, capsys, monkeypatch)
     assert re.match(r"worker:12 +dead: signal SIGKILL ", lines[1])
     assert lines[1].endswith("66 min ago")
+
+
+EVIL = "a\x1b]0;title\x07\x1b[2J\nps:9  [red]b\u202ec"
+SHOWN = r"a\x1b]0;title\x07\x1b[2J\nps:9  [red]b\u202ec"
+
+
+def test_what_others_have_named_does_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    named = variable_records([PsAnswer(PS_0, "a:1", value=[variable(EVIL, (1,))])])
+    slots = [{**named[0], "slot_of": EVIL, "dtype": EVIL, "task": EVIL}]
+    durability = DurabilityStatus(DurabilityMode.JOURNAL, 1, 1, 0, 0, 0.0, 0, EVIL)
+    status = dataclasses.replace(status_of("ps:0"), durability=durability)
+    of_ps = ps_records([PsAnswer(PS_0, EVIL, value=status)])
+    of_members = member_records([dataclasses.replace(member("worker:0", state=MemberState.DEAD), host=EVIL, end=EVIL)])
+    tables = (variable_table(named), variable_table(slots), ps_table(of_ps), member_table(of_members, 100.0))
+    times = (1, 4, 2, 2)
+    for table, count in zip(tables, times, strict=True):
+        print_table(table)
+        printed_text = capsys.readouterr().out
+        assert printed_text.count("\n") == 2
+        assert printed_text.replace("\n", "").isprintable()
+        assert printed_text.count(SHOWN) == count
+    # for programs it stays as it is, in JSON
+    assert (named[0]["name"], of_members[0]["host"]) == (EVIL, EVIL)
+    assert json.dumps(of_members).isprintable()

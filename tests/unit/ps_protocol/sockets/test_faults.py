@@ -36,3 +36,14 @@ def test_a_frame_is_lost_or_cut(ends: tuple[SocketStream, socket.socket], action
         before_send("reply.send", stream, FRAME, 8)
     stream.close()
     assert far.recv(16) == sent
+
+
+def test_a_frame_is_doubled_or_damaged(ends: tuple[SocketStream, socket.socket]) -> None:
+    stream, far = ends
+    parts = list(FRAME)
+    with installed(FaultPlan((Fault("reply.send", FaultAction.DUPLICATE),))):
+        before_send("reply.send", stream, parts, 8)
+    assert (far.recv(16), parts) == (b"abcdefgh", FRAME)  # and the sender sends it once more
+    with installed(FaultPlan((Fault("reply.send", FaultAction.DAMAGE),))):
+        before_send("reply.send", stream, parts, 8)
+    assert parts == [b"abc", b"defgi", b""]

@@ -17,6 +17,7 @@ from ps_protocol.sockets.frames import (
     TICKET_BYTES,
     FrameKind,
     FramePrefix,
+    SocketHello,
     Verdict,
     encode_answer,
     encode_hello,
@@ -81,7 +82,14 @@ def test_a_hello_shows_client_and_ticket() -> None:
     hello = encode_hello(CLIENT, TICKET)
     assert hello == b"\x89SHDSCP\n" + b"\x01\0\0\0" + CLIENT.bytes + TICKET + bytes(4)
     assert len(hello) == HELLO_BYTES == 64
-    assert parse_hello(hello) == (CLIENT, TICKET)
+    assert parse_hello(hello) == SocketHello(CLIENT, TICKET, 1, checks_tensors=False)
+
+
+def test_a_hello_of_version_2_may_ask_for_checksums_of_tensors() -> None:
+    hello = encode_hello(CLIENT, TICKET, version=2, checks_tensors=True)
+    assert hello == b"\x89SHDSCP\n" + b"\x02\0\0\0" + CLIENT.bytes + TICKET + b"\x01\0\0\0"
+    assert parse_hello(hello) == SocketHello(CLIENT, TICKET, 2, checks_tensors=True)
+    assert encode_answer(Verdict.ACCEPTED, 2) == b"\x89SHDSCP\n" + b"\x02\0\0\0" + bytes(4)
 
 
 def test_a_ticket_of_another_size_is_not_sent() -> None:
@@ -95,7 +103,7 @@ def test_a_ticket_of_another_size_is_not_sent() -> None:
         (b"", Verdict.MALFORMED),
         (bytes(HELLO_BYTES), Verdict.MALFORMED),
         (b"GET / HTTP/1.1\r\n".ljust(HELLO_BYTES), Verdict.MALFORMED),
-        (b"\x89SHDSCP\n\x02\0\0\0".ljust(HELLO_BYTES, b"\0"), Verdict.WRONG_VERSION),
+        (b"\x89SHDSCP\n\x03\0\0\0".ljust(HELLO_BYTES, b"\0"), Verdict.WRONG_VERSION),
     ],
 )
 def test_a_hello_that_is_none_is_told_apart(hello: bytes, verdict: Verdict) -> None:

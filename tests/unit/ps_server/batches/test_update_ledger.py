@@ -545,3 +545,58 @@ def test_retries_from_many_threads_count_once_each() -> None:
         outcomes = [future.result(PATIENCE_S) for future in [pool.submit(send_all) for _ in range(6)]]
     assert applied == list(range(1, 201))
     assert outcomes == [[answer(sequence) for sequence in range(1, 201)]] * 6
+
+
+# -- another batch under the same number --------------------------------------------------------
+
+
+def sums(ledger: UpdateLedger, sequence: int, checksum: int, reply: BatchReply | None = None) -> BatchReply:
+    function = must_not_be_applied if reply is None else lambda: reply
+    return ledger.apply_once(CLIENT, sequence, function, timeout_s=PATIENCE_S, now_s=0.0, checksum=checksum)
+
+
+def test_another_batch_under_a_number_is_refused_and_the_first_is_still_answered() -> None:
+    ledger = ledger_with(CLIENT)
+    assert sums(ledger, 1, 77, answer(5)) == answer(5)
+    with pytest.raises(InvalidArgumentError, match=r"the sequence 1 of this client \(worker:0\) was used before"):
+        sums(ledger, 1, 78)
+    with pytest.raises(InvalidArgumentError, match="for another batch"):
+        ledger.recall(CLIENT, 1, timeout_s=PATIENCE_S, checksum=78)
+    assert sums(ledger, 1, 77) == answer(5)
+    assert ledger.recall(CLIENT, 1, timeout_s=PATIENCE_S, checksum=77) == answer(5)
+    assert sums(ledger, 2, 78, answer(6)) == answer(6)
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 7), (7, 0), (0, 0)])
+def test_a_batch_without_a_checksum_is_taken_for_the_same(first: int, second: int) -> None:
+    ledger = ledger_with(CLIENT)
+    sums(ledger, 1, first, answer(5))
+    assert sums(ledger, 1, second) == answer(5)
+
+
+def test_another_batch_is_refused_when_the_one_before_it_is_done() -> None:
+    with ThreadPoolExecutor(2) as pool:
+        ledger = ledger_with(CLIENT)
+        held = HeldBatch(answer(5))
+        first = pool.submit(ledger.apply_once, CLIENT, 1, held, timeout_s=PATIENCE_S, now_s=0.0, checksum=77)
+        assert held.started.wait(PATIENCE_S)
+        second = pool.submit(sums, ledger, 1, 78)
+        held.allowed.set()
+        assert first.result(PATIENCE_S) == answer(5)
+        with pytest.raises(InvalidArgumentError, match="for another batch"):
+            second.result(PATIENCE_S)
+
+
+def test_checksums_go_with_the_answers_and_come_back_with_an_image() -> None:
+    ledger = ledger_with(CLIENT, answers_per_client=2)
+    for sequence in (1, 2, 3):
+        sums(ledger, sequence, 70 + sequence, answer(sequence))
+    (image,) = ledger.images()
+    assert image.checksums == {2: 72, 3: 73}
+    again = UpdateLedger()
+    again.restore_client(image, 0.0)
+    again.restore_answer(CLIENT, 4, answer(4), 74)
+    for sequence in (2, 3, 4):
+        assert sums(again, sequence, 70 + sequence) == answer(sequence)
+        with pytest.raises(InvalidArgumentError, match="for another batch"):
+            sums(again, sequence, 99)

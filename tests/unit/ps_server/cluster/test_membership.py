@@ -12,9 +12,10 @@ from ps_protocol.errors import (
     ResourceExhaustedError,
 )
 from ps_protocol.service_types import Member, MemberState
-from ps_server.cluster.membership import Membership
+from ps_server.cluster.membership import Membership, listed_incarnation
 
 FIRST, SECOND = UUID(int=1), UUID(int=2)
+LISTED_FIRST, LISTED_SECOND = listed_incarnation(FIRST), listed_incarnation(SECOND)
 
 
 def only(members: Membership) -> Member:
@@ -25,7 +26,7 @@ def only(members: Membership) -> Member:
 def test_a_task_joins() -> None:
     members = Membership()
     members.join("worker:1", FIRST, "host", 42, 10.0)
-    assert only(members) == Member("worker:1", FIRST, "host", 42, MemberState.ACTIVE, 10.0, 10.0, 0)
+    assert only(members) == Member("worker:1", LISTED_FIRST, "host", 42, MemberState.ACTIVE, 10.0, 10.0, 0)
 
 
 def test_members_are_listed_by_job_and_number() -> None:
@@ -49,7 +50,7 @@ def test_joining_again_keeps_the_progress() -> None:
     members.heartbeat("worker:0", FIRST, 1.0, step=7)
     members.leave("worker:0", FIRST, 2.0)
     members.join("worker:0", FIRST, "other", 2, 3.0)
-    assert only(members) == Member("worker:0", FIRST, "other", 2, MemberState.ACTIVE, 0.0, 3.0, 7)
+    assert only(members) == Member("worker:0", LISTED_FIRST, "other", 2, MemberState.ACTIVE, 0.0, 3.0, 7)
 
 
 def test_a_new_incarnation_takes_the_place_of_the_old() -> None:
@@ -57,7 +58,7 @@ def test_a_new_incarnation_takes_the_place_of_the_old() -> None:
     members.join("worker:0", FIRST, "host", 1, 0.0)
     members.heartbeat("worker:0", FIRST, 1.0, step=7)
     members.join("worker:0", SECOND, "other", 2, 5.0)
-    assert only(members) == Member("worker:0", SECOND, "other", 2, MemberState.ACTIVE, 5.0, 5.0, 0)
+    assert only(members) == Member("worker:0", LISTED_SECOND, "other", 2, MemberState.ACTIVE, 5.0, 5.0, 0)
     members.leave("worker:0", FIRST, 6.0)
     assert only(members).state is MemberState.ACTIVE
     with pytest.raises(AbortedError, match=r"another process \(pid 2 on other\) has joined as worker:0") as aborted:
@@ -245,7 +246,7 @@ def test_a_second_process_waits_until_it_is_known_whether_the_first_lives() -> N
     members.heartbeat("worker:0", FIRST, 1.5)
     with pytest.raises(AlreadyExistsError, match=r"worker:0 is the process 1 on host, which lives.*replace=True"):
         claims(members, 1.75)
-    assert only(members).incarnation == FIRST
+    assert only(members).incarnation == LISTED_FIRST
     with pytest.raises(AbortedError):  # a third one has to wait anew
         claims(members, 2.0, UUID(int=3))
 
@@ -255,7 +256,7 @@ def test_it_gets_the_place_of_one_whose_lease_is_over() -> None:
     with pytest.raises(AbortedError):
         claims(members, LEASE_S)
     claims(members, LEASE_S + 0.5)
-    assert only(members).incarnation == SECOND
+    assert only(members).incarnation == LISTED_SECOND
 
 
 def test_it_gets_the_place_of_one_that_has_left_or_lost_its_connection() -> None:
@@ -264,7 +265,7 @@ def test_it_gets_the_place_of_one_that_has_left_or_lost_its_connection() -> None
     lost.connection_lost(FIRST)
     for members in (left, lost):
         claims(members, 1.0)
-        assert only(members).incarnation == SECOND
+        assert only(members).incarnation == LISTED_SECOND
 
 
 def test_one_that_was_heard_of_since_it_lost_its_connection_keeps_its_place() -> None:
@@ -280,7 +281,7 @@ def test_a_process_takes_its_own_place_and_one_that_insists_any() -> None:
     members = leased()
     members.join("worker:0", SECOND, "host", 1, 1.0, lease_s=LEASE_S, if_free=True)
     members.join("worker:0", FIRST, "other", 2, 2.0, lease_s=LEASE_S)
-    assert only(members).incarnation == FIRST
+    assert only(members).incarnation == LISTED_FIRST
 
 
 def test_one_without_a_lease_is_never_known_to_be_dead() -> None:
@@ -296,7 +297,7 @@ def test_of_two_that_join_again_after_the_list_was_lost_the_later_one_counts() -
     members.join("worker:0", SECOND, "other", 2, 1001.0, clock_s=1.0, lease_s=LEASE_S, if_free=True, age_s=100.0)
     with pytest.raises(AbortedError):
         members.join("worker:0", FIRST, "host", 1, 1002.0, clock_s=2.0, lease_s=LEASE_S, if_free=True, age_s=402.0)
-    assert only(members).incarnation == SECOND
+    assert only(members).incarnation == LISTED_SECOND
 
 
 def test_members_that_were_started_with_other_clusters_are_told_of_each_other() -> None:
@@ -336,3 +337,22 @@ def test_a_long_end_is_cut() -> None:
     members = leased()
     members.leave("worker:0", FIRST, 1.0, end="x" * 1000)
     assert only(members).end == "x" * 255
+
+
+def test_what_is_listed_tells_nobody_under_what_a_task_numbers_its_updates() -> None:
+    members = Membership()
+    members.join("worker:0", FIRST, "host", 1, 0.0)
+    listed = only(members).incarnation
+    assert listed not in (FIRST, SECOND)
+    assert only(members).incarnation == listed
+    with pytest.raises(AbortedError):
+        members.heartbeat("worker:0", listed, 1.0)
+
+
+def test_who_has_started_a_process_ends_it_by_what_is_listed() -> None:
+    members = Membership()
+    members.join("worker:0", FIRST, "host", 1, 0.0)
+    members.leave("worker:0", LISTED_SECOND, 1.0, end="signal SIGKILL")
+    assert only(members).state is MemberState.ACTIVE
+    members.leave("worker:0", LISTED_FIRST, 1.0, end="signal SIGKILL")
+    assert (only(members).state, only(members).end) == (MemberState.DEAD, "signal SIGKILL")

@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import Batch, Declare, Read, Result, Update, UpdateRule, VariableSpec
 from ps_protocol.service_types import DurabilityMode
 from ps_protocol.task_id import TaskId
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.durability.disk.data_directory import DirectoryInUseError
+from ps_server.durability.disk.held_places import DisplacedError
 from ps_server.durability.disk.last_run import LastRun, read_last_run
 from ps_server.durability.recovery import StateOnDisk
 from ps_server.durability.snapshots.files import CorruptSnapshotError
+from ps_server.durability.snapshots.policies import WhenJournalIsLong
 from ps_server.durability.task import DurableSettings, DurableTask
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.state_parts import StateParts
@@ -223,3 +226,56 @@ def test_status_tells_what_would_survive(tmp_path: Path) -> None:
     with run(tmp_path, SNAPSHOT) as life:
         assert life.task.status().snapshot_position == last
         assert life.task.status().journal_bytes == 0
+
+
+@pytest.mark.parametrize("name", ["last_run.json", "last_run.copy.json"])
+@pytest.mark.parametrize("mode", [SNAPSHOT, JOURNAL])
+def test_a_damaged_note_of_the_last_run_is_no_loss(mode: DurabilityMode, name: str, tmp_path: Path) -> None:
+    with run(tmp_path, mode) as first:
+        first.add(2)
+    (tmp_path / "ps-0" / name).write_bytes(b"\x80\0{")
+    with run(tmp_path, mode) as second:
+        assert second.store == first.store
+        assert second.value == 2
+
+
+def test_a_snapshot_is_not_taken_into_another_directory(tmp_path: Path) -> None:
+    with run(tmp_path, SNAPSHOT, in_good_order=False) as life:
+        life.add()
+        (tmp_path / "ps-0").rename(tmp_path / "away")
+        (tmp_path / "ps-0" / "snapshots").mkdir(parents=True)
+        with pytest.raises(DisplacedError, match=r"ps-0 has been replaced by another"):
+            life.task.snapshotter.snapshot()
+        assert "has been replaced" in life.task.status().obstacle
+        assert not list(tmp_path.rglob("values.safetensors"))
+        assert not life.task.close(drained=True, timeout_s=TIMEOUT_S)
+        assert not list(tmp_path.glob("ps-0/*.json"))
+
+
+def test_what_is_only_declared_lets_no_journal_grow(tmp_path: Path) -> None:
+    with run(tmp_path, JOURNAL) as life:
+        life.add()
+        huge = VariableSpec("huge", np.dtype(np.float32), (2**34,))
+        life.core.exchange(Batch(life._client, life.store, 2, (Declare(huge),)), timeout_s=TIMEOUT_S)
+        assert life.core.variable_bytes > 2**36
+        policy = life.task.snapshotter._policy
+        assert isinstance(policy, WhenJournalIsLong)
+        assert policy._value_bytes() == 8
+
+
+@pytest.mark.parametrize("mode", [SNAPSHOT, JOURNAL])
+def test_another_batch_under_an_old_number_is_refused_after_a_restart(mode: DurabilityMode, tmp_path: Path) -> None:
+    def batch(store: UUID, amount: float, checksum: int) -> Batch:
+        return Batch(client, store, 2, (Update("counter", UpdateRule.ASSIGN_ADD, np.array(amount)),), checksum=checksum)
+
+    with run(tmp_path, mode) as first:
+        first.add()
+        client = first._client
+        first.core.exchange(batch(first.store, 1.0, 77), timeout_s=TIMEOUT_S)
+    with run(tmp_path, mode) as second:
+        assert second.store == first.store
+        assert second.task.recovered.num_replayed == (0 if mode is SNAPSHOT else 4)
+        with pytest.raises(InvalidArgumentError, match=r"the sequence 2 .* was used before, for another batch"):
+            second.core.exchange(batch(second.store, 5.0, 78), timeout_s=TIMEOUT_S)
+        second.core.exchange(batch(second.store, 1.0, 77), timeout_s=TIMEOUT_S)
+        assert second.value == 2

@@ -35,6 +35,7 @@ RECORDS: list[Record] = [
         9,
         (Update("w", UpdateRule.ASSIGN, VALUE), CountUpTo("step", 3)),
         BatchReply((Result(4, True), OutOfRangeError("step: it is 3", variable="step"))),
+        checksum=2**32 - 1,
     ),
     AppliedBatch(CLIENT, 2**64 - 1, (CountUpTo("step", 3),), BatchReply((Result(4, True, np.array(2)),))),
     Declared(Declare(SPEC)),
@@ -101,6 +102,11 @@ JOINED = records_pb2.ClientJoined(client_incarnation=CLIENT.bytes)
     ("header", "buffers", "message"),
     [
         (records_pb2.Record(position=3), [], "the record 3: it lacks its kind"),
+        (
+            records_pb2.Record(position=3, client_joined=JOINED, required_features=["halves"]),
+            [],
+            "the record 3: it needs 'halves', which this side does not know",
+        ),
         (records_pb2.Record(client_joined=JOINED), [], "the record 0: it lacks its position"),
         (records_pb2.Record(position=3, client_joined=JOINED), [b"x"], "0 tensors, but 1 buffers"),
         (records_pb2.Record(position=3, client_left=records_pb2.ClientLeft()), [], "client incarnation has 0 bytes"),

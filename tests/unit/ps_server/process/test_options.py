@@ -41,6 +41,7 @@ def test_all_can_be_said() -> None:
             "--socket-port",
             "7000",
         ),
+        *("--socket-checksums", "all", "--allow-faults"),
     )
     assert options == ServerOptions(
         cluster_spec=ClusterSpec.parse(CLUSTER),
@@ -58,6 +59,8 @@ def test_all_can_be_said() -> None:
         max_concurrent=8,
         transports=frozenset({OfferedTransport.GRPC, OfferedTransport.SOCKET}),
         socket_port=7000,
+        checks_tensors=True,
+        allow_faults=True,
         functions="team.rules",
         log_level="debug",
         log_format=LogFormat.CONSOLE,

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -172,3 +173,38 @@ def test_a_network_file_system_is_warned_of(
 
 def test_the_file_system_of_a_path_is_known() -> None:
     assert data_directory._file_system(Path("/proc/self")) == "proc"
+
+
+@pytest.mark.parametrize("lead", ["file", "nothing", "directory", "pipe"])
+def test_a_lock_that_is_not_what_it_seems_is_left_alone(lead: str, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "ps-0").mkdir()
+    lock = tmp_path / "ps-0" / "lock"
+    match lead:
+        case "file":
+            lock.symlink_to(victim)
+        case "nothing":
+            lock.symlink_to(tmp_path / "made")
+        case "directory":
+            lock.mkdir()
+        case "pipe":
+            os.mkfifo(lock)
+    with pytest.raises(DataDirectoryError, match=r"lock is no regular file"):
+        DataDirectory.open(tmp_path, task=PS_0, num_ps=1)
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "made").exists()
+
+
+def test_it_is_its_users_alone_whatever_the_umask(tmp_path: Path) -> None:
+    (tmp_path / "old" / "ps-0").mkdir(parents=True)
+    (tmp_path / "old" / "ps-0").chmod(0o775)
+    before = os.umask(0)
+    try:
+        for root in (tmp_path / "new", tmp_path / "old"):
+            with DataDirectory.open(root, task=PS_0, num_ps=1) as directory:
+                assert stat.S_IMODE(directory.path.stat().st_mode) == 0o700
+                assert {stat.S_IMODE(each.stat().st_mode) for each in directory.path.iterdir()} == {0o600}
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700

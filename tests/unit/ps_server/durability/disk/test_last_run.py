@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,32 @@ def test_what_a_state_lacks() -> None:
     assert not LastRun(DurabilityMode.SNAPSHOT).has_all_up_to(5)
     assert LastRun(DurabilityMode.SNAPSHOT, 5).has_all_up_to(5)
     assert not LastRun(DurabilityMode.SNAPSHOT, 6).has_all_up_to(5)
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"\0" * 30), Path.unlink], ids=["changed", "gone"])
+@pytest.mark.parametrize("name", ["last_run.json", "last_run.copy.json"])
+def test_one_of_the_two_notes_is_enough(name: str, damage: Callable[[Path], object], tmp_path: Path) -> None:
+    write_last_run(tmp_path, LastRun(DurabilityMode.SNAPSHOT))
+    write_last_run(tmp_path, LastRun(DurabilityMode.SNAPSHOT, 7))
+    damage(tmp_path / name)
+    assert read_last_run(tmp_path) == LastRun(DurabilityMode.SNAPSHOT, 7)
+
+
+def test_the_copy_is_not_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever writing stops, the copy alone never says that a run has ended well which has begun since."""
+    write_last_run(tmp_path, LastRun(DurabilityMode.SNAPSHOT, 7))
+    written: list[str] = []
+    real = os.pwrite
+
+    def stops_after_one(descriptor: int, data: bytes, offset: int) -> int:
+        if written:
+            raise OSError(5, "the machine stops here")
+        written.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        return real(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", stops_after_one)
+    with pytest.raises(OSError, match="the machine stops here"):
+        write_last_run(tmp_path, LastRun(DurabilityMode.SNAPSHOT))
+    assert [Path(path).name for path in written] == ["last_run.copy.json"]
+    (tmp_path / "last_run.json").unlink()
+    assert read_last_run(tmp_path) == LastRun(DurabilityMode.SNAPSHOT)

@@ -31,6 +31,7 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
+from ps_protocol.ps_service import PROTOCOL_VERSION
 from ps_protocol.v1 import batch_pb2, data_pb2
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.buffer_pool import BufferPool
@@ -358,14 +359,47 @@ def test_a_message_with_too_few_buffers_is_refused(conversation: Conversation) -
 def test_hello_checks_version_and_incarnation(conversation: Conversation) -> None:
     for request, error in (
         (
-            data_pb2.HelloRequest(client_incarnation=CLIENT.bytes, task="w:0", protocol_version=2),
+            data_pb2.HelloRequest(client_incarnation=CLIENT.bytes, task="w:0", protocol_version=PROTOCOL_VERSION + 1),
             FailedPreconditionError,
+        ),
+        (
+            data_pb2.HelloRequest(
+                client_incarnation=CLIENT.bytes, task="w:0", protocol_version=1, required_features=["telepathy"]
+            ),
+            InvalidArgumentError,
         ),
         (data_pb2.HelloRequest(client_incarnation=b"short", task="w:0", protocol_version=1), InvalidArgumentError),
     ):
         with pytest.raises(Aborted) as aborted:
             conversation.servicer.Hello(request, cast(grpc.ServicerContext, Context()))
         assert isinstance(aborted.value.error, error)
+
+
+@pytest.mark.parametrize(
+    ("oldest", "newest", "chosen"),
+    [(1, 0, 1), (1, 1, 1), (1, 2, 2), (2, 0, 2), (PROTOCOL_VERSION, PROTOCOL_VERSION + 7, PROTOCOL_VERSION)],
+)
+def test_hello_is_answered_in_the_newest_version_that_both_speak(
+    oldest: int, newest: int, chosen: int, conversation: Conversation
+) -> None:
+    hello = data_pb2.HelloRequest(
+        client_incarnation=CLIENT.bytes, task="w:0", protocol_version=oldest, newest_protocol_version=newest
+    )
+    reply = conversation.servicer.Hello(hello, cast(grpc.ServicerContext, Context()))
+    assert reply.protocol_version == chosen
+    assert (reply.oldest_protocol_version, reply.newest_protocol_version) == (1, PROTOCOL_VERSION)
+
+
+def test_a_batch_that_needs_what_is_not_known_changes_nothing(conversation: Conversation) -> None:
+    header, buffers = message_codec.encode_batch(conversation.batch(Update("w", UpdateRule.ASSIGN_ADD, DELTA[:1])))
+    header.required_features.append("squared")
+    before = conversation.core.status(timeout_s=30.0)
+    message = data_pb2.ExchangeRequest(header=header, buffers=[bytes(each) for each in buffers])
+    with pytest.raises(Aborted) as aborted:
+        conversation.servicer.Exchange(message.SerializeToString(), cast(grpc.ServicerContext, Context()))
+    assert isinstance(aborted.value.error, InvalidArgumentError)
+    assert "the batch needs 'squared', which this side does not know" in aborted.value.error.message
+    assert conversation.core.status(timeout_s=30.0).operations == before.operations
 
 
 def test_an_empty_batch_is_answered_empty(conversation: Conversation) -> None:

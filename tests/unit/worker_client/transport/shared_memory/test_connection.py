@@ -22,6 +22,7 @@ from ps_protocol.errors import (
 from ps_protocol.memory.regions import REGION_BYTES, Region, decode_regions, encode_regions
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED
 from ps_protocol.sockets.frames import PREFIX_BYTES, FrameKind, encode_prefix, parse_prefix
+from ps_protocol.sockets.framing import Framing
 from worker_client.transport.shared_memory import connection as segment_connection
 from worker_client.transport.shared_memory.connection import SegmentConnection
 
@@ -57,7 +58,7 @@ class FakePs:
 @pytest.fixture
 def ends() -> Iterator[tuple[SegmentConnection, FakePs]]:
     mine, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection = SegmentConnection(mine, task="ps:0")
+    connection = SegmentConnection(mine, task="ps:0", framing=Framing())
     yield connection, FakePs(other)
     connection.close()
     other.close()
