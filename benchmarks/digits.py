@@ -84,18 +84,21 @@ def _eager_step(client: ss.Client, data: Any, way: str, rule: str) -> tuple[Step
     images, classes, held_out_images, held_out_classes = data
     variables = digits.build_model(client, _HIDDEN)
     outs = [np.zeros(each.shape, np.float32) for each in variables]
+    pulled = client.mirror(variables)
     random = np.random.default_rng(client.task.index)
     optimizer = ss.train.Adam(_ADAM_RATE) if rule == "adam" else ss.train.GradientDescent(_RATE)
 
-    def step() -> None:
+    def push_deltas() -> None:
         rows = random.integers(0, len(images), _BATCH)
-        parameters = client.read_all(variables, out=outs)
-        found = gradients(parameters, images[rows], classes[rows])
-        if way == "optimizer":
-            optimizer.apply_gradients(zip(found, variables, strict=True))
-        else:
-            client.assign_add_all(zip(variables, [-_RATE * each for each in found], strict=True))
+        found = gradients(client.read_all(variables, out=outs), images[rows], classes[rows])
+        client.assign_add_all(zip(variables, [-_RATE * each for each in found], strict=True))
 
+    def push_gradients() -> None:
+        rows = random.integers(0, len(images), _BATCH)
+        found = gradients(pulled.values, images[rows], classes[rows])
+        optimizer.apply_gradients(zip(found, variables, strict=True), pull=pulled)
+
+    step = push_gradients if way == "optimizer" else push_deltas
     return step, lambda: digits.accuracy(client.read_all(variables), held_out_images, held_out_classes)
 
 
