@@ -1,15 +1,16 @@
 """Steps per second of workers that train the example's digit classifier: ``python -m benchmarks.digits``.
 
-A step pulls all parameters, computes a gradient of a batch and pushes it, as in ``examples/digits.py``. There are three
-ways to make it:
+A step pulls all parameters, computes a gradient of a batch and pushes it. There are three ways to make it:
 
 * ``deltas``: the worker makes the step of gradient descent itself, and adds it to the parameters;
-* ``optimizer``: the ps makes the step of ``ss.train.GradientDescent`` or, with ``--rule adam``, of ``ss.train.Adam``;
+* ``optimizer``: the ps makes the step of ``ss.train.GradientDescent`` or, with ``--rule adam``, of ``ss.train.Adam``,
+  and the push brings the next parameters back, as in ``examples/digits.py``;
 * ``graph``: a program for TensorFlow 1, whose session makes the step; only its import is changed.
 
 In the first two the gradient is written by hand, so that the time is that of the exchanges. With ``--tensorflow
 PYTHON``, the interpreter of an environment that has TensorFlow, it trains the same model with the same graph program;
-with ``--torch PYTHON`` by torch's RPC, in its parameter-server pattern.
+with ``--torch PYTHON`` by torch's RPC, in its parameter-server pattern. The processor time of a step is that of its
+worker, and of all ps tasks together.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from benchmarks.digits_by_hand import gradients
 from benchmarks.drivers.shardscope import connect
 from benchmarks.harness import command
 from benchmarks.harness.contestants import ROOT, TRANSPORTS
+from benchmarks.harness.processes import cpu_seconds
 from benchmarks.harness.record import Record
-from benchmarks.harness.tables import Table, number
+from benchmarks.harness.tables import Table, auto_duration, number
 from benchmarks.peers import digits_graph
 from examples import digits
 from ps_cluster import LocalCluster
@@ -43,6 +45,7 @@ BENCHMARK = "digits"
 Step: TypeAlias = Callable[[], None]
 Accuracy: TypeAlias = Callable[[], float]
 _HIDDEN, _BATCH, _RATE = 64, 32, 0.1
+_BEGINS = "begins"
 _ADAM_RATE = 1e-3
 WAYS = ("deltas", "optimizer", "graph")
 RULES = ("sgd", "adam")
@@ -52,8 +55,8 @@ _START_TIMEOUT_S = 60.0
 _END_TIMEOUT_S = 60.0
 
 
-def train(client: ss.Client, num_workers: int, seconds: float, way: str, rule: str) -> tuple[int, float]:
-    """Trains together with the other workers, once all are there; returns this worker's steps and the accuracy.
+def train(client: ss.Client, num_workers: int, seconds: float, way: str, rule: str) -> tuple[int, float, float]:
+    """Trains together with the other workers, once all are there.
 
     Args:
         client: The connection.
@@ -61,6 +64,9 @@ def train(client: ss.Client, num_workers: int, seconds: float, way: str, rule: s
         seconds: How long to train.
         way: One of ``WAYS``.
         rule: One of ``RULES``.
+
+    Returns:
+        This worker's steps, the seconds of processor time that they took it, and the accuracy.
     """
     present = ss.get_variable("present", [], initializer=ss.zeros_initializer())
     data = digits.load_digits()
@@ -73,29 +79,33 @@ def train(client: ss.Client, num_workers: int, seconds: float, way: str, rule: s
         if time.monotonic() > deadline_s:
             raise TimeoutError(f"of {num_workers} workers only {float(present):.0f} have started")
         time.sleep(0.01)
-    steps, end_s = 0, time.perf_counter() + seconds
+    print(_BEGINS, flush=True)
+    steps, used_s, end_s = 0, time.process_time(), time.perf_counter() + seconds
     while time.perf_counter() < end_s:
         step()
         steps += 1
-    return steps, held_out_accuracy()
+    return steps, time.process_time() - used_s, held_out_accuracy()
 
 
 def _eager_step(client: ss.Client, data: Any, way: str, rule: str) -> tuple[Step, Accuracy]:
     images, classes, held_out_images, held_out_classes = data
     variables = digits.build_model(client, _HIDDEN)
     outs = [np.zeros(each.shape, np.float32) for each in variables]
+    pulled = client.mirror(variables)
     random = np.random.default_rng(client.task.index)
     optimizer = ss.train.Adam(_ADAM_RATE) if rule == "adam" else ss.train.GradientDescent(_RATE)
 
-    def step() -> None:
+    def push_deltas() -> None:
         rows = random.integers(0, len(images), _BATCH)
-        parameters = client.read_all(variables, out=outs)
-        found = gradients(parameters, images[rows], classes[rows])
-        if way == "optimizer":
-            optimizer.apply_gradients(zip(found, variables, strict=True))
-        else:
-            client.assign_add_all(zip(variables, [-_RATE * each for each in found], strict=True))
+        found = gradients(client.read_all(variables, out=outs), images[rows], classes[rows])
+        client.assign_add_all(zip(variables, [-_RATE * each for each in found], strict=True))
 
+    def push_gradients() -> None:
+        rows = random.integers(0, len(images), _BATCH)
+        found = gradients(pulled.values, images[rows], classes[rows])
+        optimizer.apply_gradients(zip(found, variables, strict=True), pull=pulled)
+
+    step = push_gradients if way == "optimizer" else push_deltas
     return step, lambda: digits.accuracy(client.read_all(variables), held_out_images, held_out_classes)
 
 
@@ -108,30 +118,38 @@ def _graph_step(client: ss.Client, data: Any, _way: str, rule: str) -> tuple[Ste
         return digits_graph.trained(session, made, data, client.task.index, is_chief=client.is_chief)
 
 
-def _keep(lines: list[str], line: OutputLine) -> None:
-    lines.append(line.text)
-
-
 def measure(transport: str, num_ps: int, num_workers: int, seconds: float, way: str, rule: str) -> dict[str, Any]:
     """Returns the steps per second of each worker, and the greatest held-out accuracy that one has seen."""
     with LocalCluster(num_ps=num_ps, num_workers=num_workers, env={"PYTHONPATH": str(ROOT)}) as cluster:
+        pids = [cluster.ps_pid(index) for index in range(num_ps)]
+        begun_s: list[float] = []  # processor time of the ps tasks when a worker began
+
+        def keep(lines: list[str], line: OutputLine) -> None:
+            if line.text == _BEGINS:
+                begun_s.append(sum(map(cpu_seconds, pids)))
+            lines.append(line.text)
+
         printed: list[list[str]] = [[] for _ in range(num_workers)]
         program = ["python", "-m", "benchmarks.digits", "--worker", transport, "--seconds", str(seconds)]
         program += ["--way", way, "--rule", rule]
         workers = [
-            cluster.start_worker(index, program, on_line=functools.partial(_keep, printed[index]))
+            cluster.start_worker(index, program, on_line=functools.partial(keep, printed[index]))
             for index in range(num_workers)
         ]
         codes = [each.wait(_START_TIMEOUT_S + seconds + _END_TIMEOUT_S) for each in workers]
         if any(codes) or None in codes:
             raise RuntimeError(f"{transport}: workers ended with {codes}; they printed {printed}")
-    ends = [lines[-1].split() for lines in printed]
+        used_by_ps_s = sum(map(cpu_seconds, pids)) - min(begun_s)
+    ends = [[float(each) for each in lines[-1].split()] for lines in printed]
+    num_steps = sum(steps for steps, _, _ in ends)
     return {
         "transport": transport,
         "way": way,
         "rule": rule,
-        "steps_per_s": [int(steps) / seconds for steps, _ in ends],
-        "accuracy": max(float(found) for _, found in ends),
+        "steps_per_s": [steps / seconds for steps, _, _ in ends],
+        "accuracy": max(found for _, _, found in ends),
+        "worker_s": sum(used_s for _, used_s, _ in ends) / num_steps,
+        "ps_s": used_by_ps_s / num_steps,
     }
 
 
@@ -186,12 +204,23 @@ def tables(record: Record) -> list[Table]:
     results = record["results"]
     table = Table(
         f"Training digits: {results['workers']} workers, {results['ps']} ps",
-        ["transport", "way", "rule", "steps per second, together", "slowest worker", "fastest worker", "accuracy"],
+        [
+            "transport",
+            "way",
+            "rule",
+            "steps per second, together",
+            "slowest worker",
+            "fastest worker",
+            "accuracy",
+            "processor time of a step: worker",
+            "ps tasks",
+        ],
     )
     for case in results["cases"]:
         rates = case["steps_per_s"]
         figures = [number(each) for each in (sum(rates), min(rates), max(rates))]
-        table.rows.append([case["transport"], case["way"], case["rule"], *figures, f"{case['accuracy']:.3f}"])
+        used = [auto_duration(case[key]) if key in case else "" for key in ("worker_s", "ps_s")]
+        table.rows.append([case["transport"], case["way"], case["rule"], *figures, f"{case['accuracy']:.3f}", *used])
     return [table]
 
 

@@ -1,9 +1,9 @@
 """Trains a classifier of handwritten digits on a cluster, asynchronously.
 
 Every worker runs this same script. It names the same variables, takes its own
-part of the images, and again and again pulls the parameters, has autograd
-compute the gradients of the loss, and pushes them, without waiting for the
-other workers. The ps tasks make the optimizer's step, beside the parameters.
+part of the images, and again and again has autograd compute the gradients of
+the loss, pushes them and pulls the parameters, without waiting for the other
+workers. The ps tasks make the optimizer's step, beside the parameters.
 
     shardscope up --ps 2 --workers 3 -- python examples/digits.py
 """
@@ -94,6 +94,7 @@ def train(client: ss.Client, arguments: argparse.Namespace) -> float:
     optimizer = ss.train.Momentum(learning_rate=arguments.rate, momentum=0.9)
     random = np.random.default_rng(client.task.index)
     pulled = client.mirror(variables)
+    parameters = pulled.values  # always the same arrays, which each step pulls anew
     steps = arguments.epochs * max(1, len(images) // arguments.batch)
 
     console = Console()
@@ -101,10 +102,8 @@ def train(client: ss.Client, arguments: argparse.Namespace) -> float:
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         for step in progress.track(range(1, steps + 1)):
             rows = random.choice(len(images), arguments.batch, replace=False)
-            pulled.pull()
-            parameters = pulled.values
             found = gradients(parameters, images[rows], digits[rows])
-            optimizer.apply_gradients(zip(found, variables, strict=True), global_step=global_step)
+            optimizer.apply_gradients(zip(found, variables, strict=True), global_step=global_step, pull=pulled)
             client.report_step(step)
             if not console.is_terminal and step % max(1, steps // LINES_WITHOUT_TERMINAL) == 0:
                 part = accuracy(parameters, images, digits)

@@ -115,6 +115,7 @@ class Activity:
         self._ones = np.ones((ROWS, COLUMNS), np.float32)
         self._list = self._ones.tolist()
         self._out = np.zeros((ROWS, COLUMNS), np.float32)
+        self._optimizer, self._mirror = ss.train.GradientDescent(1.0), client.mirror([*self.scalars, self.rows])
 
     @contextlib.contextmanager
     def _update(self, *variables: ss.Variable) -> Iterator[None]:
@@ -169,6 +170,12 @@ class Activity:
         for each in self._client.read_all([*self.scalars, self.rows]):
             self._whole(each)
 
+    def push_and_pull(self) -> None:
+        gradients: list[np.ndarray] = [-self._ones[0, 0], -self._ones[0, 0], -self._ones]
+        with self._update(*self.scalars, self.rows):
+            self._optimizer.apply_gradients(zip(gradients, self._mirror.variables, strict=True), pull=self._mirror)
+        self._whole(self._mirror.values[-1])
+
     def gather(self) -> None:
         self._whole(self.rows.gather(np.arange(0, ROWS, 7)))
 
@@ -179,7 +186,8 @@ class Activity:
 
     @property
     def all(self) -> list[Callable[[], None]]:
-        names = "add add_large add_list add_from_buffer add_on_all add_later read read_into read_on_all gather"
+        names = "add add_large add_list add_from_buffer add_on_all add_later read read_into read_on_all "
+        names += "push_and_pull gather"
         return [getattr(self, name) for name in names.split()]
 
     def check(self) -> None:

@@ -121,6 +121,19 @@ def optimizer_steps(client: ss.Client, name: str) -> Iterator[None]:
     _check(slots["step"], np.array(2), updates=2)
 
 
+def pulls_behind_steps(client: ss.Client, name: str) -> Iterator[None]:
+    """Steps that bring the value back: each the one that it has made, also if it was sent again."""
+    variable, optimizer = _variable(name, (ROWS, COLUMNS)), ss.train.GradientDescent(1.0)
+    optimizer.slots(variable)
+    mirror, gradient = client.mirror([variable]), _numbers(ROWS, COLUMNS)
+    yield
+    for number in range(1, 4):
+        optimizer.apply_gradients([(gradient, variable)], pull=mirror)
+        np.testing.assert_array_equal(mirror.values[0], -number * gradient)
+    yield
+    _check(variable, -3 * gradient, updates=3)
+
+
 def read(client: ss.Client, name: str) -> Iterator[None]:
     variable = _variable(name, (ROWS, COLUMNS))
     variable.assign(_numbers(ROWS, COLUMNS))
@@ -140,6 +153,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     two_tasks,
     window,
     optimizer_steps,
+    pulls_behind_steps,
     read,
 )
 

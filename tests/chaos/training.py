@@ -35,24 +35,31 @@ def train(
     Args:
         client: Whose variables they are.
         mode: What steps by rows do to the other rows.
-        meanwhile: Called in each step with its number, while its gradients are on their way.
+        meanwhile: Called in each step with its number, while its gradients are on their way; in every third just
+            before, since those are waited for together with the new values.
         device: Where they are.
     """
     noise, optimizer = np.random.default_rng(5), ss.train.Adam(0.05, sparse=mode)
     with client.as_default():
         with ss.device(device):
             dense, table = _variable("dense", (16, 8)), _variable("table", (40, 4))
+        pulled = client.mirror([dense])
         for step in range(STEPS):
             rows = noise.integers(0, len(table), 6)
-            at_dense = dense.read_value() - 1 + noise.standard_normal(dense.shape)
+            at_dense = pulled.values[0] - 1 + noise.standard_normal(dense.shape)
             at_rows = table.gather(rows) + 1 + noise.standard_normal((6, 4))
             gradients = [
                 (at_dense.astype(np.float32), dense),
                 (ss.IndexedSlices(at_rows.astype(np.float32), rows), table),
             ]
-            applied = optimizer.apply_gradients(gradients, wait=False)
-            meanwhile(step)
-            applied.result(STEP_TIMEOUT_S)
+            if step % 3:
+                applied = optimizer.apply_gradients(gradients, wait=False)
+                meanwhile(step)
+                applied.result(STEP_TIMEOUT_S)
+                pulled.pull()
+            else:
+                meanwhile(step)
+                optimizer.apply_gradients(gradients, pull=pulled)
         kept = [dense, table, *optimizer.slots(dense).values(), *optimizer.slots(table).values()]
         return {each.spec.name: (each.read_value().tobytes(), each.version) for each in kept}
 

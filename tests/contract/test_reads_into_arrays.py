@@ -14,8 +14,10 @@ from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, StateLo
 from ps_protocol.task_id import TaskId
 from tests.contract.conftest import CLUSTER, TIMEOUT_S, TRANSPORTS, Task
 from worker_client.client import Client
+from worker_client.connection.direct import MAX_DIRECT_BYTES
 from worker_client.connection.settings import Settings
 from worker_client.initializers import ones_initializer
+from worker_client.optimizers.rules import GradientDescent
 from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.scopes.variable_scope import get_variable
 from worker_client.values.versions import Version, VersionedValue
@@ -273,6 +275,31 @@ def test_a_mirror_follows_in_place_and_says_what_has_changed(client: Client, tas
     assert mirror.pull() == [model.whole, model.cut_columns]
     assert_equal(values, model.expected())
     assert all(array is kept for array, kept in zip(mirror.values, values, strict=True))
+
+
+def test_a_mirror_is_pulled_in_the_exchange_of_a_step(client: Client, tasks: list[Task]) -> None:
+    model = Model()
+    mirror, optimizer = client.mirror(model.all), GradientDescent(1.0)
+    gradients = [(np.ones_like(value), variable) for variable, value in zip(model.all, mirror.values, strict=True)]
+    optimizer.apply_gradients(gradients)  # declares it
+    for _ in range(3):
+        before = batches(tasks)
+        outcome = optimizer.apply_gradients(gradients, pull=mirror)
+        assert [after - each for after, each in zip(batches(tasks), before, strict=True)] == [1, 1]
+        assert_equal(mirror.values, model.expected())
+        assert [each.verdict for each in outcome] == ["applied"] * 4
+    assert mirror.pull() == model.all  # in all since the last one
+    assert mirror.pull() == []
+
+
+def test_large_values_are_pulled_behind_a_step_in_an_exchange_of_their_own(client: Client, tasks: list[Task]) -> None:
+    large = get_variable("large", [MAX_DIRECT_BYTES // 16 + 1, 4])
+    mirror, optimizer = client.mirror([large]), GradientDescent(1.0)
+    optimizer.apply_gradients([(np.ones(large.shape), large)])
+    before = sum(batches(tasks))
+    optimizer.apply_gradients([(np.ones(large.shape), large)], pull=mirror)
+    np.testing.assert_array_equal(mirror.values[0], large.read_value())
+    assert sum(batches(tasks)) - before == 3  # the step, the pull, and the read of this test
 
 
 def test_a_pull_moves_only_the_parts_that_changed(client: Client, tasks: list[Task]) -> None:

@@ -122,6 +122,8 @@ class VariableAccess(Computation):
         unless_fed: A tensor that is no input, since the ps can do without its value. In a run that is fed one,
             ``request`` is given it.
         beside: Other variables that it changes as well, on the same ps task.
+        joins: Of what mutates, and takes nothing from the updates that it waits for: whether it is made together with
+            them, behind those on the same ps task.
         cached: Of what reads the whole value: whether the session keeps a copy, which is used while it is current.
         output: Makes the output from the ps's reply (or where the value is read back, from the reply to that) and the
             inputs' values; raises if the reply is an error that it does not expect.
@@ -135,4 +137,5 @@ class VariableAccess(Computation):
     unless_fed: Tensor | None = None
     cached: bool = False
     beside: tuple[AccessedVariable, ...] = ()
+    joins: bool = False
     output: Callable[[Reply, Sequence[Array]], Array] = value_read

@@ -37,6 +37,7 @@ from worker_client.values.dtypes import as_dtype
 from worker_client.values.wire_names import WireDTypeName, wire_of
 from worker_client.variables.error_feedback import ErrorFeedback, PreparedUpdate
 from worker_client.variables.found import FoundVariables
+from worker_client.variables.mirror import Mirror
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.parts import EagerVariable
 from worker_client.variables.variable import Variable
@@ -173,6 +174,7 @@ class Optimizer:
         *,
         learning_rate: float | None = None,
         global_step: Variable | None = None,
+        pull: Mirror | None = None,
         wait: Literal[True] = True,
         wire_dtype: WireDTypeName | None = None,
     ) -> list[Applied]: ...
@@ -192,6 +194,7 @@ class Optimizer:
         *,
         learning_rate: float | None = None,
         global_step: Variable | None = None,
+        pull: Mirror | None = None,
         wait: bool = True,
         wire_dtype: WireDTypeName | None = None,
     ) -> list[Applied] | Future[list[Applied]]:
@@ -205,6 +208,8 @@ class Optimizer:
                 is an array of the variable's shape, or ``IndexedSlices`` for some of its rows, which may repeat.
             learning_rate: For this call, instead of the optimizer's own.
             global_step: A scalar variable of integers that goes up by one in the same exchange.
+            pull: A mirror whose values are read behind the steps: in the same exchange, if all of them have at most 256
+                KiB, else in another one. With ``wait``. After an error it may not be up to date.
             wait: Whether to wait until all are applied. If not, the gradients are copied and a future is returned.
             wire_dtype: The form in which gradients travel, as in ``Variable.assign_add``. What rounding takes from one
                 is added to the next.
@@ -214,7 +219,7 @@ class Optimizer:
 
         Raises:
             InvalidArgumentError: A gradient is None, or not finite (the others have been applied then), or a row is
-                not in its variable.
+                not in its variable; or ``pull`` is no mirror of the connection, or is not waited for.
             ShapeMismatchError, DTypeMismatchError: A gradient does not fit its variable.
             FailedPreconditionError: A variable has no value yet.
         """
@@ -228,6 +233,7 @@ class Optimizer:
         routed = [Routed(part.ps_task, operation) for (part, _), operation in zip(parts, operations, strict=True)]
         if global_step is not None:
             routed.append(_counted(global_step, fanout))
+        reads = () if pull is None else _reads_of(pull, fanout, wait=wait)
         lengths = [len(each) for each in gradients]
 
         def settle(positions: list[int], replies: Sequence[Reply] | None) -> None:
@@ -240,7 +246,11 @@ class Optimizer:
             return _outcome(replies, lengths)
 
         if wait:
-            return outcome(fanout.exchange_all(routed, settle))
+            replies = fanout.exchange_all([*routed, *reads], settle)
+            outcomes = outcome(replies[: len(routed)])
+            if pull is not None:
+                pull.end_behind(replies[len(routed) :])
+            return outcomes
         return mapped(fanout.exchange_all_later(routed, settle), outcome)
 
     def _asked(self, given: GradientsAndVariables) -> list[tuple[Any, EagerVariable]]:
@@ -456,6 +466,14 @@ def _dtype_of_slots(name: str, given: npt.DTypeLike) -> np.dtype[Any]:
 def _in_short(given: object) -> str:
     """Something for a message of one line: an array by its type and shape."""
     return f"an array of the shape {list(given.shape)}" if isinstance(given, np.ndarray) else repr(given)
+
+
+def _reads_of(pull: Mirror, fanout: Fanout, *, wait: bool) -> Sequence[Routed]:
+    if not isinstance(pull, Mirror):
+        raise InvalidArgumentError(f"pull= takes a mirror, as client.mirror(variables) makes it, not {pull!r}")
+    if not wait:
+        raise InvalidArgumentError("a mirror is pulled by who waits: give pull= without wait=False, or call its pull()")
+    return pull.begin_behind(fanout)
 
 
 def _rate(number: object) -> float:

@@ -190,23 +190,36 @@ def _rounds(
     while remaining:
         steps: list[Step | PlannedAccess] = []
         ready: list[PlannedAccess] = []
+        made: set[Operation] = set()  # updates that are ready, and what has nothing to do but to wait for them
         for operation, needs in remaining.items():
-            if not done.issuperset(needs):
-                continue
-            access = operation.computation
-            if isinstance(access, VariableAccess):
-                made = _access(operation, access, consumed)
-                if access.mutates or access.variable not in fed_variables:
-                    ready.append(made)
+            access = operation.computation if isinstance(operation.computation, VariableAccess) else None
+            is_idle = _is_idle(operation, fed)
+            waits = not done.issuperset(needs)
+            if waits:
+                joins = is_idle if access is None else access.joins
+                if not joins or [each for each in needs if each not in done and each not in made]:
                     continue
-                steps.append(made)
-            elif any(output not in fed for output in operation.outputs):  # or there is nothing to compute
-                steps.append(_step(operation, fed))
-            done.add(operation)
+            if access is not None and (access.mutates or access.variable not in fed_variables):
+                ready.append(_access(operation, access, consumed))
+                made.update([operation] if access.mutates else [])
+            elif waits:
+                made.add(operation)
+            else:
+                if access is not None:
+                    steps.append(_access(operation, access, consumed))
+                elif not is_idle:
+                    steps.append(_step(operation, fed))
+                done.add(operation)
         accesses = [each for each in ready if not each.access.mutates] or ready
         done.update(each.operation for each in accesses)
-        yield Round(tuple(steps), tuple(accesses))
+        if steps or accesses:
+            yield Round(tuple(steps), tuple(accesses))
         remaining = {operation: needs for operation, needs in remaining.items() if operation not in done}
+
+
+def _is_idle(operation: Operation, fed: Collection[Tensor]) -> bool:
+    """Whether there is nothing to compute: it has no outputs, or the plan knows them."""
+    return type(operation.computation) is Constant or not [each for each in operation.outputs if each not in fed]
 
 
 def _access(operation: Operation, access: VariableAccess, consumed: Collection[Tensor]) -> PlannedAccess:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.not_copied import NotCopied
-from ps_protocol.operations import Result
-from worker_client.connection.fanout import Fanout, succeeded
+from ps_protocol.operations import Reply, Result
+from worker_client.connection.direct import MAX_DIRECT_BYTES
+from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.values.out_arrays import received
 from worker_client.values.versions import Version, unless_version
 from worker_client.variables.parts import EagerVariable, new_array
@@ -37,6 +39,8 @@ class Mirror(
         reads = [variable.whole_read(out) for variable, out in zip(self.variables, self.values, strict=True)]
         self._fanout = fanout
         self._parts = [part for each in reads for part in each.parts]
+        self._reads = [each.routed() for each in self._parts]  # of all, whatever is known
+        self._is_small = sum([each.expected_reply_bytes for each in self._reads]) <= MAX_DIRECT_BYTES
         self._owners = [index for index, each in enumerate(reads) for _ in each.parts]
         self._versions: list[Version | None] = [None] * len(self._parts)
         self._changed: set[int] = set()  # positions of variables that have changed and were not reported yet
@@ -53,22 +57,53 @@ class Mirror(
             FailedPreconditionError: One of them has not been initialised. The others are up to date.
             ShardscopeError: A ps task has failed. The arrays may hold old and new values mixed until a pull succeeds.
         """
-        stores = [self._fanout.store(each.part.ps_task) for each in self._parts]
         known = [
-            unless_version(version, store, each.part.spec.name)
-            for each, version, store in zip(self._parts, self._versions, stores, strict=True)
+            unless_version(version, self._fanout.store(each.part.ps_task), each.part.spec.name)
+            for each, version in zip(self._parts, self._versions, strict=True)
         ]
         routed = [each.routed(version) for each, version in zip(self._parts, known, strict=True)]
         # Until it is known what has arrived, any of the arrays may have been written in part.
         self._versions = [None] * len(self._parts)
-        replies = self._fanout.exchange_all(routed)
-        for index, reply in enumerate(replies):
-            if isinstance(reply, Result):
-                if reply.tensor is not None or known[index] is None:
-                    received(reply, self._parts[index].place)
-                    self._changed.add(self._owners[index])
-                self._versions[index] = Version(reply.version, stores[index])
-        for reply in replies:
-            succeeded(reply)
+        self._take(self._fanout.exchange_all(routed), known)
         changed, self._changed = sorted(self._changed), set()
         return [self.variables[index] for index in changed]
+
+    # -- behind updates -----------------------------------------------------------------------
+
+    def begin_behind(self, fanout: Fanout) -> Sequence[Routed]:
+        """Begins a pull in the exchange of somebody's updates; ``end_behind`` ends it.
+
+        Args:
+            fanout: Carries out the updates.
+
+        Returns:
+            The reads that go with them; none if the values are large. Those are pulled in an exchange of their own,
+            since a ps remembers what it has answered to an update, and a journal writes it down.
+
+        Raises:
+            InvalidArgumentError: The mirror is of another connection.
+        """
+        if fanout is not self._fanout:
+            raise InvalidArgumentError("the mirror to pull is of another connection than the variables to update")
+        if not self._is_small:
+            return ()
+        self._versions = [None] * len(self._parts)
+        return self._reads
+
+    def end_behind(self, replies: Sequence[Reply]) -> None:
+        """Takes the replies to the reads that went with updates, or pulls if none did; errors as for ``pull``."""
+        if self._is_small:
+            self._take(replies, [None] * len(replies))
+        else:
+            self.pull()
+
+    def _take(self, replies: Sequence[Reply], known: Sequence[int | None]) -> None:
+        """Puts into their places what has come; raises the first error then."""
+        for index, (each, reply) in enumerate(zip(self._parts, replies, strict=True)):
+            if isinstance(reply, Result):
+                if reply.tensor is not None or known[index] is None:
+                    received(reply, each.place)
+                    self._changed.add(self._owners[index])
+                self._versions[index] = Version(reply.version, self._fanout.store(each.part.ps_task))
+        for reply in replies:
+            succeeded(reply)

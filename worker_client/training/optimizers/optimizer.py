@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, ClassVar, Final, TypeAlias
 
 from ps_protocol.interrupts import raise_interrupt
 from worker_client.deferred.partitioned import PartitionedDeferredVariable
 from worker_client.deferred.variable import DeferredVariable
 from worker_client.gradients.walk import gradients
+from worker_client.graph.computation import VariableAccess
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
@@ -157,7 +159,7 @@ class Optimizer:
 
         Args:
             grads_and_vars: As ``compute_gradients`` returns them; gradients may be changed in between.
-            global_step: A variable to which 1 is added after all steps.
+            global_step: A variable to which 1 is added in the same exchange, on its ps task after all steps there.
             name: Of the operation; that of the optimizer if not given.
             skip_gradients_aggregation: Ignored; there are no replicas in one process.
 
@@ -206,7 +208,9 @@ class Optimizer:
             graph.colocate_with(global_step.op),
         ):
             counted: Operation = global_step.assign_add(1, name=scope).op
-            return counted
+        if isinstance(counted.computation, VariableAccess):  # else each step would make one more exchange
+            counted.computation = replace(counted.computation, joins=True)
+        return counted
 
     def _update(self, gradient: Tensor | IndexedSlices, variable: Any) -> Any:
         if isinstance(gradient, IndexedSlices):

@@ -6,7 +6,7 @@ import copy
 import math
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -105,6 +105,41 @@ class TestOneVariable:
         optimizer.apply_gradients([(GRADIENT, w)], global_step=step, wait=False).result(TIMEOUT_S)
         assert max(exchanges(cluster, before)) == 1
         assert step.numpy() == 2
+
+
+class TestPull:
+    def test_it_comes_back_with_the_step(self, w: Any, client: Client, cluster: InProcessCluster) -> None:
+        optimizer, mirror = train.Momentum(0.5, 0.5), client.mirror([w])
+        optimizer.apply_gradients([(GRADIENT, w)])
+        before = cluster.batches()
+        optimizer.apply_gradients([(GRADIENT, w)], pull=mirror)
+        assert max(exchanges(cluster, before)) == 1
+        np.testing.assert_array_equal(mirror.values[0], w.numpy())
+
+    def test_a_gradient_that_is_refused(self, w: Any, client: Client) -> None:
+        optimizer, mirror = train.GradientDescent(1.0), client.mirror([w])
+        with pytest.raises(InvalidArgumentError, match="not finite"):
+            optimizer.apply_gradients([(np.full_like(GRADIENT, np.inf), w)], pull=mirror)
+        optimizer.apply_gradients([(GRADIENT, w)])
+        mirror.pull()
+        np.testing.assert_array_equal(mirror.values[0], VALUE - GRADIENT)
+
+    def test_what_cannot_be_pulled(self, w: Any, client: Client) -> None:
+        optimizer, unknown = train.GradientDescent(1.0), cast(Any, [w])
+        with pytest.raises(InvalidArgumentError, match=r"takes a mirror, as client.mirror\(variables\) makes it"):
+            optimizer.apply_gradients([(GRADIENT, w)], pull=unknown)
+        with pytest.raises(InvalidArgumentError, match="give pull= without wait=False"):
+            optimizer.apply_gradients(  # type: ignore[call-overload]  # that is what is tested
+                [(GRADIENT, w)], pull=client.mirror([w]), wait=False
+            )
+        np.testing.assert_array_equal(w.numpy(), VALUE)
+
+    def test_a_mirror_of_another_connection(self, w: Any, cluster: InProcessCluster) -> None:
+        with cluster.client() as other:
+            mirror = other.mirror([w.name.removesuffix(":0")])
+            with pytest.raises(InvalidArgumentError, match="of another connection than the variables"):
+                train.GradientDescent(1.0).apply_gradients([(GRADIENT, w)], pull=mirror)
+        np.testing.assert_array_equal(w.numpy(), VALUE)
 
 
 class TestWhatIsGivenWrongly:

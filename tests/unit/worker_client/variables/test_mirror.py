@@ -135,3 +135,29 @@ def test_versions_of_another_store_vouch_for_nothing(fanout: FakeFanout) -> None
     fanout.incarnation = uuid4()
     assert names(mirror.pull()) == ["a"]
     assert fanout.asked == [[None], [None]]
+
+
+def test_behind_updates_all_is_read_and_the_next_pull_reports_it(fanout: FakeFanout) -> None:
+    fanout.values = {"a": of(3), "b": of(4)}
+    mirror = made(fanout, "a", "b")
+    mirror.pull()
+    fanout.values = {"a": of(5), "b": None}
+    reads = mirror.begin_behind(cast(Fanout, fanout))
+    with pytest.raises(FailedPreconditionError, match="b is not initialised"):
+        mirror.end_behind(fanout.exchange_all(reads))
+    assert [value.tolist() for value in mirror.values] == [[5, 5], [4, 4]]
+    fanout.values["b"] = of(6)
+    assert names(mirror.pull()) == ["a", "b"]
+    assert fanout.asked == [[None, None], [None, None], [5, None]]
+
+
+def test_a_pull_behind_updates_that_fail_vouches_for_nothing(fanout: FakeFanout) -> None:
+    fanout.values = {"a": of(3)}
+    mirror = made(fanout, "a")
+    mirror.pull()
+    fanout.failure = UnavailableError("gone")
+    with pytest.raises(UnavailableError):
+        fanout.exchange_all(mirror.begin_behind(cast(Fanout, fanout)))
+    fanout.failure = None
+    assert names(mirror.pull()) == ["a"]
+    assert fanout.asked[-1] == [None]

@@ -55,14 +55,35 @@ def test_a_step_reads_in_one_exchange_and_updates_in_another(runtime: RecordingR
     ]
 
 
-def test_the_global_step_is_counted_when_all_updates_are_made(runtime: RecordingRuntime) -> None:
+def test_the_global_step_is_counted_behind_the_updates_and_in_their_exchange(runtime: RecordingRuntime) -> None:
     counter = tf.train.get_or_create_global_step()
     _, loss = model()
     step = tf.train.MomentumOptimizer(0.1, 0.9).minimize(loss, global_step=counter)
     initialized(runtime)
     Evaluation(runtime, {}).run([step], [])
-    assert runtime.kinds == [["Read"] * 2, ["Apply"] * 2, ["Update"]]
-    assert runtime.exchanges[2][0].name == "global_step"
+    assert runtime.kinds == [["Read"] * 2, ["Apply", "Apply", "Update"]]
+    assert runtime.exchanges[1][2].name == "global_step"
+
+
+def test_the_global_step_waits_for_updates_that_wait_for_others(runtime: RecordingRuntime) -> None:
+    counter = tf.train.get_or_create_global_step()
+    w = tf.get_variable("w", [2], initializer=tf.ones_initializer(), constraint=lambda value: value * 2)
+    step = tf.train.GradientDescentOptimizer(0.1).apply_gradients([([1.0, 2.0], w)], global_step=counter)
+    initialized(runtime)
+    Evaluation(runtime, {}).run([step], [])
+    assert runtime.kinds == [["Apply"], ["Read"], ["Update", "Update"]]
+    assert [each.name for each in runtime.exchanges[2]] == ["w", "global_step"]
+
+
+def test_the_step_that_was_counted_is_read_behind_it(runtime: RecordingRuntime) -> None:
+    counter = tf.train.get_or_create_global_step()
+    w = tf.get_variable("w", [2], initializer=tf.ones_initializer())
+    step = tf.train.GradientDescentOptimizer(0.1).apply_gradients([([1.0, 2.0], w)], global_step=counter)
+    with tf.control_dependencies([step]):
+        after = counter.read_value()
+    initialized(runtime)
+    assert Evaluation(runtime, {}).run([step], [step.outputs[0], after]) == [1, 1]
+    assert runtime.kinds == [["Apply", "Update", "Read"], ["Read"]]
 
 
 def test_settings_travel_in_the_rules_order(runtime: RecordingRuntime) -> None:
