@@ -110,7 +110,7 @@ class _GivenRows(_RowPlan):
     def _run(self, value: Array, slots: Sequence[Array], step: int) -> None:
         if self._rule.mode == CATCH_UP:
             *slots, last = slots
-            self._catch_up(self._application(value, slots, step), last, step)
+            self._catch_up(self._application(value, slots, step), last, step - 1, step)
         elif self._run_compiled(value, slots, step):
             return
         super()._run(value, slots, step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ from ps_protocol.errors import (
 )
 from ps_protocol.operations import Array, VariableSpec
 from ps_protocol.optimizer_rules import CATCH_UP, LAZY, RULES, TF1, check_settings
+from ps_server.rules.optimizers import blocks
+from ps_server.rules.optimizers.application import Application
 from ps_server.rules.optimizers.bound_rule import BoundRule
 from ps_server.rules.optimizers.checks import checked_settings
 from ps_server.rules.optimizers.plans import apply_dense, plan_catch_up, plan_dense
@@ -296,6 +299,72 @@ def test_a_dense_step_catches_all_rows_up(shape: tuple[int, ...]) -> None:
             rows, gradient = np.array([step]), random.standard_normal((1, *shape[1:]))
             apply_rows(case.rule, every, slots, rows, gradient, case.numbers, step, TF1)
             apply_rows(case.rule, late, late_slots, rows, gradient, case.numbers, step, CATCH_UP)
+
+
+def operands_to_catch_up(case: Case, shape: tuple[int, ...]) -> tuple[Array, list[Array]]:
+    """A value with slots whose rows have had different steps."""
+    random, float32 = np.random.default_rng(4), np.dtype(np.float32)
+    value, slots = random.standard_normal(shape).astype(float32), initial_slots(case, shape, float32, CATCH_UP)
+    for step in range(1, 4):
+        rows = random.permutation(shape[0])[: shape[0] // 2]
+        gradient = random.standard_normal((rows.size, *shape[1:])).astype(float32)
+        apply_rows(case.rule, value, slots, rows, gradient, case.numbers, step, CATCH_UP)
+    return value, slots
+
+
+def catching_up(case: Case, shape: tuple[int, ...], way: str) -> Any:
+    """A plan of the fifth step that catches rows up: all or some."""
+    bound = BoundRule(case.rule, VariableSpec("w", np.dtype(np.float32), shape), CATCH_UP)
+    settings = checked_settings(case.rule, case.numbers, CATCH_UP)
+    if way == "dense":
+        return plan_dense(bound, np.ones(shape, np.float32), settings)
+    if way == "rows":
+        rows = np.arange(0, shape[0], 2)
+        return plan_rows(bound, rows, np.ones((rows.size, *shape[1:]), np.float32), settings)
+    return plan_catch_up(bound, settings)
+
+
+@pytest.mark.parametrize("way", ["dense", "rows", "no step"])
+@pytest.mark.parametrize("case", CATCHING_UP[:5], ids=str)
+class TestMemoryToCatchUp:
+    SHAPE = (6000, 64)  # several blocks
+
+    def test_if_there_is_none_no_row_is_changed(self, case: Case, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        value, slots = operands_to_catch_up(case, self.SHAPE)
+        before, plan = copy.deepcopy((value, slots)), catching_up(case, self.SHAPE, way)
+
+        def refuse(_num_bytes: int) -> Array:
+            raise MemoryError
+
+        monkeypatch.setattr(blocks.spare_memory, "take", refuse)
+        with pytest.raises(MemoryError):
+            plan.apply(value, slots, 5)
+        for one, other in zip([value, *slots], [before[0], *before[1]], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_it_is_taken_before_a_row_is_changed(self, case: Case, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        value, slots = operands_to_catch_up(case, self.SHAPE)
+        plan, load, loads = catching_up(case, self.SHAPE, way), Application.load, 0
+
+        def load_and_look(self: Application, part: blocks.Part) -> list[Array]:
+            nonlocal loads
+            loads += 1
+            if loads == 1:
+                tracemalloc.reset_peak()
+                before.append(tracemalloc.get_traced_memory()[0])
+            return load(self, part)
+
+        before: list[int] = []
+        monkeypatch.setattr(Application, "load", load_and_look)
+        tracemalloc.start()
+        try:
+            plan.apply(value, slots, 5)
+            most = tracemalloc.get_traced_memory()[1] - before[0]
+        finally:
+            tracemalloc.stop()
+        assert loads > 2
+        assert most < blocks.BLOCK  # bytes; an array of one block has four for each element
+        assert (slots[-1][:: 2 if way == "rows" else 1] == 5).all()
 
 
 # -- dtypes -------------------------------------------------------------------------------------
