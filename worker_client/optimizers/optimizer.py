@@ -198,22 +198,26 @@ class Optimizer:
             For each pair what became of it, in their order.
 
         Raises:
-            InvalidArgumentError: A gradient is None, or not finite (the others have been applied then), or a row is
-                not in its variable.
+            InvalidArgumentError: A gradient is None, or a row is not in its variable, or a gradient is not finite: then
+                its variable has not been changed, in no part, but others have.
             ShapeMismatchError, DTypeMismatchError: A gradient does not fit its variable.
             FailedPreconditionError: A variable has no value yet.
         """
         asked = self._asked(grads_and_vars)
-        gradients = [part_gradients(variable, gradient, copy=not wait) for gradient, variable in asked]
+        checked = self.spec.on_nonfinite
+        gradients = [
+            part_gradients(variable, gradient, copy=not wait, on_nonfinite=checked) for gradient, variable in asked
+        ]
         parts = [each for of_variable in gradients for each in of_variable]
-        fanout = cast(Fanout, of_one_connection([part for part, _ in parts]))
-        kept = self._declared(fanout, [part for part, _ in parts])
+        fanout = cast(Fanout, of_one_connection([each.part for each in parts]))
+        kept = self._declared(fanout, [each.part for each in parts])
         rate = self._rate_of_call(learning_rate)
         operations, pushes = self._operations(parts, kept, rate, wire_dtype)
-        routed = [Routed(part.ps_task, operation) for (part, _), operation in zip(parts, operations, strict=True)]
+        routed = [Routed(each.part.ps_task, operation) for each, operation in zip(parts, operations, strict=True)]
         if global_step is not None:
             routed.append(_counted(global_step, fanout))
         lengths = [len(each) for each in gradients]
+        stand_ins = [number for number, each in enumerate(parts) if each.is_stand_in]
 
         def settle(positions: list[int], replies: Sequence[Reply] | None) -> None:
             for number, position in enumerate(positions):
@@ -222,7 +226,7 @@ class Optimizer:
                     push.roll_back()
 
         def outcome(replies: Sequence[Reply]) -> list[Applied]:
-            return _outcome(replies, lengths)
+            return _outcome(replies, lengths, stand_ins)
 
         if wait:
             return outcome(fanout.exchange_all(routed, settle))
@@ -282,7 +286,7 @@ class Optimizer:
         operations: list[Apply] = []
         pushes: dict[int, PreparedUpdate] = {}
         try:
-            for (part, operands), slots in zip(parts, kept, strict=True):
+            for (part, operands, _), slots in zip(parts, kept, strict=True):
                 wire = wire_of(operands[-1], part.push_wire(wire_dtype))
                 if part.ps_task is None:
                     wire = WireDType.EXACT
@@ -364,8 +368,15 @@ def _is_applied(reply: Reply) -> bool:
     return not isinstance(reply, ShardscopeError) and reply.verdict is Verdict.APPLIED
 
 
-def _outcome(replies: Sequence[Reply], lengths: Sequence[int]) -> list[Applied]:
-    """Puts the replies of parts together; raises the first error when all have been looked at."""
+def _outcome(replies: Sequence[Reply], lengths: Sequence[int], stand_ins: Sequence[int]) -> list[Applied]:
+    """Puts the replies of parts together; raises the first error when all have been looked at.
+
+    The errors of parts that got NaN in place of their gradients come last: another one says where that is not finite.
+    """
+    if stand_ins:
+        for number, reply in enumerate(replies):
+            if number not in stand_ins:
+                succeeded(reply)
     results = [succeeded(each) for each in replies]
     outcomes: list[Applied] = []
     start = 0
