@@ -145,6 +145,11 @@ class Plan:
 
     def _application(self, value: Array, slots: Sequence[Array], step: int) -> Application:
         workspace = workspaces.get(self._rule.dtype, self._block_length())
+        roundings = self._roundings(slots, step)
+        if any(roundings):
+            workspace.rounding()
+        if not self._rule.is_elementwise:
+            workspace.doubles()
         return Application(
             value,
             slots,
@@ -152,7 +157,7 @@ class Plan:
             self._parts,
             lambda part: self._gradient_of(part, workspace),
             workspace,
-            self._roundings(slots, step),
+            roundings,
             value.flags.aligned and all(each.flags.aligned for each in slots),
         )
 

@@ -344,27 +344,61 @@ class TestMemoryToCatchUp:
 
     def test_it_is_taken_before_a_row_is_changed(self, case: Case, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
         value, slots = operands_to_catch_up(case, self.SHAPE)
-        plan, load, loads = catching_up(case, self.SHAPE, way), Application.load, 0
+        plan, load, loads, before = catching_up(case, self.SHAPE, way), Application.load, 0, 0
 
         def load_and_look(self: Application, part: blocks.Part) -> list[Array]:
-            nonlocal loads
+            nonlocal loads, before
             loads += 1
             if loads == 1:
+                before = tracemalloc.get_traced_memory()[0]
                 tracemalloc.reset_peak()
-                before.append(tracemalloc.get_traced_memory()[0])
             return load(self, part)
 
-        before: list[int] = []
         monkeypatch.setattr(Application, "load", load_and_look)
         tracemalloc.start()
         try:
             plan.apply(value, slots, 5)
-            most = tracemalloc.get_traced_memory()[1] - before[0]
+            most = tracemalloc.get_traced_memory()[1] - before
         finally:
             tracemalloc.stop()
         assert loads > 2
-        assert most < blocks.BLOCK  # bytes; an array of one block has four for each element
+        assert most < blocks.BLOCK  # bytes: a quarter of one array of a block
         assert (slots[-1][:: 2 if way == "rows" else 1] == 5).all()
+
+
+FORMS = [(case, mode) for case in CASES for mode in (None, *RULES[case.rule].sparse_modes)]
+
+
+@pytest.mark.parametrize("slots_of", [np.dtype(np.float32), BFLOAT16], ids=str)
+@pytest.mark.parametrize(("case", "mode"), FORMS, ids=[f"{case}-{mode or 'dense'}" for case, mode in FORMS])
+def test_memory_is_taken_before_anything_is_changed(
+    case: Case, mode: str | None, slots_of: np.dtype[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random, shape = np.random.default_rng(4), (4000, 64)  # several blocks
+    value, slots = random.standard_normal(shape).astype(BFLOAT16), initial_slots(case, shape, slots_of, mode)
+    bound = BoundRule(case.rule, VariableSpec("w", BFLOAT16, shape), mode, 7 if slots_of == BFLOAT16 else None)
+    settings, gradient = checked_settings(case.rule, case.numbers, mode), random.standard_normal(shape)
+    gradient = gradient.astype(np.float32)
+    plan = plan_dense(bound, gradient, settings) if mode is None else None
+    plan = plan or plan_rows(bound, random.permutation(shape[0]), gradient, settings)
+    make_room, before = plan._application, 0
+
+    def begun(*operands: Any) -> Application:
+        nonlocal before
+        application = make_room(*operands)
+        before = max(before, tracemalloc.get_traced_memory()[0])
+        tracemalloc.reset_peak()
+        return application
+
+    monkeypatch.setattr(plan, "_application", begun)
+    tracemalloc.start()
+    try:
+        plan.apply(value, slots, 5)
+        most = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert before
+    assert most < 4 * blocks.BLOCK  # less than one array of a block
 
 
 # -- dtypes -------------------------------------------------------------------------------------
