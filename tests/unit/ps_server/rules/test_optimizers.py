@@ -369,12 +369,13 @@ class TestMemoryToCatchUp:
 FORMS = [(case, mode) for case in CASES for mode in (None, *RULES[case.rule].sparse_modes)]
 
 
+@pytest.mark.parametrize("shape", [(4000, 64), (200_000,)], ids=["matrix", "vector"])  # several blocks
 @pytest.mark.parametrize("slots_of", [np.dtype(np.float32), BFLOAT16], ids=str)
 @pytest.mark.parametrize(("case", "mode"), FORMS, ids=[f"{case}-{mode or 'dense'}" for case, mode in FORMS])
 def test_memory_is_taken_before_anything_is_changed(
-    case: Case, mode: str | None, slots_of: np.dtype[Any], monkeypatch: pytest.MonkeyPatch
+    case: Case, mode: str | None, slots_of: np.dtype[Any], shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    random, shape = np.random.default_rng(4), (4000, 64)  # several blocks
+    random = np.random.default_rng(4)
     value, slots = random.standard_normal(shape).astype(BFLOAT16), initial_slots(case, shape, slots_of, mode)
     bound = BoundRule(case.rule, VariableSpec("w", BFLOAT16, shape), mode, 7 if slots_of == BFLOAT16 else None)
     settings, gradient = checked_settings(case.rule, case.numbers, mode), random.standard_normal(shape)
