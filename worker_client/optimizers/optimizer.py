@@ -36,6 +36,9 @@ from worker_client.variables.variable import Variable
 LearningRate: TypeAlias = float | ScheduleSpec
 GradientsAndVariables: TypeAlias = Iterable[tuple[Gradient, EagerVariable]] | Mapping[EagerVariable, Gradient]
 _VARIABLES: Final = (Variable, PartitionedVariable)
+# Looking a member up takes as long as a call.
+_APPLIED: Final = Verdict.APPLIED
+_EXACT: Final = WireDType.EXACT
 
 
 class Applied(NamedTuple):
@@ -289,8 +292,8 @@ class Optimizer:
             for (part, operands, _), slots in zip(parts, kept, strict=True):
                 wire = wire_of(operands[-1], part.push_wire(wire_dtype))
                 if part.ps_task is None:
-                    wire = WireDType.EXACT
-                elif wire is not WireDType.EXACT and len(operands) == 1:
+                    wire = _EXACT
+                elif wire is not _EXACT and len(operands) == 1:
                     lossy = Update(part.spec.name, UpdateRule.ASSIGN_ADD, operands[0], wire)
                     push = pushes[len(operations)] = self._feedback_of(part).push(lossy)
                     operands = (push.operation.value,)  # noqa: PLW2901 - with what earlier ones owe
@@ -365,7 +368,7 @@ class Optimizer:
 
 
 def _is_applied(reply: Reply) -> bool:
-    return not isinstance(reply, ShardscopeError) and reply.verdict is Verdict.APPLIED
+    return not isinstance(reply, ShardscopeError) and reply.verdict is _APPLIED
 
 
 def _outcome(replies: Sequence[Reply], lengths: Sequence[int], stand_ins: Sequence[int]) -> list[Applied]:
@@ -386,7 +389,7 @@ def _outcome(replies: Sequence[Reply], lengths: Sequence[int], stand_ins: Sequen
             outcomes.append(Applied(_verdict(first), first.version))
         else:
             of_variable = results[start : start + length]
-            skipped = [each for each in of_variable if each.verdict is not Verdict.APPLIED]
+            skipped = [each for each in of_variable if each.verdict is not _APPLIED]
             verdict = _verdict(skipped[0] if skipped else first)
             outcomes.append(Applied(verdict, tuple([each.version for each in of_variable])))
         start += length
@@ -394,7 +397,7 @@ def _outcome(replies: Sequence[Reply], lengths: Sequence[int], stand_ins: Sequen
 
 
 def _verdict(result: Result) -> Literal["applied", "skipped"]:
-    return "applied" if result.verdict is Verdict.APPLIED else "skipped"
+    return "applied" if result.verdict is _APPLIED else "skipped"
 
 
 def _counted(global_step: Variable, fanout: Fanout) -> Routed:
