@@ -170,7 +170,10 @@ class Plan:
             blocks = application.load(part)
             at = row_number_of(part, width)
             own = one.last[: blocks[0].size // width]
-            np.take(last, at, out=own, mode="clip") if part.rows is not None else np.copyto(own, last[at])
+            if part.rows is None:
+                np.copyto(own, last[at])
+            else:
+                np.take(last, part.rows, out=own, mode="clip")
             one.run([each.reshape(-1, width) for each in blocks], own, step)
             application.store(part, blocks)
             last[at] = np.maximum(own, counted, out=own)
