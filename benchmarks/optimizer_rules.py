@@ -2,7 +2,8 @@
 
 Dense: Adam on 100 MiB of float32, in NumPy and compiled by numba, beside the time that its bytes need (it reads four
 arrays and writes three, at the bandwidth of ``a += b`` on arrays of that size) and beside Adam as one writes it in
-NumPy.
+NumPy. What NumPy cannot go below: the same calls on a block that stays in the cache, and of them the root and the
+division alone, as often as there are blocks.
 Rows: Adagrad on 8,192 rows of 64 float32, drawn by Zipf's law from 1,000,000, beside ``scatter_add`` of the same.
 All are measured in alternation; times are CPU times of one thread, medians, planning included.
 """
@@ -24,6 +25,9 @@ from ps_protocol.operations import Array, ScatterRule, VariableSpec
 from ps_protocol.optimizer_rules import LAZY, check_settings
 from ps_server.rules import compiled_row_kernels
 from ps_server.rules.optimizers import compiled_loops
+from ps_server.rules.optimizers.application import run_by_numpy
+from ps_server.rules.optimizers.blocks import BLOCK, workspaces
+from ps_server.rules.optimizers.constants import elementwise_step
 from ps_server.rules.optimizers.plans import apply_dense
 from ps_server.rules.optimizers.row_plans import apply_rows
 from ps_server.rules.row_rules import plan_scatter
@@ -67,6 +71,24 @@ def dense_ms(repeats: int) -> dict[str, float]:
     )
 
 
+def cached_ms(repeats: int) -> dict[str, float]:
+    """Milliseconds of the calls of an Adam step in NumPy, and of its roots and divisions, on a block in the cache."""
+    random = np.random.default_rng(0)
+    value, gradient, m, v = (random.random(BLOCK, np.float32) for _ in range(4))
+    one = elementwise_step("adam", check_settings("adam", {}), 1, value.dtype)
+    workspace, out = workspaces.get(value.dtype, BLOCK), np.empty_like(value)
+
+    def calls(_number: int) -> None:
+        for _ in range(ELEMENTS // BLOCK):
+            run_by_numpy(workspace, one.body, (value, m, v), (gradient,), one.constants)
+
+    def roots_and_divisions(_number: int) -> None:
+        for _ in range(ELEMENTS // BLOCK):
+            np.divide(m, np.sqrt(v, out=out), out=out)
+
+    return medians_ms({"calls": calls, "root_division": roots_and_divisions}, repeats)
+
+
 def rows_ms(repeats: int) -> dict[str, float]:
     """Milliseconds of Adagrad on rows, and of ``scatter_add`` of the same."""
     random = np.random.default_rng(0)
@@ -90,7 +112,10 @@ def rows_ms(repeats: int) -> dict[str, float]:
 
 def measure(repeats: int) -> dict[str, dict[str, float]]:
     """Milliseconds in NumPy, and then compiled, if numba is installed."""
-    results = {"dense NumPy": dense_ms(repeats), "rows NumPy": rows_ms(10 * repeats)}
+    results = {
+        "dense NumPy": dense_ms(repeats) | cached_ms(repeats),
+        "rows NumPy": rows_ms(10 * repeats),
+    }
     if importlib.util.find_spec("numba") is not None:
         compiled_row_kernels.compile_when_used()
         compiled_loops.compile_when_used()
@@ -116,6 +141,11 @@ def main() -> None:
                 f"{'':12}  adam / its bytes {figures['adam'] / bytes_ms:.2f}, adam / plain NumPy "
                 f"{figures['adam'] / figures['plain_adam']:.2f}"
             )
+            if "calls" in figures:
+                print(
+                    f"{'':12}  in the cache, by the time of its bytes: calls {figures['calls'] / bytes_ms:.2f}, of "
+                    f"them root and division {figures['root_division'] / bytes_ms:.2f}"
+                )
         else:
             print(f"{'':12}  adagrad / scatter_add {figures['adagrad'] / figures['scatter_add']:.2f}")
     if arguments.json:

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from ps_protocol.dtype_traits import dtype_name
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.initializer_spec import InitializerSpec, ValueKind
+from ps_protocol.optimizer_rules import RULES
 from ps_protocol.optimizer_spec import OptimizerSpec
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -316,6 +317,10 @@ def _no_tensors(_operation: PsOperation) -> tuple[Array, ...]:
     return ()
 
 
+def _no_operand(_operation: PsOperation) -> None:
+    return None
+
+
 def _unchanged(operation: PsOperation, _tensors: Sequence[Array]) -> PsOperation:
     return operation
 
@@ -331,8 +336,8 @@ class OperationKind:
             small.
         tensors: Returns the tensors that it carries, in the order in which they travel.
         with_tensors: Returns an operation with other tensors in their place, which travel exactly.
-        operand: Index of the tensor that is only computed with. No check depends on its elements, so they may change
-            later.
+        operand: Returns the tensor that is only computed with, if there is one: should its elements change later, no
+            more than this update is spoiled, whatever they were when they were looked at.
         reply_bytes: Returns the most bytes of the tensor in its reply, on a variable of that spec. None if there is no
             tensor.
         others: Returns the names of the variables that it works on besides the one that it is about.
@@ -343,7 +348,7 @@ class OperationKind:
     may_merge: bool = False
     tensors: Callable[[Any], tuple[Array, ...]] = _no_tensors
     with_tensors: Callable[[Any, Sequence[Array]], PsOperation] = _unchanged
-    operand: int | None = None
+    operand: Callable[[Any], Array | None] = _no_operand
     reply_bytes: Callable[[Any, VariableSpec], int] | None = None
     others: Callable[[Any], tuple[str, ...]] | None = None
 
@@ -362,6 +367,11 @@ def _with_initial_value(operation: Declare | Initialize, tensors: Sequence[Array
 def _tensors_of_apply(apply: Apply) -> tuple[Array, ...]:
     """Numbers that are not there need not travel."""
     return (*apply.operands, apply.numbers) if apply.numbers.size else apply.operands
+
+
+def _gradient_of_apply(apply: Apply) -> Array | None:
+    """Of an optimizer's step; what a function of a team does with its operands nobody knows."""
+    return apply.operands[-1] if apply.function in RULES and apply.operands else None
 
 
 def _apply_with_tensors(apply: Apply, tensors: Sequence[Array]) -> Apply:
@@ -383,7 +393,7 @@ KINDS: Final[dict[type[Any], OperationKind]] = {
         may_merge=True,
         tensors=lambda update: (update.value,),
         with_tensors=lambda update, tensors: Update(update.name, update.rule, tensors[0]),
-        operand=0,
+        operand=lambda update: update.value,
     ),
     Replace: OperationKind(
         mutates=True,
@@ -400,7 +410,7 @@ KINDS: Final[dict[type[Any], OperationKind]] = {
         with_tensors=lambda scatter, tensors: Scatter(
             scatter.name, scatter.rule, tensors[0], tensors[1], scatter.index_depth
         ),
-        operand=1,
+        operand=lambda scatter: scatter.updates,
     ),
     CountUpTo: OperationKind(
         mutates=True, logged=Logged.AS_ITSELF, reply_bytes=lambda _count_up_to, spec: spec.size_bytes
@@ -411,6 +421,7 @@ KINDS: Final[dict[type[Any], OperationKind]] = {
         may_merge=True,
         tensors=_tensors_of_apply,
         with_tensors=_apply_with_tensors,
+        operand=_gradient_of_apply,
         others=lambda apply: (*apply.slots, apply.state) if apply.state else apply.slots,
     ),
     Declare: OperationKind(

@@ -189,7 +189,10 @@ def _cosine_restarts(step: int, rate: float, first_steps: float, longer: float, 
         restarts = math.floor(done)
         rest = done - restarts
     else:
-        restarts = math.floor(math.log(1.0 - done * (1.0 - longer)) / math.log(longer))
+        grown = 1.0 - done * (1.0 - longer)
+        restarts = math.floor(math.log(grown) / math.log(longer))
+        if longer ** (restarts + 1) <= grown:  # log(243) / log(3) is a little less than 5
+            restarts += 1
         scale = longer**restarts
         rest = (done - (1.0 - scale) / (1.0 - longer)) / scale
     return rate * ((1.0 - alpha) * lower**restarts * _half_wave(rest) + alpha)

@@ -118,8 +118,9 @@ def test_tensors_are_those_that_travel(operation: PsOperation) -> None:
     operation_codec.encode_operation_into(batch_pb2.Operation(), operation, buffers)
     assert [each.nbytes for each in tensors_of(operation)] == [len(each) for each in buffers]
     assert tensor_bytes([operation, operation]) == 2 * sum(map(len, buffers))
-    operand = KINDS[type(operation)].operand
-    assert operand is None or tensors_of(operation)[operand].dtype == FLOAT
+    operand = KINDS[type(operation)].operand(operation)
+    assert operand is None or any(operand is each for each in tensors_of(operation))
+    assert operand is None or operand.dtype == FLOAT
 
 
 @pytest.mark.parametrize("operation", EXAMPLES, ids=lambda each: type(each).__name__)
@@ -203,7 +204,7 @@ def _with_mix(monkeypatch: pytest.MonkeyPatch) -> None:
         logged=Logged.AS_ITSELF,
         tensors=lambda mix: (mix.value,),
         with_tensors=lambda mix, tensors: Mix(mix.name, tensors[0]),  # type: ignore[arg-type, return-value]
-        operand=0,
+        operand=lambda mix: mix.value,
     )
     monkeypatch.setitem(KINDS, Mix, kind)
     monkeypatch.setitem(CODECS, Mix, OperationCodec("mix", _encode_mix, _decode_mix))

@@ -54,6 +54,9 @@ _OF_OTHERS: Final = {
     "lr": "it is called learning_rate",
 }
 """What optimizers of other libraries have, and what there is here instead."""
+# Looking a member up takes as long as a call.
+_APPLIED: Final = Verdict.APPLIED
+_EXACT: Final = WireDType.EXACT
 
 
 class Applied(NamedTuple):
@@ -218,23 +221,28 @@ class Optimizer:
             For each pair what became of it, in their order.
 
         Raises:
-            InvalidArgumentError: A gradient is None, or not finite (the others have been applied then), or a row is
-                not in its variable; or ``pull`` is no mirror of the connection, or is not waited for.
+            InvalidArgumentError: A gradient is None, or a row is not in its variable, or a gradient is not finite: then
+                its variable has not been changed, in no part, but others have. Or ``pull`` is no mirror of the
+                connection, or is not waited for.
             ShapeMismatchError, DTypeMismatchError: A gradient does not fit its variable.
             FailedPreconditionError: A variable has no value yet.
         """
         asked = self._asked(grads_and_vars)
-        gradients = [part_gradients(variable, gradient, copy=not wait) for gradient, variable in asked]
+        checked = self.spec.on_nonfinite
+        gradients = [
+            part_gradients(variable, gradient, copy=not wait, on_nonfinite=checked) for gradient, variable in asked
+        ]
         parts = [each for of_variable in gradients for each in of_variable]
-        fanout = cast(Fanout, of_one_connection([part for part, _ in parts]))
-        kept = self._declared(fanout, [part for part, _ in parts])
+        fanout = cast(Fanout, of_one_connection([each.part for each in parts]))
+        kept = self._declared(fanout, [each.part for each in parts])
         rate = self._rate_of_call(learning_rate)
         operations, pushes = self._operations(parts, kept, rate, wire_dtype)
-        routed = [Routed(part.ps_task, operation) for (part, _), operation in zip(parts, operations, strict=True)]
+        routed = [Routed(each.part.ps_task, operation) for each, operation in zip(parts, operations, strict=True)]
         if global_step is not None:
             routed.append(_counted(global_step, fanout))
         reads = () if pull is None else _reads_of(pull, fanout, wait=wait)
         lengths = [len(each) for each in gradients]
+        stand_ins = [number for number, each in enumerate(parts) if each.is_stand_in]
 
         def settle(positions: list[int], replies: Sequence[Reply] | None) -> None:
             for number, position in enumerate(positions):
@@ -243,7 +251,7 @@ class Optimizer:
                     push.roll_back()
 
         def outcome(replies: Sequence[Reply]) -> list[Applied]:
-            return _outcome(replies, lengths)
+            return _outcome(replies, lengths, stand_ins)
 
         if wait:
             replies = fanout.exchange_all([*routed, *reads], settle)
@@ -308,11 +316,11 @@ class Optimizer:
         operations: list[Apply] = []
         pushes: dict[int, PreparedUpdate] = {}
         try:
-            for (part, operands), slots in zip(parts, kept, strict=True):
+            for (part, operands, _), slots in zip(parts, kept, strict=True):
                 wire = wire_of(operands[-1], part.push_wire(wire_dtype))
                 if part.ps_task is None:
-                    wire = WireDType.EXACT
-                elif wire is not WireDType.EXACT and len(operands) == 1:
+                    wire = _EXACT
+                elif wire is not _EXACT and len(operands) == 1:
                     lossy = Update(part.spec.name, UpdateRule.ASSIGN_ADD, operands[0], wire)
                     push = pushes[len(operations)] = self._feedback_of(part).push(lossy)
                     operands = (push.operation.value,)  # noqa: PLW2901 - with what earlier ones owe
@@ -407,11 +415,18 @@ Optimizer.__setattr__ = _set  # type: ignore[method-assign, assignment]
 
 
 def _is_applied(reply: Reply) -> bool:
-    return not isinstance(reply, ShardscopeError) and reply.verdict is Verdict.APPLIED
+    return not isinstance(reply, ShardscopeError) and reply.verdict is _APPLIED
 
 
-def _outcome(replies: Sequence[Reply], lengths: Sequence[int]) -> list[Applied]:
-    """Puts the replies of parts together; raises the first error when all have been looked at."""
+def _outcome(replies: Sequence[Reply], lengths: Sequence[int], stand_ins: Sequence[int]) -> list[Applied]:
+    """Puts the replies of parts together; raises the first error when all have been looked at.
+
+    The errors of parts that got NaN in place of their gradients come last: another one says where that is not finite.
+    """
+    if stand_ins:
+        for number, reply in enumerate(replies):
+            if number not in stand_ins:
+                succeeded(reply)
     results = [succeeded(each) for each in replies]
     outcomes: list[Applied] = []
     start = 0
@@ -421,7 +436,7 @@ def _outcome(replies: Sequence[Reply], lengths: Sequence[int]) -> list[Applied]:
             outcomes.append(Applied(_verdict(first), first.version))
         else:
             of_variable = results[start : start + length]
-            skipped = [each for each in of_variable if each.verdict is not Verdict.APPLIED]
+            skipped = [each for each in of_variable if each.verdict is not _APPLIED]
             verdict = _verdict(skipped[0] if skipped else first)
             outcomes.append(Applied(verdict, tuple([each.version for each in of_variable])))
         start += length
@@ -429,7 +444,7 @@ def _outcome(replies: Sequence[Reply], lengths: Sequence[int]) -> list[Applied]:
 
 
 def _verdict(result: Result) -> Literal["applied", "skipped"]:
-    return "applied" if result.verdict is Verdict.APPLIED else "skipped"
+    return "applied" if result.verdict is _APPLIED else "skipped"
 
 
 def _counted(global_step: Variable, fanout: Fanout) -> Routed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import Array, VariableSpec
-from ps_protocol.optimizer_spec import OptimizerSpec
+from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec
 from worker_client.values.conversion import IndexedSlices, convert, row_indices
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.parts import EagerVariable
@@ -21,20 +21,37 @@ Gradient: TypeAlias = npt.ArrayLike | IndexedSlices
 """Of a loss with respect to a variable: of its shape, or for some of its rows."""
 
 _NO_NUMBERS: Final = np.empty(0, np.float64)
-
-PartGradient: TypeAlias = tuple[Variable, tuple[Array, ...]]
-"""A variable, or a part of one, and its operands: the gradient, or rows and their gradients."""
+_FLOAT: Final = DTypeCategory.FLOAT  # looking a member up takes as long as a call
 
 
-def part_gradients(variable: EagerVariable, gradient: Gradient, *, copy: bool) -> list[PartGradient]:
+class PartGradient(NamedTuple):
+    """What a part of a variable gets, or a variable that is not partitioned.
+
+    Attributes:
+        part: Which.
+        operands: The gradient, or rows and their gradients.
+        is_stand_in: Whether the part gets NaN in place of a gradient, since that of another part is not finite.
+    """
+
+    part: Variable
+    operands: tuple[Array, ...]
+    is_stand_in: bool = False
+
+
+def part_gradients(
+    variable: EagerVariable, gradient: Gradient, *, copy: bool, on_nonfinite: OnNonfinite
+) -> list[PartGradient]:
     """Returns the gradient of each part of a variable; of one that is not partitioned, of itself.
 
-    A part gets a gradient of no rows if none of the rows is in it, since its step counts too.
+    A part gets a gradient of no rows if none of the rows is in it, since its step counts too. A gradient that is not
+    finite is refused or skipped as a whole: every part gets one that is not, so that each refuses or skips its step,
+    and counts it.
 
     Args:
         variable: What the gradient is of.
         gradient: As given.
         copy: Whether the result must outlive the caller's hold on it.
+        on_nonfinite: What becomes of a gradient that is not finite.
 
     Raises:
         DTypeMismatchError: The variable is not one of floats, or the gradient is of another kind of numbers.
@@ -50,9 +67,9 @@ def part_gradients(variable: EagerVariable, gradient: Gradient, *, copy: bool) -
         )
     if isinstance(gradient, IndexedSlices):
         rows, values = _rows_and_values(variable, gradient, copy=copy)
-        if isinstance(variable, PartitionedVariable):
-            return variable.part_row_values(rows, values)
-        return [(variable, (rows, values))]
+        if not isinstance(variable, PartitionedVariable):
+            return [PartGradient(variable, (rows, values))]
+        return _refused_alike([PartGradient(*each) for each in variable.part_row_values(rows, values)], on_nonfinite)
     array = convert(gradient, spec, copy=copy)
     if array.shape != spec.shape:
         raise ShapeMismatchError(
@@ -60,15 +77,33 @@ def part_gradients(variable: EagerVariable, gradient: Gradient, *, copy: bool) -
             f"IndexedSlices for some rows",
             variable=spec.name,
         )
-    if isinstance(variable, PartitionedVariable):
-        pieces = variable.pieces(array)
-        return [(part, (np.ascontiguousarray(piece),)) for part, piece in zip(variable, pieces, strict=True)]
-    return [(variable, (array,))]
+    if not isinstance(variable, PartitionedVariable):
+        return [PartGradient(variable, (array,))]
+    pieces = zip(variable, variable.pieces(array), strict=True)
+    return _refused_alike([PartGradient(part, (np.ascontiguousarray(piece),)) for part, piece in pieces], on_nonfinite)
+
+
+def _refused_alike(parts: list[PartGradient], on_nonfinite: OnNonfinite) -> list[PartGradient]:
+    """Returns the gradients of parts; if one is not finite, and that matters, none of them is."""
+    if on_nonfinite is OnNonfinite.APPLY:
+        return parts
+    finite = [bool(np.isfinite(each.operands[-1]).all()) for each in parts]
+    if False not in finite:
+        return parts
+    return [_stand_in(each) if is_finite else each for each, is_finite in zip(parts, finite, strict=True)]
+
+
+def _stand_in(gradient: PartGradient) -> PartGradient:
+    part, (*rows, values) = gradient.part, gradient.operands
+    if not rows:
+        return PartGradient(part, (np.full_like(values, np.nan),), is_stand_in=True)
+    values = np.full((1, *values.shape[1:]), np.nan, values.dtype)
+    return PartGradient(part, (np.zeros(1, rows[0].dtype), values), is_stand_in=True)
 
 
 def check_trainable(spec: VariableSpec) -> None:
     """Makes sure that a variable can have gradients; DTypeMismatchError if it does not hold floats."""
-    if dtype_category(spec.dtype) is not DTypeCategory.FLOAT:
+    if dtype_category(spec.dtype) is not _FLOAT:
         raise DTypeMismatchError(
             f"variable {spec} holds {spec.dtype.name} and cannot be trained: gradients are of floats",
             variable=spec.name,

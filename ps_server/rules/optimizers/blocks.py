@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ps_protocol.operations import Array
 from ps_server.memory.spare_arrays import prepared_array
 from ps_server.rules.computed_rows import put_rows
-from ps_server.rules.optimizers.stochastic_rounding import Rounding
+from ps_server.rules.optimizers.stochastic_rounding import Rounding, RoundingRoom
 from ps_server.rules.row_schedule import Rows
 
 BLOCK: Final = 64 * 1024
@@ -77,6 +78,8 @@ class Workspace:
         self._spare = [prepared_array((length,), dtype) for _ in range(_NUM_SPARE)]
         self._gradient = prepared_array((length,), dtype)
         self._raw = prepared_array((length * dtype.itemsize,), np.dtype(np.uint8))
+        self._doubles: npt.NDArray[np.float64] | None = None
+        self._rounding: RoundingRoom | None = None
 
     def registers(self, number: int, shape: tuple[int, ...], size: int) -> list[Array]:
         """Returns room for results on the way."""
@@ -90,6 +93,18 @@ class Workspace:
     def spare(self, number: int, size: int) -> Array:
         """Returns room for one more array."""
         return self._spare[number][:size]
+
+    def doubles(self, size: int = 0) -> npt.NDArray[np.float64]:
+        """Returns room for numbers of 64 bits. The first call takes memory."""
+        if self._doubles is None:
+            self._doubles = prepared_array((self.length,), np.dtype(np.float64))
+        return self._doubles[:size]
+
+    def rounding(self) -> RoundingRoom:
+        """Returns room to round at random. The first call takes memory."""
+        if self._rounding is None:
+            self._rounding = RoundingRoom(self.length)
+        return self._rounding
 
     def gradient(self, size: int) -> Array:
         """Returns room for a gradient."""
@@ -121,15 +136,14 @@ class Workspace:
         if part.rows is None:
             own = array.reshape(-1)[part.begin : part.end]
             if own.dtype != self.dtype:
-                _round_into(own, block, rounding, np.arange(part.begin, part.end) if rounding else None)
+                self._round_into(own, block, rounding, part, width)
             return
         matrix = array.reshape(-1, width)
         if array.dtype == self.dtype:
             put_rows(matrix, part.rows, block.reshape(-1, width))
             return
         raw = self._raw_block(array.dtype, block.size)
-        elements = (part.rows[:, np.newaxis] * width + np.arange(width)).reshape(-1) if rounding else None
-        _round_into(raw, block, rounding, elements)
+        self._round_into(raw, block, rounding, part, width)
         put_rows(matrix, part.rows, raw.reshape(-1, width))
 
     def converted(self, elements: Array, block: Array) -> Array:
@@ -137,17 +151,21 @@ class Workspace:
         np.copyto(block, elements, casting="unsafe")
         return block
 
+    def _round_into(self, own: Array, block: Array, rounding: Rounding | None, part: Part, width: int) -> None:
+        if rounding is None:
+            np.copyto(own, block, casting="unsafe")
+            return
+        room = self.rounding()
+        if part.rows is None:
+            room.number(part.begin, part.end)
+        else:
+            room.number_rows(part.rows, width)
+        rounding.round_into(own, block, room)
+
     def _raw_block(self, dtype: np.dtype[Any], size: int) -> Array:
         if dtype.itemsize > self.dtype.itemsize:
             raise TypeError(f"{dtype.name} is wider than {self.dtype.name}")
         return self._raw[: size * dtype.itemsize].view(dtype)
-
-
-def _round_into(own: Array, block: Array, rounding: Rounding | None, elements: Any) -> None:
-    if rounding is None:
-        np.copyto(own, block, casting="unsafe")
-    else:
-        rounding.round_into(own, block, elements)
 
 
 class _Workspaces(threading.local):

@@ -18,6 +18,7 @@ import numpy as np
 
 from ps_server.rules.background_compiler import BackgroundCompiler
 from ps_server.rules.optimizers import loop_templates
+from ps_server.rules.optimizers.prefetching import compiled_prefetch
 from ps_server.rules.optimizers.tape import Body
 
 Loop = Callable[..., Any]
@@ -113,7 +114,8 @@ def _copied(template: Any, body: Body, compiled_body: Any) -> Any:
     code: Any = body.__code__
     digest = hashlib.blake2b(repr((code.co_code, code.co_consts, code.co_names)).encode(), digest_size=6).hexdigest()
     name = f"{template.__name__}_{body.__name__}_{digest}"
-    function = types.FunctionType(template.__code__, {"body": compiled_body, "__name__": template.__module__}, name)
+    names = {**vars(loop_templates), "body": compiled_body, "prefetch": compiled_prefetch()}
+    function = types.FunctionType(template.__code__, names, name)
     function.__qualname__, function.__module__ = name, template.__module__
     return function
 

@@ -5,10 +5,14 @@ Those for rows take matrices, ``[rows, width]``; row ``rows[k]`` gets the gradie
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 body: Any = None
 """The body, in each copy of a template another one."""
+prefetch: Any = None
+"""In a copy that of ``prefetching``."""
+ROWS_AHEAD: Final = 8
+"""So many rows are fetched before they are needed."""
 
 
 def one_changes(value: Any, gradient: Any, constants: Any) -> None:
@@ -38,6 +42,8 @@ def four_change(value: Any, slot: Any, slot2: Any, slot3: Any, gradient: Any, co
 
 def rows_of_one(value: Any, gradient: Any, rows: Any, constants: Any) -> None:
     for k in range(rows.size):
+        ahead = rows[min(k + ROWS_AHEAD, rows.size - 1)]
+        prefetch(value, ahead)
         own, pull = value[rows[k]], gradient[k]
         for j in range(own.size):
             (own[j],) = body(own[j], pull[j], *constants)
@@ -45,6 +51,9 @@ def rows_of_one(value: Any, gradient: Any, rows: Any, constants: Any) -> None:
 
 def rows_of_two(value: Any, slot: Any, gradient: Any, rows: Any, constants: Any) -> None:
     for k in range(rows.size):
+        ahead = rows[min(k + ROWS_AHEAD, rows.size - 1)]
+        prefetch(value, ahead)
+        prefetch(slot, ahead)
         own, first, pull = value[rows[k]], slot[rows[k]], gradient[k]
         for j in range(own.size):
             own[j], first[j] = body(own[j], first[j], pull[j], *constants)
@@ -52,6 +61,10 @@ def rows_of_two(value: Any, slot: Any, gradient: Any, rows: Any, constants: Any)
 
 def rows_of_three(value: Any, slot: Any, slot2: Any, gradient: Any, rows: Any, constants: Any) -> None:
     for k in range(rows.size):
+        ahead = rows[min(k + ROWS_AHEAD, rows.size - 1)]
+        prefetch(value, ahead)
+        prefetch(slot, ahead)
+        prefetch(slot2, ahead)
         own, first, second, pull = value[rows[k]], slot[rows[k]], slot2[rows[k]], gradient[k]
         for j in range(own.size):
             own[j], first[j], second[j] = body(own[j], first[j], second[j], pull[j], *constants)
@@ -59,6 +72,11 @@ def rows_of_three(value: Any, slot: Any, slot2: Any, gradient: Any, rows: Any, c
 
 def rows_of_four(value: Any, slot: Any, slot2: Any, slot3: Any, gradient: Any, rows: Any, constants: Any) -> None:
     for k in range(rows.size):
+        ahead = rows[min(k + ROWS_AHEAD, rows.size - 1)]
+        prefetch(value, ahead)
+        prefetch(slot, ahead)
+        prefetch(slot2, ahead)
+        prefetch(slot3, ahead)
         own, first, second, third, pull = value[rows[k]], slot[rows[k]], slot2[rows[k]], slot3[rows[k]], gradient[k]
         for j in range(own.size):
             own[j], first[j], second[j], third[j] = body(own[j], first[j], second[j], third[j], pull[j], *constants)

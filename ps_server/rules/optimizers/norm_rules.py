@@ -12,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from ps_server.rules.optimizers import bodies
-from ps_server.rules.optimizers.application import Application, row_number_of, run_by_numpy
+from ps_server.rules.optimizers.application import Application, run_by_numpy
+from ps_server.rules.optimizers.blocks import Part
 from ps_server.rules.optimizers.compiled_loops import LoopKey
 from ps_server.rules.optimizers.constants import Constants, rounded
 from ps_server.rules.optimizers.norms import norm, row_sums_of_squares, sum_of_squares
@@ -31,8 +32,9 @@ def _lamb(application: Application, settings: Constants) -> None:
         application.store(part, (value, m, v), which=slice(1, None))
         direction = workspace.spare(0, value.size)
         run_by_numpy(workspace, bodies.lamb_direction, (direction,), (value, m, v), constants)
-        value_sums.append(sum_of_squares(value))
-        direction_sums.append(sum_of_squares(direction))
+        room = workspace.doubles(value.size)
+        value_sums.append(sum_of_squares(value, room))
+        direction_sums.append(sum_of_squares(direction, room))
     norms = norm(value_sums), norm(direction_sums)
     ratio = norms[0] / norms[1] if all(norms) else 1.0
     constants = rounded((float(settings["learning_rate"]) * ratio, *constants), workspace.dtype)
@@ -44,11 +46,12 @@ def _lamb(application: Application, settings: Constants) -> None:
 
 
 def _lars(application: Application, settings: Constants) -> None:
-    dtype = application.workspace.dtype
+    workspace, dtype = application.workspace, application.workspace.dtype
     value_sums, gradient_sums = [], []
     for part in application.parts():
-        value_sums.append(sum_of_squares(application.load(part)[0]))
-        gradient_sums.append(sum_of_squares(application.gradient_of(part)))
+        value = application.load(part)[0]
+        value_sums.append(sum_of_squares(value, workspace.doubles(value.size)))
+        gradient_sums.append(sum_of_squares(application.gradient_of(part), workspace.doubles(value.size)))
     norms = norm(value_sums), norm(gradient_sums)
     decay = float(settings["weight_decay"])
     size = norms[1] + decay * norms[0] + float(settings["epsilon"])
@@ -74,11 +77,18 @@ def _row_wise_adagrad(application: Application, settings: Constants) -> None:
         value = workspace.load(0, application.value, part, width)
         gradient = application.gradient_of(part)
         matrix = gradient.reshape(-1, width)
-        at = row_number_of(part, width)
-        sums = accumulator[at].astype(workspace.dtype) + (row_sums_of_squares(matrix) / width).astype(workspace.dtype)
-        rates = settings["learning_rate"] / (np.sqrt(sums) + settings["epsilon"])
+        squares = row_sums_of_squares(matrix, workspace.doubles(matrix.size))
+        np.divide(squares, width, out=squares)
+        rates = workspace.spare(0, squares.size)
+        np.copyto(rates, squares, casting="unsafe")
+        rows = Part(part.begin // width, part.end // width) if part.rows is None else part
+        sums = workspace.load(1, accumulator, rows, 1)
+        np.add(sums, rates, out=sums)
+        np.sqrt(sums, out=rates)
+        np.add(rates, settings["epsilon"], out=rates)
+        np.divide(settings["learning_rate"], rates, out=rates)
         run_by_numpy(workspace, bodies.moved_by_rows, (value.reshape(-1, width),), (matrix, rates[:, np.newaxis]), ())
-        accumulator[at] = sums
+        workspace.store(accumulator, rows, 1, sums, None)
         workspace.store(application.value, part, width, value, None)
 
 
@@ -95,15 +105,21 @@ def _group_ftrl(application: Application, settings: Constants) -> None:
         run_by_numpy(workspace, bodies.group_ftrl_sums, (accum, linear), (value, gradient), (rate, -power))
         pull = workspace.spare(0, value.size)
         run_by_numpy(workspace, bodies.group_ftrl_pull, (pull,), (linear,), (l1,))
-        norms = np.sqrt(row_sums_of_squares(pull.reshape(-1, width)))
-        kept = np.maximum(1.0 - threshold / np.maximum(norms, np.finfo(np.float64).tiny), 0.0)
+        norms = row_sums_of_squares(pull.reshape(-1, width), workspace.doubles(pull.size))
+        np.sqrt(norms, out=norms)
+        np.maximum(norms, np.finfo(np.float64).tiny, out=norms)
+        np.divide(threshold, norms, out=norms)
+        np.subtract(1.0, norms, out=norms)
+        np.maximum(norms, 0.0, out=norms)
+        kept = workspace.spare(1, norms.size)
+        np.copyto(kept, norms, casting="unsafe")
         shape = (-1, width)
         run_by_numpy(
             workspace,
             bodies.group_ftrl,
             (value.reshape(shape),),
             (accum.reshape(shape), pull.reshape(shape)),
-            (rate, twice_l2, tiny, -power, kept.astype(workspace.dtype)[:, np.newaxis]),
+            (rate, twice_l2, tiny, -power, kept[:, np.newaxis]),
         )
         application.store(part, (value, accum, linear))
 

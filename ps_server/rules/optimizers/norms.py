@@ -12,11 +12,17 @@ from ps_protocol.operations import Array
 Doubles = npt.NDArray[np.float64]
 
 
-def row_sums_of_squares(matrix: Array) -> Doubles:
-    """Returns the sum of the squares of each row of ``matrix``, ``[rows, width]``, as a new array ``[rows]``."""
-    squares = matrix.astype(np.float64)
-    squares *= squares
-    return folded(squares).copy()
+def row_sums_of_squares(matrix: Array, room: Doubles) -> Doubles:
+    """Returns the sum of the squares of each row of ``matrix``, ``[rows, width]``, as ``[rows]``.
+
+    Args:
+        matrix: Of any floats.
+        room: As many elements, overwritten; the result lies in it.
+    """
+    squares = room.reshape(matrix.shape)
+    np.copyto(squares, matrix)
+    np.multiply(squares, squares, out=squares)
+    return folded(squares)
 
 
 def folded(squares: Doubles) -> Doubles:
@@ -30,9 +36,9 @@ def folded(squares: Doubles) -> Doubles:
     return sums
 
 
-def sum_of_squares(block: Array) -> float:
-    """Returns the sum of the squares of ``block``, ``[n]``."""
-    return float(row_sums_of_squares(block.reshape(1, -1))[0]) if block.size else 0.0
+def sum_of_squares(block: Array, room: Doubles) -> float:
+    """Returns the sum of the squares of ``block``, ``[n]``; ``room`` is as large."""
+    return float(row_sums_of_squares(block.reshape(1, -1), room)[0]) if block.size else 0.0
 
 
 def norm(sums: Iterable[float]) -> float:

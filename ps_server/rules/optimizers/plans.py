@@ -21,7 +21,7 @@ from ps_server.rules.optimizers import compiled_loops
 from ps_server.rules.optimizers.application import Application, row_number_of, run_by_numpy
 from ps_server.rules.optimizers.blocks import BLOCK, Part, Workspace, lie_direct, stretches, workspaces
 from ps_server.rules.optimizers.bound_rule import BoundRule
-from ps_server.rules.optimizers.catch_up import catch_up
+from ps_server.rules.optimizers.catch_up import CatchUp
 from ps_server.rules.optimizers.checks import Settings, check_gradient, check_slots, check_value, checked_settings
 from ps_server.rules.optimizers.constants import Elementwise, elementwise_step, rounded_settings
 from ps_server.rules.optimizers.norm_rules import NORM_RULES
@@ -145,6 +145,11 @@ class Plan:
 
     def _application(self, value: Array, slots: Sequence[Array], step: int) -> Application:
         workspace = workspaces.get(self._rule.dtype, self._block_length())
+        roundings = self._roundings(slots, step)
+        if any(roundings):
+            workspace.rounding()
+        if not self._rule.is_elementwise:
+            workspace.doubles()
         return Application(
             value,
             slots,
@@ -152,20 +157,27 @@ class Plan:
             self._parts,
             lambda part: self._gradient_of(part, workspace),
             workspace,
-            self._roundings(slots, step),
+            roundings,
             value.flags.aligned and all(each.flags.aligned for each in slots),
         )
 
-    def _catch_up(self, application: Application, last: Array, step: int) -> None:
-        """Gives rows the steps before this one that they were left out of."""
-        rule = self._rule
-        for part in self._parts():
+    def _catch_up(self, application: Application, last: Array, step: int, counted: int) -> None:
+        """Gives rows the steps up to ``step`` that they were left out of, and notes that they have had ``counted``."""
+        width = self._rule.width
+        most_rows = min(self._rule.num_rows, self._block_length() // width)
+        one = CatchUp(self._rule.name, self.settings.numbers, application.workspace, most_rows, width)
+        for part in self._parts():  # from here on no memory is taken
             blocks = application.load(part)
-            matrices = [each.reshape(-1, rule.width) for each in blocks]
-            at = row_number_of(part, rule.width)
-            catch_up(rule.name, self.settings.numbers, application.workspace, matrices, last[at], step - 1)
+            at = row_number_of(part, width)
+            own = one.last[: blocks[0].size // width]
+            if part.rows is None:
+                np.copyto(own, last[at])
+            else:
+                np.take(last, part.rows, out=own, mode="clip")
+            one.run([each.reshape(-1, width) for each in blocks], own, step)
             application.store(part, blocks)
-            last[at] = np.maximum(last[at], step)
+            last[at] = np.maximum(own, counted, out=own)
+        one.close()
 
     def _roundings(self, slots: Sequence[Array], step: int) -> list[Rounding | None]:
         key = self._rule.rounding_key
@@ -223,7 +235,7 @@ class _DenseCaughtUp(_Dense):
 
     def _run(self, value: Array, slots: Sequence[Array], step: int) -> None:
         *slots, last = slots
-        self._catch_up(self._application(value, slots, step), last, step)
+        self._catch_up(self._application(value, slots, step), last, step - 1, step)
         super()._run(value, slots, step)
 
 
@@ -238,13 +250,4 @@ class _CaughtUp(Plan):
 
     def _run(self, value: Array, slots: Sequence[Array], step: int) -> None:
         *slots, last = slots
-        application, rule = self._application(value, slots, step), self._rule
-        for part in self._parts():
-            blocks = application.load(part)
-            at = row_number_of(part, rule.width)
-            matrices = [each.reshape(-1, rule.width) for each in blocks]
-            catch_up(
-                rule.name, self.settings.numbers, application.workspace, matrices, np.minimum(last[at], step), step
-            )
-            application.store(part, blocks)
-            last[at] = np.maximum(last[at], step)
+        self._catch_up(self._application(value, slots, step), last, step, step)

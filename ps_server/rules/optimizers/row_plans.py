@@ -8,6 +8,7 @@ import numpy as np
 
 from ps_protocol.operations import Array, VariableSpec
 from ps_protocol.optimizer_rules import CATCH_UP, TF1, check_mode
+from ps_server.rules.computed_rows import put_rows
 from ps_server.rules.optimizers import compiled_loops
 from ps_server.rules.optimizers.blocks import BLOCK, Part, Workspace, groups, lie_direct, spare_memory
 from ps_server.rules.optimizers.bound_rule import BoundRule
@@ -75,6 +76,7 @@ class _EveryRow(_RowPlan):
 
     def __init__(self, rule: BoundRule, settings: Settings, by_row: RowGradients):
         super().__init__(rule, settings, by_row.ascending())
+        self._places = np.empty(min(by_row.rows.size, self._block_length() // max(rule.width, 1)), np.intp)
 
     def _parts(self) -> Iterator[Part]:
         return self._stretches()
@@ -86,7 +88,9 @@ class _EveryRow(_RowPlan):
         rows, sums = self._by_row.rows, self._by_row.sums
         first, last = np.searchsorted(rows, (part.begin // width, -(-part.end // width)), side="left")
         if width <= self._block_length():
-            gradient.reshape(-1, width)[rows[first:last] - part.begin // width] = sums[first:last]
+            places = self._places[: last - first]
+            np.subtract(rows[first:last], part.begin // width, out=places)
+            put_rows(gradient.reshape(-1, width), places, sums[first:last])
             return gradient
         for number in range(first, last):  # one or two rows, of which the stretch is a part
             begin = int(rows[number]) * width
@@ -110,7 +114,7 @@ class _GivenRows(_RowPlan):
     def _run(self, value: Array, slots: Sequence[Array], step: int) -> None:
         if self._rule.mode == CATCH_UP:
             *slots, last = slots
-            self._catch_up(self._application(value, slots, step), last, step)
+            self._catch_up(self._application(value, slots, step), last, step - 1, step)
         elif self._run_compiled(value, slots, step):
             return
         super()._run(value, slots, step)

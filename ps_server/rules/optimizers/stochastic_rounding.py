@@ -9,18 +9,22 @@ in NumPy is sequential, and rows are far apart.
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final
+from typing import Final
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.operations import Array
+from ps_server.memory.spare_arrays import prepared_array
+
+Words = npt.NDArray[np.uint64]
 
 BFLOAT16: Final = np.dtype(ml_dtypes.bfloat16)
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _FIRST: Final = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND: Final = np.uint64(0x94D049BB133111EB)
+_LOW, _HALF = np.uint32(0xFFFF), np.uint32(16)
 
 
 class Rounding:
@@ -37,25 +41,62 @@ class Rounding:
         digest = hashlib.blake2b(words, digest_size=8, person=b"shardscope/round").digest()
         self._key = np.uint64(int.from_bytes(digest, "little"))
 
-    def round_into(self, own: Array, block: Array, elements: npt.NDArray[Any]) -> None:
-        """Stores ``block``, float32 ``[n]``, as bfloat16 in ``own``, ``[n]``; ``elements`` are their numbers."""
-        bits = block.view(np.uint32)
-        noise = self._words(elements) & np.uint32(0xFFFF)
-        rounded = ((bits + noise) >> np.uint32(16)).astype(np.uint16)
-        finite = np.isfinite(block)
+    def round_into(self, own: Array, block: Array, room: RoundingRoom) -> None:
+        """Stores ``block``, float32 ``[n]``, as bfloat16 in ``own``, ``[n]``; ``room`` has numbered its elements."""
+        size = block.size
+        self._mix(room.words[:size], room.shifted[:size])
+        sums, rounded = room.sums[:size], room.rounded[:size]
+        np.copyto(sums, room.words[:size], casting="unsafe")
+        np.bitwise_and(sums, _LOW, out=sums)
+        np.add(sums, block.view(np.uint32), out=sums)
+        np.right_shift(sums, _HALF, out=sums)
+        np.copyto(rounded, sums, casting="unsafe")
+        finite = np.isfinite(block, out=room.finite[:size])
         if finite.all():
-            own.view(np.uint16)[...] = rounded
+            np.copyto(own.view(np.uint16), rounded)
             return
-        own[...] = block
+        np.copyto(own, block, casting="unsafe")
         np.copyto(own.view(np.uint16), rounded, where=finite)
 
-    def _words(self, elements: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
-        words = elements.astype(np.uint64)
-        words *= _GOLDEN
-        words += self._key
-        words ^= words >> np.uint64(30)
-        words *= _FIRST
-        words ^= words >> np.uint64(27)
-        words *= _SECOND
-        words ^= words >> np.uint64(31)
-        return (words >> np.uint64(32)).astype(np.uint32)
+    def _mix(self, words: Words, shifted: Words) -> None:
+        """Makes random words of the numbers of elements, 32 bits each."""
+        np.multiply(words, _GOLDEN, out=words)
+        np.add(words, self._key, out=words)
+        for bits, factor in ((30, _FIRST), (27, _SECOND)):
+            np.right_shift(words, np.uint64(bits), out=shifted)
+            np.bitwise_xor(words, shifted, out=words)
+            np.multiply(words, factor, out=words)
+        np.right_shift(words, np.uint64(31), out=shifted)
+        np.bitwise_xor(words, shifted, out=words)
+        np.right_shift(words, np.uint64(32), out=words)
+
+
+class RoundingRoom:
+    """Memory to round a block. Belongs to one thread.
+
+    Args:
+        length: Elements of a block.
+
+    Attributes:
+        words: The numbers of the elements, and then random words.
+    """
+
+    def __init__(self, length: int):
+        self.words: Final[Words] = prepared_array((length,), np.dtype(np.uint64))
+        self.shifted: Final[Words] = prepared_array((length,), np.dtype(np.uint64))
+        self.sums: Final = prepared_array((length,), np.dtype(np.uint32))
+        self.rounded: Final = prepared_array((length,), np.dtype(np.uint16))
+        self.finite: Final = prepared_array((length,), np.dtype(np.bool_))
+        self._numbers: Final[Words] = np.arange(length, dtype=np.uint64)
+
+    def number(self, begin: int, end: int) -> None:
+        """Notes which elements are rounded next: those from ``begin`` to ``end``."""
+        size = end - begin
+        np.add(self._numbers[:size], np.uint64(begin), out=self.words[:size])
+
+    def number_rows(self, rows: npt.NDArray[np.intp], width: int) -> None:
+        """Notes which elements are rounded next: those of rows."""
+        words = self.words[: rows.size * width].reshape(-1, width)
+        np.copyto(words, rows[:, np.newaxis], casting="unsafe")
+        np.multiply(words, np.uint64(width), out=words)
+        np.add(words, self._numbers[:width], out=words)

@@ -1,8 +1,8 @@
 """Batches whose tensors lie in shared memory, for one connection of the socket transport.
 
 The client may write to that memory at any time. So the ps copies first what it checks before it uses it: indices,
-integer divisors, initial values. Floating-point operands are used in place; a client that changes them meanwhile spoils
-only its own update.
+integer divisors, initial values, what functions of a team take. Floating-point operands are used in place, gradients
+too; a client that changes them meanwhile, also after they were found to be finite, spoils only its own update.
 """
 
 from __future__ import annotations
@@ -186,8 +186,7 @@ def with_private_operands(batch: Batch, *, is_kept: bool = False) -> Batch:
 
 
 def _is_private(operation: PsOperation, tensor: Array) -> bool:
-    kind = KINDS[type(operation)]
-    is_operand = kind.operand is not None and tensor is kind.tensors(operation)[kind.operand]
+    is_operand = tensor is KINDS[type(operation)].operand(operation)
     return not is_operand or dtype_category(tensor.dtype) not in _USED_IN_PLACE
 
 

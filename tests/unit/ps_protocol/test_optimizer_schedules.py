@@ -102,6 +102,18 @@ def test_a_warm_up_goes_over_to_another_schedule() -> None:
     assert [learning_rate(both, step) for step in (3, 4, 5, 6)] == pytest.approx([0.6, 0.8, 0.4, 0.2])
 
 
+@pytest.mark.parametrize("longer", [1.0, 1.5, 2.0, 3.0, 5.0, 10.0])
+@pytest.mark.parametrize("first", [1, 7, 10, 1000])
+def test_each_restart_is_at_its_step(first: int, longer: float) -> None:
+    settings = {"learning_rate": 1.0, "first_decay_steps": first, "t_mul": longer, "m_mul": 0.5}
+    schedule = schedule_spec("cosine_restarts", settings)
+    start, period = 0.0, float(first)
+    for restarts in range(12):
+        if start.is_integer():
+            assert learning_rate(schedule, int(start)) == pytest.approx(0.5**restarts, rel=1e-6)
+        start, period = start + period, period * longer
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

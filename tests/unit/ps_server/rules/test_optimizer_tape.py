@@ -69,9 +69,10 @@ def test_a_process_that_does_not_allow_it_compiles_nothing(monkeypatch: pytest.M
     assert compiled_loops.wait(0)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba, of the extra `fast`, is not installed")
-def test_loops_work_where_nothing_can_be_kept_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    numba = importlib.import_module("numba")
+@pytest.fixture
+def nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has numba find no directory for its cache."""
+    numba = pytest.importorskip("numba", reason="numba, of the extra `fast`, is not installed")
     compile_function = numba.njit
 
     def njit(*arguments: Any, cache: bool = False, **options: Any) -> Any:
@@ -80,7 +81,25 @@ def test_loops_work_where_nothing_can_be_kept_on_disk(monkeypatch: pytest.Monkey
         return compile_function(*arguments, **options)
 
     monkeypatch.setattr(numba, "njit", njit)
+
+
+@pytest.mark.usefixtures("nothing_is_kept")
+def test_loops_work_where_nothing_can_be_kept_on_disk() -> None:
     loop = compiled_loops.compiled_loop(LoopKey(bodies.gradient_descent, 1, 1, 1, FLOAT32))
     value = np.ones(5, np.float32)
     loop(value, np.arange(5, dtype=np.float32), (np.float32(2),))
     np.testing.assert_array_equal(value, [1, -1, -3, -5, -7])
+
+
+@pytest.mark.usefixtures("nothing_is_kept")  # numba shows the code only of what it has compiled itself
+def test_loops_for_rows_fetch_rows_of_value_and_slots_before_they_need_them() -> None:
+    loop: Any = compiled_loops.compiled_loop(LoopKey(bodies.momentum, 2, 1, 2, FLOAT32, by_rows=True))
+    (code,) = loop.inspect_llvm().values()
+    assert code.count("call void @llvm.prefetch") >= 2
+    for width in (1, 3, 100):
+        rows = np.arange(20)[::-1].copy()
+        value, momentum = np.ones((20, width), np.float32), np.zeros((20, width), np.float32)
+        gradient = np.repeat(np.arange(20, dtype=np.float32), width).reshape(20, width)
+        loop(value, momentum, gradient, rows, (np.float32(2), np.float32(0.5)))
+        np.testing.assert_array_equal(momentum, gradient[::-1])
+        np.testing.assert_array_equal(value, 1 - 2 * gradient[::-1])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,27 +19,31 @@ from ps_protocol.errors import (
 )
 from ps_protocol.operations import Array, VariableSpec
 from ps_protocol.optimizer_rules import CATCH_UP, LAZY, RULES, TF1, check_settings
+from ps_server.rules.optimizers import blocks
+from ps_server.rules.optimizers.application import Application
 from ps_server.rules.optimizers.bound_rule import BoundRule
 from ps_server.rules.optimizers.checks import checked_settings
 from ps_server.rules.optimizers.plans import apply_dense, plan_catch_up, plan_dense
 from ps_server.rules.optimizers.row_plans import apply_rows, plan_rows
-from tests.optimizer_cases import BFLOAT16, CASES, Case, initial_slots, some_numbers
+from tests.optimizer_cases import BFLOAT16, CASES, Case, initial_slots, slot_dtype, some_numbers
 
 STEPS = 6
 FLOAT64 = np.dtype(np.float64)
 
 
-def steps_of(case: Case, shape: tuple[int, ...] = (4, 3)) -> tuple[Array, list[Array], list[Array]]:
+def steps_of(
+    case: Case, shape: tuple[int, ...] = (4, 3), dtype: np.dtype[Any] = FLOAT64
+) -> tuple[Array, list[Array], list[Array]]:
     random = np.random.default_rng(11)
     return (
-        random.standard_normal(shape),
-        initial_slots(case, shape, FLOAT64),
-        list(random.standard_normal((STEPS, *shape))),
+        random.standard_normal(shape).astype(dtype),
+        initial_slots(case, shape, slot_dtype(dtype)),
+        list(random.standard_normal((STEPS, *shape)).astype(dtype)),
     )
 
 
-def trained(case: Case, shape: tuple[int, ...] = (4, 3)) -> Array:
-    value, slots, gradients = steps_of(case, shape)
+def trained(case: Case, shape: tuple[int, ...] = (4, 3), dtype: np.dtype[Any] = FLOAT64) -> Array:
+    value, slots, gradients = steps_of(case, shape, dtype)
     for step, gradient in enumerate(gradients, 1):
         apply_dense(case.rule, value, slots, gradient, case.numbers, step)
     return value
@@ -50,16 +56,54 @@ def assert_close(actual: Array, expected: Array, tolerance: float = 1e-12) -> No
 # -- papers -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.3])
-def test_lamb(decay: float) -> None:
-    case = Case("lamb", {"learning_rate": 0.1, "beta1": 0.8, "beta2": 0.9, "epsilon": 1e-3, "weight_decay": decay})
-    x, _, gradients = steps_of(case)
+TOLERANCES = {FLOAT64: 1e-12, np.dtype(np.float32): 2e-5, BFLOAT16: 6e-2}
+"""What a rule may differ by from its paper's equations in float64, by the dtype of the variable."""
+
+
+@pytest.fixture(params=TOLERANCES, ids=str)
+def dtype(request: pytest.FixtureRequest) -> np.dtype[Any]:
+    """Of a variable."""
+    dtype: np.dtype[Any] = request.param
+    return dtype
+
+
+def check_against(case: Case, dtype: np.dtype[Any], equations: Callable[..., Array]) -> None:
+    """Compares a rule with its paper's equations in float64, given value, gradients and settings."""
+    value, _, gradients = steps_of(case, dtype=dtype)
+    settings = RULES[case.rule].named(case.numbers)
+    expected = equations(value.astype(np.float64), [each.astype(np.float64) for each in gradients], **settings)
+    actual = trained(case, dtype=dtype).astype(np.float64)
+    tolerance = TOLERANCES[dtype]
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * float(np.abs(expected).max()))
+
+
+def id_of(case: Case) -> str:
+    return "-".join(f"{name}={each:g}" for name, each in case.settings.items()) or "defaults"
+
+
+def lamb(x: Array, gradients: list[Array], **settings: float) -> Array:
+    beta1, beta2 = settings["beta1"], settings["beta2"]
     m, v = np.zeros_like(x), np.zeros_like(x)
     for t, g in enumerate(gradients, 1):
-        m, v = 0.8 * m + 0.2 * g, 0.9 * v + 0.1 * g * g
-        r = (m / (1 - 0.8**t)) / (np.sqrt(v / (1 - 0.9**t)) + 1e-3) + decay * x
-        x = x - 0.1 * np.linalg.norm(x) / np.linalg.norm(r) * r
-    assert_close(trained(case), x)
+        m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
+        r = (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + settings["epsilon"]) + settings["weight_decay"] * x
+        x = x - settings["learning_rate"] * np.linalg.norm(x) / np.linalg.norm(r) * r
+    return x
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("lamb", {}),
+        Case("lamb", {"learning_rate": 0.1, "beta1": 0.8, "beta2": 0.9, "epsilon": 1e-3}),
+        Case("lamb", {"learning_rate": 0.1, "beta1": 0.8, "beta2": 0.9, "epsilon": 1e-3, "weight_decay": 0.3}),
+        Case("lamb", {"learning_rate": 0.01, "beta1": 0.0, "beta2": 0.0, "epsilon": 0.0, "weight_decay": 10.0}),
+        Case("lamb", {"learning_rate": 0.1, "beta1": 0.99, "beta2": 0.9999, "epsilon": 5.0}),
+    ],
+    ids=id_of,
+)
+def test_lamb(case: Case, dtype: np.dtype[Any]) -> None:
+    check_against(case, dtype, lamb)
 
 
 def test_lamb_of_zeros_uses_the_plain_rate() -> None:
@@ -68,28 +112,69 @@ def test_lamb_of_zeros_uses_the_plain_rate() -> None:
     assert_close(value, np.array([-0.001, 0.001, -0.001]))
 
 
-@pytest.mark.parametrize("nesterov", [0.0, 1.0])
-def test_lars(nesterov: float) -> None:
-    settings = {"learning_rate": 0.5, "momentum": 0.7, "weight_decay": 0.2, "eeta": 0.1, "use_nesterov": nesterov}
-    case = Case("lars", settings)
-    w, _, gradients = steps_of(case)
+def lars(w: Array, gradients: list[Array], **settings: float) -> Array:
+    decay, momentum = settings["weight_decay"], settings["momentum"]
     v = np.zeros_like(w)
     for g in gradients:
-        local = 0.1 * np.linalg.norm(w) / (np.linalg.norm(g) + 0.2 * np.linalg.norm(w))
-        pull = 0.5 * local * (g + 0.2 * w)
-        v = 0.7 * v + pull
-        w = w - (pull + 0.7 * v if nesterov else v)
-    assert_close(trained(case), w)
+        size = np.linalg.norm(g) + decay * np.linalg.norm(w) + settings["epsilon"]
+        pull = settings["learning_rate"] * settings["eeta"] * np.linalg.norm(w) / size * (g + decay * w)
+        v = momentum * v + pull
+        w = w - (pull + momentum * v if settings["use_nesterov"] else v)
+    return w
 
 
-def test_lion() -> None:
-    case = Case("lion", {"learning_rate": 0.1, "beta1": 0.8, "beta2": 0.9, "weight_decay": 0.3})
-    w, _, gradients = steps_of(case)
+@pytest.mark.parametrize("nesterov", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("lars", {"learning_rate": 0.5}),
+        Case("lars", {"learning_rate": 0.5, "momentum": 0.7, "weight_decay": 0.2, "eeta": 0.1}),
+        Case("lars", {"learning_rate": 2.0, "momentum": 0.0, "weight_decay": 0.0, "eeta": 0.1, "epsilon": 10.0}),
+        Case("lars", {"learning_rate": 0.1, "momentum": 1.0, "weight_decay": 20.0, "eeta": 1.0}),
+    ],
+    ids=id_of,
+)
+def test_lars(case: Case, nesterov: float, dtype: np.dtype[Any]) -> None:
+    check_against(Case("lars", {**case.settings, "use_nesterov": nesterov}), dtype, lars)
+
+
+@pytest.mark.parametrize("zero", ["value", "gradient"])
+def test_lars_of_zeros_uses_the_plain_rate(zero: str) -> None:
+    value, gradient = np.array([3.0, -4.0]), np.array([1.0, 2.0])
+    (value if zero == "value" else gradient)[:] = 0.0
+    expected = value - 0.5 * (gradient + 0.1 * value)
+    numbers = check_settings("lars", {"learning_rate": 0.5, "weight_decay": 0.1})
+    apply_dense("lars", value, [np.zeros(2)], gradient, numbers, 1)
+    assert_close(value, expected)
+
+
+def lion(w: Array, gradients: list[Array], **settings: float) -> Array:
+    beta1, beta2, decay = settings["beta1"], settings["beta2"], settings["weight_decay"]
     m = np.zeros_like(w)
     for g in gradients:
-        w = w - 0.1 * (np.sign(0.8 * m + 0.2 * g) + 0.3 * w)
-        m = 0.9 * m + 0.1 * g
-    assert_close(trained(case), w)
+        w = w - settings["learning_rate"] * (np.sign(beta1 * m + (1 - beta1) * g) + decay * w)
+        m = beta2 * m + (1 - beta2) * g
+    return w
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("lion", {}),
+        Case("lion", {"learning_rate": 0.1, "beta1": 0.8, "beta2": 0.9, "weight_decay": 0.3}),
+        Case("lion", {"learning_rate": 0.1, "beta1": 0.0, "beta2": 0.0, "weight_decay": 30.0}),
+        Case("lion", {"learning_rate": 0.1, "beta1": 0.99, "beta2": 0.5}),
+    ],
+    ids=id_of,
+)
+def test_lion(case: Case, dtype: np.dtype[Any]) -> None:
+    check_against(case, dtype, lion)
+
+
+def test_lion_stays_where_the_gradient_is_zero() -> None:
+    value = np.array([1.0, 2.0])
+    apply_dense("lion", value, [np.zeros(2)], np.array([0.0, -1.0]), check_settings("lion", {"learning_rate": 0.5}), 1)
+    np.testing.assert_array_equal(value, [1.0, 2.5])
 
 
 def test_row_wise_adagrad() -> None:
@@ -214,6 +299,107 @@ def test_a_dense_step_catches_all_rows_up(shape: tuple[int, ...]) -> None:
             rows, gradient = np.array([step]), random.standard_normal((1, *shape[1:]))
             apply_rows(case.rule, every, slots, rows, gradient, case.numbers, step, TF1)
             apply_rows(case.rule, late, late_slots, rows, gradient, case.numbers, step, CATCH_UP)
+
+
+def operands_to_catch_up(case: Case, shape: tuple[int, ...]) -> tuple[Array, list[Array]]:
+    """A value with slots whose rows have had different steps."""
+    random, float32 = np.random.default_rng(4), np.dtype(np.float32)
+    value, slots = random.standard_normal(shape).astype(float32), initial_slots(case, shape, float32, CATCH_UP)
+    for step in range(1, 4):
+        rows = random.permutation(shape[0])[: shape[0] // 2]
+        gradient = random.standard_normal((rows.size, *shape[1:])).astype(float32)
+        apply_rows(case.rule, value, slots, rows, gradient, case.numbers, step, CATCH_UP)
+    return value, slots
+
+
+def catching_up(case: Case, shape: tuple[int, ...], way: str) -> Any:
+    """A plan of the fifth step that catches rows up: all or some."""
+    bound = BoundRule(case.rule, VariableSpec("w", np.dtype(np.float32), shape), CATCH_UP)
+    settings = checked_settings(case.rule, case.numbers, CATCH_UP)
+    if way == "dense":
+        return plan_dense(bound, np.ones(shape, np.float32), settings)
+    if way == "rows":
+        rows = np.arange(0, shape[0], 2)
+        return plan_rows(bound, rows, np.ones((rows.size, *shape[1:]), np.float32), settings)
+    return plan_catch_up(bound, settings)
+
+
+@pytest.mark.parametrize("way", ["dense", "rows", "no step"])
+@pytest.mark.parametrize("case", CATCHING_UP[:5], ids=str)
+class TestMemoryToCatchUp:
+    SHAPE = (6000, 64)  # several blocks
+
+    def test_if_there_is_none_no_row_is_changed(self, case: Case, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        value, slots = operands_to_catch_up(case, self.SHAPE)
+        before, plan = copy.deepcopy((value, slots)), catching_up(case, self.SHAPE, way)
+
+        def refuse(_num_bytes: int) -> Array:
+            raise MemoryError
+
+        monkeypatch.setattr(blocks.spare_memory, "take", refuse)
+        with pytest.raises(MemoryError):
+            plan.apply(value, slots, 5)
+        for one, other in zip([value, *slots], [before[0], *before[1]], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_it_is_taken_before_a_row_is_changed(self, case: Case, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        value, slots = operands_to_catch_up(case, self.SHAPE)
+        plan, load, loads, before = catching_up(case, self.SHAPE, way), Application.load, 0, 0
+
+        def load_and_look(self: Application, part: blocks.Part) -> list[Array]:
+            nonlocal loads, before
+            loads += 1
+            if loads == 1:
+                before = tracemalloc.get_traced_memory()[0]
+                tracemalloc.reset_peak()
+            return load(self, part)
+
+        monkeypatch.setattr(Application, "load", load_and_look)
+        tracemalloc.start()
+        try:
+            plan.apply(value, slots, 5)
+            most = tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+        assert loads > 2
+        assert most < blocks.BLOCK  # bytes: a quarter of one array of a block
+        assert (slots[-1][:: 2 if way == "rows" else 1] == 5).all()
+
+
+FORMS = [(case, mode) for case in CASES for mode in (None, *RULES[case.rule].sparse_modes)]
+
+
+@pytest.mark.parametrize("shape", [(4000, 64), (200_000,)], ids=["matrix", "vector"])  # several blocks
+@pytest.mark.parametrize("slots_of", [np.dtype(np.float32), BFLOAT16], ids=str)
+@pytest.mark.parametrize(("case", "mode"), FORMS, ids=[f"{case}-{mode or 'dense'}" for case, mode in FORMS])
+def test_memory_is_taken_before_anything_is_changed(
+    case: Case, mode: str | None, slots_of: np.dtype[Any], shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(4)
+    value, slots = random.standard_normal(shape).astype(BFLOAT16), initial_slots(case, shape, slots_of, mode)
+    bound = BoundRule(case.rule, VariableSpec("w", BFLOAT16, shape), mode, 7 if slots_of == BFLOAT16 else None)
+    settings, gradient = checked_settings(case.rule, case.numbers, mode), random.standard_normal(shape)
+    gradient = gradient.astype(np.float32)
+    plan = plan_dense(bound, gradient, settings) if mode is None else None
+    plan = plan or plan_rows(bound, random.permutation(shape[0]), gradient, settings)
+    make_room, before = plan._application, 0
+
+    def begun(*operands: Any) -> Application:
+        nonlocal before
+        application = make_room(*operands)
+        before = max(before, tracemalloc.get_traced_memory()[0])
+        tracemalloc.reset_peak()
+        return application
+
+    monkeypatch.setattr(plan, "_application", begun)
+    tracemalloc.start()
+    try:
+        plan.apply(value, slots, 5)
+        most = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert before
+    assert most < 4 * blocks.BLOCK  # less than one array of a block
 
 
 # -- dtypes -------------------------------------------------------------------------------------

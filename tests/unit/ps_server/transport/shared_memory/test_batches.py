@@ -19,6 +19,7 @@ from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.memory.regions import ALIGNMENT, NOWHERE, Region, decode_regions, encode_regions
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED, MappedSegment
 from ps_protocol.operations import (
+    Apply,
     Array,
     Batch,
     BatchReply,
@@ -95,6 +96,9 @@ INTEGERS = np.ones(4, np.int32)
         (Update("v", UpdateRule.ASSIGN, np.zeros(4, "S3")), [True]),
         (Scatter("v", ScatterRule.ADD, INDICES, FLOATS), [True, False]),
         (Scatter("v", ScatterRule.DIV, INDICES, INTEGERS), [True, True]),
+        (Apply("v", "adam", ("v/m", "v/v"), "v/step", (FLOATS,), np.empty(0)), [False]),
+        (Apply("v", "adam", ("v/m", "v/v"), "v/step", (INDICES, FLOATS), np.ones(7)), [True, False, True]),
+        (Apply("v", "of_a_team", (), "", (FLOATS,), np.empty(0)), [True]),
         (Gather("v", INDICES), [True]),
         (Initialize("v", _value(FLOATS)), [True]),
         (Declare(VariableSpec("v", FLOAT, (4,)), _value(FLOATS)), [True]),
