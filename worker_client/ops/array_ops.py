@@ -168,7 +168,7 @@ def _axis(signature: str, axis: Any) -> Any:
     if given.dtype.kind not in ("iu" if deferred else "biu"):
         raise TypeError(f"{signature}: axis should be an integer, not {axis!r} ({given.dtype.name})")
     if TensorShape(given.shape).ndims not in (0, None):
-        raise ValueError(f"{signature}: axis should be one number, not of the shape {list(given.shape)}")
+        raise ValueError(f"{signature}: axis should be one number, not of the shape {TensorShape(given.shape)}")
     return given if deferred else int(given)
 
 

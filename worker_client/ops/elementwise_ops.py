@@ -249,7 +249,7 @@ def scalar_mul(scalar: Any, x: Any, name: str | None = None) -> Any:
     """Returns ``scalar * x``; ValueError if ``scalar`` is not a scalar."""
     factor = convert_to_tensor(scalar, dtype=convert_to_tensor(x).dtype, name="scalar")
     if len(factor.shape):
-        raise ValueError(f"scalar_mul multiplies by one number, not by a tensor of the shape {list(factor.shape)}")
+        raise ValueError(f"scalar_mul multiplies by one number, not by a tensor of the shape {factor.get_shape()}")
     return multiply(factor, x, name=name)
 
 
