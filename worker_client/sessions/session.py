@@ -42,7 +42,7 @@ class Session(
         config: Ignored; accepted for code that gives one.
 
     Raises:
-        TypeError: ``target`` is neither a connection nor text.
+        TypeError: ``target`` is neither a connection nor text, or ``graph`` is no graph.
         NotFoundError: No server of this process has this target.
         ValueError: The graph is a connection's own, in which everything happens at once.
     """
@@ -51,6 +51,8 @@ class Session(
 
     def __init__(self, target: Client | str | bytes | None = None, graph: Graph | None = None, config: Any = None):
         del config
+        if graph is not None and not isinstance(graph, Graph):
+            raise TypeError(f"the graph of a session is a Graph, not {graph!r}")
         if isinstance(target, str | bytes) and target:
             target = client_of(target.decode() if isinstance(target, bytes) else target)
         if target and not isinstance(target, Client):
@@ -108,7 +110,7 @@ class Session(
         wanted = Fetches(self._graph, fetches)
         feeds = fed_values(self._graph, feed_dict) if feed_dict else {}
         values = Evaluation(self._runtime, feeds, self._plans).run(wanted.operations, wanted.tensors)
-        return wanted.structured(values)
+        return wanted.structured(values, feeds)
 
     def request(self, variable: AccessedVariable, operation: PsOperation) -> None:
         """Carries out one operation on a variable, outside the graph; raises its error."""
