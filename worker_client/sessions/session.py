@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any, Self
 
+from ps_protocol.errors import CancelledError, FailedPreconditionError
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.not_copied import NotCopied
 from ps_protocol.operations import PsOperation
 from worker_client.client import Client
@@ -100,6 +102,7 @@ class Session(
             ValueError: A fetch is not of this graph, or a fed value does not have the tensor's shape.
             TypeError: A fetch or feed is nothing that can be run or fed here, or a fed value is of another kind, or
                 an integer that the tensor's dtype cannot hold.
+            CancelledError: The session was closed while it ran, and its variables with it.
             FailedPreconditionError: A variable that is read has not been initialised.
             InvalidArgumentError: A placeholder is not fed, or a value does not fit.
         """
@@ -109,7 +112,13 @@ class Session(
             raise RuntimeError("the graph of the session is empty; build something in it before running it")
         wanted = Fetches(self._graph, fetches)
         feeds = fed_values(self._graph, feed_dict) if feed_dict else {}
-        values = Evaluation(self._runtime, feeds, self._plans).run(wanted.operations, wanted.tensors)
+        try:
+            values = Evaluation(self._runtime, feeds, self._plans).run(wanted.operations, wanted.tensors)
+        except FailedPreconditionError as error:
+            raise_interrupt(error)
+            if not self._closed:
+                raise
+            raise CancelledError("the session was closed while it ran; make a new one") from error
         return wanted.structured(values, feeds)
 
     def request(self, variable: AccessedVariable, operation: PsOperation) -> None:
