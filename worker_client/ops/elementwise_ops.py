@@ -13,7 +13,7 @@ import numpy as np
 
 from ps_protocol.operations import Array
 from worker_client.deferred import elementwise
-from worker_client.deferred.call import itself
+from worker_client.deferred.call import is_deferred, itself
 from worker_client.deferred.computed import computed, deferred_graph
 from worker_client.deferred.operands import of_one_dtype
 from worker_client.graph.blocks import name_scope
@@ -33,6 +33,7 @@ from worker_client.ops.math_ops import (
     negative,
     unary,
 )
+from worker_client.values.conversion import IndexedSlices
 from worker_client.values.dtypes import (
     DType,
     as_dtype,
@@ -161,7 +162,11 @@ softplus = unary("softplus", _softplus, "Softplus", "Returns ``log(1 + exp(x))``
 
 
 def stop_gradient(input: Any, name: str | None = None) -> Any:
-    """Returns the tensor, as one that no gradient passes."""
+    """Returns the tensor, as one that no gradient passes; ``IndexedSlices`` as such."""
+    if isinstance(input, IndexedSlices) and is_deferred(input):
+        values, indices = stop_gradient(input.values, name), stop_gradient(input.indices, name)
+        sizes = None if input.dense_shape is None else stop_gradient(input.dense_shape, name)
+        return IndexedSlices(values, indices, sizes)
     return computed("StopGradient", itself, [input], name=name)
 
 
@@ -239,18 +244,26 @@ def floor_div(x: Any, y: Any, name: str | None = None) -> Any:
 
 
 def div(x: Any, y: Any, name: str | None = None) -> Any:
-    """Returns ``x / y`` as Python 2: of integers rounded down, of floats not rounded."""
-    x, y = of_one_dtype("div", [x, y])
-    divided = floordiv if as_dtype(x.dtype).kind in "iu" else realdiv
-    return divided(x, y, name=name or "div")
+    """Returns ``x / y`` as Python 2: of integers rounded down, of floats not rounded.
+
+    Raises:
+        ValueError: ``y`` cannot be had in the dtype of ``x``.
+    """
+    with name_scope(name, "div", [x, y]) as scope:
+        x = convert_to_tensor(x, name="x")
+        y = convert_to_tensor(y, dtype=x.dtype, name="y")
+        divided = floordiv if as_dtype(x.dtype).kind in "iu" else realdiv
+        return divided(x, y, name=scope)
 
 
 def scalar_mul(scalar: Any, x: Any, name: str | None = None) -> Any:
-    """Returns ``scalar * x``; ValueError if ``scalar`` is not a scalar."""
-    factor = convert_to_tensor(scalar, dtype=convert_to_tensor(x).dtype, name="scalar")
+    """Returns ``scalar * x``, of ``IndexedSlices`` as such; ValueError if ``scalar`` is not a scalar."""
+    values = convert_to_tensor(x.values if isinstance(x, IndexedSlices) else x)
+    factor = convert_to_tensor(scalar, dtype=values.dtype, name="scalar")
     if len(factor.shape):
         raise ValueError(f"scalar_mul multiplies by one number, not by a tensor of the shape {factor.get_shape()}")
-    return multiply(factor, x, name=name)
+    scaled = multiply(factor, values, name=name)
+    return IndexedSlices(scaled, x.indices, x.dense_shape) if isinstance(x, IndexedSlices) else scaled
 
 
 def cross(a: Any, b: Any, name: str | None = None) -> Any:
