@@ -27,7 +27,7 @@ _OF_TWO: Final[dict[str, tuple[str, str]]] = {
 
 _NAMES: Final[dict[str, tuple[str, ...]]] = {
     **dict.fromkeys(("Reshape", "ExpandDims", "Squeeze"), ("Reshape",)),
-    **dict.fromkeys(("Exp", "Log", "Abs", "L2Loss", "Cos", "Sin", "Softplus"), ("mul",)),
+    **dict.fromkeys(("Exp", "Log", "Abs", "L2Loss", "Cos", "Sin", "Softplus", "Lgamma", "Digamma"), ("mul",)),
     **dict.fromkeys(("Softmax", "Square"), ("mul_1",)),
     **dict.fromkeys(("MatMul", "BatchMatMulV2"), ("MatMul", "MatMul_1")),
     "BiasAdd": ("", "BiasAddGrad"),

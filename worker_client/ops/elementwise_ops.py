@@ -16,6 +16,7 @@ from worker_client.deferred import elementwise
 from worker_client.deferred.call import is_deferred, itself
 from worker_client.deferred.computed import computed, deferred_graph
 from worker_client.deferred.operands import of_one_dtype
+from worker_client.derivatives import gamma
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.operation import Tensor
 from worker_client.ops.array_ops import cast, where
@@ -64,6 +65,7 @@ __all__ = [
     "cos",
     "cosh",
     "cross",
+    "digamma",
     "div",
     "div_no_nan",
     "erf",
@@ -158,6 +160,7 @@ expm1 = unary("expm1", np.expm1, "Expm1", "Returns ``exp(x) - 1``, exact also ne
 erf = unary("erf", _each(math.erf), "Erf", "Returns the error function of each element.")
 erfc = unary("erfc", _each(math.erfc), "Erfc", "Returns ``1 - erf(x)``, exact also where that is small.")
 lgamma = unary("lgamma", _each(_log_gamma), "Lgamma", "Returns the logarithm of the gamma function's absolute value.")
+digamma = unary("digamma", gamma.digamma, "Digamma", "Returns the derivative of ``lgamma``.")
 softplus = unary("softplus", _softplus, "Softplus", "Returns ``log(1 + exp(x))``, without overflow.")
 
 

@@ -355,3 +355,15 @@ def two_graphs_one_optimizer(tf, log):
             v = tf.Variable([1., 2.], name="v"); t = o.minimize(tf.reduce_sum(v * v)); r.append((g, v, t, tf.global_variables_initializer())); log([q.name for q in o.variables()], o.get_slot(v, "m").name)
     for g, v, t, i in r:
         with tf.Session(graph=g) as s: s.run(i); s.run(t); log(s.run(v))
+
+
+@program
+def gamma_functions(tf, log):
+    v = tf.Variable([.5, 1.5, 4., 25., .01, -.3, -2.7, 1e6], name="v")
+    y = tf.lgamma(v); d = tf.digamma(v); dd = tf.gradients(tf.gradients(y, v), v)[0]
+    log(d.name, d.op.type, tf.gradients(y, v)[0].name, tf.gradients(d, v)[0].name)
+    with tf.Session() as s: s.run(v.initializer); log(s.run([y, d, tf.gradients(y, v)[0], dd, tf.gradients(d, v)[0]])); log(s.run(tf.digamma(tf.constant([0., -1., -2.]))), s.run(tf.math.digamma(tf.constant([3., 4.], tf.float64))))
+    a = tf.Variable([1., 2., 3.]); t = tf.placeholder(tf.float32, [3]); ll = tf.lgamma(tf.reduce_sum(a)) - tf.reduce_sum(tf.lgamma(a)) + tf.reduce_sum((a - 1.) * tf.log(t)); tr = tf.train.AdamOptimizer(.1).minimize(-ll)
+    with tf.Session() as s:
+        s.run(tf.global_variables_initializer())
+        for _ in range(4): log(s.run([ll, tr], {t: [.2, .3, .5]}), s.run(a))
