@@ -65,7 +65,7 @@ def command(
         found = {"name": whole.name, "shape": whole.shape, "dtype": dtype, "tasks": tasks, "value": _in_json(value)}
         click.echo(json.dumps(found, allow_nan=False))
         return
-    click.echo(f"{whole.name}  {dtype} {whole.get_shape()}  on {','.join(tasks)}")
+    click.echo(f"{whole.name}  {dtype} {list(whole.shape)}  on {','.join(tasks)}")
     if file is not None:
         click.echo(f"written to {file}: {dtype_name(value.dtype)} {list(value.shape)}")
     else:

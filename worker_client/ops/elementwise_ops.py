@@ -264,7 +264,9 @@ def scalar_mul(scalar: Any, x: Any, name: str | None = None) -> Any:
     values = convert_to_tensor(x.values if isinstance(x, IndexedSlices) else x)
     factor = convert_to_tensor(scalar, dtype=values.dtype, name="scalar")
     if len(factor.shape):
-        raise ValueError(f"scalar_mul multiplies by one number, not by a tensor of the shape {factor.get_shape()}")
+        raise ValueError(
+            f"scalar_mul multiplies by one number, not by a tensor of the shape {TensorShape(factor.shape)}"
+        )
     scaled = multiply(factor, values, name=name)
     return IndexedSlices(scaled, x.indices, x.dense_shape) if isinstance(x, IndexedSlices) else scaled
 

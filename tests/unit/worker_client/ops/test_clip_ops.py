@@ -52,3 +52,9 @@ def test_a_bound_that_is_larger_than_what_it_bounds_is_refused() -> None:
         tf.clip_by_value(x, 0.0, tf.constant([[1.0], [2.0]]))
     with pytest.raises(ValueError, match=r"clip_norm would make the shape \[2, 2\] of \[2\]"):
         tf.clip_by_norm(x, tf.constant([[1.0], [2.0]]))
+
+
+@pytest.mark.parametrize("scalar", [np.ones(2, np.float32), [1.0, 2.0]], ids=str)
+def test_only_a_scalar_scales(scalar: Any) -> None:
+    with pytest.raises(ValueError, match=r"not by a tensor of the shape \[2\]"):
+        tf.scalar_mul(scalar, tf.ones([2]))
