@@ -12,7 +12,9 @@ from typing import Any, Final
 
 import autograd.numpy as anp
 import numpy as np
+from autograd.extend import defvjp, primitive
 
+from worker_client.derivatives import gamma
 from worker_client.derivatives.plain import fitted
 from worker_client.derivatives.primitives import of_primitive
 from worker_client.derivatives.registry import CONSTANT, Derivative, Vjp, each
@@ -118,6 +120,10 @@ RULES["Sigmoid"] = each(lambda ans, x: lambda g: g * ans * (1 - ans))
 RULES["Rsqrt"] = each(lambda ans, x: lambda g: g * -0.5 * ans**3)
 RULES["Erf"] = each(lambda ans, x: lambda g: g * (2 / math.sqrt(math.pi)) * anp.exp(-anp.square(x)))
 RULES["Erfc"] = each(lambda ans, x: lambda g: g * (-2 / math.sqrt(math.pi)) * anp.exp(-anp.square(x)))
+_digamma, _trigamma = primitive(gamma.digamma), primitive(gamma.trigamma)
+defvjp(_digamma, lambda ans, x: lambda g: g * _trigamma(x))
+RULES["Lgamma"] = each(lambda ans, x: lambda g: g * _digamma(x))
+RULES["Digamma"] = each(lambda ans, x: lambda g: g * _trigamma(x))
 RULES["Softplus"] = each(lambda ans, x: lambda g: g * anp.exp(x - ans))
 RULES["Softsign"] = each(lambda ans, x: lambda g: g / anp.square(1 + anp.abs(x)))
 RULES["Relu"] = each(lambda ans, x: lambda g: g * (ans > 0))

@@ -34,6 +34,8 @@ RULES["BiasAdd"] = _bias_rule
 
 
 def _log_shares(logits: Any) -> Any:
+    if not np.shape(logits)[-1]:
+        return logits
     below = logits - namespace(logits).max(logits, axis=-1, keepdims=True)
     return below - np.log(_sum(np.exp(below)))
 

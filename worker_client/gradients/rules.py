@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -22,8 +23,22 @@ from worker_client.op_definitions.static_values import constant_value
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.shapes import TensorShape
 
-Wanted: TypeAlias = Callable[[Tensor], bool]
-"""Whether the gradient by an input of an operation is wanted."""
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Says by which inputs of an operation the gradient is wanted.
+
+    Attributes:
+        is_wanted: Whether that by a tensor is.
+        gated: Whether none is to be used before all of the operation's are there.
+    """
+
+    is_wanted: Callable[[Tensor], bool]
+    gated: bool
+
+    def __call__(self, tensor: Tensor) -> bool:
+        return self.is_wanted(tensor)
+
 
 GraphRule: TypeAlias = Callable[[Operation, Sequence[Gradient | None], Wanted], Sequence[Gradient | None]]
 """Given an operation and the gradients of its outputs, adds operations; returns the gradients of its inputs."""
@@ -49,9 +64,8 @@ def gradients_of_inputs(
         return _none(operation, gradients, wanted)
     if derivative is None:
         raise no_gradient_error(operation)
-    given = [None if each is None else dense(each) for each in gradients]
     return [None] * len(operation.references) + [
-        gradient_op(operation, derivative, place, given, name_of(operation, place)) if wanted(operand) else None
+        _by_derivative(operation, place, gradients, wanted) if wanted(operand) else None
         for place, operand in enumerate(operation.operands)
     ]
 
@@ -103,7 +117,7 @@ def _sum_of_same(
         elif operation.type == "AddN" or _fills(operand.shape, operation.operands[1 - place].shape, output):
             found.append(gradient)
         else:
-            found.append(_by_derivative(operation, place, gradients))
+            found.append(_by_derivative(operation, place, gradients, wanted))
     return found
 
 
@@ -124,16 +138,16 @@ def _bias_added(
     value, bias = operation.operands[:2] if len(operation.operands) > 1 else (operation.operands[0], None)
     found: list[Gradient | None] = [gradients[0] if wanted(value) else None]
     if bias is not None:
-        found.append(_by_derivative(operation, 1, gradients) if wanted(bias) else None)
+        found.append(_by_derivative(operation, 1, gradients, wanted) if wanted(bias) else None)
     return found
 
 
-def _by_derivative(operation: Operation, place: int, gradients: Sequence[Gradient | None]) -> Tensor:
+def _by_derivative(operation: Operation, place: int, gradients: Sequence[Gradient | None], wanted: Wanted) -> Tensor:
     derivative = derivative_of(operation)
     if derivative is None:
         raise no_gradient_error(operation)
     given = [None if each is None else dense(each) for each in gradients]
-    return gradient_op(operation, derivative, place, given, name_of(operation, place))
+    return gradient_op(operation, derivative, place, given, name_of(operation, place, gated=wanted.gated))
 
 
 # -- rows -----------------------------------------------------------------------------------------
@@ -147,7 +161,7 @@ def _gathered(operation: Operation, gradients: Sequence[Gradient | None], wanted
     if not isinstance(operation.computation, VariableAccess):
         axis = constant_value(operation.operands[2]) if len(operation.operands) > 2 else None
         if axis is None or int(axis) != 0:
-            return [_by_derivative(operation, 0, gradients), *rest]
+            return [_by_derivative(operation, 0, gradients, wanted), *rest]
     return [_rows(operation.inputs[0], operation.inputs[1], gradients[0]), *rest]
 
 
@@ -162,7 +176,7 @@ def _gathered_nd(
     if depth is not None and int(depth or 0) == 1:
         return [_rows(source, places, gradients[0], depth=1), None]
     if not isinstance(operation.computation, VariableAccess):
-        return [_by_derivative(operation, 0, gradients), None]
+        return [_by_derivative(operation, 0, gradients, wanted), None]
     (gradient,) = gradients
     operands = [places, dense(_given(gradient)), _shape_of(source)]
     output = OutputSpec(source.dtype, source.shape)

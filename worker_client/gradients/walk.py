@@ -19,7 +19,7 @@ from worker_client.deferred.call import tensor_or_none
 from worker_client.deferred.computed import computed
 from worker_client.deferred.operands import constant_array
 from worker_client.deferred.variable import DeferredVariable
-from worker_client.gradients.rules import gradients_of_inputs
+from worker_client.gradients.rules import Wanted, gradients_of_inputs
 from worker_client.gradients.sums import Gradient, dense, total
 from worker_client.graph.default_graph import graph_of
 from worker_client.graph.graph import Graph
@@ -63,7 +63,8 @@ def gradients(
         grad_ys: For each of ``ys`` the gradient to start from, of its shape; None for ones.
         name: Of the scope; "gradients" if not given.
         colocate_gradients_with_ops: Whether each operation is placed where that is whose derivative it is.
-        gate_gradients: Ignored; a session computes all gradients before it makes updates.
+        gate_gradients: Whether no gradient is to be used before all of an operation's are there, which shows in names
+            of the gradients; a session computes all before it makes updates.
         aggregation_method: Ignored.
         stop_gradients: Tensors that count as constants.
         unconnected_gradients: "none" or "zero": what stands for the gradient by what has no influence.
@@ -76,9 +77,13 @@ def gradients(
         LookupError: An operation in between has no gradient.
         ValueError: There are not as many of ``grad_ys`` as of ``ys``, or they differ in shape; the tensors belong to
             several graphs; ``unconnected_gradients`` is something else.
-        TypeError: A gradient of ``grad_ys`` has another dtype, or one of ``ys`` holds complex numbers.
+        TypeError: ``ys`` or ``xs`` is None; or a gradient of ``grad_ys`` has another dtype, or one of ``ys`` holds
+            complex numbers.
     """
-    del gate_gradients, aggregation_method
+    del aggregation_method
+    for what, given in (("ys", ys), ("xs", xs)):
+        if given is None:
+            raise TypeError(f"tf.gradients: {what} should be tensors or variables, not None")
     try:
         unconnected = UnconnectedGradients(unconnected_gradients)
     except ValueError:
@@ -91,7 +96,12 @@ def gradients(
     with graph.name_scope(name or "gradients"):
         y_tensors = [_tensor(graph, each, "ys") for each in targets]
         x_tensors = [_source(graph, each) for each in sources]
-        walk = _Walk(x_tensors, [_source(graph, each) for each in stops], colocate=colocate_gradients_with_ops)
+        walk = _Walk(
+            x_tensors,
+            [_source(graph, each) for each in stops],
+            colocate=colocate_gradients_with_ops,
+            gated=gate_gradients,
+        )
         walk.start(y_tensors, _first_gradients(graph, y_tensors, _listed(grad_ys) if grad_ys is not None else None))
         walk.run()
         found = [walk.gradient(each) for each in x_tensors]
@@ -107,12 +117,14 @@ class _Walk:
         sources: What is differentiated by.
         stops: What counts as constant.
         colocate: Whether gradients are placed where the operations are.
+        gated: Whether no gradient is to be used before all of an operation's are there.
     """
 
-    def __init__(self, sources: Sequence[Tensor], stops: Sequence[Tensor], *, colocate: bool):
+    def __init__(self, sources: Sequence[Tensor], stops: Sequence[Tensor], *, colocate: bool, gated: bool):
         self._sources = set(sources)
         self._stops = {each.op for each in stops}
         self._colocate = colocate
+        self._wanted = Wanted(self._is_wanted, gated)
         self._gradients: dict[Tensor, list[Gradient]] = {}
         self._totals: dict[Tensor, Gradient | None] = {}
         self._depends: dict[Operation, bool] = {}
@@ -156,7 +168,7 @@ class _Walk:
         graph = operation.graph
         place: AbstractContextManager[Any] = graph.colocate_with(operation) if self._colocate else nullcontext()
         with graph.name_scope(f"{operation.name}_grad"), place:
-            found = gradients_of_inputs(operation, outputs, self._is_wanted)
+            found = gradients_of_inputs(operation, outputs, self._wanted)
         for tensor, gradient in zip(operation.inputs, found, strict=True):
             if gradient is not None and self._is_wanted(tensor):
                 self._gradients.setdefault(tensor, []).append(gradient)

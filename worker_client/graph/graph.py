@@ -171,9 +171,12 @@ class Graph(SaysWhatIsLeftOut, NotCopied, bound_to="this process", instead="buil
 
         Raises:
             RuntimeError: The graph is finalized.
-            ValueError: The name is not valid, or an exact name is taken.
+            ValueError: The name is not valid, or an exact name is taken; or an input belongs to another graph.
         """
         self._require_not_finalized()
+        strangers = [each for each in (*inputs, *references) if each.graph is not self]
+        if strangers:
+            raise ValueError(f"{strangers[0].name} belongs to another graph than what uses it; make both in one graph")
         self._names.mark_current_as_used()
         name = name or op_type
         full_name = name[:-1] if name.endswith("/") else self.unique_name(name)

@@ -129,7 +129,7 @@ class DescribedInitializer(Initializer):
 
 
 def _nameless(shape: Shape, dtype: npt.DTypeLike, partition_info: PartitionInfo | None) -> VariableSpec:
-    sizes = tuple(operator.index(size) for size in shape)
+    sizes = tuple(int(operator.index(size)) for size in shape)
     if partition_info is None:
         return VariableSpec("", as_dtype(dtype), sizes)
     place = PartitionSlice("", tuple(partition_info.full_shape), tuple(partition_info.var_offset))

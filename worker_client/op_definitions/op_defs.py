@@ -110,7 +110,8 @@ OP_DEFS: Final[Mapping[str, OpDef]] = {
     "ZerosLike": row("x:T", shapes.same),
     "StopGradient": row("input:T", shapes.same),
     **dict.fromkeys(
-        ("Floor", "Ceil", "Rint", "Erf", "Erfc", "Lgamma", "CheckNumerics"), row("x:T", shapes.same, T=FLOATS)
+        ("Floor", "Ceil", "Rint", "Erf", "Erfc", "Lgamma", "Digamma", "CheckNumerics"),
+        row("x:T", shapes.same, T=FLOATS),
     ),
     **dict.fromkeys(("IsNan", "IsInf", "IsFinite"), row("x:T", shapes.same, dtypes.bool.dtype, T=FLOATS)),
     **dict.fromkeys(("Rsqrt", "Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Log1p", "Expm1"), _of_one(_FULL)),

@@ -82,7 +82,7 @@ def _sizes_of_parts(operation: Operation, depth: int) -> list[int | None] | None
     operands: tuple[Tensor, ...] = operation.operands
     match operation.type:
         case "Shape":
-            return list(operands[0].shape) if operands[0].shape.ndims is not None else None
+            return operands[0].shape.as_list() if operands[0].shape.ndims is not None else None
         case "Cast" | "Identity" if operands:  # a variable's read has none
             return _sizes(operands[0], depth)
         case "Pack" if all(each.shape.ndims == 0 for each in operands):

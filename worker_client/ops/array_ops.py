@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -78,7 +79,12 @@ def reshape(tensor: Any, shape: Any, name: str | None = None) -> Any:
 
 
 def _reshaped(array: Array, shape: Array) -> Array:
-    return np.reshape(array, shape.tolist())
+    sizes = shape.tolist()
+    if not array.size and 0 in sizes and sizes.count(-1) == 1:  # sizes of 0 leave it open: TensorFlow counts the others
+        rest = math.prod([size for size in array.shape if size])
+        left = rest // math.prod([size for size in sizes if size > 0])
+        sizes = [left if size == -1 else size for size in sizes]
+    return np.reshape(array, sizes)
 
 
 def transpose(a: Any, perm: Any = None, name: str = "transpose", conjugate: bool = False) -> Any:
@@ -168,7 +174,7 @@ def _axis(signature: str, axis: Any) -> Any:
     if given.dtype.kind not in ("iu" if deferred else "biu"):
         raise TypeError(f"{signature}: axis should be an integer, not {axis!r} ({given.dtype.name})")
     if TensorShape(given.shape).ndims not in (0, None):
-        raise ValueError(f"{signature}: axis should be one number, not of the shape {list(given.shape)}")
+        raise ValueError(f"{signature}: axis should be one number, not of the shape {TensorShape(given.shape)}")
     return given if deferred else int(given)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from worker_client.graph.blocks import name_scope
 from worker_client.ops.array_ops import cast, stack, where
 from worker_client.ops.constant_ops import constant, convert_to_tensor, identity, ones_like
@@ -20,6 +22,7 @@ from worker_client.ops.math_ops import (
 )
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.dtypes import DType, as_dtype
+from worker_client.values.shapes import TensorShape
 
 __all__ = ["clip_by_average_norm", "clip_by_global_norm", "clip_by_norm", "clip_by_value", "global_norm"]
 
@@ -28,7 +31,7 @@ def clip_by_value(t: Any, clip_value_min: Any, clip_value_max: Any, name: str | 
     """Returns the elements, those below a bound or above another as that bound.
 
     Args:
-        t: A tensor.
+        t: A tensor, or ``IndexedSlices``, whose values are taken.
         clip_value_min: The lower bound; a number, or a tensor that fits.
         clip_value_max: The upper bound.
         name: Of the operation; "clip_by_value" if not given.
@@ -37,15 +40,20 @@ def clip_by_value(t: Any, clip_value_min: Any, clip_value_max: Any, name: str | 
         ValueError: The bounds have a shape that does not fit.
     """
     with name_scope(name, "clip_by_value", [t, clip_value_min, clip_value_max]) as scope:
-        return maximum(minimum(convert_to_tensor(t), clip_value_max), clip_value_min, name=scope)
+        values = convert_to_tensor(_values(t), name="t")
+        lower = minimum(values, clip_value_max)
+        _check_not_broadcast(values, lower, "clip_value_max")
+        clipped = maximum(lower, clip_value_min, name=scope)
+        _check_not_broadcast(values, clipped, "clip_value_min")
+        return _like(t, clipped)
 
 
 def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = None) -> Any:
     """Returns a tensor, shortened to the length ``clip_norm`` if it is longer.
 
     Args:
-        t: Of floats.
-        clip_norm: The greatest length; a number above 0, or a tensor.
+        t: Of floats; or ``IndexedSlices``, the length of whose values counts.
+        clip_norm: The greatest length; a number, or a tensor. A negative one counts as 0.
         axes: Dimensions over which lengths are computed; all if not given.
         name: Of the operation; "clip_by_norm" if not given.
 
@@ -53,11 +61,15 @@ def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = No
         TypeError: The elements are no floats.
     """
     with name_scope(name, "clip_by_norm", [t, clip_norm]) as scope:
-        operand = _floats(t, "clip_by_norm")
+        operand = _floats(_values(t), "clip_by_norm")
+        is_number = np.isscalar(clip_norm)
+        bound = max(clip_norm, 0) if is_number else cast(maximum(clip_norm, 0), operand.dtype)
         squares = reduce_sum(operand * operand, axes, keepdims=True)
         is_positive = greater(squares, 0)
         lengths = where(is_positive, sqrt(where(is_positive, squares, ones_like(squares))), squares)
-        return identity(operand * clip_norm / maximum(lengths, clip_norm), name=scope)
+        scaled = operand * bound
+        _check_not_broadcast(operand, scaled, "clip_norm")
+        return _like(t, identity(scaled / maximum(lengths, bound), name=scope))
 
 
 def clip_by_average_norm(t: Any, clip_norm: Any, name: str | None = None) -> Any:
@@ -113,10 +125,7 @@ def clip_by_global_norm(
 def _scaled(tensor: Any, scale: Any, name: str) -> Any:
     if tensor is None:
         return None
-    shortened = identity(_values(tensor) * scale, name=name)
-    if isinstance(tensor, IndexedSlices):
-        return IndexedSlices(shortened, tensor.indices, tensor.dense_shape)
-    return shortened
+    return _like(tensor, identity(_values(tensor) * scale, name=name))
 
 
 def _listed(t_list: Any, function: str) -> list[Any]:
@@ -127,6 +136,19 @@ def _listed(t_list: Any, function: str) -> list[Any]:
 
 def _values(tensor: Any) -> Any:
     return tensor.values if isinstance(tensor, IndexedSlices) else tensor
+
+
+def _like(given: Any, values: Any) -> Any:
+    """Returns values as rows of where those of ``given`` were, if they were rows."""
+    return IndexedSlices(values, given.indices, given.dense_shape) if isinstance(given, IndexedSlices) else values
+
+
+def _check_not_broadcast(given: Any, result: Any, bound: str) -> None:
+    before, after = TensorShape(given.shape), TensorShape(result.shape)
+    if not before.is_compatible_with(after):
+        raise ValueError(
+            f"{bound} would make the shape {after} of {before}; give a scalar, or a bound for each element"
+        )
 
 
 def _floats(t: Any, function: str) -> Any:

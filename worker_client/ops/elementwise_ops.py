@@ -13,9 +13,10 @@ import numpy as np
 
 from ps_protocol.operations import Array
 from worker_client.deferred import elementwise
-from worker_client.deferred.call import itself
+from worker_client.deferred.call import is_deferred, itself
 from worker_client.deferred.computed import computed, deferred_graph
 from worker_client.deferred.operands import of_one_dtype
+from worker_client.derivatives import gamma
 from worker_client.graph.blocks import name_scope
 from worker_client.graph.operation import Tensor
 from worker_client.ops.array_ops import cast, where
@@ -33,6 +34,7 @@ from worker_client.ops.math_ops import (
     negative,
     unary,
 )
+from worker_client.values.conversion import IndexedSlices
 from worker_client.values.dtypes import (
     DType,
     as_dtype,
@@ -63,6 +65,7 @@ __all__ = [
     "cos",
     "cosh",
     "cross",
+    "digamma",
     "div",
     "div_no_nan",
     "erf",
@@ -157,11 +160,16 @@ expm1 = unary("expm1", np.expm1, "Expm1", "Returns ``exp(x) - 1``, exact also ne
 erf = unary("erf", _each(math.erf), "Erf", "Returns the error function of each element.")
 erfc = unary("erfc", _each(math.erfc), "Erfc", "Returns ``1 - erf(x)``, exact also where that is small.")
 lgamma = unary("lgamma", _each(_log_gamma), "Lgamma", "Returns the logarithm of the gamma function's absolute value.")
+digamma = unary("digamma", gamma.digamma, "Digamma", "Returns the derivative of ``lgamma``.")
 softplus = unary("softplus", _softplus, "Softplus", "Returns ``log(1 + exp(x))``, without overflow.")
 
 
 def stop_gradient(input: Any, name: str | None = None) -> Any:
-    """Returns the tensor, as one that no gradient passes."""
+    """Returns the tensor, as one that no gradient passes; ``IndexedSlices`` as such."""
+    if isinstance(input, IndexedSlices) and is_deferred(input):
+        values, indices = stop_gradient(input.values, name), stop_gradient(input.indices, name)
+        sizes = None if input.dense_shape is None else stop_gradient(input.dense_shape, name)
+        return IndexedSlices(values, indices, sizes)
     return computed("StopGradient", itself, [input], name=name)
 
 
@@ -239,18 +247,28 @@ def floor_div(x: Any, y: Any, name: str | None = None) -> Any:
 
 
 def div(x: Any, y: Any, name: str | None = None) -> Any:
-    """Returns ``x / y`` as Python 2: of integers rounded down, of floats not rounded."""
-    x, y = of_one_dtype("div", [x, y])
-    divided = floordiv if as_dtype(x.dtype).kind in "iu" else realdiv
-    return divided(x, y, name=name or "div")
+    """Returns ``x / y`` as Python 2: of integers rounded down, of floats not rounded.
+
+    Raises:
+        ValueError: ``y`` cannot be had in the dtype of ``x``.
+    """
+    with name_scope(name, "div", [x, y]) as scope:
+        x = convert_to_tensor(x, name="x")
+        y = convert_to_tensor(y, dtype=x.dtype, name="y")
+        divided = floordiv if as_dtype(x.dtype).kind in "iu" else realdiv
+        return divided(x, y, name=scope)
 
 
 def scalar_mul(scalar: Any, x: Any, name: str | None = None) -> Any:
-    """Returns ``scalar * x``; ValueError if ``scalar`` is not a scalar."""
-    factor = convert_to_tensor(scalar, dtype=convert_to_tensor(x).dtype, name="scalar")
+    """Returns ``scalar * x``, of ``IndexedSlices`` as such; ValueError if ``scalar`` is not a scalar."""
+    values = convert_to_tensor(x.values if isinstance(x, IndexedSlices) else x)
+    factor = convert_to_tensor(scalar, dtype=values.dtype, name="scalar")
     if len(factor.shape):
-        raise ValueError(f"scalar_mul multiplies by one number, not by a tensor of the shape {list(factor.shape)}")
-    return multiply(factor, x, name=name)
+        raise ValueError(
+            f"scalar_mul multiplies by one number, not by a tensor of the shape {TensorShape(factor.shape)}"
+        )
+    scaled = multiply(factor, values, name=name)
+    return IndexedSlices(scaled, x.indices, x.dense_shape) if isinstance(x, IndexedSlices) else scaled
 
 
 def cross(a: Any, b: Any, name: str | None = None) -> Any:

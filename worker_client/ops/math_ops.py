@@ -21,6 +21,7 @@ from worker_client.graph.operation import Tensor
 from worker_client.op_definitions.op_defs import OP_DEFS
 from worker_client.ops.constant_ops import constant, convert_to_tensor, identity, rank
 from worker_client.ops.constant_ops import range as range_
+from worker_client.values.extremes import greatest, least
 from worker_client.values.made_functions import named, one_of
 from worker_client.values.shapes import TensorShape
 
@@ -337,8 +338,8 @@ reduce_sum = reduction("reduce_sum", _sum, "Sum", "Returns the sum over some dim
 reduce_mean = reduction(
     "reduce_mean", _mean, "Mean", "Returns the mean over some dimensions; of integers a whole number."
 )
-reduce_max = reduction("reduce_max", np.max, "Max", "Returns the greatest element over some dimensions.")
-reduce_min = reduction("reduce_min", np.min, "Min", "Returns the least element over some dimensions.")
+reduce_max = reduction("reduce_max", greatest, "Max", "Returns the greatest element over some dimensions.")
+reduce_min = reduction("reduce_min", least, "Min", "Returns the least element over some dimensions.")
 reduce_prod = reduction("reduce_prod", _product, "Prod", "Returns the product over some dimensions.")
 reduce_all = reduction("reduce_all", np.all, "All", "Returns whether all are true over some dimensions.")
 reduce_any = reduction("reduce_any", np.any, "Any", "Returns whether any is true over some dimensions.")

@@ -38,6 +38,7 @@ from worker_client.ops.math_ops import (
 from worker_client.ops.random_ops import random_uniform
 from worker_client.ops.selection_ops import where_v2
 from worker_client.values.dtypes import DType, as_dtype, float32
+from worker_client.values.extremes import greatest
 from worker_client.values.made_functions import named, one_of
 from worker_client.values.shapes import TensorShape
 
@@ -186,12 +187,12 @@ def _last(axis: int, ndims: int) -> list[int]:
 
 
 def _soft(array: Array) -> Array:
-    raised = np.exp(array - np.max(array, axis=-1, keepdims=True))
+    raised = np.exp(array - greatest(array, axis=-1, keepdims=True))
     return np.asarray(raised / np.sum(raised, axis=-1, keepdims=True))
 
 
 def _log_soft(array: Array) -> Array:
-    below = array - np.max(array, axis=-1, keepdims=True)
+    below = array - greatest(array, axis=-1, keepdims=True)
     return np.asarray(below - np.log(np.sum(np.exp(below), axis=-1, keepdims=True)))
 
 

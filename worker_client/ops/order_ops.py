@@ -226,6 +226,8 @@ def in_top_k(predictions: Any, targets: Any, k: int, name: str | None = None) ->
 
 
 def _is_among_best(rows: Array, places: Array, k: Array) -> Array:
+    if not rows.shape[1]:
+        return np.zeros(len(rows), bool)
     is_valid = (places >= 0) & (places < rows.shape[1])
     theirs = rows[np.arange(len(rows)), np.where(is_valid, places, 0)]
     return np.asarray(is_valid & np.isfinite(theirs) & (np.sum(rows > theirs[:, np.newaxis], axis=1) < k))

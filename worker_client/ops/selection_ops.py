@@ -165,7 +165,7 @@ class _UnsortedSegment(Protocol):
 
 def _gathered(function: np.ufunc, first: Any, data: Array, ids: Array, number: int) -> Array:
     """Returns for each segment what a ufunc makes of ``first`` and its elements; negative ids are left out."""
-    rows = data.reshape(-1, *data.shape[ids.ndim :])
+    rows = data.reshape(ids.size, *data.shape[ids.ndim :])
     places = ids.reshape(-1)
     result = np.full((number, *rows.shape[1:]), first, data.dtype)
     if places.size and places.max() >= number:
@@ -197,7 +197,7 @@ def _segment(
             )
         number = int(ids[-1]) + 1 if ids.size else 0
         result = _gathered(function, neutral(data.dtype), data, ids, number)
-        counts = np.bincount(ids, minlength=number).reshape(-1, *[1] * (data.ndim - 1))
+        counts = np.bincount(ids, minlength=number).reshape(number, *[1] * (data.ndim - 1))
         if is_mean:
             result = result / np.maximum(counts, 1).astype(data.dtype)
         return np.where(counts == 0, data.dtype.type(0), result).astype(data.dtype)

@@ -262,6 +262,10 @@ class Optimizer:
         return mapped(fanout.exchange_all_later(routed, settle), outcome)
 
     def _asked(self, given: GradientsAndVariables) -> list[tuple[Any, EagerVariable]]:
+        if not isinstance(given, Iterable):
+            raise InvalidArgumentError(
+                f"{self.name}.apply_gradients takes pairs of a gradient and its variable, not {given!r}"
+            )
         pairs: list[Any] = (
             [(gradient, variable) for variable, gradient in given.items()]
             if isinstance(given, Mapping)

@@ -289,4 +289,4 @@ def _full_shape(name: str, shape: TensorShape, wanted: TensorShape, *, validate_
             f"variable {name}: its initial value has shape {shape}, expected is {wanted}", variable=name
         )
     known = shape.merge_with(wanted)  # where it is not known before there is a value, it is declared as empty
-    return tuple(size or 0 for size in known) if known.ndims is not None else ()
+    return tuple(size or 0 for size in known.as_list()) if known.ndims is not None else ()

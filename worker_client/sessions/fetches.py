@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,9 +42,18 @@ class Fetches:
         self.tensors: list[Tensor] = []
         self._template = self._taken_apart(structure)
 
-    def structured(self, values: Sequence[Array]) -> Any:
-        """Returns values, in the order of ``tensors``, in the structure of what was asked for; scalars as scalars."""
-        return _put_together(self._template, iter(values))
+    def structured(self, values: Sequence[Array], fed: Container[Tensor] = ()) -> Any:
+        """Returns values in the structure of what was asked for.
+
+        Args:
+            values: In the order of ``tensors``.
+            fed: Tensors whose values were given, not computed: as in TensorFlow they are arrays even where they are
+                scalars, which are NumPy's scalars otherwise.
+        """
+        pairs = zip(self.tensors, values, strict=True)
+        return _put_together(
+            self._template, iter([_owned(value) if tensor in fed else _owned(value)[()] for tensor, value in pairs])
+        )
 
     def _taken_apart(self, fetch: Any) -> Any:
         if isinstance(fetch, list | tuple):
@@ -87,11 +96,11 @@ class _Keyed:
     members: dict[Any, Any]
 
 
-def _put_together(template: Any, values: Iterator[Array]) -> Any:
+def _put_together(template: Any, values: Iterator[Any]) -> Any:
     if template is _OPERATION or template is _NOTHING:
         return None
     if template is _TENSOR:
-        return _owned(next(values))[()]
+        return next(values)
     if isinstance(template, _Whole):
         return np.concatenate([_put_together(part, values) for part in template.parts], axis=template.axis)
     if isinstance(template, _Keyed):

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any, Self
 
+from ps_protocol.errors import CancelledError, FailedPreconditionError
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.not_copied import NotCopied
 from ps_protocol.operations import PsOperation
 from worker_client.client import Client
@@ -42,7 +44,7 @@ class Session(
         config: Ignored; accepted for code that gives one.
 
     Raises:
-        TypeError: ``target`` is neither a connection nor text.
+        TypeError: ``target`` is neither a connection nor text, or ``graph`` is no graph.
         NotFoundError: No server of this process has this target.
         ValueError: The graph is a connection's own, in which everything happens at once.
     """
@@ -51,6 +53,8 @@ class Session(
 
     def __init__(self, target: Client | str | bytes | None = None, graph: Graph | None = None, config: Any = None):
         del config
+        if graph is not None and not isinstance(graph, Graph):
+            raise TypeError(f"the graph of a session is a Graph, not {graph!r}")
         if isinstance(target, str | bytes) and target:
             target = client_of(target.decode() if isinstance(target, bytes) else target)
         if target and not isinstance(target, Client):
@@ -98,6 +102,7 @@ class Session(
             ValueError: A fetch is not of this graph, or a fed value does not have the tensor's shape.
             TypeError: A fetch or feed is nothing that can be run or fed here, or a fed value is of another kind, or
                 an integer that the tensor's dtype cannot hold.
+            CancelledError: The session was closed while it ran, and its variables with it.
             FailedPreconditionError: A variable that is read has not been initialised.
             InvalidArgumentError: A placeholder is not fed, or a value does not fit.
         """
@@ -107,8 +112,14 @@ class Session(
             raise RuntimeError("the graph of the session is empty; build something in it before running it")
         wanted = Fetches(self._graph, fetches)
         feeds = fed_values(self._graph, feed_dict) if feed_dict else {}
-        values = Evaluation(self._runtime, feeds, self._plans).run(wanted.operations, wanted.tensors)
-        return wanted.structured(values)
+        try:
+            values = Evaluation(self._runtime, feeds, self._plans).run(wanted.operations, wanted.tensors)
+        except FailedPreconditionError as error:
+            raise_interrupt(error)
+            if not self._closed:
+                raise
+            raise CancelledError("the session was closed while it ran; make a new one") from error
+        return wanted.structured(values, feeds)
 
     def request(self, variable: AccessedVariable, operation: PsOperation) -> None:
         """Carries out one operation on a variable, outside the graph; raises its error."""

@@ -148,8 +148,11 @@ def merge(inputs: Sequence[Any], collections: Iterable[str] | None = None, name:
         name: Name scope of the operation; "Merge" if not given.
 
     Raises:
+        ValueError: There are no summaries.
         InvalidArgumentError: When it is run: two have one tag.
     """
+    if not len(inputs):
+        raise ValueError("tf.summary.merge needs one summary at least; tf.summary.merge_all() finds those of the graph")
     clean = _clean(name)
 
     def merged(*parts: Array) -> Array:

@@ -94,6 +94,8 @@ def global_step(sess: Session, global_step_tensor: Any) -> int:
 
 
 def _checked(step: Any) -> Any:
+    if not hasattr(step, "dtype"):
+        raise TypeError(f'the existing "global_step" should be a variable or a tensor, not {step!r}')
     if not DType(as_dtype(step.dtype)).is_integer:
         raise TypeError(f"the global step {step.name} is {as_dtype(step.dtype).name}; it should be an integer")
     shape = TensorShape(step.shape)

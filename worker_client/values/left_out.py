@@ -147,7 +147,7 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     (SIGNALS, "image audio signal spectral *fft *fft2d *fft3d *fftnd extract_image_patches extract_volume_patches"),
     (
         SPECIAL,
-        "digamma igamma igammac lbeta betainc polygamma zeta math.bessel_* math.digamma math.igamma math.igammac "
+        "igamma igammac lbeta betainc polygamma zeta math.bessel_* math.igamma math.igammac "
         "math.lbeta math.betainc math.polygamma math.zeta math.erfinv math.erfcinv math.ndtri math.nextafter "
         "math.special math.sobol_sample math.cumulative_logsumexp math.xlog1py math.reciprocal_no_nan "
         "math.polyval",

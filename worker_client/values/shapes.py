@@ -18,8 +18,8 @@ class TensorShape(tuple[int | None, ...]):
     """The sizes of a tensor's dimensions, None where unknown; immutable.
 
     A shape of known rank is a tuple, so that it compares with tuples and goes wherever NumPy takes a shape. One of
-    unknown rank (``TensorShape(None)``) has no length and cannot be iterated; it equals only its like. Iterating gives
-    numbers and None; an index gives a ``Dimension``, as in TensorFlow 1, whose ``value`` is one of these.
+    unknown rank (``TensorShape(None)``) has no length and cannot be iterated; it equals only its like. An index gives a
+    ``Dimension``, as in TensorFlow 1, and so does iterating for each size that is known; of others it gives None.
 
     Args:
         dims: The sizes, or another shape; a number stands for a shape of that one size; None for unknown rank.
@@ -31,6 +31,7 @@ class TensorShape(tuple[int | None, ...]):
 
     _has_rank: bool
     _is_fully_defined: bool
+    _iterated: tuple[Any, ...]
 
     def __new__(cls, dims: ShapeLike = None) -> TensorShape:
         if type(dims) is cls:
@@ -47,6 +48,7 @@ class TensorShape(tuple[int | None, ...]):
         shape = super().__new__(cls, sizes or ())
         shape._has_rank = sizes is not None
         shape._is_fully_defined = sizes is not None and None not in sizes
+        shape._iterated = tuple([None if size is None else Dimension(size) for size in sizes or ()])
         return shape
 
     @property
@@ -59,7 +61,7 @@ class TensorShape(tuple[int | None, ...]):
     @property
     def dims(self) -> list[Dimension] | None:
         """The dimensions as a list, None if the rank is unknown."""
-        return [Dimension(size) for size in self] if self._has_rank else None
+        return [Dimension(size) for size in self._iterated] if self._has_rank else None
 
     def size(self, axis: int) -> int | None:
         """Returns the size of a dimension as a number, None if it or the rank is unknown.
@@ -70,8 +72,9 @@ class TensorShape(tuple[int | None, ...]):
         return tuple.__getitem__(self, axis) if self._has_rank else None
 
     def as_list(self) -> list[int | None]:
-        """Returns the sizes as a list; ValueError if the rank is unknown."""
-        return list(self)
+        """Returns the sizes as a list of plain numbers and None; ValueError if the rank is unknown."""
+        self._require_rank()
+        return list(tuple.__iter__(self))
 
     def is_fully_defined(self) -> bool:
         """Whether rank and sizes are all known."""
@@ -175,7 +178,7 @@ class TensorShape(tuple[int | None, ...]):
 
     def __iter__(self) -> Iterator[int | None]:
         self._require_rank()
-        return super().__iter__()
+        return iter(self._iterated)
 
     def __getitem__(self, key: Any) -> Any:
         if not self._has_rank:
@@ -191,6 +194,8 @@ class TensorShape(tuple[int | None, ...]):
             return False
         if not self._has_rank:
             return isinstance(other, TensorShape)
+        if isinstance(other, TensorShape):
+            return tuple.__eq__(self, other)
         return super().__eq__(tuple(other)) if isinstance(other, tuple | list) else NotImplemented
 
     def __ne__(self, other: object) -> bool:
@@ -200,7 +205,7 @@ class TensorShape(tuple[int | None, ...]):
         return super().__hash__() if self._has_rank else hash(TensorShape)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return TensorShape, (tuple(self) if self._has_rank else None,)
+        return TensorShape, (self.as_list() if self._has_rank else None,)
 
     def __str__(self) -> str:
         return f"({self._listed}{',' if len(self) == 1 else ''})" if self._has_rank else "<unknown>"

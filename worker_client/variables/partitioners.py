@@ -134,7 +134,7 @@ def partitions_of(partitioner: Partitioner, shape: Sequence[int | None], dtype: 
     """
     known = [size for size in shape if size is not None]
     if len(known) < len(shape):
-        raise ValueError(f"variable {name} is to be partitioned, but its shape {list(shape)} is not fully known")
+        raise ValueError(f"variable {name} is to be partitioned, but its shape {TensorShape(shape)} is not fully known")
     if not known:
         raise ValueError(f"variable {name} is to be partitioned, but it is a scalar; it needs a dimension")
     partitions = partitioner(shape=TensorShape(known), dtype=DType(as_dtype(dtype)))
@@ -169,7 +169,7 @@ def parts(shape: Shape, partitions: Sequence[int]) -> Iterator[tuple[tuple[int, 
     axis = next((axis for axis, number in enumerate(partitions) if number > 1), 0)
     number, length = partitions[axis], shape[axis]
     if number > max(1, length):
-        raise ValueError(f"a dimension of size {length} of {list(shape)} cannot be cut into {number} parts")
+        raise ValueError(f"a dimension of size {length} of {TensorShape(shape)} cannot be cut into {number} parts")
     start = 0
     for index in range(number):
         size = length // number + (index < length % number)
@@ -180,8 +180,8 @@ def parts(shape: Shape, partitions: Sequence[int]) -> Iterator[tuple[tuple[int, 
 
 def _length(shape: Sequence[int | None], axis: int) -> int:
     if not -len(shape) <= axis < len(shape):
-        raise ValueError(f"cannot cut along axis {axis}: the shape is only {list(shape)}")
-    length = list(shape)[axis]  # an index of a ``TensorShape`` gives a ``Dimension``
+        raise ValueError(f"cannot cut along axis {axis}: the shape is only {TensorShape(shape)}")
+    length = list(shape)[axis]  # an index of a ``TensorShape`` gives a ``Dimension`` even where it is not known
     if length is None:
         raise _not_fully_defined(shape)
     return length
@@ -204,7 +204,8 @@ def _size_bytes(shape: Sequence[int | None], dtype: object, bytes_per_string_ele
 
 
 def _not_fully_defined(shape: Sequence[int | None]) -> ValueError:
-    return ValueError(f"shape is not fully defined: {list(shape)}; a variable is cut only if all sizes are known")
+    sizes = TensorShape(shape)
+    return ValueError(f"shape is not fully defined: {sizes}; a variable is cut only if all sizes are known")
 
 
 def _ceil_divide(numerator: int, denominator: int) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Final, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array, Reduce, Result, VariableSpec, reply_bytes
 from worker_client.connection.fanout import Routed
@@ -111,8 +111,9 @@ class Reductions(PlacedParts):
 
         Raises:
             InvalidArgumentError: There are not so many elements, or more than 65,536 are asked for.
+            DTypeMismatchError: ``k`` is no integer.
         """
-        spec, count = self.whole_spec, operator.index(k)
+        spec, count = self.whole_spec, self._how_many("top_k", k)
         if not 0 <= count <= _num_elements(spec):
             raise InvalidArgumentError(
                 f"top_k of variable {spec} was asked for {count} elements; it has {_num_elements(spec)}",
@@ -140,17 +141,9 @@ class Reductions(PlacedParts):
 
         Raises:
             InvalidArgumentError: There are too many bins or none, or the range is none.
+            DTypeMismatchError: ``bins`` is no integer: edges are for ``np.histogram(v.numpy(), edges)``.
         """
-        spec = self.whole_spec
-        try:
-            count = operator.index(bins)
-        except TypeError as error:
-            raise_interrupt(error)
-            raise InvalidArgumentError(
-                f"a histogram of variable {spec} needs a number of bins, not {bins!r}; for others read the value: "
-                f"np.histogram(v, bins)",
-                variable=spec.name,
-            ) from None
+        spec, count = self.whole_spec, self._how_many("histogram", bins)
         low, high = self._extent() if range is None else (float(range[0]), float(range[1]))
         if low == high:  # as NumPy widens it
             low, high = low - 0.5, high + 0.5
@@ -166,6 +159,17 @@ class Reductions(PlacedParts):
         return np.sum(np.stack(counts), axis=0), edges
 
     # -- how they are asked for ---------------------------------------------------------------
+
+    def _how_many(self, function: str, number: object) -> int:
+        try:
+            return operator.index(number)  # type: ignore[arg-type] # that is the question
+        except TypeError as error:
+            raise_interrupt(error)
+            raise DTypeMismatchError(
+                f"{function} of variable {self.whole_spec.name} takes how many as an integer, not {number!r}; for "
+                f"anything else read the value, as v.numpy()",
+                variable=self.whole_spec.name,
+            ) from None
 
     def _extent(self) -> tuple[float, float]:
         """The least and the greatest element, asked for together."""

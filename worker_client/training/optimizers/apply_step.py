@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ps_protocol.errors import ShapeMismatchError
+from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError
 from ps_protocol.operations import Apply, Array
 from ps_protocol.optimizer_rules import RULES
 from worker_client.deferred.variable import DeferredVariable
@@ -45,6 +45,9 @@ def apply_op(
     _check(variable, gradient, indices)
     order = [each.name for each in RULES[rule].settings]
     tensors = {name: each for name, each in settings.items() if isinstance(each, Tensor)}
+    for name, each in tensors.items():
+        if each.shape.ndims:
+            raise _no_scalar(name, variable, each.shape.as_list())
     fixed = [np.nan if name in tensors else float(settings[name]) for name in order]  # type: ignore[arg-type]
     places = [order.index(name) for name in tensors]
     name, names, shape = variable.spec.name, tuple(each.spec.name for each in slots), variable.spec.shape
@@ -52,8 +55,12 @@ def apply_op(
     def request(_: int, *values: Array) -> Any:
         numbers = np.array(fixed, np.float64)
         for place, value in zip(places, values, strict=False):
+            if value.ndim:
+                raise _no_scalar(order[place], variable, list(value.shape))
             numbers[place] = value
         operands = values[len(places) :]
+        if len(operands) > 1:
+            _check_rows(operands[0], variable)
         wanted = shape if len(operands) == 1 else (len(operands[0]), *shape[1:])
         if operands[-1].shape != wanted:
             raise ShapeMismatchError(
@@ -71,6 +78,25 @@ def apply_op(
             attributes={"T": variable.dtype, "use_locking": use_locking},
             computation=access,
             references=[variable.op.outputs[0], *(each.op.outputs[0] for each in slots)],
+        )
+
+
+def _no_scalar(setting: str, variable: DeferredVariable, shape: Sequence[int | None]) -> ShapeMismatchError:
+    return ShapeMismatchError(
+        f"{setting} of the step of variable {variable.spec.name} has the shape {shape}; it should be a scalar",
+        variable=variable.spec.name,
+    )
+
+
+def _check_rows(rows: Array, variable: DeferredVariable) -> None:
+    """Finds rows that there are not before anything of the run is sent, where the number of rows is known."""
+    number = variable.shape.size(0)
+    if number is not None and rows.size and (rows.min() < 0 or rows.max() >= number):
+        outside = rows[(rows < 0) | (rows >= number)]
+        raise InvalidArgumentError(
+            f"row {outside[0]} in the gradient of variable {variable.spec} is outside of [0, {number}); nothing was "
+            f"changed",
+            variable=variable.spec.name,
         )
 
 

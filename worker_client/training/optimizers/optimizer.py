@@ -164,8 +164,9 @@ class Optimizer:
             skip_gradients_aggregation: Ignored; there are no replicas in one process.
 
         Raises:
-            ValueError: There are no variables, or none has a gradient; or a gradient does not fit its variable.
-            TypeError: A gradient is no tensor.
+            ValueError: There are no variables, or none has a gradient; or a gradient does not fit its variable; or a
+                variable belongs to another graph.
+            TypeError: A gradient is no tensor, or a variable is not of floats.
             NotImplementedError: One of the variables is no variable of a graph.
         """
         del skip_gradients_aggregation
@@ -185,6 +186,8 @@ class Optimizer:
         if not trained:
             raise ValueError(f"No gradients provided for any variable: {[str(variable) for _, variable in pairs]}.")
         graph = _deferred_graph(trained)
+        for variable in trained:
+            self._check_dtype(variable)
         with graph.control_dependencies(None):
             self._create_slots(trained)
         updates = []
@@ -303,6 +306,14 @@ class Optimizer:
     def _call_if_callable(param: Any) -> Any:
         return param() if callable(param) and not isinstance(param, Tensor | DeferredVariable) else param
 
+    def _check_dtype(self, variable: Any) -> None:
+        if DType(as_dtype(variable.dtype)) not in self._valid_dtypes():
+            names = sorted(each.name for each in self._valid_dtypes())
+            raise TypeError(
+                f"{variable.name} holds {variable.dtype.base_dtype.name} and cannot be trained: {self._name} changes "
+                f"variables of {', '.join(names)}"
+            )
+
     def _assert_valid_dtypes(self, tensors: Iterable[Any]) -> None:
         allowed = self._valid_dtypes()
         for tensor in tensors:
@@ -346,10 +357,13 @@ def _check_optimizable(variable: Any) -> None:
 
 
 def _deferred_graph(variables: Sequence[Any]) -> Graph:
-    graph: Graph = variables[0].graph
+    graph = get_default_graph()
     for variable in variables:
         if variable.graph is not graph:
-            raise ValueError(f"{variable.name} belongs to another graph than {variables[0].name}")
+            raise ValueError(
+                f"{variable.name} belongs to another graph than the default one, in which its step would be made; use "
+                f"the optimizer in `with variable.graph.as_default():`"
+            )
     return graph
 
 

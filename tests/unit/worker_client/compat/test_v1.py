@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -167,6 +167,19 @@ def test_a_session_takes_what_programs_for_tensorflow_give_it() -> None:
     total = tf.constant(1.0) + 1.0
     with tf.Session("", config=object()) as session:
         assert session.run(total, options=object(), run_metadata=object()) == 2
+
+
+def test_a_session_takes_no_graph_that_is_none() -> None:
+    with pytest.raises(TypeError, match="the graph of a session is a Graph, not 3"):
+        tf.Session(graph=cast(Any, 3))
+
+
+def test_what_is_fed_and_fetched_is_an_array_as_in_tensorflow() -> None:
+    x, v = tf.placeholder(tf.float32, []), tf.Variable(1.0)
+    with tf.Session() as session:
+        fed, computed, read = session.run([x, x + 1.0, v], {x: 2.0, v: 3.0})
+    assert [type(fed), type(computed), type(read)] == [np.ndarray, np.float32, np.ndarray]
+    assert (fed.shape, fed.dtype, fed, computed, read) == ((), np.float32, 2.0, 3.0, 3.0)
 
 
 def test_a_callable_takes_options_if_it_was_asked_for() -> None:

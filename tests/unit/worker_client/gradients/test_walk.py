@@ -51,6 +51,25 @@ def test_operations_are_called_as_in_tensorflow(graph: Any) -> None:
     assert tf.gradients(y, w, name="mine")[0].name.startswith("mine/")
 
 
+def test_gated_gradients_have_the_names_of_their_gates() -> None:
+    """As in TensorFlow: where an operation has gradients by several inputs, none is used before all are there."""
+    x = tf.placeholder(tf.float32, [None, 4], name="x")
+    w, b, c = tf.get_variable("w", [4, 3]), tf.get_variable("b", [3]), tf.get_variable("c", [])
+    rows = tf.nn.embedding_lookup(w, [1, 2])
+    y = tf.reduce_mean(tf.nn.bias_add(tf.matmul(x, w), b) * c) + tf.reduce_sum(rows)
+    pairs = tf.train.GradientDescentOptimizer(0.1).compute_gradients(y, [b, c])
+    assert [gradient.name for gradient, _ in pairs] == [
+        "gradients/BiasAdd_grad/tuple/control_dependency_1:0",
+        "gradients/mul_grad/tuple/control_dependency_1:0",
+    ]
+    assert [each.name for each in tf.gradients(y, [b, c])] == [
+        "gradients_1/BiasAdd_grad/BiasAddGrad:0",
+        "gradients_1/mul_grad/Reshape:0",
+    ]
+    (of_rows,) = tf.gradients(tf.reduce_sum(rows), [w], gate_gradients=True)
+    assert of_rows.name == "gradients_2/embedding_lookup_grad/Reshape:0"
+
+
 def test_gradients_have_the_shape_and_dtype_of_what_they_are_by() -> None:
     x = tf.placeholder(tf.float32, [None, 4])
     for dtype in (tf.float16, tf.bfloat16, tf.float32, tf.float64):
@@ -169,6 +188,14 @@ def test_wrong_arguments_are_refused(arguments: Any, error: type[Exception], mes
     x = tf.constant([1.0, 2.0])
     with pytest.raises(error, match=message):
         tf.gradients(x * x, x, **arguments)
+
+
+def test_nothing_has_no_gradients() -> None:
+    x: Any = tf.constant([1.0, 2.0])
+    with pytest.raises(TypeError, match="ys should be tensors or variables, not None"):
+        tf.gradients(None, x)
+    with pytest.raises(TypeError, match="xs should be tensors or variables, not None"):
+        tf.gradients(x, None)
 
 
 def test_complex_numbers_are_refused() -> None:

@@ -277,3 +277,13 @@ def test_a_value_can_be_taken_out_everywhere() -> None:
     graph.add_to_collection("k", second)
     graph.collections.remove(first)
     assert (graph.get_collection("k"), graph.get_collection("l")) == ([second], [])
+
+
+def test_an_operation_takes_nothing_of_another_graph() -> None:
+    graph = deferred_graph()
+    strangers = deferred_graph().create_op("Const", outputs=[FLOAT]).outputs
+    with pytest.raises(ValueError, match="Const:0 belongs to another graph than what uses it"):
+        graph.create_op("Neg", strangers, [FLOAT])
+    with pytest.raises(ValueError, match="Const:0 belongs to another graph than what uses it"):
+        graph.create_op("Assign", [], [FLOAT], references=strangers)
+    assert graph.is_empty

@@ -78,3 +78,11 @@ def test_floats_by_zero(session: Any, dtype: str) -> None:
 
 def test_a_true_quotient_of_integers_is_infinite(session: Any) -> None:
     assert session.run(tf.constant([9]) / tf.constant([0])).tolist() == [np.inf]
+
+
+def test_what_cannot_be_had_in_the_dtype_of_the_first_is_not_divided() -> None:
+    with pytest.raises(ValueError, match="float64"):
+        tf.div(tf.constant([1.0]), tf.constant([1.0], tf.float64))
+    with pytest.raises(ValueError, match="float32"):
+        tf.div(2, tf.constant([1.0]))
+    assert tf.div(tf.constant([7, -7]), 2).op.name == "div_2"

@@ -353,6 +353,8 @@ class TestRefused:
             match=r"Mine\.apply_gradients takes a list of pairs, .* an array of the shape \[4, 3\]$",
         ):
             optimizer.apply_gradients([GRADIENT])  # type: ignore[list-item]
+        with pytest.raises(InvalidArgumentError, match=r"Mine\.apply_gradients takes pairs .*, not None"):
+            optimizer.apply_gradients(None)  # type: ignore[call-overload]
         with pytest.raises(InvalidArgumentError, match=r"name 'w'; give the variable, as client\.variable\('w'\)"):
             optimizer.apply_gradients([(GRADIENT, "w")])  # type: ignore[list-item]
         with pytest.raises(ValueError, match="are of different connections"):

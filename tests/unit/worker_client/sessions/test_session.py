@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from ps_protocol.errors import CancelledError, FailedPreconditionError, InvalidArgumentError, NotFoundError
 from tests.unit.worker_client.clusters import InProcessCluster
 from worker_client.deferred.call import deferred_call
 from worker_client.graph.graph import Graph
@@ -146,6 +146,20 @@ def test_a_closed_session_runs_nothing(graph: Graph) -> None:
         session.run(v)
     with pytest.raises(RuntimeError, match="the session is closed"):
         v.load(1, session)
+
+
+def test_a_run_in_whose_midst_the_session_is_closed_says_so(graph: Graph) -> None:
+    v = new_variable(np.float32(1))
+    session = Session(graph=graph)
+    session.run(v.initializer)
+
+    def closing(value: Any) -> Any:
+        session.close()
+        return value
+
+    update = v.assign_add(deferred_call(closing, [v.value()], op_type="Closing", output=OutputSpec(v.dtype, v.shape)))
+    with pytest.raises(CancelledError, match="the session was closed while it ran; make a new one"):
+        session.run(update)
 
 
 def test_as_a_context_manager_it_makes_itself_and_its_graph_the_default_and_closes() -> None:

@@ -61,6 +61,8 @@ def test_there_may_be_nothing_to_merge() -> None:
     assert tf.summary.merge_all() is None
     assert tf.get_collection("mine") == [kept]
     assert tf.summary.merge([kept], collections=["mine"]) in tf.get_collection("mine")
+    with pytest.raises(ValueError, match=r"needs one summary at least; tf\.summary\.merge_all\(\)"):
+        tf.summary.merge([])
 
 
 @pytest.mark.parametrize(

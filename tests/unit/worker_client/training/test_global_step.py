@@ -15,6 +15,7 @@ from worker_client.scopes.creation import new_variable
 from worker_client.scopes.variable_scope import variable_scope
 from worker_client.sessions.session import Session
 from worker_client.training.global_step import (
+    assert_global_step,
     create_global_step,
     get_global_step,
     get_or_create_global_step,
@@ -85,3 +86,8 @@ def test_a_session_reads_it() -> None:
         count = global_step(session, step)
     assert count == 3
     assert type(count) is int
+
+
+def test_a_number_is_no_global_step() -> None:
+    with pytest.raises(TypeError, match='"global_step" should be a variable or a tensor, not 3'):
+        assert_global_step(3)

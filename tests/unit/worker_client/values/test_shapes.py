@@ -10,7 +10,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from worker_client.graph.graph import Graph
+from worker_client.scopes.creation import new_variable
+from worker_client.scopes.variable_scope import get_variable
 from worker_client.values.shapes import TensorShape
+from worker_client.variables.partitioners import fixed_size_partitioner
 
 UNKNOWN = TensorShape(None)
 
@@ -48,6 +52,25 @@ def test_a_known_shape_is_a_tuple() -> None:
     assert (len(shape), shape[1], list(shape)) == (2, 3, [2, 3])
     assert shape[:1] == TensorShape([2])
     assert isinstance(shape[:1], TensorShape)
+
+
+def test_iterating_gives_dimensions_as_programs_that_count_parameters_want_them() -> None:
+    total = 1
+    for dimension in TensorShape([2, 3]):
+        total *= cast(Any, dimension).value
+    assert (total, type(total)) == (6, int)
+    assert [str(each) for each in TensorShape([2, None])] == ["2", "None"]
+    assert [type(size) for size in TensorShape([2, None]).as_list()] == [int, type(None)]
+
+
+def test_a_spec_has_plain_numbers_whatever_its_shape_was_made_of() -> None:
+    with Graph().as_default():
+        variable = new_variable(np.zeros([4, 2], np.float32), name="weights")
+        initial = get_variable("rows", TensorShape([3, 2]), partitioner=fixed_size_partitioner(2))
+    assert [type(size) for size in variable.spec.shape] == [int, int]
+    for part in initial:
+        assert {type(size) for size in (*part.spec.shape, *part.spec.slice.full_shape)} == {int}
+    assert "Dimension" not in f"{variable.spec} {next(iter(initial)).spec}"
 
 
 def test_an_unknown_shape_has_no_rank() -> None:

@@ -88,6 +88,13 @@ class TestOfAllElements:
             np.testing.assert_allclose(edges, expected_edges, rtol=1e-6)
             assert (counts.dtype, edges.dtype) == (np.int64, expected_edges.dtype)
 
+    def test_how_many_is_an_integer(self, way: str) -> None:
+        v = variable_of(drawn(), way)
+        with pytest.raises(DTypeMismatchError, match=r"top_k of variable v takes how many as an integer, not 1\.5"):
+            v.top_k(1.5)
+        with pytest.raises(DTypeMismatchError, match=r"histogram of variable v .*, not \[0, 1\]; .* read the value"):
+            v.histogram([0, 1])
+
     def test_equal_elements_lie_in_the_middle_of_their_histogram(self, way: str) -> None:
         value = np.full((3, 3, 3), 2)
         counts, edges = variable_of(value, way).histogram(4)

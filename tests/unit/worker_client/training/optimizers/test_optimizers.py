@@ -281,3 +281,73 @@ def test_powers_are_multiplied_once_for_each_of_the_steps_that_overlap(cluster: 
         assert not others
         powers = session.run(["beta1_power:0", "beta2_power:0"])
     assert powers == [0.5**3, 0.75**3]
+
+
+OPTIMIZERS = (tf.train.MomentumOptimizer(0.1, 0.9), tf.train.AdamOptimizer(), tf.train.ProximalAdagradOptimizer(0.1))
+"""Some whose steps for rows are rules of a ps."""
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda each: each.get_name())
+@pytest.mark.parametrize(
+    ("rows", "values", "message"),
+    [
+        ([1, 3], np.ones([3, 2]), r"values of the shape \[3, 2\] and row indices of the shape \[2\]"),
+        ([1, 3], np.ones([1, 2]), r"values of the shape \[1, 2\] and row indices of the shape \[2\]"),
+        ([[1, 3]], np.ones([2, 2]), r"row indices of the shape \[1, 2\]"),
+        (1, np.ones([2, 2]), r"row indices of the shape \[\]"),
+        ([1, 3], np.ones([2, 3]), r"gradient of variable w has the shape \[2, 3\], needed is \[2, 2\]"),
+        (
+            [1, 4],
+            np.ones([2, 2]),
+            r"row 4 in the gradient of variable w .* is outside of \[0, 4\); nothing was changed",
+        ),
+        ([-1], np.ones([1, 2]), r"row -1 in the gradient of variable w .* is outside of \[0, 4\)"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused_and_nothing_of_the_run_is_changed(
+    optimizer: Any, rows: Any, values: Any, message: str, runtime: RecordingRuntime
+) -> None:
+    w, b = tf.get_variable("w", [4, 2]), tf.get_variable("b", [])
+    given, indices = tf.placeholder(tf.float32, None), tf.placeholder(tf.int32, None)
+    step = optimizer.apply_gradients([(tf.IndexedSlices(given, indices), w), (tf.constant(1.0), b)])
+    initialized(runtime)
+    with pytest.raises(InvalidArgumentError, match=message):
+        Evaluation(runtime, {given: values.astype(np.float32), indices: np.array(rows, np.int32)}).run([step], [])
+    assert all(isinstance(each, Read) for exchange in runtime.exchanges for each in exchange)
+
+
+def test_rows_that_cannot_fit_are_refused_while_building() -> None:
+    w = tf.get_variable("w", [4, 2])
+    with pytest.raises(ValueError, match=r"values of the shape \[3, 2\] and row indices of the shape \[2\]"):
+        tf.train.AdamOptimizer().apply_gradients([(tf.IndexedSlices(tf.ones([3, 2]), tf.constant([1, 2])), w)])
+    with pytest.raises(TypeError, match=r"row indices .* of a gradient are float32; integers are needed"):
+        tf.train.AdamOptimizer().apply_gradients([(tf.IndexedSlices(tf.ones([2, 2]), tf.constant([1.0, 2.0])), w)])
+
+
+def test_a_learning_rate_that_is_no_scalar_is_refused_and_changes_nothing(runtime: RecordingRuntime) -> None:
+    w = tf.get_variable("w", [2], initializer=tf.ones_initializer())
+    rate = tf.placeholder(tf.float32, None)
+    step = tf.train.MomentumOptimizer(rate, 0.9).minimize(tf.reduce_sum(w))
+    initialized(runtime)
+    with pytest.raises(InvalidArgumentError, match=r"learning_rate of the step of variable w has the shape \[2\]"):
+        Evaluation(runtime, {rate: np.ones(2, np.float32)}).run([step], [])
+    assert all(isinstance(each, Read) for exchange in runtime.exchanges for each in exchange)
+    with pytest.raises(ValueError, match=r"learning_rate of the step of variable w has the shape \[2\]"):
+        tf.train.MomentumOptimizer([0.1, 0.2], 0.9).minimize(tf.reduce_sum(w))
+
+
+@pytest.mark.parametrize("value", [1, True, b"text", 1j], ids=str)
+def test_what_is_not_of_floats_is_not_trained(value: Any) -> None:
+    v = tf.Variable([value], name="v")
+    before = len(tf.global_variables())
+    with pytest.raises(TypeError, match=r"v:0 holds .* and cannot be trained: Momentum changes variables of .*float32"):
+        tf.train.MomentumOptimizer(0.1, 0.9).apply_gradients([(tf.constant([value]), v)])
+    assert len(tf.global_variables()) == before
+
+
+def test_a_variable_of_another_graph_is_not_trained() -> None:
+    with tf.Graph().as_default():
+        v = tf.get_variable("v", [])
+    with pytest.raises(ValueError, match="v:0 belongs to another graph than the default one"):
+        tf.train.AdamOptimizer().apply_gradients([(tf.constant(1.0), v)])
+    assert (v.graph.get_collection("train_op"), len(v.graph.get_collection("variables"))) == ([], 1)
