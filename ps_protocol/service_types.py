@@ -102,6 +102,7 @@ class MemberState(enum.IntEnum):
 class Member:
     """A task that has joined the cluster; times are seconds since the epoch.
 
+    ``incarnation`` is, in a listing, not the one under which the task numbers its updates (``membership.proto``).
     ``lease_s`` is how long it may be silent before it counts as dead, 0 for ever. ``end`` is how it has ended, in
     words, if that is known and was not in good order.
     """

@@ -221,7 +221,11 @@ class Journal:
         if first in self._firsts:  # it has no record, and is replaced
             self._firsts.remove(first)
         fault_point("journal.new_file")
-        self._current = JournalFile.create(_path(self._directory, first))
+        try:
+            self._current = JournalFile.create(_path(self._directory, first))
+        except FileNotFoundError:
+            self._check_place()  # the directory may have been moved away just now
+            raise
         self._firsts.append(first)
 
     def _leave_covered_file(self) -> None:

@@ -155,3 +155,33 @@ def test_its_size_is_asked_for_meanwhile(journal: Journal, directory: Path, tmp_
         assert journal.size_bytes == 0
     directory.rename(tmp_path / "away")
     assert journal.size_bytes == 0
+
+
+def test_its_end_does_nothing_to_what_has_taken_its_place(journal: Journal, directory: Path, tmp_path: Path) -> None:
+    journal.write(records(1, 3))
+    directory.rename(tmp_path / "away")
+    shutil.copytree(tmp_path / "away", directory)
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    assert any(name.endswith("-wal") for name in before)
+    with pytest.raises(SinkUnavailableError):
+        journal.write(records(4, 5))
+    journal.close()
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
+    assert positions(directory) == [1, 2, 3]
+
+
+def test_a_directory_that_goes_while_a_file_is_begun_is_waited_for(
+    journal: Journal, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moved_away(*_arguments: object) -> None:
+        directory.rename(tmp_path / "away")
+        raise FileNotFoundError(2, "No such file or directory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ps_server.durability.journal.file._connect", moved_away)
+        with pytest.raises(SinkUnavailableError, match=r"data cannot be found any more"):
+            journal.write(records(1, 2))
+    (tmp_path / "away").rename(directory)
+    journal.write(records(1, 2))
+    journal.close()
+    assert positions(directory) == [1, 2]
