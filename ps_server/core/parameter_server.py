@@ -23,6 +23,7 @@ from ps_protocol.service_types import (
     VariableInfo,
     Welcome,
 )
+from ps_server.background.loops import OF_PROCESS
 from ps_server.cluster.address_book import AddressBook
 from ps_server.cluster.membership import Change, Membership
 from ps_server.core.admission import Admission
@@ -103,6 +104,7 @@ class ParameterServer(Transport):
         self._store: Final = self._parts.store
         self._runner: Final = self._parts.runner
         self._ledger: Final = self._parts.ledger
+        self.troubles: Final = self._parts.troubles
         self._admission = Admission()
         self._membership = Membership() if task_index == 0 else None
         self._addresses = addresses or AddressBook(len(ps_addresses))
@@ -392,6 +394,7 @@ class ParameterServer(Transport):
             replication=self._role.status(),
             steps_skipped=steps.skipped,
             steps_refused=steps.refused,
+            troubles=self.troubles.reasons() + OF_PROCESS.reasons(),
         )
 
     @property

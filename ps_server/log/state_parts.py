@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TaskId
+from ps_server.background.loops import Troubles
 from ps_server.batches.runner import BatchRunner
 from ps_server.batches.update_ledger import LedgerLimits, UpdateLedger
 from ps_server.cluster.directory import Directory
@@ -40,6 +41,7 @@ class StateParts:
         runner: Carries out operations on them.
         ledger: The clients, and the answers to their updates.
         directory: Where variables are; None on tasks that keep none.
+        troubles: What troubles the task's work in the background, which is no part of the state.
 
     Raises:
         ValueError: The cluster spec has no ps tasks, or none of this index.
@@ -58,6 +60,7 @@ class StateParts:
         cluster_spec.task_address(PS_JOB, task_index)
         self.task: Final = str(TaskId(PS_JOB, task_index))
         self.clock: Final = clock
+        self.troubles: Final = Troubles()
         self._append: AppendRecord = lambda _record: 0
         self.store: Final = VariableStore(
             memory_limit_bytes=memory_limit_bytes, note=lambda operation: self._append(Declared(operation))

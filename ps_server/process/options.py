@@ -36,6 +36,8 @@ from ps_server.process.logs import LogFormat
 DEFAULT_STAGING_LIMIT_BYTES: Final = 4 * 1024**3
 DEFAULT_SHARED_MEMORY_LIMIT_BYTES: Final = 4 * 1024**3
 DEFAULT_MAX_CONCURRENT: Final = 64
+DEFAULT_CONTROL_THREADS: Final = 16
+DEFAULT_MESSAGE_TIMEOUT_S: Final = 10.0
 
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _SEED: Final = whole_number(-(2**63), 2**63 - 1, expected="a whole number of 64 bits")
@@ -135,7 +137,19 @@ class ServerOptions:
         "--drain-timeout", SECONDS, "10", "time that accepted batches are given on SIGTERM"
     )
     max_concurrent: int = setting(
-        "--max-concurrent", whole_number(1), str(DEFAULT_MAX_CONCURRENT), "calls carried out at the same time"
+        "--max-concurrent", whole_number(1), str(DEFAULT_MAX_CONCURRENT), "batches carried out at the same time"
+    )
+    control_threads: int = setting(
+        "--control-threads",
+        whole_number(1),
+        str(DEFAULT_CONTROL_THREADS),
+        "calls other than batches (hello, health, heartbeats) carried out at the same time",
+    )
+    message_timeout_s: float = setting(
+        "--message-timeout",
+        SECONDS,
+        f"{DEFAULT_MESSAGE_TIMEOUT_S:g}",
+        "time that a client may take over gRPC to send or to read a message; 0 for ever",
     )
     transports: frozenset[OfferedTransport] = setting(
         "--transports",

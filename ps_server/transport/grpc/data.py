@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 from uuid import UUID
@@ -18,7 +20,7 @@ from ps_protocol.codec.fast.reply_bytes import encode_answer
 from ps_protocol.codec.fast.request_bytes import parse_request
 from ps_protocol.codec.limits import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.codec.message_codec import RequestHead
-from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError
+from ps_protocol.errors import DeadlineExceededError, InvalidArgumentError, ResourceExhaustedError
 from ps_protocol.grpc_edge.chunk_frames import REQUESTS, data_frame, exchange_message, header_frame
 from ps_protocol.memory.allocator import keep_freed_chunks
 from ps_protocol.operations import Batch, BatchReply
@@ -32,6 +34,7 @@ from ps_server.transport.grpc import faults as grpc_faults
 from ps_server.transport.grpc.boundary import errors_as_status, message_handler, remaining_s, timeout_s, unary
 from ps_server.transport.grpc.kept_streams import KeptStreams
 
+_SLOWEST_BYTES_PER_S: Final = 1024**2
 _SERVICE_NAME: Final = data_pb2.DESCRIPTOR.services_by_name["Data"].full_name
 
 
@@ -49,6 +52,9 @@ class DataServicer:
         buffers: Pool of buffers for large tensors, shared as well.
         offer: Adds the offers of other transports to the answer to a client's hello.
         max_kept_streams: How many streams may stay open between two batches; each occupies one of the server's threads.
+        message_timeout_s: How long a client may take for a message; the tensors of a batch on a stream may take that
+            long and a second for each MiB. 0 for ever.
+        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -59,6 +65,8 @@ class DataServicer:
         buffers: BufferPool,
         offer: Callable[[Welcome, UUID], Welcome] | None = None,
         max_kept_streams: int = 32,
+        message_timeout_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
     ):
         self._core = core
         self.task = core.task
@@ -66,6 +74,8 @@ class DataServicer:
         self._staging = staging
         self._buffers = buffers
         self._kept_streams = KeptStreams(max_kept_streams)
+        self._message_timeout_s = message_timeout_s
+        self._clock = clock
 
     @property
     def staged_bytes(self) -> int:
@@ -183,13 +193,36 @@ class DataServicer:
         staged_bytes = received_bytes + sum([layout.decoded_bytes for layout in layouts])
         room.take(staged_bytes, "the batch's tensors")
         targets = [self._buffers.memory(layout.size_bytes, pooled) for layout in layouts]
-        _receive(rest, Assembler(targets))
+        self._receive(rest, Assembler(targets))
         batch = head.batch(targets)
         room.take(self._core.reply_size_bytes(batch.operations), "the reply's tensors")
         reply = self._have_carried_out(batch, timeout_s(context), take_operands=True)
         room.give_back(staged_bytes)
         self._core.count_bytes(received=received_bytes, sent=0)
         return encode_answer(reply, batch.operations)
+
+    def _receive(self, frames: Iterator[bytes], assembler: Assembler) -> None:
+        """Reads the data frames that belong to a header, as long as they come at a bearable speed."""
+        allowed_s = self._message_timeout_s + assembler.missing_bytes / _SLOWEST_BYTES_PER_S
+        ends_s = self._clock() + allowed_s if self._message_timeout_s else math.inf
+        while assembler.missing_bytes:
+            frame = next(frames, None)
+            if frame is None:
+                raise InvalidArgumentError(
+                    f"the stream ended {assembler.missing_bytes} bytes before the end of its batch; nothing was applied"
+                )
+            data = REQUESTS.data(frame)
+            if data is None:
+                raise InvalidArgumentError(
+                    f"a frame that is not data came {assembler.missing_bytes} bytes before the end of a batch; nothing "
+                    f"was applied"
+                )
+            assembler.feed(data)
+            if self._clock() > ends_s and assembler.missing_bytes:
+                raise DeadlineExceededError(
+                    f"{assembler.missing_bytes} bytes of a batch's tensors had not come after {allowed_s:.0f} s; "
+                    f"nothing was applied: over a network that is so slow, raise --message-timeout of the ps"
+                )
 
 
 def _check_deadline(context: grpc.ServicerContext) -> None:
@@ -212,20 +245,3 @@ def _head(header: bytes) -> RequestHead:
         return parse_request(header, None)
     except DecodeError as error:
         raise InvalidArgumentError(f"a header of {len(header)} bytes is no BatchRequest: {error}") from error
-
-
-def _receive(frames: Iterator[bytes], assembler: Assembler) -> None:
-    """Reads the data frames that belong to a header."""
-    while assembler.missing_bytes:
-        frame = next(frames, None)
-        if frame is None:
-            raise InvalidArgumentError(
-                f"the stream ended {assembler.missing_bytes} bytes before the end of its batch; nothing was applied"
-            )
-        data = REQUESTS.data(frame)
-        if data is None:
-            raise InvalidArgumentError(
-                f"a frame that is not data came {assembler.missing_bytes} bytes before the end of a batch; nothing was "
-                f"applied"
-            )
-        assembler.feed(data)
