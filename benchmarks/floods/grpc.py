@@ -63,9 +63,13 @@ class Flood:
             raise TimeoutError(f"{self._thread.name} has not begun after {_CALL_S:g} s")
         return self
 
+    def wait(self) -> None:
+        """Waits until the flood is over by itself."""
+        self._thread.join(_CALL_S)
+
     def __exit__(self, *_exception: object) -> None:
         self._stop.set()
-        self._thread.join(_CALL_S)
+        self.wait()
 
 
 def silent_streams(

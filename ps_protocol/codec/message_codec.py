@@ -14,7 +14,7 @@ and tensors for which the caller gave an array. All functions are safe to call f
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise, repeat
 from typing import TypeAlias, cast
 
@@ -47,6 +47,11 @@ _EXACT = WireDType.EXACT
 _APPLIED = Verdict.APPLIED
 _VERDICTS = {int(verdict): verdict for verdict in Verdict}
 _PLACEHOLDER = np.empty(0, np.uint8)
+
+_AT_A_TIME = 1024
+
+CheckTime: TypeAlias = Callable[[], None]
+"""Raises an error if time has run out."""
 
 TensorReply: TypeAlias = tuple[int, bool, VariableSpec | None]
 """Version, initialized and spec of a reply whose tensor is beside the header."""
@@ -85,29 +90,31 @@ class MessageRequest(RequestHead):
 
     Args:
         message: The header.
+        check_time: Called now and then while operations are decoded; what it raises ends that.
 
     Raises:
         InvalidArgumentError: It is malformed.
     """
 
-    __slots__ = ("_message",)
+    __slots__ = ("_check_time", "_message")
 
-    def __init__(self, message: batch_pb2.BatchRequest):
+    def __init__(self, message: batch_pb2.BatchRequest, check_time: CheckTime | None = None):
         self._message = message
+        self._check_time = check_time
         layouts: list[TensorLayout] = []
 
         def note(header: TensorHeader) -> Array:
             layouts.append(tensor_codec.parse_header(header))
             return _PLACEHOLDER
 
-        _decode_batch(message, note)
+        _decode_batch(message, note, check_time)
         self.layouts = layouts
         self.data_bytes = sum([layout.size_bytes for layout in layouts])
 
     def batch(self, buffers: Sequence[Buffer]) -> Batch:
         check_number(buffers, self.layouts)
         tensors = map(tensor_codec.decode_as, self.layouts, buffers)
-        return _decode_batch(self._message, lambda _header: next(tensors))
+        return _decode_batch(self._message, lambda _header: next(tensors), self._check_time)
 
     def batch_of(self, data: memoryview) -> Batch:
         check_size(data, self.data_bytes)
@@ -131,12 +138,24 @@ def encode_batch(batch: Batch) -> tuple[batch_pb2.BatchRequest, list[memoryview]
     return header, buffers
 
 
-def _decode_batch(header: batch_pb2.BatchRequest, take: TakeTensor) -> Batch:
+def _decode_operations(
+    messages: Sequence[batch_pb2.Operation], take: TakeTensor, check_time: CheckTime | None
+) -> tuple[PsOperation, ...]:
+    if check_time is None or len(messages) <= _AT_A_TIME:
+        return tuple([decode_operation(message, take) for message in messages])
+    operations: list[PsOperation] = []
+    for start in range(0, len(messages), _AT_A_TIME):
+        check_time()
+        operations += [decode_operation(message, take) for message in messages[start : start + _AT_A_TIME]]
+    return tuple(operations)
+
+
+def _decode_batch(header: batch_pb2.BatchRequest, take: TakeTensor, check_time: CheckTime | None) -> Batch:
     batch = Batch(
         client=decode_uuid(header.client_incarnation, "client incarnation"),
         store=decode_uuid(header.store_incarnation, "store incarnation"),
         sequence=header.sequence,
-        operations=tuple([decode_operation(message, take) for message in header.operations]),
+        operations=_decode_operations(header.operations, take, check_time),
     )
     if batch.mutates and not batch.sequence:
         raise InvalidArgumentError(

@@ -45,6 +45,9 @@ from ps_server.batches.remembered_answers import (
 GOODBYE = "has said goodbye"
 """The reason kept for a client that has ended in good order."""
 
+UNUSED = "has sent no batch, and made room for another client"
+"""The reason of a client that was forgotten before its first batch; it is not kept, and the client may come again."""
+
 
 @dataclass(frozen=True, slots=True)
 class LedgerLimits:
@@ -56,6 +59,8 @@ class LedgerLimits:
             kept even if it alone is larger.
         clients: Clients known at a time.
         idle_after_s: Seconds without a batch after which a client may be forgotten to make room for another.
+        reader_idle_after_s: The same of a client that has changed nothing, if that is less.
+        unused_after_s: Seconds after which a client is forgotten first that has sent no batch at all.
         departed: Incarnations of clients that have gone; they are remembered so that they cannot come back.
         waiting_per_client: Batches of one client that may wait for their turn.
     """
@@ -64,6 +69,8 @@ class LedgerLimits:
     tensor_bytes: int = 256 * 1024**2
     clients: int = 10_000
     idle_after_s: float = 900.0
+    reader_idle_after_s: float = 60.0
+    unused_after_s: float = 5.0
     departed: int = 65_536
     waiting_per_client: int = 32
 
@@ -77,6 +84,7 @@ class _Client:
         "executing",
         "forgotten_up_to",
         "gone",
+        "has_sent",
         "last_active_s",
         "lock",
         "newest",
@@ -89,6 +97,7 @@ class _Client:
     def __init__(self, task: str, now_s: float):
         self.task = task
         self.last_active_s = now_s  # a plain number: written without the lock
+        self.has_sent = False  # whether a batch has come; changed under the ledger's table lock
         # guards: all below
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
@@ -111,14 +120,18 @@ class UpdateLedger:
 
     Args:
         limits: What may be remembered.
+        note: Called with each client that is forgotten to make room for another, and why; the table lock is held then.
     """
 
-    def __init__(self, limits: LedgerLimits | None = None):
+    def __init__(
+        self, limits: LedgerLimits | None = None, note: Callable[[UUID, str], object] = lambda _client, _reason: None
+    ):
         self._limits = LedgerLimits() if limits is None else limits
-        # guards: _clients, _departed, _tensor_bytes, _num_duplicates. A single look-up of a client is atomic and done
-        # without it.
+        self._note = note
+        # guards: all below. A single look-up of a client is atomic and done without it.
         self._table_lock = threading.Lock()
         self._clients: dict[UUID, _Client] = {}
+        self._unused: OrderedDict[UUID, None] = OrderedDict()  # those that have sent no batch, in the order of hello
         self._departed: OrderedDict[UUID, str] = OrderedDict()
         self._tensor_bytes = 0
         self._num_duplicates = 0
@@ -137,12 +150,15 @@ class UpdateLedger:
             known = self._clients.get(client)
             if known is not None:
                 known.task, known.last_active_s = task, now_s
+                if client in self._unused:
+                    self._unused.move_to_end(client)
                 return False
             if client in self._departed:
                 raise self._unknown(client)
-            if len(self._clients) >= self._limits.clients:
-                self._forget_idle_client(now_s)
+            while len(self._clients) >= self._limits.clients:
+                self._make_room(now_s)
             self._clients[client] = _Client(task, now_s)
+            self._unused[client] = None
             return True
 
     def goodbye(self, client: UUID) -> bool:
@@ -159,7 +175,12 @@ class UpdateLedger:
 
     def check_known(self, client: UUID, now_s: float) -> None:
         """Makes sure that a client has said hello, and notes that it is active; FailedPreconditionError if not."""
-        self._find(client).last_active_s = now_s
+        self._used(client).last_active_s = now_s
+
+    def restart_idle_times(self, now_s: float) -> None:
+        """Counts all clients as active now: what they did before the task was started is not known."""
+        for record in list(self._clients.values()):
+            record.last_active_s = now_s
 
     @property
     def num_clients(self) -> int:
@@ -197,7 +218,7 @@ class UpdateLedger:
         """
         if sequence < 1:
             raise InvalidArgumentError(f"a batch that changes variables has the sequence {sequence}; number from 1")
-        record = self._find(client)
+        record = self._used(client)
         record.last_active_s = now_s
         with record.lock:
             if record.executing or record.waiting or record.gone or sequence <= record.newest:
@@ -337,6 +358,10 @@ class UpdateLedger:
         """Makes a client known from an image. This and the other ``restore_*`` come before the ledger is used."""
         record = self._clients[image.client] = _Client(image.task, now_s)
         record.newest, record.forgotten_up_to = image.newest, image.forgotten_up_to
+        if image.newest:
+            record.has_sent = True
+        else:
+            self._unused[image.client] = None
         record.answers.update(image.answers)
         record.tensor_bytes = sum(tensor_bytes(answer) for _, answer in image.answers)
         self._tensor_bytes += record.tensor_bytes
@@ -347,7 +372,7 @@ class UpdateLedger:
         Raises:
             FailedPreconditionError: The client is not known.
         """
-        record = self._find(client)
+        record = self._used(client)
         record.newest = max(record.newest, sequence)
         self._remember(record, sequence, kept_answer(reply))
 
@@ -356,7 +381,7 @@ class UpdateLedger:
         with self._table_lock:
             if client in self._clients:
                 self._remove(client, reason)
-            else:
+            elif reason != UNUSED:
                 self._departed[client] = reason
 
     # -- comings and goings -------------------------------------------------------------------
@@ -377,13 +402,28 @@ class UpdateLedger:
             f"the client {client} {reason} and is not known any more; connect again, as a new client"
         )
 
-    def _forget_idle_client(self, now_s: float) -> None:
-        """With the table lock held."""
+    def _used(self, client: UUID) -> _Client:
+        """Returns what is known of a client, from which a batch has come."""
+        record = self._find(client)
+        if not record.has_sent:
+            with self._table_lock:
+                record.has_sent = True
+                self._unused.pop(client, None)
+        return record
+
+    def _make_room(self, now_s: float) -> None:
+        """With the table lock held: forgets a client, of those that have sent no batch the one that came first."""
+        first = next(iter(self._unused), None)
+        if first is not None and now_s - self._clients[first].last_active_s >= self._limits.unused_after_s:
+            self._forget(first, UNUSED)
+            return
+        readers_s = min(self._limits.idle_after_s, self._limits.reader_idle_after_s)
         for client, record in sorted(self._clients.items(), key=lambda item: item[1].last_active_s):
-            if now_s - record.last_active_s < self._limits.idle_after_s:
+            idle_s = now_s - record.last_active_s
+            if idle_s < readers_s:
                 break
-            if not record.is_busy:
-                self._remove(client, f"was idle for {now_s - record.last_active_s:.0f} s")
+            if not record.is_busy and idle_s >= (self._limits.idle_after_s if record.newest else readers_s):
+                self._forget(client, f"was idle for {idle_s:.0f} s")
                 return
         raise ResourceExhaustedError(
             f"{len(self._clients)} clients are connected, as many as may be, and none has been idle for "
@@ -391,16 +431,23 @@ class UpdateLedger:
             retry_after_s=1.0,
         )
 
+    def _forget(self, client: UUID, reason: str) -> None:
+        """With the table lock held."""
+        self._remove(client, reason)
+        self._note(client, reason)
+
     def _remove(self, client: UUID, reason: str) -> None:
         """With the table lock held."""
         record = self._clients.pop(client)
+        self._unused.pop(client, None)
         with record.lock:
             record.gone = True
             self._tensor_bytes -= record.tensor_bytes
             record.changed.notify_all()
-        self._departed[client] = reason
-        if len(self._departed) > self._limits.departed:
-            self._departed.popitem(last=False)
+        if reason != UNUSED:  # nothing of it could count again
+            self._departed[client] = reason
+            if len(self._departed) > self._limits.departed:
+                self._departed.popitem(last=False)
 
 
 def _is_decided(record: _Client, sequence: int) -> bool:

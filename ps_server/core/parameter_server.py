@@ -10,7 +10,13 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 from uuid import UUID
 
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TaskId
-from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError, StateLostError
+from ps_protocol.errors import (
+    DeadlineExceededError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    ShardscopeError,
+    StateLostError,
+)
 from ps_protocol.operations import Batch, BatchReply, PsOperation
 from ps_protocol.ps_service import Transport
 from ps_protocol.service_types import (
@@ -205,6 +211,11 @@ class ParameterServer(Transport):
             self._ledger.check_known(batch.client, now_s)
             return self.state.read(operations, deadline_s, lend_values)
         self._runner.wait_for_initializations(operations, deadline_s)
+        if timeout_s > 0 and self._clock() >= deadline_s:
+            raise DeadlineExceededError(
+                f"time ran out before a batch of {len(operations)} operations was begun, and nothing was applied; send "
+                f"it again"
+            )
         reply = self.state.apply(batch, deadline_s, now_s, lend_values, take_operands)
         if len(reply.replies) != len(operations):
             raise InvalidArgumentError(

@@ -15,7 +15,7 @@ from ps_server.background.loops import Troubles
 from ps_server.batches.runner import BatchRunner
 from ps_server.batches.update_ledger import LedgerLimits, UpdateLedger
 from ps_server.cluster.directory import Directory
-from ps_server.log.records import Declared, Placed, Record
+from ps_server.log.records import ClientLeft, Declared, Placed, Record
 from ps_server.log.state_image import StateImage
 from ps_server.rules.built_in_functions import BUILT_IN_FUNCTIONS
 from ps_server.rules.functions import Functions
@@ -66,7 +66,9 @@ class StateParts:
             memory_limit_bytes=memory_limit_bytes, note=lambda operation: self._append(Declared(operation))
         )
         self.runner: Final = BatchRunner(self.store, task=self.task, clock=clock, functions=functions)
-        self.ledger: Final = UpdateLedger(ledger_limits)
+        self.ledger: Final = UpdateLedger(
+            ledger_limits, note=lambda client, reason: self._append(ClientLeft(client, reason))
+        )
         num_ps = len(cluster_spec.ps_addresses())
         self.directory: Final = (
             None if task_index else Directory(num_ps, note=lambda new: self._append(Placed(tuple(new))))

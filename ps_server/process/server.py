@@ -18,6 +18,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ps_protocol import fault_points
+from ps_protocol.codec.header_bounds import HeaderBounds
+from ps_protocol.codec.limits import UNARY_LIMIT_BYTES
 from ps_protocol.errors import DeadlineExceededError
 from ps_protocol.grpc_edge.channel_options import server_options
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED as HAS_SEGMENTS
@@ -79,6 +81,9 @@ SERVICE_NAMES: Final = tuple(
 _POOLED_BYTES: Final = 256 * 1024**2
 """Most bytes of used buffers that are kept for the next batches."""
 
+_FRAME_BYTES: Final = 1024
+"""For what stands before the header and the tensors in one message."""
+
 _LAST_REPLIES_S: Final = 1.0
 """Seconds for replies that are still being sent when the batches are done or out of time."""
 
@@ -106,6 +111,7 @@ class PsServer:
             many again may wait, further ones are refused with RESOURCE_EXHAUSTED.
         control_threads: Other calls carried out at the same time, such as hello, health and heartbeats.
         message_timeout_s: How long a peer may take over gRPC to send a message, or to read one; 0 for ever.
+        header_bounds: What the header of a batch over gRPC may be; None for the defaults.
         follow_timeout_s: How long a primary may be silent that this process is the backup of.
         staging_limit_bytes: The most that tensors on their way in or out may take; 0 for no limit.
         transports: Ways for batches besides gRPC.
@@ -122,6 +128,7 @@ class PsServer:
         max_concurrent: int = DEFAULT_MAX_CONCURRENT,
         control_threads: int = DEFAULT_CONTROL_THREADS,
         message_timeout_s: float = DEFAULT_MESSAGE_TIMEOUT_S,
+        header_bounds: HeaderBounds | None = None,
         follow_timeout_s: float = 30.0,
         staging_limit_bytes: int = DEFAULT_STAGING_LIMIT_BYTES,
         transports: Collection[OfferedTransport] = DEFAULT_TRANSPORTS,
@@ -130,13 +137,14 @@ class PsServer:
     ):
         self._core = core
         self._address = f"{host}:{port}"
+        bounds = header_bounds or HeaderBounds()
         self.lanes = Lanes(
             LaneSettings(max_concurrent, control_threads, message_timeout_s, follow_timeout_s), task=core.task
         )
         self._silence = BackgroundLoop("ending silent calls", self.lanes.end_silent, core.troubles)
         self._server = grpc.server(
             self.lanes.executor,
-            options=server_options(),
+            options=server_options(bounds.header_bytes + UNARY_LIMIT_BYTES + _FRAME_BYTES),
             interceptors=[self.lanes],
             maximum_concurrent_rpcs=self.lanes.max_calls,
         )
@@ -155,6 +163,7 @@ class PsServer:
             buffers=buffers,
             offer=self.sockets.welcome if self.sockets else None,
             max_kept_streams=max_concurrent // 2,
+            header_bounds=bounds,
             message_timeout_s=message_timeout_s,
         )
         self._health = health.HealthServicer()
@@ -263,6 +272,7 @@ class TaskProcess:
             max_concurrent=options.max_concurrent,
             control_threads=options.control_threads,
             message_timeout_s=options.message_timeout_s,
+            header_bounds=HeaderBounds(options.max_operations, options.max_header_bytes),
             follow_timeout_s=_SILENT_LEASES * options.lease_s,
             staging_limit_bytes=options.staging_limit_bytes,
             transports=options.transports,

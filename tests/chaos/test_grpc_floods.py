@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import grpc
 import numpy as np
@@ -13,9 +14,15 @@ import pytest
 import shardscope as ss
 from benchmarks.floods import grpc as floods
 from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.codec.fast import request_bytes
+from ps_protocol.codec.message_codec import RequestHead
 from ps_protocol.errors import ErrorCode, ShardscopeError
 from ps_protocol.grpc_edge import status
+from ps_server.batches.update_ledger import LedgerLimits
+from ps_server.cluster.membership import Membership
 from ps_server.core.parameter_server import ParameterServer
+from ps_server.core.state import MemoryState
+from ps_server.log.state_parts import StateParts
 from ps_server.process.server import PsServer
 from ps_server.transport.grpc.lanes import Lane
 from tests.conftest import Eventually
@@ -25,6 +32,7 @@ pytestmark = pytest.mark.chaos
 TIMEOUT_S = 60.0
 MAX_CONCURRENT = 4
 CONTROL_THREADS = 4
+MAX_CLIENTS = 32
 FLOOD = 24
 """More than there are threads and places in any lane."""
 
@@ -33,7 +41,10 @@ class Ps:
     """A ps task in this process, with few threads, whose insides can be looked at."""
 
     def __init__(self, message_timeout_s: float) -> None:
-        self.core = ParameterServer(cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0)
+        spec = ClusterSpec({"ps": ["localhost:1"]})
+        state = MemoryState(StateParts(spec, 0, ledger_limits=LedgerLimits(clients=MAX_CLIENTS, unused_after_s=1.0)))
+        self.core = ParameterServer(cluster_spec=spec, task_index=0, state=state)
+        self.core._membership = Membership(MAX_CLIENTS)
         self.server = PsServer(
             self.core,
             host="127.0.0.1",
@@ -86,7 +97,7 @@ def test_silent_calls_end_and_keep_nobody_out(ps: Ps, path: str, eventually: Eve
     lane = lanes(ps)[path]
     with floods.Flood(floods.silent_streams, ps.address, number=FLOOD, time_s=TIMEOUT_S, path=path) as flood:
         work(ps, "during")
-        eventually(lambda: lane.num_ended >= lane.limit, message="all that were let in are ended")
+        eventually(lambda: lane.num_ended > MAX_CONCURRENT, message="more are ended than there are threads")
         work(ps, "after")
     assert flood.count == FLOOD
 
@@ -137,8 +148,8 @@ def test_messages_that_drip_are_given_up(ps: Ps, path: str, eventually: Eventual
     lane = lanes(ps)[path]
     with floods.Flood(floods.dripping_messages, ps.address, number=FLOOD, time_s=TIMEOUT_S, path=path) as flood:
         work(ps, "during")
-        eventually(lambda: lane.num_ended >= lane.limit, message="all that were let in are ended")
-    assert flood.count >= lane.limit
+        eventually(lambda: lane.num_ended > MAX_CONCURRENT, message="more are ended than there are threads")
+    assert flood.count > MAX_CONCURRENT
 
 
 def test_replies_that_nobody_reads_are_dropped(ps: Ps, eventually: Eventually) -> None:
@@ -146,5 +157,52 @@ def test_replies_that_nobody_reads_are_dropped(ps: Ps, eventually: Eventually) -
     work(ps, "before")
     with floods.Flood(floods.unread_replies, ps.address, number=FLOOD, time_s=TIMEOUT_S) as flood:
         work(ps, "during")
-        eventually(lambda: lane.num_ended >= lane.limit, message="all that were let in are ended")
-    assert flood.count >= lane.limit
+        eventually(lambda: lane.num_ended > CONTROL_THREADS, message="more are ended than there are threads")
+    assert flood.count > CONTROL_THREADS
+
+
+@pytest.mark.parametrize("flood", [floods.hellos, floods.joins])
+def test_clients_that_come_and_send_nothing_keep_no_worker_out(ps: Ps, flood: Callable[..., int]) -> None:
+    many = 100
+    with ss.connect({"ps": [ps.address]}, transport="grpc", operation_timeout_s=TIMEOUT_S):
+        counter = ss.get_variable("counter", [], initializer=ss.zeros_initializer())
+        counter.assign_add(1.0)
+        with floods.Flood(flood, ps.address, number=many, time_s=TIMEOUT_S) as running:
+            work(ps, "during")
+            running.wait()
+        assert running.count >= many > MAX_CLIENTS
+        assert ps.core.status(timeout_s=0).num_clients <= MAX_CLIENTS
+        assert len(ps.core.list_members(timeout_s=0)) <= MAX_CLIENTS
+        counter.assign_add(1.0)
+        assert counter.numpy() == 2.0
+        work(ps, "after")
+
+
+@pytest.mark.parametrize("ps", [30.0], indirect=True)
+def test_headers_of_many_operations_are_refused_before_they_are_decoded(
+    ps: Ps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+    parse = request_bytes.parse_request
+
+    def parse_request(header: bytes, *args: Any) -> RequestHead:
+        decoded.append(len(header))
+        return parse(header, *args)
+
+    monkeypatch.setattr("ps_server.transport.grpc.data.parse_request", parse_request)
+    with floods.Flood(floods.many_operations, ps.address, number=4, operations=300_000) as flood:
+        work(ps, "during")
+        flood.wait()
+    assert flood.count == 4
+    assert decoded
+    assert max(decoded) < 100_000
+    assert ps.server.staging.used_bytes == 0
+
+
+@pytest.mark.parametrize("ps", [30.0], indirect=True)
+def test_large_messages_without_meaning_are_refused_and_kept_by_nobody(ps: Ps) -> None:
+    with floods.Flood(floods.messages_without_meaning, ps.address, number=8, size_bytes=16 * 2**20) as flood:
+        work(ps, "during")
+        flood.wait()
+    assert flood.count == 8
+    assert ps.server.staging.used_bytes == 0

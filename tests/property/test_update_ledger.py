@@ -20,6 +20,7 @@ from ps_server.batches.update_ledger import LedgerLimits, UpdateLedger
 REMEMBERED = 3
 MAX_CLIENTS = 2
 IDLE_AFTER_S = 10.0
+UNUSED_AFTER_S = 5.0
 TENSOR_BYTES = 20
 TIMEOUT_S = 30.0
 
@@ -65,12 +66,20 @@ class LedgerMachine(RuleBasedStateMachine):
             refused(FailedPreconditionError, lambda: self.ledger.hello(client, "worker:0", self.now_s))
             return
         if client not in self.clients and len(self.clients) == MAX_CLIENTS:
+            unused = [
+                each
+                for each, known in self.clients.items()
+                if not known.applied and self.now_s - known.last_active_s >= UNUSED_AFTER_S
+            ]
             idlest = min(self.clients, key=lambda each: self.clients[each].last_active_s)
-            if self.now_s - self.clients[idlest].last_active_s < IDLE_AFTER_S:
+            if unused:
+                idlest = min(unused, key=lambda each: self.clients[each].last_active_s)
+            elif self.now_s - self.clients[idlest].last_active_s < IDLE_AFTER_S:
                 refused(ResourceExhaustedError, lambda: self.ledger.hello(client, "worker:0", self.now_s))
                 return
             del self.clients[idlest]
-            self.gone.add(idlest)
+            if not unused:
+                self.gone.add(idlest)
         self.ledger.hello(client, "worker:0", self.now_s)
         self.clients.setdefault(client, ModelClient(self.now_s)).last_active_s = self.now_s
 

@@ -20,7 +20,7 @@ import numpy as np
 from ps_protocol.codec import tensor_codec
 from ps_protocol.codec.fast.bounded_table import ENTRY_BYTES, BoundedTable
 from ps_protocol.codec.fast.varints import LENGTH_DELIMITED, VARINT, decode_varint, encode_varint, field_tag
-from ps_protocol.codec.message_codec import MessageRequest, RequestHead, check_number, check_size
+from ps_protocol.codec.message_codec import CheckTime, MessageRequest, RequestHead, check_number, check_size
 from ps_protocol.codec.operation_codec import encode_operation_into
 from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.codec.tensor_codec import Buffer, TensorLayout
@@ -147,12 +147,13 @@ class _Template(NamedTuple):
 _templates: Final[BoundedTable[_Template]] = BoundedTable()
 
 
-def parse_request(header: bytes, client: UUID | None) -> RequestHead:
+def parse_request(header: bytes, client: UUID | None, check_time: CheckTime | None = None) -> RequestHead:
     """Returns what the header of a request says.
 
     Args:
         header: As received.
         client: Incarnation of the sender, if the connection says it; None if the header must say it.
+        check_time: Called now and then while many operations are decoded; what it raises ends that.
 
     Raises:
         InvalidArgumentError: The header is malformed.
@@ -173,8 +174,8 @@ def parse_request(header: bytes, client: UUID | None) -> RequestHead:
     if client is not None and not message.client_incarnation:
         message.client_incarnation = client.bytes
     if template is None and len(key) <= _MAX_KEPT_BYTES:
-        return _NewRequest(message, key)
-    return MessageRequest(message)
+        return _NewRequest(message, key, check_time)
+    return MessageRequest(message, check_time)
 
 
 class _KnownRequest(RequestHead):
@@ -209,8 +210,8 @@ class _NewRequest(MessageRequest):
 
     __slots__ = ("_key",)
 
-    def __init__(self, message: BatchRequest, key: bytes):
-        super().__init__(message)
+    def __init__(self, message: BatchRequest, key: bytes, check_time: CheckTime | None):
+        super().__init__(message, check_time)
         self._key = key
 
     def batch(self, buffers: Sequence[Buffer]) -> Batch:

@@ -23,6 +23,7 @@ from typing import Any, Final, TypeAlias
 import grpc
 
 from ps_protocol.errors import DeadlineExceededError, InvalidArgumentError, ResourceExhaustedError
+from ps_protocol.memory.allocator import give_back_freed_memory
 from ps_protocol.v1 import data_pb2, directory_pb2, replication_pb2
 from ps_server.transport.grpc.boundary import errors_as_status
 
@@ -39,7 +40,14 @@ _PATIENCE_S: Final = 2.5
 _CONTROL_PATIENCE_S: Final = 0.5
 """The same where messages are small, and sent at once."""
 
+_LARGE_BYTES: Final = 8 * 1024**2
+"""Messages above this size are unusual: tensors come in chunks of 1 MiB, and in one message up to 2 MiB."""
+
+_TRIMS: Final = 8
+"""How often freed memory is given back after one has come: what it was received into is freed a little later."""
+
 _LOOK_EVERY_S: Final = 0.25
+_UNREAD_FOR_A_THREAD: Final = 4
 _LOG_EVERY_S: Final = 60.0
 _REFUSING_THREADS: Final = 2
 _MAX_REFUSALS: Final = 512
@@ -88,9 +96,6 @@ class _Call:
     def goes_on(self) -> None:
         self.since_s = float("inf")
 
-    def gives_thread_back(self) -> None:
-        self.since_s, self.has_thread = self._clock(), False
-
     def end(self) -> None:
         """Ends it without a status: a peer that sends or reads nothing would not get one."""
         self._context.cancel()
@@ -102,7 +107,8 @@ class Lane:
     Args:
         name: What the calls are, for messages, and the name of the threads.
         threads: How many calls are carried out at a time.
-        waiting: How many more may be open: those that wait for a thread, and those whose reply is not read yet.
+        waiting: How many more may wait for a thread. Four times as many as threads may wait for their reply to be read;
+            beyond that the one that waits longest is ended.
         timeout_s: How long a peer may keep a call waiting; 0 for ever.
         patience_s: The same while other calls wait for a thread.
         task: The ps task, as "ps:0".
@@ -126,13 +132,16 @@ class Lane:
         self.task: Final = task
         self.name: Final = name
         self._threads = threads
+        self._most_unread = _UNREAD_FOR_A_THREAD * threads
         self._patience_s = min(patience_s, timeout_s / 4) if timeout_s else patience_s
         self._clock = clock
         self._lock = threading.Lock()  # guards: all below; gRPC's own locks are never taken under it
         self._open = 0
         self._queued = 0  # of those, the calls that no thread has taken yet
         self._calls: set[_Call] = set()
+        self._unread: dict[_Call, None] = {}  # of those, the ones that have their reply, in its order
         self.num_ended = 0
+        self.num_large = 0  # messages of unusual size; not exact
 
     def admit(self) -> bool:
         """Counts a call in; False if there are too many. Makes room for it if a peer keeps a thread waiting."""
@@ -156,6 +165,22 @@ class Lane:
             self._leave(call)
         return call
 
+    def finish(self, call: _Call) -> None:
+        """Called when the thread has done its work: what is left to do is the peer's, to read the reply."""
+        call.waits()
+        unread: _Call | None = None
+        with self._lock:
+            if call not in self._calls:
+                return
+            call.has_thread = False
+            self._open -= 1
+            self._unread[call] = None
+            if len(self._unread) > self._most_unread:
+                unread = next(iter(self._unread))
+                self._end_unread(unread)
+        if unread is not None:
+            unread.end()
+
     def refusal(self) -> ResourceExhaustedError:
         """The error for a call that is not admitted."""
         return ResourceExhaustedError(
@@ -168,7 +193,7 @@ class Lane:
         """Ends the calls whose peers keep them waiting for too long, or while others wait for a thread."""
         with self._lock:
             now_s = self._clock()
-            silent = self._chosen(now_s - self.timeout_s, self.limit) if self.timeout_s else []
+            silent = self._chosen(now_s - self.timeout_s, len(self._calls)) if self.timeout_s else []
             if self._queued > len(silent):
                 silent += self._chosen(now_s - self._patience_s, self._queued - len(silent))
         for call in silent:
@@ -187,10 +212,18 @@ class Lane:
         self.num_ended += len(chosen)
         return chosen
 
+    def _end_unread(self, call: _Call) -> None:
+        """With the lock held."""
+        del self._unread[call]
+        if not call.is_ended:
+            call.is_ended = True
+            self.num_ended += 1
+
     def _leave(self, call: _Call) -> None:
         with self._lock:
             self._calls.discard(call)
-            self._open -= 1
+            self._unread.pop(call, None)
+            self._open -= call.has_thread
 
 
 class Lanes(grpc.ServerInterceptor):
@@ -229,6 +262,7 @@ class Lanes(grpc.ServerInterceptor):
         self._refusals = {lane: _refusal(lane, self._refusing) for lane in self._lanes}
         self._handlers: dict[str, Handler] = {}  # of the methods that there are; written by gRPC's one polling thread
         self._num_ended = 0  # this and the next are of the thread that calls ``end_silent``
+        self._num_large = self._trims = 0
         self._logged_s = float("-inf")
 
     @property
@@ -258,9 +292,19 @@ class Lanes(grpc.ServerInterceptor):
         return handler if lane.admit() else self._refusals[lane]
 
     def end_silent(self) -> float:
-        """Ends calls whose peers keep them waiting; returns the seconds until it should be called again."""
+        """Ends calls whose peers keep them waiting, and gives back what large messages have left behind.
+
+        Returns:
+            The seconds until it should be called again.
+        """
         for lane in self._lanes:
             lane.end_silent()
+        num_large = sum([lane.num_large for lane in self._lanes])
+        if num_large != self._num_large:
+            self._num_large, self._trims = num_large, _TRIMS
+        if self._trims:
+            self._trims -= 1
+            give_back_freed_memory()
         num_ended, now_s = sum([lane.num_ended for lane in self._lanes]), self._clock()
         if num_ended > self._num_ended and now_s - self._logged_s > _LOG_EVERY_S:
             ended = ", ".join([f"{lane.num_ended} {lane.name}" for lane in self._lanes if lane.num_ended])
@@ -308,7 +352,7 @@ def _answers(handler: Handler, lane: Lane, method: str) -> Behavior:
         try:
             return answer(_only_message(requests, context, call, lane, method, decode), context)
         finally:
-            call.gives_thread_back()
+            lane.finish(call)
 
     return behavior
 
@@ -320,7 +364,7 @@ def _answers_with_stream(handler: Handler, lane: Lane, method: str) -> Behavior:
 
         def behavior(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
             call = lane.begin(context)
-            yield from _sent(answer(_only_message(requests, context, call, lane, method, decode), context), call)
+            yield from _sent(answer(_only_message(requests, context, call, lane, method, decode), context), call, lane)
 
         return behavior
 
@@ -337,12 +381,12 @@ def _streams(handler: Handler, lane: Lane) -> Behavior:
 
     def behavior(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         call = lane.begin(context)
-        yield from _sent(converse(_Messages(requests, call, lane), context), call)
+        yield from _sent(converse(_Messages(requests, call, lane), context), call, lane)
 
     return behavior
 
 
-def _sent(replies: Iterable[Any], call: _Call) -> Iterator[Any]:
+def _sent(replies: Iterable[Any], call: _Call, lane: Lane) -> Iterator[Any]:
     """Yields replies; gRPC sends one while the next is not asked for, as long as the peer makes it wait."""
     call.goes_on()
     try:
@@ -351,7 +395,7 @@ def _sent(replies: Iterable[Any], call: _Call) -> Iterator[Any]:
             yield reply
             call.goes_on()
     finally:
-        call.gives_thread_back()
+        lane.finish(call)
 
 
 class _Messages(Iterator[Any]):
@@ -366,13 +410,16 @@ class _Messages(Iterator[Any]):
         call = self._call
         call.waits()
         try:
-            return next(self._requests)
+            request = next(self._requests)
         except StopIteration:
             if call.is_ended:
                 raise self._lane.given_up() from None
             raise
         finally:
             call.goes_on()
+        if type(request) is bytes and len(request) > _LARGE_BYTES:
+            self._lane.num_large += 1
+        return request
 
 
 def _only_message(
@@ -389,6 +436,8 @@ def _only_message(
         call.goes_on()
         if request is None:
             raise lane.given_up() if call.is_ended else InvalidArgumentError(f"{method} was called without a message")
+        if len(request) > _LARGE_BYTES:
+            lane.num_large += 1
         if decode is None:
             return request
         try:
