@@ -160,11 +160,12 @@ class BackgroundLoop:
         self._woken.set()
 
     def stop(self, timeout_s: float) -> bool:
-        """Takes no further step; returns whether the one being taken has ended in time."""
+        """Takes no further step; returns whether the one being taken has ended in time. A step may call it too."""
         self._is_stopping = True
         self._woken.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
+        if self._thread.ident is None or self._thread is threading.current_thread():
+            return True
+        self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:

@@ -7,7 +7,6 @@ calls to the arbiter, one after the other, so that a report never contradicts an
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError, UnavailableError
 from ps_protocol.service_types import ReplicaRole, ReplicationStatus
+from ps_server.background.loops import BackgroundLoop, Troubles
 from ps_server.replication.backup_link import BackupLink
 from ps_server.replication.decisions import ReplicaDecision, View, decide, holds_lease
 from ps_server.replication.follower import Follower
@@ -71,6 +71,7 @@ class Replica:
         transitions: Carried out when the role changes.
         lease_s: Silence after which the other one counts as gone.
         clock: Monotonic seconds.
+        troubles: Where it is noted that the thread fails.
 
     Attributes:
         is_primary: Whether this process is the primary, or was until it was superseded.
@@ -88,6 +89,7 @@ class Replica:
         transitions: Transitions,
         lease_s: float,
         clock: Callable[[], float] = time.monotonic,
+        troubles: Troubles | None = None,
     ):
         self._process = process
         self._task = task
@@ -111,18 +113,23 @@ class Replica:
         self._last_reason = ""
         self._last_reason_s = float("-inf")
         self._broken = ""
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="replica", daemon=True)
+        pause_s = lease_s / _STEPS_PER_LEASE
+        self._loop = BackgroundLoop(
+            "replica",
+            self._take_step,
+            troubles or Troubles(),
+            at_end=arbiter.close,
+            first_retry_s=pause_s,
+            most_retry_s=pause_s,
+        )
 
     def start(self) -> None:
         """Starts the thread; the process must be reachable."""
-        self._thread.start()
+        self._loop.start()
 
     def stop(self) -> None:
         """Ends the thread, and waits for it for a few seconds."""
-        self._ended.set()
-        if self._thread.ident is not None:
-            self._thread.join(_STOP_TIMEOUT_S)
+        self._loop.stop(_STOP_TIMEOUT_S)
 
     # -- the guard ----------------------------------------------------------------------------
 
@@ -244,19 +251,10 @@ class Replica:
             is_replaced=is_replaced,
         )
 
-    def _run(self) -> None:
-        try:
-            while not self._ended.is_set():
-                try:
-                    again = self.step()
-                    self._link.hang_up_if_silent()
-                except Exception:  # noqa: BLE001 - deciding must go on
-                    _LOG.exception("a decision could not be carried out")
-                    again = False
-                if not again:
-                    self._ended.wait(self._lease_s / _STEPS_PER_LEASE)
-        finally:
-            self._arbiter.close()
+    def _take_step(self) -> float:
+        again = self.step()
+        self._link.hang_up_if_silent()
+        return 0.0 if again else self._lease_s / _STEPS_PER_LEASE
 
     # -- carrying out -------------------------------------------------------------------------
 
@@ -348,7 +346,7 @@ class Replica:
 
     def _end(self, reason: str) -> None:
         self._is_over = True
-        self._ended.set()
+        self._loop.stop(0)
         self._transitions.end(reason)
 
     def _log_reason(self, what: str, level: int = logging.WARNING) -> None:

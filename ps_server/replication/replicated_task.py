@@ -104,6 +104,7 @@ class ReplicatedTask:
             take_image=state.take_image,
             lease_s=settings.lease_s,
             clock=lease_clock,
+            troubles=state.parts.troubles,
         )
         self.replica: Final = Replica(
             process,
@@ -114,6 +115,7 @@ class ReplicatedTask:
             transitions=Transitions(self._begin, announce, on_superseded),
             lease_s=settings.lease_s,
             clock=lease_clock,
+            troubles=state.parts.troubles,
         )
         self._arbiter = Arbiter(settings.arbitrated_tasks)
         self._silence_s = _SILENT_LEASES * settings.lease_s
