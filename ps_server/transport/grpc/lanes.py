@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ _PATIENCE_S: Final = 2.5
 _CONTROL_PATIENCE_S: Final = 0.5
 """The same where messages are small, and sent at once."""
 
+_CONTROL_QUEUE: Final = 16
 _LARGE_BYTES: Final = 8 * 1024**2
 """Messages above this size are unusual: tensors come in chunks of 1 MiB, and in one message up to 2 MiB."""
 
@@ -47,6 +49,9 @@ _TRIMS: Final = 8
 """How often freed memory is given back after one has come: what it was received into is freed a little later."""
 
 _LOOK_EVERY_S: Final = 0.25
+_MOMENT_S: Final = 0.1
+"""What a message takes at most that lies ready in the connection."""
+
 _UNREAD_FOR_A_THREAD: Final = 4
 _LOG_EVERY_S: Final = 60.0
 _REFUSING_THREADS: Final = 2
@@ -61,7 +66,7 @@ class LaneSettings:
     Attributes:
         max_concurrent: Threads for batches in one message, and as many for batches on streams; as many calls again may
             wait in each lane, further ones are refused.
-        control_threads: Threads for hello, health, members, inspection and control; four times as many calls may wait.
+        control_threads: Threads for hello, health, members, inspection and control; sixteen times as many may wait.
         message_timeout_s: How long a peer may take for a message, to send it or to read it; 0 for ever.
         follow_timeout_s: The same on the stream of a primary to its backup, which is silent while nothing changes.
     """
@@ -137,7 +142,7 @@ class Lane:
         self._clock = clock
         self._lock = threading.Lock()  # guards: all below; gRPC's own locks are never taken under it
         self._open = 0
-        self._queued = 0  # of those, the calls that no thread has taken yet
+        self._queue: deque[float] = deque()  # when those came that no thread has taken yet
         self._calls: set[_Call] = set()
         self._unread: dict[_Call, None] = {}  # of those, the ones that have their reply, in its order
         self.num_ended = 0
@@ -149,7 +154,7 @@ class Lane:
             is_admitted = self._open < self.limit
             if is_admitted:
                 self._open += 1
-                self._queued += 1
+                self._queue.append(self._clock())
             idle = [] if self._open <= self._threads else self._chosen(self._clock() - self._patience_s, 1)
         for call in idle:
             call.end()
@@ -159,7 +164,8 @@ class Lane:
         """Returns a call that was admitted, and that a thread now carries out; it counts until gRPC is done with it."""
         call = _Call(context, self._clock)
         with self._lock:
-            self._queued -= 1
+            # What it was sent while it waited for a thread comes at once now, or there is nothing.
+            call.since_s = max(self._queue.popleft(), call.since_s - self._patience_s + _MOMENT_S)
             self._calls.add(call)
         if not context.add_callback(lambda: self._leave(call)):
             self._leave(call)
@@ -189,13 +195,18 @@ class Lane:
             task=self.task,
         )
 
+    @property
+    def has_queue(self) -> bool:
+        """Whether calls wait for a thread."""
+        return bool(self._queue)
+
     def end_silent(self) -> None:
         """Ends the calls whose peers keep them waiting for too long, or while others wait for a thread."""
         with self._lock:
             now_s = self._clock()
             silent = self._chosen(now_s - self.timeout_s, len(self._calls)) if self.timeout_s else []
-            if self._queued > len(silent):
-                silent += self._chosen(now_s - self._patience_s, self._queued - len(silent))
+            if len(self._queue) > len(silent):
+                silent += self._chosen(now_s - self._patience_s, len(self._queue) - len(silent))
         for call in silent:
             call.end()
 
@@ -243,7 +254,7 @@ class Lanes(grpc.ServerInterceptor):
         at_once, at_control = settings.max_concurrent, settings.control_threads
         timeout_s = settings.message_timeout_s
         self._clock = clock
-        self.control: Final = lane("control", at_control, 4 * at_control, timeout_s, _CONTROL_PATIENCE_S)
+        self.control: Final = lane("control", at_control, _CONTROL_QUEUE * at_control, timeout_s, _CONTROL_PATIENCE_S)
         self.data: Final = lane("data", at_once, at_once, timeout_s)
         self.streams: Final = lane("stream", at_once, at_once, timeout_s)
         self._following: Final = lane("follow", 4, 4, settings.follow_timeout_s)
@@ -310,6 +321,8 @@ class Lanes(grpc.ServerInterceptor):
             ended = ", ".join([f"{lane.num_ended} {lane.name}" for lane in self._lanes if lane.num_ended])
             _LOG.warning("calls were ended whose peers sent or read nothing; since the start %s calls", ended)
             self._num_ended, self._logged_s = num_ended, now_s
+        if any(lane.has_queue for lane in self._lanes):
+            return _MOMENT_S
         timeouts_s = [lane.timeout_s for lane in self._lanes if lane.timeout_s]
         return min([_LOOK_EVERY_S, *[timeout_s / 4 for timeout_s in timeouts_s]])
 
