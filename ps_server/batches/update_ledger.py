@@ -46,7 +46,8 @@ GOODBYE = "has said goodbye"
 """The reason kept for a client that has ended in good order."""
 
 UNUSED = "has sent no batch, and made room for another client"
-"""The reason of a client that was forgotten before its first batch; it is not kept, and the client may come again."""
+"""The reason of a client that was forgotten before its first batch. It is known again when that comes: nothing of it
+has been applied, so its numbers start from nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,18 +121,25 @@ class UpdateLedger:
 
     Args:
         limits: What may be remembered.
-        note: Called with each client that is forgotten to make room for another, and why; the table lock is held then.
+        note_gone: Called with each client that is forgotten to make room for another, and why. The table lock is held
+            then, as for the next one.
+        note_back: Called with each client, and its task, that comes back since it had been forgotten unused.
     """
 
     def __init__(
-        self, limits: LedgerLimits | None = None, note: Callable[[UUID, str], object] = lambda _client, _reason: None
+        self,
+        limits: LedgerLimits | None = None,
+        note_gone: Callable[[UUID, str], object] = lambda _client, _reason: None,
+        note_back: Callable[[UUID, str], object] = lambda _client, _task: None,
     ):
         self._limits = LedgerLimits() if limits is None else limits
-        self._note = note
+        self._note_gone = note_gone
+        self._note_back = note_back
         # guards: all below. A single look-up of a client is atomic and done without it.
         self._table_lock = threading.Lock()
         self._clients: dict[UUID, _Client] = {}
         self._unused: OrderedDict[UUID, None] = OrderedDict()  # those that have sent no batch, in the order of hello
+        self._forgotten: OrderedDict[UUID, str] = OrderedDict()  # those forgotten unused, and their tasks
         self._departed: OrderedDict[UUID, str] = OrderedDict()
         self._tensor_bytes = 0
         self._num_duplicates = 0
@@ -157,6 +165,7 @@ class UpdateLedger:
                 raise self._unknown(client)
             while len(self._clients) >= self._limits.clients:
                 self._make_room(now_s)
+            self._forgotten.pop(client, None)
             self._clients[client] = _Client(task, now_s)
             self._unused[client] = None
             return True
@@ -169,13 +178,14 @@ class UpdateLedger:
         """
         with self._table_lock:
             if client not in self._clients:
+                self._forgotten.pop(client, None)
                 return False
             self._remove(client, GOODBYE)
             return True
 
     def check_known(self, client: UUID, now_s: float) -> None:
         """Makes sure that a client has said hello, and notes that it is active; FailedPreconditionError if not."""
-        self._used(client).last_active_s = now_s
+        self._used(client, now_s).last_active_s = now_s
 
     def restart_idle_times(self, now_s: float) -> None:
         """Counts all clients as active now: what they did before the task was started is not known."""
@@ -218,7 +228,7 @@ class UpdateLedger:
         """
         if sequence < 1:
             raise InvalidArgumentError(f"a batch that changes variables has the sequence {sequence}; number from 1")
-        record = self._used(client)
+        record = self._used(client, now_s)
         record.last_active_s = now_s
         with record.lock:
             if record.executing or record.waiting or record.gone or sequence <= record.newest:
@@ -372,7 +382,10 @@ class UpdateLedger:
         Raises:
             FailedPreconditionError: The client is not known.
         """
-        record = self._used(client)
+        record = self._find(client)
+        with self._table_lock:
+            record.has_sent = True
+            self._unused.pop(client, None)
         record.newest = max(record.newest, sequence)
         self._remember(record, sequence, kept_answer(reply))
 
@@ -402,13 +415,24 @@ class UpdateLedger:
             f"the client {client} {reason} and is not known any more; connect again, as a new client"
         )
 
-    def _used(self, client: UUID) -> _Client:
+    def _used(self, client: UUID, now_s: float) -> _Client:
         """Returns what is known of a client, from which a batch has come."""
-        record = self._find(client)
-        if not record.has_sent:
+        record = self._clients.get(client)
+        if record is None or not record.has_sent:
             with self._table_lock:
+                record = self._clients.get(client) or self._taken_back(client, now_s)
                 record.has_sent = True
                 self._unused.pop(client, None)
+        return record
+
+    def _taken_back(self, client: UUID, now_s: float) -> _Client:
+        """With the table lock held: makes a client known again that was forgotten before its first batch."""
+        if client not in self._forgotten:
+            raise self._unknown(client)
+        while len(self._clients) >= self._limits.clients:
+            self._make_room(now_s)
+        record = self._clients[client] = _Client(self._forgotten.pop(client), now_s)
+        self._note_back(client, record.task)
         return record
 
     def _make_room(self, now_s: float) -> None:
@@ -434,7 +458,7 @@ class UpdateLedger:
     def _forget(self, client: UUID, reason: str) -> None:
         """With the table lock held."""
         self._remove(client, reason)
-        self._note(client, reason)
+        self._note_gone(client, reason)
 
     def _remove(self, client: UUID, reason: str) -> None:
         """With the table lock held."""
@@ -444,10 +468,11 @@ class UpdateLedger:
             record.gone = True
             self._tensor_bytes -= record.tensor_bytes
             record.changed.notify_all()
-        if reason != UNUSED:  # nothing of it could count again
-            self._departed[client] = reason
-            if len(self._departed) > self._limits.departed:
-                self._departed.popitem(last=False)
+        # Each has a table of its own, so that a flood of the one kind does not push the other out.
+        gone, what = (self._forgotten, record.task) if reason == UNUSED else (self._departed, reason)
+        gone[client] = what
+        if len(gone) > self._limits.departed:
+            gone.popitem(last=False)
 
 
 def _is_decided(record: _Client, sequence: int) -> bool:

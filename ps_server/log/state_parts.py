@@ -15,7 +15,7 @@ from ps_server.background.loops import Troubles
 from ps_server.batches.runner import BatchRunner
 from ps_server.batches.update_ledger import LedgerLimits, UpdateLedger
 from ps_server.cluster.directory import Directory
-from ps_server.log.records import ClientLeft, Declared, Placed, Record
+from ps_server.log.records import ClientJoined, ClientLeft, Declared, Placed, Record
 from ps_server.log.state_image import StateImage
 from ps_server.rules.built_in_functions import BUILT_IN_FUNCTIONS
 from ps_server.rules.functions import Functions
@@ -67,7 +67,9 @@ class StateParts:
         )
         self.runner: Final = BatchRunner(self.store, task=self.task, clock=clock, functions=functions)
         self.ledger: Final = UpdateLedger(
-            ledger_limits, note=lambda client, reason: self._append(ClientLeft(client, reason))
+            ledger_limits,
+            note_gone=lambda client, reason: self._append(ClientLeft(client, reason)),
+            note_back=lambda client, task: self._append(ClientJoined(client, task)),
         )
         num_ps = len(cluster_spec.ps_addresses())
         self.directory: Final = (

@@ -494,7 +494,7 @@ def test_a_full_ledger_forgets_the_client_idle_longest() -> None:
 
 def test_clients_that_have_sent_nothing_make_room_first_and_at_once() -> None:
     forgotten: list[UUID] = []
-    ledger = UpdateLedger(LedgerLimits(clients=3), note=lambda client, _reason: forgotten.append(client))
+    ledger = UpdateLedger(LedgerLimits(clients=3), note_gone=lambda client, _reason: forgotten.append(client))
     ledger.hello(CLIENT, "worker:0", 0.0)
     apply(ledger, 1, answer(1), now_s=0.0)
     flood = [UUID(int=number) for number in range(10, 60)]
@@ -508,15 +508,28 @@ def test_clients_that_have_sent_nothing_make_room_first_and_at_once() -> None:
     assert apply(ledger, 1, must_not_be_applied, now_s=0.0) == answer(1)
 
 
-def test_a_client_that_was_forgotten_before_its_first_batch_may_come_again() -> None:
+@pytest.mark.parametrize("says_hello", [False, True])
+def test_a_client_that_was_forgotten_before_its_first_batch_is_known_again_with_it(says_hello: bool) -> None:
+    first, second, back = UUID(int=2), UUID(int=3), list[tuple[UUID, str]]()
+    ledger = UpdateLedger(LedgerLimits(clients=1), note_back=lambda client, task: back.append((client, task)))
+    ledger.hello(first, "worker:0", 0.0)
+    ledger.hello(second, "worker:1", 5.0)
+    if says_hello:
+        ledger.hello(first, "worker:0", 10.0)
+    assert apply(ledger, 1, answer(1), client=first, now_s=10.0) == answer(1)
+    assert apply(ledger, 1, must_not_be_applied, client=first, now_s=10.0) == answer(1)
+    assert back == ([] if says_hello else [(first, "worker:0")])
+    assert ledger.num_clients == 1
+
+
+def test_one_that_was_forgotten_waits_for_room_as_a_new_one_does() -> None:
     first, second = UUID(int=2), UUID(int=3)
     ledger = ledger_with(first, clients=1)
     ledger.hello(second, "worker:1", 5.0)
-    with pytest.raises(FailedPreconditionError, match="has not said hello here"):
-        apply(ledger, 1, must_not_be_applied, client=first)
-    ledger.hello(first, "worker:0", 10.0)
-    assert apply(ledger, 1, answer(1), client=first) == answer(1)
-    assert apply(ledger, 1, must_not_be_applied, client=first) == answer(1)
+    apply(ledger, 1, answer(1), client=second, now_s=5.0)
+    with pytest.raises(ResourceExhaustedError):
+        apply(ledger, 1, must_not_be_applied, client=first, now_s=6.0)
+    assert apply(ledger, 1, answer(1), client=first, now_s=2000.0) == answer(1)
 
 
 def test_a_flood_of_hellos_does_not_push_those_that_have_left_out_of_memory() -> None:

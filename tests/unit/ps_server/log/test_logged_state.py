@@ -160,11 +160,16 @@ class TestReplay:
         first = make_task()
         first.run(declared(WEIGHTS))
         first.state.parts.ledger._limits = LedgerLimits(clients=3, unused_after_s=0.0)
+        early = uuid4()
+        first.core.hello(early, "worker:2", timeout_s=TIMEOUT_S)
         for _ in range(20):
             first.core.hello(uuid4(), "worker:1", timeout_s=TIMEOUT_S)
-        first.state.wait_for_all(TIMEOUT_S)
+        late = Batch(early, first.core.store_incarnation, 1, (add("weights", 3),))  # it was forgotten meanwhile
+        answer = first.core.exchange(late, timeout_s=TIMEOUT_S)
         again = make_task(client=first.client)
         assert again.core.status(timeout_s=1).num_clients == 3
+        assert again.core.exchange(late, timeout_s=TIMEOUT_S) == answer
+        assert again.core.status(timeout_s=1).duplicate_batches == 1
         assert again.value("weights") == first.value("weights")
 
     def test_a_client_that_has_gone_stays_gone(self, make_task: MakeTask) -> None:
