@@ -211,6 +211,7 @@ class Status:
         steps_skipped: Steps of optimizers that changed nothing since their gradients were not finite; of optimizers
             that were declared to skip them.
         steps_refused: Those of optimizers that refuse them.
+        troubles: Work in the background that fails just now and is tried again, as "snapshots: OSError: ...".
     """
 
     task: str
@@ -230,6 +231,7 @@ class Status:
     replication: ReplicationStatus | None = None
     steps_skipped: int = 0
     steps_refused: int = 0
+    troubles: tuple[str, ...] = ()
 
     @property
     def answers_clients(self) -> bool:

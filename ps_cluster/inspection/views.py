@@ -21,7 +21,7 @@ from ps_protocol.service_types import Member, Status, VariableInfo
 from ps_protocol.task_id import TaskId
 
 _UNBOUNDED_WIDTH: Final = 10_000
-_MAY_GO_ON: Final = frozenset({"name", "shape", "slot of", "address", "host", "state", "kept", "role"})
+_MAY_GO_ON: Final = frozenset({"name", "shape", "slot of", "address", "host", "state", "kept", "role", "trouble"})
 """Columns that go on in the next line where a terminal is too narrow; the others are never cut."""
 PS_DROPPABLE: Final = ("sent", "received", "operations", "clients", "held", "variables")
 MEMBER_DROPPABLE: Final = ("since", "host", "pid")
@@ -134,6 +134,7 @@ def ps_records(answers: Sequence[PsAnswer[Status]]) -> list[dict[str, Any]]:
             "bytes_sent": status.bytes_sent,
             "durability": _record(status.durability),
             "replication": _record(status.replication),
+            "troubles": list(status.troubles),
         }
         for answer in answers
         if (status := answer.value) is not None
@@ -141,14 +142,16 @@ def ps_records(answers: Sequence[PsAnswer[Status]]) -> list[dict[str, Any]]:
 
 
 def ps_table(records: Sequence[dict[str, Any]]) -> Table:
-    """The same as a table; what is kept on disk, and who is the primary, is shown where that applies to any task."""
+    """The same as a table; what is kept, who is the primary, and what fails, is shown where that applies to a task."""
     records = _printable(records)
     keeps = any(record["durability"] for record in records)
     is_replicated = any(record["replication"] for record in records)
+    is_troubled = any(record["troubles"] for record in records)
     table = _table(
         *("task", "address", "state", ">up", ">variables", ">held", ">clients", ">operations", ">received", ">sent"),
         *(["kept"] if keeps else []),
         *([">epoch", "role"] if is_replicated else []),
+        *(["trouble"] if is_troubled else []),
     )
     for record in records:
         table.add_row(
@@ -164,6 +167,7 @@ def ps_table(records: Sequence[dict[str, Any]]) -> Table:
             format_size(record["bytes_sent"]),
             *([_kept(record["durability"])] if keeps else []),
             *(_role_cells(record["replication"]) if is_replicated else []),
+            *([Text("; ".join(record["troubles"]), style="red")] if is_troubled else []),
         )
     return table
 

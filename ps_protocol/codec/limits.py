@@ -11,3 +11,6 @@ UNARY_LIMIT_BYTES = 2 * 1024 * 1024
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Most bytes of one message. A header that declares a hundred thousand variables fits, and so does a listing of them.
 No peer can make this process take gigabytes."""
+
+MAX_OPERATIONS = 256 * 1024
+"""Most operations of one batch. Those of a hundred thousand variables fit; decoding so many takes two seconds."""

@@ -14,7 +14,7 @@ and tensors for which the caller gave an array. All functions are safe to call f
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise, repeat
 from typing import TypeAlias, cast
@@ -62,6 +62,11 @@ WHOLE_BYTES = 16 * 1024
 
 _END_BYTES = 4 * 1024
 
+_AT_A_TIME = 1024
+
+CheckTime: TypeAlias = Callable[[], None]
+"""Raises an error if time has run out."""
+
 TensorReply: TypeAlias = tuple[int, bool, VariableSpec | None]
 """Version, initialized and spec of a reply whose tensor is beside the header."""
 
@@ -100,31 +105,33 @@ class MessageRequest(RequestHead):
     Args:
         message: The header.
         key: Its bytes apart from client and sequence, of which the checksum is made; empty for no checksum.
+        check_time: Called now and then while operations are decoded; what it raises ends that.
 
     Raises:
         InvalidArgumentError: It is malformed.
     """
 
-    __slots__ = ("_key", "_message")
+    __slots__ = ("_check_time", "_key", "_message")
 
-    def __init__(self, message: batch_pb2.BatchRequest, key: bytes = b""):
+    def __init__(self, message: batch_pb2.BatchRequest, key: bytes = b"", check_time: CheckTime | None = None):
         check_features(message.required_features, "the batch")
         self._message = message
         self._key = key
+        self._check_time = check_time
         layouts: list[TensorLayout] = []
 
         def note(header: TensorHeader) -> Array:
             layouts.append(tensor_codec.parse_header(header))
             return _PLACEHOLDER
 
-        _decode_batch(message, note)
+        _decode_batch(message, note, check_time)
         self.layouts = layouts
         self.data_bytes = sum([layout.size_bytes for layout in layouts])
 
     def batch(self, buffers: Sequence[Buffer]) -> Batch:
         check_number(buffers, self.layouts)
         tensors = map(tensor_codec.decode_as, self.layouts, buffers)
-        batch = _decode_batch(self._message, lambda _header: next(tensors))
+        batch = _decode_batch(self._message, lambda _header: next(tensors), self._check_time)
         if not batch.sequence or not self._key:
             return batch
         return replace(batch, checksum=batch_checksum(self._key, buffers, self.data_bytes))
@@ -174,12 +181,24 @@ def encode_batch(batch: Batch) -> tuple[batch_pb2.BatchRequest, list[memoryview]
     return header, buffers
 
 
-def _decode_batch(header: batch_pb2.BatchRequest, take: TakeTensor) -> Batch:
+def _decode_operations(
+    messages: Sequence[batch_pb2.Operation], take: TakeTensor, check_time: CheckTime | None
+) -> tuple[PsOperation, ...]:
+    if check_time is None or len(messages) <= _AT_A_TIME:
+        return tuple([decode_operation(message, take) for message in messages])
+    operations: list[PsOperation] = []
+    for start in range(0, len(messages), _AT_A_TIME):
+        check_time()
+        operations += [decode_operation(message, take) for message in messages[start : start + _AT_A_TIME]]
+    return tuple(operations)
+
+
+def _decode_batch(header: batch_pb2.BatchRequest, take: TakeTensor, check_time: CheckTime | None) -> Batch:
     batch = Batch(
         client=decode_uuid(header.client_incarnation, "client incarnation"),
         store=decode_uuid(header.store_incarnation, "store incarnation"),
         sequence=header.sequence,
-        operations=tuple([decode_operation(message, take) for message in header.operations]),
+        operations=_decode_operations(header.operations, take, check_time),
     )
     if batch.mutates and not batch.sequence:
         raise InvalidArgumentError(

@@ -263,6 +263,7 @@ _STATUS: Final = _Codec(
     store=_uuid_field("store incarnation", "store_incarnation"),
     durability=_optional(_DURABILITY),
     replication=_optional(_REPLICATION),
+    troubles=_Field(list, tuple),
 )
 
 encode_member, decode_member = _MEMBER.encode, _MEMBER.decode

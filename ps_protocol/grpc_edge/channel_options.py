@@ -40,10 +40,10 @@ def client_options() -> Options:
     ]
 
 
-def server_options() -> Options:
-    """Returns the options of a ps task's server."""
+def server_options(max_received_bytes: int = MAX_MESSAGE_BYTES) -> Options:
+    """Returns the options of a ps task's server, which takes messages of so many bytes."""
     return [
-        *_common_options(),
+        *_common_options(min(max_received_bytes, MAX_MESSAGE_BYTES)),
         # By default a second server binds the same port without an error, and takes half of the calls.
         ("grpc.so_reuseport", 0),
         # A server that is pinged more often than it allows (by default every 5 minutes) hangs up with
@@ -52,10 +52,10 @@ def server_options() -> Options:
     ]
 
 
-def _common_options() -> Options:
+def _common_options(max_received_bytes: int = MAX_MESSAGE_BYTES) -> Options:
     return [
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", max_received_bytes),
         # Errors travel in the trailers; with the default of 8 KiB a long one would arrive as RESOURCE_EXHAUSTED.
         ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
         # Otherwise a call to a peer that has lost power or network would wait until TCP gives up.

@@ -247,6 +247,7 @@ class GetStatusReply(google.protobuf.message.Message):
     REPLICATION_FIELD_NUMBER: builtins.int
     STEPS_SKIPPED_FIELD_NUMBER: builtins.int
     STEPS_REFUSED_FIELD_NUMBER: builtins.int
+    TROUBLES_FIELD_NUMBER: builtins.int
     task: builtins.str
     state: global___GetStatusReply.State.ValueType
     store_incarnation: builtins.bytes
@@ -276,6 +277,10 @@ class GetStatusReply(google.protobuf.message.Message):
     def replication(self) -> global___ReplicationStatus:
         """Absent from a task that is one process."""
 
+    @property
+    def troubles(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """For a person: which work in the background fails just now, and is tried again."""
+
     def __init__(
         self,
         *,
@@ -296,8 +301,9 @@ class GetStatusReply(google.protobuf.message.Message):
         replication: global___ReplicationStatus | None = ...,
         steps_skipped: builtins.int = ...,
         steps_refused: builtins.int = ...,
+        troubles: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["durability", b"durability", "replication", b"replication"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["batches", b"batches", "bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "duplicate_batches", b"duplicate_batches", "durability", b"durability", "memory_limit_bytes", b"memory_limit_bytes", "num_clients", b"num_clients", "num_variables", b"num_variables", "operations", b"operations", "replication", b"replication", "state", b"state", "steps_refused", b"steps_refused", "steps_skipped", b"steps_skipped", "store_incarnation", b"store_incarnation", "task", b"task", "uptime_s", b"uptime_s", "variable_bytes", b"variable_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batches", b"batches", "bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "duplicate_batches", b"duplicate_batches", "durability", b"durability", "memory_limit_bytes", b"memory_limit_bytes", "num_clients", b"num_clients", "num_variables", b"num_variables", "operations", b"operations", "replication", b"replication", "state", b"state", "steps_refused", b"steps_refused", "steps_skipped", b"steps_skipped", "store_incarnation", b"store_incarnation", "task", b"task", "troubles", b"troubles", "uptime_s", b"uptime_s", "variable_bytes", b"variable_bytes"]) -> None: ...
 
 global___GetStatusReply = GetStatusReply

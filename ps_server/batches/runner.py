@@ -63,6 +63,24 @@ class BatchRunner:
         replies = [self._reply(operation, deadline_s, lend_values, take_operands) for operation in operations]
         return BatchReply(tuple(replies))
 
+    def read(self, operations: Sequence[PsOperation], deadline_s: float, lend_values: bool = False) -> BatchReply:
+        """Carries out operations that change nothing, as ``run``, as long as there is time.
+
+        Raises:
+            DeadlineExceededError: There is none left for the rest.
+        """
+        if len(operations) == 1 or self._clock() >= deadline_s:  # who gives no time wants what need not be waited for
+            return self.run(operations, deadline_s, lend_values)
+        replies: list[Reply] = []
+        for operation in operations:
+            if self._clock() >= deadline_s:
+                raise DeadlineExceededError(
+                    f"time ran out when {len(replies)} of the batch's {len(operations)} operations were done, which "
+                    f"change nothing; read fewer at a time, or allow more time"
+                )
+            replies.append(self._reply(operation, deadline_s, lend_values, False))
+        return BatchReply(tuple(replies))
+
     def wait_for_initializations(self, operations: Sequence[PsOperation], deadline_s: float) -> None:
         """Waits while other clients initialise variables that these operations would initialise.
 

@@ -45,6 +45,10 @@ from ps_server.batches.remembered_answers import (
 GOODBYE = "has said goodbye"
 """The reason kept for a client that has ended in good order."""
 
+UNUSED = "has sent no batch, and made room for another client"
+"""The reason of a client that was forgotten before its first batch. It is known again when that comes: nothing of it
+has been applied, so its numbers start from nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class LedgerLimits:
@@ -56,6 +60,8 @@ class LedgerLimits:
             kept even if it alone is larger.
         clients: Clients known at a time.
         idle_after_s: Seconds without a batch after which a client may be forgotten to make room for another.
+        reader_idle_after_s: The same of a client that has changed nothing, if that is less.
+        unused_after_s: Seconds after which a client is forgotten first that has sent no batch at all.
         departed: Incarnations of clients that have gone; they are remembered so that they cannot come back.
         waiting_per_client: Batches of one client that may wait for their turn.
     """
@@ -64,6 +70,8 @@ class LedgerLimits:
     tensor_bytes: int = 256 * 1024**2
     clients: int = 10_000
     idle_after_s: float = 900.0
+    reader_idle_after_s: float = 60.0
+    unused_after_s: float = 5.0
     departed: int = 65_536
     waiting_per_client: int = 32
 
@@ -78,6 +86,7 @@ class _Client:
         "executing",
         "forgotten_up_to",
         "gone",
+        "has_sent",
         "last_active_s",
         "lock",
         "newest",
@@ -90,6 +99,7 @@ class _Client:
     def __init__(self, task: str, now_s: float):
         self.task = task
         self.last_active_s = now_s  # a plain number: written without the lock
+        self.has_sent = False  # whether a batch has come; changed under the ledger's table lock
         # guards: all below
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
@@ -113,14 +123,25 @@ class UpdateLedger:
 
     Args:
         limits: What may be remembered.
+        note_gone: Called with each client that is forgotten to make room for another, and why. The table lock is held
+            then, as for the next one.
+        note_back: Called with each client, and its task, that comes back since it had been forgotten unused.
     """
 
-    def __init__(self, limits: LedgerLimits | None = None):
+    def __init__(
+        self,
+        limits: LedgerLimits | None = None,
+        note_gone: Callable[[UUID, str], object] = lambda _client, _reason: None,
+        note_back: Callable[[UUID, str], object] = lambda _client, _task: None,
+    ):
         self._limits = LedgerLimits() if limits is None else limits
-        # guards: _clients, _departed, _tensor_bytes, _num_duplicates. A single look-up of a client is atomic and done
-        # without it.
+        self._note_gone = note_gone
+        self._note_back = note_back
+        # guards: all below. A single look-up of a client is atomic and done without it.
         self._table_lock = threading.Lock()
         self._clients: dict[UUID, _Client] = {}
+        self._unused: OrderedDict[UUID, None] = OrderedDict()  # those that have sent no batch, in the order of hello
+        self._forgotten: OrderedDict[UUID, str] = OrderedDict()  # those forgotten unused, and their tasks
         self._departed: OrderedDict[UUID, str] = OrderedDict()
         self._tensor_bytes = 0
         self._num_duplicates = 0
@@ -139,12 +160,16 @@ class UpdateLedger:
             known = self._clients.get(client)
             if known is not None:
                 known.task, known.last_active_s = task, now_s
+                if client in self._unused:
+                    self._unused.move_to_end(client)
                 return False
             if client in self._departed:
                 raise self._unknown(client)
-            if len(self._clients) >= self._limits.clients:
-                self._forget_idle_client(now_s)
+            while len(self._clients) >= self._limits.clients:
+                self._make_room(now_s)
+            self._forgotten.pop(client, None)
             self._clients[client] = _Client(task, now_s)
+            self._unused[client] = None
             return True
 
     def goodbye(self, client: UUID) -> bool:
@@ -155,13 +180,19 @@ class UpdateLedger:
         """
         with self._table_lock:
             if client not in self._clients:
+                self._forgotten.pop(client, None)
                 return False
             self._remove(client, GOODBYE)
             return True
 
     def check_known(self, client: UUID, now_s: float) -> None:
         """Makes sure that a client has said hello, and notes that it is active; FailedPreconditionError if not."""
-        self._find(client).last_active_s = now_s
+        self._used(client, now_s).last_active_s = now_s
+
+    def restart_idle_times(self, now_s: float) -> None:
+        """Counts all clients as active now: what they did before the task was started is not known."""
+        for record in list(self._clients.values()):
+            record.last_active_s = now_s
 
     @property
     def num_clients(self) -> int:
@@ -207,7 +238,7 @@ class UpdateLedger:
         """
         if sequence < 1:
             raise InvalidArgumentError(f"a batch that changes variables has the sequence {sequence}; number from 1")
-        record = self._find(client)
+        record = self._used(client, now_s)
         record.last_active_s = now_s
         with record.lock:
             if record.executing or record.waiting or record.gone or sequence <= record.newest:
@@ -362,6 +393,10 @@ class UpdateLedger:
         """Makes a client known from an image. This and the other ``restore_*`` come before the ledger is used."""
         record = self._clients[image.client] = _Client(image.task, now_s)
         record.newest, record.forgotten_up_to = image.newest, image.forgotten_up_to
+        if image.newest:
+            record.has_sent = True
+        else:
+            self._unused[image.client] = None
         record.answers.update(image.answers)
         record.checksums.update(image.checksums)
         record.tensor_bytes = sum(tensor_bytes(answer) for _, answer in image.answers)
@@ -374,6 +409,9 @@ class UpdateLedger:
             FailedPreconditionError: The client is not known.
         """
         record = self._find(client)
+        with self._table_lock:
+            record.has_sent = True
+            self._unused.pop(client, None)
         record.newest = max(record.newest, sequence)
         if checksum:
             record.checksums[sequence] = checksum
@@ -384,7 +422,7 @@ class UpdateLedger:
         with self._table_lock:
             if client in self._clients:
                 self._remove(client, reason)
-            else:
+            elif reason != UNUSED:
                 self._departed[client] = reason
 
     # -- comings and goings -------------------------------------------------------------------
@@ -405,13 +443,39 @@ class UpdateLedger:
             f"the client {client} {reason} and is not known any more; connect again, as a new client"
         )
 
-    def _forget_idle_client(self, now_s: float) -> None:
-        """With the table lock held."""
+    def _used(self, client: UUID, now_s: float) -> _Client:
+        """Returns what is known of a client, from which a batch has come."""
+        record = self._clients.get(client)
+        if record is None or not record.has_sent:
+            with self._table_lock:
+                record = self._clients.get(client) or self._taken_back(client, now_s)
+                record.has_sent = True
+                self._unused.pop(client, None)
+        return record
+
+    def _taken_back(self, client: UUID, now_s: float) -> _Client:
+        """With the table lock held: makes a client known again that was forgotten before its first batch."""
+        if client not in self._forgotten:
+            raise self._unknown(client)
+        while len(self._clients) >= self._limits.clients:
+            self._make_room(now_s)
+        record = self._clients[client] = _Client(self._forgotten.pop(client), now_s)
+        self._note_back(client, record.task)
+        return record
+
+    def _make_room(self, now_s: float) -> None:
+        """With the table lock held: forgets a client, of those that have sent no batch the one that came first."""
+        first = next(iter(self._unused), None)
+        if first is not None and now_s - self._clients[first].last_active_s >= self._limits.unused_after_s:
+            self._forget(first, UNUSED)
+            return
+        readers_s = min(self._limits.idle_after_s, self._limits.reader_idle_after_s)
         for client, record in sorted(self._clients.items(), key=lambda item: item[1].last_active_s):
-            if now_s - record.last_active_s < self._limits.idle_after_s:
+            idle_s = now_s - record.last_active_s
+            if idle_s < readers_s:
                 break
-            if not record.is_busy:
-                self._remove(client, f"was idle for {now_s - record.last_active_s:.0f} s")
+            if not record.is_busy and idle_s >= (self._limits.idle_after_s if record.newest else readers_s):
+                self._forget(client, f"was idle for {idle_s:.0f} s")
                 return
         raise ResourceExhaustedError(
             f"{len(self._clients)} clients are connected, as many as may be, and none has been idle for "
@@ -419,16 +483,24 @@ class UpdateLedger:
             retry_after_s=1.0,
         )
 
+    def _forget(self, client: UUID, reason: str) -> None:
+        """With the table lock held."""
+        self._remove(client, reason)
+        self._note_gone(client, reason)
+
     def _remove(self, client: UUID, reason: str) -> None:
         """With the table lock held."""
         record = self._clients.pop(client)
+        self._unused.pop(client, None)
         with record.lock:
             record.gone = True
             self._tensor_bytes -= record.tensor_bytes
             record.changed.notify_all()
-        self._departed[client] = reason
-        if len(self._departed) > self._limits.departed:
-            self._departed.popitem(last=False)
+        # Each has a table of its own, so that a flood of the one kind does not push the other out.
+        gone, what = (self._forgotten, record.task) if reason == UNUSED else (self._departed, reason)
+        gone[client] = what
+        if len(gone) > self._limits.departed:
+            gone.popitem(last=False)
 
 
 def _is_decided(record: _Client, sequence: int) -> bool:

@@ -70,6 +70,7 @@ class _Entry:
         is_disconnected: Whether its last connection has ended since it was last heard of.
         claim: Another process that would be this task, and waits until it is known whether this one lives.
         older: The incarnations before it that are connections of the same process, as many as are remembered.
+        was_heard: Whether it was heard of after it had joined.
     """
 
     member: Member
@@ -80,6 +81,7 @@ class _Entry:
     is_disconnected: bool = False
     claim: _Claim | None = None
     older: tuple[UUID, ...] = ()
+    was_heard: bool = False
 
     def shown(self, clock_s: float) -> Member:
         if self.member.state is not MemberState.ACTIVE:
@@ -94,7 +96,8 @@ class Membership:
     clock that never goes back, by which leases are judged. Without the latter, ``now_s`` is taken for both.
 
     Args:
-        max_members: The most tasks remembered. A new one then replaces the one that has left or is dead for longest.
+        max_members: The most tasks remembered. A new one then replaces the one that has left or is dead for longest, or
+            else the one that has joined first of those that were never heard of since.
     """
 
     def __init__(self, max_members: int = 10_000):
@@ -152,6 +155,7 @@ class Membership:
                     end="",
                 )
                 entry.heard_s = clock_s
+                entry.was_heard = True
                 return entry.disagreement
             joined_at_s = now_s - max(0.0, age_s)
             if entry is not None and if_free and (host, pid) != (entry.member.host, entry.member.pid):
@@ -225,6 +229,7 @@ class Membership:
                 entry.member = replace(known, step=known.step if step is None else step, last_seen_s=now_s)
                 entry.heard_s = now_s if clock_s is None else clock_s
                 entry.is_disconnected = False
+                entry.was_heard = True
             return entry.disagreement
 
     def connection_lost(self, incarnation: UUID) -> None:
@@ -254,7 +259,11 @@ class Membership:
 
     def _compare_clusters(self, joined: _Entry, clock_s: float) -> None:
         """Notes, with both, how the cluster of a new member differs from that of another; with the lock held."""
+        if not joined.job_sizes:
+            return
         for entry in self._entries.values():
+            if not entry.job_sizes or entry.job_sizes == joined.job_sizes:
+                continue
             if entry is joined or entry.shown(clock_s).state in (MemberState.LEFT, MemberState.DEAD):
                 continue
             for one, other in ((joined, entry), (entry, joined)):
@@ -262,17 +271,17 @@ class Membership:
 
     def _make_room(self, clock_s: float) -> None:
         """With the lock held."""
-        gone: list[tuple[float, TaskId]] = [
-            (entry.heard_s, task_id)
-            for task_id, entry in self._entries.items()
-            if entry.shown(clock_s).state in (MemberState.LEFT, MemberState.DEAD)
-        ]
-        if not gone:
+        known = [(entry.heard_s, task_id, entry) for task_id, entry in self._entries.items()]
+        gone = [each for each in known if each[2].shown(clock_s).state in (MemberState.LEFT, MemberState.DEAD)]
+        unheard = [each for each in known if not each[2].was_heard]
+        if not gone and not unheard:
             raise ResourceExhaustedError(
                 f"{len(self._entries)} tasks have joined, as many as may be, and none has left; end some first",
                 retryable=False,
             )
-        del self._entries[min(gone)[1]]
+        # Some at a time: a flood of them is not to look through all members for each.
+        for _, task_id, _ in sorted(gone or unheard)[: 1 + self._max_members // 100]:
+            del self._entries[task_id]
 
 
 def listed_incarnation(incarnation: UUID) -> UUID:

@@ -10,7 +10,13 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 from uuid import UUID
 
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TaskId
-from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError, StateLostError
+from ps_protocol.errors import (
+    DeadlineExceededError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    ShardscopeError,
+    StateLostError,
+)
 from ps_protocol.operations import Batch, BatchReply, PsOperation
 from ps_protocol.ps_service import Transport
 from ps_protocol.service_types import (
@@ -23,6 +29,7 @@ from ps_protocol.service_types import (
     VariableInfo,
     Welcome,
 )
+from ps_server.background.loops import OF_PROCESS
 from ps_server.cluster.address_book import AddressBook
 from ps_server.cluster.membership import Change, Membership
 from ps_server.core.admission import Admission
@@ -103,6 +110,7 @@ class ParameterServer(Transport):
         self._store: Final = self._parts.store
         self._runner: Final = self._parts.runner
         self._ledger: Final = self._parts.ledger
+        self.troubles: Final = self._parts.troubles
         self._admission = Admission()
         self._membership = Membership() if task_index == 0 else None
         self._addresses = addresses or AddressBook(len(ps_addresses))
@@ -203,6 +211,11 @@ class ParameterServer(Transport):
             self._ledger.check_known(batch.client, now_s)
             return self.state.read(operations, deadline_s, lend_values)
         self._runner.wait_for_initializations(operations, deadline_s)
+        if timeout_s > 0 and self._clock() >= deadline_s:
+            raise DeadlineExceededError(
+                f"time ran out before a batch of {len(operations)} operations was begun, and nothing was applied; send "
+                f"it again"
+            )
         reply = self.state.apply(batch, deadline_s, now_s, lend_values, take_operands)
         if len(reply.replies) != len(operations):
             raise InvalidArgumentError(
@@ -394,6 +407,7 @@ class ParameterServer(Transport):
             replication=self._role.status(),
             steps_skipped=steps.skipped,
             steps_refused=steps.refused,
+            troubles=self.troubles.reasons() + OF_PROCESS.reasons(),
         )
 
     @property

@@ -46,13 +46,13 @@ class State(Protocol):
     def goodbye(self, client: UUID, timeout_s: float) -> None: ...
 
     def read(self, operations: Sequence[PsOperation], deadline_s: float, lend_values: bool) -> BatchReply:
-        """Carries out a batch that changes nothing; arguments are those of ``BatchRunner.run``."""
+        """Carries out a batch that changes nothing; arguments and errors are those of ``BatchRunner.read``."""
         ...
 
     def apply(
         self, batch: Batch, deadline_s: float, now_s: float, lend_values: bool, take_operands: bool
     ) -> BatchReply:
-        """Carries out a batch that changes something, once.
+        """Carries out a batch that changes something, once. What has begun is carried out to its end.
 
         Raises:
             DeadlineExceededError: It was not safe in time; the client gets the answer if it sends the batch again.
@@ -88,7 +88,8 @@ class MemoryState:
     def __init__(self, parts: StateParts, store_incarnation: UUID | None = None):
         self.parts: Final = parts
         self.store_incarnation: Final = uuid4() if store_incarnation is None else store_incarnation
-        self.read: Final = parts.runner.run
+        self.read: Final = parts.runner.read
+        self._run = parts.runner.run
         self._apply_once = parts.ledger.apply_once
         self._clock = parts.clock
 
@@ -104,7 +105,7 @@ class MemoryState:
         return self._apply_once(
             batch.client,
             batch.sequence,
-            partial(self.read, batch.operations, deadline_s, lend_values, take_operands),
+            partial(self._run, batch.operations, deadline_s, lend_values, take_operands),
             timeout_s=deadline_s - self._clock(),
             now_s=now_s,
             checksum=batch.checksum,

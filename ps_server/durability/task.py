@@ -95,6 +95,7 @@ class DurableTask:
             last=self.recovered.snapshot,
             journal=on_disk.journal,
             clock=clock,
+            troubles=state.parts.troubles,
         )
         self.snapshotter.start()
 
@@ -108,9 +109,16 @@ class DurableTask:
             snapshot_position=last.position if last else 0,
             snapshot_bytes=last.size_bytes if last else 0,
             snapshot_taken_at_s=last.taken_at_s if last else 0.0,
-            journal_bytes=self._on_disk.journal.size_bytes if self._mode is DurabilityMode.JOURNAL else 0,
+            journal_bytes=self._journal_bytes() if self._mode is DurabilityMode.JOURNAL else 0,
             obstacle=self.log.obstacle or self.snapshotter.obstacle,
         )
+
+    def _journal_bytes(self) -> int:
+        try:
+            return self._on_disk.journal.size_bytes
+        except OSError as error:  # no descriptor is left, say; who asks is to learn the rest
+            _LOG.debug("the size of the journal is not known just now: %s", error)
+            return 0
 
     def close(self, *, drained: bool, timeout_s: float) -> bool:
         """Closes the state, which does not change any more; returns whether all that was acknowledged is on disk.

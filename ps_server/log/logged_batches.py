@@ -93,7 +93,7 @@ class LoggedBatches:
         Raises:
             DeadlineExceededError: It was not in time.
         """
-        reply = self._runner.run(operations, deadline_s, lend_values=lend_values)
+        reply = self._runner.read(operations, deadline_s, lend_values=lend_values)
         position = self._variables.newest_position(names_of(operations))
         self.log.wait_committed(position, deadline_s - self._clock())
         return reply

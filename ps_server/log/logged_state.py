@@ -94,8 +94,7 @@ class LoggedState:
         self.loss = loss
         self._status = status
         self.parts.runner.calls.forget_counts()
-        for client in self._ledger.images():
-            self._ledger.check_known(client.client, self._clock())  # restarts its idle time
+        self._ledger.restart_idle_times(self._clock())
         self.parts.keep_records(lambda record: log.append(_with_own_arrays(record), size_of(record)))
         self._batches = LoggedBatches(self.parts, log)
         return log

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Final
 
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TaskId
+from ps_server.background.loops import Troubles
 from ps_server.batches.runner import BatchRunner
 from ps_server.batches.update_ledger import LedgerLimits, UpdateLedger
 from ps_server.cluster.directory import Directory
-from ps_server.log.records import Declared, Placed, Record
+from ps_server.log.records import ClientJoined, ClientLeft, Declared, Placed, Record
 from ps_server.log.state_image import StateImage
 from ps_server.rules.built_in_functions import BUILT_IN_FUNCTIONS
 from ps_server.rules.functions import Functions
@@ -40,6 +41,7 @@ class StateParts:
         runner: Carries out operations on them.
         ledger: The clients, and the answers to their updates.
         directory: Where variables are; None on tasks that keep none.
+        troubles: What troubles the task's work in the background, which is no part of the state.
 
     Raises:
         ValueError: The cluster spec has no ps tasks, or none of this index.
@@ -58,12 +60,17 @@ class StateParts:
         cluster_spec.task_address(PS_JOB, task_index)
         self.task: Final = str(TaskId(PS_JOB, task_index))
         self.clock: Final = clock
+        self.troubles: Final = Troubles()
         self._append: AppendRecord = lambda _record: 0
         self.store: Final = VariableStore(
             memory_limit_bytes=memory_limit_bytes, note=lambda operation: self._append(Declared(operation))
         )
         self.runner: Final = BatchRunner(self.store, task=self.task, clock=clock, functions=functions)
-        self.ledger: Final = UpdateLedger(ledger_limits)
+        self.ledger: Final = UpdateLedger(
+            ledger_limits,
+            note_gone=lambda client, reason: self._append(ClientLeft(client, reason)),
+            note_back=lambda client, task: self._append(ClientJoined(client, task)),
+        )
         num_ps = len(cluster_spec.ps_addresses())
         self.directory: Final = (
             None if task_index else Directory(num_ps, note=lambda new: self._append(Placed(tuple(new))))

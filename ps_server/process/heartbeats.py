@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -16,6 +15,7 @@ from ps_protocol.errors import AbortedError, ShardscopeError
 from ps_protocol.liveness import HEARTBEATS_PER_LEASE
 from ps_protocol.service_types import MemberState, PsAddress
 from ps_protocol.task_id import TaskId
+from ps_server.background.loops import BackgroundLoop
 from ps_server.cluster.leases import DEFAULT_LEASE_S
 from ps_server.cluster.membership import Change
 from ps_server.core.parameter_server import ParameterServer
@@ -86,17 +86,18 @@ class PsHeartbeats:
         self._host = socket.gethostname()
         self._was_refused = False
         self._pause_s = _FIRST_PAUSE_S
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
+        self._next_s = self._started_s
+        self._loop = BackgroundLoop(
+            "heartbeats", self._step, core.troubles, at_end=self._leave, most_retry_s=min(1.0, self._interval_s)
+        )
 
     def start(self) -> None:
         """Starts the thread."""
-        self._thread.start()
+        self._loop.start()
 
     def stop(self) -> None:
         """Ends the thread, which tells ps task 0 that this task leaves; waits for it for a few seconds."""
-        self._ended.set()
-        self._thread.join(_STOP_TIMEOUT_S)
+        self._loop.stop(_STOP_TIMEOUT_S)
 
     def announce(self) -> float:
         """Announces the ps task once, and learns the others' addresses; returns the seconds until the next time."""
@@ -157,18 +158,15 @@ class PsHeartbeats:
         pause_s, self._pause_s = self._pause_s, 2 * self._pause_s
         return min(pause_s, self._interval_s)
 
-    def _run(self) -> None:
+    def _step(self) -> float:
+        if self._clock() >= self._next_s:
+            self._next_s = self._clock() + self._interval_s  # also if it fails
+            self._next_s = self._clock() + self.announce()
+        self.watch()
+        return min(_WATCH_EVERY_S, self._interval_s)
+
+    def _leave(self) -> None:
         try:
-            next_s = self._clock()
-            while not self._ended.is_set():
-                try:
-                    if self._clock() >= next_s:
-                        next_s = self._clock() + self._interval_s  # also if it fails
-                        next_s = self._clock() + self.announce()
-                    self.watch()
-                except Exception:  # noqa: BLE001 - without heartbeats a ps that serves would count as dead
-                    _LOG.exception("a heartbeat of %s has failed; the next one follows", self._address.task)
-                self._ended.wait(min(_WATCH_EVERY_S, self._interval_s))
             self._peers.leave(FIRST_PS, self._address, timeout_s=self._call_timeout_s)
         finally:
             self._peers.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec, TaskId, TfConfig
+from ps_protocol.codec.limits import MAX_MESSAGE_BYTES, MAX_OPERATIONS
 from ps_protocol.errors import SettingError
 from ps_protocol.service_types import DurabilityMode
 from ps_protocol.settings import (
@@ -30,6 +31,7 @@ from ps_protocol.settings import (
     whole_number,
 )
 from ps_protocol.task_id import check_address
+from ps_server.batches.update_ledger import LedgerLimits
 from ps_server.cluster.leases import DEFAULT_LEASE_S
 from ps_server.coordination.addresses import check_coordinator, check_namespace
 from ps_server.process.logs import LogFormat
@@ -37,7 +39,10 @@ from ps_server.process.logs import LogFormat
 DEFAULT_STAGING_LIMIT_BYTES: Final = 4 * 1024**3
 DEFAULT_SHARED_MEMORY_LIMIT_BYTES: Final = 4 * 1024**3
 DEFAULT_MAX_CONCURRENT: Final = 64
+DEFAULT_CONTROL_THREADS: Final = 16
+DEFAULT_MESSAGE_TIMEOUT_S: Final = 10.0
 
+_LEAST_HEADER_BYTES: Final = 64 * 1024
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _SEED: Final = whole_number(-(2**63), 2**63 - 1, expected="a whole number of 64 bits")
 _HOW_TO_SAY: Final = "--cluster 'ps=host:2222,host:2223;worker=host:2224' --task-index 0"
@@ -83,6 +88,13 @@ def _host_and_port(address: str) -> tuple[str, str]:
         return address, ""
     host, colon, port = address.rpartition(":")
     return (host, port) if colon else (port, "")
+
+
+def _header_size(text: str) -> int:
+    size_bytes = int(str(SIZE.parse(text)))
+    if not _LEAST_HEADER_BYTES <= size_bytes <= MAX_MESSAGE_BYTES:
+        raise ValueError(f"a size from 64K to 64M, not {size_bytes} bytes")
+    return size_bytes
 
 
 def _host(text: str) -> str:
@@ -150,7 +162,31 @@ class ServerOptions:
         "--drain-timeout", SECONDS, "10", "time that accepted batches are given on SIGTERM"
     )
     max_concurrent: int = setting(
-        "--max-concurrent", whole_number(1), str(DEFAULT_MAX_CONCURRENT), "calls carried out at the same time"
+        "--max-concurrent", whole_number(1), str(DEFAULT_MAX_CONCURRENT), "batches carried out at the same time"
+    )
+    control_threads: int = setting(
+        "--control-threads",
+        whole_number(1),
+        str(DEFAULT_CONTROL_THREADS),
+        "calls other than batches (hello, health, heartbeats) carried out at the same time",
+    )
+    max_clients: int = setting(
+        "--max-clients",
+        whole_number(1),
+        str(LedgerLimits().clients),
+        "clients that are known at a time; beyond it those that have sent no batch are forgotten first",
+    )
+    max_operations: int = setting(
+        "--max-operations", whole_number(1), str(MAX_OPERATIONS), "most operations of one batch"
+    )
+    max_header_bytes: int = setting(
+        "--max-header", Kind("SIZE", _header_size), "64M", "most bytes of the header of a batch, at most 64M"
+    )
+    message_timeout_s: float = setting(
+        "--message-timeout",
+        SECONDS,
+        f"{DEFAULT_MESSAGE_TIMEOUT_S:g}",
+        "time that a client may take over gRPC to send or to read a message; 0 for ever",
     )
     transports: frozenset[OfferedTransport] = setting(
         "--transports",

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from uuid import uuid4
 
@@ -19,6 +18,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ps_protocol import fault_points
+from ps_protocol.codec.header_bounds import HeaderBounds
+from ps_protocol.codec.limits import UNARY_LIMIT_BYTES
 from ps_protocol.errors import DeadlineExceededError
 from ps_protocol.grpc_edge.channel_options import server_options
 from ps_protocol.liveness import READY
@@ -35,13 +36,16 @@ from ps_protocol.v1 import (
     membership_pb2,
     membership_pb2_grpc,
 )
+from ps_server.background.loops import BackgroundLoop
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
 from ps_server.process.heartbeats import PsHeartbeats
 from ps_server.process.logs import configure_logs
 from ps_server.process.options import (
+    DEFAULT_CONTROL_THREADS,
     DEFAULT_MAX_CONCURRENT,
+    DEFAULT_MESSAGE_TIMEOUT_S,
     DEFAULT_SHARED_MEMORY_LIMIT_BYTES,
     DEFAULT_STAGING_LIMIT_BYTES,
     DEFAULT_TRANSPORTS,
@@ -53,6 +57,7 @@ from ps_server.process.start import CannotStartError, open_task
 from ps_server.rules import compiled_row_kernels
 from ps_server.rules.optimizers import compiled_loops
 from ps_server.transport.grpc.data import DataServicer
+from ps_server.transport.grpc.lanes import Lanes, LaneSettings
 from ps_server.transport.grpc.servicers import (
     ControlServicer,
     DirectoryServicer,
@@ -77,8 +82,14 @@ SERVICE_NAMES: Final = tuple(
 _POOLED_BYTES: Final = 256 * 1024**2
 """Most bytes of used buffers that are kept for the next batches."""
 
+_FRAME_BYTES: Final = 1024
+"""For what stands before the header and the tensors in one message."""
+
 _LAST_REPLIES_S: Final = 1.0
 """Seconds for replies that are still being sent when the batches are done or out of time."""
+
+_SILENT_LEASES: Final = 3.0
+"""Leases for which the primary of a backup may be silent; it sends several tokens in each."""
 
 SWITCH_INTERVAL_S: Final = 0.0005
 """How soon a thread that copies a large tensor lets a small request run; Python's default is 5 ms."""
@@ -97,8 +108,12 @@ class PsServer:
         core: Does the work.
         host: Address to listen on; IPv6 in brackets.
         port: Port to listen on; 0 for any free one.
-        max_concurrent: Calls carried out at the same time; as many again may wait, further ones are refused with
-            RESOURCE_EXHAUSTED.
+        max_concurrent: Batches carried out at the same time, over gRPC in one message, on streams, and over sockets; as
+            many again may wait, further ones are refused with RESOURCE_EXHAUSTED.
+        control_threads: Other calls carried out at the same time, such as hello, health and heartbeats.
+        message_timeout_s: How long a peer may take over gRPC to send a message, or to read one; 0 for ever.
+        header_bounds: What the header of a batch over gRPC may be; None for the defaults.
+        follow_timeout_s: How long a primary may be silent that this process is the backup of.
         staging_limit_bytes: The most that tensors on their way in or out may take; 0 for no limit.
         transports: Ways for batches besides gRPC.
         socket_port: TCP port of the socket transport; 0 for any free one.
@@ -113,6 +128,10 @@ class PsServer:
         host: str,
         port: int,
         max_concurrent: int = DEFAULT_MAX_CONCURRENT,
+        control_threads: int = DEFAULT_CONTROL_THREADS,
+        message_timeout_s: float = DEFAULT_MESSAGE_TIMEOUT_S,
+        header_bounds: HeaderBounds | None = None,
+        follow_timeout_s: float = 30.0,
         staging_limit_bytes: int = DEFAULT_STAGING_LIMIT_BYTES,
         transports: Collection[OfferedTransport] = DEFAULT_TRANSPORTS,
         socket_port: int = 0,
@@ -121,8 +140,17 @@ class PsServer:
     ):
         self._core = core
         self._address = f"{host}:{port}"
-        self._executor = ThreadPoolExecutor(max_concurrent, thread_name_prefix="rpc")
-        self._server = grpc.server(self._executor, options=server_options(), maximum_concurrent_rpcs=2 * max_concurrent)
+        bounds = header_bounds or HeaderBounds()
+        self.lanes = Lanes(
+            LaneSettings(max_concurrent, control_threads, message_timeout_s, follow_timeout_s), task=core.task
+        )
+        self._silence = BackgroundLoop("ending silent calls", self.lanes.end_silent, core.troubles)
+        self._server = grpc.server(
+            self.lanes.executor,
+            options=server_options(bounds.header_bytes + UNARY_LIMIT_BYTES + _FRAME_BYTES),
+            interceptors=[self.lanes],
+            maximum_concurrent_rpcs=self.lanes.max_calls,
+        )
         self.staging = ByteBudget(staging_limit_bytes)
         buffers = BufferPool(_POOLED_BYTES)
         self.segments: SegmentRegistry | None = None
@@ -138,6 +166,8 @@ class PsServer:
             buffers=buffers,
             offer=self.sockets.welcome if self.sockets else None,
             max_kept_streams=max_concurrent // 2,
+            header_bounds=bounds,
+            message_timeout_s=message_timeout_s,
         )
         self._health = health.HealthServicer()
         self._add_services()
@@ -160,7 +190,7 @@ class PsServer:
         try:
             port = self._server.add_insecure_port(self._address)
         except RuntimeError as error:
-            self._executor.shutdown()
+            self.lanes.shutdown(wait=True)
             raise BindError(
                 f"{self._core.task} cannot listen on {self._address}: the port is in use, or the address is not one of "
                 f"this machine's. End the process that has it (`ss -ltnp` shows it), or choose another in the cluster "
@@ -169,6 +199,7 @@ class PsServer:
         if self.sockets is not None:
             self._start_sockets(self.sockets)
         self._server.start()
+        self._silence.start()
         self._core.when_draining(self._health.enter_graceful_shutdown)
         return port
 
@@ -186,8 +217,9 @@ class PsServer:
         if self.sockets is not None:
             self.sockets.stop(grace_s)
         ending.wait(grace_s + _LAST_REPLIES_S)
+        self._silence.stop(_LAST_REPLIES_S)
         # Calls that were cut off may still be computing; they are not waited for.
-        self._executor.shutdown(wait=drained, cancel_futures=True)
+        self.lanes.shutdown(wait=drained)
         return drained
 
     def _start_sockets(self, sockets: SocketListener) -> None:
@@ -195,7 +227,7 @@ class PsServer:
             sockets.start()
         except OSError as error:
             self._server.stop(None)
-            self._executor.shutdown()
+            self.lanes.shutdown(wait=True)
             raise BindError(
                 f"{self._core.task} cannot listen on {sockets.address} for its socket transport ({error}): end the "
                 f"process that has the port (`ss -ltnp` shows it), choose another with --socket-port, or do without "
@@ -247,6 +279,10 @@ class TaskProcess:
             host=options.host,
             port=options.port,
             max_concurrent=options.max_concurrent,
+            control_threads=options.control_threads,
+            message_timeout_s=options.message_timeout_s,
+            header_bounds=HeaderBounds(options.max_operations, options.max_header_bytes),
+            follow_timeout_s=_SILENT_LEASES * options.lease_s,
             staging_limit_bytes=options.staging_limit_bytes,
             transports=options.transports,
             socket_port=options.socket_port,

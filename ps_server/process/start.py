@@ -12,6 +12,7 @@ import structlog
 from ps_protocol.cluster_spec import PS_JOB, TaskId
 from ps_protocol.errors import ResourceExhaustedError
 from ps_protocol.service_types import DurabilityMode
+from ps_server.batches.update_ledger import LedgerLimits
 from ps_server.cluster.address_book import AddressBook
 from ps_server.coordination.addresses import open_store
 from ps_server.core.parameter_server import ParameterServer
@@ -89,6 +90,7 @@ def open_task(options: ServerOptions, announce: Callable[[int], None], on_ready:
         options.cluster_spec,
         options.task_index,
         memory_limit_bytes=options.memory_limit_bytes,
+        ledger_limits=LedgerLimits(clients=options.max_clients),
         functions=functions,
     )
     if options.is_replicated:

@@ -23,6 +23,7 @@ from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
 from ps_protocol.grpc_edge import channel_options, status
 from ps_protocol.v1 import replication_pb2
+from ps_server.background.loops import BackgroundLoop, Troubles
 from ps_server.log.commit_log import SinkUnavailableError
 from ps_server.log.records import LoggedRecord, size_of
 from ps_server.log.state_image import StateImage
@@ -81,6 +82,7 @@ class BackupLink:
         backlog_bytes: Most bytes of records kept for a follower that catches up; beyond it updates wait.
         on_news: Called when the follower is in step, is about to end, or has gone. Quick; with the lock held.
         clock: Monotonic seconds.
+        troubles: Where it is noted that the thread fails.
 
     Attributes:
         heard_s: When the newest token that the follower has answered was sent.
@@ -101,6 +103,7 @@ class BackupLink:
         backlog_bytes: int = 256 * 1024**2,
         on_news: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        troubles: Troubles | None = None,
     ):
         self._other = other
         self._task = task
@@ -129,7 +132,15 @@ class BackupLink:
         self._conversation: Conversation | None = None
         self.obstacle = "it has not been reached yet"
         self._is_closing = False
-        self._thread = threading.Thread(target=self._run, name="backup link", daemon=True)
+        self._channel: grpc.Channel | None = None  # of the thread
+        self._loop = BackgroundLoop(
+            "backup link",
+            self._try,
+            troubles or Troubles(),
+            at_end=self._close_channel,
+            first_retry_s=_TRY_EVERY_S,
+            most_retry_s=_TRY_EVERY_S,
+        )
 
     # -- the sink -----------------------------------------------------------------------------
 
@@ -159,8 +170,7 @@ class BackupLink:
             self._is_closing = True
             self._hang_up()
             self.changed.notify_all()
-        if self._thread.ident is not None:
-            self._thread.join(_STOP_TIMEOUT_S)
+        self._loop.stop(_STOP_TIMEOUT_S)
 
     def _offer(self, records: Sequence[LoggedRecord]) -> None:
         for logged in records:
@@ -180,7 +190,7 @@ class BackupLink:
     def start(self, epoch: int, store: UUID) -> None:
         """Begins to look for a follower; called once, before the first record."""
         self._epoch, self._store = epoch, store
-        self._thread.start()
+        self._loop.start()
 
     @property
     def in_step(self) -> UUID | None:
@@ -231,25 +241,29 @@ class BackupLink:
 
     # -- the conversation ---------------------------------------------------------------------
 
-    def _run(self) -> None:
-        with grpc.insecure_channel(self._other.address, options=channel_options.client_options()) as channel:
-            while not self._is_closing:
-                try:
-                    self._converse(channel)
-                except grpc.RpcError as error:
-                    self.obstacle = status.from_rpc_error(
-                        error, task=self._other.name, address=self._other.address
-                    ).message
-                except ShardscopeError as error:
-                    self.obstacle = error.message
-                except OSError as error:
-                    self.obstacle = str(error)
-                except Exception as defect:  # noqa: BLE001 - the state here is whole; the link tries again
-                    self.obstacle = f"{type(defect).__name__}: {defect}"
-                    _LOG.exception("the conversation with %s failed", self._other)
-                with self._lock:
-                    self._end()
-                    self.changed.wait_for(lambda: self._is_closing, _TRY_EVERY_S)
+    def _try(self) -> float:
+        """Converses until that ends; returns the seconds until the next try. The state here is whole whatever fails."""
+        try:
+            if self._channel is None:
+                self._channel = grpc.insecure_channel(self._other.address, options=channel_options.client_options())
+            self._converse(self._channel)
+        except grpc.RpcError as error:
+            self.obstacle = status.from_rpc_error(error, task=self._other.name, address=self._other.address).message
+        except ShardscopeError as error:
+            self.obstacle = error.message
+        except OSError as error:
+            self.obstacle = str(error)
+        except Exception as defect:
+            self.obstacle = f"{type(defect).__name__}: {defect}"
+            raise
+        finally:
+            with self._lock:
+                self._end()
+        return _TRY_EVERY_S
+
+    def _close_channel(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
 
     def _converse(self, channel: grpc.Channel) -> None:
         connection = self._connect(channel)

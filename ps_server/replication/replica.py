@@ -16,6 +16,7 @@ from uuid import UUID
 
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError, UnavailableError
 from ps_protocol.service_types import ReplicaRole, ReplicationStatus
+from ps_server.background.loops import BackgroundLoop, Troubles
 from ps_server.replication.backup_link import BackupLink
 from ps_server.replication.decisions import ReplicaDecision, View, decide, holds_lease
 from ps_server.replication.follower import Follower
@@ -82,6 +83,7 @@ class Replica:
         transitions: Carried out when the role changes.
         lease_s: Silence after which the other one counts as gone.
         clock: Monotonic seconds.
+        troubles: Where it is noted that the thread fails.
 
     Attributes:
         is_primary: Whether this process is the primary, or was until it was superseded.
@@ -100,6 +102,7 @@ class Replica:
         transitions: Transitions,
         lease_s: float,
         clock: Callable[[], float] = time.monotonic,
+        troubles: Troubles | None = None,
     ):
         self._process = process
         self._task = task
@@ -146,24 +149,27 @@ class Replica:
             ReplicaDecision.WRITE_AGAIN: self._write_again,
         }
         self._has_retired = threading.Event()
-        self._news = threading.Event()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="replica", daemon=True)
+        pause_s = lease_s / _STEPS_PER_LEASE
+        self._loop = BackgroundLoop(
+            "replica",
+            self._take_step,
+            troubles or Troubles(),
+            at_end=registers.close,
+            first_retry_s=pause_s,
+            most_retry_s=pause_s,
+        )
 
     def start(self) -> None:
         """Starts the thread; the process must be reachable."""
-        self._thread.start()
+        self._loop.start()
 
     def stop(self) -> None:
         """Ends the thread, and waits for it for a few seconds."""
-        self._ended.set()
-        self._news.set()
-        if self._thread.ident is not None:
-            self._thread.join(_STOP_TIMEOUT_S)
+        self._loop.stop(_STOP_TIMEOUT_S)
 
     def wake(self) -> None:
         """Has the thread decide at once: something has changed. Quick, and safe with any lock held."""
-        self._news.set()
+        self._loop.wake()
 
     def promote(self, *, accept_loss: bool) -> None:
         """See ``core.state.TaskRole``."""
@@ -202,7 +208,7 @@ class Replica:
             patience_s = min(FOR_A_FOLLOWER_S, timeout_s) if is_hopeless else timeout_s
             if not self.is_primary:
                 patience_s = max(patience_s, 2 * self._lease_s) if timeout_s else 0  # it may have to take over
-            if self._ended.is_set() or (is_hopeless and self._is_deserted) or self._is_idle:
+            if self._loop.is_stopping or (is_hopeless and self._is_deserted) or self._is_idle:
                 return
             if waited_s >= patience_s:
                 _LOG.error("%s ends, and no other process has its state", self._task)
@@ -350,21 +356,11 @@ class Replica:
             return None
         return self._link.in_step
 
-    def _run(self) -> None:
-        try:
-            while not self._ended.is_set():
-                self._news.clear()
-                try:
-                    again = self.step()
-                    self._link.hang_up_if_silent()
-                    self._tell_if_ready()
-                except Exception:  # noqa: BLE001 - deciding must go on
-                    _LOG.exception("a decision could not be carried out")
-                    again = False
-                if not again and not self._ended.is_set():
-                    self._news.wait(self._lease_s / _STEPS_PER_LEASE)
-        finally:
-            self._registers.close()
+    def _take_step(self) -> float:
+        again = self.step()
+        self._link.hang_up_if_silent()
+        self._tell_if_ready()
+        return 0.0 if again else self._lease_s / _STEPS_PER_LEASE
 
     def _tell_if_ready(self) -> None:
         is_ready = self.is_ready
@@ -513,7 +509,7 @@ class Replica:
 
     def _note_handed_over(self) -> None:
         self._is_over = True
-        self._ended.set()
+        self._loop.stop(0)
         _LOG.info("%s is the primary of %s now, in epoch %d", self._link.name, self._task, self.epoch + 1)
         self._link.close()  # which its follower notices
         self._transitions.handed_over(self._holds_back)
@@ -548,7 +544,7 @@ class Replica:
             self._note_handed_over()
             return
         self._is_over = True
-        self._ended.set()
+        self._loop.stop(0)
         self._has_retired.set()
         if not self._retires:  # else it ends in good order
             self._transitions.end(reason)

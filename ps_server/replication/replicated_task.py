@@ -100,6 +100,7 @@ class ReplicatedTask:
             lease_s=settings.lease_s,
             on_news=wake,
             clock=lease_clock,
+            troubles=state.parts.troubles,
         )
         self.replica: Final = Replica(
             process,
@@ -111,6 +112,7 @@ class ReplicatedTask:
             transitions=Transitions(self._begin, announce, self._hand_over, on_superseded, on_ready),
             lease_s=settings.lease_s,
             clock=lease_clock,
+            troubles=state.parts.troubles,
         )
         self._silence_s = _SILENT_LEASES * settings.lease_s
 

@@ -61,7 +61,9 @@ class Ps:
         cluster_spec = ClusterSpec({"ps": ["localhost:1"]})
         state = MemoryState(StateParts(cluster_spec, 0, ledger_limits=limits))
         self.core = ParameterServer(cluster_spec=cluster_spec, task_index=0, state=state)
-        self.server = PsServer(self.core, host="127.0.0.1", port=0, max_concurrent=MAX_CONCURRENT)
+        self.server = PsServer(
+            self.core, host="127.0.0.1", port=0, max_concurrent=MAX_CONCURRENT, control_threads=MAX_CONCURRENT
+        )
         self.address = f"127.0.0.1:{self.server.start()}"
 
     def holdings(self) -> Holdings:
@@ -123,7 +125,7 @@ def test_of_clients_that_were_killed_a_ps_keeps_no_more_than_its_bounds(ps: Ps, 
     eventually(lambda: ps.holdings().staged_bytes == 0, timeout_s=TIMEOUT_S, message="no tensor is on its way")
     most = before.descriptors + SOME_DESCRIPTORS
     eventually(lambda: ps.holdings().descriptors <= most, timeout_s=TIMEOUT_S, message=f"at most {most} descriptors")
-    assert ps.holdings().threads <= before.threads + 2 * MAX_CONCURRENT  # one pool for gRPC, one for sockets
+    assert ps.holdings().threads <= before.threads + 4 * MAX_CONCURRENT  # three pools for gRPC, one for sockets
     assert ps.core.status(timeout_s=TIMEOUT_S).num_clients <= MAX_CLIENTS
     assert ps.value(dying_clients.ACKNOWLEDGED) == NUM_CLIENTS
     np.testing.assert_array_equal(ps.value(dying_clients.LARGE), NUM_CLIENTS)

@@ -20,6 +20,7 @@ from ps_server.batches.update_ledger import LedgerLimits, UpdateLedger
 REMEMBERED = 3
 MAX_CLIENTS = 2
 IDLE_AFTER_S = 10.0
+UNUSED_AFTER_S = 5.0
 TENSOR_BYTES = 20
 TIMEOUT_S = 30.0
 
@@ -53,6 +54,7 @@ class LedgerMachine(RuleBasedStateMachine):
         )
         self.clients: dict[UUID, ModelClient] = {}
         self.gone: set[UUID] = set()
+        self.forgotten: set[UUID] = set()  # before their first batch
         self.applications: list[tuple[UUID, int]] = []
 
     @rule(seconds=st.sampled_from([1.0, 6.0, 20.0]))
@@ -64,19 +66,33 @@ class LedgerMachine(RuleBasedStateMachine):
         if client in self.gone:
             refused(FailedPreconditionError, lambda: self.ledger.hello(client, "worker:0", self.now_s))
             return
-        if client not in self.clients and len(self.clients) == MAX_CLIENTS:
-            idlest = min(self.clients, key=lambda each: self.clients[each].last_active_s)
-            if self.now_s - self.clients[idlest].last_active_s < IDLE_AFTER_S:
-                refused(ResourceExhaustedError, lambda: self.ledger.hello(client, "worker:0", self.now_s))
-                return
-            del self.clients[idlest]
-            self.gone.add(idlest)
+        if not self.has_room(client):
+            refused(ResourceExhaustedError, lambda: self.ledger.hello(client, "worker:0", self.now_s))
+            return
         self.ledger.hello(client, "worker:0", self.now_s)
+        self.forgotten.discard(client)
         self.clients.setdefault(client, ModelClient(self.now_s)).last_active_s = self.now_s
+
+    def has_room(self, client: UUID) -> bool:
+        """Makes room for a client, as the ledger does."""
+        if client in self.clients or len(self.clients) < MAX_CLIENTS:
+            return True
+        unused = [
+            each
+            for each, known in self.clients.items()
+            if not known.applied and self.now_s - known.last_active_s >= UNUSED_AFTER_S
+        ]
+        idlest = min(unused or self.clients, key=lambda each: self.clients[each].last_active_s)
+        if not unused and self.now_s - self.clients[idlest].last_active_s < IDLE_AFTER_S:
+            return False
+        del self.clients[idlest]
+        (self.forgotten if unused else self.gone).add(idlest)
+        return True
 
     @rule(client=CLIENTS)
     def goodbye(self, client: UUID) -> None:
         self.ledger.goodbye(client)
+        self.forgotten.discard(client)
         if self.clients.pop(client, None) is not None:
             self.gone.add(client)
 
@@ -101,8 +117,14 @@ class LedgerMachine(RuleBasedStateMachine):
             return f"applied {result.version}"
 
         if known is None:
-            refused(FailedPreconditionError, send)
-            return
+            if client not in self.forgotten:
+                refused(FailedPreconditionError, send)
+                return
+            if not self.has_room(client):
+                refused(ResourceExhaustedError, send)
+                return
+            self.forgotten.discard(client)
+            known = self.clients[client] = ModelClient(self.now_s)
         known.last_active_s = self.now_s
         if sequence > known.newest:
             known.applied[sequence] = f"failed {sequence}" if fails else f"applied {sequence}"

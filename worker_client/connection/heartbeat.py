@@ -74,6 +74,7 @@ class Heartbeat:
         self._told = ""  # what was logged last of joining and of other clusters, so that it is logged once
         self._clock = clock
         self._started_s = clock()
+        self._has_failed = False  # so that it is logged once
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self.step: int | None = None
@@ -150,5 +151,10 @@ class Heartbeat:
     def _run(self) -> None:
         # Until the client is closed; each wait is one interval.
         while not self._ended.wait(self._lease_s / HEARTBEATS_PER_LEASE):
-            if not self.beat():
-                return
+            try:
+                if not self.beat():
+                    return
+            except Exception:  # noqa: BLE001 - a client without heartbeats would count as dead
+                if not self._has_failed:
+                    self._has_failed = True
+                    _LOG.exception("a heartbeat of %s failed; the next one follows", self._task)

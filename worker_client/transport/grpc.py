@@ -179,10 +179,12 @@ class GrpcPsService(Transport):
         """Returns what ended a call, for the caller."""
         failure = status.from_rpc_error(error, task=self._task, address=self._address)
         if failure.code is ErrorCode.CANCELLED and self._calls is not None:
-            # By gRPC on the ps, to which the call came when it was about to end. On this side nobody gives up a call
-            # whose end is then looked at.
+            # By gRPC on the ps, to which the call came when it was about to end; or by the ps, since it has waited too
+            # long for a message. On this side nobody gives up a call whose end is then looked at.
             return UnavailableError(
-                f"the task at {self._address} cannot be reached (it ended before it took the call)", task=self._task
+                f"the task at {self._address} cannot be reached (it ended before it took the call, or gave up waiting "
+                f"for a message of it; the network may be slow, see --message-timeout of the ps)",
+                task=self._task,
             )
         return failure
 

@@ -22,6 +22,7 @@ from ps_protocol.codec.fast.bounded_table import ENTRY_BYTES, BoundedTable
 from ps_protocol.codec.fast.varints import LENGTH_DELIMITED, VARINT, decode_varint, encode_varint, field_tag
 from ps_protocol.codec.message_codec import (
     WHOLE_BYTES,
+    CheckTime,
     MessageRequest,
     RequestHead,
     batch_checksum,
@@ -154,12 +155,13 @@ class _Template(NamedTuple):
 _templates: Final[BoundedTable[_Template]] = BoundedTable()
 
 
-def parse_request(header: bytes, client: UUID | None) -> RequestHead:
+def parse_request(header: bytes, client: UUID | None, check_time: CheckTime | None = None) -> RequestHead:
     """Returns what the header of a request says.
 
     Args:
         header: As received.
         client: Incarnation of the sender, if the connection says it; None if the header must say it.
+        check_time: Called now and then while many operations are decoded; what it raises ends that.
 
     Raises:
         InvalidArgumentError: The header is malformed.
@@ -180,8 +182,8 @@ def parse_request(header: bytes, client: UUID | None) -> RequestHead:
     if client is not None and not message.client_incarnation:
         message.client_incarnation = client.bytes
     if template is None and len(key) <= _MAX_KEPT_BYTES:
-        return _NewRequest(message, key)
-    return MessageRequest(message, key)
+        return _NewRequest(message, key, check_time)
+    return MessageRequest(message, key, check_time)
 
 
 class _KnownRequest(RequestHead):

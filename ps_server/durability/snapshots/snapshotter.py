@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.fault_points import fault_point
+from ps_server.background.loops import BackgroundLoop, Troubles
 from ps_server.durability.snapshots.files import SnapshotAbandonedError, SnapshotFiles, SnapshotInfo
 from ps_server.durability.snapshots.policies import SinceLast, SnapshotPolicy
 from ps_server.log.state_image import StateImage
@@ -61,6 +62,7 @@ class Snapshotter:
         poll_s: Seconds between two looks at whether one is due.
         retry_s: Seconds after a failure until the next try.
         clock: Monotonic seconds.
+        troubles: Where it is noted that the thread fails.
 
     Attributes:
         last: The newest snapshot on disk.
@@ -79,6 +81,7 @@ class Snapshotter:
         poll_s: float = 0.5,
         retry_s: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
+        troubles: Troubles | None = None,
     ):
         self._take_image = take_image
         self._files = files
@@ -93,19 +96,17 @@ class Snapshotter:
         self._last_try_s = clock()
         self._took_s = 0.0
         self.obstacle = ""
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
+        self._loop = BackgroundLoop(
+            "snapshots", self._look, troubles or Troubles(), first_retry_s=retry_s, most_retry_s=retry_s
+        )
 
     def start(self) -> None:
         """Begins to take snapshots when they are due."""
-        self._thread.start()
+        self._loop.start()
 
     def stop(self, timeout_s: float) -> bool:
         """Takes no more snapshots, and gives up one that is being written; returns whether that ended in time."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._loop.stop(timeout_s)
 
     def snapshot(self, is_wanted: Callable[[], bool] = lambda: True) -> SnapshotInfo | None:
         """Takes a snapshot now; returns it, or the last one if nothing has changed since (None if there is none).
@@ -155,26 +156,20 @@ class Snapshotter:
         # A snapshot must have no update that the journal or the backup may yet lose.
         self._log.wait_committed(position, _COMMIT_TIMEOUT_S)
 
-    def _run(self) -> None:
-        pause_s = self._poll_s
-        while not self._stopping.wait(pause_s):
-            pause_s = self._poll_s
-            since = SinceLast(self._clock() - self._last_try_s, self._records_since(), self._took_s)
-            if self._policy.is_due(since):
-                pause_s = self._poll_s if self._succeeds() else self._retry_s
+    def _look(self) -> float:
+        """Takes a snapshot if one is due; returns the seconds until the next look."""
+        since = SinceLast(self._clock() - self._last_try_s, self._records_since(), self._took_s)
+        return self._poll_s if not self._policy.is_due(since) or self._succeeds() else self._retry_s
 
     def _succeeds(self) -> bool:
         before = self.obstacle
         try:
-            self.snapshot(lambda: not self._stopping.is_set())
+            self.snapshot(lambda: not self._loop.is_stopping)
         except SnapshotAbandonedError:
             return False
         except (OSError, ShardscopeError):
             if self.obstacle != before:
                 _LOG.warning("%s; updates go on, it is tried again every %.0f s", self.obstacle, self._retry_s)
-            return False
-        except Exception:  # noqa: BLE001 - the task goes on, and the snapshot before is still on disk
-            _LOG.exception("a snapshot failed; it is tried again every %.0f s", self._retry_s)
             return False
         if before:
             _LOG.warning("snapshots can be taken again")

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 from uuid import UUID
@@ -16,9 +18,10 @@ from ps_protocol.codec import service_codec, spec_codec
 from ps_protocol.codec.chunks import Assembler, pieces
 from ps_protocol.codec.fast.reply_bytes import encode_answer
 from ps_protocol.codec.fast.request_bytes import parse_request
+from ps_protocol.codec.header_bounds import HeaderBounds
 from ps_protocol.codec.limits import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.codec.message_codec import RequestHead
-from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError
+from ps_protocol.errors import DeadlineExceededError, InvalidArgumentError, ResourceExhaustedError
 from ps_protocol.grpc_edge.chunk_frames import REQUESTS, data_frame, exchange_message, header_frame
 from ps_protocol.memory.allocator import keep_freed_chunks
 from ps_protocol.operations import Batch, BatchReply
@@ -32,7 +35,33 @@ from ps_server.transport.grpc import faults as grpc_faults
 from ps_server.transport.grpc.boundary import errors_as_status, message_handler, remaining_s, timeout_s, unary
 from ps_server.transport.grpc.kept_streams import KeptStreams
 
+_HEADER: Final = "the header of the batch, decoded,"
+_SLOWEST_BYTES_PER_S: Final = 1024**2
 _SERVICE_NAME: Final = data_pb2.DESCRIPTOR.services_by_name["Data"].full_name
+
+
+class TimeLeft:
+    """The time of a call, which runs out while its batch is decoded too."""
+
+    __slots__ = ("_clock", "_ends_s", "_timeout_s")
+
+    def __init__(self, timeout_s: float, clock: Callable[[], float]):
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._ends_s = clock() + timeout_s
+
+    def checked_s(self) -> float:
+        """Returns the seconds that are left; DeadlineExceededError if there are none."""
+        left_s = self._ends_s - self._clock()
+        if left_s <= 0:
+            raise DeadlineExceededError(
+                f"the {self._timeout_s:.1f} s of the call were over before its batch was decoded, and nothing was "
+                f"applied; send fewer operations at a time, or allow more time"
+            )
+        return left_s
+
+    def check(self) -> None:
+        self.checked_s()
 
 
 class DataServicer:
@@ -49,6 +78,10 @@ class DataServicer:
         buffers: Pool of buffers for large tensors, shared as well.
         offer: Adds the offers of other transports to the answer to a client's hello.
         max_kept_streams: How many streams may stay open between two batches; each occupies one of the server's threads.
+        header_bounds: What the header of a batch may be.
+        message_timeout_s: How long a client may take for a message; the tensors of a batch on a stream may take that
+            long and a second for each MiB. 0 for ever.
+        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -59,6 +92,9 @@ class DataServicer:
         buffers: BufferPool,
         offer: Callable[[Welcome, UUID], Welcome] | None = None,
         max_kept_streams: int = 32,
+        header_bounds: HeaderBounds | None = None,
+        message_timeout_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
     ):
         self._core = core
         self.task = core.task
@@ -66,6 +102,9 @@ class DataServicer:
         self._staging = staging
         self._buffers = buffers
         self._kept_streams = KeptStreams(max_kept_streams)
+        self._header_bounds = header_bounds or HeaderBounds()
+        self._message_timeout_s = message_timeout_s
+        self._clock = clock
 
     @property
     def staged_bytes(self) -> int:
@@ -120,8 +159,14 @@ class DataServicer:
         return self._exchange(request, timeout_s)
 
     def _exchange(self, request: bytes, timeout_s: float) -> bytes:
+        time_left = TimeLeft(timeout_s, self._clock)
         header, buffers = REQUESTS.message(request)
-        batch = _head(header).batch(buffers)
+        with StagingRoom(self._staging) as room:
+            if header_bytes := self._header_bounds.decoded_bytes(header):
+                room.take(header_bytes, _HEADER)
+            return self._exchange_message(_head(header, time_left).batch(buffers), buffers, time_left)
+
+    def _exchange_message(self, batch: Batch, buffers: list[memoryview], time_left: TimeLeft) -> bytes:
         reply_bytes = self._core.reply_size_bytes(batch.operations)
         if reply_bytes > UNARY_LIMIT_BYTES:
             raise ResourceExhaustedError(
@@ -129,7 +174,7 @@ class DataServicer:
                 f"{readable_bytes(UNARY_LIMIT_BYTES)} of one message; send the batch on ExchangeStream",
                 retryable=False,
             )
-        reply = self._have_carried_out(batch, timeout_s, take_operands=False)
+        reply = self._have_carried_out(batch, time_left.checked_s(), take_operands=False)
         reply_header, reply_buffers = encode_answer(reply, batch.operations)
         self._core.count_bytes(received=sum(map(len, buffers)), sent=sum(map(len, reply_buffers)))
         (message,) = grpc_faults.sent(iter([exchange_message(reply_header, reply_buffers)]))
@@ -178,18 +223,45 @@ class DataServicer:
             InvalidArgumentError: The frames do not match the header.
             ResourceExhaustedError: There is no room for the tensors.
         """
-        head = _head(_header_in(first))
+        time_left = TimeLeft(timeout_s(context), self._clock)
+        header = _header_in(first)
+        header_bytes = self._header_bounds.decoded_bytes(header)
+        room.take(header_bytes, _HEADER)
+        head = _head(header, time_left)
         layouts, received_bytes = head.layouts, head.data_bytes
         staged_bytes = received_bytes + sum([layout.decoded_bytes for layout in layouts])
         room.take(staged_bytes, "the batch's tensors")
         targets = [self._buffers.memory(layout.size_bytes, pooled) for layout in layouts]
-        _receive(rest, Assembler(targets))
+        self._receive(rest, Assembler(targets))
         batch = head.batch(targets)
         room.take(self._core.reply_size_bytes(batch.operations), "the reply's tensors")
-        reply = self._have_carried_out(batch, timeout_s(context), take_operands=True)
-        room.give_back(staged_bytes)
+        reply = self._have_carried_out(batch, time_left.checked_s(), take_operands=True)
+        room.give_back(staged_bytes + header_bytes)
         self._core.count_bytes(received=received_bytes, sent=0)
         return encode_answer(reply, batch.operations)
+
+    def _receive(self, frames: Iterator[bytes], assembler: Assembler) -> None:
+        """Reads the data frames that belong to a header, as long as they come at a bearable speed."""
+        allowed_s = self._message_timeout_s + assembler.missing_bytes / _SLOWEST_BYTES_PER_S
+        ends_s = self._clock() + allowed_s if self._message_timeout_s else math.inf
+        while assembler.missing_bytes:
+            frame = next(frames, None)
+            if frame is None:
+                raise InvalidArgumentError(
+                    f"the stream ended {assembler.missing_bytes} bytes before the end of its batch; nothing was applied"
+                )
+            data = REQUESTS.data(frame)
+            if data is None:
+                raise InvalidArgumentError(
+                    f"a frame that is not data came {assembler.missing_bytes} bytes before the end of a batch; nothing "
+                    f"was applied"
+                )
+            assembler.feed(data)
+            if self._clock() > ends_s and assembler.missing_bytes:
+                raise DeadlineExceededError(
+                    f"{assembler.missing_bytes} bytes of a batch's tensors had not come after {allowed_s:.0f} s; "
+                    f"nothing was applied: over a network that is so slow, raise --message-timeout of the ps"
+                )
 
 
 def _check_deadline(context: grpc.ServicerContext) -> None:
@@ -207,25 +279,8 @@ def _header_in(frame: bytes) -> bytes:
     return header
 
 
-def _head(header: bytes) -> RequestHead:
+def _head(header: bytes, time_left: TimeLeft) -> RequestHead:
     try:
-        return parse_request(header, None)
+        return parse_request(header, None, time_left.check)
     except DecodeError as error:
         raise InvalidArgumentError(f"a header of {len(header)} bytes is no BatchRequest: {error}") from error
-
-
-def _receive(frames: Iterator[bytes], assembler: Assembler) -> None:
-    """Reads the data frames that belong to a header."""
-    while assembler.missing_bytes:
-        frame = next(frames, None)
-        if frame is None:
-            raise InvalidArgumentError(
-                f"the stream ended {assembler.missing_bytes} bytes before the end of its batch; nothing was applied"
-            )
-        data = REQUESTS.data(frame)
-        if data is None:
-            raise InvalidArgumentError(
-                f"a frame that is not data came {assembler.missing_bytes} bytes before the end of a batch; nothing was "
-                f"applied"
-            )
-        assembler.feed(data)

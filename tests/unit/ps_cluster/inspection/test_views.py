@@ -142,6 +142,17 @@ def test_ps_tasks_that_have_answered_are_listed(capsys: pytest.CaptureFixture[st
     assert cells == ["ps:0", "a:1", "serving", "12", "s", "4", "2.0", "KiB", "3", "11", "1.0", "MiB", "1.0", "KiB"]
 
 
+def test_work_in_the_background_that_fails_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    statuses = [status_of("ps:0"), replace(status_of("ps:1"), troubles=("snapshots: no descriptor", "heartbeats: x"))]
+    records = ps_records([PsAnswer(TaskId("ps", i), "a:1", value=status) for i, status in enumerate(statuses)])
+    assert [record["troubles"] for record in records] == [[], ["snapshots: no descriptor", "heartbeats: x"]]
+    heading, well, troubled = [" ".join(cells) for cells in printed(ps_table(records), capsys)]
+    assert heading.endswith("sent trouble")
+    assert well.endswith("KiB")
+    assert troubled.endswith("snapshots: no descriptor; heartbeats: x")
+    assert "trouble" not in printed(ps_table(records[:1]), capsys)[0]
+
+
 def test_what_is_kept_is_listed_where_anything_is(capsys: pytest.CaptureFixture[str]) -> None:
     journal = DurabilityStatus(DurabilityMode.JOURNAL, 9, 7, 5, 100, 1e9, 300)
     statuses = [

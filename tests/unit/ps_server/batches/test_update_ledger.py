@@ -481,6 +481,7 @@ def test_an_answer_that_comes_after_goodbye_is_not_counted() -> None:
 def test_a_full_ledger_forgets_the_client_idle_longest() -> None:
     first, second, third = (UUID(int=number) for number in (1, 2, 3))
     ledger = ledger_with(first, second, clients=2, idle_after_s=100.0)
+    apply(ledger, 1, answer(1), client=second, now_s=0.0)
     apply(ledger, 1, answer(1), client=first, now_s=50.0)
     ledger.hello(third, "worker:2", 120.0)
     assert ledger.num_clients == 2
@@ -491,9 +492,73 @@ def test_a_full_ledger_forgets_the_client_idle_longest() -> None:
         ledger.hello(second, "worker:1", 120.0)
 
 
+def test_clients_that_have_sent_nothing_make_room_first_and_at_once() -> None:
+    forgotten: list[UUID] = []
+    ledger = UpdateLedger(LedgerLimits(clients=3), note_gone=lambda client, _reason: forgotten.append(client))
+    ledger.hello(CLIENT, "worker:0", 0.0)
+    apply(ledger, 1, answer(1), now_s=0.0)
+    flood = [UUID(int=number) for number in range(10, 60)]
+    for number, client in enumerate(flood):
+        ledger.hello(client, "worker:1", 2.5 * number)  # each is left the 5 seconds for a first batch
+    with pytest.raises(ResourceExhaustedError) as refused:
+        ledger.hello(UUID(int=60), "worker:1", 2.5 * 49)
+    assert refused.value.retryable
+    assert ledger.num_clients == 3
+    assert forgotten == flood[:-2]
+    assert apply(ledger, 1, must_not_be_applied, now_s=0.0) == answer(1)
+
+
+@pytest.mark.parametrize("says_hello", [False, True])
+def test_a_client_that_was_forgotten_before_its_first_batch_is_known_again_with_it(says_hello: bool) -> None:
+    first, second, back = UUID(int=2), UUID(int=3), list[tuple[UUID, str]]()
+    ledger = UpdateLedger(LedgerLimits(clients=1), note_back=lambda client, task: back.append((client, task)))
+    ledger.hello(first, "worker:0", 0.0)
+    ledger.hello(second, "worker:1", 5.0)
+    if says_hello:
+        ledger.hello(first, "worker:0", 10.0)
+    assert apply(ledger, 1, answer(1), client=first, now_s=10.0) == answer(1)
+    assert apply(ledger, 1, must_not_be_applied, client=first, now_s=10.0) == answer(1)
+    assert back == ([] if says_hello else [(first, "worker:0")])
+    assert ledger.num_clients == 1
+
+
+def test_one_that_was_forgotten_waits_for_room_as_a_new_one_does() -> None:
+    first, second = UUID(int=2), UUID(int=3)
+    ledger = ledger_with(first, clients=1)
+    ledger.hello(second, "worker:1", 5.0)
+    apply(ledger, 1, answer(1), client=second, now_s=5.0)
+    with pytest.raises(ResourceExhaustedError):
+        apply(ledger, 1, must_not_be_applied, client=first, now_s=6.0)
+    assert apply(ledger, 1, answer(1), client=first, now_s=2000.0) == answer(1)
+
+
+def test_a_flood_of_hellos_does_not_push_those_that_have_left_out_of_memory() -> None:
+    ledger = ledger_with(CLIENT, clients=2, departed=10)
+    apply(ledger, 1, answer(1))
+    ledger.goodbye(CLIENT)
+    for number in range(100, 150):
+        ledger.hello(UUID(int=number), "worker:1", 5.0 * number)
+    with pytest.raises(FailedPreconditionError, match="has said goodbye"):
+        ledger.hello(CLIENT, "worker:0", 0.0)
+
+
+def test_clients_that_have_only_read_make_room_before_those_that_have_changed_something() -> None:
+    writer, reader = UUID(int=1), UUID(int=2)
+    ledger = ledger_with(writer, reader, clients=2, idle_after_s=900.0, reader_idle_after_s=60.0)
+    apply(ledger, 1, answer(1), client=writer, now_s=0.0)
+    ledger.check_known(reader, 5.0)
+    with pytest.raises(ResourceExhaustedError):
+        ledger.hello(UUID(int=3), "worker:2", 64.0)
+    ledger.hello(UUID(int=3), "worker:2", 65.0)
+    assert apply(ledger, 1, must_not_be_applied, client=writer, now_s=65.0) == answer(1)
+    with pytest.raises(FailedPreconditionError, match="was idle for 60 s"):
+        ledger.check_known(reader, 65.0)
+
+
 def test_reading_keeps_a_client_from_being_idle() -> None:
     first, second = UUID(int=1), UUID(int=2)
     ledger = ledger_with(first, second, clients=2, idle_after_s=100.0)
+    ledger.check_known(second, 0.0)
     ledger.check_known(first, 90.0)
     ledger.hello(UUID(int=3), "worker:2", 120.0)
     ledger.check_known(first, 120.0)
@@ -501,6 +566,7 @@ def test_reading_keeps_a_client_from_being_idle() -> None:
 
 def test_active_clients_are_not_forgotten_for_a_new_one() -> None:
     ledger = ledger_with(CLIENT, clients=1, idle_after_s=100.0)
+    apply(ledger, 1, answer(1), now_s=0.0)
     with pytest.raises(ResourceExhaustedError, match="1 clients are connected") as refused:
         ledger.hello(UUID(int=2), "worker:1", 99.0)
     assert refused.value.retryable

@@ -114,6 +114,7 @@ def test_members_are_bounded_and_those_gone_longest_make_room() -> None:
     members = Membership(max_members=3)
     for index in range(3):
         members.join(f"worker:{index}", FIRST, "host", 1, float(index))
+        members.heartbeat(f"worker:{index}", FIRST, float(index))
     with pytest.raises(ResourceExhaustedError, match="3 tasks have joined"):
         members.join("worker:3", FIRST, "host", 1, 9.0)
     members.join("worker:1", SECOND, "host", 1, 9.0)
@@ -121,6 +122,15 @@ def test_members_are_bounded_and_those_gone_longest_make_room() -> None:
     members.leave("worker:1", SECOND, 11.0)
     members.join("worker:3", FIRST, "host", 1, 12.0)
     assert [each.task for each in members.list_members()] == ["worker:0", "worker:1", "worker:3"]
+
+
+def test_those_that_were_never_heard_of_again_make_room_at_once() -> None:
+    members = Membership(max_members=3)
+    members.join("worker:0", FIRST, "host", 1, 0.0)
+    members.heartbeat("worker:0", FIRST, 1.0)
+    for index in range(1, 50):
+        members.join(f"worker:{index}", FIRST, "host", 1, float(index))
+    assert [each.task for each in members.list_members()] == ["worker:0", "worker:48", "worker:49"]
 
 
 # -- leases ---------------------------------------------------------------------------------------
@@ -217,6 +227,8 @@ def test_the_dead_make_room() -> None:
     members = Membership(max_members=2)
     members.join("worker:0", FIRST, "host", 1, 0.0, lease_s=LEASE_S)
     members.join("worker:1", FIRST, "host", 1, 5.0)
+    for index in range(2):
+        members.heartbeat(f"worker:{index}", FIRST, 5.0 * index)
     with pytest.raises(ResourceExhaustedError):
         members.join("worker:2", FIRST, "host", 1, 5.0)
     members.join("worker:2", FIRST, "host", 1, 20.0)

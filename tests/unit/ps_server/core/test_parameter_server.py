@@ -32,6 +32,7 @@ from ps_protocol.operations import (
 )
 from ps_protocol.ps_service import ClusterService
 from ps_protocol.service_types import Proposal, ServingState
+from ps_server.batches.handlers import HANDLERS
 from ps_server.batches.update_ledger import LedgerLimits
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.core.state import MemoryState
@@ -100,6 +101,68 @@ def test_a_batch_sent_again_counts_once() -> None:
         assert replies[1].tensor == 2
     assert value_of(core) == 2
     assert core.status(timeout_s=0).duplicate_batches == 1
+
+
+class SlowBatches:
+    """A core whose time goes on by a second with each operation."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 0.0
+        state = MemoryState(StateParts(CLUSTER, 0, clock=lambda: self.now_s))
+        self.core = ParameterServer(cluster_spec=CLUSTER, task_index=0, state=state, clock=lambda: self.now_s)
+        self.core.hello(CLIENT, "worker:0", timeout_s=PATIENCE_S)
+        declare(self.core)
+        self.carried_out = 0
+        for kind in (Update, Read):
+            monkeypatch.setitem(HANDLERS, kind, self._slow(HANDLERS[kind]))
+
+    def _slow(self, handle: Callable[..., Reply]) -> Callable[..., Reply]:
+        def slow(*args: object) -> Reply:
+            self.carried_out += 1
+            self.now_s += 1
+            return handle(*args)
+
+        return slow
+
+    def exchange(self, *operations: PsOperation, sequence: int, timeout_s: float) -> tuple[Reply, ...]:
+        batch = Batch(CLIENT, self.core.store_incarnation, sequence, operations)
+        return self.core.exchange(batch, timeout_s=timeout_s).replies
+
+
+def test_a_mutating_batch_that_has_begun_is_carried_out_though_its_time_is_over_and_counts_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow = SlowBatches(monkeypatch)
+    first = slow.exchange(ADD, ADD, ADD, sequence=2, timeout_s=1.5)
+    assert slow.now_s == 3.0
+    again = slow.exchange(ADD, ADD, ADD, sequence=2, timeout_s=1.5)
+    assert again == first
+    assert slow.carried_out == 3
+    assert value_of(slow.core) == 4
+
+
+def test_a_mutating_batch_whose_time_is_over_before_it_begins_is_not_applied_and_may_come_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow = SlowBatches(monkeypatch)
+
+    def wait_in_vain(*_args: object) -> None:
+        slow.now_s += 2
+
+    with monkeypatch.context() as context:
+        context.setattr(slow.core.state.parts.runner, "wait_for_initializations", wait_in_vain)
+        with pytest.raises(DeadlineExceededError, match="nothing was applied"):
+            slow.exchange(ADD, ADD, sequence=2, timeout_s=1.5)
+    assert slow.carried_out == 0
+    slow.exchange(ADD, ADD, sequence=2, timeout_s=1.5)
+    assert value_of(slow.core) == 3
+
+
+def test_a_batch_that_only_reads_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = SlowBatches(monkeypatch)
+    with pytest.raises(DeadlineExceededError, match="2 of the batch's 5 operations"):
+        slow.exchange(*[Read("w")] * 5, sequence=0, timeout_s=1.5)
+    assert slow.carried_out == 2
 
 
 @pytest.mark.parametrize("may", [False, True])
@@ -217,6 +280,7 @@ def test_limits_reach_the_ledger_and_the_store() -> None:
     parts = StateParts(CLUSTER, 0, memory_limit_bytes=100, ledger_limits=LedgerLimits(clients=1))
     core = ParameterServer(cluster_spec=CLUSTER, task_index=0, state=MemoryState(parts))
     core.hello(CLIENT, "worker:0", timeout_s=0)
+    core.exchange(Batch(CLIENT, core.store_incarnation, 0, (Read("w"),)), timeout_s=0)
     with pytest.raises(ShardscopeError, match="1 clients are connected"):
         core.hello(uuid4(), "worker:1", timeout_s=0)
     assert core.status(timeout_s=0).memory_limit_bytes == 100

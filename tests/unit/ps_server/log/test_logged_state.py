@@ -38,6 +38,7 @@ from ps_protocol.operations import (
 )
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
 from ps_protocol.service_types import Placement, Proposal
+from ps_server.batches.update_ledger import LedgerLimits
 from ps_server.log.commit_log import CommitLimits
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.record_codec import decode_record, encode_record
@@ -154,6 +155,22 @@ class TestReplay:
         assert reply.tensor == answer[0].tensor
         assert again.value("counter") == first.value("counter")
         assert again.core.status(timeout_s=1).duplicate_batches == 1
+
+    def test_clients_that_made_room_for_others_are_not_kept(self, make_task: MakeTask) -> None:
+        first = make_task()
+        first.run(declared(WEIGHTS))
+        first.state.parts.ledger._limits = LedgerLimits(clients=3, unused_after_s=0.0)
+        early = uuid4()
+        first.core.hello(early, "worker:2", timeout_s=TIMEOUT_S)
+        for _ in range(20):
+            first.core.hello(uuid4(), "worker:1", timeout_s=TIMEOUT_S)
+        late = Batch(early, first.core.store_incarnation, 1, (add("weights", 3),))  # it was forgotten meanwhile
+        answer = first.core.exchange(late, timeout_s=TIMEOUT_S)
+        again = make_task(client=first.client)
+        assert again.core.status(timeout_s=1).num_clients == 3
+        assert again.core.exchange(late, timeout_s=TIMEOUT_S) == answer
+        assert again.core.status(timeout_s=1).duplicate_batches == 1
+        assert again.value("weights") == first.value("weights")
 
     def test_a_client_that_has_gone_stays_gone(self, make_task: MakeTask) -> None:
         first = make_task()

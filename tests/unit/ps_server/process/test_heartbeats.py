@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import threading
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -15,6 +17,7 @@ from ps_server.cluster.address_book import AddressBook
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.process.heartbeats import PsHeartbeats
 from ps_server.process.peers import PeerAnswers
+from tests.conftest import Eventually
 
 SPEC = ClusterSpec({"ps": ["a:1", "b:1", "c:1"]})
 OWN = PsAddress("ps:0", "a:1", UUID(int=1))
@@ -189,3 +192,32 @@ def test_the_end_is_told_and_the_connections_are_closed() -> None:
     ps.heartbeats.stop()
     assert ps.peers.left == [ps.own]
     assert ps.peers.is_closed
+
+
+def test_a_moment_without_descriptors_ends_no_heartbeat_and_is_seen_in_the_status(eventually: Eventually) -> None:
+    ps = Ps()
+    healed = threading.Event()
+
+    class Peers(ScriptedPeers):
+        failed = 0
+
+        def leave(self, first_ps: str, address: PsAddress, *, timeout_s: float) -> None:
+            self.left.append(address)
+
+        def announce(self, address: PsAddress, *_args: object, **_options: object) -> PeerAnswers:
+            if not healed.is_set():
+                self.failed += 1
+                raise OSError(errno.EMFILE, "Too many open files")
+            self.announced.append(address)
+            return PeerAnswers([], [], None)
+
+    peers = Peers()
+    beats = PsHeartbeats(ps.core, ps.own, peers, lease_s=0.01)
+    beats.start()
+    eventually(lambda: peers.failed >= 2)
+    assert ps.core.status(timeout_s=0).troubles == ("heartbeats: OSError: [Errno 24] Too many open files",)
+    healed.set()
+    eventually(lambda: peers.announced)
+    eventually(lambda: not ps.core.status(timeout_s=0).troubles)
+    beats.stop()
+    assert peers.left == [ps.own]

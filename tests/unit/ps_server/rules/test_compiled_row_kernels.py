@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import importlib.util
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from ps_protocol.operations import Array, ScatterRule, VariableSpec
+from ps_server.background.loops import OF_PROCESS
 from ps_server.rules import compiled_row_kernels
+from ps_server.rules.background_compiler import BackgroundCompiler
 from ps_server.rules.compiled_row_kernels import (
     CompiledScatter,
     KernelCompiler,
@@ -104,6 +107,29 @@ def test_a_compiler_that_fails_is_not_asked_again(gated: GatedCompiler, caplog: 
         assert compiler.wait(TIMEOUT_S)
     assert len(gated.asked) == 1
     assert "no compiled scatter_add for float32, NumPy does it: OSError('no compiler today')" in caplog.text
+
+
+def test_a_kernel_is_tried_again_that_could_not_be_compiled_for_want_of_descriptors() -> None:
+    now_s, failures = 0.0, [OSError(errno.EMFILE, "Too many open files"), MemoryError()]
+
+    def compiled(key: str) -> str:
+        if failures:
+            raise failures.pop()
+        return f"kernel of {key}"
+
+    compiler = BackgroundCompiler(compiled, str, clock=lambda: now_s)
+    for _ in range(2):
+        assert compiler.get("add") is None
+        assert compiler.wait(TIMEOUT_S)
+        assert any("compiling kernels" in reason for reason in OF_PROCESS.reasons())
+        assert compiler.get("add") is None
+        assert compiler.wait(TIMEOUT_S)
+        now_s += 1000
+    assert not failures
+    assert compiler.get("add") is None
+    assert compiler.wait(TIMEOUT_S)
+    assert compiler.get("add") == "kernel of add"
+    assert not OF_PROCESS.reasons()
 
 
 @pytest.mark.parametrize(

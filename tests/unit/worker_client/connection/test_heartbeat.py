@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from typing import Any, cast
@@ -11,6 +12,7 @@ import pytest
 
 from ps_protocol.errors import AbortedError, FailedPreconditionError, UnavailableError
 from ps_protocol.ps_service import ClusterService
+from tests.conftest import Eventually
 from worker_client.connection.heartbeat import Heartbeat
 
 ME = uuid4()
@@ -72,6 +74,19 @@ def test_a_heartbeat_tells_the_step_that_was_reported_last(first_ps: FirstPs) ->
     assert heartbeat.beat()
     assert first_ps.steps == [None, 12]
     assert not first_ps.joins
+
+
+def test_no_error_ends_the_heartbeats_and_it_is_logged_once(
+    first_ps: FirstPs, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    first_ps.errors = [OSError(errno.EMFILE, "Too many open files"), MemoryError()]
+    heartbeat = made(first_ps, lease_s=0.01)
+    with caplog.at_level(logging.ERROR):
+        heartbeat.start()
+        eventually(lambda: first_ps.steps)
+        heartbeat.stop()
+    assert not first_ps.errors
+    assert caplog.messages == ["a heartbeat of worker:1 failed; the next one follows"]
 
 
 def test_a_ps_that_was_started_anew_is_told_again_who_this_is(first_ps: FirstPs) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from ps_protocol.errors import DeadlineExceededError
 from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, InjectedFaultError, installed
 from ps_protocol.operations import VariableSpec
+from ps_server.background.loops import Troubles
 from ps_server.durability.snapshots.files import SnapshotFiles
 from ps_server.durability.snapshots.policies import SinceLast, SnapshotPolicy
 from ps_server.durability.snapshots.snapshotter import Snapshotter
@@ -198,7 +200,38 @@ def test_a_defect_does_not_end_the_thread(
     snapshotter = Snapshotter(take_image, files, task, policy, poll_s=0.001, retry_s=0.001)
     with caplog.at_level(logging.ERROR), running(snapshotter):
         eventually(lambda: files.positions() == [1])
-    assert len([record for record in caplog.records if record.exc_info]) == 2
+    assert len([record for record in caplog.records if record.exc_info]) == 1
+
+
+@pytest.mark.parametrize("place", ["take_image", "is_due"])
+def test_a_moment_without_descriptors_does_not_end_the_thread(
+    task: FakeTask, files: SnapshotFiles, eventually: Eventually, place: str
+) -> None:
+    fails = threading.Event()
+    fails.set()
+
+    def fail_at(here: str) -> None:
+        if here == place and fails.is_set():
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    class Due:
+        def is_due(self, since: SinceLast) -> bool:  # it looks at the size of the journal
+            fail_at("is_due")
+            return since.records > 0
+
+    def take_image(timeout_s: float) -> StateImage:
+        fail_at("take_image")
+        return task.take_image(timeout_s)
+
+    troubles = Troubles()
+    task.last_position = 1
+    snapshotter = Snapshotter(take_image, files, task, Due(), poll_s=0.001, retry_s=0.001, troubles=troubles)
+    with running(snapshotter):
+        eventually(lambda: (*troubles.reasons(), snapshotter.obstacle))
+        assert "Too many open files" in "".join([*troubles.reasons(), snapshotter.obstacle])
+        fails.clear()
+        eventually(lambda: files.positions() == [1])
+        eventually(lambda: not troubles.reasons())
 
 
 def test_one_that_is_being_written_is_given_up_at_the_end(

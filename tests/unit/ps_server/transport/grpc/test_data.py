@@ -13,6 +13,7 @@ from ps_protocol.codec import message_codec
 from ps_protocol.codec.chunks import Assembler, pieces
 from ps_protocol.codec.limits import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.errors import (
+    DeadlineExceededError,
     FailedPreconditionError,
     InvalidArgumentError,
     ResourceExhaustedError,
@@ -63,6 +64,7 @@ class Conversation:
     """A client that speaks frames."""
 
     def __init__(self, staging_limit_bytes: int = 0, max_kept_streams: int = 2):
+        self.now_s = 0.0
         self.core = ParameterServer(cluster_spec=ClusterSpec({"ps": ["localhost:1"]}), task_index=0)
         self.buffers = BufferPool(2**30)
         self.servicer = DataServicer(
@@ -70,6 +72,8 @@ class Conversation:
             staging=ByteBudget(staging_limit_bytes),
             buffers=self.buffers,
             max_kept_streams=max_kept_streams,
+            message_timeout_s=2.0,
+            clock=lambda: self.now_s,
         )
         self.core.hello(CLIENT, "worker:0", timeout_s=0)
         self.sequence = 0
@@ -216,6 +220,34 @@ def test_a_stream_that_ends_inside_a_batch_has_changed_nothing(conversation: Con
     assert isinstance(error, InvalidArgumentError)
     assert "nothing was applied" in error.message
     assert conversation.version == 0
+
+
+def test_a_batch_whose_tensors_come_too_slowly_is_given_up(conversation: Conversation) -> None:
+    first, *rest = frames_of(conversation.batch(add()), 100_000)
+
+    def frames() -> Iterator[data_pb2.RequestFrame]:
+        yield first
+        for frame in rest:
+            conversation.now_s += 1  # less than the ps waits for one message
+            yield frame
+
+    error = conversation.refusal(frames())
+    assert isinstance(error, DeadlineExceededError)
+    assert "--message-timeout" in error.message
+    assert conversation.version == 0
+
+
+def test_a_batch_whose_tensors_come_slowly_but_steadily_is_carried_out(conversation: Conversation) -> None:
+    first, *rest = frames_of(conversation.batch(add()))
+
+    def frames() -> Iterator[data_pb2.RequestFrame]:
+        yield first
+        for frame in rest:
+            conversation.now_s += 1
+            yield frame
+
+    (reply,) = replies_in(conversation.stream(frames()))
+    assert reply.replies == (Result(1, True),)
 
 
 def test_a_client_that_breaks_off_has_changed_nothing(conversation: Conversation) -> None:

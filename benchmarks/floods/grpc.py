@@ -1,0 +1,374 @@
+"""Floods over gRPC: each takes the address of a ps on this machine, does its worst for a while, and returns a count.
+
+They are started in a thread while somebody watches a well-behaved client: ``Flood(silent_streams, address)``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Final, Self
+from uuid import uuid4
+
+import grpc
+
+from ps_protocol.codec.fast.varints import encode_varint
+from ps_protocol.ps_service import PROTOCOL_VERSION
+from ps_protocol.v1 import batch_pb2, data_pb2, membership_pb2
+
+TIME_S: Final = 5.0
+_CALL_S: Final = 60.0
+_SETTLE_S: Final = 3.0
+_LOCAL: Final = ("127.0.0.1:", "localhost:", "[::1]:")
+_OPTIONS: Final = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
+
+EXCHANGE: Final = "/ps_protocol.v1.Data/Exchange"
+EXCHANGE_STREAM: Final = "/ps_protocol.v1.Data/ExchangeStream"
+HELLO: Final = "/ps_protocol.v1.Data/Hello"
+JOIN: Final = "/ps_protocol.v1.Membership/Join"
+LIST_VARIABLES: Final = "/ps_protocol.v1.Inspection/ListVariables"
+HEALTH: Final = "/grpc.health.v1.Health/Check"
+
+
+class Flood:
+    """A flood in a thread of its own, from ``with`` to the end of the block.
+
+    Args:
+        flood: One of the functions below.
+        address: Of the ps.
+        options: For the flood.
+
+    Attributes:
+        count: What it has returned, after the block.
+    """
+
+    def __init__(self, flood: Callable[..., int], address: str, **options: float | str):
+        self.count = 0
+        self._stop = threading.Event()
+        self._begun = threading.Event()
+
+        def run() -> None:
+            self.count = flood(address, begun=self._begun, stop=self._stop, **options)
+
+        self._thread = threading.Thread(target=run, name=flood.__name__)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        if not self._begun.wait(_CALL_S):
+            raise TimeoutError(f"{self._thread.name} has not begun after {_CALL_S:g} s")
+        return self
+
+    def wait(self) -> None:
+        """Waits until the flood is over by itself."""
+        self._thread.join(_CALL_S)
+
+    def __exit__(self, *_exception: object) -> None:
+        self._stop.set()
+        self.wait()
+
+
+def silent_streams(
+    address: str,
+    *,
+    number: int = 140,
+    time_s: float = TIME_S,
+    path: str = EXCHANGE_STREAM,
+    begun: threading.Event | None = None,
+    stop: threading.Event | None = None,
+) -> int:
+    """Opens streams, or calls, that send no message; returns how many the ps has ended or refused."""
+    stop = stop or threading.Event()
+
+    over = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        over.wait(_CALL_S)
+        return
+        yield b""
+
+    with ExitStack() as stack:
+        channel = stack.enter_context(_channel(address))
+        open_stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path)
+        calls = [open_stream(nothing(), timeout=_CALL_S) for _ in range(number)]
+        _tell(begun)
+        stop.wait(time_s)
+        ended = _settled(lambda: sum([not call.is_active() for call in calls]), number)
+        over.set()
+        for call in calls:
+            call.cancel()
+    return ended
+
+
+def silent_hellos(address: str, *, path: str = HELLO, **options: object) -> int:
+    """The same with calls for which the ps has threads of their own."""
+    return silent_streams(address, path=path, **options)  # type: ignore[arg-type]  # what a caller gives
+
+
+def dripping_messages(
+    address: str,
+    *,
+    number: int = 140,
+    time_s: float = TIME_S,
+    path: str = EXCHANGE,
+    begun: threading.Event | None = None,
+    stop: threading.Event | None = None,
+) -> int:
+    """Begins messages of 1 MiB and sends a byte of each now and then; returns how many calls the ps has ended."""
+    stop = stop or threading.Event()
+    with ExitStack() as stack:
+        calls = [stack.enter_context(RawCall(address, path)) for _ in range(number)]
+        for call in calls:
+            call.send(struct.pack(">BI", 0, 2**20))
+        _tell(begun)
+        ends_s = time.monotonic() + time_s
+        while time.monotonic() < ends_s and not stop.wait(0.05):
+            for call in calls:
+                call.send(b"x")
+        return _settled(lambda: sum([call.was_ended() for call in calls]), number)
+
+
+def unread_replies(
+    address: str,
+    *,
+    number: int = 140,
+    time_s: float = TIME_S,
+    path: str = LIST_VARIABLES,
+    begun: threading.Event | None = None,
+    stop: threading.Event | None = None,
+) -> int:
+    """Asks, and has no room for the answer (a window of 0 bytes); returns how many calls the ps has ended."""
+    stop = stop or threading.Event()
+    with ExitStack() as stack:
+        calls = [stack.enter_context(RawCall(address, path, window_bytes=0)) for _ in range(number)]
+        for call in calls:
+            call.send(struct.pack(">BI", 0, 0), ends=True)
+        _tell(begun)
+        stop.wait(time_s)
+        return _settled(lambda: sum([call.was_ended() for call in calls]), number)
+
+
+def messages_without_meaning(
+    address: str,
+    *,
+    number: int = 24,
+    size_bytes: int = 60 * 2**20,
+    at_once: int = 4,
+    begun: threading.Event | None = None,
+    stop: threading.Event | None = None,
+) -> int:
+    """Sends large messages of zeros; returns how many were refused."""
+    with _channel(address) as channel:
+        exchange: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(EXCHANGE)
+        return _refused(exchange, bytes(size_bytes), number, at_once, begun, stop)
+
+
+def many_operations(
+    address: str,
+    *,
+    number: int = 4,
+    operations: int = 3_000_000,
+    at_once: int = 2,
+    begun: threading.Event | None = None,
+    stop: threading.Event | None = None,
+) -> int:
+    """Sends headers of millions of operations of seven bytes each; returns how many were refused."""
+    operation = batch_pb2.Operation(name="abc", read=batch_pb2.Read()).SerializeToString()
+    field = bytes([batch_pb2.BatchRequest.OPERATIONS_FIELD_NUMBER << 3 | 2, len(operation)]) + operation
+    head = batch_pb2.BatchRequest(client_incarnation=uuid4().bytes, store_incarnation=uuid4().bytes)
+    header = head.SerializeToString() + field * operations
+    message = bytes([1 << 3 | 2]) + encode_varint(len(header)) + header
+    with _channel(address) as channel:
+        exchange: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(EXCHANGE)
+        return _refused(exchange, message, number, at_once, begun, stop)
+
+
+def hellos(
+    address: str,
+    *,
+    number: int = 10_000,
+    time_s: float = 60.0,
+    begun: threading.Event | None = None,
+    stop: threading.Event | None = None,
+) -> int:
+    """Says hello as ever new clients, which then send nothing; returns how often."""
+
+    def requests() -> Iterator[bytes]:
+        for index in itertools.count():
+            yield data_pb2.HelloRequest(
+                client_incarnation=uuid4().bytes, task=f"worker:{index}", protocol_version=PROTOCOL_VERSION
+            ).SerializeToString()
+
+    return _repeated(address, HELLO, requests(), number, time_s, begun, stop)
+
+
+def joins(
+    address: str,
+    *,
+    number: int = 10_000,
+    time_s: float = 60.0,
+    begun: threading.Event | None = None,
+    stop: threading.Event | None = None,
+) -> int:
+    """Joins the cluster as ever new tasks without a lease, which are never heard of again; returns how often."""
+
+    def requests() -> Iterator[bytes]:
+        for index in itertools.count(1_000):
+            yield membership_pb2.JoinRequest(
+                task=f"worker:{index}", incarnation=uuid4().bytes, host="flood", pid=1
+            ).SerializeToString()
+
+    return _repeated(address, JOIN, requests(), number, time_s, begun, stop)
+
+
+FLOODS: Final[dict[str, Callable[[str], int]]] = {
+    "140 silent gRPC streams": silent_streams,
+    "140 silent hellos over gRPC": silent_hellos,
+    "140 dripping gRPC messages": dripping_messages,
+    "140 unread gRPC replies": unread_replies,
+    "24 gRPC messages of 60 MiB without meaning": messages_without_meaning,
+    "3 million operations in a header": many_operations,
+    "10,000 hellos": hellos,
+    "10,000 joins": joins,
+}
+"""What a table of floods shows, by name."""
+
+
+class RawCall:
+    """One gRPC call over a connection of its own, written byte by byte (RFC 9113, and RFC 7541 without compression).
+
+    Args:
+        address: Of the ps.
+        path: Of the method.
+        window_bytes: What the ps may send before it is given more room.
+    """
+
+    def __init__(self, address: str, path: str, *, window_bytes: int = 65_535):
+        host, _, port = _checked(address).rpartition(":")
+        self._socket = socket.create_connection((host.strip("[]"), int(port)), timeout=_CALL_S)
+        self._received = bytearray()
+        headers = {
+            ":method": "POST",
+            ":scheme": "http",
+            ":path": path,
+            ":authority": address,
+            "te": "trailers",
+            "content-type": "application/grpc",
+            "grpc-timeout": f"{_CALL_S:.0f}S",
+        }
+        block = b"".join([b"\0" + _text(name) + _text(value) for name, value in headers.items()])
+        self._socket.sendall(
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+            + _frame(4, 0, 0, struct.pack(">HI", 4, window_bytes))
+            + _frame(4, 1, 0, b"")
+            + _frame(1, 4, 1, block)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._socket.close()
+
+    def send(self, data: bytes, *, ends: bool = False) -> None:
+        """Sends bytes of the call; without effect when the connection has ended."""
+        try:
+            self._socket.sendall(_frame(0, int(ends), 1, data))
+        except OSError:
+            return
+
+    def was_ended(self) -> bool:
+        """Whether the ps has ended the call, as seen in what has come."""
+        self._socket.setblocking(False)
+        try:
+            while part := self._socket.recv(65_536):
+                self._received += part
+        except BlockingIOError:
+            self._socket.settimeout(_CALL_S)
+            return 3 in _kinds(bytes(self._received))  # RST_STREAM
+        except OSError:
+            return True
+        return True
+
+
+def _kinds(data: bytes) -> set[int]:
+    """The kinds of the frames in what was received."""
+    kinds: set[int] = set()
+    start = 0
+    while start + 9 <= len(data):
+        kinds.add(data[start + 3])
+        start += 9 + int.from_bytes(data[start : start + 3], "big")
+    return kinds
+
+
+def _frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
+    return len(content).to_bytes(3, "big") + struct.pack(">BBI", kind, flags, stream) + content
+
+
+def _text(text: str) -> bytes:
+    return bytes([len(text)]) + text.encode()
+
+
+def _refused(
+    call: grpc.UnaryUnaryMultiCallable[bytes, bytes],
+    message: bytes,
+    number: int,
+    at_once: int,
+    begun: threading.Event | None,
+    stop: threading.Event | None,
+) -> int:
+    refused = 0
+    for _ in range(0, number, at_once):
+        if stop is not None and stop.is_set():
+            break
+        futures = [call.future(message, timeout=_CALL_S) for _ in range(at_once)]
+        refused += sum([future.code() is not grpc.StatusCode.OK for future in futures])
+        _tell(begun)
+    return refused
+
+
+def _repeated(
+    address: str,
+    path: str,
+    requests: Iterator[bytes],
+    number: int,
+    time_s: float,
+    begun: threading.Event | None,
+    stop: threading.Event | None,
+) -> int:
+    ends_s = time.monotonic() + time_s
+    carried_out = 0
+    with _channel(address) as channel:
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
+        while carried_out < number and time.monotonic() < ends_s and not (stop is not None and stop.is_set()):
+            futures = [call.future(next(requests), timeout=_CALL_S) for _ in range(16)]
+            carried_out += sum([future.code() is grpc.StatusCode.OK for future in futures])
+            _tell(begun)
+    return carried_out
+
+
+def _channel(address: str) -> grpc.Channel:
+    return grpc.insecure_channel(_checked(address), options=_OPTIONS)
+
+
+def _checked(address: str) -> str:
+    if not address.startswith(_LOCAL):
+        raise ValueError(f"{address} is not on this machine: floods go to 127.0.0.1 only")
+    return address
+
+
+def _settled(count: Callable[[], int], number: int) -> int:
+    """Counts what has ended; what the ps has sent just now may take a moment to be seen."""
+    ends_s = time.monotonic() + _SETTLE_S
+    while (ended := count()) < number and time.monotonic() < ends_s:
+        time.sleep(0.02)
+    return ended
+
+
+def _tell(begun: threading.Event | None) -> None:
+    if begun is not None:
+        begun.set()
