@@ -191,13 +191,9 @@ class TestOthers:
             v.top_k(7)
         with pytest.raises(ShapeMismatchError, match="variable v"):
             v.dot(np.ones((3, 2)))
-        with pytest.raises(
-            InvalidArgumentError, match=r"histogram of variable v .*integer, not 'auto'"
-        ):
+        with pytest.raises(InvalidArgumentError, match=r"histogram of variable v .*integer, not 'auto'"):
             v.histogram("auto")
-        with pytest.raises(
-            InvalidArgumentError, match=r"histogram of variable v .*integer, not array"
-        ):
+        with pytest.raises(InvalidArgumentError, match=r"histogram of variable v .*integer, not array"):
             v.histogram(np.array([0.0, 1.0]))
         with pytest.raises(InvalidArgumentError, match=r"histogram of variable v .*from 2 to 1"):
             v.histogram(range=(2, 1))
