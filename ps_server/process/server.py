@@ -51,6 +51,7 @@ from ps_server.process.peers import peers_of
 from ps_server.process.start import CannotStartError, open_task
 from ps_server.rules import compiled_row_kernels
 from ps_server.rules.optimizers import compiled_loops
+from ps_server.transport.descriptors import DEFAULT_RESERVE, DescriptorReserve, allow_many
 from ps_server.transport.grpc.data import DataServicer
 from ps_server.transport.grpc.servicers import (
     ControlServicer,
@@ -100,8 +101,9 @@ class PsServer:
             RESOURCE_EXHAUSTED.
         staging_limit_bytes: The most that tensors on their way in or out may take; 0 for no limit.
         transports: Ways for batches besides gRPC.
-        socket_port: TCP port of the socket transport; 0 for any free one.
+        socket_settings: How the socket transport is offered; None for any free port of the host, and the usual limits.
         shared_memory_limit_bytes: The most memory that is shared with clients on this host; 0 for none.
+        descriptor_reserve: Descriptors of the process that connections leave to others.
     """
 
     def __init__(
@@ -113,8 +115,9 @@ class PsServer:
         max_concurrent: int = DEFAULT_MAX_CONCURRENT,
         staging_limit_bytes: int = DEFAULT_STAGING_LIMIT_BYTES,
         transports: Collection[OfferedTransport] = DEFAULT_TRANSPORTS,
-        socket_port: int = 0,
+        socket_settings: SocketSettings | None = None,
         shared_memory_limit_bytes: int = DEFAULT_SHARED_MEMORY_LIMIT_BYTES,
+        descriptor_reserve: int = DEFAULT_RESERVE,
     ):
         self._core = core
         self._address = f"{host}:{port}"
@@ -122,13 +125,20 @@ class PsServer:
         self._server = grpc.server(self._executor, options=server_options(), maximum_concurrent_rpcs=2 * max_concurrent)
         self.staging = ByteBudget(staging_limit_bytes)
         buffers = BufferPool(_POOLED_BYTES)
+        reserve = DescriptorReserve(descriptor_reserve)
         self.segments: SegmentRegistry | None = None
         if OfferedTransport.SHM in transports and shared_memory_limit_bytes and HAS_SEGMENTS:
-            self.segments = SegmentRegistry(shared_memory_limit_bytes)
+            self.segments = SegmentRegistry(shared_memory_limit_bytes, reserve)
         self.sockets: SocketListener | None = None
         if OfferedTransport.SOCKET in transports:
-            settings = SocketSettings(host=host, port=socket_port, max_threads=max_concurrent)
-            self.sockets = SocketListener(core, settings, staging=self.staging, buffers=buffers, segments=self.segments)
+            self.sockets = SocketListener(
+                core,
+                socket_settings or SocketSettings(host=host, max_threads=max_concurrent),
+                staging=self.staging,
+                buffers=buffers,
+                segments=self.segments,
+                reserve=reserve,
+            )
         self.data = DataServicer(
             core,
             staging=self.staging,
@@ -240,8 +250,9 @@ class TaskProcess:
             max_concurrent=options.max_concurrent,
             staging_limit_bytes=options.staging_limit_bytes,
             transports=options.transports,
-            socket_port=options.socket_port,
+            socket_settings=options.socket_settings,
             shared_memory_limit_bytes=options.shared_memory_limit_bytes,
+            descriptor_reserve=options.descriptor_reserve,
         )
         if replicated is not None:
             admit = None if self._server.sockets is None else self._server.sockets.admit
@@ -300,6 +311,7 @@ def run(options: ServerOptions) -> int:
     """Runs a ps task until a signal or a Shutdown call ends it; returns the exit code."""
     configure_logs(level=options.log_level, log_format=options.log_format, task=options.place)
     fault_points.install_from_environment()
+    allow_many()
     use_compiled_rules()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
