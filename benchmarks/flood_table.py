@@ -91,6 +91,7 @@ class Attacker:
         sock.sendall(encode_hello(client, welcome.ticket))
         if parse_answer(sock.recv(ANSWER_BYTES, socket.MSG_WAITALL)) is not Verdict.ACCEPTED:
             raise RuntimeError("the ps has refused a connection of the flood that has a right")
+        sock.setblocking(False)
         return AdmittedPeer(sock, client, welcome.store)
 
     def still_open(self, socks: list[socket.socket]) -> list[socket.socket]:
@@ -169,7 +170,7 @@ def announces_too_much(attacker: Attacker) -> Iterator[None]:
         _drip(attacker, socks)
         for each in socks:
             with contextlib.suppress(OSError):
-                each.recv(4096, socket.MSG_DONTWAIT)  # the reason
+                each.recv(4096)  # the reason
         socks = attacker.still_open(socks)
 
 
@@ -205,6 +206,7 @@ def takes_segments(attacker: Attacker) -> Iterator[None]:
     ask += encode_regions([Region(0, 0, _SEGMENT_BYTES)])
     for _ in range(attacker.count):
         sock = attacker.admitted().sock
+        sock.settimeout(_TIMEOUT_S)
         for _ in range(64):
             sock.sendall(ask)
             _, descriptors, _, _ = socket.recv_fds(sock, 4096, 1)
@@ -218,7 +220,7 @@ def takes_segments(attacker: Attacker) -> Iterator[None]:
 def _drip(attacker: Attacker, socks: list[socket.socket]) -> None:
     for each in socks:
         with contextlib.suppress(OSError):
-            attacker.counts["drops"] += each.send(b"\0", socket.MSG_DONTWAIT)
+            attacker.counts["drops"] += each.send(b"\0")
 
 
 @dataclass(frozen=True)

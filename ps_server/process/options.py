@@ -152,7 +152,7 @@ class ServerOptions:
         "--max-connections",
         whole_number(1),
         str(MAX_CONNECTIONS),
-        "connections of the socket transport that may be open; further ones are refused",
+        "connections of the socket transport that may be open; one more ends one that was never used, or is refused",
     )
     max_handshakes: int = setting(
         "--max-handshakes",

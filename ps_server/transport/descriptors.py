@@ -1,7 +1,7 @@
 """Keeps descriptors back from clients, so that journal and snapshots can open their files.
 
-The kernel gives the lowest number that is free. So the number of a new descriptor says how many are open at least,
-whoever opened them, without counting.
+The kernel gives the lowest number that is free. So as long as nothing that clients open keeps a number from the limit
+on, the numbers from there are free for others, and nobody has to count.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ from ps_server.transport.sockets.tickets import TicketOffice
 _LOG = logging.getLogger(__name__)
 
 MAX_CONNECTIONS: Final = 4096
-"""Further ones are refused, with the reason."""
+"""One more ends one that was never used; if there is none it is refused, with the reason."""
 
 _SHORT_LINGER_S: Final = 0.002
 """How long a thread waits for the next request while more than half of the threads are busy."""
@@ -67,7 +67,8 @@ class SocketSettings:
         host: Address to listen on, as for gRPC; IPv6 in brackets.
         port: TCP port; 0 for any free one.
         max_threads: Connections that are served at the same time, besides slow ones.
-        max_connections: Connections that may be open, once they have shown a ticket.
+        max_connections: Connections that may be open, once they have shown a ticket; one more ends the oldest that was
+            never used, and is refused if there is none.
         max_newcomers: Connections that may be open and have shown none; one more ends the oldest.
         max_slow: Connections that may be slow in the middle of a frame; one more ends the slowest.
         stall_timeout_s: Longest that a client may keep the ps waiting in the middle of a frame.
@@ -295,18 +296,47 @@ class SocketListener:
             else:
                 _LOG.debug("a connection was gone before it was accepted: %s", error)
             return
+        if self._reserve.holds(sock.fileno()):
+            sock = self._moved(sock)
+            if self._reserve.holds(sock.fileno()):
+                self._refuse(sock, f"{self._reserve.limit} descriptors are open; raise the limit of open files")
+                return
         close_in_child(sock)  # or clients would not see that this process has ended
-        if self._reserve.holds(sock.fileno()) and not self._end(self._newcomers.take_oldest()):
-            self._refuse(sock, f"the process has {self._reserve.limit} descriptors open; raise its limit of open files")
-            return
-        self._end(self._newcomers.add(sock))
+        oldest = self._newcomers.add(sock)
+        if oldest is not None:
+            self._stop_watching(oldest)
         self._selector.register(sock, selectors.EVENT_READ, self._greet)
 
-    def _end(self, sock: socket.socket | None) -> bool:
-        """Ends a connection that had to make room, if there is one; returns whether there is."""
-        if sock is not None:
-            self._stop_watching(sock)
-        return sock is not None
+    def _moved(self, sock: socket.socket) -> socket.socket:
+        """Has a new connection take the descriptor of another one, if one can make room; else returns it as it is."""
+        if not self._make_room():
+            return sock
+        with sock:
+            return sock.dup()
+
+    def _make_room(self) -> bool:
+        """Ends the connection that is missed the least: without a ticket, else never used; returns whether there is."""
+        oldest = self._newcomers.take_oldest()
+        if oldest is None:
+            return self._make_room_among_admitted()
+        self._stop_watching(oldest)
+        return True
+
+    def _make_room_among_admitted(self) -> bool:
+        """Ends the oldest connection on which nothing has come; returns whether there is one."""
+        sock = self._oldest_unused()
+        if sock is None:
+            return False
+        self._refusals.note("%s: connection ended to make room, since nothing has come on it", peer_name(sock))
+        self._stop_watching(sock)
+        return True
+
+    def _oldest_unused(self) -> socket.socket | None:
+        with self._lock:
+            for sock, session in self._connections.items():
+                if session is not None and session.is_unused:
+                    return sock
+        return None
 
     def _refuse(self, sock: socket.socket, why: str) -> None:
         """Tells a client that there are too many, and ends its connection, which is not watched."""
@@ -331,7 +361,7 @@ class SocketListener:
             self._refusals.note("%s: connection refused: %s", peer_name(sock), REASONS[client])
             with sock, contextlib.suppress(OSError):
                 answer(sock, client)
-        elif len(self._connections) >= self._settings.max_connections:
+        elif len(self._connections) >= self._settings.max_connections and not self._make_room_among_admitted():
             self._refuse(sock, REASONS[Verdict.TOO_MANY_CONNECTIONS])
         else:
             self._admit(sock, client)
@@ -376,6 +406,9 @@ class SocketListener:
             self._selector.register(sock, selectors.EVENT_READ, functools.partial(self._wake_up, connection))
 
     def _wake_up(self, connection: SocketSession, sock: socket.socket) -> None:
+        if sock not in self._connections:
+            return  # it was ended since this was reported
+        connection.is_unused = False
         self._selector.unregister(sock)
         self._submit(sock, lambda: self._serve(connection))
 

@@ -86,6 +86,8 @@ class SocketSession:
         self._shared = shared
         self._is_alone = is_alone
         self._pooled: list[npt.NDArray[np.uint8]] = []
+        self.is_unused = True
+        """Whether nothing has come on it since the handshake."""
 
     def serve(self, scratch: memoryview, linger_s: float) -> bool:
         """Serves requests until none comes for a while.

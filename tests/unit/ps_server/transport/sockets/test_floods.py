@@ -105,6 +105,19 @@ class _ByteByByte:
             self._sock.sendall(bytes([byte]))
 
 
+def test_of_too_many_with_a_ticket_the_oldest_that_was_never_used_goes() -> None:
+    with flooded_ps(max_connections=3) as (ps, flood):
+        used = flood.enter_context(contextlib.closing(ps.client()))
+        used.run(add("w", 4))
+        idle = [flood.enter_context(contextlib.closing(ps.client())) for _ in range(4)]
+        for each in idle[:2]:
+            assert each.is_ended()
+        used.run(add("w", 4))
+        with contextlib.closing(ps.client()) as newer:
+            newer.run(add("w", 4))
+        assert idle[2].is_ended()
+
+
 # -- frames -------------------------------------------------------------------------------------
 
 
@@ -237,19 +250,28 @@ def test_replies_that_nobody_reads_are_dropped_with_their_connection(
 # -- descriptors --------------------------------------------------------------------------------
 
 
+def stranger_descriptor(ps: Ps) -> int:
+    """That of the one connection without a ticket, at the ps."""
+    (sock,) = ps.listener._newcomers
+    return sock.fileno()
+
+
 def test_near_the_limit_of_descriptors_newcomers_make_room_and_others_are_refused(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, eventually: Eventually
 ) -> None:
     with flooded_ps(handshake_timeout_s=60.0) as (ps, flood), contextlib.closing(ps.client()) as client:
+        client.run(add("w", 4))
         stranger = flood.enter_context(ps.dial())
         eventually(lambda: ps.listener.num_newcomers == 1)
-        monkeypatch.setattr(DescriptorReserve, "holds", lambda *_: True)
+        free = stranger_descriptor(ps)
+        monkeypatch.setattr(DescriptorReserve, "holds", lambda _, descriptor: descriptor > free)
         with contextlib.closing(ps.client()) as newer:  # for whom the stranger makes room
             newer.run(add("w", 4))
         with contextlib.suppress(ConnectionResetError):
             assert stranger.recv(1) == b""
         eventually(lambda: ps.listener.num_connections == 1)
+        monkeypatch.setattr(DescriptorReserve, "holds", lambda *_: True)
         with ps.dial() as refused:
             assert parse_answer(refused.recv(ANSWER_BYTES, socket.MSG_WAITALL)) is Verdict.TOO_MANY_CONNECTIONS
-        assert "raise its limit of open files" in caplog.text
+        assert "raise the limit of open files" in caplog.text
         client.run(add("w", 4))
