@@ -44,7 +44,7 @@ from ps_server.memory.byte_budget import ByteBudget, readable_bytes
 from ps_server.memory.staging import StagingRoom
 from ps_server.transport.shared_memory.batches import SharedBatches, put_reply
 from ps_server.transport.sockets.batch_answers import UNSTAGED_BYTES, BatchAnswers, EncodedReply, UnskippableError
-from ps_server.transport.sockets.slow_peers import PeerStream
+from ps_server.transport.sockets.slow_peers import NOT_BEGUN, PeerStream
 
 _LOG = logging.getLogger(__name__)
 
@@ -358,7 +358,7 @@ class SocketSession:
         prefix = encode_prefix(kind, header_bytes=len(header), buffer_bytes=size_bytes, flags=flags)
         size_bytes += PREFIX_BYTES + len(header)
         stream = self.stream
-        stream.begin(time.monotonic())
+        stream.deadline_s = NOT_BEGUN
         # Counted before it is sent, so that a client that has the reply finds it counted.
         self._core.count_bytes(received=received_bytes, sent=buffer_bytes)
         parts: list[Part] = [prefix, header, *buffers]

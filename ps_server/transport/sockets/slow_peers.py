@@ -28,6 +28,9 @@ STALL_TIMEOUT_S: Final = 20.0
 SLOWEST_BYTES_PER_S: Final = 1_000_000
 """Rate that a slow peer has to keep up, for the time beyond what it may pause."""
 
+NOT_BEGUN: Final = -math.inf
+"""The deadline of a piece whose time begins when it is found that it does not move with one call."""
+
 MAX_SLOW: Final = 128
 """Connections that may be slow at a time; each has a thread and its tensors' memory."""
 
@@ -155,10 +158,15 @@ class PeerStream(SocketStream):
         return (self.moved_bytes - self._began_bytes) / max(now_s - self._began_s, PATIENCE_S)
 
     def waits(self, reason: str) -> None:
+        if self.deadline_s == NOT_BEGUN:
+            self.begin(time.monotonic() - self.patience_ms / 1000)
         self._take_time(reason)
 
     def is_late(self) -> None:
-        self._take_time("it is too slow")
+        if self.deadline_s == NOT_BEGUN:
+            self.begin(time.monotonic())
+        else:
+            self._take_time("it is too slow")
 
     def _take_time(self, reason: str) -> None:
         now_s, moved_bytes = time.monotonic(), self.moved_bytes

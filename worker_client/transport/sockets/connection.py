@@ -355,13 +355,14 @@ class SocketConnection:
 
     def _bound(self, deadline_s: float) -> None:
         """Bounds the whole by a moment, and each wait by a short time, so that a system call is seldom needed."""
-        remaining_ms = int((deadline_s - time.monotonic()) * 1000) + 1
-        if remaining_ms <= 0:
+        remaining_s = deadline_s - time.monotonic()
+        if remaining_s <= 0:
             raise TimeoutError("no time is left")
-        remaining_ms = min(remaining_ms, _LOOK_MS)
-        self._stream.deadline_s = deadline_s
-        self._stream.set_receive_timeout(remaining_ms)
-        self._stream.set_send_timeout(remaining_ms)
+        wait_ms = _LOOK_MS if remaining_s > _LOOK_S else int(remaining_s * 1000) + 1
+        stream = self._stream
+        stream.deadline_s = deadline_s
+        stream.set_receive_timeout(wait_ms)
+        stream.set_send_timeout(wait_ms)
 
     def _wait_on(self, reason: str) -> None:
         """Returns to wait once more for a ps that was silent for the length of a wait.
