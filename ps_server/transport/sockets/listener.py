@@ -129,6 +129,7 @@ class SocketListener:
             slowest_bytes_per_s=settings.slowest_bytes_per_s,
             limit=settings.max_slow,
         )
+        staging.when_short = self.slow_peers.give_memory_back
         self._thread = threading.Thread(target=self._watch, name="socket-listener", daemon=True)
         self._returned: deque[SocketSession] = deque()  # idle again; appending is atomic
         # Used by the watching thread alone, as is when to accept connections again.

@@ -260,8 +260,6 @@ class SocketSession:
             Whether another frame may follow.
         """
         stream = self.stream
-        if isinstance(error, ResourceExhaustedError) and error.retryable:
-            stream.slow.end_slowest("the memory for batches on their way was wanted by others")
         if rest_bytes > MAX_SKIPPED_BYTES or (isinstance(error, ResourceExhaustedError) and not error.retryable):
             _LOG.warning("%s: connection ended: a batch was refused unread: %s", self._who, str(error))
             self._send_reason(error)

@@ -82,15 +82,21 @@ class SlowPeers:
         with self._lock:
             self._slow.discard(stream)
 
-    def end_slowest(self, reason: str) -> bool:
+    def give_memory_back(self) -> None:
+        """Ends the slowest of those that do not keep up the rate, since others find no room for their tensors."""
+        if self._slow:
+            self.end_slowest("the memory for batches on their way is wanted by others", self.slowest_bytes_per_s)
+
+    def end_slowest(self, reason: str, below_bytes_per_s: float = math.inf) -> bool:
         """Ends the connection that moves the least, if any is slow; returns whether there was one.
 
         Args:
             reason: Why, for the log.
+            below_bytes_per_s: Leaves those that move faster.
         """
         now_s = time.monotonic()
         with self._lock:
-            others = [each for each in self._slow if not each.is_ended]
+            others = [each for each in self._slow if not each.is_ended and each.bytes_per_s(now_s) < below_bytes_per_s]
             if not others:
                 return False
             slowest = min(others, key=lambda each: each.bytes_per_s(now_s))

@@ -208,6 +208,26 @@ def test_memory_that_slow_frames_hold_is_given_to_who_wants_it(eventually: Event
             client.receive()
 
 
+def test_memory_that_unread_replies_hold_is_given_to_who_wants_it(eventually: Eventually) -> None:
+    with flooded_ps(staging_limit_bytes=20 * LARGE) as (ps, flood):
+        greedy = flood.enter_context(contextlib.closing(ps.client()))
+        greedy.send(request(greedy.batch(Read("large"))))
+        eventually(lambda: ps.listener.slow_peers.num_slow == 1)
+        assert ps.staging.used_bytes == 16 * LARGE
+        with contextlib.closing(ps.client()) as client:
+            with pytest.raises(ResourceExhaustedError):
+                client.run(Read("large"))
+
+            def is_read() -> bool:
+                with contextlib.suppress(ResourceExhaustedError):
+                    client.run(Read("large"))
+                    return True
+                return False
+
+            eventually(is_read, message="the greedy one has been ended")
+        assert ps.listener.slow_peers.num_ended == 1
+
+
 def test_a_large_header_is_staged(eventually: Eventually) -> None:
     with flooded_ps(staging_limit_bytes=20 * LARGE) as (ps, flood):
         client = flood.enter_context(contextlib.closing(ps.client()))

@@ -86,5 +86,17 @@ def test_the_slowest_of_too_many_is_ended(slow: SlowPeers, streams: list[PeerStr
     assert (slow.num_slow, slow.num_ended) == (2, 1)
 
 
+def test_who_keeps_up_the_rate_is_not_ended_for_its_memory(
+    slow: SlowPeers, streams: list[PeerStream], clock: Clock
+) -> None:
+    clock.now_s = 1.0
+    streams[0].moved_bytes, streams[1].moved_bytes = 2000, 900
+    for each in streams[:2]:
+        each.is_late()
+    for _ in range(2):
+        slow.give_memory_back()
+    assert [each.is_ended for each in streams[:2]] == [False, True]
+
+
 def test_without_any_there_is_none_to_end(slow: SlowPeers) -> None:
     assert not slow.end_slowest("a test")
