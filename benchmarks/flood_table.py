@@ -32,8 +32,8 @@ LARGE: Final = "large"
 """Name of a variable of ``LARGE_BYTES`` that the ps holds."""
 
 LARGE_BYTES: Final = 16 * 1024**2
-PS_ARGUMENTS: Final = ("--staging-limit", "256M", "--shared-memory-limit", "256M")
-"""Limits of the ps, so low that a flood reaches them."""
+PS_ARGUMENTS: Final = ("--shared-memory-limit", "256M")
+"""Of the ps: a limit so low that a flood reaches it without taking the machine's memory."""
 
 _TIMEOUT_S: Final = 20.0
 _TASK: Final = "ps:0"

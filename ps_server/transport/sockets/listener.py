@@ -298,7 +298,11 @@ class SocketListener:
                 _LOG.debug("a connection was gone before it was accepted: %s", error)
             return
         if self._reserve.holds(sock.fileno()):
-            sock = self._moved(sock)
+            try:
+                sock = self._moved(sock)
+            except OSError as error:  # others were faster
+                self._pause(error)
+                return
             if self._reserve.holds(sock.fileno()):
                 self._refuse(sock, f"{self._reserve.limit} descriptors are open; raise the limit of open files")
                 return
