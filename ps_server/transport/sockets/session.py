@@ -200,7 +200,7 @@ class SocketSession:
 
     def _expect(self, started_s: float) -> None:
         """Begins to wait for the rest of a frame."""
-        self.stream.set_receive_timeout(self.stream.patience_ms)
+        self.stream.set_receive_timeout(self.stream.look_ms)
         self.stream.begin(started_s)
 
     def _read(self, size_bytes: int) -> bytes:

@@ -22,6 +22,9 @@ _LOG = logging.getLogger(__name__)
 PATIENCE_S: Final = 0.5
 """How long a peer may keep the ps waiting before it counts as slow."""
 
+LOOK_S: Final = 0.02
+"""The same while others wait for a thread; after each it is seen whether they do."""
+
 STALL_TIMEOUT_S: Final = 20.0
 """Longest that a peer may pause in the middle of a frame, or of taking a reply."""
 
@@ -67,6 +70,11 @@ class SlowPeers:
         """How many there are now."""
         return len(self._slow)
 
+    @property
+    def are_threads_wanted(self) -> bool:
+        """Whether others wait for a thread."""
+        return self._threads.are_wanted
+
     def enter(self, stream: PeerStream) -> None:
         """Notes that the calling thread waits for a slow peer; if there are too many, the slowest is ended."""
         with self._lock:
@@ -75,6 +83,12 @@ class SlowPeers:
         if is_over:
             self.end_slowest(f"more than {self._limit} connections were slow")
         self._threads.step_aside()
+
+    def may_enter_early(self) -> bool:
+        """Whether one more may be slow that has not had its time: there is room, or one that does not keep the rate."""
+        return len(self._slow) < self._limit or self.end_slowest(
+            f"more than {self._limit} connections were slow while others waited for a thread", self.slowest_bytes_per_s
+        )
 
     def leave(self, stream: PeerStream) -> None:
         """Notes that it waits no longer."""
@@ -124,9 +138,10 @@ class PeerStream(SocketStream):
         "_began_s",
         "_counted_bytes",
         "_limit_s",
+        "_patience_ms",
         "is_ended",
         "is_slow",
-        "patience_ms",
+        "look_ms",
         "peer",
         "slow",
     )
@@ -142,30 +157,32 @@ class PeerStream(SocketStream):
         self._began_s = 0.0
         self._began_bytes = self._counted_bytes = 0
         self._limit_s = math.inf
-        self.patience_ms = max(1, int(min(PATIENCE_S, slow.stall_timeout_s) * 1000))
-        """Longest single wait for the peer."""
-        self.set_send_timeout(self.patience_ms)
+        self.look_ms = max(1, int(min(LOOK_S, slow.stall_timeout_s) * 1000))
+        """Longest single wait for the peer, before it is slow."""
+        self._patience_ms = max(1, int(min(PATIENCE_S, slow.stall_timeout_s) * 1000))
+        self.set_send_timeout(self.look_ms)
 
     def begin(self, now_s: float) -> None:
         """Begins to wait for a piece: the rest of a frame, or that a reply is taken."""
         self._began_s = now_s
         self._began_bytes = self._counted_bytes = self.moved_bytes
         self._limit_s = now_s + self.slow.stall_timeout_s
-        self.deadline_s = now_s + PATIENCE_S
+        self.deadline_s = now_s + LOOK_S
 
     def settle(self) -> None:
         """The piece is complete, or given up."""
         if self.is_slow:
             self.is_slow = False
             self.slow.leave(self)
+            self.set_send_timeout(self.look_ms)
 
     def bytes_per_s(self, now_s: float) -> float:
         """How fast the piece moves."""
-        return (self.moved_bytes - self._began_bytes) / max(now_s - self._began_s, PATIENCE_S)
+        return (self.moved_bytes - self._began_bytes) / max(now_s - self._began_s, LOOK_S)
 
     def waits(self, reason: str) -> None:
         if self.deadline_s == NOT_BEGUN:
-            self.begin(time.monotonic() - self.patience_ms / 1000)
+            self.begin(time.monotonic() - self.look_ms / 1000)
         self._take_time(reason)
 
     def is_late(self) -> None:
@@ -186,7 +203,14 @@ class PeerStream(SocketStream):
                 f"{self.slow.slowest_bytes_per_s:.0f} bytes in a second and {self.slow.stall_timeout_s:g} s are the "
                 f"least"
             ) from None
-        if not self.is_slow:
+        if not self.is_slow and self._is_slow_by(now_s):
             self.is_slow = True
+            self.set_receive_timeout(self._patience_ms)
+            self.set_send_timeout(self._patience_ms)
             self.slow.enter(self)
-        self.deadline_s = min(self._limit_s, now_s + PATIENCE_S)
+        self.deadline_s = min(self._limit_s, now_s + (PATIENCE_S if self.is_slow else LOOK_S))
+
+    def _is_slow_by(self, now_s: float) -> bool:
+        if now_s - self._began_s >= PATIENCE_S:
+            return True
+        return self.slow.are_threads_wanted and self.slow.may_enter_early()

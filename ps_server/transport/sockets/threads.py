@@ -43,6 +43,11 @@ class ServingThreads:
         return len(self._threads)
 
     @property
+    def are_wanted(self) -> bool:
+        """Whether work waits for a thread."""
+        return len(self._work) > self._num_idle
+
+    @property
     def num_aside(self) -> int:
         """Threads that have stepped aside."""
         return self._num_aside

@@ -162,6 +162,15 @@ def test_frames_that_do_not_come_hold_no_thread(kind: FastPathKind, eventually: 
         assert ps.listener.slow_peers.num_slow == len(dripping)
 
 
+def test_while_others_wait_for_a_thread_no_patience_is_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_peers, "PATIENCE_S", 600.0)
+    with flooded_ps() as (ps, flood):
+        for _ in range(4 * THREADS):
+            drip(ps, flood)
+        assert_served(ps)
+        assert ps.listener.slow_peers.num_slow >= 3 * THREADS
+
+
 def test_a_slow_frame_that_goes_on_counts(eventually: Eventually) -> None:
     with flooded_ps() as (ps, flood):
         client = flood.enter_context(contextlib.closing(ps.client()))
