@@ -34,11 +34,13 @@ from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import Batch, BatchReply, Declare, PsOperation, Read, Update, UpdateRule, VariableSpec
 from ps_protocol.sockets.frames import SOCKET_PROTOCOL_VERSION, FrameKind
 from ps_protocol.sockets.framing import Framing
-from ps_protocol.sockets.stream import SCRATCH_BYTES, SocketStream
+from ps_protocol.sockets.stream import SCRATCH_BYTES
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
 from ps_server.transport.sockets import session as ps_side
+from ps_server.transport.sockets.slow_peers import PeerStream, SlowPeers
+from ps_server.transport.sockets.threads import ServingThreads
 from worker_client.transport.sockets import connection as client_side
 
 CALLS: Final = 500
@@ -67,8 +69,9 @@ class Ps:
         declare = Declare(VariableSpec(NAME, np.dtype(np.float32), ()), InitializerSpec(ConstantKind(0.0)))
         self.run(declare)
         near, self.far = socket.socketpair()
+        stream = PeerStream(near, SlowPeers(ServingThreads(1, "socket")), "here")
         self.connection = ps_side.SocketSession(
-            SocketStream(near), client=_CLIENT, peer="here", core=self.core, staging=ByteBudget(), buffers=BufferPool(0)
+            stream, client=_CLIENT, core=self.core, staging=ByteBudget(), buffers=BufferPool(0)
         )
         self.connection.stream.lend_scratch(memoryview(bytearray(SCRATCH_BYTES)))
         self.connection.stream.framing = Framing(self.version)

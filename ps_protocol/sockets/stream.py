@@ -27,6 +27,7 @@ MAX_PARTS: Final = 512
 """Most buffers that are sent with one call; Linux takes 1,024."""
 
 _JOIN_BYTES: Final = 32 * 1024
+_TAKES_NOTHING: Final = "the other side takes nothing"
 _SEGMENT_BYTES: Final = 512 * 1024 * 1024
 
 Part: TypeAlias = bytes | memoryview
@@ -59,6 +60,7 @@ class SocketStream:
         "deadline_s",
         "framing",
         "looks_first",
+        "moved_bytes",
         "sock",
     )
 
@@ -71,6 +73,8 @@ class SocketStream:
         """How the frames on it are told from damage; another one once the handshake has agreed on it."""
         self.looks_first = False
         """Whether ``fill`` first looks for bytes without giving up the processor."""
+        self.moved_bytes = 0
+        """Bytes of large pieces, and of those that came bit by bit, so far: by it one sees whether anything moves."""
         self._brief_wait = BriefWait()
         self._scratch = memoryview(b"")
         self._start = 0
@@ -104,11 +108,14 @@ class SocketStream:
 
     # -- reading ------------------------------------------------------------------------------
 
-    def fill(self) -> int:
+    def fill(self, *, in_piece: bool = False) -> int:
         """Reads what is there, waiting for at least a byte, into the free part of the scratch buffer.
 
+        Args:
+            in_piece: Whether it belongs to a piece that has begun to come, so that ``waits`` decides how long to wait.
+
         Returns:
-            How many bytes came.
+            How many bytes came; 0 only in a piece, if it is to be waited for once more.
 
         Raises:
             TimeoutError: None came in time.
@@ -123,6 +130,9 @@ class SocketStream:
             try:
                 count = self.sock.recv_into(target)
             except BlockingIOError:
+                if in_piece:
+                    self.waits("nothing was received in time")
+                    return 0
                 raise TimeoutError("nothing was received in time") from None
         if not count:
             in_frame = self._start != self._end
@@ -146,7 +156,7 @@ class SocketStream:
         if self._start + size_bytes > len(self._scratch):
             self._compact()
         while self._end - self._start < size_bytes:
-            self.fill()
+            self.moved_bytes += self.fill(in_piece=True)
             self._check_deadline()
         return self._start
 
@@ -165,12 +175,14 @@ class SocketStream:
             try:
                 count = receive(target[done : done + _SEGMENT_BYTES], 0, socket.MSG_WAITALL)
             except BlockingIOError:
-                raise TimeoutError(f"nothing more was received in time, {done} of {size_bytes} bytes so far") from None
+                self.waits(f"nothing more was received in time, {done} of {size_bytes} bytes so far")
+                continue
             if not count:
                 raise ConnectionEnded(
                     f"the other side has closed the connection {size_bytes - done} bytes early", in_frame=True
                 )
             done += count
+            self.moved_bytes += count
             if done < size_bytes:
                 self._check_deadline()
 
@@ -238,17 +250,17 @@ class SocketStream:
             TimeoutError: The other side has taken nothing for too long, or not all of it by the deadline.
             OSError: The connection is broken.
         """
-        sock = self.sock
+        if size_bytes > _JOIN_BYTES:
+            self._send_rest(parts, 0)
+            return
+        data = b"".join(parts)
         try:
-            if size_bytes <= _JOIN_BYTES:
-                data = b"".join(parts)
-                sent = sock.send(data)
-                if sent != size_bytes:
-                    self._send_rest([memoryview(data)], sent)
-            else:
-                self._send_rest(parts, 0)
+            sent = self.sock.send(data)
         except BlockingIOError:
-            raise TimeoutError("the other side takes nothing") from None
+            self.waits(_TAKES_NOTHING)
+            sent = 0
+        if sent != size_bytes:
+            self._send_rest([memoryview(data)], sent)
 
     def send_some(self, parts: Sequence[Part], sent: int) -> int:
         """Sends what the other side takes without waiting for it.
@@ -267,13 +279,16 @@ class SocketStream:
 
     def _send_rest(self, parts: Sequence[Part], sent: int, flags: int = 0) -> int:
         """Sends all but the first ``sent`` bytes; returns how many have been sent then."""
-        index, offset = 0, sent
+        index, offset, is_first = 0, sent, True
         while True:
             while index < len(parts) and offset >= len(parts[index]):
                 offset -= len(parts[index])
                 index += 1
             if index == len(parts):
                 return sent
+            if not is_first:
+                self._check_deadline()
+            is_first = False
             window = list(parts[index : index + MAX_PARTS])
             window[0] = memoryview(window[0])[offset:]
             try:
@@ -281,10 +296,29 @@ class SocketStream:
             except BlockingIOError:
                 if flags:
                     return sent
-                raise
+                self.waits(_TAKES_NOTHING)
+                continue
             sent += count
             offset += count
-            self._check_deadline()
+            self.moved_bytes += count
+
+    # -- the other side is slow ---------------------------------------------------------------
+
+    def waits(self, reason: str) -> None:
+        """Called when nothing of a piece has moved for as long as one wait may take; returns to wait once more.
+
+        Raises:
+            TimeoutError: It is not waited for any longer.
+        """
+        raise TimeoutError(reason) from None
+
+    def is_late(self) -> None:
+        """Called when a piece is not complete by its deadline; returns to go on, with another deadline.
+
+        Raises:
+            TimeoutError: It is not waited for any longer.
+        """
+        raise TimeoutError("the other side is too slow")
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -299,7 +333,7 @@ class SocketStream:
 
     def _check_deadline(self) -> None:
         if time.monotonic() > self.deadline_s:
-            raise TimeoutError("the other side is too slow")
+            self.is_late()
 
 
 def _timeval(timeout_ms: int) -> bytes:

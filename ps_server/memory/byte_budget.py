@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Final
 
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -13,6 +14,9 @@ class ByteBudget:
 
     Args:
         limit_bytes: The most that may be taken; 0 for no limit.
+
+    Attributes:
+        when_short: Called by who finds too little left, for others to give something back; must not wait.
     """
 
     def __init__(self, limit_bytes: int = 0):
@@ -20,6 +24,7 @@ class ByteBudget:
         # guards: _used_bytes; no other lock is taken under it
         self._lock = threading.Lock()
         self._used_bytes = 0
+        self.when_short: Callable[[], object] | None = None
 
     @property
     def used_bytes(self) -> int:

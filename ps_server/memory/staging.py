@@ -48,6 +48,8 @@ class StagingRoom:
                 f"at a time, or raise --staging-limit",
                 retryable=False,
             )
+        if self._budget.when_short is not None:
+            self._budget.when_short()
         raise ResourceExhaustedError(
             f"{wanted}, but of {readable_bytes(limit_bytes)} for batches on their way "
             f"{readable_bytes(self._budget.used_bytes)} are taken; try again later",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec, TaskId, TfConfig
+from ps_protocol.codec.header_bounds import HeaderBounds
 from ps_protocol.codec.limits import MAX_MESSAGE_BYTES, MAX_OPERATIONS
 from ps_protocol.errors import SettingError
 from ps_protocol.service_types import DurabilityMode
@@ -35,6 +36,10 @@ from ps_server.batches.update_ledger import LedgerLimits
 from ps_server.cluster.leases import DEFAULT_LEASE_S
 from ps_server.coordination.addresses import check_coordinator, check_namespace
 from ps_server.process.logs import LogFormat
+from ps_server.transport.descriptors import DEFAULT_RESERVE
+from ps_server.transport.sockets.listener import MAX_CONNECTIONS, SocketSettings
+from ps_server.transport.sockets.newcomers import HANDSHAKE_TIMEOUT_S, MAX_NEWCOMERS
+from ps_server.transport.sockets.slow_peers import MAX_SLOW, SLOWEST_BYTES_PER_S, STALL_TIMEOUT_S
 
 DEFAULT_STAGING_LIMIT_BYTES: Final = 4 * 1024**3
 DEFAULT_SHARED_MEMORY_LIMIT_BYTES: Final = 4 * 1024**3
@@ -201,6 +206,45 @@ class ServerOptions:
         "headers",
         "what has a checksum on sockets: headers of frames, or all, tensors too",
     )
+    max_connections: int = setting(
+        "--max-connections",
+        whole_number(1),
+        str(MAX_CONNECTIONS),
+        "connections of the socket transport that may be open; one more ends one that was never used, or is refused",
+    )
+    max_handshakes: int = setting(
+        "--max-handshakes",
+        whole_number(1),
+        str(MAX_NEWCOMERS),
+        "connections that may be open without having shown a ticket; one more ends the oldest",
+    )
+    handshake_timeout_s: float = setting(
+        "--handshake-timeout",
+        POSITIVE_SECONDS,
+        f"{HANDSHAKE_TIMEOUT_S:g}",
+        "longest that a new connection may take to show its ticket",
+    )
+    max_slow: int = setting(
+        "--max-slow",
+        whole_number(1),
+        str(MAX_SLOW),
+        "connections that may be slow in the middle of a message; one more ends the slowest",
+    )
+    stall_timeout_s: float = setting(
+        "--stall-timeout",
+        POSITIVE_SECONDS,
+        f"{STALL_TIMEOUT_S:g}",
+        "longest that a connection may pause in the middle of a message, or leave a reply unread",
+    )
+    slowest_rate: int = setting(
+        "--slowest-rate", SIZE, str(SLOWEST_BYTES_PER_S), "bytes a second that a slow connection has to move, as in 1M"
+    )
+    descriptor_reserve: int = setting(
+        "--descriptor-reserve",
+        whole_number(),
+        str(DEFAULT_RESERVE),
+        "descriptors of the process that connections leave to the journal and the snapshots",
+    )
     shared_memory_limit_bytes: int = setting(
         "--shared-memory-limit",
         SIZE,
@@ -261,6 +305,28 @@ class ServerOptions:
         job = BACKUP_JOB if self.is_backup else PS_JOB
         spec_host = self.cluster_spec.task_address(job, self.task_index).rpartition(":")[0]
         return _host_and_port(self.advertise)[0] or spec_host
+
+    @property
+    def socket_settings(self) -> SocketSettings:
+        """How the socket transport is offered."""
+        return SocketSettings(
+            host=self.host,
+            port=self.socket_port,
+            max_threads=self.max_concurrent,
+            max_connections=self.max_connections,
+            max_newcomers=self.max_handshakes,
+            max_slow=self.max_slow,
+            stall_timeout_s=self.stall_timeout_s,
+            slowest_bytes_per_s=max(1, self.slowest_rate),
+            handshake_timeout_s=self.handshake_timeout_s,
+            checks_tensors=self.checks_tensors,
+            header_bounds=self.header_bounds,
+        )
+
+    @property
+    def header_bounds(self) -> HeaderBounds:
+        """What the header of a batch may be."""
+        return HeaderBounds(self.max_operations, self.max_header_bytes)
 
     def advertised_address(self, port: int) -> str:
         """Where the other tasks are to reach this one, as "host:port", given the port that it listens on."""

@@ -56,6 +56,7 @@ from ps_server.process.peers import peers_of
 from ps_server.process.start import CannotStartError, open_task
 from ps_server.rules import compiled_row_kernels
 from ps_server.rules.optimizers import compiled_loops
+from ps_server.transport.descriptors import DEFAULT_RESERVE, DescriptorReserve, allow_many
 from ps_server.transport.grpc.data import DataServicer
 from ps_server.transport.grpc.lanes import Lanes, LaneSettings
 from ps_server.transport.grpc.servicers import (
@@ -116,9 +117,9 @@ class PsServer:
         follow_timeout_s: How long a primary may be silent that this process is the backup of.
         staging_limit_bytes: The most that tensors on their way in or out may take; 0 for no limit.
         transports: Ways for batches besides gRPC.
-        socket_port: TCP port of the socket transport; 0 for any free one.
+        socket_settings: How the socket transport is offered; None for any free port of the host, and the usual limits.
         shared_memory_limit_bytes: The most memory that is shared with clients on this host; 0 for none.
-        checks_tensors: Whether tensors on sockets have checksums too.
+        descriptor_reserve: Descriptors of the process that connections leave to others.
     """
 
     def __init__(
@@ -134,9 +135,9 @@ class PsServer:
         follow_timeout_s: float = 30.0,
         staging_limit_bytes: int = DEFAULT_STAGING_LIMIT_BYTES,
         transports: Collection[OfferedTransport] = DEFAULT_TRANSPORTS,
-        socket_port: int = 0,
+        socket_settings: SocketSettings | None = None,
         shared_memory_limit_bytes: int = DEFAULT_SHARED_MEMORY_LIMIT_BYTES,
-        checks_tensors: bool = False,
+        descriptor_reserve: int = DEFAULT_RESERVE,
     ):
         self._core = core
         self._address = f"{host}:{port}"
@@ -153,13 +154,20 @@ class PsServer:
         )
         self.staging = ByteBudget(staging_limit_bytes)
         buffers = BufferPool(_POOLED_BYTES)
+        reserve = DescriptorReserve(descriptor_reserve)
         self.segments: SegmentRegistry | None = None
         if OfferedTransport.SHM in transports and shared_memory_limit_bytes and HAS_SEGMENTS:
-            self.segments = SegmentRegistry(shared_memory_limit_bytes)
+            self.segments = SegmentRegistry(shared_memory_limit_bytes, reserve)
         self.sockets: SocketListener | None = None
         if OfferedTransport.SOCKET in transports:
-            settings = SocketSettings(host, socket_port, max_concurrent, checks_tensors=checks_tensors)
-            self.sockets = SocketListener(core, settings, staging=self.staging, buffers=buffers, segments=self.segments)
+            self.sockets = SocketListener(
+                core,
+                socket_settings or SocketSettings(host=host, max_threads=max_concurrent),
+                staging=self.staging,
+                buffers=buffers,
+                segments=self.segments,
+                reserve=reserve,
+            )
         self.data = DataServicer(
             core,
             staging=self.staging,
@@ -281,13 +289,13 @@ class TaskProcess:
             max_concurrent=options.max_concurrent,
             control_threads=options.control_threads,
             message_timeout_s=options.message_timeout_s,
-            header_bounds=HeaderBounds(options.max_operations, options.max_header_bytes),
+            header_bounds=options.header_bounds,
             follow_timeout_s=_SILENT_LEASES * options.lease_s,
             staging_limit_bytes=options.staging_limit_bytes,
             transports=options.transports,
-            socket_port=options.socket_port,
-            checks_tensors=options.checks_tensors,
+            socket_settings=options.socket_settings,
             shared_memory_limit_bytes=options.shared_memory_limit_bytes,
+            descriptor_reserve=options.descriptor_reserve,
         )
         if replicated is not None:
             admit = None if self._server.sockets is None else self._server.sockets.admit
@@ -356,6 +364,7 @@ def run(options: ServerOptions) -> int:
     """Runs a ps task until a signal or a Shutdown call ends it; returns the exit code."""
     configure_logs(level=options.log_level, log_format=options.log_format, task=options.place)
     fault_points.install_from_environment(is_allowed=options.allow_faults)
+    allow_many()
     use_compiled_rules()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:

@@ -48,6 +48,8 @@ class Proxy:
         self._lock = threading.Condition()
         self._is_stalled = False
         self._is_black_hole = False
+        self._forget_all = False
+        self._forgotten: set[socket.socket] = set()  # of the thread alone
         self._cut_all = False
         self._is_obeyed = True
         self._cut_after: dict[Direction, int] = {}
@@ -76,6 +78,13 @@ class Proxy:
     def black_hole(self) -> None:
         """Forwards nothing any more, and forgets what comes; connections stay open."""
         self._tell(black_hole=True)
+
+    def forget(self) -> None:
+        """Forgets the connections there are, as a router does that was started again: they stay open, and what comes on
+        them is lost. New ones are forwarded."""
+        with self._lock:
+            self._forget_all = True
+            self._wait_until_obeyed()
 
     def heal(self) -> None:
         """Forwards again what comes; connections that have lost something are ended."""
@@ -145,6 +154,9 @@ class Proxy:
             self._num_cut += len(self._pipes) // 2
             self._end_all()
             self._cut_all = False
+        if self._forget_all:
+            self._forgotten |= self._pipes.keys()
+            self._forget_all = False
         for sock in self._pipes:
             # What is not read stays where it is, and soon the sender has to stop.
             is_watched = sock in self._selector.get_map()
@@ -177,7 +189,7 @@ class Proxy:
         except OSError:
             data = b""
         with self._lock:
-            if data and self._is_black_hole:
+            if data and (self._is_black_hole or sock in self._forgotten):
                 self._num_withheld += 1
                 return
             left = self._cut_after.get(direction)
@@ -202,6 +214,7 @@ class Proxy:
     def _end(self, sock: socket.socket) -> None:
         other, _ = self._pipes.pop(sock)
         del self._pipes[other]
+        self._forgotten -= {sock, other}
         for each in (sock, other):
             with contextlib.suppress(KeyError):  # not watched while stalled
                 self._selector.unregister(each)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import shardscope as ss
-from benchmarks.floods import grpc as floods
+from benchmarks.flood_kinds import grpc as floods
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.codec.fast import request_bytes
 from ps_protocol.codec.message_codec import RequestHead

@@ -11,7 +11,7 @@ import mmap
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
@@ -30,6 +30,7 @@ from tests.compatibility.recordings import (
     NEWER,
     OPEN,
     PREFIX_BYTES,
+    REGION,
     REPLY,
     REQUEST,
     SEGMENT_REPLY,
@@ -110,6 +111,14 @@ class Segments:
             self._maps[number][offset : offset + len(data)] = data
 
 
+def _renumbered(frame: bytes, numbers: Mapping[int, int]) -> bytes:
+    """Gives other numbers to the segments that a frame names."""
+    parsed = Frame.parse(frame)
+    start = PREFIX_BYTES + len(parsed.header)
+    regions = b"".join(REGION.pack(numbers.get(number, number), *rest) for number, *rest in parsed.regions)
+    return frame[:start] + regions + frame[start + len(regions) :]
+
+
 def _new_segment(frame: Frame) -> int:
     """Returns the descriptor of memory such as a ps gives with a segment reply."""
     descriptor = os.memfd_create("segment", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -134,8 +143,8 @@ def connect_socket(host: str, path: data_pb2.FastPath) -> socket.socket:
 class Asker:
     """Sends what was recorded to a ps, and tells what comes back.
 
-    A ps draws its store's incarnation and tickets by chance. They are put in the place of the recorded ones in what is
-    sent, and the other way round in what is received.
+    A ps draws its store's incarnation, tickets and the numbers of segments by chance. They are put in the place of the
+    recorded ones in what is sent, and the other way round in what is received.
     """
 
     def __init__(self, address: str):
@@ -144,7 +153,8 @@ class Asker:
         self._substitutes: dict[bytes, bytes] = {}
         self._fast_paths: dict[str, data_pb2.FastPath] = {}
         self._sockets: dict[int, socket.socket] = {}
-        self._segments = Segments()
+        self._segments = Segments()  # under the recorded numbers
+        self._numbers: dict[int, int] = {}  # of segments: the recorded one, and the one now
 
     def __enter__(self) -> Asker:
         return self
@@ -195,8 +205,12 @@ class Asker:
     def _ask_on_socket(self, recorded: Exchange, frame: bytes) -> Exchange:
         sock = self._sockets[recorded.connection]
         self._segments.write(recorded.sent_shared)
-        sock.sendall(frame)
+        sock.sendall(_renumbered(frame, self._numbers))
         received, descriptors = receive_frame(sock)
+        if descriptors:
+            ((before, _, _),), ((now, _, _),) = (Frame.parse(each).regions for each in (recorded.received[0], received))
+            self._numbers[before] = now
+        received = _renumbered(received, {now: before for before, now in self._numbers.items()})
         answer = Frame.parse(received)
         for descriptor in descriptors:
             self._segments.add(answer, descriptor)

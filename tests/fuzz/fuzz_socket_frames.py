@@ -37,14 +37,16 @@ with atheris.instrument_imports(include=["ps_protocol", "ps_server"]):
         WireDType,
     )
     from ps_protocol.sockets.frames import FrameKind, Verdict, encode_prefix, parse_answer, parse_hello, parse_prefix
-    from ps_protocol.sockets.stream import SCRATCH_BYTES, SocketStream
+    from ps_protocol.sockets.stream import SCRATCH_BYTES
     from ps_server.core.parameter_server import ParameterServer
     from ps_server.core.state import MemoryState
     from ps_server.log.state_parts import StateParts
     from ps_server.memory.buffer_pool import BufferPool
     from ps_server.memory.byte_budget import ByteBudget
-    from ps_server.transport.sockets.handshake import shake_hands
+    from ps_server.transport.sockets.newcomers import Newcomers
     from ps_server.transport.sockets.session import SocketSession
+    from ps_server.transport.sockets.slow_peers import PeerStream, SlowPeers
+    from ps_server.transport.sockets.threads import ServingThreads
     from ps_server.transport.sockets.tickets import TicketOffice
 
 _OPERATIONS: tuple[PsOperation, ...] = (
@@ -74,6 +76,7 @@ class Target:
         self.staging = ByteBudget(_STAGING_LIMIT_BYTES)
         self.buffers = BufferPool(_STAGING_LIMIT_BYTES)
         self.tickets = TicketOffice()
+        self.slow_peers = SlowPeers(ServingThreads(1, "socket"), stall_timeout_s=_TIMEOUT_S)
         self.scratch = memoryview(bytearray(SCRATCH_BYTES))
         self.sound_frames = [self.frame(each) for each in _OPERATIONS]
 
@@ -120,18 +123,18 @@ class Target:
 
     def handshake(self, data: bytes) -> None:
         with self.connection(data) as ours, contextlib.suppress(OSError):
-            assert isinstance(shake_hands(SocketStream(ours), self.tickets, _TIMEOUT_S), Verdict)
+            newcomers = Newcomers(self.tickets)
+            newcomers.add(ours)
+            assert isinstance(newcomers.read(ours), Verdict | None)
 
     def serve(self, data: bytes) -> None:
         with self.connection(data) as ours:
             connection = SocketSession(
-                SocketStream(ours),
+                PeerStream(ours, self.slow_peers, "the fuzzer"),
                 client=_CLIENT,
-                peer="the fuzzer",
                 core=self.core,
                 staging=self.staging,
                 buffers=self.buffers,
-                stall_timeout_s=_TIMEOUT_S,
             )
             assert not connection.serve(self.scratch, _TIMEOUT_S), "the end of the stream ends the connection"
         assert self.staging.used_bytes == 0

@@ -122,7 +122,7 @@ def ps() -> Iterator[Ps]:
         # Each starts a thread, so that none is started in the middle of a test.
         with contextlib.ExitStack() as first_clients:
             for _ in range(threads):
-                first_clients.enter_context(contextlib.closing(ps.client()))
+                first_clients.enter_context(contextlib.closing(ps.client())).run(Read("w"))
         yield ps
 
 

@@ -34,34 +34,11 @@ from ps_server.memory.staging import StagingRoom
 from ps_server.transport.grpc import faults as grpc_faults
 from ps_server.transport.grpc.boundary import errors_as_status, message_handler, remaining_s, timeout_s, unary
 from ps_server.transport.grpc.kept_streams import KeptStreams
+from ps_server.transport.time_left import TimeLeft
 
 _HEADER: Final = "the header of the batch, decoded,"
 _SLOWEST_BYTES_PER_S: Final = 1024**2
 _SERVICE_NAME: Final = data_pb2.DESCRIPTOR.services_by_name["Data"].full_name
-
-
-class TimeLeft:
-    """The time of a call, which runs out while its batch is decoded too."""
-
-    __slots__ = ("_clock", "_ends_s", "_timeout_s")
-
-    def __init__(self, timeout_s: float, clock: Callable[[], float]):
-        self._timeout_s = timeout_s
-        self._clock = clock
-        self._ends_s = clock() + timeout_s
-
-    def checked_s(self) -> float:
-        """Returns the seconds that are left; DeadlineExceededError if there are none."""
-        left_s = self._ends_s - self._clock()
-        if left_s <= 0:
-            raise DeadlineExceededError(
-                f"the {self._timeout_s:.1f} s of the call were over before its batch was decoded, and nothing was "
-                f"applied; send fewer operations at a time, or allow more time"
-            )
-        return left_s
-
-    def check(self) -> None:
-        self.checked_s()
 
 
 class DataServicer:

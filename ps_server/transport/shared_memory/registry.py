@@ -1,15 +1,17 @@
 """The segments of shared memory that a ps has made for its clients: making, sealing, counting, looking up.
 
 A segment belongs to the connection on which a client asked for it, and is dropped when that connection ends; the kernel
-ends the connections of a client that was killed. All connections of the client may refer to the segment.
+ends the connections of a client that was killed. Only this connection is told the segment's number, which is random and
+cannot be guessed. So the other connections of the client may refer to it, since the client tells them, and nobody else
+can: not even who says hello under the client's incarnation, which is no secret.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
+import secrets
 import threading
 import weakref
 from collections import deque
@@ -23,8 +25,10 @@ from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError, Una
 from ps_protocol.memory.regions import MAX_SEGMENTS, Region
 from ps_protocol.memory.segment_mapping import MappedSegment, seal_size
 from ps_server.memory.byte_budget import ByteBudget, readable_bytes
+from ps_server.transport.descriptors import DescriptorReserve
 
 _PAGE_BYTES: Final = 4096
+_NUMBER_BITS: Final = 63
 _MFD_NOEXEC_SEAL: Final = 0x0008  # of linux/memfd.h; not in Python 3.11
 
 
@@ -34,14 +38,15 @@ class SegmentRegistry:
     Args:
         limit_bytes: The most that the segments of all clients may take together; one client may have half of it.
             0 for no segments at all.
+        reserve: Descriptors that no segment gets.
     """
 
-    def __init__(self, limit_bytes: int):
+    def __init__(self, limit_bytes: int, reserve: DescriptorReserve | None = None):
         self.limit_bytes: Final = limit_bytes
         self._budget = ByteBudget(limit_bytes)
+        self._reserve = DescriptorReserve() if reserve is None else reserve
         # Appended to by finalizers. These may run while any lock is held, so they must not take one.
         self._unmapped_bytes: deque[int] = deque()
-        self._numbers = itertools.count(1)
         # guards: _claims, and changes of _segments, a look into which is atomic and done without it; no other lock is
         # taken under it
         self._lock = threading.Lock()
@@ -91,7 +96,7 @@ class SegmentRegistry:
             undo.callback(self.forget, client, {number})
             self._take(size_bytes)
             undo.callback(self._budget.give_back, size_bytes)
-            segment, descriptor = _made(number, size_bytes)
+            segment, descriptor = _made(number, size_bytes, self._reserve)
             undo.pop_all()
         # The memory counts while it is mapped, which may be longer than the client may refer to it.
         weakref.finalize(segment.mapping, self._unmapped_bytes.append, size_bytes).atexit = False
@@ -115,7 +120,7 @@ class SegmentRegistry:
             claims = self._claims.setdefault(client, {})
             num_claims, claimed_bytes = len(claims), sum(claims.values())
             if num_claims < MAX_SEGMENTS and claimed_bytes + size_bytes <= share_bytes:
-                number = next(self._numbers)
+                number = self._new_number(client)
                 claims[number] = size_bytes
                 return number
             if not claims:
@@ -126,6 +131,13 @@ class SegmentRegistry:
             f"{readable_bytes(share_bytes)} together, half of --shared-memory-limit",
             retryable=False,
         )
+
+    def _new_number(self, client: UUID) -> int:
+        """With the lock held: a number that nobody can name who was not told it."""
+        number = 0
+        while not number or (client, number) in self._segments:
+            number = secrets.randbits(_NUMBER_BITS)
+        return number
 
     def _take(self, size_bytes: int) -> None:
         self._count_unmapped()
@@ -199,7 +211,7 @@ def _new_memfd() -> int:
     return os.memfd_create("shardscope", flags)
 
 
-def _made(number: int, size_bytes: int) -> tuple[MappedSegment, int]:
+def _made(number: int, size_bytes: int, reserve: DescriptorReserve) -> tuple[MappedSegment, int]:
     """Makes a memfd that can neither shrink nor grow: touching memory that is gone would kill the process.
 
     Its memory is allocated here, so that a lack of it is an error now and not a signal at the first touch. Free memory
@@ -215,6 +227,8 @@ def _made(number: int, size_bytes: int) -> tuple[MappedSegment, int]:
     try:
         descriptor = _new_memfd()
         try:
+            if reserve.holds(descriptor):
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # noqa: TRY301  # as of the kernel
             os.posix_fallocate(descriptor, 0, size_bytes)
             seal_size(descriptor)
             segment = MappedSegment(number, descriptor, size_bytes)

@@ -17,7 +17,8 @@ from google.protobuf.message import DecodeError
 
 from ps_protocol.codec import spec_codec
 from ps_protocol.codec.fast.request_bytes import parse_request
-from ps_protocol.codec.message_codec import RequestHead
+from ps_protocol.codec.header_bounds import HeaderBounds
+from ps_protocol.codec.message_codec import CheckTime, RequestHead
 from ps_protocol.errors import (
     InvalidArgumentError,
     ResourceExhaustedError,
@@ -34,21 +35,20 @@ from ps_protocol.sockets.frames import (
     FrameKind,
     FramePrefix,
 )
-from ps_protocol.sockets.stream import COPIED_BYTES, SCRATCH_BYTES, ConnectionEnded, Part, SocketStream
+from ps_protocol.sockets.stream import COPIED_BYTES, SCRATCH_BYTES, ConnectionEnded, Part
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.buffer_pool import BufferPool
-from ps_server.memory.byte_budget import ByteBudget
+from ps_server.memory.byte_budget import ByteBudget, readable_bytes
 from ps_server.memory.staging import StagingRoom
 from ps_server.transport.shared_memory.batches import SharedBatches, put_reply
 from ps_server.transport.sockets.batch_answers import UNSTAGED_BYTES, BatchAnswers, EncodedReply, UnskippableError
+from ps_server.transport.sockets.slow_peers import NOT_BEGUN, PeerStream
+from ps_server.transport.time_left import TimeLeft
 
 _LOG = logging.getLogger(__name__)
 
-STALL_TIMEOUT_S: Final = 20.0
-"""Longest that a client may pause in the middle of a frame, or of receiving a reply."""
-
-SLOWEST_BYTES_PER_S: Final = 1e6
-"""A whole frame that comes or leaves more slowly than this ends the connection."""
+MAX_SKIPPED_BYTES: Final = 64 * 1024**2
+"""Most bytes of a refused batch that are read and forgotten; with more behind its prefix the connection ends."""
 
 
 class SocketSession:
@@ -57,42 +57,40 @@ class SocketSession:
     Args:
         stream: After the handshake; owned.
         client: Incarnation of the client, proved by its ticket.
-        peer: Where the client is, for the log.
         core: Carries the batches out.
         staging: Room for tensors on their way, shared with the other transports.
         buffers: Pool of buffers for large tensors.
-        stall_timeout_s: Longest that the client may keep the ps waiting in the middle of a frame.
         shared: Where tensors may lie in shared memory; None if none is shared on this connection.
+        header_bounds: What the header of a batch may be.
         is_alone: Returns whether no other connection is served; then the thread may keep its processor while it waits
             for the next request.
     """
 
     def __init__(
         self,
-        stream: SocketStream,
+        stream: PeerStream,
         *,
         client: UUID,
-        peer: str,
         core: ParameterServer,
         staging: ByteBudget,
         buffers: BufferPool,
-        stall_timeout_s: float = STALL_TIMEOUT_S,
         shared: SharedBatches | None = None,
+        header_bounds: HeaderBounds | None = None,
         is_alone: Callable[[], bool] = lambda: False,
     ):
         self.stream = stream
         self.client = spec_codec.decode_uuid(client.bytes, "client")  # the object that decoded batches hold too
-        self.peer = peer
         self._core = core
         self._answers = BatchAnswers(core, self.client)
         self._staging = staging
         self._buffers = buffers
-        self._stall_timeout_s = stall_timeout_s
-        self._stall_timeout_ms = max(1, int(stall_timeout_s * 1000))
         self._shared = shared
+        self._header_bounds = header_bounds or HeaderBounds()
+        self._check_time: CheckTime | None = None  # while a large header is decoded
         self._is_alone = is_alone
         self._pooled: list[npt.NDArray[np.uint8]] = []
-        stream.set_send_timeout(self._stall_timeout_ms)
+        self.is_unused = True
+        """Whether nothing has come on it since the handshake."""
 
     def serve(self, scratch: memoryview, linger_s: float) -> bool:
         """Serves requests until none comes for a while.
@@ -119,14 +117,7 @@ class SocketSession:
                     return False
         # Errors are logged as text: a log record that is kept would keep their frames, and the memory of these.
         except ConnectionEnded as end:
-            if end.in_frame:
-                _LOG.info(
-                    "%s: connection ended in the middle of a batch, of which nothing was applied: %s",
-                    self._who,
-                    str(end),
-                )
-            else:
-                _LOG.debug("%s: connection closed", self._who)
+            self._log_end(end)
         except TimeoutError as error:
             _LOG.warning("%s: connection ended, since the client kept the ps waiting: %s", self._who, str(error))
         except (ConnectionResetError, BrokenPipeError) as error:  # as when Ctrl-C ends a client: no fault of the ps
@@ -137,12 +128,21 @@ class SocketSession:
             _LOG.warning("%s: connection ended by what it received: %s", self._who, error.message)
             self._send_reason(error)
         finally:
+            stream.settle()
             stream.lend_scratch(memoryview(b""))
         return False
 
+    def _log_end(self, end: ConnectionEnded) -> None:
+        if self.stream.is_ended or not end.in_frame:
+            _LOG.debug("%s: connection closed", self._who)
+        else:
+            _LOG.info(
+                "%s: connection ended in the middle of a batch, of which nothing was applied: %s", self._who, str(end)
+            )
+
     @property
     def _who(self) -> str:
-        return f"client {self.client} at {self.peer}"
+        return self.stream.peer
 
     # -- one frame ----------------------------------------------------------------------------
 
@@ -157,32 +157,73 @@ class SocketSession:
         stream, framing = self.stream, self.stream.framing
         started_s = time.monotonic()
         if stream.buffered_bytes < framing.prefix_bytes:
-            self._expect(framing.prefix_bytes, started_s)
+            self._expect(started_s)
         prefix = framing.parse(stream.take(framing.prefix_bytes))
         if prefix.num_locations and self._shared is None:
             raise InvalidArgumentError("a frame names places in shared memory on a connection that shares none")
         rest_bytes = prefix.header_bytes + LOCATION_BYTES * prefix.num_locations + prefix.buffer_bytes
         if rest_bytes > stream.buffered_bytes:
-            self._expect(rest_bytes, started_s)
+            self._expect(started_s)
         if prefix.kind is FrameKind.SEGMENT_REQUEST and self._shared is not None:
             self._answer_segment_request(prefix, self._shared)
             return True
         if prefix.kind is not FrameKind.REQUEST:
             raise InvalidArgumentError(f"a client does not send frames of the kind {prefix.kind.name}")
-        header = self._read(prefix.header_bytes)
         try:
-            if prefix.num_locations and self._shared is not None:
-                return self._answer_shared(header, prefix, started_s, self._shared)
-            framing.check_header(header)
-            return self._answer(header, prefix, started_s)
+            with StagingRoom(self._staging) as room:
+                if rest_bytes > SCRATCH_BYTES:
+                    try:
+                        self._admit(prefix, room)
+                    except ResourceExhaustedError as error:
+                        return self._refuse(error, prefix, rest_bytes)
+                header = self._read(prefix.header_bytes)
+                try:
+                    self._check_time = self._bounded(header, prefix, started_s, room)
+                except ResourceExhaustedError as error:
+                    return self._refuse(error, prefix, rest_bytes - prefix.header_bytes)
+                if prefix.num_locations and self._shared is not None:
+                    return self._answer_shared(header, prefix, started_s, self._shared, room)
+                framing.check_header(header)
+                return self._answer(header, prefix, started_s, room)
         finally:
             if self._pooled:
                 self._buffers.give_back(self._pooled)
 
-    def _expect(self, size_bytes: int, started_s: float) -> None:
-        """Sets the bounds on waiting for the rest of a frame."""
-        self.stream.set_receive_timeout(self._stall_timeout_ms)
-        self.stream.deadline_s = started_s + self._stall_timeout_s + size_bytes / SLOWEST_BYTES_PER_S
+    def _admit(self, prefix: FramePrefix, room: StagingRoom) -> None:
+        """Takes room for what of a large frame is received before its header is understood.
+
+        Raises:
+            ResourceExhaustedError: There is none now, or the tensors could never be staged, however long they took.
+        """
+        limit_bytes = self._staging.limit_bytes
+        if limit_bytes and prefix.buffer_bytes > limit_bytes:
+            raise ResourceExhaustedError(
+                f"a batch announces tensors of {readable_bytes(prefix.buffer_bytes)}, and a batch may have "
+                f"{readable_bytes(limit_bytes)} here altogether; move fewer variables at a time, or raise "
+                f"--staging-limit",
+                retryable=False,
+            )
+        head_bytes = prefix.header_bytes + LOCATION_BYTES * prefix.num_locations
+        if head_bytes > SCRATCH_BYTES:
+            room.take(head_bytes, "the batch's header")
+
+    def _bounded(self, header: bytes, prefix: FramePrefix, started_s: float, room: StagingRoom) -> CheckTime | None:
+        """Takes room for what a header becomes when it is decoded; returns what looks at the time meanwhile, or None.
+
+        Raises:
+            ResourceExhaustedError: There is none, or the header is beyond the bounds.
+            InvalidArgumentError: It is no message.
+        """
+        decoded_bytes = self._header_bounds.decoded_bytes(header)
+        if not decoded_bytes:
+            return None
+        room.take(decoded_bytes, "the batch's header")
+        return TimeLeft(prefix.timeout_ms / 1000 - (time.monotonic() - started_s), time.monotonic).check
+
+    def _expect(self, started_s: float) -> None:
+        """Begins to wait for the rest of a frame."""
+        self.stream.set_receive_timeout(self.stream.look_ms)
+        self.stream.begin(started_s)
 
     def _read(self, size_bytes: int) -> bytes:
         stream = self.stream
@@ -190,7 +231,7 @@ class SocketSession:
 
     def _head(self, header: bytes) -> RequestHead:
         try:
-            return parse_request(header, self.client)
+            return parse_request(header, self.client, self._check_time)
         except DecodeError as error:
             raise UnskippableError(f"the header of a batch is no BatchRequest: {error}") from error
 
@@ -199,6 +240,7 @@ class SocketSession:
         header: bytes,
         prefix: FramePrefix,
         started_s: float,
+        room: StagingRoom,
         target: memoryview | None = None,
     ) -> bool:
         """Receives the tensors of a batch, has it carried out and sends the reply, with room for both.
@@ -207,32 +249,52 @@ class SocketSession:
             Whether another frame may follow.
         """
         stream = self.stream
-        with StagingRoom(self._staging) as room:
-            if prefix.buffer_bytes <= UNSTAGED_BYTES:
-                # The tensors are views of the scratch buffer, so the store must not keep them.
-                data = stream.take(prefix.buffer_bytes)
-                stream.framing.check_tensors((data,))
-                reply = self._answers.reply(lambda: self._head(header).batch_of(data), prefix, started_s, room)
-            else:
-                try:
-                    head = self._head(header)
-                    _check_size(head.data_bytes, prefix)
-                    buffers = self._make_room(head, room)
-                except UnskippableError:
-                    raise
-                except (ShardscopeError, MemoryError) as error:
-                    # The tensors are on their way already, and the next frame behind them.
-                    stream.skip(prefix.buffer_bytes)
-                    return self._send_answer(self._answers.error(error), prefix, 0)
-                self._receive_into(buffers)
-                stream.framing.check_tensors(buffers)
-                reply = self._answers.reply(lambda: head.batch(buffers), prefix, started_s, room, take_operands=True)
-                del buffers
-                self._buffers.give_back(self._pooled)
-                room.give_back(prefix.buffer_bytes)
-            return self._send_answer(reply, prefix, prefix.buffer_bytes, target)
+        if prefix.buffer_bytes <= UNSTAGED_BYTES:
+            # The tensors are views of the scratch buffer, so the store must not keep them.
+            data = stream.take(prefix.buffer_bytes)
+            stream.framing.check_tensors((data,))
+            if stream.is_slow:
+                stream.settle()
+            reply = self._answers.reply(lambda: self._head(header).batch_of(data), prefix, started_s, room)
+        else:
+            try:
+                head = self._head(header)
+                _check_size(head.data_bytes, prefix)
+                buffers = self._make_room(head, room)
+            except UnskippableError:
+                raise
+            except (ShardscopeError, MemoryError) as error:
+                return self._refuse(error, prefix, prefix.buffer_bytes)
+            self._receive_into(buffers)
+            stream.framing.check_tensors(buffers)
+            if stream.is_slow:
+                stream.settle()
+            reply = self._answers.reply(lambda: head.batch(buffers), prefix, started_s, room, take_operands=True)
+            del buffers
+            self._buffers.give_back(self._pooled)
+            room.give_back(prefix.buffer_bytes)
+        return self._send_answer(reply, prefix, prefix.buffer_bytes, target)
 
-    def _answer_shared(self, header: bytes, prefix: FramePrefix, started_s: float, shared: SharedBatches) -> bool:
+    def _refuse(self, error: Exception, prefix: FramePrefix, rest_bytes: int) -> bool:
+        """Answers a batch of which the rest is not received: it is on its way already, and the next frame behind it.
+
+        A rest that is too much to be skipped ends the connection. So does one of a peer that takes its time for it.
+
+        Returns:
+            Whether another frame may follow.
+        """
+        stream = self.stream
+        if rest_bytes > MAX_SKIPPED_BYTES or (isinstance(error, ResourceExhaustedError) and not error.retryable):
+            _LOG.warning("%s: connection ended: a batch was refused unread: %s", self._who, str(error))
+            self._send_reason(error)
+            return False
+        stream.skip(rest_bytes)
+        stream.settle()
+        return self._send_answer(self._answers.error(error), prefix, 0)
+
+    def _answer_shared(
+        self, header: bytes, prefix: FramePrefix, started_s: float, shared: SharedBatches, room: StagingRoom
+    ) -> bool:
         """As ``_answer``, for a batch with its tensors or room for its reply in shared memory.
 
         Raises:
@@ -241,24 +303,23 @@ class SocketSession:
         reply_region, *regions = self._read_locations(prefix, header)
         target = shared.reply_room(reply_region)
         if not regions:
-            return self._answer(header, prefix, started_s, target)
+            return self._answer(header, prefix, started_s, room, target)
         if prefix.buffer_bytes:
             raise InvalidArgumentError("a frame has tensors in shared memory and behind its header")
-        with StagingRoom(self._staging) as room:
-            try:
-                head = self._head(header)
-            except UnskippableError:
-                raise
-            except InvalidArgumentError as error:
-                reply = self._answers.error(error)
-            else:
-                operands = shared.operands(head.layouts, regions)
-                is_kept = self._core.keeps_operands
-                reply = self._answers.reply(
-                    lambda: operands.batch(head, room, is_kept=is_kept), prefix, started_s, room
-                )
-            received_bytes = sum([region.size_bytes for region in regions])
-            return self._send_answer(reply, prefix, received_bytes, target)
+        if self.stream.is_slow:
+            self.stream.settle()
+        try:
+            head = self._head(header)
+        except UnskippableError:
+            raise
+        except InvalidArgumentError as error:
+            reply = self._answers.error(error)
+        else:
+            operands = shared.operands(head.layouts, regions)
+            is_kept = self._core.keeps_operands
+            reply = self._answers.reply(lambda: operands.batch(head, room, is_kept=is_kept), prefix, started_s, room)
+        received_bytes = sum([region.size_bytes for region in regions])
+        return self._send_answer(reply, prefix, received_bytes, target)
 
     def _read_locations(self, prefix: FramePrefix, header: bytes = b"") -> list[Region]:
         locations = self._read(LOCATION_BYTES * prefix.num_locations)
@@ -318,17 +379,19 @@ class SocketSession:
             buffers.clear()  # lent values are given back before the client can send an update
             flags |= FLAG_SHARED
             size_bytes = 0
-        framing = self.stream.framing
+        stream, framing = self.stream, self.stream.framing
         prefix = framing.prefix(kind, header, buffers=buffers, buffer_bytes=size_bytes, flags=flags, is_answer=True)
         size_bytes += framing.prefix_bytes + len(header)
-        self.stream.deadline_s = time.monotonic() + self._stall_timeout_s + size_bytes / SLOWEST_BYTES_PER_S
+        stream.deadline_s = NOT_BEGUN
         # Counted before it is sent, so that a client that has the reply finds it counted.
         self._core.count_bytes(received=received_bytes, sent=buffer_bytes)
         parts: list[Part] = [prefix, header, *buffers]
-        before_send("reply.send", self.stream, parts, size_bytes)
-        self.stream.send(parts, size_bytes)
+        before_send("reply.send", stream, parts, size_bytes)
+        stream.send(parts, size_bytes)
+        if stream.is_slow:
+            stream.settle()
 
-    def _send_reason(self, error: ShardscopeError) -> None:
+    def _send_reason(self, error: Exception) -> None:
         """Sends the reason why the connection ends, if the client still reads."""
         try:
             self._send(*self._answers.error(error), received_bytes=0, flags=FLAG_CLOSING)

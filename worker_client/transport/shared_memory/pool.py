@@ -26,8 +26,12 @@ _LOG = logging.getLogger(__name__)
 _ROUND_BYTES: Final = 2 * 1024**2
 _REFUSAL_HOLDS_S: Final = 30.0
 
-GROWTH_TIMEOUT_S: Final = 10.0
-"""Longest that the ps may take to make a segment; a batch that waits for it can still go over the socket then."""
+GROWTH_TIMEOUT_S: Final = 1.0
+"""Longest that the ps may take to make a segment, besides the time for its memory; a batch that waits for it can still
+go over the socket then."""
+
+_LONGEST_GROWTH_S: Final = 10.0
+_CLEARED_BYTES_PER_S: Final = 200e6
 
 
 class SegmentSource(Protocol):
@@ -162,7 +166,7 @@ class SegmentPool:
             size_bytes: How much.
             timeout_s: Bound on waiting for the ps to make a segment, besides ``GROWTH_TIMEOUT_S``.
         """
-        timeout_s = min(timeout_s, GROWTH_TIMEOUT_S)
+        timeout_s = min(timeout_s, GROWTH_TIMEOUT_S + size_bytes / _CLEARED_BYTES_PER_S, _LONGEST_GROWTH_S)
         deadline_s = self._clock() + timeout_s
         lease = self._lease_now(size_bytes)
         if lease is not None or not (self._is_changing or self._may_grow()):

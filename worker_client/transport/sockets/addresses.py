@@ -9,6 +9,7 @@ from typing import Final
 from ps_protocol.forks import close_in_child
 from ps_protocol.service_types import FastPath, FastPathKind
 from ps_protocol.sockets import options as socket_options
+from ps_protocol.sockets.stream import SocketStream
 
 _HAS_ABSTRACT_SOCKETS: Final = sys.platform == "linux"
 
@@ -29,7 +30,8 @@ def connect(path: FastPath, host: str, timeout_s: float) -> socket.socket:
             raise OSError("this system has no abstract Unix sockets")
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.settimeout(timeout_s)
+            # With a timeout of Python's it would fail at once while many others wait to be accepted.
+            SocketStream(sock).set_send_timeout(int(timeout_s * 1000))
             sock.connect(b"\0" + path.address.encode())
         except BaseException:
             sock.close()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -23,9 +25,9 @@ from ps_protocol.errors import (
     ShardscopeError,
     UnavailableError,
 )
-from ps_protocol.interrupts import is_interrupt
+from ps_protocol.interrupts import is_interrupt, raise_interrupt
 from ps_protocol.memory.regions import encode_regions
-from ps_protocol.operations import Batch, BatchReply
+from ps_protocol.operations import Batch, BatchReply, tensor_bytes
 from ps_protocol.sockets.faults import before_send
 from ps_protocol.sockets.frames import (
     ANSWER_BYTES,
@@ -46,18 +48,43 @@ from ps_protocol.sockets.framing import Framing
 from ps_protocol.sockets.stream import COPIED_BYTES, SCRATCH_BYTES, Part, SocketStream
 from worker_client.transport.shared_memory.exchange import SharedExchange, share
 from worker_client.transport.shared_memory.pool import SegmentPool
+from worker_client.transport.sockets.trust import Trust
 
 _MAX_AHEAD_BYTES: Final = 16 * 1024 * 1024
 """Most bytes of replies that are read while a batch is being sent; they are small, and so are those on their way."""
 
-_GRANULE_MS: Final = 250
-_GRANULE_FROM_MS: Final = 1000
+_LOOK_MS: Final = 500
+_LOOK_S: Final = _LOOK_MS / 1000
+"""How long a single wait takes. After each it is seen whether anything has moved; setting another costs a call."""
+
+_REASON_WITHIN_S: Final = 0.5
+_CUT_OFF: Final = (BrokenPipeError, ConnectionResetError)
 
 
 class _Asked(NamedTuple):
     batch: Batch
     deadline_s: float
-    timeout_s: float
+
+
+class SilentConnectionError(DeadlineExceededError):
+    """A connection was silent for so long that it is not trusted any more; there may be time for another one."""
+
+
+class _Silence(TimeoutError):  # noqa: N818 - becomes a SilentConnectionError
+    pass
+
+
+class _WatchedStream(SocketStream):
+    """A stream that asks its connection whether to wait for a ps that is silent."""
+
+    __slots__ = ("_waits",)
+
+    def __init__(self, sock: socket.socket, waits: Callable[[str], None]):
+        super().__init__(sock)
+        self._waits = waits
+
+    def waits(self, reason: str) -> None:
+        self._waits(reason)
 
 
 class _Frame(NamedTuple):
@@ -85,6 +112,7 @@ class SocketConnection:
         version: Of the socket protocol, of those that the ps speaks.
         checks_tensors: Whether frames have a checksum of their tensors.
         looks_first: Whether a reply is waited for with the processor kept, as long as that pays (``BriefWait``).
+        trust: What is thought of the sockets to this ps; it says how long they may be silent.
 
     Attributes:
         caller: Held by the caller that uses the connection, as long as it does.
@@ -101,8 +129,9 @@ class SocketConnection:
         version: int = OLDEST_SOCKET_VERSION,
         checks_tensors: bool = False,
         looks_first: bool = True,
+        trust: Trust | None = None,
     ):
-        self._stream = SocketStream(sock)
+        self._stream = _WatchedStream(sock, self._wait_on)
         self._stream.lend_scratch(memoryview(bytearray(SCRATCH_BYTES)))
         self._stream.looks_first = looks_first
         self._version = version
@@ -116,6 +145,10 @@ class SocketConnection:
         self._shared: SharedExchange | None = None  # of the batch that is exchanged
         self._asked: _Asked | None = None
         self._is_broken = False
+        self._trust = Trust() if trust is None else trust
+        self._awaited: Batch | None = None
+        self._last_seen = (0.0, 0)  # the deadline and the bytes that had moved when the silence began
+        self._silent_since_s = 0.0
         self.caller = threading.Lock()
 
     @property
@@ -127,6 +160,11 @@ class SocketConnection:
     def sock(self) -> socket.socket:
         """The socket, for what else may travel on it."""
         return self._stream.sock
+
+    @property
+    def deadline_s(self) -> float:
+        """When the last exchange has to be done, on the monotonic clock."""
+        return self._stream.deadline_s
 
     def shake_hands(self, ticket: bytes, timeout_s: float) -> None:
         """Shows the ticket.
@@ -140,7 +178,8 @@ class SocketConnection:
         self._is_broken = True
         try:
             self._bound(time.monotonic() + timeout_s)
-            self._stream.send([hello], len(hello))
+            with contextlib.suppress(*_CUT_OFF):  # a ps that refuses need not read it first, and says why
+                self._stream.send([hello], len(hello))
             verdict = parse_answer(self._stream.take(ANSWER_BYTES))
         except Exception as error:
             raise self._failure(error, "to accept the connection") from error
@@ -160,6 +199,7 @@ class SocketConnection:
         deadline_s = time.monotonic() + timeout_s
         frame = self._request(batch, timeout_s)
         self._shared = frame.shared
+        self._awaited = batch
         self._is_broken = True  # unless all of it succeeds
         try:
             self._bound(deadline_s)
@@ -168,17 +208,18 @@ class SocketConnection:
         except Exception as error:
             if is_interrupt(error):
                 raise
-            raise self._failure(error, f"to take a batch of {len(batch.operations)} operations") from error
-        self._asked = _Asked(batch, deadline_s, timeout_s)
+            what = f"to take a batch of {len(batch.operations)} operations"
+            raise self._reason_given(error) or self._failure(error, what) from error
+        self._asked = _Asked(batch, deadline_s)
 
     def receive(self) -> BatchReply:
         """Waits for the reply to the batch that was sent."""
         asked, self._asked = self._asked, None
         if asked is None:
             raise InternalError("a reply is taken once, after its batch was sent")
-        batch, deadline_s, timeout_s = asked
+        batch, deadline_s = asked
         try:
-            if deadline_s - time.monotonic() < timeout_s - _GRANULE_MS / 1000:  # else it is bounded as for sending
+            if deadline_s - time.monotonic() < _LOOK_S:  # else it is bounded as for sending
                 self._bound(deadline_s)
             answer = self._receive(batch, deadline_s, self._shared)
         except Exception as error:
@@ -197,6 +238,7 @@ class SocketConnection:
         frame = self._request(batch, timeout_s, flags=FLAG_PIPELINED)
         pending = _PendingReply(self, batch, deadline_s, frame.shared)
         was_broken, self._is_broken = self._is_broken, True
+        self._awaited = batch
         try:
             _check_whole(was_broken)
             self._bound(pending.deadline_s)
@@ -212,6 +254,7 @@ class SocketConnection:
     def finish(self, pending: _PendingReply) -> BatchReply:
         """Waits for the reply to the batch that was begun first of those that are not finished."""
         first = self._begun.popleft() if self._begun else None
+        self._awaited = pending.batch
         if first is not pending:
             raise InternalError("batches are finished in the order in which they were begun, and once")
         was_broken, self._is_broken = self._is_broken, True
@@ -237,10 +280,10 @@ class SocketConnection:
             poll = select.poll()
             poll.register(stream.sock, select.POLLIN | select.POLLOUT)
             remaining_s = deadline_s - time.monotonic()
-            events = poll.poll(max(0.0, remaining_s) * 1000)
+            events = poll.poll(max(0.0, min(remaining_s, _LOOK_S)) * 1000)
             if not events:
-                raise TimeoutError("the ps takes nothing")
-            if events[0][1] & ~select.POLLOUT:
+                stream.waits("the ps takes nothing")
+            elif events[0][1] & ~select.POLLOUT:
                 stream.read_ahead(_MAX_AHEAD_BYTES)
 
     # -- frames -------------------------------------------------------------------------------
@@ -324,15 +367,55 @@ class SocketConnection:
     # -- time and failures --------------------------------------------------------------------
 
     def _bound(self, deadline_s: float) -> None:
-        """Bounds each wait and the whole by a moment, in steps so coarse that a system call is seldom needed."""
-        remaining_ms = int((deadline_s - time.monotonic()) * 1000) + 1
-        if remaining_ms <= 0:
+        """Bounds the whole by a moment, and each wait by a short time, so that a system call is seldom needed."""
+        remaining_s = deadline_s - time.monotonic()
+        if remaining_s <= 0:
             raise TimeoutError("no time is left")
-        if remaining_ms > _GRANULE_FROM_MS:
-            remaining_ms = -(-remaining_ms // _GRANULE_MS) * _GRANULE_MS
-        self._stream.deadline_s = deadline_s
-        self._stream.set_receive_timeout(remaining_ms)
-        self._stream.set_send_timeout(remaining_ms)
+        wait_ms = _LOOK_MS if remaining_s > _LOOK_S else int(remaining_s * 1000) + 1
+        stream = self._stream
+        stream.deadline_s = deadline_s
+        stream.set_receive_timeout(wait_ms)
+        stream.set_send_timeout(wait_ms)
+
+    def _wait_on(self, reason: str) -> None:
+        """Returns to wait once more for a ps that was silent for the length of a wait.
+
+        Raises:
+            TimeoutError: Time ran out, or it was silent for so long that the connection is not trusted any more.
+        """
+        stream, now_s = self._stream, time.monotonic()
+        if now_s >= stream.deadline_s:
+            raise TimeoutError(reason) from None
+        seen = (stream.deadline_s, stream.moved_bytes)
+        if seen != self._last_seen:
+            self._last_seen, self._silent_since_s = seen, now_s - _LOOK_S
+        silent_s = now_s - self._silent_since_s
+        if not self._trust.allows(silent_s, *self._on_their_way()):
+            self._trust.doubt()
+            raise _Silence(f"the connection was silent for {silent_s:.1f} s") from None
+        self._bound(stream.deadline_s)
+
+    def _on_their_way(self) -> tuple[int, int]:
+        """Operations that have no answer yet, and bytes of their tensors, both ways."""
+        batches = [pending.batch for pending in self._begun]
+        if self._awaited is not None:
+            batches.append(self._awaited)
+        size_bytes = sum([tensor_bytes(each.operations) + (each.expected_reply_bytes or 0) for each in batches])
+        return sum([len(each.operations) for each in batches]), size_bytes
+
+    def _reason_given(self, error: Exception) -> ShardscopeError | None:
+        """What the ps has said before it cut off a batch that it does not take; None if it has said nothing."""
+        if not isinstance(error, _CUT_OFF):
+            return None
+        try:
+            self._bound(time.monotonic() + _REASON_WITHIN_S)
+            prefix = self.framing.parse(self._stream.take(self.framing.prefix_bytes))
+            told = self._error_in(prefix, bytes(self._stream.take(prefix.header_bytes)))
+        except (OSError, ValueError, InvalidArgumentError, DecodeError) as failure:
+            raise_interrupt(failure)
+            return None
+        self._is_broken = True
+        return told
 
     def _failure(self, error: Exception, what: str) -> ShardscopeError:
         """Returns what a failed exchange is for the caller; all of these may be tried again on another connection."""
@@ -346,9 +429,8 @@ class SocketConnection:
             error.task = error.task or self._task
             return error
         if isinstance(error, TimeoutError):
-            return DeadlineExceededError(
-                f"time ran out waiting for {self._task} at {self._address} {what}: {error}", task=self._task
-            )
+            kind = SilentConnectionError if isinstance(error, _Silence) else DeadlineExceededError
+            return kind(f"time ran out waiting for {self._task} at {self._address} {what}: {error}", task=self._task)
         if isinstance(error, OSError):
             return UnavailableError(
                 f"the connection to {self._task} at {self._address} broke, waiting for it {what}: {error}",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import Final
+from uuid import UUID
 
 from ps_protocol.errors import DeadlineExceededError, ShardscopeError, UnavailableError
 from ps_protocol.interrupts import sheltered
@@ -15,7 +17,10 @@ from worker_client.transport.endpoint import Offer
 from worker_client.transport.shared_memory.connection import SegmentConnection
 from worker_client.transport.shared_memory.pool import SegmentPool
 from worker_client.transport.sockets.addresses import connect
-from worker_client.transport.sockets.connection import SocketConnection
+from worker_client.transport.sockets.connection import SilentConnectionError, SocketConnection
+from worker_client.transport.sockets.trust import PROOF_S, Trust
+
+_LOG = logging.getLogger(__name__)
 
 MAX_CONNECTIONS: Final = 8
 """Most connections of one client to one ps task; batches beyond them wait for one."""
@@ -58,6 +63,7 @@ class SocketTransport(Transport):
     def __init__(self, offer: Offer):
         self._offer = offer
         self._task = offer.task
+        self._trust = Trust()
         self._segments = SegmentPool(self._open_for_segments, task=offer.task) if offer.shares_memory else None
         # guards: _connections, _num_opening, _num_waiting, _is_closed, and who takes a connection; no other lock is
         # taken under it
@@ -100,12 +106,19 @@ class SocketTransport(Transport):
                         sheltered(self._offer.give_up, self, error.message)
                     return reference.exchange(batch, timeout_s=timeout_s - (time.monotonic() - started_s))
                 timeout_s -= time.monotonic() - started_s
+            reply = None
             try:
                 reply = connection.exchange(batch, timeout_s)
+            except SilentConnectionError:
+                self.drop_broken(caller)
+                if connection.deadline_s <= time.monotonic():
+                    raise
             except BaseException:
                 if not connection.is_usable:
                     self.drop_broken(caller)
                 raise
+        if reply is None:  # the same batch again, on a connection that has proved itself, or by the reference
+            return self.exchange(batch, timeout_s=_until(connection.deadline_s))
         self.freed()
         return reply
 
@@ -124,7 +137,16 @@ class SocketTransport(Transport):
             if connection is not None:
                 connection.close()
             self._pipeline = None
-            connection = self._pipeline = self._opened(timeout_s)
+            if self._trust.is_doubted:
+                self._drop_free()
+            try:
+                connection = self._pipeline = self._opened(timeout_s)
+            except NoConnectionError as error:
+                if self._offer.reference is None or not error.ps_answers:
+                    raise
+                if not self._connections:
+                    self._offer.give_up(self, error.message)
+                return None
         return connection.begin(batch, timeout_s)
 
     def new_buffer(self, size_bytes: int, *, timeout_s: float) -> Array | None:
@@ -146,6 +168,8 @@ class SocketTransport(Transport):
 
     def _taken(self, caller: threading.Lock) -> SocketConnection | None:
         """Takes a connection that is free, for as long as the caller holds that lock; None if there is none."""
+        if self._trust.is_doubted:
+            return None
         with self._lock:
             for connection in self._connections:
                 if connection.is_usable and not connection.caller.locked():
@@ -164,6 +188,8 @@ class SocketTransport(Transport):
         deadline_s = time.monotonic() + timeout_s
         while True:
             self._drop_broken()
+            if self._trust.is_doubted:
+                self._drop_free()  # they go where the one went that was silent
             with self._lock:
                 if self._is_closed:
                     raise UnavailableError(f"the connections to {self._task} are closed", task=self._task)
@@ -264,7 +290,10 @@ class SocketTransport(Transport):
             raise failure from error
 
     def _connected(self, offer: Offer, timeout_s: float) -> SocketConnection:
-        sock = connect(offer.path, offer.address.rpartition(":")[0], timeout_s)
+        is_doubted, deadline_s = self._trust.is_doubted, time.monotonic() + timeout_s
+        if is_doubted:
+            deadline_s = min(deadline_s, time.monotonic() + PROOF_S)
+        sock = connect(offer.path, offer.address.rpartition(":")[0], _until(deadline_s))
         segments = self._segments if offer.shares_memory else None
         connection = SocketConnection(
             sock,
@@ -274,9 +303,14 @@ class SocketTransport(Transport):
             segments=segments,
             version=min(offer.path.version, SOCKET_PROTOCOL_VERSION),
             checks_tensors=offer.path.checks_tensors,
+            trust=self._trust,
         )
         try:
-            connection.shake_hands(offer.ticket, timeout_s)
+            connection.shake_hands(offer.ticket, _until(deadline_s))
+            if is_doubted:
+                _prove(connection, offer.client, _until(deadline_s))
+                self._trust.restore()
+                _LOG.info("a connection to %s was silent for too long; a new one takes its place", self._task)
         except BaseException:
             connection.close()
             raise
@@ -286,6 +320,20 @@ class SocketTransport(Transport):
         """Opens one more connection, for nothing but shared memory."""
         opened = self._opened(timeout_s)
         return SegmentConnection(opened.sock, task=self._task, framing=opened.framing)
+
+
+def _until(deadline_s: float) -> float:
+    """Seconds that are left, a few if there are none, so that what is tried fails by itself."""
+    return max(0.01, deadline_s - time.monotonic())
+
+
+def _prove(connection: SocketConnection, client: UUID, timeout_s: float) -> None:
+    """Asks what takes no time to answer; any answer will do. Errors as of ``SocketConnection.exchange``."""
+    try:
+        connection.exchange(Batch(client, UUID(int=0), 0, ()), timeout_s)
+    except ShardscopeError:
+        if not connection.is_usable:
+            raise
 
 
 class _ConnectionLine:

@@ -9,6 +9,7 @@ from ps_protocol.errors import SettingError
 from ps_protocol.service_types import DurabilityMode
 from ps_server.process.logs import LogFormat
 from ps_server.process.options import OfferedTransport, ServerOptions, parse_options
+from ps_server.transport.sockets.listener import SocketSettings
 
 CLUSTER = "ps=host0:2222,host1:2223;worker=w:1"
 TASK_1 = ["--cluster", CLUSTER, "--task-index", "1"]
@@ -42,6 +43,8 @@ def test_all_can_be_said() -> None:
             "7000",
         ),
         *("--socket-checksums", "all", "--allow-faults"),
+        *("--max-connections", "7", "--max-handshakes", "6", "--handshake-timeout", "1.5", "--max-slow", "5"),
+        *("--stall-timeout", "3", "--slowest-rate", "1M", "--descriptor-reserve", "9"),
     )
     assert options == ServerOptions(
         cluster_spec=ClusterSpec.parse(CLUSTER),
@@ -61,11 +64,30 @@ def test_all_can_be_said() -> None:
         socket_port=7000,
         checks_tensors=True,
         allow_faults=True,
+        max_connections=7,
+        max_handshakes=6,
+        handshake_timeout_s=1.5,
+        max_slow=5,
+        stall_timeout_s=3.0,
+        slowest_rate=1024**2,
+        descriptor_reserve=9,
         functions="team.rules",
         log_level="debug",
         log_format=LogFormat.CONSOLE,
     )
     assert (options.task, options.advertised_host) == ("ps:1", "host1")
+    assert options.socket_settings == SocketSettings(
+        host="0.0.0.0",
+        port=7000,
+        max_threads=8,
+        max_connections=7,
+        max_newcomers=6,
+        max_slow=5,
+        stall_timeout_s=3.0,
+        slowest_bytes_per_s=1024**2,
+        handshake_timeout_s=1.5,
+        checks_tensors=True,
+    )
 
 
 def test_tf_config_is_enough() -> None:

@@ -21,6 +21,7 @@ from ps_protocol.errors import (
     FailedPreconditionError,
     InternalError,
     InvalidArgumentError,
+    ResourceExhaustedError,
     UnavailableError,
 )
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
@@ -498,3 +499,21 @@ def test_a_ps_that_is_gone_is_unavailable() -> None:
         connection._stream.abort()
         with pytest.raises(UnavailableError, match="here:1"):
             connection.exchange(Batch(uuid4(), uuid4(), 0, (Read("w"),)), TIMEOUT_S)
+
+
+def test_a_batch_that_the_ps_does_not_take_fails_with_the_reason_that_it_gives(
+    resources: contextlib.ExitStack,
+) -> None:
+    ps = Ps(resources, staging_limit_bytes=1024**2)
+    talk = ps.talk(TransportChoice.TCP)
+    with pytest.raises(ResourceExhaustedError, match="--staging-limit") as error:
+        talk.run(Update("w", UpdateRule.ASSIGN_ADD, np.ones(16 * 1024**2, np.float32)))
+    assert not error.value.retryable
+    talk.run(ADD)
+
+
+def test_a_client_that_is_refused_before_it_has_said_anything_learns_why() -> None:
+    with impostor(encode_answer(Verdict.TOO_MANY_CONNECTIONS)) as connection:
+        connection.sock.shutdown(socket.SHUT_WR)
+        with pytest.raises(UnavailableError, match="as many connections as it may have"):
+            connection.shake_hands(bytes(32), TIMEOUT_S)

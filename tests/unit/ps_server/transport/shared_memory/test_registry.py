@@ -14,6 +14,7 @@ import pytest
 from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError, UnavailableError
 from ps_protocol.memory.regions import MAX_SEGMENTS, Region
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED, MappedSegment
+from ps_server.transport.descriptors import DescriptorReserve
 from ps_server.transport.shared_memory.registry import SegmentGrant, SegmentRegistry
 
 pytestmark = pytest.mark.skipif(not IS_SUPPORTED, reason="this system has no memfds")
@@ -236,3 +237,21 @@ def test_a_segment_that_cannot_be_passed_on_is_dropped() -> None:
     gc.collect()
     assert (registry.num_segments, registry.used_bytes) == (0, 0)
     assert _num_descriptors() == descriptors
+
+
+def test_a_segment_cannot_be_guessed_by_who_has_the_incarnation_of_its_client() -> None:
+    registry = SegmentRegistry(8 * MIB)
+    number = _number_of_new(registry.grant(CLIENT), MIB)
+    assert number > 2**16
+    for guess in (1, 2, number - 1, number + 1):
+        with pytest.raises(UnavailableError):
+            registry.bytes_of(CLIENT, Region(guess, 0, 16))
+    registry.bytes_of(CLIENT, Region(number, 0, 16))
+
+
+def test_no_segment_takes_a_descriptor_of_the_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DescriptorReserve, "holds", lambda *_: True)
+    registry = SegmentRegistry(8 * MIB)
+    with pytest.raises(ResourceExhaustedError, match="Too many open files"):
+        _number_of_new(registry.grant(CLIENT), MIB)
+    assert (registry.num_segments, registry.used_bytes) == (0, 0)

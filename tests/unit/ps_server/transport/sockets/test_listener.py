@@ -419,9 +419,12 @@ def test_a_stranger_that_says_nothing_is_not_waited_for(said: bytes, caplog: pyt
 def test_connections_beyond_the_limit_are_refused(caplog: pytest.LogCaptureFixture, eventually: Eventually) -> None:
     with running_ps(max_connections=2) as ps:
         ps.declare("w", 4)
-        with contextlib.closing(ps.client()) as first, contextlib.closing(ps.client()):
+        with contextlib.closing(ps.client()) as first, contextlib.closing(ps.client()) as second:
+            for each in (first, second):
+                each.run(Describe("w"))
+            incarnation = uuid4()
             with ps.dial() as third:
-                assert answer(third) is Verdict.TOO_MANY_CONNECTIONS
+                assert shake_hands(third, incarnation, ps.ticket(incarnation)) is Verdict.TOO_MANY_CONNECTIONS
             assert "as many connections as it may have" in caplog.text
             first.close()
             eventually(lambda: ps.listener.num_connections == 1, message="there is room again")
