@@ -20,6 +20,7 @@ from benchmarks import (
     optimizer_batches,
     ps_tasks,
     replication,
+    rolling_restart,
     sizes,
 )
 from benchmarks.comparison import comparison, comparison_tables
@@ -42,6 +43,7 @@ _TABLES: Mapping[str, Callable[[Record], list[Table]]] = {
             optimizer_batches,
             ps_tasks,
             replication,
+            rolling_restart,
             sizes,
         )
     },

@@ -146,6 +146,7 @@ def test_a_contestant_that_does_not_answer_is_given_up_and_killed(
         ("digits", ["--ps", 1, "--workers", 2, "--seconds", 0.1], 3),
         ("optimizer_batches", ["--variables", 3, "--side", 2, "--rounds", 1], 1),
         ("connections", ["--connections", 2, "--idle", 0.05], 1),
+        ("rolling_restart", ["--ps", 1], 2),
         ("floods", ["--count", 2, "--seconds", 0.05, "--flood", "without_ticket", "drips"], 2),
     ],
 )
