@@ -17,6 +17,7 @@ import random
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -241,6 +242,14 @@ def num_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+def settled_threads(most: int) -> int:
+    """How many threads there are, once those that are ending have ended, or after ``BOUND_S``."""
+    ends_s = time.monotonic() + BOUND_S
+    while (number := threading.active_count() - num_idle_threads()) > most and time.monotonic() < ends_s:
+        threading.Event().wait(0.01)
+    return number
+
+
 def main() -> None:
     spec, transport, seed, num_interrupts, kind = sys.argv[1:]
     run = {"operations": run_operations, "connections": run_connections}[kind]
@@ -252,7 +261,7 @@ def main() -> None:
     faulthandler.cancel_dump_traceback_later()
     found = {
         "delivered": len(alarms.delivered),
-        "threads": threading.active_count() - num_idle_threads(),
+        "threads": settled_threads(1),
         "threads_before": 1,
         "descriptors": num_descriptors(),
     }

@@ -69,7 +69,9 @@ def parse_settings(arguments: list[str]) -> SoakSettings:
     given.durability = given.durability or ("none" if given.replicas else "journal")
     settings = SoakSettings(**vars(given))
     if settings.kills and settings.durability != "journal" and not settings.replicas:
-        parser.error("acknowledged updates outlive SIGKILL with a journal or a backup: give --kills 0, or one of those")
+        parser.error(
+            "acknowledged updates outlive SIGKILL with --durability journal or --replicas 1; or give --kills 0"
+        )
     if (settings.restarts or settings.stops) and not settings.replicas:
         parser.error("--restarts and --stops are for ps tasks with backups; give --replicas 1 as well")
     return settings

@@ -78,6 +78,7 @@ def test_survives_pickling(error_type: type[ShardscopeError]) -> None:
 
 INTERNAL = {
     "NoConnectionError",  # makes a transport take another way
+    "SilentConnectionError",  # has a transport take another connection
     "UnskippableError",  # ends a connection
     "DataLossError",  # a name of TensorFlow's
 }
