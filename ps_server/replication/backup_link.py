@@ -130,6 +130,8 @@ class BackupLink:
         self._epoch = 0
         self._store: UUID | None = None
         self._conversation: Conversation | None = None
+        self._tokens: Tokens | None = None
+        self._awaited_s = float("inf")  # a token that was sent after this is waited for
         self.obstacle = "it has not been reached yet"
         self._is_closing = False
         self._channel: grpc.Channel | None = None  # of the thread
@@ -210,6 +212,18 @@ class BackupLink:
                 self._is_held = True
             return self._is_held and self._peer == follower
 
+    def ask_for_sign(self) -> None:
+        """Has the follower answer a token at once, which is news."""
+        with self._lock:
+            self._awaited_s = self._clock()
+            if self._tokens is not None:
+                self._tokens.hurry()
+
+    def has_heard_since(self, time_s: float) -> bool:
+        """Whether the follower is connected, and has answered a token that was sent after a time."""
+        with self._lock:
+            return self._conversation is not None and self._conversation.is_attached and self.heard_s > time_s
+
     def begin_epoch(self, epoch: int) -> None:
         """Sets the epoch of the attachments from here on."""
         with self._lock:
@@ -274,7 +288,7 @@ class BackupLink:
         else:
             conversation = GrpcConversation(self, channel, tokens, patience_s=self._lease_s)
         with self._lock:
-            self._conversation, self._called_s = conversation, self._clock()
+            self._conversation, self._called_s, self._tokens = conversation, self._clock(), tokens
             if self._is_closing:
                 self._hang_up()
         conversation.run()
@@ -360,6 +374,9 @@ class BackupLink:
             self._attach(conversation, answer)
         if answer.token:
             self.heard_s = max(self.heard_s, answer.token / NANOSECONDS)
+            if self.heard_s > self._awaited_s:
+                self._awaited_s = float("inf")
+                self._on_news()
         self._drop_until(answer.position)
         image_position = conversation.image_position
         has_image = image_position is not None and answer.position >= image_position

@@ -142,7 +142,8 @@ class Follower:
             self.epoch = attachment.epoch
             if not self.has_state:
                 self._primary, self._store = primary, store
-            self.heard_s = self._clock()
+                self.heard_s = self._clock()
+            # Else its primary may have let go of it, will send nothing, and tries again and again until it has ended.
             attached = replication_pb2.Attached(process=self._process.bytes, needs_image=not self.has_state)
             return self._answer(attached=attached)
 

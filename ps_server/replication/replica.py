@@ -133,6 +133,7 @@ class Replica:
         self._broken = ""
         self._gives_up_state = False
         self._retires = False
+        self._leaves_s = float("inf")  # since when it might hand over
         self._is_deserted = False  # both processes were told to end
         self._acts: Final[Mapping[ReplicaDecision, Callable[[], bool]]] = {
             ReplicaDecision.GO_ON: self._look,
@@ -177,7 +178,7 @@ class Replica:
             raise FailedPreconditionError(f"this process is the primary of {self._task} already")
         if self._is_paired:
             self._follower.wants_place = True
-        elif self._follower.has_state or self._follower.is_attached:
+        elif self._follower.has_state or self._is_sent_state:
             raise UnavailableError(f"this process is catching up with the primary of {self._task}; try again later")
         elif not accept_loss:
             raise FailedPreconditionError(
@@ -204,11 +205,10 @@ class Replica:
         began_s = self._clock()
         while not self._has_retired.wait(_LOOK_EVERY_S):
             waited_s = self._clock() - began_s
-            is_hopeless = self.is_primary and not (self._is_paired or self._link.is_followed)
-            patience_s = min(FOR_A_FOLLOWER_S, timeout_s) if is_hopeless else timeout_s
+            patience_s = min(FOR_A_FOLLOWER_S, timeout_s) if self._is_hopeless else timeout_s
             if not self.is_primary:
                 patience_s = max(patience_s, 2 * self._lease_s) if timeout_s else 0  # it may have to take over
-            if self._loop.is_stopping or (is_hopeless and self._is_deserted) or self._is_idle:
+            if self.may_end:
                 return
             if waited_s >= patience_s:
                 _LOG.error("%s ends, and no other process has its state", self._task)
@@ -225,8 +225,15 @@ class Replica:
         return self._has_retired.is_set()
 
     @property
-    def _is_idle(self) -> bool:
-        return not (self.is_primary or self._is_paired or self._follower.has_state)
+    def may_end(self) -> bool:
+        """Whether a process that was told to end need not wait any more."""
+        is_idle = not (self.is_primary or self._is_paired or self._follower.has_state)
+        is_over = self._loop.is_stopping or self.has_retired
+        return is_over or is_idle or (self._is_deserted and self._is_hopeless)
+
+    @property
+    def _is_hopeless(self) -> bool:
+        return self.is_primary and not (self._is_paired or self._link.is_followed)
 
     # -- the guard ----------------------------------------------------------------------------
 
@@ -279,11 +286,14 @@ class Replica:
             return ReplicationStatus(ReplicaRole.PRIMARY, self.epoch, self.has_backup, self._primary_obstacle())
         if self._is_paired:
             return ReplicationStatus(ReplicaRole.BACKUP, known_epoch)
-        silent_s = self._clock() - self._follower.heard_s
-        is_sent_state = self._follower.is_attached and silent_s <= self._lease_s
-        if self._follower.has_state or is_sent_state:
+        if self._follower.has_state or self._is_sent_state:
             return ReplicationStatus(ReplicaRole.CATCHING_UP, known_epoch)
         return ReplicationStatus(ReplicaRole.EMPTY, known_epoch, obstacle=self._last_reason)
+
+    @property
+    def _is_sent_state(self) -> bool:
+        """Whether it has a primary, which has not been silent for long."""
+        return self._follower.is_attached and self._clock() - self._follower.heard_s <= self._lease_s
 
     def _primary_obstacle(self) -> str:
         reason = self._objection()
@@ -307,6 +317,7 @@ class Replica:
         if self._broken:
             self._end(self._broken)
             return False
+        self._note_leaving()
         view = self._view()
         decision, reason = decide(self._clock(), view)
         is_good = decision in (ReplicaDecision.BEGIN, ReplicaDecision.ADOPT, ReplicaDecision.HAND_OVER)
@@ -315,6 +326,14 @@ class Replica:
             self._end(reason)
             return False
         return self._acts[decision]()
+
+    def _note_leaving(self) -> None:
+        """Before it hands over, its backup must have given a sign of life: the backup may have died just now."""
+        if not (self.has_backup and (self._retires or self._link.is_wanted)):
+            self._leaves_s = float("inf")
+        elif self._leaves_s == float("inf"):
+            self._leaves_s = self._clock()
+            self._link.ask_for_sign()
 
     def _view(self) -> View:
         common = (self._process, self._is_second)
@@ -333,7 +352,7 @@ class Replica:
                 candidate=self._candidate,
                 is_replaced=link.is_replaced,
                 is_left=link.is_left,
-                may_hand_over=(self._retires or link.is_wanted) and self.has_backup and link.in_step == self._backup,
+                may_hand_over=link.has_heard_since(self._leaves_s) and link.in_step == self._backup,
             )
         return View(
             *common,
@@ -432,7 +451,7 @@ class Replica:
         assert self._register is not None
         self._follower.stop()
         was_handed_over = self._clock() - self._follower.heard_s <= self._lease_s
-        self._is_deserted = self._retires and was_handed_over
+        self._is_deserted = self._retires and was_handed_over and not self._follower.wants_place
         return self._become_primary(self._register.epoch, self._follower.store)
 
     def _become_primary(self, epoch: int, store: UUID | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -31,6 +32,7 @@ from ps_protocol.sockets.frames import TICKET_BYTES
 from ps_protocol.v1 import replication_pb2
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.log.logged_state import LoggedState
+from ps_server.log.state_image import StateImage
 from ps_server.log.state_parts import StateParts
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
@@ -293,3 +295,45 @@ def test_a_follower_refuses_an_older_epoch_and_another_primary(in_step: Pair) ->
         with pytest.raises(FailedPreconditionError, match=reason):
             call()
     attach(6, in_step.primary.process)
+
+
+def test_attempts_of_a_primary_that_has_let_go_of_it_are_no_sign_of_life_to_a_follower() -> None:
+    """It can become the backup only when it has ended and is started again, which it does after a lease of silence."""
+    now_s = 100.0
+    primary, follower = (
+        Side(),
+        Follower(
+            LoggedState(StateParts(CLUSTER, 0)),
+            task="ps:0",
+            process=uuid4(),
+            on_broken=pytest.fail,
+            clock=lambda: now_s,
+        ),
+    )
+    frame = replication_pb2.FollowFrame()
+    frame.attachment.task, frame.attachment.epoch, frame.attachment.process = "ps:0", 1, primary.process.bytes
+    frame.attachment.store_incarnation = primary.core.store_incarnation.bytes
+    stream = FollowStream(follower)
+    stream.feed(frame.SerializeToString())
+    follower.restore(stream, StateImage(0, (), ()))
+
+    now_s += LEASE_S
+    again = FollowStream(follower)
+    again.feed(frame.SerializeToString())
+    assert follower.heard_s == now_s - LEASE_S
+    again.hear()
+    assert follower.heard_s == now_s
+
+
+def test_a_follower_is_heard_of_since_it_was_asked_for_a_sign_only_while_it_is_there(
+    in_step: Pair, eventually: Eventually
+) -> None:
+    link = in_step.link
+    assert link.hold(in_step.backup.process)
+    asked_s = time.monotonic()
+    assert not link.has_heard_since(asked_s)
+    link.ask_for_sign()
+    eventually(lambda: link.has_heard_since(asked_s), message="the follower gives a sign of life")
+    in_step.stop_backup()
+    eventually(lambda: not link.has_heard_since(asked_s), message="the link knows that it is gone")
+    assert link.in_step == in_step.backup.process

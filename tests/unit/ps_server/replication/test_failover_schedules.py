@@ -218,6 +218,11 @@ class Link:
     def in_step(self) -> UUID | None:
         return self.peer.process if self.peer is not None and self.is_in_step else None
 
+    def ask_for_sign(self) -> None: ...
+
+    def has_heard_since(self, time_s: float) -> bool:
+        return self.peer is not None and self.heard_s > time_s
+
     def start(self, epoch: int, _store: UUID) -> None:
         self.is_started, self.epoch = True, epoch
 
@@ -313,7 +318,7 @@ def step(world: World, may_die: bool) -> None:
             *("time", "decide", "converse", "token", "deliver", "client"),
             *("freeze", "wake", "cut", "heal", "store", "retire", "die"),
         ],
-        [25, 25, 8, 12, 25, 14, 0.4, 0.8, 0.4, 0.8, 0.5, 0.5, 0.2 if may_die else 0],
+        [25, 25, 8, 12, 25, 14, 0.4, 0.8, 0.4, 0.8, 0.5, 2.0, 0.2 if may_die else 0],
     )[0]
     runs = not (node.is_frozen or node.is_gone)
     if event == "time":

@@ -180,6 +180,18 @@ class Process:
     def go_alone(self) -> None:
         self.in_step, self.is_left = None, False
 
+    def ask_for_sign(self) -> None:
+        self.events.append("asked for a sign")
+
+    def has_heard_since(self, time_s: float) -> bool:
+        return self.heard_s > time_s
+
+    def sign(self) -> None:
+        """The backup gives a sign of life, and the process decides."""
+        self.now_s += 0.1
+        self.heard_s = self.now_s
+        self.replica.step()
+
     def expect(self, primary: UUID | None) -> None: ...
 
     def begin_epoch(self, epoch: int) -> None: ...
@@ -269,8 +281,11 @@ def test_a_primary_that_is_to_end_hands_over_and_answers_nobody() -> None:
     process.replica.check_may_answer()
     process.replica.retire(0)
     process.replica.step()
+    assert process.events == ["asked for a sign"], "its backup may have died just now, and it would be for nothing"
+    process.replica.check_may_answer()
+    process.sign()
     assert process.register == Register(3, OTHER, None, True)
-    assert process.events == ["HAND_OVER", "handed over"]  # it ends by itself
+    assert process.events[1:] == ["HAND_OVER", "handed over"]  # it ends by itself
     with pytest.raises(UnavailableError, match="not the primary"):
         process.replica.check_may_answer()
     assert process.replica.has_retired
@@ -279,8 +294,9 @@ def test_a_primary_that_is_to_end_hands_over_and_answers_nobody() -> None:
 def test_a_primary_answers_nobody_as_long_as_it_does_not_know_whether_it_has_handed_over() -> None:
     process = paired()
     process.replica.retire(0)
-    process.is_silent = True
     process.replica.step()
+    process.is_silent = True
+    process.sign()
     with pytest.raises(UnavailableError, match="is being handed over to backup:1"):
         process.replica.check_may_answer()
     process.is_silent = False
@@ -301,6 +317,44 @@ def test_a_primary_whose_backup_is_about_to_end_as_well_goes_on_alone() -> None:
     assert process.events == ["GO_ALONE"]
 
 
+def test_a_primary_hands_over_to_no_backup_that_has_died_just_now() -> None:
+    """It holds a lease still, but the only state would end with it."""
+    process = paired()
+    process.replica.retire(0)
+    process.told()
+    process.now_s += LEASE_S
+    process.told()
+    assert process.events == ["asked for a sign", "GO_ALONE"]
+    process.replica.check_may_answer()
+
+
+def test_a_backup_that_the_operator_has_wanted_in_the_place_waits_for_a_follower_when_it_is_told_to_end() -> None:
+    """Its primary has ended since it was wanted, and is started again; it was not told to end as well."""
+    process = backup()
+    process.replica.promote(accept_loss=False)
+    process.replica.retire(0)
+    process.told(Register(5, THIS))
+    assert process.replica.is_primary
+    assert not process.replica.may_end
+
+    both = backup()
+    both.replica.retire(0)
+    both.told(Register(5, THIS))
+    assert both.replica.may_end, "both were told to end: nobody comes"
+
+
+def test_a_process_whose_primary_died_before_it_sent_any_state_can_be_promoted_with_loss() -> None:
+    process = Process()
+    process.told(Register(8, OTHER))
+    process.is_attached = True
+    with pytest.raises(UnavailableError, match="is catching up with the primary"):
+        process.replica.promote(accept_loss=True)
+    process.now_s += LEASE_S + 1
+    process.replica.promote(accept_loss=True)
+    process.told()
+    assert process.register == Register(9, THIS)
+
+
 def test_a_backup_that_is_to_end_says_so_and_ends_when_the_primary_goes_on_without_it() -> None:
     process = backup()
     process.replica.retire(0)
@@ -317,7 +371,9 @@ def test_the_operator_has_a_backup_ask_for_the_place_and_the_primary_ends_when_i
     first = paired()
     first.is_wanted = True
     first.replica.step()
+    first.sign()
     assert first.events == [
+        "asked for a sign",
         "HAND_OVER",
         "handed over",
         "ended: it has handed over to backup:1 at host:3, as the operator wants it",
