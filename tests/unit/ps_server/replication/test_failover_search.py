@@ -1,0 +1,95 @@
+"""Every schedule of a replicated task with a few faults, of any length: it answers as it should, and always heals."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ps_server.replication.replica import Replica
+from tests.unit.ps_server.replication.failover_search import BrokenPromiseError, Search, whole_pair
+from tests.unit.ps_server.replication.failover_world import FOLLOWER, LINK, REPLICA, World
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Without thousands of lines in the log of each test."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def test_a_whole_pair_survives_every_two_faults() -> None:
+    world = World()
+    search = Search(world, max_faults=2)
+    search.explore(whole_pair(world))
+    # The schedules do what they are for.
+    for place in ("ps:1", "backup:1"):
+        for fault in (
+            *("stands still", "dies", "is told to end", "is cut off from the store"),
+            *("decides nothing", "decides, the call is lost", "decides, the call is late"),
+            "decides, the call answer is lost",
+        ):
+            assert search.seen[f"{place} {fault}"], fault
+    for fault in ("backup:1 is promoted", "the two are parted", "talk for 1 of 3, breaks", "reported"):
+        assert search.seen[fault], fault
+    assert len(search.cause) > 5_000
+
+
+def test_a_whole_pair_survives_every_fault_at_the_narrowest_margins() -> None:
+    """The primary uses its part of the lease to the end, and its backup asks one tick after the whole."""
+    world = World(ticks_per_lease=2.5)
+    Search(world, max_faults=1).explore(whole_pair(world))
+
+
+@pytest.mark.parametrize("accepts_loss", [False, True])
+def test_a_task_that_begins_survives_every_fault(accepts_loss: bool) -> None:
+    search = Search(World(), max_faults=1, accepts_loss=accepts_loss)
+    search.explore()
+    assert search.seen["ps:1 dies"]
+    assert bool(search.seen["ps:1 is promoted with loss"]) is accepts_loss
+
+
+def test_a_state_that_is_put_back_is_the_same_state() -> None:
+    world = World()
+    search = Search(world, max_faults=1)
+    search.explore(whole_pair(world))
+    for state, _phase in list(search.cause):
+        world.load(state)
+        assert world.save() == state
+
+
+def test_the_model_knows_every_field() -> None:
+    """A new field must be put back with a state, or be among those that do not change or do not matter."""
+    process = World().pair[0]
+    for part, kinds in ((process.replica, REPLICA), (process.follower, FOLLOWER), (process.link, LINK)):
+        assert vars(part).keys() == {name for names in kinds.values() for name in names}, type(part).__name__
+
+
+def schedule_that_breaks(max_faults: int) -> list[str]:
+    world = World()
+    with pytest.raises(BrokenPromiseError) as error:
+        Search(world, max_faults=max_faults).explore(whole_pair(world))
+    return str(error.value).splitlines()
+
+
+def test_a_primary_that_would_answer_without_a_lease_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ps_server.replication.replica.holds_lease", lambda _now_s, view: view.epoch > 0)
+    assert schedule_that_breaks(1)[-1] == "=> both processes answer"
+
+
+def test_a_primary_that_hands_over_to_a_backup_that_is_gone_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "ps_server.replication.backup_link.BackupLink.has_heard_since", lambda _self, time_s: time_s < 1e9
+    )
+    labels = schedule_that_breaks(2)
+    assert "the task does not heal" in labels[-1]
+    assert {"backup:1 dies", "ps:1 is told to end"} <= set(labels)
+
+
+def test_a_backup_that_never_asks_to_take_over_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    look: Any = Replica._look
+    monkeypatch.setattr(Replica, "_ask_to_take_over", look)
+    assert "does not" in schedule_that_breaks(1)[-1]
