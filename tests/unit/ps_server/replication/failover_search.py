@@ -68,13 +68,17 @@ class Search:
         """
         start = start or (self._saved(), 0)
         self.cause[start] = (None, "start")
+        fewest = {start: 0}  # faults, of the schedules to a state
         levels: list[list[Key]] = [[start], *([] for _ in range(self.max_faults))]
         for faults, level in enumerate(levels):
             while level:
                 key = level.pop()
+                if fewest[key] < faults:
+                    continue
                 self._check_heals(key)
                 for label, cost, after in self._successors(key, faults < self.max_faults):
-                    if after not in self.cause:
+                    if faults + cost < fewest.get(after, sys.maxsize):
+                        fewest[after] = faults + cost
                         self.cause[after] = (key, label)
                         levels[faults + cost].append(after)
                 if len(self.cause) >= self.max_states:
@@ -132,6 +136,11 @@ class Search:
             for way in ways:
                 label = f"{PHASES[phase]}, the call {way}"
                 yield after(label, partial(self._decide, process, way), following, 1)
+            for way in ("is slow to be asked", "is slow to answer") if was_asked else ():
+                for other in (0, 1, 5 - phase, 4):
+                    label = f"{PHASES[phase]}, the call {way}, meanwhile {PHASES[other]}"
+                    meanwhile = partial(self._meanwhile, other)
+                    yield after(label, partial(self._decide, process, way, meanwhile=meanwhile), following, 1)
         for label, act in self._faults(key):
             yield after(label, act, phase, 1)
 
@@ -177,9 +186,20 @@ class Search:
     def _stands(self, process: Process) -> bool:
         return process.is_frozen or process.is_gone
 
-    def _decide(self, process: Process, store: str, *, times: int = 4) -> None:
+    def _decide(
+        self, process: Process, store: str, *, times: int = 4, meanwhile: Callable[[], object] = lambda: None
+    ) -> None:
         if not self._stands(process):
-            process.decide(store, times=times)
+            process.decide(store, times=times, meanwhile=meanwhile)
+
+    def _meanwhile(self, phase: int) -> None:
+        """One phase, as if the process that waits for the store did nothing else; what is promised holds then too."""
+        world = self.world
+        for _ in range(2 if phase == 0 else 1):  # ticks until a lease has run out for the primary, not for its backup
+            self._default(phase)
+        for process in world.pair:
+            process.answer()
+        world.check()
 
     def _deliver_late(self, process: Process) -> None:
         assert process.late is not None
@@ -337,13 +357,15 @@ def main() -> None:
     world = World(options.ticks)
     start = None if options.from_start else whole_pair(world)
     search = Search(world, options.faults, options.max_states, options.accept_loss)
-    time.process_time()
+    began_s = time.process_time()
     try:
         search.explore(start)
     finally:
-        pass
-    for _label, _count in sorted(search.seen.items()):
-        pass
+        counts = [f"{count:8d} {label}\n" for label, count in sorted(search.seen.items())]
+        took_s = time.process_time() - began_s
+        sys.stdout.writelines(
+            [*counts, f"{len(search.cause)} states, {search.num_steps} steps, {took_s:.1f} s of processor time\n"]
+        )
 
 
 if __name__ == "__main__":

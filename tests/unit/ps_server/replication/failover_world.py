@@ -167,19 +167,20 @@ class Process:
 
     # -- events -------------------------------------------------------------------------------
 
-    def decide(self, store: str, *, times: int = 4) -> bool:
+    def decide(self, store: str, *, times: int = 4, meanwhile: Callable[[], object] = lambda: None) -> bool:
         """Decides until nothing is left to do; returns whether the store was asked for a change.
 
         Args:
             store: What becomes of what is asked of the store.
             times: How often it decides at most.
+            meanwhile: Called while the store is asked, if it "is slow to be asked" or "is slow to answer".
         """
         world = self.world
-        world.store, world.was_asked = store, False
+        before, world.store, world.was_asked, world.meanwhile = world.store, store, False, meanwhile
         for _ in range(times):
             if self.is_gone or self.replica._ended.is_set() or not self.replica.step():
                 break
-        world.store = "answers"
+        world.store = before
         talk = self.link._conversation
         if talk is not None and cast(Talk, talk).is_hung_up:
             self._hang_up()
@@ -412,10 +413,15 @@ class StoreOf:
         if world.store == "is late":
             self._process.late = Register.decode(value)
             raise UnavailableError("there was no answer in time")
+        if world.store == "is slow to be asked":
+            world.pass_time()
         written = world.write(Register.decode(value), revision)
+        entry = world.entry
+        if world.store == "is slow to answer":
+            world.pass_time()
         if world.store == "answer is lost":
             raise UnavailableError("there was no answer in time")
-        return written, world.entry
+        return written, entry
 
     def watch(self, key: str, *, revision: int, timeout_s: float) -> Entry | None:
         raise NotImplementedError
@@ -444,6 +450,7 @@ class World:
         self.is_parted = False  # the two from each other
         self.store = "answers"
         self.was_asked = False
+        self.meanwhile: Callable[[], object] = lambda: None
         self.processes: dict[bool, Process] = {}
         for is_second in (False, True):
             self.processes[is_second] = Process(self, is_second)
@@ -474,6 +481,12 @@ class World:
         for process in self.pair:
             process.late = None  # what was asked of an earlier revision is refused
         return True
+
+    def pass_time(self) -> None:
+        """Something else happens while one process waits for the store."""
+        self.store, meanwhile = "answers", self.meanwhile
+        meanwhile()
+        self.was_asked = True
 
     def new_update(self) -> int:
         used = self.acknowledged
