@@ -17,7 +17,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeAlias
@@ -83,6 +83,14 @@ class Search:
                         levels[faults + cost].append(after)
                 if len(self.cause) >= self.max_states:
                     return
+
+    def follow(self, key: Key, labels: Iterable[str]) -> None:
+        """Follows one schedule, and sees whether the pair heals after each step of it."""
+        for label in labels:
+            [after] = [after for name, _cost, after in self._successors(key, may_fail=True) if name == label]
+            self.cause.setdefault(after, (key, label))
+            key = after
+            self._check_heals(key)
 
     def schedule(self, key: Key) -> list[str]:
         """How a state was reached."""

@@ -143,3 +143,15 @@ def test_one_that_the_register_does_not_name_answers_nobody() -> None:
         assert holds_lease(NOW_S, primary)
         assert not holds_lease(NOW_S, replace(primary, register=Register(1, OTHER)))
         assert not holds_lease(NOW_S, replace(primary, register=Register(3, OTHER)))
+
+
+@pytest.mark.parametrize(("primary_rate", "backup_rate"), [(1.0, 1.0), (0.81, 1.0), (1.0, 1.23), (0.9, 1.1)])
+def test_a_primary_has_stopped_before_its_backup_may_ask_though_their_clocks_run_at_different_rates(
+    primary_rate: float, backup_rate: float
+) -> None:
+    """The token was sent, and heard, at 0 of both clocks; seconds of the world pass."""
+    for milliseconds in range(30_000):
+        now_s = milliseconds / 1000
+        may_answer = holds_lease(now_s * primary_rate, replace(PAIRED, heard_s=0.0))
+        may_ask = decide(now_s * backup_rate, replace(BACKUP, heard_s=0.0))[0] is ReplicaDecision.ASK_TO_TAKE_OVER
+        assert not (may_answer and may_ask), now_s
