@@ -335,6 +335,12 @@ class Replica:
             self._leaves_s = self._clock()
             self._link.ask_for_sign()
 
+    @property
+    def _may_hand_over(self) -> bool:
+        link, since_s = self._link, self._leaves_s
+        # The link's locks are for those that are about to leave: the guard before each answer asks as well.
+        return since_s < float("inf") and link.has_heard_since(since_s) and link.in_step == self._backup
+
     def _view(self) -> View:
         common = (self._process, self._is_second)
         follower, link = self._follower, self._link
@@ -352,7 +358,7 @@ class Replica:
                 candidate=self._candidate,
                 is_replaced=link.is_replaced,
                 is_left=link.is_left,
-                may_hand_over=link.has_heard_since(self._leaves_s) and link.in_step == self._backup,
+                may_hand_over=self._may_hand_over,
             )
         return View(
             *common,
