@@ -48,9 +48,9 @@ REPLICA: Final = {
     "epochs": ["epoch"],
     "ids": _names("_process _backup"),
     "registers": ["_register"],
-    "events": _names("_has_retired _ended"),
+    "events": ["_has_retired"],
     "fixed": _names(
-        "_task _is_second _follower _link _registers _transitions _lease_s _clock _acts _news _thread _was_ready "
+        "_task _is_second _follower _link _registers _transitions _lease_s _clock _acts _loop _was_ready "
         "_last_reason _last_reason_s _broken"
     ),
 }
@@ -69,17 +69,24 @@ LINK: Final = {
     "positions": ["_offered"],
     "fixed": _names(
         "_other _task _take_image _lease_s _backlog_bytes _on_news _clock _lock changed _queue _queued_bytes "
-        "_answered_s _called_s _store _conversation obstacle _thread _tokens _awaited_s"
+        "_answered_s _called_s _store _conversation obstacle _loop _channel _tokens _awaited_s"
     ),
 }
 
 
 class Stub:
-    """Of a thread that the model does without."""
+    """Of a loop whose thread the model does without."""
 
-    ident = None
+    def __init__(self) -> None:
+        self.is_stopping = False
 
     def start(self) -> None: ...
+
+    def wake(self) -> None: ...
+
+    def stop(self, _timeout_s: float) -> bool:
+        self.is_stopping = True
+        return True
 
 
 class Talk(Conversation):
@@ -125,7 +132,7 @@ class Process:
             clock=world.clock,
         )
         self.link._store = _STORE
-        self.link._thread = cast(Any, Stub())
+        self.link._loop = cast(Any, Stub())
         self.replica = Replica(
             process,
             task=TASK,
@@ -137,7 +144,7 @@ class Process:
             lease_s=world.lease_s,
             clock=world.clock,
         )
-        self.replica._thread = cast(Any, Stub())
+        self.replica._loop = cast(Any, Stub())
 
     @property
     def other(self) -> Process:
@@ -178,7 +185,7 @@ class Process:
         world = self.world
         before, world.store, world.was_asked, world.meanwhile = world.store, store, False, meanwhile
         for _ in range(times):
-            if self.is_gone or self.replica._ended.is_set() or not self.replica.step():
+            if self.is_gone or self.replica._loop.is_stopping or not self.replica.step():
                 break
         world.store = before
         talk = self.link._conversation
@@ -294,7 +301,7 @@ class Process:
         newest = follower["_newest"]
         stream = None if newest is None else newest is self.other.link._conversation
         plain = [self.is_gone, stream, *_get(replica, "plain", REPLICA), *_get(follower, "plain", FOLLOWER)]
-        plain += [replica[name].is_set() for name in REPLICA["events"]]
+        plain += [replica["_has_retired"].is_set(), replica["_loop"].is_stopping]
         plain += _get(link, "plain", LINK)
         times = [*_get(replica, "times", REPLICA), follower["heard_s"], link["heard_s"]]
         epochs = [replica["epoch"], follower["epoch"], link["_epoch"]]
@@ -331,12 +338,11 @@ class Process:
         self.is_gone, self._stream = next(plain), next(plain)
         _set(replica, "plain", REPLICA, plain)
         _set(follower, "plain", FOLLOWER, plain)
-        for name in REPLICA["events"]:
-            event = replica[name]
-            if next(plain):
-                event.set()
-            else:
-                event.clear()
+        if next(plain):
+            replica["_has_retired"].set()
+        else:
+            replica["_has_retired"].clear()
+        replica["_loop"].is_stopping = next(plain)
         _set(link, "plain", LINK, plain)
         _set(replica, "times", REPLICA, times)
         follower["heard_s"], link["heard_s"] = next(times), next(times)
