@@ -184,5 +184,5 @@ def _end_unsafe(error: BaseException) -> None:
 
 
 def _end_superseded(reason: str) -> None:
-    _LOG.critical("ending at once", reason=reason)
+    _LOG.warning("ending at once", reason=reason)
     os._exit(EXIT_SUPERSEDED)
