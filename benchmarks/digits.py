@@ -10,7 +10,8 @@ A step pulls all parameters, computes a gradient of a batch and pushes it. There
 In the first two the gradient is written by hand, so that the time is that of the exchanges. With ``--tensorflow
 PYTHON``, the interpreter of an environment that has TensorFlow, it trains the same model with the same graph program;
 with ``--torch PYTHON`` by torch's RPC, in its parameter-server pattern. The processor time of a step is that of its
-worker, and of all ps tasks together.
+worker, and of all ps tasks together. With ``--images fashion`` the images are those of Fashion-MNIST, and the model has
+ten times as many parameters.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import subprocess
 import sys
 import time
@@ -34,7 +36,7 @@ from benchmarks.harness.contestants import ROOT, TRANSPORTS
 from benchmarks.harness.processes import cpu_seconds
 from benchmarks.harness.record import Record
 from benchmarks.harness.tables import Table, auto_duration, number
-from benchmarks.peers import digits_graph
+from benchmarks.peers import digits_graph, training_images
 from examples import digits
 from ps_cluster import LocalCluster
 from ps_cluster.local.line_splitter import OutputLine
@@ -69,7 +71,7 @@ def train(client: ss.Client, num_workers: int, seconds: float, way: str, rule: s
         This worker's steps, the seconds of processor time that they took it, and the accuracy.
     """
     present = ss.get_variable("present", [], initializer=ss.zeros_initializer())
-    data = digits.load_digits()
+    data = training_images.load_images()
     step, held_out_accuracy = (_graph_step if way == "graph" else _eager_step)(client, data, way, rule)
     for _ in range(20):
         step()
@@ -89,7 +91,7 @@ def train(client: ss.Client, num_workers: int, seconds: float, way: str, rule: s
 
 def _eager_step(client: ss.Client, data: Any, way: str, rule: str) -> tuple[Step, Accuracy]:
     images, classes, held_out_images, held_out_classes = data
-    variables = digits.build_model(client, _HIDDEN)
+    variables = digits.build_model(client, _HIDDEN, training_images.num_pixels())
     outs = [np.zeros(each.shape, np.float32) for each in variables]
     pulled = client.mirror(variables)
     random = np.random.default_rng(client.task.index)
@@ -113,7 +115,7 @@ def _graph_step(client: ss.Client, data: Any, _way: str, rule: str) -> tuple[Ste
     import worker_client.compat.v1 as tf  # noqa: PLC0415 - which makes the process's graph a deferred one
 
     with tf.Graph().as_default():
-        made = digits_graph.build(tf, client.cluster_spec, client.task.index, rule)
+        made = digits_graph.build(tf, client.cluster_spec, client.task.index, rule, training_images.num_pixels())
         session = tf.Session(client)
         return digits_graph.trained(session, made, data, client.task.index, is_chief=client.is_chief)
 
@@ -203,7 +205,7 @@ def tables(record: Record) -> list[Table]:
     """Returns the one table."""
     results = record["results"]
     table = Table(
-        f"Training digits: {results['workers']} workers, {results['ps']} ps",
+        f"Training {results.get('images', 'digits')}: {results['workers']} workers, {results['ps']} ps",
         [
             "transport",
             "way",
@@ -237,10 +239,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="of training (default: %(default)s)")
     parser.add_argument("--way", nargs="+", choices=WAYS, default=list(WAYS), help="how a step is made (default: all)")
     parser.add_argument("--rule", choices=RULES, default="sgd", help="the optimizer (default: %(default)s)")
+    parser.add_argument(
+        "--images", choices=training_images.NAMES, default=training_images.name(), help="(default: %(default)s)"
+    )
     parser.add_argument("--tensorflow", metavar="PYTHON", help="interpreter with TensorFlow, to train the same with it")
     parser.add_argument("--torch", metavar="PYTHON", help="interpreter with torch, to train the same by its RPC")
     parser.add_argument("--worker", choices=TRANSPORTS, help=argparse.SUPPRESS)  # be one of the workers
     given = parser.parse_args(arguments)
+    os.environ[training_images.VARIABLE] = given.images  # for the processes of every contestant
     if given.worker:
         _worker(given.worker, given.seconds, given.way[0], given.rule)
         return 0
@@ -256,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.torch:
         command.progress(_TORCH)
         cases.append(measure_torch(given.torch, given.ps, given.workers, given.seconds, given.rule))
-    results = {"cases": cases, "ps": given.ps, "workers": given.workers}
+    results = {"cases": cases, "ps": given.ps, "workers": given.workers, "images": given.images}
     command.finish(BENCHMARK, "benchmarks.digits", results, tables, given.json)
     return 0
 

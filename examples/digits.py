@@ -49,13 +49,13 @@ def dense_layer(name: str, num_inputs: int, num_outputs: int, num_parts: int) ->
         ]
 
 
-def build_model(client: ss.Client, num_hidden: int) -> list[Any]:
+def build_model(client: ss.Client, num_hidden: int, num_pixels: int = 64) -> list[Any]:
     """Names all parameters. On whichever worker comes first they are created, on the others found."""
     num_ps = client.cluster_spec.num_tasks("ps")
     least_loaded = ss.GreedyLoadBalancingStrategy(num_ps, ss.byte_size_load_fn)
     placer = ss.replica_device_setter(cluster=client.cluster_spec, ps_strategy=least_loaded)
     with ss.device(placer), ss.variable_scope("digits"):
-        return [*dense_layer("hidden", 64, num_hidden, num_ps), *dense_layer("softmax", num_hidden, 10, num_ps)]
+        return [*dense_layer("hidden", num_pixels, num_hidden, num_ps), *dense_layer("softmax", num_hidden, 10, num_ps)]
 
 
 def scores(parameters: Sequence[Array], images: Array) -> Array:

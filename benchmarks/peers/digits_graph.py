@@ -14,13 +14,13 @@ WARM_UP = 20
 INIT_TIMEOUT_S = 60.0
 
 
-def build(tf: Any, cluster: Any, task_index: int, rule: str) -> dict[str, Any]:
+def build(tf: Any, cluster: Any, task_index: int, rule: str, num_pixels: int) -> dict[str, Any]:
     """Builds the graph of one worker; returns its parts by name."""
     worker = f"/job:worker/task:{task_index}"
     with tf.device(tf.train.replica_device_setter(cluster=cluster, worker_device=worker)):
-        x = tf.placeholder(tf.float32, [None, 64])
+        x = tf.placeholder(tf.float32, [None, num_pixels])
         y = tf.placeholder(tf.int64, [None])
-        w1 = tf.get_variable("w1", [64, HIDDEN])
+        w1 = tf.get_variable("w1", [num_pixels, HIDDEN])
         b1 = tf.get_variable("b1", [HIDDEN], initializer=tf.zeros_initializer())
         w2 = tf.get_variable("w2", [HIDDEN, 10])
         b2 = tf.get_variable("b2", [10], initializer=tf.zeros_initializer())

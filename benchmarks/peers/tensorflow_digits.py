@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import tensorflow.compat.v1 as tf
 
 from benchmarks.peers import digits_graph
-from benchmarks.peers.digits_table import load_digits
+from benchmarks.peers.training_images import load_images, num_pixels
 
 
 def main() -> None:
@@ -24,14 +24,14 @@ def main() -> None:
     server = tf.train.Server(spec, job_name=job, task_index=index, config=config)
     if job == "ps":
         server.join()
-    made = digits_graph.build(tf, spec, index, rule)
+    made = digits_graph.build(tf, spec, index, rule, num_pixels())
     with tf.device("/job:ps/task:0"):
         present = tf.get_variable("present", [], initializer=tf.zeros_initializer())
     arrive = tf.assign_add(present, 1.0)
     made["init"] = tf.group(made["init"], present.initializer)
     filters = ["/job:ps", f"/job:worker/task:{index}"]
     session = tf.Session(server.target, config=tf.ConfigProto(device_filters=filters))
-    step, accuracy = digits_graph.trained(session, made, load_digits(), index, is_chief=index == 0)
+    step, accuracy = digits_graph.trained(session, made, load_images(), index, is_chief=index == 0)
     for _ in range(digits_graph.WARM_UP):
         step()
     session.run(arrive)

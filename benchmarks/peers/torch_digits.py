@@ -20,10 +20,10 @@ import torch
 from torch.distributed import rpc
 
 from benchmarks.peers.digits_graph import ADAM_RATE, BATCH, HIDDEN, RATE, WARM_UP
-from benchmarks.peers.digits_table import load_digits
+from benchmarks.peers.training_images import load_images, num_pixels
 
 TIMEOUT_S = 120.0
-SHAPES = ((64, HIDDEN), (HIDDEN,), (HIDDEN, 10), (10,))
+SHAPES = ((num_pixels(), HIDDEN), (HIDDEN,), (HIDDEN, 10), (10,))
 
 
 class Holder:
@@ -74,7 +74,7 @@ def scores(parameters: list[torch.Tensor], images: torch.Tensor) -> torch.Tensor
 
 def train(index: int, held: list[list[int]], num_workers: int, seconds: float) -> tuple[int, float]:
     """Trains together with the other workers, once all are there; returns this worker's steps and the accuracy."""
-    images, digits, held_out_images, held_out_digits = map(torch.from_numpy, load_digits())
+    images, digits, held_out_images, held_out_digits = map(torch.from_numpy, load_images())
     random = np.random.default_rng(index)
     names = [f"ps{ps}" for ps in range(len(held))]
 
