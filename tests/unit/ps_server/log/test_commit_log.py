@@ -278,3 +278,23 @@ def test_without_sinks_everything_is_committed_at_once(fatal: list[BaseException
     assert append(log) == 1
     log.wait_committed(1, 0)
     assert log.close(0)
+
+
+def test_whoever_waits_when_a_log_is_abandoned_learns_why_at_once(
+    make_log: MakeLog, sink: FakeSink, eventually: Eventually
+) -> None:
+    """As when another process goes on with the task: nobody may be told that a record is safe here."""
+    log = make_log()
+    sink.open.clear()
+    position = append(log)
+    with ThreadPoolExecutor(1) as executor:
+        waiting = executor.submit(log.wait_committed, position, TIMEOUT_S)
+        eventually(lambda: bool(log.num_waiting and sink.offered), message="it waits for the sink")
+        log.abandon("ask the other process")
+        with pytest.raises(UnavailableError, match="ask the other process"):
+            waiting.result(TIMEOUT_S)
+    with pytest.raises(UnavailableError, match="ask the other process"):
+        log.wait_committed(position, TIMEOUT_S)
+    sink.open.set()  # what comes too late changes nothing
+    assert log.close(TIMEOUT_S)
+    assert log.committed_position < position
