@@ -3,7 +3,8 @@
 Every worker runs this same script. It names the same variables, takes its own
 part of the images, and again and again has autograd compute the gradients of
 the loss, pushes them and pulls the parameters, without waiting for the other
-workers. The ps tasks make the optimizer's step, beside the parameters.
+workers. The ps tasks make the optimizer's step, beside the parameters. It ends
+when all workers together have made the steps, however many of them are its own.
 
     shardscope up --ps 2 --workers 3 -- python examples/digits.py
 """
@@ -85,33 +86,38 @@ def accuracy(parameters: Sequence[Array], images: Array, digits: Array) -> float
 def train(client: ss.Client, arguments: argparse.Namespace) -> float:
     """Trains on this worker's part of the images; returns the held-out accuracy of the shared model."""
     images, digits, held_out_images, held_out_digits = load_digits()
-    num_workers = max(1, client.num_workers)
-    mine = slice(client.task.index, None, num_workers)
+    steps = arguments.epochs * max(1, len(images) // arguments.batch)
+    mine = slice(client.task.index, None, max(1, client.num_workers))
     images, digits = images[mine], digits[mine]
 
     variables = build_model(client, arguments.hidden)
     global_step = ss.get_variable("global_step", [], dtype=np.int64, initializer=ss.zeros_initializer())
     optimizer = ss.train.Momentum(learning_rate=arguments.rate, momentum=0.9)
     random = np.random.default_rng(client.task.index)
-    pulled = client.mirror(variables)
-    parameters = pulled.values  # always the same arrays, which each step pulls anew
-    steps = arguments.epochs * max(1, len(images) // arguments.batch)
+    pulled = client.mirror([*variables, global_step])
+    *parameters, steps_made = pulled.values  # always the same arrays, which each step pulls anew
 
     console = Console()
     columns = (TextColumn(str(client.task)), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    every = max(1, steps // LINES_WITHOUT_TERMINAL)
+    next_line, my_steps = every, 0
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        for step in progress.track(range(1, steps + 1)):
+        bar = progress.add_task("", total=steps)
+        while steps_made < steps:
             rows = random.choice(len(images), arguments.batch, replace=False)
             found = gradients(parameters, images[rows], digits[rows])
             optimizer.apply_gradients(zip(found, variables, strict=True), global_step=global_step, pull=pulled)
-            client.report_step(step)
-            if not console.is_terminal and step % max(1, steps // LINES_WITHOUT_TERMINAL) == 0:
+            my_steps += 1
+            client.report_step(my_steps)
+            progress.update(bar, completed=min(int(steps_made), steps))
+            if not console.is_terminal and steps_made >= next_line:
+                next_line = int(steps_made) + every
                 part = accuracy(parameters, images, digits)
-                print(f"step {step:>5} of {steps}  training accuracy {part:.3f}", flush=True)
+                print(f"step {int(steps_made):>5} of {steps}  training accuracy {part:.3f}", flush=True)
 
     pulled.pull()
-    result = accuracy(pulled.values, held_out_images, held_out_digits)
-    print(f"held-out accuracy {result:.3f} after {int(global_step)} steps of all workers", flush=True)
+    result = accuracy(parameters, held_out_images, held_out_digits)
+    print(f"held-out accuracy {result:.3f} after {int(steps_made)} steps of all workers", flush=True)
     return result
 
 
@@ -119,7 +125,7 @@ def main() -> int:
     """Returns the exit code: 1 if the model has not become as good as asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--epochs", type=int, default=30, help="passes over this worker's images (default: %(default)s)"
+        "--epochs", type=int, default=45, help="passes over the images, of all workers together (default: %(default)s)"
     )
     parser.add_argument("--batch", type=int, default=64, help="images in a step (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=0.03, help="learning rate (default: %(default)s)")
