@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from ps_protocol.codec.limits import MAX_MESSAGE_BYTES
+from ps_protocol.codec.limits import MAX_MESSAGE_BYTES, MAX_TAKEN_BYTES
 from ps_protocol.liveness import KEEPALIVE_INTERVAL_S, KEEPALIVE_TIMEOUT_S
 
 Options: TypeAlias = list[tuple[str, str | int]]
@@ -40,10 +40,10 @@ def client_options() -> Options:
     ]
 
 
-def server_options(max_received_bytes: int = MAX_MESSAGE_BYTES) -> Options:
+def server_options(max_received_bytes: int = MAX_TAKEN_BYTES) -> Options:
     """Returns the options of a ps task's server, which takes messages of so many bytes."""
     return [
-        *_common_options(min(max_received_bytes, MAX_MESSAGE_BYTES)),
+        *_common_options(max_received_bytes),
         # By default a second server binds the same port without an error, and takes half of the calls.
         ("grpc.so_reuseport", 0),
         # A server that is pinged more often than it allows (by default every 5 minutes) hangs up with

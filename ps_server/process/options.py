@@ -12,7 +12,12 @@ from typing import Any, Final
 
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec, TaskId, TfConfig
 from ps_protocol.codec.header_bounds import HeaderBounds
-from ps_protocol.codec.limits import MAX_MESSAGE_BYTES, MAX_OPERATIONS
+from ps_protocol.codec.limits import (
+    MAX_MESSAGE_BYTES,
+    MAX_OPERATIONS,
+    MAX_TAKEN_BYTES,
+    UNARY_LIMIT_BYTES,
+)
 from ps_protocol.errors import SettingError
 from ps_protocol.service_types import DurabilityMode
 from ps_protocol.settings import (
@@ -47,6 +52,8 @@ DEFAULT_MAX_CONCURRENT: Final = 64
 DEFAULT_CONTROL_THREADS: Final = 16
 DEFAULT_MESSAGE_TIMEOUT_S: Final = 10.0
 
+_LEAST_MESSAGE_BYTES: Final = MAX_TAKEN_BYTES
+_MOST_MESSAGE_BYTES: Final = 2 * MAX_MESSAGE_BYTES
 _LEAST_HEADER_BYTES: Final = 64 * 1024
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _SEED: Final = whole_number(-(2**63), 2**63 - 1, expected="a whole number of 64 bits")
@@ -99,6 +106,13 @@ def _header_size(text: str) -> int:
     size_bytes = int(str(SIZE.parse(text)))
     if not _LEAST_HEADER_BYTES <= size_bytes <= MAX_MESSAGE_BYTES:
         raise ValueError(f"a size from 64K to 64M, not {size_bytes} bytes")
+    return size_bytes
+
+
+def _message_size(text: str) -> int:
+    size_bytes = int(str(SIZE.parse(text)))
+    if not _LEAST_MESSAGE_BYTES <= size_bytes <= _MOST_MESSAGE_BYTES:
+        raise ValueError(f"a size from 4M to 128M, not {size_bytes} bytes")
     return size_bytes
 
 
@@ -186,6 +200,12 @@ class ServerOptions:
     )
     max_header_bytes: int = setting(
         "--max-header", Kind("SIZE", _header_size), "64M", "most bytes of the header of a batch, at most 64M"
+    )
+    max_message_bytes: int = setting(
+        "--max-message",
+        Kind("SIZE", _message_size),
+        "4M",
+        "most bytes of one message that is taken over gRPC, from 4M to 128M; clients send larger headers in parts",
     )
     message_timeout_s: float = setting(
         "--message-timeout",
@@ -327,6 +347,14 @@ class ServerOptions:
     def header_bounds(self) -> HeaderBounds:
         """What the header of a batch may be."""
         return HeaderBounds(self.max_operations, self.max_header_bytes)
+
+    @property
+    def taken_bytes(self) -> int:
+        """Most bytes of one message that the gRPC server takes."""
+        if BACKUP_JOB not in self.cluster_spec.jobs:
+            return self.max_message_bytes
+        # What a primary sends has the header of a batch in one piece.
+        return max(self.max_message_bytes, self.max_header_bytes + UNARY_LIMIT_BYTES)
 
     def advertised_address(self, port: int) -> str:
         """Where the other tasks are to reach this one, as "host:port", given the port that it listens on."""

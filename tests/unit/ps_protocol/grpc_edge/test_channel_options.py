@@ -36,14 +36,16 @@ def test_no_other_server_shares_the_port() -> None:
     assert SERVER["grpc.so_reuseport"] == 0
 
 
-@pytest.mark.parametrize("name", ["grpc.max_send_message_length", "grpc.max_receive_message_length"])
-def test_both_sides_take_messages_of_one_size(name: str) -> None:
-    assert CLIENT[name] == SERVER[name] == limits.MAX_MESSAGE_BYTES
+def test_a_client_takes_all_that_a_ps_sends_and_a_ps_only_what_its_setting_says() -> None:
+    received = "grpc.max_receive_message_length"
+    assert CLIENT[received] == SERVER["grpc.max_send_message_length"] == limits.MAX_MESSAGE_BYTES
+    assert SERVER[received] == limits.MAX_TAKEN_BYTES
+    assert dict(channel_options.server_options(5_000_000))[received] == 5_000_000
 
 
 def test_a_unary_message_has_room_for_its_header() -> None:
     assert limits.CHUNK_SIZE_BYTES <= limits.UNARY_LIMIT_BYTES
-    assert limits.UNARY_LIMIT_BYTES * 4 <= limits.MAX_MESSAGE_BYTES
+    assert limits.UNARY_LIMIT_BYTES + limits.CHUNK_SIZE_BYTES < limits.MAX_TAKEN_BYTES
 
 
 def test_a_hundred_thousand_declarations_fit_into_one_message() -> None:
