@@ -19,6 +19,7 @@ from ps_protocol.codec.limits import (
     UNARY_LIMIT_BYTES,
 )
 from ps_protocol.errors import SettingError
+from ps_protocol.grpc_edge.channel_options import ServerLimits
 from ps_protocol.service_types import DurabilityMode
 from ps_protocol.settings import (
     DIRECTORY,
@@ -232,6 +233,18 @@ class ServerOptions:
         str(MAX_CONNECTIONS),
         "connections of the socket transport that may be open; one more ends one that was never used, or is refused",
     )
+    max_grpc_connections: int = setting(
+        "--max-grpc-connections",
+        whole_number(1),
+        str(ServerLimits().connections),
+        "connections over gRPC that may be open, at most half of the descriptors; further ones are ended at once",
+    )
+    idle_timeout_s: float = setting(
+        "--idle-timeout",
+        SECONDS,
+        f"{ServerLimits().idle_timeout_s:g}",
+        "time that a connection over gRPC stays open without a call; 0 for ever",
+    )
     max_handshakes: int = setting(
         "--max-handshakes",
         whole_number(1),
@@ -349,12 +362,13 @@ class ServerOptions:
         return HeaderBounds(self.max_operations, self.max_header_bytes)
 
     @property
-    def taken_bytes(self) -> int:
-        """Most bytes of one message that the gRPC server takes."""
-        if BACKUP_JOB not in self.cluster_spec.jobs:
-            return self.max_message_bytes
-        # What a primary sends has the header of a batch in one piece.
-        return max(self.max_message_bytes, self.max_header_bytes + UNARY_LIMIT_BYTES)
+    def server_limits(self) -> ServerLimits:
+        """What the gRPC server takes."""
+        message_bytes = self.max_message_bytes
+        if BACKUP_JOB in self.cluster_spec.jobs:
+            # What a primary sends has the header of a batch in one piece.
+            message_bytes = max(message_bytes, self.max_header_bytes + UNARY_LIMIT_BYTES)
+        return ServerLimits(message_bytes, self.max_grpc_connections, self.handshake_timeout_s, self.idle_timeout_s)
 
     def advertised_address(self, port: int) -> str:
         """Where the other tasks are to reach this one, as "host:port", given the port that it listens on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -19,9 +20,8 @@ from grpc_reflection.v1alpha import reflection
 
 from ps_protocol import fault_points
 from ps_protocol.codec.header_bounds import HeaderBounds
-from ps_protocol.codec.limits import MAX_TAKEN_BYTES
 from ps_protocol.errors import DeadlineExceededError
-from ps_protocol.grpc_edge.channel_options import server_options
+from ps_protocol.grpc_edge.channel_options import ServerLimits, server_options
 from ps_protocol.liveness import READY
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED as HAS_SEGMENTS
 from ps_protocol.service_types import PsAddress
@@ -111,7 +111,7 @@ class PsServer:
         control_threads: Other calls carried out at the same time, such as hello, health and heartbeats.
         message_timeout_s: How long a peer may take over gRPC to send a message, or to read one; 0 for ever.
         header_bounds: What the header of a batch over gRPC may be; None for the defaults.
-        max_message_bytes: Most bytes of one message that is taken over gRPC.
+        limits: What is taken over gRPC; of connections at most half of the descriptors.
         follow_timeout_s: How long a primary may be silent that this process is the backup of.
         staging_limit_bytes: The most that tensors on their way in or out may take; 0 for no limit.
         transports: Ways for batches besides gRPC.
@@ -130,7 +130,7 @@ class PsServer:
         control_threads: int = DEFAULT_CONTROL_THREADS,
         message_timeout_s: float = DEFAULT_MESSAGE_TIMEOUT_S,
         header_bounds: HeaderBounds | None = None,
-        max_message_bytes: int = MAX_TAKEN_BYTES,
+        limits: ServerLimits | None = None,
         follow_timeout_s: float = 30.0,
         staging_limit_bytes: int = DEFAULT_STAGING_LIMIT_BYTES,
         transports: Collection[OfferedTransport] = DEFAULT_TRANSPORTS,
@@ -140,19 +140,21 @@ class PsServer:
     ):
         self._core = core
         self._address = f"{host}:{port}"
+        reserve = DescriptorReserve(descriptor_reserve)
+        limits = limits or ServerLimits()
+        limits = dataclasses.replace(limits, connections=reserve.share(limits.connections))
         self.lanes = Lanes(
             LaneSettings(max_concurrent, control_threads, message_timeout_s, follow_timeout_s), task=core.task
         )
         self._silence = BackgroundLoop("ending silent calls", self.lanes.end_silent, core.troubles)
         self._server = grpc.server(
             self.lanes.executor,
-            options=server_options(max_message_bytes),
+            options=server_options(limits),
             interceptors=[self.lanes],
             maximum_concurrent_rpcs=self.lanes.max_calls,
         )
         self.staging = ByteBudget(staging_limit_bytes)
         buffers = BufferPool(_POOLED_BYTES)
-        reserve = DescriptorReserve(descriptor_reserve)
         self.segments: SegmentRegistry | None = None
         if OfferedTransport.SHM in transports and shared_memory_limit_bytes and HAS_SEGMENTS:
             self.segments = SegmentRegistry(shared_memory_limit_bytes, reserve)
@@ -174,7 +176,7 @@ class PsServer:
             max_kept_streams=max_concurrent // 2,
             header_bounds=header_bounds,
             message_timeout_s=message_timeout_s,
-            max_message_bytes=max_message_bytes,
+            max_message_bytes=limits.message_bytes,
         )
         self._health = health.HealthServicer()
         self._add_services()
@@ -289,7 +291,7 @@ class TaskProcess:
             control_threads=options.control_threads,
             message_timeout_s=options.message_timeout_s,
             header_bounds=options.header_bounds,
-            max_message_bytes=options.taken_bytes,
+            limits=options.server_limits,
             follow_timeout_s=_SILENT_LEASES * options.lease_s,
             staging_limit_bytes=options.staging_limit_bytes,
             transports=options.transports,

@@ -13,6 +13,7 @@ import pytest
 from ps_protocol.codec import limits
 from ps_protocol.codec.message_codec import encode_batch
 from ps_protocol.grpc_edge import channel_options
+from ps_protocol.grpc_edge.channel_options import ServerLimits
 from ps_protocol.initializer_spec import Distribution, FanMode, InitializerSpec, VarianceScalingKind
 from ps_protocol.operations import Batch, Declare, PartitionSlice, VariableSpec
 
@@ -40,7 +41,12 @@ def test_a_client_takes_all_that_a_ps_sends_and_a_ps_only_what_its_setting_says(
     received = "grpc.max_receive_message_length"
     assert CLIENT[received] == SERVER["grpc.max_send_message_length"] == limits.MAX_MESSAGE_BYTES
     assert SERVER[received] == limits.MAX_TAKEN_BYTES
-    assert dict(channel_options.server_options(5_000_000))[received] == 5_000_000
+    assert dict(channel_options.server_options(ServerLimits(5_000_000)))[received] == 5_000_000
+
+
+def test_an_idle_connection_may_be_left_open() -> None:
+    assert SERVER["grpc.max_connection_idle_ms"] == 60_000
+    assert "grpc.max_connection_idle_ms" not in dict(channel_options.server_options(ServerLimits(idle_timeout_s=0)))
 
 
 def test_a_unary_message_has_room_for_its_header() -> None:
