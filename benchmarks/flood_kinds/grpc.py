@@ -109,47 +109,14 @@ def silent_hellos(address: str, *, path: str = HELLO, **options: object) -> int:
     return silent_streams(address, path=path, **options)  # type: ignore[arg-type]  # what a caller gives
 
 
-def dripping_messages(
-    address: str,
-    *,
-    number: int = 140,
-    time_s: float = TIME_S,
-    path: str = EXCHANGE,
-    begun: threading.Event | None = None,
-    stop: threading.Event | None = None,
-) -> int:
+def dripping_messages(address: str, *, path: str = EXCHANGE, **options: object) -> int:
     """Begins messages of 1 MiB and sends a byte of each now and then; returns how many calls the ps has ended."""
-    stop = stop or threading.Event()
-    with ExitStack() as stack:
-        calls = [stack.enter_context(RawCall(address, path)) for _ in range(number)]
-        for call in calls:
-            call.send(struct.pack(">BI", 0, 2**20))
-        _tell(begun)
-        ends_s = time.monotonic() + time_s
-        while time.monotonic() < ends_s and not stop.wait(0.05):
-            for call in calls:
-                call.send(b"x")
-        return _settled(lambda: sum([call.was_ended() for call in calls]), number)
+    return _held_calls(address, path, struct.pack(">BI", 0, 2**20), drop=b"x", **options)  # type: ignore[arg-type]
 
 
-def unread_replies(
-    address: str,
-    *,
-    number: int = 140,
-    time_s: float = TIME_S,
-    path: str = LIST_VARIABLES,
-    begun: threading.Event | None = None,
-    stop: threading.Event | None = None,
-) -> int:
+def unread_replies(address: str, *, path: str = LIST_VARIABLES, **options: object) -> int:
     """Asks, and has no room for the answer (a window of 0 bytes); returns how many calls the ps has ended."""
-    stop = stop or threading.Event()
-    with ExitStack() as stack:
-        calls = [stack.enter_context(RawCall(address, path, window_bytes=0)) for _ in range(number)]
-        for call in calls:
-            call.send(struct.pack(">BI", 0, 0), ends=True)
-        _tell(begun)
-        stop.wait(time_s)
-        return _settled(lambda: sum([call.was_ended() for call in calls]), number)
+    return _held_calls(address, path, struct.pack(">BI", 0, 0), window_bytes=0, **options)  # type: ignore[arg-type]
 
 
 def messages_without_meaning(
@@ -311,6 +278,44 @@ def _frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
 
 def _text(text: str) -> bytes:
     return bytes([len(text)]) + text.encode()
+
+
+def _held_calls(
+    address: str,
+    path: str,
+    first: bytes,
+    *,
+    drop: bytes = b"",
+    window_bytes: int = 65_535,
+    number: int = 140,
+    time_s: float = TIME_S,
+    begun: threading.Event | None = None,
+    stop: threading.Event | None = None,
+) -> int:
+    """Makes calls that each have a connection; returns how many the ps has ended.
+
+    Args:
+        address: Of the ps.
+        path: Of the method.
+        first: What is sent first; all, unless there is a drop.
+        drop: What is sent now and then after that.
+        window_bytes: What the ps may send.
+        number: How many.
+        time_s: For how long.
+        begun: Set when all are there.
+        stop: Ends it earlier.
+    """
+    stop = stop or threading.Event()
+    with ExitStack() as stack:
+        calls = [stack.enter_context(RawCall(address, path, window_bytes=window_bytes)) for _ in range(number)]
+        for call in calls:
+            call.send(first, ends=not drop)
+        _tell(begun)
+        ends_s = time.monotonic() + time_s
+        while time.monotonic() < ends_s and not stop.wait(0.05):
+            for call in calls if drop else ():
+                call.send(drop)
+        return _settled(lambda: sum([call.was_ended() for call in calls]), number)
 
 
 def _refused(
