@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from ps_protocol.operations import VariableSpec
@@ -163,6 +164,10 @@ class DurabilityMode(enum.IntEnum):
     NONE = 0
     SNAPSHOT = 1
     JOURNAL = 2
+
+
+DURABILITY_MODES: Final = {mode.name.lower(): mode for mode in DurabilityMode}
+"""By the names that are given on command lines."""
 
 
 @dataclass(frozen=True, slots=True)

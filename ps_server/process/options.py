@@ -20,7 +20,7 @@ from ps_protocol.codec.limits import (
 )
 from ps_protocol.errors import SettingError
 from ps_protocol.grpc_edge.channel_options import ServerLimits
-from ps_protocol.service_types import DurabilityMode
+from ps_protocol.service_types import DURABILITY_MODES, DurabilityMode
 from ps_protocol.settings import (
     DIRECTORY,
     MODULE,
@@ -60,7 +60,6 @@ _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _SEED: Final = whole_number(-(2**63), 2**63 - 1, expected="a whole number of 64 bits")
 _HOW_TO_SAY: Final = "--cluster 'ps=host:2222,host:2223;worker=host:2224' --task-index 0"
 _SOCKET_CHECKSUMS: Final = {"headers": False, "all": True}
-_DURABILITY_MODES: Final = {mode.name.lower(): mode for mode in DurabilityMode}
 
 
 class OfferedTransport(enum.StrEnum):
@@ -286,7 +285,7 @@ class ServerOptions:
     )
     durability: DurabilityMode = setting(
         "--durability",
-        one_of(_DURABILITY_MODES, "MODE", ignore_case=True),
+        one_of(DURABILITY_MODES, "MODE", ignore_case=True),
         "none",
         "what survives the process: none for nothing, snapshot for the last snapshot, journal for every update that "
         "was acknowledged",
