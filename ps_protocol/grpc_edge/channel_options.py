@@ -20,6 +20,8 @@ CONNECT_TIMEOUT_S = 5.0
 """Longest an attempt to connect may take before the next one starts."""
 
 _MAX_METADATA_BYTES = 64 * 1024
+_MAX_CALLS = 100
+"""Calls that may be open on one connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,9 @@ def server_options(limits: ServerLimits | None = None) -> Options:
         *_common_options(limits.message_bytes),
         # Without these, whoever opens connections takes all descriptors of the process.
         ("grpc.max_allowed_incoming_connections", limits.connections),
+        # What a client calls beyond it waits there. Calls that were reset count until the ps is done with them, so that
+        # a connection cannot make more work than it may have calls.
+        ("grpc.max_concurrent_streams", _MAX_CALLS),
         ("grpc.server_handshake_timeout_ms", _milliseconds(limits.handshake_timeout_s)),
         *(idle if limits.idle_timeout_s else []),
         # By default a second server binds the same port without an error, and takes half of the calls.

@@ -168,6 +168,25 @@ def test_replies_that_nobody_reads_are_dropped(ps: Ps, eventually: Eventually) -
     assert flood.count > CONTROL_THREADS
 
 
+def test_calls_that_are_reset_make_no_more_work_than_a_connection_may_have_calls(
+    ps: Ps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Lane] = []
+    admit = Lane.admit
+
+    def admitted(lane: Lane) -> bool:
+        seen.append(lane)
+        return admit(lane)
+
+    monkeypatch.setattr(Lane, "admit", admitted)
+    with floods.Flood(floods.reset_calls, ps.address, number=20_000, time_s=TIMEOUT_S) as flood:
+        work(ps, "during")
+        flood.wait()
+    assert flood.count >= 20_000
+    assert len(seen) < flood.count / 10, "gRPC drops the others"
+    work(ps, "after")
+
+
 @pytest.mark.parametrize("flood", [floods.hellos, floods.joins])
 def test_clients_that_come_and_send_nothing_keep_no_worker_out(ps: Ps, flood: Callable[..., int]) -> None:
     many = 100

@@ -44,6 +44,10 @@ def test_a_client_takes_all_that_a_ps_sends_and_a_ps_only_what_its_setting_says(
     assert dict(channel_options.server_options(ServerLimits(5_000_000)))[received] == 5_000_000
 
 
+def test_a_connection_may_have_more_calls_than_a_ps_has_threads() -> None:
+    assert SERVER["grpc.max_concurrent_streams"] in range(64, 1000)
+
+
 def test_an_idle_connection_may_be_left_open() -> None:
     assert SERVER["grpc.max_connection_idle_ms"] == 60_000
     assert "grpc.max_connection_idle_ms" not in dict(channel_options.server_options(ServerLimits(idle_timeout_s=0)))
