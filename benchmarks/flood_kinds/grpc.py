@@ -25,6 +25,7 @@ from ps_protocol.v1 import batch_pb2, data_pb2, membership_pb2
 TIME_S: Final = 5.0
 _CALL_S: Final = 60.0
 _SETTLE_S: Final = 3.0
+_CALLS_OF_CONNECTION: Final = 50  # a ps takes no more than 100 at a time
 _LOCAL: Final = ("127.0.0.1:", "localhost:", "[::1]:")
 _OPTIONS: Final = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
 
@@ -93,9 +94,11 @@ def silent_streams(
         yield b""
 
     with ExitStack() as stack:
-        channel = stack.enter_context(_channel(address))
-        open_stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path)
-        calls = [open_stream(nothing(), timeout=_CALL_S) for _ in range(number)]
+        calls: list[grpc.Call] = []
+        for start in range(0, number, _CALLS_OF_CONNECTION):
+            channel = stack.enter_context(_channel(address))
+            open_stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path)
+            calls += [open_stream(nothing(), timeout=_CALL_S) for _ in range(min(number - start, _CALLS_OF_CONNECTION))]
         _tell(begun)
         stop.wait(time_s)
         ended = _settled(lambda: sum([not call.is_active() for call in calls]), number)
