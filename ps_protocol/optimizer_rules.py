@@ -163,6 +163,8 @@ _DECAY = Range(0.0, 1.0, without_greatest=True)
 _SWITCH = (0.0, 1.0)
 
 _RATE = SettingSpec("learning_rate", None, _ANY)
+_RATE_OF_QUOTIENT = SettingSpec("learning_rate", None, _NOT_NEGATIVE)
+"""Of rules that divide by it; it may be 0, with which a warm-up begins."""
 _L1 = SettingSpec("l1_regularization_strength", 0.0, _NOT_NEGATIVE)
 _L2 = SettingSpec("l2_regularization_strength", 0.0, _NOT_NEGATIVE)
 _INITIAL_ACCUMULATOR = SettingSpec("initial_accumulator_value", 0.1, _POSITIVE)
@@ -256,7 +258,7 @@ _RULES: Final = (
     RuleSpec(
         "ftrl",
         (
-            _RATE,
+            _RATE_OF_QUOTIENT,
             _POWER,
             _FTRL_ACCUMULATOR,
             _L1,
@@ -268,7 +270,9 @@ _RULES: Final = (
         tensorflow_mode=LAZY,
     ),
     RuleSpec("proximal_gradient_descent", (_RATE, _L1, _L2), (), (LAZY, TF1), LAZY),
-    RuleSpec("proximal_adagrad", (_RATE, _INITIAL_ACCUMULATOR, _L1, _L2), (_ACCUMULATOR,), (LAZY, TF1), LAZY),
+    RuleSpec(
+        "proximal_adagrad", (_RATE_OF_QUOTIENT, _INITIAL_ACCUMULATOR, _L1, _L2), (_ACCUMULATOR,), (LAZY, TF1), LAZY
+    ),
     RuleSpec(
         "adamw",
         (_rate(0.001), *_betas(0.999), _epsilon(1e-8), _weight_decay(0.01), *_beta_powers(), _AMSGRAD),
@@ -305,7 +309,7 @@ _RULES: Final = (
     RuleSpec(
         "group_ftrl",
         (
-            _RATE,
+            _RATE_OF_QUOTIENT,
             _POWER,
             _FTRL_ACCUMULATOR,
             _L1,

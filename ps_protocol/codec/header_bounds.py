@@ -36,6 +36,15 @@ class HeaderBounds:
     operations: int = MAX_OPERATIONS
     header_bytes: int = MAX_MESSAGE_BYTES
 
+    def check_size(self, size_bytes: int) -> None:
+        """Raises ResourceExhaustedError if a header of that size, or so much of one, is too large."""
+        if size_bytes > self.header_bytes:
+            raise ResourceExhaustedError(
+                f"the header of the batch has {size_bytes} bytes or more, and one may have {self.header_bytes} here; "
+                f"send fewer operations at a time, or raise --max-header of the ps",
+                retryable=False,
+            )
+
     def decoded_bytes(self, header: bytes) -> int:
         """Returns about how much memory a header takes when it is decoded; 0 if that is not worth counting.
 
@@ -44,12 +53,7 @@ class HeaderBounds:
             InvalidArgumentError: It is no message.
         """
         size_bytes = len(header)
-        if size_bytes > self.header_bytes:
-            raise ResourceExhaustedError(
-                f"the header of the batch has {size_bytes} bytes, and one may have {self.header_bytes} here; send "
-                f"fewer operations at a time, or raise --max-header of the ps",
-                retryable=False,
-            )
+        self.check_size(size_bytes)
         if size_bytes <= SMALL_HEADER_BYTES and size_bytes <= 2 * self.operations:
             return 0
         number = _count_fields(header, self.operations + _OTHER_FIELDS)
@@ -64,6 +68,19 @@ class HeaderBounds:
 
 _OTHER_FIELDS: Final = 3
 """Client, store and sequence."""
+
+
+def parts_of(header: bytes, part_bytes: int) -> list[bytes]:
+    """Cuts a header between its fields, into parts that have so many bytes if a field is not larger itself."""
+    parts: list[bytes] = []
+    start = end = 0
+    while end < len(header):
+        after = _after_field(header, end)
+        if after - start > part_bytes and end > start:
+            parts.append(header[start:end])
+            start = end
+        end = after
+    return [*parts, header[start:]]
 
 
 def _count_fields(header: bytes, most: int) -> int:

@@ -113,6 +113,7 @@ def encode_welcome(welcome: Welcome, version: int = PROTOCOL_VERSION) -> data_pb
         ],
         ticket=welcome.ticket,
         cluster=None if welcome.cluster is None else _CLUSTER.encode(welcome.cluster),
+        max_message_bytes=welcome.max_message_bytes,
     )
 
 
@@ -142,6 +143,7 @@ def decode_welcome(message: data_pb2.HelloReply) -> Welcome:
         ),
         message.ticket,
         _CLUSTER.decode(message.cluster) if message.HasField("cluster") else None,
+        message.max_message_bytes,
     )
 
 

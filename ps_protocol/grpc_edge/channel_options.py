@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from ps_protocol.codec.limits import MAX_MESSAGE_BYTES
+from ps_protocol.codec.limits import MAX_MESSAGE_BYTES, MAX_TAKEN_BYTES
 from ps_protocol.liveness import KEEPALIVE_INTERVAL_S, KEEPALIVE_TIMEOUT_S
 
 Options: TypeAlias = list[tuple[str, str | int]]
@@ -19,6 +20,26 @@ CONNECT_TIMEOUT_S = 5.0
 """Longest an attempt to connect may take before the next one starts."""
 
 _MAX_METADATA_BYTES = 64 * 1024
+_MAX_CALLS = 100
+"""Calls that may be open on one connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What a ps task's server takes.
+
+    Attributes:
+        message_bytes: Most bytes of one message.
+        connections: Most connections; further ones are ended at once.
+        handshake_timeout_s: How long a new connection may take to begin with HTTP/2.
+        idle_timeout_s: How long a connection may be open without a call; 0 for ever. It is ended in good order, and the
+            client opens another one with its next call.
+    """
+
+    message_bytes: int = MAX_TAKEN_BYTES
+    connections: int = 4096
+    handshake_timeout_s: float = 5.0
+    idle_timeout_s: float = 60.0
 
 
 def client_options() -> Options:
@@ -40,10 +61,19 @@ def client_options() -> Options:
     ]
 
 
-def server_options(max_received_bytes: int = MAX_MESSAGE_BYTES) -> Options:
-    """Returns the options of a ps task's server, which takes messages of so many bytes."""
+def server_options(limits: ServerLimits | None = None) -> Options:
+    """Returns the options of a ps task's server."""
+    limits = limits or ServerLimits()
+    idle: Options = [("grpc.max_connection_idle_ms", _milliseconds(limits.idle_timeout_s))]
     return [
-        *_common_options(min(max_received_bytes, MAX_MESSAGE_BYTES)),
+        *_common_options(limits.message_bytes),
+        # Without these, whoever opens connections takes all descriptors of the process.
+        ("grpc.max_allowed_incoming_connections", limits.connections),
+        # What a client calls beyond it waits there. Calls that were reset count until the ps is done with them, so that
+        # a connection cannot make more work than it may have calls.
+        ("grpc.max_concurrent_streams", _MAX_CALLS),
+        ("grpc.server_handshake_timeout_ms", _milliseconds(limits.handshake_timeout_s)),
+        *(idle if limits.idle_timeout_s else []),
         # By default a second server binds the same port without an error, and takes half of the calls.
         ("grpc.so_reuseport", 0),
         # A server that is pinged more often than it allows (by default every 5 minutes) hangs up with

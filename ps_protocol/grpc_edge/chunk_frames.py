@@ -6,6 +6,9 @@
 written by joining its tag, its length and the memory of the tensors, once, and read as a view of what gRPC has
 received; the generated classes would copy it twice more on each side.
 
+A header that is too large for one message comes in several frames, whose contents are the header, end to end: so
+protobuf merges messages.
+
 Only the usual form is read by hand. All else that protobuf allows (unknown fields, fields repeated, missing or in
 another order) goes through the generated classes. All functions are safe to call from many threads.
 """
@@ -18,16 +21,24 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from ps_protocol.codec.fast.varints import LENGTH_DELIMITED, decode_varint, encode_varint, field_tag
+from ps_protocol.codec.header_bounds import parts_of
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.v1 import data_pb2
 
 _HEADER_TAG: Final = field_tag(data_pb2.RequestFrame.HEADER_FIELD_NUMBER, LENGTH_DELIMITED)[0]
+_PART_TAG: Final = field_tag(data_pb2.RequestFrame.HEADER_PART_FIELD_NUMBER, LENGTH_DELIMITED)[0]
 _BYTES_TAG: Final = field_tag(data_pb2.RequestFrame.DATA_FIELD_NUMBER, LENGTH_DELIMITED)[0]
 
 
 def header_frame(header: bytes) -> bytes:
     """Returns the frame that holds a header, a ``BatchRequest`` or ``BatchReply``."""
     return _prefix(_HEADER_TAG, len(header)) + header
+
+
+def header_frames(header: bytes, part_bytes: int) -> list[bytes]:
+    """Returns the frames that hold the header of a request, in parts of about so many bytes."""
+    *parts, last = parts_of(header, part_bytes)
+    return [*[_prefix(_PART_TAG, len(part)) + part for part in parts], header_frame(last)]
 
 
 def data_frame(parts: Sequence[memoryview]) -> bytes:
@@ -67,7 +78,7 @@ class FrameReader:
         content = _only_field(frame, _HEADER_TAG)
         if content is not None:
             return bytes(content)
-        general = self._parsed(self._frame_type, frame)
+        general = _parsed(self._frame_type, frame)
         header: bytes = general.header.SerializeToString()
         return header if general.WhichOneof("frame") == "header" else None
 
@@ -80,7 +91,7 @@ class FrameReader:
         content = _only_field(frame, _BYTES_TAG)
         if content is not None:
             return content
-        general = self._parsed(self._frame_type, frame)
+        general = _parsed(self._frame_type, frame)
         return memoryview(general.data) if general.WhichOneof("frame") == "data" else None
 
     def message(self, message: bytes) -> tuple[bytes, list[memoryview]]:
@@ -92,26 +103,42 @@ class FrameReader:
         fields = _fields(message)
         if fields and fields[0][0] == _HEADER_TAG and all(tag == _BYTES_TAG for tag, _ in fields[1:]):
             return bytes(fields[0][1]), [content for _, content in fields[1:]]
-        general = self._parsed(self._message_type, message)
+        general = _parsed(self._message_type, message)
         return general.header.SerializeToString(), [memoryview(buffer) for buffer in general.buffers]
-
-    @staticmethod
-    def _parsed(message_type: type[Any], data: bytes | memoryview) -> Any:
-        try:
-            return message_type.FromString(data)
-        except DecodeError as error:
-            raise InvalidArgumentError(
-                f"{len(data)} bytes were received that are no {message_type.__name__} of the contract: {error}"
-            ) from error
 
 
 REQUESTS: Final = FrameReader(data_pb2.RequestFrame, data_pb2.ExchangeRequest)
 REPLIES: Final = FrameReader(data_pb2.ReplyFrame, data_pb2.ExchangeReply)
 
 
+def header_part(frame: bytes) -> bytes | None:
+    """Returns the part of a request's header that a frame holds, of which more is to come; None if it holds no part.
+
+    Raises:
+        InvalidArgumentError: It is no frame.
+    """
+    if frame and frame[0] in (_HEADER_TAG, _BYTES_TAG):
+        return None  # as nearly all
+    content = _only_field(frame, _PART_TAG)
+    if content is not None:
+        return bytes(content)
+    general = _parsed(data_pb2.RequestFrame, frame)
+    part: bytes = general.header_part.SerializeToString()
+    return part if general.WhichOneof("frame") == "header_part" else None
+
+
 def holds_data(frame: bytes) -> bool:
     """Whether a frame is one of data, if it is a frame at all."""
     return bool(frame) and frame[0] == _BYTES_TAG
+
+
+def _parsed(message_type: type[Any], data: bytes | memoryview) -> Any:
+    try:
+        return message_type.FromString(data)
+    except DecodeError as error:
+        raise InvalidArgumentError(
+            f"{len(data)} bytes were received that are no {message_type.__name__} of the contract: {error}"
+        ) from error
 
 
 def _prefix(tag: int, length: int) -> bytes:

@@ -2,8 +2,9 @@
 
 TCP and Unix sockets lose and double no bytes. But a proxy, a library between, or a defect of either end may, and in a
 stream of frames that look alike a reply would then be taken for another one's. So each frame carries a number and a
-checksum of all that stands before its tensors, and if the ps asks for that, of the tensors. What does not fit ends the
-connection; the client repeats on another one what was not answered.
+checksum of all that stands before its tensors, and if the ps asks for that, of the tensors. If it does not, that place
+has a checksum of the prefix itself, so that nobody waits for a header of a size that was changed on the way. What does
+not fit ends the connection; the client repeats on another one what was not answered.
 """
 
 from __future__ import annotations
@@ -28,10 +29,14 @@ from ps_protocol.sockets.frames import (
     parse_prefix,
 )
 
-_CHECKED: Final = struct.Struct("<HBBIQIIII")  # a prefix as in version 1, number, checksum of the tensors
+_NUMBERED: Final = struct.Struct("<HBBIQIII")  # a prefix as in version 1, number
 _CHECKSUM: Final = struct.Struct("<I")
-_SEALED: Final = struct.Struct("<HBBIQIIIII")  # both
-_CHECKED_BYTES: Final = _CHECKED.size
+_SEALED: Final = struct.Struct("<HBBIQIIIII")  # and two checksums
+_NUMBERED_BYTES: Final = _NUMBERED.size
+_CHECKED_BYTES: Final = _NUMBERED_BYTES + _CHECKSUM.size
+_NONE: Final = 0
+"""In the place of the checksum of a prefix, from one that does not send it."""
+
 _MAX_NUMBER: Final = 0xFFFFFFFF
 
 SEALED_PREFIX_BYTES: Final = _SEALED.size
@@ -106,10 +111,10 @@ class Framing:
             number = self._received
         else:
             number = self._sent = self._sent + 1 & _MAX_NUMBER
-        tensors = _checksum_of(buffers) if self.checks_tensors else 0
-        checked = _CHECKED.pack(
-            FRAME_MAGIC, kind, flags, header_bytes, buffer_bytes, timeout_ms, num_locations, number, tensors
+        numbered = _NUMBERED.pack(
+            FRAME_MAGIC, kind, flags, header_bytes, buffer_bytes, timeout_ms, num_locations, number
         )
+        checked = numbered + _CHECKSUM.pack(_checksum_of(buffers) if self.checks_tensors else crc32(numbered))
         return checked + _CHECKSUM.pack(crc32(checked + header + locations))
 
     # -- received -----------------------------------------------------------------------------
@@ -155,6 +160,8 @@ class Framing:
         if number != due or kind is None:
             raise _damaged(f"a frame has the number {number}, and {due} was due")
         self._checked = bytes(data[:_CHECKED_BYTES])
+        if not self.checks_tensors and self._tensors_checksum not in (crc32(self._checked[:_NUMBERED_BYTES]), _NONE):
+            raise _damaged(f"the checksum of the prefix of frame {number} does not fit")
         return FramePrefix(kind, flags, header_bytes, buffer_bytes, timeout_ms, num_locations)
 
     def check_header(self, header: bytes, locations: bytes = b"") -> None:

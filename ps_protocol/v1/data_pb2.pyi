@@ -75,6 +75,7 @@ class HelloReply(google.protobuf.message.Message):
     CLUSTER_FIELD_NUMBER: builtins.int
     OLDEST_PROTOCOL_VERSION_FIELD_NUMBER: builtins.int
     NEWEST_PROTOCOL_VERSION_FIELD_NUMBER: builtins.int
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: builtins.int
     task: builtins.str
     store_incarnation: builtins.bytes
     protocol_version: builtins.int
@@ -88,6 +89,10 @@ class HelloReply(google.protobuf.message.Message):
     oldest_protocol_version: builtins.int
     """Versions that the task speaks."""
     newest_protocol_version: builtins.int
+    max_message_bytes: builtins.int
+    """Most bytes of one message that the task takes over gRPC, which itself refuses larger ones; a batch with a larger
+    header goes on ExchangeStream, in parts. 0 if the task is older than this field: 64 MiB, and no parts.
+    """
     @property
     def fast_paths(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FastPath]:
         """Faster ways than this service to exchange batches with this task, best first;
@@ -110,9 +115,10 @@ class HelloReply(google.protobuf.message.Message):
         cluster: global___Cluster | None = ...,
         oldest_protocol_version: builtins.int = ...,
         newest_protocol_version: builtins.int = ...,
+        max_message_bytes: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["cluster", b"cluster"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["cluster", b"cluster", "fast_paths", b"fast_paths", "job_seed", b"job_seed", "newest_protocol_version", b"newest_protocol_version", "oldest_protocol_version", b"oldest_protocol_version", "protocol_version", b"protocol_version", "store_incarnation", b"store_incarnation", "task", b"task", "ticket", b"ticket"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cluster", b"cluster", "fast_paths", b"fast_paths", "job_seed", b"job_seed", "max_message_bytes", b"max_message_bytes", "newest_protocol_version", b"newest_protocol_version", "oldest_protocol_version", b"oldest_protocol_version", "protocol_version", b"protocol_version", "store_incarnation", b"store_incarnation", "task", b"task", "ticket", b"ticket"]) -> None: ...
 
 global___HelloReply = HelloReply
 
@@ -272,18 +278,26 @@ class RequestFrame(google.protobuf.message.Message):
 
     HEADER_FIELD_NUMBER: builtins.int
     DATA_FIELD_NUMBER: builtins.int
+    HEADER_PART_FIELD_NUMBER: builtins.int
     data: builtins.bytes
     @property
     def header(self) -> ps_protocol.v1.batch_pb2.BatchRequest: ...
+    @property
+    def header_part(self) -> ps_protocol.v1.batch_pb2.BatchRequest:
+        """The beginning of a header that is too large for one message; more parts may follow, and then a `header` with the
+        rest. What all of them say, in their order, is the header: the operations of the first are the first.
+        """
+
     def __init__(
         self,
         *,
         header: ps_protocol.v1.batch_pb2.BatchRequest | None = ...,
         data: builtins.bytes = ...,
+        header_part: ps_protocol.v1.batch_pb2.BatchRequest | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["data", b"data", "frame", b"frame", "header", b"header"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["data", b"data", "frame", b"frame", "header", b"header"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["frame", b"frame"]) -> typing.Literal["header", "data"] | None: ...
+    def HasField(self, field_name: typing.Literal["data", b"data", "frame", b"frame", "header", b"header", "header_part", b"header_part"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "frame", b"frame", "header", b"header", "header_part", b"header_part"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["frame", b"frame"]) -> typing.Literal["header", "data", "header_part"] | None: ...
 
 global___RequestFrame = RequestFrame
 

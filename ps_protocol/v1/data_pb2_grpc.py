@@ -108,7 +108,8 @@ class DataServicer(object):
         is a header frame and then data frames, which hold the buffers end to end, cut
         anywhere; the header says how many bytes they are. The reply comes back in the
         same form before the next batch is read. A stream that ends inside a batch has
-        applied nothing of it.
+        applied nothing of it. A header that is too large for one message comes in several
+        frames (`header_part`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -66,7 +66,8 @@ class DataStub:
     is a header frame and then data frames, which hold the buffers end to end, cut
     anywhere; the header says how many bytes they are. The reply comes back in the
     same form before the next batch is read. A stream that ends inside a batch has
-    applied nothing of it.
+    applied nothing of it. A header that is too large for one message comes in several
+    frames (`header_part`).
     """
 
 class DataAsyncStub:
@@ -117,7 +118,8 @@ class DataAsyncStub:
     is a header frame and then data frames, which hold the buffers end to end, cut
     anywhere; the header says how many bytes they are. The reply comes back in the
     same form before the next batch is read. A stream that ends inside a batch has
-    applied nothing of it.
+    applied nothing of it. A header that is too large for one message comes in several
+    frames (`header_part`).
     """
 
 class DataServicer(metaclass=abc.ABCMeta):
@@ -178,7 +180,8 @@ class DataServicer(metaclass=abc.ABCMeta):
         is a header frame and then data frames, which hold the buffers end to end, cut
         anywhere; the header says how many bytes they are. The reply comes back in the
         same form before the next batch is read. A stream that ends inside a batch has
-        applied nothing of it.
+        applied nothing of it. A header that is too large for one message comes in several
+        frames (`header_part`).
         """
 
 def add_DataServicer_to_server(servicer: DataServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

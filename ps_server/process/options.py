@@ -12,9 +12,15 @@ from typing import Any, Final
 
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec, TaskId, TfConfig
 from ps_protocol.codec.header_bounds import HeaderBounds
-from ps_protocol.codec.limits import MAX_MESSAGE_BYTES, MAX_OPERATIONS
+from ps_protocol.codec.limits import (
+    MAX_MESSAGE_BYTES,
+    MAX_OPERATIONS,
+    MAX_TAKEN_BYTES,
+    UNARY_LIMIT_BYTES,
+)
 from ps_protocol.errors import SettingError
-from ps_protocol.service_types import DurabilityMode
+from ps_protocol.grpc_edge.channel_options import ServerLimits
+from ps_protocol.service_types import DURABILITY_MODES, DurabilityMode
 from ps_protocol.settings import (
     DIRECTORY,
     MODULE,
@@ -47,12 +53,13 @@ DEFAULT_MAX_CONCURRENT: Final = 64
 DEFAULT_CONTROL_THREADS: Final = 16
 DEFAULT_MESSAGE_TIMEOUT_S: Final = 10.0
 
+_LEAST_MESSAGE_BYTES: Final = MAX_TAKEN_BYTES
+_MOST_MESSAGE_BYTES: Final = 2 * MAX_MESSAGE_BYTES
 _LEAST_HEADER_BYTES: Final = 64 * 1024
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _SEED: Final = whole_number(-(2**63), 2**63 - 1, expected="a whole number of 64 bits")
 _HOW_TO_SAY: Final = "--cluster 'ps=host:2222,host:2223;worker=host:2224' --task-index 0"
 _SOCKET_CHECKSUMS: Final = {"headers": False, "all": True}
-_DURABILITY_MODES: Final = {mode.name.lower(): mode for mode in DurabilityMode}
 
 
 class OfferedTransport(enum.StrEnum):
@@ -99,6 +106,13 @@ def _header_size(text: str) -> int:
     size_bytes = int(str(SIZE.parse(text)))
     if not _LEAST_HEADER_BYTES <= size_bytes <= MAX_MESSAGE_BYTES:
         raise ValueError(f"a size from 64K to 64M, not {size_bytes} bytes")
+    return size_bytes
+
+
+def _message_size(text: str) -> int:
+    size_bytes = int(str(SIZE.parse(text)))
+    if not _LEAST_MESSAGE_BYTES <= size_bytes <= _MOST_MESSAGE_BYTES:
+        raise ValueError(f"a size from 4M to 128M, not {size_bytes} bytes")
     return size_bytes
 
 
@@ -187,6 +201,12 @@ class ServerOptions:
     max_header_bytes: int = setting(
         "--max-header", Kind("SIZE", _header_size), "64M", "most bytes of the header of a batch, at most 64M"
     )
+    max_message_bytes: int = setting(
+        "--max-message",
+        Kind("SIZE", _message_size),
+        "4M",
+        "most bytes of one message that is taken over gRPC, from 4M to 128M; clients send larger headers in parts",
+    )
     message_timeout_s: float = setting(
         "--message-timeout",
         SECONDS,
@@ -211,6 +231,18 @@ class ServerOptions:
         whole_number(1),
         str(MAX_CONNECTIONS),
         "connections of the socket transport that may be open; one more ends one that was never used, or is refused",
+    )
+    max_grpc_connections: int = setting(
+        "--max-grpc-connections",
+        whole_number(1),
+        str(ServerLimits().connections),
+        "connections over gRPC that may be open, at most half of the descriptors; further ones are ended at once",
+    )
+    idle_timeout_s: float = setting(
+        "--idle-timeout",
+        SECONDS,
+        f"{ServerLimits().idle_timeout_s:g}",
+        "time that a connection over gRPC stays open without a call; 0 for ever",
     )
     max_handshakes: int = setting(
         "--max-handshakes",
@@ -253,7 +285,7 @@ class ServerOptions:
     )
     durability: DurabilityMode = setting(
         "--durability",
-        one_of(_DURABILITY_MODES, "MODE", ignore_case=True),
+        one_of(DURABILITY_MODES, "MODE", ignore_case=True),
         "none",
         "what survives the process: none for nothing, snapshot for the last snapshot, journal for every update that "
         "was acknowledged",
@@ -327,6 +359,15 @@ class ServerOptions:
     def header_bounds(self) -> HeaderBounds:
         """What the header of a batch may be."""
         return HeaderBounds(self.max_operations, self.max_header_bytes)
+
+    @property
+    def server_limits(self) -> ServerLimits:
+        """What the gRPC server takes."""
+        message_bytes = self.max_message_bytes
+        if BACKUP_JOB in self.cluster_spec.jobs:
+            # What a primary sends has the header of a batch in one piece.
+            message_bytes = max(message_bytes, self.max_header_bytes + UNARY_LIMIT_BYTES)
+        return ServerLimits(message_bytes, self.max_grpc_connections, self.handshake_timeout_s, self.idle_timeout_s)
 
     def advertised_address(self, port: int) -> str:
         """Where the other tasks are to reach this one, as "host:port", given the port that it listens on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -19,9 +20,8 @@ from grpc_reflection.v1alpha import reflection
 
 from ps_protocol import fault_points
 from ps_protocol.codec.header_bounds import HeaderBounds
-from ps_protocol.codec.limits import UNARY_LIMIT_BYTES
 from ps_protocol.errors import DeadlineExceededError
-from ps_protocol.grpc_edge.channel_options import server_options
+from ps_protocol.grpc_edge.channel_options import ServerLimits, server_options
 from ps_protocol.liveness import READY
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED as HAS_SEGMENTS
 from ps_protocol.service_types import PsAddress
@@ -83,9 +83,6 @@ SERVICE_NAMES: Final = tuple(
 _POOLED_BYTES: Final = 256 * 1024**2
 """Most bytes of used buffers that are kept for the next batches."""
 
-_FRAME_BYTES: Final = 1024
-"""For what stands before the header and the tensors in one message."""
-
 _LAST_REPLIES_S: Final = 1.0
 """Seconds for replies that are still being sent when the batches are done or out of time."""
 
@@ -114,6 +111,7 @@ class PsServer:
         control_threads: Other calls carried out at the same time, such as hello, health and heartbeats.
         message_timeout_s: How long a peer may take over gRPC to send a message, or to read one; 0 for ever.
         header_bounds: What the header of a batch over gRPC may be; None for the defaults.
+        limits: What is taken over gRPC; of connections at most half of the descriptors.
         follow_timeout_s: How long a primary may be silent that this process is the backup of.
         staging_limit_bytes: The most that tensors on their way in or out may take; 0 for no limit.
         transports: Ways for batches besides gRPC.
@@ -132,6 +130,7 @@ class PsServer:
         control_threads: int = DEFAULT_CONTROL_THREADS,
         message_timeout_s: float = DEFAULT_MESSAGE_TIMEOUT_S,
         header_bounds: HeaderBounds | None = None,
+        limits: ServerLimits | None = None,
         follow_timeout_s: float = 30.0,
         staging_limit_bytes: int = DEFAULT_STAGING_LIMIT_BYTES,
         transports: Collection[OfferedTransport] = DEFAULT_TRANSPORTS,
@@ -141,20 +140,21 @@ class PsServer:
     ):
         self._core = core
         self._address = f"{host}:{port}"
-        bounds = header_bounds or HeaderBounds()
+        reserve = DescriptorReserve(descriptor_reserve)
+        limits = limits or ServerLimits()
+        limits = dataclasses.replace(limits, connections=reserve.share(limits.connections))
         self.lanes = Lanes(
             LaneSettings(max_concurrent, control_threads, message_timeout_s, follow_timeout_s), task=core.task
         )
         self._silence = BackgroundLoop("ending silent calls", self.lanes.end_silent, core.troubles)
         self._server = grpc.server(
             self.lanes.executor,
-            options=server_options(bounds.header_bytes + UNARY_LIMIT_BYTES + _FRAME_BYTES),
+            options=server_options(limits),
             interceptors=[self.lanes],
             maximum_concurrent_rpcs=self.lanes.max_calls,
         )
         self.staging = ByteBudget(staging_limit_bytes)
         buffers = BufferPool(_POOLED_BYTES)
-        reserve = DescriptorReserve(descriptor_reserve)
         self.segments: SegmentRegistry | None = None
         if OfferedTransport.SHM in transports and shared_memory_limit_bytes and HAS_SEGMENTS:
             self.segments = SegmentRegistry(shared_memory_limit_bytes, reserve)
@@ -174,8 +174,9 @@ class PsServer:
             buffers=buffers,
             offer=self.sockets.welcome if self.sockets else None,
             max_kept_streams=max_concurrent // 2,
-            header_bounds=bounds,
+            header_bounds=header_bounds,
             message_timeout_s=message_timeout_s,
+            max_message_bytes=limits.message_bytes,
         )
         self._health = health.HealthServicer()
         self._add_services()
@@ -290,6 +291,7 @@ class TaskProcess:
             control_threads=options.control_threads,
             message_timeout_s=options.message_timeout_s,
             header_bounds=options.header_bounds,
+            limits=options.server_limits,
             follow_timeout_s=_SILENT_LEASES * options.lease_s,
             staging_limit_bytes=options.staging_limit_bytes,
             transports=options.transports,

@@ -70,9 +70,10 @@ def checked_rows(spec: VariableSpec, indices: Array, *, reading: bool = False) -
     rows: Rows = indices.reshape(-1).astype(np.intp, order="C", copy=True)
     if rows.size and (rows.min() < 0 or rows.max() >= spec.shape[0]):
         position = int(np.flatnonzero((rows < 0) | (rows >= spec.shape[0]))[0])
-        place = ", ".join(str(each) for each in np.unravel_index(position, indices.shape))
+        place = [str(each) for each in np.unravel_index(position, indices.shape)]
+        of_many = f" (indices[{', '.join(place)}])" if place else ""
         raise InvalidArgumentError(
-            f"row {rows[position]} (indices[{place}]) is outside [0, {spec.shape[0]}) of variable {spec}"
+            f"row {rows[position]}{of_many} is outside [0, {spec.shape[0]}) of variable {spec}"
             f"{'' if reading else '; nothing was changed'}",
             variable=spec.name,
         )

@@ -1,7 +1,8 @@
 """Keeps descriptors back from clients, so that journal and snapshots can open their files.
 
 The kernel gives the lowest number that is free. So as long as nothing that clients open keeps a number from the limit
-on, the numbers from there are free for others, and nobody has to count.
+on, the numbers from there are free for others, and nobody has to count. gRPC shows nobody its connections. It ends
+those beyond a number by itself, which is at most half of what there is for clients.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ def allow_many() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+_TRANSPORTS: Final = 2
+"""Sockets, whose connections are looked at one by one, and gRPC, which is told a number when it starts."""
+
+
 class DescriptorReserve:
     """Descriptors of this process that are not for clients. Thread-safe.
 
@@ -37,6 +42,11 @@ class DescriptorReserve:
         """Whether a client that got this new descriptor would have it from the reserve; it is to be closed then."""
         limit = self.limit
         return limit is not None and descriptor >= limit
+
+    def share(self, wanted: int) -> int:
+        """How many of the descriptors that are not of the reserve one transport may have: at most half."""
+        limit = self.limit
+        return wanted if limit is None else max(1, min(wanted, limit // _TRANSPORTS))
 
     @property
     def limit(self) -> int | None:

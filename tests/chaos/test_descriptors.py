@@ -30,6 +30,10 @@ TIMEOUT_S: Final = 30.0
 RESERVE: Final = 12
 ROOM: Final = 20
 STRANGERS: Final = 4 * ROOM
+MAX_GRPC: Final = 10
+IDLE_S: Final = 2.0
+_BEGINNING: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
+"""Of a connection of HTTP/2, with empty settings (RFC 9113)."""
 
 
 class Flooded:
@@ -75,6 +79,14 @@ class Flooded:
             variable = ss.get_variable("variable", (4,), np.float32, initializer=ss.zeros_initializer())
             return float(variable.read_value()[0])
 
+    def idle_grpc_connection(self) -> socket.socket:
+        """A connection that begins as gRPC does, and has no call."""
+        sock = self._resources.enter_context(socket.create_connection(("127.0.0.1", self.ps.ready["port"]), TIMEOUT_S))
+        sock.setblocking(False)
+        with contextlib.suppress(ConnectionError):  # a ps that ends it at once
+            sock.send(_BEGINNING)
+        return sock
+
     @property
     def snapshots(self) -> set[str]:
         return {each.name for each in (self._data_dir / "ps-0" / "snapshots").iterdir() if each.name.isdigit()}
@@ -88,17 +100,20 @@ def flooded(tmp_path: Path) -> Iterator[Flooded]:
     data_dir = tmp_path / "data"
     arguments = ("--durability", "snapshot", "--data-dir", str(data_dir), "--snapshot-interval", "0.2")
     limits = ("--descriptor-reserve", str(RESERVE), "--handshake-timeout", "600")
-    with DurablePs(tmp_path, *arguments, *limits) as ps, contextlib.ExitStack() as resources:
+    grpc_limits = ("--max-grpc-connections", str(MAX_GRPC), "--idle-timeout", str(IDLE_S))
+    with DurablePs(tmp_path, *arguments, *limits, *grpc_limits) as ps, contextlib.ExitStack() as resources:
         yield Flooded(ps, data_dir, resources)
 
 
 def is_ended(sock: socket.socket) -> bool:
     try:
-        return sock.recv(1, socket.MSG_PEEK) == b""
+        while sock.recv(4096):
+            pass  # what gRPC sends of its own
     except BlockingIOError:
         return False
     except ConnectionResetError:
-        return True
+        pass
+    return True
 
 
 def test_strangers_leave_descriptors_to_clients_and_snapshots(flooded: Flooded, eventually: Eventually) -> None:
@@ -129,3 +144,26 @@ def test_a_moment_without_descriptors_ends_nothing(flooded: Flooded, eventually:
     before = flooded.snapshots
     flooded.add()
     eventually(lambda: bool(flooded.snapshots - before), message="snapshots are taken again")
+
+
+def test_idle_connections_over_grpc_leave_descriptors_to_all_others(flooded: Flooded, eventually: Eventually) -> None:
+    limit = flooded.num_descriptors + MAX_GRPC + ROOM
+    flooded.allow(limit)
+    strangers = [flooded.idle_grpc_connection() for _ in range(STRANGERS)]
+    eventually(lambda: sum(map(is_ended, strangers)) >= STRANGERS - MAX_GRPC, message="those beyond the number go")
+    before = flooded.snapshots
+    flooded.add()
+    eventually(lambda: bool(flooded.snapshots - before), message="a snapshot is taken in the middle of the flood")
+    assert flooded.num_descriptors < limit
+    eventually(lambda: all(map(is_ended, strangers)), message="a connection without a call goes too")
+    assert flooded.new_client_reads(task_index=1) == 2.0
+
+
+def test_a_client_does_not_notice_that_its_idle_connection_was_ended(flooded: Flooded, eventually: Eventually) -> None:
+    before = flooded.num_descriptors
+    with ss.connect(flooded.spec, "worker", 1, transport="grpc", lease_s=0) as client, client.as_default():
+        variable = ss.get_variable("variable", (4,), np.float32, initializer=ss.zeros_initializer())
+        variable.assign_add(np.ones(4, np.float32))
+        eventually(lambda: flooded.num_descriptors <= before, message="the connections are ended")
+        variable.assign_add(np.ones(4, np.float32))
+        assert variable.numpy().tolist() == [3.0] * 4

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
+from uuid import uuid4
 
 import grpc
 import numpy as np
@@ -15,9 +16,14 @@ import shardscope as ss
 from benchmarks.flood_kinds import grpc as floods
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.codec.fast import request_bytes
+from ps_protocol.codec.fast.request_bytes import encode_request
+from ps_protocol.codec.limits import MAX_TAKEN_BYTES
 from ps_protocol.codec.message_codec import RequestHead
-from ps_protocol.errors import ErrorCode, ShardscopeError
+from ps_protocol.errors import ErrorCode, NotFoundError, ResourceExhaustedError, ShardscopeError
 from ps_protocol.grpc_edge import status
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
+from ps_protocol.operations import Batch, Declare, Describe, Read, Result, VariableSpec
+from ps_protocol.service_types import Placement, Proposal
 from ps_server.batches.update_ledger import LedgerLimits
 from ps_server.cluster.membership import Membership
 from ps_server.core.parameter_server import ParameterServer
@@ -26,6 +32,7 @@ from ps_server.log.state_parts import StateParts
 from ps_server.process.server import PsServer
 from ps_server.transport.grpc.lanes import Lane
 from tests.conftest import Eventually
+from worker_client.transport.selection import TransportChoice, connect_endpoint
 
 pytestmark = pytest.mark.chaos
 
@@ -161,6 +168,25 @@ def test_replies_that_nobody_reads_are_dropped(ps: Ps, eventually: Eventually) -
     assert flood.count > CONTROL_THREADS
 
 
+def test_calls_that_are_reset_make_no_more_work_than_a_connection_may_have_calls(
+    ps: Ps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Lane] = []
+    admit = Lane.admit
+
+    def admitted(lane: Lane) -> bool:
+        seen.append(lane)
+        return admit(lane)
+
+    monkeypatch.setattr(Lane, "admit", admitted)
+    with floods.Flood(floods.reset_calls, ps.address, number=20_000, time_s=TIMEOUT_S) as flood:
+        work(ps, "during")
+        flood.wait()
+    assert flood.count >= 20_000
+    assert len(seen) < flood.count / 10, "gRPC drops the others"
+    work(ps, "after")
+
+
 @pytest.mark.parametrize("flood", [floods.hellos, floods.joins])
 def test_clients_that_come_and_send_nothing_keep_no_worker_out(ps: Ps, flood: Callable[..., int]) -> None:
     many = 100
@@ -206,3 +232,30 @@ def test_large_messages_without_meaning_are_refused_and_kept_by_nobody(ps: Ps) -
         flood.wait()
     assert flood.count == 8
     assert ps.server.staging.used_bytes == 0
+    assert ps.server.lanes.data.num_large == 0, "gRPC refuses them; no thread of Python's has copied one"
+
+
+def test_a_batch_with_a_larger_header_than_a_message_may_be_is_carried_out(ps: Ps) -> None:
+    names = [f"{index}/{'scope/' * 5_000}" for index in range(200)]
+    client, spec = uuid4(), VariableSpec("counter", np.dtype(np.float32), ())
+    with closing(connect_endpoint(ps.address, "ps:0", TransportChoice.GRPC)) as endpoint:
+        store = endpoint.hello(client, "worker:0", timeout_s=TIMEOUT_S).store
+        declare = Declare(spec, InitializerSpec(ConstantKind(1)))
+        batch = Batch(client, store, 1, (*[Describe(name) for name in names], declare, Read("counter")))
+        assert len(encode_request(batch, names_client=True)[0]) > MAX_TAKEN_BYTES
+        replies = endpoint.transport.exchange(batch, timeout_s=TIMEOUT_S).replies
+        assert [type(reply) for reply in replies[:-2]] == [NotFoundError] * len(names)
+        assert isinstance(replies[-1], Result)
+        assert replies[-1].tensor == 1
+        line = endpoint.transport.line(threading.Lock(), timeout_s=TIMEOUT_S)
+        assert line is not None
+        with pytest.raises(ResourceExhaustedError, match="does not go in one message"):
+            line.send(batch, timeout_s=TIMEOUT_S)  # the handle then exchanges it, as above
+
+
+def test_many_placements_go_in_several_messages(ps: Ps) -> None:
+    specs = [VariableSpec(f"{'scope/' * 100}{index}", np.dtype(np.float32), ()) for index in range(10_000)]
+    with closing(connect_endpoint(ps.address, "ps:0", TransportChoice.GRPC)) as endpoint:
+        endpoint.hello(uuid4(), "worker:0", timeout_s=TIMEOUT_S)
+        placements = endpoint.service.place([Proposal(spec, 0) for spec in specs], timeout_s=TIMEOUT_S)
+    assert [each.spec.name for each in placements if isinstance(each, Placement)] == [spec.name for spec in specs]

@@ -189,7 +189,7 @@ _MASKED: Final = {
     "Error": ("message",),  # for people
     "FastPath": ("address", "newest_version", "checks_tensors"),  # all but the address are newer than the recording
     "HelloRequest": ("newest_protocol_version",),  # which is newer
-    "HelloReply": ("ticket", "oldest_protocol_version", "newest_protocol_version"),  # likewise
+    "HelloReply": ("ticket", "oldest_protocol_version", "newest_protocol_version", "max_message_bytes"),  # likewise
     "Member": ("incarnation", "joined_at_s", "last_seen_s"),
     "GetStatusReply": ("uptime_s",),
     "AppliedBatch": ("checksum",),  # newer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -424,6 +425,26 @@ def test_a_full_disk_fails_snapshots_but_not_updates(
     again = start_ps("snapshot", directory=small_disk / "state")
     assert (client.read(again, "w")[0] == 2).all()
     again.kill()
+
+
+@pytest.mark.chaos
+def test_a_ps_with_snapshots_that_was_killed_starts_on_a_full_disk(start_ps: StartPs, small_disk: Path) -> None:
+    client = NumberingClient()
+    ps = start_ps("snapshot", directory=small_disk / "state")
+    client.hello(ps)
+    client.change(ps, Declare(VariableSpec("w", np.dtype(np.float64), (4,)), InitializerSpec(ConstantKind(1.0))))
+    assert ps.end() == 0
+    killed = start_ps("snapshot", directory=small_disk / "state")
+    killed.kill()
+    (small_disk / "more").write_bytes(bytes(shutil.disk_usage(small_disk).free))
+    assert shutil.disk_usage(small_disk).free == 0
+    again = start_ps("snapshot", directory=small_disk / "state")
+    assert again.ready["store"] != killed.ready["store"], "updates since the snapshot may be missing, so it is another"
+    client.hello(again)
+    assert client.read(again, "w")[0].tolist() == [1.0] * 4
+    (small_disk / "more").unlink()
+    again.kill()
+    assert start_ps("snapshot", directory=small_disk / "state").ready["store"] != again.ready["store"]
 
 
 def test_faults_are_not_injected_because_of_the_environment_alone(start_ps: StartPs, tmp_path: Path) -> None:

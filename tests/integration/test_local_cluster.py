@@ -387,6 +387,11 @@ def test_a_place_for_what_is_not_kept_is_refused(tmp_path: Path) -> None:
         LocalCluster(num_ps=1, data_dir=tmp_path)
 
 
+def test_a_durability_that_there_is_not_is_refused_before_anything_is_started() -> None:
+    with pytest.raises(ValueError, match="durability is 'jurnal'; choose one of none, snapshot, journal"):
+        LocalCluster(num_ps=1, durability="jurnal")
+
+
 def test_a_ps_may_be_restarted_at_another_address() -> None:
     with LocalCluster(num_ps=1) as cluster:
         assert cluster.ps_address(0) == addresses(cluster)[0]

@@ -482,8 +482,13 @@ class PsHandle:
         Args:
             method: Is given the service and the seconds it may take.
             what: What is being waited for, in words.
+
+        Raises:
+            FailedPreconditionError: The connection is closed.
         """
         self.check_not_copy()
+        if self._queue.is_closed:
+            raise self._closed()
         return self._persist(
             lambda attempt_s: method(self.service, attempt_s),
             timeout_s=self._settings.operation_timeout_s,

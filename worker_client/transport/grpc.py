@@ -2,7 +2,7 @@
 
 A batch whose tensors are small goes out and comes back in one message, on a stream that stays open while the client is
 at work; a larger one goes on a stream of its own, cut into chunks, since a large message in one piece takes several
-times as long.
+times as long. A header that is too large for one message goes there too, in parts.
 
 gRPC takes locks of its own, which an interrupt on the main thread leaves taken (grpc/grpc#19973). So the main thread
 never calls it: another thread does, and the main thread waits.
@@ -27,10 +27,23 @@ from ps_protocol.codec.fast.reply_bytes import parse_reply
 from ps_protocol.codec.fast.request_bytes import encode_request
 from ps_protocol.codec.limits import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.codec.reply_targets import reply_buffers
-from ps_protocol.errors import DeadlineExceededError, ErrorCode, InternalError, ShardscopeError, UnavailableError
+from ps_protocol.errors import (
+    DeadlineExceededError,
+    ErrorCode,
+    InternalError,
+    ResourceExhaustedError,
+    ShardscopeError,
+    UnavailableError,
+)
 from ps_protocol.fault_points import FaultAction, fault_point
 from ps_protocol.grpc_edge import channel_options, status
-from ps_protocol.grpc_edge.chunk_frames import REPLIES, data_frame, exchange_message, header_frame
+from ps_protocol.grpc_edge.chunk_frames import (
+    REPLIES,
+    data_frame,
+    exchange_message,
+    header_frame,
+    header_frames,
+)
 from ps_protocol.grpc_edge.fork_gate import GATE
 from ps_protocol.interrupts import sheltered, sheltered_to_the_end
 from ps_protocol.memory.allocator import keep_freed_chunks
@@ -111,6 +124,7 @@ class GrpcPsService(Transport):
         self._address = address
         self._task = task
         self._calls: _Calls | None = _Calls(channel)
+        self._takes_parts = False  # whether the ps, when it was last asked, took headers in parts
 
     @property
     def streams(self) -> BatchStreams:
@@ -130,14 +144,17 @@ class GrpcPsService(Transport):
 
     def hello(self, client: UUID, task: str, *, num_ps_tasks: int = 0, timeout_s: float) -> Welcome:
         request = service_codec.encode_hello(client, task, num_ps_tasks)
-        return service_codec.decode_welcome(self._call(self._open.data.Hello, request, timeout_s))
+        welcome = service_codec.decode_welcome(self._call(self._open.data.Hello, request, timeout_s))
+        self._takes_parts = bool(welcome.max_message_bytes)
+        return welcome
 
     def goodbye(self, client: UUID, *, timeout_s: float) -> None:
         self._call(self._open.data.Goodbye, data_pb2.GoodbyeRequest(client_incarnation=client.bytes), timeout_s)
 
     def exchange(self, batch: Batch, *, timeout_s: float) -> BatchReply:
         header, buffers = self.encoded(batch, timeout_s)
-        if max(sum(map(len, buffers)), _expected_reply_bytes(batch)) <= UNARY_LIMIT_BYTES:
+        fits = max(sum(map(len, buffers)), _expected_reply_bytes(batch)) <= UNARY_LIMIT_BYTES
+        if fits and self.fits_message(header):
             message = exchange_message(header, buffers)
             stream = self.streams.free(timeout_s)
             if stream is None:
@@ -157,6 +174,10 @@ class GrpcPsService(Transport):
     def line(self, caller: threading.Lock, *, timeout_s: float) -> Line | None:  # noqa: ARG002 - a stream is taken out
         stream = self.streams.free(timeout_s)
         return None if stream is None else _StreamLine(self, stream)
+
+    def fits_message(self, header: bytes) -> bool:
+        """Whether a header may stand in one message with tensors that may."""
+        return not self._takes_parts or len(header) <= CHUNK_SIZE_BYTES
 
     def encoded(self, batch: Batch, timeout_s: float) -> tuple[bytes, Sequence[memoryview]]:
         """Returns the header of a batch and its buffers, unless a test wants it lost."""
@@ -201,7 +222,7 @@ class GrpcPsService(Transport):
     ) -> NoReturn:
         """Sends nothing of a batch, or half of its frames, as a test wants it."""
         if fault is FaultAction.CUT:
-            frames = list(_request_frames(header, buffers))
+            frames = list(_request_frames([header_frame(header)], buffers))
 
             def half() -> Iterator[bytes]:
                 yield from frames[: len(frames) // 2]
@@ -220,10 +241,11 @@ class GrpcPsService(Transport):
         is_wanted: Callable[[], bool],
     ) -> BatchReply:
         """Exchanges a batch on a stream, as long as the caller leaves its arrays to it."""
-        if buffers:
-            frames = self._open.exchange_stream(_request_frames(header, buffers, is_wanted), timeout=timeout_s)
+        headers = [header_frame(header)] if self.fits_message(header) else header_frames(header, CHUNK_SIZE_BYTES)
+        if buffers or len(headers) > 1:
+            frames = self._open.exchange_stream(_request_frames(headers, buffers, is_wanted), timeout=timeout_s)
         else:
-            frames = self._open.exchange_reading(header_frame(header), timeout=timeout_s)
+            frames = self._open.exchange_reading(headers[0], timeout=timeout_s)
         try:
             return self._receive(frames, operations, is_wanted)
         finally:
@@ -253,12 +275,13 @@ class GrpcPsService(Transport):
     def place(
         self, proposals: Sequence[Proposal], *, store: UUID | None = None, timeout_s: float
     ) -> list[Placement | ShardscopeError]:
-        request = directory_pb2.PlaceRequest(
-            proposals=[service_codec.encode_proposal(each) for each in proposals],
-            store_incarnation=store.bytes if store else b"",
-        )
-        reply = self._call(self._open.directory.Place, request, timeout_s)
-        return [service_codec.decode_placement(each) for each in reply.placements]
+        ends_s = time.monotonic() + timeout_s
+        placements: list[Placement | ShardscopeError] = []
+        for portion in _portions([service_codec.encode_proposal(each) for each in proposals]):
+            request = directory_pb2.PlaceRequest(proposals=portion, store_incarnation=store.bytes if store else b"")
+            reply = self._call(self._open.directory.Place, request, max(0.0, ends_s - time.monotonic()))
+            placements += [service_codec.decode_placement(each) for each in reply.placements]
+        return placements
 
     def list_placements(self, *, timeout_s: float) -> list[Placement]:
         reply = self._call(self._open.directory.ListPlacements, directory_pb2.ListPlacementsRequest(), timeout_s)
@@ -371,7 +394,11 @@ class _StreamLine:
         self._stream = stream
 
     def send(self, batch: Batch, *, timeout_s: float) -> None:
-        self.send_message(exchange_message(*self._service.encoded(batch, timeout_s)), batch, timeout_s)
+        header, buffers = self._service.encoded(batch, timeout_s)
+        if not self._service.fits_message(header):
+            self._service.streams.give_back(self._stream)
+            raise ResourceExhaustedError(f"a batch of {len(batch.operations)} operations does not go in one message")
+        self.send_message(exchange_message(header, buffers), batch, timeout_s)
 
     def send_message(self, message: bytes, batch: Batch, timeout_s: float) -> None:
         """Sends what a batch was encoded to."""
@@ -402,6 +429,19 @@ class _StreamLine:
         """Nobody waits for a stream."""
 
 
+def _portions(proposals: Sequence[directory_pb2.Proposal]) -> list[list[directory_pb2.Proposal]]:
+    """Divides proposals into lists that each go in one message."""
+    portions: list[list[directory_pb2.Proposal]] = [[]]
+    size_bytes = 0
+    for each in proposals:
+        size_bytes += each.ByteSize()
+        if portions[-1] and size_bytes > CHUNK_SIZE_BYTES:
+            portions.append([])
+            size_bytes = each.ByteSize()
+        portions[-1].append(each)
+    return portions
+
+
 def _is_unimplemented(error: grpc.RpcError) -> bool:
     return isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNIMPLEMENTED
 
@@ -419,10 +459,12 @@ def _check_wanted(is_wanted: Callable[[], bool]) -> None:
 
 
 def _request_frames(
-    header: bytes, buffers: Sequence[memoryview], is_wanted: Callable[[], bool] = lambda: True
+    headers: Sequence[bytes], buffers: Sequence[memoryview], is_wanted: Callable[[], bool] = lambda: True
 ) -> Iterator[bytes]:
     """Yields a batch; gRPC asks for each frame when the one before it is on its way, so that few are in memory."""
-    yield header_frame(header)
+    for header in headers:
+        _check_wanted(is_wanted)
+        yield header
     for parts in pieces(buffers, CHUNK_SIZE_BYTES):
         _check_wanted(is_wanted)
         yield data_frame(parts)

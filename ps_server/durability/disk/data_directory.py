@@ -24,7 +24,14 @@ from uuid import UUID, uuid4
 from ps_protocol.forks import close_in_child
 from ps_protocol.task_id import TaskId
 from ps_server.durability.disk.held_places import HeldPlaces
-from ps_server.durability.disk.synced_files import make_private_directory, open_private, replace_file, sync_directory
+from ps_server.durability.disk.synced_files import (
+    NO_ROOM,
+    make_private_directory,
+    open_private,
+    overwrite_file,
+    replace_file,
+    sync_directory,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -132,7 +139,13 @@ class DataDirectory:
             OSError: It could not be written; the old one stays.
         """
         form = replace(self._form, store_incarnation=str(uuid4()))
-        _write(self.path, form)
+        try:
+            _write(self.path, form)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            # The file is small, and only the incarnation in it changes, which has one length.
+            overwrite_file(self.path / _FORMAT_FILE, _encoded(form))
         self._form = form
         return self.store_incarnation
 
@@ -250,7 +263,11 @@ def _check_owner(path: Path, form: _Format, task: TaskId, num_ps: int) -> None:
 
 
 def _write(path: Path, form: _Format) -> None:
-    replace_file(path / _FORMAT_FILE, (json.dumps(asdict(form), indent=2) + "\n").encode())
+    replace_file(path / _FORMAT_FILE, _encoded(form))
+
+
+def _encoded(form: _Format) -> bytes:
+    return (json.dumps(asdict(form), indent=2) + "\n").encode()
 
 
 def _warn_of_network(path: Path) -> None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ps_protocol.service_types import DurabilityMode
-from ps_server.durability.disk.synced_files import open_private, sync_directory
+from ps_server.durability.disk.synced_files import overwrite_file
 
 _LOG = logging.getLogger(__name__)
 _FILE: Final = "last_run.json"
@@ -69,21 +68,8 @@ def write_last_run(directory: Path, run: LastRun) -> None:
     note = content.ljust(_FILE_BYTES - 1).encode("ascii") + b"\n"
     for name in (_COPY, _FILE):
         try:
-            _overwrite(directory / name, note)
+            overwrite_file(directory / name, note)
         except OSError as error:
             if name == _FILE:
                 raise
             _LOG.warning("%s cannot be written: %s", directory / name, error)
-
-
-def _overwrite(path: Path, content: bytes) -> None:
-    is_new = not path.exists()
-    descriptor = open_private(path, os.O_WRONLY | os.O_CREAT)
-    try:
-        os.pwrite(descriptor, content, 0)
-        os.ftruncate(descriptor, len(content))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    if is_new:
-        sync_directory(path.parent)

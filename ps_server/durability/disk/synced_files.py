@@ -6,6 +6,7 @@ unwritten data of others, and the fsync of the journal must be short.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import zlib
@@ -25,6 +26,9 @@ _UNSYNCED_BYTES: Final = 8 * 1024**2
 """What may be unwritten at a time; a sync of another file waits for it, a few milliseconds."""
 
 _BUFFER_BYTES: Final = 1024**2
+
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Numbers of the errors of a full disk."""
 
 
 def open_private(path: Path, flags: int) -> int:
@@ -155,3 +159,23 @@ def replace_file(path: Path, content: bytes) -> None:
         writer.write(content)
     fresh.replace(path)
     sync_directory(path.parent)
+
+
+def overwrite_file(path: Path, content: bytes) -> None:
+    """Writes a small file where it lies, which a full disk has room for if it was as long before.
+
+    It must not be larger than a sector of the disk, 512 bytes: then it is the old or the new one after a power loss.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    is_new = not path.exists()
+    descriptor = open_private(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        os.pwrite(descriptor, content, 0)
+        os.ftruncate(descriptor, len(content))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if is_new:
+        sync_directory(path.parent)

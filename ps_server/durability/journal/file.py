@@ -37,7 +37,6 @@ _INSERT: Final = "INSERT INTO commits (first, last, frames) VALUES (?, ?, ?)"
 _VECTOR_BUFFERS: Final = 512  # handed to one pwritev; the system takes at most 1024
 _WRITE_BYTES: Final = 512 * 1024  # likewise: for 16 MiB at once, Linux takes ten times as long as for 1 MiB at a time
 _SHARED_WORK_BYTES: Final = 4 * 1024**2  # worth a thread, which takes about 0.1 ms
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
@@ -208,7 +207,7 @@ def _full_disk_may_pass() -> Iterator[None]:
             raise
         raise SinkUnavailableError("the disk is full; free some of it") from error
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in synced_files.NO_ROOM:
             raise
         raise SinkUnavailableError(f"{error.strerror}; free some of the disk, or raise the quota") from error
 

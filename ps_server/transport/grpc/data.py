@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -18,11 +19,11 @@ from ps_protocol.codec import service_codec, spec_codec
 from ps_protocol.codec.chunks import Assembler, pieces
 from ps_protocol.codec.fast.reply_bytes import encode_answer
 from ps_protocol.codec.fast.request_bytes import parse_request
-from ps_protocol.codec.header_bounds import HeaderBounds
-from ps_protocol.codec.limits import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
+from ps_protocol.codec.header_bounds import SMALL_HEADER_BYTES, HeaderBounds
+from ps_protocol.codec.limits import CHUNK_SIZE_BYTES, MAX_TAKEN_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.codec.message_codec import RequestHead
 from ps_protocol.errors import DeadlineExceededError, InvalidArgumentError, ResourceExhaustedError
-from ps_protocol.grpc_edge.chunk_frames import REQUESTS, data_frame, exchange_message, header_frame
+from ps_protocol.grpc_edge.chunk_frames import REQUESTS, data_frame, exchange_message, header_frame, header_part
 from ps_protocol.memory.allocator import keep_freed_chunks
 from ps_protocol.operations import Batch, BatchReply
 from ps_protocol.service_types import Welcome
@@ -37,6 +38,8 @@ from ps_server.transport.grpc.kept_streams import KeptStreams
 from ps_server.transport.time_left import TimeLeft
 
 _HEADER: Final = "the header of the batch, decoded,"
+_PART: Final = "a part of the header of the batch"
+_MESSAGE: Final = "the message of the batch"
 _SLOWEST_BYTES_PER_S: Final = 1024**2
 _SERVICE_NAME: Final = data_pb2.DESCRIPTOR.services_by_name["Data"].full_name
 
@@ -56,8 +59,9 @@ class DataServicer:
         offer: Adds the offers of other transports to the answer to a client's hello.
         max_kept_streams: How many streams may stay open between two batches; each occupies one of the server's threads.
         header_bounds: What the header of a batch may be.
-        message_timeout_s: How long a client may take for a message; the tensors of a batch on a stream may take that
-            long and a second for each MiB. 0 for ever.
+        message_timeout_s: How long a client may take for a message; the tensors of a batch on a stream, or a header in
+            parts, may take that long and a second for each MiB. 0 for ever.
+        max_message_bytes: Most bytes of a message that the server takes, which clients are told.
         clock: Monotonic seconds.
     """
 
@@ -71,6 +75,7 @@ class DataServicer:
         max_kept_streams: int = 32,
         header_bounds: HeaderBounds | None = None,
         message_timeout_s: float = 0.0,
+        max_message_bytes: int = MAX_TAKEN_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._core = core
@@ -81,6 +86,7 @@ class DataServicer:
         self._kept_streams = KeptStreams(max_kept_streams)
         self._header_bounds = header_bounds or HeaderBounds()
         self._message_timeout_s = message_timeout_s
+        self._max_message_bytes = max_message_bytes
         self._clock = clock
 
     @property
@@ -122,6 +128,7 @@ class DataServicer:
         version = service_codec.version_of_hello(request)
         client = spec_codec.decode_uuid(request.client_incarnation, "client incarnation")
         welcome = self._core.hello(client, request.task, num_ps_tasks=request.num_ps_tasks, timeout_s=timeout_s)
+        welcome = dataclasses.replace(welcome, max_message_bytes=self._max_message_bytes)
         return service_codec.encode_welcome(welcome if self._offer is None else self._offer(welcome, client), version)
 
     @unary
@@ -137,8 +144,10 @@ class DataServicer:
 
     def _exchange(self, request: bytes, timeout_s: float) -> bytes:
         time_left = TimeLeft(timeout_s, self._clock)
-        header, buffers = REQUESTS.message(request)
         with StagingRoom(self._staging) as room:
+            if len(request) > SMALL_HEADER_BYTES:
+                room.take(len(request), _MESSAGE)
+            header, buffers = REQUESTS.message(request)
             if header_bytes := self._header_bounds.decoded_bytes(header):
                 room.take(header_bytes, _HEADER)
             return self._exchange_message(_head(header, time_left).batch(buffers), buffers, time_left)
@@ -201,7 +210,7 @@ class DataServicer:
             ResourceExhaustedError: There is no room for the tensors.
         """
         time_left = TimeLeft(timeout_s(context), self._clock)
-        header = _header_in(first)
+        header = self._whole_header(first, rest, room)
         header_bytes = self._header_bounds.decoded_bytes(header)
         room.take(header_bytes, _HEADER)
         head = _head(header, time_left)
@@ -216,6 +225,26 @@ class DataServicer:
         room.give_back(staged_bytes + header_bytes)
         self._core.count_bytes(received=received_bytes, sent=0)
         return encode_answer(reply, batch.operations)
+
+    def _whole_header(self, first: bytes, rest: Iterator[bytes], room: StagingRoom) -> bytes:
+        """Returns the header of a batch, whose further parts it reads, as long as they come at a bearable speed."""
+        began_s, received_bytes, parts, frame = self._clock(), 0, [], first
+        while (part := header_part(frame)) is not None:
+            received_bytes += len(part)
+            self._header_bounds.check_size(received_bytes)
+            room.take(len(part), _PART)
+            parts.append(part)
+            allowed_s = self._message_timeout_s + received_bytes / _SLOWEST_BYTES_PER_S
+            if self._message_timeout_s and self._clock() > began_s + allowed_s:
+                raise DeadlineExceededError(
+                    f"the header of a batch was not whole after {allowed_s:.0f} s; nothing was applied: over a network "
+                    f"that is so slow, raise --message-timeout of the ps"
+                )
+            following = next(rest, None)
+            if following is None:
+                raise InvalidArgumentError("the stream ended in the middle of a header; nothing was applied")
+            frame = following
+        return b"".join([*parts, _header_in(frame)]) if parts else _header_in(frame)
 
     def _receive(self, frames: Iterator[bytes], assembler: Assembler) -> None:
         """Reads the data frames that belong to a header, as long as they come at a bearable speed."""

@@ -3,7 +3,8 @@
 gRPC gives each call a thread from its first byte to its last, also while the peer sends nothing or reads nothing. With
 one pool for all calls, a few silent streams keep everybody from hello, health and heartbeats. So calls of different
 kinds go in lanes, each with threads and a limit of its own; and a call whose peer keeps its thread waiting is ended:
-after a bound, and sooner if its lane has no thread left for another call.
+after a bound, and sooner if its lane has no thread left for another call. Soonest if it has not sent anything yet: what
+a client begins with it sends at once. How soon that is depends on how long the first messages of others take.
 
 ``Lanes`` is an interceptor: it stands before all services, also those that come with gRPC. It gives every method the
 form in which the call is seen before its message is there (``stream_unary`` for ``unary_unary``; on the wire there is
@@ -48,9 +49,18 @@ _LARGE_BYTES: Final = 8 * 1024**2
 _TRIMS: Final = 8
 """How often freed memory is given back after one has come: what it was received into is freed a little later."""
 
+_FIRST_PATIENCE_S: Final = 0.25
+"""How long a call may keep a thread without its first message, while other calls have none and the network is quick."""
+
+_MOMENT_S: Final = 0.05
+"""The same if it has waited for its thread before: then the message lies ready in the connection."""
+
+_TIMES_AS_LONG: Final = 4
+_RECENTLY_S: Final = 10.0
+"""First messages may take so many times as long as the slowest of so many seconds, where that is more."""
+
 _LOOK_EVERY_S: Final = 0.25
-_MOMENT_S: Final = 0.1
-"""What a message takes at most that lies ready in the connection."""
+_LOOK_SOON_S: Final = 0.05
 
 _UNREAD_FOR_A_THREAD: Final = 4
 _LOG_EVERY_S: Final = 60.0
@@ -81,17 +91,20 @@ class _Call:
     """One call in a lane.
 
     Attributes:
+        began_s: Since when it has a thread.
         since_s: Since when its peer keeps it waiting; infinity while it does not.
+        is_silent: Whether its peer has not sent a message yet.
         has_thread: Whether it has a thread; without one its reply waits to be read.
         is_ended: Whether the lane has chosen to end it.
     """
 
-    __slots__ = ("_clock", "_context", "has_thread", "is_ended", "since_s")
+    __slots__ = ("_clock", "_context", "began_s", "has_thread", "is_ended", "is_silent", "since_s")
 
     def __init__(self, context: grpc.ServicerContext, clock: Callable[[], float]):
         self._context = context
         self._clock = clock
-        self.since_s = clock()
+        self.began_s = self.since_s = clock()
+        self.is_silent = True
         self.has_thread = True
         self.is_ended = False
 
@@ -115,7 +128,7 @@ class Lane:
         waiting: How many more may wait for a thread. Four times as many as threads may wait for their reply to be read;
             beyond that the one that waits longest is ended.
         timeout_s: How long a peer may keep a call waiting; 0 for ever.
-        patience_s: The same while other calls wait for a thread.
+        patience_s: The same while other calls wait for a thread; less for the first message.
         task: The ps task, as "ps:0".
         clock: Monotonic seconds.
     """
@@ -145,6 +158,8 @@ class Lane:
         self._queue: deque[float] = deque()  # when those came that no thread has taken yet
         self._calls: set[_Call] = set()
         self._unread: dict[_Call, None] = {}  # of those, the ones that have their reply, in its order
+        self._slowest_first_s = 0.0
+        self._slowest_came_s = clock()
         self.num_ended = 0
         self.num_large = 0  # messages of unusual size; not exact
 
@@ -155,7 +170,7 @@ class Lane:
             if is_admitted:
                 self._open += 1
                 self._queue.append(self._clock())
-            idle = [] if self._open <= self._threads else self._chosen(self._clock() - self._patience_s, 1)
+            idle = [] if self._open <= self._threads else self._chosen(1, self._is_impatient_with)
         for call in idle:
             call.end()
         return is_admitted
@@ -165,11 +180,24 @@ class Lane:
         call = _Call(context, self._clock)
         with self._lock:
             # What it was sent while it waited for a thread comes at once now, or there is nothing.
-            call.since_s = max(self._queue.popleft(), call.since_s - self._patience_s + _MOMENT_S)
+            patience_s = self._first_patience_s(call.began_s)
+            moment_s = patience_s * _MOMENT_S / _FIRST_PATIENCE_S
+            call.since_s = max(self._queue.popleft(), call.began_s - patience_s + moment_s)
             self._calls.add(call)
         if not context.add_callback(lambda: self._leave(call)):
             self._leave(call)
         return call
+
+    def came(self, call: _Call) -> None:
+        """Called with each message of a call."""
+        call.goes_on()
+        if not call.is_silent:
+            return
+        call.is_silent = False
+        now_s = self._clock()
+        took_s = now_s - call.began_s
+        if took_s > self._slowest_first_s or now_s > self._slowest_came_s + _RECENTLY_S:
+            self._slowest_first_s, self._slowest_came_s = took_s, now_s  # of two at once either will do
 
     def finish(self, call: _Call) -> None:
         """Called when the thread has done its work: what is left to do is the peer's, to read the reply."""
@@ -203,10 +231,9 @@ class Lane:
     def end_silent(self) -> None:
         """Ends the calls whose peers keep them waiting for too long, or while others wait for a thread."""
         with self._lock:
-            now_s = self._clock()
-            silent = self._chosen(now_s - self.timeout_s, len(self._calls)) if self.timeout_s else []
+            silent = self._chosen(len(self._calls), self._is_too_late) if self.timeout_s else []
             if len(self._queue) > len(silent):
-                silent += self._chosen(now_s - self._patience_s, len(self._queue) - len(silent))
+                silent += self._chosen(len(self._queue) - len(silent), self._is_impatient_with)
         for call in silent:
             call.end()
 
@@ -214,9 +241,21 @@ class Lane:
         """The error of a call that was ended while it waited."""
         return DeadlineExceededError(f"no message came for {self.timeout_s:g} s", task=self.task)
 
-    def _chosen(self, before_s: float, number: int) -> list[_Call]:
-        """With the lock held: returns the calls to end of those that wait since then; those with a thread first."""
-        waiting = [call for call in self._calls if call.since_s <= before_s and not call.is_ended]
+    def _is_too_late(self, call: _Call, now_s: float) -> bool:
+        return call.since_s <= now_s - self.timeout_s
+
+    def _is_impatient_with(self, call: _Call, now_s: float) -> bool:
+        """Whether it has kept its thread for so long that another call may have it."""
+        return call.since_s <= now_s - (self._first_patience_s(now_s) if call.is_silent else self._patience_s)
+
+    def _first_patience_s(self, now_s: float) -> float:
+        slowest_s = self._slowest_first_s if now_s <= self._slowest_came_s + _RECENTLY_S else 0.0
+        return min(max(_FIRST_PATIENCE_S, _TIMES_AS_LONG * slowest_s), self._patience_s)
+
+    def _chosen(self, number: int, is_late: Callable[[_Call, float], bool]) -> list[_Call]:
+        """With the lock held: returns the calls to end of those that are late; those with a thread first."""
+        now_s = self._clock()
+        waiting = [call for call in self._calls if not call.is_ended and is_late(call, now_s)]
         chosen = sorted(waiting, key=lambda call: (not call.has_thread, call.since_s))[:number]
         for call in chosen:
             call.is_ended = True
@@ -322,7 +361,7 @@ class Lanes(grpc.ServerInterceptor):
             _LOG.warning("calls were ended whose peers sent or read nothing; since the start %s calls", ended)
             self._num_ended, self._logged_s = num_ended, now_s
         if any(lane.has_queue for lane in self._lanes):
-            return _MOMENT_S
+            return _LOOK_SOON_S
         timeouts_s = [lane.timeout_s for lane in self._lanes if lane.timeout_s]
         return min([_LOOK_EVERY_S, *[timeout_s / 4 for timeout_s in timeouts_s]])
 
@@ -401,7 +440,6 @@ def _streams(handler: Handler, lane: Lane) -> Behavior:
 
 def _sent(replies: Iterable[Any], call: _Call, lane: Lane) -> Iterator[Any]:
     """Yields replies; gRPC sends one while the next is not asked for, as long as the peer makes it wait."""
-    call.goes_on()
     try:
         for reply in replies:
             call.waits()
@@ -421,15 +459,16 @@ class _Messages(Iterator[Any]):
 
     def __next__(self) -> Any:
         call = self._call
-        call.waits()
+        if not call.is_silent:
+            call.waits()
         try:
             request = next(self._requests)
-        except StopIteration:
-            if call.is_ended:
+        except BaseException as end:
+            call.goes_on()
+            if call.is_ended and isinstance(end, StopIteration):
                 raise self._lane.given_up() from None
             raise
-        finally:
-            call.goes_on()
+        self._lane.came(call)
         if type(request) is bytes and len(request) > _LARGE_BYTES:
             self._lane.num_large += 1
         return request
@@ -446,9 +485,10 @@ def _only_message(
     """Receives the message of a call that has one."""
     with errors_as_status(context, lane.task):
         request = next(requests, None)
-        call.goes_on()
         if request is None:
+            call.goes_on()
             raise lane.given_up() if call.is_ended else InvalidArgumentError(f"{method} was called without a message")
+        lane.came(call)
         if len(request) > _LARGE_BYTES:
             lane.num_large += 1
         if decode is None:

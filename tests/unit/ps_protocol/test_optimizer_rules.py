@@ -80,6 +80,9 @@ def test_only_adam_decays_every_row_in_tensorflow() -> None:
         ("adam", {"learning_rate": math.inf}, "is inf; give a finite number"),
         ("adam", {"amsgrad": 2.0}, "is 2; give 0 or 1"),
         ("ftrl", {"learning_rate": 1.0, "learning_rate_power": 0.5}, r"is 0.5; give a number in \(-inf, 0\]"),
+        ("ftrl", {"learning_rate": -0.1}, r"learning_rate of the rule ftrl is -0.1; give a number in \[0, inf\)"),
+        ("group_ftrl", {"learning_rate": -1e-9}, r"is -1e-09; give a number in \[0, inf\)"),
+        ("proximal_adagrad", {"learning_rate": -1.0}, r"is -1; give a number in \[0, inf\)"),
         ("adagrad", {"learning_rate": 1.0, "initial_accumulator_value": 0.0}, r"is 0; give a number in \(0, inf\)"),
     ],
 )

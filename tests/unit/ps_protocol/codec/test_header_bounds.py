@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ps_protocol.codec.fast.request_bytes import encode_request, parse_request
 from ps_protocol.codec.fast.varints import encode_varint
-from ps_protocol.codec.header_bounds import SMALL_HEADER_BYTES, HeaderBounds
+from ps_protocol.codec.header_bounds import SMALL_HEADER_BYTES, HeaderBounds, parts_of
 from ps_protocol.errors import DeadlineExceededError, InvalidArgumentError, ResourceExhaustedError
 from ps_protocol.operations import Batch, Read, Update, UpdateRule
 from ps_protocol.v1 import batch_pb2
@@ -117,3 +117,14 @@ def test_lengths_of_more_than_one_byte_are_skipped() -> None:
     long = header_of(1, "n" * 300)
     assert len(encode_varint(300)) == 2
     assert HeaderBounds(operations=100).decoded_bytes(long * 20)
+
+
+@pytest.mark.parametrize("part_bytes", [1, 100, 5_000, 2**30])
+def test_the_parts_of_a_header_are_messages_and_together_it(part_bytes: int) -> None:
+    header = header_of(200, "variable" * 3)
+    parts = parts_of(header, part_bytes)
+    assert b"".join(parts) == header
+    assert [part for part in parts if len(part) > max(part_bytes, 40)] == []
+    operations = [batch_pb2.BatchRequest.FromString(part).operations for part in parts]
+    assert sum(map(len, operations)) == 200
+    assert (len(parts) == 1) is (part_bytes == 2**30)

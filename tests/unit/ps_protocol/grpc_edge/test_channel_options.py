@@ -13,6 +13,7 @@ import pytest
 from ps_protocol.codec import limits
 from ps_protocol.codec.message_codec import encode_batch
 from ps_protocol.grpc_edge import channel_options
+from ps_protocol.grpc_edge.channel_options import ServerLimits
 from ps_protocol.initializer_spec import Distribution, FanMode, InitializerSpec, VarianceScalingKind
 from ps_protocol.operations import Batch, Declare, PartitionSlice, VariableSpec
 
@@ -36,14 +37,25 @@ def test_no_other_server_shares_the_port() -> None:
     assert SERVER["grpc.so_reuseport"] == 0
 
 
-@pytest.mark.parametrize("name", ["grpc.max_send_message_length", "grpc.max_receive_message_length"])
-def test_both_sides_take_messages_of_one_size(name: str) -> None:
-    assert CLIENT[name] == SERVER[name] == limits.MAX_MESSAGE_BYTES
+def test_a_client_takes_all_that_a_ps_sends_and_a_ps_only_what_its_setting_says() -> None:
+    received = "grpc.max_receive_message_length"
+    assert CLIENT[received] == SERVER["grpc.max_send_message_length"] == limits.MAX_MESSAGE_BYTES
+    assert SERVER[received] == limits.MAX_TAKEN_BYTES
+    assert dict(channel_options.server_options(ServerLimits(5_000_000)))[received] == 5_000_000
+
+
+def test_a_connection_may_have_more_calls_than_a_ps_has_threads() -> None:
+    assert SERVER["grpc.max_concurrent_streams"] in range(64, 1000)
+
+
+def test_an_idle_connection_may_be_left_open() -> None:
+    assert SERVER["grpc.max_connection_idle_ms"] == 60_000
+    assert "grpc.max_connection_idle_ms" not in dict(channel_options.server_options(ServerLimits(idle_timeout_s=0)))
 
 
 def test_a_unary_message_has_room_for_its_header() -> None:
     assert limits.CHUNK_SIZE_BYTES <= limits.UNARY_LIMIT_BYTES
-    assert limits.UNARY_LIMIT_BYTES * 4 <= limits.MAX_MESSAGE_BYTES
+    assert limits.UNARY_LIMIT_BYTES + limits.CHUNK_SIZE_BYTES < limits.MAX_TAKEN_BYTES
 
 
 def test_a_hundred_thousand_declarations_fit_into_one_message() -> None:

@@ -7,7 +7,15 @@ import tracemalloc
 import pytest
 
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.grpc_edge.chunk_frames import REPLIES, REQUESTS, data_frame, exchange_message, header_frame
+from ps_protocol.grpc_edge.chunk_frames import (
+    REPLIES,
+    REQUESTS,
+    data_frame,
+    exchange_message,
+    header_frame,
+    header_frames,
+    header_part,
+)
 from ps_protocol.v1 import batch_pb2, data_pb2
 
 HEADER = batch_pb2.BatchRequest(client_incarnation=b"c" * 16, sequence=300)
@@ -81,7 +89,7 @@ def test_what_is_read_is_a_view_of_what_was_received() -> None:
 
 def test_forms_that_only_protobuf_allows_mean_what_protobuf_says() -> None:
     data, header = data_pb2.RequestFrame(data=b"x").SerializeToString(), header_frame(HEADER_BYTES)
-    unknown = b"\x1a\x01z"  # field 3
+    unknown = b"\x22\x01z"  # field 4
     overlong = b"\x12\x81\x80\x00x"  # the length 1 in three bytes
     assert bytes_in(data + unknown) == b"x"
     assert bytes_in(unknown + data) == b"x"
@@ -110,3 +118,17 @@ def test_what_is_no_frame_is_refused(malformed: bytes) -> None:
     for read in (REQUESTS.header, REQUESTS.data, REPLIES.header, REPLIES.data, REQUESTS.message, REPLIES.message):
         with pytest.raises(InvalidArgumentError, match="of the contract"):
             read(malformed)
+
+
+def test_parts_of_a_header_are_what_protobuf_says() -> None:
+    header = batch_pb2.BatchRequest(operations=[batch_pb2.Operation(name=str(index)) for index in range(100)])
+    *parts, last = header_frames(header.SerializeToString(), 40)
+    assert parts
+    assert header_part(last) is None
+    contents = [header_part(part) for part in parts]
+    general = [data_pb2.RequestFrame.FromString(part).header_part.SerializeToString() for part in parts]
+    assert contents == general
+    joined = batch_pb2.BatchRequest.FromString(b"".join([*general, REQUESTS.header(last) or b""]))
+    assert joined == header
+    assert [REQUESTS.header(part) for part in parts] == [REQUESTS.data(part) for part in parts] == [None] * len(parts)
+    assert header_part(b"\x22\x01z" + parts[0]) == contents[0], "an unknown field before it"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,7 +69,24 @@ def test_the_layout_is_that_of_the_document() -> None:
     assert frame[:24] == sent(Framing())[:24]
     assert frame[24:28] == b"\x01\0\0\0"
     assert int.from_bytes(frame[28:32], "little") == 0x4B8E39EF  # CRC-32 of b"abcdef"
-    assert sent(Framing(2))[28:32] == bytes(4)
+    unasked = sent(Framing(2))
+    assert int.from_bytes(unasked[28:32], "little") == crc32(unasked[:28])
+
+
+def test_a_prefix_without_a_checksum_of_its_own_is_one_of_an_earlier_release() -> None:
+    frame = sent(Framing(2))
+    checked = frame[:28] + bytes(4)
+    rest = frame[SEALED_PREFIX_BYTES:]
+    seal = crc32(checked + HEADER + LOCATIONS).to_bytes(4, "little")
+    assert received(Framing(2), checked + seal + rest) == SAYS
+
+
+@pytest.mark.parametrize("position", [*range(2, 28)])
+def test_a_prefix_that_was_changed_is_noticed_before_the_rest_has_come(position: int) -> None:
+    prefix = bytearray(sent(Framing(2))[:SEALED_PREFIX_BYTES])
+    prefix[position] ^= 1
+    with pytest.raises(UnavailableError, match="bytes of a connection were"):
+        Framing(2).parse(prefix)
 
 
 @pytest.mark.parametrize("missing", [0, 1])

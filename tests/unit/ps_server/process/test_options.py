@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.codec.limits import MAX_MESSAGE_BYTES
 from ps_protocol.errors import SettingError
+from ps_protocol.grpc_edge.channel_options import ServerLimits
 from ps_protocol.service_types import DurabilityMode
 from ps_server.process.logs import LogFormat
 from ps_server.process.options import OfferedTransport, ServerOptions, parse_options
@@ -44,6 +46,7 @@ def test_all_can_be_said() -> None:
         ),
         *("--socket-checksums", "all", "--allow-faults"),
         *("--max-connections", "7", "--max-handshakes", "6", "--handshake-timeout", "1.5", "--max-slow", "5"),
+        *("--max-message", "64M", "--max-grpc-connections", "8", "--idle-timeout", "2.5"),
         *("--stall-timeout", "3", "--slowest-rate", "1M", "--descriptor-reserve", "9"),
     )
     assert options == ServerOptions(
@@ -65,6 +68,9 @@ def test_all_can_be_said() -> None:
         checks_tensors=True,
         allow_faults=True,
         max_connections=7,
+        max_message_bytes=64 * 1024**2,
+        max_grpc_connections=8,
+        idle_timeout_s=2.5,
         max_handshakes=6,
         handshake_timeout_s=1.5,
         max_slow=5,
@@ -88,6 +94,18 @@ def test_all_can_be_said() -> None:
         handshake_timeout_s=1.5,
         checks_tensors=True,
     )
+    assert options.server_limits == ServerLimits(64 * 1024**2, 8, 1.5, 2.5)
+
+
+@pytest.mark.parametrize("text", ["3M", "129M"])
+def test_a_message_has_room_for_what_clients_send(text: str) -> None:
+    with pytest.raises(SettingError, match=r"--max-message.*from 4M to 128M"):
+        parse(*TASK_1, "--max-message", text)
+
+
+def test_a_ps_with_a_backup_takes_messages_with_the_largest_headers(tmp_path: Path) -> None:
+    replicated = (*("--cluster", "ps=host0:1;backup=host1:2", "--task-index", "0"), "--coordinator", tmp_path.as_uri())
+    assert parse_options(replicated, {}).server_limits.message_bytes > MAX_MESSAGE_BYTES
 
 
 def test_tf_config_is_enough() -> None:

@@ -235,6 +235,14 @@ def test_gathers_nothing_from_a_variable_without_rows() -> None:
         checked_rows(spec_of(value), np.array([0]))
 
 
+def test_a_row_that_there_is_not_is_named_with_its_place_if_there_are_many() -> None:
+    value = np.zeros((3, 2), np.float32)
+    with pytest.raises(InvalidArgumentError, match=r"^row -1 is outside \[0, 3\) of variable"):
+        checked_rows(spec_of(value), np.array(-1))
+    with pytest.raises(InvalidArgumentError, match=r"^row 3 \(indices\[1, 0\]\) is outside \[0, 3\)"):
+        checked_rows(spec_of(value), np.array([[1], [3]]))
+
+
 def test_several_dimensions_as_one() -> None:
     spec = VariableSpec("scope/w", np.dtype(np.int32), (2, 3, 4))
     assert [in_rows(spec, depth).shape for depth in (1, 2, 3)] == [(2, 3, 4), (6, 4), (24,)]

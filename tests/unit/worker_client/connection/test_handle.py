@@ -295,6 +295,8 @@ def test_close_sends_what_is_queued_and_says_goodbye(handle: PsHandle, service: 
     assert service.closed
     with pytest.raises(FailedPreconditionError, match="closed"):
         handle.exchange([READ])
+    with pytest.raises(FailedPreconditionError, match="the connection to ps:0 is closed; connect again"):
+        handle.call(lambda service, timeout_s: service.list_variables(timeout_s=timeout_s), what="to list variables")
 
 
 def test_a_ps_that_is_gone_does_not_stop_the_close(handle: PsHandle, service: ScriptedService) -> None:

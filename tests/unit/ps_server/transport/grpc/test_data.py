@@ -11,7 +11,8 @@ import pytest
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.codec import message_codec
 from ps_protocol.codec.chunks import Assembler, pieces
-from ps_protocol.codec.limits import CHUNK_SIZE_BYTES, UNARY_LIMIT_BYTES
+from ps_protocol.codec.header_bounds import HeaderBounds
+from ps_protocol.codec.limits import CHUNK_SIZE_BYTES, MAX_TAKEN_BYTES, UNARY_LIMIT_BYTES
 from ps_protocol.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
@@ -469,3 +470,84 @@ def test_if_too_many_are_open_a_stream_ends_behind_a_reply_and_reads_no_more() -
     assert len(list(ended)) == 1
     assert len(list(second)) == 2  # left to be sent otherwise
     assert len(list(kept)) == 2
+
+
+# -- a header in parts --------------------------------------------------------------------------
+
+
+def cut(batch: Batch) -> list[data_pb2.RequestFrame]:
+    """The frames of a batch whose header comes operation by operation, as any gRPC client may cut it."""
+    header, *data = frames_of(batch)
+    operations = list(header.header.operations)
+    first = batch_pb2.BatchRequest.FromString(header.header.SerializeToString())
+    del first.operations[1:]
+    between = [batch_pb2.BatchRequest(operations=[each]) for each in operations[1:-1]]
+    last = batch_pb2.BatchRequest(operations=operations[-1:])
+    parts = [data_pb2.RequestFrame(header_part=each) for each in (first, *between)]
+    return [*parts, data_pb2.RequestFrame(header=last), *data]
+
+
+def test_a_header_in_parts_is_that_of_one_batch(conversation: Conversation) -> None:
+    batch = conversation.batch(Describe("w"), Update("w", UpdateRule.ASSIGN_ADD, DELTA), Read("w"), Describe("w"))
+    (reply,) = replies_in(conversation.stream(cut(batch)))
+    assert [type(each) for each in reply.replies] == [Result] * 4
+    value = reply.replies[2]
+    assert isinstance(value, Result)
+    np.testing.assert_array_equal(np.asarray(value.tensor), DELTA + 1)
+    (again,) = replies_in(conversation.stream(frames_of(batch)))  # the same one, in one piece: it counts once
+    assert conversation.version == 1
+    assert len(again.replies) == 4
+    assert conversation.servicer.staged_bytes == 0
+
+
+def test_a_header_that_ends_between_its_parts_has_applied_nothing(conversation: Conversation) -> None:
+    frames = cut(conversation.batch(Update("w", UpdateRule.ASSIGN_ADD, DELTA), Describe("w"), Describe("w")))
+    error = conversation.refusal(frames[:2])
+    assert isinstance(error, InvalidArgumentError)
+    assert "in the middle of a header" in error.message
+    assert "header is missing" in conversation.refusal([frames[0], frames[-1]]).message
+    assert conversation.version == 0
+
+
+def test_parts_of_a_header_are_counted_together_and_as_staged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def abort(_context: object, error: ShardscopeError) -> None:
+        raise Aborted(error)
+
+    monkeypatch.setattr("ps_protocol.grpc_edge.status.abort", abort)
+    part = batch_pb2.BatchRequest(operations=[batch_pb2.Operation(name="n" * 10_000)])
+    frame = data_pb2.RequestFrame(header_part=part)
+    small = Conversation()
+    small.servicer._header_bounds = HeaderBounds(header_bytes=25_000)
+    assert "--max-header" in small.refusal(3 * [frame]).message
+    assert "--staging-limit" in Conversation(staging_limit_bytes=25_000).refusal(3 * [frame]).message
+
+
+def test_parts_of_a_header_that_come_too_slowly_are_given_up(conversation: Conversation) -> None:
+    def drip() -> Iterator[data_pb2.RequestFrame]:
+        while True:
+            conversation.now_s += 0.5
+            yield data_pb2.RequestFrame(header_part=batch_pb2.BatchRequest(operations=[batch_pb2.Operation(name="n")]))
+
+    error = conversation.refusal(drip())
+    assert isinstance(error, DeadlineExceededError)
+    assert "--message-timeout" in error.message
+
+
+def test_a_message_counts_as_staged_while_it_is_carried_out(conversation: Conversation) -> None:
+    seen: list[int] = []
+    exchange = conversation.core.exchange
+
+    def looked_at(*args: object, **kwargs: object) -> BatchReply:
+        seen.append(conversation.servicer.staged_bytes)
+        return exchange(*args, **kwargs)  # type: ignore[arg-type]  # what the servicer gives
+
+    conversation.core.exchange = looked_at  # type: ignore[method-assign]
+    conversation.exchange(conversation.batch(Update("w", UpdateRule.ASSIGN, DELTA[:0]), Describe("w" * 20_000)))
+    assert seen[0] > 20_000
+    assert conversation.servicer.staged_bytes == 0
+
+
+def test_a_client_is_told_how_large_a_message_may_be(conversation: Conversation) -> None:
+    request = data_pb2.HelloRequest(client_incarnation=CLIENT.bytes, task="worker:0", protocol_version=PROTOCOL_VERSION)
+    reply = conversation.servicer.Hello(request, cast(grpc.ServicerContext, Context()))
+    assert reply.max_message_bytes == MAX_TAKEN_BYTES

@@ -10,7 +10,7 @@ from typing import Any, cast
 import grpc
 import pytest
 
-from ps_protocol.errors import ResourceExhaustedError
+from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError
 from ps_protocol.v1 import (
     control_pb2,
     data_pb2,
@@ -19,7 +19,7 @@ from ps_protocol.v1 import (
     membership_pb2,
     replication_pb2,
 )
-from ps_server.transport.grpc.lanes import Lane, Lanes, LaneSettings
+from ps_server.transport.grpc.lanes import Lane, Lanes, LaneSettings, in_lane
 
 TIMEOUT_S = 10.0
 PATIENCE_S = 0.5
@@ -112,7 +112,9 @@ def test_nobody_is_ended_who_is_at_work_or_was_not_silent_for_long(clocked: Cloc
     working, call = clocked.admitted()
     call.goes_on()
     clocked.now_s += 100
-    waiting, _ = clocked.admitted()
+    waiting, call = clocked.admitted()
+    clocked.lane.came(call)
+    call.waits()
     clocked.now_s += PATIENCE_S - 0.1
     assert clocked.lane.admit()
     assert not working.is_cancelled
@@ -136,8 +138,60 @@ def test_a_call_that_has_waited_for_its_thread_is_left_a_moment_to_be_read(clock
     for _ in range(2):
         assert clocked.lane.admit()
     assert not context.is_cancelled
-    clocked.now_s += PATIENCE_S / 2
+    clocked.now_s += PATIENCE_S / 5
     clocked.lane.end_silent()
+    assert context.is_cancelled
+
+
+def test_a_call_without_its_first_message_is_ended_sooner_where_those_of_others_come_soon(clocked: Clocked) -> None:
+    silent, _ = clocked.admitted()
+    at_work, call = clocked.admitted()
+    clocked.lane.came(call)
+    call.waits()
+    clocked.now_s += PATIENCE_S / 2
+    assert clocked.lane.admit()
+    assert (silent.is_cancelled, at_work.is_cancelled) == (True, False)
+
+
+def test_first_messages_may_take_longer_where_those_of_others_do(clocked: Clocked) -> None:
+    _, slow = clocked.admitted()
+    clocked.now_s += 0.1
+    clocked.lane.came(slow)
+    clocked.lane.finish(slow)
+    silent, call = clocked.admitted()
+    clocked.admitted()
+    clocked.now_s += 0.39
+    assert clocked.lane.admit()
+    assert not silent.is_cancelled
+    call.goes_on()  # it has ended without a message, which says nothing of how long they take
+    silent, _ = clocked.admitted()
+    clocked.now_s += 11  # after a while without slow ones
+    clocked.lane.end_silent()
+    assert silent.is_cancelled
+
+
+def test_a_stream_that_has_waited_for_its_thread_is_not_given_its_whole_time_again(clocked: Clocked) -> None:
+    asked: list[float] = []
+
+    class Silent(Iterator[bytes]):
+        def __next__(self) -> bytes:
+            asked.append(clocked.now_s)
+            clocked.now_s += PATIENCE_S / 5
+            clocked.lane.end_silent()
+            raise StopIteration
+
+    def converse(requests: Iterator[bytes], _context: object) -> Iterator[bytes]:
+        yield from requests
+
+    handler = in_lane(grpc.stream_stream_rpc_method_handler(converse), clocked.lane, "/method")
+    for _ in range(4):
+        assert clocked.lane.admit()
+    clocked.now_s += 60
+    context = Context()
+    behavior: Any = handler.stream_stream
+    with pytest.raises(DeadlineExceededError):
+        list(behavior(Silent(), cast(grpc.ServicerContext, context)))
+    assert asked
     assert context.is_cancelled
 
 

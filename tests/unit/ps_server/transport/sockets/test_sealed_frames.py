@@ -168,3 +168,13 @@ def test_a_client_may_do_without_checksums_of_tensors(ps: Ps, kind: FastPathKind
     client.send(bytes(frame))
     assert client.version() == 1
     client._client.close()
+
+
+@pytest.mark.parametrize("place", [4, 20], ids=["header", "locations"])
+def test_a_changed_size_is_noticed_though_nothing_more_comes(place: int, ps: Ps, kind: FastPathKind) -> None:
+    client = SealedClient(ps, kind, checks_tensors=False)
+    frame = bytearray(client.frame(addition(SMALL)))
+    frame[place + 1] ^= 0x40
+    client.send(bytes(frame))
+    assert "the checksum of the prefix of frame 1 does not fit" in client.refusal()
+    assert version_of(ps, SMALL) == 0
