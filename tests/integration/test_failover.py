@@ -17,7 +17,7 @@ from ps_cluster.inspection.health_probe import check_health
 from ps_cluster.inspection.queries import ps_processes
 from ps_cluster.local.local_cluster import LocalCluster
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec, TaskId
-from ps_protocol.errors import ShardscopeError
+from ps_protocol.errors import ShardscopeError, StateLostError
 from ps_protocol.liveness import READY
 from ps_server.replication.decisions import EXIT_SUPERSEDED
 from tests.conftest import Eventually
@@ -207,6 +207,8 @@ def test_the_operator_promotes_a_backup(failover: Failover, resources: ExitStack
     refused = shardscope("promote", "ps:0", "--cluster", flag)
     assert refused.returncode == 1
     assert "ps:0 has no backup that could become its primary" in refused.stderr
+    assert "wait until the pair is complete (`shardscope health --ready`)" in refused.stderr
+    assert "give one as in ps:1" in shardscope("promote", "worker:0", "--cluster", flag).stderr
     ready = shardscope("health", "--ready", "--cluster", flag)
     assert ready.returncode == 1
     assert "backup:0" in ready.stderr
@@ -219,8 +221,8 @@ def test_a_state_that_is_lost_is_given_up_only_by_the_operator(
     failover: Failover, resources: ExitStack, eventually: Eventually
 ) -> None:
     first, second = TaskId(PS_JOB, 0), TaskId(BACKUP_JOB, 0)
-    with ss.connect(failover.spec) as client:
-        counters(failover, client)
+    old = resources.enter_context(ss.connect(failover.spec))
+    variable = counters(failover, old)[0]
     for task in (first, second):
         failover.kill(task)
     for task in (first, second):
@@ -231,10 +233,13 @@ def test_a_state_that_is_lost_is_given_up_only_by_the_operator(
         message="a process without state says what to do",
     )
     flag = failover.spec.to_flag()
-    assert "--accept-loss" in shardscope("promote", "ps:0", "--cluster", flag).stderr
+    refused = shardscope("promote", "ps:0", "--cluster", flag)
+    assert "start the process again that has the state, or give the state up with --accept-loss" in refused.stderr
     promoted = shardscope("promote", "ps:0", "--accept-loss", "--cluster", flag)
     assert promoted.returncode == 0, promoted.stderr
     failover.heal()
+    with pytest.raises(StateLostError):
+        variable.assign_add(np.ones(SIZE, np.float32))
     new = resources.enter_context(ss.connect(failover.spec))
     variable = counter_on(0, new)
     variable.assign_add(np.ones(SIZE, np.float32))
