@@ -297,6 +297,38 @@ def test_etcd_is_killed_in_the_middle_of_every_takeover(
         assert len(counters(failover, new)) == 2
 
 
+def test_a_backup_dies_when_it_is_handed_the_place(
+    tmp_path: Path, resources: ExitStack, eventually: Eventually
+) -> None:
+    """The operator has promoted it, and it has given its sign of life; the register may name it, or not yet."""
+    failover = started(resources, eventually, 1, tmp_path / "etcd")
+    etcd = failover.etcd
+    assert etcd is not None
+    client = resources.enter_context(ss.connect(failover.spec))
+    variable = counter_on(0, client)
+    with Updates(variable) as updates:
+        make_progress(updates, eventually)
+        etcd.stop()
+        promote = subprocess.Popen(
+            [sys.executable, "-m", "ps_cluster", "promote", "ps:0", "--cluster", failover.spec.to_flag()],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        resources.callback(promote.wait, TIMEOUT_S)
+        resources.callback(promote.kill)
+        eventually(
+            lambda: failover.count_in_log(TaskId(PS_JOB, 0), "it hands over to its backup"),
+            timeout_s=TIMEOUT_S,
+            message="the primary hands over",
+        )
+        failover.kill(TaskId(BACKUP_JOB, 0))
+        etcd.wake()
+        make_progress(updates, eventually)  # in the process that had handed over
+        failover.cluster.restart(TaskId(BACKUP_JOB, 0))
+        failover.heal()
+    np.testing.assert_array_equal(variable.read_value(), np.full(SIZE, updates.acknowledged))
+
+
 def shardscope(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "ps_cluster", *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
