@@ -84,7 +84,7 @@ class DividedPair:
         self.heal()
         self._writers = {name: index for index, name in enumerate(("ps", "backup", "test"))}
         for name, index in self._writers.items():
-            resources.enter_context(self._writer(name, index))
+            resources.callback(_end, self._writer(name, index))
         self._pauses = Pauses(directory, len(self._writers))
         self.go_on(*self._writers)
 
@@ -177,6 +177,15 @@ class DividedPair:
             check=False,
         )
         return "TimeoutError" in tried.stderr
+
+
+def _end(writer: subprocess.Popen[bytes]) -> None:
+    """Waits for its end; it has been told that it has sent enough."""
+    try:
+        writer.wait(TIMEOUT_S)
+    finally:
+        writer.kill()
+        writer.wait(TIMEOUT_S)
 
 
 def _is_ready(address: str) -> bool:
