@@ -27,7 +27,6 @@ _LOG = logging.getLogger(__name__)
 _STEPS_PER_LEASE: Final = 10
 _CALLS_PER_LEASE: Final = 5
 _LONGEST_CALL_S: Final = 1.0
-_LONGEST_HANDOVER_S: Final = 2.0
 _HELD_LEASES: Final = 3.0
 _STOP_TIMEOUT_S: Final = 5.0
 _REPORT_EVERY_S: Final = 5.0
@@ -204,11 +203,12 @@ class Replica:
         self._retires = True
         self._follower.leave()
         self.wake()
-        began_s = self._clock()
+        began_s = kept_s = self._clock()
         while not self._has_retired.wait(_LOOK_EVERY_S):
-            waited_s = self._clock() - began_s
+            kept_s = self._clock() if self._holds_back else kept_s  # it begins to wait again if it keeps the place
+            waited_s = self._clock() - (began_s if self._holds_back else kept_s)
             patience_s = min(FOR_A_FOLLOWER_S, timeout_s) if self._is_hopeless else timeout_s
-            if not self.is_primary:
+            if self._holds_back or not self.is_primary:
                 patience_s = max(patience_s, 2 * self._lease_s) if timeout_s else 0  # it may have to take over
             if self.may_end:
                 return
@@ -530,7 +530,7 @@ class Replica:
         # Whoever has not been answered yet asks the backup, which has every update that was carried out for anybody
         # who was.
         self._holds_back = f"{self._task} is being handed over to {self._link.name}; ask there"
-        self._waits_until_s = self._clock() + min(self._lease_s, _LONGEST_HANDOVER_S)
+        self._waits_until_s = self._clock() + self._lease_s
         verdict = self._ask(Wish.HAND_OVER)
         if verdict is None:
             return False  # it may be granted yet, unless another change is: nobody is answered until that is known

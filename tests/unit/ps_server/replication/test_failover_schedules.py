@@ -381,9 +381,9 @@ def test_whoever_answers_has_every_acknowledged_update(may_die: bool) -> None:
         seen += world.seen
         seen["acknowledged"] += len(world.acknowledged)
     # The schedules do what they are for.
-    made = ("took over", "took back", "ended", "left", "came late", "served", "acknowledged")
+    made = ("took over", "ended", "left", "came late", "served", "acknowledged")
     assert min(seen[each] for each in made) > 5, seen
-    assert seen["handed over"] > 1, seen
+    assert min(seen["handed over"], seen["took back"]) > 1, seen
     assert seen["died"] > 5 or not may_die
 
 

@@ -307,7 +307,7 @@ def test_a_primary_takes_the_place_back_that_nobody_has_taken() -> None:
     process.replica.retire(0)
     process.replica.step()
     process.sign()
-    process.now_s += LEASE_S
+    process.now_s += LEASE_S + 0.1
     process.told()
     assert process.events[1:] == ["HAND_OVER", "hung up", "TAKE_OVER"]
     assert process.register == Register(4, THIS)
