@@ -246,6 +246,8 @@ class Search:
     def _die(self, process: Process) -> None:
         world = self.world
         had_holders = bool(world.holders)
+        if process.late is not None and process.late.primary == process.process:
+            world.may_be_lost = True  # the store makes it the primary yet, as it has asked when the other one was gone
         process.is_gone = True
         world.frozen -= {process.is_second}
         if had_holders and not world.holders:
