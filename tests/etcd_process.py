@@ -28,12 +28,22 @@ class EtcdProcess:
         directory: Where its data and its log are.
         ports: Of clients and of peers; reserved for it if not given.
         peers: Peer ports of all members of the cluster; it is alone if not given.
+        host: Where it listens; with ports of its own if that is another host.
+        command: What runs a program there.
 
     Attributes:
         address: Where clients find it.
     """
 
-    def __init__(self, directory: Path, *, ports: tuple[int, int] | None = None, peers: Sequence[int] = ()):
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        ports: tuple[int, int] | None = None,
+        peers: Sequence[int] = (),
+        host: str = LOOPBACK,
+        command: Sequence[str] = (),
+    ):
         if shutil.which("etcd") is None:
             pytest.skip(NO_ETCD)
         self._directory = directory
@@ -41,7 +51,9 @@ class EtcdProcess:
         self._client_port, self._peer_port = ports or self._reserved()
         self._peers = peers or [self._peer_port]
         self._process: subprocess.Popen[bytes] | None = None
-        self.address = f"{LOOPBACK}:{self._client_port}"
+        self._host = host
+        self._command = command
+        self.address = f"{host}:{self._client_port}"
 
     def _reserved(self) -> tuple[int, int]:
         reserved = ReservedPorts(2)
@@ -64,6 +76,7 @@ class EtcdProcess:
         self._directory.mkdir(exist_ok=True)
         client, peer = f"http://{self.address}", self._peer_url(self._peer_port)
         command = [
+            *self._command,
             "etcd",
             *("--name", str(self._peer_port), "--data-dir", str(self.data), "--logger", "zap", "--log-level", "error"),
             *("--listen-client-urls", client, "--advertise-client-urls", client),
@@ -120,9 +133,8 @@ class EtcdProcess:
         self.kill()
         self._resources.close()
 
-    @staticmethod
-    def _peer_url(port: int) -> str:
-        return f"http://{LOOPBACK}:{port}"
+    def _peer_url(self, port: int) -> str:
+        return f"http://{self._host}:{port}"
 
 
 @contextmanager

@@ -27,7 +27,7 @@ import grpc
 
 from ps_protocol.errors import UnavailableError
 from ps_server.coordination.etcd_api import etcd_pb2
-from ps_server.coordination.store import Entry, check_key, check_value, unavailable
+from ps_server.coordination.store import BEGIN_AGAIN, Entry, check_key, check_value, unavailable
 
 _PREFIX: Final = "/shardscope"
 _IDENTITY: Final = ".store"
@@ -71,7 +71,7 @@ _NO_ANSWER: Final = frozenset(
 )
 """Statuses after which another endpoint, or the same one later, may answer. Others are etcd's answer."""
 
-_OTHER_HISTORY: Final = "put its data back, or end all processes that have used it and start them again"
+_OTHER_HISTORY: Final = f"put its data back. {BEGIN_AGAIN}"
 _OTHER_ETCD: Final = "point all processes of the cluster at the same etcd, and start them again"
 _REMEDIES: Final = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: "make room in etcd: compact and defragment it, then `etcdctl alarm disarm`",

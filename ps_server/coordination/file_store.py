@@ -38,7 +38,7 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from ps_protocol.errors import UnavailableError
-from ps_server.coordination.store import MAX_VALUE_BYTES, Entry, check_key, check_value, unavailable
+from ps_server.coordination.store import BEGIN_AGAIN, MAX_VALUE_BYTES, Entry, check_key, check_value, unavailable
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,6 +48,10 @@ _POLL_S: Final = 0.05
 _MAX_FILE_BYTES: Final = 2 * MAX_VALUE_BYTES
 _REVISION: Final = re.compile(r"[0-9]{20}", re.ASCII)
 _DRAFT: Final = re.compile(r"\.([0-9]{20})\.[0-9a-f]{32}", re.ASCII)
+_REMOVE_AND_BEGIN_AGAIN: Final = (
+    "If that cannot be, end all processes that use it, remove its directory, and start them again: they begin without "
+    "their variables"
+)
 _HEAD: Final = re.compile(rb"shardscope coordination 1, checksum ([0-9a-f]{8})\n")
 _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
@@ -190,7 +194,7 @@ class FileStore:
             if identity != known:
                 raise _UnusableError(
                     "its directory was removed, and another store is in its place",
-                    "put the directory back, or end all processes that have used it and start them again",
+                    f"put the directory back. {BEGIN_AGAIN}",
                 )
             yield place, identity
             if not _is_at(place, self._place):
@@ -250,7 +254,7 @@ class FileStore:
             if revision < seen:
                 raise _UnusableError(
                     f"revision {seen} of {key!r} was there, and now the newest is {revision or 'gone'}",
-                    "put its files back, or end all processes that use it, remove its directory, and start them again",
+                    f"put its files back. {_REMOVE_AND_BEGIN_AGAIN}",
                 )
             if not revision:
                 return None
@@ -276,7 +280,7 @@ class FileStore:
 def _removed() -> _UnusableError:
     return _UnusableError(
         "its directory was removed or moved, or its disk is not mounted",
-        "put the directory back, or end all processes that have used it and start them again",
+        f"put the directory back. {BEGIN_AGAIN}",
     )
 
 
@@ -355,8 +359,7 @@ def _parsed(content: bytes, identity: _Identity, key: str, revision: int) -> Ent
     if head is None or int(head[1], 16) != _checksum(identity, key, revision, value):
         raise _UnusableError(
             f"revision {revision} of {key!r} is damaged, or was written to another store",
-            "put a copy of its directory back; or end all processes that use it, remove its directory, and start them "
-            "again",
+            f"put a copy of its directory back. {_REMOVE_AND_BEGIN_AGAIN}",
         )
     return Entry(value, revision)
 
@@ -374,7 +377,7 @@ def _read_identity(place: int) -> _Identity:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _UnusableError(
             f"its file {_STORE_FILE} is damaged ({error})",
-            "put a copy of it back; or end all processes that use it, remove its directory, and start them again",
+            f"put a copy of it back. {_REMOVE_AND_BEGIN_AGAIN}",
         ) from error
     if identity.format != _FORMAT:
         raise _UnusableError(

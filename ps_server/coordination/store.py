@@ -24,6 +24,11 @@ from ps_protocol.errors import InvalidValueError, UnavailableError
 MAX_VALUE_BYTES: Final = 64 * 1024
 """Longest value. Stores are for values of some hundred bytes; etcd refuses more than 1.5 MiB."""
 
+BEGIN_AGAIN: Final = (
+    "If that cannot be, end all processes that have used it and start them again: they begin without their variables"
+)
+"""The last resort of who has used a store whose history is gone."""
+
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,119}", re.ASCII)
 
 

@@ -234,6 +234,11 @@ class BackupLink:
         with self._lock:
             self._let_go()
 
+    def hang_up(self) -> None:
+        """Ends the conversation, which the follower notices; records wait for it until there is another."""
+        with self._lock:
+            self._hang_up()
+
     def hang_up_if_silent(self) -> None:
         """Ends a conversation that was silent for a whole lease, so that another is tried."""
         with self._lock:

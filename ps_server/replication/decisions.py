@@ -46,7 +46,9 @@ class ReplicaDecision(enum.Enum):
     ASK_TO_GO_ALONE = enum.auto()
     ASK_TO_PAIR_UP = enum.auto()
     HAND_OVER = enum.auto()
-    """Answer nobody any more, and ask that the backup be the primary."""
+    """Answer nobody any more, and ask to change places with the backup."""
+    TAKE_BACK = enum.auto()
+    """Ask to be the primary again, since the backup that it has handed over to is not heard of."""
     WRITE_AGAIN = enum.auto()
     """Put the register back that the coordination store has lost."""
     BEGIN_ANEW = enum.auto()
@@ -72,7 +74,8 @@ class View:
             was answered.
         is_paired: Follower: whether it is its primary's backup. Primary: whether it has, or may have, one.
         was_refused: Follower: whether it was refused since it stopped following.
-        waits_until_s: Primary: until when one that has just begun waits for a backup before it answers.
+        waits_until_s: Primary: until when one that has just begun waits for a backup before it answers, and one that
+            has handed over waits for the new primary.
         candidate: Primary: the process that has every record, and is not its backup yet.
         is_replaced: Primary: whether another process, without state, has taken the place of its backup.
         is_left: Primary: whether its backup has said that it is about to end.
@@ -176,17 +179,8 @@ def _decide_paired(now_s: float, view: View) -> tuple[ReplicaDecision, str]:
 
 def _decide_primary(now_s: float, view: View) -> tuple[ReplicaDecision, str]:
     register = view.register
-    if register is not None and register.epoch > view.epoch:
-        if register.primary != view.process:
-            return ReplicaDecision.END, f"another process is the primary, in epoch {register.epoch}"
-        return ReplicaDecision.ADOPT, ""
-    if register is not None and register.primary != view.process:
-        if view.epoch == FIRST_EPOCH:
-            return ReplicaDecision.END, "another process has begun in its place"
-        return ReplicaDecision.GO_ON, (
-            f"the coordination store was emptied, and another process has begun in epoch {register.epoch}: this one, "
-            f"which has the state of epoch {view.epoch}, answers nobody until the store's data are put back"
-        )
+    if register is not None and (register.epoch > view.epoch or register.primary != view.process):
+        return _decide_replaced(now_s, view, register)
     if view.is_unclaimed:
         return ReplicaDecision.WRITE_AGAIN, "the coordination store has lost the entry of this task"
     if view.candidate is not None and (register is not None or view.is_paired):
@@ -195,6 +189,8 @@ def _decide_primary(now_s: float, view: View) -> tuple[ReplicaDecision, str]:
         return ReplicaDecision.ASK_TO_GO_ALONE, "its backup is about to end"
     if view.is_paired and view.is_replaced:
         return ReplicaDecision.ASK_TO_GO_ALONE, "another process, without state, is in the place of its backup"
+    if view.is_paired and view.heard_s == float("-inf"):
+        return ReplicaDecision.ASK_TO_GO_ALONE, "its backup has not followed it yet"
     if view.is_paired and not holds_lease(now_s, view):
         return ReplicaDecision.ASK_TO_GO_ALONE, f"its backup has been silent for {now_s - view.heard_s:.1f} s"
     if view.epoch == FIRST_EPOCH and not view.is_paired and now_s > view.waits_until_s:
@@ -202,3 +198,22 @@ def _decide_primary(now_s: float, view: View) -> tuple[ReplicaDecision, str]:
     if view.is_paired and view.may_hand_over:
         return ReplicaDecision.HAND_OVER, "it hands over to its backup"
     return ReplicaDecision.GO_ON, ""
+
+
+def _decide_replaced(now_s: float, view: View, register: Register) -> tuple[ReplicaDecision, str]:
+    """For a primary of which the register says something else than it knows."""
+    if register.backup == view.process:
+        # It has handed over. The other one answers nobody before it has changed the register once more.
+        if now_s > view.waits_until_s:
+            return ReplicaDecision.TAKE_BACK, "the process that it has handed over to has not begun to answer"
+        return ReplicaDecision.GO_ON, ""
+    if register.epoch > view.epoch:
+        if register.primary != view.process:
+            return ReplicaDecision.END, f"another process is the primary, in epoch {register.epoch}"
+        return ReplicaDecision.ADOPT, ""
+    if view.epoch == FIRST_EPOCH:
+        return ReplicaDecision.END, "another process has begun in its place"
+    return ReplicaDecision.GO_ON, (
+        f"the coordination store was emptied, and another process has begun in epoch {register.epoch}: this one, which "
+        f"has the state of epoch {view.epoch}, answers nobody until the store's data are put back"
+    )

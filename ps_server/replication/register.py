@@ -42,7 +42,11 @@ class Wish(enum.Enum):
     PAIR_UP = enum.auto()
     """The primary: to have a process as its backup that has every record."""
     HAND_OVER = enum.auto()
-    """The primary, which answers nobody any more: that its backup be the primary."""
+    """The primary, which answers nobody any more: to change places with its backup.
+
+    The new primary must ask to go alone before it answers anybody. As long as it has not, the old one, which has every
+    acknowledged update, may take the place back, like any backup.
+    """
     WRITE_AGAIN = enum.auto()
     """The primary: that the register be what it was, since the store has lost it."""
     BEGIN_ANEW = enum.auto()
@@ -138,7 +142,7 @@ def wanted(known: Register | None, asker: Asker, wish: Wish, candidate: UUID | N
             return replace(mine, backup=candidate)
         case Wish.HAND_OVER:
             assert asker.backup is not None
-            return replace(mine, primary=asker.backup, is_second=not asker.is_second)
+            return replace(mine, primary=asker.backup, backup=asker.process, is_second=not asker.is_second)
         case Wish.WRITE_AGAIN:
             return replace(mine, epoch=asker.epoch, backup=asker.backup)
         case Wish.BEGIN_ANEW:

@@ -121,7 +121,7 @@ class Replica:
         self._is_paired = False
         self._backup: UUID | None = None
         self._started_s = clock()
-        self._waits_until_s = float("-inf")  # for its first backup
+        self._waits_until_s = float("-inf")  # for its first backup, or for the one that it has handed over to
         self._fenced_until_s = float("-inf")  # for a primary that was given up
         self._register: Register | None = None
         self._register_s = float("-inf")
@@ -147,6 +147,7 @@ class Replica:
             ReplicaDecision.ASK_TO_GO_ALONE: self._go_alone,
             ReplicaDecision.ASK_TO_PAIR_UP: self._pair_up,
             ReplicaDecision.HAND_OVER: self._hand_over,
+            ReplicaDecision.TAKE_BACK: self._take_back,
             ReplicaDecision.WRITE_AGAIN: self._write_again,
         }
         self._has_retired = threading.Event()
@@ -202,11 +203,12 @@ class Replica:
         self._retires = True
         self._follower.leave()
         self.wake()
-        began_s = self._clock()
+        began_s = kept_s = self._clock()
         while not self._has_retired.wait(_LOOK_EVERY_S):
-            waited_s = self._clock() - began_s
+            kept_s = self._clock() if self._holds_back else kept_s  # it begins to wait again if it keeps the place
+            waited_s = self._clock() - (began_s if self._holds_back else kept_s)
             patience_s = min(FOR_A_FOLLOWER_S, timeout_s) if self._is_hopeless else timeout_s
-            if not self.is_primary:
+            if self._holds_back or not self.is_primary:
                 patience_s = max(patience_s, 2 * self._lease_s) if timeout_s else 0  # it may have to take over
             if self.may_end:
                 return
@@ -321,6 +323,7 @@ class Replica:
         view = self._view()
         decision, reason = decide(self._clock(), view)
         is_good = decision in (ReplicaDecision.BEGIN, ReplicaDecision.ADOPT, ReplicaDecision.HAND_OVER)
+        is_good |= decision is ReplicaDecision.END and bool(self._holds_back)
         self._log_reason(reason, logging.INFO if is_good else logging.WARNING)
         if decision is ReplicaDecision.END:
             self._end(reason)
@@ -385,7 +388,8 @@ class Replica:
         again = self.step()
         self._link.hang_up_if_silent()
         self._tell_if_ready()
-        return 0.0 if again else self._lease_s / _STEPS_PER_LEASE
+        pause_s = self._lease_s / _STEPS_PER_LEASE
+        return 0.0 if again else min(pause_s, _LOOK_EVERY_S) if self._holds_back else pause_s
 
     def _tell_if_ready(self) -> None:
         is_ready = self.is_ready
@@ -433,7 +437,7 @@ class Replica:
             return self._follow_again()
         assert self._register is not None
         self._waits_until_s = self._clock() + _HELD_LEASES * self._lease_s
-        return self._become_primary(self._register.epoch, None)
+        return self._become_primary(self._register, None)
 
     def _ask_to_take_over(self) -> bool:
         self._follower.stop()
@@ -458,11 +462,13 @@ class Replica:
         self._follower.stop()
         was_handed_over = self._clock() - self._follower.heard_s <= self._lease_s
         self._is_deserted = self._retires and was_handed_over and not self._follower.wants_place
-        return self._become_primary(self._register.epoch, self._follower.store)
+        return self._become_primary(self._register, self._follower.store)
 
-    def _become_primary(self, epoch: int, store: UUID | None) -> bool:
+    def _become_primary(self, register: Register, store: UUID | None) -> bool:
         store = self._transitions.begin(store)
-        self.epoch, self._is_paired, self._backup = epoch, False, None
+        # Whoever has handed over may take the place back, as its backup: it goes on alone before it answers.
+        epoch, self._backup = register.epoch, register.backup
+        self.epoch, self._is_paired = epoch, self._backup is not None
         self._link.start(epoch, store)
         self.is_primary = True
         _LOG.log(_level(epoch), "is the primary of %s now, in epoch %d", self._task, epoch)
@@ -478,6 +484,7 @@ class Replica:
             self._follower.begin_epoch(register.epoch)
             return True
         self._backup = register.backup
+        self._keep_place()
         if register.backup is None:
             self._is_paired = False
             self._link.go_alone()
@@ -489,8 +496,8 @@ class Replica:
         verdict = self._ask(Wish.GO_ALONE)
         if verdict is None or not verdict.granted:
             return False
-        self._is_deserted = self._retires and has_left
-        self._holds_back = ""
+        self._is_deserted = self._retires and (has_left or self._is_deserted)
+        self._keep_place()
         self.epoch += 1
         self._link.begin_epoch(self.epoch)
         self._is_paired, self._backup = False, None
@@ -523,25 +530,24 @@ class Replica:
         # Whoever has not been answered yet asks the backup, which has every update that was carried out for anybody
         # who was.
         self._holds_back = f"{self._task} is being handed over to {self._link.name}; ask there"
+        self._waits_until_s = self._clock() + self._lease_s
         verdict = self._ask(Wish.HAND_OVER)
         if verdict is None:
             return False  # it may be granted yet, unless another change is: nobody is answered until that is known
         if not verdict.granted:
-            self._holds_back = ""
+            self._keep_place()
             return True
-        self._note_handed_over()
+        self._link.hang_up()  # which its follower notices
         return False
 
-    def _note_handed_over(self) -> None:
-        self._is_over = True
-        self._loop.stop(0)
-        _LOG.info("%s is the primary of %s now, in epoch %d", self._link.name, self._task, self.epoch + 1)
-        self._link.close()  # which its follower notices
-        self._transitions.handed_over(self._holds_back)
-        if self._retires:
-            self._has_retired.set()
-        else:
-            self._transitions.end(f"it has handed over to {self._link.name}, as the operator wants it")
+    def _take_back(self) -> bool:
+        assert self._register is not None
+        self.epoch = self._register.epoch
+        return self._ask(Wish.TAKE_OVER) is not None
+
+    def _keep_place(self) -> None:
+        """It does not hand over, or no more."""
+        self._holds_back, self._waits_until_s = "", float("-inf")
 
     def _ask(self, wish: Wish | None, candidate: UUID | None = None) -> Verdict | None:
         """Asks the coordination store, with no wish only for the register; None if it has not answered."""
@@ -565,11 +571,13 @@ class Replica:
         return verdict
 
     def _end(self, reason: str) -> None:
-        if self._holds_back:  # it has handed over, by a call whose answer was lost
-            self._note_handed_over()
-            return
         self._is_over = True
         self._loop.stop(0)
+        if self._holds_back:
+            _LOG.info("%s is the primary of %s now", self._link.name, self._task)
+            self._link.close()
+            self._transitions.handed_over(self._holds_back)
+            reason = f"it has handed over to {self._link.name}, as the operator wants it"
         self._has_retired.set()
         if not self._retires:  # else it ends in good order
             self._transitions.end(reason)

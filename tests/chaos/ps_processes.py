@@ -30,6 +30,7 @@ class PsTask:
         durability: As ``--durability`` has it.
         data_dir: Where the state is, if it is not in ``directory``.
         host: Where it listens.
+        port: At which port of a host of its own; any free one if not given.
         command: What runs a Python program.
         index: Which of the ps tasks it is.
         is_backup: Whether it is the second process of that ps task.
@@ -47,6 +48,7 @@ class PsTask:
         *,
         data_dir: Path | None = None,
         host: str = LOOPBACK,
+        port: int = 0,
         command: Sequence[str] = (sys.executable,),
         index: int = 0,
         is_backup: bool = False,
@@ -57,7 +59,7 @@ class PsTask:
         self._log_path = directory / "log"
         self._resources = ExitStack()
         self._host = host
-        self._port = 0
+        self._port = port
         self._command = command
         if host == LOOPBACK:
             ports = ReservedPorts(1)
@@ -74,6 +76,11 @@ class PsTask:
     @property
     def address(self) -> str:
         return f"{self._host}:{self._port}"
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of the last process; None while it runs."""
+        return None if self._process is None else self._process.poll()
 
     @property
     def log(self) -> str:

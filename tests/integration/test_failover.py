@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -18,7 +17,7 @@ from ps_cluster.inspection.health_probe import check_health
 from ps_cluster.inspection.queries import ps_processes
 from ps_cluster.local.local_cluster import LocalCluster
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec, TaskId
-from ps_protocol.errors import ShardscopeError
+from ps_protocol.errors import ShardscopeError, StateLostError
 from ps_protocol.liveness import READY
 from ps_server.replication.decisions import EXIT_SUPERSEDED
 from tests.conftest import Eventually
@@ -38,10 +37,12 @@ class Failover:
     Args:
         cluster: Started.
         eventually: Waits.
+        etcd: Where it is decided who is the primary; None if that is in files.
     """
 
-    def __init__(self, cluster: LocalCluster, eventually: Eventually):
+    def __init__(self, cluster: LocalCluster, eventually: Eventually, etcd: EtcdProcess | None = None):
         self.cluster = cluster
+        self.etcd = etcd
         self._eventually = eventually
         self.places = ps_processes(cluster.cluster_spec)
 
@@ -81,13 +82,28 @@ class Failover:
         return sum(text in line for line in self.cluster.process(task).tail)
 
 
-@pytest.fixture(params=[1, 2])
-def failover(request: pytest.FixtureRequest, eventually: Eventually) -> Iterator[Failover]:
-    """A cluster of one ps task, and one of two."""
-    with LocalCluster(request.param, replicas=1, ps_arguments=("--lease", str(LEASE_S))) as cluster:
-        made = Failover(cluster, eventually)
-        made.heal()
-        yield made
+def started(resources: ExitStack, eventually: Eventually, num_ps: int, etcd_directory: Path | None = None) -> Failover:
+    """A cluster whose pairs are complete."""
+    etcd = None if etcd_directory is None else resources.enter_context(EtcdProcess(etcd_directory))
+    if etcd is not None:
+        etcd.wait_until_ready()
+    cluster = LocalCluster(
+        num_ps, replicas=1, coordinator=None if etcd is None else etcd.url, ps_arguments=("--lease", str(LEASE_S))
+    )
+    failover = Failover(resources.enter_context(cluster), eventually, etcd)
+    failover.heal()
+    return failover
+
+
+def _shown(kind: tuple[int, str]) -> str:
+    return f"{kind[0]} by {kind[1]}"
+
+
+@pytest.fixture(params=[(1, "files"), (2, "etcd")], ids=_shown)
+def failover(request: pytest.FixtureRequest, resources: ExitStack, tmp_path: Path, eventually: Eventually) -> Failover:
+    """Clusters: how many ps tasks, and where it is decided which process of each is the primary."""
+    num_ps, coordinator = request.param
+    return started(resources, eventually, num_ps, tmp_path / "etcd" if coordinator == "etcd" else None)
 
 
 def counters(failover: Failover, client: ss.Client) -> list[ss.Variable]:
@@ -101,6 +117,7 @@ def counters(failover: Failover, client: ss.Client) -> list[ss.Variable]:
     return made
 
 
+@pytest.mark.parametrize("failover", [(1, "files"), (2, "files"), (2, "etcd")], indirect=True, ids=_shown)
 def test_workers_new_and_old_go_on_after_every_pair_has_failed_over(
     failover: Failover, resources: ExitStack, eventually: Eventually
 ) -> None:
@@ -123,10 +140,35 @@ def test_workers_new_and_old_go_on_after_every_pair_has_failed_over(
         variable.assign_add(np.ones(SIZE, np.float32))
 
 
+@pytest.mark.parametrize("failover", [(1, "files"), (2, "files"), (2, "etcd")], indirect=True, ids=_shown)
+def test_every_ps_is_lost_at_once(failover: Failover, resources: ExitStack, eventually: Eventually) -> None:
+    """Also those that keep the directory and the list of workers."""
+    client = resources.enter_context(ss.connect(failover.spec))
+    variables = counters(failover, client)
+    with ExitStack() as running:
+        all_updates = [running.enter_context(Updates(each)) for each in variables]
+        for updates in all_updates:
+            make_progress(updates, eventually)
+        for index in range(len(variables)):
+            failover.cluster.signal_ps(index, signal.SIGKILL)
+        for updates in all_updates:
+            make_progress(updates, eventually)
+        with ss.connect(failover.spec) as new:  # while none of them is there
+            for updates, variable in zip(all_updates, counters(failover, new), strict=True):
+                make_progress(updates, eventually)
+                assert variable.read_value()[0] > 0
+        for index in range(len(variables)):
+            failover.cluster.restart_ps(index)
+        failover.heal()
+    for updates, variable in zip(all_updates, variables, strict=True):
+        np.testing.assert_array_equal(variable.read_value(), np.full(SIZE, updates.acknowledged))
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["when it listens", "when all are ready"])
 def test_a_rolling_restart_loses_no_primary_and_no_update(
-    failover: Failover, resources: ExitStack, eventually: Eventually
+    failover: Failover, waits: bool, resources: ExitStack, eventually: Eventually
 ) -> None:
-    """Without a pause: the next process is told to end as soon as the one before listens again."""
+    """When the next process is told to end."""
     client = resources.enter_context(ss.connect(failover.spec))
     variables = counters(failover, client)
     with ExitStack() as running:
@@ -136,9 +178,13 @@ def test_a_rolling_restart_loses_no_primary_and_no_update(
             for updates in all_updates:
                 make_progress(updates, eventually, more=1)
             failover.cluster.restart(task)
+            if waits:
+                failover.heal()
     failover.heal()
     for updates, variable in zip(all_updates, variables, strict=True):
         np.testing.assert_array_equal(variable.read_value(), np.full(SIZE, updates.acknowledged))
+    with ss.connect(failover.spec) as new:
+        assert len(counters(failover, new)) == len(variables)
 
 
 def test_the_operator_promotes_a_backup(failover: Failover, resources: ExitStack, eventually: Eventually) -> None:
@@ -161,6 +207,8 @@ def test_the_operator_promotes_a_backup(failover: Failover, resources: ExitStack
     refused = shardscope("promote", "ps:0", "--cluster", flag)
     assert refused.returncode == 1
     assert "ps:0 has no backup that could become its primary" in refused.stderr
+    assert "wait until the pair is complete (`shardscope health --ready`)" in refused.stderr
+    assert "give one as in ps:1" in shardscope("promote", "worker:0", "--cluster", flag).stderr
     ready = shardscope("health", "--ready", "--cluster", flag)
     assert ready.returncode == 1
     assert "backup:0" in ready.stderr
@@ -173,8 +221,8 @@ def test_a_state_that_is_lost_is_given_up_only_by_the_operator(
     failover: Failover, resources: ExitStack, eventually: Eventually
 ) -> None:
     first, second = TaskId(PS_JOB, 0), TaskId(BACKUP_JOB, 0)
-    with ss.connect(failover.spec) as client:
-        counters(failover, client)
+    old = resources.enter_context(ss.connect(failover.spec))
+    variable = counters(failover, old)[0]
     for task in (first, second):
         failover.kill(task)
     for task in (first, second):
@@ -185,10 +233,13 @@ def test_a_state_that_is_lost_is_given_up_only_by_the_operator(
         message="a process without state says what to do",
     )
     flag = failover.spec.to_flag()
-    assert "--accept-loss" in shardscope("promote", "ps:0", "--cluster", flag).stderr
+    refused = shardscope("promote", "ps:0", "--cluster", flag)
+    assert "start the process again that has the state, or give the state up with --accept-loss" in refused.stderr
     promoted = shardscope("promote", "ps:0", "--accept-loss", "--cluster", flag)
     assert promoted.returncode == 0, promoted.stderr
     failover.heal()
+    with pytest.raises(StateLostError):
+        variable.assign_add(np.ones(SIZE, np.float32))
     new = resources.enter_context(ss.connect(failover.spec))
     variable = counter_on(0, new)
     variable.assign_add(np.ones(SIZE, np.float32))
@@ -196,23 +247,84 @@ def test_a_state_that_is_lost_is_given_up_only_by_the_operator(
 
 
 def test_with_etcd_which_is_killed_meanwhile(tmp_path: Path, resources: ExitStack, eventually: Eventually) -> None:
-    etcd = resources.enter_context(EtcdProcess(tmp_path / "etcd"))
-    etcd.wait_until_ready()
-    cluster = resources.enter_context(
-        LocalCluster(1, replicas=1, coordinator=etcd.url, ps_arguments=("--lease", str(LEASE_S)))
-    )
-    failover = Failover(cluster, eventually)
-    failover.heal()
-    client = resources.enter_context(ss.connect(cluster.cluster_spec))
+    failover = started(resources, eventually, 1, tmp_path / "etcd")
+    assert failover.etcd is not None
+    client = resources.enter_context(ss.connect(failover.spec))
     variable = counter_on(0, client)
     with Updates(variable) as updates:
         make_progress(updates, eventually)
-        etcd.kill()
+        failover.etcd.kill()
         make_progress(updates, eventually)  # a pair needs nobody else
         failover.kill(TaskId(PS_JOB, 0))
-        etcd.start()
+        failover.etcd.start()
         make_progress(updates, eventually)
         failover.cluster.restart_ps(0)
+        failover.heal()
+    np.testing.assert_array_equal(variable.read_value(), np.full(SIZE, updates.acknowledged))
+
+
+def test_etcd_is_killed_in_the_middle_of_every_takeover(
+    tmp_path: Path, resources: ExitStack, eventually: Eventually
+) -> None:
+    """Both backups have asked for the place, and are not answered yet."""
+    failover = started(resources, eventually, 2, tmp_path / "etcd")
+    etcd, backups = failover.etcd, [TaskId(BACKUP_JOB, index) for index in range(2)]
+    assert etcd is not None
+    client = resources.enter_context(ss.connect(failover.spec))
+    variables = counters(failover, client)
+    with ExitStack() as running:
+        all_updates = [running.enter_context(Updates(each)) for each in variables]
+        for updates in all_updates:
+            make_progress(updates, eventually)
+        etcd.stop()
+        for index in range(2):
+            failover.kill(TaskId(PS_JOB, index))
+        eventually(
+            lambda: all(failover.count_in_log(task, "the primary has been silent") for task in backups),
+            timeout_s=TIMEOUT_S,
+            message="both backups ask",
+        )
+        assert not any(failover.count_in_log(task, "is the primary of") for task in backups)
+        etcd.restart()
+        for updates in all_updates:
+            make_progress(updates, eventually)
+        for index in range(2):
+            failover.cluster.restart_ps(index)
+        failover.heal()
+    for updates, variable in zip(all_updates, variables, strict=True):
+        np.testing.assert_array_equal(variable.read_value(), np.full(SIZE, updates.acknowledged))
+    with ss.connect(failover.spec) as new:
+        assert len(counters(failover, new)) == 2
+
+
+def test_a_backup_dies_when_it_is_handed_the_place(
+    tmp_path: Path, resources: ExitStack, eventually: Eventually
+) -> None:
+    """The operator has promoted it, and it has given its sign of life; the register may name it, or not yet."""
+    failover = started(resources, eventually, 1, tmp_path / "etcd")
+    etcd = failover.etcd
+    assert etcd is not None
+    client = resources.enter_context(ss.connect(failover.spec))
+    variable = counter_on(0, client)
+    with Updates(variable) as updates:
+        make_progress(updates, eventually)
+        etcd.stop()
+        promote = subprocess.Popen(
+            [sys.executable, "-m", "ps_cluster", "promote", "ps:0", "--cluster", failover.spec.to_flag()],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        resources.callback(promote.wait, TIMEOUT_S)
+        resources.callback(promote.kill)
+        eventually(
+            lambda: failover.count_in_log(TaskId(PS_JOB, 0), "it hands over to its backup"),
+            timeout_s=TIMEOUT_S,
+            message="the primary hands over",
+        )
+        failover.kill(TaskId(BACKUP_JOB, 0))
+        etcd.wake()
+        make_progress(updates, eventually)  # in the process that had handed over
+        failover.cluster.restart(TaskId(BACKUP_JOB, 0))
         failover.heal()
     np.testing.assert_array_equal(variable.read_value(), np.full(SIZE, updates.acknowledged))
 

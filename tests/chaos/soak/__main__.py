@@ -17,21 +17,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import worker_client as ss
 from ps_cluster import ClusterStartError, LocalCluster
 from ps_cluster.local.processes import ChildProcess
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.task_id import TaskId
 from tests.chaos.fault_log import fault_environment, fired, now_and_then
 from tests.chaos.patience import connect_impatiently
-from tests.chaos.soak.pairs import LEASE_S, NotHealedError, Pairs
+from tests.chaos.soak.pairs import HEAL_S, LEASE_S, NotHealedError, Pairs
+from tests.chaos.soak.pauses import NotPausedError, Pauses
 from tests.chaos.soak.report import SoakReport, outcomes
 from tests.chaos.soak.settings import ROOT, SoakSettings, parse_settings
 from tests.chaos.soak.variables import acknowledged_path, num_updates, soak_variables
 from tests.chaos.soak.worker import ENOUGH_FILE, OPERATION_TIMEOUT_S
+from tests.etcd_process import EtcdProcess
 from worker_client.transport import grpc
 
 DROPPED_REPLY: Final = "reply.send=drop"
 _POLL_S: Final = 0.02
+_ENOUGH: Final = 20  # updates after which a worker is known to go on
 _STATUS_TIMEOUT_S: Final = 10.0
 _LAST_DROP: Final = 20_000  # replies of one life of a ps; a plan is looked through at each
 _LAST_KILL: Final = 0.8
@@ -57,15 +61,19 @@ class Soak:
         self._duplicates_seen = [0] * settings.num_ps  # since each was started
         self._fault_log = directory / "faults"
         self._deadline_s = 0.0
+        self._etcd: EtcdProcess | None = None
 
     def run(self) -> SoakReport:
         """Runs it; what goes wrong is in the report."""
         started_s = time.monotonic()
         self._deadline_s = started_s + self._settings.timeout_s
         try:
-            with self._cluster() as cluster:
-                self._run_on(cluster)
-        except (ClusterStartError, ShardscopeError, NotHealedError, _SoakError) as error:
+            with contextlib.ExitStack() as resources:
+                if self._settings.coordinator == "etcd":
+                    self._etcd = resources.enter_context(EtcdProcess(self._directory / "etcd"))
+                    self._etcd.wait_until_ready()
+                self._run_on(resources.enter_context(self._cluster()))
+        except (ClusterStartError, ShardscopeError, NotHealedError, NotPausedError, _SoakError) as error:
             self._report.failures.append(f"{type(error).__name__}: {error}")
         self._report.elapsed_s = time.monotonic() - started_s
         return self._report
@@ -79,8 +87,9 @@ class Soak:
             environment |= fault_environment(plan, self._fault_log)
         return LocalCluster(
             settings.num_ps,
-            settings.num_workers,
+            settings.num_workers + settings.replicas,  # with the one that comes anew after each event
             replicas=settings.replicas,
+            coordinator=None if self._etcd is None else self._etcd.url,
             durability=settings.durability,
             data_dir=None if settings.durability == "none" else self._directory / "data",
             ps_arguments=["--allow-faults", *(["--lease", str(LEASE_S)] if settings.replicas else [])],
@@ -93,7 +102,10 @@ class Soak:
             declared = [variable.declare() for variable in variables]
             for index in range(self._settings.num_workers):
                 self._start_worker(cluster, index, life=0)
-            self._make_trouble(cluster)
+            if self._settings.rounds:
+                self._run_rounds(cluster, declared)
+            else:
+                self._make_trouble(cluster)
             (self._directory / ENOUGH_FILE).touch()
             self._await_workers()
             self._count_duplicates(cluster)
@@ -102,12 +114,46 @@ class Soak:
             self._report.faults = fired(self._fault_log)
             self._check_faults()
 
+    # -- rounds -------------------------------------------------------------------------------
+
+    def _run_rounds(self, cluster: LocalCluster, declared: list[ss.Variable]) -> None:
+        """After each round every old worker goes on, a new one gets in, and every sum is exact."""
+        settings, report = self._settings, self._report
+        variables = soak_variables(settings.num_ps)
+        pairs = Pairs(cluster, str(settings.seed), self._say, self._etcd)
+        pauses = Pauses(self._directory, settings.num_workers)
+        report.troubles = pairs.counts
+        pairs.heal()
+        for number in range(1, settings.rounds + 1):
+            self._say(f"round {number}:")
+            self._await_progress_of_each(cluster)
+            pairs.trouble_several()
+            report.longest_connect_s = pairs.longest_s
+            self._await_progress_of_each(cluster)
+            with pauses.pause(HEAL_S):
+                values = [variable.read_value() for variable in declared]
+                report.outcomes = outcomes(variables, values, self._directory)
+            if not report.is_good:
+                raise _SoakError(f"after round {number} the sums differ")
+            report.rounds = number
+
+    def _await_progress_of_each(self, cluster: LocalCluster) -> None:
+        """Waits until every worker has got some more answers."""
+        paths = [acknowledged_path(self._directory, index, 0) for index in range(self._settings.num_workers)]
+        before, began_s = [num_updates(path) for path in paths], time.monotonic()
+        while any(num_updates(path) < had + _ENOUGH for path, had in zip(paths, before, strict=True)):
+            self._check_processes(cluster)
+            if time.monotonic() - began_s > HEAL_S:
+                now = [num_updates(path) for path in paths]
+                raise _SoakError(f"a worker did not go on in {HEAL_S:.0f} s: of each, {before} updates, then {now}")
+            time.sleep(_POLL_S)
+
     # -- trouble ------------------------------------------------------------------------------
 
     def _make_trouble(self, cluster: LocalCluster) -> None:
         """Kills at moments that are spread over the run by how far the workers have come."""
         settings = self._settings
-        pairs = Pairs(cluster, str(settings.seed), self._say) if settings.replicas else None
+        pairs = Pairs(cluster, str(settings.seed), self._say, self._etcd) if settings.replicas else None
         events = ["ps"] * settings.kills + ["worker"] * settings.worker_kills
         events += ["restart"] * settings.restarts + ["stop"] * settings.stops
         self._random.shuffle(events)
@@ -156,6 +202,8 @@ class Soak:
         for kind, number in (("restart", settings.restarts), ("stop", settings.stops)):
             if report.troubles[kind] < number:
                 report.failures.append(f"only {report.troubles[kind]} of {number} {kind}s")
+        if report.rounds < settings.rounds:
+            report.failures.append(f"only {report.rounds} of {settings.rounds} rounds")
         if settings.drop_every and not report.faults[DROPPED_REPLY]:
             report.failures.append(f"no reply was dropped, though {DROPPED_REPLY} was planned")
 
@@ -172,7 +220,8 @@ class Soak:
     # -- workers ------------------------------------------------------------------------------
 
     def _start_worker(self, cluster: LocalCluster, index: int, life: int) -> None:
-        quota = -(-self._settings.updates // self._settings.num_workers)
+        # In rounds they send as long as there are rounds.
+        quota = 0 if self._settings.rounds else -(-self._settings.updates // self._settings.num_workers)
         done = sum(num_updates(acknowledged_path(self._directory, index, before)) for before in range(life))
         told = {
             "directory": self._directory,
@@ -190,12 +239,7 @@ class Soak:
 
     def _await_progress(self, updates: int, cluster: LocalCluster) -> None:
         while self._num_acknowledged() < updates:
-            for index, (_, worker) in self._workers.items():
-                if worker.returncode is not None:
-                    raise _SoakError(f"worker:{index} has ended with code {worker.returncode}: {_last_words(worker)}")
-            for index in range(self._settings.num_ps):
-                if cluster.ps_exit_code(index) is not None and not self._settings.replicas:
-                    raise _SoakError(f"ps:{index} has ended by itself: {cluster.ps_log(index)}")
+            self._check_processes(cluster)
             if not self._remaining_s():
                 logs = [cluster.ps_log(index)[-3:] for index in range(self._settings.num_ps)]
                 raise _SoakError(
@@ -203,6 +247,14 @@ class Soak:
                     f"where {updates} were waited for; the ps tasks say {logs}"
                 )
             time.sleep(_POLL_S)
+
+    def _check_processes(self, cluster: LocalCluster) -> None:
+        for index, (_, worker) in self._workers.items():
+            if worker.returncode is not None:
+                raise _SoakError(f"worker:{index} has ended with code {worker.returncode}: {_last_words(worker)}")
+        for index in range(self._settings.num_ps):
+            if cluster.ps_exit_code(index) is not None and not self._settings.replicas:
+                raise _SoakError(f"ps:{index} has ended by itself: {cluster.ps_log(index)}")
 
     def _await_workers(self) -> None:
         for index, (_, worker) in self._workers.items():

@@ -61,13 +61,18 @@ def outcomes(
     variables: Sequence[SoakVariable], values: Sequence[npt.NDArray[Any]], directory: Path
 ) -> list[VariableOutcome]:
     """Compares what the variables hold with what the workers have written down."""
-    acknowledged = [update for path in sorted(directory.glob("*.acknowledged")) for update in read_updates(path)]
+    updates, factors = [0] * len(variables), [0] * len(variables)
+    for path in directory.glob("*.acknowledged"):
+        for update in read_updates(path):
+            updates[update.variable] += 1
+            factors[update.variable] += update.factor
+    in_doubt = _in_doubt(directory)
     return [
         VariableOutcome(
             variable,
-            updates=sum(update.variable == index for update in acknowledged),
-            acknowledged=sum(update.factor for update in acknowledged if update.variable == index),
-            in_doubt=tuple(update.factor for update in _in_doubt(directory) if update.variable == index),
+            updates=updates[index],
+            acknowledged=factors[index],
+            in_doubt=tuple(update.factor for update in in_doubt if update.variable == index),
             value=value,
         )
         for index, (variable, value) in enumerate(zip(variables, values, strict=True))
@@ -90,8 +95,9 @@ class SoakReport:
         outcomes: Of each variable.
         kills: How often a ps was killed and started again.
         worker_kills: How often a worker was.
+        rounds: After how many rounds all sums were equal.
         troubles: How often each kind of trouble was made with a process of a pair.
-        longest_connect_s: The longest that a new client took to get in after one.
+        longest_connect_s: The longest that a new worker took to get in after one.
         faults: How often each fault was injected.
         duplicates: Batches that came again and were answered from memory, as far as it was seen: a ps that is killed
             takes its last count with it.
@@ -102,6 +108,7 @@ class SoakReport:
     outcomes: list[VariableOutcome] = field(default_factory=list)
     kills: int = 0
     worker_kills: int = 0
+    rounds: int = 0
     troubles: Counter[str] = field(default_factory=Counter)
     longest_connect_s: float = 0.0
     faults: Counter[str] = field(default_factory=Counter)
@@ -120,7 +127,11 @@ class SoakReport:
         if not self.troubles:
             return []
         made = ", ".join(f"{number} {kind}s" for kind, number in sorted(self.troubles.items()))
-        return [f"of processes of pairs: {made}; a new client got in within {self.longest_connect_s:.1f} s each time"]
+        rounds = [f"{self.rounds} rounds, after each of which every sum was equal"] if self.rounds else []
+        return [
+            *rounds,
+            f"of processes of pairs: {made}; a new worker got in within {self.longest_connect_s:.1f} s each time",
+        ]
 
     def __str__(self) -> str:
         lines = [f"{'variable':<24} {'updates':>8} {'acknowledged sum':>20} {'final sum':>20}  verdict"]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from tests.etcd_process import NO_ETCD
 
 ROOT: Final = Path(__file__).parents[3]
 
@@ -24,6 +27,9 @@ class SoakSettings:
             other one of its task.
         restarts: How often a process of a pair is ended by SIGTERM and started again.
         stops: How often one is stopped for a while.
+        rounds: How often several processes are killed, ended or stopped at once; after each the workers pause, and the
+            sums are compared.
+        coordinator: Where it is decided who is the primary: "files", or "etcd", which is troubled in rounds too.
         num_ps: How many there are.
         num_workers: How many workers send.
         transport: How they send.
@@ -39,6 +45,8 @@ class SoakSettings:
     replicas: int = 0
     restarts: int = 0
     stops: int = 0
+    rounds: int = 0
+    coordinator: str = "files"
     num_ps: int = 3
     num_workers: int = 4
     transport: str = "auto"
@@ -53,12 +61,14 @@ def parse_settings(arguments: list[str]) -> SoakSettings:
         prog="python -m tests.chaos.soak", description="Kills ps tasks under load and compares the sums."
     )
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31))
-    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--kills", type=int, help="10 if not given, without --rounds")
     parser.add_argument("--updates", type=int, default=20_000)
     parser.add_argument("--durability", choices=("none", "snapshot", "journal"))
     parser.add_argument("--replicas", type=int, choices=(0, 1), default=0, help="backups of each ps task")
     parser.add_argument("--restarts", type=int, default=0, help="how often a process of a pair is ended and started")
     parser.add_argument("--stops", type=int, default=0, help="how often a process of a pair is stopped for a while")
+    parser.add_argument("--rounds", type=int, default=0, help="how often several processes are troubled at once")
+    parser.add_argument("--coordinator", choices=("files", "etcd"), default="files", help="of ps tasks with backups")
     parser.add_argument("--ps", dest="num_ps", type=int, default=3)
     parser.add_argument("--workers", dest="num_workers", type=int, default=4)
     parser.add_argument("--transport", default="auto")
@@ -67,11 +77,20 @@ def parse_settings(arguments: list[str]) -> SoakSettings:
     parser.add_argument("--timeout", dest="timeout_s", type=float, default=600.0, help="seconds for the whole run")
     given = parser.parse_args(arguments)
     given.durability = given.durability or ("none" if given.replicas else "journal")
+    if given.kills is None:
+        given.kills = 0 if given.rounds else 10
     settings = SoakSettings(**vars(given))
     if settings.kills and settings.durability != "journal" and not settings.replicas:
         parser.error(
             "acknowledged updates outlive SIGKILL with --durability journal or --replicas 1; or give --kills 0"
         )
-    if (settings.restarts or settings.stops) and not settings.replicas:
-        parser.error("--restarts and --stops are for ps tasks with backups; give --replicas 1 as well")
+    is_of_pairs = settings.restarts or settings.stops or settings.rounds or settings.coordinator != "files"
+    if is_of_pairs and not settings.replicas:
+        parser.error(
+            "--restarts, --stops, --rounds and --coordinator are for ps tasks with backups; give --replicas 1 as well"
+        )
+    if settings.rounds and (settings.kills or settings.restarts or settings.stops or settings.worker_kills):
+        parser.error("--rounds has kills, restarts and stops of its own; give no others")
+    if settings.coordinator == "etcd" and shutil.which("etcd") is None:
+        parser.error(NO_ETCD)
     return settings

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from tests.chaos.soak.settings import ROOT
+from tests.etcd_process import NO_ETCD
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
@@ -47,6 +49,27 @@ def test_a_fault_that_did_not_happen_fails_the_run() -> None:
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert "no reply was dropped" in ended.stdout
     assert "--seed 13" in ended.stdout
+
+
+@pytest.mark.timeout(350)
+@pytest.mark.parametrize("coordinator", ["files", "etcd"])
+def test_after_each_round_of_trouble_with_pairs_every_sum_is_exact(coordinator: str) -> None:
+    if coordinator == "etcd" and shutil.which("etcd") is None:
+        pytest.skip(NO_ETCD)
+    of_pairs = ("--replicas", "1", "--coordinator", coordinator, "--rounds", "2", "--ps", "2", "--workers", "2")
+    ended = soak(*of_pairs, "--seed", "33")
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "2 rounds, after each of which every sum was equal" in ended.stdout
+    assert ("of the coordinator" in ended.stdout) == (coordinator == "etcd")
+    assert ended.stdout.count("  equal\n") == 8
+
+
+def test_rounds_are_for_pairs() -> None:
+    ended = soak("--rounds", "3")
+
+    assert ended.returncode == 2
+    assert "--replicas 1" in ended.stderr
 
 
 def test_without_a_journal_kills_are_refused() -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import worker_client as ss
 from tests.chaos.patience import connect_impatiently
+from tests.chaos.soak.pauses import pause_if_asked
 from tests.chaos.soak.variables import (
     MAX_FACTOR,
     NumberedUpdate,
@@ -111,6 +112,7 @@ def main() -> None:
         )
         enough = options.directory / ENOUGH_FILE
         while soaking.number < options.updates or not enough.exists():
+            pause_if_asked(options.directory, worker, soaking.finish)
             soaking.send_next(client)
         soaking.finish()
     sys.stdout.write(f"{soaking.number} updates, all acknowledged\n")

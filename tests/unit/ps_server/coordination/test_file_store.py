@@ -340,7 +340,9 @@ def test_a_store_in_the_place_of_another_one_is_refused_and_has_greater_revision
     other = FileStore(directory, "cluster")
     fresh = write(other, b"of another history")
     assert fresh.revision > entry.revision
-    with pytest.raises(UnavailableError, match=r"another store is in its place; put the directory back, or end all"):
+    with pytest.raises(
+        UnavailableError, match=r"another store is in its place; put the directory back\. If that cannot be, end all"
+    ):
         read(store)
     with pytest.raises(UnavailableError, match="another store is in its place"):
         store.compare_and_set(KEY, b"other", revision=fresh.revision, timeout_s=TIMEOUT_S)
@@ -436,7 +438,12 @@ def failing(call: str, number: int, code: int, monkeypatch: pytest.MonkeyPatch) 
         ("fsync", errno.EDQUOT, "; free some of the disk, or raise the quota"),
         ("link", errno.EPERM, "; use a local file system that has hard links"),
         ("link", errno.ENOSPC, "; free some of the disk"),
+        ("link", errno.EOPNOTSUPP, "; use a local file system that has hard links"),
         ("open", errno.EMFILE, "; raise the limit of open files"),
+        ("open", errno.ENFILE, "; raise the limit of open files of the machine"),
+        ("open", errno.EROFS, "; mount the disk so that it may be written to"),
+        ("open", errno.EACCES, "; give the user of the ps tasks the right to read and write there"),
+        ("open", errno.ENOTDIR, "; put a directory in its place"),
     ],
 )
 def test_a_disk_that_fails_is_named_and_nothing_was_written(

@@ -246,10 +246,8 @@ class Search:
     def _die(self, process: Process) -> None:
         world = self.world
         had_holders = bool(world.holders)
-        if process.other.replica.is_primary and process.other.replica._view().may_hand_over:
-            world.may_be_lost = True  # it dies in the moment in which the only other process hands over to it, and ends
-        if any(each.late is not None and each.late.primary == process.process for each in world.pair):
-            world.may_be_lost = True  # the store makes it the primary yet
+        if process.late is not None and process.late.primary == process.process:
+            world.may_be_lost = True  # the store makes it the primary yet, as it has asked when the other one was gone
         process.is_gone = True
         world.frozen -= {process.is_second}
         if had_holders and not world.holders:

@@ -53,7 +53,7 @@ SILENT_S = NOW_S - LEASE_S - 0.1
         (replace(BACKUP, heard_s=SILENT_S, register=None), ReplicaDecision.ASK_TO_TAKE_OVER),
         (replace(BACKUP, heard_s=SILENT_S, was_refused=True), ReplicaDecision.FOLLOW_AGAIN),
         (replace(BACKUP, heard_s=SILENT_S, register=Register(3, ME)), ReplicaDecision.TAKE_OVER),
-        (replace(BACKUP, register=Register(3, ME)), ReplicaDecision.TAKE_OVER),  # its primary has handed over
+        (replace(BACKUP, register=Register(3, ME, OTHER)), ReplicaDecision.TAKE_OVER),  # its primary has handed over
         (ALONE, ReplicaDecision.GO_ON),
         (replace(ALONE, register=None, register_s=float("-inf")), ReplicaDecision.GO_ON),
         (replace(ALONE, register=None), ReplicaDecision.WRITE_AGAIN),
@@ -71,6 +71,11 @@ SILENT_S = NOW_S - LEASE_S - 0.1
         (replace(PAIRED, is_left=True, may_hand_over=True), ReplicaDecision.ASK_TO_GO_ALONE),
         (replace(PAIRED, may_hand_over=True), ReplicaDecision.HAND_OVER),
         (replace(PAIRED, may_hand_over=True, heard_s=SILENT_S), ReplicaDecision.ASK_TO_GO_ALONE),
+        # It has handed over, and waits for the other one to begin.
+        (replace(PAIRED, register=Register(3, OTHER, ME), waits_until_s=NOW_S), ReplicaDecision.GO_ON),
+        (replace(PAIRED, register=Register(3, OTHER, ME), waits_until_s=NOW_S - 0.1), ReplicaDecision.TAKE_BACK),
+        (replace(PAIRED, register=Register(3, OTHER, ME), epoch=3), ReplicaDecision.TAKE_BACK),
+        (replace(PAIRED, heard_s=float("-inf")), ReplicaDecision.ASK_TO_GO_ALONE),  # it was handed the place
         (replace(PAIRED, register=Register(3, OTHER)), ReplicaDecision.END),
         (replace(PAIRED, register=Register(3, ME)), ReplicaDecision.ADOPT),
     ],

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from ps_server.replication.backup_link import BackupLink
 from ps_server.replication.replica import Replica
 from tests.unit.ps_server.replication.failover_search import BrokenPromiseError, Search, whole_pair
 from tests.unit.ps_server.replication.failover_world import FOLLOWER, LINK, REPLICA, World
@@ -69,6 +68,10 @@ DIED_JUST_NOW = ("tick", "backup:1 dies", "talk", "ps:1 is told to end", "ps:1 d
     [
         pytest.param(DIED_JUST_NOW, id="hands over to a backup that has died just now"),
         pytest.param(
+            (*ROUND[:2], "ps:1 is told to end", *ROUND[2:], *ROUND[:3], "backup:1 dies", *ROUND[3:], *ROUND * 2),
+            id="has handed over to a backup that dies before it has begun",
+        ),
+        pytest.param(
             ("tick", "talk for 2 of 3, breaks", "backup:1 dies", "ps:1 is told to end", "ps:1 decides"),
             id="hands over to a backup that has died, and was heard of in the same moment",
         ),
@@ -118,14 +121,18 @@ def test_a_primary_that_would_answer_without_a_lease_is_found(monkeypatch: pytes
     assert schedule_that_breaks(1)[-1] == "=> both processes answer"
 
 
-def test_a_primary_that_hands_over_to_a_backup_that_is_gone_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BackupLink, "has_heard_since", lambda _self, time_s: time_s < float("inf"))
-    world = World()
-    search = Search(world, max_faults=0)
-    key = whole_pair(world)
-    search.cause[key] = (None, "start")
-    with pytest.raises(BrokenPromiseError, match="the task does not heal"):
-        search.follow(key, DIED_JUST_NOW)
+def test_a_primary_that_ends_before_another_one_has_begun_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    hand_over: Any = Replica._hand_over
+
+    def hand_over_and_end(replica: Replica) -> bool:
+        again = bool(hand_over(replica))
+        if replica._holds_back:
+            replica._end("it has handed over")
+        return again
+
+    monkeypatch.setattr(Replica, "_hand_over", hand_over_and_end)
+    schedule = schedule_that_breaks(2)
+    assert "the task does not heal" in schedule[-1]
 
 
 def test_a_backup_that_never_asks_to_take_over_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

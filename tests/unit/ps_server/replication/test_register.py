@@ -151,8 +151,8 @@ def test_nobody_else_is_granted_anything(
 
 
 def test_a_primary_hands_over_to_the_process_in_the_other_place() -> None:
-    assert wanted(PAIR, AS_PRIMARY, Wish.HAND_OVER) == Register(3, B, None, True)
-    assert wanted(Register(4, B, A, True), Asker(B, True, 4, A), Wish.HAND_OVER) == Register(5, A, None, False)
+    assert wanted(PAIR, AS_PRIMARY, Wish.HAND_OVER) == Register(3, B, A, True)
+    assert wanted(Register(4, B, A, True), Asker(B, True, 4, A), Wish.HAND_OVER) == Register(5, A, B, False)
 
 
 def test_one_that_begins_anew_begins_a_later_epoch_than_any_before() -> None:

@@ -183,6 +183,9 @@ class Process:
     def ask_for_sign(self) -> None:
         self.events.append("asked for a sign")
 
+    def hang_up(self) -> None:
+        self.events.append("hung up")
+
     def has_heard_since(self, time_s: float) -> bool:
         return self.heard_s > time_s
 
@@ -284,11 +287,48 @@ def test_a_primary_that_is_to_end_hands_over_and_answers_nobody() -> None:
     assert process.events == ["asked for a sign"], "its backup may have died just now, and it would be for nothing"
     process.replica.check_may_answer()
     process.sign()
-    assert process.register == Register(3, OTHER, None, True)
-    assert process.events[1:] == ["HAND_OVER", "handed over"]  # it ends by itself
+    assert process.register == Register(3, OTHER, THIS, True)
+    with pytest.raises(UnavailableError, match="is being handed over to backup:1"):
+        process.replica.check_may_answer()
+    process.told()
+    assert process.events[1:] == ["HAND_OVER", "hung up"]
+    assert not process.replica.has_retired, "the new primary may have died just now"
+    process.register = Register(4, OTHER, None, True)
+    for _ in range(2):
+        process.replica.step()
+    assert process.events[3:] == ["handed over"]  # it ends by itself
     with pytest.raises(UnavailableError, match="not the primary"):
         process.replica.check_may_answer()
     assert process.replica.has_retired
+
+
+def test_a_primary_takes_the_place_back_that_nobody_has_taken() -> None:
+    process = paired()
+    process.replica.retire(0)
+    process.replica.step()
+    process.sign()
+    process.now_s += LEASE_S + 0.1
+    process.told()
+    assert process.events[1:] == ["HAND_OVER", "hung up", "TAKE_OVER"]
+    assert process.register == Register(4, THIS)
+    process.replica.check_may_answer()
+    assert process.replica.status().role is ReplicaRole.PRIMARY
+    assert not process.replica.has_retired, "it has the only state, and waits for a process that follows it"
+
+
+def test_a_backup_that_was_handed_the_place_goes_on_alone_before_it_answers() -> None:
+    process = backup()
+    process.register = Register(5, THIS, OTHER)
+    process.replica.step()
+    process.heard_s = float("-inf")  # of the other one as its backup
+    process.replica.step()
+    assert process.replica.is_primary
+    with pytest.raises(UnavailableError):
+        process.replica.check_may_answer()
+    process.told()
+    assert process.events[-1] == "GO_ALONE"
+    assert process.register == Register(6, THIS)
+    process.replica.check_may_answer()
 
 
 def test_a_primary_answers_nobody_as_long_as_it_does_not_know_whether_it_has_handed_over() -> None:
@@ -300,9 +340,11 @@ def test_a_primary_answers_nobody_as_long_as_it_does_not_know_whether_it_has_han
     with pytest.raises(UnavailableError, match="is being handed over to backup:1"):
         process.replica.check_may_answer()
     process.is_silent = False
-    process.register = Register(3, OTHER, None, True)  # it was granted, and the answer was lost
-    for _ in range(2):
-        process.replica.step()
+    process.register = Register(3, OTHER, THIS, True)  # it was granted, and the answer was lost
+    process.told()
+    with pytest.raises(UnavailableError, match="is being handed over to backup:1"):
+        process.replica.check_may_answer()
+    process.told(Register(4, OTHER, None, True))
     assert process.events[-1] == "handed over"
 
 
@@ -372,9 +414,12 @@ def test_the_operator_has_a_backup_ask_for_the_place_and_the_primary_ends_when_i
     first.is_wanted = True
     first.replica.step()
     first.sign()
-    assert first.events == [
+    first.told()
+    first.told(Register(4, OTHER, None, True))
+    assert first.events[:5] == [
         "asked for a sign",
         "HAND_OVER",
+        "hung up",
         "handed over",
         "ended: it has handed over to backup:1 at host:3, as the operator wants it",
     ]
