@@ -1,13 +1,13 @@
 """Reads at the backup of a ps task, beside those at its primary, for a client that asks for them (``read_from="any"``).
 
 A backup answers a read only while it has every update that anybody was acknowledged, so that a client may ask either
-process. Reads go to the two in turn. What the backup does not answer soon goes to the primary, and so do all reads
-until a thread here has been welcome at the backup again: nobody waits for a backup but the one read that finds it gone.
+process. Reads are shared out to the two by their bytes. What the backup does not answer soon goes to the primary, and
+so do all reads until a thread here has been welcome at the backup again: nobody waits for a backup but the one read
+that finds it gone.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -27,6 +27,9 @@ _LOG = logging.getLogger(__name__)
 
 PATIENCE_S: Final = 1.0
 """What a read may take at the backup, besides the time for its bytes, before the primary is asked."""
+
+_SMALL_READ_BYTES: Final = 64 * 1024
+"""So much of a large read takes as long as any read does."""
 
 _HELLO_TIMEOUT_S: Final = 1.0
 _FIRST_PAUSE_S: Final = 0.2
@@ -67,7 +70,7 @@ class BackupReads:
         # Each of these is read and set as a whole; what is late of them costs a read at the primary.
         self._endpoint: PsEndpoint | None = None  # while it is welcome there
         self._is_closed = False
-        self._turns = itertools.count()
+        self._ahead_bytes = 0  # how much more was read at the primary; what two threads make wrong of it does no harm
         self._wanted: SimpleQueue[None] = SimpleQueue()
         self._lock = threading.Lock()  # guards: _endpoints, _thread, and their end; no other lock is taken under it
         self._endpoints: dict[str, PsEndpoint] = {}
@@ -102,7 +105,12 @@ class BackupReads:
         if endpoint.address == self._primary():
             self._leave(endpoint, "it is the primary now")
             return None
-        return endpoint if is_needed or next(self._turns) % 2 else None
+        if is_needed:
+            return endpoint
+        is_backups = self._ahead_bytes > 0
+        size_bytes = expected_reply_bytes + _SMALL_READ_BYTES
+        self._ahead_bytes += -size_bytes if is_backups else size_bytes
+        return endpoint if is_backups else None
 
     def timeout_s(self, size_bytes: int, most_s: float) -> float:
         """Seconds that the backup has for a read of so many bytes; half of ``most_s`` is left for the primary."""

@@ -221,7 +221,8 @@ class PsHandle:
         self.check_may_update(operations)
         if not self._queue.num_unfinished:  # nothing is overtaken
             if not mutates(operations):
-                return self._read(self._batch(operations, expected_reply_bytes, sequence=0))
+                exchange = self._attempt if self._backup is None else self._read
+                return exchange(self._batch(operations, expected_reply_bytes, sequence=0))
             in_turn = threading.Lock()
             with in_turn:  # and nothing else ends the turn, so that an interrupt does as well
                 if self._order.take(in_turn):

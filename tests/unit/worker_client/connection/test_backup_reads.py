@@ -121,6 +121,14 @@ def test_reads_go_to_both_in_turn_and_updates_to_the_primary(pair: Pair) -> None
     assert [batch.sequence for batch in pair.backup.batches] == [0] * 5
 
 
+def test_large_reads_are_shared_out_though_a_small_one_comes_before_each(pair: Pair) -> None:
+    sizes = [8, 10_000_000] * 10
+    for size in sizes:
+        pair.handle.exchange([READ], expected_reply_bytes=size)
+    large = [batch for batch in pair.backup.batches if batch.expected_reply_bytes == 10_000_000]
+    assert len(large) == 5
+
+
 def test_a_read_of_unknown_size_goes_to_the_primary(pair: Pair) -> None:
     for _ in range(4):
         pair.handle.exchange([READ])
