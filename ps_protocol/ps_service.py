@@ -104,13 +104,16 @@ class Transport(Protocol):
 class ClusterService(Protocol):
     """All that a ps task offers besides batches."""
 
-    def hello(self, client: UUID, task: str, *, num_ps_tasks: int = 0, timeout_s: float) -> Welcome:
+    def hello(
+        self, client: UUID, task: str, *, num_ps_tasks: int = 0, for_reads: bool = False, timeout_s: float
+    ) -> Welcome:
         """Opens a conversation.
 
         Args:
             client: Incarnation of the client.
             task: Its task, as "worker:1".
             num_ps_tasks: How many ps tasks its cluster spec has; 0 not to ask what the ps knows of its own cluster.
+            for_reads: Whether it only reads here, so that a backup may answer; the primary has answered it before.
             timeout_s: Bound on the call.
         """
 

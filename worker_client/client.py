@@ -25,6 +25,7 @@ from ps_protocol.cluster_spec import (
     ClusterSpec,
     ClusterSpecLike,
     TfConfig,
+    process_addresses,
 )
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError
 from ps_protocol.forks import new_lock, tell_in_child
@@ -34,6 +35,7 @@ from ps_protocol.not_copied import NotCopied
 from ps_protocol.settings import read
 from ps_protocol.task_id import TaskId
 from worker_client.connection.address_lookup import AddressLookup
+from worker_client.connection.backup_reads import BackupReads
 from worker_client.connection.cluster_check import connect_all
 from worker_client.connection.copied import parents_connection
 from worker_client.connection.ending import Ending, take_steps
@@ -50,7 +52,7 @@ from worker_client.placement.declaration import Declarer
 from worker_client.placement.strategies import PsStrategy, RoundRobinStrategy
 from worker_client.settings import ConnectSettings
 from worker_client.transport.endpoint import PsEndpoint
-from worker_client.transport.selection import connect_endpoint, private_store
+from worker_client.transport.selection import ReadFrom, connect_endpoint, private_store
 from worker_client.variables.bulk import ManyVariables
 from worker_client.variables.catalog import Catalog, VariableEntry
 from worker_client.variables.factory import EagerVariableFactory
@@ -78,6 +80,7 @@ def connect(
     transport: str | None = None,
     ps_grace_s: float | None = None,
     lease_s: float | None = None,
+    read_from: str | None = None,
     replace: bool = False,
     observer: ObserverMode = False,
 ) -> Client:
@@ -100,6 +103,9 @@ def connect(
         lease_s: How long this process may be silent before the cluster takes it for dead, in seconds; a thread
             reports three times in that time. 0: for ever, without a thread. By default what ``SHARDSCOPE_LEASE``
             says, or 10.
+        read_from: Which of the two processes of a ps task with a backup are read: "primary", or "any" for both in turn,
+            so that twice as much can be read. Either way a read sees every update that was acknowledged before it
+            began. By default what ``SHARDSCOPE_READ_FROM`` says, or "primary".
         replace: Whether to take the place of another process that is this task and lives. One that is dead needs
             no leave: it is known to be when it has closed its connections, or its lease is over.
         observer: Whether to look on without taking part: this process is no task (``job_name`` and ``task_index`` say
@@ -112,8 +118,8 @@ def connect(
 
     Raises:
         ValueError: The cluster spec or TF_CONFIG is not usable, or has no such task (a spec of ps tasks alone takes
-            any, and an evaluator need not be in it); this process is a ps; there is no such transport; a number of
-            seconds is none, or one that waits is 0; or there is no such kind of observer.
+            any, and an evaluator need not be in it); this process is a ps; there is no such transport, choice of
+            processes to read or kind of observer; or a number of seconds is none, or one that waits is 0.
         FailedPreconditionError: The ps tasks are not those of one cluster, or are not all of it.
         AlreadyExistsError: Another process is this task, and lives.
         UnavailableError: A ps did not answer in time, or not over the transport asked for.
@@ -125,6 +131,7 @@ def connect(
         "transport": transport,
         "ps_grace_s": ps_grace_s,
         "lease_s": lease_s,
+        "read_from": read_from,
     }
     chosen = ConnectSettings(**sheltered(read, ConnectSettings, given))
     choice = chosen.transport
@@ -149,11 +156,15 @@ def connect(
         connect_timeout_s=chosen.connect_timeout_s,
         ps_grace_s=chosen.ps_grace_s,
         lease_s=chosen.lease_s,
+        read_from=chosen.read_from,
     )
     endpoints: list[PsEndpoint] = []
 
     def reconnect(address: str, ps_task: TaskId) -> PsEndpoint:
         return connect_endpoint(address, str(ps_task), choice)
+
+    def reach_backup(address: str, ps_task: TaskId) -> PsEndpoint:
+        return connect_endpoint(address, str(ps_task), choice, for_reads=True)
 
     def open_endpoints() -> None:
         for index, address in enumerate(addresses):
@@ -173,6 +184,7 @@ def connect(
             ps_strategy=ps_strategy or RoundRobinStrategy(len(addresses)),
             initialize=initialize,
             reconnect=reconnect,
+            reach_backup=reach_backup,
             replace=replace,
             observer=observer,
         )
@@ -199,6 +211,7 @@ class Client(
         ps_strategy: Chooses a ps task for variables that no ``device`` scope places.
         initialize: Whether declaring a variable initialises it.
         reconnect: Makes the endpoint of a ps task that has moved; None if none will.
+        reach_backup: Makes the endpoint of a backup that is read; None if none is.
         replace: Whether to take the place of a living process that is this task.
         observer: Whether it looks on without being a task, and whether it may change variables then.
 
@@ -224,6 +237,7 @@ class Client(
         ps_strategy: PsStrategy,
         initialize: bool,
         reconnect: Reconnect | None = None,
+        reach_backup: Reconnect | None = None,
         replace: bool = False,
         observer: ObserverMode = False,
     ):
@@ -233,10 +247,11 @@ class Client(
         self.settings = settings
         self.observer = observer
         self._reconnect = reconnect
+        self._reach_backup = reach_backup if settings.read_from is ReadFrom.ANY else None
         self._addresses = AddressLookup(lambda: [handle.service for handle in self._handles], cluster_spec)
         may_update = observer in (False, "update")
         self._handles = [
-            self._handle(TaskId("ps", index), endpoint, may_update=may_update)
+            self._handle(TaskId("ps", index), endpoint, may_update=may_update, backup=self._backup_of(index))
             for index, endpoint in enumerate(endpoints)
         ]
         self._local_lock = new_lock()  # guards: _local
@@ -422,7 +437,22 @@ class Client(
         except ShardscopeError as error:
             _LOG.debug("leave not reported: %s", error)
 
-    def _handle(self, task: TaskId, endpoint: PsEndpoint, *, may_update: bool = True) -> PsHandle:
+    def _backup_of(self, index: int) -> BackupReads | None:
+        places = process_addresses(self.cluster_spec, index)
+        if self._reach_backup is None or len(places) < 2:
+            return None
+        return BackupReads(
+            places,
+            task=TaskId(PS_JOB, index),
+            client=self.incarnation,
+            client_task=str(self.task),
+            reconnect=self._reach_backup,
+            retry=self.settings.retry,
+        )
+
+    def _handle(
+        self, task: TaskId, endpoint: PsEndpoint, *, may_update: bool = True, backup: BackupReads | None = None
+    ) -> PsHandle:
         return PsHandle(
             endpoint,
             task=task,
@@ -433,6 +463,7 @@ class Client(
             may_update=may_update,
             locate=self._addresses.find,
             reconnect=self._reconnect,
+            backup=backup,
         )
 
     def _local_handle(self) -> PsHandle:

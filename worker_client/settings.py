@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ps_protocol.settings import POSITIVE_SECONDS, SECONDS, one_of, option, setting
-from worker_client.transport.selection import TransportChoice
+from worker_client.transport.selection import ReadFrom, TransportChoice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,3 +17,4 @@ class ConnectSettings:
     transport: TransportChoice = setting("--transport", one_of(TransportChoice, "NAME"), "auto")
     ps_grace_s: float = setting("--ps-grace", SECONDS, "60")
     lease_s: float = setting("--lease", SECONDS, "10")
+    read_from: ReadFrom = setting("--read-from", one_of(ReadFrom, "NAME"), "primary")

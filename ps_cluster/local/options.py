@@ -12,7 +12,7 @@ from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB, TfConfig
 from ps_protocol.service_types import DURABILITY_MODES
 from ps_protocol.settings import ARGUMENT, DIRECTORY, MODULE, SECONDS, one_of, option, setting, switch, whole_number
 from ps_protocol.task_id import TaskId
-from worker_client.transport.selection import TransportChoice
+from worker_client.transport.selection import ReadFrom, TransportChoice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,12 @@ class LaunchOptions:
     data_dir: Path | None = option("--data-dir", DIRECTORY, None, "Where they keep it; else it is removed at the end.")
     functions: str | None = option(
         "--functions", MODULE, None, "A Python module whose FUNCTIONS and REDUCTIONS clients may call by name."
+    )
+    read_from: ReadFrom | None = setting(
+        "--read-from",
+        one_of(ReadFrom, "NAME"),
+        None,
+        "Which processes of a ps with a backup workers read: primary or any.",
     )
     ps_grace_s: float | None = setting("--ps-grace", SECONDS, None, "How long workers wait for a ps that is away (60).")
 

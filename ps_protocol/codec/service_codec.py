@@ -69,7 +69,7 @@ def _versions(oldest: int, newest: int) -> str:
     return f"{oldest}" if oldest == newest else f"{oldest} to {newest}"
 
 
-def encode_hello(client: UUID, task: str, num_ps_tasks: int) -> data_pb2.HelloRequest:
+def encode_hello(client: UUID, task: str, num_ps_tasks: int, *, for_reads: bool = False) -> data_pb2.HelloRequest:
     """Returns the hello of a client, in all versions that this side speaks."""
     return data_pb2.HelloRequest(
         client_incarnation=client.bytes,
@@ -77,6 +77,7 @@ def encode_hello(client: UUID, task: str, num_ps_tasks: int) -> data_pb2.HelloRe
         protocol_version=OLDEST_PROTOCOL_VERSION,
         newest_protocol_version=PROTOCOL_VERSION,
         num_ps_tasks=num_ps_tasks,
+        for_reads=for_reads,
     )
 
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from ps_protocol.v1 import batch_pb2 as ps__protocol_dot_v1_dot_batch__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19ps_protocol/v1/data.proto\x12\x0eps_protocol.v1\x1a\x1aps_protocol/v1/batch.proto\"\xa4\x01\n\x0cHelloRequest\x12\x1a\n\x12\x63lient_incarnation\x18\x01 \x01(\x0c\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x18\n\x10protocol_version\x18\x03 \x01(\r\x12\x14\n\x0cnum_ps_tasks\x18\x04 \x01(\r\x12\x1f\n\x17newest_protocol_version\x18\x05 \x01(\r\x12\x19\n\x11required_features\x18\x06 \x03(\t\"\xa6\x02\n\nHelloReply\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x19\n\x11store_incarnation\x18\x02 \x01(\x0c\x12\x18\n\x10protocol_version\x18\x03 \x01(\r\x12\x10\n\x08job_seed\x18\x04 \x01(\x03\x12,\n\nfast_paths\x18\x05 \x03(\x0b\x32\x18.ps_protocol.v1.FastPath\x12\x0e\n\x06ticket\x18\x06 \x01(\x0c\x12(\n\x07\x63luster\x18\x07 \x01(\x0b\x32\x17.ps_protocol.v1.Cluster\x12\x1f\n\x17oldest_protocol_version\x18\x08 \x01(\r\x12\x1f\n\x17newest_protocol_version\x18\t \x01(\r\x12\x19\n\x11max_message_bytes\x18\n \x01(\x04\"F\n\x07\x43luster\x12\x14\n\x0cnum_ps_tasks\x18\x01 \x01(\r\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\x12\x10\n\x08\x66irst_ps\x18\x03 \x01(\t\"\xca\x01\n\x08\x46\x61stPath\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.ps_protocol.v1.FastPath.Kind\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x15\n\rshared_memory\x18\x03 \x01(\x08\x12\x16\n\x0enewest_version\x18\x04 \x01(\r\x12\x16\n\x0e\x63hecks_tensors\x18\x05 \x01(\x08\"9\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0c\n\x08KIND_TCP\x10\x01\x12\r\n\tKIND_UNIX\x10\x02\",\n\x0eGoodbyeRequest\x12\x1a\n\x12\x63lient_incarnation\x18\x01 \x01(\x0c\"\x0e\n\x0cGoodbyeReply\"P\n\x0f\x45xchangeRequest\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.ps_protocol.v1.BatchRequest\x12\x0f\n\x07\x62uffers\x18\x02 \x03(\x0c\"L\n\rExchangeReply\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x1a.ps_protocol.v1.BatchReply\x12\x0f\n\x07\x62uffers\x18\x02 \x03(\x0c\"\x8c\x01\n\x0cRequestFrame\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1c.ps_protocol.v1.BatchRequestH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x33\n\x0bheader_part\x18\x03 \x01(\x0b\x32\x1c.ps_protocol.v1.BatchRequestH\x00\x42\x07\n\x05\x66rame\"S\n\nReplyFrame\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1a.ps_protocol.v1.BatchReplyH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x07\n\x05\x66rame2\x82\x03\n\x04\x44\x61ta\x12\x41\n\x05Hello\x12\x1c.ps_protocol.v1.HelloRequest\x1a\x1a.ps_protocol.v1.HelloReply\x12G\n\x07Goodbye\x12\x1e.ps_protocol.v1.GoodbyeRequest\x1a\x1c.ps_protocol.v1.GoodbyeReply\x12J\n\x08\x45xchange\x12\x1f.ps_protocol.v1.ExchangeRequest\x1a\x1d.ps_protocol.v1.ExchangeReply\x12R\n\x0c\x45xchangeMany\x12\x1f.ps_protocol.v1.ExchangeRequest\x1a\x1d.ps_protocol.v1.ExchangeReply(\x01\x30\x01\x12N\n\x0e\x45xchangeStream\x12\x1c.ps_protocol.v1.RequestFrame\x1a\x1a.ps_protocol.v1.ReplyFrame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19ps_protocol/v1/data.proto\x12\x0eps_protocol.v1\x1a\x1aps_protocol/v1/batch.proto\"\xb7\x01\n\x0cHelloRequest\x12\x1a\n\x12\x63lient_incarnation\x18\x01 \x01(\x0c\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x18\n\x10protocol_version\x18\x03 \x01(\r\x12\x14\n\x0cnum_ps_tasks\x18\x04 \x01(\r\x12\x1f\n\x17newest_protocol_version\x18\x05 \x01(\r\x12\x19\n\x11required_features\x18\x06 \x03(\t\x12\x11\n\tfor_reads\x18\x07 \x01(\x08\"\xa6\x02\n\nHelloReply\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x19\n\x11store_incarnation\x18\x02 \x01(\x0c\x12\x18\n\x10protocol_version\x18\x03 \x01(\r\x12\x10\n\x08job_seed\x18\x04 \x01(\x03\x12,\n\nfast_paths\x18\x05 \x03(\x0b\x32\x18.ps_protocol.v1.FastPath\x12\x0e\n\x06ticket\x18\x06 \x01(\x0c\x12(\n\x07\x63luster\x18\x07 \x01(\x0b\x32\x17.ps_protocol.v1.Cluster\x12\x1f\n\x17oldest_protocol_version\x18\x08 \x01(\r\x12\x1f\n\x17newest_protocol_version\x18\t \x01(\r\x12\x19\n\x11max_message_bytes\x18\n \x01(\x04\"F\n\x07\x43luster\x12\x14\n\x0cnum_ps_tasks\x18\x01 \x01(\r\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\x12\x10\n\x08\x66irst_ps\x18\x03 \x01(\t\"\xca\x01\n\x08\x46\x61stPath\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.ps_protocol.v1.FastPath.Kind\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x15\n\rshared_memory\x18\x03 \x01(\x08\x12\x16\n\x0enewest_version\x18\x04 \x01(\r\x12\x16\n\x0e\x63hecks_tensors\x18\x05 \x01(\x08\"9\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0c\n\x08KIND_TCP\x10\x01\x12\r\n\tKIND_UNIX\x10\x02\",\n\x0eGoodbyeRequest\x12\x1a\n\x12\x63lient_incarnation\x18\x01 \x01(\x0c\"\x0e\n\x0cGoodbyeReply\"P\n\x0f\x45xchangeRequest\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.ps_protocol.v1.BatchRequest\x12\x0f\n\x07\x62uffers\x18\x02 \x03(\x0c\"L\n\rExchangeReply\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x1a.ps_protocol.v1.BatchReply\x12\x0f\n\x07\x62uffers\x18\x02 \x03(\x0c\"\x8c\x01\n\x0cRequestFrame\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1c.ps_protocol.v1.BatchRequestH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x33\n\x0bheader_part\x18\x03 \x01(\x0b\x32\x1c.ps_protocol.v1.BatchRequestH\x00\x42\x07\n\x05\x66rame\"S\n\nReplyFrame\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1a.ps_protocol.v1.BatchReplyH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x07\n\x05\x66rame2\x82\x03\n\x04\x44\x61ta\x12\x41\n\x05Hello\x12\x1c.ps_protocol.v1.HelloRequest\x1a\x1a.ps_protocol.v1.HelloReply\x12G\n\x07Goodbye\x12\x1e.ps_protocol.v1.GoodbyeRequest\x1a\x1c.ps_protocol.v1.GoodbyeReply\x12J\n\x08\x45xchange\x12\x1f.ps_protocol.v1.ExchangeRequest\x1a\x1d.ps_protocol.v1.ExchangeReply\x12R\n\x0c\x45xchangeMany\x12\x1f.ps_protocol.v1.ExchangeRequest\x1a\x1d.ps_protocol.v1.ExchangeReply(\x01\x30\x01\x12N\n\x0e\x45xchangeStream\x12\x1c.ps_protocol.v1.RequestFrame\x1a\x1a.ps_protocol.v1.ReplyFrame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,27 +33,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ps_protocol.v1.data_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HELLOREQUEST']._serialized_start=74
-  _globals['_HELLOREQUEST']._serialized_end=238
-  _globals['_HELLOREPLY']._serialized_start=241
-  _globals['_HELLOREPLY']._serialized_end=535
-  _globals['_CLUSTER']._serialized_start=537
-  _globals['_CLUSTER']._serialized_end=607
-  _globals['_FASTPATH']._serialized_start=610
-  _globals['_FASTPATH']._serialized_end=812
-  _globals['_FASTPATH_KIND']._serialized_start=755
-  _globals['_FASTPATH_KIND']._serialized_end=812
-  _globals['_GOODBYEREQUEST']._serialized_start=814
-  _globals['_GOODBYEREQUEST']._serialized_end=858
-  _globals['_GOODBYEREPLY']._serialized_start=860
-  _globals['_GOODBYEREPLY']._serialized_end=874
-  _globals['_EXCHANGEREQUEST']._serialized_start=876
-  _globals['_EXCHANGEREQUEST']._serialized_end=956
-  _globals['_EXCHANGEREPLY']._serialized_start=958
-  _globals['_EXCHANGEREPLY']._serialized_end=1034
-  _globals['_REQUESTFRAME']._serialized_start=1037
-  _globals['_REQUESTFRAME']._serialized_end=1177
-  _globals['_REPLYFRAME']._serialized_start=1179
-  _globals['_REPLYFRAME']._serialized_end=1262
-  _globals['_DATA']._serialized_start=1265
-  _globals['_DATA']._serialized_end=1651
+  _globals['_HELLOREQUEST']._serialized_end=257
+  _globals['_HELLOREPLY']._serialized_start=260
+  _globals['_HELLOREPLY']._serialized_end=554
+  _globals['_CLUSTER']._serialized_start=556
+  _globals['_CLUSTER']._serialized_end=626
+  _globals['_FASTPATH']._serialized_start=629
+  _globals['_FASTPATH']._serialized_end=831
+  _globals['_FASTPATH_KIND']._serialized_start=774
+  _globals['_FASTPATH_KIND']._serialized_end=831
+  _globals['_GOODBYEREQUEST']._serialized_start=833
+  _globals['_GOODBYEREQUEST']._serialized_end=877
+  _globals['_GOODBYEREPLY']._serialized_start=879
+  _globals['_GOODBYEREPLY']._serialized_end=893
+  _globals['_EXCHANGEREQUEST']._serialized_start=895
+  _globals['_EXCHANGEREQUEST']._serialized_end=975
+  _globals['_EXCHANGEREPLY']._serialized_start=977
+  _globals['_EXCHANGEREPLY']._serialized_end=1053
+  _globals['_REQUESTFRAME']._serialized_start=1056
+  _globals['_REQUESTFRAME']._serialized_end=1196
+  _globals['_REPLYFRAME']._serialized_start=1198
+  _globals['_REPLYFRAME']._serialized_end=1281
+  _globals['_DATA']._serialized_start=1284
+  _globals['_DATA']._serialized_end=1670
 # @@protoc_insertion_point(module_scope)

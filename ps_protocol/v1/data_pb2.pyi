@@ -30,6 +30,7 @@ class HelloRequest(google.protobuf.message.Message):
     NUM_PS_TASKS_FIELD_NUMBER: builtins.int
     NEWEST_PROTOCOL_VERSION_FIELD_NUMBER: builtins.int
     REQUIRED_FEATURES_FIELD_NUMBER: builtins.int
+    FOR_READS_FIELD_NUMBER: builtins.int
     client_incarnation: builtins.bytes
     task: builtins.str
     """The client's task, as "worker:1", or a word for what is no task of the cluster
@@ -44,6 +45,10 @@ class HelloRequest(google.protobuf.message.Message):
     the task knows of its own cluster.
     """
     newest_protocol_version: builtins.int
+    for_reads: builtins.bool
+    """The client wants to read here, as well as at the primary, to which it has said hello before. So it is welcome at a
+    backup too, as long as that one may answer reads: UNAVAILABLE if it may not just now.
+    """
     @property
     def required_features(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """As in BatchRequest, of this message."""
@@ -57,8 +62,9 @@ class HelloRequest(google.protobuf.message.Message):
         num_ps_tasks: builtins.int = ...,
         newest_protocol_version: builtins.int = ...,
         required_features: collections.abc.Iterable[builtins.str] | None = ...,
+        for_reads: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["client_incarnation", b"client_incarnation", "newest_protocol_version", b"newest_protocol_version", "num_ps_tasks", b"num_ps_tasks", "protocol_version", b"protocol_version", "required_features", b"required_features", "task", b"task"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["client_incarnation", b"client_incarnation", "for_reads", b"for_reads", "newest_protocol_version", b"newest_protocol_version", "num_ps_tasks", b"num_ps_tasks", "protocol_version", b"protocol_version", "required_features", b"required_features", "task", b"task"]) -> None: ...
 
 global___HelloRequest = HelloRequest
 

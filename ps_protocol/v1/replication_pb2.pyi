@@ -68,6 +68,7 @@ class FollowFrame(google.protobuf.message.Message):
     TOKEN_FIELD_NUMBER: builtins.int
     DATA_BYTES_FIELD_NUMBER: builtins.int
     INLINE_DATA_FIELD_NUMBER: builtins.int
+    HEARD_FIELD_NUMBER: builtins.int
     data: builtins.bytes
     """The next bytes of the tensors beside the record or part that came before, alone in its frame."""
     token: builtins.int
@@ -76,6 +77,11 @@ class FollowFrame(google.protobuf.message.Message):
     """Bytes of all tensors beside the record or part in this frame."""
     inline_data: builtins.bytes
     """They themselves, if they are few; else they follow as data."""
+    heard: builtins.int
+    """Beside a token: the newest one whose answer the primary has, by which it counts its own lease. From these the backup
+    knows how long the primary acknowledges nothing without it, and so how long it may answer reads. A primary older than
+    this field sends none, and its backup answers no reads.
+    """
     @property
     def attachment(self) -> global___Attachment: ...
     @property
@@ -92,9 +98,10 @@ class FollowFrame(google.protobuf.message.Message):
         token: builtins.int = ...,
         data_bytes: builtins.int = ...,
         inline_data: builtins.bytes = ...,
+        heard: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["attachment", b"attachment", "image", b"image", "record", b"record"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attachment", b"attachment", "data", b"data", "data_bytes", b"data_bytes", "image", b"image", "inline_data", b"inline_data", "record", b"record", "token", b"token"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attachment", b"attachment", "data", b"data", "data_bytes", b"data_bytes", "heard", b"heard", "image", b"image", "inline_data", b"inline_data", "record", b"record", "token", b"token"]) -> None: ...
 
 global___FollowFrame = FollowFrame
 

@@ -189,6 +189,10 @@ class UpdateLedger:
         """Makes sure that a client has said hello, and notes that it is active; FailedPreconditionError if not."""
         self._used(client, now_s).last_active_s = now_s
 
+    def check_joined(self, client: UUID) -> None:
+        """Makes sure that a client has said hello, and notes nothing, as ``check_known`` otherwise."""
+        self._find(client)
+
     def restart_idle_times(self, now_s: float) -> None:
         """Counts all clients as active now: what they did before the task was started is not known."""
         for record in list(self._clients.values()):

@@ -98,6 +98,7 @@ class ParameterServer(Transport):
         self.state: Final = state or MemoryState(StateParts(cluster_spec, task_index, clock=clock))
         self._role: Final = role or SingleRole()
         self._check_may_answer: Final = self._role.check_may_answer
+        self._check_may_read: Final = self._role.check_may_read
         self._job_seed = job_seed
         self._clock = clock
         self._wall_clock = wall_clock
@@ -137,16 +138,22 @@ class ParameterServer(Transport):
     # -- clients ------------------------------------------------------------------------------
 
     @_errors_name_task
-    def hello(self, client: UUID, task: str, *, num_ps_tasks: int = 0, timeout_s: float) -> Welcome:
+    def hello(
+        self, client: UUID, task: str, *, num_ps_tasks: int = 0, for_reads: bool = False, timeout_s: float
+    ) -> Welcome:
         if self._admission.is_draining:
             raise self._admission.refusal()
         if len(task) > _MAX_TASK_LENGTH:
             raise InvalidArgumentError(
                 f"the name of the client's task has {len(task)} characters; at most 255 are possible"
             )
-        self._check_may_answer()
-        self.state.hello(client, task, timeout_s)
-        self._check_may_answer()
+        if for_reads and not self._role.is_primary:
+            self._check_may_read()
+            self._ledger.check_joined(client)
+        else:
+            self._check_may_answer()
+            self.state.hello(client, task, timeout_s)
+            self._check_may_answer()
         cluster = KnownCluster(self._num_ps, self.cluster, self._first_ps_address) if num_ps_tasks else None
         return Welcome(self.task, self.store_incarnation, self._job_seed, cluster=cluster)
 
@@ -184,31 +191,36 @@ class ParameterServer(Transport):
         """
         now_s = self._clock()
         timeout_s = min(timeout_s, _MAX_WAIT_S)
+        mutates = batch.mutates
+        check = self._check_may_answer if mutates else self._check_may_read
         try:
-            self._check_may_answer()
+            check()
             if batch.store != self.state.store_incarnation:
                 raise self._state_lost(batch.store)
             if not self._admission.enter(len(batch.operations)):
                 reply = self._answer_while_draining(batch, timeout_s)
             else:
                 try:
-                    reply = self._exchange(batch, now_s, timeout_s, lend_values, take_operands)
+                    reply = self._exchange(batch, mutates, now_s, timeout_s, lend_values, take_operands)
                 finally:
                     self._admission.leave()
-            self._check_may_answer()
+            check()
         except ShardscopeError as error:
             error.task = error.task or self.task
             raise
         return reply
 
     def _exchange(
-        self, batch: Batch, now_s: float, timeout_s: float, lend_values: bool, take_operands: bool
+        self, batch: Batch, mutates: bool, now_s: float, timeout_s: float, lend_values: bool, take_operands: bool
     ) -> BatchReply:
         operations, deadline_s = batch.operations, now_s + timeout_s
-        if not batch.mutates:
+        if not mutates:
             if batch.sequence:
                 raise InvalidArgumentError(f"a batch that changes nothing has the sequence {batch.sequence}; send 0")
-            self._ledger.check_known(batch.client, now_s)
+            if self._role.is_primary:
+                self._ledger.check_known(batch.client, now_s)
+            else:  # a backup's ledger changes by records alone
+                self._ledger.check_joined(batch.client)
             return self.state.read(operations, deadline_s, lend_values)
         self._runner.wait_for_initializations(operations, deadline_s)
         if timeout_s > 0 and self._clock() >= deadline_s:

@@ -142,6 +142,10 @@ class TaskRole(Protocol):
         """
         ...
 
+    def check_may_read(self) -> None:
+        """As ``check_may_answer``, for a batch that changes nothing, which a backup may answer too."""
+        ...
+
     def status(self) -> ReplicationStatus | None:
         """Which of the two this process is; None if the task has one."""
         ...
@@ -158,6 +162,9 @@ class SingleRole:
 
     def check_may_answer(self) -> None:
         """There is no other process that could answer."""
+
+    def check_may_read(self) -> None:
+        """Likewise."""
 
     def status(self) -> None:
         """There is nothing to tell."""

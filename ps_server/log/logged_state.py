@@ -61,6 +61,10 @@ class LoggedState:
         """Carries out the next record; ReplayError if it is not the next, or has another effect than the first time."""
         self._replay.apply(record)
 
+    def follow(self, store_incarnation: UUID) -> None:
+        """From here on it is the state of that store, brought up to date by ``replay``; it may be read."""
+        self._store_incarnation = store_incarnation
+
     @property
     def replayed_position(self) -> int:
         """Position of the newest record that was brought back."""
@@ -112,7 +116,9 @@ class LoggedState:
         return self._batches
 
     def read(self, operations: Sequence[PsOperation], deadline_s: float, lend_values: bool) -> BatchReply:
-        return self._started.read(operations, deadline_s, lend_values=lend_values)
+        if self._batches is None:
+            return self._replay.read(operations, deadline_s, lend_values=lend_values)
+        return self._batches.read(operations, deadline_s, lend_values=lend_values)
 
     def apply(
         self,

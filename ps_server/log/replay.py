@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from ps_protocol.errors import ShardscopeError
-from ps_protocol.operations import KINDS, Apply, Logged, PsOperation, Reply, Result
+from ps_protocol.operations import KINDS, Apply, BatchReply, Logged, PsOperation, Reply, Result, names_of
 from ps_server.batches.remembered_answers import ClientImage
 from ps_server.log.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed
 from ps_server.log.state_parts import StateParts
@@ -22,7 +23,7 @@ class MissingFunctionError(ReplayError):
 
 
 class Replay:
-    """Applies records in order. One thread at a time, while no other thread changes the state.
+    """Applies records in order. One thread at a time, while no other thread changes the state; others may ``read``.
 
     Args:
         parts: Restored from an image, or empty.
@@ -65,21 +66,33 @@ class Replay:
                 self._ledger.restore_departure(record.client, record.reason)
         self.position = logged.position
 
+    def read(self, operations: Sequence[PsOperation], deadline_s: float, *, lend_values: bool) -> BatchReply:
+        """Carries out a batch that changes nothing, between two records: it sees each of them whole or not at all.
+
+        Arguments and errors are those of ``BatchRunner.read``.
+        """
+        with self._variables.locked(names_of(operations)):
+            return self._runner.read(operations, deadline_s, lend_values=lend_values)
+
     def _apply_batch(self, position: int, record: AppliedBatch) -> None:
-        for operation, recorded in zip(record.operations, record.reply.replies, strict=True):
-            # A refused operation has changed nothing; a Describe stands for one that has a record of its own.
-            if isinstance(recorded, Result) and KINDS[type(operation)].logged is Logged.AS_ITSELF:
-                self._check_function(position, operation)
-                reply = self._run(operation)
-                self._check(position, operation, reply)
-                if isinstance(reply, Result) and reply.version != recorded.version:
-                    raise ReplayError(
-                        f"record {position} took variable {operation.name} to version {recorded.version}, but takes it "
-                        f"to {reply.version} now"
-                    )
-                for variable in self._variables.find_all(operation):
-                    variable.position = position
+        with self._variables.locked(names_of(record.operations)):
+            for operation, recorded in zip(record.operations, record.reply.replies, strict=True):
+                # A refused operation has changed nothing; a Describe stands for one that has a record of its own.
+                if isinstance(recorded, Result) and KINDS[type(operation)].logged is Logged.AS_ITSELF:
+                    self._run_again(position, operation, recorded)
         self._ledger.restore_answer(record.client, record.sequence, record.reply, record.checksum)
+
+    def _run_again(self, position: int, operation: PsOperation, recorded: Result) -> None:
+        self._check_function(position, operation)
+        reply = self._run(operation)
+        self._check(position, operation, reply)
+        if isinstance(reply, Result) and reply.version != recorded.version:
+            raise ReplayError(
+                f"record {position} took variable {operation.name} to version {recorded.version}, but takes it to "
+                f"{reply.version} now"
+            )
+        for variable in self._variables.find_all(operation):
+            variable.position = position
 
     def _check_function(self, position: int, operation: PsOperation) -> None:
         if isinstance(operation, Apply) and not self._runner.calls.knows(operation.function):

@@ -379,6 +379,8 @@ class BackupLink:
             self._attach(conversation, answer)
         if answer.token:
             self.heard_s = max(self.heard_s, answer.token / NANOSECONDS)
+            if self._tokens is not None:  # what the backup is told it counts on, so not before it counts
+                self._tokens.heard = max(self._tokens.heard, answer.token)
             if self.heard_s > self._awaited_s:
                 self._awaited_s = float("inf")
                 self._on_news()

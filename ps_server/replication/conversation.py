@@ -92,11 +92,13 @@ class Tokens:
         every_s: How often.
         clock: Monotonic seconds.
         asked_s: When the last one was sent.
+        heard: The newest one whose answer counts.
     """
 
     every_s: float
     clock: Callable[[], float]
     asked_s: float = float("-inf")
+    heard: int = 0
 
     @property
     def is_due(self) -> bool:
@@ -106,7 +108,7 @@ class Tokens:
     def next(self) -> replication_pb2.FollowFrame:
         """Returns the next."""
         self.asked_s = self.clock()
-        return replication_pb2.FollowFrame(token=max(1, int(self.asked_s * NANOSECONDS)))
+        return replication_pb2.FollowFrame(token=max(1, int(self.asked_s * NANOSECONDS)), heard=self.heard)
 
     def hurry(self) -> None:
         """Makes the next one due; for any thread."""

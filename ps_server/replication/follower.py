@@ -18,6 +18,7 @@ from ps_server.log.records import LoggedRecord
 from ps_server.log.replay import ReplayError
 from ps_server.log.state_image import StateImage
 from ps_server.replication.image_codec import ImageBuilder
+from ps_server.replication.read_lease import ReadLease
 from ps_server.replication.stream_frames import FrameJoiner
 
 _LOG = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ class FollowedState(Protocol):
 
     def replay(self, record: LoggedRecord) -> None: ...
 
+    def follow(self, store_incarnation: UUID) -> None: ...
+
 
 class Follower:
     """The state of a process that follows a primary, or may. Thread-safe.
@@ -43,6 +46,7 @@ class Follower:
         process: This process.
         on_broken: Called once, with the reason, if the state cannot be used any more, for example since a record had
             another effect than at the primary. Must be quick.
+        lease_s: Silence after which the other process counts as gone; 0 if no reads are answered.
         on_news: Called when its primary has ended a stream, which may mean that another is the primary. Must be quick.
         clock: Monotonic seconds.
 
@@ -53,6 +57,7 @@ class Follower:
         is_stopped: Whether it has stopped answering any primary.
         epoch: Newest epoch that it has a part in, or that its primary has named.
         heard_s: When its primary last sent something.
+        read_lease: Until when the primary acknowledges nothing without it, once it is the backup.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class Follower:
         task: str,
         process: UUID,
         on_broken: Callable[[str], None],
+        lease_s: float = 0.0,
         on_news: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -84,6 +90,7 @@ class Follower:
         self._store: UUID | None = None
         self.epoch = 0
         self.heard_s = clock()
+        self.read_lease = ReadLease(lease_s)
 
     # -- for the replica ----------------------------------------------------------------------
 
@@ -117,6 +124,20 @@ class Follower:
         with self._lock:
             self.is_stopped = True
             self._newest = None
+
+    def check_may_read(self) -> None:
+        """Called before a client's read is carried out at the backup, and again before it is answered.
+
+        Raises:
+            UnavailableError: Its primary may have gone on without it, or soon will; the client asks the primary.
+        """
+        if self.is_stopped or self.is_leaving:
+            raise UnavailableError(f"this process is not the backup of {self.task} any more; ask the primary")
+        if not self.read_lease.holds(self._clock()):
+            raise UnavailableError(
+                f"this process is the backup of {self.task}, and has not heard of the primary recently enough to know "
+                f"that it has every update; ask the primary"
+            )
 
     def follow_again(self) -> None:
         """Undoes ``stop``; its primary then has a whole lease to send something."""
@@ -158,6 +179,7 @@ class Follower:
             except ShardscopeError as error:
                 self._break(f"the image of the primary's state cannot be used: {error.message}")
                 raise
+            self._state.follow(self.store)
             self.has_state = True
             _LOG.info("has the primary's state as of record %d, %d variables", image.position, len(image.variables))
             return self._answer()
@@ -182,10 +204,11 @@ class Follower:
             self._check_current(stream)
             self.heard_s = self._clock()
 
-    def answer_token(self, stream: FollowStream, token: int) -> replication_pb2.FollowAnswer:
-        """Answers a token: the promise not to take over for a lease."""
+    def answer_token(self, stream: FollowStream, token: int, heard: int = 0) -> replication_pb2.FollowAnswer:
+        """Answers a token: the promise not to take over for a lease. Arguments as of ``ReadLease.answer``."""
         with self._lock:
             self._check_current(stream)
+            self.read_lease.answer(token, heard, self._clock())
             return self._answer(token=token)
 
     def detach(self, stream: FollowStream) -> None:
@@ -282,7 +305,7 @@ class FollowStream:
             image = self._image.add(message.image, data)
             return None if image is None else self._follower.restore(self, image)
         if message.token:
-            return self._follower.answer_token(self, message.token)
+            return self._follower.answer_token(self, message.token, message.heard)
         raise InvalidArgumentError("a frame holds nothing that this version knows")
 
     def _carry_out(self, logged: LoggedRecord) -> replication_pb2.FollowAnswer:

@@ -249,6 +249,13 @@ class Replica:
         if reason:
             raise UnavailableError(reason)
 
+    def check_may_read(self) -> None:
+        """See ``core.state.TaskRole``; errors as of ``check_may_answer``."""
+        if self._is_paired and not self.is_primary:
+            self._follower.check_may_read()
+        else:
+            self.check_may_answer()
+
     def _objection(self) -> str:
         """Why no call may be answered now; empty if it may."""
         if not self.is_primary or self._is_over:

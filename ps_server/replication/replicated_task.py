@@ -91,7 +91,15 @@ class ReplicatedTask:
         def wake() -> None:
             self.replica.wake()
 
-        self.follower = Follower(state, task=task, process=process, on_broken=broken, on_news=wake, clock=lease_clock)
+        self.follower = Follower(
+            state,
+            task=task,
+            process=process,
+            on_broken=broken,
+            lease_s=settings.lease_s,
+            on_news=wake,
+            clock=lease_clock,
+        )
         self._link = BackupLink(
             settings.other,
             task=task,

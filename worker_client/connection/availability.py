@@ -14,7 +14,7 @@ from typing import Final
 
 from ps_protocol.errors import DeadlineExceededError, ShardscopeError, UnavailableError
 from ps_protocol.interrupts import sheltered
-from worker_client.connection.retry import Deadline, Reports
+from worker_client.connection.retry import Deadline, Reports, short_reason
 
 _LOG = logging.getLogger(__name__)
 
@@ -103,6 +103,24 @@ class Availability:
             sheltered(self._ask, self._clock(), self._say_hello)
         elif isinstance(error, DeadlineExceededError):  # a ps that is only busy keeps its connections
             sheltered(self._ask, self._clock(), self._probe)
+
+    def waited_in_vain(self, error: DeadlineExceededError) -> DeadlineExceededError:
+        """Returns the error of an operation that has waited for it as long as operations do.
+
+        Args:
+            error: What the tries have ended with.
+        """
+        bound = f"than {self.patience_s:.0f} s (ps_grace_s)" if self.patience_s else "since the connection is closed"
+        gave_up = DeadlineExceededError(
+            f"{self._task} at {self._where()} has been away for {self.away_s:.0f} s "
+            f"({short_reason(error.last_failure, self._where())}), and is not waited for any longer {bound}. Start it "
+            f"again, with the --data-dir that it had, if any; what was not acknowledged may or may not have been "
+            f"applied",
+            variable=error.variable,
+            task=self._task,
+        )
+        gave_up.last_failure = error.last_failure
+        return gave_up
 
     def give_up(self) -> None:
         """Has operations wait no longer for a ps that is away: the connection is being closed."""

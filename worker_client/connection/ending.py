@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
@@ -9,9 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Self
 
+from ps_protocol.errors import CancelledError
 from ps_protocol.operations import PsOperation, mutates
 from worker_client.connection.forgotten_failures import FORGOTTEN
+from worker_client.connection.pending_queue import Submission
 from worker_client.connection.retry import Deadline
+
+_LOG = logging.getLogger(__name__)
 
 EXIT_GRACE_S: Final = 10.0
 """How long the end of a program waits for what is queued."""
@@ -90,3 +95,33 @@ def number_of_updates(batches: Iterable[Iterable[PsOperation]]) -> str:
     if len(counts) > _MAX_NAMED:
         names.append(f"and {len(counts) - _MAX_NAMED} other variables")
     return f"{counts.total()} updates" + (f" ({', '.join(names)})" if names else "")
+
+
+def tell_what_is_lost(
+    abandoned: Sequence[Submission], on_their_way: Sequence[Submission], task: str, address: str, waited_s: float
+) -> None:
+    """Says of a connection that is closed what is not waited for any longer, in the log and to the futures.
+
+    Args:
+        abandoned: What was not sent.
+        on_their_way: What was sent and has not been answered.
+        task: The ps task.
+        address: Where it was called.
+        waited_s: How long they were waited for.
+    """
+    _LOG.error(
+        "the connection to %s at %s is closed, and after %.1f s no longer waits for it: %s were not sent and are lost; "
+        "%s were on their way and may or may not have been applied",
+        task,
+        address,
+        waited_s,
+        number_of_updates(each.operations for each in abandoned),
+        number_of_updates(each.operations for each in on_their_way),
+    )
+    for pending in abandoned:
+        pending.future.set_exception(
+            CancelledError(
+                f"the connection was closed before {task} at {address} took this batch; nothing of it was applied",
+                task=task,
+            )
+        )

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -33,9 +34,10 @@ from ps_protocol.operations import Array, Batch, PsOperation, Reply, mutates, te
 from ps_protocol.ps_service import ClusterService, PendingExchange
 from ps_protocol.service_types import Welcome
 from worker_client.connection.availability import Availability, OperationTime
+from worker_client.connection.backup_reads import BackupReads
 from worker_client.connection.copied import Refusal, parents_connection
 from worker_client.connection.direct import MAX_DIRECT_BYTES, Question
-from worker_client.connection.ending import Ending, number_of_updates
+from worker_client.connection.ending import Ending, tell_what_is_lost
 from worker_client.connection.futures import OperationFuture, linger
 from worker_client.connection.pending_queue import PendingQueue, Submission
 from worker_client.connection.pipeline import BatchSender
@@ -64,6 +66,7 @@ class PsHandle:
         may_update: Whether batches that change something are sent; else they are refused here.
         locate: Finds other addresses of the ps; None if it is to stay where it is.
         reconnect: Makes the endpoint of one of them.
+        backup: Where it may be read as well, if the client asks for that; owned.
     """
 
     def __init__(
@@ -78,8 +81,10 @@ class PsHandle:
         may_update: bool = True,
         locate: Locate | None = None,
         reconnect: Reconnect | None = None,
+        backup: BackupReads | None = None,
     ):
         self.task = task
+        self._backup = backup
         self._client = client
         self._settings = settings
         self._may_update = may_update
@@ -109,10 +114,9 @@ class PsHandle:
         self._queue = PendingQueue(settings.max_pending_batches, settings.max_pending_bytes)
         self._sender_lock = new_lock()  # guards: the start of _sender
         self._sender: threading.Thread | None = None
-        self._has_given_up = False
+        self._has_given_up = self._is_copy = False
         self._haste: Ending | None = None
         self._ended_sender: threading.Thread | None = None  # the one that a close waits for
-        self._is_copy = False
         tell_in_child(self)
 
     # -- conversation -------------------------------------------------------------------------
@@ -155,6 +159,8 @@ class PsHandle:
                 f"and the one it was started with differ: give the ps tasks in the same order everywhere",
                 task=str(self.task),
             )
+        if self._backup is not None:
+            sheltered(self._backup.start, lambda: self.address)
         return self._welcome
 
     def look(self) -> None:
@@ -215,7 +221,8 @@ class PsHandle:
         self.check_may_update(operations)
         if not self._queue.num_unfinished:  # nothing is overtaken
             if not mutates(operations):
-                return self._attempt(self._batch(operations, expected_reply_bytes, sequence=0))
+                exchange = self._attempt if self._backup is None else self._read
+                return exchange(self._batch(operations, expected_reply_bytes, sequence=0))
             in_turn = threading.Lock()
             with in_turn:  # and nothing else ends the turn, so that an interrupt does as well
                 if self._order.take(in_turn):
@@ -252,16 +259,21 @@ class PsHandle:
             return None
         if self._availability.is_away or (mutates(operations) and not self._order.take(caller)):
             return None
-        retry = self._settings.retry
+        retry, repeat, backup = self._settings.retry, self._repeat, None
         timeout_s = min(self._settings.operation_timeout_s, retry.attempt_s(size_bytes))
-        line = self._route.endpoint.transport.line(caller, timeout_s=timeout_s)
+        if self._backup is not None and not mutates(operations):
+            backup = self._backup.turn(expected_reply_bytes, is_needed=False)
+            if backup is not None:
+                timeout_s = self._backup.timeout_s(expected_reply_bytes, timeout_s)
+                repeat = partial(self._read_after, partial(self._backup.failed, backup))
+        line = (backup or self._route.endpoint).transport.line(caller, timeout_s=timeout_s)
         if line is None:
             return None
         return Question(
             line,
             lambda: self._numbered(operations, expected_reply_bytes),
             timeout_s=timeout_s,
-            repeat=self._repeat,
+            repeat=repeat,
             end_turn=lambda: self._order.end(caller),
             clock=retry.clock,
         )
@@ -270,6 +282,22 @@ class PsHandle:
         if not self._settings.retry.is_worth_repeating(failure):
             raise failure
         return self._attempt(batch, timeout_s=max(0.0, self._settings.operation_timeout_s - after_s), failure=failure)
+
+    def _read(self, batch: Batch, timeout_s: float | None = None) -> tuple[Reply, ...]:
+        """Exchanges a batch that only reads: with the backup if that is asked for and its turn, else with the ps."""
+        if self._backup is not None:
+            deadline = Deadline(timeout_s or self._settings.operation_timeout_s, self._settings.retry.clock)
+            replies = self._backup.answer(batch, timeout_s=deadline.timeout_s, is_needed=self._availability.is_away)
+            if replies is not None:
+                return replies
+            timeout_s = deadline.remaining_s()
+        return self._attempt(batch, timeout_s=timeout_s)
+
+    def _read_after(
+        self, note: Callable[[ShardscopeError], None], batch: Batch, failure: ShardscopeError, *, after_s: float
+    ) -> tuple[Reply, ...]:
+        note(failure)
+        return self._attempt(batch, timeout_s=max(0.0, self._settings.operation_timeout_s - after_s))
 
     def submit(
         self,
@@ -377,6 +405,8 @@ class PsHandle:
 
     def _attempt_queued(self, batch: Batch, *, timeout_s: float, failure: ShardscopeError | None) -> tuple[Reply, ...]:
         try:
+            if failure is None and not batch.sequence:  # whose turn it is with none before it on its way
+                return self._read(batch, timeout_s)
             return self._attempt(batch, timeout_s=timeout_s, failure=failure)
         except Exception:
             self._check_not_given_up()
@@ -453,22 +483,9 @@ class PsHandle:
                 extend=OperationTime(self._availability, self._settings.operation_timeout_s).extend,
             )
         except DeadlineExceededError as error:
-            there = self._availability
-            if not there.is_away or is_interrupt(error):
+            if not self._availability.is_away or is_interrupt(error):
                 raise
-            bound = (
-                f"than {there.patience_s:.0f} s (ps_grace_s)" if there.patience_s else "since the connection is closed"
-            )
-            gave_up = DeadlineExceededError(
-                f"{self.task} at {self.address} has been away for {there.away_s:.0f} s "
-                f"({short_reason(error.last_failure, self.address)}), and is not waited for any longer {bound}. Start "
-                f"it again, with the --data-dir that it had, if any; what was not acknowledged may or may not have "
-                f"been applied",
-                variable=error.variable,
-                task=str(self.task),
-            )
-            gave_up.last_failure = error.last_failure
-            raise gave_up from None
+            raise self._availability.waited_in_vain(error) from None
 
     # -- everything else ----------------------------------------------------------------------
 
@@ -526,6 +543,8 @@ class PsHandle:
             self._end(sender, self._haste or ending)
         self._ended_sender = None
         del sender
+        if self._backup is not None:
+            self._backup.close()
         if self._welcome is not None:
             timeout_s = HELLO_TIMEOUT_S if ending is None else ending.at_most(HELLO_TIMEOUT_S)
             try:
@@ -557,23 +576,7 @@ class PsHandle:
         on_their_way = self._queue.unfinished()
         self._has_given_up = True
         self._availability.give_up()
-        _LOG.error(
-            "the connection to %s at %s is closed, and after %.1f s no longer waits for it: %s were not sent and are "
-            "lost; %s were on their way and may or may not have been applied",
-            self.task,
-            self.address,
-            waited.elapsed_s(),
-            number_of_updates(each.operations for each in abandoned),
-            number_of_updates(each.operations for each in on_their_way),
-        )
-        for pending in abandoned:
-            pending.future.set_exception(
-                CancelledError(
-                    f"the connection was closed before {self.task} at {self.address} took this batch; nothing of it "
-                    f"was applied",
-                    task=str(self.task),
-                )
-            )
+        tell_what_is_lost(abandoned, on_their_way, str(self.task), self.address, waited.elapsed_s())
 
     def check_not_copy(self) -> None:
         """Raises FailedPreconditionError in a child that was forked after this was made."""
@@ -588,6 +591,8 @@ class PsHandle:
         self._queue.close()
         for each in [*self._queue.unfinished(), *self._queue.abandon()]:
             each.future.become_copy(self._closed(each.operations))
+        if self._backup is not None:
+            self._backup.become_copy()
         refusal: Any = Refusal(self._closed)
         self._route.become_copy(PsEndpoint(refusal, refusal, address=self.address))
 

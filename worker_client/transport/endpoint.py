@@ -47,6 +47,7 @@ class PsEndpoint:
         service: What is called there; owned.
         transport: The first that batches take, and the one to fall back to; owned.
         address: "host:port", for what is shown and for errors.
+        for_reads: Whether it is only read there, so that it may be a backup.
 
     Attributes:
         service: What is called there.
@@ -54,17 +55,20 @@ class PsEndpoint:
         address: Where the ps is.
     """
 
-    def __init__(self, service: ClusterService, transport: Transport, *, address: str):
+    def __init__(self, service: ClusterService, transport: Transport, *, address: str, for_reads: bool = False):
         self.service: Final = service
         self.address: Final = address
         self.transport = transport
         self._reference = transport
+        self._for_reads = for_reads
         self._is_closed = False
         self._lock = new_lock()  # guards: the change of transport, _is_closed; no other lock is taken under it
 
     def hello(self, client: UUID, task: str, *, num_ps_tasks: int = 0, timeout_s: float) -> Welcome:
         """Opens a conversation; ``ClusterService.hello``."""
-        return self.service.hello(client, task, num_ps_tasks=num_ps_tasks, timeout_s=timeout_s)
+        return self.service.hello(
+            client, task, num_ps_tasks=num_ps_tasks, for_reads=self._for_reads, timeout_s=timeout_s
+        )
 
     def goodbye(self, client: UUID, *, timeout_s: float) -> None:
         """Ends it."""

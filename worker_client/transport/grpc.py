@@ -142,8 +142,10 @@ class GrpcPsService(Transport):
 
     # -- data ---------------------------------------------------------------------------------
 
-    def hello(self, client: UUID, task: str, *, num_ps_tasks: int = 0, timeout_s: float) -> Welcome:
-        request = service_codec.encode_hello(client, task, num_ps_tasks)
+    def hello(
+        self, client: UUID, task: str, *, num_ps_tasks: int = 0, for_reads: bool = False, timeout_s: float
+    ) -> Welcome:
+        request = service_codec.encode_hello(client, task, num_ps_tasks, for_reads=for_reads)
         welcome = service_codec.decode_welcome(self._call(self._open.data.Hello, request, timeout_s))
         self._takes_parts = bool(welcome.max_message_bytes)
         return welcome

@@ -38,6 +38,14 @@ class TransportChoice(enum.StrEnum):
     """A Unix socket, and tensors in shared memory."""
 
 
+class ReadFrom(enum.StrEnum):
+    """Which processes of a replicated ps task a client reads from."""
+
+    PRIMARY = "primary"
+    ANY = "any"
+    """The backup too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scheme:
     """A transport: what it needs and where it is.
@@ -94,19 +102,22 @@ def host_ps(options: Mapping[str, object]) -> PsHost:
     return host
 
 
-def connect_endpoint(address: str, task: str, choice: TransportChoice = TransportChoice.AUTO) -> PsEndpoint:
+def connect_endpoint(
+    address: str, task: str, choice: TransportChoice = TransportChoice.AUTO, *, for_reads: bool = False
+) -> PsEndpoint:
     """Returns the way to a ps task; nothing is sent yet, and the ps need not be there.
 
     Args:
         address: "host:port" of its gRPC service.
         task: Its name, as "ps:0".
         choice: How batches are to reach it.
+        for_reads: Whether it is only read there, so that it may be a backup.
     """
     module = sheltered(importlib.import_module, TRANSPORTS[TransportChoice.GRPC].module)
     grpc = sheltered(module.connect, address, task=task)
     if choice is TransportChoice.GRPC:
-        return PsEndpoint(grpc, grpc, address=address)
-    return SelectingEndpoint(grpc, grpc, task=task, address=address, choice=choice)
+        return PsEndpoint(grpc, grpc, address=address, for_reads=for_reads)
+    return SelectingEndpoint(grpc, grpc, task=task, address=address, choice=choice, for_reads=for_reads)
 
 
 class SelectingEndpoint(PsEndpoint):
@@ -118,12 +129,20 @@ class SelectingEndpoint(PsEndpoint):
         task: The ps's name, as "ps:0", for errors and the log.
         address: "host:port" of its gRPC service.
         choice: Which transports may be used.
+        for_reads: Whether it is only read there, so that it may be a backup.
     """
 
     def __init__(
-        self, service: ClusterService, reference: Transport, *, task: str, address: str, choice: TransportChoice
+        self,
+        service: ClusterService,
+        reference: Transport,
+        *,
+        task: str,
+        address: str,
+        choice: TransportChoice,
+        for_reads: bool = False,
     ):
-        super().__init__(service, reference, address=address)
+        super().__init__(service, reference, address=address, for_reads=for_reads)
         self._task = task
         self._choice = choice
         self._order = [TRANSPORTS[each] for each in _ORDERS.get(choice, (choice,))]
@@ -137,7 +156,9 @@ class SelectingEndpoint(PsEndpoint):
         """
 
         def greet(timeout_s: float) -> Welcome:
-            return self.service.hello(client, task, num_ps_tasks=num_ps_tasks, timeout_s=timeout_s)
+            return self.service.hello(
+                client, task, num_ps_tasks=num_ps_tasks, for_reads=self._for_reads, timeout_s=timeout_s
+            )
 
         welcome = greet(timeout_s)
         self._change_to(self._opened(welcome, client, greet))

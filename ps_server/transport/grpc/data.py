@@ -127,7 +127,13 @@ class DataServicer:
     def Hello(self, request: data_pb2.HelloRequest, timeout_s: float) -> data_pb2.HelloReply:
         version = service_codec.version_of_hello(request)
         client = spec_codec.decode_uuid(request.client_incarnation, "client incarnation")
-        welcome = self._core.hello(client, request.task, num_ps_tasks=request.num_ps_tasks, timeout_s=timeout_s)
+        welcome = self._core.hello(
+            client,
+            request.task,
+            num_ps_tasks=request.num_ps_tasks,
+            for_reads=request.for_reads,
+            timeout_s=timeout_s,
+        )
         welcome = dataclasses.replace(welcome, max_message_bytes=self._max_message_bytes)
         return service_codec.encode_welcome(welcome if self._offer is None else self._offer(welcome, client), version)
 

@@ -30,7 +30,9 @@ class ScriptedService(Transport):
         self.closed = False
         self.threads: list[str] = []
 
-    def hello(self, client: UUID, task: str, *, num_ps_tasks: int = 0, timeout_s: float) -> Welcome:
+    def hello(
+        self, client: UUID, task: str, *, num_ps_tasks: int = 0, for_reads: bool = False, timeout_s: float
+    ) -> Welcome:
         if self.hello_errors:
             raise self.hello_errors.pop(0)
         return Welcome(self.task, STORE, job_seed=7)

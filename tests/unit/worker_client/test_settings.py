@@ -5,7 +5,7 @@ import pytest
 from ps_protocol.errors import SettingError
 from ps_protocol.settings import read
 from worker_client.settings import ConnectSettings
-from worker_client.transport.selection import TransportChoice
+from worker_client.transport.selection import ReadFrom, TransportChoice
 
 
 def transport_choice(name: object, environ: dict[str, str]) -> TransportChoice:
@@ -40,3 +40,14 @@ def test_times() -> None:
     assert (settings.ps_grace_s, settings.lease_s) == (7.5, 2.0)
     assert ConnectSettings(**read(ConnectSettings, {}, environ={})) == ConnectSettings()
     assert (ConnectSettings().ps_grace_s, ConnectSettings().lease_s) == (60.0, 10.0)
+
+
+def test_who_is_read_comes_from_the_argument_else_the_environment_else_the_primary() -> None:
+    def chosen(given: str | None, environ: dict[str, str]) -> ReadFrom:
+        return ConnectSettings(**read(ConnectSettings, {"read_from": given}, environ=environ)).read_from
+
+    assert chosen(None, {}) is ReadFrom.PRIMARY
+    assert chosen(None, {"SHARDSCOPE_READ_FROM": "any"}) is ReadFrom.ANY
+    assert chosen("primary", {"SHARDSCOPE_READ_FROM": "any"}) is ReadFrom.PRIMARY
+    with pytest.raises(ValueError, match="one of primary, any"):
+        chosen("backup", {})

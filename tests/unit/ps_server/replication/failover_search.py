@@ -161,6 +161,8 @@ class Search:
                     process.is_gone = True
             for process in self.world.pair:
                 process.answer()
+            for process in self.world.pair:
+                self.seen[f"{_name(process)} is read"] += process.read()
             if self.world.is_given_up:
                 self.world.acknowledged = 0
             self.world.check()
@@ -207,6 +209,8 @@ class Search:
             self._default(phase)
         for process in world.pair:
             process.answer()
+        for process in world.pair:
+            process.read()
         world.check()
 
     def _deliver_late(self, process: Process) -> None:

@@ -11,7 +11,7 @@ ages that are over every bound that the code knows. ``test_the_model_knows_every
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeAlias, cast
 from uuid import UUID
 
@@ -20,9 +20,11 @@ from ps_protocol.v1 import replication_pb2
 from ps_server.coordination.store import Entry
 from ps_server.log.records import ClientLeft, LoggedRecord
 from ps_server.log.state_image import StateImage
+from ps_server.replication import read_lease
 from ps_server.replication.backup_link import BackupLink, OtherProcess
 from ps_server.replication.conversation import NANOSECONDS, Conversation
 from ps_server.replication.follower import Follower, FollowStream
+from ps_server.replication.read_lease import Answered, ReadLease
 from ps_server.replication.register import FIRST_EPOCH, Register
 from ps_server.replication.register_store import RegisterStore
 from ps_server.replication.replica import Replica, Transitions
@@ -59,8 +61,9 @@ FOLLOWER: Final = {
     "times": ["heard_s"],
     "epochs": ["epoch"],
     "ids": _names("_process _expected _primary"),
-    "fixed": _names("task _state _on_broken _on_news _clock _lock _newest _store"),
+    "fixed": _names("task _state _on_broken _on_news _clock _lock _newest _store read_lease"),
 }
+READ_LEASE: Final = _names("_since_s _answered")
 LINK: Final = {
     "plain": _names("_mode _is_held is_replaced is_left is_wanted _is_closing"),
     "times": ["heard_s"],
@@ -95,7 +98,8 @@ class Talk(Conversation):
     def __init__(self) -> None:
         super().__init__()
         self.is_hung_up = False
-        self.down: tuple[str, float, int, int] | None = None  # image or token, when, its position and updates
+        # Image or token, when, its position and updates, and when the newest was sent whose answer is known.
+        self.down: tuple[str, float, int, int, float] | None = None
         self.up: replication_pb2.FollowAnswer | None = None
 
     def run(self) -> None:
@@ -121,7 +125,9 @@ class Process:
         self.replayed_position = 0
         self.late: Register | None = None  # a change that the store will carry out, whose caller has given up
         process = _IDS[1]
-        self.follower = Follower(self, task=TASK, process=process, on_broken=self._break, clock=world.clock)
+        self.follower = Follower(
+            self, task=TASK, process=process, on_broken=self._break, lease_s=world.lease_s, clock=world.clock
+        )
         self.follower._store = _STORE
         self.link = BackupLink(
             OtherProcess("the other one", "host:1"),
@@ -165,6 +171,9 @@ class Process:
 
     def replay(self, record: LoggedRecord) -> None:
         raise NotImplementedError
+
+    def follow(self, store_incarnation: UUID) -> None:
+        assert store_incarnation == _STORE
 
     def _break(self, reason: str) -> None:
         raise AssertionError(reason)
@@ -211,6 +220,19 @@ class Process:
             self.world.acknowledged |= self.waiting
             self.waiting = 0
 
+    def read(self) -> bool:
+        """A client reads here, if this is a backup that may be read: what it sees must not be lost from then on."""
+        if self.is_gone or self.replica.is_primary:
+            return False
+        try:
+            self.replica.check_may_read()
+        except UnavailableError:
+            return False
+        missing = self.world.acknowledged & ~self.updates
+        assert self.world.is_given_up or not missing, f"{_place(self)} is read without an update that was acknowledged"
+        self.world.acknowledged |= self.updates
+        return True
+
     # -- the wire -----------------------------------------------------------------------------
 
     def talk(self, steps: int = 99, *, breaks: bool = False) -> int:
@@ -241,7 +263,8 @@ class Process:
                 elif talk.is_attached and not has_sent and not self.is_frozen and talk.down is None:
                     has_sent = True
                     talk.cursor = self.replayed_position
-                    talk.down = ("token", self.world.now_s, self.replayed_position, self.updates)
+                    heard_s = link.heard_s if self.world.reads else NEVER_S
+                    talk.down = ("token", self.world.now_s, self.replayed_position, self.updates, heard_s)
                 else:
                     break
             except ShardscopeError:
@@ -270,18 +293,19 @@ class Process:
         if answer.HasField("attached") and talk.needs_image:
             for _ in self.link.image(talk):
                 pass
-            talk.down = ("image", NEVER_S, self.replayed_position, self.updates)
+            talk.down = ("image", NEVER_S, self.replayed_position, self.updates, NEVER_S)
 
     def _deliver(self, talk: Talk) -> None:
         assert talk.down is not None
-        (kind, sent_s, position, updates), talk.down = talk.down, None
+        (kind, sent_s, position, updates, heard_s), talk.down = talk.down, None
         other, stream = self.other, cast(FollowStream, talk)
         other.follower.hear(stream)
         if kind == "image":
             answer = other.follower.restore(stream, StateImage(position, (), ()))
         else:
             other.replayed_position = position
-            answer = other.follower.answer_token(stream, int(sent_s * NANOSECONDS))
+            heard = int(heard_s * NANOSECONDS) if heard_s > NEVER_S else 0
+            answer = other.follower.answer_token(stream, int(sent_s * NANOSECONDS), heard)
         other.updates = updates
         talk.up = answer
 
@@ -324,11 +348,15 @@ class Process:
                 plain.append("")
             if down is not None:
                 plain.append(down[0])
-                times.append(down[1])
+                times += [down[1], down[4]]
                 positions.append(down[2])
                 updates.append(down[3])
             else:
                 plain.append("")
+        lease = self.follower.read_lease
+        times.append(lease._since_s)
+        for each in lease._answered:
+            times += [each.token / NANOSECONDS, each.answered_s, each.sent_after_s]
         return plain, times, epochs, ids, [replica["_register"], self.late], positions, updates
 
     def load(self, saved: State) -> None:
@@ -362,6 +390,7 @@ class Process:
         is_attached = next(plain, None)
         if is_attached is None:
             link["_conversation"] = None
+            self._load_lease(times)
             return
         talk = Talk()
         link["_conversation"] = talk
@@ -380,7 +409,16 @@ class Process:
             )
         kind = next(plain)
         if kind:
-            talk.down = (kind, next(times), next(positions), next(updates))
+            sent_s, heard_s = next(times), next(times)
+            talk.down = (kind, sent_s, next(positions), next(updates), heard_s)
+        self._load_lease(times)
+
+    def _load_lease(self, times: Iterator[float]) -> None:
+        lease = self.follower.read_lease
+        lease._since_s = next(times)
+        lease._answered.clear()
+        for token_s, answered_s, sent_after_s in zip(times, times, times, strict=True):
+            lease._answered.append(Answered(int(token_s * NANOSECONDS), answered_s, sent_after_s))
 
     _stream: bool | None = None
 
@@ -440,10 +478,12 @@ class World:
 
     Args:
         ticks_per_lease: Ticks of the clock in a lease.
+        reads: Whether primaries tell their backups what these need to know to be read.
     """
 
-    def __init__(self, ticks_per_lease: float = 2.0):
+    def __init__(self, ticks_per_lease: float = 2.0, *, reads: bool = False):
         self.lease_s = ticks_per_lease
+        self.reads = reads
         self.now_s = NOW_S
         self.register: Register | None = None
         self.revision = 0
@@ -619,6 +659,7 @@ class World:
 def _forget(process: Process, now_s: float) -> None:
     """Sets to one value what the code does not look at any more, so that states that differ in it are the same."""
     replica, follower, _link = process.replica, process.follower, process.link
+    _forget_lease(follower.read_lease, process, now_s)
     if process.is_gone:
         late, ours = process.late, process.process
         process.load(process.world._fresh[process.is_second])
@@ -640,6 +681,19 @@ def _forget(process: Process, now_s: float) -> None:
         if replica._is_paired:
             follower._expected = None
             follower.heard_s = max(follower.heard_s, now_s - process.world.lease_s - 1)
+
+
+def _forget_lease(lease: ReadLease, process: Process, now_s: float) -> None:
+    """What is longer ago than the lease lasts does not prolong it any more."""
+    oldest_s = now_s - read_lease.READ_PART * process.world.lease_s
+    if not process.world.reads or process.replica.is_primary:
+        oldest_s = float("inf")
+    if lease._since_s < oldest_s:
+        lease._since_s = NEVER_S
+    kept = [each for each in lease._answered if each.answered_s >= oldest_s]
+    lease._answered.clear()
+    for each in kept:
+        lease._answered.append(each if each.sent_after_s >= oldest_s else each._replace(sent_after_s=NEVER_S))
 
 
 def _ids_of(register: Register | None) -> set[int]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from ps_server.replication.follower import Follower
 from ps_server.replication.replica import Replica
 from tests.unit.ps_server.replication.failover_search import BrokenPromiseError, Search, whole_pair
-from tests.unit.ps_server.replication.failover_world import FOLLOWER, LINK, REPLICA, World
+from tests.unit.ps_server.replication.failover_world import FOLLOWER, LINK, READ_LEASE, REPLICA, World
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +43,21 @@ def test_a_whole_pair_survives_every_two_faults_at_the_narrowest_margins() -> No
     """The primary uses its part of the lease to the end, and its backup asks one tick after the whole."""
     world = World(ticks_per_lease=2.5)
     Search(world, max_faults=2).explore(whole_pair(world))
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("ticks_per_lease", "max_faults"),
+    [(4.0, 1), (5.0, 1), pytest.param(4.0, 2, marks=pytest.mark.slow), pytest.param(5.0, 2, marks=pytest.mark.slow)],
+)
+def test_a_backup_that_is_read_has_every_acknowledged_update_and_what_is_seen_there_is_not_lost(
+    ticks_per_lease: float, max_faults: int
+) -> None:
+    world = World(ticks_per_lease, reads=True)
+    search = Search(world, max_faults=max_faults)
+    search.explore(whole_pair(world))
+    for place in ("ps:1", "backup:1"):
+        assert search.seen[f"{place} is read"]
 
 
 def test_a_pair_survives_an_operator_who_gives_up_its_state() -> None:
@@ -107,10 +123,11 @@ def test_the_model_knows_every_field() -> None:
     process = World().pair[0]
     for part, kinds in ((process.replica, REPLICA), (process.follower, FOLLOWER), (process.link, LINK)):
         assert vars(part).keys() == {name for names in kinds.values() for name in names}, type(part).__name__
+    assert vars(process.follower.read_lease).keys() == {"_lease_s", *READ_LEASE}
 
 
-def schedule_that_breaks(max_faults: int) -> list[str]:
-    world = World()
+def schedule_that_breaks(max_faults: int, world: World | None = None) -> list[str]:
+    world = world or World()
     with pytest.raises(BrokenPromiseError) as error:
         Search(world, max_faults=max_faults).explore(whole_pair(world))
     return str(error.value).splitlines()
@@ -139,3 +156,31 @@ def test_a_backup_that_never_asks_to_take_over_is_found(monkeypatch: pytest.Monk
     look: Any = Replica._look
     monkeypatch.setattr(Replica, "_ask_to_take_over", look)
     assert "does not" in schedule_that_breaks(1)[-1]
+
+
+LEFT_BY_ITS_BACKUP = ("tick", "backup:1 is told to end", "talk", "ps:1 decides", "backup:1 decides nothing", "clients")
+READ_TOO_LONG = "=> backup:1 is read without an update that was acknowledged"
+
+
+def test_a_backup_that_is_read_for_too_long_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ps_server.replication.read_lease.READ_PART", 2.0)
+    assert schedule_that_breaks(1, World(4.0, reads=True))[-1] == READ_TOO_LONG
+
+
+def test_a_backup_that_is_read_though_it_has_said_that_it_leaves_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    check: Any = Follower.check_may_read
+
+    def check_lease_alone(follower: Follower) -> None:
+        was_leaving, follower.is_leaving = follower.is_leaving, False
+        try:
+            check(follower)
+        finally:
+            follower.is_leaving = was_leaving
+
+    monkeypatch.setattr(Follower, "check_may_read", check_lease_alone)
+    world = World(4.0, reads=True)
+    search = Search(world, max_faults=0)
+    key = whole_pair(world)
+    search.cause[key] = (None, "start")
+    with pytest.raises(BrokenPromiseError, match=READ_TOO_LONG):
+        search.follow(key, (*ROUND * 4, *LEFT_BY_ITS_BACKUP))

@@ -46,6 +46,8 @@ class Lease:
         if self.answers_left < 0:
             raise UnavailableError("the lease has run out")
 
+    check_may_read = check_may_answer
+
     def status(self) -> None:
         pass
 

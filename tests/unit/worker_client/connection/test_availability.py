@@ -64,7 +64,9 @@ class Ps:
         self.service.answer = self._answer
         hello = self.service.hello
 
-        def answered_hello(client: UUID, task: str, *, num_ps_tasks: int = 0, timeout_s: float) -> Welcome:
+        def answered_hello(
+            client: UUID, task: str, *, num_ps_tasks: int = 0, for_reads: bool = False, timeout_s: float
+        ) -> Welcome:
             self.hellos.append(self.clock.now_s)
             self.check()
             return hello(client, task, timeout_s=timeout_s)
@@ -210,7 +212,9 @@ def test_a_ps_that_comes_and_goes_is_not_waited_for_for_ever(ps: Ps) -> None:
     handle = ps.handle()
     hellos = 0
 
-    def flapping(client: UUID, task: str, *, num_ps_tasks: int = 0, timeout_s: float) -> Welcome:
+    def flapping(
+        client: UUID, task: str, *, num_ps_tasks: int = 0, for_reads: bool = False, timeout_s: float
+    ) -> Welcome:
         nonlocal hellos
         hellos += 1
         if hellos % 5:
@@ -254,7 +258,9 @@ def test_a_ps_that_has_forgotten_this_client_says_so_at_once(ps: Ps) -> None:
     handle = ps.handle()
     ps.goes_away(for_s=3.0)
 
-    def forgotten(client: UUID, task: str, *, num_ps_tasks: int = 0, timeout_s: float) -> Welcome:
+    def forgotten(
+        client: UUID, task: str, *, num_ps_tasks: int = 0, for_reads: bool = False, timeout_s: float
+    ) -> Welcome:
         ps.check()
         raise FailedPreconditionError("the client was idle for 900 s and is not known any more")
 
