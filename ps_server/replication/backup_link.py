@@ -157,6 +157,8 @@ class BackupLink:
             self._offer(records)
             began_s, last = self._clock(), records[-1].position
             while not self._may_pass(last):
+                if self._is_closing:
+                    raise SinkUnavailableError("this process has let go of it")
                 if self._clock() - max(began_s, self._answered_s) > _PATIENCE_S:
                     raise SinkUnavailableError(f"it does not answer ({self.obstacle})")
                 # This thread sends the records and receives the answers itself, so that no other thread has to be
@@ -356,8 +358,8 @@ class BackupLink:
         return records
 
     def has_unsent(self, conversation: Conversation) -> bool:
-        is_any = bool(self._queue) and self._queue[-1].position > conversation.cursor
-        return is_any and not conversation.is_over
+        # The newest one offered is the last of the queue, unless that is empty; also read without the lock.
+        return bool(self._queue) and self._offered > conversation.cursor and not conversation.is_over
 
     def expects_answer(self) -> bool:
         return bool(self._queue) or self._mode is _Mode.CATCHING_UP

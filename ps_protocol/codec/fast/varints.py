@@ -12,6 +12,9 @@ VARINT: Final = 0
 LENGTH_DELIMITED: Final = 2
 """Wire type of a field of bytes or text, and of a message: its length as a number stands before its content."""
 
+FIXED32: Final = 5
+"""Wire type of a field that is a number of four bytes, the lowest first."""
+
 
 def encode_varint(number: int) -> bytes:
     """Returns a number that is not negative, seven bits a byte, the lowest first."""
