@@ -147,9 +147,10 @@ class CommitLog:
         self._leader: int | None = None  # ident of the thread that hands records to the sinks
         self._arrived: OneShotEvent | None = None  # wakes the log's own thread, while it waits for records
         self._waiting: list[tuple[int, OneShotEvent]] = []  # for which position; as many as there are callers
-        self._queue: deque[tuple[LoggedRecord, int]] = deque()  # each with its size
+        self._queue: deque[LoggedRecord] = deque()
         self._unfinished: _Group | None = None  # which a sink did not take; comes before the queue
         self._reserved_bytes = 0  # of records queued, being written or still to come
+        self._num_for_room = 0  # callers that wait for room
         self._last_position = last_position
         self._committed_position = last_position
         self._obstacle = ""  # why nothing is being committed, if so
@@ -196,11 +197,10 @@ class CommitLog:
         with self._lock:
             if self._sinks:
                 timeout_s = min(timeout_s, self._limits.patience_s)
-                roomy = self._roomy.wait_for(lambda: self._closing or self._has_room(size_bytes), timeout_s)
+                if not self._closing and not self._has_room(size_bytes):
+                    self._await_room(size_bytes, timeout_s)
                 if self._closing:
                     raise UnavailableError("the task is ending and takes no more updates; try again later")
-                if not roomy:
-                    raise self._no_room(timeout_s)
             self._reserved_bytes += size_bytes
         return Reservation(self, size_bytes, is_awaited=is_awaited)
 
@@ -287,7 +287,7 @@ class CommitLog:
             self._last_position += 1
             position = self._last_position
             if self._sinks:
-                self._queue.append((LoggedRecord(position, record), size_bytes))
+                self._queue.append(LoggedRecord(position, record, size_bytes))
                 if not is_awaited:
                     arrived = self._taken_arrived()
             else:
@@ -313,6 +313,15 @@ class CommitLog:
         with self._lock:
             self._reserved_bytes -= size_bytes
             self._roomy.notify_all()
+
+    def _await_room(self, size_bytes: int, timeout_s: float) -> None:
+        """With the lock held: waits for room, or the end of the task; ResourceExhaustedError if there is neither."""
+        self._num_for_room += 1
+        try:
+            if not self._roomy.wait_for(lambda: self._closing or self._has_room(size_bytes), timeout_s):
+                raise self._no_room(timeout_s)
+        finally:
+            self._num_for_room -= 1
 
     def _has_room(self, size_bytes: int) -> bool:
         if self._obstacle:
@@ -403,10 +412,10 @@ class CommitLog:
                 return None
             group = _Group(self._sinks)
             room = self._limits.group_bytes
-            while self._queue and (not group.records or self._queue[0][1] <= room):
-                logged, size_bytes = self._queue.popleft()
-                room -= size_bytes
-                group.size_bytes += size_bytes
+            while self._queue and (not group.records or self._queue[0].size_bytes <= room):
+                logged = self._queue.popleft()
+                room -= logged.size_bytes
+                group.size_bytes += logged.size_bytes
                 group.records.append(logged)
         self._leader = threading.get_ident()
         return group
@@ -420,7 +429,8 @@ class CommitLog:
             woken = [committed for upto, committed in self._waiting if upto <= position]
             if woken:
                 self._waiting = [waiting for waiting in self._waiting if waiting[0] > position]
-            self._roomy.notify_all()
+            if self._num_for_room:
+                self._roomy.notify_all()
         for committed in woken:  # without the lock, which the woken threads would wait for
             committed.set()
 

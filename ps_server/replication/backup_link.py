@@ -25,7 +25,7 @@ from ps_protocol.grpc_edge import channel_options, status
 from ps_protocol.v1 import replication_pb2
 from ps_server.background.loops import BackgroundLoop, Troubles
 from ps_server.log.commit_log import SinkUnavailableError
-from ps_server.log.records import LoggedRecord, size_of
+from ps_server.log.records import LoggedRecord
 from ps_server.log.state_image import StateImage
 from ps_server.replication.connection import FollowerConnection, connect
 from ps_server.replication.conversation import NANOSECONDS, Conversation, Message, Tokens
@@ -180,7 +180,7 @@ class BackupLink:
         for logged in records:
             if logged.position > self._offered:  # else it is offered again, or in the image
                 self._queue.append(logged)
-                self._queued_bytes += size_of(logged.record)
+                self._queued_bytes += logged.size_bytes
                 self._offered = logged.position
         self.changed.notify_all()
 
@@ -353,7 +353,7 @@ class BackupLink:
         while self.has_unsent(conversation) and (not records or size_bytes > 0):
             logged = self._queue[max(0, conversation.cursor + 1 - self._queue[0].position)]
             conversation.cursor = logged.position
-            size_bytes -= size_of(logged.record)
+            size_bytes -= logged.size_bytes
             records.append(logged)
         return records
 
@@ -393,7 +393,7 @@ class BackupLink:
 
     def _drop_until(self, position: int) -> None:
         while self._queue and self._queue[0].position <= position:
-            self._queued_bytes -= size_of(self._queue.popleft().record)
+            self._queued_bytes -= self._queue.popleft().size_bytes
 
     def _attach(self, conversation: Conversation, answer: replication_pb2.FollowAnswer) -> None:
         follower = decode_uuid(answer.attached.process, "process")
