@@ -4,9 +4,9 @@ A thread that changes the state appends a record while it still holds the locks 
 order of effects. Then, holding nothing, it waits until the record is committed: until every sink (the journal on disk,
 the backup task) has it. One thread at a time *leads*: it hands the records to the sinks, all that have gathered at
 once. So one fsync serves every client that waits (group commit; J. Gray and A. Reuter, "Transaction Processing", 1993,
-9.4.7). A thread that would only wait for its record leads itself, since to wake another thread and to be woken by it
-takes longer than a small update. The log's own thread leads while records come from many threads at once, and when
-nobody waits.
+9.4.7). If all sinks are quick, a thread that would only wait for its record leads itself: to wake another thread, and
+to be woken by it, takes longer than to hand over a small record. The log's own thread leads for other sinks, while
+records come from many threads at once, and when nobody waits.
 """
 
 from __future__ import annotations
@@ -42,6 +42,11 @@ class RecordSink(Protocol):
     @property
     def name(self) -> str:
         """What it is, for messages: "the journal in DIR"."""
+        ...
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether ``write`` takes about as long as it takes to wake a thread, and even in trouble a second or so."""
         ...
 
     def write(self, records: Sequence[LoggedRecord]) -> None:
@@ -139,6 +144,7 @@ class CommitLog:
         on_fatal: Callable[[BaseException], None],
     ):
         self._sinks = tuple(sinks)
+        self._callers_lead = all(sink.is_quick for sink in self._sinks)
         self._limits = CommitLimits() if limits is None else limits
         self._on_fatal = on_fatal
         # guards: all below; no other lock is taken under it. Locks of variables may be held when it is taken.
@@ -188,7 +194,7 @@ class CommitLog:
             size_bytes: Of the record, about.
             timeout_s: Bound on the wait.
             is_awaited: Whether the caller waits for the record with ``wait_committed``, once it has left the context of
-                the reservation without an error. Then no other thread is woken for it.
+                the reservation without an error. Then no other thread is woken for it, if all sinks are quick.
 
         Raises:
             ResourceExhaustedError: There was none in time; retryable.
@@ -221,7 +227,7 @@ class CommitLog:
             UnavailableError: The log was abandoned before it was known to be safe.
         """
         while self._committed_position < position:
-            if timeout_s < _LEADS_FROM_S or not self._lead():
+            if not self._callers_lead or timeout_s < _LEADS_FROM_S or not self._lead():
                 break
         else:
             return
@@ -288,7 +294,7 @@ class CommitLog:
             position = self._last_position
             if self._sinks:
                 self._queue.append(LoggedRecord(position, record, size_bytes))
-                if not is_awaited:
+                if not (is_awaited and self._callers_lead):
                     arrived = self._taken_arrived()
             else:
                 self._committed_position = position

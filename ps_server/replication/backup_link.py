@@ -150,6 +150,10 @@ class BackupLink:
     def name(self) -> str:
         return str(self._other)
 
+    @property
+    def is_quick(self) -> bool:
+        return True
+
     def write(self, records: Sequence[LoggedRecord]) -> None:
         with self._lock:
             if self._mode is _Mode.ALONE:

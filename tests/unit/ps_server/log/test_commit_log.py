@@ -24,7 +24,8 @@ class FakeSink:
 
     name = "the journal in /data"
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_quick: bool = True) -> None:
+        self.is_quick = is_quick
         self.groups: list[list[int]] = []
         self.offered = 0
         self.open = threading.Event()
@@ -305,8 +306,8 @@ def test_whoever_waits_when_a_log_is_abandoned_learns_why_at_once(
 class ThreadSink(FakeSink):
     """Keeps too which threads it was called by."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, is_quick: bool = True) -> None:
+        super().__init__(is_quick=is_quick)
         self.threads: list[int] = []
 
     def write(self, records: Sequence[LoggedRecord]) -> None:
@@ -329,6 +330,19 @@ def test_whoever_waits_for_a_record_commits_it_itself(make_log: MakeLog) -> None
     assert sink.groups == [[first, second]]
     assert sink.threads == [threading.get_ident()]
     assert log.committed_position == second
+
+
+def test_a_sink_that_is_not_quick_keeps_no_caller(make_log: MakeLog) -> None:
+    """A disk may hang; who waits for it is told so before its time is over."""
+    quick, slow = ThreadSink(), ThreadSink(is_quick=False)
+    log = make_log(quick, slow)
+    slow.open.clear()
+    position = append_awaited(log)
+    with pytest.raises(DeadlineExceededError):
+        log.wait_committed(position, AT_ONCE_S)
+    slow.open.set()
+    log.wait_committed(append_awaited(log), TIMEOUT_S)
+    assert threading.get_ident() not in quick.threads + slow.threads
 
 
 def test_what_comes_while_a_caller_leads_is_committed_by_the_thread_of_the_log(
