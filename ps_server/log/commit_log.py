@@ -2,8 +2,11 @@
 
 A thread that changes the state appends a record while it still holds the locks of what it changed, so positions are the
 order of effects. Then, holding nothing, it waits until the record is committed: until every sink (the journal on disk,
-the backup task) has it. Another thread hands the records to the sinks, all that have gathered at once. So one fsync
-serves every client that waits (group commit; J. Gray and A. Reuter, "Transaction Processing", 1993, 9.4.7).
+the backup task) has it. One thread at a time *leads*: it hands the records to the sinks, all that have gathered at
+once. So one fsync serves every client that waits (group commit; J. Gray and A. Reuter, "Transaction Processing", 1993,
+9.4.7). If all sinks are quick, a thread that would only wait for its record leads itself: to wake another thread, and
+to be woken by it, takes longer than to hand over a small record. The log's own thread leads for other sinks, while
+records come from many threads at once, and when nobody waits.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ from ps_server.log.records import LoggedRecord, Record
 _LOG = logging.getLogger(__name__)
 _RETRY_PAUSE_S: Final = 0.5
 _LOOK_AGAIN_S: Final = 60.0
+_LEADS_FROM_S: Final = 5.0
+"""With less time a caller does not lead: a sink may keep the thread that leads for longer than that."""
+
 _ANSWER_S: Final = 0.1
 """So much before a caller's time is over it is told what it has waited for in vain; later nobody would hear it."""
 
@@ -36,6 +42,11 @@ class RecordSink(Protocol):
     @property
     def name(self) -> str:
         """What it is, for messages: "the journal in DIR"."""
+        ...
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether ``write`` takes about as long as it takes to wake a thread, and even in trouble a second or so."""
         ...
 
     def write(self, records: Sequence[LoggedRecord]) -> None:
@@ -70,32 +81,47 @@ class CommitLimits:
 class Reservation:
     """Room for one record, taken before anything is applied, so that what was applied can always be appended."""
 
-    __slots__ = ("_log", "size_bytes")
+    __slots__ = ("_is_awaited", "_is_used", "_log", "size_bytes")
 
-    def __init__(self, log: CommitLog, size_bytes: int):
-        self._log: CommitLog | None = log
+    def __init__(self, log: CommitLog, size_bytes: int, *, is_awaited: bool):
+        self._log = log
+        self._is_awaited = is_awaited
+        self._is_used = False
         self.size_bytes = size_bytes
 
     def append(self, record: Record) -> int:
         """Appends the record and returns its position. Quick; called while the locks of what changed are held."""
-        if self._log is None:
+        if self._is_used:
             raise RuntimeError("this reservation has been used or given back")
-        log, self._log = self._log, None
-        return log._append(record, self.size_bytes)
+        self._is_used = True
+        return self._log._append(record, self.size_bytes, is_awaited=self._is_awaited)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_exception: object) -> None:
-        if self._log is not None:
+    def __exit__(self, kind: type[BaseException] | None, *_exception: object) -> None:
+        if not self._is_used:
+            self._is_used = True
             self._log._give_back(self.size_bytes)
-            self._log = None
+        elif kind is not None and self._is_awaited:
+            self._log._have_committed()  # whoever meant to wait for it does not
 
 
-@dataclass(slots=True)
-class _Queued:
-    logged: LoggedRecord
-    size_bytes: int
+class _Group:
+    """Records that are handed to the sinks together.
+
+    Attributes:
+        records: In order.
+        size_bytes: What was reserved for them.
+        sinks: Those that do not have them yet.
+    """
+
+    __slots__ = ("records", "sinks", "size_bytes")
+
+    def __init__(self, sinks: Sequence[RecordSink]):
+        self.records: list[LoggedRecord] = []
+        self.size_bytes = 0
+        self.sinks = list(sinks)
 
 
 class CommitLog:
@@ -105,8 +131,8 @@ class CommitLog:
         sinks: Where records must be before they count as committed; with none they are committed at once. Owned.
         last_position: Position of the newest record that is committed already.
         limits: What may wait.
-        on_fatal: Called by the thread that commits, with an error after which no sink can be trusted; it must end the
-            process.
+        on_fatal: Called by the thread that leads, with an error after which no sink can be trusted; it must end the
+            process. Nothing is committed after it.
     """
 
     def __init__(
@@ -118,19 +144,24 @@ class CommitLog:
         on_fatal: Callable[[BaseException], None],
     ):
         self._sinks = tuple(sinks)
+        self._callers_lead = all(sink.is_quick for sink in self._sinks)
         self._limits = CommitLimits() if limits is None else limits
         self._on_fatal = on_fatal
         # guards: all below; no other lock is taken under it. Locks of variables may be held when it is taken.
         self._lock = threading.Lock()
         self._roomy = threading.Condition(self._lock)
-        self._arrived: OneShotEvent | None = None  # wakes the thread that commits, while it waits for records
+        self._leader: int | None = None  # ident of the thread that hands records to the sinks
+        self._arrived: OneShotEvent | None = None  # wakes the log's own thread, while it waits for records
         self._waiting: list[tuple[int, OneShotEvent]] = []  # for which position; as many as there are callers
-        self._queue: deque[_Queued] = deque()
+        self._queue: deque[LoggedRecord] = deque()
+        self._unfinished: _Group | None = None  # which a sink did not take; comes before the queue
         self._reserved_bytes = 0  # of records queued, being written or still to come
+        self._num_for_room = 0  # callers that wait for room
         self._last_position = last_position
         self._committed_position = last_position
         self._obstacle = ""  # why nothing is being committed, if so
         self._closing = False
+        self._is_broken = False  # after an error that was fatal
         self._abandoned = ""  # why nothing is committed any more
         self._writer = threading.Thread(target=self._write_groups, name="commit", daemon=True)
         if self._sinks:
@@ -156,8 +187,14 @@ class CommitLog:
         """How many callers wait for a record to be safe."""
         return len(self._waiting)
 
-    def reserve(self, size_bytes: int, timeout_s: float) -> Reservation:
+    def reserve(self, size_bytes: int, timeout_s: float, *, is_awaited: bool = False) -> Reservation:
         """Waits for room for a record; called before anything is applied and with no lock held.
+
+        Args:
+            size_bytes: Of the record, about.
+            timeout_s: Bound on the wait.
+            is_awaited: Whether the caller waits for the record with ``wait_committed``, once it has left the context of
+                the reservation without an error. Then no other thread is woken for it, if all sinks are quick.
 
         Raises:
             ResourceExhaustedError: There was none in time; retryable.
@@ -166,13 +203,12 @@ class CommitLog:
         with self._lock:
             if self._sinks:
                 timeout_s = min(timeout_s, self._limits.patience_s)
-                roomy = self._roomy.wait_for(lambda: self._closing or self._has_room(size_bytes), timeout_s)
+                if not self._closing and not self._has_room(size_bytes):
+                    self._await_room(size_bytes, timeout_s)
                 if self._closing:
                     raise UnavailableError("the task is ending and takes no more updates; try again later")
-                if not roomy:
-                    raise self._no_room(timeout_s)
             self._reserved_bytes += size_bytes
-        return Reservation(self, size_bytes)
+        return Reservation(self, size_bytes, is_awaited=is_awaited)
 
     def append(self, record: Record, size_bytes: int) -> int:
         """Appends a record that nothing was reserved for; otherwise as ``Reservation.append``.
@@ -181,16 +217,19 @@ class CommitLog:
         """
         with self._lock:
             self._reserved_bytes += size_bytes
-        return self._append(record, size_bytes)
+        return self._append(record, size_bytes, is_awaited=False)
 
     def wait_committed(self, position: int, timeout_s: float) -> None:
-        """Waits until everything up to a position is safe; called while no lock is held.
+        """Waits until everything up to a position is safe; called while no lock is held. The caller may have to lead.
 
         Raises:
             DeadlineExceededError: It was not safe in time. It may become safe later; what was applied stays applied.
             UnavailableError: The log was abandoned before it was known to be safe.
         """
-        if self._committed_position >= position:
+        while self._committed_position < position:
+            if not self._callers_lead or timeout_s < _LEADS_FROM_S or not self._lead():
+                break
+        else:
             return
         with self._lock:
             if self._committed_position >= position:
@@ -200,6 +239,10 @@ class CommitLog:
             committed = OneShotEvent()
             waiting = (position, committed)
             self._waiting.append(waiting)
+            # A thread that leads has another one go on with what it leaves.
+            arrived = self._taken_arrived() if self._leader is None else None
+        if arrived is not None:
+            arrived.set()
         committed.wait(timeout_s - min(_ANSWER_S, timeout_s / 4))
         if self._committed_position >= position:
             return
@@ -220,7 +263,7 @@ class CommitLog:
             self._abandoned = reason
             self._closing = True
             self._queue.clear()
-            arrived, self._arrived = self._arrived, None
+            arrived = self._taken_arrived()
             waiting, self._waiting = self._waiting, []
             self._roomy.notify_all()
         for event in [each for _, each in waiting] + ([arrived] if arrived is not None else []):
@@ -230,7 +273,7 @@ class CommitLog:
         """Commits what was appended and ends; returns whether all of it was committed in time."""
         with self._lock:
             self._closing = True
-            arrived, self._arrived = self._arrived, None
+            arrived = self._taken_arrived()
             self._roomy.notify_all()
         if arrived is not None:
             arrived.set()
@@ -244,14 +287,15 @@ class CommitLog:
 
     # -- appending ----------------------------------------------------------------------------
 
-    def _append(self, record: Record, size_bytes: int) -> int:
+    def _append(self, record: Record, size_bytes: int, *, is_awaited: bool) -> int:
         arrived = None
         with self._lock:
             self._last_position += 1
             position = self._last_position
             if self._sinks:
-                self._queue.append(_Queued(LoggedRecord(position, record), size_bytes))
-                arrived, self._arrived = self._arrived, None
+                self._queue.append(LoggedRecord(position, record, size_bytes))
+                if not (is_awaited and self._callers_lead):
+                    arrived = self._taken_arrived()
             else:
                 self._committed_position = position
                 self._reserved_bytes -= size_bytes
@@ -259,10 +303,31 @@ class CommitLog:
             arrived.set()
         return position
 
+    def _have_committed(self) -> None:
+        """Has the log's own thread commit what is queued."""
+        with self._lock:
+            arrived = self._taken_arrived()
+        if arrived is not None:
+            arrived.set()
+
+    def _taken_arrived(self) -> OneShotEvent | None:
+        """With the lock held: what wakes the log's own thread, if it sleeps. It is to be set without the lock."""
+        arrived, self._arrived = self._arrived, None
+        return arrived
+
     def _give_back(self, size_bytes: int) -> None:
         with self._lock:
             self._reserved_bytes -= size_bytes
             self._roomy.notify_all()
+
+    def _await_room(self, size_bytes: int, timeout_s: float) -> None:
+        """With the lock held: waits for room, or the end of the task; ResourceExhaustedError if there is neither."""
+        self._num_for_room += 1
+        try:
+            if not self._roomy.wait_for(lambda: self._closing or self._has_room(size_bytes), timeout_s):
+                raise self._no_room(timeout_s)
+        finally:
+            self._num_for_room -= 1
 
     def _has_room(self, size_bytes: int) -> bool:
         if self._obstacle:
@@ -283,67 +348,112 @@ class CommitLog:
     # -- committing ---------------------------------------------------------------------------
 
     def _write_groups(self) -> None:
+        """The log's own thread."""
         try:
-            while group := self._next_group():
-                records = [queued.logged for queued in group]
-                for sink in self._sinks:
-                    self._write(sink, records)
-                if self._abandoned:
-                    return
-                for committed in self._note_committed(group):
-                    committed.set()
-                del group, records  # frees the arrays of this group before the next comes
+            while (group := self._next_group()) is not None:
+                while not self._write(group):
+                    with self._lock:
+                        # Also while closing: callers that wait time out, and the process ends by its own deadline.
+                        self._arrived = arrived = OneShotEvent()
+                    arrived.wait(_RETRY_PAUSE_S)
+                if not self._abandoned:
+                    self._note_committed(group)
+                with self._lock:
+                    self._leader = None
         except BaseException as error:  # noqa: BLE001 - after any error nothing can be promised
-            self._on_fatal(error)
+            self._break(error)
 
-    def _next_group(self) -> list[_Queued]:
-        """Waits for records; an empty list ends the thread."""
-        self._wait_for_records()
-        group: list[_Queued] = []
-        with self._lock:
-            room = self._limits.group_bytes
-            while self._queue and (not group or self._queue[0].size_bytes <= room):
-                queued = self._queue.popleft()
-                room -= queued.size_bytes
-                group.append(queued)
-        return group
-
-    def _wait_for_records(self) -> None:
-        """Returns when there are records, or none will come."""
+    def _next_group(self) -> _Group | None:
+        """Waits for records, and leads; None ends the thread."""
         while True:
             with self._lock:
-                if self._queue or self._closing:
-                    return
+                if self._leader is None:
+                    group = self._begin_group()
+                    if group is not None or self._closing:
+                        return group
+                if self._is_broken:
+                    return None
                 self._arrived = arrived = OneShotEvent()
             arrived.wait(_LOOK_AGAIN_S)
 
-    def _note_committed(self, group: Sequence[_Queued]) -> list[OneShotEvent]:
-        """Returns the events to set. The caller sets them without the lock, which the woken threads would wait for."""
-        position = group[-1].logged.position
+    def _lead(self) -> bool:
+        """Commits a group of records, unless another thread leads; returns whether a group was committed."""
+        try:
+            with self._lock:
+                if self._leader is not None or self._unfinished is not None or self._closing:
+                    return False
+                group = self._begin_group()
+            if group is None:
+                return False
+            is_written = self._write(group) and not self._abandoned
+            if is_written:
+                self._note_committed(group)
+            with self._lock:
+                self._leader = None
+                if not (is_written or self._abandoned):
+                    self._unfinished = group
+                # Whoever came meanwhile waits already.
+                arrived = self._taken_arrived() if self._queue or self._unfinished or self._closing else None
+            if arrived is not None:
+                arrived.set()
+        except BaseException as error:
+            if self._leader == threading.get_ident():
+                self._break(error)
+            if not isinstance(error, Exception):
+                raise
+            return False
+        return is_written
+
+    def _break(self, error: BaseException) -> None:
+        """Called by the thread that leads, and does so for good: after any error nothing can be promised."""
+        self._is_broken = True
+        self._have_committed()  # which ends the log's own thread
+        self._on_fatal(error)
+
+    def _begin_group(self) -> _Group | None:
+        """With the lock held: leads with the next records; None if there are none."""
+        group, self._unfinished = self._unfinished, None
+        if group is None:
+            if not self._queue:
+                return None
+            group = _Group(self._sinks)
+            room = self._limits.group_bytes
+            while self._queue and (not group.records or self._queue[0].size_bytes <= room):
+                logged = self._queue.popleft()
+                room -= logged.size_bytes
+                group.size_bytes += logged.size_bytes
+                group.records.append(logged)
+        self._leader = threading.get_ident()
+        return group
+
+    def _note_committed(self, group: _Group) -> None:
+        position = group.records[-1].position
+        group.records.clear()  # frees their arrays before anybody goes on
         with self._lock:
             self._committed_position = position
-            self._reserved_bytes -= sum([queued.size_bytes for queued in group])
+            self._reserved_bytes -= group.size_bytes
             woken = [committed for upto, committed in self._waiting if upto <= position]
             if woken:
                 self._waiting = [waiting for waiting in self._waiting if waiting[0] > position]
-            self._roomy.notify_all()
-        return woken
+            if self._num_for_room:
+                self._roomy.notify_all()
+        for committed in woken:  # without the lock, which the woken threads would wait for
+            committed.set()
 
-    def _write(self, sink: RecordSink, records: Sequence[LoggedRecord]) -> None:
-        while not self._abandoned:
+    def _write(self, group: _Group) -> bool:
+        """Hands a group to the sinks that lack it; False if one cannot take it now. Has no effect once abandoned."""
+        while group.sinks and not self._abandoned:
+            sink = group.sinks[0]
             try:
-                sink.write(records)
+                sink.write(group.records)
             except SinkUnavailableError as error:
                 self._report(f"{sink.name} takes no records: {error}")
-                with self._lock:
-                    # Also while closing: callers that wait time out, and the process ends by its own deadline.
-                    self._arrived = arrived = OneShotEvent()
-                arrived.wait(_RETRY_PAUSE_S)
-                continue
+                return False
+            del group.sinks[0]
             if self._obstacle:
                 _LOG.warning("%s takes records again", sink.name)
                 self._obstacle = ""
-            return
+        return True
 
     def _report(self, obstacle: str) -> None:
         if obstacle != self._obstacle:

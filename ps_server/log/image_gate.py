@@ -24,13 +24,15 @@ class ImageGate:
         self._inside = 0
         self._imaging = False
 
-    @contextmanager
-    def change(self, timeout_s: float) -> Iterator[None]:
-        """Held by a change from its first effect until the ledger knows its answer.
+    def change(self, timeout_s: float) -> _Change:
+        """Returns a context held by a change from its first effect until the ledger knows its answer.
 
         Raises:
-            UnavailableError: An image was not done in time; nothing was applied.
+            UnavailableError: When it is entered: an image was not done in time; nothing was applied.
         """
+        return _Change(self, timeout_s)
+
+    def _enter(self, timeout_s: float) -> None:
         with self._lock:
             if self._imaging and not self._changed.wait_for(lambda: not self._imaging, timeout_s):
                 raise UnavailableError(
@@ -38,13 +40,12 @@ class ImageGate:
                     f"again"
                 )
             self._inside += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside -= 1
-                if self._imaging:
-                    self._changed.notify_all()
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._imaging:
+                self._changed.notify_all()
 
     @contextmanager
     def image(self, timeout_s: float) -> Iterator[None]:
@@ -70,3 +71,19 @@ class ImageGate:
             with self._lock:
                 self._imaging = False
                 self._changed.notify_all()
+
+
+class _Change:
+    """What ``ImageGate.change`` returns; a class, since a generator takes longer."""
+
+    __slots__ = ("_gate", "_timeout_s")
+
+    def __init__(self, gate: ImageGate, timeout_s: float):
+        self._gate = gate
+        self._timeout_s = timeout_s
+
+    def __enter__(self) -> None:
+        self._gate._enter(self._timeout_s)
+
+    def __exit__(self, *_exception: object) -> None:
+        self._gate._leave()

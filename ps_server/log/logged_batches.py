@@ -63,7 +63,7 @@ class LoggedBatches:
         Raises:
             ResourceExhaustedError: There was none in time.
         """
-        return self.log.reserve(size_of_batch(operations), deadline_s - self._clock())
+        return self.log.reserve(size_of_batch(operations), deadline_s - self._clock(), is_awaited=True)
 
     def apply(self, batch: Batch, deadline_s: float, room: Reservation) -> tuple[BatchReply, int]:
         """Carries out a mutating batch; returns the reply and the position of its record, not committed yet."""

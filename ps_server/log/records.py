@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -69,10 +69,17 @@ Record: TypeAlias = AppliedBatch | Declared | Placed | ClientJoined | ClientLeft
 
 @dataclass(frozen=True, slots=True)
 class LoggedRecord:
-    """A record and its position in the order of effects, counted from 1."""
+    """A record and its position in the order of effects, counted from 1.
+
+    Attributes:
+        position: The position.
+        record: The record.
+        size_bytes: About how many bytes it takes; 0 of one that was read.
+    """
 
     position: int
     record: Record
+    size_bytes: int = field(default=0, repr=False, compare=False)
 
 
 def size_of(record: Record) -> int:

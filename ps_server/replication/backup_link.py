@@ -25,7 +25,7 @@ from ps_protocol.grpc_edge import channel_options, status
 from ps_protocol.v1 import replication_pb2
 from ps_server.background.loops import BackgroundLoop, Troubles
 from ps_server.log.commit_log import SinkUnavailableError
-from ps_server.log.records import LoggedRecord, size_of
+from ps_server.log.records import LoggedRecord
 from ps_server.log.state_image import StateImage
 from ps_server.replication.connection import FollowerConnection, connect
 from ps_server.replication.conversation import NANOSECONDS, Conversation, Message, Tokens
@@ -150,6 +150,10 @@ class BackupLink:
     def name(self) -> str:
         return str(self._other)
 
+    @property
+    def is_quick(self) -> bool:
+        return True
+
     def write(self, records: Sequence[LoggedRecord]) -> None:
         with self._lock:
             if self._mode is _Mode.ALONE:
@@ -157,6 +161,8 @@ class BackupLink:
             self._offer(records)
             began_s, last = self._clock(), records[-1].position
             while not self._may_pass(last):
+                if self._is_closing:
+                    raise SinkUnavailableError("this process has let go of it")
                 if self._clock() - max(began_s, self._answered_s) > _PATIENCE_S:
                     raise SinkUnavailableError(f"it does not answer ({self.obstacle})")
                 # This thread sends the records and receives the answers itself, so that no other thread has to be
@@ -178,7 +184,7 @@ class BackupLink:
         for logged in records:
             if logged.position > self._offered:  # else it is offered again, or in the image
                 self._queue.append(logged)
-                self._queued_bytes += size_of(logged.record)
+                self._queued_bytes += logged.size_bytes
                 self._offered = logged.position
         self.changed.notify_all()
 
@@ -356,13 +362,13 @@ class BackupLink:
         while self.has_unsent(conversation) and (not records or size_bytes > 0):
             logged = self._queue[max(0, conversation.cursor + 1 - self._queue[0].position)]
             conversation.cursor = logged.position
-            size_bytes -= size_of(logged.record)
+            size_bytes -= logged.size_bytes
             records.append(logged)
         return records
 
     def has_unsent(self, conversation: Conversation) -> bool:
-        is_any = bool(self._queue) and self._queue[-1].position > conversation.cursor
-        return is_any and not conversation.is_over
+        # The newest one offered is the last of the queue, unless that is empty; also read without the lock.
+        return bool(self._queue) and self._offered > conversation.cursor and not conversation.is_over
 
     def expects_answer(self) -> bool:
         return bool(self._queue) or self._mode is _Mode.CATCHING_UP
@@ -398,7 +404,7 @@ class BackupLink:
 
     def _drop_until(self, position: int) -> None:
         while self._queue and self._queue[0].position <= position:
-            self._queued_bytes -= size_of(self._queue.popleft().record)
+            self._queued_bytes -= self._queue.popleft().size_bytes
 
     def _attach(self, conversation: Conversation, answer: replication_pb2.FollowAnswer) -> None:
         follower = decode_uuid(answer.attached.process, "process")

@@ -10,7 +10,7 @@ import select
 import socket
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -46,6 +46,18 @@ _UNREAD_BYTES: Final = 1024 * 1024
 _END: Final = getattr(select, "POLLRDHUP", 0)  # and errors, which are always reported; not incoming data
 
 
+class _Frame(NamedTuple):
+    """A frame without its prefix."""
+
+    header: bytes
+    buffers: Sequence[memoryview]
+    buffer_bytes: int
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.header) + self.buffer_bytes
+
+
 class FollowerConnection:
     """A connection that has been accepted. One thread at a time, but for ``abort`` and ``wait_for_end``.
 
@@ -58,7 +70,7 @@ class FollowerConnection:
         stream.lend_scratch(memoryview(bytearray(SCRATCH_BYTES)))
         stream.set_receive_timeout(_WAIT_MS)
         stream.set_send_timeout(_WAIT_MS)
-        self._frames: deque[list[Part]] = deque()
+        self._frames: deque[_Frame] = deque()
         self._leaving: list[Part] = []  # the unsent rest of the frames that are being sent
         self._prefix: FramePrefix | None = None  # of the answer that is being received
         self._poll = select.poll()
@@ -71,18 +83,22 @@ class FollowerConnection:
 
     def put(self, message: replication_pb2.FollowFrame, buffers: Sequence[memoryview] = ()) -> None:
         """Queues a message and the tensors beside it, which must not change until they are sent."""
+        message.data_bytes = sum(map(len, buffers))
+        self.put_bytes(message.SerializeToString(), buffers)
+
+    def put_bytes(self, message: bytes, buffers: Sequence[memoryview]) -> None:
+        """As ``put``, for a message as bytes that says how large the tensors are."""
         size_bytes = sum(map(len, buffers))
-        message.data_bytes = size_bytes
         if size_bytes <= PIECE_BYTES:
-            self._frames.append(_frame(message, buffers))
+            self._frames.append(_Frame(message, buffers, size_bytes))
             return
-        self._frames.append(_frame(message, ()))
+        self._frames.append(_Frame(message, (), 0))
         for piece in pieces(buffers, PIECE_BYTES):
-            self._frames.append([b"", *piece])
+            self._frames.append(_Frame(b"", piece, sum(map(len, piece))))
 
     def put_first(self, message: replication_pb2.FollowFrame) -> None:
         """Queues a message without tensors before all others."""
-        self._frames.appendleft(_frame(message, ()))
+        self._frames.appendleft(_Frame(message.SerializeToString(), (), 0))
 
     def send(self) -> bool:
         """Sends the next frame, or several small ones; False if a part is left, which the next call sends.
@@ -133,21 +149,16 @@ class FollowerConnection:
         self._stream.close()
 
     def _burst(self) -> list[Part]:
-        frames = self._frames
+        """Returns the next frames to send: they are numbered in the order in which they leave."""
+        frames, framing = self._frames, self._stream.framing
         parts: list[Part] = []
         size_bytes = 0
-        while frames and (not parts or size_bytes + _size(frames[0]) <= _BURST_BYTES):
-            size_bytes += _size(frames[0])
-            parts += self._with_prefix(frames.popleft())
+        while frames and (not parts or size_bytes + frames[0].size_bytes <= _BURST_BYTES):
+            header, buffers, buffer_bytes = frame = frames.popleft()
+            size_bytes += frame.size_bytes
+            parts += (framing.prefix(FrameKind.FOLLOW, header, buffers=buffers, buffer_bytes=buffer_bytes), header)
+            parts += buffers
         return [b"".join(parts)] if 0 < size_bytes <= _BURST_BYTES else parts
-
-    def _with_prefix(self, frame: list[Part]) -> list[Part]:
-        """Returns a frame to send next: frames are numbered in the order in which they leave."""
-        header, *buffers = frame
-        prefix = self._stream.framing.prefix(
-            FrameKind.FOLLOW, bytes(header), buffers=buffers, buffer_bytes=_size(buffers)
-        )
-        return [prefix, *frame]
 
     def _answer(self) -> replication_pb2.FollowAnswer:
         framing = self._stream.framing
@@ -206,15 +217,6 @@ def _shake_hands(stream: SocketStream, reply: replication_pb2.ConnectReply, time
     if verdict is not Verdict.ACCEPTED:
         raise UnavailableError(f"the follower refused a connection: {REASONS[verdict]}")
     stream.framing = Framing(version)
-
-
-def _frame(message: replication_pb2.FollowFrame, buffers: Sequence[memoryview]) -> list[Part]:
-    """Returns a frame without its prefix."""
-    return [message.SerializeToString(), *buffers]
-
-
-def _size(parts: Sequence[Part]) -> int:
-    return sum(map(len, parts))
 
 
 def _rest(parts: list[Part], sent: int) -> list[Part]:

@@ -72,7 +72,7 @@ class Link(Protocol):
         ...
 
     def has_unsent(self, conversation: Conversation) -> bool:
-        """Whether there are any; with the lock held."""
+        """Whether there are any. Without the lock it may not see those that are put in just now."""
         ...
 
     def expects_answer(self) -> bool:

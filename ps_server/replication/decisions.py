@@ -109,11 +109,23 @@ class View:
 
 def holds_lease(now_s: float, view: View) -> bool:
     """Whether a primary may answer: its backup, or the coordination store, has promised that nobody else does yet."""
-    register = view.register
-    if register is not None and register.primary != view.process:
-        return False
     since_s = view.heard_s if view.is_paired else view.register_s
-    return now_s - since_s <= view.lease_s * PRIMARY_PART
+    return is_within_lease(now_s, view.process, view.register, since_s, view.lease_s)
+
+
+def is_within_lease(now_s: float, process: UUID, register: Register | None, since_s: float, lease_s: float) -> bool:
+    """``holds_lease`` without a view, for the guard before each answer.
+
+    Args:
+        now_s: The time.
+        process: The primary.
+        register: As in ``View``.
+        since_s: When that was sent, to the backup or, without one, to the coordination store, which was answered last.
+        lease_s: As in ``View``.
+    """
+    if register is not None and register.primary != process:
+        return False
+    return now_s - since_s <= lease_s * PRIMARY_PART
 
 
 def decide(now_s: float, view: View) -> tuple[ReplicaDecision, str]:

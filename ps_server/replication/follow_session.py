@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -18,6 +19,7 @@ from ps_protocol.sockets.stream import SCRATCH_BYTES, ConnectionEnded, SocketStr
 from ps_protocol.v1 import replication_pb2
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.replication.follower import Follower, FollowStream
+from ps_server.replication.stream_frames import record_in
 
 _LOG = logging.getLogger(__name__)
 
@@ -66,23 +68,33 @@ class FollowSession:
         prefix = self._next_prefix()
         if not prefix.header_bytes:
             raise InvalidArgumentError("the connection holds data that no message has announced")
-        message = self._message(prefix)
-        if message.data_bytes == prefix.buffer_bytes <= SCRATCH_BYTES:
-            # Read-only, so that the follower copies what it keeps: the next frame comes into the same memory.
-            self._take(message, self._stream.take(prefix.buffer_bytes).toreadonly())
+        header = self._header(prefix)
+        found = record_in(header)
+        if found is not None:
+            record, data_bytes = found
+            self._take_with_data(prefix, data_bytes, lambda data: self._follow.take_record(record, data))
         else:
-            self._take_large(message, prefix)
+            message = _parsed(header)
+            if message.inline_data:
+                raise InvalidArgumentError("a frame holds tensors in its message, which belong beside it")
+            self._take_with_data(prefix, message.data_bytes, lambda data: self._follow.take(message, data))
 
-    def _take_large(self, message: replication_pb2.FollowFrame, prefix: FramePrefix) -> None:
+    def _take_with_data(
+        self, prefix: FramePrefix, data_bytes: int, take: Callable[[memoryview], replication_pb2.FollowAnswer | None]
+    ) -> None:
+        if data_bytes == prefix.buffer_bytes <= SCRATCH_BYTES:
+            # Read-only, so that the follower copies what it keeps: the next frame comes into the same memory.
+            self._note(take(self._stream.take(data_bytes).toreadonly()))
+            return
         if not self._follow.is_attached:
             raise InvalidArgumentError("the first frame is not an attachment")
-        if not prefix.buffer_bytes <= message.data_bytes <= _MAX_DATA_BYTES or message.inline_data:
-            raise InvalidArgumentError(f"a frame announces {message.data_bytes} bytes that cannot follow it")
-        pooled = [self._buffers.take(message.data_bytes)]
-        data = pooled[0].data[: message.data_bytes]
+        if not prefix.buffer_bytes <= data_bytes <= _MAX_DATA_BYTES:
+            raise InvalidArgumentError(f"a frame announces {data_bytes} bytes that cannot follow it")
+        pooled = [self._buffers.take(data_bytes)]
+        data = pooled[0].data[:data_bytes]
         try:
             self._receive(data, prefix.buffer_bytes)
-            self._take(message, data)
+            self._note(take(data))
         finally:
             del data
             self._buffers.give_back(pooled)
@@ -97,7 +109,7 @@ class FollowSession:
                 return
             prefix = self._next_prefix()
             while prefix.header_bytes:
-                self._take_between(self._message(prefix), prefix)
+                self._take_between(_parsed(self._header(prefix)), prefix)
                 prefix = self._next_prefix()
             self._stream.framing.check_header(b"")
             piece_bytes = prefix.buffer_bytes
@@ -107,10 +119,9 @@ class FollowSession:
     def _take_between(self, message: replication_pb2.FollowFrame, prefix: FramePrefix) -> None:
         if not message.token or message.data_bytes or prefix.buffer_bytes:
             raise InvalidArgumentError("a message begins before the data of the one before it are complete")
-        self._take(message, memoryview(b""))
+        self._note(self._follow.take(message, memoryview(b"")))
 
-    def _take(self, message: replication_pb2.FollowFrame, data: memoryview) -> None:
-        answer = self._follow.take(message, data)
+    def _note(self, answer: replication_pb2.FollowAnswer | None) -> None:
         if answer is not None:
             if self._answer is not None and not answer.HasField("attached"):
                 answer.token = answer.token or self._answer.token
@@ -129,15 +140,12 @@ class FollowSession:
             self._send_answer()
         return prefix
 
-    def _message(self, prefix: FramePrefix) -> replication_pb2.FollowFrame:
+    def _header(self, prefix: FramePrefix) -> bytes:
         size_bytes = prefix.header_bytes
         stream = self._stream
         header = bytes(stream.take(size_bytes) if size_bytes <= SCRATCH_BYTES else stream.read_large(size_bytes))
         stream.framing.check_header(header)
-        try:
-            return replication_pb2.FollowFrame.FromString(header)
-        except DecodeError as error:
-            raise InvalidArgumentError(f"{size_bytes} bytes were received that are no FollowFrame: {error}") from error
+        return header
 
     def _send_answer(self) -> None:
         assert self._answer is not None
@@ -154,3 +162,10 @@ class FollowSession:
             self._send(FrameKind.ERROR, encode_error(error).SerializeToString(), FLAG_CLOSING)
         except OSError:
             _LOG.debug("the primary is gone already")
+
+
+def _parsed(header: bytes) -> replication_pb2.FollowFrame:
+    try:
+        return replication_pb2.FollowFrame.FromString(header)
+    except DecodeError as error:
+        raise InvalidArgumentError(f"{len(header)} bytes were received that are no FollowFrame: {error}") from error

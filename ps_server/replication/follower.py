@@ -12,8 +12,8 @@ from uuid import UUID
 from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError, UnavailableError
 from ps_protocol.fault_points import InjectedFaultError, times_received
-from ps_protocol.v1 import records_pb2, replication_pb2
-from ps_server.log.record_codec import decode_record, decode_record_of, record_layouts
+from ps_protocol.v1 import replication_pb2
+from ps_server.log.record_bytes import decode_record_bytes
 from ps_server.log.records import LoggedRecord
 from ps_server.log.replay import ReplayError
 from ps_server.log.state_image import StateImage
@@ -299,7 +299,7 @@ class FollowStream:
             self.is_attached = True
             return answer
         if message.HasField("record"):
-            return self._carry_out(_decoded(message.record, data))
+            return self.take_record(message.record.SerializeToString(), data)
         if message.HasField("image"):
             self._image = self._image or ImageBuilder()
             image = self._image.add(message.image, data)
@@ -308,23 +308,14 @@ class FollowStream:
             return self._follower.answer_token(self, message.token, message.heard)
         raise InvalidArgumentError("a frame holds nothing that this version knows")
 
-    def _carry_out(self, logged: LoggedRecord) -> replication_pb2.FollowAnswer:
+    def take_record(self, header: bytes, data: memoryview) -> replication_pb2.FollowAnswer:
+        """As ``take``, for a message with a record: its bytes, and the tensors beside it."""
+        if not self.is_attached:
+            raise InvalidArgumentError("the first frame is not an attachment")
+        logged = decode_record_bytes(header, data)
         try:
             answers = [self._follower.apply(self, logged) for _ in range(times_received("replication.received"))]
             times_received("replication.applied")
         except InjectedFaultError as fault:
             raise UnavailableError(str(fault)) from fault
         return answers[-1]
-
-
-def _decoded(header: records_pb2.Record, data: memoryview) -> LoggedRecord:
-    if data.readonly:
-        return decode_record_of(header, data)
-    buffers: list[memoryview] = []
-    start = 0
-    for layout in record_layouts(header):
-        buffers.append(data[start : start + layout.size_bytes])
-        start += layout.size_bytes
-    if start != len(data):
-        raise InvalidArgumentError(f"the tensors of a record have {start} bytes, but {len(data)} are beside it")
-    return decode_record(header, buffers)

@@ -18,7 +18,7 @@ from ps_protocol.errors import FailedPreconditionError, ShardscopeError, Unavail
 from ps_protocol.service_types import ReplicaRole, ReplicationStatus
 from ps_server.background.loops import BackgroundLoop, Troubles
 from ps_server.replication.backup_link import BackupLink
-from ps_server.replication.decisions import ReplicaDecision, View, decide, holds_lease
+from ps_server.replication.decisions import ReplicaDecision, View, decide, is_within_lease
 from ps_server.replication.follower import Follower
 from ps_server.replication.register import FIRST_EPOCH, Asker, Register, Role, Verdict, Wish
 
@@ -266,7 +266,8 @@ class Replica:
         if self._holds_back:
             return self._holds_back
         now_s = self._clock()
-        if not holds_lease(now_s, self._view()):
+        since_s = self._link.heard_s if self._is_paired else self._register_s
+        if not is_within_lease(now_s, self._process, self._register, since_s, self._lease_s):
             if self._is_paired:
                 return (
                     f"its backup, {self._link.name}, has not been heard of ({self._link.obstacle}): calls wait until "

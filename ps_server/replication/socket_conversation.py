@@ -13,7 +13,8 @@ from typing import Final
 from ps_protocol.errors import UnavailableError
 from ps_protocol.fault_points import fault_point
 from ps_server.replication.connection import FollowerConnection
-from ps_server.replication.conversation import Conversation, Link, Tokens, record_message
+from ps_server.replication.conversation import Conversation, Link, Tokens
+from ps_server.replication.stream_frames import record_frame
 
 _BURST_BYTES: Final = 32 * 1024
 """Small records are sent together up to this size."""
@@ -126,13 +127,14 @@ class SocketConversation(Conversation):
     def _load(self) -> bool:
         """Queues what to send next; returns whether there is anything."""
         self._put_token_if_due()
-        if self._sends_records:
-            with self._link.changed:
-                records = self._link.next_records(self, _BURST_BYTES)
+        link = self._link
+        if self._sends_records and link.has_unsent(self):
+            with link.changed:
+                records = link.next_records(self, _BURST_BYTES)
             for logged in records:
                 if fault_point("replication.send") is not None:
                     raise UnavailableError("the conversation was ended by a fault injected at replication.send")
-                self._connection.put(*record_message(logged))
+                self._connection.put_bytes(*record_frame(logged))
         return not self._connection.is_clear
 
     def _put_token_if_due(self) -> None:

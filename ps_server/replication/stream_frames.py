@@ -1,6 +1,6 @@
-"""Cuts messages of a primary into gRPC frames, and joins them again.
+"""The frames of a primary: records as bytes, and messages cut into gRPC frames and joined again.
 
-Large tensors go in data frames (``chunk_frames``); everything else is small.
+Over gRPC, large tensors go in data frames (``chunk_frames``); everything else is small.
 """
 
 from __future__ import annotations
@@ -12,14 +12,46 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from ps_protocol.codec.chunks import Assembler, pieces
+from ps_protocol.codec.fast.varints import LENGTH_DELIMITED, VARINT, decode_varint, encode_varint, field_tag
 from ps_protocol.codec.limits import CHUNK_SIZE_BYTES
 from ps_protocol.codec.tensor_codec import bytes_of
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.grpc_edge.chunk_frames import REQUESTS, data_frame, holds_data
 from ps_protocol.v1 import replication_pb2
+from ps_server.log.record_bytes import encode_record_bytes
+from ps_server.log.records import LoggedRecord
 
 _INLINE_BYTES: Final = 64 * 1024
 _MAX_DATA_BYTES: Final = 1 << 40
+
+_RECORD: Final = field_tag(replication_pb2.FollowFrame.RECORD_FIELD_NUMBER, LENGTH_DELIMITED)
+_DATA_BYTES: Final = field_tag(replication_pb2.FollowFrame.DATA_BYTES_FIELD_NUMBER, VARINT)
+
+
+def record_frame(logged: LoggedRecord) -> tuple[bytes, list[memoryview]]:
+    """Returns the bytes of a ``FollowFrame`` with a record, and the tensors beside it, which are to follow."""
+    record, buffers = encode_record_bytes(logged)
+    size_bytes = sum(map(len, buffers))
+    data_bytes = _DATA_BYTES + encode_varint(size_bytes) if size_bytes else b""
+    return _RECORD + encode_varint(len(record)) + record + data_bytes, buffers
+
+
+def record_in(frame: bytes) -> tuple[bytes, int] | None:
+    """Returns the bytes of the record in a ``FollowFrame``, and the size of its tensors; None if it has other fields.
+
+    The inverse of ``record_frame``; what this does not know is for protobuf.
+    """
+    length = decode_varint(frame, 1) if frame[:1] == _RECORD else None
+    if length is None:
+        return None
+    size_bytes, start = length
+    end = start + size_bytes
+    if end == len(frame):
+        return frame[start:end], 0
+    data_bytes = decode_varint(frame, end + 1) if frame[end : end + 1] == _DATA_BYTES else None
+    if data_bytes is None or data_bytes[1] != len(frame):
+        return None
+    return frame[start:end], data_bytes[0]
 
 
 def frames_of(message: replication_pb2.FollowFrame, buffers: Sequence[memoryview]) -> Iterator[bytes]:

@@ -127,7 +127,7 @@ class HeldLocks:
     def __init__(self, variables: Sequence[StoredVariable]):
         self._variables, self._num_held = variables, 0
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Sequence[StoredVariable]:
         try:
             for each in self._variables:
                 each.lock.acquire()
@@ -135,6 +135,7 @@ class HeldLocks:
         except BaseException:
             self.__exit__()
             raise
+        return self._variables
 
     def __exit__(self, *_error: object) -> None:
         for each in self._variables[: self._num_held]:

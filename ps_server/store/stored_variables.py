@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 from ps_protocol.errors import NotFoundError, ResourceExhaustedError
 from ps_protocol.operations import KINDS, PsOperation, VariableSpec
@@ -85,12 +84,9 @@ class StoredVariables:
 
     # -- for the log --------------------------------------------------------------------------
 
-    @contextmanager
-    def locked(self, names: Iterable[str]) -> Iterator[list[StoredVariable]]:
-        """Holds the locks of those that exist, taken in the order of their names; yields them."""
-        variables = [self._variables[name] for name in sorted(names) if name in self._variables]
-        with HeldLocks(variables):
-            yield variables
+    def locked(self, names: Iterable[str]) -> HeldLocks:
+        """Returns a context of those that exist, which holds their locks, taken in the order of their names."""
+        return HeldLocks([self._variables[name] for name in sorted(names) if name in self._variables])
 
     def newest_position(self, names: Iterable[str]) -> int:
         """Position of the newest record that is about any of the variables."""

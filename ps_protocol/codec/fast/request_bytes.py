@@ -109,13 +109,18 @@ def encode_request(batch: Batch, *, names_client: bool) -> tuple[bytes, list[mem
         InvalidArgumentError: A tensor has a dtype that cannot be sent.
     """
     buffers: list[memoryview] = []
-    fields = [_field(operation, buffers) for operation in batch.operations]
+    fields = [operation_field(operation, buffers) for operation in batch.operations]
     client = _CLIENT + batch.client.bytes if names_client else b""
     number = _SEQUENCE + encode_varint(batch.sequence) if batch.sequence else b""
     return b"".join([client, number, _STORE, batch.store.bytes, *fields]), buffers
 
 
-def _field(operation: PsOperation, buffers: list[memoryview]) -> bytes:
+def operation_field(operation: PsOperation, buffers: list[memoryview]) -> bytes:
+    """Returns an operation as a field of a ``BatchRequest``, and appends the bytes of its tensors to ``buffers``.
+
+    Raises:
+        InvalidArgumentError: A tensor has a dtype that cannot be sent.
+    """
     kind = type(operation)
     key_of = KEYS.get(kind)
     key = None if key_of is None else key_of(operation)
@@ -135,7 +140,7 @@ def _field(operation: PsOperation, buffers: list[memoryview]) -> bytes:
 
 # -- read ---------------------------------------------------------------------------------------
 
-_Maker = Callable[[Sequence[Buffer], Sequence[int]], PsOperation]
+Maker = Callable[[Sequence[Buffer], Sequence[int]], PsOperation]
 """Makes an operation from the buffers of the batch's tensors and the offsets at which the tensors begin in them."""
 
 
@@ -145,7 +150,7 @@ class _Template(NamedTuple):
     store: UUID
     mutates: bool
     operations: tuple[PsOperation, ...]  # if none of them has tensors
-    makers: tuple[_Maker, ...]  # of the operations, if any has tensors
+    makers: tuple[Maker, ...]  # of the operations, if any has tensors
     layouts: tuple[TensorLayout, ...]
     starts: tuple[int, ...]  # of the tensors if they lie end to end
     at_once: tuple[int, ...]  # and if each has a buffer of its own: zeros
@@ -240,11 +245,11 @@ def _keep(key: bytes, batch: Batch, layouts: Sequence[TensorLayout]) -> None:
     rest = BatchRequest.FromString(key)
     if rest.sequence or rest.client_incarnation:
         return  # if a field is there twice, the last one counts
-    makers: list[_Maker] = []
+    makers: list[Maker] = []
     taken = 0
     for operation in batch.operations:
         end = taken + len(KINDS[type(operation)].tensors(operation))
-        makers.append(_maker(operation, layouts[taken:end], taken))
+        makers.append(operation_maker(operation, layouts[taken:end], taken))
         taken = end
     if taken != len(layouts):
         return  # an older client has sent tensors without elements, which now are left out
@@ -262,12 +267,12 @@ def _keep(key: bytes, batch: Batch, layouts: Sequence[TensorLayout]) -> None:
     _templates.put(key, template, len(key) + ENTRY_BYTES * (1 + len(makers)))
 
 
-def _maker(like: PsOperation, layouts: Sequence[TensorLayout], first: int) -> _Maker:
+def operation_maker(like: PsOperation, layouts: Sequence[TensorLayout], first: int) -> Maker:
     """Returns a function that makes operations like this one, with the batch's tensors from number ``first`` on."""
     if not layouts:
         return lambda _buffers, _starts: like
     with_tensors = KINDS[type(like)].with_tensors
-    like = with_tensors(like, [_NOTHING] * len(layouts))  # else the template would keep the tensors' memory
+    like = without_tensors(like)  # else the template would keep the tensors' memory
     if len(layouts) == 1:
         shape, dtype = layouts[0].shape, layouts[0].dtype
         return lambda buffers, starts: with_tensors(like, (np.ndarray(shape, dtype, buffers[first], starts[first]),))
@@ -278,3 +283,10 @@ def _maker(like: PsOperation, layouts: Sequence[TensorLayout], first: int) -> _M
             for index, layout in enumerate(layouts, first)
         ],
     )
+
+
+def without_tensors(operation: PsOperation) -> PsOperation:
+    """Returns an operation with nothing in the place of its tensors."""
+    kind = KINDS[type(operation)]
+    tensors = kind.tensors(operation)
+    return kind.with_tensors(operation, [_NOTHING] * len(tensors)) if tensors else operation

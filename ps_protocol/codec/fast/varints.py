@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 _MAX_BYTES: Final = 10
+_CONTINUED: Final = 0x80
+_SHORT: Final = tuple([bytes((number,)) for number in range(_CONTINUED)])
 
 VARINT: Final = 0
 """Wire type of a field that is a number."""
@@ -12,11 +14,14 @@ VARINT: Final = 0
 LENGTH_DELIMITED: Final = 2
 """Wire type of a field of bytes or text, and of a message: its length as a number stands before its content."""
 
+FIXED32: Final = 5
+"""Wire type of a field that is a number of four bytes, the lowest first."""
+
 
 def encode_varint(number: int) -> bytes:
     """Returns a number that is not negative, seven bits a byte, the lowest first."""
-    if number < 0x80:
-        return number.to_bytes(1, "little")
+    if number < _CONTINUED:
+        return _SHORT[number]
     data = bytearray()
     while number >= 0x80:
         data.append(number & 0x7F | 0x80)

@@ -97,6 +97,10 @@ class Journal:
         return f"the journal in {self._directory}"
 
     @property
+    def is_quick(self) -> bool:
+        return False
+
+    @property
     def last_position(self) -> int:
         """Position of the newest record, or of the snapshot if that is newer."""
         return self._last_position

@@ -24,7 +24,8 @@ class FakeSink:
 
     name = "the journal in /data"
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_quick: bool = True) -> None:
+        self.is_quick = is_quick
         self.groups: list[list[int]] = []
         self.offered = 0
         self.open = threading.Event()
@@ -143,6 +144,7 @@ def test_each_waits_for_its_own_record_and_no_longer(make_log: MakeLog, sink: Fa
     log = make_log(limits=CommitLimits(queued_bytes=1000, group_bytes=1))
     sink.open.clear()
     positions = [append(log) for _ in range(3)]
+    eventually(lambda: sink.offered == 1, message="the log's own thread leads")
     safe: list[int] = []
 
     def wait(position: int) -> None:
@@ -287,9 +289,10 @@ def test_whoever_waits_when_a_log_is_abandoned_learns_why_at_once(
     log = make_log()
     sink.open.clear()
     position = append(log)
+    eventually(lambda: sink.offered == 1, message="it waits for the sink")
     with ThreadPoolExecutor(1) as executor:
         waiting = executor.submit(log.wait_committed, position, TIMEOUT_S)
-        eventually(lambda: bool(log.num_waiting and sink.offered), message="it waits for the sink")
+        eventually(lambda: log.num_waiting == 1)
         log.abandon("ask the other process")
         with pytest.raises(UnavailableError, match="ask the other process"):
             waiting.result(TIMEOUT_S)
@@ -298,3 +301,138 @@ def test_whoever_waits_when_a_log_is_abandoned_learns_why_at_once(
     sink.open.set()  # what comes too late changes nothing
     assert log.close(TIMEOUT_S)
     assert log.committed_position < position
+
+
+class ThreadSink(FakeSink):
+    """Keeps too which threads it was called by."""
+
+    def __init__(self, *, is_quick: bool = True) -> None:
+        super().__init__(is_quick=is_quick)
+        self.threads: list[int] = []
+
+    def write(self, records: Sequence[LoggedRecord]) -> None:
+        self.threads.append(threading.get_ident())
+        super().write(records)
+
+
+def append_awaited(log: CommitLog) -> int:
+    with log.reserve(1, TIMEOUT_S, is_awaited=True) as room:
+        return room.append(a_record())
+
+
+def test_whoever_waits_for_a_record_commits_it_itself(make_log: MakeLog) -> None:
+    sink = ThreadSink()
+    log = make_log(sink)
+    first = append_awaited(log)
+    second = append_awaited(log)
+    assert (sink.offered, log.committed_position) == (0, 0), "no other thread was woken"
+    log.wait_committed(first, TIMEOUT_S)
+    assert sink.groups == [[first, second]]
+    assert sink.threads == [threading.get_ident()]
+    assert log.committed_position == second
+
+
+def test_a_sink_that_is_not_quick_keeps_no_caller(make_log: MakeLog) -> None:
+    """A disk may hang; who waits for it is told so before its time is over."""
+    quick, slow = ThreadSink(), ThreadSink(is_quick=False)
+    log = make_log(quick, slow)
+    slow.open.clear()
+    position = append_awaited(log)
+    with pytest.raises(DeadlineExceededError):
+        log.wait_committed(position, AT_ONCE_S)
+    slow.open.set()
+    log.wait_committed(append_awaited(log), TIMEOUT_S)
+    assert threading.get_ident() not in quick.threads + slow.threads
+
+
+def test_what_comes_while_a_caller_leads_is_committed_by_the_thread_of_the_log(
+    make_log: MakeLog, eventually: Eventually
+) -> None:
+    sink = ThreadSink()
+    log = make_log(sink)
+    sink.open.clear()
+    with ThreadPoolExecutor(2) as pool:
+        leading = pool.submit(log.wait_committed, append_awaited(log), TIMEOUT_S)
+        eventually(lambda: sink.offered == 1)
+        waiting = pool.submit(log.wait_committed, append_awaited(log), TIMEOUT_S)
+        eventually(lambda: log.num_waiting == 1)
+        sink.open.set()
+        leading.result(TIMEOUT_S)
+        waiting.result(TIMEOUT_S)
+    assert sink.groups == [[1], [2]]
+    assert len(set(sink.threads)) == 2
+
+
+def test_with_little_time_left_the_thread_of_the_log_leads(make_log: MakeLog) -> None:
+    """A sink may need longer than that, and the caller has to be answered before."""
+    sink = ThreadSink()
+    log = make_log(sink)
+    sink.open.clear()
+    position = append_awaited(log)
+    with pytest.raises(DeadlineExceededError):
+        log.wait_committed(position, AT_ONCE_S)
+    sink.open.set()
+    log.wait_committed(position, TIMEOUT_S)
+    assert threading.get_ident() not in sink.threads
+
+
+def test_a_record_that_nobody_waits_for_after_an_error_is_committed(make_log: MakeLog, eventually: Eventually) -> None:
+    sink = ThreadSink()
+    log = make_log(sink)
+
+    def fail() -> None:
+        with log.reserve(1, TIMEOUT_S, is_awaited=True) as room:
+            room.append(a_record())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    eventually(lambda: log.committed_position == 1)
+
+
+def test_what_a_sink_does_not_take_from_a_caller_is_offered_again_to_that_sink_alone(make_log: MakeLog) -> None:
+    first, second = ThreadSink(), ThreadSink()
+    second.errors = [SinkUnavailableError("it is silent")]
+    log = make_log(first, second)
+    log.wait_committed(append_awaited(log), TIMEOUT_S)
+    assert (first.offered, second.offered) == (1, 2)
+    caller, thread = second.threads
+    assert caller == threading.get_ident() != thread
+
+
+def test_an_error_is_fatal_too_when_a_caller_leads(
+    make_log: MakeLog, sink: FakeSink, fatal: list[BaseException], eventually: Eventually
+) -> None:
+    error = OSError("fsync failed")
+    sink.errors = [error]
+    log = make_log()
+    # Who waits is told that the record is not safe, as if another thread had led.
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(log.wait_committed, append_awaited(log), TIMEOUT_S)
+        eventually(lambda: fatal == [error])
+        with pytest.raises(DeadlineExceededError):
+            log.wait_committed(append_awaited(log), AT_ONCE_S)
+        log.abandon("the process ends")
+        with pytest.raises(UnavailableError):
+            waiting.result(TIMEOUT_S)
+    assert (sink.offered, sink.kept) == (1, []), "nothing is written after it"
+
+
+def test_an_interrupt_of_a_caller_that_leads_is_fatal_and_goes_on(
+    make_log: MakeLog, sink: FakeSink, fatal: list[BaseException]
+) -> None:
+    """Nobody knows how much of the group the sink has."""
+    interrupt = KeyboardInterrupt()
+    sink.errors = [interrupt]
+    log = make_log()
+    with pytest.raises(KeyboardInterrupt):
+        log.wait_committed(append_awaited(log), TIMEOUT_S)
+    assert fatal == [interrupt]
+    assert (log.committed_position, sink.kept) == (0, [])
+
+
+def test_closing_commits_what_nobody_has_waited_for(make_log: MakeLog, sink: FakeSink) -> None:
+    log = make_log()
+    position = append_awaited(log)
+    assert log.close(TIMEOUT_S)
+    assert sink.kept == [position]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -221,7 +221,7 @@ def test_a_slot_that_is_made_after_the_locks_were_taken_is_not_used(
     usual, late = variables.locked, replace(specs[1], name="w/late")
 
     @contextmanager
-    def locked(names: set[str]) -> Iterator[list[StoredVariable]]:
+    def locked(names: set[str]) -> Iterator[Sequence[StoredVariable]]:
         with usual(names) as held:
             task.state.parts.store.declare(Declare(late, InitializerSpec(ConstantKind(0.0))), TIMEOUT_S)
             yield held

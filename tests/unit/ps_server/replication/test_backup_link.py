@@ -31,7 +31,9 @@ from ps_protocol.operations import (
 from ps_protocol.sockets.frames import TICKET_BYTES
 from ps_protocol.v1 import replication_pb2
 from ps_server.core.parameter_server import ParameterServer
+from ps_server.log.commit_log import SinkUnavailableError
 from ps_server.log.logged_state import LoggedState
+from ps_server.log.records import ClientLeft, LoggedRecord
 from ps_server.log.state_image import StateImage
 from ps_server.log.state_parts import StateParts
 from ps_server.memory.buffer_pool import BufferPool
@@ -249,6 +251,15 @@ def test_a_stream_that_breaks_loses_nothing_and_repeats_nothing(in_step: Pair, f
     assert in_step.link.in_step == in_step.backup.process
     assert in_step.backup.broken == []
     assert value_of(in_step.promoted()) == 8.0
+
+
+def test_a_link_that_was_closed_keeps_nobody(in_step: Pair) -> None:
+    """As at a handover: who waits for an answer that will not come goes to the other process."""
+    assert in_step.link.hold(in_step.backup.process)
+    in_step.link.close()
+    position = in_step.log.last_position + 1
+    with pytest.raises(SinkUnavailableError, match="has let go of it"):
+        in_step.link.write([LoggedRecord(position, ClientLeft(CLIENT, "has said goodbye"))])
 
 
 def test_another_process_in_the_place_of_the_backup_is_not_the_backup(in_step: Pair, eventually: Eventually) -> None:

@@ -115,6 +115,30 @@ def test_large_tensors_arrive_with_signs_of_life_between_their_pieces(ends: Ends
     assert (image.value == 2.0).all()
 
 
+def test_small_values_outlast_the_memory_that_they_were_received_in(ends: Ends) -> None:
+    """Records that come one after the other come into the same memory."""
+    ends.attach()
+    ends.put(1, ClientJoined(CLIENT, "worker:0"))
+    specs = [VariableSpec(name, np.dtype(np.float32), (16,)) for name in ("a", "b")]
+    for position, spec in enumerate(specs, 2):
+        ends.put(position, Declared(Declare(spec, InitializerSpec(ConstantKind(0.0)))))
+    sequence = 0
+    for value in (1.0, 2.0, 3.0):
+        for spec in specs:
+            sequence += 1
+            update = Update(spec.name, UpdateRule.ASSIGN, np.full(16, sequence, np.float32))
+            reply = BatchReply((Result(int(value), True),))
+            ends.put(3 + sequence, AppliedBatch(CLIENT, sequence, (update,), reply))
+            while ends.exchange().position != 3 + sequence:
+                pass
+    assert ends.broken == []
+    values = {image.spec.name: image.value for image in ends.state.parts.store.variables.images()}
+    for name, expected in (("a", 5.0), ("b", 6.0)):
+        found = values[name]
+        assert found is not None
+        assert (found == expected).all()
+
+
 def test_what_the_other_side_does_not_take_is_sent_later_and_once() -> None:
     near, far = socket.socketpair()
     with far, ThreadPoolExecutor(1) as executor:

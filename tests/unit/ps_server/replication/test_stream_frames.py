@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
+import numpy as np
 import pytest
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.grpc_edge.chunk_frames import data_frame
+from ps_protocol.operations import BatchReply, Result, Update, UpdateRule
 from ps_protocol.v1 import records_pb2, replication_pb2
-from ps_server.replication.stream_frames import FrameJoiner, frames_of
+from ps_server.log.records import AppliedBatch, ClientLeft, LoggedRecord
+from ps_server.replication.conversation import record_message
+from ps_server.replication.stream_frames import FrameJoiner, frames_of, record_frame, record_in
 
 TOKEN = replication_pb2.FollowFrame(token=7).SerializeToString()
 
@@ -63,3 +69,21 @@ def test_what_is_no_stream_is_refused(frames: list[bytes]) -> None:
         assert joiner.feed(frame) is None
     with pytest.raises(InvalidArgumentError):
         joiner.feed(frames[-1])
+
+
+@pytest.mark.parametrize("elements", [0, 1, 100_000])
+def test_a_record_by_hand_is_the_frame_that_protobuf_makes(elements: int) -> None:
+    update = Update("w", UpdateRule.ASSIGN, np.ones(elements, np.float32))
+    logged = LoggedRecord(5, AppliedBatch(UUID(int=7), 9, (update,), BatchReply((Result(1, True),))))
+    frame, buffers = record_frame(logged)
+    message, tensors = record_message(logged)
+    message.data_bytes = 4 * elements
+    assert (frame, buffers) == (message.SerializeToString(), tensors)
+    assert record_in(frame) == (message.record.SerializeToString(), 4 * elements)
+
+
+def test_a_frame_with_anything_but_a_record_and_its_size_is_left_to_protobuf() -> None:
+    frame, _ = record_frame(LoggedRecord(5, ClientLeft(UUID(int=7), "has said goodbye")))
+    for other in (b"", frame[:1], frame[:-1], frame + b"x", replication_pb2.FollowFrame(token=7).SerializeToString()):
+        assert record_in(other) is None
+    assert record_in(replication_pb2.FollowFrame(token=7).SerializeToString() + frame) is None
