@@ -367,7 +367,7 @@ class Replica:
                 is_paired=self._is_paired,
                 waits_until_s=self._waits_until_s,
                 candidate=self._candidate,
-                is_replaced=link.is_replaced,
+                is_replaced=link.is_replaced or (self.has_backup and link.in_step not in (None, self._backup)),
                 is_left=link.is_left,
                 may_hand_over=self._may_hand_over,
             )

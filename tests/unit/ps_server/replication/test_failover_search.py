@@ -92,6 +92,13 @@ DIED_JUST_NOW = ("tick", "backup:1 dies", "talk", "ps:1 is told to end", "ps:1 d
             id="hands over to a backup that has died, and was heard of in the same moment",
         ),
         pytest.param(
+            (
+                *("tick", "backup:1 is promoted", *ROUND[1:], *ROUND[:3], "backup:1 decides, the call is late"),
+                *("clients", "tick", "ps:1 dies"),
+            ),
+            id="was handed the place, and is followed by another one before it has gone on alone",
+        ),
+        pytest.param(
             ("ps:1 dies", "ps:1 is started", *ROUND * 5, "tick", "talk", "ps:1 stands still", *ROUND[2:], *ROUND * 2),
             id="a follower is let go of before it was the backup",
         ),
