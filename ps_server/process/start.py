@@ -146,7 +146,7 @@ def _brought_back(
     task = TaskId(PS_JOB, options.task_index)
     on_disk = StateOnDisk.open(settings.data_dir, task=task, num_ps=num_ps, mode=settings.mode)
     state = LoggedState(parts, on_disk.store_incarnation)
-    durable = DurableTask(state, on_disk, settings, on_fatal=_end_unsafe)
+    durable = DurableTask(state, on_disk, settings).serve(on_fatal=_end_unsafe)
     _report(state, durable.recovered)
     return durable, KnownPeers(on_disk.directory.path)
 
