@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
-from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.service_types import DurabilityMode, DurabilityStatus

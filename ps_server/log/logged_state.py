@@ -61,6 +61,10 @@ class LoggedState:
         """Carries out the next record; ReplayError if it is not the next, or has another effect than the first time."""
         self._replay.apply(record)
 
+    def adopt(self, store: UUID) -> None:
+        """Takes the identity of a state that will be restored."""
+        self._store_incarnation = store
+
     def make_safe(self) -> int:
         """Returns the position up to which all is as safe as this state alone makes it: up to the newest record."""
         return self._replay.position

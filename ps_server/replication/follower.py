@@ -6,13 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError, UnavailableError
 from ps_protocol.fault_points import InjectedFaultError, times_received
 from ps_protocol.v1 import records_pb2, replication_pb2
+from ps_server.log.commit_log import SinkUnavailableError
 from ps_server.log.record_codec import decode_record, decode_record_of, record_layouts
 from ps_server.log.records import LoggedRecord
 from ps_server.log.replay import ReplayError
@@ -20,18 +21,31 @@ from ps_server.log.state_image import StateImage
 from ps_server.replication.image_codec import ImageBuilder
 from ps_server.replication.stream_frames import FrameJoiner
 
+_NO_ROOM_S: Final = 5.0
+"""After an image that could not be written to the disk, so long no primary sends another."""
+
 _LOG = logging.getLogger(__name__)
 
 
 class FollowedState(Protocol):
-    """``ps_server.log.logged_state.LoggedState``, before it is started."""
+    """``LoggedState`` before it is started, or where it is kept on disk ``KeptState``."""
 
     @property
     def replayed_position(self) -> int: ...
 
-    def restore(self, image: StateImage) -> None: ...
+    def adopt(self, store: UUID) -> None:
+        """Told whose state will be restored, before anything of it is kept; OSError if that cannot be noted."""
+        ...
+
+    def restore(self, image: StateImage) -> None:
+        """OSError if it cannot be kept, and the state is still empty."""
+        ...
 
     def replay(self, record: LoggedRecord) -> None: ...
+
+    def make_safe(self) -> int:
+        """Returns up to where all is as safe as it is to be before the primary is answered."""
+        ...
 
 
 class Follower:
@@ -84,6 +98,8 @@ class Follower:
         self._store: UUID | None = None
         self.epoch = 0
         self.heard_s = clock()
+        self._no_room = ""  # why the last image could not be kept
+        self._no_room_s = float("-inf")
 
     # -- for the replica ----------------------------------------------------------------------
 
@@ -98,6 +114,16 @@ class Follower:
         if self._store is None:
             raise RuntimeError("there is no state yet")
         return self._store
+
+    def bring_back(self, store: UUID) -> None:
+        """Called before all else when the state has been brought back from the disk: it follows nobody yet."""
+        self._store, self.has_state, self.is_stopped = store, True, True
+
+    def return_to(self, primary: UUID, epoch: int) -> None:
+        """It is the backup of a primary, as it was before it was started again; that one has a whole lease to come."""
+        with self._lock:
+            self._primary, self.epoch = primary, epoch
+        self.follow_again()
 
     def expect(self, primary: UUID | None) -> None:
         """Sets who the primary is, so that it takes nothing from an earlier one; None if that is not known."""
@@ -154,7 +180,11 @@ class Follower:
             if self.has_state:
                 raise InvalidArgumentError("an image was sent to a follower that has the state already")
             try:
+                self._state.adopt(self.store)
                 self._state.restore(image)
+            except OSError as error:
+                self._no_room, self._no_room_s = f"its disk does not take the state: {error}", self._clock()
+                raise UnavailableError(self._no_room) from error
             except ShardscopeError as error:
                 self._break(f"the image of the primary's state cannot be used: {error.message}")
                 raise
@@ -171,6 +201,8 @@ class Follower:
             if logged.position > self._state.replayed_position:
                 try:
                     self._state.replay(logged)
+                except SinkUnavailableError as error:
+                    raise _not_taken(error) from error
                 except (ReplayError, ShardscopeError) as error:
                     self._break(f"the state differs from the primary's: {error}")
                     raise FailedPreconditionError(f"the follower's state differs: {error}") from error
@@ -188,6 +220,25 @@ class Follower:
             self._check_current(stream)
             return self._answer(token=token)
 
+    def complete(self, stream: FollowStream, answer: replication_pb2.FollowAnswer) -> replication_pb2.FollowAnswer:
+        """Returns an answer with the position up to which all is safe by now; the last thing before it is sent.
+
+        Raises:
+            FailedPreconditionError: It has stopped following meanwhile.
+            UnavailableError: The disk takes nothing now. Nothing is answered, so that the primary goes on alone if that
+                lasts.
+        """
+        with self._lock:
+            self._check_current(stream)
+            try:
+                answer.position = self._state.make_safe()
+            except SinkUnavailableError as error:
+                raise _not_taken(error) from error
+            except Exception as error:
+                self._break(f"what is on its disk is not known: {error}")
+                raise
+            return answer
+
     def detach(self, stream: FollowStream) -> None:
         """Notes that a stream has ended."""
         if self._newest is stream:
@@ -199,7 +250,6 @@ class Follower:
         return replication_pb2.FollowAnswer(
             attached=attached,
             token=token,
-            position=self._state.replayed_position,
             leaving=self.is_leaving,
             wants_place=self.wants_place,
         )
@@ -211,6 +261,8 @@ class Follower:
             return "it does not follow: it is the primary, or asks to become it"
         if attachment.epoch < self.epoch:
             return f"epoch {attachment.epoch} is over; it knows epoch {self.epoch}"
+        if self._clock() - self._no_room_s < _NO_ROOM_S:
+            return f"{self._no_room}; it is tried again every {_NO_ROOM_S:.0f} s"
         if not self.has_state:
             is_expected = self._expected in (None, primary)
             return "" if is_expected else "another process is the primary now"
@@ -223,6 +275,10 @@ class Follower:
     def _break(self, reason: str) -> None:
         self.is_stopped, self._newest = True, None
         self._on_broken(reason)
+
+
+def _not_taken(error: SinkUnavailableError) -> UnavailableError:
+    return UnavailableError(f"its disk takes no records: {error}")
 
 
 class FollowStream:
@@ -250,7 +306,8 @@ class FollowStream:
         """
         self.hear()
         joined = self._joiner.feed(frame)
-        return None if joined is None else self.take(*joined)
+        answer = None if joined is None else self.take(*joined)
+        return None if answer is None else self.complete(answer)
 
     def end(self) -> None:
         """Notes that nothing will come any more."""
@@ -261,8 +318,12 @@ class FollowStream:
         if self.is_attached:
             self._follower.hear(self)
 
+    def complete(self, answer: replication_pb2.FollowAnswer) -> replication_pb2.FollowAnswer:
+        """Completes the newest answer, which stands for those before it too; see ``Follower.complete``."""
+        return self._follower.complete(self, answer)
+
     def take(self, message: replication_pb2.FollowFrame, data: memoryview) -> replication_pb2.FollowAnswer | None:
-        """As ``feed``, for a whole message.
+        """As ``feed``, for a whole message; the answer is to be completed.
 
         Args:
             message: The message.

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from ps_server.replication.backup_link import BackupLink
+from ps_server.replication.register import Register, Verdict, Wish
 from ps_server.replication.replica import Replica
+from tests.unit.ps_server.replication.failover_process import FOLLOWER, LINK, REPLICA
 from tests.unit.ps_server.replication.failover_search import BrokenPromiseError, Search, whole_pair
-from tests.unit.ps_server.replication.failover_world import FOLLOWER, LINK, REPLICA, World
+from tests.unit.ps_server.replication.failover_world import World
 
 
 @pytest.fixture(autouse=True)
@@ -54,8 +57,22 @@ def test_a_pair_survives_an_operator_who_gives_up_its_state() -> None:
     assert search.seen["backup:1 is promoted with loss"]
 
 
-def test_a_task_that_begins_survives_every_fault() -> None:
-    search = Search(World(), max_faults=1)
+@pytest.mark.parametrize("ticks_per_lease", [2.0, 2.5])
+def test_a_pair_with_disks_survives_every_two_faults(ticks_per_lease: float) -> None:
+    """Both may die at once: nothing is lost as long as one disk is left that the register names."""
+    world = World(ticks_per_lease, has_disks=True)
+    search = Search(world, max_faults=2)
+    search.explore(whole_pair(world))
+    assert search.seen["both die"]
+    for place in ("ps:1", "backup:1"):
+        assert search.seen[f"{place} dies, and its disk is lost"]
+    assert search.seen["ps:1 dies, and its last update is not on its disk"]
+    assert search.seen["reported"], "both disks may be lost"
+
+
+@pytest.mark.parametrize("has_disks", [False, True])
+def test_a_task_that_begins_survives_every_fault(has_disks: bool) -> None:
+    search = Search(World(has_disks=has_disks), max_faults=1)
     search.explore()
     assert search.seen["ps:1 dies"]
 
@@ -90,8 +107,9 @@ def test_a_schedule_after_which_a_pair_did_not_heal_once(labels: tuple[str, ...]
     search.follow(key, labels)
 
 
-def test_a_state_that_is_put_back_is_the_same_state() -> None:
-    world = World()
+@pytest.mark.parametrize("has_disks", [False, True])
+def test_a_state_that_is_put_back_is_the_same_state(has_disks: bool) -> None:
+    world = World(has_disks=has_disks)
     search = Search(world, max_faults=1)
     search.explore(whole_pair(world))
     for state, _phase in list(search.cause):
@@ -106,8 +124,8 @@ def test_the_model_knows_every_field() -> None:
         assert vars(part).keys() == {name for names in kinds.values() for name in names}, type(part).__name__
 
 
-def schedule_that_breaks(max_faults: int) -> list[str]:
-    world = World()
+def schedule_that_breaks(max_faults: int, *, has_disks: bool = False) -> list[str]:
+    world = World(has_disks=has_disks)
     with pytest.raises(BrokenPromiseError) as error:
         Search(world, max_faults=max_faults).explore(whole_pair(world))
     return str(error.value).splitlines()
@@ -132,3 +150,28 @@ def test_a_backup_that_never_asks_to_take_over_is_found(monkeypatch: pytest.Monk
     look: Any = Replica._look
     monkeypatch.setattr(Replica, "_ask_to_take_over", look)
     assert "does not" in schedule_that_breaks(1)[-1]
+
+
+def test_a_process_that_takes_any_state_on_its_disk_for_the_newest_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(replica: Any, wish: Wish | None, candidate: UUID | None = None) -> Any:
+        if wish is not Wish.RETURN:
+            return real_ask(replica, wish, candidate)
+        known = real_ask(replica, None)
+        return known and Verdict(Register(known.register.epoch + 1, replica._process), granted=True)
+
+    real_ask: Any = Replica._ask
+    monkeypatch.setattr(Replica, "_ask", ask)
+    assert schedule_that_breaks(2, has_disks=True)[-1].startswith("=> ")
+
+
+def test_a_process_that_returns_without_a_new_epoch_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has asked for before it died may be carried out late."""
+
+    def ask(replica: Any, wish: Wish | None, candidate: UUID | None = None) -> Any:
+        verdict = real_ask(replica, None if wish is Wish.RETURN else wish, candidate)
+        is_named = verdict and verdict.register and replica._process in verdict.register.members
+        return Verdict(verdict.register, granted=True) if wish is Wish.RETURN and is_named else verdict
+
+    real_ask: Any = Replica._ask
+    monkeypatch.setattr(Replica, "_ask", ask)
+    assert schedule_that_breaks(2, has_disks=True)[-1].startswith("=> ")

@@ -21,8 +21,10 @@ from ps_server.log.logged_state import LoggedState
 from ps_server.log.state_parts import StateParts
 from ps_server.replication.backup_link import BackupLink
 from ps_server.replication.follower import Follower
+from ps_server.replication.member import Member
 from ps_server.replication.register import Asker, Register, Verdict, Wish, wanted
-from ps_server.replication.replica import Replica, Transitions
+from ps_server.replication.replica import Replica
+from ps_server.replication.replica_doors import Transitions
 from ps_server.replication.replicated_task import ReplicatedTask, ReplicationSettings
 
 TIMEOUT_S = 20.0
@@ -108,7 +110,7 @@ def test_a_process_that_is_not_the_primary_answers_no_client(tmp_path: Path) -> 
         with pytest.raises(UnavailableError, match="not the primary of ps:1"):
             core.hello(CLIENT, "worker:0", timeout_s=TIMEOUT_S)
     finally:
-        task.close()
+        task.close(drained=True)
 
 
 LEASE_S = 10.0
@@ -134,7 +136,7 @@ class Process:
         self.is_silent = False  # of the coordination store
         self.events: list[str] = []
         self.replica = Replica(
-            THIS,
+            Member(THIS),
             task="ps:1",
             is_second=False,
             follower=cast(Follower, self),
