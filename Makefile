@@ -66,6 +66,8 @@ fuzz: $(INSTALLED)  ## Fuzzes what a ps reads from a socket, for FUZZ_SECONDS (6
 soak: $(INSTALLED)  ## Kills ps tasks under load for minutes and compares the sums, as SOAK_OPTIONS say.
 	$(BIN)/python -m tests.chaos.soak --kills 60 --updates 100000 --timeout 3600 $(SOAK_OPTIONS)
 	$(BIN)/python -m tests.chaos.soak --replicas 1 --kills 40 --restarts 20 --stops 20 --timeout 3600 $(SOAK_OPTIONS)
+	$(BIN)/python -m tests.chaos.soak --replicas 1 --durability journal --kills 20 --restarts 10 --stops 10 --outages 20 \
+	    --timeout 3600 $(SOAK_OPTIONS)
 	$(BIN)/python -m tests.unit.ps_server.replication.failover_search --faults 3
 
 clean:  ## Removes the environments and what tools leave behind.

@@ -109,7 +109,7 @@ class Soak:
         settings = self._settings
         pairs = Pairs(cluster, str(settings.seed), self._say) if settings.replicas else None
         events = ["ps"] * settings.kills + ["worker"] * settings.worker_kills
-        events += ["restart"] * settings.restarts + ["stop"] * settings.stops
+        events += ["restart"] * settings.restarts + ["stop"] * settings.stops + ["outage"] * settings.outages
         self._random.shuffle(events)
         victims = [kill % settings.num_ps for kill in range(settings.kills)]
         self._random.shuffle(victims)
@@ -153,7 +153,8 @@ class Soak:
         report, settings = self._report, self._settings
         if report.kills < settings.kills:
             report.failures.append(f"only {report.kills} of {settings.kills} kills")
-        for kind, number in (("restart", settings.restarts), ("stop", settings.stops)):
+        wanted = {"restart": settings.restarts, "stop": settings.stops, "outage": settings.outages}
+        for kind, number in wanted.items():
             if report.troubles[kind] < number:
                 report.failures.append(f"only {report.troubles[kind]} of {number} {kind}s")
         if settings.drop_every and not report.faults[DROPPED_REPLY]:

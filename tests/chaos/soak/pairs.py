@@ -1,4 +1,4 @@
-"""What a soak does to ps tasks with backups: any process is killed, ended or stopped, and each time all must heal."""
+"""What a soak does to ps tasks with backups: processes are killed, ended or stopped, and each time all must heal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class NotHealedError(Exception):
 
 
 class Pairs:
-    """Troubles the processes of replicated ps tasks, one at a time.
+    """Troubles the processes of replicated ps tasks, one at a time or all at once.
 
     Args:
         cluster: With a backup of each ps task.
@@ -41,7 +41,7 @@ class Pairs:
         say: Told what happens.
 
     Attributes:
-        counts: How often each kind of trouble was made: "kill", "restart", "stop".
+        counts: How often each kind of trouble was made: "kill", "restart", "stop", "outage".
         longest_s: The longest that a new client took to get in.
     """
 
@@ -55,11 +55,16 @@ class Pairs:
 
     def trouble(self, kind: str) -> None:
         """Does something to a process, and returns when the cluster has healed."""
-        task = self._random.choice(list(self._places))
-        {"kill": self._kill, "restart": self._restart, "stop": self._stop}[kind](task)
+        if kind == "outage":
+            self._kill_all()
+            what = "all processes"
+        else:
+            task = self._random.choice(list(self._places))
+            {"kill": self._kill, "restart": self._restart, "stop": self._stop}[kind](task)
+            what = str(task)
         self.counts[kind] += 1
         healed_s = self.heal()
-        self._say(f"{kind} {self.counts[kind]}: {task}; whole again after {healed_s:.1f} s")
+        self._say(f"{kind} {self.counts[kind]}: {what}; whole again after {healed_s:.1f} s")
 
     def heal(self) -> float:
         """Waits until every pair is complete and a new client has read something; returns how long that took."""
@@ -85,6 +90,22 @@ class Pairs:
             raise NotHealedError(f"{task} had ended by itself before it was to be killed: {process.tail[-5:]}")
         time.sleep(self._random.uniform(0.0, _LONGEST_STOP_LEASES * LEASE_S))
         self._cluster.restart(task)
+
+    def _kill_all(self) -> None:
+        """Kills all at once, and starts them one after the other, some only when a lease has run out meanwhile."""
+        processes = [self._cluster.process(task) for task in self._places]
+        for process in processes:
+            process.send_signal(signal.SIGKILL)
+        for task, process in zip(self._places, processes, strict=True):
+            if process.wait(_END_TIMEOUT_S) != -signal.SIGKILL:
+                raise NotHealedError(f"{task} had ended by itself before it was to be killed: {process.tail[-5:]}")
+        order = list(self._places)
+        self._random.shuffle(order)
+        late = self._random.randrange(len(order))
+        for number, task in enumerate(order):
+            if number == late:
+                time.sleep(self._random.uniform(0.0, _LONGEST_STOP_LEASES * LEASE_S))
+            self._cluster.restart(task)
 
     def _restart(self, task: TaskId) -> None:
         process = self._cluster.process(task)

@@ -21,9 +21,10 @@ class SoakSettings:
         updates: How many updates the workers send at least, together.
         durability: Of the ps tasks.
         replicas: Backups of each, 0 or 1. With 1 the kills are of any process, and what is lost is made good by the
-            other one of its task.
+            other one of its task, or with a journal by its disk.
         restarts: How often a process of a pair is ended by SIGTERM and started again.
         stops: How often one is stopped for a while.
+        outages: How often all processes of all pairs are killed at once, and started in any order.
         num_ps: How many there are.
         num_workers: How many workers send.
         transport: How they send.
@@ -39,6 +40,7 @@ class SoakSettings:
     replicas: int = 0
     restarts: int = 0
     stops: int = 0
+    outages: int = 0
     num_ps: int = 3
     num_workers: int = 4
     transport: str = "auto"
@@ -59,6 +61,7 @@ def parse_settings(arguments: list[str]) -> SoakSettings:
     parser.add_argument("--replicas", type=int, choices=(0, 1), default=0, help="backups of each ps task")
     parser.add_argument("--restarts", type=int, default=0, help="how often a process of a pair is ended and started")
     parser.add_argument("--stops", type=int, default=0, help="how often a process of a pair is stopped for a while")
+    parser.add_argument("--outages", type=int, default=0, help="how often all processes of pairs are killed at once")
     parser.add_argument("--ps", dest="num_ps", type=int, default=3)
     parser.add_argument("--workers", dest="num_workers", type=int, default=4)
     parser.add_argument("--transport", default="auto")
@@ -74,4 +77,8 @@ def parse_settings(arguments: list[str]) -> SoakSettings:
         )
     if (settings.restarts or settings.stops) and not settings.replicas:
         parser.error("--restarts and --stops are for ps tasks with backups; give --replicas 1 as well")
+    if settings.outages and not (settings.replicas and settings.durability == "journal"):
+        parser.error(
+            "--outages are for ps tasks that keep their state on both disks; give --replicas 1 --durability journal"
+        )
     return settings
