@@ -144,6 +144,12 @@ def _decide_empty(now_s: float, view: View) -> tuple[ReplicaDecision, str]:
     return ReplicaDecision.GO_ON, ""
 
 
+def is_stranded(view: View) -> bool:
+    """Whether a process has state from its disk of which the coordination store cannot say whether it is the newest."""
+    is_known = view.register_s > float("-inf")
+    return view.role is Role.RETURNING and is_known and _decide_returning(view)[0] is ReplicaDecision.GO_ON
+
+
 def _decide_returning(view: View) -> tuple[ReplicaDecision, str]:
     register = view.register
     if view.register_s == float("-inf"):

@@ -17,7 +17,7 @@ from ps_protocol.errors import FailedPreconditionError, ShardscopeError, Unavail
 from ps_protocol.service_types import ReplicaRole, ReplicationStatus
 from ps_server.background.loops import BackgroundLoop, Troubles
 from ps_server.replication.backup_link import BackupLink
-from ps_server.replication.decisions import ReplicaDecision, View, decide, holds_lease
+from ps_server.replication.decisions import ReplicaDecision, View, decide, holds_lease, is_stranded
 from ps_server.replication.follower import Follower
 from ps_server.replication.member import Member, NoNotes, Notes, Part
 from ps_server.replication.register import FIRST_EPOCH, Asker, Register, Role, Verdict, Wish
@@ -152,10 +152,12 @@ class Replica:
         """See ``core.state.TaskRole``."""
         if self.is_primary:
             raise FailedPreconditionError(f"this process is the primary of {self._task} already")
-        if self._is_returning and accept_loss:
-            self._gives_up_state = True
-        elif self._is_returning:
+        if self._is_returning and not is_stranded(self._view()):
+            raise UnavailableError(f"this process is not in the pair yet: {_RETURNS}; try again later")
+        if self._is_returning and not accept_loss:
             raise FailedPreconditionError(f"this process has its state from its disk, and waits: {self._reasons.last}")
+        if self._is_returning:
+            self._gives_up_state = True
         elif self._is_paired:
             self._follower.wants_place = True
         elif self._follower.has_state or self._is_sent_state:

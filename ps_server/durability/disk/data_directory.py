@@ -169,6 +169,8 @@ class DataDirectory:
             OSError: It cannot be moved.
         """
         try:
+            if keeps:
+                self._forget_store()
             aside = self.path.with_name(self.path.name + (_SET_ASIDE if keeps else _LEAVING))
             if aside.exists():
                 shutil.rmtree(aside)
@@ -180,6 +182,13 @@ class DataDirectory:
             return aside
         shutil.rmtree(aside, ignore_errors=True)
         return None
+
+    def _forget_store(self) -> None:
+        """Whoever goes on with it all the same goes on with another store: it lacks what came after."""
+        try:
+            self.renew_store_incarnation()
+        except OSError as error:
+            _LOG.warning("%s is set aside with the identity of a newer state: %s", self.path, error)
 
     def remove_what_was_set_aside(self) -> bool:
         """Frees the room of an earlier directory; returns whether there was one."""

@@ -231,8 +231,10 @@ def test_only_one_directory_is_set_aside_and_half_a_state_is_not_kept(tmp_path: 
     for number in range(2):
         directory = DataDirectory.open(tmp_path, task=TASK, num_ps=1)
         (directory.path / "number").write_text(str(number))
+        before = directory.store_incarnation
         aside = directory.set_aside(keeps=True)
     assert aside == tmp_path / "ps-0.set-aside"
     assert (aside / "number").read_text() == "1"
+    assert str(before) not in (aside / "format.json").read_text(), "who goes on with it goes on with another store"
     assert DataDirectory.open(tmp_path, task=TASK, num_ps=1).set_aside(keeps=False) is None
     assert [path.name for path in tmp_path.iterdir()] == ["ps-0.set-aside"]
