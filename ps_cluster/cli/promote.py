@@ -24,7 +24,8 @@ _LOOK_EVERY_S: Final = 0.2
 @click.option(
     "--accept-loss",
     is_flag=True,
-    help="Begin without the variables that the task had, if no process that has them is left.",
+    help="Begin without the variables that the task had, if no process that has them is left; or with those on a disk, "
+    "if nobody can say whether they are the newest.",
 )
 @cluster_option
 @timeout_option(30.0)
@@ -58,15 +59,31 @@ def _pair(spec: ClusterSpec, index: int, timeout_s: float) -> list[PsAnswer[Stat
 def _chosen(pair: Sequence[PsAnswer[Status]], index: int, *, accept_loss: bool) -> PsAnswer[Status]:
     """The process to promote; FailedPreconditionError if none can be."""
     roles = {each.task: _role(each) for each in pair}
-    for wanted in (ReplicaRole.BACKUP, *([ReplicaRole.EMPTY] if accept_loss else [])):
-        for each in pair:
-            if roles[each.task] is wanted:
-                return each
+    for each in pair:
+        if roles[each.task] is ReplicaRole.BACKUP:
+            return each
+    if accept_loss and (waiting := [each for each in pair if _newest_record(each) is not None]):
+        return max(waiting, key=lambda each: _newest_record(each) or (0, 0))
+    for each in pair:
+        if accept_loss and roles[each.task] is ReplicaRole.EMPTY:
+            return each
     said = "; ".join(f"{each.task} {_in_words(each)}" for each in pair)
     remedy = "wait until the pair is complete (`shardscope health --ready`)"
-    if ReplicaRole.EMPTY in roles.values():
+    if any(_newest_record(each) is not None for each in pair):
+        remedy += ", put the coordination store's data back, or go on with the newest state there is with --accept-loss"
+    elif ReplicaRole.EMPTY in roles.values():
         remedy += ", start the process again that has the state, or give the state up with --accept-loss"
     raise FailedPreconditionError(f"ps:{index} has no backup that could become its primary: {said}; {remedy}")
+
+
+def _newest_record(answer: PsAnswer[Status]) -> tuple[int, int] | None:
+    """Epoch and position of the state that a process has from its disk, and that it may not go on with by itself."""
+    status, role = answer.value, _role(answer)
+    if status is None or status.replication is None or status.durability is None:
+        return None
+    if role is not ReplicaRole.CATCHING_UP or not status.replication.obstacle:
+        return None
+    return status.replication.epoch, status.durability.last_position
 
 
 def _role(answer: PsAnswer[Status]) -> ReplicaRole | None:

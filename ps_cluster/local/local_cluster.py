@@ -57,7 +57,8 @@ class LocalCluster(
         replicas: Further processes for each ps task, 0 or 1: with 1, a backup has every update that was acknowledged,
             and takes over when the first process is gone.
         coordinator: Where it is decided which process of a replicated ps task is the primary, as ``shardscope ps
-            --coordinator`` takes it; by default in a directory that is removed when the cluster is closed.
+            --coordinator`` takes it; by default beside the state in ``data_dir``, or in a directory that is removed
+            when the cluster is closed.
         ps_arguments: More arguments for each ``python -m ps_server``.
         durability: What the ps tasks keep beyond their processes: "none", "snapshot" or "journal". With the latter
             two, a ps that was killed has its variables again after ``restart_ps``.
@@ -104,8 +105,8 @@ class LocalCluster(
             raise ValueError(f"durability is {durability!r}; choose one of {', '.join(DURABILITY_MODES)}.")
         if durability == "none" and data_dir is not None:
             raise ValueError(f"data_dir is {data_dir}, but durability 'none' keeps nothing; give durability='journal'.")
-        if replicas and durability != "none":
-            raise ValueError(f"durability is {durability!r} and replicas {replicas}; give only one of them.")
+        if replicas and durability == "snapshot":
+            raise ValueError(f"durability is 'snapshot' and replicas {replicas}; backups go with 'journal' or 'none'.")
         if isinstance(ps_arguments, str):
             raise TypeError(f"ps_arguments is {ps_arguments!r}; give a list, as {ps_arguments.split()}.")
         self._coordinator = coordinator
@@ -374,7 +375,7 @@ class LocalCluster(
             self._spec = ClusterSpec({job: tasks for job, tasks in jobs.items() if tasks})
             note_started(addresses)
             keeps_state = self._durability != "none" and self._data_dir is None
-            if keeps_state or (self._replicas and self._coordinator is None):
+            if keeps_state or (self._replicas and self._coordinator is None and self._data_dir is None):
                 self._own_directory = Path(tempfile.mkdtemp(prefix="shardscope-"))
             self._supervisor = ProcessSupervisor()
             for job in (PS_JOB, BACKUP_JOB):
@@ -407,10 +408,16 @@ class LocalCluster(
     def _state_arguments(self) -> list[str]:
         arguments: list[str] = []
         if self._replicas:
-            arguments += ["--coordinator", self._coordinator or f"file://{self._own_directory}/{_COORDINATION}"]
+            arguments += ["--coordinator", self._coordinator or self._own_coordinator]
         if self._durability != "none":
             arguments += ["--durability", self._durability, "--data-dir", str(self.data_dir)]
         return arguments
+
+    @property
+    def _own_coordinator(self) -> str:
+        # With the state: who has its newest part is of use only where the state is, and as long as it is.
+        directory = self._own_directory if self._data_dir is None else self._data_dir.absolute()
+        return f"file://{directory}/{_COORDINATION}"
 
     def _function_arguments(self) -> list[str]:
         return ["--functions", self._functions] if self._functions else []

@@ -79,10 +79,10 @@ class LaunchOptions:
         Raises:
             ValueError: The command is no program that can be run, or options contradict each other.
         """
-        if self.replicas and self.durability != "none":
+        if self.replicas and self.durability == "snapshot":
             raise ValueError(
-                f"--replicas 1 and --durability {self.durability} exclude each other: the state is kept either in two "
-                f"processes or on disk; leave one of them out"
+                "--replicas 1 and --durability snapshot exclude each other: after a crash of both processes of a ps "
+                "task, updates would be lost; give --durability journal, or leave one of them out"
             )
         if self.data_dir is not None and self.durability == "none":
             raise ValueError(

@@ -230,7 +230,7 @@ class FollowAnswer(google.protobuf.message.Message):
     LEAVING_FIELD_NUMBER: builtins.int
     WANTS_PLACE_FIELD_NUMBER: builtins.int
     position: builtins.int
-    """Newest record whose effect the follower has."""
+    """Newest record whose effect the follower has, and that is on its disk if it keeps its state there."""
     token: builtins.int
     """Newest token that it has received."""
     leaving: builtins.bool

@@ -93,15 +93,26 @@ class StateOnDisk:
             CorruptJournalError: Records are missing.
             OSError: The disk fails, or is full.
         """
+        return cls.of(DataDirectory.open(root, task=task, num_ps=num_ps), mode=mode)
+
+    @classmethod
+    def of(cls, directory: DataDirectory, *, mode: DurabilityMode, renews: bool = True) -> StateOnDisk:
+        """As ``open``, for a directory that is open already; owned from here on, also if this raises.
+
+        Args:
+            directory: The task's.
+            mode: How the state is to be kept from here on.
+            renews: Whether a state that may lack acknowledged updates gets a new incarnation.
+        """
         with ExitStack() as opened:
-            directory = opened.enter_context(DataDirectory.open(root, task=task, num_ps=num_ps))
+            opened.enter_context(directory)
             files = SnapshotFiles(directory.path / _SNAPSHOTS)
             files.remove_incomplete()
             snapshot_position = max(files.positions(), default=0)
             journal = Journal.open(directory.path, after=snapshot_position, place=directory.place)
             opened.callback(journal.close)
             is_complete = _is_complete(directory, journal)
-            if not is_complete:
+            if renews and not is_complete:
                 directory.renew_store_incarnation()
             opened.pop_all()
         return cls(directory, files, journal, mode=mode, snapshot_position=snapshot_position, is_complete=is_complete)

@@ -61,9 +61,21 @@ class LoggedState:
         """Carries out the next record; ReplayError if it is not the next, or has another effect than the first time."""
         self._replay.apply(record)
 
-    def follow(self, store_incarnation: UUID) -> None:
-        """From here on it is the state of that store, brought up to date by ``replay``; it may be read."""
-        self._store_incarnation = store_incarnation
+    def adopt(self, store: UUID) -> None:
+        """Takes the identity of a state that will be restored, and brought up to date by ``replay``."""
+        self._store_incarnation = store
+
+    def make_safe(self) -> int:
+        """Returns the position up to which all is as safe as this state alone makes it: up to the newest record."""
+        return self._replay.position
+
+    def image(self) -> StateImage:
+        """Returns the whole state as of the newest record that was brought back; called while none is."""
+        return self.parts.image(self._replay.position)
+
+    def report(self, status: Callable[[], DurabilityStatus | None]) -> None:
+        """From here on says by a function how much would survive the process."""
+        self._status = status
 
     @property
     def replayed_position(self) -> int:
@@ -78,7 +90,6 @@ class LoggedState:
         limits: CommitLimits | None = None,
         store_incarnation: UUID | None = None,
         loss: str = "",
-        status: Callable[[], DurabilityStatus | None] = lambda: None,
     ) -> CommitLog:
         """Starts the log: changes from here on are records that are committed to the sinks.
 
@@ -88,7 +99,6 @@ class LoggedState:
             limits: What may wait to be committed.
             store_incarnation: Identity of the state that was brought back, if that is known only now.
             loss: If acknowledged updates are missing: what the state has, in words. Else empty.
-            status: Returns how much would survive the process.
 
         Returns:
             The log, which the caller closes.
@@ -96,7 +106,6 @@ class LoggedState:
         log = CommitLog(sinks, last_position=self.replayed_position, limits=limits, on_fatal=on_fatal)
         self._store_incarnation = store_incarnation or self._store_incarnation
         self.loss = loss
-        self._status = status
         self.parts.runner.calls.forget_counts()
         self._ledger.restart_idle_times(self._clock())
         self.parts.keep_records(lambda record: log.append(_with_own_arrays(record), size_of(record)))

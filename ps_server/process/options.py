@@ -457,10 +457,10 @@ def _check_replication(
             "--coordinator file:///DIRECTORY if all processes are on one machine, else etcd://HOST:PORT,... of an etcd "
             "cluster."
         )
-    if durability is not DurabilityMode.NONE:
+    if durability is DurabilityMode.SNAPSHOT:
         raise SettingError(
-            "Backups and --durability cannot be had together: a replicated task keeps its state in two processes, and "
-            "nothing on disk. Leave one of both away."
+            "Backups and --durability snapshot cannot be had together: after a crash of both processes, updates would "
+            "be lost that were acknowledged. Give --durability journal, or leave one of both away."
         )
     if not lease_s:
         raise SettingError("With --lease 0 no backup could ever take over. Give a lease in seconds.")

@@ -24,7 +24,7 @@ from ps_protocol.errors import DeadlineExceededError
 from ps_protocol.grpc_edge.channel_options import ServerLimits, server_options
 from ps_protocol.liveness import READY
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED as HAS_SEGMENTS
-from ps_protocol.service_types import PsAddress
+from ps_protocol.service_types import DurabilityMode, PsAddress
 from ps_protocol.v1 import (
     control_pb2,
     control_pb2_grpc,
@@ -306,6 +306,8 @@ class TaskProcess:
             port = self._server.start()
         except BindError:
             self._close_durable(drained=True)
+            if replicated is not None:
+                replicated.close(drained=True)
             raise
         self._address = options.advertised_address(port)
         _LOG.info("listening", address=self._address, store=str(core.store_incarnation))
@@ -333,8 +335,9 @@ class TaskProcess:
         drained = self._server.stop("the process is ending", timeout_s=self._options.drain_timeout_s)
         closed = self._close_durable(drained=drained)
         if replicated is not None:
-            replicated.close()
-        _LOG.info("stopped", drained=drained, kept=closed and self._task.durable is not None)
+            closed = replicated.close(drained=drained) and closed
+        keeps = self._options.durability is not DurabilityMode.NONE
+        _LOG.info("stopped", drained=drained, kept=closed and keeps)
         return drained and closed
 
     def _close_durable(self, *, drained: bool) -> bool:

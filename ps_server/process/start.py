@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -15,9 +17,10 @@ from ps_protocol.service_types import DurabilityMode
 from ps_server.batches.update_ledger import LedgerLimits
 from ps_server.cluster.address_book import AddressBook
 from ps_server.coordination.addresses import open_store
+from ps_server.coordination.store import CoordinationStore
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.core.state import MemoryState, State, TaskRole
-from ps_server.durability.disk.data_directory import DataDirectoryError, DirectoryInUseError
+from ps_server.durability.disk.data_directory import DataDirectory, DataDirectoryError, DirectoryInUseError
 from ps_server.durability.disk.known_peers import KnownPeers
 from ps_server.durability.journal.journal import CorruptJournalError
 from ps_server.durability.recovery import Recovered, StateOnDisk
@@ -28,7 +31,9 @@ from ps_server.log.replay import MissingFunctionError, ReplayError
 from ps_server.log.state_parts import StateParts
 from ps_server.process.function_module import FunctionModuleError, known_functions
 from ps_server.process.options import ServerOptions
+from ps_server.process.pair_on_disk import PairNotReadyError, open_kept_state, refuse_half_of_a_pair
 from ps_server.replication.decisions import EXIT_SUPERSEDED
+from ps_server.replication.kept_state import KeptState
 from ps_server.replication.replicated_task import ReplicatedTask, ReplicationSettings
 
 EXIT_CANNOT_START: Final = 1
@@ -93,14 +98,30 @@ def open_task(options: ServerOptions, announce: Callable[[int], None], on_ready:
         ledger_limits=LedgerLimits(clients=options.max_clients),
         functions=functions,
     )
-    if options.is_replicated:
-        return _replicated(options, parts, announce, on_ready)
     if options.durability is DurabilityMode.NONE or options.data_dir is None:
+        if options.is_replicated:
+            return _replicated(options, LoggedState(parts), _coordinator(options), announce, on_ready)
         return OpenedTask(_core(options, MemoryState(parts)))
     settings = DurableSettings(options.durability, options.data_dir, options.snapshot_interval_s)
-    try:
+    with _refusals(settings.data_dir):
+        if options.is_replicated:
+            coordinator = _coordinator(options)
+            state, durable, kept = open_kept_state(options, parts, settings, coordinator)
+            _report(state, durable.recovered)
+            return _replicated(options, state, coordinator, announce, on_ready, kept)
         durable, known_peers = _brought_back(options, parts, settings)
-    except (DirectoryInUseError, MissingFunctionError) as error:
+    addresses = AddressBook(
+        len(options.cluster_spec.ps_addresses()), remembered=known_peers.read(), remember=known_peers.write
+    )
+    return OpenedTask(_core(options, durable.state, addresses=addresses), durable=durable)
+
+
+@contextlib.contextmanager
+def _refusals(data_dir: Path) -> Iterator[None]:
+    """Says why the state cannot be used, and whether it may be later."""
+    try:
+        yield
+    except (DirectoryInUseError, MissingFunctionError, PairNotReadyError) as error:
         raise CannotStartError(str(error), EXIT_CANNOT_START) from error
     except _DAMAGE as error:
         raise CannotStartError(str(error), EXIT_STATE_REFUSED) from error
@@ -108,33 +129,31 @@ def open_task(options: ServerOptions, announce: Callable[[int], None], on_ready:
         raise CannotStartError(f"the state does not fit: {error.message}", EXIT_CANNOT_START) from error
     except MemoryError as error:
         raise CannotStartError(
-            f"there is not enough memory for the state in {settings.data_dir}; give the host as much as before",
+            f"there is not enough memory for the state in {data_dir}; give the host as much as before",
             EXIT_CANNOT_START,
         ) from error
     except OSError as error:
-        raise CannotStartError(
-            f"the state in {settings.data_dir} cannot be used: {error}", EXIT_CANNOT_START
-        ) from error
-    addresses = AddressBook(
-        len(options.cluster_spec.ps_addresses()), remembered=known_peers.read(), remember=known_peers.write
-    )
-    return OpenedTask(_core(options, durable.state, addresses=addresses), durable=durable)
+        raise CannotStartError(f"the state in {data_dir} cannot be used: {error}", EXIT_CANNOT_START) from error
+
+
+def _coordinator(options: ServerOptions) -> CoordinationStore:
+    assert options.coordinator is not None
+    return open_store(options.coordinator, namespace=options.cluster_name)
 
 
 def _replicated(
-    options: ServerOptions, parts: StateParts, announce: Callable[[int], None], on_ready: Callable[[bool], None]
+    options: ServerOptions,
+    state: LoggedState,
+    coordinator: CoordinationStore,
+    announce: Callable[[int], None],
+    on_ready: Callable[[bool], None],
+    kept: KeptState | None = None,
 ) -> OpenedTask:
-    assert options.coordinator is not None
     settings = ReplicationSettings(
-        options.cluster_spec,
-        options.task_index,
-        options.is_backup,
-        options.lease_s,
-        open_store(options.coordinator, namespace=options.cluster_name),
+        options.cluster_spec, options.task_index, options.is_backup, options.lease_s, coordinator
     )
-    state = LoggedState(parts)
     task = ReplicatedTask(
-        state, settings, announce, on_fatal=_end_unsafe, on_superseded=_end_superseded, on_ready=on_ready
+        state, settings, announce, on_fatal=_end_unsafe, on_superseded=_end_superseded, on_ready=on_ready, kept=kept
     )
     return OpenedTask(_core(options, state, task.replica), replicated=task)
 
@@ -144,9 +163,15 @@ def _brought_back(
 ) -> tuple[DurableTask, KnownPeers]:
     num_ps = len(options.cluster_spec.ps_addresses())
     task = TaskId(PS_JOB, options.task_index)
-    on_disk = StateOnDisk.open(settings.data_dir, task=task, num_ps=num_ps, mode=settings.mode)
+    directory = DataDirectory.open(settings.data_dir, task=task, num_ps=num_ps)
+    try:
+        refuse_half_of_a_pair(directory, options.task)
+    except BaseException:
+        directory.close()
+        raise
+    on_disk = StateOnDisk.of(directory, mode=settings.mode)
     state = LoggedState(parts, on_disk.store_incarnation)
-    durable = DurableTask(state, on_disk, settings, on_fatal=_end_unsafe)
+    durable = DurableTask(state, on_disk, settings).serve(on_fatal=_end_unsafe)
     _report(state, durable.recovered)
     return durable, KnownPeers(on_disk.directory.path)
 

@@ -52,7 +52,9 @@ class ReplicaDecision(enum.Enum):
     WRITE_AGAIN = enum.auto()
     """Put the register back that the coordination store has lost."""
     BEGIN_ANEW = enum.auto()
-    """Ask to become the primary of a task whose state is given up."""
+    """Ask to become the primary of a task whose state is given up, but for what is on this disk of it."""
+    ASK_TO_RETURN = enum.auto()
+    """Ask to be the primary or the backup that it was, and be that, with the state that was on its disk."""
     END = enum.auto()
     """End the process: its state is of no use any more."""
 
@@ -65,7 +67,7 @@ class View:
         process: Itself.
         is_second: Whether it is the process at the address of the backup.
         role: What it is.
-        epoch: Its newest one.
+        epoch: Its newest one; of a process that returns, the one that was noted on its disk.
         lease_s: Silence after which the other one counts as gone.
         register: What the coordination store said last; None if there is no entry, or it has not answered yet.
         register_s: When it was asked for that; minus infinity if it has not answered yet.
@@ -80,7 +82,8 @@ class View:
         is_replaced: Primary: whether another process, without state, has taken the place of its backup.
         is_left: Primary: whether its backup has said that it is about to end.
         may_hand_over: Primary: whether it is to hand over to its backup, which has every record.
-        gives_up_state: Whether the operator wants an empty process to begin, whatever state is lost by that.
+        gives_up_state: Whether the operator wants a process to begin that is empty, or whose state is on its disk,
+            whatever state is lost by that.
     """
 
     process: UUID
@@ -133,6 +136,8 @@ def decide(now_s: float, view: View) -> tuple[ReplicaDecision, str]:
     match view.role:
         case Role.EMPTY:
             return _decide_empty(now_s, view)
+        case Role.RETURNING:
+            return _decide_returning(view)
         case Role.FOLLOWER:
             return _decide_paired(now_s, view) if view.is_paired else _decide_unpaired(now_s, view)
         case Role.PRIMARY:
@@ -152,6 +157,35 @@ def _decide_empty(now_s: float, view: View) -> tuple[ReplicaDecision, str]:
     if register is not None and register.epoch == FIRST_EPOCH and has_waited:
         return ReplicaDecision.ASK_TO_BEGIN, "the process that has begun, and has answered nobody, is not heard of"
     return ReplicaDecision.GO_ON, ""
+
+
+def is_stranded(view: View) -> bool:
+    """Whether a process has state from its disk of which the coordination store cannot say whether it is the newest."""
+    is_known = view.register_s > float("-inf")
+    return view.role is Role.RETURNING and is_known and _decide_returning(view)[0] is ReplicaDecision.GO_ON
+
+
+def _decide_returning(view: View) -> tuple[ReplicaDecision, str]:
+    register = view.register
+    if view.register_s == float("-inf"):
+        return ReplicaDecision.GO_ON, ""
+    is_named = register is not None and view.process in register.members
+    if register is not None and is_named and register.epoch >= view.epoch:
+        return ReplicaDecision.ASK_TO_RETURN, ""
+    if register is not None and register.has_gone_on_from(view.epoch):
+        return ReplicaDecision.END, (
+            f"the task has gone on without it, in epoch {register.epoch}; started again, it sets its state of epoch "
+            f"{view.epoch} aside, and can become the backup"
+        )
+    if view.gives_up_state:
+        return ReplicaDecision.BEGIN_ANEW, "the operator goes on with the state that is on this disk"
+    # Which process has the newest state would be in the register.
+    said = "has no entry of this task" if register is None else f"is as of epoch {register.epoch}, or another one"
+    return ReplicaDecision.GO_ON, (
+        f"the coordination store {said}, but this process has state of epoch {view.epoch} on its disk. Put the store's "
+        f"data back. If they are lost, have the process with the newest state go on, once both are up: `shardscope "
+        f"promote TASK --accept-loss` chooses it"
+    )
 
 
 def _decide_unpaired(now_s: float, view: View) -> tuple[ReplicaDecision, str]:

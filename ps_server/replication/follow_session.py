@@ -149,8 +149,8 @@ class FollowSession:
 
     def _send_answer(self) -> None:
         assert self._answer is not None
-        self._send(FrameKind.FOLLOW_ANSWER, self._answer.SerializeToString())
-        self._answer = None
+        answer, self._answer = self._follow.complete(self._answer), None
+        self._send(FrameKind.FOLLOW_ANSWER, answer.SerializeToString())
 
     def _send(self, kind: FrameKind, content: bytes, flags: int = 0) -> None:
         frame = self._stream.framing.prefix(kind, content, flags=flags) + content

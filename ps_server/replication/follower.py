@@ -6,13 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError, UnavailableError
 from ps_protocol.fault_points import InjectedFaultError, times_received
 from ps_protocol.v1 import replication_pb2
+from ps_server.log.commit_log import SinkUnavailableError
 from ps_server.log.record_bytes import decode_record_bytes
 from ps_server.log.records import LoggedRecord
 from ps_server.log.replay import ReplayError
@@ -21,20 +22,31 @@ from ps_server.replication.image_codec import ImageBuilder
 from ps_server.replication.read_lease import ReadLease
 from ps_server.replication.stream_frames import FrameJoiner
 
+_NO_ROOM_S: Final = 5.0
+"""After an image that could not be written to the disk, so long no primary sends another."""
+
 _LOG = logging.getLogger(__name__)
 
 
 class FollowedState(Protocol):
-    """``ps_server.log.logged_state.LoggedState``, before it is started."""
+    """``LoggedState`` before it is started, or where it is kept on disk ``KeptState``."""
 
     @property
     def replayed_position(self) -> int: ...
 
-    def restore(self, image: StateImage) -> None: ...
+    def adopt(self, store: UUID) -> None:
+        """Told whose state will be restored, before anything of it is kept; OSError if that cannot be noted."""
+        ...
+
+    def restore(self, image: StateImage) -> None:
+        """OSError if it cannot be kept, and the state is still empty."""
+        ...
 
     def replay(self, record: LoggedRecord) -> None: ...
 
-    def follow(self, store_incarnation: UUID) -> None: ...
+    def make_safe(self) -> int:
+        """Returns up to where all is as safe as it is to be before the primary is answered."""
+        ...
 
 
 class Follower:
@@ -91,6 +103,8 @@ class Follower:
         self.epoch = 0
         self.heard_s = clock()
         self.read_lease = ReadLease(lease_s)
+        self._no_room = ""  # why the last image could not be kept
+        self._no_room_s = float("-inf")
 
     # -- for the replica ----------------------------------------------------------------------
 
@@ -105,6 +119,16 @@ class Follower:
         if self._store is None:
             raise RuntimeError("there is no state yet")
         return self._store
+
+    def bring_back(self, store: UUID) -> None:
+        """Called before all else when the state has been brought back from the disk: it follows nobody yet."""
+        self._store, self.has_state, self.is_stopped = store, True, True
+
+    def return_to(self, primary: UUID, epoch: int) -> None:
+        """It is the backup of a primary, as it was before it was started again; that one has a whole lease to come."""
+        with self._lock:
+            self._primary, self.epoch = primary, epoch
+        self.follow_again()
 
     def expect(self, primary: UUID | None) -> None:
         """Sets who the primary is, so that it takes nothing from an earlier one; None if that is not known."""
@@ -138,6 +162,7 @@ class Follower:
                 f"this process is the backup of {self.task}, and has not heard of the primary recently enough to know "
                 f"that it has every update; ask the primary"
             )
+        self._make_safe()  # what was read is not to be lost with this process
 
     def follow_again(self) -> None:
         """Undoes ``stop``; its primary then has a whole lease to send something."""
@@ -175,11 +200,14 @@ class Follower:
             if self.has_state:
                 raise InvalidArgumentError("an image was sent to a follower that has the state already")
             try:
+                self._state.adopt(self.store)
                 self._state.restore(image)
+            except OSError as error:
+                self._no_room, self._no_room_s = f"its disk does not take the state: {error}", self._clock()
+                raise UnavailableError(self._no_room) from error
             except ShardscopeError as error:
                 self._break(f"the image of the primary's state cannot be used: {error.message}")
                 raise
-            self._state.follow(self.store)
             self.has_state = True
             _LOG.info("has the primary's state as of record %d, %d variables", image.position, len(image.variables))
             return self._answer()
@@ -193,6 +221,8 @@ class Follower:
             if logged.position > self._state.replayed_position:
                 try:
                     self._state.replay(logged)
+                except SinkUnavailableError as error:
+                    raise _not_taken(error) from error
                 except (ReplayError, ShardscopeError) as error:
                     self._break(f"the state differs from the primary's: {error}")
                     raise FailedPreconditionError(f"the follower's state differs: {error}") from error
@@ -211,6 +241,19 @@ class Follower:
             self.read_lease.answer(token, heard, self._clock())
             return self._answer(token=token)
 
+    def complete(self, stream: FollowStream, answer: replication_pb2.FollowAnswer) -> replication_pb2.FollowAnswer:
+        """Returns an answer with the position up to which all is safe by now; the last thing before it is sent.
+
+        Raises:
+            FailedPreconditionError: It has stopped following meanwhile.
+            UnavailableError: The disk takes nothing now. Nothing is answered, so that the primary goes on alone if that
+                lasts.
+        """
+        with self._lock:
+            self._check_current(stream)
+            answer.position = self._make_safe()
+            return answer
+
     def detach(self, stream: FollowStream) -> None:
         """Notes that a stream has ended."""
         if self._newest is stream:
@@ -222,7 +265,6 @@ class Follower:
         return replication_pb2.FollowAnswer(
             attached=attached,
             token=token,
-            position=self._state.replayed_position,
             leaving=self.is_leaving,
             wants_place=self.wants_place,
         )
@@ -234,6 +276,8 @@ class Follower:
             return "it does not follow: it is the primary, or asks to become it"
         if attachment.epoch < self.epoch:
             return f"epoch {attachment.epoch} is over; it knows epoch {self.epoch}"
+        if self._clock() - self._no_room_s < _NO_ROOM_S:
+            return f"{self._no_room}; it is tried again every {_NO_ROOM_S:.0f} s"
         if not self.has_state:
             is_expected = self._expected in (None, primary)
             return "" if is_expected else "another process is the primary now"
@@ -243,9 +287,22 @@ class Follower:
         if self._newest is not stream:
             raise FailedPreconditionError("it does not follow on this stream any more")
 
+    def _make_safe(self) -> int:
+        try:
+            return self._state.make_safe()
+        except SinkUnavailableError as error:
+            raise _not_taken(error) from error
+        except Exception as error:
+            self._break(f"what is on its disk is not known: {error}")
+            raise
+
     def _break(self, reason: str) -> None:
         self.is_stopped, self._newest = True, None
         self._on_broken(reason)
+
+
+def _not_taken(error: SinkUnavailableError) -> UnavailableError:
+    return UnavailableError(f"its disk takes no records: {error}")
 
 
 class FollowStream:
@@ -273,7 +330,8 @@ class FollowStream:
         """
         self.hear()
         joined = self._joiner.feed(frame)
-        return None if joined is None else self.take(*joined)
+        answer = None if joined is None else self.take(*joined)
+        return None if answer is None else self.complete(answer)
 
     def end(self) -> None:
         """Notes that nothing will come any more."""
@@ -284,8 +342,12 @@ class FollowStream:
         if self.is_attached:
             self._follower.hear(self)
 
+    def complete(self, answer: replication_pb2.FollowAnswer) -> replication_pb2.FollowAnswer:
+        """Completes the newest answer, which stands for those before it too; see ``Follower.complete``."""
+        return self._follower.complete(self, answer)
+
     def take(self, message: replication_pb2.FollowFrame, data: memoryview) -> replication_pb2.FollowAnswer | None:
-        """As ``feed``, for a whole message.
+        """As ``feed``, for a whole message; the answer is to be completed.
 
         Args:
             message: The message.

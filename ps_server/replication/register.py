@@ -28,6 +28,8 @@ class Role(enum.IntEnum):
     """It has no state, and no part in the pair."""
     FOLLOWER = 1
     PRIMARY = 2
+    RETURNING = 3
+    """It was in the pair, has its state from its disk, and does not know yet whether it is in the pair still."""
 
 
 class Wish(enum.Enum):
@@ -50,7 +52,14 @@ class Wish(enum.Enum):
     WRITE_AGAIN = enum.auto()
     """The primary: that the register be what it was, since the store has lost it."""
     BEGIN_ANEW = enum.auto()
-    """An empty process, as the operator wants it: to begin without the state that the task had."""
+    """As the operator wants it: to begin without the state that the task had, or with what is on this disk of it."""
+    CLAIM = enum.auto()
+    """A process with the state of a task that had no backup: to be its primary."""
+    RETURN = enum.auto()
+    """A process whose state was on its disk: to be what it was, the primary without a backup.
+
+    It begins the next epoch, so that nothing counts any more that it has asked for before it ended.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,18 @@ class Register:
     primary: UUID
     backup: UUID | None = None
     is_second: bool = False
+
+    @property
+    def members(self) -> tuple[UUID, ...]:
+        """Who has every acknowledged update."""
+        return (self.primary,) if self.backup is None else (self.primary, self.backup)
+
+    def has_gone_on_from(self, epoch: int) -> bool:
+        """Whether a member of an epoch that is not named any more has an older state than those who are.
+
+        Else this is of another history, which may have begun without what that member has.
+        """
+        return self.epoch > epoch or self.epoch == epoch == FIRST_EPOCH
 
     def encode(self) -> bytes:
         """Returns what the store keeps: JSON, for people who look there."""
@@ -146,7 +167,13 @@ def wanted(known: Register | None, asker: Asker, wish: Wish, candidate: UUID | N
         case Wish.WRITE_AGAIN:
             return replace(mine, epoch=asker.epoch, backup=asker.backup)
         case Wish.BEGIN_ANEW:
-            return replace(mine, epoch=1 if known is None else known.epoch + 1)
+            return replace(mine, epoch=max(asker.epoch, 0 if known is None else known.epoch) + 1)
+        case Wish.CLAIM:
+            return replace(mine, epoch=FIRST_EPOCH + 1)
+        case Wish.RETURN:
+            if known is None:
+                return mine
+            return replace(known if known.backup == asker.process else mine, epoch=known.epoch + 1)
         case Wish.BEGIN:
             return replace(mine, epoch=FIRST_EPOCH)
         case _:
@@ -157,12 +184,14 @@ def objection(known: Register | None, asker: Asker, wish: Wish, candidate: UUID 
     """Why a wish cannot be granted; empty if it can."""
     if wish is Wish.BEGIN:
         return "" if known is None or known.epoch == FIRST_EPOCH else f"there was one, in epoch {known.epoch}"
-    if wish is Wish.WRITE_AGAIN:
+    if wish in (Wish.WRITE_AGAIN, Wish.CLAIM):
         return "" if known is None else f"there is one, of epoch {known.epoch}"
     if wish is Wish.BEGIN_ANEW:
         return ""
     if known is None:
         return "the coordination store has no entry of this task"
+    if wish is Wish.RETURN:
+        return "" if asker.process in known.members else "the task has gone on without it"
     if asker.epoch != known.epoch:
         return f"it is for epoch {asker.epoch}, but the newest one is {known.epoch}"
     if wish is Wish.TAKE_OVER:

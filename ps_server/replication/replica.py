@@ -10,26 +10,24 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 from uuid import UUID
 
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError, UnavailableError
 from ps_protocol.service_types import ReplicaRole, ReplicationStatus
 from ps_server.background.loops import BackgroundLoop, Troubles
 from ps_server.replication.backup_link import BackupLink
-from ps_server.replication.decisions import ReplicaDecision, View, decide, is_within_lease
+from ps_server.replication.decisions import PRIMARY_PART, ReplicaDecision, View, decide, is_stranded, is_within_lease
 from ps_server.replication.follower import Follower
+from ps_server.replication.member import Member, NoNotes, Notes, Part
 from ps_server.replication.register import FIRST_EPOCH, Asker, Register, Role, Verdict, Wish
+from ps_server.replication.replica_doors import Reasons, Registers, Transitions, ask, level_of
 
 _LOG = logging.getLogger(__name__)
 
 _STEPS_PER_LEASE: Final = 10
-_CALLS_PER_LEASE: Final = 5
-_LONGEST_CALL_S: Final = 1.0
 _HELD_LEASES: Final = 3.0
 _STOP_TIMEOUT_S: Final = 5.0
-_REPORT_EVERY_S: Final = 5.0
 _LOST_AFTER_LEASES: Final = 2.0
 
 FOR_A_FOLLOWER_S: Final = 5.0
@@ -37,44 +35,15 @@ FOR_A_FOLLOWER_S: Final = 5.0
 
 _LOOK_EVERY_S: Final = 0.02
 
-
-class Registers(Protocol):
-    """``register_store.RegisterStore``."""
-
-    @property
-    def name(self) -> str: ...
-
-    def read(self, *, timeout_s: float) -> Register | None: ...
-
-    def ask(self, asker: Asker, wish: Wish, candidate: UUID | None = None, *, timeout_s: float) -> Verdict: ...
-
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Transitions:
-    """Callbacks for changes of the role. The thread that decides calls them.
-
-    Attributes:
-        begin: Makes the core ready to serve with a store: the one followed, or None for its own; returns which.
-        announce: Tells the other tasks that this process is the primary, in an epoch.
-        handed_over: Has nobody wait here any more, for the reason given: the other process is the primary.
-        end: Ends the process, for the reason given; need not return.
-        ready: Told whether this process may be relied on, when that has changed.
-    """
-
-    begin: Callable[[UUID | None], UUID]
-    announce: Callable[[int], None]
-    handed_over: Callable[[str], None]
-    end: Callable[[str], None]
-    ready: Callable[[bool], None] = lambda _is_ready: None
+_RETURNS: Final = "it has its state from its disk, and asks whether it is in the pair still"
 
 
 class Replica:
     """Thread-safe.
 
     Args:
-        process: This process.
+        member: This process, as the register names it.
+        returns: Whether it has its state from its disk, and may be in the register.
         task: The ps task, as "ps:0".
         is_second: Whether this is the process at the address of the backup.
         follower: Takes the primary's records while this process follows.
@@ -83,6 +52,7 @@ class Replica:
         transitions: Carried out when the role changes.
         lease_s: Silence after which the other one counts as gone.
         clock: Monotonic seconds.
+        notes: Where it notes what it is.
         troubles: Where it is noted that the thread fails.
 
     Attributes:
@@ -92,8 +62,9 @@ class Replica:
 
     def __init__(
         self,
-        process: UUID,
+        member: Member,
         *,
+        returns: bool = False,
         task: str,
         is_second: bool,
         follower: Follower,
@@ -102,9 +73,11 @@ class Replica:
         transitions: Transitions,
         lease_s: float,
         clock: Callable[[], float] = time.monotonic,
+        notes: Notes | None = None,
         troubles: Troubles | None = None,
     ):
-        self._process = process
+        self._process = member.process
+        self._notes = notes or NoNotes()
         self._task = task
         self._is_second = is_second
         self._follower = follower
@@ -115,20 +88,20 @@ class Replica:
         self._clock = clock
         # Written by the thread alone; the guard reads plain values.
         self.is_primary = False
+        self._is_returning = returns
         self._is_over = False
         self._holds_back = ""  # why no call is answered while the task is handed over
-        self.epoch = 0
+        self.epoch = member.epoch if returns else 0
         self._is_paired = False
         self._backup: UUID | None = None
         self._started_s = clock()
         self._waits_until_s = float("-inf")  # for its first backup, or for the one that it has handed over to
-        self._fenced_until_s = float("-inf")  # for a primary that was given up
+        self._fenced_until_s = float("-inf")  # for a primary that was given up, or a backup that may be read
         self._register: Register | None = None
         self._register_s = float("-inf")
         self._was_refused = False
         self._was_ready = False
-        self._last_reason = ""
-        self._last_reason_s = float("-inf")
+        self._reasons = Reasons(task, clock)
         # Written by other threads.
         self._broken = ""
         self._gives_up_state = False
@@ -149,6 +122,7 @@ class Replica:
             ReplicaDecision.HAND_OVER: self._hand_over,
             ReplicaDecision.TAKE_BACK: self._take_back,
             ReplicaDecision.WRITE_AGAIN: self._write_again,
+            ReplicaDecision.ASK_TO_RETURN: self._ask_to_return,
         }
         self._has_retired = threading.Event()
         pause_s = lease_s / _STEPS_PER_LEASE
@@ -177,7 +151,13 @@ class Replica:
         """See ``core.state.TaskRole``."""
         if self.is_primary:
             raise FailedPreconditionError(f"this process is the primary of {self._task} already")
-        if self._is_paired:
+        if self._is_returning and not is_stranded(self._view()):
+            raise UnavailableError(f"this process is not in the pair yet: {_RETURNS}; try again later")
+        if self._is_returning and not accept_loss:
+            raise FailedPreconditionError(f"this process has its state from its disk, and waits: {self._reasons.last}")
+        if self._is_returning:
+            self._gives_up_state = True
+        elif self._is_paired:
             self._follower.wants_place = True
         elif self._follower.has_state or self._is_sent_state:
             raise UnavailableError(f"this process is catching up with the primary of {self._task}; try again later")
@@ -229,7 +209,8 @@ class Replica:
     @property
     def may_end(self) -> bool:
         """Whether a process that was told to end need not wait any more."""
-        is_idle = not (self.is_primary or self._is_paired or self._follower.has_state)
+        has_part = self.is_primary or self._is_paired or self._follower.has_state
+        is_idle = self._is_returning or not has_part
         is_over = self._loop.is_stopping or self.has_retired
         return is_over or is_idle or (self._is_deserted and self._is_hopeless)
 
@@ -278,7 +259,7 @@ class Replica:
                 f"that it is the primary of {self._task}: calls wait until it does"
             )
         if now_s < self._fenced_until_s:
-            return "the task has begun without the state that it had, and waits until no earlier primary may answer"
+            return "the task has just come to this process, and waits until no other one may answer"
         if self.epoch == FIRST_EPOCH or now_s < self._waits_until_s:
             return f"the task has just begun, and waits for its backup, {self._link.name}"
         return ""
@@ -294,11 +275,13 @@ class Replica:
         known_epoch = max(self.epoch, self._follower.epoch, 0 if register is None else register.epoch)
         if self.is_primary:
             return ReplicationStatus(ReplicaRole.PRIMARY, self.epoch, self.has_backup, self._primary_obstacle())
+        if self._is_returning:
+            return ReplicationStatus(ReplicaRole.CATCHING_UP, known_epoch, obstacle=self._reasons.last or _RETURNS)
         if self._is_paired:
             return ReplicationStatus(ReplicaRole.BACKUP, known_epoch)
         if self._follower.has_state or self._is_sent_state:
             return ReplicationStatus(ReplicaRole.CATCHING_UP, known_epoch)
-        return ReplicationStatus(ReplicaRole.EMPTY, known_epoch, obstacle=self._last_reason)
+        return ReplicationStatus(ReplicaRole.EMPTY, known_epoch, obstacle=self._reasons.last)
 
     @property
     def _is_sent_state(self) -> bool:
@@ -332,11 +315,14 @@ class Replica:
         decision, reason = decide(self._clock(), view)
         is_good = decision in (ReplicaDecision.BEGIN, ReplicaDecision.ADOPT, ReplicaDecision.HAND_OVER)
         is_good |= decision is ReplicaDecision.END and bool(self._holds_back)
-        self._log_reason(reason, logging.INFO if is_good else logging.WARNING)
+        self._reasons.log(reason, logging.INFO if is_good else logging.WARNING)
         if decision is ReplicaDecision.END:
             self._end(reason)
             return False
-        return self._acts[decision]()
+        again = self._acts[decision]()
+        if self.is_primary or self._is_paired:
+            self._notes.note(self.epoch, Part.PRIMARY if self.is_primary else Part.BACKUP)
+        return again
 
     def _note_leaving(self) -> None:
         """Before it hands over, its backup must have given a sign of life: the backup may have died just now."""
@@ -373,8 +359,8 @@ class Replica:
             )
         return View(
             *common,
-            Role.FOLLOWER if follower.has_state else Role.EMPTY,
-            self.epoch if self._is_paired else follower.epoch,
+            self._role,
+            self.epoch if self._is_paired or self._is_returning else follower.epoch,
             self._lease_s,
             self._register,
             self._register_s,
@@ -384,6 +370,14 @@ class Replica:
             was_refused=self._was_refused,
             gives_up_state=self._gives_up_state,
         )
+
+    @property
+    def _role(self) -> Role:
+        if self.is_primary:
+            return Role.PRIMARY
+        if self._is_returning:
+            return Role.RETURNING
+        return Role.FOLLOWER if self._follower.has_state else Role.EMPTY
 
     @property
     def _candidate(self) -> UUID | None:
@@ -413,24 +407,42 @@ class Replica:
         verdict = self._ask(None)
         if not self.is_primary:
             self._note_loss()
-            if self._retires and verdict is not None and not self._has_part(verdict.register):
+            register = None if verdict is None else verdict.register
+            has_part = register is not None and self._process in register.members
+            if self._retires and verdict is not None and not has_part:
                 self._has_retired.set()
         return verdict is not None and verdict.register != before
-
-    def _has_part(self, register: Register | None) -> bool:
-        return register is not None and self._process in (register.primary, register.backup)
 
     def _note_loss(self) -> None:
         """Says so when no process is heard of that has the state."""
         register, waited_s = self._register, self._clock() - max(self._started_s, self._follower.heard_s)
-        if register is None or self._is_paired or waited_s < _LOST_AFTER_LEASES * self._lease_s:
+        if register is None or self._is_paired or self._is_returning or waited_s < _LOST_AFTER_LEASES * self._lease_s:
             return
-        place = "backup" if register.is_second else "ps"
-        self._log_reason(
-            f"no process has been heard of for {waited_s:.0f} s that has the state of epoch {register.epoch}, of which "
-            f"the one in the place of the {place} was the primary. If that one is lost, `shardscope promote "
-            f"{self._task} --accept-loss` begins without the state"
-        )
+        self._reasons.log_loss(register, waited_s)
+
+    def _ask_to_return(self) -> bool:
+        if self._register is None and self._ask(None) is None:
+            return False
+        had_backup = self._register is not None and self._register.backup is not None
+        verdict = self._ask(Wish.RETURN)
+        if verdict is None or not verdict.granted:
+            return verdict is not None
+        register = verdict.register
+        assert register is not None
+        if register.primary == self._process:
+            if self._gives_up_state:
+                self._fenced_until_s = self._clock() + self._lease_s
+            elif had_backup:  # which may be read as long as the process before this one would have waited for it
+                self._fenced_until_s = self._started_s + self._lease_s * PRIMARY_PART
+            if register.epoch == FIRST_EPOCH + 1:
+                self._waits_until_s = self._clock() + _HELD_LEASES * self._lease_s
+            self._become_primary(register, None if self._gives_up_state else self._follower.store)
+        else:
+            self.epoch, self._is_paired = register.epoch, True
+            self._follower.return_to(register.primary, register.epoch)
+            _LOG.warning("is the backup of %s again, in epoch %d, with what was on its disk", self._task, self.epoch)
+        self._is_returning = False
+        return True
 
     def _begin_anew(self) -> bool:
         verdict = self._ask(Wish.BEGIN_ANEW)
@@ -479,7 +491,7 @@ class Replica:
         self.epoch, self._is_paired = epoch, self._backup is not None
         self._link.start(epoch, store)
         self.is_primary = True
-        _LOG.log(_level(epoch), "is the primary of %s now, in epoch %d", self._task, epoch)
+        _LOG.log(level_of(epoch), "is the primary of %s now, in epoch %d", self._task, epoch)
         self._transitions.announce(epoch)
         return True
 
@@ -492,7 +504,9 @@ class Replica:
             self._follower.begin_epoch(register.epoch)
             return True
         self._backup = register.backup
-        self._keep_place()
+        if self._holds_back:
+            self._keep_place()
+            self._fenced_until_s = self._link.heard_s + self._lease_s * PRIMARY_PART
         if register.backup is None:
             self._is_paired = False
             self._link.go_alone()
@@ -531,7 +545,7 @@ class Replica:
         self.epoch, self._backup = self.epoch + 1, candidate
         self._link.begin_epoch(self.epoch)
         self._waits_until_s = float("-inf")
-        _LOG.log(_level(self.epoch), "%s is the backup now, in epoch %d", self._link.name, self.epoch)
+        _LOG.log(level_of(self.epoch), "%s is the backup now, in epoch %d", self._link.name, self.epoch)
         return True
 
     def _hand_over(self) -> bool:
@@ -559,20 +573,15 @@ class Replica:
 
     def _ask(self, wish: Wish | None, candidate: UUID | None = None) -> Verdict | None:
         """Asks the coordination store, with no wish only for the register; None if it has not answered."""
-        view = self._view()
-        asker = Asker(self._process, self._is_second, view.epoch, self._backup)
+        asker = Asker(self._process, self._is_second, self._view().epoch, self._backup)
         asked_s = self._clock()
-        timeout_s = min(_LONGEST_CALL_S, self._lease_s / _CALLS_PER_LEASE)
         try:
-            if wish is None:
-                verdict = Verdict(self._registers.read(timeout_s=timeout_s))
-            else:
-                verdict = self._registers.ask(asker, wish, candidate, timeout_s=timeout_s)
+            verdict = ask(self._registers, asker, wish, candidate, lease_s=self._lease_s)
         except ShardscopeError as error:
-            self._log_reason(error.message, logging.WARNING if wish is not None or self.is_primary else logging.DEBUG)
+            self._reasons.log(error.message, logging.WARNING if wish is not None or self.is_primary else logging.DEBUG)
             return None
         if verdict.reason:
-            self._log_reason(f"{self._registers.name} says no: {verdict.reason}")
+            self._reasons.log(f"{self._registers.name} says no: {verdict.reason}")
         self._register, self._register_s = verdict.register, asked_s
         if not self.is_primary:
             self._follower.expect(None if verdict.register is None else verdict.register.primary)
@@ -589,15 +598,3 @@ class Replica:
         self._has_retired.set()
         if not self._retires:  # else it ends in good order
             self._transitions.end(reason)
-
-    def _log_reason(self, what: str, level: int = logging.WARNING) -> None:
-        """Writes a reason to the log; the same one again only now and then."""
-        now_s = self._clock()
-        if what and (what[:40] != self._last_reason[:40] or now_s - self._last_reason_s > _REPORT_EVERY_S):
-            self._last_reason, self._last_reason_s = what, now_s
-            _LOG.log(level, "%s: %s", self._task, what)
-
-
-def _level(epoch: int) -> int:
-    """Of what is said when an epoch has begun: up to the first pair all goes as it should."""
-    return logging.INFO if epoch <= FIRST_EPOCH + 1 else logging.WARNING

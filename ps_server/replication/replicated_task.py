@@ -17,8 +17,11 @@ from ps_server.log.commit_log import CommitLog
 from ps_server.log.logged_state import LoggedState
 from ps_server.replication.backup_link import BackupLink, OtherProcess
 from ps_server.replication.follower import Follower
+from ps_server.replication.kept_state import KeptState
+from ps_server.replication.member import Member
 from ps_server.replication.register_store import RegisterStore
-from ps_server.replication.replica import Replica, Transitions
+from ps_server.replication.replica import Replica
+from ps_server.replication.replica_doors import Transitions
 from ps_server.replication.servicer import Admit, ReplicationServicer
 
 _LAST_RECORDS_S: Final = 1.0
@@ -59,12 +62,13 @@ class ReplicatedTask:
     """A process of a replicated ps task. Started once, ended once.
 
     Args:
-        state: Empty and not started.
+        state: Not started; empty, unless ``kept`` has brought it back.
         settings: Which process this is.
         announce: Tells the other tasks that this process is the primary, in an epoch; called by another thread.
         on_fatal: Called by another thread with an error after which nothing can be promised; must end the process.
         on_superseded: Called with the reason when the task goes on without this process; must end it.
         on_ready: Told whether this process may be relied on, when that has changed.
+        kept: The state on disk; None if nothing is kept there. Owned.
 
     Attributes:
         replica: The role of this process, for the core.
@@ -79,11 +83,15 @@ class ReplicatedTask:
         on_fatal: Callable[[BaseException], None],
         on_superseded: Callable[[str], None],
         on_ready: Callable[[bool], None] = lambda _is_ready: None,
+        kept: KeptState | None = None,
     ):
         self._state = state
+        self._kept = kept
         self._on_fatal = on_fatal
         self._log: CommitLog | None = None
-        task, process = state.parts.task, uuid4()
+        task = state.parts.task
+        member = Member(uuid4()) if kept is None else kept.member
+        process = member.process
 
         def broken(reason: str) -> None:
             self.replica.broken(reason)
@@ -92,7 +100,7 @@ class ReplicatedTask:
             self.replica.wake()
 
         self.follower = Follower(
-            state,
+            kept or state,
             task=task,
             process=process,
             on_broken=broken,
@@ -100,6 +108,8 @@ class ReplicatedTask:
             on_news=wake,
             clock=lease_clock,
         )
+        if kept is not None and kept.returns:
+            self.follower.bring_back(state.store_incarnation)
         self._link = BackupLink(
             settings.other,
             task=task,
@@ -111,7 +121,8 @@ class ReplicatedTask:
             troubles=state.parts.troubles,
         )
         self.replica: Final = Replica(
-            process,
+            member,
+            returns=kept is not None and kept.returns,
             task=task,
             is_second=settings.is_second,
             follower=self.follower,
@@ -120,6 +131,7 @@ class ReplicatedTask:
             transitions=Transitions(self._begin, announce, self._hand_over, on_superseded, on_ready),
             lease_s=settings.lease_s,
             clock=lease_clock,
+            notes=None if kept is None else kept.notes,
             troubles=state.parts.troubles,
         )
         self._silence_s = _SILENT_LEASES * settings.lease_s
@@ -147,18 +159,33 @@ class ReplicatedTask:
             self.replica.stop()
             self.follower.stop()
 
-    def close(self) -> None:
-        """Ends. Acknowledged records are on the backup, if there is one; others are waited for a moment only."""
+    def close(self, *, drained: bool) -> bool:
+        """Ends; returns whether all that must be kept on disk is.
+
+        Acknowledged records are on the backup, if there is one; others are waited for a moment only.
+
+        Args:
+            drained: Whether every batch that was accepted has been answered.
+        """
         self.replica.stop()
+        if self._kept is not None:
+            self.follower.stop()
+            is_kept = self._kept.close(drained=drained, timeout_s=_LAST_RECORDS_S)
+            self._link.close()
+            return is_kept
         if self._log is not None and not self._log.close(_LAST_RECORDS_S):
             self._link.close()
+        return True
 
     def _hand_over(self, reason: str) -> None:
         if self._log is not None:
             self._log.abandon(reason)
 
     def _begin(self, store: UUID | None) -> UUID:
-        self._log = self._state.start([self._link], on_fatal=self._on_fatal, store_incarnation=store)
+        if self._kept is not None:
+            self._log = self._kept.serve([self._link], on_fatal=self._on_fatal, is_given_up=store is None)
+        else:
+            self._log = self._state.start([self._link], on_fatal=self._on_fatal, store_incarnation=store)
         return self._state.store_incarnation
 
 

@@ -76,8 +76,7 @@ class PsInProcess:
             LoggedState(StateParts(self._cluster, self._task.index), on_disk.store_incarnation),
             on_disk,
             settings,
-            on_fatal=lambda error: pytest.fail(str(error)),
-        )
+        ).serve(on_fatal=lambda error: pytest.fail(str(error)))
         return ParameterServer(cluster_spec=self._cluster, task_index=self._task.index, state=self._durable.state)
 
     @property

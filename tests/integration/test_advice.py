@@ -18,6 +18,10 @@ import pytest
 ROOT: Final = Path(__file__).parents[2]
 OPERATIONS: Final = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 
+_EMPTIED: Final = (
+    "integration/test_kept_pairs.py::test_with_a_store_that_was_emptied_the_operator_has_the_newest_state_go_on"
+)
+
 DOCUMENTED: Final = {
     # commands
     "shardscope up --ps 2 --workers 3": (
@@ -96,16 +100,25 @@ DOCUMENTED: Final = {
     "| no answer, and another end |": (
         "integration/test_failover.py::test_workers_new_and_old_go_on_after_every_pair_has_failed_over",
     ),
-    "the coordinator was begun anew": (
+    "this process has state`, beside `catching up`": (f"{_EMPTIED}",),
+    "with what another one has set aside": (
+        "integration/test_kept_pairs.py::test_what_was_set_aside_is_gone_on_with_when_nothing_newer_is_left",
+    ),
+    "any of these, of a task with a backup": (
+        "integration/test_kept_pairs.py::test_damaged_state_is_refused_and_fetched_when_it_is_moved_away",
+    ),
+    "is of one of two processes of ps:0 | 3": ("integration/test_kept_pairs.py::test_a_task_without_backup_gets_one",),
+    "has the state of ps:0 from when it had no backup | 1": (
+        "integration/test_kept_pairs.py::test_state_of_a_task_that_has_begun_without_it_is_refused",
+    ),
+    "a log that says that the coordinator was begun anew": (
         "integration/test_operations.py::test_data_of_a_coordinator_are_put_back",
         "integration/test_operations.py::test_without_the_data_of_a_coordinator_all_processes_begin_again",
     ),
 }
 
 WRITTEN: Final = {
-    "In\n`journal` mode a ps can also be started on a full disk": (
-        "chaos/test_disk.py::test_a_ps_starts_and_answers_on_a_full_disk",
-    ),
+    "A ps\ncan also be started on a full disk": ("chaos/test_disk.py::test_a_ps_starts_and_answers_on_a_full_disk",),
     "In `journal` mode updates wait, new ones are refused until there is room": (
         "chaos/test_disk.py::test_updates_wait_while_the_disk_is_full_and_none_is_lost",
     ),
@@ -190,6 +203,25 @@ LOGGED: Final = {
     ),
     "Ask the other ps tasks for the address of": (
         "integration/test_failover.py::test_workers_new_and_old_go_on_after_every_pair_has_failed_over",
+    ),
+    "but this process has state of epoch {} on its disk. Put the store's data back": (_EMPTIED,),
+    ", put the coordination store's data back, or go on with the newest state": (_EMPTIED,),
+    "this process is not in the pair yet": (
+        "unit/ps_server/replication/test_replica.py::"
+        "test_only_one_of_which_nobody_knows_whether_it_has_the_newest_state_can_be_told_to_go_on_with_it",
+    ),
+    "started again, it sets its state of epoch {} aside": (
+        "integration/test_kept_pairs.py::test_one_that_is_killed_comes_back_and_then_all_are",
+    ),
+    "it says which process of a pair the state belongs to. Put back a copy": (
+        "unit/ps_server/replication/test_member.py::test_a_damaged_note_is_refused",
+    ),
+    "is not the backup of {} any more; ask the primary": (
+        "unit/ps_server/replication/test_backup_reads.py::"
+        "test_it_is_not_read_any_more_once_it_leaves_or_asks_to_take_over",
+    ),
+    "and has not heard of the primary recently enough": (
+        "unit/ps_server/replication/test_backup_reads.py::test_it_is_read_while_the_primary_waits_for_it",
     ),
     # etcd
     "put its data back. {}": (_PUT_BACK, f"{_ETCD}::test_an_etcd_that_was_begun_anew_is_refused_until_it_is_back"),

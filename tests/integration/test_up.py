@@ -368,6 +368,31 @@ def test_either_process_of_a_ps_with_a_backup_may_die_and_is_started_again(
     assert_all_gone(processes, eventually)
 
 
+def test_a_ps_both_of_whose_processes_have_died_goes_on_with_a_journal(
+    up: Up, tmp_path: Path, eventually: Eventually
+) -> None:
+    (tmp_path / "worker.py").write_text(TRAINING)
+    kept = tmp_path / "kept"
+    launch = up(options=f"{REPLICATED} --durability journal --data-dir {kept}")
+    wait_for_workers(launch, eventually, 1)
+    eventually(
+        lambda: any(line.startswith("ps:1") and "is the backup now" in line for line in launch.output),
+        timeout_s=TIMEOUT_S,
+        message="the pair is complete",
+    )
+    for is_backup in (False, True):
+        launch.ps_process(1, is_backup=is_backup).kill()
+    eventually(
+        lambda: any(line.startswith("shardscope") and "ps:1 is back" in line for line in launch.output),
+        timeout_s=TIMEOUT_S,
+        message="it is started again",
+    )
+    (tmp_path / "enough").touch()
+    assert launch.wait() == 0, launch.text
+    assert "worker:0   | steps and values agree: True" in launch.output
+    assert {"ps-0", "ps-1", "backup-0", "backup-1", "coordination"} <= {path.name for path in kept.iterdir()}
+
+
 def test_a_ps_both_of_whose_processes_have_died_ends_everything(up: Up, tmp_path: Path, eventually: Eventually) -> None:
     (tmp_path / "worker.py").write_text(TRAINING)
     launch = up(options=REPLICATED)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Self
 
-from ps_protocol.errors import CancelledError
+from ps_protocol.errors import CancelledError, FailedPreconditionError
 from ps_protocol.operations import PsOperation, mutates
 from worker_client.connection.forgotten_failures import FORGOTTEN
 from worker_client.connection.pending_queue import Submission
@@ -95,6 +95,19 @@ def number_of_updates(batches: Iterable[Iterable[PsOperation]]) -> str:
     if len(counts) > _MAX_NAMED:
         names.append(f"and {len(counts) - _MAX_NAMED} other variables")
     return f"{counts.total()} updates" + (f" ({', '.join(names)})" if names else "")
+
+
+def closed_connection(task: str, *, variable: str = "") -> FailedPreconditionError:
+    """Returns the error for a call by a connection to a ps task that is closed."""
+    return FailedPreconditionError(f"the connection to {task} is closed; connect again", variable=variable, task=task)
+
+
+def given_up(task: str, address: str) -> CancelledError:
+    """Returns the error of a batch on its way that was given up when its connection was closed."""
+    return CancelledError(
+        f"the connection was closed before {task} at {address} answered; this batch may or may not have been applied",
+        task=task,
+    )
 
 
 def tell_what_is_lost(

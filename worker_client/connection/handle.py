@@ -20,7 +20,6 @@ from uuid import UUID
 
 from ps_protocol.cluster_spec import TaskId
 from ps_protocol.errors import (
-    CancelledError,
     DeadlineExceededError,
     FailedPreconditionError,
     PermissionDeniedError,
@@ -37,7 +36,7 @@ from worker_client.connection.availability import Availability, OperationTime
 from worker_client.connection.backup_reads import BackupReads
 from worker_client.connection.copied import Refusal, parents_connection
 from worker_client.connection.direct import MAX_DIRECT_BYTES, Question
-from worker_client.connection.ending import Ending, tell_what_is_lost
+from worker_client.connection.ending import Ending, closed_connection, given_up, tell_what_is_lost
 from worker_client.connection.futures import OperationFuture, linger
 from worker_client.connection.pending_queue import PendingQueue, Submission
 from worker_client.connection.pipeline import BatchSender
@@ -415,11 +414,7 @@ class PsHandle:
     def _check_not_given_up(self) -> None:
         """Raises CancelledError if a batch on its way has failed because ``close`` has given it up."""
         if self._has_given_up:
-            raise CancelledError(
-                f"the connection was closed before {self.task} at {self.address} answered; this batch may or may not "
-                f"have been applied",
-                task=str(self.task),
-            ) from None
+            raise given_up(str(self.task), self.address) from None
 
     def _numbered(self, operations: tuple[PsOperation, ...], expected_reply_bytes: int | None) -> Batch:
         """Makes a batch, with the next number if it mutates; it is the caller's turn for that."""
@@ -598,8 +593,4 @@ class PsHandle:
 
     def _closed(self, operations: Sequence[PsOperation] = ()) -> FailedPreconditionError:
         variable = operations[0].name if operations else ""
-        if self._is_copy:
-            return parents_connection(str(self.task), variable=variable)
-        return FailedPreconditionError(
-            f"the connection to {self.task} is closed; connect again", variable=variable, task=str(self.task)
-        )
+        return (parents_connection if self._is_copy else closed_connection)(str(self.task), variable=variable)

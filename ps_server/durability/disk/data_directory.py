@@ -4,6 +4,7 @@ DIR/ps-0/lock           held with flock(2) for the life of the process, so that 
 DIR/ps-0/format.json    version of the form, task, number of ps tasks, incarnation of the store
 DIR/ps-0/journal-*      (``journal``)
 DIR/ps-0/snapshots/     (``snapshot_files``)
+DIR/ps-0.set-aside/     what an earlier ps-0 had, which is of no use to the task any more
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import stat
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -40,6 +42,8 @@ FORMAT_VERSION: Final = 1
 
 _FORMAT_FILE: Final = "format.json"
 _LOCK_FILE: Final = "lock"
+_SET_ASIDE: Final = ".set-aside"
+_LEAVING: Final = ".leaving"
 _NETWORK_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre"})
 
 
@@ -138,7 +142,16 @@ class DataDirectory:
         Raises:
             OSError: It could not be written; the old one stays.
         """
-        form = replace(self._form, store_incarnation=str(uuid4()))
+        self.adopt_store_incarnation(uuid4())
+        return self.store_incarnation
+
+    def adopt_store_incarnation(self, incarnation: UUID) -> None:
+        """Writes an incarnation to disk: of a state that comes from another process.
+
+        Raises:
+            OSError: It could not be written; the old one stays.
+        """
+        form = replace(self._form, store_incarnation=str(incarnation))
         try:
             _write(self.path, form)
         except OSError as error:
@@ -147,7 +160,56 @@ class DataDirectory:
             # The file is small, and only the incarnation in it changes, which has one length.
             overwrite_file(self.path / _FORMAT_FILE, _encoded(form))
         self._form = form
-        return self.store_incarnation
+
+    @property
+    def holds_state(self) -> bool:
+        """Whether there are records or snapshots in it."""
+        names = [*_names_in(self.path), *_names_in(self.path / "snapshots")]
+        return any(name.startswith("journal-") or name.isdecimal() for name in names)
+
+    def set_aside(self, *, keeps: bool) -> Path | None:
+        """Moves the directory out of the way and closes it, so that the task gets an empty one.
+
+        Only one is kept: an earlier one is removed.
+
+        Args:
+            keeps: Whether somebody may want to read what is in it; else it is removed.
+
+        Returns:
+            Where it is now; None if it was removed.
+
+        Raises:
+            OSError: It cannot be moved.
+        """
+        try:
+            if keeps:
+                self._forget_store()
+            aside = self.path.with_name(self.path.name + (_SET_ASIDE if keeps else _LEAVING))
+            if aside.exists():
+                shutil.rmtree(aside)
+            self.path.rename(aside)
+            sync_directory(aside.parent)
+        finally:
+            self.close()
+        if keeps:
+            return aside
+        shutil.rmtree(aside, ignore_errors=True)
+        return None
+
+    def _forget_store(self) -> None:
+        """Whoever goes on with it all the same goes on with another store: it lacks what came after."""
+        try:
+            self.renew_store_incarnation()
+        except OSError as error:
+            _LOG.warning("%s is set aside with the identity of a newer state: %s", self.path, error)
+
+    def remove_what_was_set_aside(self) -> bool:
+        """Frees the room of an earlier directory; returns whether there was one."""
+        aside = self.path.with_name(self.path.name + _SET_ASIDE)
+        if not aside.exists():
+            return False
+        shutil.rmtree(aside, ignore_errors=True)
+        return True
 
     def close(self) -> None:
         """Releases the lock."""
@@ -161,6 +223,10 @@ class DataDirectory:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+
+def _names_in(path: Path) -> list[str]:
+    return [each.name for each in path.iterdir()] if path.is_dir() else []
 
 
 def _locked(path: Path) -> int:

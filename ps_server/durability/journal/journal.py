@@ -160,6 +160,14 @@ class Journal:
             self._check_place()
             self._mark.write(self._last_position)
 
+    def begin_after(self, position: int) -> None:
+        """Has a journal that has no record yet begin after a position: of a snapshot that came from elsewhere."""
+        with self._lock:
+            if self._last_position:
+                raise RuntimeError(f"{self.name} has records up to {self._last_position} already")
+            self._last_position = position
+            self._mark.write(position)
+
     def start_new_file(self, position: int) -> None:
         """From here on writes records after a position, as far as they are not written yet, to a new file.
 

@@ -130,6 +130,15 @@ class Snapshotter:
             self.obstacle = ""
             return self.last
 
+    def write(self, image: StateImage) -> None:
+        """Writes a snapshot of an image that was not taken here, before any other snapshot.
+
+        Raises:
+            OSError: It could not be written.
+        """
+        with self._taking:
+            self.last = self._files.write(image)
+
     def _take(self, is_wanted: Callable[[], bool]) -> None:
         if not self._records_since():
             return

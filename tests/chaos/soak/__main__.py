@@ -155,7 +155,7 @@ class Soak:
         settings = self._settings
         pairs = Pairs(cluster, str(settings.seed), self._say, self._etcd) if settings.replicas else None
         events = ["ps"] * settings.kills + ["worker"] * settings.worker_kills
-        events += ["restart"] * settings.restarts + ["stop"] * settings.stops
+        events += ["restart"] * settings.restarts + ["stop"] * settings.stops + ["outage"] * settings.outages
         self._random.shuffle(events)
         victims = [kill % settings.num_ps for kill in range(settings.kills)]
         self._random.shuffle(victims)
@@ -199,7 +199,8 @@ class Soak:
         report, settings = self._report, self._settings
         if report.kills < settings.kills:
             report.failures.append(f"only {report.kills} of {settings.kills} kills")
-        for kind, number in (("restart", settings.restarts), ("stop", settings.stops)):
+        wanted = {"restart": settings.restarts, "stop": settings.stops, "outage": settings.outages}
+        for kind, number in wanted.items():
             if report.troubles[kind] < number:
                 report.failures.append(f"only {report.troubles[kind]} of {number} {kind}s")
         if report.rounds < settings.rounds:

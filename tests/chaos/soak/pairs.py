@@ -1,4 +1,4 @@
-"""What a soak does to ps tasks with backups: any process is killed, ended or stopped, and each time all must heal."""
+"""What a soak does to ps tasks with backups: processes are killed, ended or stopped, and each time all must heal."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Trouble:
 
 
 class Pairs:
-    """Troubles the processes of replicated ps tasks, and those of their coordinator.
+    """Troubles the processes of replicated ps tasks, one at a time or all at once, and those of their coordinator.
 
     Args:
         cluster: With a backup of each ps task, and a last worker task that nobody is.
@@ -67,7 +67,7 @@ class Pairs:
         say: Told what happens.
 
     Attributes:
-        counts: How often each kind of trouble was made: "kill", "restart", "stop", and of the coordinator.
+        counts: How often each kind of trouble was made: "kill", "restart", "stop", "outage", and of the coordinator.
         longest_s: The longest that a new worker took to get in.
     """
 
@@ -84,8 +84,13 @@ class Pairs:
         self.longest_s = 0.0
 
     def trouble(self, kind: str) -> None:
-        """Does something to one process, and returns when the cluster has healed."""
-        self._make([self._drawn(kind, self._random.choice(list(self._places)))])
+        """Does something to one process, or kills all, and returns when the cluster has healed."""
+        if kind != "outage":
+            self._make([self._drawn(kind, self._random.choice(list(self._places)))])
+            return
+        self._kill_all()
+        self.counts[kind] += 1
+        self._say(f"outage {self.counts[kind]}: all processes; whole again after {self.heal():.1f} s")
 
     def trouble_several(self) -> None:
         """Does something to one process each of some ps tasks, and to the coordinator, all at once; then as above."""
@@ -157,6 +162,22 @@ class Pairs:
             raise NotHealedError(f"{task} had ended by itself before it was to be killed: {process.tail[-5:]}")
         time.sleep(away_s)
         self._cluster.restart(task)
+
+    def _kill_all(self) -> None:
+        """Kills all at once, and starts them one after the other, some only when a lease has run out meanwhile."""
+        processes = [self._cluster.process(task) for task in self._places]
+        for process in processes:
+            process.send_signal(signal.SIGKILL)
+        for task, process in zip(self._places, processes, strict=True):
+            if process.wait(_END_TIMEOUT_S) != -signal.SIGKILL:
+                raise NotHealedError(f"{task} had ended by itself before it was to be killed: {process.tail[-5:]}")
+        order = list(self._places)
+        self._random.shuffle(order)
+        late = self._random.randrange(len(order))
+        for number, task in enumerate(order):
+            if number == late:
+                time.sleep(self._random.uniform(0.0, _LONGEST_AWAY_LEASES * LEASE_S))
+            self._cluster.restart(task)
 
     def _restart(self, task: TaskId, _away_s: float) -> None:
         process = self._cluster.process(task)

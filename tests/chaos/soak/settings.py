@@ -24,12 +24,13 @@ class SoakSettings:
         updates: How many updates the workers send at least, together.
         durability: Of the ps tasks.
         replicas: Backups of each, 0 or 1. With 1 the kills are of any process, and what is lost is made good by the
-            other one of its task.
+            other one of its task, or with a journal by its disk.
         restarts: How often a process of a pair is ended by SIGTERM and started again.
         stops: How often one is stopped for a while.
         rounds: How often several processes are killed, ended or stopped at once; after each the workers pause, and the
             sums are compared.
         coordinator: Where it is decided who is the primary: "files", or "etcd", which is troubled in rounds too.
+        outages: How often all processes of all pairs are killed at once, and started in any order.
         num_ps: How many there are.
         num_workers: How many workers send.
         transport: How they send.
@@ -47,6 +48,7 @@ class SoakSettings:
     stops: int = 0
     rounds: int = 0
     coordinator: str = "files"
+    outages: int = 0
     num_ps: int = 3
     num_workers: int = 4
     transport: str = "auto"
@@ -69,6 +71,7 @@ def parse_settings(arguments: list[str]) -> SoakSettings:
     parser.add_argument("--stops", type=int, default=0, help="how often a process of a pair is stopped for a while")
     parser.add_argument("--rounds", type=int, default=0, help="how often several processes are troubled at once")
     parser.add_argument("--coordinator", choices=("files", "etcd"), default="files", help="of ps tasks with backups")
+    parser.add_argument("--outages", type=int, default=0, help="how often all processes of pairs are killed at once")
     parser.add_argument("--ps", dest="num_ps", type=int, default=3)
     parser.add_argument("--workers", dest="num_workers", type=int, default=4)
     parser.add_argument("--transport", default="auto")
@@ -93,4 +96,8 @@ def parse_settings(arguments: list[str]) -> SoakSettings:
         parser.error("--rounds has kills, restarts and stops of its own; give no others")
     if settings.coordinator == "etcd" and shutil.which("etcd") is None:
         parser.error(NO_ETCD)
+    if settings.outages and not (settings.replicas and settings.durability == "journal"):
+        parser.error(
+            "--outages are for ps tasks that keep their state on both disks; give --replicas 1 --durability journal"
+        )
     return settings

@@ -30,6 +30,16 @@ def test_every_acknowledged_update_counts_exactly_once() -> None:
 
 
 @pytest.mark.timeout(350)
+def test_nothing_is_lost_when_every_process_of_every_pair_is_killed_at_once() -> None:
+    options = ["--replicas", "1", "--durability", "journal", "--kills", "1", "--restarts", "1", "--outages", "2"]
+    ended = soak("--seed", "14", *options, "--updates", "600", "--ps", "2", "--workers", "2", "--drop-every", "100")
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "DIFFERS" not in ended.stdout
+    assert "outage 2: all processes; whole again" in ended.stdout
+
+
+@pytest.mark.timeout(350)
 def test_of_a_killed_worker_only_what_was_in_doubt_may_be_missing() -> None:
     ended = soak(
         "--seed", "12", "--kills", "1", "--kill-workers", "2", "--updates", "300", "--ps", "2", "--workers", "2"
@@ -77,3 +87,6 @@ def test_without_a_journal_kills_are_refused() -> None:
 
     assert ended.returncode == 2
     assert "--durability journal" in ended.stderr
+    ended = soak("--replicas", "1", "--outages", "1")
+    assert ended.returncode == 2
+    assert "give --replicas 1 --durability journal" in ended.stderr

@@ -65,7 +65,7 @@ class CrashingTask:
         self._copy: _Copy | None = None
         self._fatal: list[BaseException] = []
         settings = DurableSettings(mode, root, snapshot_interval_s=_NEVER_S)
-        self._kept = DurableTask(self.state, on_disk, settings, on_fatal=self._fatal.append)
+        self._kept = DurableTask(self.state, on_disk, settings).serve(on_fatal=self._fatal.append)
         self.core = ParameterServer(cluster_spec=cluster_spec, task_index=0, state=self.state)
 
     @property

@@ -82,7 +82,7 @@ def run(root: Path, mode: DurabilityMode, *, in_good_order: bool = True) -> Iter
         raise error
 
     state = state_of(root, mode)
-    task = DurableTask(empty_state(state), state, DurableSettings(mode, root, 1e6), on_fatal=fatal)
+    task = DurableTask(empty_state(state), state, DurableSettings(mode, root, 1e6)).serve(on_fatal=fatal)
     yield Run(ParameterServer(cluster_spec=CLUSTER, task_index=0, state=task.state), task)
     if in_good_order:
         assert task.close(drained=True, timeout_s=TIMEOUT_S)
@@ -163,7 +163,7 @@ def test_a_start_that_is_refused_hides_nothing(tmp_path: Path) -> None:
     values.write_bytes(content[:-1] + b"\xff")
     state = state_of(tmp_path, SNAPSHOT)
     with pytest.raises(CorruptSnapshotError, match=r"variable counter"):
-        DurableTask(empty_state(state), state, DurableSettings(SNAPSHOT, tmp_path, 1.0), on_fatal=print)
+        DurableTask(empty_state(state), state, DurableSettings(SNAPSHOT, tmp_path, 1.0))
     values.write_bytes(content)
     with run(tmp_path, SNAPSHOT) as second:
         assert second.store == first.store

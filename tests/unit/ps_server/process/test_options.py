@@ -249,7 +249,7 @@ def test_the_second_process_of_a_replicated_task() -> None:
         (REPLICATED, [], "nothing decides which process of a ps task is the primary. Give --coordinator"),
         (REPLICATED, ["--coordinator", "here"], "--coordinator is 'here'"),
         (REPLICATED, [*COORDINATED, "--cluster-name", "a b"], "--cluster-name is 'a b'; it should be up to 63 letters"),
-        (REPLICATED, [*COORDINATED, "--durability", "journal", "--data-dir", "state"], "cannot be had together"),
+        (REPLICATED, [*COORDINATED, "--durability", "snapshot", "--data-dir", "state"], "cannot be had together"),
         (REPLICATED, [*COORDINATED, "--lease", "0"], "no backup could ever take over"),
     ],
 )
@@ -265,3 +265,10 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     for option in ("--cluster", "--task-index", "--port", "--bind", "--memory-limit", "--job-seed", "--drain-timeout"):
         assert option in shown
+
+
+def test_backups_go_with_a_journal() -> None:
+    kept = ["--durability", "journal", "--data-dir", "state"]
+    options = parse("--cluster", REPLICATED, "--task-index", "0", *COORDINATED, *kept)
+    assert options.is_replicated
+    assert options.durability is DurabilityMode.JOURNAL

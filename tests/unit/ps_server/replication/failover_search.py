@@ -23,7 +23,8 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from ps_protocol.errors import ShardscopeError
-from tests.unit.ps_server.replication.failover_world import Process, State, World
+from tests.unit.ps_server.replication.failover_process import Process, State
+from tests.unit.ps_server.replication.failover_world import World
 
 PHASES: Final = ("tick", "talk", "ps:1 decides", "backup:1 decides", "clients")
 ROUNDS_TO_HEAL: Final = 40
@@ -124,7 +125,7 @@ class Search:
         for process in world.pair:
             world.load(state)
             if process.late is not None:
-                yield after(f"{_name(process)}'s late call", partial(self._deliver_late, process), phase, 0)
+                yield after(f"{process.place}'s late call", partial(self._deliver_late, process), phase, 0)
         if not may_fail:
             return
         if phase == 1:
@@ -158,11 +159,11 @@ class Search:
             act()
             for process in self.world.pair:
                 if process.replica._retires and process.replica.may_end:
-                    process.is_gone = True
+                    process.die()
             for process in self.world.pair:
                 process.answer()
             for process in self.world.pair:
-                self.seen[f"{_name(process)} is read"] += process.read()
+                self.seen[f"{process.place} is read"] += process.read()
             if self.world.is_given_up:
                 self.world.acknowledged = 0
             self.world.check()
@@ -223,9 +224,12 @@ class Search:
         world, (state, phase) = self.world, key
         if phase == 0:  # nothing else happens between them
             yield "the two are parted", partial(setattr, world, "is_parted", True)
+        world.load(state)
+        if world.has_disks and not any(process.is_gone for process in world.pair):
+            yield "both die", self._both_die
         for process in world.pair:
             world.load(state)
-            name = _name(process)
+            name = process.place
             if process.is_gone:
                 continue
             if not process.is_frozen:
@@ -233,6 +237,13 @@ class Search:
             if process.is_second not in world.cut_off and phase == 0:
                 yield f"{name} is cut off from the store", partial(self._toggle, "cut_off", process, True)
             yield f"{name} dies", partial(self._die, process)
+            if world.has_disks:
+                yield f"{name} dies, and its disk is lost", partial(self._die, process, loses_disk=True)
+                world.load(state)
+                # With reads at backups a record is on the disk of the primary before it is sent.
+                if process.waiting and not (world.reads and process.waiting & process.sent):
+                    label = f"{name} dies, and its last update is not on its disk"
+                    yield label, partial(self._die, process, loses_last=True)
             world.load(state)
             if not process.replica.is_retiring and not process.other.replica.is_retiring:
                 yield f"{name} is told to end", partial(self._tell_to_end, process)
@@ -247,21 +258,26 @@ class Search:
         changed = places | {process.is_second} if is_on else places - {process.is_second}
         setattr(self.world, kind, changed)
 
-    def _die(self, process: Process) -> None:
+    def _die(self, process: Process, *, loses_disk: bool = False, loses_last: bool = False) -> None:
         world = self.world
         had_holders = bool(world.holders)
-        if process.late is not None and process.late.primary == process.process:
+        is_asked_for = process.late is not None and process.late.primary == process.process
+        if is_asked_for and (loses_disk or not world.has_disks):
             world.may_be_lost = True  # the store makes it the primary yet, as it has asked when the other one was gone
-        process.is_gone = True
+        process.die(loses_disk=loses_disk, loses_last=loses_last)
         world.frozen -= {process.is_second}
         if had_holders and not world.holders:
             world.is_lost = True
+
+    def _both_die(self) -> None:
+        for process in self.world.pair:
+            self._die(process)
 
     def _tell_to_end(self, process: Process) -> None:
         world, is_wanted = self.world, process.follower.wants_place
         knows = process.replica.is_primary or world.register is None or world.register.primary != process.process
         has_left = process.replica.is_primary and process.link.is_left
-        if has_left or not (knows or is_wanted):
+        if not world.has_disks and (has_left or not (knows or is_wanted)):
             world.may_be_lost = True  # both are told to end at once: the other one is on its way out
         process.replica.retire(0)
 
@@ -282,7 +298,7 @@ class Search:
             yield "the two are together again", partial(setattr, world, "is_parted", False)
         for process in world.pair:
             world.load(state)
-            name = _name(process)
+            name = process.place
             if process.is_gone:
                 yield f"{name} is started", partial(world.start, process)
             if process.is_frozen:
@@ -335,10 +351,6 @@ class Search:
         raise BrokenPromiseError("\n".join([*self.schedule(path[0][0]), f"=> the task {what}: {said}"]))
 
 
-def _name(process: Process) -> str:
-    return "backup:1" if process.is_second else "ps:1"
-
-
 def whole_pair(world: World) -> Key:
     """A pair that has been whole for long."""
     search = Search(world, 0)
@@ -362,9 +374,10 @@ def main() -> None:
     parser.add_argument(
         "--from-start", action="store_true", help="begin with two empty processes, not with a whole pair"
     )
+    parser.add_argument("--disks", action="store_true", help="what a process has answered for is on its disk")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    world = World(options.ticks)
+    world = World(options.ticks, has_disks=options.disks)
     start = None if options.from_start else whole_pair(world)
     search = Search(world, options.faults, options.max_states, options.accept_loss)
     began_s = time.process_time()

@@ -66,8 +66,8 @@ class Backup:
         self.core = ParameterServer(
             cluster_spec=CLUSTER, task_index=0, state=self.state, role=BackupRole(self.follower)
         )
+        self.state.adopt(STORE)
         self.state.restore(StateImage(0, (), ()))
-        self.state.follow(STORE)
         self.state.replay(LoggedRecord(1, ClientJoined(CLIENT, "worker:0")))
         for position, name in enumerate(NAMES, 2):
             declare = Declare(VariableSpec(name, np.dtype(np.int64), (2,)), InitializerSpec(ConstantKind(0)))

@@ -20,6 +20,7 @@ UNPAIRED = View(ME, True, Role.FOLLOWER, 1, LEASE_S, Register(1, OTHER), NOW_S, 
 BACKUP = View(ME, True, Role.FOLLOWER, 2, LEASE_S, Register(2, OTHER, ME), NOW_S, heard_s=NOW_S, is_paired=True)
 ALONE = View(ME, False, Role.PRIMARY, 2, LEASE_S, Register(2, ME), NOW_S)
 PAIRED = View(ME, False, Role.PRIMARY, 2, LEASE_S, Register(2, ME, OTHER), NOW_S, heard_s=NOW_S, is_paired=True)
+RETURNING = View(ME, False, Role.RETURNING, 4, LEASE_S, Register(4, ME, OTHER), NOW_S)
 SILENT_S = NOW_S - LEASE_S - 0.1
 """When one was heard last who is silent now."""
 
@@ -39,6 +40,19 @@ SILENT_S = NOW_S - LEASE_S - 0.1
             ReplicaDecision.BEGIN_ANEW,
         ),
         (replace(EMPTY, register_s=NOW_S, register=Register(5, ME), gives_up_state=True), ReplicaDecision.BEGIN),
+        (RETURNING, ReplicaDecision.ASK_TO_RETURN),
+        (replace(RETURNING, register=Register(4, OTHER, ME)), ReplicaDecision.ASK_TO_RETURN),
+        (replace(RETURNING, register=Register(9, ME)), ReplicaDecision.ASK_TO_RETURN),  # the note on disk is older
+        (replace(RETURNING, register=Register(5, OTHER)), ReplicaDecision.END),
+        (replace(RETURNING, epoch=1, register=Register(1, OTHER)), ReplicaDecision.END),  # it had answered nobody
+        # What the store says is older than what is on disk: it is not known who has the newest state.
+        (replace(RETURNING, register=None, register_s=float("-inf")), ReplicaDecision.GO_ON),
+        (replace(RETURNING, register=None), ReplicaDecision.GO_ON),
+        (replace(RETURNING, register=Register(3, ME)), ReplicaDecision.GO_ON),
+        (replace(RETURNING, register=Register(4, OTHER)), ReplicaDecision.GO_ON),
+        (replace(RETURNING, register=Register(1, OTHER)), ReplicaDecision.GO_ON),
+        (replace(RETURNING, register=None, gives_up_state=True), ReplicaDecision.BEGIN_ANEW),
+        (replace(RETURNING, gives_up_state=True), ReplicaDecision.ASK_TO_RETURN),
         (UNPAIRED, ReplicaDecision.GO_ON),
         (replace(UNPAIRED, register=Register(2, OTHER, ME)), ReplicaDecision.ADOPT),
         (replace(UNPAIRED, register=Register(3, ME)), ReplicaDecision.TAKE_OVER),  # paired and handed over since

@@ -19,9 +19,11 @@ from ps_protocol.errors import UnavailableError
 from ps_server.coordination.store import Entry
 from ps_server.replication.backup_link import BackupLink
 from ps_server.replication.follower import Follower
+from ps_server.replication.member import Member
 from ps_server.replication.register import FIRST_EPOCH, Register
 from ps_server.replication.register_store import RegisterStore
-from ps_server.replication.replica import Replica, Transitions
+from ps_server.replication.replica import Replica
+from ps_server.replication.replica_doors import Transitions
 
 LEASE_S = 10.0
 STEPS = 1500
@@ -125,7 +127,7 @@ class Node:
         # as the primary
         self.link = Link(self)
         self.replica = Replica(
-            self.process,
+            Member(self.process),
             task="ps:1",
             is_second=is_second,
             follower=cast(Follower, self),

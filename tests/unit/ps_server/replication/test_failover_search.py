@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from ps_server.replication.follower import Follower
+from ps_server.replication.register import Register, Verdict, Wish
 from ps_server.replication.replica import Replica
+from tests.unit.ps_server.replication.failover_process import FOLLOWER, LINK, READ_LEASE, REPLICA
 from tests.unit.ps_server.replication.failover_search import BrokenPromiseError, Search, whole_pair
-from tests.unit.ps_server.replication.failover_world import FOLLOWER, LINK, READ_LEASE, REPLICA, World
+from tests.unit.ps_server.replication.failover_world import World
 
 
 @pytest.fixture(autouse=True)
@@ -50,10 +53,11 @@ def test_a_whole_pair_survives_every_two_faults_at_the_narrowest_margins() -> No
     ("ticks_per_lease", "max_faults"),
     [(4.0, 1), (5.0, 1), pytest.param(4.0, 2, marks=pytest.mark.slow), pytest.param(5.0, 2, marks=pytest.mark.slow)],
 )
+@pytest.mark.parametrize("has_disks", [False, True], ids=["memory", "disks"])
 def test_a_backup_that_is_read_has_every_acknowledged_update_and_what_is_seen_there_is_not_lost(
-    ticks_per_lease: float, max_faults: int
+    ticks_per_lease: float, max_faults: int, has_disks: bool
 ) -> None:
-    world = World(ticks_per_lease, reads=True)
+    world = World(ticks_per_lease, reads=True, has_disks=has_disks)
     search = Search(world, max_faults=max_faults)
     search.explore(whole_pair(world))
     for place in ("ps:1", "backup:1"):
@@ -69,8 +73,22 @@ def test_a_pair_survives_an_operator_who_gives_up_its_state() -> None:
     assert search.seen["backup:1 is promoted with loss"]
 
 
-def test_a_task_that_begins_survives_every_fault() -> None:
-    search = Search(World(), max_faults=1)
+@pytest.mark.parametrize("ticks_per_lease", [2.0, 2.5])
+def test_a_pair_with_disks_survives_every_two_faults(ticks_per_lease: float) -> None:
+    """Both may die at once: nothing is lost as long as one disk is left that the register names."""
+    world = World(ticks_per_lease, has_disks=True)
+    search = Search(world, max_faults=2)
+    search.explore(whole_pair(world))
+    assert search.seen["both die"]
+    for place in ("ps:1", "backup:1"):
+        assert search.seen[f"{place} dies, and its disk is lost"]
+    assert search.seen["ps:1 dies, and its last update is not on its disk"]
+    assert search.seen["reported"], "both disks may be lost"
+
+
+@pytest.mark.parametrize("has_disks", [False, True])
+def test_a_task_that_begins_survives_every_fault(has_disks: bool) -> None:
+    search = Search(World(has_disks=has_disks), max_faults=1)
     search.explore()
     assert search.seen["ps:1 dies"]
 
@@ -116,8 +134,9 @@ def test_a_schedule_after_which_a_pair_did_not_heal_once(labels: tuple[str, ...]
     search.follow(key, labels)
 
 
-def test_a_state_that_is_put_back_is_the_same_state() -> None:
-    world = World()
+@pytest.mark.parametrize("has_disks", [False, True])
+def test_a_state_that_is_put_back_is_the_same_state(has_disks: bool) -> None:
+    world = World(has_disks=has_disks)
     search = Search(world, max_faults=1)
     search.explore(whole_pair(world))
     for state, _phase in list(search.cause):
@@ -191,3 +210,15 @@ def test_a_backup_that_is_read_though_it_has_said_that_it_leaves_is_found(monkey
     search.cause[key] = (None, "start")
     with pytest.raises(BrokenPromiseError, match=READ_TOO_LONG):
         search.follow(key, (*ROUND * 4, *LEFT_BY_ITS_BACKUP))
+
+
+def test_a_process_that_takes_any_state_on_its_disk_for_the_newest_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(replica: Any, wish: Wish | None, candidate: UUID | None = None) -> Any:
+        if wish is not Wish.RETURN:
+            return real_ask(replica, wish, candidate)
+        known = real_ask(replica, None)
+        return known and Verdict(Register(known.register.epoch + 1, replica._process), granted=True)
+
+    real_ask: Any = Replica._ask
+    monkeypatch.setattr(Replica, "_ask", ask)
+    assert schedule_that_breaks(2, World(has_disks=True))[-1].startswith("=> ")

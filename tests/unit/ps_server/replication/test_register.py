@@ -138,6 +138,9 @@ def test_a_change_whose_answer_was_lost_is_granted_again(
         (ALONE, Asker(A, False, 2, B), Wish.HAND_OVER, None),
         (PAIR, Asker(A, False, 2, C), Wish.HAND_OVER, None),
         (PAIR, Asker(B, True, 2, A), Wish.HAND_OVER, None),
+        (ALONE, Asker(B, True, 2), Wish.RETURN, None),
+        (None, Asker(A, False, 2), Wish.RETURN, None),
+        (ALONE, Asker(C, False), Wish.CLAIM, None),
     ],
 )
 def test_nobody_else_is_granted_anything(
@@ -158,3 +161,19 @@ def test_a_primary_hands_over_to_the_process_in_the_other_place() -> None:
 def test_one_that_begins_anew_begins_a_later_epoch_than_any_before() -> None:
     assert ask(MemoryStore(PAIR), Asker(C, False), Wish.BEGIN_ANEW).register == Register(3, C)
     assert ask(MemoryStore(), Asker(C, False), Wish.BEGIN_ANEW).register == Register(1, C)
+    assert ask(MemoryStore(), Asker(C, False, 4), Wish.BEGIN_ANEW).register == Register(5, C)  # it has a state of 4
+
+
+def test_one_that_returns_begins_an_epoch_in_which_it_is_what_it_was() -> None:
+    """Whatever it has asked for before it ended, and is carried out late, is refused then."""
+    assert ask(MemoryStore(PAIR), Asker(A, False, 1), Wish.RETURN).register == Register(3, A)
+    assert ask(MemoryStore(PAIR), Asker(B, True, 1), Wish.RETURN).register == Register(3, A, B)
+    assert ask(MemoryStore(Register(5, B, A, True)), Asker(B, True, 5), Wish.RETURN).register == Register(
+        6, B, None, True
+    )
+
+
+def test_one_with_the_state_of_a_task_without_backup_begins_where_nobody_begins_in_its_place() -> None:
+    store = MemoryStore()
+    assert ask(store, Asker(A, False), Wish.CLAIM).register == Register(2, A)
+    assert not ask(store, Asker(C, True), Wish.BEGIN).granted

@@ -20,9 +20,12 @@ from ps_server.core.parameter_server import ParameterServer
 from ps_server.log.logged_state import LoggedState
 from ps_server.log.state_parts import StateParts
 from ps_server.replication.backup_link import BackupLink
+from ps_server.replication.decisions import PRIMARY_PART
 from ps_server.replication.follower import Follower
+from ps_server.replication.member import Member
 from ps_server.replication.register import Asker, Register, Verdict, Wish, wanted
-from ps_server.replication.replica import Replica, Transitions
+from ps_server.replication.replica import Replica
+from ps_server.replication.replica_doors import Transitions
 from ps_server.replication.replicated_task import ReplicatedTask, ReplicationSettings
 
 TIMEOUT_S = 20.0
@@ -110,7 +113,7 @@ def test_a_process_that_is_not_the_primary_answers_no_client(tmp_path: Path) -> 
         with pytest.raises(UnavailableError, match="not the primary of ps:1"):
             core.hello(CLIENT, "worker:0", timeout_s=TIMEOUT_S)
     finally:
-        task.close()
+        task.close(drained=True)
 
 
 LEASE_S = 10.0
@@ -120,7 +123,7 @@ THIS, OTHER = UUID(int=11), UUID(int=12)
 class Process:
     """A replica whose follower, link and register are set by a test, on a clock that a test moves."""
 
-    def __init__(self) -> None:
+    def __init__(self, returns_from: int = 0) -> None:
         self.now_s = 100.0
         self.register: Register | None = None
         # as the follower
@@ -136,7 +139,8 @@ class Process:
         self.is_silent = False  # of the coordination store
         self.events: list[str] = []
         self.replica = Replica(
-            THIS,
+            Member(THIS, returns_from),
+            returns=bool(returns_from),
             task="ps:1",
             is_second=False,
             follower=cast(Follower, self),
@@ -207,6 +211,9 @@ class Process:
 
     def hold(self, follower: UUID) -> bool:
         return follower == self.in_step
+
+    def return_to(self, primary: UUID, epoch: int) -> None:
+        self.events.append(f"follows {primary.int} from epoch {epoch}")
 
     @property
     def store(self) -> UUID:
@@ -435,7 +442,7 @@ def test_the_operator_gives_up_a_state_only_if_he_says_so() -> None:
     process.replica.promote(accept_loss=True)
     status = process.told()
     assert process.register == Register(9, THIS)
-    assert "waits until no earlier primary may answer" in status.obstacle
+    assert "waits until no other one may answer" in status.obstacle
     process.now_s += LEASE_S
     process.told()
     with pytest.raises(UnavailableError, match="just begun"):
@@ -463,3 +470,58 @@ def test_only_a_whole_pair_is_ready() -> None:
     for each in (whole, second):
         each.now_s += LEASE_S + 0.1
         assert not each.replica.is_ready, "the other one is silent"
+
+
+def returned(register: Register | None) -> Process:
+    """One with state of epoch 4 on its disk, which has read the register and drawn its conclusions."""
+    process = Process(returns_from=4)
+    process.has_state, process.register = True, register
+    process.replica.step()
+    process.replica.step()
+    return process
+
+
+def test_one_that_returns_is_what_it_was_in_the_next_epoch() -> None:
+    primary = returned(Register(4, THIS, OTHER))
+    assert primary.register == Register(5, THIS)
+    assert (primary.replica.status().role, primary.replica.epoch) == (ReplicaRole.PRIMARY, 5)
+    primary.told()
+    with pytest.raises(UnavailableError, match="waits until no other one may answer"):
+        primary.replica.check_may_answer()  # its backup may be read, as long as it would have waited for that
+    primary.now_s += LEASE_S * PRIMARY_PART + 0.1
+    primary.told()
+    primary.replica.check_may_answer()
+
+    alone = returned(Register(4, THIS))
+    alone.told()
+    alone.replica.check_may_answer()
+
+    backup = returned(Register(4, OTHER, THIS))
+    assert backup.register == Register(5, OTHER, THIS)
+    assert backup.replica.status() == ReplicationStatus(ReplicaRole.BACKUP, 5)
+    assert backup.events == ["RETURN", f"follows {OTHER.int} from epoch 5"]
+
+
+def test_only_one_of_which_nobody_knows_whether_it_has_the_newest_state_can_be_told_to_go_on_with_it() -> None:
+    unread = Process(returns_from=4)
+    unread.has_state = True
+    with pytest.raises(UnavailableError, match="try again later"):
+        unread.replica.promote(accept_loss=True)
+
+    stranded = returned(None)
+    status = stranded.replica.status()
+    assert status.role is ReplicaRole.CATCHING_UP
+    assert "has no entry of this task, but this process has state of epoch 4 on its disk" in status.obstacle
+    with pytest.raises(FailedPreconditionError, match="has state of epoch 4"):
+        stranded.replica.promote(accept_loss=False)
+    with pytest.raises(UnavailableError):
+        stranded.replica.check_may_answer()
+    stranded.replica.promote(accept_loss=True)
+    stranded.told()
+    assert stranded.events[:2] == ["BEGIN_ANEW", "RETURN"]
+    assert stranded.register == Register(6, THIS)
+    with pytest.raises(UnavailableError, match="waits until no other one may answer"):
+        stranded.replica.check_may_answer()
+    stranded.now_s += LEASE_S + 0.1
+    stranded.told()
+    stranded.replica.check_may_answer()
