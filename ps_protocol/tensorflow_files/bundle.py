@@ -193,6 +193,11 @@ class _StoredNumbers:
     def check_size(self) -> None:
         self._shard().check_range(self._offset, self._size_bytes)
 
+    def verify(self) -> None:
+        shard = self._shard()
+        self._check(shard, shard.checksum(self._offset, self._size_bytes))
+        self._is_checked = True
+
     def read_into(self, target: Array, first_row: int) -> None:
         shard = self._shard()
         data = target.reshape(-1).view(np.uint8)  # a view: it is contiguous
@@ -200,8 +205,7 @@ class _StoredNumbers:
             self._check(shard, shard.read_into(data, self._offset))
             return
         if not self._is_checked:
-            self._check(shard, shard.checksum(self._offset, self._size_bytes))
-            self._is_checked = True
+            self.verify()
         row_bytes = len(data) // len(target)
         shard.read_into(data, self._offset + first_row * row_bytes)
 
@@ -218,7 +222,15 @@ class _StoredStrings(_StoredNumbers):
         super().__init__(shard, name, entry, verify)
         self._count = math.prod([dimension.size for dimension in entry.shape.dim])
 
+    def verify(self) -> None:
+        self._strings()
+
     def read_into(self, target: Array, first_row: int) -> None:
+        strings = self._strings()
+        first = first_row * (target.size // len(target)) if target.ndim else 0
+        target.reshape(-1)[:] = strings[first : first + target.size]
+
+    def _strings(self) -> list[bytes]:
         shard = self._shard()
         data = shard.read(self._offset, self._size_bytes)
         try:
@@ -226,5 +238,4 @@ class _StoredStrings(_StoredNumbers):
         except ValueError as error:
             raise shard.damaged(self._offset, f"the strings of {self._name!r}: {error}") from error
         self._check(shard, crc)
-        first = first_row * (target.size // len(target)) if target.ndim else 0
-        target.reshape(-1)[:] = strings[first : first + target.size]
+        return strings

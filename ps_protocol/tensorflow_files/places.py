@@ -19,6 +19,7 @@ _VARIABLES: Final = Path("variables") / "variables"
 """The prefix of the variables in the directory of a SavedModel."""
 
 _OF_VERSION_1: Final = "?" * 5 + "-of-" + "?" * 5
+_FILE_OF_VERSION_1: Final = re.compile(r"(.*-)\d{5}-of-(\d{5})", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,20 @@ def _in_directory(directory: Path) -> FoundCheckpoint:
 
 def _files_of_version_1(text: str) -> tuple[Path, ...]:
     if "?" in text or "*" in text:
-        return tuple(sorted([Path(each) for each in glob.glob(text) if Path(each).is_file()]))  # noqa: PTH207 - any depth
-    return tuple(sorted(Path(text).parent.glob(f"{glob.escape(Path(text).name)}-{_OF_VERSION_1}")))
+        found = sorted([Path(each) for each in glob.glob(text) if Path(each).is_file()])  # noqa: PTH207 - any depth
+    else:
+        found = sorted(Path(text).parent.glob(f"{glob.escape(Path(text).name)}-{_OF_VERSION_1}"))
+    known: set[tuple[str, ...]] = set()
+    for path in found:
+        shard = _FILE_OF_VERSION_1.fullmatch(path.name)
+        if shard is not None and shard.groups() in known:
+            continue
+        known.add(shard.groups() if shard is not None else ())
+        others = [] if shard is None else [f"{shard[1]}{number:05d}-of-{shard[2]}" for number in range(int(shard[2]))]
+        for other in map(path.with_name, others):
+            if not other.is_file():
+                raise NotFoundError(f"{other} is missing, though {path} is there: the checkpoint is not whole")
+    return tuple(found)
 
 
 def _what_is_missing(text: str, given: Path) -> str:

@@ -117,7 +117,7 @@ class Table:
             return content
         if kind != SNAPPY:
             raise self._file.damaged(offset, f"the block is compressed in a way, {kind}, that is not known")
-        size = decode_varint(data, 0)
+        size = decode_varint(bytes(content[:10]), 0)
         if size is None or size[0] > max(1024, _MOST_OF_SNAPPY * len(content)):
             raise self._file.damaged(offset, "the block cannot be as large as it says when decompressed")
         cramjam: Any = importlib.import_module("cramjam")  # few files need it

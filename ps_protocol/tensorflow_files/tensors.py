@@ -24,6 +24,9 @@ class Values(Protocol):
     def check_size(self) -> None:
         """Raises DataLossError if the file is too short for them: before room for them is made."""
 
+    def verify(self) -> None:
+        """Raises DataLossError unless they are what their checksum says."""
+
     def read_into(self, target: Array, first_row: int) -> None:
         """Fills an array with rows of the part, all of them or some.
 
@@ -121,6 +124,28 @@ class StoredTensor:
         for part in parts:
             self._read_part(part, target, start, stop)
         return target
+
+    def check_size(self) -> None:
+        """Makes sure that its files are there and long enough, without reading them.
+
+        Raises:
+            DataLossError: A file ends too early.
+            NotFoundError: A file of the checkpoint is missing.
+        """
+        for part in self.parts:
+            part.values.check_size()
+
+    def verify(self) -> None:
+        """Reads all of it in little memory, and compares it with its checksum; of variants only the size.
+
+        Raises:
+            DataLossError: A file is damaged, or ends too early.
+            NotFoundError: A file of the checkpoint is missing.
+        """
+        for part in self.parts:
+            part.values.check_size()
+            if self._is_readable:
+                part.values.verify()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:

@@ -159,17 +159,23 @@ class _StoredMessage:
     def check_size(self) -> None:
         """The table knows how large it is, and is checked as it is read."""
 
+    def verify(self) -> None:
+        self._elements()
+
     def read_into(self, target: Array, first_row: int) -> None:
+        found = self._elements()
+        target[...] = found[first_row : first_row + len(target)] if target.ndim else found
+
+    def _elements(self) -> Array:
         file = self._where.file
         value = self._where.table.get(self._place.key(self._name.encode(errors="surrogateescape")))
         if value is None:
             raise file.damaged(0, f"the slice of {self._name!r} at {list(self._place.starts)} is listed, but missing")
         try:
             message = checkpoint_pb2.SavedTensorSlices.FromString(bytes(value)).data.data
-            found = decode_message(message, self._dtype, math.prod(self._shape)).reshape(self._shape)
+            return decode_message(message, self._dtype, math.prod(self._shape)).reshape(self._shape)
         except (DecodeError, ValueError) as error:
             raise file.damaged(0, f"the values of {self._name!r} cannot be read: {error}") from error
-        target[...] = found[first_row : first_row + len(target)] if target.ndim else found
 
 
 def decode_message(message: checkpoint_pb2.Tensor, dtype: FileDType, count: int) -> Array:
