@@ -34,12 +34,12 @@ _MOST_DIMENSIONS: Final = 64
 
 def index_path(prefix: Path) -> Path:
     """Returns where the index of a checkpoint is."""
-    return prefix.with_name(f"{prefix.name}.index")
+    return Path(f"{prefix}.index")
 
 
 def shard_path(prefix: Path, shard: int, num_shards: int) -> Path:
     """Returns where a shard of a checkpoint is."""
-    return prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{num_shards:05d}")
+    return Path(f"{prefix}.data-{shard:05d}-of-{num_shards:05d}")
 
 
 class Bundle:

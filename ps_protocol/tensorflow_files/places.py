@@ -69,14 +69,14 @@ def _in_directory(directory: Path) -> FoundCheckpoint:
     state = read_state(directory)
     if state is not None:
         newest = Path(state.model_checkpoint_path)
-        if not newest.is_dir():
-            try:
-                return find_checkpoint(newest)
-            except NotFoundError as error:
-                here = directory / newest.name
-                hint = f"; open {here}, which is there" if index_path(here).is_file() else ""
-                what = f"{directory / STATE_FILE_NAME} says that the newest checkpoint is {newest}, but {error}{hint}"
-                raise NotFoundError(what) from error
+        here = directory / newest.name  # where it is if the directory was moved
+        for prefix in (newest, here):
+            if not prefix.is_dir() and (
+                index_path(prefix).is_file() or prefix.is_file() or _files_of_version_1(f"{prefix}")
+            ):
+                return find_checkpoint(prefix)
+        what = f"says that the newest checkpoint is {newest}, but it is neither there nor in this directory"
+        raise NotFoundError(f"{directory / STATE_FILE_NAME} {what}")
     for prefix in (directory / _VARIABLES, directory / _VARIABLES.name):
         if index_path(prefix).is_file():
             return FoundCheckpoint(prefix)

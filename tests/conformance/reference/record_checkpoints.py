@@ -218,13 +218,15 @@ def main(path: str) -> None:
         "objects": objects,
         "saved_model": saved_model,
     }
-    with tempfile.TemporaryDirectory() as root, lzma.open(path, "wb", preset=9) as compressed:
+    with lzma.open(path, "wb", preset=9) as compressed, tempfile.TemporaryDirectory() as root:
         for name, make in cases.items():
-            folder = Path(root, name)
+            os.chdir(root)  # so that the files "checkpoint" have relative paths
+            folder = Path(name)
             folder.mkdir()
             prefix = make(folder)
             answer = {"open": str(Path(prefix).relative_to(folder)), "tensors": expected(prefix)}
             (folder / "expected.json").write_text(json.dumps(answer), encoding="utf-8")
+        os.chdir("/")
         with tarfile.open(fileobj=compressed, mode="w") as archive:
             for each in sorted(Path(root).rglob("*")):
                 if each.is_file():
