@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -13,6 +14,9 @@ from ps_protocol.errors import InvalidValueError, UnimplementedError
 from ps_protocol.operations import Array
 from ps_protocol.out_arrays import misfit
 from ps_protocol.tensorflow_files.dtypes import FileDType
+
+_LARGE_BYTES: Final = 4 * 1024**2
+"""From this size on NumPy asks for huge pages."""
 
 _ROOM_BYTES: Final = 4 * 1024**2
 """Most bytes that are read aside at a time, of parts whose rows are not whole rows of the tensor."""
@@ -120,7 +124,7 @@ class StoredTensor:
             raise UnimplementedError(what, variable=self.name)
         for part in parts:
             part.values.check_size()
-        target = np.empty(shape, self.dtype) if out is None else out
+        target = _fresh_array(shape, self.dtype) if out is None else out
         for part in parts:
             self._read_part(part, target, start, stop)
         return target
@@ -227,6 +231,22 @@ class StoredTensor:
             room = np.empty((count, *part.shape[1:]), self.dtype)
             part.values.read_into(room, row - part.starts[0])
             target[(slice(row - start, row - start + count), *columns)] = room
+
+
+def _fresh_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Returns an array to be filled.
+
+    One that is large is memory of its own, in pages of the usual size that are all there at once: NumPy asks for huge
+    pages, one fault for each, which on a virtual machine can take three times as long as reading the file.
+    """
+    size_bytes = math.prod(shape) * dtype.itemsize
+    if size_bytes < _LARGE_BYTES or dtype.hasobject:
+        return np.empty(shape, dtype)
+    try:
+        memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
+    except OSError as error:
+        raise MemoryError(f"there is no memory for {size_bytes} bytes") from error
+    return np.frombuffer(memory, np.uint8).view(dtype).reshape(shape)
 
 
 def _fill(values: Values, target: Array, first_row: int) -> None:

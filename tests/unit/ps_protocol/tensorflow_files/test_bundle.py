@@ -126,6 +126,17 @@ def test_wide_parts_are_read_some_rows_at_a_time(tmp_path: Path, monkeypatch: py
         assert np.array_equal(checkpoint["whole"], whole)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_large_tensors_are_arrays_like_others(dtype: str, tmp_path: Path) -> None:
+    whole = np.arange(3 * 2**21).reshape(3, -1).astype(BY_NAME[dtype].dtype)
+    with open_tensorflow(in_parts(tmp_path / "m", whole, [[], [5]])) as checkpoint:
+        found = checkpoint["whole"].read()
+    assert (found.dtype, found.tobytes()) == (whole.dtype, whole.tobytes())
+    found[0] = 1  # it is the caller's
+    assert found.flags.writeable
+    assert found.flags.c_contiguous
+
+
 def test_what_a_tensor_says_of_itself(tmp_path: Path) -> None:
     with open_tensorflow(in_parts(tmp_path / "m", np.zeros((4, 2), np.float32), [[1], []])) as checkpoint:
         tensor = checkpoint["whole"]
