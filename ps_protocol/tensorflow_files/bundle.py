@@ -60,6 +60,7 @@ class Bundle:
         self._verify = verify
         self._shards: dict[int, CheckpointFile] = {}
         self._lock = threading.Lock()  # guards: _shards; a file is opened under it, at most once each
+        self._listed: dict[bytes, memoryview] | None = None  # all of the index, when the names were asked for
         self._index = CheckpointFile(index_path(prefix))
         try:
             self._table = Table(self._index)
@@ -77,7 +78,8 @@ class Bundle:
 
     def names(self) -> list[str]:
         """Returns the names of all tensors in the order of their bytes; DataLossError if the index is damaged."""
-        keys = [key for key, _ in self._table.items() if key != HEADER_KEY and not key.startswith(FIRST_OF_SLICE_KEYS)]
+        self._listed = dict(self._table.items())
+        keys = [key for key in self._listed if key != HEADER_KEY and not key.startswith(FIRST_OF_SLICE_KEYS)]
         return [key.decode(errors="surrogateescape") for key in keys]
 
     def tensor(self, name: str) -> StoredTensor | None:
@@ -139,7 +141,7 @@ class Bundle:
             return found
 
     def _entry(self, key: bytes, name: str) -> checkpoint_pb2.BundleEntry | None:
-        value = self._table.get(key)
+        value = self._table.get(key) if self._listed is None else self._listed.get(key)
         if value is None:
             return None
         try:

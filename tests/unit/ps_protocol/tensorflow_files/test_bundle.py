@@ -52,7 +52,7 @@ ARRAYS = st.sampled_from(NUMBERS).flatmap(
 
 
 @given(arrays=st.lists(ARRAYS, max_size=5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 def test_arrays_come_back(arrays: list[np.ndarray[Any, Any]], tmp_path_factory: pytest.TempPathFactory) -> None:
     prefix = written(tmp_path_factory.mktemp("c") / "m", **{f"a{number}": each for number, each in enumerate(arrays)})
     with open_tensorflow(prefix) as checkpoint:
@@ -72,7 +72,7 @@ def test_the_order_of_bytes_and_of_elements_does_not_matter(tmp_path: Path) -> N
 
 
 @given(strings=st.lists(st.binary(max_size=300), max_size=30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 def test_strings_come_back(strings: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> None:
     array = np.empty(len(strings), object)
     array[:] = strings
@@ -98,7 +98,7 @@ def test_text_is_written_as_utf8_and_zeros_at_its_end_stay(tmp_path: Path) -> No
     rows=st.slices(20),
     shards=st.integers(1, 3),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 def test_rows_of_a_tensor_in_parts_are_put_together(
     cuts: tuple[list[int], list[int]], rows: slice, shards: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -32,7 +32,7 @@ KEYS = st.lists(st.binary(max_size=40), max_size=60, unique=True).map(sorted)
 
 
 @given(keys=KEYS, block_bytes=st.sampled_from([1, 50, 300, 10_000]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_what_is_written_is_read(keys: list[bytes], block_bytes: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     items = [(key, key * (number % 9)) for number, key in enumerate(keys)]
     table = opened(written(tmp_path_factory.mktemp("table") / "t", items, block_bytes))

@@ -96,5 +96,7 @@ def test_a_tensor_is_assigned_to_a_variable(prefix: str) -> None:
     with ss.checkpoint.open_tensorflow(prefix) as checkpoint, tf.Graph().as_default(), tf.Session() as session:
         weights = tf.get_variable("b", initializer=np.asarray(checkpoint["b"]))
         session.run(tf.global_variables_initializer())
-        weights.load(checkpoint["b"].read() + 1, session)
-        assert session.run(weights).tolist() == [[1, 2, 3], [4, 5, 6]]
+        session.run(weights.assign_add(weights))
+        assert session.run(weights).tolist() == [[0, 2, 4], [6, 8, 10]]
+        weights.load(checkpoint["b"], session)
+        assert session.run(weights).tolist() == [[0, 1, 2], [3, 4, 5]]
