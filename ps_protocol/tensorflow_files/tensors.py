@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from ps_protocol.errors import InvalidValueError, UnimplementedError
+from ps_protocol.errors import InvalidArgumentError, InvalidValueError, UnimplementedError
 from ps_protocol.operations import Array
 from ps_protocol.out_arrays import misfit
 from ps_protocol.tensorflow_files.dtypes import FileDType
@@ -205,6 +205,9 @@ class StoredTensor:
         return out
 
     def _check_out(self, out: Array, shape: tuple[int, ...]) -> None:
+        if not isinstance(out, np.ndarray):
+            what = f"{self.name}: `out` is no NumPy array but {type(out).__name__}"
+            raise InvalidArgumentError(what, variable=self.name)
         wrong = misfit(out, self.dtype, shape, in_order=False)
         if wrong is not None:
             kind, text = wrong

@@ -165,6 +165,8 @@ def test_wrong_reads_are_refused(tmp_path: Path) -> None:
             rows.read(out=np.empty((2, 2)))
         with pytest.raises(errors.DTypeMismatchError, match="rows: `out` has the dtype float32"):
             rows.read(out=np.empty((3, 2), np.float32))
+        with pytest.raises(errors.InvalidArgumentError, match="rows: `out` is no NumPy array but list"):
+            rows.read(out=[[0.0] * 2] * 3)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="is always a copy"):
             np.asarray(rows, copy=False)
         with pytest.raises(KeyError, match="other"):
