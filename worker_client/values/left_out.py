@@ -94,12 +94,9 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     (OPTIMIZERS, "train.*Optimizer train.sdca_*"),
     (
         SAVING,
-        "train.Saver train.SaverDef train.latest_checkpoint train.get_checkpoint_state train.checkpoint_exists "
-        "train.list_variables train.load_variable train.load_checkpoint train.init_from_checkpoint "
-        "train.Checkpoint* train.NewCheckpointReader train.checkpoints_iterator "
-        "train.generate_checkpoint_state_proto train.get_checkpoint_mtimes train.remove_checkpoint "
-        "train.update_checkpoint_state train.warm_start train.VocabInfo train.export_meta_graph "
-        "train.import_meta_graph train.write_graph saved_model",
+        "train.Saver train.SaverDef train.init_from_checkpoint train.Checkpoint* train.checkpoints_iterator "
+        "train.warm_start train.VocabInfo train.export_meta_graph train.import_meta_graph train.write_graph "
+        "saved_model",
     ),
     (CLUSTERS, "train.ClusterDef train.JobDef"),
     (RESOLVER, "distribute"),

@@ -1,5 +1,15 @@
 """``tf.train``: clusters, training loops, optimizers, and what of it concerns variables and learning rates."""
 
+from worker_client.checkpoints.state import (
+    checkpoint_exists,
+    generate_checkpoint_state_proto,
+    get_checkpoint_mtimes,
+    get_checkpoint_state,
+    latest_checkpoint,
+    remove_checkpoint,
+    update_checkpoint_state,
+)
+from worker_client.checkpoints.tensorflow import NewCheckpointReader, list_variables, load_checkpoint, load_variable
 from worker_client.compat.v1.cluster import ClusterSpec
 from worker_client.placement.device_setter import replica_device_setter
 from worker_client.training import learning_rate as _learning_rate
@@ -77,6 +87,7 @@ __all__ = [
     "MonitoredTrainingSession",
     "NanLossDuringTrainingError",
     "NanTensorHook",
+    "NewCheckpointReader",
     "Optimizer",
     "ProximalAdagradOptimizer",
     "ProximalGradientDescentOptimizer",
@@ -99,12 +110,22 @@ __all__ = [
     "WorkerSessionCreator",
     "assert_global_step",
     "basic_train_loop",
+    "checkpoint_exists",
     "create_global_step",
+    "generate_checkpoint_state_proto",
+    "get_checkpoint_mtimes",
+    "get_checkpoint_state",
     "get_global_step",
     "get_or_create_global_step",
     "global_step",
+    "latest_checkpoint",
+    "list_variables",
+    "load_checkpoint",
+    "load_variable",
+    "remove_checkpoint",
     "replica_device_setter",
     "start_queue_runners",
+    "update_checkpoint_state",
 ]
 __all__ += _learning_rate.__all__
 
