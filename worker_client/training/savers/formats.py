@@ -42,6 +42,15 @@ class OpenCheckpoint(Protocol):
         """Returns what there is under a name, None if nothing is."""
         ...
 
+    def verify(self, key: str) -> None:
+        """Makes sure that a tensor can be read, in little memory.
+
+        Raises:
+            DataLossError: A file is damaged.
+            NotFoundError: A file is missing.
+        """
+        ...
+
     def read(self, key: str, place: PartitionSlice | None, shape: Sequence[int]) -> Array:
         """Reads a tensor.
 
@@ -120,6 +129,9 @@ class _OpenTensorFlow:
             return None
         stored = self._files[key]
         return StoredSpec(stored.dtype, stored.shape)
+
+    def verify(self, key: str) -> None:
+        self._files[key].verify()
 
     def read(self, key: str, place: PartitionSlice | None, shape: Sequence[int]) -> Array:
         stored = self._files[key]

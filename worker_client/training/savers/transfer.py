@@ -87,7 +87,10 @@ def restore_variables(
     with checkpoint_format.open(path) as checkpoint:
         check_fits(checkpoint, saved, path, reshape=reshape)
         home.place([each.variable for each in saved])
-        for batch in _batches(_by_task(home, saved), batch_bytes):
+        batches = list(_batches(_by_task(home, saved), batch_bytes))
+        for key in dict.fromkeys([each.key for batch in batches[1:] for _, each in batch]):
+            checkpoint.verify(key)  # what is sent first is read before anything is changed
+        for batch in batches:
             replies = home.exchange(
                 [
                     Routed(task, assignment(each.variable, _read(checkpoint, each, reshape=reshape)))

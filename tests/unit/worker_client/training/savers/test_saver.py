@@ -222,6 +222,32 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path) -> None:
         assert session.run(variable).tolist() == [1.0, 2.0]
 
 
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
+def test_nothing_is_restored_if_what_comes_in_a_later_batch_is_damaged(
+    cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damage: str
+) -> None:
+    monkeypatch.setattr(transfer.restore_variables, "__kwdefaults__", {"reshape": False, "batch_bytes": 32})
+    variables = four_variables()
+    saver = tf.train.Saver(sharded=True)
+    with tf.Session(cluster.client()) as session:
+        session.run(tf.global_variables_initializer())
+        path = saver.save(session, tmp_path / "m")
+        data = tmp_path / "m.data-00001-of-00002"  # of ps 1: first b, and then d
+        content = data.read_bytes()
+        if damage == "missing":
+            data.unlink()
+        else:
+            data.write_bytes(content[:-1] + (b"\x01" if damage == "flipped" else b""))
+        session.run([each.assign(each * 0.0 - 1.0) for each in variables])
+        kind = tf.errors.NotFoundError if damage == "missing" else tf.errors.DataLossError
+        with pytest.raises(kind, match=r"m\.data-00001"):
+            saver.restore(session, path)
+        assert [value[0] for value in session.run(variables)] == [-1.0] * 4
+        data.write_bytes(content)
+        saver.restore(session, path)
+        assert [value[0] for value in session.run(variables)] == [0.0, 1.0, 2.0, 3.0]
+
+
 def test_a_full_disk_ends_the_save_and_leaves_the_last_checkpoint(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
