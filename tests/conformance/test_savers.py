@@ -56,6 +56,19 @@ def test_a_run_that_is_cut_by_saving_ends_where_the_whole_one_does(tmp_path: Pat
     }
 
 
+@pytest.mark.parametrize("of_model", [False, True])
+def test_variables_of_tensorflow_2_are_restored_by_their_full_names(of_model: bool, tmp_path: Path) -> None:
+    recorded = extracted("saved_model" if of_model else "objects", tmp_path)
+    path = recorded.folder / "model" if of_model else recorded.path
+    prefix, key = ("layer", "kernel") if of_model else ("first", "layers/0/kernel")
+    with tf.Graph().as_default(), tf.Session() as session, tf.variable_scope(prefix):
+        kernel = tf.get_variable("kernel", [3, 2], partitioner=tf.fixed_size_partitioner(3))
+        tf.train.Saver().restore(session, path)
+        found = session.run(tf.convert_to_tensor(kernel))
+    stored = tf.train.load_variable(recorded.path, f"{key}/.ATTRIBUTES/VARIABLE_VALUE")
+    np.testing.assert_array_equal(found, stored)
+
+
 @pytest.mark.parametrize("case", ["adam", "version_1", "sharded"])
 def test_what_tensorflow_has_saved_is_restored(case: str, tmp_path: Path) -> None:
     recorded = extracted(case, tmp_path)

@@ -233,7 +233,7 @@ class Saver(SaysWhatIsLeftOut):
         state_name = STATE_FILE_NAME if latest_filename is None else latest_filename
         if Path(state_name).name != state_name:
             raise ValueError("'latest_filename' must not contain path components")
-        path = os.fspath(save_path)
+        path = os.fsdecode(save_path)
         if global_step is not None:
             step = global_step if isinstance(global_step, int | np.integer) else step_of(sess, global_step)
             path = f"{path}-{step:08d}" if self._pad_step_number else f"{path}-{step}"
@@ -247,7 +247,7 @@ class Saver(SaysWhatIsLeftOut):
         path = os.fsdecode(written)
         if write_state:
             self._kept.add(path)
-            self._write_state(os.path.dirname(os.fspath(save_path)), path, state_name)  # noqa: PTH120 - "" stays that
+            self._write_state(os.path.dirname(os.fsdecode(save_path)), path, state_name)  # noqa: PTH120 - "" stays that
             self._kept.delete_one(meta_graph_suffix)
         return path
 
@@ -269,7 +269,7 @@ class Saver(SaysWhatIsLeftOut):
             return
         if save_path is None:
             raise ValueError("Can't load save_path when it is None.")
-        path = os.fspath(save_path)
+        path = os.fsdecode(save_path)
         if not checkpoint_exists(path):
             raise ValueError(f"The passed save_path is not a valid checkpoint: {path}")
         if not self._is_built:
