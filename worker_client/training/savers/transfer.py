@@ -18,7 +18,7 @@ from worker_client.values.dtypes import DType
 from worker_client.values.out_arrays import tensor_of
 from worker_client.values.text import graph_dtype, is_text, stored, taken
 
-BATCH_BYTES: Final = 64 * 1024**2
+BATCH_BYTES: Final = 16 * 1024**2
 """What is asked of a ps task, or sent to it, in one exchange; a larger value goes alone."""
 
 _MOST_NAMED: Final = 10
