@@ -9,6 +9,7 @@ import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError, NotFoundError
 from ps_protocol.operations import Array, PsOperation, Read, Replace, Update, UpdateRule
+from ps_protocol.tensorflow_files.slices import cover_once
 from worker_client.connection.fanout import Routed, succeeded
 from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.computation import VariableHome
@@ -47,9 +48,11 @@ def save_variables(
         batch_bytes: What is asked of a ps task at a time.
 
     Raises:
+        InvalidArgumentError: Of a partitioned variable not all parts are to be saved, so that nobody could read it.
         FailedPreconditionError: A variable has no value.
         ShardscopeError: A ps task did not answer, or a file could not be written.
     """
+    _check_all_parts(saved)
     home.place([each.variable for each in saved])
     by_task = _by_task(home, saved)
     shards = {task: number if sharded else 0 for number, task in enumerate(by_task)}
@@ -128,6 +131,22 @@ def check_fits(checkpoint: OpenCheckpoint, saved: Sequence[SavedVariable], path:
                 variable=each.variable.spec.name,
             )
         _check_shape(each, spec.shape, path, reshape=reshape)
+
+
+def _check_all_parts(saved: Sequence[SavedVariable]) -> None:
+    parts: dict[str, list[SavedVariable]] = {}
+    for each in saved:
+        if each.place is not None:
+            parts.setdefault(each.key, []).append(each)
+    for key, found in parts.items():
+        starts = [each.place.offset for each in found if each.place is not None]
+        if not cover_once(found[0].full_shape, starts, [each.variable.spec.shape for each in found]):
+            names = ", ".join([each.variable.spec.name for each in found])
+            raise InvalidArgumentError(
+                f"{key} cannot be saved with only these of its parts: {names}; save all of them, or give a mapping "
+                f"with a name for each, which saves it as a tensor of its own",
+                variable=key,
+            )
 
 
 def _check_shape(each: SavedVariable, stored_shape: tuple[int, ...], path: str, *, reshape: bool) -> None:

@@ -209,6 +209,23 @@ def test_values_without_a_first_one_are_named_and_nothing_is_written(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+def test_some_parts_alone_are_restored_but_not_saved_unless_under_a_name_of_their_own(tmp_path: Path) -> None:
+    zeros = tf.zeros_initializer()
+    variable = tf.get_variable("v", [4], initializer=zeros, partitioner=tf.fixed_size_partitioner(2))
+    first, second = variable
+    whole, part = tf.train.Saver(), tf.train.Saver([second])
+    with tf.Session() as session:
+        session.run(variable.assign([1.0, 2.0, 3.0, 4.0]))
+        path = whole.save(session, tmp_path / "m")
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"v cannot be saved .* v/part_1; save all"):
+            part.save(session, tmp_path / "m")
+        session.run([first.initializer, second.initializer])
+        part.restore(session, path)
+        assert session.run([first, second])[1].tolist() == [3.0, 4.0]
+        alone = tf.train.Saver({"tail": second}).save(session, tmp_path / "alone")
+    assert values_in(alone or "") == {"tail": [3.0, 4.0]}
+
+
 def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     variable = tf.get_variable("v", initializer=[1.0, 2.0])
     saver = tf.train.Saver()
