@@ -1,6 +1,6 @@
 """The forms in which a saver writes checkpoints, and what it asks of each.
 
-A form is one object with two methods. What is written is whole, or it is not there; what is read is read when it is
+A form is one object. What is written is whole, or it is not there; what is read is read when it is
 asked for, and no more than that.
 """
 
@@ -18,6 +18,7 @@ from ps_protocol.operations import Array, PartitionSlice
 from ps_protocol.tensorflow_files.bundle_writer import ShardWriter, write_index
 from ps_protocol.tensorflow_files.checkpoint import open_tensorflow
 from ps_protocol.tensorflow_files.tensors import StoredTensor
+from worker_client.checkpoints.state import checkpoint_exists, get_checkpoint_mtimes, remove_checkpoint
 
 _READ_BYTES: Final = 16 * 1024**2
 """What is read at a time of a tensor of which only some columns are wanted."""
@@ -105,6 +106,26 @@ class CheckpointFormat(Protocol):
         """
         ...
 
+    def exists(self, path: str) -> bool:
+        """Whether there is a checkpoint of this path."""
+        ...
+
+    def written_s(self, path: str) -> float | None:
+        """Returns when a checkpoint was written, in seconds since 1970; None if there is none."""
+        ...
+
+    def remove(self, path: str, meta_graph_suffix: str) -> None:
+        """Deletes a checkpoint.
+
+        Args:
+            path: Of it; it need not be there.
+            meta_graph_suffix: Of a file of TensorFlow's beside it that is deleted as well.
+
+        Raises:
+            OSError: A file cannot be deleted.
+        """
+        ...
+
 
 class TensorFlowFormat:
     """TensorFlow's own files, which TensorFlow 1 and 2 open: "path.index", "path.data-00000-of-00001" and so on."""
@@ -114,6 +135,15 @@ class TensorFlowFormat:
 
     def create(self, path: str, num_shards: int) -> AbstractContextManager[NewCheckpoint]:
         return _NewTensorFlow(path, num_shards)
+
+    def exists(self, path: str) -> bool:
+        return checkpoint_exists(path)
+
+    def written_s(self, path: str) -> float | None:
+        return next(iter(get_checkpoint_mtimes([path])), None)
+
+    def remove(self, path: str, meta_graph_suffix: str) -> None:
+        remove_checkpoint(path, meta_graph_suffix=meta_graph_suffix)
 
 
 FORMATS: Final[Mapping[str, CheckpointFormat]] = {"tensorflow": TensorFlowFormat()}

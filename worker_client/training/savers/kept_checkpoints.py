@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from ps_protocol.interrupts import raise_interrupt
-from worker_client.checkpoints.state import remove_checkpoint
 
 _LOG: Final = logging.getLogger("tensorflow")
 _HOUR_S: Final = 3600.0
@@ -24,9 +23,11 @@ class KeptCheckpoints:
     Args:
         max_to_keep: How many; 0 for all, which then are not remembered.
         keep_every_n_hours: After how many hours one of those that would be deleted is kept.
+        remove: Deletes a checkpoint: is given its path, and the suffix of TensorFlow's file beside it.
     """
 
-    def __init__(self, max_to_keep: int, keep_every_n_hours: float):
+    def __init__(self, max_to_keep: int, keep_every_n_hours: float, remove: Callable[[str, str], None]):
+        self._remove = remove
         self._max_to_keep = max_to_keep
         self._every_s = keep_every_n_hours * _HOUR_S
         self._next_kept_s = time.time() + self._every_s
@@ -60,7 +61,7 @@ class KeptCheckpoints:
             self._next_kept_s += self._every_s
             return
         try:
-            remove_checkpoint(path, meta_graph_suffix=meta_graph_suffix)
+            self._remove(path, meta_graph_suffix)
         except OSError as error:
             raise_interrupt(error)
             _LOG.warning("Ignoring: %s", error)

@@ -14,7 +14,7 @@ import numpy as np
 from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.tensorflow_files.state_file import STATE_FILE_NAME
-from worker_client.checkpoints.state import checkpoint_exists, get_checkpoint_mtimes, update_checkpoint_state
+from worker_client.checkpoints.state import update_checkpoint_state
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.sessions.session import Session
 from worker_client.training.global_step import global_step as step_of
@@ -108,7 +108,9 @@ class Saver(SaysWhatIsLeftOut):
         self._pad_step_number = pad_step_number
         self._save_relative_paths = save_relative_paths
         self._is_built = self._is_empty = False
-        self._kept = KeptCheckpoints(self._max_to_keep, keep_checkpoint_every_n_hours)
+        self._kept = KeptCheckpoints(
+            self._max_to_keep, keep_checkpoint_every_n_hours, self._options.checkpoint_format.remove
+        )
         self.saver_def: Any = saver_def
         if not defer_build:
             self.build()
@@ -140,7 +142,11 @@ class Saver(SaysWhatIsLeftOut):
             names: dict[str, Any] = {field: f"{self._name}/{getattr(self.saver_def, field)}" for field in _NAMES}
             self.saver_def = dataclasses.replace(self.saver_def, **names)
         _check_definition(self.saver_def)
-        self._kept = KeptCheckpoints(self.saver_def.max_to_keep, self.saver_def.keep_checkpoint_every_n_hours)
+        self._kept = KeptCheckpoints(
+            self.saver_def.max_to_keep,
+            self.saver_def.keep_checkpoint_every_n_hours,
+            self._options.checkpoint_format.remove,
+        )
         self._is_built = True
 
     # -- what it is made of ---------------------------------------------------------------------
@@ -187,8 +193,8 @@ class Saver(SaysWhatIsLeftOut):
 
     def recover_last_checkpoints(self, checkpoint_paths: Sequence[str]) -> None:
         """Says which checkpoints an earlier process has left; those that are not there do not count."""
-        found = [(path, get_checkpoint_mtimes([path])) for path in checkpoint_paths]
-        self.set_last_checkpoints_with_time([(path, times[0]) for path, times in found if times])
+        found = [(path, self._options.checkpoint_format.written_s(path)) for path in checkpoint_paths]
+        self.set_last_checkpoints_with_time([(path, time_s) for path, time_s in found if time_s is not None])
 
     # -- saving and restoring -------------------------------------------------------------------
 
@@ -270,7 +276,7 @@ class Saver(SaysWhatIsLeftOut):
         if save_path is None:
             raise ValueError("Can't load save_path when it is None.")
         path = os.fsdecode(save_path)
-        if not checkpoint_exists(path):
+        if not self._options.checkpoint_format.exists(path):
             raise ValueError(f"The passed save_path is not a valid checkpoint: {path}")
         if not self._is_built:
             raise RuntimeError("`build()` should be called before restore if defer_build==True")
