@@ -58,8 +58,10 @@ def save_variables(
     shards = {task: number if sharded else 0 for number, task in enumerate(by_task)}
     with checkpoint_format.create(path, len(by_task) if sharded else 1) as checkpoint:
         for batch in _batches(by_task, batch_bytes):
-            for (task, each), value in zip(batch, _values(home, batch), strict=True):
-                checkpoint.add(shards[task], each.key, each.place, value)
+            values = _values(home, batch)
+            values.reverse()
+            for task, each in batch:  # of which none is left when the next are read
+                checkpoint.add(shards[task], each.key, each.place, values.pop())
 
 
 def restore_variables(
