@@ -70,6 +70,17 @@ def test_parts_in_files_of_version_1_are_put_together(case: str, tmp_path: Path)
             assert is_as_recorded(checkpoint[name].read(), expected["data"])
 
 
+def test_files_of_version_1_hold_the_same_elements(tmp_path: Path) -> None:
+    """Also those that TensorFlow writes, and does not read: half floats, complex and quantized numbers."""
+    as_version_2 = extracted("dtypes", tmp_path).tensors
+    with ss.checkpoint.open_tensorflow(extracted("version_1_dtypes", tmp_path).path) as checkpoint:
+        assert {"float16", "complex128", "qint32", "text"} < set(checkpoint) < set(as_version_2)
+        for name, tensor in checkpoint.items():
+            expected = as_version_2[name]
+            assert (tensor.dtype_name, list(tensor.shape)) == (expected["dtype"], expected["shape"])
+            assert is_as_recorded(tensor.read(), expected["data"]), name
+
+
 def test_strings_in_parts_are_put_together(tmp_path: Path) -> None:
     with ss.checkpoint.open_tensorflow(extracted("sliced", tmp_path).path) as checkpoint:
         assert checkpoint["words"].read().tolist() == [b"one", b"two", b"three", b""]
