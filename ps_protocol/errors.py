@@ -20,6 +20,7 @@
     ├── OutOfRangeError
     ├── UnimplementedError
     ├── InternalError
+    ├── DataLossError
     └── UnavailableError            retryable
 
     ValueError
@@ -60,6 +61,7 @@ class ErrorCode(enum.IntEnum):
     INTERNAL = 16
     UNAVAILABLE = 17
     STATE_LOST = 18
+    DATA_LOSS = 19
 
 
 _STATUS_NUMBERS: dict[ErrorCode, int] = {
@@ -80,6 +82,7 @@ _STATUS_NUMBERS: dict[ErrorCode, int] = {
     ErrorCode.UNIMPLEMENTED: 12,
     ErrorCode.INTERNAL: 13,
     ErrorCode.UNAVAILABLE: 14,
+    ErrorCode.DATA_LOSS: 15,
     ErrorCode.UNAUTHENTICATED: 16,
 }
 
@@ -266,6 +269,12 @@ class InternalError(ShardscopeError):
     code = ErrorCode.INTERNAL
 
 
+class DataLossError(ShardscopeError):
+    """A file is damaged, or ends too early: what it held cannot be read."""
+
+    code = ErrorCode.DATA_LOSS
+
+
 class UnavailableError(ShardscopeError):
     """The task cannot be reached, or is draining."""
 
@@ -322,6 +331,7 @@ __all__ = [
     "CancelledError",
     "ClusterStartError",
     "DTypeMismatchError",
+    "DataLossError",
     "DeadlineExceededError",
     "ErrorCode",
     "FailedPreconditionError",

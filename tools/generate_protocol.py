@@ -14,7 +14,7 @@ from pathlib import Path
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = (Path("ps_protocol/v1"), Path("ps_server/coordination/etcd_api"))
+PACKAGES = (Path("ps_protocol/v1"), Path("ps_protocol/tensorflow_files"), Path("ps_server/coordination/etcd_api"))
 GENERATED = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
 
 

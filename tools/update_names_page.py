@@ -40,8 +40,9 @@ def main() -> None:
 
 def _with_reason(row: re.Match[str]) -> str:
     name, status, _ = row.groups()
-    owner = name.rpartition(".")[0]
-    reason = left_out.reason_for(name) or left_out.reason_for(name.partition(".")[0]) or left_out.reason_for(owner)
+    owner, _, member = name.rpartition(".")
+    of_class = f"{owner.rpartition('.')[2]}.{member}"
+    reason = next(filter(None, map(left_out.reason_for, (name, of_class, name.partition(".")[0], owner))), None)
     return row[0] if status != "left out" or reason is None else f"| `{name}` | left out | {reason} |"
 
 

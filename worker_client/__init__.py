@@ -74,13 +74,13 @@ from worker_client.variables.partitioners import (
 )
 from worker_client.variables.variable import Variable
 
-if TYPE_CHECKING:  # the optimizers are imported when they are asked for
-    from worker_client import train
+if TYPE_CHECKING:  # the optimizers, and what reads files, are imported when they are asked for
+    from worker_client import checkpoint, train
 else:
 
     def __getattr__(name: str) -> object:
-        if name == "train":
-            return importlib.import_module("worker_client.train")
+        if name in {"checkpoint", "train"}:
+            return importlib.import_module(f"worker_client.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -110,6 +110,7 @@ __all__ = [
     "assign_add_all",
     "assign_all",
     "byte_size_load_fn",
+    "checkpoint",
     "colocate_with",
     "connect",
     "constant_initializer",

@@ -14,6 +14,10 @@ not TensorFlow's. Started by hand, each in a terminal of its own:
 Or all at once, where each task finds its place in TF_CONFIG:
 
     shardscope up --ps 2 --workers 3 -- python examples/tf1/mnist_replica.py
+
+With --train_dir=DIR the chief saves checkpoints there, in TensorFlow's form.
+Started again, with more --train_steps or after an interrupt, on as many ps
+tasks as you like, it goes on from the newest.
 """
 
 import json
@@ -34,6 +38,7 @@ flags.DEFINE_integer("task_index", 0, "the number of this process in its job; wo
 flags.DEFINE_string("data_dir", "", 'files in MNIST\'s form; "digits" for the small images of the digits example')
 flags.DEFINE_integer("hidden_units", 100, "units of the hidden layer", lower_bound=1)
 flags.DEFINE_integer("train_steps", 3000, "steps of all workers together", lower_bound=1)
+flags.DEFINE_string("train_dir", "", "where the chief saves checkpoints, and goes on from the newest")
 flags.DEFINE_integer("batch_size", 100, "images in a step", lower_bound=1)
 flags.DEFINE_float("learning_rate", 0.001, "of Adam", lower_bound=0.0)
 flags.DEFINE_integer("lines", 10, "how many times each worker says how far it is", lower_bound=1)
@@ -90,7 +95,11 @@ def train(cluster, index, server):
     next_line = every
     hooks = [tf.train.StopAtStepHook(last_step=FLAGS.train_steps)]
     start = time.time()
-    with tf.train.MonitoredTrainingSession(server.target, is_chief=index == 0, hooks=hooks) as session:
+    saving = {"checkpoint_dir": FLAGS.train_dir or None, "save_checkpoint_secs": 60}
+    with tf.train.MonitoredTrainingSession(server.target, is_chief=index == 0, hooks=hooks, **saving) as session:
+        made = session.run_step_fn(lambda step_context: step_context.session.run(global_step))
+        if index == 0 and made:
+            print(f"going on after step {made}", flush=True)
         while not session.should_stop():
             rows = random.randint(len(data.train), size=FLAGS.batch_size)
             batch = {images: data.train[rows], labels: data.train_labels[rows]}

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bps_protocol/v1/errors.proto\x12\x0eps_protocol.v1\"\x8b\x01\n\x05\x45rror\x12\'\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x19.ps_protocol.v1.ErrorCode\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x10\n\x08variable\x18\x03 \x01(\t\x12\x0c\n\x04task\x18\x04 \x01(\t\x12\x11\n\tretryable\x18\x05 \x01(\x08\x12\x15\n\rretry_after_s\x18\x06 \x01(\x01*\xbf\x04\n\tErrorCode\x12\x1a\n\x16\x45RROR_CODE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45RROR_CODE_UNKNOWN\x10\x01\x12\x18\n\x14\x45RROR_CODE_CANCELLED\x10\x02\x12\x1f\n\x1b\x45RROR_CODE_INVALID_ARGUMENT\x10\x03\x12\x1d\n\x19\x45RROR_CODE_SHAPE_MISMATCH\x10\x04\x12\x1d\n\x19\x45RROR_CODE_DTYPE_MISMATCH\x10\x05\x12 \n\x1c\x45RROR_CODE_DEADLINE_EXCEEDED\x10\x06\x12\x18\n\x14\x45RROR_CODE_NOT_FOUND\x10\x07\x12\x1d\n\x19\x45RROR_CODE_ALREADY_EXISTS\x10\x08\x12 \n\x1c\x45RROR_CODE_PERMISSION_DENIED\x10\t\x12\x1e\n\x1a\x45RROR_CODE_UNAUTHENTICATED\x10\n\x12!\n\x1d\x45RROR_CODE_RESOURCE_EXHAUSTED\x10\x0b\x12\"\n\x1e\x45RROR_CODE_FAILED_PRECONDITION\x10\x0c\x12\x16\n\x12\x45RROR_CODE_ABORTED\x10\r\x12\x1b\n\x17\x45RROR_CODE_OUT_OF_RANGE\x10\x0e\x12\x1c\n\x18\x45RROR_CODE_UNIMPLEMENTED\x10\x0f\x12\x17\n\x13\x45RROR_CODE_INTERNAL\x10\x10\x12\x1a\n\x16\x45RROR_CODE_UNAVAILABLE\x10\x11\x12\x19\n\x15\x45RROR_CODE_STATE_LOST\x10\x12\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bps_protocol/v1/errors.proto\x12\x0eps_protocol.v1\"\x8b\x01\n\x05\x45rror\x12\'\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x19.ps_protocol.v1.ErrorCode\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x10\n\x08variable\x18\x03 \x01(\t\x12\x0c\n\x04task\x18\x04 \x01(\t\x12\x11\n\tretryable\x18\x05 \x01(\x08\x12\x15\n\rretry_after_s\x18\x06 \x01(\x01*\xd9\x04\n\tErrorCode\x12\x1a\n\x16\x45RROR_CODE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45RROR_CODE_UNKNOWN\x10\x01\x12\x18\n\x14\x45RROR_CODE_CANCELLED\x10\x02\x12\x1f\n\x1b\x45RROR_CODE_INVALID_ARGUMENT\x10\x03\x12\x1d\n\x19\x45RROR_CODE_SHAPE_MISMATCH\x10\x04\x12\x1d\n\x19\x45RROR_CODE_DTYPE_MISMATCH\x10\x05\x12 \n\x1c\x45RROR_CODE_DEADLINE_EXCEEDED\x10\x06\x12\x18\n\x14\x45RROR_CODE_NOT_FOUND\x10\x07\x12\x1d\n\x19\x45RROR_CODE_ALREADY_EXISTS\x10\x08\x12 \n\x1c\x45RROR_CODE_PERMISSION_DENIED\x10\t\x12\x1e\n\x1a\x45RROR_CODE_UNAUTHENTICATED\x10\n\x12!\n\x1d\x45RROR_CODE_RESOURCE_EXHAUSTED\x10\x0b\x12\"\n\x1e\x45RROR_CODE_FAILED_PRECONDITION\x10\x0c\x12\x16\n\x12\x45RROR_CODE_ABORTED\x10\r\x12\x1b\n\x17\x45RROR_CODE_OUT_OF_RANGE\x10\x0e\x12\x1c\n\x18\x45RROR_CODE_UNIMPLEMENTED\x10\x0f\x12\x17\n\x13\x45RROR_CODE_INTERNAL\x10\x10\x12\x1a\n\x16\x45RROR_CODE_UNAVAILABLE\x10\x11\x12\x19\n\x15\x45RROR_CODE_STATE_LOST\x10\x12\x12\x18\n\x14\x45RROR_CODE_DATA_LOSS\x10\x13\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ps_protocol.v1.errors_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORCODE']._serialized_start=190
-  _globals['_ERRORCODE']._serialized_end=765
+  _globals['_ERRORCODE']._serialized_end=791
   _globals['_ERROR']._serialized_start=48
   _globals['_ERROR']._serialized_end=187
 # @@protoc_insertion_point(module_scope)

@@ -42,6 +42,7 @@ class _ErrorCodeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     ERROR_CODE_INTERNAL: _ErrorCode.ValueType  # 16
     ERROR_CODE_UNAVAILABLE: _ErrorCode.ValueType  # 17
     ERROR_CODE_STATE_LOST: _ErrorCode.ValueType  # 18
+    ERROR_CODE_DATA_LOSS: _ErrorCode.ValueType  # 19
 
 class ErrorCode(_ErrorCode, metaclass=_ErrorCodeEnumTypeWrapper):
     """What went wrong, in terms that do not depend on the transport. The numbers are
@@ -67,6 +68,7 @@ ERROR_CODE_UNIMPLEMENTED: ErrorCode.ValueType  # 15
 ERROR_CODE_INTERNAL: ErrorCode.ValueType  # 16
 ERROR_CODE_UNAVAILABLE: ErrorCode.ValueType  # 17
 ERROR_CODE_STATE_LOST: ErrorCode.ValueType  # 18
+ERROR_CODE_DATA_LOSS: ErrorCode.ValueType  # 19
 global___ErrorCode = ErrorCode
 
 @typing.final

@@ -68,6 +68,14 @@ def test_a_replica_trains_where_up_puts_it() -> None:
     assert re.search(r"worker:\d +\| step +\d+  batch loss \d+\.\d+  accuracy \d\.\d+  \d+\.\d s", output), output
 
 
+def test_a_replica_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    up(1, REPLICA, DIGITS, "--train_steps=30", "--lines=1", f"--train_dir={tmp_path}")
+    output = up(1, REPLICA, DIGITS, "--train_steps=40", "--lines=1", f"--train_dir={tmp_path}")
+    assert "going on after step 30" in output
+    assert "after 40 steps of all workers" in output
+    assert {each.name for each in tmp_path.glob("model.ckpt-*.index")} >= {"model.ckpt-30.index", "model.ckpt-40.index"}
+
+
 @contextmanager
 def process(*command: str) -> Iterator[subprocess.Popen[str]]:
     started = subprocess.Popen(

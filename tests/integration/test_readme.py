@@ -113,6 +113,16 @@ def test_operations_runs_by_itself(section: Section, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out.splitlines() == section.expected_output
 
 
+def test_tensorflow_checkpoints_runs_by_itself(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}  # one program
+    for section in sections_of("docs/tensorflow-checkpoints.md"):
+        section.run(names)
+        assert capsys.readouterr().out.splitlines() == section.expected_output
+
+
 @pytest.mark.parametrize("section", named(sections_of("docs/tf1-names.md")))
 def test_the_program_of_tensorflow_1_runs_by_itself(section: Section, capsys: pytest.CaptureFixture[str]) -> None:
     section.run({})
@@ -124,11 +134,8 @@ def test_every_block_of_python_is_run(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     name = str(document.relative_to(ROOT))
     blocks = re.findall(r"^[ ]*(?:```|~~~)[ ]*(?:python|py|pycon)\b", text, re.MULTILINE | re.IGNORECASE)
-    run = (
-        _BLOCK.findall(text)
-        if name in ("README.md", "docs/guide.md", "docs/operations.md", "docs/tf1-names.md")
-        else []
-    )
+    pages = ("guide", "operations", "tensorflow-checkpoints", "tf1-names")
+    run = _BLOCK.findall(text) if name in ("README.md", *[f"docs/{each}.md" for each in pages]) else []
     assert len(run) == len(blocks)
 
 

@@ -279,6 +279,15 @@ class DeferredVariable(SaysWhatIsLeftOut, DeferredVariableUpdates, DeferredArray
         """Returns how the ps makes the initial value; only if that is not a deferred tensor."""
         return initializer_spec(self.definition.initializer, self.spec, job_seed)
 
+    def initialize_by(self, initializer: Operation, initial_value: Tensor) -> None:
+        """Has another operation give it its initial value from now on; operations that are there keep to the old one.
+
+        Args:
+            initializer: Assigns the value.
+            initial_value: What it assigns.
+        """
+        self._initializer, self._initial_value, self._safe_initial_value = initializer, initial_value, None
+
     def load(self, value: Any, session: Runner | None = None) -> None:
         """Replaces the value at once, in a session, by default the default one. Adds nothing to the graph."""
         array = self.checked(self._array(value))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -139,3 +139,36 @@ class VariableAccess(Computation):
     beside: tuple[AccessedVariable, ...] = ()
     joins: bool = False
     output: Callable[[Reply, Sequence[Array]], Array] = value_read
+
+
+class VariableHome(Protocol):
+    """Where the variables of a session live, as far as moving many of them at once needs it."""
+
+    def place(self, variables: Iterable[AccessedVariable]) -> None:
+        """Declares those variables that are not declared yet."""
+        ...
+
+    def route(self, variable: AccessedVariable) -> int | None:
+        """Returns the ps task of a placed variable, None for this process's own store."""
+        ...
+
+    def exchange(self, routed: Sequence[Any]) -> list[Reply]:
+        """Carries out ``Routed`` operations, one exchange for each ps task; an error is a reply."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BulkTransfer(Computation):
+    """Moves the values of many variables, in as many exchanges as it takes to hold few of them at a time.
+
+    It is carried out when what it waits for has run, also if it has no outputs.
+
+    Attributes:
+        function: Is given the session's ``VariableHome`` and then the inputs' values. Returns the outputs.
+        mutates: Whether it changes variables.
+        listed_inputs: What the graph lists as the operation's inputs.
+    """
+
+    function: Callable[..., tuple[Array, ...]]
+    mutates: bool = False
+    listed_inputs: tuple[Tensor, ...] | None = None

@@ -44,11 +44,13 @@ class Computation:
 
     Attributes:
         mutates: Whether it changes a variable.
+        listed_inputs: What the graph lists as the operation's inputs, where that is not what it works with; else None.
     """
 
     __slots__ = ()
 
     mutates = False
+    listed_inputs: tuple[Tensor, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,8 @@ class Operation(
     @property
     def inputs(self) -> tuple[Tensor, ...]:
         """The tensors that it reads, constants that were given as numbers included."""
-        return (*self.references, *self.operands)
+        listed = None if self.computation is None else self.computation.listed_inputs
+        return (*self.references, *self.operands) if listed is None else listed
 
     @property
     def control_inputs(self) -> list[Operation]:

@@ -55,6 +55,15 @@ class WholeVariables:
     def __contains__(self, name: str) -> bool:
         return name in self._entries
 
+    def find(self, name: str) -> Any:
+        """Returns the variable of a name, None if there is none."""
+        entry = self._entries.get(name)
+        return None if entry is None else entry.variable
+
+    def names(self) -> list[str]:
+        """Returns the names of all, in the order in which they were made."""
+        return list(self._entries)
+
     def forget(self, name: str) -> None:
         """Takes a variable back out of the table and of the collections; its operation and its name stay."""
         entry = self._entries.pop(name)

@@ -51,6 +51,20 @@ class VariableTable:
             del keywords["constraint"]
         return custom_getter(getter=self._getter, **keywords)
 
+    def find(self, name: str) -> Any:
+        """Returns the variable of a full name, a list of the parts of one that is cut, or None."""
+        found = self._whole.find(name)
+        if found is not None:
+            return found
+        cut: list[Any] = []
+        while (part := self._whole.find(f"{name}/part_{len(cut)}")) is not None:
+            cut.append(part)
+        return cut or None
+
+    def names(self) -> list[str]:
+        """Returns the full names of all variables, of those that are cut each once."""
+        return list(dict.fromkeys([name.partition("/part_")[0] for name in self._whole.names()]))
+
     def _getter(self, *args: Any, **keywords: Any) -> Any:
         """The getter that custom getters are given; its arguments are those of ``VariableArguments``."""
         return self._get(VariableArguments(*args, **keywords))

@@ -16,7 +16,7 @@ from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, Shardsc
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import READS, Array, PsOperation, Read, reply_bytes
 from worker_client.connection.fanout import Routed
-from worker_client.graph.computation import Constant, DrawingKernel, Kernel, SeededKernel
+from worker_client.graph.computation import BulkTransfer, Constant, DrawingKernel, Kernel, SeededKernel
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.sessions.fed_variables import answered_from, fed_variables
 from worker_client.sessions.plans import Plan, PlannedAccess, Plans, Step, planned
@@ -132,6 +132,8 @@ class Evaluation:
             values = computation.function(self._runtime.job_seed, *inputs)
         elif isinstance(computation, DrawingKernel):
             values = computation.function(self._runtime.generator(computation), *inputs)
+        elif isinstance(computation, BulkTransfer):
+            values = computation.function(self._runtime, *inputs)
         else:
             raise _not_computable(operation)
         found = values if isinstance(values, tuple) else (values,)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
-from worker_client.graph.computation import AccessedVariable, Constant, Kernel, VariableAccess
+from worker_client.graph.computation import AccessedVariable, BulkTransfer, Constant, Kernel, VariableAccess
 from worker_client.graph.operation import Operation, Tensor
 
 
@@ -218,8 +218,11 @@ def _rounds(
 
 
 def _is_idle(operation: Operation, fed: Collection[Tensor]) -> bool:
-    """Whether there is nothing to compute: it has no outputs, or the plan knows them."""
-    return type(operation.computation) is Constant or not [each for each in operation.outputs if each not in fed]
+    """Whether there is nothing to do: it has no outputs, or the plan knows them."""
+    kind = type(operation.computation)
+    return kind is Constant or (
+        kind is not BulkTransfer and not [each for each in operation.outputs if each not in fed]
+    )
 
 
 def _access(operation: Operation, access: VariableAccess, consumed: Collection[Tensor]) -> PlannedAccess:

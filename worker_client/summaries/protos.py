@@ -49,7 +49,7 @@ def summary_of_value(tag: str, value: float) -> Any:
     return summary(value=[summary.Value(tag=tag, simple_value=value)])
 
 
-def session_log(status: str) -> Any:
-    """Returns a mark of what has happened to a session: "START" or "STOP"."""
+def session_log(status: str, checkpoint_path: str = "") -> Any:
+    """Returns a mark of what has happened to a session: "START", "STOP", or "CHECKPOINT" with the path of that."""
     log = message_type("SessionLog")
-    return log(status=log.SessionStatus.Value(status))
+    return log(status=log.SessionStatus.Value(status), checkpoint_path=checkpoint_path)

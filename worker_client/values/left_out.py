@@ -19,9 +19,15 @@ OPTIMIZERS: Final = (
     "workers train asynchronously, with those optimizers of TensorFlow's that change a variable by a rule, as "
     "`tf.train.AdamOptimizer`; anything else is computed in the graph and applied with `assign`"
 )
-SAVING: Final = (
-    "a session saves nothing; ps tasks keep their state with `--durability journal`, and values that `session.run` "
-    "returned can be saved with NumPy and loaded with `Variable.load`"
+SAVED_GRAPHS: Final = (
+    "no graphs are saved or loaded; run the code that builds it, and have `tf.train.Saver` restore the variables, also "
+    "those of a SavedModel"
+)
+SAVED_OBJECTS: Final = (
+    "TensorFlow 2's way to save objects; `tf.train.Saver` saves variables, and restores from such files by their names"
+)
+VOCABULARIES: Final = (
+    "no vocabularies are read here; put the rows into their new order in Python, and load them with `Variable.load`"
 )
 CLUSTERS: Final = "no protocol buffers of clusters here; give `tf.train.ClusterSpec` a mapping of jobs to addresses"
 RESOLVER: Final = "`worker_client.connect()` reads `TF_CONFIG` itself; `worker_client.TfConfig` holds what is in it"
@@ -93,14 +99,11 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (OPTIMIZERS, "train.*Optimizer train.sdca_*"),
     (
-        SAVING,
-        "train.Saver train.SaverDef train.latest_checkpoint train.get_checkpoint_state train.checkpoint_exists "
-        "train.list_variables train.load_variable train.load_checkpoint train.init_from_checkpoint "
-        "train.Checkpoint* train.NewCheckpointReader train.checkpoints_iterator "
-        "train.generate_checkpoint_state_proto train.get_checkpoint_mtimes train.remove_checkpoint "
-        "train.update_checkpoint_state train.warm_start train.VocabInfo train.export_meta_graph "
-        "train.import_meta_graph train.write_graph saved_model",
+        SAVED_GRAPHS,
+        "train.export_meta_graph train.import_meta_graph train.write_graph saved_model Saver.export_meta_graph",
     ),
+    (SAVED_OBJECTS, "train.Checkpoint train.CheckpointManager train.CheckpointOptions train.CheckpointView"),
+    (VOCABULARIES, "train.VocabInfo"),
     (CLUSTERS, "train.ClusterDef train.JobDef"),
     (RESOLVER, "distribute"),
     (

@@ -80,7 +80,6 @@ INTERNAL = {
     "NoConnectionError",  # makes a transport take another way
     "SilentConnectionError",  # has a transport take another connection
     "UnskippableError",  # ends a connection
-    "DataLossError",  # a name of TensorFlow's
 }
 
 

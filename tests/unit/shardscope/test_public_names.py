@@ -21,7 +21,8 @@ _NAMES = """
 AUTO_REUSE Client ClusterSpec DeviceSpec Graph GraphKeys GreedyLoadBalancingStrategy HashStrategy IndexedSlices
 InteractiveSession LocalCluster Mirror PartitionedVariable RandomStrategy RoundRobinStrategy Session SparseTensor
 TaskId TfConfig
-Variable VariableScope Version VersionedValue __version__ assign_add_all assign_all byte_size_load_fn colocate_with
+Variable VariableScope Version VersionedValue __version__ assign_add_all assign_all byte_size_load_fn checkpoint
+colocate_with
 connect constant_initializer control_dependencies device embedding_lookup embedding_lookup_sparse errors
 fixed_size_partitioner get_default_client
 get_default_graph get_local_variable get_variable get_variable_scope global_variables global_variables_initializer

@@ -9,7 +9,14 @@ import pytest
 
 LATER = (
     *("absl", "autograd", "google.protobuf", "grpc", "numba", "tensorboardX"),
-    *("ps_cluster", "ps_server", "worker_client.compat", "worker_client.optimizers", "worker_client.train"),
+    *(
+        "ps_cluster",
+        "ps_server",
+        "worker_client.compat",
+        "worker_client.optimizers",
+        "worker_client.train",
+        "worker_client.checkpoint",
+    ),
 )
 
 

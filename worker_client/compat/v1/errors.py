@@ -12,6 +12,7 @@ from ps_protocol.errors import (
     AbortedError,
     AlreadyExistsError,
     CancelledError,
+    DataLossError,
     DeadlineExceededError,
     FailedPreconditionError,
     InternalError,
@@ -84,12 +85,6 @@ INTERNAL: Final = 13
 UNAVAILABLE: Final = 14
 DATA_LOSS: Final = 15
 UNAUTHENTICATED: Final = 16
-
-
-class DataLossError(OpError):
-    """Data cannot be recovered. Nothing here raises it."""
-
-    error_code = DATA_LOSS
 
 
 _TYPES: dict[int, type[OpError]] = {

@@ -11,9 +11,9 @@ from typing import Any, Final, Self, TypeAlias
 from ps_protocol.errors import OutOfRangeError
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.training.monitored import wrapped_sessions
+from worker_client.training.monitored.checkpoint_hook import CheckpointSaverHook
 from worker_client.training.monitored.coordinator import Coordinator
 from worker_client.training.monitored.hook import SessionRunHook
-from worker_client.training.monitored.saving import saving_is_not_here
 from worker_client.training.monitored.scaffold import Scaffold
 from worker_client.training.monitored.session_creators import (
     ChiefSessionCreator,
@@ -32,6 +32,7 @@ from worker_client.training.monitored.wrapped_sessions import (
 _GRACE_S: Final = 120.0
 _MAX_WAIT_S: Final = 7200.0
 _SUMMARY_STEPS: Final = 100
+_CHECKPOINT_S: Final = 600.0
 
 
 class _Default:
@@ -241,16 +242,20 @@ def MonitoredTrainingSession(  # noqa: N802 - TensorFlow's name
     summary_dir: str | None = None,
     save_graph_def: bool = True,
 ) -> MonitoredSession:
-    """Returns a session for a training loop: the chief initialises the variables, the other workers wait for that.
+    """Returns a session for a training loop.
+
+    The chief restores the variables from the newest checkpoint, or initialises them if there is none, and saves
+    checkpoints; the other workers wait until the variables have values.
 
     Args:
         master: As ``Session``'s target.
         is_chief: Whether this process is the chief.
-        checkpoint_dir: Must be None.
+        checkpoint_dir: Where checkpoints are; none are saved or restored if not given.
         scaffold: The operations to start with; a default one if not given. It finishes the default graph.
         hooks: Called around each run.
         chief_only_hooks: Of the chief, called before those.
-        save_checkpoint_secs: Ignored, since nothing is saved without ``checkpoint_dir``.
+        save_checkpoint_secs: After how many seconds the chief saves a checkpoint; 600 if neither this nor
+            ``save_checkpoint_steps`` is given. Where both are None or 0, none is saved.
         save_summaries_steps: After how many global steps the chief writes summaries; 100 if neither this nor the next
             is given.
         save_summaries_secs: After how many seconds.
@@ -258,40 +263,53 @@ def MonitoredTrainingSession(  # noqa: N802 - TensorFlow's name
         stop_grace_period_secs: Time that threads have to end, in seconds.
         log_step_count_steps: After how many global steps the chief logs and writes how fast it goes.
         max_wait_secs: How long the others wait for the chief, in seconds.
-        save_checkpoint_steps: Ignored.
-        summary_dir: Where the chief writes its summaries; nowhere if not given.
-        save_graph_def: Ignored.
+        save_checkpoint_steps: After how many global steps the chief saves a checkpoint.
+        summary_dir: Where the chief writes its summaries; in ``checkpoint_dir`` if not given.
+        save_graph_def: Ignored: no graph is written but for TensorBoard.
 
     Raises:
-        NotImplementedError: ``checkpoint_dir`` is given.
+        ValueError: Checkpoints are to be saved both after steps and after seconds.
+        NotFoundError: A variable is not in the checkpoint; errors as of ``Saver.restore``.
         DeadlineExceededError: The chief has not initialised everything in time.
     """
-    del save_checkpoint_secs, save_checkpoint_steps, save_graph_def
-    if checkpoint_dir:
-        raise saving_is_not_here(
-            "MonitoredTrainingSession(checkpoint_dir=...)", "Leave it out; for summaries alone give summary_dir=..."
-        )
+    del save_graph_def
     scaffold = scaffold or Scaffold()
     if not is_chief:
         waiting = WorkerSessionCreator(scaffold, master, config, max_wait_secs)
         return MonitoredSession(waiting, hooks, stop_grace_period_secs)
     all_hooks = list(chief_only_hooks or ())
+    summary_dir = summary_dir or checkpoint_dir
     if summary_dir:
         if log_step_count_steps and log_step_count_steps > 0:
             all_hooks.append(StepCounterHook(output_dir=summary_dir, every_n_steps=log_step_count_steps))
-        steps, seconds = _summary_interval(save_summaries_steps, save_summaries_secs)
+        steps, seconds = _interval(save_summaries_steps, save_summaries_secs, steps=_SUMMARY_STEPS)
         if steps or seconds:
             all_hooks.append(
                 SummarySaverHook(scaffold=scaffold, save_steps=steps, save_secs=seconds, output_dir=summary_dir)
             )
+    if checkpoint_dir:
+        steps, seconds = _interval(save_checkpoint_steps, save_checkpoint_secs, seconds=_CHECKPOINT_S)
+        if steps or seconds:
+            all_hooks.append(
+                CheckpointSaverHook(checkpoint_dir, save_steps=steps, save_secs=seconds, scaffold=scaffold)
+            )
     all_hooks += hooks or ()
-    return MonitoredSession(ChiefSessionCreator(scaffold, master, config), all_hooks, stop_grace_period_secs)
+    creator = ChiefSessionCreator(scaffold, master, config, checkpoint_dir)
+    return MonitoredSession(creator, all_hooks, stop_grace_period_secs)
 
 
-def _summary_interval(steps: _Every, seconds: _Every) -> tuple[int | None, float | None]:
-    """Returns the steps and the seconds between summaries, each None for not at all."""
-    if isinstance(steps, _Default):
-        steps = _SUMMARY_STEPS if isinstance(seconds, _Default) else None
-    if isinstance(seconds, _Default):
-        seconds = None
+def _interval(
+    given_steps: _Every, given_seconds: _Every, *, steps: int | None = None, seconds: float | None = None
+) -> tuple[int | None, float | None]:
+    """Returns after how many steps and seconds something is due, each None for not at all.
+
+    Args:
+        given_steps: What the caller says; where only one is said, the other is None.
+        given_seconds: See there.
+        steps: Where neither is said.
+        seconds: See there.
+    """
+    if not isinstance(given_steps, _Default) or not isinstance(given_seconds, _Default):
+        steps = None if isinstance(given_steps, _Default) else given_steps  # type: ignore[assignment]
+        seconds = None if isinstance(given_seconds, _Default) else given_seconds
     return (int(steps) if steps and steps > 0 else None), (seconds if seconds and seconds > 0 else None)

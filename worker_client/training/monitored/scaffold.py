@@ -17,7 +17,7 @@ from worker_client.ops.initialization import (
 )
 from worker_client.summaries.ops import merge_all
 from worker_client.training.monitored.log import LOG
-from worker_client.training.monitored.saving import saving_is_not_here
+from worker_client.training.savers.saver import Saver
 
 
 class Scaffold:
@@ -31,13 +31,12 @@ class Scaffold:
         ready_for_local_init_op: The same of those variables that ``local_init_op`` needs.
         local_init_op: Gives local variables their initial values, in each process.
         summary_op: All summaries in one.
-        saver: Must be None.
+        saver: Saves and restores the variables; one of all global variables if not given.
         copy_from_scaffold: Where to take what is not given.
         local_init_feed_dict: What is fed to ``local_init_op``.
 
     Raises:
         TypeError: ``copy_from_scaffold`` is no scaffold.
-        NotImplementedError: A saver is given.
     """
 
     def __init__(
@@ -49,12 +48,10 @@ class Scaffold:
         ready_for_local_init_op: Any = None,
         local_init_op: Any = None,
         summary_op: Any = None,
-        saver: Any = None,
+        saver: Saver | None = None,
         copy_from_scaffold: Scaffold | None = None,
         local_init_feed_dict: Mapping[Any, Any] | None = None,
     ):
-        if saver is not None:
-            raise saving_is_not_here("Scaffold(saver=...)", "Leave it out.")
         other = copy_from_scaffold
         if other is not None and not isinstance(other, Scaffold):
             raise TypeError("copy_from_scaffold is not a Scaffold instance.")
@@ -70,6 +67,7 @@ class Scaffold:
         self._local_init_op = given(local_init_op, "local_init_op")
         self._local_init_feed_dict: Mapping[Any, Any] | None = given(local_init_feed_dict, "local_init_feed_dict")
         self._summary_op = given(summary_op, "summary_op")
+        self._saver: Any = given(saver, "saver")
 
     def finalize(self) -> Scaffold:
         """Makes what is missing, and allows no more operations in the default graph.
@@ -92,6 +90,9 @@ class Scaffold:
             self._local_init_op = found("local_init_op", keys.LOCAL_INIT_OP, self.default_local_init_op)
         if self._summary_op is None:
             self._summary_op = found("summary_op", keys.SUMMARY_OP, merge_all)
+        if self._saver is None:
+            self._saver = found("saver", keys.SAVERS, lambda: Saver(sharded=True, allow_empty=True))
+        self._saver.build()
         get_default_graph().finalize()
         LOG.info("Graph was finalized.")
         return self
@@ -131,8 +132,9 @@ class Scaffold:
         return self._summary_op
 
     @property
-    def saver(self) -> None:
-        """None: nothing is saved."""
+    def saver(self) -> Any:
+        """Saves and restores the variables."""
+        return self._saver
 
     @staticmethod
     def get_or_default(arg_name: str, collection_key: str, default_constructor: Callable[[], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Make the session of a monitored one: that of a chief, which initialises, and that of a worker, which waits."""
+"""Make the session of a monitored one: a chief's, which restores or initialises, and a worker's, which waits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import abc
 from typing import Any, Final
 
 from worker_client.graph.default_graph import get_default_graph
-from worker_client.training.monitored.saving import saving_is_not_here
 from worker_client.training.monitored.scaffold import Scaffold
 from worker_client.training.monitored.session_manager import SessionManager
 
@@ -22,20 +21,17 @@ class SessionCreator(abc.ABC):
 
 
 class ChiefSessionCreator(SessionCreator):
-    """Makes sessions, and initialises variables in them.
+    """Makes sessions, and restores variables in them or initialises them.
 
     When a session was lost, variables that ps tasks have kept go on with their values; only if one has none are all
-    initialised again.
+    restored or initialised again.
 
     Args:
         scaffold: With what; a default one if not given. It finishes the default graph.
         master: As ``Session``'s target.
         config: As ``Session``'s.
-        checkpoint_dir: Must be None.
-        checkpoint_filename_with_path: Must be None.
-
-    Raises:
-        NotImplementedError: One of the last two is not.
+        checkpoint_dir: Where the newest checkpoint is that they restore, if there is one, instead of initialising.
+        checkpoint_filename_with_path: Or which checkpoint.
     """
 
     def __init__(
@@ -46,11 +42,11 @@ class ChiefSessionCreator(SessionCreator):
         checkpoint_dir: str | None = None,
         checkpoint_filename_with_path: str | None = None,
     ):
-        if checkpoint_dir or checkpoint_filename_with_path:
-            raise saving_is_not_here("ChiefSessionCreator(checkpoint_dir=...)", "Leave it out.")
         self._scaffold = scaffold or Scaffold()
         self._master = master
         self._config = config
+        self._checkpoint_dir = checkpoint_dir
+        self._checkpoint_path = checkpoint_filename_with_path
         self._manager: SessionManager | None = None
 
     def create_session(self) -> Any:
@@ -62,6 +58,9 @@ class ChiefSessionCreator(SessionCreator):
         self._manager = self._manager or manager_of(scaffold)
         return self._manager.prepare_session(
             self._master,
+            saver=scaffold.saver,
+            checkpoint_dir=self._checkpoint_dir,
+            checkpoint_filename_with_path=self._checkpoint_path,
             config=self._config,
             init_op=scaffold.init_op,
             init_feed_dict=scaffold.init_feed_dict,

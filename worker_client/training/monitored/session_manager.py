@@ -1,4 +1,4 @@
-"""Makes sessions whose variables have values: initialises them, or waits until another process has."""
+"""Makes sessions whose variables have values: restores or initialises them, or waits until another process has."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from typing import Any, Final
 import numpy as np
 
 from ps_protocol.errors import DeadlineExceededError, FailedPreconditionError
+from ps_protocol.tensorflow_files.state_file import CheckpointState
+from worker_client.checkpoints.state import get_checkpoint_state
 from worker_client.connection.retry import Reports
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.graph import Graph
 from worker_client.sessions.session import Session
 from worker_client.training.monitored.log import LOG
-from worker_client.training.monitored.saving import saving_is_not_here
+from worker_client.training.savers.saver import Saver
 
 MAX_WAIT_S: Final = 7200.0
 _FIRST_PAUSE_S: Final = 0.02
@@ -69,7 +71,7 @@ class SessionManager:
         self,
         master: Any,
         init_op: Any = None,
-        saver: Any = None,
+        saver: Saver | None = None,
         checkpoint_dir: str | None = None,
         checkpoint_filename_with_path: str | None = None,
         wait_for_checkpoint: bool = False,
@@ -78,33 +80,34 @@ class SessionManager:
         init_feed_dict: Mapping[Any, Any] | None = None,
         init_fn: Callable[[Any], Any] | None = None,
     ) -> Session:
-        """Returns a session in which everything is initialised.
+        """Returns a session in which everything is restored from a checkpoint, or else initialised.
 
         Args:
             master: As ``Session``'s target.
-            init_op: Run first.
-            saver: Must be None, or the next two.
-            checkpoint_dir: See ``saver``.
-            checkpoint_filename_with_path: See ``saver``.
-            wait_for_checkpoint: Ignored.
-            max_wait_secs: Ignored.
+            init_op: Run first, unless there was a checkpoint.
+            saver: Restores; nothing is restored without one.
+            checkpoint_dir: Where the newest checkpoint is restored, if there is one.
+            checkpoint_filename_with_path: Or which one is.
+            wait_for_checkpoint: Whether to wait until there is one in ``checkpoint_dir``.
+            max_wait_secs: For how long, in seconds.
             config: As ``Session``'s.
             init_feed_dict: What is fed to ``init_op``.
             init_fn: Called with the session then.
 
         Raises:
             RuntimeError: There is nothing that could initialise the model, or it is not ready then.
-            NotImplementedError: It is to be restored from a checkpoint.
+            ValueError: Both a directory and a checkpoint are given, or the checkpoint is not there.
+            NotFoundError: A variable is not in the checkpoint; errors as of ``Saver.restore``.
         """
-        del wait_for_checkpoint, max_wait_secs
-        _check_restores_nothing("prepare_session", saver, checkpoint_dir, checkpoint_filename_with_path)
-        if init_op is None and not init_fn and self._local_init_op is None:
-            raise RuntimeError("Model is not initialized and no init_op or init_fn or local_init_op was given")
         with self._closed_on_error(master, config) as session:
-            if init_op is not None:
-                session.run(init_op, feed_dict=init_feed_dict)
-            if init_fn:
-                init_fn(session)
+            wait_s = max_wait_secs if wait_for_checkpoint else 0.0
+            if not self._restore(session, saver, checkpoint_dir, checkpoint_filename_with_path, wait_s):
+                if init_op is None and not init_fn and self._local_init_op is None:
+                    raise RuntimeError("Model is not initialized and no init_op or init_fn or local_init_op was given")
+                if init_op is not None:
+                    session.run(init_op, feed_dict=init_feed_dict)
+                if init_fn:
+                    init_fn(session)
             made = f"Init op: {_name_of(init_op)}, init fn: {init_fn}"
             lacking = self._why_no_local_init(session)
             if lacking:
@@ -130,19 +133,27 @@ class SessionManager:
     def recover_session(
         self,
         master: Any,
-        saver: Any = None,
+        saver: Saver | None = None,
         checkpoint_dir: str | None = None,
         checkpoint_filename_with_path: str | None = None,
         wait_for_checkpoint: bool = False,
         max_wait_secs: float = MAX_WAIT_S,
         config: Any = None,
     ) -> tuple[Session, bool]:
-        """Returns a session, and False: nothing is restored. Arguments as ``prepare_session``."""
-        del wait_for_checkpoint, max_wait_secs
-        _check_restores_nothing("recover_session", saver, checkpoint_dir, checkpoint_filename_with_path)
-        session = Session(master, self._graph, config)
-        self._why_no_local_init(session)
-        return session, False
+        """Returns a session, and whether it was restored from a checkpoint. Arguments as ``prepare_session``."""
+        with self._closed_on_error(master, config) as session:
+            wait_s = max_wait_secs if wait_for_checkpoint else 0.0
+            is_restored = self._restore(session, saver, checkpoint_dir, checkpoint_filename_with_path, wait_s)
+            lacking = self._why_no_local_init(session)
+            if not is_restored:
+                return session, False
+            source = checkpoint_dir or checkpoint_filename_with_path
+            lacking = lacking or _lacking(self._ready_op, session)
+            if lacking:
+                LOG.info("Restoring model from %s did not make model ready: %s", source, lacking)
+            else:
+                LOG.info("Restored model from %s", source)
+            return session, not lacking
 
     def wait_for_session(self, master: Any, config: Any = None, max_wait_secs: float | None = MAX_WAIT_S) -> Session:
         """Returns a session as soon as the model is ready, which another process makes it.
@@ -187,6 +198,43 @@ class SessionManager:
                 time.sleep(min(pause_s, max(0.0, start_s + bound_s - now_s)))
                 pause_s = min(1.5 * pause_s, _LONGEST_PAUSE_S)
 
+    def _restore(
+        self,
+        session: Session,
+        saver: Saver | None,
+        checkpoint_dir: str | None,
+        checkpoint_path: str | None,
+        wait_s: float,
+    ) -> bool:
+        """Restores a checkpoint; returns whether there was one."""
+        if checkpoint_dir and checkpoint_path:
+            raise ValueError("Can not provide both checkpoint_dir and checkpoint_filename_with_path.")
+        if saver is None:
+            return False
+        if checkpoint_path:
+            saver.restore(session, checkpoint_path)
+            return True
+        state = self._newest_checkpoint(checkpoint_dir, wait_s) if checkpoint_dir else None
+        if state is None:
+            return False
+        saver.restore(session, state.model_checkpoint_path)
+        saver.recover_last_checkpoints(state.all_model_checkpoint_paths)
+        return True
+
+    def _newest_checkpoint(self, directory: str, wait_s: float) -> CheckpointState | None:
+        """Returns what a directory says of its checkpoints; None if it says nothing even after waiting."""
+        end_s, reported_s, pause_s = time.monotonic() + wait_s, -math.inf, _FIRST_PAUSE_S
+        while (state := get_checkpoint_state(directory)) is None:
+            now_s = time.monotonic()
+            if now_s >= end_s:
+                return None
+            if now_s - reported_s >= self._recovery_wait_s:
+                reported_s = now_s
+                LOG.info("Waiting for checkpoint to be available.")
+            time.sleep(min(pause_s, end_s - now_s))
+            pause_s = min(1.5 * pause_s, _LONGEST_PAUSE_S)
+        return state
+
     @contextmanager
     def _closed_on_error(self, master: Any, config: Any) -> Iterator[Session]:
         """Makes a session, which is left open unless the block fails."""
@@ -222,13 +270,6 @@ def _lacking(ready_op: Any, session: Session) -> str | None:
     if value is None or value.dtype == np.int32 or value.size == 0:
         return None
     return "Variables not initialized: " + ", ".join(each.decode() for each in np.ravel(value))
-
-
-def _check_restores_nothing(method: str, saver: Any, *checkpoints: str | None) -> None:
-    if saver is not None or any(checkpoints):
-        raise saving_is_not_here(
-            f"SessionManager.{method}(saver=..., checkpoint_dir=...)", "Give init_op instead, or init_fn."
-        )
 
 
 def _name_of(element: Any) -> str:

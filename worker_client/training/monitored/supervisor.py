@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -11,6 +12,7 @@ from ps_protocol.errors import AbortedError
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
+from worker_client.ops.collections import global_variables
 from worker_client.ops.initialization import global_variables_initializer, report_uninitialized_variables
 from worker_client.sessions.session import Session
 from worker_client.summaries.file_writer import FileWriter
@@ -20,10 +22,10 @@ from worker_client.training.global_step import get_global_step, global_step
 from worker_client.training.monitored.coordinator import Coordinator, ExceptionInfo, LooperThread
 from worker_client.training.monitored.log import LOG
 from worker_client.training.monitored.queue_runners import check_no_queue_runners
-from worker_client.training.monitored.saving import saving_is_not_here
 from worker_client.training.monitored.scaffold import Scaffold
 from worker_client.training.monitored.session_manager import MAX_WAIT_S, SessionManager
-from worker_client.training.monitored.supervisor_threads import StepCounterThread, SummaryThread
+from worker_client.training.monitored.supervisor_threads import CheckpointThread, StepCounterThread, SummaryThread
+from worker_client.training.savers.saver import Saver
 
 _USE_DEFAULT: Final = 0
 
@@ -41,22 +43,21 @@ class Supervisor:
         init_op: Gives variables their initial values.
         init_feed_dict: What is fed to it.
         local_init_op: Gives local variables their initial values.
-        logdir: Where the chief writes summaries. Needs ``saver=None``.
+        logdir: Where the chief writes summaries and checkpoints, and restores the newest checkpoint from.
         summary_op: What it writes; None for only what the program computes itself.
-        saver: Must be None with ``logdir``.
+        saver: Saves and restores; one of all global variables if it is left to the supervisor, None for nothing.
         global_step: Counts the steps; None if nothing does.
         save_summaries_secs: Seconds between two summaries; 0 for none.
-        save_model_secs: Ignored.
+        save_model_secs: Seconds between two checkpoints; 0 for none.
         recovery_wait_secs: As ``SessionManager``'s.
         stop_grace_secs: Time that threads have to end, in seconds.
-        checkpoint_basename: Ignored.
+        checkpoint_basename: What the files of checkpoints are called, in front of the step.
         session_manager: Makes the sessions; a default one if not given.
         summary_writer: Writes the summaries; None for none.
         init_fn: Called with the session after ``init_op``.
         local_init_run_options: As ``SessionManager``'s.
 
     Raises:
-        NotImplementedError: It would save checkpoints: ``logdir`` is given without ``saver=None``, or a saver is given.
         RuntimeError: In the graph everything happens at once.
     """
 
@@ -85,13 +86,6 @@ class Supervisor:
         init_fn: Callable[[Any], Any] | None = None,
         local_init_run_options: Any = None,
     ):
-        del save_model_secs, checkpoint_basename
-        if saver not in (None, _USE_DEFAULT):
-            raise saving_is_not_here("Supervisor(saver=...)", "Leave it out.")
-        if logdir and saver is not None:
-            raise saving_is_not_here(
-                "Supervisor(logdir=...)", "Leave it out; to write only summaries there give saver=None as well."
-            )
         graph = graph or get_default_graph()
         if not graph.deferred:
             raise RuntimeError("Supervisors need a deferred graph; build in `with Graph().as_default():`")
@@ -100,6 +94,7 @@ class Supervisor:
             self._ready_for_local_init_op = _found(ready_for_local_init_op, GraphKeys.READY_FOR_LOCAL_INIT_OP)
             self._init_op = _found(init_op, GraphKeys.INIT_OP, global_variables_initializer)
             self._local_init_op = _found(local_init_op, GraphKeys.LOCAL_INIT_OP, Scaffold.default_local_init_op)
+            self._saver = _found(saver, GraphKeys.SAVERS, lambda: Saver() if global_variables() else None)
             self._summary_op = _found(summary_op, GraphKeys.SUMMARY_OP, merge_all)
             self._global_step = get_global_step(graph) if global_step is _USE_DEFAULT else global_step
         self._graph = graph
@@ -110,6 +105,8 @@ class Supervisor:
         self._init_fn = init_fn
         self._logdir = logdir if is_chief else None
         self._save_summaries_secs = save_summaries_secs if is_chief else None
+        self._save_model_secs = save_model_secs if is_chief else None
+        self._save_path = os.path.join(self._logdir, checkpoint_basename) if self._logdir else None  # noqa: PTH118
         self._writer: Any = None
         if is_chief and summary_writer is not _USE_DEFAULT:
             self._writer = summary_writer
@@ -173,16 +170,17 @@ class Supervisor:
         return self._global_step
 
     @property
-    def saver(self) -> None:
-        """None: nothing is saved."""
+    def saver(self) -> Any:
+        return self._saver
 
     @property
-    def save_model_secs(self) -> None:
-        """None: nothing is saved."""
+    def save_model_secs(self) -> float | None:
+        return self._save_model_secs
 
     @property
-    def save_path(self) -> None:
-        """None: nothing is saved."""
+    def save_path(self) -> str | None:
+        """The name of checkpoints without the step; None without ``logdir``, and on all workers but the chief."""
+        return self._save_path
 
     # -- sessions -------------------------------------------------------------------------------
 
@@ -194,27 +192,36 @@ class Supervisor:
         max_wait_secs: float = MAX_WAIT_S,
         start_standard_services: bool = True,
     ) -> Session:
-        """Returns a session that is ready: the chief initialises the variables, others wait until that is done.
+        """Returns a session that is ready.
+
+        The chief restores the variables from the newest checkpoint, or else initialises them; others wait for that.
 
         Args:
             master: As ``Session``'s target.
             config: As ``Session``'s.
-            wait_for_checkpoint: Ignored.
-            max_wait_secs: Bound on waiting for the chief, in seconds.
-            start_standard_services: Whether the chief writes summaries beside.
+            wait_for_checkpoint: Whether the chief waits until there is a checkpoint.
+            max_wait_secs: Bound on waiting for the chief, or for a checkpoint, in seconds.
+            start_standard_services: Whether the chief writes summaries and checkpoints beside.
 
         Raises:
             DeadlineExceededError: The chief has not initialised everything in time.
             RuntimeError: The chief's model is not ready after it was initialised.
         """
-        del wait_for_checkpoint
         self._coord.clear_stop()
         if self._writer:
             self._writer.reopen()
         if not self._is_chief:
             return self._manager.wait_for_session(master, config=config, max_wait_secs=max_wait_secs)
         session = self._manager.prepare_session(
-            master, self._init_op, config=config, init_feed_dict=self._init_feed_dict, init_fn=self._init_fn
+            master,
+            self._init_op,
+            saver=self._saver,
+            checkpoint_dir=self._logdir,
+            wait_for_checkpoint=wait_for_checkpoint,
+            max_wait_secs=max_wait_secs,
+            config=config,
+            init_feed_dict=self._init_feed_dict,
+            init_fn=self._init_fn,
         )
         if self._writer and not self._graph_is_written:
             self._writer.add_graph(self._graph)
@@ -252,7 +259,10 @@ class Supervisor:
     # -- what runs beside -----------------------------------------------------------------------
 
     def start_standard_services(self, sess: Session) -> list[threading.Thread] | None:
-        """Starts the threads that write summaries and how fast it goes; returns them, None without ``logdir``.
+        """Starts the threads that write summaries, how fast it goes, and checkpoints.
+
+        Returns:
+            The threads; None without ``logdir``.
 
         Raises:
             RuntimeError: This is not the chief.
@@ -272,6 +282,8 @@ class Supervisor:
                 threads.append(SummaryThread(self, sess))
             if self._global_step is not None:
                 threads.append(StepCounterThread(self, sess))
+        if self._saver is not None and self._save_model_secs:
+            threads.append(CheckpointThread(self, sess))
         for thread in threads:
             thread.start()
         return threads

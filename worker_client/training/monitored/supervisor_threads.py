@@ -6,7 +6,7 @@ import time
 from typing import Any, Final, Protocol
 
 from worker_client.sessions.session import Session
-from worker_client.summaries.protos import summary_of_value
+from worker_client.summaries.protos import session_log, summary_of_value
 from worker_client.training.global_step import global_step
 from worker_client.training.monitored.coordinator import Coordinator, LooperThread
 from worker_client.training.monitored.log import LOG
@@ -32,6 +32,15 @@ class Supervised(Protocol):
     @property
     def summary_writer(self) -> Any: ...
 
+    @property
+    def saver(self) -> Any: ...
+
+    @property
+    def save_model_secs(self) -> float | None: ...
+
+    @property
+    def save_path(self) -> Any: ...
+
 
 class SummaryThread(LooperThread):
     """Evaluates all summaries at intervals, and writes them.
@@ -54,6 +63,28 @@ class SummaryThread(LooperThread):
         step = steps[0] if steps else None
         LOG.info("Recording summary at step %s.", step)
         self._supervisor.summary_writer.add_summary(summary, step)
+
+
+class CheckpointThread(LooperThread):
+    """Saves checkpoints at intervals.
+
+    Args:
+        supervisor: Whose they are.
+        session: Where the variables are.
+    """
+
+    def __init__(self, supervisor: Supervised, session: Session):
+        super().__init__(supervisor.coord, supervisor.save_model_secs)
+        self._supervisor = supervisor
+        self._session = session
+
+    def run_loop(self) -> None:
+        supervisor, path = self._supervisor, self._supervisor.save_path
+        LOG.info("Saving checkpoint to path %s", path)
+        supervisor.saver.save(self._session, path, global_step=supervisor.global_step)
+        if supervisor.summary_writer and supervisor.global_step is not None:
+            step = global_step(self._session, supervisor.global_step)
+            supervisor.summary_writer.add_session_log(session_log("CHECKPOINT", path), step)
 
 
 class StepCounterThread(LooperThread):

@@ -69,6 +69,10 @@ class SecondOrStepTimer:
             return self._clock() >= last_s + self._every_secs
         return self._every_steps is not None and step >= last_step + self._every_steps
 
+    def may_trigger(self) -> bool:
+        """Whether it can be due at any step, for those who have to ask for the step."""
+        return self._last is None or self._every_secs is None or self._clock() >= self._last[1] + self._every_secs
+
     def update_last_triggered_step(self, step: int) -> tuple[float | None, int | None]:
         """Notes that it was done at a step; returns the seconds and steps since the last time, None at the first."""
         now_s, last = self._clock(), self._last

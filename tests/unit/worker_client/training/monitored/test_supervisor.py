@@ -1,4 +1,4 @@
-"""Supervisors without saving: sessions, the end of loops, what is written beside."""
+"""Supervisors: sessions, the end of loops, what is written beside."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_summaries_are_written_beside_without_saving(model: Model, tmp_path: Pat
         supervisor.summary_computed(session, session.run(supervisor.summary_op))
     (file,) = tmp_path.iterdir()
     assert b"weight" in file.read_bytes()
-    assert supervisor.save_path is None
+    assert supervisor.saver is None
 
 
 def test_a_summary_needs_a_writer(model: Model) -> None:

@@ -1,0 +1,261 @@
+"""A tensor in a checkpoint: an array that is read when it is asked for, as a whole or some rows of it."""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from ps_protocol.errors import InvalidArgumentError, InvalidValueError, UnimplementedError
+from ps_protocol.operations import Array
+from ps_protocol.out_arrays import misfit
+from ps_protocol.tensorflow_files.dtypes import FileDType
+
+_LARGE_BYTES: Final = 4 * 1024**2
+"""From this size on NumPy asks for huge pages."""
+
+_ROOM_BYTES: Final = 4 * 1024**2
+"""Most bytes that are read aside at a time, of parts whose rows are not whole rows of the tensor."""
+
+
+class Values(Protocol):
+    """Values of one part of a tensor, in a file."""
+
+    def check_size(self) -> None:
+        """Raises DataLossError if the file is too short for them: before room for them is made."""
+
+    def verify(self) -> None:
+        """Raises DataLossError unless they are what their checksum says."""
+
+    def read_into(self, target: Array, first_row: int) -> None:
+        """Fills an array with rows of the part, all of them or some.
+
+        Args:
+            target: Contiguous, shape [rows, ...] as the part's, or all of a scalar.
+            first_row: Of the part.
+
+        Raises:
+            DataLossError: The file is damaged.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a tensor.
+
+    Attributes:
+        starts: Of each dimension, the first index in the tensor.
+        shape: Of the part.
+        values: What is there.
+    """
+
+    starts: tuple[int, ...]
+    shape: tuple[int, ...]
+    values: Values
+
+
+class StoredTensor:
+    """A tensor of a checkpoint. NumPy takes it for an array, and then reads it. Safe from many threads.
+
+    Each ``numpy.asarray(tensor)``, ``tensor[...]`` and ``read`` reads the file anew; nothing is kept.
+
+    Attributes:
+        name: In the checkpoint.
+        shape: Of the whole tensor, also of one that was saved in parts.
+        dtype: Of the arrays; of strings ``object``, with bytes as elements.
+        dtype_name: TensorFlow's name of the dtype, as "float32", "string" or "qint8".
+        parts: Where the parts begin and which shapes they have; one for a tensor that was saved as a whole.
+    """
+
+    def __init__(self, name: str, dtype: FileDType, shape: tuple[int, ...], parts: Sequence[Part]):
+        self.name = name
+        self.shape = shape
+        self.dtype = dtype.dtype
+        self.dtype_name = dtype.name
+        self._is_readable = dtype.is_readable
+        self.parts = tuple(parts)
+
+    @property
+    def ndim(self) -> int:
+        """How many dimensions it has."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """How many elements it has."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array; of strings those of the references to them."""
+        return self.size * self.dtype.itemsize
+
+    def read(self, rows: slice | None = None, out: Array | None = None) -> Array:
+        """Reads the tensor, or rows of it.
+
+        Args:
+            rows: Which; all if not given. Only the parts of the file that have them are read, and before the first time
+                all of what they are in, to check it.
+            out: Where to; of the right shape and dtype. A fresh array if not given.
+
+        Returns:
+            ``out``, or the fresh array.
+
+        Raises:
+            DataLossError: A file is damaged, or ends too early. Then what is in ``out`` is of no use.
+            InvalidValueError: The tensor has no rows, or ``rows`` goes backwards.
+            InvalidArgumentError: ``out`` does not fit.
+            NotFoundError: A file of the checkpoint is missing.
+            UnimplementedError: It is a tensor of variants, or of something else that only TensorFlow can read.
+        """
+        start, stop, step = self._rows(rows)
+        shape = (max(0, stop - start), *self.shape[1:]) if self.shape else ()
+        if step != 1:
+            return self._given_back(self.read(slice(start, stop))[::step], out)
+        if out is not None:
+            self._check_out(out, shape)
+        parts = [part for part in self.parts if self._has_some(part, start, stop)]
+        if not self._is_readable:
+            what = f"the elements of {self.name!r} are of {self.dtype_name}, which only TensorFlow can read"
+            raise UnimplementedError(what, variable=self.name)
+        for part in parts:
+            part.values.check_size()
+        target = _fresh_array(shape, self.dtype) if out is None else out
+        for part in parts:
+            self._read_part(part, target, start, stop)
+        return target
+
+    def check_size(self) -> None:
+        """Makes sure that its files are there and long enough, without reading them.
+
+        Raises:
+            DataLossError: A file ends too early.
+            NotFoundError: A file of the checkpoint is missing.
+        """
+        for part in self.parts:
+            part.values.check_size()
+
+    def verify(self) -> None:
+        """Reads all of it in little memory, and compares it with its checksum; of variants only the size.
+
+        Raises:
+            DataLossError: A file is damaged, or ends too early.
+            NotFoundError: A file of the checkpoint is missing.
+        """
+        for part in self.parts:
+            part.values.check_size()
+            if self._is_readable:
+                part.values.verify()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError(f"{self.name!r} is in a file: an array of it is always a copy")
+        found = self.read()
+        return found if dtype is None else found.astype(dtype, copy=False)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Reads what an index means, as of an array: rows that are not asked for are not read."""
+        first, *others = index if isinstance(index, tuple) and index else (index,)
+        if not self.shape:
+            return self.read()[index]
+        if isinstance(first, slice):
+            start, stop, step = first.indices(self.shape[0])
+            if step == 1:
+                return self.read(slice(start, max(start, stop)))[(slice(None), *others)]
+        elif isinstance(first, int | np.integer) and not isinstance(first, bool | np.bool):
+            row = int(first) + (self.shape[0] if first < 0 else 0)
+            if not 0 <= row < self.shape[0]:
+                raise IndexError(f"{self.name!r} has {self.shape[0]} rows, and none of number {first}")
+            return self.read(slice(row, row + 1))[(0, *others)]
+        return self.read()[index]
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError(f"{self.name!r} is a scalar, which has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __repr__(self) -> str:
+        parts = f", in {len(self.parts)} parts" if len(self.parts) > 1 else ""
+        return f"<{self.name!r} in a checkpoint: {self.dtype_name} {list(self.shape)}{parts}>"
+
+    def _rows(self, rows: slice | None) -> tuple[int, int, int]:
+        if rows is None:
+            return 0, self.shape[0] if self.shape else 1, 1
+        if not self.shape:
+            raise InvalidValueError(f"{self.name!r} is a scalar, which has no rows", variable=self.name)
+        start, stop, step = rows.indices(self.shape[0])
+        if step < 1:
+            raise InvalidValueError(
+                f"rows of {self.name!r} are read forwards, not with a step of {step}", variable=self.name
+            )
+        return start, max(start, stop), step
+
+    def _given_back(self, found: Array, out: Array | None) -> Array:
+        if out is None:
+            return found
+        self._check_out(out, found.shape)
+        out[...] = found
+        return out
+
+    def _check_out(self, out: Array, shape: tuple[int, ...]) -> None:
+        if not isinstance(out, np.ndarray):
+            what = f"{self.name}: `out` is no NumPy array but {type(out).__name__}"
+            raise InvalidArgumentError(what, variable=self.name)
+        wrong = misfit(out, self.dtype, shape, in_order=False)
+        if wrong is not None:
+            kind, text = wrong
+            raise kind(f"{self.name}: `out` {text}", variable=self.name)
+
+    def _has_some(self, part: Part, start: int, stop: int) -> bool:
+        if not self.shape:
+            return True
+        return max(start, part.starts[0]) < min(stop, part.starts[0] + part.shape[0]) and math.prod(part.shape) > 0
+
+    def _read_part(self, part: Part, target: Array, start: int, stop: int) -> None:
+        if not self.shape:
+            _fill(part.values, target, 0)
+            return
+        first, last = max(start, part.starts[0]), min(stop, part.starts[0] + part.shape[0])
+        if part.shape[1:] == self.shape[1:]:
+            _fill(part.values, target[first - start : last - start], first - part.starts[0])
+            return
+        columns = [slice(begin, begin + size) for begin, size in zip(part.starts[1:], part.shape[1:], strict=True)]
+        row_bytes = math.prod(part.shape[1:]) * self.dtype.itemsize
+        step = max(1, _ROOM_BYTES // row_bytes)
+        for row in range(first, last, step):
+            count = min(step, last - row)
+            room = np.empty((count, *part.shape[1:]), self.dtype)
+            part.values.read_into(room, row - part.starts[0])
+            target[(slice(row - start, row - start + count), *columns)] = room
+
+
+def _fresh_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Returns an array to be filled.
+
+    One that is large is memory of its own, in pages of the usual size that are all there at once: NumPy asks for huge
+    pages, one fault for each, which on a virtual machine can take three times as long as reading the file.
+    """
+    size_bytes = math.prod(shape) * dtype.itemsize
+    if size_bytes < _LARGE_BYTES or dtype.hasobject:
+        return np.empty(shape, dtype)
+    try:
+        memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
+    except OSError as error:
+        raise MemoryError(f"there is no memory for {size_bytes} bytes") from error
+    return np.frombuffer(memory, np.uint8).view(dtype).reshape(shape)
+
+
+def _fill(values: Values, target: Array, first_row: int) -> None:
+    if target.flags.c_contiguous:
+        values.read_into(target, first_row)
+        return
+    room = np.empty(target.shape, target.dtype)
+    values.read_into(room, first_row)
+    target[...] = room

@@ -1,0 +1,107 @@
+"""A save and a restore that are interrupted at each place where a signal may come: checkpoints stay whole."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import worker_client.compat.v1 as tf
+
+OURS = ("worker_client.training.savers.", "worker_client.checkpoints.", "ps_protocol.tensorflow_files.")
+
+
+class Interrupt(BaseException):
+    """What a handler raises at a chosen place."""
+
+
+class Place:
+    """Raises where a handler could: when a function that saves or restores begins, or has called one of C.
+
+    Attributes:
+        count: How many places were passed.
+    """
+
+    def __init__(self, number: int):
+        self._number = number
+        self.count = 0
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
+        if event not in ("call", "c_return") or not str(frame.f_globals.get("__name__")).startswith(OURS):
+            return
+        self.count += 1
+        if self.count == self._number:
+            raise Interrupt
+
+
+def interrupted_at(number: int, function: Callable[[], object]) -> bool:
+    """Calls a function with an interrupt at one of its places; returns whether it has as many."""
+    place = Place(number)
+    sys.setprofile(place)
+    try:
+        function()
+    except Interrupt:
+        pass
+    finally:
+        sys.setprofile(None)
+    return place.count >= number
+
+
+@pytest.fixture(autouse=True)
+def no_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)  # hundreds of saves need no disk
+
+
+@pytest.fixture(autouse=True)
+def graph() -> Iterator[tf.Graph]:
+    with tf.Graph().as_default() as graph:
+        yield graph
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupted_save_leaves_the_checkpoint_before_or_its_own(tmp_path: Path) -> None:
+    a, b = (tf.get_variable(name, initializer=0.0) for name in "ab")
+    add = tf.group(a.assign_add(1.0), b.assign_add(1.0))
+    saver = tf.train.Saver(max_to_keep=2)
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        saver.save(session, tmp_path / "m", 0)
+        number, is_passed, left = 0, True, 0
+        while is_passed:
+            number += 1
+            session.run(add)
+            is_passed = interrupted_at(number, lambda: saver.save(session, tmp_path / "m", number))  # noqa: B023
+            newest = tf.train.latest_checkpoint(str(tmp_path))
+            assert newest in (str(tmp_path / f"m-{number - 1}"), str(tmp_path / f"m-{number}"))
+            values = {name: float(tf.train.load_variable(newest, name)) for name in "ab"}
+            step = float(newest.rpartition("-")[2])
+            assert values == {"a": step, "b": step}
+            for file in tmp_path.glob(".*.tmp"):  # interrupted before anybody knew that the file was there
+                file.unlink()
+                left += 1
+            saver.save(session, tmp_path / "m", number)  # the next one works
+        assert number > 100
+        assert left < 0.1 * number
+
+
+def test_an_interrupted_restore_can_be_made_again(tmp_path: Path) -> None:
+    a, b = (tf.get_variable(name, initializer=1.0) for name in "ab")
+    saver = tf.train.Saver()
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        path = saver.save(session, tmp_path / "m")
+        change = [a.assign(5.0), b.assign(5.0)]
+        number, is_passed = 0, True
+        while is_passed:
+            number += 1
+            session.run(change)
+            is_passed = interrupted_at(number, lambda: saver.restore(session, path))
+            found: Any = session.run([a, b])
+            assert found in ([5.0, 5.0], [1.0, 1.0])
+            saver.restore(session, path)
+            assert session.run([a, b]) == [1.0, 1.0]
+        assert number > 50

@@ -1,0 +1,165 @@
+"""Which checkpoints a directory has, and which is the newest: TensorFlow 1's functions."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from ps_protocol.errors import InvalidValueError, ShardscopeError
+from ps_protocol.tensorflow_files.state_file import CheckpointState, new_state, read_state, write_state
+
+_LOG: Final = logging.getLogger("tensorflow")  # that of `tf.logging`
+
+_VERSION_2: Final = 2
+_SHARDS: Final = ".data-?????-of-?????"
+_OF_SHARDED: Final = re.compile(r"-[\d?]+-of-\d+$")
+
+
+def get_checkpoint_state(
+    checkpoint_dir: str | os.PathLike[str], latest_filename: str | None = None
+) -> CheckpointState | None:
+    """Returns what the file "checkpoint" of a directory says, with paths that lead there from here.
+
+    Args:
+        checkpoint_dir: The directory.
+        latest_filename: Of the file, if it has another name.
+
+    Returns:
+        None if there is no such file, or it cannot be read, of which the log has a warning.
+
+    Raises:
+        ValueError: It does not say which checkpoint is the newest.
+    """
+    try:
+        return read_state(checkpoint_dir, latest_filename)
+    except InvalidValueError:
+        raise
+    except ShardscopeError as error:
+        _LOG.warning("%s: Checkpoint ignored", error)
+        return None
+
+
+def latest_checkpoint(checkpoint_dir: str | os.PathLike[str], latest_filename: str | None = None) -> str | None:
+    """Returns the prefix of the newest checkpoint in a directory, None if there is none.
+
+    Args:
+        checkpoint_dir: As for ``get_checkpoint_state``, which says what it raises.
+        latest_filename: As for ``get_checkpoint_state``.
+    """
+    state = get_checkpoint_state(checkpoint_dir, latest_filename)
+    if state is None:
+        return None
+    if checkpoint_exists(state.model_checkpoint_path):
+        return state.model_checkpoint_path
+    _LOG.error("Couldn't match files for checkpoint %s", state.model_checkpoint_path)
+    return None
+
+
+def checkpoint_exists(checkpoint_prefix: str) -> bool:
+    """Whether there is a checkpoint of version 2 or 1.
+
+    Args:
+        checkpoint_prefix: What ``Saver.save`` returned; may be a pattern.
+    """
+    return bool(_matching(f"{checkpoint_prefix}.index") or _matching(checkpoint_prefix))
+
+
+def get_checkpoint_mtimes(checkpoint_prefixes: Iterable[str]) -> list[float]:
+    """Returns when checkpoints were written, in seconds since 1970; those that are not there are left out.
+
+    Args:
+        checkpoint_prefixes: As for ``checkpoint_exists``.
+    """
+    found = [_matching(f"{prefix}.index") or _matching(prefix) for prefix in checkpoint_prefixes]
+    return [Path(paths[0]).stat().st_mtime for paths in found if paths]
+
+
+def generate_checkpoint_state_proto(
+    save_dir: str | os.PathLike[str],
+    model_checkpoint_path: str,
+    all_model_checkpoint_paths: Sequence[str] | None = None,
+    all_model_checkpoint_timestamps: Sequence[float] | None = None,
+    last_preserved_timestamp: float | None = None,
+) -> CheckpointState:
+    """Returns what the file "checkpoint" of a directory should say.
+
+    Args:
+        save_dir: The directory. If it is relative, paths in the file are relative to it.
+        model_checkpoint_path: The prefix of the newest checkpoint.
+        all_model_checkpoint_paths: Those of all, the oldest first.
+        all_model_checkpoint_timestamps: When each was written, in seconds since 1970.
+        last_preserved_timestamp: When the last one was written that is kept for ever.
+
+    Raises:
+        ValueError: There are not as many timestamps as paths.
+    """
+    return new_state(
+        save_dir,
+        model_checkpoint_path,
+        all_model_checkpoint_paths,
+        all_model_checkpoint_timestamps,
+        last_preserved_timestamp,
+    )
+
+
+def update_checkpoint_state(
+    save_dir: str | os.PathLike[str],
+    model_checkpoint_path: str,
+    all_model_checkpoint_paths: Sequence[str] | None = None,
+    latest_filename: str | None = None,
+    all_model_checkpoint_timestamps: Sequence[float] | None = None,
+    last_preserved_timestamp: float | None = None,
+) -> None:
+    """Writes the file "checkpoint" of a directory, whole or not at all.
+
+    Args:
+        save_dir: As for ``generate_checkpoint_state_proto``.
+        model_checkpoint_path: As for ``generate_checkpoint_state_proto``.
+        all_model_checkpoint_paths: As for ``generate_checkpoint_state_proto``.
+        latest_filename: Of the file, if it is to have another name.
+        all_model_checkpoint_timestamps: As for ``generate_checkpoint_state_proto``.
+        last_preserved_timestamp: As for ``generate_checkpoint_state_proto``.
+
+    Raises:
+        RuntimeError: The checkpoint has the name of the file.
+        ValueError: There are not as many timestamps as paths.
+        NotFoundError: There is no such directory.
+        PermissionDeniedError: This user may not write there.
+    """
+    state = generate_checkpoint_state_proto(
+        save_dir,
+        model_checkpoint_path,
+        all_model_checkpoint_paths,
+        all_model_checkpoint_timestamps,
+        last_preserved_timestamp,
+    )
+    write_state(save_dir, state, latest_filename)
+
+
+def remove_checkpoint(
+    checkpoint_prefix: str, checkpoint_format_version: int = _VERSION_2, meta_graph_suffix: str = "meta"
+) -> None:
+    """Deletes the files of a checkpoint; those that are not there are not missed.
+
+    Args:
+        checkpoint_prefix: What ``Saver.save`` returned.
+        checkpoint_format_version: 2, or 1.
+        meta_graph_suffix: How the name of the file with the graph ends.
+    """
+    patterns = [f"{_OF_SHARDED.sub('', checkpoint_prefix)}.{meta_graph_suffix}"]
+    if checkpoint_format_version == _VERSION_2:
+        patterns += [f"{checkpoint_prefix}.index", f"{checkpoint_prefix}{_SHARDS}"]
+    else:
+        patterns.append(checkpoint_prefix)
+    for pattern in patterns:
+        for path in _matching(pattern):
+            Path(path).unlink(missing_ok=True)
+
+
+def _matching(pattern: str) -> list[str]:
+    return sorted(glob.glob(pattern))  # noqa: PTH207 - patterns may be absolute

@@ -1,0 +1,203 @@
+"""Moves the values of variables between the ps tasks and a checkpoint, few of them at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+
+from ps_protocol.errors import InvalidArgumentError, NotFoundError
+from ps_protocol.operations import Array, PsOperation, Read, Replace, Update, UpdateRule
+from ps_protocol.tensorflow_files.slices import cover_once
+from worker_client.connection.fanout import Routed, succeeded
+from worker_client.deferred.variable import DeferredVariable
+from worker_client.graph.computation import VariableHome
+from worker_client.training.savers.formats import CheckpointFormat, OpenCheckpoint
+from worker_client.training.savers.saved_variables import SavedVariable
+from worker_client.values.dtypes import DType
+from worker_client.values.out_arrays import tensor_of
+from worker_client.values.text import graph_dtype, is_text, stored, taken
+
+BATCH_BYTES: Final = 16 * 1024**2
+"""What is asked of a ps task, or sent to it, in one exchange; a larger value goes alone."""
+
+_MOST_NAMED: Final = 10
+
+
+def save_variables(
+    home: VariableHome,
+    saved: Sequence[SavedVariable],
+    path: str,
+    checkpoint_format: CheckpointFormat,
+    *,
+    sharded: bool = False,
+    batch_bytes: int = BATCH_BYTES,
+) -> None:
+    """Writes the present values of variables. The checkpoint is there, whole, when this returns; else not at all.
+
+    Values are read in batches, one exchange for each ps task, and written before the next are read. Each is of one
+    moment, but not all of the same: other workers may train on meanwhile.
+
+    Args:
+        home: Where the variables live.
+        saved: Which, and under which names.
+        path: Of the checkpoint.
+        checkpoint_format: In which form.
+        sharded: Whether each ps task gets a file of its own.
+        batch_bytes: What is asked of a ps task at a time.
+
+    Raises:
+        InvalidArgumentError: Of a partitioned variable not all parts are to be saved, so that nobody could read it.
+        FailedPreconditionError: A variable has no value.
+        ShardscopeError: A ps task did not answer, or a file could not be written.
+    """
+    _check_all_parts(saved)
+    home.place([each.variable for each in saved])
+    by_task = _by_task(home, saved)
+    shards = {task: number if sharded else 0 for number, task in enumerate(by_task)}
+    with checkpoint_format.create(path, len(by_task) if sharded else 1) as checkpoint:
+        for batch in _batches(by_task, batch_bytes):
+            values = _values(home, batch)
+            values.reverse()
+            for task, each in batch:  # of which none is left when the next are read
+                checkpoint.add(shards[task], each.key, each.place, values.pop())
+
+
+def restore_variables(
+    home: VariableHome,
+    saved: Sequence[SavedVariable],
+    path: str,
+    checkpoint_format: CheckpointFormat,
+    *,
+    reshape: bool = False,
+    batch_bytes: int = BATCH_BYTES,
+) -> None:
+    """Gives variables the values that a checkpoint has. Nothing is changed before all is there and fits.
+
+    Args:
+        home: Where the variables live.
+        saved: Which, and under which names.
+        path: Of the checkpoint.
+        checkpoint_format: In which form.
+        reshape: Whether a tensor of another shape with as many elements fits.
+        batch_bytes: What is sent to a ps task at a time.
+
+    Raises:
+        NotFoundError: A name is not in the checkpoint, or there is no checkpoint.
+        InvalidArgumentError: A shape or a dtype is another one.
+        DataLossError: A file is damaged.
+        ShardscopeError: A ps task did not answer.
+    """
+    with checkpoint_format.open(path) as checkpoint:
+        check_fits(checkpoint, saved, path, reshape=reshape)
+        home.place([each.variable for each in saved])
+        batches = list(_batches(_by_task(home, saved), batch_bytes))
+        for key in dict.fromkeys([each.key for batch in batches[1:] for _, each in batch]):
+            checkpoint.verify(key)  # what is sent first is read before anything is changed
+        for batch in batches:
+            replies = home.exchange(
+                [
+                    Routed(task, assignment(each.variable, _read(checkpoint, each, reshape=reshape)))
+                    for task, each in batch
+                ]
+            )
+            for reply in replies:
+                succeeded(reply)
+
+
+def assignment(variable: DeferredVariable, value: Array) -> PsOperation:
+    """Returns what tells a ps to give a variable a value of its shape, or of any if its shape is left open."""
+    if is_text(value.dtype):
+        return Replace(variable.spec.name, stored(value))
+    if not variable.shape.is_fully_defined():
+        return Replace(variable.spec.name, value)
+    return Update(variable.spec.name, UpdateRule.ASSIGN, value)
+
+
+def check_fits(checkpoint: OpenCheckpoint, saved: Sequence[SavedVariable], path: str, *, reshape: bool = False) -> None:
+    """Raises an error as of ``restore_variables`` unless all variables can be restored; reads no values."""
+    missing = [each.key for each in saved if checkpoint.find(each.key) is None]
+    if missing:
+        named = ", ".join(dict.fromkeys(missing[:_MOST_NAMED]))
+        more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+        raise NotFoundError(f"Key {named}{more} not found in checkpoint {path}", variable=missing[0])
+    for each in saved:
+        spec = checkpoint.find(each.key)
+        assert spec is not None
+        dtype = graph_dtype(each.variable.spec.dtype)
+        if graph_dtype(spec.dtype) != dtype:
+            raise InvalidArgumentError(
+                f"tensor_name = {each.key}; expected dtype {DType(dtype).name} does not equal original dtype "
+                f"{DType(graph_dtype(spec.dtype)).name} in {path}",
+                variable=each.variable.spec.name,
+            )
+        _check_shape(each, spec.shape, path, reshape=reshape)
+
+
+def _check_all_parts(saved: Sequence[SavedVariable]) -> None:
+    parts: dict[str, list[SavedVariable]] = {}
+    for each in saved:
+        if each.place is not None:
+            parts.setdefault(each.key, []).append(each)
+    for key, found in parts.items():
+        starts = [each.place.offset for each in found if each.place is not None]
+        if not cover_once(found[0].full_shape, starts, [each.variable.spec.shape for each in found]):
+            names = ", ".join([each.variable.spec.name for each in found])
+            raise InvalidArgumentError(
+                f"{key} cannot be saved with only these of its parts: {names}; save all of them, or give a mapping "
+                f"with a name for each, which saves it as a tensor of its own",
+                variable=key,
+            )
+
+
+def _check_shape(each: SavedVariable, stored_shape: tuple[int, ...], path: str, *, reshape: bool) -> None:
+    if stored_shape == each.full_shape:
+        return
+    if each.place is None:
+        if reshape and np.prod(stored_shape, dtype=np.int64) == np.prod(each.full_shape, dtype=np.int64):
+            return
+        if each.variable.shape.is_compatible_with(stored_shape) and not each.variable.shape.is_fully_defined():
+            return
+    raise InvalidArgumentError(
+        f"Assign requires shapes of both tensors to match: variable {each.variable.spec.name} has the shape "
+        f"{list(each.full_shape)}{'' if each.place is None else ' as a whole'}, {each.key} in {path} has "
+        f"{list(stored_shape)}",
+        variable=each.variable.spec.name,
+    )
+
+
+def _read(checkpoint: OpenCheckpoint, each: SavedVariable, *, reshape: bool) -> Array:
+    value = checkpoint.read(each.key, each.place, each.variable.spec.shape)
+    return value.reshape(each.variable.spec.shape) if reshape else value
+
+
+def _values(home: VariableHome, batch: Sequence[tuple[int | None, SavedVariable]]) -> list[Array]:
+    reads = [
+        Routed(task, Read(each.variable.spec.name), each.variable.spec.size_bytes, needs_value=True)
+        for task, each in batch
+    ]
+    return [taken(tensor_of(succeeded(reply))) for reply in home.exchange(reads)]
+
+
+def _by_task(home: VariableHome, saved: Sequence[SavedVariable]) -> dict[int | None, list[SavedVariable]]:
+    """Returns variables by their ps task, in the order of the tasks; those of this process last."""
+    found: dict[int | None, list[SavedVariable]] = {}
+    for each in saved:
+        found.setdefault(home.route(each.variable), []).append(each)
+    return dict(sorted(found.items(), key=lambda item: (item[0] is None, item[0] or 0)))
+
+
+def _batches(
+    by_task: dict[int | None, list[SavedVariable]], batch_bytes: int
+) -> Iterator[list[tuple[int | None, SavedVariable]]]:
+    """Yields what is moved together: of each task as many variables as have so many bytes, but at least one."""
+    left = {task: list(reversed(variables)) for task, variables in by_task.items()}
+    while any(list(left.values())):
+        batch: list[tuple[int | None, SavedVariable]] = []
+        for task, variables in left.items():
+            size_bytes = 0
+            while variables and (not size_bytes or size_bytes + variables[-1].variable.spec.size_bytes <= batch_bytes):
+                size_bytes += max(1, variables[-1].variable.spec.size_bytes)
+                batch.append((task, variables.pop()))
+        yield batch
